@@ -1,0 +1,1 @@
+//! Secrets → what may be shown to a host, and which host keys are believed.

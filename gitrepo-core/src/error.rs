@@ -1,0 +1,108 @@
+//! The vocabulary that all errors share: what kind of failure it is, and a cause that can cross a process boundary.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// What kind of failure an error is: the only thing a frontend looks at to choose a gRPC code or an exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// The request is malformed or can never be allowed.
+    InvalidRequest,
+    /// The request is valid, but not in this situation.
+    FailedPrecondition,
+    /// The target already serves something else.
+    AlreadyExists,
+    /// The repository, revision or subdirectory does not exist.
+    NotFound,
+    /// A credential is missing, wrong or expired, or the host's key is unknown or has changed.
+    Unauthenticated,
+    /// Known, but not allowed, by the remote or by policy.
+    PermissionDenied,
+    /// The network, DNS or the remote is down.
+    Unavailable,
+    /// The work took too long, or goes on.
+    Timeout,
+    /// Another operation on this volume is in flight.
+    Busy,
+    /// The caller gave up.
+    Cancelled,
+    /// Disk, inodes or a configured limit.
+    ResourceExhausted,
+    /// Data on disk is damaged.
+    Corrupt,
+    /// Ours to fix.
+    Internal,
+}
+
+/// The text of a lower failure, scrubbed: no control characters, bounded length.
+///
+/// Errors of libgit2 and of a remote cross from the worker to its parent as text, and a remote chooses parts of that
+/// text (CVE-2024-52005), so it is cleaned where it enters an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause(String);
+
+impl Cause {
+    /// Longest text kept, in bytes.
+    const LIMIT: usize = 1024;
+
+    /// Keeps the printable part of `text`, up to 1 KiB.
+    pub fn new(text: impl fmt::Display) -> Self {
+        let mut clean = String::new();
+        for character in text.to_string().trim().chars() {
+            let shown = if character.is_control() { ' ' } else { character };
+            if clean.len() + shown.len_utf8() > Self::LIMIT {
+                clean.push('…');
+                break;
+            }
+            clean.push(shown);
+        }
+        Self(clean)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+/// An error and all its causes on one line, outermost first: how every frontend shows an error.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// The kind of an input/output error on our own files.
+pub(crate) fn io_kind(error: &std::io::Error) -> Kind {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Kind::ResourceExhausted,
+        ErrorKind::OutOfMemory => Kind::ResourceExhausted,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Kind::FailedPrecondition,
+        ErrorKind::TimedOut => Kind::Timeout,
+        _ => Kind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cause_has_no_control_characters_and_is_bounded() {
+        let cause = Cause::new("remote said \x1b[31mred\r\nhello\0");
+        assert_eq!(cause.to_string(), "remote said  [31mred  hello ");
+        assert!(Cause::new("ä".repeat(4096)).to_string().len() <= Cause::LIMIT + '…'.len_utf8());
+    }
+}

@@ -1,0 +1,1 @@
+//! What is allowed: schemes, hosts, addresses, limits; from the driver's configuration.

@@ -1,0 +1,202 @@
+//! A commit's tree as an immutable thing on disk.
+//!
+//! A format works in two halves, on two sides of the worker's wall. [`SnapshotFormat::write`] reads git objects and runs
+//! confined; [`SnapshotFormat::adopt`] runs in the parent, which believes nothing of what the child left behind.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::cancel::Cancel;
+use crate::cancel::Interrupted;
+use crate::error::Cause;
+use crate::error::Kind;
+use crate::policy::Limits;
+use crate::progress::Progress;
+use crate::spec::CommitId;
+use crate::spec::RelativePath;
+use crate::spec::Symlinks;
+
+/// How a tree is laid down in staging, and what of a finished snapshot is attached.
+pub trait SnapshotFormat: Send + Sync {
+    /// The format's name, as it stands in `meta.json`.
+    fn name(&self) -> &'static str;
+
+    /// Reads the tree from the bare repository and lays it down in `staging`, an empty directory of the caller.
+    fn write(&self, repository: &Path, request: &TreeRequest, staging: &Path, watch: &Watch)
+    -> Result<TreeSummary, SnapshotError>;
+
+    /// Checks what the worker left in `staging`, entry by entry, and takes ownership of it.
+    fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError>;
+
+    /// The directory inside a finished snapshot that a volume shows.
+    fn source(&self, snapshot: &Path) -> PathBuf;
+}
+
+/// What to lay down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TreeRequest {
+    /// Whose tree.
+    pub commit: CommitId,
+    /// Only this directory of it, as the root; `.` for all.
+    pub subdirectory: RelativePath,
+    /// Where in the volume the tree appears; `.` for the volume's root.
+    pub directory: RelativePath,
+    /// What to do with links that lead out of the volume.
+    pub symlinks: Symlinks,
+    /// Bounds, counted before and while writing.
+    pub limits: Limits,
+}
+
+/// Who owns the files of an adopted snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// What was laid down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeSummary {
+    /// Regular files.
+    pub files: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Directories, submodule places included, the volume's root not.
+    pub directories: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+impl TreeSummary {
+    /// Everything that takes an inode.
+    pub fn entries(&self) -> u64 {
+        self.files + self.symlinks + self.directories
+    }
+}
+
+/// Giving up and telling, for a long write.
+#[derive(Clone)]
+pub struct Watch {
+    /// Giving up.
+    pub cancel: Cancel,
+    /// Told while entries are written.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// A failure to lay down or to adopt a tree. Paths are shown escaped.
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SnapshotError {
+    /// The repository has no such commit, or lacks some of its objects.
+    #[error("commit {commit} is not whole in the local repository")]
+    Incomplete {
+        /// Which.
+        commit: CommitId,
+        /// What is missing or damaged.
+        #[source]
+        source: Cause,
+    },
+    /// The subdirectory does not exist in this commit.
+    #[error("commit {commit} has no directory {subdirectory}")]
+    SubdirectoryNotFound {
+        /// Which.
+        commit: CommitId,
+        /// As asked for.
+        subdirectory: RelativePath,
+    },
+    /// The subdirectory is a file, link or submodule.
+    #[error("{subdirectory} is not a directory of commit {commit} but a {found}")]
+    NotADirectory {
+        /// Which.
+        commit: CommitId,
+        /// As asked for.
+        subdirectory: RelativePath,
+        /// What it is.
+        found: String,
+    },
+    /// A name that could leave the tree or be taken for git's own.
+    #[error("commit {commit} holds the name {path:?}, which is refused: {reason}")]
+    UnsafeName {
+        /// Which.
+        commit: CommitId,
+        /// Escaped.
+        path: String,
+        /// Which rule.
+        reason: String,
+    },
+    /// A link that leaves the volume, and `symlinks: reject-escaping`.
+    #[error("commit {commit} holds the link {path:?} to {link:?}, which leaves the volume; allow it with symlinks: keep")]
+    EscapingSymlink {
+        /// Which.
+        commit: CommitId,
+        /// Escaped.
+        path: String,
+        /// Escaped.
+        link: String,
+    },
+    /// A limit of the configuration.
+    #[error("the tree of commit {commit} has more than {limit} {what}, which {setting} allows")]
+    TooLarge {
+        /// Which.
+        commit: CommitId,
+        /// "bytes", "entries", "nested directories".
+        what: String,
+        /// Of the limit.
+        limit: u64,
+        /// Its name in the configuration.
+        setting: String,
+    },
+    /// What the worker left is not what a worker writes.
+    #[error("the worker left {path:?}, which is refused: {reason}")]
+    Untrusted {
+        /// Escaped, relative to the staging directory.
+        path: String,
+        /// Which rule.
+        reason: String,
+    },
+    /// Writing or reading on our own disk failed.
+    #[error("cannot {action} {path:?}")]
+    Io {
+        /// A verb.
+        action: String,
+        /// Escaped.
+        path: String,
+        /// The kind, since the error itself does not cross processes.
+        kind: Kind,
+        /// What the system said.
+        #[source]
+        source: Cause,
+    },
+    /// Given up.
+    #[error("writing the tree of commit {commit} was given up")]
+    Interrupted {
+        /// Which.
+        commit: CommitId,
+        /// Why.
+        #[source]
+        source: Interrupted,
+    },
+}
+
+impl SnapshotError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Incomplete { .. } => Kind::Corrupt,
+            Self::SubdirectoryNotFound { .. } => Kind::NotFound,
+            Self::NotADirectory { .. } => Kind::InvalidRequest,
+            Self::UnsafeName { .. } | Self::EscapingSymlink { .. } => Kind::PermissionDenied,
+            Self::TooLarge { .. } => Kind::ResourceExhausted,
+            Self::Untrusted { .. } => Kind::Internal,
+            Self::Io { kind, .. } => *kind,
+            Self::Interrupted { source, .. } => source.kind(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What is asked: validated newtypes for the volume's vocabulary.

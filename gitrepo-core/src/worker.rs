@@ -1,0 +1,126 @@
+//! Who runs the code that speaks to a remote or reads its bytes.
+//!
+//! A [`Worker`] starts a [`Session`] for one repository. The confined worker is a child of the same program in its own
+//! namespaces, with nothing in sight but its staging directory; the in-process one is a thread, for embedders and tests.
+//! Both run the same loop over the same messages ([`protocol`]), so what holds for one holds for the other.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cancel::Cancel;
+use crate::credentials::Credentials;
+use crate::credentials::HostKeys;
+use crate::error::Cause;
+use crate::error::Kind;
+use crate::policy::Limits;
+use crate::policy::PinnedHost;
+use crate::progress::Progress;
+use crate::remote::FetchReport;
+use crate::remote::FetchRequest;
+use crate::remote::RemoteError;
+use crate::remote::Resolved;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
+use crate::spec::RepositoryUrl;
+use crate::spec::Revision;
+
+/// Starts sessions.
+pub trait Worker: Send + Sync {
+    /// Prepares a session for one repository. Nothing has been asked of the remote when this returns.
+    fn start(&self, job: Job) -> Result<Session, WorkerError>;
+}
+
+/// One repository, and what a session for it may see and spend.
+pub struct Job {
+    /// The repository.
+    pub url: RepositoryUrl,
+    /// The only addresses that may be connected to; `None` for `file` URLs.
+    pub host: Option<PinnedHost>,
+    /// What may be shown to the host.
+    pub credentials: Credentials,
+    /// Which SSH host keys are believed.
+    pub host_keys: HostKeys,
+    /// Certificate authorities, a PEM bundle; `None` for the system's. The secret's `ca.crt` is part of `credentials`.
+    pub ca_file: Option<PathBuf>,
+    /// `http://host:port` of an HTTP proxy. `host` is then the proxy's.
+    pub proxy: Option<String>,
+    /// Basic and bearer credentials may go over plain `http`.
+    pub credentials_over_http: bool,
+    /// An empty directory that the session owns: it writes [`REPOSITORY`] and [`TREE`] into it, and nothing elsewhere.
+    /// `None` when only resolving.
+    pub staging: Option<PathBuf>,
+    /// The store's bare repository of the same URL, read-only: what it has need not be sent again.
+    pub base: Option<PathBuf>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Giving up.
+    pub cancel: Cancel,
+    /// Told while the session works.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// The fetched bare repository, inside the staging directory.
+pub const REPOSITORY: &str = "repository.git";
+
+/// What the snapshot format wrote, inside the staging directory.
+pub const TREE: &str = "tree";
+
+/// A failure of a session.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Speaking to the remote failed.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// Laying down the tree failed.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The child could not be started or confined.
+    #[error("cannot start the worker ({step})")]
+    Start {
+        /// Which step.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// All uids of the range are in use.
+    #[error("all {count} workers are busy; the range of worker.uids bounds how many run at once")]
+    NoFreeWorker {
+        /// Size of the range.
+        count: usize,
+    },
+    /// The child ended without an answer.
+    #[error("the worker for {url} ended without an answer ({how})")]
+    Died {
+        /// Without user information.
+        url: String,
+        /// Exit status, or signal, or "out of memory".
+        how: String,
+        /// The kind: a limit it ran into, or our own fault.
+        kind: Kind,
+    },
+    /// The child's answer makes no sense.
+    #[error("the worker for {url} does not keep to the protocol")]
+    Protocol {
+        /// Without user information.
+        url: String,
+        /// What was wrong.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl WorkerError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Remote(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
+            Self::Start { source, .. } => crate::error::io_kind(source),
+            Self::NoFreeWorker { .. } => Kind::Busy,
+            Self::Died { kind, .. } => *kind,
+            Self::Protocol { .. } => Kind::Internal,
+        }
+    }
+}
