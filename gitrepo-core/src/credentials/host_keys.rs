@@ -381,7 +381,7 @@ mod tests {
         let revoked = format!("@revoked * {}", ed25519(1).line("").trim_start());
         let late = strict(&ed25519(1).line("host")).with_file(revoked.clone()).unwrap();
         let early = strict(&revoked).with_file(ed25519(1).line("host")).unwrap();
-        for keys in [late, early, accept_new().with_file(revoked.clone()).unwrap()] {
+        for keys in [late, early, accept_new().with_file(revoked).unwrap()] {
             for port in [22, 2222] {
                 assert!(matches!(check(&keys, "host", port, &ed25519(1)), Err(HostKeyError::Revoked { .. })));
             }
