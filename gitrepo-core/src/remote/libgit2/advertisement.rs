@@ -6,7 +6,7 @@ use git2::Oid;
 
 use super::commit_id;
 use super::oid;
-use crate::nearest::nearest;
+use crate::spec::nearest::nearest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::spec::CommitId;
