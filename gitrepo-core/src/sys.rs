@@ -4,4 +4,5 @@
 //! where they are used.
 #![allow(unsafe_code)]
 
+pub(crate) mod git;
 pub(crate) mod mount;
