@@ -263,8 +263,8 @@ impl Walk<'_> {
     fn check_depth(&self, place: usize, children: &[TreeEntry<'_>]) -> Result<(), SnapshotError> {
         let limits = &self.request.limits;
         let Directory { depth, length, .. } = self.listing.directories[place];
-        if !children.is_empty() && depth >= limits.path_depth {
-            return Err(self.too_large("components in a path", limits.path_depth.into(), "limits.pathDepth"));
+        if depth >= limits.path_depth && children.iter().any(|child| matches!(child.mode, 0o040000 | 0o160000)) {
+            return Err(self.too_large("nested directories", limits.path_depth.into(), "limits.pathDepth"));
         }
         let longest = children.iter().map(|child| child.name.len()).max().unwrap_or_default();
         let length = u64::from(length) + u64::from(depth > 0) + u64::try_from(longest).unwrap_or(u64::MAX);
