@@ -45,6 +45,11 @@ pub trait Connection {
 
     /// Fetches the history of a resolved revision into the bare repository of the [`ConnectRequest`].
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError>;
+
+    /// The `known_hosts` line of a host that was believed without being known, told once, after the call that connected.
+    fn accepted_host_key(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// Whom to speak to, as whom, and how patiently.
