@@ -4,5 +4,6 @@
 //! where they are used.
 #![allow(unsafe_code)]
 
+pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod process;
