@@ -112,7 +112,7 @@ impl Volumes {
 
     fn ask(&self, session: &mut Session, wanted: &Wanted<'_>) -> Result<Resolved, PublishError> {
         let resolved = session.resolve(wanted.revision)?;
-        self.gateway.remember_host_keys(session)?;
+        self.gateway.remember_host_key(session)?;
         Ok(resolved)
     }
 
