@@ -24,6 +24,7 @@ pub mod clone;
 pub mod credentials;
 pub mod error;
 pub mod mount;
+mod nearest;
 pub mod policy;
 pub mod progress;
 pub mod remote;

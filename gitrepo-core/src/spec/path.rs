@@ -1,0 +1,121 @@
+//! A path that stays where it is put.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::error::Kind;
+use crate::spec::dotgit::is_dot_git;
+use crate::spec::serde_as_text;
+
+/// A relative path that cannot leave what it is relative to: no `..`, nothing absolute, no `.git`. Kept without empty
+/// and `.` parts; `.` is the root itself.
+///
+/// The rule is lexical. Whoever opens such a path must still not follow symbolic links (CVE-2017-1002101,
+/// CVE-2021-25741).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelativePath(String);
+
+/// Why a path is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not accepted as a path: {reason}")]
+pub struct PathError {
+    /// As written.
+    pub text: String,
+    /// Which rule.
+    pub reason: &'static str,
+}
+
+impl PathError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        Kind::InvalidRequest
+    }
+}
+
+impl RelativePath {
+    /// Longest path, in bytes.
+    pub const MAX_LENGTH: usize = 4096;
+    /// Longest part between two slashes, in bytes.
+    pub const MAX_COMPONENT: usize = 255;
+
+    /// The directory itself.
+    pub fn root() -> Self {
+        Self(".".to_owned())
+    }
+
+    /// Reads a path; `""`, `.` and `./` are the root.
+    pub fn parse(text: &str) -> Result<Self, PathError> {
+        match normalise(text) {
+            Ok(path) => Ok(Self(path)),
+            Err(reason) => Err(PathError { text: text.chars().take(256).collect(), reason }),
+        }
+    }
+
+    /// Is the directory itself.
+    pub fn is_root(&self) -> bool {
+        self.0 == "."
+    }
+
+    /// The parts between the slashes; none for the root.
+    pub fn components(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').filter(|component| *component != ".")
+    }
+
+    /// `.` for the root.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `.` for the root.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+
+    /// `other`, inside this path.
+    ///
+    /// # Errors
+    /// When the two together are longer than [`Self::MAX_LENGTH`].
+    pub fn join(&self, other: &Self) -> Result<Self, PathError> {
+        Self::parse(&format!("{self}/{other}"))
+    }
+}
+
+fn normalise(text: &str) -> Result<String, &'static str> {
+    if text.len() > RelativePath::MAX_LENGTH {
+        return Err("it is longer than 4096 bytes");
+    }
+    if text.starts_with('/') {
+        return Err("it is absolute; write it relative");
+    }
+    if text.contains(char::is_control) {
+        return Err("it has a control character");
+    }
+    if text.contains('\\') {
+        return Err("it has a backslash; separate directories by /");
+    }
+    let mut kept = Vec::new();
+    for component in text.split('/') {
+        match component {
+            "" | "." => {}
+            ".." => return Err("it has .. in it"),
+            name if is_dot_git(name) => return Err(".git, in whatever spelling, is git's own"),
+            name if name.len() > RelativePath::MAX_COMPONENT => return Err("a part of it is longer than 255 bytes"),
+            name => kept.push(name),
+        }
+    }
+    Ok(if kept.is_empty() { ".".to_owned() } else { kept.join("/") })
+}
+
+impl Default for RelativePath {
+    fn default() -> Self {
+        Self::root()
+    }
+}
+
+impl fmt::Display for RelativePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+serde_as_text!(RelativePath);
