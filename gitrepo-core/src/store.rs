@@ -21,12 +21,12 @@ use std::sync::Arc;
 use crate::access::Access;
 use crate::spec::RepositoryUrl;
 
-mod clock;
-mod digest;
-mod durable;
-mod error;
-mod layout;
-mod lock;
+pub(crate) mod clock;
+pub(crate) mod digest;
+pub(crate) mod durable;
+pub(crate) mod error;
+pub(crate) mod layout;
+pub(crate) mod lock;
 mod record;
 mod repository;
 mod snapshot;

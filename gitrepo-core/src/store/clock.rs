@@ -27,7 +27,7 @@ impl BootId {
     }
 
     /// Enough of it to tell boots apart in a file name.
-    pub(super) fn prefix(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         self.0.split('-').next().unwrap_or_default()
     }
 

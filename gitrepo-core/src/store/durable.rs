@@ -9,6 +9,7 @@ use std::io::Read;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use super::digest::hex;
 use super::error::StoreError;
 
 /// What a file is called until it is complete: `<name>.<random>.new`, locked by whoever writes it.
-pub(super) const UNFINISHED: &str = "new";
+pub(crate) const UNFINISHED: &str = "new";
 
 /// Whether a change is on disk when the call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,35 @@ pub(crate) enum Durability {
     Volatile,
 }
 
-/// Gives the file new content; a reader sees the old one or the new one, never a part.
+/// Who may read a file, given that they can reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Its owner.
+    Owner,
+    /// Also a worker, which sees its repository and nothing else of the store.
+    Everyone,
+}
+
+/// Gives a private file new content; a reader sees the old one or the new one, never a part.
 pub(crate) fn replace(path: &Path, content: &[u8], durability: Durability) -> Result<(), StoreError> {
+    replace_for(Readers::Owner, path, content, durability)
+}
+
+/// As [`replace`], for a file that others read too.
+pub(crate) fn replace_for(
+    readers: Readers,
+    path: &Path,
+    content: &[u8],
+    durability: Durability,
+) -> Result<(), StoreError> {
     let (temporary, mut file) = create_unfinished(path)?;
-    let written = file
-        .write_all(content)
+    let permissions = match readers {
+        Readers::Owner => Ok(()),
+        // Said again after creating it, because a umask counts only there.
+        Readers::Everyone => file.set_permissions(fs::Permissions::from_mode(0o644)),
+    };
+    let written = permissions
+        .and_then(|()| file.write_all(content))
         .and_then(|()| if durability == Durability::Durable { file.sync_all() } else { Ok(()) })
         .map_err(StoreError::io("write", path))
         .and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("replace", path)));
@@ -70,14 +95,14 @@ fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
 }
 
 /// Renames within the store, durably. An existing directory that is not empty is never replaced.
-pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(StoreError::io("rename to", to))?;
     sync_parent(to)?;
     if from.parent() == to.parent() { Ok(()) } else { sync_parent(from) }
 }
 
 /// Makes a private directory, and those above it down from `base`, durably; existing ones are fine.
-pub(super) fn create_directories(base: &Path, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn create_directories(base: &Path, path: &Path) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -91,7 +116,7 @@ pub(super) fn create_directories(base: &Path, path: &Path) -> Result<(), StoreEr
 }
 
 /// Makes the entries of a directory durable.
-pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("sync", path))
 }
 
@@ -100,7 +125,7 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes everything written to the filesystem of `path` durable: one call in place of an fsync per file.
-pub(super) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
     let directory = File::open(path).map_err(StoreError::io("open", path))?;
     nix::unistd::syncfs(&directory).map_err(StoreError::io("sync the filesystem of", path))
 }
@@ -129,6 +154,6 @@ pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
 }
 
 /// A name that nothing else has.
-pub(super) fn random_name() -> Result<String, StoreError> {
+pub(crate) fn random_name() -> Result<String, StoreError> {
     Ok(hex(&random_bytes::<16>()?))
 }

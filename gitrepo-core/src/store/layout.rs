@@ -28,15 +28,15 @@ const DIRECTORIES: [&str; 7] = ["repositories", "snapshots", "volumes", "staging
 
 /// Where everything of a store is.
 #[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) root: PathBuf,
-    pub(super) locks: Locks,
-    pub(super) trash: Trash,
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+    pub(crate) locks: Locks,
+    pub(crate) trash: Trash,
 }
 
 impl Layout {
     /// Opens the store at `root`, making it if nothing is there. Several processes may do so at once.
-    pub(super) fn open(root: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
         let directory = open_root(root)?;
         check_owner(root, &directory)?;
         let root = fs::canonicalize(root).map_err(StoreError::io("resolve", root))?;
@@ -55,23 +55,23 @@ impl Layout {
         Ok(Self { locks: Locks::new(root.join("locks")), trash: Trash::new(root.join("trash")), root })
     }
 
-    pub(super) fn repositories(&self) -> PathBuf {
+    pub(crate) fn repositories(&self) -> PathBuf {
         self.root.join("repositories")
     }
 
-    pub(super) fn snapshots(&self) -> PathBuf {
+    pub(crate) fn snapshots(&self) -> PathBuf {
         self.root.join("snapshots")
     }
 
-    pub(super) fn volumes(&self) -> PathBuf {
+    pub(crate) fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
     }
 
-    pub(super) fn staging(&self) -> PathBuf {
+    pub(crate) fn staging(&self) -> PathBuf {
         self.root.join("staging")
     }
 
-    pub(super) fn access(&self) -> PathBuf {
+    pub(crate) fn access(&self) -> PathBuf {
         self.root.join("access")
     }
 }

@@ -73,14 +73,14 @@ const TARGET_PREFIX: &str = "target-";
 
 /// How many may hold a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Shared,
     Exclusive,
 }
 
 /// A lock that is held, until dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     file: File,
 }
 
@@ -102,17 +102,17 @@ pub enum Turn<L, T> {
 
 /// The directory of lock files.
 #[derive(Debug)]
-pub(super) struct Locks {
+pub(crate) struct Locks {
     directory: PathBuf,
 }
 
 impl Locks {
-    pub(super) fn new(directory: PathBuf) -> Self {
+    pub(crate) fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
     /// The lock, if nobody is in the way.
-    pub(super) fn try_acquire(&self, name: &LockName, mode: Mode) -> Result<Option<Lock>, StoreError> {
+    pub(crate) fn try_acquire(&self, name: &LockName, mode: Mode) -> Result<Option<Lock>, StoreError> {
         let path = self.directory.join(name.file_name());
         match try_lock_file(&path, mode) {
             // A full disk must not keep a volume from being unpublished: unused lock files are inodes to spare.
@@ -125,7 +125,7 @@ impl Locks {
     }
 
     /// Waits for the lock until `cancel` says otherwise.
-    pub(super) fn acquire(&self, name: &LockName, mode: Mode, cancel: &Cancel) -> Result<Lock, StoreError> {
+    pub(crate) fn acquire(&self, name: &LockName, mode: Mode, cancel: &Cancel) -> Result<Lock, StoreError> {
         match self.acquire_unless(name, mode, cancel, || Ok(None::<std::convert::Infallible>))? {
             Turn::Ours(lock) => Ok(lock),
             Turn::Done(never) => match never {},
@@ -136,7 +136,7 @@ impl Locks {
     ///
     /// So those who waited for one fetch all leave together when it ends, and do not queue for a lock only to find that
     /// there is nothing to do.
-    pub(super) fn acquire_unless<T>(
+    pub(crate) fn acquire_unless<T>(
         &self,
         name: &LockName,
         mode: Mode,
@@ -158,7 +158,7 @@ impl Locks {
     }
 
     /// Removes the files of locks that nobody holds, except those that `keep` names; says how many.
-    pub(super) fn remove_unused(&self, keep: impl Fn(&str) -> bool) -> Result<usize, StoreError> {
+    pub(crate) fn remove_unused(&self, keep: impl Fn(&str) -> bool) -> Result<usize, StoreError> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))? {
             let path = entry.map_err(StoreError::io("list", &self.directory))?.path();
@@ -177,7 +177,7 @@ impl Locks {
     }
 
     /// The file whose lock protects the target with this hash.
-    pub(super) fn target_file_name(target: &str) -> String {
+    pub(crate) fn target_file_name(target: &str) -> String {
         LockName::Target(target.to_owned()).file_name()
     }
 }
@@ -202,7 +202,7 @@ fn try_lock_file(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
 
 /// The exclusive lock of a file or directory that is there. For one that its owner keeps locked, having it proves that
 /// the owner is gone.
-pub(super) fn try_lock_existing(path: &Path) -> Result<Option<Lock>, StoreError> {
+pub(crate) fn try_lock_existing(path: &Path) -> Result<Option<Lock>, StoreError> {
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

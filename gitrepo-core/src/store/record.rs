@@ -16,6 +16,7 @@ use super::durable;
 use super::error::StoreError;
 use super::error::optional;
 use super::snapshot::SnapshotId;
+use super::target::TARGETS_DIRECTORY;
 
 pub(super) const RECORD_FILE: &str = "record.json";
 const RECORD_LIMIT: u64 = 1024 * 1024;
@@ -102,7 +103,7 @@ pub(super) fn read(slot: &Path) -> Result<Option<Record>, StoreError> {
         Err(error) => return Err(error),
     };
     let record = serde_json::from_slice::<Record>(&json).map_err(|error| unreadable(&path, &json, &error))?;
-    let place = Path::new(&sha256_hex(&record.volume_id)).join("targets").join(target_hash(&record.target));
+    let place = Path::new(&sha256_hex(&record.volume_id)).join(TARGETS_DIRECTORY).join(target_hash(&record.target));
     if !slot.ends_with(place) {
         return Err(StoreError::corrupt(&path, "it speaks of another volume"));
     }

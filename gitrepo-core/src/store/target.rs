@@ -25,6 +25,7 @@ use super::record::Record;
 use super::record::target_hash;
 use super::snapshot::SnapshotId;
 
+pub(super) const TARGETS_DIRECTORY: &str = "targets";
 const COPY_DIRECTORY: &str = "copy";
 
 /// One target, held: nobody else publishes, unpublishes or collects it while this lives.
@@ -75,7 +76,9 @@ impl TargetSlot {
     /// Forgets the target: its record and its private copy are gone, durably, when this returns.
     pub fn remove(&self) -> Result<(), StoreError> {
         self.layout.trash.discard(&self.directory)?;
-        self.layout.remove_empty_volume(&self.directory);
+        if let Some(volume) = self.directory.ancestors().nth(2) {
+            remove_empty_volume(volume);
+        }
         Ok(())
     }
 
@@ -144,8 +147,8 @@ impl Store {
 }
 
 impl Layout {
-    fn target(&self, volume: &str, target: &str) -> PathBuf {
-        self.volumes().join(volume).join("targets").join(target)
+    pub(super) fn target(&self, volume: &str, target: &str) -> PathBuf {
+        self.volumes().join(volume).join(TARGETS_DIRECTORY).join(target)
     }
 
     /// The slot with these hashes, if nobody holds it.
@@ -159,7 +162,7 @@ impl Layout {
     pub(super) fn targets(&self) -> Result<Vec<(String, String)>, StoreError> {
         let mut targets = Vec::new();
         for volume in self.volume_hashes()? {
-            for target in hashes_in(&self.volumes().join(&volume).join("targets"))? {
+            for target in hashes_in(&self.volumes().join(&volume).join(TARGETS_DIRECTORY))? {
                 targets.push((volume.clone(), target));
             }
         }
@@ -170,14 +173,19 @@ impl Layout {
         hashes_in(&self.volumes())
     }
 
-    /// Removes the directories of a volume whose last target went. Not empty is the usual case, and no failure.
-    fn remove_empty_volume(&self, target: &Path) {
-        for directory in target.ancestors().skip(1).take(2) {
-            if fs::remove_dir(directory).is_err() {
-                return;
-            }
+    /// Removes the directories of volumes whose last target went, left by a process that died in between.
+    pub(super) fn remove_empty_volumes(&self) -> Result<(), StoreError> {
+        for volume in self.volume_hashes()? {
+            remove_empty_volume(&self.volumes().join(volume));
         }
+        Ok(())
     }
+}
+
+/// Removes the directories of a volume that has no target. That it has one is the usual case, and no failure.
+fn remove_empty_volume(volume: &Path) {
+    drop(fs::remove_dir(volume.join(TARGETS_DIRECTORY)));
+    drop(fs::remove_dir(volume));
 }
 
 /// The entries of a directory that are named by a hash; none if it is not there.
