@@ -34,7 +34,7 @@ use crate::spec::Revision;
 
 /// How to confine the child. Holds no secret.
 ///
-/// Paths are absolute and without symlinks; they need not be UTF-8.
+/// Paths are absolute, and without symlinks unless said otherwise; they need not be UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Plan {
@@ -51,11 +51,20 @@ pub(super) struct Plan {
     /// Repository to be read.
     pub(super) base: Option<OsString>,
     /// Repository that a `file` URL names.
-    pub(super) source: Option<OsString>,
+    pub(super) source: Option<Source>,
     /// Certificate authorities.
     pub(super) ca_file: Option<OsString>,
     /// The only host to be connected to.
     pub(super) host: Option<Host>,
+}
+
+/// The repository of a `file` URL.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Source {
+    /// On the host.
+    pub(super) path: OsString,
+    /// As the URL has it, which may lead over symlinks.
+    pub(super) shown_at: OsString,
 }
 
 /// Name and port of a host, as the URL (or the proxy's) has them.
