@@ -112,7 +112,7 @@ impl Volumes {
     /// boot, or this mount namespace, has lost.
     pub fn sweep(&self, origin: Origin, budget: Duration) -> Result<SweepReport, StoreError> {
         self.collect(origin)?;
-        self.store.sweep(budget)
+        Ok(self.store.sweep(budget))
     }
 }
 

@@ -100,10 +100,10 @@ impl Volumes {
     /// Whether what the record says is mounted on its target, in this mount namespace.
     ///
     /// A mount whose source was deleted shows an empty tree, so it counts as lost.
-    pub(super) fn is_attached(&self, slot: &TargetSlot, record: &Record) -> Result<bool, MountError> {
+    pub(super) fn is_attached(&self, record: &Record) -> Result<bool, MountError> {
         let Some(mount) = mounted_on(&record.target, self.mounter.as_ref())? else { return Ok(false) };
         let source = match is_copy(record) {
-            true => slot.copy_dir(),
+            true => self.store.copy_dir(record),
             false => self.format.source(&self.store.snapshot_path(&record.snapshot)),
         };
         Ok(shows(&mount, &source, self.store.root()))

@@ -1,5 +1,7 @@
 //! From a revision to a leased snapshot: whether this credential may, where the revision stands, and on a miss the fetch.
 
+use std::path::PathBuf;
+
 use super::Outcome;
 use super::PublishError;
 use super::SHARED_ANSWER;
@@ -23,6 +25,7 @@ use crate::store::SnapshotId;
 use crate::store::SnapshotKey;
 use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
+use crate::store::Staging;
 use crate::worker::REPOSITORY;
 use crate::worker::Session;
 use crate::worker::TREE;
@@ -54,7 +57,7 @@ impl Volumes {
         if let Err(error) = &result
             && matches!(error.kind(), Kind::Unauthenticated | Kind::PermissionDenied | Kind::NotFound)
         {
-            self.store.access().forget(&wanted.spec.repository, wanted.credential)?;
+            self.store.access().forget(wanted.credential)?;
         }
         result
     }
@@ -64,20 +67,19 @@ impl Volumes {
     /// Access is proven for `accessTtl`. Where a moving revision stands is asked each time under `Always`, but for the
     /// answers that [`SHARED_ANSWER`] lets simultaneous publishes share.
     fn known(&self, wanted: &Wanted<'_>) -> Option<Resolved> {
-        let url = &wanted.spec.repository;
         let access = self.store.access();
-        if !access.proof(url, wanted.credential, self.gateway.policy().config().cache.access_ttl) {
+        if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl) {
             return None;
         }
         if let Revision::Commit(commit) = wanted.revision {
             return Some(Resolved { commit: *commit, reference: None });
         }
-        let answer = access.resolution(url, wanted.credential, wanted.revision)?;
+        let answer = access.resolution(wanted.credential, wanted.revision)?;
         let fresh = match wanted.spec.pull_policy {
             PullPolicy::IfNotPresent => true,
             PullPolicy::Always => answer.age.is_some_and(|age| age <= SHARED_ANSWER),
         };
-        fresh.then_some(Resolved { commit: answer.commit, reference: answer.reference })
+        fresh.then_some(answer.resolved)
     }
 
     /// Asks the remote, and fetches over the same connection when the snapshot is not there.
@@ -85,7 +87,7 @@ impl Volumes {
         let access = self.store.access();
         let url = &wanted.spec.repository;
         watch.progress.report(&Step::Resolving);
-        let asking = access.resolve_lock(url, wanted.credential, &watch.cancel)?;
+        let asking = access.resolve_lock(wanted.credential, &watch.cancel)?;
         if let Some(resolved) = self.known(wanted) {
             // Another process asked the same while this one waited.
             drop(asking);
@@ -105,7 +107,7 @@ impl Volumes {
                 resolved
             }
         };
-        access.record_answer(url, wanted.credential, wanted.revision, &resolved)?;
+        access.record_answer(wanted.credential, wanted.revision, &resolved)?;
         drop(asking);
         self.hit_or_fetch(wanted, resolved, fetching, watch)
     }
@@ -145,10 +147,10 @@ impl Volumes {
     fn fetching(&self, wanted: &Wanted<'_>, lock: RepositoryLock, watch: &Watch) -> Result<Fetching, PublishError> {
         let url = &wanted.spec.repository;
         let staging = self.store.staging()?;
-        let base = self.store.repository(url).base()?;
+        let base = lock.base()?;
         let workspace = Workspace { staging: staging.path(), base: base.as_deref() };
         let session = self.gateway.open(url, wanted.credentials, Some(workspace), watch)?;
-        Ok(Fetching { session, staging, lock })
+        Ok(Fetching { session, staging, base, lock })
     }
 
     fn fetch(
@@ -158,7 +160,7 @@ impl Volumes {
         fetching: Fetching,
         watch: &Watch,
     ) -> Result<Obtained, PublishError> {
-        let Fetching { mut session, staging, lock } = fetching;
+        let Fetching { mut session, staging, base, lock } = fetching;
         let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
         let resolved = Resolved { commit: report.commit, reference: resolved.reference };
         let request = TreeRequest {
@@ -174,11 +176,12 @@ impl Volumes {
         self.still_wanted(watch)?;
         watch.progress.report(&Step::Syncing);
         let tree = staging.path().join(TREE);
-        let summary = self.format.adopt(&tree, &request, Owner { uid: 0, gid: 0 })?;
+        let owner = Owner { uid: 0, gid: 0 };
+        let summary = self.format.adopt(&tree, &request, owner)?;
         let meta = SnapshotMeta::new(&wanted.spec.repository, &request, self.format.name(), summary);
         let id = snapshot_id(wanted.spec, &resolved);
         let lease = self.store.install_snapshot(&id, &staging, &tree, &meta)?;
-        self.store.repository(&wanted.spec.repository).adopt(&lock, &staging.path().join(REPOSITORY), &resolved.commit)?;
+        lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
         Ok(Obtained { resolved, lease, outcome: Outcome::Fetched { received_bytes: report.received_bytes } })
     }
 
@@ -191,7 +194,8 @@ impl Volumes {
 /// staging directory goes and before another process may fetch.
 struct Fetching {
     session: Session,
-    staging: crate::store::Staging,
+    staging: Staging,
+    base: Option<PathBuf>,
     lock: RepositoryLock,
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Component;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::Outcome;
 use super::PublishError;
@@ -17,6 +18,7 @@ use super::same_credential;
 use crate::access::CredentialId;
 use crate::snapshot::Watch;
 use crate::spec::Revision;
+use crate::store::MountTable;
 use crate::store::Record;
 use crate::store::SnapshotLease;
 use crate::store::TargetSlot;
@@ -54,6 +56,7 @@ impl Volumes {
         let target = Target::find(&request.target, self.mounter.as_ref())?;
         let Obtained { resolved, lease, outcome } = self.obtain(&wanted(request, &request.spec.revision, credential), watch)?;
         let record = Record {
+            version: Record::VERSION,
             origin: request.origin,
             volume_id: request.volume_id.clone(),
             target: request.target.clone(),
@@ -66,7 +69,8 @@ impl Volumes {
             read_only: request.read_only,
             credential: credential.clone(),
             target_created: !target.existed,
-            ..Record::now()?
+            mounted_in: MountTable::current()?,
+            created_at: SystemTime::now(),
         };
         slot.write(&record)?;
         match self.attach(slot, &record, request, &lease) {
@@ -87,12 +91,12 @@ impl Volumes {
         if !same_content(&record, request) {
             return Err(taken_by(&record));
         }
-        if self.is_attached(slot, &record)? {
+        if self.is_attached(&record)? {
             return Ok(published(&record, Outcome::AlreadyPublished));
         }
         Target::find(&request.target, self.mounter.as_ref())?;
         let lease = self.recorded_snapshot(&record, request, credential, watch)?;
-        let record = Record { boot_id: Record::now()?.boot_id, credential: credential.clone(), ..record };
+        let record = Record { mounted_in: MountTable::current()?, credential: credential.clone(), ..record };
         slot.write(&record)?;
         match self.attach(slot, &record, request, &lease) {
             Ok(()) => Ok(published(&record, Outcome::Hit)),

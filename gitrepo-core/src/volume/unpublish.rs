@@ -5,6 +5,7 @@ use std::path::Path;
 use super::UnpublishError;
 use super::Volumes;
 use crate::cancel::Cancel;
+use crate::store::MountTable;
 use crate::store::Origin;
 use crate::store::StoreError;
 
@@ -46,13 +47,14 @@ impl Volumes {
     ///
     /// Meant for frontends without a kubelet behind them, which would publish again after a reboot.
     pub(super) fn collect(&self, origin: Origin) -> Result<(), StoreError> {
+        let here = MountTable::current()?;
         for record in self.store.records()? {
-            if record.origin != origin || !record.is_of_this_mount_namespace()? {
+            if record.origin != origin || !record.mounted_in.is_told_by(&here) {
                 continue;
             }
             let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };
             let Some(record) = slot.record()? else { continue };
-            match self.is_attached(&slot, &record) {
+            match self.is_attached(&record) {
                 Ok(true) => {}
                 Ok(false) => slot.remove()?,
                 Err(error) => tracing::warn!(%error, "the mount table cannot be read; nothing is collected"),
