@@ -28,7 +28,7 @@ mod copy;
 mod directory;
 mod listing;
 mod manifest;
-mod names;
+pub(crate) mod names;
 mod symlink;
 mod walk;
 mod writer;

@@ -15,7 +15,7 @@ use crate::spec::Submodules;
 use crate::spec::UrlError;
 use crate::spec::VolumeSpec;
 use crate::spec::Writable;
-use crate::spec::nearest;
+use crate::spec::nearest::nearest;
 
 /// One key of the vocabulary, as documentation and help show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -169,7 +169,19 @@ fn url_user(scheme: Scheme, user: &str) -> Result<String, UrlError> {
     if user.contains('@') {
         return Err(UrlError::User { reason: "it has an @; write %40" });
     }
-    check_user(percent::decode(user).ok_or(UrlError::User { reason: BROKEN_ENCODING })?)
+    let user = check_user(percent::decode(user).ok_or(UrlError::User { reason: BROKEN_ENCODING })?)?;
+    if matches!(scheme, Scheme::Https | Scheme::Http) && looks_like_token(&user) {
+        return Err(UrlError::Token);
+    }
+    Ok(user)
+}
+
+/// Forges take a token in place of the user. By the prefixes of the large ones, or by its length: names have seldom 32
+/// letters and digits in a row.
+fn looks_like_token(user: &str) -> bool {
+    const PREFIXES: [&str; 8] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-"];
+    PREFIXES.iter().any(|prefix| user.starts_with(prefix))
+        || user.len() >= 32 && user.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn check_user(user: String) -> Result<String, UrlError> {
