@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::credentials::Credentials;
 use crate::credentials::HostKeys;
+use crate::credentials::Malformed;
 use crate::error::Kind;
 use crate::policy::Policy;
 use crate::policy::PolicyError;
@@ -39,6 +40,15 @@ pub enum GatewayError {
     /// The session failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// A line of the file of known host keys makes no sense.
+    #[error("the known host keys in {} cannot be believed", path.display())]
+    KnownHostsLine {
+        /// Of the configuration's `hostKeys.file`.
+        path: PathBuf,
+        /// Which line, and why.
+        #[source]
+        source: Malformed,
+    },
     /// The file of known host keys cannot be used.
     #[error("cannot {action} the known host keys in {}", path.display())]
     KnownHosts {
@@ -58,6 +68,7 @@ impl GatewayError {
         match self {
             Self::Policy(error) => error.kind(),
             Self::Worker(error) => error.kind(),
+            Self::KnownHostsLine { .. } => Kind::FailedPrecondition,
             Self::KnownHosts { source, .. } => crate::error::io_kind(source),
         }
     }
@@ -101,14 +112,14 @@ impl Gateway {
             url: url.clone(),
             host: self.policy.pin(url, &watch.cancel)?,
             credentials: credentials.clone(),
-            host_keys: self.host_keys(credentials)?,
+            host_keys: self.host_keys(url, credentials)?,
             ca_file: config.ca_file.clone(),
-            proxy: config.proxy.clone(),
+            proxy: config.proxy.as_ref().map(ToString::to_string),
             credentials_over_http: config.credentials_over_http,
             staging: workspace.map(|workspace| workspace.staging.to_owned()),
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),
             limits: self.policy.limits().clone(),
-            reserve_bytes: config.cache.reserve_bytes.get(),
+            reserve_bytes: config.cache.reserve_bytes,
             cancel: watch.cancel.within(self.policy.limits().timeout),
             progress: Arc::clone(&watch.progress),
         };
@@ -144,18 +155,17 @@ impl Gateway {
         Ok(())
     }
 
-    fn host_keys(&self, credentials: &Credentials) -> Result<HostKeys, GatewayError> {
+    fn host_keys(&self, url: &RepositoryUrl, credentials: &Credentials) -> Result<HostKeys, GatewayError> {
         let config = &self.policy.config().host_keys;
-        let file = match &config.file {
-            None => None,
-            Some(path) => match std::fs::read_to_string(path) {
-                Ok(text) => Some(text),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(source) => {
-                    return Err(GatewayError::KnownHosts { action: "read", path: path.clone(), source });
-                }
-            },
-        };
-        Ok(HostKeys::new(config.checking, credentials.known_hosts().map(str::to_owned), file))
+        let host = url.host().unwrap_or_default();
+        let keys = HostKeys::new(config.checking).with_secret(&credentials.for_host(host, host));
+        let Some(path) = &config.file else { return Ok(keys) };
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                keys.with_file(text).map_err(|source| GatewayError::KnownHostsLine { path: path.clone(), source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(keys),
+            Err(source) => Err(GatewayError::KnownHosts { action: "read", path: path.clone(), source }),
+        }
     }
 }

@@ -26,7 +26,6 @@ pub mod credentials;
 pub mod error;
 pub mod gateway;
 pub mod mount;
-mod nearest;
 pub mod policy;
 pub mod progress;
 pub mod remote;

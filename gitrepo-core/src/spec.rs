@@ -26,6 +26,7 @@ pub use choice::Submodules;
 pub use choice::Symlinks;
 pub use choice::Writable;
 pub use commit::CommitId;
+pub use host::HostError;
 pub use path::PathError;
 pub use path::RelativePath;
 pub use revision::Revision;
@@ -37,7 +38,6 @@ pub use volume::Refresh;
 pub use volume::VolumeSpec;
 
 pub(crate) use host::Host;
-pub(crate) use host::HostError;
 
 /// Serialises a type as the text it prints, and reads it back through its parser.
 macro_rules! serde_as_text {

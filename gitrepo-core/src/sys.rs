@@ -4,6 +4,7 @@
 //! where they are used.
 #![allow(unsafe_code)]
 
+pub(crate) mod git;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod process;

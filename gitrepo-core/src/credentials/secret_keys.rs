@@ -13,7 +13,7 @@ use super::CredentialError;
 use super::Secret;
 use super::SshKey;
 use super::known_hosts::entries;
-use crate::nearest::nearest;
+use crate::spec::nearest::nearest;
 
 /// A key of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::error::Kind;
 use crate::spec::GitDir;
 use crate::spec::PathError;
-use crate::spec::RelativePath;
 use crate::spec::Refresh;
+use crate::spec::RelativePath;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::RevisionError;
@@ -210,7 +210,9 @@ impl VolumeSpec {
             "revision" => self.revision = Revision::parse(value).map_err(SpecError::Revision)?,
             "directory" => self.directory = path("directory", value)?,
             "subdirectory" => self.subdirectory = path("subdirectory", value)?,
-            "depth" => self.depth = number(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?,
+            "depth" => {
+                self.depth = number(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?
+            }
             "gitDir" => self.git_dir = word("gitDir", value)?,
             "submodules" => self.submodules = word("submodules", value)?,
             "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
@@ -231,7 +233,10 @@ impl VolumeSpec {
             ("submodules", (self.submodules != Submodules::None).then(|| self.submodules.to_string())),
             ("lfs", self.lfs.then(|| self.lfs.to_string())),
             ("refresh", (self.refresh != Refresh::NEVER).then(|| self.refresh.to_string())),
-            ("writable", self.writable.filter(|writable| *writable != Writable::Copy).map(|writable| writable.to_string())),
+            (
+                "writable",
+                self.writable.filter(|writable| *writable != Writable::Copy).map(|writable| writable.to_string()),
+            ),
         ];
         for (key, value) in refused {
             if let Some(value) = value {

@@ -24,7 +24,8 @@ mod tests {
 
     #[test]
     fn every_spelling_of_dot_git_is_known() {
-        let spellings = [".git", ".GIT", ".giT", "git~1", "GIT~1", ".git.", ".git ", ".git. .", ".git::$INDEX_ALLOCATION"];
+        let spellings =
+            [".git", ".GIT", ".giT", "git~1", "GIT~1", ".git.", ".git ", ".git. .", ".git::$INDEX_ALLOCATION"];
         for name in spellings.into_iter().chain([".g\u{200c}it", "\u{feff}.git", ".git\u{206f}", "git~1:x"]) {
             assert!(is_dot_git(name), "{name:?}");
         }

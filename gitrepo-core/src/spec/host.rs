@@ -111,7 +111,8 @@ fn check_name(name: &str) -> Result<(), HostError> {
 fn ends_in_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let is_decimal = last.bytes().all(|byte| byte.is_ascii_digit());
-    let is_hexadecimal = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let is_hexadecimal =
+        last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     is_decimal || is_hexadecimal
 }
 
@@ -145,10 +146,22 @@ mod tests {
 
     #[test]
     fn s14_ambiguous_hosts_are_refused() {
-        for text in ["2130706433", "0x7f.1", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.01", "1.2.3.4.5", "256.0.0.1", "a.0x"] {
+        for text in [
+            "2130706433",
+            "0x7f.1",
+            "0x7f000001",
+            "127.1",
+            "0177.0.0.1",
+            "127.0.0.01",
+            "1.2.3.4.5",
+            "256.0.0.1",
+            "a.0x",
+        ] {
             assert_eq!(Host::parse(text), Err(HostError::AmbiguousAddress), "{text}");
         }
-        for text in ["", "a..b", "a.", ".a", "-a", "a-", "a.-b", "ä.example", "a%2eb", "a b", "a@b", "[::1", "[::1%eth0]", "[]"] {
+        for text in
+            ["", "a..b", "a.", ".a", "-a", "a-", "a.-b", "ä.example", "a%2eb", "a b", "a@b", "[::1", "[::1%eth0]", "[]"]
+        {
             assert!(Host::parse(text).is_err(), "{text}");
         }
         assert!(Host::parse(&"a".repeat(64)).is_err());

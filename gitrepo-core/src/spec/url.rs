@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -89,6 +90,11 @@ impl RepositoryUrl {
     /// In lower case, an IPv6 address without brackets; `None` for files.
     pub fn host(&self) -> Option<&str> {
         self.host.as_ref().map(Host::as_str)
+    }
+
+    /// The host's address, if it is written as one.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.as_ref().and_then(Host::address)
     }
 
     /// The port that is connected to; `None` for files.
@@ -178,7 +184,9 @@ pub enum UrlError {
     #[error("the URL is longer than {} bytes", RepositoryUrl::MAX_LENGTH)]
     TooLong,
     /// A character that would be cut off, hidden or read differently further down.
-    #[error("the URL has the character {character:?} at byte {offset}, which is refused; encode it with percent signs if it is meant")]
+    #[error(
+        "the URL has the character {character:?} at byte {offset}, which is refused; encode it with percent signs if it is meant"
+    )]
     Character {
         /// Which.
         character: char,

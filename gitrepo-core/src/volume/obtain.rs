@@ -66,7 +66,7 @@ impl Volumes {
     fn known(&self, wanted: &Wanted<'_>) -> Option<Resolved> {
         let url = &wanted.spec.repository;
         let access = self.store.access();
-        if !access.proof(url, wanted.credential, self.gateway.policy().config().cache.access_ttl.get()) {
+        if !access.proof(url, wanted.credential, self.gateway.policy().config().cache.access_ttl) {
             return None;
         }
         if let Revision::Commit(commit) = wanted.revision {
