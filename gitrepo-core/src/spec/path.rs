@@ -119,3 +119,99 @@ impl fmt::Display for RelativePath {
 }
 
 serde_as_text!(RelativePath);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> String {
+        RelativePath::parse(text).unwrap().to_string()
+    }
+
+    #[test]
+    fn empty_parts_and_dots_are_left_out() {
+        let table = [
+            ("", "."),
+            (".", "."),
+            ("./", "."),
+            ("a", "a"),
+            ("a/", "a"),
+            ("a//b/", "a/b"),
+            ("./a/./b", "a/b"),
+            ("...", "..."),
+            ("..a", "..a"),
+            ("a b", "a b"),
+            ("ä", "ä"),
+            (".github", ".github"),
+            ("-x", "-x"),
+        ];
+        for (text, path) in table {
+            assert_eq!(parsed(text), path, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn s9_paths_that_leave_their_place_are_refused() {
+        let refused = [
+            "/",
+            "/etc",
+            "//x",
+            "..",
+            "../x",
+            "a/..",
+            "a/../b",
+            "a/../../b",
+            r"..\x",
+            r"a\b",
+            "a\0b",
+            "a\nb",
+            "a\x1bb",
+            "a\u{85}b",
+            ".git",
+            ".GIT",
+            "a/.Git/b",
+            "git~1",
+            "GIT~1/x",
+            ".git/hooks",
+            ".g\u{200c}it",
+            ".git.",
+            ".git ",
+            ".git:x",
+        ];
+        for text in refused {
+            assert!(RelativePath::parse(text).is_err(), "{text:?}");
+        }
+        assert!(RelativePath::parse(&"a".repeat(255)).is_ok());
+        assert!(RelativePath::parse(&"a".repeat(256)).is_err());
+        assert!(RelativePath::parse(&"a/".repeat(2049)).is_err());
+    }
+
+    #[test]
+    fn a_path_inside_a_path_is_their_join() {
+        let [root, a, bc] = [".", "a", "b/c"].map(|text| RelativePath::parse(text).unwrap());
+        assert_eq!(a.join(&bc).unwrap().as_str(), "a/b/c");
+        assert_eq!(root.join(&a).unwrap(), a);
+        assert_eq!(a.join(&root).unwrap(), a);
+        assert!(root.join(&root).unwrap().is_root());
+        assert_eq!(bc.components().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(root.components().count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_stays_below_and_reads_back_as_itself(text in "[a./~git-]{0,16}|.*") {
+            if let Ok(path) = RelativePath::parse(&text) {
+                let below = path.as_path().components().all(|component| matches!(
+                    component,
+                    std::path::Component::Normal(_) | std::path::Component::CurDir
+                ));
+                prop_assert!(below);
+                prop_assert_eq!(RelativePath::parse(path.as_str()), Ok(path.clone()));
+                let json = serde_json::to_string(&path).unwrap();
+                prop_assert_eq!(serde_json::from_str::<RelativePath>(&json).unwrap(), path);
+            }
+        }
+    }
+}

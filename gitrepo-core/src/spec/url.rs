@@ -255,7 +255,7 @@ pub enum UrlError {
     /// `?…` or `#…`.
     #[error(
         "the URL has {character:?}: a query or fragment names no repository, and a token belongs into a secret; encode \
-         it (%3F, %23) if it is part of the path"
+         it (%3F, %23) if it is part of an https path"
     )]
     QueryOrFragment {
         /// Which.
