@@ -9,7 +9,7 @@ mod commit;
 mod dotgit;
 pub mod duration;
 mod host;
-mod nearest;
+pub(crate) mod nearest;
 mod path;
 pub mod quantity;
 mod revision;

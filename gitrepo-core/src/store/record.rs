@@ -60,6 +60,9 @@ pub struct Record {
     pub credential: CredentialId,
     /// The boot in which it was mounted; in another one it is mounted no longer.
     pub boot_id: BootId,
+    /// The mount namespace in which it was mounted: in another one its absence means nothing.
+    #[serde(default)]
+    pub mount_namespace: u64,
     /// When it was published, in seconds since 1970 by the wall clock: for people only.
     pub created_at: u64,
     /// The target directory was made by us, and goes when the volume goes.

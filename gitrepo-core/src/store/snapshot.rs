@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -113,6 +114,14 @@ pub struct SnapshotMeta {
     pub created_at: u64,
 }
 
+impl SnapshotMeta {
+    /// Of a snapshot that is being made now.
+    pub fn new(key: SnapshotKey, format: &str, summary: TreeSummary) -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { key, format: format.to_owned(), summary, created_at: since_1970.as_secs() }
+    }
+}
+
 /// A snapshot in use: while this lives, nobody evicts it. A volume's record takes over from there.
 #[derive(Debug)]
 pub struct SnapshotLease {
@@ -140,6 +149,11 @@ impl SnapshotLease {
 }
 
 impl Store {
+    /// Where the snapshot with this name is, or would be.
+    pub fn snapshot_path(&self, id: &SnapshotId) -> PathBuf {
+        self.layout.snapshot(id)
+    }
+
     /// The finished snapshot with this name, if there is one.
     pub fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         // The lease comes first: what is there after it stays there.

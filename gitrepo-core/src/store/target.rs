@@ -107,6 +107,16 @@ impl Store {
         Ok(TargetSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
     }
 
+    /// Holds one target, if nobody else does.
+    pub fn try_target(&self, volume_id: &str, target: &Path) -> Result<Option<TargetSlot>, StoreError> {
+        self.layout.try_target(&sha256_hex(volume_id), &target_hash(target))
+    }
+
+    /// Where the private copy of a published target is, if it has one.
+    pub fn copy_dir(&self, record: &Record) -> PathBuf {
+        self.layout.target(&sha256_hex(&record.volume_id), &target_hash(&record.target)).join(COPY_DIRECTORY)
+    }
+
     /// What is published at a target, whatever its volume; for who knows only the target. More than one record means
     /// that something was published over another volume.
     pub fn records_at(&self, target: &Path) -> Result<Vec<Record>, StoreError> {

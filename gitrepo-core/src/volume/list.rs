@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -39,13 +40,17 @@ impl fmt::Display for State {
     }
 }
 
+fn since(seconds_since_1970: u64) -> Duration {
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds_since_1970);
+    then.elapsed().unwrap_or_default()
+}
+
 impl Volumes {
     /// The published targets of this store, whoever published them, by target.
     pub fn list(&self) -> Result<Vec<PublishedVolume>, StoreError> {
         let mut volumes = Vec::new();
         for record in self.store.records()? {
-            let slot = self.store.slot_paths(&record);
-            let state = match self.is_attached(&slot, &record) {
+            let state = match self.is_attached(&record) {
                 Ok(true) => State::Mounted,
                 Ok(false) => State::NotMounted,
                 Err(error) => {
@@ -53,7 +58,7 @@ impl Volumes {
                     State::NotMounted
                 }
             };
-            let age = record.created_at.elapsed().unwrap_or_default();
+            let age = since(record.created_at);
             volumes.push(PublishedVolume { record, age, state });
         }
         volumes.sort_by(|a, b| a.record.target.cmp(&b.record.target));

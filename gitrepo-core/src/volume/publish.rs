@@ -2,6 +2,7 @@
 
 use std::path::Component;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::Outcome;
 use super::PublishError;
@@ -15,8 +16,10 @@ use super::obtain::Wanted;
 use super::same_content;
 use super::same_credential;
 use crate::access::CredentialId;
+use crate::mount;
 use crate::snapshot::Watch;
 use crate::spec::Revision;
+use crate::store::BootId;
 use crate::store::Record;
 use crate::store::SnapshotLease;
 use crate::store::TargetSlot;
@@ -48,12 +51,13 @@ impl Volumes {
         credential: &CredentialId,
         watch: &Watch,
     ) -> Result<Published, PublishError> {
-        if let Some(taken) = self.store.record_of_target(&request.target)? {
-            return Err(taken_by(&taken));
+        if let Some(taken) = self.store.records_at(&request.target)?.first() {
+            return Err(taken_by(taken));
         }
         let target = Target::find(&request.target, self.mounter.as_ref())?;
-        let Obtained { resolved, lease, outcome } = self.obtain(&wanted(request, &request.spec.revision, credential), watch)?;
+        let Obtained { resolved, lease, outcome } = self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
         let record = Record {
+            version: Record::VERSION,
             origin: request.origin,
             volume_id: request.volume_id.clone(),
             target: request.target.clone(),
@@ -62,14 +66,17 @@ impl Volumes {
             reference: resolved.reference.clone(),
             commit: resolved.commit,
             snapshot: lease.id().clone(),
-            content: request.spec.attributes(),
+            content: request.spec.content(),
             read_only: request.read_only,
+            copy: !request.read_only,
             credential: credential.clone(),
+            boot_id: BootId::current()?,
+            mount_namespace: mount::namespace()?,
+            created_at: seconds_since_1970(),
             target_created: !target.existed,
-            ..Record::now()?
         };
         slot.write(&record)?;
-        match self.attach(slot, &record, request, &lease) {
+        match self.attach(slot, &record, request, &lease, watch) {
             Ok(()) => Ok(published(&record, outcome)),
             Err(error) => Err(self.undone(slot, &record, error)),
         }
@@ -87,14 +94,21 @@ impl Volumes {
         if !same_content(&record, request) {
             return Err(taken_by(&record));
         }
-        if self.is_attached(slot, &record)? {
+        if self.is_attached(&record)? {
             return Ok(published(&record, Outcome::AlreadyPublished));
         }
         Target::find(&request.target, self.mounter.as_ref())?;
         let lease = self.recorded_snapshot(&record, request, credential, watch)?;
-        let record = Record { boot_id: Record::now()?.boot_id, credential: credential.clone(), ..record };
+        let record = Record {
+            commit: lease.meta().key.commit,
+            snapshot: lease.id().clone(),
+            boot_id: BootId::current()?,
+            mount_namespace: mount::namespace()?,
+            credential: credential.clone(),
+            ..record
+        };
         slot.write(&record)?;
-        match self.attach(slot, &record, request, &lease) {
+        match self.attach(slot, &record, request, &lease, watch) {
             Ok(()) => Ok(published(&record, Outcome::Hit)),
             Err(error) => Err(self.undone(slot, &record, error)),
         }
@@ -115,7 +129,7 @@ impl Volumes {
             return Ok(lease);
         }
         let revision = Revision::Commit(record.commit);
-        Ok(self.obtain(&wanted(request, &revision, credential), watch)?.lease)
+        Ok(self.obtain(wanted(request, &revision, credential), watch)?.lease)
     }
 
     /// Takes back what was done for a target whose attaching failed, and passes the error on.
@@ -140,6 +154,11 @@ fn taken_by(record: &Record) -> PublishError {
         target: record.target.clone(),
         published: format!("{} at {} (commit {})", record.repository, record.revision, record.commit),
     }
+}
+
+/// For people only: nothing is decided by it.
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A target is a path that means the same in every process: absolute, and clean by its letters alone.

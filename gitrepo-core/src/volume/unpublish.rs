@@ -5,8 +5,9 @@ use std::path::Path;
 use super::UnpublishError;
 use super::Volumes;
 use crate::cancel::Cancel;
+use crate::mount;
+use crate::store::BootId;
 use crate::store::Origin;
-use crate::store::StoreError;
 
 /// What an unpublish found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl Volumes {
     ) -> Result<Unpublished, UnpublishError> {
         let slot = match volume_id {
             Some(volume_id) => self.store.target(volume_id, target, cancel)?,
-            None => match self.store.record_of_target(target)? {
+            None => match self.store.records_at(target)?.first() {
                 Some(record) => self.store.target(&record.volume_id, target, cancel)?,
                 None => return Ok(Unpublished { known: false, mounts: 0 }),
             },
@@ -45,14 +46,16 @@ impl Volumes {
     /// be unpublished. Those that another process works on are left alone.
     ///
     /// Meant for frontends without a kubelet behind them, which would publish again after a reboot.
-    pub(super) fn collect(&self, origin: Origin) -> Result<(), StoreError> {
+    pub(super) fn collect(&self, origin: Origin) -> Result<(), UnpublishError> {
+        let (boot, namespace) = (BootId::current()?, mount::namespace()?);
         for record in self.store.records()? {
-            if record.origin != origin || !record.is_of_this_mount_namespace()? {
+            let mounts_are_visible = record.boot_id != boot || record.mount_namespace == namespace;
+            if record.origin != origin || !mounts_are_visible {
                 continue;
             }
             let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };
             let Some(record) = slot.record()? else { continue };
-            match self.is_attached(&slot, &record) {
+            match self.is_attached(&record) {
                 Ok(true) => {}
                 Ok(false) => slot.remove()?,
                 Err(error) => tracing::warn!(%error, "the mount table cannot be read; nothing is collected"),
