@@ -70,7 +70,7 @@ pub fn format(bytes: u64) -> String {
     UNITS
         .iter()
         .filter(|(suffix, _)| suffix.ends_with('i'))
-        .find(|(_, factor)| bytes != 0 && bytes % factor == 0)
+        .find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor))
         .map_or_else(|| bytes.to_string(), |(suffix, factor)| format!("{}{suffix}", bytes / factor))
 }
 
