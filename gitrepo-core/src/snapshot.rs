@@ -26,6 +26,8 @@ mod adopt;
 mod beneath;
 mod copy;
 mod directory;
+#[cfg(test)]
+mod fixture;
 mod listing;
 mod manifest;
 pub(crate) mod names;

@@ -358,3 +358,6 @@ fn parse_entry(bytes: &[u8]) -> Option<(TreeEntry<'_>, &[u8])> {
     let (id, after) = rest[nul + 1..].split_at_checked(20)?;
     Some((TreeEntry { mode, name: &rest[..nul], id: Oid::from_bytes(id).ok()? }, after))
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,10 +56,10 @@ pub(crate) fn check(name: &[u8], link: bool) -> Result<(), NameError> {
     if is_hfs_dot(name, b"git") {
         return Err(NameError::HfsDotGit);
     }
-    if is_ntfs_dotgit(name) {
+    if ntfs_paths(name).any(is_ntfs_dotgit) {
         return Err(NameError::NtfsDotGit);
     }
-    if link && (is_hfs_dot(name, b"gitmodules") || is_ntfs_dotgitmodules(name)) {
+    if link && (is_hfs_dot(name, b"gitmodules") || ntfs_paths(name).any(is_ntfs_dotgitmodules)) {
         return Err(NameError::LinkedGitmodules);
     }
     Ok(())
@@ -82,13 +82,18 @@ fn is_ignored_by_hfs(character: char) -> bool {
     matches!(character, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
 }
 
+/// `name` and what follows each backslash in it, which separates directories there.
+fn ntfs_paths(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_start = |&at: &usize| at == 0 || name[at - 1] == b'\\';
+    (0..name.len()).filter(is_start).map(|at| &name[at..])
+}
+
 /// Whether NTFS takes `name` for `.git`: by its short name, with dots and spaces appended, or with a stream's name.
 fn is_ntfs_dotgit(name: &[u8]) -> bool {
     let Some(rest) = strip_prefix_ignoring_case(name, b".git").or_else(|| strip_prefix_ignoring_case(name, b"git~1"))
     else {
         return false;
     };
-    // A backslash separates directories there.
     let end = rest.iter().find(|&&byte| byte != b'.' && byte != b' ');
     matches!(end, None | Some(b':' | b'\\'))
 }
@@ -154,6 +159,8 @@ mod tests {
         (b".git . .", NameError::NtfsDotGit),
         (b".git::$INDEX_ALLOCATION", NameError::NtfsDotGit),
         (b".git\\config", NameError::NtfsDotGit),
+        (b"a\\.git", NameError::NtfsDotGit),
+        (b".\\git~1:x", NameError::NtfsDotGit),
     ];
 
     const ALLOWED: &[&[u8]] = &[
@@ -190,6 +197,7 @@ mod tests {
         b"gi7eb~12",
         b"g~123456",
         b"~1234567",
+        b"a\\.gitmodules",
         ".git\u{200c}modules".as_bytes(),
     ];
 

@@ -186,6 +186,27 @@ impl SpecError {
 }
 
 impl VolumeSpec {
+    /// The keys that select what the volume shows, as text: what a repeated publish compares. When to ask the remote
+    /// (`pullPolicy`) and how much history to fetch are not among them.
+    pub fn content(&self) -> BTreeMap<String, String> {
+        let writable = self.writable.map_or_else(String::new, |writable| writable.to_string());
+        [
+            ("repository", self.repository.canonical()),
+            ("revision", self.revision.to_string()),
+            ("directory", self.directory.to_string()),
+            ("subdirectory", self.subdirectory.to_string()),
+            ("gitDir", self.git_dir.to_string()),
+            ("submodules", self.submodules.to_string()),
+            ("lfs", self.lfs.to_string()),
+            ("symlinks", self.symlinks.to_string()),
+            ("refresh", self.refresh.to_string()),
+            ("writable", writable),
+            ("uid", self.uid.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
     /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are passed over; every other
     /// key must be one of [`KEYS`].
     pub fn from_attributes(
