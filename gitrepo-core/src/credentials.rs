@@ -19,9 +19,9 @@ mod secret_keys;
 mod ssh_key;
 
 pub use error::CredentialError;
+pub use error::HostKeyError;
 pub use host_keys::Accepted;
 pub use host_keys::Checking;
-pub use host_keys::HostKeyError;
 pub use host_keys::HostKeys;
 pub use host_keys::Origin;
 pub use host_keys::PresentedKey;
@@ -103,7 +103,7 @@ impl Credentials {
 }
 
 /// What one host may be shown, and what it is expected to show.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct HostCredential<'a> {
     /// For SSH.
     pub ssh_key: Option<&'a SshKey>,
@@ -117,4 +117,79 @@ pub struct HostCredential<'a> {
     pub known_hosts: Option<&'a str>,
     /// PEM certificates of authorities to trust besides the system's, at least one.
     pub ca_certificates: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    pub(super) const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n";
+
+    pub(super) fn credentials(keys: &[(&str, &str)]) -> Result<Credentials, CredentialError> {
+        let secret = |(name, value): &(&str, &str)| ((*name).to_owned(), Secret::new((*value).to_owned()));
+        Credentials::from_secret_keys(keys.iter().map(secret).collect())
+    }
+
+    fn login<'a>(credential: &HostCredential<'a>) -> (Option<&'a str>, Option<&'a str>, Option<&'a str>) {
+        (credential.username, credential.password.map(Secret::expose), credential.token.map(Secret::expose))
+    }
+
+    #[test]
+    fn an_unprefixed_key_is_shown_to_the_repositorys_host_alone() {
+        let credentials = credentials(&[
+            ("username", "me"),
+            ("password", "pass"),
+            ("ssh-privatekey", PRIVATE_KEY),
+            ("known_hosts", "# none"),
+            ("ca.crt", CERTIFICATE),
+        ])
+        .unwrap();
+        let own = credentials.for_host("GIT.example.com", "git.example.com");
+        assert_eq!(login(&own), (Some("me"), Some("pass"), None));
+        assert_eq!(own.ssh_key.unwrap().private().expose(), PRIVATE_KEY);
+        assert_eq!((own.known_hosts, own.ca_certificates), (Some("# none"), Some(CERTIFICATE)));
+        for host in ["evil.org", "example.com", "evil.git.example.com", "git.example.com.evil.org", ""] {
+            let other = credentials.for_host(host, "git.example.com");
+            assert_eq!(login(&other), (None, None, None));
+            assert!(other.ssh_key.is_none() && other.known_hosts.is_none() && other.ca_certificates.is_none());
+        }
+    }
+
+    #[test]
+    fn a_prefixed_key_is_shown_to_its_host_alone() {
+        let credentials = credentials(&[("Other.example.com.token", "t0k3n"), ("token", "own")]).unwrap();
+        let shown = |host| login(&credentials.for_host(host, "git.example.com")).2;
+        assert_eq!(shown("other.EXAMPLE.com"), Some("t0k3n"));
+        assert_eq!(shown("git.example.com"), Some("own"));
+        assert_eq!(shown("example.com"), None);
+    }
+
+    #[test]
+    fn for_one_host_the_prefixed_key_wins_kind_by_kind_and_logins_are_never_mixed() {
+        let credentials = credentials(&[
+            ("username", "me"),
+            ("password", "pass"),
+            ("ssh-privatekey", PRIVATE_KEY),
+            ("git.example.com.token", "t0k3n"),
+        ])
+        .unwrap();
+        let credential = credentials.for_host("git.example.com", "git.example.com");
+        assert_eq!(login(&credential), (Some("me"), None, Some("t0k3n")));
+        assert!(credential.ssh_key.is_some());
+    }
+
+    #[test]
+    fn no_secret_is_a_credential_that_shows_nothing() {
+        let none = Credentials::none();
+        assert!(none.is_empty() && none.secret_keys().is_empty());
+        assert_eq!(login(&none.for_host("host", "host")), (None, None, None));
+    }
+
+    #[test]
+    fn debug_shows_names_only() {
+        let credentials = credentials(&[("username", "canary"), ("password", "canary"), ("a.org.token", "canary")]);
+        let shown = format!("{credentials:?}");
+        assert!(shown.contains("password") && !shown.contains("canary"), "{shown}");
+    }
 }

@@ -30,7 +30,7 @@ mod directory;
 mod fixture;
 mod listing;
 mod manifest;
-mod names;
+pub(crate) mod names;
 mod object;
 mod symlink;
 mod walk;

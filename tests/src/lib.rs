@@ -1,1 +1,35 @@
-//! h
+//! The one integration harness of gitrepo: repositories, servers that behave and servers that do not, and the
+//! conditions a test needs.
+//!
+//! Everything here is real where it can be (git, `git http-backend`, sshd, ext4), runs on the loopback with ports the
+//! kernel chose, and ends when its value is dropped. The harness proves itself in `suites/`.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`require`] | a test that cannot run here says so, or fails where everything must run |
+//! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
+//! | [`hostile`], [`pktline`] | git servers that do not |
+//! | [`program`] | the workspace's executables |
+//! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
+//! | [`tree`] | whether a directory is exactly a commit's tree |
+//! | [`git`] | the git command line, isolated |
+//! | [`namespace`], [`loopfs`] | mounts that vanish with the test, and a fresh ext4 |
+
+// The harness is test code: its own failures are panics, reported by the test that meets them.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod authority;
+pub mod daemon;
+pub mod fixtures;
+pub mod git;
+pub mod hostile;
+pub mod http;
+mod listener;
+pub mod loopfs;
+pub mod namespace;
+pub mod pktline;
+pub mod program;
+pub mod repository;
+pub mod require;
+pub mod ssh;
+pub mod tree;

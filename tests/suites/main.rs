@@ -1,1 +1,18 @@
-fn main(){}
+//! The one integration test binary: every file beside this one is a suite, named here.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod machine;
+mod repositories;
+
+/// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
+#[test]
+fn every_file_in_suites_is_named_here() {
+    let named = include_str!("main.rs");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let suite = name.strip_suffix(".rs").unwrap_or(&name);
+        assert!(suite == "main" || named.contains(&format!("\nmod {suite};\n")), "main.rs does not name {name}");
+    }
+}

@@ -1,5 +1,9 @@
-//! What can be wrong with a secret.
+//! What can be wrong with a secret, and with the key of a server.
 
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::host_keys::Origin;
 use super::known_hosts::Malformed;
 use super::secret_keys::Key;
 use super::ssh_key::SshKeyError;
@@ -106,6 +110,77 @@ impl CredentialError {
     }
 }
 
+/// Why a server is not believed. `key` is a type and a fingerprint, as OpenSSH prints them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HostKeyError {
+    /// Nothing is known of it, or only keys of other types.
+    #[error(
+        "the SSH host key of {host} is unknown{}: it presents {key}; compare that with what its operator publishes, and if \
+         it is right add this line to known_hosts, in the secret or the configured file: {line}",
+        other_types(known)
+    )]
+    Unknown {
+        /// As in a `known_hosts` file.
+        host: String,
+        /// What it presents.
+        key: String,
+        /// Types of the keys that it is known by.
+        known: Vec<String>,
+        /// To be added, once its operator confirms the fingerprint.
+        line: String,
+    },
+    /// It is known by another key.
+    #[error(
+        "the SSH host key of {host} has changed: it presents {key}, but {origin} has {known}; somebody may be between you \
+         and the server; only if its operator confirms the new key, put this line there instead: {line}"
+    )]
+    Changed {
+        /// As in a `known_hosts` file.
+        host: String,
+        /// What it presents.
+        key: String,
+        /// What it is known by.
+        known: String,
+        /// Who says so.
+        origin: Origin,
+        /// To be put there instead, once its operator confirms the fingerprint.
+        line: String,
+    },
+    /// Its key must not be believed.
+    #[error("the SSH host key of {host} is revoked by {origin}: it presents {key}")]
+    Revoked {
+        /// As in a `known_hosts` file.
+        host: String,
+        /// What it presents.
+        key: String,
+        /// Who says so.
+        origin: Origin,
+    },
+    /// It is known only through an authority, and certificates of hosts are not understood.
+    #[error(
+        "{host} is known only through an SSH certificate authority ({origin}), which is not supported: it presents {key}; \
+         if that is right, add this line to known_hosts, in the secret or the configured file: {line}"
+    )]
+    OnlyCertAuthority {
+        /// As in a `known_hosts` file.
+        host: String,
+        /// What it presents.
+        key: String,
+        /// Who says so.
+        origin: Origin,
+        /// To be added, once its operator confirms the fingerprint.
+        line: String,
+    },
+}
+
+impl HostKeyError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        Kind::Unauthenticated
+    }
+}
+
 fn did_you_mean(nearest: Option<&str>) -> String {
     match nearest {
         Some(name) => format!("; did you mean {name:?}?"),
@@ -114,4 +189,8 @@ fn did_you_mean(nearest: Option<&str>) -> String {
             format!("; there are {}, each also as HOST.KEY for another host", names.join(", "))
         }
     }
+}
+
+fn other_types(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!(" (only its keys of type {} are known)", known.join(", ")) }
 }

@@ -24,6 +24,8 @@ pub struct Malformed {
     pub line: usize,
     /// What is wrong with it. Nothing of the line is in it.
     pub reason: &'static str,
+    /// Whether it begins with a marker, known or not: then a key could be believed because the line is not understood.
+    pub(super) marked: bool,
 }
 
 /// What a line says about its key.
@@ -56,7 +58,11 @@ enum Hosts<'a> {
 /// The lines of a file that say something, and those that are malformed.
 pub(super) fn entries(text: &str) -> impl Iterator<Item = Result<Entry<'_>, Malformed>> {
     text.lines().zip(1..).filter_map(|(text, line)| {
-        let entry = Entry::parse(text, line).map_err(|reason| Malformed { line, reason });
+        let entry = Entry::parse(text, line).map_err(|reason| Malformed {
+            line,
+            reason,
+            marked: text.trim_start().starts_with('@'),
+        });
         entry.transpose()
     })
 }
@@ -154,4 +160,115 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     pattern[at..].iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+
+    fn matches(hosts: &str, name: &str) -> bool {
+        let line = format!("{hosts} {KEY}");
+        let mut entries = entries(&line);
+        entries.next().unwrap().unwrap().matches(name)
+    }
+
+    fn malformed(line: &str) -> Option<&'static str> {
+        entries(line).find_map(Result::err).map(|malformed| malformed.reason)
+    }
+
+    #[test]
+    fn a_name_matches_its_patterns() {
+        for (hosts, name, expected) in [
+            ("git.example.com", "git.example.com", true),
+            ("Git.Example.COM", "git.example.com", true),
+            ("git.example.com", "example.com", false),
+            ("git.example.com", "git.example.com.evil.org", false),
+            ("a.org,git.example.com", "git.example.com", true),
+            ("*.example.com", "git.example.com", true),
+            ("*.example.com", "a.b.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("g?t.example.com", "git.example.com", true),
+            ("g?t.example.com", "gt.example.com", false),
+            ("*", "anything", true),
+            ("*.example.com,!evil.example.com", "git.example.com", true),
+            ("!evil.example.com,*.example.com", "evil.example.com", false),
+            ("!evil.example.com", "git.example.com", false),
+            ("[git.example.com]:2222", "[git.example.com]:2222", true),
+            ("[git.example.com]:2222", "git.example.com", false),
+            ("git.example.com", "[git.example.com]:2222", false),
+            ("[*.example.com]:*", "[git.example.com]:2222", true),
+            ("::1", "::1", true),
+        ] {
+            assert_eq!(matches(hosts, name), expected, "{hosts} {name}");
+        }
+    }
+
+    // Made by OpenSSH: ssh-keygen -H
+    #[test]
+    fn a_hashed_name_matches_the_one_it_was_made_from() {
+        let host = "|1|qRHx16bJh1IL91fzk6rapnZ8gmo=|6KNgp5PwW8chYoamNJKHVcZn7S8=";
+        assert!(matches(host, "git.example.com"));
+        assert!(!matches(host, "[git.example.com]:2222"));
+        let port = "|1|qdifQF+LpOIHXBvdOuffVNmuFIU=|OeYgJNyaFNXd/2Ju3KwSCbmGUPU=";
+        assert!(matches(port, "[git.example.com]:2222"));
+        assert!(!matches(port, "git.example.com"));
+    }
+
+    #[test]
+    fn a_line_may_have_a_marker_blanks_and_a_comment() {
+        let text = format!(
+            "# a comment\n\n  \t\n\thost\t {KEY} me@example.com\r\n@revoked host {KEY}\n@cert-authority * {KEY}"
+        );
+        let entries: Vec<_> = entries(&text).map(Result::unwrap).map(|entry| (entry.line, entry.marker)).collect();
+        assert_eq!(entries, [(4, Marker::Host), (5, Marker::Revoked), (6, Marker::CertAuthority)]);
+    }
+
+    #[test]
+    fn key_types_that_cannot_be_presented_are_skipped() {
+        let text = "host ssh-dss AAAA\nhost 1024 35 1234567\nhost sk-ssh-ed25519@openssh.com AAAA";
+        assert_eq!(entries(text).count(), 0);
+    }
+
+    #[test]
+    fn a_malformed_line_says_where_and_why() {
+        let text = format!("# first\nhost {KEY}\nhost ssh-ed25519");
+        let error = entries(&text).find_map(Result::err).unwrap();
+        assert_eq!(error.to_string(), "line 3 is not of the form: host type key");
+        for (line, part) in [
+            ("host", "not of the form"),
+            ("@revoked", "nothing else"),
+            ("@revokd host ssh-rsa AAAA", "unknown marker"),
+            (KEY, "begins with a key"),
+            ("host ssh-ed25519 AAA*", "not valid base64"),
+            ("host ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl", "not of the type"),
+            ("|1|salt ssh-rsa AAAA", "hashed name"),
+            ("|2|AAAA|AAAA ssh-rsa AAAA", "hashed name"),
+        ] {
+            assert!(malformed(line).is_some_and(|reason| reason.contains(part)), "{line}: {:?}", malformed(line));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC*|(([@!|*?,#1 ]|[a-z.]|AAAA|ssh-rsa|@revoked|\n|\r){0,60})", name in "\\PC{0,20}") {
+            for entry in entries(&text).flatten() {
+                entry.matches(&name);
+            }
+        }
+
+        #[test]
+        fn wildcards_match_what_they_replace(start in "[a-z.]{0,8}", middle in "[a-z.]{0,8}", end in "[a-z.]{0,8}") {
+            let text = format!("{start}{middle}{end}");
+            let glob = |pattern: String| glob(pattern.as_bytes(), text.as_bytes());
+            let (star, double) = (glob(format!("{start}*{end}")), glob(format!("*{middle}*")));
+            let (marks, exact) = (glob(format!("{start}{}{end}", "?".repeat(middle.len()))), glob(text.clone()));
+            prop_assert!(star && double && marks && exact);
+            let longer = glob(format!("{text}?"));
+            prop_assert!(!longer);
+        }
+    }
 }

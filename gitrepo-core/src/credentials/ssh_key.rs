@@ -87,10 +87,11 @@ impl<'a> Pem<'a> {
         let mut encoded = Zeroizing::new(String::with_capacity(text.len()));
         for line in lines {
             if line.starts_with("-----END ") {
-                let body = BASE64_STANDARD.decode(encoded.as_bytes()).map_err(|_| SshKeyError::Damaged)?;
-                return match body.is_empty() {
-                    true => Err(SshKeyError::Damaged),
-                    false => Ok(Self { label: label.trim(), headers, body: Zeroizing::new(body) }),
+                let mut body = Zeroizing::new(Vec::new());
+                let decoded = BASE64_STANDARD.decode_vec(encoded.as_bytes(), &mut body);
+                return match decoded {
+                    Ok(()) if !body.is_empty() => Ok(Self { label: label.trim(), headers, body }),
+                    _ => Err(SshKeyError::Damaged),
                 };
             }
             match line.contains(':') {
@@ -148,4 +149,90 @@ fn openssh_is_encrypted(body: &[u8]) -> Result<bool, SshKeyError> {
 pub(super) fn wire_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key in OpenSSH's own format, as far as it can be read without its passphrase.
+    fn openssh(cipher: &str, kind: &str) -> String {
+        let string = |value: &[u8]| [&(value.len() as u32).to_be_bytes(), value].concat();
+        let public = [string(kind.as_bytes()), string(b"public half")].concat();
+        let body = [
+            b"openssh-key-v1\0".to_vec(),
+            string(cipher.as_bytes()),
+            string(b"bcrypt"),
+            string(b""),
+            1u32.to_be_bytes().to_vec(),
+            string(&public),
+            string(b"private half"),
+        ];
+        pem("OPENSSH PRIVATE KEY", &BASE64_STANDARD.encode(body.concat()))
+    }
+
+    fn pem(label: &str, body: &str) -> String {
+        let lines: Vec<_> = body.as_bytes().chunks(70).map(String::from_utf8_lossy).collect();
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    }
+
+    fn encrypted(text: &str) -> Result<bool, SshKeyError> {
+        SshKey::parse(text, None).map(|key| key.is_encrypted())
+    }
+
+    #[test]
+    fn every_format_says_whether_it_is_encrypted() {
+        let old = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00FF\n\nMIIE";
+        for (text, expected) in [
+            (openssh("none", "ssh-ed25519"), false),
+            (openssh("aes256-ctr", "ssh-ed25519"), true),
+            (pem("RSA PRIVATE KEY", "MIIE"), false),
+            (format!("-----BEGIN RSA PRIVATE KEY-----\n{old}\n-----END RSA PRIVATE KEY-----"), true),
+            (pem("EC PARAMETERS", "BggqhkjOPQMBBw==") + &pem("EC PRIVATE KEY", "MHcC"), false),
+            (pem("PRIVATE KEY", "MIIE"), false),
+            (pem("ENCRYPTED PRIVATE KEY", "MIIE"), true),
+        ] {
+            assert_eq!(encrypted(&text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn line_ends_indentation_and_a_missing_last_newline_are_repaired() {
+        let good = openssh("none", "ssh-ed25519");
+        let indented: Vec<_> = good.lines().map(|line| format!("  {line}")).collect();
+        for text in
+            [good.replace('\n', "\r\n"), good.trim_end().to_owned(), indented.join("\n"), format!("\n{good}\n\n")]
+        {
+            let key = SshKey::parse(&text, None).unwrap();
+            assert_eq!(key.private().expose(), good);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_private_key_is_named() {
+        let good = openssh("none", "ssh-ed25519");
+        let cut = good.lines().take(2).collect::<Vec<_>>().join("\n");
+        for (text, expected) in [
+            ("ssh-ed25519 AAAAC3Nza me@example.com".to_owned(), SshKeyError::Public),
+            ("ecdsa-sha2-nistp256 AAAA".to_owned(), SshKeyError::Public),
+            (pem("PUBLIC KEY", "MIIB"), SshKeyError::Public),
+            (pem("RSA PUBLIC KEY", "MIIB"), SshKeyError::Public),
+            ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA".to_owned(), SshKeyError::Public),
+            ("PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none".to_owned(), SshKeyError::Putty),
+            ("hunter2".to_owned(), SshKeyError::NotAKey),
+            (pem("CERTIFICATE", "MIIB"), SshKeyError::NotAKey),
+            (pem("PGP PRIVATE KEY", "MIIB"), SshKeyError::NotAKey),
+            (cut, SshKeyError::Damaged),
+            (good.replace('\n', " "), SshKeyError::Damaged),
+            (good.replace('\n', "\\n"), SshKeyError::Damaged),
+            (good.replacen('A', "*", 1), SshKeyError::Damaged),
+            (pem("RSA PRIVATE KEY", ""), SshKeyError::Damaged),
+            (pem("OPENSSH PRIVATE KEY", "MIIE"), SshKeyError::Damaged),
+            (openssh("none", "ssh-dss"), SshKeyError::Unsupported { kind: "DSA" }),
+            (pem("DSA PRIVATE KEY", "MIIB"), SshKeyError::Unsupported { kind: "DSA" }),
+            (openssh("none", "sk-ssh-ed25519@openssh.com"), SshKeyError::Unsupported { kind: "FIDO (a hardware key)" }),
+        ] {
+            assert_eq!(encrypted(&text), Err(expected), "{text}");
+        }
+    }
 }

@@ -1,0 +1,55 @@
+//! A freshly made file system: known to be empty, of a known size, and nobody's.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::mount::MntFlags;
+use tempfile::TempDir;
+
+use crate::namespace;
+use crate::require;
+
+/// An ext4 in a sparse file, mounted in the thread's private mount namespace until dropped. Needs root.
+pub struct LoopFs {
+    root: PathBuf,
+    _place: TempDir,
+}
+
+impl LoopFs {
+    /// Makes and mounts a file system of `bytes`. The thread gets a [private mount namespace][namespace::private_mounts].
+    pub fn new(bytes: u64) -> Self {
+        namespace::private_mounts();
+        let place = TempDir::new().unwrap();
+        let image = place.path().join("image");
+        let root = place.path().join("root");
+        File::create(&image).unwrap().set_len(bytes).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        run(Command::new(require::find("mkfs.ext4").expect("mkfs.ext4 is installed")).args(["-q", "-F"]).arg(&image));
+        run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&image).arg(&root));
+        let mounted = Self { root, _place: place };
+        std::fs::remove_dir(mounted.root.join("lost+found")).unwrap();
+        std::fs::set_permissions(&mounted.root, PermissionsExt::from_mode(0o755)).unwrap();
+        mounted
+    }
+
+    /// The mount point, an empty directory at first.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+}
+
+impl Drop for LoopFs {
+    fn drop(&mut self) {
+        // Lazily, for a failed test may have left mounts or open files below. The loop device frees itself with the
+        // last user; an error here would hide the panic that brought us here.
+        let _ = nix::mount::umount2(&self.root, MntFlags::MNT_DETACH);
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,51 @@
+//! What a test needs of its machine: visibly skipped without it, or failed where everything must run.
+//!
+//! ```ignore
+//! if !require::root("to mount") {
+//!     return;
+//! }
+//! ```
+
+use std::env;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// With this variable set to `1` (continuous integration), what is missing fails the test instead of skipping it.
+pub const REQUIRE_ALL: &str = "GITREPO_REQUIRE_ALL";
+
+/// Whether the test runs as root, which it needs `purpose` ("to mount").
+pub fn root(purpose: &str) -> bool {
+    nix::unistd::geteuid().is_root() || missing(&format!("root is needed {purpose}"))
+}
+
+/// Whether the program `name` is installed.
+pub fn tool(name: &str) -> bool {
+    find(name).is_some() || missing(&format!("{name} is not installed"))
+}
+
+/// Whether the kernel or machine has a feature that the test found out about itself.
+pub fn feature(present: bool, what: &str) -> bool {
+    present || missing(&format!("this machine lacks {what}"))
+}
+
+/// Where the program `name` is installed. System directories count even where they are not in an ordinary user's
+/// `PATH`.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|file| Path::is_file(file))
+}
+
+/// Always `false`. Written past the test runner's capture, which would hide the words of a test that passes.
+fn missing(what: &str) -> bool {
+    assert!(
+        env::var_os(REQUIRE_ALL).is_none_or(|value| value != "1"),
+        "{what}, and {REQUIRE_ALL}=1 allows no skipping"
+    );
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr(), "SKIPPED {name}: {what}").expect("standard error is open");
+    false
+}
