@@ -31,6 +31,7 @@ mod fixture;
 mod listing;
 mod manifest;
 pub(crate) mod names;
+mod object;
 mod symlink;
 mod walk;
 mod writer;
