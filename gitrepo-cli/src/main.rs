@@ -1,1 +1,34 @@
-fn main() {}
+//! `gitrepo-cli`: a git repository as a directory or a mounted volume, from a shell.
+
+mod arguments;
+mod commands;
+mod configuration;
+mod error;
+mod exit;
+mod interrupt;
+mod logging;
+mod progress;
+mod render;
+mod secret_directory;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    gitrepo_core::worker::run_if_worker();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => return render::usage(&usage),
+    };
+    logging::start(arguments.global.verbose);
+    let json = arguments.global.json;
+    match commands::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            render::error(&error, json);
+            exit::code(error.kind())
+        }
+    }
+}

@@ -1,1 +1,171 @@
-//! clone
+//! The exact tree of a revision in a plain directory: no store, no mount, no root.
+//!
+//! The tree is built in a hidden directory beside the destination and renamed over it, so the destination is there whole
+//! or not at all, whenever the process dies. (Whole for every process of the running system; after a power failure the
+//! filesystem decides.) A hidden directory that a killed clone left behind is removed by the next clone to the same
+//! place.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::credentials::Credentials;
+use crate::error::Kind;
+use crate::gateway::Gateway;
+use crate::gateway::GatewayError;
+use crate::gateway::Workspace;
+use crate::progress::Step;
+use crate::remote::FetchRequest;
+use crate::remote::Resolved;
+use crate::snapshot::Owner;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::SnapshotFormat;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
+use crate::snapshot::Watch;
+use crate::spec::VolumeSpec;
+use crate::store::Staging;
+use crate::store::StoreError;
+use crate::worker::TREE;
+use crate::worker::WorkerError;
+
+/// What to clone, as whom, where to.
+pub struct CloneRequest<'a> {
+    /// What is asked. Keys that only mean something to a mounted volume have no effect.
+    pub spec: &'a VolumeSpec,
+    /// As whom.
+    pub credentials: &'a Credentials,
+    /// It must not exist, or be an empty directory. Missing parents are made.
+    pub destination: &'a Path,
+}
+
+/// A finished clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cloned {
+    /// What the destination shows.
+    pub resolved: Resolved,
+    /// What it holds.
+    pub tree: TreeSummary,
+    /// Bytes of the pack received.
+    pub received_bytes: u64,
+}
+
+/// A failure to clone. The destination is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CloneError {
+    /// There is something already.
+    #[error("{} exists and is not an empty directory", destination.display())]
+    Occupied {
+        /// As given.
+        destination: PathBuf,
+    },
+    /// The destination or its parent cannot be used.
+    #[error("cannot write to {}", destination.display())]
+    Destination {
+        /// As given.
+        destination: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Asking or fetching failed.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// What the worker left cannot be taken over.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The staging directory failed.
+    #[error(transparent)]
+    Staging(#[from] StoreError),
+}
+
+impl From<WorkerError> for CloneError {
+    fn from(error: WorkerError) -> Self {
+        Self::Gateway(error.into())
+    }
+}
+
+impl CloneError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Occupied { .. } => Kind::FailedPrecondition,
+            Self::Destination { source, .. } => crate::error::io_kind(source),
+            Self::Gateway(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
+            Self::Staging(error) => error.kind(),
+        }
+    }
+}
+
+/// Clones into a plain directory, owned by the caller.
+pub fn clone(
+    gateway: &Gateway,
+    format: &dyn SnapshotFormat,
+    request: &CloneRequest<'_>,
+    watch: &Watch,
+) -> Result<Cloned, CloneError> {
+    let destination = free_destination(request.destination)?;
+    let staging = Staging::beside(&destination)?;
+    let workspace = Workspace { staging: staging.path(), base: None };
+
+    watch.progress.report(&Step::Resolving);
+    let mut session = gateway.open(&request.spec.repository, request.credentials, Some(workspace), watch)?;
+    let resolved = session.resolve(&request.spec.revision)?;
+    gateway.remember_host_keys(&session)?;
+    let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: request.spec.depth })?;
+    let resolved = Resolved { commit: report.commit, reference: resolved.reference };
+    let tree = TreeRequest {
+        commit: resolved.commit,
+        subdirectory: request.spec.subdirectory.clone(),
+        directory: request.spec.directory.clone(),
+        symlinks: request.spec.symlinks,
+        limits: gateway.policy().limits().clone(),
+    };
+    session.write_tree(&tree)?;
+    session.finish()?;
+
+    let owner = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+    let written = staging.path().join(TREE);
+    let summary = format.adopt(&written, &tree, owner)?;
+    put(&format.source(&written), &destination)?;
+    Ok(Cloned { resolved, tree: summary, received_bytes: report.received_bytes })
+}
+
+/// The destination with its parent made and its parent's symlinks resolved, if nothing is there yet.
+fn free_destination(destination: &Path) -> Result<PathBuf, CloneError> {
+    let failed = |source| CloneError::Destination { destination: destination.to_owned(), source };
+    let absolute = std::path::absolute(destination).map_err(failed)?;
+    match std::fs::read_dir(&absolute) {
+        Ok(mut entries) => match entries.next() {
+            None => absolute.canonicalize().map_err(failed),
+            Some(_) => Err(CloneError::Occupied { destination: destination.to_owned() }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+                return Err(failed(error));
+            };
+            if std::fs::symlink_metadata(&absolute).is_ok() {
+                // A dangling symlink: there is something, and renaming over it would replace the link.
+                return Err(CloneError::Occupied { destination: destination.to_owned() });
+            }
+            std::fs::create_dir_all(parent).map_err(failed)?;
+            Ok(parent.canonicalize().map_err(failed)?.join(name))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(CloneError::Occupied { destination: destination.to_owned() })
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Gives the finished tree its name. rename(2) replaces an empty directory and refuses every other one, so whatever came
+/// there meanwhile is safe.
+fn put(tree: &Path, destination: &Path) -> Result<(), CloneError> {
+    std::fs::rename(tree, destination).map_err(|source| match source.kind() {
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory => {
+            CloneError::Occupied { destination: destination.to_owned() }
+        }
+        _ => CloneError::Destination { destination: destination.to_owned(), source },
+    })
+}

@@ -13,6 +13,7 @@
 //! | [`remote`] | speaking to a git server |
 //! | [`snapshot`] | a commit's tree as an immutable thing on disk |
 //! | [`worker`] | the confined child that runs `remote` and `snapshot` code |
+//! | [`gateway`] | the one door to a remote: policy, pinned address, session |
 //! | [`store`] | what is kept on the node |
 //! | [`mount`] | attaching and detaching |
 //! | [`volume`] | publish, unpublish, list |
@@ -23,6 +24,7 @@ pub mod cancel;
 pub mod clone;
 pub mod credentials;
 pub mod error;
+pub mod gateway;
 pub mod mount;
 pub mod policy;
 pub mod progress;

@@ -1,32 +1,72 @@
 //! Attaching and detaching.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::Kind;
 
+pub(crate) mod directory;
+pub mod linux;
+pub mod mountinfo;
+mod place;
+
 /// Mounts and unmounts. The real one is [`linux::LinuxMounter`]; `testing::FakeMounter` records.
 ///
-/// Arguments are plain data, so that a fake can keep them and a test can read them.
+/// Arguments are plain data, so that a fake can keep them and a test can read them. Paths are absolute, and no component
+/// of them is a symlink: whoever could plant one would choose what is attached, or where (CVE-2021-25741). A caller
+/// that takes paths from a person resolves them first.
 pub trait Mounter: Send + Sync {
-    /// Attaches a directory. A read-only bind is never visible writable, not for an instant, and both kinds are `nosuid`
-    /// and `nodev`.
+    /// Attaches a directory, on top of what is attached there already. A read-only bind is never visible writable, not
+    /// for an instant, and both kinds are `nosuid` and `nodev`. Mounts below the source do not come along.
     fn bind(&self, bind: &Bind) -> Result<(), MountError>;
 
-    /// Detaches everything stacked on `target`, verifies it, and says how many mounts there were. Zero is no error.
+    /// Says whether exactly this is attached: one mount on the target, of the source itself, and read-only or not as
+    /// asked. A missing source or target is `false`. What a retried publish asks before it mounts a second layer.
+    fn shows(&self, bind: &Bind) -> Result<bool, MountError>;
+
+    /// Detaches everything stacked on `target`, verifies it, and says how many mounts there were. Zero is no error, nor
+    /// is a missing target. Who still has the tree open keeps it: a target in use is detached after about a second.
     fn unmount(&self, target: &Path) -> Result<usize, MountError>;
 
-    /// The mounts of this process's namespace, in the order in which they were made.
+    /// The mounts that the calling thread sees, a later one on the same target after an earlier one.
     fn list(&self) -> Result<Vec<MountPoint>, MountError>;
+
+    /// Removes what killed processes left half-made, and says how many of them there were. Safe at any time: what a
+    /// living process is making is left alone.
+    fn sweep(&self) -> Result<usize, MountError>;
+}
+
+impl<M: Mounter + ?Sized> Mounter for Arc<M> {
+    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
+        (**self).bind(bind)
+    }
+
+    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
+        (**self).shows(bind)
+    }
+
+    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
+        (**self).unmount(target)
+    }
+
+    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
+        (**self).list()
+    }
+
+    fn sweep(&self) -> Result<usize, MountError> {
+        (**self).sweep()
+    }
 }
 
 /// One directory to attach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
-    /// An existing directory.
+    /// An existing directory to show.
     pub source: PathBuf,
-    /// An existing directory: absolute, without symlinks.
+    /// An existing directory to show it at.
     pub target: PathBuf,
     /// No writes through this mount.
     pub read_only: bool,
@@ -55,33 +95,69 @@ impl MountPoint {
     }
 }
 
+/// Which end of a mount a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// What is shown.
+    Source,
+    /// Where it is shown.
+    Target,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        })
+    }
+}
+
 /// A failure to mount, unmount or list.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
+    /// A path is relative, or holds `..`.
+    #[error("cannot use {path:?} as the {role} of a mount: not an absolute path without \"..\"")]
+    Path {
+        /// As given.
+        path: PathBuf,
+        /// Which end.
+        role: Role,
+    },
+    /// A path leads over a symlink.
+    #[error("cannot use {path:?} as the {role} of a mount: {link:?} is a symbolic link; give the path it leads to")]
+    Symlink {
+        /// As given.
+        path: PathBuf,
+        /// Which end.
+        role: Role,
+        /// The first component that is a link.
+        link: PathBuf,
+    },
     /// A directory that is to be attached or covered cannot be used.
     #[error("cannot use {path:?} as the {role} of a mount")]
     Directory {
-        /// Which.
+        /// As given.
         path: PathBuf,
-        /// "source" or "target".
-        role: &'static str,
+        /// Which end.
+        role: Role,
         /// What the system said.
         #[source]
         source: io::Error,
     },
     /// A step of mounting failed.
-    #[error("cannot mount {} at {} ({step})", bind.source.display(), bind.target.display())]
+    #[error("cannot mount {:?} at {:?} ({step})", bind.source, bind.target)]
     Bind {
         /// What was to be attached.
         bind: Bind,
-        /// The system call.
+        /// Which step.
         step: &'static str,
         /// What the system said.
         #[source]
         source: io::Error,
     },
     /// A mount could not be detached.
-    #[error("cannot unmount {}", target.display())]
+    #[error("cannot unmount {target:?}")]
     Unmount {
         /// Where.
         target: PathBuf,
@@ -90,7 +166,7 @@ pub enum MountError {
         source: io::Error,
     },
     /// Everything was tried and the target is still mounted.
-    #[error("{} is still mounted after {attempts} attempts; see what holds it with: fuser -vm {}", target.display(), target.display())]
+    #[error("{target:?} is still mounted after {attempts} attempts; see what holds it with fuser -vm")]
     StillMounted {
         /// Where.
         target: PathBuf,
@@ -106,12 +182,23 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// What a killed process left cannot be removed.
+    #[error("cannot clear {path:?}, where a mount was being prepared")]
+    Sweep {
+        /// The place, or the directory of all places.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl MountError {
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Path { .. } => Kind::InvalidRequest,
+            Self::Symlink { .. } => Kind::FailedPrecondition,
             Self::Directory { source, .. } | Self::Bind { source, .. } | Self::Unmount { source, .. } => {
                 match source.kind() {
                     io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
@@ -122,6 +209,7 @@ impl MountError {
             }
             Self::StillMounted { .. } => Kind::Busy,
             Self::Table { .. } => Kind::Internal,
+            Self::Sweep { source, .. } => crate::error::io_kind(source),
         }
     }
 }

@@ -1,1 +1,267 @@
 //! What is allowed: schemes, hosts, addresses, limits; from the driver's configuration.
+//!
+//! A host is checked twice: by name before anything is done, and by address after its name was resolved, once. What
+//! passes is pinned: the worker is given these addresses and no resolver, so neither a name that changes its address
+//! between check and use (DNS rebinding) nor a redirect leads elsewhere.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+use crate::cancel::Cancel;
+use crate::cancel::Interrupted;
+use crate::error::Cause;
+use crate::error::Kind;
+use crate::spec::RepositoryUrl;
+use crate::spec::Scheme;
+
+mod address;
+mod config;
+mod limits;
+mod lookup;
+mod pattern;
+mod proxy;
+
+pub use address::AddressClass;
+pub use config::CacheConfig;
+pub use config::Config;
+pub use config::ConfigError;
+pub use config::HostKeysConfig;
+pub use config::LogConfig;
+pub use config::LogFormat;
+pub use config::LogLevel;
+pub use config::NodeCredential;
+pub use config::Offline;
+pub use config::SnapshotChoice;
+pub use config::UidRange;
+pub use config::UidRangeError;
+pub use config::WorkerConfig;
+pub use limits::Limits;
+pub use pattern::HostPattern;
+pub use pattern::PatternError;
+pub use proxy::Proxy;
+pub use proxy::ProxyError;
+
+use lookup::LookupError;
+
+/// Decides by the configuration.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    config: Config,
+    resolver: lookup::Resolver,
+}
+
+/// The only place that may be connected to for a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedHost {
+    /// As in the URL, or the proxy's: lower case, an IPv6 address without brackets.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// Where the name stood when it was resolved, without what is denied. Never empty.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Why a repository may not be fetched from, or its host not be found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// The scheme is not in `allowedSchemes`.
+    #[error("{url}: the scheme {scheme} is not allowed; allowedSchemes has {allowed}")]
+    Scheme {
+        /// Without password.
+        url: String,
+        /// Which.
+        scheme: Scheme,
+        /// Those that are.
+        allowed: String,
+    },
+    /// A pattern of `deniedHosts` covers the host.
+    #[error("{url}: the host is denied by {pattern:?} in deniedHosts")]
+    HostDenied {
+        /// Without password.
+        url: String,
+        /// Which.
+        pattern: String,
+    },
+    /// No pattern of `allowedHosts` covers the host.
+    #[error("{url}: the host is not in allowedHosts")]
+    HostNotAllowed {
+        /// Without password.
+        url: String,
+    },
+    /// Every address of the host is denied by a pattern or by its class.
+    #[error("{url}: its host is at {address}, {class}, which is denied{}", switch_hint(*class))]
+    AddressDenied {
+        /// Without password.
+        url: String,
+        /// The first of them.
+        address: IpAddr,
+        /// What it is.
+        class: AddressClass,
+    },
+    /// The name cannot be resolved.
+    #[error("cannot resolve the name of the host {host}")]
+    Unresolved {
+        /// Which.
+        host: String,
+        /// What the resolver said.
+        #[source]
+        source: Cause,
+    },
+    /// Given up.
+    #[error("resolving the name of the host {host} was given up")]
+    Interrupted {
+        /// Which.
+        host: String,
+        /// Why.
+        #[source]
+        source: Interrupted,
+    },
+}
+
+fn switch_hint(class: AddressClass) -> String {
+    class.switch().map(|switch| format!(" unless the configuration has {switch}")).unwrap_or_default()
+}
+
+impl PolicyError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Scheme { .. }
+            | Self::HostDenied { .. }
+            | Self::HostNotAllowed { .. }
+            | Self::AddressDenied { .. } => Kind::PermissionDenied,
+            Self::Unresolved { .. } => Kind::Unavailable,
+            Self::Interrupted { source, .. } => source.kind(),
+        }
+    }
+}
+
+/// Why one address may not be connected to.
+enum Refusal {
+    Class(AddressClass),
+    Pattern(String),
+}
+
+impl Policy {
+    /// Decides by `config`, with the system's resolver.
+    pub fn new(config: Config) -> Self {
+        Self { config, resolver: lookup::system }
+    }
+
+    /// What it decides by.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How much one volume may cost.
+    pub fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    /// Checks scheme and host name. Asks nobody.
+    pub fn check(&self, url: &RepositoryUrl) -> Result<(), PolicyError> {
+        let config = &self.config;
+        if !config.allowed_schemes.contains(&url.scheme()) {
+            let allowed: Vec<String> = config.allowed_schemes.iter().map(Scheme::to_string).collect();
+            let (url, scheme) = (url.to_string(), url.scheme());
+            return Err(PolicyError::Scheme { url, scheme, allowed: allowed.join(", ") });
+        }
+        let Some(host) = url.host() else { return Ok(()) };
+        if let Some(pattern) = config.denied_hosts.iter().find(|pattern| pattern.covers_name(host)) {
+            return Err(PolicyError::HostDenied { url: url.to_string(), pattern: pattern.to_string() });
+        }
+        if !config.allowed_hosts.iter().any(|pattern| pattern.covers_name(host)) {
+            return Err(PolicyError::HostNotAllowed { url: url.to_string() });
+        }
+        Ok(())
+    }
+
+    /// Resolves the name of the host that is connected to, once, and keeps the addresses that are allowed; `None` for
+    /// `file` URLs. Takes at most 30 s.
+    ///
+    /// With a proxy, that is the proxy for `https` and `http`. Its address is the admin's choice and not checked; where
+    /// the repository's name leads is then for the proxy to decide, but an address in the URL itself is checked.
+    pub fn pin(&self, url: &RepositoryUrl, cancel: &Cancel) -> Result<Option<PinnedHost>, PolicyError> {
+        let (Some(name), Some(port)) = (url.host(), url.port()) else { return Ok(None) };
+        let literal = url.address();
+        let proxy = match url.scheme() {
+            Scheme::Https | Scheme::Http => self.config.proxy.as_ref(),
+            Scheme::Ssh | Scheme::Git | Scheme::File => None,
+        };
+        if let Some(proxy) = proxy {
+            if let Some(address) = literal {
+                self.admit(url, &[address])?;
+            }
+            let addresses = self.resolve(proxy.host(), cancel)?;
+            return Ok(Some(PinnedHost::new(proxy.host(), proxy.port(), &addresses)));
+        }
+        let addresses = match literal {
+            Some(address) => vec![address],
+            None => self.resolve(name, cancel)?,
+        };
+        Ok(Some(PinnedHost::new(name, port, &self.admit(url, &addresses)?)))
+    }
+
+    fn resolve(&self, name: &str, cancel: &Cancel) -> Result<Vec<IpAddr>, PolicyError> {
+        if let Ok(address) = name.parse() {
+            return Ok(vec![address]);
+        }
+        let host = name.to_owned();
+        match lookup::resolve(self.resolver, name, cancel) {
+            Ok(addresses) if addresses.is_empty() => {
+                Err(PolicyError::Unresolved { host, source: Cause::new("the name has no address") })
+            }
+            Ok(addresses) => Ok(addresses),
+            Err(LookupError::Failed(error)) => Err(PolicyError::Unresolved { host, source: Cause::new(error) }),
+            Err(LookupError::Interrupted(source)) => Err(PolicyError::Interrupted { host, source }),
+        }
+    }
+
+    /// The addresses that may be connected to. When there is none, the error is about the first.
+    fn admit(&self, url: &RepositoryUrl, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, PolicyError> {
+        let mut admitted = Vec::new();
+        let mut first_refused = None;
+        for address in addresses {
+            match self.refusal(*address) {
+                None if admitted.contains(address) => {}
+                None => admitted.push(*address),
+                Some(refusal) => first_refused = first_refused.or(Some((*address, refusal))),
+            }
+        }
+        match first_refused {
+            Some((address, Refusal::Class(class))) if admitted.is_empty() => {
+                Err(PolicyError::AddressDenied { url: url.to_string(), address, class })
+            }
+            Some((_, Refusal::Pattern(pattern))) if admitted.is_empty() => {
+                Err(PolicyError::HostDenied { url: url.to_string(), pattern })
+            }
+            _ => Ok(admitted),
+        }
+    }
+
+    fn refusal(&self, address: IpAddr) -> Option<Refusal> {
+        let class = AddressClass::of(address).filter(|class| match class {
+            AddressClass::Loopback => !self.config.allow_loopback,
+            AddressClass::LinkLocal | AddressClass::Metadata => !self.config.allow_link_local,
+            AddressClass::Unspecified | AddressClass::Multicast => true,
+        });
+        if let Some(class) = class {
+            return Some(Refusal::Class(class));
+        }
+        let denied = self.config.denied_hosts.iter().find(|pattern| {
+            pattern.covers_address(address)
+                || address::embedded(address).is_some_and(|inner| pattern.covers_address(inner.into()))
+        });
+        denied.map(|pattern| Refusal::Pattern(pattern.to_string()))
+    }
+}
+
+impl PinnedHost {
+    fn new(name: &str, port: u16, addresses: &[IpAddr]) -> Self {
+        let addresses = addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+        Self { name: name.to_owned(), port, addresses }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,8 +43,13 @@ pub trait Connection {
     /// same, which proves that the credential may read the repository.
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError>;
 
-    /// Fetches the history of a resolved revision into the bare repository of the [`ConnectRequest`].
+    /// Fetches the history of a resolved revision into the bare repository of the [`ConnectRequest`]. When this returns,
+    /// the commit and its whole tree are there, or in its base, and `refs/commits/<id>` says so.
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError>;
+
+    /// The line for `known_hosts` of an SSH host key that was believed only because nothing was known of the host
+    /// ([`crate::credentials::Checking::AcceptNew`]). The caller keeps it, so that the host is held to it from now on.
+    fn accepted_host_key(&self) -> Option<String>;
 }
 
 /// Whom to speak to, as whom, and how patiently.
@@ -61,8 +66,8 @@ pub struct ConnectRequest {
     pub proxy: Option<String>,
     /// Basic and bearer credentials may go over plain `http`.
     pub credentials_over_http: bool,
-    /// The bare repository to fetch into. It is made, with `base` as its alternate, before the first fetch; `None` when
-    /// only resolving.
+    /// The bare repository to fetch into, absent or an empty directory. It is made, with `base` as its alternate, when
+    /// connecting; `None` when only resolving.
     pub repository: Option<PathBuf>,
     /// An existing bare repository of the same URL: what it has need not be sent again.
     pub base: Option<PathBuf>,
@@ -96,8 +101,7 @@ pub struct FetchRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FetchReport {
-    /// The commit that is in the repository now, peeled. It differs from the one asked for only when the connection had
-    /// to be made anew and the ref had moved.
+    /// The commit that is in the repository now: the one asked for, even if its ref has moved on since it was resolved.
     pub commit: CommitId,
     /// Bytes of the pack received.
     pub received_bytes: u64,
@@ -156,7 +160,7 @@ pub enum RemoteError {
         commit: CommitId,
     },
     /// The server gives commits by id, but not this one.
-    #[error("{url} has no commit {commit}")]
+    #[error("{url} does not give out commit {commit}: there is none, or no branch or tag leads to it any more")]
     CommitNotFound {
         /// Without user information.
         url: String,
@@ -248,6 +252,14 @@ pub enum RemoteError {
         /// In bytes.
         limit: u64,
     },
+    /// A pack whose index alone would take all memory.
+    #[error("{url} sends a pack of more than {limit} objects")]
+    TooManyObjects {
+        /// Without user information.
+        url: String,
+        /// Objects.
+        limit: u64,
+    },
     /// The server speaks no git, or breaks off.
     #[error("{url} does not answer as a git server should")]
     Protocol {
@@ -277,6 +289,13 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
+    /// The git library cannot be used as it is.
+    #[error("cannot use libgit2")]
+    Library {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
 }
 
 impl RemoteError {
@@ -295,10 +314,10 @@ impl RemoteError {
             Self::Forbidden { .. } | Self::CredentialOverHttp { .. } | Self::Redirected { .. } => Kind::PermissionDenied,
             Self::HostKey(error) => error.kind(),
             Self::Unreachable { .. } | Self::Stalled { .. } | Self::Protocol { .. } => Kind::Unavailable,
-            Self::TooLarge { .. } => Kind::ResourceExhausted,
+            Self::TooLarge { .. } | Self::TooManyObjects { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source, .. } => source.kind(),
             Self::Local { full: true, .. } => Kind::ResourceExhausted,
-            Self::Local { full: false, .. } => Kind::Internal,
+            Self::Local { full: false, .. } | Self::Library { .. } => Kind::Internal,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A format works in two halves, on two sides of the worker's wall. [`SnapshotFormat::write`] reads git objects and runs
 //! confined; [`SnapshotFormat::adopt`] runs in the parent, which believes nothing of what the child left behind.
 
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,11 +15,30 @@ use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 use crate::error::Cause;
 use crate::error::Kind;
+use crate::error::io_kind;
 use crate::policy::Limits;
 use crate::progress::Progress;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
+
+mod adopt;
+mod beneath;
+mod copy;
+mod directory;
+#[cfg(test)]
+mod fixture;
+mod listing;
+mod manifest;
+pub(crate) mod names;
+mod object;
+mod symlink;
+mod walk;
+mod writer;
+
+pub use copy::CopyError;
+pub use copy::copy;
+pub use directory::Directory;
 
 /// How a tree is laid down in staging, and what of a finished snapshot is attached.
 pub trait SnapshotFormat: Send + Sync {
@@ -26,8 +46,13 @@ pub trait SnapshotFormat: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Reads the tree from the bare repository and lays it down in `staging`, an empty directory of the caller.
-    fn write(&self, repository: &Path, request: &TreeRequest, staging: &Path, watch: &Watch)
-    -> Result<TreeSummary, SnapshotError>;
+    fn write(
+        &self,
+        repository: &Path,
+        request: &TreeRequest,
+        staging: &Path,
+        watch: &Watch,
+    ) -> Result<TreeSummary, SnapshotError>;
 
     /// Checks what the worker left in `staging`, entry by entry, and takes ownership of it.
     fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError>;
@@ -90,6 +115,13 @@ pub struct Watch {
     pub progress: Arc<dyn Progress>,
 }
 
+/// Makes everything written to the filesystem of `staging` durable, with one call instead of one per file.
+pub fn sync(staging: &Path) -> Result<(), SnapshotError> {
+    beneath::Beneath::new(staging)
+        .and_then(nix::unistd::syncfs)
+        .map_err(|error| SnapshotError::io("sync the filesystem of", staging.as_os_str().as_encoded_bytes(), error))
+}
+
 /// A failure to lay down or to adopt a tree. Paths are shown escaped.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -132,7 +164,9 @@ pub enum SnapshotError {
         reason: String,
     },
     /// A link that leaves the volume, and `symlinks: reject-escaping`.
-    #[error("commit {commit} holds the link {path:?} to {link:?}, which leaves the volume; allow it with symlinks: keep")]
+    #[error(
+        "commit {commit} holds the link {path:?} to {link:?}, which leaves the volume; allow it with symlinks: keep"
+    )]
     EscapingSymlink {
         /// Which.
         commit: CommitId,
@@ -186,6 +220,20 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
+    pub(crate) fn unreadable(commit: CommitId, error: &git2::Error) -> Self {
+        Self::Incomplete { commit, source: Cause::new(error.message()) }
+    }
+
+    pub(crate) fn too_large(commit: CommitId, what: &str, limit: u64, setting: &str) -> Self {
+        Self::TooLarge { commit, what: what.to_owned(), limit, setting: setting.to_owned() }
+    }
+
+    pub(crate) fn io(action: &str, path: &[u8], error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        let path = String::from_utf8_lossy(path).into_owned();
+        Self::Io { action: action.to_owned(), path, kind: io_kind(&error), source: Cause::new(error) }
+    }
+
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {

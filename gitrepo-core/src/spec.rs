@@ -1,1 +1,62 @@
 //! What is asked: validated newtypes for the volume's vocabulary.
+//!
+//! A value of one of these types is fit to be used: past this module there is no raw text of a pod spec, no path that
+//! climbs, and no URL that means something else to git than it does to us.
+
+mod attributes;
+mod choice;
+mod commit;
+mod decimal;
+pub mod duration;
+mod host;
+pub mod nearest;
+mod path;
+pub mod quantity;
+mod revision;
+mod url;
+mod volume;
+
+pub use attributes::DefaultDirectory;
+pub use attributes::KEYS;
+pub use attributes::Key;
+pub use attributes::SpecError;
+pub use choice::Choice;
+pub use choice::GitDir;
+pub use choice::PullPolicy;
+pub use choice::Submodules;
+pub use choice::Symlinks;
+pub use choice::Writable;
+pub use commit::CommitId;
+pub use commit::CommitIdError;
+pub use host::HostError;
+pub use path::PathError;
+pub use path::RelativePath;
+pub use revision::Revision;
+pub use revision::RevisionError;
+pub use url::RepositoryUrl;
+pub use url::Scheme;
+pub use url::UrlError;
+pub use volume::Refresh;
+pub use volume::VolumeSpec;
+
+pub(crate) use decimal::decimal;
+pub(crate) use host::Host;
+
+/// Serialises a type as the text it prints, and reads it back through its parser.
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;

@@ -1,1 +1,8 @@
-//! testing
+//! Fakes for the seams, for tests of this workspace and of embedders.
+//!
+//! A fake keeps the promises that its trait makes; the same contract suite runs over it and over the real one.
+
+pub mod mounter;
+
+pub use mounter::FailingMounter;
+pub use mounter::FakeMounter;

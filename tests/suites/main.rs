@@ -4,6 +4,7 @@
 
 mod hostile_servers;
 mod machine;
+mod mounter;
 mod repositories;
 mod servers;
 

@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap_complete::Shell;
+
+/// Git repositories as directories and volumes: exactly the tree of a commit, nothing more.
+#[derive(Debug, Parser)]
+#[command(name = "gitrepo-cli", version, arg_required_else_help = true, after_help = EXIT_STATUS)]
+pub(crate) struct Arguments {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0   success
+  64  the request is malformed or does not fit the situation
+  66  the repository, revision or subdirectory does not exist
+  69  the network or the remote is down
+  70  a fault of gitrepo or damaged data
+  73  disk full, or a configured limit
+  75  took too long, or another operation is in flight: try again
+  77  credential missing, wrong or not allowed; host key unknown
+  130 interrupted";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Log what happens to stderr; twice for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Print the result, or the error, as one JSON object.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Configuration file; its defaults, schema and meaning are in docs/configuration.md.
+    #[arg(long, global = true, value_name = "FILE", env = "GITREPO_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write the exact tree of a revision into a plain directory. Needs no root; never leaves a partial tree.
+    Clone(Clone),
+    /// Mount the tree of a revision on a directory, read-only unless --writable is given. Needs root.
+    Mount(Mount),
+    /// Unmount a volume that `mount` made, and forget it.
+    Unmount(Unmount),
+    /// List the published volumes of a store.
+    Ls(Ls),
+    /// Ask the remote which commit a revision is, and by which ref.
+    Resolve(Resolve),
+    /// Remove what interrupted commands left behind. `mount` and `unmount` do this as they go.
+    Sweep(Sweep),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// Where to fetch from and as whom.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// https://host/path, ssh://user@host/path, user@host:path, git://…, file:///path
+    pub(crate) repository: String,
+    /// Directory with one file per secret key, as Kubernetes mounts a Secret: ssh-privatekey, ssh-passphrase,
+    /// known_hosts, username, password, token, ca.crt
+    #[arg(long, value_name = "DIR")]
+    pub(crate) secret_dir: Option<PathBuf>,
+    /// Give up after this time, such as 90s or 10m [default: limits.timeout of the configuration]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+}
+
+/// Which tree.
+#[derive(Debug, Args)]
+pub(crate) struct Tree {
+    /// Branch, tag, full ref (refs/…) or full commit id [default: the remote's HEAD]
+    #[arg(long, value_name = "R")]
+    pub(crate) revision: Option<String>,
+    /// Only this directory of the repository, as the tree's root
+    #[arg(long, value_name = "D")]
+    pub(crate) subdirectory: Option<String>,
+    /// Links that lead out of the tree: keep, reject-escaping
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) symlinks: Option<String>,
+    /// Any other key of a volume (docs/volumes.md), as KEY=VALUE; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
+/// `clone`.
+#[derive(Debug, Args)]
+pub(crate) struct Clone {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Where to; it must not exist, or be empty [default: the repository's name]
+    pub(crate) directory: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tree: Tree,
+}
+
+/// `mount`.
+#[derive(Debug, Args)]
+pub(crate) struct Mount {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The directory to mount on; it is made when it does not exist
+    pub(crate) target: PathBuf,
+    #[command(flatten)]
+    pub(crate) tree: Tree,
+    /// Where in the volume the tree appears [default: .]
+    #[arg(long, value_name = "D")]
+    pub(crate) directory: Option<String>,
+    /// Mount read-write. `copy`: a private plain copy, gone with the volume
+    #[arg(long, value_name = "HOW")]
+    pub(crate) writable: Option<String>,
+    /// Owner of the files of a writable volume [default: 0]
+    #[arg(long, value_name = "UID")]
+    pub(crate) uid: Option<String>,
+    /// When to ask the remote where a branch or tag stands: Always, IfNotPresent [default: Always]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) pull_policy: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// The store's directory [default: store of the configuration, /var/lib/gitrepo]
+    #[arg(long, value_name = "DIR", env = "GITREPO_STORE")]
+    pub(crate) store: Option<PathBuf>,
+}
+
+/// `unmount`.
+#[derive(Debug, Args)]
+pub(crate) struct Unmount {
+    /// The mounted directory
+    pub(crate) target: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// `resolve`.
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Branch, tag, full ref or full commit id [default: the remote's HEAD]
+    pub(crate) revision: Option<String>,
+}
+
+/// `sweep`.
+#[derive(Debug, Args)]
+pub(crate) struct Sweep {
+    #[command(flatten)]
+    pub(crate) store: Store,
+}

@@ -1,0 +1,67 @@
+//! `gitrepo-cli clone`.
+
+use std::path::PathBuf;
+
+use gitrepo_core::clone::CloneRequest;
+use gitrepo_core::clone::clone;
+use gitrepo_core::snapshot::Directory;
+use serde::Serialize;
+
+use super::request;
+use crate::arguments::Clone;
+use crate::arguments::Global;
+use crate::configuration;
+use crate::error::CommandError;
+use crate::render;
+use crate::secret_directory;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cloned {
+    repository: String,
+    revision: String,
+    reference: Option<String>,
+    commit: String,
+    directory: PathBuf,
+    files: u64,
+    symlinks: u64,
+    directories: u64,
+    bytes: u64,
+    received_bytes: u64,
+}
+
+/// Clones into a plain directory.
+pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError> {
+    let watch = request::watch(&arguments.source, global.json)?;
+    let spec = request::spec(&arguments.source, &arguments.tree, &[])?;
+    let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
+    let gateway = configuration::gateway(configuration::read(global.config.as_deref())?);
+    let destination = match &arguments.directory {
+        Some(directory) => directory.clone(),
+        None => PathBuf::from(spec.repository.base_name()),
+    };
+
+    let cloned = clone(
+        &gateway,
+        &Directory,
+        &CloneRequest { spec: &spec, credentials: &credentials, destination: &destination },
+        &watch,
+    )?;
+    drop(watch);
+
+    let result = Cloned {
+        repository: spec.repository.to_string(),
+        revision: spec.revision.to_string(),
+        reference: cloned.resolved.reference,
+        commit: cloned.resolved.commit.to_string(),
+        directory: destination,
+        files: cloned.tree.files,
+        symlinks: cloned.tree.symlinks,
+        directories: cloned.tree.directories,
+        bytes: cloned.tree.bytes,
+        received_bytes: cloned.received_bytes,
+    };
+    render::result(global.json, &result, |result| {
+        format!("{}  {}  {} files", result.commit, result.directory.display(), result.files + result.symlinks)
+    })
+}

@@ -1,0 +1,97 @@
+//! `gitrepo-cli ls`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gitrepo_core::store::Origin;
+use gitrepo_core::volume::PublishedVolume;
+use gitrepo_core::volume::State;
+use serde::Serialize;
+
+use crate::arguments::Global;
+use crate::arguments::Ls;
+use crate::configuration;
+use crate::error::CommandError;
+use crate::render;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    target: PathBuf,
+    repository: String,
+    revision: String,
+    commit: String,
+    read_only: bool,
+    origin: Origin,
+    age_seconds: u64,
+    state: State,
+}
+
+/// Lists the published volumes of a store.
+pub(crate) fn run(global: &Global, arguments: &Ls) -> Result<(), CommandError> {
+    let volumes =
+        configuration::volumes(configuration::read(global.config.as_deref())?, arguments.store.store.clone())?;
+    let rows: Vec<Row> = volumes.list()?.into_iter().map(row).collect();
+    render::result(global.json, &rows, |rows| table(rows))
+}
+
+fn row(volume: PublishedVolume) -> Row {
+    Row {
+        target: volume.record.target,
+        repository: volume.record.repository,
+        revision: volume.record.revision,
+        commit: volume.record.commit.to_string(),
+        read_only: volume.record.read_only,
+        origin: volume.record.origin,
+        age_seconds: volume.age.as_secs(),
+        state: volume.state,
+    }
+}
+
+/// Columns as wide as their widest cell, under a heading; nothing when there are no volumes.
+fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heading = ["TARGET", "REPOSITORY", "REVISION", "COMMIT", "AGE", "STATE"].map(str::to_owned);
+    let cells: Vec<[String; 6]> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
+    let widths: Vec<usize> =
+        (0..6).map(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let line = |row: &[String; 6]| {
+        let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    cells.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn cells(row: &Row) -> [String; 6] {
+    [
+        row.target.display().to_string(),
+        row.repository.clone(),
+        row.revision.clone(),
+        row.commit.chars().take(12).collect(),
+        age(Duration::from_secs(row.age_seconds)),
+        row.state.to_string(),
+    ]
+}
+
+/// As `kubectl get` shows ages: one unit.
+fn age(age: Duration) -> String {
+    match age.as_secs() {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_one_unit() {
+        let shown = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["0s", "119s", "2m", "119m", "2h", "47h", "2d"]);
+    }
+}

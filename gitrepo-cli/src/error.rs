@@ -1,0 +1,117 @@
+//! Whatever ends a command, and what the person in front of it can do.
+
+use std::io;
+use std::path::PathBuf;
+
+use gitrepo_core::clone::CloneError;
+use gitrepo_core::error::Kind;
+use gitrepo_core::gateway::GatewayError;
+use gitrepo_core::policy::ConfigError;
+use gitrepo_core::spec::SpecError;
+use gitrepo_core::store::StoreError;
+use gitrepo_core::volume::PublishError;
+use gitrepo_core::volume::UnpublishError;
+
+use crate::secret_directory::SecretDirectoryError;
+
+/// A failed command.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// An argument or a combination of them.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// A value of the volume's vocabulary.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `--secret-dir`.
+    #[error(transparent)]
+    Secret(#[from] SecretDirectoryError),
+    /// A directory of the command line.
+    #[error("cannot use {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The command needs rights that the caller lacks.
+    #[error("{command} needs root, to mount and to keep the store")]
+    NeedsRoot {
+        /// Its name.
+        command: &'static str,
+    },
+    /// `unmount` of something that is not ours.
+    #[error("{} is not a volume of the store {}", target.display(), store.display())]
+    NotAVolume {
+        /// As given.
+        target: PathBuf,
+        /// Where it was looked for.
+        store: PathBuf,
+    },
+    /// Cloning.
+    #[error(transparent)]
+    Clone(#[from] CloneError),
+    /// Asking the remote.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// Mounting.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Unmounting.
+    #[error(transparent)]
+    Unpublish(#[from] UnpublishError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The result cannot be printed.
+    #[error("cannot print the result")]
+    Output(#[source] io::Error),
+}
+
+impl CommandError {
+    /// The kind of this failure.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Usage { .. } => Kind::InvalidRequest,
+            Self::Spec(error) => error.kind(),
+            Self::Config(error) => error.kind(),
+            Self::Secret(error) => error.kind(),
+            Self::Directory { .. } => Kind::FailedPrecondition,
+            Self::NeedsRoot { .. } => Kind::PermissionDenied,
+            Self::NotAVolume { .. } => Kind::NotFound,
+            Self::Clone(error) => error.kind(),
+            Self::Gateway(error) => error.kind(),
+            Self::Publish(error) => error.kind(),
+            Self::Unpublish(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Output(_) => Kind::Internal,
+        }
+    }
+
+    /// What to do next, where the message itself does not say it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NeedsRoot { .. } => Some("run it with sudo; `gitrepo-cli clone` needs no root"),
+            Self::NotAVolume { .. } => Some("`gitrepo-cli ls` lists the volumes; --store names another store"),
+            _ => match self.kind() {
+                Kind::NotFound => Some("`gitrepo-cli resolve <repository> [revision]` shows what the remote answers"),
+                Kind::Unauthenticated => {
+                    Some("put the keys into files of one directory and name it with --secret-dir (docs/volumes.md)")
+                }
+                Kind::Unavailable => Some("check the URL, the network and the proxy; --verbose shows each step"),
+                Kind::Timeout => Some("try again, or allow more time with --timeout"),
+                Kind::Busy => Some("another operation is in flight: try again when it is done"),
+                Kind::ResourceExhausted => Some("free some space, or raise the limit in the configuration file"),
+                Kind::Internal | Kind::Corrupt => Some("run it again with -vv and report what it says"),
+                _ => None,
+            },
+        }
+    }
+}

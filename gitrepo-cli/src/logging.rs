@@ -1,0 +1,15 @@
+//! `--verbose`: logs to stderr. Without it only the result and errors are shown.
+
+use std::io;
+
+use tracing::Level;
+
+/// Starts logging: none, then `debug` and `trace` of our own crates.
+pub(crate) fn start(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false).init();
+}

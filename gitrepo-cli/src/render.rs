@@ -1,0 +1,70 @@
+//! The only place that prints: results to stdout, errors to stderr; with `--json` both as one object on stdout.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io;
+use std::io::Write;
+use std::process::ExitCode;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::error::chain;
+use serde::Serialize;
+
+use crate::error::CommandError;
+
+/// Prints a result: its text, or the object with `--json`.
+pub(crate) fn result<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CommandError> {
+    let line = if json {
+        serde_json::to_string(value).map_err(|error| CommandError::Output(error.into()))?
+    } else {
+        text(value)
+    };
+    if line.is_empty() {
+        return Ok(());
+    }
+    raw(format!("{line}\n").as_bytes())
+}
+
+/// Prints bytes as they are. A reader that went away, such as `head`, is no error.
+pub(crate) fn raw(bytes: &[u8]) -> Result<(), CommandError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandError::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    error: FailureBody<'a>,
+}
+
+#[derive(Serialize)]
+struct FailureBody<'a> {
+    kind: Kind,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+/// Prints why a command failed and what to do.
+pub(crate) fn error(error: &CommandError, json: bool) {
+    let message = chain(error);
+    if json {
+        let failure = Failure { error: FailureBody { kind: error.kind(), message, hint: error.hint() } };
+        if let Ok(line) = serde_json::to_string(&failure) {
+            raw(format!("{line}\n").as_bytes()).ok();
+        }
+        return;
+    }
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "error: {message}").ok();
+    if let Some(hint) = error.hint() {
+        writeln!(stderr, "hint: {hint}").ok();
+    }
+}
+
+/// Prints what clap says: help and version succeed, everything else is a malformed request.
+pub(crate) fn usage(usage: &clap::Error) -> ExitCode {
+    usage.print().ok();
+    if usage.use_stderr() { crate::exit::code(Kind::InvalidRequest) } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,82 @@
+//! `--secret-dir`: one file per secret key, as Kubernetes mounts a Secret.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::credentials::CredentialError;
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::Secret;
+use gitrepo_core::error::Kind;
+
+/// Longest secret accepted, in bytes: as Kubernetes limits a Secret.
+const LONGEST: u64 = 1 << 20;
+
+/// A failure to read the directory.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretDirectoryError {
+    /// It, or a file of it, cannot be read.
+    #[error("cannot read the secret {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is larger than any secret.
+    #[error("the secret {} is larger than 1 MiB", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The keys make no credential.
+    #[error("the secret in {} cannot be used", path.display())]
+    Keys {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: CredentialError,
+    },
+}
+
+impl SecretDirectoryError {
+    /// The kind of this failure.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Read { .. } | Self::TooLarge { .. } => Kind::InvalidRequest,
+            Self::Keys { source, .. } => source.kind(),
+        }
+    }
+}
+
+/// Reads the directory; no directory is no credential.
+///
+/// Names that begin with a dot are skipped: a mounted Secret has `..data` and `..2026_11_21_…` beside its keys.
+pub(crate) fn read(directory: Option<&Path>) -> Result<Credentials, SecretDirectoryError> {
+    let Some(directory) = directory else { return Ok(Credentials::none()) };
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SecretDirectoryError::Read { path, source }
+    };
+    let mut keys = BTreeMap::new();
+    for entry in fs::read_dir(directory).map_err(failed(directory))? {
+        let entry = entry.map_err(failed(directory))?;
+        let path = entry.path();
+        let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        let metadata = fs::metadata(&path).map_err(failed(&path))?;
+        if name.starts_with('.') || !metadata.is_file() {
+            continue;
+        }
+        if metadata.len() > LONGEST {
+            return Err(SecretDirectoryError::TooLarge { path });
+        }
+        let value = fs::read_to_string(&path).map_err(failed(&path))?;
+        keys.insert(name, Secret::new(value));
+    }
+    Credentials::from_secret_keys(keys)
+        .map_err(|source| SecretDirectoryError::Keys { path: directory.to_owned(), source })
+}

@@ -1,0 +1,172 @@
+//! The one door to a remote: what the policy says, the address it pins, and a worker session for it.
+//!
+//! Whoever needs something from a remote (publish, clone, resolve) comes through here, so no way leads around the
+//! policy, and a host key accepted on first use is remembered in one place.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::credentials::Credentials;
+use crate::credentials::HostKeys;
+use crate::credentials::Malformed;
+use crate::error::Kind;
+use crate::policy::Policy;
+use crate::policy::PolicyError;
+use crate::remote::Resolved;
+use crate::snapshot::Watch;
+use crate::spec::RepositoryUrl;
+use crate::spec::Revision;
+use crate::worker::Job;
+use crate::worker::Session;
+use crate::worker::Worker;
+use crate::worker::WorkerError;
+
+/// Opens sessions for repositories that the policy allows.
+pub struct Gateway {
+    policy: Policy,
+    worker: Arc<dyn Worker>,
+}
+
+/// A failure to open or use the door.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The policy says no, or the host's name cannot be resolved.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The session failed.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// A line of the file of known host keys makes no sense.
+    #[error("the known host keys in {} cannot be believed", path.display())]
+    KnownHostsLine {
+        /// Of the configuration's `hostKeys.file`.
+        path: PathBuf,
+        /// Which line, and why.
+        #[source]
+        source: Malformed,
+    },
+    /// The file of known host keys cannot be used.
+    #[error("cannot {action} the known host keys in {}", path.display())]
+    KnownHosts {
+        /// A verb.
+        action: &'static str,
+        /// Of the configuration's `hostKeys.file`.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl GatewayError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Policy(error) => error.kind(),
+            Self::Worker(error) => error.kind(),
+            Self::KnownHostsLine { .. } => Kind::FailedPrecondition,
+            Self::KnownHosts { source, .. } => crate::error::io_kind(source),
+        }
+    }
+}
+
+/// Directories of a session that fetches; one that only resolves has none.
+#[derive(Debug, Clone, Copy)]
+pub struct Workspace<'a> {
+    /// Empty and the caller's.
+    pub staging: &'a Path,
+    /// The store's repository of the same URL.
+    pub base: Option<&'a Path>,
+}
+
+impl Gateway {
+    /// A door with this policy, behind which this worker works.
+    pub fn new(policy: Policy, worker: Arc<dyn Worker>) -> Self {
+        Self { policy, worker }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Opens a session. The remote has not been spoken to when this returns, but its name has been resolved.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError::Policy`] when the URL or every address of its host is refused.
+    pub fn open(
+        &self,
+        url: &RepositoryUrl,
+        credentials: &Credentials,
+        workspace: Option<Workspace<'_>>,
+        watch: &Watch,
+    ) -> Result<Session, GatewayError> {
+        self.policy.check(url)?;
+        let config = self.policy.config();
+        let job = Job {
+            url: url.clone(),
+            host: self.policy.pin(url, &watch.cancel)?,
+            credentials: credentials.clone(),
+            host_keys: self.host_keys(url, credentials)?,
+            ca_file: config.ca_file.clone(),
+            proxy: config.proxy.as_ref().map(ToString::to_string),
+            credentials_over_http: config.credentials_over_http,
+            staging: workspace.map(|workspace| workspace.staging.to_owned()),
+            base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),
+            limits: self.policy.limits().clone(),
+            reserve_bytes: config.cache.reserve_bytes,
+            cancel: watch.cancel.within(self.policy.limits().timeout),
+            progress: Arc::clone(&watch.progress),
+        };
+        Ok(self.worker.start(job)?)
+    }
+
+    /// Asks the remote where `revision` stands, which proves that the credential may read the repository.
+    pub fn resolve(
+        &self,
+        url: &RepositoryUrl,
+        revision: &Revision,
+        credentials: &Credentials,
+        watch: &Watch,
+    ) -> Result<Resolved, GatewayError> {
+        let mut session = self.open(url, credentials, None, watch)?;
+        let resolved = session.resolve(revision)?;
+        self.remember_host_keys(&session)?;
+        session.finish()?;
+        Ok(resolved)
+    }
+
+    /// Keeps the host keys that a session accepted on first use (`hostKeys.checking: accept-new`).
+    pub fn remember_host_keys(&self, session: &Session) -> Result<(), GatewayError> {
+        let Some(path) = &self.policy.config().host_keys.file else { return Ok(()) };
+        for line in session.accepted_host_keys() {
+            // The line breaks around it keep it whole behind a file that lacks its last one.
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .and_then(|mut file| file.write_all(format!("\n{line}\n").as_bytes()))
+                .map_err(|source| GatewayError::KnownHosts { action: "add to", path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    fn host_keys(&self, url: &RepositoryUrl, credentials: &Credentials) -> Result<HostKeys, GatewayError> {
+        let config = &self.policy.config().host_keys;
+        let host = url.host().unwrap_or_default();
+        let keys = HostKeys::new(config.checking).with_secret(&credentials.for_host(host, host));
+        let Some(path) = &config.file else { return Ok(keys) };
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                keys.with_file(text).map_err(|source| GatewayError::KnownHostsLine { path: path.clone(), source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(keys),
+            Err(source) => Err(GatewayError::KnownHosts { action: "read", path: path.clone(), source }),
+        }
+    }
+}

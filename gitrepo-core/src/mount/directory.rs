@@ -1,0 +1,155 @@
+//! Directories opened without following a symlink anywhere in their path.
+//!
+//! A mount made on such a descriptor lands where the path led when it was checked, whatever becomes of the path
+//! meanwhile. The walk goes one component at a time instead of through `openat2`, which container filters and kernels
+//! before 5.6 do not have, and which does not say which component is the link.
+
+use std::ffi::CString;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::fcntl::AtFlags;
+use nix::fcntl::OFlag;
+use nix::fcntl::openat;
+use nix::sys::stat::FileStat;
+use nix::sys::stat::Mode;
+use nix::sys::stat::SFlag;
+use nix::sys::stat::fstat;
+use nix::sys::stat::fstatat;
+
+use super::MountError;
+use super::Role;
+
+/// Opens the directory `path` for reference only (`O_PATH`), which needs no right to read it.
+pub(crate) fn open(path: &Path, role: Role) -> Result<OwnedFd, MountError> {
+    let walk = Walk { path, role };
+    walk.down(&walk.names()?)
+}
+
+/// Opens the parent of `path`, and gives the last component, which may be anything but a symlink, also missing: for what
+/// is done to a name and not to what it leads to.
+pub(crate) fn open_parent(path: &Path, role: Role) -> Result<(OwnedFd, CString), MountError> {
+    let walk = Walk { path, role };
+    let names = walk.names()?;
+    let (name, parents) = names.split_last().ok_or_else(|| walk.unusable())?;
+    let parent = walk.down(parents)?;
+    let name = CString::new(name.as_bytes()).map_err(|_| walk.unusable())?;
+    match fstatat(&parent, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(found) if kind(&found) == SFlag::S_IFLNK => Err(walk.symlink(path.into())),
+        Ok(_) | Err(Errno::ENOENT) => Ok((parent, name)),
+        Err(error) => Err(walk.failed(error)),
+    }
+}
+
+/// The error says that there is no such directory, and not that it cannot be used.
+pub(crate) fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn kind(found: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT
+}
+
+struct Walk<'a> {
+    path: &'a Path,
+    role: Role,
+}
+
+impl<'a> Walk<'a> {
+    fn names(&self) -> Result<Vec<&'a OsStr>, MountError> {
+        let mut components = self.path.components();
+        if components.next() != Some(Component::RootDir) {
+            return Err(self.unusable());
+        }
+        components
+            .map(|component| match component {
+                Component::Normal(name) => Ok(name),
+                _ => Err(self.unusable()),
+            })
+            .collect()
+    }
+
+    fn down(&self, names: &[&OsStr]) -> Result<OwnedFd, MountError> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let failed = |error| self.failed(error);
+        let mut directory = openat(AT_FDCWD, "/", flags, Mode::empty()).map_err(failed)?;
+        let mut walked = PathBuf::from("/");
+        for name in names {
+            walked.push(name);
+            let next = openat(directory.as_fd(), *name, flags, Mode::empty()).map_err(failed)?;
+            match kind(&fstat(&next).map_err(failed)?) {
+                SFlag::S_IFDIR => directory = next,
+                SFlag::S_IFLNK => return Err(self.symlink(walked)),
+                _ => return Err(self.failed(io::Error::from_raw_os_error(libc::ENOTDIR))),
+            }
+        }
+        Ok(directory)
+    }
+
+    fn unusable(&self) -> MountError {
+        MountError::Path { path: self.path.into(), role: self.role }
+    }
+
+    fn symlink(&self, link: PathBuf) -> MountError {
+        MountError::Symlink { path: self.path.into(), role: self.role, link }
+    }
+
+    fn failed(&self, error: impl Into<io::Error>) -> MountError {
+        MountError::Directory { path: self.path.into(), role: self.role, source: error.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_relative_path_or_one_with_dots_is_refused() {
+        for path in ["", "a", "./a", "/a/../b", ".."] {
+            assert!(matches!(open(Path::new(path), Role::Target), Err(MountError::Path { .. })), "{path:?}");
+        }
+        assert!(matches!(open_parent(Path::new("/"), Role::Target), Err(MountError::Path { .. })));
+    }
+
+    #[test]
+    fn a_symlink_anywhere_is_refused_and_named() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        fs::create_dir_all(home.join("real/inner")).unwrap();
+        symlink("real", home.join("link")).unwrap();
+
+        for path in [home.join("link"), home.join("link/inner")] {
+            for opened in [open(&path, Role::Source).map(drop), open_parent(&path, Role::Source).map(drop)] {
+                match opened {
+                    Err(MountError::Symlink { link, .. }) => assert_eq!(link, home.join("link")),
+                    other => panic!("{path:?}: {other:?}"),
+                }
+            }
+        }
+        assert!(open(&home.join("real//inner/."), Role::Source).is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_or_a_file_is_an_error_of_the_system() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        fs::write(home.join("file"), "").unwrap();
+        for (name, expected) in [("absent", io::ErrorKind::NotFound), ("file", io::ErrorKind::NotADirectory)] {
+            match open(&home.join(name), Role::Target) {
+                Err(MountError::Directory { source, .. }) => assert_eq!(source.kind(), expected),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}

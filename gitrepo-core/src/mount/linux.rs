@@ -1,0 +1,214 @@
+//! Mounting on Linux.
+
+use std::ffi::CStr;
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::mount::MntFlags;
+use nix::mount::umount2;
+use nix::sys::stat::fstat;
+
+use super::Bind;
+use super::MountError;
+use super::MountPoint;
+use super::Mounter;
+use super::Role;
+use super::directory;
+use super::mountinfo;
+use super::place;
+use super::place::Failure;
+use super::place::Place;
+use crate::sys;
+
+/// Mounts in the mount namespace of the calling thread.
+#[derive(Debug, Clone)]
+pub struct LinuxMounter {
+    workdir: PathBuf,
+    strategy: Strategy,
+}
+
+/// How a mount gets its flags before anybody can see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// While it is attached nowhere: `open_tree`, `mount_setattr`, `move_mount`. Linux 5.12.
+    Detached,
+    /// In a private place from where it is moved. Any kernel, and containers whose filter hides the newer calls.
+    PrivatePlace,
+}
+
+impl Strategy {
+    /// The best that this kernel has.
+    pub fn of_this_kernel() -> Self {
+        if sys::mount::detached_mounts_work() { Self::Detached } else { Self::PrivatePlace }
+    }
+}
+
+impl LinuxMounter {
+    /// Mounts in the best way that this kernel has.
+    ///
+    /// `workdir` is an absolute path, best a name in the store's root that nothing else uses: a sweep removes every
+    /// directory in it that is not in use. Several processes may share it. It is made, mode 0700 in an existing
+    /// directory, only when [`Strategy::PrivatePlace`] needs it.
+    pub fn new(workdir: impl Into<PathBuf>) -> Self {
+        Self::with_strategy(workdir, Strategy::of_this_kernel())
+    }
+
+    /// Mounts in the given way.
+    pub fn with_strategy(workdir: impl Into<PathBuf>, strategy: Strategy) -> Self {
+        Self { workdir: workdir.into(), strategy }
+    }
+
+    /// The way in which this one mounts.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+}
+
+impl Mounter for LinuxMounter {
+    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
+        let source = directory::open(&bind.source, Role::Source)?;
+        let target = directory::open(&bind.target, Role::Target)?;
+        match self.strategy {
+            Strategy::Detached => bind_detached(source.as_fd(), target.as_fd(), bind.read_only),
+            Strategy::PrivatePlace => bind_through_place(&self.workdir, source.as_fd(), target.as_fd(), bind.read_only),
+        }
+        .map_err(|(step, source)| MountError::Bind { bind: bind.clone(), step, source })
+    }
+
+    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
+        let (Some(source), Some(target)) =
+            (identity(&bind.source, Role::Source)?, identity(&bind.target, Role::Target)?)
+        else {
+            return Ok(false);
+        };
+        let mounts = self.list()?;
+        let mut on_target = mounts.iter().filter(|mount| mount.target == bind.target);
+        let (Some(only), None) = (on_target.next(), on_target.next()) else {
+            return Ok(false);
+        };
+        Ok(source == target && only.is_read_only() == bind.read_only)
+    }
+
+    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
+        let (parent, name) = match directory::open_parent(target, Role::Target) {
+            Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(0),
+            opened => opened?,
+        };
+        Peel { target, parent: parent.as_fd(), name: &name }.peel()
+    }
+
+    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
+        mountinfo::read().map_err(|source| MountError::Table { path: mountinfo::TABLE.into(), source })
+    }
+
+    fn sweep(&self) -> Result<usize, MountError> {
+        place::sweep(&self.workdir).map_err(|(path, source)| MountError::Sweep { path, source })
+    }
+}
+
+fn bind_detached(source: BorrowedFd<'_>, target: BorrowedFd<'_>, read_only: bool) -> Result<(), Failure> {
+    let tree = sys::mount::clone_tree(source).map_err(|error| ("open_tree", error.into()))?;
+    let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    if read_only {
+        attributes |= libc::MOUNT_ATTR_RDONLY;
+    }
+    sys::mount::set_attributes(tree.as_fd(), attributes).map_err(|error| ("mount_setattr", error.into()))?;
+    sys::mount::attach(tree.as_fd(), target).map_err(|error| ("move_mount", error.into()))
+}
+
+fn bind_through_place(
+    workdir: &Path,
+    source: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    read_only: bool,
+) -> Result<(), Failure> {
+    let place = Place::make(workdir)?;
+    place.bind(source, read_only)?;
+    place.move_to(target)
+}
+
+/// Device and inode of a directory; `None` if there is none. `st_dev` is the same on both sides of a bind.
+fn identity(path: &Path, role: Role) -> Result<Option<(libc::dev_t, libc::ino_t)>, MountError> {
+    let directory = match directory::open(path, role) {
+        Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(None),
+        opened => opened?,
+    };
+    let found =
+        fstat(&directory).map_err(|error| MountError::Directory { path: path.into(), role, source: error.into() })?;
+    Ok(Some((found.st_dev, found.st_ino)))
+}
+
+/// Takes one mount after the other off a target.
+struct Peel<'a> {
+    target: &'a Path,
+    parent: BorrowedFd<'a>,
+    name: &'a CStr,
+}
+
+/// How long a busy target is asked again before it is detached from whoever uses it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many calls are made before giving up. An error that stacks mounts at every restart of a kubelet has been seen to
+/// reach 49,153 (spiffe-csi#331).
+const ATTEMPTS: usize = 100_000;
+
+impl Peel<'_> {
+    fn peel(&self) -> Result<usize, MountError> {
+        let mut unmounted = 0;
+        let mut busy_since = None;
+        let mut pause = Duration::from_millis(5);
+        for _ in 0..ATTEMPTS {
+            if !self.is_mounted()? {
+                return Ok(unmounted);
+            }
+            let out_of_patience = busy_since.is_some_and(|since: Instant| since.elapsed() >= PATIENCE);
+            let flags = if out_of_patience { MntFlags::MNT_DETACH } else { MntFlags::empty() };
+            match self.unmount(flags) {
+                Ok(()) => unmounted += 1,
+                Err(Errno::ENOENT) => {}
+                // In use; or not mounted, because another process was faster.
+                Err(Errno::EBUSY | Errno::EINVAL) if !out_of_patience => {
+                    busy_since.get_or_insert_with(Instant::now);
+                    thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(200));
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Err(MountError::StillMounted { target: self.target.into(), attempts: ATTEMPTS })
+    }
+
+    /// A forced unmount (`MNT_FORCE`) is never asked for: it can lose data and leak kernel threads (csi-driver-nfs#569).
+    fn unmount(&self, flags: MntFlags) -> nix::Result<()> {
+        let mut path = PathBuf::from(format!("/proc/self/fd/{}", self.parent.as_raw_fd()));
+        path.push(OsStr::from_bytes(self.name.to_bytes()));
+        umount2(&path, flags | MntFlags::UMOUNT_NOFOLLOW)
+    }
+
+    /// Asks the target itself: unlike the table, it does not speak of mounts that something covers.
+    fn is_mounted(&self) -> Result<bool, MountError> {
+        match sys::mount::is_mount_root(self.parent, self.name) {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => {
+                let mounts =
+                    mountinfo::read().map_err(|source| MountError::Table { path: mountinfo::TABLE.into(), source })?;
+                Ok(mounts.iter().any(|mount| mount.target == self.target))
+            }
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, error: Errno) -> MountError {
+        MountError::Unmount { target: self.target.into(), source: error.into() }
+    }
+}

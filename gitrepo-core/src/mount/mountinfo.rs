@@ -1,0 +1,228 @@
+//! The kernel's mount table, `/proc/<pid>/mountinfo`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::poll::poll;
+
+use super::MountPoint;
+
+/// The table of the calling thread, which may have left its process's mount namespace.
+pub(crate) const TABLE: &str = "/proc/thread-self/mountinfo";
+
+/// How often the table is read until nothing changed meanwhile. A node that mounts all the time must not keep us here;
+/// since Linux 5.8 a mount that was there all along is in every reading anyway.
+const READINGS: usize = 16;
+
+/// Reads the mount table of the calling thread.
+///
+/// The kernel hands it out a page at a time and lets go of its lock between pages, so a mount made or removed meanwhile
+/// can hide another one. The file polls as urgent once the table has changed after it was opened, which says whether
+/// what was read is one state.
+pub fn read() -> io::Result<Vec<MountPoint>> {
+    let mut table = Vec::new();
+    for _ in 0..READINGS {
+        let mut file = File::open(TABLE)?;
+        table.clear();
+        file.read_to_end(&mut table)?;
+        if !has_changed(&file)? {
+            break;
+        }
+    }
+    Ok(parse(&table))
+}
+
+fn has_changed(table: &File) -> io::Result<bool> {
+    let mut polled = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
+    poll(&mut polled, PollTimeout::ZERO)?;
+    Ok(polled[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLPRI | PollFlags::POLLERR)))
+}
+
+/// Reads the text of a mount table. Lines that are not of its form, such as one cut short, are left out.
+pub fn parse(table: &[u8]) -> Vec<MountPoint> {
+    table.split(|&byte| byte == b'\n').filter_map(line).collect()
+}
+
+/// One line, by proc_pid_mountinfo(5):
+///
+/// ```text
+/// 36 35 98:0 /mnt1 /mnt2 rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue
+/// ── ── ──── ───── ───── ────────── ───────────────── ─ ──── ───────── ──────────────────
+/// id |  |    root  |     options    any number        |  type source    options of the superblock
+///    parent device target                             separator
+/// ```
+fn line(line: &[u8]) -> Option<MountPoint> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    number(fields.next()?)?;
+    number(fields.next()?)?;
+    let device = text(fields.next()?)?;
+    let (major, minor) = device.split_once(':')?;
+    number(major.as_bytes())?;
+    number(minor.as_bytes())?;
+    let root = path(fields.next()?);
+    let target = path(fields.next()?);
+    let options = text(fields.next()?)?.split(',').map(String::from).collect();
+    fields.find(|field| field == b"-")?;
+    let filesystem = text(fields.next()?)?;
+    if filesystem.is_empty() || !target.is_absolute() {
+        return None;
+    }
+    Some(MountPoint { target, root, device, filesystem, options })
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+fn text(field: &[u8]) -> Option<String> {
+    String::from_utf8(unescape(field)).ok()
+}
+
+fn path(field: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(unescape(field)))
+}
+
+/// Replaces `\ooo`, by which the kernel writes space, tab, newline, backslash and sometimes `#`. Anything else after a
+/// backslash stays as it is.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        match (byte, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_manual_page_is_understood() {
+        let table = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n";
+        assert_eq!(
+            parse(table),
+            [MountPoint {
+                target: "/mnt2".into(),
+                root: "/mnt1".into(),
+                device: "98:0".into(),
+                filesystem: "ext3".into(),
+                options: vec!["rw".into(), "noatime".into()],
+            }]
+        );
+    }
+
+    #[test]
+    fn optional_fields_may_be_absent_or_many() {
+        let table = b"1 0 0:1 / /a ro - tmpfs none rw\n2 1 0:2 / /b ro shared:1 master:2 propagate_from:3 unbindable - tmpfs none rw\n";
+        assert_eq!(
+            parse(table).iter().map(|mount| mount.target.as_path()).collect::<Vec<_>>(),
+            ["/a", "/b"].map(Path::new)
+        );
+    }
+
+    #[test]
+    fn escapes_are_undone_and_bytes_that_are_no_text_kept() {
+        let table = b"1 0 0:1 /s\\040\\134\\012//deleted /t\\011\\043\xff\\9\\08 ro - tmpfs no\\040ne rw\n";
+        let mounts = parse(table);
+        assert_eq!(mounts[0].root, Path::new("/s \\\n//deleted"));
+        assert_eq!(mounts[0].target, Path::new(OsStr::from_bytes(b"/t\t#\xff\\9\\08")));
+    }
+
+    #[test]
+    fn a_table_cut_anywhere_gives_whole_lines_or_none() {
+        let table = b"1 0 0:1 / /a ro - tmpfs none rw\n2 1 0:2 /x /b rw shared:1 - ext4 /dev/a rw\n";
+        let whole = parse(table);
+        for end in 0..table.len() {
+            for mount in parse(&table[..end]) {
+                assert!(whole.iter().any(|known| known.target == mount.target), "{end}: {mount:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn our_own_table_has_a_root() {
+        assert!(read().unwrap().iter().any(|mount| mount.target == Path::new("/")));
+    }
+
+    fn escape(path: &Path) -> Vec<u8> {
+        let mut escaped = Vec::new();
+        for &byte in path.as_os_str().as_bytes() {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\\' | b'#' => escaped.extend(format!("\\{byte:03o}").bytes()),
+                _ => escaped.push(byte),
+            }
+        }
+        escaped
+    }
+
+    prop_compose! {
+        fn any_path()(bytes in prop::collection::vec(1u8.., 0..40)) -> PathBuf {
+            let mut path = vec![b'/'];
+            path.extend(bytes);
+            PathBuf::from(OsString::from_vec(path))
+        }
+    }
+
+    prop_compose! {
+        fn any_mount()(
+            target in any_path(),
+            root in any_path(),
+            device in "[0-9]{1,3}:[0-9]{1,7}",
+            filesystem in "[a-z0-9.]{1,9}",
+            options in prop::collection::vec("[a-z]{1,9}", 1..5),
+        ) -> MountPoint {
+            MountPoint { target, root, device, filesystem, options }
+        }
+    }
+
+    fn written(mount: &MountPoint, optional: &[String]) -> Vec<u8> {
+        let mut line = format!("36 35 {} ", mount.device).into_bytes();
+        line.extend(escape(&mount.root));
+        line.push(b' ');
+        line.extend(escape(&mount.target));
+        line.extend(format!(" {} ", mount.options.join(",")).bytes());
+        line.extend(optional.iter().flat_map(|field| format!("{field} ").into_bytes()));
+        line.extend(format!("- {} none rw\n", mount.filesystem).bytes());
+        line
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_kernel_writes_is_read_back(
+            mounts in prop::collection::vec(any_mount(), 0..8),
+            optional in prop::collection::vec("(shared|master):[0-9]{1,4}", 0..4),
+        ) {
+            let table: Vec<u8> = mounts.iter().flat_map(|mount| written(mount, &optional)).collect();
+            prop_assert_eq!(parse(&table), mounts);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(table in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _mounts = parse(&table);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Where a mount is prepared on kernels that cannot prepare a detached one (before Linux 5.12).
+//!
+//! There, a bind mount is born writable and becomes read-only by a second call, so it must be born where nobody looks,
+//! and then be moved. Moving a mount out of a shared one is refused, and most mounts of a node are shared; so the place
+//! is a directory of mode 0700, mounted on itself and made private.
+//!
+//! ```text
+//! <workdir>/<random>/         locked by who made it; mounted on itself, private
+//! <workdir>/<random>/mount    the mount, until it is moved
+//! ```
+//!
+//! The lock is how a sweep tells a place in use from one whose maker was killed.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::TryLockError;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::mount::MntFlags;
+use nix::mount::MsFlags;
+use nix::mount::mount;
+use nix::mount::umount2;
+use nix::sys::statvfs::FsFlags;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::mkdtemp;
+
+/// A place for one mount. Dropped, it is gone, with the mount if that was not moved.
+pub(super) struct Place {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// A step that failed, and why.
+pub(super) type Failure = (&'static str, io::Error);
+
+impl Place {
+    /// Makes a place below `workdir`, which is made too; its parent must exist.
+    pub(super) fn make(workdir: &Path) -> Result<Self, Failure> {
+        let prepare = |error| ("prepare a private place", error);
+        match DirBuilder::new().mode(0o700).create(workdir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(prepare(error)),
+            _ => {}
+        }
+
+        // A sweep holds this lock alone, so it never meets a place that exists and is not locked yet.
+        let gate = open(workdir).map_err(prepare)?;
+        gate.lock_shared().map_err(prepare)?;
+        let path = mkdtemp(&workdir.join("XXXXXX")).map_err(|error| prepare(error.into()))?;
+        let lock = open(&path).map_err(prepare)?;
+        lock.lock().map_err(prepare)?;
+        drop(gate);
+
+        let place = Self { path, _lock: lock };
+        DirBuilder::new().mode(0o700).create(place.mount()).map_err(prepare)?;
+        change(Some(&place.path), &place.path, MsFlags::MS_BIND).map_err(|error| ("bind a private place", error))?;
+        change(None, &place.path, MsFlags::MS_PRIVATE).map_err(|error| ("make a place private", error))?;
+        Ok(place)
+    }
+
+    /// Binds `source` in this place, with its final flags.
+    pub(super) fn bind(&self, source: BorrowedFd<'_>, read_only: bool) -> Result<(), Failure> {
+        let mount = self.mount();
+        change(Some(&behind(source)), &mount, MsFlags::MS_BIND).map_err(|error| ("bind", error))?;
+        // The bind is of the group of the source's mount, and would get what is mounted there.
+        change(None, &mount, MsFlags::MS_PRIVATE).map_err(|error| ("make private", error))?;
+
+        let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        flags.set(MsFlags::MS_RDONLY, read_only);
+        // A remount replaces the flags; those that the source's mount has must stay.
+        let inherited = statvfs(&mount).map_err(|error| ("read the flags", error.into()))?.flags();
+        for (have, keep) in [(FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC), (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY)] {
+            if inherited.contains(have) {
+                flags |= keep;
+            }
+        }
+        change(None, &mount, flags).map_err(|error| ("remount with flags", error))
+    }
+
+    /// Moves the mount to `target`.
+    pub(super) fn move_to(self, target: BorrowedFd<'_>) -> Result<(), Failure> {
+        change(Some(&self.mount()), &behind(target), MsFlags::MS_MOVE).map_err(|error| ("move", error))
+    }
+
+    fn mount(&self) -> PathBuf {
+        self.path.join(MOUNT)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What remains is what a killed process would have left, and goes the same way.
+        let _swept_later = dismantle(&self.path);
+    }
+}
+
+const MOUNT: &str = "mount";
+
+/// Removes the places below `workdir` whose makers are gone, and says how many there were.
+pub(super) fn sweep(workdir: &Path) -> Result<usize, (PathBuf, io::Error)> {
+    let failed = |error| (workdir.to_path_buf(), error);
+    let gate = match open(workdir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        opened => opened.map_err(failed)?,
+    };
+    gate.lock().map_err(failed)?;
+    let mut swept = 0;
+    for entry in fs::read_dir(workdir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if sweep_one(&path).map_err(|error| (path, error))? {
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Removes a place unless it is in use; `false` if it is, or if its maker has removed it meanwhile.
+fn sweep_one(path: &Path) -> io::Result<bool> {
+    let place = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match place.try_lock() {
+        Ok(()) => dismantle(path),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Unmounts and removes a place, from whatever state it is in; `false` if there is none.
+///
+/// Both unmounts are lazy: a place is our own and nothing in it is worth waiting for. If another mount namespace still
+/// has the mounts, the kernel detaches them there when the directories go.
+fn dismantle(place: &Path) -> io::Result<bool> {
+    let mount = place.join(MOUNT);
+    for mounted in [&mount, place] {
+        // What could not be unmounted cannot be removed either, and that is reported.
+        let _not_mounted = umount2(mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    }
+    remove(&mount)?;
+    remove(place)
+}
+
+fn remove(directory: &Path) -> io::Result<bool> {
+    match fs::remove_dir(directory) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a directory to lock it. The lock goes with the descriptor, so with the process at the latest.
+fn open(directory: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(directory)
+}
+
+fn change(source: Option<&Path>, target: &Path, flags: MsFlags) -> io::Result<()> {
+    Ok(mount(source, target, None::<&Path>, flags, None::<&Path>)?)
+}
+
+/// A path that leads to an open directory wherever it is, for calls that take no descriptor.
+fn behind(directory: BorrowedFd<'_>) -> PathBuf {
+    format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
+}

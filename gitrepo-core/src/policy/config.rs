@@ -1,0 +1,400 @@
+//! The drivers' configuration: one JSON file, one schema for all frontends.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::HostPattern;
+use super::Limits;
+use super::Proxy;
+use crate::credentials::Checking;
+use crate::error::Kind;
+use crate::spec::Scheme;
+use crate::spec::decimal;
+use crate::spec::duration;
+use crate::spec::quantity;
+use crate::spec::serde_as_text;
+
+/// Everything that an admin can set. The defaults are those of the drivers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Where repositories, snapshots and records are.
+    pub store: PathBuf,
+    /// Stores that the FlexVolume key `hostTarget` may select.
+    pub host_target_roots: Vec<PathBuf>,
+    /// Schemes that a repository's URL may have.
+    pub allowed_schemes: Vec<Scheme>,
+    /// Hosts that may be connected to.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// Hosts and addresses that may not, whatever allows them.
+    pub denied_hosts: Vec<HostPattern>,
+    /// A host may resolve to this machine.
+    pub allow_loopback: bool,
+    /// A host may resolve to a link-local address or to a cloud's metadata service.
+    pub allow_link_local: bool,
+    /// Passwords and tokens may go over plain `http`.
+    pub credentials_over_http: bool,
+    /// Credentials that live on the node. Not yet.
+    pub node_credentials: Vec<NodeCredential>,
+    /// How much one volume may cost.
+    pub limits: Limits,
+    /// What is kept, and for how long.
+    pub cache: CacheConfig,
+    /// Which SSH host keys are believed.
+    pub host_keys: HostKeysConfig,
+    /// An HTTP proxy for `https` and `http`.
+    pub proxy: Option<Proxy>,
+    /// Certificate authorities in place of the system's, a PEM bundle.
+    pub ca_file: Option<PathBuf>,
+    /// What becomes of new volumes while the remote is away.
+    pub offline: Offline,
+    /// How snapshots are kept.
+    pub snapshot_format: SnapshotChoice,
+    /// SELinux label of snapshots. Not yet to be changed.
+    pub se_linux_context: String,
+    /// The confined workers.
+    pub worker: WorkerConfig,
+    /// What is logged. Not yet to be changed.
+    pub log: LogConfig,
+}
+
+/// A credential on the node, and whom it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeCredential {
+    /// A pattern of repository URLs.
+    #[serde(rename = "match")]
+    pub matches: String,
+    /// A directory with one file per secret key.
+    pub secret_dir: PathBuf,
+    /// Namespaces whose pods may use it.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+}
+
+/// What is kept on the node, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// Bytes of the whole store. Not yet to be changed.
+    #[serde(with = "quantity")]
+    pub max_bytes: u64,
+    /// Age of an unused snapshot. Not yet to be changed.
+    #[serde(with = "duration")]
+    pub max_age: Duration,
+    /// Bytes of the filesystem that stay free.
+    #[serde(with = "quantity")]
+    pub reserve_bytes: u64,
+    /// For which a proof that a credential may read a repository holds.
+    #[serde(with = "duration")]
+    pub access_ttl: Duration,
+}
+
+/// Which SSH host keys are believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HostKeysConfig {
+    /// What to do with a server of which nothing is known.
+    pub checking: Checking,
+    /// In the format of `known_hosts`; asked after the volume's secret.
+    pub file: Option<PathBuf>,
+}
+
+/// What becomes of new volumes while the remote is away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offline {
+    /// They fail.
+    #[default]
+    Refuse,
+}
+
+/// How snapshots are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotChoice {
+    /// As the node allows.
+    #[default]
+    Auto,
+    /// As directories of files.
+    Directory,
+}
+
+/// The confined workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WorkerConfig {
+    /// User ids, one for each worker, so also how many run at once.
+    pub uids: UidRange,
+    /// Bytes of memory of one worker.
+    #[serde(with = "quantity")]
+    pub memory: u64,
+}
+
+/// User ids from `first` to `last`, both included; written `65521-65531`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UidRange {
+    first: u32,
+    last: u32,
+}
+
+/// The text is no range of user ids.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a range of user ids is written first-last, without 0 (root) and 4294967295 (nobody at all)")]
+pub struct UidRangeError;
+
+/// What is logged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How much.
+    pub level: LogLevel,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what is odd.
+    Warn,
+    /// And what was done.
+    #[default]
+    Info,
+    /// And how.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+/// In which form is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For machines: an object per line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Not JSON, an unknown field, or a value of the wrong type; the source names the field, the line and the column.
+    #[error("the configuration {} is refused", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and where.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A value that makes no sense.
+    #[error("the configuration {} is refused: {field} {reason}", path.display())]
+    Invalid {
+        /// Which.
+        path: PathBuf,
+        /// Its path.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A value that a later version will understand.
+    #[error("the configuration {} is refused: {field} cannot be changed yet in this version; leave it out", path.display())]
+    NotYet {
+        /// Which.
+        path: PathBuf,
+        /// Its path.
+        field: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::InvalidRequest,
+            Self::Read { source, .. } => crate::error::io_kind(source),
+            Self::Parse { .. } | Self::Invalid { .. } | Self::NotYet { .. } => Kind::InvalidRequest,
+        }
+    }
+}
+
+impl Config {
+    /// For a driver, which acts for pods.
+    pub fn for_drivers() -> Self {
+        Self {
+            store: "/var/lib/gitrepo".into(),
+            host_target_roots: vec!["/data/images".into(), "/var/tmp/images".into()],
+            allowed_schemes: vec![Scheme::Https, Scheme::Ssh, Scheme::Http],
+            allowed_hosts: vec![HostPattern::any()],
+            denied_hosts: Vec::new(),
+            allow_loopback: false,
+            allow_link_local: false,
+            credentials_over_http: false,
+            node_credentials: Vec::new(),
+            limits: Limits::default(),
+            cache: CacheConfig::default(),
+            host_keys: HostKeysConfig::default(),
+            proxy: None,
+            ca_file: None,
+            offline: Offline::Refuse,
+            snapshot_format: SnapshotChoice::Auto,
+            se_linux_context: "system_u:object_r:container_file_t:s0".to_owned(),
+            worker: WorkerConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+
+    /// For a person, who acts with their own rights: also `git`, `file` and the loopback.
+    pub fn for_person() -> Self {
+        let mut config = Self::for_drivers();
+        config.allowed_schemes.extend([Scheme::Git, Scheme::File]);
+        config.allow_loopback = true;
+        config
+    }
+
+    /// Reads a configuration file. Fields that it leaves out are as in `defaults`.
+    pub fn read(path: &Path, defaults: Self) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path, defaults)
+    }
+
+    /// As [`Config::read`]; `path` is for the error.
+    pub fn parse(text: &str, path: &Path, defaults: Self) -> Result<Self, ConfigError> {
+        let refused = |source| ConfigError::Parse { path: path.to_owned(), source };
+        // Once for errors that name line and column, which a merged value no longer has.
+        serde_json::from_str::<Self>(text).map_err(refused)?;
+        let mut merged = serde_json::to_value(defaults).map_err(refused)?;
+        serde_json::from_str(text).and_then(|fields| merge(&mut merged, fields)).map_err(refused)?;
+        let config: Self = serde_json::from_value(merged).map_err(refused)?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// What types cannot say. Nothing that is asked for is silently left undone.
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let invalid = |field, reason| Err(ConfigError::Invalid { path: path.to_owned(), field, reason });
+        if !self.store.is_absolute() {
+            return invalid("store", "must be an absolute path");
+        }
+        if self.host_target_roots.iter().any(|root| !root.is_absolute()) {
+            return invalid("hostTargetRoots", "must be absolute paths");
+        }
+        if let Some(field) = self.limits.field_without_room() {
+            return invalid(field, "is 0, which lets nothing through");
+        }
+        if self.worker.memory < WorkerConfig::LEAST_MEMORY {
+            return invalid("worker.memory", "is less than 64Mi, with which no worker can start");
+        }
+        let defaults = Self::for_drivers();
+        let unchangeable = [
+            ("nodeCredentials", self.node_credentials.is_empty()),
+            ("cache.maxBytes", self.cache.max_bytes == defaults.cache.max_bytes),
+            ("cache.maxAge", self.cache.max_age == defaults.cache.max_age),
+            ("seLinuxContext", self.se_linux_context == defaults.se_linux_context),
+            ("log", self.log == defaults.log),
+            ("limits.writableBytes", self.limits.writable_bytes == defaults.limits.writable_bytes),
+        ];
+        match unchangeable.into_iter().find(|(_, is_default)| !is_default) {
+            Some((field, _)) => Err(ConfigError::NotYet { path: path.to_owned(), field }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Puts the fields of `over` over those of `base`, object by object.
+///
+/// # Errors
+/// When something else stands where an object belongs. Serde alone would take an array of the fields' values.
+fn merge(base: &mut Value, over: Value) -> Result<(), serde_json::Error> {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            over.into_iter().try_for_each(|(field, value)| merge(base.entry(field).or_insert(Value::Null), value))
+        }
+        (Value::Object(base), _) => {
+            let fields: Vec<&str> = base.keys().map(String::as_str).collect();
+            Err(serde::de::Error::custom(format!("an object with the fields {} is expected", fields.join(", "))))
+        }
+        (base, over) => {
+            *base = over;
+            Ok(())
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::for_drivers()
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 50 << 30,
+            max_age: Duration::from_secs(30 * 24 * 60 * 60),
+            reserve_bytes: 1 << 30,
+            access_ttl: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl WorkerConfig {
+    /// The least that is accepted as memory, in bytes.
+    const LEAST_MEMORY: u64 = 64 << 20;
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self { uids: UidRange { first: 65_521, last: 65_531 }, memory: 1 << 30 }
+    }
+}
+
+impl UidRange {
+    /// Reads `first-last`. Root is in no range.
+    pub fn parse(text: &str) -> Result<Self, UidRangeError> {
+        let (first, last) = text.split_once('-').ok_or(UidRangeError)?;
+        match (decimal(first), decimal(last)) {
+            (Some(first), Some(last)) if 0 < first && first <= last && last < u32::MAX => Ok(Self { first, last }),
+            _ => Err(UidRangeError),
+        }
+    }
+
+    /// All of them, in order.
+    pub fn uids(self) -> std::ops::RangeInclusive<u32> {
+        self.first..=self.last
+    }
+}
+
+impl fmt::Display for UidRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+serde_as_text!(UidRange);
+
+#[cfg(test)]
+mod tests;

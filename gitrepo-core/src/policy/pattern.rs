@@ -1,0 +1,129 @@
+//! Patterns of host names and addresses.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::spec::serde_as_text;
+
+/// A host name or address with `*` for any run of characters, dots included: `*.example.com`, `10.*`, `*`.
+///
+/// `*.example.com` is not `example.com` itself. Case makes no difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPattern(String);
+
+/// The text is no pattern of hosts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no pattern of hosts; write a name in ASCII, or an address without port, with * as wildcard")]
+pub struct PatternError {
+    /// As written.
+    pub text: String,
+}
+
+impl HostPattern {
+    /// Reads a pattern. An IPv6 address may stand in brackets, and in any spelling.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(Self(address.to_string()));
+        }
+        let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || "*-_.:".contains(letter);
+        if bare.is_empty() || bare.ends_with('.') || !bare.chars().all(is_allowed) {
+            return Err(PatternError { text: text.to_owned() });
+        }
+        Ok(Self(bare.to_ascii_lowercase()))
+    }
+
+    /// Everything.
+    pub fn any() -> Self {
+        Self("*".to_owned())
+    }
+
+    /// Covers a host name in lower case.
+    pub fn covers_name(&self, name: &str) -> bool {
+        glob(self.0.as_bytes(), name.as_bytes())
+    }
+
+    /// Covers an address.
+    pub fn covers_address(&self, address: IpAddr) -> bool {
+        self.covers_name(&address.to_string())
+    }
+}
+
+/// Whether `text` is covered by `pattern`. On a mismatch only the last `*` is stretched: linear space, at most quadratic
+/// time.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut reached) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while reached < text.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, reached));
+                at += 1;
+            }
+            Some(letter) if *letter == text[reached] => {
+                at += 1;
+                reached += 1;
+            }
+            _ => match star {
+                None => return false,
+                Some((place, taken)) => {
+                    star = Some((place, taken + 1));
+                    at = place + 1;
+                    reached = taken + 1;
+                }
+            },
+        }
+    }
+    pattern[at..].iter().all(|letter| *letter == b'*')
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+serde_as_text!(HostPattern);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(pattern: &str, name: &str) -> bool {
+        HostPattern::parse(pattern).unwrap().covers_name(name)
+    }
+
+    #[test]
+    fn a_star_is_any_run_of_characters() {
+        let covered = [
+            ("*", "anything.example"),
+            ("*.example.com", "git.example.com"),
+            ("*.Example.COM", "a.b.example.com"),
+            ("git.*.com", "git.example.com"),
+            ("10.*", "10.1.2.3"),
+            ("a*b*c", "aXbXbXc"),
+            ("[2001:DB8:0::1]", "2001:db8::1"),
+        ];
+        for (pattern, name) in covered {
+            assert!(covers(pattern, name), "{pattern} {name}");
+        }
+        let not_covered = [
+            ("*.example.com", "example.com"),
+            ("*.example.com", "git.example.com.evil.example"),
+            ("example.com", "notexample.com"),
+            ("a*b*c", "aXbX"),
+            ("10.*", "110.1.2.3"),
+        ];
+        for (pattern, name) in not_covered {
+            assert!(!covers(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_can_never_cover_a_host_is_no_pattern() {
+        for text in ["", "https://example.com", "example.com/x", "bücher.example", "example.com.", "a b", "user@host"]
+        {
+            assert!(HostPattern::parse(text).is_err(), "{text}");
+        }
+    }
+}

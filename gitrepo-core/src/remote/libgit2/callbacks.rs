@@ -1,0 +1,90 @@
+//! What libgit2 calls while it talks, and what is told apart from libgit2's own errors.
+//!
+//! An error that a callback returns does not survive: libgit2 replaces its text, and for host keys its meaning. So the
+//! real one waits here until libgit2 has come back.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+
+use git2::ErrorClass;
+use git2::ErrorCode;
+use git2::RemoteCallbacks;
+
+use super::authentication::Authentication;
+use super::host_key;
+use super::host_key::Verdict;
+use super::transfer::Arrived;
+use super::transfer::Transfer;
+use crate::remote::ConnectRequest;
+use crate::remote::RemoteError;
+
+/// The state of one conversation that libgit2's callbacks share.
+pub(super) struct Callbacks<'a> {
+    request: &'a ConnectRequest,
+    pub(super) authentication: RefCell<Authentication<'a>>,
+    pub(super) transfer: RefCell<Transfer<'a>>,
+    refusal: Cell<Option<RemoteError>>,
+    accepted_host_key: RefCell<Option<String>>,
+}
+
+impl<'a> Callbacks<'a> {
+    pub(super) fn new(request: &'a ConnectRequest) -> Self {
+        Self {
+            request,
+            authentication: RefCell::new(Authentication::new(request)),
+            transfer: RefCell::new(Transfer::new(request)),
+            refusal: Cell::new(None),
+            accepted_host_key: RefCell::new(None),
+        }
+    }
+
+    /// What made a callback refuse to go on.
+    pub(super) fn take_refusal(&self) -> Option<RemoteError> {
+        self.refusal.take()
+    }
+
+    /// The line for `known_hosts` of a host key that was believed because nothing was known of the host.
+    pub(super) fn accepted_host_key(&self) -> Option<String> {
+        self.accepted_host_key.borrow().clone()
+    }
+
+    /// As libgit2 takes them.
+    pub(super) fn attach<'c>(&'c self) -> RemoteCallbacks<'c> {
+        let mut callbacks = RemoteCallbacks::new();
+        callbacks.credentials(|asker, _user, allowed| {
+            let answer = self.authentication.borrow_mut().answer(asker, allowed);
+            answer.map_err(|error| self.refuse(error))?.ok_or_else(stop)
+        });
+        callbacks.certificate_check(|certificate, _host| {
+            let verdict = host_key::check(certificate, &self.request.url, &self.request.host_keys);
+            let verdict = verdict.map_err(|error| self.refuse(error))?;
+            let status = verdict.status();
+            if let Verdict::Believed(Some(line)) = verdict {
+                self.accepted_host_key.replace(Some(line));
+            }
+            Ok(status)
+        });
+        callbacks.transfer_progress(|stats| {
+            let arrived =
+                Arrived { bytes: stats.received_bytes() as u64, objects: stats.received_objects() as u64 };
+            self.goes_on(self.transfer.borrow_mut().advance(arrived, stats.total_objects() as u64))
+        });
+        // The remarks themselves are the remote's choice, and nobody's to read.
+        callbacks.sideband_progress(|_remarks| self.goes_on(self.transfer.borrow_mut().hear()));
+        callbacks
+    }
+
+    fn goes_on(&self, outcome: Result<(), RemoteError>) -> bool {
+        outcome.map_err(|error| self.refuse(error)).is_ok()
+    }
+
+    fn refuse(&self, error: RemoteError) -> git2::Error {
+        self.refusal.set(Some(error));
+        stop()
+    }
+}
+
+/// Makes libgit2 come back.
+fn stop() -> git2::Error {
+    git2::Error::new(ErrorCode::User, ErrorClass::Callback, "stopped by a callback")
+}

@@ -1,0 +1,313 @@
+//! A conversation over libgit2: connecting, and asking for a pack in whichever way the server allows.
+
+use std::cell::OnceCell;
+use std::path::Path;
+
+use git2::AutotagOption;
+use git2::FetchOptions;
+use git2::FetchPrune;
+use git2::ProxyOptions;
+use git2::RemoteRedirect;
+
+use super::advertisement::Advertisement;
+use super::callbacks::Callbacks;
+use super::commit_id;
+use super::error::Failure;
+use super::oid;
+use super::repository;
+use super::repository::Found;
+use super::start_up;
+use crate::error::Cause;
+use crate::progress::Step;
+use crate::remote::ConnectRequest;
+use crate::remote::Connection;
+use crate::remote::FetchReport;
+use crate::remote::FetchRequest;
+use crate::remote::RemoteError;
+use crate::remote::Resolved;
+use crate::spec::CommitId;
+use crate::spec::Revision;
+use crate::spec::Scheme;
+use crate::sys;
+
+/// A name that no server has a ref of. Only a download takes all the options that a connection needs, so connecting is
+/// a download that wants nothing.
+const NOTHING: &str = "refs/gitrepo/nothing";
+
+/// All history there is, also where a repository is shallow already (git's own number for it, `INFINITE_DEPTH`).
+const WHOLE: i32 = i32::MAX;
+
+/// How far back to look, step by step, for a commit that nothing points at.
+const SEARCH_DEPTHS: [i32; 3] = [50, 500, WHOLE];
+
+/// One conversation.
+pub(super) struct Conversation<'a> {
+    request: &'a ConnectRequest,
+    home: Option<&'a Path>,
+    repository: &'a OnceCell<git2::Repository>,
+    callbacks: &'a Callbacks<'a>,
+    connected: Option<Connected<'a>>,
+}
+
+struct Connected<'a> {
+    remote: git2::Remote<'a>,
+    advertisement: Advertisement,
+}
+
+/// Why a question to the server had no answer.
+enum Unanswered {
+    /// There may be another way to ask.
+    Failure(Failure, git2::Error),
+    /// There is none.
+    Error(RemoteError),
+}
+
+impl From<RemoteError> for Unanswered {
+    fn from(error: RemoteError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl<'a> Conversation<'a> {
+    /// `repository` is where the local repository will be kept, once there is one.
+    pub(super) fn new(
+        request: &'a ConnectRequest,
+        home: Option<&'a Path>,
+        repository: &'a OnceCell<git2::Repository>,
+        callbacks: &'a Callbacks<'a>,
+    ) -> Self {
+        Self { request, home, repository, callbacks, connected: None }
+    }
+
+    fn url(&self) -> String {
+        self.request.url.to_string()
+    }
+
+    fn repository(&self) -> Result<&'a git2::Repository, RemoteError> {
+        if let Some(repository) = self.repository.get() {
+            return Ok(repository);
+        }
+        start_up::start_up(self.request, self.home)?;
+        let repository = match &self.request.repository {
+            Some(path) => repository::create(path, self.request.base.as_deref())?,
+            None => repository::in_memory()?,
+        };
+        Ok(self.repository.get_or_init(|| repository))
+    }
+
+    fn connected(&mut self) -> Result<&mut Connected<'a>, RemoteError> {
+        let connected = match self.connected.take() {
+            Some(connected) => connected,
+            None => self.connect()?,
+        };
+        Ok(self.connected.insert(connected))
+    }
+
+    fn connect(&self) -> Result<Connected<'a>, RemoteError> {
+        let repository = self.repository()?;
+        loop {
+            self.callbacks.authentication.borrow_mut().start_over();
+            let mut remote = repository
+                .remote_anonymous(&self.address())
+                .map_err(|error| Failure::of(&error).describe(&error, self.request))?;
+            let outcome = self.ask(&mut remote, &[NOTHING], 0);
+            if self.callbacks.authentication.borrow().wants_another_connection() {
+                continue;
+            }
+            outcome.map_err(|unanswered| self.describe(unanswered))?;
+            let advertisement =
+                advertisement(&remote).map_err(|error| Failure::of(&error).describe(&error, self.request))?;
+            return Ok(Connected { remote, advertisement });
+        }
+    }
+
+    /// The URL, without the user for http: libgit2 would show it with an empty password before it asks us.
+    fn address(&self) -> String {
+        let url = &self.request.url;
+        let address = url.transport();
+        match (url.scheme(), address.split_once("://")) {
+            (Scheme::Http | Scheme::Https, Some((scheme, rest))) if url.user().is_some() => {
+                format!("{scheme}://{}", rest.split_once('@').map_or(rest, |(_, rest)| rest))
+            }
+            _ => address,
+        }
+    }
+
+    /// Connects if need be, and downloads the objects of `specs`, refs or commit ids.
+    fn ask(&self, remote: &mut git2::Remote<'_>, specs: &[&str], depth: i32) -> Result<(), Unanswered> {
+        self.callbacks.transfer.borrow_mut().ask()?;
+        let header = self.callbacks.authentication.borrow().header();
+        let mut options = FetchOptions::new();
+        options
+            .remote_callbacks(self.callbacks.attach())
+            .download_tags(AutotagOption::None)
+            .prune(FetchPrune::Off)
+            .update_fetchhead(false)
+            .follow_redirects(RemoteRedirect::None)
+            .depth(depth);
+        if let Some(header) = &header {
+            options.custom_headers(&[header]);
+        }
+        if let Some(proxy) = &self.request.proxy {
+            let mut proxy_options = ProxyOptions::new();
+            proxy_options.url(proxy);
+            options.proxy_options(proxy_options);
+        }
+        // The error must be read before anything else is asked of libgit2.
+        let outcome = remote.download(specs, Some(&mut options));
+        self.callbacks.transfer.borrow().report();
+        outcome.map_err(|error| self.read(error))
+    }
+
+    fn read(&self, error: git2::Error) -> Unanswered {
+        if let Some(refusal) = self.callbacks.take_refusal() {
+            return refusal.into();
+        }
+        let cause = || Some(Cause::new(error.message()));
+        let authentication = || self.callbacks.authentication.borrow_mut();
+        match Failure::of(&error) {
+            Failure::Unauthenticated => match authentication().unasked(Cause::new(error.message())) {
+                Ok(()) => Unanswered::Failure(Failure::Unauthenticated, error),
+                Err(refused) => refused.into(),
+            },
+            Failure::UnusableKey => authentication().refused(cause()).into(),
+            Failure::Unreachable | Failure::Protocol if self.callbacks.transfer.borrow().is_stalled() => {
+                Unanswered::Failure(Failure::Stalled, error)
+            }
+            failure => Unanswered::Failure(failure, error),
+        }
+    }
+
+    fn describe(&self, unanswered: Unanswered) -> RemoteError {
+        match unanswered {
+            Unanswered::Failure(failure, error) => failure.describe(&error, self.request),
+            Unanswered::Error(error) => error,
+        }
+    }
+
+    /// Downloads over the connection there is, or a new one. After a failure the connection is of no more use.
+    fn download(&mut self, specs: &[&str], depth: i32) -> Result<(), Unanswered> {
+        self.connected()?;
+        let Some(mut connected) = self.connected.take() else { return Ok(()) };
+        match self.ask(&mut connected.remote, specs, depth) {
+            Err(Unanswered::Failure(Failure::NoShallow, _)) => self.ask(&mut connected.remote, specs, 0)?,
+            outcome => outcome?,
+        }
+        self.connected = Some(connected);
+        Ok(())
+    }
+
+    /// Downloads `commit` by the ref that leads to it, by its id, or by the history of all branches and tags. The
+    /// answer is the object to start from when looking for it.
+    fn bring(&mut self, commit: CommitId, reference: Option<&str>, depth: i32) -> Result<git2::Oid, RemoteError> {
+        let head = self.connected()?.advertisement.leading_to(commit, reference).cloned();
+        if let Some(head) = head {
+            self.download(&[&head.name], depth).map_err(|unanswered| self.describe(unanswered))?;
+            return Ok(head.target);
+        }
+        let id = commit.to_string();
+        match self.download(&[&format!("{id}:refs/commits/{id}")], depth) {
+            Ok(()) => {}
+            Err(Unanswered::Failure(Failure::NoFetchById, _)) => self.search(commit)?,
+            Err(Unanswered::Failure(Failure::NotOurRef, error)) => {
+                let source = Some(Cause::new(error.message()));
+                return Err(RemoteError::CommitNotFound { url: self.url(), commit, source });
+            }
+            Err(unanswered) => return Err(self.describe(unanswered)),
+        }
+        Ok(oid(commit))
+    }
+
+    /// Downloads ever more history until `commit` is in it.
+    fn search(&mut self, commit: CommitId) -> Result<(), RemoteError> {
+        let repository = self.repository()?;
+        for depth in SEARCH_DEPTHS {
+            let depth = if self.request.url.scheme() == Scheme::File { 0 } else { depth };
+            let outcome = self.download(&["refs/heads/*", "refs/tags/*"], depth);
+            outcome.map_err(|unanswered| self.describe(unanswered))?;
+            if repository.find_commit(oid(commit)).is_ok() {
+                return Ok(());
+            }
+            // What came is offered in the next round, so that only what lies before it is sent.
+            let tips = self.connected()?.advertisement.branches_and_tags().filter_map(|head| {
+                match repository::peel(repository, head.target) {
+                    Ok(Found::Commit(tip)) => Some(commit_id(tip)),
+                    _ => None,
+                }
+            });
+            repository::record(repository, tips).map_err(|error| self.local(&error))?;
+        }
+        Err(RemoteError::CommitUnreachable { url: self.url(), commit })
+    }
+
+    /// Believes what is in the repository, not what the server said would be.
+    fn verify(&self, target: git2::Oid, resolved: &Resolved) -> Result<(), RemoteError> {
+        let found = repository::peel(self.repository()?, target).map_err(|error| self.local(&error))?;
+        let protocol = |text: &str| Err(RemoteError::Protocol { url: self.url(), source: Cause::new(text) });
+        match found {
+            Found::Commit(commit) if commit == oid(resolved.commit) => Ok(()),
+            Found::Commit(commit) => protocol(&format!("{target} leads to {commit}, not to {} as it said", resolved.commit)),
+            Found::Nothing => protocol(&format!("it did not send {} with its tree", resolved.commit)),
+            Found::Other(kind) => Err(RemoteError::NotACommit {
+                url: self.url(),
+                revision: resolved.reference.clone().unwrap_or_else(|| resolved.commit.to_string()),
+                object: kind.to_string(),
+            }),
+        }
+    }
+
+    fn local(&self, error: &git2::Error) -> RemoteError {
+        repository::unusable(self.request.repository.as_deref().unwrap_or(Path::new("")), error)
+    }
+
+    /// The depth to ask for, as libgit2 understands it: 0 is all, if nothing is cut short yet.
+    fn depth(&self, depth: u32) -> Result<i32, RemoteError> {
+        let is_shallow = self.repository()?.is_shallow();
+        Ok(match depth {
+            // libgit2 can cut nothing short there.
+            _ if self.request.url.scheme() == Scheme::File => 0,
+            0 if is_shallow => WHOLE,
+            depth => i32::try_from(depth).unwrap_or(WHOLE),
+        })
+    }
+}
+
+impl Connection for Conversation<'_> {
+    fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        self.request.progress.report(&Step::Resolving);
+        let url = &self.request.url;
+        self.connected()?.advertisement.resolve(revision, url)
+    }
+
+    fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
+        let resolved = &request.resolved;
+        let repository = self.repository()?;
+        let earlier = self.callbacks.transfer.borrow().arrived();
+        let is_enough = request.depth == 1 || !repository.is_shallow();
+        if !(is_enough && repository::holds(repository, resolved.commit)) {
+            let depth = self.depth(request.depth)?;
+            let target = self.bring(resolved.commit, resolved.reference.as_deref(), depth)?;
+            self.verify(target, resolved)?;
+            repository::record(repository, [resolved.commit]).map_err(|error| self.local(&error))?;
+        }
+        let arrived = self.callbacks.transfer.borrow().arrived();
+        Ok(FetchReport {
+            commit: resolved.commit,
+            received_bytes: arrived.bytes - earlier.bytes,
+            received_objects: arrived.objects - earlier.objects,
+        })
+    }
+
+    fn accepted_host_key(&self) -> Option<String> {
+        self.callbacks.accepted_host_key()
+    }
+}
+
+fn advertisement(remote: &git2::Remote<'_>) -> Result<Advertisement, git2::Error> {
+    let mut advertisement = Advertisement::default();
+    for head in remote.list()? {
+        let (name, symref) = sys::git::head_names(head);
+        advertisement.add(name, head.oid(), symref);
+    }
+    Ok(advertisement)
+}

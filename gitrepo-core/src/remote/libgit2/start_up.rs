@@ -1,0 +1,73 @@
+//! Making libgit2 ready for a conversation: isolated from the host's settings, bounded, and with the right authorities.
+
+use std::fs;
+use std::path::Path;
+
+use openssl::x509::X509;
+
+use super::host_key;
+use crate::error::Cause;
+use crate::remote::ConnectRequest;
+use crate::remote::RemoteError;
+use crate::sys;
+
+/// Oldest libgit2 that may be linked: 1.9.5 fixes five vulnerabilities, 1.9.7 one more (CVE-2026-5917, which runs
+/// commands on the remote host).
+const OLDEST: (u32, u32, u32) = (1, 9, 7);
+
+/// In the HTTP request header.
+const USER_AGENT: &str = concat!("gitrepo/", env!("CARGO_PKG_VERSION"));
+
+/// Prepares this process for the conversation that `request` describes.
+pub(super) fn start_up(request: &ConnectRequest, home: Option<&Path>) -> Result<(), RemoteError> {
+    let unusable = |cause: Cause| RemoteError::Library { source: cause };
+    if linked() < OLDEST {
+        let (major, minor, patch) = linked();
+        return Err(unusable(Cause::new(format!("libgit2 {major}.{minor}.{patch} has known vulnerabilities"))));
+    }
+    sys::git::start_up(&sys::git::ProcessOptions { stall: request.limits.stall, home, user_agent: USER_AGENT })
+        .map_err(|error| unusable(Cause::new(error.message())))?;
+    trust(request)?;
+    if let Some(home) = home
+        && let Err(error) = host_key::prefer_known_types(home, &request.url, &request.host_keys)
+    {
+        tracing::warn!(%error, "cannot say which SSH host keys are known; the server may present one of another type");
+    }
+    Ok(())
+}
+
+fn linked() -> (u32, u32, u32) {
+    git2::Version::get().libgit2_version()
+}
+
+/// Trusts the authorities of the request besides those of the system, for all of this process.
+fn trust(request: &ConnectRequest) -> Result<(), RemoteError> {
+    let failed = |cause: Cause| RemoteError::Certificate { url: request.url.to_string(), source: cause };
+    let mut bundles = Vec::new();
+    if let Some(file) = &request.ca_file {
+        let bundle = fs::read(file).map_err(|error| failed(Cause::new(format!("caFile {}: {error}", file.display()))))?;
+        bundles.push(("caFile", bundle));
+    }
+    let host = request.url.host().unwrap_or_default();
+    if let Some(bundle) = request.credentials.for_host(host, host).ca_certificates {
+        bundles.push(("secret key ca.crt", bundle.as_bytes().to_vec()));
+    }
+    for (name, bundle) in bundles {
+        let certificates = X509::stack_from_pem(&bundle).map_err(|error| failed(Cause::new(format!("{name}: {error}"))))?;
+        for certificate in &certificates {
+            sys::git::trust(certificate).map_err(|error| failed(Cause::new(format!("{name}: {}", error.message()))))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_linked_libgit2_has_no_known_vulnerability() {
+        assert!(linked() >= OLDEST, "{:?}", linked());
+        assert!(git2::Version::get().https() && git2::Version::get().ssh());
+    }
+}

@@ -1,0 +1,95 @@
+//! A pack on its way: how far it is, whether it is still wanted, and whether it stays within its bounds.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::progress::Step;
+use crate::remote::ConnectRequest;
+use crate::remote::RemoteError;
+
+/// Between two reports of progress.
+const PACE: Duration = Duration::from_millis(100);
+
+/// What has arrived in one conversation.
+pub(super) struct Transfer<'a> {
+    request: &'a ConnectRequest,
+    /// Of the packs before this one.
+    earlier: Arrived,
+    now: Arrived,
+    /// In this pack, as it announces.
+    total_objects: u64,
+    /// When the remote last showed a sign of life.
+    heard: Instant,
+    reported: Option<Instant>,
+}
+
+/// Sums of what was received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Arrived {
+    pub(super) bytes: u64,
+    pub(super) objects: u64,
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(request: &'a ConnectRequest) -> Self {
+        Self { request, earlier: Arrived::default(), now: Arrived::default(), total_objects: 0, heard: Instant::now(), reported: None }
+    }
+
+    /// What has arrived so far, in all packs.
+    pub(super) fn arrived(&self) -> Arrived {
+        Arrived { bytes: self.earlier.bytes + self.now.bytes, objects: self.earlier.objects + self.now.objects }
+    }
+
+    /// A question goes out; the pack that answers it counts from zero.
+    pub(super) fn ask(&mut self) -> Result<(), RemoteError> {
+        self.earlier = self.arrived();
+        self.now = Arrived::default();
+        self.total_objects = 0;
+        self.heard = Instant::now();
+        self.wanted()
+    }
+
+    /// The remote has sent something, if only remarks.
+    pub(super) fn hear(&mut self) -> Result<(), RemoteError> {
+        self.heard = Instant::now();
+        self.wanted()
+    }
+
+    /// The pack has come this far.
+    pub(super) fn advance(&mut self, now: Arrived, total_objects: u64) -> Result<(), RemoteError> {
+        self.now = now;
+        self.total_objects = total_objects;
+        self.hear()?;
+        let arrived = self.arrived();
+        let limit = self.request.limits.fetch_bytes;
+        if arrived.bytes > limit {
+            return Err(RemoteError::TooLarge { url: self.request.url.to_string(), limit });
+        }
+        if self.reported.is_none_or(|reported| reported.elapsed() >= PACE) {
+            self.reported = Some(Instant::now());
+            self.report();
+        }
+        Ok(())
+    }
+
+    /// Tells how far the pack has come, if one is on its way.
+    pub(super) fn report(&self) {
+        if self.now == Arrived::default() {
+            return;
+        }
+        let Arrived { bytes, objects } = self.arrived();
+        let total_objects = self.earlier.objects + self.total_objects;
+        self.request.progress.report(&Step::Fetching { bytes, objects, total_objects });
+    }
+
+    /// Whether the remote has been silent for as long as it may. libgit2 does not always say so: within TLS, a timeout
+    /// becomes "syscall failure".
+    pub(super) fn is_stalled(&self) -> bool {
+        self.heard.elapsed() >= self.request.limits.stall
+    }
+
+    fn wanted(&self) -> Result<(), RemoteError> {
+        let url = &self.request.url;
+        self.request.cancel.check().map_err(|source| RemoteError::Interrupted { url: url.to_string(), source })
+    }
+}

@@ -1,0 +1,251 @@
+//! A private, writable copy of an adopted snapshot's tree (`writable: copy`).
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl;
+use nix::fcntl::AtFlags;
+use nix::fcntl::OFlag;
+use nix::sys::stat;
+use nix::sys::stat::FileStat;
+use nix::sys::stat::Mode;
+use nix::sys::stat::UtimensatFlags;
+use nix::sys::time::TimeSpec;
+use nix::unistd;
+use nix::unistd::Gid;
+use nix::unistd::Uid;
+
+use super::Owner;
+use super::TreeSummary;
+use super::beneath::Beneath;
+use super::walk;
+use super::walk::FileType;
+use super::walk::Found;
+use super::walk::Visitor;
+use crate::cancel::Cancel;
+use crate::cancel::Interrupted;
+use crate::error::Kind;
+use crate::error::io_kind;
+
+/// A failure to copy a snapshot's tree. What was copied so far stays, for the caller to remove.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// Reading the snapshot or writing the copy failed.
+    #[error("cannot {action} {path:?}")]
+    Io {
+        /// A verb.
+        action: &'static str,
+        /// Relative to the tree, shown escaped.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Something in the snapshot that no adopted tree has.
+    #[error("the snapshot holds {path:?}, which is neither file nor directory nor link")]
+    Damaged {
+        /// Relative to the tree, shown escaped.
+        path: String,
+    },
+    /// Given up.
+    #[error("copying the snapshot was given up")]
+    Interrupted {
+        /// Why.
+        #[source]
+        source: Interrupted,
+    },
+}
+
+impl CopyError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Io { source, .. } => io_kind(source),
+            Self::Damaged { .. } => Kind::Corrupt,
+            Self::Interrupted { source } => source.kind(),
+        }
+    }
+
+    fn io(action: &'static str, path: &CStr, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.to_string_lossy().into_owned(), source: source.into() }
+    }
+}
+
+/// Copies the tree below `source` into `target`, an empty directory, with times and links as they are, for `owner` to
+/// write. Where the filesystem can share blocks the kernel does (`copy_file_range` clones on XFS and Btrfs).
+pub fn copy(source: &Path, target: &Path, owner: Owner, cancel: &Cancel) -> Result<TreeSummary, CopyError> {
+    let open = |path| Beneath::new(path).map_err(|error| CopyError::io("open", c"", error));
+    let (source, target) = (open(source)?, open(target)?);
+    let mut copying = Copying { target, place: None, owner, cancel, summary: TreeSummary::default() };
+    walk::walk(&source, &mut copying)?;
+    Ok(copying.summary)
+}
+
+struct Copying<'a> {
+    target: Beneath,
+    /// The copy of the directory being walked.
+    place: Option<OwnedFd>,
+    owner: Owner,
+    cancel: &'a Cancel,
+    summary: TreeSummary,
+}
+
+impl Visitor for Copying<'_> {
+    type Error = CopyError;
+
+    fn enter(&mut self, path: &CStr) -> Result<(), CopyError> {
+        let opened = self.target.open(path).map_err(|error| CopyError::io("open", path, error))?;
+        self.place = Some(opened);
+        Ok(())
+    }
+
+    fn visit(&mut self, found: &Found<'_>) -> Result<(), CopyError> {
+        self.cancel.check().map_err(|source| CopyError::Interrupted { source })?;
+        let Some(place) = self.place.as_ref().map(AsFd::as_fd) else {
+            return Ok(());
+        };
+        let copied = match found.file_type() {
+            FileType::Directory => self.copy_directory(found, place),
+            FileType::Regular => self.copy_file(found, place),
+            FileType::Symlink => self.copy_symlink(found, place),
+            FileType::Other => return Err(CopyError::Damaged { path: found.path.to_string_lossy().into_owned() }),
+        };
+        copied.map_err(|error| CopyError::io("copy", found.path, error))?;
+        match found.file_type() {
+            FileType::Directory => self.summary.directories += 1,
+            FileType::Symlink => self.summary.symlinks += 1,
+            _ => self.summary.files += 1,
+        }
+        if found.file_type() != FileType::Directory {
+            self.summary.bytes = self.summary.bytes.saturating_add(found.size());
+        }
+        Ok(())
+    }
+
+    /// Finishes a directory's copy: nothing is made in it any more, so its time stays.
+    fn leave(&mut self, path: &CStr, directory: BorrowedFd<'_>) -> Result<(), CopyError> {
+        let Some(place) = self.place.take() else {
+            return Ok(());
+        };
+        stat::fstat(directory)
+            .map_err(io::Error::from)
+            .and_then(|stat| self.finish(place.as_fd(), &stat))
+            .map_err(|error| CopyError::io("copy", path, error))
+    }
+
+    fn failed(&self, action: &'static str, path: &CStr, error: Errno) -> CopyError {
+        CopyError::io(action, path, error)
+    }
+}
+
+impl Copying<'_> {
+    fn copy_directory(&self, found: &Found<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(stat::mkdirat(place, found.name, Mode::S_IRWXU)?)
+    }
+
+    fn copy_file(&self, found: &Found<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+        let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut from = File::from(fcntl::openat(found.directory, found.name, read, Mode::empty())?);
+        let mut to = File::from(fcntl::openat(place, found.name, new, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        io::copy(&mut from, &mut to)?;
+        self.finish(to.as_fd(), &found.stat)
+    }
+
+    fn copy_symlink(&self, found: &Found<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+        let target = fcntl::readlinkat(found.directory, found.name)?;
+        unistd::symlinkat(target.as_os_str(), place, found.name)?;
+        let (uid, gid) = self.ids();
+        unistd::fchownat(place, found.name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let time = modified(&found.stat);
+        Ok(stat::utimensat(place, found.name, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::NoFollowSymlink)?)
+    }
+
+    /// Owner first, since a change of it may take mode bits away; time last.
+    fn finish(&self, copied: BorrowedFd<'_>, original: &FileStat) -> io::Result<()> {
+        let (uid, gid) = self.ids();
+        unistd::fchown(copied, uid, gid)?;
+        stat::fchmod(copied, Mode::from_bits_truncate(original.st_mode & 0o777) | Mode::S_IWUSR)?;
+        Ok(stat::futimens(copied, &TimeSpec::UTIME_OMIT, &modified(original))?)
+    }
+
+    fn ids(&self) -> (Option<Uid>, Option<Gid>) {
+        (Some(Uid::from_raw(self.owner.uid)), Some(Gid::from_raw(self.owner.gid)))
+    }
+}
+
+fn modified(stat: &FileStat) -> TimeSpec {
+    TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::super::fixture::Fixture;
+    use super::super::fixture::contents;
+    use super::super::fixture::ourselves;
+    use super::super::fixture::request;
+    use super::*;
+
+    #[test]
+    fn a_copy_is_the_tree_and_its_own() {
+        let fixture = Fixture::new();
+        let (staging, summary) = fixture.write(&request(fixture.varied())).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        assert_eq!(copy(&staging.root(), target.path(), ourselves(), &Cancel::new()).unwrap(), summary);
+        assert_eq!(contents(target.path()), contents(&staging.root()));
+        let mtime = |path: &Path| path.metadata().unwrap().mtime();
+        assert_eq!(mtime(target.path()), mtime(&staging.root()));
+        fs::write(target.path().join("a"), "changed").unwrap();
+        assert_ne!(fs::read(staging.root().join("a")).unwrap(), b"changed");
+    }
+
+    #[test]
+    fn a_copy_can_be_written_by_its_owner_whoever_that_is() {
+        if !unistd::geteuid().is_root() {
+            assert!(std::env::var_os("GITREPO_REQUIRE_ALL").is_none_or(|value| value != "1"), "needs root");
+            eprintln!("skipped: giving files away needs root");
+            return;
+        }
+        let fixture = Fixture::new();
+        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
+        fs::set_permissions(staging.root().join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, &Cancel::new()).unwrap();
+        for name in ["", "a", "a-dir", "a-dir/run.sh", "dangling"] {
+            let metadata = target.path().join(name).symlink_metadata().unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (7, 8), "{name}");
+            assert_eq!(metadata.mode() & 0o200, 0o200, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_target_is_written_over_or_followed() {
+        let fixture = Fixture::new();
+        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
+        let (target, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(elsewhere.path(), target.path().join("a-dir")).unwrap();
+        let error = copy(&staging.root(), target.path(), ourselves(), &Cancel::new()).unwrap_err();
+        assert!(matches!(error, CopyError::Io { .. }), "{error}");
+        assert!(contents(elsewhere.path()).is_empty());
+    }
+
+    #[test]
+    fn a_copy_that_is_no_longer_wanted_ends() {
+        let fixture = Fixture::new();
+        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let target = tempfile::tempdir().unwrap();
+        let error = copy(&staging.root(), target.path(), ourselves(), &cancel).unwrap_err();
+        assert_eq!(error.kind(), Kind::Cancelled);
+    }
+}

@@ -1,0 +1,85 @@
+//! The directory format: `root/<directory>/…` holds the tree as plain files, `manifest` beside it says which blob each is.
+
+use std::ffi::CStr;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::io::BufWriter;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use git2::Repository;
+use nix::fcntl;
+use nix::fcntl::OFlag;
+use nix::sys::stat;
+use nix::sys::stat::Mode;
+
+use super::Owner;
+use super::SnapshotError;
+use super::SnapshotFormat;
+use super::TreeRequest;
+use super::TreeSummary;
+use super::Watch;
+use super::adopt;
+use super::beneath::Beneath;
+use super::listing::Listing;
+use super::manifest;
+use super::writer::Writer;
+
+/// The volume's root, in staging and in a snapshot.
+pub(crate) const ROOT: &CStr = c"root";
+
+/// A tree as plain files, attached by a bind mount.
+///
+/// [`write`](SnapshotFormat::write) never syncs: see [`sync`](super::sync). A blob is held in memory whole while it is
+/// written, since libgit2 has no streams for packed objects; of large ones (over 32 MiB) one at a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Directory;
+
+impl SnapshotFormat for Directory {
+    fn name(&self) -> &'static str {
+        "directory"
+    }
+
+    fn write(
+        &self,
+        repository: &Path,
+        request: &TreeRequest,
+        staging: &Path,
+        watch: &Watch,
+    ) -> Result<TreeSummary, SnapshotError> {
+        let opened =
+            Repository::open_bare(repository).map_err(|error| SnapshotError::unreadable(request.commit, &error))?;
+        let listing = Listing::read(&opened, request, watch)?;
+        drop(opened);
+        let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
+        let writer = Writer::new(repository, request, watch, &listing, &staging)?;
+        let summary = writer.write()?;
+        write_manifest(&staging, &listing, &writer)
+            .map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
+        Ok(summary)
+    }
+
+    fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError> {
+        adopt::adopt(staging, request, owner)
+    }
+
+    fn source(&self, snapshot: &Path) -> PathBuf {
+        snapshot.join(OsStr::from_bytes(ROOT.to_bytes()))
+    }
+}
+
+fn write_manifest(staging: &Beneath, listing: &Listing, writer: &Writer<'_>) -> io::Result<()> {
+    let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(0o644);
+    let file = File::from(fcntl::openat(staging, manifest::NAME, new, mode)?);
+    stat::fchmod(&file, mode)?;
+    let mut buffered = BufWriter::new(file);
+    manifest::write(&mut buffered, listing, writer.sizes())?;
+    buffered.flush()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,373 @@
+//! What a commit's tree holds, read from the object database and judged before anything is written.
+
+use std::ffi::CStr;
+use std::ffi::CString;
+
+use git2::ObjectType;
+use git2::Odb;
+use git2::OdbObject;
+use git2::Oid;
+use git2::Repository;
+
+use super::SnapshotError;
+use super::TreeRequest;
+use super::Watch;
+use super::names;
+use super::object;
+use crate::error::Cause;
+
+/// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes and its name.
+pub(crate) struct Listing {
+    /// The volume's root, the directories above the tree, the tree's root, what is below: parents come first.
+    pub(crate) directories: Vec<Directory>,
+    /// Everything that is not a directory in git.
+    pub(crate) entries: Vec<Entry>,
+    /// The time of the commit, in seconds since 1970.
+    pub(crate) time: i64,
+    /// Which of the directories is the tree's root.
+    pub(crate) tree_root: usize,
+    /// Each name with a NUL behind it.
+    names: Vec<u8>,
+}
+
+/// A directory to be made.
+pub(crate) struct Directory {
+    /// Its place in [`Listing::directories`]; the volume's root is its own parent.
+    pub(crate) parent: usize,
+    name: Name,
+    /// Components and bytes of its path in the volume.
+    depth: u32,
+    length: u32,
+}
+
+/// A file, a link, or a submodule's place.
+pub(crate) struct Entry {
+    /// The place of its directory in [`Listing::directories`].
+    pub(crate) directory: usize,
+    name: Name,
+    pub(crate) mode: EntryMode,
+    /// Of its blob, or the submodule's commit.
+    pub(crate) id: Oid,
+}
+
+/// Where a name starts in [`Listing::names`].
+#[derive(Clone, Copy)]
+struct Name(usize);
+
+/// What an entry is, by the modes that git writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EntryMode {
+    File,
+    Executable,
+    Symlink,
+    Submodule,
+}
+
+/// An entry whose place is known and which has not been looked into.
+struct Pending {
+    parent: usize,
+    name: Name,
+    /// `None` for a tree.
+    mode: Option<EntryMode>,
+    id: Oid,
+}
+
+impl Listing {
+    /// Lists the tree that `request` names, or refuses it.
+    pub(crate) fn read(repository: &Repository, request: &TreeRequest, watch: &Watch) -> Result<Self, SnapshotError> {
+        let commit = request.commit;
+        let incomplete = |source: Cause| SnapshotError::Incomplete { commit, source };
+        let unreadable = |error: git2::Error| incomplete(Cause::new(error.message()));
+        let odb = repository.odb().map_err(unreadable)?;
+        let id = Oid::from_bytes(commit.as_bytes()).map_err(unreadable)?;
+        object::read(&odb, id, ObjectType::Commit).map_err(incomplete)?;
+        let found = repository.find_commit(id).map_err(unreadable)?;
+        let listing = Self {
+            directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
+            entries: Vec::new(),
+            time: found.time().seconds(),
+            tree_root: 0,
+            names: vec![0],
+        };
+        let mut walk = Walk { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
+        walk.run(found.tree_id())?;
+        Ok(walk.listing)
+    }
+
+    pub(crate) fn directory_name(&self, directory: &Directory) -> &CStr {
+        self.name(directory.name)
+    }
+
+    pub(crate) fn entry_name(&self, entry: &Entry) -> &CStr {
+        self.name(entry.name)
+    }
+
+    /// Components of a directory's path in the volume.
+    pub(crate) fn directory_depth(&self, directory: usize) -> usize {
+        usize::try_from(self.directories[directory].depth).unwrap_or(usize::MAX)
+    }
+
+    /// The path of a directory in the volume; empty for the volume's root.
+    pub(crate) fn directory_path(&self, directory: usize) -> CString {
+        // Neither names nor slashes hold a NUL.
+        CString::new(self.path_below(0, directory)).unwrap_or_default()
+    }
+
+    /// The path of an entry in the volume.
+    pub(crate) fn path(&self, entry: &Entry) -> Vec<u8> {
+        self.entry_path_below(0, entry)
+    }
+
+    /// The path of an entry in the tree, as git tells it.
+    pub(crate) fn path_in_tree(&self, entry: &Entry) -> Vec<u8> {
+        self.entry_path_below(self.tree_root, entry)
+    }
+
+    fn entry_path_below(&self, top: usize, entry: &Entry) -> Vec<u8> {
+        let mut path = self.path_below(top, entry.directory);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(self.entry_name(entry).to_bytes());
+        path
+    }
+
+    fn path_below(&self, top: usize, mut directory: usize) -> Vec<u8> {
+        let mut components = Vec::new();
+        while directory > top {
+            components.push(self.directory_name(&self.directories[directory]).to_bytes());
+            directory = self.directories[directory].parent;
+        }
+        components.reverse();
+        components.join(&b'/')
+    }
+
+    fn name(&self, name: Name) -> &CStr {
+        CStr::from_bytes_until_nul(&self.names[name.0..]).unwrap_or_default()
+    }
+
+    fn add_name(&mut self, name: &[u8]) -> Name {
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        self.names.push(0);
+        Name(start)
+    }
+}
+
+/// A walk in progress: `pending` is a stack, so that depth costs no stack of ours.
+struct Walk<'a> {
+    odb: &'a Odb<'a>,
+    request: &'a TreeRequest,
+    watch: &'a Watch,
+    listing: Listing,
+    pending: Vec<Pending>,
+    /// Entries found so far, whether looked into or not.
+    seen: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn run(&mut self, root: Oid) -> Result<(), SnapshotError> {
+        let tree = self.select(root)?;
+        let mut top = 0;
+        for component in self.request.directory.components() {
+            self.count_entry()?;
+            let name = self.listing.add_name(component.as_bytes());
+            top = self.add_directory(top, name);
+        }
+        self.listing.tree_root = top;
+        self.look_into(tree, top)?;
+        while let Some(Pending { parent, name, mode, id }) = self.pending.pop() {
+            if matches!(mode, None | Some(EntryMode::Submodule)) {
+                let place = self.add_directory(parent, name);
+                if mode.is_none() {
+                    self.look_into(id, place)?;
+                }
+            }
+            if let Some(mode) = mode {
+                self.listing.entries.push(Entry { directory: parent, name, mode, id });
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the tree of the subdirectory in the object database, where links cannot lead anywhere.
+    fn select(&self, root: Oid) -> Result<Oid, SnapshotError> {
+        let commit = self.request.commit;
+        let subdirectory = &self.request.subdirectory;
+        let mut tree = root;
+        for component in subdirectory.components() {
+            let object = self.read_tree(tree)?;
+            let mut entries = TreeObject(object.data());
+            let Some(entry) =
+                entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.name == component.as_bytes()))
+            else {
+                return Err(SnapshotError::SubdirectoryNotFound { commit, subdirectory: subdirectory.clone() });
+            };
+            let entry = entry.map_err(|reason| self.malformed(tree, reason))?;
+            let found = match entry.mode {
+                0o040000 => {
+                    tree = entry.id;
+                    continue;
+                }
+                0o120000 => "symbolic link",
+                0o160000 => "submodule",
+                _ => "file",
+            };
+            let (subdirectory, found) = (subdirectory.clone(), found.to_owned());
+            return Err(SnapshotError::NotADirectory { commit, subdirectory, found });
+        }
+        Ok(tree)
+    }
+
+    fn read_tree(&self, tree: Oid) -> Result<OdbObject<'a>, SnapshotError> {
+        let commit = self.request.commit;
+        object::read(self.odb, tree, ObjectType::Tree).map_err(|source| SnapshotError::Incomplete { commit, source })
+    }
+
+    fn add_directory(&mut self, parent: usize, name: Name) -> usize {
+        let Directory { depth, length, .. } = self.listing.directories[parent];
+        let added = u32::try_from(self.listing.name(name).count_bytes()).unwrap_or(u32::MAX);
+        let length = length.saturating_add(added).saturating_add(u32::from(depth > 0));
+        self.listing.directories.push(Directory { parent, name, depth: depth + 1, length });
+        self.listing.directories.len() - 1
+    }
+
+    /// Reads one tree object and puts what it holds on the stack, first entry on top.
+    fn look_into(&mut self, tree: Oid, place: usize) -> Result<(), SnapshotError> {
+        let commit = self.request.commit;
+        self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
+        let object = self.read_tree(tree)?;
+        let mut children = Vec::new();
+        for child in TreeObject(object.data()) {
+            let child = child.map_err(|reason| self.malformed(tree, reason))?;
+            self.count_entry()?;
+            self.check_name(&child, place)?;
+            children.push(child);
+        }
+        self.check_depth(place, &children)?;
+        // git writes this order, but nothing makes a server keep it.
+        children.sort_by(|one, other| one.sort_key().cmp(other.sort_key()));
+        self.check_unique(&children, place)?;
+        for child in children.iter().rev() {
+            let mode = match child.mode {
+                0o040000 => None,
+                0o100644 | 0o100664 => Some(EntryMode::File),
+                0o100755 => Some(EntryMode::Executable),
+                0o120000 => Some(EntryMode::Symlink),
+                0o160000 => Some(EntryMode::Submodule),
+                mode => return Err(self.unsafe_name(place, child.name, format!("mode {mode:06o}"))),
+            };
+            let name = self.listing.add_name(child.name);
+            self.pending.push(Pending { parent: place, name, mode, id: child.id });
+        }
+        Ok(())
+    }
+
+    /// Counts an entry when it is found, so that a tree of trees of the same trees is refused while it is still small.
+    fn count_entry(&mut self) -> Result<(), SnapshotError> {
+        let limit = self.request.limits.entries;
+        self.seen += 1;
+        if self.seen > limit { Err(self.too_large("entries", limit, "limits.entries")) } else { Ok(()) }
+    }
+
+    fn check_depth(&self, place: usize, children: &[TreeEntry<'_>]) -> Result<(), SnapshotError> {
+        let limits = &self.request.limits;
+        let Directory { depth, length, .. } = self.listing.directories[place];
+        if depth >= limits.path_depth && children.iter().any(|child| matches!(child.mode, 0o040000 | 0o160000)) {
+            return Err(self.too_large("nested directories", limits.path_depth.into(), "limits.pathDepth"));
+        }
+        let longest = children.iter().map(|child| child.name.len()).max().unwrap_or_default();
+        let length = u64::from(length) + u64::from(depth > 0) + u64::try_from(longest).unwrap_or(u64::MAX);
+        if length > limits.path_length.into() {
+            return Err(self.too_large("bytes in a path", limits.path_length.into(), "limits.pathLength"));
+        }
+        Ok(())
+    }
+
+    fn check_name(&self, child: &TreeEntry<'_>, place: usize) -> Result<(), SnapshotError> {
+        names::check(child.name, child.mode == 0o120000)
+            .map_err(|error| self.unsafe_name(place, child.name, error.to_string()))
+    }
+
+    /// Refuses two entries of one name (the shape of CVE-2026-44471: a link `a` and a tree `a`). `children` are sorted.
+    fn check_unique(&self, children: &[TreeEntry<'_>], place: usize) -> Result<(), SnapshotError> {
+        let twin = children.windows(2).find(|pair| pair[0].name == pair[1].name).map(|pair| &pair[0]);
+        let shadowed = || {
+            // A tree is sorted as if its name ended in a slash, so a file of that name may be far from it.
+            let has_file =
+                |name: &[u8]| children.binary_search_by(|child| child.sort_key().cmp(name.iter().copied())).is_ok();
+            children.iter().filter(|child| child.is_tree()).find(|tree| has_file(tree.name))
+        };
+        match twin.or_else(shadowed) {
+            Some(child) => Err(self.unsafe_name(place, child.name, "two entries have this name".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn unsafe_name(&self, place: usize, name: &[u8], reason: String) -> SnapshotError {
+        let directory = self.listing.directory_path(place);
+        let path = [directory.to_bytes(), name].join(&b'/');
+        let path = String::from_utf8_lossy(path.strip_prefix(b"/").unwrap_or(&path)).into_owned();
+        SnapshotError::UnsafeName { commit: self.request.commit, path, reason }
+    }
+
+    fn too_large(&self, what: &str, limit: u64, setting: &str) -> SnapshotError {
+        SnapshotError::too_large(self.request.commit, what, limit, setting)
+    }
+
+    fn malformed(&self, tree: Oid, reason: &str) -> SnapshotError {
+        SnapshotError::Incomplete {
+            commit: self.request.commit,
+            source: Cause::new(format_args!("tree {tree}: {reason}")),
+        }
+    }
+}
+
+/// The bytes of a tree object: `<mode in octal> <name>\0<20 bytes of id>`, again and again.
+struct TreeObject<'a>(&'a [u8]);
+
+struct TreeEntry<'a> {
+    mode: u32,
+    name: &'a [u8],
+    id: Oid,
+}
+
+impl TreeEntry<'_> {
+    fn is_tree(&self) -> bool {
+        self.mode == 0o040000
+    }
+
+    /// git's order: that of the paths, once a tree is followed by what is in it.
+    fn sort_key(&self) -> impl Iterator<Item = u8> {
+        self.name.iter().copied().chain(self.is_tree().then_some(b'/'))
+    }
+}
+
+impl<'a> Iterator for TreeObject<'a> {
+    type Item = Result<TreeEntry<'a>, &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let entry = parse_entry(self.0);
+        // Nothing can be told of what follows a broken entry.
+        self.0 = entry.as_ref().map_or(&[], |(_, rest)| rest);
+        Some(entry.map(|(entry, _)| entry).ok_or("it is malformed"))
+    }
+}
+
+fn parse_entry(bytes: &[u8]) -> Option<(TreeEntry<'_>, &[u8])> {
+    let space = bytes.iter().position(|&byte| byte == b' ')?;
+    let mode = bytes[..space].iter().try_fold(0_u32, |mode, digit| match digit {
+        b'0'..=b'7' => mode.checked_mul(8)?.checked_add(u32::from(digit - b'0')),
+        _ => None,
+    })?;
+    let rest = &bytes[space + 1..];
+    let nul = rest.iter().position(|&byte| byte == 0)?;
+    let (id, after) = rest[nul + 1..].split_at_checked(20)?;
+    Some((TreeEntry { mode, name: &rest[..nul], id: Oid::from_bytes(id).ok()? }, after))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,393 @@
+//! Writing a listed tree into an empty directory, from several threads.
+//!
+//! libgit2 reads an object on the calling thread and writes files on one only, so every thread has its own repository and
+//! takes the next few entries of the listing. Their order is that of the pack, more or less: neighbours share delta bases.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use git2::ObjectType;
+use git2::Odb;
+use git2::OdbObject;
+use git2::Repository;
+use nix::errno::Errno;
+use nix::fcntl;
+use nix::fcntl::OFlag;
+use nix::sys::stat;
+use nix::sys::stat::Mode;
+use nix::sys::stat::UtimensatFlags;
+use nix::sys::time::TimeSpec;
+
+use super::SnapshotError;
+use super::TreeRequest;
+use super::TreeSummary;
+use super::Watch;
+use super::beneath::Beneath;
+use super::directory::ROOT;
+use super::listing::Entry;
+use super::listing::EntryMode;
+use super::listing::Listing;
+use super::object;
+use super::symlink;
+use crate::error::Cause;
+use crate::progress::Step;
+use crate::spec::Symlinks;
+
+/// Entries that a thread takes at once: enough that it seldom changes directories, few enough that none is left behind.
+const SHARE: usize = 64;
+
+/// Blobs beyond this many bytes are held in memory by one thread at a time.
+const LARGE: u64 = 32 << 20;
+
+/// Bytes written between two looks at whether they are still wanted.
+const SLICE: usize = 8 << 20;
+
+/// One write, shared by its threads.
+pub(crate) struct Writer<'a> {
+    repository: &'a Path,
+    request: &'a TreeRequest,
+    watch: &'a Watch,
+    listing: &'a Listing,
+    root: Beneath,
+    /// Whether the umask takes bits that a mode needs.
+    is_masked: bool,
+    /// Of each entry; known after [`Self::measure`].
+    sizes: Vec<AtomicU64>,
+    large: Mutex<()>,
+    /// Set by the first thread that fails.
+    is_failed: AtomicBool,
+    meter: Meter,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer into `root`, which it makes in the empty directory `staging`.
+    pub(crate) fn new(
+        repository: &'a Path,
+        request: &'a TreeRequest,
+        watch: &'a Watch,
+        listing: &'a Listing,
+        staging: &Beneath,
+    ) -> Result<Self, SnapshotError> {
+        let (root, is_masked) =
+            make_root(staging).map_err(|error| SnapshotError::io("create directory", ROOT.to_bytes(), error))?;
+        let sizes = listing.entries.iter().map(|_| AtomicU64::new(0)).collect();
+        let meter = Meter::new(listing.entries.iter().filter(|entry| entry.mode != EntryMode::Submodule).count());
+        let (large, is_failed) = (Mutex::new(()), AtomicBool::new(false));
+        Ok(Self { repository, request, watch, listing, root, is_masked, sizes, large, is_failed, meter })
+    }
+
+    /// Writes everything. What is there afterwards, on failure too, is the caller's to keep or to remove.
+    pub(crate) fn write(&self) -> Result<TreeSummary, SnapshotError> {
+        let bytes = self.measure()?;
+        self.make_directories()?;
+        self.write_entries()?;
+        self.meter.report(self.watch);
+        self.set_directory_times()?;
+        let count = |mode| self.listing.entries.iter().filter(|entry| entry.mode == mode).count();
+        Ok(TreeSummary {
+            files: widen(count(EntryMode::File) + count(EntryMode::Executable)),
+            symlinks: widen(count(EntryMode::Symlink)),
+            directories: widen(self.listing.directories.len() - 1),
+            bytes,
+        })
+    }
+
+    /// The size of each entry, in the order of the listing.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.sizes.iter().map(|size| size.load(Ordering::Relaxed))
+    }
+
+    /// Asks for the size of every blob and adds them up, so that nothing is inflated that would not be allowed.
+    fn measure(&self) -> Result<u64, SnapshotError> {
+        let total = AtomicU64::new(0);
+        let limit = self.request.limits.tree_bytes;
+        self.share_entries(|odb, shares| {
+            for index in shares.flatten() {
+                let entry = &self.listing.entries[index];
+                if entry.mode == EntryMode::Submodule {
+                    continue;
+                }
+                self.check_wanted()?;
+                let (size, kind) = odb.read_header(entry.id).map_err(|error| self.unreadable(&error))?;
+                if kind != ObjectType::Blob {
+                    return Err(self.not_a_blob(entry));
+                }
+                self.sizes[index].store(widen(size), Ordering::Relaxed);
+                if total.fetch_add(widen(size), Ordering::Relaxed).saturating_add(widen(size)) > limit {
+                    return Err(SnapshotError::too_large(self.request.commit, "bytes", limit, "limits.treeBytes"));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(total.into_inner())
+    }
+
+    fn make_directories(&self) -> Result<(), SnapshotError> {
+        let mut parent = Place::default();
+        for (index, directory) in self.listing.directories.iter().enumerate().skip(1) {
+            self.check_wanted()?;
+            let name = self.listing.directory_name(directory);
+            let inside = parent.enter(self, directory.parent)?;
+            let made = stat::mkdirat(inside, name, Mode::from_bits_truncate(0o755)).and_then(|()| {
+                // Nobody but us is here, and what we made is not a link.
+                if !self.is_masked {
+                    return Ok(());
+                }
+                let follow = stat::FchmodatFlags::FollowSymlink;
+                stat::fchmodat(inside, name, Mode::from_bits_truncate(0o755), follow)
+            });
+            made.map_err(|error| {
+                SnapshotError::io("create directory", self.listing.directory_path(index).to_bytes(), error)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn write_entries(&self) -> Result<(), SnapshotError> {
+        self.share_entries(|odb, shares| {
+            let mut place = Place::default();
+            for index in shares.flatten() {
+                let entry = &self.listing.entries[index];
+                if entry.mode == EntryMode::Submodule {
+                    continue;
+                }
+                self.check_wanted()?;
+                let size = self.sizes[index].load(Ordering::Relaxed);
+                let directory = place.enter(self, entry.directory)?;
+                self.write_entry(odb, entry, size, directory)?;
+                self.meter.add(size, self.watch);
+            }
+            Ok(())
+        })
+    }
+
+    fn write_entry(
+        &self,
+        odb: &Odb<'_>,
+        entry: &Entry,
+        size: u64,
+        directory: BorrowedFd<'_>,
+    ) -> Result<(), SnapshotError> {
+        // Two blobs that fit into memory one by one need not fit together.
+        let _alone = (size > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+        if entry.mode == EntryMode::Symlink {
+            self.check_target_length(entry, size)?;
+        }
+        let blob = self.read_blob(odb, entry)?;
+        match entry.mode {
+            EntryMode::Symlink => self.write_symlink(entry, blob.data(), directory),
+            EntryMode::Executable => self.write_file(entry, blob.data(), Mode::from_bits_truncate(0o755), directory),
+            _ => self.write_file(entry, blob.data(), Mode::from_bits_truncate(0o644), directory),
+        }
+    }
+
+    fn read_blob<'o>(&self, odb: &'o Odb<'_>, entry: &Entry) -> Result<OdbObject<'o>, SnapshotError> {
+        let commit = self.request.commit;
+        object::read(odb, entry.id, ObjectType::Blob).map_err(|source| SnapshotError::Incomplete { commit, source })
+    }
+
+    fn write_file(
+        &self,
+        entry: &Entry,
+        data: &[u8],
+        mode: Mode,
+        directory: BorrowedFd<'_>,
+    ) -> Result<(), SnapshotError> {
+        let failed = |error: Errno| SnapshotError::io("write", &self.listing.path(entry), error);
+        let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let name = self.listing.entry_name(entry);
+        let mut file = File::from(fcntl::openat(directory, name, new, mode).map_err(failed)?);
+        for slice in data.chunks(SLICE) {
+            self.check_wanted()?;
+            file.write_all(slice).map_err(|error| SnapshotError::io("write", &self.listing.path(entry), error))?;
+        }
+        if self.is_masked {
+            stat::fchmod(&file, mode).map_err(failed)?;
+        }
+        stat::futimens(&file, &TimeSpec::UTIME_OMIT, &self.time()).map_err(failed)
+    }
+
+    fn write_symlink(&self, entry: &Entry, target: &[u8], directory: BorrowedFd<'_>) -> Result<(), SnapshotError> {
+        if target.contains(&0) {
+            return Err(self.unsafe_link(entry, "a link to a path with a NUL in it"));
+        }
+        let depth = self.listing.directory_depth(entry.directory);
+        if self.request.symlinks == Symlinks::RejectEscaping && symlink::may_escape(target, depth) {
+            return Err(SnapshotError::EscapingSymlink {
+                commit: self.request.commit,
+                path: String::from_utf8_lossy(&self.listing.path(entry)).into_owned(),
+                link: String::from_utf8_lossy(target).into_owned(),
+            });
+        }
+        let name = self.listing.entry_name(entry);
+        nix::unistd::symlinkat(target, directory, name)
+            .and_then(|()| {
+                let at = UtimensatFlags::NoFollowSymlink;
+                stat::utimensat(directory, name, &TimeSpec::UTIME_OMIT, &self.time(), at)
+            })
+            .map_err(|error| SnapshotError::io("create link", &self.listing.path(entry), error))
+    }
+
+    /// Last of all, since a directory's time is that of its last new entry.
+    fn set_directory_times(&self) -> Result<(), SnapshotError> {
+        for index in 0..self.listing.directories.len() {
+            self.check_wanted()?;
+            let opened = self.open_directory(index)?;
+            stat::futimens(&opened, &TimeSpec::UTIME_OMIT, &self.time()).map_err(|error| {
+                SnapshotError::io("set time of", self.listing.directory_path(index).to_bytes(), error)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on several threads, each with its own object database and an iterator over its shares of the entries.
+    fn share_entries(
+        &self,
+        work: impl Fn(&Odb<'_>, &mut dyn Iterator<Item = std::ops::Range<usize>>) -> Result<(), SnapshotError> + Sync,
+    ) -> Result<(), SnapshotError> {
+        let next = AtomicUsize::new(0);
+        let entries = self.listing.entries.len();
+        let shares = || {
+            let start = next.fetch_add(SHARE, Ordering::Relaxed);
+            (start < entries && !self.is_failed.load(Ordering::Relaxed)).then(|| start..entries.min(start + SHARE))
+        };
+        let run = || -> Result<(), SnapshotError> {
+            let repository = Repository::open_bare(self.repository).map_err(|error| self.unreadable(&error))?;
+            let odb = repository.odb().map_err(|error| self.unreadable(&error))?;
+            work(&odb, &mut std::iter::from_fn(shares))
+        };
+        let run = || run().inspect_err(|_| self.is_failed.store(true, Ordering::Relaxed));
+        let others =
+            thread::available_parallelism().map_or(1, usize::from).clamp(2, 8).min(entries.div_ceil(SHARE)).max(1) - 1;
+        thread::scope(|scope| {
+            // A thread that cannot be had leaves its work to the others.
+            let others: Vec<_> = (0..others)
+                .filter_map(|_| thread::Builder::new().name("snapshot".to_owned()).spawn_scoped(scope, run).ok())
+                .collect();
+            let ours = run();
+            others.into_iter().fold(ours, |result, other| {
+                result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        })
+    }
+
+    fn open_directory(&self, index: usize) -> Result<OwnedFd, SnapshotError> {
+        let path = self.listing.directory_path(index);
+        self.root.open(&path).map_err(|error| SnapshotError::io("open", path.to_bytes(), error))
+    }
+
+    fn time(&self) -> TimeSpec {
+        TimeSpec::new(self.listing.time, 0)
+    }
+
+    fn check_wanted(&self) -> Result<(), SnapshotError> {
+        let commit = self.request.commit;
+        self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })
+    }
+
+    fn check_target_length(&self, entry: &Entry, size: u64) -> Result<(), SnapshotError> {
+        if size == 0 {
+            return Err(self.unsafe_link(entry, "a link to nothing"));
+        }
+        if size > widen(symlink::LONGEST_TARGET) {
+            return Err(self.unsafe_link(entry, "a link to a path of more than 4095 bytes"));
+        }
+        Ok(())
+    }
+
+    fn unsafe_link(&self, entry: &Entry, reason: &str) -> SnapshotError {
+        let path = String::from_utf8_lossy(&self.listing.path(entry)).into_owned();
+        SnapshotError::UnsafeName { commit: self.request.commit, path, reason: reason.to_owned() }
+    }
+
+    fn not_a_blob(&self, entry: &Entry) -> SnapshotError {
+        let source = Cause::new(format_args!("object {} is not a blob", entry.id));
+        SnapshotError::Incomplete { commit: self.request.commit, source }
+    }
+
+    fn unreadable(&self, error: &git2::Error) -> SnapshotError {
+        SnapshotError::unreadable(self.request.commit, error)
+    }
+}
+
+/// Makes the volume's root, and tells from it whether new modes come out other than asked for: the umask, a default ACL or
+/// a set-gid directory may do that.
+fn make_root(staging: &Beneath) -> Result<(Beneath, bool), Errno> {
+    let mode = Mode::from_bits_truncate(0o755);
+    stat::mkdirat(staging, ROOT, mode)?;
+    let root = staging.beneath(ROOT)?;
+    let is_masked = stat::fstat(&root)?.st_mode & 0o7777 != mode.bits();
+    if is_masked {
+        stat::fchmod(&root, mode)?;
+    }
+    Ok((root, is_masked))
+}
+
+/// The directory that a thread is in: one descriptor at a time, however deep the tree.
+#[derive(Default)]
+struct Place(Option<(usize, OwnedFd)>);
+
+impl Place {
+    fn enter(&mut self, writer: &Writer<'_>, directory: usize) -> Result<BorrowedFd<'_>, SnapshotError> {
+        let here = match self.0.take() {
+            Some((index, opened)) if index == directory => opened,
+            _ => writer.open_directory(directory)?,
+        };
+        Ok(self.0.insert((directory, here)).1.as_fd())
+    }
+}
+
+/// What was written so far, and when that was last told.
+struct Meter {
+    total: u64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    told: Mutex<Instant>,
+}
+
+impl Meter {
+    /// Shortest time between two reports.
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    fn new(total: usize) -> Self {
+        let (entries, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { total: widen(total), entries, bytes, told: Mutex::new(Instant::now()) }
+    }
+
+    fn add(&self, bytes: u64, watch: &Watch) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Whoever finds the lock taken leaves the report to the holder.
+        if let Ok(mut told) = self.told.try_lock()
+            && told.elapsed() >= Self::PAUSE
+        {
+            *told = Instant::now();
+            self.report(watch);
+        }
+    }
+
+    fn report(&self, watch: &Watch) {
+        watch.progress.report(&Step::Writing {
+            entries: self.entries.load(Ordering::Relaxed),
+            total_entries: self.total,
+            bytes: self.bytes.load(Ordering::Relaxed),
+        });
+    }
+}
+
+fn widen(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,320 @@
+//! The volume's vocabulary as text: `volumeAttributes`, StorageClass parameters, FlexVolume options, flags.
+
+use std::collections::BTreeMap;
+
+use crate::error::Kind;
+use crate::spec::Choice;
+use crate::spec::GitDir;
+use crate::spec::PathError;
+use crate::spec::Refresh;
+use crate::spec::RelativePath;
+use crate::spec::RepositoryUrl;
+use crate::spec::Revision;
+use crate::spec::RevisionError;
+use crate::spec::Submodules;
+use crate::spec::UrlError;
+use crate::spec::VolumeSpec;
+use crate::spec::Writable;
+use crate::spec::decimal;
+use crate::spec::nearest::nearest;
+
+/// One key of the vocabulary, as documentation and help show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// As written in attributes; a flag is the same in kebab case.
+    pub name: &'static str,
+    /// What may be written.
+    pub values: &'static str,
+    /// What it means when it is left out.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// The whole vocabulary.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "repository",
+        values: "https://…, ssh://…, user@host:path; others by policy",
+        default: "required",
+        meaning: "where to fetch from",
+    },
+    Key {
+        name: "revision",
+        values: "branch, tag, full ref, full commit id",
+        default: "the remote's HEAD",
+        meaning: "what to serve; annotated tags peel to their commit",
+    },
+    Key {
+        name: "directory",
+        values: "relative path, .",
+        default: "CSI: the repository's base name; FlexVolume and CLI: .",
+        meaning: "where in the volume the tree appears",
+    },
+    Key {
+        name: "subdirectory",
+        values: "path inside the repository",
+        default: "the whole tree",
+        meaning: "serve only this directory, as the tree's root",
+    },
+    Key {
+        name: "depth",
+        values: "number, 0 for all",
+        default: "1",
+        meaning: "commits of history to fetch; visible only with gitDir: keep",
+    },
+    Key {
+        name: "gitDir",
+        values: "omit (keep: not yet)",
+        default: "omit",
+        meaning: "whether .git is there, as a working repository for the pod",
+    },
+    Key {
+        name: "submodules",
+        values: "none (recursive: not yet)",
+        default: "none",
+        meaning: "what appears where the tree has submodules; none leaves empty directories",
+    },
+    Key {
+        name: "lfs",
+        values: "false (true: not yet)",
+        default: "false",
+        meaning: "replace Git LFS pointers by their content",
+    },
+    Key {
+        name: "symlinks",
+        values: "keep, reject-escaping",
+        default: "keep",
+        meaning: "links are data; optionally refuse trees whose links leave the volume",
+    },
+    Key {
+        name: "pullPolicy",
+        values: "Always, IfNotPresent",
+        default: "Always",
+        meaning: "for a moving revision: ask the remote where it stands, or take this credential's last answer",
+    },
+    Key {
+        name: "refresh",
+        values: "never (a duration of at least 10s: not yet)",
+        default: "never",
+        meaning: "follow the revision while mounted",
+    },
+    Key {
+        name: "writable",
+        values: "copy (private, shared: not yet)",
+        default: "inline: private; PersistentVolume: shared",
+        meaning: "for a volume mounted read-write: a private plain copy, or a layer",
+    },
+    Key { name: "uid", values: "number", default: "0", meaning: "owner of the files of a writable volume" },
+];
+
+/// Attributes that the kubelet and the provisioner add; they are not ours to judge.
+const FOREIGN_PREFIXES: [&str; 2] = ["csi.storage.k8s.io/", "kubernetes.io/"];
+
+/// Where the tree appears when `directory` is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultDirectory {
+    /// Under the repository's base name, as in a `gitRepo` volume.
+    BaseName,
+    /// As the root of the volume.
+    Root,
+}
+
+/// Why attributes are no volume.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A key that must be there.
+    #[error("{key} is missing")]
+    Missing {
+        /// Its name.
+        key: &'static str,
+    },
+    /// A key that does not exist.
+    #[error("there is no key {key:?}{}", nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
+    UnknownKey {
+        /// As written.
+        key: String,
+        /// The most similar one.
+        nearest: Option<&'static str>,
+    },
+    /// A value that the key does not take.
+    #[error("{key} does not take {value:?}; write one of: {expected}")]
+    Value {
+        /// Its name.
+        key: &'static str,
+        /// As written.
+        value: String,
+        /// What may be written.
+        expected: &'static str,
+    },
+    /// A value that a later version will understand.
+    #[error("{key}: {value} does not work yet in this version; leave it out")]
+    NotYet {
+        /// Its name.
+        key: &'static str,
+        /// As written.
+        value: String,
+    },
+    /// The repository's URL gives no usable name for the directory.
+    #[error("{url} has no last part that could name a directory; write one as directory")]
+    NoBaseName {
+        /// Without password.
+        url: String,
+    },
+    /// The repository's URL.
+    #[error("repository")]
+    Repository(#[source] UrlError),
+    /// The revision.
+    #[error("revision")]
+    Revision(#[source] RevisionError),
+    /// A path.
+    #[error("{key}")]
+    Path {
+        /// Which.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: PathError,
+    },
+}
+
+impl SpecError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        Kind::InvalidRequest
+    }
+}
+
+impl VolumeSpec {
+    /// The keys that select what the volume shows, as text: what a repeated publish compares. When to ask the remote
+    /// (`pullPolicy`) and how much history to fetch are not among them.
+    pub fn content(&self) -> BTreeMap<String, String> {
+        let writable = self.writable.map_or_else(String::new, |writable| writable.to_string());
+        [
+            ("repository", self.repository.canonical()),
+            ("revision", self.revision.to_string()),
+            ("directory", self.directory.to_string()),
+            ("subdirectory", self.subdirectory.to_string()),
+            ("gitDir", self.git_dir.to_string()),
+            ("submodules", self.submodules.to_string()),
+            ("lfs", self.lfs.to_string()),
+            ("symlinks", self.symlinks.to_string()),
+            ("refresh", self.refresh.to_string()),
+            ("writable", writable),
+            ("uid", self.uid.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
+    /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are passed over; every other
+    /// key must be one of [`KEYS`].
+    pub fn from_attributes(
+        attributes: &BTreeMap<String, String>,
+        default_directory: DefaultDirectory,
+    ) -> Result<Self, SpecError> {
+        refuse_unknown_keys(attributes)?;
+        let repository = attributes.get("repository").ok_or(SpecError::Missing { key: "repository" })?;
+        let mut spec = Self::new(RepositoryUrl::parse(repository).map_err(SpecError::Repository)?);
+        for (key, value) in attributes {
+            spec.set(key, value)?;
+        }
+        if default_directory == DefaultDirectory::BaseName && !attributes.contains_key("directory") {
+            spec.directory = base_directory(&spec.repository)?;
+        }
+        spec.refuse_what_does_not_work_yet()?;
+        Ok(spec)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), SpecError> {
+        match key {
+            "revision" => self.revision = Revision::parse(value).map_err(SpecError::Revision)?,
+            "directory" => self.directory = path("directory", value)?,
+            "subdirectory" => self.subdirectory = path("subdirectory", value)?,
+            "depth" => {
+                self.depth = decimal(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?
+            }
+            "gitDir" => self.git_dir = word("gitDir", value)?,
+            "submodules" => self.submodules = word("submodules", value)?,
+            "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
+            "symlinks" => self.symlinks = word("symlinks", value)?,
+            "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
+            "refresh" => self.refresh = Refresh::parse(value).ok_or_else(|| refused("refresh", value))?,
+            "writable" => self.writable = Some(word("writable", value)?),
+            "uid" => self.uid = decimal(value).filter(|uid| *uid != u32::MAX).ok_or_else(|| refused("uid", value))?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Nothing that is asked for is silently left undone.
+    fn refuse_what_does_not_work_yet(&self) -> Result<(), SpecError> {
+        let refused = [
+            ("gitDir", (self.git_dir != GitDir::Omit).then(|| self.git_dir.to_string())),
+            ("submodules", (self.submodules != Submodules::None).then(|| self.submodules.to_string())),
+            ("lfs", self.lfs.then(|| self.lfs.to_string())),
+            ("refresh", (self.refresh != Refresh::NEVER).then(|| self.refresh.to_string())),
+            (
+                "writable",
+                self.writable.filter(|writable| *writable != Writable::Copy).map(|writable| writable.to_string()),
+            ),
+        ];
+        for (key, value) in refused {
+            if let Some(value) = value {
+                return Err(SpecError::NotYet { key, value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// libgit2 takes the depth as an `int`, whose largest value means "unshallow".
+const MAX_DEPTH: u32 = i32::MAX as u32;
+
+fn refuse_unknown_keys(attributes: &BTreeMap<String, String>) -> Result<(), SpecError> {
+    let is_known = |key: &str| KEYS.iter().any(|known| known.name == key);
+    let is_foreign = |key: &str| FOREIGN_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+    match attributes.keys().find(|key| !is_known(key) && !is_foreign(key)) {
+        None => Ok(()),
+        Some(key) => {
+            let nearest = nearest(key, KEYS.iter().map(|known| known.name));
+            Err(SpecError::UnknownKey { key: shortened(key), nearest })
+        }
+    }
+}
+
+fn base_directory(repository: &RepositoryUrl) -> Result<RelativePath, SpecError> {
+    RelativePath::parse(repository.base_name())
+        .ok()
+        .filter(|directory| !directory.is_root())
+        .ok_or_else(|| SpecError::NoBaseName { url: repository.to_string() })
+}
+
+fn path(key: &'static str, value: &str) -> Result<RelativePath, SpecError> {
+    RelativePath::parse(value).map_err(|source| SpecError::Path { key, source })
+}
+
+fn word<T: Choice>(key: &'static str, value: &str) -> Result<T, SpecError> {
+    T::from_word(value).ok_or_else(|| refused(key, value))
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn refused(key: &'static str, value: &str) -> SpecError {
+    let expected = KEYS.iter().find(|known| known.name == key).map_or("", |known| known.values);
+    SpecError::Value { key, value: shortened(value), expected }
+}
+
+/// Enough to recognise it by.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! Where a repository is.
+//!
+//! The parser is our own, and stands before git's: what it lets through means the same to git, to libgit2 and to the
+//! server, and everything else is refused with what to write instead (CVE-2017-1000117, CVE-2025-1767). Each repository
+//! has exactly one text here, which is also the store's key: two spellings become one only where the very same bytes are
+//! sent to the server for both. Everything else stays apart, since a wrong merge would show one repository to who may
+//! read another.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::error::Kind;
+use crate::spec::Host;
+use crate::spec::HostError;
+use crate::spec::choice::Choice;
+use crate::spec::choice::choice;
+use crate::spec::serde_as_text;
+
+mod parse;
+mod percent;
+
+/// How to speak to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Smart HTTP over TLS.
+    Https,
+    /// Smart HTTP in the clear.
+    Http,
+    /// Over SSH; also what `user@host:path` means.
+    Ssh,
+    /// Git's own protocol, which has neither encryption nor authentication.
+    Git,
+    /// A repository on this machine.
+    File,
+}
+choice!(Scheme { Https = "https", Http = "http", Ssh = "ssh", Git = "git", File = "file" });
+
+impl Scheme {
+    /// The port when none is written; none for files.
+    pub fn default_port(self) -> Option<u16> {
+        match self {
+            Self::Https => Some(443),
+            Self::Http => Some(80),
+            Self::Ssh => Some(22),
+            Self::Git => Some(9418),
+            Self::File => None,
+        }
+    }
+}
+
+/// The URL of a repository, without password.
+///
+/// Prints and serialises in its canonical form, which [`RepositoryUrl::parse`] reads back as an equal value.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RepositoryUrl {
+    scheme: Scheme,
+    /// Decoded.
+    user: Option<String>,
+    host: Option<Host>,
+    /// Only one that differs from the scheme's.
+    port: Option<u16>,
+    /// What the server is asked for: decoded where git decodes it (ssh, git, file), as written where it does not (http).
+    path: String,
+}
+
+impl RepositoryUrl {
+    /// Longest URL accepted, in bytes.
+    pub const MAX_LENGTH: usize = 4096;
+
+    /// Reads `https://`, `http://`, `ssh://`, `git://` and `file://` URLs, and `[user@]host:path` as git does.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        parse::parse(text)
+    }
+
+    /// How to speak to the server.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The user before the host, decoded.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// In lower case, an IPv6 address without brackets; `None` for files.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_ref().map(Host::as_str)
+    }
+
+    /// The host's address, if it is written as one.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.as_ref().and_then(Host::address)
+    }
+
+    /// The port that is connected to; `None` for files.
+    pub fn port(&self) -> Option<u16> {
+        self.port.or(self.scheme.default_port())
+    }
+
+    /// What the server is asked for. Begins with a slash, except for `host:path`, where it may be relative to the
+    /// server's idea of a start, or begin with `~`. Percent signs are decoded except for http and https.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The store's key: the same for spellings that send the same bytes to the same server, different for all others.
+    pub fn canonical(&self) -> String {
+        self.to_string()
+    }
+
+    /// How `git clone` would name the directory: the path's last part without `.git`. Empty when there is none.
+    pub fn base_name(&self) -> &str {
+        let path = self.path.trim_end_matches('/');
+        let path = path.strip_suffix("/.git").unwrap_or(path).trim_end_matches('/');
+        let last = path.rsplit(['/', ':']).next().unwrap_or(path);
+        last.strip_suffix(".git").unwrap_or(last)
+    }
+
+    /// What libgit2 is given. It differs from the canonical form where git decodes a path and libgit2 does not.
+    pub fn transport(&self) -> String {
+        match self.scheme {
+            Scheme::Ssh | Scheme::Git if !self.is_relative() => format!("{}{}", self.origin(), self.rooted_path()),
+            // libgit2 would look for a host whose name has brackets. An SSH server starts in the user's home.
+            Scheme::Ssh if self.host.as_ref().is_some_and(Host::is_ipv6) => {
+                format!("{}/~/{}", self.origin(), self.path)
+            }
+            _ => self.to_string(),
+        }
+    }
+
+    /// `host:path` whose path does not begin at the server's root, nor at a home directory.
+    fn is_relative(&self) -> bool {
+        !self.path.starts_with(['/', '~'])
+    }
+
+    /// The path as it stands in a URL: what begins with `~` there has a slash before it.
+    fn rooted_path(&self) -> Cow<'_, str> {
+        if self.path.starts_with('~') { format!("/{}", self.path).into() } else { self.path.as_str().into() }
+    }
+
+    /// `scheme://user@host:port`.
+    fn origin(&self) -> String {
+        let user = self.user().map(|user| format!("{}@", percent::encode_user(user))).unwrap_or_default();
+        let host = self.host.as_ref().map(Host::to_string).unwrap_or_default();
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{user}{host}{port}", self.scheme)
+    }
+}
+
+impl fmt::Display for RepositoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.scheme {
+            Scheme::Https | Scheme::Http => write!(f, "{}{}", self.origin(), self.path),
+            Scheme::Ssh if self.is_relative() => {
+                let host = self.host.as_ref().map(Host::to_string).unwrap_or_default();
+                match self.user() {
+                    Some(user) => write!(f, "{user}@{host}:{}", self.path),
+                    None => write!(f, "{host}:{}", self.path),
+                }
+            }
+            Scheme::Ssh | Scheme::Git | Scheme::File => {
+                write!(f, "{}{}", self.origin(), percent::encode_path(&self.rooted_path()))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RepositoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
+}
+
+serde_as_text!(RepositoryUrl);
+
+/// Why a text is no URL of a repository. Never quotes the text, which may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Nothing was written.
+    #[error("the URL is empty")]
+    Empty,
+    /// Longer than any real one.
+    #[error("the URL is longer than {} bytes", RepositoryUrl::MAX_LENGTH)]
+    TooLong,
+    /// A character that would be cut off, hidden or read differently further down.
+    #[error(
+        "the URL has the character {character:?} at byte {offset}, which is refused; encode it with percent signs if it is meant"
+    )]
+    Character {
+        /// Which.
+        character: char,
+        /// Where.
+        offset: usize,
+    },
+    /// A backslash.
+    #[error("the URL has a backslash; write / between its parts")]
+    Backslash,
+    /// Would be an option to some command.
+    #[error("the {part} begins with -, which a command could take for an option")]
+    Option {
+        /// "URL", "user", "path".
+        part: &'static str,
+    },
+    /// `ext::…` and the like, which run commands.
+    #[error("git's remote helpers (name::address) are never run; write an https or ssh URL")]
+    RemoteHelper,
+    /// Not one of ours.
+    #[error("the scheme {scheme:?} is not known; write https, http, ssh, git or file")]
+    UnknownScheme {
+        /// In lower case.
+        scheme: String,
+    },
+    /// `https:/host` or `file:path`.
+    #[error("{scheme}: must be followed by two slashes: {scheme}://…")]
+    MissingSlashes {
+        /// Which.
+        scheme: Scheme,
+    },
+    /// A path on this machine.
+    #[error("this is a local path; write file:///absolute/path if it is meant")]
+    LocalPath,
+    /// `C:\x`, `c:/x`.
+    #[error("this is a path on a Windows drive, or a host name of one letter; neither is supported")]
+    Drive,
+    /// User and password before the host.
+    #[error(
+        "the URL holds a password; take it out and put it into a secret, as the keys username and password, or token"
+    )]
+    Password,
+    /// A well-known way to write an access token, as the user before the host.
+    #[error(
+        "the user before the host looks like an access token; take it out and put it into a secret, as the key token, or \
+         as password beside a username"
+    )]
+    Token,
+    /// The user before the host.
+    #[error("the user before the host is refused: {reason}")]
+    User {
+        /// Which rule.
+        reason: &'static str,
+    },
+    /// The host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Where there can be none.
+    #[error("a file URL has no host; write file:///absolute/path")]
+    FileHost,
+    /// Not a number between 1 and 65535.
+    #[error("what follows the host's colon is not a port, 1 to 65535")]
+    Port,
+    /// No repository.
+    #[error("the URL ends after the host; write the repository's path too")]
+    NoPath,
+    /// The path.
+    #[error("the path is refused: {reason}")]
+    Path {
+        /// Which rule.
+        reason: &'static str,
+    },
+    /// `?…` or `#…`.
+    #[error(
+        "the URL has {character:?}: a query or fragment names no repository, and a token belongs into a secret; encode \
+         it (%3F, %23) if it is part of an https path"
+    )]
+    QueryOrFragment {
+        /// Which.
+        character: char,
+    },
+}
+
+impl UrlError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        Kind::InvalidRequest
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! What libgit2 offers only as process-wide switches, or only through its C interface.
+//!
+//! libgit2 keeps its options in plain C globals. They are set here once, together, before this process uses libgit2 for
+//! anything else; afterwards only the store of trusted certificates, which has a lock of its own, may grow.
+
+use std::ffi::CStr;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use git2::ConfigLevel;
+use git2::RemoteHead;
+use git2::opts;
+use libc::c_char;
+use libc::c_int;
+use libgit2_sys as raw;
+use foreign_types::ForeignTypeRef;
+use openssl::x509::X509Ref;
+
+/// Of one mapped part of a pack. A pack of one revision fits in a few.
+const WINDOW_BYTES: usize = 32 << 20;
+
+/// Of all mapped parts together; libgit2's own 8 GiB would pass the worker's memory limit.
+const MAPPED_BYTES: usize = 256 << 20;
+
+/// Of parsed objects kept in memory. Trees and commits are read once each, so a large cache earns nothing.
+const CACHE_BYTES: isize = 32 << 20;
+
+/// libgit2 allocates a table for as many objects as the first 12 bytes of a pack announce. The full history of the Linux
+/// kernel has some 11 million.
+pub(crate) const PACK_OBJECTS: usize = 25_000_000;
+
+/// What the first use of libgit2 in this process fixes.
+#[derive(Debug, Clone)]
+pub(crate) struct ProcessOptions<'a> {
+    /// How long a connection may take and a remote may be silent.
+    pub(crate) stall: Duration,
+    /// What stands for the user's home: only `.ssh/known_hosts` in it is ever looked at.
+    pub(crate) home: Option<&'a Path>,
+    /// In the HTTP request header, after the product.
+    pub(crate) user_agent: &'a str,
+}
+
+/// Sets libgit2's options, unless this process has done so before: the first caller's stay.
+pub(crate) fn start_up(options: &ProcessOptions<'_>) -> Result<(), git2::Error> {
+    static DONE: OnceLock<Result<(), (git2::ErrorCode, git2::ErrorClass, String)>> = OnceLock::new();
+    DONE.get_or_init(|| {
+        set_all(options).map_err(|error| (error.code(), error.class(), error.message().to_owned()))
+    })
+    .clone()
+    .map_err(|(code, class, message)| git2::Error::new(code, class, message))
+}
+
+fn set_all(options: &ProcessOptions<'_>) -> Result<(), git2::Error> {
+    let milliseconds = c_int::try_from(options.stall.as_millis()).unwrap_or(c_int::MAX).max(1);
+    let nowhere = Path::new("/nonexistent");
+    opts::strict_hash_verification(true);
+    // SAFETY: the setters write C globals without a lock. `start_up` runs this once, while every other user of libgit2 in
+    // this crate still waits for it to return.
+    unsafe {
+        for level in [ConfigLevel::ProgramData, ConfigLevel::System, ConfigLevel::XDG, ConfigLevel::Global] {
+            opts::set_search_path(level, "")?;
+        }
+        // Both, or libgit2 makes the socket non-blocking and does not poll it (libgit2#7072).
+        opts::set_server_connect_timeout_in_milliseconds(milliseconds)?;
+        opts::set_server_timeout_in_milliseconds(milliseconds)?;
+        opts::set_mwindow_size(WINDOW_BYTES)?;
+        opts::set_mwindow_mapped_limit(MAPPED_BYTES)?;
+        opts::set_cache_max_size(CACHE_BYTES)?;
+        // The worker's uid differs from that of the store it reads, and no repository it opens has hooks or filters.
+        opts::set_verify_owner_validation(false)?;
+    }
+    set_text(raw::GIT_OPT_SET_HOMEDIR, options.home.unwrap_or(nowhere).as_os_str().as_bytes())?;
+    // Empty, so that initialising a repository copies no template of the host.
+    set_text(raw::GIT_OPT_SET_TEMPLATE_PATH, nowhere.as_os_str().as_bytes())?;
+    // The product stays libgit2's "git/2.0": some servers serve git only to clients that begin so.
+    set_text(raw::GIT_OPT_SET_USER_AGENT, options.user_agent.as_bytes())?;
+    // SAFETY: this option takes one `size_t`; for the global it writes, see above.
+    let code = unsafe { raw::git_libgit2_opts(raw::GIT_OPT_SET_PACK_MAX_OBJECTS as c_int, PACK_OBJECTS) };
+    succeeded(code)
+}
+
+/// Sets an option that takes one string.
+fn set_text(option: raw::git_libgit2_opt_t, text: &[u8]) -> Result<(), git2::Error> {
+    let text = CString::new(text)?;
+    // SAFETY: the options that come here take one `const char *`, which libgit2 copies; for the global they write, see
+    // `set_all`.
+    let code = unsafe { raw::git_libgit2_opts(option as c_int, text.as_ptr()) };
+    succeeded(code)
+}
+
+/// Trusts a certificate authority for every TLS connection of this process, besides those of the system.
+pub(crate) fn trust(certificate: &X509Ref) -> Result<(), git2::Error> {
+    // SAFETY: the option takes one `X509 *` of the very OpenSSL that libgit2 is linked with (both come from openssl-sys),
+    // and adds a reference of its own to the store of its one `SSL_CTX`, which OpenSSL guards by a lock.
+    let code = unsafe { raw::git_libgit2_opts(raw::GIT_OPT_ADD_SSL_X509_CERT as c_int, certificate.as_ptr()) };
+    succeeded(code)
+}
+
+fn succeeded(code: c_int) -> Result<(), git2::Error> {
+    if code < 0 { Err(git2::Error::last_error(code)) } else { Ok(()) }
+}
+
+/// The name of an advertised ref and, for a symbolic one, of the ref it points to.
+///
+/// `RemoteHead::name` and `RemoteHead::symref_target` panic when a name is not UTF-8, and a remote may send any bytes.
+pub(crate) fn head_names<'a>(head: &'a RemoteHead<'_>) -> (&'a [u8], Option<&'a [u8]>) {
+    const { assert!(size_of::<RemoteHead<'_>>() == size_of::<*const raw::git_remote_head>()) };
+    // SAFETY: a `RemoteHead` is nothing but a pointer to a `git_remote_head`, valid as long as the borrow of the list it
+    // came from: `git2::Remote::list` makes the list by transmuting libgit2's array of such pointers. Both strings are
+    // NUL-terminated or null, and live as long.
+    unsafe {
+        let raw = *std::ptr::from_ref(head).cast::<*const raw::git_remote_head>();
+        (text((*raw).name).unwrap_or_default(), text((*raw).symref_target))
+    }
+}
+
+/// # Safety
+///
+/// `text` is null or points to a NUL-terminated string that lives as long as `'a`.
+unsafe fn text<'a>(text: *const c_char) -> Option<&'a [u8]> {
+    // SAFETY: as the caller promises.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
+}

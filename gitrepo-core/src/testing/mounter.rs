@@ -1,0 +1,230 @@
+//! A mounter that mounts nothing, and one that fails on purpose.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use crate::mount::Bind;
+use crate::mount::MountError;
+use crate::mount::MountPoint;
+use crate::mount::Mounter;
+use crate::mount::Role;
+use crate::mount::directory;
+
+/// A mount table in memory, for tests without root. Directories must exist as for the real one, but nothing becomes
+/// visible in them.
+#[derive(Debug, Default)]
+pub struct FakeMounter {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mounts: Vec<Bind>,
+    calls: Vec<Call>,
+}
+
+/// One call that a [`FakeMounter`] was asked for, whether or not it succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// [`Mounter::bind`].
+    Bind(Bind),
+    /// [`Mounter::shows`].
+    Shows(Bind),
+    /// [`Mounter::unmount`].
+    Unmount(PathBuf),
+    /// [`Mounter::list`].
+    List,
+    /// [`Mounter::sweep`].
+    Sweep,
+}
+
+impl FakeMounter {
+    /// With nothing mounted.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every call so far, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// What is mounted now, in the order in which it was.
+    pub fn mounts(&self) -> Vec<Bind> {
+        self.state().mounts.clone()
+    }
+
+    /// Forgets all mounts, as a reboot does.
+    pub fn reboot(&self) {
+        self.state().mounts.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn called(&self, call: Call) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.calls.push(call);
+        state
+    }
+}
+
+impl Mounter for FakeMounter {
+    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
+        let mut state = self.called(Call::Bind(bind.clone()));
+        directory::open(&bind.source, Role::Source)?;
+        directory::open(&bind.target, Role::Target)?;
+        state.mounts.push(bind.clone());
+        Ok(())
+    }
+
+    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
+        let state = self.called(Call::Shows(bind.clone()));
+        for (path, role) in [(&bind.source, Role::Source), (&bind.target, Role::Target)] {
+            match directory::open(path, role) {
+                Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(false),
+                opened => opened?,
+            };
+        }
+        let mut on_target = state.mounts.iter().filter(|mount| mount.target == bind.target);
+        Ok(on_target.next() == Some(bind) && on_target.next().is_none())
+    }
+
+    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
+        let mut state = self.called(Call::Unmount(target.into()));
+        match directory::open_parent(target, Role::Target) {
+            Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(0),
+            opened => opened?,
+        };
+        let before = state.mounts.len();
+        state.mounts.retain(|mount| mount.target != target);
+        Ok(before - state.mounts.len())
+    }
+
+    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
+        Ok(self.called(Call::List).mounts.iter().map(shown).collect())
+    }
+
+    fn sweep(&self) -> Result<usize, MountError> {
+        let _state = self.called(Call::Sweep);
+        Ok(0)
+    }
+}
+
+fn shown(bind: &Bind) -> MountPoint {
+    let access = if bind.read_only { "ro" } else { "rw" };
+    MountPoint {
+        target: bind.target.clone(),
+        root: bind.source.clone(),
+        device: "0:0".into(),
+        filesystem: "fake".into(),
+        options: [access, "nosuid", "nodev"].map(String::from).into(),
+    }
+}
+
+/// A mounter whose `nth` call of one verb fails before it does anything; all others go to the inner one.
+#[derive(Debug)]
+pub struct FailingMounter<M> {
+    inner: M,
+    verb: Verb,
+    nth: usize,
+    errno: i32,
+    seen: AtomicUsize,
+}
+
+/// The verbs of a [`Mounter`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as the methods of the trait")]
+pub enum Verb {
+    Bind,
+    Shows,
+    Unmount,
+    List,
+    Sweep,
+}
+
+impl<M> FailingMounter<M> {
+    /// Lets the `nth` call of `verb`, counted from 1, fail as if the system had answered `errno`.
+    pub fn new(inner: M, verb: Verb, nth: usize, errno: i32) -> Self {
+        Self { inner, verb, nth, errno, seen: AtomicUsize::new(0) }
+    }
+
+    /// The mounter behind.
+    pub fn inner(&self) -> &M {
+        &self.inner
+    }
+
+    fn check(&self, verb: Verb, error: impl FnOnce(io::Error) -> MountError) -> Result<(), MountError> {
+        if verb == self.verb && self.seen.fetch_add(1, Ordering::Relaxed) + 1 == self.nth {
+            return Err(error(io::Error::from_raw_os_error(self.errno)));
+        }
+        Ok(())
+    }
+}
+
+impl<M: Mounter> Mounter for FailingMounter<M> {
+    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
+        self.check(Verb::Bind, |source| MountError::Bind { bind: bind.clone(), step: "injected", source })?;
+        self.inner.bind(bind)
+    }
+
+    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
+        self.check(Verb::Shows, table)?;
+        self.inner.shows(bind)
+    }
+
+    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
+        self.check(Verb::Unmount, |source| MountError::Unmount { target: target.into(), source })?;
+        self.inner.unmount(target)
+    }
+
+    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
+        self.check(Verb::List, table)?;
+        self.inner.list()
+    }
+
+    fn sweep(&self) -> Result<usize, MountError> {
+        self.check(Verb::Sweep, |source| MountError::Sweep { path: PathBuf::from("injected"), source })?;
+        self.inner.sweep()
+    }
+}
+
+fn table(source: io::Error) -> MountError {
+    MountError::Table { path: PathBuf::from("injected"), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_nth_call_of_the_verb_fails() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let bind = Bind { source: home.clone(), target: home, read_only: true };
+        let mounter = FailingMounter::new(FakeMounter::new(), Verb::Bind, 2, libc::EIO);
+
+        mounter.bind(&bind).unwrap();
+        assert!(mounter.shows(&bind).unwrap());
+        assert!(matches!(mounter.bind(&bind), Err(MountError::Bind { .. })));
+        mounter.bind(&bind).unwrap();
+        assert_eq!(mounter.inner().mounts().len(), 2);
+    }
+
+    #[test]
+    fn calls_are_kept_in_order() {
+        let mounter = FakeMounter::new();
+        let target = PathBuf::from("/absent/target");
+        mounter.unmount(&target).unwrap();
+        mounter.list().unwrap();
+        mounter.sweep().unwrap();
+        assert_eq!(mounter.calls(), [Call::Unmount(target), Call::List, Call::Sweep]);
+    }
+}

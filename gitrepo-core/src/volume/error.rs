@@ -1,0 +1,135 @@
+//! What can go wrong while publishing and unpublishing.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::cancel::Interrupted;
+use crate::error::Kind;
+use crate::gateway::GatewayError;
+use crate::mount::MountError;
+use crate::policy::PolicyError;
+use crate::snapshot::CopyError;
+use crate::snapshot::SnapshotError;
+use crate::store::StoreError;
+use crate::worker::WorkerError;
+
+/// A failure to publish. Everything done for the target has been undone when it is returned.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Neither relative targets nor such with `..` are taken.
+    #[error("the target {target:?} is not an absolute path without `..`")]
+    Target {
+        /// As given.
+        target: PathBuf,
+    },
+    /// The target directory cannot be made or used.
+    #[error("cannot use {} as a target", target.display())]
+    TargetDirectory {
+        /// Which.
+        target: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another volume, or the same one with other content, is published there.
+    #[error(
+        "{} already shows {published}; unpublish it before publishing something else there",
+        target.display()
+    )]
+    TargetTaken {
+        /// Which.
+        target: PathBuf,
+        /// What it shows.
+        published: String,
+    },
+    /// Something that is not ours is mounted on the target.
+    #[error("{} is a mount point of something else ({filesystem}, {root})", target.display())]
+    TargetMounted {
+        /// Which.
+        target: PathBuf,
+        /// Type of the filesystem.
+        filesystem: String,
+        /// Path inside it.
+        root: String,
+    },
+    /// Writable flavours that a later version brings.
+    #[error("a writable volume at {} needs `writable: copy`: overlay layers are not there yet", target.display())]
+    WritableNotYet {
+        /// Which.
+        target: PathBuf,
+    },
+    /// The policy says no.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Asking or fetching failed.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// What the worker left cannot be taken over, or a copy of it cannot be made.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A private copy cannot be made.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Mounting failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Given up while waiting.
+    #[error("publishing was given up")]
+    Interrupted {
+        /// Why.
+        #[source]
+        source: Interrupted,
+    },
+}
+
+impl From<WorkerError> for PublishError {
+    fn from(error: WorkerError) -> Self {
+        Self::Gateway(error.into())
+    }
+}
+
+impl PublishError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Target { .. } | Self::WritableNotYet { .. } => Kind::InvalidRequest,
+            Self::TargetDirectory { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Kind::FailedPrecondition,
+                _ => crate::error::io_kind(source),
+            },
+            Self::TargetTaken { .. } => Kind::AlreadyExists,
+            Self::TargetMounted { .. } => Kind::FailedPrecondition,
+            Self::Policy(error) => error.kind(),
+            Self::Gateway(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
+            Self::Copy(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Mount(error) => error.kind(),
+            Self::Interrupted { source, .. } => source.kind(),
+        }
+    }
+}
+
+/// A failure to unpublish. It may be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpublishError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Unmounting failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+}
+
+impl UnpublishError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Mount(error) => error.kind(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Publish: a target shows a commit's tree.
+
+use std::path::Component;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::Outcome;
+use super::PublishError;
+use super::Published;
+use super::VolumeRequest;
+use super::Volumes;
+use super::attach::Target;
+use super::check_writable;
+use super::obtain::Obtained;
+use super::obtain::Wanted;
+use super::same_content;
+use super::same_credential;
+use crate::access::CredentialId;
+use crate::snapshot::Watch;
+use crate::spec::Revision;
+use crate::store::MountTable;
+use crate::store::Record;
+use crate::store::SnapshotLease;
+use crate::store::TargetSlot;
+
+impl Volumes {
+    /// Publishes a volume on its target. Repeating it is free, from any process and after any crash: a target that
+    /// serves the same content already is left alone, one that lost its mount gets the recorded commit back.
+    ///
+    /// # Errors
+    ///
+    /// Everything done for the target has been undone when an error is returned.
+    pub fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
+        check_target(&request.target)?;
+        check_writable(&request.spec, request.read_only, &request.target)?;
+        self.gateway.policy().check(&request.spec.repository)?;
+
+        let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
+        let credential = self.store.access().credential(&request.spec.repository, &request.credentials)?;
+        match slot.record()? {
+            Some(record) => self.republish(&slot, record, request, &credential, watch),
+            None => self.publish_first(&slot, request, &credential, watch),
+        }
+    }
+
+    fn publish_first(
+        &self,
+        slot: &TargetSlot,
+        request: &VolumeRequest,
+        credential: &CredentialId,
+        watch: &Watch,
+    ) -> Result<Published, PublishError> {
+        if let Some(taken) = self.store.record_of_target(&request.target)? {
+            return Err(taken_by(&taken));
+        }
+        let target = Target::find(&request.target, self.mounter.as_ref())?;
+        let Obtained { resolved, lease, outcome } = self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
+        let record = Record {
+            version: Record::VERSION,
+            origin: request.origin,
+            volume_id: request.volume_id.clone(),
+            target: request.target.clone(),
+            repository: request.spec.repository.to_string(),
+            revision: request.spec.revision.to_string(),
+            reference: resolved.reference.clone(),
+            commit: resolved.commit,
+            snapshot: lease.id().clone(),
+            content: request.spec.content(),
+            read_only: request.read_only,
+            copy: !request.read_only,
+            credential: credential.clone(),
+            mounted_in: MountTable::current()?,
+            created_at: SystemTime::now(),
+            target_created: !target.existed,
+        };
+        slot.write(&record)?;
+        match self.attach(slot, &record, request, &lease, watch) {
+            Ok(()) => Ok(published(&record, outcome)),
+            Err(error) => Err(self.undone(slot, &record, error)),
+        }
+    }
+
+    /// A record exists: this call repeats an earlier one, or finishes what a crash or a reboot cut off.
+    fn republish(
+        &self,
+        slot: &TargetSlot,
+        record: Record,
+        request: &VolumeRequest,
+        credential: &CredentialId,
+        watch: &Watch,
+    ) -> Result<Published, PublishError> {
+        if !same_content(&record, request) {
+            return Err(taken_by(&record));
+        }
+        if self.is_attached(&record)? {
+            return Ok(published(&record, Outcome::AlreadyPublished));
+        }
+        Target::find(&request.target, self.mounter.as_ref())?;
+        let lease = self.recorded_snapshot(&record, request, credential, watch)?;
+        let record = Record {
+            snapshot: lease.id().clone(),
+            mounted_in: MountTable::current()?,
+            credential: credential.clone(),
+            ..record
+        };
+        slot.write(&record)?;
+        match self.attach(slot, &record, request, &lease, watch) {
+            Ok(()) => Ok(published(&record, Outcome::Hit)),
+            Err(error) => Err(self.undone(slot, &record, error)),
+        }
+    }
+
+    /// The snapshot that a record names. The record itself proves access for the credential that made it; another
+    /// credential has to prove its own.
+    fn recorded_snapshot(
+        &self,
+        record: &Record,
+        request: &VolumeRequest,
+        credential: &CredentialId,
+        watch: &Watch,
+    ) -> Result<SnapshotLease, PublishError> {
+        if same_credential(record, credential)
+            && let Some(lease) = self.store.snapshot(&record.snapshot)?
+        {
+            return Ok(lease);
+        }
+        let revision = Revision::Commit(record.commit);
+        Ok(self.obtain(wanted(request, &revision, credential), watch)?.lease)
+    }
+
+    /// Takes back what was done for a target whose attaching failed, and passes the error on.
+    fn undone(&self, slot: &TargetSlot, record: &Record, error: PublishError) -> PublishError {
+        if let Err(failure) = self.detach(slot, record) {
+            tracing::error!(target = %record.target.display(), error = %failure, "a failed publish could not be undone");
+        }
+        error
+    }
+}
+
+fn wanted<'a>(request: &'a VolumeRequest, revision: &'a Revision, credential: &'a CredentialId) -> Wanted<'a> {
+    Wanted { spec: &request.spec, revision, credentials: &request.credentials, credential }
+}
+
+fn published(record: &Record, outcome: Outcome) -> Published {
+    Published { commit: record.commit, reference: record.reference.clone(), outcome }
+}
+
+fn taken_by(record: &Record) -> PublishError {
+    PublishError::TargetTaken {
+        target: record.target.clone(),
+        published: format!("{} at {} (commit {})", record.repository, record.revision, record.commit),
+    }
+}
+
+/// A target is a path that means the same in every process: absolute, and clean by its letters alone.
+fn check_target(target: &Path) -> Result<(), PublishError> {
+    let clean = target.is_absolute()
+        && target.file_name().is_some()
+        && target.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if clean { Ok(()) } else { Err(PublishError::Target { target: target.to_owned() }) }
+}

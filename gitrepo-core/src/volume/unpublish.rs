@@ -1,0 +1,64 @@
+//! Unpublish: the target shows nothing of ours any more.
+
+use std::path::Path;
+
+use super::UnpublishError;
+use super::Volumes;
+use crate::cancel::Cancel;
+use crate::store::MountTable;
+use crate::store::Origin;
+
+/// What an unpublish found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unpublished {
+    /// There was a record of the target.
+    pub known: bool,
+    /// Mounts that were taken off it.
+    pub mounts: usize,
+}
+
+impl Volumes {
+    /// Takes the volume off its target, with everything that was private to it. A target that is not published is no
+    /// error. Where the caller knows no volume id (`None`), the target alone leads to the volume.
+    ///
+    /// Only what a record names is unmounted: a target that the store does not know is left as it is.
+    pub fn unpublish(
+        &self,
+        volume_id: Option<&str>,
+        target: &Path,
+        cancel: &Cancel,
+    ) -> Result<Unpublished, UnpublishError> {
+        let slot = match volume_id {
+            Some(volume_id) => self.store.target(volume_id, target, cancel)?,
+            None => match self.store.record_of_target(target)? {
+                Some(record) => self.store.target(&record.volume_id, target, cancel)?,
+                None => return Ok(Unpublished { known: false, mounts: 0 }),
+            },
+        };
+        match slot.record()? {
+            Some(record) => Ok(Unpublished { known: true, mounts: self.detach(&slot, &record)? }),
+            None => Ok(Unpublished { known: false, mounts: 0 }),
+        }
+    }
+
+    /// Forgets the volumes of `origin` whose mount a reboot took, or somebody else's umount: nobody will ask for them to
+    /// be unpublished. Those that another process works on are left alone.
+    ///
+    /// Meant for frontends without a kubelet behind them, which would publish again after a reboot.
+    pub(super) fn collect(&self, origin: Origin) -> Result<(), UnpublishError> {
+        let ours = MountTable::current()?;
+        for record in self.store.records()? {
+            if record.origin != origin || !record.mounted_in.is_told_by(&ours) {
+                continue;
+            }
+            let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };
+            let Some(record) = slot.record()? else { continue };
+            match self.is_attached(&record) {
+                Ok(true) => {}
+                Ok(false) => slot.remove()?,
+                Err(error) => tracing::warn!(%error, "the mount table cannot be read; nothing is collected"),
+            }
+        }
+        Ok(())
+    }
+}
