@@ -112,7 +112,7 @@ pub fn clone(
     watch.progress.report(&Step::Resolving);
     let mut session = gateway.open(&request.spec.repository, request.credentials, Some(workspace), watch)?;
     let resolved = session.resolve(&request.spec.revision)?;
-    gateway.remember_host_key(&session)?;
+    gateway.remember_host_keys(&session)?;
     let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: request.spec.depth })?;
     let resolved = Resolved { commit: report.commit, reference: resolved.reference };
     let tree = TreeRequest {

@@ -16,6 +16,7 @@
 //! its holder ([`lock`](self::LockName) has the order). Nothing that matters is in memory.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::access::Access;
@@ -78,6 +79,11 @@ impl Store {
     /// Where it is: absolute, without links.
     pub fn root(&self) -> &Path {
         &self.layout.root
+    }
+
+    /// A name in the store for a mounter's own use.
+    pub fn mounting(&self) -> PathBuf {
+        self.root().join("mounting")
     }
 
     /// A private place for work in flight.

@@ -46,10 +46,10 @@ mod session;
 mod uids;
 mod wire;
 
+pub use child::Tools;
 pub use child::run_if_worker;
 pub use child::run_if_worker_with;
 pub use confined::Confined;
-pub use confined::ConfinedConfig;
 pub use in_process::InProcess;
 pub use session::Session;
 

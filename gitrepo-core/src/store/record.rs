@@ -55,6 +55,9 @@ pub struct Record {
     pub content: BTreeMap<String, String>,
     /// Nothing can be written through the mount.
     pub read_only: bool,
+    /// The mount shows a private copy, and not the snapshot.
+    #[serde(default)]
+    pub copy: bool,
     /// The credential that proved it may read the repository.
     pub credential: CredentialId,
     /// Where it was mounted.
@@ -78,14 +81,14 @@ impl Record {
 pub struct MountTable {
     /// The boot; no mount outlives it.
     pub boot_id: BootId,
-    /// The mount namespace, as `/proc/self/ns/mnt` names it.
+    /// The mount namespace, as `/proc/thread-self/ns/mnt` names it.
     pub namespace: String,
 }
 
 impl MountTable {
-    /// Of this process.
+    /// Of the calling thread.
     pub fn current() -> Result<Self, StoreError> {
-        let path = Path::new("/proc/self/ns/mnt");
+        let path = Path::new("/proc/thread-self/ns/mnt");
         let namespace = std::fs::read_link(path).map_err(StoreError::io("read", path))?;
         Ok(Self { boot_id: BootId::current()?, namespace: namespace.to_string_lossy().into_owned() })
     }

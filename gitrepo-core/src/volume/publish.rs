@@ -54,7 +54,7 @@ impl Volumes {
             return Err(taken_by(&taken));
         }
         let target = Target::find(&request.target, self.mounter.as_ref())?;
-        let Obtained { resolved, lease, outcome } = self.obtain(&wanted(request, &request.spec.revision, credential), watch)?;
+        let Obtained { resolved, lease, outcome } = self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
         let record = Record {
             version: Record::VERSION,
             origin: request.origin,
@@ -65,15 +65,16 @@ impl Volumes {
             reference: resolved.reference.clone(),
             commit: resolved.commit,
             snapshot: lease.id().clone(),
-            content: request.spec.attributes(),
+            content: request.spec.content(),
             read_only: request.read_only,
+            copy: !request.read_only,
             credential: credential.clone(),
-            target_created: !target.existed,
             mounted_in: MountTable::current()?,
             created_at: SystemTime::now(),
+            target_created: !target.existed,
         };
         slot.write(&record)?;
-        match self.attach(slot, &record, request, &lease) {
+        match self.attach(slot, &record, request, &lease, watch) {
             Ok(()) => Ok(published(&record, outcome)),
             Err(error) => Err(self.undone(slot, &record, error)),
         }
@@ -96,9 +97,14 @@ impl Volumes {
         }
         Target::find(&request.target, self.mounter.as_ref())?;
         let lease = self.recorded_snapshot(&record, request, credential, watch)?;
-        let record = Record { mounted_in: MountTable::current()?, credential: credential.clone(), ..record };
+        let record = Record {
+            snapshot: lease.id().clone(),
+            mounted_in: MountTable::current()?,
+            credential: credential.clone(),
+            ..record
+        };
         slot.write(&record)?;
-        match self.attach(slot, &record, request, &lease) {
+        match self.attach(slot, &record, request, &lease, watch) {
             Ok(()) => Ok(published(&record, Outcome::Hit)),
             Err(error) => Err(self.undone(slot, &record, error)),
         }
@@ -119,7 +125,7 @@ impl Volumes {
             return Ok(lease);
         }
         let revision = Revision::Commit(record.commit);
-        Ok(self.obtain(&wanted(request, &revision, credential), watch)?.lease)
+        Ok(self.obtain(wanted(request, &revision, credential), watch)?.lease)
     }
 
     /// Takes back what was done for a target whose attaching failed, and passes the error on.

@@ -7,7 +7,6 @@ use super::Volumes;
 use crate::cancel::Cancel;
 use crate::store::MountTable;
 use crate::store::Origin;
-use crate::store::StoreError;
 
 /// What an unpublish found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +45,10 @@ impl Volumes {
     /// be unpublished. Those that another process works on are left alone.
     ///
     /// Meant for frontends without a kubelet behind them, which would publish again after a reboot.
-    pub(super) fn collect(&self, origin: Origin) -> Result<(), StoreError> {
-        let here = MountTable::current()?;
+    pub(super) fn collect(&self, origin: Origin) -> Result<(), UnpublishError> {
+        let ours = MountTable::current()?;
         for record in self.store.records()? {
-            if record.origin != origin || !record.mounted_in.is_told_by(&here) {
+            if record.origin != origin || !record.mounted_in.is_told_by(&ours) {
                 continue;
             }
             let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };

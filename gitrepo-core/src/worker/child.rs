@@ -17,6 +17,7 @@ use super::REPOSITORY;
 use super::landlock;
 use super::monitor;
 use super::monitor::Room;
+use super::namespace;
 use super::privileges;
 use super::protocol::Begin;
 use super::protocol::Failure;
@@ -52,18 +53,19 @@ pub type Tools = (Box<dyn Remote>, Box<dyn SnapshotFormat>);
 /// The first line of `main` of every program that uses [`Confined`](super::Confined): that program's worker is the program
 /// itself, started again. There must be no other thread yet.
 pub fn run_if_worker() {
-    run_if_worker_with(|| (Box::new(Libgit2::new()), Box::new(Directory)));
+    run_if_worker_with(|home| (Box::new(Libgit2::new(home)), Box::new(Directory)));
 }
 
-/// The same with other tools, which are made once the child is confined.
-pub fn run_if_worker_with(tools: impl FnOnce() -> Tools) {
+/// The same with other tools. They are made once the child is confined, from an empty directory of the worker's own if it
+/// has one.
+pub fn run_if_worker_with(tools: impl FnOnce(Option<PathBuf>) -> Tools) {
     if std::env::args_os().next().as_deref() != Some(OsStr::new(NAME)) {
         return;
     }
     process::exit_now(run(tools));
 }
 
-fn run(tools: impl FnOnce() -> Tools) -> i32 {
+fn run(tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
     // The parent's socket is standard input. Everything else that came along was meant for somebody else.
     let control = process::close_inherited(3).and_then(|()| io::stdin().as_fd().try_clone_to_owned());
     match control {
@@ -73,7 +75,7 @@ fn run(tools: impl FnOnce() -> Tools) -> i32 {
 }
 
 /// The worker's life. Returns its exit status, which is 0 unless something is wrong.
-fn work(room: Room, tools: impl FnOnce() -> Tools) -> i32 {
+fn work(room: Room, tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
     let Room { control, monitor, plan, entered } = room;
     let replies = match control.try_clone() {
         Ok(control) => Arc::new(Lines(Mutex::new(Wire::new(control, 0)))),
@@ -94,7 +96,8 @@ fn work(room: Room, tools: impl FnOnce() -> Tools) -> i32 {
         }
     };
     let wire = Wire::new(control, REQUEST_LIMIT);
-    report_panics(|| answer(wire, Arc::clone(&replies), landlock, tools), &*replies)
+    let home = entered.namespaces.then(|| PathBuf::from(namespace::HOME));
+    report_panics(|| answer(wire, Arc::clone(&replies), landlock, || tools(home)), &*replies)
 }
 
 fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, tools: impl FnOnce() -> Tools) -> i32 {

@@ -3,14 +3,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::Shutdown;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;

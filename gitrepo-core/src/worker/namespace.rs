@@ -4,6 +4,7 @@
 //! /.gitrepo/staging     the job's staging directory
 //! /.gitrepo/base        the repository that it builds on, read-only
 //! /.gitrepo/ca.pem      certificate authorities
+//! /.gitrepo/home        empty and small, to be written
 //! /etc/hosts            the repository's host is 127.0.0.1
 //! /etc/nsswitch.conf    which is asked nowhere else
 //! /<path>               the repository of a file URL, read-only, where it is outside
@@ -56,8 +57,13 @@ pub(super) const STAGING: &str = "/.gitrepo/staging";
 pub(super) const BASE: &str = "/.gitrepo/base";
 /// The certificate authorities, as the worker sees them.
 pub(super) const CA_FILE: &str = "/.gitrepo/ca.pem";
+/// What libgit2 takes for the user's home.
+pub(super) const HOME: &str = "/.gitrepo/home";
 /// Where the host's root is until the worker's is complete.
 const OUTSIDE: &str = "/.gitrepo/outside";
+
+/// For every mount in the worker's root.
+const SECURE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
 /// Largest bundle of certificate authorities, in bytes. Distributions' have about 220 KiB.
 const CA_LIMIT: u64 = 4 << 20;
@@ -137,12 +143,11 @@ fn listen(host: &Host) -> Result<TcpListener, SetupError> {
 }
 
 fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
-    let secure = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     // Any directory would do to put the new root on, for the instant until it is the root; this one is always there, for
     // this program was started through it.
     let place = "/proc";
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    mount(Some("gitrepo-worker"), place, Some("tmpfs"), secure, Some("size=8m,nr_inodes=1024,mode=0755"))
+    mount(Some("gitrepo-worker"), place, Some("tmpfs"), SECURE, Some("size=8m,nr_inodes=1024,mode=0755"))
         .map_err(SetupError::at("mounting a new root"))?;
     chdir(place).map_err(SetupError::at("entering the new root"))?;
     fs::create_dir_all(&OUTSIDE[1..]).map_err(SetupError::at("laying out the new root"))?;
@@ -153,13 +158,14 @@ fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
 
     umount2(OUTSIDE, MntFlags::MNT_DETACH).map_err(SetupError::at("leaving the old root"))?;
     fs::remove_dir(OUTSIDE).map_err(SetupError::at("leaving the old root"))?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | secure, None::<&str>)
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | SECURE, None::<&str>)
         .map_err(SetupError::at("making the new root read-only"))
 }
 
 fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
     // Before any bind: nothing of this may ever be written into one.
     write_names(plan.host.as_ref()).map_err(SetupError::at("writing /etc/hosts"))?;
+    make_home(if own_uid { plan.uid } else { None }).map_err(SetupError::at("making a home"))?;
     if let Some(ca_file) = &plan.ca_file {
         // A copy, since the worker's user may not be allowed to read the original.
         copy_bounded(&outside(ca_file), Path::new(CA_FILE)).map_err(SetupError::at("copying the certificate authorities"))?;
@@ -181,6 +187,14 @@ fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
             chown(STAGING, plan.uid, plan.uid).map_err(SetupError::at("giving the staging directory away"))?;
         }
     }
+    Ok(())
+}
+
+fn make_home(owner: Option<u32>) -> io::Result<()> {
+    fs::create_dir(HOME)?;
+    let owner = owner.unwrap_or(geteuid().as_raw());
+    let options = format!("size=64k,nr_inodes=16,mode=0700,uid={owner}");
+    mount(Some("gitrepo-worker"), HOME, Some("tmpfs"), SECURE, Some(options.as_str()))?;
     Ok(())
 }
 
@@ -221,8 +235,8 @@ fn bind(source: &OsStr, target: &Path, read_only: MsFlags) -> io::Result<()> {
     mount(Some(outside(source).as_path()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     // A bind takes over its source's flags, and a user namespace may not clear them.
     let inherited = kept_flags(statvfs(target)?.flags());
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(None::<&str>, target, None::<&str>, flags | inherited | read_only, None::<&str>)?;
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | SECURE | inherited | read_only;
+    mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?;
     Ok(())
 }
 

@@ -6,10 +6,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -22,8 +22,6 @@ use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
 use nix::poll::poll;
-use nix::sys::eventfd::EfdFlags;
-use nix::sys::eventfd::EventFd;
 
 mod connection;
 mod dial;
@@ -92,33 +90,27 @@ impl Traffic {
 /// A running relay. Dropping it ends every connection, and the thread.
 pub(super) struct Relay {
     traffic: Arc<Traffic>,
-    stop: Arc<Stop>,
+    /// The thread ends when the other end of its socket is closed.
+    stop: Option<UnixStream>,
     thread: Option<thread::JoinHandle<()>>,
-}
-
-/// A flag that a thread in `poll` sees.
-struct Stop {
-    flag: AtomicBool,
-    event: EventFd,
 }
 
 impl Relay {
     /// Takes connections from `listener` until it is dropped.
     pub(super) fn start(listener: TcpListener, destination: Destination) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let stop = Arc::new(Stop { flag: AtomicBool::new(false), event });
+        let (stop, stopped) = UnixStream::pair()?;
         let traffic = Arc::new(Traffic::default());
         let mut carrier = Carrier {
             listener,
             destination,
-            stop: Arc::clone(&stop),
+            stopped,
             traffic: Arc::clone(&traffic),
             connections: Vec::new(),
             accepted: 0,
         };
         let thread = thread::Builder::new().name("git-relay".to_owned()).spawn(move || carrier.run())?;
-        Ok(Self { traffic, stop, thread: Some(thread) })
+        Ok(Self { traffic, stop: Some(stop), thread: Some(thread) })
     }
 
     pub(super) fn traffic(&self) -> &Traffic {
@@ -128,9 +120,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.stop.flag.store(true, Ordering::Relaxed);
-        // Cannot fail: the counter is far from its limit.
-        drop(self.stop.event.write(1));
+        drop(self.stop.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -143,10 +133,16 @@ impl Drop for Relay {
 struct Carrier {
     listener: TcpListener,
     destination: Destination,
-    stop: Arc<Stop>,
+    stopped: UnixStream,
     traffic: Arc<Traffic>,
     connections: Vec<Connection>,
     accepted: usize,
+}
+
+/// Whether the relay is still needed.
+enum Wanted {
+    Yes,
+    NoMore,
 }
 
 impl Carrier {
@@ -156,11 +152,15 @@ impl Carrier {
     const IN_ALL: usize = 64;
 
     fn run(&mut self) {
-        while !self.stop.flag.load(Ordering::Relaxed) {
-            if let Err(error) = self.wait() {
-                tracing::warn!(%error, "the relay of a worker gives up");
-                self.traffic.set_trouble(Some(Trouble::Unreachable(Cause::new(error))));
-                break;
+        loop {
+            match self.wait() {
+                Ok(Wanted::Yes) => {}
+                Ok(Wanted::NoMore) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the relay of a worker gives up");
+                    self.traffic.set_trouble(Some(Trouble::Unreachable(Cause::new(error))));
+                    break;
+                }
             }
             self.accept();
             self.carry();
@@ -169,8 +169,8 @@ impl Carrier {
     }
 
     /// Sleeps until something can be done.
-    fn wait(&self) -> io::Result<()> {
-        let mut waited = vec![PollFd::new(self.stop.event.as_fd(), PollFlags::POLLIN)];
+    fn wait(&self) -> io::Result<Wanted> {
+        let mut waited = vec![PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN)];
         if self.has_room() {
             waited.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
         }
@@ -182,7 +182,8 @@ impl Carrier {
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
         match poll(&mut waited, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Ok(_) if waited[0].any() == Some(true) => Ok(Wanted::NoMore),
+            Ok(_) | Err(Errno::EINTR) => Ok(Wanted::Yes),
             Err(error) => Err(error.into()),
         }
     }

@@ -48,10 +48,14 @@ pub(super) fn serve(
 ) {
     let replies = client.replies();
     let room = Room { format, request, staging };
+    let mut accepted = None;
     remote.converse(request, &mut |connection| {
         while let Some(asked) = client.next() {
             let answer = room.answer(connection, asked);
-            if let Some(line) = connection.accepted_host_key() {
+            if let Some(line) = connection.accepted_host_key()
+                && accepted.as_ref() != Some(&line)
+            {
+                accepted = Some(line.clone());
                 replies.send(Reply::AcceptedHostKey { line });
             }
             replies.send(answer);

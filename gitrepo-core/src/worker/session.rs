@@ -32,8 +32,7 @@ pub(super) trait Peer: Send {
     /// The next reply, if there is one in time.
     fn answer(&mut self, patience: Duration) -> Result<Option<Reply>, WorkerError>;
 
-    /// What is known of the network better than the worker knows it. `idle` says that the worker owes an answer of the
-    /// remote, so that silence is a failure.
+    /// What is known of the network better than the worker knows it.
     fn network_failure(&mut self, phase: Phase) -> Option<RemoteError>;
 
     /// Ends the worker, whatever it is doing, and returns once nothing of it is left. Ending twice is no error.
@@ -58,12 +57,15 @@ pub struct Session {
     cancel: Cancel,
     progress: Arc<dyn Progress>,
     disk: Option<DiskWatch>,
-    accepted_host_key: Option<String>,
+    accepted_host_keys: Vec<String>,
 }
 
 impl Session {
     /// How long a reply is waited for before looking around.
     const TICK: Duration = Duration::from_millis(50);
+
+    /// Host keys that one session may report as new.
+    const HOST_KEYS: usize = 8;
 
     pub(super) fn new(peer: Box<dyn Peer>, job: &Job, cancel: Cancel) -> Self {
         let disk = job.staging.clone().map(|path| DiskWatch::new(path, job.reserve_bytes));
@@ -73,7 +75,7 @@ impl Session {
             cancel,
             progress: Arc::clone(&job.progress),
             disk,
-            accepted_host_key: None,
+            accepted_host_keys: Vec::new(),
         }
     }
 
@@ -115,9 +117,9 @@ impl Session {
         }
     }
 
-    /// The `known_hosts` line of a host that was believed without being known, for the caller to keep.
-    pub fn accepted_host_key(&self) -> Option<&str> {
-        self.accepted_host_key.as_deref()
+    /// The `known_hosts` lines of hosts that were believed without being known, for the caller to keep.
+    pub fn accepted_host_keys(&self) -> &[String] {
+        &self.accepted_host_keys
     }
 
     /// Ends the worker and returns once nothing of it is left, so that what it wrote may be checked and taken over.
@@ -148,12 +150,22 @@ impl Session {
         loop {
             match self.peer.answer(Self::TICK)? {
                 Some(Reply::Progress(step)) => self.progress.report(&step),
-                Some(Reply::AcceptedHostKey { line }) => self.accepted_host_key = Some(line),
+                Some(Reply::AcceptedHostKey { line }) => self.accept(line)?,
                 Some(reply) => return Ok(reply),
                 None => {}
             }
             self.watch(phase)?;
         }
+    }
+
+    /// A session has one host, and a host has few keys.
+    fn accept(&mut self, line: String) -> Result<(), WorkerError> {
+        if self.accepted_host_keys.len() == Self::HOST_KEYS {
+            let source = Cause::new("too many host keys");
+            return Err(WorkerError::Protocol { url: self.url.clone(), source });
+        }
+        self.accepted_host_keys.push(line);
+        Ok(())
     }
 
     /// What the worker cannot see, or must not be trusted to see.
