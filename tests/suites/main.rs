@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod machine;
+mod mounter;
 mod repositories;
+mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
 #[test]
