@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::cancel::Cancel;
 use crate::credentials::Credentials;
-use crate::spec::CommitId;
+use crate::remote::Resolved;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::store::StoreError;
@@ -51,10 +51,8 @@ pub struct Access {
 /// Where a revision stood when this credential last asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
-    /// The commit.
-    pub commit: CommitId,
-    /// The full name of the ref that led to it; `None` when a commit was asked for by its id.
-    pub reference: Option<String>,
+    /// The answer.
+    pub resolved: Resolved,
     /// How long ago that was; `None` if it was before a reboot.
     pub age: Option<Duration>,
 }
@@ -75,9 +73,7 @@ struct Proof {
 #[serde(rename_all = "camelCase")]
 struct Answer {
     at: Moment,
-    revision: Revision,
-    commit: CommitId,
-    reference: Option<String>,
+    resolved: Resolved,
 }
 
 impl Access {
@@ -91,15 +87,11 @@ impl Access {
         Ok(CredentialId::new(key, url, credentials))
     }
 
-    /// This credential proved within the last `ttl` that it may read its repository.
-    pub fn proof(&self, credential: &CredentialId, ttl: Duration) -> Result<bool, StoreError> {
-        let Some(proof) = self.read::<Proof>(credential, PROOF_FILE)? else { return Ok(false) };
-        Ok(proof.at.age(&Moment::now()?).is_some_and(|age| age < ttl))
-    }
-
-    /// The remote has just let this credential read its repository.
-    pub fn record_proof(&self, credential: &CredentialId) -> Result<(), StoreError> {
-        self.write(credential, PROOF_FILE, &Proof { at: Moment::now()? })
+    /// This credential proved within the last `ttl` that it may read its repository. Where that cannot be known, it did
+    /// not.
+    pub fn proof(&self, credential: &CredentialId, ttl: Duration) -> bool {
+        let proof = self.read::<Proof>(credential, PROOF_FILE);
+        proof.and_then(|proof| age(&proof.at)).is_some_and(|age| age < ttl)
     }
 
     /// The remote has just refused this credential: what it proved before is void at once. What it learnt is kept, for
@@ -110,29 +102,25 @@ impl Access {
     }
 
     /// The last answer of the remote to this credential. It is no proof.
-    pub fn resolution(
-        &self,
-        credential: &CredentialId,
-        revision: &Revision,
-    ) -> Result<Option<Resolution>, StoreError> {
+    pub fn resolution(&self, credential: &CredentialId, revision: &Revision) -> Option<Resolution> {
         let answer = self.read::<Answer>(credential, &answer_file(revision))?;
-        let Some(Answer { at, commit, reference, .. }) = answer.filter(|answer| answer.revision == *revision) else {
-            return Ok(None);
-        };
-        Ok(Some(Resolution { commit, reference, age: at.age(&Moment::now()?) }))
+        Some(Resolution { age: age(&answer.at), resolved: answer.resolved })
     }
 
-    /// Keeps an answer of the remote.
-    pub fn record_resolution(
+    /// The remote has just answered this credential, which proves that it may read the repository. A commit that was
+    /// asked for by its id teaches nothing beyond that.
+    pub fn record_answer(
         &self,
         credential: &CredentialId,
         revision: &Revision,
-        commit: CommitId,
-        reference: Option<&str>,
+        resolved: &Resolved,
     ) -> Result<(), StoreError> {
-        let reference = reference.map(str::to_owned);
-        let answer = Answer { at: Moment::now()?, revision: revision.clone(), commit, reference };
-        self.write(credential, &answer_file(revision), &answer)
+        let at = Moment::now()?;
+        if !matches!(revision, Revision::Commit(_)) {
+            let answer = Answer { at: at.clone(), resolved: resolved.clone() };
+            self.write(credential, &answer_file(revision), &answer)?;
+        }
+        self.write(credential, PROOF_FILE, &Proof { at })
     }
 
     /// The turn to ask the remote, waiting for others that ask with this credential.
@@ -159,10 +147,10 @@ impl Access {
         self.layout.access().join(credential.as_str())
     }
 
-    /// A file that is not there or makes no sense says nothing.
-    fn read<T: DeserializeOwned>(&self, credential: &CredentialId, name: &str) -> Result<Option<T>, StoreError> {
-        let json = optional(durable::read(&self.directory(credential).join(name), FILE_LIMIT))?;
-        Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
+    /// A file that is not there, cannot be read or makes no sense says nothing: then the remote is asked.
+    fn read<T: DeserializeOwned>(&self, credential: &CredentialId, name: &str) -> Option<T> {
+        let json = durable::read(&self.directory(credential).join(name), FILE_LIMIT).ok()?;
+        serde_json::from_slice(&json).ok()
     }
 
     fn write(&self, credential: &CredentialId, name: &str, content: &impl Serialize) -> Result<(), StoreError> {
@@ -177,6 +165,10 @@ impl Access {
             result => result,
         }
     }
+}
+
+fn age(moment: &Moment) -> Option<Duration> {
+    moment.age(&Moment::now().ok()?)
 }
 
 fn answer_file(revision: &Revision) -> String {

@@ -24,13 +24,10 @@ use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::snapshot::Watch;
 use crate::spec::VolumeSpec;
+use crate::store::Staging;
 use crate::store::StoreError;
 use crate::worker::TREE;
 use crate::worker::WorkerError;
-
-mod scratch;
-
-use scratch::Scratch;
 
 /// What to clone, as whom, where to.
 pub struct CloneRequest<'a> {
@@ -109,13 +106,13 @@ pub fn clone(
     watch: &Watch,
 ) -> Result<Cloned, CloneError> {
     let destination = free_destination(request.destination)?;
-    let scratch = Scratch::beside(&destination)?;
-    let workspace = Workspace { staging: scratch.path(), base: None };
+    let staging = Staging::beside(&destination)?;
+    let workspace = Workspace { staging: staging.path(), base: None };
 
     watch.progress.report(&Step::Resolving);
     let mut session = gateway.open(&request.spec.repository, request.credentials, Some(workspace), watch)?;
     let resolved = session.resolve(&request.spec.revision)?;
-    gateway.remember_host_key(&session)?;
+    gateway.remember_host_keys(&session)?;
     let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: request.spec.depth })?;
     let resolved = Resolved { commit: report.commit, reference: resolved.reference };
     let tree = TreeRequest {
@@ -129,7 +126,7 @@ pub fn clone(
     session.finish()?;
 
     let owner = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
-    let written = scratch.path().join(TREE);
+    let written = staging.path().join(TREE);
     let summary = format.adopt(&written, &tree, owner)?;
     put(&format.source(&written), &destination)?;
     Ok(Cloned { resolved, tree: summary, received_bytes: report.received_bytes })

@@ -136,23 +136,24 @@ impl Gateway {
     ) -> Result<Resolved, GatewayError> {
         let mut session = self.open(url, credentials, None, watch)?;
         let resolved = session.resolve(revision)?;
-        self.remember_host_key(&session)?;
+        self.remember_host_keys(&session)?;
         session.finish()?;
         Ok(resolved)
     }
 
-    /// Keeps the host key that a session accepted on first use (`hostKeys.checking: accept-new`).
-    pub fn remember_host_key(&self, session: &Session) -> Result<(), GatewayError> {
-        let (Some(path), Some(line)) = (&self.policy.config().host_keys.file, session.accepted_host_key()) else {
-            return Ok(());
-        };
-        // The line breaks around it keep it whole behind a file that lacks its last one.
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(format!("\n{line}\n").as_bytes()))
-            .map_err(|source| GatewayError::KnownHosts { action: "add to", path: path.clone(), source })
+    /// Keeps the host keys that a session accepted on first use (`hostKeys.checking: accept-new`).
+    pub fn remember_host_keys(&self, session: &Session) -> Result<(), GatewayError> {
+        let Some(path) = &self.policy.config().host_keys.file else { return Ok(()) };
+        for line in session.accepted_host_keys() {
+            // The line breaks around it keep it whole behind a file that lacks its last one.
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .and_then(|mut file| file.write_all(format!("\n{line}\n").as_bytes()))
+                .map_err(|source| GatewayError::KnownHosts { action: "add to", path: path.clone(), source })?;
+        }
+        Ok(())
     }
 
     fn host_keys(&self, url: &RepositoryUrl, credentials: &Credentials) -> Result<HostKeys, GatewayError> {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,13 +59,6 @@ impl<M: Mounter + ?Sized> Mounter for Arc<M> {
     fn sweep(&self) -> Result<usize, MountError> {
         (**self).sweep()
     }
-}
-
-/// The number of the calling thread's mount namespace: what it sees mounted, others with the same number see too.
-pub fn namespace() -> Result<u64, MountError> {
-    let path = Path::new("/proc/thread-self/ns/mnt");
-    let metadata = std::fs::metadata(path).map_err(|source| MountError::Table { path: path.to_owned(), source })?;
-    Ok(metadata.ino())
 }
 
 /// One directory to attach.

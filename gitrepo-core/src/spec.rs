@@ -6,10 +6,10 @@
 mod attributes;
 mod choice;
 mod commit;
-mod dotgit;
+mod decimal;
 pub mod duration;
 mod host;
-pub(crate) mod nearest;
+pub mod nearest;
 mod path;
 pub mod quantity;
 mod revision;
@@ -29,7 +29,6 @@ pub use choice::Writable;
 pub use commit::CommitId;
 pub use commit::CommitIdError;
 pub use host::HostError;
-pub use nearest::nearest;
 pub use path::PathError;
 pub use path::RelativePath;
 pub use revision::Revision;
@@ -40,6 +39,7 @@ pub use url::UrlError;
 pub use volume::Refresh;
 pub use volume::VolumeSpec;
 
+pub(crate) use decimal::decimal;
 pub(crate) use host::Host;
 
 /// Serialises a type as the text it prints, and reads it back through its parser.

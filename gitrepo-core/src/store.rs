@@ -40,6 +40,7 @@ pub use clock::BootId;
 pub use error::StoreError;
 pub use lock::LockName;
 pub use lock::Turn;
+pub use record::MountTable;
 pub use record::Origin;
 pub use record::Record;
 pub use repository::Repository;
@@ -51,7 +52,6 @@ pub use snapshot::SnapshotMeta;
 pub use staging::Staging;
 pub use sweep::SweepReport;
 pub use target::TargetSlot;
-pub(crate) use trash::remove_tree;
 
 use layout::Layout;
 

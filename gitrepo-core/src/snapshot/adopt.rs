@@ -183,3 +183,6 @@ fn untrusted(path: &[u8], reason: &str) -> SnapshotError {
 fn widen(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::ffi::CString;
 
 use git2::ObjectType;
 use git2::Odb;
+use git2::OdbObject;
 use git2::Oid;
 use git2::Repository;
 
@@ -12,6 +13,7 @@ use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
 use super::names;
+use super::object;
 use crate::error::Cause;
 
 /// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes and its name.
@@ -74,11 +76,12 @@ impl Listing {
     /// Lists the tree that `request` names, or refuses it.
     pub(crate) fn read(repository: &Repository, request: &TreeRequest, watch: &Watch) -> Result<Self, SnapshotError> {
         let commit = request.commit;
-        let incomplete = |error: git2::Error| SnapshotError::unreadable(commit, &error);
-        let id = Oid::from_bytes(commit.as_bytes()).map_err(incomplete)?;
-        let found = repository.find_commit(id).map_err(incomplete)?;
-        let tree = select(repository, found.tree_id(), request)?;
-        let odb = repository.odb().map_err(incomplete)?;
+        let incomplete = |source: Cause| SnapshotError::Incomplete { commit, source };
+        let unreadable = |error: git2::Error| incomplete(Cause::new(error.message()));
+        let odb = repository.odb().map_err(unreadable)?;
+        let id = Oid::from_bytes(commit.as_bytes()).map_err(unreadable)?;
+        object::read(&odb, id, ObjectType::Commit).map_err(incomplete)?;
+        let found = repository.find_commit(id).map_err(unreadable)?;
         let listing = Self {
             directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
             entries: Vec::new(),
@@ -87,7 +90,7 @@ impl Listing {
             names: vec![0],
         };
         let mut walk = Walk { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
-        walk.run(tree)?;
+        walk.run(found.tree_id())?;
         Ok(walk.listing)
     }
 
@@ -151,30 +154,6 @@ impl Listing {
     }
 }
 
-/// Finds the tree of the subdirectory in the object database, where links cannot lead anywhere.
-fn select(repository: &Repository, root: Oid, request: &TreeRequest) -> Result<Oid, SnapshotError> {
-    let commit = request.commit;
-    let mut id = root;
-    for component in request.subdirectory.components() {
-        let tree = repository.find_tree(id).map_err(|error| SnapshotError::unreadable(commit, &error))?;
-        let Some(entry) = tree.get_name(component) else {
-            return Err(SnapshotError::SubdirectoryNotFound { commit, subdirectory: request.subdirectory.clone() });
-        };
-        let found = match entry.kind() {
-            Some(ObjectType::Tree) => {
-                id = entry.id();
-                continue;
-            }
-            Some(ObjectType::Commit) => "submodule",
-            _ if entry.filemode() == i32::from(git2::FileMode::Link) => "symbolic link",
-            _ => "file",
-        };
-        let subdirectory = request.subdirectory.clone();
-        return Err(SnapshotError::NotADirectory { commit, subdirectory, found: found.to_owned() });
-    }
-    Ok(id)
-}
-
 /// A walk in progress: `pending` is a stack, so that depth costs no stack of ours.
 struct Walk<'a> {
     odb: &'a Odb<'a>,
@@ -186,8 +165,9 @@ struct Walk<'a> {
     seen: u64,
 }
 
-impl Walk<'_> {
-    fn run(&mut self, tree: Oid) -> Result<(), SnapshotError> {
+impl<'a> Walk<'a> {
+    fn run(&mut self, root: Oid) -> Result<(), SnapshotError> {
+        let tree = self.select(root)?;
         let mut top = 0;
         for component in self.request.directory.components() {
             self.count_entry()?;
@@ -210,6 +190,40 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Finds the tree of the subdirectory in the object database, where links cannot lead anywhere.
+    fn select(&self, root: Oid) -> Result<Oid, SnapshotError> {
+        let commit = self.request.commit;
+        let subdirectory = &self.request.subdirectory;
+        let mut tree = root;
+        for component in subdirectory.components() {
+            let object = self.read_tree(tree)?;
+            let mut entries = TreeObject(object.data());
+            let Some(entry) =
+                entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.name == component.as_bytes()))
+            else {
+                return Err(SnapshotError::SubdirectoryNotFound { commit, subdirectory: subdirectory.clone() });
+            };
+            let entry = entry.map_err(|reason| self.malformed(tree, reason))?;
+            let found = match entry.mode {
+                0o040000 => {
+                    tree = entry.id;
+                    continue;
+                }
+                0o120000 => "symbolic link",
+                0o160000 => "submodule",
+                _ => "file",
+            };
+            let (subdirectory, found) = (subdirectory.clone(), found.to_owned());
+            return Err(SnapshotError::NotADirectory { commit, subdirectory, found });
+        }
+        Ok(tree)
+    }
+
+    fn read_tree(&self, tree: Oid) -> Result<OdbObject<'a>, SnapshotError> {
+        let commit = self.request.commit;
+        object::read(self.odb, tree, ObjectType::Tree).map_err(|source| SnapshotError::Incomplete { commit, source })
+    }
+
     fn add_directory(&mut self, parent: usize, name: Name) -> usize {
         let Directory { depth, length, .. } = self.listing.directories[parent];
         let added = u32::try_from(self.listing.name(name).count_bytes()).unwrap_or(u32::MAX);
@@ -222,11 +236,7 @@ impl Walk<'_> {
     fn look_into(&mut self, tree: Oid, place: usize) -> Result<(), SnapshotError> {
         let commit = self.request.commit;
         self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
-        let unreadable = |error: git2::Error| SnapshotError::unreadable(commit, &error);
-        let object = self.odb.read(tree).map_err(unreadable)?;
-        if object.kind() != ObjectType::Tree {
-            return Err(self.malformed(tree, "it is not a tree"));
-        }
+        let object = self.read_tree(tree)?;
         let mut children = Vec::new();
         for child in TreeObject(object.data()) {
             let child = child.map_err(|reason| self.malformed(tree, reason))?;
@@ -358,3 +368,6 @@ fn parse_entry(bytes: &[u8]) -> Option<(TreeEntry<'_>, &[u8])> {
     let (id, after) = rest[nul + 1..].split_at_checked(20)?;
     Some((TreeEntry { mode, name: &rest[..nul], id: Oid::from_bytes(id).ok()? }, after))
 }
+
+#[cfg(test)]
+mod tests;

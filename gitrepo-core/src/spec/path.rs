@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::Kind;
-use crate::spec::dotgit::is_dot_git;
+use crate::snapshot::names;
+use crate::snapshot::names::NameError;
 use crate::spec::serde_as_text;
 
-/// A relative path that cannot leave what it is relative to: no `..`, nothing absolute, no `.git`. Kept without empty
-/// and `.` parts; `.` is the root itself.
+/// A relative path that cannot leave what it is relative to: no `..`, nothing absolute, and only names that a tree may
+/// hold, so no `.git`. Kept without empty and `.` parts; `.` is the root itself.
 ///
 /// The rule is lexical. Whoever opens such a path must still not follow symbolic links (CVE-2017-1002101,
 /// CVE-2021-25741).
@@ -35,8 +36,6 @@ impl PathError {
 impl RelativePath {
     /// Longest path, in bytes.
     pub const MAX_LENGTH: usize = 4096;
-    /// Longest part between two slashes, in bytes.
-    pub const MAX_COMPONENT: usize = 255;
 
     /// The directory itself.
     pub fn root() -> Self {
@@ -98,9 +97,11 @@ fn normalise(text: &str) -> Result<String, &'static str> {
         match component {
             "" | "." => {}
             ".." => return Err("it has .. in it"),
-            name if is_dot_git(name) => return Err(".git, in whatever spelling, is git's own"),
-            name if name.len() > RelativePath::MAX_COMPONENT => return Err("a part of it is longer than 255 bytes"),
-            name => kept.push(name),
+            name => match names::check(name.as_bytes(), false) {
+                Ok(()) => kept.push(name),
+                Err(NameError::TooLong) => return Err("a part of it is longer than 255 bytes"),
+                Err(_) => return Err(".git, in whatever spelling, is git's own"),
+            },
         }
     }
     Ok(if kept.is_empty() { ".".to_owned() } else { kept.join("/") })

@@ -55,13 +55,34 @@ pub(crate) struct Moment {
 impl Moment {
     /// Now. Time in which the machine sleeps counts.
     pub(crate) fn now() -> Result<Self, StoreError> {
-        let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(StoreError::io("read", Path::new("CLOCK_BOOTTIME")))?;
+        let uptime =
+            clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(StoreError::io("read", Path::new("CLOCK_BOOTTIME")))?;
         Ok(Self { boot_id: BootId::current()?, uptime: Duration::from(uptime) })
     }
 
     /// How long before `now` this was; `None` if it was before a reboot, or claims to be later than now.
     pub(crate) fn age(&self, now: &Self) -> Option<Duration> {
         (self.boot_id == now.boot_id).then(|| now.uptime.checked_sub(self.uptime)).flatten()
+    }
+}
+
+/// A time of the wall clock in files: whole seconds since 1970. For people to read; nothing is decided by it.
+pub(crate) mod wall_clock {
+    use std::time::Duration;
+    use std::time::SystemTime;
+    use std::time::UNIX_EPOCH;
+
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serializer;
+
+    pub(crate) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        let seconds = u64::deserialize(deserializer)?;
+        Ok(UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH))
     }
 }
 

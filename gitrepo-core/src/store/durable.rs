@@ -14,6 +14,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use super::digest::hex;
+use super::digest::is_hex;
 use super::error::StoreError;
 
 /// What a file is called until it is complete: `<name>.<random>.new`, locked by whoever writes it.
@@ -156,4 +157,9 @@ pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
 /// A name that nothing else has.
 pub(crate) fn random_name() -> Result<String, StoreError> {
     Ok(hex(&random_bytes::<16>()?))
+}
+
+/// Could have been made by [`random_name`].
+pub(crate) fn is_random_name(text: &str) -> bool {
+    is_hex(text, 32)
 }

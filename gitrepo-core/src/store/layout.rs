@@ -100,7 +100,10 @@ fn check_owner(root: &Path, directory: &File) -> Result<(), StoreError> {
     let metadata = directory.metadata().map_err(StoreError::io("examine", root))?;
     let us = nix::unistd::geteuid().as_raw();
     if metadata.uid() != us {
-        return Err(unsuitable(root, format!("it belongs to uid {}, and this process runs as uid {us}", metadata.uid())));
+        return Err(unsuitable(
+            root,
+            format!("it belongs to uid {}, and this process runs as uid {us}", metadata.uid()),
+        ));
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(unsuitable(root, format!("others may write to it (mode {:o})", metadata.mode() & 0o7777)));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::access::CredentialId;
 use crate::spec::CommitId;
 
 use super::clock::BootId;
+use super::clock::wall_clock;
 use super::digest::sha256_hex;
 use super::durable;
 use super::error::StoreError;
@@ -58,13 +60,11 @@ pub struct Record {
     pub copy: bool,
     /// The credential that proved it may read the repository.
     pub credential: CredentialId,
-    /// The boot in which it was mounted; in another one it is mounted no longer.
-    pub boot_id: BootId,
-    /// The mount namespace in which it was mounted: in another one its absence means nothing.
-    #[serde(default)]
-    pub mount_namespace: u64,
-    /// When it was published, in seconds since 1970 by the wall clock: for people only.
-    pub created_at: u64,
+    /// Where it was mounted.
+    pub mounted_in: MountTable,
+    /// When it was first published, by the wall clock: for people only.
+    #[serde(with = "wall_clock")]
+    pub created_at: SystemTime,
     /// The target directory was made by us, and goes when the volume goes.
     #[serde(default)]
     pub target_created: bool,
@@ -73,6 +73,31 @@ pub struct Record {
 impl Record {
     /// The schema that this program writes.
     pub const VERSION: u64 = 1;
+}
+
+/// Which mount table a mount was made in. A process in another mount namespace does not see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountTable {
+    /// The boot; no mount outlives it.
+    pub boot_id: BootId,
+    /// The mount namespace, as `/proc/thread-self/ns/mnt` names it.
+    pub namespace: String,
+}
+
+impl MountTable {
+    /// Of the calling thread.
+    pub fn current() -> Result<Self, StoreError> {
+        let path = Path::new("/proc/thread-self/ns/mnt");
+        let namespace = std::fs::read_link(path).map_err(StoreError::io("read", path))?;
+        Ok(Self { boot_id: BootId::current()?, namespace: namespace.to_string_lossy().into_owned() })
+    }
+
+    /// The current mount table tells whether a mount made in this one is still there: it is the same one, or a reboot
+    /// has taken the mount from everybody.
+    pub fn is_told_by(&self, current: &Self) -> bool {
+        self.boot_id != current.boot_id || self.namespace == current.namespace
+    }
 }
 
 /// Which frontend published a volume.

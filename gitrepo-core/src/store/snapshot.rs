@@ -15,6 +15,7 @@ use sha2::Digest;
 use sha2::Sha256;
 
 use crate::cancel::Cancel;
+use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
@@ -22,6 +23,7 @@ use crate::spec::RepositoryUrl;
 use crate::spec::Symlinks;
 
 use super::Store;
+use super::clock::wall_clock;
 use super::digest;
 use super::durable;
 use super::durable::Durability;
@@ -44,22 +46,21 @@ const EVICTION_LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything that decides what is in a snapshot. Two equal keys are one snapshot; there is nothing in common between
 /// URLs, so a server that announces another repository's commit gains nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SnapshotKey {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotKey<'a> {
     /// The repository.
-    pub url: RepositoryUrl,
+    pub url: &'a RepositoryUrl,
     /// Whose tree.
-    pub commit: CommitId,
+    pub commit: &'a CommitId,
     /// Only this directory of it.
-    pub subdirectory: RelativePath,
+    pub subdirectory: &'a RelativePath,
     /// Where in the volume it appears.
-    pub directory: RelativePath,
+    pub directory: &'a RelativePath,
     /// Whether links that leave the volume were refused.
     pub symlinks: Symlinks,
 }
 
-impl SnapshotKey {
+impl SnapshotKey<'_> {
     /// The name of the snapshot with this key.
     pub fn id(&self) -> SnapshotId {
         let url = self.url.canonical();
@@ -104,21 +105,38 @@ impl From<SnapshotId> for String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotMeta {
-    /// What the snapshot is of.
-    pub key: SnapshotKey,
+    /// The repository, without secrets.
+    pub repository: String,
+    /// Whose tree.
+    pub commit: CommitId,
+    /// Only this directory of it.
+    pub subdirectory: RelativePath,
+    /// Where in the volume it appears.
+    pub directory: RelativePath,
+    /// Whether links that leave the volume were refused.
+    pub symlinks: Symlinks,
     /// Name of the [`SnapshotFormat`](crate::snapshot::SnapshotFormat) that wrote it.
     pub format: String,
     /// What is in it.
     pub summary: TreeSummary,
-    /// When it was made, in seconds since 1970 by the wall clock: for people only.
-    pub created_at: u64,
+    /// When it was made, by the wall clock: for people only.
+    #[serde(with = "wall_clock")]
+    pub created_at: SystemTime,
 }
 
 impl SnapshotMeta {
-    /// Of a snapshot that is being made now.
-    pub fn new(key: SnapshotKey, format: &str, summary: TreeSummary) -> Self {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { key, format: format.to_owned(), summary, created_at: since_1970.as_secs() }
+    /// Of a tree that was just written.
+    pub fn new(url: &RepositoryUrl, request: &TreeRequest, format: &str, summary: TreeSummary) -> Self {
+        Self {
+            repository: url.to_string(),
+            commit: request.commit,
+            subdirectory: request.subdirectory.clone(),
+            directory: request.directory.clone(),
+            symlinks: request.symlinks,
+            format: format.to_owned(),
+            summary,
+            created_at: SystemTime::now(),
+        }
     }
 }
 
@@ -149,7 +167,7 @@ impl SnapshotLease {
 }
 
 impl Store {
-    /// Where the snapshot with this name is, or would be.
+    /// Where the snapshot with this name is, if it is.
     pub fn snapshot_path(&self, id: &SnapshotId) -> PathBuf {
         self.layout.snapshot(id)
     }
@@ -186,7 +204,8 @@ impl Store {
         let meta_file = tree.join(META_FILE);
         let json = serde_json::to_vec(meta).map_err(|error| StoreError::corrupt(&meta_file, error))?;
         durable::replace(&meta_file, &json, Durability::Volatile)?;
-        fs::set_permissions(tree, fs::Permissions::from_mode(0o700)).map_err(StoreError::io("change the mode of", tree))?;
+        fs::set_permissions(tree, fs::Permissions::from_mode(0o700))
+            .map_err(StoreError::io("change the mode of", tree))?;
         durable::sync_filesystem(tree)?;
 
         let path = self.layout.snapshot(id);
@@ -246,5 +265,8 @@ fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreError> {
 
 /// A rename found a directory that is not empty, or a file, in its place.
 fn is_occupied(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+    )
 }

@@ -24,6 +24,7 @@ use super::record::RECORD_FILE;
 use super::record::Record;
 use super::record::target_hash;
 use super::snapshot::SnapshotId;
+use super::staging::Staging;
 
 pub(super) const TARGETS_DIRECTORY: &str = "targets";
 const COPY_DIRECTORY: &str = "copy";
@@ -62,8 +63,10 @@ impl TargetSlot {
         self.directory.join(COPY_DIRECTORY)
     }
 
-    /// Makes a complete copy, prepared in staging, the private copy of this target. One that was there is discarded.
-    pub fn install_copy(&self, prepared: &Path) -> Result<PathBuf, StoreError> {
+    /// Makes `prepared`, a complete copy inside `staging`, the private copy of this target, durably. One that was there
+    /// is discarded.
+    pub fn install_copy(&self, staging: &Staging, prepared: &Path) -> Result<PathBuf, StoreError> {
+        debug_assert!(prepared.starts_with(staging.path()));
         let copy = self.copy_dir();
         durable::sync_filesystem(prepared)?;
         self.in_directory(|| {
@@ -107,25 +110,25 @@ impl Store {
         Ok(TargetSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
     }
 
-    /// Holds one target, if nobody else does.
+    /// Holds one target, if nobody does.
     pub fn try_target(&self, volume_id: &str, target: &Path) -> Result<Option<TargetSlot>, StoreError> {
         self.layout.try_target(&sha256_hex(volume_id), &target_hash(target))
     }
 
-    /// Where the private copy of a published target is, if it has one.
+    /// Where the private copy of a published volume is, if it has one; for who holds no lock and only looks.
     pub fn copy_dir(&self, record: &Record) -> PathBuf {
         self.layout.target(&sha256_hex(&record.volume_id), &target_hash(&record.target)).join(COPY_DIRECTORY)
     }
 
-    /// What is published at a target, whatever its volume; for who knows only the target. More than one record means
-    /// that something was published over another volume.
-    pub fn records_at(&self, target: &Path) -> Result<Vec<Record>, StoreError> {
+    /// What is published at a target, whatever its volume; for who knows only the target.
+    pub fn record_of_target(&self, target: &Path) -> Result<Option<Record>, StoreError> {
         let hash = target_hash(target);
-        let mut found = Vec::new();
         for volume in self.layout.volume_hashes()? {
-            found.extend(self.record_in(&volume, &hash)?);
+            if let Some(record) = self.record_in(&volume, &hash)? {
+                return Ok(Some(record));
+            }
         }
-        Ok(found)
+        Ok(None)
     }
 
     /// Every published target.

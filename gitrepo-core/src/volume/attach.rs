@@ -90,7 +90,7 @@ impl Volumes {
         std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
         let owner = Owner { uid: request.spec.uid, gid: request.spec.uid };
         snapshot::copy(shown, &made, owner, &watch.cancel)?;
-        Ok(slot.install_copy(&made)?)
+        Ok(slot.install_copy(&staging, &made)?)
     }
 
     /// Unmounts, removes the target directory if we made it, and forgets the record and the copy.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -40,11 +39,6 @@ impl fmt::Display for State {
     }
 }
 
-fn since(seconds_since_1970: u64) -> Duration {
-    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds_since_1970);
-    then.elapsed().unwrap_or_default()
-}
-
 impl Volumes {
     /// The published targets of this store, whoever published them, by target.
     pub fn list(&self) -> Result<Vec<PublishedVolume>, StoreError> {
@@ -58,7 +52,7 @@ impl Volumes {
                     State::NotMounted
                 }
             };
-            let age = since(record.created_at);
+            let age = record.created_at.elapsed().unwrap_or_default();
             volumes.push(PublishedVolume { record, age, state });
         }
         volumes.sort_by(|a, b| a.record.target.cmp(&b.record.target));

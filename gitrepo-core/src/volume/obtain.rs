@@ -18,6 +18,7 @@ use crate::spec::PullPolicy;
 use crate::spec::Revision;
 use crate::spec::VolumeSpec;
 use crate::store::RepositoryLock;
+use crate::store::SnapshotId;
 use crate::store::SnapshotKey;
 use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
@@ -50,14 +51,15 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn snapshot(&self, resolved: &Resolved) -> SnapshotKey {
+    fn snapshot(&self, resolved: &Resolved) -> SnapshotId {
         SnapshotKey {
-            url: self.spec.repository.clone(),
-            commit: resolved.commit,
-            subdirectory: self.spec.subdirectory.clone(),
-            directory: self.spec.directory.clone(),
+            url: &self.spec.repository,
+            commit: &resolved.commit,
+            subdirectory: &self.spec.subdirectory,
+            directory: &self.spec.directory,
             symlinks: self.spec.symlinks,
         }
+        .id()
     }
 }
 
@@ -91,18 +93,18 @@ impl Volumes {
     /// answers that [`SHARED_ANSWER`] lets simultaneous publishes share.
     fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
         let access = self.store.access();
-        if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl)? {
+        if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl) {
             return Ok(None);
         }
         if let Revision::Commit(commit) = wanted.revision {
             return Ok(Some(Resolved { commit: *commit, reference: None }));
         }
-        let answer = access.resolution(wanted.credential, wanted.revision)?;
+        let answer = access.resolution(wanted.credential, wanted.revision);
         let fresh = answer.filter(|answer| match wanted.spec.pull_policy {
             PullPolicy::IfNotPresent => true,
             PullPolicy::Always => answer.age.is_some_and(|age| age <= SHARED_ANSWER),
         });
-        Ok(fresh.map(|answer| Resolved { commit: answer.commit, reference: answer.reference }))
+        Ok(fresh.map(|answer| answer.resolved))
     }
 
     fn known_hit(&self, wanted: Wanted<'_>) -> Result<Option<Obtained>, StoreError> {
@@ -113,7 +115,7 @@ impl Volumes {
     }
 
     fn hit(&self, wanted: Wanted<'_>, resolved: Resolved) -> Result<Option<Obtained>, StoreError> {
-        let lease = self.store.snapshot(&wanted.snapshot(&resolved).id())?;
+        let lease = self.store.snapshot(&wanted.snapshot(&resolved))?;
         Ok(lease.map(|lease| Obtained { resolved, lease, outcome: Outcome::Hit }))
     }
 
@@ -138,13 +140,12 @@ impl Volumes {
         let resolved = match &mut fetching {
             Some(fetching) => {
                 let resolved = fetching.session.resolve(wanted.revision)?;
-                self.gateway.remember_host_key(&fetching.session)?;
+                self.gateway.remember_host_keys(&fetching.session)?;
                 resolved
             }
             None => self.gateway.resolve(&wanted.spec.repository, wanted.revision, wanted.credentials, watch)?,
         };
-        access.record_resolution(wanted.credential, wanted.revision, resolved.commit, resolved.reference.as_deref())?;
-        access.record_proof(wanted.credential)?;
+        access.record_answer(wanted.credential, wanted.revision, &resolved)?;
         drop(asking);
         self.hit_or_fetch(wanted, resolved, fetching, watch)
     }
@@ -199,7 +200,7 @@ impl Volumes {
     ) -> Result<Obtained, PublishError> {
         let report =
             fetching.session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
-        self.gateway.remember_host_key(&fetching.session)?;
+        self.gateway.remember_host_keys(&fetching.session)?;
         let resolved = Resolved { commit: report.commit, reference: resolved.reference };
         let request = TreeRequest {
             commit: resolved.commit,
@@ -219,8 +220,8 @@ impl Volumes {
         let owner = store_owner();
         let summary = self.format.adopt(&tree, &request, owner)?;
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
-        let meta = SnapshotMeta::new(wanted.snapshot(&resolved), self.format.name(), summary);
-        let lease = self.store.install_snapshot(&meta.key.id(), &staging, &tree, &meta)?;
+        let meta = SnapshotMeta::new(&wanted.spec.repository, &request, self.format.name(), summary);
+        let lease = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &tree, &meta)?;
         Ok(Obtained { resolved, lease, outcome: Outcome::Fetched { received_bytes: report.received_bytes } })
     }
 }

@@ -16,10 +16,9 @@ use super::obtain::Wanted;
 use super::same_content;
 use super::same_credential;
 use crate::access::CredentialId;
-use crate::mount;
 use crate::snapshot::Watch;
 use crate::spec::Revision;
-use crate::store::BootId;
+use crate::store::MountTable;
 use crate::store::Record;
 use crate::store::SnapshotLease;
 use crate::store::TargetSlot;
@@ -51,8 +50,8 @@ impl Volumes {
         credential: &CredentialId,
         watch: &Watch,
     ) -> Result<Published, PublishError> {
-        if let Some(taken) = self.store.records_at(&request.target)?.first() {
-            return Err(taken_by(taken));
+        if let Some(taken) = self.store.record_of_target(&request.target)? {
+            return Err(taken_by(&taken));
         }
         let target = Target::find(&request.target, self.mounter.as_ref())?;
         let Obtained { resolved, lease, outcome } = self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
@@ -70,9 +69,8 @@ impl Volumes {
             read_only: request.read_only,
             copy: !request.read_only,
             credential: credential.clone(),
-            boot_id: BootId::current()?,
-            mount_namespace: mount::namespace()?,
-            created_at: seconds_since_1970(),
+            mounted_in: MountTable::current()?,
+            created_at: SystemTime::now(),
             target_created: !target.existed,
         };
         slot.write(&record)?;
@@ -100,10 +98,8 @@ impl Volumes {
         Target::find(&request.target, self.mounter.as_ref())?;
         let lease = self.recorded_snapshot(&record, request, credential, watch)?;
         let record = Record {
-            commit: lease.meta().key.commit,
             snapshot: lease.id().clone(),
-            boot_id: BootId::current()?,
-            mount_namespace: mount::namespace()?,
+            mounted_in: MountTable::current()?,
             credential: credential.clone(),
             ..record
         };
@@ -154,11 +150,6 @@ fn taken_by(record: &Record) -> PublishError {
         target: record.target.clone(),
         published: format!("{} at {} (commit {})", record.repository, record.revision, record.commit),
     }
-}
-
-/// For people only: nothing is decided by it.
-fn seconds_since_1970() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A target is a path that means the same in every process: absolute, and clean by its letters alone.

@@ -5,8 +5,7 @@ use std::path::Path;
 use super::UnpublishError;
 use super::Volumes;
 use crate::cancel::Cancel;
-use crate::mount;
-use crate::store::BootId;
+use crate::store::MountTable;
 use crate::store::Origin;
 
 /// What an unpublish found.
@@ -31,7 +30,7 @@ impl Volumes {
     ) -> Result<Unpublished, UnpublishError> {
         let slot = match volume_id {
             Some(volume_id) => self.store.target(volume_id, target, cancel)?,
-            None => match self.store.records_at(target)?.first() {
+            None => match self.store.record_of_target(target)? {
                 Some(record) => self.store.target(&record.volume_id, target, cancel)?,
                 None => return Ok(Unpublished { known: false, mounts: 0 }),
             },
@@ -47,10 +46,9 @@ impl Volumes {
     ///
     /// Meant for frontends without a kubelet behind them, which would publish again after a reboot.
     pub(super) fn collect(&self, origin: Origin) -> Result<(), UnpublishError> {
-        let (boot, namespace) = (BootId::current()?, mount::namespace()?);
+        let ours = MountTable::current()?;
         for record in self.store.records()? {
-            let mounts_are_visible = record.boot_id != boot || record.mount_namespace == namespace;
-            if record.origin != origin || !mounts_are_visible {
+            if record.origin != origin || !record.mounted_in.is_told_by(&ours) {
                 continue;
             }
             let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };
