@@ -57,12 +57,15 @@ pub struct Session {
     cancel: Cancel,
     progress: Arc<dyn Progress>,
     disk: Option<DiskWatch>,
-    accepted_host_key: Option<String>,
+    accepted_host_keys: Vec<String>,
 }
 
 impl Session {
     /// How long a reply is waited for before looking around.
     const TICK: Duration = Duration::from_millis(50);
+
+    /// Host keys that one session may report as new.
+    const HOST_KEYS: usize = 8;
 
     pub(super) fn new(peer: Box<dyn Peer>, job: &Job, cancel: Cancel) -> Self {
         let disk = job.staging.clone().map(|path| DiskWatch::new(path, job.reserve_bytes));
@@ -72,7 +75,7 @@ impl Session {
             cancel,
             progress: Arc::clone(&job.progress),
             disk,
-            accepted_host_key: None,
+            accepted_host_keys: Vec::new(),
         }
     }
 
@@ -114,9 +117,9 @@ impl Session {
         }
     }
 
-    /// The `known_hosts` line of a host that was believed without being known, for the caller to keep.
-    pub fn accepted_host_key(&self) -> Option<&str> {
-        self.accepted_host_key.as_deref()
+    /// The `known_hosts` lines of hosts that were believed without being known, for the caller to keep.
+    pub fn accepted_host_keys(&self) -> &[String] {
+        &self.accepted_host_keys
     }
 
     /// Ends the worker and returns once nothing of it is left, so that what it wrote may be checked and taken over.
@@ -147,12 +150,22 @@ impl Session {
         loop {
             match self.peer.answer(Self::TICK)? {
                 Some(Reply::Progress(step)) => self.progress.report(&step),
-                Some(Reply::AcceptedHostKey { line }) => self.accepted_host_key = Some(line),
+                Some(Reply::AcceptedHostKey { line }) => self.accept(line)?,
                 Some(reply) => return Ok(reply),
                 None => {}
             }
             self.watch(phase)?;
         }
+    }
+
+    /// A session has one host, and a host has few keys.
+    fn accept(&mut self, line: String) -> Result<(), WorkerError> {
+        if self.accepted_host_keys.len() == Self::HOST_KEYS {
+            let source = Cause::new("too many host keys");
+            return Err(WorkerError::Protocol { url: self.url.clone(), source });
+        }
+        self.accepted_host_keys.push(line);
+        Ok(())
     }
 
     /// What the worker cannot see, or must not be trusted to see.
