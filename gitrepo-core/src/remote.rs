@@ -210,7 +210,9 @@ pub enum RemoteError {
         source: Option<Cause>,
     },
     /// A credential would go over plain http.
-    #[error("{url} is plain http: a credential over it would be readable on the way; use https, or allow credentialsOverHttp")]
+    #[error(
+        "{url} is plain http: a credential over it would be readable on the way; use https, or allow credentialsOverHttp"
+    )]
     CredentialOverHttp {
         /// Without user information.
         url: String,
@@ -228,7 +230,9 @@ pub enum RemoteError {
     #[error(transparent)]
     HostKey(#[from] HostKeyError),
     /// The TLS certificate is not trusted, or not for this host, or what is to be trusted cannot be read.
-    #[error("the certificate of {url} is refused; a private authority's belongs into the secret key ca.crt, or into caFile")]
+    #[error(
+        "the certificate of {url} is refused; a private authority's belongs into the secret key ca.crt, or into caFile"
+    )]
     Certificate {
         /// Without user information.
         url: String,
@@ -323,7 +327,9 @@ impl RemoteError {
             | Self::CredentialRefused { .. }
             | Self::UnusableKey { .. }
             | Self::Certificate { .. } => Kind::Unauthenticated,
-            Self::Forbidden { .. } | Self::CredentialOverHttp { .. } | Self::Redirected { .. } => Kind::PermissionDenied,
+            Self::Forbidden { .. } | Self::CredentialOverHttp { .. } | Self::Redirected { .. } => {
+                Kind::PermissionDenied
+            }
             Self::HostKey(error) => error.kind(),
             Self::Unreachable { .. } | Self::Stalled { .. } | Self::Protocol { .. } => Kind::Unavailable,
             Self::TooLarge { .. } | Self::TooManyObjects { .. } => Kind::ResourceExhausted,
