@@ -33,6 +33,7 @@ mod manifest;
 pub(crate) mod names;
 mod object;
 mod symlink;
+mod tree;
 mod walk;
 mod writer;
 

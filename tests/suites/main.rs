@@ -7,6 +7,7 @@ mod machine;
 mod mounter;
 mod repositories;
 mod servers;
+mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
 #[test]
