@@ -1,1 +1,337 @@
-//! access
+//! Proofs that a credential may read a repository, and what it last learnt there.
+//!
+//! A snapshot is stored once and served to many, so the right to it is proven by each: by asking the remote, or by a proof
+//! that this same credential gave for this repository a short while ago. "No credential" is a credential like any other.
+//! A credential is known by an HMAC with a key of this node, never by anything that would help to guess it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cancel::Cancel;
+use crate::credentials::Credentials;
+use crate::remote::Resolved;
+use crate::spec::RepositoryUrl;
+use crate::spec::Revision;
+use crate::store::StoreError;
+use crate::store::Turn;
+use crate::store::clock::Moment;
+use crate::store::digest::sha256_hex;
+use crate::store::durable;
+use crate::store::durable::Durability;
+use crate::store::error::optional;
+use crate::store::layout::Layout;
+use crate::store::lock::Lock;
+use crate::store::lock::LockName;
+use crate::store::lock::Mode;
+
+mod credential_id;
+mod node_key;
+
+pub use credential_id::CredentialId;
+use node_key::NodeKey;
+
+const PROOF_FILE: &str = "proof.json";
+const FILE_LIMIT: u64 = 64 * 1024;
+
+/// What is known of credentials: `access/<credential>/`, one directory for each pair of repository and credential.
+///
+/// Nothing here is durable but the node's key. A proof is void after a reboot anyway, and an answer that a power failure
+/// takes away is asked for again.
+#[derive(Debug)]
+pub struct Access {
+    layout: Arc<Layout>,
+    key: NodeKey,
+}
+
+/// Where a revision stood when this credential last asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// The answer.
+    pub resolved: Resolved,
+    /// How long ago that was; `None` if it was before a reboot.
+    pub age: Option<Duration>,
+}
+
+/// The turn to ask a remote with one credential.
+#[derive(Debug)]
+pub struct ResolveLock {
+    _lock: Lock,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Proof {
+    at: Moment,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    at: Moment,
+    resolved: Resolved,
+}
+
+impl Access {
+    pub(crate) fn new(layout: Arc<Layout>) -> Self {
+        Self { layout, key: NodeKey::default() }
+    }
+
+    /// The name of these credentials, for this repository, on this node. Every secret key counts, trust anchors included.
+    pub fn credential(&self, url: &RepositoryUrl, credentials: &Credentials) -> Result<CredentialId, StoreError> {
+        let key = self.key.get(&self.layout)?;
+        Ok(CredentialId::new(key, url, credentials))
+    }
+
+    /// This credential proved within the last `ttl` that it may read its repository. Where that cannot be known, it did
+    /// not.
+    pub fn proof(&self, credential: &CredentialId, ttl: Duration) -> bool {
+        let proof = self.read::<Proof>(credential, PROOF_FILE);
+        proof.and_then(|proof| age(&proof.at)).is_some_and(|age| age < ttl)
+    }
+
+    /// The remote has just refused this credential: what it proved before is void at once. What it learnt is kept, for
+    /// it is worth nothing without a proof.
+    pub fn forget(&self, credential: &CredentialId) -> Result<(), StoreError> {
+        let path = self.directory(credential).join(PROOF_FILE);
+        optional(std::fs::remove_file(&path).map_err(StoreError::io("delete", &path))).map(|_| ())
+    }
+
+    /// The last answer of the remote to this credential. It is no proof.
+    pub fn resolution(&self, credential: &CredentialId, revision: &Revision) -> Option<Resolution> {
+        let answer = self.read::<Answer>(credential, &answer_file(revision))?;
+        Some(Resolution { age: age(&answer.at), resolved: answer.resolved })
+    }
+
+    /// The remote has just answered this credential, which proves that it may read the repository. A commit that was
+    /// asked for by its id teaches nothing beyond that.
+    pub fn record_answer(
+        &self,
+        credential: &CredentialId,
+        revision: &Revision,
+        resolved: &Resolved,
+    ) -> Result<(), StoreError> {
+        let at = Moment::now()?;
+        if !matches!(revision, Revision::Commit(_)) {
+            let answer = Answer { at: at.clone(), resolved: resolved.clone() };
+            self.write(credential, &answer_file(revision), &answer)?;
+        }
+        self.write(credential, PROOF_FILE, &Proof { at })
+    }
+
+    /// The turn to ask the remote, waiting for others that ask with this credential.
+    pub fn resolve_lock(&self, credential: &CredentialId, cancel: &Cancel) -> Result<ResolveLock, StoreError> {
+        let lock = self.layout.locks.acquire(&lock_name(credential), Mode::Exclusive, cancel)?;
+        Ok(ResolveLock { _lock: lock })
+    }
+
+    /// The turn to ask the remote, or what `done` finds while others ask: a hundred pods of one credential ask once.
+    /// `done` is asked only while another holds the lock, so look once more when the turn is ours.
+    pub fn resolve_lock_unless<T>(
+        &self,
+        credential: &CredentialId,
+        cancel: &Cancel,
+        done: impl FnMut() -> Result<Option<T>, StoreError>,
+    ) -> Result<Turn<ResolveLock, T>, StoreError> {
+        match self.layout.locks.acquire_unless(&lock_name(credential), Mode::Exclusive, cancel, done)? {
+            Turn::Ours(lock) => Ok(Turn::Ours(ResolveLock { _lock: lock })),
+            Turn::Done(answer) => Ok(Turn::Done(answer)),
+        }
+    }
+
+    fn directory(&self, credential: &CredentialId) -> PathBuf {
+        self.layout.access().join(credential.as_str())
+    }
+
+    /// A file that is not there, cannot be read or makes no sense says nothing: then the remote is asked.
+    fn read<T: DeserializeOwned>(&self, credential: &CredentialId, name: &str) -> Option<T> {
+        let json = durable::read(&self.directory(credential).join(name), FILE_LIMIT).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    fn write(&self, credential: &CredentialId, name: &str, content: &impl Serialize) -> Result<(), StoreError> {
+        let directory = self.directory(credential);
+        let path = directory.join(name);
+        let json = serde_json::to_vec(content).map_err(|error| StoreError::corrupt(&path, error))?;
+        match durable::replace(&path, &json, Durability::Volatile) {
+            Err(error) if error.is_not_found() => {
+                durable::create_directories(&self.layout.access(), &directory)?;
+                durable::replace(&path, &json, Durability::Volatile)
+            }
+            result => result,
+        }
+    }
+}
+
+fn age(moment: &Moment) -> Option<Duration> {
+    moment.age(&Moment::now().ok()?)
+}
+
+fn answer_file(revision: &Revision) -> String {
+    format!("{}.json", sha256_hex(revision.to_string()))
+}
+
+fn lock_name(credential: &CredentialId) -> LockName {
+    LockName::Resolve(credential.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::credentials::Secret;
+    use crate::spec::CommitId;
+    use crate::store::Store;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::impatient;
+    use crate::store::fixture::store;
+    use crate::store::fixture::url;
+
+    const TTL: Duration = Duration::from_secs(300);
+
+    fn token(token: &str) -> Credentials {
+        let keys = BTreeMap::from([("token".to_owned(), Secret::new(token.to_owned()))]);
+        Credentials::from_secret_keys(keys).unwrap()
+    }
+
+    fn main() -> Revision {
+        Revision::Named("main".to_owned())
+    }
+
+    fn resolved(commit: CommitId) -> Resolved {
+        Resolved { commit, reference: Some("refs/heads/main".to_owned()) }
+    }
+
+    #[test]
+    fn s12_a_proof_is_one_credentials_for_one_repository() {
+        let (_place, store) = store();
+        let access = store.access();
+        let other_url = RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap();
+        let proven = access.credential(&url(), &token("a")).unwrap();
+        let others = [
+            access.credential(&url(), &token("b")).unwrap(),
+            access.credential(&url(), &Credentials::none()).unwrap(),
+            access.credential(&other_url, &token("a")).unwrap(),
+            access.credential(&other_url, &Credentials::none()).unwrap(),
+        ];
+        assert_eq!(others.iter().chain([&proven]).collect::<BTreeSet<_>>().len(), 5);
+        access.record_answer(&proven, &main(), &resolved(commit(1))).unwrap();
+        assert!(access.proof(&proven, TTL));
+        for other in &others {
+            assert!(!access.proof(other, TTL));
+            assert_eq!(access.resolution(other, &main()), None);
+        }
+    }
+
+    #[test]
+    fn a_proof_ends_with_its_lifetime_the_boot_or_a_refusal() {
+        let (_place, store) = store();
+        let access = store.access();
+        let credential = access.credential(&url(), &Credentials::none()).unwrap();
+        assert!(!access.proof(&credential, TTL));
+        access.forget(&credential).unwrap();
+        access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+        assert!(access.proof(&credential, TTL));
+        assert!(!access.proof(&credential, Duration::ZERO));
+
+        let path = access.directory(&credential).join(PROOF_FILE);
+        let proof = fs::read_to_string(&path).unwrap();
+        let boot = crate::store::BootId::current().unwrap().to_string();
+        let reboot = proof.replace(&boot, &crate::store::BootId::other().to_string());
+        for void in [reboot.as_str(), "", "{}"] {
+            fs::write(&path, void).unwrap();
+            assert!(!access.proof(&credential, TTL), "{void}");
+        }
+        fs::write(&path, proof).unwrap();
+        assert!(access.proof(&credential, TTL));
+
+        access.forget(&credential).unwrap();
+        assert!(!access.proof(&credential, TTL));
+        assert_eq!(access.resolution(&credential, &main()).unwrap().resolved, resolved(commit(1)));
+    }
+
+    #[test]
+    fn r11_an_answer_outlives_a_reboot_but_not_its_age() {
+        let (_place, store) = store();
+        let access = store.access();
+        let credential = access.credential(&url(), &Credentials::none()).unwrap();
+        for digit in [1, 2] {
+            access.record_answer(&credential, &main(), &resolved(commit(digit))).unwrap();
+        }
+        let answer = access.resolution(&credential, &main()).unwrap();
+        assert_eq!(answer.resolved, resolved(commit(2)));
+        assert!(answer.age.is_some_and(|age| age < TTL));
+        assert_eq!(access.resolution(&credential, &Revision::Named("other".to_owned())), None);
+
+        let path = access.directory(&credential).join(answer_file(&main()));
+        let (boot, other) = (crate::store::BootId::current().unwrap(), crate::store::BootId::other());
+        let json = fs::read_to_string(&path).unwrap().replace(&boot.to_string(), &other.to_string());
+        fs::write(&path, json).unwrap();
+        let answer = access.resolution(&credential, &main()).unwrap();
+        assert_eq!((answer.resolved, answer.age), (resolved(commit(2)), None));
+    }
+
+    #[test]
+    fn many_processes_make_one_key_that_no_file_but_one_holds() {
+        let (place, _) = store();
+        let root = place.path().join("store");
+        let names: BTreeSet<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| Store::open(&root).unwrap().access().credential(&url(), &token("canary")).unwrap())
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(names.len(), 1);
+        let key = root.join("access/key");
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(root.join("access")).unwrap().count(), 1);
+
+        fs::write(&key, "torn").unwrap();
+        let renamed = Store::open(&root).unwrap().access().credential(&url(), &token("canary")).unwrap();
+        assert!(!names.contains(&renamed), "with a new key every credential proves itself again");
+    }
+
+    #[test]
+    fn s13_no_secret_is_on_disk_or_printed() {
+        let (place, store) = store();
+        let credential = store.access().credential(&url(), &token("canary")).unwrap();
+        store.access().record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+        let mut directories = vec![place.path().to_path_buf()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    let content = fs::read(&path).unwrap();
+                    assert!(!content.windows(6).any(|window| window == b"canary"), "{path:?}");
+                }
+            }
+        }
+        assert!(!format!("{store:?} {credential:?}").contains("canary"));
+    }
+
+    #[test]
+    fn who_waits_for_an_answer_shares_it() {
+        let (_place, store) = store();
+        let access = store.access();
+        let credential = access.credential(&url(), &Credentials::none()).unwrap();
+        let asking = access.resolve_lock(&credential, &Cancel::new()).unwrap();
+        assert!(access.resolve_lock(&credential, &impatient()).is_err());
+        let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(Some("answer"))).unwrap();
+        assert!(matches!(turn, Turn::Done("answer")));
+        drop(asking);
+        let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(None::<()>)).unwrap();
+        assert!(matches!(turn, Turn::Ours(_)));
+    }
+}

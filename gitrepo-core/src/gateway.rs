@@ -145,11 +145,12 @@ impl Gateway {
     pub fn remember_host_keys(&self, session: &Session) -> Result<(), GatewayError> {
         let Some(path) = &self.policy.config().host_keys.file else { return Ok(()) };
         for line in session.accepted_host_keys() {
+            // The line breaks around it keep it whole behind a file that lacks its last one.
             OpenOptions::new()
                 .append(true)
                 .create(true)
                 .open(path)
-                .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
+                .and_then(|mut file| file.write_all(format!("\n{line}\n").as_bytes()))
                 .map_err(|source| GatewayError::KnownHosts { action: "add to", path: path.clone(), source })?;
         }
         Ok(())

@@ -248,7 +248,10 @@ impl Policy {
         if let Some(class) = class {
             return Some(Refusal::Class(class));
         }
-        let denied = self.config.denied_hosts.iter().find(|pattern| pattern.covers_address(address));
+        let denied = self.config.denied_hosts.iter().find(|pattern| {
+            pattern.covers_address(address)
+                || address::embedded(address).is_some_and(|inner| pattern.covers_address(inner.into()))
+        });
         denied.map(|pattern| Refusal::Pattern(pattern.to_string()))
     }
 }
@@ -259,3 +262,6 @@ impl PinnedHost {
         Self { name: name.to_owned(), port, addresses }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,10 +26,14 @@ mod adopt;
 mod beneath;
 mod copy;
 mod directory;
+#[cfg(test)]
+mod fixture;
 mod listing;
 mod manifest;
-mod names;
+pub(crate) mod names;
+mod object;
 mod symlink;
+mod tree;
 mod walk;
 mod writer;
 

@@ -3,29 +3,31 @@
 //! A value of one of these types is fit to be used: past this module there is no raw text of a pod spec, no path that
 //! climbs, and no URL that means something else to git than it does to us.
 
-pub mod attributes;
-pub mod choice;
-pub mod commit;
-mod dotgit;
+mod attributes;
+mod choice;
+mod commit;
+mod decimal;
 pub mod duration;
 mod host;
 pub mod nearest;
-pub mod path;
+mod path;
 pub mod quantity;
-pub mod revision;
-pub mod url;
-pub mod volume;
+mod revision;
+mod url;
+mod volume;
 
 pub use attributes::DefaultDirectory;
 pub use attributes::KEYS;
 pub use attributes::Key;
 pub use attributes::SpecError;
+pub use choice::Choice;
 pub use choice::GitDir;
 pub use choice::PullPolicy;
 pub use choice::Submodules;
 pub use choice::Symlinks;
 pub use choice::Writable;
 pub use commit::CommitId;
+pub use commit::CommitIdError;
 pub use host::HostError;
 pub use path::PathError;
 pub use path::RelativePath;
@@ -37,6 +39,7 @@ pub use url::UrlError;
 pub use volume::Refresh;
 pub use volume::VolumeSpec;
 
+pub(crate) use decimal::decimal;
 pub(crate) use host::Host;
 
 /// Serialises a type as the text it prints, and reads it back through its parser.

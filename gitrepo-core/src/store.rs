@@ -1,1 +1,103 @@
-//! store
+//! What is kept on the node: repositories, snapshots, and who uses them.
+//!
+//! ```text
+//! <root>/                                            private, everything owned by one user
+//!   VERSION                                          of this layout
+//!   repositories/<sha256 of the canonical URL>/      a bare repository
+//!   snapshots/<id>/                                  meta.json and what the snapshot format wrote
+//!   volumes/<sha256 of the volume id>/
+//!     targets/<sha256 of the target>/                record.json, and copy/ of a writable volume
+//!   staging/<boot>.<random>/                         in flight
+//!   locks/  access/  trash/
+//! ```
+//!
+//! Several processes use one store at once, and each may be killed at any instruction. So a thing appears by a rename
+//! when it is complete and on disk, disappears by a rename into the trash, and is held by a lock that the kernel drops with
+//! its holder ([`lock`](self::LockName) has the order). Nothing that matters is in memory.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::access::Access;
+use crate::spec::RepositoryUrl;
+
+pub(crate) mod clock;
+pub(crate) mod digest;
+pub(crate) mod durable;
+pub(crate) mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub(crate) mod layout;
+pub(crate) mod lock;
+mod record;
+mod repository;
+mod snapshot;
+mod staging;
+mod sweep;
+mod target;
+mod trash;
+
+pub use clock::BootId;
+pub use error::StoreError;
+pub use lock::LockName;
+pub use lock::Turn;
+pub use record::MountTable;
+pub use record::Origin;
+pub use record::Record;
+pub use repository::Repository;
+pub use repository::RepositoryLock;
+pub use snapshot::SnapshotId;
+pub use snapshot::SnapshotKey;
+pub use snapshot::SnapshotLease;
+pub use snapshot::SnapshotMeta;
+pub use staging::Staging;
+pub use sweep::SweepReport;
+pub use target::TargetSlot;
+
+use layout::Layout;
+
+/// A store on disk. Clones share it, and so do other processes.
+#[derive(Debug, Clone)]
+pub struct Store {
+    layout: Arc<Layout>,
+    access: Arc<Access>,
+}
+
+impl Store {
+    /// Opens the store at `root`, and makes it if there is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::UnsuitableRoot`] when the directory is a link, belongs to another user, can be written to by
+    /// others, or holds something else; [`StoreError::Newer`] when a newer program made it.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let layout = Arc::new(Layout::open(root)?);
+        let access = Arc::new(Access::new(Arc::clone(&layout)));
+        Ok(Self { layout, access })
+    }
+
+    /// Where it is: absolute, without links.
+    pub fn root(&self) -> &Path {
+        &self.layout.root
+    }
+
+    /// A name in the store for a mounter's own use.
+    pub fn mounting(&self) -> PathBuf {
+        self.root().join("mounting")
+    }
+
+    /// A private place for work in flight.
+    pub fn staging(&self) -> Result<Staging, StoreError> {
+        Staging::create(&self.layout)
+    }
+
+    /// What is kept of a repository; nothing need be there yet.
+    pub fn repository(&self, url: &RepositoryUrl) -> Repository {
+        Repository::new(&self.layout, url)
+    }
+
+    /// Which credential may read which repository.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+}

@@ -6,3 +6,5 @@
 
 pub(crate) mod git;
 pub(crate) mod mount;
+pub(crate) mod network;
+pub(crate) mod process;

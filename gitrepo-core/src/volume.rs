@@ -23,7 +23,6 @@ use crate::spec::Writable;
 use crate::store::Origin;
 use crate::store::Record;
 use crate::store::Store;
-use crate::store::StoreError;
 use crate::store::SweepReport;
 
 mod attach;
@@ -110,25 +109,21 @@ impl Volumes {
 
     /// Removes leftovers of dead processes for at most `budget`, and forgets the volumes of `origin` that an earlier
     /// boot, or this mount namespace, has lost.
-    pub fn sweep(&self, origin: Origin, budget: Duration) -> Result<SweepReport, StoreError> {
+    pub fn sweep(&self, origin: Origin, budget: Duration) -> Result<SweepReport, UnpublishError> {
+        self.mounter.sweep()?;
         self.collect(origin)?;
-        self.store.sweep(budget)
+        Ok(self.store.sweep(budget))
     }
 }
 
 /// What the record of a target must say so that a repeated publish is the same publish.
 fn same_content(record: &Record, request: &VolumeRequest) -> bool {
-    record.content == request.spec.attributes() && record.read_only == request.read_only
+    record.content == request.spec.content() && record.read_only == request.read_only
 }
 
 /// Whether a record stands as this credential's own proof of access.
 fn same_credential(record: &Record, credential: &CredentialId) -> bool {
     record.credential == *credential
-}
-
-/// Whether the files of a volume are a private copy.
-fn is_copy(record: &Record) -> bool {
-    !record.read_only
 }
 
 /// The mount flavour that a request asks for, or why it cannot be had yet.

@@ -1,8 +1,20 @@
 //! Who runs the code that speaks to a remote or reads its bytes.
 //!
-//! A [`Worker`] starts a [`Session`] for one repository. The confined worker is a child of the same program in its own
-//! namespaces, with nothing in sight but its staging directory; the in-process one is a thread, for embedders and tests.
-//! Both run the same loop over the same messages ([`protocol`]), so what holds for one holds for the other.
+//! A [`Worker`] starts a [`Session`] for one repository. The [`Confined`] worker is a child of the same program in its own
+//! namespaces, with nothing in sight but its staging directory; the [`InProcess`] one is a thread, for embedders and
+//! tests. Both run the same loop over the same messages, so what holds for one holds for the other.
+//!
+//! ```text
+//!  parent: Session ── Confined ─ Relay ══ TCP ═══════════════════════════► the pinned address
+//!             │ lines (protocol)  ║
+//!  ───────────┼───────────────────╨ listening socket ──────────────── namespaces ──
+//!             │                   ║
+//!  child:   monitor ── fork ──► worker (pid 1): Remote, SnapshotFormat
+//! ```
+//!
+//! The worker's network namespace has a loopback and nothing else. Its `/etc/hosts` says that the repository's host is
+//! 127.0.0.1, where the parent holds the listening socket and relays every connection to the address that the policy
+//! checked. So the worker sees the real name and port, and a redirect or a rebinding name leads nowhere.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,15 +27,31 @@ use crate::error::Kind;
 use crate::policy::Limits;
 use crate::policy::PinnedHost;
 use crate::progress::Progress;
-use crate::remote::FetchReport;
-use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
-use crate::remote::Resolved;
 use crate::snapshot::SnapshotError;
-use crate::snapshot::TreeRequest;
-use crate::snapshot::TreeSummary;
 use crate::spec::RepositoryUrl;
-use crate::spec::Revision;
+
+mod child;
+mod confined;
+mod in_process;
+mod landlock;
+mod monitor;
+mod namespace;
+mod privileges;
+mod protocol;
+mod relay;
+mod seccomp;
+mod serve;
+mod session;
+mod uids;
+mod wire;
+
+pub use child::Tools;
+pub use child::run_if_worker;
+pub use child::run_if_worker_with;
+pub use confined::Confined;
+pub use in_process::InProcess;
+pub use session::Session;
 
 /// Starts sessions.
 pub trait Worker: Send + Sync {
@@ -48,12 +76,15 @@ pub struct Job {
     /// Basic and bearer credentials may go over plain `http`.
     pub credentials_over_http: bool,
     /// An empty directory that the session owns: it writes [`REPOSITORY`] and [`TREE`] into it, and nothing elsewhere.
-    /// `None` when only resolving.
+    /// Absolute. `None` when only resolving.
     pub staging: Option<PathBuf>,
-    /// The store's bare repository of the same URL, read-only: what it has need not be sent again.
+    /// The store's bare repository of the same URL, read-only: what it has need not be sent again. A worker with a uid of
+    /// its own must be able to read it, so its files are for everybody, below a directory that is not.
     pub base: Option<PathBuf>,
-    /// Bounds.
+    /// Bounds. `limits.timeout` is that of the whole session.
     pub limits: Limits,
+    /// Bytes that must stay free in the filesystem of `staging`.
+    pub reserve_bytes: u64,
     /// Giving up.
     pub cancel: Cancel,
     /// Told while the session works.
@@ -79,7 +110,7 @@ pub enum WorkerError {
     #[error("cannot start the worker ({step})")]
     Start {
         /// Which step.
-        step: &'static str,
+        step: String,
         /// What the system said.
         #[source]
         source: std::io::Error,
@@ -99,6 +130,23 @@ pub enum WorkerError {
         how: String,
         /// The kind: a limit it ran into, or our own fault.
         kind: Kind,
+    },
+    /// It ran into a fault of ours.
+    #[error("the worker for {url} failed")]
+    Fault {
+        /// Without user information.
+        url: String,
+        /// What it said.
+        #[source]
+        source: Cause,
+    },
+    /// The filesystem of the staging directory is nearly full.
+    #[error("less than {reserve} bytes are left in the filesystem of {}; free some, or lower cache.reserveBytes", path.display())]
+    OutOfSpace {
+        /// The staging directory.
+        path: PathBuf,
+        /// In bytes.
+        reserve: u64,
     },
     /// The child's answer makes no sense.
     #[error("the worker for {url} does not keep to the protocol")]
@@ -120,7 +168,8 @@ impl WorkerError {
             Self::Start { source, .. } => crate::error::io_kind(source),
             Self::NoFreeWorker { .. } => Kind::Busy,
             Self::Died { kind, .. } => *kind,
-            Self::Protocol { .. } => Kind::Internal,
+            Self::OutOfSpace { .. } => Kind::ResourceExhausted,
+            Self::Fault { .. } | Self::Protocol { .. } => Kind::Internal,
         }
     }
 }

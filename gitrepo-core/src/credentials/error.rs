@@ -117,7 +117,7 @@ pub enum HostKeyError {
     /// Nothing is known of it, or only keys of other types.
     #[error(
         "the SSH host key of {host} is unknown{}: it presents {key}; compare that with what its operator publishes, and if \
-         it is right add this line to the secret's known_hosts: {line}",
+         it is right add this line to known_hosts, in the secret or the configured file: {line}",
         other_types(known)
     )]
     Unknown {
@@ -160,7 +160,7 @@ pub enum HostKeyError {
     /// It is known only through an authority, and certificates of hosts are not understood.
     #[error(
         "{host} is known only through an SSH certificate authority ({origin}), which is not supported: it presents {key}; \
-         if that is right, add this line to the secret's known_hosts: {line}"
+         if that is right, add this line to known_hosts, in the secret or the configured file: {line}"
     )]
     OnlyCertAuthority {
         /// As in a `known_hosts` file.

@@ -30,8 +30,8 @@ pub enum Checking {
     AcceptNew,
 }
 
-/// The host keys that are believed, from up to four sources: the secret's `known_hosts`, the driver's file, what was
-/// accepted as new, and the built-in keys of the large public forges.
+/// The host keys that are believed, from up to three sources: the secret's `known_hosts`, the file of the configuration,
+/// and the built-in keys of the large public forges.
 ///
 /// The first source that knows a host decides: its keys are the only ones believed, and a later source can neither add
 /// to them nor take away. A revoked key is refused whichever source revokes it.
@@ -44,7 +44,6 @@ pub struct HostKeys {
     checking: Checking,
     secret: Option<String>,
     file: Option<String>,
-    accepted: Option<String>,
 }
 
 /// Where a host key is known from.
@@ -55,8 +54,6 @@ pub enum Source {
     Secret,
     /// The file of the configuration's `hostKeys.file`.
     File,
-    /// What [`Checking::AcceptNew`] accepted before.
-    Accepted,
     /// This program.
     BuiltIn,
 }
@@ -105,25 +102,19 @@ impl HostKeys {
         self
     }
 
-    /// Believes next the driver's file.
+    /// Believes next the file of the configuration, to which the lines of [`Accepted::New`] are added.
+    ///
+    /// A malformed line is skipped, as OpenSSH does: the worst of it is a host that stays unknown.
     ///
     /// # Errors
     ///
-    /// The first malformed line. OpenSSH would skip it, but it could be the one that revokes a key.
+    /// A malformed line with a marker: it could be meant to revoke a key, which would go on being believed.
     pub fn with_file(mut self, text: String) -> Result<Self, Malformed> {
-        if let Some(malformed) = known_hosts::entries(&text).find_map(Result::err) {
+        if let Some(malformed) = known_hosts::entries(&text).filter_map(Result::err).find(|line| line.marked) {
             return Err(malformed);
         }
         self.file = Some(text);
         Ok(self)
-    }
-
-    /// Believes next what was accepted as new: the lines of [`Accepted::New`]. A malformed one is skipped, since another
-    /// process may be writing it.
-    #[must_use]
-    pub fn with_accepted(mut self, text: String) -> Self {
-        self.accepted = Some(text);
-        self
     }
 
     /// Whether the server at `host` and `port` is to be believed.
@@ -174,7 +165,6 @@ impl HostKeys {
         [
             (Source::Secret, self.secret.as_deref()),
             (Source::File, self.file.as_deref()),
-            (Source::Accepted, self.accepted.as_deref()),
             (Source::BuiltIn, Some(forges::KNOWN_HOSTS)),
         ]
         .into_iter()
@@ -228,8 +218,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
             Source::Secret => write!(f, "line {} of the secret's known_hosts", self.line),
-            Source::File => write!(f, "line {} of the file hostKeys.file", self.line),
-            Source::Accepted => write!(f, "line {} of the keys accepted before", self.line),
+            Source::File => write!(f, "line {} of the configured known_hosts file", self.line),
             Source::BuiltIn => write!(f, "the built-in list"),
         }
     }
@@ -344,10 +333,10 @@ mod tests {
         let Ok(Accepted::New { line }) = check(&accept_new(), "host", 22, &ed25519(1)) else {
             panic!("a new host was refused");
         };
-        let keys = accept_new().with_accepted(format!("half a li\n{line}\n"));
+        let keys = accept_new().with_file(format!("half a li\n{line}\n")).unwrap();
         assert_eq!(check(&keys, "host", 22, &ed25519(1)), Ok(Accepted::Known));
         let changed = check(&keys, "host", 22, &ed25519(2));
-        assert!(matches!(changed, Err(HostKeyError::Changed { origin: Origin { source: Source::Accepted, .. }, .. })));
+        assert!(matches!(changed, Err(HostKeyError::Changed { origin: Origin { source: Source::File, line: 2 }, .. })));
     }
 
     #[test]
@@ -433,9 +422,16 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_line_of_the_drivers_file_is_refused() {
-        let error = accept_new().with_file("@revokd host ssh-rsa AAAA".to_owned()).unwrap_err();
-        assert_eq!(error.to_string(), "line 1 has an unknown marker");
+    fn a_malformed_line_of_the_file_is_skipped_unless_it_could_revoke_a_key() {
+        for (line, reason) in [
+            ("@revokd host ssh-rsa AAAA", "line 1 has an unknown marker"),
+            (" @revoked host", "line 1 is not of the form: host type key"),
+        ] {
+            assert_eq!(accept_new().with_file(line.to_owned()).unwrap_err().to_string(), reason);
+        }
+        let keys =
+            HostKeys::new(Checking::Strict).with_file(format!("host ssh-rsa\n{}", ed25519(1).line("host"))).unwrap();
+        assert_eq!(check(&keys, "host", 22, &ed25519(1)), Ok(Accepted::Known));
     }
 
     #[test]
@@ -456,7 +452,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_a_host_known_by_accident(text in "\\PC*", host in "[a-z.]{1,20}", port: u16) {
-            let keys = strict(&text).with_accepted(text.clone());
+            let keys = strict(&text);
             prop_assert!(check(&keys, &host, port, &ed25519(1)).is_err());
         }
     }

@@ -24,6 +24,8 @@ pub struct Malformed {
     pub line: usize,
     /// What is wrong with it. Nothing of the line is in it.
     pub reason: &'static str,
+    /// Whether it begins with a marker, known or not: then a key could be believed because the line is not understood.
+    pub(super) marked: bool,
 }
 
 /// What a line says about its key.
@@ -56,7 +58,11 @@ enum Hosts<'a> {
 /// The lines of a file that say something, and those that are malformed.
 pub(super) fn entries(text: &str) -> impl Iterator<Item = Result<Entry<'_>, Malformed>> {
     text.lines().zip(1..).filter_map(|(text, line)| {
-        let entry = Entry::parse(text, line).map_err(|reason| Malformed { line, reason });
+        let entry = Entry::parse(text, line).map_err(|reason| Malformed {
+            line,
+            reason,
+            marked: text.trim_start().starts_with('@'),
+        });
         entry.transpose()
     })
 }

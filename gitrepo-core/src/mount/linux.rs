@@ -55,8 +55,9 @@ impl Strategy {
 impl LinuxMounter {
     /// Mounts in the best way that this kernel has.
     ///
-    /// `workdir` is an absolute path on any local filesystem, best in the store, and belongs to mounters alone; several
-    /// processes may share it. It is made, mode 0700, only if [`Strategy::PrivatePlace`] needs it.
+    /// `workdir` is an absolute path, best a name in the store's root that nothing else uses: a sweep removes every
+    /// directory in it that is not in use. Several processes may share it. It is made, mode 0700 in an existing
+    /// directory, only when [`Strategy::PrivatePlace`] needs it.
     pub fn new(workdir: impl Into<PathBuf>) -> Self {
         Self::with_strategy(workdir, Strategy::of_this_kernel())
     }

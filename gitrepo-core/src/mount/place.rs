@@ -14,6 +14,7 @@
 use std::fs;
 use std::fs::DirBuilder;
 use std::fs::File;
+use std::fs::TryLockError;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
@@ -22,9 +23,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::fcntl::Flock;
-use nix::fcntl::FlockArg;
 use nix::mount::MntFlags;
 use nix::mount::MsFlags;
 use nix::mount::mount;
@@ -36,22 +34,27 @@ use nix::unistd::mkdtemp;
 /// A place for one mount. Dropped, it is gone, with the mount if that was not moved.
 pub(super) struct Place {
     path: PathBuf,
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 /// A step that failed, and why.
 pub(super) type Failure = (&'static str, io::Error);
 
 impl Place {
-    /// Makes a place below `workdir`, which is made too.
+    /// Makes a place below `workdir`, which is made too; its parent must exist.
     pub(super) fn make(workdir: &Path) -> Result<Self, Failure> {
         let prepare = |error| ("prepare a private place", error);
-        DirBuilder::new().recursive(true).mode(0o700).create(workdir).map_err(prepare)?;
+        match DirBuilder::new().mode(0o700).create(workdir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(prepare(error)),
+            _ => {}
+        }
 
         // A sweep holds this lock alone, so it never meets a place that exists and is not locked yet.
-        let gate = lock(workdir, FlockArg::LockShared).map_err(prepare)?;
+        let gate = open(workdir).map_err(prepare)?;
+        gate.lock_shared().map_err(prepare)?;
         let path = mkdtemp(&workdir.join("XXXXXX")).map_err(|error| prepare(error.into()))?;
-        let lock = lock(&path, FlockArg::LockExclusiveNonblock).map_err(prepare)?;
+        let lock = open(&path).map_err(prepare)?;
+        lock.lock().map_err(prepare)?;
         drop(gate);
 
         let place = Self { path, _lock: lock };
@@ -99,51 +102,62 @@ impl Drop for Place {
 
 const MOUNT: &str = "mount";
 
-/// Removes the places below `workdir` whose makers are gone.
+/// Removes the places below `workdir` whose makers are gone, and says how many there were.
 pub(super) fn sweep(workdir: &Path) -> Result<usize, (PathBuf, io::Error)> {
     let failed = |error| (workdir.to_path_buf(), error);
-    let _gate = match lock(workdir, FlockArg::LockExclusive) {
+    let gate = match open(workdir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        gate => gate.map_err(failed)?,
+        opened => opened.map_err(failed)?,
     };
+    gate.lock().map_err(failed)?;
     let mut swept = 0;
     for entry in fs::read_dir(workdir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        match lock(&path, FlockArg::LockExclusiveNonblock) {
-            Ok(_lock) => dismantle(&path).map_err(|error| (path, error))?,
-            // In use, or gone: its maker removes it without our lock.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound) => continue,
-            Err(error) => return Err((path, error)),
+        if sweep_one(&path).map_err(|error| (path, error))? {
+            swept += 1;
         }
-        swept += 1;
     }
     Ok(swept)
 }
 
-/// Unmounts and removes a place, from whatever state it is in.
+/// Removes a place unless it is in use; `false` if it is, or if its maker has removed it meanwhile.
+fn sweep_one(path: &Path) -> io::Result<bool> {
+    let place = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match place.try_lock() {
+        Ok(()) => dismantle(path),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Unmounts and removes a place, from whatever state it is in; `false` if there is none.
 ///
 /// Both unmounts are lazy: a place is our own and nothing in it is worth waiting for. If another mount namespace still
 /// has the mounts, the kernel detaches them there when the directories go.
-fn dismantle(place: &Path) -> io::Result<()> {
+fn dismantle(place: &Path) -> io::Result<bool> {
     let mount = place.join(MOUNT);
     for mounted in [&mount, place] {
-        match umount2(mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        // What could not be unmounted cannot be removed either, and that is reported.
+        let _not_mounted = umount2(mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     }
-    for directory in [&mount, place] {
-        match fs::remove_dir(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+    remove(&mount)?;
+    remove(place)
 }
 
-fn lock(directory: &Path, how: FlockArg) -> io::Result<Flock<File>> {
-    let directory = File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(directory)?;
-    Flock::lock(directory, how).map_err(|(_, error)| error.into())
+fn remove(directory: &Path) -> io::Result<bool> {
+    match fs::remove_dir(directory) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a directory to lock it. The lock goes with the descriptor, so with the process at the latest.
+fn open(directory: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(directory)
 }
 
 fn change(source: Option<&Path>, target: &Path, flags: MsFlags) -> io::Result<()> {

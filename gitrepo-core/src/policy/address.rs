@@ -26,7 +26,7 @@ impl AddressClass {
     pub(super) fn of(address: IpAddr) -> Option<Self> {
         match address {
             IpAddr::V4(address) => Self::of_v4(address),
-            IpAddr::V6(address) => Self::of_v6(address).or_else(|| embedded(address).find_map(Self::of_v4)),
+            IpAddr::V6(inner) => Self::of_v6(inner).or_else(|| embedded(address).and_then(Self::of_v4)),
         }
     }
 
@@ -96,12 +96,13 @@ const METADATA_V4: [Ipv4Addr; 4] = [
 const METADATA_V6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
 
-/// IPv4 addresses that an IPv6 address carries.
-pub(super) fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+/// The IPv4 address that an IPv6 address carries.
+pub(super) fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
     let join = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
     let [a, b, c, d, e, f, g, h] = address.segments();
     let last = join(g, h);
-    let found = match [a, b, c, d, e, f] {
+    match [a, b, c, d, e, f] {
         // Compatible (RFC 4291), mapped (RFC 4291), translated (RFC 7915).
         [0, 0, 0, 0, 0, 0] | [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0xffff, 0] => Some(last),
         // NAT64: the well-known prefix (RFC 6052) and the local one (RFC 8215).
@@ -113,8 +114,7 @@ pub(super) fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         // ISATAP (RFC 5214).
         [_, _, _, _, 0 | 0x200, 0x5efe] => Some(last),
         _ => None,
-    };
-    found.into_iter()
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::Proxy;
 use crate::credentials::Checking;
 use crate::error::Kind;
 use crate::spec::Scheme;
+use crate::spec::decimal;
 use crate::spec::duration;
 use crate::spec::quantity;
 use crate::spec::serde_as_text;
@@ -60,7 +61,7 @@ pub struct Config {
     pub se_linux_context: String,
     /// The confined workers.
     pub worker: WorkerConfig,
-    /// What is logged. For the frontend to obey.
+    /// What is logged. Not yet to be changed.
     pub log: LogConfig,
 }
 
@@ -286,7 +287,7 @@ impl Config {
         // Once for errors that name line and column, which a merged value no longer has.
         serde_json::from_str::<Self>(text).map_err(refused)?;
         let mut merged = serde_json::to_value(defaults).map_err(refused)?;
-        merge(&mut merged, serde_json::from_str(text).map_err(refused)?);
+        serde_json::from_str(text).and_then(|fields| merge(&mut merged, fields)).map_err(refused)?;
         let config: Self = serde_json::from_value(merged).map_err(refused)?;
         config.check(path)?;
         Ok(config)
@@ -313,6 +314,7 @@ impl Config {
             ("cache.maxBytes", self.cache.max_bytes == defaults.cache.max_bytes),
             ("cache.maxAge", self.cache.max_age == defaults.cache.max_age),
             ("seLinuxContext", self.se_linux_context == defaults.se_linux_context),
+            ("log", self.log == defaults.log),
             ("limits.writableBytes", self.limits.writable_bytes == defaults.limits.writable_bytes),
         ];
         match unchangeable.into_iter().find(|(_, is_default)| !is_default) {
@@ -323,14 +325,22 @@ impl Config {
 }
 
 /// Puts the fields of `over` over those of `base`, object by object.
-fn merge(base: &mut Value, over: Value) {
+///
+/// # Errors
+/// When something else stands where an object belongs. Serde alone would take an array of the fields' values.
+fn merge(base: &mut Value, over: Value) -> Result<(), serde_json::Error> {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
-            for (field, value) in over {
-                merge(base.entry(field).or_insert(Value::Null), value);
-            }
+            over.into_iter().try_for_each(|(field, value)| merge(base.entry(field).or_insert(Value::Null), value))
         }
-        (base, over) => *base = over,
+        (Value::Object(base), _) => {
+            let fields: Vec<&str> = base.keys().map(String::as_str).collect();
+            Err(serde::de::Error::custom(format!("an object with the fields {} is expected", fields.join(", "))))
+        }
+        (base, over) => {
+            *base = over;
+            Ok(())
+        }
     }
 }
 
@@ -365,11 +375,8 @@ impl Default for WorkerConfig {
 impl UidRange {
     /// Reads `first-last`. Root is in no range.
     pub fn parse(text: &str) -> Result<Self, UidRangeError> {
-        let number = |digits: &str| -> Option<u32> {
-            if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
-        };
         let (first, last) = text.split_once('-').ok_or(UidRangeError)?;
-        match (number(first), number(last)) {
+        match (decimal(first), decimal(last)) {
             (Some(first), Some(last)) if 0 < first && first <= last && last < u32::MAX => Ok(Self { first, last }),
             _ => Err(UidRangeError),
         }
@@ -388,3 +395,6 @@ impl fmt::Display for UidRange {
 }
 
 serde_as_text!(UidRange);
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,8 @@ impl Adoption<'_> {
         };
         // The volume's paths start below `root/`.
         let length = path.len() - ROOT.count_bytes() - 1;
-        over(widen(found.depth - 1), limits.path_depth.into(), "components in a path", "limits.pathDepth")?;
+        let nested = found.depth - if found.file_type() == FileType::Directory { 1 } else { 2 };
+        over(widen(nested), limits.path_depth.into(), "nested directories", "limits.pathDepth")?;
         over(widen(length), limits.path_length.into(), "bytes in a path", "limits.pathLength")?;
         over(self.summary.entries(), limits.entries, "entries", "limits.entries")?;
         over(self.summary.bytes, limits.tree_bytes, "bytes", "limits.treeBytes")?;
@@ -182,3 +183,6 @@ fn untrusted(path: &[u8], reason: &str) -> SnapshotError {
 fn widen(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

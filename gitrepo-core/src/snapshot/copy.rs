@@ -183,3 +183,69 @@ impl Copying<'_> {
 fn modified(stat: &FileStat) -> TimeSpec {
     TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::super::fixture::Fixture;
+    use super::super::fixture::contents;
+    use super::super::fixture::ourselves;
+    use super::super::fixture::request;
+    use super::*;
+
+    #[test]
+    fn a_copy_is_the_tree_and_its_own() {
+        let fixture = Fixture::new();
+        let (staging, summary) = fixture.write(&request(fixture.varied())).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        assert_eq!(copy(&staging.root(), target.path(), ourselves(), &Cancel::new()).unwrap(), summary);
+        assert_eq!(contents(target.path()), contents(&staging.root()));
+        let mtime = |path: &Path| path.metadata().unwrap().mtime();
+        assert_eq!(mtime(target.path()), mtime(&staging.root()));
+        fs::write(target.path().join("a"), "changed").unwrap();
+        assert_ne!(fs::read(staging.root().join("a")).unwrap(), b"changed");
+    }
+
+    #[test]
+    fn a_copy_can_be_written_by_its_owner_whoever_that_is() {
+        if !unistd::geteuid().is_root() {
+            assert!(std::env::var_os("GITREPO_REQUIRE_ALL").is_none_or(|value| value != "1"), "needs root");
+            eprintln!("skipped: giving files away needs root");
+            return;
+        }
+        let fixture = Fixture::new();
+        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
+        fs::set_permissions(staging.root().join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, &Cancel::new()).unwrap();
+        for name in ["", "a", "a-dir", "a-dir/run.sh", "dangling"] {
+            let metadata = target.path().join(name).symlink_metadata().unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (7, 8), "{name}");
+            assert_eq!(metadata.mode() & 0o200, 0o200, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_target_is_written_over_or_followed() {
+        let fixture = Fixture::new();
+        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
+        let (target, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(elsewhere.path(), target.path().join("a-dir")).unwrap();
+        let error = copy(&staging.root(), target.path(), ourselves(), &Cancel::new()).unwrap_err();
+        assert!(matches!(error, CopyError::Io { .. }), "{error}");
+        assert!(contents(elsewhere.path()).is_empty());
+    }
+
+    #[test]
+    fn a_copy_that_is_no_longer_wanted_ends() {
+        let fixture = Fixture::new();
+        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let target = tempfile::tempdir().unwrap();
+        let error = copy(&staging.root(), target.path(), ourselves(), &cancel).unwrap_err();
+        assert_eq!(error.kind(), Kind::Cancelled);
+    }
+}

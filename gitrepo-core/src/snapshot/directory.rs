@@ -80,3 +80,6 @@ fn write_manifest(staging: &Beneath, listing: &Listing, writer: &Writer<'_>) -> 
     manifest::write(&mut buffered, listing, writer.sizes())?;
     buffered.flush()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Kind;
+use crate::spec::Choice;
 use crate::spec::GitDir;
 use crate::spec::PathError;
 use crate::spec::Refresh;
@@ -14,7 +15,7 @@ use crate::spec::Submodules;
 use crate::spec::UrlError;
 use crate::spec::VolumeSpec;
 use crate::spec::Writable;
-use crate::spec::choice::Choice;
+use crate::spec::decimal;
 use crate::spec::nearest::nearest;
 
 /// One key of the vocabulary, as documentation and help show it.
@@ -137,7 +138,7 @@ pub enum SpecError {
         nearest: Option<&'static str>,
     },
     /// A value that the key does not take.
-    #[error("{key}: {value:?} is not one of: {expected}")]
+    #[error("{key} does not take {value:?}; write one of: {expected}")]
     Value {
         /// Its name.
         key: &'static str,
@@ -185,15 +186,35 @@ impl SpecError {
 }
 
 impl VolumeSpec {
+    /// The keys that select what the volume shows, as text: what a repeated publish compares. When to ask the remote
+    /// (`pullPolicy`) and how much history to fetch are not among them.
+    pub fn content(&self) -> BTreeMap<String, String> {
+        let writable = self.writable.map_or_else(String::new, |writable| writable.to_string());
+        [
+            ("repository", self.repository.canonical()),
+            ("revision", self.revision.to_string()),
+            ("directory", self.directory.to_string()),
+            ("subdirectory", self.subdirectory.to_string()),
+            ("gitDir", self.git_dir.to_string()),
+            ("submodules", self.submodules.to_string()),
+            ("lfs", self.lfs.to_string()),
+            ("symlinks", self.symlinks.to_string()),
+            ("refresh", self.refresh.to_string()),
+            ("writable", writable),
+            ("uid", self.uid.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
     /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are passed over; every other
     /// key must be one of [`KEYS`].
     pub fn from_attributes(
         attributes: &BTreeMap<String, String>,
         default_directory: DefaultDirectory,
     ) -> Result<Self, SpecError> {
-        let repository = attributes.get("repository");
         refuse_unknown_keys(attributes)?;
-        let repository = repository.ok_or(SpecError::Missing { key: "repository" })?;
+        let repository = attributes.get("repository").ok_or(SpecError::Missing { key: "repository" })?;
         let mut spec = Self::new(RepositoryUrl::parse(repository).map_err(SpecError::Repository)?);
         for (key, value) in attributes {
             spec.set(key, value)?;
@@ -211,7 +232,7 @@ impl VolumeSpec {
             "directory" => self.directory = path("directory", value)?,
             "subdirectory" => self.subdirectory = path("subdirectory", value)?,
             "depth" => {
-                self.depth = number(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?
+                self.depth = decimal(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?
             }
             "gitDir" => self.git_dir = word("gitDir", value)?,
             "submodules" => self.submodules = word("submodules", value)?,
@@ -220,7 +241,7 @@ impl VolumeSpec {
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
             "refresh" => self.refresh = Refresh::parse(value).ok_or_else(|| refused("refresh", value))?,
             "writable" => self.writable = Some(word("writable", value)?),
-            "uid" => self.uid = number(value).filter(|uid| *uid != u32::MAX).ok_or_else(|| refused("uid", value))?,
+            "uid" => self.uid = decimal(value).filter(|uid| *uid != u32::MAX).ok_or_else(|| refused("uid", value))?,
             _ => {}
         }
         Ok(())
@@ -257,7 +278,7 @@ fn refuse_unknown_keys(attributes: &BTreeMap<String, String>) -> Result<(), Spec
         None => Ok(()),
         Some(key) => {
             let nearest = nearest(key, KEYS.iter().map(|known| known.name));
-            Err(SpecError::UnknownKey { key: key.clone(), nearest })
+            Err(SpecError::UnknownKey { key: shortened(key), nearest })
         }
     }
 }
@@ -277,11 +298,6 @@ fn word<T: Choice>(key: &'static str, value: &str) -> Result<T, SpecError> {
     T::from_word(value).ok_or_else(|| refused(key, value))
 }
 
-/// Digits only: no sign, which `u32::from_str` would accept.
-fn number(value: &str) -> Option<u32> {
-    if value.bytes().all(|byte| byte.is_ascii_digit()) { value.parse().ok() } else { None }
-}
-
 fn boolean(value: &str) -> Option<bool> {
     match value {
         "true" => Some(true),
@@ -292,5 +308,13 @@ fn boolean(value: &str) -> Option<bool> {
 
 fn refused(key: &'static str, value: &str) -> SpecError {
     let expected = KEYS.iter().find(|known| known.name == key).map_or("", |known| known.values);
-    SpecError::Value { key, value: value.to_owned(), expected }
+    SpecError::Value { key, value: shortened(value), expected }
 }
+
+/// Enough to recognise it by.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests;

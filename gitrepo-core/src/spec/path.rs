@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::Kind;
-use crate::spec::dotgit::is_dot_git;
+use crate::snapshot::names;
+use crate::snapshot::names::NameError;
 use crate::spec::serde_as_text;
 
-/// A relative path that cannot leave what it is relative to: no `..`, nothing absolute, no `.git`. Kept without empty
-/// and `.` parts; `.` is the root itself.
+/// A relative path that cannot leave what it is relative to: no `..`, nothing absolute, and only names that a tree may
+/// hold, so no `.git`. Kept without empty and `.` parts; `.` is the root itself.
 ///
 /// The rule is lexical. Whoever opens such a path must still not follow symbolic links (CVE-2017-1002101,
 /// CVE-2021-25741).
@@ -35,8 +36,6 @@ impl PathError {
 impl RelativePath {
     /// Longest path, in bytes.
     pub const MAX_LENGTH: usize = 4096;
-    /// Longest part between two slashes, in bytes.
-    pub const MAX_COMPONENT: usize = 255;
 
     /// The directory itself.
     pub fn root() -> Self {
@@ -98,9 +97,11 @@ fn normalise(text: &str) -> Result<String, &'static str> {
         match component {
             "" | "." => {}
             ".." => return Err("it has .. in it"),
-            name if is_dot_git(name) => return Err(".git, in whatever spelling, is git's own"),
-            name if name.len() > RelativePath::MAX_COMPONENT => return Err("a part of it is longer than 255 bytes"),
-            name => kept.push(name),
+            name => match names::check(name.as_bytes(), false) {
+                Ok(()) => kept.push(name),
+                Err(NameError::TooLong) => return Err("a part of it is longer than 255 bytes"),
+                Err(_) => return Err(".git, in whatever spelling, is git's own"),
+            },
         }
     }
     Ok(if kept.is_empty() { ".".to_owned() } else { kept.join("/") })
@@ -119,3 +120,99 @@ impl fmt::Display for RelativePath {
 }
 
 serde_as_text!(RelativePath);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> String {
+        RelativePath::parse(text).unwrap().to_string()
+    }
+
+    #[test]
+    fn empty_parts_and_dots_are_left_out() {
+        let table = [
+            ("", "."),
+            (".", "."),
+            ("./", "."),
+            ("a", "a"),
+            ("a/", "a"),
+            ("a//b/", "a/b"),
+            ("./a/./b", "a/b"),
+            ("...", "..."),
+            ("..a", "..a"),
+            ("a b", "a b"),
+            ("ä", "ä"),
+            (".github", ".github"),
+            ("-x", "-x"),
+        ];
+        for (text, path) in table {
+            assert_eq!(parsed(text), path, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn s9_paths_that_leave_their_place_are_refused() {
+        let refused = [
+            "/",
+            "/etc",
+            "//x",
+            "..",
+            "../x",
+            "a/..",
+            "a/../b",
+            "a/../../b",
+            r"..\x",
+            r"a\b",
+            "a\0b",
+            "a\nb",
+            "a\x1bb",
+            "a\u{85}b",
+            ".git",
+            ".GIT",
+            "a/.Git/b",
+            "git~1",
+            "GIT~1/x",
+            ".git/hooks",
+            ".g\u{200c}it",
+            ".git.",
+            ".git ",
+            ".git:x",
+        ];
+        for text in refused {
+            assert!(RelativePath::parse(text).is_err(), "{text:?}");
+        }
+        assert!(RelativePath::parse(&"a".repeat(255)).is_ok());
+        assert!(RelativePath::parse(&"a".repeat(256)).is_err());
+        assert!(RelativePath::parse(&"a/".repeat(2049)).is_err());
+    }
+
+    #[test]
+    fn a_path_inside_a_path_is_their_join() {
+        let [root, a, bc] = [".", "a", "b/c"].map(|text| RelativePath::parse(text).unwrap());
+        assert_eq!(a.join(&bc).unwrap().as_str(), "a/b/c");
+        assert_eq!(root.join(&a).unwrap(), a);
+        assert_eq!(a.join(&root).unwrap(), a);
+        assert!(root.join(&root).unwrap().is_root());
+        assert_eq!(bc.components().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(root.components().count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_stays_below_and_reads_back_as_itself(text in "[a./~git-]{0,16}|.*") {
+            if let Ok(path) = RelativePath::parse(&text) {
+                let below = path.as_path().components().all(|component| matches!(
+                    component,
+                    std::path::Component::Normal(_) | std::path::Component::CurDir
+                ));
+                prop_assert!(below);
+                prop_assert_eq!(RelativePath::parse(path.as_str()), Ok(path.clone()));
+                let json = serde_json::to_string(&path).unwrap();
+                prop_assert_eq!(serde_json::from_str::<RelativePath>(&json).unwrap(), path);
+            }
+        }
+    }
+}

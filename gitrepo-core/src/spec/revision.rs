@@ -128,3 +128,106 @@ impl fmt::Display for Revision {
 }
 
 serde_as_text!(Revision);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_revision_is_a_branch_a_tag_a_ref_or_a_commit() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let named = |name: &str| Revision::Named(name.to_owned());
+        let table = [
+            ("HEAD", Revision::Head),
+            ("main", named("main")),
+            ("v1.0-rc.1", named("v1.0-rc.1")),
+            ("feature/x@y", named("feature/x@y")),
+            ("heads/main", named("heads/main")),
+            ("überraschung", named("überraschung")),
+            ("beef", named("beef")),
+            ("deadbeefs", named("deadbeefs")),
+            ("refs/heads/deadbeef", Revision::Ref("refs/heads/deadbeef".to_owned())),
+            ("refs/pull/7/head", Revision::Ref("refs/pull/7/head".to_owned())),
+            (commit, Revision::Commit(CommitId::parse(commit).unwrap())),
+        ];
+        for (text, revision) in table {
+            assert_eq!(Revision::parse(text).as_ref(), Ok(&revision), "{text}");
+            assert_eq!(revision.to_string(), text);
+        }
+        assert_eq!(Revision::parse(&commit.to_uppercase()), Revision::parse(commit));
+    }
+
+    #[test]
+    fn an_abbreviated_id_is_told_from_a_branch() {
+        for text in ["deadbee", "DEADBEEF", "1234567", &"a".repeat(39)] {
+            let error = Revision::parse(text).unwrap_err();
+            assert!(matches!(error, RevisionError::Abbreviated { .. }), "{text}: {error:?}");
+            assert!(error.to_string().contains("all 40 digits"));
+            assert!(error.to_string().contains(&format!("refs/heads/{text}")));
+        }
+    }
+
+    #[test]
+    fn a_sha256_id_is_refused_clearly() {
+        let error = Revision::parse(&"0".repeat(64)).unwrap_err();
+        assert_eq!(error, RevisionError::Sha256);
+        assert!(error.to_string().contains("not supported"));
+    }
+
+    #[test]
+    fn what_git_takes_for_no_ref_name_or_for_an_expression_is_refused() {
+        let malformed = [
+            "-main",
+            "--upload-pack=x",
+            "@",
+            "a b",
+            "a\tb",
+            "a\nb",
+            "a\0b",
+            "a\x7fb",
+            "main~1",
+            "main^",
+            "main^{tree}",
+            "a:b",
+            ":/text",
+            "a?",
+            "a*",
+            "a[b",
+            r"a\b",
+            "a..b",
+            "main@{1}",
+            "@{u}",
+            "a.",
+            "/a",
+            "a/",
+            "a//b",
+            ".a",
+            "a/.b",
+            "a.lock",
+            "a.lock/b",
+            "refs/",
+            "refs/heads/",
+            "refs/heads/a..b",
+            "refs/heads/*",
+        ];
+        for text in malformed {
+            let error = Revision::parse(text).unwrap_err();
+            assert!(matches!(error, RevisionError::Malformed { .. }), "{text}: {error:?}");
+        }
+        assert_eq!(Revision::parse(""), Err(RevisionError::Empty));
+        assert_eq!(Revision::parse(&"x".repeat(2000)), Err(RevisionError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn a_revision_reads_back_as_itself(text in "[ -~]{0,12}|(refs/)?[a-z/.@{-]{1,12}|[0-9a-fA-F]{4,64}|\\PC{0,8}") {
+            if let Ok(revision) = Revision::parse(&text) {
+                prop_assert_eq!(Revision::parse(&revision.to_string()), Ok(revision.clone()));
+                let json = serde_json::to_string(&revision).unwrap();
+                prop_assert_eq!(serde_json::from_str::<Revision>(&json).unwrap(), revision);
+            }
+        }
+    }
+}

@@ -125,6 +125,10 @@ impl RepositoryUrl {
     pub fn transport(&self) -> String {
         match self.scheme {
             Scheme::Ssh | Scheme::Git if !self.is_relative() => format!("{}{}", self.origin(), self.rooted_path()),
+            // libgit2 would look for a host whose name has brackets. An SSH server starts in the user's home.
+            Scheme::Ssh if self.host.as_ref().is_some_and(Host::is_ipv6) => {
+                format!("{}/~/{}", self.origin(), self.path)
+            }
             _ => self.to_string(),
         }
     }
@@ -228,6 +232,12 @@ pub enum UrlError {
         "the URL holds a password; take it out and put it into a secret, as the keys username and password, or token"
     )]
     Password,
+    /// A well-known way to write an access token, as the user before the host.
+    #[error(
+        "the user before the host looks like an access token; take it out and put it into a secret, as the key token, or \
+         as password beside a username"
+    )]
+    Token,
     /// The user before the host.
     #[error("the user before the host is refused: {reason}")]
     User {
@@ -255,7 +265,7 @@ pub enum UrlError {
     /// `?…` or `#…`.
     #[error(
         "the URL has {character:?}: a query or fragment names no repository, and a token belongs into a secret; encode \
-         it (%3F, %23) if it is part of the path"
+         it (%3F, %23) if it is part of an https path"
     )]
     QueryOrFragment {
         /// Which.

@@ -42,7 +42,9 @@ pub(crate) const PACK_OBJECTS: usize = 25_000_000;
 pub(crate) fn isolate() -> Result<(), git2::Error> {
     static DONE: Once = OnceLock::new();
     once(&DONE, || {
-        opts::strict_hash_verification(true);
+        // Who reads a tree for a volume hashes what it reads, in hardware: `snapshot::object`. The ids of what arrives in a
+        // pack are computed from it in any case.
+        opts::strict_hash_verification(false);
         // SAFETY: the setters write C globals without a lock. `once` runs this a single time, and every user of libgit2
         // in this crate waits here until it has.
         unsafe {

@@ -63,13 +63,19 @@ pub(crate) fn detached_mounts_work() -> bool {
 }
 
 /// Says whether `name` in `directory` is the root of a mount, without following a last symlink; `None` if the kernel
-/// cannot tell (before Linux 5.8).
+/// cannot tell (before Linux 5.8, or behind a filter).
 pub(crate) fn is_mount_root(directory: BorrowedFd<'_>, name: &CStr) -> nix::Result<Option<bool>> {
     let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // Not through the C library, which imitates the call where it is missing, and then refuses the flags.
     // SAFETY: the descriptor is open, the name is a C string, and the buffer is a whole `statx`.
-    let result = unsafe { libc::statx(directory.as_raw_fd(), name.as_ptr(), flags, 0, found.as_mut_ptr()) };
-    Errno::result(result)?;
+    let result =
+        unsafe { libc::syscall(libc::SYS_statx, directory.as_raw_fd(), name.as_ptr(), flags, 0, found.as_mut_ptr()) };
+    match Errno::result(result) {
+        // Kernels and filters of containers without the call.
+        Err(Errno::ENOSYS | Errno::EPERM) => return Ok(None),
+        other => other?,
+    };
     // SAFETY: zeroed and then filled by the call; every bit pattern is a valid `statx`.
     let found = unsafe { found.assume_init() };
     let bit = libc::STATX_ATTR_MOUNT_ROOT as u64;

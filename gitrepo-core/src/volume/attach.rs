@@ -10,15 +10,16 @@ use super::PublishError;
 use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
-use super::is_copy;
 use crate::mount::Bind;
 use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::mount::Mounter;
+use crate::snapshot;
 use crate::snapshot::Owner;
-use crate::snapshot::copy::copy_tree;
+use crate::snapshot::Watch;
 use crate::store::Record;
 use crate::store::SnapshotLease;
+use crate::store::StoreError;
 use crate::store::TargetSlot;
 
 /// Mode of a target directory that we make, as the kubelet makes them.
@@ -59,6 +60,7 @@ impl Volumes {
         record: &Record,
         request: &VolumeRequest,
         lease: &SnapshotLease,
+        watch: &Watch,
     ) -> Result<(), PublishError> {
         let failed = |source| PublishError::TargetDirectory { target: record.target.clone(), source };
         match DirBuilder::new().mode(TARGET_MODE).create(&record.target) {
@@ -66,22 +68,29 @@ impl Volumes {
             _ => {}
         }
         let shown = self.format.source(lease.path());
-        let source = if is_copy(record) { self.private_copy(slot, &shown, request)? } else { shown };
+        let source = if record.copy { self.private_copy(slot, &shown, request, watch)? } else { shown };
         self.mounter.bind(&Bind { source, target: record.target.clone(), read_only: record.read_only })?;
         Ok(())
     }
 
     /// The volume's own plain copy: the one it has, or a new one, complete before it gets its name.
-    fn private_copy(&self, slot: &TargetSlot, shown: &Path, request: &VolumeRequest) -> Result<PathBuf, PublishError> {
+    fn private_copy(
+        &self,
+        slot: &TargetSlot,
+        shown: &Path,
+        request: &VolumeRequest,
+        watch: &Watch,
+    ) -> Result<PathBuf, PublishError> {
         let copy = slot.copy_dir();
         if copy.is_dir() {
             return Ok(copy);
         }
         let staging = self.store.staging()?;
         let made = staging.path().join("copy");
-        copy_tree(shown, &made, Owner { uid: request.spec.uid, gid: request.spec.uid })?;
-        slot.install_copy(&staging, &made)?;
-        Ok(copy)
+        std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
+        let owner = Owner { uid: request.spec.uid, gid: request.spec.uid };
+        snapshot::copy(shown, &made, owner, &watch.cancel)?;
+        Ok(slot.install_copy(&staging, &made)?)
     }
 
     /// Unmounts, removes the target directory if we made it, and forgets the record and the copy.
@@ -98,50 +107,16 @@ impl Volumes {
     }
 
     /// Whether what the record says is mounted on its target, in this mount namespace.
-    ///
-    /// A mount whose source was deleted shows an empty tree, so it counts as lost.
-    pub(super) fn is_attached(&self, slot: &TargetSlot, record: &Record) -> Result<bool, MountError> {
-        let Some(mount) = mounted_on(&record.target, self.mounter.as_ref())? else { return Ok(false) };
-        let source = match is_copy(record) {
-            true => slot.copy_dir(),
+    pub(super) fn is_attached(&self, record: &Record) -> Result<bool, MountError> {
+        let source = match record.copy {
+            true => self.store.copy_dir(record),
             false => self.format.source(&self.store.snapshot_path(&record.snapshot)),
         };
-        Ok(shows(&mount, &source, self.store.root()))
+        self.mounter.shows(&Bind { source, target: record.target.clone(), read_only: record.read_only })
     }
 }
 
 /// The topmost mount on a target.
 fn mounted_on(target: &Path, mounter: &dyn Mounter) -> Result<Option<MountPoint>, MountError> {
     Ok(mounter.list()?.into_iter().rev().find(|mount| mount.target == target))
-}
-
-/// The mount table shows a bind's source as a path inside its filesystem, so only the part below the store's root can be
-/// compared; it holds a 64-digit hash, which nobody has by chance.
-fn shows(mount: &MountPoint, source: &Path, store: &Path) -> bool {
-    source.strip_prefix(store).is_ok_and(|inside| mount.root.ends_with(inside))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mount(root: &str) -> MountPoint {
-        MountPoint {
-            target: "/t".into(),
-            root: root.into(),
-            device: "8:1".into(),
-            filesystem: "ext4".into(),
-            options: vec!["ro".into()],
-        }
-    }
-
-    #[test]
-    fn a_bind_is_recognised_below_any_mount_of_the_store() {
-        let source = Path::new("/var/lib/gitrepo/snapshots/ab/root");
-        let store = Path::new("/var/lib/gitrepo");
-        assert!(shows(&mount("/var/lib/gitrepo/snapshots/ab/root"), source, store));
-        assert!(shows(&mount("/snapshots/ab/root"), source, store));
-        assert!(!shows(&mount("/snapshots/cd/root"), source, store));
-        assert!(!shows(&mount("/snapshots/ab/root//deleted"), source, store));
-    }
 }

@@ -8,6 +8,7 @@ use crate::error::Kind;
 use crate::gateway::GatewayError;
 use crate::mount::MountError;
 use crate::policy::PolicyError;
+use crate::snapshot::CopyError;
 use crate::snapshot::SnapshotError;
 use crate::store::StoreError;
 use crate::worker::WorkerError;
@@ -66,6 +67,9 @@ pub enum PublishError {
     /// What the worker left cannot be taken over, or a copy of it cannot be made.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A private copy cannot be made.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -101,6 +105,7 @@ impl PublishError {
             Self::Policy(error) => error.kind(),
             Self::Gateway(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
+            Self::Copy(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Mount(error) => error.kind(),
             Self::Interrupted { source, .. } => source.kind(),

@@ -44,8 +44,7 @@ impl Volumes {
     pub fn list(&self) -> Result<Vec<PublishedVolume>, StoreError> {
         let mut volumes = Vec::new();
         for record in self.store.records()? {
-            let slot = self.store.slot_paths(&record);
-            let state = match self.is_attached(&slot, &record) {
+            let state = match self.is_attached(&record) {
                 Ok(true) => State::Mounted,
                 Ok(false) => State::NotMounted,
                 Err(error) => {

@@ -5,7 +5,6 @@ use super::PublishError;
 use super::SHARED_ANSWER;
 use super::Volumes;
 use crate::access::CredentialId;
-use crate::cancel::Interrupted;
 use crate::credentials::Credentials;
 use crate::error::Kind;
 use crate::gateway::Workspace;
@@ -23,9 +22,17 @@ use crate::store::SnapshotId;
 use crate::store::SnapshotKey;
 use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
+use crate::store::Staging;
+use crate::store::StoreError;
+use crate::store::Turn;
 use crate::worker::REPOSITORY;
 use crate::worker::Session;
 use crate::worker::TREE;
+
+/// Who owns what is in the store, whoever fetched it: the user that runs us, which is root in a driver.
+fn store_owner() -> Owner {
+    Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+}
 
 /// A snapshot that stays while the lease is held, and how it was come by.
 pub(super) struct Obtained {
@@ -35,6 +42,7 @@ pub(super) struct Obtained {
 }
 
 /// What is asked, by whom.
+#[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) spec: &'a VolumeSpec,
     pub(super) revision: &'a Revision,
@@ -42,19 +50,39 @@ pub(super) struct Wanted<'a> {
     pub(super) credential: &'a CredentialId,
 }
 
+impl Wanted<'_> {
+    fn snapshot(&self, resolved: &Resolved) -> SnapshotId {
+        SnapshotKey {
+            url: &self.spec.repository,
+            commit: &resolved.commit,
+            subdirectory: &self.spec.subdirectory,
+            directory: &self.spec.directory,
+            symlinks: self.spec.symlinks,
+        }
+        .id()
+    }
+}
+
+/// A session that may fetch, and what it holds while it does. Fields drop in this order: the session ends before its
+/// staging directory goes, and that before another process may fetch.
+struct Fetching {
+    session: Session,
+    base: Option<std::path::PathBuf>,
+    staging: Staging,
+    lock: RepositoryLock,
+}
+
 impl Volumes {
     /// The snapshot of what is wanted, with this credential's right to read it proven.
-    pub(super) fn obtain(&self, wanted: &Wanted<'_>, watch: &Watch) -> Result<Obtained, PublishError> {
-        if let Some(resolved) = self.known(wanted)
-            && let Some(lease) = self.store.snapshot(&snapshot_id(wanted.spec, &resolved))?
-        {
-            return Ok(Obtained { resolved, lease, outcome: Outcome::Hit });
+    pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Obtained, PublishError> {
+        if let Some(hit) = self.known_hit(wanted)? {
+            return Ok(hit);
         }
         let result = self.ask_and_fetch(wanted, watch);
         if let Err(error) = &result
             && matches!(error.kind(), Kind::Unauthenticated | Kind::PermissionDenied | Kind::NotFound)
         {
-            self.store.access().forget(&wanted.spec.repository, wanted.credential)?;
+            self.store.access().forget(wanted.credential)?;
         }
         result
     }
@@ -63,103 +91,116 @@ impl Volumes {
     ///
     /// Access is proven for `accessTtl`. Where a moving revision stands is asked each time under `Always`, but for the
     /// answers that [`SHARED_ANSWER`] lets simultaneous publishes share.
-    fn known(&self, wanted: &Wanted<'_>) -> Option<Resolved> {
-        let url = &wanted.spec.repository;
+    fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
         let access = self.store.access();
-        if !access.proof(url, wanted.credential, self.gateway.policy().config().cache.access_ttl) {
-            return None;
+        if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl) {
+            return Ok(None);
         }
         if let Revision::Commit(commit) = wanted.revision {
-            return Some(Resolved { commit: *commit, reference: None });
+            return Ok(Some(Resolved { commit: *commit, reference: None }));
         }
-        let answer = access.resolution(url, wanted.credential, wanted.revision)?;
-        let fresh = match wanted.spec.pull_policy {
+        let answer = access.resolution(wanted.credential, wanted.revision);
+        let fresh = answer.filter(|answer| match wanted.spec.pull_policy {
             PullPolicy::IfNotPresent => true,
             PullPolicy::Always => answer.age.is_some_and(|age| age <= SHARED_ANSWER),
-        };
-        fresh.then_some(Resolved { commit: answer.commit, reference: answer.reference })
+        });
+        Ok(fresh.map(|answer| answer.resolved))
+    }
+
+    fn known_hit(&self, wanted: Wanted<'_>) -> Result<Option<Obtained>, StoreError> {
+        match self.known(wanted)? {
+            Some(resolved) => self.hit(wanted, resolved),
+            None => Ok(None),
+        }
+    }
+
+    fn hit(&self, wanted: Wanted<'_>, resolved: Resolved) -> Result<Option<Obtained>, StoreError> {
+        let lease = self.store.snapshot(&wanted.snapshot(&resolved))?;
+        Ok(lease.map(|lease| Obtained { resolved, lease, outcome: Outcome::Hit }))
     }
 
     /// Asks the remote, and fetches over the same connection when the snapshot is not there.
-    fn ask_and_fetch(&self, wanted: &Wanted<'_>, watch: &Watch) -> Result<Obtained, PublishError> {
-        let access = self.store.access();
-        let url = &wanted.spec.repository;
+    ///
+    /// Whoever may fetch at once opens one session for both. Whoever may not only asks, and then waits for the fetch.
+    fn ask_and_fetch(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Obtained, PublishError> {
         watch.progress.report(&Step::Resolving);
-        let asking = access.resolve_lock(url, wanted.credential, &watch.cancel)?;
-        if let Some(resolved) = self.known(wanted) {
-            // Another process asked the same while this one waited.
+        let access = self.store.access();
+        let asking = match access.resolve_lock_unless(wanted.credential, &watch.cancel, || self.known(wanted))? {
+            Turn::Ours(lock) => lock,
+            Turn::Done(resolved) => return self.hit_or_fetch(wanted, resolved, None, watch),
+        };
+        if let Some(resolved) = self.known(wanted)? {
             drop(asking);
             return self.hit_or_fetch(wanted, resolved, None, watch);
         }
-        // Whoever can fetch at once opens one session for both; whoever cannot only asks, and then waits for the fetch.
-        let mut fetching = match self.store.repository(url).try_lock()? {
-            Some(lock) => Some(self.fetching(wanted, lock, watch)?),
+        let mut fetching = match self.store.repository(&wanted.spec.repository).try_lock()? {
+            Some(lock) => Some(self.start_fetching(wanted, lock, watch)?),
             None => None,
         };
         let resolved = match &mut fetching {
-            Some(fetching) => self.ask(&mut fetching.session, wanted)?,
-            None => {
-                let mut session = self.gateway.open(url, wanted.credentials, None, watch)?;
-                let resolved = self.ask(&mut session, wanted)?;
-                session.finish()?;
+            Some(fetching) => {
+                let resolved = fetching.session.resolve(wanted.revision)?;
+                self.gateway.remember_host_keys(&fetching.session)?;
                 resolved
             }
+            None => self.gateway.resolve(&wanted.spec.repository, wanted.revision, wanted.credentials, watch)?,
         };
-        access.record_answer(url, wanted.credential, wanted.revision, &resolved)?;
+        access.record_answer(wanted.credential, wanted.revision, &resolved)?;
         drop(asking);
         self.hit_or_fetch(wanted, resolved, fetching, watch)
     }
 
-    fn ask(&self, session: &mut Session, wanted: &Wanted<'_>) -> Result<Resolved, PublishError> {
-        let resolved = session.resolve(wanted.revision)?;
-        self.gateway.remember_host_keys(session)?;
-        Ok(resolved)
-    }
-
     fn hit_or_fetch(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: Wanted<'_>,
         resolved: Resolved,
         fetching: Option<Fetching>,
         watch: &Watch,
     ) -> Result<Obtained, PublishError> {
-        let id = snapshot_id(wanted.spec, &resolved);
-        if let Some(lease) = self.store.snapshot(&id)? {
-            return Ok(Obtained { resolved, lease, outcome: Outcome::Hit });
+        if let Some(hit) = self.hit(wanted, resolved.clone())? {
+            return Ok(hit);
         }
-        let fetching = match fetching {
-            Some(fetching) => fetching,
-            None => {
-                watch.progress.report(&Step::Waiting);
-                let lock = self.store.repository(&wanted.spec.repository).lock(&watch.cancel)?;
-                if let Some(lease) = self.store.snapshot(&id)? {
-                    return Ok(Obtained { resolved, lease, outcome: Outcome::Hit });
-                }
-                self.fetching(wanted, lock, watch)?
-            }
+        if let Some(fetching) = fetching {
+            return self.fetch(wanted, resolved, fetching, watch);
+        }
+        watch.progress.report(&Step::Waiting);
+        let repository = self.store.repository(&wanted.spec.repository);
+        let turn = repository.lock_unless(&watch.cancel, || self.hit(wanted, resolved.clone()))?;
+        let lock = match turn {
+            Turn::Done(hit) => return Ok(hit),
+            Turn::Ours(lock) => lock,
         };
+        if let Some(hit) = self.hit(wanted, resolved.clone())? {
+            return Ok(hit);
+        }
+        let fetching = self.start_fetching(wanted, lock, watch)?;
         self.fetch(wanted, resolved, fetching, watch)
     }
 
     /// A session that may fetch: under the repository's lock, into a staging directory of its own.
-    fn fetching(&self, wanted: &Wanted<'_>, lock: RepositoryLock, watch: &Watch) -> Result<Fetching, PublishError> {
-        let url = &wanted.spec.repository;
+    fn start_fetching(
+        &self,
+        wanted: Wanted<'_>,
+        lock: RepositoryLock,
+        watch: &Watch,
+    ) -> Result<Fetching, PublishError> {
         let staging = self.store.staging()?;
-        let base = self.store.repository(url).base()?;
+        let base = lock.base()?;
         let workspace = Workspace { staging: staging.path(), base: base.as_deref() };
-        let session = self.gateway.open(url, wanted.credentials, Some(workspace), watch)?;
-        Ok(Fetching { session, staging, lock })
+        let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), watch)?;
+        Ok(Fetching { session, base, staging, lock })
     }
 
     fn fetch(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: Wanted<'_>,
         resolved: Resolved,
-        fetching: Fetching,
+        mut fetching: Fetching,
         watch: &Watch,
     ) -> Result<Obtained, PublishError> {
-        let Fetching { mut session, staging, lock } = fetching;
-        let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
+        let report =
+            fetching.session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
+        self.gateway.remember_host_keys(&fetching.session)?;
         let resolved = Resolved { commit: report.commit, reference: resolved.reference };
         let request = TreeRequest {
             commit: resolved.commit,
@@ -168,40 +209,19 @@ impl Volumes {
             symlinks: wanted.spec.symlinks,
             limits: self.gateway.policy().limits().clone(),
         };
-        session.write_tree(&request)?;
+        fetching.session.write_tree(&request)?;
+        // Nothing may change behind the checks of what the worker wrote, so it must be gone first.
+        let Fetching { session, base, staging, lock } = fetching;
         session.finish()?;
+        watch.cancel.check().map_err(|source| PublishError::Interrupted { source })?;
 
-        self.still_wanted(watch)?;
         watch.progress.report(&Step::Syncing);
         let tree = staging.path().join(TREE);
-        let summary = self.format.adopt(&tree, &request, Owner { uid: 0, gid: 0 })?;
+        let owner = store_owner();
+        let summary = self.format.adopt(&tree, &request, owner)?;
+        lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
         let meta = SnapshotMeta::new(&wanted.spec.repository, &request, self.format.name(), summary);
-        let id = snapshot_id(wanted.spec, &resolved);
-        let lease = self.store.install_snapshot(&id, &staging, &tree, &meta)?;
-        self.store.repository(&wanted.spec.repository).adopt(&lock, &staging.path().join(REPOSITORY), &resolved.commit)?;
+        let lease = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &tree, &meta)?;
         Ok(Obtained { resolved, lease, outcome: Outcome::Fetched { received_bytes: report.received_bytes } })
     }
-
-    fn still_wanted(&self, watch: &Watch) -> Result<(), PublishError> {
-        watch.cancel.check().map_err(|source: Interrupted| PublishError::Interrupted { source })
-    }
-}
-
-/// A session that may fetch, and what it holds while it does. Fields drop in this order: the session ends before its
-/// staging directory goes and before another process may fetch.
-struct Fetching {
-    session: Session,
-    staging: crate::store::Staging,
-    lock: RepositoryLock,
-}
-
-fn snapshot_id(spec: &VolumeSpec, resolved: &Resolved) -> SnapshotId {
-    SnapshotKey {
-        url: &spec.repository,
-        commit: &resolved.commit,
-        subdirectory: &spec.subdirectory,
-        directory: &spec.directory,
-        symlinks: spec.symlinks,
-    }
-    .id()
 }

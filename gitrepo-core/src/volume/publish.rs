@@ -2,6 +2,7 @@
 
 use std::path::Component;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::Outcome;
 use super::PublishError;
@@ -17,6 +18,7 @@ use super::same_credential;
 use crate::access::CredentialId;
 use crate::snapshot::Watch;
 use crate::spec::Revision;
+use crate::store::MountTable;
 use crate::store::Record;
 use crate::store::SnapshotLease;
 use crate::store::TargetSlot;
@@ -52,8 +54,9 @@ impl Volumes {
             return Err(taken_by(&taken));
         }
         let target = Target::find(&request.target, self.mounter.as_ref())?;
-        let Obtained { resolved, lease, outcome } = self.obtain(&wanted(request, &request.spec.revision, credential), watch)?;
+        let Obtained { resolved, lease, outcome } = self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
         let record = Record {
+            version: Record::VERSION,
             origin: request.origin,
             volume_id: request.volume_id.clone(),
             target: request.target.clone(),
@@ -62,14 +65,16 @@ impl Volumes {
             reference: resolved.reference.clone(),
             commit: resolved.commit,
             snapshot: lease.id().clone(),
-            content: request.spec.attributes(),
+            content: request.spec.content(),
             read_only: request.read_only,
+            copy: !request.read_only,
             credential: credential.clone(),
+            mounted_in: MountTable::current()?,
+            created_at: SystemTime::now(),
             target_created: !target.existed,
-            ..Record::now()?
         };
         slot.write(&record)?;
-        match self.attach(slot, &record, request, &lease) {
+        match self.attach(slot, &record, request, &lease, watch) {
             Ok(()) => Ok(published(&record, outcome)),
             Err(error) => Err(self.undone(slot, &record, error)),
         }
@@ -87,14 +92,19 @@ impl Volumes {
         if !same_content(&record, request) {
             return Err(taken_by(&record));
         }
-        if self.is_attached(slot, &record)? {
+        if self.is_attached(&record)? {
             return Ok(published(&record, Outcome::AlreadyPublished));
         }
         Target::find(&request.target, self.mounter.as_ref())?;
         let lease = self.recorded_snapshot(&record, request, credential, watch)?;
-        let record = Record { boot_id: Record::now()?.boot_id, credential: credential.clone(), ..record };
+        let record = Record {
+            snapshot: lease.id().clone(),
+            mounted_in: MountTable::current()?,
+            credential: credential.clone(),
+            ..record
+        };
         slot.write(&record)?;
-        match self.attach(slot, &record, request, &lease) {
+        match self.attach(slot, &record, request, &lease, watch) {
             Ok(()) => Ok(published(&record, Outcome::Hit)),
             Err(error) => Err(self.undone(slot, &record, error)),
         }
@@ -115,7 +125,7 @@ impl Volumes {
             return Ok(lease);
         }
         let revision = Revision::Commit(record.commit);
-        Ok(self.obtain(&wanted(request, &revision, credential), watch)?.lease)
+        Ok(self.obtain(wanted(request, &revision, credential), watch)?.lease)
     }
 
     /// Takes back what was done for a target whose attaching failed, and passes the error on.

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::UnpublishError;
 use super::Volumes;
 use crate::cancel::Cancel;
+use crate::store::MountTable;
 use crate::store::Origin;
-use crate::store::StoreError;
 
 /// What an unpublish found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +45,15 @@ impl Volumes {
     /// be unpublished. Those that another process works on are left alone.
     ///
     /// Meant for frontends without a kubelet behind them, which would publish again after a reboot.
-    pub(super) fn collect(&self, origin: Origin) -> Result<(), StoreError> {
+    pub(super) fn collect(&self, origin: Origin) -> Result<(), UnpublishError> {
+        let ours = MountTable::current()?;
         for record in self.store.records()? {
-            if record.origin != origin || !record.is_of_this_mount_namespace()? {
+            if record.origin != origin || !record.mounted_in.is_told_by(&ours) {
                 continue;
             }
             let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };
             let Some(record) = slot.record()? else { continue };
-            match self.is_attached(&slot, &record) {
+            match self.is_attached(&record) {
                 Ok(true) => {}
                 Ok(false) => slot.remove()?,
                 Err(error) => tracing::warn!(%error, "the mount table cannot be read; nothing is collected"),

@@ -6,9 +6,19 @@ use super::UrlError;
 use super::percent;
 use crate::spec::Host;
 use crate::spec::choice::Choice;
+use crate::spec::decimal;
+
+/// Why a percent encoding is refused.
+const BROKEN_ENCODING: &str = "its percent encoding is broken, or not of UTF-8";
 
 pub(super) fn parse(text: &str) -> Result<RepositoryUrl, UrlError> {
     check_text(text)?;
+    let url = read(text)?;
+    // Encoding makes some spellings longer, and the canonical one must be accepted as well.
+    if url.to_string().len() > RepositoryUrl::MAX_LENGTH { Err(UrlError::TooLong) } else { Ok(url) }
+}
+
+fn read(text: &str) -> Result<RepositoryUrl, UrlError> {
     if let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
         let scheme = scheme.to_ascii_lowercase();
         let Some(scheme) = Scheme::from_word(&scheme) else {
@@ -54,14 +64,17 @@ pub(super) fn is_hidden(character: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
+/// Git lets a scheme begin with a digit, which RFC 3986 does not.
 fn is_scheme(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
+    text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 /// `scheme://[user@]host[:port]/path`.
 fn url(scheme: Scheme, rest: &str) -> Result<RepositoryUrl, UrlError> {
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // Others let the authority end at one of these: `https://seen.example#@used.example/`.
+    check_query(authority)?;
     let (user, host) = match authority.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, authority),
@@ -74,7 +87,8 @@ fn url(scheme: Scheme, rest: &str) -> Result<RepositoryUrl, UrlError> {
     }
     let path = match scheme {
         Scheme::Https | Scheme::Http => http_path(path)?,
-        _ => decoded_path(path)?,
+        Scheme::Ssh | Scheme::Git => home_path(decoded_path(path)?),
+        Scheme::File => decoded_path(path)?,
     };
     let port = port.filter(|port| Some(*port) != scheme.default_port());
     Ok(RepositoryUrl { scheme, user, host: Some(host), port, path })
@@ -108,11 +122,11 @@ fn scp_like(text: &str) -> Result<RepositoryUrl, UrlError> {
     };
     let colon = colon.filter(|colon| !rest[..*colon].contains('/')).ok_or(UrlError::LocalPath)?;
     let (host, path) = (&rest[..colon], &rest[colon + 1..]);
+    if holds_password(user, path) {
+        return Err(UrlError::Password);
+    }
     if user.is_none() {
         refuse_what_looks_like_something_else(host, path)?;
-    }
-    if holds_password(path) {
-        return Err(UrlError::Password);
     }
     let user = user.map(|user| check_user(user.to_owned())).transpose()?;
     let host = Host::parse(host)?;
@@ -122,8 +136,9 @@ fn scp_like(text: &str) -> Result<RepositoryUrl, UrlError> {
     if path.starts_with(':') {
         return Err(UrlError::Path { reason: "it begins with a colon" });
     }
-    let path = client_path(path.to_owned())?;
-    Ok(RepositoryUrl { scheme: Scheme::Ssh, user, host: Some(host), port: None, path })
+    check_query(path)?;
+    check_path(path)?;
+    Ok(RepositoryUrl { scheme: Scheme::Ssh, user, host: Some(host), port: None, path: home_path(path.to_owned()) })
 }
 
 /// `c:/x` is a drive and `https:/x` a slip.
@@ -132,14 +147,16 @@ fn refuse_what_looks_like_something_else(host: &str, path: &str) -> Result<(), U
         return Err(UrlError::Drive);
     }
     match Scheme::from_word(&host.to_ascii_lowercase()) {
-        Some(scheme) if path.starts_with('/') || scheme == Scheme::File => Err(UrlError::MissingSlashes { scheme }),
-        _ => Ok(()),
+        // Hosts do have such names.
+        Some(Scheme::Ssh | Scheme::Git) if !path.starts_with('/') => Ok(()),
+        Some(scheme) => Err(UrlError::MissingSlashes { scheme }),
+        None => Ok(()),
     }
 }
 
 /// `user:password@host:path`, which git would read as a path on the host `user`.
-fn holds_password(path: &str) -> bool {
-    path.split_once('@').is_some_and(|(before, after)| !before.contains('/') || after.contains(':'))
+fn holds_password(user: Option<&str>, path: &str) -> bool {
+    path.split_once('@').is_some_and(|(before, after)| after.contains(':') || user.is_none() && !before.contains('/'))
 }
 
 /// The user of a URL. A colon, even with nothing after it, begins a password.
@@ -153,7 +170,19 @@ fn url_user(scheme: Scheme, user: &str) -> Result<String, UrlError> {
     if user.contains('@') {
         return Err(UrlError::User { reason: "it has an @; write %40" });
     }
-    check_user(percent::decode(user).ok_or(UrlError::User { reason: "its percent encoding is broken" })?)
+    let user = check_user(percent::decode(user).ok_or(UrlError::User { reason: BROKEN_ENCODING })?)?;
+    if matches!(scheme, Scheme::Https | Scheme::Http) && looks_like_token(&user) {
+        return Err(UrlError::Token);
+    }
+    Ok(user)
+}
+
+/// Forges take a token in place of the user. By the prefixes of the large ones, or by its length: names have seldom 32
+/// letters and digits in a row.
+fn looks_like_token(user: &str) -> bool {
+    const PREFIXES: [&str; 8] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-"];
+    PREFIXES.iter().any(|prefix| user.starts_with(prefix))
+        || user.len() >= 32 && user.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn check_user(user: String) -> Result<String, UrlError> {
@@ -172,37 +201,38 @@ fn check_user(user: String) -> Result<String, UrlError> {
     Ok(user)
 }
 
-/// Parts `host` from `:port`; the colons of an IPv6 address stand in brackets.
+/// Parts the host from `:port`; the colons of an IPv6 address stand in brackets.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), UrlError> {
     let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let Some(colon) = text[end_of_host..].find(':').map(|colon| colon + end_of_host) else {
         return Ok((text, None));
     };
-    let digits = &text[colon + 1..];
-    let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let port: Option<u16> = digits.parse().ok().filter(|port| *port != 0 && all_digits);
-    Ok((&text[..colon], Some(port.ok_or(UrlError::Port)?)))
+    let port = decimal(&text[colon + 1..]).filter(|port| *port != 0).ok_or(UrlError::Port)?;
+    Ok((&text[..colon], Some(port)))
 }
 
 /// A path that goes out as it is written. Its decoded form is checked all the same.
 fn http_path(path: &str) -> Result<String, UrlError> {
     check_query(path)?;
     let decoded = percent::decode(path);
-    check_path(decoded.as_deref().ok_or(UrlError::Path { reason: "its percent encoding is broken" })?)?;
+    check_path(decoded.as_deref().ok_or(UrlError::Path { reason: BROKEN_ENCODING })?)?;
     Ok(path.to_owned())
 }
 
 /// A path that git decodes before it asks for it.
 fn decoded_path(path: &str) -> Result<String, UrlError> {
     check_query(path)?;
-    client_path(percent::decode(path).ok_or(UrlError::Path { reason: "its percent encoding is broken" })?)
+    let decoded = percent::decode(path).ok_or(UrlError::Path { reason: BROKEN_ENCODING })?;
+    // libgit2 is given the decoded path, and would cut it there.
+    check_query(&decoded)?;
+    check_path(&decoded)?;
+    Ok(decoded)
 }
 
-/// A path in the form in which the server sees it. Git takes the slash off `/~user`.
-fn client_path(path: String) -> Result<String, UrlError> {
-    check_path(&path)?;
+/// Git takes the slash off `/~user/…` before it asks an SSH or git server for it.
+fn home_path(path: String) -> String {
     let home = path.strip_prefix('/').filter(|rest| rest.starts_with('~'));
-    Ok(home.map(str::to_owned).unwrap_or(path))
+    home.map(str::to_owned).unwrap_or(path)
 }
 
 fn check_query(path: &str) -> Result<(), UrlError> {

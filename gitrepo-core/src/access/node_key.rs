@@ -1,0 +1,73 @@
+//! The key with which this node names credentials.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hmac::Hmac;
+use hmac::Mac;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::cancel::Cancel;
+use crate::store::StoreError;
+use crate::store::durable;
+use crate::store::durable::Durability;
+use crate::store::error::optional;
+use crate::store::layout::Layout;
+use crate::store::lock::LockName;
+use crate::store::lock::Mode;
+
+const KEY_FILE: &str = "key";
+
+/// A whole block of SHA-256, so that the HMAC takes it as it is.
+const KEY_LENGTH: usize = 64;
+
+/// Making the key is one small write.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Read once in a process's life, when it is first needed.
+#[derive(Default)]
+pub(super) struct NodeKey(OnceLock<Key>);
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeKey(***)")
+    }
+}
+
+/// Random bytes that never leave this node.
+pub(super) struct Key(Zeroizing<[u8; KEY_LENGTH]>);
+
+impl Key {
+    pub(super) fn mac(&self) -> Hmac<Sha256> {
+        Hmac::new((&*self.0).into())
+    }
+}
+
+impl NodeKey {
+    pub(super) fn get(&self, layout: &Layout) -> Result<&Key, StoreError> {
+        if let Some(key) = self.0.get() {
+            return Ok(key);
+        }
+        let key = read(layout)?.map_or_else(|| make(layout), Ok)?;
+        Ok(self.0.get_or_init(|| key))
+    }
+}
+
+/// The key on disk. One of the wrong length is no key: with a new one, every credential proves itself again.
+fn read(layout: &Layout) -> Result<Option<Key>, StoreError> {
+    let content = optional(durable::read(&layout.access().join(KEY_FILE), KEY_LENGTH as u64))?.map(Zeroizing::new);
+    Ok(content.and_then(|content| content.as_slice().try_into().ok()).map(|bytes| Key(Zeroizing::new(bytes))))
+}
+
+/// Makes the key, unless another process just did.
+fn make(layout: &Layout) -> Result<Key, StoreError> {
+    let _lock = layout.locks.acquire(&LockName::AccessKey, Mode::Exclusive, &Cancel::new().within(PATIENCE))?;
+    if let Some(key) = read(layout)? {
+        return Ok(key);
+    }
+    let bytes = Zeroizing::new(durable::random_bytes::<KEY_LENGTH>()?);
+    durable::replace(&layout.access().join(KEY_FILE), bytes.as_slice(), Durability::Durable)?;
+    Ok(Key(bytes))
+}

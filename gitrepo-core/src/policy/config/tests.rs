@@ -1,0 +1,147 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/gitrepo.json"), Config::for_drivers())
+}
+
+/// The defaults as the documentation prints them.
+const DEFAULTS: &str = r#"{
+  "store": "/var/lib/gitrepo",
+  "hostTargetRoots": ["/data/images", "/var/tmp/images"],
+  "allowedSchemes": ["https", "ssh", "http"],
+  "allowedHosts": ["*"], "deniedHosts": [], "allowLoopback": false, "allowLinkLocal": false,
+  "credentialsOverHttp": false,
+  "nodeCredentials": [],
+  "limits": { "fetchBytes": "10Gi", "treeBytes": "20Gi", "entries": 2000000, "pathDepth": 256, "pathLength": 4095,
+    "timeout": "30m", "stall": "1m", "writableBytes": "1Gi" },
+  "cache": { "maxBytes": "50Gi", "maxAge": "30d", "reserveBytes": "1Gi", "accessTtl": "5m" },
+  "hostKeys": { "checking": "strict", "file": null },
+  "proxy": null, "caFile": null, "offline": "refuse",
+  "snapshotFormat": "auto", "seLinuxContext": "system_u:object_r:container_file_t:s0",
+  "worker": { "uids": "65521-65531", "memory": "1Gi" },
+  "log": { "level": "info", "format": "json" }
+}"#;
+
+#[test]
+fn the_defaults_are_those_of_the_documentation() {
+    let documented: Value = serde_json::from_str(DEFAULTS).unwrap();
+    assert_eq!(serde_json::to_value(Config::for_drivers()).unwrap(), documented);
+    assert_eq!(parse(DEFAULTS).unwrap(), Config::for_drivers());
+    assert_eq!(parse("{}").unwrap(), Config::for_drivers());
+}
+
+#[test]
+fn a_field_that_is_left_out_is_as_in_the_given_defaults() {
+    let text = r#"{ "limits": { "entries": 5 }, "hostKeys": { "checking": "accept-new" } }"#;
+    let person = Config::parse(text, Path::new("c"), Config::for_person()).unwrap();
+    assert_eq!(person.limits, Limits { entries: 5, ..Limits::default() });
+    assert_eq!(person.host_keys.checking, Checking::AcceptNew);
+    assert!(person.allow_loopback && person.allowed_schemes.contains(&Scheme::File));
+    assert!(!parse(text).unwrap().allow_loopback);
+
+    let lists = Config::parse(r#"{ "allowedSchemes": ["ssh"] }"#, Path::new("c"), Config::for_person()).unwrap();
+    assert_eq!(lists.allowed_schemes, [Scheme::Ssh]);
+}
+
+#[test]
+fn what_works_is_taken_over() {
+    let config = parse(
+        r#"{
+          "store": "/s", "hostTargetRoots": [], "allowedHosts": ["*.Example.com"], "deniedHosts": ["10.*"],
+          "limits": { "fetchBytes": 4096, "timeout": "1h30m", "stall": "500ms" },
+          "cache": { "reserveBytes": "5G", "accessTtl": "0s" }, "hostKeys": { "file": "/etc/known_hosts" },
+          "proxy": "http://proxy:3128", "caFile": "/ca.pem", "snapshotFormat": "directory",
+          "worker": { "uids": "1000-1003", "memory": "512Mi" }
+        }"#,
+    )
+    .unwrap();
+    assert_eq!(config.limits.fetch_bytes, 4096);
+    assert_eq!(config.limits.stall, Duration::from_millis(500));
+    assert_eq!((config.cache.reserve_bytes, config.cache.access_ttl), (5_000_000_000, Duration::ZERO));
+    assert_eq!(config.proxy.map(|proxy| proxy.to_string()).as_deref(), Some("http://proxy:3128"));
+    assert_eq!(config.worker.uids.uids().collect::<Vec<_>>(), [1000, 1001, 1002, 1003]);
+}
+
+#[test]
+fn an_unknown_field_is_refused_by_name_and_line() {
+    for (text, field) in [
+        ("{\n\"allowHosts\": []}", "allowHosts"),
+        ("{\n\"limits\": { \"fetchByte\": 1 }}", "fetchByte"),
+        ("{\n\"cache\": { \"maxbytes\": 1 }}", "maxbytes"),
+        ("{\n\"hostKeys\": { \"known\": 1 }}", "known"),
+        ("{\n\"worker\": { \"uid\": 1 }}", "uid"),
+        ("{\n\"log\": { \"file\": 1 }}", "file"),
+    ] {
+        let message = crate::error::chain(&parse(text).unwrap_err());
+        assert!(message.contains(&format!("unknown field `{field}`")), "{message}");
+        assert!(message.contains("line 2") && message.contains("/etc/gitrepo.json"), "{message}");
+    }
+}
+
+#[test]
+fn what_later_versions_will_do_is_refused_and_not_ignored() {
+    for (text, field) in [
+        (r#"{ "nodeCredentials": [{ "match": "*", "secretDir": "/s" }] }"#, "nodeCredentials"),
+        (r#"{ "cache": { "maxBytes": "1Gi" } }"#, "cache.maxBytes"),
+        (r#"{ "cache": { "maxAge": "1d" } }"#, "cache.maxAge"),
+        (r#"{ "seLinuxContext": "x" }"#, "seLinuxContext"),
+        (r#"{ "limits": { "writableBytes": "2Gi" } }"#, "limits.writableBytes"),
+        (r#"{ "log": { "level": "debug" } }"#, "log"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(matches!(&error, ConfigError::NotYet { field: found, .. } if *found == field), "{error:?}");
+    }
+    for text in [r#"{ "offline": "serve" }"#, r#"{ "snapshotFormat": "image" }"#] {
+        assert!(matches!(parse(text), Err(ConfigError::Parse { .. })), "{text}");
+    }
+}
+
+#[test]
+fn values_without_sense_are_refused() {
+    for text in [
+        "",
+        "[]",
+        r#"{ "limits": [] }"#,
+        r#"{ "worker": ["1000-1003"] }"#,
+        "null",
+        "{",
+        r#"{ "store": "relative" }"#,
+        r#"{ "store": null }"#,
+        r#"{ "hostTargetRoots": ["x"] }"#,
+        r#"{ "allowedSchemes": ["ext"] }"#,
+        r#"{ "allowedSchemes": "https" }"#,
+        r#"{ "allowedHosts": ["https://x"] }"#,
+        r#"{ "limits": { "fetchBytes": "10GB" } }"#,
+        r#"{ "limits": { "fetchBytes": -1 } }"#,
+        r#"{ "limits": { "timeout": 30 } }"#,
+        r#"{ "limits": { "timeout": "0s" } }"#,
+        r#"{ "limits": { "entries": 0 } }"#,
+        r#"{ "limits": { "stall": "0s" } }"#,
+        r#"{ "proxy": "socks5://p:1" }"#,
+        r#"{ "worker": { "uids": "0-10" } }"#,
+        r#"{ "worker": { "uids": "10-5" } }"#,
+        r#"{ "worker": { "uids": "1-4294967295" } }"#,
+        r#"{ "worker": { "uids": "7" } }"#,
+        r#"{ "worker": { "memory": "1Mi" } }"#,
+        r#"{ "allowLoopback": "yes" }"#,
+        r#"{ "store": "/a", "store": "/b" }"#,
+    ] {
+        assert_eq!(parse(text).map_err(|error| error.kind()), Err(Kind::InvalidRequest), "{text}");
+    }
+}
+
+#[test]
+fn a_password_of_a_proxy_is_not_repeated() {
+    let message = crate::error::chain(&parse(r#"{ "proxy": "http://user:canary@proxy:3128" }"#).unwrap_err());
+    assert!(!message.contains("canary"), "{message}");
+}
+
+#[test]
+fn a_file_is_read_and_named_in_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.json");
+    let missing = Config::read(&path, Config::for_drivers()).unwrap_err();
+    assert!(missing.to_string().contains("config.json"));
+    std::fs::write(&path, r#"{ "store": "/elsewhere" }"#).unwrap();
+    assert_eq!(Config::read(&path, Config::for_drivers()).unwrap().store, Path::new("/elsewhere"));
+}

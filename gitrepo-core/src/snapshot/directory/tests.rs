@@ -1,0 +1,306 @@
+use std::fs;
+use std::fs::Permissions;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use git2::Oid;
+use git2::build::CheckoutBuilder;
+
+use super::super::fixture;
+use super::super::fixture::Contents;
+use super::super::fixture::FILE;
+use super::super::fixture::Fixture;
+use super::super::fixture::SYMLINK;
+use super::super::fixture::Staging;
+use super::super::fixture::TIME;
+use super::super::fixture::TREE;
+use super::super::fixture::contents;
+use super::super::fixture::path;
+use super::super::fixture::request;
+use super::super::fixture::watch;
+use super::*;
+use crate::error::Kind;
+use crate::progress::Progress;
+use crate::progress::Step;
+use crate::spec::Symlinks;
+
+fn manifest_of(staging: &Staging) -> String {
+    String::from_utf8_lossy(&fs::read(staging.path().join("manifest")).unwrap()).replace('\0', "\\0\n")
+}
+
+/// What git itself says of the commit, as our manifest has it: without the padding of sizes.
+fn ls_tree(fixture: &Fixture, treeish: &str) -> String {
+    let output = Command::new("git")
+        .arg("--git-dir")
+        .arg(fixture.path())
+        .args(["ls-tree", "-r", "-l", "-z", treeish])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let mut told = Vec::new();
+    for record in output.stdout.split_inclusive(|&byte| byte == 0) {
+        let tab = record.iter().position(|&byte| byte == b'\t').unwrap();
+        let fields: Vec<_> = std::str::from_utf8(&record[..tab]).unwrap().split_whitespace().collect();
+        // git prints the historic mode as it is stored; we tell what was written.
+        told.extend_from_slice(fields.join(" ").replace("100664", "100644").as_bytes());
+        told.extend_from_slice(&record[tab..]);
+    }
+    String::from_utf8_lossy(&told).replace('\0', "\\0\n")
+}
+
+#[test]
+fn the_manifest_is_what_git_ls_tree_tells() {
+    let fixture = Fixture::new();
+    let commit = fixture.varied();
+    let mut asked = request(commit);
+    asked.directory = path("some/where");
+    let (staging, _) = fixture.write(&asked).unwrap();
+    assert_eq!(manifest_of(&staging), ls_tree(&fixture, &commit.to_string()));
+    asked.subdirectory = path("a-dir");
+    let (staging, _) = fixture.write(&asked).unwrap();
+    assert_eq!(manifest_of(&staging), ls_tree(&fixture, &format!("{commit}:a-dir")));
+}
+
+#[test]
+fn the_tree_is_that_of_a_checkout_without_filters() {
+    let fixture = Fixture::new();
+    let commit = fixture.varied();
+    let reference = tempfile::tempdir().unwrap();
+    // libgit2 asks for a working tree where there is a submodule.
+    fixture.repository.set_workdir(reference.path(), false).unwrap();
+    let tree = fixture.repository.find_commit(Oid::from_bytes(commit.as_bytes()).unwrap()).unwrap().tree().unwrap();
+    let mut checkout = CheckoutBuilder::new();
+    checkout.force().disable_filters(true).update_index(false);
+    fixture.repository.checkout_tree(tree.as_object(), Some(&mut checkout)).unwrap();
+    // git knows one bit of a mode, and no empty directory.
+    let comparable = |contents: Contents| -> Vec<_> {
+        let known = |mode: u32| (mode & 0o170000, mode & 0o100);
+        contents
+            .into_iter()
+            .filter(|(_, (mode, ..))| mode & 0o170000 != 0o040000)
+            .map(|(path, (mode, _, data))| (path, known(mode), data))
+            .collect()
+    };
+    let (staging, _) = fixture.write(&request(commit)).unwrap();
+    assert_eq!(comparable(contents(&staging.root())), comparable(contents(reference.path())));
+}
+
+#[test]
+fn modes_and_times_are_those_of_the_commit() {
+    let fixture = Fixture::new();
+    let mut asked = request(fixture.varied());
+    asked.directory = path("some/where");
+    let (staging, summary) = fixture.write(&asked).unwrap();
+    let found = contents(&staging.root());
+    for (path, (mode, modified, _)) in &found {
+        let is_executable = path.ends_with("a-dir/run.sh");
+        let expected = match mode & 0o170000 {
+            0o040000 => 0o040755,
+            0o120000 => 0o120777,
+            _ if is_executable => 0o100755,
+            _ => 0o100644,
+        };
+        assert_eq!((*mode, *modified), (expected, TIME), "{path:?}");
+    }
+    let root = staging.root().metadata().unwrap();
+    assert_eq!((root.mode() & 0o7777, root.mtime()), (0o755, TIME));
+    assert_eq!(found["some/where/sub".as_ref() as &Path].0, 0o040755, "a submodule is an empty directory");
+    assert_eq!(found["some/where/empty".as_ref() as &Path].0, 0o040755);
+    let count = |kind| u64::try_from(found.values().filter(|(mode, ..)| mode & 0o170000 == kind).count()).unwrap();
+    let bytes = found.values().map(|(.., data)| u64::try_from(data.len()).unwrap()).sum();
+    let counted =
+        TreeSummary { files: count(0o100000), symlinks: count(0o120000), directories: count(0o040000), bytes };
+    assert_eq!(summary, counted);
+}
+
+#[test]
+fn an_adopted_tree_counts_as_it_was_written() {
+    let fixture = Fixture::new();
+    for (directory, subdirectory) in [(".", "."), ("a", "."), ("a/b/c", "deep/deep"), (".", "empty")] {
+        let mut asked = request(fixture.varied());
+        (asked.directory, asked.subdirectory) = (path(directory), path(subdirectory));
+        let (staging, summary) = fixture.write(&asked).unwrap();
+        assert_eq!(staging.adopt(&asked).unwrap(), summary);
+        assert!(Directory.source(staging.path()).join(directory).is_dir());
+    }
+}
+
+#[test]
+fn an_empty_tree_is_an_empty_volume() {
+    let fixture = Fixture::new();
+    let asked = request(fixture.commit_of(&[]));
+    let (staging, summary) = fixture.write(&asked).unwrap();
+    assert_eq!(summary, TreeSummary::default());
+    assert!(contents(&staging.root()).is_empty());
+    assert_eq!(staging.adopt(&asked).unwrap(), summary);
+}
+
+#[test]
+fn a_set_gid_staging_directory_does_not_show_in_the_tree() {
+    let fixture = Fixture::new();
+    let asked = request(fixture.varied());
+    let staging = tempfile::tempdir().unwrap();
+    fs::set_permissions(staging.path(), Permissions::from_mode(0o2755)).unwrap();
+    Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap();
+    assert!(contents(&staging.path().join("root")).values().all(|(mode, ..)| mode & 0o7000 == 0));
+    Directory.adopt(staging.path(), &asked, fixture::ourselves()).unwrap();
+}
+
+#[test]
+fn many_files_are_shared_among_threads_and_none_is_lost() {
+    let fixture = Fixture::new();
+    let names: Vec<_> = (0..1000).map(|number| format!("{number:04}")).collect();
+    let blobs: Vec<_> = names.iter().map(|name| fixture.blob(name)).collect();
+    let entries: Vec<_> = names.iter().zip(&blobs).map(|(name, id)| (FILE, name.as_bytes(), *id)).collect();
+    let tree = fixture.tree(&entries);
+    let (staging, summary) = fixture
+        .write(&request(fixture.commit_of(&[(TREE, b"x", tree), (TREE, b"y", tree), (TREE, b"z", tree)])))
+        .unwrap();
+    assert_eq!((summary.files, summary.directories, summary.bytes), (3000, 3, 12_000));
+    let found = contents(&staging.root());
+    for directory in ["x", "y", "z"] {
+        for name in &names {
+            assert_eq!(found[&Path::new(directory).join(name)].2, name.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn progress_ends_at_the_whole() {
+    struct Last(Mutex<Option<Step>>);
+    impl Progress for Last {
+        fn report(&self, step: &Step) {
+            *self.0.lock().unwrap() = Some(step.clone());
+        }
+    }
+    let fixture = Fixture::new();
+    let staging = tempfile::tempdir().unwrap();
+    let last = Arc::new(Last(Mutex::default()));
+    let watch = Watch { progress: last.clone(), ..watch() };
+    let summary = Directory.write(fixture.path(), &request(fixture.varied()), staging.path(), &watch).unwrap();
+    let entries = summary.files + summary.symlinks;
+    let expected = Step::Writing { entries, total_entries: entries, bytes: summary.bytes };
+    assert_eq!(last.0.lock().unwrap().clone(), Some(expected));
+}
+
+#[test]
+fn too_many_bytes_are_refused_before_anything_is_inflated_or_written() {
+    let fixture = Fixture::new();
+    let zeros = fixture.blob(vec![0; 64 << 20]);
+    let mut asked = request(fixture.commit_of(&[(TREE, b"d", fixture.tree(&[(FILE, b"zeros", zeros)]))]));
+    asked.limits.tree_bytes = (64 << 20) - 1;
+    let staging = tempfile::tempdir().unwrap();
+    let error = Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap_err();
+    assert!(matches!(&error, SnapshotError::TooLarge { what, .. } if what == "bytes"), "{error}");
+    assert!(contents(&staging.path().join("root")).is_empty());
+    asked.limits.tree_bytes += 1;
+    assert_eq!(fixture.write(&asked).unwrap().1.bytes, 64 << 20);
+}
+
+#[test]
+fn one_blob_under_many_names_counts_as_often() {
+    let fixture = Fixture::new();
+    let blob = fixture.blob([b'x'; 100]);
+    let mut asked = request(fixture.commit_of(&[(FILE, b"1", blob), (FILE, b"2", blob), (FILE, b"3", blob)]));
+    asked.limits.tree_bytes = 299;
+    assert!(matches!(fixture.write(&asked), Err(SnapshotError::TooLarge { .. })));
+}
+
+#[test]
+fn links_are_data_unless_they_must_stay_in_the_volume() {
+    let fixture = Fixture::new();
+    let commit_with = |target: &str| {
+        let tree = fixture.tree(&[(SYMLINK, b"link", fixture.blob(target))]);
+        fixture.commit_of(&[(TREE, b"dir", tree)])
+    };
+    for (target, directory, stays) in [
+        ("file", ".", true),
+        ("..", ".", true),
+        ("../..", ".", false),
+        ("../..", "a", true),
+        ("../../../..", "a/b", false),
+        ("/etc/shadow", ".", false),
+    ] {
+        let mut asked = request(commit_with(target));
+        asked.directory = path(directory);
+        let (staging, _) = fixture.write(&asked).unwrap();
+        assert_eq!(staging.root().join(directory).join("dir/link").read_link().unwrap(), Path::new(target));
+        asked.symlinks = Symlinks::RejectEscaping;
+        let written = fixture.write(&asked);
+        assert_eq!(written.is_ok(), stays, "{target}");
+        if let Err(error) = written {
+            assert!(matches!(&error, SnapshotError::EscapingSymlink { link, .. } if link == target), "{error}");
+        }
+        // The parent looks for itself.
+        assert_eq!(staging.adopt(&asked).is_ok(), stays, "{target}");
+    }
+}
+
+#[test]
+fn links_that_no_filesystem_takes_are_refused() {
+    let fixture = Fixture::new();
+    for target in [vec![], vec![b'x'; 4096], b"a\0b".to_vec()] {
+        let asked = request(fixture.commit_of(&[(SYMLINK, b"link", fixture.blob(target))]));
+        assert!(matches!(fixture.write(&asked), Err(SnapshotError::UnsafeName { .. })));
+    }
+    let longest = [b"x/".repeat(2047), b"x".to_vec()].concat();
+    let (staging, _) =
+        fixture.write(&request(fixture.commit_of(&[(SYMLINK, b"link", fixture.blob(&longest))]))).unwrap();
+    assert_eq!(staging.root().join("link").read_link().unwrap().as_os_str().as_encoded_bytes(), longest);
+}
+
+#[test]
+fn a_missing_or_wrong_object_is_incomplete() {
+    let fixture = Fixture::new();
+    let missing = Oid::from_bytes(&[7; 20]).unwrap();
+    for id in [missing, fixture.tree(&[])] {
+        let error = fixture.write(&request(fixture.commit_of(&[(FILE, b"x", id)]))).err().unwrap();
+        assert!(matches!(error, SnapshotError::Incomplete { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_blob_is_noticed() {
+    let fixture = Fixture::new();
+    let (one, other) = (fixture.blob("content"), fixture.blob("CONTENT"));
+    let loose = |id: Oid| fixture.path().join("objects").join(&id.to_string()[..2]).join(&id.to_string()[2..]);
+    fs::remove_file(loose(one)).unwrap();
+    fs::copy(loose(other), loose(one)).unwrap();
+    let error = fixture.write(&request(fixture.commit_of(&[(FILE, b"x", one)]))).err().unwrap();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+}
+
+#[test]
+fn paths_as_long_as_linux_takes_are_written_and_adopted() {
+    let fixture = Fixture::new();
+    let (directory, file) = ([b'd'; 254], [b'f'; 254]);
+    let leaf = fixture.tree(&[(FILE, &file, fixture.blob("x"))]);
+    let asked = request(fixture.commit((0..15).fold(leaf, |tree, _| fixture.tree(&[(TREE, &directory, tree)]))));
+    let (staging, summary) = fixture.write(&asked).unwrap();
+    assert_eq!((summary.files, summary.directories), (1, 15));
+    assert_eq!(staging.adopt(&asked).unwrap(), summary);
+}
+
+#[test]
+fn nothing_that_is_there_already_is_written_over_or_followed() {
+    let fixture = Fixture::new();
+    let asked = request(fixture.varied());
+    let (elsewhere, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink(elsewhere.path(), staging.path().join("root")).unwrap();
+    let error = Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap_err();
+    assert!(matches!(error, SnapshotError::Io { .. }), "{error}");
+    assert!(contents(elsewhere.path()).is_empty());
+}
+
+#[test]
+fn a_write_that_is_no_longer_wanted_ends() {
+    let fixture = Fixture::new();
+    let staging = tempfile::tempdir().unwrap();
+    let watch = watch();
+    let late = Watch { cancel: watch.cancel.within(std::time::Duration::ZERO), ..watch };
+    let error = Directory.write(fixture.path(), &request(fixture.varied()), staging.path(), &late).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+}

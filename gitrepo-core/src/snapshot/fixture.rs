@@ -1,0 +1,188 @@
+//! Repositories for tests, made object by object so that they can hold what git would never make.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use git2::ObjectType;
+use git2::Oid;
+use tempfile::TempDir;
+
+use super::Directory;
+use super::Owner;
+use super::SnapshotError;
+use super::SnapshotFormat;
+use super::TreeRequest;
+use super::TreeSummary;
+use super::Watch;
+use crate::cancel::Cancel;
+use crate::policy::Limits;
+use crate::progress::Silent;
+use crate::spec::CommitId;
+use crate::spec::RelativePath;
+use crate::spec::Symlinks;
+
+/// When every commit was made.
+pub(crate) const TIME: i64 = 1_234_567_890;
+
+pub(crate) const FILE: u32 = 0o100644;
+pub(crate) const EXECUTABLE: u32 = 0o100755;
+pub(crate) const SYMLINK: u32 = 0o120000;
+pub(crate) const TREE: u32 = 0o040000;
+pub(crate) const SUBMODULE: u32 = 0o160000;
+
+pub(crate) struct Fixture {
+    directory: TempDir,
+    pub(crate) repository: git2::Repository,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = git2::Repository::init_bare(directory.path()).unwrap();
+        Self { directory, repository }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn object(&self, kind: ObjectType, data: &[u8]) -> Oid {
+        self.repository.odb().unwrap().write(kind, data).unwrap()
+    }
+
+    pub(crate) fn blob(&self, data: impl AsRef<[u8]>) -> Oid {
+        self.object(ObjectType::Blob, data.as_ref())
+    }
+
+    /// A tree of exactly these entries, in this order.
+    pub(crate) fn tree(&self, entries: &[(u32, &[u8], Oid)]) -> Oid {
+        let mut data = Vec::new();
+        for (mode, name, id) in entries {
+            data.extend_from_slice(format!("{mode:o} ").as_bytes());
+            data.extend_from_slice(name);
+            data.push(0);
+            data.extend_from_slice(id.as_bytes());
+        }
+        self.object(ObjectType::Tree, &data)
+    }
+
+    /// A tree of these bytes, which need not be a tree.
+    pub(crate) fn malformed_tree(&self, data: &[u8]) -> Oid {
+        self.object(ObjectType::Tree, data)
+    }
+
+    pub(crate) fn commit(&self, tree: Oid) -> CommitId {
+        let text = format!("tree {tree}\nauthor A <a@b> 1 +0000\ncommitter C <c@d> {TIME} +0200\n\nmessage\n");
+        let id = self.object(ObjectType::Commit, text.as_bytes());
+        CommitId::from_bytes(id.as_bytes().try_into().unwrap())
+    }
+
+    /// A commit of a tree of these entries.
+    pub(crate) fn commit_of(&self, entries: &[(u32, &[u8], Oid)]) -> CommitId {
+        self.commit(self.tree(entries))
+    }
+
+    /// A commit that has something of everything, well sorted.
+    pub(crate) fn varied(&self) -> CommitId {
+        let deep = (0..40)
+            .fold(self.tree(&[(FILE, b"leaf", self.blob("leaf\n"))]), |tree, _| self.tree(&[(TREE, b"deep", tree)]));
+        let inner = self.tree(&[
+            (0o100664, b"historic", self.blob("group writable\n")),
+            (EXECUTABLE, b"run.sh", self.blob("#!/bin/sh\r\necho hi\r\n")),
+            (SYMLINK, b"up", self.blob("../a.b")),
+        ]);
+        let entries: &[(u32, &[u8], Oid)] = &[
+            (FILE, b".gitattributes", self.blob("* text=auto eol=crlf ident filter=evil\n")),
+            (FILE, b"a", self.blob("$Id$\nunix\n")),
+            (TREE, b"a-dir", inner),
+            (FILE, b"a.b", self.blob("")),
+            (FILE, b"back\\slash", self.blob("b")),
+            (FILE, b"big", self.blob(vec![0xa5; 10 << 20])),
+            (SYMLINK, b"dangling", self.blob("/no/such/place")),
+            (TREE, b"deep", deep),
+            (TREE, b"empty", self.tree(&[])),
+            (FILE, b"name with space", self.blob("s")),
+            (FILE, b"new\nline", self.blob("n")),
+            (SUBMODULE, b"sub", self.blob("any id")),
+            (FILE, b"tab\t\"quote\"", self.blob("t")),
+            (FILE, "übung".as_bytes(), self.blob("u")),
+            (FILE, b"\xff\xfe", self.blob([0, 1, 2, 255])),
+        ];
+        self.commit_of(entries)
+    }
+
+    pub(crate) fn write(&self, request: &TreeRequest) -> Result<(Staging, TreeSummary), SnapshotError> {
+        let staging = Staging(tempfile::tempdir().unwrap());
+        let summary = Directory.write(self.path(), request, staging.path(), &watch())?;
+        Ok((staging, summary))
+    }
+}
+
+/// What a worker was given to write into.
+pub(crate) struct Staging(TempDir);
+
+impl Staging {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.path().join("root")
+    }
+
+    pub(crate) fn adopt(&self, request: &TreeRequest) -> Result<TreeSummary, SnapshotError> {
+        Directory.adopt(self.path(), request, ourselves())
+    }
+}
+
+pub(crate) fn request(commit: CommitId) -> TreeRequest {
+    TreeRequest {
+        commit,
+        subdirectory: path("."),
+        directory: path("."),
+        symlinks: Symlinks::Keep,
+        limits: Limits::default(),
+    }
+}
+
+pub(crate) fn path(text: &str) -> RelativePath {
+    RelativePath::parse(text).unwrap()
+}
+
+pub(crate) fn watch() -> Watch {
+    Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
+}
+
+pub(crate) fn ourselves() -> Owner {
+    Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+}
+
+/// Mode with file type, modification time, and content or target, of everything below `root`.
+pub(crate) type Contents = BTreeMap<PathBuf, (u32, i64, Vec<u8>)>;
+
+pub(crate) fn contents(root: &Path) -> Contents {
+    let mut found = Contents::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            let content = match metadata.file_type() {
+                kind if kind.is_symlink() => path.read_link().unwrap().as_os_str().as_bytes().to_vec(),
+                kind if kind.is_file() => fs::read(&path).unwrap(),
+                _ => Vec::new(),
+            };
+            let relative = path.strip_prefix(root).unwrap().to_owned();
+            found.insert(relative, (metadata.mode(), metadata.mtime(), content));
+            if metadata.is_dir() {
+                pending.push(path);
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::spec::PullPolicy;
+use crate::spec::Symlinks;
+
+fn read(attributes: &[(&str, &str)]) -> Result<VolumeSpec, SpecError> {
+    let attributes = attributes.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    VolumeSpec::from_attributes(&attributes, DefaultDirectory::BaseName)
+}
+
+fn with(key: &str, value: &str) -> Result<VolumeSpec, SpecError> {
+    read(&[("repository", "https://host/a/tool.git"), (key, value)])
+}
+
+#[test]
+fn a_repository_alone_is_a_volume_as_git_repo_would_make_it() {
+    let mut expected = VolumeSpec::new(RepositoryUrl::parse("https://host/a/tool.git").unwrap());
+    expected.directory = RelativePath::parse("tool").unwrap();
+    assert_eq!(read(&[("repository", "https://host/a/tool.git")]), Ok(expected));
+
+    let attributes = BTreeMap::from([("repository".to_owned(), "https://host/a/tool.git".to_owned())]);
+    let spec = VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root).unwrap();
+    assert!(spec.directory.is_root());
+}
+
+#[test]
+fn every_key_reaches_its_field() {
+    let spec = read(&[
+        ("repository", "git@host:a/b"),
+        ("revision", "v1"),
+        ("directory", "./x//y/"),
+        ("subdirectory", "src"),
+        ("depth", "0"),
+        ("gitDir", "omit"),
+        ("submodules", "none"),
+        ("lfs", "false"),
+        ("symlinks", "reject-escaping"),
+        ("pullPolicy", "IfNotPresent"),
+        ("refresh", "never"),
+        ("writable", "copy"),
+        ("uid", "1000"),
+        ("csi.storage.k8s.io/pod.name", "p"),
+        ("kubernetes.io/fsType", ""),
+    ])
+    .unwrap();
+    assert_eq!(spec.revision, Revision::Named("v1".to_owned()));
+    assert_eq!((spec.directory.as_str(), spec.subdirectory.as_str()), ("x/y", "src"));
+    assert_eq!((spec.depth, spec.uid), (0, 1000));
+    assert_eq!((spec.symlinks, spec.pull_policy), (Symlinks::RejectEscaping, PullPolicy::IfNotPresent));
+    assert_eq!(spec.writable, Some(Writable::Copy));
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<VolumeSpec>(&json).unwrap(), spec);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_nearest_neighbour() {
+    for (key, neighbour) in
+        [("Revision", "revision"), ("subDir", ""), ("directroy", "directory"), ("git-dir", "gitDir")]
+    {
+        let message = with(key, "x").unwrap_err().to_string();
+        assert!(message.contains(key), "{message}");
+        assert_eq!(message.contains("did you mean"), !neighbour.is_empty(), "{message}");
+        assert!(message.contains(neighbour), "{message}");
+    }
+    // A value of an unknown key may be a secret in the wrong place.
+    assert!(!with("password", "canary").unwrap_err().to_string().contains("canary"));
+}
+
+#[test]
+fn what_does_not_work_yet_is_refused_and_not_ignored() {
+    let not_yet = [
+        ("gitDir", "keep"),
+        ("submodules", "recursive"),
+        ("lfs", "true"),
+        ("refresh", "10s"),
+        ("refresh", "1h30m"),
+        ("writable", "private"),
+        ("writable", "shared"),
+    ];
+    for (key, value) in not_yet {
+        assert_eq!(with(key, value), Err(SpecError::NotYet { key, value: value.to_owned() }));
+    }
+}
+
+#[test]
+fn values_are_read_strictly() {
+    let refused = [
+        ("depth", "-1"),
+        ("depth", "+1"),
+        ("depth", "1.0"),
+        ("depth", ""),
+        ("depth", "2147483647"),
+        ("depth", "99999999999"),
+        ("lfs", "True"),
+        ("lfs", "1"),
+        ("lfs", ""),
+        ("gitDir", "Keep"),
+        ("symlinks", "reject"),
+        ("pullPolicy", "always"),
+        ("refresh", "9s"),
+        ("refresh", "10"),
+        ("refresh", "Never"),
+        ("writable", "true"),
+        ("uid", "root"),
+        ("uid", "-1"),
+        ("uid", "4294967295"),
+        ("uid", "0x0"),
+    ];
+    for (key, value) in refused {
+        let error = with(key, value).unwrap_err();
+        assert!(matches!(error, SpecError::Value { .. }), "{key}={value}: {error:?}");
+        assert!(error.to_string().contains(key));
+    }
+    assert!(matches!(with("directory", "../x"), Err(SpecError::Path { key: "directory", .. })));
+    assert!(matches!(with("subdirectory", "/x"), Err(SpecError::Path { key: "subdirectory", .. })));
+    assert!(matches!(with("revision", ""), Err(SpecError::Revision(_))));
+    assert!(matches!(read(&[("repository", "/etc")]), Err(SpecError::Repository(_))));
+    assert_eq!(read(&[]), Err(SpecError::Missing { key: "repository" }));
+}
+
+#[test]
+fn a_repository_without_a_usable_name_asks_for_a_directory() {
+    for url in ["https://host/.git", "file:///.git", "host:.git", "https://host/x/.git.git", "https://host/git~1"] {
+        let error = read(&[("repository", url)]).unwrap_err();
+        assert!(matches!(error, SpecError::NoBaseName { .. }), "{url}: {error:?}");
+        assert!(read(&[("repository", url), ("directory", "x")]).is_ok());
+    }
+}
+
+#[test]
+fn refresh_is_never_or_at_least_ten_seconds() {
+    assert_eq!(Refresh::parse("never"), Some(Refresh::NEVER));
+    assert_eq!(Refresh::parse("10s"), Some(Refresh(Some(Duration::from_secs(10)))));
+    assert_eq!(Refresh::parse("9s999ms"), None);
+    assert_eq!(Refresh(Some(Duration::from_secs(90))).to_string(), "1m30s");
+}
+
+/// `KEYS` is what documentation and help are made from: it must name what the code reads, and nothing else.
+#[test]
+fn the_table_of_keys_is_the_serialised_form() {
+    let spec = with("writable", "copy").unwrap();
+    let json = serde_json::to_value(&spec).unwrap();
+    let mut fields: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut keys: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    fields.sort_unstable();
+    keys.sort_unstable();
+    assert_eq!(fields, keys);
+    for key in KEYS {
+        let garbage = with(key.name, "\0");
+        assert!(garbage.is_err(), "{} is read by nobody", key.name);
+    }
+}
+
+proptest! {
+    #[test]
+    fn attributes_never_panic(key in "[a-zA-Z./]{0,12}|uid|depth|refresh|directory|revision|repository", value in ".*") {
+        drop(with(&key, &value));
+    }
+}

@@ -1,0 +1,208 @@
+//! Changes that survive a crash: write, fsync, rename, fsync of the parent.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::digest::hex;
+use super::digest::is_hex;
+use super::error::StoreError;
+
+/// What a file is called until it is complete: `<name>.<random>.new`, locked by whoever writes it.
+pub(crate) const UNFINISHED: &str = "new";
+
+/// Whether a change is on disk when the call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// It survives a power failure.
+    Durable,
+    /// It is whole or not there to every process; a power failure may lose it.
+    Volatile,
+}
+
+/// Who may read a file, given that they can reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Its owner.
+    Owner,
+    /// Also a worker, which sees its repository and nothing else of the store.
+    Everyone,
+}
+
+/// Gives a private file new content; a reader sees the old one or the new one, never a part.
+pub(crate) fn replace(path: &Path, content: &[u8], durability: Durability) -> Result<(), StoreError> {
+    replace_for(Readers::Owner, path, content, durability)
+}
+
+/// As [`replace`], for a file that others read too.
+pub(crate) fn replace_for(
+    readers: Readers,
+    path: &Path,
+    content: &[u8],
+    durability: Durability,
+) -> Result<(), StoreError> {
+    let (temporary, mut file) = create_unfinished(path)?;
+    let permissions = match readers {
+        Readers::Owner => Ok(()),
+        // Said again after creating it, because a umask counts only there.
+        Readers::Everyone => file.set_permissions(fs::Permissions::from_mode(0o644)),
+    };
+    let written = permissions
+        .and_then(|()| file.write_all(content))
+        .and_then(|()| if durability == Durability::Durable { file.sync_all() } else { Ok(()) })
+        .map_err(StoreError::io("write", path))
+        .and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("replace", path)));
+    if written.is_err() {
+        // On a full disk the space must come back; if this fails too, a sweep repeats it.
+        drop(fs::remove_file(&temporary));
+        return written;
+    }
+    match durability {
+        Durability::Durable => sync_parent(path),
+        Durability::Volatile => Ok(()),
+    }
+}
+
+/// A new file beside `path`. Its lock tells a sweep that the writer lives.
+fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
+    loop {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}.{UNFINISHED}", random_name()?));
+        let temporary = PathBuf::from(temporary);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(StoreError::io("create", &temporary))?;
+        match file.try_lock() {
+            Ok(()) => return Ok((temporary, file)),
+            // A sweep was faster, and removes it.
+            Err(fs::TryLockError::WouldBlock) => {}
+            Err(fs::TryLockError::Error(source)) => {
+                return Err(StoreError::Io { action: "lock", path: temporary, source });
+            }
+        }
+    }
+}
+
+/// Renames within the store, durably. An existing directory that is not empty is never replaced.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(StoreError::io("rename to", to))?;
+    sync_parent(to)?;
+    if from.parent() == to.parent() { Ok(()) } else { sync_parent(from) }
+}
+
+/// Makes a private directory, and those above it down from `base`, durably; existing ones are fine.
+pub(crate) fn create_directories(base: &Path, path: &Path) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path != base => {
+            let parent = path.parent().unwrap_or(base);
+            create_directories(base, parent)?;
+            create_directories(parent, path)
+        }
+        Err(source) => Err(StoreError::Io { action: "create", path: path.to_path_buf(), source }),
+    }
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("sync", path))
+}
+
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Makes everything written to the filesystem of `path` durable: one call in place of an fsync per file.
+pub(crate) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
+    let directory = File::open(path).map_err(StoreError::io("open", path))?;
+    nix::unistd::syncfs(&directory).map_err(StoreError::io("sync the filesystem of", path))
+}
+
+/// The content of a regular file of at most `limit` bytes, following no link.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, StoreError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(StoreError::io("open", path))?;
+    let mut content = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut content).map_err(StoreError::io("read", path))?;
+    if read as u64 > limit {
+        return Err(StoreError::corrupt(path, format_args!("larger than {limit} bytes")));
+    }
+    Ok(content)
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
+    let path = Path::new("/dev/urandom");
+    let mut bytes = [0; N];
+    File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).map_err(StoreError::io("read", path))?;
+    Ok(bytes)
+}
+
+/// A name that nothing else has.
+pub(crate) fn random_name() -> Result<String, StoreError> {
+    Ok(hex(&random_bytes::<16>()?))
+}
+
+/// Could have been made by [`random_name`].
+pub(crate) fn is_random_name(text: &str) -> bool {
+    is_hex(text, 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::on_small_filesystem;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_leaves_no_other() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        for (content, durability) in [("one", Durability::Durable), ("two", Durability::Volatile)] {
+            replace(&path, content.as_bytes(), durability).unwrap();
+            assert_eq!(read(&path, 3).unwrap(), content.as_bytes());
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        assert_eq!(read(&path, 2).unwrap_err().kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    fn neither_links_nor_pipes_are_read() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("link");
+        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+        assert!(read(&path, 64).is_err());
+        let pipe = place.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read(&pipe, 64).unwrap(), b"");
+    }
+
+    #[test]
+    fn r3_on_a_full_disk_the_old_content_stays_and_the_space_comes_back() {
+        on_small_filesystem("size=64k", |place| {
+            let path = place.join("file");
+            replace(&path, b"old", Durability::Durable).unwrap();
+            let error = replace(&path, &[0; 128 * 1024], Durability::Durable).unwrap_err();
+            assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
+            assert_eq!(read(&path, 64).unwrap(), b"old");
+            assert_eq!(fs::read_dir(place).unwrap().count(), 1);
+        });
+    }
+}

@@ -1,0 +1,130 @@
+//! Failures of the store.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::cancel::Interrupted;
+use crate::error::Cause;
+use crate::error::Kind;
+
+use super::lock::LockName;
+
+/// A failure to read or change what is kept on the node.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A step on one path failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// A verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The root cannot be trusted with a store, or already holds something else.
+    #[error("{} cannot be a store: {reason}", path.display())]
+    UnsuitableRoot {
+        /// The root.
+        path: PathBuf,
+        /// Which rule.
+        reason: String,
+    },
+    /// Something was written by a newer version of this program.
+    #[error("{} has version {found}, and this program knows versions up to {supported}; use the newer program", path.display())]
+    Newer {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+        /// The newest version that can be read.
+        supported: u64,
+    },
+    /// A lock was not given up in time.
+    #[error("another process is at work on {lock}")]
+    Locked {
+        /// Whose lock.
+        lock: LockName,
+        /// Why waiting ended.
+        #[source]
+        source: Interrupted,
+    },
+    /// A file of the store is damaged.
+    #[error("{} is damaged", path.display())]
+    Corrupt {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Cause,
+    },
+    /// A damaged snapshot cannot be replaced while volumes show it.
+    #[error("the snapshot {} is damaged, and cannot be replaced before the volumes that use it are unpublished", path.display())]
+    CorruptInUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A tree that is to be deleted has something mounted in it.
+    #[error("{} is not deleted, because something is mounted there", path.display())]
+    HoldsMount {
+        /// Where.
+        path: PathBuf,
+    },
+    /// What a worker left behind is not what a worker writes.
+    #[error("the worker left {}, which is refused: {reason}", path.display())]
+    Untrusted {
+        /// Which.
+        path: PathBuf,
+        /// Which rule.
+        reason: &'static str,
+    },
+}
+
+impl StoreError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Io { source, .. } => crate::error::io_kind(source),
+            Self::UnsuitableRoot { .. } | Self::Newer { .. } => Kind::FailedPrecondition,
+            Self::Locked { lock, source } => match source {
+                Interrupted::Cancelled => Kind::Cancelled,
+                Interrupted::DeadlineExceeded if matches!(lock, LockName::Target(_)) => Kind::Busy,
+                Interrupted::DeadlineExceeded => Kind::Timeout,
+            },
+            Self::Corrupt { .. } | Self::CorruptInUse { .. } => Kind::Corrupt,
+            Self::HoldsMount { .. } => Kind::Busy,
+            Self::Untrusted { .. } => Kind::Internal,
+        }
+    }
+
+    /// For `map_err`: a system's error, with what was being done to which path.
+    pub(crate) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |error| Self::Io { action, path: path.to_path_buf(), source: error.into() }
+    }
+
+    /// The file is there but makes no sense.
+    pub(crate) fn corrupt(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Self::Corrupt { path: path.to_path_buf(), source: Cause::new(reason) }
+    }
+
+    /// The file or directory does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// There is no room for another byte or inode.
+    pub(crate) fn is_full(&self) -> bool {
+        self.kind() == Kind::ResourceExhausted
+    }
+}
+
+/// Turns "there is no such file" into `None`.
+pub(crate) fn optional<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

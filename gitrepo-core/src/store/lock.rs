@@ -1,0 +1,335 @@
+//! Locks between processes: `flock`s on files that come into being on demand.
+//!
+//! A process that dies, by whatever signal, drops its locks. To avoid deadlock they are taken in this order, and one may
+//! be left out: target, resolve, repository, snapshot. Nothing that serves a hit waits for a lock that a fetch holds: a
+//! hit takes its target's lock and a snapshot's, and an evictor only ever tries the latter.
+
+use std::fmt;
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::TryLockError;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use crate::cancel::Cancel;
+
+use super::error::StoreError;
+
+/// First and longest pause between two attempts. `flock` has no timeout, and a thread that waits in it cannot be called
+/// back; a waiter that looks 40 times a second costs less than one part in ten thousand of a processor.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
+
+/// What a lock protects; the hash tells which one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockName {
+    /// All that happens to one target.
+    Target(String),
+    /// Asking a remote with one credential.
+    Resolve(String),
+    /// Fetching into one repository.
+    Repository(String),
+    /// Shared while a snapshot is in use, exclusive to evict it.
+    Snapshot(String),
+    /// Making the node's key.
+    AccessKey,
+    /// Sweeping.
+    Sweep,
+}
+
+impl LockName {
+    fn file_name(&self) -> String {
+        match self {
+            Self::Target(hash) => format!("{TARGET_PREFIX}{hash}"),
+            Self::Resolve(hash) => format!("resolve-{hash}"),
+            Self::Repository(hash) => format!("repository-{hash}"),
+            Self::Snapshot(hash) => format!("snapshot-{hash}"),
+            Self::AccessKey => "access-key".to_owned(),
+            Self::Sweep => "sweep".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Target(_) => "this target",
+            Self::Resolve(_) => "asking this repository",
+            Self::Repository(_) => "fetching this repository",
+            Self::Snapshot(_) => "this snapshot",
+            Self::AccessKey => "making the node's key",
+            Self::Sweep => "sweeping the store",
+        })
+    }
+}
+
+const TARGET_PREFIX: &str = "target-";
+
+/// How many may hold a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Shared,
+    Exclusive,
+}
+
+/// A lock that is held, until dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would wait for a child that is between fork and exec and still shares the descriptor.
+        drop(self.file.unlock());
+    }
+}
+
+/// How waiting for a lock ended.
+#[derive(Debug)]
+pub enum Turn<L, T> {
+    /// The lock is ours.
+    Ours(L),
+    /// What we wanted to do has been done by another.
+    Done(T),
+}
+
+/// The directory of lock files.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    directory: PathBuf,
+}
+
+impl Locks {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The lock, if nobody is in the way.
+    pub(crate) fn try_acquire(&self, name: &LockName, mode: Mode) -> Result<Option<Lock>, StoreError> {
+        let path = self.directory.join(name.file_name());
+        match try_lock_file(&path, mode) {
+            // A full disk must not keep a volume from being unpublished: unused lock files are inodes to spare.
+            Err(error) if error.is_full() => {
+                self.remove_unused(|file| file.starts_with(TARGET_PREFIX))?;
+                try_lock_file(&path, mode)
+            }
+            result => result,
+        }
+    }
+
+    /// Waits for the lock until `cancel` says otherwise.
+    pub(crate) fn acquire(&self, name: &LockName, mode: Mode, cancel: &Cancel) -> Result<Lock, StoreError> {
+        match self.acquire_unless(name, mode, cancel, || Ok(None::<std::convert::Infallible>))? {
+            Turn::Ours(lock) => Ok(lock),
+            Turn::Done(never) => match never {},
+        }
+    }
+
+    /// Waits for the lock, or for `done` to have an answer that makes it unnecessary, whichever comes first.
+    ///
+    /// So those who waited for one fetch all leave together when it ends, and do not queue for a lock only to find that
+    /// there is nothing to do.
+    pub(crate) fn acquire_unless<T>(
+        &self,
+        name: &LockName,
+        mode: Mode,
+        cancel: &Cancel,
+        mut done: impl FnMut() -> Result<Option<T>, StoreError>,
+    ) -> Result<Turn<Lock, T>, StoreError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(lock) = self.try_acquire(name, mode)? {
+                return Ok(Turn::Ours(lock));
+            }
+            if let Some(answer) = done()? {
+                return Ok(Turn::Done(answer));
+            }
+            cancel.check().map_err(|source| StoreError::Locked { lock: name.clone(), source })?;
+            thread::sleep(cancel.remaining().map_or(pause, |left| left.min(pause)));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Removes the files of locks that nobody holds, except those that `keep` names; says how many.
+    pub(crate) fn remove_unused(&self, keep: impl Fn(&str) -> bool) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))? {
+            let path = entry.map_err(StoreError::io("list", &self.directory))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(&keep) {
+                continue;
+            }
+            // The name goes while we hold the lock, so whoever opened the file meanwhile finds, once it has the lock,
+            // that the name leads elsewhere, and starts over.
+            if let Some(_lock) = try_lock_existing(&path)? {
+                fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The file whose lock protects the target with this hash.
+    pub(crate) fn target_file_name(target: &str) -> String {
+        LockName::Target(target.to_owned()).file_name()
+    }
+}
+
+fn try_lock_file(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(StoreError::io("open", path))?;
+        let Some(lock) = try_lock_open(file, mode, path)? else { return Ok(None) };
+        if is_named(&lock, path)? {
+            return Ok(Some(lock));
+        }
+    }
+}
+
+/// The exclusive lock of a file or directory that is there. For one that its owner keeps locked, having it proves that
+/// the owner is gone.
+pub(crate) fn try_lock_existing(path: &Path) -> Result<Option<Lock>, StoreError> {
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StoreError::Io { action: "open", path: path.to_path_buf(), source }),
+    };
+    let Some(lock) = try_lock_open(file, Mode::Exclusive, path)? else { return Ok(None) };
+    Ok(is_named(&lock, path)?.then_some(lock))
+}
+
+fn try_lock_open(file: File, mode: Mode, path: &Path) -> Result<Option<Lock>, StoreError> {
+    let attempt = match mode {
+        Mode::Shared => file.try_lock_shared(),
+        Mode::Exclusive => file.try_lock(),
+    };
+    match attempt {
+        Ok(()) => Ok(Some(Lock { file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io { action: "lock", path: path.to_path_buf(), source }),
+    }
+}
+
+/// Between opening and locking, the file may have been removed, and another made under its name.
+fn is_named(lock: &Lock, path: &Path) -> Result<bool, StoreError> {
+    let ours = lock.file.metadata().map_err(StoreError::io("examine", path))?;
+    match fs::symlink_metadata(path) {
+        Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StoreError::Io { action: "examine", path: path.to_path_buf(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::impatient;
+
+    fn locks() -> (tempfile::TempDir, Locks) {
+        let place = tempfile::tempdir().unwrap();
+        let locks = Locks::new(place.path().to_path_buf());
+        (place, locks)
+    }
+
+    #[test]
+    fn one_holds_an_exclusive_lock_and_many_a_shared_one() {
+        let (_place, locks) = locks();
+        let name = LockName::Snapshot("00".to_owned());
+        let first = locks.try_acquire(&name, Mode::Shared).unwrap();
+        let second = locks.try_acquire(&name, Mode::Shared).unwrap();
+        assert!(first.is_some() && second.is_some());
+        assert!(locks.try_acquire(&name, Mode::Exclusive).unwrap().is_none());
+        drop((first, second));
+        let _only = locks.try_acquire(&name, Mode::Exclusive).unwrap().unwrap();
+        assert!(locks.try_acquire(&name, Mode::Shared).unwrap().is_none());
+    }
+
+    #[test]
+    fn waiting_ends_at_the_deadline_and_says_what_it_waited_for() {
+        let (_place, locks) = locks();
+        let kinds =
+            [(LockName::Target("00".to_owned()), Kind::Busy), (LockName::Repository("00".to_owned()), Kind::Timeout)];
+        for (name, kind) in kinds {
+            let _held = locks.try_acquire(&name, Mode::Exclusive).unwrap().unwrap();
+            let error = locks.acquire(&name, Mode::Exclusive, &impatient()).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            let cancelled = Cancel::new();
+            cancelled.cancel();
+            assert_eq!(locks.acquire(&name, Mode::Exclusive, &cancelled).unwrap_err().kind(), Kind::Cancelled);
+        }
+    }
+
+    #[test]
+    fn r6_who_waited_leaves_without_the_lock_once_the_work_is_done() {
+        let (_place, locks) = locks();
+        let name = LockName::Repository("00".to_owned());
+        let _held = locks.try_acquire(&name, Mode::Exclusive).unwrap().unwrap();
+        let mut looks = 0;
+        let done = || {
+            looks += 1;
+            Ok((looks == 3).then_some("snapshot"))
+        };
+        let turn = locks.acquire_unless(&name, Mode::Exclusive, &Cancel::new(), done).unwrap();
+        assert!(matches!(turn, Turn::Done("snapshot")));
+    }
+
+    #[test]
+    fn unused_lock_files_are_removed_and_used_or_wanted_ones_stay() {
+        let (place, locks) = locks();
+        let names = ["aa", "bb", "cc"].map(|hash| LockName::Target(hash.to_owned()));
+        let [held, kept, unused] = names;
+        let _held = locks.try_acquire(&held, Mode::Shared).unwrap();
+        drop(locks.try_acquire(&kept, Mode::Exclusive).unwrap());
+        drop(locks.try_acquire(&unused, Mode::Exclusive).unwrap());
+        assert_eq!(locks.remove_unused(|name| name == Locks::target_file_name("bb")).unwrap(), 1);
+        assert!(place.path().join("target-aa").exists());
+        assert!(place.path().join("target-bb").exists());
+        assert!(!place.path().join("target-cc").exists());
+    }
+
+    #[test]
+    fn sweeping_lock_files_never_lets_two_in() {
+        let (_place, locks) = locks();
+        let name = LockName::Repository("00".to_owned());
+        let (inside, working) = (AtomicUsize::new(0), AtomicBool::new(true));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while working.load(Ordering::Relaxed) {
+                    locks.remove_unused(|_| false).unwrap();
+                }
+            });
+            let workers = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _lock = locks.acquire(&name, Mode::Exclusive, &Cancel::new()).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                })
+            });
+            let results = workers.map(|worker| worker.join());
+            working.store(false, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok));
+        });
+    }
+}

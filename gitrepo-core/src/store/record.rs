@@ -1,0 +1,157 @@
+//! What is known of each published target.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::access::CredentialId;
+use crate::spec::CommitId;
+
+use super::clock::BootId;
+use super::clock::wall_clock;
+use super::digest::sha256_hex;
+use super::durable;
+use super::error::StoreError;
+use super::error::optional;
+use super::snapshot::SnapshotId;
+use super::target::TARGETS_DIRECTORY;
+
+pub(super) const RECORD_FILE: &str = "record.json";
+const RECORD_LIMIT: u64 = 1024 * 1024;
+
+/// One published target: written before it is mounted, deleted after it is unmounted, and until then a reference to its
+/// snapshot, whichever process looks.
+///
+/// A field that this version does not know is ignored when reading; a field that an older version does not write needs
+/// a default. So the version before and the version after this one read each other's records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Version of this schema.
+    pub version: u64,
+    /// Which frontend published it, and alone may collect it.
+    pub origin: Origin,
+    /// The kubelet's name of the volume, or the CLI's.
+    pub volume_id: String,
+    /// Where it is mounted: absolute.
+    pub target: PathBuf,
+    /// The repository's URL, without secrets.
+    pub repository: String,
+    /// As asked for.
+    pub revision: String,
+    /// The ref that led to the commit; `None` when it was asked for by its id.
+    #[serde(default)]
+    pub reference: Option<String>,
+    /// What the revision resolved to when it was first published; it stays.
+    pub commit: CommitId,
+    /// What is mounted.
+    pub snapshot: SnapshotId,
+    /// Every option that selects the content, to tell a retry from a different request.
+    #[serde(default)]
+    pub content: BTreeMap<String, String>,
+    /// Nothing can be written through the mount.
+    pub read_only: bool,
+    /// The mount shows a private copy, and not the snapshot.
+    #[serde(default)]
+    pub copy: bool,
+    /// The credential that proved it may read the repository.
+    pub credential: CredentialId,
+    /// Where it was mounted.
+    pub mounted_in: MountTable,
+    /// When it was first published, by the wall clock: for people only.
+    #[serde(with = "wall_clock")]
+    pub created_at: SystemTime,
+    /// The target directory was made by us, and goes when the volume goes.
+    #[serde(default)]
+    pub target_created: bool,
+}
+
+impl Record {
+    /// The schema that this program writes.
+    pub const VERSION: u64 = 1;
+}
+
+/// Which mount table a mount was made in. A process in another mount namespace does not see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountTable {
+    /// The boot; no mount outlives it.
+    pub boot_id: BootId,
+    /// The mount namespace, as `/proc/thread-self/ns/mnt` names it.
+    pub namespace: String,
+}
+
+impl MountTable {
+    /// Of the calling thread.
+    pub fn current() -> Result<Self, StoreError> {
+        let path = Path::new("/proc/thread-self/ns/mnt");
+        let namespace = std::fs::read_link(path).map_err(StoreError::io("read", path))?;
+        Ok(Self { boot_id: BootId::current()?, namespace: namespace.to_string_lossy().into_owned() })
+    }
+
+    /// The current mount table tells whether a mount made in this one is still there: it is the same one, or a reboot
+    /// has taken the mount from everybody.
+    pub fn is_told_by(&self, current: &Self) -> bool {
+        self.boot_id != current.boot_id || self.namespace == current.namespace
+    }
+}
+
+/// Which frontend published a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The CSI driver.
+    Csi,
+    /// The FlexVolume driver.
+    Flex,
+    /// A person at a shell.
+    Cli,
+}
+
+/// The hash that stands for a target in paths.
+pub(super) fn target_hash(target: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    sha256_hex(target.as_os_str().as_bytes())
+}
+
+/// Reads the record in the directory of one target. [`StoreError::Corrupt`] if it is there but makes no sense, or speaks
+/// of another target than its place says.
+pub(super) fn read(slot: &Path) -> Result<Option<Record>, StoreError> {
+    let path = slot.join(RECORD_FILE);
+    let json = match optional(durable::read(&path, RECORD_LIMIT)) {
+        Ok(Some(json)) => json,
+        Ok(None) => return Ok(None),
+        Err(StoreError::Io { source, .. }) if is_no_file(&source) => {
+            return Err(StoreError::corrupt(&path, "it is no regular file"));
+        }
+        Err(error) => return Err(error),
+    };
+    let record = serde_json::from_slice::<Record>(&json).map_err(|error| unreadable(&path, &json, &error))?;
+    let place = Path::new(&sha256_hex(&record.volume_id)).join(TARGETS_DIRECTORY).join(target_hash(&record.target));
+    if !slot.ends_with(place) {
+        return Err(StoreError::corrupt(&path, "it speaks of another volume"));
+    }
+    Ok(Some(record))
+}
+
+fn is_no_file(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EISDIR | libc::ELOOP | libc::ENXIO))
+}
+
+/// Not understood because it is damaged, or because it is of a later version that must not be thrown away.
+fn unreadable(path: &Path, json: &[u8], error: &serde_json::Error) -> StoreError {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    match serde_json::from_slice(json) {
+        Ok(Versioned { version: found }) if found > Record::VERSION => {
+            StoreError::Newer { path: path.to_path_buf(), found, supported: Record::VERSION }
+        }
+        _ => StoreError::corrupt(path, error),
+    }
+}

@@ -1,0 +1,144 @@
+//! What is kept of a repository: packs that a fetch need not ask for again.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cancel::Cancel;
+use crate::snapshot::Owner;
+use crate::spec::CommitId;
+use crate::spec::RepositoryUrl;
+
+use super::digest::sha256_hex;
+use super::error::StoreError;
+use super::layout::Layout;
+use super::lock::Lock;
+use super::lock::LockName;
+use super::lock::Mode;
+use super::lock::Turn;
+
+mod adopt;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+/// Each fetch adds a pack, and libgit2 searches them one by one. Beyond this many the next fetch starts afresh.
+const MOST_PACKS: usize = 50;
+
+/// The bare repository of one URL, which may not be there yet. It is only read by fetches, as an alternate, and only
+/// written by [`RepositoryLock::adopt`]; so nothing in it is ever half done by git.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    layout: Arc<Layout>,
+    hash: String,
+    path: PathBuf,
+}
+
+impl Repository {
+    pub(super) fn new(layout: &Arc<Layout>, url: &RepositoryUrl) -> Self {
+        let hash = sha256_hex(url.canonical());
+        let path = layout.repositories().join(&hash);
+        Self { layout: Arc::clone(layout), hash, path }
+    }
+
+    /// Where it is, or will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Something has been fetched.
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// This commit has been fetched, to some depth.
+    pub fn contains(&self, commit: &CommitId) -> bool {
+        self.path.join(commit_ref(commit)).is_file()
+    }
+
+    /// The right to fetch into it, waiting for others that do.
+    pub fn lock(&self, cancel: &Cancel) -> Result<RepositoryLock, StoreError> {
+        let lock = self.layout.locks.acquire(&self.lock_name(), Mode::Exclusive, cancel)?;
+        self.locked(lock)
+    }
+
+    /// The right to fetch into it, if nobody does.
+    pub fn try_lock(&self) -> Result<Option<RepositoryLock>, StoreError> {
+        let lock = self.layout.locks.try_acquire(&self.lock_name(), Mode::Exclusive)?;
+        lock.map(|lock| self.locked(lock)).transpose()
+    }
+
+    /// The right to fetch into it, or what `done` finds, whichever comes first: those who wait for the same commit look
+    /// for its snapshot, and leave together when it is there. `done` is asked only while another holds the lock, so look
+    /// once more when the lock is ours.
+    pub fn lock_unless<T>(
+        &self,
+        cancel: &Cancel,
+        done: impl FnMut() -> Result<Option<T>, StoreError>,
+    ) -> Result<Turn<RepositoryLock, T>, StoreError> {
+        match self.layout.locks.acquire_unless(&self.lock_name(), Mode::Exclusive, cancel, done)? {
+            Turn::Ours(lock) => Ok(Turn::Ours(self.locked(lock)?)),
+            Turn::Done(answer) => Ok(Turn::Done(answer)),
+        }
+    }
+
+    fn lock_name(&self) -> LockName {
+        LockName::Repository(self.hash.clone())
+    }
+
+    fn locked(&self, lock: Lock) -> Result<RepositoryLock, StoreError> {
+        recover::remove_leftovers(&self.path)?;
+        Ok(RepositoryLock { repository: self.clone(), _lock: lock })
+    }
+}
+
+/// The right to fetch into a repository: one at a time has it.
+#[derive(Debug)]
+pub struct RepositoryLock {
+    repository: Repository,
+    _lock: Lock,
+}
+
+impl RepositoryLock {
+    /// What a fetch may build on; `None` when there is nothing, or so many packs that it should start afresh.
+    pub fn base(&self) -> Result<Option<PathBuf>, StoreError> {
+        let packs = self.repository.path.join(adopt::PACKS);
+        let entries = match fs::read_dir(&packs) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::Io { action: "list", path: packs, source }),
+        };
+        let indexes = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "idx"));
+        Ok((indexes.count() <= MOST_PACKS).then(|| self.repository.path.clone()))
+    }
+
+    /// Moves what a fetch brought into the store, durably.
+    ///
+    /// `fetched` is the bare repository that the fetch wrote, in staging; nothing in it is believed, and its writer must
+    /// have ended. `base` is what [`RepositoryLock::base`] gave that fetch: with it, the packs are added; without, they
+    /// stand alone and replace what was there.
+    pub fn adopt(
+        &self,
+        fetched: &Path,
+        base: Option<&Path>,
+        commit: &CommitId,
+        owner: Owner,
+    ) -> Result<(), StoreError> {
+        match base {
+            Some(_) => adopt::extend(&self.repository.path, fetched, commit, owner),
+            None => adopt::replace(&self.repository.layout, &self.repository.path, fetched, commit, owner),
+        }
+    }
+
+    /// Throws the repository away: a fetch does not heal one that is damaged, because git believes it has the objects.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        self.repository.layout.trash.discard(&self.repository.path)
+    }
+}
+
+/// The ref that keeps a commit: whatever the remote's refs were called, none of its names is ours to use.
+fn commit_ref(commit: &CommitId) -> String {
+    format!("{}/{commit}", adopt::COMMITS)
+}

@@ -1,0 +1,223 @@
+//! From what a worker fetched to what the store keeps: packs, the shallow boundary and one ref, each checked.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::fcntl::OFlag;
+use nix::fcntl::openat;
+use nix::fcntl::renameat;
+use nix::sys::stat::Mode;
+use nix::unistd::Gid;
+use nix::unistd::Uid;
+use nix::unistd::fchown;
+
+use crate::snapshot::Owner;
+use crate::spec::CommitId;
+use crate::store::digest::is_hex;
+use crate::store::durable;
+use crate::store::durable::Durability;
+use crate::store::durable::Readers;
+use crate::store::error::StoreError;
+use crate::store::layout::Layout;
+use crate::store::staging::Staging;
+
+use super::commit_ref;
+
+pub(super) const PACKS: &str = "objects/pack";
+pub(super) const COMMITS: &str = "refs/commits";
+const SHALLOW: &str = "shallow";
+
+/// Of a `shallow` file: 400,000 commits.
+const SHALLOW_LIMIT: u64 = 16 * 1024 * 1024;
+
+const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+const HEAD: &str = "ref: refs/heads/main\n";
+
+/// Adds what was fetched on top of a repository to that repository.
+///
+/// The ref is last: until it is there, whatever else is there is not used. The boundary is written whole, because the
+/// fetch began with a copy of ours, and a deeper fetch removes from it.
+pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner: Owner) -> Result<(), StoreError> {
+    let fetched = Fetched::open(fetched)?;
+    fetched.move_packs(&repository.join(PACKS), owner)?;
+    durable::sync_filesystem(repository)?;
+    write_shallow(repository, fetched.shallow()?.as_deref(), Durability::Durable)?;
+    write_ref(repository, commit, Durability::Durable)
+}
+
+/// Makes a repository of what was fetched, and puts it in the place of what was there.
+pub(super) fn replace(
+    layout: &Arc<Layout>,
+    repository: &Path,
+    fetched: &Path,
+    commit: &CommitId,
+    owner: Owner,
+) -> Result<(), StoreError> {
+    let fetched = Fetched::open(fetched)?;
+    let staging = Staging::create(layout)?;
+    let fresh = staging.path().join("repository");
+    make_bare(&fresh)?;
+    fetched.move_packs(&fresh.join(PACKS), owner)?;
+    write_shallow(&fresh, fetched.shallow()?.as_deref(), Durability::Volatile)?;
+    write_ref(&fresh, commit, Durability::Volatile)?;
+    durable::sync_filesystem(&fresh)?;
+    layout.trash.discard(repository)?;
+    durable::rename(&fresh, repository)
+}
+
+/// An empty bare repository, as git makes one from an empty template. A worker of another uid must be able to read it;
+/// the directory above it keeps everybody else out.
+fn make_bare(repository: &Path) -> Result<(), StoreError> {
+    for directory in ["", "objects", "objects/info", PACKS, "refs", COMMITS] {
+        let path = repository.join(directory);
+        DirBuilder::new().create(&path).map_err(StoreError::io("create", &path))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .map_err(StoreError::io("change the mode of", &path))?;
+    }
+    for (name, content) in [("config", CONFIG), ("HEAD", HEAD)] {
+        durable::replace_for(Readers::Everyone, &repository.join(name), content.as_bytes(), Durability::Volatile)?;
+    }
+    Ok(())
+}
+
+fn write_shallow(repository: &Path, boundary: Option<&[u8]>, durability: Durability) -> Result<(), StoreError> {
+    let path = repository.join(SHALLOW);
+    match boundary {
+        Some(boundary) => durable::replace_for(Readers::Everyone, &path, boundary, durability),
+        None => match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Io { action: "delete", path, source: error })
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+fn write_ref(repository: &Path, commit: &CommitId, durability: Durability) -> Result<(), StoreError> {
+    let path = repository.join(commit_ref(commit));
+    durable::replace_for(Readers::Everyone, &path, format!("{commit}\n").as_bytes(), durability)
+}
+
+/// What a worker left. Every part of every path is opened without following links.
+struct Fetched {
+    path: PathBuf,
+    top: OwnedFd,
+    packs: OwnedFd,
+}
+
+impl Fetched {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let top = open_directory(AT_FDCWD, path, path)?;
+        let objects = open_directory(top.as_fd(), Path::new("objects"), path)?;
+        let packs = open_directory(objects.as_fd(), Path::new("pack"), path)?;
+        Ok(Self { path: path.to_path_buf(), top, packs })
+    }
+
+    /// Moves the finished packs, each before the index that makes git see it.
+    fn move_packs(&self, to: &Path, owner: Owner) -> Result<(), StoreError> {
+        for name in self.pack_names()? {
+            for end in ["pack", "idx"] {
+                self.move_file(&format!("{name}.{end}"), to, owner)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The packs that have an index. Whatever else lies there was not finished, or is none of ours, and stays.
+    fn pack_names(&self) -> Result<Vec<String>, StoreError> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let list = || StoreError::io("list", &self.path);
+        let mut packs = Vec::new();
+        for entry in Dir::openat(&self.packs, ".", flags, Mode::empty()).map_err(list())?.iter() {
+            let entry = entry.map_err(list())?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let stem = name.strip_suffix(".idx");
+            packs.extend(stem.filter(|stem| is_pack_name(stem)).map(str::to_owned));
+        }
+        Ok(packs)
+    }
+
+    fn move_file(&self, name: &str, to: &Path, owner: Owner) -> Result<(), StoreError> {
+        let path = self.path.join(PACKS).join(name);
+        let target = to.join(name);
+        if target.exists() {
+            // The name is a hash of what is in it.
+            return Ok(());
+        }
+        let file = open_file(self.packs.as_fd(), name, &path)?
+            .ok_or(StoreError::Untrusted { path: path.clone(), reason: "an index has no pack" })?;
+        fchown(&file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
+            .map_err(StoreError::io("take ownership of", &path))?;
+        file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(StoreError::io("change the mode of", &path))?;
+        renameat(&self.packs, name, AT_FDCWD, &target).map_err(StoreError::io("move", &path))
+    }
+
+    /// The commits whose parents were not fetched; `None` when all were.
+    fn shallow(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path.join(SHALLOW);
+        let Some(file) = open_file(self.top.as_fd(), SHALLOW, &path)? else { return Ok(None) };
+        let mut content = Vec::new();
+        file.take(SHALLOW_LIMIT + 1).read_to_end(&mut content).map_err(StoreError::io("read", &path))?;
+        let is_list = content.ends_with(b"\n")
+            && content.len() as u64 <= SHALLOW_LIMIT
+            && content.split_inclusive(|byte| *byte == b'\n').all(is_commit_line);
+        match (content.is_empty(), is_list) {
+            (true, _) => Ok(None),
+            (false, true) => Ok(Some(content)),
+            (false, false) => Err(StoreError::Untrusted { path, reason: "it is not a list of commits" }),
+        }
+    }
+}
+
+fn is_pack_name(stem: &str) -> bool {
+    stem.strip_prefix("pack-").is_some_and(|hash| is_hex(hash, 40))
+}
+
+fn is_commit_line(line: &[u8]) -> bool {
+    let id = line.strip_suffix(b"\n").and_then(|id| std::str::from_utf8(id).ok());
+    id.is_some_and(|id| is_hex(id, 40))
+}
+
+fn open_directory(parent: BorrowedFd<'_>, name: &Path, shown: &Path) -> Result<OwnedFd, StoreError> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    openat(parent, name, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::ENOTDIR | Errno::ELOOP | Errno::ENOENT => {
+            StoreError::Untrusted { path: shown.to_path_buf(), reason: "it is no bare repository" }
+        }
+        errno => StoreError::io("open", shown)(errno),
+    })
+}
+
+/// A plain file with one name: no link, pipe or device, and nothing that another name could change later.
+fn open_file(directory: BorrowedFd<'_>, name: &str, shown: &Path) -> Result<Option<File>, StoreError> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    let file = match openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(Errno::ELOOP | Errno::ENXIO) => {
+            return Err(StoreError::Untrusted { path: shown.to_path_buf(), reason: "it is no regular file" });
+        }
+        Err(errno) => return Err(StoreError::io("open", shown)(errno)),
+    };
+    let metadata = file.metadata().map_err(StoreError::io("examine", shown))?;
+    let reason = match (metadata.is_file(), metadata.nlink()) {
+        (true, 1) => return Ok(Some(file)),
+        (true, _) => "it has more than one name",
+        (false, _) => "it is no regular file",
+    };
+    Err(StoreError::Untrusted { path: shown.to_path_buf(), reason })
+}

@@ -1,0 +1,42 @@
+//! What a crash leaves in a repository, removed before the next fetch.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::store::durable::UNFINISHED;
+use crate::store::error::StoreError;
+
+use super::adopt::COMMITS;
+use super::adopt::PACKS;
+
+/// Removes unfinished files, and packs without an index or the other way round. Git itself never cleans up after a kill:
+/// a `shallow.lock` alone makes every later fetch fail. Call it under the repository's lock only.
+pub(super) fn remove_leftovers(repository: &Path) -> Result<(), StoreError> {
+    for directory in ["", "objects", PACKS, "refs", COMMITS] {
+        let directory = repository.join(directory);
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(StoreError::Io { action: "list", path: directory, source }),
+        };
+        for entry in entries {
+            let path = entry.map_err(StoreError::io("list", &directory))?.path();
+            if is_leftover(&path) {
+                fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+    match path.extension().and_then(OsStr::to_str) {
+        Some("lock" | UNFINISHED) => true,
+        Some("pack") => !path.with_extension("idx").exists(),
+        Some("idx") => !path.with_extension("pack").exists(),
+        _ => name.starts_with("tmp_"),
+    }
+}

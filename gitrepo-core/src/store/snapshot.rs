@@ -1,0 +1,374 @@
+//! Finished trees, found by what they are.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+use serde::Serialize;
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::cancel::Cancel;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
+use crate::spec::CommitId;
+use crate::spec::RelativePath;
+use crate::spec::RepositoryUrl;
+use crate::spec::Symlinks;
+
+use super::Store;
+use super::clock::wall_clock;
+use super::digest;
+use super::durable;
+use super::durable::Durability;
+use super::error::StoreError;
+use super::error::optional;
+use super::layout::Layout;
+use super::lock::Lock;
+use super::lock::LockName;
+use super::lock::Mode;
+use super::staging::Staging;
+
+const META_FILE: &str = "meta.json";
+const META_LIMIT: u64 = 64 * 1024;
+
+/// Part of every id, so that a change of what a snapshot is makes new ones.
+const GENERATION: &str = "gitrepo snapshot 1";
+
+/// How long a lease may have to wait for an evictor, which holds the lock for one rename.
+const EVICTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// Everything that decides what is in a snapshot. Two equal keys are one snapshot; there is nothing in common between
+/// URLs, so a server that announces another repository's commit gains nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotKey<'a> {
+    /// The repository.
+    pub url: &'a RepositoryUrl,
+    /// Whose tree.
+    pub commit: &'a CommitId,
+    /// Only this directory of it.
+    pub subdirectory: &'a RelativePath,
+    /// Where in the volume it appears.
+    pub directory: &'a RelativePath,
+    /// Whether links that leave the volume were refused.
+    pub symlinks: Symlinks,
+}
+
+impl SnapshotKey<'_> {
+    /// The name of the snapshot with this key.
+    pub fn id(&self) -> SnapshotId {
+        let url = self.url.canonical();
+        let commit = self.commit.to_string();
+        let subdirectory = self.subdirectory.to_string();
+        let directory = self.directory.to_string();
+        let symlinks = self.symlinks.to_string();
+        let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks];
+        let mut hash = Sha256::new();
+        digest::length_prefixed(fields.iter().map(|field| field.as_bytes()), |part| hash.update(part));
+        SnapshotId(digest::hex(&hash.finalize()))
+    }
+}
+
+/// 64 hexadecimal digits that name a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotId(String);
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for SnapshotId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // It becomes part of a path, and a record could hold anything.
+        if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is no snapshot's id")) }
+    }
+}
+
+impl From<SnapshotId> for String {
+    fn from(id: SnapshotId) -> Self {
+        id.0
+    }
+}
+
+/// What `meta.json` says of a snapshot. Unknown fields, of a newer version, are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotMeta {
+    /// The repository, without secrets.
+    pub repository: String,
+    /// Whose tree.
+    pub commit: CommitId,
+    /// Only this directory of it.
+    pub subdirectory: RelativePath,
+    /// Where in the volume it appears.
+    pub directory: RelativePath,
+    /// Whether links that leave the volume were refused.
+    pub symlinks: Symlinks,
+    /// Name of the [`SnapshotFormat`](crate::snapshot::SnapshotFormat) that wrote it.
+    pub format: String,
+    /// What is in it.
+    pub summary: TreeSummary,
+    /// When it was made, by the wall clock: for people only.
+    #[serde(with = "wall_clock")]
+    pub created_at: SystemTime,
+}
+
+impl SnapshotMeta {
+    /// Of a tree that was just written.
+    pub fn new(url: &RepositoryUrl, request: &TreeRequest, format: &str, summary: TreeSummary) -> Self {
+        Self {
+            repository: url.to_string(),
+            commit: request.commit,
+            subdirectory: request.subdirectory.clone(),
+            directory: request.directory.clone(),
+            symlinks: request.symlinks,
+            format: format.to_owned(),
+            summary,
+            created_at: SystemTime::now(),
+        }
+    }
+}
+
+/// A snapshot in use: while this lives, nobody evicts it. A volume's record takes over from there.
+#[derive(Debug)]
+pub struct SnapshotLease {
+    id: SnapshotId,
+    path: PathBuf,
+    meta: SnapshotMeta,
+    _lock: Lock,
+}
+
+impl SnapshotLease {
+    /// Its name.
+    pub fn id(&self) -> &SnapshotId {
+        &self.id
+    }
+
+    /// Where it is; never changes, and nothing in it does.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is.
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+}
+
+impl Store {
+    /// Where the snapshot with this name is, if it is.
+    pub fn snapshot_path(&self, id: &SnapshotId) -> PathBuf {
+        self.layout.snapshot(id)
+    }
+
+    /// The finished snapshot with this name, if there is one.
+    pub fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
+        // The lease comes first: what is there after it stays there.
+        let lock = self.lease(id)?;
+        let path = self.layout.snapshot(id);
+        match read_meta(&path) {
+            Ok(meta) => Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock })),
+            Err(StoreError::Corrupt { source, .. }) => {
+                drop(lock);
+                tracing::warn!(snapshot = %id, %source, "a damaged snapshot is discarded");
+                self.discard_snapshot(id)?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a tree that is complete in staging the snapshot with this name. If another process was faster, theirs
+    /// stays and is returned.
+    ///
+    /// `tree` is a directory inside `staging`, owned by this process, which has checked what is in it.
+    pub fn install_snapshot(
+        &self,
+        id: &SnapshotId,
+        staging: &Staging,
+        tree: &Path,
+        meta: &SnapshotMeta,
+    ) -> Result<SnapshotLease, StoreError> {
+        debug_assert!(tree.starts_with(staging.path()));
+        let meta_file = tree.join(META_FILE);
+        let json = serde_json::to_vec(meta).map_err(|error| StoreError::corrupt(&meta_file, error))?;
+        durable::replace(&meta_file, &json, Durability::Volatile)?;
+        fs::set_permissions(tree, fs::Permissions::from_mode(0o700))
+            .map_err(StoreError::io("change the mode of", tree))?;
+        durable::sync_filesystem(tree)?;
+
+        let path = self.layout.snapshot(id);
+        loop {
+            let lock = self.lease(id)?;
+            match durable::rename(tree, &path) {
+                Ok(()) => return Ok(SnapshotLease { id: id.clone(), path, meta: meta.clone(), _lock: lock }),
+                Err(StoreError::Io { source, .. }) if is_occupied(&source) => drop(lock),
+                Err(error) => return Err(error),
+            }
+            // Not theirs either, if it was damaged or evicted meanwhile: then there is room for ours.
+            if let Some(theirs) = self.snapshot(id)? {
+                return Ok(theirs);
+            }
+        }
+    }
+
+    /// Takes away a snapshot that cannot be used, unless a volume shows it.
+    ///
+    /// # Errors
+    /// [`StoreError::CorruptInUse`] when it is leased or a record refers to it: deleting it would empty a pod's volume
+    /// without a word.
+    pub fn discard_snapshot(&self, id: &SnapshotId) -> Result<(), StoreError> {
+        let path = self.layout.snapshot(id);
+        let in_use = || StoreError::CorruptInUse { path: path.clone() };
+        let name = LockName::Snapshot(id.to_string());
+        let _lock = self.layout.locks.try_acquire(&name, Mode::Exclusive)?.ok_or_else(in_use)?;
+        if self.referenced()?.contains(id) {
+            return Err(in_use());
+        }
+        self.layout.trash.discard(&path)
+    }
+
+    fn lease(&self, id: &SnapshotId) -> Result<Lock, StoreError> {
+        let patience = Cancel::new().within(EVICTION_LIMIT);
+        self.layout.locks.acquire(&LockName::Snapshot(id.to_string()), Mode::Shared, &patience)
+    }
+}
+
+impl Layout {
+    fn snapshot(&self, id: &SnapshotId) -> PathBuf {
+        self.snapshots().join(&id.0)
+    }
+}
+
+fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreError> {
+    let path = snapshot.join(META_FILE);
+    let Some(json) = optional(durable::read(&path, META_LIMIT))? else {
+        return match fs::symlink_metadata(snapshot) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { action: "examine", path: snapshot.to_path_buf(), source }),
+            Ok(_) => Err(StoreError::corrupt(&path, "it is missing")),
+        };
+    };
+    serde_json::from_slice(&json).map(Some).map_err(|error| StoreError::corrupt(&path, error))
+}
+
+/// A rename found a directory that is not empty, or a file, in its place.
+fn is_occupied(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::install;
+    use crate::store::fixture::record;
+    use crate::store::fixture::store;
+    use crate::store::fixture::url;
+
+    fn content(lease: &SnapshotLease) -> String {
+        fs::read_to_string(lease.path().join("root/file")).unwrap()
+    }
+
+    #[test]
+    fn s12_everything_that_decides_the_content_decides_the_name() {
+        let (url, other_url) = (url(), RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap());
+        let (root, part) = (RelativePath::root(), RelativePath::parse("part").unwrap());
+        let (first, second) = (commit(1), commit(2));
+        let key =
+            SnapshotKey { url: &url, commit: &first, subdirectory: &root, directory: &root, symlinks: Symlinks::Keep };
+        let ids: std::collections::BTreeSet<_> = [
+            key,
+            SnapshotKey { url: &other_url, ..key },
+            SnapshotKey { commit: &second, ..key },
+            SnapshotKey { subdirectory: &part, ..key },
+            SnapshotKey { directory: &part, ..key },
+            SnapshotKey { symlinks: Symlinks::RejectEscaping, ..key },
+        ]
+        .iter()
+        .map(SnapshotKey::id)
+        .collect();
+        assert_eq!(ids.len(), 6);
+        assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
+    }
+
+    #[test]
+    fn what_was_installed_is_found_and_the_first_one_stays() {
+        let (_place, store) = store();
+        let first = install(&store, commit(1), "first");
+        let second = install(&store, commit(1), "second");
+        assert_eq!((content(&first), content(&second)), ("first".to_owned(), "first".to_owned()));
+        let found = store.snapshot(first.id()).unwrap().unwrap();
+        assert_eq!(found.path(), store.snapshot_path(first.id()));
+        assert_eq!(found.meta().summary, TreeSummary { files: 1, ..TreeSummary::default() });
+        assert_eq!(fs::metadata(found.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(store.root().join("staging")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn r6_many_install_one_snapshot() {
+        let (_place, store) = store();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert_eq!(content(&install(&store, commit(1), "same")), "same"));
+            }
+        });
+        assert_eq!(fs::read_dir(store.root().join("snapshots")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_there_is_a_miss() {
+        let (_place, store) = store();
+        let id = install(&store, commit(1), "").id().clone();
+        store.discard_snapshot(&id).unwrap();
+        assert!(store.snapshot(&id).unwrap().is_none());
+        assert!(!store.snapshot_path(&id).exists());
+    }
+
+    #[test]
+    fn r4_a_damaged_snapshot_is_a_miss_and_is_replaced() {
+        let (_place, store) = store();
+        for damage in ["", "{", "{}"] {
+            let lease = install(&store, commit(1), "good");
+            let (id, meta) = (lease.id().clone(), lease.path().join(META_FILE));
+            drop(lease);
+            fs::write(&meta, damage).unwrap();
+            assert!(store.snapshot(&id).unwrap().is_none(), "{damage:?}");
+            fs::create_dir(store.snapshot_path(&id)).unwrap();
+            assert_eq!(content(&install(&store, commit(1), "good")), "good");
+        }
+    }
+
+    #[test]
+    fn r12_a_damaged_snapshot_that_a_volume_shows_is_not_taken_away() {
+        let (_place, store) = store();
+        let lease = install(&store, commit(1), "shown");
+        let (id, path) = (lease.id().clone(), lease.path().to_path_buf());
+        let target = Path::new("/pods/a/volume");
+        let slot = store.target("volume", target, &Cancel::new()).unwrap();
+        slot.write(&record(&store, "volume", target, &lease)).unwrap();
+        fs::write(path.join(META_FILE), "").unwrap();
+
+        assert!(matches!(store.discard_snapshot(&id), Err(StoreError::CorruptInUse { .. })), "leased");
+        drop(lease);
+        assert_eq!(store.snapshot(&id).unwrap_err().kind(), Kind::Corrupt, "referred to");
+        assert!(path.join("root/file").exists());
+        slot.remove().unwrap();
+        assert!(store.snapshot(&id).unwrap().is_none());
+    }
+}

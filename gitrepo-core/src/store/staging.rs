@@ -1,0 +1,142 @@
+//! A private place for work in flight.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::clock::BootId;
+use super::digest::sha256_hex;
+use super::durable;
+use super::error::StoreError;
+use super::layout::Layout;
+use super::lock;
+use super::lock::Lock;
+use super::trash;
+
+/// An empty directory on the filesystem where the result is wanted: what is finished is renamed out of it, and the rest
+/// is deleted when this is dropped. Should the process die first, the lock on the directory goes with it, which tells
+/// whoever sweeps there to delete it.
+#[derive(Debug)]
+pub struct Staging {
+    /// Of the store that it is in, if any.
+    layout: Option<Arc<Layout>>,
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl Staging {
+    /// `staging/<boot>.<random>/` of a store.
+    pub(super) fn create(layout: &Arc<Layout>) -> Result<Self, StoreError> {
+        let boot = BootId::current()?;
+        let (path, lock) = create_locked(&layout.staging(), boot.prefix())?;
+        Ok(Self { layout: Some(Arc::clone(layout)), path, _lock: lock })
+    }
+
+    /// A hidden directory beside `destination`, for a result that no store keeps. Those that killed processes left for
+    /// the same destination are deleted.
+    pub fn beside(destination: &Path) -> Result<Self, StoreError> {
+        let parent = destination.parent().unwrap_or(Path::new("/"));
+        let hash = sha256_hex(destination.as_os_str().as_bytes());
+        // Short, because the name of the destination may be as long as names can be.
+        let prefix = format!(".gitrepo-{}", hash.get(..16).unwrap_or(&hash));
+        delete_abandoned(parent, &prefix);
+        let (path, lock) = create_locked(parent, &prefix)?;
+        Ok(Self { layout: None, path, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn delete(&self) -> Result<(), StoreError> {
+        match &self.layout {
+            Some(layout) => {
+                if let Some(taken) = layout.trash.take(&self.path)? {
+                    trash::delete_or_leave(&taken);
+                }
+                Ok(())
+            }
+            None => trash::remove_tree(&self.path),
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = self.delete() {
+            tracing::warn!(error = %crate::error::chain(&error), "a staging directory is left for a later sweep");
+        }
+    }
+}
+
+fn create_locked(parent: &Path, prefix: &str) -> Result<(PathBuf, Lock), StoreError> {
+    loop {
+        let path = parent.join(format!("{prefix}.{}", durable::random_name()?));
+        DirBuilder::new().mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
+        // `None` when a sweep came between, and takes the directory away.
+        if let Some(lock) = lock::try_lock_existing(&path)? {
+            return Ok((path, lock));
+        }
+    }
+}
+
+/// What cannot be deleted may be another user's, and is in nobody's way.
+fn delete_abandoned(parent: &Path, prefix: &str) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let end = name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|end| end.strip_prefix('.'));
+        if !end.is_some_and(durable::is_random_name) {
+            continue;
+        }
+        let path = entry.path();
+        let deleted = match lock::try_lock_existing(&path) {
+            Ok(Some(_lock)) => trash::remove_tree(&path),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = deleted {
+            tracing::debug!(error = %crate::error::chain(&error), "an abandoned staging directory stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture::store;
+
+    #[test]
+    fn a_staging_directory_goes_with_its_owner() {
+        let (_place, store) = store();
+        let staging = store.staging().unwrap();
+        let path = staging.path().to_path_buf();
+        fs::write(path.join("file"), "").unwrap();
+        drop(staging);
+        assert!(!path.exists());
+        assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn r1_staging_beside_a_destination_removes_what_the_dead_left_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let destination = place.path().join("d".repeat(255));
+        let living = Staging::beside(&destination).unwrap();
+        let similar = place.path().join(living.path().file_name().unwrap().to_str().unwrap().replace('.', "_"));
+        let (prefix, _) = living.path().to_str().unwrap().rsplit_once('.').unwrap();
+        let abandoned = PathBuf::from(format!("{prefix}.{}", durable::random_name().unwrap()));
+        let foreign = PathBuf::from(format!("{prefix}.mine"));
+        for path in [&similar, &abandoned, &foreign] {
+            fs::create_dir(path).unwrap();
+        }
+        let other = Staging::beside(&destination).unwrap();
+        assert!(!abandoned.exists());
+        assert!(living.path().exists() && other.path().exists() && similar.exists() && foreign.exists());
+        drop((living, other));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,236 @@
+//! Removing what crashes left behind.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::Store;
+use super::durable::UNFINISHED;
+use super::error::StoreError;
+use super::lock;
+use super::lock::LockName;
+use super::lock::Locks;
+use super::lock::Mode;
+use super::record::RECORD_FILE;
+use super::target::hashes_in;
+
+/// What a sweep removed.
+#[derive(Debug, Default)]
+pub struct SweepReport {
+    /// Staging directories of processes that are gone.
+    pub staging: usize,
+    /// Places of targets that were never published.
+    pub targets: usize,
+    /// Files that were never finished.
+    pub unfinished: usize,
+    /// Files of locks that nobody holds.
+    pub locks: usize,
+    /// Things in the trash.
+    pub trash: usize,
+    /// There is more to remove: time ran out, or another process is sweeping.
+    pub incomplete: bool,
+    /// What could not be removed; the rest was, all the same.
+    pub failures: Vec<StoreError>,
+}
+
+impl Store {
+    /// Removes what dead processes left, for about as long as `budget`. Whether an owner is dead is told by its locks,
+    /// never by ages or process ids; so this may run at any time, beside anything.
+    pub fn sweep(&self, budget: Duration) -> SweepReport {
+        let deadline = Instant::now() + budget;
+        let mut report = SweepReport::default();
+        let _lock = match self.layout.locks.try_acquire(&LockName::Sweep, Mode::Exclusive) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                report.incomplete = true;
+                return report;
+            }
+            Err(error) => {
+                report.failures.push(error);
+                return report;
+            }
+        };
+        report.staging = report.keep(self.sweep_staging());
+        report.targets = report.keep(self.sweep_targets());
+        report.unfinished = report.keep(self.sweep_unfinished());
+        report.locks = report.keep(self.sweep_locks());
+        match self.layout.trash.empty(deadline) {
+            Ok(emptied) => {
+                report.trash = emptied.removed;
+                report.incomplete = emptied.out_of_time;
+                report.failures.extend(emptied.failures);
+            }
+            Err(error) => report.failures.push(error),
+        }
+        report
+    }
+
+    fn sweep_staging(&self) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for path in entries(&self.layout.staging())? {
+            if let Some(_lock) = lock::try_lock_existing(&path)? {
+                removed += usize::from(self.layout.trash.take(&path)?.is_some());
+            }
+        }
+        Ok(removed)
+    }
+
+    /// A place without a record is being published, which its lock tells, or was left by a process that is gone.
+    fn sweep_targets(&self) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for (volume, target) in self.layout.targets()? {
+            let record = self.layout.target(&volume, &target).join(RECORD_FILE);
+            if is_there(&record)? {
+                continue;
+            }
+            if let Some(slot) = self.layout.try_target(&volume, &target)?
+                && !is_there(&record)?
+            {
+                slot.remove()?;
+                removed += 1;
+            }
+        }
+        self.layout.remove_empty_volumes()?;
+        Ok(removed)
+    }
+
+    fn sweep_unfinished(&self) -> Result<usize, StoreError> {
+        let mut directories = vec![self.layout.root.clone(), self.layout.access()];
+        directories.extend(hashes_in(&self.layout.access())?.into_iter().map(|name| self.layout.access().join(name)));
+        for (volume, target) in self.layout.targets()? {
+            directories.push(self.layout.target(&volume, &target));
+        }
+        let mut removed = 0;
+        for path in directories.iter().map(|directory| entries(directory)).collect::<Result<Vec<_>, _>>()?.concat() {
+            if path.extension() == Some(OsStr::new(UNFINISHED)) && lock::try_lock_existing(&path)?.is_some() {
+                removed += usize::from(self.layout.trash.take(&path)?.is_some());
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The lock of a published target stays, so that unpublishing it needs no room on a full disk.
+    fn sweep_locks(&self) -> Result<usize, StoreError> {
+        let published: HashSet<String> =
+            self.layout.targets()?.iter().map(|(_, target)| Locks::target_file_name(target)).collect();
+        self.layout.locks.remove_unused(|name| published.contains(name))
+    }
+}
+
+impl SweepReport {
+    fn keep(&mut self, result: Result<usize, StoreError>) -> usize {
+        result.unwrap_or_else(|error| {
+            self.failures.push(error);
+            0
+        })
+    }
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+    .map_err(StoreError::io("list", directory))
+}
+
+fn is_there(path: &Path) -> Result<bool, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StoreError::Io { action: "examine", path: path.to_path_buf(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cancel::Cancel;
+    use crate::store::clock::BootId;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::install;
+    use crate::store::fixture::on_small_filesystem;
+    use crate::store::fixture::record;
+    use crate::store::fixture::store;
+    use crate::store::target::TARGETS_DIRECTORY;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn r1_what_the_dead_left_goes_and_what_the_living_hold_stays() {
+        let (_place, store) = store();
+        let living = store.staging().unwrap();
+        let staging = store.root().join("staging");
+        for boot in [BootId::other(), BootId::current().unwrap()] {
+            fs::create_dir_all(staging.join(format!("{}.dead", boot.prefix())).join("tree")).unwrap();
+        }
+        let published = store.target("published", Path::new("/a"), &Cancel::new()).unwrap();
+        published.write(&record(&store, "published", Path::new("/a"), &install(&store, commit(1), ""))).unwrap();
+        drop(published);
+        let (dead, busy) = ("0".repeat(64), "1".repeat(64));
+        let [dead, busy] = [dead, busy].map(|hash| (store.layout.target("2".repeat(64).as_str(), &hash), hash));
+        let _busy = store.layout.try_target(&"2".repeat(64), &busy.1).unwrap().unwrap();
+        for (directory, _) in [&dead, &busy] {
+            fs::create_dir_all(directory.join("copy")).unwrap();
+        }
+        fs::create_dir_all(store.layout.volumes().join("3".repeat(64)).join(TARGETS_DIRECTORY)).unwrap();
+        for directory in [store.root().to_path_buf(), store.layout.access()] {
+            fs::write(directory.join("file.00.new"), "").unwrap();
+        }
+        fs::create_dir_all(store.root().join("trash/old/tree")).unwrap();
+
+        let report = store.sweep(LONG);
+        assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
+        assert_eq!((report.staging, report.targets, report.unfinished), (2, 1, 2));
+        assert_eq!(report.trash, 5, "two of staging, two files and what was there");
+        assert!(living.path().exists() && busy.0.exists() && !dead.0.exists());
+        assert!(!store.layout.volumes().join("3".repeat(64)).exists());
+        assert_eq!(store.records().unwrap().len(), 1);
+        let locks: Vec<_> = entries(&store.root().join("locks")).unwrap();
+        assert_eq!(locks.len(), 3, "published, busy, sweep: {locks:?}");
+        assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn r14_one_process_sweeps_at_a_time() {
+        let (_place, store) = store();
+        let _other = store.layout.locks.try_acquire(&LockName::Sweep, Mode::Exclusive).unwrap();
+        assert!(store.sweep(LONG).incomplete);
+    }
+
+    #[test]
+    fn what_is_mounted_in_the_trash_is_reported_and_survives() {
+        use nix::mount::MsFlags;
+        use nix::mount::mount;
+
+        on_small_filesystem("size=1m", |place| {
+            let store = Store::open(&place.join("store")).unwrap();
+            let precious = place.join("precious");
+            let below = store.root().join("trash/tree/deep/mounted");
+            for directory in [&precious, &below] {
+                fs::create_dir_all(directory).unwrap();
+            }
+            fs::write(precious.join("file"), "").unwrap();
+            fs::write(store.root().join("trash/tree/other"), "").unwrap();
+            let none = None::<&str>;
+            // Of the same filesystem, so that the device numbers do not tell.
+            mount(Some(&precious), &below, none, MsFlags::MS_BIND, none).unwrap();
+
+            let report = store.sweep(LONG);
+            assert!(matches!(report.failures.as_slice(), [StoreError::HoldsMount { path }] if *path == below));
+            assert!(precious.join("file").exists());
+            assert!(!store.root().join("trash/tree/other").exists());
+
+            nix::mount::umount(&below).unwrap();
+            assert_eq!(store.sweep(LONG).trash, 1);
+        });
+    }
+}

@@ -1,0 +1,393 @@
+//! The place of one target of one volume, and the lock on all that happens to the target.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cancel::Cancel;
+
+use super::Store;
+use super::digest::is_hex;
+use super::digest::sha256_hex;
+use super::durable;
+use super::durable::Durability;
+use super::error::StoreError;
+use super::layout::Layout;
+use super::lock::Lock;
+use super::lock::LockName;
+use super::lock::Mode;
+use super::record;
+use super::record::RECORD_FILE;
+use super::record::Record;
+use super::record::target_hash;
+use super::snapshot::SnapshotId;
+use super::staging::Staging;
+
+pub(super) const TARGETS_DIRECTORY: &str = "targets";
+const COPY_DIRECTORY: &str = "copy";
+
+/// One target, held: nobody else publishes, unpublishes or collects it while this lives.
+#[derive(Debug)]
+pub struct TargetSlot {
+    layout: Arc<Layout>,
+    directory: PathBuf,
+    _lock: Lock,
+}
+
+impl TargetSlot {
+    /// What is published here. A damaged record is thrown away with a warning: whoever mounts or unmounts next finds
+    /// the truth in the mount table, and a driver must not fail for ever over it.
+    pub fn record(&self) -> Result<Option<Record>, StoreError> {
+        match record::read(&self.directory) {
+            Err(StoreError::Corrupt { path, source }) => {
+                tracing::warn!(path = %path.display(), %source, "a damaged record is discarded");
+                self.layout.trash.discard(&path)?;
+                Ok(None)
+            }
+            result => result,
+        }
+    }
+
+    /// Writes the record, durably: before the mount that it speaks of is made.
+    pub fn write(&self, record: &Record) -> Result<(), StoreError> {
+        let path = self.directory.join(RECORD_FILE);
+        let json = serde_json::to_vec(record).map_err(|error| StoreError::corrupt(&path, error))?;
+        self.in_directory(|| durable::replace(&path, &json, Durability::Durable))
+    }
+
+    /// Where the private copy of a writable volume is, once [`TargetSlot::install_copy`] has put it there.
+    pub fn copy_dir(&self) -> PathBuf {
+        self.directory.join(COPY_DIRECTORY)
+    }
+
+    /// Makes `prepared`, a complete copy inside `staging`, the private copy of this target, durably. One that was there
+    /// is discarded.
+    pub fn install_copy(&self, staging: &Staging, prepared: &Path) -> Result<PathBuf, StoreError> {
+        debug_assert!(prepared.starts_with(staging.path()));
+        let copy = self.copy_dir();
+        durable::sync_filesystem(prepared)?;
+        self.in_directory(|| {
+            self.layout.trash.discard(&copy)?;
+            durable::rename(prepared, &copy)
+        })?;
+        Ok(copy)
+    }
+
+    /// Forgets the target: its record and its private copy are gone, durably, when this returns.
+    pub fn remove(&self) -> Result<(), StoreError> {
+        self.layout.trash.discard(&self.directory)?;
+        if let Some(volume) = self.directory.ancestors().nth(2) {
+            remove_empty_volume(volume);
+        }
+        Ok(())
+    }
+
+    /// Runs an action that needs the directory to be there. Another target's removal may take the volume's directory,
+    /// seen empty, away at any moment before there is something in it.
+    fn in_directory(&self, mut action: impl FnMut() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let volumes = self.layout.volumes();
+        loop {
+            match durable::create_directories(&volumes, &self.directory).and_then(|()| action()) {
+                Err(error) if error.is_not_found() && !self.directory.exists() && volumes.exists() => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Holds one target, waiting until `cancel` for others that do.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], of kind `Busy`, when they take longer.
+    pub fn target(&self, volume_id: &str, target: &Path, cancel: &Cancel) -> Result<TargetSlot, StoreError> {
+        let hash = target_hash(target);
+        let directory = self.layout.target(&sha256_hex(volume_id), &hash);
+        let lock = self.layout.locks.acquire(&LockName::Target(hash), Mode::Exclusive, cancel)?;
+        Ok(TargetSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
+    }
+
+    /// Holds one target, if nobody does.
+    pub fn try_target(&self, volume_id: &str, target: &Path) -> Result<Option<TargetSlot>, StoreError> {
+        self.layout.try_target(&sha256_hex(volume_id), &target_hash(target))
+    }
+
+    /// Where the private copy of a published volume is, if it has one; for who holds no lock and only looks.
+    pub fn copy_dir(&self, record: &Record) -> PathBuf {
+        self.layout.target(&sha256_hex(&record.volume_id), &target_hash(&record.target)).join(COPY_DIRECTORY)
+    }
+
+    /// What is published at a target, whatever its volume; for who knows only the target.
+    pub fn record_of_target(&self, target: &Path) -> Result<Option<Record>, StoreError> {
+        let hash = target_hash(target);
+        for volume in self.layout.volume_hashes()? {
+            if let Some(record) = self.record_in(&volume, &hash)? {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every published target.
+    pub fn records(&self) -> Result<Vec<Record>, StoreError> {
+        let mut records = Vec::new();
+        for (volume, target) in self.layout.targets()? {
+            records.extend(self.record_in(&volume, &target)?);
+        }
+        Ok(records)
+    }
+
+    /// The snapshots that records refer to. Whoever holds a snapshot's exclusive lock and does not find it here may
+    /// evict it, once the mount table has nothing to add: a publish leases the snapshot until its record is written.
+    pub fn referenced(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
+        Ok(self.records()?.into_iter().map(|record| record.snapshot).collect())
+    }
+
+    fn record_in(&self, volume: &str, target: &str) -> Result<Option<Record>, StoreError> {
+        let directory = self.layout.target(volume, target);
+        match record::read(&directory) {
+            // Thrown away only under the lock, where it cannot have been replaced meanwhile. Who holds it now will see.
+            Err(StoreError::Corrupt { .. }) => match self.layout.try_target(volume, target)? {
+                Some(slot) => slot.record(),
+                None => Ok(None),
+            },
+            result => result,
+        }
+    }
+}
+
+impl Layout {
+    pub(super) fn target(&self, volume: &str, target: &str) -> PathBuf {
+        self.volumes().join(volume).join(TARGETS_DIRECTORY).join(target)
+    }
+
+    /// The slot with these hashes, if nobody holds it.
+    pub(super) fn try_target(self: &Arc<Self>, volume: &str, target: &str) -> Result<Option<TargetSlot>, StoreError> {
+        let lock = self.locks.try_acquire(&LockName::Target(target.to_owned()), Mode::Exclusive)?;
+        let directory = self.target(volume, target);
+        Ok(lock.map(|lock| TargetSlot { layout: Arc::clone(self), directory, _lock: lock }))
+    }
+
+    /// The hashes of volume and target of every slot.
+    pub(super) fn targets(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let mut targets = Vec::new();
+        for volume in self.volume_hashes()? {
+            for target in hashes_in(&self.volumes().join(&volume).join(TARGETS_DIRECTORY))? {
+                targets.push((volume.clone(), target));
+            }
+        }
+        Ok(targets)
+    }
+
+    pub(super) fn volume_hashes(&self) -> Result<Vec<String>, StoreError> {
+        hashes_in(&self.volumes())
+    }
+
+    /// Removes the directories of volumes whose last target went, left by a process that died in between.
+    pub(super) fn remove_empty_volumes(&self) -> Result<(), StoreError> {
+        for volume in self.volume_hashes()? {
+            remove_empty_volume(&self.volumes().join(volume));
+        }
+        Ok(())
+    }
+}
+
+/// Removes the directories of a volume that has no target. That it has one is the usual case, and no failure.
+fn remove_empty_volume(volume: &Path) {
+    drop(fs::remove_dir(volume.join(TARGETS_DIRECTORY)));
+    drop(fs::remove_dir(volume));
+}
+
+/// The entries of a directory that are named by a hash; none if it is not there.
+pub(super) fn hashes_in(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(StoreError::Io { action: "list", path: directory.to_path_buf(), source }),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(StoreError::io("list", directory))?.file_name();
+        names.extend(name.to_str().filter(|name| is_hex(name, 64)).map(str::to_owned));
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::impatient;
+    use crate::store::fixture::install;
+    use crate::store::fixture::on_small_filesystem;
+    use crate::store::fixture::record;
+    use crate::store::fixture::store;
+
+    const TARGET: &str = "/pods/a/volume";
+
+    fn publish(store: &Store, volume_id: &str, target: &str) -> Record {
+        let target = Path::new(target);
+        let record = record(store, volume_id, target, &install(store, commit(1), ""));
+        store.target(volume_id, target, &Cancel::new()).unwrap().write(&record).unwrap();
+        record
+    }
+
+    fn is_empty(store: &Store, directory: &str) -> bool {
+        fs::read_dir(store.root().join(directory)).unwrap().next().is_none()
+    }
+
+    #[test]
+    fn a_record_is_found_by_volume_by_target_and_among_all() {
+        let (_place, store) = store();
+        let record = publish(&store, "volume", TARGET);
+        let slot = store.target("volume", Path::new(TARGET), &impatient()).unwrap();
+        assert_eq!(slot.record().unwrap().as_ref(), Some(&record));
+        assert_eq!(store.record_of_target(Path::new(TARGET)).unwrap().as_ref(), Some(&record));
+        assert_eq!(store.record_of_target(Path::new("/pods/b/volume")).unwrap(), None);
+        assert_eq!(store.records().unwrap(), vec![record.clone()]);
+        assert_eq!(store.referenced().unwrap(), [record.snapshot].into());
+    }
+
+    #[test]
+    fn r10_a_target_is_held_by_one_whatever_the_volume() {
+        let (_place, store) = store();
+        let held = store.target("volume", Path::new(TARGET), &Cancel::new()).unwrap();
+        assert_eq!(store.target("other", Path::new(TARGET), &impatient()).unwrap_err().kind(), Kind::Busy);
+        assert!(store.try_target("volume", Path::new(TARGET)).unwrap().is_none());
+        drop(held);
+        assert!(store.try_target("volume", Path::new(TARGET)).unwrap().is_some());
+    }
+
+    #[test]
+    fn removing_the_last_target_leaves_nothing_of_the_volume() {
+        let (_place, store) = store();
+        let targets = [TARGET, "/pods/b/volume"].map(|target| publish(&store, "volume", target).target);
+        for target in &targets {
+            let slot = store.target("volume", target, &Cancel::new()).unwrap();
+            slot.remove().unwrap();
+            slot.remove().unwrap();
+            assert_eq!(slot.record().unwrap(), None);
+        }
+        assert!(is_empty(&store, "volumes") && is_empty(&store, "trash"));
+    }
+
+    #[test]
+    fn targets_of_one_volume_come_and_go_at_once() {
+        let (_place, store) = store();
+        let lease = install(&store, commit(1), "");
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (store, lease) = (&store, &lease);
+                scope.spawn(move || {
+                    let target = PathBuf::from(format!("/pods/{number}/volume"));
+                    for _ in 0..20 {
+                        let slot = store.target("volume", &target, &Cancel::new()).unwrap();
+                        slot.write(&record(store, "volume", &target, lease)).unwrap();
+                        assert!(slot.record().unwrap().is_some());
+                        slot.remove().unwrap();
+                    }
+                });
+            }
+        });
+        assert!(is_empty(&store, "volumes"));
+    }
+
+    #[test]
+    fn s10_volume_ids_and_targets_are_no_part_of_a_path() {
+        let (_place, store) = store();
+        for id in ["../../x", "a/b", "", ".", "\0", &"x".repeat(4096), "ünï"] {
+            publish(&store, id, TARGET);
+            let volumes = store.layout.volume_hashes().unwrap();
+            assert_eq!(volumes, [sha256_hex(id)], "{id:?}");
+            store.target(id, Path::new(TARGET), &Cancel::new()).unwrap().remove().unwrap();
+        }
+    }
+
+    #[test]
+    fn r13_a_torn_record_is_thrown_away_and_never_fails() {
+        let (_place, store) = store();
+        let whole = publish(&store, "volume", TARGET);
+        let path = store.copy_dir(&whole).with_file_name(RECORD_FILE);
+        let json = fs::read_to_string(&path).unwrap();
+        let foreign = json.replace("\"volume\"", "\"another\"");
+        for torn in
+            ["", "{}", "\0\0\0", &json[..json.len() / 2], &foreign, &json.replace(&whole.snapshot.to_string(), "..")]
+        {
+            fs::write(&path, torn).unwrap();
+            assert_eq!(store.records().unwrap(), [], "{torn:?}");
+            assert!(!path.exists());
+            fs::write(&path, torn).unwrap();
+            let slot = store.target("volume", Path::new(TARGET), &impatient()).unwrap();
+            assert_eq!(slot.record().unwrap(), None, "{torn:?}");
+            slot.write(&whole).unwrap();
+            assert_eq!(slot.record().unwrap().as_ref(), Some(&whole));
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(store.records().unwrap(), []);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn r5_records_of_the_next_version_are_read_and_those_beyond_are_kept() {
+        let (_place, store) = store();
+        let record = publish(&store, "volume", TARGET);
+        let path = store.copy_dir(&record).with_file_name(RECORD_FILE);
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json["version"] = 2.into();
+        json["somethingNew"] = "ignored".into();
+        fs::write(&path, json.to_string()).unwrap();
+        assert_eq!(store.records().unwrap(), [Record { version: 2, ..record }]);
+        json.as_object_mut().unwrap().remove("commit");
+        fs::write(&path, json.to_string()).unwrap();
+        assert!(matches!(store.records(), Err(StoreError::Newer { found: 2, .. })));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_private_copy_appears_whole_and_goes_with_its_target() {
+        let (_place, store) = store();
+        let slot = store.target("volume", Path::new(TARGET), &Cancel::new()).unwrap();
+        for content in ["one", "two"] {
+            let staging = store.staging().unwrap();
+            let prepared = staging.path().join("prepared");
+            fs::create_dir(&prepared).unwrap();
+            fs::write(prepared.join("file"), content).unwrap();
+            let copy = slot.install_copy(&staging, &prepared).unwrap();
+            assert_eq!(copy, slot.copy_dir());
+            assert_eq!(fs::read_to_string(copy.join("file")).unwrap(), content);
+        }
+        slot.remove().unwrap();
+        assert!(!slot.copy_dir().exists());
+        assert!(is_empty(&store, "volumes") && is_empty(&store, "trash"));
+    }
+
+    #[test]
+    fn r3_a_volume_is_unpublished_on_a_disk_without_room_or_inodes() {
+        on_small_filesystem("size=256k,nr_inodes=64", |place| {
+            let store = Store::open(&place.join("store")).unwrap();
+            let record = publish(&store, "volume", TARGET);
+            store.sweep(std::time::Duration::from_secs(60));
+            let mut fillers = 0;
+            while fs::write(place.join(fillers.to_string()), [0; 16 * 1024]).is_ok() {
+                fillers += 1;
+            }
+            while fs::File::create(place.join(format!("empty-{fillers}"))).is_ok() {
+                fillers += 1;
+            }
+            let _other =
+                store.target("other", Path::new("/pods/b/volume"), &impatient()).expect("in place of an unused lock");
+            let error = store.target("third", Path::new("/pods/c/volume"), &impatient()).unwrap_err();
+            assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
+
+            assert_eq!(store.records().unwrap(), [record]);
+            let slot = store.target("volume", Path::new(TARGET), &impatient()).unwrap();
+            slot.remove().unwrap();
+            assert_eq!(store.records().unwrap(), []);
+        });
+    }
+}

@@ -1,0 +1,339 @@
+//! Deleting trees: the only place that does.
+//!
+//! A tree is renamed into the trash first, so that nothing finds it half deleted; what a crash leaves there, a sweep
+//! finishes. The walk goes from descriptor to descriptor, follows no link and enters no mount: a volume of ours may be
+//! mounted where we least expect it, and what is in it is not ours.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use nix::dir::Dir;
+use nix::dir::Type;
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::fcntl::OFlag;
+use nix::fcntl::OpenHow;
+use nix::fcntl::ResolveFlag;
+use nix::fcntl::openat;
+use nix::fcntl::openat2;
+use nix::fcntl::renameat;
+use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
+use nix::unistd::unlinkat;
+
+use super::durable;
+use super::error::StoreError;
+use super::error::optional;
+
+/// Names read before they are removed: bounds memory in a directory of any size.
+const BATCH: usize = 1024;
+
+/// Directories nested deeper are moved up first: bounds descriptors in a tree of any depth.
+const DEPTH: usize = 64;
+
+/// The directory where trees go to be deleted.
+#[derive(Debug)]
+pub(super) struct Trash {
+    directory: PathBuf,
+}
+
+impl Trash {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Moves a file or tree out of the way, not durably; says where it is now, or that it was not there.
+    pub(super) fn take(&self, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+        let taken = self.directory.join(durable::random_name()?);
+        match fs::rename(path, &taken) {
+            Ok(()) => Ok(Some(taken)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { action: "move to the trash", path: path.to_path_buf(), source }),
+        }
+    }
+
+    /// Moves a file or tree out of the way durably, then deletes it as far as possible.
+    pub(super) fn discard(&self, path: &Path) -> Result<(), StoreError> {
+        let Some(taken) = self.take(path)? else { return Ok(()) };
+        if let Some(parent) = path.parent() {
+            durable::sync_directory(parent)?;
+        }
+        delete_or_leave(&taken);
+        Ok(())
+    }
+
+    /// Deletes what is in the trash until `deadline`: how much, what failed, and whether time ran out.
+    pub(super) fn empty(&self, deadline: Instant) -> Result<Emptied, StoreError> {
+        let mut emptied = Emptied::default();
+        for entry in fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))? {
+            let path = entry.map_err(StoreError::io("list", &self.directory))?.path();
+            match remove_within(&path, Some(deadline)) {
+                Ok(Outcome::Removed) => emptied.removed += 1,
+                Ok(Outcome::OutOfTime) => {
+                    emptied.out_of_time = true;
+                    break;
+                }
+                Err(error) => emptied.failures.push(error),
+            }
+        }
+        Ok(emptied)
+    }
+}
+
+/// What emptying the trash achieved.
+#[derive(Debug, Default)]
+pub(super) struct Emptied {
+    pub(super) removed: usize,
+    pub(super) out_of_time: bool,
+    pub(super) failures: Vec<StoreError>,
+}
+
+/// Deletes what is in the trash already; a failure is for a sweep to repeat.
+pub(super) fn delete_or_leave(taken: &Path) {
+    if let Err(error) = remove_tree(taken) {
+        tracing::warn!(path = %taken.display(), error = %crate::error::chain(&error), "left in the trash for a later sweep");
+    }
+}
+
+/// Deletes a file or tree that is ours. Fails where something is mounted, having deleted what is beside it; what is not
+/// there is no error.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), StoreError> {
+    remove_within(path, None).map(|_| ())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Removed,
+    OutOfTime,
+}
+
+fn remove_within(path: &Path, deadline: Option<Instant>) -> Result<Outcome, StoreError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => remove_directory(path, deadline),
+        Ok(_) => fs::remove_file(path).map(|()| Outcome::Removed).map_err(StoreError::io("delete", path)),
+        Err(source) => Err(StoreError::Io { action: "examine", path: path.to_path_buf(), source }),
+    };
+    Ok(optional(removed)?.unwrap_or(Outcome::Removed))
+}
+
+fn remove_directory(path: &Path, deadline: Option<Instant>) -> Result<Outcome, StoreError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(|name| CString::new(name.as_bytes()).ok());
+    let Some(name) = name else { return Err(StoreError::io("delete", path)(Errno::EINVAL)) };
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    let parent = openat(AT_FDCWD, parent, flags, Mode::empty()).map_err(StoreError::io("open", parent))?;
+    let top = open_child(parent.as_fd(), &name).map_err(|errno| removal_error(errno, path))?;
+    let mut walk = Walk { top: top.as_fd(), path: path.to_path_buf(), deadline, blocked: None };
+    if walk.empty(top.as_fd(), 0)? == Outcome::OutOfTime {
+        return Ok(Outcome::OutOfTime);
+    }
+    match walk.blocked {
+        Some(error) => Err(error),
+        None => unlinkat(&parent, name.as_c_str(), UnlinkatFlags::RemoveDir)
+            .map(|()| Outcome::Removed)
+            .map_err(|errno| removal_error(errno, path)),
+    }
+}
+
+/// One walk through a tree that is being deleted.
+struct Walk<'a> {
+    top: BorrowedFd<'a>,
+    /// Where the walk is, for messages.
+    path: PathBuf,
+    deadline: Option<Instant>,
+    /// The first thing that could not be deleted; the walk goes on around it.
+    blocked: Option<StoreError>,
+}
+
+impl Walk<'_> {
+    /// Deletes what is in a directory.
+    fn empty(&mut self, directory: BorrowedFd<'_>, depth: usize) -> Result<Outcome, StoreError> {
+        loop {
+            let batch = list(directory).map_err(StoreError::io("list", &self.path))?;
+            let mut progress = false;
+            for (name, kind) in &batch {
+                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Ok(Outcome::OutOfTime);
+                }
+                self.path.push(std::ffi::OsStr::from_bytes(name.as_bytes()));
+                let removed = self.remove_entry(directory, name, *kind, depth);
+                match removed {
+                    Ok(Outcome::OutOfTime) => return Ok(Outcome::OutOfTime),
+                    Ok(Outcome::Removed) => progress = true,
+                    Err(error) => {
+                        self.blocked.get_or_insert(error);
+                    }
+                }
+                self.path.pop();
+            }
+            if batch.is_empty() || !progress {
+                return Ok(Outcome::Removed);
+            }
+        }
+    }
+
+    fn remove_entry(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &CString,
+        kind: Option<Type>,
+        depth: usize,
+    ) -> Result<Outcome, StoreError> {
+        if kind != Some(Type::Directory) {
+            match unlinkat(directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => return Ok(Outcome::Removed),
+                // Some filesystems do not tell types.
+                Err(Errno::EISDIR) => {}
+                Err(errno) => return Err(removal_error(errno, &self.path)),
+            }
+        }
+        self.remove_subdirectory(directory, name, depth)
+    }
+
+    fn remove_subdirectory(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &CString,
+        depth: usize,
+    ) -> Result<Outcome, StoreError> {
+        if depth >= DEPTH {
+            let hoisted = durable::random_name()?;
+            return match renameat(directory, name.as_c_str(), self.top, hoisted.as_str()) {
+                Ok(()) | Err(Errno::ENOENT) => Ok(Outcome::Removed),
+                Err(errno) => Err(removal_error(errno, &self.path)),
+            };
+        }
+        let child = match open_child(directory, name) {
+            Ok(child) => child,
+            Err(Errno::ENOENT) => return Ok(Outcome::Removed),
+            Err(errno) => return Err(removal_error(errno, &self.path)),
+        };
+        if self.empty(child.as_fd(), depth + 1)? == Outcome::OutOfTime {
+            return Ok(Outcome::OutOfTime);
+        }
+        match unlinkat(directory, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(Outcome::Removed),
+            Err(errno) => Err(removal_error(errno, &self.path)),
+        }
+    }
+}
+
+/// The system's words for "there is a mount".
+fn removal_error(errno: Errno, path: &Path) -> StoreError {
+    match errno {
+        Errno::EXDEV | Errno::EBUSY => StoreError::HoldsMount { path: path.to_path_buf() },
+        errno => StoreError::io("delete", path)(errno),
+    }
+}
+
+/// Up to [`BATCH`] names in a directory, with their types where the filesystem tells them.
+fn list(directory: BorrowedFd<'_>) -> nix::Result<Vec<(CString, Option<Type>)>> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    let mut names = Vec::new();
+    for entry in Dir::openat(directory, ".", flags, Mode::empty())?.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push((name.to_owned(), entry.file_type()));
+        }
+        if names.len() == BATCH {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+/// Opens a directory inside another; EXDEV if it is a mount, also one of the same filesystem.
+fn open_child(parent: BorrowedFd<'_>, name: &CString) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+    match openat2(parent, name.as_c_str(), OpenHow::new().flags(flags).resolve(resolve)) {
+        // Kernels before 5.6, and seccomp profiles that do not know the call.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let child = openat(parent, name.as_c_str(), flags, Mode::empty())?;
+            if mount_id(parent)? == mount_id(child.as_fd())? { Ok(child) } else { Err(Errno::EXDEV) }
+        }
+        result => result,
+    }
+}
+
+/// Which mount a descriptor is on, for kernels that cannot be asked otherwise.
+fn mount_id(descriptor: BorrowedFd<'_>) -> nix::Result<String> {
+    let path = format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd());
+    let text = fs::read_to_string(path).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned()).ok_or(Errno::ENOTSUP)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_deleted_and_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let outside = place.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "").unwrap();
+        let tree = place.path().join("tree");
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::write(tree.join("a/b/file"), "").unwrap();
+        symlink(&outside, tree.join("a/link")).unwrap();
+        symlink("dangling", tree.join("a/dangling")).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+        assert!(outside.join("kept").exists());
+        symlink(&outside, &tree).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(outside.join("kept").exists());
+        remove_tree(&tree).unwrap();
+    }
+
+    #[test]
+    fn a_tree_deeper_than_there_are_descriptors_is_deleted() {
+        let place = tempfile::tempdir().unwrap();
+        let mut directory = openat(AT_FDCWD, place.path(), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..3000 {
+            nix::sys::stat::mkdirat(&directory, "nested", Mode::S_IRWXU).unwrap();
+            directory = open_child(directory.as_fd(), &c"nested".to_owned()).unwrap();
+        }
+        remove_tree(&place.path().join("nested")).unwrap();
+        assert!(!place.path().join("nested").exists());
+    }
+
+    #[test]
+    fn a_directory_of_more_than_one_batch_is_deleted() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = place.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        for number in 0..BATCH * 2 + 1 {
+            fs::write(tree.join(number.to_string()), "").unwrap();
+        }
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+    }
+
+    #[test]
+    fn no_time_left_is_said_and_nothing_is_lost_track_of() {
+        let place = tempfile::tempdir().unwrap();
+        let trash = Trash::new(place.path().join("trash"));
+        fs::create_dir(&trash.directory).unwrap();
+        let tree = place.path().join("tree");
+        fs::create_dir_all(tree.join("a")).unwrap();
+        trash.take(&tree).unwrap().unwrap();
+        assert!(trash.empty(Instant::now()).unwrap().out_of_time);
+        let emptied = trash.empty(Instant::now() + std::time::Duration::from_secs(60)).unwrap();
+        assert_eq!((emptied.removed, emptied.out_of_time), (1, false));
+        assert_eq!(fs::read_dir(&trash.directory).unwrap().count(), 0);
+    }
+}

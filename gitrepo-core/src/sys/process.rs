@@ -1,0 +1,119 @@
+//! Processes: forking, capabilities, descriptors that must not be inherited.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+
+use nix::sys::signal;
+use nix::sys::socket::ControlMessageOwned;
+use nix::sys::socket::MsgFlags;
+use nix::sys::socket::UnixAddr;
+use nix::sys::socket::recvmsg;
+use nix::unistd::ForkResult;
+
+/// Makes a child that runs the same code from here on.
+///
+/// Refused while this process has more than one thread: the others would be missing in the child, with whatever lock
+/// they held.
+pub(crate) fn fork() -> io::Result<ForkResult> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("cannot fork a process of several threads"));
+    }
+    // SAFETY: there is one thread, so the child is a whole copy and may call anything; nobody can start another one
+    // between the check and the call but this thread.
+    Ok(unsafe { nix::unistd::fork() }?)
+}
+
+/// Ends the process at once: no destructors, no handlers of `atexit`.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` takes any status and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Makes `abort` end the process with `status`, also in the first process of a PID namespace, where a signal without
+/// handler is ignored.
+pub(crate) fn exit_on_abort() -> io::Result<()> {
+    extern "C" fn exit(signal: libc::c_int) {
+        exit_now(128 + signal);
+    }
+    let action =
+        signal::SigAction::new(signal::SigHandler::Handler(exit), signal::SaFlags::empty(), signal::SigSet::empty());
+    // SAFETY: the handler calls nothing but `_exit`, which is async-signal-safe.
+    unsafe { signal::sigaction(signal::Signal::SIGABRT, &action) }?;
+    Ok(())
+}
+
+/// Closes every descriptor from `first` on.
+///
+/// For the start of a program, before it owns a descriptor: what an [`OwnedFd`] holds must not be closed behind its back.
+pub(crate) fn close_inherited(first: RawFd) -> io::Result<()> {
+    // SAFETY: the call takes numbers only. No descriptor is owned yet, as the caller promises.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) };
+    if closed == 0 {
+        return Ok(());
+    }
+    // Linux before 5.9 has no such call.
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|number| *number >= first)
+        .collect();
+    for number in open {
+        // SAFETY: as above; closing a number that is not open (that of the directory just read) is an error without effect.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
+/// Drops every capability of this thread.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    /// As in `linux/capability.h`, version 3: two words each.
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, pid: 0 };
+    let none = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: both pointers are to live values of the layout that version 3 asks for, and the kernel only reads them.
+    let changed = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+    if changed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes every capability out of the bounding set, so that no program could gain one.
+pub(crate) fn drop_bounding_set() -> io::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: the call takes numbers only.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) } != 0 {
+            let error = io::Error::last_os_error();
+            // The kernel's last capability is passed.
+            return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
+        }
+    }
+    Ok(())
+}
+
+/// Reads from a socket what is there, with the descriptors that came along. 0 bytes: the other side closed.
+pub(crate) fn receive_with_descriptors(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    let mut space = nix::cmsg_space!([RawFd; 8]);
+    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel has just made these descriptors for this process, and nobody else knows them.
+            descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    Ok((message.bytes, descriptors))
+}

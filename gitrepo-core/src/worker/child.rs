@@ -1,0 +1,188 @@
+//! What runs in the child: confinement, and then the loop.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::panic;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+
+use super::REPOSITORY;
+use super::landlock;
+use super::monitor;
+use super::monitor::Room;
+use super::namespace;
+use super::privileges;
+use super::protocol::Begin;
+use super::protocol::Failure;
+use super::protocol::Reply;
+use super::protocol::Request;
+use super::protocol::SetupError;
+use super::seccomp;
+use super::serve;
+use super::serve::Client;
+use super::serve::Replies;
+use super::serve::Reported;
+use super::wire::Incoming;
+use super::wire::REQUEST_LIMIT;
+use super::wire::Wire;
+use crate::cancel::Cancel;
+use crate::credentials::Credentials;
+use crate::error::Cause;
+use crate::remote::ConnectRequest;
+use crate::remote::Remote;
+use crate::remote::libgit2::Libgit2;
+use crate::snapshot::Directory;
+use crate::snapshot::SnapshotFormat;
+use crate::sys::process;
+
+/// The child's name: argument zero, and the only argument.
+pub(super) const NAME: &str = "gitrepo-worker";
+
+/// What a worker works with.
+pub type Tools = (Box<dyn Remote>, Box<dyn SnapshotFormat>);
+
+/// Becomes a worker if this process was started as one, and then does not return.
+///
+/// The first line of `main` of every program that uses [`Confined`](super::Confined): that program's worker is the program
+/// itself, started again. There must be no other thread yet.
+pub fn run_if_worker() {
+    run_if_worker_with(|home| (Box::new(Libgit2::new(home)), Box::new(Directory)));
+}
+
+/// The same with other tools. They are made once the child is confined, from an empty directory of the worker's own if it
+/// has one.
+pub fn run_if_worker_with(tools: impl FnOnce(Option<PathBuf>) -> Tools) {
+    if std::env::args_os().next().as_deref() != Some(OsStr::new(NAME)) {
+        return;
+    }
+    process::exit_now(run(tools));
+}
+
+fn run(tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
+    // The parent's socket is standard input. Everything else that came along was meant for somebody else.
+    let control = process::close_inherited(3).and_then(|()| io::stdin().as_fd().try_clone_to_owned());
+    match control {
+        Ok(control) => monitor::run(UnixStream::from(control), |room| work(room, tools)),
+        Err(_) => 1,
+    }
+}
+
+/// The worker's life. Returns its exit status, which is 0 unless something is wrong.
+fn work(room: Room, tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
+    let Room { control, monitor, plan, entered } = room;
+    let replies = match control.try_clone() {
+        Ok(control) => Arc::new(Lines(Mutex::new(Wire::new(control, 0)))),
+        Err(_) => return 1,
+    };
+    let confined = privileges::drop_all(&plan, entered, &monitor).and_then(|()| {
+        let landlock =
+            landlock::restrict(&plan, entered).map_err(|error| SetupError::at("Landlock")(io::Error::other(error)))?;
+        seccomp::restrict(entered).map_err(SetupError::at("the system-call filter"))?;
+        process::exit_on_abort().map_err(SetupError::at("handling an abort"))?;
+        Ok(landlock)
+    });
+    let landlock = match confined {
+        Ok(landlock) => landlock.to_owned(),
+        Err(error) => {
+            replies.send(Reply::Unconfined(error));
+            return 1;
+        }
+    };
+    let wire = Wire::new(control, REQUEST_LIMIT);
+    let home = entered.namespaces.then(|| PathBuf::from(namespace::HOME));
+    report_panics(|| answer(wire, Arc::clone(&replies), landlock, || tools(home)), &*replies)
+}
+
+fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, tools: impl FnOnce() -> Tools) -> i32 {
+    let Some(begin) = receive::<Begin>(&mut wire) else { return 1 };
+    let staging = begin.staging.clone().map(PathBuf::from);
+    let request = match connect_request(begin, Arc::clone(&replies) as Arc<dyn Replies>) {
+        Ok(request) => request,
+        Err(cause) => {
+            replies.send(Reply::Failed(Failure::Internal(cause)));
+            return 1;
+        }
+    };
+    let (remote, format) = tools();
+    replies.send(Reply::Ready { landlock });
+    serve::serve(&*remote, &*format, &request, staging, &mut Socket { wire, replies });
+    0
+}
+
+fn connect_request(begin: Begin, replies: Arc<dyn Replies>) -> Result<ConnectRequest, Cause> {
+    let secrets: BTreeMap<_, _> = begin.secrets.into_iter().map(|(key, secret)| (key, secret.0)).collect();
+    Ok(ConnectRequest {
+        url: begin.url,
+        credentials: Credentials::from_secret_keys(secrets).map_err(Cause::new)?,
+        host_keys: begin.host_keys,
+        ca_file: begin.ca_file.map(PathBuf::from),
+        proxy: begin.proxy,
+        credentials_over_http: begin.credentials_over_http,
+        repository: begin.staging.map(|staging| PathBuf::from(staging).join(REPOSITORY)),
+        base: begin.base.map(PathBuf::from),
+        limits: begin.limits,
+        // The parent gives up by ending this process.
+        cancel: Cancel::new(),
+        progress: Arc::new(Reported::new(replies)),
+    })
+}
+
+/// The next message, if the parent sends one and it can be read.
+fn receive<T: serde::de::DeserializeOwned>(wire: &mut Wire) -> Option<T> {
+    match wire.receive(None) {
+        Ok(Incoming::Line(line)) => serde_json::from_slice(&zeroize::Zeroizing::new(line)).ok(),
+        Ok(Incoming::Quiet | Incoming::Closed) | Err(_) => None,
+    }
+}
+
+/// Replies over the socket, from any thread.
+struct Lines(Mutex<Wire>);
+
+impl Replies for Lines {
+    fn send(&self, reply: Reply) {
+        let wire = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = wire.send(&reply) {
+            // An error that cannot be written down, such as a path that is not UTF-8, is still an answer.
+            let failed =
+                Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
+            drop(wire.send(&failed));
+        }
+    }
+}
+
+/// Requests over the socket.
+struct Socket {
+    wire: Wire,
+    replies: Arc<Lines>,
+}
+
+impl Client for Socket {
+    fn next(&mut self) -> Option<Request> {
+        receive(&mut self.wire)
+    }
+
+    fn replies(&self) -> Arc<dyn Replies> {
+        Arc::clone(&self.replies) as Arc<dyn Replies>
+    }
+}
+
+/// Says where a panic was. Its message stays here: it may quote what it stumbled over.
+fn report_panics(work: impl FnOnce() -> i32, replies: &dyn Replies) -> i32 {
+    static PLACE: OnceLock<String> = OnceLock::new();
+    panic::set_hook(Box::new(|panic| {
+        // Only the first place counts; what follows from it does not.
+        drop(PLACE.set(panic.location().map(ToString::to_string).unwrap_or_default()));
+    }));
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let place = PLACE.get().map_or("", String::as_str);
+        replies.send(Reply::Failed(Failure::Internal(Cause::new(format_args!("it panicked at {place}")))));
+        1
+    })
+}

@@ -1,0 +1,288 @@
+//! The parent's side of a confined child: starting it, watching it, ending it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use nix::unistd::geteuid;
+
+use super::Job;
+use super::Worker;
+use super::WorkerError;
+use super::child;
+use super::monitor::send_with_descriptors;
+use super::namespace;
+use super::protocol;
+use super::protocol::Begin;
+use super::protocol::Disclosed;
+use super::protocol::Host;
+use super::protocol::Plan;
+use super::protocol::Reply;
+use super::protocol::Source;
+use super::protocol::Started;
+use super::relay::Destination;
+use super::relay::Relay;
+use super::session::Session;
+use super::uids;
+use super::uids::Claim;
+use super::uids::ClaimError;
+use super::wire::Incoming;
+use super::wire::REPLY_LIMIT;
+use super::wire::Wire;
+use crate::cancel::Cancel;
+use crate::cancel::Interrupted;
+use crate::error::Cause;
+use crate::policy::WorkerConfig;
+use crate::remote::RemoteError;
+use crate::spec::Scheme;
+
+mod peer;
+
+use peer::Contained;
+
+/// Runs sessions in a child of the same program that can reach, read and write nothing but its job.
+///
+/// | caller | confinement |
+/// |---|---|
+/// | root | mount, PID, IPC, UTS and network namespaces; a root with nothing but the job in it; a uid of its own; no capabilities; limits, Landlock, system-call filter |
+/// | an ordinary user | the same in a user namespace, with the caller's uid |
+/// | an ordinary user where user namespaces are refused; root without `CAP_SYS_ADMIN` | limits, Landlock, system-call filter; the host's address is not pinned, only its port is |
+///
+/// The program must call [`run_if_worker`](super::run_if_worker) first thing in `main`.
+#[derive(Debug)]
+pub struct Confined {
+    program: PathBuf,
+    uids: RangeInclusive<u32>,
+    memory: u64,
+    uid_locks: PathBuf,
+}
+
+impl Confined {
+    /// Where it stands which uids are taken, for all processes of the host.
+    pub const UID_LOCKS: &str = "/run/gitrepo/uids";
+
+    /// How long the child may take to confine itself and to read a message, far beyond what a loaded machine needs.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Workers of this program.
+    pub fn new(config: &WorkerConfig) -> Self {
+        Self {
+            program: "/proc/self/exe".into(),
+            uids: config.uids.uids(),
+            memory: config.memory,
+            uid_locks: Self::UID_LOCKS.into(),
+        }
+    }
+
+    /// Workers of another program, which calls [`run_if_worker`](super::run_if_worker) or
+    /// [`run_if_worker_with`](super::run_if_worker_with): for a library that is loaded into a foreign program, and for
+    /// tests.
+    #[must_use]
+    pub fn with_program(self, program: PathBuf) -> Self {
+        Self { program, ..self }
+    }
+
+    /// Another directory than [`Confined::UID_LOCKS`].
+    #[must_use]
+    pub fn with_uid_locks(self, directory: PathBuf) -> Self {
+        Self { uid_locks: directory, ..self }
+    }
+}
+
+impl Worker for Confined {
+    fn start(&self, job: Job) -> Result<Session, WorkerError> {
+        let cancel = job.cancel.within(job.limits.timeout);
+        let (plan, claim) = self.plan(&job, &cancel)?;
+        let (control, theirs) = UnixStream::pair().map_err(at("making a socket"))?;
+        control.set_write_timeout(Some(Self::PATIENCE)).map_err(at("preparing a socket"))?;
+        let child = self.spawn(theirs)?;
+        // From here on, dropping it ends the child.
+        let mut peer = Contained::new(&job, child, Wire::new(control, REPLY_LIMIT));
+
+        let lock: Vec<OwnedFd> = claim.into_iter().map(|claim| claim.lock).collect();
+        let line = protocol::line(&plan).map_err(at("writing the plan"))?;
+        send_with_descriptors(peer.wire.stream(), &line, &lock).map_err(at("handing over the plan"))?;
+        let (pid, namespaces, listener) = started(&mut peer, &cancel)?;
+        if !namespaces && geteuid().is_root() {
+            tracing::warn!(
+                "no right to make namespaces (CAP_SYS_ADMIN): the worker is held by Landlock and limits only"
+            );
+        }
+        if let (Some(listener), Some(host)) = (listener, &job.host) {
+            peer.relay =
+                Some(Relay::start(listener, destination(&job, host.addresses.clone())).map_err(at("the relay"))?);
+        }
+        peer.worker = Some(Pid::from_raw(pid));
+        if namespaces && let Some(staging) = job.staging.as_ref().and_then(|staging| staging.to_str()) {
+            peer.places.push((namespace::STAGING.to_owned(), staging.to_owned()));
+        }
+        peer.wire.send(&begin(&job, plan, namespaces)).map_err(at("handing over the job"))?;
+        let landlock = ready(&mut peer, &cancel)?;
+        tracing::debug!(url = %job.url, pid, namespaces, landlock, "worker started");
+        Ok(Session::new(Box::new(peer), &job, cancel))
+    }
+}
+
+impl Confined {
+    fn plan(&self, job: &Job, cancel: &Cancel) -> Result<(Plan, Option<Claim>), WorkerError> {
+        let real = |path: &Option<PathBuf>, step| -> Result<Option<OsString>, WorkerError> {
+            path.as_ref().map(|path| fs::canonicalize(path).map(OsString::from).map_err(at(step))).transpose()
+        };
+        let source = source(job)?;
+        let mut plan = Plan {
+            uid: None,
+            uid_is_ours: false,
+            memory: self.memory,
+            file_size: job.limits.fetch_bytes.max(job.limits.tree_bytes),
+            staging: real(&job.staging, "finding the staging directory")?,
+            base: real(&job.base, "finding the base repository")?,
+            source: None,
+            ca_file: real(&ca_file(job), "finding the certificate authorities")?,
+            host: job.host.as_ref().map(|host| Host { name: host.name.clone(), port: host.port }),
+        };
+        let mut claim = None;
+        match source {
+            // libgit2 reads a repository of somebody else only as its owner (CVE-2022-24765).
+            Some((source, owner)) => {
+                plan.source = Some(source);
+                plan.uid = Some(owner);
+            }
+            None if geteuid().is_root() => {
+                let claimed = self.claim(job, cancel)?;
+                plan.uid = Some(claimed.uid);
+                plan.uid_is_ours = true;
+                claim = Some(claimed);
+            }
+            None => {}
+        }
+        Ok((plan, claim))
+    }
+
+    fn claim(&self, job: &Job, cancel: &Cancel) -> Result<Claim, WorkerError> {
+        uids::claim(self.uids.clone(), &self.uid_locks, cancel).map_err(|error| match error {
+            ClaimError::AllTaken(Interrupted::DeadlineExceeded) => {
+                WorkerError::NoFreeWorker { count: self.uids.clone().count() }
+            }
+            ClaimError::AllTaken(source) => RemoteError::Interrupted { url: job.url.to_string(), source }.into(),
+            ClaimError::Locks(source) => at("taking a uid")(source),
+        })
+    }
+
+    fn spawn(&self, control: UnixStream) -> Result<Child, WorkerError> {
+        // Arguments and environment are readable for others: nothing is in them. A group of its own, so that the terminal's
+        // interrupt reaches the parent alone.
+        Command::new(&self.program)
+            .arg0(child::NAME)
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::from(OwnedFd::from(control)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(at("starting the program"))
+    }
+}
+
+/// The repository of a `file` URL, and its owner.
+fn source(job: &Job) -> Result<Option<(Source, u32)>, WorkerError> {
+    if job.url.scheme() != Scheme::File {
+        return Ok(None);
+    }
+    let shown_at = job.url.path();
+    let missing = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            RemoteError::RepositoryNotFound { url: job.url.to_string(), source: Some(Cause::new(error)) }.into()
+        }
+        _ => at("finding the source repository")(error),
+    };
+    let path = fs::canonicalize(shown_at).map_err(missing)?;
+    let owner = fs::metadata(&path).map_err(missing)?.uid();
+    Ok(Some((Source { path: path.into(), shown_at: shown_at.into() }, owner)))
+}
+
+/// The certificate authorities for this job: the configured ones, the system's otherwise.
+fn ca_file(job: &Job) -> Option<PathBuf> {
+    /// Debian and Alpine, Fedora and older Red Hat, openSUSE, and what OpenSSL itself would look for.
+    const SYSTEM: &[&str] = &[
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    ];
+    if job.url.scheme() != Scheme::Https {
+        return None;
+    }
+    let of_the_environment = || std::env::var_os("SSL_CERT_FILE").map(PathBuf::from).filter(|path| path.is_file());
+    let of_the_system = || SYSTEM.iter().map(PathBuf::from).find(|path| path.is_file());
+    job.ca_file.clone().or_else(of_the_environment).or_else(of_the_system)
+}
+
+/// What the child reported once its namespaces stood.
+fn started(peer: &mut Contained, cancel: &Cancel) -> Result<(i32, bool, Option<TcpListener>), WorkerError> {
+    let line = peer.line_with_descriptors(cancel)?;
+    match serde_json::from_slice(&line) {
+        Ok(Started::Running { pid, namespaces }) => {
+            let listener = peer.wire.take_descriptors().pop().map(TcpListener::from);
+            Ok((pid, namespaces, listener))
+        }
+        Ok(Started::Failed(error)) => Err(WorkerError::Start { step: error.step.clone(), source: error.into_io() }),
+        Err(error) => Err(peer.nonsense(error)),
+    }
+}
+
+/// How much of Landlock is enforced, once the worker is confined.
+fn ready(peer: &mut Contained, cancel: &Cancel) -> Result<String, WorkerError> {
+    match peer.reply_within(Confined::PATIENCE, cancel)? {
+        Reply::Ready { landlock } => Ok(landlock),
+        Reply::Unconfined(error) => Err(WorkerError::Start { step: error.step.clone(), source: error.into_io() }),
+        Reply::Failed(protocol::Failure::Internal(source)) => Err(WorkerError::Fault { url: peer.url.clone(), source }),
+        other => Err(peer.nonsense(format_args!("unexpected reply {other:?}"))),
+    }
+}
+
+fn begin(job: &Job, plan: Plan, namespaces: bool) -> Begin {
+    let shown = |path: Option<OsString>, inside: &str| path.map(|path| if namespaces { inside.into() } else { path });
+    let secrets = job.credentials.secret_keys().iter();
+    Begin {
+        url: job.url.clone(),
+        secrets: secrets.map(|(key, secret)| (key.clone(), Disclosed(secret.clone()))).collect(),
+        host_keys: job.host_keys.clone(),
+        ca_file: shown(plan.ca_file, namespace::CA_FILE),
+        proxy: job.proxy.clone(),
+        credentials_over_http: job.credentials_over_http,
+        staging: shown(plan.staging, namespace::STAGING),
+        base: shown(plan.base, namespace::BASE),
+        limits: job.limits.clone(),
+    }
+}
+
+fn destination(job: &Job, addresses: Vec<std::net::SocketAddr>) -> Destination {
+    /// A server that is there answers in one round trip; the others of its addresses must get their turn.
+    const CONNECT: Duration = Duration::from_secs(30);
+    /// Refs are announced before the pack, and TLS, SSH and the protocol wrap it.
+    const ANNOUNCED: u64 = 64 << 20;
+    let wrapping = job.limits.fetch_bytes / 32;
+    Destination {
+        addresses,
+        connect_timeout: job.limits.stall.min(CONNECT),
+        received_limit: job.limits.fetch_bytes.saturating_add(wrapping).saturating_add(ANNOUNCED),
+    }
+}
+
+/// For `map_err`.
+fn at(step: &'static str) -> impl FnOnce(io::Error) -> WorkerError {
+    move |source| WorkerError::Start { step: step.to_owned(), source }
+}

@@ -1,0 +1,240 @@
+//! A confined child as the answering side of a session.
+
+use std::fmt;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Child;
+use std::process::ExitStatus;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
+
+use super::Confined;
+use super::Incoming;
+use super::Job;
+use super::Relay;
+use super::Wire;
+use super::WorkerError;
+use super::protocol;
+use super::protocol::Reply;
+use crate::cancel::Cancel;
+use crate::error::Cause;
+use crate::error::Kind;
+use crate::remote::RemoteError;
+use crate::worker::monitor::SIGNALLED;
+use crate::worker::protocol::Request;
+use crate::worker::relay::Trouble;
+use crate::worker::session::Peer;
+use crate::worker::session::Phase;
+
+/// A child and what belongs to it. Dropping it ends the child.
+pub(super) struct Contained {
+    pub(super) url: String,
+    pub(super) wire: Wire,
+    pub(super) relay: Option<Relay>,
+    /// Of the parent's PID namespace.
+    pub(super) worker: Option<Pid>,
+    /// What the worker sees, and what that is on the host.
+    pub(super) places: Vec<(String, String)>,
+    /// The monitor.
+    child: Child,
+    fetch_bytes: u64,
+    stall: Duration,
+    silence: Silence,
+}
+
+/// Since when nothing has moved.
+struct Silence {
+    since: Instant,
+    bytes: u64,
+    processor: Duration,
+}
+
+impl Contained {
+    /// How often giving up is thought of while the child starts.
+    const TICK: Duration = Duration::from_millis(50);
+
+    pub(super) fn new(job: &Job, child: Child, wire: Wire) -> Self {
+        Self {
+            url: job.url.to_string(),
+            wire,
+            relay: None,
+            worker: None,
+            places: Vec::new(),
+            child,
+            fetch_bytes: job.limits.fetch_bytes,
+            stall: job.limits.stall,
+            silence: Silence { since: Instant::now(), bytes: 0, processor: Duration::ZERO },
+        }
+    }
+
+    /// The child's first line, and with it the only descriptors that are taken from it.
+    pub(super) fn line_with_descriptors(&mut self, cancel: &Cancel) -> Result<Vec<u8>, WorkerError> {
+        self.within(Confined::PATIENCE, cancel, |peer| match peer.wire.receive_with_descriptors(Some(Self::TICK)) {
+            Ok(Incoming::Line(line)) => Ok(Some(line)),
+            Ok(Incoming::Quiet) => Ok(None),
+            Ok(Incoming::Closed) => Err(peer.died()),
+            Err(error) => Err(peer.nonsense(error)),
+        })
+    }
+
+    /// The next reply, which must come in time.
+    pub(super) fn reply_within(&mut self, patience: Duration, cancel: &Cancel) -> Result<Reply, WorkerError> {
+        self.within(patience, cancel, |peer| peer.answer(Self::TICK))
+    }
+
+    fn within<T>(
+        &mut self,
+        patience: Duration,
+        cancel: &Cancel,
+        mut look: impl FnMut(&mut Self) -> Result<Option<T>, WorkerError>,
+    ) -> Result<T, WorkerError> {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = look(self)? {
+                return Ok(found);
+            }
+            cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url.clone(), source })?;
+            if begun.elapsed() > patience {
+                let source = io::Error::from(io::ErrorKind::TimedOut);
+                return Err(WorkerError::Start { step: "waiting for the worker".to_owned(), source });
+            }
+        }
+    }
+
+    /// The child does not keep to the protocol.
+    pub(super) fn nonsense(&self, what: impl fmt::Display) -> WorkerError {
+        WorkerError::Protocol { url: self.url.clone(), source: Cause::new(what) }
+    }
+
+    /// The child hung up.
+    fn died(&mut self) -> WorkerError {
+        let (how, kind) = match self.stop() {
+            Ok(status) => how_it_died(status),
+            Err(error) => (format!("and cannot be waited for: {error}"), Kind::Internal),
+        };
+        WorkerError::Died { url: self.url.clone(), how, kind }
+    }
+
+    /// Hangs up, on which the monitor ends the worker, and waits for the monitor.
+    fn stop(&mut self) -> io::Result<ExitStatus> {
+        // Fails only when the other side has hung up already.
+        drop(self.wire.stream().shutdown(Shutdown::Both));
+        let status = self.child.wait()?;
+        self.relay = None;
+        Ok(status)
+    }
+
+    /// Nothing moves on the network, and the worker is not computing either: it waits for a remote that is silent.
+    ///
+    /// A worker that resolves deltas is silent too, and busy.
+    fn stalled(&mut self) -> bool {
+        let Some(traffic) = self.relay.as_ref().map(Relay::traffic) else { return false };
+        let bytes = traffic.bytes();
+        if bytes != self.silence.bytes || !traffic.is_open() {
+            self.hear(bytes);
+            return false;
+        }
+        if self.silence.since.elapsed() < self.stall {
+            return false;
+        }
+        let busy = self.processor_time().saturating_sub(self.silence.processor);
+        self.hear(bytes);
+        busy < self.stall / 20
+    }
+
+    fn hear(&mut self, bytes: u64) {
+        self.silence = Silence { since: Instant::now(), bytes, processor: self.processor_time() };
+    }
+
+    /// What the worker has computed so far.
+    fn processor_time(&self) -> Duration {
+        self.worker
+            .and_then(|worker| clock_getcpuclockid(worker).ok())
+            .and_then(|clock| clock.now().ok())
+            .map_or(Duration::ZERO, Duration::from)
+    }
+}
+
+impl Peer for Contained {
+    fn ask(&mut self, request: Request) -> Result<(), WorkerError> {
+        let bytes = self.relay.as_ref().map_or(0, |relay| relay.traffic().bytes());
+        self.hear(bytes);
+        self.wire.send(&request).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.died(),
+            _ => self.nonsense(error),
+        })
+    }
+
+    fn answer(&mut self, patience: Duration) -> Result<Option<Reply>, WorkerError> {
+        match self.wire.receive(Some(patience)) {
+            Ok(Incoming::Line(line)) => {
+                protocol::reply(&line, &self.places).map(Some).map_err(|error| self.nonsense(error))
+            }
+            Ok(Incoming::Quiet) => Ok(None),
+            Ok(Incoming::Closed) => Err(self.died()),
+            Err(error) => Err(self.nonsense(error)),
+        }
+    }
+
+    fn network_failure(&mut self, phase: Phase) -> Option<RemoteError> {
+        let url = self.url.clone();
+        match self.relay.as_ref()?.traffic().trouble() {
+            Some(Trouble::TooLarge) => return Some(RemoteError::TooLarge { url, limit: self.fetch_bytes }),
+            Some(Trouble::Unreachable(source)) => return Some(RemoteError::Unreachable { url, source }),
+            None => {}
+        }
+        let phase = match phase {
+            Phase::Resolving => "asking for its refs",
+            Phase::Fetching => "sending a pack",
+            Phase::Writing => return None,
+        };
+        self.stalled().then(|| RemoteError::Stalled { url, seconds: self.stall.as_secs(), phase: phase.to_owned() })
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.stop().map(drop)
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::warn!(url = self.url, %error, "cannot wait for the worker's end");
+        }
+    }
+}
+
+/// In words, and whose fault it is.
+fn how_it_died(status: ExitStatus) -> (String, Kind) {
+    let signal = status.signal().or_else(|| status.code().map(|code| code - SIGNALLED)).filter(|signal| *signal > 0);
+    match signal.map(Signal::try_from) {
+        Some(Ok(Signal::SIGKILL)) => {
+            ("killed, as the kernel does when memory runs out".to_owned(), Kind::ResourceExhausted)
+        }
+        Some(Ok(Signal::SIGABRT)) => {
+            ("aborted, as it does when it needs more memory than worker.memory".to_owned(), Kind::ResourceExhausted)
+        }
+        Some(Ok(Signal::SIGXFSZ)) => ("a file grew beyond every limit".to_owned(), Kind::ResourceExhausted),
+        Some(Ok(signal)) => (format!("crashed with {signal}"), Kind::Internal),
+        Some(Err(_)) | None => (status.to_string(), Kind::Internal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_monitor_passes_on_how_the_worker_died() {
+        let exited = |code: i32| how_it_died(ExitStatus::from_raw(code << 8));
+        assert_eq!(exited(SIGNALLED + Signal::SIGABRT as i32).1, Kind::ResourceExhausted);
+        assert_eq!(exited(SIGNALLED + Signal::SIGSEGV as i32), ("crashed with SIGSEGV".to_owned(), Kind::Internal));
+        assert_eq!(exited(1), ("exit status: 1".to_owned(), Kind::Internal));
+        assert_eq!(how_it_died(ExitStatus::from_raw(Signal::SIGKILL as i32)).1, Kind::ResourceExhausted);
+    }
+}

@@ -1,0 +1,108 @@
+//! Landlock: a second opinion on paths, ports and signals, and the first one where there are no namespaces.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use landlock::ABI;
+use landlock::Access;
+use landlock::AccessFs;
+use landlock::AccessNet;
+use landlock::BitFlags;
+use landlock::NetPort;
+use landlock::PathBeneath;
+use landlock::PathFd;
+use landlock::Ruleset;
+use landlock::RulesetAttr;
+use landlock::RulesetCreatedAttr;
+use landlock::RulesetError;
+use landlock::RulesetStatus;
+use landlock::Scope;
+
+use super::namespace;
+use super::namespace::Entered;
+use super::protocol::Plan;
+
+/// The newest rules that are known here; an older kernel enforces what it has.
+const NEWEST: ABI = ABI::V6;
+
+/// What resolving a name, checking a certificate and starting a thread read on a host without namespaces.
+const SYSTEM: &[&str] = &[
+    "/dev/null",
+    "/dev/urandom",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/pki",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl",
+    "/lib",
+    "/lib64",
+    "/run/systemd/resolve",
+    "/sys/devices/system/cpu",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/share/ca-certificates",
+    "/usr/share/zoneinfo",
+];
+
+/// Names are also resolved over TCP, when the answer is long.
+const DNS: u16 = 53;
+
+/// Restricts this process for good, and says how much of it the kernel enforces.
+pub(super) fn restrict(plan: &Plan, entered: Entered) -> Result<&'static str, RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let (readable, writable) = if entered.namespaces { inside(plan) } else { outside(plan) };
+    let mut ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?;
+    for (paths, access) in [(readable, read), (writable, read | write())] {
+        for path in paths {
+            // What is not there need not be allowed.
+            if let Ok(place) = PathFd::new(&path) {
+                let access = if path.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };
+                ruleset = ruleset.add_rule(PathBeneath::new(place, access))?;
+            }
+        }
+    }
+    if let Some(host) = &plan.host {
+        ruleset = ruleset.add_rule(NetPort::new(host.port, AccessNet::ConnectTcp))?;
+        if !entered.namespaces {
+            ruleset = ruleset.add_rule(NetPort::new(DNS, AccessNet::ConnectTcp))?;
+        }
+    }
+    Ok(match ruleset.restrict_self()?.ruleset {
+        RulesetStatus::FullyEnforced => "full",
+        RulesetStatus::PartiallyEnforced => "partial",
+        RulesetStatus::NotEnforced => "none",
+    })
+}
+
+/// What a fetch and a tree of regular files, directories and links need.
+fn write() -> BitFlags<AccessFs> {
+    AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::MakeSym
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
+        | AccessFs::Refer
+}
+
+/// The root holds only what the worker may read.
+fn inside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let staging = plan.staging.as_ref().map(|_| namespace::STAGING.into());
+    (vec!["/".into()], staging.into_iter().chain([namespace::HOME.into()]).collect())
+}
+
+fn outside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let source = plan.source.as_ref().map(|source| &source.path);
+    let of_the_job = [source, plan.base.as_ref(), plan.ca_file.as_ref()].into_iter().flatten().map(PathBuf::from);
+    let readable = SYSTEM.iter().map(Path::new).map(Path::to_owned).chain(of_the_job).collect();
+    (readable, plan.staging.iter().map(PathBuf::from).collect())
+}

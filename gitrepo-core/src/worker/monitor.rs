@@ -1,0 +1,129 @@
+//! The child's first process: enters namespaces, starts the worker in them, and waits.
+//!
+//! It alone keeps its privileges, and does nothing with them after the worker has started but to end it when the parent is
+//! gone. The worker is the first process of its PID namespace, so when it has been waited for, nothing of it is left.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use nix::errno::Errno;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::poll::poll;
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::sys::socket::ControlMessage;
+use nix::sys::socket::MsgFlags;
+use nix::sys::socket::UnixAddr;
+use nix::sys::socket::sendmsg;
+use nix::sys::wait::WaitStatus;
+use nix::sys::wait::waitpid;
+use nix::unistd::ForkResult;
+use nix::unistd::Pid;
+
+use super::namespace;
+use super::namespace::Entered;
+use super::protocol;
+use super::protocol::Plan;
+use super::protocol::SetupError;
+use super::protocol::Started;
+use super::wire::Incoming;
+use super::wire::REQUEST_LIMIT;
+use super::wire::Wire;
+use crate::sys::process;
+
+/// Status of a worker that was ended by signal `n` is `SIGNALLED + n`, as in a shell.
+pub(super) const SIGNALLED: i32 = 128;
+
+/// Status of a monitor that could not do its work; the reason went to the parent.
+const FAILED: i32 = 1;
+
+/// What the worker's process works with. Everything else that the monitor holds is closed there.
+pub(super) struct Room {
+    pub(super) control: UnixStream,
+    /// Hangs up when the monitor is gone.
+    pub(super) monitor: UnixStream,
+    pub(super) plan: Plan,
+    pub(super) entered: Entered,
+}
+
+/// Runs the monitor on the parent's socket; `work` is what the worker does. Returns the program's exit status.
+pub(super) fn run(control: UnixStream, work: impl FnOnce(Room) -> i32) -> i32 {
+    let mut wire = Wire::new(control, REQUEST_LIMIT);
+    match start(&mut wire, work) {
+        Ok((worker, lifeline)) => wait(worker, wire.stream(), &lifeline),
+        Err(error) => {
+            // Nobody to tell if this fails too: the parent sees the status.
+            drop(wire.send(&Started::Failed(error)));
+            FAILED
+        }
+    }
+}
+
+/// Returns in the monitor only.
+fn start(wire: &mut Wire, work: impl FnOnce(Room) -> i32) -> Result<(Pid, UnixStream), SetupError> {
+    let (plan, held) = receive_plan(wire).map_err(SetupError::at("reading the plan"))?;
+    let (entered, listener) = namespace::enter(&plan)?;
+    let (lifeline, monitor) = UnixStream::pair().map_err(SetupError::at("making a socket"))?;
+    let control = wire.stream().try_clone().map_err(SetupError::at("duplicating a socket"))?;
+    match process::fork().map_err(SetupError::at("fork"))? {
+        ForkResult::Child => {
+            drop((listener, lifeline, held));
+            process::exit_now(work(Room { control, monitor, plan, entered }));
+        }
+        ForkResult::Parent { child } => {
+            drop((control, monitor));
+            let started = Started::Running { pid: child.as_raw(), namespaces: entered.namespaces };
+            announce(wire, &started, listener).map_err(SetupError::at("handing over the socket"))?;
+            // Kept until this process ends, which is after the worker's: a uid stays taken as long as somebody has it.
+            std::mem::forget(held);
+            Ok((child, lifeline))
+        }
+    }
+}
+
+fn receive_plan(wire: &mut Wire) -> io::Result<(Plan, Vec<OwnedFd>)> {
+    match wire.receive_with_descriptors(None)? {
+        Incoming::Line(line) => Ok((serde_json::from_slice(&line)?, wire.take_descriptors())),
+        Incoming::Quiet | Incoming::Closed => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn announce(wire: &Wire, started: &Started, listener: Option<TcpListener>) -> io::Result<()> {
+    send_with_descriptors(wire.stream(), &protocol::line(started)?, listener.as_slice())
+}
+
+/// Writes a short line, with descriptors for the other side.
+pub(super) fn send_with_descriptors(socket: &UnixStream, line: &[u8], descriptors: &[impl AsFd]) -> io::Result<()> {
+    let numbers: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd().as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let rights = if numbers.is_empty() { &[] } else { &rights[..] };
+    let parts = [io::IoSlice::new(line)];
+    let sent = sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    io::Write::write_all(&mut &*socket, &line[sent..])
+}
+
+/// Waits until the worker has ended, and ends it as soon as the parent hangs up.
+fn wait(worker: Pid, control: &UnixStream, lifeline: &UnixStream) -> i32 {
+    // Hang-ups are reported without being asked for. Nobody ever writes to the lifeline.
+    let mut ends =
+        [PollFd::new(control.as_fd(), PollFlags::empty()), PollFd::new(lifeline.as_fd(), PollFlags::empty())];
+    while let Err(Errno::EINTR) = poll(&mut ends, PollTimeout::NONE) {}
+    // It has not been waited for, so the number is still its own, and this cannot fail if it has ended by itself.
+    if kill(worker, Signal::SIGKILL).is_err() {
+        return FAILED;
+    }
+    loop {
+        match waitpid(worker, None) {
+            Ok(WaitStatus::Exited(_, status)) => return status,
+            Ok(WaitStatus::Signaled(_, signal, _)) => return SIGNALLED + signal as i32,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return FAILED,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Namespaces of the worker's own, and the little that it sees in them.
+//!
+//! ```text
+//! /.gitrepo/staging     the job's staging directory
+//! /.gitrepo/base        the repository that it builds on, read-only
+//! /.gitrepo/ca.pem      certificate authorities
+//! /.gitrepo/home        empty and small, to be written
+//! /etc/hosts            the repository's host is 127.0.0.1
+//! /etc/nsswitch.conf    which is asked nowhere else
+//! /<path>               the repository of a file URL, read-only, where it is outside
+//! ```
+//!
+//! No `/proc`, no `/dev`, and a root that is read-only. The paths are the worker's for life, so what it writes must not
+//! name them: only the `alternates` file of a repository that is fetched into does.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::mount::MntFlags;
+use nix::mount::MsFlags;
+use nix::mount::mount;
+use nix::mount::umount2;
+use nix::sched::CloneFlags;
+use nix::sched::unshare;
+use nix::sys::stat::Mode;
+use nix::sys::stat::umask;
+use nix::sys::statvfs::FsFlags;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::chdir;
+use nix::unistd::getegid;
+use nix::unistd::geteuid;
+use nix::unistd::pivot_root;
+
+use super::protocol::Host;
+use super::protocol::Plan;
+use super::protocol::SetupError;
+use crate::sys::network;
+
+/// Everything of ours in the worker's root.
+const OURS: &str = "/.gitrepo";
+/// The job's staging directory, as the worker sees it.
+pub(super) const STAGING: &str = "/.gitrepo/staging";
+/// The job's base, as the worker sees it.
+pub(super) const BASE: &str = "/.gitrepo/base";
+/// The certificate authorities, as the worker sees them.
+pub(super) const CA_FILE: &str = "/.gitrepo/ca.pem";
+/// What libgit2 takes for the user's home.
+pub(super) const HOME: &str = "/.gitrepo/home";
+/// Where the host's root is until the worker's is complete.
+const OUTSIDE: &str = "/.gitrepo/outside";
+
+/// For every mount in the worker's root.
+const SECURE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
+/// Largest bundle of certificate authorities, in bytes. Distributions' have about 220 KiB.
+const CA_LIMIT: u64 = 4 << 20;
+
+/// What kind of place the worker is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entered {
+    /// It has namespaces of its own and sees only the above.
+    pub(super) namespaces: bool,
+    /// It may change its user, since the host's root started it.
+    pub(super) own_uid: bool,
+}
+
+/// Enters the namespaces that this process may, and builds the worker's root there. The next child is the first process
+/// of the new PID namespace.
+///
+/// Without the right to do so (an ordinary user where user namespaces are refused, root without `CAP_SYS_ADMIN`) the
+/// worker stays where it is: limits, Landlock and the system-call filter hold it then, and the address is not pinned
+/// beyond its port.
+pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), SetupError> {
+    let outside = Entered { namespaces: false, own_uid: false };
+    let Some(own_uid) = unshare_most()? else { return Ok((outside, None)) };
+    match mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>) {
+        Ok(()) => {}
+        // Some distributions grant the user namespace and then no right in it.
+        Err(Errno::EPERM | Errno::EACCES) => return Ok((outside, None)),
+        Err(error) => return Err(SetupError::at("making mounts private")(error)),
+    }
+    // Only now: a worker that falls back needs the network it has.
+    unshare(CloneFlags::CLONE_NEWNET).map_err(SetupError::at("unshare"))?;
+    network::loopback_up().map_err(SetupError::at("switching the loopback on"))?;
+    let listener = plan.host.as_ref().map(listen).transpose()?;
+    build_root(plan, own_uid)?;
+    Ok((Entered { namespaces: true, own_uid }, listener))
+}
+
+/// Enters all namespaces but the network's; `None` if they are refused, else whether the user namespace is the host's.
+fn unshare_most() -> Result<Option<bool>, SetupError> {
+    let namespaces =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    if geteuid().is_root() {
+        match unshare(namespaces) {
+            Ok(()) => return Ok(Some(true)),
+            Err(Errno::EPERM) => {}
+            Err(error) => return Err(SetupError::at("unshare")(error)),
+        }
+    }
+    let (uid, gid) = (geteuid(), getegid());
+    match unshare(namespaces | CloneFlags::CLONE_NEWUSER) {
+        Ok(()) => {}
+        // Not permitted, switched off, not compiled in, too many.
+        Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS | Errno::ENOSPC | Errno::EUSERS) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(SetupError::at("unshare")(error)),
+    }
+    let map = |file: &str, text: String| fs::write(Path::new("/proc/self").join(file), text);
+    map("setgroups", "deny".to_owned())
+        .and_then(|()| map("uid_map", format!("{uid} {uid} 1")))
+        .and_then(|()| map("gid_map", format!("{gid} {gid} 1")))
+        .map_err(SetupError::at("mapping the user"))?;
+    Ok(Some(false))
+}
+
+/// The socket at which the worker reaches its host.
+fn listen(host: &Host) -> Result<TcpListener, SetupError> {
+    let address = match host.name.parse::<IpAddr>() {
+        Ok(address) => {
+            if !address.is_loopback() {
+                network::loopback_address(address).map_err(SetupError::at("adding the host's address"))?;
+            }
+            address
+        }
+        Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    TcpListener::bind(SocketAddr::new(address, host.port)).map_err(SetupError::at("listening for the worker"))
+}
+
+fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
+    // Any directory would do to put the new root on, for the instant until it is the root; this one is always there, for
+    // this program was started through it.
+    let place = "/proc";
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    mount(Some("gitrepo-worker"), place, Some("tmpfs"), SECURE, Some("size=8m,nr_inodes=1024,mode=0755"))
+        .map_err(SetupError::at("mounting a new root"))?;
+    chdir(place).map_err(SetupError::at("entering the new root"))?;
+    fs::create_dir_all(&OUTSIDE[1..]).map_err(SetupError::at("laying out the new root"))?;
+    pivot_root(".", &OUTSIDE[1..]).map_err(SetupError::at("pivot_root"))?;
+    chdir("/").map_err(SetupError::at("entering the new root"))?;
+
+    furnish(plan, own_uid)?;
+
+    umount2(OUTSIDE, MntFlags::MNT_DETACH).map_err(SetupError::at("leaving the old root"))?;
+    fs::remove_dir(OUTSIDE).map_err(SetupError::at("leaving the old root"))?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | SECURE,
+        None::<&str>,
+    )
+    .map_err(SetupError::at("making the new root read-only"))
+}
+
+fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
+    // Before any bind: nothing of this may ever be written into one.
+    write_names(plan.host.as_ref()).map_err(SetupError::at("writing /etc/hosts"))?;
+    make_home(if own_uid { plan.uid } else { None }).map_err(SetupError::at("making a home"))?;
+    if let Some(ca_file) = &plan.ca_file {
+        // A copy, since the worker's user may not be allowed to read the original.
+        copy_bounded(&outside(ca_file), Path::new(CA_FILE))
+            .map_err(SetupError::at("copying the certificate authorities"))?;
+    }
+    if let Some(source) = &plan.source {
+        let shown_at = Path::new(&source.shown_at);
+        if shown_at.starts_with(OURS) {
+            let taken = io::Error::new(io::ErrorKind::InvalidInput, "the worker needs this path for itself");
+            return Err(SetupError::at("showing the source repository")(taken));
+        }
+        bind(&source.path, shown_at, MsFlags::MS_RDONLY).map_err(SetupError::at("showing the source repository"))?;
+    }
+    if let Some(base) = &plan.base {
+        bind(base, Path::new(BASE), MsFlags::MS_RDONLY).map_err(SetupError::at("showing the base repository"))?;
+    }
+    if let Some(staging) = &plan.staging {
+        bind(staging, Path::new(STAGING), MsFlags::empty()).map_err(SetupError::at("showing the staging directory"))?;
+        if own_uid {
+            chown(STAGING, plan.uid, plan.uid).map_err(SetupError::at("giving the staging directory away"))?;
+        }
+    }
+    Ok(())
+}
+
+fn make_home(owner: Option<u32>) -> io::Result<()> {
+    fs::create_dir(HOME)?;
+    let owner = owner.unwrap_or(geteuid().as_raw());
+    let options = format!("size=64k,nr_inodes=16,mode=0700,uid={owner}");
+    mount(Some("gitrepo-worker"), HOME, Some("tmpfs"), SECURE, Some(options.as_str()))?;
+    Ok(())
+}
+
+fn write_names(host: Option<&Host>) -> io::Result<()> {
+    fs::create_dir("/etc")?;
+    fs::write("/etc/nsswitch.conf", "hosts: files\n")?;
+    let mut hosts = fs::File::create("/etc/hosts")?;
+    if let Some(Host { name, .. }) = host
+        && name.parse::<IpAddr>().is_err()
+    {
+        if name.contains(|character: char| character.is_whitespace() || character.is_control() || character == '#') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a host name"));
+        }
+        writeln!(hosts, "{} {name}", Ipv4Addr::LOCALHOST)?;
+    }
+    Ok(())
+}
+
+fn copy_bounded(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = fs::File::open(from)?.take(CA_LIMIT + 1);
+    let mut copy = fs::File::create_new(to)?;
+    if io::copy(&mut source, &mut copy)? > CA_LIMIT {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    copy.set_permissions(fs::Permissions::from_mode(0o444))
+}
+
+/// Where a path of the host is while the new root is being furnished.
+fn outside(path: &OsStr) -> PathBuf {
+    let mut outside = OsString::from(OUTSIDE);
+    outside.push(path);
+    outside.into()
+}
+
+/// Shows a directory of the host at `target`.
+fn bind(source: &OsStr, target: &Path, read_only: MsFlags) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    mount(Some(outside(source).as_path()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    // A bind takes over its source's flags, and a user namespace may not clear them.
+    let inherited = kept_flags(statvfs(target)?.flags());
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | SECURE | inherited | read_only;
+    mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?;
+    Ok(())
+}
+
+fn kept_flags(found: FsFlags) -> MsFlags {
+    [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| found.contains(*flag))
+    .map(|(_, flag)| flag)
+    .collect()
+}

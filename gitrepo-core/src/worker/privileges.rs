@@ -1,0 +1,74 @@
+//! Giving up every right that the worker does not need, for good.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use nix::errno::Errno;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::poll::poll;
+use nix::sys::prctl;
+use nix::sys::resource::Resource;
+use nix::sys::resource::setrlimit;
+use nix::sys::signal::Signal;
+use nix::unistd::Gid;
+use nix::unistd::Uid;
+use nix::unistd::setgroups;
+use nix::unistd::setresgid;
+use nix::unistd::setresuid;
+
+use super::namespace::Entered;
+use super::protocol::Plan;
+use super::protocol::SetupError;
+use crate::sys::process;
+
+/// Descriptors that a worker may have open: packs, indexes, a socket or two.
+const DESCRIPTORS: u64 = 1024;
+
+/// Threads of a worker whose uid nobody else has. Its system-call filter allows no processes.
+const THREADS: u64 = 128;
+
+/// Leaves the worker with limits, without capabilities, with another user where it may, and dying with its monitor.
+pub(super) fn drop_all(plan: &Plan, entered: Entered, monitor: &UnixStream) -> Result<(), SetupError> {
+    limit(plan, entered).map_err(SetupError::at("setting limits"))?;
+    if entered.namespaces {
+        process::drop_bounding_set().map_err(SetupError::at("dropping the bounding set"))?;
+    }
+    if entered.own_uid {
+        setgroups(&[]).map_err(SetupError::at("setgroups"))?;
+        if let Some(id) = plan.uid {
+            setresgid(Gid::from_raw(id), Gid::from_raw(id), Gid::from_raw(id)).map_err(SetupError::at("setresgid"))?;
+            setresuid(Uid::from_raw(id), Uid::from_raw(id), Uid::from_raw(id)).map_err(SetupError::at("setresuid"))?;
+        }
+    }
+    process::drop_capabilities().map_err(SetupError::at("dropping capabilities"))?;
+    prctl::set_no_new_privs().map_err(SetupError::at("no_new_privs"))?;
+    prctl::set_dumpable(false).map_err(SetupError::at("forbidding core dumps"))?;
+    die_with(monitor).map_err(SetupError::at("dying with the monitor"))
+}
+
+fn limit(plan: &Plan, entered: Entered) -> nix::Result<()> {
+    let both = |resource, limit| setrlimit(resource, limit, limit);
+    both(Resource::RLIMIT_CORE, 0)?;
+    both(Resource::RLIMIT_DATA, plan.memory)?;
+    both(Resource::RLIMIT_FSIZE, plan.file_size)?;
+    both(Resource::RLIMIT_NOFILE, DESCRIPTORS)?;
+    // Counts every process of the uid on the host, so it would hit others of a uid that is shared.
+    if plan.uid_is_ours && entered.own_uid {
+        both(Resource::RLIMIT_NPROC, THREADS)?;
+    }
+    Ok(())
+}
+
+/// Set after the change of user, which clears it; and then looked after, since the monitor may have ended before.
+fn die_with(monitor: &UnixStream) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let mut end = [PollFd::new(monitor.as_fd(), PollFlags::empty())];
+    match poll(&mut end, PollTimeout::ZERO) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(Errno::ESRCH.into()),
+        Err(error) => Err(error.into()),
+    }
+}

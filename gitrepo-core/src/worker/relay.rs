@@ -1,0 +1,241 @@
+//! The only way out of a worker: connections to one address, made and counted by the parent.
+//!
+//! One thread a session, which ends with it. Bytes pass through unread: TLS and SSH are between the worker and the server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::poll::poll;
+
+mod connection;
+mod dial;
+
+use connection::Connection;
+
+use crate::error::Cause;
+
+/// Where connections lead, and how much may come back.
+#[derive(Debug, Clone)]
+pub(super) struct Destination {
+    /// Tried in this order.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// For each address.
+    pub(super) connect_timeout: Duration,
+    /// Bytes from the remote, over all connections.
+    pub(super) received_limit: u64,
+}
+
+/// Why connections fail.
+#[derive(Debug, Clone)]
+pub(super) enum Trouble {
+    /// No address answers.
+    Unreachable(Cause),
+    /// The remote sends more than is allowed.
+    TooLarge,
+}
+
+/// What the relay sees, for the session to read.
+#[derive(Default)]
+pub(super) struct Traffic {
+    /// Bytes from the remote.
+    received: AtomicU64,
+    /// Bytes to the remote.
+    sent: AtomicU64,
+    /// Connections to the remote, those being made included.
+    open: AtomicUsize,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+impl Traffic {
+    /// Bytes so far, both ways.
+    pub(super) fn bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed) + self.sent.load(Ordering::Relaxed)
+    }
+
+    /// There is a connection.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Why the latest connection failed.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.lock_trouble().clone()
+    }
+
+    fn set_trouble(&self, trouble: Option<Trouble>) {
+        *self.lock_trouble() = trouble;
+    }
+
+    fn lock_trouble(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running relay. Dropping it ends every connection, and the thread.
+pub(super) struct Relay {
+    traffic: Arc<Traffic>,
+    /// The thread ends when the other end of its socket is closed.
+    stop: Option<UnixStream>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Takes connections from `listener` until it is dropped.
+    pub(super) fn start(listener: TcpListener, destination: Destination) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let (stop, stopped) = UnixStream::pair()?;
+        let traffic = Arc::new(Traffic::default());
+        let mut carrier = Carrier {
+            listener,
+            destination,
+            stopped,
+            traffic: Arc::clone(&traffic),
+            connections: Vec::new(),
+            accepted: 0,
+        };
+        let thread = thread::Builder::new().name("git-relay".to_owned()).spawn(move || carrier.run())?;
+        Ok(Self { traffic, stop: Some(stop), thread: Some(thread) })
+    }
+
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the relay of a worker panicked");
+        }
+    }
+}
+
+/// What the thread owns.
+struct Carrier {
+    listener: TcpListener,
+    destination: Destination,
+    stopped: UnixStream,
+    traffic: Arc<Traffic>,
+    connections: Vec<Connection>,
+    accepted: usize,
+}
+
+/// Whether the relay is still needed.
+enum Wanted {
+    Yes,
+    NoMore,
+}
+
+impl Carrier {
+    /// Connections held at once. libgit2 uses one.
+    const AT_ONCE: usize = 8;
+    /// Connections of a session. A retried request makes a new one.
+    const IN_ALL: usize = 64;
+
+    fn run(&mut self) {
+        loop {
+            match self.wait() {
+                Ok(Wanted::Yes) => {}
+                Ok(Wanted::NoMore) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the relay of a worker gives up");
+                    self.traffic.set_trouble(Some(Trouble::Unreachable(Cause::new(error))));
+                    break;
+                }
+            }
+            self.accept();
+            self.carry();
+        }
+        self.traffic.open.store(0, Ordering::Relaxed);
+    }
+
+    /// Sleeps until something can be done.
+    fn wait(&self) -> io::Result<Wanted> {
+        let mut waited = vec![PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN)];
+        if self.has_room() {
+            waited.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
+        }
+        waited
+            .extend(self.connections.iter().flat_map(Connection::interest).map(|(fd, events)| PollFd::new(fd, events)));
+        let now = Instant::now();
+        let timeout =
+            self.connections.iter().filter_map(Connection::deadline).min().map_or(PollTimeout::NONE, |then| {
+                // Rounded up: waking too early would spin.
+                let left = then.saturating_duration_since(now) + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
+        match poll(&mut waited, timeout) {
+            Ok(_) if waited[0].any() == Some(true) => Ok(Wanted::NoMore),
+            Ok(_) | Err(Errno::EINTR) => Ok(Wanted::Yes),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.connections.len() < Self::AT_ONCE && self.accepted < Self::IN_ALL
+    }
+
+    fn accept(&mut self) {
+        while self.has_room() {
+            match self.listener.accept() {
+                Ok((worker, _)) => {
+                    self.accepted += 1;
+                    self.traffic.open.fetch_add(1, Ordering::Relaxed);
+                    self.connections.push(Connection::new(worker, &self.destination));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nobody waits, or whoever did is gone.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Moves what can be moved, and lets go of connections that are done.
+    fn carry(&mut self) {
+        let (traffic, limit) = (&self.traffic, self.destination.received_limit);
+        self.connections.retain_mut(|connection| {
+            let alive = match connection.advance() {
+                Ok(moved) => {
+                    let received = traffic.received.fetch_add(moved.received, Ordering::Relaxed) + moved.received;
+                    traffic.sent.fetch_add(moved.sent, Ordering::Relaxed);
+                    if moved.connected {
+                        traffic.set_trouble(None);
+                    }
+                    if received > limit {
+                        traffic.set_trouble(Some(Trouble::TooLarge));
+                    }
+                    moved.open && received <= limit
+                }
+                Err(error) => {
+                    if let Some(cause) = error {
+                        traffic.set_trouble(Some(Trouble::Unreachable(cause)));
+                    }
+                    false
+                }
+            };
+            if !alive {
+                traffic.open.fetch_sub(1, Ordering::Relaxed);
+            }
+            alive
+        });
+    }
+}

@@ -1,0 +1,291 @@
+//! The system calls that a worker may make: those of libgit2, OpenSSL, libssh2, Rust's threads and a C library (glibc or
+//! musl) that reads packs, writes files and speaks TCP. Every other one fails with `EPERM`.
+//!
+//! Not among them, whatever the kernel offers: starting programs and processes, namespaces and mounts, tracing, signals to
+//! others, keys, BPF, `io_uring`, `userfaultfd`, devices, extended attributes, changes of owner, set-id bits, and sockets
+//! other than those of the internet.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use nix::libc;
+use nix::libc::c_long;
+use seccompiler::BpfProgram;
+use seccompiler::SeccompAction;
+use seccompiler::SeccompCmpArgLen;
+use seccompiler::SeccompCmpOp;
+use seccompiler::SeccompCondition;
+use seccompiler::SeccompFilter;
+use seccompiler::SeccompRule;
+use seccompiler::TargetArch;
+
+use super::namespace::Entered;
+
+type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
+
+/// Installs the filter, for good and for every thread that is started from now on.
+pub(super) fn restrict(entered: Entered) -> io::Result<()> {
+    let allowed = compile(allowed(entered)?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?;
+    // `clone3` and `openat2` hide their arguments behind a pointer, which a filter cannot follow. Told that the kernel has
+    // no such call, a C library uses the older one. Of two filters that forbid, the latest installed one says how.
+    let hidden = [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())).into_iter().collect();
+    let hidden = compile(hidden, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
+    for filter in [allowed, hidden] {
+        seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn compile(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> io::Result<BpfProgram> {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let filter = SeccompFilter::new(rules, otherwise, matching, architecture).map_err(io::Error::other)?;
+    filter.try_into().map_err(|error: seccompiler::BackendError| io::Error::other(error))
+}
+
+fn allowed(entered: Entered) -> io::Result<Rules> {
+    let plain = [MEMORY, THREADS, TIME, FILES, OLD_FILES, INTERNET].into_iter().flatten();
+    let mut rules: Rules = plain.map(|call| (*call, Vec::new())).collect();
+    // Hidden by the second filter; forbidden here they would fail with EPERM.
+    rules.extend([libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())));
+    rules.extend(conditional(entered).map_err(io::Error::other)?);
+    Ok(rules)
+}
+
+fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
+    let own_process = u64::from(std::process::id());
+    let mut rules = BTreeMap::from([
+        // Threads, not processes: what is alone in its process cannot leave anything behind.
+        (libc::SYS_clone, vec![all_set(0, (libc::CLONE_VM | libc::CLONE_THREAD) as u64)?]),
+        (libc::SYS_tgkill, vec![equal(0, own_process)?]),
+        (libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA])?),
+        // Reading limits, not setting them.
+        (libc::SYS_prlimit64, vec![equal_pointer(2, 0)?]),
+        (libc::SYS_ioctl, ioctls()?),
+        (libc::SYS_openat, vec![none_set(3, SET_ID_BITS)?]),
+        (libc::SYS_mkdirat, vec![none_set(2, SET_ID_BITS)?]),
+        (libc::SYS_fchmod, vec![none_set(1, SET_ID_BITS)?]),
+        (libc::SYS_fchmodat, vec![none_set(2, SET_ID_BITS)?]),
+        (libc::SYS_socket, sockets(entered)?),
+    ]);
+    #[cfg(target_arch = "x86_64")]
+    rules.extend([
+        (libc::SYS_open, vec![none_set(2, SET_ID_BITS)?]),
+        (libc::SYS_creat, vec![none_set(1, SET_ID_BITS)?]),
+        (libc::SYS_mkdir, vec![none_set(1, SET_ID_BITS)?]),
+        (libc::SYS_chmod, vec![none_set(1, SET_ID_BITS)?]),
+    ]);
+    if entered.namespaces {
+        // Nothing that the worker sees may be executed anyhow, so nothing maps code.
+        rules.insert(libc::SYS_mmap, vec![none_set(2, libc::PROT_EXEC as u64)?]);
+        rules.insert(libc::SYS_mprotect, vec![none_set(2, libc::PROT_EXEC as u64)?]);
+    } else {
+        // Resolving a name may load a library, and its answer comes over UDP, from a socket that musl binds.
+        rules.extend([libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_bind].map(|call| (call, Vec::new())));
+    }
+    Ok(rules)
+}
+
+/// Set-user-id, set-group-id and sticky.
+const SET_ID_BITS: u64 = 0o7000;
+
+/// TCP; where there is no network namespace, also what resolving a name needs.
+fn sockets(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    /// `SOCK_CLOEXEC` and `SOCK_NONBLOCK` come in the same argument.
+    const TYPE: u64 = 0xf;
+    let mut rules = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let family = condition(0, SeccompCmpOp::Eq, family as u64)?;
+        let stream = condition(1, SeccompCmpOp::MaskedEq(TYPE), libc::SOCK_STREAM as u64)?;
+        rules.push(SeccompRule::new(vec![family.clone(), stream])?);
+        if !entered.namespaces {
+            let datagram = condition(1, SeccompCmpOp::MaskedEq(TYPE), libc::SOCK_DGRAM as u64)?;
+            rules.push(SeccompRule::new(vec![family, datagram])?);
+        }
+    }
+    Ok(rules)
+}
+
+fn ioctls() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    // Their type differs between C libraries.
+    let calls = [libc::FIONBIO as u32, libc::FIONREAD as u32, libc::FIOCLEX as u32, libc::TCGETS as u32];
+    calls.iter().map(|call| equal(1, u64::from(*call))).collect()
+}
+
+fn one_of(argument: u8, values: &[libc::c_int]) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    values.iter().map(|value| equal(argument, *value as u64)).collect()
+}
+
+fn equal(argument: u8, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![condition(argument, SeccompCmpOp::Eq, value)?])
+}
+
+fn equal_pointer(argument: u8, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value)?])
+}
+
+fn all_set(argument: u8, bits: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![condition(argument, SeccompCmpOp::MaskedEq(bits), bits)?])
+}
+
+fn none_set(argument: u8, bits: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![condition(argument, SeccompCmpOp::MaskedEq(bits), 0)?])
+}
+
+/// On the lower half of an argument, which is all that the kernel reads of an `int`.
+fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+}
+
+const MEMORY: &[c_long] =
+    &[libc::SYS_brk, libc::SYS_madvise, libc::SYS_mincore, libc::SYS_mremap, libc::SYS_msync, libc::SYS_munmap];
+
+const THREADS: &[c_long] = &[
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_get_robust_list,
+    libc::SYS_getcpu,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_membarrier,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    libc::SYS_sigaltstack,
+    libc::SYS_sysinfo,
+    libc::SYS_uname,
+];
+
+const TIME: &[c_long] = &[
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_nanosleep,
+    libc::SYS_times,
+];
+
+const FILES: &[c_long] = &[
+    libc::SYS_chdir,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_copy_file_range,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fadvise64,
+    libc::SYS_fallocate,
+    libc::SYS_fchdir,
+    libc::SYS_fcntl,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_lseek,
+    libc::SYS_newfstatat,
+    libc::SYS_pipe2,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_pselect6,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_read,
+    libc::SYS_readahead,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_sendfile,
+    libc::SYS_statfs,
+    libc::SYS_statx,
+    libc::SYS_symlinkat,
+    libc::SYS_sync_file_range,
+    libc::SYS_syncfs,
+    libc::SYS_truncate,
+    libc::SYS_umask,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// Calls that newer architectures no longer have, and C libraries still make on this one.
+#[cfg(target_arch = "x86_64")]
+const OLD_FILES: &[c_long] = &[
+    libc::SYS_access,
+    libc::SYS_arch_prctl,
+    libc::SYS_dup2,
+    libc::SYS_epoll_create,
+    libc::SYS_epoll_wait,
+    libc::SYS_eventfd,
+    libc::SYS_getdents,
+    libc::SYS_getrlimit,
+    libc::SYS_lstat,
+    libc::SYS_pipe,
+    libc::SYS_poll,
+    libc::SYS_readlink,
+    libc::SYS_rename,
+    libc::SYS_rmdir,
+    libc::SYS_select,
+    libc::SYS_stat,
+    libc::SYS_symlink,
+    libc::SYS_time,
+    libc::SYS_unlink,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_FILES: &[c_long] = &[];
+
+const INTERNET: &[c_long] = &[
+    libc::SYS_connect,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_filters_compile() {
+        for namespaces in [true, false] {
+            let rules = allowed(Entered { namespaces, own_uid: namespaces }).unwrap();
+            assert!(!rules.contains_key(&libc::SYS_execve));
+            let program = compile(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow).unwrap();
+            assert!(program.len() < 4096, "the kernel takes no more");
+        }
+    }
+}

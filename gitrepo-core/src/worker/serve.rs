@@ -1,0 +1,163 @@
+//! The loop that answers requests, the same in a confined child and in a thread.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::REPOSITORY;
+use super::TREE;
+use super::protocol::Failure;
+use super::protocol::Reply;
+use super::protocol::Request;
+use crate::error::Cause;
+use crate::progress::Progress;
+use crate::progress::Step;
+use crate::remote::ConnectRequest;
+use crate::remote::Connection;
+use crate::remote::Remote;
+use crate::remote::RemoteError;
+use crate::snapshot::SnapshotFormat;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::Watch;
+
+/// Where requests come from and replies go to.
+pub(super) trait Client {
+    /// The next request; `None` once nobody asks any more.
+    fn next(&mut self) -> Option<Request>;
+
+    /// Where to put replies, from any thread.
+    fn replies(&self) -> Arc<dyn Replies>;
+}
+
+/// Takes replies. One that nobody reads is lost: whoever would have read it is gone.
+pub(super) trait Replies: Send + Sync {
+    /// Hands over one reply.
+    fn send(&self, reply: Reply);
+}
+
+/// Answers the requests of `client` over one connection, until there are no more.
+pub(super) fn serve(
+    remote: &dyn Remote,
+    format: &dyn SnapshotFormat,
+    request: &ConnectRequest,
+    staging: Option<PathBuf>,
+    client: &mut dyn Client,
+) {
+    let replies = client.replies();
+    let room = Room { format, request, staging };
+    let mut accepted = None;
+    remote.converse(request, &mut |connection| {
+        while let Some(asked) = client.next() {
+            let answer = room.answer(connection, asked);
+            if let Some(line) = connection.accepted_host_key()
+                && accepted.as_ref() != Some(&line)
+            {
+                accepted = Some(line.clone());
+                replies.send(Reply::AcceptedHostKey { line });
+            }
+            replies.send(answer);
+        }
+    });
+}
+
+/// What a session has to work with.
+struct Room<'a> {
+    format: &'a dyn SnapshotFormat,
+    request: &'a ConnectRequest,
+    staging: Option<PathBuf>,
+}
+
+impl Room<'_> {
+    fn answer(&self, connection: &mut dyn Connection, asked: Request) -> Reply {
+        match asked {
+            Request::Resolve(revision) => connection.resolve(&revision).map_or_else(remote_failure, Reply::Resolved),
+            Request::Fetch(request) => connection.fetch(&request).map_or_else(remote_failure, Reply::Fetched),
+            Request::WriteTree(request) => self.write_tree(&request),
+        }
+    }
+
+    /// From what was fetched, or from what the store has.
+    fn write_tree(&self, request: &TreeRequest) -> Reply {
+        let Some(staging) = &self.staging else {
+            return Reply::Failed(Failure::Internal(Cause::new("a tree needs a staging directory")));
+        };
+        let fetched = staging.join(REPOSITORY);
+        let repository = match &self.request.base {
+            Some(base) if !fetched.exists() => base,
+            _ => &fetched,
+        };
+        let tree = staging.join(TREE);
+        if let Err(error) = std::fs::create_dir(&tree) {
+            return Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot make {TREE}: {error}"))));
+        }
+        let watch = Watch { cancel: self.request.cancel.clone(), progress: Arc::clone(&self.request.progress) };
+        match self.format.write(repository, request, &tree, &watch) {
+            Ok(summary) => Reply::Written(summary),
+            Err(error) => Reply::Failed(Failure::Snapshot(error)),
+        }
+    }
+}
+
+fn remote_failure(error: RemoteError) -> Reply {
+    Reply::Failed(Failure::Remote(error))
+}
+
+/// Progress as replies: the first step of each kind, and then as often as an eye can follow.
+///
+/// libgit2 reports every chunk of a pack, which would be thousands of lines a second.
+pub(super) struct Reported {
+    replies: Arc<dyn Replies>,
+    last: Mutex<Option<(std::mem::Discriminant<Step>, Instant)>>,
+}
+
+impl Reported {
+    const INTERVAL: Duration = Duration::from_millis(50);
+
+    pub(super) fn new(replies: Arc<dyn Replies>) -> Self {
+        Self { replies, last: Mutex::new(None) }
+    }
+}
+
+impl Progress for Reported {
+    fn report(&self, step: &Step) {
+        let kind = std::mem::discriminant(step);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if last.is_some_and(|(same, then)| same == kind && now.duration_since(then) < Self::INTERVAL) {
+            return;
+        }
+        *last = Some((kind, now));
+        self.replies.send(Reply::Progress(step.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Reply>>);
+
+    impl Replies for Kept {
+        fn send(&self, reply: Reply) {
+            self.0.lock().unwrap().push(reply);
+        }
+    }
+
+    #[test]
+    fn progress_is_thinned_but_no_kind_of_step_is_lost() {
+        let kept = Arc::new(Kept::default());
+        let reported = Reported::new(kept.clone());
+        for bytes in 0..1000 {
+            reported.report(&Step::Fetching { bytes, objects: 0, total_objects: 0 });
+        }
+        reported.report(&Step::Syncing);
+        let kept = kept.0.lock().unwrap();
+        assert!(kept.len() < 1000);
+        assert!(matches!(kept[0], Reply::Progress(Step::Fetching { bytes: 0, .. })));
+        assert!(matches!(kept[kept.len() - 1], Reply::Progress(Step::Syncing)));
+    }
+}

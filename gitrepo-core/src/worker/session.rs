@@ -1,0 +1,239 @@
+//! The parent's side of a session: asking, waiting, watching, ending.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::sys::statvfs::statvfs;
+
+use super::Job;
+use super::WorkerError;
+use super::protocol::Failure;
+use super::protocol::Reply;
+use super::protocol::Request;
+use crate::cancel::Cancel;
+use crate::error::Cause;
+use crate::progress::Progress;
+use crate::remote::FetchReport;
+use crate::remote::FetchRequest;
+use crate::remote::RemoteError;
+use crate::remote::Resolved;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
+use crate::spec::Revision;
+
+/// Whoever answers the requests of a session.
+pub(super) trait Peer: Send {
+    /// Hands over a request.
+    fn ask(&mut self, request: Request) -> Result<(), WorkerError>;
+
+    /// The next reply, if there is one in time.
+    fn answer(&mut self, patience: Duration) -> Result<Option<Reply>, WorkerError>;
+
+    /// What is known of the network better than the worker knows it.
+    fn network_failure(&mut self, phase: Phase) -> Option<RemoteError>;
+
+    /// Ends the worker, whatever it is doing, and returns once nothing of it is left. Ending twice is no error.
+    fn end(&mut self) -> io::Result<()>;
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Resolving,
+    Fetching,
+    Writing,
+}
+
+/// A conversation with a worker about one repository.
+///
+/// Requests are asked one after the other, in any number and order that makes sense. Dropping a session ends its worker,
+/// whatever it is doing; so does every error of the worker itself, after which each request fails.
+pub struct Session {
+    peer: Box<dyn Peer>,
+    url: String,
+    cancel: Cancel,
+    progress: Arc<dyn Progress>,
+    disk: Option<DiskWatch>,
+    accepted_host_keys: Vec<String>,
+}
+
+impl Session {
+    /// How long a reply is waited for before looking around.
+    const TICK: Duration = Duration::from_millis(50);
+
+    /// Host keys that one session may report as new.
+    const HOST_KEYS: usize = 8;
+
+    pub(super) fn new(peer: Box<dyn Peer>, job: &Job, cancel: Cancel) -> Self {
+        let disk = job.staging.clone().map(|path| DiskWatch::new(path, job.reserve_bytes));
+        Self {
+            peer,
+            url: job.url.to_string(),
+            cancel,
+            progress: Arc::clone(&job.progress),
+            disk,
+            accepted_host_keys: Vec::new(),
+        }
+    }
+
+    /// Asks the remote where `revision` stands. See [`Connection::resolve`](crate::remote::Connection::resolve).
+    ///
+    /// # Errors
+    ///
+    /// Those of the remote, and of the worker itself.
+    pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, WorkerError> {
+        match self.exchange(Request::Resolve(revision.clone()), Phase::Resolving)? {
+            Reply::Resolved(resolved) => Ok(resolved),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Fetches a resolved revision into [`REPOSITORY`](super::REPOSITORY) of the staging directory. See
+    /// [`Connection::fetch`](crate::remote::Connection::fetch).
+    ///
+    /// # Errors
+    ///
+    /// Those of the remote, and of the worker itself.
+    pub fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, WorkerError> {
+        match self.exchange(Request::Fetch(request.clone()), Phase::Fetching)? {
+            Reply::Fetched(report) => Ok(report),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Lays the tree down in [`TREE`](super::TREE) of the staging directory, from what was fetched; from the job's `base`
+    /// when nothing was.
+    ///
+    /// # Errors
+    ///
+    /// Those of the snapshot format, and of the worker itself.
+    pub fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, WorkerError> {
+        match self.exchange(Request::WriteTree(request.clone()), Phase::Writing)? {
+            Reply::Written(summary) => Ok(summary),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// The `known_hosts` lines of hosts that were believed without being known, for the caller to keep.
+    pub fn accepted_host_keys(&self) -> &[String] {
+        &self.accepted_host_keys
+    }
+
+    /// Ends the worker and returns once nothing of it is left, so that what it wrote may be checked and taken over.
+    ///
+    /// # Errors
+    ///
+    /// The worker could not be waited for; then its staging directory must not be used.
+    pub fn finish(mut self) -> Result<(), WorkerError> {
+        self.peer.end().map_err(|source| WorkerError::Start { step: "waiting for the worker's end".to_owned(), source })
+    }
+
+    /// Asks, and waits for the answer. Whatever is not the worker's own answer ends it.
+    fn exchange(&mut self, request: Request, phase: Phase) -> Result<Reply, WorkerError> {
+        let reply = self.converse(request, phase);
+        match reply {
+            Ok(Reply::Failed(failure)) => Err(self.failure(failure, phase)),
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                self.end();
+                Err(error)
+            }
+        }
+    }
+
+    fn converse(&mut self, request: Request, phase: Phase) -> Result<Reply, WorkerError> {
+        self.watch(phase)?;
+        self.peer.ask(request)?;
+        loop {
+            match self.peer.answer(Self::TICK)? {
+                Some(Reply::Progress(step)) => self.progress.report(&step),
+                Some(Reply::AcceptedHostKey { line }) => self.accept(line)?,
+                Some(reply) => return Ok(reply),
+                None => {}
+            }
+            self.watch(phase)?;
+        }
+    }
+
+    /// A session has one host, and a host has few keys.
+    fn accept(&mut self, line: String) -> Result<(), WorkerError> {
+        if self.accepted_host_keys.len() == Self::HOST_KEYS {
+            let source = Cause::new("too many host keys");
+            return Err(WorkerError::Protocol { url: self.url.clone(), source });
+        }
+        self.accepted_host_keys.push(line);
+        Ok(())
+    }
+
+    /// What the worker cannot see, or must not be trusted to see.
+    fn watch(&mut self, phase: Phase) -> Result<(), WorkerError> {
+        self.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url.clone(), source })?;
+        if let Some(error) = self.peer.network_failure(phase) {
+            return Err(error.into());
+        }
+        self.disk.as_mut().map_or(Ok(()), DiskWatch::check)
+    }
+
+    /// The relay knows why a connection failed where the worker only saw it end.
+    fn failure(&mut self, failure: Failure, phase: Phase) -> WorkerError {
+        match failure {
+            Failure::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
+            Failure::Snapshot(error) => error.into(),
+            Failure::Internal(source) => WorkerError::Fault { url: self.url.clone(), source },
+        }
+    }
+
+    fn unexpected(&mut self, reply: &Reply) -> WorkerError {
+        self.end();
+        WorkerError::Protocol { url: self.url.clone(), source: Cause::new(format_args!("unexpected reply {reply:?}")) }
+    }
+
+    fn end(&mut self) {
+        if let Err(error) = self.peer.end() {
+            tracing::warn!(url = self.url, %error, "cannot wait for the worker's end");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Keeps a filesystem from running full: on a full disk every other volume of the node would fail too.
+struct DiskWatch {
+    path: PathBuf,
+    reserve: u64,
+    next: Instant,
+}
+
+impl DiskWatch {
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    fn new(path: PathBuf, reserve: u64) -> Self {
+        Self { path, reserve, next: Instant::now() }
+    }
+
+    fn check(&mut self) -> Result<(), WorkerError> {
+        let now = Instant::now();
+        if self.reserve == 0 || now < self.next {
+            return Ok(());
+        }
+        self.next = now + Self::INTERVAL;
+        let free = match statvfs(&self.path) {
+            Ok(filesystem) => filesystem.blocks_available().saturating_mul(filesystem.fragment_size()),
+            Err(error) => {
+                tracing::debug!(path = %self.path.display(), %error, "cannot ask for free space");
+                return Ok(());
+            }
+        };
+        if free < self.reserve {
+            return Err(WorkerError::OutOfSpace { path: self.path.clone(), reserve: self.reserve });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+#!/bin/sh
+# Installs what building and testing need, or says what to install.
+#
+#   sh tests/setup.sh          for building and testing
+#   sh tests/setup.sh build    for building, and for deploy/demo.sh
+#
+# Quick when everything is there; never asks.
+set -eu
+
+scope=${1:-tests}
+root=$(cd "$(dirname "$0")/.." && pwd)
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+packages=
+
+has() { command -v "$1" >/dev/null 2>&1; }
+need() { packages="$packages $1"; }
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+has cc && [ -e /usr/include/stdlib.h ] || need build-essential
+has make || need make
+# Building OpenSSL takes modules that Debian's perl-base does not have.
+perl -MFindBin -MFile::Compare -MFile::Copy -MIPC::Cmd -e 1 2>/dev/null || need perl
+has git || need git
+[ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || need ca-certificates
+
+if [ "$scope" = tests ]; then
+    has ssh-keygen || need openssh-client
+    has sshd || need openssh-server
+    has mkfs.ext4 || need e2fsprogs
+    has unshare || need util-linux
+    has losetup || need mount
+fi
+
+# An SSH server for the tests is not one for the machine: keeps systemd from starting what is installed.
+without_starting() {
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -d /run/systemd/system ] || [ -e $policy ]; then
+        "$@"
+        return
+    fi
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    trap 'exit 130' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+    "$@"
+    rm -f $policy
+    trap - EXIT HUP INT TERM
+}
+
+install_packages() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update || fail "apt-get update failed; is there a network?"
+    # shellcheck disable=SC2086 # A list of words.
+    apt-get -qq install -y --no-install-recommends $packages >/dev/null || fail "could not install:$packages"
+}
+
+if [ -n "$packages" ]; then
+    has apt-get || fail "please install what these Debian packages hold, and run this again:$packages"
+    [ "$(id -u)" = 0 ] || fail "please run this, and then try again: sudo apt-get install$packages"
+    printf 'Installing%s\n' "$packages"
+    without_starting install_packages
+fi
+
+# Where sshd drops privileges to; gone after a reboot.
+if [ "$scope" = tests ] && [ "$(id -u)" = 0 ]; then
+    mkdir -p -m 0755 /run/sshd
+fi
+
+has cargo || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH=$HOME/.cargo/bin:$PATH
+wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
+has cargo || fail "please install Rust $wanted or newer: https://rustup.rs"
+found=$(cargo --version | cut -d ' ' -f 2)
+oldest=$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1)
+[ "$oldest" = "$wanted" ] || fail "cargo is $found; please install Rust $wanted or newer: https://rustup.rs"

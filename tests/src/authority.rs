@@ -1,0 +1,161 @@
+//! Certificate authorities that nobody trusts but who is told to.
+
+use std::io::Write;
+use std::path::Path;
+
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::bn::MsbOption;
+use openssl::ec::EcGroup;
+use openssl::ec::EcKey;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use openssl::pkey::Private;
+use openssl::x509::X509;
+use openssl::x509::X509Builder;
+use openssl::x509::X509NameBuilder;
+use openssl::x509::extension::BasicConstraints;
+use openssl::x509::extension::ExtendedKeyUsage;
+use openssl::x509::extension::KeyUsage;
+use openssl::x509::extension::SubjectAlternativeName;
+use tempfile::NamedTempFile;
+
+/// A certificate and its key: what a TLS server shows.
+#[derive(Clone)]
+pub struct Identity {
+    pub(crate) certificate: X509,
+    pub(crate) key: PKey<Private>,
+}
+
+impl Identity {
+    /// A certificate for `names` that no authority signed.
+    pub fn self_signed(names: &[&str]) -> Self {
+        let key = new_key();
+        let mut builder = begin("gitrepo self-signed", &key, Validity::Current);
+        builder.set_issuer_name(&name("gitrepo self-signed")).unwrap();
+        add_server_extensions(&mut builder, names, None);
+        Self { certificate: finish(builder, &key), key }
+    }
+
+    /// The certificate.
+    pub fn pem(&self) -> String {
+        String::from_utf8(self.certificate.to_pem().unwrap()).unwrap()
+    }
+}
+
+/// A certificate authority.
+pub struct Authority {
+    identity: Identity,
+    file: NamedTempFile,
+}
+
+#[derive(Clone, Copy)]
+enum Validity {
+    Current,
+    Expired,
+}
+
+impl Authority {
+    /// A new one.
+    pub fn new() -> Self {
+        let key = new_key();
+        let mut builder = begin("gitrepo test authority", &key, Validity::Current);
+        builder.set_issuer_name(&name("gitrepo test authority")).unwrap();
+        builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap()).unwrap();
+        let identity = Identity { certificate: finish(builder, &key), key };
+        let mut file = NamedTempFile::with_prefix("gitrepo-ca-").unwrap();
+        file.write_all(identity.pem().as_bytes()).unwrap();
+        Self { identity, file }
+    }
+
+    /// The authority's own certificate, for the secret key `ca.crt`.
+    pub fn ca_pem(&self) -> String {
+        self.identity.pem()
+    }
+
+    /// A file with [`Self::ca_pem`].
+    pub fn ca_file(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// A server certificate for `localhost` and 127.0.0.1.
+    pub fn issue_for_loopback(&self) -> Identity {
+        self.issue(&["localhost", "127.0.0.1"])
+    }
+
+    /// A server certificate for `names`, host names or addresses.
+    pub fn issue(&self, names: &[&str]) -> Identity {
+        self.sign(names, Validity::Current)
+    }
+
+    /// A server certificate for `names` that is valid no longer.
+    pub fn issue_expired(&self, names: &[&str]) -> Identity {
+        self.sign(names, Validity::Expired)
+    }
+
+    fn sign(&self, names: &[&str], validity: Validity) -> Identity {
+        let key = new_key();
+        let mut builder = begin("gitrepo test server", &key, validity);
+        builder.set_issuer_name(self.identity.certificate.subject_name()).unwrap();
+        add_server_extensions(&mut builder, names, Some(&self.identity.certificate));
+        Identity { certificate: finish(builder, &self.identity.key), key }
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn new_key() -> PKey<Private> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+}
+
+fn name(common_name: &str) -> openssl::x509::X509Name {
+    let mut builder = X509NameBuilder::new().unwrap();
+    builder.append_entry_by_nid(Nid::COMMONNAME, common_name).unwrap();
+    builder.build()
+}
+
+fn begin(subject: &str, key: &PKey<Private>, validity: Validity) -> X509Builder {
+    const DAY: i64 = 24 * 60 * 60;
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+    let (from, to) = match validity {
+        Validity::Current => (now - DAY, now + DAY),
+        Validity::Expired => (now - 2 * DAY, now - DAY),
+    };
+    let mut serial = BigNum::new().unwrap();
+    serial.rand(127, MsbOption::MAYBE_ZERO, false).unwrap();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&name(subject)).unwrap();
+    builder.set_pubkey(key).unwrap();
+    builder.set_not_before(&Asn1Time::from_unix(from).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_unix(to).unwrap()).unwrap();
+    builder
+}
+
+fn add_server_extensions(builder: &mut X509Builder, names: &[&str], issuer: Option<&X509>) {
+    let mut alternative = SubjectAlternativeName::new();
+    for name in names {
+        match name.parse::<std::net::IpAddr>() {
+            Ok(_) => alternative.ip(name),
+            Err(_) => alternative.dns(name),
+        };
+    }
+    let context = builder.x509v3_context(issuer.map(AsRef::as_ref), None);
+    let alternative = alternative.build(&context).unwrap();
+    builder.append_extension(alternative).unwrap();
+    builder.append_extension(BasicConstraints::new().critical().build().unwrap()).unwrap();
+    builder.append_extension(ExtendedKeyUsage::new().server_auth().build().unwrap()).unwrap();
+}
+
+fn finish(mut builder: X509Builder, signer: &PKey<Private>) -> X509 {
+    builder.sign(signer, MessageDigest::sha256()).unwrap();
+    builder.build()
+}

@@ -1,0 +1,140 @@
+//! Answers without end.
+
+use std::io;
+use std::io::Write;
+use std::time::Duration;
+
+use super::foreign;
+use crate::fixtures;
+use crate::http::Answer;
+use crate::http::Ending;
+use crate::http::Request;
+use crate::http::Wire;
+use crate::pktline;
+
+/// Objects that an endless pack promises: with 32 KiB each, nobody sees the last one, and a client can still make room
+/// for an index of them.
+const OBJECTS: u32 = 1_000_000;
+
+/// The ref advertisement announces new branches for ever.
+pub fn advertisement_never_ends() -> impl Fn(&Request) -> Answer {
+    |request| {
+        if !request.is_info_refs() {
+            return Answer::Git;
+        }
+        Answer::raw(|wire| {
+            begin(wire, "application/x-git-upload-pack-advertisement")?;
+            wire.write_all(&pktline::packet("# service=git-upload-pack\n"))?;
+            wire.write_all(pktline::FLUSH)?;
+            let id = "a11ce".repeat(8);
+            wire.write_all(&pktline::packet(format!("{id} HEAD\0side-band-64k ofs-delta shallow\n")))?;
+            for number in 0_u64.. {
+                let refs = (0..1000).map(|part| format!("{id} refs/heads/branch-{number:015}{part:03}\n"));
+                wire.write_all(&refs.flat_map(pktline::packet).collect::<Vec<_>>())?;
+            }
+            Ok(Ending::Broken)
+        })
+    }
+}
+
+/// The pack has new, whole, incompressible objects for ever.
+pub fn pack_never_ends() -> impl Fn(&Request) -> Answer {
+    |request| {
+        if !request.is_upload_pack() {
+            return Answer::Git;
+        }
+        endless_answer(&request.body, |wire| {
+            wire.write_all(&pktline::band(1, &pack_header()))?;
+            let mut content = fixtures::noise(1, 32 << 10);
+            for number in 0..OBJECTS {
+                content[..4].copy_from_slice(&number.to_le_bytes());
+                wire.write_all(&pktline::band(1, &packed_blob(&content)))?;
+            }
+            Ok(Ending::Broken)
+        })
+    }
+}
+
+/// In place of a pack, the server tells of its progress for ever.
+pub fn progress_never_ends() -> impl Fn(&Request) -> Answer {
+    |request| {
+        if !request.is_upload_pack() {
+            return Answer::Git;
+        }
+        endless_answer(&request.body, |wire| {
+            let words = pktline::band(2, "Counting objects: still counting\r".repeat(1000).as_bytes());
+            loop {
+                wire.write_all(&words)?;
+            }
+        })
+    }
+}
+
+/// The pack comes a byte in each `interval`, never silent for long and never done.
+pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
+    move |request| {
+        if !request.is_upload_pack() {
+            return Answer::Git;
+        }
+        endless_answer(&request.body, move |wire| {
+            wire.write_all(&pktline::band(1, &pack_header()))?;
+            let objects = (0_u8..).flat_map(|number| pktline::band(1, &packed_blob(&[number; 1000])));
+            for byte in objects {
+                if wire.hung_up_within(interval) {
+                    break;
+                }
+                wire.write_all(&[byte])?;
+            }
+            Ok(Ending::Broken)
+        })
+    }
+}
+
+/// An answer to a request for a pack, up to where the pack begins.
+fn endless_answer(asked: &[u8], rest: impl Fn(&mut Wire) -> io::Result<Ending> + Send + Sync + 'static) -> Answer {
+    let (preamble, pack) = (foreign::preamble(asked), foreign::wants_pack(asked));
+    Answer::raw(move |wire| {
+        begin(wire, "application/x-git-upload-pack-result")?;
+        wire.write_all(&preamble)?;
+        if pack { rest(wire) } else { Ok(Ending::Broken) }
+    })
+}
+
+/// The head of an answer that lasts as long as its connection.
+fn begin(wire: &mut Wire, content_type: &str) -> io::Result<()> {
+    write!(wire, "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n")
+}
+
+fn pack_header() -> Vec<u8> {
+    [b"PACK\0\0\0\x02".as_slice(), &OBJECTS.to_be_bytes()].concat()
+}
+
+/// A blob of less than 64 KiB as it stands in a pack: its size, and a zlib stream that only stores.
+fn packed_blob(content: &[u8]) -> Vec<u8> {
+    const BLOB: u8 = 3;
+    let mut size = content.len();
+    let mut entry = vec![BLOB << 4 | u8::try_from(size & 0xf).unwrap()];
+    size >>= 4;
+    while size > 0 {
+        *entry.last_mut().unwrap() |= 0x80;
+        entry.push(u8::try_from(size & 0x7f).unwrap());
+        size >>= 7;
+    }
+    let length = u16::try_from(content.len()).unwrap();
+    entry.extend_from_slice(&[0x78, 0x01, 0x01]);
+    entry.extend_from_slice(&length.to_le_bytes());
+    entry.extend_from_slice(&(!length).to_le_bytes());
+    entry.extend_from_slice(content);
+    entry.extend_from_slice(&adler32(content).to_be_bytes());
+    entry
+}
+
+/// The checksum of zlib (RFC 1950).
+fn adler32(content: &[u8]) -> u32 {
+    const MODULUS: u32 = 65_521;
+    let (low, high) = content.iter().fold((1, 0), |(low, high), &byte| {
+        let low = (low + u32::from(byte)) % MODULUS;
+        (low, (high + low) % MODULUS)
+    });
+    high << 16 | low
+}

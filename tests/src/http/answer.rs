@@ -1,0 +1,132 @@
+//! How a request is answered: by git, or in a way that a test thought of.
+
+use std::fmt;
+use std::io;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::backend::Backend;
+use super::message;
+use super::message::Request;
+use super::wire::Wire;
+use crate::pktline;
+
+/// How to answer a request.
+#[derive(Clone)]
+pub enum Answer {
+    /// As git does.
+    Git,
+    /// With a status, headers and an empty body.
+    Status {
+        /// Three digits.
+        status: u16,
+        /// Besides those of the transfer.
+        headers: Vec<(String, String)>,
+    },
+    /// As git does, but with its whole body changed. With [`Ending::Complete`] the changed body is sent as a well-formed
+    /// one, otherwise it breaks off where it ends.
+    Tampered(Arc<Tamper>),
+    /// With whatever the function writes, headers included.
+    Raw(Arc<WriteAnswer>),
+}
+
+/// Changes a body of git's.
+pub type Tamper = dyn Fn(Vec<u8>) -> (Vec<u8>, Ending) + Send + Sync;
+
+/// Writes an answer.
+pub type WriteAnswer = dyn Fn(&mut Wire) -> io::Result<Ending> + Send + Sync;
+
+/// What follows an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The next request.
+    Complete,
+    /// The end of the connection.
+    Broken,
+    /// Nothing, on an open connection.
+    Silent,
+}
+
+impl Answer {
+    /// An answer without headers of its own.
+    pub fn status(status: u16) -> Self {
+        Self::Status { status, headers: Vec::new() }
+    }
+
+    /// See [`Answer::Tampered`].
+    pub fn tampered(tamper: impl Fn(Vec<u8>) -> (Vec<u8>, Ending) + Send + Sync + 'static) -> Self {
+        Self::Tampered(Arc::new(tamper))
+    }
+
+    /// See [`Answer::Raw`].
+    pub fn raw(write: impl Fn(&mut Wire) -> io::Result<Ending> + Send + Sync + 'static) -> Self {
+        Self::Raw(Arc::new(write))
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Git => f.write_str("Git"),
+            Self::Status { status, .. } => write!(f, "Status({status})"),
+            Self::Tampered(_) => f.write_str("Tampered"),
+            Self::Raw(_) => f.write_str("Raw"),
+        }
+    }
+}
+
+pub(super) fn status(wire: &mut Wire, status: u16, headers: Vec<(String, String)>) -> io::Result<Ending> {
+    message::write_head(wire, status, &headers)?;
+    message::write_chunk(wire, b"")?;
+    Ok(Ending::Complete)
+}
+
+/// Passes git's answer on as it comes.
+pub(super) fn git(wire: &mut Wire, repository: &Path, rest: &str, request: &Request) -> io::Result<Ending> {
+    let mut backend = start(repository, rest, request)?;
+    message::write_head(wire, backend.status, &backend.headers)?;
+    let mut buffer = vec![0; 64 << 10];
+    let mut beginning = Vec::new();
+    loop {
+        let count = backend.read(&mut buffer)?;
+        if beginning.len() < buffer.len() {
+            beginning.extend_from_slice(&buffer[..count]);
+            request.brought_pack.fetch_or(pktline::find_pack(&beginning).is_some(), Ordering::Relaxed);
+        }
+        message::write_chunk(wire, &buffer[..count])?;
+        if count == 0 {
+            return Ok(Ending::Complete);
+        }
+    }
+}
+
+pub(super) fn tampered(
+    wire: &mut Wire,
+    repository: &Path,
+    rest: &str,
+    request: &Request,
+    tamper: &Tamper,
+) -> io::Result<Ending> {
+    let mut backend = start(repository, rest, request)?;
+    let mut answer = Vec::new();
+    backend.read_to_end(&mut answer)?;
+    request.brought_pack.store(pktline::find_pack(&answer).is_some(), Ordering::Relaxed);
+    let (answer, ending) = tamper(answer);
+    message::write_head(wire, backend.status, &backend.headers)?;
+    if !answer.is_empty() {
+        message::write_chunk(wire, &answer)?;
+    }
+    if ending == Ending::Complete {
+        message::write_chunk(wire, b"")?;
+    }
+    Ok(ending)
+}
+
+fn start(repository: &Path, rest: &str, request: &Request) -> io::Result<Backend> {
+    let (Some(root), Some(name)) = (repository.parent(), repository.file_name().and_then(|name| name.to_str())) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    Backend::start(root, &format!("/{name}{rest}"), request)
+}

@@ -1,0 +1,168 @@
+//! The programs of this workspace, built once and run as a person would run them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// The executable of the workspace's package `name`, built on first use with the profile of the running test.
+pub fn executable(name: &str) -> PathBuf {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.entry(name.to_owned()).or_insert_with(|| build(name)).clone()
+}
+
+fn build(name: &str) -> PathBuf {
+    // This test is <target directory>/<profile's directory>/deps/suites-<hash>.
+    let test = std::env::current_exe().unwrap();
+    let directory = test.ancestors().nth(2).unwrap();
+    let profile = match directory.file_name().and_then(OsStr::to_str).unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--quiet", "--package", name, "--profile", profile, "--target-dir"]);
+    let output = cargo.arg(directory.parent().unwrap()).output().unwrap();
+    assert!(output.status.success(), "cannot build {name}: {}", String::from_utf8_lossy(&output.stderr));
+    directory.join(name)
+}
+
+/// A program with a home of its own and none of the caller's environment but `PATH`.
+pub struct Program {
+    executable: PathBuf,
+    home: TempDir,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// What a program has done.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All of standard output.
+    pub stdout: String,
+    /// All of standard error.
+    pub stderr: String,
+}
+
+/// A program at work. Killed when dropped.
+pub struct Running {
+    child: Option<Child>,
+}
+
+impl Program {
+    /// `gitrepo-cli`.
+    pub fn cli() -> Self {
+        Self::new(executable("gitrepo-cli"))
+    }
+
+    /// Any executable.
+    pub fn new(executable: PathBuf) -> Self {
+        Self { executable, home: TempDir::new().unwrap(), environment: Vec::new() }
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Its home, which is its working directory as well.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The command as it would be run, to be changed.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(&self.executable);
+        command.args(arguments).current_dir(self.home.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.home.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Outcome {
+        self.spawn(arguments).wait()
+    }
+
+    /// Starts it.
+    pub fn spawn<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Running {
+        let mut command = self.command(arguments);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        Running { child: Some(child) }
+    }
+}
+
+impl Running {
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map(Child::id).unwrap()
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub fn signal(&self, signal: Signal) {
+        // Not waited for yet, so the id is its own; an ended one takes the signal without effect.
+        nix::sys::signal::kill(Pid::from_raw(self.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Kills it with SIGKILL and waits for its end.
+    pub fn kill(self) -> Outcome {
+        self.signal(Signal::SIGKILL);
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Outcome {
+        let output = self.child.take().unwrap().wait_with_output().unwrap();
+        Outcome {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+impl Outcome {
+    /// The exit status; a panic when a signal ended it.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
+    }
+
+    /// Fails unless it succeeded.
+    pub fn assert_success(self) -> Self {
+        assert!(self.status.success(), "failed: {}\n{}{}", self.status, self.stdout, self.stderr);
+        self
+    }
+
+    /// Fails unless it ended with `code`.
+    pub fn assert_code(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{}\n{}{}", self.status, self.stdout, self.stderr);
+        self
+    }
+}

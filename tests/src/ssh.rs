@@ -1,0 +1,200 @@
+//! Git over SSH: a real sshd, for the user who runs the tests.
+//!
+//! It runs as inetd would run it: the harness listens, and each connection gets an `sshd -i` of its own. So there is no
+//! port to lose to somebody else, nothing to wait for, and nothing left behind when the tests are killed.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::listener::Listener;
+use crate::repository::Repository;
+use crate::require;
+
+mod key;
+
+pub use key::Algorithm;
+pub use key::ClientKey;
+pub use key::Format;
+
+const HOST_KEYS: [Algorithm; 3] = [Algorithm::Ed25519, Algorithm::Ecdsa, Algorithm::Rsa];
+
+/// An SSH server on a port of the loopback, with host keys of its own: Ed25519, ECDSA and RSA.
+pub struct SshServer {
+    listener: Listener,
+    place: TempDir,
+}
+
+/// A server before it starts.
+#[derive(Default)]
+pub struct SshServerBuilder {
+    authorized: Vec<String>,
+    settings: Vec<String>,
+}
+
+impl SshServerBuilder {
+    /// Lets the holder of `key` in.
+    #[must_use]
+    pub fn authorize(mut self, key: &ClientKey) -> Self {
+        self.authorized.push(key.public.clone());
+        self
+    }
+
+    /// Runs a shell command in place of the one a client asks for, which is in `$SSH_ORIGINAL_COMMAND`.
+    #[must_use]
+    pub fn force_command(self, command: &str) -> Self {
+        self.setting(&format!("ForceCommand {command}"))
+    }
+
+    /// Adds a line of sshd_config(5).
+    #[must_use]
+    pub fn setting(mut self, line: &str) -> Self {
+        self.settings.push(line.to_owned());
+        self
+    }
+
+    /// Starts it. [`require::tool`]`("sshd")` says whether it can.
+    pub fn start(self) -> SshServer {
+        let place = TempDir::with_prefix("gitrepo-sshd-").unwrap();
+        let mut config = configuration(place.path());
+        for algorithm in HOST_KEYS {
+            let file = host_key(place.path(), algorithm);
+            key::keygen(&file, algorithm, Format::OpenSsh, "");
+            config.push_str(&format!("HostKey {}\n", file.display()));
+        }
+        self.settings.iter().for_each(|line| config.push_str(&format!("{line}\n")));
+        std::fs::write(place.path().join("sshd_config"), config).unwrap();
+        std::fs::write(place.path().join("authorized_keys"), self.authorized.concat()).unwrap();
+        std::fs::write(place.path().join("log"), "").unwrap();
+        make_privilege_separation_directory();
+
+        let sshd = require::find("sshd").expect("sshd is installed");
+        let serving = place.path().to_owned();
+        let listener = Listener::start(move |stream| serve(stream, &sshd, &serving).expect("run sshd"));
+        SshServer { listener, place }
+    }
+}
+
+impl SshServer {
+    /// A server that lets nobody in, to be changed.
+    pub fn builder() -> SshServerBuilder {
+        SshServerBuilder::default()
+    }
+
+    /// Lets the holder of `key` in.
+    pub fn start(key: &ClientKey) -> Self {
+        Self::builder().authorize(key).start()
+    }
+
+    /// The URL of `repository` by its path: `ssh://user@127.0.0.1:port/…/name.git`.
+    pub fn url(&self, repository: &Repository) -> String {
+        format!("ssh://{}@127.0.0.1:{}{}", user(), self.port(), repository.path().display())
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.listener.port()
+    }
+
+    /// Connections accepted.
+    pub fn connections(&self) -> u64 {
+        self.listener.accepted()
+    }
+
+    /// Commands started, which is what gets past authentication. Complete once the clients have ended.
+    pub fn sessions(&self) -> usize {
+        self.log().matches("Starting session: ").count()
+    }
+
+    /// What sshd wrote so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.place.path().join("log")).unwrap()
+    }
+
+    /// The lines of a `known_hosts` that know this server.
+    pub fn known_hosts(&self) -> String {
+        self.known_hosts_at(&format!("[127.0.0.1]:{}", self.port()))
+    }
+
+    /// The same keys as those of `host`, as `known_hosts` writes it (`[127.0.0.1]:2222`): a lie about another server.
+    pub fn known_hosts_at(&self, host: &str) -> String {
+        HOST_KEYS.iter().map(|&algorithm| format!("{host} {}\n", self.public_host_key(algorithm))).collect()
+    }
+
+    /// Kind and base64 of a host key.
+    pub fn public_host_key(&self, algorithm: Algorithm) -> String {
+        let line = std::fs::read_to_string(host_key(self.place.path(), algorithm).with_extension("pub")).unwrap();
+        line.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    }
+
+    /// `ssh` for `GIT_SSH_COMMAND`: with `key`, believing this server's host keys only, and without any other
+    /// configuration. It is for keys without passphrase.
+    pub fn client_command(&self, key: &ClientKey) -> String {
+        let (identity, known_hosts) = (self.place.path().join("client"), self.place.path().join("known_hosts"));
+        write_private(&identity, &key.private);
+        std::fs::write(&known_hosts, self.known_hosts()).unwrap();
+        format!(
+            "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -i {} -o UserKnownHostsFile={}",
+            identity.display(),
+            known_hosts.display()
+        )
+    }
+}
+
+/// The name of the user who runs the tests, whom alone an unprivileged sshd can serve.
+pub fn user() -> String {
+    nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().expect("the user has a name").name
+}
+
+fn serve(stream: TcpStream, sshd: &Path, place: &Path) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let log = File::options().append(true).open(place.join("log"))?;
+    let (input, output) = (OwnedFd::from(stream.try_clone()?), OwnedFd::from(stream));
+    let mut command = Command::new(sshd);
+    command.args(["-i", "-e", "-f"]).arg(place.join("sshd_config"));
+    // It ends with its connection: as the client hangs up, or as the listener shuts the socket down.
+    command.stdin(input).stdout(output).stderr(log).status().map(drop)
+}
+
+fn configuration(place: &Path) -> String {
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+    format!(
+        "AuthorizedKeysFile {}\n\
+         SetEnv PATH={path} GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null LC_ALL=C\n\
+         AcceptEnv GIT_PROTOCOL\n\
+         StrictModes no\n\
+         UsePAM no\n\
+         PidFile none\n\
+         PermitRootLogin yes\n\
+         PasswordAuthentication no\n\
+         KbdInteractiveAuthentication no\n\
+         PrintMotd no\n\
+         UseDNS no\n\
+         LogLevel VERBOSE\n",
+        place.join("authorized_keys").display()
+    )
+}
+
+fn host_key(place: &Path, algorithm: Algorithm) -> PathBuf {
+    place.join(format!("host_{algorithm:?}").to_ascii_lowercase())
+}
+
+/// An sshd of root refuses to start without it; elsewhere the system makes it at boot.
+fn make_privilege_separation_directory() {
+    if nix::unistd::geteuid().is_root() {
+        std::fs::create_dir_all("/run/sshd").unwrap();
+    }
+}
+
+fn write_private(file: &Path, content: &str) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(file).unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+}

@@ -1,0 +1,93 @@
+//! A process that is killed while it mounts: nothing writable becomes visible, and a sweep removes what it left.
+
+use std::env;
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use gitrepo_core::mount::Bind;
+use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::linux::LinuxMounter;
+use gitrepo_core::mount::linux::Strategy;
+use nix::mount::MsFlags;
+
+use super::Bench;
+
+const HOME: &str = "GITREPO_TEST_MOUNTER_HOME";
+const READY: &str = "ready to be killed";
+
+#[test]
+fn a_sweep_removes_what_a_killed_process_left() {
+    for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        let Some(bench) = Bench::linux(Strategy::PrivatePlace, propagation) else { return };
+        let bind = bench.bind("killed", true);
+        let mut swept = 0;
+        for round in 0..40 {
+            let mut child = mounting_process(&bench);
+            // At another moment in each round; nothing waits for this time to be enough for anything.
+            thread::sleep(Duration::from_micros(round * 97 % 2000));
+            child.kill().unwrap();
+            child.wait().unwrap();
+
+            assert!(bench.mounts_on(&bind.target).iter().all(|mount| mount.is_read_only()));
+            swept += bench.mounter.sweep().unwrap();
+            bench.mounter.bind(&bind).unwrap();
+            bench.mounter.unmount(&bind.target).unwrap();
+
+            let workdir = bench.path("mounting");
+            assert_eq!(fs::read_dir(&workdir).unwrap().count(), 0);
+            let mounts = bench.mounter.list().unwrap();
+            assert!(!mounts.iter().any(|mount| mount.target.starts_with(&workdir)), "{mounts:?}");
+            assert_eq!(fs::read(bind.source.join("canary")).unwrap(), b"alive");
+        }
+        assert!(swept > 0, "no round has met the process in the middle of its work");
+    }
+}
+
+#[test]
+fn a_sweep_spares_what_a_living_process_makes() {
+    let Some(bench) = Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED) else { return };
+    let _bind = bench.bind("killed", true);
+    let mut child = mounting_process(&bench);
+    for _ in 0..500 {
+        assert_eq!(bench.mounter.sweep().unwrap(), 0);
+    }
+    assert_eq!(child.try_wait().unwrap(), None, "its mounts go on");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Starts [`mount_until_killed`] in this thread's mount namespace.
+fn mounting_process(bench: &Bench<LinuxMounter>) -> Child {
+    let name = format!("{}::mount_until_killed", module_path!().split_once("::").unwrap().1);
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", &name, "--ignored", "--nocapture"])
+        .env(HOME, &bench.home)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == READY), "the process has ended early");
+    child
+}
+
+#[test]
+#[ignore = "not a test, but what the process to be killed runs"]
+fn mount_until_killed() {
+    let Some(home) = env::var_os(HOME).map(PathBuf::from) else { return };
+    let mounter = LinuxMounter::with_strategy(home.join("mounting"), Strategy::PrivatePlace);
+    let bind = Bind { source: home.join("source-killed"), target: home.join("target-killed"), read_only: true };
+    writeln!(std::io::stdout(), "\n{READY}").unwrap();
+    loop {
+        mounter.bind(&bind).unwrap();
+        mounter.unmount(&bind.target).unwrap();
+    }
+}
