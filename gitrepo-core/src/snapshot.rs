@@ -31,7 +31,9 @@ mod fixture;
 mod listing;
 mod manifest;
 pub(crate) mod names;
+mod object;
 mod symlink;
+mod tree;
 mod walk;
 mod writer;
 

@@ -5,6 +5,7 @@ use std::ffi::CString;
 
 use git2::ObjectType;
 use git2::Odb;
+use git2::OdbObject;
 use git2::Oid;
 use git2::Repository;
 
@@ -12,6 +13,10 @@ use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
 use super::names;
+use super::object;
+use super::tree::EntryMode;
+use super::tree::TreeEntry;
+use super::tree::TreeObject;
 use crate::error::Cause;
 
 /// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes and its name.
@@ -52,15 +57,6 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy)]
 struct Name(usize);
 
-/// What an entry is, by the modes that git writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EntryMode {
-    File,
-    Executable,
-    Symlink,
-    Submodule,
-}
-
 /// An entry whose place is known and which has not been looked into.
 struct Pending {
     parent: usize,
@@ -74,11 +70,12 @@ impl Listing {
     /// Lists the tree that `request` names, or refuses it.
     pub(crate) fn read(repository: &Repository, request: &TreeRequest, watch: &Watch) -> Result<Self, SnapshotError> {
         let commit = request.commit;
-        let incomplete = |error: git2::Error| SnapshotError::unreadable(commit, &error);
-        let id = Oid::from_bytes(commit.as_bytes()).map_err(incomplete)?;
-        let found = repository.find_commit(id).map_err(incomplete)?;
-        let tree = select(repository, found.tree_id(), request)?;
-        let odb = repository.odb().map_err(incomplete)?;
+        let incomplete = |source: Cause| SnapshotError::Incomplete { commit, source };
+        let unreadable = |error: git2::Error| incomplete(Cause::new(error.message()));
+        let odb = repository.odb().map_err(unreadable)?;
+        let id = Oid::from_bytes(commit.as_bytes()).map_err(unreadable)?;
+        object::read(&odb, id, ObjectType::Commit).map_err(incomplete)?;
+        let found = repository.find_commit(id).map_err(unreadable)?;
         let listing = Self {
             directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
             entries: Vec::new(),
@@ -87,7 +84,7 @@ impl Listing {
             names: vec![0],
         };
         let mut walk = Walk { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
-        walk.run(tree)?;
+        walk.run(found.tree_id())?;
         Ok(walk.listing)
     }
 
@@ -151,30 +148,6 @@ impl Listing {
     }
 }
 
-/// Finds the tree of the subdirectory in the object database, where links cannot lead anywhere.
-fn select(repository: &Repository, root: Oid, request: &TreeRequest) -> Result<Oid, SnapshotError> {
-    let commit = request.commit;
-    let mut id = root;
-    for component in request.subdirectory.components() {
-        let tree = repository.find_tree(id).map_err(|error| SnapshotError::unreadable(commit, &error))?;
-        let Some(entry) = tree.get_name(component) else {
-            return Err(SnapshotError::SubdirectoryNotFound { commit, subdirectory: request.subdirectory.clone() });
-        };
-        let found = match entry.kind() {
-            Some(ObjectType::Tree) => {
-                id = entry.id();
-                continue;
-            }
-            Some(ObjectType::Commit) => "submodule",
-            _ if entry.filemode() == i32::from(git2::FileMode::Link) => "symbolic link",
-            _ => "file",
-        };
-        let subdirectory = request.subdirectory.clone();
-        return Err(SnapshotError::NotADirectory { commit, subdirectory, found: found.to_owned() });
-    }
-    Ok(id)
-}
-
 /// A walk in progress: `pending` is a stack, so that depth costs no stack of ours.
 struct Walk<'a> {
     odb: &'a Odb<'a>,
@@ -186,8 +159,9 @@ struct Walk<'a> {
     seen: u64,
 }
 
-impl Walk<'_> {
-    fn run(&mut self, tree: Oid) -> Result<(), SnapshotError> {
+impl<'a> Walk<'a> {
+    fn run(&mut self, root: Oid) -> Result<(), SnapshotError> {
+        let tree = self.select(root)?;
         let mut top = 0;
         for component in self.request.directory.components() {
             self.count_entry()?;
@@ -210,6 +184,40 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Finds the tree of the subdirectory in the object database, where links cannot lead anywhere.
+    fn select(&self, root: Oid) -> Result<Oid, SnapshotError> {
+        let commit = self.request.commit;
+        let subdirectory = &self.request.subdirectory;
+        let mut tree = root;
+        for component in subdirectory.components() {
+            let object = self.read_tree(tree)?;
+            let mut entries = TreeObject(object.data());
+            let Some(entry) =
+                entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.name == component.as_bytes()))
+            else {
+                return Err(SnapshotError::SubdirectoryNotFound { commit, subdirectory: subdirectory.clone() });
+            };
+            let entry = entry.map_err(|reason| self.malformed(tree, reason))?;
+            if entry.is_tree() {
+                tree = entry.id;
+                continue;
+            }
+            let found = match entry.mode() {
+                Some(EntryMode::Symlink) => "symbolic link",
+                Some(EntryMode::Submodule) => "submodule",
+                _ => "file",
+            };
+            let (subdirectory, found) = (subdirectory.clone(), found.to_owned());
+            return Err(SnapshotError::NotADirectory { commit, subdirectory, found });
+        }
+        Ok(tree)
+    }
+
+    fn read_tree(&self, tree: Oid) -> Result<OdbObject<'a>, SnapshotError> {
+        let commit = self.request.commit;
+        object::read(self.odb, tree, ObjectType::Tree).map_err(|source| SnapshotError::Incomplete { commit, source })
+    }
+
     fn add_directory(&mut self, parent: usize, name: Name) -> usize {
         let Directory { depth, length, .. } = self.listing.directories[parent];
         let added = u32::try_from(self.listing.name(name).count_bytes()).unwrap_or(u32::MAX);
@@ -222,11 +230,7 @@ impl Walk<'_> {
     fn look_into(&mut self, tree: Oid, place: usize) -> Result<(), SnapshotError> {
         let commit = self.request.commit;
         self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
-        let unreadable = |error: git2::Error| SnapshotError::unreadable(commit, &error);
-        let object = self.odb.read(tree).map_err(unreadable)?;
-        if object.kind() != ObjectType::Tree {
-            return Err(self.malformed(tree, "it is not a tree"));
-        }
+        let object = self.read_tree(tree)?;
         let mut children = Vec::new();
         for child in TreeObject(object.data()) {
             let child = child.map_err(|reason| self.malformed(tree, reason))?;
@@ -239,14 +243,10 @@ impl Walk<'_> {
         children.sort_by(|one, other| one.sort_key().cmp(other.sort_key()));
         self.check_unique(&children, place)?;
         for child in children.iter().rev() {
-            let mode = match child.mode {
-                0o040000 => None,
-                0o100644 | 0o100664 => Some(EntryMode::File),
-                0o100755 => Some(EntryMode::Executable),
-                0o120000 => Some(EntryMode::Symlink),
-                0o160000 => Some(EntryMode::Submodule),
-                mode => return Err(self.unsafe_name(place, child.name, format!("mode {mode:06o}"))),
-            };
+            let mode = child.mode();
+            if mode.is_none() && !child.is_tree() {
+                return Err(self.unsafe_name(place, child.name, format!("mode {:06o}", child.bits)));
+            }
             let name = self.listing.add_name(child.name);
             self.pending.push(Pending { parent: place, name, mode, id: child.id });
         }
@@ -263,7 +263,9 @@ impl Walk<'_> {
     fn check_depth(&self, place: usize, children: &[TreeEntry<'_>]) -> Result<(), SnapshotError> {
         let limits = &self.request.limits;
         let Directory { depth, length, .. } = self.listing.directories[place];
-        if depth >= limits.path_depth && children.iter().any(|child| matches!(child.mode, 0o040000 | 0o160000)) {
+        if depth >= limits.path_depth
+            && children.iter().any(|child| child.is_tree() || child.mode() == Some(EntryMode::Submodule))
+        {
             return Err(self.too_large("nested directories", limits.path_depth.into(), "limits.pathDepth"));
         }
         let longest = children.iter().map(|child| child.name.len()).max().unwrap_or_default();
@@ -275,7 +277,7 @@ impl Walk<'_> {
     }
 
     fn check_name(&self, child: &TreeEntry<'_>, place: usize) -> Result<(), SnapshotError> {
-        names::check(child.name, child.mode == 0o120000)
+        names::check(child.name, child.mode() == Some(EntryMode::Symlink))
             .map_err(|error| self.unsafe_name(place, child.name, error.to_string()))
     }
 
@@ -311,52 +313,6 @@ impl Walk<'_> {
             source: Cause::new(format_args!("tree {tree}: {reason}")),
         }
     }
-}
-
-/// The bytes of a tree object: `<mode in octal> <name>\0<20 bytes of id>`, again and again.
-struct TreeObject<'a>(&'a [u8]);
-
-struct TreeEntry<'a> {
-    mode: u32,
-    name: &'a [u8],
-    id: Oid,
-}
-
-impl TreeEntry<'_> {
-    fn is_tree(&self) -> bool {
-        self.mode == 0o040000
-    }
-
-    /// git's order: that of the paths, once a tree is followed by what is in it.
-    fn sort_key(&self) -> impl Iterator<Item = u8> {
-        self.name.iter().copied().chain(self.is_tree().then_some(b'/'))
-    }
-}
-
-impl<'a> Iterator for TreeObject<'a> {
-    type Item = Result<TreeEntry<'a>, &'static str>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let entry = parse_entry(self.0);
-        // Nothing can be told of what follows a broken entry.
-        self.0 = entry.as_ref().map_or(&[], |(_, rest)| rest);
-        Some(entry.map(|(entry, _)| entry).ok_or("it is malformed"))
-    }
-}
-
-fn parse_entry(bytes: &[u8]) -> Option<(TreeEntry<'_>, &[u8])> {
-    let space = bytes.iter().position(|&byte| byte == b' ')?;
-    let mode = bytes[..space].iter().try_fold(0_u32, |mode, digit| match digit {
-        b'0'..=b'7' => mode.checked_mul(8)?.checked_add(u32::from(digit - b'0')),
-        _ => None,
-    })?;
-    let rest = &bytes[space + 1..];
-    let nul = rest.iter().position(|&byte| byte == 0)?;
-    let (id, after) = rest[nul + 1..].split_at_checked(20)?;
-    Some((TreeEntry { mode, name: &rest[..nul], id: Oid::from_bytes(id).ok()? }, after))
 }
 
 #[cfg(test)]

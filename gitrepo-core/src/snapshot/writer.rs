@@ -38,9 +38,10 @@ use super::Watch;
 use super::beneath::Beneath;
 use super::directory::ROOT;
 use super::listing::Entry;
-use super::listing::EntryMode;
 use super::listing::Listing;
+use super::object;
 use super::symlink;
+use super::tree::EntryMode;
 use crate::error::Cause;
 use crate::progress::Step;
 use crate::spec::Symlinks;
@@ -119,8 +120,11 @@ impl<'a> Writer<'a> {
                 if entry.mode == EntryMode::Submodule {
                     continue;
                 }
+                self.check_wanted()?;
                 let (size, kind) = odb.read_header(entry.id).map_err(|error| self.unreadable(&error))?;
-                self.check_kind(entry, kind)?;
+                if kind != ObjectType::Blob {
+                    return Err(self.not_a_blob(entry));
+                }
                 self.sizes[index].store(widen(size), Ordering::Relaxed);
                 if total.fetch_add(widen(size), Ordering::Relaxed).saturating_add(widen(size)) > limit {
                     return Err(SnapshotError::too_large(self.request.commit, "bytes", limit, "limits.treeBytes"));
@@ -182,7 +186,7 @@ impl<'a> Writer<'a> {
         if entry.mode == EntryMode::Symlink {
             self.check_target_length(entry, size)?;
         }
-        let blob = self.read_blob(odb, entry, size)?;
+        let blob = self.read_blob(odb, entry)?;
         match entry.mode {
             EntryMode::Symlink => self.write_symlink(entry, blob.data(), directory),
             EntryMode::Executable => self.write_file(entry, blob.data(), Mode::from_bits_truncate(0o755), directory),
@@ -190,13 +194,9 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn read_blob<'o>(&self, odb: &'o Odb<'_>, entry: &Entry, size: u64) -> Result<OdbObject<'o>, SnapshotError> {
-        let blob = odb.read(entry.id).map_err(|error| self.unreadable(&error))?;
-        self.check_kind(entry, blob.kind())?;
-        if widen(blob.len()) != size {
-            return Err(self.damaged(entry, "has another size than its header says"));
-        }
-        Ok(blob)
+    fn read_blob<'o>(&self, odb: &'o Odb<'_>, entry: &Entry) -> Result<OdbObject<'o>, SnapshotError> {
+        let commit = self.request.commit;
+        object::read(odb, entry.id, ObjectType::Blob).map_err(|source| SnapshotError::Incomplete { commit, source })
     }
 
     fn write_file(
@@ -298,10 +298,6 @@ impl<'a> Writer<'a> {
         self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })
     }
 
-    fn check_kind(&self, entry: &Entry, kind: ObjectType) -> Result<(), SnapshotError> {
-        if kind == ObjectType::Blob { Ok(()) } else { Err(self.damaged(entry, "is not a blob")) }
-    }
-
     fn check_target_length(&self, entry: &Entry, size: u64) -> Result<(), SnapshotError> {
         if size == 0 {
             return Err(self.unsafe_link(entry, "a link to nothing"));
@@ -317,8 +313,8 @@ impl<'a> Writer<'a> {
         SnapshotError::UnsafeName { commit: self.request.commit, path, reason: reason.to_owned() }
     }
 
-    fn damaged(&self, entry: &Entry, what: &str) -> SnapshotError {
-        let source = Cause::new(format_args!("object {} {what}", entry.id));
+    fn not_a_blob(&self, entry: &Entry) -> SnapshotError {
+        let source = Cause::new(format_args!("object {} is not a blob", entry.id));
         SnapshotError::Incomplete { commit: self.request.commit, source }
     }
 
