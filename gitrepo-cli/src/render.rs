@@ -13,7 +13,11 @@ use crate::error::CommandError;
 
 /// Prints a result: its text, or the object with `--json`.
 pub(crate) fn result<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CommandError> {
-    let line = if json { serde_json::to_string(value).map_err(|error| CommandError::Output(error.into()))? } else { text(value) };
+    let line = if json {
+        serde_json::to_string(value).map_err(|error| CommandError::Output(error.into()))?
+    } else {
+        text(value)
+    };
     if line.is_empty() {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 mod attributes;
 mod choice;
 mod commit;
+mod decimal;
 pub mod duration;
 mod host;
 pub mod nearest;
@@ -38,6 +39,7 @@ pub use url::UrlError;
 pub use volume::Refresh;
 pub use volume::VolumeSpec;
 
+pub(crate) use decimal::decimal;
 pub(crate) use host::Host;
 
 /// Serialises a type as the text it prints, and reads it back through its parser.

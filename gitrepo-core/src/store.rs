@@ -26,6 +26,8 @@ pub(crate) mod clock;
 pub(crate) mod digest;
 pub(crate) mod durable;
 pub(crate) mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod layout;
 pub(crate) mod lock;
 mod record;

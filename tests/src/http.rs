@@ -199,10 +199,15 @@ impl HttpServer {
         self.requests().iter().filter(|request| request.is_info_refs()).count()
     }
 
-    /// Requests to `git-upload-pack`, refused ones included. In protocol version 0, which libgit2 speaks, each brings a
-    /// pack or negotiates about one.
+    /// Requests to `git-upload-pack`, refused ones included. A fetch may take several: one for each command in protocol
+    /// version 2, one more for where history is cut in version 0.
     pub fn upload_packs(&self) -> usize {
         self.requests().iter().filter(|request| request.is_upload_pack()).count()
+    }
+
+    /// Packs sent, or begun: fetches that brought something.
+    pub fn packs(&self) -> usize {
+        self.requests().iter().filter(|request| request.brought_pack()).count()
     }
 
     /// Bytes of HTTP sent to all clients, before encryption.

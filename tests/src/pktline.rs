@@ -34,3 +34,9 @@ pub fn contents(stream: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> {
         }
     })
 }
+
+/// Where the pack begins in an answer of `git-upload-pack`.
+pub fn find_pack(answer: &[u8]) -> Option<usize> {
+    const BEGINNING: &[u8] = b"PACK\0\0\0\x02";
+    answer.windows(BEGINNING.len()).position(|bytes| bytes == BEGINNING)
+}

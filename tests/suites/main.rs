@@ -2,8 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod hostile_servers;
 mod machine;
+mod mounter;
 mod repositories;
+mod servers;
+mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
 #[test]

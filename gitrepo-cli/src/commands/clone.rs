@@ -41,7 +41,12 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         None => PathBuf::from(spec.repository.base_name()),
     };
 
-    let cloned = clone(&gateway, &Directory, &CloneRequest { spec: &spec, credentials: &credentials, destination: &destination }, &watch)?;
+    let cloned = clone(
+        &gateway,
+        &Directory,
+        &CloneRequest { spec: &spec, credentials: &credentials, destination: &destination },
+        &watch,
+    )?;
     drop(watch);
 
     let result = Cloned {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gitrepo_core::store::Origin;
 use gitrepo_core::volume::PublishedVolume;
 use gitrepo_core::volume::State;
 use serde::Serialize;
@@ -21,14 +22,15 @@ struct Row {
     revision: String,
     commit: String,
     read_only: bool,
-    origin: String,
+    origin: Origin,
     age_seconds: u64,
     state: State,
 }
 
 /// Lists the published volumes of a store.
 pub(crate) fn run(global: &Global, arguments: &Ls) -> Result<(), CommandError> {
-    let volumes = configuration::volumes(configuration::read(global.config.as_deref())?, arguments.store.store.clone())?;
+    let volumes =
+        configuration::volumes(configuration::read(global.config.as_deref())?, arguments.store.store.clone())?;
     let rows: Vec<Row> = volumes.list()?.into_iter().map(row).collect();
     render::result(global.json, &rows, |rows| table(rows))
 }
@@ -40,7 +42,7 @@ fn row(volume: PublishedVolume) -> Row {
         revision: volume.record.revision,
         commit: volume.record.commit.to_string(),
         read_only: volume.record.read_only,
-        origin: volume.record.origin.to_string(),
+        origin: volume.record.origin,
         age_seconds: volume.age.as_secs(),
         state: volume.state,
     }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use gitrepo_core::cancel::Cancel;
-use gitrepo_core::policy::HumanDuration;
 use gitrepo_core::snapshot::Watch;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
+use gitrepo_core::spec::duration;
 
 use crate::arguments::Source;
 use crate::arguments::Tree;
@@ -18,22 +17,9 @@ use crate::interrupt;
 use crate::progress;
 
 /// The volume that the arguments describe. `more` are keys that only some commands have.
-pub(crate) fn spec(
-    source: &Source,
-    tree: &Tree,
-    more: &[(&str, &Option<String>)],
-) -> Result<VolumeSpec, CommandError> {
-    let mut attributes = BTreeMap::from([("repository".to_owned(), source.repository.clone())]);
-    let flags = [
-        ("revision", &tree.revision),
-        ("subdirectory", &tree.subdirectory),
-        ("symlinks", &tree.symlinks),
-    ];
-    for (key, value) in flags.iter().chain(more) {
-        if let Some(value) = value {
-            attributes.insert((*key).to_owned(), value.clone());
-        }
-    }
+pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)]) -> Result<VolumeSpec, CommandError> {
+    let flags = [("revision", &tree.revision), ("subdirectory", &tree.subdirectory), ("symlinks", &tree.symlinks)];
+    let mut attributes = attributes(source, flags.iter().chain(more));
     for setting in &tree.settings {
         let Some((key, value)) = setting.split_once('=') else {
             return Err(CommandError::Usage { what: format!("--set takes KEY=VALUE, not {setting:?}") });
@@ -45,6 +31,20 @@ pub(crate) fn spec(
     Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?)
 }
 
+/// A volume of which only the repository and the revision matter.
+pub(crate) fn lookup(source: &Source, revision: &Option<String>) -> Result<VolumeSpec, CommandError> {
+    let attributes = attributes(source, [("revision", revision)].iter());
+    Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?)
+}
+
+fn attributes<'a>(
+    source: &Source,
+    flags: impl Iterator<Item = &'a (&'a str, &'a Option<String>)>,
+) -> BTreeMap<String, String> {
+    let given = flags.filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?)));
+    std::iter::once(("repository".to_owned(), source.repository.clone())).chain(given).collect()
+}
+
 /// Giving up (signals, `--timeout`) and progress (a bar, where somebody sees it).
 pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> {
     let cancel = interrupt::cancellation();
@@ -53,8 +53,8 @@ pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> 
 
 fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError> {
     let Some(text) = timeout else { return Ok(cancel) };
-    match text.parse::<HumanDuration>() {
-        Ok(limit) => Ok(cancel.within(limit.get())),
+    match duration::parse(text) {
+        Ok(limit) => Ok(cancel.within(limit)),
         Err(error) => Err(CommandError::Usage { what: format!("--timeout: {error}") }),
     }
 }
@@ -78,9 +78,4 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
 /// Fails early, with a message that says why, for commands that mount.
 pub(crate) fn require_root(command: &'static str) -> Result<(), CommandError> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(CommandError::NeedsRoot { command }) }
-}
-
-/// Shares a watch with a second step of the same command.
-pub(crate) fn again(watch: &Watch) -> Watch {
-    Watch { cancel: watch.cancel.clone(), progress: Arc::clone(&watch.progress) }
 }

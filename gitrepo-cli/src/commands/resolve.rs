@@ -21,7 +21,7 @@ struct Resolution {
 /// Asks the remote where a revision stands.
 pub(crate) fn run(global: &Global, arguments: &Resolve) -> Result<(), CommandError> {
     let watch = request::watch(&arguments.source, global.json)?;
-    let spec = request::lookup(&arguments.source, arguments.revision.as_deref())?;
+    let spec = request::lookup(&arguments.source, &arguments.revision)?;
     let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
     let gateway = configuration::gateway(configuration::read(global.config.as_deref())?);
 

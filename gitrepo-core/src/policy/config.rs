@@ -16,6 +16,7 @@ use super::Proxy;
 use crate::credentials::Checking;
 use crate::error::Kind;
 use crate::spec::Scheme;
+use crate::spec::decimal;
 use crate::spec::duration;
 use crate::spec::quantity;
 use crate::spec::serde_as_text;
@@ -374,11 +375,8 @@ impl Default for WorkerConfig {
 impl UidRange {
     /// Reads `first-last`. Root is in no range.
     pub fn parse(text: &str) -> Result<Self, UidRangeError> {
-        let number = |digits: &str| -> Option<u32> {
-            if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
-        };
         let (first, last) = text.split_once('-').ok_or(UidRangeError)?;
-        match (number(first), number(last)) {
+        match (decimal(first), decimal(last)) {
             (Some(first), Some(last)) if 0 < first && first <= last && last < u32::MAX => Ok(Self { first, last }),
             _ => Err(UidRangeError),
         }

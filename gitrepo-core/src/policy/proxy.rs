@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::spec::Host;
+use crate::spec::decimal;
 use crate::spec::serde_as_text;
 
 /// `http://host:port`, for `https` and `http` repositories. Prints as such.
@@ -22,8 +23,7 @@ impl Proxy {
     pub fn parse(text: &str) -> Result<Self, ProxyError> {
         let authority = text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
         let (host, port) = authority.and_then(|authority| authority.rsplit_once(':')).ok_or(ProxyError)?;
-        let all_digits = port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = port.parse().ok().filter(|port| all_digits && *port != 0).ok_or(ProxyError)?;
+        let port = decimal(port).filter(|port| *port != 0).ok_or(ProxyError)?;
         Ok(Self { host: Host::parse(host).map_err(|_| ProxyError)?, port })
     }
 

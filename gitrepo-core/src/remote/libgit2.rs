@@ -29,6 +29,8 @@ mod error;
 mod host_key;
 mod repository;
 mod start_up;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 /// Git server access through libgit2.
@@ -50,8 +52,7 @@ impl Remote for Libgit2 {
     fn converse(&self, request: &ConnectRequest, conversation: &mut dyn FnMut(&mut dyn Connection)) {
         let repository = OnceCell::new();
         let callbacks = callbacks::Callbacks::new(request);
-        let mut connection =
-            connection::Conversation::new(request, self.home.as_deref(), &repository, &callbacks);
+        let mut connection = connection::Conversation::new(request, self.home.as_deref(), &repository, &callbacks);
         conversation(&mut connection);
     }
 }

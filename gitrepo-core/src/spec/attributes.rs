@@ -15,6 +15,7 @@ use crate::spec::Submodules;
 use crate::spec::UrlError;
 use crate::spec::VolumeSpec;
 use crate::spec::Writable;
+use crate::spec::decimal;
 use crate::spec::nearest::nearest;
 
 /// One key of the vocabulary, as documentation and help show it.
@@ -231,7 +232,7 @@ impl VolumeSpec {
             "directory" => self.directory = path("directory", value)?,
             "subdirectory" => self.subdirectory = path("subdirectory", value)?,
             "depth" => {
-                self.depth = number(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?
+                self.depth = decimal(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?
             }
             "gitDir" => self.git_dir = word("gitDir", value)?,
             "submodules" => self.submodules = word("submodules", value)?,
@@ -240,7 +241,7 @@ impl VolumeSpec {
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
             "refresh" => self.refresh = Refresh::parse(value).ok_or_else(|| refused("refresh", value))?,
             "writable" => self.writable = Some(word("writable", value)?),
-            "uid" => self.uid = number(value).filter(|uid| *uid != u32::MAX).ok_or_else(|| refused("uid", value))?,
+            "uid" => self.uid = decimal(value).filter(|uid| *uid != u32::MAX).ok_or_else(|| refused("uid", value))?,
             _ => {}
         }
         Ok(())
@@ -295,11 +296,6 @@ fn path(key: &'static str, value: &str) -> Result<RelativePath, SpecError> {
 
 fn word<T: Choice>(key: &'static str, value: &str) -> Result<T, SpecError> {
     T::from_word(value).ok_or_else(|| refused(key, value))
-}
-
-/// Digits only: no sign, which `u32::from_str` would accept.
-fn number(value: &str) -> Option<u32> {
-    if value.bytes().all(|byte| byte.is_ascii_digit()) { value.parse().ok() } else { None }
 }
 
 fn boolean(value: &str) -> Option<bool> {

@@ -9,6 +9,7 @@ use serde::Serializer;
 use serde::de::Visitor;
 
 use crate::error::Kind;
+use crate::spec::decimal;
 
 /// Suffixes and what they multiply by, the largest first.
 const UNITS: [(&str, u64); 12] = [
@@ -59,8 +60,7 @@ pub fn parse(text: &str) -> Result<u64, QuantityError> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(QuantityError::Malformed { text: text.to_owned() });
     }
-    let number: Option<u64> = digits.parse().ok();
-    number
+    decimal::<u64>(digits)
         .and_then(|number| number.checked_mul(factor))
         .ok_or_else(|| QuantityError::TooLarge { text: text.to_owned() })
 }
@@ -70,7 +70,7 @@ pub fn format(bytes: u64) -> String {
     UNITS
         .iter()
         .filter(|(suffix, _)| suffix.ends_with('i'))
-        .find(|(_, factor)| bytes != 0 && bytes % factor == 0)
+        .find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor))
         .map_or_else(|| bytes.to_string(), |(suffix, factor)| format!("{}{suffix}", bytes / factor))
 }
 

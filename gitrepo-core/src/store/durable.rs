@@ -163,3 +163,46 @@ pub(crate) fn random_name() -> Result<String, StoreError> {
 pub(crate) fn is_random_name(text: &str) -> bool {
     is_hex(text, 32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::on_small_filesystem;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_leaves_no_other() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        for (content, durability) in [("one", Durability::Durable), ("two", Durability::Volatile)] {
+            replace(&path, content.as_bytes(), durability).unwrap();
+            assert_eq!(read(&path, 3).unwrap(), content.as_bytes());
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        assert_eq!(read(&path, 2).unwrap_err().kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    fn neither_links_nor_pipes_are_read() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("link");
+        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+        assert!(read(&path, 64).is_err());
+        let pipe = place.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read(&pipe, 64).unwrap(), b"");
+    }
+
+    #[test]
+    fn r3_on_a_full_disk_the_old_content_stays_and_the_space_comes_back() {
+        on_small_filesystem("size=64k", |place| {
+            let path = place.join("file");
+            replace(&path, b"old", Durability::Durable).unwrap();
+            let error = replace(&path, &[0; 128 * 1024], Durability::Durable).unwrap_err();
+            assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
+            assert_eq!(read(&path, 64).unwrap(), b"old");
+            assert_eq!(fs::read_dir(place).unwrap().count(), 1);
+        });
+    }
+}

@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use foreign_types::ForeignTypeRef;
 use git2::ConfigLevel;
 use git2::RemoteHead;
 use git2::opts;
 use libc::c_char;
 use libc::c_int;
 use libgit2_sys as raw;
-use foreign_types::ForeignTypeRef;
 use openssl::x509::X509Ref;
 
 /// Of one mapped part of a pack. A pack of one revision fits in a few.
@@ -46,11 +46,9 @@ pub(crate) struct ProcessOptions<'a> {
 /// Sets libgit2's options, unless this process has done so before: the first caller's stay.
 pub(crate) fn start_up(options: &ProcessOptions<'_>) -> Result<(), git2::Error> {
     static DONE: OnceLock<Result<(), (git2::ErrorCode, git2::ErrorClass, String)>> = OnceLock::new();
-    DONE.get_or_init(|| {
-        set_all(options).map_err(|error| (error.code(), error.class(), error.message().to_owned()))
-    })
-    .clone()
-    .map_err(|(code, class, message)| git2::Error::new(code, class, message))
+    DONE.get_or_init(|| set_all(options).map_err(|error| (error.code(), error.class(), error.message().to_owned())))
+        .clone()
+        .map_err(|(code, class, message)| git2::Error::new(code, class, message))
 }
 
 fn set_all(options: &ProcessOptions<'_>) -> Result<(), git2::Error> {

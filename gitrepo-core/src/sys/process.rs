@@ -39,11 +39,8 @@ pub(crate) fn exit_on_abort() -> io::Result<()> {
     extern "C" fn exit(signal: libc::c_int) {
         exit_now(128 + signal);
     }
-    let action = signal::SigAction::new(
-        signal::SigHandler::Handler(exit),
-        signal::SaFlags::empty(),
-        signal::SigSet::empty(),
-    );
+    let action =
+        signal::SigAction::new(signal::SigHandler::Handler(exit), signal::SaFlags::empty(), signal::SigSet::empty());
     // SAFETY: the handler calls nothing but `_exit`, which is async-signal-safe.
     unsafe { signal::sigaction(signal::Signal::SIGABRT, &action) }?;
     Ok(())
@@ -110,8 +107,7 @@ pub(crate) fn drop_bounding_set() -> io::Result<()> {
 pub(crate) fn receive_with_descriptors(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut parts = [io::IoSliceMut::new(buffer)];
     let mut space = nix::cmsg_space!([RawFd; 8]);
-    let message =
-        recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {

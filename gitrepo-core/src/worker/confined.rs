@@ -116,10 +116,13 @@ impl Worker for Confined {
         send_with_descriptors(peer.wire.stream(), &line, &lock).map_err(at("handing over the plan"))?;
         let (pid, namespaces, listener) = started(&mut peer, &cancel)?;
         if !namespaces && geteuid().is_root() {
-            tracing::warn!("no right to make namespaces (CAP_SYS_ADMIN): the worker is held by Landlock and limits only");
+            tracing::warn!(
+                "no right to make namespaces (CAP_SYS_ADMIN): the worker is held by Landlock and limits only"
+            );
         }
         if let (Some(listener), Some(host)) = (listener, &job.host) {
-            peer.relay = Some(Relay::start(listener, destination(&job, host.addresses.clone())).map_err(at("the relay"))?);
+            peer.relay =
+                Some(Relay::start(listener, destination(&job, host.addresses.clone())).map_err(at("the relay"))?);
         }
         peer.worker = Some(Pid::from_raw(pid));
         if namespaces && let Some(staging) = job.staging.as_ref().and_then(|staging| staging.to_str()) {
@@ -245,9 +248,7 @@ fn ready(peer: &mut Contained, cancel: &Cancel) -> Result<String, WorkerError> {
     match peer.reply_within(Confined::PATIENCE, cancel)? {
         Reply::Ready { landlock } => Ok(landlock),
         Reply::Unconfined(error) => Err(WorkerError::Start { step: error.step.clone(), source: error.into_io() }),
-        Reply::Failed(protocol::Failure::Internal(source)) => {
-            Err(WorkerError::Fault { url: peer.url.clone(), source })
-        }
+        Reply::Failed(protocol::Failure::Internal(source)) => Err(WorkerError::Fault { url: peer.url.clone(), source }),
         other => Err(peer.nonsense(format_args!("unexpected reply {other:?}"))),
     }
 }

@@ -114,8 +114,10 @@ fn wait(worker: Pid, control: &UnixStream, lifeline: &UnixStream) -> i32 {
     let mut ends =
         [PollFd::new(control.as_fd(), PollFlags::empty()), PollFd::new(lifeline.as_fd(), PollFlags::empty())];
     while let Err(Errno::EINTR) = poll(&mut ends, PollTimeout::NONE) {}
-    // Harmless if it has ended by itself: it has not been waited for, so the number is still its own.
-    drop(kill(worker, Signal::SIGKILL));
+    // It has not been waited for, so the number is still its own, and this cannot fail if it has ended by itself.
+    if kill(worker, Signal::SIGKILL).is_err() {
+        return FAILED;
+    }
     loop {
         match waitpid(worker, None) {
             Ok(WaitStatus::Exited(_, status)) => return status,

@@ -106,7 +106,9 @@ fn sockets(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendErr
 }
 
 fn ioctls() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    [libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX, libc::TCGETS].iter().map(|call| equal(1, *call as u64)).collect()
+    // Their type differs between C libraries.
+    let calls = [libc::FIONBIO as u32, libc::FIONREAD as u32, libc::FIOCLEX as u32, libc::TCGETS as u32];
+    calls.iter().map(|call| equal(1, u64::from(*call))).collect()
 }
 
 fn one_of(argument: u8, values: &[libc::c_int]) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {

@@ -4,12 +4,17 @@ use std::io;
 use std::io::Write;
 use std::time::Duration;
 
+use super::foreign;
 use crate::fixtures;
 use crate::http::Answer;
 use crate::http::Ending;
 use crate::http::Request;
 use crate::http::Wire;
 use crate::pktline;
+
+/// Objects that an endless pack promises: with 32 KiB each, nobody sees the last one, and a client can still make room
+/// for an index of them.
+const OBJECTS: u32 = 1_000_000;
 
 /// The ref advertisement announces new branches for ever.
 pub fn advertisement_never_ends() -> impl Fn(&Request) -> Answer {
@@ -39,10 +44,10 @@ pub fn pack_never_ends() -> impl Fn(&Request) -> Answer {
             return Answer::Git;
         }
         endless_answer(&request.body, |wire| {
-            wire.write_all(&pktline::band(1, b"PACK\0\0\0\x02\xff\xff\xff\xff"))?;
+            wire.write_all(&pktline::band(1, &pack_header()))?;
             let mut content = fixtures::noise(1, 32 << 10);
-            for number in 0_u64.. {
-                content[..8].copy_from_slice(&number.to_le_bytes());
+            for number in 0..OBJECTS {
+                content[..4].copy_from_slice(&number.to_le_bytes());
                 wire.write_all(&pktline::band(1, &packed_blob(&content)))?;
             }
             Ok(Ending::Broken)
@@ -72,7 +77,7 @@ pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
             return Answer::Git;
         }
         endless_answer(&request.body, move |wire| {
-            wire.write_all(&pktline::band(1, b"PACK\0\0\0\x02\xff\xff\xff\xff"))?;
+            wire.write_all(&pktline::band(1, &pack_header()))?;
             let objects = (0_u8..).flat_map(|number| pktline::band(1, &packed_blob(&[number; 1000])));
             for byte in objects {
                 if wire.hung_up_within(interval) {
@@ -87,17 +92,21 @@ pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
 
 /// An answer to a request for a pack, up to where the pack begins.
 fn endless_answer(asked: &[u8], rest: impl Fn(&mut Wire) -> io::Result<Ending> + Send + Sync + 'static) -> Answer {
-    let preamble = super::foreign::preamble(asked);
+    let (preamble, pack) = (foreign::preamble(asked), foreign::wants_pack(asked));
     Answer::raw(move |wire| {
         begin(wire, "application/x-git-upload-pack-result")?;
         wire.write_all(&preamble)?;
-        rest(wire)
+        if pack { rest(wire) } else { Ok(Ending::Broken) }
     })
 }
 
 /// The head of an answer that lasts as long as its connection.
 fn begin(wire: &mut Wire, content_type: &str) -> io::Result<()> {
     write!(wire, "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n")
+}
+
+fn pack_header() -> Vec<u8> {
+    [b"PACK\0\0\0\x02".as_slice(), &OBJECTS.to_be_bytes()].concat()
 }
 
 /// A blob of less than 64 KiB as it stands in a pack: its size, and a zlib stream that only stores.

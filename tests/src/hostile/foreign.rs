@@ -16,7 +16,11 @@ pub fn announces(commit: &str) -> impl Fn(&Request) -> Answer + use<> {
     let mut pack = b"PACK\0\0\0\x02\0\0\0\0".to_vec();
     let checksum = openssl::hash::hash(MessageDigest::sha1(), &pack).unwrap();
     pack.extend_from_slice(&checksum);
-    let serves = move |request: &Request| [preamble(&request.body), pktline::band(1, &pack), b"0000".to_vec()].concat();
+    let served = [pktline::band(1, &pack), pktline::FLUSH.to_vec()].concat();
+    let serves = move |request: &Request| {
+        let served: &[u8] = if wants_pack(&request.body) { &served } else { &[] };
+        [&preamble(&request.body), served].concat()
+    };
     liar(commit, serves)
 }
 
@@ -48,18 +52,28 @@ where
 }
 
 /// What comes before a pack in protocol version 0: where history was cut, if `asked` for that, and the end of
-/// negotiation.
+/// negotiation, unless that goes on in another request.
 pub(super) fn preamble(asked: &[u8]) -> Vec<u8> {
     let mut preamble = Vec::new();
-    let lines = || pktline::contents(asked).filter_map(|place| str::from_utf8(&asked[place]).ok());
-    if lines().any(|line| line.starts_with("deepen ")) {
-        for want in lines().filter_map(|line| line.strip_prefix("want ")) {
+    if lines(asked).any(|line| line.starts_with("deepen ")) {
+        for want in lines(asked).filter_map(|line| line.strip_prefix("want ")) {
             preamble.extend(pktline::packet(format!("shallow {}", &want[..40])));
         }
         preamble.extend_from_slice(pktline::FLUSH);
     }
-    preamble.extend(pktline::packet("NAK\n"));
+    if wants_pack(asked) {
+        preamble.extend(pktline::packet("NAK\n"));
+    }
     preamble
+}
+
+/// Whether a request ends negotiation, so that a pack has to follow.
+pub(super) fn wants_pack(asked: &[u8]) -> bool {
+    lines(asked).any(|line| line.trim_end() == "done")
+}
+
+fn lines(asked: &[u8]) -> impl Iterator<Item = &str> {
+    pktline::contents(asked).filter_map(|place| str::from_utf8(&asked[place]).ok())
 }
 
 fn whole(wire: &mut Wire, kind: &str, body: &[u8]) -> io::Result<Ending> {

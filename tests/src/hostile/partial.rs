@@ -11,7 +11,7 @@ use crate::pktline;
 pub fn headers_end_midway(ending: Ending) -> impl Fn(&Request) -> Answer {
     move |_| {
         Answer::raw(move |wire| {
-            wire.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-adver")?;
+            wire.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\nContent-Type: application/x-git-upload-p")?;
             Ok(ending)
         })
     }
@@ -24,14 +24,14 @@ pub fn advertisement_ends_midway(ending: Ending) -> impl Fn(&Request) -> Answer 
 
 /// The pack ends after half of it. With [`Ending::Complete`] the server claims that this was all.
 pub fn pack_ends_midway(ending: Ending) -> impl Fn(&Request) -> Answer {
-    move |request| if request.is_upload_pack() { half(ending, find_pack) } else { Answer::Git }
+    move |request| if request.is_upload_pack() { half(ending, pktline::find_pack) } else { Answer::Git }
 }
 
 /// The pack is noise after its header, in faultless packets.
 pub fn pack_is_garbage() -> impl Fn(&Request) -> Answer {
     const HEADER: usize = 12;
     let scramble = |mut body: Vec<u8>| {
-        let start = find_pack(&body).map_or(body.len(), |start| start + HEADER);
+        let start = pktline::find_pack(&body).map_or(body.len(), |start| start + HEADER);
         let packets: Vec<_> = pktline::contents(&body).filter(|place| body[place.start] == 1).collect();
         for at in packets.into_iter().flat_map(|place| place.skip(1)).filter(|&at| at >= start) {
             body[at] ^= 0x5a;
@@ -65,8 +65,4 @@ fn half(ending: Ending, start: fn(&[u8]) -> Option<usize>) -> Answer {
         body.truncate(start + (body.len() - start) / 2);
         (body, ending)
     })
-}
-
-fn find_pack(body: &[u8]) -> Option<usize> {
-    body.windows(4).position(|bytes| bytes == b"PACK")
 }

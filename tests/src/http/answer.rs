@@ -5,11 +5,13 @@ use std::io;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::backend::Backend;
 use super::message;
 use super::message::Request;
 use super::wire::Wire;
+use crate::pktline;
 
 /// How to answer a request.
 #[derive(Clone)]
@@ -86,8 +88,13 @@ pub(super) fn git(wire: &mut Wire, repository: &Path, rest: &str, request: &Requ
     let mut backend = start(repository, rest, request)?;
     message::write_head(wire, backend.status, &backend.headers)?;
     let mut buffer = vec![0; 64 << 10];
+    let mut beginning = Vec::new();
     loop {
         let count = backend.read(&mut buffer)?;
+        if beginning.len() < buffer.len() {
+            beginning.extend_from_slice(&buffer[..count]);
+            request.brought_pack.fetch_or(pktline::find_pack(&beginning).is_some(), Ordering::Relaxed);
+        }
         message::write_chunk(wire, &buffer[..count])?;
         if count == 0 {
             return Ok(Ending::Complete);
@@ -105,6 +112,7 @@ pub(super) fn tampered(
     let mut backend = start(repository, rest, request)?;
     let mut answer = Vec::new();
     backend.read_to_end(&mut answer)?;
+    request.brought_pack.store(pktline::find_pack(&answer).is_some(), Ordering::Relaxed);
     let (answer, ending) = tamper(answer);
     message::write_head(wire, backend.status, &backend.headers)?;
     if !answer.is_empty() {

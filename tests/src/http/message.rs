@@ -4,6 +4,7 @@ use std::io;
 use std::io::BufRead;
 use std::io::Read;
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +24,7 @@ pub struct Request {
     /// As sent: possibly compressed.
     pub body: Vec<u8>,
     pub(super) sent: AtomicU64,
+    pub(super) brought_pack: AtomicBool,
 }
 
 impl Request {
@@ -46,6 +48,7 @@ impl Request {
             headers,
             body: Vec::new(),
             sent: AtomicU64::new(0),
+            brought_pack: AtomicBool::new(false),
         }))
     }
 
@@ -86,7 +89,12 @@ impl Request {
         self.method == "POST" && self.path.ends_with("/git-upload-pack")
     }
 
-    /// Bytes answered so far, headers included.
+    /// Whether the answer of git had a pack in it, sent whole or not.
+    pub fn brought_pack(&self) -> bool {
+        self.brought_pack.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the answer, headers included; 0 until it has ended.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }

@@ -43,6 +43,29 @@ use super::Bench;
 
 type LinuxBench = Bench<LinuxMounter>;
 
+/// Ends the loops of other threads, also when the test fails: the scope would wait for them for ever.
+#[derive(Default)]
+struct Done(AtomicBool);
+
+struct SetDone<'a>(&'a Done);
+
+impl Done {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets it when the answer is dropped.
+    fn at_the_end(&self) -> SetDone<'_> {
+        SetDone(self)
+    }
+}
+
+impl Drop for SetDone<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
 pub(super) fn a_bind_shows_the_source_and_not_what_is_mounted_below(bench: &LinuxBench) {
     let bind = bench.bind("outer", true);
     let below = bench.directory("source-outer/below");
@@ -91,11 +114,11 @@ pub(super) fn a_writable_bind_writes_the_source(bench: &LinuxBench) {
 
 pub(super) fn no_write_succeeds_at_the_first_visible_instant(bench: &LinuxBench) {
     let bind = bench.bind("hammered", true);
-    let (refused, written, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let (refused, written, done) = (AtomicUsize::new(0), AtomicUsize::new(0), Done::default());
     thread::scope(|scope| {
         scope.spawn(|| {
             let (canary, stray) = (bind.target.join("canary"), bind.target.join("stray"));
-            while !done.load(Ordering::Relaxed) {
+            while !done.is_set() {
                 match OpenOptions::new().write(true).open(&canary) {
                     Ok(_) => written.fetch_add(1, Ordering::Relaxed),
                     Err(error) if error.raw_os_error() == Some(libc::EROFS) => refused.fetch_add(1, Ordering::Relaxed),
@@ -110,6 +133,7 @@ pub(super) fn no_write_succeeds_at_the_first_visible_instant(bench: &LinuxBench)
                 }
             }
         });
+        let _end = done.at_the_end();
         for _ in 0..100 {
             let before = refused.load(Ordering::Relaxed);
             bench.mounter.bind(&bind).unwrap();
@@ -118,7 +142,6 @@ pub(super) fn no_write_succeeds_at_the_first_visible_instant(bench: &LinuxBench)
             }
             bench.mounter.unmount(&bind.target).unwrap();
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert_eq!(written.into_inner(), 0);
     assert_untouched(&bind.source);
@@ -213,14 +236,15 @@ pub(super) fn a_parent_swapped_for_a_symlink_leads_nowhere(bench: &LinuxBench) {
     symlink(bench.path("victim"), &link).unwrap();
     let swap = || renameat2(AT_FDCWD, &parent, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).unwrap();
 
-    let done = AtomicBool::new(false);
+    let done = Done::default();
     let (mut bound, mut refused) = (0, 0);
     thread::scope(|scope| {
         let swapper = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
+            while !done.is_set() {
                 swap();
             }
         });
+        let _end = done.at_the_end();
         while !swapper.is_finished() && (bound < 50 || refused < 50) {
             match bench.mounter.bind(&bind) {
                 Ok(()) => bound += 1,
@@ -228,7 +252,6 @@ pub(super) fn a_parent_swapped_for_a_symlink_leads_nowhere(bench: &LinuxBench) {
                 Err(error) => panic!("{error}"),
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert_eq!(bench.mounts_on(&victim), []);
     if parent.is_symlink() {
@@ -249,22 +272,22 @@ pub(super) fn what_stays_mounted_is_in_every_list(bench: &LinuxBench) {
         }
         bench.mounter.bind(&bind(target)).unwrap();
     }
-    let done = AtomicBool::new(false);
+    let done = Done::default();
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
+            while !done.is_set() {
                 for target in &goes {
                     bench.mounter.unmount(target).unwrap();
                     bench.mounter.bind(&bind(target)).unwrap();
                 }
             }
         });
+        let _end = done.at_the_end();
         for _ in 0..50 {
             let list = bench.mounter.list().unwrap();
             let seen = list.iter().filter(|mount| stays.contains(&mount.target)).count();
             assert_eq!(seen, stays.len());
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
 

@@ -13,6 +13,7 @@ use super::advertisement::Advertisement;
 use super::callbacks::Callbacks;
 use super::commit_id;
 use super::error::Failure;
+use super::error::cause;
 use super::oid;
 use super::repository;
 use super::repository::Found;
@@ -36,6 +37,9 @@ const NOTHING: &str = "refs/gitrepo/nothing";
 
 /// All history there is, also where a repository is shallow already (git's own number for it, `INFINITE_DEPTH`).
 const WHOLE: i32 = i32::MAX;
+
+/// All branches and tags. libgit2 wants to be told where patterns are to end up, but a download writes no refs.
+const ALL: [&str; 2] = ["refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*"];
 
 /// How far back to look, step by step, for a commit that nothing points at.
 const SEARCH_DEPTHS: [i32; 3] = [50, 500, WHOLE];
@@ -163,14 +167,14 @@ impl<'a> Conversation<'a> {
         if let Some(refusal) = self.callbacks.take_refusal() {
             return refusal.into();
         }
-        let cause = || Some(Cause::new(error.message()));
+        let cause = || cause(&error);
         let authentication = || self.callbacks.authentication.borrow_mut();
         match Failure::of(&error) {
-            Failure::Unauthenticated => match authentication().unasked(Cause::new(error.message())) {
+            Failure::Unauthenticated => match authentication().unasked(cause()) {
                 Ok(()) => Unanswered::Failure(Failure::Unauthenticated, error),
                 Err(refused) => refused.into(),
             },
-            Failure::UnusableKey => authentication().refused(cause()).into(),
+            Failure::UnusableKey => authentication().unusable_key(cause()).into(),
             Failure::Unreachable | Failure::Protocol if self.callbacks.transfer.borrow().is_stalled() => {
                 Unanswered::Failure(Failure::Stalled, error)
             }
@@ -185,16 +189,20 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Downloads over the connection there is, or a new one. After a failure the connection is of no more use.
+    /// Downloads over the connection there is, or a new one, which is then used up: libgit2 carries what it agreed on with
+    /// the server into a second negotiation, and that fails.
     fn download(&mut self, specs: &[&str], depth: i32) -> Result<(), Unanswered> {
         self.connected()?;
         let Some(mut connected) = self.connected.take() else { return Ok(()) };
-        match self.ask(&mut connected.remote, specs, depth) {
-            Err(Unanswered::Failure(Failure::NoShallow, _)) => self.ask(&mut connected.remote, specs, 0)?,
-            outcome => outcome?,
+        let outcome = match self.ask(&mut connected.remote, specs, depth) {
+            Err(Unanswered::Failure(Failure::NoShallow, _)) => self.ask(&mut connected.remote, specs, 0),
+            outcome => outcome,
+        };
+        if let Err(Unanswered::Failure(Failure::NoFetchById, _)) = outcome {
+            // Found out before anything was sent.
+            self.connected = Some(connected);
         }
-        self.connected = Some(connected);
-        Ok(())
+        outcome
     }
 
     /// Downloads `commit` by the ref that leads to it, by its id, or by the history of all branches and tags. The
@@ -210,7 +218,7 @@ impl<'a> Conversation<'a> {
             Ok(()) => {}
             Err(Unanswered::Failure(Failure::NoFetchById, _)) => self.search(commit)?,
             Err(Unanswered::Failure(Failure::NotOurRef, error)) => {
-                let source = Some(Cause::new(error.message()));
+                let source = Some(cause(&error));
                 return Err(RemoteError::CommitNotFound { url: self.url(), commit, source });
             }
             Err(unanswered) => return Err(self.describe(unanswered)),
@@ -223,10 +231,13 @@ impl<'a> Conversation<'a> {
         let repository = self.repository()?;
         for depth in SEARCH_DEPTHS {
             let depth = if self.request.url.scheme() == Scheme::File { 0 } else { depth };
-            let outcome = self.download(&["refs/heads/*", "refs/tags/*"], depth);
+            let outcome = self.download(&ALL, depth);
             outcome.map_err(|unanswered| self.describe(unanswered))?;
             if repository.find_commit(oid(commit)).is_ok() {
                 return Ok(());
+            }
+            if !repository.is_shallow() {
+                break;
             }
             // What came is offered in the next round, so that only what lies before it is sent.
             let tips = self.connected()?.advertisement.branches_and_tags().filter_map(|head| {
@@ -246,7 +257,12 @@ impl<'a> Conversation<'a> {
         let protocol = |text: &str| Err(RemoteError::Protocol { url: self.url(), source: Cause::new(text) });
         match found {
             Found::Commit(commit) if commit == oid(resolved.commit) => Ok(()),
-            Found::Commit(commit) => protocol(&format!("{target} leads to {commit}, not to {} as it said", resolved.commit)),
+            Found::Commit(commit) => {
+                protocol(&format!("{target} leads to {commit}, not to {} as it said", resolved.commit))
+            }
+            Found::Nothing if resolved.reference.is_none() => {
+                Err(RemoteError::CommitNotFound { url: self.url(), commit: resolved.commit, source: None })
+            }
             Found::Nothing => protocol(&format!("it did not send {} with its tree", resolved.commit)),
             Found::Other(kind) => Err(RemoteError::NotACommit {
                 url: self.url(),

@@ -42,9 +42,7 @@ pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<git2::Repositor
 
 /// A repository in memory, for a connection that fetches nothing.
 pub(super) fn in_memory() -> Result<git2::Repository, RemoteError> {
-    git2::Odb::new()
-        .and_then(git2::Repository::from_odb)
-        .map_err(|error| unusable(Path::new("(in memory)"), &error))
+    git2::Odb::new().and_then(git2::Repository::from_odb).map_err(|error| unusable(Path::new("(in memory)"), &error))
 }
 
 fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {
@@ -126,7 +124,8 @@ pub(super) fn peel(repository: &git2::Repository, target: Oid) -> Result<Found, 
 /// A failure of libgit2 on our own disk.
 pub(super) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
     let message = error.message();
-    let full = ["No space left on device", "Disk quota exceeded", "File too large"].iter().any(|text| message.contains(text));
+    let full =
+        ["No space left on device", "Disk quota exceeded", "File too large"].iter().any(|text| message.contains(text));
     RemoteError::Local { path: path.to_owned(), full, source: Cause::new(message) }
 }
 

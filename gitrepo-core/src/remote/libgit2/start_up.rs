@@ -45,7 +45,8 @@ fn trust(request: &ConnectRequest) -> Result<(), RemoteError> {
     let failed = |cause: Cause| RemoteError::Certificate { url: request.url.to_string(), source: cause };
     let mut bundles = Vec::new();
     if let Some(file) = &request.ca_file {
-        let bundle = fs::read(file).map_err(|error| failed(Cause::new(format!("caFile {}: {error}", file.display()))))?;
+        let bundle =
+            fs::read(file).map_err(|error| failed(Cause::new(format!("caFile {}: {error}", file.display()))))?;
         bundles.push(("caFile", bundle));
     }
     let host = request.url.host().unwrap_or_default();
@@ -53,7 +54,8 @@ fn trust(request: &ConnectRequest) -> Result<(), RemoteError> {
         bundles.push(("secret key ca.crt", bundle.as_bytes().to_vec()));
     }
     for (name, bundle) in bundles {
-        let certificates = X509::stack_from_pem(&bundle).map_err(|error| failed(Cause::new(format!("{name}: {error}"))))?;
+        let certificates =
+            X509::stack_from_pem(&bundle).map_err(|error| failed(Cause::new(format!("{name}: {error}"))))?;
         for certificate in &certificates {
             sys::git::trust(certificate).map_err(|error| failed(Cause::new(format!("{name}: {}", error.message()))))?;
         }
@@ -69,5 +71,15 @@ mod tests {
     fn the_linked_libgit2_has_no_known_vulnerability() {
         assert!(linked() >= OLDEST, "{:?}", linked());
         assert!(git2::Version::get().https() && git2::Version::get().ssh());
+    }
+
+    #[test]
+    fn no_configuration_of_the_host_is_read() {
+        let options =
+            sys::git::ProcessOptions { stall: std::time::Duration::from_secs(60), home: None, user_agent: USER_AGENT };
+        sys::git::start_up(&options).unwrap();
+        let configuration = git2::Config::open_default().unwrap();
+        let mut entries = configuration.entries(None).unwrap();
+        assert!(entries.next().is_none());
     }
 }

@@ -6,6 +6,7 @@ use super::UrlError;
 use super::percent;
 use crate::spec::Host;
 use crate::spec::choice::Choice;
+use crate::spec::decimal;
 
 /// Why a percent encoding is refused.
 const BROKEN_ENCODING: &str = "its percent encoding is broken, or not of UTF-8";
@@ -200,16 +201,14 @@ fn check_user(user: String) -> Result<String, UrlError> {
     Ok(user)
 }
 
-/// Parts `host` from `:port`; the colons of an IPv6 address stand in brackets.
+/// Parts the host from `:port`; the colons of an IPv6 address stand in brackets.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), UrlError> {
     let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let Some(colon) = text[end_of_host..].find(':').map(|colon| colon + end_of_host) else {
         return Ok((text, None));
     };
-    let digits = &text[colon + 1..];
-    let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let port: Option<u16> = digits.parse().ok().filter(|port| *port != 0 && all_digits);
-    Ok((&text[..colon], Some(port.ok_or(UrlError::Port)?)))
+    let port = decimal(&text[colon + 1..]).filter(|port| *port != 0).ok_or(UrlError::Port)?;
+    Ok((&text[..colon], Some(port)))
 }
 
 /// A path that goes out as it is written. Its decoded form is checked all the same.

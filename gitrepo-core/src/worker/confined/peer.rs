@@ -213,7 +213,9 @@ impl Drop for Contained {
 fn how_it_died(status: ExitStatus) -> (String, Kind) {
     let signal = status.signal().or_else(|| status.code().map(|code| code - SIGNALLED)).filter(|signal| *signal > 0);
     match signal.map(Signal::try_from) {
-        Some(Ok(Signal::SIGKILL)) => ("killed, as the kernel does when memory runs out".to_owned(), Kind::ResourceExhausted),
+        Some(Ok(Signal::SIGKILL)) => {
+            ("killed, as the kernel does when memory runs out".to_owned(), Kind::ResourceExhausted)
+        }
         Some(Ok(Signal::SIGABRT)) => {
             ("aborted, as it does when it needs more memory than worker.memory".to_owned(), Kind::ResourceExhausted)
         }

@@ -1,0 +1,26 @@
+//! The parser of repository URLs, which stands before git's: whatever it is given, it does not panic, and what it accepts
+//! has one canonical form that reads back as the same URL.
+//!
+//! ```sh
+//! cargo install cargo-fuzz
+//! cd tests/fuzz && cargo +nightly fuzz run repository_url -- -max_len=512 -max_total_time=60
+//! ```
+//!
+//! An input that fails is kept under `artifacts/repository_url/`, and `cargo +nightly fuzz run repository_url FILE`
+//! repeats it; it then belongs into the tables of `gitrepo-core/src/spec/url/tests.rs`, where the same properties run on
+//! stable Rust with every `cargo test`.
+
+#![no_main]
+
+use gitrepo_core::spec::RepositoryUrl;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let Ok(url) = RepositoryUrl::parse(text) else { return };
+    let canonical = url.canonical();
+    assert_eq!(RepositoryUrl::parse(&canonical).as_ref(), Ok(&url), "{canonical}");
+    assert!(!canonical.contains(|character: char| character.is_control() || character.is_whitespace()));
+    assert!(!url.path().starts_with('-') && !url.path().split('/').any(|part| part == ".."));
+    assert!(url.host().is_none_or(|host| !host.starts_with('-') && host.is_ascii()));
+    assert!(!url.transport().contains('\0'));
+});
