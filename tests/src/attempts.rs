@@ -95,9 +95,9 @@ pub fn forbidden_and_harmless(around: &Surroundings) -> Outcomes {
         ("bind a port", attempt(|| TcpListener::bind("127.0.0.1:0").map(drop))),
         ("send a datagram", attempt(|| UdpSocket::bind("127.0.0.1:0")?.send_to(b"escaped", around.udp).map(drop))),
         ("reach an abstract socket of the host", attempt(|| abstract_socket(&around.abstract_socket))),
-        ("open a netlink socket", attempt(|| socket(libc::AF_NETLINK, libc::SOCK_RAW))),
-        ("open a packet socket", attempt(|| socket(libc::AF_PACKET, libc::SOCK_RAW))),
-        ("open a raw socket", attempt(|| socket(libc::AF_INET, libc::SOCK_RAW))),
+        ("open a netlink socket", attempt(|| socket(libc::AF_NETLINK, libc::SOCK_RAW, 0))),
+        ("open a packet socket", attempt(|| socket(libc::AF_PACKET, libc::SOCK_RAW, 0))),
+        ("open a raw socket", attempt(|| socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP))),
         ("make a memory file", attempt(|| call(|| unsafe { libc::syscall(libc::SYS_memfd_create, c"x".as_ptr(), 0) }))),
         ("make a key", attempt(key)),
         ("make code", attempt(executable_memory)),
@@ -246,8 +246,8 @@ fn abstract_socket(name: &str) -> io::Result<()> {
     UnixStream::connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?).map(drop)
 }
 
-fn socket(family: libc::c_int, kind: libc::c_int) -> io::Result<()> {
-    call(|| unsafe { libc::socket(family, kind, 0) }.into())
+fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<()> {
+    call(|| unsafe { libc::socket(family, kind, protocol) }.into())
 }
 
 fn key() -> io::Result<()> {
