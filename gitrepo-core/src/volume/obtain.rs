@@ -198,8 +198,7 @@ impl Volumes {
         mut fetching: Fetching,
         watch: &Watch,
     ) -> Result<Obtained, PublishError> {
-        let report =
-            fetching.session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
+        let report = fetching.session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
         self.gateway.remember_host_keys(&fetching.session)?;
         let resolved = Resolved { commit: report.commit, reference: resolved.reference };
         let request = TreeRequest {

@@ -54,7 +54,8 @@ impl Volumes {
             return Err(taken_by(&taken));
         }
         let target = Target::find(&request.target, self.mounter.as_ref())?;
-        let Obtained { resolved, lease, outcome } = self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
+        let Obtained { resolved, lease, outcome } =
+            self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
         let record = Record {
             version: Record::VERSION,
             origin: request.origin,
