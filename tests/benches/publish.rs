@@ -40,11 +40,11 @@ fn main() {
     let bench = Bench { url: server.url(&repository), place: filesystem.path().to_owned() };
 
     println!("{files} files over HTTP on the loopback, {ROUNDS} rounds, contenders in turn\n");
-    let contenders: [(&str, &dyn Fn(&Bench, usize) -> Sample); 4] = [
-        ("git clone --depth 1", &Bench::git_clone),
-        ("gitrepo-cli clone", &Bench::clone),
-        ("gitrepo-cli mount, miss", &Bench::mount_miss),
-        ("gitrepo-cli mount, hit", &Bench::mount_hit),
+    let contenders: [Contender; 4] = [
+        ("git clone --depth 1", Bench::git_clone),
+        ("gitrepo-cli clone", Bench::clone),
+        ("gitrepo-cli mount, miss", Bench::mount_miss),
+        ("gitrepo-cli mount, hit", Bench::mount_hit),
     ];
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
     // Round 0 warms caches up and is not counted.
@@ -58,6 +58,9 @@ fn main() {
     }
     report(&contenders.map(|(name, _)| name), &samples);
 }
+
+/// What it is called, and one round of it.
+type Contender = (&'static str, fn(&Bench, usize) -> Sample);
 
 struct Bench {
     url: String,
@@ -74,14 +77,14 @@ impl Bench {
     fn git_clone(&self, round: usize) -> Sample {
         let target = self.place.join(format!("git-{round}"));
         let sample = run("git".as_ref(), &["clone", "--quiet", "--depth", "1", &self.url, text(&target)]);
-        std::process::Command::new("rm").arg("-rf").arg(&target).status().unwrap();
+        Command::new("rm").arg("-rf").arg(&target).status().unwrap();
         sample
     }
 
     fn clone(&self, round: usize) -> Sample {
         let target = self.place.join(format!("clone-{round}"));
         let sample = run(&cli(), &["clone", &self.url, text(&target)]);
-        std::process::Command::new("rm").arg("-rf").arg(&target).status().unwrap();
+        Command::new("rm").arg("-rf").arg(&target).status().unwrap();
         sample
     }
 
@@ -89,7 +92,7 @@ impl Bench {
         let (store, target) = (self.place.join(format!("store-{round}")), self.place.join("miss"));
         let sample = run(&cli(), &["mount", &self.url, text(&target), "--store", text(&store)]);
         run(&cli(), &["unmount", text(&target), "--store", text(&store)]);
-        std::process::Command::new("rm").arg("-rf").arg(&store).status().unwrap();
+        Command::new("rm").arg("-rf").arg(&store).status().unwrap();
         sample
     }
 
