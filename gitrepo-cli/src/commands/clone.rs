@@ -39,7 +39,9 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
     let destination = match &arguments.directory {
         Some(directory) => directory.clone(),
         None if spec.repository.base_name().is_empty() => {
-            return Err(CommandError::Usage { what: format!("{} has no name: say where to clone to", spec.repository) });
+            return Err(CommandError::Usage {
+                what: format!("{} has no name: say where to clone to", spec.repository),
+            });
         }
         None => PathBuf::from(spec.repository.base_name()),
     };
