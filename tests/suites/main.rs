@@ -5,6 +5,7 @@
 mod hostile_servers;
 mod machine;
 mod mounter;
+mod programs;
 mod repositories;
 mod servers;
 
