@@ -178,3 +178,160 @@ fn answer_file(revision: &Revision) -> String {
 fn lock_name(credential: &CredentialId) -> LockName {
     LockName::Resolve(credential.as_str().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::credentials::Secret;
+    use crate::spec::CommitId;
+    use crate::store::Store;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::impatient;
+    use crate::store::fixture::store;
+    use crate::store::fixture::url;
+
+    const TTL: Duration = Duration::from_secs(300);
+
+    fn token(token: &str) -> Credentials {
+        let keys = BTreeMap::from([("token".to_owned(), Secret::new(token.to_owned()))]);
+        Credentials::from_secret_keys(keys).unwrap()
+    }
+
+    fn main() -> Revision {
+        Revision::Named("main".to_owned())
+    }
+
+    fn resolved(commit: CommitId) -> Resolved {
+        Resolved { commit, reference: Some("refs/heads/main".to_owned()) }
+    }
+
+    #[test]
+    fn s12_a_proof_is_one_credentials_for_one_repository() {
+        let (_place, store) = store();
+        let access = store.access();
+        let other_url = RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap();
+        let proven = access.credential(&url(), &token("a")).unwrap();
+        let others = [
+            access.credential(&url(), &token("b")).unwrap(),
+            access.credential(&url(), &Credentials::none()).unwrap(),
+            access.credential(&other_url, &token("a")).unwrap(),
+            access.credential(&other_url, &Credentials::none()).unwrap(),
+        ];
+        assert_eq!(others.iter().chain([&proven]).collect::<BTreeSet<_>>().len(), 5);
+        access.record_answer(&proven, &main(), &resolved(commit(1))).unwrap();
+        assert!(access.proof(&proven, TTL));
+        for other in &others {
+            assert!(!access.proof(other, TTL));
+            assert_eq!(access.resolution(other, &main()), None);
+        }
+    }
+
+    #[test]
+    fn a_proof_ends_with_its_lifetime_the_boot_or_a_refusal() {
+        let (_place, store) = store();
+        let access = store.access();
+        let credential = access.credential(&url(), &Credentials::none()).unwrap();
+        assert!(!access.proof(&credential, TTL));
+        access.forget(&credential).unwrap();
+        access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+        assert!(access.proof(&credential, TTL));
+        assert!(!access.proof(&credential, Duration::ZERO));
+
+        let path = access.directory(&credential).join(PROOF_FILE);
+        let proof = fs::read_to_string(&path).unwrap();
+        let boot = crate::store::BootId::current().unwrap().to_string();
+        let reboot = proof.replace(&boot, &crate::store::BootId::other().to_string());
+        for void in [reboot.as_str(), "", "{}"] {
+            fs::write(&path, void).unwrap();
+            assert!(!access.proof(&credential, TTL), "{void}");
+        }
+        fs::write(&path, proof).unwrap();
+        assert!(access.proof(&credential, TTL));
+
+        access.forget(&credential).unwrap();
+        assert!(!access.proof(&credential, TTL));
+        assert_eq!(access.resolution(&credential, &main()).unwrap().resolved, resolved(commit(1)));
+    }
+
+    #[test]
+    fn r11_an_answer_outlives_a_reboot_but_not_its_age() {
+        let (_place, store) = store();
+        let access = store.access();
+        let credential = access.credential(&url(), &Credentials::none()).unwrap();
+        for digit in [1, 2] {
+            access.record_answer(&credential, &main(), &resolved(commit(digit))).unwrap();
+        }
+        let answer = access.resolution(&credential, &main()).unwrap();
+        assert_eq!(answer.resolved, resolved(commit(2)));
+        assert!(answer.age.is_some_and(|age| age < TTL));
+        assert_eq!(access.resolution(&credential, &Revision::Named("other".to_owned())), None);
+
+        let path = access.directory(&credential).join(answer_file(&main()));
+        let (boot, other) = (crate::store::BootId::current().unwrap(), crate::store::BootId::other());
+        let json = fs::read_to_string(&path).unwrap().replace(&boot.to_string(), &other.to_string());
+        fs::write(&path, json).unwrap();
+        let answer = access.resolution(&credential, &main()).unwrap();
+        assert_eq!((answer.resolved, answer.age), (resolved(commit(2)), None));
+    }
+
+    #[test]
+    fn many_processes_make_one_key_that_no_file_but_one_holds() {
+        let (place, _) = store();
+        let root = place.path().join("store");
+        let names: BTreeSet<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| Store::open(&root).unwrap().access().credential(&url(), &token("canary")).unwrap())
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(names.len(), 1);
+        let key = root.join("access/key");
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(root.join("access")).unwrap().count(), 1);
+
+        fs::write(&key, "torn").unwrap();
+        let renamed = Store::open(&root).unwrap().access().credential(&url(), &token("canary")).unwrap();
+        assert!(!names.contains(&renamed), "with a new key every credential proves itself again");
+    }
+
+    #[test]
+    fn s13_no_secret_is_on_disk_or_printed() {
+        let (place, store) = store();
+        let credential = store.access().credential(&url(), &token("canary")).unwrap();
+        store.access().record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+        let mut directories = vec![place.path().to_path_buf()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    let content = fs::read(&path).unwrap();
+                    assert!(!content.windows(6).any(|window| window == b"canary"), "{path:?}");
+                }
+            }
+        }
+        assert!(!format!("{store:?} {credential:?}").contains("canary"));
+    }
+
+    #[test]
+    fn who_waits_for_an_answer_shares_it() {
+        let (_place, store) = store();
+        let access = store.access();
+        let credential = access.credential(&url(), &Credentials::none()).unwrap();
+        let asking = access.resolve_lock(&credential, &Cancel::new()).unwrap();
+        assert!(access.resolve_lock(&credential, &impatient()).is_err());
+        let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(Some("answer"))).unwrap();
+        assert!(matches!(turn, Turn::Done("answer")));
+        drop(asking);
+        let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(None::<()>)).unwrap();
+        assert!(matches!(turn, Turn::Ours(_)));
+    }
+}

@@ -189,6 +189,17 @@ pub enum RemoteError {
         #[source]
         source: Option<Cause>,
     },
+    /// The SSH key is damaged, or its passphrase wrong: the server has not seen it.
+    #[error("the private key for {url} cannot be used{}", if *encrypted { "; is ssh-passphrase its passphrase?" } else { "" })]
+    UnusableKey {
+        /// Without user information.
+        url: String,
+        /// Whether it needs a passphrase.
+        encrypted: bool,
+        /// What libssh2 said.
+        #[source]
+        source: Cause,
+    },
     /// The server knows us and says no.
     #[error("{url}: the server forbids access")]
     Forbidden {
@@ -199,7 +210,9 @@ pub enum RemoteError {
         source: Option<Cause>,
     },
     /// A credential would go over plain http.
-    #[error("{url} is plain http: a credential over it would be readable on the way; use https, or allow credentialsOverHttp")]
+    #[error(
+        "{url} is plain http: a credential over it would be readable on the way; use https, or allow credentialsOverHttp"
+    )]
     CredentialOverHttp {
         /// Without user information.
         url: String,
@@ -216,8 +229,10 @@ pub enum RemoteError {
     /// The SSH host key is unknown, changed or revoked.
     #[error(transparent)]
     HostKey(#[from] HostKeyError),
-    /// The TLS certificate is not trusted.
-    #[error("the certificate of {url} is not trusted; give the authority's certificate as the secret key ca.crt, or as caFile")]
+    /// The TLS certificate is not trusted, or not for this host, or what is to be trusted cannot be read.
+    #[error(
+        "the certificate of {url} is refused; a private authority's belongs into the secret key ca.crt, or into caFile"
+    )]
     Certificate {
         /// Without user information.
         url: String,
@@ -308,10 +323,13 @@ impl RemoteError {
             | Self::CommitUnreachable { .. }
             | Self::CommitNotFound { .. } => Kind::NotFound,
             Self::NotACommit { .. } => Kind::InvalidRequest,
-            Self::CredentialMissing { .. } | Self::CredentialRefused { .. } | Self::Certificate { .. } => {
-                Kind::Unauthenticated
+            Self::CredentialMissing { .. }
+            | Self::CredentialRefused { .. }
+            | Self::UnusableKey { .. }
+            | Self::Certificate { .. } => Kind::Unauthenticated,
+            Self::Forbidden { .. } | Self::CredentialOverHttp { .. } | Self::Redirected { .. } => {
+                Kind::PermissionDenied
             }
-            Self::Forbidden { .. } | Self::CredentialOverHttp { .. } | Self::Redirected { .. } => Kind::PermissionDenied,
             Self::HostKey(error) => error.kind(),
             Self::Unreachable { .. } | Self::Stalled { .. } | Self::Protocol { .. } => Kind::Unavailable,
             Self::TooLarge { .. } | Self::TooManyObjects { .. } => Kind::ResourceExhausted,

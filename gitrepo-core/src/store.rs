@@ -26,6 +26,8 @@ pub(crate) mod clock;
 pub(crate) mod digest;
 pub(crate) mod durable;
 pub(crate) mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod layout;
 pub(crate) mod lock;
 mod record;
@@ -82,6 +84,16 @@ impl Store {
     /// A name in the store for a mounter's own use.
     pub fn mounting(&self) -> PathBuf {
         self.root().join("mounting")
+    }
+
+    /// What in this store a mount could show, by the path inside its filesystem that the mount table tells
+    /// ([`MountPoint::root`](crate::mount::MountPoint::root)): a path that ends like it. Whether it is the same, only the
+    /// directories themselves can tell.
+    pub fn find_by_tail(&self, root: &Path) -> Option<PathBuf> {
+        let names: Vec<_> = root.components().collect();
+        let tails = (0..names.len()).rev().map(|at| names[at..].iter().collect::<PathBuf>());
+        let shown = [self.layout.snapshots(), self.layout.volumes()];
+        tails.map(|tail| self.root().join(tail)).find(|path| shown.iter().any(|place| path.starts_with(place)))
     }
 
     /// A private place for work in flight.

@@ -9,6 +9,7 @@
 //! | [`require`] | a test that cannot run here says so, or fails where everything must run |
 //! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
 //! | [`hostile`], [`pktline`] | git servers that do not |
+//! | [`attempts`] | what a worker that was taken over would try |
 //! | [`program`] | the workspace's executables |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
@@ -18,6 +19,7 @@
 // The harness is test code: its own failures are panics, reported by the test that meets them.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+pub mod attempts;
 pub mod authority;
 pub mod daemon;
 pub mod fixtures;

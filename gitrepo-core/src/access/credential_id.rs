@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use hmac::Hmac;
 use hmac::Mac;
 use serde::Deserialize;
 use serde::Serialize;
-use sha2::Sha256;
 
 use crate::credentials::Credentials;
 use crate::spec::RepositoryUrl;
@@ -27,7 +25,7 @@ impl CredentialId {
         let mut mac = key.mac();
         let fields = std::iter::once(url.as_str()).chain(secrets).map(str::as_bytes);
         digest::length_prefixed(fields, |part| mac.update(part));
-        Self(digest::hex(&Hmac::<Sha256>::finalize(mac).into_bytes()))
+        Self(digest::hex(&mac.finalize().into_bytes()))
     }
 
     /// 64 hexadecimal digits.

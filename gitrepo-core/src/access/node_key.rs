@@ -19,7 +19,9 @@ use crate::store::lock::LockName;
 use crate::store::lock::Mode;
 
 const KEY_FILE: &str = "key";
-const KEY_LENGTH: usize = 32;
+
+/// A whole block of SHA-256, so that the HMAC takes it as it is.
+const KEY_LENGTH: usize = 64;
 
 /// Making the key is one small write.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,13 +36,12 @@ impl fmt::Debug for NodeKey {
     }
 }
 
-/// 32 random bytes that never leave this node.
+/// Random bytes that never leave this node.
 pub(super) struct Key(Zeroizing<[u8; KEY_LENGTH]>);
 
 impl Key {
     pub(super) fn mac(&self) -> Hmac<Sha256> {
-        // An HMAC takes keys of any length, so this cannot fail; an empty block would be a wrong answer, not a crash.
-        <Hmac<Sha256> as Mac>::new(self.0.as_slice().into())
+        Hmac::new((&*self.0).into())
     }
 }
 

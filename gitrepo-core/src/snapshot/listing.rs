@@ -14,6 +14,9 @@ use super::TreeRequest;
 use super::Watch;
 use super::names;
 use super::object;
+use super::tree::EntryMode;
+use super::tree::TreeEntry;
+use super::tree::TreeObject;
 use crate::error::Cause;
 
 /// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes and its name.
@@ -54,15 +57,6 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy)]
 struct Name(usize);
 
-/// What an entry is, by the modes that git writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EntryMode {
-    File,
-    Executable,
-    Symlink,
-    Submodule,
-}
-
 /// An entry whose place is known and which has not been looked into.
 struct Pending {
     parent: usize,
@@ -76,11 +70,10 @@ impl Listing {
     /// Lists the tree that `request` names, or refuses it.
     pub(crate) fn read(repository: &Repository, request: &TreeRequest, watch: &Watch) -> Result<Self, SnapshotError> {
         let commit = request.commit;
-        let incomplete = |source: Cause| SnapshotError::Incomplete { commit, source };
-        let unreadable = |error: git2::Error| incomplete(Cause::new(error.message()));
+        let unreadable = |error: git2::Error| SnapshotError::unreadable(commit, &error);
         let odb = repository.odb().map_err(unreadable)?;
         let id = Oid::from_bytes(commit.as_bytes()).map_err(unreadable)?;
-        object::read(&odb, id, ObjectType::Commit).map_err(incomplete)?;
+        object::read(&odb, commit, id, ObjectType::Commit)?;
         let found = repository.find_commit(id).map_err(unreadable)?;
         let listing = Self {
             directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
@@ -204,13 +197,13 @@ impl<'a> Walk<'a> {
                 return Err(SnapshotError::SubdirectoryNotFound { commit, subdirectory: subdirectory.clone() });
             };
             let entry = entry.map_err(|reason| self.malformed(tree, reason))?;
-            let found = match entry.mode {
-                0o040000 => {
-                    tree = entry.id;
-                    continue;
-                }
-                0o120000 => "symbolic link",
-                0o160000 => "submodule",
+            if entry.is_tree() {
+                tree = entry.id;
+                continue;
+            }
+            let found = match entry.mode() {
+                Some(EntryMode::Symlink) => "symbolic link",
+                Some(EntryMode::Submodule) => "submodule",
                 _ => "file",
             };
             let (subdirectory, found) = (subdirectory.clone(), found.to_owned());
@@ -220,8 +213,7 @@ impl<'a> Walk<'a> {
     }
 
     fn read_tree(&self, tree: Oid) -> Result<OdbObject<'a>, SnapshotError> {
-        let commit = self.request.commit;
-        object::read(self.odb, tree, ObjectType::Tree).map_err(|source| SnapshotError::Incomplete { commit, source })
+        object::read(self.odb, self.request.commit, tree, ObjectType::Tree)
     }
 
     fn add_directory(&mut self, parent: usize, name: Name) -> usize {
@@ -249,14 +241,10 @@ impl<'a> Walk<'a> {
         children.sort_by(|one, other| one.sort_key().cmp(other.sort_key()));
         self.check_unique(&children, place)?;
         for child in children.iter().rev() {
-            let mode = match child.mode {
-                0o040000 => None,
-                0o100644 | 0o100664 => Some(EntryMode::File),
-                0o100755 => Some(EntryMode::Executable),
-                0o120000 => Some(EntryMode::Symlink),
-                0o160000 => Some(EntryMode::Submodule),
-                mode => return Err(self.unsafe_name(place, child.name, format!("mode {mode:06o}"))),
-            };
+            let mode = child.mode();
+            if mode.is_none() && !child.is_tree() {
+                return Err(self.unsafe_name(place, child.name, format!("mode {:06o}", child.bits)));
+            }
             let name = self.listing.add_name(child.name);
             self.pending.push(Pending { parent: place, name, mode, id: child.id });
         }
@@ -273,7 +261,9 @@ impl<'a> Walk<'a> {
     fn check_depth(&self, place: usize, children: &[TreeEntry<'_>]) -> Result<(), SnapshotError> {
         let limits = &self.request.limits;
         let Directory { depth, length, .. } = self.listing.directories[place];
-        if depth >= limits.path_depth && children.iter().any(|child| matches!(child.mode, 0o040000 | 0o160000)) {
+        if depth >= limits.path_depth
+            && children.iter().any(|child| child.is_tree() || child.mode() == Some(EntryMode::Submodule))
+        {
             return Err(self.too_large("nested directories", limits.path_depth.into(), "limits.pathDepth"));
         }
         let longest = children.iter().map(|child| child.name.len()).max().unwrap_or_default();
@@ -285,7 +275,7 @@ impl<'a> Walk<'a> {
     }
 
     fn check_name(&self, child: &TreeEntry<'_>, place: usize) -> Result<(), SnapshotError> {
-        names::check(child.name, child.mode == 0o120000)
+        names::check(child.name, child.mode() == Some(EntryMode::Symlink))
             .map_err(|error| self.unsafe_name(place, child.name, error.to_string()))
     }
 
@@ -321,52 +311,6 @@ impl<'a> Walk<'a> {
             source: Cause::new(format_args!("tree {tree}: {reason}")),
         }
     }
-}
-
-/// The bytes of a tree object: `<mode in octal> <name>\0<20 bytes of id>`, again and again.
-struct TreeObject<'a>(&'a [u8]);
-
-struct TreeEntry<'a> {
-    mode: u32,
-    name: &'a [u8],
-    id: Oid,
-}
-
-impl TreeEntry<'_> {
-    fn is_tree(&self) -> bool {
-        self.mode == 0o040000
-    }
-
-    /// git's order: that of the paths, once a tree is followed by what is in it.
-    fn sort_key(&self) -> impl Iterator<Item = u8> {
-        self.name.iter().copied().chain(self.is_tree().then_some(b'/'))
-    }
-}
-
-impl<'a> Iterator for TreeObject<'a> {
-    type Item = Result<TreeEntry<'a>, &'static str>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let entry = parse_entry(self.0);
-        // Nothing can be told of what follows a broken entry.
-        self.0 = entry.as_ref().map_or(&[], |(_, rest)| rest);
-        Some(entry.map(|(entry, _)| entry).ok_or("it is malformed"))
-    }
-}
-
-fn parse_entry(bytes: &[u8]) -> Option<(TreeEntry<'_>, &[u8])> {
-    let space = bytes.iter().position(|&byte| byte == b' ')?;
-    let mode = bytes[..space].iter().try_fold(0_u32, |mode, digit| match digit {
-        b'0'..=b'7' => mode.checked_mul(8)?.checked_add(u32::from(digit - b'0')),
-        _ => None,
-    })?;
-    let rest = &bytes[space + 1..];
-    let nul = rest.iter().position(|&byte| byte == 0)?;
-    let (id, after) = rest[nul + 1..].split_at_checked(20)?;
-    Some((TreeEntry { mode, name: &rest[..nul], id: Oid::from_bytes(id).ok()? }, after))
 }
 
 #[cfg(test)]

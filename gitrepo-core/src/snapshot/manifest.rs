@@ -9,8 +9,8 @@ use std::io::Write;
 
 use super::TreeSummary;
 use super::listing::Entry;
-use super::listing::EntryMode;
 use super::listing::Listing;
+use super::tree::EntryMode;
 
 /// The manifest's name, beside the tree.
 pub(crate) const NAME: &str = "manifest";

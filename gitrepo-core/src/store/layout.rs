@@ -31,7 +31,7 @@ const DIRECTORIES: [&str; 7] = ["repositories", "snapshots", "volumes", "staging
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(crate) locks: Locks,
-    pub(crate) trash: Trash,
+    pub(super) trash: Trash,
 }
 
 impl Layout {
@@ -45,8 +45,12 @@ impl Layout {
             check_unused(&root)?;
         }
         make_private(&root, &directory)?;
+        let mut incomplete = false;
         for name in DIRECTORIES {
-            durable::create_directories(&root, &root.join(name))?;
+            incomplete |= durable::create_directories(&root, &root.join(name))?;
+        }
+        if incomplete {
+            durable::sync_directory(&root)?;
         }
         if version.is_none() {
             // Last, so that a store with a version is complete; and the same from whoever makes the store with us.
@@ -146,4 +150,98 @@ fn read_version(root: &Path) -> Result<Option<u64>, StoreError> {
 
 fn unsuitable(root: &Path, reason: String) -> StoreError {
     StoreError::UnsuitableRoot { path: root.to_path_buf(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::error::Kind;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn s16_a_store_is_private_and_opens_again() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("deep/store");
+        for _ in 0..2 {
+            Layout::open(&root).unwrap();
+        }
+        assert_eq!(mode(&root), 0o700);
+        for name in DIRECTORIES {
+            assert_eq!(mode(&root.join(name)), 0o700, "{name}");
+        }
+        assert_eq!(fs::read_to_string(root.join(VERSION_FILE)).unwrap(), "1\n");
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        Layout::open(&root).unwrap();
+        assert_eq!(mode(&root), 0o700);
+    }
+
+    #[test]
+    fn many_processes_make_one_store() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("store");
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| Layout::open(&root).unwrap());
+            }
+        });
+        assert_eq!(fs::read_dir(&root).unwrap().count(), DIRECTORIES.len() + 1);
+    }
+
+    #[test]
+    fn r1_a_store_that_was_made_halfway_is_completed() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("store");
+        fs::create_dir_all(root.join("snapshots")).unwrap();
+        fs::create_dir(root.join("lost+found")).unwrap();
+        fs::write(root.join("VERSION.00.new"), "").unwrap();
+        Layout::open(&root).unwrap();
+        assert!(DIRECTORIES.iter().all(|name| root.join(name).is_dir()));
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_and_a_torn_one_is_said_to_be_damaged() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("store");
+        Layout::open(&root).unwrap();
+        fs::write(root.join(VERSION_FILE), "2\n").unwrap();
+        assert!(matches!(Layout::open(&root), Err(StoreError::Newer { found: 2, supported: 1, .. })));
+        for torn in ["", "1x", "-1", "0"] {
+            fs::write(root.join(VERSION_FILE), torn).unwrap();
+            assert_eq!(Layout::open(&root).unwrap_err().kind(), Kind::Corrupt, "{torn:?}");
+        }
+    }
+
+    #[test]
+    fn s16_a_root_that_others_can_change_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("store");
+        fs::create_dir(&root).unwrap();
+        let link = place.path().join("link");
+        symlink(&root, &link).unwrap();
+        assert!(matches!(Layout::open(&link), Err(StoreError::UnsuitableRoot { .. })));
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&root, Some(12345), None).unwrap();
+            assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
+        }
+    }
+
+    #[test]
+    fn a_directory_in_use_does_not_become_a_store_by_mistake() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("letter.txt"), "").unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let error = Layout::open(home.path()).unwrap_err();
+        assert!(error.to_string().contains("letter.txt"), "{error}");
+        assert_eq!(error.kind(), Kind::FailedPrecondition);
+        assert_eq!(mode(home.path()), 0o755);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
 }

@@ -233,3 +233,103 @@ fn is_named(lock: &Lock, path: &Path) -> Result<bool, StoreError> {
         Err(source) => Err(StoreError::Io { action: "examine", path: path.to_path_buf(), source }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::impatient;
+
+    fn locks() -> (tempfile::TempDir, Locks) {
+        let place = tempfile::tempdir().unwrap();
+        let locks = Locks::new(place.path().to_path_buf());
+        (place, locks)
+    }
+
+    #[test]
+    fn one_holds_an_exclusive_lock_and_many_a_shared_one() {
+        let (_place, locks) = locks();
+        let name = LockName::Snapshot("00".to_owned());
+        let first = locks.try_acquire(&name, Mode::Shared).unwrap();
+        let second = locks.try_acquire(&name, Mode::Shared).unwrap();
+        assert!(first.is_some() && second.is_some());
+        assert!(locks.try_acquire(&name, Mode::Exclusive).unwrap().is_none());
+        drop((first, second));
+        let _only = locks.try_acquire(&name, Mode::Exclusive).unwrap().unwrap();
+        assert!(locks.try_acquire(&name, Mode::Shared).unwrap().is_none());
+    }
+
+    #[test]
+    fn waiting_ends_at_the_deadline_and_says_what_it_waited_for() {
+        let (_place, locks) = locks();
+        let kinds =
+            [(LockName::Target("00".to_owned()), Kind::Busy), (LockName::Repository("00".to_owned()), Kind::Timeout)];
+        for (name, kind) in kinds {
+            let _held = locks.try_acquire(&name, Mode::Exclusive).unwrap().unwrap();
+            let error = locks.acquire(&name, Mode::Exclusive, &impatient()).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            let cancelled = Cancel::new();
+            cancelled.cancel();
+            assert_eq!(locks.acquire(&name, Mode::Exclusive, &cancelled).unwrap_err().kind(), Kind::Cancelled);
+        }
+    }
+
+    #[test]
+    fn r6_who_waited_leaves_without_the_lock_once_the_work_is_done() {
+        let (_place, locks) = locks();
+        let name = LockName::Repository("00".to_owned());
+        let _held = locks.try_acquire(&name, Mode::Exclusive).unwrap().unwrap();
+        let mut looks = 0;
+        let done = || {
+            looks += 1;
+            Ok((looks == 3).then_some("snapshot"))
+        };
+        let turn = locks.acquire_unless(&name, Mode::Exclusive, &Cancel::new(), done).unwrap();
+        assert!(matches!(turn, Turn::Done("snapshot")));
+    }
+
+    #[test]
+    fn unused_lock_files_are_removed_and_used_or_wanted_ones_stay() {
+        let (place, locks) = locks();
+        let names = ["aa", "bb", "cc"].map(|hash| LockName::Target(hash.to_owned()));
+        let [held, kept, unused] = names;
+        let _held = locks.try_acquire(&held, Mode::Shared).unwrap();
+        drop(locks.try_acquire(&kept, Mode::Exclusive).unwrap());
+        drop(locks.try_acquire(&unused, Mode::Exclusive).unwrap());
+        assert_eq!(locks.remove_unused(|name| name == Locks::target_file_name("bb")).unwrap(), 1);
+        assert!(place.path().join("target-aa").exists());
+        assert!(place.path().join("target-bb").exists());
+        assert!(!place.path().join("target-cc").exists());
+    }
+
+    #[test]
+    fn sweeping_lock_files_never_lets_two_in() {
+        let (_place, locks) = locks();
+        let name = LockName::Repository("00".to_owned());
+        let (inside, working) = (AtomicUsize::new(0), AtomicBool::new(true));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while working.load(Ordering::Relaxed) {
+                    locks.remove_unused(|_| false).unwrap();
+                }
+            });
+            let workers = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _lock = locks.acquire(&name, Mode::Exclusive, &Cancel::new()).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                })
+            });
+            let results = workers.map(|worker| worker.join());
+            working.store(false, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok));
+        });
+    }
+}

@@ -21,6 +21,8 @@ use super::lock::Turn;
 
 mod adopt;
 mod recover;
+#[cfg(test)]
+mod tests;
 
 /// Each fetch adds a pack, and libgit2 searches them one by one. Beyond this many the next fetch starts afresh.
 const MOST_PACKS: usize = 50;

@@ -253,7 +253,13 @@ impl Layout {
 
 fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreError> {
     let path = snapshot.join(META_FILE);
-    let Some(json) = optional(durable::read(&path, META_LIMIT))? else {
+    let json = match optional(durable::read(&path, META_LIMIT)) {
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+            return Err(StoreError::corrupt(snapshot, "it is no directory"));
+        }
+        result => result?,
+    };
+    let Some(json) = json else {
         return match fs::symlink_metadata(snapshot) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Io { action: "examine", path: snapshot.to_path_buf(), source }),
@@ -269,4 +275,106 @@ fn is_occupied(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::install;
+    use crate::store::fixture::record;
+    use crate::store::fixture::store;
+    use crate::store::fixture::url;
+
+    fn content(lease: &SnapshotLease) -> String {
+        fs::read_to_string(lease.path().join("root/file")).unwrap()
+    }
+
+    #[test]
+    fn s12_everything_that_decides_the_content_decides_the_name() {
+        let (url, other_url) = (url(), RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap());
+        let (root, part) = (RelativePath::root(), RelativePath::parse("part").unwrap());
+        let (first, second) = (commit(1), commit(2));
+        let key =
+            SnapshotKey { url: &url, commit: &first, subdirectory: &root, directory: &root, symlinks: Symlinks::Keep };
+        let ids: std::collections::BTreeSet<_> = [
+            key,
+            SnapshotKey { url: &other_url, ..key },
+            SnapshotKey { commit: &second, ..key },
+            SnapshotKey { subdirectory: &part, ..key },
+            SnapshotKey { directory: &part, ..key },
+            SnapshotKey { symlinks: Symlinks::RejectEscaping, ..key },
+        ]
+        .iter()
+        .map(SnapshotKey::id)
+        .collect();
+        assert_eq!(ids.len(), 6);
+        assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
+    }
+
+    #[test]
+    fn what_was_installed_is_found_and_the_first_one_stays() {
+        let (_place, store) = store();
+        let first = install(&store, commit(1), "first");
+        let second = install(&store, commit(1), "second");
+        assert_eq!((content(&first), content(&second)), ("first".to_owned(), "first".to_owned()));
+        let found = store.snapshot(first.id()).unwrap().unwrap();
+        assert_eq!(found.path(), store.snapshot_path(first.id()));
+        assert_eq!(found.meta().summary, TreeSummary { files: 1, ..TreeSummary::default() });
+        assert_eq!(fs::metadata(found.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(store.root().join("staging")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn r6_many_install_one_snapshot() {
+        let (_place, store) = store();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert_eq!(content(&install(&store, commit(1), "same")), "same"));
+            }
+        });
+        assert_eq!(fs::read_dir(store.root().join("snapshots")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_there_is_a_miss() {
+        let (_place, store) = store();
+        let id = install(&store, commit(1), "").id().clone();
+        store.discard_snapshot(&id).unwrap();
+        assert!(store.snapshot(&id).unwrap().is_none());
+        assert!(!store.snapshot_path(&id).exists());
+    }
+
+    #[test]
+    fn r4_a_damaged_snapshot_is_a_miss_and_is_replaced() {
+        let (_place, store) = store();
+        for damage in ["", "{", "{}"] {
+            let lease = install(&store, commit(1), "good");
+            let (id, meta) = (lease.id().clone(), lease.path().join(META_FILE));
+            drop(lease);
+            fs::write(&meta, damage).unwrap();
+            assert!(store.snapshot(&id).unwrap().is_none(), "{damage:?}");
+            fs::write(store.snapshot_path(&id), "a file in its place").unwrap();
+            assert_eq!(content(&install(&store, commit(1), "good")), "good");
+        }
+    }
+
+    #[test]
+    fn r12_a_damaged_snapshot_that_a_volume_shows_is_not_taken_away() {
+        let (_place, store) = store();
+        let lease = install(&store, commit(1), "shown");
+        let (id, path) = (lease.id().clone(), lease.path().to_path_buf());
+        let target = Path::new("/pods/a/volume");
+        let slot = store.target("volume", target, &Cancel::new()).unwrap();
+        slot.write(&record(&store, "volume", target, &lease)).unwrap();
+        fs::write(path.join(META_FILE), "").unwrap();
+
+        assert!(matches!(store.discard_snapshot(&id), Err(StoreError::CorruptInUse { .. })), "leased");
+        drop(lease);
+        assert_eq!(store.snapshot(&id).unwrap_err().kind(), Kind::Corrupt, "referred to");
+        assert!(path.join("root/file").exists());
+        slot.remove().unwrap();
+        assert!(store.snapshot(&id).unwrap().is_none());
+    }
 }

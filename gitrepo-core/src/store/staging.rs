@@ -104,3 +104,39 @@ fn delete_abandoned(parent: &Path, prefix: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture::store;
+
+    #[test]
+    fn a_staging_directory_goes_with_its_owner() {
+        let (_place, store) = store();
+        let staging = store.staging().unwrap();
+        let path = staging.path().to_path_buf();
+        fs::write(path.join("file"), "").unwrap();
+        drop(staging);
+        assert!(!path.exists());
+        assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn r1_staging_beside_a_destination_removes_what_the_dead_left_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let destination = place.path().join("d".repeat(255));
+        let living = Staging::beside(&destination).unwrap();
+        let similar = place.path().join(living.path().file_name().unwrap().to_str().unwrap().replace('.', "_"));
+        let (prefix, _) = living.path().to_str().unwrap().rsplit_once('.').unwrap();
+        let abandoned = PathBuf::from(format!("{prefix}.{}", durable::random_name().unwrap()));
+        let foreign = PathBuf::from(format!("{prefix}.mine"));
+        for path in [&similar, &abandoned, &foreign] {
+            fs::create_dir(path).unwrap();
+        }
+        let other = Staging::beside(&destination).unwrap();
+        assert!(!abandoned.exists());
+        assert!(living.path().exists() && other.path().exists() && similar.exists() && foreign.exists());
+        drop((living, other));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+    }
+}

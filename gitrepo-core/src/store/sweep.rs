@@ -42,7 +42,8 @@ impl Store {
     /// Removes what dead processes left, for about as long as `budget`. Whether an owner is dead is told by its locks,
     /// never by ages or process ids; so this may run at any time, beside anything.
     pub fn sweep(&self, budget: Duration) -> SweepReport {
-        let deadline = Instant::now() + budget;
+        // A budget beyond the clock is none.
+        let deadline = Instant::now().checked_add(budget);
         let mut report = SweepReport::default();
         let _lock = match self.layout.locks.try_acquire(&LockName::Sweep, Mode::Exclusive) {
             Ok(Some(lock)) => lock,
@@ -145,5 +146,92 @@ fn is_there(path: &Path) -> Result<bool, StoreError> {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(StoreError::Io { action: "examine", path: path.to_path_buf(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cancel::Cancel;
+    use crate::store::clock::BootId;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::install;
+    use crate::store::fixture::on_small_filesystem;
+    use crate::store::fixture::record;
+    use crate::store::fixture::store;
+    use crate::store::target::TARGETS_DIRECTORY;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn r1_what_the_dead_left_goes_and_what_the_living_hold_stays() {
+        let (_place, store) = store();
+        let living = store.staging().unwrap();
+        let staging = store.root().join("staging");
+        for boot in [BootId::other(), BootId::current().unwrap()] {
+            fs::create_dir_all(staging.join(format!("{}.dead", boot.prefix())).join("tree")).unwrap();
+        }
+        let published = store.target("published", Path::new("/a"), &Cancel::new()).unwrap();
+        published.write(&record(&store, "published", Path::new("/a"), &install(&store, commit(1), ""))).unwrap();
+        drop(published);
+        let (dead, busy) = ("0".repeat(64), "1".repeat(64));
+        let [dead, busy] = [dead, busy].map(|hash| (store.layout.target("2".repeat(64).as_str(), &hash), hash));
+        let _busy = store.layout.try_target(&"2".repeat(64), &busy.1).unwrap().unwrap();
+        for (directory, _) in [&dead, &busy] {
+            fs::create_dir_all(directory.join("copy")).unwrap();
+        }
+        fs::create_dir_all(store.layout.volumes().join("3".repeat(64)).join(TARGETS_DIRECTORY)).unwrap();
+        for directory in [store.root().to_path_buf(), store.layout.access()] {
+            fs::write(directory.join("file.00.new"), "").unwrap();
+        }
+        fs::create_dir_all(store.root().join("trash/old/tree")).unwrap();
+
+        let report = store.sweep(LONG);
+        assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
+        assert_eq!((report.staging, report.targets, report.unfinished), (2, 1, 2));
+        assert_eq!(report.trash, 5, "two of staging, two files and what was there");
+        assert!(living.path().exists() && busy.0.exists() && !dead.0.exists());
+        assert!(!store.layout.volumes().join("3".repeat(64)).exists());
+        assert_eq!(store.records().unwrap().len(), 1);
+        let locks: Vec<_> = entries(&store.root().join("locks")).unwrap();
+        assert_eq!(locks.len(), 3, "published, busy, sweep: {locks:?}");
+        assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn r14_one_process_sweeps_at_a_time() {
+        let (_place, store) = store();
+        let _other = store.layout.locks.try_acquire(&LockName::Sweep, Mode::Exclusive).unwrap();
+        assert!(store.sweep(LONG).incomplete);
+    }
+
+    #[test]
+    fn what_is_mounted_in_the_trash_is_reported_and_survives() {
+        use nix::mount::MsFlags;
+        use nix::mount::mount;
+
+        on_small_filesystem("size=1m", |place| {
+            let store = Store::open(&place.join("store")).unwrap();
+            let precious = place.join("precious");
+            let below = store.root().join("trash/tree/deep/mounted");
+            for directory in [&precious, &below] {
+                fs::create_dir_all(directory).unwrap();
+            }
+            fs::write(precious.join("file"), "").unwrap();
+            fs::write(store.root().join("trash/tree/other"), "").unwrap();
+            let none = None::<&str>;
+            // Of the same filesystem, so that the device numbers do not tell.
+            mount(Some(&precious), &below, none, MsFlags::MS_BIND, none).unwrap();
+
+            let report = store.sweep(LONG);
+            assert!(matches!(report.failures.as_slice(), [StoreError::HoldsMount { path }] if *path == below));
+            assert!(precious.join("file").exists());
+            assert!(!store.root().join("trash/tree/other").exists());
+
+            nix::mount::umount(&below).unwrap();
+            assert_eq!(store.sweep(LONG).trash, 1);
+        });
     }
 }

@@ -88,11 +88,14 @@ impl TargetSlot {
     /// Runs an action that needs the directory to be there. Another target's removal may take the volume's directory,
     /// seen empty, away at any moment before there is something in it.
     fn in_directory(&self, mut action: impl FnMut() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let volumes = self.layout.volumes();
         loop {
-            durable::create_directories(&self.layout.root, &self.directory)?;
-            match action() {
-                Err(error) if error.is_not_found() && !self.directory.exists() => {}
-                result => return result,
+            let made = durable::create_directories(&volumes, &self.directory);
+            match made.and_then(|made| action().map(|()| made)) {
+                Ok(true) => return durable::sync_ancestors(&volumes, &self.directory),
+                Ok(false) => return Ok(()),
+                Err(error) if error.is_not_found() && !self.directory.exists() && volumes.exists() => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -214,4 +217,180 @@ pub(super) fn hashes_in(directory: &Path) -> Result<Vec<String>, StoreError> {
         names.extend(name.to_str().filter(|name| is_hex(name, 64)).map(str::to_owned));
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::impatient;
+    use crate::store::fixture::install;
+    use crate::store::fixture::on_small_filesystem;
+    use crate::store::fixture::record;
+    use crate::store::fixture::store;
+
+    const TARGET: &str = "/pods/a/volume";
+
+    fn publish(store: &Store, volume_id: &str, target: &str) -> Record {
+        let target = Path::new(target);
+        let record = record(store, volume_id, target, &install(store, commit(1), ""));
+        store.target(volume_id, target, &Cancel::new()).unwrap().write(&record).unwrap();
+        record
+    }
+
+    fn is_empty(store: &Store, directory: &str) -> bool {
+        fs::read_dir(store.root().join(directory)).unwrap().next().is_none()
+    }
+
+    #[test]
+    fn a_record_is_found_by_volume_by_target_and_among_all() {
+        let (_place, store) = store();
+        let record = publish(&store, "volume", TARGET);
+        let slot = store.target("volume", Path::new(TARGET), &impatient()).unwrap();
+        assert_eq!(slot.record().unwrap().as_ref(), Some(&record));
+        assert_eq!(store.record_of_target(Path::new(TARGET)).unwrap().as_ref(), Some(&record));
+        assert_eq!(store.record_of_target(Path::new("/pods/b/volume")).unwrap(), None);
+        assert_eq!(store.records().unwrap(), vec![record.clone()]);
+        assert_eq!(store.referenced().unwrap(), [record.snapshot].into());
+    }
+
+    #[test]
+    fn r10_a_target_is_held_by_one_whatever_the_volume() {
+        let (_place, store) = store();
+        let held = store.target("volume", Path::new(TARGET), &Cancel::new()).unwrap();
+        assert_eq!(store.target("other", Path::new(TARGET), &impatient()).unwrap_err().kind(), Kind::Busy);
+        assert!(store.try_target("volume", Path::new(TARGET)).unwrap().is_none());
+        drop(held);
+        assert!(store.try_target("volume", Path::new(TARGET)).unwrap().is_some());
+    }
+
+    #[test]
+    fn removing_the_last_target_leaves_nothing_of_the_volume() {
+        let (_place, store) = store();
+        let targets = [TARGET, "/pods/b/volume"].map(|target| publish(&store, "volume", target).target);
+        for target in &targets {
+            let slot = store.target("volume", target, &Cancel::new()).unwrap();
+            slot.remove().unwrap();
+            slot.remove().unwrap();
+            assert_eq!(slot.record().unwrap(), None);
+        }
+        assert!(is_empty(&store, "volumes") && is_empty(&store, "trash"));
+    }
+
+    #[test]
+    fn targets_of_one_volume_come_and_go_at_once() {
+        let (_place, store) = store();
+        let lease = install(&store, commit(1), "");
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (store, lease) = (&store, &lease);
+                scope.spawn(move || {
+                    let target = PathBuf::from(format!("/pods/{number}/volume"));
+                    for _ in 0..20 {
+                        let slot = store.target("volume", &target, &Cancel::new()).unwrap();
+                        slot.write(&record(store, "volume", &target, lease)).unwrap();
+                        assert!(slot.record().unwrap().is_some());
+                        slot.remove().unwrap();
+                    }
+                });
+            }
+        });
+        assert!(is_empty(&store, "volumes"));
+    }
+
+    #[test]
+    fn s10_volume_ids_and_targets_are_no_part_of_a_path() {
+        let (_place, store) = store();
+        for id in ["../../x", "a/b", "", ".", "\0", &"x".repeat(4096), "ünï"] {
+            publish(&store, id, TARGET);
+            let volumes = store.layout.volume_hashes().unwrap();
+            assert_eq!(volumes, [sha256_hex(id)], "{id:?}");
+            store.target(id, Path::new(TARGET), &Cancel::new()).unwrap().remove().unwrap();
+        }
+    }
+
+    #[test]
+    fn r13_a_torn_record_is_thrown_away_and_never_fails() {
+        let (_place, store) = store();
+        let whole = publish(&store, "volume", TARGET);
+        let path = store.copy_dir(&whole).with_file_name(RECORD_FILE);
+        let json = fs::read_to_string(&path).unwrap();
+        let foreign = json.replace("\"volume\"", "\"another\"");
+        for torn in
+            ["", "{}", "\0\0\0", &json[..json.len() / 2], &foreign, &json.replace(&whole.snapshot.to_string(), "..")]
+        {
+            fs::write(&path, torn).unwrap();
+            assert_eq!(store.records().unwrap(), [], "{torn:?}");
+            assert!(!path.exists());
+            fs::write(&path, torn).unwrap();
+            let slot = store.target("volume", Path::new(TARGET), &impatient()).unwrap();
+            assert_eq!(slot.record().unwrap(), None, "{torn:?}");
+            slot.write(&whole).unwrap();
+            assert_eq!(slot.record().unwrap().as_ref(), Some(&whole));
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(store.records().unwrap(), []);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn r5_records_of_the_next_version_are_read_and_those_beyond_are_kept() {
+        let (_place, store) = store();
+        let record = publish(&store, "volume", TARGET);
+        let path = store.copy_dir(&record).with_file_name(RECORD_FILE);
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json["version"] = 2.into();
+        json["somethingNew"] = "ignored".into();
+        fs::write(&path, json.to_string()).unwrap();
+        assert_eq!(store.records().unwrap(), [Record { version: 2, ..record }]);
+        json.as_object_mut().unwrap().remove("commit");
+        fs::write(&path, json.to_string()).unwrap();
+        assert!(matches!(store.records(), Err(StoreError::Newer { found: 2, .. })));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_private_copy_appears_whole_and_goes_with_its_target() {
+        let (_place, store) = store();
+        let slot = store.target("volume", Path::new(TARGET), &Cancel::new()).unwrap();
+        for content in ["one", "two"] {
+            let staging = store.staging().unwrap();
+            let prepared = staging.path().join("prepared");
+            fs::create_dir(&prepared).unwrap();
+            fs::write(prepared.join("file"), content).unwrap();
+            let copy = slot.install_copy(&staging, &prepared).unwrap();
+            assert_eq!(copy, slot.copy_dir());
+            assert_eq!(fs::read_to_string(copy.join("file")).unwrap(), content);
+        }
+        slot.remove().unwrap();
+        assert!(!slot.copy_dir().exists());
+        assert!(is_empty(&store, "volumes") && is_empty(&store, "trash"));
+    }
+
+    #[test]
+    fn r3_a_volume_is_unpublished_on_a_disk_without_room_or_inodes() {
+        on_small_filesystem("size=256k,nr_inodes=64", |place| {
+            let store = Store::open(&place.join("store")).unwrap();
+            let record = publish(&store, "volume", TARGET);
+            store.sweep(std::time::Duration::from_secs(60));
+            let mut fillers = 0;
+            while fs::write(place.join(fillers.to_string()), [0; 16 * 1024]).is_ok() {
+                fillers += 1;
+            }
+            while fs::File::create(place.join(format!("empty-{fillers}"))).is_ok() {
+                fillers += 1;
+            }
+            let _other =
+                store.target("other", Path::new("/pods/b/volume"), &impatient()).expect("in place of an unused lock");
+            let error = store.target("third", Path::new("/pods/c/volume"), &impatient()).unwrap_err();
+            assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
+
+            assert_eq!(store.records().unwrap(), [record]);
+            let slot = store.target("volume", Path::new(TARGET), &impatient()).unwrap();
+            slot.remove().unwrap();
+            assert_eq!(store.records().unwrap(), []);
+        });
+    }
 }

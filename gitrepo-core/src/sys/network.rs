@@ -57,8 +57,7 @@ fn loopback_v6(address: Ipv6Addr) -> io::Result<()> {
     }
     let socket = datagram(AddressFamily::Inet6)?;
     let interface = nix::net::if_::if_nametoindex(LOOPBACK)? as libc::c_int;
-    let mut request =
-        Request { address: libc::in6_addr { s6_addr: address.octets() }, prefix_length: 128, interface };
+    let mut request = Request { address: libc::in6_addr { s6_addr: address.octets() }, prefix_length: 128, interface };
     ioctl(&socket, libc::SIOCSIFADDR, &mut request)
 }
 

@@ -7,6 +7,8 @@ use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 
+use nix::sched::CloneFlags;
+use nix::sched::unshare;
 use nix::sys::signal;
 use nix::sys::socket::ControlMessageOwned;
 use nix::sys::socket::MsgFlags;
@@ -19,9 +21,8 @@ use nix::unistd::ForkResult;
 /// Refused while this process has more than one thread: the others would be missing in the child, with whatever lock
 /// they held.
 pub(crate) fn fork() -> io::Result<ForkResult> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("cannot fork a process of several threads"));
-    }
+    // Changes nothing, and fails unless there is one thread.
+    unshare(CloneFlags::CLONE_THREAD)?;
     // SAFETY: there is one thread, so the child is a whole copy and may call anything; nobody can start another one
     // between the check and the call but this thread.
     Ok(unsafe { nix::unistd::fork() }?)
@@ -39,11 +40,8 @@ pub(crate) fn exit_on_abort() -> io::Result<()> {
     extern "C" fn exit(signal: libc::c_int) {
         exit_now(128 + signal);
     }
-    let action = signal::SigAction::new(
-        signal::SigHandler::Handler(exit),
-        signal::SaFlags::empty(),
-        signal::SigSet::empty(),
-    );
+    let action =
+        signal::SigAction::new(signal::SigHandler::Handler(exit), signal::SaFlags::empty(), signal::SigSet::empty());
     // SAFETY: the handler calls nothing but `_exit`, which is async-signal-safe.
     unsafe { signal::sigaction(signal::Signal::SIGABRT, &action) }?;
     Ok(())
@@ -110,8 +108,7 @@ pub(crate) fn drop_bounding_set() -> io::Result<()> {
 pub(crate) fn receive_with_descriptors(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut parts = [io::IoSliceMut::new(buffer)];
     let mut space = nix::cmsg_space!([RawFd; 8]);
-    let message =
-        recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {

@@ -82,8 +82,8 @@ fn work(room: Room, tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
         Err(_) => return 1,
     };
     let confined = privileges::drop_all(&plan, entered, &monitor).and_then(|()| {
-        let landlock = landlock::restrict(&plan, entered)
-            .map_err(|error| SetupError::at("Landlock")(io::Error::other(error)))?;
+        let landlock =
+            landlock::restrict(&plan, entered).map_err(|error| SetupError::at("Landlock")(io::Error::other(error)))?;
         seccomp::restrict(entered).map_err(SetupError::at("the system-call filter"))?;
         process::exit_on_abort().map_err(SetupError::at("handling an abort"))?;
         Ok(landlock)
@@ -91,7 +91,7 @@ fn work(room: Room, tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
     let landlock = match confined {
         Ok(landlock) => landlock.to_owned(),
         Err(error) => {
-            replies.send(Reply::Unconfined(error));
+            replies.send(Reply::NotStarted(error));
             return 1;
         }
     };
@@ -150,7 +150,8 @@ impl Replies for Lines {
         let wire = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = wire.send(&reply) {
             // An error that cannot be written down, such as a path that is not UTF-8, is still an answer.
-            let failed = Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
+            let failed =
+                Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
             drop(wire.send(&failed));
         }
     }

@@ -27,11 +27,11 @@ use super::namespace;
 use super::protocol;
 use super::protocol::Begin;
 use super::protocol::Disclosed;
+use super::protocol::Failure;
 use super::protocol::Host;
 use super::protocol::Plan;
 use super::protocol::Reply;
 use super::protocol::Source;
-use super::protocol::Started;
 use super::relay::Destination;
 use super::relay::Relay;
 use super::session::Session;
@@ -116,10 +116,13 @@ impl Worker for Confined {
         send_with_descriptors(peer.wire.stream(), &line, &lock).map_err(at("handing over the plan"))?;
         let (pid, namespaces, listener) = started(&mut peer, &cancel)?;
         if !namespaces && geteuid().is_root() {
-            tracing::warn!("no right to make namespaces (CAP_SYS_ADMIN): the worker is held by Landlock and limits only");
+            tracing::warn!(
+                "no right to make namespaces (CAP_SYS_ADMIN): the worker is held by Landlock and limits only"
+            );
         }
         if let (Some(listener), Some(host)) = (listener, &job.host) {
-            peer.relay = Some(Relay::start(listener, destination(&job, host.addresses.clone())).map_err(at("the relay"))?);
+            peer.relay =
+                Some(Relay::start(listener, destination(&job, host.addresses.clone())).map_err(at("the relay"))?);
         }
         peer.worker = Some(Pid::from_raw(pid));
         if namespaces && let Some(staging) = job.staging.as_ref().and_then(|staging| staging.to_str()) {
@@ -229,26 +232,27 @@ fn ca_file(job: &Job) -> Option<PathBuf> {
 
 /// What the child reported once its namespaces stood.
 fn started(peer: &mut Contained, cancel: &Cancel) -> Result<(i32, bool, Option<TcpListener>), WorkerError> {
-    let line = peer.line_with_descriptors(cancel)?;
-    match serde_json::from_slice(&line) {
-        Ok(Started::Running { pid, namespaces }) => {
-            let listener = peer.wire.take_descriptors().pop().map(TcpListener::from);
-            Ok((pid, namespaces, listener))
+    match peer.first_reply(cancel)? {
+        Reply::Started { pid, namespaces } => {
+            Ok((pid, namespaces, peer.wire.take_descriptors().pop().map(TcpListener::from)))
         }
-        Ok(Started::Failed(error)) => Err(WorkerError::Start { step: error.step.clone(), source: error.into_io() }),
-        Err(error) => Err(peer.nonsense(error)),
+        other => Err(not_started(peer, other)),
     }
 }
 
 /// How much of Landlock is enforced, once the worker is confined.
 fn ready(peer: &mut Contained, cancel: &Cancel) -> Result<String, WorkerError> {
-    match peer.reply_within(Confined::PATIENCE, cancel)? {
+    match peer.next_reply(cancel)? {
         Reply::Ready { landlock } => Ok(landlock),
-        Reply::Unconfined(error) => Err(WorkerError::Start { step: error.step.clone(), source: error.into_io() }),
-        Reply::Failed(protocol::Failure::Internal(source)) => {
-            Err(WorkerError::Fault { url: peer.url.clone(), source })
-        }
-        other => Err(peer.nonsense(format_args!("unexpected reply {other:?}"))),
+        other => Err(not_started(peer, other)),
+    }
+}
+
+fn not_started(peer: &Contained, reply: Reply) -> WorkerError {
+    match reply {
+        Reply::NotStarted(error) => WorkerError::Start { step: error.step.clone(), source: error.into_io() },
+        Reply::Failed(Failure::Internal(source)) => WorkerError::Fault { url: peer.url.clone(), source },
+        other => peer.nonsense(format_args!("unexpected reply {other:?}")),
     }
 }
 

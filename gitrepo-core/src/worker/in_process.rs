@@ -70,8 +70,7 @@ impl Worker for InProcess {
                 }
             })
             .map_err(|source| WorkerError::Start { step: "starting a thread".to_owned(), source })?;
-        let peer =
-            Thread { url: job.url.to_string(), ended, requests: Some(requests), answers, thread: Some(thread) };
+        let peer = Thread { url: job.url.to_string(), ended, requests: Some(requests), answers, thread: Some(thread) };
         Ok(Session::new(Box::new(peer), &job, cancel))
     }
 }
@@ -134,8 +133,10 @@ impl Thread {
 
 impl Peer for Thread {
     fn ask(&mut self, request: Request) -> Result<(), WorkerError> {
-        let sent = self.requests.as_ref().map(|requests| requests.send(request));
-        if matches!(sent, Some(Ok(()))) { Ok(()) } else { Err(self.gone()) }
+        match &self.requests {
+            Some(requests) if requests.send(request).is_ok() => Ok(()),
+            _ => Err(self.gone()),
+        }
     }
 
     fn answer(&mut self, patience: Duration) -> Result<Option<Reply>, WorkerError> {

@@ -40,8 +40,8 @@ use nix::sys::stat::umask;
 use nix::sys::statvfs::FsFlags;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::chdir;
-use nix::unistd::geteuid;
 use nix::unistd::getegid;
+use nix::unistd::geteuid;
 use nix::unistd::pivot_root;
 
 use super::protocol::Host;
@@ -102,10 +102,8 @@ pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), Setup
 
 /// Enters all namespaces but the network's; `None` if they are refused, else whether the user namespace is the host's.
 fn unshare_most() -> Result<Option<bool>, SetupError> {
-    let namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
+    let namespaces =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if geteuid().is_root() {
         match unshare(namespaces) {
             Ok(()) => return Ok(Some(true)),
@@ -117,7 +115,9 @@ fn unshare_most() -> Result<Option<bool>, SetupError> {
     match unshare(namespaces | CloneFlags::CLONE_NEWUSER) {
         Ok(()) => {}
         // Not permitted, switched off, not compiled in, too many.
-        Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS | Errno::ENOSPC | Errno::EUSERS) => return Ok(None),
+        Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS | Errno::ENOSPC | Errno::EUSERS) => {
+            return Ok(None);
+        }
         Err(error) => return Err(SetupError::at("unshare")(error)),
     }
     let map = |file: &str, text: String| fs::write(Path::new("/proc/self").join(file), text);
@@ -158,8 +158,14 @@ fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
 
     umount2(OUTSIDE, MntFlags::MNT_DETACH).map_err(SetupError::at("leaving the old root"))?;
     fs::remove_dir(OUTSIDE).map_err(SetupError::at("leaving the old root"))?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | SECURE, None::<&str>)
-        .map_err(SetupError::at("making the new root read-only"))
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | SECURE,
+        None::<&str>,
+    )
+    .map_err(SetupError::at("making the new root read-only"))
 }
 
 fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
@@ -168,7 +174,8 @@ fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
     make_home(if own_uid { plan.uid } else { None }).map_err(SetupError::at("making a home"))?;
     if let Some(ca_file) = &plan.ca_file {
         // A copy, since the worker's user may not be allowed to read the original.
-        copy_bounded(&outside(ca_file), Path::new(CA_FILE)).map_err(SetupError::at("copying the certificate authorities"))?;
+        copy_bounded(&outside(ca_file), Path::new(CA_FILE))
+            .map_err(SetupError::at("copying the certificate authorities"))?;
     }
     if let Some(source) = &plan.source {
         let shown_at = Path::new(&source.shown_at);

@@ -174,13 +174,15 @@ impl Carrier {
         if self.has_room() {
             waited.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
         }
-        waited.extend(self.connections.iter().flat_map(Connection::interest).map(|(fd, events)| PollFd::new(fd, events)));
+        waited
+            .extend(self.connections.iter().flat_map(Connection::interest).map(|(fd, events)| PollFd::new(fd, events)));
         let now = Instant::now();
-        let timeout = self.connections.iter().filter_map(Connection::deadline).min().map_or(PollTimeout::NONE, |then| {
-            // Rounded up: waking too early would spin.
-            let left = then.saturating_duration_since(now) + Duration::from_millis(1);
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
+        let timeout =
+            self.connections.iter().filter_map(Connection::deadline).min().map_or(PollTimeout::NONE, |then| {
+                // Rounded up: waking too early would spin.
+                let left = then.saturating_duration_since(now) + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
         match poll(&mut waited, timeout) {
             Ok(_) if waited[0].any() == Some(true) => Ok(Wanted::NoMore),
             Ok(_) | Err(Errno::EINTR) => Ok(Wanted::Yes),
@@ -237,3 +239,6 @@ impl Carrier {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,12 @@ use git2::Oid;
 
 use super::commit_id;
 use super::oid;
-use crate::spec::nearest::nearest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
+use crate::spec::nearest::nearest;
 
 /// Behind the name of an annotated tag, in a second entry: the object it leads to in the end.
 const PEELED: &str = "^{}";
@@ -101,7 +101,11 @@ impl Advertisement {
         preferred.and_then(|name| self.get(name)).filter(leads).or_else(|| {
             let mut heads = self.heads.iter().filter(leads);
             let first = heads.next()?;
-            if first.is_branch_or_tag() { Some(first) } else { heads.find(|head| head.is_branch_or_tag()).or(Some(first)) }
+            if first.is_branch_or_tag() {
+                Some(first)
+            } else {
+                heads.find(|head| head.is_branch_or_tag()).or(Some(first))
+            }
         })
     }
 
@@ -179,7 +183,7 @@ mod tests {
     fn an_unknown_name_suggests_the_nearest_one() {
         let list = advertisement();
         for (revision, expected) in
-            [("mian", Some("main")), ("refs/heads/mian", Some("refs/heads/main")), ("colour", None)]
+            [("maim", Some("main")), ("refs/heads/mian", Some("refs/heads/main")), ("colour", None)]
         {
             match resolve(&list, revision) {
                 Err(RemoteError::RevisionNotFound { nearest, .. }) => assert_eq!(nearest.as_deref(), expected),
@@ -219,9 +223,7 @@ mod tests {
     #[test]
     fn the_ref_to_fetch_is_the_one_resolved_or_the_plainest_that_leads_there() {
         let list = advertisement();
-        let name = |digit, preferred| {
-            list.leading_to(commit_id(id(digit)), preferred).map(|head| head.name.as_str())
-        };
+        let name = |digit, preferred| list.leading_to(commit_id(id(digit)), preferred).map(|head| head.name.as_str());
         assert_eq!(name(1, Some("HEAD")), Some("HEAD"));
         assert_eq!(name(1, None), Some("refs/heads/main"));
         assert_eq!(name(3, None), Some("refs/pull/7/head"));

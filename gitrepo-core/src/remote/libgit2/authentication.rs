@@ -10,6 +10,7 @@ use git2::CredentialType;
 use zeroize::Zeroizing;
 
 use crate::credentials::HostCredential;
+use crate::credentials::SshKey;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
@@ -93,14 +94,18 @@ impl<'a> Authentication<'a> {
             self.ask_for_token()?;
             return Ok(None);
         }
-        let Some(password) = self.credential.password else { return Err(self.missing()) };
+        let Some(password) = self.credential.password else {
+            return Err(self.missing("username and password, or token"));
+        };
         if self.shown.password || !allowed.is_user_pass_plaintext() {
             return Err(self.refused(None));
         }
         self.check_encrypted()?;
         self.shown.password = true;
         let user = self.credential.username.or(self.url.user()).unwrap_or_default();
-        Cred::userpass_plaintext(user, password.expose()).map(Some).map_err(|error| self.refused(Some(Cause::new(error))))
+        Cred::userpass_plaintext(user, password.expose())
+            .map(Some)
+            .map_err(|error| self.refused(Some(Cause::new(error))))
     }
 
     fn answer_ssh(&mut self, allowed: CredentialType) -> Result<Cred, RemoteError> {
@@ -116,7 +121,7 @@ impl<'a> Authentication<'a> {
             self.shown.password = true;
             Cred::userpass_plaintext(user, password)
         } else if self.offered().is_empty() {
-            return Err(self.missing());
+            return Err(self.missing("ssh-privatekey"));
         } else {
             return Err(self.refused(None));
         };
@@ -136,7 +141,7 @@ impl<'a> Authentication<'a> {
         if self.credential.token.is_some() {
             return self.ask_for_token();
         }
-        Err(if self.offered().is_empty() { self.missing() } else { self.refused(Some(source)) })
+        Err(if self.shown.key || self.shown.password { self.refused(Some(source)) } else { self.missing("token") })
     }
 
     fn ask_for_token(&mut self) -> Result<(), RemoteError> {
@@ -155,17 +160,19 @@ impl<'a> Authentication<'a> {
         Ok(())
     }
 
+    /// The error for a key that libssh2 cannot sign with.
+    pub(super) fn unusable_key(&self, source: Cause) -> RemoteError {
+        let encrypted = self.credential.ssh_key.is_some_and(SshKey::is_encrypted);
+        RemoteError::UnusableKey { url: self.url.to_string(), encrypted, source }
+    }
+
     /// The error for a server that does not accept what it was shown.
-    pub(super) fn refused(&self, source: Option<Cause>) -> RemoteError {
+    fn refused(&self, source: Option<Cause>) -> RemoteError {
         RemoteError::CredentialRefused { url: self.url.to_string(), offered: self.offered().join(", "), source }
     }
 
     /// The error for a server that wants something we do not have.
-    fn missing(&self) -> RemoteError {
-        let wanted = match self.url.scheme() {
-            Scheme::Ssh => "ssh-privatekey",
-            _ => "username and password, or token",
-        };
+    fn missing(&self, wanted: &str) -> RemoteError {
         RemoteError::CredentialMissing { url: self.url.to_string(), wanted: wanted.to_owned() }
     }
 
@@ -188,7 +195,134 @@ impl<'a> Authentication<'a> {
 
 /// Whether the URL that libgit2 has arrived at is on the very server of `url`: same scheme, host and port.
 fn is_same_server(asker: &str, url: &RepositoryUrl) -> bool {
-    RepositoryUrl::parse(asker).is_ok_and(|asker| {
-        (asker.scheme(), asker.host(), asker.port()) == (url.scheme(), url.host(), url.port())
-    })
+    RepositoryUrl::parse(asker)
+        .is_ok_and(|asker| (asker.scheme(), asker.host(), asker.port()) == (url.scheme(), url.host(), url.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::credentials::Credentials;
+    use crate::credentials::Secret;
+    use crate::remote::libgit2::tests::request;
+
+    const BASIC: CredentialType = CredentialType::USER_PASS_PLAINTEXT;
+    const HTTPS: &str = "https://git.example.com/a";
+    const HTTP: &str = "http://git.example.com/a";
+    const SSH: &str = "ssh://git.example.com/a";
+
+    fn connect(url: &str, keys: &[(&str, &str)]) -> ConnectRequest {
+        let secret: BTreeMap<_, _> =
+            keys.iter().map(|(key, value)| ((*key).to_owned(), Secret::new((*value).to_owned()))).collect();
+        let mut request = request(url);
+        request.credentials = Credentials::from_secret_keys(secret).unwrap();
+        request
+    }
+
+    #[test]
+    fn a_password_is_shown_once_and_then_counts_as_refused() {
+        let request = connect(HTTPS, &[("username", "u"), ("password", "p")]);
+        let mut authentication = Authentication::new(&request);
+        assert!(authentication.answer(HTTPS, BASIC).unwrap().is_some());
+        match authentication.answer(HTTPS, BASIC) {
+            Err(RemoteError::CredentialRefused { offered, .. }) => assert_eq!(offered, "username, password"),
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+        authentication.start_over();
+        assert!(authentication.answer(HTTPS, BASIC).is_ok(), "another connection may show it again");
+    }
+
+    #[test]
+    fn a_token_waits_until_it_is_asked_for_and_then_goes_with_a_new_connection() {
+        let request = connect(HTTPS, &[("token", "t")]);
+        let mut authentication = Authentication::new(&request);
+        authentication.start_over();
+        assert!(authentication.header().is_none());
+        assert!(authentication.answer(HTTPS, BASIC).unwrap().is_none());
+        assert!(authentication.wants_another_connection());
+        authentication.start_over();
+        assert_eq!(authentication.header().unwrap().as_str(), "Authorization: Bearer t");
+        assert!(!authentication.wants_another_connection());
+        assert!(matches!(authentication.answer(HTTPS, BASIC), Err(RemoteError::CredentialRefused { .. })));
+    }
+
+    #[test]
+    fn a_server_that_takes_only_tokens_gets_the_token() {
+        let request = connect(HTTPS, &[("token", "t")]);
+        let mut authentication = Authentication::new(&request);
+        assert!(authentication.unasked(Cause::new("x")).is_ok() && authentication.wants_another_connection());
+        let request = connect(HTTPS, &[("username", "u"), ("password", "p")]);
+        match Authentication::new(&request).unasked(Cause::new("x")) {
+            Err(RemoteError::CredentialMissing { wanted, .. }) => assert_eq!(wanted, "token"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_shown_over_plain_http_unless_allowed() {
+        for keys in [&[("token", "t")][..], &[("username", "u"), ("password", "p")]] {
+            let mut request = connect(HTTP, keys);
+            let refused = Authentication::new(&request).answer(HTTP, BASIC);
+            assert!(matches!(refused, Err(RemoteError::CredentialOverHttp { .. })));
+            request.credentials_over_http = true;
+            assert!(Authentication::new(&request).answer(HTTP, BASIC).is_ok());
+        }
+    }
+
+    #[test]
+    fn nothing_is_shown_to_a_server_that_was_redirected_to() {
+        for keys in [&[("token", "t")][..], &[("username", "u"), ("password", "p")]] {
+            let request = connect(HTTPS, keys);
+            for elsewhere in [
+                HTTP,
+                "https://git.example.com:8443/a",
+                "https://evil.example.com/a",
+                "https://u:p@git.example.com/",
+                "?",
+            ] {
+                let answer = Authentication::new(&request).answer(elsewhere, BASIC);
+                assert!(matches!(answer, Err(RemoteError::Redirected { .. })), "{elsewhere}");
+            }
+            assert!(Authentication::new(&request).answer("https://git.example.com:443/b", BASIC).is_ok());
+        }
+    }
+
+    #[test]
+    fn without_a_credential_the_error_names_the_keys_to_add() {
+        for (url, wanted) in [(HTTPS, "username and password, or token"), (SSH, "ssh-privatekey")] {
+            let request = connect(url, &[]);
+            match Authentication::new(&request).answer(url, BASIC) {
+                Err(RemoteError::CredentialMissing { wanted: named, .. }) => assert_eq!(named, wanted),
+                other => panic!("{:?}", other.map(|_| ())),
+            }
+        }
+    }
+
+    #[test]
+    fn a_credential_of_another_host_is_not_shown() {
+        let request = connect(HTTPS, &[("other.example.com.token", "t")]);
+        assert!(matches!(
+            Authentication::new(&request).answer(HTTPS, BASIC),
+            Err(RemoteError::CredentialMissing { .. })
+        ));
+    }
+
+    #[test]
+    fn a_password_over_ssh_is_for_its_own_user_only() {
+        let keys = [("username", "u"), ("password", "p")];
+        for (url, shown) in [("ssh://u@git.example.com/a", true), (SSH, true), ("ssh://git@git.example.com/a", false)] {
+            let request = connect(url, &keys);
+            assert_eq!(Authentication::new(&request).answer(url, BASIC).is_ok(), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_ssh_user_is_asked_for_once() {
+        let request = connect(SSH, &[]);
+        let mut authentication = Authentication::new(&request);
+        assert!(authentication.answer(SSH, CredentialType::USERNAME).is_ok());
+        assert!(authentication.answer(SSH, CredentialType::USERNAME).is_err());
+    }
 }

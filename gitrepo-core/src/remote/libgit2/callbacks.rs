@@ -65,8 +65,7 @@ impl<'a> Callbacks<'a> {
             Ok(status)
         });
         callbacks.transfer_progress(|stats| {
-            let arrived =
-                Arrived { bytes: stats.received_bytes() as u64, objects: stats.received_objects() as u64 };
+            let arrived = Arrived { bytes: stats.received_bytes() as u64, objects: stats.received_objects() as u64 };
             self.goes_on(self.transfer.borrow_mut().advance(arrived, stats.total_objects() as u64))
         });
         // The remarks themselves are the remote's choice, and nobody's to read.

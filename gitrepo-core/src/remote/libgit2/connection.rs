@@ -13,10 +13,12 @@ use super::advertisement::Advertisement;
 use super::callbacks::Callbacks;
 use super::commit_id;
 use super::error::Failure;
+use super::error::cause;
 use super::oid;
 use super::repository;
 use super::repository::Found;
 use super::start_up;
+use super::transfer::Arrived;
 use crate::error::Cause;
 use crate::progress::Step;
 use crate::remote::ConnectRequest;
@@ -36,6 +38,9 @@ const NOTHING: &str = "refs/gitrepo/nothing";
 
 /// All history there is, also where a repository is shallow already (git's own number for it, `INFINITE_DEPTH`).
 const WHOLE: i32 = i32::MAX;
+
+/// All branches and tags. libgit2 wants to be told where patterns are to end up, but a download writes no refs.
+const ALL: [&str; 2] = ["refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*"];
 
 /// How far back to look, step by step, for a commit that nothing points at.
 const SEARCH_DEPTHS: [i32; 3] = [50, 500, WHOLE];
@@ -163,14 +168,14 @@ impl<'a> Conversation<'a> {
         if let Some(refusal) = self.callbacks.take_refusal() {
             return refusal.into();
         }
-        let cause = || Some(Cause::new(error.message()));
+        let cause = || cause(&error);
         let authentication = || self.callbacks.authentication.borrow_mut();
         match Failure::of(&error) {
-            Failure::Unauthenticated => match authentication().unasked(Cause::new(error.message())) {
+            Failure::Unauthenticated => match authentication().unasked(cause()) {
                 Ok(()) => Unanswered::Failure(Failure::Unauthenticated, error),
                 Err(refused) => refused.into(),
             },
-            Failure::UnusableKey => authentication().refused(cause()).into(),
+            Failure::UnusableKey => authentication().unusable_key(cause()).into(),
             Failure::Unreachable | Failure::Protocol if self.callbacks.transfer.borrow().is_stalled() => {
                 Unanswered::Failure(Failure::Stalled, error)
             }
@@ -185,22 +190,27 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Downloads over the connection there is, or a new one. After a failure the connection is of no more use.
+    /// Downloads over the connection there is, or a new one, which is then used up: libgit2 carries what it agreed on with
+    /// the server into a second negotiation, and that fails.
     fn download(&mut self, specs: &[&str], depth: i32) -> Result<(), Unanswered> {
         self.connected()?;
         let Some(mut connected) = self.connected.take() else { return Ok(()) };
-        match self.ask(&mut connected.remote, specs, depth) {
-            Err(Unanswered::Failure(Failure::NoShallow, _)) => self.ask(&mut connected.remote, specs, 0)?,
-            outcome => outcome?,
+        let outcome = match self.ask(&mut connected.remote, specs, depth) {
+            Err(Unanswered::Failure(Failure::NoShallow, _)) => self.ask(&mut connected.remote, specs, 0),
+            outcome => outcome,
+        };
+        if let Err(Unanswered::Failure(Failure::NoFetchById, _)) = outcome {
+            // Found out before anything was sent.
+            self.connected = Some(connected);
         }
-        self.connected = Some(connected);
-        Ok(())
+        outcome
     }
 
-    /// Downloads `commit` by the ref that leads to it, by its id, or by the history of all branches and tags. The
+    /// Downloads the commit by the ref that leads to it, by its id, or by the history of all branches and tags. The
     /// answer is the object to start from when looking for it.
-    fn bring(&mut self, commit: CommitId, reference: Option<&str>, depth: i32) -> Result<git2::Oid, RemoteError> {
-        let head = self.connected()?.advertisement.leading_to(commit, reference).cloned();
+    fn bring(&mut self, resolved: &Resolved, depth: i32) -> Result<git2::Oid, RemoteError> {
+        let commit = resolved.commit;
+        let head = self.connected()?.advertisement.leading_to(commit, resolved.reference.as_deref()).cloned();
         if let Some(head) = head {
             self.download(&[&head.name], depth).map_err(|unanswered| self.describe(unanswered))?;
             return Ok(head.target);
@@ -210,7 +220,7 @@ impl<'a> Conversation<'a> {
             Ok(()) => {}
             Err(Unanswered::Failure(Failure::NoFetchById, _)) => self.search(commit)?,
             Err(Unanswered::Failure(Failure::NotOurRef, error)) => {
-                let source = Some(Cause::new(error.message()));
+                let source = Some(cause(&error));
                 return Err(RemoteError::CommitNotFound { url: self.url(), commit, source });
             }
             Err(unanswered) => return Err(self.describe(unanswered)),
@@ -222,11 +232,13 @@ impl<'a> Conversation<'a> {
     fn search(&mut self, commit: CommitId) -> Result<(), RemoteError> {
         let repository = self.repository()?;
         for depth in SEARCH_DEPTHS {
-            let depth = if self.request.url.scheme() == Scheme::File { 0 } else { depth };
-            let outcome = self.download(&["refs/heads/*", "refs/tags/*"], depth);
+            let outcome = self.download(&ALL, depth);
             outcome.map_err(|unanswered| self.describe(unanswered))?;
             if repository.find_commit(oid(commit)).is_ok() {
                 return Ok(());
+            }
+            if !repository.is_shallow() {
+                break;
             }
             // What came is offered in the next round, so that only what lies before it is sent.
             let tips = self.connected()?.advertisement.branches_and_tags().filter_map(|head| {
@@ -242,11 +254,17 @@ impl<'a> Conversation<'a> {
 
     /// Believes what is in the repository, not what the server said would be.
     fn verify(&self, target: git2::Oid, resolved: &Resolved) -> Result<(), RemoteError> {
-        let found = repository::peel(self.repository()?, target).map_err(|error| self.local(&error))?;
+        let found = repository::peel(self.repository()?, target)
+            .map_err(|error| Failure::of(&error).describe(&error, self.request))?;
         let protocol = |text: &str| Err(RemoteError::Protocol { url: self.url(), source: Cause::new(text) });
         match found {
             Found::Commit(commit) if commit == oid(resolved.commit) => Ok(()),
-            Found::Commit(commit) => protocol(&format!("{target} leads to {commit}, not to {} as it said", resolved.commit)),
+            Found::Commit(commit) => {
+                protocol(&format!("{target} leads to {commit}, not to {} as it said", resolved.commit))
+            }
+            Found::Nothing if resolved.reference.is_none() => {
+                Err(RemoteError::CommitNotFound { url: self.url(), commit: resolved.commit, source: None })
+            }
             Found::Nothing => protocol(&format!("it did not send {} with its tree", resolved.commit)),
             Found::Other(kind) => Err(RemoteError::NotACommit {
                 url: self.url(),
@@ -256,8 +274,12 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    fn arrived(&self) -> Arrived {
+        self.callbacks.transfer.borrow().arrived()
+    }
+
     fn local(&self, error: &git2::Error) -> RemoteError {
-        repository::unusable(self.request.repository.as_deref().unwrap_or(Path::new("")), error)
+        repository::unusable(self.request.repository.as_deref().unwrap_or(Path::new(repository::IN_MEMORY)), error)
     }
 
     /// The depth to ask for, as libgit2 understands it: 0 is all, if nothing is cut short yet.
@@ -281,16 +303,28 @@ impl Connection for Conversation<'_> {
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
         let resolved = &request.resolved;
+        if self.request.repository.is_none() {
+            return Err(self.local(&git2::Error::from_str("this conversation was begun without one")));
+        }
         let repository = self.repository()?;
-        let earlier = self.callbacks.transfer.borrow().arrived();
+        let earlier = self.arrived();
         let is_enough = request.depth == 1 || !repository.is_shallow();
         if !(is_enough && repository::holds(repository, resolved.commit)) {
             let depth = self.depth(request.depth)?;
-            let target = self.bring(resolved.commit, resolved.reference.as_deref(), depth)?;
+            let was_connected = self.connected.is_some();
+            let target = match self.bring(resolved, depth) {
+                // The server may have hung up while nobody spoke.
+                Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. })
+                    if was_connected && self.arrived() == earlier =>
+                {
+                    self.bring(resolved, depth)?
+                }
+                outcome => outcome?,
+            };
             self.verify(target, resolved)?;
             repository::record(repository, [resolved.commit]).map_err(|error| self.local(&error))?;
         }
-        let arrived = self.callbacks.transfer.borrow().arrived();
+        let arrived = self.arrived();
         Ok(FetchReport {
             commit: resolved.commit,
             received_bytes: arrived.bytes - earlier.bytes,

@@ -39,9 +39,11 @@ pub(super) enum Failure {
 
 /// Parts of libgit2's messages, in small letters; the first that occurs decides.
 const MESSAGES: &[(&str, Failure)] = &[
+    // A repository on this machine.
+    ("failed to resolve path", Failure::RepositoryNotFound),
+    ("could not find repository", Failure::RepositoryNotFound),
     ("cannot fetch a specific object from the remote repository", Failure::NoFetchById),
     ("server doesn't support shallow", Failure::NoShallow),
-    ("not our ref", Failure::NotOurRef),
     // In place of the lines that a shallow fetch begins with comes the server's refusal, whose text libgit2 drops.
     ("unexpected packet type", Failure::NotOurRef),
     ("cannot redirect from", Failure::Redirected),
@@ -51,7 +53,9 @@ const MESSAGES: &[(&str, Failure)] = &[
     ("certificate is invalid", Failure::Certificate),
     ("hostname does not match certificate", Failure::Certificate),
     ("did not provide a certificate", Failure::Certificate),
-    ("proxy", Failure::Unreachable),
+    ("proxy requires authentication", Failure::Unreachable),
+    ("proxy authentication required", Failure::Unreachable),
+    ("proxy returned unexpected status", Failure::Unreachable),
     ("server requires authentication", Failure::Unauthenticated),
     ("unexpected authentication failure", Failure::Unauthenticated),
     ("could not find appropriate mechanism for credentials", Failure::Unauthenticated),
@@ -94,16 +98,22 @@ impl Failure {
     /// Reads an error of a conversation.
     pub(super) fn of(error: &git2::Error) -> Self {
         let message = error.message().to_lowercase();
-        let listed = MESSAGES.iter().find(|(text, _)| message.contains(text)).map(|(_, failure)| *failure);
+        let listed = || MESSAGES.iter().find(|(text, _)| message.contains(text)).map(|(_, failure)| *failure);
         match (error.class(), error.code()) {
-            // Before the list: "timed out" may be part of it.
-            (ErrorClass::Net | ErrorClass::Os, _) if message.contains("failed to connect") => Self::Unreachable,
-            (_, ErrorCode::Timeout) => Self::Stalled,
-            (_, ErrorCode::Certificate) => listed.unwrap_or(Self::Certificate),
-            _ if listed.is_some() => listed.unwrap_or(Self::Protocol),
-            (_, ErrorCode::Auth) => Self::Unauthenticated,
+            // First what others have written, which may contain anything, then what contains a host's name.
             (ErrorClass::Ssh, ErrorCode::Eof) => Self::said(&message),
             (ErrorClass::Net, _) if message.starts_with("remote error: ") => Self::said(&message),
+            (ErrorClass::Net | ErrorClass::Os, _) if message.contains("failed to connect") => Self::Unreachable,
+            (_, ErrorCode::Timeout) => Self::Stalled,
+            (class, code) => listed().unwrap_or_else(|| Self::by_class(class, code, &message)),
+        }
+    }
+
+    fn by_class(class: ErrorClass, code: ErrorCode, message: &str) -> Self {
+        match (class, code) {
+            (_, ErrorCode::Certificate) => Self::Certificate,
+            (_, ErrorCode::Auth) => Self::Unauthenticated,
+            (ErrorClass::Odb, ErrorCode::NotFound) => Self::NotOurRef,
             (ErrorClass::Ssh | ErrorClass::Ssl, _) => Self::Unreachable,
             (ErrorClass::Net, _) if message.contains("socket") || message.contains("ssl") => Self::Unreachable,
             (ErrorClass::Os, _) if message.contains("ssl") => Self::Unreachable,
@@ -116,7 +126,9 @@ impl Failure {
     /// Reads what a server says before it hangs up.
     fn said(message: &str) -> Self {
         let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
-        if says(NOT_FOUND) {
+        if says(&["not our ref"]) {
+            Self::NotOurRef
+        } else if says(NOT_FOUND) {
             Self::RepositoryNotFound
         } else if says(FORBIDDEN) {
             Self::Forbidden
@@ -128,7 +140,7 @@ impl Failure {
     /// The error to show. Those that need a decision first have become another one when they come here.
     pub(super) fn describe(self, error: &git2::Error, request: &ConnectRequest) -> RemoteError {
         let url = request.url.to_string();
-        let source = Cause::new(error.message());
+        let source = cause(error);
         match self {
             Self::RepositoryNotFound => RemoteError::RepositoryNotFound { url, source: Some(source) },
             Self::Forbidden => RemoteError::Forbidden { url, source: Some(source) },
@@ -151,6 +163,102 @@ impl Failure {
             | Self::NoShallow
             | Self::NotOurRef
             | Self::Protocol => RemoteError::Protocol { url, source },
+        }
+    }
+}
+
+/// What libgit2 says, which now and then is "no error".
+pub(super) fn cause(error: &git2::Error) -> Cause {
+    if error.class() == ErrorClass::None { Cause::new("libgit2 does not say why") } else { Cause::new(error.message()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As seen from libgit2 1.9.7 against real and hostile servers, or as they stand in its source.
+    const SEEN: &[(ErrorClass, ErrorCode, &str, Failure)] = {
+        use ErrorClass as Class;
+        use ErrorCode as Code;
+        use Failure as F;
+        const PLAIN: ErrorCode = ErrorCode::GenericError;
+        &[
+            (Class::Invalid, PLAIN, "cannot fetch a specific object from the remote repository", F::NoFetchById),
+            (Class::Net, Code::Invalid, "server doesn't support shallow", F::NoShallow),
+            (Class::Net, PLAIN, "remote error: upload-pack: not our ref 0123", F::NotOurRef),
+            (Class::Net, PLAIN, "unexpected packet type", F::NotOurRef),
+            (Class::Net, PLAIN, "cannot redirect from 'a.example' to 'b.example'", F::Redirected),
+            (Class::Http, PLAIN, "unexpected redirect", F::Redirected),
+            (Class::Http, PLAIN, "too many redirects or authentication replays", F::Redirected),
+            (Class::Ssl, PLAIN, "the SSL certificate is invalid", F::Certificate),
+            (Class::Ssl, Code::Certificate, "hostname does not match certificate", F::Certificate),
+            (Class::Http, Code::Auth, "server requires authentication that we do not support", F::Unauthenticated),
+            (Class::Http, Code::Auth, "unexpected authentication failure", F::Unauthenticated),
+            (Class::Http, Code::Auth, "proxy requires authentication that we do not support", F::Unreachable),
+            (Class::Http, PLAIN, "proxy returned unexpected status: 502", F::Unreachable),
+            (Class::Http, PLAIN, "unexpected http status code: 404", F::RepositoryNotFound),
+            (Class::Http, PLAIN, "unexpected http status code: 403", F::Forbidden),
+            (Class::Http, PLAIN, "unexpected http status code: 429", F::Unreachable),
+            (Class::Http, PLAIN, "unexpected http status code: 500", F::Unreachable),
+            (Class::Http, PLAIN, "unexpected http status code: 400", F::Protocol),
+            (Class::Http, PLAIN, "invalid content-type: 'text/html'", F::Protocol),
+            (Class::Http, PLAIN, "unexpected EOF", F::Protocol),
+            (Class::Net, PLAIN, "failed to resolve address for a.example: Name or service not known", F::Unreachable),
+            (Class::Net, PLAIN, "failed to connect to a.example: Operation timed out", F::Unreachable),
+            (Class::Os, PLAIN, "failed to connect to 127.0.0.1: Connection refused", F::Unreachable),
+            (Class::Net, Code::Timeout, "could not read from socket: timed out", F::Stalled),
+            (Class::Net, PLAIN, "could not write to socket: timed out", F::Stalled),
+            (Class::Net, PLAIN, "error receiving data from socket: Connection reset by peer", F::Unreachable),
+            (Class::Os, PLAIN, "SSL error: syscall failure: Success", F::Unreachable),
+            (Class::Ssl, PLAIN, "SSL error: error:0A00010B:SSL routines::wrong version number", F::Unreachable),
+            (Class::Ssh, PLAIN, "failed to start SSH session: Failed getting banner", F::Unreachable),
+            (Class::Ssh, PLAIN, "failed to start SSH session: Timed out waiting on socket", F::Stalled),
+            (
+                Class::Ssh,
+                PLAIN,
+                "failed to authenticate SSH session: Unable to extract public key from private key: Unsupported private \
+                 key format",
+                F::UnusableKey,
+            ),
+            (Class::Ssh, PLAIN, "failed to authenticate SSH session: Wrong passphrase for private key", F::UnusableKey),
+            (Class::Ssh, Code::Eof, "fatal: '/x.git' does not appear to be a git repository", F::RepositoryNotFound),
+            (Class::Ssh, Code::Eof, "fatal: '/timeout/proxy' is not a git repository", F::RepositoryNotFound),
+            (Class::Ssh, Code::Eof, "ERROR: Repository not found.", F::RepositoryNotFound),
+            (Class::Ssh, Code::Eof, "Permission denied to this deploy key", F::Forbidden),
+            (Class::Net, PLAIN, "remote error: access denied or repository not exported: /x", F::RepositoryNotFound),
+            (Class::Net, Code::Eof, "could not read refs from remote repository", F::Protocol),
+            (
+                Class::Os,
+                Code::NotFound,
+                "failed to resolve path '/x': No such file or directory",
+                F::RepositoryNotFound,
+            ),
+            (Class::Repository, Code::NotFound, "could not find repository at '/x'", F::RepositoryNotFound),
+            (Class::Odb, Code::NotFound, "object not found - no match for id (0123)", F::NotOurRef),
+            (Class::Indexer, PLAIN, "too many objects", F::TooManyObjects),
+            (Class::Indexer, PLAIN, "wrong pack signature", F::Protocol),
+            (Class::Zlib, PLAIN, "error reading from the zlib stream", F::Protocol),
+            (Class::Os, PLAIN, "cannot extend packfile 'x': No space left on device", F::Local),
+        ]
+    };
+
+    #[test]
+    fn every_message_of_libgit2_becomes_the_failure_it_tells_of() {
+        for (class, code, message, failure) in SEEN {
+            let error = git2::Error::new(*code, *class, message);
+            assert_eq!(Failure::of(&error), *failure, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_damaged_one() {
+        let path = std::path::Path::new("/x");
+        for (message, kind) in [
+            ("cannot extend packfile 'x': No space left on device", crate::error::Kind::ResourceExhausted),
+            ("failed to write chunk: Input/output error", crate::error::Kind::Internal),
+        ] {
+            let error = git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, message);
+            assert_eq!(repository::unusable(path, &error).kind(), kind, "{message}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn start_up(request: &ConnectRequest, home: Option<&Path>) -> Result<
         let (major, minor, patch) = linked();
         return Err(unusable(Cause::new(format!("libgit2 {major}.{minor}.{patch} has known vulnerabilities"))));
     }
-    sys::git::start_up(&sys::git::ProcessOptions { stall: request.limits.stall, home, user_agent: USER_AGENT })
+    sys::git::prepare_network(request.limits.stall, home, USER_AGENT)
         .map_err(|error| unusable(Cause::new(error.message())))?;
     trust(request)?;
     if let Some(home) = home
@@ -45,7 +45,8 @@ fn trust(request: &ConnectRequest) -> Result<(), RemoteError> {
     let failed = |cause: Cause| RemoteError::Certificate { url: request.url.to_string(), source: cause };
     let mut bundles = Vec::new();
     if let Some(file) = &request.ca_file {
-        let bundle = fs::read(file).map_err(|error| failed(Cause::new(format!("caFile {}: {error}", file.display()))))?;
+        let bundle =
+            fs::read(file).map_err(|error| failed(Cause::new(format!("caFile {}: {error}", file.display()))))?;
         bundles.push(("caFile", bundle));
     }
     let host = request.url.host().unwrap_or_default();
@@ -53,7 +54,11 @@ fn trust(request: &ConnectRequest) -> Result<(), RemoteError> {
         bundles.push(("secret key ca.crt", bundle.as_bytes().to_vec()));
     }
     for (name, bundle) in bundles {
-        let certificates = X509::stack_from_pem(&bundle).map_err(|error| failed(Cause::new(format!("{name}: {error}"))))?;
+        let certificates =
+            X509::stack_from_pem(&bundle).map_err(|error| failed(Cause::new(format!("{name}: {error}"))))?;
+        if certificates.is_empty() {
+            return Err(failed(Cause::new(format!("{name} has no certificate in PEM format"))));
+        }
         for certificate in &certificates {
             sys::git::trust(certificate).map_err(|error| failed(Cause::new(format!("{name}: {}", error.message()))))?;
         }
@@ -69,5 +74,13 @@ mod tests {
     fn the_linked_libgit2_has_no_known_vulnerability() {
         assert!(linked() >= OLDEST, "{:?}", linked());
         assert!(git2::Version::get().https() && git2::Version::get().ssh());
+    }
+
+    #[test]
+    fn no_configuration_of_the_host_is_read() {
+        sys::git::isolate().unwrap();
+        let configuration = git2::Config::open_default().unwrap();
+        let mut entries = configuration.entries(None).unwrap();
+        assert!(entries.next().is_none());
     }
 }

@@ -32,7 +32,14 @@ pub(super) struct Arrived {
 
 impl<'a> Transfer<'a> {
     pub(super) fn new(request: &'a ConnectRequest) -> Self {
-        Self { request, earlier: Arrived::default(), now: Arrived::default(), total_objects: 0, heard: Instant::now(), reported: None }
+        Self {
+            request,
+            earlier: Arrived::default(),
+            now: Arrived::default(),
+            total_objects: 0,
+            heard: Instant::now(),
+            reported: None,
+        }
     }
 
     /// What has arrived so far, in all packs.

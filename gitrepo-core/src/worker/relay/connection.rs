@@ -49,7 +49,9 @@ impl Connection {
     /// What to wait for. A socket that nothing is wanted of is left out: its hang-up would wake us for ever.
     pub(super) fn interest(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         match &self.remote {
-            Remote::Dialling(dial) => dial.socket().map(|socket| (socket.as_fd(), PollFlags::POLLOUT)).into_iter().collect(),
+            Remote::Dialling(dial) => {
+                dial.socket().map(|socket| (socket.as_fd(), PollFlags::POLLOUT)).into_iter().collect()
+            }
             Remote::Open { stream, outward, inward } => {
                 let worker = outward.wants_to_read() | inward.wants_to_write();
                 let remote = inward.wants_to_read() | outward.wants_to_write();

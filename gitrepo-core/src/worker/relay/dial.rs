@@ -104,6 +104,10 @@ impl Dial {
     }
 
     fn cause(&self) -> Cause {
-        if self.failures.is_empty() { Cause::new("no address to connect to") } else { Cause::new(self.failures.join("; ")) }
+        if self.failures.is_empty() {
+            Cause::new("no address to connect to")
+        } else {
+            Cause::new(self.failures.join("; "))
+        }
     }
 }

@@ -1,0 +1,110 @@
+//! What the store's own tests start from.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use nix::mount::MsFlags;
+use nix::mount::mount;
+use nix::sched::CloneFlags;
+use nix::sched::unshare;
+use tempfile::TempDir;
+
+use super::MountTable;
+use super::Origin;
+use super::Record;
+use super::SnapshotKey;
+use super::SnapshotLease;
+use super::SnapshotMeta;
+use super::Store;
+use crate::cancel::Cancel;
+use crate::credentials::Credentials;
+use crate::policy::Limits;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
+use crate::spec::CommitId;
+use crate::spec::RelativePath;
+use crate::spec::RepositoryUrl;
+use crate::spec::Symlinks;
+
+/// A new store, and the directory that it goes with.
+pub(crate) fn store() -> (TempDir, Store) {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(&place.path().join("store")).unwrap();
+    (place, store)
+}
+
+pub(crate) fn url() -> RepositoryUrl {
+    RepositoryUrl::parse("https://git.example.com/group/project.git").unwrap()
+}
+
+/// A commit whose id is this digit, forty times.
+pub(crate) fn commit(digit: u8) -> CommitId {
+    CommitId::from_bytes([digit << 4 | digit; 20])
+}
+
+/// Gives up at the first lock that another holds.
+pub(crate) fn impatient() -> Cancel {
+    Cancel::new().within(std::time::Duration::ZERO)
+}
+
+/// Installs a snapshot of one file with this content.
+pub(crate) fn install(store: &Store, commit: CommitId, content: &str) -> SnapshotLease {
+    let staging = store.staging().unwrap();
+    let tree = staging.path().join("tree");
+    std::fs::create_dir_all(tree.join("root")).unwrap();
+    std::fs::write(tree.join("root/file"), content).unwrap();
+    let (url, root) = (url(), RelativePath::root());
+    let key =
+        SnapshotKey { url: &url, commit: &commit, subdirectory: &root, directory: &root, symlinks: Symlinks::Keep };
+    let request = TreeRequest {
+        commit,
+        subdirectory: root.clone(),
+        directory: root.clone(),
+        symlinks: Symlinks::Keep,
+        limits: Limits::default(),
+    };
+    let meta = SnapshotMeta::new(&url, &request, "directory", TreeSummary { files: 1, ..TreeSummary::default() });
+    store.install_snapshot(&key.id(), &staging, &tree, &meta).unwrap()
+}
+
+/// A record of `target`, showing a snapshot.
+pub(crate) fn record(store: &Store, volume_id: &str, target: &Path, lease: &SnapshotLease) -> Record {
+    Record {
+        version: Record::VERSION,
+        origin: Origin::Cli,
+        volume_id: volume_id.to_owned(),
+        target: target.to_path_buf(),
+        repository: url().to_string(),
+        revision: "main".to_owned(),
+        reference: Some("refs/heads/main".to_owned()),
+        commit: lease.meta().commit,
+        snapshot: lease.id().clone(),
+        content: [("repository".to_owned(), url().to_string())].into(),
+        read_only: true,
+        copy: false,
+        credential: store.access().credential(&url(), &Credentials::none()).unwrap(),
+        mounted_in: MountTable::current().unwrap(),
+        created_at: SystemTime::UNIX_EPOCH,
+        target_created: false,
+    }
+}
+
+/// Runs `test` over a small filesystem of its own, in a mount namespace that nobody else sees. Needs root: without it the
+/// test is skipped, and says so, unless everything is required.
+pub(crate) fn on_small_filesystem(options: &'static str, test: impl FnOnce(&Path) + Send) {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("GITREPO_REQUIRE_ALL").is_none(), "this test mounts a filesystem, which needs root");
+        eprintln!("skipped: mounting a filesystem needs root");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            mount(Some("tmpfs"), place.path(), Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
+            test(place.path());
+        });
+    });
+}

@@ -1,0 +1,230 @@
+//! Adoption of what a worker left, honest and hostile.
+
+use std::fs::Permissions;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::store::Staging;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::fixture::commit;
+use crate::store::fixture::store;
+use crate::store::fixture::url;
+
+fn owner() -> Owner {
+    Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+}
+
+fn pack(number: u32) -> String {
+    format!("pack-{number:040x}")
+}
+
+/// What a worker leaves after a fetch: packs, and perhaps a boundary.
+fn fetched(store: &Store, packs: impl IntoIterator<Item = u32>, shallow: Option<&str>) -> (Staging, PathBuf) {
+    let staging = store.staging().unwrap();
+    let path = staging.path().join("repository.git");
+    fs::create_dir_all(path.join(adopt::PACKS)).unwrap();
+    for number in packs {
+        for end in ["pack", "idx"] {
+            fs::write(path.join(adopt::PACKS).join(format!("{}.{end}", pack(number))), end).unwrap();
+        }
+    }
+    if let Some(shallow) = shallow {
+        fs::write(path.join("shallow"), shallow).unwrap();
+    }
+    (staging, path)
+}
+
+fn packs(repository: &Repository) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(repository.path().join(adopt::PACKS))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn boundary(digit: u8) -> String {
+    format!("{}\n", commit(digit))
+}
+
+#[test]
+fn the_first_fetch_makes_a_repository_that_git_can_open_and_another_uid_can_read() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    assert!(!repository.exists() && !repository.contains(&commit(1)));
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    assert_eq!(lock.base().unwrap(), None);
+    let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
+    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+
+    assert!(repository.exists() && repository.contains(&commit(1)));
+    assert_eq!(lock.base().unwrap().as_deref(), Some(repository.path()));
+    let opened = git2::Repository::open_bare(repository.path()).unwrap();
+    assert!(opened.is_shallow());
+    let reference = opened.find_reference(&commit_ref(&commit(1))).unwrap();
+    assert_eq!(reference.target().unwrap().to_string(), commit(1).to_string());
+    for (path, mode) in [("", 0o755), ("objects", 0o755), ("HEAD", 0o644), ("shallow", 0o644)] {
+        let metadata = fs::metadata(repository.path().join(path)).unwrap();
+        assert_eq!(metadata.mode() & 0o7777, mode, "{path}");
+    }
+    let pack = repository.path().join(adopt::PACKS).join(format!("{}.pack", pack(1)));
+    assert_eq!(fs::metadata(pack).unwrap().mode() & 0o7777, 0o444);
+}
+
+#[test]
+fn a_fetch_on_top_adds_packs_and_moves_the_boundary() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
+    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    let base = lock.base().unwrap();
+
+    let (_staging, path) = fetched(&store, [1, 2], Some(&(boundary(1) + &boundary(2))));
+    lock.adopt(&path, base.as_deref(), &commit(2), owner()).unwrap();
+    assert_eq!(packs(&repository).len(), 4);
+    assert!(repository.contains(&commit(1)) && repository.contains(&commit(2)));
+    assert_eq!(fs::read_to_string(repository.path().join("shallow")).unwrap().lines().count(), 2);
+
+    let (_staging, path) = fetched(&store, [3], None);
+    lock.adopt(&path, base.as_deref(), &commit(3), owner()).unwrap();
+    assert!(!repository.path().join("shallow").exists(), "the whole history is there now");
+
+    let (_staging, path) = fetched(&store, [4], None);
+    lock.adopt(&path, None, &commit(4), owner()).unwrap();
+    assert_eq!(packs(&repository).len(), 2, "a fetch that builds on nothing replaces what was there");
+    assert!(!repository.contains(&commit(1)));
+}
+
+#[test]
+fn too_many_packs_are_no_base() {
+    let (_place, store) = store();
+    let lock = store.repository(&url()).lock(&Cancel::new()).unwrap();
+    let most = u32::try_from(MOST_PACKS).unwrap();
+    let (_staging, path) = fetched(&store, 0..most, None);
+    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    let base = lock.base().unwrap();
+    assert!(base.is_some());
+    let (_staging, path) = fetched(&store, [most], None);
+    lock.adopt(&path, base.as_deref(), &commit(1), owner()).unwrap();
+    assert_eq!(lock.base().unwrap(), None);
+}
+
+/// What it is, and how it is made of an honest fetch.
+type Hostile<'a> = (&'a str, &'a dyn Fn(&Path));
+
+#[test]
+fn s19_what_no_honest_worker_leaves_is_refused() {
+    let (place, store) = store();
+    let repository = store.repository(&url());
+    let secret = place.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let name = format!("{}.pack", pack(1));
+    let pipe = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let hostile: [Hostile; 8] = [
+        ("a link for a pack", &|path| {
+            replace_by(&path.join(adopt::PACKS).join(&name), |at| symlink(&secret, at).unwrap())
+        }),
+        ("a second name", &|path| {
+            replace_by(&path.join(adopt::PACKS).join(&name), |at| fs::hard_link(&secret, at).unwrap());
+        }),
+        ("a pipe", &|path| replace_by(&path.join(adopt::PACKS).join(&name), pipe)),
+        ("no pack", &|path| replace_by(&path.join(adopt::PACKS).join(&name), |_| {})),
+        ("a link for a directory", &|path| {
+            fs::rename(path.join("objects"), path.join("elsewhere")).unwrap();
+            symlink("elsewhere", path.join("objects")).unwrap();
+        }),
+        ("no repository", &|path| replace_by(&path.join("objects"), |_| {})),
+        ("a link for shallow", &|path| replace_by(&path.join("shallow"), |at| symlink(&secret, at).unwrap())),
+        ("no list for shallow", &|path| fs::write(path.join("shallow"), "../../etc/passwd\n").unwrap()),
+    ];
+    for (what, corrupt) in hostile {
+        let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
+        corrupt(&path);
+        let lock = repository.lock(&Cancel::new()).unwrap();
+        let error = lock.adopt(&path, None, &commit(1), owner()).unwrap_err();
+        assert!(matches!(error, StoreError::Untrusted { .. }), "{what}: {error}");
+        assert!(!repository.exists(), "{what}");
+        drop(lock);
+    }
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+    assert_eq!(fs::read_dir(store.root().join("staging")).unwrap().count(), 0);
+}
+
+fn replace_by(path: &Path, make: impl FnOnce(&Path)) {
+    fs::rename(path, path.with_extension("away")).unwrap();
+    make(path);
+}
+
+#[test]
+fn names_that_are_no_packs_are_left_behind() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let (_staging, path) = fetched(&store, [1], None);
+    let directory = path.join(adopt::PACKS);
+    for name in ["tmp_pack_1", "pack-xyz.idx", "evil.pack", &format!("{}.keep", pack(1)), "..idx"] {
+        fs::write(directory.join(name), "").unwrap();
+    }
+    fs::create_dir(path.join("hooks")).unwrap();
+    fs::write(path.join("config"), "[core]\n\thooksPath = /tmp\n").unwrap();
+    repository.lock(&Cancel::new()).unwrap().adopt(&path, None, &commit(1), owner()).unwrap();
+    assert_eq!(packs(&repository), [format!("{}.idx", pack(1)), format!("{}.pack", pack(1))]);
+    assert!(!repository.path().join("hooks").exists());
+    assert!(!fs::read_to_string(repository.path().join("config")).unwrap().contains("hooksPath"));
+}
+
+#[test]
+fn r1_leftovers_of_a_kill_are_removed_before_the_next_fetch() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
+    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    drop(lock);
+    let directory = repository.path().join(adopt::PACKS);
+    let leftovers = [
+        repository.path().join("shallow.lock"),
+        repository.path().join("shallow.00.new"),
+        repository.path().join(format!("{}.00.new", commit_ref(&commit(2)))),
+        directory.join("tmp_pack_abc"),
+        directory.join(format!("{}.pack", pack(7))),
+        directory.join(format!("{}.idx", pack(8))),
+    ];
+    for path in &leftovers {
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o444)).unwrap();
+    }
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    assert!(leftovers.iter().all(|path| !path.exists()));
+    assert!(lock.base().unwrap().is_some() && repository.contains(&commit(1)));
+}
+
+#[test]
+fn r4_a_discarded_repository_is_fetched_anew() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    let (_staging, path) = fetched(&store, [1], None);
+    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    lock.discard().unwrap();
+    lock.discard().unwrap();
+    assert!(!repository.exists());
+    assert_eq!(lock.base().unwrap(), None);
+    assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
+}
+
+#[test]
+fn r6_one_fetches_at_a_time_and_others_leave_when_it_is_done() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    assert!(repository.try_lock().unwrap().is_none());
+    let turn = repository.lock_unless(&Cancel::new(), || Ok(Some("snapshot"))).unwrap();
+    assert!(matches!(turn, Turn::Done("snapshot")));
+    drop(lock);
+    let turn = repository.lock_unless(&Cancel::new(), || Ok(None::<()>)).unwrap();
+    assert!(matches!(turn, Turn::Ours(_)));
+}

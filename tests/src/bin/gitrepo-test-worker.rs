@@ -1,0 +1,171 @@
+//! The worker as the drivers have it, but for one thing: asked for the revision `refs/attempts/…`, it tries to escape and
+//! tells what came of it.
+//!
+//! Called with arguments, it is a parent:
+//!
+//! | arguments | |
+//! |---|---|
+//! | `hold <locks>` | starts a session, says `ready`, and waits to be killed |
+//! | `escape <directory>` | has a worker try everything, and prints the outcomes as JSON |
+//! | `attempt <directory>` | tries by itself what does no harm, and prints the outcomes as JSON |
+//!
+//! The directory holds `base/surroundings.json`, and an empty `staging`.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::HostKeys;
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::PinnedHost;
+use gitrepo_core::progress::Silent;
+use gitrepo_core::remote::ConnectRequest;
+use gitrepo_core::remote::Connection;
+use gitrepo_core::remote::FetchReport;
+use gitrepo_core::remote::FetchRequest;
+use gitrepo_core::remote::Remote;
+use gitrepo_core::remote::RemoteError;
+use gitrepo_core::remote::Resolved;
+use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::snapshot::Directory;
+use gitrepo_core::spec::CommitId;
+use gitrepo_core::spec::RepositoryUrl;
+use gitrepo_core::spec::Revision;
+use gitrepo_core::worker::Confined;
+use gitrepo_core::worker::Job;
+use gitrepo_core::worker::Worker;
+use gitrepo_core::worker::run_if_worker_with;
+use gitrepo_tests::attempts;
+use gitrepo_tests::attempts::Outcomes;
+use gitrepo_tests::attempts::Surroundings;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    run_if_worker_with(|home| (Box::new(Taken(Libgit2::new(home))), Box::new(Directory)));
+
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next().map(PathBuf::from)) {
+        (Some("hold"), Some(locks)) => hold(locks),
+        (Some("escape"), Some(directory)) => escape(&directory),
+        (Some("attempt"), Some(directory)) => print(&attempts::forbidden_and_harmless(&surroundings(&directory)?)),
+        _ => Err("usage: gitrepo-test-worker hold|escape|attempt <directory>".into()),
+    }
+}
+
+fn surroundings(directory: &Path) -> Result<Surroundings, Box<dyn Error>> {
+    Ok(serde_json::from_slice(&fs::read(directory.join("base/surroundings.json"))?)?)
+}
+
+fn print(outcomes: &impl serde::Serialize) -> Result<(), Box<dyn Error>> {
+    Ok(serde_json::to_writer(std::io::stdout(), outcomes)?)
+}
+
+fn hold(locks: PathBuf) -> Result<(), Box<dyn Error>> {
+    let session = worker(locks).start(job("https://git.example.com/team/site.git")?)?;
+    std::io::stdout().write_all(b"ready\n")?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(session.finish()?)
+}
+
+fn escape(directory: &Path) -> Result<(), Box<dyn Error>> {
+    let (name, port) = surroundings(directory)?.pinned;
+    let addresses = vec![([127, 0, 0, 1], port).into()];
+    let job = Job {
+        host: Some(PinnedHost { name: name.clone(), port, addresses }),
+        staging: Some(directory.join("staging")),
+        base: Some(directory.join("base")),
+        ..job(&format!("http://{name}:{port}/site.git"))?
+    };
+    let mut session = worker(directory.join("locks")).start(job)?;
+    let mut outcomes = BTreeMap::new();
+    for what in ["controls", "harmless", "harmful"] {
+        let told = session.resolve(&Revision::parse(&format!("refs/attempts/{what}"))?)?.reference.unwrap_or_default();
+        outcomes.insert(what, serde_json::from_str::<Outcomes>(&told)?);
+    }
+    session.finish()?;
+    print(&outcomes)
+}
+
+fn worker(locks: PathBuf) -> Confined {
+    Confined::new(&Config::for_person().worker).with_uid_locks(locks)
+}
+
+fn job(url: &str) -> Result<Job, Box<dyn Error>> {
+    Ok(Job {
+        url: RepositoryUrl::parse(url)?,
+        host: None,
+        credentials: Credentials::none(),
+        host_keys: HostKeys::default(),
+        ca_file: None,
+        proxy: None,
+        credentials_over_http: false,
+        staging: None,
+        base: None,
+        limits: Config::for_person().limits,
+        reserve_bytes: 0,
+        cancel: Cancel::new(),
+        progress: Arc::new(Silent),
+    })
+}
+
+/// A remote that has taken over the worker.
+struct Taken(Libgit2);
+
+impl Remote for Taken {
+    fn converse(&self, request: &ConnectRequest, conversation: &mut dyn FnMut(&mut dyn Connection)) {
+        self.0.converse(request, &mut |honest| conversation(&mut Trying { honest, request }));
+    }
+}
+
+struct Trying<'a> {
+    honest: &'a mut dyn Connection,
+    request: &'a ConnectRequest,
+}
+
+impl Connection for Trying<'_> {
+    fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        let around = || -> Option<Surroundings> {
+            let base = self.request.base.clone()?;
+            let text = fs::read(base.join("surroundings.json")).ok()?;
+            let told: Surroundings = serde_json::from_slice(&text).ok()?;
+            let staging = self.request.repository.as_ref()?.parent()?.to_owned();
+            Some(Surroundings { staging, base, ..told })
+        };
+        let outcomes = match (revision.to_string().as_str(), around()) {
+            ("refs/attempts/controls", Some(around)) => attempts::controls(&around),
+            ("refs/attempts/harmless", Some(around)) => attempts::forbidden_and_harmless(&around),
+            ("refs/attempts/harmful", Some(around)) => attempts::forbidden(&around),
+            ("refs/attempts/panic", _) => panic!("as told"),
+            ("refs/attempts/abort", _) => std::process::abort(),
+            ("refs/attempts/gluttony", _) => gluttony(),
+            ("refs/attempts/silence", _) => loop {
+                std::thread::park();
+            },
+            _ => return self.honest.resolve(revision),
+        };
+        let reference = serde_json::to_string(&outcomes).ok();
+        Ok(Resolved { commit: CommitId::from_bytes([0; 20]), reference })
+    }
+
+    fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
+        self.honest.fetch(request)
+    }
+
+    fn accepted_host_key(&self) -> Option<String> {
+        self.honest.accepted_host_key()
+    }
+}
+
+/// Needs more memory than anybody has.
+fn gluttony() -> attempts::Outcomes {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(vec![1_u8; 16 << 20]);
+    }
+}

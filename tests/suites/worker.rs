@@ -1,0 +1,83 @@
+//! The worker: what it does for its parent, what it cannot do to anybody, and how it ends.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::HostKeys;
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::Limits;
+use gitrepo_core::policy::PinnedHost;
+use gitrepo_core::progress::Silent;
+use gitrepo_core::spec::RepositoryUrl;
+use gitrepo_core::worker::Confined;
+use gitrepo_core::worker::Job;
+use tempfile::TempDir;
+
+mod ending;
+mod escape;
+mod network;
+mod session;
+
+/// A program whose worker is an honest one, unless told otherwise.
+fn program() -> PathBuf {
+    env!("CARGO_BIN_EXE_gitrepo-test-worker").into()
+}
+
+/// The confined worker, with locks of this test's own.
+fn confined(locks: &Path) -> Confined {
+    Confined::new(&Config::for_person().worker).with_program(program()).with_uid_locks(locks.to_owned())
+}
+
+/// Directories of a session, and the locks of its worker.
+struct Rooms {
+    whole: TempDir,
+}
+
+impl Rooms {
+    fn new() -> Self {
+        let rooms = Self { whole: TempDir::new().unwrap() };
+        std::fs::create_dir(rooms.staging()).unwrap();
+        std::fs::create_dir(rooms.locks()).unwrap();
+        rooms
+    }
+
+    fn path(&self) -> &Path {
+        self.whole.path()
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.path().join("staging")
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.path().join("locks")
+    }
+}
+
+/// A job for a server on the loopback, without directories.
+fn job(url: &str) -> Job {
+    let url = RepositoryUrl::parse(url).unwrap();
+    let host = url.host().zip(url.port()).map(|(name, port)| PinnedHost {
+        name: name.to_owned(),
+        port,
+        addresses: vec![([127, 0, 0, 1], port).into()],
+    });
+    Job {
+        url,
+        host,
+        credentials: Credentials::none(),
+        host_keys: HostKeys::default(),
+        ca_file: None,
+        proxy: None,
+        credentials_over_http: false,
+        staging: None,
+        base: None,
+        limits: Limits::default(),
+        reserve_bytes: 0,
+        cancel: Cancel::new(),
+        progress: Arc::new(Silent),
+    }
+}

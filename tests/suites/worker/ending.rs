@@ -1,0 +1,116 @@
+//! However a session ends, nothing of its worker is left.
+
+use std::fs;
+use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::error::Kind;
+use gitrepo_core::spec::Revision;
+use gitrepo_core::worker::Job;
+use gitrepo_core::worker::Session;
+use gitrepo_core::worker::Worker;
+use gitrepo_core::worker::WorkerError;
+use gitrepo_tests::require;
+
+use super::Rooms;
+use super::confined;
+use super::job;
+use super::program;
+
+fn attempt(what: &str) -> Revision {
+    Revision::parse(&format!("refs/attempts/{what}")).unwrap()
+}
+
+fn session(rooms: &Rooms, cancel: Cancel) -> Session {
+    confined(&rooms.locks()).start(Job { cancel, ..job("http://localhost:1/site.git") }).unwrap()
+}
+
+/// Waits until no worker holds a uid: the monitor keeps its lock until the worker is gone.
+fn wait_for_locks(locks: &Path) {
+    for lock in fs::read_dir(locks).unwrap() {
+        File::open(lock.unwrap().path()).unwrap().lock().unwrap();
+    }
+}
+
+/// Processes named as workers whose parent is `parent`, or that such a process started.
+fn workers_of(parent: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    for child in children.split_whitespace().map(|child| child.parse().unwrap()) {
+        found.push(child);
+        found.extend(workers_of(child));
+    }
+    found
+}
+
+#[test]
+fn r1_killed_parent_leaves_no_worker() {
+    if !require::root("to give workers uids, whose locks tell when they end") {
+        return;
+    }
+    let rooms = Rooms::new();
+    for _ in 0..20 {
+        let mut parent = Command::new(program())
+            .arg("hold")
+            .arg(rooms.locks())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let workers = workers_of(parent.id());
+        assert_eq!(workers.len(), 2, "the monitor and the worker");
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        wait_for_locks(&rooms.locks());
+        for worker in workers {
+            let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+            assert!(!status.contains("gitrepo") || status.contains("Z (zombie)"), "{status}");
+        }
+    }
+}
+
+#[test]
+fn a_deadline_ends_a_worker_that_never_answers() {
+    let rooms = Rooms::new();
+    let mut session = session(&rooms, Cancel::new().within(Duration::from_millis(300)));
+    let begun = Instant::now();
+    let error = session.resolve(&attempt("silence")).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    wait_for_locks(&rooms.locks());
+    assert!(matches!(session.resolve(&Revision::Head), Err(WorkerError::Remote(_) | WorkerError::Died { .. })));
+}
+
+#[test]
+fn a_panic_is_reported_with_its_place_and_without_its_words() {
+    let rooms = Rooms::new();
+    let error = session(&rooms, Cancel::new()).resolve(&attempt("panic")).unwrap_err();
+    let text = gitrepo_core::error::chain(&error);
+    assert_eq!(error.kind(), Kind::Internal);
+    assert!(text.contains("panicked at") && text.contains(".rs:") && !text.contains("as told"), "{text}");
+}
+
+#[test]
+fn s15_a_worker_that_needs_too_much_memory_fails_its_own_job() {
+    let rooms = Rooms::new();
+    let error = session(&rooms, Cancel::new()).resolve(&attempt("gluttony")).unwrap_err();
+    assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
+    assert!(error.to_string().contains("worker.memory"), "{error}");
+}
+
+#[test]
+fn an_abort_is_told_from_a_clean_end() {
+    let rooms = Rooms::new();
+    let error = session(&rooms, Cancel::new()).resolve(&attempt("abort")).unwrap_err();
+    assert!(matches!(error, WorkerError::Died { .. }), "{error}");
+}
