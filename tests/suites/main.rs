@@ -5,8 +5,10 @@
 mod hostile_servers;
 mod machine;
 mod mounter;
+mod programs;
 mod repositories;
 mod servers;
+mod transports;
 mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
