@@ -59,6 +59,16 @@ pub fn assert_times(directory: &Path, seconds: u64) {
     }
 }
 
+/// Fails unless `directory` and everything below it belongs to `uid`.
+pub fn assert_owner(directory: &Path, uid: u32) {
+    let mut found = BTreeMap::from([(Vec::new(), read(directory))]);
+    walk(directory, &mut Vec::new(), &mut found);
+    for path in found.keys() {
+        let metadata = directory.join(OsStr::from_bytes(path)).symlink_metadata().unwrap();
+        assert_eq!(metadata.uid(), uid, "owner of {:?}", path.escape_ascii().to_string());
+    }
+}
+
 fn expected(repository: &Repository, commit: &str, subdirectory: &str) -> BTreeMap<Vec<u8>, Entry> {
     let listing = repository.list(commit, subdirectory);
     let is_blob = |mode: &str| mode != "160000";
