@@ -86,6 +86,16 @@ impl Store {
         self.root().join("mounting")
     }
 
+    /// What in this store a mount could show, by the path inside its filesystem that the mount table tells
+    /// ([`MountPoint::root`](crate::mount::MountPoint::root)): a path that ends like it. Whether it is the same, only the
+    /// directories themselves can tell.
+    pub fn find_by_tail(&self, root: &Path) -> Option<PathBuf> {
+        let names: Vec<_> = root.components().collect();
+        let tails = (0..names.len()).rev().map(|at| names[at..].iter().collect::<PathBuf>());
+        let shown = [self.layout.snapshots(), self.layout.volumes()];
+        tails.map(|tail| self.root().join(tail)).find(|path| shown.iter().any(|place| path.starts_with(place)))
+    }
+
     /// A private place for work in flight.
     pub fn staging(&self) -> Result<Staging, StoreError> {
         Staging::create(&self.layout)

@@ -55,7 +55,10 @@ pub type Outcomes = BTreeMap<String, Option<String>>;
 pub fn controls(around: &Surroundings) -> Outcomes {
     run(vec![
         ("write in the staging directory", attempt(|| fs::write(around.staging.join("file"), "content"))),
-        ("make a link in the staging directory", attempt(|| std::os::unix::fs::symlink("file", around.staging.join("link")))),
+        (
+            "make a link in the staging directory",
+            attempt(|| std::os::unix::fs::symlink("file", around.staging.join("link"))),
+        ),
         ("make an executable in the staging directory", attempt(|| chmod(&around.staging.join("file"), 0o755))),
         ("read the base", attempt(|| fs::read(around.base.join("surroundings.json")).map(drop))),
         ("list the base", attempt(|| fs::read_dir(&around.base).map(drop))),
@@ -75,9 +78,15 @@ pub fn forbidden_and_harmless(around: &Surroundings) -> Outcomes {
         ("write a file of the host", attempt(|| fs::write(&around.writable, "escaped"))),
         ("climb out of the staging directory", attempt(|| climb(&around.staging, &around.readable))),
         ("follow a link out of the staging directory", attempt(|| follow(&around.staging, &around.writable))),
-        ("link a file of the base", attempt(|| fs::hard_link(around.base.join("surroundings.json"), around.staging.join("hard")))),
+        (
+            "link a file of the base",
+            attempt(|| fs::hard_link(around.base.join("surroundings.json"), around.staging.join("hard"))),
+        ),
         ("write into the base", attempt(|| fs::write(around.base.join("new"), "escaped"))),
-        ("make a directory at the root", attempt(|| fs::create_dir("/gitrepo-escaped").and_then(|()| fs::remove_dir("/gitrepo-escaped")))),
+        (
+            "make a directory at the root",
+            attempt(|| fs::create_dir("/gitrepo-escaped").and_then(|()| fs::remove_dir("/gitrepo-escaped"))),
+        ),
         ("read its own /proc", attempt(|| fs::read("/proc/self/status").map(drop))),
         ("read the parent's environment", attempt(|| fs::read(format!("/proc/{}/environ", around.parent)).map(drop))),
         ("read its program", attempt(|| fs::read("/proc/self/exe").map(drop))),
@@ -95,9 +104,9 @@ pub fn forbidden_and_harmless(around: &Surroundings) -> Outcomes {
         ("bind a port", attempt(|| TcpListener::bind("127.0.0.1:0").map(drop))),
         ("send a datagram", attempt(|| UdpSocket::bind("127.0.0.1:0")?.send_to(b"escaped", around.udp).map(drop))),
         ("reach an abstract socket of the host", attempt(|| abstract_socket(&around.abstract_socket))),
-        ("open a netlink socket", attempt(|| socket(libc::AF_NETLINK, libc::SOCK_RAW))),
-        ("open a packet socket", attempt(|| socket(libc::AF_PACKET, libc::SOCK_RAW))),
-        ("open a raw socket", attempt(|| socket(libc::AF_INET, libc::SOCK_RAW))),
+        ("open a netlink socket", attempt(|| socket(libc::AF_NETLINK, libc::SOCK_RAW, 0))),
+        ("open a packet socket", attempt(|| socket(libc::AF_PACKET, libc::SOCK_RAW, 0))),
+        ("open a raw socket", attempt(|| socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP))),
         ("make a memory file", attempt(|| call(|| unsafe { libc::syscall(libc::SYS_memfd_create, c"x".as_ptr(), 0) }))),
         ("make a key", attempt(key)),
         ("make code", attempt(executable_memory)),
@@ -246,8 +255,8 @@ fn abstract_socket(name: &str) -> io::Result<()> {
     UnixStream::connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?).map(drop)
 }
 
-fn socket(family: libc::c_int, kind: libc::c_int) -> io::Result<()> {
-    call(|| unsafe { libc::socket(family, kind, 0) }.into())
+fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<()> {
+    call(|| unsafe { libc::socket(family, kind, protocol) }.into())
 }
 
 fn key() -> io::Result<()> {
@@ -259,7 +268,8 @@ fn key() -> io::Result<()> {
 
 fn executable_memory() -> io::Result<()> {
     let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-    let place = unsafe { libc::mmap(ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    let place =
+        unsafe { libc::mmap(ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
     if place == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -10,8 +10,9 @@
 //! process must not let them bring certificate authorities: what one of them trusts, all of them trust.
 //!
 //! **Giving up.** The cancel token is looked at before each question and whenever a part of a pack arrives; not while
-//! connecting or while the list of refs arrives, where only `limits.stall` holds, for each single read. Whoever needs to
-//! give up at once kills the worker.
+//! connecting or while the list of refs arrives, where only `limits.stall` holds, for each single read. Nor does that list
+//! count towards `limits.fetch_bytes`. Whoever needs to give up at once kills the worker, and whoever relays its bytes
+//! counts them all.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;

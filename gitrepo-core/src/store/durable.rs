@@ -95,18 +95,18 @@ fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
     }
 }
 
-/// Renames within the store, durably. An existing directory that is not empty is never replaced.
+/// Renames out of staging, durably. An existing directory that is not empty is never replaced.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(StoreError::io("rename to", to))?;
-    sync_parent(to)?;
-    if from.parent() == to.parent() { Ok(()) } else { sync_parent(from) }
+    sync_parent(to)
 }
 
-/// Makes a private directory, and those above it down from `base`, durably; existing ones are fine.
-pub(crate) fn create_directories(base: &Path, path: &Path) -> Result<(), StoreError> {
+/// Makes a private directory, and those above it down from `base`, and says whether one was missing. They are durable
+/// once [`sync_ancestors`] has run, which costs least when it runs after what is written into them.
+pub(crate) fn create_directories(base: &Path, path: &Path) -> Result<bool, StoreError> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => sync_parent(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound && path != base => {
             let parent = path.parent().unwrap_or(base);
             create_directories(base, parent)?;
@@ -114,6 +114,11 @@ pub(crate) fn create_directories(base: &Path, path: &Path) -> Result<(), StoreEr
         }
         Err(source) => Err(StoreError::Io { action: "create", path: path.to_path_buf(), source }),
     }
+}
+
+/// Makes the names durable that lead from `base` to `path`.
+pub(crate) fn sync_ancestors(base: &Path, path: &Path) -> Result<(), StoreError> {
+    path.ancestors().skip(1).take_while(|ancestor| ancestor.starts_with(base)).try_for_each(sync_directory)
 }
 
 /// Makes the entries of a directory durable.
@@ -131,19 +136,26 @@ pub(crate) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
     nix::unistd::syncfs(&directory).map_err(StoreError::io("sync the filesystem of", path))
 }
 
-/// The content of a regular file of at most `limit` bytes, following no link.
+/// The content of a file of at most `limit` bytes. What is larger, or no regular file, is damage.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, StoreError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .map_err(StoreError::io("open", path))?;
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => return Err(irregular(path)),
+        result => result.map_err(StoreError::io("open", path))?,
+    };
+    if !file.metadata().map_err(StoreError::io("examine", path))?.is_file() {
+        return Err(irregular(path));
+    }
     let mut content = Vec::new();
     let read = file.take(limit + 1).read_to_end(&mut content).map_err(StoreError::io("read", path))?;
     if read as u64 > limit {
-        return Err(StoreError::corrupt(path, format_args!("larger than {limit} bytes")));
+        return Err(StoreError::corrupt(path, format_args!("it is larger than {limit} bytes")));
     }
     Ok(content)
+}
+
+fn irregular(path: &Path) -> StoreError {
+    StoreError::corrupt(path, "it is no regular file")
 }
 
 /// Bytes that nobody can guess.
@@ -184,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn neither_links_nor_pipes_are_read() {
+    fn neither_links_nor_pipes_nor_directories_are_read() {
         let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("link");
-        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
-        assert!(read(&path, 64).is_err());
-        let pipe = place.path().join("pipe");
+        let [link, pipe] = ["link", "pipe"].map(|name| place.path().join(name));
+        std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(read(&pipe, 64).unwrap(), b"");
+        for path in [link.as_path(), &pipe, place.path()] {
+            assert_eq!(read(path, 64).unwrap_err().kind(), Kind::Corrupt, "{path:?}");
+        }
     }
 
     #[test]

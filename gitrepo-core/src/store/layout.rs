@@ -45,8 +45,12 @@ impl Layout {
             check_unused(&root)?;
         }
         make_private(&root, &directory)?;
+        let mut incomplete = false;
         for name in DIRECTORIES {
-            durable::create_directories(&root, &root.join(name))?;
+            incomplete |= durable::create_directories(&root, &root.join(name))?;
+        }
+        if incomplete {
+            durable::sync_directory(&root)?;
         }
         if version.is_none() {
             // Last, so that a store with a version is complete; and the same from whoever makes the store with us.

@@ -122,24 +122,13 @@ pub(super) fn target_hash(target: &Path) -> String {
 /// of another target than its place says.
 pub(super) fn read(slot: &Path) -> Result<Option<Record>, StoreError> {
     let path = slot.join(RECORD_FILE);
-    let json = match optional(durable::read(&path, RECORD_LIMIT)) {
-        Ok(Some(json)) => json,
-        Ok(None) => return Ok(None),
-        Err(StoreError::Io { source, .. }) if is_no_file(&source) => {
-            return Err(StoreError::corrupt(&path, "it is no regular file"));
-        }
-        Err(error) => return Err(error),
-    };
+    let Some(json) = optional(durable::read(&path, RECORD_LIMIT))? else { return Ok(None) };
     let record = serde_json::from_slice::<Record>(&json).map_err(|error| unreadable(&path, &json, &error))?;
     let place = Path::new(&sha256_hex(&record.volume_id)).join(TARGETS_DIRECTORY).join(target_hash(&record.target));
     if !slot.ends_with(place) {
         return Err(StoreError::corrupt(&path, "it speaks of another volume"));
     }
     Ok(Some(record))
-}
-
-fn is_no_file(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EISDIR | libc::ELOOP | libc::ENXIO))
 }
 
 /// Not understood because it is damaged, or because it is of a later version that must not be thrown away.

@@ -253,7 +253,13 @@ impl Layout {
 
 fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreError> {
     let path = snapshot.join(META_FILE);
-    let Some(json) = optional(durable::read(&path, META_LIMIT))? else {
+    let json = match optional(durable::read(&path, META_LIMIT)) {
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+            return Err(StoreError::corrupt(snapshot, "it is no directory"));
+        }
+        result => result?,
+    };
+    let Some(json) = json else {
         return match fs::symlink_metadata(snapshot) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Io { action: "examine", path: snapshot.to_path_buf(), source }),
@@ -349,7 +355,7 @@ mod tests {
             drop(lease);
             fs::write(&meta, damage).unwrap();
             assert!(store.snapshot(&id).unwrap().is_none(), "{damage:?}");
-            fs::create_dir(store.snapshot_path(&id)).unwrap();
+            fs::write(store.snapshot_path(&id), "a file in its place").unwrap();
             assert_eq!(content(&install(&store, commit(1), "good")), "good");
         }
     }

@@ -90,9 +90,12 @@ impl TargetSlot {
     fn in_directory(&self, mut action: impl FnMut() -> Result<(), StoreError>) -> Result<(), StoreError> {
         let volumes = self.layout.volumes();
         loop {
-            match durable::create_directories(&volumes, &self.directory).and_then(|()| action()) {
+            let made = durable::create_directories(&volumes, &self.directory);
+            match made.and_then(|made| action().map(|()| made)) {
+                Ok(true) => return durable::sync_ancestors(&volumes, &self.directory),
+                Ok(false) => return Ok(()),
                 Err(error) if error.is_not_found() && !self.directory.exists() && volumes.exists() => {}
-                result => return result,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -12,12 +12,17 @@ use std::time::Duration;
 
 use foreign_types::ForeignTypeRef;
 use git2::ConfigLevel;
+use git2::ErrorClass;
+use git2::ErrorCode;
 use git2::RemoteHead;
 use git2::opts;
 use libc::c_char;
 use libc::c_int;
 use libgit2_sys as raw;
 use openssl::x509::X509Ref;
+
+/// Where there is nothing to be found.
+const NOWHERE: &str = "/nonexistent";
 
 /// Of one mapped part of a pack. A pack of one revision fits in a few.
 const WINDOW_BYTES: usize = 32 << 20;
@@ -32,60 +37,68 @@ const CACHE_BYTES: isize = 32 << 20;
 /// kernel has some 11 million.
 pub(crate) const PACK_OBJECTS: usize = 25_000_000;
 
-/// What the first use of libgit2 in this process fixes.
-#[derive(Debug, Clone)]
-pub(crate) struct ProcessOptions<'a> {
-    /// How long a connection may take and a remote may be silent.
-    pub(crate) stall: Duration,
-    /// What stands for the user's home: only `.ssh/known_hosts` in it is ever looked at.
-    pub(crate) home: Option<&'a Path>,
-    /// In the HTTP request header, after the product.
-    pub(crate) user_agent: &'a str,
+/// Sets what holds for every use of libgit2 in this process: nothing of the host is read, and memory is bounded. Whoever
+/// uses libgit2 calls this first.
+pub(crate) fn isolate() -> Result<(), git2::Error> {
+    static DONE: Once = OnceLock::new();
+    once(&DONE, || {
+        // Who reads a tree for a volume hashes what it reads, in hardware: `snapshot::object`. The ids of what arrives in a
+        // pack are computed from it in any case.
+        opts::strict_hash_verification(false);
+        // SAFETY: the setters write C globals without a lock. `once` runs this a single time, and every user of libgit2
+        // in this crate waits here until it has.
+        unsafe {
+            for level in [ConfigLevel::ProgramData, ConfigLevel::System, ConfigLevel::XDG, ConfigLevel::Global] {
+                opts::set_search_path(level, "")?;
+            }
+            opts::set_mwindow_size(WINDOW_BYTES)?;
+            opts::set_mwindow_mapped_limit(MAPPED_BYTES)?;
+            opts::set_cache_max_size(CACHE_BYTES)?;
+            // The worker's uid differs from that of the store it reads, and of what it opens libgit2 runs nothing.
+            opts::set_verify_owner_validation(false)?;
+        }
+        set_text(raw::GIT_OPT_SET_TEMPLATE_PATH, Path::new(NOWHERE))?;
+        // SAFETY: this option takes one `size_t`; for the global it writes, see above.
+        succeeded(unsafe { raw::git_libgit2_opts(raw::GIT_OPT_SET_PACK_MAX_OBJECTS as c_int, PACK_OBJECTS) })
+    })
 }
 
-/// Sets libgit2's options, unless this process has done so before: the first caller's stay.
-pub(crate) fn start_up(options: &ProcessOptions<'_>) -> Result<(), git2::Error> {
-    static DONE: OnceLock<Result<(), (git2::ErrorCode, git2::ErrorClass, String)>> = OnceLock::new();
-    DONE.get_or_init(|| set_all(options).map_err(|error| (error.code(), error.class(), error.message().to_owned())))
+/// Sets what holds for every connection of this process, unless it has been set before: the first caller's stays.
+///
+/// A connection may take `stall`, and so long may a remote be silent. `home` stands for the user's home, of which only
+/// `.ssh/known_hosts` is looked at.
+pub(crate) fn prepare_network(stall: Duration, home: Option<&Path>, user_agent: &str) -> Result<(), git2::Error> {
+    static DONE: Once = OnceLock::new();
+    isolate()?;
+    once(&DONE, || {
+        let milliseconds = c_int::try_from(stall.as_millis()).unwrap_or(c_int::MAX).max(1);
+        // SAFETY: the setters write C globals without a lock, which only connections read. `once` runs this a single
+        // time, and every connection of this crate waits here until it has.
+        unsafe {
+            // Both, or libgit2 makes the socket non-blocking and does not poll it (libgit2#7072).
+            opts::set_server_connect_timeout_in_milliseconds(milliseconds)?;
+            opts::set_server_timeout_in_milliseconds(milliseconds)?;
+        }
+        set_text(raw::GIT_OPT_SET_HOMEDIR, home.unwrap_or(Path::new(NOWHERE)))?;
+        // The product stays libgit2's "git/2.0": some servers serve git only to clients that begin so.
+        set_text(raw::GIT_OPT_SET_USER_AGENT, Path::new(user_agent))
+    })
+}
+
+/// The outcome of setting options, once.
+type Once = OnceLock<Result<(), (ErrorCode, ErrorClass, String)>>;
+
+fn once(done: &Once, set: impl FnOnce() -> Result<(), git2::Error>) -> Result<(), git2::Error> {
+    done.get_or_init(|| set().map_err(|error| (error.code(), error.class(), error.message().to_owned())))
         .clone()
         .map_err(|(code, class, message)| git2::Error::new(code, class, message))
 }
 
-fn set_all(options: &ProcessOptions<'_>) -> Result<(), git2::Error> {
-    let milliseconds = c_int::try_from(options.stall.as_millis()).unwrap_or(c_int::MAX).max(1);
-    let nowhere = Path::new("/nonexistent");
-    // Who reads a tree for a volume hashes what it reads, in hardware: `snapshot::object`.
-    opts::strict_hash_verification(false);
-    // SAFETY: the setters write C globals without a lock. `start_up` runs this once, while every other user of libgit2 in
-    // this crate still waits for it to return.
-    unsafe {
-        for level in [ConfigLevel::ProgramData, ConfigLevel::System, ConfigLevel::XDG, ConfigLevel::Global] {
-            opts::set_search_path(level, "")?;
-        }
-        // Both, or libgit2 makes the socket non-blocking and does not poll it (libgit2#7072).
-        opts::set_server_connect_timeout_in_milliseconds(milliseconds)?;
-        opts::set_server_timeout_in_milliseconds(milliseconds)?;
-        opts::set_mwindow_size(WINDOW_BYTES)?;
-        opts::set_mwindow_mapped_limit(MAPPED_BYTES)?;
-        opts::set_cache_max_size(CACHE_BYTES)?;
-        // The worker's uid differs from that of the store it reads, and no repository it opens has hooks or filters.
-        opts::set_verify_owner_validation(false)?;
-    }
-    set_text(raw::GIT_OPT_SET_HOMEDIR, options.home.unwrap_or(nowhere).as_os_str().as_bytes())?;
-    // Empty, so that initialising a repository copies no template of the host.
-    set_text(raw::GIT_OPT_SET_TEMPLATE_PATH, nowhere.as_os_str().as_bytes())?;
-    // The product stays libgit2's "git/2.0": some servers serve git only to clients that begin so.
-    set_text(raw::GIT_OPT_SET_USER_AGENT, options.user_agent.as_bytes())?;
-    // SAFETY: this option takes one `size_t`; for the global it writes, see above.
-    let code = unsafe { raw::git_libgit2_opts(raw::GIT_OPT_SET_PACK_MAX_OBJECTS as c_int, PACK_OBJECTS) };
-    succeeded(code)
-}
-
 /// Sets an option that takes one string.
-fn set_text(option: raw::git_libgit2_opt_t, text: &[u8]) -> Result<(), git2::Error> {
-    let text = CString::new(text)?;
-    // SAFETY: the options that come here take one `const char *`, which libgit2 copies; for the global they write, see
-    // `set_all`.
+fn set_text(option: raw::git_libgit2_opt_t, text: &Path) -> Result<(), git2::Error> {
+    let text = CString::new(text.as_os_str().as_bytes())?;
+    // SAFETY: the options that come here take one `const char *`, which libgit2 copies; for the globals they write, see
+    // the callers.
     let code = unsafe { raw::git_libgit2_opts(option as c_int, text.as_ptr()) };
     succeeded(code)
 }

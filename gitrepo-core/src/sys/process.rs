@@ -7,6 +7,8 @@ use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 
+use nix::sched::CloneFlags;
+use nix::sched::unshare;
 use nix::sys::signal;
 use nix::sys::socket::ControlMessageOwned;
 use nix::sys::socket::MsgFlags;
@@ -19,9 +21,8 @@ use nix::unistd::ForkResult;
 /// Refused while this process has more than one thread: the others would be missing in the child, with whatever lock
 /// they held.
 pub(crate) fn fork() -> io::Result<ForkResult> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("cannot fork a process of several threads"));
-    }
+    // Changes nothing, and fails unless there is one thread.
+    unshare(CloneFlags::CLONE_THREAD)?;
     // SAFETY: there is one thread, so the child is a whole copy and may call anything; nobody can start another one
     // between the check and the call but this thread.
     Ok(unsafe { nix::unistd::fork() }?)

@@ -13,7 +13,8 @@ use super::Volumes;
 use crate::mount::Bind;
 use crate::mount::MountError;
 use crate::mount::MountPoint;
-use crate::mount::Mounter;
+use crate::mount::Role;
+use crate::mount::directory;
 use crate::snapshot;
 use crate::snapshot::Owner;
 use crate::snapshot::Watch;
@@ -29,20 +30,25 @@ const TARGET_MODE: u32 = 0o750;
 pub(super) struct Target {
     /// It was there.
     pub(super) existed: bool,
+    /// What is mounted on it is ours, from before something was lost: to be taken off before the mount.
+    pub(super) remnant: bool,
 }
 
-impl Target {
-    /// Looks at the target, which must be free: nothing mounted on it.
-    pub(super) fn find(target: &Path, mounter: &dyn Mounter) -> Result<Self, PublishError> {
+impl Volumes {
+    /// Looks at the target, on which nothing of somebody else may be mounted.
+    pub(super) fn find_target(&self, target: &Path, record: Option<&Record>) -> Result<Target, PublishError> {
         let failed = |source| PublishError::TargetDirectory { target: target.to_owned(), source };
+        // Before anything is made there: a link on the way would lead it elsewhere.
+        drop(directory::open_parent(target, Role::Target)?);
         let existed = match std::fs::symlink_metadata(target) {
             Ok(metadata) if metadata.is_dir() => true,
             Ok(_) => return Err(failed(io::Error::from(io::ErrorKind::NotADirectory))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(failed(error)),
         };
-        match mounted_on(target, mounter)? {
-            None => Ok(Self { existed }),
+        match self.mounted_on(target)? {
+            None => Ok(Target { existed, remnant: false }),
+            Some(mount) if self.is_remnant(&mount, record)? => Ok(Target { existed, remnant: true }),
             Some(mount) => Err(PublishError::TargetMounted {
                 target: target.to_owned(),
                 filesystem: mount.filesystem,
@@ -50,10 +56,9 @@ impl Target {
             }),
         }
     }
-}
 
-impl Volumes {
-    /// Makes the target directory and the private copy, where they are missing, and mounts.
+    /// Makes the target directory and the private copy, where they are missing, and mounts. When this fails, nothing is
+    /// mounted, and a directory that it made is gone.
     pub(super) fn attach(
         &self,
         slot: &TargetSlot,
@@ -62,15 +67,25 @@ impl Volumes {
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
-        let failed = |source| PublishError::TargetDirectory { target: record.target.clone(), source };
-        match DirBuilder::new().mode(TARGET_MODE).create(&record.target) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-            _ => {}
+        let made = make_directory(&record.target)?;
+        let attached = self.mount(slot, record, request, lease, watch);
+        if attached.is_err() && made {
+            remove_directory(&record.target);
         }
+        attached
+    }
+
+    fn mount(
+        &self,
+        slot: &TargetSlot,
+        record: &Record,
+        request: &VolumeRequest,
+        lease: &SnapshotLease,
+        watch: &Watch,
+    ) -> Result<(), PublishError> {
         let shown = self.format.source(lease.path());
         let source = if record.copy { self.private_copy(slot, &shown, request, watch)? } else { shown };
-        self.mounter.bind(&Bind { source, target: record.target.clone(), read_only: record.read_only })?;
-        Ok(())
+        Ok(self.mounter.bind(&Bind { source, target: record.target.clone(), read_only: record.read_only })?)
     }
 
     /// The volume's own plain copy: the one it has, or a new one, complete before it gets its name.
@@ -93,30 +108,89 @@ impl Volumes {
         Ok(slot.install_copy(&staging, &made)?)
     }
 
-    /// Unmounts, removes the target directory if we made it, and forgets the record and the copy.
+    /// Unmounts, and forgets.
     pub(super) fn detach(&self, slot: &TargetSlot, record: &Record) -> Result<usize, UnpublishError> {
         let mounts = self.mounter.unmount(&record.target)?;
-        slot.remove()?;
-        if record.target_created
-            && let Err(error) = std::fs::remove_dir(&record.target)
-        {
-            // Whoever put something there since keeps it; only a directory that is ours and empty goes.
-            tracing::debug!(target = %record.target.display(), %error, "the target directory stays");
-        }
+        forget(slot, record)?;
         Ok(mounts)
+    }
+
+    /// Unmounts what the store mounted on a target of which it has no record any more, because that was damaged.
+    pub(super) fn detach_unrecorded(&self, slot: &TargetSlot, target: &Path) -> Result<usize, UnpublishError> {
+        match self.mounted_on(target)? {
+            Some(mount) if self.store.record_of_target(target)?.is_none() && self.is_remnant(&mount, None)? => {
+                let mounts = self.mounter.unmount(target)?;
+                slot.remove()?;
+                Ok(mounts)
+            }
+            _ => Ok(0),
+        }
     }
 
     /// Whether what the record says is mounted on its target, in this mount namespace.
     pub(super) fn is_attached(&self, record: &Record) -> Result<bool, MountError> {
-        let source = match record.copy {
+        let (source, target) = (self.source(record), record.target.clone());
+        self.mounter.shows(&Bind { source, target, read_only: record.read_only })
+    }
+
+    /// Whether nothing of what the record says is on its target any more, in this mount namespace.
+    pub(super) fn is_lost(&self, record: &Record) -> Result<bool, MountError> {
+        if self.is_attached(record)? {
+            return Ok(false);
+        }
+        let mount = self.mounted_on(&record.target)?;
+        mount.map_or(Ok(true), |mount| self.is_remnant(&mount, Some(record)).map(|is_remnant| !is_remnant))
+    }
+
+    /// Whether a mount is one of ours that nothing tells to stay: it shows what the record says, or would if somebody
+    /// had not deleted that; or, on a target without a record, something that is in this store.
+    fn is_remnant(&self, mount: &MountPoint, record: Option<&Record>) -> Result<bool, MountError> {
+        if let Some(record) = record {
+            let source = self.source(record);
+            let inside = source.strip_prefix(self.store.root()).unwrap_or(&source);
+            // By its name, which the kernel follows with `//deleted`: there may be nothing left to compare it with.
+            return Ok(mount.root.ends_with(inside) || mount.root.ends_with(inside.join("deleted")));
+        }
+        let Some(source) = self.store.find_by_tail(&mount.root) else { return Ok(false) };
+        let bind = Bind { source, target: mount.target.clone(), read_only: mount.is_read_only() };
+        self.mounter.shows(&bind)
+    }
+
+    /// What a record says is mounted.
+    fn source(&self, record: &Record) -> PathBuf {
+        match record.copy {
             true => self.store.copy_dir(record),
             false => self.format.source(&self.store.snapshot_path(&record.snapshot)),
-        };
-        self.mounter.shows(&Bind { source, target: record.target.clone(), read_only: record.read_only })
+        }
+    }
+
+    /// The topmost mount on a target.
+    fn mounted_on(&self, target: &Path) -> Result<Option<MountPoint>, MountError> {
+        Ok(self.mounter.list()?.into_iter().rev().find(|mount| mount.target == target))
     }
 }
 
-/// The topmost mount on a target.
-fn mounted_on(target: &Path, mounter: &dyn Mounter) -> Result<Option<MountPoint>, MountError> {
-    Ok(mounter.list()?.into_iter().rev().find(|mount| mount.target == target))
+/// Removes the target directory if we made it, and forgets the record and the copy. The record goes last: it is what
+/// tells whoever comes after a crash that the directory is ours.
+pub(super) fn forget(slot: &TargetSlot, record: &Record) -> Result<(), StoreError> {
+    if record.target_created {
+        remove_directory(&record.target);
+    }
+    slot.remove()
+}
+
+/// Makes the target directory, and says whether it was missing.
+fn make_directory(target: &Path) -> Result<bool, PublishError> {
+    match DirBuilder::new().mode(TARGET_MODE).create(target) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(PublishError::TargetDirectory { target: target.to_owned(), source }),
+    }
+}
+
+/// Removes a target directory that we made. Whoever put something there since keeps it; only an empty one goes.
+fn remove_directory(target: &Path) {
+    if let Err(error) = std::fs::remove_dir(target) {
+        tracing::debug!(target = %target.display(), %error, "the target directory stays");
+    }
 }

@@ -9,13 +9,13 @@ use super::PublishError;
 use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
-use super::attach::Target;
 use super::check_writable;
 use super::obtain::Obtained;
 use super::obtain::Wanted;
 use super::same_content;
 use super::same_credential;
 use crate::access::CredentialId;
+use crate::error::chain;
 use crate::snapshot::Watch;
 use crate::spec::Revision;
 use crate::store::MountTable;
@@ -29,7 +29,7 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// Everything done for the target has been undone when an error is returned.
+    /// Everything that this call did for the target has been undone when an error is returned.
     pub fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
         check_target(&request.target)?;
         check_writable(&request.spec, request.read_only, &request.target)?;
@@ -53,8 +53,9 @@ impl Volumes {
         if let Some(taken) = self.store.record_of_target(&request.target)? {
             return Err(taken_by(&taken));
         }
-        let target = Target::find(&request.target, self.mounter.as_ref())?;
-        let Obtained { resolved, lease, outcome } = self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
+        let target = self.find_target(&request.target, None)?;
+        let Obtained { resolved, lease, outcome } =
+            self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
         let record = Record {
             version: Record::VERSION,
             origin: request.origin,
@@ -73,14 +74,22 @@ impl Volumes {
             created_at: SystemTime::now(),
             target_created: !target.existed,
         };
-        slot.write(&record)?;
-        match self.attach(slot, &record, request, &lease, watch) {
+        if target.remnant {
+            self.mounter.unmount(&record.target)?;
+        }
+        // A private copy whose record was lost holds who knows what.
+        slot.remove()?;
+        let written = slot.write(&record).map_err(PublishError::from);
+        match written.and_then(|()| self.attach(slot, &record, request, &lease, watch)) {
             Ok(()) => Ok(published(&record, outcome)),
-            Err(error) => Err(self.undone(slot, &record, error)),
+            Err(error) => Err(undone(slot, error)),
         }
     }
 
     /// A record exists: this call repeats an earlier one, or finishes what a crash or a reboot cut off.
+    ///
+    /// When this fails, the record and the private copy stay as the earlier call left them: they are what the next
+    /// attempt builds on, and only who unpublishes the volume gives them up.
     fn republish(
         &self,
         slot: &TargetSlot,
@@ -95,19 +104,21 @@ impl Volumes {
         if self.is_attached(&record)? {
             return Ok(published(&record, Outcome::AlreadyPublished));
         }
-        Target::find(&request.target, self.mounter.as_ref())?;
+        let target = self.find_target(&request.target, Some(&record))?;
         let lease = self.recorded_snapshot(&record, request, credential, watch)?;
         let record = Record {
             snapshot: lease.id().clone(),
             mounted_in: MountTable::current()?,
             credential: credential.clone(),
+            target_created: record.target_created || !target.existed,
             ..record
         };
-        slot.write(&record)?;
-        match self.attach(slot, &record, request, &lease, watch) {
-            Ok(()) => Ok(published(&record, Outcome::Hit)),
-            Err(error) => Err(self.undone(slot, &record, error)),
+        if target.remnant {
+            self.mounter.unmount(&record.target)?;
         }
+        slot.write(&record)?;
+        self.attach(slot, &record, request, &lease, watch)?;
+        Ok(published(&record, Outcome::Hit))
     }
 
     /// The snapshot that a record names. The record itself proves access for the credential that made it; another
@@ -127,14 +138,14 @@ impl Volumes {
         let revision = Revision::Commit(record.commit);
         Ok(self.obtain(wanted(request, &revision, credential), watch)?.lease)
     }
+}
 
-    /// Takes back what was done for a target whose attaching failed, and passes the error on.
-    fn undone(&self, slot: &TargetSlot, record: &Record, error: PublishError) -> PublishError {
-        if let Err(failure) = self.detach(slot, record) {
-            tracing::error!(target = %record.target.display(), error = %failure, "a failed publish could not be undone");
-        }
-        error
+/// Takes back what was written for a target to which nothing could be attached, and passes the error on.
+fn undone(slot: &TargetSlot, error: PublishError) -> PublishError {
+    if let Err(failure) = slot.remove() {
+        tracing::error!(error = %chain(&failure), "a failed publish could not be undone");
     }
+    error
 }
 
 fn wanted<'a>(request: &'a VolumeRequest, revision: &'a Revision, credential: &'a CredentialId) -> Wanted<'a> {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::UnpublishError;
 use super::Volumes;
+use super::attach::forget;
 use crate::cancel::Cancel;
 use crate::store::MountTable;
 use crate::store::Origin;
@@ -21,23 +22,22 @@ impl Volumes {
     /// Takes the volume off its target, with everything that was private to it. A target that is not published is no
     /// error. Where the caller knows no volume id (`None`), the target alone leads to the volume.
     ///
-    /// Only what a record names is unmounted: a target that the store does not know is left as it is.
+    /// Only what the store mounted is unmounted, by its record, or where that was damaged by what is mounted. Anything
+    /// else on the target is left as it is.
     pub fn unpublish(
         &self,
         volume_id: Option<&str>,
         target: &Path,
         cancel: &Cancel,
     ) -> Result<Unpublished, UnpublishError> {
-        let slot = match volume_id {
-            Some(volume_id) => self.store.target(volume_id, target, cancel)?,
-            None => match self.store.record_of_target(target)? {
-                Some(record) => self.store.target(&record.volume_id, target, cancel)?,
-                None => return Ok(Unpublished { known: false, mounts: 0 }),
-            },
+        let volume_id = match volume_id {
+            Some(volume_id) => volume_id.to_owned(),
+            None => self.store.record_of_target(target)?.map(|record| record.volume_id).unwrap_or_default(),
         };
+        let slot = self.store.target(&volume_id, target, cancel)?;
         match slot.record()? {
             Some(record) => Ok(Unpublished { known: true, mounts: self.detach(&slot, &record)? }),
-            None => Ok(Unpublished { known: false, mounts: 0 }),
+            None => Ok(Unpublished { known: false, mounts: self.detach_unrecorded(&slot, target)? }),
         }
     }
 
@@ -53,9 +53,9 @@ impl Volumes {
             }
             let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };
             let Some(record) = slot.record()? else { continue };
-            match self.is_attached(&record) {
-                Ok(true) => {}
-                Ok(false) => slot.remove()?,
+            match self.is_lost(&record) {
+                Ok(false) => {}
+                Ok(true) => forget(&slot, &record)?,
                 Err(error) => tracing::warn!(%error, "the mount table cannot be read; nothing is collected"),
             }
         }

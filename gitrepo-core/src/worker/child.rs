@@ -91,7 +91,7 @@ fn work(room: Room, tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
     let landlock = match confined {
         Ok(landlock) => landlock.to_owned(),
         Err(error) => {
-            replies.send(Reply::Unconfined(error));
+            replies.send(Reply::NotStarted(error));
             return 1;
         }
     };

@@ -27,11 +27,11 @@ use super::namespace;
 use super::protocol;
 use super::protocol::Begin;
 use super::protocol::Disclosed;
+use super::protocol::Failure;
 use super::protocol::Host;
 use super::protocol::Plan;
 use super::protocol::Reply;
 use super::protocol::Source;
-use super::protocol::Started;
 use super::relay::Destination;
 use super::relay::Relay;
 use super::session::Session;
@@ -232,24 +232,27 @@ fn ca_file(job: &Job) -> Option<PathBuf> {
 
 /// What the child reported once its namespaces stood.
 fn started(peer: &mut Contained, cancel: &Cancel) -> Result<(i32, bool, Option<TcpListener>), WorkerError> {
-    let line = peer.line_with_descriptors(cancel)?;
-    match serde_json::from_slice(&line) {
-        Ok(Started::Running { pid, namespaces }) => {
-            let listener = peer.wire.take_descriptors().pop().map(TcpListener::from);
-            Ok((pid, namespaces, listener))
+    match peer.first_reply(cancel)? {
+        Reply::Started { pid, namespaces } => {
+            Ok((pid, namespaces, peer.wire.take_descriptors().pop().map(TcpListener::from)))
         }
-        Ok(Started::Failed(error)) => Err(WorkerError::Start { step: error.step.clone(), source: error.into_io() }),
-        Err(error) => Err(peer.nonsense(error)),
+        other => Err(not_started(peer, other)),
     }
 }
 
 /// How much of Landlock is enforced, once the worker is confined.
 fn ready(peer: &mut Contained, cancel: &Cancel) -> Result<String, WorkerError> {
-    match peer.reply_within(Confined::PATIENCE, cancel)? {
+    match peer.next_reply(cancel)? {
         Reply::Ready { landlock } => Ok(landlock),
-        Reply::Unconfined(error) => Err(WorkerError::Start { step: error.step.clone(), source: error.into_io() }),
-        Reply::Failed(protocol::Failure::Internal(source)) => Err(WorkerError::Fault { url: peer.url.clone(), source }),
-        other => Err(peer.nonsense(format_args!("unexpected reply {other:?}"))),
+        other => Err(not_started(peer, other)),
+    }
+}
+
+fn not_started(peer: &Contained, reply: Reply) -> WorkerError {
+    match reply {
+        Reply::NotStarted(error) => WorkerError::Start { step: error.step.clone(), source: error.into_io() },
+        Reply::Failed(Failure::Internal(source)) => WorkerError::Fault { url: peer.url.clone(), source },
+        other => peer.nonsense(format_args!("unexpected reply {other:?}")),
     }
 }
 

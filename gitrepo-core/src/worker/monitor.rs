@@ -30,8 +30,8 @@ use super::namespace;
 use super::namespace::Entered;
 use super::protocol;
 use super::protocol::Plan;
+use super::protocol::Reply;
 use super::protocol::SetupError;
-use super::protocol::Started;
 use super::wire::Incoming;
 use super::wire::REQUEST_LIMIT;
 use super::wire::Wire;
@@ -59,7 +59,7 @@ pub(super) fn run(control: UnixStream, work: impl FnOnce(Room) -> i32) -> i32 {
         Ok((worker, lifeline)) => wait(worker, wire.stream(), &lifeline),
         Err(error) => {
             // Nobody to tell if this fails too: the parent sees the status.
-            drop(wire.send(&Started::Failed(error)));
+            drop(wire.send(&Reply::NotStarted(error)));
             FAILED
         }
     }
@@ -78,7 +78,7 @@ fn start(wire: &mut Wire, work: impl FnOnce(Room) -> i32) -> Result<(Pid, UnixSt
         }
         ForkResult::Parent { child } => {
             drop((control, monitor));
-            let started = Started::Running { pid: child.as_raw(), namespaces: entered.namespaces };
+            let started = Reply::Started { pid: child.as_raw(), namespaces: entered.namespaces };
             announce(wire, &started, listener).map_err(SetupError::at("handing over the socket"))?;
             // Kept until this process ends, which is after the worker's: a uid stays taken as long as somebody has it.
             std::mem::forget(held);
@@ -94,7 +94,7 @@ fn receive_plan(wire: &mut Wire) -> io::Result<(Plan, Vec<OwnedFd>)> {
     }
 }
 
-fn announce(wire: &Wire, started: &Started, listener: Option<TcpListener>) -> io::Result<()> {
+fn announce(wire: &Wire, started: &Reply, listener: Option<TcpListener>) -> io::Result<()> {
     send_with_descriptors(wire.stream(), &protocol::line(started)?, listener.as_slice())
 }
 

@@ -1,6 +1,6 @@
 //! What the parent and the worker say to each other.
 //!
-//! One JSON object a line over a socket. A session begins with a [`Plan`], answered by [`Started`] once the child's
+//! One JSON object a line over a socket. A session begins with a [`Plan`], answered by [`Reply::Started`] once the child's
 //! namespaces stand; then come one [`Begin`], answered by [`Reply::Ready`], and any number of [`Request`]s, each answered
 //! by one reply after any number of [`Reply::Progress`] and [`Reply::AcceptedHostKey`]. It ends when the parent ends it.
 //!
@@ -74,21 +74,6 @@ pub(super) struct Host {
     pub(super) port: u16,
 }
 
-/// The child's first answer, with the listening socket for [`Plan::host`] attached when there are namespaces.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum Started {
-    /// It runs.
-    Running {
-        /// The worker's process id, in the parent's PID namespace.
-        pid: i32,
-        /// It has namespaces of its own, and sees nothing but the [`layout`](super::namespace).
-        namespaces: bool,
-    },
-    /// It does not.
-    Failed(SetupError),
-}
-
 /// A step of confining that failed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SetupError {
@@ -157,17 +142,25 @@ pub(super) enum Request {
     WriteTree(TreeRequest),
 }
 
-/// What the worker says.
+/// What the child says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Reply {
+    /// The namespaces stand, and the worker is about to confine itself. The listening socket for [`Plan::host`] comes
+    /// with it.
+    Started {
+        /// The worker's process id, in the parent's PID namespace.
+        pid: i32,
+        /// It has namespaces of its own, and sees only what is laid out [there](super::namespace).
+        namespaces: bool,
+    },
+    /// A step failed, so it will do nothing.
+    NotStarted(SetupError),
     /// Confined, and waiting for requests.
     Ready {
         /// How much of the Landlock rules the kernel enforces.
         landlock: String,
     },
-    /// Not confined, so it will do nothing.
-    Unconfined(SetupError),
     /// The request has come this far.
     Progress(Step),
     /// A new host was believed.

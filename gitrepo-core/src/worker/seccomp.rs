@@ -27,10 +27,10 @@ type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 pub(super) fn restrict(entered: Entered) -> io::Result<()> {
     let allowed = compile(allowed(entered)?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?;
     // `clone3` and `openat2` hide their arguments behind a pointer, which a filter cannot follow. Told that the kernel has
-    // no such call, a C library uses the older one. Of two filters that forbid, the latest installed one says how.
+    // no such call, a C library uses the older one. Installed first: the other one forbids to install filters.
     let hidden = [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())).into_iter().collect();
     let hidden = compile(hidden, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
-    for filter in [allowed, hidden] {
+    for filter in [hidden, allowed] {
         seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
     }
     Ok(())
@@ -45,7 +45,7 @@ fn compile(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> i
 fn allowed(entered: Entered) -> io::Result<Rules> {
     let plain = [MEMORY, THREADS, TIME, FILES, OLD_FILES, INTERNET].into_iter().flatten();
     let mut rules: Rules = plain.map(|call| (*call, Vec::new())).collect();
-    // Hidden by the second filter; forbidden here they would fail with EPERM.
+    // The other filter's: of the two, the stricter one decides.
     rules.extend([libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())));
     rules.extend(conditional(entered).map_err(io::Error::other)?);
     Ok(rules)

@@ -18,6 +18,7 @@ use super::oid;
 use super::repository;
 use super::repository::Found;
 use super::start_up;
+use super::transfer::Arrived;
 use crate::error::Cause;
 use crate::progress::Step;
 use crate::remote::ConnectRequest;
@@ -205,10 +206,11 @@ impl<'a> Conversation<'a> {
         outcome
     }
 
-    /// Downloads `commit` by the ref that leads to it, by its id, or by the history of all branches and tags. The
+    /// Downloads the commit by the ref that leads to it, by its id, or by the history of all branches and tags. The
     /// answer is the object to start from when looking for it.
-    fn bring(&mut self, commit: CommitId, reference: Option<&str>, depth: i32) -> Result<git2::Oid, RemoteError> {
-        let head = self.connected()?.advertisement.leading_to(commit, reference).cloned();
+    fn bring(&mut self, resolved: &Resolved, depth: i32) -> Result<git2::Oid, RemoteError> {
+        let commit = resolved.commit;
+        let head = self.connected()?.advertisement.leading_to(commit, resolved.reference.as_deref()).cloned();
         if let Some(head) = head {
             self.download(&[&head.name], depth).map_err(|unanswered| self.describe(unanswered))?;
             return Ok(head.target);
@@ -230,7 +232,6 @@ impl<'a> Conversation<'a> {
     fn search(&mut self, commit: CommitId) -> Result<(), RemoteError> {
         let repository = self.repository()?;
         for depth in SEARCH_DEPTHS {
-            let depth = if self.request.url.scheme() == Scheme::File { 0 } else { depth };
             let outcome = self.download(&ALL, depth);
             outcome.map_err(|unanswered| self.describe(unanswered))?;
             if repository.find_commit(oid(commit)).is_ok() {
@@ -253,7 +254,8 @@ impl<'a> Conversation<'a> {
 
     /// Believes what is in the repository, not what the server said would be.
     fn verify(&self, target: git2::Oid, resolved: &Resolved) -> Result<(), RemoteError> {
-        let found = repository::peel(self.repository()?, target).map_err(|error| self.local(&error))?;
+        let found = repository::peel(self.repository()?, target)
+            .map_err(|error| Failure::of(&error).describe(&error, self.request))?;
         let protocol = |text: &str| Err(RemoteError::Protocol { url: self.url(), source: Cause::new(text) });
         match found {
             Found::Commit(commit) if commit == oid(resolved.commit) => Ok(()),
@@ -272,8 +274,12 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    fn arrived(&self) -> Arrived {
+        self.callbacks.transfer.borrow().arrived()
+    }
+
     fn local(&self, error: &git2::Error) -> RemoteError {
-        repository::unusable(self.request.repository.as_deref().unwrap_or(Path::new("")), error)
+        repository::unusable(self.request.repository.as_deref().unwrap_or(Path::new(repository::IN_MEMORY)), error)
     }
 
     /// The depth to ask for, as libgit2 understands it: 0 is all, if nothing is cut short yet.
@@ -297,16 +303,28 @@ impl Connection for Conversation<'_> {
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
         let resolved = &request.resolved;
+        if self.request.repository.is_none() {
+            return Err(self.local(&git2::Error::from_str("this conversation was begun without one")));
+        }
         let repository = self.repository()?;
-        let earlier = self.callbacks.transfer.borrow().arrived();
+        let earlier = self.arrived();
         let is_enough = request.depth == 1 || !repository.is_shallow();
         if !(is_enough && repository::holds(repository, resolved.commit)) {
             let depth = self.depth(request.depth)?;
-            let target = self.bring(resolved.commit, resolved.reference.as_deref(), depth)?;
+            let was_connected = self.connected.is_some();
+            let target = match self.bring(resolved, depth) {
+                // The server may have hung up while nobody spoke.
+                Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. })
+                    if was_connected && self.arrived() == earlier =>
+                {
+                    self.bring(resolved, depth)?
+                }
+                outcome => outcome?,
+            };
             self.verify(target, resolved)?;
             repository::record(repository, [resolved.commit]).map_err(|error| self.local(&error))?;
         }
-        let arrived = self.callbacks.transfer.borrow().arrived();
+        let arrived = self.arrived();
         Ok(FetchReport {
             commit: resolved.commit,
             received_bytes: arrived.bytes - earlier.bytes,

@@ -39,9 +39,11 @@ pub(super) enum Failure {
 
 /// Parts of libgit2's messages, in small letters; the first that occurs decides.
 const MESSAGES: &[(&str, Failure)] = &[
+    // A repository on this machine.
+    ("failed to resolve path", Failure::RepositoryNotFound),
+    ("could not find repository", Failure::RepositoryNotFound),
     ("cannot fetch a specific object from the remote repository", Failure::NoFetchById),
     ("server doesn't support shallow", Failure::NoShallow),
-    ("not our ref", Failure::NotOurRef),
     // In place of the lines that a shallow fetch begins with comes the server's refusal, whose text libgit2 drops.
     ("unexpected packet type", Failure::NotOurRef),
     ("cannot redirect from", Failure::Redirected),
@@ -51,13 +53,12 @@ const MESSAGES: &[(&str, Failure)] = &[
     ("certificate is invalid", Failure::Certificate),
     ("hostname does not match certificate", Failure::Certificate),
     ("did not provide a certificate", Failure::Certificate),
-    ("proxy", Failure::Unreachable),
+    ("proxy requires authentication", Failure::Unreachable),
+    ("proxy authentication required", Failure::Unreachable),
+    ("proxy returned unexpected status", Failure::Unreachable),
     ("server requires authentication", Failure::Unauthenticated),
     ("unexpected authentication failure", Failure::Unauthenticated),
     ("could not find appropriate mechanism for credentials", Failure::Unauthenticated),
-    // A repository on this machine.
-    ("failed to resolve path", Failure::RepositoryNotFound),
-    ("could not find repository", Failure::RepositoryNotFound),
     ("unexpected http status code: 404", Failure::RepositoryNotFound),
     ("unexpected http status code: 410", Failure::RepositoryNotFound),
     ("unexpected http status code: 401", Failure::Unauthenticated),
@@ -97,17 +98,22 @@ impl Failure {
     /// Reads an error of a conversation.
     pub(super) fn of(error: &git2::Error) -> Self {
         let message = error.message().to_lowercase();
-        let listed = MESSAGES.iter().find(|(text, _)| message.contains(text)).map(|(_, failure)| *failure);
+        let listed = || MESSAGES.iter().find(|(text, _)| message.contains(text)).map(|(_, failure)| *failure);
         match (error.class(), error.code()) {
-            // Before the list: "timed out" may be part of it.
-            (ErrorClass::Net | ErrorClass::Os, _) if message.contains("failed to connect") => Self::Unreachable,
-            (_, ErrorCode::Timeout) => Self::Stalled,
-            (_, ErrorCode::Certificate) => listed.unwrap_or(Self::Certificate),
-            _ if listed.is_some() => listed.unwrap_or(Self::Protocol),
-            (ErrorClass::Odb, ErrorCode::NotFound) => Self::NotOurRef,
-            (_, ErrorCode::Auth) => Self::Unauthenticated,
+            // First what others have written, which may contain anything, then what contains a host's name.
             (ErrorClass::Ssh, ErrorCode::Eof) => Self::said(&message),
             (ErrorClass::Net, _) if message.starts_with("remote error: ") => Self::said(&message),
+            (ErrorClass::Net | ErrorClass::Os, _) if message.contains("failed to connect") => Self::Unreachable,
+            (_, ErrorCode::Timeout) => Self::Stalled,
+            (class, code) => listed().unwrap_or_else(|| Self::by_class(class, code, &message)),
+        }
+    }
+
+    fn by_class(class: ErrorClass, code: ErrorCode, message: &str) -> Self {
+        match (class, code) {
+            (_, ErrorCode::Certificate) => Self::Certificate,
+            (_, ErrorCode::Auth) => Self::Unauthenticated,
+            (ErrorClass::Odb, ErrorCode::NotFound) => Self::NotOurRef,
             (ErrorClass::Ssh | ErrorClass::Ssl, _) => Self::Unreachable,
             (ErrorClass::Net, _) if message.contains("socket") || message.contains("ssl") => Self::Unreachable,
             (ErrorClass::Os, _) if message.contains("ssl") => Self::Unreachable,
@@ -120,7 +126,9 @@ impl Failure {
     /// Reads what a server says before it hangs up.
     fn said(message: &str) -> Self {
         let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
-        if says(NOT_FOUND) {
+        if says(&["not our ref"]) {
+            Self::NotOurRef
+        } else if says(NOT_FOUND) {
             Self::RepositoryNotFound
         } else if says(FORBIDDEN) {
             Self::Forbidden
@@ -214,6 +222,7 @@ mod tests {
             ),
             (Class::Ssh, PLAIN, "failed to authenticate SSH session: Wrong passphrase for private key", F::UnusableKey),
             (Class::Ssh, Code::Eof, "fatal: '/x.git' does not appear to be a git repository", F::RepositoryNotFound),
+            (Class::Ssh, Code::Eof, "fatal: '/timeout/proxy' is not a git repository", F::RepositoryNotFound),
             (Class::Ssh, Code::Eof, "ERROR: Repository not found.", F::RepositoryNotFound),
             (Class::Ssh, Code::Eof, "Permission denied to this deploy key", F::Forbidden),
             (Class::Net, PLAIN, "remote error: access denied or repository not exported: /x", F::RepositoryNotFound),

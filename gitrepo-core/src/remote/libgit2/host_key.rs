@@ -66,8 +66,8 @@ fn kind(blob: &[u8]) -> Option<&str> {
 /// Makes libgit2 ask the server of `url` for a host key of a type that is known.
 ///
 /// It asks for the types that stand in `$HOME/.ssh/known_hosts`; without a line there, a server may present a key of
-/// another type than the one that the user was told, and would be refused. This is the `home` of
-/// [`crate::sys::git::ProcessOptions`], which is ours.
+/// another type than the one that the user was told, and would be refused. `home` is the one that
+/// [`crate::sys::git::prepare_network`] was given, which is ours.
 pub(super) fn prefer_known_types(home: &Path, url: &RepositoryUrl, known: &HostKeys) -> io::Result<()> {
     static WRITING: Mutex<()> = Mutex::new(());
     let (Scheme::Ssh, Some(host), Some(port)) = (url.scheme(), url.host(), url.port()) else { return Ok(()) };

@@ -27,6 +27,9 @@ const HEAD: &str = "ref: refs/heads/main\n";
 /// A ref below it is named by the commit it points to, and says that this commit's whole tree is here.
 const COMMITS: &str = "refs/commits";
 
+/// Stands where the path of a repository would.
+pub(super) const IN_MEMORY: &str = "(in memory)";
+
 /// As many as libgit2 offers to a server in one negotiation.
 const OFFERED: usize = 256;
 
@@ -42,7 +45,7 @@ pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<git2::Repositor
 
 /// A repository in memory, for a connection that fetches nothing.
 pub(super) fn in_memory() -> Result<git2::Repository, RemoteError> {
-    git2::Odb::new().and_then(git2::Repository::from_odb).map_err(|error| unusable(Path::new("(in memory)"), &error))
+    git2::Odb::new().and_then(git2::Repository::from_odb).map_err(|error| unusable(Path::new(IN_MEMORY), &error))
 }
 
 fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {

@@ -25,7 +25,7 @@ pub(super) fn start_up(request: &ConnectRequest, home: Option<&Path>) -> Result<
         let (major, minor, patch) = linked();
         return Err(unusable(Cause::new(format!("libgit2 {major}.{minor}.{patch} has known vulnerabilities"))));
     }
-    sys::git::start_up(&sys::git::ProcessOptions { stall: request.limits.stall, home, user_agent: USER_AGENT })
+    sys::git::prepare_network(request.limits.stall, home, USER_AGENT)
         .map_err(|error| unusable(Cause::new(error.message())))?;
     trust(request)?;
     if let Some(home) = home
@@ -56,6 +56,9 @@ fn trust(request: &ConnectRequest) -> Result<(), RemoteError> {
     for (name, bundle) in bundles {
         let certificates =
             X509::stack_from_pem(&bundle).map_err(|error| failed(Cause::new(format!("{name}: {error}"))))?;
+        if certificates.is_empty() {
+            return Err(failed(Cause::new(format!("{name} has no certificate in PEM format"))));
+        }
         for certificate in &certificates {
             sys::git::trust(certificate).map_err(|error| failed(Cause::new(format!("{name}: {}", error.message()))))?;
         }
@@ -75,9 +78,7 @@ mod tests {
 
     #[test]
     fn no_configuration_of_the_host_is_read() {
-        let options =
-            sys::git::ProcessOptions { stall: std::time::Duration::from_secs(60), home: None, user_agent: USER_AGENT };
-        sys::git::start_up(&options).unwrap();
+        sys::git::isolate().unwrap();
         let configuration = git2::Config::open_default().unwrap();
         let mut entries = configuration.entries(None).unwrap();
         assert!(entries.next().is_none());

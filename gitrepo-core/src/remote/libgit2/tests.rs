@@ -1,6 +1,5 @@
 //! The promises of a connection that hold for every server, over a repository on this disk.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use git2::ObjectType;
@@ -243,9 +242,15 @@ fn a_place_that_is_taken_is_not_fetched_into() {
 }
 
 #[test]
+fn a_conversation_without_a_repository_only_resolves() {
+    let fixture = Fixture::with_commits(1);
+    let error = fetch(&request(&fixture.request("x").url.to_string()), "HEAD").unwrap_err();
+    assert!(matches!(error, RemoteError::Local { .. }), "{error}");
+}
+
+#[test]
 fn ids_survive_the_way_to_libgit2_and_back() {
     let id = CommitId::from_bytes(std::array::from_fn(|place| u8::try_from(place).unwrap()));
     assert_eq!(commit_id(oid(id)), id);
     assert_eq!(oid(id).to_string(), id.to_string());
-    assert!(Path::new(&oid(id).to_string()).is_relative());
 }

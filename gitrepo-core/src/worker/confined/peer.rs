@@ -72,37 +72,45 @@ impl Contained {
         }
     }
 
-    /// The child's first line, and with it the only descriptors that are taken from it.
-    pub(super) fn line_with_descriptors(&mut self, cancel: &Cancel) -> Result<Vec<u8>, WorkerError> {
-        self.within(Confined::PATIENCE, cancel, |peer| match peer.wire.receive_with_descriptors(Some(Self::TICK)) {
-            Ok(Incoming::Line(line)) => Ok(Some(line)),
-            Ok(Incoming::Quiet) => Ok(None),
-            Ok(Incoming::Closed) => Err(peer.died()),
-            Err(error) => Err(peer.nonsense(error)),
+    /// The child's first reply, and with it the only descriptors that are taken from it.
+    pub(super) fn first_reply(&mut self, cancel: &Cancel) -> Result<Reply, WorkerError> {
+        self.in_time(cancel, |peer| {
+            let incoming = peer.wire.receive_with_descriptors(Some(Self::TICK));
+            peer.reply(incoming)
         })
     }
 
-    /// The next reply, which must come in time.
-    pub(super) fn reply_within(&mut self, patience: Duration, cancel: &Cancel) -> Result<Reply, WorkerError> {
-        self.within(patience, cancel, |peer| peer.answer(Self::TICK))
+    /// The next reply, which must come soon.
+    pub(super) fn next_reply(&mut self, cancel: &Cancel) -> Result<Reply, WorkerError> {
+        self.in_time(cancel, |peer| peer.answer(Self::TICK))
     }
 
-    fn within<T>(
+    fn in_time(
         &mut self,
-        patience: Duration,
         cancel: &Cancel,
-        mut look: impl FnMut(&mut Self) -> Result<Option<T>, WorkerError>,
-    ) -> Result<T, WorkerError> {
+        mut look: impl FnMut(&mut Self) -> Result<Option<Reply>, WorkerError>,
+    ) -> Result<Reply, WorkerError> {
         let begun = Instant::now();
         loop {
             if let Some(found) = look(self)? {
                 return Ok(found);
             }
             cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url.clone(), source })?;
-            if begun.elapsed() > patience {
+            if begun.elapsed() > Confined::PATIENCE {
                 let source = io::Error::from(io::ErrorKind::TimedOut);
                 return Err(WorkerError::Start { step: "waiting for the worker".to_owned(), source });
             }
+        }
+    }
+
+    fn reply(&mut self, incoming: io::Result<Incoming>) -> Result<Option<Reply>, WorkerError> {
+        match incoming {
+            Ok(Incoming::Line(line)) => {
+                protocol::reply(&line, &self.places).map(Some).map_err(|error| self.nonsense(error))
+            }
+            Ok(Incoming::Quiet) => Ok(None),
+            Ok(Incoming::Closed) => Err(self.died()),
+            Err(error) => Err(self.nonsense(error)),
         }
     }
 
@@ -171,14 +179,8 @@ impl Peer for Contained {
     }
 
     fn answer(&mut self, patience: Duration) -> Result<Option<Reply>, WorkerError> {
-        match self.wire.receive(Some(patience)) {
-            Ok(Incoming::Line(line)) => {
-                protocol::reply(&line, &self.places).map(Some).map_err(|error| self.nonsense(error))
-            }
-            Ok(Incoming::Quiet) => Ok(None),
-            Ok(Incoming::Closed) => Err(self.died()),
-            Err(error) => Err(self.nonsense(error)),
-        }
+        let incoming = self.wire.receive(Some(patience));
+        self.reply(incoming)
     }
 
     fn network_failure(&mut self, phase: Phase) -> Option<RemoteError> {
