@@ -73,11 +73,9 @@ fn expected(repository: &Repository, commit: &str, subdirectory: &str) -> BTreeM
     let listing = repository.list(commit, subdirectory);
     let is_blob = |mode: &str| mode != "160000";
     let blobs = repository.blobs(listing.iter().filter(|listed| is_blob(&listed.mode)).map(|listed| &*listed.id));
-    let mut entries = BTreeMap::new();
+    let directories = repository.directories(commit, subdirectory);
+    let mut entries: BTreeMap<_, _> = directories.into_iter().map(|path| (path, Entry::Directory)).collect();
     for listed in listing {
-        for (at, _) in listed.path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-            entries.insert(listed.path[..at].to_vec(), Entry::Directory);
-        }
         let content = || blobs[&listed.id].clone();
         let entry = match listed.mode.as_str() {
             "160000" => Entry::Directory,

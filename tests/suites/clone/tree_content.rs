@@ -28,21 +28,21 @@ fn subdirectory_becomes_the_root_of_the_tree() {
 }
 
 #[test]
-fn subdirectory_that_is_missing_or_no_directory_is_not_found() {
+fn subdirectory_that_is_missing_or_no_directory_is_refused() {
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
     let (url, person) = (server.url(&fixture.repository), Person::new());
-    for (subdirectory, words) in [
-        ("missing", "missing"),
-        ("bin/missing", "bin/missing"),
-        ("README.md", "README.md"),
-        ("README.md/deeper", "README.md"),
-        ("links/to-directory", "links/to-directory"),
-        ("links/to-root/bin", "links/to-root"),
-        ("modules/sub", "modules/sub"),
+    for (subdirectory, code, words) in [
+        ("missing", 66, "missing"),
+        ("bin/missing", 66, "bin/missing"),
+        ("README.md", 64, "README.md is not a directory"),
+        ("README.md/deeper", 64, "README.md/deeper is not a directory"),
+        ("links/to-directory", 64, "links/to-directory is not a directory"),
+        ("links/to-root/bin", 64, "links/to-root/bin is not a directory"),
+        ("modules/sub", 64, "modules/sub is not a directory"),
     ] {
         let refused = person.clone(&url, &["--subdirectory", subdirectory]);
-        assert_refused(&person, refused, 66, words);
+        assert_refused(&person, refused, code, words);
     }
 }
 
@@ -75,7 +75,7 @@ fn links_that_leave_the_tree_are_refused_where_that_is_asked() {
     assert_tree(&person.tree(), &repository, &repository.resolve("inside"));
     person.discard_tree();
     for (branch, _) in outside {
-        assert_refused(&person, clone(branch, "reject-escaping"), 64, "link");
+        assert_refused(&person, clone(branch, "reject-escaping"), 77, "which leaves the volume");
         clone(branch, "keep").assert_success();
         assert_tree(&person.tree(), &repository, &repository.resolve(branch));
         person.discard_tree();
@@ -94,7 +94,7 @@ fn modes_that_git_never_writes_become_0644_or_0755_or_are_refused() {
                 assert_tree(&person.tree(), &repository, &repository.resolve(&trap.branch));
                 person.discard_tree();
             }
-            _ => assert_refused(&person, outcome, 64, "mode"),
+            _ => assert_refused(&person, outcome, 77, "mode"),
         }
     }
 }
