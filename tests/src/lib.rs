@@ -10,7 +10,7 @@
 //! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`attempts`] | what a worker that was taken over would try |
-//! | [`program`] | the workspace's executables |
+//! | [`program`], [`person`] | the workspace's executables, and who runs them |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
@@ -29,6 +29,7 @@ pub mod http;
 mod listener;
 pub mod loopfs;
 pub mod namespace;
+pub mod person;
 pub mod pktline;
 pub mod program;
 pub mod repository;

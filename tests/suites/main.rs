@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod clone;
 mod hostile_servers;
 mod machine;
 mod mounter;
