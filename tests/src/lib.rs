@@ -10,6 +10,7 @@
 //! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`attempts`] | what a worker that was taken over would try |
+//! | [`volumes`] | a node with a store and pods |
 //! | [`program`] | the workspace's executables |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
@@ -35,3 +36,4 @@ pub mod repository;
 pub mod require;
 pub mod ssh;
 pub mod tree;
+pub mod volumes;

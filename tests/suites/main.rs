@@ -5,6 +5,7 @@
 mod hostile_servers;
 mod machine;
 mod mounter;
+mod publish;
 mod repositories;
 mod servers;
 mod worker;
