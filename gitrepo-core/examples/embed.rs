@@ -2,6 +2,8 @@
 //!
 //! As root: `cargo run -p gitrepo-core --example embed -- https://git.example.com/team/site.git /srv/site`
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;

@@ -222,7 +222,12 @@ pub enum SnapshotError {
 
 impl SnapshotError {
     pub(crate) fn unreadable(commit: CommitId, error: &git2::Error) -> Self {
-        Self::Incomplete { commit, source: Cause::new(error.message()) }
+        let source = Cause::new(error.message());
+        if error.class() == git2::ErrorClass::NoMemory {
+            let (action, path) = ("hold in memory".to_owned(), format!("an object of commit {commit}"));
+            return Self::Io { action, path, kind: Kind::ResourceExhausted, source };
+        }
+        Self::Incomplete { commit, source }
     }
 
     pub(crate) fn too_large(commit: CommitId, what: &str, limit: u64, setting: &str) -> Self {

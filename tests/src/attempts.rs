@@ -55,7 +55,10 @@ pub type Outcomes = BTreeMap<String, Option<String>>;
 pub fn controls(around: &Surroundings) -> Outcomes {
     run(vec![
         ("write in the staging directory", attempt(|| fs::write(around.staging.join("file"), "content"))),
-        ("make a link in the staging directory", attempt(|| std::os::unix::fs::symlink("file", around.staging.join("link")))),
+        (
+            "make a link in the staging directory",
+            attempt(|| std::os::unix::fs::symlink("file", around.staging.join("link"))),
+        ),
         ("make an executable in the staging directory", attempt(|| chmod(&around.staging.join("file"), 0o755))),
         ("read the base", attempt(|| fs::read(around.base.join("surroundings.json")).map(drop))),
         ("list the base", attempt(|| fs::read_dir(&around.base).map(drop))),
@@ -75,9 +78,15 @@ pub fn forbidden_and_harmless(around: &Surroundings) -> Outcomes {
         ("write a file of the host", attempt(|| fs::write(&around.writable, "escaped"))),
         ("climb out of the staging directory", attempt(|| climb(&around.staging, &around.readable))),
         ("follow a link out of the staging directory", attempt(|| follow(&around.staging, &around.writable))),
-        ("link a file of the base", attempt(|| fs::hard_link(around.base.join("surroundings.json"), around.staging.join("hard")))),
+        (
+            "link a file of the base",
+            attempt(|| fs::hard_link(around.base.join("surroundings.json"), around.staging.join("hard"))),
+        ),
         ("write into the base", attempt(|| fs::write(around.base.join("new"), "escaped"))),
-        ("make a directory at the root", attempt(|| fs::create_dir("/gitrepo-escaped").and_then(|()| fs::remove_dir("/gitrepo-escaped")))),
+        (
+            "make a directory at the root",
+            attempt(|| fs::create_dir("/gitrepo-escaped").and_then(|()| fs::remove_dir("/gitrepo-escaped"))),
+        ),
         ("read its own /proc", attempt(|| fs::read("/proc/self/status").map(drop))),
         ("read the parent's environment", attempt(|| fs::read(format!("/proc/{}/environ", around.parent)).map(drop))),
         ("read its program", attempt(|| fs::read("/proc/self/exe").map(drop))),
@@ -259,7 +268,8 @@ fn key() -> io::Result<()> {
 
 fn executable_memory() -> io::Result<()> {
     let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-    let place = unsafe { libc::mmap(ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    let place =
+        unsafe { libc::mmap(ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
     if place == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -38,6 +38,11 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
     let gateway = configuration::gateway(configuration::read(global.config.as_deref())?);
     let destination = match &arguments.directory {
         Some(directory) => directory.clone(),
+        None if spec.repository.base_name().is_empty() => {
+            return Err(CommandError::Usage {
+                what: format!("{} has no name: say where to clone to", spec.repository),
+            });
+        }
         None => PathBuf::from(spec.repository.base_name()),
     };
 

@@ -174,14 +174,17 @@ impl Peel<'_> {
             let flags = if out_of_patience { MntFlags::MNT_DETACH } else { MntFlags::empty() };
             match self.unmount(flags) {
                 Ok(()) => unmounted += 1,
-                Err(Errno::ENOENT) => {}
                 // In use; or not mounted, because another process was faster.
                 Err(Errno::EBUSY | Errno::EINVAL) if !out_of_patience => {
                     busy_since.get_or_insert_with(Instant::now);
                     thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(200));
                 }
-                Err(error) => return Err(self.failed(error)),
+                Err(error) => {
+                    if self.is_mounted()? {
+                        return Err(self.failed(error));
+                    }
+                }
             }
         }
         Err(MountError::StillMounted { target: self.target.into(), attempts: ATTEMPTS })

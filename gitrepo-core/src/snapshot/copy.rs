@@ -82,7 +82,8 @@ impl CopyError {
 pub fn copy(source: &Path, target: &Path, owner: Owner, cancel: &Cancel) -> Result<TreeSummary, CopyError> {
     let open = |path| Beneath::new(path).map_err(|error| CopyError::io("open", c"", error));
     let (source, target) = (open(source)?, open(target)?);
-    let mut copying = Copying { target, place: None, owner, cancel, summary: TreeSummary::default() };
+    let place = target.open(c"").map_err(|error| CopyError::io("open", c"", error))?;
+    let mut copying = Copying { target, place, owner, cancel, summary: TreeSummary::default() };
     walk::walk(&source, &mut copying)?;
     Ok(copying.summary)
 }
@@ -90,7 +91,7 @@ pub fn copy(source: &Path, target: &Path, owner: Owner, cancel: &Cancel) -> Resu
 struct Copying<'a> {
     target: Beneath,
     /// The copy of the directory being walked.
-    place: Option<OwnedFd>,
+    place: OwnedFd,
     owner: Owner,
     cancel: &'a Cancel,
     summary: TreeSummary,
@@ -100,20 +101,16 @@ impl Visitor for Copying<'_> {
     type Error = CopyError;
 
     fn enter(&mut self, path: &CStr) -> Result<(), CopyError> {
-        let opened = self.target.open(path).map_err(|error| CopyError::io("open", path, error))?;
-        self.place = Some(opened);
+        self.place = self.target.open(path).map_err(|error| CopyError::io("open", path, error))?;
         Ok(())
     }
 
     fn visit(&mut self, found: &Found<'_>) -> Result<(), CopyError> {
         self.cancel.check().map_err(|source| CopyError::Interrupted { source })?;
-        let Some(place) = self.place.as_ref().map(AsFd::as_fd) else {
-            return Ok(());
-        };
         let copied = match found.file_type() {
-            FileType::Directory => self.copy_directory(found, place),
-            FileType::Regular => self.copy_file(found, place),
-            FileType::Symlink => self.copy_symlink(found, place),
+            FileType::Directory => stat::mkdirat(&self.place, found.name, Mode::S_IRWXU).map_err(io::Error::from),
+            FileType::Regular => self.copy_file(found),
+            FileType::Symlink => self.copy_symlink(found),
             FileType::Other => return Err(CopyError::Damaged { path: found.path.to_string_lossy().into_owned() }),
         };
         copied.map_err(|error| CopyError::io("copy", found.path, error))?;
@@ -130,12 +127,9 @@ impl Visitor for Copying<'_> {
 
     /// Finishes a directory's copy: nothing is made in it any more, so its time stays.
     fn leave(&mut self, path: &CStr, directory: BorrowedFd<'_>) -> Result<(), CopyError> {
-        let Some(place) = self.place.take() else {
-            return Ok(());
-        };
         stat::fstat(directory)
             .map_err(io::Error::from)
-            .and_then(|stat| self.finish(place.as_fd(), &stat))
+            .and_then(|stat| self.finish(self.place.as_fd(), &stat))
             .map_err(|error| CopyError::io("copy", path, error))
     }
 
@@ -145,26 +139,22 @@ impl Visitor for Copying<'_> {
 }
 
 impl Copying<'_> {
-    fn copy_directory(&self, found: &Found<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(stat::mkdirat(place, found.name, Mode::S_IRWXU)?)
-    }
-
-    fn copy_file(&self, found: &Found<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+    fn copy_file(&self, found: &Found<'_>) -> io::Result<()> {
         let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut from = File::from(fcntl::openat(found.directory, found.name, read, Mode::empty())?);
-        let mut to = File::from(fcntl::openat(place, found.name, new, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        let mut to = File::from(fcntl::openat(&self.place, found.name, new, Mode::S_IRUSR | Mode::S_IWUSR)?);
         io::copy(&mut from, &mut to)?;
         self.finish(to.as_fd(), &found.stat)
     }
 
-    fn copy_symlink(&self, found: &Found<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+    fn copy_symlink(&self, found: &Found<'_>) -> io::Result<()> {
         let target = fcntl::readlinkat(found.directory, found.name)?;
-        unistd::symlinkat(target.as_os_str(), place, found.name)?;
+        unistd::symlinkat(target.as_os_str(), &self.place, found.name)?;
         let (uid, gid) = self.ids();
-        unistd::fchownat(place, found.name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        unistd::fchownat(&self.place, found.name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         let time = modified(&found.stat);
-        Ok(stat::utimensat(place, found.name, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::NoFollowSymlink)?)
+        Ok(stat::utimensat(&self.place, found.name, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
     /// Owner first, since a change of it may take mode bits away; time last.

@@ -50,8 +50,9 @@ impl SnapshotFormat for Directory {
         staging: &Path,
         watch: &Watch,
     ) -> Result<TreeSummary, SnapshotError> {
-        let opened =
-            Repository::open_bare(repository).map_err(|error| SnapshotError::unreadable(request.commit, &error))?;
+        let opened = crate::sys::git::isolate()
+            .and_then(|()| Repository::open_bare(repository))
+            .map_err(|error| SnapshotError::unreadable(request.commit, &error))?;
         let listing = Listing::read(&opened, request, watch)?;
         drop(opened);
         let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;

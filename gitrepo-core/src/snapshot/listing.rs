@@ -70,11 +70,10 @@ impl Listing {
     /// Lists the tree that `request` names, or refuses it.
     pub(crate) fn read(repository: &Repository, request: &TreeRequest, watch: &Watch) -> Result<Self, SnapshotError> {
         let commit = request.commit;
-        let incomplete = |source: Cause| SnapshotError::Incomplete { commit, source };
-        let unreadable = |error: git2::Error| incomplete(Cause::new(error.message()));
+        let unreadable = |error: git2::Error| SnapshotError::unreadable(commit, &error);
         let odb = repository.odb().map_err(unreadable)?;
         let id = Oid::from_bytes(commit.as_bytes()).map_err(unreadable)?;
-        object::read(&odb, id, ObjectType::Commit).map_err(incomplete)?;
+        object::read(&odb, commit, id, ObjectType::Commit)?;
         let found = repository.find_commit(id).map_err(unreadable)?;
         let listing = Self {
             directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
@@ -214,8 +213,7 @@ impl<'a> Walk<'a> {
     }
 
     fn read_tree(&self, tree: Oid) -> Result<OdbObject<'a>, SnapshotError> {
-        let commit = self.request.commit;
-        object::read(self.odb, tree, ObjectType::Tree).map_err(|source| SnapshotError::Incomplete { commit, source })
+        object::read(self.odb, self.request.commit, tree, ObjectType::Tree)
     }
 
     fn add_directory(&mut self, parent: usize, name: Name) -> usize {

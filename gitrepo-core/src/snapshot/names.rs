@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn git_judges_near_misses_alike() {
         let repository = empty_repository();
-        let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+        let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
         let judged_alike = |(name, link): (Vec<u8>, bool)| {
             let (ours, theirs) = (check(&name, link).is_ok(), git_allows(&repository, &name, link));
             // git does not look behind a backslash that comes first; we do.

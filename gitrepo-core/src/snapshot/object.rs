@@ -7,23 +7,31 @@ use git2::Oid;
 use sha1::Digest;
 use sha1::Sha1;
 
+use super::SnapshotError;
 use crate::error::Cause;
+use crate::spec::CommitId;
 
-/// Reads the object `id`, which must be of this kind and hash to its name.
+/// Reads the object `id` of the commit, which must be of this kind and hash to its name.
 ///
 /// libgit2 can check the hash as well, with the SHA-1 that detects collisions; that takes a third of the time of a whole
 /// checkout. Collisions were looked for when the object was received. What is left to notice is damage on our own disk, and
 /// for that a plain SHA-1, in hardware where there is one, is enough.
-pub(crate) fn read<'a>(odb: &'a Odb<'_>, id: Oid, kind: ObjectType) -> Result<OdbObject<'a>, Cause> {
-    let object = odb.read(id).map_err(|error| Cause::new(error.message()))?;
+pub(crate) fn read<'a>(
+    odb: &'a Odb<'_>,
+    commit: CommitId,
+    id: Oid,
+    kind: ObjectType,
+) -> Result<OdbObject<'a>, SnapshotError> {
+    let incomplete = |reason: String| SnapshotError::Incomplete { commit, source: Cause::new(reason) };
+    let object = odb.read(id).map_err(|error| SnapshotError::unreadable(commit, &error))?;
     if object.kind() != kind {
-        return Err(Cause::new(format_args!("object {id} is a {}, not a {kind}", object.kind())));
+        return Err(incomplete(format!("object {id} is a {}, not a {kind}", object.kind())));
     }
     let mut hash = Sha1::new();
     hash.update(format!("{kind} {}\0", object.len()));
     hash.update(object.data());
     if hash.finalize().as_slice() != id.as_bytes() {
-        return Err(Cause::new(format_args!("object {id} is damaged")));
+        return Err(incomplete(format!("object {id} is damaged")));
     }
     Ok(object)
 }

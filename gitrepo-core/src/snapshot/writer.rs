@@ -21,7 +21,6 @@ use std::time::Instant;
 
 use git2::ObjectType;
 use git2::Odb;
-use git2::OdbObject;
 use git2::Repository;
 use nix::errno::Errno;
 use nix::fcntl;
@@ -186,17 +185,12 @@ impl<'a> Writer<'a> {
         if entry.mode == EntryMode::Symlink {
             self.check_target_length(entry, size)?;
         }
-        let blob = self.read_blob(odb, entry)?;
+        let blob = object::read(odb, self.request.commit, entry.id, ObjectType::Blob)?;
         match entry.mode {
             EntryMode::Symlink => self.write_symlink(entry, blob.data(), directory),
             EntryMode::Executable => self.write_file(entry, blob.data(), Mode::from_bits_truncate(0o755), directory),
             _ => self.write_file(entry, blob.data(), Mode::from_bits_truncate(0o644), directory),
         }
-    }
-
-    fn read_blob<'o>(&self, odb: &'o Odb<'_>, entry: &Entry) -> Result<OdbObject<'o>, SnapshotError> {
-        let commit = self.request.commit;
-        object::read(odb, entry.id, ObjectType::Blob).map_err(|source| SnapshotError::Incomplete { commit, source })
     }
 
     fn write_file(

@@ -42,7 +42,8 @@ impl Store {
     /// Removes what dead processes left, for about as long as `budget`. Whether an owner is dead is told by its locks,
     /// never by ages or process ids; so this may run at any time, beside anything.
     pub fn sweep(&self, budget: Duration) -> SweepReport {
-        let deadline = Instant::now() + budget;
+        // A budget beyond the clock is none.
+        let deadline = Instant::now().checked_add(budget);
         let mut report = SweepReport::default();
         let _lock = match self.layout.locks.try_acquire(&LockName::Sweep, Mode::Exclusive) {
             Ok(Some(lock)) => lock,

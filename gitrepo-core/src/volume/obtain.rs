@@ -7,11 +7,15 @@ use super::Volumes;
 use crate::access::CredentialId;
 use crate::credentials::Credentials;
 use crate::error::Kind;
+use crate::error::chain;
+use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
 use crate::progress::Step;
 use crate::remote::FetchRequest;
+use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::snapshot::Owner;
+use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::Watch;
 use crate::spec::PullPolicy;
@@ -28,6 +32,7 @@ use crate::store::Turn;
 use crate::worker::REPOSITORY;
 use crate::worker::Session;
 use crate::worker::TREE;
+use crate::worker::WorkerError;
 
 /// Who owns what is in the store, whoever fetched it: the user that runs us, which is root in a driver.
 fn store_owner() -> Owner {
@@ -161,7 +166,7 @@ impl Volumes {
             return Ok(hit);
         }
         if let Some(fetching) = fetching {
-            return self.fetch(wanted, resolved, fetching, watch);
+            return self.fetch_healing(wanted, resolved, fetching, watch);
         }
         watch.progress.report(&Step::Waiting);
         let repository = self.store.repository(&wanted.spec.repository);
@@ -174,7 +179,29 @@ impl Volumes {
             return Ok(hit);
         }
         let fetching = self.start_fetching(wanted, lock, watch)?;
-        self.fetch(wanted, resolved, fetching, watch)
+        self.fetch_healing(wanted, resolved, fetching, watch)
+    }
+
+    /// Fetches, and where what the store has of the repository turns out to be damaged, once more without it: git
+    /// believes that it has the objects of a damaged pack, so no fetch on top of it would ever bring them.
+    fn fetch_healing(
+        &self,
+        wanted: Wanted<'_>,
+        resolved: Resolved,
+        fetching: Fetching,
+        watch: &Watch,
+    ) -> Result<Obtained, PublishError> {
+        let built_on_ours = fetching.base.is_some();
+        match self.fetch(wanted, resolved.clone(), fetching, watch) {
+            Err(error) if built_on_ours && speaks_of_damage(&error) => {
+                tracing::warn!(url = %wanted.spec.repository, error = %chain(&error), "fetching afresh: ours is damaged");
+                let lock = self.store.repository(&wanted.spec.repository).lock(&watch.cancel)?;
+                lock.discard()?;
+                let fetching = self.start_fetching(wanted, lock, watch)?;
+                self.fetch(wanted, resolved, fetching, watch)
+            }
+            result => result,
+        }
     }
 
     /// A session that may fetch: under the repository's lock, into a staging directory of its own.
@@ -198,8 +225,7 @@ impl Volumes {
         mut fetching: Fetching,
         watch: &Watch,
     ) -> Result<Obtained, PublishError> {
-        let report =
-            fetching.session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
+        let report = fetching.session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
         self.gateway.remember_host_keys(&fetching.session)?;
         let resolved = Resolved { commit: report.commit, reference: resolved.reference };
         let request = TreeRequest {
@@ -224,4 +250,13 @@ impl Volumes {
         let lease = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &tree, &meta)?;
         Ok(Obtained { resolved, lease, outcome: Outcome::Fetched { received_bytes: report.received_bytes } })
     }
+}
+
+fn speaks_of_damage(error: &PublishError) -> bool {
+    let PublishError::Gateway(GatewayError::Worker(error)) = error else { return false };
+    matches!(
+        error,
+        WorkerError::Snapshot(SnapshotError::Incomplete { .. })
+            | WorkerError::Remote(RemoteError::Local { full: false, .. })
+    )
 }

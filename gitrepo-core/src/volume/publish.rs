@@ -54,7 +54,8 @@ impl Volumes {
             return Err(taken_by(&taken));
         }
         let target = self.find_target(&request.target, None)?;
-        let Obtained { resolved, lease, outcome } = self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
+        let Obtained { resolved, lease, outcome } =
+            self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
         let record = Record {
             version: Record::VERSION,
             origin: request.origin,

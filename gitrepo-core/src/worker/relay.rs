@@ -239,3 +239,6 @@ impl Carrier {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,9 +56,15 @@ fn a_sweep_spares_what_a_living_process_makes() {
     let Some(bench) = Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED) else { return };
     let _bind = bench.bind("killed", true);
     let mut child = mounting_process(&bench);
-    for _ in 0..500 {
-        assert_eq!(bench.mounter.sweep().unwrap(), 0);
-    }
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..3000 {
+                    assert_eq!(bench.mounter.sweep().unwrap(), 0);
+                }
+            });
+        }
+    });
     assert_eq!(child.try_wait().unwrap(), None, "its mounts go on");
     child.kill().unwrap();
     child.wait().unwrap();

@@ -27,7 +27,8 @@ use super::program;
 const USER: u32 = 64_999;
 
 /// Attempts that nothing but namespaces stops.
-const NEED_NAMESPACES: &[&str] = &["open /dev/null", "send a datagram", "make code", "reach the port at another address"];
+const NEED_NAMESPACES: &[&str] =
+    &["open /dev/null", "send a datagram", "make code", "reach the port at another address"];
 
 /// What there is on the host to be got at. Closes when dropped.
 struct Host {
@@ -67,7 +68,10 @@ impl Host {
             readable: path.join("readable"),
             writable: path.join("writable"),
             pinned: ("localhost".to_owned(), port),
-            others: listeners.iter().map(|(name, listener)| ((*name).to_owned(), listener.local_addr().unwrap())).collect(),
+            others: listeners
+                .iter()
+                .map(|(name, listener)| ((*name).to_owned(), listener.local_addr().unwrap()))
+                .collect(),
             udp: udp.local_addr().unwrap(),
             abstract_socket,
             parent: std::process::id().try_into().unwrap(),
@@ -143,7 +147,8 @@ fn s19_worker_of_an_ordinary_user_escapes_by_none_of_its_attempts() {
         return;
     }
     let host = Host::new().of(USER);
-    let works = Command::new("unshare").args(["-U", "true"]).uid(USER).gid(USER).status().is_ok_and(|status| status.success());
+    let works =
+        Command::new("unshare").args(["-U", "true"]).uid(USER).gid(USER).status().is_ok_and(|status| status.success());
     if !require::feature(works, "user namespaces for ordinary users") {
         return;
     }

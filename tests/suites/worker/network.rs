@@ -1,17 +1,25 @@
 //! The relay knows what became of a connection.
 
+use std::io::Write;
+use std::net::TcpListener;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_core::policy::Limits;
+use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::worker::Job;
 use gitrepo_core::worker::Worker;
 use gitrepo_core::worker::WorkerError;
+use gitrepo_tests::fixtures;
 use gitrepo_tests::hostile;
+use gitrepo_tests::http::Ending;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::pktline;
 use gitrepo_tests::require;
 
 use super::Rooms;
@@ -51,4 +59,49 @@ fn r7_a_silent_server_is_given_up_after_the_time_allowed() {
         assert_eq!(error.kind(), Kind::Unavailable, "{scheme}: {}", chain(&error));
         assert!(begun.elapsed() < Duration::from_secs(10), "{scheme}: {:?}", begun.elapsed());
     }
+}
+
+#[test]
+fn r7_a_server_that_stops_inside_a_pack_is_given_up_after_the_time_allowed() {
+    if !require::root("to have a relay") {
+        return;
+    }
+    let repository = fixtures::many(200);
+    let server = HttpServer::builder().serve(&repository).answer(hostile::pack_ends_midway(Ending::Silent)).start();
+    let rooms = Rooms::new();
+    let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
+    let job = Job { limits, staging: Some(rooms.staging()), ..job(&server.url(&repository)) };
+    let mut session = confined(&rooms.locks()).start(job).unwrap();
+    let resolved = session.resolve(&Revision::Head).unwrap();
+    let begun = Instant::now();
+    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{}", chain(&error));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn s15_an_endless_advertisement_is_cut_by_the_relay() {
+    if !require::root("to have a relay") {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("git://127.0.0.1:{}/site.git", listener.local_addr().unwrap().port());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let id = "a11ce".repeat(8);
+        let refs = (0..1000).map(|number| format!("{id} refs/heads/branch-{number}\n"));
+        let refs = refs.flat_map(pktline::packet).collect::<Vec<_>>();
+        let mut sent = 0_usize;
+        while stream.write_all(&refs).is_ok() {
+            sent += refs.len();
+        }
+        sent
+    });
+    let rooms = Rooms::new();
+    let limits = Limits { fetch_bytes: 1 << 20, ..Limits::default() };
+    let mut session = confined(&rooms.locks()).start(Job { limits, ..job(&url) }).unwrap();
+    let error = session.resolve(&Revision::Head).unwrap_err();
+    assert_eq!(error.kind(), Kind::ResourceExhausted, "{}", chain(&error));
+    session.finish().unwrap();
+    assert!(server.join().unwrap() < 100 << 20, "one byte more than the limit, and what was under way");
 }

@@ -1,11 +1,20 @@
 //! A repository becomes a tree, in a child and in a thread.
 
+use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use gitrepo_core::credentials::Checking;
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::HostKeys;
+use gitrepo_core::credentials::Secret;
+use gitrepo_core::error::chain;
 use gitrepo_core::policy::Limits;
 use gitrepo_core::remote::FetchRequest;
+use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::snapshot::Directory;
 use gitrepo_core::snapshot::TreeRequest;
@@ -16,9 +25,13 @@ use gitrepo_core::worker::InProcess;
 use gitrepo_core::worker::Job;
 use gitrepo_core::worker::TREE;
 use gitrepo_core::worker::Worker;
+use gitrepo_core::worker::WorkerError;
+use gitrepo_tests::authority::Authority;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::require;
+use gitrepo_tests::ssh::ClientKey;
+use gitrepo_tests::ssh::SshServer;
 
 use super::Rooms;
 use super::confined;
@@ -62,6 +75,68 @@ fn confined_session_fetches_and_lays_down_a_tree_as_a_user_of_its_own() {
     if require::root("to give the worker a uid") {
         assert!((65_521..=65_531).contains(&std::fs::metadata(tree).unwrap().uid()));
     }
+}
+
+#[test]
+fn confined_session_speaks_tls_with_a_server_of_the_given_authority() {
+    let (repository, commit) = fixtures::small();
+    let authority = Authority::new();
+    let server = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
+    let rooms = Rooms::new();
+    let url = server.url(&repository);
+    let mut stranger = confined(&rooms.locks()).start(job(&url)).unwrap();
+    let error = stranger.resolve(&Revision::Head).unwrap_err();
+    assert!(matches!(error, WorkerError::Remote(RemoteError::Certificate { .. })), "{}", chain(&error));
+    drop(stranger);
+
+    // Readable for root alone, as an administrator may have it.
+    std::fs::set_permissions(authority.ca_file(), Permissions::from_mode(0o600)).unwrap();
+    let ca_file = Some(authority.ca_file().to_owned());
+    let job = Job { ca_file, staging: Some(rooms.staging()), ..job(&url) };
+    assert_eq!(lay_down(&confined(&rooms.locks()), job), commit);
+}
+
+#[test]
+fn confined_session_speaks_ssh_with_every_kind_of_key() {
+    if !require::tool("sshd") {
+        return;
+    }
+    let (repository, commit) = fixtures::small();
+    for (algorithm, format, key) in ClientKey::all_kinds() {
+        let server = SshServer::start(&key);
+        let mut secret = BTreeMap::from([("ssh-privatekey".to_owned(), Secret::new(key.private.clone()))]);
+        secret
+            .extend(key.passphrase.map(|passphrase| ("ssh-passphrase".to_owned(), Secret::new(passphrase.to_owned()))));
+        let rooms = Rooms::new();
+        let job = Job {
+            staging: Some(rooms.staging()),
+            credentials: Credentials::from_secret_keys(secret).unwrap(),
+            host_keys: HostKeys::new(Checking::AcceptNew),
+            ..job(&server.url(&repository))
+        };
+        assert_eq!(lay_down(&confined(&rooms.locks()), job), commit, "{algorithm:?} {format:?}");
+    }
+}
+
+#[test]
+fn a_new_host_key_is_told_for_the_caller_to_keep() {
+    if !require::tool("sshd") {
+        return;
+    }
+    let (repository, _) = fixtures::small();
+    let key = ClientKey::new();
+    let server = SshServer::start(&key);
+    let secret = BTreeMap::from([("ssh-privatekey".to_owned(), Secret::new(key.private))]);
+    let rooms = Rooms::new();
+    let job = Job {
+        credentials: Credentials::from_secret_keys(secret).unwrap(),
+        host_keys: HostKeys::new(Checking::AcceptNew),
+        ..job(&server.url(&repository))
+    };
+    let mut session = confined(&rooms.locks()).start(job).unwrap();
+    session.resolve(&Revision::Head).unwrap();
+    let [line] = session.accepted_host_keys() else { panic!("{:?}", session.accepted_host_keys()) };
+    assert!(server.known_hosts().contains(line.trim()), "{line}");
 }
 
 #[test]

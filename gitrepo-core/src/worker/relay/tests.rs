@@ -1,0 +1,108 @@
+use std::io::Read;
+use std::io::Write;
+use std::net::Shutdown;
+use std::net::TcpStream;
+
+use super::*;
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+fn relay(addresses: Vec<SocketAddr>, received_limit: u64) -> (Relay, SocketAddr) {
+    let (listener, address) = listener();
+    let destination = Destination { addresses, connect_timeout: Duration::from_secs(5), received_limit };
+    (Relay::start(listener, destination).unwrap(), address)
+}
+
+/// An address that refuses connections.
+fn closed() -> SocketAddr {
+    listener().1
+}
+
+#[test]
+fn bytes_pass_both_ways_and_an_end_is_passed_on() {
+    let (server, address) = listener();
+    let (relay, door) = relay(vec![address], u64::MAX);
+    let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let expected = content.clone();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut asked = String::new();
+        stream.read_to_string(&mut asked).unwrap();
+        stream.write_all(&content).unwrap();
+        asked
+    });
+    let mut client = TcpStream::connect(door).unwrap();
+    client.write_all(b"please").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert!(answer == expected);
+    assert_eq!(server.join().unwrap(), "please");
+    assert_eq!(relay.traffic().bytes(), expected.len() as u64 + 6);
+    assert!(relay.traffic().trouble().is_none());
+}
+
+#[test]
+fn the_next_address_is_tried_when_one_does_not_answer() {
+    let (server, address) = listener();
+    let (relay, door) = relay(vec![closed(), address], u64::MAX);
+    let client = TcpStream::connect(door).unwrap();
+    drop(server.accept().unwrap());
+    assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+    assert!(relay.traffic().trouble().is_none());
+}
+
+#[test]
+fn that_no_address_answers_is_known_before_the_connection_ends() {
+    let refused = closed();
+    let (relay, door) = relay(vec![refused], u64::MAX);
+    let client = TcpStream::connect(door).unwrap();
+    assert_eq!((&client).read(&mut [0]).unwrap_or(0), 0);
+    let Some(Trouble::Unreachable(cause)) = relay.traffic().trouble() else { panic!("no trouble") };
+    assert!(cause.to_string().starts_with(&format!("{refused}: ")), "{cause}");
+}
+
+#[test]
+fn a_remote_that_sends_too_much_is_cut_off() {
+    let (server, address) = listener();
+    let (relay, door) = relay(vec![address], 1 << 20);
+    let server = thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        while stream.write_all(&[0; 65536]).is_ok() {}
+    });
+    let mut client = TcpStream::connect(door).unwrap();
+    // A cut connection may be reset, which is an error here.
+    drop(client.read_to_end(&mut Vec::new()));
+    assert!(matches!(relay.traffic().trouble(), Some(Trouble::TooLarge)));
+    server.join().unwrap();
+}
+
+#[test]
+fn dropping_the_relay_ends_its_connections() {
+    let (server, address) = listener();
+    let (relay, door) = relay(vec![address], u64::MAX);
+    let mut client = TcpStream::connect(door).unwrap();
+    let (mut accepted, _) = server.accept().unwrap();
+    assert!(relay.traffic().is_open());
+    drop(relay);
+    assert_eq!(accepted.read(&mut [0]).unwrap(), 0);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    assert!(TcpStream::connect(door).is_err(), "nobody listens");
+}
+
+#[test]
+fn connections_beyond_the_limit_wait() {
+    let (server, address) = listener();
+    let (relay, door) = relay(vec![address], u64::MAX);
+    let clients: Vec<_> = (0..=Carrier::AT_ONCE).map(|_| TcpStream::connect(door).unwrap()).collect();
+    let accepted: Vec<_> = (0..Carrier::AT_ONCE).map(|_| server.accept().unwrap()).collect();
+    server.set_nonblocking(true).unwrap();
+    assert!(server.accept().is_err());
+    drop(clients);
+    drop(accepted);
+    drop(relay);
+}
