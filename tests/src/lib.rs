@@ -10,6 +10,7 @@
 //! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`attempts`] | what a worker that was taken over would try |
+//! | [`volumes`] | a node with a store and pods |
 //! | [`program`], [`person`] | the workspace's executables, and who runs them |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
@@ -36,3 +37,4 @@ pub mod repository;
 pub mod require;
 pub mod ssh;
 pub mod tree;
+pub mod volumes;

@@ -7,6 +7,7 @@ mod hostile_servers;
 mod machine;
 mod mounter;
 mod programs;
+mod publish;
 mod repositories;
 mod servers;
 mod transports;
