@@ -2,7 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod access;
+mod concurrency;
+mod full_disk;
 mod hostile_servers;
+mod kills;
 mod machine;
 mod mounter;
 mod publish;

@@ -88,10 +88,8 @@ pub(super) fn other_content_on_a_taken_target_is_refused(bench: &Bench) {
 }
 
 pub(super) fn one_volume_may_be_on_many_targets(bench: &Bench) {
-    let requests = ["a", "b", "c"].map(|pod| VolumeRequest {
-        volume_id: "one".to_owned(),
-        ..read_only(&bench.url(), &bench.node.target(pod))
-    });
+    let requests = ["a", "b", "c"]
+        .map(|pod| VolumeRequest { volume_id: "one".to_owned(), ..read_only(&bench.url(), &bench.node.target(pod)) });
     for request in &requests {
         bench.node.publish(request).unwrap();
     }
@@ -149,10 +147,8 @@ pub(super) fn a_reboot_brings_the_recorded_commit_back_without_the_remote(bench:
 
 pub(super) fn after_a_reboot_another_credential_has_to_prove_itself(bench: &Bench) {
     bench.server.accept_only(&[Credential::Bearer("right")]);
-    let right = VolumeRequest {
-        credentials: token(Some("right")),
-        ..read_only(&bench.url(), &bench.node.target("pod"))
-    };
+    let right =
+        VolumeRequest { credentials: token(Some("right")), ..read_only(&bench.url(), &bench.node.target("pod")) };
     bench.node.publish(&right).unwrap();
     bench.node.reboot();
     bench.server.accept_only(&[Credential::Bearer("changed")]);

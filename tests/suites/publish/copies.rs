@@ -13,11 +13,8 @@ use super::Bench;
 pub(super) fn writes_to_a_copy_are_seen_by_nobody_else(bench: &Bench) {
     let (one, two) = (bench.node.target("one"), bench.node.target("two"));
     let shared = bench.node.target("shared");
-    for request in [
-        writable(&bench.url(), &one, 0),
-        writable(&bench.url(), &two, 0),
-        read_only(&bench.url(), &shared),
-    ] {
+    for request in [writable(&bench.url(), &one, 0), writable(&bench.url(), &two, 0), read_only(&bench.url(), &shared)]
+    {
         bench.node.publish(&request).unwrap();
     }
     let written = bench.node.shown(&one);
