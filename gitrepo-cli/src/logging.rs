@@ -1,6 +1,7 @@
 //! `--verbose`: logs to stderr. Without it only the result and errors are shown.
 
 use std::io;
+use std::io::IsTerminal;
 
 use tracing::Level;
 
@@ -11,5 +12,7 @@ pub(crate) fn start(verbose: u8) {
         1 => Level::DEBUG,
         _ => Level::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false).init();
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colours);
+    log.with_target(false).init();
 }

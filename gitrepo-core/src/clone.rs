@@ -105,7 +105,8 @@ pub fn clone(
     request: &CloneRequest<'_>,
     watch: &Watch,
 ) -> Result<Cloned, CloneError> {
-    let destination = free_destination(request.destination)?;
+    let mut parents = MadeParents::default();
+    let destination = free_destination(request.destination, &mut parents)?;
     let staging = Staging::beside(&destination)?;
     let workspace = Workspace { staging: staging.path(), base: None };
 
@@ -129,11 +130,12 @@ pub fn clone(
     let written = staging.path().join(TREE);
     let summary = format.adopt(&written, &tree, owner)?;
     put(&format.source(&written), &destination)?;
+    parents.keep();
     Ok(Cloned { resolved, tree: summary, received_bytes: report.received_bytes })
 }
 
 /// The destination with its parent made and its parent's symlinks resolved, if nothing is there yet.
-fn free_destination(destination: &Path) -> Result<PathBuf, CloneError> {
+fn free_destination(destination: &Path, parents: &mut MadeParents) -> Result<PathBuf, CloneError> {
     let failed = |source| CloneError::Destination { destination: destination.to_owned(), source };
     let absolute = std::path::absolute(destination).map_err(failed)?;
     match std::fs::read_dir(&absolute) {
@@ -149,13 +151,44 @@ fn free_destination(destination: &Path) -> Result<PathBuf, CloneError> {
                 // A dangling symlink: there is something, and renaming over it would replace the link.
                 return Err(CloneError::Occupied { destination: destination.to_owned() });
             }
-            std::fs::create_dir_all(parent).map_err(failed)?;
+            parents.make(parent).map_err(failed)?;
             Ok(parent.canonicalize().map_err(failed)?.join(name))
         }
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
             Err(CloneError::Occupied { destination: destination.to_owned() })
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+/// Directories above the destination that were made for it. They go again, if still empty, unless it arrives.
+#[derive(Default)]
+struct MadeParents(Vec<PathBuf>);
+
+impl MadeParents {
+    /// Makes `directory` and what is missing above it.
+    fn make(&mut self, directory: &Path) -> io::Result<()> {
+        let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+        for parent in missing.into_iter().rev() {
+            match std::fs::create_dir(parent) {
+                Ok(()) => self.0.push(parent.to_owned()),
+                // Somebody else came first, and it is theirs.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for MadeParents {
+    fn drop(&mut self) {
+        // What somebody else has put something into stays.
+        self.0.iter().rev().all(|parent| std::fs::remove_dir(parent).is_ok());
     }
 }
 

@@ -25,7 +25,7 @@ use crate::repository::Repository;
 mod answer;
 mod backend;
 mod gate;
-mod message;
+pub(crate) mod message;
 mod wire;
 
 pub use answer::Answer;
@@ -228,7 +228,8 @@ impl Drop for HttpServer {
 
 impl Shared {
     fn converse(&self, stream: TcpStream) -> io::Result<()> {
-        let wire = Wire::accept(stream, self.identity.as_ref(), Arc::clone(&self.sent))?;
+        let mut wire = Wire::accept(stream, self.identity.as_ref(), Arc::clone(&self.sent))?;
+        wire.closing = self.close;
         let mut reader = BufReader::new(wire);
         loop {
             let Some(mut request) = Request::read(&mut reader)? else { return Ok(()) };

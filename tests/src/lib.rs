@@ -11,7 +11,7 @@
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`attempts`] | what a worker that was taken over would try |
 //! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
-//! | [`program`] | the workspace's executables |
+//! | [`program`], [`person`] | the workspace's executables, and who runs them |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
@@ -30,6 +30,7 @@ pub mod http;
 mod listener;
 pub mod loopfs;
 pub mod namespace;
+pub mod person;
 pub mod pktline;
 pub mod program;
 pub mod repository;

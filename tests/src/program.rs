@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -14,7 +17,10 @@ use std::sync::PoisonError;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use nix::unistd::Uid;
 use tempfile::TempDir;
+
+use crate::namespace;
 
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
@@ -45,6 +51,14 @@ pub struct Program {
     executable: PathBuf,
     home: TempDir,
     environment: Vec<(OsString, OsString)>,
+    user: Option<OtherUser>,
+    may_unshare: bool,
+}
+
+/// A user who need not be able to reach the executable by its path, since it is opened for them.
+struct OtherUser {
+    uid: Uid,
+    executable: File,
 }
 
 /// What a program has done.
@@ -71,7 +85,21 @@ impl Program {
 
     /// Any executable.
     pub fn new(executable: PathBuf) -> Self {
-        Self { executable, home: TempDir::new().unwrap(), environment: Vec::new() }
+        Self { executable, home: TempDir::new().unwrap(), environment: Vec::new(), user: None, may_unshare: true }
+    }
+
+    /// Runs it as another user, without any groups. The home becomes that user's. Needs root.
+    #[must_use]
+    pub fn run_by(mut self, uid: Uid) -> Self {
+        nix::unistd::chown(self.home.path(), Some(uid), None).unwrap();
+        self.user = Some(OtherUser { uid, executable: File::open(&self.executable).unwrap() });
+        self
+    }
+
+    /// Forbids it, and what it starts, to make namespaces, as container runtimes do.
+    #[must_use]
+    pub fn without_namespaces(self) -> Self {
+        Self { may_unshare: false, ..self }
     }
 
     /// Sets an environment variable.
@@ -88,7 +116,14 @@ impl Program {
 
     /// The command as it would be run, to be changed.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(&self.executable);
+        let mut command = match &self.user {
+            None => Command::new(&self.executable),
+            Some(user) => {
+                let mut command = Command::new(format!("/proc/self/fd/{}", user.executable.as_raw_fd()));
+                command.arg0(&self.executable).uid(user.uid.as_raw()).gid(user.uid.as_raw());
+                command
+            }
+        };
         command.args(arguments).current_dir(self.home.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.home.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -104,7 +139,8 @@ impl Program {
     /// Starts it.
     pub fn spawn<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Running {
         let mut command = self.command(arguments);
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let child = if self.may_unshare { command.spawn() } else { namespace::spawn_without(&mut command) };
+        let child = child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         Running { child: Some(child) }
     }
 }

@@ -59,15 +59,23 @@ pub fn assert_times(directory: &Path, seconds: u64) {
     }
 }
 
+/// Fails unless `directory` and everything below it belongs to `uid`.
+pub fn assert_owner(directory: &Path, uid: u32) {
+    let mut found = BTreeMap::from([(Vec::new(), read(directory))]);
+    walk(directory, &mut Vec::new(), &mut found);
+    for path in found.keys() {
+        let metadata = directory.join(OsStr::from_bytes(path)).symlink_metadata().unwrap();
+        assert_eq!(metadata.uid(), uid, "owner of {:?}", path.escape_ascii().to_string());
+    }
+}
+
 fn expected(repository: &Repository, commit: &str, subdirectory: &str) -> BTreeMap<Vec<u8>, Entry> {
     let listing = repository.list(commit, subdirectory);
     let is_blob = |mode: &str| mode != "160000";
     let blobs = repository.blobs(listing.iter().filter(|listed| is_blob(&listed.mode)).map(|listed| &*listed.id));
-    let mut entries = BTreeMap::new();
+    let directories = repository.directories(commit, subdirectory);
+    let mut entries: BTreeMap<_, _> = directories.into_iter().map(|path| (path, Entry::Directory)).collect();
     for listed in listing {
-        for (at, _) in listed.path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-            entries.insert(listed.path[..at].to_vec(), Entry::Directory);
-        }
         let content = || blobs[&listed.id].clone();
         let entry = match listed.mode.as_str() {
             "160000" => Entry::Directory,

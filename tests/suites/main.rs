@@ -3,15 +3,18 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod access;
+mod clone;
 mod concurrency;
 mod full_disk;
 mod hostile_servers;
 mod kills;
 mod machine;
 mod mounter;
+mod programs;
 mod publish;
 mod repositories;
 mod servers;
+mod transports;
 mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.

@@ -7,6 +7,7 @@ use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sched::unshare;
 use nix::sys::signal;
@@ -21,11 +22,22 @@ use nix::unistd::ForkResult;
 /// Refused while this process has more than one thread: the others would be missing in the child, with whatever lock
 /// they held.
 pub(crate) fn fork() -> io::Result<ForkResult> {
-    // Changes nothing, and fails unless there is one thread.
-    unshare(CloneFlags::CLONE_THREAD)?;
+    if !has_one_thread()? {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     // SAFETY: there is one thread, so the child is a whole copy and may call anything; nobody can start another one
     // between the check and the call but this thread.
     Ok(unsafe { nix::unistd::fork() }?)
+}
+
+fn has_one_thread() -> io::Result<bool> {
+    // Changes nothing, and fails unless there is one thread.
+    match unshare(CloneFlags::CLONE_THREAD) {
+        Ok(()) => Ok(true),
+        Err(Errno::EINVAL) => Ok(false),
+        // The filter of a container refuses every unshare. Then there is no root without /proc either.
+        Err(_) => Ok(std::fs::read_dir("/proc/self/task")?.count() == 1),
+    }
 }
 
 /// Ends the process at once: no destructors, no handlers of `atexit`.

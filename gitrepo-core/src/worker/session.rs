@@ -133,7 +133,9 @@ impl Session {
 
     /// Asks, and waits for the answer. Whatever is not the worker's own answer ends it.
     fn exchange(&mut self, request: Request, phase: Phase) -> Result<Reply, WorkerError> {
+        let start = Instant::now();
         let reply = self.converse(request, phase);
+        tracing::debug!(url = %self.url, ?phase, milliseconds = start.elapsed().as_millis(), "the worker answered");
         match reply {
             Ok(Reply::Failed(failure)) => Err(self.failure(failure, phase)),
             Ok(reply) => Ok(reply),

@@ -22,9 +22,18 @@ pub struct Listed {
 impl Repository {
     /// Everything but directories in the tree of `commit`, or in its `subdirectory` (`.` for all), in git's order.
     pub fn list(&self, commit: &str, subdirectory: &str) -> Vec<Listed> {
+        self.ls_tree(&["-r", "-l"], commit, subdirectory).iter().map(|record| listed(record)).collect()
+    }
+
+    /// The paths of all directories in the same tree, those without entries and submodules included.
+    pub fn directories(&self, commit: &str, subdirectory: &str) -> Vec<Vec<u8>> {
+        self.ls_tree(&["-r", "-d", "--name-only"], commit, subdirectory)
+    }
+
+    fn ls_tree(&self, options: &[&str], commit: &str, subdirectory: &str) -> Vec<Vec<u8>> {
         let tree = if subdirectory == "." { commit.to_owned() } else { format!("{commit}:{subdirectory}") };
-        let listing = git::output(&mut self.git(["ls-tree", "-r", "-l", "-z", &tree]));
-        listing.split(|&byte| byte == 0).filter(|record| !record.is_empty()).map(listed).collect()
+        let listing = git::output(self.git(["ls-tree", "-z"]).args(options).arg(tree));
+        listing.split(|&byte| byte == 0).filter(|record| !record.is_empty()).map(<[u8]>::to_vec).collect()
     }
 
     /// The content of blobs by id.

@@ -6,6 +6,7 @@ use std::path::Path;
 use git2::AutotagOption;
 use git2::FetchOptions;
 use git2::FetchPrune;
+use git2::ObjectType;
 use git2::ProxyOptions;
 use git2::RemoteRedirect;
 
@@ -259,6 +260,8 @@ impl<'a> Conversation<'a> {
         let protocol = |text: &str| Err(RemoteError::Protocol { url: self.url(), source: Cause::new(text) });
         match found {
             Found::Commit(commit) if commit == oid(resolved.commit) => Ok(()),
+            // Asked for by its id, it is exactly what it said: an annotated tag.
+            Found::Commit(_) if target == oid(resolved.commit) => Err(self.not_a_commit(resolved, ObjectType::Tag)),
             Found::Commit(commit) => {
                 protocol(&format!("{target} leads to {commit}, not to {} as it said", resolved.commit))
             }
@@ -266,12 +269,13 @@ impl<'a> Conversation<'a> {
                 Err(RemoteError::CommitNotFound { url: self.url(), commit: resolved.commit, source: None })
             }
             Found::Nothing => protocol(&format!("it did not send {} with its tree", resolved.commit)),
-            Found::Other(kind) => Err(RemoteError::NotACommit {
-                url: self.url(),
-                revision: resolved.reference.clone().unwrap_or_else(|| resolved.commit.to_string()),
-                object: kind.to_string(),
-            }),
+            Found::Other(kind) => Err(self.not_a_commit(resolved, kind)),
         }
+    }
+
+    fn not_a_commit(&self, resolved: &Resolved, object: ObjectType) -> RemoteError {
+        let revision = resolved.reference.clone().unwrap_or_else(|| resolved.commit.to_string());
+        RemoteError::NotACommit { url: self.url(), revision, object: object.to_string() }
     }
 
     fn arrived(&self) -> Arrived {

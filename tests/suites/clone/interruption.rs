@@ -1,0 +1,110 @@
+//! A clone that is ended, politely or not: the destination is there whole or not at all.
+
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::http::Request;
+use gitrepo_tests::person::Person;
+use nix::sys::signal::Signal;
+
+use super::assert_tree;
+
+#[test]
+fn interrupted_clone_leaves_nothing_and_says_that_it_was_interrupted() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let person = Person::new();
+    let phases: [fn(&Request) -> bool; 2] = [Request::is_info_refs, Request::is_upload_pack];
+    for phase in phases {
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let gate = server.hold(phase);
+            let running = person.spawn_clone(&server.url(&repository), &[]);
+            gate.wait_for(1);
+            running.signal(signal);
+            let outcome = running.wait().assert_code(130);
+            assert!(outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
+            person.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn killed_clone_leaves_no_destination_and_the_next_one_removes_what_is_left() {
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let person = Person::new();
+    let gate = server.hold(Request::is_upload_pack);
+    let running = person.spawn_clone(&server.url(&repository), &[]);
+    gate.wait_for(1);
+    running.kill();
+    assert!(!person.tree().exists());
+    assert_eq!(person.belongings().len(), 1, "what was in flight");
+    gate.open();
+
+    person.clone(&server.url(&repository), &[]).assert_success();
+    assert_tree(&person.tree(), &repository, &commit);
+    person.assert_tree_alone();
+}
+
+#[test]
+fn clone_in_flight_is_left_alone_by_another_to_the_same_destination() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let person = Person::new();
+    let url = server.url(&repository);
+    let gate = server.hold(Request::is_upload_pack);
+    let slow = person.spawn_clone(&url, &[]);
+    gate.wait_for(1);
+    let other = Person::new();
+    // A clone that fails early has looked for leftovers as well.
+    person.run(&["clone", &server.url_at("missing.git"), "tree"]).assert_code(66);
+    assert_eq!(person.belongings().len(), 1, "the other clone's");
+    drop(other);
+    gate.open();
+    slow.wait().assert_success();
+    person.assert_tree_alone();
+}
+
+#[test]
+fn clone_killed_at_any_moment_is_whole_or_not_there() {
+    const KILLS: u32 = 40;
+    let fixture = fixtures::everything();
+    let server = HttpServer::start(&fixture.repository);
+    let url = server.url(&fixture.repository);
+    let person = Person::new();
+    let begun = Instant::now();
+    person.clone(&url, &[]).assert_success();
+    let whole = begun.elapsed();
+    person.discard_tree();
+
+    let (_never, clock) = mpsc::channel::<()>();
+    for kill in 0..KILLS {
+        let running = person.spawn_clone(&url, &[]);
+        // Nothing is waited for: this is the moment at which death comes, a little later each time.
+        let moment: Duration = whole * kill / KILLS;
+        assert!(clock.recv_timeout(moment).is_err());
+        running.kill();
+        if person.tree().exists() {
+            assert_tree(&person.tree(), &fixture.repository, &fixture.commit);
+            person.discard_tree();
+        }
+    }
+    person.clone(&url, &[]).assert_success();
+    assert_tree(&person.tree(), &fixture.repository, &fixture.commit);
+    person.assert_tree_alone();
+}
+
+#[test]
+fn clone_gives_up_after_its_timeout() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let person = Person::new();
+    let gate = server.hold(Request::is_upload_pack);
+    let outcome = person.clone(&server.url(&repository), &["--timeout", "2s"]).assert_code(75);
+    assert!(outcome.stderr.contains("--timeout"), "it says how to allow more: {}", outcome.stderr);
+    person.assert_nothing_left();
+    drop(gate);
+}
