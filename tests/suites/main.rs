@@ -13,6 +13,7 @@ mod mounter;
 mod programs;
 mod publish;
 mod repositories;
+mod semantics;
 mod servers;
 mod transports;
 mod worker;
