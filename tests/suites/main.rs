@@ -2,13 +2,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod access;
 mod clone;
+mod concurrency;
+mod full_disk;
 mod hostile_servers;
+mod kills;
 mod machine;
 mod mounter;
 mod programs;
 mod publish;
 mod repositories;
+mod semantics;
 mod servers;
 mod transports;
 mod worker;
