@@ -154,6 +154,7 @@ over! {
             a_torn_record_breaks_neither_publish_nor_unpublish_nor_list
             a_snapshot_deleted_behind_our_back_is_made_anew
             a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished
+            a_copy_that_is_mounted_outlives_its_record
             a_copy_whose_record_was_lost_is_never_shown_again;
         copies:
             writes_to_a_copy_are_seen_by_nobody_else

@@ -386,7 +386,7 @@ mod tests {
         on_small_filesystem("size=256k,nr_inodes=64", |place| {
             let store = Store::open(&place.join("store")).unwrap();
             let record = publish(&store, "volume", TARGET);
-            store.sweep(std::time::Duration::from_secs(60));
+            store.sweep(std::time::Duration::from_secs(60), &[]);
             let mut fillers = 0;
             while fs::write(place.join(fillers.to_string()), [0; 16 * 1024]).is_ok() {
                 fillers += 1;
