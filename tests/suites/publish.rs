@@ -143,6 +143,8 @@ over! {
             a_target_directory_that_was_there_stays
             a_target_directory_that_was_made_goes
             a_target_that_cannot_be_used_is_refused_and_nothing_made
+            what_somebody_else_mounted_after_a_reboot_stays
+            a_volume_that_somebody_else_covers_is_not_forgotten
             a_mount_of_somebody_else_is_neither_covered_nor_taken_off;
         failures:
             a_publish_that_fails_for_good_leaves_nothing
