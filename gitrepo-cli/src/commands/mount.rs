@@ -44,8 +44,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
     request::require_root("mount")?;
     let target = request::absolute(&arguments.target)?;
-    let volumes =
-        configuration::volumes(configuration::read(global.config.as_deref())?, arguments.store.store.clone())?;
+    let volumes = configuration::volumes(global, &arguments.store)?;
 
     let volume = VolumeRequest {
         volume_id: super::unmount::volume_id(&target),
