@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::VolumeRequest;
 use serde::Serialize;
 
@@ -54,7 +55,14 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         spec,
         credentials,
     };
-    let published = volumes.publish(&volume, &watch)?;
+    let published = match volumes.publish(&volume, &watch) {
+        // Perhaps only by a record whose mount a kill or a reboot has taken: that is collected, and nobody waits for it.
+        Err(PublishError::TargetTaken { .. }) => {
+            volumes.sweep(Origin::Cli, SWEEP)?;
+            volumes.publish(&volume, &watch)?
+        }
+        result => result?,
+    };
     drop(watch);
     if let Err(error) = volumes.sweep(Origin::Cli, SWEEP) {
         tracing::warn!(%error, "leftovers could not be swept");
