@@ -34,6 +34,8 @@ pub use answer::Tamper;
 pub use answer::WriteAnswer;
 pub use gate::Gate;
 pub use message::Request;
+pub(crate) use message::write_chunk;
+pub(crate) use message::write_head;
 pub use wire::Wire;
 
 use gate::Barrier;

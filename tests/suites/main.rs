@@ -3,10 +3,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod clone;
+mod command_line;
+mod hostile;
 mod hostile_servers;
 mod machine;
 mod mounter;
 mod repositories;
+mod resolve;
 mod servers;
 mod worker;
 

@@ -1,7 +1,6 @@
 //! Answers without end.
 
 use std::io;
-use std::io::Write;
 use std::time::Duration;
 
 use super::foreign;
@@ -10,6 +9,8 @@ use crate::http::Answer;
 use crate::http::Ending;
 use crate::http::Request;
 use crate::http::Wire;
+use crate::http::write_chunk;
+use crate::http::write_head;
 use crate::pktline;
 
 /// Objects that an endless pack promises: with 32 KiB each, nobody sees the last one, and a client can still make room
@@ -24,13 +25,12 @@ pub fn advertisement_never_ends() -> impl Fn(&Request) -> Answer {
         }
         Answer::raw(|wire| {
             begin(wire, "application/x-git-upload-pack-advertisement")?;
-            wire.write_all(&pktline::packet("# service=git-upload-pack\n"))?;
-            wire.write_all(pktline::FLUSH)?;
+            write_chunk(wire, &[&*pktline::packet("# service=git-upload-pack\n"), pktline::FLUSH].concat())?;
             let id = "a11ce".repeat(8);
-            wire.write_all(&pktline::packet(format!("{id} HEAD\0side-band-64k ofs-delta shallow\n")))?;
+            write_chunk(wire, &pktline::packet(format!("{id} HEAD\0side-band-64k ofs-delta shallow\n")))?;
             for number in 0_u64.. {
                 let refs = (0..1000).map(|part| format!("{id} refs/heads/branch-{number:015}{part:03}\n"));
-                wire.write_all(&refs.flat_map(pktline::packet).collect::<Vec<_>>())?;
+                write_chunk(wire, &refs.flat_map(pktline::packet).collect::<Vec<_>>())?;
             }
             Ok(Ending::Broken)
         })
@@ -44,11 +44,11 @@ pub fn pack_never_ends() -> impl Fn(&Request) -> Answer {
             return Answer::Git;
         }
         endless_answer(&request.body, |wire| {
-            wire.write_all(&pktline::band(1, &pack_header()))?;
+            write_chunk(wire, &pktline::band(1, &pack_header()))?;
             let mut content = fixtures::noise(1, 32 << 10);
             for number in 0..OBJECTS {
                 content[..4].copy_from_slice(&number.to_le_bytes());
-                wire.write_all(&pktline::band(1, &packed_blob(&content)))?;
+                write_chunk(wire, &pktline::band(1, &packed_blob(&content)))?;
             }
             Ok(Ending::Broken)
         })
@@ -64,7 +64,7 @@ pub fn progress_never_ends() -> impl Fn(&Request) -> Answer {
         endless_answer(&request.body, |wire| {
             let words = pktline::band(2, "Counting objects: still counting\r".repeat(1000).as_bytes());
             loop {
-                wire.write_all(&words)?;
+                write_chunk(wire, &words)?;
             }
         })
     }
@@ -77,13 +77,13 @@ pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
             return Answer::Git;
         }
         endless_answer(&request.body, move |wire| {
-            wire.write_all(&pktline::band(1, &pack_header()))?;
+            write_chunk(wire, &pktline::band(1, &pack_header()))?;
             let objects = (0_u8..).flat_map(|number| pktline::band(1, &packed_blob(&[number; 1000])));
             for byte in objects {
                 if wire.hung_up_within(interval) {
                     break;
                 }
-                wire.write_all(&[byte])?;
+                write_chunk(wire, &[byte])?;
             }
             Ok(Ending::Broken)
         })
@@ -95,14 +95,20 @@ fn endless_answer(asked: &[u8], rest: impl Fn(&mut Wire) -> io::Result<Ending> +
     let (preamble, pack) = (foreign::preamble(asked), foreign::wants_pack(asked));
     Answer::raw(move |wire| {
         begin(wire, "application/x-git-upload-pack-result")?;
-        wire.write_all(&preamble)?;
-        if pack { rest(wire) } else { Ok(Ending::Broken) }
+        if !preamble.is_empty() {
+            write_chunk(wire, &preamble)?;
+        }
+        if pack {
+            return rest(wire);
+        }
+        write_chunk(wire, b"")?;
+        Ok(Ending::Complete)
     })
 }
 
-/// The head of an answer that lasts as long as its connection.
+/// The head of an answer that follows in chunks.
 fn begin(wire: &mut Wire, content_type: &str) -> io::Result<()> {
-    write!(wire, "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n")
+    write_head(wire, 200, &[("Content-Type".to_owned(), content_type.to_owned())])
 }
 
 fn pack_header() -> Vec<u8> {
