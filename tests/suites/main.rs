@@ -10,6 +10,7 @@ mod machine;
 mod mounter;
 mod repositories;
 mod resolve;
+mod secrets;
 mod servers;
 mod worker;
 

@@ -1,0 +1,39 @@
+//! What the kernel shows of a process to whoever looks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// The process `root` and everything that it started, directly or not.
+pub fn with_descendants(root: u32) -> Vec<u32> {
+    let parents: BTreeMap<u32, u32> = all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let descends = |mut pid: u32| {
+        while pid != root {
+            match parents.get(&pid) {
+                Some(parent) => pid = *parent,
+                None => return false,
+            }
+        }
+        true
+    };
+    parents.keys().copied().filter(|pid| descends(*pid)).collect()
+}
+
+/// Arguments and environment of a process, with NULs between; empty for one that has ended.
+pub fn arguments_and_environment(pid: u32) -> Vec<u8> {
+    let directory = Path::new("/proc").join(pid.to_string());
+    let read = |name: &str| fs::read(directory.join(name)).unwrap_or_default();
+    [read("cmdline"), read("environ")].concat()
+}
+
+fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()
+}
+
+/// `None` for a process that has ended since.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it, in parentheses, may hold anything.
+    status.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
