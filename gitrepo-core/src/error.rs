@@ -90,6 +90,8 @@ pub(crate) fn io_kind(error: &std::io::Error) -> Kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Kind::ResourceExhausted,
         ErrorKind::OutOfMemory => Kind::ResourceExhausted,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Kind::FailedPrecondition,
+        // A tree may hold names and link targets longer than this filesystem takes.
+        ErrorKind::InvalidFilename => Kind::FailedPrecondition,
         ErrorKind::TimedOut => Kind::Timeout,
         _ => Kind::Internal,
     }

@@ -6,3 +6,4 @@ pub mod mounter;
 
 pub use mounter::FailingMounter;
 pub use mounter::FakeMounter;
+pub use mounter::Verb;

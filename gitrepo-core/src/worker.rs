@@ -115,6 +115,15 @@ pub enum WorkerError {
         #[source]
         source: std::io::Error,
     },
+    /// The child could not be waited for, so something of it may be left.
+    #[error("cannot tell whether the worker for {url} has ended")]
+    End {
+        /// Without user information.
+        url: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// All uids of the range are in use.
     #[error("all {count} workers are busy; the range of worker.uids bounds how many run at once")]
     NoFreeWorker {
@@ -165,7 +174,7 @@ impl WorkerError {
         match self {
             Self::Remote(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
-            Self::Start { source, .. } => crate::error::io_kind(source),
+            Self::Start { source, .. } | Self::End { source, .. } => crate::error::io_kind(source),
             Self::NoFreeWorker { .. } => Kind::Busy,
             Self::Died { kind, .. } => *kind,
             Self::OutOfSpace { .. } => Kind::ResourceExhausted,

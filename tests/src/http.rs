@@ -25,7 +25,7 @@ use crate::repository::Repository;
 mod answer;
 mod backend;
 mod gate;
-mod message;
+pub(crate) mod message;
 mod wire;
 
 pub use answer::Answer;
@@ -34,8 +34,6 @@ pub use answer::Tamper;
 pub use answer::WriteAnswer;
 pub use gate::Gate;
 pub use message::Request;
-pub(crate) use message::write_chunk;
-pub(crate) use message::write_head;
 pub use wire::Wire;
 
 use gate::Barrier;
@@ -231,7 +229,7 @@ impl Drop for HttpServer {
 impl Shared {
     fn converse(&self, stream: TcpStream) -> io::Result<()> {
         let mut wire = Wire::accept(stream, self.identity.as_ref(), Arc::clone(&self.sent))?;
-        wire.closes = self.close;
+        wire.closing = self.close;
         let mut reader = BufReader::new(wire);
         loop {
             let Some(mut request) = Request::read(&mut reader)? else { return Ok(()) };

@@ -10,6 +10,7 @@
 //! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`attempts`] | what a worker that was taken over would try |
+//! | [`volumes`] | a node with a store and pods |
 //! | [`program`], [`person`] | the workspace's executables, and who runs them |
 //! | [`process`] | what everybody can see of a running program |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
@@ -38,3 +39,4 @@ pub mod repository;
 pub mod require;
 pub mod ssh;
 pub mod tree;
+pub mod volumes;

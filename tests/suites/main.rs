@@ -8,10 +8,13 @@ mod hostile;
 mod hostile_servers;
 mod machine;
 mod mounter;
+mod programs;
+mod publish;
 mod repositories;
 mod resolve;
 mod secrets;
 mod servers;
+mod transports;
 mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.

@@ -216,13 +216,11 @@ const FILES: &[c_long] = &[
     libc::SYS_readahead,
     libc::SYS_readlinkat,
     libc::SYS_readv,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_sendfile,
     libc::SYS_statfs,
     libc::SYS_statx,
     libc::SYS_symlinkat,
-    libc::SYS_sync_file_range,
     libc::SYS_syncfs,
     libc::SYS_truncate,
     libc::SYS_umask,
@@ -248,6 +246,7 @@ const OLD_FILES: &[c_long] = &[
     libc::SYS_poll,
     libc::SYS_readlink,
     libc::SYS_rename,
+    libc::SYS_renameat,
     libc::SYS_rmdir,
     libc::SYS_select,
     libc::SYS_stat,
@@ -257,8 +256,9 @@ const OLD_FILES: &[c_long] = &[
     libc::SYS_utime,
     libc::SYS_utimes,
 ];
+/// `renameat`, which C libraries still make on AArch64 and the `libc` crate does not name there.
 #[cfg(not(target_arch = "x86_64"))]
-const OLD_FILES: &[c_long] = &[];
+const OLD_FILES: &[c_long] = &[38];
 
 const INTERNET: &[c_long] = &[
     libc::SYS_connect,

@@ -126,14 +126,16 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The worker could not be waited for; then its staging directory must not be used.
+    /// [`WorkerError::End`]; then its staging directory must not be used.
     pub fn finish(mut self) -> Result<(), WorkerError> {
-        self.peer.end().map_err(|source| WorkerError::Start { step: "waiting for the worker's end".to_owned(), source })
+        self.peer.end().map_err(|source| WorkerError::End { url: self.url.clone(), source })
     }
 
     /// Asks, and waits for the answer. Whatever is not the worker's own answer ends it.
     fn exchange(&mut self, request: Request, phase: Phase) -> Result<Reply, WorkerError> {
+        let start = Instant::now();
         let reply = self.converse(request, phase);
+        tracing::debug!(url = %self.url, ?phase, milliseconds = start.elapsed().as_millis(), "the worker answered");
         match reply {
             Ok(Reply::Failed(failure)) => Err(self.failure(failure, phase)),
             Ok(reply) => Ok(reply),

@@ -16,9 +16,11 @@ use std::error::Error;
 use std::fs;
 use std::io::Read;
 use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::credentials::Credentials;
@@ -147,6 +149,8 @@ impl Connection for Trying<'_> {
             ("refs/attempts/silence", _) => loop {
                 std::thread::park();
             },
+            ("refs/attempts/patience", _) => wait_for_the_remote(self.request),
+            ("refs/attempts/thought", _) => think_while_connected(self.request),
             _ => return self.honest.resolve(revision),
         };
         let reference = serde_json::to_string(&outcomes).ok();
@@ -163,9 +167,29 @@ impl Connection for Trying<'_> {
 }
 
 /// Needs more memory than anybody has.
-fn gluttony() -> attempts::Outcomes {
+fn gluttony() -> Outcomes {
     let mut eaten = Vec::new();
     loop {
         eaten.push(vec![1_u8; 16 << 20]);
     }
+}
+
+/// Waits for bytes, without a time limit of its own.
+fn wait_for_the_remote(request: &ConnectRequest) -> Outcomes {
+    let come = connect(request).and_then(|mut stream| stream.read(&mut [0]));
+    BTreeMap::from([("read".to_owned(), come.err().map(|error| error.to_string()))])
+}
+
+/// Computes for much longer than a remote may be silent.
+fn think_while_connected(request: &ConnectRequest) -> Outcomes {
+    let connected = connect(request);
+    let begun = Instant::now();
+    while begun.elapsed() < request.limits.stall * 4 {
+        std::hint::spin_loop();
+    }
+    BTreeMap::from([("connect".to_owned(), connected.err().map(|error| error.to_string()))])
+}
+
+fn connect(request: &ConnectRequest) -> std::io::Result<TcpStream> {
+    TcpStream::connect((request.url.host().unwrap_or_default(), request.url.port().unwrap_or_default()))
 }

@@ -9,8 +9,7 @@ use crate::http::Answer;
 use crate::http::Ending;
 use crate::http::Request;
 use crate::http::Wire;
-use crate::http::write_chunk;
-use crate::http::write_head;
+use crate::http::message;
 use crate::pktline;
 
 /// Objects that an endless pack promises: with 32 KiB each, nobody sees the last one, and a client can still make room
@@ -25,12 +24,13 @@ pub fn advertisement_never_ends() -> impl Fn(&Request) -> Answer {
         }
         Answer::raw(|wire| {
             begin(wire, "application/x-git-upload-pack-advertisement")?;
-            write_chunk(wire, &[&*pktline::packet("# service=git-upload-pack\n"), pktline::FLUSH].concat())?;
+            message::write_chunk(wire, &pktline::packet("# service=git-upload-pack\n"))?;
+            message::write_chunk(wire, pktline::FLUSH)?;
             let id = "a11ce".repeat(8);
-            write_chunk(wire, &pktline::packet(format!("{id} HEAD\0side-band-64k ofs-delta shallow\n")))?;
+            message::write_chunk(wire, &pktline::packet(format!("{id} HEAD\0side-band-64k ofs-delta shallow\n")))?;
             for number in 0_u64.. {
                 let refs = (0..1000).map(|part| format!("{id} refs/heads/branch-{number:015}{part:03}\n"));
-                write_chunk(wire, &refs.flat_map(pktline::packet).collect::<Vec<_>>())?;
+                message::write_chunk(wire, &refs.flat_map(pktline::packet).collect::<Vec<_>>())?;
             }
             Ok(Ending::Broken)
         })
@@ -44,11 +44,11 @@ pub fn pack_never_ends() -> impl Fn(&Request) -> Answer {
             return Answer::Git;
         }
         endless_answer(&request.body, |wire| {
-            write_chunk(wire, &pktline::band(1, &pack_header()))?;
+            message::write_chunk(wire, &pktline::band(1, &pack_header()))?;
             let mut content = fixtures::noise(1, 32 << 10);
             for number in 0..OBJECTS {
                 content[..4].copy_from_slice(&number.to_le_bytes());
-                write_chunk(wire, &pktline::band(1, &packed_blob(&content)))?;
+                message::write_chunk(wire, &pktline::band(1, &packed_blob(&content)))?;
             }
             Ok(Ending::Broken)
         })
@@ -64,7 +64,7 @@ pub fn progress_never_ends() -> impl Fn(&Request) -> Answer {
         endless_answer(&request.body, |wire| {
             let words = pktline::band(2, "Counting objects: still counting\r".repeat(1000).as_bytes());
             loop {
-                write_chunk(wire, &words)?;
+                message::write_chunk(wire, &words)?;
             }
         })
     }
@@ -77,13 +77,13 @@ pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
             return Answer::Git;
         }
         endless_answer(&request.body, move |wire| {
-            write_chunk(wire, &pktline::band(1, &pack_header()))?;
+            message::write_chunk(wire, &pktline::band(1, &pack_header()))?;
             let objects = (0_u8..).flat_map(|number| pktline::band(1, &packed_blob(&[number; 1000])));
             for byte in objects {
                 if wire.hung_up_within(interval) {
                     break;
                 }
-                write_chunk(wire, &[byte])?;
+                message::write_chunk(wire, &[byte])?;
             }
             Ok(Ending::Broken)
         })
@@ -96,19 +96,15 @@ fn endless_answer(asked: &[u8], rest: impl Fn(&mut Wire) -> io::Result<Ending> +
     Answer::raw(move |wire| {
         begin(wire, "application/x-git-upload-pack-result")?;
         if !preamble.is_empty() {
-            write_chunk(wire, &preamble)?;
+            message::write_chunk(wire, &preamble)?;
         }
-        if pack {
-            return rest(wire);
-        }
-        write_chunk(wire, b"")?;
-        Ok(Ending::Complete)
+        if pack { rest(wire) } else { message::write_chunk(wire, &[]).map(|()| Ending::Complete) }
     })
 }
 
-/// The head of an answer that follows in chunks.
+/// The head of an answer of unknown length. libgit2 knows no other than a chunked one.
 fn begin(wire: &mut Wire, content_type: &str) -> io::Result<()> {
-    write_head(wire, 200, &[("Content-Type".to_owned(), content_type.to_owned())])
+    message::write_head(wire, 200, &[("Content-Type".to_owned(), content_type.to_owned())])
 }
 
 fn pack_header() -> Vec<u8> {

@@ -34,8 +34,8 @@ fn liar<S>(commit: &str, serves: S) -> impl Fn(&Request) -> Answer + use<S>
 where
     S: Fn(&Request) -> Vec<u8>,
 {
-    let capabilities = "side-band-64k ofs-delta shallow no-progress include-tag allow-tip-sha1-in-want \
-                        allow-reachable-sha1-in-want symref=HEAD:refs/heads/main agent=git/2.39.5";
+    let capabilities = "multi_ack multi_ack_detailed thin-pack side-band-64k ofs-delta shallow no-progress include-tag \
+                        allow-tip-sha1-in-want allow-reachable-sha1-in-want symref=HEAD:refs/heads/main";
     let advertisement = [
         pktline::packet("# service=git-upload-pack\n"),
         pktline::FLUSH.to_vec(),

@@ -78,21 +78,15 @@ impl fmt::Debug for Answer {
 }
 
 pub(super) fn status(wire: &mut Wire, status: u16, headers: Vec<(String, String)>) -> io::Result<Ending> {
-    write_head(wire, status, &headers)?;
+    message::write_head(wire, status, &headers)?;
     message::write_chunk(wire, b"")?;
     Ok(Ending::Complete)
-}
-
-fn write_head(wire: &mut Wire, status: u16, headers: &[(String, String)]) -> io::Result<()> {
-    let mut headers = headers.to_vec();
-    headers.extend(wire.closes.then(|| ("Connection".to_owned(), "close".to_owned())));
-    message::write_head(wire, status, &headers)
 }
 
 /// Passes git's answer on as it comes.
 pub(super) fn git(wire: &mut Wire, repository: &Path, rest: &str, request: &Request) -> io::Result<Ending> {
     let mut backend = start(repository, rest, request)?;
-    write_head(wire, backend.status, &backend.headers)?;
+    message::write_head(wire, backend.status, &backend.headers)?;
     let mut buffer = vec![0; 64 << 10];
     let mut beginning = Vec::new();
     loop {
@@ -120,7 +114,7 @@ pub(super) fn tampered(
     backend.read_to_end(&mut answer)?;
     request.brought_pack.store(pktline::find_pack(&answer).is_some(), Ordering::Relaxed);
     let (answer, ending) = tamper(answer);
-    write_head(wire, backend.status, &backend.headers)?;
+    message::write_head(wire, backend.status, &backend.headers)?;
     if !answer.is_empty() {
         message::write_chunk(wire, &answer)?;
     }

@@ -8,6 +8,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use super::wire::Wire;
+
 /// What a client asked, and how much it was sent.
 #[derive(Debug)]
 pub struct Request {
@@ -101,12 +103,16 @@ impl Request {
 }
 
 /// Writes status and headers of an answer whose body follows in [chunks][write_chunk].
-pub(crate) fn write_head(writer: &mut impl Write, status: u16, headers: &[(String, String)]) -> io::Result<()> {
-    write!(writer, "HTTP/1.1 {status} {}\r\n", reason(status))?;
+pub(crate) fn write_head(wire: &mut Wire, status: u16, headers: &[(String, String)]) -> io::Result<()> {
+    let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
     for (name, value) in headers {
-        write!(writer, "{name}: {value}\r\n")?;
+        head.push_str(&format!("{name}: {value}\r\n"));
     }
-    writer.write_all(b"Transfer-Encoding: chunked\r\n\r\n")
+    if wire.closing {
+        head.push_str("Connection: close\r\n");
+    }
+    head.push_str("Transfer-Encoding: chunked\r\n\r\n");
+    wire.write_all(head.as_bytes())
 }
 
 /// Writes a part of a body; an empty one ends it.

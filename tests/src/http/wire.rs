@@ -18,8 +18,8 @@ use crate::authority::Identity;
 pub struct Wire {
     stream: Stream,
     written: u64,
-    /// The connection ends with this answer.
-    pub(super) closes: bool,
+    /// Whether answers announce that the connection ends with them.
+    pub(crate) closing: bool,
     total: Arc<AtomicU64>,
 }
 
@@ -36,7 +36,7 @@ impl Wire {
             None => Stream::Plain(stream),
             Some(identity) => Stream::Tls(Box::new(handshake(stream, identity)?)),
         };
-        Ok(Self { stream, written: 0, closes: false, total })
+        Ok(Self { stream, written: 0, closing: false, total })
     }
 
     /// Bytes written to this connection.

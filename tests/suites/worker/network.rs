@@ -11,6 +11,7 @@ use gitrepo_core::error::chain;
 use gitrepo_core::policy::Limits;
 use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::RemoteError;
+use gitrepo_core::remote::Resolved;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::worker::Job;
 use gitrepo_core::worker::Worker;
@@ -59,6 +60,30 @@ fn r7_a_silent_server_is_given_up_after_the_time_allowed() {
         assert_eq!(error.kind(), Kind::Unavailable, "{scheme}: {}", chain(&error));
         assert!(begun.elapsed() < Duration::from_secs(10), "{scheme}: {:?}", begun.elapsed());
     }
+}
+
+fn attempt(what: &str, server: &hostile::SilentServer) -> Result<Resolved, WorkerError> {
+    let rooms = Rooms::new();
+    let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
+    let mut session = confined(&rooms.locks()).start(Job { limits, ..job(&server.url("git")) }).unwrap();
+    session.resolve(&Revision::parse(&format!("refs/attempts/{what}")).unwrap())
+}
+
+#[test]
+fn r7_a_worker_that_would_wait_for_ever_is_ended_when_the_remote_is_silent() {
+    if !require::root("to have a relay") {
+        return;
+    }
+    let error = attempt("patience", &hostile::SilentServer::start()).unwrap_err();
+    assert!(matches!(error, WorkerError::Remote(RemoteError::Stalled { seconds: 1, .. })), "{error}");
+}
+
+#[test]
+fn a_worker_that_computes_while_the_remote_is_silent_is_left_alone() {
+    if !require::root("to have a relay") {
+        return;
+    }
+    attempt("thought", &hostile::SilentServer::start()).unwrap();
 }
 
 #[test]

@@ -5,14 +5,21 @@ use std::fs::Permissions;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use gitrepo_core::cancel::Cancel;
 use gitrepo_core::credentials::Checking;
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::HostKeys;
 use gitrepo_core::credentials::Secret;
+use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
+use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Limits;
+use gitrepo_core::policy::PinnedHost;
+use gitrepo_core::policy::UidRange;
 use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::libgit2::Libgit2;
@@ -21,14 +28,17 @@ use gitrepo_core::snapshot::TreeRequest;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::spec::Symlinks;
+use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::InProcess;
 use gitrepo_core::worker::Job;
+use gitrepo_core::worker::REPOSITORY;
 use gitrepo_core::worker::TREE;
 use gitrepo_core::worker::Worker;
 use gitrepo_core::worker::WorkerError;
 use gitrepo_tests::authority::Authority;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Files;
 use gitrepo_tests::require;
 use gitrepo_tests::ssh::ClientKey;
 use gitrepo_tests::ssh::SshServer;
@@ -36,6 +46,7 @@ use gitrepo_tests::ssh::SshServer;
 use super::Rooms;
 use super::confined;
 use super::job;
+use super::program;
 
 /// Resolves, fetches and lays down the default branch.
 fn lay_down(worker: &dyn Worker, job: Job) -> String {
@@ -55,7 +66,7 @@ fn lay_down(worker: &dyn Worker, job: Job) -> String {
     commit.to_string()
 }
 
-fn find(directory: &Path, name: &str) -> Option<std::path::PathBuf> {
+fn find(directory: &Path, name: &str) -> Option<PathBuf> {
     std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| match path.file_name() {
         Some(found) if found == name => Some(path),
         _ if path.is_dir() => find(&path, name),
@@ -75,6 +86,86 @@ fn confined_session_fetches_and_lays_down_a_tree_as_a_user_of_its_own() {
     if require::root("to give the worker a uid") {
         assert!((65_521..=65_531).contains(&std::fs::metadata(tree).unwrap().uid()));
     }
+}
+
+#[test]
+fn s14_the_pinned_address_is_reached_by_whatever_host_the_url_names() {
+    if !require::root("to have a relay") {
+        return;
+    }
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    for (written, name) in [
+        ("git.example.com", "git.example.com"),
+        ("10.9.8.7", "10.9.8.7"),
+        ("127.0.0.9", "127.0.0.9"),
+        ("[2001:db8::1]", "2001:db8::1"),
+    ] {
+        let rooms = Rooms::new();
+        let url = server.url(&repository).replace("127.0.0.1", written);
+        let pinned = vec![([127, 0, 0, 1], server.port()).into()];
+        let host = Some(PinnedHost { name: name.to_owned(), port: server.port(), addresses: pinned });
+        let job = Job { host, staging: Some(rooms.staging()), ..job(&url) };
+        assert_eq!(lay_down(&confined(&rooms.locks()), job), commit, "{url}");
+    }
+}
+
+#[test]
+fn a_session_builds_on_the_base_and_does_not_change_it() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let (first, second) = (Rooms::new(), Rooms::new());
+    let url = server.url(&repository);
+    lay_down(&confined(&first.locks()), Job { staging: Some(first.staging()), ..job(&url) });
+    let base = first.staging().join(REPOSITORY);
+    let before = listing(&base);
+
+    let commit = repository.commit("main", &Files::new().file("new", "content"));
+    let job = Job { staging: Some(second.staging()), base: Some(base.clone()), ..job(&url) };
+    assert_eq!(lay_down(&confined(&second.locks()), job), commit);
+    assert_eq!(listing(&base), before);
+}
+
+#[test]
+fn r3_a_session_ends_before_the_disk_is_full() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let rooms = Rooms::new();
+    let job = Job { staging: Some(rooms.staging()), reserve_bytes: u64::MAX, ..job(&server.url(&repository)) };
+    let error = confined(&rooms.locks()).start(job).unwrap().resolve(&Revision::Head).unwrap_err();
+    assert!(matches!(error, WorkerError::OutOfSpace { .. }), "{error}");
+    assert_eq!(error.kind(), Kind::ResourceExhausted);
+}
+
+#[test]
+fn more_workers_than_uids_wait_for_one_another() {
+    if !require::root("to give workers uids") {
+        return;
+    }
+    let rooms = Rooms::new();
+    let mut config = Config::for_person().worker;
+    config.uids = UidRange::parse("64901-64901").unwrap();
+    let worker = Confined::new(&config).with_program(program()).with_uid_locks(rooms.locks());
+    let first = worker.start(job("http://localhost:1/site.git")).unwrap();
+    let hurried = Job { cancel: Cancel::new().within(Duration::from_millis(50)), ..job("http://localhost:1/site.git") };
+    assert!(matches!(worker.start(hurried), Err(WorkerError::NoFreeWorker { count: 1 })));
+    first.finish().unwrap();
+    worker.start(job("http://localhost:1/site.git")).unwrap().finish().unwrap();
+}
+
+/// Every path below `directory`, with size and time.
+fn listing(directory: &Path) -> Vec<(PathBuf, u64, i64)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let status = entry.metadata().unwrap();
+        if status.is_dir() {
+            found.extend(listing(&entry.path()));
+        }
+        found.push((entry.path(), status.len(), status.mtime_nsec()));
+    }
+    found.sort();
+    found
 }
 
 #[test]

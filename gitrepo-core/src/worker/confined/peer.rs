@@ -184,17 +184,17 @@ impl Peer for Contained {
     }
 
     fn network_failure(&mut self, phase: Phase) -> Option<RemoteError> {
+        let phase = match phase {
+            Phase::Resolving => "asking for its refs",
+            Phase::Fetching => "sending a pack",
+            Phase::Writing => return None,
+        };
         let url = self.url.clone();
         match self.relay.as_ref()?.traffic().trouble() {
             Some(Trouble::TooLarge) => return Some(RemoteError::TooLarge { url, limit: self.fetch_bytes }),
             Some(Trouble::Unreachable(source)) => return Some(RemoteError::Unreachable { url, source }),
             None => {}
         }
-        let phase = match phase {
-            Phase::Resolving => "asking for its refs",
-            Phase::Fetching => "sending a pack",
-            Phase::Writing => return None,
-        };
         self.stalled().then(|| RemoteError::Stalled { url, seconds: self.stall.as_secs(), phase: phase.to_owned() })
     }
 

@@ -1,0 +1,191 @@
+//! One node: a store, the volumes published from it, and what must not be left of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::Secret;
+use gitrepo_core::gateway::Gateway;
+use gitrepo_core::mount::Mounter;
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::Policy;
+use gitrepo_core::progress::Silent;
+use gitrepo_core::snapshot::Directory;
+use gitrepo_core::snapshot::Watch;
+use gitrepo_core::spec::RepositoryUrl;
+use gitrepo_core::spec::Revision;
+use gitrepo_core::spec::VolumeSpec;
+use gitrepo_core::spec::Writable;
+use gitrepo_core::store::Origin;
+use gitrepo_core::store::Store;
+use gitrepo_core::volume::PublishError;
+use gitrepo_core::volume::Published;
+use gitrepo_core::volume::Unpublished;
+use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::volume::Volumes;
+use gitrepo_core::worker::Worker;
+
+/// A node with its store and its pods' directories below one home.
+pub struct Node {
+    /// What is tested.
+    pub volumes: Volumes,
+    mounter: Arc<dyn Mounter>,
+    home: PathBuf,
+}
+
+/// What a node tests with: a person's, so that servers on the loopback and files are allowed, credentials may go to the
+/// former in plain text, and small file systems need no reserve.
+pub fn config() -> Config {
+    let mut config = Config::for_person();
+    config.credentials_over_http = true;
+    config.cache.reserve_bytes = 0;
+    config
+}
+
+/// The credential of a token; none for `None`.
+pub fn token(token: Option<&str>) -> Credentials {
+    let keys = token.map(|token| ("token".to_owned(), Secret::new(token.to_owned())));
+    Credentials::from_secret_keys(BTreeMap::from_iter(keys)).unwrap()
+}
+
+/// Patient and silent.
+pub fn watch() -> Watch {
+    Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
+}
+
+/// The tree of the remote's HEAD, read-only, for nobody in particular.
+pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
+    VolumeRequest {
+        volume_id: format!("volume of {}", target.display()),
+        target: target.to_owned(),
+        origin: Origin::Cli,
+        spec: VolumeSpec::new(RepositoryUrl::parse(url).unwrap()),
+        credentials: Credentials::none(),
+        read_only: true,
+    }
+}
+
+/// The same as a private copy for `uid`.
+pub fn writable(url: &str, target: &Path, uid: u32) -> VolumeRequest {
+    let mut request = VolumeRequest { read_only: false, ..read_only(url, target) };
+    request.spec.writable = Some(Writable::Copy);
+    request.spec.uid = uid;
+    request
+}
+
+/// Another revision of the same.
+#[must_use]
+pub fn at(mut request: VolumeRequest, revision: &str) -> VolumeRequest {
+    request.spec.revision = Revision::parse(revision).unwrap();
+    request
+}
+
+impl Node {
+    /// A node below `home`, a directory on the filesystem that the store is to be on.
+    pub fn new(home: &Path, config: Config, worker: Arc<dyn Worker>, mounter: Arc<dyn Mounter>) -> Self {
+        let home = home.canonicalize().unwrap();
+        let store = Store::open(&home.join("store")).unwrap();
+        std::fs::create_dir_all(home.join("pods")).unwrap();
+        let gateway = Gateway::new(Policy::new(config), worker);
+        let volumes = Volumes::new(store, gateway, Arc::new(Directory), Arc::clone(&mounter));
+        Self { volumes, mounter, home }
+    }
+
+    /// Where a pod of this name wants its volume. Its parent is there.
+    pub fn target(&self, pod: &str) -> PathBuf {
+        self.home.join("pods").join(pod)
+    }
+
+    /// The store's directory.
+    pub fn store(&self) -> &Path {
+        self.volumes.store().root()
+    }
+
+    /// Publishes patiently.
+    pub fn publish(&self, request: &VolumeRequest) -> Result<Published, PublishError> {
+        self.volumes.publish(request, &watch())
+    }
+
+    /// Unpublishes patiently, which must succeed.
+    pub fn unpublish(&self, request: &VolumeRequest) -> Unpublished {
+        self.volumes.unpublish(Some(&request.volume_id), &request.target, &Cancel::new()).unwrap()
+    }
+
+    /// Mounts on `target`.
+    pub fn mounts_on(&self, target: &Path) -> usize {
+        self.mounter.list().unwrap().iter().filter(|mount| mount.target == target).count()
+    }
+
+    /// Where to see what `target` shows: the target itself, but for a mounter that only remembers.
+    pub fn shown(&self, target: &Path) -> PathBuf {
+        let mounts = self.mounter.list().unwrap();
+        match mounts.iter().rev().find(|mount| mount.target == target) {
+            Some(mount) if mount.filesystem == "fake" => mount.root.clone(),
+            Some(_) => target.to_owned(),
+            None => panic!("nothing is mounted on {}", target.display()),
+        }
+    }
+
+    /// Loses all mounts, as a reboot does; the records become those of another boot.
+    pub fn reboot(&self) {
+        for record in self.volumes.store().records().unwrap() {
+            self.mounter.unmount(&record.target).unwrap();
+        }
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        for file in self.files_below("volumes").iter().filter(|file| file.ends_with("record.json")) {
+            let json = std::fs::read_to_string(file).unwrap();
+            std::fs::write(file, json.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+        }
+    }
+
+    /// The only record file there is.
+    pub fn record_file(&self) -> PathBuf {
+        let files = self.files_below("volumes");
+        let mut records = files.into_iter().filter(|file| file.ends_with("record.json"));
+        let record = records.next().expect("a record");
+        assert_eq!(records.next(), None, "one record");
+        record
+    }
+
+    /// The snapshots' directories.
+    pub fn snapshots(&self) -> Vec<PathBuf> {
+        entries(&self.store().join("snapshots"))
+    }
+
+    /// Fails if anything is there that only published volumes, work in flight or their crashes account for.
+    pub fn assert_nothing_published(&self) {
+        let mut left = entries(&self.home.join("pods"));
+        for place in ["volumes", "staging", "trash", "mounting"] {
+            left.extend(entries(&self.store().join(place)));
+        }
+        assert!(left.is_empty(), "left behind: {left:#?}");
+        let mounts = self.mounter.list().unwrap();
+        let below = |path: &Path| path != self.home && path.starts_with(&self.home);
+        let ours: Vec<_> = mounts.iter().filter(|mount| below(&mount.target)).collect();
+        assert!(ours.is_empty(), "still mounted: {ours:#?}");
+    }
+
+    fn files_below(&self, place: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut places = vec![self.store().join(place)];
+        while let Some(place) = places.pop() {
+            for path in entries(&place) {
+                let is_directory = path.symlink_metadata().unwrap().is_dir();
+                if is_directory { places.push(path) } else { files.push(path) }
+            }
+        }
+        files
+    }
+}
+
+/// What is in a directory; nothing when there is none.
+pub fn entries(directory: &Path) -> Vec<PathBuf> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => panic!("{}: {error}", directory.display()),
+    }
+}

@@ -1,0 +1,80 @@
+//! Files that were torn or deleted behind our back.
+
+use std::fs;
+
+use gitrepo_core::error::Kind;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::at;
+use gitrepo_tests::volumes::entries;
+use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::writable;
+
+use super::Bench;
+
+pub(super) fn a_torn_record_breaks_neither_publish_nor_unpublish_nor_list(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    fs::create_dir(&request.target).unwrap();
+    for torn in ["", "\0\0\0\0", "{}", "{\"version\":1,"] {
+        bench.node.publish(&request).unwrap();
+        let tear = || fs::write(bench.node.record_file(), torn).unwrap();
+        tear();
+        assert_eq!(bench.node.volumes.list().unwrap().len(), 0, "{torn:?}");
+        bench.node.publish(&request).unwrap();
+        bench.assert_shows(&request.target, &bench.commit);
+        assert_eq!(bench.node.volumes.list().unwrap().len(), 1);
+
+        tear();
+        bench.node.publish(&request).unwrap();
+        bench.assert_shows(&request.target, &bench.commit);
+
+        tear();
+        assert_eq!(bench.node.unpublish(&request).mounts, 1, "{torn:?}: what is mounted is ours all the same");
+        assert_eq!(bench.node.mounts_on(&request.target), 0);
+    }
+    fs::remove_dir(&request.target).unwrap();
+    bench.node.assert_nothing_published();
+}
+
+/// Deletes what is in a directory of the store.
+fn delete(node: &Node, place: &str) {
+    for path in entries(&node.store().join(place)) {
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
+pub(super) fn a_snapshot_deleted_behind_our_back_is_made_anew(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    bench.node.publish(&request).unwrap();
+    delete(&bench.node, "snapshots");
+    let published = bench.node.publish(&request).unwrap();
+    assert_eq!(published.commit.to_string(), bench.commit);
+    bench.assert_shows(&request.target, &bench.commit);
+    bench.node.unpublish(&request);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished(bench: &Bench) {
+    let server = HttpServer::start(&bench.repository);
+    let request = read_only(&server.url(&bench.repository), &bench.node.target("pod"));
+    bench.node.publish(&request).unwrap();
+    delete(&bench.node, "snapshots");
+    delete(&bench.node, "repositories");
+    drop(server);
+    let error = bench.node.publish(&request).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    bench.node.unpublish(&request);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn a_copy_whose_record_was_lost_is_never_shown_again(bench: &Bench) {
+    let target = bench.node.target("pod");
+    let old = writable(&bench.url(), &target, 0);
+    bench.node.publish(&old).unwrap();
+    fs::write(bench.node.shown(&target).join("secret"), "of whoever was here before").unwrap();
+    fs::write(bench.node.record_file(), "").unwrap();
+
+    let new = at(writable(&bench.url(), &target, 0), &bench.first);
+    bench.node.publish(&new).unwrap();
+    bench.assert_shows(&target, &bench.first);
+}

@@ -1,0 +1,123 @@
+//! What a failure leaves: nothing, or what was there before.
+
+use std::fs;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::policy::Config;
+use gitrepo_core::snapshot::Watch;
+use gitrepo_core::spec::RelativePath;
+use gitrepo_core::testing::Verb;
+use gitrepo_core::volume::VolumeRequest;
+use gitrepo_tests::http::Answer;
+use gitrepo_tests::http::Credential;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::volumes::at;
+use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::watch;
+use gitrepo_tests::volumes::writable;
+
+use super::Bench;
+
+pub(super) fn a_publish_that_fails_for_good_leaves_nothing(bench: &Bench) {
+    let target = bench.node.target("pod");
+    let closed = HttpServer::builder().serve(&bench.repository).accept(Credential::Bearer("key")).start();
+    let gone = HttpServer::start(&bench.repository).url(&bench.repository);
+    let forbidding = HttpServer::builder().serve(&bench.repository).answer(|_| Answer::status(403)).start();
+    let mut no_such_directory = read_only(&bench.url(), &target);
+    no_such_directory.spec.subdirectory = RelativePath::parse("no/such").unwrap();
+    let failing = [
+        (at(read_only(&bench.url(), &target), "no-such-branch"), Kind::NotFound),
+        (at(read_only(&bench.url(), &target), &"5ca1ab1e".repeat(5)), Kind::NotFound),
+        (read_only(&bench.server.url_at("no-such.git"), &target), Kind::NotFound),
+        (no_such_directory, Kind::NotFound),
+        (read_only(&closed.url(&bench.repository), &target), Kind::Unauthenticated),
+        (read_only(&forbidding.url(&bench.repository), &target), Kind::PermissionDenied),
+        (read_only(&gone, &target), Kind::Unavailable),
+    ];
+    for (request, kind) in failing {
+        let error = bench.node.publish(&request).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        bench.node.assert_nothing_published();
+    }
+    let refusing: [(fn(&mut Config), Kind); 3] = [
+        (|config| config.limits.tree_bytes = 3, Kind::ResourceExhausted),
+        (|config| config.allow_loopback = false, Kind::PermissionDenied),
+        (|config| config.cache.reserve_bytes = u64::MAX, Kind::ResourceExhausted),
+    ];
+    for (change, kind) in refusing {
+        let error = bench.configured(change).publish(&read_only(&bench.url(), &target)).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        bench.node.assert_nothing_published();
+    }
+    assert!(bench.node.snapshots().is_empty());
+    bench.node.publish(&read_only(&bench.url(), &target)).unwrap();
+    bench.assert_shows(&target, &bench.commit);
+}
+
+pub(super) fn a_publish_whose_mount_fails_leaves_nothing(bench: &Bench) {
+    let target = bench.node.target("pod");
+    let mut failed = 0;
+    for request in [read_only(&bench.url(), &target), writable(&bench.url(), &target, 0)] {
+        for verb in [Verb::Bind, Verb::List, Verb::Shows, Verb::Unmount] {
+            // Each call of the verb once, until there is none left to fail.
+            for nth in 1.. {
+                match bench.failing(verb, nth).publish(&request) {
+                    Ok(_) => break,
+                    Err(error) => assert_eq!(error.kind(), Kind::Internal, "{error}"),
+                }
+                bench.node.assert_nothing_published();
+                failed += 1;
+            }
+            bench.node.unpublish(&request);
+            bench.node.assert_nothing_published();
+        }
+    }
+    assert!(failed >= 4, "binding and listing failed for both: {failed}");
+}
+
+pub(super) fn an_unpublish_that_fails_may_be_repeated(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    bench.node.publish(&request).unwrap();
+    let cancel = watch().cancel;
+    let failing = bench.failing(Verb::Unmount, 1);
+    failing.volumes.unpublish(Some(&request.volume_id), &request.target, &cancel).unwrap_err();
+    bench.assert_shows(&request.target, &bench.commit);
+    assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "what is mounted is still on record");
+    assert_eq!(bench.node.unpublish(&request).mounts, 1);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn a_publish_that_was_given_up_leaves_nothing(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    let gate = bench.server.hold(|request| request.is_upload_pack());
+    let watch = watch();
+    let giving_up = Watch { cancel: watch.cancel.clone(), progress: watch.progress.clone() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.wait_for(1);
+            giving_up.cancel.cancel();
+            // A thread cannot be killed: it notices when the server answers.
+            gate.open();
+        });
+        let error = bench.node.volumes.publish(&request, &watch).unwrap_err();
+        assert_eq!(error.kind(), Kind::Cancelled, "{error}");
+    });
+    bench.node.assert_nothing_published();
+    bench.node.publish(&request).unwrap();
+    bench.assert_shows(&request.target, &bench.commit);
+}
+
+pub(super) fn a_failed_republish_keeps_what_the_volume_is(bench: &Bench) {
+    let request = VolumeRequest { ..at(writable(&bench.url(), &bench.node.target("pod"), 0), "main") };
+    bench.node.publish(&request).unwrap();
+    fs::write(bench.node.shown(&request.target).join("written"), "by the pod").unwrap();
+    bench.repository.commit("main", &Files::new().file("README.md", "# Third\n"));
+    bench.node.reboot();
+    for verb in [Verb::Bind, Verb::List, Verb::Shows] {
+        bench.failing(verb, 1).publish(&request).unwrap_err();
+        assert_eq!(bench.node.mounts_on(&request.target), 0, "{verb:?}");
+    }
+    assert_eq!(bench.node.publish(&request).unwrap().commit.to_string(), bench.commit);
+    assert_eq!(fs::read_to_string(bench.node.shown(&request.target).join("written")).unwrap(), "by the pod");
+}

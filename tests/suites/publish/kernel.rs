@@ -1,0 +1,74 @@
+//! What only real mounts can show.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::process::Stdio;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use gitrepo_tests::program::Program;
+use gitrepo_tests::volumes::read_only;
+
+use super::Bench;
+
+pub(super) fn root_cannot_write_from_the_first_visible_instant(bench: &Bench) {
+    let target = bench.node.target("pod");
+    fs::create_dir(&target).unwrap();
+    let file = target.join("README.md");
+    let (cli, store) = (Program::cli(), bench.node.store());
+    for _ in 0..5 {
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writers = [(); 2].map(|()| {
+                scope.spawn(|| {
+                    loop {
+                        let last = ended.load(Ordering::SeqCst);
+                        match File::options().append(true).open(&file) {
+                            Ok(_) => return Err("the volume was open for writing"),
+                            Err(error) if error.kind() == io::ErrorKind::NotFound && !last => {}
+                            Err(error) if error.raw_os_error() == Some(libc::EROFS) => return Ok(()),
+                            Err(_) => return Err("the volume was not there"),
+                        }
+                    }
+                })
+            });
+            let outcome = cli.run(mount(&bench.url(), &target, store));
+            ended.store(true, Ordering::SeqCst);
+            for writer in writers {
+                assert_eq!(writer.join().unwrap(), Ok(()), "{outcome:?}");
+            }
+            outcome.assert_success();
+        });
+        assert_eq!(fs::create_dir(target.join("new")).unwrap_err().raw_os_error(), Some(libc::EROFS));
+        bench.assert_shows(&target, &bench.commit);
+        cli.run(["unmount".as_ref(), target.as_os_str(), "--store".as_ref(), store.as_os_str()]).assert_success();
+    }
+}
+
+fn mount<'a>(url: &'a str, target: &'a std::path::Path, store: &'a std::path::Path) -> [&'a std::ffi::OsStr; 5] {
+    ["mount".as_ref(), url.as_ref(), target.as_os_str(), "--store".as_ref(), store.as_os_str()]
+}
+
+pub(super) fn a_volume_in_use_is_unpublished_in_time(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    bench.node.publish(&request).unwrap();
+    let mut open = File::open(request.target.join("README.md")).unwrap();
+    // Its working directory is in the volume until its standard input ends.
+    let mut inside = std::process::Command::new("cat");
+    let mut inside = inside.current_dir(request.target.join("a")).stdin(Stdio::piped()).spawn().unwrap();
+
+    let begin = Instant::now();
+    assert_eq!(bench.node.unpublish(&request).mounts, 1);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    bench.node.assert_nothing_published();
+
+    let mut text = String::new();
+    open.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "# Second\n", "who had the tree open keeps it");
+    drop(inside.stdin.take());
+    assert!(inside.wait().unwrap().success());
+}

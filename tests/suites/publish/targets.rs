@@ -1,0 +1,93 @@
+//! The target directory: whose it is, and what it may be.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::mount::Bind;
+use gitrepo_tests::volumes::read_only;
+
+use super::Bench;
+
+pub(super) fn a_target_directory_that_was_there_stays(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    fs::create_dir(&request.target).unwrap();
+    fs::set_permissions(&request.target, fs::Permissions::from_mode(0o711)).unwrap();
+    bench.node.publish(&request).unwrap();
+    bench.node.unpublish(&request);
+    assert_eq!(fs::metadata(&request.target).unwrap().permissions().mode() & 0o7777, 0o711);
+    assert_eq!(fs::read_dir(&request.target).unwrap().count(), 0, "nothing of ours was put into it");
+}
+
+pub(super) fn a_target_directory_that_was_made_goes(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    bench.node.publish(&request).unwrap();
+    assert!(request.target.is_dir());
+    bench.node.unpublish(&request);
+    assert!(!request.target.exists());
+
+    bench.node.publish(&request).unwrap();
+    bench.node.reboot();
+    fs::remove_dir(&request.target).unwrap();
+    bench.node.publish(&request).unwrap();
+    bench.node.unpublish(&request);
+    assert!(!request.target.exists(), "also one that was made anew after a reboot");
+
+    bench.node.publish(&request).unwrap();
+    bench.node.reboot();
+    fs::write(request.target.join("precious"), "somebody else's").unwrap();
+    bench.node.unpublish(&request);
+    assert!(request.target.join("precious").exists());
+}
+
+pub(super) fn a_target_that_cannot_be_used_is_refused_and_nothing_made(bench: &Bench) {
+    let pods = bench.node.target("");
+    fs::create_dir(pods.join("real")).unwrap();
+    symlink("real", pods.join("link")).unwrap();
+    symlink("nowhere", pods.join("dangling")).unwrap();
+    fs::write(pods.join("file"), "").unwrap();
+    let unusable = [
+        (pods.join("link"), Kind::FailedPrecondition),
+        (pods.join("link/inside"), Kind::FailedPrecondition),
+        (pods.join("dangling"), Kind::FailedPrecondition),
+        (pods.join("file"), Kind::FailedPrecondition),
+        (pods.join("file/inside"), Kind::FailedPrecondition),
+        (pods.join("missing/inside"), Kind::FailedPrecondition),
+        (pods.join("real/../other"), Kind::InvalidRequest),
+        (PathBuf::from("relative"), Kind::InvalidRequest),
+        (PathBuf::from("/"), Kind::InvalidRequest),
+    ];
+    for (target, kind) in unusable {
+        let error = bench.node.publish(&read_only(&bench.url(), &target)).unwrap_err();
+        assert_eq!(error.kind(), kind, "{}: {error}", target.display());
+    }
+    assert_eq!(bench.server.requests().len(), 0, "told before anything was asked");
+    assert_eq!(fs::read_dir(pods.join("real")).unwrap().count(), 0);
+    for name in ["link", "dangling", "file"] {
+        fs::remove_file(pods.join(name)).unwrap();
+    }
+    fs::remove_dir(pods.join("real")).unwrap();
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn a_mount_of_somebody_else_is_neither_covered_nor_taken_off(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    let theirs = bench.home.join("theirs");
+    for directory in [&theirs, &request.target] {
+        fs::create_dir(directory).unwrap();
+    }
+    let bind = Bind { source: theirs, target: request.target.clone(), read_only: false };
+    bench.mounter.bind(&bind).unwrap();
+
+    let error = bench.node.publish(&request).unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+    assert!(error.to_string().contains("mount point of something else"), "{error}");
+    assert_eq!(bench.node.unpublish(&request).mounts, 0);
+    assert!(bench.mounter.shows(&bind).unwrap());
+
+    bench.mounter.unmount(&request.target).unwrap();
+    bench.node.publish(&request).unwrap();
+    bench.assert_shows(&request.target, &bench.commit);
+}
