@@ -162,7 +162,8 @@ fn failure_says_what_to_do_next() {
 #[test]
 fn unknown_key_names_its_nearest_neighbour() {
     let person = Person::new();
-    for (setting, nearest) in [("revison=main", "revision"), ("sub-directory=a", "subdirectory"), ("Depth=1", "depth")] {
+    for (setting, nearest) in [("revison=main", "revision"), ("sub-directory=a", "subdirectory"), ("Depth=1", "depth")]
+    {
         let outcome = person.clone("https://host.example/a", &["--set", setting]).assert_code(64);
         assert!(outcome.stderr.contains(&format!("did you mean {nearest}?")), "{}", outcome.stderr);
     }

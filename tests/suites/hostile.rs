@@ -178,8 +178,7 @@ fn commit_of_another_repository_announced_as_its_own_is_not_served() {
     let (repository, _) = fixtures::small();
     let other = fixtures::many(3);
     let foreign = other.resolve("main");
-    let without_objects =
-        HttpServer::builder().serve(&repository).answer(hostile::announces(&foreign)).start();
+    let without_objects = HttpServer::builder().serve(&repository).answer(hostile::announces(&foreign)).start();
     let without_answer =
         HttpServer::builder().serve(&repository).answer(hostile::announces_without_serving(&foreign)).start();
     let person = Person::new();

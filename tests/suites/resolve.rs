@@ -63,8 +63,7 @@ fn resolve_prints_one_json_object_where_that_is_asked() {
         assert_eq!(outcome.stderr, "");
         serde_json::from_str(&outcome.stdout).unwrap()
     };
-    let by_name =
-        json!({"repository": url, "revision": "main", "commit": commit, "reference": "refs/heads/main"});
+    let by_name = json!({"repository": url, "revision": "main", "commit": commit, "reference": "refs/heads/main"});
     assert_eq!(resolve("main"), by_name);
     let by_id = json!({"repository": url, "revision": commit, "commit": commit, "reference": null});
     assert_eq!(resolve(&commit), by_id);

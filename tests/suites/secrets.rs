@@ -48,7 +48,8 @@ impl Canaries {
     fn assert_absent(&self, what: &str, bytes: &[u8]) {
         for canary in &self.0 {
             let found = bytes.windows(canary.len()).position(|window| window == canary);
-            let around = |at: usize| bytes[at.saturating_sub(80)..(at + 80).min(bytes.len())].escape_ascii().to_string();
+            let around =
+                |at: usize| bytes[at.saturating_sub(80)..(at + 80).min(bytes.len())].escape_ascii().to_string();
             assert!(found.is_none(), "{what} has {}: …{}…", canary.escape_ascii(), found.map(around).unwrap());
         }
     }

@@ -81,11 +81,9 @@ fn ssh_host_key_that_is_unknown_or_changed_is_refused_and_the_message_shows_it()
     let url = server.url(&repository);
     let here = format!("[127.0.0.1]:{}", server.port());
     let revoked: String = server.known_hosts().lines().map(|line| format!("@revoked {line}\n")).collect();
-    for (known_hosts, words) in [
-        (other.known_hosts(), "is unknown"),
-        (other.known_hosts_at(&here), "has changed"),
-        (revoked, "is revoked"),
-    ] {
+    for (known_hosts, words) in
+        [(other.known_hosts(), "is unknown"), (other.known_hosts_at(&here), "has changed"), (revoked, "is revoked")]
+    {
         let secret = person.secret(&[("ssh-privatekey", &key.private), ("known_hosts", &known_hosts)]);
         let outcome = assert_ends(&person, &url, &[&secret], 77, words);
         assert!(outcome.stderr.contains("SHA256:"), "the fingerprint: {}", outcome.stderr);
@@ -149,11 +147,11 @@ fn redirect_is_refused_and_whoever_it_leads_to_is_asked_nothing() {
     let target = HttpServer::start(&repository);
     let authority = Authority::new();
     let person = Person::new();
-    let secret =
-        person.secret(&[("ca.crt", &authority.ca_pem()), ("username", "alice"), ("password", "secret")]);
+    let secret = person.secret(&[("ca.crt", &authority.ca_pem()), ("username", "alice"), ("password", "secret")]);
     let to_http = target.url_at("");
     let elsewhere = to_http.replace("http://127.0.0.1", "https://localhost");
-    for (base, status) in [301, 302, 307, 308].into_iter().flat_map(|status| [(&to_http, status), (&elsewhere, status)]) {
+    for (base, status) in [301, 302, 307, 308].into_iter().flat_map(|status| [(&to_http, status), (&elsewhere, status)])
+    {
         let server = HttpServer::builder()
             .serve(&repository)
             .tls(authority.issue_for_loopback())
@@ -219,8 +217,7 @@ fn server_that_is_never_satisfied_is_shown_each_credential_once() {
 #[test]
 fn credential_does_not_go_over_plain_http_unless_configured() {
     let (repository, _) = fixtures::small();
-    let server =
-        HttpServer::builder().serve(&repository).accept(Credential::Basic("alice", "secret")).start();
+    let server = HttpServer::builder().serve(&repository).accept(Credential::Basic("alice", "secret")).start();
     let person = Person::new();
     let secret = person.secret(&[("username", "alice"), ("password", "secret")]);
     let url = server.url(&repository);
