@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 
 /// The process `root` and everything that it started, directly or not.
 pub fn with_descendants(root: u32) -> Vec<u32> {
@@ -19,6 +21,17 @@ pub fn with_descendants(root: u32) -> Vec<u32> {
     parents.keys().copied().filter(|pid| descends(*pid)).collect()
 }
 
+/// Waits until a process, not necessarily a child of ours, has ended.
+pub fn wait_for_end(pid: u32) {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let begun = Instant::now();
+    // Waited for by somebody else, or by nobody: then it stays as a zombie.
+    while stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z")) {
+        assert!(begun.elapsed() < PATIENCE, "process {pid} goes on");
+        std::thread::yield_now();
+    }
+}
+
 /// Arguments and environment of a process, with NULs between; empty for one that has ended.
 pub fn arguments_and_environment(pid: u32) -> Vec<u8> {
     let directory = Path::new("/proc").join(pid.to_string());
@@ -31,9 +44,14 @@ fn all() -> Vec<u32> {
     entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()
 }
 
-/// `None` for a process that has ended since.
 fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// State, parent and what follows in proc_pid_stat(5); `None` for a process that has ended since.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before it, in parentheses, may hold anything.
-    status.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    let (_, fields) = line.rsplit_once(')')?;
+    Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
 }

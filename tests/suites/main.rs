@@ -15,7 +15,6 @@ mod repositories;
 mod resolve;
 mod secrets;
 mod servers;
-mod transports;
 mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
