@@ -2,15 +2,19 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod bad_input;
 mod clone;
+mod command_line;
+mod hostile;
 mod hostile_servers;
 mod machine;
 mod mounter;
 mod programs;
 mod publish;
 mod repositories;
+mod resolve;
+mod secrets;
 mod servers;
-mod transports;
 mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
