@@ -21,6 +21,7 @@ fail() {
 
 has cc && [ -e /usr/include/stdlib.h ] || need build-essential
 has make || need make
+has cmake || need cmake
 # Building OpenSSL takes modules that Debian's perl-base does not have.
 perl -MFindBin -MFile::Compare -MFile::Copy -MIPC::Cmd -e 1 2>/dev/null || need perl
 has git || need git

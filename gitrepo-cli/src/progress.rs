@@ -50,11 +50,11 @@ impl Bar {
             return self.spin(prefix);
         }
         self.0.disable_steady_tick();
-        self.0.set_style(bar());
         self.0.set_prefix(prefix);
+        self.0.set_message(message);
         self.0.set_length(total);
         self.0.set_position(done);
-        self.0.set_message(message);
+        self.0.set_style(bar());
     }
 }
 
