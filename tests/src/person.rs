@@ -126,7 +126,7 @@ impl Person {
 
     /// Removes [`Self::tree`].
     pub fn discard_tree(&self) {
-        std::fs::remove_dir_all(self.tree()).unwrap();
+        crate::volumes::delete(&self.tree());
     }
 
     /// Makes a file or directory theirs.
