@@ -10,7 +10,7 @@
 //! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`attempts`] | what a worker that was taken over would try |
-//! | [`volumes`] | a node with a store and pods |
+//! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
 //! | [`program`], [`person`] | the workspace's executables, and who runs them |
 //! | [`process`] | what everybody can see of a running program |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
@@ -37,6 +37,7 @@ pub mod process;
 pub mod program;
 pub mod repository;
 pub mod require;
+pub mod shell;
 pub mod ssh;
 pub mod tree;
 pub mod volumes;

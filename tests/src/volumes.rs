@@ -157,10 +157,7 @@ impl Node {
 
     /// Fails if anything is there that only published volumes, work in flight or their crashes account for.
     pub fn assert_nothing_published(&self) {
-        let mut left = entries(&self.home.join("pods"));
-        for place in ["volumes", "staging", "trash", "mounting"] {
-            left.extend(entries(&self.store().join(place)));
-        }
+        let left = leftovers(self.store(), &self.home.join("pods"));
         assert!(left.is_empty(), "left behind: {left:#?}");
         let mounts = self.mounter.list().unwrap();
         let below = |path: &Path| path != self.home && path.starts_with(&self.home);
@@ -179,6 +176,18 @@ impl Node {
         }
         files
     }
+}
+
+/// Files and directories that no store and no pod has without volumes and work in flight.
+pub fn leftovers(store: &Path, pods: &Path) -> Vec<PathBuf> {
+    let places = ["volumes", "staging", "trash", "mounting"].map(|place| store.join(place));
+    places.iter().map(PathBuf::as_path).chain([pods]).flat_map(entries).collect()
+}
+
+/// Deletes a tree of the test's own, in which nothing is mounted.
+#[expect(clippy::disallowed_methods, reason = "nothing is mounted there")]
+pub fn delete(tree: &Path) {
+    std::fs::remove_dir_all(tree).unwrap_or_else(|error| panic!("{}: {error}", tree.display()));
 }
 
 /// What is in a directory; nothing when there is none.

@@ -2,11 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod access;
 mod bad_input;
 mod clone;
 mod command_line;
+mod concurrency;
+mod full_disk;
 mod hostile;
 mod hostile_servers;
+mod kills;
 mod machine;
 mod mounter;
 mod programs;
@@ -14,6 +18,7 @@ mod publish;
 mod repositories;
 mod resolve;
 mod secrets;
+mod semantics;
 mod servers;
 mod worker;
 

@@ -162,16 +162,3 @@ over! {
             a_copy_belongs_to_the_user_asked_for;
     }
 }
-
-mod on_the_kernel {
-    use super::*;
-
-    over! {
-        real: Bench::real();
-        ; {
-            kernel:
-                root_cannot_write_from_the_first_visible_instant
-                a_volume_in_use_is_unpublished_in_time;
-        }
-    }
-}

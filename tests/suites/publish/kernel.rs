@@ -4,39 +4,33 @@ use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use gitrepo_tests::program::Program;
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::shell::Shell;
+use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::read_only;
 
 use super::Bench;
 
-pub(super) fn root_cannot_write_from_the_first_visible_instant(bench: &Bench) {
-    let target = bench.node.target("pod");
+#[test]
+fn root_cannot_write_from_the_first_visible_instant() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let target = shell.target("pod");
     fs::create_dir(&target).unwrap();
-    let file = target.join("README.md");
-    let (cli, store) = (Program::cli(), bench.node.store());
     for _ in 0..5 {
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let writers = [(); 2].map(|()| {
-                scope.spawn(|| {
-                    loop {
-                        let last = ended.load(Ordering::SeqCst);
-                        match File::options().append(true).open(&file) {
-                            Ok(_) => return Err("the volume was open for writing"),
-                            Err(error) if error.kind() == io::ErrorKind::NotFound && !last => {}
-                            Err(error) if error.raw_os_error() == Some(libc::EROFS) => return Ok(()),
-                            Err(_) => return Err("the volume was not there"),
-                        }
-                    }
-                })
-            });
-            let outcome = cli.run(mount(&bench.url(), &target, store));
+            let writers = [(); 2].map(|()| scope.spawn(|| write_until_refused(&target.join("README.md"), &ended)));
+            let outcome = shell.mount(&server.url(&repository), &target, &[]);
             ended.store(true, Ordering::SeqCst);
             for writer in writers {
                 assert_eq!(writer.join().unwrap(), Ok(()), "{outcome:?}");
@@ -44,16 +38,27 @@ pub(super) fn root_cannot_write_from_the_first_visible_instant(bench: &Bench) {
             outcome.assert_success();
         });
         assert_eq!(fs::create_dir(target.join("new")).unwrap_err().raw_os_error(), Some(libc::EROFS));
-        bench.assert_shows(&target, &bench.commit);
-        cli.run(["unmount".as_ref(), target.as_os_str(), "--store".as_ref(), store.as_os_str()]).assert_success();
+        assert_same_tree(&repository, &commit, ".", &target);
+        shell.unmount(&target).assert_success();
     }
 }
 
-fn mount<'a>(url: &'a str, target: &'a std::path::Path, store: &'a std::path::Path) -> [&'a std::ffi::OsStr; 5] {
-    ["mount".as_ref(), url.as_ref(), target.as_os_str(), "--store".as_ref(), store.as_os_str()]
+/// Tries to open a file of the volume for writing, from before it is there until it has been refused.
+fn write_until_refused(file: &Path, ended: &AtomicBool) -> Result<(), &'static str> {
+    loop {
+        let last = ended.load(Ordering::SeqCst);
+        match File::options().append(true).open(file) {
+            Ok(_) => return Err("the volume was open for writing"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !last => {}
+            Err(error) if error.raw_os_error() == Some(libc::EROFS) => return Ok(()),
+            Err(_) => return Err("the volume was not there"),
+        }
+    }
 }
 
-pub(super) fn a_volume_in_use_is_unpublished_in_time(bench: &Bench) {
+#[test]
+fn a_volume_in_use_is_unpublished_in_time() {
+    let Some(bench) = Bench::real() else { return };
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     bench.node.publish(&request).unwrap();
     let mut open = File::open(request.target.join("README.md")).unwrap();

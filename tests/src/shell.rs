@@ -1,0 +1,114 @@
+//! `gitrepo-cli mount` at a shell, over a store on a freshly made file system that nobody else sees.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::mount::mountinfo;
+
+use crate::loopfs::LoopFs;
+use crate::program::Outcome;
+use crate::program::Program;
+use crate::program::Running;
+use crate::require;
+use crate::volumes;
+
+/// A root shell with a store and a place for targets. Its mounts are seen by this thread and those it starts.
+pub struct Shell {
+    program: Program,
+    configuration: PathBuf,
+    home: PathBuf,
+    _file_system: LoopFs,
+}
+
+impl Shell {
+    /// With a file system of `bytes`, of which none is reserved; `None` without root.
+    pub fn new(bytes: u64) -> Option<Self> {
+        if !require::root("to mount") || !require::tool("mkfs.ext4") {
+            return None;
+        }
+        let file_system = LoopFs::new(bytes);
+        let home = file_system.path().canonicalize().unwrap();
+        std::fs::create_dir(home.join("pods")).unwrap();
+        let program = Program::cli();
+        let shell =
+            Self { configuration: program.home().join("config.json"), program, home, _file_system: file_system };
+        shell.configure(r#"{"cache": {"reserveBytes": "0"}}"#);
+        Some(shell)
+    }
+
+    /// Runs another executable from now on.
+    #[must_use]
+    pub fn with_executable(mut self, executable: PathBuf) -> Self {
+        let configuration = std::fs::read(&self.configuration).unwrap();
+        self.program = Program::new(executable);
+        self.configuration = self.program.home().join("config.json");
+        std::fs::write(&self.configuration, configuration).unwrap();
+        self
+    }
+
+    /// Gives the program another configuration.
+    pub fn configure(&self, json: &str) {
+        std::fs::write(&self.configuration, json).unwrap();
+    }
+
+    /// The root of the file system.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The store.
+    pub fn store(&self) -> PathBuf {
+        self.home.join("store")
+    }
+
+    /// A target below a directory that is there.
+    pub fn target(&self, pod: &str) -> PathBuf {
+        self.home.join("pods").join(pod)
+    }
+
+    /// `gitrepo-cli mount <url> <target> <more>`.
+    pub fn mount(&self, url: &str, target: &Path, more: &[&str]) -> Outcome {
+        self.spawn_mount(url, target, more).wait()
+    }
+
+    /// The same, not waited for.
+    pub fn spawn_mount(&self, url: &str, target: &Path, more: &[&str]) -> Running {
+        let words = ["mount".as_ref(), url.as_ref(), target.as_os_str()];
+        self.spawn(words.into_iter().chain(more.iter().map(OsStr::new)))
+    }
+
+    /// `gitrepo-cli unmount <target>`.
+    pub fn unmount(&self, target: &Path) -> Outcome {
+        self.spawn_unmount(target).wait()
+    }
+
+    /// The same, not waited for.
+    pub fn spawn_unmount(&self, target: &Path) -> Running {
+        self.spawn(["unmount".as_ref(), target.as_os_str()])
+    }
+
+    /// `gitrepo-cli <words>` for the store.
+    pub fn run(&self, words: &[&str]) -> Outcome {
+        self.spawn(words.iter().map(OsStr::new)).wait()
+    }
+
+    fn spawn<'a>(&self, words: impl IntoIterator<Item = &'a OsStr>) -> Running {
+        let mut arguments: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+        arguments.extend(["--store".into(), self.store().into(), "--config".into(), self.configuration.clone().into()]);
+        self.program.spawn(arguments)
+    }
+
+    /// Mounts on `target`.
+    pub fn mounts_on(&self, target: &Path) -> usize {
+        mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+    }
+
+    /// What is there that only published volumes, work in flight or their crashes account for.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
+        let below = mounts.filter(|target| *target != self.home && target.starts_with(&self.home));
+        below.chain(volumes::leftovers(&self.store(), &self.home.join("pods"))).collect()
+    }
+}

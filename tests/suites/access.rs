@@ -1,0 +1,228 @@
+//! No pod sees a tree that its own credential could not fetch, however much of it is in the store.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::Secret;
+use gitrepo_core::error::Kind;
+use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::snapshot::Directory;
+use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::worker::InProcess;
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::Credential;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::volumes;
+use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::at;
+use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::token;
+use tempfile::TempDir;
+
+const KEY: Credential = Credential::Bearer("key");
+
+/// A node, and a private repository.
+struct Scene {
+    node: Node,
+    server: HttpServer,
+    repository: Repository,
+    commit: String,
+    place: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::proving_for(Duration::from_secs(300))
+    }
+
+    /// With another `accessTtl`.
+    fn proving_for(ttl: Duration) -> Self {
+        let (repository, commit) = fixtures::small();
+        let server = HttpServer::builder().serve(&repository).accept(KEY).start();
+        let place = TempDir::new().unwrap();
+        let node = node(&place, ttl);
+        Self { node, server, repository, commit, place }
+    }
+
+    fn url(&self) -> String {
+        self.server.url(&self.repository)
+    }
+
+    /// A pod of its own that wants `revision` with a token.
+    fn pod(&self, revision: &str, key: Option<&str>) -> VolumeRequest {
+        VolumeRequest { credentials: token(key), ..at(read_only(&self.url(), &self.new_target()), revision) }
+    }
+
+    fn new_target(&self) -> PathBuf {
+        self.node.target(&format!("pod-{}", volumes::entries(&self.node.target("")).len()))
+    }
+
+    fn refused(&self, request: &VolumeRequest) -> Kind {
+        let error = self.node.publish(request).unwrap_err();
+        assert_eq!(self.node.mounts_on(&request.target), 0);
+        assert!(!request.target.exists(), "{error}");
+        error.kind()
+    }
+}
+
+fn node(place: &TempDir, ttl: Duration) -> Node {
+    let mut config = volumes::config();
+    config.cache.access_ttl = ttl;
+    let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+    Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
+}
+
+#[test]
+fn a_cached_private_tree_is_refused_to_who_could_not_fetch_it() {
+    let scene = Scene::new();
+    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    for revision in ["HEAD", "main", &scene.commit] {
+        for wrong in [None, Some("wrong"), Some("ke"), Some("KEY")] {
+            assert_eq!(scene.refused(&scene.pod(revision, wrong)), Kind::Unauthenticated, "{revision} {wrong:?}");
+        }
+    }
+    let hit = scene.node.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
+    assert_eq!(hit.outcome, Outcome::Hit);
+}
+
+#[test]
+fn no_spelling_of_the_url_leads_around_the_proof() {
+    let scene = Scene::new();
+    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    let port = scene.server.port();
+    let spellings = [
+        scene.url(),
+        scene.url().replace(".git", ""),
+        format!("{}/", scene.url()),
+        scene.url().to_uppercase().replace("HTTP", "http"),
+        scene.url().replace("small", "Small"),
+        format!("HTTP://127.0.0.1:{port}/small.git"),
+        format!("http://127.0.0.1:0{port}/small.git"),
+        format!("http://somebody@127.0.0.1:{port}/small.git"),
+        format!("http://127.0.0.1:{port}//small.git"),
+        format!("http://127.0.0.1:{port}/./small.git"),
+        format!("http://127.0.0.1:{port}/x/../small.git"),
+        format!("http://127.0.0.1:{port}/sm%61ll.git"),
+        format!("http://localhost:{port}/small.git"),
+    ];
+    for spelling in spellings {
+        // What is no URL at all is refused even earlier.
+        let Ok(url) = gitrepo_core::spec::RepositoryUrl::parse(&spelling) else { continue };
+        for revision in ["main", &scene.commit] {
+            for wrong in [None, Some("wrong")] {
+                let mut request = scene.pod(revision, wrong);
+                request.spec.repository = url.clone();
+                let kind = scene.refused(&request);
+                assert!(matches!(kind, Kind::Unauthenticated | Kind::NotFound), "{spelling} {wrong:?}: {kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_commit_of_another_repository_is_not_served_from_the_store() {
+    let scene = Scene::new();
+    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    let own = Repository::new("own");
+    let open = HttpServer::builder().serve(&own).start();
+    own.commit("main", &Files::new().file("mine", "mine\n"));
+    let mut request = scene.pod(&scene.commit, None);
+    request.spec.repository = gitrepo_core::spec::RepositoryUrl::parse(&open.url(&own)).unwrap();
+    assert_eq!(scene.refused(&request), Kind::NotFound);
+}
+
+#[test]
+fn a_proof_holds_for_its_time_without_the_remote() {
+    let mut scene = Scene::new();
+    let url = scene.url();
+    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    let pods = [scene.pod(&scene.commit, Some("key")), scene.pod("main", Some("key"))];
+    let stranger = scene.pod(&scene.commit, Some("other"));
+    scene.server = HttpServer::builder().start();
+    assert_ne!(scene.url(), url);
+
+    let [by_commit, mut by_branch] = pods;
+    assert_eq!(scene.node.publish(&by_commit).unwrap().outcome, Outcome::Hit);
+    by_branch.spec.pull_policy = gitrepo_core::spec::PullPolicy::IfNotPresent;
+    by_branch.target = scene.new_target();
+    assert_eq!(scene.node.publish(&by_branch).unwrap().outcome, Outcome::Hit);
+    let stranger = VolumeRequest { target: scene.new_target(), ..stranger };
+    assert_eq!(scene.refused(&stranger), Kind::Unavailable);
+}
+
+#[test]
+fn an_expired_proof_is_none() {
+    let scene = Scene::proving_for(Duration::ZERO);
+    let first = scene.pod("main", Some("key"));
+    scene.node.publish(&first).unwrap();
+    let asked = scene.server.info_refs();
+    scene.node.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
+    assert!(scene.server.info_refs() > asked, "the remote is asked again");
+
+    scene.server.accept_only(&[Credential::Bearer("changed")]);
+    assert_eq!(scene.refused(&scene.pod(&scene.commit, Some("key"))), Kind::Unauthenticated);
+    assert_eq!(scene.node.publish(&first).unwrap().outcome, Outcome::AlreadyPublished, "what was published stays");
+
+    // The same store, asked with a longer memory: the refusal has made it forget.
+    let longer = node(&scene.place, Duration::from_secs(300));
+    assert_eq!(longer.publish(&scene.pod(&scene.commit, Some("key"))).unwrap_err().kind(), Kind::Unauthenticated);
+}
+
+#[test]
+fn a_refusal_voids_the_proof_at_once() {
+    let scene = Scene::new();
+    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    scene.server.accept_only(&[Credential::Bearer("changed")]);
+    scene.node.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
+    assert_eq!(scene.refused(&scene.pod("refs/heads/main", Some("key"))), Kind::Unauthenticated);
+    assert_eq!(scene.refused(&scene.pod(&scene.commit, Some("key"))), Kind::Unauthenticated);
+}
+
+#[test]
+fn a_refusal_is_nobody_elses() {
+    let scene = Scene::new();
+    assert_eq!(scene.refused(&scene.pod("main", None)), Kind::Unauthenticated);
+    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    assert_eq!(scene.refused(&scene.pod("main", Some("wrong"))), Kind::Unauthenticated);
+    let asked = scene.server.requests().len();
+    scene.node.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
+    assert_eq!(scene.server.requests().len(), asked, "the proof of the right key has not suffered");
+}
+
+#[test]
+fn no_credential_is_a_credential_like_any_other() {
+    let scene = Scene::new();
+    scene.server.accept_only(&[]);
+    scene.node.publish(&scene.pod("main", None)).unwrap();
+    scene.server.accept_only(&[KEY]);
+    scene.node.publish(&scene.pod(&scene.commit, None)).unwrap();
+    assert_eq!(scene.refused(&scene.pod(&scene.commit, Some("wrong"))), Kind::Unauthenticated);
+    assert_eq!(scene.refused(&scene.pod("HEAD", None)), Kind::Unauthenticated);
+    assert_eq!(scene.refused(&scene.pod(&scene.commit, None)), Kind::Unauthenticated);
+}
+
+#[test]
+fn every_secret_key_is_part_of_the_credential() {
+    let scene = Scene::new();
+    let keys = |more: &[(&str, &str)]| {
+        let all = [("token", "key")].iter().chain(more);
+        let secrets = all.map(|(name, value)| ((*name).to_owned(), Secret::new((*value).to_owned())));
+        Credentials::from_secret_keys(secrets.collect()).unwrap()
+    };
+    let pod = |credentials| VolumeRequest { credentials, ..scene.pod(&scene.commit, None) };
+    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    let mut asked = scene.server.info_refs();
+    scene.node.publish(&pod(keys(&[]))).unwrap();
+    assert_eq!(scene.server.info_refs(), asked);
+    for more in [("git.example.com.token", "other"), ("known_hosts", "# nobody\n")] {
+        scene.node.publish(&pod(keys(&[more]))).unwrap();
+        assert!(scene.server.info_refs() > asked, "{more:?}: with another trust comes another proof");
+        asked = scene.server.info_refs();
+    }
+}

@@ -1,0 +1,216 @@
+//! Many at once: one fetch, one snapshot, and nobody waits for what does not concern them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::snapshot::Directory;
+use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::volume::Outcome;
+use gitrepo_core::worker::InProcess;
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::shell::Shell;
+use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::volumes;
+use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::at;
+use gitrepo_tests::volumes::read_only;
+use tempfile::TempDir;
+
+const MANY: usize = 50;
+
+fn fake_node(place: &TempDir) -> Node {
+    let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+    Node::new(place.path(), volumes::config(), Arc::new(worker), Arc::new(FakeMounter::new()))
+}
+
+/// A shell, and a server with a repository.
+struct Scene {
+    shell: Shell,
+    server: HttpServer,
+    repository: Repository,
+    commit: String,
+}
+
+impl Scene {
+    fn new() -> Option<Self> {
+        let shell = Shell::new(64 << 20)?;
+        let (repository, commit) = fixtures::small();
+        let server = HttpServer::start(&repository);
+        Some(Self { shell, server, repository, commit })
+    }
+
+    fn url(&self) -> String {
+        self.server.url(&self.repository)
+    }
+
+    fn targets(&self, count: usize) -> Vec<PathBuf> {
+        (0..count).map(|number| self.shell.target(&format!("pod-{number}"))).collect()
+    }
+
+    fn assert_shown_on(&self, target: &std::path::Path) {
+        assert_eq!(self.shell.mounts_on(target), 1);
+        assert_same_tree(&self.repository, &self.commit, ".", target);
+    }
+}
+
+/// What one fetch costs at the server, in requests for a pack.
+fn requests_of_one_fetch() -> usize {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let place = TempDir::new().unwrap();
+    let node = fake_node(&place);
+    node.publish(&read_only(&server.url(&repository), &node.target("pod"))).unwrap();
+    assert_eq!(server.packs(), 1);
+    server.upload_packs()
+}
+
+#[test]
+fn fifty_processes_make_one_fetch_and_fifty_mounts() {
+    let Some(scene) = Scene::new() else { return };
+    let gate = scene.server.hold(|request| request.is_upload_pack());
+    let targets = scene.targets(MANY);
+    let mounting: Vec<_> =
+        targets.iter().map(|target| scene.shell.spawn_mount(&scene.url(), target, &["--revision=main"])).collect();
+    gate.wait_for(1);
+    gate.open();
+    for process in mounting {
+        process.wait().assert_success();
+    }
+    targets.iter().for_each(|target| scene.assert_shown_on(target));
+    assert_eq!(scene.server.packs(), 1);
+    assert_eq!(scene.server.upload_packs(), requests_of_one_fetch());
+    assert_eq!(volumes::entries(&scene.shell.store().join("snapshots")).len(), 1, "on disk once");
+
+    let unmounting: Vec<_> = targets.iter().map(|target| scene.shell.spawn_unmount(target)).collect();
+    for process in unmounting {
+        process.wait().assert_success();
+    }
+    assert_eq!(scene.shell.leftovers(), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn fifty_threads_make_one_fetch_and_fifty_mounts() {
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let place = TempDir::new().unwrap();
+    let node = fake_node(&place);
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let publishing: Vec<_> = (0..MANY)
+            .map(|number| {
+                let request = read_only(&server.url(&repository), &node.target(&format!("pod-{number}")));
+                let node = &node;
+                scope.spawn(move || node.publish(&request).unwrap())
+            })
+            .collect();
+        publishing.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(outcomes.iter().all(|published| published.commit.to_string() == commit));
+    let fetched = outcomes.iter().filter(|published| matches!(published.outcome, Outcome::Fetched { .. })).count();
+    assert_eq!((fetched, server.packs(), server.upload_packs()), (1, 1, requests_of_one_fetch()));
+    assert_eq!((node.volumes.list().unwrap().len(), node.snapshots().len()), (MANY, 1));
+}
+
+#[test]
+fn the_same_target_is_mounted_once_however_many_ask() {
+    let Some(scene) = Scene::new() else { return };
+    let target = scene.shell.target("pod");
+    let mounting: Vec<_> = (0..8).map(|_| scene.shell.spawn_mount(&scene.url(), &target, &[])).collect();
+    for process in mounting {
+        process.wait().assert_success();
+    }
+    scene.assert_shown_on(&target);
+    let unmounting: Vec<_> = (0..8).map(|_| scene.shell.spawn_unmount(&target)).collect();
+    // The first one unmounts; the others are told that there is no such volume.
+    let codes: Vec<_> = unmounting.into_iter().map(|process| process.wait().code()).collect();
+    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
+    assert_eq!(scene.shell.leftovers(), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_stalled_repository_holds_up_no_other() {
+    let (stalled, other) = (fixtures::small().0, fixtures::small().0);
+    let (slow, quick) = (HttpServer::start(&stalled), HttpServer::start(&other));
+    let gate = slow.hold(|_| true);
+    let place = TempDir::new().unwrap();
+    let node = fake_node(&place);
+    let waiting = read_only(&slow.url(&stalled), &node.target("waiting"));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| node.publish(&waiting));
+        gate.wait_for(1);
+        let going = read_only(&quick.url(&other), &node.target("going"));
+        assert!(matches!(node.publish(&going).unwrap().outcome, Outcome::Fetched { .. }));
+        node.unpublish(&going);
+        gate.open();
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn what_is_in_the_store_is_served_while_its_repository_fetches() {
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let place = TempDir::new().unwrap();
+    let node = fake_node(&place);
+    node.publish(&read_only(&server.url(&repository), &node.target("first"))).unwrap();
+    let files = gitrepo_tests::repository::Files::new().file("new", "new\n");
+    repository.commit("next", &files);
+    let gate = server.hold(|request| request.is_upload_pack());
+    std::thread::scope(|scope| {
+        let fetching = at(read_only(&server.url(&repository), &node.target("fetching")), "next");
+        let node = &node;
+        let fetching = scope.spawn(move || node.publish(&fetching));
+        gate.wait_for(1);
+        for (pod, revision) in [("by-commit", commit.as_str()), ("by-branch", "refs/heads/main")] {
+            let hit = at(read_only(&server.url(&repository), &node.target(pod)), revision);
+            assert_eq!(node.publish(&hit).unwrap().outcome, Outcome::Hit, "{revision}");
+        }
+        gate.open();
+        fetching.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_joiner_that_gives_up_leaves_the_work_alone() {
+    let Some(scene) = Scene::new() else { return };
+    let gate = scene.server.hold(|request| request.is_upload_pack());
+    let [first, second] = ["first", "second"].map(|pod| scene.shell.target(pod));
+    let fetching = scene.shell.spawn_mount(&scene.url(), &first, &[]);
+    gate.wait_for(1);
+    scene.shell.mount(&scene.url(), &second, &["--timeout=1s"]).assert_code(75);
+    assert!(!second.exists() && gate.arrived() == 1);
+    gate.open();
+    fetching.wait().assert_success();
+    scene.assert_shown_on(&first);
+    assert_eq!(scene.server.packs(), 1);
+}
+
+#[test]
+fn a_joiner_takes_over_when_the_fetcher_is_killed() {
+    let Some(scene) = Scene::new() else { return };
+    // Each asks for itself, so that the server sees when the joiner is there.
+    scene.shell.configure(r#"{"cache": {"reserveBytes": "0", "accessTtl": "0s"}}"#);
+    let asking = scene.server.hold(|request| request.is_info_refs());
+    asking.open();
+    let gate = scene.server.hold(|request| request.is_upload_pack());
+    let [first, second] = ["first", "second"].map(|pod| scene.shell.target(pod));
+    let fetching = scene.shell.spawn_mount(&scene.url(), &first, &[]);
+    gate.wait_for(1);
+    let asked = asking.arrived();
+    let joining = scene.shell.spawn_mount(&scene.url(), &second, &[]);
+    asking.wait_for(asked + 1);
+    assert!(!fetching.kill().status.success());
+    gate.wait_for(2);
+    gate.open();
+    joining.wait().assert_success();
+    scene.assert_shown_on(&second);
+
+    scene.shell.mount(&scene.url(), &first, &[]).assert_success();
+    for target in [first, second] {
+        scene.shell.unmount(&target).assert_success();
+    }
+    scene.shell.run(&["sweep"]).assert_success();
+    assert_eq!(scene.shell.leftovers(), [] as [PathBuf; 0]);
+}

@@ -1,0 +1,233 @@
+//! `mount` and `unmount` killed at 200 random moments: the next command always succeeds, and a sweep leaves nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::program;
+use gitrepo_tests::program::Running;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::shell::Shell;
+use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::volumes::entries;
+use nix::sys::signal::Signal;
+
+/// Two lanes of this many kills each, each lane with a store of its own. Only those count that meet a command at work.
+const KILLS: usize = 100;
+
+/// Commits to choose from, so that a killed mount is often one that fetches.
+const COMMITS: usize = 40;
+
+/// Set to a number that a failed run has printed, to repeat its choices.
+const SEED: &str = "GITREPO_TEST_SEED";
+
+#[test]
+fn two_hundred_kills_leave_a_store_that_works_and_nothing_after_a_sweep() {
+    let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(any_seed);
+    writeln!(io::stderr(), "{SEED}={seed}").unwrap();
+    // Each in a thread, for each has a mount namespace of its own.
+    let lanes = [seed, !seed].map(|seed| std::thread::spawn(move || run_lane(seed)));
+    for lane in lanes {
+        lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    }
+}
+
+fn any_seed() -> u64 {
+    u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() & u128::from(u64::MAX)).unwrap()
+}
+
+fn run_lane(seed: u64) {
+    let Some(mut lane) = Lane::new(seed) else { return };
+    let met = (0..8 * KILLS).filter(|_| lane.kill_one()).take(KILLS).count();
+    assert_eq!(met, KILLS, "too many commands have ended before they were killed");
+    lane.assert_nothing_is_left();
+}
+
+struct Lane {
+    random: Random,
+    shell: Shell,
+    executable: PathBuf,
+    server: HttpServer,
+    repository: Repository,
+    commits: Vec<String>,
+    /// What a target shows, and whether as a private copy.
+    mounted: BTreeMap<PathBuf, (String, bool)>,
+    longest: [Duration; 2],
+}
+
+impl Lane {
+    fn new(seed: u64) -> Option<Self> {
+        let shell = Shell::new(256 << 20)?;
+        // An executable of its own tells its processes from those of other tests.
+        let executable = shell.home().join("gitrepo-cli");
+        fs::copy(program::executable("gitrepo-cli"), &executable).unwrap();
+        let shell = shell.with_executable(executable.clone());
+        let repository = Repository::new("killed");
+        let commits = (0..COMMITS).map(|number| repository.commit("main", &content(number))).collect();
+        let server = HttpServer::start(&repository);
+        let mut lane = Self {
+            random: Random(seed),
+            shell,
+            executable,
+            server,
+            repository,
+            commits,
+            mounted: BTreeMap::new(),
+            longest: [Duration::ZERO; 2],
+        };
+        lane.measure();
+        Some(lane)
+    }
+
+    /// How long the commands take here and now, so that kills meet them at work.
+    fn measure(&mut self) {
+        let target = self.shell.target("measured");
+        let commit = self.commits[0].clone();
+        let begin = Instant::now();
+        self.shell.mount(&self.url(), &target, &[&format!("--revision={commit}")]).assert_success();
+        self.longest[0] = begin.elapsed();
+        let begin = Instant::now();
+        self.shell.unmount(&target).assert_success();
+        self.longest[1] = begin.elapsed();
+    }
+
+    fn url(&self) -> String {
+        self.server.url(&self.repository)
+    }
+
+    /// Kills one command at some moment, then does what it was to do. Says whether the command was still at work.
+    fn kill_one(&mut self) -> bool {
+        let target = self.shell.target(&format!("pod-{}", self.random.below(4)));
+        match self.mounted.get(&target).cloned() {
+            None => {
+                let commit = self.commits[self.random.below(COMMITS)].clone();
+                let copy = self.random.below(3) == 0;
+                let met = self.kill(0, |shell, url| mount(shell, url, &target, &commit, copy));
+                self.shell.run(&["ls"]).assert_success();
+                mount(&self.shell, &self.url(), &target, &commit, copy).wait().assert_success();
+                self.assert_shows(&target, &commit);
+                self.mounted.insert(target, (commit, copy));
+                met
+            }
+            Some((commit, copy)) => {
+                let met = self.kill(1, |shell, _| shell.spawn_unmount(&target));
+                self.shell.run(&["ls"]).assert_success();
+                if self.random.below(2) == 0 {
+                    // Whether or not it was unmounted, mounting is possible and finds it whole.
+                    mount(&self.shell, &self.url(), &target, &commit, copy).wait().assert_success();
+                    self.assert_shows(&target, &commit);
+                    return met;
+                }
+                // 66: there is no such volume any more.
+                let code = self.shell.unmount(&target).code();
+                assert!(code == 0 || code == 66, "{code}");
+                assert_eq!(self.shell.mounts_on(&target), 0);
+                self.mounted.remove(&target);
+                met
+            }
+        }
+    }
+
+    fn kill(&mut self, command: usize, start: impl FnOnce(&Shell, &str) -> Running) -> bool {
+        let moment = self.random.within(self.longest[command]);
+        let running = start(&self.shell, &self.url());
+        // The moment of the kill is what is being chosen; nothing waits for this time to be enough for anything.
+        std::thread::sleep(moment);
+        running.signal(Signal::SIGKILL);
+        running.wait().status.code().is_none()
+    }
+
+    fn assert_shows(&self, target: &Path, commit: &str) {
+        assert_eq!(self.shell.mounts_on(target), 1, "{}", target.display());
+        assert_same_tree(&self.repository, commit, ".", target);
+    }
+
+    fn assert_nothing_is_left(&self) {
+        for (target, (commit, _)) in &self.mounted {
+            self.assert_shows(target, commit);
+            self.shell.unmount(target).assert_success();
+        }
+        self.assert_no_process_is_left();
+        let swept = self.shell.run(&["sweep", "--json"]).assert_success();
+        assert!(swept.stdout.contains("\"failures\":[]"), "{swept:?}");
+        assert_eq!(self.shell.leftovers(), [] as [PathBuf; 0]);
+        assert!(entries(&self.shell.store().join("locks")).len() <= 1, "only the lock of sweeping itself");
+        let snapshots = entries(&self.shell.store().join("snapshots"));
+        assert!(!snapshots.is_empty() && snapshots.len() <= COMMITS, "{snapshots:?}");
+        for snapshot in snapshots {
+            let meta = fs::read_to_string(snapshot.join("meta.json")).unwrap();
+            let commit = self.commits.iter().find(|commit| meta.contains(commit.as_str())).unwrap();
+            assert_same_tree(&self.repository, commit, ".", &snapshot.join("root"));
+        }
+    }
+
+    /// A worker ends when its parent has, which nobody announces.
+    fn assert_no_process_is_left(&self) {
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            let left = processes_of(&self.executable);
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < patience, "processes are left: {left:?}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn content(number: usize) -> Files {
+    let seed = u64::try_from(number).unwrap();
+    (0..20)
+        .fold(Files::new(), |files, file| {
+            let text = gitrepo_tests::fixtures::text(seed * 100 + file, 4000);
+            files.file(format!("directory-{}/file-{file}", file % 4), text)
+        })
+        .executable("run", format!("#!/bin/sh\necho {number}\n"))
+        .symlink("link", "run")
+}
+
+fn mount(shell: &Shell, url: &str, target: &Path, commit: &str, copy: bool) -> Running {
+    let revision = format!("--revision={commit}");
+    let more: &[&str] = if copy { &["--writable=copy"] } else { &[] };
+    shell.spawn_mount(url, target, &[&[revision.as_str()], more].concat())
+}
+
+/// Ids of the processes that run this executable, wherever their root is.
+fn processes_of(executable: &Path) -> Vec<String> {
+    let ours = executable.metadata().unwrap();
+    let is_ours = |process: &PathBuf| {
+        let theirs = fs::metadata(process.join("exe"));
+        theirs.is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
+    };
+    let processes = entries(Path::new("/proc")).into_iter().filter(is_ours);
+    processes.map(|process| process.display().to_string()).collect()
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()
+    }
+
+    fn within(&mut self, longest: Duration) -> Duration {
+        Duration::from_nanos(self.next() % u64::try_from(longest.as_nanos()).unwrap().max(1))
+    }
+}
