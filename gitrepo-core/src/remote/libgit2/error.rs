@@ -44,9 +44,11 @@ const MESSAGES: &[(&str, Failure)] = &[
     ("could not find repository", Failure::RepositoryNotFound),
     ("cannot fetch a specific object from the remote repository", Failure::NoFetchById),
     ("server doesn't support shallow", Failure::NoShallow),
-    // In place of the lines that a shallow fetch begins with comes the server's refusal, whose text libgit2 drops.
+    // In place of the lines that a shallow fetch begins with, or of the end of negotiation, comes the server's refusal,
+    // whose text libgit2 drops.
     ("unexpected packet type", Failure::NotOurRef),
     ("cannot redirect from", Failure::Redirected),
+    ("unexpected pkt type", Failure::NotOurRef),
     ("unexpected redirect", Failure::Redirected),
     ("redirect without location", Failure::Redirected),
     ("too many redirects", Failure::Redirected),
@@ -190,6 +192,7 @@ mod tests {
             (Class::Net, PLAIN, "cannot redirect from 'a.example' to 'b.example'", F::Redirected),
             (Class::Http, PLAIN, "unexpected redirect", F::Redirected),
             (Class::Http, PLAIN, "too many redirects or authentication replays", F::Redirected),
+            (Class::Net, PLAIN, "unexpected pkt type", F::NotOurRef),
             (Class::Ssl, PLAIN, "the SSL certificate is invalid", F::Certificate),
             (Class::Ssl, Code::Certificate, "hostname does not match certificate", F::Certificate),
             (Class::Http, Code::Auth, "server requires authentication that we do not support", F::Unauthenticated),
