@@ -275,13 +275,15 @@ fn begin(job: &Job, plan: Plan, namespaces: bool) -> Begin {
 fn destination(job: &Job, addresses: Vec<std::net::SocketAddr>) -> Destination {
     /// A server that is there answers in one round trip; the others of its addresses must get their turn.
     const CONNECT: Duration = Duration::from_secs(30);
-    /// Refs are announced before the pack, and TLS, SSH and the protocol wrap it.
-    const ANNOUNCED: u64 = 64 << 20;
+    /// What TLS, SSH and HTTP say on each of a few connections before a byte of git's comes. The list of refs counts like
+    /// the pack.
+    const GREETINGS: u64 = 1 << 20;
+    // Of TLS, SSH and git's protocol, around the pack.
     let wrapping = job.limits.fetch_bytes / 32;
     Destination {
         addresses,
         connect_timeout: job.limits.stall.min(CONNECT),
-        received_limit: job.limits.fetch_bytes.saturating_add(wrapping).saturating_add(ANNOUNCED),
+        received_limit: job.limits.fetch_bytes.saturating_add(wrapping).saturating_add(GREETINGS),
     }
 }
 

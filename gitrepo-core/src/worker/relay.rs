@@ -213,7 +213,8 @@ impl Carrier {
     fn carry(&mut self) {
         let (traffic, limit) = (&self.traffic, self.destination.received_limit);
         self.connections.retain_mut(|connection| {
-            let alive = match connection.advance() {
+            let allowance = limit.saturating_sub(traffic.received.load(Ordering::Relaxed));
+            let alive = match connection.advance(allowance) {
                 Ok(moved) => {
                     let received = traffic.received.fetch_add(moved.received, Ordering::Relaxed) + moved.received;
                     traffic.sent.fetch_add(moved.sent, Ordering::Relaxed);
