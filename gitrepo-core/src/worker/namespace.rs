@@ -121,11 +121,15 @@ fn unshare_most() -> Result<Option<bool>, SetupError> {
         Err(error) => return Err(SetupError::at("unshare")(error)),
     }
     let map = |file: &str, text: String| fs::write(Path::new("/proc/self").join(file), text);
-    map("setgroups", "deny".to_owned())
+    let mapped = map("setgroups", "deny".to_owned())
         .and_then(|()| map("uid_map", format!("{uid} {uid} 1")))
-        .and_then(|()| map("gid_map", format!("{gid} {gid} 1")))
-        .map_err(SetupError::at("mapping the user"))?;
-    Ok(Some(false))
+        .and_then(|()| map("gid_map", format!("{gid} {gid} 1")));
+    match mapped {
+        Ok(()) => Ok(Some(false)),
+        // Ubuntu since 23.10 grants the user namespace and then no right in it, not even to map its own user.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(SetupError::at("mapping the user")(error)),
+    }
 }
 
 /// The socket at which the worker reaches its host.
