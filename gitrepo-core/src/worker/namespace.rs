@@ -27,6 +27,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -67,6 +70,9 @@ const SECURE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlag
 
 /// Largest bundle of certificate authorities, in bytes. Distributions' have about 220 KiB.
 const CA_LIMIT: u64 = 4 << 20;
+
+/// How long an address that was just added may take to be of use.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What kind of place the worker is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +149,16 @@ fn listen(host: &Host) -> Result<TcpListener, SetupError> {
         }
         Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    TcpListener::bind(SocketAddr::new(address, host.port)).map_err(SetupError::at("listening for the worker"))
+    // The kernel takes an IPv6 address into use in the background, soon after it was added.
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(SocketAddr::new(address, host.port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && begun.elapsed() < ADDRESS_PATIENCE => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            bound => return bound.map_err(SetupError::at("listening for the worker")),
+        }
+    }
 }
 
 fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
