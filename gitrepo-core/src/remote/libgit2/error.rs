@@ -32,6 +32,7 @@ pub(super) enum Failure {
     Unreachable,
     Stalled,
     TooManyObjects,
+    OutOfMemory,
     /// Our own disk.
     Local,
     Protocol,
@@ -47,8 +48,8 @@ const MESSAGES: &[(&str, Failure)] = &[
     // In place of the lines that a shallow fetch begins with, or of the end of negotiation, comes the server's refusal,
     // whose text libgit2 drops.
     ("unexpected packet type", Failure::NotOurRef),
-    ("cannot redirect from", Failure::Redirected),
     ("unexpected pkt type", Failure::NotOurRef),
+    ("cannot redirect from", Failure::Redirected),
     ("unexpected redirect", Failure::Redirected),
     ("redirect without location", Failure::Redirected),
     ("too many redirects", Failure::Redirected),
@@ -120,7 +121,8 @@ impl Failure {
             (ErrorClass::Net, _) if message.contains("socket") || message.contains("ssl") => Self::Unreachable,
             (ErrorClass::Os, _) if message.contains("ssl") => Self::Unreachable,
             (ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::Odb | ErrorClass::Repository, _) => Self::Local,
-            (ErrorClass::Config | ErrorClass::Reference | ErrorClass::NoMemory, _) => Self::Local,
+            (ErrorClass::Config | ErrorClass::Reference, _) => Self::Local,
+            (ErrorClass::NoMemory, _) => Self::OutOfMemory,
             _ => Self::Protocol,
         }
     }
@@ -155,6 +157,7 @@ impl Failure {
                 phase: "an answer was awaited".to_owned(),
             },
             Self::TooManyObjects => RemoteError::TooManyObjects { url, limit: crate::sys::git::PACK_OBJECTS as u64 },
+            Self::OutOfMemory => RemoteError::OutOfMemory { url },
             Self::Local => match &request.repository {
                 Some(path) => repository::unusable(path, error),
                 None => RemoteError::Protocol { url, source },
@@ -189,10 +192,10 @@ mod tests {
             (Class::Net, Code::Invalid, "server doesn't support shallow", F::NoShallow),
             (Class::Net, PLAIN, "remote error: upload-pack: not our ref 0123", F::NotOurRef),
             (Class::Net, PLAIN, "unexpected packet type", F::NotOurRef),
+            (Class::Net, PLAIN, "unexpected pkt type", F::NotOurRef),
             (Class::Net, PLAIN, "cannot redirect from 'a.example' to 'b.example'", F::Redirected),
             (Class::Http, PLAIN, "unexpected redirect", F::Redirected),
             (Class::Http, PLAIN, "too many redirects or authentication replays", F::Redirected),
-            (Class::Net, PLAIN, "unexpected pkt type", F::NotOurRef),
             (Class::Ssl, PLAIN, "the SSL certificate is invalid", F::Certificate),
             (Class::Ssl, Code::Certificate, "hostname does not match certificate", F::Certificate),
             (Class::Http, Code::Auth, "server requires authentication that we do not support", F::Unauthenticated),
@@ -239,6 +242,7 @@ mod tests {
             (Class::Repository, Code::NotFound, "could not find repository at '/x'", F::RepositoryNotFound),
             (Class::Odb, Code::NotFound, "object not found - no match for id (0123)", F::NotOurRef),
             (Class::Indexer, PLAIN, "too many objects", F::TooManyObjects),
+            (Class::NoMemory, PLAIN, "Out of memory", F::OutOfMemory),
             (Class::Indexer, PLAIN, "wrong pack signature", F::Protocol),
             (Class::Zlib, PLAIN, "error reading from the zlib stream", F::Protocol),
             (Class::Os, PLAIN, "cannot extend packfile 'x': No space left on device", F::Local),
