@@ -112,7 +112,9 @@ impl Volumes {
     pub fn sweep(&self, origin: Origin, budget: Duration) -> Result<SweepReport, UnpublishError> {
         self.mounter.sweep()?;
         self.collect(origin)?;
-        Ok(self.store.sweep(budget))
+        let mounts = self.mounter.list()?;
+        let shown: Vec<_> = mounts.iter().filter_map(|mount| self.store.find_by_tail(&mount.root)).collect();
+        Ok(self.store.sweep(budget, &shown))
     }
 }
 

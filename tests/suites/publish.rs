@@ -143,6 +143,8 @@ over! {
             a_target_directory_that_was_there_stays
             a_target_directory_that_was_made_goes
             a_target_that_cannot_be_used_is_refused_and_nothing_made
+            what_somebody_else_mounted_after_a_reboot_stays
+            a_volume_that_somebody_else_covers_is_not_forgotten
             a_mount_of_somebody_else_is_neither_covered_nor_taken_off;
         failures:
             a_publish_that_fails_for_good_leaves_nothing
@@ -154,6 +156,7 @@ over! {
             a_torn_record_breaks_neither_publish_nor_unpublish_nor_list
             a_snapshot_deleted_behind_our_back_is_made_anew
             a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished
+            a_copy_that_is_mounted_outlives_its_record
             a_copy_whose_record_was_lost_is_never_shown_again;
         copies:
             writes_to_a_copy_are_seen_by_nobody_else

@@ -112,10 +112,11 @@ pub enum Origin {
     Cli,
 }
 
-/// The hash that stands for a target in paths.
+/// The hash that stands for a target in paths: one for all spellings that compare equal, such as with a slash at the end.
 pub(super) fn target_hash(target: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
-    sha256_hex(target.as_os_str().as_bytes())
+    let plain: PathBuf = target.components().collect();
+    sha256_hex(plain.as_os_str().as_bytes())
 }
 
 /// Reads the record in the directory of one target. [`StoreError::Corrupt`] if it is there but makes no sense, or speaks

@@ -33,6 +33,7 @@ use super::layout::Layout;
 use super::lock::Lock;
 use super::lock::LockName;
 use super::lock::Mode;
+use super::lock::Turn;
 use super::staging::Staging;
 
 const META_FILE: &str = "meta.json";
@@ -43,6 +44,9 @@ const GENERATION: &str = "gitrepo snapshot 1";
 
 /// How long a lease may have to wait for an evictor, which holds the lock for one rename.
 const EVICTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long those who found the same damage may hold a lease: for one look. A lease that lasts is one in use.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// Everything that decides what is in a snapshot. Two equal keys are one snapshot; there is nothing in common between
 /// URLs, so a server that announces another repository's commit gains nothing.
@@ -174,19 +178,23 @@ impl Store {
 
     /// The finished snapshot with this name, if there is one.
     pub fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
+        match self.leased(id) {
+            Err(StoreError::Corrupt { source, .. }) => {
+                tracing::warn!(snapshot = %id, %source, "a damaged snapshot is discarded");
+                self.discard_damaged(id)?;
+                // Unless another process that found the damage too has replaced it already.
+                self.leased(id)
+            }
+            result => result,
+        }
+    }
+
+    fn leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         // The lease comes first: what is there after it stays there.
         let lock = self.lease(id)?;
         let path = self.layout.snapshot(id);
-        match read_meta(&path) {
-            Ok(meta) => Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock })),
-            Err(StoreError::Corrupt { source, .. }) => {
-                drop(lock);
-                tracing::warn!(snapshot = %id, %source, "a damaged snapshot is discarded");
-                self.discard_snapshot(id)?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        let meta = read_meta(&path)?;
+        Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock }))
     }
 
     /// Makes a tree that is complete in staging the snapshot with this name. If another process was faster, theirs
@@ -229,14 +237,36 @@ impl Store {
     /// [`StoreError::CorruptInUse`] when it is leased or a record refers to it: deleting it would empty a pod's volume
     /// without a word.
     pub fn discard_snapshot(&self, id: &SnapshotId) -> Result<(), StoreError> {
-        let path = self.layout.snapshot(id);
-        let in_use = || StoreError::CorruptInUse { path: path.clone() };
         let name = LockName::Snapshot(id.to_string());
-        let _lock = self.layout.locks.try_acquire(&name, Mode::Exclusive)?.ok_or_else(in_use)?;
-        if self.referenced()?.contains(id) {
-            return Err(in_use());
+        let lock = self.layout.locks.try_acquire(&name, Mode::Exclusive)?.ok_or_else(|| self.in_use(id))?;
+        self.discard_unreferenced(id, &lock)
+    }
+
+    /// The same, if it is still damaged once nobody else looks at it: of many who find the damage at once, one discards it.
+    fn discard_damaged(&self, id: &SnapshotId) -> Result<(), StoreError> {
+        let name = LockName::Snapshot(id.to_string());
+        let patience = Cancel::new().within(GLANCE);
+        let discarded = || match read_meta(&self.layout.snapshot(id)) {
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            result => result.map(Some),
+        };
+        match self.layout.locks.acquire_unless(&name, Mode::Exclusive, &patience, discarded) {
+            Ok(Turn::Ours(lock)) if discarded()?.is_none() => self.discard_unreferenced(id, &lock),
+            Ok(_) => Ok(()),
+            Err(StoreError::Locked { .. }) => Err(self.in_use(id)),
+            Err(error) => Err(error),
         }
-        self.layout.trash.discard(&path)
+    }
+
+    fn discard_unreferenced(&self, id: &SnapshotId, _exclusive: &Lock) -> Result<(), StoreError> {
+        if self.referenced()?.contains(id) {
+            return Err(self.in_use(id));
+        }
+        self.layout.trash.discard(&self.layout.snapshot(id))
+    }
+
+    fn in_use(&self, id: &SnapshotId) -> StoreError {
+        StoreError::CorruptInUse { path: self.layout.snapshot(id) }
     }
 
     fn lease(&self, id: &SnapshotId) -> Result<Lock, StoreError> {
@@ -253,20 +283,25 @@ impl Layout {
 
 fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreError> {
     let path = snapshot.join(META_FILE);
-    let json = match optional(durable::read(&path, META_LIMIT)) {
-        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
-            return Err(StoreError::corrupt(snapshot, "it is no directory"));
-        }
-        result => result?,
-    };
-    let Some(json) = json else {
-        return match fs::symlink_metadata(snapshot) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::Io { action: "examine", path: snapshot.to_path_buf(), source }),
-            Ok(_) => Err(StoreError::corrupt(&path, "it is missing")),
-        };
+    let json = match read_meta_file(snapshot, &path)? {
+        Some(json) => json,
+        None => match fs::symlink_metadata(snapshot) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::Io { action: "examine", path: snapshot.to_path_buf(), source }),
+            // It may have been installed, whole, between the two looks; only a third one tells that the file is missing.
+            Ok(_) => read_meta_file(snapshot, &path)?.ok_or_else(|| StoreError::corrupt(&path, "it is missing"))?,
+        },
     };
     serde_json::from_slice(&json).map(Some).map_err(|error| StoreError::corrupt(&path, error))
+}
+
+fn read_meta_file(snapshot: &Path, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match optional(durable::read(path, META_LIMIT)) {
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+            Err(StoreError::corrupt(snapshot, "it is no directory"))
+        }
+        result => result,
+    }
 }
 
 /// A rename found a directory that is not empty, or a file, in its place.
@@ -357,6 +392,37 @@ mod tests {
             assert!(store.snapshot(&id).unwrap().is_none(), "{damage:?}");
             fs::write(store.snapshot_path(&id), "a file in its place").unwrap();
             assert_eq!(content(&install(&store, commit(1), "good")), "good");
+        }
+    }
+
+    #[test]
+    fn r6_who_looks_while_it_is_installed_finds_it_whole_or_not_at_all() {
+        let (_place, store) = store();
+        for _ in 0..20 {
+            let id = install(&store, commit(1), "good").id().clone();
+            store.discard_snapshot(&id).unwrap();
+            std::thread::scope(|scope| {
+                let installing = scope.spawn(|| drop(install(&store, commit(1), "good")));
+                while !installing.is_finished() {
+                    store.snapshot(&id).unwrap();
+                }
+            });
+            assert!(store.snapshot(&id).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn r4_many_find_one_damaged_snapshot_and_none_is_told_that_it_is_in_use() {
+        let (_place, store) = store();
+        for _ in 0..20 {
+            let lease = install(&store, commit(1), "good");
+            fs::write(lease.path().join(META_FILE), "").unwrap();
+            drop(lease);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| assert_eq!(content(&install(&store, commit(1), "good")), "good"));
+                }
+            });
         }
     }
 

@@ -41,7 +41,10 @@ pub struct SweepReport {
 impl Store {
     /// Removes what dead processes left, for about as long as `budget`. Whether an owner is dead is told by its locks,
     /// never by ages or process ids; so this may run at any time, beside anything.
-    pub fn sweep(&self, budget: Duration) -> SweepReport {
+    ///
+    /// `shown` is what the mount table shows of this store ([`Store::find_by_tail`]), and stays: where a record was
+    /// damaged and is lost, only the table tells that a private copy is in use.
+    pub fn sweep(&self, budget: Duration, shown: &[PathBuf]) -> SweepReport {
         // A budget beyond the clock is none.
         let deadline = Instant::now().checked_add(budget);
         let mut report = SweepReport::default();
@@ -57,7 +60,7 @@ impl Store {
             }
         };
         report.staging = report.keep(self.sweep_staging());
-        report.targets = report.keep(self.sweep_targets());
+        report.targets = report.keep(self.sweep_targets(shown));
         report.unfinished = report.keep(self.sweep_unfinished());
         report.locks = report.keep(self.sweep_locks());
         match self.layout.trash.empty(deadline) {
@@ -82,11 +85,12 @@ impl Store {
     }
 
     /// A place without a record is being published, which its lock tells, or was left by a process that is gone.
-    fn sweep_targets(&self) -> Result<usize, StoreError> {
+    fn sweep_targets(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for (volume, target) in self.layout.targets()? {
-            let record = self.layout.target(&volume, &target).join(RECORD_FILE);
-            if is_there(&record)? {
+            let place = self.layout.target(&volume, &target);
+            let record = place.join(RECORD_FILE);
+            if is_there(&record)? || shown.iter().any(|path| path.starts_with(&place)) {
                 continue;
             }
             if let Some(slot) = self.layout.try_target(&volume, &target)?
@@ -188,7 +192,7 @@ mod tests {
         }
         fs::create_dir_all(store.root().join("trash/old/tree")).unwrap();
 
-        let report = store.sweep(LONG);
+        let report = store.sweep(LONG, &[]);
         assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
         assert_eq!((report.staging, report.targets, report.unfinished), (2, 1, 2));
         assert_eq!(report.trash, 5, "two of staging, two files and what was there");
@@ -204,7 +208,7 @@ mod tests {
     fn r14_one_process_sweeps_at_a_time() {
         let (_place, store) = store();
         let _other = store.layout.locks.try_acquire(&LockName::Sweep, Mode::Exclusive).unwrap();
-        assert!(store.sweep(LONG).incomplete);
+        assert!(store.sweep(LONG, &[]).incomplete);
     }
 
     #[test]
@@ -225,13 +229,13 @@ mod tests {
             // Of the same filesystem, so that the device numbers do not tell.
             mount(Some(&precious), &below, none, MsFlags::MS_BIND, none).unwrap();
 
-            let report = store.sweep(LONG);
+            let report = store.sweep(LONG, &[]);
             assert!(matches!(report.failures.as_slice(), [StoreError::HoldsMount { path }] if *path == below));
             assert!(precious.join("file").exists());
             assert!(!store.root().join("trash/tree/other").exists());
 
             nix::mount::umount(&below).unwrap();
-            assert_eq!(store.sweep(LONG).trash, 1);
+            assert_eq!(store.sweep(LONG, &[]).trash, 1);
         });
     }
 }

@@ -266,6 +266,18 @@ mod tests {
     }
 
     #[test]
+    fn s10_a_target_has_one_slot_however_its_slashes_are_spelled() {
+        let (_place, store) = store();
+        let record = publish(&store, "volume", TARGET);
+        for spelling in ["/pods/a/volume/", "/pods//a/volume", "/pods/./a/volume/."] {
+            let spelling = Path::new(spelling);
+            assert_eq!(store.record_of_target(spelling).unwrap().as_ref(), Some(&record), "{spelling:?}");
+            let _held = store.target("volume", spelling, &impatient()).unwrap();
+            assert!(store.try_target("volume", Path::new(TARGET)).unwrap().is_none(), "{spelling:?}");
+        }
+    }
+
+    #[test]
     fn removing_the_last_target_leaves_nothing_of_the_volume() {
         let (_place, store) = store();
         let targets = [TARGET, "/pods/b/volume"].map(|target| publish(&store, "volume", target).target);
@@ -374,7 +386,7 @@ mod tests {
         on_small_filesystem("size=256k,nr_inodes=64", |place| {
             let store = Store::open(&place.join("store")).unwrap();
             let record = publish(&store, "volume", TARGET);
-            store.sweep(std::time::Duration::from_secs(60));
+            store.sweep(std::time::Duration::from_secs(60), &[]);
             let mut fillers = 0;
             while fs::write(place.join(fillers.to_string()), [0; 16 * 1024]).is_ok() {
                 fillers += 1;

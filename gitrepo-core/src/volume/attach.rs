@@ -108,9 +108,9 @@ impl Volumes {
         Ok(slot.install_copy(&staging, &made)?)
     }
 
-    /// Unmounts, and forgets.
+    /// Unmounts, unless all of it was lost, and forgets.
     pub(super) fn detach(&self, slot: &TargetSlot, record: &Record) -> Result<usize, UnpublishError> {
-        let mounts = self.mounter.unmount(&record.target)?;
+        let mounts = if self.is_lost(record)? { 0 } else { self.mounter.unmount(&record.target)? };
         forget(slot, record)?;
         Ok(mounts)
     }
@@ -133,13 +133,18 @@ impl Volumes {
         self.mounter.shows(&Bind { source, target, read_only: record.read_only })
     }
 
-    /// Whether nothing of what the record says is on its target any more, in this mount namespace.
+    /// Whether nothing of what the record says is on its target any more, in this mount namespace, nor covered by what
+    /// somebody else has mounted there.
     pub(super) fn is_lost(&self, record: &Record) -> Result<bool, MountError> {
         if self.is_attached(record)? {
             return Ok(false);
         }
-        let mount = self.mounted_on(&record.target)?;
-        mount.map_or(Ok(true), |mount| self.is_remnant(&mount, Some(record)).map(|is_remnant| !is_remnant))
+        for mount in self.mounter.list()?.iter().filter(|mount| mount.target == record.target) {
+            if self.is_remnant(mount, Some(record))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether a mount is one of ours that nothing tells to stay: it shows what the record says, or would if somebody

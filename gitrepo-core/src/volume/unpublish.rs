@@ -8,6 +8,8 @@ use super::attach::forget;
 use crate::cancel::Cancel;
 use crate::store::MountTable;
 use crate::store::Origin;
+use crate::store::StoreError;
+use crate::store::TargetSlot;
 
 /// What an unpublish found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +32,27 @@ impl Volumes {
         target: &Path,
         cancel: &Cancel,
     ) -> Result<Unpublished, UnpublishError> {
-        let volume_id = match volume_id {
-            Some(volume_id) => volume_id.to_owned(),
-            None => self.store.record_of_target(target)?.map(|record| record.volume_id).unwrap_or_default(),
+        let slot = match volume_id {
+            Some(volume_id) => self.store.target(volume_id, target, cancel)?,
+            None => self.slot_of(target, cancel)?,
         };
-        let slot = self.store.target(&volume_id, target, cancel)?;
         match slot.record()? {
             Some(record) => Ok(Unpublished { known: true, mounts: self.detach(&slot, &record)? }),
             None => Ok(Unpublished { known: false, mounts: self.detach_unrecorded(&slot, target)? }),
+        }
+    }
+
+    /// Holds a target of whatever volume is published there.
+    fn slot_of(&self, target: &Path, cancel: &Cancel) -> Result<TargetSlot, StoreError> {
+        let published = || Ok(self.store.record_of_target(target)?.map(|record| record.volume_id).unwrap_or_default());
+        let mut volume_id = published()?;
+        loop {
+            let slot = self.store.target(&volume_id, target, cancel)?;
+            // Whoever held it until now may have published there, or taken away what was.
+            match published()? {
+                now if now == volume_id => return Ok(slot),
+                now => volume_id = now,
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! Files that were torn or deleted behind our back.
 
 use std::fs;
+use std::time::Duration;
 
 use gitrepo_core::error::Kind;
+use gitrepo_core::store::Origin;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
@@ -63,6 +65,22 @@ pub(super) fn a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished(be
     let error = bench.node.publish(&request).unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     bench.node.unpublish(&request);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn a_copy_that_is_mounted_outlives_its_record(bench: &Bench) {
+    let request = writable(&bench.url(), &bench.node.target("pod"), 0);
+    let sweep = || bench.node.volumes.sweep(Origin::Cli, Duration::from_secs(60)).unwrap();
+    bench.node.publish(&request).unwrap();
+    let written = bench.node.shown(&request.target).join("written");
+    fs::write(&written, "by the pod").unwrap();
+    fs::write(bench.node.record_file(), "").unwrap();
+    sweep();
+    assert_eq!(fs::read(&written).unwrap(), b"by the pod");
+
+    assert_eq!(bench.node.unpublish(&request).mounts, 1);
+    sweep();
+    fs::remove_dir(&request.target).unwrap();
     bench.node.assert_nothing_published();
 }
 

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Bind;
+use gitrepo_core::store::Origin;
 use gitrepo_tests::volumes::read_only;
 
 use super::Bench;
@@ -70,6 +72,32 @@ pub(super) fn a_target_that_cannot_be_used_is_refused_and_nothing_made(bench: &B
     }
     fs::remove_dir(pods.join("real")).unwrap();
     bench.node.assert_nothing_published();
+}
+
+pub(super) fn what_somebody_else_mounted_after_a_reboot_stays(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    let theirs = bench.home.join("theirs");
+    for directory in [&theirs, &request.target] {
+        fs::create_dir(directory).unwrap();
+    }
+    bench.node.publish(&request).unwrap();
+    bench.node.reboot();
+    let bind = Bind { source: theirs, target: request.target.clone(), read_only: false };
+    bench.mounter.bind(&bind).unwrap();
+    let unpublished = bench.node.unpublish(&request);
+    assert!(unpublished.known && unpublished.mounts == 0, "{unpublished:?}");
+    assert!(bench.mounter.shows(&bind).unwrap());
+}
+
+pub(super) fn a_volume_that_somebody_else_covers_is_not_forgotten(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    let theirs = bench.home.join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    bench.node.publish(&request).unwrap();
+    bench.mounter.bind(&Bind { source: theirs, target: request.target.clone(), read_only: false }).unwrap();
+    bench.node.volumes.sweep(Origin::Cli, Duration::from_secs(60)).unwrap();
+    assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "its snapshot is still in use");
+    assert_eq!(bench.node.unpublish(&request).mounts, 2);
 }
 
 pub(super) fn a_mount_of_somebody_else_is_neither_covered_nor_taken_off(bench: &Bench) {
