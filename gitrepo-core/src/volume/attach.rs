@@ -1,15 +1,20 @@
 //! The last step of a publish and the first of an unpublish: the mount, the target directory and a private copy.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::sys::stat::mkdirat;
+use nix::unistd::UnlinkatFlags;
+use nix::unistd::unlinkat;
 
 use super::PublishError;
 use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
+use crate::error::chain;
 use crate::mount::Bind;
 use crate::mount::MountError;
 use crate::mount::MountPoint;
@@ -24,7 +29,7 @@ use crate::store::StoreError;
 use crate::store::TargetSlot;
 
 /// Mode of a target directory that we make, as the kubelet makes them.
-const TARGET_MODE: u32 = 0o750;
+const TARGET_MODE: Mode = Mode::S_IRWXU.union(Mode::S_IRGRP).union(Mode::S_IXGRP);
 
 /// The target directory before anything is attached to it.
 pub(super) struct Target {
@@ -184,18 +189,26 @@ pub(super) fn forget(slot: &TargetSlot, record: &Record) -> Result<(), StoreErro
     slot.remove()
 }
 
-/// Makes the target directory, and says whether it was missing.
+/// Makes the target directory, and says whether it was missing. As a mount does, it follows no link on the way there.
 fn make_directory(target: &Path) -> Result<bool, PublishError> {
-    match DirBuilder::new().mode(TARGET_MODE).create(target) {
+    let (parent, name) = directory::open_parent(target, Role::Target)?;
+    match mkdirat(&parent, name.as_c_str(), TARGET_MODE) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(source) => Err(PublishError::TargetDirectory { target: target.to_owned(), source }),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(error) => Err(PublishError::TargetDirectory { target: target.to_owned(), source: error.into() }),
     }
 }
 
 /// Removes a target directory that we made. Whoever put something there since keeps it; only an empty one goes.
 fn remove_directory(target: &Path) {
-    if let Err(error) = std::fs::remove_dir(target) {
-        tracing::debug!(target = %target.display(), %error, "the target directory stays");
+    let removed = directory::open_parent(target, Role::Target).and_then(|(parent, name)| {
+        unlinkat(&parent, name.as_c_str(), UnlinkatFlags::RemoveDir).map_err(|error| MountError::Directory {
+            path: target.to_owned(),
+            role: Role::Target,
+            source: error.into(),
+        })
+    });
+    if let Err(error) = removed {
+        tracing::debug!(error = %chain(&error), "the target directory stays");
     }
 }

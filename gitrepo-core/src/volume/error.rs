@@ -16,11 +16,19 @@ use crate::worker::WorkerError;
 /// A failure to publish. Everything done for the target has been undone when it is returned.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Neither relative targets nor such with `..` are taken.
-    #[error("the target {target:?} is not an absolute path without `..`")]
+    /// Neither relative targets nor such with `..` are taken, nor what a record could not name.
+    #[error("the target {target:?} is not an absolute path in UTF-8 without `..`")]
     Target {
         /// As given.
         target: PathBuf,
+    },
+    /// A volume would cover the store that it comes from, or be made inside it.
+    #[error("the target {} and the store {} overlap; choose one outside the other", target.display(), store.display())]
+    TargetOverlapsStore {
+        /// As given.
+        target: PathBuf,
+        /// The store's root.
+        store: PathBuf,
     },
     /// The target directory cannot be made or used.
     #[error("cannot use {} as a target", target.display())]
@@ -95,7 +103,9 @@ impl PublishError {
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Target { .. } | Self::WritableNotYet { .. } => Kind::InvalidRequest,
+            Self::Target { .. } | Self::TargetOverlapsStore { .. } | Self::WritableNotYet { .. } => {
+                Kind::InvalidRequest
+            }
             Self::TargetDirectory { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Kind::FailedPrecondition,
                 _ => crate::error::io_kind(source),

@@ -31,7 +31,7 @@ impl Volumes {
     ///
     /// Everything that this call did for the target has been undone when an error is returned.
     pub fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
-        check_target(&request.target)?;
+        check_target(&request.target, self.store.root())?;
         check_writable(&request.spec, request.read_only, &request.target)?;
         self.gateway.policy().check(&request.spec.repository)?;
 
@@ -163,10 +163,18 @@ fn taken_by(record: &Record) -> PublishError {
     }
 }
 
-/// A target is a path that means the same in every process: absolute, and clean by its letters alone.
-fn check_target(target: &Path) -> Result<(), PublishError> {
+/// A target is a path that means the same in every process: absolute, and clean by its letters alone. And it keeps out of
+/// the store's way.
+fn check_target(target: &Path, store: &Path) -> Result<(), PublishError> {
     let clean = target.is_absolute()
         && target.file_name().is_some()
+        && target.to_str().is_some()
         && target.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    if clean { Ok(()) } else { Err(PublishError::Target { target: target.to_owned() }) }
+    if !clean {
+        return Err(PublishError::Target { target: target.to_owned() });
+    }
+    if target.starts_with(store) || store.starts_with(target) {
+        return Err(PublishError::TargetOverlapsStore { target: target.to_owned(), store: store.to_owned() });
+    }
+    Ok(())
 }

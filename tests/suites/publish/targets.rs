@@ -1,6 +1,8 @@
 //! The target directory: whose it is, and what it may be.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -60,6 +62,9 @@ pub(super) fn a_target_that_cannot_be_used_is_refused_and_nothing_made(bench: &B
         (pods.join("real/../other"), Kind::InvalidRequest),
         (PathBuf::from("relative"), Kind::InvalidRequest),
         (PathBuf::from("/"), Kind::InvalidRequest),
+        (pods.join(OsStr::from_bytes(b"\xff")), Kind::InvalidRequest),
+        (bench.node.store().join("pod"), Kind::InvalidRequest),
+        (bench.home.clone(), Kind::InvalidRequest),
     ];
     for (target, kind) in unusable {
         let error = bench.node.publish(&read_only(&bench.url(), &target)).unwrap_err();
