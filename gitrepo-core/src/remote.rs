@@ -275,6 +275,12 @@ pub enum RemoteError {
         /// Objects.
         limit: u64,
     },
+    /// A list of refs, or an object, that does not fit.
+    #[error("what {url} sends needs more memory than worker.memory allows")]
+    OutOfMemory {
+        /// Without user information.
+        url: String,
+    },
     /// The server speaks no git, or breaks off.
     #[error("{url} does not answer as a git server should")]
     Protocol {
@@ -332,7 +338,7 @@ impl RemoteError {
             }
             Self::HostKey(error) => error.kind(),
             Self::Unreachable { .. } | Self::Stalled { .. } | Self::Protocol { .. } => Kind::Unavailable,
-            Self::TooLarge { .. } | Self::TooManyObjects { .. } => Kind::ResourceExhausted,
+            Self::TooLarge { .. } | Self::TooManyObjects { .. } | Self::OutOfMemory { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source, .. } => source.kind(),
             Self::Local { full: true, .. } => Kind::ResourceExhausted,
             Self::Local { full: false, .. } | Self::Library { .. } => Kind::Internal,

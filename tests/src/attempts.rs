@@ -110,6 +110,9 @@ pub fn forbidden_and_harmless(around: &Surroundings) -> Outcomes {
         ("make a memory file", attempt(|| call(|| unsafe { libc::syscall(libc::SYS_memfd_create, c"x".as_ptr(), 0) }))),
         ("make a key", attempt(key)),
         ("make code", attempt(executable_memory)),
+        ("take shared memory", attempt(|| memory(libc::MAP_SHARED))),
+        ("take memory that grows like a stack", attempt(|| memory(libc::MAP_PRIVATE | libc::MAP_GROWSDOWN))),
+        ("have the kernel signal somebody", attempt(|| call(|| unsafe { libc::fcntl(0, libc::F_SETOWN, 0) }.into()))),
     ];
     for (name, address) in &around.others {
         attempts.push((name.as_str(), attempt(move || TcpStream::connect(address).map(drop))));
@@ -270,6 +273,12 @@ fn executable_memory() -> io::Result<()> {
     let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     let place =
         unsafe { libc::mmap(ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    if place == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn memory(flags: libc::c_int) -> io::Result<()> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let place = unsafe { libc::mmap(ptr::null_mut(), 4096, protection, flags | libc::MAP_ANONYMOUS, -1, 0) };
     if place == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

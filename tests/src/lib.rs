@@ -12,6 +12,7 @@
 //! | [`attempts`] | what a worker that was taken over would try |
 //! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
 //! | [`program`], [`person`] | the workspace's executables, and who runs them |
+//! | [`process`] | what everybody can see of a running program |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
@@ -32,6 +33,7 @@ pub mod loopfs;
 pub mod namespace;
 pub mod person;
 pub mod pktline;
+pub mod process;
 pub mod program;
 pub mod repository;
 pub mod require;

@@ -125,8 +125,9 @@ impl Person {
     }
 
     /// Removes [`Self::tree`].
+    #[expect(clippy::disallowed_methods, reason = "nothing is ever mounted in a clone")]
     pub fn discard_tree(&self) {
-        std::fs::remove_dir_all(self.tree()).unwrap();
+        crate::volumes::delete(&self.tree());
     }
 
     /// Makes a file or directory theirs.

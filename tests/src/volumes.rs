@@ -184,6 +184,12 @@ pub fn leftovers(store: &Path, pods: &Path) -> Vec<PathBuf> {
     places.iter().map(PathBuf::as_path).chain([pods]).flat_map(entries).collect()
 }
 
+/// Deletes a tree of the test's own, in which nothing is mounted.
+#[expect(clippy::disallowed_methods, reason = "nothing is mounted there")]
+pub fn delete(tree: &Path) {
+    std::fs::remove_dir_all(tree).unwrap_or_else(|error| panic!("{}: {error}", tree.display()));
+}
+
 /// What is in a directory; nothing when there is none.
 pub fn entries(directory: &Path) -> Vec<PathBuf> {
     match std::fs::read_dir(directory) {

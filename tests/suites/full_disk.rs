@@ -13,6 +13,7 @@ use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::volumes::delete;
 use nix::sys::statvfs::Statvfs;
 use nix::sys::statvfs::statvfs;
 
@@ -140,7 +141,7 @@ fn a_volume_is_unpublished_without_an_inode_left() {
     let fillers = fill_inodes(scene.shell.home());
     scene.assert_volume_lives();
     scene.assert_can_be_unmounted();
-    fs::remove_dir_all(fillers).unwrap();
+    delete(&fillers);
     scene.shell.mount(&scene.server.url(&scene.small), &scene.published, &[]).assert_success();
     scene.assert_volume_lives();
 }

@@ -3,9 +3,12 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod access;
+mod bad_input;
 mod clone;
+mod command_line;
 mod concurrency;
 mod full_disk;
+mod hostile;
 mod hostile_servers;
 mod kills;
 mod machine;
@@ -14,9 +17,10 @@ mod node_commands;
 mod programs;
 mod publish;
 mod repositories;
+mod resolve;
+mod secrets;
 mod semantics;
 mod servers;
-mod transports;
 mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.

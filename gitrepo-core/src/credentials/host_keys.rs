@@ -154,6 +154,15 @@ impl HostKeys {
         }
     }
 
+    /// Whether `line` is the very one that [`check`](Self::check) answers for a new server at `host` and `port`. A worker
+    /// that a remote has taken over may claim any line, such as one about other hosts.
+    pub(crate) fn is_new(&self, host: &str, port: u16, line: &str) -> bool {
+        known_hosts::entries(line).flatten().next().is_some_and(|entry| {
+            let presented = PresentedKey { kind: entry.kind, blob: &entry.blob };
+            matches!(self.check(host, port, &presented), Ok(Accepted::New { line: expected }) if expected == line)
+        })
+    }
+
     /// The types of the keys by which a server is known, so that it can be asked for a key of one of them. Empty when
     /// nothing is known of it.
     pub fn key_types(&self, host: &str, port: u16) -> Vec<String> {
@@ -337,6 +346,26 @@ mod tests {
         assert_eq!(check(&keys, "host", 22, &ed25519(1)), Ok(Accepted::Known));
         let changed = check(&keys, "host", 22, &ed25519(2));
         assert!(matches!(changed, Err(HostKeyError::Changed { origin: Origin { source: Source::File, line: 2 }, .. })));
+    }
+
+    #[test]
+    fn a_line_is_new_for_its_own_host_alone_and_only_where_new_hosts_are_accepted() {
+        let line = |hosts: &str| ed25519(1).line(hosts).trim_end().to_owned();
+        assert!(accept_new().is_new("host", 22, &line("host")));
+        assert!(accept_new().is_new("host", 2222, &line("[host]:2222")));
+        for forged in [
+            line("*"),
+            line("other"),
+            line("host,other"),
+            line("[host]:2222"),
+            format!("@cert-authority {}", line("host")),
+            format!("{}\n{}", line("host"), line("other")),
+            String::new(),
+        ] {
+            assert!(!accept_new().is_new("host", 22, &forged), "{forged}");
+        }
+        assert!(!HostKeys::new(Checking::Strict).is_new("host", 22, &line("host")));
+        assert!(!accept_new().is_new("github.com", 22, &line("github.com")), "it is known");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::Job;
 use super::Worker;
 use super::WorkerError;
 use super::child;
+use super::landlock;
 use super::monitor::send_with_descriptors;
 use super::namespace;
 use super::protocol;
@@ -58,7 +59,7 @@ use peer::Contained;
 /// |---|---|
 /// | root | mount, PID, IPC, UTS and network namespaces; a root with nothing but the job in it; a uid of its own; no capabilities; limits, Landlock, system-call filter |
 /// | an ordinary user | the same in a user namespace, with the caller's uid |
-/// | an ordinary user where user namespaces are refused; root without `CAP_SYS_ADMIN` | limits, Landlock, system-call filter; the host's address is not pinned, only its port is |
+/// | an ordinary user where user namespaces are refused; root without `CAP_SYS_ADMIN`, but not before Linux 5.13, which has no Landlock | limits, Landlock, system-call filter; the host's address is not pinned, only its port is (Linux 6.7) |
 ///
 /// The program must call [`run_if_worker`](super::run_if_worker) first thing in `main`.
 #[derive(Debug)]
@@ -115,11 +116,6 @@ impl Worker for Confined {
         let line = protocol::line(&plan).map_err(at("writing the plan"))?;
         send_with_descriptors(peer.wire.stream(), &line, &lock).map_err(at("handing over the plan"))?;
         let (pid, namespaces, listener) = started(&mut peer, &cancel)?;
-        if !namespaces && geteuid().is_root() {
-            tracing::warn!(
-                "no right to make namespaces (CAP_SYS_ADMIN): the worker is held by Landlock and limits only"
-            );
-        }
         if let (Some(listener), Some(host)) = (listener, &job.host) {
             peer.relay =
                 Some(Relay::start(listener, destination(&job, host.addresses.clone())).map_err(at("the relay"))?);
@@ -130,6 +126,13 @@ impl Worker for Confined {
         }
         peer.wire.send(&begin(&job, plan, namespaces)).map_err(at("handing over the job"))?;
         let landlock = ready(&mut peer, &cancel)?;
+        if !namespaces && geteuid().is_root() {
+            check_landlock(&landlock)?;
+            tracing::warn!(
+                landlock,
+                "no right to make namespaces (CAP_SYS_ADMIN): only Landlock and limits hold the worker"
+            );
+        }
         tracing::debug!(url = %job.url, pid, namespaces, landlock, "worker started");
         Ok(Session::new(Box::new(peer), &job, cancel))
     }
@@ -248,6 +251,16 @@ fn ready(peer: &mut Contained, cancel: &Cancel) -> Result<String, WorkerError> {
     }
 }
 
+/// Root's worker stays root where it has no namespaces, so if Landlock does not hold it either, every file of root's is
+/// its own. An ordinary user's has no more than any program that this user runs.
+fn check_landlock(enforced: &str) -> Result<(), WorkerError> {
+    if enforced == landlock::NOT_ENFORCED {
+        let text = "it needs CAP_SYS_ADMIN, or a kernel with Landlock (Linux 5.13)";
+        return Err(at("confining the worker")(io::Error::new(io::ErrorKind::PermissionDenied, text)));
+    }
+    Ok(())
+}
+
 fn not_started(peer: &Contained, reply: Reply) -> WorkerError {
     match reply {
         Reply::NotStarted(error) => WorkerError::Start { step: error.step.clone(), source: error.into_io() },
@@ -275,17 +288,31 @@ fn begin(job: &Job, plan: Plan, namespaces: bool) -> Begin {
 fn destination(job: &Job, addresses: Vec<std::net::SocketAddr>) -> Destination {
     /// A server that is there answers in one round trip; the others of its addresses must get their turn.
     const CONNECT: Duration = Duration::from_secs(30);
-    /// Refs are announced before the pack, and TLS, SSH and the protocol wrap it.
-    const ANNOUNCED: u64 = 64 << 20;
+    /// What TLS, SSH and HTTP say on each of a few connections before a byte of git's comes. The list of refs counts like
+    /// the pack.
+    const GREETINGS: u64 = 1 << 20;
+    // Of TLS, SSH and git's protocol, around the pack.
     let wrapping = job.limits.fetch_bytes / 32;
     Destination {
         addresses,
         connect_timeout: job.limits.stall.min(CONNECT),
-        received_limit: job.limits.fetch_bytes.saturating_add(wrapping).saturating_add(ANNOUNCED),
+        received_limit: job.limits.fetch_bytes.saturating_add(wrapping).saturating_add(GREETINGS),
     }
 }
 
 /// For `map_err`.
 fn at(step: &'static str) -> impl FnOnce(io::Error) -> WorkerError {
     move |source| WorkerError::Start { step: step.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_worker_of_root_is_not_started_where_nothing_would_hold_it() {
+        assert_eq!(check_landlock(landlock::NOT_ENFORCED).unwrap_err().kind(), Kind::FailedPrecondition);
+        assert!(check_landlock("partial").is_ok() && check_landlock("full").is_ok());
+    }
 }

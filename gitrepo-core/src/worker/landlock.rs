@@ -25,6 +25,9 @@ use super::protocol::Plan;
 /// The newest rules that are known here; an older kernel enforces what it has.
 const NEWEST: ABI = ABI::V6;
 
+/// What [`restrict`] says where the kernel has none of it.
+pub(super) const NOT_ENFORCED: &str = "none";
+
 /// What resolving a name, checking a certificate and starting a thread read on a host without namespaces.
 const SYSTEM: &[&str] = &[
     "/dev/null",
@@ -78,7 +81,7 @@ pub(super) fn restrict(plan: &Plan, entered: Entered) -> Result<&'static str, Ru
     Ok(match ruleset.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => "full",
         RulesetStatus::PartiallyEnforced => "partial",
-        RulesetStatus::NotEnforced => "none",
+        RulesetStatus::NotEnforced => NOT_ENFORCED,
     })
 }
 

@@ -27,6 +27,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -67,6 +70,9 @@ const SECURE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlag
 
 /// Largest bundle of certificate authorities, in bytes. Distributions' have about 220 KiB.
 const CA_LIMIT: u64 = 4 << 20;
+
+/// How long an address that was just added may take to be of use.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What kind of place the worker is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,11 +127,15 @@ fn unshare_most() -> Result<Option<bool>, SetupError> {
         Err(error) => return Err(SetupError::at("unshare")(error)),
     }
     let map = |file: &str, text: String| fs::write(Path::new("/proc/self").join(file), text);
-    map("setgroups", "deny".to_owned())
+    let mapped = map("setgroups", "deny".to_owned())
         .and_then(|()| map("uid_map", format!("{uid} {uid} 1")))
-        .and_then(|()| map("gid_map", format!("{gid} {gid} 1")))
-        .map_err(SetupError::at("mapping the user"))?;
-    Ok(Some(false))
+        .and_then(|()| map("gid_map", format!("{gid} {gid} 1")));
+    match mapped {
+        Ok(()) => Ok(Some(false)),
+        // Ubuntu since 23.10 grants the user namespace and then no right in it, not even to map its own user.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(SetupError::at("mapping the user")(error)),
+    }
 }
 
 /// The socket at which the worker reaches its host.
@@ -139,7 +149,16 @@ fn listen(host: &Host) -> Result<TcpListener, SetupError> {
         }
         Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    TcpListener::bind(SocketAddr::new(address, host.port)).map_err(SetupError::at("listening for the worker"))
+    // The kernel takes an IPv6 address into use in the background, soon after it was added.
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(SocketAddr::new(address, host.port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && begun.elapsed() < ADDRESS_PATIENCE => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            bound => return bound.map_err(SetupError::at("listening for the worker")),
+        }
+    }
 }
 
 fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {

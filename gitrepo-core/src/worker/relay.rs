@@ -157,15 +157,22 @@ impl Carrier {
                 Ok(Wanted::Yes) => {}
                 Ok(Wanted::NoMore) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the relay of a worker gives up");
-                    self.traffic.set_trouble(Some(Trouble::Unreachable(Cause::new(error))));
+                    self.give_up(error);
                     break;
                 }
             }
-            self.accept();
+            if let Err(error) = self.accept() {
+                self.give_up(error);
+                break;
+            }
             self.carry();
         }
         self.traffic.open.store(0, Ordering::Relaxed);
+    }
+
+    fn give_up(&self, error: io::Error) {
+        tracing::warn!(%error, "the relay of a worker gives up");
+        self.traffic.set_trouble(Some(Trouble::Unreachable(Cause::new(error))));
     }
 
     /// Sleeps until something can be done.
@@ -194,7 +201,10 @@ impl Carrier {
         self.connections.len() < Self::AT_ONCE && self.accepted < Self::IN_ALL
     }
 
-    fn accept(&mut self) {
+    /// # Errors
+    ///
+    /// One that would come again at once, such as no descriptor being left, for as long as the connection waits.
+    fn accept(&mut self) -> io::Result<()> {
         while self.has_room() {
             match self.listener.accept() {
                 Ok((worker, _)) => {
@@ -202,18 +212,22 @@ impl Carrier {
                     self.traffic.open.fetch_add(1, Ordering::Relaxed);
                     self.connections.push(Connection::new(worker, &self.destination));
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody waits, or whoever did is gone.
-                Err(_) => return,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    io::ErrorKind::WouldBlock => break,
+                    _ => return Err(error),
+                },
             }
         }
+        Ok(())
     }
 
     /// Moves what can be moved, and lets go of connections that are done.
     fn carry(&mut self) {
         let (traffic, limit) = (&self.traffic, self.destination.received_limit);
         self.connections.retain_mut(|connection| {
-            let alive = match connection.advance() {
+            let allowance = limit.saturating_sub(traffic.received.load(Ordering::Relaxed));
+            let alive = match connection.advance(allowance) {
                 Ok(moved) => {
                     let received = traffic.received.fetch_add(moved.received, Ordering::Relaxed) + moved.received;
                     traffic.sent.fetch_add(moved.sent, Ordering::Relaxed);

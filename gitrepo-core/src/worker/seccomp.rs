@@ -2,8 +2,8 @@
 //! musl) that reads packs, writes files and speaks TCP. Every other one fails with `EPERM`.
 //!
 //! Not among them, whatever the kernel offers: starting programs and processes, namespaces and mounts, tracing, signals to
-//! others, keys, BPF, `io_uring`, `userfaultfd`, devices, extended attributes, changes of owner, set-id bits, and sockets
-//! other than those of the internet.
+//! others, keys, BPF, `io_uring`, `userfaultfd`, devices, extended attributes, changes of owner, set-id bits, memory that
+//! the limit does not count, and sockets other than those of TCP (and UDP, to resolve names where there are no namespaces).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -61,6 +61,13 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
         // Reading limits, not setting them.
         (libc::SYS_prlimit64, vec![equal_pointer(2, 0)?]),
         (libc::SYS_ioctl, ioctls()?),
+        (libc::SYS_fcntl, one_of(1, DESCRIPTOR_COMMANDS)?),
+        // Connecting by sending passes by Landlock's rules for ports.
+        (libc::SYS_sendto, vec![none_set(3, libc::MSG_FASTOPEN as u64)?]),
+        (libc::SYS_sendmsg, vec![none_set(2, libc::MSG_FASTOPEN as u64)?]),
+        (libc::SYS_sendmmsg, vec![none_set(3, libc::MSG_FASTOPEN as u64)?]),
+        (libc::SYS_setsockopt, socket_options(entered)?),
+        (libc::SYS_mmap, mappings(entered)?),
         (libc::SYS_openat, vec![none_set(3, SET_ID_BITS)?]),
         (libc::SYS_mkdirat, vec![none_set(2, SET_ID_BITS)?]),
         (libc::SYS_fchmod, vec![none_set(1, SET_ID_BITS)?]),
@@ -76,11 +83,10 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
     ]);
     if entered.namespaces {
         // Nothing that the worker sees may be executed anyhow, so nothing maps code.
-        rules.insert(libc::SYS_mmap, vec![none_set(2, libc::PROT_EXEC as u64)?]);
         rules.insert(libc::SYS_mprotect, vec![none_set(2, libc::PROT_EXEC as u64)?]);
     } else {
         // Resolving a name may load a library, and its answer comes over UDP, from a socket that musl binds.
-        rules.extend([libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_bind].map(|call| (call, Vec::new())));
+        rules.extend([libc::SYS_mprotect, libc::SYS_bind].map(|call| (call, Vec::new())));
     }
     Ok(rules)
 }
@@ -88,21 +94,66 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
 /// Set-user-id, set-group-id and sticky.
 const SET_ID_BITS: u64 = 0o7000;
 
-/// TCP; where there is no network namespace, also what resolving a name needs.
+/// Those of `fcntl` that are about descriptors. Others make the kernel send signals, to any process of the same user.
+const DESCRIPTOR_COMMANDS: &[libc::c_int] =
+    &[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+
+/// Files, and memory that `RLIMIT_DATA` counts, which is private and does not grow like a stack.
+fn mappings(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let of_kind = |mask: libc::c_int, kind: libc::c_int| {
+        let mut conditions =
+            vec![condition(3, SeccompCmpOp::MaskedEq((mask | libc::MAP_GROWSDOWN) as u64), kind as u64)?];
+        if entered.namespaces {
+            // As for `mprotect`.
+            conditions.push(condition(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?);
+        }
+        SeccompRule::new(conditions)
+    };
+    Ok(vec![of_kind(libc::MAP_TYPE, libc::MAP_PRIVATE)?, of_kind(libc::MAP_ANONYMOUS, 0)?])
+}
+
+/// Keeping connections alive and batching; where there is no network namespace, also what resolving a name sets.
+fn socket_options(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let connection = [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
+        (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    ];
+    let names = [
+        (libc::IPPROTO_IP, libc::IP_RECVERR),
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    ];
+    let names = names.into_iter().filter(|_| !entered.namespaces);
+    let rule = |(level, option): (libc::c_int, libc::c_int)| {
+        SeccompRule::new(vec![
+            condition(1, SeccompCmpOp::Eq, level as u64)?,
+            condition(2, SeccompCmpOp::Eq, option as u64)?,
+        ])
+    };
+    connection.into_iter().chain(names).map(rule).collect()
+}
+
+/// TCP; where there is no network namespace, also what resolving a name needs. Nothing that looks like TCP and is not:
+/// Landlock's rules for ports do not hold MPTCP and SCTP.
 fn sockets(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     /// `SOCK_CLOEXEC` and `SOCK_NONBLOCK` come in the same argument.
     const TYPE: u64 = 0xf;
-    let mut rules = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let family = condition(0, SeccompCmpOp::Eq, family as u64)?;
-        let stream = condition(1, SeccompCmpOp::MaskedEq(TYPE), libc::SOCK_STREAM as u64)?;
-        rules.push(SeccompRule::new(vec![family.clone(), stream])?);
-        if !entered.namespaces {
-            let datagram = condition(1, SeccompCmpOp::MaskedEq(TYPE), libc::SOCK_DGRAM as u64)?;
-            rules.push(SeccompRule::new(vec![family, datagram])?);
-        }
-    }
-    Ok(rules)
+    let stream = [(libc::SOCK_STREAM, 0), (libc::SOCK_STREAM, libc::IPPROTO_TCP)];
+    let datagram = [(libc::SOCK_DGRAM, 0), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)];
+    let kinds = stream.into_iter().chain(datagram.into_iter().filter(|_| !entered.namespaces));
+    let rule = |(family, (kind, protocol)): (libc::c_int, (libc::c_int, libc::c_int))| {
+        SeccompRule::new(vec![
+            condition(0, SeccompCmpOp::Eq, family as u64)?,
+            condition(1, SeccompCmpOp::MaskedEq(TYPE), kind as u64)?,
+            condition(2, SeccompCmpOp::Eq, protocol as u64)?,
+        ])
+    };
+    kinds.flat_map(|kind| [(libc::AF_INET, kind), (libc::AF_INET6, kind)]).map(rule).collect()
 }
 
 fn ioctls() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
@@ -194,7 +245,6 @@ const FILES: &[c_long] = &[
     libc::SYS_fadvise64,
     libc::SYS_fallocate,
     libc::SYS_fchdir,
-    libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_flock,
     libc::SYS_fstat,
@@ -268,10 +318,6 @@ const INTERNET: &[c_long] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmmsg,
     libc::SYS_recvmsg,
-    libc::SYS_sendmmsg,
-    libc::SYS_sendmsg,
-    libc::SYS_sendto,
-    libc::SYS_setsockopt,
     libc::SYS_shutdown,
 ];
 
@@ -286,6 +332,36 @@ mod tests {
             assert!(!rules.contains_key(&libc::SYS_execve));
             let program = compile(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow).unwrap();
             assert!(program.len() < 4096, "the kernel takes no more");
+        }
+    }
+
+    #[test]
+    fn only_tcp_is_spoken_and_only_to_who_was_connected_to() {
+        use nix::errno::Errno;
+        use nix::sys::socket::*;
+
+        // In threads, since a filter holds for the thread that installs it.
+        for namespaces in [true, false] {
+            let held = std::thread::spawn(move || {
+                nix::sys::prctl::set_no_new_privs().unwrap();
+                restrict(Entered { namespaces, own_uid: namespaces }).unwrap();
+                let open = |kind, protocol: Option<SockProtocol>| {
+                    socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, protocol)
+                };
+                let stream = open(SockType::Stream, Some(SockProtocol::Tcp)).unwrap();
+                setsockopt(&stream, sockopt::TcpNoDelay, &true).unwrap();
+                assert_eq!(setsockopt(&stream, sockopt::ReuseAddr, &true), Err(Errno::EPERM));
+                assert!(open(SockType::Stream, None).is_ok());
+                // As for every other protocol, but of this one it is known that no kernel has it.
+                assert_eq!(open(SockType::Stream, Some(SockProtocol::Udp)).unwrap_err(), Errno::EPERM);
+                assert_eq!(open(SockType::Datagram, Some(SockProtocol::Udp)).is_ok(), !namespaces);
+                let nobody = SockaddrIn::new(127, 0, 0, 1, 1);
+                let fast = MsgFlags::from_bits_retain(libc::MSG_FASTOPEN);
+                let descriptor = std::os::fd::AsRawFd::as_raw_fd(&stream);
+                assert_eq!(sendto(descriptor, b"x", &nobody, fast), Err(Errno::EPERM));
+                assert_eq!(sendmsg(descriptor, &[], &[], fast, Some(&nobody)), Err(Errno::EPERM));
+            });
+            held.join().unwrap();
         }
     }
 }

@@ -14,6 +14,7 @@ use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
 use crate::cancel::Cancel;
+use crate::credentials::HostKeys;
 use crate::error::Cause;
 use crate::progress::Progress;
 use crate::remote::FetchReport;
@@ -22,7 +23,9 @@ use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
+use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
+use crate::spec::Scheme;
 
 /// Whoever answers the requests of a session.
 pub(super) trait Peer: Send {
@@ -53,10 +56,11 @@ pub(super) enum Phase {
 /// whatever it is doing; so does every error of the worker itself, after which each request fails.
 pub struct Session {
     peer: Box<dyn Peer>,
-    url: String,
+    url: RepositoryUrl,
     cancel: Cancel,
     progress: Arc<dyn Progress>,
     disk: Option<DiskWatch>,
+    host_keys: HostKeys,
     accepted_host_keys: Vec<String>,
 }
 
@@ -71,10 +75,11 @@ impl Session {
         let disk = job.staging.clone().map(|path| DiskWatch::new(path, job.reserve_bytes));
         Self {
             peer,
-            url: job.url.to_string(),
+            url: job.url.clone(),
             cancel,
             progress: Arc::clone(&job.progress),
             disk,
+            host_keys: job.host_keys.clone(),
             accepted_host_keys: Vec::new(),
         }
     }
@@ -128,7 +133,7 @@ impl Session {
     ///
     /// [`WorkerError::End`]; then its staging directory must not be used.
     pub fn finish(mut self) -> Result<(), WorkerError> {
-        self.peer.end().map_err(|source| WorkerError::End { url: self.url.clone(), source })
+        self.peer.end().map_err(|source| WorkerError::End { url: self.url.to_string(), source })
     }
 
     /// Asks, and waits for the answer. Whatever is not the worker's own answer ends it.
@@ -160,11 +165,18 @@ impl Session {
         }
     }
 
-    /// A session has one host, and a host has few keys.
+    /// A session has one host, and a host has few keys. What is kept decides whom every later session believes, so it must
+    /// be about this host, and new.
     fn accept(&mut self, line: String) -> Result<(), WorkerError> {
+        let nonsense = |what| Err(WorkerError::Protocol { url: self.url.to_string(), source: Cause::new(what) });
+        let (Scheme::Ssh, Some(host), Some(port)) = (self.url.scheme(), self.url.host(), self.url.port()) else {
+            return nonsense("a host key, where there is none");
+        };
+        if !self.host_keys.is_new(host, port, &line) {
+            return nonsense("a host key that is not this host's, or not new");
+        }
         if self.accepted_host_keys.len() == Self::HOST_KEYS {
-            let source = Cause::new("too many host keys");
-            return Err(WorkerError::Protocol { url: self.url.clone(), source });
+            return nonsense("too many host keys");
         }
         self.accepted_host_keys.push(line);
         Ok(())
@@ -172,7 +184,7 @@ impl Session {
 
     /// What the worker cannot see, or must not be trusted to see.
     fn watch(&mut self, phase: Phase) -> Result<(), WorkerError> {
-        self.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url.clone(), source })?;
+        self.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url.to_string(), source })?;
         if let Some(error) = self.peer.network_failure(phase) {
             return Err(error.into());
         }
@@ -184,18 +196,21 @@ impl Session {
         match failure {
             Failure::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
             Failure::Snapshot(error) => error.into(),
-            Failure::Internal(source) => WorkerError::Fault { url: self.url.clone(), source },
+            Failure::Internal(source) => WorkerError::Fault { url: self.url.to_string(), source },
         }
     }
 
     fn unexpected(&mut self, reply: &Reply) -> WorkerError {
         self.end();
-        WorkerError::Protocol { url: self.url.clone(), source: Cause::new(format_args!("unexpected reply {reply:?}")) }
+        WorkerError::Protocol {
+            url: self.url.to_string(),
+            source: Cause::new(format_args!("unexpected reply {reply:?}")),
+        }
     }
 
     fn end(&mut self) {
         if let Err(error) = self.peer.end() {
-            tracing::warn!(url = self.url, %error, "cannot wait for the worker's end");
+            tracing::warn!(url = %self.url, %error, "cannot wait for the worker's end");
         }
     }
 }
@@ -237,5 +252,78 @@ impl DiskWatch {
             return Err(WorkerError::OutOfSpace { path: self.path.clone(), reserve: self.reserve });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Checking;
+    use crate::credentials::Credentials;
+    use crate::policy::Limits;
+    use crate::progress::Silent;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+
+    /// Claims a host key, and answers nothing else.
+    struct Claiming(Option<String>);
+
+    impl Peer for Claiming {
+        fn ask(&mut self, _request: Request) -> Result<(), WorkerError> {
+            Ok(())
+        }
+
+        fn answer(&mut self, _patience: Duration) -> Result<Option<Reply>, WorkerError> {
+            let internal = || Reply::Failed(Failure::Internal(Cause::new("no more")));
+            Ok(Some(self.0.take().map_or_else(internal, |line| Reply::AcceptedHostKey { line })))
+        }
+
+        fn network_failure(&mut self, _phase: Phase) -> Option<RemoteError> {
+            None
+        }
+
+        fn end(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is kept of a worker's claim, and the error.
+    fn claim(url: &str, checking: Checking, line: String) -> (Vec<String>, WorkerError) {
+        let job = Job {
+            url: RepositoryUrl::parse(url).unwrap(),
+            host: None,
+            credentials: Credentials::none(),
+            host_keys: HostKeys::new(checking),
+            ca_file: None,
+            proxy: None,
+            credentials_over_http: false,
+            staging: None,
+            base: None,
+            limits: Limits::default(),
+            reserve_bytes: 0,
+            cancel: Cancel::new(),
+            progress: Arc::new(Silent),
+        };
+        let mut session = Session::new(Box::new(Claiming(Some(line))), &job, Cancel::new());
+        let error = session.resolve(&Revision::Head).unwrap_err();
+        (session.accepted_host_keys().to_vec(), error)
+    }
+
+    #[test]
+    fn a_host_key_is_kept_for_the_host_of_the_session_alone() {
+        let line = |hosts: &str| format!("{hosts} {KEY}");
+        let (kept, error) = claim("git@host:x", Checking::AcceptNew, line("host"));
+        assert_eq!(kept, [line("host")]);
+        assert!(matches!(error, WorkerError::Fault { .. }), "{error}");
+        for (url, checking, hosts) in [
+            ("git@host:x", Checking::AcceptNew, "*"),
+            ("git@host:x", Checking::AcceptNew, "github.com"),
+            ("git@host:x", Checking::Strict, "host"),
+            ("https://host/x", Checking::AcceptNew, "[host]:443"),
+        ] {
+            let (kept, error) = claim(url, checking, line(hosts));
+            assert!(kept.is_empty(), "{kept:?}");
+            assert!(matches!(error, WorkerError::Protocol { .. }), "{error}");
+        }
     }
 }

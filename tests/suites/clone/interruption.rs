@@ -8,6 +8,7 @@ use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::http::Request;
 use gitrepo_tests::person::Person;
+use gitrepo_tests::process;
 use nix::sys::signal::Signal;
 
 use super::assert_tree;
@@ -32,16 +33,19 @@ fn interrupted_clone_leaves_nothing_and_says_that_it_was_interrupted() {
 }
 
 #[test]
-fn killed_clone_leaves_no_destination_and_the_next_one_removes_what_is_left() {
+fn killed_clone_leaves_no_destination_and_no_worker_and_the_next_one_removes_what_is_left() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let person = Person::new();
     let gate = server.hold(Request::is_upload_pack);
     let running = person.spawn_clone(&server.url(&repository), &[]);
     gate.wait_for(1);
+    let processes = process::with_descendants(running.id());
+    assert!(processes.len() >= 2, "the program and its worker: {processes:?}");
     running.kill();
     assert!(!person.tree().exists());
     assert_eq!(person.belongings().len(), 1, "what was in flight");
+    processes.into_iter().for_each(process::wait_for_end);
     gate.open();
 
     person.clone(&server.url(&repository), &[]).assert_success();
@@ -58,11 +62,9 @@ fn clone_in_flight_is_left_alone_by_another_to_the_same_destination() {
     let gate = server.hold(Request::is_upload_pack);
     let slow = person.spawn_clone(&url, &[]);
     gate.wait_for(1);
-    let other = Person::new();
     // A clone that fails early has looked for leftovers as well.
     person.run(&["clone", &server.url_at("missing.git"), "tree"]).assert_code(66);
     assert_eq!(person.belongings().len(), 1, "the other clone's");
-    drop(other);
     gate.open();
     slow.wait().assert_success();
     person.assert_tree_alone();

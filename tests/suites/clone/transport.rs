@@ -24,7 +24,10 @@ fn http_brings_every_fixture_byte_for_byte() {
     let server = serve(&fixtures).start();
     let person = Person::new();
     for repository in fixtures.all() {
+        let (connections, packs) = (server.connections(), server.packs());
         assert_clones_head(&person, &server.url(repository), &[], repository);
+        assert_eq!(server.packs(), packs + 1);
+        assert_eq!(server.connections(), connections + 1, "resolving and fetching share a connection");
     }
 }
 

@@ -3,7 +3,6 @@
 use std::os::unix::process::CommandExt;
 
 use gitrepo_tests::fixtures;
-use gitrepo_tests::fixtures::hostile;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::repository::Files;
@@ -79,23 +78,6 @@ fn links_that_leave_the_tree_are_refused_where_that_is_asked() {
         clone(branch, "keep").assert_success();
         assert_tree(&person.tree(), &repository, &repository.resolve(branch));
         person.discard_tree();
-    }
-}
-
-#[test]
-fn modes_that_git_never_writes_become_0644_or_0755_or_are_refused() {
-    let (repository, traps) = hostile::modes();
-    let server = HttpServer::start(&repository);
-    let (url, person) = (server.url(&repository), Person::new());
-    for trap in traps {
-        let outcome = person.clone(&url, &["--revision", &trap.branch]);
-        match outcome.status.code() {
-            Some(0) => {
-                assert_tree(&person.tree(), &repository, &repository.resolve(&trap.branch));
-                person.discard_tree();
-            }
-            _ => assert_refused(&person, outcome, 77, "mode"),
-        }
     }
 }
 

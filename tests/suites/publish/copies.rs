@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use gitrepo_core::spec::Writable;
 use gitrepo_tests::require;
+use gitrepo_tests::volumes::delete;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::writable;
 
@@ -21,7 +22,7 @@ pub(super) fn writes_to_a_copy_are_seen_by_nobody_else(bench: &Bench) {
     fs::write(written.join("README.md"), "changed").unwrap();
     fs::write(written.join("new"), "new").unwrap();
     fs::remove_file(written.join("run")).unwrap();
-    fs::remove_dir_all(written.join("a")).unwrap();
+    delete(&written.join("a"));
 
     bench.assert_shows(&two, &bench.commit);
     bench.assert_shows(&shared, &bench.commit);

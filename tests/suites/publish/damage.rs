@@ -8,6 +8,7 @@ use gitrepo_core::store::Origin;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
+use gitrepo_tests::volumes::delete;
 use gitrepo_tests::volumes::entries;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::writable;
@@ -39,16 +40,14 @@ pub(super) fn a_torn_record_breaks_neither_publish_nor_unpublish_nor_list(bench:
 }
 
 /// Deletes what is in a directory of the store.
-fn delete(node: &Node, place: &str) {
-    for path in entries(&node.store().join(place)) {
-        fs::remove_dir_all(path).unwrap();
-    }
+fn empty(node: &Node, place: &str) {
+    entries(&node.store().join(place)).iter().for_each(|path| delete(path));
 }
 
 pub(super) fn a_snapshot_deleted_behind_our_back_is_made_anew(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     bench.node.publish(&request).unwrap();
-    delete(&bench.node, "snapshots");
+    empty(&bench.node, "snapshots");
     let published = bench.node.publish(&request).unwrap();
     assert_eq!(published.commit.to_string(), bench.commit);
     bench.assert_shows(&request.target, &bench.commit);
@@ -60,8 +59,8 @@ pub(super) fn a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished(be
     let server = HttpServer::start(&bench.repository);
     let request = read_only(&server.url(&bench.repository), &bench.node.target("pod"));
     bench.node.publish(&request).unwrap();
-    delete(&bench.node, "snapshots");
-    delete(&bench.node, "repositories");
+    empty(&bench.node, "snapshots");
+    empty(&bench.node, "repositories");
     drop(server);
     let error = bench.node.publish(&request).unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");

@@ -7,7 +7,6 @@ use gitrepo_core::policy::Config;
 use gitrepo_core::snapshot::Watch;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::testing::Verb;
-use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::http::Answer;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
@@ -18,6 +17,9 @@ use gitrepo_tests::volumes::watch;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
+
+/// A configuration with which nothing can be published, and what is said.
+type Refusing = (fn(&mut Config), Kind);
 
 pub(super) fn a_publish_that_fails_for_good_leaves_nothing(bench: &Bench) {
     let target = bench.node.target("pod");
@@ -40,7 +42,7 @@ pub(super) fn a_publish_that_fails_for_good_leaves_nothing(bench: &Bench) {
         assert_eq!(error.kind(), kind, "{error}");
         bench.node.assert_nothing_published();
     }
-    let refusing: [(fn(&mut Config), Kind); 3] = [
+    let refusing: [Refusing; 3] = [
         (|config| config.limits.tree_bytes = 3, Kind::ResourceExhausted),
         (|config| config.allow_loopback = false, Kind::PermissionDenied),
         (|config| config.cache.reserve_bytes = u64::MAX, Kind::ResourceExhausted),
@@ -109,7 +111,7 @@ pub(super) fn a_publish_that_was_given_up_leaves_nothing(bench: &Bench) {
 }
 
 pub(super) fn a_failed_republish_keeps_what_the_volume_is(bench: &Bench) {
-    let request = VolumeRequest { ..at(writable(&bench.url(), &bench.node.target("pod"), 0), "main") };
+    let request = at(writable(&bench.url(), &bench.node.target("pod"), 0), "main");
     bench.node.publish(&request).unwrap();
     fs::write(bench.node.shown(&request.target).join("written"), "by the pod").unwrap();
     bench.repository.commit("main", &Files::new().file("README.md", "# Third\n"));

@@ -128,5 +128,6 @@ fn s15_an_endless_advertisement_is_cut_by_the_relay() {
     let error = session.resolve(&Revision::Head).unwrap_err();
     assert_eq!(error.kind(), Kind::ResourceExhausted, "{}", chain(&error));
     session.finish().unwrap();
-    assert!(server.join().unwrap() < 100 << 20, "one byte more than the limit, and what was under way");
+    let sent = server.join().unwrap();
+    assert!(sent < 40 << 20, "{sent}: a little more than the limit, and what was under way in the kernel");
 }

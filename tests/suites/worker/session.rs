@@ -37,6 +37,7 @@ use gitrepo_core::worker::Worker;
 use gitrepo_core::worker::WorkerError;
 use gitrepo_tests::authority::Authority;
 use gitrepo_tests::fixtures;
+use gitrepo_tests::hostile;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::require;
@@ -124,6 +125,19 @@ fn a_session_builds_on_the_base_and_does_not_change_it() {
     let job = Job { staging: Some(second.staging()), base: Some(base.clone()), ..job(&url) };
     assert_eq!(lay_down(&confined(&second.locks()), job), commit);
     assert_eq!(listing(&base), before);
+}
+
+#[test]
+fn a_commit_that_the_server_announces_and_does_not_give_out_is_not_found() {
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::builder().serve(&repository).answer(hostile::announces_without_serving(&commit)).start();
+    let rooms = Rooms::new();
+    let job = Job { staging: Some(rooms.staging()), ..job(&server.url(&repository)) };
+    let mut session = confined(&rooms.locks()).start(job).unwrap();
+    let resolved = session.resolve(&Revision::Head).unwrap();
+    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
+    assert!(matches!(error, WorkerError::Remote(RemoteError::CommitNotFound { .. })), "{}", chain(&error));
+    assert_eq!(error.kind(), Kind::NotFound);
 }
 
 #[test]

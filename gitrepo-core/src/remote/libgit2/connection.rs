@@ -211,22 +211,22 @@ impl<'a> Conversation<'a> {
     /// answer is the object to start from when looking for it.
     fn bring(&mut self, resolved: &Resolved, depth: i32) -> Result<git2::Oid, RemoteError> {
         let commit = resolved.commit;
-        let head = self.connected()?.advertisement.leading_to(commit, resolved.reference.as_deref()).cloned();
-        if let Some(head) = head {
-            self.download(&[&head.name], depth).map_err(|unanswered| self.describe(unanswered))?;
-            return Ok(head.target);
-        }
-        let id = commit.to_string();
-        match self.download(&[&format!("{id}:refs/commits/{id}")], depth) {
+        let head = self.connected()?.advertisement.leading_to(commit, resolved.reference.as_deref());
+        let (spec, target) = match head {
+            Some(head) => (head.name.clone(), head.target),
+            None => (format!("{commit}:refs/commits/{commit}"), oid(commit)),
+        };
+        match self.download(&[&spec], depth) {
             Ok(()) => {}
             Err(Unanswered::Failure(Failure::NoFetchById, _)) => self.search(commit)?,
+            // Also of what it has just announced: a branch may move in between, and a server may lie.
             Err(Unanswered::Failure(Failure::NotOurRef, error)) => {
                 let source = Some(cause(&error));
                 return Err(RemoteError::CommitNotFound { url: self.url(), commit, source });
             }
             Err(unanswered) => return Err(self.describe(unanswered)),
         }
-        Ok(oid(commit))
+        Ok(target)
     }
 
     /// Downloads ever more history until `commit` is in it.

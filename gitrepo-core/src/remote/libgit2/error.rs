@@ -32,6 +32,7 @@ pub(super) enum Failure {
     Unreachable,
     Stalled,
     TooManyObjects,
+    OutOfMemory,
     /// Our own disk.
     Local,
     Protocol,
@@ -44,8 +45,10 @@ const MESSAGES: &[(&str, Failure)] = &[
     ("could not find repository", Failure::RepositoryNotFound),
     ("cannot fetch a specific object from the remote repository", Failure::NoFetchById),
     ("server doesn't support shallow", Failure::NoShallow),
-    // In place of the lines that a shallow fetch begins with comes the server's refusal, whose text libgit2 drops.
+    // In place of the lines that a shallow fetch begins with, or of the end of negotiation, comes the server's refusal,
+    // whose text libgit2 drops.
     ("unexpected packet type", Failure::NotOurRef),
+    ("unexpected pkt type", Failure::NotOurRef),
     ("cannot redirect from", Failure::Redirected),
     ("unexpected redirect", Failure::Redirected),
     ("redirect without location", Failure::Redirected),
@@ -118,7 +121,8 @@ impl Failure {
             (ErrorClass::Net, _) if message.contains("socket") || message.contains("ssl") => Self::Unreachable,
             (ErrorClass::Os, _) if message.contains("ssl") => Self::Unreachable,
             (ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::Odb | ErrorClass::Repository, _) => Self::Local,
-            (ErrorClass::Config | ErrorClass::Reference | ErrorClass::NoMemory, _) => Self::Local,
+            (ErrorClass::Config | ErrorClass::Reference, _) => Self::Local,
+            (ErrorClass::NoMemory, _) => Self::OutOfMemory,
             _ => Self::Protocol,
         }
     }
@@ -153,6 +157,7 @@ impl Failure {
                 phase: "an answer was awaited".to_owned(),
             },
             Self::TooManyObjects => RemoteError::TooManyObjects { url, limit: crate::sys::git::PACK_OBJECTS as u64 },
+            Self::OutOfMemory => RemoteError::OutOfMemory { url },
             Self::Local => match &request.repository {
                 Some(path) => repository::unusable(path, error),
                 None => RemoteError::Protocol { url, source },
@@ -187,6 +192,7 @@ mod tests {
             (Class::Net, Code::Invalid, "server doesn't support shallow", F::NoShallow),
             (Class::Net, PLAIN, "remote error: upload-pack: not our ref 0123", F::NotOurRef),
             (Class::Net, PLAIN, "unexpected packet type", F::NotOurRef),
+            (Class::Net, PLAIN, "unexpected pkt type", F::NotOurRef),
             (Class::Net, PLAIN, "cannot redirect from 'a.example' to 'b.example'", F::Redirected),
             (Class::Http, PLAIN, "unexpected redirect", F::Redirected),
             (Class::Http, PLAIN, "too many redirects or authentication replays", F::Redirected),
@@ -236,6 +242,7 @@ mod tests {
             (Class::Repository, Code::NotFound, "could not find repository at '/x'", F::RepositoryNotFound),
             (Class::Odb, Code::NotFound, "object not found - no match for id (0123)", F::NotOurRef),
             (Class::Indexer, PLAIN, "too many objects", F::TooManyObjects),
+            (Class::NoMemory, PLAIN, "Out of memory", F::OutOfMemory),
             (Class::Indexer, PLAIN, "wrong pack signature", F::Protocol),
             (Class::Zlib, PLAIN, "error reading from the zlib stream", F::Protocol),
             (Class::Os, PLAIN, "cannot extend packfile 'x': No space left on device", F::Local),

@@ -199,7 +199,7 @@ impl Peer for Contained {
     }
 
     fn end(&mut self) -> io::Result<()> {
-        self.stop().map(drop)
+        waited_for(self.stop()?)
     }
 }
 
@@ -208,6 +208,14 @@ impl Drop for Contained {
         if let Err(error) = self.stop() {
             tracing::warn!(url = self.url, %error, "cannot wait for the worker's end");
         }
+    }
+}
+
+/// A monitor that was killed has not waited for the worker, which dies with it, but not before it.
+fn waited_for(monitor: ExitStatus) -> io::Result<()> {
+    match monitor.signal() {
+        Some(signal) => Err(io::Error::other(format!("its monitor was ended by signal {signal}"))),
+        None => Ok(()),
     }
 }
 
@@ -230,6 +238,12 @@ fn how_it_died(status: ExitStatus) -> (String, Kind) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_killed_monitor_has_not_seen_the_end_of_its_worker() {
+        assert!(waited_for(ExitStatus::from_raw(Signal::SIGKILL as i32)).is_err());
+        assert!(waited_for(ExitStatus::from_raw((SIGNALLED + Signal::SIGKILL as i32) << 8)).is_ok());
+    }
 
     #[test]
     fn the_monitor_passes_on_how_the_worker_died() {

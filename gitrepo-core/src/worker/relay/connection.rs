@@ -72,19 +72,19 @@ impl Connection {
         }
     }
 
-    /// Does what can be done without waiting.
+    /// Does what can be done without waiting, and reads on from the remote until it has sent more than `allowance`.
     ///
     /// # Errors
     ///
     /// The connection is of no use any more; with a cause when the remote was never reached.
-    pub(super) fn advance(&mut self) -> Result<Moved, Option<Cause>> {
+    pub(super) fn advance(&mut self, allowance: u64) -> Result<Moved, Option<Cause>> {
         let mut moved = Moved::default();
         if let Remote::Dialling(_) = self.remote {
             moved.connected = self.dial()?;
         }
         if let Remote::Open { stream, outward, inward } = &mut self.remote {
-            moved.sent = outward.pump(&self.worker, stream).map_err(|_| None)?;
-            moved.received = inward.pump(stream, &self.worker).map_err(|_| None)?;
+            moved.sent = outward.pump(&self.worker, stream, u64::MAX).map_err(|_| None)?;
+            moved.received = inward.pump(stream, &self.worker, allowance).map_err(|_| None)?;
             moved.open = !(outward.is_done() && inward.is_done());
         } else {
             moved.open = true;
@@ -162,11 +162,14 @@ impl Flow {
         if self.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT }
     }
 
-    /// Moves bytes until one side would block, and says how many were read. The end of one side becomes the end of the
-    /// other.
-    fn pump(&mut self, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<u64> {
+    /// Moves bytes until one side would block or more than `allowance` were read, and says how many were. The end of one
+    /// side becomes the end of the other.
+    fn pump(&mut self, mut from: &TcpStream, mut to: &TcpStream, allowance: u64) -> io::Result<u64> {
         let mut read = 0;
         for _ in 0..Self::ROUNDS {
+            if read > allowance {
+                break;
+            }
             if self.state == State::Flowing && self.is_empty() {
                 let Some(length) = unless_blocked(from.read(&mut self.buffer))? else { break };
                 (self.start, self.end) = (0, length);

@@ -78,6 +78,8 @@ fn a_remote_that_sends_too_much_is_cut_off() {
     // A cut connection may be reset, which is an error here.
     drop(client.read_to_end(&mut Vec::new()));
     assert!(matches!(relay.traffic().trouble(), Some(Trouble::TooLarge)));
+    let read = relay.traffic().bytes();
+    assert!(read <= (1 << 20) + (256 << 10), "{read}: not more than one buffer beyond the limit");
     server.join().unwrap();
 }
 

@@ -1,0 +1,57 @@
+//! What the kernel shows of a process to whoever looks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+
+/// The process `root` and everything that it started, directly or not.
+pub fn with_descendants(root: u32) -> Vec<u32> {
+    let parents: BTreeMap<u32, u32> = all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let descends = |mut pid: u32| {
+        while pid != root {
+            match parents.get(&pid) {
+                Some(parent) => pid = *parent,
+                None => return false,
+            }
+        }
+        true
+    };
+    parents.keys().copied().filter(|pid| descends(*pid)).collect()
+}
+
+/// Waits until a process, not necessarily a child of ours, has ended.
+pub fn wait_for_end(pid: u32) {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let begun = Instant::now();
+    // Waited for by somebody else, or by nobody: then it stays as a zombie.
+    while stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z")) {
+        assert!(begun.elapsed() < PATIENCE, "process {pid} goes on");
+        std::thread::yield_now();
+    }
+}
+
+/// Arguments and environment of a process, with NULs between; empty for one that has ended.
+pub fn arguments_and_environment(pid: u32) -> Vec<u8> {
+    let directory = Path::new("/proc").join(pid.to_string());
+    let read = |name: &str| fs::read(directory.join(name)).unwrap_or_default();
+    [read("cmdline"), read("environ")].concat()
+}
+
+fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// State, parent and what follows in proc_pid_stat(5); `None` for a process that has ended since.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it, in parentheses, may hold anything.
+    let (_, fields) = line.rsplit_once(')')?;
+    Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
+}

@@ -1,0 +1,305 @@
+//! A canary in every secret key is found nowhere: in no output, file, argument list or environment of ours (S13).
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use gitrepo_tests::authority::Authority;
+use gitrepo_tests::fixtures;
+use gitrepo_tests::hostile;
+use gitrepo_tests::http::Answer;
+use gitrepo_tests::http::Credential;
+use gitrepo_tests::http::Ending;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::http::HttpServerBuilder;
+use gitrepo_tests::http::Request;
+use gitrepo_tests::namespace;
+use gitrepo_tests::person::Person;
+use gitrepo_tests::process;
+use gitrepo_tests::program::Outcome;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::require;
+use gitrepo_tests::ssh::Algorithm;
+use gitrepo_tests::ssh::ClientKey;
+use gitrepo_tests::ssh::Format;
+use gitrepo_tests::ssh::SshServer;
+
+const USERNAME: &str = "canary-user-4Wq7";
+const PASSWORD: &str = "canary-password-9bXz";
+const TOKEN: &str = "canary-token-2LmP";
+const PASSPHRASE: &str = "canary-passphrase-7GhT";
+/// Among certificates and host keys, which are public but nobody's business either.
+const COMMENT: &str = "canary-comment-5RsV";
+
+/// What must not be found, in any form in which it could be.
+struct Canaries(Vec<Vec<u8>>);
+
+impl Canaries {
+    fn new(key: Option<&ClientKey>) -> Self {
+        let plain = [USERNAME, PASSWORD, TOKEN, PASSPHRASE, COMMENT];
+        let mut canaries: Vec<Vec<u8>> = plain.map(|canary| canary.as_bytes().to_vec()).into();
+        canaries.push(BASE64_STANDARD.encode(format!("{USERNAME}:{PASSWORD}")).into_bytes());
+        canaries.extend(plain.map(|canary| BASE64_STANDARD.encode(canary).trim_end_matches('=').as_bytes().to_vec()));
+        let lines = key.iter().flat_map(|key| key.private.lines().filter(|line| !line.starts_with("-----")));
+        canaries.extend(lines.map(|line| line.as_bytes().to_vec()));
+        Self(canaries)
+    }
+
+    fn assert_absent(&self, what: &str, bytes: &[u8]) {
+        for canary in &self.0 {
+            let found = bytes.windows(canary.len()).position(|window| window == canary);
+            let around =
+                |at: usize| bytes[at.saturating_sub(80)..(at + 80).min(bytes.len())].escape_ascii().to_string();
+            assert!(found.is_none(), "{what} has {}: …{}…", canary.escape_ascii(), found.map(around).unwrap());
+        }
+    }
+
+    fn assert_absent_below(&self, directory: &Path) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            self.assert_absent("a name", path.as_os_str().as_encoded_bytes());
+            // What vanishes while we look is read another time, or never was for long.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => self.assert_absent_below(&path),
+                Ok(kind) if kind.is_file() => {
+                    self.assert_absent(&path.display().to_string(), &std::fs::read(&path).unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// In everything that a person's program said and wrote.
+    fn assert_unseen(&self, person: &Person, outcome: &Outcome) {
+        self.assert_absent("standard output", outcome.stdout.as_bytes());
+        self.assert_absent("standard error", outcome.stderr.as_bytes());
+        self.assert_absent_on_disk(person);
+    }
+
+    fn assert_absent_on_disk(&self, person: &Person) {
+        self.assert_absent_below(person.home());
+        self.assert_absent_below(&person.scratch());
+        self.assert_absent_below(Path::new("/run/gitrepo"));
+    }
+}
+
+/// A server behind TLS that knows the canaries, with what a person needs to believe it.
+struct Bench {
+    repository: Repository,
+    authority: Authority,
+    person: Person,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { repository: fixtures::small().0, authority: Authority::new(), person: Person::new() }
+    }
+
+    fn server(&self) -> HttpServerBuilder {
+        HttpServer::builder()
+            .serve(&self.repository)
+            .tls(self.authority.issue_for_loopback())
+            .accept(Credential::Basic(USERNAME, PASSWORD))
+            .accept(Credential::Bearer(TOKEN))
+    }
+
+    fn ca(&self) -> String {
+        format!("{COMMENT}\n{}", self.authority.ca_pem())
+    }
+
+    /// The secrets that log in to the server.
+    fn secrets(&self) -> [String; 2] {
+        let ca = self.ca();
+        [
+            self.person.secret(&[("ca.crt", &ca), ("username", USERNAME), ("password", PASSWORD)]),
+            self.person.secret(&[("ca.crt", &ca), ("token", TOKEN)]),
+        ]
+    }
+
+    /// Clones with each secret, as talkative as the program gets, and looks everywhere.
+    fn assert_secret(&self, url: &str, more: &[&str], code: i32) {
+        for secret in self.secrets() {
+            for talkative in ["-vv", "--json"] {
+                let outcome = self.person.clone(url, &[&[&*secret, talkative], more].concat()).assert_code(code);
+                Canaries::new(None).assert_unseen(&self.person, &outcome);
+                if code == 0 {
+                    self.person.discard_tree();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn secrets_are_seen_nowhere_when_all_goes_well() {
+    let bench = Bench::new();
+    let server = bench.server().start();
+    bench.assert_secret(&server.url(&bench.repository), &[], 0);
+}
+
+#[test]
+fn secrets_are_seen_nowhere_when_the_server_fails() {
+    let bench = Bench::new();
+    let url = |server: &HttpServer| server.url(&bench.repository);
+    bench.assert_secret(&url(&bench.server().answer(|_| Answer::status(403)).start()), &[], 77);
+    bench.assert_secret(&url(&bench.server().answer(|_| Answer::status(500)).start()), &[], 69);
+    bench.assert_secret(&url(&bench.server().answer(hostile::unauthorized_for_ever()).start()), &[], 77);
+    bench.assert_secret(&url(&bench.server().answer(hostile::pack_is_garbage()).start()), &[], 69);
+    bench.assert_secret(&url(&bench.server().answer(hostile::pack_ends_midway(Ending::Broken)).start()), &[], 69);
+    bench.assert_secret(&bench.server().start().url_at("missing.git"), &[], 66);
+}
+
+#[test]
+fn secrets_are_seen_nowhere_when_the_server_refuses_them() {
+    let bench = Bench::new();
+    let server = bench.server().start();
+    server.accept_only(&[Credential::Basic("somebody", "else")]);
+    bench.assert_secret(&server.url(&bench.repository), &[], 77);
+}
+
+#[test]
+fn secrets_are_seen_nowhere_when_the_server_stalls_or_time_is_up() {
+    let bench = Bench::new();
+    let stalling = bench.server().answer(hostile::pack_ends_midway(Ending::Silent)).start();
+    let impatient = bench.person.configuration(r#"{"limits": {"stall": "2s"}}"#);
+    bench.assert_secret(&stalling.url(&bench.repository), &[&impatient], 69);
+    bench.assert_secret(&stalling.url(&bench.repository), &["--timeout=2s"], 75);
+}
+
+#[test]
+fn secrets_are_seen_nowhere_when_the_certificate_is_wrong() {
+    let bench = Bench::new();
+    let other = Authority::new().issue_for_loopback();
+    let server = bench.server().tls(other).start();
+    bench.assert_secret(&server.url(&bench.repository), &[], 77);
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn secrets_are_not_shown_where_a_redirect_leads() {
+    let bench = Bench::new();
+    let second = bench.server().start();
+    let elsewhere = second.url_at("").replace("127.0.0.1", "localhost");
+    for status in [301, 302, 307, 308] {
+        let first = bench.server().answer(hostile::redirects_to(&elsewhere, status)).start();
+        bench.assert_secret(&first.url(&bench.repository), &[], 77);
+        let shown = first.requests().iter().filter(|request| request.authorization().is_some()).count();
+        assert!(shown > 0, "the first host is the right one");
+    }
+    assert_eq!(second.connections(), 0);
+}
+
+#[test]
+fn secrets_are_no_argument_and_no_environment_of_any_process() {
+    let bench = Bench::new();
+    let server = bench.server().start();
+    for secret in bench.secrets() {
+        let gate = server.hold(|request| Request::is_upload_pack(request) && request.authorization().is_some());
+        let running = bench.person.spawn_clone(&server.url(&bench.repository), &[&secret]);
+        gate.wait_for(1);
+        let canaries = Canaries::new(None);
+        let processes = process::with_descendants(running.id());
+        assert!(processes.len() >= 2, "the program and its worker: {processes:?}");
+        for pid in processes {
+            canaries.assert_absent("a process", &process::arguments_and_environment(pid));
+        }
+        canaries.assert_absent_on_disk(&bench.person);
+        gate.open();
+        running.wait().assert_success();
+        bench.person.discard_tree();
+    }
+}
+
+#[test]
+fn ssh_secrets_are_seen_nowhere() {
+    if !require::tool("sshd") {
+        return;
+    }
+    let bench = Bench::new();
+    let key = ClientKey::generate(Algorithm::Ed25519, Format::OpenSsh, Some(PASSPHRASE));
+    let canaries = Canaries::new(Some(&key));
+    let (server, other) = (SshServer::start(&key), SshServer::start(&ClientKey::new()));
+    let person = &bench.person;
+    let clone = |server: &SshServer, known_hosts: &str, key: &str, passphrase: &str, code: i32| {
+        let known_hosts = format!("# {COMMENT}\n{known_hosts}");
+        let keys = [("ssh-privatekey", key), ("ssh-passphrase", passphrase), ("known_hosts", &known_hosts)];
+        let outcome = person.clone(&server.url(&bench.repository), &[&person.secret(&keys), "-vv"]).assert_code(code);
+        canaries.assert_unseen(person, &outcome);
+        canaries.assert_absent("the server's log", server.log().as_bytes());
+        outcome
+    };
+    clone(&server, &server.known_hosts(), &key.private, PASSPHRASE, 0);
+    person.discard_tree();
+    // Unknown and changed host key, a stranger's key, a wrong passphrase, damage.
+    clone(&server, &other.known_hosts(), &key.private, PASSPHRASE, 77);
+    let lie = other.known_hosts_at(&format!("[127.0.0.1]:{}", server.port()));
+    clone(&server, &lie, &key.private, PASSPHRASE, 77);
+    clone(&other, &other.known_hosts(), &key.private, PASSPHRASE, 77);
+    clone(&server, &server.known_hosts(), &key.private, TOKEN, 77);
+    let damaged = key.private.replacen('\n', "\n!", 3);
+    clone(&server, &server.known_hosts(), &damaged, PASSPHRASE, 64);
+}
+
+#[test]
+fn secrets_that_cannot_be_used_are_named_and_not_quoted() {
+    let bench = Bench::new();
+    let person = &bench.person;
+    let ca = bench.ca();
+    for keys in [
+        &[("ca.crt", COMMENT)][..],
+        &[("ca.crt", &ca), ("token", "canary-token-2LmP\nX-Header: 1")],
+        &[("token", TOKEN), ("username", USERNAME), ("password", PASSWORD)],
+        &[("username", USERNAME)],
+        &[("password", PASSWORD)],
+        &[("ssh-privatekey", COMMENT)],
+        &[("known_hosts", COMMENT)],
+        &[("pasword", PASSWORD)],
+    ] {
+        let secret = person.secret(keys);
+        let outcome = person.clone("https://127.0.0.1/a", &[&secret, "-vv"]).assert_code(64);
+        Canaries::new(None).assert_unseen(person, &outcome);
+        assert!(keys.iter().any(|(key, _)| outcome.stderr.contains(key)), "{keys:?}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn secrets_in_a_url_are_refused_and_not_repeated() {
+    let person = Person::new();
+    for url in [
+        "https://user:canary-password-9bXz@host.example/a",
+        "https://canary-token-2LmP:x-oauth-basic@host.example/a",
+        "https://host.example/a?access_token=canary-token-2LmP",
+        "http://user:canary-password-9bXz@host.example/a",
+        "ssh://git:canary-password-9bXz@host.example/a",
+        "https://user:canary-password-9bXz@/a",
+        "https://user:canary-password-9bXz@host.example:99999/a",
+        "https://user:canary-password-9bXz@host.example/a\nb",
+    ] {
+        for talkative in ["-vv", "--json"] {
+            let outcome = person.clone(url, &[talkative]).assert_code(64);
+            Canaries::new(None).assert_unseen(&person, &outcome);
+        }
+    }
+}
+
+#[test]
+fn secrets_are_in_no_file_of_the_store() {
+    if !require::root("to mount") {
+        return;
+    }
+    namespace::private_mounts();
+    let bench = Bench::new();
+    let server = bench.server().start();
+    let url = server.url(&bench.repository);
+    let person = &bench.person;
+    for (number, secret) in bench.secrets().iter().enumerate() {
+        let target = format!("target-{number}");
+        let mount = ["mount", &url, &target, "--store=store", secret, "-vv"];
+        let outcome = person.run(&mount).assert_success();
+        Canaries::new(None).assert_unseen(person, &outcome);
+        let outcome = person.run(&["unmount", &target, "--store=store", "-vv"]).assert_success();
+        Canaries::new(None).assert_unseen(person, &outcome);
+    }
+    assert!(person.home().join("store/repositories").is_dir(), "the store has been looked at");
+}
