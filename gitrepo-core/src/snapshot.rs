@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
+use crate::spec::VolumeSpec;
 
 mod adopt;
 mod beneath;
@@ -76,6 +77,19 @@ pub struct TreeRequest {
     pub symlinks: Symlinks,
     /// Bounds, counted before and while writing.
     pub limits: Limits,
+}
+
+impl TreeRequest {
+    /// What a volume shows of a commit.
+    pub fn new(spec: &VolumeSpec, commit: CommitId, limits: &Limits) -> Self {
+        Self {
+            commit,
+            subdirectory: spec.subdirectory.clone(),
+            directory: spec.directory.clone(),
+            symlinks: spec.symlinks,
+            limits: limits.clone(),
+        }
+    }
 }
 
 /// Who owns the files of an adopted snapshot.
