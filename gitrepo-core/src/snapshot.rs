@@ -130,13 +130,6 @@ pub struct Watch {
     pub progress: Arc<dyn Progress>,
 }
 
-/// Makes everything written to the filesystem of `staging` durable, with one call instead of one per file.
-pub fn sync(staging: &Path) -> Result<(), SnapshotError> {
-    beneath::Beneath::new(staging)
-        .and_then(nix::unistd::syncfs)
-        .map_err(|error| SnapshotError::io("sync the filesystem of", staging.as_os_str().as_encoded_bytes(), error))
-}
-
 /// A failure to lay down or to adopt a tree. Paths are shown escaped.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
