@@ -1,7 +1,7 @@
 //! `gitrepo-cli mount`.
 
+use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Outcome;
@@ -10,15 +10,13 @@ use gitrepo_core::volume::VolumeRequest;
 use serde::Serialize;
 
 use super::request;
+use super::sweep;
 use crate::arguments::Global;
 use crate::arguments::Mount;
 use crate::configuration;
 use crate::error::CommandError;
 use crate::render;
 use crate::secret_directory;
-
-/// How long a command may spend on what others left behind.
-pub(super) const SWEEP: Duration = Duration::from_millis(100);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,6 +28,11 @@ struct Mounted {
     target: PathBuf,
     outcome: &'static str,
     received_bytes: u64,
+}
+
+/// What the command line calls the volume on a target: it has one per target.
+fn volume_id(target: &Path) -> String {
+    format!("cli:{}", target.display())
 }
 
 /// Publishes a volume on the target.
@@ -48,7 +51,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     let volumes = configuration::volumes(global, &arguments.store)?;
 
     let volume = VolumeRequest {
-        volume_id: super::unmount::volume_id(&target),
+        volume_id: volume_id(&target),
         read_only: spec.writable.is_none(),
         origin: Origin::Cli,
         target,
@@ -58,15 +61,13 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     let published = match volumes.publish(&volume, &watch) {
         // Perhaps only by a record whose mount a kill or a reboot has taken: that is collected, and nobody waits for it.
         Err(PublishError::TargetTaken { .. }) => {
-            volumes.sweep(Origin::Cli, SWEEP)?;
+            sweep::briefly(&volumes)?;
             volumes.publish(&volume, &watch)?
         }
         result => result?,
     };
     drop(watch);
-    if let Err(error) = volumes.sweep(Origin::Cli, SWEEP) {
-        tracing::warn!(%error, "leftovers could not be swept");
-    }
+    sweep::in_passing(&volumes);
 
     let (outcome, received_bytes) = match published.outcome {
         Outcome::Fetched { received_bytes } => ("fetched", received_bytes),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gitrepo_core::error::chain;
 use gitrepo_core::store::Origin;
+use gitrepo_core::volume::Volumes;
 use serde::Serialize;
 
 use crate::arguments::Global;
@@ -11,6 +12,9 @@ use crate::arguments::Sweep;
 use crate::configuration;
 use crate::error::CommandError;
 use crate::render;
+
+/// How long another command may spend on what others left behind.
+const BRIEFLY: Duration = Duration::from_millis(100);
 
 /// Long enough for any leftover; a sweep that finds nothing takes milliseconds.
 const BUDGET: Duration = Duration::from_secs(600);
@@ -33,6 +37,19 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
         failures: report.failures.iter().map(|failure| chain(failure)).collect(),
     };
     render::result(global.json, &swept, text)
+}
+
+/// Sweeps a little, because leftovers are in the way.
+pub(super) fn briefly(volumes: &Volumes) -> Result<(), CommandError> {
+    volumes.sweep(Origin::Cli, BRIEFLY)?;
+    Ok(())
+}
+
+/// Sweeps a little at the end of another command, whose success does not hang on it.
+pub(super) fn in_passing(volumes: &Volumes) {
+    if let Err(error) = briefly(volumes) {
+        tracing::warn!(error = %chain(&error), "leftovers could not be swept");
+    }
 }
 
 fn text(swept: &Swept) -> String {
