@@ -1,5 +1,6 @@
 //! The parts of core that a command needs, put together from the configuration.
 
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use gitrepo_core::store::Store;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::Confined;
 
+use crate::arguments;
+use crate::arguments::Global;
 use crate::error::CommandError;
 
 /// The configuration file, or the defaults for a person: `git`, `file` and the loopback are allowed, and the person's
@@ -34,11 +37,29 @@ pub(crate) fn gateway(config: Config) -> Gateway {
     Gateway::new(Policy::new(config), Arc::new(worker))
 }
 
-/// The volumes of a store.
-pub(crate) fn volumes(mut config: Config, store: Option<PathBuf>) -> Result<Volumes, CommandError> {
-    if let Some(store) = store {
-        config.store = store;
+/// The volumes of a store that must be there: a question about a misspelt one must not make it.
+pub(crate) fn existing_volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
+    let config = with_store(global, store)?;
+    match config.store.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CommandError::NoStore { store: config.store }),
+        _ => open(config),
     }
+}
+
+/// The volumes of a store, which is made where there is none.
+pub(crate) fn volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
+    open(with_store(global, store)?)
+}
+
+fn with_store(global: &Global, store: &arguments::Store) -> Result<Config, CommandError> {
+    let mut config = read(global.config.as_deref())?;
+    if let Some(store) = &store.store {
+        config.store.clone_from(store);
+    }
+    Ok(config)
+}
+
+fn open(config: Config) -> Result<Volumes, CommandError> {
     let store = Store::open(&config.store)?;
     let mounter = LinuxMounter::new(store.mounting());
     Ok(Volumes::new(store, gateway(config), Arc::new(Directory), Arc::new(mounter)))

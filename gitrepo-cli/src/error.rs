@@ -55,6 +55,12 @@ pub(crate) enum CommandError {
         /// Where it was looked for.
         store: PathBuf,
     },
+    /// The store of `ls`, `unmount` or `sweep` does not exist.
+    #[error("there is no store at {}, so no volume of it either", store.display())]
+    NoStore {
+        /// As configured or given.
+        store: PathBuf,
+    },
     /// Cloning.
     #[error(transparent)]
     Clone(#[from] CloneError),
@@ -85,7 +91,7 @@ impl CommandError {
             Self::Secret(error) => error.kind(),
             Self::Directory { .. } => Kind::FailedPrecondition,
             Self::NeedsRoot { .. } => Kind::PermissionDenied,
-            Self::NotAVolume { .. } => Kind::NotFound,
+            Self::NotAVolume { .. } | Self::NoStore { .. } => Kind::NotFound,
             Self::Clone(error) => error.kind(),
             Self::Gateway(error) => error.kind(),
             Self::Publish(error) => error.kind(),
@@ -100,6 +106,10 @@ impl CommandError {
         match self {
             Self::NeedsRoot { .. } => Some("run it with sudo; `gitrepo-cli clone` needs no root"),
             Self::NotAVolume { .. } => Some("`gitrepo-cli ls` lists the volumes; --store names another store"),
+            Self::NoStore { .. } => Some("`gitrepo-cli ls` lists the volumes of a store; --store names another one"),
+            Self::Store(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("the store is private to its owner, usually root: run it with sudo")
+            }
             _ => match self.kind() {
                 Kind::NotFound => Some("`gitrepo-cli resolve <repository> [revision]` shows what the remote answers"),
                 Kind::Unauthenticated => {

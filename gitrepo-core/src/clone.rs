@@ -116,13 +116,7 @@ pub fn clone(
     gateway.remember_host_keys(&session)?;
     let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: request.spec.depth })?;
     let resolved = Resolved { commit: report.commit, reference: resolved.reference };
-    let tree = TreeRequest {
-        commit: resolved.commit,
-        subdirectory: request.spec.subdirectory.clone(),
-        directory: request.spec.directory.clone(),
-        symlinks: request.spec.symlinks,
-        limits: gateway.policy().limits().clone(),
-    };
+    let tree = TreeRequest::new(request.spec, resolved.commit, gateway.policy().limits());
     session.write_tree(&tree)?;
     session.finish()?;
 

@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
+use crate::spec::VolumeSpec;
 
 mod adopt;
 mod beneath;
@@ -78,6 +79,19 @@ pub struct TreeRequest {
     pub limits: Limits,
 }
 
+impl TreeRequest {
+    /// What a volume shows of a commit.
+    pub fn new(spec: &VolumeSpec, commit: CommitId, limits: &Limits) -> Self {
+        Self {
+            commit,
+            subdirectory: spec.subdirectory.clone(),
+            directory: spec.directory.clone(),
+            symlinks: spec.symlinks,
+            limits: limits.clone(),
+        }
+    }
+}
+
 /// Who owns the files of an adopted snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
@@ -114,13 +128,6 @@ pub struct Watch {
     pub cancel: Cancel,
     /// Told while entries are written.
     pub progress: Arc<dyn Progress>,
-}
-
-/// Makes everything written to the filesystem of `staging` durable, with one call instead of one per file.
-pub fn sync(staging: &Path) -> Result<(), SnapshotError> {
-    beneath::Beneath::new(staging)
-        .and_then(nix::unistd::syncfs)
-        .map_err(|error| SnapshotError::io("sync the filesystem of", staging.as_os_str().as_encoded_bytes(), error))
 }
 
 /// A failure to lay down or to adopt a tree. Paths are shown escaped.

@@ -13,6 +13,7 @@ mod hostile_servers;
 mod kills;
 mod machine;
 mod mounter;
+mod node_commands;
 mod programs;
 mod publish;
 mod repositories;

@@ -22,7 +22,7 @@ struct Cloned {
     revision: String,
     reference: Option<String>,
     commit: String,
-    directory: PathBuf,
+    directory: String,
     files: u64,
     symlinks: u64,
     directories: u64,
@@ -59,7 +59,7 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         revision: spec.revision.to_string(),
         reference: cloned.resolved.reference,
         commit: cloned.resolved.commit.to_string(),
-        directory: destination,
+        directory: destination.display().to_string(),
         files: cloned.tree.files,
         symlinks: cloned.tree.symlinks,
         directories: cloned.tree.directories,
@@ -67,6 +67,6 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         received_bytes: cloned.received_bytes,
     };
     render::result(global.json, &result, |result| {
-        format!("{}  {}  {} files", result.commit, result.directory.display(), result.files + result.symlinks)
+        format!("{}  {}  {} files", result.commit, result.directory, result.files + result.symlinks)
     })
 }

@@ -29,8 +29,7 @@ struct Row {
 
 /// Lists the published volumes of a store.
 pub(crate) fn run(global: &Global, arguments: &Ls) -> Result<(), CommandError> {
-    let volumes =
-        configuration::volumes(configuration::read(global.config.as_deref())?, arguments.store.store.clone())?;
+    let volumes = configuration::existing_volumes(global, &arguments.store)?;
     let rows: Vec<Row> = volumes.list()?.into_iter().map(row).collect();
     render::result(global.json, &rows, |rows| table(rows))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::VolumeRequest;
 use serde::Serialize;
 
@@ -44,8 +45,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
     request::require_root("mount")?;
     let target = request::absolute(&arguments.target)?;
-    let volumes =
-        configuration::volumes(configuration::read(global.config.as_deref())?, arguments.store.store.clone())?;
+    let volumes = configuration::volumes(global, &arguments.store)?;
 
     let volume = VolumeRequest {
         volume_id: super::unmount::volume_id(&target),
@@ -55,7 +55,14 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         spec,
         credentials,
     };
-    let published = volumes.publish(&volume, &watch)?;
+    let published = match volumes.publish(&volume, &watch) {
+        // Perhaps only by a record whose mount a kill or a reboot has taken: that is collected, and nobody waits for it.
+        Err(PublishError::TargetTaken { .. }) => {
+            volumes.sweep(Origin::Cli, SWEEP)?;
+            volumes.publish(&volume, &watch)?
+        }
+        result => result?,
+    };
     drop(watch);
     if let Err(error) = volumes.sweep(Origin::Cli, SWEEP) {
         tracing::warn!(%error, "leftovers could not be swept");

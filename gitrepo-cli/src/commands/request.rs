@@ -59,23 +59,51 @@ fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError>
     }
 }
 
-/// The absolute path of a target that may not exist yet, its parent's symlinks resolved: core takes no others.
+/// The absolute path of a target, the symlinks of what exists of it resolved: core takes no others. What is missing is
+/// core's to judge: a volume is unmounted also where nothing is left of the way to its target.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     let failed = |source| CommandError::Directory { path: path.to_owned(), source };
-    match path.canonicalize() {
-        Ok(path) => Ok(path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let absolute = std::path::absolute(path).map_err(failed)?;
-            match (absolute.parent(), absolute.file_name()) {
-                (Some(parent), Some(name)) => Ok(parent.canonicalize().map_err(failed)?.join(name)),
-                _ => Err(failed(error)),
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    for existing in absolute.ancestors() {
+        match existing.canonicalize() {
+            Ok(resolved) => {
+                let missing = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
+                return Ok(resolved.components().chain(missing.components()).collect());
             }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
         }
-        Err(error) => Err(failed(error)),
     }
+    Ok(absolute)
 }
 
 /// Fails early, with a message that says why, for commands that mount.
 pub(crate) fn require_root(command: &'static str) -> Result<(), CommandError> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(CommandError::NeedsRoot { command }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_of_what_exists_are_resolved_and_what_is_missing_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        fs::create_dir(home.join("real")).unwrap();
+        symlink("real", home.join("link")).unwrap();
+        symlink("nowhere", home.join("dangling")).unwrap();
+        for (given, expected) in [
+            ("real/", "real"),
+            ("link", "real"),
+            ("link/target", "real/target"),
+            ("link/gone/target", "real/gone/target"),
+            ("dangling", "dangling"),
+        ] {
+            assert_eq!(absolute(&home.join(given)).unwrap(), home.join(expected), "{given}");
+        }
+    }
 }

@@ -25,8 +25,7 @@ struct Swept {
 
 /// Removes what interrupted commands left behind.
 pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError> {
-    let volumes =
-        configuration::volumes(configuration::read(global.config.as_deref())?, arguments.store.store.clone())?;
+    let volumes = configuration::existing_volumes(global, &arguments.store)?;
     let report = volumes.sweep(Origin::Cli, BUDGET)?;
     let swept = Swept {
         removed: report.staging + report.targets + report.unfinished + report.locks + report.trash,

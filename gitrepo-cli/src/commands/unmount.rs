@@ -30,8 +30,7 @@ pub(super) fn volume_id(target: &Path) -> String {
 pub(crate) fn run(global: &Global, arguments: &Unmount) -> Result<(), CommandError> {
     request::require_root("unmount")?;
     let target = request::absolute(&arguments.target)?;
-    let volumes =
-        configuration::volumes(configuration::read(global.config.as_deref())?, arguments.store.store.clone())?;
+    let volumes = configuration::existing_volumes(global, &arguments.store)?;
 
     let unpublished = volumes.unpublish(None, &target, &Cancel::new())?;
     if !unpublished.known && unpublished.mounts == 0 {

@@ -302,6 +302,9 @@ impl Config {
         if self.host_target_roots.iter().any(|root| !root.is_absolute()) {
             return invalid("hostTargetRoots", "must be absolute paths");
         }
+        if self.host_keys.checking == Checking::AcceptNew && self.host_keys.file.is_none() {
+            return invalid("hostKeys.checking", "accept-new needs hostKeys.file, to keep the accepted keys in");
+        }
         if let Some(field) = self.limits.field_without_room() {
             return invalid(field, "is 0, which lets nothing through");
         }

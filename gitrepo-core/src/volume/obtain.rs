@@ -228,13 +228,7 @@ impl Volumes {
         let report = fetching.session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
         self.gateway.remember_host_keys(&fetching.session)?;
         let resolved = Resolved { commit: report.commit, reference: resolved.reference };
-        let request = TreeRequest {
-            commit: resolved.commit,
-            subdirectory: wanted.spec.subdirectory.clone(),
-            directory: wanted.spec.directory.clone(),
-            symlinks: wanted.spec.symlinks,
-            limits: self.gateway.policy().limits().clone(),
-        };
+        let request = TreeRequest::new(wanted.spec, resolved.commit, self.gateway.policy().limits());
         fetching.session.write_tree(&request)?;
         // Nothing may change behind the checks of what the worker wrote, so it must be gone first.
         let Fetching { session, base, staging, lock } = fetching;

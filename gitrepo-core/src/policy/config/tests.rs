@@ -32,7 +32,7 @@ fn the_defaults_are_those_of_the_documentation() {
 
 #[test]
 fn a_field_that_is_left_out_is_as_in_the_given_defaults() {
-    let text = r#"{ "limits": { "entries": 5 }, "hostKeys": { "checking": "accept-new" } }"#;
+    let text = r#"{ "limits": { "entries": 5 }, "hostKeys": { "checking": "accept-new", "file": "/known" } }"#;
     let person = Config::parse(text, Path::new("c"), Config::for_person()).unwrap();
     assert_eq!(person.limits, Limits { entries: 5, ..Limits::default() });
     assert_eq!(person.host_keys.checking, Checking::AcceptNew);
@@ -41,6 +41,12 @@ fn a_field_that_is_left_out_is_as_in_the_given_defaults() {
 
     let lists = Config::parse(r#"{ "allowedSchemes": ["ssh"] }"#, Path::new("c"), Config::for_person()).unwrap();
     assert_eq!(lists.allowed_schemes, [Scheme::Ssh]);
+}
+
+#[test]
+fn accepting_unknown_host_keys_needs_a_place_to_keep_them() {
+    let error = parse(r#"{ "hostKeys": { "checking": "accept-new" } }"#).unwrap_err();
+    assert!(error.to_string().contains("hostKeys.file"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! `mount`, `unmount`, `ls` and `sweep` at a root shell, where something was lost or never was.
+
+use std::fs;
+
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::shell::Shell;
+
+#[test]
+fn a_question_makes_no_store() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let target = shell.target("pod");
+    for refused in [shell.run(&["ls"]), shell.run(&["sweep"]), shell.unmount(&target)] {
+        let refused = refused.assert_code(66);
+        assert!(refused.stderr.contains("there is no store"), "{}", refused.stderr);
+    }
+    assert!(!shell.store().exists());
+}
+
+#[test]
+fn a_volume_whose_mount_was_lost_is_no_obstacle_to_another() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let repository = Repository::new("app");
+    let first = repository.commit("main", &Files::new().file("a", "first\n"));
+    let second = repository.commit("main", &Files::new().file("a", "second\n"));
+    let server = HttpServer::start(&repository);
+    let (url, target) = (server.url(&repository), shell.target("pod"));
+    let revision = format!("--revision={first}");
+    shell.mount(&url, &target, &[&revision]).assert_success();
+    shell.mount(&url, &target, &[&format!("--revision={second}")]).assert_code(64);
+    assert_eq!(fs::read(target.join("a")).unwrap(), b"first\n", "what is mounted stays");
+
+    nix::mount::umount(&target).unwrap();
+    shell.mount(&url, &target, &[&format!("--revision={second}")]).assert_success();
+    assert_eq!(fs::read(target.join("a")).unwrap(), b"second\n");
+    shell.unmount(&target).assert_success();
+}
+
+#[test]
+fn a_volume_is_unmounted_also_when_the_way_to_its_target_is_gone() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let repository = Repository::new("app");
+    repository.commit("main", &Files::new().file("a", "content\n"));
+    let server = HttpServer::start(&repository);
+    let parent = shell.target("parent");
+    fs::create_dir(&parent).unwrap();
+    let target = parent.join("pod");
+    shell.mount(&server.url(&repository), &target, &[]).assert_success();
+    nix::mount::umount(&target).unwrap();
+    fs::remove_dir(&target).unwrap();
+    fs::remove_dir(&parent).unwrap();
+    shell.unmount(&target).assert_success();
+    assert_eq!(shell.leftovers(), <[std::path::PathBuf; 0]>::default());
+}
