@@ -1,5 +1,6 @@
 //! `gitrepo-cli ls`.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,13 +66,19 @@ fn table(rows: &[Row]) -> String {
 
 fn cells(row: &Row) -> [String; 6] {
     [
-        row.target.display().to_string(),
+        printable(&row.target),
         row.repository.clone(),
         row.revision.clone(),
         row.commit.chars().take(12).collect(),
         age(Duration::from_secs(row.age_seconds)),
         row.state.to_string(),
     ]
+}
+
+/// A path on one line of a terminal, whatever somebody called it.
+fn printable(path: &Path) -> String {
+    let shown = path.display().to_string();
+    shown.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// As `kubectl get` shows ages: one unit.
@@ -87,6 +94,11 @@ fn age(age: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_targets_name_cannot_write_to_the_terminal() {
+        assert_eq!(printable(Path::new("/a\x1b[2J\nb ü")), "/a\\u{1b}[2J\\nb ü");
+    }
 
     #[test]
     fn ages_have_one_unit() {

@@ -1,5 +1,7 @@
 //! From a revision to a leased snapshot: whether this credential may, where the revision stands, and on a miss the fetch.
 
+use std::path::PathBuf;
+
 use super::Outcome;
 use super::PublishError;
 use super::SHARED_ANSWER;
@@ -72,7 +74,7 @@ impl Wanted<'_> {
 /// staging directory goes, and that before another process may fetch.
 struct Fetching {
     session: Session,
-    base: Option<std::path::PathBuf>,
+    base: Option<PathBuf>,
     staging: Staging,
     lock: RepositoryLock,
 }
@@ -86,8 +88,10 @@ impl Volumes {
         let result = self.ask_and_fetch(wanted, watch);
         if let Err(error) = &result
             && matches!(error.kind(), Kind::Unauthenticated | Kind::PermissionDenied | Kind::NotFound)
+            && let Err(failure) = self.store.access().forget(wanted.credential)
         {
-            self.store.access().forget(wanted.credential)?;
+            // The remote's refusal is what the caller must hear.
+            tracing::error!(error = %chain(&failure), "a proof of access that is void could not be deleted");
         }
         result
     }
