@@ -38,6 +38,25 @@ fn a_volume_whose_mount_was_lost_is_no_obstacle_to_another() {
 }
 
 #[test]
+fn what_was_written_to_a_copy_outlives_its_mount_and_a_sweep() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let repository = Repository::new("app");
+    repository.commit("main", &Files::new().file("a", "content\n"));
+    let server = HttpServer::start(&repository);
+    let (url, target) = (server.url(&repository), shell.target("pod"));
+    shell.mount(&url, &target, &["--writable=copy"]).assert_success();
+    fs::write(target.join("mine"), "written\n").unwrap();
+
+    nix::mount::umount(&target).unwrap();
+    shell.run(&["sweep"]).assert_success();
+    shell.mount(&url, &target, &[]).assert_code(64);
+    shell.mount(&url, &target, &["--writable=copy"]).assert_success();
+    assert_eq!(fs::read(target.join("mine")).unwrap(), b"written\n");
+    shell.unmount(&target).assert_success();
+    assert_eq!(shell.leftovers(), <[std::path::PathBuf; 0]>::default());
+}
+
+#[test]
 fn a_volume_is_unmounted_also_when_the_way_to_its_target_is_gone() {
     let Some(shell) = Shell::new(64 << 20) else { return };
     let repository = Repository::new("app");

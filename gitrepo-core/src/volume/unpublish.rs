@@ -57,7 +57,8 @@ impl Volumes {
     }
 
     /// Forgets the volumes of `origin` whose mount a reboot took, or somebody else's umount: nobody will ask for them to
-    /// be unpublished. Those that another process works on are left alone.
+    /// be unpublished. Those that another process works on are left alone, and so are those that hold a private copy: what
+    /// was written there waits for the same publish again, or for an unpublish.
     ///
     /// Meant for frontends without a kubelet behind them, which would publish again after a reboot.
     pub(super) fn collect(&self, origin: Origin) -> Result<(), UnpublishError> {
@@ -68,6 +69,9 @@ impl Volumes {
             }
             let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };
             let Some(record) = slot.record()? else { continue };
+            if slot.copy_dir().is_dir() {
+                continue;
+            }
             match self.is_lost(&record) {
                 Ok(false) => {}
                 Ok(true) => forget(&slot, &record)?,
