@@ -106,14 +106,16 @@ impl CommandError {
         match self {
             Self::NeedsRoot { .. } => Some("run it with sudo; `gitrepo-cli clone` needs no root"),
             Self::NotAVolume { .. } => Some("`gitrepo-cli ls` lists the volumes; --store names another store"),
-            Self::NoStore { .. } => Some("`gitrepo-cli ls` lists the volumes of a store; --store names another one"),
+            Self::NoStore { .. } => Some("`gitrepo-cli mount` makes the store; --store names another one"),
             Self::Store(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("the store is private to its owner, usually root: run it with sudo")
             }
             _ => match self.kind() {
-                Kind::NotFound => Some("`gitrepo-cli resolve <repository> [revision]` shows what the remote answers"),
+                Kind::NotFound => {
+                    Some("check the URL, the revision and the subdirectory, and what the credential may read")
+                }
                 Kind::Unauthenticated => {
-                    Some("put the keys into files of one directory and name it with --secret-dir (docs/volumes.md)")
+                    Some("keys go into the files of the directory that --secret-dir names (docs/volumes.md)")
                 }
                 Kind::Unavailable => Some("check the URL, the network and the proxy; --verbose shows each step"),
                 Kind::Timeout => Some("try again, or allow more time with --timeout"),

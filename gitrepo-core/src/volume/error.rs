@@ -41,7 +41,7 @@ pub enum PublishError {
     },
     /// Another volume, or the same one with other content, is published there.
     #[error(
-        "{} already shows {published}; unpublish it before publishing something else there",
+        "{} already shows {published}; unmount or unpublish it before publishing something else there",
         target.display()
     )]
     TargetTaken {
