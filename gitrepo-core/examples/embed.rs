@@ -1,6 +1,8 @@
 //! The core in a program of your own: publish a volume read-only, and take it away again.
 //!
 //! As root: `cargo run -p gitrepo-core --example embed -- https://git.example.com/team/site.git /srv/site`
+//!
+//! What was fetched stays in its store, `/var/lib/gitrepo-embed`, for the next time.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
