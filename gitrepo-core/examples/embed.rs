@@ -4,14 +4,16 @@
 //!
 //! What was fetched stays in its store, `/var/lib/gitrepo-embed`, for the next time.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
 
 use std::error::Error;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::credentials::Credentials;
+use gitrepo_core::error::chain;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
@@ -27,10 +29,20 @@ use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::Confined;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     // The confined worker is this program, started again: this line must come first.
     gitrepo_core::worker::run_if_worker();
 
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(url), Some(target)) = (arguments.next(), arguments.next()) else {
         return Err("usage: embed <repository> <target>".into());

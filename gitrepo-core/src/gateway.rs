@@ -3,9 +3,14 @@
 //! Whoever needs something from a remote (publish, clone, resolve) comes through here, so no way leads around the
 //! policy, and a host key accepted on first use is remembered in one place.
 
+use std::fs::DirBuilder;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +25,7 @@ use crate::remote::Resolved;
 use crate::snapshot::Watch;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
+use crate::spec::Scheme;
 use crate::worker::Job;
 use crate::worker::Session;
 use crate::worker::Worker;
@@ -145,19 +151,20 @@ impl Gateway {
     pub fn remember_host_keys(&self, session: &Session) -> Result<(), GatewayError> {
         let Some(path) = &self.policy.config().host_keys.file else { return Ok(()) };
         for line in session.accepted_host_keys() {
-            // The line breaks around it keep it whole behind a file that lacks its last one.
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .and_then(|mut file| file.write_all(format!("\n{line}\n").as_bytes()))
-                .map_err(|source| GatewayError::KnownHosts { action: "add to", path: path.clone(), source })?;
+            add_line(path, line).map_err(|source| GatewayError::KnownHosts {
+                action: "add to",
+                path: path.clone(),
+                source,
+            })?;
         }
         Ok(())
     }
 
     fn host_keys(&self, url: &RepositoryUrl, credentials: &Credentials) -> Result<HostKeys, GatewayError> {
         let config = &self.policy.config().host_keys;
+        if url.scheme() != Scheme::Ssh {
+            return Ok(HostKeys::new(config.checking));
+        }
         let host = url.host().unwrap_or_default();
         let keys = HostKeys::new(config.checking).with_secret(&credentials.for_host(host, host));
         let Some(path) = &config.file else { return Ok(keys) };
@@ -168,5 +175,37 @@ impl Gateway {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(keys),
             Err(source) => Err(GatewayError::KnownHosts { action: "read", path: path.clone(), source }),
         }
+    }
+}
+
+/// Adds a line to a file that people edit too: it, and its directory, may be missing, and so may its last line break.
+fn add_line(path: &Path, line: &str) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    let separator = if last == [b'\n'] { "" } else { "\n" };
+    file.write_all(format!("{separator}{line}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_key_gets_a_line_of_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("missing/known_hosts");
+        add_line(&path, "a").unwrap();
+        add_line(&path, "b").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\nb\n");
+        std::fs::write(&path, "edited").unwrap();
+        add_line(&path, "c").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "edited\nc\n");
     }
 }

@@ -67,6 +67,8 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         received_bytes: cloned.received_bytes,
     };
     render::result(global.json, &result, |result| {
-        format!("{}  {}  {} files", result.commit, result.directory, result.files + result.symlinks)
+        let files = result.files + result.symlinks;
+        let noun = if files == 1 { "file" } else { "files" };
+        format!("{}  {}  {files} {noun}", result.commit, result.directory)
     })
 }
