@@ -71,7 +71,7 @@ fn success_is_silent_but_for_the_result_where_nobody_watches() {
     let person = Person::new();
     let outcome = person.clone(&server.url(&repository), &[]).assert_success();
     assert_eq!(outcome.stderr, "");
-    assert_eq!(outcome.stdout, format!("{commit}  tree  1 files\n"));
+    assert_eq!(outcome.stdout, format!("{commit}  tree  1 file\n"));
 }
 
 #[test]
@@ -149,9 +149,9 @@ fn failure_says_what_to_do_next() {
     let person = Person::new();
     let url = server.url(&repository);
     for (arguments, hint) in [
-        (&["clone", &url, "tree", "--revision", "missing"][..], "gitrepo-cli resolve"),
+        (&["clone", &url, "tree", "--revision", "missing"][..], "check the URL, the revision"),
         (&["resolve", "ssh://git@127.0.0.1:1/a"], "check the URL"),
-        (&["unmount", "not-mounted", "--store=store"], "gitrepo-cli ls"),
+        (&["unmount", "not-mounted", "--store=store"], "gitrepo-cli mount"),
     ] {
         let outcome = person.run(arguments);
         assert!(!outcome.status.success());
