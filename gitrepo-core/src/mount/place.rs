@@ -52,7 +52,7 @@ impl Place {
         // A sweep holds this lock alone, so it never meets a place that exists and is not locked yet.
         let gate = open(workdir).map_err(prepare)?;
         gate.lock_shared().map_err(prepare)?;
-        let path = mkdtemp(&workdir.join("XXXXXX")).map_err(|error| prepare(error.into()))?;
+        let path = mkdtemp(&workdir.join(NAME_TEMPLATE)).map_err(|error| prepare(error.into()))?;
         let lock = open(&path).map_err(prepare)?;
         lock.lock().map_err(prepare)?;
         drop(gate);
@@ -99,6 +99,9 @@ impl Drop for Place {
         let _swept_later = dismantle(&self.path);
     }
 }
+
+/// The end of a place's name, which mkdtemp(3) fills with what no other place has.
+const NAME_TEMPLATE: &str = "XXXXXX";
 
 const MOUNT: &str = "mount";
 

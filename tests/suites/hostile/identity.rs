@@ -61,7 +61,7 @@ fn certificate_without_any_address_is_refused_for_an_address() {
 }
 
 #[test]
-fn authority_of_the_secret_replaces_those_of_the_system() {
+fn authority_that_nobody_named_is_refused_and_the_key_to_add_is_told() {
     let (repository, _) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
