@@ -57,15 +57,16 @@ enum Validity {
 }
 
 impl Authority {
-    /// A new one.
+    /// A new one, with a name that no other has: a client finds an authority by its name.
     pub fn new() -> Self {
+        let mut file = NamedTempFile::with_prefix("gitrepo-ca-").unwrap();
+        let own_name = file.path().file_name().unwrap().to_string_lossy().into_owned();
         let key = new_key();
-        let mut builder = begin("gitrepo test authority", &key, Validity::Current);
-        builder.set_issuer_name(&name("gitrepo test authority")).unwrap();
+        let mut builder = begin(&own_name, &key, Validity::Current);
+        builder.set_issuer_name(&name(&own_name)).unwrap();
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
         builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap()).unwrap();
         let identity = Identity { certificate: finish(builder, &key), key };
-        let mut file = NamedTempFile::with_prefix("gitrepo-ca-").unwrap();
         file.write_all(identity.pem().as_bytes()).unwrap();
         Self { identity, file }
     }

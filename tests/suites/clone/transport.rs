@@ -7,6 +7,7 @@ use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::http::HttpServerBuilder;
 use gitrepo_tests::person::Person;
+use gitrepo_tests::program::Program;
 use gitrepo_tests::require;
 use gitrepo_tests::ssh::ClientKey;
 use gitrepo_tests::ssh::SshServer;
@@ -96,6 +97,32 @@ fn ssh_brings_every_fixture_byte_for_byte() {
     let secret = person.secret(&[("ssh-privatekey", &key.private), ("known_hosts", &server.known_hosts())]);
     for repository in fixtures.all() {
         assert_clones_head(&person, &server.url(repository), &[&secret], repository);
+    }
+}
+
+#[test]
+fn https_trusts_configured_authorities_in_place_of_the_systems_and_the_secrets_besides() {
+    let (repository, _) = fixtures::small();
+    let (ours, other) = (Authority::new(), Authority::new());
+    let server = HttpServer::builder().serve(&repository).tls(ours.issue_for_loopback()).start();
+    let person = Person::new();
+    let configured =
+        |authority: &Authority| person.configuration(&format!("{{\"caFile\": {:?}}}", authority.ca_file()));
+    let secret = |authority: &Authority| person.secret(&[("ca.crt", &authority.ca_pem())]);
+    for (system, more, code) in [
+        (&ours, None, 0),
+        (&other, None, 77),
+        (&ours, Some(configured(&other)), 77),
+        (&other, Some(configured(&ours)), 0),
+        (&ours, Some(secret(&other)), 0),
+        (&other, Some(secret(&ours)), 0),
+    ] {
+        // The variable names what stands for the system's authorities.
+        let program = Program::cli().env("SSL_CERT_FILE", system.ca_file());
+        let tree = program.home().join("tree").display().to_string();
+        let url = server.url(&repository);
+        let outcome = program.run(["clone", &url, &tree].into_iter().chain(more.as_deref()));
+        assert_eq!(outcome.code(), code, "system {:?}, {more:?}: {outcome:?}", system.ca_file());
     }
 }
 
