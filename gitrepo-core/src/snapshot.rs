@@ -121,6 +121,11 @@ impl TreeSummary {
     }
 }
 
+/// A length in memory as the number that limits are given in.
+fn widen(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 /// Giving up and telling, for a long write.
 #[derive(Clone)]
 pub struct Watch {

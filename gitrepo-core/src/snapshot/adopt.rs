@@ -32,6 +32,7 @@ use super::walk;
 use super::walk::FileType;
 use super::walk::Found;
 use super::walk::Visitor;
+use super::widen;
 use crate::spec::Symlinks;
 
 /// Checks `staging`, counts what is in it and gives it to `owner`.
@@ -83,14 +84,7 @@ impl Adoption<'_> {
         let path = found.path.to_bytes();
         let is_link = found.file_type() == FileType::Symlink;
         names::check(found.name.to_bytes(), is_link).map_err(|error| untrusted(path, &error.to_string()))?;
-        match found.file_type() {
-            FileType::Directory => self.summary.directories += 1,
-            FileType::Symlink => self.summary.symlinks += 1,
-            _ => self.summary.files += 1,
-        }
-        if found.file_type() != FileType::Directory {
-            self.summary.bytes = self.summary.bytes.saturating_add(found.size());
-        }
+        found.count_into(&mut self.summary);
         let over = |count: u64, limit: u64, what: &str, setting: &str| {
             if count > limit { Err(SnapshotError::too_large(commit, what, limit, setting)) } else { Ok(()) }
         };
@@ -178,10 +172,6 @@ fn check_manifest(
 
 fn untrusted(path: &[u8], reason: &str) -> SnapshotError {
     SnapshotError::Untrusted { path: String::from_utf8_lossy(path).into_owned(), reason: reason.to_owned() }
-}
-
-fn widen(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -114,14 +114,7 @@ impl Visitor for Copying<'_> {
             FileType::Other => return Err(CopyError::Damaged { path: found.path.to_string_lossy().into_owned() }),
         };
         copied.map_err(|error| CopyError::io("copy", found.path, error))?;
-        match found.file_type() {
-            FileType::Directory => self.summary.directories += 1,
-            FileType::Symlink => self.summary.symlinks += 1,
-            _ => self.summary.files += 1,
-        }
-        if found.file_type() != FileType::Directory {
-            self.summary.bytes = self.summary.bytes.saturating_add(found.size());
-        }
+        found.count_into(&mut self.summary);
         Ok(())
     }
 

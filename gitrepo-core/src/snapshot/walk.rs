@@ -12,6 +12,7 @@ use nix::libc;
 use nix::sys::stat;
 use nix::sys::stat::FileStat;
 
+use super::TreeSummary;
 use super::beneath::Beneath;
 use super::beneath::join;
 
@@ -76,6 +77,19 @@ impl Found<'_> {
     /// Bytes of a file, or of a link's target.
     pub(crate) fn size(&self) -> u64 {
         u64::try_from(self.stat.st_size).unwrap_or_default()
+    }
+
+    /// Adds this entry to what was found so far.
+    pub(crate) fn count_into(&self, summary: &mut TreeSummary) {
+        match self.file_type() {
+            FileType::Directory => {
+                summary.directories += 1;
+                return;
+            }
+            FileType::Symlink => summary.symlinks += 1,
+            FileType::Regular | FileType::Other => summary.files += 1,
+        }
+        summary.bytes = summary.bytes.saturating_add(self.size());
     }
 }
 

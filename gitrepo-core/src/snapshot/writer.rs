@@ -41,6 +41,7 @@ use super::listing::Listing;
 use super::object;
 use super::symlink;
 use super::tree::EntryMode;
+use super::widen;
 use crate::error::Cause;
 use crate::progress::Step;
 use crate::spec::Symlinks;
@@ -380,8 +381,4 @@ impl Meter {
             bytes: self.bytes.load(Ordering::Relaxed),
         });
     }
-}
-
-fn widen(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }
