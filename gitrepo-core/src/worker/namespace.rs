@@ -266,12 +266,15 @@ fn bind(source: &OsStr, target: &Path, read_only: MsFlags) -> io::Result<()> {
     Ok(())
 }
 
+/// `ST_RELATIME` of `linux/statfs.h`, which `nix` names for glibc alone.
+const ST_RELATIME: FsFlags = FsFlags::from_bits_retain(0x1000);
+
 fn kept_flags(found: FsFlags) -> MsFlags {
     [
         (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
         (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
         (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+        (ST_RELATIME, MsFlags::MS_RELATIME),
     ]
     .into_iter()
     .filter(|(flag, _)| found.contains(*flag))
