@@ -322,6 +322,27 @@ mod tests {
     }
 
     #[test]
+    fn s12_a_proof_and_its_refusal_count_in_every_store_of_the_node() {
+        let (branch, (place, main)) = (main(), store());
+        let roots = ["one", "two"].map(|name| place.path().join(name));
+        let [one, two] = [&roots[0], &roots[1]].map(|root| Store::open_beside(root, &main).unwrap());
+        let credential = one.access().credential(&url(), &token("canary")).unwrap();
+        assert_eq!(two.access().credential(&url(), &token("canary")).unwrap(), credential);
+        one.access().record_answer(&credential, &branch, &resolved(commit(1))).unwrap();
+        for store in [&one, &two, &main, &Store::open(main.root()).unwrap()] {
+            assert!(store.access().proof(&credential, TTL));
+            assert!(store.access().resolution(&credential, &branch).is_some());
+        }
+        let asking = one.access().resolve_lock(&credential, &Cancel::new()).unwrap();
+        assert!(two.access().resolve_lock(&credential, &impatient()).is_err());
+        drop(asking);
+        two.access().forget(&credential).unwrap();
+        assert!([&one, &two, &main].iter().all(|store| !store.access().proof(&credential, TTL)));
+        assert!(roots.iter().all(|root| !root.join("access").exists()));
+        assert!(one.sweep(TTL, &[]).failures.is_empty());
+    }
+
+    #[test]
     fn who_waits_for_an_answer_shares_it() {
         let (_place, store) = store();
         let access = store.access();

@@ -56,6 +56,7 @@ pub use sweep::SweepReport;
 pub use target::TargetSlot;
 
 use layout::Layout;
+use layout::Role;
 
 /// A store on disk. Clones share it, and so do other processes.
 #[derive(Debug, Clone)]
@@ -71,9 +72,19 @@ impl Store {
     /// [`StoreError::UnsuitableRoot`] when the directory is a link, belongs to another user, can be written to by
     /// others, or holds something else; [`StoreError::Newer`] when a newer program made it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let layout = Arc::new(Layout::open(root)?);
+        let layout = Arc::new(Layout::open(root, Role::Main)?);
         let access = Arc::new(Access::new(Arc::clone(&layout)));
         Ok(Self { layout, access })
+    }
+
+    /// Opens a further store of the same node at `root`, and makes it if there is nothing. Which credential may read
+    /// which repository is `main`'s to know: a proof or a refusal in one store counts in the other.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_beside(root: &Path, main: &Self) -> Result<Self, StoreError> {
+        let layout = Arc::new(Layout::open(root, Role::Further)?);
+        Ok(Self { layout, access: Arc::clone(&main.access) })
     }
 
     /// Where it is: absolute, without links.

@@ -24,7 +24,26 @@ const VERSION: u64 = 1;
 
 const VERSION_FILE: &str = "VERSION";
 
-const DIRECTORIES: [&str; 7] = ["repositories", "snapshots", "volumes", "staging", "locks", "access", "trash"];
+/// In every store.
+const DIRECTORIES: [&str; 6] = ["repositories", "snapshots", "volumes", "staging", "locks", "trash"];
+
+/// In a store that keeps the node's proofs of access.
+const ACCESS: &str = "access";
+
+/// What of a node a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It keeps the proofs of access.
+    Main,
+    /// Another one keeps them.
+    Further,
+}
+
+impl Role {
+    fn directories(self) -> impl Iterator<Item = &'static str> {
+        DIRECTORIES.into_iter().chain((self == Self::Main).then_some(ACCESS))
+    }
+}
 
 /// Where everything of a store is.
 #[derive(Debug)]
@@ -36,7 +55,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Opens the store at `root`, making it if nothing is there. Several processes may do so at once.
-    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(root: &Path, role: Role) -> Result<Self, StoreError> {
         let directory = open_root(root)?;
         check_owner(root, &directory)?;
         let root = fs::canonicalize(root).map_err(StoreError::io("resolve", root))?;
@@ -46,7 +65,7 @@ impl Layout {
         }
         make_private(&root, &directory)?;
         let mut incomplete = false;
-        for name in DIRECTORIES {
+        for name in role.directories() {
             incomplete |= durable::create_directories(&root, &root.join(name))?;
         }
         if incomplete {
@@ -76,7 +95,7 @@ impl Layout {
     }
 
     pub(crate) fn access(&self) -> PathBuf {
-        self.root.join("access")
+        self.root.join(ACCESS)
     }
 }
 
@@ -121,7 +140,9 @@ fn check_unused(root: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(root).map_err(StoreError::io("list", root))? {
         let name = entry.map_err(StoreError::io("list", root))?.file_name();
         let name = name.to_string_lossy();
-        let ours = DIRECTORIES.contains(&&*name) || name.starts_with(VERSION_FILE) || name == "lost+found";
+        let ours = Role::Main.directories().any(|directory| directory == name)
+            || name.starts_with(VERSION_FILE)
+            || name == "lost+found";
         if !ours {
             return Err(unsuitable(root, format!("it is no store and not empty: it has {name:?}")));
         }
@@ -168,15 +189,15 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("deep/store");
         for _ in 0..2 {
-            Layout::open(&root).unwrap();
+            Layout::open(&root, Role::Main).unwrap();
         }
         assert_eq!(mode(&root), 0o700);
-        for name in DIRECTORIES {
+        for name in Role::Main.directories() {
             assert_eq!(mode(&root.join(name)), 0o700, "{name}");
         }
         assert_eq!(fs::read_to_string(root.join(VERSION_FILE)).unwrap(), "1\n");
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
-        Layout::open(&root).unwrap();
+        Layout::open(&root, Role::Main).unwrap();
         assert_eq!(mode(&root), 0o700);
     }
 
@@ -186,10 +207,10 @@ mod tests {
         let root = place.path().join("store");
         std::thread::scope(|scope| {
             for _ in 0..16 {
-                scope.spawn(|| Layout::open(&root).unwrap());
+                scope.spawn(|| Layout::open(&root, Role::Main).unwrap());
             }
         });
-        assert_eq!(fs::read_dir(&root).unwrap().count(), DIRECTORIES.len() + 1);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), DIRECTORIES.len() + 2);
     }
 
     #[test]
@@ -199,20 +220,20 @@ mod tests {
         fs::create_dir_all(root.join("snapshots")).unwrap();
         fs::create_dir(root.join("lost+found")).unwrap();
         fs::write(root.join("VERSION.00.new"), "").unwrap();
-        Layout::open(&root).unwrap();
-        assert!(DIRECTORIES.iter().all(|name| root.join(name).is_dir()));
+        Layout::open(&root, Role::Main).unwrap();
+        assert!(Role::Main.directories().all(|name| root.join(name).is_dir()));
     }
 
     #[test]
     fn a_newer_version_is_refused_and_a_torn_one_is_said_to_be_damaged() {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("store");
-        Layout::open(&root).unwrap();
+        Layout::open(&root, Role::Main).unwrap();
         fs::write(root.join(VERSION_FILE), "2\n").unwrap();
-        assert!(matches!(Layout::open(&root), Err(StoreError::Newer { found: 2, supported: 1, .. })));
+        assert!(matches!(Layout::open(&root, Role::Main), Err(StoreError::Newer { found: 2, supported: 1, .. })));
         for torn in ["", "1x", "-1", "0"] {
             fs::write(root.join(VERSION_FILE), torn).unwrap();
-            assert_eq!(Layout::open(&root).unwrap_err().kind(), Kind::Corrupt, "{torn:?}");
+            assert_eq!(Layout::open(&root, Role::Main).unwrap_err().kind(), Kind::Corrupt, "{torn:?}");
         }
     }
 
@@ -223,13 +244,13 @@ mod tests {
         fs::create_dir(&root).unwrap();
         let link = place.path().join("link");
         symlink(&root, &link).unwrap();
-        assert!(matches!(Layout::open(&link), Err(StoreError::UnsuitableRoot { .. })));
+        assert!(matches!(Layout::open(&link, Role::Main), Err(StoreError::UnsuitableRoot { .. })));
         fs::set_permissions(&root, fs::Permissions::from_mode(0o770)).unwrap();
-        assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
+        assert!(matches!(Layout::open(&root, Role::Main), Err(StoreError::UnsuitableRoot { .. })));
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&root, Some(12345), None).unwrap();
-            assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
+            assert!(matches!(Layout::open(&root, Role::Main), Err(StoreError::UnsuitableRoot { .. })));
         }
     }
 
@@ -238,7 +259,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("letter.txt"), "").unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let error = Layout::open(home.path()).unwrap_err();
+        let error = Layout::open(home.path(), Role::Main).unwrap_err();
         assert!(error.to_string().contains("letter.txt"), "{error}");
         assert_eq!(error.kind(), Kind::FailedPrecondition);
         assert_eq!(mode(home.path()), 0o755);
