@@ -25,6 +25,7 @@ pub use address::AddressClass;
 pub use config::CacheConfig;
 pub use config::Config;
 pub use config::ConfigError;
+pub use config::FlexWritable;
 pub use config::HostKeysConfig;
 pub use config::LogConfig;
 pub use config::LogFormat;
