@@ -16,6 +16,7 @@ use crate::spec::Scheme;
 
 mod address;
 mod config;
+mod host_target;
 mod limits;
 mod lookup;
 mod pattern;
@@ -36,6 +37,9 @@ pub use config::SnapshotChoice;
 pub use config::UidRange;
 pub use config::UidRangeError;
 pub use config::WorkerConfig;
+pub use host_target::HostTarget;
+pub use host_target::HostTargetError;
+pub use host_target::SelectedStore;
 pub use limits::Limits;
 pub use pattern::HostPattern;
 pub use pattern::PatternError;

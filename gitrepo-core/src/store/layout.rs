@@ -1,14 +1,6 @@
 //! The directories of a store, its version, and who may see it.
 
 use std::fs;
-use std::fs::DirBuilder;
-use std::fs::File;
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -17,6 +9,9 @@ use super::durable::Durability;
 use super::error::StoreError;
 use super::error::optional;
 use super::lock::Locks;
+use super::root::Missing;
+use super::root::Root;
+use super::root::unsuitable;
 use super::trash::Trash;
 
 /// The layout that this program writes.
@@ -32,7 +27,7 @@ const ACCESS: &str = "access";
 
 /// What of a node a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+enum Role {
     /// It keeps the proofs of access.
     Main,
     /// Another one keeps them.
@@ -54,16 +49,23 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Opens the store at `root`, making it if nothing is there. Several processes may do so at once.
-    pub(crate) fn open(root: &Path, role: Role) -> Result<Self, StoreError> {
-        let directory = open_root(root)?;
-        check_owner(root, &directory)?;
-        let root = fs::canonicalize(root).map_err(StoreError::io("resolve", root))?;
-        let version = read_version(&root)?;
+    /// Opens the main store at `root`, making it if nothing is there. Several processes may do so at once.
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_in(Root::open(root)?, Role::Main)
+    }
+
+    /// Opens the further store in `directory`; `None` if it is not there and not to be made.
+    pub(super) fn open_further(directory: &Path, missing: Missing) -> Result<Option<Self>, StoreError> {
+        Root::open_further(directory, missing)?.map(|root| Self::open_in(root, Role::Further)).transpose()
+    }
+
+    fn open_in(directory: Root, role: Role) -> Result<Self, StoreError> {
+        let version = read_version(&directory.path)?;
         if version.is_none() {
-            check_unused(&root)?;
+            check_unused(&directory.path)?;
         }
-        make_private(&root, &directory)?;
+        directory.make_private()?;
+        let root = directory.path;
         let mut incomplete = false;
         for name in role.directories() {
             incomplete |= durable::create_directories(&root, &root.join(name))?;
@@ -99,41 +101,6 @@ impl Layout {
     }
 }
 
-fn open_root(root: &Path) -> Result<File, StoreError> {
-    if let Some(parent) = root.parent() {
-        fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
-    }
-    match DirBuilder::new().mode(0o700).create(root) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(source) => return Err(StoreError::Io { action: "create", path: root.to_path_buf(), source }),
-    }
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(root);
-    match opened {
-        // With both flags a link is ENOTDIR, as a file is.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
-            Err(unsuitable(root, "it is a symbolic link or no directory".to_owned()))
-        }
-        result => result.map_err(StoreError::io("open", root)),
-    }
-}
-
-/// Whoever can write to the root could put their own tree in the place of a snapshot.
-fn check_owner(root: &Path, directory: &File) -> Result<(), StoreError> {
-    let metadata = directory.metadata().map_err(StoreError::io("examine", root))?;
-    let us = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != us {
-        return Err(unsuitable(
-            root,
-            format!("it belongs to uid {}, and this process runs as uid {us}", metadata.uid()),
-        ));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(unsuitable(root, format!("others may write to it (mode {:o})", metadata.mode() & 0o7777)));
-    }
-    Ok(())
-}
-
 /// Without a version, the directory must hold nothing but what a store that is being made has, or a fresh filesystem:
 /// nobody's home directory becomes a store by a slip of the hand.
 fn check_unused(root: &Path) -> Result<(), StoreError> {
@@ -150,14 +117,6 @@ fn check_unused(root: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn make_private(root: &Path, directory: &File) -> Result<(), StoreError> {
-    let metadata = directory.metadata().map_err(StoreError::io("examine", root))?;
-    if metadata.mode() & 0o7777 == 0o700 {
-        return Ok(());
-    }
-    directory.set_permissions(fs::Permissions::from_mode(0o700)).map_err(StoreError::io("change the mode of", root))
-}
-
 fn read_version(root: &Path) -> Result<Option<u64>, StoreError> {
     let path = root.join(VERSION_FILE);
     let Some(content) = optional(durable::read(&path, 64))? else { return Ok(None) };
@@ -169,12 +128,11 @@ fn read_version(root: &Path) -> Result<Option<u64>, StoreError> {
     }
 }
 
-fn unsuitable(root: &Path, reason: String) -> StoreError {
-    StoreError::UnsuitableRoot { path: root.to_path_buf(), reason }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -189,15 +147,15 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("deep/store");
         for _ in 0..2 {
-            Layout::open(&root, Role::Main).unwrap();
+            Layout::open(&root).unwrap();
         }
         assert_eq!(mode(&root), 0o700);
         for name in Role::Main.directories() {
             assert_eq!(mode(&root.join(name)), 0o700, "{name}");
         }
         assert_eq!(fs::read_to_string(root.join(VERSION_FILE)).unwrap(), "1\n");
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
-        Layout::open(&root, Role::Main).unwrap();
+        fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
+        Layout::open(&root).unwrap();
         assert_eq!(mode(&root), 0o700);
     }
 
@@ -207,7 +165,7 @@ mod tests {
         let root = place.path().join("store");
         std::thread::scope(|scope| {
             for _ in 0..16 {
-                scope.spawn(|| Layout::open(&root, Role::Main).unwrap());
+                scope.spawn(|| Layout::open(&root).unwrap());
             }
         });
         assert_eq!(fs::read_dir(&root).unwrap().count(), DIRECTORIES.len() + 2);
@@ -220,7 +178,7 @@ mod tests {
         fs::create_dir_all(root.join("snapshots")).unwrap();
         fs::create_dir(root.join("lost+found")).unwrap();
         fs::write(root.join("VERSION.00.new"), "").unwrap();
-        Layout::open(&root, Role::Main).unwrap();
+        Layout::open(&root).unwrap();
         assert!(Role::Main.directories().all(|name| root.join(name).is_dir()));
     }
 
@@ -228,12 +186,12 @@ mod tests {
     fn a_newer_version_is_refused_and_a_torn_one_is_said_to_be_damaged() {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("store");
-        Layout::open(&root, Role::Main).unwrap();
+        Layout::open(&root).unwrap();
         fs::write(root.join(VERSION_FILE), "2\n").unwrap();
-        assert!(matches!(Layout::open(&root, Role::Main), Err(StoreError::Newer { found: 2, supported: 1, .. })));
+        assert!(matches!(Layout::open(&root), Err(StoreError::Newer { found: 2, supported: 1, .. })));
         for torn in ["", "1x", "-1", "0"] {
             fs::write(root.join(VERSION_FILE), torn).unwrap();
-            assert_eq!(Layout::open(&root, Role::Main).unwrap_err().kind(), Kind::Corrupt, "{torn:?}");
+            assert_eq!(Layout::open(&root).unwrap_err().kind(), Kind::Corrupt, "{torn:?}");
         }
     }
 
@@ -244,13 +202,13 @@ mod tests {
         fs::create_dir(&root).unwrap();
         let link = place.path().join("link");
         symlink(&root, &link).unwrap();
-        assert!(matches!(Layout::open(&link, Role::Main), Err(StoreError::UnsuitableRoot { .. })));
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o770)).unwrap();
-        assert!(matches!(Layout::open(&root, Role::Main), Err(StoreError::UnsuitableRoot { .. })));
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(matches!(Layout::open(&link), Err(StoreError::UnsuitableRoot { .. })));
+        fs::set_permissions(&root, Permissions::from_mode(0o770)).unwrap();
+        assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
+        fs::set_permissions(&root, Permissions::from_mode(0o700)).unwrap();
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&root, Some(12345), None).unwrap();
-            assert!(matches!(Layout::open(&root, Role::Main), Err(StoreError::UnsuitableRoot { .. })));
+            assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
         }
     }
 
@@ -258,8 +216,8 @@ mod tests {
     fn a_directory_in_use_does_not_become_a_store_by_mistake() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("letter.txt"), "").unwrap();
-        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let error = Layout::open(home.path(), Role::Main).unwrap_err();
+        fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+        let error = Layout::open(home.path()).unwrap_err();
         assert!(error.to_string().contains("letter.txt"), "{error}");
         assert_eq!(error.kind(), Kind::FailedPrecondition);
         assert_eq!(mode(home.path()), 0o755);
