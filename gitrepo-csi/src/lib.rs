@@ -1,0 +1,7 @@
+//! The CSI driver of gitrepo: git repositories as Kubernetes volumes over the Container Storage Interface.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`proto`] | the messages and services of CSI and of the kubelet's plugin registration |
+
+pub mod proto;
