@@ -1,0 +1,142 @@
+//! Makes whatever a client names as `:authority` into `localhost`, before the HTTP/2 library sees it.
+//!
+//! A kubelet up to 1.25 sends the socket's path as `:authority` on every call, and newer ones (1.32 seen) send it
+//! percent-encoded on the registration socket. h2, under tonic, takes the pseudo-header for the authority of a URI and
+//! answers either with RST_STREAM PROTOCOL_ERROR before any of our code runs (hyperium/h2#487, hyperium/tonic#243).
+//! On a Unix socket the name means nothing, so [`AnyAuthority`] replaces it in the bytes that the client sends and
+//! passes everything else on.
+//!
+//! Header compression has state, so every header block of the connection is decoded ([`hpack`]) and written again
+//! without a dynamic table ([`rewriter`]). The server's direction needs nothing: what it announces about frames and
+//! tables holds for the client and for us alike, as long as it leaves the table's size at its default; a test looks.
+
+mod hpack;
+mod rewriter;
+
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+pub use rewriter::Rewriter;
+pub use rewriter::Violation;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tonic::transport::server::Connected;
+
+/// Bytes read from the client at once.
+const READ: usize = 8 * 1024;
+
+/// Capacity that an idle connection may keep for what it rewrote.
+const KEPT: usize = 16 * 1024;
+
+/// A server's side of a connection whose client may call itself any `:authority`.
+///
+/// At most one read and one header block are held; nothing is read ahead of what the server has taken. A client that
+/// breaks the rules of HTTP/2 in what is looked at here gets its connection ended with [`Violation`] as the cause.
+#[derive(Debug)]
+pub struct AnyAuthority<S> {
+    inner: S,
+    rewriter: Rewriter,
+    input: Box<[u8]>,
+    /// Which part of `input` is not rewritten yet.
+    unread: std::ops::Range<usize>,
+    output: Vec<u8>,
+    /// How much of `output` the server has taken.
+    taken: usize,
+    violation: Option<Violation>,
+}
+
+impl<S> AnyAuthority<S> {
+    /// Wraps the server's side of a connection that has carried nothing yet.
+    pub fn new(inner: S) -> Self {
+        let input = vec![0; READ].into_boxed_slice();
+        Self { inner, rewriter: Rewriter::new(), input, unread: 0..0, output: Vec::new(), taken: 0, violation: None }
+    }
+
+    /// Gives the server what is ready for it; false if nothing is.
+    fn hand_over(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let ready = self.output.get(self.taken..).unwrap_or_default();
+        let part = &ready[..ready.len().min(buffer.remaining())];
+        if part.is_empty() {
+            return false;
+        }
+        buffer.put_slice(part);
+        self.taken += part.len();
+        if self.taken == self.output.len() {
+            self.output.clear();
+            self.output.shrink_to(KEPT);
+            self.taken = 0;
+        }
+        true
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for AnyAuthority<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if this.hand_over(buffer) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(violation) = this.violation {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
+            }
+            if this.unread.is_empty() {
+                let mut fresh = ReadBuf::new(&mut this.input);
+                ready!(Pin::new(&mut this.inner).poll_read(context, &mut fresh))?;
+                this.unread = 0..fresh.filled().len();
+                if this.unread.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match this.rewriter.advance(&this.input[this.unread.clone()], &mut this.output) {
+                Ok(consumed) => this.unread.start += consumed,
+                // What came before the violation is handed over first: the server answers it as it would have.
+                Err(violation) => this.violation = Some(violation),
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for AnyAuthority<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+impl<S: Connected> Connected for AnyAuthority<S> {
+    type ConnectInfo = S::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.inner.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests;
