@@ -57,7 +57,7 @@ pub(super) struct Place {
 /// What the driver is told.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
-    /// Configuration to install, a JSON file as in docs/configuration.md; an empty or missing name is none
+    /// Configuration to install, a JSON file as in docs/configuration.md
     #[arg(long, value_name = "FILE", env = "GITREPO_FLEX_CONFIG")]
     pub(super) config: Option<PathBuf>,
     /// How much the driver logs [default: debug if the environment has DEBUG=true, else that of the configuration]
