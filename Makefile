@@ -1,0 +1,112 @@
+# `make` alone shows what there is. The work is done by small scripts, which can be run without make as well.
+
+# What you always want otherwise: assignments in PrivateRules.mak, which git ignores.
+-include PrivateRules.mak
+
+## The image
+CI_REGISTRY ?= docker.io## registry to push to
+CI_REPOSITORY ?= piersharding## account in the registry
+IMAGE ?= $(CI_REPOSITORY)/gitrepo## image, without registry and tag
+TAG ?= latest## tag of the image
+DOCKERFILE ?= deploy/image/Dockerfile## deploy/image/Dockerfile.build builds from source inside the image builder
+BINARIES ?=## directory of static binaries to put into it; those of `make static`
+BUILDER ?=## docker, podman or buildah; the first that works
+ARCHIVE ?= target/image.tar## file that `make archive` writes
+
+## The driver on the cluster
+DRIVER_NAMESPACE ?= kube-system## namespace of the installing DaemonSet
+OVERLAY ?= deploy/flexvolume/base## kustomization to deploy; yours, or one of deploy/flexvolume/overlays
+DEBUG ?= false## true: the driver logs at level debug
+VENDOR ?= piersharding## first part of the driver's name in manifests
+DRIVER ?= gitrepo## second part of it
+PLUGIN_DIR ?= /usr/libexec/kubernetes/kubelet-plugins/volume/exec## --volume-plugin-dir of the kubelets
+KUBELET_DIR ?= /var/lib/kubelet## --root-dir of the kubelets
+
+## The test on the cluster
+KUBE_NAMESPACE ?= default## namespace of the test
+TEST ?= tests/mount-test.yaml## or tests/mount-test-ssh.yaml, with your key in it
+
+## kubectl
+KUBECTL_VERSION ?= 1.34.1## version that kubectl_dependencies installs where kubectl is missing
+KUBECTL_DIR ?= /usr/local/bin## where to
+
+REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
+
+.DEFAULT_GOAL := help
+.PHONY: help k8s kubectl_dependencies static image archive push show deploy wait delete uninstall logs describe redeploy \
+	namespace delete_namespace driver-tests test test-results test-clean clean cleanall
+
+# Only what a script asks for, and never a word of the user's in a recipe's text.
+export REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE OVERLAY DEBUG VENDOR DRIVER PLUGIN_DIR KUBELET_DIR
+export KUBE_NAMESPACE TEST KUBECTL_VERSION KUBECTL_DIR
+
+help: ## show this help
+	@sh deploy/make/help.sh $(firstword $(MAKEFILE_LIST))
+
+k8s: ## which cluster are we connected to
+	kubectl cluster-info
+	kubectl version
+
+kubectl_dependencies: ## install kubectl where it is missing; write KUBE_CONFIG_BASE64, if set, to KUBECONFIG
+	@sh deploy/make/kubectl.sh
+
+static: ## build the static binaries, which run on any node
+	sh deploy/static.sh
+
+image: ## build the image with docker, podman or buildah
+	@sh deploy/image/build.sh
+
+archive: image ## write the image into the file ARCHIVE, for nodes without a registry
+	@sh deploy/image/save.sh
+
+push: image ## push the image to CI_REGISTRY
+	@sh deploy/image/push.sh
+
+show: ## print what deploy applies
+	@sh deploy/flexvolume/render.sh
+
+deploy: ## install the driver on every node
+	@sh deploy/flexvolume/apply.sh
+
+wait: ## wait until the driver is installed on every node
+	kubectl -n $(DRIVER_NAMESPACE) rollout status daemonset/gitrepo-flex-ds --timeout=180s
+
+delete: ## delete the DaemonSet; the driver stays on the nodes, for the volumes that pods still have
+	sh deploy/flexvolume/render.sh | kubectl delete --ignore-not-found --wait -f -
+
+uninstall: ## delete the DaemonSet and remove the driver from the nodes; refused on a node while it has volumes
+	@sh deploy/flexvolume/uninstall.sh
+
+logs: ## logs of the installing pods
+	kubectl -n $(DRIVER_NAMESPACE) get pods -l app=k8s-gitrepo-vol -o wide
+	kubectl -n $(DRIVER_NAMESPACE) logs -l app=k8s-gitrepo-vol --prefix --tail=100
+
+describe: ## describe the installing pods
+	kubectl -n $(DRIVER_NAMESPACE) describe pods -l app=k8s-gitrepo-vol
+
+redeploy: cleanall push deploy wait ## build, push and deploy anew
+
+namespace: ## make KUBE_NAMESPACE, if it is missing
+	kubectl get namespace $(KUBE_NAMESPACE) || kubectl create namespace $(KUBE_NAMESPACE)
+
+delete_namespace: ## delete KUBE_NAMESPACE
+	@sh deploy/make/delete-namespace.sh
+
+driver-tests: ## run the driver without a cluster: init, mount, check, unmount (as root)
+	sh tests/driver-tests.sh
+
+test: namespace ## deploy the test: six pods that serve a repository's README
+	kubectl -n $(KUBE_NAMESPACE) apply -f $(TEST)
+
+test-results: ## show the first lines of what the test serves
+	@sh deploy/make/test-results.sh
+
+test-clean: ## delete the test
+	kubectl -n $(KUBE_NAMESPACE) delete --ignore-not-found -f $(TEST)
+
+# Without a cluster, what is on this machine goes all the same.
+clean: ## delete the DaemonSet, and what was made for deploying
+	-@$(MAKE) --no-print-directory delete
+	rm -rf target/deploy
+
+cleanall: test-clean clean ## delete the test and the DaemonSet

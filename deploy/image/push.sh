@@ -1,0 +1,9 @@
+#!/bin/sh
+# Pushes the image REFERENCE with what built it. `make push` calls it.
+set -eu
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+. "$root/deploy/image/builder.sh"
+
+# shellcheck disable=SC2086 # A command and its options.
+$builder push "${REFERENCE:?}"

@@ -1,0 +1,190 @@
+//! The command line of `install`, `uninstall` and `healthy`. Every option is an environment variable as well, so that a
+//! DaemonSet's patches change one value and leave the arguments alone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use gitrepo_core::policy::LogFormat;
+use gitrepo_core::policy::LogLevel;
+
+use super::names::Name;
+
+/// The FlexVolume driver of git repositories. The kubelet calls it with init, mount and unmount; these commands are for
+/// people and for the DaemonSet that installs it.
+#[derive(Debug, Parser)]
+#[command(name = "gitrepo-flex", version, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Copy this executable to where the kubelet looks for drivers, and write its configuration. Changes nothing that is
+    /// right already.
+    Install(Install),
+    /// Remove the driver and its configuration; refused while it has volumes on this node.
+    Uninstall(Uninstall),
+    /// Exit with 0 while `install`, with the same options, would change nothing.
+    Healthy(Healthy),
+}
+
+/// Which driver.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// The kubelet's --volume-plugin-dir
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "GITREPO_FLEX_PLUGIN_DIR",
+        default_value = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"
+    )]
+    pub(super) plugin_dir: PathBuf,
+    /// First part of the driver's name in manifests, VENDOR/DRIVER
+    #[arg(long, value_name = "NAME", env = "GITREPO_FLEX_VENDOR", default_value = "piersharding", value_parser = Name::parse)]
+    pub(super) vendor: Name,
+    /// Second part of it
+    #[arg(long, value_name = "NAME", env = "GITREPO_FLEX_DRIVER", default_value = "gitrepo", value_parser = Name::parse)]
+    pub(super) driver: Name,
+}
+
+/// What the driver is told.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    /// Configuration to install, a JSON file as in docs/configuration.md
+    #[arg(long, value_name = "FILE", env = "GITREPO_FLEX_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// How much the driver logs [default: debug if the environment has DEBUG=true, else that of the configuration]
+    #[arg(long, value_name = "LEVEL", env = "GITREPO_FLEX_LOG_LEVEL")]
+    pub(super) log_level: Option<Level>,
+    /// In which form it logs [default: that of the configuration]
+    #[arg(long, value_name = "FORMAT", env = "GITREPO_FLEX_LOG_FORMAT")]
+    pub(super) log_format: Option<Format>,
+}
+
+/// How the driver's place is made.
+#[derive(Debug, Args)]
+pub(super) struct Making {
+    /// Make the plugin directory when it is missing
+    #[arg(long, env = "GITREPO_FLEX_CREATE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) create: bool,
+    /// Where the bash driver's installer put its git, jq and settings: the directory above the plugin directory. They
+    /// are removed from there
+    #[arg(long, value_name = "DIR", env = "GITREPO_FLEX_PREDECESSOR_DIR")]
+    pub(super) predecessor_dir: Option<PathBuf>,
+}
+
+/// `install`.
+#[derive(Debug, Args)]
+pub(super) struct Install {
+    #[command(flatten)]
+    pub(super) place: Place,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    #[command(flatten)]
+    pub(super) making: Making,
+    /// Stay, and install again whenever something else is there; ends at SIGTERM and leaves the driver installed
+    #[arg(long, env = "GITREPO_FLEX_STAY", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) stay: bool,
+    /// With --stay: how often to look
+    #[arg(long, value_name = "DURATION", env = "GITREPO_FLEX_INTERVAL", default_value = "5s", value_parser = duration)]
+    pub(super) interval: Duration,
+    /// With --stay: how often to sweep the store, if it and the kubelet's directory are seen from here
+    #[arg(long, value_name = "DURATION", env = "GITREPO_FLEX_SWEEP_INTERVAL", default_value = "10m", value_parser = duration)]
+    pub(super) sweep_interval: Duration,
+    /// The kubelet's --root-dir
+    #[arg(long, value_name = "DIR", env = "GITREPO_FLEX_KUBELET_DIR", default_value = "/var/lib/kubelet")]
+    pub(super) kubelet_dir: PathBuf,
+}
+
+/// `uninstall`.
+#[derive(Debug, Args)]
+pub(super) struct Uninstall {
+    #[command(flatten)]
+    pub(super) place: Place,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    /// Also while volumes are mounted, which the kubelet can then not unmount
+    #[arg(long, env = "GITREPO_FLEX_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) force: bool,
+    /// Stay afterwards until SIGTERM, as a DaemonSet's process must
+    #[arg(long, env = "GITREPO_FLEX_STAY", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) stay: bool,
+}
+
+/// `healthy`.
+#[derive(Debug, Args)]
+pub(super) struct Healthy {
+    #[command(flatten)]
+    pub(super) place: Place,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+}
+
+/// `log.level` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `log.format` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Json,
+    Text,
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
+    }
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Json => Self::Json,
+            Format::Text => Self::Text,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    gitrepo_core::spec::duration::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn names_that_would_lead_elsewhere_are_refused() {
+        for name in ["", ".hidden", "a/b", "a~b", "..", "a\nb", "a b"] {
+            assert!(Arguments::try_parse_from(["gitrepo-flex", "install", "--vendor", name]).is_err(), "{name:?}");
+            assert!(Arguments::try_parse_from(["gitrepo-flex", "healthy", "--driver", name]).is_err(), "{name:?}");
+        }
+    }
+}

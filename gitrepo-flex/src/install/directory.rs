@@ -1,0 +1,226 @@
+//! A directory in which files change by rename alone, and not at all when they are right.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::Permissions;
+use std::io;
+use std::io::BufReader;
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::error::InstallError;
+
+/// A directory that no other installer changes while this value lives: its lock is the kernel's, on the directory
+/// itself, and holds across containers.
+pub(super) struct LockedDirectory {
+    path: PathBuf,
+    lock: File,
+}
+
+impl LockedDirectory {
+    /// Makes the directory if it is missing, and waits for the others.
+    pub(super) fn make(path: &Path) -> Result<Self, InstallError> {
+        loop {
+            match DirBuilder::new().mode(0o755).create(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(InstallError::Io {
+                        action: "make the directory",
+                        path: path.to_owned(),
+                        source: error,
+                    });
+                }
+                _ => {}
+            }
+            if let Some(locked) = Self::open(path)? {
+                return Ok(locked);
+            }
+        }
+    }
+
+    /// Waits for the others; `None` when there is no directory.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, InstallError> {
+        let opened =
+            OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY).bits()).open(path);
+        let lock = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is(&error, Errno::ELOOP) || is(&error, Errno::ENOTDIR) => {
+                return Err(InstallError::NotADirectory { path: path.to_owned() });
+            }
+            opened => opened.map_err(InstallError::io("open", path))?,
+        };
+        lock.lock().map_err(InstallError::io("lock", path))?;
+        let locked = lock.metadata().map_err(InstallError::io("examine", path))?;
+        // Who had the lock before may have removed the directory.
+        let still = path.symlink_metadata().is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino()));
+        Ok(still.then(|| Self { path: path.to_owned(), lock }))
+    }
+
+    /// Gives a file this content and mode, whatever is there; says whether anything had to be done. A reader sees the old
+    /// file or the new one.
+    pub(super) fn put(&self, name: &str, mode: u32, content: &mut dyn Content) -> Result<bool, InstallError> {
+        let path = self.path.join(name);
+        if difference(&path, mode, content)?.is_none() {
+            return Ok(false);
+        }
+        let unfinished = self.path.join(unfinished(name));
+        // Of an installer that died; nobody else is at work here.
+        self.remove(&self::unfinished(name))?;
+        let written = write(&unfinished, mode, content)
+            .and_then(|()| fs::rename(&unfinished, &path).map_err(InstallError::io("replace", &path)))
+            .and_then(|()| self.sync());
+        if written.is_err() {
+            // On a full disk the space must come back.
+            fs::remove_file(&unfinished).ok();
+        }
+        written.map(|()| true)
+    }
+
+    /// Removes a file; says whether there was one.
+    pub(super) fn remove(&self, name: &str) -> Result<bool, InstallError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            removed => removed.map(|()| true).map_err(InstallError::io("remove", &path)),
+        }
+    }
+
+    /// The names in it.
+    pub(super) fn names(&self) -> Result<Vec<String>, InstallError> {
+        let read = || -> io::Result<Vec<String>> {
+            let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            names.collect()
+        };
+        read().map_err(InstallError::io("list", &self.path))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn sync(&self) -> Result<(), InstallError> {
+        self.lock.sync_all().map_err(InstallError::io("sync", &self.path))
+    }
+}
+
+/// What a file is to hold; read more than once.
+pub(super) trait Content {
+    /// From the beginning.
+    fn reader(&mut self) -> io::Result<Box<dyn Read + '_>>;
+}
+
+impl Content for &[u8] {
+    fn reader(&mut self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(&**self))
+    }
+}
+
+/// The executable that runs: also after its file has been replaced or removed.
+pub(super) struct OwnExecutable;
+
+impl OwnExecutable {
+    const PATH: &str = "/proc/self/exe";
+}
+
+impl Content for OwnExecutable {
+    fn reader(&mut self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(File::open(Self::PATH)?))
+    }
+}
+
+/// What a file is called until it is complete. The kubelet ignores names with a leading dot.
+pub(super) fn unfinished(name: &str) -> String {
+    let dot = if name.starts_with('.') { "" } else { "." };
+    format!("{dot}{name}.new")
+}
+
+/// What is wrong with a file that is to have this content and mode.
+pub(super) fn difference(
+    path: &Path,
+    mode: u32,
+    content: &mut dyn Content,
+) -> Result<Option<&'static str>, InstallError> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("is not there")),
+        Err(error) if is(&error, Errno::ELOOP) => return Ok(Some("is a link")),
+        opened => opened.map_err(InstallError::io("open", path))?,
+    };
+    let found = file.metadata().map_err(InstallError::io("examine", path))?;
+    if !found.is_file() {
+        return Ok(Some("is not a file"));
+    }
+    if found.permissions().mode() & 0o7777 != mode {
+        return Ok(Some("has other permissions than it should"));
+    }
+    if found.uid() != nix::unistd::geteuid().as_raw() {
+        return Ok(Some("belongs to another user"));
+    }
+    let equal = content.reader().and_then(|reader| same_bytes(BufReader::new(file), BufReader::new(reader)));
+    Ok((!equal.map_err(InstallError::io("compare", path))?).then_some("has other content than it should"))
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
+fn same_bytes(mut one: impl io::BufRead, mut other: impl io::BufRead) -> io::Result<bool> {
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if length == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+        one.consume(length);
+        other.consume(length);
+    }
+}
+
+/// Writes a new file and closes it: a file that is open for writing cannot be executed.
+fn write(path: &Path, mode: u32, content: &mut dyn Content) -> Result<(), InstallError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(InstallError::io("create", path))?;
+    let copied = content.reader().and_then(|mut reader| io::copy(&mut reader, &mut file));
+    copied
+        // Said again after creating it, because a umask counts only there.
+        .and_then(|_| file.set_permissions(Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all())
+        .map_err(InstallError::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_bytes_are_equal_however_they_are_cut() {
+        let equal = |one: &[u8], other: &[u8]| {
+            same_bytes(BufReader::with_capacity(2, one), BufReader::with_capacity(3, other)).unwrap()
+        };
+        assert!(equal(b"", b"") && equal(b"abcdefg", b"abcdefg"));
+        assert!(!equal(b"abcdefg", b"abcdef") && !equal(b"", b"a") && !equal(b"abc", b"abd"));
+    }
+
+    #[test]
+    fn unfinished_files_are_hidden_from_the_kubelet() {
+        assert_eq!(unfinished("gitrepo"), ".gitrepo.new");
+        assert_eq!(unfinished(".config.json"), ".config.json.new");
+    }
+}

@@ -1,0 +1,163 @@
+//! The driver as the kubelet sees it: an executable in a directory named after its vendor and itself, with its
+//! configuration beside it.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
+use super::arguments::Making;
+use super::arguments::Place;
+use super::directory;
+use super::directory::LockedDirectory;
+use super::directory::OwnExecutable;
+use super::error::InstallError;
+use super::predecessor;
+use super::settings::Settings;
+
+/// The configuration's name. With a leading dot, so that the kubelet does not take notice of it.
+const CONFIGURATION: &str = ".config.json";
+
+const EXECUTABLE_MODE: u32 = 0o755;
+
+/// The kubelet runs the driver as root, so nobody else need read what it is told.
+const CONFIGURATION_MODE: u32 = 0o600;
+
+/// Where one driver belongs.
+#[derive(Debug)]
+pub(super) struct Driver {
+    plugin_directory: PathBuf,
+    directory: PathBuf,
+    name: String,
+}
+
+/// What an installation had to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Changes {
+    executable: bool,
+    configuration: bool,
+}
+
+impl Driver {
+    /// `<plugin directory>/<vendor>~<driver>/<driver>`.
+    pub(super) fn of(place: &Place) -> Self {
+        Self {
+            plugin_directory: place.plugin_dir.clone(),
+            directory: place.plugin_dir.join(format!("{}~{}", place.vendor, place.driver)),
+            name: place.driver.to_string(),
+        }
+    }
+
+    /// The installed executable.
+    pub(super) fn executable(&self) -> PathBuf {
+        self.directory.join(&self.name)
+    }
+
+    /// The installed configuration.
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.directory.join(CONFIGURATION)
+    }
+
+    /// Installs what is missing or different, and removes what earlier versions left.
+    pub(super) fn install(&self, settings: &Settings, making: &Making) -> Result<Changes, InstallError> {
+        self.find_plugin_directory(making.create)?;
+        let directory = LockedDirectory::make(&self.directory)?;
+        // The configuration first: the kubelet calls the executable as soon as that is there.
+        let configuration = directory.put(CONFIGURATION, CONFIGURATION_MODE, &mut settings.content.as_slice())?;
+        let executable = directory.put(&self.name, EXECUTABLE_MODE, &mut OwnExecutable)?;
+        let changes = Changes { executable, configuration };
+        changes.log(self);
+        self.clear(&directory)?;
+        predecessor::remove(&self.plugin_directory, &self.directory, making.predecessor_dir.as_deref())?;
+        Ok(changes)
+    }
+
+    /// Removes the driver, and its directory unless somebody else has something in it.
+    pub(super) fn uninstall(&self) -> Result<(), InstallError> {
+        let Some(directory) = LockedDirectory::open(&self.directory)? else {
+            tracing::info!(directory = %self.directory.display(), "there is no driver to remove");
+            return Ok(());
+        };
+        self.remove_unfinished(&directory)?;
+        let removed = directory.remove(&self.name)?;
+        directory.remove(CONFIGURATION)?;
+        match fs::remove_dir(directory.path()) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                tracing::warn!(directory = %self.directory.display(), "not removed: something else is in it");
+            }
+            emptied => emptied.map_err(InstallError::io("remove", directory.path()))?,
+        }
+        tracing::info!(driver = %self.executable().display(), removed, "uninstalled");
+        Ok(())
+    }
+
+    /// Fails unless [`Driver::install`] would change nothing.
+    pub(super) fn check(&self, settings: &Settings) -> Result<(), InstallError> {
+        let configuration = &mut settings.content.as_slice();
+        let differences = [
+            (self.executable(), directory::difference(&self.executable(), EXECUTABLE_MODE, &mut OwnExecutable)?),
+            (self.configuration(), directory::difference(&self.configuration(), CONFIGURATION_MODE, configuration)?),
+        ];
+        match differences.into_iter().find_map(|(path, difference)| Some((path, difference?))) {
+            Some((path, difference)) => Err(InstallError::Unhealthy { path, difference }),
+            None => Ok(()),
+        }
+    }
+
+    fn find_plugin_directory(&self, create: bool) -> Result<(), InstallError> {
+        let path = &self.plugin_directory;
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(InstallError::NotADirectory { path: path.clone() }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(InstallError::Io { action: "examine", path: path.clone(), source: error })
+            }
+            Err(_) if !create => Err(InstallError::NoPluginDirectory { path: path.clone() }),
+            Err(_) => {
+                let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+                made.map_err(InstallError::io("make the directory", path))
+            }
+        }
+    }
+
+    /// Removes what died halfway, ours and the bash driver's; names what is not known and stays.
+    fn clear(&self, directory: &LockedDirectory) -> Result<(), InstallError> {
+        self.remove_unfinished(directory)?;
+        for name in directory.names()? {
+            if name != self.name && name != CONFIGURATION && !predecessor::is_known(&name) {
+                tracing::warn!(path = %self.directory.join(name).display(), "left alone: not of this driver");
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_unfinished(&self, directory: &LockedDirectory) -> Result<(), InstallError> {
+        let names = [
+            directory::unfinished(&self.name),
+            directory::unfinished(CONFIGURATION),
+            predecessor::unfinished(&self.name),
+        ];
+        for name in names {
+            if directory.remove(&name)? {
+                tracing::info!(path = %self.directory.join(name).display(), "removed: an installer died over it");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Changes {
+    fn log(self, driver: &Driver) {
+        let path = driver.executable();
+        if self.executable {
+            tracing::info!(driver = %path.display(), version = env!("CARGO_PKG_VERSION"), "installed");
+        }
+        if self.configuration {
+            tracing::info!(configuration = %driver.configuration().display(), "configured");
+        }
+        if self == (Self { executable: false, configuration: false }) {
+            tracing::info!(driver = %path.display(), version = env!("CARGO_PKG_VERSION"), "installed already");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the bash driver's installer left: a git and a jq of its own and their settings, in the directory above the plugin
+//! directory, where the kubelet does not look.
+//!
+//! Its driver has the name that ours gets, and is gone once ours is there. The rest is removed only beside its settings,
+//! which tell that the files are its, and only while no other driver on the node is that script.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::error::InstallError;
+
+/// Its settings, which its script reads from two directories above its own.
+const SETTINGS: &str = "gitrepo_env.rc";
+
+/// What its settings assign, whatever the values.
+const ASSIGNED: [&str; 3] = ["DRIVER_LOCATION=", "GIT_EXE=", "JQ_EXE="];
+
+/// Far more than the script has.
+const SCRIPT_LIMIT: u64 = 256 * 1024;
+
+/// What its installer called the driver until it was complete.
+pub(super) fn unfinished(driver: &str) -> String {
+    format!(".tmp_{driver}")
+}
+
+/// A name that its installer gave to a file.
+pub(super) fn is_known(name: &str) -> bool {
+    ["git", "jq", "jq-linux64", SETTINGS].contains(&name) || (name.starts_with("git_") && name.ends_with("_amd64.deb"))
+}
+
+/// Removes it from the driver's directory and from `above`.
+pub(super) fn remove(plugin_directory: &Path, driver: &Path, above: Option<&Path>) -> Result<(), InstallError> {
+    for directory in [Some(driver), above].into_iter().flatten() {
+        if !has_settings(directory)? {
+            continue;
+        }
+        if let Some(user) = script_in_use(plugin_directory)? {
+            tracing::warn!(driver = %user.display(), "the bash driver's git and jq stay: this driver uses them");
+            return Ok(());
+        }
+        remove_from(directory)?;
+    }
+    Ok(())
+}
+
+fn has_settings(directory: &Path) -> Result<bool, InstallError> {
+    let path = directory.join(SETTINGS);
+    let text = read_start(&path).map_err(InstallError::io("read", &path))?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(ASSIGNED.iter().all(|assigned| text.lines().any(|line| line.starts_with(assigned))))
+}
+
+/// A driver of the node that is the bash script: another vendor's, or one under another name.
+fn script_in_use(plugin_directory: &Path) -> Result<Option<PathBuf>, InstallError> {
+    let list = |path: &Path| -> io::Result<Vec<PathBuf>> {
+        match fs::read_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+            entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+        }
+    };
+    for directory in list(plugin_directory).map_err(InstallError::io("list", plugin_directory))? {
+        for file in list(&directory).map_err(InstallError::io("list", &directory))? {
+            let start = read_start(&file).map_err(InstallError::io("read", &file))?;
+            let uses = start.starts_with(b"#!") && String::from_utf8_lossy(&start).contains(SETTINGS);
+            if uses {
+                return Ok(Some(file));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn remove_from(directory: &Path) -> Result<(), InstallError> {
+    let list = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
+    let mut names = list().map_err(InstallError::io("list", directory))?;
+    names.retain(|name| name.to_str().is_some_and(is_known));
+    // The settings last: whoever dies before is followed by one who still knows what this is.
+    names.sort_by_key(|name| name == SETTINGS);
+    for name in names {
+        let path = directory.join(name);
+        if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            tracing::warn!(path = %path.display(), "left alone: a directory");
+            continue;
+        }
+        fs::remove_file(&path).map_err(InstallError::io("remove", &path))?;
+        tracing::info!(path = %path.display(), "removed: the bash driver's");
+    }
+    Ok(())
+}
+
+/// The beginning of a regular file; nothing of anything else.
+fn read_start(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        File::open(path)?.take(SCRIPT_LIMIT).read_to_end(&mut start)?;
+    }
+    Ok(start)
+}

@@ -1,0 +1,98 @@
+//! What the driver will be told: the configuration file to install, made from a file, options and the environment.
+
+use std::path::Path;
+
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::ConfigError;
+use gitrepo_core::policy::LogFormat;
+use gitrepo_core::policy::LogLevel;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+
+use super::arguments;
+use super::error::InstallError;
+
+/// The bash driver's switch, an environment variable of its installer.
+const DEBUG: &str = "DEBUG";
+
+/// A configuration and how it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// What it means.
+    pub(super) config: Config,
+    /// The file's content. Only what differs from the defaults, which may change with a later version.
+    pub(super) content: Vec<u8>,
+}
+
+/// Reads the configuration, and puts over it what options and environment say.
+pub(super) fn read(arguments: &arguments::Settings) -> Result<Settings, InstallError> {
+    let debug = std::env::var(DEBUG).is_ok_and(|value| value == "true");
+    let level = arguments.log_level.map(LogLevel::from).or(debug.then_some(LogLevel::Debug));
+    let format = arguments.log_format.map(LogFormat::from);
+    let (path, text) = match &arguments.config {
+        Some(path) => {
+            let source = std::fs::read_to_string(path);
+            (path.as_path(), source.map_err(|source| ConfigError::Read { path: path.clone(), source })?)
+        }
+        None => (Path::new("of the options"), "{}".to_owned()),
+    };
+    Ok(combine(path, &text, level, format)?)
+}
+
+fn combine(
+    path: &Path,
+    text: &str,
+    level: Option<LogLevel>,
+    format: Option<LogFormat>,
+) -> Result<Settings, ConfigError> {
+    // For errors that name line and column.
+    Config::parse(text, path, Config::for_drivers())?;
+    let refused = |source| ConfigError::Parse { path: path.to_owned(), source };
+    let mut fields: Value = serde_json::from_str(text).map_err(refused)?;
+    set(&mut fields, "level", level).map_err(refused)?;
+    set(&mut fields, "format", format).map_err(refused)?;
+    let content = format!("{fields:#}\n");
+    Ok(Settings { config: Config::parse(&content, path, Config::for_drivers())?, content: content.into_bytes() })
+}
+
+/// Sets a field of `log`.
+fn set(fields: &mut Value, field: &str, value: Option<impl Serialize>) -> Result<(), serde_json::Error> {
+    let Some(value) = value else { return Ok(()) };
+    if let Value::Object(fields) = fields
+        && let Value::Object(log) = fields.entry("log").or_insert_with(|| json!({}))
+    {
+        log.insert(field.to_owned(), serde_json::to_value(value)?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(text: &str, level: Option<LogLevel>) -> Value {
+        serde_json::from_slice(&combine(Path::new("c.json"), text, level, None).unwrap().content).unwrap()
+    }
+
+    #[test]
+    fn what_the_file_leaves_out_stays_out() {
+        assert_eq!(content("{}", None), json!({}));
+        let file = r#"{"allowLoopback": true, "limits": {"timeout": "1m"}}"#;
+        assert_eq!(content(file, None), json!({"allowLoopback": true, "limits": {"timeout": "1m"}}));
+    }
+
+    #[test]
+    fn a_level_is_put_over_the_files() {
+        assert_eq!(content("{}", Some(LogLevel::Debug)), json!({"log": {"level": "debug"}}));
+        let file = r#"{"log": {"level": "error", "format": "text"}}"#;
+        assert_eq!(content(file, Some(LogLevel::Debug)), json!({"log": {"level": "debug", "format": "text"}}));
+    }
+
+    #[test]
+    fn a_configuration_that_the_driver_would_refuse_is_refused_here() {
+        for text in ["", "[]", r#"{"no": 1}"#, r#"{"store": "relative"}"#] {
+            assert!(combine(Path::new("c.json"), text, None, None).is_err(), "{text}");
+        }
+    }
+}

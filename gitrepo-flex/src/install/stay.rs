@@ -1,0 +1,136 @@
+//! Staying: the process of a DaemonSet's pod, usually the first and only one of its container.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gitrepo_core::error::chain;
+use nix::errno::Errno;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::sys::signal::SigSet;
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SfdFlags;
+use nix::sys::signalfd::SignalFd;
+
+use super::arguments::Install;
+use super::driver::Driver;
+use super::error::InstallError;
+use super::settings;
+use super::settings::Settings;
+
+/// SIGTERM or SIGINT, which the first process of a container gets only if it asks for them.
+pub(super) struct Ending(SignalFd);
+
+impl Ending {
+    /// From now on these signals end the waiting, not the process. Must be called before any other thread starts, since
+    /// threads inherit the signal mask.
+    pub(super) fn watch() -> Result<Self, InstallError> {
+        let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+        let refused = |errno: Errno| InstallError::Io {
+            action: "wait for signals with",
+            path: PathBuf::from("signalfd"),
+            source: errno.into(),
+        };
+        signals.thread_block().map_err(refused)?;
+        SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).map(Self).map_err(refused)
+    }
+
+    /// Waits for the end.
+    pub(super) fn wait(&self) -> Result<(), InstallError> {
+        while !self.within(Duration::MAX)? {}
+        Ok(())
+    }
+
+    /// Waits for so long; says whether the end has come.
+    fn within(&self, limit: Duration) -> Result<bool, InstallError> {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        match nix::poll::poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => {
+                Err(InstallError::Io { action: "wait with", path: PathBuf::from("poll"), source: errno.into() })
+            }
+        }
+    }
+}
+
+/// Keeps the driver installed until the end, and leaves it installed then: pods with volumes outlive this one.
+pub(super) fn run(arguments: &Install, driver: &Driver, ending: &Ending) -> Result<(), InstallError> {
+    let mut keeper = Keeper { arguments, driver, kept: None, complaint: None };
+    loop {
+        keeper.look();
+        if ending.within(arguments.interval)? {
+            tracing::info!(driver = %driver.executable().display(), "ends; the driver stays installed");
+            return Ok(());
+        }
+    }
+}
+
+/// What was found right when last looked at.
+struct Kept {
+    settings: Settings,
+    executable: Fingerprint,
+    configuration: Fingerprint,
+}
+
+struct Keeper<'a> {
+    arguments: &'a Install,
+    driver: &'a Driver,
+    kept: Option<Kept>,
+    /// What was last complained of, so that a lasting trouble is logged once.
+    complaint: Option<String>,
+}
+
+impl Keeper<'_> {
+    fn look(&mut self) {
+        match self.install() {
+            Ok(()) => self.complaint = None,
+            Err(error) => {
+                let complaint = chain(&error);
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::error!(error = %complaint, "cannot keep the driver installed; goes on trying");
+                    self.complaint = Some(complaint);
+                }
+            }
+        }
+    }
+
+    /// Reads both files only when one of them has changed since, or when they are to become others.
+    fn install(&mut self) -> Result<(), InstallError> {
+        let settings = settings::read(&self.arguments.settings)?;
+        let now = || (Fingerprint::of(&self.driver.executable()), Fingerprint::of(&self.driver.configuration()));
+        if let Some(kept) = &self.kept
+            && kept.settings == settings
+            && now() == (Some(kept.executable), Some(kept.configuration))
+        {
+            return Ok(());
+        }
+        self.kept = None;
+        self.driver.install(&settings, &self.arguments.making)?;
+        if let (Some(executable), Some(configuration)) = now() {
+            self.kept = Some(Kept { settings, executable, configuration });
+        }
+        Ok(())
+    }
+}
+
+/// Tells a file from any other, and from itself before it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fingerprint {
+    device: u64,
+    inode: u64,
+    /// The kernel's, which nobody can set back: seconds, nanoseconds.
+    changed: (i64, i64),
+}
+
+impl Fingerprint {
+    fn of(path: &Path) -> Option<Self> {
+        let found = fs::symlink_metadata(path).ok()?;
+        Some(Self { device: found.dev(), inode: found.ino(), changed: (found.ctime(), found.ctime_nsec()) })
+    }
+}
