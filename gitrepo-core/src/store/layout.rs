@@ -31,7 +31,7 @@ const DIRECTORIES: [&str; 7] = ["repositories", "snapshots", "volumes", "staging
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(crate) locks: Locks,
-    pub(super) trash: Trash,
+    pub(crate) trash: Trash,
 }
 
 impl Layout {
