@@ -7,6 +7,7 @@
 //!   snapshots/<id>/                                  meta.json and what the snapshot format wrote
 //!   volumes/<sha256 of the volume id>/
 //!     targets/<sha256 of the target>/                record.json, and copy/ of a writable volume
+//!     shared/                                        copy.json and tree/, the copy that all its targets share
 //!   staging/<boot>.<random>/                         in flight
 //!   locks/  access/  trash/
 //! ```
@@ -37,10 +38,11 @@ pub(crate) mod lock;
 mod record;
 mod repository;
 mod root;
+mod shared;
 mod snapshot;
 mod staging;
 mod sweep;
-mod target;
+pub(crate) mod target;
 mod trash;
 
 pub use clock::BootId;
@@ -52,6 +54,8 @@ pub use record::Origin;
 pub use record::Record;
 pub use repository::Repository;
 pub use repository::RepositoryLock;
+pub use shared::SharedCopy;
+pub use shared::VolumeSlot;
 pub use snapshot::SnapshotId;
 pub use snapshot::SnapshotKey;
 pub use snapshot::SnapshotLease;

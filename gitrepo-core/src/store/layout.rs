@@ -45,7 +45,7 @@ impl Role {
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(crate) locks: Locks,
-    pub(super) trash: Trash,
+    pub(crate) trash: Trash,
 }
 
 impl Layout {
