@@ -1,15 +1,18 @@
 //! The configuration: the node's, or the one beside the executable.
 
 use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::ConfigError;
+use nix::fcntl::OFlag;
 use serde_json::Value;
 
 /// The node's, for all frontends.
@@ -98,7 +101,9 @@ fn executable() -> Option<PathBuf> {
 fn find(places: &[PathBuf]) -> Result<Option<(PathBuf, String)>, ConfigurationError> {
     for path in places {
         let failed = |source| ConfigurationError::Read { path: path.clone(), source };
-        match File::open(path) {
+        // A pipe in its place must not hold up a mount for ever.
+        let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+        match opened {
             Ok(mut file) => {
                 let untrusted = |reason| ConfigurationError::Untrusted { path: path.clone(), reason };
                 check(&file).map_err(failed)?.map_or(Ok(()), |reason| Err(untrusted(reason)))?;
@@ -179,6 +184,9 @@ mod tests {
         }
         let place = tempfile::tempdir().unwrap();
         assert!(find(&[place.path().to_owned()]).is_err());
+        let pipe = place.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(matches!(find(&[pipe]), Err(ConfigurationError::Untrusted { .. })));
         if nix::unistd::geteuid().is_root() {
             let (_place, path) = file("{}", 0o644);
             std::os::unix::fs::chown(&path, Some(12345), None).unwrap();

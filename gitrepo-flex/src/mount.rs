@@ -14,6 +14,7 @@ use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::store::Origin;
 use gitrepo_core::store::Record;
+use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 
@@ -59,14 +60,14 @@ impl Mount {
         let started = Instant::now();
         let secrets: Vec<_> = request.credentials.secret_keys().keys().collect();
         tracing::debug!(
-            directory = %request.target.display(), spec = ?request.spec, volume = request.volume_id, ?secrets,
+            directory = %request.target.display(), spec = ?request.spec, volume_id = request.volume_id, ?secrets,
             group = request.group, store = %volumes.store().root().display(), "mounting"
         );
         let watch = Watch { cancel: cancel.clone(), progress: Arc::new(Silent) };
         let published = volumes.publish(request, &watch)?;
         tracing::info!(
             directory = %request.target.display(), repository = %request.spec.repository,
-            revision = %request.spec.revision, commit = %published.commit, outcome = ?published.outcome,
+            revision = %request.spec.revision, commit = %published.commit, received_bytes = received(published.outcome),
             read_only = request.read_only, namespace = pod.namespace, pod = pod.name, volume = pod.volume,
             milliseconds = started.elapsed().as_millis(), "mounted"
         );
@@ -81,6 +82,14 @@ impl Mount {
     /// The directory, without links on the way to it.
     pub(crate) fn target(&self) -> &PathBuf {
         &self.request.target
+    }
+}
+
+/// Bytes of the pack that this call fetched.
+fn received(outcome: Outcome) -> u64 {
+    match outcome {
+        Outcome::Fetched { received_bytes } => received_bytes,
+        Outcome::Hit | Outcome::AlreadyPublished => 0,
     }
 }
 

@@ -11,7 +11,7 @@ use gitrepo_core::error::Kind;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
     /// It is no place.
-    #[error("the directory {target:?} is not an absolute path without `..`")]
+    #[error("{target:?} is no absolute path of a directory, without `..`")]
     Path {
         /// As given.
         target: PathBuf,

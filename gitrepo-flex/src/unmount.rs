@@ -27,7 +27,9 @@ pub(crate) struct Unmounted {
 /// is a success, whatever else is mounted there: it is not ours to unmount.
 pub(crate) fn run(configs: &[Config], target: &Path, cancel: &Cancel) -> Unmounted {
     let mut stores = Vec::new();
+    let mut found = Unpublished { known: false, mounts: 0 };
     let mut failure = None;
+    // All of them: a volume whose definition has changed may have been mounted from another one before a reboot.
     for volumes in configs.iter().flat_map(stores::existing) {
         let unpublished = volumes.and_then(|volumes| {
             let unpublished = volumes.unpublish(None, target, cancel);
@@ -35,23 +37,26 @@ pub(crate) fn run(configs: &[Config], target: &Path, cancel: &Cancel) -> Unmount
             Ok(unpublished?)
         });
         match unpublished {
-            Ok(Unpublished { known: false, mounts: 0 }) => {}
-            Ok(Unpublished { mounts, .. }) => {
-                tracing::info!(directory = %target.display(), mounts, "unmounted");
-                return Unmounted { result: Ok(()), stores };
+            Ok(Unpublished { known, mounts }) => {
+                found = Unpublished { known: found.known || known, mounts: found.mounts + mounts };
             }
             // The one that matters may be another one.
             Err(error) => drop(failure.get_or_insert(error)),
         }
     }
+    let directory = target.display();
     let result = match failure {
         Some(error) if may_be_ours(target, error.kind()) => Err(error),
         Some(error) => {
-            tracing::warn!(error = %chain(&error), directory = %target.display(), "a store cannot be searched, but nothing is mounted");
+            tracing::warn!(error = %chain(&error), %directory, "a store cannot be searched, but nothing is mounted");
+            Ok(())
+        }
+        None if found.known || found.mounts > 0 => {
+            tracing::info!(%directory, mounts = found.mounts, "unmounted");
             Ok(())
         }
         None => {
-            tracing::info!(directory = %target.display(), "nothing of ours is mounted");
+            tracing::info!(%directory, "nothing of ours is mounted");
             Ok(())
         }
     };
