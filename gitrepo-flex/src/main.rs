@@ -1,12 +1,34 @@
-//! The FlexVolume driver: not there yet, but it installs itself.
+//! `gitrepo-flex`: the FlexVolume driver, an executable that the kubelet runs once for each call, and its installer.
 //!
-//! Until it is, every call gets the contract's one JSON object (kubelet `pkg/volume/flexvolume/driver-call.go`), so that an
-//! executable installed too early fails its volumes with a reason instead of breaking the kubelet's decoder.
+//! ```text
+//!  kubelet ── argv ──► arguments ─► call ─┬─ init                        ┐
+//!                                         ├─ mount ── options ─► core    ├─► answer ── one JSON object ──► kubelet
+//!                                         └─ unmount ─────────► core     ┘
+//!  a person, the DaemonSet ── install, uninstall, healthy ──► install
+//! ```
+//!
+//! The contract is the kubelet's `pkg/volume/flexvolume/driver-call.go`: whatever happens, standard output and error
+//! together are one JSON object, and the exit status is 0.
 
+mod answer;
+mod arguments;
+mod call;
+mod configuration;
+mod driver;
+mod error;
+mod fault;
 mod install;
+mod interrupt;
+mod log;
+mod mount;
+mod options;
+mod stores;
+mod sweep;
+mod target;
+mod unmount;
+mod volume_id;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -15,7 +37,7 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|word| install::is_command(word)) {
         return install::run(arguments);
     }
-    let answer = r#"{"status":"Failure","message":"gitrepo-flex is not there yet; use gitrepo-cli"}"#;
-    writeln!(std::io::stdout(), "{answer}").ok();
+    driver::run(arguments::take(arguments));
+    // Anything else makes the kubelet log all arguments, secrets included.
     ExitCode::SUCCESS
 }
