@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -91,8 +92,15 @@ impl Plugin {
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         command.stdout(theirs.try_clone().unwrap()).stderr(theirs);
-        let child =
-            command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.executable().display()));
+        let child = loop {
+            match command.spawn() {
+                // A driver that the test has just written may still be open in a process that another thread starts.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                child => {
+                    break child.unwrap_or_else(|error| panic!("cannot run {}: {error}", self.executable().display()));
+                }
+            }
+        };
         // The command has the write end, which would keep the pipe open.
         drop(command);
         DriverCall {
