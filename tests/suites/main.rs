@@ -8,6 +8,7 @@ mod clone;
 mod command_line;
 mod concurrency;
 mod fake_kubelet;
+mod flex;
 mod full_disk;
 mod hostile;
 mod hostile_servers;

@@ -110,12 +110,11 @@ impl Node {
             nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        for place in ["volumes", "access", "staging"] {
-            let texts = files_below(&Path::new(STORE).join(place)).into_iter();
-            for (file, text) in texts.filter_map(|file| fs::read_to_string(&file).ok().map(|text| (file, text))) {
-                if text.contains(boot.trim()) {
-                    fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
-                }
+        let places = self.stores().into_iter().flat_map(|store| ["volumes", "access"].map(|place| store.join(place)));
+        let files = places.flat_map(|place| files_below(&place));
+        for (file, text) in files.filter_map(|file| fs::read_to_string(&file).ok().map(|text| (file, text))) {
+            if text.contains(boot.trim()) {
+                fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
             }
         }
         self.kubelet.restart();
@@ -125,14 +124,22 @@ impl Node {
     pub fn assert_nothing_set_up(&self) {
         let mut left = self.mounts();
         left.extend(self.targets());
-        left.extend(volumes::leftovers(Path::new(STORE), Path::new("/nowhere")));
+        let stores = self.stores().into_iter();
+        left.extend(stores.flat_map(|store| volumes::leftovers(&store, Path::new("/nowhere"))));
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
 
-    /// What is mounted in the kubelet's directory and in the store.
+    /// The store, and those in directories of this machine that volumes may select.
+    fn stores(&self) -> Vec<PathBuf> {
+        let beside = volumes::entries(&self.home).into_iter().map(|directory| directory.join(".gitrepo"));
+        [STORE.into()].into_iter().chain(beside.filter(|store| store.is_dir())).collect()
+    }
+
+    /// What is mounted in the kubelet's directory and in the stores.
     fn mounts(&self) -> Vec<PathBuf> {
         let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
-        mounts.filter(|target| target.starts_with(KUBELET) || target.starts_with(STORE)).collect()
+        let places: Vec<PathBuf> = self.stores().into_iter().chain([KUBELET.into()]).collect();
+        mounts.filter(|target| places.iter().any(|place| target.starts_with(place))).collect()
     }
 
     /// The directories of the pods' volumes.
