@@ -121,12 +121,15 @@ pub(crate) struct Mount {
     /// Where in the volume the tree appears [default: .]
     #[arg(long, value_name = "D")]
     pub(crate) directory: Option<String>,
-    /// Mount read-write. `copy`: a private plain copy, gone with the volume
+    /// Mount read-write: private, shared, copy. All show a plain copy, which goes with the volume
     #[arg(long, value_name = "HOW")]
     pub(crate) writable: Option<String>,
     /// Owner of the files of a writable volume [default: 0]
     #[arg(long, value_name = "UID")]
     pub(crate) uid: Option<String>,
+    /// Group that may write the files of a writable volume [default: only their owner may]
+    #[arg(long, value_name = "GID")]
+    pub(crate) group: Option<u32>,
     /// When to ask the remote where a branch or tag stands: Always, IfNotPresent [default: Always]
     #[arg(long, value_name = "POLICY")]
     pub(crate) pull_policy: Option<String>,

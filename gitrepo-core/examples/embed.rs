@@ -62,6 +62,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         spec: VolumeSpec::new(RepositoryUrl::parse(&url)?),
         credentials: Credentials::none(),
         read_only: true,
+        group: None,
     };
     let watch = Watch { cancel: Cancel::new(), progress: Arc::new(Silent) };
     let published = volumes.publish(&request, &watch)?;

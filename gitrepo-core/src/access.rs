@@ -4,6 +4,7 @@
 //! that this same credential gave for this repository a short while ago. "No credential" is a credential like any other.
 //! A credential is known by an HMAC with a key of this node, never by anything that would help to guess it.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::store::layout::Layout;
 use crate::store::lock::Lock;
 use crate::store::lock::LockName;
 use crate::store::lock::Mode;
+use crate::store::target::hashes_in;
 
 mod credential_id;
 mod node_key;
@@ -143,14 +145,46 @@ impl Access {
         }
     }
 
+    /// Forgets the credentials that proved nothing and asked nothing for `unused`, and says how many those were.
+    ///
+    /// In this boot, time is told by the proof. Before it, only by the wall clock: if that has jumped, a remote is asked
+    /// once more than needed.
+    pub(crate) fn sweep_unused(&self, unused: Duration) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for name in hashes_in(&self.layout.access())? {
+            let directory = self.layout.access().join(&name);
+            if self.is_used(&directory, unused) {
+                continue;
+            }
+            // Whoever asks holds it, and writes its answer there.
+            let lock = self.layout.locks.try_acquire(&LockName::Resolve(name), Mode::Exclusive)?;
+            if lock.is_some() && !self.is_used(&directory, unused) {
+                removed += usize::from(self.layout.trash.take(&directory)?.is_some());
+            }
+        }
+        Ok(removed)
+    }
+
+    /// When in doubt, it is.
+    fn is_used(&self, directory: &Path, unused: Duration) -> bool {
+        if let Some(age) = read::<Proof>(&directory.join(PROOF_FILE)).and_then(|proof| age(&proof.at)) {
+            return age < unused;
+        }
+        let Ok(entries) = std::fs::read_dir(directory) else { return true };
+        let files = entries.flatten().map(|entry| entry.metadata());
+        let changed = files
+            .chain([std::fs::metadata(directory)])
+            .map(|metadata| metadata.and_then(|metadata| metadata.modified()));
+        let mut ages = changed.map(|changed| changed.ok().and_then(|changed| changed.elapsed().ok()));
+        ages.any(|age| age.is_none_or(|age| age < unused))
+    }
+
     fn directory(&self, credential: &CredentialId) -> PathBuf {
         self.layout.access().join(credential.as_str())
     }
 
-    /// A file that is not there, cannot be read or makes no sense says nothing: then the remote is asked.
     fn read<T: DeserializeOwned>(&self, credential: &CredentialId, name: &str) -> Option<T> {
-        let json = durable::read(&self.directory(credential).join(name), FILE_LIMIT).ok()?;
-        serde_json::from_slice(&json).ok()
+        read(&self.directory(credential).join(name))
     }
 
     fn write(&self, credential: &CredentialId, name: &str, content: &impl Serialize) -> Result<(), StoreError> {
@@ -165,6 +199,12 @@ impl Access {
             result => result,
         }
     }
+}
+
+/// A file that is not there, cannot be read or makes no sense says nothing: then the remote is asked.
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let json = durable::read(path, FILE_LIMIT).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 fn age(moment: &Moment) -> Option<Duration> {
@@ -259,6 +299,42 @@ mod tests {
     }
 
     #[test]
+    fn r11_a_credential_that_nobody_used_for_long_is_forgotten_and_one_that_asks_is_not() {
+        let (_place, store) = store();
+        let access = store.access();
+        let [used, asking, old, older_boot] = ["a", "b", "c", "d"].map(|name| {
+            let credential = access.credential(&url(), &token(name)).unwrap();
+            access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+            credential
+        });
+        let boot = crate::store::BootId::current().unwrap().to_string();
+        for credential in [&asking, &old, &older_boot] {
+            let path = access.directory(credential).join(PROOF_FILE);
+            let proof = fs::read_to_string(&path).unwrap();
+            fs::write(&path, proof.replace(&boot, &crate::store::BootId::other().to_string())).unwrap();
+        }
+        // The directory changes with its files, so its own time goes last.
+        for credential in [&asking, &old] {
+            let directory = access.directory(credential);
+            let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+            for path in files.iter().chain([&directory]) {
+                let long_ago = std::time::SystemTime::now() - 2 * TTL;
+                fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+            }
+        }
+        let turn = access.resolve_lock(&asking, &impatient()).unwrap();
+        assert_eq!(access.sweep_unused(TTL).unwrap(), 1);
+        for (credential, known) in [(&used, true), (&asking, true), (&old, false), (&older_boot, true)] {
+            assert_eq!(access.resolution(credential, &main()).is_some(), known);
+        }
+        drop(turn);
+        assert_eq!(access.sweep_unused(TTL).unwrap(), 1);
+        assert_eq!(access.sweep_unused(Duration::ZERO).unwrap(), 2);
+        access.record_answer(&old, &main(), &resolved(commit(1))).unwrap();
+        assert!(access.proof(&old, TTL));
+    }
+
+    #[test]
     fn r11_an_answer_outlives_a_reboot_but_not_its_age() {
         let (_place, store) = store();
         let access = store.access();
@@ -319,6 +395,27 @@ mod tests {
             }
         }
         assert!(!format!("{store:?} {credential:?}").contains("canary"));
+    }
+
+    #[test]
+    fn s12_a_proof_and_its_refusal_count_in_every_store_of_the_node() {
+        let (branch, (place, main)) = (main(), store());
+        let roots = ["one", "two"].map(|name| place.path().join(name));
+        let [one, two] = [&roots[0], &roots[1]].map(|root| Store::open_beside(root, &main).unwrap());
+        let credential = one.access().credential(&url(), &token("canary")).unwrap();
+        assert_eq!(two.access().credential(&url(), &token("canary")).unwrap(), credential);
+        one.access().record_answer(&credential, &branch, &resolved(commit(1))).unwrap();
+        for store in [&one, &two, &main, &Store::open(main.root()).unwrap()] {
+            assert!(store.access().proof(&credential, TTL));
+            assert!(store.access().resolution(&credential, &branch).is_some());
+        }
+        let asking = one.access().resolve_lock(&credential, &Cancel::new()).unwrap();
+        assert!(two.access().resolve_lock(&credential, &impatient()).is_err());
+        drop(asking);
+        two.access().forget(&credential).unwrap();
+        assert!([&one, &two, &main].iter().all(|store| !store.access().proof(&credential, TTL)));
+        assert!([&one, &two].iter().all(|store| !store.root().join("access").exists()));
+        assert!(one.sweep(TTL, &[]).failures.is_empty());
     }
 
     #[test]

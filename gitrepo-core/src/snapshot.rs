@@ -39,6 +39,7 @@ mod walk;
 mod writer;
 
 pub use copy::CopyError;
+pub use copy::Writers;
 pub use copy::copy;
 pub use directory::Directory;
 

@@ -7,14 +7,19 @@
 //!   snapshots/<id>/                                  meta.json and what the snapshot format wrote
 //!   volumes/<sha256 of the volume id>/
 //!     targets/<sha256 of the target>/                record.json, and copy/ of a writable volume
+//!     shared/                                        copy.json and tree/, the copy that all its targets share
 //!   staging/<boot>.<random>/                         in flight
 //!   locks/  access/  trash/
 //! ```
+//!
+//! A node has one such store, and may have further ones on other filesystems, each in `.gitrepo/` of a configured
+//! directory. Those have no `access/`: proofs are the node's.
 //!
 //! Several processes use one store at once, and each may be killed at any instruction. So a thing appears by a rename
 //! when it is complete and on disk, disappears by a rename into the trash, and is held by a lock that the kernel drops with
 //! its holder ([`lock`](self::LockName) has the order). Nothing that matters is in memory.
 
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,10 +37,12 @@ pub(crate) mod layout;
 pub(crate) mod lock;
 mod record;
 mod repository;
+mod root;
+mod shared;
 mod snapshot;
 mod staging;
 mod sweep;
-mod target;
+pub(crate) mod target;
 mod trash;
 
 pub use clock::BootId;
@@ -47,6 +54,8 @@ pub use record::Origin;
 pub use record::Record;
 pub use repository::Repository;
 pub use repository::RepositoryLock;
+pub use shared::SharedCopy;
+pub use shared::VolumeSlot;
 pub use snapshot::SnapshotId;
 pub use snapshot::SnapshotKey;
 pub use snapshot::SnapshotLease;
@@ -56,6 +65,7 @@ pub use sweep::SweepReport;
 pub use target::TargetSlot;
 
 use layout::Layout;
+use root::Missing;
 
 /// A store on disk. Clones share it, and so do other processes.
 #[derive(Debug, Clone)]
@@ -74,6 +84,30 @@ impl Store {
         let layout = Arc::new(Layout::open(root)?);
         let access = Arc::new(Access::new(Arc::clone(&layout)));
         Ok(Self { layout, access })
+    }
+
+    /// Opens a further store of the same node in `directory`, and makes it if there is nothing. Which credential may read
+    /// which repository is `main`'s to know: a proof or a refusal in one store counts in the other.
+    ///
+    /// It is in `.gitrepo/` there, so that nothing else in the directory matters or is touched. The directory is made, for
+    /// root alone, where it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::UnsuitableRoot`] when a component of the path is a symbolic link, is another user's, or can be written
+    /// to by others (a sticky parent, such as `/var/tmp`, excepted); otherwise as [`Store::open`].
+    pub fn open_beside(directory: &Path, main: &Self) -> Result<Self, StoreError> {
+        let gone = || StoreError::io("open", directory)(io::Error::from(io::ErrorKind::NotFound));
+        Self::beside(directory, main, Missing::Make)?.ok_or_else(gone)
+    }
+
+    /// As [`Store::open_beside`], if there is such a store: nothing is made in a directory that has none.
+    pub fn find_beside(directory: &Path, main: &Self) -> Result<Option<Self>, StoreError> {
+        Self::beside(directory, main, Missing::Leave)
+    }
+
+    fn beside(directory: &Path, main: &Self, missing: Missing) -> Result<Option<Self>, StoreError> {
+        let layout = Layout::open_further(directory, missing)?.map(Arc::new);
+        Ok(layout.map(|layout| Self { layout, access: Arc::clone(&main.access) }))
     }
 
     /// Where it is: absolute, without links.

@@ -4,10 +4,11 @@
 //! mount as the last step. Unpublish goes the other way. Whatever moment a process dies at, the record says what to
 //! finish or to undo, and both calls may be repeated by anyone.
 //!
-//! Locks are taken in this order: target, resolve, repository, snapshot lease. None of them is held while waiting for an
-//! earlier one, and a hit takes none that a fetch holds.
+//! Locks are taken in this order: target, resolve, repository, snapshot lease, volume. None of them is held while waiting
+//! for an earlier one, and a hit takes none that a fetch holds. The volume's is for its shared copy alone, and comes after
+//! everything that may take as long as a remote pleases.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,19 +24,21 @@ use crate::spec::Writable;
 use crate::store::Origin;
 use crate::store::Record;
 use crate::store::Store;
-use crate::store::SweepReport;
 
 mod attach;
+mod copies;
 mod error;
 mod list;
 mod obtain;
 mod publish;
+mod sweep;
 mod unpublish;
 
 pub use error::PublishError;
 pub use error::UnpublishError;
 pub use list::PublishedVolume;
 pub use list::State;
+pub use sweep::Abandoned;
 pub use unpublish::Unpublished;
 
 /// How long an answer of the remote about a moving revision serves others who ask with the same credential: long enough
@@ -62,8 +65,12 @@ pub struct VolumeRequest {
     pub spec: VolumeSpec,
     /// As whom.
     pub credentials: Credentials,
-    /// Nobody may write through the mount.
+    /// Nobody may write through the mount. When this is `false`, the target shows a plain copy: one of its own, or with
+    /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show.
     pub read_only: bool,
+    /// The files of a writable volume belong to this group, which may write them, as the kubelet would have it for a pod's
+    /// `fsGroup`. A read-only volume has none.
+    pub group: Option<u32>,
 }
 
 /// A published volume.
@@ -106,32 +113,32 @@ impl Volumes {
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
     }
+}
 
-    /// Removes leftovers of dead processes for at most `budget`, and forgets the volumes of `origin` that an earlier
-    /// boot, or this mount namespace, has lost.
-    pub fn sweep(&self, origin: Origin, budget: Duration) -> Result<SweepReport, UnpublishError> {
-        self.mounter.sweep()?;
-        self.collect(origin)?;
-        let mounts = self.mounter.list()?;
-        let shown: Vec<_> = mounts.iter().filter_map(|mount| self.store.find_by_tail(&mount.root)).collect();
-        Ok(self.store.sweep(budget, &shown))
+impl VolumeRequest {
+    /// Its target shows the copy that all targets of the volume show.
+    fn is_shared(&self) -> bool {
+        !self.read_only && self.spec.writable == Some(Writable::Shared)
+    }
+
+    /// Every option that selects what the target shows, and for whom it is to write: what a repeated publish compares.
+    fn content(&self) -> BTreeMap<String, String> {
+        let mut content = self.spec.content();
+        if !self.read_only {
+            let writable = if self.is_shared() { Writable::Shared } else { Writable::Copy };
+            content.insert("writable".to_owned(), writable.to_string());
+            content.extend(self.group.map(|group| ("group".to_owned(), group.to_string())));
+        }
+        content
     }
 }
 
 /// What the record of a target must say so that a repeated publish is the same publish.
 fn same_content(record: &Record, request: &VolumeRequest) -> bool {
-    record.content == request.spec.content() && record.read_only == request.read_only
+    record.content == request.content() && record.read_only == request.read_only
 }
 
 /// Whether a record stands as this credential's own proof of access.
 fn same_credential(record: &Record, credential: &CredentialId) -> bool {
     record.credential == *credential
-}
-
-/// The mount flavour that a request asks for, or why it cannot be had yet.
-fn check_writable(spec: &VolumeSpec, read_only: bool, target: &Path) -> Result<(), PublishError> {
-    match (read_only, spec.writable) {
-        (true, _) | (false, Some(Writable::Copy)) => Ok(()),
-        (false, _) => Err(PublishError::WritableNotYet { target: target.to_owned() }),
-    }
 }

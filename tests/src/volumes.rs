@@ -65,6 +65,7 @@ pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
         spec: VolumeSpec::new(RepositoryUrl::parse(url).unwrap()),
         credentials: Credentials::none(),
         read_only: true,
+        group: None,
     }
 }
 

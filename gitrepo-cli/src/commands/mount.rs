@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
@@ -35,6 +36,20 @@ fn volume_id(target: &Path) -> String {
     format!("cli:{}", target.display())
 }
 
+/// Nothing that is asked for is silently left undone.
+fn check_writable(spec: &VolumeSpec, arguments: &Mount) -> Result<(), CommandError> {
+    if spec.writable.is_some() {
+        return Ok(());
+    }
+    let given = [("uid", spec.uid != 0 || arguments.uid.is_some()), ("group", arguments.group.is_some())];
+    match given.iter().find(|(_, given)| *given) {
+        Some((key, _)) => Err(CommandError::Usage {
+            what: format!("{key} is for writable volumes, and this one is read-only; add --writable=private"),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Publishes a volume on the target.
 pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError> {
     let watch = request::watch(&arguments.source, global.json)?;
@@ -45,6 +60,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         ("pullPolicy", &arguments.pull_policy),
     ];
     let spec = request::spec(&arguments.source, &arguments.tree, &more)?;
+    check_writable(&spec, arguments)?;
     let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
     request::require_root("mount")?;
     let target = request::absolute(&arguments.target)?;
@@ -53,6 +69,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     let volume = VolumeRequest {
         volume_id: volume_id(&target),
         read_only: spec.writable.is_none(),
+        group: arguments.group,
         origin: Origin::Cli,
         target,
         spec,

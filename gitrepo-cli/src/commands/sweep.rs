@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gitrepo_core::error::chain;
-use gitrepo_core::store::Origin;
+use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Volumes;
 use serde::Serialize;
 
@@ -30,9 +30,9 @@ struct Swept {
 /// Removes what interrupted commands left behind.
 pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError> {
     let volumes = configuration::existing_volumes(global, &arguments.store)?;
-    let report = volumes.sweep(Origin::Cli, BUDGET)?;
+    let report = volumes.sweep(&Abandoned::Unmounted, BUDGET)?;
     let swept = Swept {
-        removed: report.staging + report.targets + report.unfinished + report.locks + report.trash,
+        removed: report.removed(),
         incomplete: report.incomplete,
         failures: report.failures.iter().map(|failure| chain(failure)).collect(),
     };
@@ -41,7 +41,7 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
 
 /// Sweeps a little, because leftovers are in the way.
 pub(super) fn briefly(volumes: &Volumes) -> Result<(), CommandError> {
-    volumes.sweep(Origin::Cli, BRIEFLY)?;
+    volumes.sweep(&Abandoned::Unmounted, BRIEFLY)?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,8 +62,13 @@ pub struct Config {
     pub se_linux_context: String,
     /// The confined workers.
     pub worker: WorkerConfig,
-    /// What is logged. Not yet to be changed.
+    /// What the drivers log. `gitrepo-cli` does not use it: it has `--verbose`.
     pub log: LogConfig,
+    /// For which a `mount` call of the FlexVolume driver works on a volume before it fails.
+    #[serde(with = "duration")]
+    pub flex_timeout: Duration,
+    /// Whose a writable FlexVolume is that does not say so itself (`writable`).
+    pub flex_writable: FlexWritable,
 }
 
 /// A credential on the node, and whom it is for.
@@ -150,7 +156,19 @@ pub struct UidRange {
 #[error("a range of user ids is written first-last, without 0 (root) and 4294967295 (nobody at all)")]
 pub struct UidRangeError;
 
-/// What is logged.
+/// Whose a writable FlexVolume is. The kubelet tells its driver a volume's name and never whether that is the name of a
+/// PersistentVolume, which pods share, or of an inline volume, which is one pod's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlexWritable {
+    /// One copy for all targets of the volume on this node.
+    #[default]
+    Shared,
+    /// A copy for each target.
+    Private,
+}
+
+/// What the drivers log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LogConfig {
@@ -263,6 +281,8 @@ impl Config {
             se_linux_context: "system_u:object_r:container_file_t:s0".to_owned(),
             worker: WorkerConfig::default(),
             log: LogConfig::default(),
+            flex_timeout: Duration::from_secs(10 * 60),
+            flex_writable: FlexWritable::default(),
         }
     }
 
@@ -299,14 +319,20 @@ impl Config {
         if !self.store.is_absolute() {
             return invalid("store", "must be an absolute path");
         }
-        if self.host_target_roots.iter().any(|root| !root.is_absolute()) {
-            return invalid("hostTargetRoots", "must be absolute paths");
+        if !self.host_target_roots.iter().all(|root| is_clean(root)) {
+            return invalid("hostTargetRoots", "must be absolute paths without `..`");
+        }
+        if self.host_target_roots.iter().any(|root| root != &self.store && root.starts_with(&self.store)) {
+            return invalid("hostTargetRoots", "must not lie inside the store");
         }
         if self.host_keys.checking == Checking::AcceptNew && self.host_keys.file.is_none() {
             return invalid("hostKeys.checking", "accept-new needs hostKeys.file, to keep the accepted keys in");
         }
         if let Some(field) = self.limits.field_without_room() {
             return invalid(field, "is 0, which lets nothing through");
+        }
+        if self.flex_timeout.is_zero() {
+            return invalid("flexTimeout", "is 0, which lets no volume be mounted");
         }
         if self.worker.memory < WorkerConfig::LEAST_MEMORY {
             return invalid("worker.memory", "is less than 64Mi, with which no worker can start");
@@ -317,7 +343,6 @@ impl Config {
             ("cache.maxBytes", self.cache.max_bytes == defaults.cache.max_bytes),
             ("cache.maxAge", self.cache.max_age == defaults.cache.max_age),
             ("seLinuxContext", self.se_linux_context == defaults.se_linux_context),
-            ("log", self.log == defaults.log),
             ("limits.writableBytes", self.limits.writable_bytes == defaults.limits.writable_bytes),
         ];
         match unchangeable.into_iter().find(|(_, is_default)| !is_default) {
@@ -325,6 +350,11 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// Means the same to whoever reads it, by its letters alone.
+fn is_clean(path: &Path) -> bool {
+    path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
 }
 
 /// Puts the fields of `over` over those of `base`, object by object.

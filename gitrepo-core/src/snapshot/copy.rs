@@ -1,4 +1,4 @@
-//! A private, writable copy of an adopted snapshot's tree (`writable: copy`).
+//! A writable copy of an adopted snapshot's tree.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -15,6 +15,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat;
 use nix::sys::stat::FileStat;
 use nix::sys::stat::Mode;
+use nix::sys::stat::SFlag;
 use nix::sys::stat::UtimensatFlags;
 use nix::sys::time::TimeSpec;
 use nix::unistd;
@@ -77,13 +78,29 @@ impl CopyError {
     }
 }
 
+/// Who may write to a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// Its owner.
+    Owner,
+    /// Also its group, to which what is made in it belongs too: the modes that the kubelet sets for a pod's `fsGroup`
+    /// (kubelet pkg/volume/volume_linux.go).
+    Group,
+}
+
 /// Copies the tree below `source` into `target`, an empty directory, with times and links as they are, for `owner` to
-/// write. Where the filesystem can share blocks the kernel does (`copy_file_range` clones on XFS and Btrfs).
-pub fn copy(source: &Path, target: &Path, owner: Owner, cancel: &Cancel) -> Result<TreeSummary, CopyError> {
+/// write, or for its group too. Where the filesystem can share blocks the kernel does (`copy_file_range` clones on XFS and Btrfs).
+pub fn copy(
+    source: &Path,
+    target: &Path,
+    owner: Owner,
+    writers: Writers,
+    cancel: &Cancel,
+) -> Result<TreeSummary, CopyError> {
     let open = |path| Beneath::new(path).map_err(|error| CopyError::io("open", c"", error));
     let (source, target) = (open(source)?, open(target)?);
     let place = target.open(c"").map_err(|error| CopyError::io("open", c"", error))?;
-    let mut copying = Copying { target, place, owner, cancel, summary: TreeSummary::default() };
+    let mut copying = Copying { target, place, owner, writers, cancel, summary: TreeSummary::default() };
     walk::walk(&source, &mut copying)?;
     Ok(copying.summary)
 }
@@ -93,6 +110,7 @@ struct Copying<'a> {
     /// The copy of the directory being walked.
     place: OwnedFd,
     owner: Owner,
+    writers: Writers,
     cancel: &'a Cancel,
     summary: TreeSummary,
 }
@@ -154,8 +172,18 @@ impl Copying<'_> {
     fn finish(&self, copied: BorrowedFd<'_>, original: &FileStat) -> io::Result<()> {
         let (uid, gid) = self.ids();
         unistd::fchown(copied, uid, gid)?;
-        stat::fchmod(copied, Mode::from_bits_truncate(original.st_mode & 0o777) | Mode::S_IWUSR)?;
+        stat::fchmod(copied, self.mode(original))?;
         Ok(stat::futimens(copied, &TimeSpec::UTIME_OMIT, &modified(original))?)
+    }
+
+    fn mode(&self, original: &FileStat) -> Mode {
+        let is_directory = SFlag::from_bits_truncate(original.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+        let added = match (self.writers, is_directory) {
+            (Writers::Owner, _) => 0o200,
+            (Writers::Group, false) => 0o660,
+            (Writers::Group, true) => 0o2770,
+        };
+        Mode::from_bits_truncate(original.st_mode & 0o777 | added)
     }
 
     fn ids(&self) -> (Option<Uid>, Option<Gid>) {
@@ -183,7 +211,8 @@ mod tests {
         let fixture = Fixture::new();
         let (staging, summary) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
-        assert_eq!(copy(&staging.root(), target.path(), ourselves(), &Cancel::new()).unwrap(), summary);
+        let copied = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, &Cancel::new());
+        assert_eq!(copied.unwrap(), summary);
         assert_eq!(contents(target.path()), contents(&staging.root()));
         let mtime = |path: &Path| path.metadata().unwrap().mtime();
         assert_eq!(mtime(target.path()), mtime(&staging.root()));
@@ -202,7 +231,7 @@ mod tests {
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         fs::set_permissions(staging.root().join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
         let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, &Cancel::new()).unwrap();
+        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, Writers::Owner, &Cancel::new()).unwrap();
         for name in ["", "a", "a-dir", "a-dir/run.sh", "dangling"] {
             let metadata = target.path().join(name).symlink_metadata().unwrap();
             assert_eq!((metadata.uid(), metadata.gid()), (7, 8), "{name}");
@@ -211,12 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_for_a_group_has_the_modes_that_the_kubelet_gives_to_an_fs_group() {
+        let fixture = Fixture::new();
+        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        copy(&staging.root(), target.path(), ourselves(), Writers::Group, &Cancel::new()).unwrap();
+        for (name, mode) in [("", 0o2775), ("a", 0o664), ("a-dir", 0o2775), ("a-dir/run.sh", 0o775)] {
+            let metadata = target.path().join(name).symlink_metadata().unwrap();
+            assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
+        }
+        assert!(target.path().join("dangling").is_symlink());
+    }
+
+    #[test]
     fn nothing_in_the_target_is_written_over_or_followed() {
         let fixture = Fixture::new();
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let (target, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), target.path().join("a-dir")).unwrap();
-        let error = copy(&staging.root(), target.path(), ourselves(), &Cancel::new()).unwrap_err();
+        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, &Cancel::new()).unwrap_err();
         assert!(matches!(error, CopyError::Io { .. }), "{error}");
         assert!(contents(elsewhere.path()).is_empty());
     }
@@ -228,7 +270,7 @@ mod tests {
         let cancel = Cancel::new();
         cancel.cancel();
         let target = tempfile::tempdir().unwrap();
-        let error = copy(&staging.root(), target.path(), ourselves(), &cancel).unwrap_err();
+        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, &cancel).unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
     }
 }

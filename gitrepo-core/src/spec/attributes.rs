@@ -14,7 +14,6 @@ use crate::spec::RevisionError;
 use crate::spec::Submodules;
 use crate::spec::UrlError;
 use crate::spec::VolumeSpec;
-use crate::spec::Writable;
 use crate::spec::decimal;
 use crate::spec::nearest::nearest;
 
@@ -101,9 +100,9 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "writable",
-        values: "copy (private, shared: not yet)",
+        values: "private, shared, copy",
         default: "inline: private; PersistentVolume: shared",
-        meaning: "for a volume mounted read-write: a private plain copy, or a layer",
+        meaning: "for a volume mounted read-write: a copy of its own, or one for all its targets on the node",
     },
     Key { name: "uid", values: "number", default: "0", meaning: "owner of the files of a writable volume" },
 ];
@@ -254,10 +253,6 @@ impl VolumeSpec {
             ("submodules", (self.submodules != Submodules::None).then(|| self.submodules.to_string())),
             ("lfs", self.lfs.then(|| self.lfs.to_string())),
             ("refresh", (self.refresh != Refresh::NEVER).then(|| self.refresh.to_string())),
-            (
-                "writable",
-                self.writable.filter(|writable| *writable != Writable::Copy).map(|writable| writable.to_string()),
-            ),
         ];
         for (key, value) in refused {
             if let Some(value) = value {

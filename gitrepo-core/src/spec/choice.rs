@@ -88,11 +88,11 @@ choice!(Submodules { None = "none", Recursive = "recursive" });
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Writable {
-    /// A layer over the tree for each target.
+    /// Each target what is written to itself. A plain copy of the tree.
     Private,
-    /// One layer for all targets of the volume on this node.
+    /// All targets of the volume on this node what any of them writes. One plain copy of the tree.
     Shared,
-    /// A plain copy of the tree for each target.
+    /// As private, and a plain copy also where private may one day be something lighter.
     Copy,
 }
 choice!(Writable { Private = "private", Shared = "shared", Copy = "copy" });

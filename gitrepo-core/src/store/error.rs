@@ -90,7 +90,9 @@ impl StoreError {
             Self::UnsuitableRoot { .. } | Self::Newer { .. } => Kind::FailedPrecondition,
             Self::Locked { lock, source } => match source {
                 Interrupted::Cancelled => Kind::Cancelled,
-                Interrupted::DeadlineExceeded if matches!(lock, LockName::Target(_)) => Kind::Busy,
+                Interrupted::DeadlineExceeded if matches!(lock, LockName::Target(_) | LockName::Volume(_)) => {
+                    Kind::Busy
+                }
                 Interrupted::DeadlineExceeded => Kind::Timeout,
             },
             Self::Corrupt { .. } | Self::CorruptInUse { .. } => Kind::Corrupt,

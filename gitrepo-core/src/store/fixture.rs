@@ -82,6 +82,7 @@ pub(crate) fn record(store: &Store, volume_id: &str, target: &Path, lease: &Snap
         content: [("repository".to_owned(), url().to_string())].into(),
         read_only: true,
         copy: false,
+        shared: false,
         credential: store.access().credential(&url(), &Credentials::none()).unwrap(),
         mounted_in: MountTable::current().unwrap(),
         created_at: SystemTime::UNIX_EPOCH,

@@ -1,14 +1,6 @@
 //! The directories of a store, its version, and who may see it.
 
 use std::fs;
-use std::fs::DirBuilder;
-use std::fs::File;
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -17,6 +9,9 @@ use super::durable::Durability;
 use super::error::StoreError;
 use super::error::optional;
 use super::lock::Locks;
+use super::root::Missing;
+use super::root::Root;
+use super::root::unsuitable;
 use super::trash::Trash;
 
 /// The layout that this program writes.
@@ -24,29 +19,55 @@ const VERSION: u64 = 1;
 
 const VERSION_FILE: &str = "VERSION";
 
-const DIRECTORIES: [&str; 7] = ["repositories", "snapshots", "volumes", "staging", "locks", "access", "trash"];
+/// In every store.
+const DIRECTORIES: [&str; 6] = ["repositories", "snapshots", "volumes", "staging", "locks", "trash"];
+
+/// In a store that keeps the node's proofs of access.
+const ACCESS: &str = "access";
+
+/// What of a node a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It keeps the proofs of access.
+    Main,
+    /// Another one keeps them.
+    Further,
+}
+
+impl Role {
+    fn directories(self) -> impl Iterator<Item = &'static str> {
+        DIRECTORIES.into_iter().chain((self == Self::Main).then_some(ACCESS))
+    }
+}
 
 /// Where everything of a store is.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(crate) locks: Locks,
-    pub(super) trash: Trash,
+    pub(crate) trash: Trash,
 }
 
 impl Layout {
-    /// Opens the store at `root`, making it if nothing is there. Several processes may do so at once.
+    /// Opens the main store at `root`, making it if nothing is there. Several processes may do so at once.
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
-        let directory = open_root(root)?;
-        check_owner(root, &directory)?;
-        let root = fs::canonicalize(root).map_err(StoreError::io("resolve", root))?;
-        let version = read_version(&root)?;
+        Self::open_in(Root::open(root)?, Role::Main)
+    }
+
+    /// Opens the further store in `directory`; `None` if it is not there and not to be made.
+    pub(super) fn open_further(directory: &Path, missing: Missing) -> Result<Option<Self>, StoreError> {
+        Root::open_further(directory, missing)?.map(|root| Self::open_in(root, Role::Further)).transpose()
+    }
+
+    fn open_in(directory: Root, role: Role) -> Result<Self, StoreError> {
+        let version = read_version(&directory.path)?;
         if version.is_none() {
-            check_unused(&root)?;
+            check_unused(&directory.path)?;
         }
-        make_private(&root, &directory)?;
+        directory.make_private()?;
+        let root = directory.path;
         let mut incomplete = false;
-        for name in DIRECTORIES {
+        for name in role.directories() {
             incomplete |= durable::create_directories(&root, &root.join(name))?;
         }
         if incomplete {
@@ -76,43 +97,8 @@ impl Layout {
     }
 
     pub(crate) fn access(&self) -> PathBuf {
-        self.root.join("access")
+        self.root.join(ACCESS)
     }
-}
-
-fn open_root(root: &Path) -> Result<File, StoreError> {
-    if let Some(parent) = root.parent() {
-        fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
-    }
-    match DirBuilder::new().mode(0o700).create(root) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(source) => return Err(StoreError::Io { action: "create", path: root.to_path_buf(), source }),
-    }
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(root);
-    match opened {
-        // With both flags a link is ENOTDIR, as a file is.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
-            Err(unsuitable(root, "it is a symbolic link or no directory".to_owned()))
-        }
-        result => result.map_err(StoreError::io("open", root)),
-    }
-}
-
-/// Whoever can write to the root could put their own tree in the place of a snapshot.
-fn check_owner(root: &Path, directory: &File) -> Result<(), StoreError> {
-    let metadata = directory.metadata().map_err(StoreError::io("examine", root))?;
-    let us = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != us {
-        return Err(unsuitable(
-            root,
-            format!("it belongs to uid {}, and this process runs as uid {us}", metadata.uid()),
-        ));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(unsuitable(root, format!("others may write to it (mode {:o})", metadata.mode() & 0o7777)));
-    }
-    Ok(())
 }
 
 /// Without a version, the directory must hold nothing but what a store that is being made has, or a fresh filesystem:
@@ -121,20 +107,14 @@ fn check_unused(root: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(root).map_err(StoreError::io("list", root))? {
         let name = entry.map_err(StoreError::io("list", root))?.file_name();
         let name = name.to_string_lossy();
-        let ours = DIRECTORIES.contains(&&*name) || name.starts_with(VERSION_FILE) || name == "lost+found";
+        let ours = Role::Main.directories().any(|directory| directory == name)
+            || name.starts_with(VERSION_FILE)
+            || name == "lost+found";
         if !ours {
             return Err(unsuitable(root, format!("it is no store and not empty: it has {name:?}")));
         }
     }
     Ok(())
-}
-
-fn make_private(root: &Path, directory: &File) -> Result<(), StoreError> {
-    let metadata = directory.metadata().map_err(StoreError::io("examine", root))?;
-    if metadata.mode() & 0o7777 == 0o700 {
-        return Ok(());
-    }
-    directory.set_permissions(fs::Permissions::from_mode(0o700)).map_err(StoreError::io("change the mode of", root))
 }
 
 fn read_version(root: &Path) -> Result<Option<u64>, StoreError> {
@@ -148,12 +128,11 @@ fn read_version(root: &Path) -> Result<Option<u64>, StoreError> {
     }
 }
 
-fn unsuitable(root: &Path, reason: String) -> StoreError {
-    StoreError::UnsuitableRoot { path: root.to_path_buf(), reason }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -171,11 +150,11 @@ mod tests {
             Layout::open(&root).unwrap();
         }
         assert_eq!(mode(&root), 0o700);
-        for name in DIRECTORIES {
+        for name in Role::Main.directories() {
             assert_eq!(mode(&root.join(name)), 0o700, "{name}");
         }
         assert_eq!(fs::read_to_string(root.join(VERSION_FILE)).unwrap(), "1\n");
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
         Layout::open(&root).unwrap();
         assert_eq!(mode(&root), 0o700);
     }
@@ -189,7 +168,7 @@ mod tests {
                 scope.spawn(|| Layout::open(&root).unwrap());
             }
         });
-        assert_eq!(fs::read_dir(&root).unwrap().count(), DIRECTORIES.len() + 1);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), DIRECTORIES.len() + 2);
     }
 
     #[test]
@@ -200,7 +179,7 @@ mod tests {
         fs::create_dir(root.join("lost+found")).unwrap();
         fs::write(root.join("VERSION.00.new"), "").unwrap();
         Layout::open(&root).unwrap();
-        assert!(DIRECTORIES.iter().all(|name| root.join(name).is_dir()));
+        assert!(Role::Main.directories().all(|name| root.join(name).is_dir()));
     }
 
     #[test]
@@ -224,9 +203,9 @@ mod tests {
         let link = place.path().join("link");
         symlink(&root, &link).unwrap();
         assert!(matches!(Layout::open(&link), Err(StoreError::UnsuitableRoot { .. })));
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o770)).unwrap();
+        fs::set_permissions(&root, Permissions::from_mode(0o770)).unwrap();
         assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(&root, Permissions::from_mode(0o700)).unwrap();
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&root, Some(12345), None).unwrap();
             assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
@@ -237,7 +216,7 @@ mod tests {
     fn a_directory_in_use_does_not_become_a_store_by_mistake() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("letter.txt"), "").unwrap();
-        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
         let error = Layout::open(home.path()).unwrap_err();
         assert!(error.to_string().contains("letter.txt"), "{error}");
         assert_eq!(error.kind(), Kind::FailedPrecondition);

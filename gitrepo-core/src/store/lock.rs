@@ -1,8 +1,9 @@
 //! Locks between processes: `flock`s on files that come into being on demand.
 //!
 //! A process that dies, by whatever signal, drops its locks. To avoid deadlock they are taken in this order, and one may
-//! be left out: target, resolve, repository, snapshot. Nothing that serves a hit waits for a lock that a fetch holds: a
-//! hit takes its target's lock and a snapshot's, and an evictor only ever tries the latter.
+//! be left out: target, resolve, repository, snapshot, volume. Nothing that serves a hit waits for a lock that a fetch holds: a
+//! hit takes its target's lock and a snapshot's, and an evictor only ever tries the latter. Who holds a volume's lock makes,
+//! joins or leaves its shared copy, fetches nothing, and waits for no other lock.
 
 use std::fmt;
 use std::fs;
@@ -37,6 +38,8 @@ pub enum LockName {
     Repository(String),
     /// Shared while a snapshot is in use, exclusive to evict it.
     Snapshot(String),
+    /// Making, joining and leaving the copy that the targets of one volume share.
+    Volume(String),
     /// Making the node's key.
     AccessKey,
     /// Sweeping.
@@ -50,6 +53,7 @@ impl LockName {
             Self::Resolve(hash) => format!("resolve-{hash}"),
             Self::Repository(hash) => format!("repository-{hash}"),
             Self::Snapshot(hash) => format!("snapshot-{hash}"),
+            Self::Volume(hash) => format!("{VOLUME_PREFIX}{hash}"),
             Self::AccessKey => "access-key".to_owned(),
             Self::Sweep => "sweep".to_owned(),
         }
@@ -63,6 +67,7 @@ impl fmt::Display for LockName {
             Self::Resolve(_) => "asking this repository",
             Self::Repository(_) => "fetching this repository",
             Self::Snapshot(_) => "this snapshot",
+            Self::Volume(_) => "this volume's shared copy",
             Self::AccessKey => "making the node's key",
             Self::Sweep => "sweeping the store",
         })
@@ -70,6 +75,7 @@ impl fmt::Display for LockName {
 }
 
 const TARGET_PREFIX: &str = "target-";
+const VOLUME_PREFIX: &str = "volume-";
 
 /// How many may hold a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +123,7 @@ impl Locks {
         match try_lock_file(&path, mode) {
             // A full disk must not keep a volume from being unpublished: unused lock files are inodes to spare.
             Err(error) if error.is_full() => {
-                self.remove_unused(|file| file.starts_with(TARGET_PREFIX))?;
+                self.remove_unused(|file| file.starts_with(TARGET_PREFIX) || file.starts_with(VOLUME_PREFIX))?;
                 try_lock_file(&path, mode)
             }
             result => result,
@@ -179,6 +185,11 @@ impl Locks {
     /// The file whose lock protects the target with this hash.
     pub(crate) fn target_file_name(target: &str) -> String {
         LockName::Target(target.to_owned()).file_name()
+    }
+
+    /// The file whose lock protects the shared copy of the volume with this hash.
+    pub(crate) fn volume_file_name(volume: &str) -> String {
+        LockName::Volume(volume.to_owned()).file_name()
     }
 }
 

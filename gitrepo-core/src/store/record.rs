@@ -58,6 +58,9 @@ pub struct Record {
     /// The mount shows a private copy, and not the snapshot.
     #[serde(default)]
     pub copy: bool,
+    /// That copy is shown by all targets of the volume on this node, and is not this target's own.
+    #[serde(default)]
+    pub shared: bool,
     /// The credential that proved it may read the repository.
     pub credential: CredentialId,
     /// Where it was mounted.

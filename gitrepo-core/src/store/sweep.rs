@@ -17,15 +17,22 @@ use super::lock::LockName;
 use super::lock::Locks;
 use super::lock::Mode;
 use super::record::RECORD_FILE;
+use super::shared::SHARED_DIRECTORY;
 use super::target::hashes_in;
 
 /// What a sweep removed.
 #[derive(Debug, Default)]
 pub struct SweepReport {
+    /// Volumes that were forgotten, because they were abandoned.
+    pub volumes: usize,
     /// Staging directories of processes that are gone.
     pub staging: usize,
     /// Places of targets that were never published.
     pub targets: usize,
+    /// Shared copies that no target shows any more.
+    pub shared_copies: usize,
+    /// Credentials that were not used for a month: their proofs and the answers they were given.
+    pub credentials: usize,
     /// Files that were never finished.
     pub unfinished: usize,
     /// Files of locks that nobody holds.
@@ -38,12 +45,16 @@ pub struct SweepReport {
     pub failures: Vec<StoreError>,
 }
 
+/// After this long without use, what is known of a credential is forgotten. All that is lost by it is the last answer that
+/// a volume with `pullPolicy: IfNotPresent` would have taken: the remote is asked again.
+const CREDENTIAL_UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 impl Store {
     /// Removes what dead processes left, for about as long as `budget`. Whether an owner is dead is told by its locks,
     /// never by ages or process ids; so this may run at any time, beside anything.
     ///
     /// `shown` is what the mount table shows of this store ([`Store::find_by_tail`]), and stays: where a record was
-    /// damaged and is lost, only the table tells that a private copy is in use.
+    /// damaged and is lost, only the table tells that a copy is in use.
     pub fn sweep(&self, budget: Duration, shown: &[PathBuf]) -> SweepReport {
         // A budget beyond the clock is none.
         let deadline = Instant::now().checked_add(budget);
@@ -61,6 +72,8 @@ impl Store {
         };
         report.staging = report.keep(self.sweep_staging());
         report.targets = report.keep(self.sweep_targets(shown));
+        report.shared_copies = report.keep(self.sweep_shared_copies(shown));
+        report.credentials = report.keep(self.access.sweep_unused(CREDENTIAL_UNUSED));
         report.unfinished = report.keep(self.sweep_unfinished());
         report.locks = report.keep(self.sweep_locks());
         match self.layout.trash.empty(deadline) {
@@ -104,6 +117,25 @@ impl Store {
         Ok(removed)
     }
 
+    /// A shared copy that no record speaks of is being made, which its volume's lock tells, or was left by a process that
+    /// is gone.
+    fn sweep_shared_copies(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for volume in self.layout.sharing_volumes()? {
+            let place = self.layout.volumes().join(&volume).join(SHARED_DIRECTORY);
+            if shown.iter().any(|path| path.starts_with(&place)) || !self.sharers_in(&volume)?.is_empty() {
+                continue;
+            }
+            if let Some(slot) = self.layout.try_volume(&volume)?
+                && self.sharers_in(&volume)?.is_empty()
+            {
+                slot.discard()?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     fn sweep_unfinished(&self) -> Result<usize, StoreError> {
         let mut directories = vec![self.layout.root.clone(), self.layout.access()];
         directories.extend(hashes_in(&self.layout.access())?.into_iter().map(|name| self.layout.access().join(name)));
@@ -119,15 +151,22 @@ impl Store {
         Ok(removed)
     }
 
-    /// The lock of a published target stays, so that unpublishing it needs no room on a full disk.
+    /// The locks of a published target and of a shared copy stay, so that unpublishing needs no room on a full disk.
     fn sweep_locks(&self) -> Result<usize, StoreError> {
-        let published: HashSet<String> =
-            self.layout.targets()?.iter().map(|(_, target)| Locks::target_file_name(target)).collect();
-        self.layout.locks.remove_unused(|name| published.contains(name))
+        let targets = self.layout.targets()?.into_iter().map(|(_, target)| Locks::target_file_name(&target));
+        let volumes = self.layout.sharing_volumes()?.into_iter().map(|volume| Locks::volume_file_name(&volume));
+        let wanted: HashSet<String> = targets.chain(volumes).collect();
+        self.layout.locks.remove_unused(|name| wanted.contains(name))
     }
 }
 
 impl SweepReport {
+    /// How many things were removed.
+    pub fn removed(&self) -> usize {
+        let left = self.staging + self.targets + self.shared_copies + self.unfinished + self.locks + self.trash;
+        self.volumes + self.credentials + left
+    }
+
     fn keep(&mut self, result: Result<usize, StoreError>) -> usize {
         result.unwrap_or_else(|error| {
             self.failures.push(error);
@@ -159,6 +198,9 @@ mod tests {
 
     use super::*;
     use crate::cancel::Cancel;
+    use crate::store::Record;
+    use crate::store::SharedCopy;
+    use crate::store::VolumeSlot;
     use crate::store::clock::BootId;
     use crate::store::fixture::commit;
     use crate::store::fixture::install;
@@ -195,6 +237,7 @@ mod tests {
         let report = store.sweep(LONG, &[]);
         assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
         assert_eq!((report.staging, report.targets, report.unfinished), (2, 1, 2));
+        assert_eq!((report.volumes, report.shared_copies, report.credentials), (0, 0, 0));
         assert_eq!(report.trash, 5, "two of staging, two files and what was there");
         assert!(living.path().exists() && busy.0.exists() && !dead.0.exists());
         assert!(!store.layout.volumes().join("3".repeat(64)).exists());
@@ -202,6 +245,31 @@ mod tests {
         let locks: Vec<_> = entries(&store.root().join("locks")).unwrap();
         assert_eq!(locks.len(), 3, "published, busy, sweep: {locks:?}");
         assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn r1_a_shared_copy_goes_when_nothing_speaks_of_it_shows_it_or_makes_it() {
+        let (_place, store) = store();
+        let lease = install(&store, commit(1), "");
+        let volumes = ["recorded", "shown", "held", "left"];
+        for volume in volumes {
+            let staging = store.staging().unwrap();
+            let prepared = staging.path().join("prepared");
+            fs::create_dir_all(VolumeSlot::tree_in(&prepared)).unwrap();
+            let record = Record { shared: true, ..record(&store, volume, Path::new("/a"), &lease) };
+            store
+                .volume(volume, &Cancel::new())
+                .unwrap()
+                .install(&staging, &prepared, &SharedCopy::of(&record))
+                .unwrap();
+            if volume == "recorded" {
+                store.target(volume, Path::new("/a"), &Cancel::new()).unwrap().write(&record).unwrap();
+            }
+        }
+        let _held = store.volume("held", &Cancel::new()).unwrap();
+        let report = store.sweep(LONG, &[store.shared_tree("shown")]);
+        assert_eq!((report.shared_copies, report.failures.len()), (1, 0), "{report:?}");
+        assert_eq!(volumes.map(|volume| store.has_shared_copy(volume)), [true, true, true, false]);
     }
 
     #[test]

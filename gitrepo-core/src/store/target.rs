@@ -55,7 +55,7 @@ impl TargetSlot {
     pub fn write(&self, record: &Record) -> Result<(), StoreError> {
         let path = self.directory.join(RECORD_FILE);
         let json = serde_json::to_vec(record).map_err(|error| StoreError::corrupt(&path, error))?;
-        self.in_directory(|| durable::replace(&path, &json, Durability::Durable))
+        self.layout.in_volume_directory(&self.directory, || durable::replace(&path, &json, Durability::Durable))
     }
 
     /// Where the private copy of a writable volume is, once [`TargetSlot::install_copy`] has put it there.
@@ -69,7 +69,7 @@ impl TargetSlot {
         debug_assert!(prepared.starts_with(staging.path()));
         let copy = self.copy_dir();
         durable::sync_filesystem(prepared)?;
-        self.in_directory(|| {
+        self.layout.in_volume_directory(&self.directory, || {
             self.layout.trash.discard(&copy)?;
             durable::rename(prepared, &copy)
         })?;
@@ -83,21 +83,6 @@ impl TargetSlot {
             remove_empty_volume(volume);
         }
         Ok(())
-    }
-
-    /// Runs an action that needs the directory to be there. Another target's removal may take the volume's directory,
-    /// seen empty, away at any moment before there is something in it.
-    fn in_directory(&self, mut action: impl FnMut() -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let volumes = self.layout.volumes();
-        loop {
-            let made = durable::create_directories(&volumes, &self.directory);
-            match made.and_then(|made| action().map(|()| made)) {
-                Ok(true) => return durable::sync_ancestors(&volumes, &self.directory),
-                Ok(false) => return Ok(()),
-                Err(error) if error.is_not_found() && !self.directory.exists() && volumes.exists() => {}
-                Err(error) => return Err(error),
-            }
-        }
     }
 }
 
@@ -149,7 +134,7 @@ impl Store {
         Ok(self.records()?.into_iter().map(|record| record.snapshot).collect())
     }
 
-    fn record_in(&self, volume: &str, target: &str) -> Result<Option<Record>, StoreError> {
+    pub(super) fn record_in(&self, volume: &str, target: &str) -> Result<Option<Record>, StoreError> {
         let directory = self.layout.target(volume, target);
         match record::read(&directory) {
             // Thrown away only under the lock, where it cannot have been replaced meanwhile. Who holds it now will see.
@@ -163,6 +148,25 @@ impl Store {
 }
 
 impl Layout {
+    /// Runs an action that needs a directory of a volume, or of one of its targets, to be there. Another target's removal
+    /// may take the volume's directory, seen empty, away at any moment before there is something in it.
+    pub(super) fn in_volume_directory(
+        &self,
+        directory: &Path,
+        mut action: impl FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let volumes = self.volumes();
+        loop {
+            let made = durable::create_directories(&volumes, directory);
+            match made.and_then(|made| action().map(|()| made)) {
+                Ok(true) => return durable::sync_ancestors(&volumes, directory),
+                Ok(false) => return Ok(()),
+                Err(error) if error.is_not_found() && !directory.exists() && volumes.exists() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     pub(super) fn target(&self, volume: &str, target: &str) -> PathBuf {
         self.volumes().join(volume).join(TARGETS_DIRECTORY).join(target)
     }
@@ -178,11 +182,15 @@ impl Layout {
     pub(super) fn targets(&self) -> Result<Vec<(String, String)>, StoreError> {
         let mut targets = Vec::new();
         for volume in self.volume_hashes()? {
-            for target in hashes_in(&self.volumes().join(&volume).join(TARGETS_DIRECTORY))? {
+            for target in self.targets_of(&volume)? {
                 targets.push((volume.clone(), target));
             }
         }
         Ok(targets)
+    }
+
+    pub(super) fn targets_of(&self, volume: &str) -> Result<Vec<String>, StoreError> {
+        hashes_in(&self.volumes().join(volume).join(TARGETS_DIRECTORY))
     }
 
     pub(super) fn volume_hashes(&self) -> Result<Vec<String>, StoreError> {
@@ -198,14 +206,14 @@ impl Layout {
     }
 }
 
-/// Removes the directories of a volume that has no target. That it has one is the usual case, and no failure.
-fn remove_empty_volume(volume: &Path) {
+/// Removes the directories of a volume that has neither target nor shared copy. That it has one is the usual case, and no failure.
+pub(super) fn remove_empty_volume(volume: &Path) {
     drop(fs::remove_dir(volume.join(TARGETS_DIRECTORY)));
     drop(fs::remove_dir(volume));
 }
 
 /// The entries of a directory that are named by a hash; none if it is not there.
-pub(super) fn hashes_in(directory: &Path) -> Result<Vec<String>, StoreError> {
+pub(crate) fn hashes_in(directory: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -42,7 +42,7 @@ const DEPTH: usize = 64;
 
 /// The directory where trees go to be deleted.
 #[derive(Debug)]
-pub(super) struct Trash {
+pub(crate) struct Trash {
     directory: PathBuf,
 }
 
@@ -52,7 +52,7 @@ impl Trash {
     }
 
     /// Moves a file or tree out of the way, not durably; says where it is now, or that it was not there.
-    pub(super) fn take(&self, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    pub(crate) fn take(&self, path: &Path) -> Result<Option<PathBuf>, StoreError> {
         let taken = self.directory.join(durable::random_name()?);
         match fs::rename(path, &taken) {
             Ok(()) => Ok(Some(taken)),

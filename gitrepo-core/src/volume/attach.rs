@@ -1,4 +1,4 @@
-//! The last step of a publish and the first of an unpublish: the mount, the target directory and a private copy.
+//! The last step of a publish and the first of an unpublish: the mount and the target directory.
 
 use std::io;
 use std::path::Path;
@@ -14,19 +14,19 @@ use super::PublishError;
 use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
+use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::mount::Bind;
 use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::mount::Role;
 use crate::mount::directory;
-use crate::snapshot;
-use crate::snapshot::Owner;
 use crate::snapshot::Watch;
 use crate::store::Record;
 use crate::store::SnapshotLease;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
+use crate::store::VolumeSlot;
 
 /// Mode of a target directory that we make, as the kubelet makes them.
 const TARGET_MODE: Mode = Mode::S_IRWXU.union(Mode::S_IRGRP).union(Mode::S_IXGRP);
@@ -37,6 +37,14 @@ pub(super) struct Target {
     pub(super) existed: bool,
     /// What is mounted on it is ours, from before something was lost: to be taken off before the mount.
     pub(super) remnant: bool,
+}
+
+/// What a publish holds until its target is mounted.
+pub(super) struct Held<'a> {
+    /// The target.
+    pub(super) slot: &'a TargetSlot,
+    /// The volume, when its copy is shared.
+    pub(super) volume: Option<VolumeSlot>,
 }
 
 impl Volumes {
@@ -62,18 +70,18 @@ impl Volumes {
         }
     }
 
-    /// Makes the target directory and the private copy, where they are missing, and mounts. When this fails, nothing is
-    /// mounted, and a directory that it made is gone.
+    /// Makes the target directory and a copy, where they are missing, and mounts. When this fails, nothing is mounted, and
+    /// a directory that it made is gone.
     pub(super) fn attach(
         &self,
-        slot: &TargetSlot,
+        held: &Held<'_>,
         record: &Record,
         request: &VolumeRequest,
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
         let made = make_directory(&record.target)?;
-        let attached = self.mount(slot, record, request, lease, watch);
+        let attached = self.mount(held, record, request, lease, watch);
         if attached.is_err() && made {
             remove_directory(&record.target);
         }
@@ -82,41 +90,32 @@ impl Volumes {
 
     fn mount(
         &self,
-        slot: &TargetSlot,
+        held: &Held<'_>,
         record: &Record,
         request: &VolumeRequest,
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
         let shown = self.format.source(lease.path());
-        let source = if record.copy { self.private_copy(slot, &shown, request, watch)? } else { shown };
+        let source = match &held.volume {
+            Some(volume) => self.shared_copy(volume, record, &shown, request, watch)?,
+            None if record.copy => self.private_copy(held.slot, &shown, request, watch)?,
+            None => shown,
+        };
         Ok(self.mounter.bind(&Bind { source, target: record.target.clone(), read_only: record.read_only })?)
     }
 
-    /// The volume's own plain copy: the one it has, or a new one, complete before it gets its name.
-    fn private_copy(
-        &self,
-        slot: &TargetSlot,
-        shown: &Path,
-        request: &VolumeRequest,
-        watch: &Watch,
-    ) -> Result<PathBuf, PublishError> {
-        let copy = slot.copy_dir();
-        if copy.is_dir() {
-            return Ok(copy);
-        }
-        let staging = self.store.staging()?;
-        let made = staging.path().join("copy");
-        std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
-        let owner = Owner { uid: request.spec.uid, gid: request.spec.uid };
-        snapshot::copy(shown, &made, owner, &watch.cancel)?;
-        Ok(slot.install_copy(&staging, &made)?)
-    }
-
-    /// Unmounts, unless all of it was lost, and forgets.
-    pub(super) fn detach(&self, slot: &TargetSlot, record: &Record) -> Result<usize, UnpublishError> {
+    /// Unmounts, unless all of it was lost, and forgets: with the last target of a volume also its shared copy.
+    pub(super) fn detach(&self, slot: &TargetSlot, record: &Record, cancel: &Cancel) -> Result<usize, UnpublishError> {
         let mounts = if self.is_lost(record)? { 0 } else { self.mounter.unmount(&record.target)? };
+        if !record.shared {
+            forget(slot, record)?;
+            return Ok(mounts);
+        }
+        let volume = self.store.volume(&record.volume_id, cancel)?;
+        // A copy that no record speaks of is nobody's, so that is the state to die in.
         forget(slot, record)?;
+        self.release::<UnpublishError>(&volume, &record.volume_id, &record.target)?;
         Ok(mounts)
     }
 
@@ -144,33 +143,38 @@ impl Volumes {
         if self.is_attached(record)? {
             return Ok(false);
         }
-        for mount in self.mounter.list()?.iter().filter(|mount| mount.target == record.target) {
-            if self.is_remnant(mount, Some(record))? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(!self.is_among(&self.mounter.list()?, record))
+    }
+
+    /// Whether these mounts have one on the target that shows what the record says.
+    pub(super) fn is_among(&self, mounts: &[MountPoint], record: &Record) -> bool {
+        mounts.iter().any(|mount| mount.target == record.target && self.is_of(mount, record))
     }
 
     /// Whether a mount is one of ours that nothing tells to stay: it shows what the record says, or would if somebody
     /// had not deleted that; or, on a target without a record, something that is in this store.
     fn is_remnant(&self, mount: &MountPoint, record: Option<&Record>) -> Result<bool, MountError> {
         if let Some(record) = record {
-            let source = self.source(record);
-            let inside = source.strip_prefix(self.store.root()).unwrap_or(&source);
-            // By its name, which the kernel follows with `//deleted`: there may be nothing left to compare it with.
-            return Ok(mount.root.ends_with(inside) || mount.root.ends_with(inside.join("deleted")));
+            return Ok(self.is_of(mount, record));
         }
         let Some(source) = self.store.find_by_tail(&mount.root) else { return Ok(false) };
         let bind = Bind { source, target: mount.target.clone(), read_only: mount.is_read_only() };
         self.mounter.shows(&bind)
     }
 
+    /// By its name, which the kernel follows with `//deleted`: there may be nothing left to compare it with.
+    fn is_of(&self, mount: &MountPoint, record: &Record) -> bool {
+        let source = self.source(record);
+        let inside = source.strip_prefix(self.store.root()).unwrap_or(&source);
+        mount.root.ends_with(inside) || mount.root.ends_with(inside.join("deleted"))
+    }
+
     /// What a record says is mounted.
-    fn source(&self, record: &Record) -> PathBuf {
-        match record.copy {
-            true => self.store.copy_dir(record),
-            false => self.format.source(&self.store.snapshot_path(&record.snapshot)),
+    pub(super) fn source(&self, record: &Record) -> PathBuf {
+        match (record.shared, record.copy) {
+            (true, _) => self.store.shared_tree(&record.volume_id),
+            (false, true) => self.store.copy_dir(record),
+            (false, false) => self.format.source(&self.store.snapshot_path(&record.snapshot)),
         }
     }
 
@@ -180,7 +184,7 @@ impl Volumes {
     }
 }
 
-/// Removes the target directory if we made it, and forgets the record and the copy. The record goes last: it is what
+/// Removes the target directory if we made it, and forgets the record and the target's own copy. The record goes last: it is what
 /// tells whoever comes after a crash that the directory is ours.
 pub(super) fn forget(slot: &TargetSlot, record: &Record) -> Result<(), StoreError> {
     if record.target_created {

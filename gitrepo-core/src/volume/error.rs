@@ -60,11 +60,16 @@ pub enum PublishError {
         /// Path inside it.
         root: String,
     },
-    /// Writable flavours that a later version brings.
-    #[error("a writable volume at {} needs `writable: copy`: overlay layers are not there yet", target.display())]
-    WritableNotYet {
-        /// Which.
-        target: PathBuf,
+    /// Other targets of the volume on this node share a copy that was made otherwise.
+    #[error(
+        "the targets of the volume {volume_id:?} on this node share a copy with {differences}; ask for the same, or \
+         unpublish all of them first"
+    )]
+    SharedOtherwise {
+        /// Whose.
+        volume_id: String,
+        /// What the copy was made with, and what is asked for.
+        differences: String,
     },
     /// The policy says no.
     #[error(transparent)]
@@ -75,7 +80,7 @@ pub enum PublishError {
     /// What the worker left cannot be taken over, or a copy of it cannot be made.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// A private copy cannot be made.
+    /// The copy of a writable volume cannot be made.
     #[error(transparent)]
     Copy(#[from] CopyError),
     /// The store failed.
@@ -103,15 +108,13 @@ impl PublishError {
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Target { .. } | Self::TargetOverlapsStore { .. } | Self::WritableNotYet { .. } => {
-                Kind::InvalidRequest
-            }
+            Self::Target { .. } | Self::TargetOverlapsStore { .. } => Kind::InvalidRequest,
             Self::TargetDirectory { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Kind::FailedPrecondition,
                 _ => crate::error::io_kind(source),
             },
             Self::TargetTaken { .. } => Kind::AlreadyExists,
-            Self::TargetMounted { .. } => Kind::FailedPrecondition,
+            Self::TargetMounted { .. } | Self::SharedOtherwise { .. } => Kind::FailedPrecondition,
             Self::Policy(error) => error.kind(),
             Self::Gateway(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
@@ -123,9 +126,30 @@ impl PublishError {
     }
 }
 
-/// A failure to unpublish. It may be repeated.
+/// A failure to unpublish or to sweep. It may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpublishError {
+    /// The volume was mounted where this process does not see it.
+    #[error(
+        "{} was mounted in the mount namespace {namespace}, and this process is in another one; unmount it from there, \
+         for instance with nsenter --mount, or after the next boot from anywhere",
+        target.display()
+    )]
+    MountedElsewhere {
+        /// Which.
+        target: PathBuf,
+        /// As `/proc/<pid>/ns/mnt` names it.
+        namespace: String,
+    },
+    /// The directory below which targets are to be looked for is not there, so nothing can be said of them.
+    #[error("cannot tell which volumes below {} are abandoned, because that directory cannot be seen", below.display())]
+    TargetsUnseen {
+        /// As given.
+        below: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -138,6 +162,7 @@ impl UnpublishError {
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::MountedElsewhere { .. } | Self::TargetsUnseen { .. } => Kind::FailedPrecondition,
             Self::Store(error) => error.kind(),
             Self::Mount(error) => error.kind(),
         }

@@ -9,7 +9,7 @@ use super::PublishError;
 use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
-use super::check_writable;
+use super::attach::Held;
 use super::obtain::Obtained;
 use super::obtain::Wanted;
 use super::same_content;
@@ -32,7 +32,6 @@ impl Volumes {
     /// Everything that this call did for the target has been undone when an error is returned.
     pub fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
         check_target(&request.target, self.store.root())?;
-        check_writable(&request.spec, request.read_only, &request.target)?;
         self.gateway.policy().check(&request.spec.repository)?;
 
         let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
@@ -54,8 +53,13 @@ impl Volumes {
             return Err(taken_by(&taken));
         }
         let target = self.find_target(&request.target, None)?;
-        let Obtained { resolved, lease, outcome } =
-            self.obtain(wanted(request, &request.spec.revision, credential), watch)?;
+        let (Obtained { resolved, lease, outcome }, volume) = match request.is_shared() {
+            true => {
+                self.obtain_shared(request, credential, watch).map(|(obtained, volume)| (obtained, Some(volume)))?
+            }
+            false => (self.obtain(wanted(request, &request.spec.revision, credential), watch)?, None),
+        };
+        let held = Held { slot, volume };
         let record = Record {
             version: Record::VERSION,
             origin: request.origin,
@@ -66,9 +70,10 @@ impl Volumes {
             reference: resolved.reference.clone(),
             commit: resolved.commit,
             snapshot: lease.id().clone(),
-            content: request.spec.content(),
+            content: request.content(),
             read_only: request.read_only,
             copy: !request.read_only,
+            shared: request.is_shared(),
             credential: credential.clone(),
             mounted_in: MountTable::current()?,
             created_at: SystemTime::now(),
@@ -77,18 +82,32 @@ impl Volumes {
         if target.remnant {
             self.mounter.unmount(&record.target)?;
         }
-        // A private copy whose record was lost holds who knows what.
-        slot.remove()?;
+        // A copy whose record was lost holds who knows what.
+        self.clear(&held, &record)?;
         let written = slot.write(&record).map_err(PublishError::from);
-        match written.and_then(|()| self.attach(slot, &record, request, &lease, watch)) {
+        match written.and_then(|()| self.attach(&held, &record, request, &lease, watch)) {
             Ok(()) => Ok(published(&record, outcome)),
-            Err(error) => Err(undone(slot, error)),
+            Err(error) => {
+                if let Err(failure) = self.clear(&held, &record) {
+                    tracing::error!(error = %chain(&failure), "a failed publish could not be undone");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Nothing is on record of the target after this, and it has no copy.
+    fn clear(&self, held: &Held<'_>, record: &Record) -> Result<(), PublishError> {
+        held.slot.remove()?;
+        match &held.volume {
+            Some(volume) => self.release(volume, &record.volume_id, &record.target),
+            None => Ok(()),
         }
     }
 
     /// A record exists: this call repeats an earlier one, or finishes what a crash or a reboot cut off.
     ///
-    /// When this fails, the record and the private copy stay as the earlier call left them: they are what the next
+    /// When this fails, the record and the copy stay as the earlier call left them: they are what the next
     /// attempt builds on, and only who unpublishes the volume gives them up.
     fn republish(
         &self,
@@ -106,6 +125,10 @@ impl Volumes {
         }
         let target = self.find_target(&request.target, Some(&record))?;
         let lease = self.recorded_snapshot(&record, request, credential, watch)?;
+        let volume = match record.shared {
+            true => Some(self.store.volume(&record.volume_id, &watch.cancel)?),
+            false => None,
+        };
         let record = Record {
             snapshot: lease.id().clone(),
             mounted_in: MountTable::current()?,
@@ -117,7 +140,7 @@ impl Volumes {
             self.mounter.unmount(&record.target)?;
         }
         slot.write(&record)?;
-        self.attach(slot, &record, request, &lease, watch)?;
+        self.attach(&Held { slot, volume }, &record, request, &lease, watch)?;
         Ok(published(&record, Outcome::Hit))
     }
 
@@ -140,15 +163,11 @@ impl Volumes {
     }
 }
 
-/// Takes back what was written for a target to which nothing could be attached, and passes the error on.
-fn undone(slot: &TargetSlot, error: PublishError) -> PublishError {
-    if let Err(failure) = slot.remove() {
-        tracing::error!(error = %chain(&failure), "a failed publish could not be undone");
-    }
-    error
-}
-
-fn wanted<'a>(request: &'a VolumeRequest, revision: &'a Revision, credential: &'a CredentialId) -> Wanted<'a> {
+pub(super) fn wanted<'a>(
+    request: &'a VolumeRequest,
+    revision: &'a Revision,
+    credential: &'a CredentialId,
+) -> Wanted<'a> {
     Wanted { spec: &request.spec, revision, credentials: &request.credentials, credential }
 }
 

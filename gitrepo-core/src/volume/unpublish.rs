@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::UnpublishError;
 use super::Volumes;
-use super::attach::forget;
 use crate::cancel::Cancel;
 use crate::store::MountTable;
 use crate::store::Origin;
+use crate::store::Record;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
 
@@ -21,11 +21,17 @@ pub struct Unpublished {
 }
 
 impl Volumes {
-    /// Takes the volume off its target, with everything that was private to it. A target that is not published is no
-    /// error. Where the caller knows no volume id (`None`), the target alone leads to the volume.
+    /// Takes the volume off its target, with everything that was private to it, and with the last target of the volume
+    /// also what they shared. A target that is not published is no error. Where the caller knows no volume id (`None`),
+    /// the target alone leads to the volume.
     ///
     /// Only what the store mounted is unmounted, by its record, or where that was damaged by what is mounted. Anything
     /// else on the target is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`UnpublishError::MountedElsewhere`] for a volume of [`Origin::Cli`] whose mount another mount namespace has. The
+    /// kubelet's drivers have no such errors: after a restart they are in another namespace, which shares their mounts.
     pub fn unpublish(
         &self,
         volume_id: Option<&str>,
@@ -37,9 +43,31 @@ impl Volumes {
             None => self.slot_of(target, cancel)?,
         };
         match slot.record()? {
-            Some(record) => Ok(Unpublished { known: true, mounts: self.detach(&slot, &record)? }),
-            None => Ok(Unpublished { known: false, mounts: self.detach_unrecorded(&slot, target)? }),
+            Some(record) => {
+                self.check_seen(&record)?;
+                Ok(Unpublished { known: true, mounts: self.detach(&slot, &record, cancel)? })
+            }
+            None => {
+                let mounts = self.detach_unrecorded(&slot, target)?;
+                if let Some(volume_id) = volume_id {
+                    // An earlier attempt may have come no further than to the record.
+                    self.release_abandoned(volume_id, target, cancel)?;
+                }
+                Ok(Unpublished { known: false, mounts })
+            }
         }
+    }
+
+    /// A person may have mounted the volume in a namespace of which nothing is seen here.
+    fn check_seen(&self, record: &Record) -> Result<(), UnpublishError> {
+        let told = record.origin != Origin::Cli || record.mounted_in.is_told_by(&MountTable::current()?);
+        if told || !self.is_lost(record)? {
+            return Ok(());
+        }
+        Err(UnpublishError::MountedElsewhere {
+            target: record.target.clone(),
+            namespace: record.mounted_in.namespace.clone(),
+        })
     }
 
     /// Holds a target of whatever volume is published there.
@@ -54,30 +82,5 @@ impl Volumes {
                 now => volume_id = now,
             }
         }
-    }
-
-    /// Forgets the volumes of `origin` whose mount a reboot took, or somebody else's umount: nobody will ask for them to
-    /// be unpublished. Those that another process works on are left alone, and so are those that hold a private copy: what
-    /// was written there waits for the same publish again, or for an unpublish.
-    ///
-    /// Meant for frontends without a kubelet behind them, which would publish again after a reboot.
-    pub(super) fn collect(&self, origin: Origin) -> Result<(), UnpublishError> {
-        let ours = MountTable::current()?;
-        for record in self.store.records()? {
-            if record.origin != origin || !record.mounted_in.is_told_by(&ours) {
-                continue;
-            }
-            let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { continue };
-            let Some(record) = slot.record()? else { continue };
-            if slot.copy_dir().is_dir() {
-                continue;
-            }
-            match self.is_lost(&record) {
-                Ok(false) => {}
-                Ok(true) => forget(&slot, &record)?,
-                Err(error) => tracing::warn!(%error, "the mount table cannot be read; nothing is collected"),
-            }
-        }
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use gitrepo_core::error::Kind;
-use gitrepo_core::store::Origin;
+use gitrepo_core::volume::Abandoned;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
@@ -70,7 +70,7 @@ pub(super) fn a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished(be
 
 pub(super) fn a_copy_that_is_mounted_outlives_its_record(bench: &Bench) {
     let request = writable(&bench.url(), &bench.node.target("pod"), 0);
-    let sweep = || bench.node.volumes.sweep(Origin::Cli, Duration::from_secs(60)).unwrap();
+    let sweep = || bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
     bench.node.publish(&request).unwrap();
     let written = bench.node.shown(&request.target).join("written");
     fs::write(&written, "by the pod").unwrap();

@@ -4,30 +4,34 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("/etc/gitrepo.json"), Config::for_drivers())
 }
 
-/// The defaults as the documentation prints them.
-const DEFAULTS: &str = r#"{
-  "store": "/var/lib/gitrepo",
-  "hostTargetRoots": ["/data/images", "/var/tmp/images"],
-  "allowedSchemes": ["https", "ssh", "http"],
-  "allowedHosts": ["*"], "deniedHosts": [], "allowLoopback": false, "allowLinkLocal": false,
-  "credentialsOverHttp": false,
-  "nodeCredentials": [],
-  "limits": { "fetchBytes": "10Gi", "treeBytes": "20Gi", "entries": 2000000, "pathDepth": 256, "pathLength": 4095,
-    "timeout": "30m", "stall": "1m", "writableBytes": "1Gi" },
-  "cache": { "maxBytes": "50Gi", "maxAge": "30d", "reserveBytes": "1Gi", "accessTtl": "5m" },
-  "hostKeys": { "checking": "strict", "file": null },
-  "proxy": null, "caFile": null, "offline": "refuse",
-  "snapshotFormat": "auto", "seLinuxContext": "system_u:object_r:container_file_t:s0",
-  "worker": { "uids": "65521-65531", "memory": "1Gi" },
-  "log": { "level": "info", "format": "json" }
-}"#;
+/// What the documentation says.
+fn documentation() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Paths such as `limits.entries`, of values that are no objects.
+fn fields(prefix: &str, value: &Value) -> Vec<String> {
+    let Some(object) = value.as_object() else { return vec![prefix.to_owned()] };
+    let path = |name: &String| if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+    object.iter().flat_map(|(name, value)| fields(&path(name), value)).collect()
+}
 
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
-    let documented: Value = serde_json::from_str(DEFAULTS).unwrap();
-    assert_eq!(serde_json::to_value(Config::for_drivers()).unwrap(), documented);
-    assert_eq!(parse(DEFAULTS).unwrap(), Config::for_drivers());
+    let documentation = documentation();
+    let (_, after) = documentation.split_once("```json\n").unwrap();
+    let (defaults, _) = after.split_once("```").unwrap();
+    assert_eq!(serde_json::from_str::<Config>(defaults).unwrap(), Config::for_drivers());
     assert_eq!(parse("{}").unwrap(), Config::for_drivers());
+}
+
+#[test]
+fn every_field_is_documented() {
+    let documentation = documentation();
+    for field in fields("", &serde_json::to_value(Config::for_drivers()).unwrap()) {
+        assert!(documentation.contains(&format!("`{field}`")), "{field}");
+    }
 }
 
 #[test]
@@ -57,10 +61,13 @@ fn what_works_is_taken_over() {
           "limits": { "fetchBytes": 4096, "timeout": "1h30m", "stall": "500ms" },
           "cache": { "reserveBytes": "5G", "accessTtl": "0s" }, "hostKeys": { "file": "/etc/known_hosts" },
           "proxy": "http://proxy:3128", "caFile": "/ca.pem", "snapshotFormat": "directory",
-          "worker": { "uids": "1000-1003", "memory": "512Mi" }
+          "worker": { "uids": "1000-1003", "memory": "512Mi" },
+          "log": { "level": "debug", "format": "text" }, "flexTimeout": "90s", "flexWritable": "private"
         }"#,
     )
     .unwrap();
+    assert_eq!(config.log, LogConfig { level: LogLevel::Debug, format: LogFormat::Text });
+    assert_eq!((config.flex_timeout, config.flex_writable), (Duration::from_secs(90), FlexWritable::Private));
     assert_eq!(config.limits.fetch_bytes, 4096);
     assert_eq!(config.limits.stall, Duration::from_millis(500));
     assert_eq!((config.cache.reserve_bytes, config.cache.access_ttl), (5_000_000_000, Duration::ZERO));
@@ -92,7 +99,6 @@ fn what_later_versions_will_do_is_refused_and_not_ignored() {
         (r#"{ "cache": { "maxAge": "1d" } }"#, "cache.maxAge"),
         (r#"{ "seLinuxContext": "x" }"#, "seLinuxContext"),
         (r#"{ "limits": { "writableBytes": "2Gi" } }"#, "limits.writableBytes"),
-        (r#"{ "log": { "level": "debug" } }"#, "log"),
     ] {
         let error = parse(text).unwrap_err();
         assert!(matches!(&error, ConfigError::NotYet { field: found, .. } if *found == field), "{error:?}");
@@ -114,6 +120,13 @@ fn values_without_sense_are_refused() {
         r#"{ "store": "relative" }"#,
         r#"{ "store": null }"#,
         r#"{ "hostTargetRoots": ["x"] }"#,
+        r#"{ "hostTargetRoots": ["/data/../etc"] }"#,
+        r#"{ "hostTargetRoots": ["/var/lib/gitrepo/images"] }"#,
+        r#"{ "flexTimeout": "0s" }"#,
+        r#"{ "flexTimeout": 600 }"#,
+        r#"{ "flexWritable": "copy" }"#,
+        r#"{ "log": { "level": "verbose" } }"#,
+        r#"{ "log": { "format": "xml" } }"#,
         r#"{ "allowedSchemes": ["ext"] }"#,
         r#"{ "allowedSchemes": "https" }"#,
         r#"{ "allowedHosts": ["https://x"] }"#,

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::spec::PullPolicy;
 use crate::spec::Symlinks;
+use crate::spec::Writable;
 
 fn read(attributes: &[(&str, &str)]) -> Result<VolumeSpec, SpecError> {
     let attributes = attributes.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
@@ -56,6 +57,13 @@ fn every_key_reaches_its_field() {
 }
 
 #[test]
+fn a_writable_volume_is_private_shared_or_a_copy() {
+    for (word, value) in [("private", Writable::Private), ("shared", Writable::Shared), ("copy", Writable::Copy)] {
+        assert_eq!(with("writable", word).unwrap().writable, Some(value));
+    }
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_nearest_neighbour() {
     for (key, neighbour) in
         [("Revision", "revision"), ("subDir", ""), ("directroy", "directory"), ("git-dir", "gitDir")]
@@ -71,15 +79,8 @@ fn an_unknown_key_is_named_with_its_nearest_neighbour() {
 
 #[test]
 fn what_does_not_work_yet_is_refused_and_not_ignored() {
-    let not_yet = [
-        ("gitDir", "keep"),
-        ("submodules", "recursive"),
-        ("lfs", "true"),
-        ("refresh", "10s"),
-        ("refresh", "1h30m"),
-        ("writable", "private"),
-        ("writable", "shared"),
-    ];
+    let not_yet =
+        [("gitDir", "keep"), ("submodules", "recursive"), ("lfs", "true"), ("refresh", "10s"), ("refresh", "1h30m")];
     for (key, value) in not_yet {
         assert_eq!(with(key, value), Err(SpecError::NotYet { key, value: value.to_owned() }));
     }

@@ -1,0 +1,278 @@
+//! The writable copy that all targets of a volume on this node share, and the lock on it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::cancel::Cancel;
+use crate::spec::CommitId;
+
+use super::Store;
+use super::digest::sha256_hex;
+use super::durable;
+use super::durable::Durability;
+use super::error::StoreError;
+use super::error::optional;
+use super::layout::Layout;
+use super::lock::Lock;
+use super::lock::LockName;
+use super::lock::Mode;
+use super::record::Record;
+use super::snapshot::SnapshotId;
+use super::staging::Staging;
+use super::target::remove_empty_volume;
+
+pub(super) const SHARED_DIRECTORY: &str = "shared";
+const META_FILE: &str = "copy.json";
+const TREE_DIRECTORY: &str = "tree";
+const META_LIMIT: u64 = 1024 * 1024;
+
+/// What a shared copy was made of: every target of the volume has to ask for the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedCopy {
+    /// Version of this schema.
+    pub version: u64,
+    /// Every option that selects the content, its owner and its group.
+    pub content: BTreeMap<String, String>,
+    /// The commit that was copied.
+    pub commit: CommitId,
+    /// The ref that led to it; `None` when it was asked for by its id.
+    #[serde(default)]
+    pub reference: Option<String>,
+    /// The snapshot that was copied.
+    pub snapshot: SnapshotId,
+}
+
+impl SharedCopy {
+    /// The schema that this program writes.
+    pub const VERSION: u64 = 1;
+
+    /// The copy that a target with this record shows.
+    pub fn of(record: &Record) -> Self {
+        Self {
+            version: Self::VERSION,
+            content: record.content.clone(),
+            commit: record.commit,
+            reference: record.reference.clone(),
+            snapshot: record.snapshot.clone(),
+        }
+    }
+
+    /// Whether this is the copy that `record` speaks of.
+    pub fn is_of(&self, record: &Record) -> bool {
+        self.commit == record.commit && self.content == record.content
+    }
+}
+
+/// One volume, held: nobody else makes its shared copy, joins it or takes it away while this lives.
+///
+/// `shared/` has `copy.json` and `tree/`. Both appear by one rename, when they are complete and on disk.
+#[derive(Debug)]
+pub struct VolumeSlot {
+    layout: Arc<Layout>,
+    directory: PathBuf,
+    _lock: Lock,
+}
+
+impl VolumeSlot {
+    /// The volume's shared copy, if there is one.
+    pub fn shared_copy(&self) -> Result<Option<SharedCopy>, StoreError> {
+        read(&self.directory)
+    }
+
+    /// Where the files of the shared copy are.
+    pub fn tree(&self) -> PathBuf {
+        tree(&self.directory)
+    }
+
+    /// Makes `prepared`, an empty directory but for the complete `tree/` ([`VolumeSlot::tree_in`]) inside `staging`, the
+    /// shared copy, durably. What is left of an earlier one is discarded.
+    pub fn install(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<PathBuf, StoreError> {
+        debug_assert!(prepared.starts_with(staging.path()));
+        let meta = prepared.join(META_FILE);
+        let json = serde_json::to_vec(copy).map_err(|error| StoreError::corrupt(&meta, error))?;
+        durable::replace(&meta, &json, Durability::Volatile)?;
+        durable::sync_filesystem(prepared)?;
+        let shared = self.directory.join(SHARED_DIRECTORY);
+        self.layout.in_volume_directory(&self.directory, || {
+            self.layout.trash.discard(&shared)?;
+            durable::rename(prepared, &shared)
+        })?;
+        Ok(self.tree())
+    }
+
+    /// Where [`VolumeSlot::install`] expects the files.
+    pub fn tree_in(prepared: &Path) -> PathBuf {
+        prepared.join(TREE_DIRECTORY)
+    }
+
+    /// The shared copy is gone, durably, when this returns. One that was not there is no error.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        self.layout.trash.discard(&self.directory.join(SHARED_DIRECTORY))?;
+        remove_empty_volume(&self.directory);
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Holds one volume, waiting until `cancel` for others that do.
+    ///
+    /// This lock comes after all others: who holds it fetches nothing and waits for nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], of kind `Busy`, when they take longer.
+    pub fn volume(&self, volume_id: &str, cancel: &Cancel) -> Result<VolumeSlot, StoreError> {
+        let hash = sha256_hex(volume_id);
+        let directory = self.layout.volumes().join(&hash);
+        let lock = self.layout.locks.acquire(&LockName::Volume(hash), Mode::Exclusive, cancel)?;
+        Ok(VolumeSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
+    }
+
+    /// The shared copy of a volume, for who does not hold it and only looks.
+    pub fn shared_copy(&self, volume_id: &str) -> Result<Option<SharedCopy>, StoreError> {
+        read(&self.layout.volumes().join(sha256_hex(volume_id)))
+    }
+
+    /// Where the files of a volume's shared copy are, if it has one.
+    pub fn shared_tree(&self, volume_id: &str) -> PathBuf {
+        tree(&self.layout.volumes().join(sha256_hex(volume_id)))
+    }
+
+    /// Something of a shared copy is there, whole or not.
+    pub fn has_shared_copy(&self, volume_id: &str) -> bool {
+        self.layout.volumes().join(sha256_hex(volume_id)).join(SHARED_DIRECTORY).symlink_metadata().is_ok()
+    }
+
+    /// The records of the targets that show a volume's shared copy. While the volume is held there are no others.
+    pub fn sharers(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
+        self.sharers_in(&sha256_hex(volume_id))
+    }
+
+    pub(super) fn sharers_in(&self, volume: &str) -> Result<Vec<Record>, StoreError> {
+        let mut sharers = Vec::new();
+        for target in self.layout.targets_of(volume)? {
+            sharers.extend(self.record_in(volume, &target)?.filter(|record| record.shared));
+        }
+        Ok(sharers)
+    }
+}
+
+impl Layout {
+    /// The volume with this hash, if nobody holds it.
+    pub(super) fn try_volume(self: &Arc<Self>, volume: &str) -> Result<Option<VolumeSlot>, StoreError> {
+        let lock = self.locks.try_acquire(&LockName::Volume(volume.to_owned()), Mode::Exclusive)?;
+        let directory = self.volumes().join(volume);
+        Ok(lock.map(|lock| VolumeSlot { layout: Arc::clone(self), directory, _lock: lock }))
+    }
+
+    /// The hashes of the volumes that have something of a shared copy.
+    pub(super) fn sharing_volumes(&self) -> Result<Vec<String>, StoreError> {
+        let mut volumes = self.volume_hashes()?;
+        volumes.retain(|volume| self.volumes().join(volume).join(SHARED_DIRECTORY).symlink_metadata().is_ok());
+        Ok(volumes)
+    }
+}
+
+fn tree(volume: &Path) -> PathBuf {
+    volume.join(SHARED_DIRECTORY).join(TREE_DIRECTORY)
+}
+
+fn read(volume: &Path) -> Result<Option<SharedCopy>, StoreError> {
+    let path = volume.join(SHARED_DIRECTORY).join(META_FILE);
+    let Some(json) = optional(durable::read(&path, META_LIMIT))? else { return Ok(None) };
+    let copy = serde_json::from_slice::<SharedCopy>(&json).map_err(|error| StoreError::corrupt(&path, error))?;
+    let tree = tree(volume);
+    match fs::symlink_metadata(&tree) {
+        Ok(metadata) if metadata.is_dir() => Ok(Some(copy)),
+        Ok(_) => Err(StoreError::corrupt(&tree, "it is no directory")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Io { action: "examine", path: tree, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::impatient;
+    use crate::store::fixture::install;
+    use crate::store::fixture::record;
+    use crate::store::fixture::store;
+
+    fn sharer(store: &Store, target: &str) -> Record {
+        let lease = install(store, commit(1), "");
+        Record { shared: true, ..record(store, "volume", Path::new(target), &lease) }
+    }
+
+    fn make(store: &Store, copy: &SharedCopy, content: &str) -> PathBuf {
+        let volume = store.volume("volume", &impatient()).unwrap();
+        let staging = store.staging().unwrap();
+        let prepared = staging.path().join("prepared");
+        fs::create_dir_all(VolumeSlot::tree_in(&prepared)).unwrap();
+        fs::write(VolumeSlot::tree_in(&prepared).join("file"), content).unwrap();
+        volume.install(&staging, &prepared, copy).unwrap()
+    }
+
+    #[test]
+    fn a_shared_copy_appears_whole_and_goes_alone() {
+        let (_place, store) = store();
+        let record = sharer(&store, "/pods/a");
+        let copy = SharedCopy::of(&record);
+        assert_eq!(store.shared_copy("volume").unwrap(), None);
+        for content in ["one", "two"] {
+            let tree = make(&store, &copy, content);
+            assert_eq!(tree, store.shared_tree("volume"));
+            assert_eq!(fs::read_to_string(tree.join("file")).unwrap(), content);
+            assert_eq!(store.shared_copy("volume").unwrap().as_ref(), Some(&copy));
+        }
+        assert!(copy.is_of(&record) && store.has_shared_copy("volume") && !store.has_shared_copy("other"));
+        store.volume("volume", &impatient()).unwrap().discard().unwrap();
+        store.volume("volume", &impatient()).unwrap().discard().unwrap();
+        for place in ["volumes", "trash", "staging"] {
+            assert_eq!(fs::read_dir(store.root().join(place)).unwrap().count(), 0, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_volume_is_held_by_one_and_its_targets_are_not() {
+        let (_place, store) = store();
+        let _held = store.volume("volume", &impatient()).unwrap();
+        assert_eq!(store.volume("volume", &impatient()).unwrap_err().kind(), Kind::Busy);
+        store.volume("other", &impatient()).unwrap();
+        store.target("volume", Path::new("/pods/a"), &impatient()).unwrap();
+    }
+
+    #[test]
+    fn only_targets_that_share_are_counted() {
+        let (_place, store) = store();
+        let shared = ["/pods/a", "/pods/b"].map(|target| sharer(&store, target));
+        let alone = Record { shared: false, ..sharer(&store, "/pods/c") };
+        for record in shared.iter().chain([&alone]) {
+            store.target("volume", &record.target, &impatient()).unwrap().write(record).unwrap();
+        }
+        let mut sharers = store.sharers("volume").unwrap();
+        sharers.sort_by(|a, b| a.target.cmp(&b.target));
+        assert_eq!(sharers, shared);
+        assert_eq!(store.sharers("other").unwrap(), []);
+    }
+
+    #[test]
+    fn r13_a_torn_description_is_said_to_be_damaged_and_a_missing_tree_is_no_copy() {
+        let (_place, store) = store();
+        let copy = SharedCopy::of(&sharer(&store, "/pods/a"));
+        let tree = make(&store, &copy, "");
+        fs::write(tree.with_file_name(META_FILE), "{").unwrap();
+        assert_eq!(store.shared_copy("volume").unwrap_err().kind(), Kind::Corrupt);
+        let tree = make(&store, &copy, "");
+        fs::rename(&tree, tree.with_file_name("elsewhere")).unwrap();
+        assert_eq!(store.shared_copy("volume").unwrap(), None);
+    }
+}

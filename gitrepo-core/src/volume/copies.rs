@@ -1,0 +1,205 @@
+//! The plain copies that writable volumes show: one of a target's own, or one for all targets of a volume on this node.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::PublishError;
+use super::UnpublishError;
+use super::VolumeRequest;
+use super::Volumes;
+use super::obtain::Obtained;
+use super::publish::wanted;
+use crate::access::CredentialId;
+use crate::cancel::Cancel;
+use crate::mount::MountError;
+use crate::remote::Resolved;
+use crate::snapshot;
+use crate::snapshot::Owner;
+use crate::snapshot::Watch;
+use crate::snapshot::Writers;
+use crate::spec::Revision;
+use crate::store::Record;
+use crate::store::SharedCopy;
+use crate::store::StoreError;
+use crate::store::TargetSlot;
+use crate::store::VolumeSlot;
+
+impl Volumes {
+    /// The target's own copy: the one it has, or a new one, complete before it gets its name.
+    pub(super) fn private_copy(
+        &self,
+        slot: &TargetSlot,
+        shown: &Path,
+        request: &VolumeRequest,
+        watch: &Watch,
+    ) -> Result<PathBuf, PublishError> {
+        let copy = slot.copy_dir();
+        if copy.is_dir() {
+            return Ok(copy);
+        }
+        let staging = self.store.staging()?;
+        let made = staging.path().join("copy");
+        copy_tree(shown, &made, request, &watch.cancel)?;
+        Ok(slot.install_copy(&staging, &made)?)
+    }
+
+    /// The volume's shared copy: the one that its targets show, or a new one, complete before it gets its name.
+    pub(super) fn shared_copy(
+        &self,
+        volume: &VolumeSlot,
+        record: &Record,
+        shown: &Path,
+        request: &VolumeRequest,
+        watch: &Watch,
+    ) -> Result<PathBuf, PublishError> {
+        match volume.shared_copy()? {
+            Some(copy) if copy.is_of(record) => return Ok(volume.tree()),
+            Some(copy) => return Err(shared_otherwise(record, &copy)),
+            None => {}
+        }
+        let staging = self.store.staging()?;
+        let made = staging.path().join("shared");
+        std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
+        copy_tree(shown, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
+        Ok(volume.install(&staging, &made, &SharedCopy::of(record))?)
+    }
+
+    /// The snapshot of a volume whose copy is shared, with this credential's right to read it proven: of the commit that
+    /// its other targets on this node show, or where there are none of what is asked for. Comes with the volume held.
+    ///
+    /// Nothing is obtained while the volume is held. So what the other targets showed before is looked at again after; if
+    /// that has changed, all starts over.
+    pub(super) fn obtain_shared(
+        &self,
+        request: &VolumeRequest,
+        credential: &CredentialId,
+        watch: &Watch,
+    ) -> Result<(Obtained, VolumeSlot), PublishError> {
+        loop {
+            let pinned = self.pinned(request)?;
+            let obtained = match &pinned {
+                None => self.obtain(wanted(request, &request.spec.revision, credential), watch)?,
+                Some(copy) => {
+                    let obtained = self.obtain(wanted(request, &Revision::Commit(copy.commit), credential), watch)?;
+                    let resolved = Resolved { commit: copy.commit, reference: copy.reference.clone() };
+                    Obtained { resolved, ..obtained }
+                }
+            };
+            let volume = self.store.volume(&request.volume_id, &watch.cancel)?;
+            if self.pinned(request)? == pinned {
+                return Ok((obtained, volume));
+            }
+            drop(volume);
+            watch.cancel.check().map_err(|source| PublishError::Interrupted { source })?;
+        }
+    }
+
+    /// The copy that other targets of the volume show, which must be what is asked for.
+    fn pinned(&self, request: &VolumeRequest) -> Result<Option<SharedCopy>, PublishError> {
+        let others = self.sharers_but(&request.volume_id, &request.target)?;
+        let mut copy = None;
+        if !others.is_empty() || self.is_shown_elsewhere(&request.volume_id, &request.target)? {
+            copy = self.store.shared_copy(&request.volume_id)?.or_else(|| others.first().map(SharedCopy::of));
+        }
+        match copy {
+            Some(copy) if copy.content != request.content() => Err(PublishError::SharedOtherwise {
+                volume_id: request.volume_id.clone(),
+                differences: differences(&copy, &SharedCopy { content: request.content(), ..copy.clone() }),
+            }),
+            copy => Ok(copy),
+        }
+    }
+
+    /// Takes the shared copy of a volume away, unless another target than this one shows it.
+    pub(super) fn release<E>(&self, volume: &VolumeSlot, volume_id: &str, target: &Path) -> Result<(), E>
+    where
+        E: From<StoreError> + From<MountError>,
+    {
+        if self.sharers_but(volume_id, target)?.is_empty() && !self.is_shown_elsewhere(volume_id, target)? {
+            volume.discard()?;
+        }
+        Ok(())
+    }
+
+    /// As [`Volumes::release`], for a target of which nothing is known any more.
+    pub(super) fn release_abandoned(
+        &self,
+        volume_id: &str,
+        target: &Path,
+        cancel: &Cancel,
+    ) -> Result<(), UnpublishError> {
+        if !self.store.has_shared_copy(volume_id) {
+            return Ok(());
+        }
+        let volume = self.store.volume(volume_id, cancel)?;
+        self.release(&volume, volume_id, target)
+    }
+
+    fn sharers_but(&self, volume_id: &str, target: &Path) -> Result<Vec<Record>, StoreError> {
+        let mut sharers = self.store.sharers(volume_id)?;
+        sharers.retain(|record| record.target != target);
+        Ok(sharers)
+    }
+
+    /// Whether the shared copy is mounted on another target: one whose record was damaged and is lost.
+    fn is_shown_elsewhere(&self, volume_id: &str, target: &Path) -> Result<bool, MountError> {
+        if !self.store.has_shared_copy(volume_id) {
+            return Ok(false);
+        }
+        let tree = self.store.shared_tree(volume_id);
+        let inside = tree.strip_prefix(self.store.root()).unwrap_or(&tree);
+        Ok(self.mounter.list()?.iter().any(|mount| mount.target != target && mount.root.ends_with(inside)))
+    }
+}
+
+fn copy_tree(shown: &Path, made: &Path, request: &VolumeRequest, cancel: &Cancel) -> Result<(), PublishError> {
+    std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
+    let owner = Owner { uid: request.spec.uid, gid: request.group.unwrap_or(request.spec.uid) };
+    let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
+    snapshot::copy(shown, made, owner, writers, cancel)?;
+    Ok(())
+}
+
+fn shared_otherwise(record: &Record, copy: &SharedCopy) -> PublishError {
+    PublishError::SharedOtherwise {
+        volume_id: record.volume_id.clone(),
+        differences: differences(copy, &SharedCopy::of(record)),
+    }
+}
+
+/// In words: what the copy was made with, and what is asked for.
+fn differences(copy: &SharedCopy, asked: &SharedCopy) -> String {
+    let mut keys: Vec<&String> = copy.content.keys().chain(asked.content.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let value = |copy: &SharedCopy, key| copy.content.get(key).map_or("none", String::as_str).to_owned();
+    let options = keys.into_iter().map(|key| (key.as_str(), value(copy, key), value(asked, key)));
+    let commit = [("commit", copy.commit.to_string(), asked.commit.to_string())];
+    let differing = options.chain(commit).filter(|(_, copy, asked)| copy != asked);
+    differing.map(|(key, copy, asked)| format!("{key} {copy} and not {asked}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::CommitId;
+    use crate::store::SnapshotId;
+
+    #[test]
+    fn what_differs_is_named_with_both_values() {
+        let content = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let copy = SharedCopy {
+            version: SharedCopy::VERSION,
+            content: content(&[("revision", "main"), ("uid", "0")]),
+            commit: CommitId::from_bytes([0x11; 20]),
+            reference: None,
+            snapshot: serde_json::from_value::<SnapshotId>("0".repeat(64).into()).unwrap(),
+        };
+        let asked =
+            SharedCopy { content: content(&[("revision", "v1"), ("uid", "0"), ("group", "7")]), ..copy.clone() };
+        assert_eq!(differences(&copy, &asked), "group none and not 7, revision main and not v1");
+        assert_eq!(differences(&copy, &copy), "");
+    }
+}

@@ -1,0 +1,203 @@
+//! The one JSON object that a call answers with.
+//!
+//! The kubelet reads standard output and standard error together (`CombinedOutput`) and gives them to a JSON decoder, so
+//! a second object or a single line of anybody else's breaks the answer. That is why the real standard output is put
+//! away where no library finds it, and both well-known descriptors lead nowhere.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use nix::sys::memfd::MFdFlags;
+use nix::sys::memfd::memfd_create;
+use nix::unistd::dup2_stderr;
+use nix::unistd::dup2_stdin;
+use nix::unistd::dup2_stdout;
+use serde::Serialize;
+
+/// Longest message, in bytes. The kubelet writes it into an event, and into its log at every retry.
+const MESSAGE_LIMIT: usize = 4096;
+
+/// What the kubelet is told. Keys without a value are left out: `"capabilities":null` crashes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Answer {
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities: Option<Capabilities>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+enum Status {
+    Success,
+    Failure,
+    #[serde(rename = "Not supported")]
+    NotSupported,
+}
+
+/// Each of them is named, because most are taken for true when they are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Capabilities {
+    /// An attach call before each mount.
+    attach: bool,
+    /// The kubelet relabels the volume.
+    #[serde(rename = "selinuxRelabel")]
+    selinux_relabel: bool,
+    /// The kubelet walks the volume after each mount and gives every file to the pod's group.
+    #[serde(rename = "fsGroup")]
+    fs_group: bool,
+    /// The kubelet calls statfs on the volume.
+    supports_metrics: bool,
+    /// The volume can grow.
+    #[serde(rename = "requiresFSResize")]
+    requires_fs_resize: bool,
+}
+
+impl Answer {
+    /// To `init`.
+    pub(crate) fn initialised() -> Self {
+        Self { capabilities: Some(Capabilities::default()), ..Self::of(Status::Success) }
+    }
+
+    /// It is done.
+    pub(crate) fn success() -> Self {
+        Self::of(Status::Success)
+    }
+
+    /// It is not done; the kubelet will call again. `message` becomes the pod's event.
+    pub(crate) fn failure(message: &str) -> Self {
+        Self { message: Some(shortened(message)), ..Self::of(Status::Failure) }
+    }
+
+    /// This call never works. The kubelet remembers that and stops calling, so neither `mount` nor `unmount` may ever be
+    /// answered with it.
+    pub(crate) fn not_supported() -> Self {
+        Self::of(Status::NotSupported)
+    }
+
+    fn of(status: Status) -> Self {
+        Self { status, message: None, capabilities: None }
+    }
+
+    fn line(&self) -> Vec<u8> {
+        let object = serde_json::to_vec(self);
+        // It holds nothing that could not be written, but an answer there must be.
+        let mut line = object.unwrap_or_else(|_| br#"{"status":"Failure"}"#.to_vec());
+        line.push(b'\n');
+        line
+    }
+}
+
+fn shortened(message: &str) -> String {
+    if message.len() <= MESSAGE_LIMIT {
+        return message.to_owned();
+    }
+    let ends = message.char_indices().map(|(start, character)| start + character.len_utf8());
+    let end = ends.take_while(|end| *end <= MESSAGE_LIMIT).last().unwrap_or_default();
+    format!("{}…", &message[..end])
+}
+
+/// The real standard output, for one answer.
+#[derive(Debug)]
+pub(crate) struct Channel(Mutex<Option<File>>);
+
+impl Channel {
+    /// Takes standard output away from everybody else: from here on, descriptors 0, 1 and 2 lead nowhere, also in what
+    /// this process starts.
+    pub(crate) fn take_over() -> Self {
+        // A copy that is closed on exec. Descriptors that were closed at the start are `/dev/null` by now (Rust's runtime).
+        let stdout = io::stdout().as_fd().try_clone_to_owned().ok();
+        if let Ok(nowhere) = nowhere() {
+            // One that cannot be replaced may still carry a library's line. The answer matters more.
+            let _each = [dup2_stdin(&nowhere), dup2_stdout(&nowhere), dup2_stderr(&nowhere)];
+        }
+        Self::over(stdout)
+    }
+
+    fn over(stdout: Option<OwnedFd>) -> Self {
+        Self(Mutex::new(stdout.map(File::from)))
+    }
+
+    /// Answers, unless that was done already, and closes the channel. Says whether this was the answer. That it cannot be
+    /// written (a closed pipe, a full disk) changes nothing: there is nobody else to tell.
+    pub(crate) fn send(&self, answer: &Answer) -> bool {
+        let stdout = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut stdout) = stdout else { return false };
+        if let Err(error) = stdout.write_all(&answer.line()) {
+            tracing::warn!(%error, "the answer cannot be written");
+        }
+        true
+    }
+}
+
+/// Where output is lost: `/dev/null`, or memory where there is no `/dev`.
+fn nowhere() -> io::Result<OwnedFd> {
+    match OpenOptions::new().read(true).write(true).open("/dev/null") {
+        Ok(null) => Ok(null.into()),
+        Err(_) => Ok(memfd_create(c"nowhere", MFdFlags::MFD_CLOEXEC)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn text(answer: &Answer) -> String {
+        String::from_utf8(answer.line()).unwrap()
+    }
+
+    #[test]
+    fn every_answer_is_an_object_without_null() {
+        assert_eq!(text(&Answer::success()), "{\"status\":\"Success\"}\n");
+        assert_eq!(text(&Answer::not_supported()), "{\"status\":\"Not supported\"}\n");
+        assert_eq!(
+            text(&Answer::failure("\"quoted\"\n\u{1b}[31m ü")),
+            r#"{"status":"Failure","message":"\"quoted\"\n\u001b[31m ü"}
+"#
+        );
+    }
+
+    #[test]
+    fn init_denies_every_capability_by_name() {
+        assert_eq!(
+            text(&Answer::initialised()),
+            r#"{"status":"Success","capabilities":{"attach":false,"selinuxRelabel":false,"fsGroup":false,"supportsMetrics":false,"requiresFSResize":false}}
+"#
+        );
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let message = format!("x{}", "ü".repeat(MESSAGE_LIMIT));
+        let Answer { message: Some(cut), .. } = Answer::failure(&message) else { panic!() };
+        assert!(cut.len() <= MESSAGE_LIMIT + '…'.len_utf8() && cut.ends_with("ü…"), "{}", cut.len());
+    }
+
+    #[test]
+    fn only_the_first_answer_is_sent() {
+        let (mut ours, theirs) = io::pipe().unwrap();
+        let channel = Channel::over(Some(theirs.into()));
+        assert!(channel.send(&Answer::success()));
+        assert!(!channel.send(&Answer::failure("late")));
+        let mut sent = String::new();
+        ours.read_to_string(&mut sent).unwrap();
+        assert_eq!(sent, "{\"status\":\"Success\"}\n");
+    }
+
+    #[test]
+    fn an_answer_that_nobody_takes_is_no_failure() {
+        let (ours, theirs) = io::pipe().unwrap();
+        drop(ours);
+        assert!(Channel::over(Some(theirs.into())).send(&Answer::success()));
+        assert!(!Channel::over(None).send(&Answer::success()));
+    }
+}

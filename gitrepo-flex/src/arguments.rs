@@ -1,0 +1,108 @@
+//! The command line, taken out of everybody's sight.
+//!
+//! The kubelet passes a volume's secrets as an argument, where every process of the host can read them in
+//! `/proc/<pid>/cmdline` (and in `ps`) for as long as this one lives.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::fs;
+use std::fs::OpenOptions;
+use std::io;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+
+use zeroize::Zeroizing;
+
+/// What this process was called with.
+pub(crate) struct Arguments {
+    /// All but the program's name. Wiped when dropped.
+    pub(crate) values: Vec<Zeroizing<Vec<u8>>>,
+    /// Whether nobody else can read them any more.
+    pub(crate) hidden: io::Result<()>,
+}
+
+/// Takes over the arguments, the program's name among them, and hides from other processes what could be secret: everything but the call and the directory.
+/// The process's memory is not dumped into a file from here on either.
+pub(crate) fn take(all: Vec<OsString>) -> Arguments {
+    let hidden = hide(&all).and_then(|()| Ok(nix::sys::prctl::set_dumpable(false)?));
+    let values = all.into_iter().skip(1).map(|value| Zeroizing::new(value.into_vec())).collect();
+    Arguments { values, hidden }
+}
+
+/// Overwrites the argument list, which the kernel shows, from the first argument that may be secret to the end.
+fn hide(all: &[OsString]) -> io::Result<()> {
+    let list = argument_list(&fs::read_to_string("/proc/self/stat")?)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self/stat does not tell where they are"))?;
+    let shown: u64 = all[..shown(all)].iter().map(|argument| argument.len() as u64 + 1).sum();
+    let secret = (list.start + shown).min(list.end)..list.end;
+    let length = usize::try_from(secret.end - secret.start).map_err(io::Error::other)?;
+    // The kernel writes to the process's own memory as the process itself would.
+    OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&vec![0; length], secret.start)
+}
+
+/// How many arguments may stay visible: those that tell a person in front of `ps` what is going on.
+fn shown(all: &[OsString]) -> usize {
+    let is_call = all.get(1).is_some_and(|call| call == "mount" || call == "unmount");
+    let is_directory = |argument: &OsString| OsStr::as_bytes(argument).starts_with(b"/");
+    match all.get(2) {
+        Some(directory) if is_call && is_directory(directory) => 3,
+        _ => all.len().min(1),
+    }
+}
+
+/// `arg_start` and `arg_end` of proc_pid_stat(5), its fields 48 and 49. The second field is the program's name in
+/// parentheses and may hold anything, so what follows its last one is counted from there.
+fn argument_list(stat: &str) -> Option<Range<u64>> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace().skip(48 - 3);
+    let mut number = || fields.next()?.parse().ok();
+    let range = number()?..number()?;
+    // Zeros where this process may not know.
+    (0 < range.start && range.start <= range.end).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(all: &[&str]) -> Vec<OsString> {
+        all.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn only_the_call_and_its_directory_stay_visible() {
+        for (all, visible) in [
+            (vec!["gitrepo", "mount", "/pods/a", "{}"], 3),
+            (vec!["gitrepo", "unmount", "/pods/a"], 3),
+            (vec!["gitrepo", "mount", "{}"], 1),
+            (vec!["gitrepo", "mount"], 1),
+            (vec!["gitrepo", "attach", "/x", "{}"], 1),
+            (vec!["gitrepo", "{}", "/x"], 1),
+            (vec!["gitrepo"], 1),
+            (vec![], 0),
+        ] {
+            assert_eq!(shown(&arguments(&all)), visible, "{all:?}");
+        }
+    }
+
+    #[test]
+    fn the_list_is_found_whatever_the_program_is_called() {
+        let fields: Vec<String> = (3..=52).map(|field| field.to_string()).collect();
+        let stat = |name: &str| format!("1 ({name}) {}\n", fields.join(" "));
+        for name in ["gitrepo", "a) R 1 2", "", " ("] {
+            assert_eq!(argument_list(&stat(name)), Some(48..49), "{name:?}");
+        }
+        assert_eq!(argument_list("1 (gitrepo) R 0 0"), None);
+        assert_eq!(argument_list(&stat("x").replace(" 48 49 ", " 0 0 ")), None);
+        assert_eq!(argument_list(""), None);
+    }
+
+    #[test]
+    fn our_own_list_is_where_the_kernel_says() {
+        let list = argument_list(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
+        let shown = fs::read("/proc/self/cmdline").unwrap();
+        assert_eq!(list.end - list.start, shown.len() as u64);
+    }
+}

@@ -1,0 +1,199 @@
+//! The configuration: the node's, or the one beside the executable.
+
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::ConfigError;
+use serde_json::Value;
+
+/// The node's, for all frontends.
+const OF_THE_NODE: &str = "/etc/gitrepo/config.json";
+
+/// The driver's, beside its executable. The leading dot keeps the kubelet from probing the driver when it changes.
+const OF_THE_DRIVER: &str = ".config.json";
+
+/// Far beyond any real one, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigurationError {
+    /// Its file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Whoever may write to it decides what root does on this node.
+    #[error("the configuration {} is refused: {reason}", path.display())]
+    Untrusted {
+        /// Which.
+        path: PathBuf,
+        /// Which rule.
+        reason: &'static str,
+    },
+    /// What it says.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl ConfigurationError {
+    /// The kind of this failure.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Read { .. } => Kind::Internal,
+            Self::Untrusted { .. } => Kind::FailedPrecondition,
+            Self::Config(error) => error.kind(),
+        }
+    }
+}
+
+/// The first configuration file that exists, or the defaults for drivers.
+pub(crate) fn read() -> Result<Config, ConfigurationError> {
+    match find(&places())? {
+        Some((path, text)) => Ok(Config::parse(&text, &path, Config::for_drivers())?),
+        None => Ok(Config::for_drivers()),
+    }
+}
+
+/// For a call that must not fail over a configuration: the configuration, or where it is refused all that may name a
+/// store, and why it is refused.
+pub(crate) fn read_or_guess() -> (Vec<Config>, Option<ConfigurationError>) {
+    let found = match find(&places()) {
+        Ok(Some((path, text))) => {
+            Config::parse(&text, &path, Config::for_drivers()).map_err(|error| (error.into(), text))
+        }
+        Ok(None) => Ok(Config::for_drivers()),
+        Err(error) => Err((error, String::new())),
+    };
+    match found {
+        Ok(config) => (vec![config], None),
+        // The default store is looked through as well: who knows where the volume was made.
+        Err((error, text)) => (vec![guess(&text), Config::for_drivers()], Some(error)),
+    }
+}
+
+fn places() -> Vec<PathBuf> {
+    let beside = executable().as_deref().and_then(Path::parent).map(|directory| directory.join(OF_THE_DRIVER));
+    [Some(PathBuf::from(OF_THE_NODE)), beside].into_iter().flatten().collect()
+}
+
+/// Where this program is, or was: an executable that was replaced while it runs has ` (deleted)` behind its name, and its
+/// directory is still the right one.
+fn executable() -> Option<PathBuf> {
+    let called = || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_absolute());
+    std::env::current_exe().ok().or_else(called)
+}
+
+/// The first of the files that is there, with its text.
+fn find(places: &[PathBuf]) -> Result<Option<(PathBuf, String)>, ConfigurationError> {
+    for path in places {
+        let failed = |source| ConfigurationError::Read { path: path.clone(), source };
+        match File::open(path) {
+            Ok(mut file) => {
+                let untrusted = |reason| ConfigurationError::Untrusted { path: path.clone(), reason };
+                check(&file).map_err(failed)?.map_or(Ok(()), |reason| Err(untrusted(reason)))?;
+                let mut text = String::new();
+                file.by_ref().take(LIMIT).read_to_string(&mut text).map_err(failed)?;
+                return Ok(Some((path.clone(), text)));
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Why an open file is not root's word, if it is not.
+fn check(file: &File) -> io::Result<Option<&'static str>> {
+    let metadata = file.metadata()?;
+    let us = nix::unistd::geteuid().as_raw();
+    Ok(if !metadata.is_file() {
+        Some("it is no file")
+    } else if metadata.uid() != 0 && metadata.uid() != us {
+        Some("it belongs to another user than root")
+    } else if metadata.mode() & 0o022 != 0 {
+        Some("others than root may write to it; change its mode to 0644")
+    } else {
+        None
+    })
+}
+
+/// The defaults, with the stores that a broken configuration names, as far as they can be made out.
+fn guess(text: &str) -> Config {
+    let mut config = Config::for_drivers();
+    let broken: Value = serde_json::from_str(text).unwrap_or_default();
+    let path = |value: &Value| value.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
+    config.store = path(&broken["store"]).unwrap_or(config.store);
+    if let Some(roots) = broken["hostTargetRoots"].as_array() {
+        config.host_target_roots.extend(roots.iter().filter_map(path));
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("config.json");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        (place, path)
+    }
+
+    #[test]
+    fn the_first_file_that_is_there_counts() {
+        let (_first, first) = file("1", 0o644);
+        let (_second, second) = file("2", 0o600);
+        let missing = PathBuf::from("/nonexistent/config.json");
+        let below_a_file = first.join("config.json");
+        let text = |places: &[&PathBuf]| {
+            let places: Vec<_> = places.iter().map(|path| (*path).clone()).collect();
+            find(&places).unwrap().map(|(_, text)| text)
+        };
+        assert_eq!(text(&[&missing, &first, &second]).as_deref(), Some("1"));
+        assert_eq!(text(&[&below_a_file, &second]).as_deref(), Some("2"));
+        assert_eq!(text(&[&missing]), None);
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_to_is_refused() {
+        for mode in [0o664, 0o646, 0o666] {
+            let (_place, path) = file("{}", mode);
+            assert!(matches!(find(&[path]), Err(ConfigurationError::Untrusted { .. })), "{mode:o}");
+        }
+        let place = tempfile::tempdir().unwrap();
+        assert!(find(&[place.path().to_owned()]).is_err());
+        if nix::unistd::geteuid().is_root() {
+            let (_place, path) = file("{}", 0o644);
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+            assert!(matches!(find(&[path]), Err(ConfigurationError::Untrusted { .. })));
+        }
+    }
+
+    #[test]
+    fn of_a_broken_configuration_the_stores_are_known() {
+        let config =
+            guess(r#"{"store": "/srv/store", "hostTargetRoots": ["/srv/images", 5, "relative"], "no": "such"}"#);
+        assert_eq!(config.store, Path::new("/srv/store"));
+        assert!(config.host_target_roots.contains(&"/srv/images".into()));
+        for text in ["", "{", "[]", "null", r#"{"store": 5, "hostTargetRoots": {}}"#] {
+            assert_eq!(guess(text), Config::for_drivers(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One call, from its arguments to its answer.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::error::chain;
+use gitrepo_core::policy::LogConfig;
+
+use crate::answer::Answer;
+use crate::answer::Channel;
+use crate::arguments::Arguments;
+use crate::call::Call;
+use crate::configuration;
+use crate::error::CallError;
+use crate::fault;
+use crate::interrupt;
+use crate::log;
+use crate::mount::Mount;
+use crate::sweep;
+use crate::target;
+use crate::unmount;
+
+/// How long an unmount may wait for others, and for a target in use. The kubelet asks again.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Does what the arguments say, and answers whatever happens.
+pub(crate) fn run(arguments: Arguments) {
+    let cancel = Cancel::new();
+    fault::watch(cancel.clone());
+    let channel = Arc::new(Channel::take_over());
+    if fault::contained(|| answer(arguments, &channel, &cancel)).is_none() {
+        let place = fault::place().unwrap_or_default();
+        tracing::error!(place, "panicked");
+        let message = format!("gitrepo-flex ran into a fault of its own at {place}; the kubelet tries again");
+        channel.send(&Answer::failure(&message));
+    }
+}
+
+fn answer(arguments: Arguments, channel: &Arc<Channel>, cancel: &Cancel) {
+    match Call::parse(arguments.values) {
+        // Asked for again and again, under locks of the kubelet's: it looks at nothing.
+        Call::Init => drop(channel.send(&Answer::initialised())),
+        Call::Unsupported => drop(channel.send(&Answer::not_supported())),
+        Call::Malformed { what } => {
+            log::start(&LogConfig::default());
+            give(channel, Path::new(""), Err(CallError::Arguments { what }));
+        }
+        Call::Mount { target, options } => {
+            interrupt::watch(cancel);
+            mount(channel, cancel, &target, &options, arguments.hidden);
+        }
+        Call::Unmount { target } => {
+            interrupt::watch(cancel);
+            unmount(channel, cancel, &target);
+        }
+    }
+}
+
+fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8], hidden: io::Result<()>) {
+    let config = match configuration::read() {
+        Ok(config) => config,
+        Err(error) => {
+            log::start(&LogConfig::default());
+            return give(channel, target, Err(error.into()));
+        }
+    };
+    log::start(&config.log);
+    if let Err(error) = hidden {
+        tracing::warn!(%error, "the arguments stay visible in /proc while this call lasts");
+    }
+    interrupt::end_after(config.flex_timeout, channel);
+    let cancel = cancel.within(config.flex_timeout);
+    match Mount::prepare(config, target, options) {
+        Ok(mount) => {
+            give(channel, target, mount.publish(&cancel));
+            sweep::in_passing(&[mount.volumes()], mount.target(), &cancel);
+        }
+        Err(error) => give(channel, target, Err(error)),
+    }
+}
+
+fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path) {
+    let (configs, refused) = configuration::read_or_guess();
+    log::start(&configs.first().map(|config| config.log.clone()).unwrap_or_default());
+    if let Some(error) = refused {
+        tracing::error!(error = %chain(&error), "refused; the stores that it seems to name are looked through");
+    }
+    interrupt::end_after(UNMOUNT_LIMIT, channel);
+    let cancel = cancel.within(UNMOUNT_LIMIT);
+    let target = match target::resolve(target) {
+        Ok(target) => target,
+        Err(error) => return give(channel, target, Err(error.into())),
+    };
+    let unmounted = unmount::run(&configs, &target, &cancel);
+    give(channel, &target, unmounted.result);
+    sweep::in_passing(&unmounted.stores.iter().collect::<Vec<_>>(), &target, &cancel);
+}
+
+/// Answers with what came of the call.
+fn give(channel: &Channel, target: &Path, result: Result<(), CallError>) {
+    let answer = match result {
+        Ok(()) => Answer::success(),
+        Err(error) => {
+            let mut message = error.message();
+            if let Some(place) = fault::place() {
+                message.push_str(&format!(" (a part of gitrepo-flex panicked at {place})"));
+            }
+            tracing::error!(directory = %target.display(), kind = ?error.kind(), reason = message, "failed");
+            Answer::failure(&message)
+        }
+    };
+    channel.send(&answer);
+}

@@ -1,0 +1,81 @@
+//! Whatever makes a call fail, and what the owner of the pod can do.
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::error::chain;
+use gitrepo_core::policy::HostTargetError;
+use gitrepo_core::store::StoreError;
+use gitrepo_core::volume::PublishError;
+use gitrepo_core::volume::UnpublishError;
+
+use crate::configuration::ConfigurationError;
+use crate::options::OptionsError;
+use crate::target::TargetError;
+
+/// A failed call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// Arguments are missing, or there are too many.
+    #[error("{what}")]
+    Arguments {
+        /// What would be right.
+        what: &'static str,
+    },
+    /// The directory.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The volume's options.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The node's configuration.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// The option `hostTarget`.
+    #[error(transparent)]
+    HostTarget(#[from] HostTargetError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Mounting.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Unmounting.
+    #[error(transparent)]
+    Unpublish(#[from] UnpublishError),
+}
+
+impl CallError {
+    /// The kind of this failure.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Arguments { .. } => Kind::InvalidRequest,
+            Self::Target(error) => error.kind(),
+            Self::Options(error) => error.kind(),
+            Self::Configuration(error) => error.kind(),
+            Self::HostTarget(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Publish(error) => error.kind(),
+            Self::Unpublish(error) => error.kind(),
+        }
+    }
+
+    /// What becomes the pod's event: the words of the error, and what they do not say about a FlexVolume.
+    pub(crate) fn message(&self) -> String {
+        let words = chain(self);
+        match self.hint() {
+            Some(hint) => format!("{words}; {hint}"),
+            None => words,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self.kind() {
+            Kind::Unauthenticated => {
+                Some("the volume's secretRef names the Secret with the keys, whose type must be the driver's name")
+            }
+            Kind::Timeout => Some("the kubelet tries again (flexTimeout in the node's configuration bounds each try)"),
+            Kind::Busy | Kind::Unavailable => Some("the kubelet tries again"),
+            Kind::Cancelled => Some("the driver was told to end; the kubelet tries again"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The log: a file, and syslog. Standard output and error belong to the kubelet.
+//!
+//! Nothing that goes wrong here is told to anybody or holds a call up: a volume is worth more than a line about it. The
+//! file is outside the plugin directory, where every change makes the kubelet probe all drivers anew.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use gitrepo_core::policy::LogConfig;
+use gitrepo_core::policy::LogFormat;
+use gitrepo_core::policy::LogLevel;
+use tracing::Level;
+use tracing::Metadata;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+mod file;
+mod syslog;
+
+use file::LogFile;
+use syslog::Syslog;
+
+/// Where an admin looks.
+const FILE: &str = "/var/log/gitrepo-flex.log";
+
+/// Starts logging.
+pub(crate) fn start(config: &LogConfig) {
+    let places = Arc::new(Places { file: LogFile::open(Path::new(FILE)), syslog: Syslog::open() });
+    let subscriber = tracing_subscriber::fmt().with_max_level(level(config.level)).with_ansi(false);
+    let subscriber = subscriber.with_writer(Writer(places)).log_internal_errors(false);
+    // It is started once.
+    match config.format {
+        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init().ok(),
+        LogFormat::Text => subscriber.try_init().ok(),
+    };
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+struct Places {
+    file: Option<LogFile>,
+    syslog: Option<Syslog>,
+}
+
+struct Writer(Arc<Places>);
+
+/// One event, which is one line and comes in one write.
+struct Line {
+    places: Arc<Places>,
+    level: Level,
+}
+
+impl<'a> MakeWriter<'a> for Writer {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { places: Arc::clone(&self.0), level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line {
+        Line { level: *metadata.level(), ..self.make_writer() }
+    }
+}
+
+impl io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &self.places.file {
+            file.append(line);
+        }
+        if let Some(syslog) = &self.places.syslog {
+            syslog.send(self.level, line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! `mount`: the volume of these options appears on the directory.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::FlexWritable;
+use gitrepo_core::progress::Silent;
+use gitrepo_core::snapshot::Watch;
+use gitrepo_core::spec::Choice;
+use gitrepo_core::spec::Writable;
+use gitrepo_core::store::Origin;
+use gitrepo_core::store::Record;
+use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::volume::Volumes;
+
+use crate::error::CallError;
+use crate::options::Options;
+use crate::options::Pod;
+use crate::stores;
+use crate::target;
+use crate::volume_id::VolumeName;
+
+/// A volume to mount, and the store that it comes from.
+pub(crate) struct Mount {
+    pod: Pod,
+    request: VolumeRequest,
+    volumes: Volumes,
+}
+
+impl Mount {
+    /// Reads the options and opens the store. Nothing of the volume is there yet when this returns.
+    pub(crate) fn prepare(config: Config, target: &Path, options: &[u8]) -> Result<Self, CallError> {
+        let target = target::resolve(target)?;
+        let Options { pod, read_only, group, credentials, host_target, mut spec } = Options::parse(options)?;
+        let default = config.flex_writable;
+        let volumes = stores::for_mount(config, host_target.as_deref())?;
+
+        let record = volumes.store().record_of_target(&target)?;
+        if !read_only {
+            spec.writable = spec.writable.or_else(|| record.as_ref().and_then(recorded)).or(Some(writable(default)));
+        }
+        let name = VolumeName::new(&pod, &target, &spec, group);
+        let volume_id = match record.as_ref().and_then(|record| name.recorded(record)) {
+            Some(volume_id) => volume_id,
+            None => name.with(&volumes.store().access().credential(&spec.repository, &credentials)?),
+        };
+        let origin = Origin::Flex;
+        let request = VolumeRequest { volume_id, target, origin, spec, credentials, read_only, group };
+        Ok(Self { pod, request, volumes })
+    }
+
+    /// Mounts it, as the last step of all.
+    pub(crate) fn publish(&self, cancel: &Cancel) -> Result<(), CallError> {
+        let Self { pod, request, volumes } = self;
+        let started = Instant::now();
+        let secrets: Vec<_> = request.credentials.secret_keys().keys().collect();
+        tracing::debug!(
+            directory = %request.target.display(), spec = ?request.spec, volume = request.volume_id, ?secrets,
+            group = request.group, store = %volumes.store().root().display(), "mounting"
+        );
+        let watch = Watch { cancel: cancel.clone(), progress: Arc::new(Silent) };
+        let published = volumes.publish(request, &watch)?;
+        tracing::info!(
+            directory = %request.target.display(), repository = %request.spec.repository,
+            revision = %request.spec.revision, commit = %published.commit, outcome = ?published.outcome,
+            read_only = request.read_only, namespace = pod.namespace, pod = pod.name, volume = pod.volume,
+            milliseconds = started.elapsed().as_millis(), "mounted"
+        );
+        Ok(())
+    }
+
+    /// The volumes of its store.
+    pub(crate) fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    /// The directory, without links on the way to it.
+    pub(crate) fn target(&self) -> &PathBuf {
+        &self.request.target
+    }
+}
+
+/// What a volume without `writable` is, by the node's configuration.
+fn writable(default: FlexWritable) -> Writable {
+    match default {
+        FlexWritable::Shared => Writable::Shared,
+        FlexWritable::Private => Writable::Private,
+    }
+}
+
+/// What the volume was when it was first mounted here: another configuration does not make it another volume, and after
+/// a reboot it comes back as it was.
+fn recorded(record: &Record) -> Option<Writable> {
+    record.content.get("writable").and_then(|word| Writable::from_word(word))
+}

@@ -1,0 +1,247 @@
+//! The JSON argument of `mount` → what core is asked.
+//!
+//! Keys under `kubernetes.io/` are the kubelet's (`pkg/volume/flexvolume/driver-call.go`); every other key is one of the
+//! volume's vocabulary or of the two that FlexVolume adds to it. No error quotes a value that could be secret.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use gitrepo_core::credentials::CredentialError;
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::Key;
+use gitrepo_core::credentials::Secret;
+use gitrepo_core::error::Kind;
+use gitrepo_core::spec::DefaultDirectory;
+use gitrepo_core::spec::KEYS;
+use gitrepo_core::spec::SpecError;
+use gitrepo_core::spec::VolumeSpec;
+use gitrepo_core::spec::nearest::nearest;
+use zeroize::Zeroizing;
+
+mod json;
+
+pub(crate) use json::JsonError;
+
+/// What the kubelet's own keys begin with.
+const KUBELET: &str = "kubernetes.io/";
+
+/// What the keys of the volume's secret begin with, without [`KUBELET`].
+const SECRET: &str = "secret/";
+
+/// The name that the bash driver had for `repository`.
+const REPO: &str = "repo";
+
+/// Which store, by a path of the host.
+const HOST_TARGET: &str = "hostTarget";
+
+/// Longest key that an error shows, in characters.
+const KEY_SHOWN: usize = 64;
+
+/// What a volume is to be.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// For whom.
+    pub(crate) pod: Pod,
+    /// Nobody may write through the mount.
+    pub(crate) read_only: bool,
+    /// The group whose members may write to a writable volume (the pod's `fsGroup`).
+    pub(crate) group: Option<u32>,
+    /// As whom to fetch.
+    pub(crate) credentials: Credentials,
+    /// Which store; `None` for the main one.
+    pub(crate) host_target: Option<String>,
+    /// What is asked.
+    pub(crate) spec: VolumeSpec,
+}
+
+/// Whose volume it is. Empty where the caller is no kubelet and does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pod {
+    /// The pod's namespace.
+    pub(crate) namespace: String,
+    /// The pod's name.
+    pub(crate) name: String,
+    /// The name of the volume: that of the PersistentVolume, or the pod's own for an inline one. Which of the two it is,
+    /// the kubelet does not tell.
+    pub(crate) volume: String,
+}
+
+/// Why options are refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OptionsError {
+    /// Not a JSON object of texts.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// Neither read-only nor read-write.
+    #[error("kubernetes.io/readwrite is neither ro nor rw")]
+    ReadWrite,
+    /// The pod's group is no number.
+    #[error("kubernetes.io/mounterArgs.FsGroup is not the number of a group")]
+    Group,
+    /// A value of the secret that is not what the kubelet passes.
+    #[error("the secret's key {key:?} is not base64 of UTF-8 text")]
+    SecretEncoding {
+        /// Its name.
+        key: String,
+    },
+    /// The secret's keys.
+    #[error("the volume's secret cannot be used")]
+    Secret(#[from] CredentialError),
+    /// A secret where everybody can read it.
+    #[error(
+        "the option {key:?} would show a secret to everybody who can read the volume's definition; put it into a Secret \
+         whose type is the driver's name, and name that in the volume's secretRef"
+    )]
+    SecretOption {
+        /// Its name.
+        key: String,
+    },
+    /// A key that does not exist.
+    #[error("there is no option {key:?}{}", nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
+    Unknown {
+        /// As written.
+        key: String,
+        /// The most similar one.
+        nearest: Option<&'static str>,
+    },
+    /// Both names of one option.
+    #[error("the options repo and repository mean the same: leave one out")]
+    TwoRepositories,
+    /// Nobody would refresh.
+    #[error(
+        "refresh: {value:?} does not work with a FlexVolume: the kubelet calls this driver to mount and to unmount, and \
+         never in between. Leave it out, or use the CSI driver"
+    )]
+    Refresh {
+        /// As written.
+        value: String,
+    },
+    /// The volume's vocabulary.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
+impl OptionsError {
+    /// The kind of this failure.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Secret(error) => error.kind(),
+            Self::Spec(error) => error.kind(),
+            _ => Kind::InvalidRequest,
+        }
+    }
+}
+
+/// Keys and values, wiped when dropped.
+type Texts = BTreeMap<String, Zeroizing<String>>;
+
+impl Options {
+    /// Reads the argument.
+    pub(crate) fn parse(argument: &[u8]) -> Result<Self, OptionsError> {
+        let (kubelet, user) = divide(json::read(argument)?);
+        let (secret, kubelet) = kubelet.into_iter().partition::<Texts, _>(|(key, _)| key.starts_with(SECRET));
+        let text = |key: &str| kubelet.get(key).map(|value| value.to_string()).unwrap_or_default();
+        let attributes = attributes(user)?;
+        Ok(Self {
+            pod: Pod { namespace: text("pod.namespace"), name: text("pod.name"), volume: text("pvOrVolumeName") },
+            read_only: read_only(kubelet.get("readwrite").map(|value| value.as_str()))?,
+            group: group(kubelet.get("mounterArgs.FsGroup").map(|value| value.as_str()))?,
+            credentials: credentials(secret)?,
+            // The bash driver took an empty one for none.
+            host_target: attributes.get(HOST_TARGET).filter(|path| !path.is_empty()).cloned(),
+            spec: spec(attributes)?,
+        })
+    }
+}
+
+/// The kubelet's keys, without what they begin with, and the user's.
+fn divide(all: Texts) -> (Texts, Texts) {
+    let mut parts = (Texts::new(), Texts::new());
+    for (key, value) in all {
+        match key.strip_prefix(KUBELET) {
+            Some(own) => parts.0.insert(own.to_owned(), value),
+            None => parts.1.insert(key, value),
+        };
+    }
+    parts
+}
+
+/// The kubelet always says. Who does not is served what can do no harm, as the bash driver did.
+fn read_only(readwrite: Option<&str>) -> Result<bool, OptionsError> {
+    match readwrite {
+        Some("rw") => Ok(false),
+        Some("ro") | None => Ok(true),
+        Some(_) => Err(OptionsError::ReadWrite),
+    }
+}
+
+/// `-1` as an id means "leave it" to the kernel.
+fn group(text: Option<&str>) -> Result<Option<u32>, OptionsError> {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |text: &str| text.parse().ok().filter(|group| digits(text) && *group != u32::MAX);
+    text.map(|text| number(text).ok_or(OptionsError::Group)).transpose()
+}
+
+fn credentials(secret: Texts) -> Result<Credentials, OptionsError> {
+    let mut keys = BTreeMap::new();
+    for (key, value) in secret {
+        let key = key.strip_prefix(SECRET).unwrap_or(&key).to_owned();
+        let Some(value) = decoded(&value) else { return Err(OptionsError::SecretEncoding { key: shown(&key) }) };
+        keys.insert(key, value);
+    }
+    Ok(Credentials::from_secret_keys(keys)?)
+}
+
+fn decoded(base64: &str) -> Option<Secret> {
+    let bytes = BASE64_STANDARD.decode(base64).ok()?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(Secret::new(text)),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            None
+        }
+    }
+}
+
+/// The user's options, each of a known key; under `repository` whichever name that was given.
+fn attributes(user: Texts) -> Result<BTreeMap<String, String>, OptionsError> {
+    let mut attributes = BTreeMap::new();
+    for (key, value) in user {
+        check_key(&key)?;
+        let key = if key == REPO { "repository".to_owned() } else { key };
+        if attributes.insert(key, value.to_string()).is_some() {
+            return Err(OptionsError::TwoRepositories);
+        }
+    }
+    Ok(attributes)
+}
+
+fn check_key(key: &str) -> Result<(), OptionsError> {
+    let known = || KEYS.iter().map(|key| key.name).chain([REPO, HOST_TARGET]);
+    if known().any(|known| known == key) {
+        return Ok(());
+    }
+    let secret = Key::ALL.iter().map(|key| key.name()).chain(["sshKey"]);
+    if secret.into_iter().any(|secret| secret == key) {
+        return Err(OptionsError::SecretOption { key: shown(key) });
+    }
+    // The distance to each known key takes time in proportion to the length.
+    Err(OptionsError::Unknown { nearest: nearest(&shown(key), known()), key: shown(key) })
+}
+
+fn spec(mut attributes: BTreeMap<String, String>) -> Result<VolumeSpec, OptionsError> {
+    attributes.remove(HOST_TARGET);
+    match attributes.remove("refresh") {
+        Some(value) if value != "never" => Err(OptionsError::Refresh { value: shown(&value) }),
+        _ => Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?),
+    }
+}
+
+/// Enough of a text to recognise it by.
+fn shown(text: &str) -> String {
+    text.chars().take(KEY_SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! The stores of a node, and the volumes in each of them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use gitrepo_core::gateway::Gateway;
+use gitrepo_core::mount::linux::LinuxMounter;
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::HostTarget;
+use gitrepo_core::policy::Policy;
+use gitrepo_core::policy::SelectedStore;
+use gitrepo_core::snapshot::Directory;
+use gitrepo_core::store::Store;
+use gitrepo_core::volume::Volumes;
+use gitrepo_core::worker::Confined;
+
+use crate::error::CallError;
+
+/// The volumes of the store that `hostTarget` selects, or of the main one. It is made where there is none.
+pub(crate) fn for_mount(config: Config, host_target: Option<&str>) -> Result<Volumes, CallError> {
+    let selected = host_target.map(|text| HostTarget::select(&config, text)).transpose()?;
+    let main = Store::open(&config.store)?;
+    let store = match selected {
+        None => main,
+        Some(HostTarget { store, ignored }) => {
+            if !ignored.as_os_str().is_empty() {
+                tracing::info!(ignored = %ignored.display(), "hostTarget selects a store; what follows it means nothing");
+            }
+            match store {
+                SelectedStore::Main => main,
+                SelectedStore::Beside(directory) => Store::open_beside(&directory, &main)?,
+            }
+        }
+    };
+    Ok(volumes(config, store))
+}
+
+/// The volumes of every store that there is; none is made. One that cannot be opened says so.
+pub(crate) fn existing(config: &Config) -> Vec<Result<Volumes, CallError>> {
+    let directories = config.host_target_roots.iter().filter(|root| **root != config.store && is_there(root));
+    let directories: Vec<_> = directories.collect();
+    if directories.is_empty() && !is_there(&config.store) {
+        return Vec::new();
+    }
+    let main = match Store::open(&config.store) {
+        Ok(main) => main,
+        // Without it the others cannot be opened either: proofs of access are its own.
+        Err(error) => return vec![Err(error.into())],
+    };
+    let beside = directories.into_iter().filter_map(|directory| Store::find_beside(directory, &main).transpose());
+    let stores = std::iter::once(Ok(main.clone())).chain(beside);
+    stores.map(|store| Ok(volumes(config.clone(), store?))).collect()
+}
+
+/// Whatever keeps it from being seen is for who opens it to say.
+fn is_there(root: &Path) -> bool {
+    !matches!(root.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+fn volumes(config: Config, store: Store) -> Volumes {
+    let worker = Confined::new(&config.worker);
+    let mounter = LinuxMounter::new(store.mounting());
+    let gateway = Gateway::new(Policy::new(config), Arc::new(worker));
+    Volumes::new(store, gateway, Arc::new(Directory), Arc::new(mounter))
+}

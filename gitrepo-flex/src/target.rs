@@ -1,0 +1,113 @@
+//! The directory of a call.
+
+use std::io;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::error::Kind;
+
+/// The directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    /// It is no place.
+    #[error("the directory {target:?} is not an absolute path without `..`")]
+    Path {
+        /// As given.
+        target: PathBuf,
+    },
+    /// The way to it cannot be followed.
+    #[error("cannot follow the way to the directory {}", target.display())]
+    Resolve {
+        /// As given.
+        target: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl TargetError {
+    /// The kind of this failure.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Path { .. } => Kind::InvalidRequest,
+            Self::Resolve { .. } => Kind::FailedPrecondition,
+        }
+    }
+}
+
+/// The directory with the links on the way to it resolved, as the mount table will show it. An admin may have moved the
+/// kubelet's directory and left a link; below `pods/` every directory is the kubelet's own. The last component is not
+/// followed. What is missing is kept as it is: a volume is unmounted also where nothing is left of the way to it.
+pub(crate) fn resolve(target: &Path) -> Result<PathBuf, TargetError> {
+    let clean = target.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let (true, true, Some(parent), Some(name)) = (clean, target.is_absolute(), target.parent(), target.file_name())
+    else {
+        return Err(TargetError::Path { target: target.to_owned() });
+    };
+    for existing in parent.ancestors() {
+        match existing.canonicalize() {
+            Ok(resolved) => {
+                let missing = parent.strip_prefix(existing).unwrap_or(Path::new(""));
+                return Ok(resolved.components().chain(missing.components()).collect::<PathBuf>().join(name));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(TargetError::Resolve { target: target.to_owned(), source }),
+        }
+    }
+    Ok(target.to_owned())
+}
+
+/// The directory of all pods, if the target lies in one as the kubelet lays them out:
+/// `<pods>/<uid>/volumes/<driver>/<volume>`.
+pub(crate) fn pods(target: &Path) -> Option<&Path> {
+    let mut above = target.ancestors().skip(2);
+    let volumes = above.next()?;
+    let pods = above.nth(1)?;
+    (volumes.ends_with("volumes") && pods.ends_with("pods")).then_some(pods)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_on_the_way_are_resolved_and_what_is_missing_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        fs::create_dir(home.join("real")).unwrap();
+        symlink("real", home.join("link")).unwrap();
+        for (given, expected) in [
+            ("real/volume", "real/volume"),
+            ("link/volume/", "real/volume"),
+            ("link/a/b", "real/a/b"),
+            ("link", "link"),
+        ] {
+            assert_eq!(resolve(&home.join(given)).unwrap(), home.join(expected), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_absolute_path_is_refused() {
+        for target in ["", "a/b", "/", "/a/../b", "/a/..", "{}", "./a"] {
+            assert!(matches!(resolve(Path::new(target)), Err(TargetError::Path { .. })), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_directory_of_pods_is_found_where_a_kubelet_made_the_target() {
+        fn pods(target: &str) -> Option<&str> {
+            super::pods(Path::new(target)).and_then(Path::to_str)
+        }
+        let volume = "volumes/example.org~git/data";
+        assert_eq!(pods(&format!("/var/lib/kubelet/pods/1-2/{volume}")), Some("/var/lib/kubelet/pods"));
+        for other in ["/tmp/gitrepo-mnt/pv", "/pods", "/", "/var/lib/kubelet/pods/1-2/volume-subpaths/a/b"] {
+            assert_eq!(pods(other), None, "{other}");
+        }
+        assert_eq!(pods(&format!("/srv/other/1-2/{volume}")), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! `unmount`: nothing of ours is on the directory any more.
+//!
+//! The kubelet passes the directory alone. Which store the volume came from, the stores' records tell.
+
+use std::path::Path;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::error::Kind;
+use gitrepo_core::error::chain;
+use gitrepo_core::mount::mountinfo;
+use gitrepo_core::policy::Config;
+use gitrepo_core::volume::Unpublished;
+use gitrepo_core::volume::Volumes;
+
+use crate::error::CallError;
+use crate::stores;
+
+/// What came of it.
+pub(crate) struct Unmounted {
+    /// The call's result.
+    pub(crate) result: Result<(), CallError>,
+    /// Where it was looked for.
+    pub(crate) stores: Vec<Volumes>,
+}
+
+/// Looks for the volume in every store there is, and takes it off the directory. A directory that shows nothing of ours
+/// is a success, whatever else is mounted there: it is not ours to unmount.
+pub(crate) fn run(configs: &[Config], target: &Path, cancel: &Cancel) -> Unmounted {
+    let mut stores = Vec::new();
+    let mut failure = None;
+    for volumes in configs.iter().flat_map(stores::existing) {
+        let unpublished = volumes.and_then(|volumes| {
+            let unpublished = volumes.unpublish(None, target, cancel);
+            stores.push(volumes);
+            Ok(unpublished?)
+        });
+        match unpublished {
+            Ok(Unpublished { known: false, mounts: 0 }) => {}
+            Ok(Unpublished { mounts, .. }) => {
+                tracing::info!(directory = %target.display(), mounts, "unmounted");
+                return Unmounted { result: Ok(()), stores };
+            }
+            // The one that matters may be another one.
+            Err(error) => drop(failure.get_or_insert(error)),
+        }
+    }
+    let result = match failure {
+        Some(error) if may_be_ours(target, error.kind()) => Err(error),
+        Some(error) => {
+            tracing::warn!(error = %chain(&error), directory = %target.display(), "a store cannot be searched, but nothing is mounted");
+            Ok(())
+        }
+        None => {
+            tracing::info!(directory = %target.display(), "nothing of ours is mounted");
+            Ok(())
+        }
+    };
+    Unmounted { result, stores }
+}
+
+/// Whether a volume of a store that cannot be searched may be on the directory. Where nothing is mounted and nobody is at
+/// work, a pod need not wait for somebody to repair a store; what is left there is swept once the directory is gone.
+fn may_be_ours(target: &Path, kind: Kind) -> bool {
+    let in_flight = matches!(kind, Kind::Busy | Kind::Timeout | Kind::Cancelled);
+    let mounted = || mountinfo::read().map_or(true, |mounts| mounts.iter().any(|mount| mount.target == target));
+    in_flight || mounted()
+}
