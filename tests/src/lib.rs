@@ -11,7 +11,9 @@
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`attempts`] | what a worker that was taken over would try |
 //! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
+//! | [`kubelet`] | what calls a driver on a node |
 //! | [`program`], [`person`] | the workspace's executables, and who runs them |
+//! | [`canaries`] | secrets that must be found nowhere |
 //! | [`process`] | what everybody can see of a running program |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
@@ -23,11 +25,13 @@
 
 pub mod attempts;
 pub mod authority;
+pub mod canaries;
 pub mod daemon;
 pub mod fixtures;
 pub mod git;
 pub mod hostile;
 pub mod http;
+pub mod kubelet;
 mod listener;
 pub mod loopfs;
 pub mod namespace;

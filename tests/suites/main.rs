@@ -7,6 +7,8 @@ mod bad_input;
 mod clone;
 mod command_line;
 mod concurrency;
+mod fake_kubelet;
+mod flex;
 mod full_disk;
 mod hostile;
 mod hostile_servers;

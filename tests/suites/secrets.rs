@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use gitrepo_tests::authority::Authority;
+use gitrepo_tests::canaries::Canaries;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::hostile;
 use gitrepo_tests::http::Answer;
@@ -31,57 +30,22 @@ const PASSPHRASE: &str = "canary-passphrase-7GhT";
 /// Among certificates and host keys, which are public but nobody's business either.
 const COMMENT: &str = "canary-comment-5RsV";
 
-/// What must not be found, in any form in which it could be.
-struct Canaries(Vec<Vec<u8>>);
+fn canaries(key: Option<&ClientKey>) -> Canaries {
+    let canaries = Canaries::new(&[USERNAME, PASSWORD, TOKEN, PASSPHRASE, COMMENT]).with_login(USERNAME, PASSWORD);
+    key.into_iter().fold(canaries, |canaries, key| canaries.with_key(&key.private))
+}
 
-impl Canaries {
-    fn new(key: Option<&ClientKey>) -> Self {
-        let plain = [USERNAME, PASSWORD, TOKEN, PASSPHRASE, COMMENT];
-        let mut canaries: Vec<Vec<u8>> = plain.map(|canary| canary.as_bytes().to_vec()).into();
-        canaries.push(BASE64_STANDARD.encode(format!("{USERNAME}:{PASSWORD}")).into_bytes());
-        canaries.extend(plain.map(|canary| BASE64_STANDARD.encode(canary).trim_end_matches('=').as_bytes().to_vec()));
-        let lines = key.iter().flat_map(|key| key.private.lines().filter(|line| !line.starts_with("-----")));
-        canaries.extend(lines.map(|line| line.as_bytes().to_vec()));
-        Self(canaries)
-    }
+/// In everything that a person's program said and wrote.
+fn assert_unseen(canaries: &Canaries, person: &Person, outcome: &Outcome) {
+    canaries.assert_absent("standard output", outcome.stdout.as_bytes());
+    canaries.assert_absent("standard error", outcome.stderr.as_bytes());
+    assert_absent_on_disk(canaries, person);
+}
 
-    fn assert_absent(&self, what: &str, bytes: &[u8]) {
-        for canary in &self.0 {
-            let found = bytes.windows(canary.len()).position(|window| window == canary);
-            let around =
-                |at: usize| bytes[at.saturating_sub(80)..(at + 80).min(bytes.len())].escape_ascii().to_string();
-            assert!(found.is_none(), "{what} has {}: …{}…", canary.escape_ascii(), found.map(around).unwrap());
-        }
-    }
-
-    fn assert_absent_below(&self, directory: &Path) {
-        for entry in std::fs::read_dir(directory).into_iter().flatten() {
-            let entry = entry.unwrap();
-            let path = entry.path();
-            self.assert_absent("a name", path.as_os_str().as_encoded_bytes());
-            // What vanishes while we look is read another time, or never was for long.
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => self.assert_absent_below(&path),
-                Ok(kind) if kind.is_file() => {
-                    self.assert_absent(&path.display().to_string(), &std::fs::read(&path).unwrap_or_default());
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// In everything that a person's program said and wrote.
-    fn assert_unseen(&self, person: &Person, outcome: &Outcome) {
-        self.assert_absent("standard output", outcome.stdout.as_bytes());
-        self.assert_absent("standard error", outcome.stderr.as_bytes());
-        self.assert_absent_on_disk(person);
-    }
-
-    fn assert_absent_on_disk(&self, person: &Person) {
-        self.assert_absent_below(person.home());
-        self.assert_absent_below(&person.scratch());
-        self.assert_absent_below(Path::new("/run/gitrepo"));
-    }
+fn assert_absent_on_disk(canaries: &Canaries, person: &Person) {
+    canaries.assert_absent_below(person.home());
+    canaries.assert_absent_below(&person.scratch());
+    canaries.assert_absent_below(Path::new("/run/gitrepo"));
 }
 
 /// A server behind TLS that knows the canaries, with what a person needs to believe it.
@@ -122,7 +86,7 @@ impl Bench {
         for secret in self.secrets() {
             for talkative in ["-vv", "--json"] {
                 let outcome = self.person.clone(url, &[&[&*secret, talkative], more].concat()).assert_code(code);
-                Canaries::new(None).assert_unseen(&self.person, &outcome);
+                assert_unseen(&canaries(None), &self.person, &outcome);
                 if code == 0 {
                     self.person.discard_tree();
                 }
@@ -198,13 +162,13 @@ fn secrets_are_no_argument_and_no_environment_of_any_process() {
         let gate = server.hold(|request| Request::is_upload_pack(request) && request.authorization().is_some());
         let running = bench.person.spawn_clone(&server.url(&bench.repository), &[&secret]);
         gate.wait_for(1);
-        let canaries = Canaries::new(None);
+        let canaries = canaries(None);
         let processes = process::with_descendants(running.id());
         assert!(processes.len() >= 2, "the program and its worker: {processes:?}");
         for pid in processes {
             canaries.assert_absent("a process", &process::arguments_and_environment(pid));
         }
-        canaries.assert_absent_on_disk(&bench.person);
+        assert_absent_on_disk(&canaries, &bench.person);
         gate.open();
         running.wait().assert_success();
         bench.person.discard_tree();
@@ -218,14 +182,14 @@ fn ssh_secrets_are_seen_nowhere() {
     }
     let bench = Bench::new();
     let key = ClientKey::generate(Algorithm::Ed25519, Format::OpenSsh, Some(PASSPHRASE));
-    let canaries = Canaries::new(Some(&key));
+    let canaries = canaries(Some(&key));
     let (server, other) = (SshServer::start(&key), SshServer::start(&ClientKey::new()));
     let person = &bench.person;
     let clone = |server: &SshServer, known_hosts: &str, key: &str, passphrase: &str, code: i32| {
         let known_hosts = format!("# {COMMENT}\n{known_hosts}");
         let keys = [("ssh-privatekey", key), ("ssh-passphrase", passphrase), ("known_hosts", &known_hosts)];
         let outcome = person.clone(&server.url(&bench.repository), &[&person.secret(&keys), "-vv"]).assert_code(code);
-        canaries.assert_unseen(person, &outcome);
+        assert_unseen(&canaries, person, &outcome);
         canaries.assert_absent("the server's log", server.log().as_bytes());
         outcome
     };
@@ -258,7 +222,7 @@ fn secrets_that_cannot_be_used_are_named_and_not_quoted() {
     ] {
         let secret = person.secret(keys);
         let outcome = person.clone("https://127.0.0.1/a", &[&secret, "-vv"]).assert_code(64);
-        Canaries::new(None).assert_unseen(person, &outcome);
+        assert_unseen(&canaries(None), person, &outcome);
         assert!(keys.iter().any(|(key, _)| outcome.stderr.contains(key)), "{keys:?}: {}", outcome.stderr);
     }
 }
@@ -278,7 +242,7 @@ fn secrets_in_a_url_are_refused_and_not_repeated() {
     ] {
         for talkative in ["-vv", "--json"] {
             let outcome = person.clone(url, &[talkative]).assert_code(64);
-            Canaries::new(None).assert_unseen(&person, &outcome);
+            assert_unseen(&canaries(None), &person, &outcome);
         }
     }
 }
@@ -297,9 +261,9 @@ fn secrets_are_in_no_file_of_the_store() {
         let target = format!("target-{number}");
         let mount = ["mount", &url, &target, "--store=store", secret, "-vv"];
         let outcome = person.run(&mount).assert_success();
-        Canaries::new(None).assert_unseen(person, &outcome);
+        assert_unseen(&canaries(None), person, &outcome);
         let outcome = person.run(&["unmount", &target, "--store=store", "-vv"]).assert_success();
-        Canaries::new(None).assert_unseen(person, &outcome);
+        assert_unseen(&canaries(None), person, &outcome);
     }
     assert!(person.home().join("store/repositories").is_dir(), "the store has been looked at");
 }

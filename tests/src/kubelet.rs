@@ -1,0 +1,6 @@
+//! The kubelet's side of its contracts with volume drivers, without a cluster.
+
+pub mod flex;
+mod pod;
+
+pub use pod::Pod;

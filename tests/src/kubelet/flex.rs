@@ -1,0 +1,28 @@
+//! The kubelet's FlexVolume plugin over a real driver (pkg/volume/flexvolume): how it calls, what it makes of an answer,
+//! and what it does before and after.
+//!
+//! | module | idea |
+//! |---|---|
+//! | `kubelet` | set-up and tear-down of a pod's volume |
+//! | `call` | one run of the driver, as the kubelet runs it |
+//! | `answer` | what the driver wrote, by the rules of Go's JSON |
+//! | `volume` | a volume in a manifest, and the options that the driver gets of it |
+//! | `node` | the machine: its file system, its configuration, its reboot |
+
+mod answer;
+mod call;
+mod kubelet;
+mod node;
+mod volume;
+
+pub use answer::Answer;
+pub use answer::Capabilities;
+pub use call::DriverCall;
+pub use call::Finished;
+pub use call::Plugin;
+pub use kubelet::Failed;
+pub use kubelet::Kubelet;
+pub use kubelet::SettingUp;
+pub use kubelet::TearingDown;
+pub use node::Node;
+pub use volume::Volume;

@@ -1,0 +1,221 @@
+//! One run of a driver, as `DriverCall.Run` makes it (pkg/volume/flexvolume/driver-call.go).
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::fcntl::OFlag;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::answer::Answer;
+
+/// The kubelet has none. It is ours, so that a driver that hangs fails its test.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A driver where the kubelet finds it: `<exec directory>/<vendor>~<driver>/<driver>`.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    exec_directory: PathBuf,
+    vendor: String,
+    driver: String,
+}
+
+/// A driver at work. Killed when dropped.
+pub struct DriverCall {
+    command: String,
+    arguments: String,
+    child: Option<Child>,
+    pipe: File,
+}
+
+/// A driver that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// What was called: `mount`.
+    pub command: String,
+    /// All arguments.
+    pub arguments: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output and standard error, as they came.
+    pub output: Vec<u8>,
+}
+
+impl Plugin {
+    /// The driver `vendor/driver` of this directory of plugins.
+    pub fn new(exec_directory: &Path, vendor: &str, driver: &str) -> Self {
+        Self { exec_directory: exec_directory.to_owned(), vendor: vendor.to_owned(), driver: driver.to_owned() }
+    }
+
+    /// Where the executable is, and nothing else but dot-files.
+    pub fn directory(&self) -> PathBuf {
+        self.exec_directory.join(self.escaped_name())
+    }
+
+    /// The executable.
+    pub fn executable(&self) -> PathBuf {
+        self.directory().join(&self.driver)
+    }
+
+    /// The name as the kubelet uses it in paths: `vendor~driver`.
+    pub fn escaped_name(&self) -> String {
+        format!("{}~{}", self.vendor, self.driver)
+    }
+
+    /// The driver as the kubelet would run it, but for the outputs: root's directory, no input, and the environment that
+    /// systemd gives a service, which has no `HOME`.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(self.executable());
+        command.args(arguments).current_dir("/").stdin(Stdio::null()).env_clear();
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8");
+        command
+    }
+
+    /// Starts it as the kubelet does: both outputs are one pipe.
+    pub fn spawn<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> DriverCall {
+        let mut command = self.command(arguments);
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        command.stdout(theirs.try_clone().unwrap()).stderr(theirs);
+        let child = loop {
+            match command.spawn() {
+                // A driver that the test has just written may still be open in a process that another thread starts.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                child => {
+                    break child.unwrap_or_else(|error| panic!("cannot run {}: {error}", self.executable().display()));
+                }
+            }
+        };
+        // The command has the write end, which would keep the pipe open.
+        drop(command);
+        DriverCall {
+            command: words.first().cloned().unwrap_or_default(),
+            arguments: words.join(" "),
+            child: Some(child),
+            pipe: ours.into(),
+        }
+    }
+
+    /// Runs it to its end.
+    pub fn call<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Finished {
+        self.spawn(arguments).wait()
+    }
+
+    /// Fails if there is anything that makes the kubelet probe the driver again, or a dot-file that is not known.
+    pub fn assert_untouched(&self) {
+        let names = |directory: &Path| -> Vec<String> {
+            let entries = std::fs::read_dir(directory).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(names(&self.exec_directory), [self.escaped_name()], "in the directory of plugins");
+        let mut files = names(&self.directory());
+        files.retain(|name| name != ".config.json");
+        assert_eq!(files, [self.driver.as_str()], "in the driver's directory");
+    }
+}
+
+impl DriverCall {
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map(Child::id).unwrap()
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub fn signal(&self, signal: Signal) {
+        // Not waited for yet, so the id is its own.
+        nix::sys::signal::kill(Pid::from_raw(self.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits until the pipe is closed by all who have it, and then for the driver's end, as `CombinedOutput` does.
+    pub fn wait(mut self) -> Finished {
+        let output = self.read_to_end();
+        let status = self.child.take().unwrap().wait().unwrap();
+        Finished { command: self.command.clone(), arguments: self.arguments.clone(), status, output }
+    }
+
+    fn read_to_end(&mut self) -> Vec<u8> {
+        let begun = Instant::now();
+        let mut output = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let said = String::from_utf8_lossy(&output);
+            assert!(!left.is_zero(), "{} goes on, or a process it left has its output; it said {said:?}", self.command);
+            let mut polled = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
+            nix::poll::poll(&mut polled, PollTimeout::try_from(left).unwrap()).unwrap();
+            if !polled[0].any().unwrap_or_default() {
+                continue;
+            }
+            match self.pipe.read(&mut buffer).unwrap() {
+                0 => return output,
+                count => output.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+}
+
+impl Drop for DriverCall {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+impl Finished {
+    /// The answer of a driver that keeps the contract to the letter: exit status 0 and exactly one JSON object, whatever
+    /// happened; `Not supported` never to a call that it has.
+    pub fn answer(&self) -> Answer {
+        let said = String::from_utf8_lossy(&self.output);
+        assert_eq!(
+            self.status.into_raw(),
+            0,
+            "{} has to exit with 0 and ended with {}: {said}",
+            self.command,
+            self.status
+        );
+        let text = str::from_utf8(&self.output).unwrap_or_else(|error| panic!("{}: {error}: {said}", self.command));
+        let line = text.trim_end_matches('\n');
+        assert!(
+            line.starts_with('{') && line.ends_with('}'),
+            "{} says {text:?}, which is no JSON object",
+            self.command
+        );
+        let answer = Answer::decode(&self.output).unwrap_or_else(|error| panic!("{}: {error}: {said}", self.command));
+        assert!(["Success", "Failure", "Not supported"].contains(&&*answer.status), "{}: {said}", self.command);
+        let has = ["init", "mount", "unmount"].contains(&&*self.command);
+        assert!(!has || answer.status != "Not supported", "{} is never called again: {said}", self.command);
+        assert!(answer.status == "Success" || !answer.message.trim().is_empty(), "a failure without a word: {said}");
+        answer
+    }
+
+    /// The message of a call that must fail.
+    pub fn failure(&self) -> String {
+        let answer = self.answer();
+        assert_eq!(answer.status, "Failure", "{}: {answer:?}", self.command);
+        answer.message
+    }
+
+    /// Fails unless the call succeeded.
+    pub fn assert_success(&self) {
+        let answer = self.answer();
+        assert_eq!(answer.status, "Success", "{}: {answer:?}", self.command);
+    }
+}

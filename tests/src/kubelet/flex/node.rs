@@ -1,0 +1,208 @@
+//! A machine on which a kubelet runs the driver: what is at the places that driver and kubelet agree on is the test's own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::mount::mountinfo;
+use nix::mount::MntFlags;
+use nix::mount::MsFlags;
+use serde_json::Value;
+use serde_json::json;
+
+use super::Kubelet;
+use super::Plugin;
+use crate::loopfs::LoopFs;
+use crate::program;
+use crate::require;
+use crate::volumes;
+
+const VENDOR: &str = "piersharding";
+const DRIVER: &str = "gitrepo";
+const KUBELET: &str = "/var/lib/kubelet";
+const STORE: &str = "/var/lib/gitrepo";
+const CONFIGURATION: &str = "/etc/gitrepo/config.json";
+
+/// One machine: `/etc/gitrepo`, `/var/lib` and `/var/log` are on a freshly made file system and seen by this thread and
+/// those it starts. Nothing of it outlives them, however they end.
+pub struct Node {
+    kubelet: Kubelet,
+    home: PathBuf,
+    _file_system: LoopFs,
+}
+
+impl Node {
+    /// A machine with a file system of `bytes`, with `gitrepo-flex` installed and configured for servers on the loopback;
+    /// `None` without root.
+    pub fn new(bytes: u64) -> Option<Self> {
+        if !require::root("to mount") || !require::tool("mkfs.ext4") {
+            return None;
+        }
+        let driver = program::executable("gitrepo-flex");
+        let file_system = LoopFs::new(bytes);
+        let home = file_system.path().canonicalize().unwrap();
+        lay_over_etc(&home);
+        for (place, own) in [("/var/lib", "lib"), ("/var/log", "log")] {
+            bind(&directory(&home.join(own)), Path::new(place));
+        }
+        let plugin = Plugin::new(&directory(&home.join("exec")), VENDOR, DRIVER);
+        directory(&plugin.directory());
+        fs::write(plugin.executable(), "").unwrap();
+        // At its place by a mount, not a copy, which would take longer than most tests.
+        bind(&driver, &plugin.executable());
+        directory(Path::new(CONFIGURATION).parent().unwrap());
+        write_configuration(Path::new(CONFIGURATION), &json!({}));
+        let kubelet = Kubelet::start(&directory(Path::new(KUBELET)), plugin);
+        Some(Self { kubelet, home, _file_system: file_system })
+    }
+
+    /// The kubelet.
+    pub fn kubelet(&self) -> &Kubelet {
+        &self.kubelet
+    }
+
+    /// Gives the driver another configuration: these fields, and what servers on the loopback need.
+    pub fn configure(&self, fields: &Value) {
+        write_configuration(Path::new(CONFIGURATION), fields);
+    }
+
+    /// The same in the file beside the driver, and no other.
+    pub fn configure_beside_driver(&self, fields: &Value) {
+        fs::remove_file(CONFIGURATION).unwrap();
+        write_configuration(&self.kubelet.plugin().directory().join(".config.json"), fields);
+    }
+
+    /// A new directory of this machine.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        directory(&self.home.join(name))
+    }
+
+    /// The root of the file system.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The store.
+    pub fn store(&self) -> PathBuf {
+        STORE.into()
+    }
+
+    /// What is below `/var/log`.
+    pub fn log_files(&self) -> Vec<PathBuf> {
+        files_below(Path::new("/var/log"))
+    }
+
+    /// All that was logged.
+    pub fn log(&self) -> String {
+        let logs = self.log_files().into_iter().map(|file| fs::read(file).unwrap());
+        logs.map(|log| String::from_utf8_lossy(&log).into_owned()).collect()
+    }
+
+    /// Mounts on `target`.
+    pub fn mounts_on(&self, target: &Path) -> usize {
+        mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+    }
+
+    /// Loses all mounts, as a reboot does; what the stores remember becomes another boot's, and the kubelet starts.
+    pub fn reboot(&self) {
+        for mount in self.mounts().into_iter().rev() {
+            nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
+        }
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let places = self.stores().into_iter().flat_map(|store| ["volumes", "access"].map(|place| store.join(place)));
+        let files = places.flat_map(|place| files_below(&place));
+        for (file, text) in files.filter_map(|file| fs::read_to_string(&file).ok().map(|text| (file, text))) {
+            if text.contains(boot.trim()) {
+                fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+            }
+        }
+        self.kubelet.restart();
+    }
+
+    /// Fails if anything is there that only set-up volumes, work in flight or their crashes account for.
+    pub fn assert_nothing_set_up(&self) {
+        let mut left = self.mounts();
+        left.extend(self.targets());
+        let stores = self.stores().into_iter();
+        left.extend(stores.flat_map(|store| volumes::leftovers(&store, Path::new("/nowhere"))));
+        assert!(left.is_empty(), "left behind: {left:#?}");
+    }
+
+    /// The store, and those in directories of this machine that volumes may select.
+    fn stores(&self) -> Vec<PathBuf> {
+        let beside = volumes::entries(&self.home).into_iter().map(|directory| directory.join(".gitrepo"));
+        [STORE.into()].into_iter().chain(beside.filter(|store| store.is_dir())).collect()
+    }
+
+    /// What is mounted in the kubelet's directory and in the stores.
+    fn mounts(&self) -> Vec<PathBuf> {
+        let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
+        let places: Vec<PathBuf> = self.stores().into_iter().chain([KUBELET.into()]).collect();
+        mounts.filter(|target| places.iter().any(|place| target.starts_with(place))).collect()
+    }
+
+    /// The directories of the pods' volumes.
+    fn targets(&self) -> Vec<PathBuf> {
+        let pods = volumes::entries(&Path::new(KUBELET).join("pods"));
+        let plugin = self.kubelet.plugin().escaped_name();
+        pods.iter().flat_map(|pod| volumes::entries(&pod.join("volumes").join(&plugin))).collect()
+    }
+}
+
+/// A writable layer of the test's own, so that `/etc/gitrepo` need not exist on the machine that runs the tests.
+fn lay_over_etc(home: &Path) {
+    let [upper, work] = ["etc", "etc-work"].map(|name| directory(&home.join(name)));
+    let options = format!("lowerdir=/etc,upperdir={},workdir={}", upper.display(), work.display());
+    let options = Some(options.as_str());
+    nix::mount::mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), options).expect("an overlay on /etc");
+}
+
+fn bind(source: &Path, target: &Path) {
+    nix::mount::mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .unwrap_or_else(|error| panic!("bind {} on {}: {error}", source.display(), target.display()));
+}
+
+/// Makes a directory as a package would, 0755.
+fn directory(path: &Path) -> PathBuf {
+    fs::create_dir_all(path).unwrap();
+    fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    path.to_owned()
+}
+
+fn write_configuration(file: &Path, fields: &Value) {
+    let mut configuration = json!({
+        "allowLoopback": true,
+        "credentialsOverHttp": true,
+        "cache": { "reserveBytes": "0" },
+        "log": { "level": "debug" },
+    });
+    merge(&mut configuration, fields);
+    fs::write(file, configuration.to_string()).unwrap();
+}
+
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            over.iter().for_each(|(field, value)| merge(base.entry(field).or_insert(Value::Null), value));
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+/// Files below a directory, through whatever is mounted there no further.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut places = vec![directory.to_owned()];
+    while let Some(place) = places.pop() {
+        for path in volumes::entries(&place) {
+            let kind = path.symlink_metadata().unwrap().file_type();
+            if kind.is_dir() {
+                places.push(path);
+            } else if kind.is_file() {
+                files.push(path);
+            }
+        }
+    }
+    files
+}

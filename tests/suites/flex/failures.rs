@@ -1,0 +1,272 @@
+//! A mount that fails, in each way it can: the pod's owner reads why, and nothing is left.
+
+use std::fs;
+use std::fs::File;
+use std::io::Write;
+
+use gitrepo_tests::authority::Authority;
+use gitrepo_tests::hostile;
+use gitrepo_tests::hostile::ClosedPort;
+use gitrepo_tests::hostile::SilentServer;
+use gitrepo_tests::http::Answer;
+use gitrepo_tests::http::Credential;
+use gitrepo_tests::http::Ending;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::http::Request;
+use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::kubelet::flex::Volume;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::require;
+use gitrepo_tests::ssh::ClientKey;
+use gitrepo_tests::ssh::SshServer;
+use nix::mount::MsFlags;
+use serde_json::json;
+
+use super::Scene;
+
+/// Serves the scene's repository in another way.
+fn misbehaving(scene: &Scene, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> HttpServer {
+    HttpServer::builder().serve(&scene.repository).answer(answer).start()
+}
+
+fn of(url: &str) -> Volume {
+    Volume::inline("v", &[("repository", url)])
+}
+
+#[test]
+fn options_that_make_no_sense_are_named() {
+    let Some(scene) = Scene::new() else { return };
+    let url = scene.url();
+    for (options, words) in [
+        (&[][..], &["repository"][..]),
+        (&[("revision", "main")], &["repository"]),
+        (&[("repository", &*url), ("repo", &*url)], &["repo", "repository"]),
+        (&[("repository", "")], &["repository"]),
+        (&[("repository", "/etc")], &["/etc"]),
+        (&[("repository", "--upload-pack=/bin/sh")], &["--upload-pack"]),
+        (&[("repository", "ext::sh -c id")], &["ext::sh"]),
+        (&[("repository", &*url), ("revison", "main")], &["revison", "revision"]),
+        (&[("repository", &*url), ("hosttarget", "/data")], &["hosttarget", "hostTarget"]),
+        (&[("repositry", &*url)], &["repositry", "repository"]),
+        (&[("repository", &*url), ("directory", "../x")], &["directory"]),
+        (&[("repository", &*url), ("depth", "-1")], &["depth"]),
+        (&[("repository", &*url), ("writable", "yes")], &["writable", "private", "shared"]),
+        (&[("repository", &*url), ("uid", "root")], &["uid"]),
+        (&[("repository", &*url), ("lfs", "true")], &["lfs", "yet"]),
+        (&[("repository", &*url), ("hostTarget", "relative")], &["hostTarget", "absolute"]),
+    ] {
+        scene.assert_fails(&Volume::inline("v", options), words);
+        scene.assert_fails(&Volume::persistent("v", options).read_only(), words);
+    }
+    assert!(scene.server.requests().is_empty());
+}
+
+#[test]
+fn a_refresh_is_refused_because_the_kubelet_never_calls_again() {
+    let Some(scene) = Scene::new() else { return };
+    let volume = scene.inline("v").read_only().with_option("refresh", "60s");
+    scene.assert_fails(&volume, &["refresh", "kubelet", "FlexVolume"]);
+    let volume = scene.inline("v").read_only().with_option("refresh", "never");
+    let (pod, _) = scene.start_pod("pod", &volume);
+    scene.kubelet().must_tear_down(&pod, &volume);
+}
+
+#[test]
+fn what_the_remote_does_not_have_is_not_found() {
+    let Some(scene) = Scene::new() else { return };
+    let url = scene.url();
+    scene.assert_fails(&scene.inline("v").with_option("revision", "mian"), &["mian", "main", &url]);
+    let absent = "5ca1ab1e".repeat(5);
+    scene.assert_fails(&scene.inline("v").with_option("revision", &absent), &[&absent]);
+    scene.assert_fails(&scene.inline("v").with_option("subdirectory", "no/such"), &["no/such"]);
+    let missing = scene.server.url_at("missing.git");
+    scene.assert_fails(&of(&missing), &[&missing, "no such repository"]);
+}
+
+#[test]
+fn who_may_not_is_told_which_keys_to_bring() {
+    let closed = |server: gitrepo_tests::http::HttpServerBuilder| server.accept(Credential::Bearer("right"));
+    let Some(scene) = Scene::serving(closed) else { return };
+    let url = scene.url();
+    scene.assert_fails(&scene.inline("v"), &[&url, "username", "token"]);
+    let wrong = scene.inline("v").with_secret(&[("token", "canary-wrong")]);
+    let reason = scene.assert_fails(&wrong, &[&url]);
+    assert!(!reason.contains("canary"), "{reason}");
+    let forbidding = misbehaving(&scene, |_| Answer::status(403));
+    scene.assert_fails(&of(&forbidding.url(&scene.repository)), &["forbids access"]);
+}
+
+#[test]
+fn secrets_that_cannot_be_used_are_named_and_not_quoted() {
+    let Some(scene) = Scene::new() else { return };
+    for (keys, words) in [
+        (&[("pasword", "canary")][..], &["pasword", "password"][..]),
+        (&[("username", "canary")], &["password"]),
+        (&[("ssh-privatekey", "canary")], &["ssh-privatekey"]),
+        (&[("sshKey", "canary")], &["sshKey"]),
+        (&[("known_hosts", "canary")], &["known_hosts"]),
+        (&[("token", "")], &["token"]),
+    ] {
+        let reason = scene.assert_fails(&scene.inline("v").with_secret(keys), words);
+        assert!(!reason.contains("canary"), "{reason}");
+    }
+    for value in ["!canary!", "Y2FuYXJ5\u{e4}", "/canary", "/w=="] {
+        let volume = scene.inline("v").with_forged_option("kubernetes.io/secret/token", value);
+        let reason = scene.assert_fails(&volume, &["token"]);
+        assert!(!reason.contains(value) && !reason.contains("canary"), "{reason}");
+    }
+    assert!(scene.server.requests().is_empty());
+}
+
+#[test]
+fn what_the_policy_forbids_is_refused() {
+    let Some(scene) = Scene::new() else { return };
+    let (volume, url) = (scene.inline("v"), scene.url());
+    let path = format!("file://{}", scene.repository.path().display());
+    scene.assert_fails(&of(&path), &["allowedSchemes", &path]);
+    scene.assert_fails(&of("git://git.example.org/a.git"), &["allowedSchemes"]);
+    scene.assert_fails(&of("http://169.254.169.254/latest/meta-data"), &["denied"]);
+    scene.node.configure(&json!({"allowLoopback": false}));
+    scene.assert_fails(&volume, &[&url, "loopback", "denied"]);
+    scene.node.configure(&json!({"allowedHosts": ["*.example.org"]}));
+    scene.assert_fails(&volume, &[&url, "allowedHosts"]);
+    scene.node.configure(&json!({"credentialsOverHttp": false}));
+    let closed = HttpServer::builder().serve(&scene.repository).accept(Credential::Bearer("right")).start();
+    let volume = of(&closed.url(&scene.repository)).with_secret(&[("token", "right")]);
+    scene.assert_fails(&volume, &["http", "credentialsOverHttp"]);
+    assert!(closed.requests().iter().all(|request| request.authorization().is_none()));
+    assert!(scene.server.requests().is_empty());
+}
+
+#[test]
+fn a_remote_that_is_away_is_said_to_be() {
+    let Some(scene) = Scene::new() else { return };
+    let closed = ClosedPort::new();
+    for scheme in ["http", "https", "ssh"] {
+        let url = closed.url(scheme).replace("ssh://", "ssh://git@");
+        scene.assert_fails(&of(&url), &["cannot reach", "127.0.0.1"]);
+    }
+    scene.assert_fails(&of("https://host.invalid/a.git"), &["host.invalid"]);
+    let failing = misbehaving(&scene, |_| Answer::status(503));
+    scene.assert_fails(&of(&failing.url(&scene.repository)), &["503"]);
+}
+
+#[test]
+fn a_remote_that_stalls_or_breaks_off_is_given_up() {
+    let Some(scene) = Scene::new() else { return };
+    scene.node.configure(&json!({"limits": {"stall": "1s"}}));
+    scene.assert_fails(&of(&SilentServer::start().url("http")), &["went silent"]);
+    let stalling = misbehaving(&scene, hostile::pack_ends_midway(Ending::Silent));
+    scene.assert_fails(&of(&stalling.url(&scene.repository)), &["went silent"]);
+    let breaking = misbehaving(&scene, hostile::pack_ends_midway(Ending::Broken));
+    scene.assert_fails(&of(&breaking.url(&scene.repository)), &["127.0.0.1"]);
+    let lying = misbehaving(&scene, hostile::pack_is_garbage());
+    scene.assert_fails(&of(&lying.url(&scene.repository)), &["as a git server should"]);
+}
+
+/// The kubelet has no limit on a call's time, so the driver has its own.
+#[test]
+fn a_mount_ends_when_its_time_is_up() {
+    let Some(scene) = Scene::new() else { return };
+    scene.node.configure(&json!({"flexTimeout": "2s"}));
+    let gate = scene.server.hold(Request::is_upload_pack);
+    scene.assert_fails(&scene.inline("v"), &["flexTimeout"]);
+    gate.open();
+    scene.node.configure(&json!({}));
+    let (pod, _) = scene.start_pod("pod", &scene.inline("v"));
+    scene.kubelet().must_tear_down(&pod, &scene.inline("v"));
+    scene.node.assert_nothing_set_up();
+}
+
+#[test]
+fn a_limit_that_is_exceeded_is_named() {
+    let Some(scene) = Scene::new() else { return };
+    let large = Repository::new("large");
+    let files =
+        (0..40).fold(Files::new(), |files, number| files.file(format!("file-{number}"), vec![number; 70 << 10]));
+    large.commit("main", &files.file("noise", gitrepo_tests::fixtures::noise(1, 1 << 20)));
+    scene.server.add(&large);
+    for (limits, field) in [
+        (json!({"fetchBytes": "100Ki"}), "limits.fetchBytes"),
+        (json!({"treeBytes": "1Mi"}), "limits.treeBytes"),
+        (json!({"entries": 10}), "limits.entries"),
+    ] {
+        scene.node.configure(&json!({"limits": limits}));
+        scene.assert_fails(&of(&scene.server.url(&large)), &[field]);
+    }
+}
+
+#[test]
+fn a_full_disk_fails_the_mount_and_nothing_else() {
+    let Some(scene) = Scene::new() else { return };
+    let volume = scene.inline("v").read_only();
+    let (pod, target) = scene.start_pod("pod", &volume);
+    let filler = fill(&scene);
+    let other = Pod::new("other");
+    // A new copy needs room, the same tree again may be had without.
+    let failed = scene.kubelet().set_up(&other, &scene.persistent("copy")).unwrap_err();
+    assert!(failed.reason.to_lowercase().contains("space"), "{failed:?}");
+    assert!(!scene.kubelet().target(&other, &scene.persistent("copy")).exists());
+    scene.assert_shown_on(&target);
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_set_up();
+    drop(filler);
+    fs::remove_file(scene.node.home().join("filler")).unwrap();
+    let (pod, _) = scene.start_pod("pod", &volume);
+    scene.kubelet().must_tear_down(&pod, &volume);
+}
+
+/// Writes until there is not a byte left.
+fn fill(scene: &Scene) -> File {
+    let mut file = File::create(scene.node.home().join("filler")).unwrap();
+    for size in [64 << 10, 1] {
+        let chunk = vec![0; size];
+        while file.write_all(&chunk).and_then(|()| file.sync_data()).is_ok() {}
+    }
+    file
+}
+
+/// The kubelet asks for nothing that is mounted; where its check does not see a mount, it calls.
+#[test]
+fn a_target_that_is_taken_is_refused_and_stays_as_it_is() {
+    let Some(scene) = Scene::new() else { return };
+    let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
+    let target = scene.kubelet().target(&pod, &volume);
+    fs::create_dir_all(&target).unwrap();
+    nix::mount::mount(None::<&str>, &target, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    fs::write(target.join("theirs"), "theirs\n").unwrap();
+    let path = target.to_str().unwrap();
+    let mount = |volume: &Volume| scene.kubelet().plugin().call(["mount", path, &volume.json(&pod)]);
+    assert!(mount(&volume).failure().contains("mount point of something else"));
+    assert_eq!(fs::read(target.join("theirs")).unwrap(), b"theirs\n");
+    scene.kubelet().plugin().call(["unmount", path]).assert_success();
+    assert_eq!(scene.node.mounts_on(&target), 1, "it is not ours to unmount");
+    nix::mount::umount(&target).unwrap();
+
+    mount(&volume).assert_success();
+    let other = volume.clone().with_option("directory", "elsewhere");
+    assert!(mount(&other).failure().contains("already shows"));
+    scene.assert_shown_on(&target);
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_set_up();
+}
+
+#[test]
+fn a_host_or_certificate_that_is_not_known_is_refused() {
+    let Some(scene) = Scene::new() else { return };
+    let authority = Authority::new();
+    let secure = HttpServer::builder().serve(&scene.repository).tls(authority.issue_for_loopback()).start();
+    scene.assert_fails(&of(&secure.url(&scene.repository)), &["certificate", "ca.crt"]);
+    let volume = of(&secure.url(&scene.repository)).with_secret(&[("ca.crt", &authority.ca_pem())]);
+    let (pod, target) = scene.start_pod("pod", &volume);
+    scene.assert_shown_on(&target);
+    scene.kubelet().must_tear_down(&pod, &volume);
+    if !require::tool("sshd") {
+        return;
+    }
+    let key = ClientKey::new();
+    let server = SshServer::start(&key);
+    let volume = of(&server.url(&scene.repository)).with_secret(&[("sshKey", &key.private)]);
+    scene.assert_fails(&volume, &["SHA256:", "known_hosts"]);
+}
