@@ -77,6 +77,13 @@ pub fn writable(url: &str, target: &Path, uid: u32) -> VolumeRequest {
     request
 }
 
+/// The same as the copy that all targets of the volume `volume_id` share.
+pub fn shared(url: &str, volume_id: &str, target: &Path) -> VolumeRequest {
+    let mut request = VolumeRequest { volume_id: volume_id.to_owned(), ..writable(url, target, 0) };
+    request.spec.writable = Some(Writable::Shared);
+    request
+}
+
 /// Another revision of the same.
 #[must_use]
 pub fn at(mut request: VolumeRequest, revision: &str) -> VolumeRequest {

@@ -190,6 +190,28 @@ fn keys_that_do_not_work_yet_are_refused_and_never_ignored() {
 }
 
 #[test]
+fn owner_or_group_of_a_read_only_volume_is_refused_and_not_ignored() {
+    let person = Person::new();
+    let mount = ["mount", "https://host.example/a", "target"];
+    for (flags, words) in [
+        (&["--uid=1000"][..], "uid is for writable volumes"),
+        (&["--uid=0"], "uid is for writable volumes"),
+        (&["--set", "uid=1000"], "uid is for writable volumes"),
+        (&["--group=1000"], "group is for writable volumes"),
+        (&["--group=users", "--writable=private"], "--group"),
+    ] {
+        let outcome = person.run(&[&mount[..], flags].concat()).assert_code(64);
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    }
+    for how in ["layer", "true", ""] {
+        let writable = format!("--writable={how}");
+        let outcome = person.run(&[&mount[..], &[&writable]].concat()).assert_code(64);
+        assert!(outcome.stderr.contains("private, shared, copy"), "{}", outcome.stderr);
+    }
+    person.assert_nothing_left();
+}
+
+#[test]
 fn unknown_field_of_the_configuration_is_refused_by_name() {
     let person = Person::new();
     for (json, words) in [

@@ -2,14 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use gitrepo_core::cancel::Cancel;
 use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::snapshot::Directory;
+use gitrepo_core::snapshot::Watch;
 use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::worker::InProcess;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::tree::assert_same_tree;
@@ -17,6 +24,7 @@ use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::shared;
 use tempfile::TempDir;
 
 const MANY: usize = 50;
@@ -111,6 +119,89 @@ fn fifty_threads_make_one_fetch_and_fifty_mounts() {
     let fetched = outcomes.iter().filter(|published| matches!(published.outcome, Outcome::Fetched { .. })).count();
     assert_eq!((fetched, server.packs(), server.upload_packs()), (1, 1, requests_of_one_fetch()));
     assert_eq!((node.volumes.list().unwrap().len(), node.snapshots().len()), (MANY, 1));
+}
+
+#[test]
+fn twenty_first_publishes_of_a_shared_volume_make_one_copy() {
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let place = TempDir::new().unwrap();
+    let node = fake_node(&place);
+    let url = server.url(&repository);
+    let pods: Vec<_> = (0..20).map(|pod| node.target(&format!("pod-{pod}"))).collect();
+    std::thread::scope(|scope| {
+        for target in &pods {
+            let (node, url) = (&node, &url);
+            scope.spawn(move || node.publish(&shared(url, "volume", target)).unwrap());
+        }
+    });
+    assert_eq!((server.packs(), node.snapshots().len(), node.volumes.list().unwrap().len()), (1, 1, 20));
+    let shown: std::collections::BTreeSet<_> = pods.iter().map(|target| node.shown(target)).collect();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_same_tree(&repository, &commit, ".", shown.first().unwrap());
+
+    let first = &pods[0];
+    std::fs::write(node.shown(first).join("written"), "by the pod").unwrap();
+    std::thread::scope(|scope| {
+        for target in &pods[1..] {
+            let (node, url) = (&node, &url);
+            scope.spawn(move || node.unpublish(&shared(url, "volume", target)));
+        }
+    });
+    assert_eq!(std::fs::read_to_string(node.shown(first).join("written")).unwrap(), "by the pod");
+    node.unpublish(&shared(&url, "volume", first));
+    node.assert_nothing_published();
+}
+
+/// Twelve targets of one volume come and go, so that its copy is made and taken away, joined and left at every moment;
+/// meanwhile the branch moves and sweeps run. A deadlock would end by the deadline, and fail.
+#[test]
+fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_ever() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let place = TempDir::new().unwrap();
+    let node = fake_node(&place);
+    let url = server.url(&repository);
+    let patient = || Watch { cancel: Cancel::new().within(Duration::from_secs(240)), ..volumes::watch() };
+    let working = AtomicUsize::new(12);
+    std::thread::scope(|scope| {
+        for pod in 0..12 {
+            let (node, url, working) = (&node, &url, &working);
+            scope.spawn(move || {
+                let _done = Done(working);
+                let request = shared(url, "volume", &node.target(&format!("pod-{pod}")));
+                for round in 0..8 {
+                    let published = node.volumes.publish(&request, &patient()).unwrap();
+                    let shown = node.shown(&request.target);
+                    let note = shown.join(format!("pod-{pod}-{round}"));
+                    std::fs::write(&note, published.commit.to_string()).unwrap();
+                    // Whatever the others do, nobody takes away what this target shows.
+                    assert_eq!(std::fs::read_to_string(&note).unwrap(), published.commit.to_string());
+                    let cancel = patient().cancel;
+                    node.volumes.unpublish(Some("volume"), &request.target, &cancel).unwrap();
+                }
+            });
+        }
+        scope.spawn(|| {
+            while working.load(Ordering::SeqCst) > 0 {
+                node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+            }
+        });
+        for commit in 0..4 {
+            repository.commit("main", &Files::new().file("README.md", format!("# {commit}\n")));
+        }
+    });
+    node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+    node.assert_nothing_published();
+}
+
+/// Counts down however its thread ends.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[test]

@@ -58,8 +58,8 @@ struct Lane {
     server: HttpServer,
     repository: Repository,
     commits: Vec<String>,
-    /// What a target shows, and whether as a private copy.
-    mounted: BTreeMap<PathBuf, (String, bool)>,
+    /// What a target shows, and as which kind of copy, if as one.
+    mounted: BTreeMap<PathBuf, (String, Option<&'static str>)>,
     longest: [Duration; 2],
 }
 
@@ -109,7 +109,7 @@ impl Lane {
         match self.mounted.get(&target).cloned() {
             None => {
                 let commit = self.commits[self.random.below(COMMITS)].clone();
-                let copy = self.random.below(3) == 0;
+                let copy = [None, None, Some("private"), Some("shared")][self.random.below(4)];
                 let met = self.kill(0, |shell, url| mount(shell, url, &target, &commit, copy));
                 self.shell.run(&["ls"]).assert_success();
                 mount(&self.shell, &self.url(), &target, &commit, copy).wait().assert_success();
@@ -194,10 +194,11 @@ fn content(number: usize) -> Files {
         .symlink("link", "run")
 }
 
-fn mount(shell: &Shell, url: &str, target: &Path, commit: &str, copy: bool) -> Running {
+fn mount(shell: &Shell, url: &str, target: &Path, commit: &str, copy: Option<&str>) -> Running {
     let revision = format!("--revision={commit}");
-    let more: &[&str] = if copy { &["--writable=copy"] } else { &[] };
-    shell.spawn_mount(url, target, &[&[revision.as_str()], more].concat())
+    let writable = copy.map(|copy| format!("--writable={copy}"));
+    let more: Vec<&str> = [revision.as_str()].into_iter().chain(writable.as_deref()).collect();
+    shell.spawn_mount(url, target, &more)
 }
 
 /// Ids of the processes that run this executable, wherever their root is.

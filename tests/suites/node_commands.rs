@@ -1,11 +1,13 @@
 //! `mount`, `unmount`, `ls` and `sweep` at a root shell, where something was lost or never was.
 
 use std::fs;
+use std::sync::Barrier;
 
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
+use nix::sched::CloneFlags;
 
 #[test]
 fn a_question_makes_no_store() {
@@ -53,6 +55,38 @@ fn what_was_written_to_a_copy_outlives_its_mount_and_a_sweep() {
     shell.mount(&url, &target, &["--writable=copy"]).assert_success();
     assert_eq!(fs::read(target.join("mine")).unwrap(), b"written\n");
     shell.unmount(&target).assert_success();
+    assert_eq!(shell.leftovers(), <[std::path::PathBuf; 0]>::default());
+}
+
+#[test]
+fn a_volume_that_is_mounted_in_another_namespace_is_not_forgotten() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let repository = Repository::new("app");
+    repository.commit("main", &Files::new().file("a", "content\n"));
+    let server = HttpServer::start(&repository);
+    let (url, target) = (server.url(&repository), shell.target("pod"));
+    let (shell, target, step) = (&shell, target.as_path(), &Barrier::new(2));
+    std::thread::scope(|scope| {
+        let elsewhere = scope.spawn(move || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let mounted = shell.mount(&url, target, &["--writable=shared"]);
+            let written = fs::write(target.join("mine"), "written\n");
+            step.wait();
+            step.wait();
+            mounted.assert_success();
+            written.unwrap();
+            assert_eq!(fs::read(target.join("mine")).unwrap(), b"written\n");
+            shell.unmount(target).assert_success();
+        });
+        step.wait();
+        let (refused, swept, listed) = (shell.unmount(target), shell.run(&["sweep"]), shell.run(&["ls"]));
+        step.wait();
+        elsewhere.join().unwrap();
+        let refused = refused.assert_code(64);
+        assert!(refused.stderr.contains("mnt:[") && refused.stderr.contains("nsenter"), "{}", refused.stderr);
+        swept.assert_success();
+        assert!(listed.assert_success().stdout.contains("not mounted"));
+    });
     assert_eq!(shell.leftovers(), <[std::path::PathBuf; 0]>::default());
 }
 

@@ -26,11 +26,13 @@ use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use tempfile::TempDir;
 
+mod abandoned;
 mod contract;
 mod copies;
 mod damage;
 mod failures;
 mod kernel;
+mod shared;
 mod targets;
 
 /// A node, and a server with a repository of two commits.
@@ -162,6 +164,25 @@ over! {
             writes_to_a_copy_are_seen_by_nobody_else
             a_copy_goes_with_its_volume
             writes_to_a_copy_survive_a_reboot
+            a_copy_is_private_unless_it_is_to_be_shared
+            a_copy_is_for_the_group_asked_for
             a_copy_belongs_to_the_user_asked_for;
+        shared:
+            targets_of_a_volume_share_what_they_write_until_the_last_is_gone
+            other_volumes_and_private_copies_have_nothing_of_a_shared_one
+            a_reboot_brings_a_shared_copy_back_with_what_was_written
+            other_content_than_a_shared_copy_has_is_refused_until_that_is_gone
+            a_shared_copy_is_refused_to_who_could_not_fetch_it
+            a_target_that_cannot_join_leaves_the_shared_copy_to_the_others
+            a_shared_copy_that_no_target_speaks_of_is_never_shown_again
+            a_shared_copy_that_is_mounted_outlives_a_lost_record
+            a_shared_copy_that_was_lost_is_made_anew_of_the_same_commit
+            a_shared_copy_belongs_to_the_user_and_group_asked_for;
+        abandoned:
+            a_volume_whose_target_is_gone_is_unpublished
+            the_last_target_that_is_gone_takes_the_shared_copy_with_it
+            only_volumes_of_that_origin_and_place_are_abandoned
+            what_cannot_be_seen_is_not_abandoned
+            a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_was_written;
     }
 }

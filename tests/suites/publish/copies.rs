@@ -3,13 +3,17 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use gitrepo_core::error::Kind;
 use gitrepo_core::spec::Writable;
+use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::require;
 use gitrepo_tests::volumes::delete;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
+use super::shared::assert_owner_and_modes;
 
 pub(super) fn writes_to_a_copy_are_seen_by_nobody_else(bench: &Bench) {
     let (one, two) = (bench.node.target("one"), bench.node.target("two"));
@@ -53,6 +57,46 @@ pub(super) fn writes_to_a_copy_survive_a_reboot(bench: &Bench) {
     let written = bench.node.shown(&request.target).join("written");
     assert_eq!(fs::read_to_string(written).unwrap(), "by the pod");
     assert_eq!(bench.node.mounts_on(&request.target), 1);
+}
+
+pub(super) fn a_copy_is_private_unless_it_is_to_be_shared(bench: &Bench) {
+    let mut request = writable(&bench.url(), &bench.node.target("pod"), 0);
+    let mut other = VolumeRequest { target: bench.node.target("other"), ..writable(&bench.url(), &request.target, 0) };
+    bench.node.publish(&request).unwrap();
+    fs::write(bench.node.shown(&request.target).join("written"), "by the pod").unwrap();
+    for word in [None, Some(Writable::Private), Some(Writable::Copy)] {
+        request.spec.writable = word;
+        assert_eq!(bench.node.publish(&request).unwrap().outcome, Outcome::AlreadyPublished, "{word:?}");
+        other.spec.writable = word;
+        bench.node.publish(&other).unwrap();
+        bench.assert_shows(&other.target, &bench.commit);
+        bench.node.unpublish(&other);
+    }
+    request.spec.writable = Some(Writable::Shared);
+    assert_eq!(bench.node.publish(&request).unwrap_err().kind(), Kind::AlreadyExists);
+}
+
+pub(super) fn a_copy_is_for_the_group_asked_for(bench: &Bench) {
+    if !require::root("to give files away") {
+        return;
+    }
+    let with_group = |group| VolumeRequest { group, ..writable(&bench.url(), &bench.node.target("pod"), 4711) };
+    bench.node.publish(&with_group(Some(4712))).unwrap();
+    let shown = bench.node.shown(&bench.node.target("pod"));
+    assert_owner_and_modes(&shown);
+    fs::write(shown.join("a/new"), "").unwrap();
+    assert_eq!(fs::metadata(shown.join("a/new")).unwrap().gid(), 4712, "what is made there is the group's too");
+
+    for other in [None, Some(4713)] {
+        let error = bench.node.publish(&with_group(other)).unwrap_err();
+        assert_eq!(error.kind(), Kind::AlreadyExists, "{error}");
+    }
+    assert_eq!(bench.node.publish(&with_group(Some(4712))).unwrap().outcome, Outcome::AlreadyPublished);
+
+    let reading = |group| VolumeRequest { group, ..read_only(&bench.url(), &bench.node.target("reader")) };
+    bench.node.publish(&reading(Some(4712))).unwrap();
+    assert_eq!(bench.node.publish(&reading(None)).unwrap().outcome, Outcome::AlreadyPublished);
+    assert_eq!(fs::metadata(bench.node.shown(&bench.node.target("reader")).join("a")).unwrap().mode() & 0o7777, 0o755);
 }
 
 pub(super) fn a_copy_belongs_to_the_user_asked_for(bench: &Bench) {

@@ -13,6 +13,7 @@ use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::shared;
 use gitrepo_tests::volumes::watch;
 use gitrepo_tests::volumes::writable;
 
@@ -60,7 +61,9 @@ pub(super) fn a_publish_that_fails_for_good_leaves_nothing(bench: &Bench) {
 pub(super) fn a_publish_whose_mount_fails_leaves_nothing(bench: &Bench) {
     let target = bench.node.target("pod");
     let mut failed = 0;
-    for request in [read_only(&bench.url(), &target), writable(&bench.url(), &target, 0)] {
+    let requests =
+        [read_only(&bench.url(), &target), writable(&bench.url(), &target, 0), shared(&bench.url(), "volume", &target)];
+    for request in requests {
         for verb in [Verb::Bind, Verb::List, Verb::Shows, Verb::Unmount] {
             // Each call of the verb once, until there is none left to fail.
             for nth in 1.. {
@@ -75,7 +78,7 @@ pub(super) fn a_publish_whose_mount_fails_leaves_nothing(bench: &Bench) {
             bench.node.assert_nothing_published();
         }
     }
-    assert!(failed >= 4, "binding and listing failed for both: {failed}");
+    assert!(failed >= 6, "binding and listing failed for all: {failed}");
 }
 
 pub(super) fn an_unpublish_that_fails_may_be_repeated(bench: &Bench) {

@@ -1,0 +1,224 @@
+//! Volumes that nobody will unpublish: what counts as one, and what does not.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::mount::Mounter;
+use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::snapshot::Directory;
+use gitrepo_core::store::Origin;
+use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::testing::mounter::Call;
+use gitrepo_core::volume::Abandoned;
+use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::worker::InProcess;
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::volumes;
+use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::shared;
+use gitrepo_tests::volumes::writable;
+use tempfile::TempDir;
+
+use super::Bench;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn gone(origin: Origin, below: &Path) -> Abandoned {
+    Abandoned::TargetGone { origin, below: below.to_owned() }
+}
+
+/// How many volumes a sweep forgot.
+fn sweep(bench: &Bench, abandoned: &Abandoned) -> usize {
+    let report = bench.node.volumes.sweep(abandoned, LONG).unwrap();
+    assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
+    report.volumes
+}
+
+fn of(origin: Origin, request: VolumeRequest) -> VolumeRequest {
+    VolumeRequest { origin, ..request }
+}
+
+fn published(bench: &Bench) -> Vec<PathBuf> {
+    bench.node.volumes.list().unwrap().into_iter().map(|volume| volume.record.target).collect()
+}
+
+pub(super) fn a_volume_whose_target_is_gone_is_unpublished(bench: &Bench) {
+    let pods = bench.node.target("");
+    let (read, copy) = (bench.node.target("deleted"), bench.node.target("pod/volumes/copy"));
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    for request in [read_only(&bench.url(), &read), writable(&bench.url(), &copy, 0)] {
+        bench.node.publish(&of(Origin::Flex, request)).unwrap();
+    }
+    let abandoned = gone(Origin::Flex, &pods);
+    assert_eq!(sweep(bench, &abandoned), 0, "mounted");
+    bench.node.reboot();
+    assert_eq!(sweep(bench, &abandoned), 0, "not mounted yet, but the kubelet still has them");
+    fs::remove_dir(&read).unwrap();
+    delete(&bench.node.target("pod"));
+    assert_eq!(sweep(bench, &abandoned), 2);
+    bench.node.assert_nothing_published();
+}
+
+fn delete(tree: &Path) {
+    volumes::delete(tree);
+}
+
+pub(super) fn the_last_target_that_is_gone_takes_the_shared_copy_with_it(bench: &Bench) {
+    let pods = bench.node.target("");
+    let requests = ["one", "two"].map(|pod| of(Origin::Csi, shared(&bench.url(), "volume", &bench.node.target(pod))));
+    for request in &requests {
+        bench.node.publish(request).unwrap();
+    }
+    let [one, two] = requests;
+    fs::write(bench.node.shown(&one.target).join("written"), "by the pod").unwrap();
+    bench.node.reboot();
+    fs::remove_dir(&one.target).unwrap();
+    assert_eq!(sweep(bench, &gone(Origin::Csi, &pods)), 1);
+    bench.node.publish(&two).unwrap();
+    assert_eq!(fs::read_to_string(bench.node.shown(&two.target).join("written")).unwrap(), "by the pod");
+
+    bench.node.reboot();
+    fs::remove_dir(&two.target).unwrap();
+    assert_eq!(sweep(bench, &gone(Origin::Csi, &pods)), 1);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn only_volumes_of_that_origin_and_place_are_abandoned(bench: &Bench) {
+    let (here, there) = (bench.node.target("here"), bench.node.target("there"));
+    for place in [&here, &there] {
+        fs::create_dir(place).unwrap();
+    }
+    for (origin, place) in [(Origin::Csi, &here), (Origin::Csi, &there), (Origin::Flex, &here), (Origin::Cli, &here)] {
+        let target = place.join(format!("{origin:?}"));
+        bench.node.publish(&of(origin, read_only(&bench.url(), &target))).unwrap();
+    }
+    bench.node.reboot();
+    for target in published(bench) {
+        fs::remove_dir(target).unwrap();
+    }
+    assert_eq!(sweep(bench, &gone(Origin::Csi, &here)), 1);
+    assert_eq!(published(bench), [here.join("Cli"), here.join("Flex"), there.join("Csi")]);
+    assert_eq!(sweep(bench, &Abandoned::Unmounted), 1);
+    assert_eq!(published(bench), [here.join("Flex"), there.join("Csi")]);
+}
+
+pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
+    let pods = bench.node.target("kubelet/pods");
+    let targets = ["gone", "behind-a-link", "behind-a-file"].map(|pod| pods.join(pod).join("mount"));
+    for target in &targets {
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        bench.node.publish(&of(Origin::Csi, read_only(&bench.url(), target))).unwrap();
+    }
+    bench.node.reboot();
+
+    // The directory is elsewhere, as in a container that was not given it.
+    let elsewhere = bench.node.target("elsewhere");
+    fs::rename(&pods, &elsewhere).unwrap();
+    for make in [|_: &Path| {}, |pods: &Path| fs::write(pods, "").unwrap(), |pods: &Path| symlink("/", pods).unwrap()] {
+        make(&pods);
+        let error = bench.node.volumes.sweep(&gone(Origin::Csi, &pods), LONG).unwrap_err();
+        assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+        assert!(error.to_string().contains("kubelet/pods"), "{error}");
+        assert_eq!(published(bench).len(), 3);
+        drop(fs::remove_file(&pods));
+    }
+    fs::rename(&elsewhere, &pods).unwrap();
+
+    for target in &targets {
+        delete(target.parent().unwrap());
+    }
+    symlink("nowhere", pods.join("behind-a-link")).unwrap();
+    fs::write(pods.join("behind-a-file"), "").unwrap();
+    assert_eq!(sweep(bench, &gone(Origin::Csi, &pods)), 1);
+    assert_eq!(published(bench).len(), 2, "what is in the way of seeing a target says nothing of it");
+}
+
+pub(super) fn a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_was_written(bench: &Bench) {
+    let requests = [
+        read_only(&bench.url(), &bench.node.target("read")),
+        writable(&bench.url(), &bench.node.target("copy"), 0),
+        shared(&bench.url(), "volume", &bench.node.target("shared")),
+        of(Origin::Csi, read_only(&bench.url(), &bench.node.target("csi"))),
+    ];
+    for request in &requests {
+        bench.node.publish(request).unwrap();
+    }
+    assert_eq!(sweep(bench, &Abandoned::Unmounted), 0);
+    bench.node.reboot();
+    assert_eq!(sweep(bench, &Abandoned::Unmounted), 1);
+    assert_eq!(published(bench), ["copy", "csi", "shared"].map(|pod| bench.node.target(pod)));
+    for request in &requests[1..] {
+        bench.node.publish(request).unwrap();
+        bench.assert_shows(&request.target, &bench.commit);
+    }
+}
+
+/// A node whose mounter tells what it was asked for.
+fn recorded(place: &TempDir) -> (Node, Arc<FakeMounter>) {
+    let mounter = Arc::new(FakeMounter::new());
+    let worker = Arc::new(InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory)));
+    let node = Node::new(place.path(), volumes::config(), worker, Arc::clone(&mounter) as Arc<dyn Mounter>);
+    (node, mounter)
+}
+
+#[test]
+fn a_sweep_reads_the_mount_table_once_however_many_volumes_there_are() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let place = TempDir::new().unwrap();
+    let (node, mounter) = recorded(&place);
+    for pod in 0..5 {
+        node.publish(&read_only(&server.url(&repository), &node.target(&format!("pod-{pod}")))).unwrap();
+    }
+    for abandoned in [Abandoned::Unmounted, gone(Origin::Cli, &node.target(""))] {
+        let before = mounter.calls().len();
+        node.volumes.sweep(&abandoned, LONG).unwrap();
+        assert_eq!(mounter.calls()[before..], [Call::Sweep, Call::List], "{abandoned:?}");
+    }
+}
+
+#[test]
+fn a_volume_that_is_mounted_is_not_abandoned_though_its_target_is_hidden() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let place = TempDir::new().unwrap();
+    let (node, _) = recorded(&place);
+    let request = of(Origin::Csi, read_only(&server.url(&repository), &node.target("pod")));
+    node.publish(&request).unwrap();
+    // As if something were mounted over a directory on the way.
+    fs::remove_dir(&request.target).unwrap();
+    let abandoned = gone(Origin::Csi, &node.target(""));
+    assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
+    assert_eq!(node.volumes.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_volume_that_another_process_works_on_is_not_abandoned() {
+    let (repository, _) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let place = TempDir::new().unwrap();
+    let (node, mounter) = recorded(&place);
+    let request = of(Origin::Csi, shared(&server.url(&repository), "volume", &node.target("pod")));
+    node.publish(&request).unwrap();
+    mounter.reboot();
+    fs::remove_dir(&request.target).unwrap();
+    let abandoned = gone(Origin::Csi, &node.target(""));
+    let cancel = volumes::watch().cancel;
+    let store = node.volumes.store();
+
+    let target = store.target(&request.volume_id, &request.target, &cancel).unwrap();
+    assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
+    drop(target);
+    let volume = store.volume(&request.volume_id, &cancel).unwrap();
+    assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
+    drop(volume);
+    assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 1);
+    node.assert_nothing_published();
+}
