@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod git;
+pub(crate) mod lease;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod process;

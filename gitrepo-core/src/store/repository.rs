@@ -18,11 +18,14 @@ use super::lock::Lock;
 use super::lock::LockName;
 use super::lock::Mode;
 use super::lock::Turn;
+use super::staging::Staging;
 
 mod adopt;
 mod recover;
+pub(super) mod salvage;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 /// Each fetch adds a pack, and libgit2 searches them one by one. Beyond this many the next fetch starts afresh.
 const MOST_PACKS: usize = 50;
@@ -38,7 +41,10 @@ pub struct Repository {
 
 impl Repository {
     pub(super) fn new(layout: &Arc<Layout>, url: &RepositoryUrl) -> Self {
-        let hash = sha256_hex(url.canonical());
+        Self::of_hash(layout, sha256_hex(url.canonical()))
+    }
+
+    fn of_hash(layout: &Arc<Layout>, hash: String) -> Self {
         let path = layout.repositories().join(&hash);
         Self { layout: Arc::clone(layout), hash, path }
     }
@@ -102,6 +108,17 @@ pub struct RepositoryLock {
 }
 
 impl RepositoryLock {
+    /// A place to fetch into. Should the process die after that, what was received is found by the next who fetches.
+    pub fn staging(&self) -> Result<Staging, StoreError> {
+        Staging::of_repository(&self.repository.layout, &self.repository.hash)
+    }
+
+    /// Keeps what other processes had received completely into this repository when they died. Before
+    /// [`RepositoryLock::base`], so that the fetch builds on it.
+    pub fn salvage(&self) -> Result<(), StoreError> {
+        salvage::salvage(&self.repository)
+    }
+
     /// What a fetch may build on; `None` when there is nothing, or so many packs that it should start afresh.
     pub fn base(&self) -> Result<Option<PathBuf>, StoreError> {
         let packs = self.repository.path.join(adopt::PACKS);

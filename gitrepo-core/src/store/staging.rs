@@ -1,5 +1,6 @@
 //! A private place for work in flight.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::clock::BootId;
+use super::digest::is_hex;
 use super::digest::sha256_hex;
 use super::durable;
 use super::error::StoreError;
@@ -34,6 +36,47 @@ impl Staging {
         let boot = BootId::current()?;
         let (path, lock) = create_locked(&layout.staging(), boot.prefix())?;
         Ok(Self { layout: Some(Arc::clone(layout)), path, _lock: lock })
+    }
+
+    /// `staging/<boot>.<repository>.<random>/` of a store, for a fetch into the repository of this hash. A worker may write
+    /// inside, and has no way to the name.
+    pub(super) fn of_repository(layout: &Arc<Layout>, hash: &str) -> Result<Self, StoreError> {
+        let boot = BootId::current()?;
+        let (path, lock) = create_locked(&layout.staging(), &format!("{}.{hash}", boot.prefix()))?;
+        Ok(Self { layout: Some(Arc::clone(layout)), path, _lock: lock })
+    }
+
+    /// Those of dead processes that fetched into the repository of this hash, in any boot, and that `take` wants. They go
+    /// when dropped.
+    pub(super) fn abandoned(
+        layout: &Arc<Layout>,
+        hash: &str,
+        mut take: impl FnMut(&Path) -> bool,
+    ) -> Result<Vec<Self>, StoreError> {
+        let mut abandoned = Vec::new();
+        for (path, repository) in fetching(layout)? {
+            if repository == hash
+                && take(&path)
+                && let Some(lock) = lock::try_lock_existing(&path)?
+            {
+                abandoned.push(Self { layout: Some(Arc::clone(layout)), path, _lock: lock });
+            }
+        }
+        Ok(abandoned)
+    }
+
+    /// The hashes of the repositories that somebody fetches into, or did when they died.
+    pub(super) fn repositories(layout: &Layout) -> Result<BTreeSet<String>, StoreError> {
+        Ok(fetching(layout)?.into_iter().map(|(_, repository)| repository).collect())
+    }
+
+    /// Moves it to the trash, to be deleted when there is time.
+    pub(super) fn into_trash(self) -> Result<(), StoreError> {
+        match &self.layout {
+            // What is left to do when `self` is dropped is nothing.
+            Some(layout) => layout.trash.take(&self.path).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// A hidden directory beside `destination`, for a result that no store keeps. Those that killed processes left for
@@ -72,6 +115,26 @@ impl Drop for Staging {
             tracing::warn!(error = %crate::error::chain(&error), "a staging directory is left for a later sweep");
         }
     }
+}
+
+/// The directories of fetches, living and dead, with the hashes of their repositories.
+fn fetching(layout: &Layout) -> Result<Vec<(PathBuf, String)>, StoreError> {
+    let directory = layout.staging();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(StoreError::io("list", &directory))? {
+        let path = entry.map_err(StoreError::io("list", &directory))?.path();
+        if let Some(repository) = repository_of(&path) {
+            found.push((path, repository));
+        }
+    }
+    Ok(found)
+}
+
+/// The hash of the repository that this staging directory is for, if it is for a fetch.
+pub(super) fn repository_of(path: &Path) -> Option<String> {
+    let (_boot, name) = path.file_name()?.to_str()?.split_once('.')?;
+    let (repository, random) = name.split_once('.')?;
+    (is_hex(repository, 64) && durable::is_random_name(random)).then(|| repository.to_owned())
 }
 
 fn create_locked(parent: &Path, prefix: &str) -> Result<(PathBuf, Lock), StoreError> {

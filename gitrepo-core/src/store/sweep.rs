@@ -17,8 +17,13 @@ use super::lock::LockName;
 use super::lock::Locks;
 use super::lock::Mode;
 use super::record::RECORD_FILE;
+use super::repository::salvage;
 use super::shared::SHARED_DIRECTORY;
+use super::staging;
 use super::target::hashes_in;
+
+/// Without this much time, packs that a fetch had received when its process died are left for the next fetch, or sweep.
+const TO_READ_PACKS: Duration = Duration::from_secs(10);
 
 /// What a sweep removed.
 #[derive(Debug, Default)]
@@ -70,7 +75,11 @@ impl Store {
                 return report;
             }
         };
-        report.staging = report.keep(self.sweep_staging());
+        let (fetching, packs_stay) = match salvage::sweep(&self.layout, budget >= TO_READ_PACKS) {
+            Ok((gone, stay)) => (gone, stay),
+            Err(error) => (report.keep(Err(error)), true),
+        };
+        report.staging = fetching + report.keep(self.sweep_staging());
         report.targets = report.keep(self.sweep_targets(shown));
         report.shared_copies = report.keep(self.sweep_shared_copies(shown));
         report.credentials = report.keep(self.access.sweep_unused(CREDENTIAL_UNUSED));
@@ -79,7 +88,7 @@ impl Store {
         match self.layout.trash.empty(deadline) {
             Ok(emptied) => {
                 report.trash = emptied.removed;
-                report.incomplete = emptied.out_of_time;
+                report.incomplete = emptied.out_of_time || packs_stay;
                 report.failures.extend(emptied.failures);
             }
             Err(error) => report.failures.push(error),
@@ -89,7 +98,8 @@ impl Store {
 
     fn sweep_staging(&self) -> Result<usize, StoreError> {
         let mut removed = 0;
-        for path in entries(&self.layout.staging())? {
+        let all = entries(&self.layout.staging())?;
+        for path in all.into_iter().filter(|path| staging::repository_of(path).is_none()) {
             if let Some(_lock) = lock::try_lock_existing(&path)? {
                 removed += usize::from(self.layout.trash.take(&path)?.is_some());
             }

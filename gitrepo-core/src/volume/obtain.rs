@@ -215,7 +215,8 @@ impl Volumes {
         lock: RepositoryLock,
         watch: &Watch,
     ) -> Result<Fetching, PublishError> {
-        let staging = self.store.staging()?;
+        lock.salvage()?;
+        let staging = lock.staging()?;
         let base = lock.base()?;
         let workspace = Workspace { staging: staging.path(), base: base.as_deref() };
         let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), watch)?;
@@ -233,20 +234,49 @@ impl Volumes {
         self.gateway.remember_host_keys(&fetching.session)?;
         let resolved = Resolved { commit: report.commit, reference: resolved.reference };
         let request = TreeRequest::new(wanted.spec, resolved.commit, self.gateway.policy().limits());
-        fetching.session.write_tree(&request)?;
-        // Nothing may change behind the checks of what the worker wrote, so it must be gone first.
-        let Fetching { session, base, staging, lock } = fetching;
+        let written = fetching.session.write_tree(&request).map_err(PublishError::from);
+        // Nothing may change behind the checks of what the worker wrote, so it must be gone first. The lock goes last.
+        let Fetching { lock, staging, base, session } = fetching;
         session.finish()?;
-        watch.cancel.check().map_err(|source| PublishError::Interrupted { source })?;
+        let owner = store_owner();
+        let keep_pack = || lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner);
+        let given_up = |source| PublishError::Interrupted { source };
+        if let Err(error) = written.and_then(|_| watch.cancel.check().map_err(given_up)) {
+            if leaves_the_pack_good(&error)
+                && let Err(failure) = keep_pack()
+            {
+                tracing::warn!(error = %chain(&failure), "what was received is not kept");
+            }
+            return Err(error);
+        }
 
         watch.progress.report(&Step::Syncing);
         let tree = staging.path().join(TREE);
-        let owner = store_owner();
         let summary = self.format.adopt(&tree, &request, owner)?;
-        lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
+        keep_pack()?;
         let meta = SnapshotMeta::new(&wanted.spec.repository, &request, self.format.name(), summary);
         let lease = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &tree, &meta)?;
         Ok(Obtained { resolved, lease, outcome: Outcome::Fetched { received_bytes: report.received_bytes } })
+    }
+}
+
+/// Whether an error after a complete fetch says nothing against what was fetched: time was up, the worker came to grief,
+/// or the commit itself is not as this volume wants it. Neither damage nor a full disk is, nor a worker that lies.
+fn leaves_the_pack_good(error: &PublishError) -> bool {
+    let error = match error {
+        PublishError::Interrupted { .. } => return true,
+        PublishError::Gateway(GatewayError::Worker(error)) => error,
+        _ => return false,
+    };
+    match error {
+        WorkerError::Remote(RemoteError::Interrupted { .. }) | WorkerError::Died { .. } | WorkerError::Fault { .. } => {
+            true
+        }
+        WorkerError::Snapshot(error) => !matches!(
+            error,
+            SnapshotError::Incomplete { .. } | SnapshotError::Untrusted { .. } | SnapshotError::Io { .. }
+        ),
+        _ => false,
     }
 }
 

@@ -17,10 +17,12 @@ use std::sync::Arc;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
+use nix::fcntl::AtFlags;
 use nix::fcntl::OFlag;
 use nix::fcntl::openat;
 use nix::fcntl::renameat;
 use nix::sys::stat::Mode;
+use nix::sys::stat::fstatat;
 use nix::unistd::Gid;
 use nix::unistd::Uid;
 use nix::unistd::fchown;
@@ -39,7 +41,13 @@ use super::commit_ref;
 
 pub(super) const PACKS: &str = "objects/pack";
 pub(super) const COMMITS: &str = "refs/commits";
-const SHALLOW: &str = "shallow";
+pub(super) const SHALLOW: &str = "shallow";
+
+/// There when a repository builds on another one.
+const ALTERNATES: &str = "objects/info/alternates";
+
+/// Refs that are read of what a worker left.
+const MOST_COMMITS: usize = 16;
 
 /// Of a `shallow` file: 400,000 commits.
 const SHALLOW_LIMIT: u64 = 16 * 1024 * 1024;
@@ -113,14 +121,14 @@ fn write_ref(repository: &Path, commit: &CommitId, durability: Durability) -> Re
 }
 
 /// What a worker left. Every part of every path is opened without following links.
-struct Fetched {
+pub(super) struct Fetched {
     path: PathBuf,
     top: OwnedFd,
     packs: OwnedFd,
 }
 
 impl Fetched {
-    fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let top = open_directory(AT_FDCWD, path, path)?;
         let objects = open_directory(top.as_fd(), Path::new("objects"), path)?;
         let packs = open_directory(objects.as_fd(), Path::new("pack"), path)?;
@@ -128,7 +136,7 @@ impl Fetched {
     }
 
     /// Moves the finished packs, each before the index that makes git see it.
-    fn move_packs(&self, to: &Path, owner: Owner) -> Result<(), StoreError> {
+    pub(super) fn move_packs(&self, to: &Path, owner: Owner) -> Result<(), StoreError> {
         for name in self.pack_names()? {
             for end in ["pack", "idx"] {
                 self.move_file(&format!("{name}.{end}"), to, owner)?;
@@ -138,17 +146,49 @@ impl Fetched {
     }
 
     /// The packs that have an index. Whatever else lies there was not finished, or is none of ours, and stays.
-    fn pack_names(&self) -> Result<Vec<String>, StoreError> {
+    pub(super) fn pack_names(&self) -> Result<Vec<String>, StoreError> {
+        let mut packs = self.names_in(self.packs.as_fd(), |name| {
+            name.strip_suffix(".idx").filter(|stem| is_pack_name(stem)).map(str::to_owned)
+        })?;
+        packs.sort_unstable();
+        Ok(packs)
+    }
+
+    /// The commits that the worker says it fetched, by the names of their refs; at most [`MOST_COMMITS`].
+    pub(super) fn commits(&self) -> Result<Vec<CommitId>, StoreError> {
+        let mut directory = None;
+        for name in COMMITS.split('/') {
+            let parent = directory.as_ref().unwrap_or(&self.top);
+            match open_directory(parent.as_fd(), Path::new(name), &self.path) {
+                Ok(found) => directory = Some(found),
+                Err(StoreError::Untrusted { .. }) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            }
+        }
+        let directory = directory.as_ref().unwrap_or(&self.top);
+        let mut commits = self.names_in(directory.as_fd(), |name| CommitId::parse(name).ok())?;
+        commits.truncate(MOST_COMMITS);
+        Ok(commits)
+    }
+
+    /// The fetch began with what the store had. What a lie here spoils is the liar's own repository.
+    pub(super) fn builds_on_base(&self) -> Result<bool, StoreError> {
+        match fstatat(&self.top, ALTERNATES, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(StoreError::io("examine", &self.path)(errno)),
+        }
+    }
+
+    fn names_in<T>(&self, directory: BorrowedFd<'_>, wanted: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, StoreError> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let list = || StoreError::io("list", &self.path);
-        let mut packs = Vec::new();
-        for entry in Dir::openat(&self.packs, ".", flags, Mode::empty()).map_err(list())?.iter() {
+        let mut names = Vec::new();
+        for entry in Dir::openat(directory, ".", flags, Mode::empty()).map_err(list())?.iter() {
             let entry = entry.map_err(list())?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            let stem = name.strip_suffix(".idx");
-            packs.extend(stem.filter(|stem| is_pack_name(stem)).map(str::to_owned));
+            names.extend(entry.file_name().to_str().ok().and_then(&wanted));
         }
-        Ok(packs)
+        Ok(names)
     }
 
     fn move_file(&self, name: &str, to: &Path, owner: Owner) -> Result<(), StoreError> {
@@ -167,7 +207,7 @@ impl Fetched {
     }
 
     /// The commits whose parents were not fetched; `None` when all were.
-    fn shallow(&self) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn shallow(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path.join(SHALLOW);
         let Some(file) = open_file(self.top.as_fd(), SHALLOW, &path)? else { return Ok(None) };
         let mut content = Vec::new();

@@ -1,0 +1,126 @@
+//! Packs that a fetch had received when its process died.
+//!
+//! The process that dies, by a signal or with its pod, leaves its staging directory without a lock; the pack in it may be
+//! minutes of network. Whoever fetches into the same repository next, or sweeps, takes it over, under the repository's
+//! lock. Nothing in the directory is believed more than after a fetch that went well, and less: the worker may have lived
+//! on for a moment, and the disk may have been full. Which repository it is for stands in the directory's name, where no
+//! worker can write.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::chain;
+use crate::snapshot::Owner;
+use crate::spec::CommitId;
+use crate::store::durable;
+use crate::store::durable::Durability;
+use crate::store::error::StoreError;
+use crate::store::layout::Layout;
+use crate::store::staging::Staging;
+use crate::worker::REPOSITORY;
+
+use super::Repository;
+use super::adopt;
+use super::adopt::Fetched;
+use super::whole;
+
+/// One fetch brings one pack, and another for each time that it had to ask again.
+const MOST_PACKS: usize = 8;
+
+/// Takes over what the dead left for this repository, whose lock the caller holds, and deletes the rest of it. A failure
+/// loses a pack, which can be fetched again.
+pub(super) fn salvage(repository: &Repository) -> Result<(), StoreError> {
+    for staging in Staging::abandoned(&repository.layout, &repository.hash, |_| true)? {
+        keep(repository, &staging);
+    }
+    Ok(())
+}
+
+/// The same for every repository into which nobody fetches, the rest only moved to the trash. Without time to read packs,
+/// those that might be kept stay where they are. Returns how many staging directories went, and whether some stayed.
+pub(in crate::store) fn sweep(layout: &Arc<Layout>, has_time: bool) -> Result<(usize, bool), StoreError> {
+    let (mut gone, mut stay) = (0, false);
+    for hash in Staging::repositories(layout)? {
+        let repository = Repository::of_hash(layout, hash);
+        let Some(_lock) = repository.try_lock()? else { continue };
+        let mut take = |path: &Path| {
+            let takes = has_time || !may_be_kept(path);
+            stay |= !takes;
+            takes
+        };
+        for staging in Staging::abandoned(layout, &repository.hash, &mut take)? {
+            keep(&repository, &staging);
+            staging.into_trash()?;
+            gone += 1;
+        }
+    }
+    Ok((gone, stay))
+}
+
+fn keep(repository: &Repository, staging: &Staging) {
+    match take_over(repository, staging) {
+        Ok(0) => {}
+        Ok(packs) => tracing::info!(repository = repository.hash, packs, "kept what a dead process had received"),
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(repository = repository.hash, error, "what a dead process had received is not kept");
+        }
+    }
+}
+
+fn may_be_kept(staging: &Path) -> bool {
+    left_in(staging).is_ok_and(|left| left.is_some())
+}
+
+/// What a fetch that had ended left, with its commits.
+fn left_in(staging: &Path) -> Result<Option<(Fetched, Vec<CommitId>)>, StoreError> {
+    let path = staging.join(REPOSITORY);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let left = Fetched::open(&path)?;
+    // The worker writes the ref when it has all that the ref leads to, so without one the fetch had not ended.
+    let commits = left.commits()?;
+    let is_something = !commits.is_empty() && !left.pack_names()?.is_empty();
+    Ok(is_something.then_some((left, commits)))
+}
+
+/// Says how many packs are kept.
+fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreError> {
+    let Some((left, commits)) = left_in(staging.path())? else { return Ok(0) };
+    let on_base = left.builds_on_base()?;
+    if on_base && !repository.exists() {
+        // What it built on has been found damaged and thrown away.
+        return Ok(0);
+    }
+    let owner = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+    let ours = Staging::create(&repository.layout)?;
+    let checked = ours.path().join(REPOSITORY);
+    let packs = checked.join(adopt::PACKS);
+    DirBuilder::new().recursive(true).mode(0o700).create(&packs).map_err(StoreError::io("create", &packs))?;
+    left.move_packs(&packs, owner)?;
+    // As it is where the worker cannot reach.
+    let names = Fetched::open(&checked)?.pack_names()?;
+    if names.is_empty() || names.len() > MOST_PACKS {
+        return Ok(0);
+    }
+    for name in &names {
+        whole::check(&packs.join(format!("{name}.pack")), &packs.join(format!("{name}.idx")))?;
+    }
+    if let Some(boundary) = left.shallow()? {
+        durable::replace(&checked.join(adopt::SHALLOW), &boundary, Durability::Volatile)?;
+    }
+    for (number, commit) in commits.iter().enumerate() {
+        if on_base || number > 0 {
+            adopt::extend(&repository.path, &checked, commit, owner)?;
+        } else {
+            adopt::replace(&repository.layout, &repository.path, &checked, commit, owner)?;
+        }
+    }
+    Ok(names.len())
+}
+
+#[cfg(test)]
+mod tests;

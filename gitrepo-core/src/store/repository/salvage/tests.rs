@@ -1,0 +1,169 @@
+//! What a dead fetch leaves is kept when it is whole, and never otherwise.
+
+use std::fs;
+use std::fs::File;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::cancel::Cancel;
+use crate::store::Store;
+use crate::store::clock::BootId;
+use crate::store::fixture::commit;
+use crate::store::fixture::store;
+use crate::store::fixture::url;
+use crate::store::repository::whole::tests::pack_and_index;
+
+const LONG: Duration = Duration::from_secs(600);
+const BRIEF: Duration = Duration::from_millis(100);
+
+fn pack() -> String {
+    format!("{}/pack-{:040x}", adopt::PACKS, 1)
+}
+
+/// The repository in a staging directory as a process leaves it that is killed after its fetch.
+fn dead_fetch(store: &Store, hash: &str, commits: &[CommitId]) -> PathBuf {
+    let name = format!("{}.{hash}.{}", BootId::other().prefix(), durable::random_name().unwrap());
+    let path = store.root().join("staging").join(name).join(REPOSITORY);
+    for directory in [adopt::PACKS, "objects/info", adopt::COMMITS] {
+        fs::create_dir_all(path.join(directory)).unwrap();
+    }
+    let (content, index) = pack_and_index(&[7; 5000]);
+    fs::write(path.join(pack() + ".pack"), content).unwrap();
+    fs::write(path.join(pack() + ".idx"), index).unwrap();
+    for commit in commits {
+        fs::write(path.join(adopt::COMMITS).join(commit.to_string()), format!("{commit}\n")).unwrap();
+        fs::write(path.join(adopt::SHALLOW), format!("{commit}\n")).unwrap();
+    }
+    fs::create_dir(path.parent().unwrap().join("tree")).unwrap();
+    path
+}
+
+fn build_on_base(left: &Path) {
+    fs::write(left.join("objects/info/alternates"), "/base/objects\n").unwrap();
+}
+
+fn staged(store: &Store) -> usize {
+    fs::read_dir(store.root().join("staging")).unwrap().count()
+}
+
+#[test]
+fn r1_what_a_dead_fetch_had_received_is_kept_and_the_rest_goes() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    dead_fetch(&store, &repository.hash, &[commit(1)]);
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    lock.salvage().unwrap();
+    assert!(repository.contains(&commit(1)) && lock.base().unwrap().is_some());
+    assert!(repository.path().join(pack() + ".pack").exists());
+    assert_eq!(fs::read_to_string(repository.path().join("shallow")).unwrap(), format!("{}\n", commit(1)));
+    assert_eq!(staged(&store), 0);
+}
+
+#[test]
+fn what_was_fetched_on_top_is_added_and_what_stands_alone_replaces() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let salvage = || repository.lock(&Cancel::new()).unwrap().salvage().unwrap();
+
+    build_on_base(&dead_fetch(&store, &repository.hash, &[commit(1)]));
+    salvage();
+    assert!(!repository.exists(), "what it was built on is gone");
+
+    dead_fetch(&store, &repository.hash, &[commit(2)]);
+    salvage();
+    build_on_base(&dead_fetch(&store, &repository.hash, &[commit(3), commit(4)]));
+    salvage();
+    assert!([2, 3, 4].iter().all(|digit| repository.contains(&commit(*digit))));
+
+    dead_fetch(&store, &repository.hash, &[commit(5)]);
+    salvage();
+    assert!(repository.contains(&commit(5)) && !repository.contains(&commit(2)));
+    assert_eq!(staged(&store), 0);
+}
+
+#[test]
+fn neither_the_living_nor_other_repositories_are_touched() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let other = dead_fetch(&store, &"0".repeat(64), &[commit(1)]);
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    let living = lock.staging().unwrap();
+    lock.salvage().unwrap();
+    assert!(!repository.exists() && other.exists() && living.path().exists());
+    assert_eq!(store.sweep(LONG, &[]).staging, 1, "the other's");
+    assert!(living.path().exists());
+    let path = living.path().to_path_buf();
+    drop(living);
+    assert!(!path.exists());
+}
+
+/// Changes what a dead fetch left, in its repository, into something that must not be kept.
+type Spoil<'a> = (&'a str, &'a dyn Fn(&Path));
+
+#[test]
+fn r4_nothing_that_is_not_whole_enters_the_store() {
+    let (place, store) = store();
+    let repository = store.repository(&url());
+    let secret = place.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let of = |path: &Path, end: &str| path.join(format!("{}.{end}", pack()));
+    let cut = |path: PathBuf| File::options().write(true).open(path).unwrap().set_len(3000).unwrap();
+    let replace = |path: PathBuf, make: &dyn Fn(&Path)| {
+        fs::remove_file(&path).unwrap();
+        make(&path);
+    };
+    let spoils: [Spoil<'_>; 10] = [
+        ("no ref", &|path| fs::remove_file(path.join(adopt::COMMITS).join(commit(1).to_string())).unwrap()),
+        ("a pack cut short", &|path| cut(of(path, "pack"))),
+        ("an index cut short", &|path| fs::write(of(path, "idx"), "").unwrap()),
+        ("zeros", &|path| fs::write(of(path, "pack"), [0; 5028]).unwrap()),
+        ("another's index", &|path| fs::write(of(path, "idx"), pack_and_index(b"other").1).unwrap()),
+        ("no index", &|path| fs::remove_file(of(path, "idx")).unwrap()),
+        ("no pack", &|path| fs::remove_file(of(path, "pack")).unwrap()),
+        ("a link", &|path| replace(of(path, "pack"), &|path| symlink(&secret, path).unwrap())),
+        ("a second name", &|path| replace(of(path, "pack"), &|path| fs::hard_link(&secret, path).unwrap())),
+        ("a pipe", &|path| {
+            replace(of(path, "idx"), &|path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap());
+        }),
+    ];
+    for (what, spoil) in spoils {
+        spoil(&dead_fetch(&store, &repository.hash, &[commit(1)]));
+        repository.lock(&Cancel::new()).unwrap().salvage().unwrap();
+        assert!(!repository.exists(), "{what}");
+        assert_eq!(staged(&store), 0, "{what}");
+    }
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+}
+
+#[test]
+fn s19_what_a_worker_that_lives_on_can_write_to_is_not_kept() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let left = dead_fetch(&store, &repository.hash, &[commit(1)]);
+    let writer = File::options().append(true).open(left.join(pack() + ".pack")).unwrap();
+    repository.lock(&Cancel::new()).unwrap().salvage().unwrap();
+    assert!(!repository.exists());
+    drop(writer);
+}
+
+#[test]
+fn a_sweep_keeps_packs_too_and_without_time_leaves_them() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    dead_fetch(&store, &repository.hash, &[commit(1)]);
+    dead_fetch(&store, &repository.hash, &[]);
+    let brief = store.sweep(BRIEF, &[]);
+    assert!(brief.incomplete && brief.failures.is_empty(), "{brief:?}");
+    assert_eq!((brief.staging, staged(&store)), (1, 1), "the one without a pack goes");
+
+    let lock = repository.lock(&Cancel::new()).unwrap();
+    assert_eq!(store.sweep(LONG, &[]).staging, 0, "whoever fetches has looked already");
+    drop(lock);
+    let long = store.sweep(LONG, &[]);
+    assert!(!long.incomplete && long.failures.is_empty(), "{long:?}");
+    assert_eq!((long.staging, staged(&store)), (1, 0));
+    assert!(repository.contains(&commit(1)));
+    assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
+}

@@ -1,0 +1,195 @@
+//! What was received completely is not asked for again, whatever became of the process that asked.
+
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::error::Kind;
+use gitrepo_core::policy::Config;
+use gitrepo_core::progress::Progress;
+use gitrepo_core::progress::Step;
+use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::snapshot::Directory;
+use gitrepo_core::snapshot::Watch;
+use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::worker::InProcess;
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::shell::Shell;
+use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::volumes;
+use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::entries;
+use gitrepo_tests::volumes::read_only;
+use tempfile::TempDir;
+
+/// So many files that a kill meets their writing.
+const FILES: usize = 1000;
+
+/// An answer about refs takes hundreds of bytes, a pack of these files hundreds of thousands.
+const NEXT_TO_NOTHING: u64 = 50_000;
+
+/// A store in which a mount was killed that had received its pack, and was writing the tree.
+struct Killed {
+    shell: Shell,
+    server: HttpServer,
+    repository: Repository,
+}
+
+impl Killed {
+    fn new() -> Option<Self> {
+        let repository = fixtures::many(FILES);
+        let server = HttpServer::start(&repository);
+        // Ended before it was met: once more in a new store.
+        let shell = (0..10).find_map(|_| {
+            let shell = Shell::new(512 << 20)?;
+            let mounting = shell.spawn_mount(&server.url(&repository), &shell.target("killed"), &[]);
+            wait_for_tree(&shell);
+            mounting.kill();
+            entries(&shell.store().join("snapshots")).is_empty().then_some(shell)
+        });
+        if shell.is_none() {
+            assert_eq!(server.packs(), 0, "each mount has ended before it could be killed");
+        }
+        Some(Self { shell: shell?, server, repository })
+    }
+
+    /// What the server sends for a mount that succeeds, in bytes and packs.
+    fn cost_of_mounting(&self, pod: &str) -> (u64, usize) {
+        let (bytes, packs) = (self.server.bytes_sent(), self.server.packs());
+        let target = self.shell.target(pod);
+        self.shell.mount(&self.server.url(&self.repository), &target, &[]).assert_success();
+        assert_same_tree(&self.repository, "main", ".", &target);
+        (self.server.bytes_sent() - bytes, self.server.packs() - packs)
+    }
+
+    fn pack(&self) -> PathBuf {
+        let place = dead_staging(&self.shell).join("repository.git/objects/pack");
+        entries(&place).into_iter().find(|path| path.extension().is_some_and(|end| end == "pack")).expect("a pack")
+    }
+
+    fn assert_nothing_left(&self, pod: &str) {
+        self.shell.unmount(&self.shell.target(pod)).assert_success();
+        self.shell.run(&["sweep"]).assert_success();
+        assert_eq!(self.shell.leftovers(), [] as [PathBuf; 0]);
+    }
+}
+
+fn dead_staging(shell: &Shell) -> PathBuf {
+    entries(&shell.store().join("staging")).pop().expect("a staging directory")
+}
+
+fn wait_for_tree(shell: &Shell) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !entries(&shell.store().join("staging")).iter().any(|staging| staging.join("tree").exists()) {
+        assert!(Instant::now() < patience, "no tree is being written");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_pack_received_before_a_kill_is_not_fetched_again() {
+    let Some(killed) = Killed::new() else { return };
+    let (bytes, packs) = killed.cost_of_mounting("next");
+    assert_eq!(packs, 0);
+    assert!(bytes < NEXT_TO_NOTHING, "{bytes} bytes");
+    killed.assert_nothing_left("next");
+}
+
+#[test]
+fn sweeps_between_a_kill_and_the_next_mount_lose_no_pack() {
+    let Some(killed) = Killed::new() else { return };
+    // Another volume's mount sweeps, briefly.
+    let (other, _) = fixtures::small();
+    let server = HttpServer::start(&other);
+    killed.shell.mount(&server.url(&other), &killed.shell.target("other"), &[]).assert_success();
+    killed.shell.unmount(&killed.shell.target("other")).assert_success();
+    killed.shell.run(&["sweep"]).assert_success();
+    assert_eq!(killed.shell.leftovers(), [] as [PathBuf; 0]);
+    let (bytes, packs) = killed.cost_of_mounting("next");
+    assert_eq!(packs, 0);
+    assert!(bytes < NEXT_TO_NOTHING, "{bytes} bytes");
+    killed.assert_nothing_left("next");
+}
+
+#[test]
+fn a_pack_that_a_kill_or_a_full_disk_cut_short_is_fetched_again() {
+    let Some(killed) = Killed::new() else { return };
+    let pack = File::options().write(true).open(killed.pack()).unwrap();
+    pack.set_len(pack.metadata().unwrap().len() / 2).unwrap();
+    drop(pack);
+    let (_, packs) = killed.cost_of_mounting("next");
+    assert_eq!(packs, 1);
+    killed.assert_nothing_left("next");
+}
+
+/// A node whose workers are threads, and a server with a repository of some files.
+struct Scene {
+    place: TempDir,
+    server: HttpServer,
+    repository: Repository,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let repository = fixtures::many(200);
+        Self { place: TempDir::new().unwrap(), server: HttpServer::start(&repository), repository }
+    }
+
+    fn node(&self, change: impl FnOnce(&mut Config)) -> Node {
+        let mut config = volumes::config();
+        change(&mut config);
+        let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+        Node::new(self.place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
+    }
+
+    fn assert_published_without_a_pack(&self) {
+        let (bytes, node) = (self.server.bytes_sent(), self.node(|_| {}));
+        let target = node.target("next");
+        node.publish(&read_only(&self.server.url(&self.repository), &target)).unwrap();
+        assert_same_tree(&self.repository, "main", ".", &node.shown(&target));
+        assert_eq!(self.server.packs(), 1);
+        assert!(self.server.bytes_sent() - bytes < NEXT_TO_NOTHING);
+        assert_eq!(entries(&node.store().join("staging")), [] as [&Path; 0]);
+    }
+}
+
+#[test]
+fn a_pack_whose_tree_is_refused_is_not_fetched_again() {
+    let scene = Scene::new();
+    let strict = scene.node(|config| config.limits.entries = 1);
+    for pod in ["first", "second"] {
+        let request = read_only(&scene.server.url(&scene.repository), &strict.target(pod));
+        assert_eq!(strict.publish(&request).unwrap_err().kind(), Kind::ResourceExhausted);
+    }
+    assert_eq!(entries(&strict.store().join("staging")), [] as [&Path; 0]);
+    scene.assert_published_without_a_pack();
+}
+
+/// Gives up once the tree is being written.
+struct GivesUp(Cancel);
+
+impl Progress for GivesUp {
+    fn report(&self, step: &Step) {
+        if matches!(step, Step::Writing { .. }) {
+            self.0.cancel();
+        }
+    }
+}
+
+#[test]
+fn a_pack_whose_publish_is_given_up_is_not_fetched_again() {
+    let scene = Scene::new();
+    let node = scene.node(|_| {});
+    let cancel = Cancel::new();
+    let watch = Watch { cancel: cancel.clone(), progress: Arc::new(GivesUp(cancel)) };
+    let request = read_only(&scene.server.url(&scene.repository), &node.target("first"));
+    assert_eq!(node.volumes.publish(&request, &watch).unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(entries(&node.store().join("snapshots")), [] as [&Path; 0]);
+    scene.assert_published_without_a_pack();
+}
