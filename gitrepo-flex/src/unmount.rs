@@ -44,23 +44,28 @@ pub(crate) fn run(configs: &[Config], target: &Path, cancel: &Cancel) -> Unmount
             Err(error) => drop(failure.get_or_insert(error)),
         }
     }
-    let directory = target.display();
     let result = match failure {
         Some(error) if may_be_ours(target, error.kind()) => Err(error),
-        Some(error) => {
-            tracing::warn!(error = %chain(&error), %directory, "a store cannot be searched, but nothing is mounted");
-            Ok(())
-        }
-        None if found.known || found.mounts > 0 => {
-            tracing::info!(%directory, mounts = found.mounts, "unmounted");
-            Ok(())
-        }
-        None => {
-            tracing::info!(%directory, "nothing of ours is mounted");
+        other => {
+            tell(target, found, other);
             Ok(())
         }
     };
     Unmounted { result, stores }
+}
+
+fn tell(target: &Path, found: Unpublished, unsearched: Option<CallError>) {
+    let directory = target.display();
+    let is_found = found.known || found.mounts > 0;
+    match unsearched.map(|error| chain(&error)) {
+        Some(error) if is_found => tracing::debug!(error, %directory, "another store could not be searched"),
+        Some(error) => tracing::warn!(error, %directory, "a store could not be searched, but nothing is mounted"),
+        None => {}
+    }
+    match is_found {
+        true => tracing::info!(%directory, mounts = found.mounts, "unmounted"),
+        false => tracing::info!(%directory, "nothing of ours is mounted"),
+    }
 }
 
 /// Whether a volume of a store that cannot be searched may be on the directory. Where nothing is mounted and nobody is at

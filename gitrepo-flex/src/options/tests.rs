@@ -1,5 +1,6 @@
 use gitrepo_core::error::chain;
 use gitrepo_core::spec::Scheme;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -172,4 +173,26 @@ fn only_an_object_of_texts_is_taken_and_no_error_quotes_a_value() {
     }
     assert!(Options::parse(b"{\"a\": \"\xff\"}").is_err());
     assert!(Options::parse(format!("{{\"a\": {}", "[".repeat(1 << 20)).as_bytes()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_argument_makes_it_panic(argument in prop::collection::vec(any::<u8>(), 0..200), text in "[{}\\[\\]\":,a-z0-9\\\\ ]{0,60}") {
+        let _read = (Options::parse(&argument), Options::parse(text.as_bytes()));
+    }
+
+    #[test]
+    fn no_error_shows_the_value_of_a_secret(
+        key in "kubernetes\\.io/secret/([a-z.]{0,5}\\.)?(ssh-privatekey|sshKey|ssh-passphrase|known_hosts|username|password|token|ca\\.crt|[a-z]{1,9})",
+        value in "(canary|\\PC{0,4})?canary(\n|\\PC{0,9})?",
+        encode in any::<bool>(),
+        other in "(repo|repository|readwrite|token|\\PC{0,9})",
+    ) {
+        let value = if encode { encoded(&value) } else { value };
+        let members = [("repo", URL), (key.as_str(), value.as_str()), (other.as_str(), URL)];
+        if let Err(error) = parse(&members) {
+            let shown = format!("{} {error:?}", chain(&error));
+            prop_assert!(!shown.contains("canary") && !shown.contains(&value), "{shown}");
+        }
+    }
 }
