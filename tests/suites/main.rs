@@ -12,6 +12,7 @@ mod flex;
 mod full_disk;
 mod hostile;
 mod hostile_servers;
+mod install;
 mod kept_packs;
 mod kills;
 mod machine;
