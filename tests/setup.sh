@@ -3,6 +3,7 @@
 #
 #   sh tests/setup.sh          for building and testing
 #   sh tests/setup.sh build    for building, and for deploy/demo.sh
+#   sh tests/setup.sh static   for building static binaries, with deploy/static.sh
 #
 # Quick when everything is there; never asks.
 set -eu
@@ -26,6 +27,12 @@ has cmake || need cmake
 perl -MFindBin -MFile::Compare -MFile::Copy -MIPC::Cmd -e 1 2>/dev/null || need perl
 has git || need git
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || need ca-certificates
+
+# The tests build static binaries, too.
+if [ "$scope" != build ]; then
+    has musl-gcc || need musl-tools
+    has readelf || need binutils
+fi
 
 if [ "$scope" = tests ]; then
     has ssh-keygen || need openssh-client
@@ -76,3 +83,13 @@ has cargo || fail "please install Rust $wanted or newer: https://rustup.rs"
 found=$(cargo --version | cut -d ' ' -f 2)
 oldest=$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1)
 [ "$oldest" = "$wanted" ] || fail "cargo is $found; please install Rust $wanted or newer: https://rustup.rs"
+
+[ "$scope" != build ] || exit 0
+target=$(uname -m)-unknown-linux-musl
+libraries=$(rustc --print sysroot)/lib/rustlib/$target/lib
+if [ ! -d "$libraries" ]; then
+    has rustup || fail "this Rust is not rustup's; please install its standard library for $target"
+    # From where the project is: it may have a toolchain of its own.
+    (cd "$root" && rustup target add "$target") || fail "rustup could not add $target; is there a network?"
+    [ -d "$libraries" ] || fail "rustup added $target to another toolchain than cargo's; please run: rustup target add $target"
+fi

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::io::BufReader;
 use std::io::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +64,7 @@ pub struct HttpServerBuilder {
     identity: Option<Identity>,
     answer: Option<AnswerFor>,
     close: bool,
+    address: Option<IpAddr>,
 }
 
 type AnswerFor = Box<dyn Fn(&Request) -> Answer + Send + Sync>;
@@ -120,8 +124,16 @@ impl HttpServerBuilder {
         self
     }
 
+    /// Listens on this address of the loopback instead of 127.0.0.1.
+    #[must_use]
+    pub fn at(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> HttpServer {
+        let address = SocketAddr::new(self.address.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
         let shared = Arc::new(Shared {
             repositories: Mutex::new(self.repositories),
             accepted: Mutex::new(self.accepted),
@@ -135,7 +147,7 @@ impl HttpServerBuilder {
         });
         let serving = Arc::clone(&shared);
         // An error is a client that hung up, or did not like the certificate. The test sees what the client makes of it.
-        let listener = Listener::start(move |stream| drop(serving.converse(stream)));
+        let listener = Listener::start_at(address, move |stream| drop(serving.converse(stream)));
         HttpServer { listener: Some(listener), shared }
     }
 }
@@ -158,8 +170,13 @@ impl HttpServer {
 
     /// The URL of `path`, without leading slash.
     pub fn url_at(&self, path: &str) -> String {
+        self.url_by("127.0.0.1", path)
+    }
+
+    /// The URL of `path`, without leading slash, at a `host` that is this machine's loopback by another name.
+    pub fn url_by(&self, host: &str, path: &str) -> String {
         let scheme = if self.shared.identity.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}/{path}", self.port())
+        format!("{scheme}://{host}:{}/{path}", self.port())
     }
 
     /// The port.

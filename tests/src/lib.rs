@@ -18,7 +18,8 @@
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
-//! | [`namespace`], [`loopfs`] | mounts that vanish with the test, and a fresh ext4 |
+//! | [`namespace`], [`loopfs`] | mounts and networks that vanish with the test, and a fresh ext4 |
+//! | [`chroot`], [`name_server`] | an empty root directory, and a DNS server for it |
 
 // The harness is test code: its own failures are panics, reported by the test that meets them.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
@@ -26,6 +27,7 @@
 pub mod attempts;
 pub mod authority;
 pub mod canaries;
+pub mod chroot;
 pub mod daemon;
 pub mod fixtures;
 pub mod git;
@@ -34,6 +36,7 @@ pub mod http;
 pub mod kubelet;
 mod listener;
 pub mod loopfs;
+pub mod name_server;
 pub mod namespace;
 pub mod person;
 pub mod pktline;

@@ -1,6 +1,7 @@
 //! A TCP server on the loopback, a thread per connection, that ends when dropped whatever its threads wait for.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::net::TcpListener;
@@ -34,7 +35,12 @@ impl Listener {
     ///
     /// `serve` returns when its client goes away or the listener is dropped: both end the stream.
     pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let socket = Arc::new(TcpListener::bind("127.0.0.1:0").expect("bind a port of the loopback"));
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), serve)
+    }
+
+    /// The same at `address`, for a network of the test's own or with port 0.
+    pub(crate) fn start_at(address: SocketAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let socket = Arc::new(TcpListener::bind(address).expect("bind a port of the loopback"));
         let address = socket.local_addr().unwrap();
         let connections = Arc::<Mutex<Connections>>::default();
         let acceptor = {

@@ -1,14 +1,21 @@
-//! Mounts that nobody else sees, and that vanish with the test; and programs that may have no namespaces.
+//! Mounts and networks that nobody else sees, and that vanish with the test; and programs that may have no namespaces.
 
 use std::cell::Cell;
 use std::env;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::process::Child;
 use std::process::Command;
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
+use nix::sys::socket;
+use nix::sys::socket::AddressFamily;
+use nix::sys::socket::MsgFlags;
+use nix::sys::socket::SockFlag;
+use nix::sys::socket::SockProtocol;
+use nix::sys::socket::SockType;
 use seccompiler::BpfProgram;
 use seccompiler::SeccompAction;
 use seccompiler::SeccompFilter;
@@ -29,6 +36,43 @@ pub fn private_mounts() {
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .expect("make / private");
     PRIVATE.set(true);
+}
+
+/// Gives the current thread a network of its own, which is a loopback and nothing else: there, every port is free.
+///
+/// Threads, sockets and processes that it makes afterwards are in that network. Needs root.
+pub fn private_network() {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("unshare the network namespace");
+    switch_on("lo");
+}
+
+/// By a message of rtnetlink(7), since not every machine has `ip`.
+fn switch_on(interface: &str) {
+    const UP: u32 = libc::IFF_UP as u32;
+    const FLAGS: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+    /// Of `nlmsghdr` and `ifinfomsg`, 16 bytes each.
+    const LENGTH: u32 = 32;
+    /// Where the answer says what came of it: after its own `nlmsghdr`.
+    const RESULT: std::ops::Range<usize> = 16..20;
+
+    let index = nix::net::if_::if_nametoindex(interface).unwrap();
+    let mut message = Vec::new();
+    message.extend(LENGTH.to_ne_bytes());
+    message.extend(libc::RTM_NEWLINK.to_ne_bytes());
+    message.extend(FLAGS.to_ne_bytes());
+    // Number of the message, its sender, family and kind of the interface: nothing in particular.
+    message.extend([0; 12]);
+    message.extend(index.to_ne_bytes());
+    message.extend(UP.to_ne_bytes());
+    message.extend(UP.to_ne_bytes());
+    assert_eq!(message.len(), LENGTH as usize);
+
+    let (family, protocol) = (AddressFamily::Netlink, SockProtocol::NetlinkRoute);
+    let socket = socket::socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+    socket::send(socket.as_raw_fd(), &message, MsgFlags::empty()).unwrap();
+    let mut answer = [0; 256];
+    let length = socket::recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
+    assert_eq!(answer[..length][RESULT], [0; 4], "switch {interface} on");
 }
 
 /// Starts a program that is refused any new namespace, like all that it starts.

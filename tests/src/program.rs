@@ -13,6 +13,7 @@ use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use nix::sys::signal::Signal;
@@ -22,15 +23,32 @@ use tempfile::TempDir;
 
 use crate::namespace;
 
+/// A directory with builds to be tested in place of those of this workspace's tests, such as static ones.
+pub const BINARIES: &str = "GITREPO_TEST_BINARIES";
+
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// The executable of the workspace's package `name`, built on first use with the profile of the running test.
+/// The executable of the workspace's package `name`: that of [`BINARIES`] if it is set, otherwise built on first use with
+/// the profile of the running test.
 pub fn executable(name: &str) -> PathBuf {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     built.entry(name.to_owned()).or_insert_with(|| build(name)).clone()
 }
 
-fn build(name: &str) -> PathBuf {
+/// What `cargo` built for these tests, or its namesake of [`BINARIES`].
+pub fn chosen(built: &str) -> PathBuf {
+    let built = PathBuf::from(built);
+    std::env::var_os(BINARIES).map(|directory| Path::new(&directory).join(built.file_name().unwrap())).unwrap_or(built)
+}
+
+/// The directory of the static executables, built on first use with the profile of the running test.
+pub fn static_executables() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_static).clone()
+}
+
+/// The running test's target directory, the directory of its profile in there, and the profile's name.
+fn place() -> (PathBuf, PathBuf, String) {
     // This test is <target directory>/<profile's directory>/deps/suites-<hash>.
     let test = std::env::current_exe().unwrap();
     let directory = test.ancestors().nth(2).unwrap();
@@ -38,10 +56,29 @@ fn build(name: &str) -> PathBuf {
         "debug" => "dev",
         other => other,
     };
+    (directory.parent().unwrap().to_owned(), directory.to_owned(), profile.to_owned())
+}
+
+fn build_static() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/static.sh");
+    let (target_directory, _, profile) = place();
+    let mut command = Command::new("sh");
+    command.arg(script).arg(profile).env("CARGO_TARGET_DIR", target_directory);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "cannot build statically: {}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    Path::new(printed.lines().next().unwrap()).parent().unwrap().to_owned()
+}
+
+fn build(name: &str) -> PathBuf {
+    if let Some(directory) = std::env::var_os(BINARIES) {
+        return Path::new(&directory).join(name);
+    }
+    let (target_directory, directory, profile) = place();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    cargo.args(["build", "--quiet", "--package", name, "--profile", profile, "--target-dir"]);
-    let output = cargo.arg(directory.parent().unwrap()).output().unwrap();
+    cargo.args(["build", "--quiet", "--package", name, "--profile", &profile, "--target-dir"]);
+    let output = cargo.arg(target_directory).output().unwrap();
     assert!(output.status.success(), "cannot build {name}: {}", String::from_utf8_lossy(&output.stderr));
     directory.join(name)
 }

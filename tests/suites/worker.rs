@@ -14,6 +14,7 @@ use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::Job;
+use gitrepo_tests::program::chosen;
 use tempfile::TempDir;
 
 mod ending;
@@ -23,7 +24,7 @@ mod session;
 
 /// A program whose worker is an honest one, unless told otherwise.
 fn program() -> PathBuf {
-    env!("CARGO_BIN_EXE_gitrepo-test-worker").into()
+    chosen(env!("CARGO_BIN_EXE_gitrepo-test-worker"))
 }
 
 /// The confined worker, with locks of this test's own.

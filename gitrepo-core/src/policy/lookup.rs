@@ -29,7 +29,16 @@ pub(super) enum LookupError {
 /// The system's resolver: `/etc/hosts`, DNS, whatever the node is set up for.
 pub(super) fn system(name: &str) -> io::Result<Vec<IpAddr>> {
     // The port is none of the resolver's business, but part of this interface.
-    Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+    let found = (name, 0).to_socket_addrs().map_err(in_words)?;
+    Ok(found.map(|address| address.ip()).collect())
+}
+
+/// What musl's resolver means by "Try again" (`EAI_AGAIN`): it has tried all name servers, for as long as it does.
+fn in_words(error: io::Error) -> io::Error {
+    match error.to_string().strip_suffix("Try again") {
+        Some(what) => io::Error::other(format!("{what}no name server answered; is /etc/resolv.conf right?")),
+        None => error,
+    }
 }
 
 /// Resolves `name` on a thread of its own: `getaddrinfo` knows neither deadline nor cancellation. Whoever gives up leaves
@@ -51,5 +60,17 @@ pub(super) fn resolve(resolver: Resolver, name: &str, cancel: &Cancel) -> Result
                 return Err(LookupError::Failed(io::Error::other("the resolver's thread ended without an answer")));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_of_the_name_servers_is_called_so() {
+        let of_musl = in_words(io::Error::other("failed to lookup address information: Try again"));
+        assert!(of_musl.to_string().starts_with("failed to lookup address information: no name server"), "{of_musl}");
+        assert_eq!(in_words(io::Error::other("Name does not resolve")).to_string(), "Name does not resolve");
     }
 }

@@ -160,9 +160,9 @@ fn irregular(path: &Path) -> StoreError {
 
 /// Bytes that nobody can guess.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
-    let path = Path::new("/dev/urandom");
     let mut bytes = [0; N];
-    File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).map_err(StoreError::io("read", path))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| StoreError::io("take randomness from", Path::new("the kernel"))(io::Error::other(error)))?;
     Ok(bytes)
 }
 

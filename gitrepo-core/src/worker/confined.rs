@@ -184,6 +184,9 @@ impl Confined {
     }
 
     fn spawn(&self, control: UnixStream) -> Result<Child, WorkerError> {
+        // To be written to in vain, as /dev/null is, which an empty chroot does not have: the end of a pipe for reading.
+        let (nowhere, _) = io::pipe().map_err(at("making a pipe"))?;
+        let errors = nowhere.try_clone().map_err(at("making a pipe"))?;
         // Arguments and environment are readable for others: nothing is in them. A group of its own, so that the terminal's
         // interrupt reaches the parent alone.
         Command::new(&self.program)
@@ -192,8 +195,8 @@ impl Confined {
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(control)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(nowhere)
+            .stderr(errors)
             .spawn()
             .map_err(at("starting the program"))
     }

@@ -43,6 +43,7 @@ use nix::sys::stat::umask;
 use nix::sys::statvfs::FsFlags;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::chdir;
+use nix::unistd::chroot;
 use nix::unistd::getegid;
 use nix::unistd::geteuid;
 use nix::unistd::pivot_root;
@@ -64,6 +65,10 @@ pub(super) const CA_FILE: &str = "/.gitrepo/ca.pem";
 pub(super) const HOME: &str = "/.gitrepo/home";
 /// Where the host's root is until the worker's is complete.
 const OUTSIDE: &str = "/.gitrepo/outside";
+
+/// Where roots are put for the instant until they are the root. Any directory would do; this one is always there, since
+/// this program was started through it.
+const PROC: &str = "/proc";
 
 /// For every mount in the worker's root.
 const SECURE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
@@ -92,8 +97,10 @@ pub(super) struct Entered {
 pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), SetupError> {
     let outside = Entered { namespaces: false, own_uid: false };
     let Some(own_uid) = unshare_most()? else { return Ok((outside, None)) };
-    match mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>) {
+    match make_private("/") {
         Ok(()) => {}
+        // Not the root of a mount: a chroot into some directory.
+        Err(Errno::EINVAL) => make_root_a_mount().map_err(SetupError::at("making the root a mount"))?,
         // Some distributions grant the user namespace and then no right in it.
         Err(Errno::EPERM | Errno::EACCES) => return Ok((outside, None)),
         Err(error) => return Err(SetupError::at("making mounts private")(error)),
@@ -104,6 +111,24 @@ pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), Setup
     let listener = plan.host.as_ref().map(listen).transpose()?;
     build_root(plan, own_uid)?;
     Ok((Entered { namespaces: true, own_uid }, listener))
+}
+
+/// No mount below `path` reaches another namespace from here on, nor the other way round.
+fn make_private(path: &str) -> nix::Result<()> {
+    mount(None::<&str>, path, None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+}
+
+/// Shows the root directory as a mount, and makes that the root, since only a mount can be private and be pivoted out of.
+///
+/// The mount that the chroot is in may be shared with the host, and no path leads to its root: whatever were mounted on
+/// one of its directories would appear on the host. So this mounts on `/proc`, which is a mount of its own.
+fn make_root_a_mount() -> nix::Result<()> {
+    make_private(PROC)?;
+    mount(Some("/"), PROC, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    // A bind of what is shared is shared.
+    make_private(PROC)?;
+    chdir(PROC)?;
+    chroot(".")
 }
 
 /// Enters all namespaces but the network's; `None` if they are refused, else whether the user namespace is the host's.
@@ -162,13 +187,10 @@ fn listen(host: &Host) -> Result<TcpListener, SetupError> {
 }
 
 fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
-    // Any directory would do to put the new root on, for the instant until it is the root; this one is always there, for
-    // this program was started through it.
-    let place = "/proc";
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    mount(Some("gitrepo-worker"), place, Some("tmpfs"), SECURE, Some("size=8m,nr_inodes=1024,mode=0755"))
+    mount(Some("gitrepo-worker"), PROC, Some("tmpfs"), SECURE, Some("size=8m,nr_inodes=1024,mode=0755"))
         .map_err(SetupError::at("mounting a new root"))?;
-    chdir(place).map_err(SetupError::at("entering the new root"))?;
+    chdir(PROC).map_err(SetupError::at("entering the new root"))?;
     fs::create_dir_all(&OUTSIDE[1..]).map_err(SetupError::at("laying out the new root"))?;
     pivot_root(".", &OUTSIDE[1..]).map_err(SetupError::at("pivot_root"))?;
     chdir("/").map_err(SetupError::at("entering the new root"))?;

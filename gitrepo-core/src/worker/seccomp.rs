@@ -84,7 +84,11 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
     if entered.namespaces {
         // Nothing that the worker sees may be executed anyhow, so nothing maps code.
         rules.insert(libc::SYS_mprotect, vec![none_set(2, libc::PROT_EXEC as u64)?]);
+        // How musl aborts. All threads of this PID namespace are the worker's.
+        rules.insert(libc::SYS_tkill, Vec::new());
     } else {
+        // The first thread's number is the process's; of another one nobody could say whose it is.
+        rules.insert(libc::SYS_tkill, vec![equal(0, own_process)?]);
         // Resolving a name may load a library, and its answer comes over UDP, from a socket that musl binds.
         rules.extend([libc::SYS_mprotect, libc::SYS_bind].map(|call| (call, Vec::new())));
     }

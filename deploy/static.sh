@@ -1,0 +1,54 @@
+#!/bin/sh
+# Builds the programs as static binaries, which need nothing of the host they run on and are all that an image holds.
+#
+#   sh deploy/static.sh              release: small and fast
+#   sh deploy/static.sh <profile>    another profile of Cargo's, such as dev
+#
+# Prints the path of each binary. Needs musl-gcc and Rust's target for musl, which tests/setup.sh installs where it can.
+set -eu
+
+case ${1:-} in
+-h | --help)
+    sed -n '2,7s/^# \{0,1\}//p' "$0"
+    exit
+    ;;
+esac
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+profile=${1:-release}
+# musl-gcc is the host's compiler with another C library, so the processor is the host's.
+target=$(uname -m)-unknown-linux-musl
+programs='gitrepo-flex gitrepo-csi gitrepo-cli'
+
+fail() {
+    printf 'static: %s\n' "$*" >&2
+    exit 1
+}
+
+# Loaded by the kernel alone: it names no loader, and needs no library.
+check_static() {
+    headers=$(readelf -lW "$1") || fail "readelf cannot read $1"
+    dynamic=$(readelf -dW "$1") || fail "readelf cannot read $1"
+    case $headers in *INTERP*) fail "$1 asks for a loader" ;; esac
+    case $dynamic in *NEEDED*) fail "$1 needs shared libraries" ;; esac
+}
+
+sh "$root/tests/setup.sh" static >&2
+command -v cargo >/dev/null 2>&1 || PATH=$HOME/.cargo/bin:$PATH
+
+case $profile in
+dev) directory=debug ;;
+*) directory=$profile ;;
+esac
+directory=${CARGO_TARGET_DIR:-$root/target}/$target/$directory
+
+# For the libraries in C: OpenSSL, libgit2, libssh2 and zlib-ng.
+export "CC_$(printf %s "$target" | tr - _)=musl-gcc"
+cd "$root"
+# shellcheck disable=SC2046 # A list of words.
+cargo build --locked --target "$target" --profile "$profile" $(printf ' --package %s' $programs) --bins >&2
+
+for program in $programs; do
+    check_static "$directory/$program"
+    printf '%s\n' "$directory/$program"
+done

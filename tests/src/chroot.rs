@@ -1,0 +1,110 @@
+//! A root directory with one program and next to nothing else: a host that has none of a distribution's files.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+
+use nix::mount::MntFlags;
+use nix::mount::MsFlags;
+use nix::mount::mount;
+use tempfile::TempDir;
+
+use crate::namespace;
+use crate::program::Outcome;
+use crate::require;
+
+/// A directory that programs take for `/`. Nothing is in it but `/etc/resolv.conf`, `/etc/ssl`, `/proc` and what a test
+/// puts there; no `/dev`, no `/tmp`, no user has a name or a home.
+///
+/// It is no mount itself, and the mount that it is in is shared as most hosts' are: what is mounted there by somebody with
+/// an own mount namespace must not appear in this one.
+pub struct Chroot {
+    place: TempDir,
+    mounts: BTreeSet<String>,
+}
+
+impl Chroot {
+    /// Makes one. The thread gets a [private mount namespace](namespace::private_mounts). Needs root.
+    pub fn new() -> Self {
+        namespace::private_mounts();
+        let place = TempDir::with_prefix("gitrepo-chroot-").unwrap();
+        let none = None::<&str>;
+        mount(Some("gitrepo-tests"), place.path(), Some("tmpfs"), MsFlags::empty(), none).expect("mount a tmpfs");
+        mount(none, place.path(), none, MsFlags::MS_SHARED, none).expect("share a mount");
+        let mut chroot = Self { place, mounts: BTreeSet::new() };
+        for directory in ["etc/ssl/certs", "proc", "store"] {
+            fs::create_dir_all(chroot.inside(directory)).unwrap();
+        }
+        chroot.write("etc/resolv.conf", "nameserver 127.0.0.1\n");
+        mount(Some("proc"), &chroot.inside("proc"), Some("proc"), MsFlags::empty(), none).expect("mount /proc");
+        chroot.mounts = chroot.mounted();
+        chroot
+    }
+
+    /// Where a path of its own, without leading slash, is outside.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        self.place.path().join("root").join(path)
+    }
+
+    /// Writes a file, readable for its owner alone, and its directory.
+    pub fn write(&self, path: &str, content: &str) {
+        let file = self.inside(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, content).unwrap();
+    }
+
+    /// Trusts this certificate authority, as a distribution's package would make it.
+    pub fn trust(&self, pem: &str) {
+        self.write("etc/ssl/certs/ca-certificates.crt", pem);
+    }
+
+    /// Copies a program into its root directory.
+    pub fn install(&self, executable: &Path) {
+        fs::copy(executable, self.inside(executable.file_name().unwrap().to_str().unwrap())).unwrap();
+    }
+
+    /// Runs an installed program to its end, without any environment.
+    pub fn run<A: AsRef<OsStr>>(&self, name: &str, arguments: impl IntoIterator<Item = A>) -> Outcome {
+        let mut command = Command::new(require::find("chroot").expect("chroot is installed"));
+        command.arg(self.inside("")).arg(Path::new("/").join(name)).args(arguments);
+        let output = command.env_clear().stdin(Stdio::null()).output().unwrap();
+        Outcome {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// What is mounted by now and was not at first: mount points as they are called outside.
+    pub fn new_mounts(&self) -> Vec<String> {
+        self.mounted().difference(&self.mounts).cloned().collect()
+    }
+
+    /// Every mount in it, by number and place.
+    fn mounted(&self) -> BTreeSet<String> {
+        let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let place = self.place.path().to_str().unwrap();
+        let fields = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        fields
+            .filter(|fields| fields[4].starts_with(place))
+            .map(|fields| format!("{} {}", fields[0], fields[4]))
+            .collect()
+    }
+}
+
+impl Default for Chroot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Chroot {
+    fn drop(&mut self) {
+        // With all that is mounted below; an error here would hide the panic that brought us here.
+        let _ = nix::mount::umount2(self.place.path(), MntFlags::MNT_DETACH);
+    }
+}
