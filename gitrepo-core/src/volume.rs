@@ -28,6 +28,7 @@ use crate::store::Store;
 mod attach;
 mod copies;
 mod error;
+mod find;
 mod list;
 mod obtain;
 mod publish;
