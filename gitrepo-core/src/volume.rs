@@ -32,6 +32,7 @@ mod find;
 mod list;
 mod obtain;
 mod publish;
+mod resolve;
 mod sweep;
 mod unpublish;
 
