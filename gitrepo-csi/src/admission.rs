@@ -105,10 +105,10 @@ impl Worker for Admission {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
         let host = job.url.host().unwrap_or_default().to_ascii_lowercase();
         let waiting = || job.progress.report(&Step::Waiting);
-        let place = self.places.take(&host, &job.cancel, waiting).map_err(|source| RemoteError::Interrupted {
-            url: job.url.to_string(),
-            source,
-        })?;
+        let place = self
+            .places
+            .take(&host, &job.cancel, waiting)
+            .map_err(|source| RemoteError::Interrupted { url: job.url.to_string(), source })?;
         Ok(self.worker.start(job)?.holding(place))
     }
 }
@@ -233,7 +233,7 @@ mod tests {
         let mut queue = queue(&["a", "a", "a", "a", "b"]);
         assert_eq!(admitted(&mut queue), [1, 5, 2], "the first, then the host that has none, then in order");
         queue.release("b");
-        assert_eq!(admitted(&mut queue), [], "two of one host are enough");
+        assert_eq!(admitted(&mut queue), Vec::<u64>::new(), "two of one host are enough");
         let late = queue.enter("c");
         assert_eq!(admitted(&mut queue), [late]);
         queue.release("a");

@@ -47,7 +47,8 @@ mod tests {
             "kubernetes.io/secret",
             "csi.gitrepo.dev/requestedRevision",
         ];
-        let own_keys = ["repository", "evilk8s.io/key", "csi.gitrepo.dev/other", "k8s.io", "git.example.com.token", "/"];
+        let own_keys =
+            ["repository", "evilk8s.io/key", "csi.gitrepo.dev/other", "k8s.io", "git.example.com.token", "/"];
         let all = foreign.iter().chain(&own_keys).map(|key| ((*key).to_owned(), String::new())).collect();
         let mut expected = own_keys.map(str::to_owned);
         expected.sort();

@@ -31,7 +31,8 @@ impl Failure {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > LONGEST {
-            message.truncate(message.floor_char_boundary(LONGEST));
+            let end = (0..=LONGEST).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
+            message.truncate(end);
             message.push('…');
         }
         Self { kind, message }
@@ -50,10 +51,7 @@ impl Failure {
     /// After it the kubelet forgets a volume that was not published yet, and never asks for it to be unpublished
     /// (`operationexecutor`, `IsFinalError`).
     pub fn is_final(&self) -> bool {
-        !matches!(
-            self.kind,
-            Kind::Cancelled | Kind::Timeout | Kind::Unavailable | Kind::ResourceExhausted | Kind::Busy
-        )
+        !matches!(self.kind, Kind::Cancelled | Kind::Timeout | Kind::Unavailable | Kind::ResourceExhausted | Kind::Busy)
     }
 }
 

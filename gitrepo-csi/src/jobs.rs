@@ -192,7 +192,8 @@ impl Jobs {
             let answer = catch_unwind(AssertUnwindSafe(|| shared.publisher.publish(&request, &watch)));
             // The secrets in it are not needed any longer.
             drop(request);
-            let answer = answer.unwrap_or_else(|_| Err(Failure::new(Kind::Internal, "the publish panicked; see the log")));
+            let answer =
+                answer.unwrap_or_else(|_| Err(Failure::new(Kind::Internal, "the publish panicked; see the log")));
             shared.table().finish(&key, number, &answer);
             answered.send_replace(Some(answer));
         };

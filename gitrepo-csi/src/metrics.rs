@@ -211,8 +211,9 @@ pub fn outcome(outcome: Outcome) -> &'static str {
 
 /// How many things a sweep removed.
 pub fn removed(report: &SweepReport) -> u64 {
-    let removed = report.staging + report.targets + report.unfinished + report.locks + report.trash;
-    u64::try_from(removed).unwrap_or(u64::MAX)
+    let kept_by_volumes = report.volumes + report.targets + report.shared_copies + report.credentials;
+    let left_by_crashes = report.staging + report.unfinished + report.locks + report.trash;
+    u64::try_from(kept_by_volumes + left_by_crashes).unwrap_or(u64::MAX)
 }
 
 fn signed(value: impl TryInto<i64>) -> i64 {
@@ -228,8 +229,7 @@ mod tests {
     #[test]
     fn what_happened_is_told() {
         let metrics = Metrics::new();
-        let published =
-            |outcome| Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome });
+        let published = |outcome| Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome });
         metrics.publish(&published(Outcome::Hit), Duration::from_millis(3));
         metrics.publish(&published(Outcome::Fetched { received_bytes: 7 }), Duration::from_secs(5));
         metrics.publish(&Err(Failure::new(Kind::Timeout, "later")), Duration::from_secs(110));

@@ -51,7 +51,9 @@ impl Call {
 
     /// One that comes every few seconds: logged as `debug` unless it fails.
     pub fn quiet(metrics: &Arc<Metrics>, method: &'static str) -> Self {
-        Self { quiet: true, ..Self::new(metrics, method) }
+        let mut call = Self::new(metrics, method);
+        call.quiet = true;
+        call
     }
 
     /// About this volume.

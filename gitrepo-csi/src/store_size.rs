@@ -44,7 +44,8 @@ impl LastLook {
 }
 
 fn look(store: &Store) -> Option<StoreSize> {
-    let usage = store.usage().inspect_err(|error| tracing::warn!(error = %chain(error), "cannot size the store")).ok()?;
+    let usage =
+        store.usage().inspect_err(|error| tracing::warn!(error = %chain(error), "cannot size the store")).ok()?;
     let filesystem = statvfs(store.root())
         .inspect_err(|error| tracing::warn!(%error, "cannot size the filesystem of the store"))
         .ok()?;

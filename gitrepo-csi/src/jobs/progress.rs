@@ -30,7 +30,9 @@ impl fmt::Display for Seen {
                     None => Ok(()),
                 }
             }
-            Some(Step::Writing { entries, total_entries, .. }) => write!(f, "wrote {entries} of {total_entries} entries"),
+            Some(Step::Writing { entries, total_entries, .. }) => {
+                write!(f, "wrote {entries} of {total_entries} entries")
+            }
             Some(Step::Syncing) => f.write_str("everything is written and goes to the disk"),
         }
     }

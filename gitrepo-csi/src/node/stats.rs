@@ -28,7 +28,10 @@ struct Amount {
 }
 
 impl NodeService {
-    pub(super) async fn stats(&self, request: NodeGetVolumeStatsRequest) -> Result<NodeGetVolumeStatsResponse, Failure> {
+    pub(super) async fn stats(
+        &self,
+        request: NodeGetVolumeStatsRequest,
+    ) -> Result<NodeGetVolumeStatsResponse, Failure> {
         target::check_id(&request.volume_id)?;
         if request.volume_path.is_empty() {
             return Err(Failure::invalid("volume_path is missing"));
@@ -47,7 +50,8 @@ fn stats(volumes: &Volumes, request: &NodeGetVolumeStatsRequest) -> Result<NodeG
         ));
     };
     let mounted = volume.state == State::Mounted;
-    let amounts = if volume.record.read_only { counted(volumes, &volume.record)? } else { asked(volumes, path, mounted)? };
+    let amounts =
+        if volume.record.read_only { counted(volumes, &volume.record)? } else { asked(volumes, path, mounted)? };
     let [bytes, inodes] = amounts;
     let message = match mounted {
         true => format!("shows {} of {}", volume.record.commit, volume.record.repository),
@@ -68,8 +72,9 @@ fn counted(volumes: &Volumes, record: &Record) -> Result<[Amount; 2], Failure> {
 /// A writable copy has the filesystem of the store to grow in.
 fn asked(volumes: &Volumes, path: &Path, mounted: bool) -> Result<[Amount; 2], Failure> {
     let place = if mounted { path } else { volumes.store().root() };
-    let filesystem = statvfs(place)
-        .map_err(|error| Failure::new(Kind::Internal, format!("cannot size the filesystem of {}: {error}", place.display())))?;
+    let filesystem = statvfs(place).map_err(|error| {
+        Failure::new(Kind::Internal, format!("cannot size the filesystem of {}: {error}", place.display()))
+    })?;
     let bytes = |blocks: u64| blocks.saturating_mul(filesystem.fragment_size());
     Ok([
         Amount {

@@ -17,7 +17,11 @@ use crate::target;
 impl NodeService {
     /// Ends a publish that is at work, takes the volume off its target, and removes the target. What is not there any
     /// more is no failure; that something is still mounted is one.
-    pub(super) async fn unpublish(&self, request: NodeUnpublishVolumeRequest, deadline: Instant) -> Result<(), Failure> {
+    pub(super) async fn unpublish(
+        &self,
+        request: NodeUnpublishVolumeRequest,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
         target::check_id(&request.volume_id)?;
         if request.target_path.is_empty() {
             return Err(Failure::invalid("target_path is missing"));
