@@ -1,0 +1,140 @@
+//! What can be asked without gRPC: `/metrics`, `/healthz`, `/readyz` over HTTP/1.
+//!
+//! Whoever reaches the address may be slow or hostile: heads are bounded in size and time, connections in number and
+//! age, and where there is no room the oldest connection makes it.
+
+mod pages;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gitrepo_core::error::Kind;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+pub use pages::Pages;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+/// How many connections are open at once.
+const CONNECTIONS: usize = 64;
+
+/// How long a client may take to send the head of a request.
+const HEAD: Duration = Duration::from_secs(5);
+
+/// How long a connection may last, whatever is asked on it.
+const LIFETIME: Duration = Duration::from_secs(120);
+
+/// How large the head of a request may be.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// How long to wait when no connection can be accepted.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Http {
+    listener: TcpListener,
+}
+
+/// Why the address cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve HTTP on {address}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// The system's reason.
+    #[source]
+    pub source: io::Error,
+}
+
+impl BindError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => Kind::Busy,
+            io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+            io::ErrorKind::AddrNotAvailable => Kind::InvalidRequest,
+            _ => Kind::Internal,
+        }
+    }
+}
+
+impl Http {
+    /// Binds `address`; port 0 lets the system choose.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken or not this machine's.
+    pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let listener = TcpListener::bind(address).await.map_err(|source| BindError { address, source })?;
+        Ok(Self { listener })
+    }
+
+    /// The address that was bound.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until `stop`. Connections end with it.
+    pub async fn serve(self, pages: Pages, stop: impl Future<Output = ()>) {
+        let pages = Arc::new(pages);
+        let mut open = VecDeque::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    make_room(&mut open);
+                    open.push_back(tokio::spawn(connection(stream, Arc::clone(&pages))).abort_handle());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+        open.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Forgets connections that have ended, and ends the oldest if there are too many.
+fn make_room(open: &mut VecDeque<AbortHandle>) {
+    open.retain(|connection| !connection.is_finished());
+    if open.len() >= CONNECTIONS
+        && let Some(oldest) = open.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+async fn connection(stream: TcpStream, pages: Arc<Pages>) {
+    let answer = service_fn(|request| {
+        let pages = Arc::clone(&pages);
+        async move { Ok::<_, Infallible>(pages.answer(&request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), answer);
+    // How a client ends its connection, or fails to, is its own affair.
+    tokio::time::timeout(LIFETIME, connection).await.ok();
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! The pages, and nothing else.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::Method;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::header::ALLOW;
+use hyper::header::CONTENT_TYPE;
+use hyper::header::HeaderValue;
+use tokio::sync::Semaphore;
+
+/// How long a page may take to make: less than a probe or a scrape waits by default.
+const LIMIT: Duration = Duration::from_secs(5);
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+type Metrics = dyn Fn() -> String + Send + Sync;
+type Ready = dyn Fn() -> Result<(), String> + Send + Sync;
+
+/// Where the pages' content comes from.
+pub struct Pages {
+    metrics: Arc<Metrics>,
+    ready: Arc<Ready>,
+    /// One at a time of each: a disk that hangs must not collect threads.
+    metrics_turn: Arc<Semaphore>,
+    ready_turn: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages").finish_non_exhaustive()
+    }
+}
+
+impl Pages {
+    /// `metrics` gives OpenMetrics text; `ready` says why the driver cannot do its work, in words without secrets. Both
+    /// may block: they are called on threads of their own, one at a time each.
+    pub fn new(
+        metrics: impl Fn() -> String + Send + Sync + 'static,
+        ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        let turn = || Arc::new(Semaphore::new(1));
+        Self { metrics: Arc::new(metrics), ready: Arc::new(ready), metrics_turn: turn(), ready_turn: turn() }
+    }
+
+    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let page = request.uri().path();
+        if !["/metrics", "/healthz", "/readyz"].contains(&page) {
+            return text(StatusCode::NOT_FOUND, "not found\n");
+        }
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match page {
+            "/metrics" => match made(&self.metrics_turn, &self.metrics).await {
+                Some(metrics) => {
+                    let mut response = text(StatusCode::OK, metrics);
+                    response.headers_mut().insert(CONTENT_TYPE, METRICS);
+                    response
+                }
+                None => text(StatusCode::SERVICE_UNAVAILABLE, "the metrics take too long\n"),
+            },
+            "/readyz" => match made(&self.ready_turn, &self.ready).await {
+                Some(Ok(())) => text(StatusCode::OK, "ok\n"),
+                Some(Err(reason)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                None => text(StatusCode::SERVICE_UNAVAILABLE, "the check takes too long\n"),
+            },
+            // That this is answered is the health.
+            _ => text(StatusCode::OK, "ok\n"),
+        }
+    }
+}
+
+/// What `make` gives, if it is its turn and it is done in time. One that is late keeps its turn until it is done.
+async fn made<T, F>(turn: &Arc<Semaphore>, make: &Arc<F>) -> Option<T>
+where
+    T: Send + 'static,
+    F: Fn() -> T + Send + Sync + ?Sized + 'static,
+{
+    let (turn, make) = (Arc::clone(turn), Arc::clone(make));
+    let making = async {
+        let turn = turn.acquire_owned().await.ok()?;
+        let work = move || {
+            let made = make();
+            drop(turn);
+            made
+        };
+        tokio::task::spawn_blocking(work).await.ok()
+    };
+    tokio::time::timeout(LIMIT, making).await.ok().flatten()
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response
+}

@@ -1,0 +1,104 @@
+//! The kubelet's registration of plugins, served by the driver itself, so that no sidecar is needed.
+//!
+//! The kubelet finds the socket in its `plugins_registry` directory, asks who it is and where the driver listens, calls
+//! NodeGetInfo there, and tells the outcome (pkg/kubelet/pluginmanager). Unlinking the socket deregisters the driver,
+//! and no volume can be set up or torn down until it is back.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::error::Cause;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::service::Routes;
+
+use crate::proto::registration::v1::InfoRequest;
+use crate::proto::registration::v1::PluginInfo;
+use crate::proto::registration::v1::RegistrationStatus;
+use crate::proto::registration::v1::RegistrationStatusResponse;
+use crate::proto::registration::v1::registration_server::Registration;
+use crate::proto::registration::v1::registration_server::RegistrationServer;
+use crate::server::ListenError;
+use crate::server::Occupied;
+use crate::server::Socket;
+
+/// `CSIPlugin` of k8s.io/kubelet/pkg/apis/pluginregistration/v1/constants.go.
+const CSI_PLUGIN: &str = "CSIPlugin";
+
+/// What the kubelet calls the version of every CSI 1.x (pkg/volume/csi/csi_plugin.go).
+const CSI_VERSION: &str = "1.0.0";
+
+/// Tells the kubelet who the driver is.
+pub struct Registrar {
+    driver_name: String,
+    endpoint: PathBuf,
+    on_status: Box<dyn Fn(bool) + Send + Sync>,
+}
+
+impl Registrar {
+    /// `endpoint` is the path of the CSI socket as the *kubelet* sees it; `on_status` hears whether the kubelet has
+    /// registered the driver, each time that it says so.
+    pub fn new(driver_name: &str, endpoint: &Path, on_status: impl Fn(bool) + Send + Sync + 'static) -> Self {
+        Self { driver_name: driver_name.to_owned(), endpoint: endpoint.to_owned(), on_status: Box::new(on_status) }
+    }
+
+    /// Listens in the kubelet's registration directory, which must be there. A socket that has the name is replaced in
+    /// one step, also one that still answers: it is that of this driver's predecessor, whose CSI socket this one has
+    /// taken over already, and the kubelet must not see a gap.
+    ///
+    /// # Errors
+    ///
+    /// As [`Socket::listen`].
+    pub fn listen(&self, directory: &Path) -> Result<Socket, ListenError> {
+        if !directory.is_dir() {
+            let source = io::ErrorKind::NotFound.into();
+            return Err(ListenError::Directory { path: directory.to_owned(), source });
+        }
+        Socket::listen(&directory.join(format!("{}-reg.sock", self.driver_name)), Occupied::Replace)
+    }
+
+    /// The service, for [`crate::server::serve`].
+    pub fn into_routes(self) -> Routes {
+        Routes::new(RegistrationServer::new(self))
+    }
+}
+
+impl fmt::Debug for Registrar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registrar")
+            .field("driver_name", &self.driver_name)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+#[tonic::async_trait]
+impl Registration for Registrar {
+    async fn get_info(&self, _: Request<InfoRequest>) -> Result<Response<PluginInfo>, Status> {
+        Ok(Response::new(PluginInfo {
+            r#type: CSI_PLUGIN.to_owned(),
+            name: self.driver_name.clone(),
+            endpoint: self.endpoint.display().to_string(),
+            supported_versions: vec![CSI_VERSION.to_owned()],
+        }))
+    }
+
+    async fn notify_registration_status(
+        &self,
+        request: Request<RegistrationStatus>,
+    ) -> Result<Response<RegistrationStatusResponse>, Status> {
+        let RegistrationStatus { plugin_registered, error } = request.into_inner();
+        if plugin_registered {
+            tracing::info!(driver = self.driver_name, "the kubelet has registered the driver");
+        } else {
+            // The kubelet tries again by itself as long as the socket is there.
+            let reason = Cause::new(error);
+            tracing::error!(driver = self.driver_name, %reason, "the kubelet did not register the driver");
+        }
+        (self.on_status)(plugin_registered);
+        Ok(Response::new(RegistrationStatusResponse {}))
+    }
+}

@@ -1,0 +1,98 @@
+//! gRPC on a Unix socket: who may listen, who may call, and how long the end may take.
+//!
+//! [`Socket::listen`] takes the place in the file system, [`serve`] answers on it until it is told to stop.
+
+mod endpoint;
+mod incoming;
+mod probe;
+mod socket;
+mod stop;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use endpoint::Endpoint;
+pub use endpoint::EndpointError;
+use incoming::Incoming;
+pub use probe::answers;
+pub use socket::ListenError;
+pub use socket::Occupied;
+pub use socket::Place;
+pub use socket::Socket;
+pub use stop::stop_signal;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+/// How long running requests may take after the signal to stop, if nothing else is configured. A pod's usual
+/// `terminationGracePeriodSeconds` of 30 leaves room for it.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How long requests have, once they were cancelled, to undo what they did and to answer.
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
+/// Calls at once on one connection. The kubelet makes one call per connection and sidecars a few.
+const STREAMS: u32 = 128;
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every request was answered.
+    Drained,
+    /// Some were cancelled after the grace time, and answered then.
+    Cancelled,
+    /// Some did not answer even then. They go on until the process ends.
+    Abandoned,
+}
+
+/// What stopped a server that should go on.
+#[derive(Debug, thiserror::Error)]
+#[error("the gRPC server on {socket} failed")]
+pub struct ServeError {
+    /// The socket's path.
+    pub socket: String,
+    /// tonic's reason.
+    #[source]
+    pub source: tonic::transport::Error,
+}
+
+/// Answers on `socket` until `stop`; running requests then have `grace` to finish, after which `cancel` is called and
+/// they have two seconds more. New connections are refused from `stop` on. Whoever called removes [`Socket::place`].
+///
+/// Requests run as tasks of their own: one that ignores its cancellation keeps running when this returns.
+///
+/// # Errors
+///
+/// When tonic gives up serving.
+pub async fn serve(
+    socket: Socket,
+    routes: Routes,
+    stop: impl Future<Output = ()>,
+    grace: Duration,
+    cancel: impl FnOnce(),
+) -> Result<Ended, ServeError> {
+    let path = socket.place.path().display().to_string();
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let signal = async move {
+        stop.await;
+        stopping.send(()).ok();
+    };
+    // Nothing here may announce another header table size or frame size: see `authority`.
+    let server = Server::builder().max_concurrent_streams(STREAMS).add_routes(routes);
+    let serving = server.serve_with_incoming_shutdown(Incoming::new(socket.listener), signal);
+    let mut serving = std::pin::pin!(serving);
+    let failed = |source| ServeError { socket: path.clone(), source };
+    let out_of_time = async {
+        // An error says that serving is over, which the other branch reports.
+        stopped.await.ok();
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        ended = &mut serving => return ended.map(|()| Ended::Drained).map_err(failed),
+        () = out_of_time => {}
+    }
+    cancel();
+    match tokio::time::timeout(AFTER_CANCEL, serving).await {
+        Ok(ended) => ended.map(|()| Ended::Cancelled).map_err(failed),
+        Err(_) => Ok(Ended::Abandoned),
+    }
+}
