@@ -44,6 +44,7 @@ mod staging;
 mod sweep;
 pub(crate) mod target;
 mod trash;
+mod usage;
 
 pub use clock::BootId;
 pub use error::StoreError;
@@ -63,6 +64,7 @@ pub use snapshot::SnapshotMeta;
 pub use staging::Staging;
 pub use sweep::SweepReport;
 pub use target::TargetSlot;
+pub use usage::Usage;
 
 use layout::Layout;
 use root::Missing;

@@ -28,9 +28,11 @@ use crate::store::Store;
 mod attach;
 mod copies;
 mod error;
+mod find;
 mod list;
 mod obtain;
 mod publish;
+mod resolve;
 mod sweep;
 mod unpublish;
 

@@ -2,16 +2,45 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`proto`] | the messages and services of CSI and of the kubelet's plugin registration |
-//! | [`authority`] | any `:authority` of a client becomes `localhost` |
-//! | [`server`] | gRPC on a Unix socket: who may listen, who may call, how it ends |
+//! | [`arguments`], [`settings`], [`logging`] | what the driver is told |
+//! | [`driver`] | the parts, put together |
+//! | [`lifecycle`] | the order in which all of this appears and goes |
+//! | [`server`], [`authority`] | gRPC on a Unix socket: who may listen, who may call, how it ends; any `:authority` of a client becomes `localhost` |
 //! | [`registration`] | the driver tells the kubelet where it is |
 //! | [`http`] | metrics and health |
-//! | [`lifecycle`] | the order in which all of this appears and goes |
+//! | [`proto`] | the messages and services of CSI and of the kubelet's plugin registration |
+//! | [`identity`], [`node`], [`controller`] | the services: request → core → answer |
+//! | [`jobs`] | publishing that outlives its call |
+//! | [`admission`] | how many sessions speak to remotes at once, and whose turn it is |
+//! | [`storage`], [`housekeeping`] | the node's volumes, once their store can be opened; and what nobody asks for |
+//! | [`capability`], [`context`], [`target`], [`deadline`] | what requests say |
+//! | [`failure`], [`status`] | why a call fails, and with which code |
+//! | [`metrics`], [`store_size`], [`rpc_log`] | what can be seen from outside |
 
+pub mod admission;
+pub mod arguments;
 pub mod authority;
+pub mod blocking;
+pub mod capability;
+pub mod context;
+pub mod controller;
+pub mod deadline;
+pub mod driver;
+pub mod failure;
+pub mod housekeeping;
 pub mod http;
+pub mod identity;
+pub mod jobs;
 pub mod lifecycle;
+pub mod logging;
+pub mod metrics;
+pub mod node;
 pub mod proto;
 pub mod registration;
+pub mod rpc_log;
 pub mod server;
+pub mod settings;
+pub mod status;
+pub mod storage;
+pub mod store_size;
+pub mod target;

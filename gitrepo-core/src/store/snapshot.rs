@@ -281,7 +281,7 @@ impl Layout {
     }
 }
 
-fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreError> {
+pub(super) fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreError> {
     let path = snapshot.join(META_FILE);
     let json = match read_meta_file(snapshot, &path)? {
         Some(json) => json,

@@ -119,6 +119,19 @@ impl Store {
         Ok(None)
     }
 
+    /// What is published at a target of a volume; for who holds no lock and only looks.
+    pub fn record(&self, volume_id: &str, target: &Path) -> Result<Option<Record>, StoreError> {
+        self.record_in(&sha256_hex(volume_id), &target_hash(target))
+    }
+
+    /// Every published target of one volume.
+    pub fn records_of_volume(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
+        let volume = sha256_hex(volume_id);
+        let targets = hashes_in(&self.layout.volumes().join(&volume).join(TARGETS_DIRECTORY))?;
+        let records = targets.iter().map(|target| self.record_in(&volume, target));
+        records.filter_map(Result::transpose).collect()
+    }
+
     /// Every published target.
     pub fn records(&self) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::new();
@@ -260,6 +273,10 @@ mod tests {
         assert_eq!(store.record_of_target(Path::new(TARGET)).unwrap().as_ref(), Some(&record));
         assert_eq!(store.record_of_target(Path::new("/pods/b/volume")).unwrap(), None);
         assert_eq!(store.records().unwrap(), vec![record.clone()]);
+        assert_eq!(store.record("volume", Path::new(TARGET)).unwrap().as_ref(), Some(&record));
+        assert_eq!(store.record("other", Path::new(TARGET)).unwrap(), None);
+        assert_eq!(store.records_of_volume("volume").unwrap(), vec![record.clone()]);
+        assert_eq!(store.records_of_volume("other").unwrap(), []);
         assert_eq!(store.referenced().unwrap(), [record.snapshot].into());
     }
 

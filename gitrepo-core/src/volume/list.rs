@@ -42,19 +42,7 @@ impl fmt::Display for State {
 impl Volumes {
     /// The published targets of this store, whoever published them, by target.
     pub fn list(&self) -> Result<Vec<PublishedVolume>, StoreError> {
-        let mut volumes = Vec::new();
-        for record in self.store.records()? {
-            let state = match self.is_attached(&record) {
-                Ok(true) => State::Mounted,
-                Ok(false) => State::NotMounted,
-                Err(error) => {
-                    tracing::warn!(%error, "the mount table cannot be read");
-                    State::NotMounted
-                }
-            };
-            let age = record.created_at.elapsed().unwrap_or_default();
-            volumes.push(PublishedVolume { record, age, state });
-        }
+        let mut volumes: Vec<_> = self.store.records()?.into_iter().map(|record| self.look_at(record)).collect();
         volumes.sort_by(|a, b| a.record.target.cmp(&b.record.target));
         Ok(volumes)
     }

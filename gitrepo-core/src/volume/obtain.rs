@@ -100,7 +100,7 @@ impl Volumes {
     ///
     /// Access is proven for `accessTtl`. Where a moving revision stands is asked each time under `Always`, but for the
     /// answers that [`SHARED_ANSWER`] lets simultaneous publishes share.
-    fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
+    pub(super) fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
         let access = self.store.access();
         if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl) {
             return Ok(None);

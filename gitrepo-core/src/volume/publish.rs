@@ -171,11 +171,11 @@ pub(super) fn wanted<'a>(
     Wanted { spec: &request.spec, revision, credentials: &request.credentials, credential }
 }
 
-fn published(record: &Record, outcome: Outcome) -> Published {
+pub(super) fn published(record: &Record, outcome: Outcome) -> Published {
     Published { commit: record.commit, reference: record.reference.clone(), outcome }
 }
 
-fn taken_by(record: &Record) -> PublishError {
+pub(super) fn taken_by(record: &Record) -> PublishError {
     PublishError::TargetTaken {
         target: record.target.clone(),
         published: format!("{} at {} (commit {})", record.repository, record.revision, record.commit),

@@ -1,5 +1,6 @@
 //! The parent's side of a session: asking, waiting, watching, ending.
 
+use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ pub struct Session {
     disk: Option<DiskWatch>,
     host_keys: HostKeys,
     accepted_host_keys: Vec<String>,
+    held: Vec<Box<dyn Any + Send>>,
 }
 
 impl Session {
@@ -81,7 +83,16 @@ impl Session {
             disk,
             host_keys: job.host_keys.clone(),
             accepted_host_keys: Vec::new(),
+            held: Vec::new(),
         }
+    }
+
+    /// Keeps `held` for as long as anything of the worker is left. So a [`Worker`](super::Worker) around another one can
+    /// count and bound the sessions there are.
+    #[must_use]
+    pub fn holding(mut self, held: impl Any + Send) -> Self {
+        self.held.push(Box::new(held));
+        self
     }
 
     /// Asks the remote where `revision` stands. See [`Connection::resolve`](crate::remote::Connection::resolve).
@@ -257,6 +268,9 @@ impl DiskWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::credentials::Checking;
     use crate::credentials::Credentials;
@@ -287,9 +301,8 @@ mod tests {
         }
     }
 
-    /// What is kept of a worker's claim, and the error.
-    fn claim(url: &str, checking: Checking, line: String) -> (Vec<String>, WorkerError) {
-        let job = Job {
+    fn job(url: &str, checking: Checking) -> Job {
+        Job {
             url: RepositoryUrl::parse(url).unwrap(),
             host: None,
             credentials: Credentials::none(),
@@ -303,7 +316,12 @@ mod tests {
             reserve_bytes: 0,
             cancel: Cancel::new(),
             progress: Arc::new(Silent),
-        };
+        }
+    }
+
+    /// What is kept of a worker's claim, and the error.
+    fn claim(url: &str, checking: Checking, line: String) -> (Vec<String>, WorkerError) {
+        let job = job(url, checking);
         let mut session = Session::new(Box::new(Claiming(Some(line))), &job, Cancel::new());
         let error = session.resolve(&Revision::Head).unwrap_err();
         (session.accepted_host_keys().to_vec(), error)
@@ -324,6 +342,53 @@ mod tests {
             let (kept, error) = claim(url, checking, line(hosts));
             assert!(kept.is_empty(), "{kept:?}");
             assert!(matches!(error, WorkerError::Protocol { .. }), "{error}");
+        }
+    }
+    /// Notes when its worker has ended.
+    struct Ending(Arc<AtomicBool>);
+
+    impl Peer for Ending {
+        fn ask(&mut self, _request: Request) -> Result<(), WorkerError> {
+            Ok(())
+        }
+
+        fn answer(&mut self, _patience: Duration) -> Result<Option<Reply>, WorkerError> {
+            Ok(None)
+        }
+
+        fn network_failure(&mut self, _phase: Phase) -> Option<RemoteError> {
+            None
+        }
+
+        fn end(&mut self) -> io::Result<()> {
+            self.0.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    /// Fails when it is let go before the worker has ended.
+    struct Held(Arc<AtomicBool>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            assert!(self.0.load(Ordering::Relaxed), "let go while the worker was there");
+        }
+    }
+
+    #[test]
+    fn what_a_session_holds_is_let_go_when_its_worker_has_ended() {
+        for finish in [true, false] {
+            let ended = Arc::new(AtomicBool::new(false));
+            let peer = Ending(Arc::clone(&ended));
+            let session = Session::new(Box::new(peer), &job("git@host:x", Checking::Strict), Cancel::new())
+                .holding(Held(Arc::clone(&ended)));
+            assert_eq!(Arc::strong_count(&ended), 3);
+            if finish {
+                session.finish().unwrap()
+            } else {
+                drop(session)
+            }
+            assert_eq!(Arc::strong_count(&ended), 1);
         }
     }
 }

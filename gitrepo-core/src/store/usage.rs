@@ -1,0 +1,53 @@
+//! How much is kept.
+
+use super::Store;
+use super::error::StoreError;
+use super::snapshot::read_meta;
+use super::target::hashes_in;
+
+/// What the snapshots of a store come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many there are.
+    pub snapshots: u64,
+    /// Bytes of their files' content, as counted when they were written.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Adds up what the snapshots say of themselves; no tree is walked. Damaged ones count without bytes.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        let directory = self.layout.snapshots();
+        let mut usage = Usage::default();
+        for name in hashes_in(&directory)? {
+            let meta = read_meta(&directory.join(name)).ok().flatten();
+            usage.snapshots += 1;
+            usage.bytes = usage.bytes.saturating_add(meta.map_or(0, |meta| meta.summary.bytes));
+        }
+        Ok(usage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::install;
+    use crate::store::fixture::store;
+
+    #[test]
+    fn snapshots_are_counted_with_what_they_say_of_themselves() {
+        let (_place, store) = store();
+        assert_eq!(store.usage().unwrap(), Usage::default());
+        drop([1, 2].map(|number| install(&store, commit(number), "")));
+        assert_eq!(store.usage().unwrap().snapshots, 2);
+        let lease = install(&store, commit(3), "");
+        let path = lease.path().join("meta.json");
+        let mut meta: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        meta["summary"]["bytes"] = 7.into();
+        std::fs::write(&path, meta.to_string()).unwrap();
+        assert_eq!(store.usage().unwrap(), Usage { snapshots: 3, bytes: 7 });
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(store.usage().unwrap(), Usage { snapshots: 3, bytes: 0 });
+    }
+}

@@ -1,0 +1,62 @@
+//! Looking at what is published, without holding or changing anything.
+
+use std::path::Path;
+
+use super::Outcome;
+use super::PublishError;
+use super::Published;
+use super::PublishedVolume;
+use super::State;
+use super::VolumeRequest;
+use super::Volumes;
+use super::publish::published;
+use super::publish::taken_by;
+use super::same_content;
+use crate::mount::MountError;
+use crate::store::Record;
+use crate::store::StoreError;
+
+impl Volumes {
+    /// What the target serves already, if that is what is asked: the whole answer to most repeated publishes. It comes
+    /// from the record and the mount table alone, so neither an absent remote nor changed secrets nor a stricter policy
+    /// turn a volume that stands into an error, and it waits for nobody. `None` when there is something to do.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::TargetTaken`] when this volume shows other content there.
+    pub fn serves(&self, request: &VolumeRequest) -> Result<Option<Published>, PublishError> {
+        let Some(record) = self.store.record(&request.volume_id, &request.target)? else { return Ok(None) };
+        if !same_content(&record, request) {
+            return Err(taken_by(&record));
+        }
+        Ok(self.is_attached(&record)?.then(|| published(&record, Outcome::AlreadyPublished)))
+    }
+
+    /// One target of a volume, if it is published there.
+    pub fn find(&self, volume_id: &str, target: &Path) -> Result<Option<PublishedVolume>, StoreError> {
+        Ok(self.store.record(volume_id, target)?.map(|record| self.look_at(record)))
+    }
+
+    /// All targets of one volume.
+    pub fn targets_of(&self, volume_id: &str) -> Result<Vec<PublishedVolume>, StoreError> {
+        let records = self.store.records_of_volume(volume_id)?;
+        Ok(records.into_iter().map(|record| self.look_at(record)).collect())
+    }
+
+    pub(super) fn look_at(&self, record: Record) -> PublishedVolume {
+        let state = state(self.is_attached(&record));
+        let age = record.created_at.elapsed().unwrap_or_default();
+        PublishedVolume { record, age, state }
+    }
+}
+
+fn state(attached: Result<bool, MountError>) -> State {
+    match attached {
+        Ok(true) => State::Mounted,
+        Ok(false) => State::NotMounted,
+        Err(error) => {
+            tracing::warn!(%error, "the mount table cannot be read");
+            State::NotMounted
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! How many sessions speak to remotes at once, and whose turn it is.
+//!
+//! A [`Worker`] around another one: a session starts when it is admitted, and gives its place up when nothing of it is
+//! left. There are so many places in all, and fewer for one host, so that a host that hangs leaves room for the others.
+//! A free place goes to the host with the fewest sessions, and among its requests to the one that came first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::cancel::Interrupted;
+use gitrepo_core::policy::UidRange;
+use gitrepo_core::progress::Step;
+use gitrepo_core::remote::RemoteError;
+use gitrepo_core::worker::Job;
+use gitrepo_core::worker::Session;
+use gitrepo_core::worker::Worker;
+use gitrepo_core::worker::WorkerError;
+
+/// Admits sessions to a worker.
+pub struct Admission {
+    worker: Arc<dyn Worker>,
+    places: Places,
+}
+
+/// How many sessions may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// In all.
+    pub total: usize,
+    /// Of one host.
+    pub per_host: usize,
+}
+
+/// How many sessions there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// At work.
+    pub active: usize,
+    /// Waiting for a place.
+    pub queued: usize,
+}
+
+/// The places of one driver. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Places {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    bounds: Bounds,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    active: HashMap<String, usize>,
+    total: usize,
+    waiting: Vec<Ticket>,
+    issued: u64,
+}
+
+/// Whoever waits. Those that came first stand first.
+#[derive(Debug)]
+struct Ticket {
+    number: u64,
+    host: String,
+}
+
+/// A place that is taken until this is dropped.
+#[derive(Debug)]
+struct Place {
+    shared: Arc<Shared>,
+    host: String,
+}
+
+/// How often who waits looks whether it was given up, which nothing wakes it for.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Bounds {
+    /// For workers with these user ids. A few of them stay for other programs that share the range: the FlexVolume
+    /// driver, and a person at a shell. Two thirds of the rest may go to one host.
+    pub fn of(uids: UidRange) -> Self {
+        let uids = uids.uids().count();
+        let total = (uids - uids / 5).max(1);
+        Self { total, per_host: (total * 2).div_ceil(3) }
+    }
+}
+
+impl Admission {
+    /// Before `worker`, with these places.
+    pub fn new(worker: Arc<dyn Worker>, places: Places) -> Self {
+        Self { worker, places }
+    }
+}
+
+impl Worker for Admission {
+    fn start(&self, job: Job) -> Result<Session, WorkerError> {
+        let host = job.url.host().unwrap_or_default().to_ascii_lowercase();
+        let waiting = || job.progress.report(&Step::Waiting);
+        let place = self
+            .places
+            .take(&host, &job.cancel, waiting)
+            .map_err(|source| RemoteError::Interrupted { url: job.url.to_string(), source })?;
+        Ok(self.worker.start(job)?.holding(place))
+    }
+}
+
+impl Places {
+    /// So many.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { shared: Arc::new(Shared { bounds, queue: Mutex::default(), changed: Condvar::new() }) }
+    }
+
+    /// How many are taken and wanted.
+    pub fn count(&self) -> Count {
+        let queue = self.shared.queue();
+        Count { active: queue.total, queued: queue.waiting.len() }
+    }
+
+    /// Waits for a place, and calls `waiting` if there is none at once.
+    fn take(&self, host: &str, cancel: &Cancel, waiting: impl FnOnce()) -> Result<Place, Interrupted> {
+        let shared = &self.shared;
+        let mut waiting = Some(waiting);
+        let mut queue = shared.queue();
+        let number = queue.enter(host);
+        loop {
+            if queue.next(shared.bounds) == Some(number) {
+                queue.admit(number);
+                // There may be room for the next one, too.
+                shared.changed.notify_all();
+                return Ok(Place { shared: Arc::clone(shared), host: host.to_owned() });
+            }
+            if let Err(interrupted) = cancel.check() {
+                queue.waiting.retain(|ticket| ticket.number != number);
+                shared.changed.notify_all();
+                return Err(interrupted);
+            }
+            if let Some(waiting) = waiting.take() {
+                waiting();
+            }
+            let patience = cancel.remaining().map_or(LOOK, |remaining| remaining.min(LOOK));
+            queue = shared.changed.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn enter(&mut self, host: &str) -> u64 {
+        self.issued += 1;
+        self.waiting.push(Ticket { number: self.issued, host: host.to_owned() });
+        self.issued
+    }
+
+    /// Whose turn it is, if there is room for anybody.
+    fn next(&self, bounds: Bounds) -> Option<u64> {
+        if self.total >= bounds.total {
+            return None;
+        }
+        let active = |ticket: &&Ticket| self.active.get(&ticket.host).copied().unwrap_or_default();
+        let admissible = self.waiting.iter().filter(|ticket| active(ticket) < bounds.per_host);
+        admissible.min_by_key(active).map(|ticket| ticket.number)
+    }
+
+    fn admit(&mut self, number: u64) {
+        if let Some(at) = self.waiting.iter().position(|ticket| ticket.number == number) {
+            let ticket = self.waiting.remove(at);
+            *self.active.entry(ticket.host).or_default() += 1;
+            self.total += 1;
+        }
+    }
+
+    fn release(&mut self, host: &str) {
+        self.total -= 1;
+        if let Some(active) = self.active.get_mut(host) {
+            *active -= 1;
+            if *active == 0 {
+                self.active.remove(host);
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.queue().release(&self.host);
+        self.shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { total: 3, per_host: 2 };
+
+    fn queue(hosts: &[&str]) -> Queue {
+        let mut queue = Queue::default();
+        for host in hosts {
+            queue.enter(host);
+        }
+        queue
+    }
+
+    /// Admits all for whom there is room, in order.
+    fn admitted(queue: &mut Queue) -> Vec<u64> {
+        let turns = std::iter::from_fn(|| {
+            let number = queue.next(BOUNDS)?;
+            queue.admit(number);
+            Some(number)
+        });
+        turns.collect()
+    }
+
+    #[test]
+    fn a_host_that_fills_its_places_leaves_room_for_others() {
+        let mut queue = queue(&["a", "a", "a", "a", "b"]);
+        assert_eq!(admitted(&mut queue), [1, 5, 2], "the first, then the host that has none, then in order");
+        queue.release("b");
+        assert_eq!(admitted(&mut queue), Vec::<u64>::new(), "two of one host are enough");
+        let late = queue.enter("c");
+        assert_eq!(admitted(&mut queue), [late]);
+        queue.release("a");
+        assert_eq!(admitted(&mut queue), [3]);
+    }
+
+    #[test]
+    fn a_host_with_a_long_queue_does_not_come_before_one_that_has_nothing() {
+        let mut queue = queue(&["a", "b", "a", "b", "a", "b"]);
+        assert_eq!(admitted(&mut queue), [1, 2, 3]);
+        let late = queue.enter("c");
+        queue.release("a");
+        assert_eq!(admitted(&mut queue), [late]);
+    }
+
+    #[test]
+    fn a_third_of_the_places_is_kept_from_one_host_and_a_fifth_of_the_users_for_others() {
+        let bounds = |uids| Bounds::of(UidRange::parse(uids).unwrap());
+        assert_eq!(bounds("65521-65531"), Bounds { total: 9, per_host: 6 });
+        assert_eq!(bounds("7-7"), Bounds { total: 1, per_host: 1 });
+        assert_eq!(bounds("7-8"), Bounds { total: 2, per_host: 2 });
+        assert_eq!(bounds("7-9"), Bounds { total: 3, per_host: 2 });
+    }
+
+    #[test]
+    fn who_waits_is_counted_told_and_admitted_when_a_place_is_free() {
+        let places = Places::new(Bounds { total: 1, per_host: 1 });
+        let first = places.take("a", &Cancel::new(), || panic!("there is room")).unwrap();
+        let (told, waiting) = mpsc::channel();
+        let second = thread::spawn({
+            let places = places.clone();
+            move || places.take("b", &Cancel::new(), || told.send(()).unwrap()).map(drop)
+        });
+        waiting.recv().unwrap();
+        assert_eq!(places.count(), Count { active: 1, queued: 1 });
+        drop(first);
+        second.join().unwrap().unwrap();
+        assert_eq!(places.count(), Count::default());
+    }
+
+    #[test]
+    fn who_gives_up_makes_room_in_the_queue() {
+        let places = Places::new(Bounds { total: 1, per_host: 1 });
+        let _first = places.take("a", &Cancel::new(), || {}).unwrap();
+        let cancel = Cancel::new();
+        let hurried = cancel.within(Duration::ZERO);
+        assert_eq!(places.take("a", &hurried, || {}).unwrap_err(), Interrupted::DeadlineExceeded);
+        cancel.cancel();
+        assert_eq!(places.take("a", &cancel, || {}).unwrap_err(), Interrupted::Cancelled);
+        assert_eq!(places.count(), Count { active: 1, queued: 0 });
+    }
+}

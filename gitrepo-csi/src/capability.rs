@@ -1,0 +1,162 @@
+//! What a volume capability asks of us.
+
+use gitrepo_core::spec::nearest::nearest;
+
+use crate::failure::Failure;
+use crate::proto::csi::v1::VolumeCapability;
+use crate::proto::csi::v1::volume_capability::AccessType;
+use crate::proto::csi::v1::volume_capability::access_mode::Mode;
+
+/// Mount options that are taken: `ro` and `rw`, what holds for every volume anyway (`nosuid`, `nodev`), and what makes no
+/// difference to anybody who reads.
+const MOUNT_FLAGS: [&str; 9] =
+    ["ro", "rw", "nosuid", "nodev", "noatime", "nodiratime", "relatime", "strictatime", "lazytime"];
+
+/// The filesystem type by which the kubelet tells block volumes.
+const BLOCK: &str = "block";
+
+/// A capability, understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// The access mode.
+    pub mode: Mode,
+    /// `ro` is among the mount options.
+    pub read_only_flag: bool,
+    /// Whose files are a writable volume's (`fsGroup`).
+    pub group: Option<u32>,
+}
+
+impl Access {
+    /// Reads a capability.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidRequest` for block volumes, mount options outside the list, and what makes no sense.
+    pub fn read(capability: Option<&VolumeCapability>) -> Result<Self, Failure> {
+        let capability = capability.ok_or_else(|| Failure::invalid("volume_capability is missing"))?;
+        let mount = match &capability.access_type {
+            Some(AccessType::Mount(mount)) => mount,
+            Some(AccessType::Block(_)) => return Err(no_block_volumes()),
+            None => return Err(Failure::invalid("volume_capability has no access type; it must be mount")),
+        };
+        if mount.fs_type.eq_ignore_ascii_case(BLOCK) {
+            return Err(no_block_volumes());
+        }
+        let mode = capability.access_mode.as_ref().map(|access| Mode::try_from(access.mode));
+        let mode = match mode {
+            Some(Ok(mode)) if mode != Mode::Unknown => mode,
+            _ => return Err(Failure::invalid("volume_capability has no access mode that is known")),
+        };
+        let has = |flag: &str| mount.mount_flags.iter().any(|given| given == flag);
+        if let Some(unknown) = mount.mount_flags.iter().find(|flag| !MOUNT_FLAGS.contains(&flag.as_str())) {
+            return Err(unknown_flag(unknown));
+        }
+        if has("ro") && has("rw") {
+            return Err(Failure::invalid("the mount options have both ro and rw; leave one out"));
+        }
+        Ok(Self { mode, read_only_flag: has("ro"), group: group(&mount.volume_mount_group)? })
+    }
+
+    /// Its volume may be published on one target of a node only.
+    pub fn is_for_one_target(&self) -> bool {
+        matches!(self.mode, Mode::SingleNodeWriter | Mode::SingleNodeSingleWriter)
+    }
+
+    /// Nobody is to write.
+    pub fn is_for_readers(&self) -> bool {
+        self.read_only_flag || matches!(self.mode, Mode::SingleNodeReaderOnly | Mode::MultiNodeReaderOnly)
+    }
+}
+
+fn no_block_volumes() -> Failure {
+    Failure::invalid("a git repository is no block device: use volumeMode: Filesystem")
+}
+
+fn unknown_flag(flag: &str) -> Failure {
+    let flag: String = flag.chars().take(64).collect();
+    let hint = nearest(&flag, MOUNT_FLAGS).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    Failure::invalid(format!("the mount option {flag:?} is not among {}{hint}", MOUNT_FLAGS.join(", ")))
+}
+
+/// Reads `volume_mount_group`, which the kubelet writes as a number.
+fn group(text: &str) -> Result<Option<u32>, Failure> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // The last number is the kernel's "no group".
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u32>().ok()).flatten();
+    match number {
+        Some(group) if group != u32::MAX => Ok(Some(group)),
+        _ => Err(Failure::invalid("volume_mount_group is not a group's number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gitrepo_core::error::Kind;
+
+    use super::*;
+    use crate::proto::csi::v1::volume_capability::AccessMode;
+    use crate::proto::csi::v1::volume_capability::BlockVolume;
+    use crate::proto::csi::v1::volume_capability::MountVolume;
+
+    fn capability(flags: &[&str], group: &str) -> VolumeCapability {
+        let mount = MountVolume {
+            fs_type: "ext4".to_owned(),
+            mount_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            volume_mount_group: group.to_owned(),
+        };
+        VolumeCapability {
+            access_mode: Some(AccessMode { mode: Mode::SingleNodeMultiWriter.into() }),
+            access_type: Some(AccessType::Mount(mount)),
+        }
+    }
+
+    fn refused(capability: Option<&VolumeCapability>) -> String {
+        let failure = Access::read(capability).unwrap_err();
+        assert_eq!(failure.kind, Kind::InvalidRequest);
+        failure.message
+    }
+
+    #[test]
+    fn flags_and_group_are_read() {
+        let access = Access::read(Some(&capability(&["ro", "nosuid", "noatime"], "2000"))).unwrap();
+        let expected = Access { mode: Mode::SingleNodeMultiWriter, read_only_flag: true, group: Some(2000) };
+        assert_eq!(access, expected);
+        assert!(access.is_for_readers() && !access.is_for_one_target());
+        assert_eq!(Access::read(Some(&capability(&[], ""))).unwrap().group, None);
+        assert_eq!(Access::read(Some(&capability(&[], "0"))).unwrap().group, Some(0));
+    }
+
+    #[test]
+    fn a_flag_outside_the_list_is_named() {
+        assert!(refused(Some(&capability(&["noatme"], ""))).contains("\"noatme\""));
+        assert!(refused(Some(&capability(&["noatme"], ""))).ends_with("did you mean noatime?"));
+        for flag in ["noexec", "exec", "suid", "context=\"x\"", "lowerdir=/", "", "RO"] {
+            assert!(refused(Some(&capability(&[flag], ""))).contains("is not among ro, rw"), "{flag}");
+        }
+        assert!(refused(Some(&capability(&["ro", "rw"], ""))).contains("both ro and rw"));
+    }
+
+    #[test]
+    fn a_group_is_a_number() {
+        for text in ["staff", "-1", "+1", "4294967295", "4294967296", " 1"] {
+            assert!(refused(Some(&capability(&[], text))).contains("volume_mount_group"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_a_block_device_is_refused() {
+        assert!(refused(None).contains("volume_capability is missing"));
+        let whole = capability(&[], "");
+        assert!(refused(Some(&VolumeCapability { access_type: None, ..whole.clone() })).contains("access type"));
+        for mode in [None, Some(AccessMode { mode: 0 }), Some(AccessMode { mode: 99 })] {
+            assert!(refused(Some(&VolumeCapability { access_mode: mode, ..whole.clone() })).contains("access mode"));
+        }
+        let block = Some(AccessType::Block(BlockVolume {}));
+        assert!(refused(Some(&VolumeCapability { access_type: block, ..whole.clone() })).contains("Filesystem"));
+        let marked = MountVolume { fs_type: "block".to_owned(), ..MountVolume::default() };
+        let marked = Some(AccessType::Mount(marked));
+        assert!(refused(Some(&VolumeCapability { access_type: marked, ..whole })).contains("Filesystem"));
+    }
+}

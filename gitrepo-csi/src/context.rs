@@ -1,0 +1,65 @@
+//! Keys that come with a volume's attributes and a secret's keys without being ours.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+/// Where the revision that was asked for stands in the context of a volume that was created: for people. What is served
+/// is the commit under `revision`.
+pub const REQUESTED_REVISION: &str = "csi.gitrepo.dev/requestedRevision";
+
+/// Whether the volume is an inline one. The kubelet sets this and overwrites what a pod's author wrote, if the CSIDriver
+/// object has `podInfoOnMount`. Without it everybody's word counts, and a volume that lies about it gains nothing: the
+/// default for what is written to it is all that hangs on this.
+const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
+
+/// Domains of Kubernetes. Their subdomains are theirs too: `csi.storage.k8s.io/pod.name` and tokens come from the kubelet,
+/// `storage.kubernetes.io/csiProvisionerIdentity` from the provisioner.
+const DOMAINS: [&str; 2] = ["kubernetes.io", "k8s.io"];
+
+/// Whether a key is not a volume's or a secret's own.
+fn is_foreign(key: &str) -> bool {
+    let below = |domain: &str, parent: &str| domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
+    let domain = key.split_once('/').map(|(domain, _)| domain);
+    key == REQUESTED_REVISION
+        || domain.is_some_and(|domain| DOMAINS.iter().any(|ours| domain == *ours || below(domain, ours)))
+}
+
+/// Whether these attributes say that the volume is an inline one.
+pub fn is_inline(attributes: &HashMap<String, String>) -> bool {
+    attributes.get(EPHEMERAL).is_some_and(|ephemeral| ephemeral == "true")
+}
+
+/// The entries that are the volume's own, or the secret's.
+pub fn own(entries: HashMap<String, String>) -> BTreeMap<String, String> {
+    entries.into_iter().filter(|(key, _)| !is_foreign(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_kubernetes_are_dropped_and_no_others() {
+        let foreign = [
+            "csi.storage.k8s.io/pod.name",
+            "csi.storage.k8s.io/serviceAccount.tokens",
+            "storage.kubernetes.io/csiProvisionerIdentity",
+            "kubernetes.io/secret",
+            "csi.gitrepo.dev/requestedRevision",
+        ];
+        let own_keys =
+            ["repository", "evilk8s.io/key", "csi.gitrepo.dev/other", "k8s.io", "git.example.com.token", "/"];
+        let all = foreign.iter().chain(&own_keys).map(|key| ((*key).to_owned(), String::new())).collect();
+        let mut expected = own_keys.map(str::to_owned);
+        expected.sort();
+        assert!(own(all).into_keys().eq(expected));
+    }
+
+    #[test]
+    fn only_the_word_true_is_inline() {
+        for (value, inline) in [(Some("true"), true), (Some("false"), false), (Some("TRUE"), false), (None, false)] {
+            let attributes = value.map(|value| (EPHEMERAL.to_owned(), value.to_owned())).into_iter().collect();
+            assert_eq!(is_inline(&attributes), inline, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `CreateVolume` and `DeleteVolume`.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::error::Kind;
+use gitrepo_core::progress::Silent;
+use gitrepo_core::snapshot::Watch;
+use gitrepo_core::spec::CommitId;
+use gitrepo_core::volume::Volumes;
+
+use super::ControllerService;
+use super::creation::Creation;
+use super::memory::Created;
+use super::memory::Memory;
+use super::volume_id::VolumeId;
+use crate::blocking;
+use crate::context;
+use crate::deadline;
+use crate::failure::Failure;
+use crate::proto::csi::v1::CreateVolumeRequest;
+use crate::proto::csi::v1::Volume;
+use crate::rpc_log::Call;
+use crate::target;
+
+impl ControllerService {
+    /// Creates a volume, or finds the one of this name again.
+    pub(super) async fn create(
+        &self,
+        call: &mut Call,
+        request: CreateVolumeRequest,
+        deadline: Instant,
+    ) -> Result<Volume, Failure> {
+        call.about(&request.name, "");
+        let creation = Creation::read(request)?;
+        call.repository(&creation.spec.repository);
+        let turn = Turn::take(&self.creating, &creation.name)?;
+        let storage = Arc::clone(&self.storage);
+        let cancel = Cancel::new();
+        let _given_up = GiveUp(cancel.clone());
+        let cancel = cancel.within(deadline::left(deadline));
+        let created = blocking::run(move || {
+            // Until the end, also when the caller goes away before.
+            let _turn = turn;
+            create(&*storage.volumes()?, &creation, cancel)
+        })
+        .await?;
+        if let Some(commit) = created.context.get("revision").and_then(|commit| CommitId::parse(commit).ok()) {
+            call.commit(commit);
+        }
+        Ok(volume(created))
+    }
+
+    /// Forgets a volume, of which nothing else is left to delete.
+    pub(super) async fn delete(&self, volume_id: String) -> Result<(), Failure> {
+        target::check_id(&volume_id)?;
+        let Some(id) = VolumeId::parse(&volume_id) else { return Ok(()) };
+        let storage = Arc::clone(&self.storage);
+        blocking::run(move || memory(&*storage.volumes()?).forget(&id)).await
+    }
+}
+
+/// What is remembered of created volumes.
+pub(super) fn memory(volumes: &Volumes) -> Memory {
+    Memory::new(volumes.store().root().join("controller"))
+}
+
+fn create(volumes: &Volumes, creation: &Creation, cancel: Cancel) -> Result<Created, Failure> {
+    let memory = memory(volumes);
+    if let Some(created) = memory.recall(&creation.name)? {
+        return if created.parameters == creation.parameters && creation.capacity.is_met_by(created.capacity) {
+            Ok(created)
+        } else {
+            Err(Failure::new(
+                Kind::AlreadyExists,
+                format!("a volume {:?} with other parameters or another capacity exists", creation.name),
+            ))
+        };
+    }
+    let watch = Watch { cancel, progress: Arc::new(Silent) };
+    let resolved = volumes.resolve(&creation.spec, &creation.credentials, &watch)?;
+    let context = creation.context(resolved.commit)?;
+    let content: BTreeMap<_, _> = context::own(context.clone().into_iter().collect());
+    let created = Created {
+        volume_id: VolumeId::new(&creation.name, &content).to_string(),
+        name: creation.name.clone(),
+        parameters: creation.parameters.clone(),
+        context,
+        capacity: creation.capacity.promised(),
+    };
+    memory.keep(&created)?;
+    Ok(created)
+}
+
+fn volume(created: Created) -> Volume {
+    Volume {
+        capacity_bytes: created.capacity,
+        volume_id: created.volume_id,
+        volume_context: created.context.into_iter().collect(),
+        ..Volume::default()
+    }
+}
+
+/// The turn to create a volume of one name.
+struct Turn {
+    creating: Arc<Mutex<HashSet<String>>>,
+    name: String,
+}
+
+impl Turn {
+    fn take(creating: &Arc<Mutex<HashSet<String>>>, name: &str) -> Result<Self, Failure> {
+        let mut names = creating.lock().unwrap_or_else(PoisonError::into_inner);
+        if !names.insert(name.to_owned()) {
+            return Err(Failure::new(Kind::Busy, format!("the volume {name:?} is being created; try again")));
+        }
+        drop(names);
+        Ok(Self { creating: Arc::clone(creating), name: name.to_owned() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.creating.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
+/// Cancels when its call is dropped: nobody would hear the remote's answer.
+struct GiveUp(Cancel);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}

@@ -1,0 +1,65 @@
+//! `ValidateVolumeCapabilities`.
+
+use std::sync::Arc;
+
+use gitrepo_core::error::Kind;
+
+use super::ControllerService;
+use super::create::memory;
+use super::volume_id::VolumeId;
+use crate::blocking;
+use crate::capability::Access;
+use crate::context;
+use crate::failure::Failure;
+use crate::proto::csi::v1::ValidateVolumeCapabilitiesRequest;
+use crate::proto::csi::v1::ValidateVolumeCapabilitiesResponse;
+use crate::proto::csi::v1::validate_volume_capabilities_response::Confirmed;
+use crate::storage::Storage;
+use crate::target;
+
+impl ControllerService {
+    /// Says whether a volume that this controller created can be used like this.
+    pub(super) async fn validate(
+        &self,
+        request: ValidateVolumeCapabilitiesRequest,
+    ) -> Result<ValidateVolumeCapabilitiesResponse, Failure> {
+        target::check_id(&request.volume_id)?;
+        if request.volume_capabilities.is_empty() {
+            return Err(Failure::invalid("volume_capabilities is missing"));
+        }
+        let storage = Arc::clone(&self.storage);
+        blocking::run(move || validate(&storage, request)).await
+    }
+}
+
+fn validate(
+    storage: &Storage,
+    request: ValidateVolumeCapabilitiesRequest,
+) -> Result<ValidateVolumeCapabilitiesResponse, Failure> {
+    if !is_known(storage, &request)? {
+        let id: String = request.volume_id.chars().take(128).collect();
+        return Err(Failure::new(Kind::NotFound, format!("no volume {id:?} was created by this driver")));
+    }
+    let read = |capability| Access::read(Some(capability)).map(drop);
+    Ok(match request.volume_capabilities.iter().try_for_each(read) {
+        Err(failure) => ValidateVolumeCapabilitiesResponse { confirmed: None, message: failure.message },
+        Ok(()) => ValidateVolumeCapabilitiesResponse {
+            confirmed: Some(Confirmed {
+                volume_context: request.volume_context,
+                volume_capabilities: request.volume_capabilities,
+                parameters: request.parameters,
+                mutable_parameters: request.mutable_parameters,
+            }),
+            message: String::new(),
+        },
+    })
+}
+
+/// By its context alone, or by what is remembered.
+fn is_known(storage: &Storage, request: &ValidateVolumeCapabilitiesRequest) -> Result<bool, Failure> {
+    let Some(id) = VolumeId::parse(&request.volume_id) else { return Ok(false) };
+    if id.has_context(&context::own(request.volume_context.clone())) {
+        return Ok(true);
+    }
+    Ok(memory(&*storage.volumes()?).find(&id)?.is_some())
+}

@@ -1,0 +1,101 @@
+//! The names of volumes that were created.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sha2::Digest;
+use sha2::Sha256;
+
+/// Bytes of a hash that a name has: enough that nobody finds two that are alike.
+const BYTES: usize = 20;
+
+const PREFIX: &str = "gitrepo-";
+
+/// `gitrepo-<hash of the name>-<hash of the content>`. The first half leads to what is remembered of the volume, the
+/// second tells without any memory whether a context is this volume's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct VolumeId {
+    name: String,
+    content: String,
+}
+
+impl VolumeId {
+    /// Of the volume with this name and this context.
+    pub(super) fn new(name: &str, context: &BTreeMap<String, String>) -> Self {
+        Self { name: name_hash(name), content: content_hash(context) }
+    }
+
+    /// Reads an id of ours; `None` for any other.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (name, content) = text.strip_prefix(PREFIX)?.split_once('-')?;
+        let is_hash =
+            |text: &str| text.len() == BYTES * 2 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (is_hash(name) && is_hash(content)).then(|| Self { name: name.to_owned(), content: content.to_owned() })
+    }
+
+    /// What stands for the volume's name in the name of a file.
+    pub(super) fn name_hash(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a volume with this context has this id, if its name is the right one.
+    pub(super) fn has_context(&self, context: &BTreeMap<String, String>) -> bool {
+        self.content == content_hash(context)
+    }
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}-{}", self.name, self.content)
+    }
+}
+
+/// What stands for a name that others chose.
+pub(super) fn name_hash(name: &str) -> String {
+    hash([name].into_iter())
+}
+
+fn content_hash(context: &BTreeMap<String, String>) -> String {
+    hash(context.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]))
+}
+
+/// Each part with its length, so that no two lists are one text.
+fn hash<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn an_id_is_made_of_name_and_content_and_is_read_back() {
+        let whole = context(&[("a", "b"), ("c", "d")]);
+        let id = VolumeId::new("pvc-1", &whole);
+        assert_eq!(id, VolumeId::new("pvc-1", &whole));
+        assert_eq!(VolumeId::parse(&id.to_string()), Some(id.clone()));
+        assert!(id.to_string().len() < 128);
+        assert!(id.has_context(&whole));
+        for other in [context(&[]), context(&[("a", "b"), ("c", "e")]), context(&[("a", "bc"), ("", "d")])] {
+            assert!(!id.has_context(&other));
+        }
+        assert_ne!(id, VolumeId::new("pvc-2", &whole));
+    }
+
+    #[test]
+    fn ids_of_others_are_not_ours() {
+        let ours = VolumeId::new("name", &context(&[])).to_string();
+        for text in ["", "gitrepo-", "gitrepo-x-y", &ours.to_uppercase(), &format!("{ours}0"), &ours[1..], "../../x"] {
+            assert_eq!(VolumeId::parse(text), None, "{text:?}");
+        }
+    }
+}

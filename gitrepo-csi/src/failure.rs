@@ -1,0 +1,87 @@
+//! Why a call fails: its kind, from which alone the code follows, and the words that the pod's event shows.
+
+use std::error::Error;
+
+use gitrepo_core::cancel::Interrupted;
+use gitrepo_core::credentials::CredentialError;
+use gitrepo_core::error::Kind;
+use gitrepo_core::error::chain;
+use gitrepo_core::gateway::GatewayError;
+use gitrepo_core::spec::SpecError;
+use gitrepo_core::store::StoreError;
+use gitrepo_core::volume::PublishError;
+use gitrepo_core::volume::UnpublishError;
+
+/// Longest message, in bytes. It travels as a header, of which clients take 8 KiB in all, and most bytes outside ASCII
+/// need three there.
+const LONGEST: usize = 2048;
+
+/// A failed call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: Kind,
+    /// What was tried, against what, why it failed, what to do. Without secrets.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > LONGEST {
+            let end = (0..=LONGEST).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { kind, message }
+    }
+
+    /// The request is malformed or can never be allowed.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::InvalidRequest, message)
+    }
+
+    /// With all its causes.
+    fn of(kind: Kind, error: &dyn Error) -> Self {
+        Self::new(kind, chain(error))
+    }
+
+    /// After it the kubelet forgets a volume that was not published yet, and never asks for it to be unpublished
+    /// (`operationexecutor`, `IsFinalError`).
+    pub fn is_final(&self) -> bool {
+        !matches!(self.kind, Kind::Cancelled | Kind::Timeout | Kind::Unavailable | Kind::ResourceExhausted | Kind::Busy)
+    }
+}
+
+/// Takes over errors of core that have a kind.
+macro_rules! from_core {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::of(error.kind(), &error)
+            }
+        })+
+    };
+}
+
+from_core!(PublishError, UnpublishError, StoreError, GatewayError, SpecError, CredentialError, Interrupted);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_letters() {
+        let failure = Failure::invalid(format!("a{}", "ä".repeat(4096)));
+        assert!(failure.message.len() <= LONGEST + '…'.len_utf8());
+        assert!(failure.message.ends_with("ä…"));
+    }
+
+    #[test]
+    fn the_causes_are_told_too() {
+        let error = CredentialError::Empty { key: "token".to_owned() };
+        assert_eq!(Failure::from(error), Failure::invalid("secret key \"token\" is empty"));
+    }
+}

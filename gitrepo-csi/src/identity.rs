@@ -1,0 +1,62 @@
+//! The identity service: instant, offline, without a lock.
+
+use std::sync::Arc;
+
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+
+use crate::metrics::Metrics;
+use crate::proto::csi::v1::GetPluginCapabilitiesRequest;
+use crate::proto::csi::v1::GetPluginCapabilitiesResponse;
+use crate::proto::csi::v1::GetPluginInfoRequest;
+use crate::proto::csi::v1::GetPluginInfoResponse;
+use crate::proto::csi::v1::PluginCapability;
+use crate::proto::csi::v1::ProbeRequest;
+use crate::proto::csi::v1::ProbeResponse;
+use crate::proto::csi::v1::identity_server::Identity;
+use crate::proto::csi::v1::plugin_capability;
+use crate::proto::csi::v1::plugin_capability::service;
+use crate::rpc_log::Call;
+
+/// Who this driver is.
+pub struct IdentityService {
+    /// Its name.
+    pub driver_name: String,
+    /// Whether it serves the controller, too.
+    pub has_controller: bool,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+#[tonic::async_trait]
+impl Identity for IdentityService {
+    async fn get_plugin_info(
+        &self,
+        _request: Request<GetPluginInfoRequest>,
+    ) -> Result<Response<GetPluginInfoResponse>, Status> {
+        let call = Call::quiet(&self.metrics, "GetPluginInfo");
+        call.answer(Ok(GetPluginInfoResponse {
+            name: self.driver_name.clone(),
+            vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
+            manifest: [("url".to_owned(), env!("CARGO_PKG_REPOSITORY").to_owned())].into(),
+        }))
+    }
+
+    async fn get_plugin_capabilities(
+        &self,
+        _request: Request<GetPluginCapabilitiesRequest>,
+    ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
+        let call = Call::quiet(&self.metrics, "GetPluginCapabilities");
+        let service = plugin_capability::Service { r#type: service::Type::ControllerService.into() };
+        let controller = PluginCapability { r#type: Some(plugin_capability::Type::Service(service)) };
+        let capabilities = self.has_controller.then_some(controller).into_iter().collect();
+        call.answer(Ok(GetPluginCapabilitiesResponse { capabilities }))
+    }
+
+    /// Always ready: a restart, which is what follows from anything else, heals nothing, and unpublishing must work. How
+    /// the store is stands on `/readyz`.
+    async fn probe(&self, _request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        Call::quiet(&self.metrics, "Probe").answer(Ok(ProbeResponse { ready: Some(true) }))
+    }
+}

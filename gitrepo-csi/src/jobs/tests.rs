@@ -1,0 +1,232 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::Secret;
+use gitrepo_core::progress::Step;
+use gitrepo_core::spec::CommitId;
+use gitrepo_core::spec::RepositoryUrl;
+use gitrepo_core::spec::VolumeSpec;
+use gitrepo_core::store::Origin;
+use gitrepo_core::volume::Outcome;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+
+pub(super) fn request(volume_id: &str, target: &str) -> VolumeRequest {
+    VolumeRequest {
+        volume_id: volume_id.to_owned(),
+        target: PathBuf::from(target),
+        origin: Origin::Csi,
+        spec: VolumeSpec::new(RepositoryUrl::parse("https://git.example.com/a.git").unwrap()),
+        credentials: Credentials::none(),
+        read_only: true,
+        group: None,
+    }
+}
+
+fn with_token(token: &str) -> VolumeRequest {
+    let keys = BTreeMap::from([("token".to_owned(), Secret::new(token.to_owned()))]);
+    VolumeRequest { credentials: Credentials::from_secret_keys(keys).unwrap(), ..request("volume", "/pods/a") }
+}
+
+/// Publishes when it is told to, or gives up when it is to.
+struct Told {
+    calls: AtomicUsize,
+    orders: Mutex<mpsc::Receiver<Answer>>,
+}
+
+impl Publisher for Told {
+    fn publish(&self, _request: &VolumeRequest, watch: &Watch) -> Answer {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        watch.progress.report(&Step::Fetching { bytes: 412_000_000, objects: 1_000, total_objects: 3_000 });
+        loop {
+            let order = self.orders.lock().unwrap().recv_timeout(Duration::from_millis(5));
+            match order {
+                Ok(answer) => return answer,
+                Err(mpsc::RecvTimeoutError::Timeout) => watch.cancel.check()?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => panic!("nobody gives orders"),
+            }
+        }
+    }
+}
+
+fn told() -> (Jobs, Arc<Told>, mpsc::Sender<Answer>) {
+    let (orders, receiver) = mpsc::channel();
+    let publisher = Arc::new(Told { calls: AtomicUsize::new(0), orders: Mutex::new(receiver) });
+    (Jobs::new(Arc::clone(&publisher) as Arc<dyn Publisher>, LONG), publisher, orders)
+}
+
+fn done() -> Published {
+    Published { commit: CommitId::from_bytes([7; 20]), reference: None, outcome: Outcome::Hit }
+}
+
+fn soon() -> Instant {
+    Instant::now() + LONG
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test)
+}
+
+/// Until the job that nobody waits for has ended.
+async fn until_idle(jobs: &Jobs) {
+    while jobs.count().running > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn who_asks_the_same_joins_and_all_hear_one_answer() {
+    run(async {
+        let (jobs, publisher, orders) = told();
+        let ask = |target: &'static str| jobs.publish(request("volume", target), soon());
+        let tell = async {
+            while publisher.calls.load(Ordering::Relaxed) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            orders.send(Ok(done())).unwrap();
+        };
+        let (a, b, ()) = tokio::join!(ask("/pods/a"), ask("/pods//a/"), tell);
+        assert_eq!((a, b), (Ok(done()), Ok(done())));
+        assert_eq!(publisher.calls.load(Ordering::Relaxed), 1);
+        assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
+    });
+}
+
+#[test]
+fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it() {
+    run(async {
+        let (jobs, publisher, orders) = told();
+        while publisher.calls.load(Ordering::Relaxed) == 0 {
+            let soon = Instant::now() + Duration::from_millis(20);
+            let failure = jobs.publish(request("volume", "/pods/a"), soon).await.unwrap_err();
+            assert_eq!(failure.kind, Kind::Timeout);
+        }
+        let failure = jobs.publish(request("volume", "/pods/a"), Instant::now()).await.unwrap_err();
+        assert_eq!(failure.message, "received 412 MB of about 1.2 GB; a retry joins it");
+        orders.send(Ok(done())).unwrap();
+        let answer = jobs.publish(request("volume", "/pods/a"), soon()).await;
+        // Unless it ended before: then this is a second job, which core would answer at once.
+        if publisher.calls.load(Ordering::Relaxed) == 1 {
+            assert_eq!(answer, Ok(done()));
+        }
+    });
+}
+
+#[test]
+fn a_job_goes_on_when_its_caller_goes_away() {
+    run(async {
+        let (jobs, publisher, orders) = told();
+        let call = jobs.publish(request("volume", "/pods/a"), soon());
+        assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
+        assert_eq!(jobs.count().running, 1);
+        orders.send(Err(Failure::new(Kind::NotFound, "no such revision"))).unwrap();
+        until_idle(&jobs).await;
+        assert_eq!(publisher.calls.load(Ordering::Relaxed), 1);
+
+        assert_eq!(jobs.count().unheard, 1);
+        let failure = jobs.publish(request("volume", "/pods/a"), soon()).await.unwrap_err();
+        assert_eq!(failure.message, "no such revision", "exactly the next caller hears it");
+        assert_eq!(jobs.count().unheard, 0);
+        orders.send(Ok(done())).unwrap();
+        assert_eq!(jobs.publish(request("volume", "/pods/a"), soon()).await, Ok(done()));
+    });
+}
+
+#[test]
+fn a_failure_is_not_for_who_asks_something_else() {
+    run(async {
+        let (jobs, _, orders) = told();
+        assert!(tokio::time::timeout(Duration::ZERO, jobs.publish(with_token("a"), soon())).await.is_err());
+        orders.send(Err(Failure::new(Kind::Unauthenticated, "wrong"))).unwrap();
+        until_idle(&jobs).await;
+        orders.send(Ok(done())).unwrap();
+        assert_eq!(jobs.publish(with_token("b"), soon()).await, Ok(done()));
+    });
+}
+
+#[test]
+fn another_request_for_the_same_target_is_busy() {
+    run(async {
+        let (jobs, publisher, orders) = told();
+        let first = jobs.publish(with_token("a"), soon());
+        let others = async {
+            let writable = VolumeRequest { read_only: false, ..with_token("a") };
+            assert_eq!(jobs.publish(writable, soon()).await.unwrap_err().kind, Kind::Busy);
+            assert_eq!(jobs.count().running, 1, "and it goes on");
+            assert_eq!(jobs.publish(with_token("b"), soon()).await.unwrap_err().kind, Kind::Busy);
+        };
+        let (first, ()) = tokio::join!(first, others);
+        assert_eq!(first.unwrap_err().kind, Kind::Cancelled, "its secret is not the volume's any more");
+        orders.send(Ok(done())).unwrap();
+        assert_eq!(jobs.publish(with_token("b"), soon()).await, Ok(done()));
+        assert_eq!(publisher.calls.load(Ordering::Relaxed), 2);
+    });
+}
+
+#[test]
+fn an_unpublish_ends_the_job_and_leaves_no_failure() {
+    run(async {
+        let (jobs, _, _orders) = told();
+        assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(false));
+        for _ in 0..2 {
+            let call = jobs.publish(request("volume", "/pods/a"), soon());
+            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
+            assert!(jobs.works_elsewhere("volume", Path::new("/pods/b")));
+            assert!(!jobs.works_elsewhere("volume", Path::new("/pods/a")));
+            assert!(!jobs.works_elsewhere("other", Path::new("/pods/b")));
+            assert_eq!(jobs.end("volume", Path::new("/pods/a/"), LONG).await, Ok(true));
+            assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
+        }
+    });
+}
+
+/// Pays no heed to being given up.
+struct Deaf(Mutex<mpsc::Receiver<()>>);
+
+impl Publisher for Deaf {
+    fn publish(&self, _request: &VolumeRequest, _watch: &Watch) -> Answer {
+        self.0.lock().unwrap().recv().unwrap();
+        Ok(done())
+    }
+}
+
+#[test]
+fn the_wait_for_a_jobs_end_is_bounded() {
+    run(async {
+        let (wake, receiver) = mpsc::channel();
+        let jobs = Jobs::new(Arc::new(Deaf(Mutex::new(receiver))), LONG);
+        let call = jobs.publish(request("volume", "/pods/a"), soon());
+        assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
+        let failure = jobs.end("volume", Path::new("/pods/a"), Duration::from_millis(5)).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Busy);
+        let failure = jobs.publish(request("volume", "/pods/a"), soon()).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Busy, "it is not joined either");
+        assert_eq!(jobs.shut_down(Duration::from_millis(5)).await, 1);
+        wake.send(()).unwrap();
+        assert_eq!(jobs.shut_down(LONG).await, 0);
+        let failure = jobs.publish(request("volume", "/pods/a"), soon()).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Unavailable, "the driver is stopping");
+    });
+}
+
+#[test]
+fn a_job_has_its_time_and_a_panic_is_a_failure() {
+    run(async {
+        let (orders, receiver) = mpsc::channel();
+        let publisher = Told { calls: AtomicUsize::new(0), orders: Mutex::new(receiver) };
+        let jobs = Jobs::new(Arc::new(publisher), Duration::from_millis(20));
+        let failure = jobs.publish(request("volume", "/pods/a"), soon()).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Timeout);
+        drop(orders);
+        let failure = jobs.publish(request("volume", "/pods/a"), soon()).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Internal);
+        assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
+    });
+}

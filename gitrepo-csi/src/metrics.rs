@@ -1,0 +1,263 @@
+//! What `/metrics` tells. Every label has few values, all of them words of this program: no URL, no volume, no secret.
+
+use std::fmt;
+use std::time::Duration;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::store::SweepReport;
+use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::Published;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use prometheus_client::registry::Unit;
+
+use crate::admission;
+use crate::failure::Failure;
+use crate::jobs;
+use crate::status;
+use crate::store_size::StoreSize;
+
+/// Labels and their values.
+type Labels<const COUNT: usize> = [(&'static str, &'static str); COUNT];
+
+/// In seconds: from a republish to the longest clone.
+const PUBLISH_SECONDS: [f64; 12] = [0.005, 0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 110.0, 300.0, 900.0, 1800.0];
+
+/// Counters of this driver, and the gauges that are read when somebody asks.
+pub struct Metrics {
+    registry: Registry,
+    publishes: Family<Labels<2>, Counter>,
+    publish_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    fetched_bytes: Counter,
+    unpublishes: Family<Labels<1>, Counter>,
+    errors: Family<Labels<2>, Counter>,
+    rpcs: Family<Labels<2>, Counter>,
+    sweeps: Family<Labels<1>, Counter>,
+    swept: Counter,
+    gauges: Gauges,
+}
+
+/// What is read when somebody asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Observed {
+    /// Sessions with remotes.
+    pub sessions: admission::Count,
+    /// Jobs; none in a controller.
+    pub jobs: jobs::Count,
+    /// The store; none in a controller, or while it cannot be read.
+    pub store: Option<StoreSize>,
+}
+
+#[derive(Default)]
+struct Gauges {
+    sessions: Family<Labels<1>, Gauge>,
+    jobs: Family<Labels<1>, Gauge>,
+    snapshots: Gauge,
+    snapshot_bytes: Gauge,
+    filesystem_bytes: Family<Labels<1>, Gauge>,
+    store_up: Gauge,
+}
+
+impl Metrics {
+    /// With nothing counted yet.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("gitrepo"),
+            publishes: Family::default(),
+            publish_seconds: Family::new_with_constructor(|| Histogram::new(PUBLISH_SECONDS)),
+            fetched_bytes: Counter::default(),
+            unpublishes: Family::default(),
+            errors: Family::default(),
+            rpcs: Family::default(),
+            sweeps: Family::default(),
+            swept: Counter::default(),
+            gauges: Gauges::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The driver's version", version);
+        registry.register("publishes", "NodePublishVolume calls by result and outcome", self.publishes.clone());
+        registry.register_with_unit(
+            "publish_duration",
+            "Time that a NodePublishVolume call took, by outcome",
+            Unit::Seconds,
+            self.publish_seconds.clone(),
+        );
+        registry.register_with_unit("fetched", "Packs received", Unit::Bytes, self.fetched_bytes.clone());
+        registry.register("unpublishes", "NodeUnpublishVolume calls by result", self.unpublishes.clone());
+        registry.register("errors", "Failed calls by method and kind", self.errors.clone());
+        registry.register("rpcs", "Calls by method and gRPC code", self.rpcs.clone());
+        registry.register("sweeps", "Runs of the housekeeping by result", self.sweeps.clone());
+        registry.register("swept", "Leftovers that the housekeeping removed", self.swept.clone());
+        let gauges = &self.gauges;
+        registry.register("sessions", "Sessions with remotes", gauges.sessions.clone());
+        registry.register("jobs", "Publishes that go on behind their calls", gauges.jobs.clone());
+        registry.register("snapshots", "Snapshots in the store", gauges.snapshots.clone());
+        registry.register_with_unit(
+            "snapshots",
+            "Content of the snapshots, as counted when they were written",
+            Unit::Bytes,
+            gauges.snapshot_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "store_filesystem",
+            "The filesystem of the store",
+            Unit::Bytes,
+            gauges.filesystem_bytes.clone(),
+        );
+        registry.register("store_up", "The store can be read", gauges.store_up.clone());
+    }
+
+    /// A publish was answered after `took`.
+    pub fn publish(&self, answer: &Result<Published, Failure>, took: Duration) {
+        let (result, outcome) = match answer {
+            Ok(published) => ("ok", outcome(published.outcome)),
+            Err(failure) => (status::word(failure.kind), "none"),
+        };
+        self.publishes.get_or_create(&[("result", result), ("outcome", outcome)]).inc();
+        self.publish_seconds.get_or_create(&[("outcome", outcome)]).observe(took.as_secs_f64());
+    }
+
+    /// A pack was received, whoever waited for it.
+    pub fn fetched(&self, bytes: u64) {
+        self.fetched_bytes.inc_by(bytes);
+    }
+
+    /// An unpublish was answered.
+    pub fn unpublish<T>(&self, answer: &Result<T, Failure>) {
+        let result = answer.as_ref().map_or_else(|failure| status::word(failure.kind), |_| "ok");
+        self.unpublishes.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// A call of this method failed.
+    pub fn error(&self, method: &'static str, kind: Kind) {
+        self.errors.get_or_create(&[("method", method), ("kind", status::word(kind))]).inc();
+    }
+
+    /// A call of this method was answered.
+    pub fn rpc(&self, method: &'static str, code: &'static str) {
+        self.rpcs.get_or_create(&[("method", method), ("code", code)]).inc();
+    }
+
+    /// The housekeeping ran; `None` when it failed.
+    pub fn sweep(&self, report: Option<&SweepReport>) {
+        let result = match report {
+            None => "error",
+            Some(report) if !report.failures.is_empty() => "error",
+            Some(report) if report.incomplete => "incomplete",
+            Some(_) => "ok",
+        };
+        self.sweeps.get_or_create(&[("result", result)]).inc();
+        self.swept.inc_by(report.map_or(0, removed));
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    ///
+    /// # Errors
+    ///
+    /// None that a `String` could have.
+    pub fn render(&self, observed: &Observed) -> Result<String, fmt::Error> {
+        self.gauges.set(observed);
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Gauges {
+    fn set(&self, observed: &Observed) {
+        let set = |family: &Family<Labels<1>, Gauge>, state, value: usize| {
+            family.get_or_create(&[("state", state)]).set(signed(value));
+        };
+        set(&self.sessions, "active", observed.sessions.active);
+        set(&self.sessions, "queued", observed.sessions.queued);
+        set(&self.jobs, "running", observed.jobs.running);
+        set(&self.jobs, "unheard", observed.jobs.unheard);
+        self.store_up.set(i64::from(observed.store.is_some()));
+        if let Some(store) = &observed.store {
+            self.snapshots.set(signed(store.snapshots));
+            self.snapshot_bytes.set(signed(store.snapshot_bytes));
+            for (state, bytes) in [("size", store.filesystem_bytes), ("free", store.free_bytes)] {
+                self.filesystem_bytes.get_or_create(&[("state", state)]).set(signed(bytes));
+            }
+        }
+    }
+}
+
+/// The word for how a volume came to be published.
+pub fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Fetched { .. } => "fetched",
+        Outcome::Hit => "hit",
+        Outcome::AlreadyPublished => "already",
+    }
+}
+
+/// How many things a sweep removed.
+pub fn removed(report: &SweepReport) -> u64 {
+    let kept_by_volumes = report.volumes + report.targets + report.shared_copies + report.credentials;
+    let left_by_crashes = report.staging + report.unfinished + report.locks + report.trash;
+    u64::try_from(kept_by_volumes + left_by_crashes).unwrap_or(u64::MAX)
+}
+
+fn signed(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use gitrepo_core::spec::CommitId;
+
+    use super::*;
+
+    #[test]
+    fn what_happened_is_told() {
+        let metrics = Metrics::new();
+        let published = |outcome| Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome });
+        metrics.publish(&published(Outcome::Hit), Duration::from_millis(3));
+        metrics.publish(&published(Outcome::Fetched { received_bytes: 7 }), Duration::from_secs(5));
+        metrics.publish(&Err(Failure::new(Kind::Timeout, "later")), Duration::from_secs(110));
+        metrics.fetched(7);
+        metrics.unpublish(&Ok(()));
+        metrics.error("NodePublishVolume", Kind::Timeout);
+        metrics.rpc("NodePublishVolume", "DEADLINE_EXCEEDED");
+        metrics.sweep(None);
+        let store = StoreSize { snapshots: 2, snapshot_bytes: 300, filesystem_bytes: 4_000, free_bytes: 1_000 };
+        let text = metrics.render(&Observed { store: Some(store), ..Observed::default() }).unwrap();
+        for line in [
+            "gitrepo_publishes_total{result=\"ok\",outcome=\"hit\"} 1",
+            "gitrepo_publishes_total{result=\"timeout\",outcome=\"none\"} 1",
+            "gitrepo_publish_duration_seconds_bucket{le=\"0.005\",outcome=\"hit\"} 1",
+            "gitrepo_fetched_bytes_total 7",
+            "gitrepo_unpublishes_total{result=\"ok\"} 1",
+            "gitrepo_errors_total{method=\"NodePublishVolume\",kind=\"timeout\"} 1",
+            "gitrepo_rpcs_total{method=\"NodePublishVolume\",code=\"DEADLINE_EXCEEDED\"} 1",
+            "gitrepo_sweeps_total{result=\"error\"} 1",
+            "gitrepo_sessions{state=\"queued\"} 0",
+            "gitrepo_jobs{state=\"running\"} 0",
+            "gitrepo_snapshots 2",
+            "gitrepo_snapshots_bytes 300",
+            "gitrepo_store_filesystem_bytes{state=\"free\"} 1000",
+            "gitrepo_store_up 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

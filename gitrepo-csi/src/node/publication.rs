@@ -1,0 +1,219 @@
+//! A request to publish → what core is asked.
+
+use std::path::Path;
+
+use gitrepo_core::credentials::CredentialError;
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::Secret;
+use gitrepo_core::error::Kind;
+use gitrepo_core::spec::DefaultDirectory;
+use gitrepo_core::spec::VolumeSpec;
+use gitrepo_core::spec::Writable;
+use gitrepo_core::store::Origin;
+use gitrepo_core::volume::VolumeRequest;
+
+use crate::capability::Access;
+use crate::context;
+use crate::failure::Failure;
+use crate::proto::csi::v1::NodePublishVolumeRequest;
+use crate::target;
+
+/// What is to be published. The request has no credentials yet: a volume that stands is not asked for any.
+pub(super) struct Publication {
+    pub(super) request: VolumeRequest,
+    pub(super) credentials: Result<Credentials, CredentialError>,
+    /// The access mode forbids a second target.
+    pub(super) one_target: bool,
+}
+
+impl Publication {
+    /// Reads a request.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidRequest`, or `FailedPrecondition` for a volume that could not be kept read-only.
+    pub(super) fn read(request: NodePublishVolumeRequest, kubelet_dir: &Path) -> Result<Self, Failure> {
+        // First, so that they are wiped whatever becomes of the rest.
+        let secrets = context::own(request.secrets);
+        let secrets = secrets.into_iter().map(|(key, value)| (key, Secret::new(value))).collect();
+        let credentials = Credentials::from_secret_keys(secrets);
+
+        target::check_id(&request.volume_id)?;
+        let target = target::check(&request.target_path, kubelet_dir)?;
+        let access = Access::read(request.volume_capability.as_ref())?;
+        if access.is_for_readers() && !request.readonly {
+            return Err(not_kept_read_only(&access));
+        }
+        let inline = context::is_inline(&request.volume_context);
+        let attributes = context::own(request.volume_context);
+        let mut spec = VolumeSpec::from_attributes(&attributes, DefaultDirectory::BaseName)?;
+        if !request.readonly && spec.writable.is_none() {
+            spec.writable = Some(if inline { Writable::Private } else { Writable::Shared });
+        }
+        let request = VolumeRequest {
+            volume_id: request.volume_id,
+            target,
+            origin: Origin::Csi,
+            spec,
+            credentials: Credentials::none(),
+            read_only: request.readonly,
+            group: access.group,
+        };
+        Ok(Self { request, credentials, one_target: access.is_for_one_target() })
+    }
+}
+
+/// The kubelet tells the container runtime `readonly` and nothing else, and current runtimes then lift a mount's read-only
+/// flag, so the pod could write into a tree that it shares with others.
+fn not_kept_read_only(access: &Access) -> Failure {
+    let asked = if access.read_only_flag { "the mount option ro" } else { "the access mode" };
+    Failure::new(
+        Kind::FailedPrecondition,
+        format!(
+            "{asked} asks for a read-only volume, which the kubelet does not pass on to the container runtime: set \
+             persistentVolumeClaim.readOnly: true in the pod's volume (csi.readOnly: true for an inline one)"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::proto::csi::v1::VolumeCapability;
+    use crate::proto::csi::v1::volume_capability::AccessMode;
+    use crate::proto::csi::v1::volume_capability::AccessType;
+    use crate::proto::csi::v1::volume_capability::MountVolume;
+    use crate::proto::csi::v1::volume_capability::access_mode::Mode;
+
+    fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn request(mode: Mode, flags: &[&str], readonly: bool, attributes: &[(&str, &str)]) -> NodePublishVolumeRequest {
+        let mount = MountVolume {
+            mount_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            volume_mount_group: "3000".to_owned(),
+            ..MountVolume::default()
+        };
+        let mut volume_context = map(attributes);
+        volume_context.insert("repository".to_owned(), "https://git.example.org/group/app.git".to_owned());
+        NodePublishVolumeRequest {
+            volume_id: "handle".to_owned(),
+            target_path: "/var/lib/kubelet/pods/1/mount".to_owned(),
+            volume_capability: Some(VolumeCapability {
+                access_mode: Some(AccessMode { mode: mode.into() }),
+                access_type: Some(AccessType::Mount(mount)),
+            }),
+            readonly,
+            volume_context,
+            ..NodePublishVolumeRequest::default()
+        }
+    }
+
+    fn read(request: NodePublishVolumeRequest) -> Result<Publication, Failure> {
+        Publication::read(request, Path::new("/var/lib/kubelet"))
+    }
+
+    /// The call that a kubelet makes for an inline volume.
+    #[test]
+    fn what_the_kubelet_sends_is_understood() {
+        let attributes = [
+            ("csi.storage.k8s.io/ephemeral", "true"),
+            ("csi.storage.k8s.io/pod.name", "csi-a"),
+            ("csi.storage.k8s.io/pod.namespace", "default"),
+            ("csi.storage.k8s.io/pod.uid", "c5bdec01"),
+            ("csi.storage.k8s.io/serviceAccount.name", "default"),
+            ("csi.storage.k8s.io/serviceAccount.tokens", r#"{"":{"token":"canary"}}"#),
+            ("revision", "v1"),
+        ];
+        let mut request = request(Mode::SingleNodeMultiWriter, &[], false, &attributes);
+        request.secrets =
+            map(&[("token", "t0k3n"), ("csi.storage.k8s.io/serviceAccount.tokens", r#"{"":{"token":"canary"}}"#)]);
+        let publication = read(request).unwrap();
+        assert!(!publication.one_target && !publication.request.read_only);
+        assert_eq!(publication.request.group, Some(3000));
+        let spec = &publication.request.spec;
+        assert_eq!((spec.revision.to_string().as_str(), spec.directory.as_str()), ("v1", "app"));
+        assert_eq!(spec.writable, Some(Writable::Private));
+        let credentials = publication.credentials.unwrap();
+        assert_eq!(credentials.secret_keys().keys().collect::<Vec<_>>(), ["token"]);
+    }
+
+    #[test]
+    fn what_is_written_is_the_targets_inline_and_the_volumes_elsewhere_unless_it_says() {
+        let inline = ("csi.storage.k8s.io/ephemeral", "true");
+        let persistent = ("csi.storage.k8s.io/ephemeral", "false");
+        for (attributes, expected) in [
+            (vec![inline], Writable::Private),
+            (vec![persistent], Writable::Shared),
+            (vec![], Writable::Shared),
+            (vec![inline, ("writable", "shared")], Writable::Shared),
+            (vec![persistent, ("writable", "private")], Writable::Private),
+            (vec![persistent, ("writable", "copy")], Writable::Copy),
+        ] {
+            let publication = read(request(Mode::SingleNodeMultiWriter, &[], false, &attributes)).unwrap();
+            assert_eq!(publication.request.spec.writable, Some(expected), "{attributes:?}");
+        }
+        let publication = read(request(Mode::SingleNodeMultiWriter, &[], true, &[inline])).unwrap();
+        assert_eq!(publication.request.spec.writable, None);
+    }
+
+    #[test]
+    fn what_could_not_be_kept_read_only_is_refused_with_what_to_do() {
+        for (mode, flags) in [
+            (Mode::MultiNodeReaderOnly, &[][..]),
+            (Mode::SingleNodeReaderOnly, &[]),
+            (Mode::MultiNodeReaderOnly, &["ro"]),
+            (Mode::SingleNodeMultiWriter, &["ro"]),
+        ] {
+            let failure = read(request(mode, flags, false, &[])).err().unwrap();
+            assert_eq!(failure.kind, Kind::FailedPrecondition);
+            assert!(failure.message.contains("persistentVolumeClaim.readOnly: true"), "{failure}");
+            assert!(read(request(mode, flags, true, &[])).unwrap().request.read_only);
+        }
+    }
+
+    #[test]
+    fn every_access_mode_has_its_number_of_targets() {
+        for (mode, one_target) in [
+            (Mode::SingleNodeWriter, true),
+            (Mode::SingleNodeSingleWriter, true),
+            (Mode::SingleNodeMultiWriter, false),
+            (Mode::MultiNodeSingleWriter, false),
+            (Mode::MultiNodeMultiWriter, false),
+        ] {
+            assert_eq!(read(request(mode, &[], false, &[])).unwrap().one_target, one_target, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        let good = || request(Mode::SingleNodeWriter, &[], false, &[]);
+        let cases = [
+            (NodePublishVolumeRequest { volume_id: String::new(), ..good() }, "volume_id"),
+            (NodePublishVolumeRequest { target_path: String::new(), ..good() }, "target_path"),
+            (NodePublishVolumeRequest { target_path: "/etc".to_owned(), ..good() }, "--kubelet-dir"),
+            (NodePublishVolumeRequest { volume_capability: None, ..good() }, "volume_capability"),
+            (NodePublishVolumeRequest { volume_context: HashMap::new(), ..good() }, "repository"),
+            (request(Mode::SingleNodeWriter, &[], false, &[("revison", "v1")]), "\"revision\""),
+            (request(Mode::SingleNodeWriter, &[], false, &[("writable", "yes")]), "writable"),
+        ];
+        for (request, named) in cases {
+            let failure = read(request).err().unwrap();
+            assert_eq!(failure.kind, Kind::InvalidRequest);
+            assert!(failure.message.contains(named), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_makes_no_sense_does_not_hinder_reading() {
+        let secrets = map(&[("tokn", "canary")]);
+        let publication =
+            read(NodePublishVolumeRequest { secrets, ..request(Mode::SingleNodeWriter, &[], true, &[]) }).unwrap();
+        let failure = Failure::from(publication.credentials.unwrap_err());
+        assert_eq!(failure.kind, Kind::InvalidRequest);
+        assert!(failure.message.contains("token") && !failure.message.contains("canary"), "{failure}");
+    }
+}

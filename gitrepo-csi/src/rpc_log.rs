@@ -1,0 +1,202 @@
+//! One line for each call: what was asked of which volume, how it ended, and how long that took. Never a request's body.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use gitrepo_core::spec::CommitId;
+use gitrepo_core::volume::Published;
+use tonic::Code;
+use tonic::Response;
+use tonic::Status;
+
+use crate::failure::Failure;
+use crate::metrics;
+use crate::metrics::Metrics;
+use crate::status;
+
+/// Longest name of a volume or target that is logged.
+const LONGEST: usize = 256;
+
+/// A call that is being answered. Dropped without an answer, it says that its client went away.
+pub struct Call {
+    metrics: Arc<Metrics>,
+    method: &'static str,
+    start: Instant,
+    quiet: bool,
+    volume_id: Option<String>,
+    target: Option<String>,
+    repository: Option<String>,
+    commit: Option<CommitId>,
+    outcome: Option<&'static str>,
+    answered: bool,
+}
+
+impl Call {
+    /// A call of this method has come.
+    pub fn new(metrics: &Arc<Metrics>, method: &'static str) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            method,
+            start: Instant::now(),
+            quiet: false,
+            volume_id: None,
+            target: None,
+            repository: None,
+            commit: None,
+            outcome: None,
+            answered: false,
+        }
+    }
+
+    /// One that comes every few seconds: logged as `debug` unless it fails.
+    pub fn quiet(metrics: &Arc<Metrics>, method: &'static str) -> Self {
+        let mut call = Self::new(metrics, method);
+        call.quiet = true;
+        call
+    }
+
+    /// About this volume.
+    pub fn about(&mut self, volume_id: &str, target: &str) {
+        self.volume_id = Some(printable(volume_id));
+        self.target = Some(printable(target));
+    }
+
+    /// About this repository, in the form without secrets.
+    pub fn repository(&mut self, repository: &impl ToString) {
+        self.repository = Some(printable(&repository.to_string()));
+    }
+
+    /// Which led to this commit.
+    pub fn commit(&mut self, commit: CommitId) {
+        self.commit = Some(commit);
+    }
+
+    /// With this published.
+    pub fn published(&mut self, published: &Published) {
+        self.commit = Some(published.commit);
+        self.outcome = Some(metrics::outcome(published.outcome));
+    }
+
+    /// So far.
+    pub fn took(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Logs and counts the answer, and passes it on.
+    pub fn answer<T>(mut self, answer: Result<T, Failure>) -> Result<Response<T>, Status> {
+        self.answered = true;
+        match answer {
+            Ok(message) => {
+                self.log(Code::Ok, None);
+                Ok(Response::new(message))
+            }
+            Err(failure) => {
+                self.metrics.error(self.method, failure.kind);
+                self.log(status::code(failure.kind), Some(&failure.message));
+                Err(failure.into())
+            }
+        }
+    }
+
+    /// Refuses a method that this driver does not have.
+    pub fn unimplemented<T>(mut self) -> Result<Response<T>, Status> {
+        self.answered = true;
+        self.log(Code::Unimplemented, None);
+        Err(Status::unimplemented(format!("{} is not offered by this driver", self.method)))
+    }
+
+    fn log(&self, code: Code, error: Option<&str>) {
+        let name = code_name(code);
+        self.metrics.rpc(self.method, name);
+        let milliseconds = u64::try_from(self.took().as_millis()).unwrap_or(u64::MAX);
+        // The level is part of a call site.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    method = self.method,
+                    volume = self.volume_id,
+                    target_path = self.target,
+                    repository = self.repository,
+                    commit = self.commit.map(tracing::field::display),
+                    outcome = self.outcome,
+                    code = name,
+                    milliseconds,
+                    error,
+                    "call"
+                )
+            };
+        }
+        match code {
+            Code::Ok if self.quiet => line!(debug),
+            Code::Ok | Code::Unimplemented => line!(info),
+            _ => line!(warn),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.log(Code::Cancelled, Some("the client went away before the answer"));
+        }
+    }
+}
+
+/// A name that others chose, as it may stand in a line of a log.
+fn printable(text: &str) -> String {
+    let shown = text.chars().take(LONGEST);
+    shown.map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+/// As gRPC spells it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_end_its_line() {
+        assert_eq!(printable("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(printable(&"ä".repeat(1000)).chars().count(), LONGEST);
+    }
+
+    #[test]
+    fn a_call_is_counted_by_its_code_also_when_its_client_goes_away() {
+        let metrics = Arc::new(Metrics::new());
+        assert!(Call::new(&metrics, "Probe").answer(Ok(())).is_ok());
+        let failed = Call::new(&metrics, "Probe").answer::<()>(Err(Failure::invalid("no")));
+        assert_eq!(failed.unwrap_err().code(), Code::InvalidArgument);
+        drop(Call::new(&metrics, "Probe"));
+        let text = metrics.render(&metrics::Observed::default()).unwrap();
+        for line in [
+            "gitrepo_rpcs_total{method=\"Probe\",code=\"OK\"} 1",
+            "gitrepo_rpcs_total{method=\"Probe\",code=\"INVALID_ARGUMENT\"} 1",
+            "gitrepo_rpcs_total{method=\"Probe\",code=\"CANCELLED\"} 1",
+            "gitrepo_errors_total{method=\"Probe\",kind=\"invalidRequest\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The node's volumes, once their store can be opened.
+//!
+//! The driver starts whatever state the store is in: the kubelet must get answers, and what can be unpublished must be.
+//! A store that cannot be opened is tried again at every use, so putting it right needs no restart.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::error::chain;
+use gitrepo_core::snapshot::Watch;
+use gitrepo_core::store::StoreError;
+use gitrepo_core::volume::Published;
+use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::volume::Volumes;
+
+use crate::failure::Failure;
+use crate::jobs::Publisher;
+
+/// Opens the volumes.
+pub type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
+
+/// The volumes of a node.
+pub struct Storage {
+    open: Box<Open>,
+    opened: Mutex<Option<Arc<Volumes>>>,
+}
+
+impl Storage {
+    /// Nothing is opened yet.
+    pub fn new(open: Box<Open>) -> Self {
+        Self { open, opened: Mutex::default() }
+    }
+
+    /// The volumes.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, whatever is wrong with the store: the volumes that it knows must not be forgotten over it, as
+    /// final codes make the kubelet do.
+    pub fn volumes(&self) -> Result<Arc<Volumes>, Failure> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(volumes) = &*opened {
+            return Ok(Arc::clone(volumes));
+        }
+        match (self.open)() {
+            Ok(volumes) => Ok(Arc::clone(opened.insert(Arc::new(volumes)))),
+            Err(error) => {
+                Err(Failure::new(Kind::Unavailable, format!("the store cannot be opened: {}", chain(&error))))
+            }
+        }
+    }
+
+    /// What keeps the store from working, if anything does. Cheap, for a probe that comes every few seconds.
+    ///
+    /// # Errors
+    ///
+    /// What to tell the admin.
+    pub fn check(&self) -> Result<(), Failure> {
+        let volumes = self.volumes()?;
+        let root = volumes.store().root();
+        for path in ["snapshots", "volumes", "locks"].map(|directory| root.join(directory)) {
+            std::fs::read_dir(&path)
+                .map_err(|error| Failure::new(Kind::Unavailable, format!("cannot list {}: {error}", path.display())))?;
+        }
+        Ok(())
+    }
+}
+
+impl Publisher for Storage {
+    fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, Failure> {
+        Ok(self.volumes()?.publish(request, watch)?)
+    }
+}

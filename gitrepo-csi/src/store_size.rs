@@ -1,0 +1,59 @@
+//! How large the store is, looked at seldom.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use gitrepo_core::error::chain;
+use gitrepo_core::store::Store;
+use nix::sys::statvfs::statvfs;
+
+/// The size of a store and of its filesystem, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreSize {
+    /// How many snapshots there are.
+    pub snapshots: u64,
+    /// Their content.
+    pub snapshot_bytes: u64,
+    /// The filesystem that the store is on.
+    pub filesystem_bytes: u64,
+    /// What is free there.
+    pub free_bytes: u64,
+}
+
+/// The last look, which serves for a while: it reads a small file of each snapshot.
+#[derive(Debug, Default)]
+pub struct LastLook(Mutex<Option<(Instant, StoreSize)>>);
+
+const FRESH: Duration = Duration::from_secs(15);
+
+impl LastLook {
+    /// The size of `store`; `None` when it cannot be read.
+    pub fn at(&self, store: &Store) -> Option<StoreSize> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, size)) = &*last
+            && when.elapsed() < FRESH
+        {
+            return Some(*size);
+        }
+        let size = look(store)?;
+        *last = Some((Instant::now(), size));
+        Some(size)
+    }
+}
+
+fn look(store: &Store) -> Option<StoreSize> {
+    let usage =
+        store.usage().inspect_err(|error| tracing::warn!(error = %chain(error), "cannot size the store")).ok()?;
+    let filesystem = statvfs(store.root())
+        .inspect_err(|error| tracing::warn!(%error, "cannot size the filesystem of the store"))
+        .ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(filesystem.fragment_size());
+    Some(StoreSize {
+        snapshots: usage.snapshots,
+        snapshot_bytes: usage.bytes,
+        filesystem_bytes: bytes(filesystem.blocks()),
+        free_bytes: bytes(filesystem.blocks_available()),
+    })
+}

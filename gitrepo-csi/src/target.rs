@@ -1,0 +1,120 @@
+//! Paths on which the kubelet wants volumes.
+
+use std::io;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::error::Kind;
+
+use crate::failure::Failure;
+
+/// Longest name of a volume: far beyond the 128 bytes that CSI speaks of, and short enough for a record.
+const LONGEST_ID: usize = 16 << 10;
+
+/// The name of a volume, which must be there.
+pub fn check_id(volume_id: &str) -> Result<(), Failure> {
+    match volume_id.len() {
+        0 => Err(Failure::invalid("volume_id is missing")),
+        length if length > LONGEST_ID => Err(Failure::invalid("volume_id is longer than 16 KiB")),
+        _ => Ok(()),
+    }
+}
+
+/// The target of a publish: below the kubelet's directory, which is the part of the host that this driver's mounts reach
+/// the pods through.
+pub fn check(target: &str, kubelet_dir: &Path) -> Result<PathBuf, Failure> {
+    if target.is_empty() {
+        return Err(Failure::invalid("target_path is missing"));
+    }
+    let path = Path::new(target);
+    if !is_below(path, kubelet_dir) {
+        return Err(Failure::invalid(format!(
+            "target_path {target:?} is not below {}: start the driver with the --kubelet-dir of this node",
+            kubelet_dir.display()
+        )));
+    }
+    Ok(path.to_owned())
+}
+
+/// Removes the directory of a target that is no volume any more. One that is not empty, or no directory, is somebody
+/// else's, and stays.
+///
+/// # Errors
+///
+/// `Busy` when something is still mounted there.
+pub fn remove(target: &Path, kubelet_dir: &Path) -> Result<(), Failure> {
+    if !is_below(target, kubelet_dir) {
+        return Ok(());
+    }
+    match std::fs::remove_dir(target) {
+        Ok(()) => Ok(()),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::ResourceBusy => Err(Failure::new(
+                Kind::Busy,
+                format!("something that is not this driver's is mounted on {}", target.display()),
+            )),
+            _ => {
+                tracing::warn!(target_path = %target.display(), %error, "the target directory stays");
+                Ok(())
+            }
+        },
+    }
+}
+
+/// By its letters alone: no `..`, nothing relative.
+fn is_below(path: &Path, directory: &Path) -> bool {
+    let clean = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    path.is_absolute() && path.components().all(clean) && path.starts_with(directory) && path != directory
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s10_a_target_is_below_the_kubelets_directory() {
+        let kubelet = Path::new("/var/lib/kubelet");
+        let good = "/var/lib/kubelet/pods/1/volumes/kubernetes.io~csi/v/mount";
+        assert_eq!(check(good, kubelet), Ok(PathBuf::from(good)));
+        for bad in [
+            "",
+            "/",
+            "/etc",
+            "/var/lib/kubelet",
+            "/var/lib/kubelet/",
+            "/var/lib/kubelet2/pods",
+            "/var/lib/kubelet/pods/../../../../etc",
+            "var/lib/kubelet/pods",
+        ] {
+            assert_eq!(check(bad, kubelet).unwrap_err().kind, Kind::InvalidRequest, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_goes_and_anything_else_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("target");
+        for _ in 0..2 {
+            remove(&target, place.path()).unwrap();
+            std::fs::create_dir_all(&target).unwrap();
+            remove(&target, place.path()).unwrap();
+            assert!(!target.exists());
+        }
+        std::fs::create_dir_all(target.join("precious")).unwrap();
+        remove(&target, place.path()).unwrap();
+        assert!(target.join("precious").exists());
+        remove(&target.join("precious"), Path::new("/elsewhere")).unwrap();
+        assert!(target.join("precious").exists(), "not ours to remove");
+    }
+
+    #[test]
+    fn a_volume_has_a_name() {
+        assert_eq!(check_id("").unwrap_err().kind, Kind::InvalidRequest);
+        assert_eq!(check_id(&"x".repeat(20_000)).unwrap_err().kind, Kind::InvalidRequest);
+        for id in ["../../x", "a/b", "ünï\n", &"x".repeat(4096)] {
+            check_id(id).unwrap();
+        }
+    }
+}
