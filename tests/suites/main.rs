@@ -25,6 +25,7 @@ mod resolve;
 mod secrets;
 mod semantics;
 mod servers;
+mod stores;
 mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.

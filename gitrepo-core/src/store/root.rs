@@ -310,4 +310,24 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn s16_what_another_user_owns_on_the_way_is_refused() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(
+                std::env::var_os("GITREPO_REQUIRE_ALL").is_none(),
+                "this test gives directories away, which needs root"
+            );
+            return;
+        }
+        let (_place, home) = place();
+        let theirs = |path: &Path| std::os::unix::fs::chown(path, Some(12345), None).unwrap();
+        for (parent, foreign) in [("a", "a"), ("b", "b/images"), ("c", "c/images/.gitrepo")] {
+            let directory = home.join(parent).join("images");
+            Root::open_further(&directory, Missing::Make).unwrap().unwrap();
+            theirs(&home.join(foreign));
+            let reason = reason(&directory);
+            assert!(reason.contains("belongs to uid 12345"), "{reason}");
+        }
+    }
 }
