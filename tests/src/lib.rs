@@ -18,6 +18,7 @@
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
+//! | [`manifests`] | Kubernetes objects, as the API server would read them |
 //! | [`namespace`], [`loopfs`] | mounts that vanish with the test, and a fresh ext4 |
 
 // The harness is test code: its own failures are panics, reported by the test that meets them.
@@ -34,6 +35,7 @@ pub mod http;
 pub mod kubelet;
 mod listener;
 pub mod loopfs;
+pub mod manifests;
 pub mod namespace;
 pub mod person;
 pub mod pktline;
