@@ -40,6 +40,10 @@ if [ "$scope" = tests ]; then
     has mkfs.ext4 || need e2fsprogs
     has unshare || need util-linux
     has losetup || need mount
+    has curl || need curl
+    # Rendering manifests, and building images.
+    sh "$root/tests/kustomize.sh" --check || has go || need golang-go
+    (. "$root/deploy/image/builder.sh") 2>/dev/null || need buildah
 fi
 
 # An SSH server for the tests is not one for the machine: keeps systemd from starting what is installed.
@@ -71,6 +75,8 @@ if [ -n "$packages" ]; then
     printf 'Installing%s\n' "$packages"
     without_starting install_packages
 fi
+
+[ "$scope" != tests ] || sh "$root/tests/kustomize.sh" || fail "could not build kustomize; is there a network?"
 
 # Where sshd drops privileges to; gone after a reboot.
 if [ "$scope" = tests ] && [ "$(id -u)" = 0 ]; then

@@ -92,6 +92,8 @@ done
 output=target/deploy/flexvolume
 mkdir -p "$output"
 kustomization "$(realpath --relative-to="$output" "$OVERLAY")" >"$output/kustomization.yaml"
+# Where tests/setup.sh puts it.
+PATH=$PATH:$root/target/tools
 if command -v kustomize >/dev/null 2>&1; then
     exec kustomize build "$output"
 fi

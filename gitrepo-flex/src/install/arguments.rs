@@ -55,7 +55,7 @@ pub(super) struct Place {
 }
 
 /// What the driver is told.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Settings {
     /// Configuration to install, a JSON file as in docs/configuration.md
     #[arg(long, value_name = "FILE", env = "GITREPO_FLEX_CONFIG")]

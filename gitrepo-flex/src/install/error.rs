@@ -5,7 +5,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::policy::ConfigError;
-use gitrepo_core::store::StoreError;
+
+use crate::error::CallError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +49,11 @@ pub(super) enum InstallError {
         first: PathBuf,
     },
     /// Whether it is in use cannot be told.
-    #[error("cannot look for published volumes in the store {}; use --force if there are none", path.display())]
-    Store {
-        /// The store.
-        path: PathBuf,
-        /// What the store said.
+    #[error("cannot look for volumes of the driver on this node; use --force if there are none")]
+    Stores {
+        /// What a store said.
         #[source]
-        source: StoreError,
+        source: Box<CallError>,
     },
     /// The system refused.
     #[error("cannot {action} {}", path.display())]

@@ -1,29 +1,80 @@
-//! The store on this node, as far as an installer cares: whether the driver has volumes.
+//! The stores of this node, as far as an installer cares: whether the driver has volumes, and sweeping.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
+use gitrepo_core::error::chain;
 use gitrepo_core::policy::Config;
 use gitrepo_core::store::Origin;
-use gitrepo_core::store::Record;
-use gitrepo_core::store::Store;
+use gitrepo_core::volume::Abandoned;
 
+use super::arguments::Install;
 use super::error::InstallError;
+use super::settings;
+use crate::configuration;
+use crate::error::CallError;
+use crate::stores;
 
-/// Fails while volumes of the driver are published on this node.
+/// How long one sweep of one store may take. What is left waits for the next.
+const BUDGET: Duration = Duration::from_secs(60);
+
+/// Fails while volumes of the driver are published on this node, from a store that `config` or the driver's own
+/// configuration names.
 pub(super) fn refuse_while_in_use(config: &Config) -> Result<(), InstallError> {
-    let published = records(&config.store)?;
-    let mut ours = published.iter().filter(|record| record.origin == Origin::Flex);
-    match ours.next() {
-        Some(first) => Err(InstallError::InUse { count: ours.count() + 1, first: first.target.clone() }),
+    let (others, _) = configuration::read_or_guess();
+    let mut targets = BTreeSet::new();
+    for config in others.iter().chain([config]) {
+        targets.extend(published(config)?);
+    }
+    match targets.first() {
+        Some(first) => Err(InstallError::InUse { count: targets.len(), first: first.clone() }),
         None => Ok(()),
     }
 }
 
-/// What is published from a store. A question makes none.
-fn records(root: &Path) -> Result<Vec<Record>, InstallError> {
-    if !root.try_exists().map_err(InstallError::io("look for the store", root))? {
-        return Ok(Vec::new());
+fn published(config: &Config) -> Result<Vec<PathBuf>, InstallError> {
+    let mut targets = Vec::new();
+    for volumes in stores::existing(config) {
+        let records = volumes.and_then(|volumes| volumes.store().records().map_err(CallError::from));
+        let records = records.map_err(|source| InstallError::Stores { source: Box::new(source) })?;
+        targets.extend(records.into_iter().filter(|record| record.origin == Origin::Flex).map(|record| record.target));
     }
-    let records = Store::open(root).and_then(|store| store.records());
-    records.map_err(|source| InstallError::Store { path: root.to_owned(), source })
+    Ok(targets)
+}
+
+/// Sweeps again and again for as long as the process lives. A store may be left in the middle of it, at any instruction.
+pub(super) fn sweep_from_now_on(arguments: &Install) -> Result<(), InstallError> {
+    let (settings, interval) = (arguments.settings.clone(), arguments.sweep_interval);
+    let pods = arguments.kubelet_dir.join("pods");
+    let sweeping = move || {
+        loop {
+            match settings::read(&settings) {
+                Ok(settings) => sweep(&settings.config, &pods),
+                Err(error) => tracing::debug!(error = %chain(&error), "not swept"),
+            }
+            thread::sleep(interval);
+        }
+    };
+    let started = thread::Builder::new().name("sweep".to_owned()).spawn(sweeping);
+    started.map(drop).map_err(InstallError::io("start a thread in", Path::new("/proc/self")))
+}
+
+/// Sweeps every store that is seen from here. Which pods are gone is told by the kubelet's directory alone: in a container
+/// the mount table does not tell which volumes are mounted.
+fn sweep(config: &Config, pods: &Path) {
+    if !pods.is_dir() {
+        tracing::debug!(pods = %pods.display(), "not swept: the kubelet's directory is not seen from here");
+        return;
+    }
+    let abandoned = Abandoned::TargetGone { origin: Origin::Flex, below: pods.to_owned() };
+    for volumes in stores::existing(config) {
+        let swept = volumes.and_then(|volumes| Ok(volumes.sweep(&abandoned, BUDGET)?));
+        match swept {
+            Ok(report) => tracing::debug!(?report, "swept"),
+            Err(error) => tracing::warn!(error = %chain(&error), "leftovers could not be swept"),
+        }
+    }
 }

@@ -1,0 +1,181 @@
+//! Kubernetes objects as YAML, read as the API server would read them: by their types, and without a field that those do
+//! not have.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use k8s_openapi::Resource;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::PersistentVolume;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use k8s_openapi::api::storage::v1::CSIDriver;
+use k8s_openapi::api::storage::v1::StorageClass;
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::require;
+
+/// An object as it is written, after its type has been found to know all of it.
+#[derive(Debug, Clone)]
+pub struct Object(Value);
+
+impl Object {
+    /// What kind of thing it is.
+    pub fn kind(&self) -> &str {
+        self.0["kind"].as_str().unwrap()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.0["metadata"]["name"].as_str().unwrap()
+    }
+
+    /// The object, if it is one of these.
+    pub fn get<T: Resource + DeserializeOwned>(&self) -> Option<T> {
+        let is_one = (T::API_VERSION, T::KIND) == (self.0["apiVersion"].as_str()?, self.kind());
+        is_one.then(|| serde_json::from_value(self.0.clone()).unwrap())
+    }
+
+    /// The value of a field, by its JSON pointer (RFC 6901).
+    pub fn field(&self, pointer: &str) -> Option<&Value> {
+        self.0.pointer(pointer)
+    }
+}
+
+/// The objects of a YAML text, or what is wrong with it.
+pub fn parse(yaml: &str) -> Result<Vec<Object>, String> {
+    let mut objects = Vec::new();
+    for document in serde_yaml_ng::Deserializer::from_str(yaml) {
+        let value = Value::deserialize(document).map_err(|error| error.to_string())?;
+        if value.is_null() {
+            continue;
+        }
+        check(&value).map_err(|error| format!("{} {}: {error}", value["kind"], value["metadata"]["name"]))?;
+        objects.push(Object(value));
+    }
+    Ok(objects)
+}
+
+fn check(value: &Value) -> Result<(), String> {
+    let kind = (value["apiVersion"].as_str().unwrap_or_default(), value["kind"].as_str().unwrap_or_default());
+    let known = [
+        known::<ClusterRole>(),
+        known::<ClusterRoleBinding>(),
+        known::<ConfigMap>(),
+        known::<CSIDriver>(),
+        known::<DaemonSet>(),
+        known::<Deployment>(),
+        known::<Ingress>(),
+        known::<Namespace>(),
+        known::<NetworkPolicy>(),
+        known::<PersistentVolume>(),
+        known::<PersistentVolumeClaim>(),
+        known::<Pod>(),
+        known::<Secret>(),
+        known::<Service>(),
+        known::<ServiceAccount>(),
+        known::<StorageClass>(),
+    ];
+    let (_, check) =
+        known.iter().find(|(known, _)| *known == kind).ok_or_else(|| format!("{kind:?} is not known here"))?;
+    check(value)
+}
+
+type Check = fn(&Value) -> Result<(), String>;
+
+fn known<T: Resource + Serialize + DeserializeOwned>() -> ((&'static str, &'static str), Check) {
+    ((T::API_VERSION, T::KIND), check_type::<T>)
+}
+
+/// The types ignore fields that they do not know, so what was written must come out again.
+fn check_type<T: Serialize + DeserializeOwned>(value: &Value) -> Result<(), String> {
+    let object: T = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
+    let mut lost = BTreeSet::new();
+    compare("", value, &serde_json::to_value(object).unwrap(), &mut lost);
+    if lost.is_empty() { Ok(()) } else { Err(format!("unknown or misread: {lost:?}")) }
+}
+
+fn compare(path: &str, written: &Value, read: &Value, lost: &mut BTreeSet<String>) {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => {
+            for (name, written) in written {
+                compare(&format!("{path}/{name}"), written, read.get(name).unwrap_or(&Value::Null), lost);
+            }
+        }
+        (Value::Array(written), Value::Array(read)) if written.len() == read.len() => {
+            for (at, (written, read)) in written.iter().zip(read).enumerate() {
+                compare(&format!("{path}/{at}"), written, read, lost);
+            }
+        }
+        // As JSON, an empty object and a missing one are the same to the API server.
+        (Value::Object(written), Value::Null) if written.is_empty() => {}
+        _ if written == read => {}
+        _ => drop(lost.insert(path.to_owned())),
+    }
+}
+
+/// The directory of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Where tests/setup.sh puts what Debian does not package.
+pub fn tools() -> PathBuf {
+    workspace().join("target/tools")
+}
+
+/// The kustomization of a directory, rendered; `None` where neither kustomize nor kubectl is installed.
+pub fn render(directory: &Path) -> Option<String> {
+    let kustomize = [tools().join("kustomize")].into_iter().find(|path| path.is_file());
+    let mut command = match (kustomize.or_else(|| require::find("kustomize")), require::find("kubectl")) {
+        (Some(kustomize), _) => with_word(Command::new(kustomize), "build"),
+        (None, Some(kubectl)) => with_word(Command::new(kubectl), "kustomize"),
+        (None, None) => {
+            require::tool("kustomize");
+            return None;
+        }
+    };
+    let output = command.arg(directory).output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {complaints}", directory.display());
+    assert!(complaints.is_empty(), "{}: {complaints}", directory.display());
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+fn with_word(mut command: Command, word: &str) -> Command {
+    command.arg(word);
+    command
+}
+
+/// The directories below `deploy/` that hold a kustomization.
+pub fn kustomizations() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![workspace().join("deploy")];
+    while let Some(directory) = pending.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.ends_with("kustomization.yaml") {
+                found.push(directory.clone());
+            }
+        }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,109 @@
+//! `make image`: what gets into the image, whichever tool builds it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use gitrepo_tests::manifests::workspace;
+use gitrepo_tests::require;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAMS: [&str; 3] = ["gitrepo-flex", "gitrepo-csi", "gitrepo-cli"];
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {complaints}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether one of the tools is there, and works.
+fn can_build() -> bool {
+    let found = Command::new("sh").args(["-c", ". deploy/image/builder.sh"]).current_dir(workspace()).output().unwrap();
+    require::feature(found.status.success(), "docker (with its engine), podman or buildah")
+}
+
+/// Builds an image of these files, and unpacks the archive of it.
+fn build(place: &Path) {
+    let binaries = place.join("binaries");
+    fs::create_dir(&binaries).unwrap();
+    for program in PROGRAMS {
+        // In place of a static build, which takes minutes and has its own tests.
+        fs::write(binaries.join(program), program).unwrap();
+    }
+    fs::write(place.join("authorities.pem"), "certificates").unwrap();
+    let mut make = Command::new("make");
+    make.current_dir(workspace()).args(["archive", "CI_REGISTRY=localhost", "IMAGE=gitrepo-test/image"]);
+    make.arg(format!("TAG={}", place.file_name().unwrap().to_str().unwrap().trim_start_matches('.')));
+    make.arg(format!("BINARIES={}", binaries.display())).arg(format!("ARCHIVE={}", place.join("image.tar").display()));
+    make.env("CA_BUNDLE", place.join("authorities.pem"));
+    run(&mut make);
+    fs::create_dir(place.join("image")).unwrap();
+    run(Command::new("tar").arg("-xf").arg(place.join("image.tar")).arg("-C").arg(place.join("image")));
+}
+
+#[test]
+fn image_holds_the_programs_and_the_authorities_and_nothing_else() {
+    if !require::tool("make") || !can_build() {
+        return;
+    }
+    let place = TempDir::with_prefix("image").unwrap();
+    build(place.path());
+    let image = place.path().join("image");
+    let read = |name: &str| fs::read(image.join(name)).unwrap();
+    let manifest: Value = serde_json::from_slice(&read("manifest.json")).unwrap();
+    let mut entries = BTreeSet::new();
+    for layer in manifest[0]["Layers"].as_array().unwrap() {
+        let layer = image.join(layer.as_str().unwrap());
+        let list = run(Command::new("tar").arg("-tvf").arg(&layer).arg("--numeric-owner"));
+        for line in list.lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            entries.insert(format!("{} {} {}", words[0], words[1], words[5].trim_start_matches('/')));
+        }
+    }
+    let directories = ["bin/", "etc/", "etc/ssl/", "etc/ssl/certs/"].map(|name| format!("drwxr-xr-x 0/0 {name}"));
+    let programs = PROGRAMS.map(|name| format!("-rwxr-xr-x 0/0 bin/{name}"));
+    let authorities = ["-rw-r--r-- 0/0 etc/ssl/certs/ca-certificates.crt".to_owned()];
+    let expected: BTreeSet<_> = directories.into_iter().chain(programs).chain(authorities).collect();
+    assert_eq!(entries, expected);
+
+    let config: Value = serde_json::from_slice(&read(manifest[0]["Config"].as_str().unwrap())).unwrap();
+    assert_eq!(config["config"]["Cmd"], serde_json::json!(["/bin/gitrepo-cli", "--help"]));
+    assert_eq!(config["config"]["Entrypoint"], Value::Null);
+}
+
+#[test]
+fn image_is_built_by_the_first_tool_that_works() {
+    let place = TempDir::new().unwrap();
+    let tool = |name: &str, works: bool| {
+        let path = place.path().join(name);
+        let status = i32::from(!works);
+        fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = info ] && exit {status}\nexit 0\n")).unwrap();
+        run(Command::new("chmod").arg("755").arg(&path));
+    };
+    let chosen = |builder: Option<&str>| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", ". deploy/image/builder.sh; echo $builder"]).current_dir(workspace());
+        command.env("PATH", place.path());
+        builder.map(|builder| command.env("BUILDER", builder));
+        command.output().unwrap()
+    };
+    let name = |builder: Option<&str>| String::from_utf8(chosen(builder).stdout).unwrap().trim().to_owned();
+    let none = chosen(None);
+    assert!(!none.status.success());
+    assert!(String::from_utf8(none.stderr).unwrap().contains("docker, podman or buildah"));
+
+    // A client without its engine.
+    tool("docker", false);
+    tool("buildah", true);
+    assert_eq!(name(None), "buildah");
+    tool("podman", true);
+    assert_eq!(name(None), "podman");
+    tool("docker", true);
+    assert_eq!(name(None), "docker");
+    assert_eq!(name(Some("buildah --storage-driver vfs")), "buildah --storage-driver vfs");
+    tool("buildah", false);
+    assert!(!chosen(Some("buildah")).status.success(), "what was chosen is not replaced by something else");
+}

@@ -1,0 +1,281 @@
+//! The Makefile, over a kubectl that writes down what it is asked.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+
+use gitrepo_tests::manifests;
+use gitrepo_tests::manifests::Object;
+use gitrepo_tests::manifests::workspace;
+use gitrepo_tests::program;
+use gitrepo_tests::require;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use tempfile::TempDir;
+
+/// The bash driver's.
+const TARGETS: [&str; 21] = [
+    "k8s",
+    "show",
+    "deploy",
+    "delete",
+    "wait",
+    "logs",
+    "describe",
+    "namespace",
+    "delete_namespace",
+    "image",
+    "push",
+    "redeploy",
+    "driver-tests",
+    "test",
+    "test-results",
+    "test-clean",
+    "clean",
+    "cleanall",
+    "kubectl_dependencies",
+    "help",
+    "static",
+];
+const VARIABLES: [&str; 9] = [
+    "CI_REGISTRY",
+    "CI_REPOSITORY",
+    "IMAGE",
+    "TAG",
+    "DEBUG",
+    "DOCKERFILE",
+    "DRIVER_NAMESPACE",
+    "KUBE_NAMESPACE",
+    "KUBECTL_VERSION",
+];
+
+/// A cluster that is not there.
+struct Cluster {
+    home: TempDir,
+}
+
+impl Cluster {
+    /// A kubectl that renders as the real one or kustomize does, and otherwise only writes down its arguments and what it
+    /// is given to apply.
+    fn new() -> Self {
+        let cluster = Self { home: TempDir::new().unwrap() };
+        let real = require::find("kubectl").map_or_else(|| "false".into(), |path| path.display().to_string());
+        let script = format!(
+            "#!/bin/sh\ncase $1 in kustomize) exec {real} \"$@\" ;; esac\n\
+             printf '%s\\n' \"$*\" >>{home}/calls\n\
+             case \"$*\" in *-f\\ -) cat >{home}/objects ;; *'get namespace missing'*) exit 1 ;; esac\n",
+            home = cluster.home.path().display()
+        );
+        let path = cluster.home.path().join("kubectl");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        cluster
+    }
+
+    fn make(&self, words: &[&str]) -> Output {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut make = Command::new("make");
+        make.args(words).current_dir(workspace());
+        for variable in VARIABLES.iter().chain(&["VENDOR", "DRIVER", "TEST", "OVERLAY"]) {
+            make.env_remove(variable);
+        }
+        make.env("PATH", format!("{}:{path}:{}", self.home.path().display(), manifests::tools().display()));
+        make.output().unwrap()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let calls = fs::read_to_string(self.home.path().join("calls")).unwrap_or_default();
+        drop(fs::remove_file(self.home.path().join("calls")));
+        calls.lines().map(str::to_owned).collect()
+    }
+
+    fn objects(&self) -> Vec<Object> {
+        manifests::parse(&fs::read_to_string(self.home.path().join("objects")).unwrap()).unwrap()
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn assert_success(output: Output) -> String {
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[test]
+fn make_alone_shows_every_target_and_variable() {
+    if !require::tool("make") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let help = assert_success(cluster.make(&[]));
+    assert_eq!(help, assert_success(cluster.make(&["help"])));
+    let words: BTreeMap<&str, &str> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split_once(' '))
+        .map(|(name, meaning)| (name, meaning.trim()))
+        .collect();
+    for name in TARGETS.iter().chain(&VARIABLES) {
+        assert!(words.get(name).is_some_and(|meaning| !meaning.is_empty()), "{name}: {help}");
+    }
+    for (name, default) in [("TAG", "latest"), ("DRIVER_NAMESPACE", "kube-system"), ("DEBUG", "false")] {
+        assert!(words[name].starts_with(default), "{}", words[name]);
+    }
+    let makefile = fs::read_to_string(workspace().join("Makefile")).unwrap();
+    for line in makefile.lines().filter(|line| !line.starts_with(['\t', '#', '.']) && line.contains(": ")) {
+        assert!(line.contains("## "), "not explained: {line}");
+    }
+}
+
+#[test]
+fn deploy_applies_what_the_variables_say() {
+    if !require::tool("make") || manifests::render(&workspace().join("deploy/flexvolume/base")).is_none() {
+        return;
+    }
+    let cluster = Cluster::new();
+    let variables = [
+        "CI_REGISTRY=registry.example.com:5000",
+        "IMAGE=team/gitrepo",
+        "TAG=v1",
+        "DRIVER_NAMESPACE=missing",
+        "DEBUG=true",
+        "VENDOR=example.com",
+        "PLUGIN_DIR=/opt/plugins",
+        "KUBELET_DIR=/opt/kubelet",
+    ];
+    assert_success(cluster.make(&[&["deploy"][..], &variables].concat()));
+    let calls = cluster.calls();
+    let label = "label namespace missing pod-security.kubernetes.io/enforce=privileged";
+    assert_eq!(calls, ["get namespace missing", "create namespace missing", label, "apply -f -"]);
+    let objects = cluster.objects();
+    assert!(objects.iter().all(|object| object.field("/metadata/namespace").unwrap() == "missing"));
+    let pod = objects.iter().find_map(Object::get::<DaemonSet>).unwrap().spec.template.spec.unwrap();
+    let container = &pod.containers[0];
+    assert_eq!(container.image.as_deref(), Some("registry.example.com:5000/team/gitrepo:v1"));
+    let environment: BTreeMap<_, _> = container
+        .env
+        .iter()
+        .flatten()
+        .map(|variable| (variable.name.as_str(), variable.value.as_deref().unwrap()))
+        .collect();
+    for (name, value) in [
+        ("GITREPO_FLEX_VENDOR", "example.com"),
+        ("GITREPO_FLEX_DRIVER", "gitrepo"),
+        ("GITREPO_FLEX_CONFIG", "/etc/gitrepo/config.json"),
+        ("GITREPO_FLEX_KUBELET_DIR", "/opt/kubelet"),
+        ("DEBUG", "true"),
+    ] {
+        assert_eq!(environment.get(name), Some(&value), "{name}");
+    }
+    let paths: Vec<_> =
+        pod.volumes.iter().flatten().filter_map(|volume| Some(&volume.host_path.as_ref()?.path)).collect();
+    assert!(paths.iter().any(|path| *path == "/opt/plugins") && paths.iter().any(|path| *path == "/opt/kubelet/pods"));
+    let mounts: Vec<_> = container.volume_mounts.iter().flatten().map(|mount| &mount.mount_path).collect();
+    assert!(mounts.iter().any(|path| *path == "/opt/kubelet/pods"), "{mounts:?}");
+
+    assert_success(cluster.make(&[&["delete"][..], &variables].concat()));
+    assert_eq!(cluster.calls(), ["delete --ignore-not-found --wait -f -"]);
+    assert!(cluster.objects().iter().all(|object| object.kind() != "Namespace"), "other things may be in it");
+}
+
+#[test]
+fn deploy_without_variables_is_the_base_and_nonsense_is_refused() {
+    if !require::tool("make") {
+        return;
+    }
+    let Some(base) = manifests::render(&workspace().join("deploy/flexvolume/base")) else { return };
+    let cluster = Cluster::new();
+    let shown = String::from_utf8(cluster.make(&["--silent", "show"]).stdout).unwrap();
+    assert_eq!(shown, base);
+    for nonsense in ["VENDOR=a b", "DRIVER_NAMESPACE=a\"b", "OVERLAY=deploy/nowhere"] {
+        assert!(!cluster.make(&["deploy", nonsense]).status.success(), "{nonsense}");
+        assert_eq!(cluster.calls(), <[&str; 0]>::default(), "{nonsense}");
+    }
+}
+
+#[test]
+fn the_test_goes_to_its_namespace_and_the_clusters_own_are_not_deleted() {
+    if !require::tool("make") {
+        return;
+    }
+    let cluster = Cluster::new();
+    assert_success(cluster.make(&["test", "KUBE_NAMESPACE=missing"]));
+    let apply = "-n missing apply -f tests/mount-test.yaml";
+    assert_eq!(cluster.calls(), ["get namespace missing", "create namespace missing", apply]);
+    assert_success(cluster.make(&["test-results", "KUBE_NAMESPACE=mine"]));
+    let calls = cluster.calls();
+    for number in 1..=2 {
+        let wait = format!("-n mine wait --for=condition=available deployment/nginx-deployment{number} --timeout=180s");
+        let get = format!("get --raw /api/v1/namespaces/mine/services/nginx{number}:80/proxy/");
+        assert!(calls.contains(&wait) && calls.contains(&get), "{calls:?}");
+    }
+    for namespace in ["default", "kube-system", "kube-public"] {
+        assert!(!cluster.make(&["delete_namespace", &format!("KUBE_NAMESPACE={namespace}")]).status.success());
+        assert_eq!(cluster.calls(), <[&str; 0]>::default());
+    }
+    assert_success(cluster.make(&["delete_namespace", "KUBE_NAMESPACE=mine"]));
+    assert_eq!(cluster.calls(), ["delete namespace --ignore-not-found mine"]);
+}
+
+#[test]
+fn kubectl_is_installed_only_if_it_is_what_its_checksum_says() {
+    if !require::tool("curl") {
+        return;
+    }
+    let place = TempDir::new().unwrap();
+    let releases = place.path().join("v1.2.3/bin/linux/amd64");
+    fs::create_dir_all(&releases).unwrap();
+    let bin = place.path().join("bin");
+    let run = |version: &str| {
+        let mut command = Command::new("/bin/sh");
+        command.arg(workspace().join("deploy/make/kubectl.sh")).env_clear();
+        command.env("PATH", tools_without_kubectl(&place)).env("KUBECTL_DIR", &bin).env("KUBECTL_VERSION", version);
+        command.env("KUBECTL_RELEASES", format!("file://{}", place.path().display()));
+        command.env("KUBE_CONFIG_BASE64", "Y29uZmlnCg==").env("KUBECONFIG", place.path().join("kube/config"));
+        command.output().unwrap()
+    };
+    fs::write(releases.join("kubectl"), "#!/bin/sh\necho version 1.2.3\n").unwrap();
+    fs::write(releases.join("kubectl.sha256"), "0".repeat(64)).unwrap();
+    let refused = run("1.2.3");
+    assert!(!refused.status.success() && text(&refused).contains("checksum"), "{}", text(&refused));
+    assert!(!bin.join("kubectl").exists());
+    let missing = run("1.2.4");
+    assert!(!missing.status.success() && text(&missing).contains("cannot download"), "{}", text(&missing));
+
+    let sum = Command::new("sha256sum").arg(releases.join("kubectl")).output().unwrap().stdout;
+    fs::write(releases.join("kubectl.sha256"), &sum[..64]).unwrap();
+    let installed = assert_success(run("1.2.3"));
+    assert!(installed.contains("version 1.2.3"), "{installed}");
+    assert_eq!(fs::metadata(bin.join("kubectl")).unwrap().permissions().mode() & 0o777, 0o755);
+    let config = place.path().join("kube/config");
+    assert_eq!(fs::read(&config).unwrap(), b"config\n");
+    assert_eq!(fs::metadata(config).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn driver_tests_mount_and_unmount_without_a_cluster() {
+    if !require::root("to mount") || !require::tool("make") || !require::tool("unshare") || !require::tool("git") {
+        return;
+    }
+    let flex = format!("GITREPO_FLEX={}", program::executable("gitrepo-flex").display());
+    let said = assert_success(Cluster::new().make(&["driver-tests", &flex]));
+    assert!(said.ends_with("driver-tests: passed\n"), "{said}");
+    assert_eq!(said.matches(r#"{"status":"Success"}"#).count(), 6, "{said}");
+}
+
+/// A directory with what the script needs, since a kubectl may be in the same one as the rest.
+fn tools_without_kubectl(place: &TempDir) -> PathBuf {
+    let tools = place.path().join("tools");
+    fs::create_dir_all(&tools).unwrap();
+    for tool in ["uname", "mktemp", "curl", "cut", "sha256sum", "install", "rm", "mkdir", "dirname", "base64"] {
+        let link = tools.join(tool);
+        if !link.exists() {
+            std::os::unix::fs::symlink(require::find(tool).unwrap(), link).unwrap();
+        }
+    }
+    tools
+}

@@ -1,0 +1,69 @@
+//! Every manifest is one that Kubernetes understands, and what it runs does what it is for.
+
+use std::fs;
+
+use gitrepo_tests::manifests;
+use gitrepo_tests::manifests::Object;
+use gitrepo_tests::manifests::workspace;
+
+mod installer;
+mod mount_test;
+
+#[test]
+fn a_field_that_kubernetes_does_not_know_is_noticed() {
+    let right = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80, targetPort: http}]}\n";
+    assert_eq!(manifests::parse(right).unwrap().len(), 1);
+    let wrong = [
+        ("port: 80", "prt: 80"),
+        ("port: 80", "port: eighty"),
+        ("spec:", "specs:"),
+        ("kind: Service", "kind: Servce"),
+        ("apiVersion: v1", "apiVersion: v1beta1"),
+        ("{name: a}", "{name: a, labls: {a: b}}"),
+    ];
+    for (right_part, wrong_part) in wrong {
+        assert!(manifests::parse(&right.replace(right_part, wrong_part)).is_err(), "{wrong_part}");
+    }
+}
+
+#[test]
+fn every_kustomization_is_understood() {
+    let kustomizations = manifests::kustomizations();
+    assert!(kustomizations.iter().any(|directory| directory.ends_with("flexvolume/base")), "{kustomizations:?}");
+    for directory in kustomizations {
+        let Some(yaml) = manifests::render(&directory) else { return };
+        let objects = manifests::parse(&yaml).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        assert!(!objects.is_empty(), "{}", directory.display());
+        for object in objects {
+            check_pods(&object);
+        }
+    }
+}
+
+#[test]
+fn every_manifest_of_the_tests_is_understood() {
+    let mut files = 0;
+    for entry in fs::read_dir(workspace().join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            files += 1;
+            let objects = manifests::parse(&fs::read_to_string(&path).unwrap());
+            assert!(objects.is_ok_and(|objects| !objects.is_empty()), "{}", path.display());
+        }
+    }
+    assert!(files >= 2);
+}
+
+/// What the node runs as root has no more rights than it needs.
+fn check_pods(object: &Object) {
+    let Some(pod) = object.field("/spec/template/spec") else { return };
+    assert_eq!(pod["automountServiceAccountToken"], false, "{} has a token", object.name());
+    for kind in ["containers", "initContainers"] {
+        for container in pod[kind].as_array().into_iter().flatten() {
+            let context = &container["securityContext"];
+            assert_eq!(context["readOnlyRootFilesystem"], true, "{} can write to its image", container["name"]);
+            assert_eq!(context["capabilities"]["drop"][0], "ALL", "{} keeps capabilities", container["name"]);
+            assert!(container["resources"]["requests"].is_object(), "{} reserves nothing", container["name"]);
+        }
+    }
+}
