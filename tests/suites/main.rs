@@ -23,6 +23,7 @@ mod resolve;
 mod secrets;
 mod semantics;
 mod servers;
+mod static_binary;
 mod worker;
 
 /// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
