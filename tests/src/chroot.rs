@@ -50,7 +50,7 @@ impl Chroot {
         self.place.path().join("root").join(path)
     }
 
-    /// Writes a file, readable for its owner alone, and its directory.
+    /// Writes a file, and makes its directory.
     pub fn write(&self, path: &str, content: &str) {
         let file = self.inside(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();

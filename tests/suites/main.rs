@@ -28,6 +28,7 @@ mod resolve;
 mod secrets;
 mod semantics;
 mod servers;
+mod static_binary;
 mod stores;
 mod worker;
 
