@@ -21,7 +21,6 @@
 //! | [`namespace`], [`loopfs`] | mounts and networks that vanish with the test, and a fresh ext4 |
 //! | [`chroot`], [`name_server`] | an empty root directory, and a DNS server for it |
 //! | [`manifests`] | Kubernetes objects, as the API server would read them |
-//! | [`namespace`], [`loopfs`] | mounts that vanish with the test, and a fresh ext4 |
 
 // The harness is test code: its own failures are panics, reported by the test that meets them.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
