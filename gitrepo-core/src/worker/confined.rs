@@ -71,7 +71,8 @@ pub struct Confined {
 }
 
 impl Confined {
-    /// Where it stands which uids are taken, for all processes of the host.
+    /// Where it stands which uids are taken: one place for all processes of the host and all stores of the node, so that the
+    /// range bounds the workers of the node. A driver in a container must see the host's.
     pub const UID_LOCKS: &str = "/run/gitrepo/uids";
 
     /// How long the child may take to confine itself and to read a message, far beyond what a loaded machine needs.
