@@ -25,6 +25,22 @@ fn can_build() -> bool {
     require::feature(found.status.success(), "docker (with its engine), podman or buildah")
 }
 
+/// An image in this machine's collection, which it leaves with the test.
+struct Image {
+    name: String,
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", ". deploy/image/builder.sh; $builder rmi \"$1\"", "sh", &self.name])
+            .current_dir(workspace());
+        // It may never have been built.
+        drop(command.output());
+    }
+}
+
 /// Builds an image of these files, and unpacks the archive of it.
 fn build(place: &Path) {
     let binaries = place.join("binaries");
@@ -34,9 +50,12 @@ fn build(place: &Path) {
         fs::write(binaries.join(program), program).unwrap();
     }
     fs::write(place.join("authorities.pem"), "certificates").unwrap();
+    let tag = place.file_name().unwrap().to_str().unwrap();
+    let _image = Image { name: format!("localhost/gitrepo-test:{tag}") };
     let mut make = Command::new("make");
-    make.current_dir(workspace()).args(["archive", "CI_REGISTRY=localhost", "IMAGE=gitrepo-test/image"]);
-    make.arg(format!("TAG={}", place.file_name().unwrap().to_str().unwrap().trim_start_matches('.')));
+    make.current_dir(workspace())
+        .args(["archive", "CI_REGISTRY=localhost", "IMAGE=gitrepo-test"])
+        .arg(format!("TAG={tag}"));
     make.arg(format!("BINARIES={}", binaries.display())).arg(format!("ARCHIVE={}", place.join("image.tar").display()));
     make.env("CA_BUNDLE", place.join("authorities.pem"));
     run(&mut make);
