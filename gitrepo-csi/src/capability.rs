@@ -149,12 +149,12 @@ mod tests {
     fn what_is_missing_or_a_block_device_is_refused() {
         assert!(refused(None).contains("volume_capability is missing"));
         let whole = capability(&[], "");
-        assert!(refused(Some(&VolumeCapability { access_type: None, ..whole.clone() })).contains("access type"));
+        assert!(refused(Some(&VolumeCapability { access_type: None, ..whole })).contains("access type"));
         for mode in [None, Some(AccessMode { mode: 0 }), Some(AccessMode { mode: 99 })] {
             assert!(refused(Some(&VolumeCapability { access_mode: mode, ..whole.clone() })).contains("access mode"));
         }
         let block = Some(AccessType::Block(BlockVolume {}));
-        assert!(refused(Some(&VolumeCapability { access_type: block, ..whole.clone() })).contains("Filesystem"));
+        assert!(refused(Some(&VolumeCapability { access_type: block, ..whole })).contains("Filesystem"));
         let marked = MountVolume { fs_type: "block".to_owned(), ..MountVolume::default() };
         let marked = Some(AccessType::Mount(marked));
         assert!(refused(Some(&VolumeCapability { access_type: marked, ..whole })).contains("Filesystem"));

@@ -138,6 +138,11 @@ impl Jobs {
         self.shared.table().expire(Instant::now());
     }
 
+    /// Takes no more requests, and gives up every job.
+    pub fn close(&self) {
+        drop(self.shared.table().close());
+    }
+
     /// Takes no more requests, gives up every job, and waits for their end. Says how many are still at work after
     /// `patience`.
     pub async fn shut_down(&self, patience: Duration) -> usize {

@@ -1,12 +1,29 @@
-//! The CSI driver: not there yet.
+//! `gitrepo-csi`: git repositories as Kubernetes volumes, for the kubelet and the external provisioner.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-/// `EX_UNAVAILABLE` of `sysexits.h`.
-const UNAVAILABLE: u8 = 69;
+use clap::Parser;
+use gitrepo_core::error::chain;
+use gitrepo_csi::arguments::Arguments;
+use gitrepo_csi::driver;
+use gitrepo_csi::status;
 
 fn main() -> ExitCode {
-    writeln!(std::io::stderr(), "gitrepo-csi is not there yet; use gitrepo-cli").ok();
-    ExitCode::from(UNAVAILABLE)
+    gitrepo_core::worker::run_if_worker();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            usage.print().ok();
+            return if usage.use_stderr() { ExitCode::from(status::EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match driver::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Before the logs start, or after they end, as much as in between.
+            writeln!(std::io::stderr(), "gitrepo-csi: {}", chain(&error)).ok();
+            ExitCode::from(status::exit(error.kind()))
+        }
+    }
 }

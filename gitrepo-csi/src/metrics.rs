@@ -39,6 +39,7 @@ pub struct Metrics {
     rpcs: Family<Labels<2>, Counter>,
     sweeps: Family<Labels<1>, Counter>,
     swept: Counter,
+    registered: Gauge,
     gauges: Gauges,
 }
 
@@ -76,6 +77,7 @@ impl Metrics {
             rpcs: Family::default(),
             sweeps: Family::default(),
             swept: Counter::default(),
+            registered: Gauge::default(),
             gauges: Gauges::default(),
         };
         metrics.register();
@@ -99,6 +101,7 @@ impl Metrics {
         registry.register("rpcs", "Calls by method and gRPC code", self.rpcs.clone());
         registry.register("sweeps", "Runs of the housekeeping by result", self.sweeps.clone());
         registry.register("swept", "Leftovers that the housekeeping removed", self.swept.clone());
+        registry.register("registered", "The kubelet has registered the driver", self.registered.clone());
         let gauges = &self.gauges;
         registry.register("sessions", "Sessions with remotes", gauges.sessions.clone());
         registry.register("jobs", "Publishes that go on behind their calls", gauges.jobs.clone());
@@ -159,6 +162,11 @@ impl Metrics {
         };
         self.sweeps.get_or_create(&[("result", result)]).inc();
         self.swept.inc_by(report.map_or(0, removed));
+    }
+
+    /// The kubelet has registered the driver, or failed to.
+    pub fn registered(&self, registered: bool) {
+        self.registered.set(i64::from(registered));
     }
 
     /// Everything in the text format of OpenMetrics.

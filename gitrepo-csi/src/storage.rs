@@ -11,12 +11,14 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_core::snapshot::Watch;
 use gitrepo_core::store::StoreError;
+use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 
 use crate::failure::Failure;
 use crate::jobs::Publisher;
+use crate::metrics::Metrics;
 
 /// Opens the volumes.
 pub type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
@@ -25,12 +27,13 @@ pub type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
 pub struct Storage {
     open: Box<Open>,
     opened: Mutex<Option<Arc<Volumes>>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Storage {
     /// Nothing is opened yet.
-    pub fn new(open: Box<Open>) -> Self {
-        Self { open, opened: Mutex::default() }
+    pub fn new(open: Box<Open>, metrics: Arc<Metrics>) -> Self {
+        Self { open, opened: Mutex::default(), metrics }
     }
 
     /// The volumes.
@@ -70,6 +73,10 @@ impl Storage {
 
 impl Publisher for Storage {
     fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, Failure> {
-        Ok(self.volumes()?.publish(request, watch)?)
+        let published = self.volumes()?.publish(request, watch)?;
+        if let Outcome::Fetched { received_bytes } = published.outcome {
+            self.metrics.fetched(received_bytes);
+        }
+        Ok(published)
     }
 }

@@ -197,7 +197,7 @@ mod tests {
             (NodePublishVolumeRequest { target_path: "/etc".to_owned(), ..good() }, "--kubelet-dir"),
             (NodePublishVolumeRequest { volume_capability: None, ..good() }, "volume_capability"),
             (NodePublishVolumeRequest { volume_context: HashMap::new(), ..good() }, "repository"),
-            (request(Mode::SingleNodeWriter, &[], false, &[("revison", "v1")]), "\"revision\""),
+            (request(Mode::SingleNodeWriter, &[], false, &[("revison", "v1")]), "did you mean revision?"),
             (request(Mode::SingleNodeWriter, &[], false, &[("writable", "yes")]), "writable"),
         ];
         for (request, named) in cases {

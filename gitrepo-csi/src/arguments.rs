@@ -1,0 +1,133 @@
+//! The command line, and the environment that says the same.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::ValueEnum;
+use gitrepo_core::policy::LogFormat;
+use gitrepo_core::policy::LogLevel;
+
+/// Git repositories as Kubernetes volumes: the CSI driver. What it is for, and every option, is in docs/csi.md.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "gitrepo-csi", version)]
+pub struct Arguments {
+    /// The socket to serve CSI on
+    #[arg(long, value_name = "SOCKET", env = "GITREPO_ENDPOINT", default_value = "unix:///csi/csi.sock")]
+    pub endpoint: String,
+    /// This node's name in the cluster; needed unless --mode is controller
+    #[arg(long, value_name = "NAME", env = "GITREPO_NODE_ID")]
+    pub node_id: Option<String>,
+    /// Which services to offer beside the identity
+    #[arg(long, value_name = "MODE", env = "GITREPO_MODE", default_value = "node")]
+    pub mode: Mode,
+    /// The store's directory [default: store of the configuration, /var/lib/gitrepo]
+    #[arg(long, value_name = "DIR", env = "GITREPO_STORE")]
+    pub store: Option<PathBuf>,
+    /// Configuration file; its schema and meaning are in docs/configuration.md
+    #[arg(long, value_name = "FILE", env = "GITREPO_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The driver's name, as in the CSIDriver object
+    #[arg(long, value_name = "NAME", env = "GITREPO_DRIVER_NAME", default_value = "csi.gitrepo.dev")]
+    pub driver_name: String,
+    /// The kubelet's directory, as the kubelet sees it; volumes are published below it and nowhere else
+    #[arg(long, value_name = "DIR", env = "GITREPO_KUBELET_DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_dir: PathBuf,
+    /// Where the kubelet looks for plugins, to register without a sidecar [default: do not register]
+    #[arg(long, value_name = "DIR", env = "GITREPO_KUBELET_REGISTRATION_DIR")]
+    pub kubelet_registration_dir: Option<PathBuf>,
+    /// Where to serve /metrics, /healthz and /readyz
+    #[arg(long, value_name = "ADDRESS", env = "GITREPO_HTTP", default_value = "127.0.0.1:9808")]
+    pub http: SocketAddr,
+    /// In which form to log [default: log.format of the configuration, json]
+    #[arg(long, value_name = "FORMAT", env = "GITREPO_LOG_FORMAT")]
+    pub log_format: Option<Format>,
+    /// How much to log [default: log.level of the configuration, info]
+    #[arg(long, value_name = "LEVEL", env = "GITREPO_LOG_LEVEL")]
+    pub log_level: Option<Level>,
+}
+
+/// Which services are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Of a node.
+    Node,
+    /// Of the controller.
+    Controller,
+    /// Both.
+    All,
+}
+
+/// As [`LogFormat`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// As [`LogLevel`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// What failed.
+    Error,
+    /// And what is odd.
+    Warn,
+    /// And what was done.
+    Info,
+    /// And how.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+impl Mode {
+    /// The node service is offered.
+    pub fn has_node(self) -> bool {
+        self != Self::Controller
+    }
+
+    /// The controller service is offered.
+    pub fn has_controller(self) -> bool {
+        self != Self::Node
+    }
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Json => Self::Json,
+            Format::Text => Self::Text,
+        }
+    }
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_makes_sense_and_every_flag_has_its_variable() {
+        Arguments::command().debug_assert();
+        for argument in Arguments::command().get_arguments() {
+            let flag = argument.get_long().unwrap();
+            let variable = format!("GITREPO_{}", flag.replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(variable.as_str()), "--{flag}");
+        }
+    }
+}

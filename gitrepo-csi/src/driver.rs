@@ -1,0 +1,236 @@
+//! The parts, put together from the settings, and run until a signal.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::gateway::Gateway;
+use gitrepo_core::mount::linux::LinuxMounter;
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::Policy;
+use gitrepo_core::snapshot::Directory;
+use gitrepo_core::store::Store;
+use gitrepo_core::store::StoreError;
+use gitrepo_core::volume::Volumes;
+use gitrepo_core::worker::Confined;
+use gitrepo_core::worker::Worker;
+use tokio::runtime;
+use tonic::service::Routes;
+
+use crate::admission::Admission;
+use crate::admission::Bounds;
+use crate::admission::Places;
+use crate::arguments::Arguments;
+use crate::controller::ControllerService;
+use crate::failure::Failure;
+use crate::housekeeping::Housekeeping;
+use crate::http::BindError;
+use crate::http::Http;
+use crate::http::Pages;
+use crate::identity::IdentityService;
+use crate::jobs::Jobs;
+use crate::jobs::Publisher;
+use crate::lifecycle;
+use crate::lifecycle::RunError;
+use crate::logging;
+use crate::metrics::Metrics;
+use crate::metrics::Observed;
+use crate::node::NodeService;
+use crate::proto::csi::v1::controller_server::ControllerServer;
+use crate::proto::csi::v1::identity_server::IdentityServer;
+use crate::proto::csi::v1::node_server::NodeServer;
+use crate::registration::Registrar;
+use crate::server;
+use crate::server::ListenError;
+use crate::server::Occupied;
+use crate::server::Socket;
+use crate::settings::Settings;
+use crate::settings::SettingsError;
+use crate::storage::Storage;
+use crate::store_size::LastLook;
+
+/// Threads for core's short calls; each may wait for a lock until its call's deadline.
+const THREADS: usize = 128;
+
+/// Their stacks: enough for core, and a fraction of what would be reserved otherwise.
+const STACK: usize = 1 << 20;
+
+/// How long jobs that were given up may take to end, after all calls were answered.
+const JOBS_END: Duration = Duration::from_secs(5);
+
+/// How long core's calls may take to end after that.
+const CALLS_END: Duration = Duration::from_secs(2);
+
+/// Why the driver did not start, or stopped though nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// What it was told.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Mounting is root's.
+    #[error("the node service needs root, to mount and to keep the store; --mode controller does not")]
+    NeedsRoot,
+    /// The system refused something that every program gets.
+    #[error("cannot {action}")]
+    System {
+        /// A verb, and what.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The CSI socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The address of `--http`.
+    #[error("--http")]
+    Http(#[from] BindError),
+    /// Later.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl DriverError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Settings(error) => error.kind(),
+            Self::NeedsRoot => Kind::PermissionDenied,
+            Self::System { .. } => Kind::Internal,
+            Self::Listen(error) => error.kind(),
+            Self::Http(error) => error.kind(),
+            Self::Run(error) => error.kind(),
+        }
+    }
+}
+
+/// Runs the driver until SIGTERM or SIGINT. A remote need not be there for that, nor a store that works.
+pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
+    let settings = Settings::read(arguments)?;
+    if arguments.mode.has_node() && !nix::unistd::geteuid().is_root() {
+        return Err(DriverError::NeedsRoot);
+    }
+    logging::start(&settings.config.log);
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(THREADS)
+        .thread_stack_size(STACK)
+        .thread_name("core-call")
+        .build()
+        .map_err(|source| DriverError::System { action: "start the asynchronous runtime", source })?;
+    let parts = Parts::new(arguments, settings);
+    let ran = runtime.block_on(parts.run(arguments));
+    runtime.shutdown_timeout(CALLS_END);
+    ran
+}
+
+/// What lives as long as the driver.
+struct Parts {
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    places: Places,
+    storage: Arc<Storage>,
+    jobs: Jobs,
+}
+
+impl Parts {
+    fn new(arguments: &Arguments, settings: Settings) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let places = Places::new(Bounds::of(settings.config.worker.uids));
+        let worker = Admission::new(Arc::new(Confined::new(&settings.config.worker)), places.clone());
+        let (worker, config) = (Arc::new(worker) as Arc<dyn Worker>, settings.config.clone());
+        let open = move || open(&config, &worker);
+        let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
+        let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn Publisher>, settings.config.limits.timeout);
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            driver = arguments.driver_name,
+            node = settings.node_id,
+            store = %settings.config.store.display(),
+            "starting"
+        );
+        Self { settings, metrics, places, storage, jobs }
+    }
+
+    async fn run(&self, arguments: &Arguments) -> Result<(), DriverError> {
+        let stop = server::stop_signal()
+            .map_err(|source| DriverError::System { action: "install the handlers of signals", source })?;
+        let http = Http::bind(arguments.http).await?;
+        let socket = Socket::listen(self.settings.endpoint.path(), Occupied::Refuse)?;
+        let driver = lifecycle::Driver {
+            socket,
+            services: self.services(arguments),
+            registration: self.registration(arguments),
+            http: Some((http, self.pages())),
+            grace: server::GRACE,
+        };
+        let housekeeping = tokio::spawn(self.housekeeping(arguments).run());
+        let jobs = self.jobs.clone();
+        let ended = driver.run(stop, move || jobs.close()).await;
+        housekeeping.abort();
+        match self.jobs.shut_down(JOBS_END).await {
+            0 => {}
+            running => tracing::warn!(running, "publishes that were given up have not ended; the next start clears up"),
+        }
+        ended.map(drop).map_err(DriverError::from)
+    }
+
+    fn services(&self, arguments: &Arguments) -> Routes {
+        let mut routes = Routes::new(IdentityServer::new(IdentityService {
+            driver_name: arguments.driver_name.clone(),
+            has_controller: arguments.mode.has_controller(),
+            metrics: Arc::clone(&self.metrics),
+        }));
+        if arguments.mode.has_node() {
+            routes = routes.add_service(NodeServer::new(NodeService {
+                node_id: self.settings.node_id.clone(),
+                kubelet_dir: arguments.kubelet_dir.clone(),
+                storage: Arc::clone(&self.storage),
+                jobs: self.jobs.clone(),
+                metrics: Arc::clone(&self.metrics),
+            }));
+        }
+        if arguments.mode.has_controller() {
+            let controller = ControllerService::new(Arc::clone(&self.storage), Arc::clone(&self.metrics));
+            routes = routes.add_service(ControllerServer::new(controller));
+        }
+        routes
+    }
+
+    fn registration(&self, arguments: &Arguments) -> Option<(PathBuf, Registrar)> {
+        let directory = arguments.kubelet_registration_dir.clone()?;
+        let metrics = Arc::clone(&self.metrics);
+        let told = move |registered| metrics.registered(registered);
+        Some((directory, Registrar::new(&arguments.driver_name, &self.settings.kubelet_endpoint, told)))
+    }
+
+    fn housekeeping(&self, arguments: &Arguments) -> Housekeeping {
+        Housekeeping {
+            storage: Arc::clone(&self.storage),
+            jobs: self.jobs.clone(),
+            pods: arguments.mode.has_node().then(|| arguments.kubelet_dir.join("pods")),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    fn pages(&self) -> Pages {
+        let (metrics, places) = (Arc::clone(&self.metrics), self.places.clone());
+        let (storage, jobs, last_look) = (Arc::clone(&self.storage), self.jobs.clone(), LastLook::default());
+        let render = move || {
+            let store = storage.volumes().ok().and_then(|volumes| last_look.at(volumes.store()));
+            let observed = Observed { sessions: places.count(), jobs: jobs.count(), store };
+            metrics.render(&observed).unwrap_or_default()
+        };
+        let storage = Arc::clone(&self.storage);
+        Pages::new(render, move || storage.check().map_err(|failure: Failure| failure.message))
+    }
+}
+
+fn open(config: &Config, worker: &Arc<dyn Worker>) -> Result<Volumes, StoreError> {
+    let store = Store::open(&config.store)?;
+    let mounter = LinuxMounter::new(store.mounting());
+    let gateway = Gateway::new(Policy::new(config.clone()), Arc::clone(worker));
+    Ok(Volumes::new(store, gateway, Arc::new(Directory), Arc::new(mounter)))
+}

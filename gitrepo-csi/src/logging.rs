@@ -1,0 +1,33 @@
+//! Logs go to stderr, which a container's runtime collects.
+
+use std::io;
+
+use gitrepo_core::policy::LogConfig;
+use gitrepo_core::policy::LogFormat;
+use gitrepo_core::policy::LogLevel;
+use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts logging. The level is that of our own crates; of the libraries only what is odd is logged, for at `trace` some
+/// print what passes through them.
+pub fn start(config: &LogConfig) {
+    let level = match config.level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let others = level.min(Level::WARN);
+    let filter =
+        Targets::new().with_default(others).with_target("gitrepo_core", level).with_target("gitrepo_csi", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let lines = match config.format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Text => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+}

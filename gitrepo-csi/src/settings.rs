@@ -1,0 +1,206 @@
+//! What the driver runs with: the configuration file, over which the flags and their environment go.
+
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::ConfigError;
+
+use crate::arguments::Arguments;
+use crate::arguments::Mode;
+use crate::server::Endpoint;
+use crate::server::EndpointError;
+
+/// Longest name of a driver (CSI: 63 characters).
+const LONGEST_NAME: usize = 63;
+
+/// Longest name of a node. CSI allows 256 bytes since 1.5.
+const LONGEST_NODE: usize = 256;
+
+/// Everything that is settled before anything starts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The configuration, with what the flags override.
+    pub config: Config,
+    /// Where to serve CSI.
+    pub endpoint: Endpoint,
+    /// The same socket, as the kubelet sees it.
+    pub kubelet_endpoint: PathBuf,
+    /// As the cluster knows this node; empty in a controller.
+    pub node_id: String,
+}
+
+/// Why the driver cannot start as it is told to.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `--endpoint`.
+    #[error("--endpoint")]
+    Endpoint(#[from] EndpointError),
+    /// A flag.
+    #[error("{flag} {reason}")]
+    Flag {
+        /// Which.
+        flag: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl SettingsError {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Config(error) => error.kind(),
+            Self::Endpoint(_) | Self::Flag { .. } => Kind::InvalidRequest,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the configuration file, if one is named, and checks everything.
+    pub fn read(arguments: &Arguments) -> Result<Self, SettingsError> {
+        let mut config = match &arguments.config {
+            Some(file) => Config::read(file, Config::for_drivers())?,
+            None => Config::for_drivers(),
+        };
+        if let Some(store) = &arguments.store {
+            config.store.clone_from(store);
+        }
+        config.log.format = arguments.log_format.map_or(config.log.format, Into::into);
+        config.log.level = arguments.log_level.map_or(config.log.level, Into::into);
+        check_path("--store", &config.store)?;
+        check_path("--kubelet-dir", &arguments.kubelet_dir)?;
+        if let Some(directory) = &arguments.kubelet_registration_dir {
+            check_path("--kubelet-registration-dir", directory)?;
+        }
+        check_name(&arguments.driver_name)?;
+        let endpoint: Endpoint = arguments.endpoint.parse()?;
+        Ok(Self {
+            kubelet_endpoint: as_the_kubelet_sees_it(endpoint.path(), arguments),
+            node_id: node_id(arguments)?,
+            endpoint,
+            config,
+        })
+    }
+}
+
+fn check_path(flag: &'static str, path: &Path) -> Result<(), SettingsError> {
+    let clean = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    if path.is_absolute() && path.components().all(clean) && path.file_name().is_some() {
+        return Ok(());
+    }
+    Err(SettingsError::Flag { flag, reason: "must be an absolute path without `..`" })
+}
+
+/// A domain name, as CSI wants it; Kubernetes takes only lower case for the CSIDriver object.
+fn check_name(name: &str) -> Result<(), SettingsError> {
+    let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let ends = name.bytes().next().zip(name.bytes().last());
+    let is_name = name.len() <= LONGEST_NAME
+        && name.bytes().all(inside)
+        && ends.is_some_and(|(first, last)| first.is_ascii_lowercase() && last.is_ascii_lowercase());
+    if is_name {
+        return Ok(());
+    }
+    let reason =
+        "must be a domain name of at most 63 lower-case letters, digits, `-` and `.`, with a letter at both ends";
+    Err(SettingsError::Flag { flag: "--driver-name", reason })
+}
+
+fn node_id(arguments: &Arguments) -> Result<String, SettingsError> {
+    let flag = "--node-id";
+    match arguments.node_id.as_deref().unwrap_or_default() {
+        "" if arguments.mode == Mode::Controller => Ok(String::new()),
+        "" => Err(SettingsError::Flag {
+            flag,
+            reason: "is missing: give the node's name in the cluster (spec.nodeName of the driver's pod)",
+        }),
+        name if name.len() > LONGEST_NODE => Err(SettingsError::Flag { flag, reason: "is longer than 256 bytes" }),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// A socket below the kubelet's directory has the same path for both. Any other place in the driver's container is where
+/// the plugin's own directory is mounted, which by convention is `plugins/<driver>`.
+fn as_the_kubelet_sees_it(socket: &Path, arguments: &Arguments) -> PathBuf {
+    if socket.starts_with(&arguments.kubelet_dir) {
+        return socket.to_owned();
+    }
+    let name = socket.file_name().unwrap_or_default();
+    arguments.kubelet_dir.join("plugins").join(&arguments.driver_name).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use gitrepo_core::policy::LogFormat;
+    use gitrepo_core::policy::LogLevel;
+
+    use super::*;
+
+    fn read(flags: &[&str]) -> Result<Settings, SettingsError> {
+        let node = ["gitrepo-csi", "--node-id=node-1"];
+        Settings::read(&Arguments::try_parse_from(node.iter().chain(flags)).unwrap())
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_the_defaults() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("config.json");
+        std::fs::write(&file, r#"{"store": "/data/store", "log": {"level": "warn", "format": "text"}}"#).unwrap();
+        let config = format!("--config={}", file.display());
+        let settings = read(&[&config]).unwrap();
+        assert_eq!(settings.config.store, Path::new("/data/store"));
+        assert_eq!((settings.config.log.level, settings.config.log.format), (LogLevel::Warn, LogFormat::Text));
+        let flags = [config.as_str(), "--store=/elsewhere", "--log-level=debug", "--log-format=json"];
+        let settings = read(&flags).unwrap();
+        assert_eq!(settings.config.store, Path::new("/elsewhere"));
+        assert_eq!((settings.config.log.level, settings.config.log.format), (LogLevel::Debug, LogFormat::Json));
+        assert_eq!(read(&[]).unwrap().config, Config::for_drivers());
+    }
+
+    #[test]
+    fn the_kubelet_sees_the_socket_in_the_plugins_own_directory() {
+        let seen = |flags: &[&str]| read(flags).unwrap().kubelet_endpoint;
+        assert_eq!(seen(&[]), Path::new("/var/lib/kubelet/plugins/csi.gitrepo.dev/csi.sock"));
+        let elsewhere = ["--kubelet-dir=/var/lib/k0s/kubelet", "--driver-name=git.example.org"];
+        assert_eq!(seen(&elsewhere), Path::new("/var/lib/k0s/kubelet/plugins/git.example.org/csi.sock"));
+        let same = ["--endpoint=unix:///var/lib/kubelet/plugins/x/s.sock"];
+        assert_eq!(seen(&same), Path::new("/var/lib/kubelet/plugins/x/s.sock"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_its_flag() {
+        for (flags, named) in [
+            (&["--node-id="][..], "--node-id"),
+            (&["--store=relative"], "--store"),
+            (&["--kubelet-dir=/var/../lib"], "--kubelet-dir"),
+            (&["--kubelet-dir=/"], "--kubelet-dir"),
+            (&["--kubelet-registration-dir=x"], "--kubelet-registration-dir"),
+            (&["--driver-name=Csi.example.org"], "--driver-name"),
+            (&["--driver-name=csi.example.org1"], "--driver-name"),
+            (&["--driver-name="], "--driver-name"),
+            (&["--endpoint=tcp://127.0.0.1:1"], "--endpoint"),
+            (&["--config=/nowhere/config.json"], "/nowhere/config.json"),
+        ] {
+            let flags: Vec<_> = flags.iter().copied().chain((named == "--node-id").then_some("--mode=all")).collect();
+            let error = match named {
+                "--node-id" => {
+                    let arguments = ["gitrepo-csi"].iter().chain(&flags).copied();
+                    Settings::read(&Arguments::try_parse_from(arguments).unwrap())
+                }
+                _ => read(&flags),
+            }
+            .unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidRequest, "{flags:?}");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        let controller = Arguments::try_parse_from(["gitrepo-csi", "--mode=controller"]).unwrap();
+        assert_eq!(Settings::read(&controller).unwrap().node_id, "");
+    }
+}
