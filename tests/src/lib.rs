@@ -11,6 +11,7 @@
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`attempts`] | what a worker that was taken over would try |
 //! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
+//! | [`csi`] | clients of a CSI driver's sockets |
 //! | [`kubelet`] | what calls a driver on a node |
 //! | [`program`], [`person`] | the workspace's executables, and who runs them |
 //! | [`canaries`] | secrets that must be found nowhere |
@@ -29,6 +30,7 @@ pub mod attempts;
 pub mod authority;
 pub mod canaries;
 pub mod chroot;
+pub mod csi;
 pub mod daemon;
 pub mod fixtures;
 pub mod git;

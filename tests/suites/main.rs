@@ -7,6 +7,7 @@ mod bad_input;
 mod clone;
 mod command_line;
 mod concurrency;
+mod csi_wire;
 mod fake_kubelet;
 mod flex;
 mod full_disk;

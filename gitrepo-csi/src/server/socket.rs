@@ -1,6 +1,7 @@
 //! A Unix socket's place in the file system: taken so that no other driver loses its own, and left likewise.
 
 use std::fs;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -9,17 +10,21 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use gitrepo_core::error::Kind;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
+use nix::fcntl::OFlag;
 use nix::fcntl::RenameFlags;
+use nix::fcntl::open;
 use nix::fcntl::renameat2;
 use nix::sys::socket::AddressFamily;
 use nix::sys::socket::SockFlag;
 use nix::sys::socket::SockType;
 use nix::sys::socket::UnixAddr;
 use nix::sys::socket::socket;
+use nix::sys::stat::Mode;
 use tokio::net::UnixListener;
 
 /// What to do with a socket that somebody answers on.
@@ -40,11 +45,12 @@ pub struct Socket {
 }
 
 /// The name of a socket, and which file it was.
+///
+/// The file is held open, so that no other socket gets its inode number while this one is remembered.
 #[derive(Clone, Debug)]
 pub struct Place {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    file: Arc<File>,
 }
 
 /// Why the driver cannot listen at a path.
@@ -158,9 +164,9 @@ fn appear(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<Place> {
         Occupied::Refuse => RenameFlags::RENAME_NOREPLACE,
         Occupied::Replace => RenameFlags::empty(),
     };
-    let found = fs::symlink_metadata(hidden)?;
+    let file = open(hidden, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     renameat2(AT_FDCWD, hidden, AT_FDCWD, path, flags)?;
-    Ok(Place { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    Ok(Place { path: path.to_owned(), file: Arc::new(File::from(file)) })
 }
 
 impl Place {
@@ -175,8 +181,9 @@ impl Place {
     ///
     /// When the system refuses.
     pub fn remove(&self) -> io::Result<bool> {
+        let ours = self.file.metadata()?;
         match fs::symlink_metadata(&self.path) {
-            Ok(found) if found.dev() == self.device && found.ino() == self.inode => {
+            Ok(found) if found.dev() == ours.dev() && found.ino() == ours.ino() => {
                 remove(&self.path)?;
                 Ok(true)
             }
