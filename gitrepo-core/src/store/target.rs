@@ -389,6 +389,18 @@ mod tests {
     }
 
     #[test]
+    fn r5_records_of_before_copies_could_be_shared_are_read() {
+        let (_place, store) = store();
+        let record = publish(&store, "volume", TARGET);
+        let path = store.copy_dir(&record).with_file_name(RECORD_FILE);
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json["copy"] = true.into();
+        assert!(json.as_object_mut().unwrap().remove("shared").is_some());
+        fs::write(&path, json.to_string()).unwrap();
+        assert_eq!(store.records().unwrap(), [Record { copy: true, shared: false, ..record }]);
+    }
+
+    #[test]
     fn a_private_copy_appears_whole_and_goes_with_its_target() {
         let (_place, store) = store();
         let slot = store.target("volume", Path::new(TARGET), &Cancel::new()).unwrap();

@@ -97,10 +97,11 @@ impl Volumes {
     /// The copy that other targets of the volume show, which must be what is asked for.
     fn pinned(&self, request: &VolumeRequest) -> Result<Option<SharedCopy>, PublishError> {
         let others = self.sharers_but(&request.volume_id, &request.target)?;
-        let mut copy = None;
-        if !others.is_empty() || self.is_shown_elsewhere(&request.volume_id, &request.target)? {
-            copy = self.store.shared_copy(&request.volume_id)?.or_else(|| others.first().map(SharedCopy::of));
-        }
+        let in_use = !others.is_empty() || self.is_shown_elsewhere(&request.volume_id, &request.target)?;
+        let copy = match in_use {
+            true => self.store.shared_copy(&request.volume_id)?.or_else(|| others.first().map(SharedCopy::of)),
+            false => None,
+        };
         match copy {
             Some(copy) if copy.content != request.content() => Err(PublishError::SharedOtherwise {
                 volume_id: request.volume_id.clone(),
@@ -128,7 +129,7 @@ impl Volumes {
         target: &Path,
         cancel: &Cancel,
     ) -> Result<(), UnpublishError> {
-        if !self.store.has_shared_copy(volume_id) {
+        if !self.store.has_shared_copy(volume_id) || !self.sharers_but(volume_id, target)?.is_empty() {
             return Ok(());
         }
         let volume = self.store.volume(volume_id, cancel)?;
