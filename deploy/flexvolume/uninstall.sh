@@ -5,7 +5,10 @@ set -eu
 
 here=$(dirname "$0")
 : "${DRIVER_NAMESPACE:=kube-system}"
-export OVERLAY=deploy/flexvolume/overlays/uninstall
+case ${OVERLAY:-} in
+'' | deploy/flexvolume/base) OVERLAY=deploy/flexvolume/overlays/uninstall ;;
+esac
+export OVERLAY
 
 sh "$here/apply.sh"
 kubectl -n "$DRIVER_NAMESPACE" rollout status daemonset/gitrepo-flex-ds --timeout=300s

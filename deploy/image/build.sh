@@ -17,7 +17,8 @@ clean_up() { rm -rf "$context"; }
 # A directory of its own, so that nothing else can get into the image.
 collect() {
     if [ -z "$BINARIES" ]; then
-        BINARIES=$(dirname "$(sh "$root/deploy/static.sh" | sed 1q)")
+        built=$(sh "$root/deploy/static.sh")
+        BINARIES=$(dirname "$(printf '%s\n' "$built" | sed 1q)")
     fi
     context=$(mktemp -d)
     trap clean_up EXIT

@@ -198,6 +198,22 @@ fn deploy_without_variables_is_the_base_and_nonsense_is_refused() {
 }
 
 #[test]
+fn uninstall_runs_on_every_node_before_the_daemon_set_goes() {
+    if !require::tool("make") || manifests::render(&workspace().join("deploy/flexvolume/base")).is_none() {
+        return;
+    }
+    let cluster = Cluster::new();
+    assert_success(cluster.make(&["uninstall", "VENDOR=example.com"]));
+    let wait = "-n kube-system rollout status daemonset/gitrepo-flex-ds --timeout=300s";
+    let calls = ["get namespace kube-system", "apply -f -", wait, "delete --ignore-not-found --wait -f -"];
+    assert_eq!(cluster.calls(), calls);
+    let objects = cluster.objects();
+    let pod = objects.iter().find_map(Object::get::<DaemonSet>).unwrap().spec.template.spec.unwrap();
+    assert_eq!(pod.containers[0].args.as_ref().unwrap()[0], "uninstall");
+    assert!(pod.containers[0].env.iter().flatten().any(|variable| variable.value.as_deref() == Some("example.com")));
+}
+
+#[test]
 fn the_test_goes_to_its_namespace_and_the_clusters_own_are_not_deleted() {
     if !require::tool("make") {
         return;
@@ -263,7 +279,7 @@ fn driver_tests_mount_and_unmount_without_a_cluster() {
     }
     let flex = format!("GITREPO_FLEX={}", program::executable("gitrepo-flex").display());
     let said = assert_success(Cluster::new().make(&["driver-tests", &flex]));
-    assert!(said.ends_with("driver-tests: passed\n"), "{said}");
+    assert!(said.contains("\ndriver-tests: passed\n"), "{said}");
     assert_eq!(said.matches(r#"{"status":"Success"}"#).count(), 6, "{said}");
 }
 
