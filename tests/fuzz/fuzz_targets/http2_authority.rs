@@ -1,0 +1,39 @@
+//! The rewriter of a gRPC client's bytes, which stands before the HTTP/2 library: whatever it is given, it does not
+//! panic, holds no more output than it says, and gives the same whether the bytes come at once or one by one.
+//!
+//! ```sh
+//! cd tests/fuzz && cargo +nightly fuzz run http2_authority -- -max_len=4096 -max_total_time=60
+//! ```
+//!
+//! Good seeds are the recordings in `gitrepo-csi/src/authority/recorded/`, without their first 24 bytes. An input that
+//! fails belongs into `gitrepo-csi/src/authority/rewriter/tests.rs`, where the same runs on stable Rust.
+
+#![no_main]
+
+use gitrepo_csi::authority::Rewriter;
+use gitrepo_csi::authority::Violation;
+use libfuzzer_sys::fuzz_target;
+
+/// All that comes out for the preface and `frames`, fed in pieces, and how it ended.
+fn rewritten(frames: &[u8], piece: usize) -> (Vec<u8>, Option<Violation>) {
+    let input = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frames].concat();
+    let mut rewriter = Rewriter::new();
+    let mut all = Vec::new();
+    for mut part in input.chunks(piece) {
+        while !part.is_empty() {
+            let mut output = Vec::new();
+            let taken = match rewriter.advance(part, &mut output) {
+                Ok(taken) => taken,
+                Err(violation) => return ([all, output].concat(), Some(violation)),
+            };
+            assert!(taken > 0 && output.len() < 128 * 1024, "{taken} {}", output.len());
+            part = &part[taken..];
+            all.extend(output);
+        }
+    }
+    (all, None)
+}
+
+fuzz_target!(|frames: &[u8]| {
+    assert_eq!(rewritten(frames, usize::MAX), rewritten(frames, 1));
+});
