@@ -40,9 +40,18 @@ impl Scene {
         Self::serving(|server| server)
     }
 
+    /// With a disk of `bytes`. A small one has blocks of 1 KiB, which long links do not fit into.
+    fn with_disk(bytes: u64) -> Option<Self> {
+        Self::of(bytes, |server| server)
+    }
+
     /// With a server that is not open to everybody, or does not behave.
     fn serving(change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder) -> Option<Self> {
-        let node = Node::new(DISK)?;
+        Self::of(DISK, change)
+    }
+
+    fn of(bytes: u64, change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder) -> Option<Self> {
+        let node = Node::new(bytes)?;
         let (repository, commit) = fixtures::small();
         let server = change(HttpServer::builder().serve(&repository)).start();
         Some(Self { node, server, repository, commit })

@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod bash_driver;
 mod clone;
 mod command_line;
 mod concurrency;
@@ -22,6 +23,7 @@ mod makefile;
 mod manifests;
 mod mounter;
 mod node_commands;
+mod old_manifests;
 mod programs;
 mod publish;
 mod repositories;

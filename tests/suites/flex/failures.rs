@@ -43,9 +43,9 @@ fn options_that_make_no_sense_are_named() {
         (&[("revision", "main")], &["repository"]),
         (&[("repository", &*url), ("repo", &*url)], &["repo", "repository"]),
         (&[("repository", "")], &["repository"]),
-        (&[("repository", "/etc")], &["/etc"]),
-        (&[("repository", "--upload-pack=/bin/sh")], &["--upload-pack"]),
-        (&[("repository", "ext::sh -c id")], &["ext::sh"]),
+        (&[("repository", "/etc")], &["repository", "local path"]),
+        (&[("repository", "--upload-pack=/bin/sh")], &["repository"]),
+        (&[("repository", "ext::sh -c id")], &["repository"]),
         (&[("repository", &*url), ("revison", "main")], &["revison", "revision"]),
         (&[("repository", &*url), ("hosttarget", "/data")], &["hosttarget", "hostTarget"]),
         (&[("repositry", &*url)], &["repositry", "repository"]),
@@ -89,7 +89,7 @@ fn who_may_not_is_told_which_keys_to_bring() {
     let closed = |server: gitrepo_tests::http::HttpServerBuilder| server.accept(Credential::Bearer("right"));
     let Some(scene) = Scene::serving(closed) else { return };
     let url = scene.url();
-    scene.assert_fails(&scene.inline("v"), &[&url, "username", "token"]);
+    scene.assert_fails(&scene.inline("v"), &[&url, "token", "secretRef"]);
     let wrong = scene.inline("v").with_secret(&[("token", "canary-wrong")]);
     let reason = scene.assert_fails(&wrong, &[&url]);
     assert!(!reason.contains("canary"), "{reason}");
@@ -199,15 +199,16 @@ fn a_limit_that_is_exceeded_is_named() {
 
 #[test]
 fn a_full_disk_fails_the_mount_and_nothing_else() {
-    let Some(scene) = Scene::new() else { return };
+    let Some(scene) = Scene::with_disk(16 << 20) else { return };
     let volume = scene.inline("v").read_only();
     let (pod, target) = scene.start_pod("pod", &volume);
+    let (other, copy) = (Pod::new("other"), scene.persistent("copy"));
+    // The kubelet's directories are on this disk as well.
+    fs::create_dir_all(scene.kubelet().target(&other, &copy)).unwrap();
     let filler = fill(&scene);
-    let other = Pod::new("other");
-    // A new copy needs room, the same tree again may be had without.
-    let failed = scene.kubelet().set_up(&other, &scene.persistent("copy")).unwrap_err();
+    let failed = scene.kubelet().set_up(&other, &copy).unwrap_err();
     assert!(failed.reason.to_lowercase().contains("space"), "{failed:?}");
-    assert!(!scene.kubelet().target(&other, &scene.persistent("copy")).exists());
+    assert!(!scene.kubelet().target(&other, &copy).exists());
     scene.assert_shown_on(&target);
     scene.kubelet().must_tear_down(&pod, &volume);
     scene.node.assert_nothing_set_up();
@@ -217,12 +218,13 @@ fn a_full_disk_fails_the_mount_and_nothing_else() {
     scene.kubelet().must_tear_down(&pod, &volume);
 }
 
-/// Writes until there is not a byte left.
+/// Writes until there is no block left.
 fn fill(scene: &Scene) -> File {
     let mut file = File::create(scene.node.home().join("filler")).unwrap();
-    for size in [64 << 10, 1] {
+    for size in [1 << 20, 1 << 10] {
         let chunk = vec![0; size];
-        while file.write_all(&chunk).and_then(|()| file.sync_data()).is_ok() {}
+        while file.write_all(&chunk).is_ok() {}
+        file.sync_all().unwrap();
     }
     file
 }

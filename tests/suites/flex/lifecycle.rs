@@ -66,7 +66,7 @@ fn every_flavour_of_volume_is_set_up_and_torn_down() {
 
 #[test]
 fn a_volume_shows_exactly_the_commits_tree() {
-    let Some(scene) = Scene::new() else { return };
+    let Some(scene) = Scene::with_disk(1 << 30) else { return };
     let everything = fixtures::everything();
     scene.server.add(&everything.repository);
     let url = scene.server.url(&everything.repository);
@@ -81,7 +81,7 @@ fn a_volume_shows_exactly_the_commits_tree() {
 
 #[test]
 fn options_of_the_vocabulary_work() {
-    let Some(scene) = Scene::new() else { return };
+    let Some(scene) = Scene::with_disk(1 << 30) else { return };
     let everything = fixtures::everything();
     scene.server.add(&everything.repository);
     let url = scene.server.url(&everything.repository);
@@ -118,7 +118,7 @@ fn a_secret_opens_a_private_repository_and_nobody_else_gets_it() {
 /// As the kubelet itself would change them where `fsGroup` is supported.
 #[test]
 fn files_of_a_writable_volume_belong_to_the_fs_group() {
-    let Some(scene) = Scene::new() else { return };
+    let Some(scene) = Scene::with_disk(1 << 30) else { return };
     let everything = fixtures::everything();
     scene.server.add(&everything.repository);
     let volume = Volume::inline("v", &[("repository", &scene.server.url(&everything.repository))]);

@@ -113,6 +113,8 @@ fn another_credential_never_shares_a_copy() {
 #[test]
 fn a_shared_copy_keeps_its_commit_for_those_who_join_it() {
     let Some(scene) = Scene::new() else { return };
+    // Everybody asks where the branch stands, also within a second.
+    scene.node.configure(&json!({"cache": {"accessTtl": "0s"}}));
     let volume = scene.persistent("data");
     let (first, _) = scene.start_pod("first", &volume);
     scene.repository.commit("main", &Files::new().file("README.md", "# Moved\n"));

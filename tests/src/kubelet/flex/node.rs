@@ -150,6 +150,15 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Lazily, for a failed test may have left mounts below. An error would hide the panic that brought us here.
+        for place in ["/var/log", "/var/lib", "/etc"] {
+            let _ = nix::mount::umount2(place, MntFlags::MNT_DETACH);
+        }
+    }
+}
+
 /// A writable layer of the test's own, so that `/etc/gitrepo` need not exist on the machine that runs the tests.
 fn lay_over_etc(home: &Path) {
     let [upper, work] = ["etc", "etc-work"].map(|name| directory(&home.join(name)));
