@@ -22,6 +22,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::ptr;
 
+use nix::sys::resource::Resource;
+use nix::sys::resource::setrlimit;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -138,8 +140,8 @@ pub fn forbidden(around: &Surroundings) -> Outcomes {
         ("trace the parent", attempt(|| call(|| unsafe { libc::ptrace(libc::PTRACE_ATTACH, around.parent, 0, 0) }))),
         ("be traced", attempt(|| call(|| unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) }))),
         ("read the parent's memory", attempt(|| peek(around.parent))),
-        ("raise a limit", attempt(|| raise(libc::RLIMIT_NOFILE))),
-        ("allow core dumps", attempt(|| raise(libc::RLIMIT_CORE))),
+        ("raise a limit", attempt(|| raise(Resource::RLIMIT_NOFILE))),
+        ("allow core dumps", attempt(|| raise(Resource::RLIMIT_CORE))),
         ("be dumpable", attempt(|| call(|| unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }.into()))),
         ("outlive the monitor", attempt(|| call(|| unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) }.into()))),
         ("load a BPF program", attempt(|| call(|| unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) }))),
@@ -294,7 +296,6 @@ fn peek(process: i32) -> io::Result<()> {
     call(|| unsafe { libc::process_vm_readv(process, &raw const ours, 1, &raw const theirs, 1, 0) } as libc::c_long)
 }
 
-fn raise(resource: libc::__rlimit_resource_t) -> io::Result<()> {
-    let more = libc::rlimit { rlim_cur: 1 << 16, rlim_max: 1 << 16 };
-    call(|| unsafe { libc::setrlimit(resource, &raw const more) }.into())
+fn raise(resource: Resource) -> io::Result<()> {
+    Ok(setrlimit(resource, 1 << 16, 1 << 16)?)
 }
