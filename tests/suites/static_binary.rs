@@ -26,6 +26,7 @@ use gitrepo_tests::require;
 use gitrepo_tests::ssh::ClientKey;
 use gitrepo_tests::ssh::SshServer;
 use gitrepo_tests::tree;
+use gitrepo_tests::volumes;
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -61,7 +62,7 @@ impl Host {
         self.run(&[&["clone", url, "/tree"], more].concat()).assert_success();
         let tree = self.chroot.inside("tree");
         tree::assert_same_tree(repository, &repository.resolve("main"), ".", &tree);
-        std::fs::remove_dir_all(tree).unwrap();
+        volumes::delete(&tree);
         assert_eq!(self.chroot.new_mounts(), [] as [String; 0], "the worker's mounts are its own");
     }
 
@@ -253,7 +254,7 @@ fn an_authority_that_the_host_does_not_trust_is_refused() {
     host.chroot.trust(&Authority::new().ca_pem());
     host.run(&["clone", &url, "/tree"]).assert_code(77);
     // Where Alpine and OpenSSL have them.
-    std::fs::remove_dir_all(host.chroot.inside("etc/ssl/certs")).unwrap();
+    volumes::delete(&host.chroot.inside("etc/ssl/certs"));
     host.run(&["clone", &url, "/tree"]).assert_code(77);
     host.chroot.write("etc/ssl/cert.pem", &host.authority.ca_pem());
     host.assert_clones(&url, &[], &repository);
