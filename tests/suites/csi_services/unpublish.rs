@@ -1,0 +1,76 @@
+//! Unpublishing.
+
+use gitrepo_csi::housekeeping::Housekeeping;
+use tonic::Code;
+
+use super::Bench;
+
+#[test]
+fn r15_an_unpublish_ends_the_clone_of_its_volume() {
+    let bench = Bench::new();
+    let gate = bench.server.hold(|request| request.is_upload_pack());
+    assert_eq!(bench.publish_within(bench.request("a"), Some(300)).unwrap_err().code(), Code::DeadlineExceeded);
+    gate.wait_for(1);
+    bench.unpublish_at("a", &gate);
+    assert_eq!(bench.node.jobs.count().running, 0);
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn what_is_not_there_is_unpublished_already_and_its_directory_goes() {
+    let bench = Bench::new();
+    for _ in 0..2 {
+        bench.unpublish("unknown").unwrap();
+        std::fs::create_dir(bench.target("unknown")).unwrap();
+    }
+    bench.unpublish("unknown").unwrap();
+    assert!(!bench.target("unknown").exists());
+    bench.publish(bench.request("a")).unwrap();
+    for _ in 0..10 {
+        bench.unpublish("a").unwrap();
+    }
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_target_that_the_kubelet_made_goes_too() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.target("a")).unwrap();
+    bench.publish(bench.request("a")).unwrap();
+    bench.unpublish("a").unwrap();
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn what_is_missing_in_the_request_is_an_invalid_argument() {
+    let bench = Bench::new();
+    for (volume_id, target_path) in [("", "/x"), ("x", ""), ("x", "relative")] {
+        let request =
+            super::NodeUnpublishVolumeRequest { volume_id: volume_id.to_owned(), target_path: target_path.to_owned() };
+        let unpublish = super::Node::node_unpublish_volume(&bench.node, tonic::Request::new(request));
+        assert_eq!(bench.runtime.block_on(unpublish).unwrap_err().code(), Code::InvalidArgument);
+    }
+}
+
+#[test]
+fn a_volume_whose_target_the_kubelet_removed_is_collected() {
+    let bench = Bench::new();
+    for pod in ["gone", "waiting", "mounted"] {
+        bench.publish(bench.request(pod)).unwrap();
+    }
+    for pod in ["gone", "waiting"] {
+        gitrepo_core::mount::Mounter::unmount(&*bench.mounter, &bench.target(pod)).unwrap();
+    }
+    std::fs::remove_dir(bench.target("gone")).unwrap();
+    let housekeeping = Housekeeping {
+        storage: std::sync::Arc::clone(&bench.node.storage),
+        jobs: bench.node.jobs.clone(),
+        pods: Some(bench.home.join("kubelet/pods")),
+        metrics: std::sync::Arc::clone(&bench.node.metrics),
+    };
+    bench.runtime.block_on(housekeeping.once());
+    let volumes = bench.node.storage.volumes().unwrap();
+    let mut left: Vec<_> = volumes.list().unwrap().into_iter().map(|volume| volume.record.volume_id).collect();
+    left.sort();
+    assert_eq!(left, ["csi-mounted", "csi-waiting"], "a reboot may have taken the mount of the one that waits");
+}
