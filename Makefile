@@ -34,7 +34,7 @@ REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
 
 .DEFAULT_GOAL := help
 .PHONY: help k8s kubectl_dependencies static image archive push show deploy wait delete uninstall logs describe redeploy \
-	namespace delete_namespace driver-tests test test-results test-clean clean cleanall
+	namespace delete_namespace driver-tests conformance test test-results test-clean clean cleanall
 
 # Only what a script asks for, and never a word of the user's in a recipe's text.
 export REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE OVERLAY DEBUG VENDOR DRIVER PLUGIN_DIR KUBELET_DIR
@@ -94,6 +94,9 @@ delete_namespace: ## delete KUBE_NAMESPACE
 
 driver-tests: ## run the driver without a cluster: init, mount, check, unmount (as root)
 	sh tests/driver-tests.sh
+
+conformance: ## run csi-sanity against the CSI driver, with and without its controller (as root)
+	sh tests/conformance.sh
 
 test: namespace ## deploy the test: six pods that serve a repository's README
 	kubectl -n $(KUBE_NAMESPACE) apply -f $(TEST)

@@ -16,7 +16,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 
 /// The bash driver's.
-const TARGETS: [&str; 21] = [
+const TARGETS: [&str; 22] = [
     "k8s",
     "show",
     "deploy",
@@ -30,6 +30,7 @@ const TARGETS: [&str; 21] = [
     "push",
     "redeploy",
     "driver-tests",
+    "conformance",
     "test",
     "test-results",
     "test-clean",
