@@ -193,7 +193,8 @@ fn none_of(count: usize) -> io::Result<()> {
     if count == 0 { Ok(()) } else { Err(io::Error::other(format!("{count} of them"))) }
 }
 
-/// Standard input, output and error, and sockets; nothing that leads to a file or directory.
+/// Sockets, standard input among them, and pipes that take nothing as output and error; nothing that leads to a file or
+/// directory.
 fn foreign_descriptors() -> io::Result<()> {
     for number in 0..1024 {
         let (found, status) = unsafe {
@@ -202,7 +203,10 @@ fn foreign_descriptors() -> io::Result<()> {
         };
         let kind = status.st_mode & libc::S_IFMT;
         let expected = match number {
-            1 | 2 => kind == libc::S_IFCHR,
+            1 | 2 => {
+                let flags = unsafe { libc::fcntl(number, libc::F_GETFL) };
+                kind == libc::S_IFIFO && flags & libc::O_ACCMODE == libc::O_RDONLY
+            }
             _ => kind == libc::S_IFSOCK,
         };
         if found && !expected {
