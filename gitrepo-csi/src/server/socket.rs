@@ -14,11 +14,8 @@ use std::sync::Arc;
 
 use gitrepo_core::error::Kind;
 use nix::errno::Errno;
-use nix::fcntl::AT_FDCWD;
 use nix::fcntl::OFlag;
-use nix::fcntl::RenameFlags;
 use nix::fcntl::open;
-use nix::fcntl::renameat2;
 use nix::sys::socket::AddressFamily;
 use nix::sys::socket::SockFlag;
 use nix::sys::socket::SockType;
@@ -160,12 +157,15 @@ impl Socket {
 /// Gives a socket that listens its mode and its name.
 fn appear(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<Place> {
     fs::set_permissions(hidden, fs::Permissions::from_mode(0o600))?;
-    let flags = match occupied {
-        Occupied::Refuse => RenameFlags::RENAME_NOREPLACE,
-        Occupied::Replace => RenameFlags::empty(),
-    };
     let file = open(hidden, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
-    renameat2(AT_FDCWD, hidden, AT_FDCWD, path, flags)?;
+    match occupied {
+        // A renaming that replaces nothing, on every C library and file system.
+        Occupied::Refuse => {
+            fs::hard_link(hidden, path)?;
+            fs::remove_file(hidden)?;
+        }
+        Occupied::Replace => fs::rename(hidden, path)?,
+    }
     Ok(Place { path: path.to_owned(), file: Arc::new(File::from(file)) })
 }
 
