@@ -64,6 +64,7 @@ pub use snapshot::SnapshotMeta;
 pub use staging::Staging;
 pub use sweep::SweepReport;
 pub use target::TargetSlot;
+pub use trash::Deletion;
 pub use usage::Usage;
 
 use layout::Layout;
