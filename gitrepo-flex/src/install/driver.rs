@@ -1,6 +1,7 @@
 //! The driver as the kubelet sees it: an executable in a directory named after its vendor and itself, with its
 //! configuration beside it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::fs::DirBuilder;
 use std::io;
@@ -47,6 +48,11 @@ impl Driver {
             directory: place.plugin_dir.join(format!("{}~{}", place.vendor, place.driver)),
             name: place.driver.to_string(),
         }
+    }
+
+    /// What the kubelet calls the driver in the names of directories.
+    pub(super) fn directory_name(&self) -> &OsStr {
+        self.directory.file_name().unwrap_or_default()
     }
 
     /// The installed executable.
