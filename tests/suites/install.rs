@@ -411,3 +411,17 @@ fn the_bash_drivers_git_and_jq_go_with_it_and_only_with_it() {
     assert_eq!(left(), ["theirs"]);
     assert!(plugins.is_healthy(&[]));
 }
+
+#[test]
+fn a_driver_that_is_called_git_is_not_taken_for_the_bash_drivers_git() {
+    let plugins = Plugins::new();
+    let directory = plugins.path().join("example.com~git");
+    fs::create_dir(&directory).unwrap();
+    for name in ["gitrepo_env.rc", "jq"] {
+        fs::write(directory.join(name), "DRIVER_LOCATION=/x/\nGIT_EXE=/x/git\nJQ_EXE=/x/jq\n").unwrap();
+    }
+    let named = ["--vendor", "example.com", "--driver", "git"];
+    plugins.run("install", &named).assert_success();
+    assert!(plugins.is_healthy(&named));
+    assert!(!directory.join("jq").exists());
+}

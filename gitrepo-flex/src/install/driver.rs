@@ -75,7 +75,7 @@ impl Driver {
         let changes = Changes { executable, configuration };
         changes.log(self);
         self.clear(&directory)?;
-        predecessor::remove(&self.plugin_directory, &self.directory, making.predecessor_dir.as_deref())?;
+        predecessor::remove(&self.plugin_directory, &self.executable(), making.predecessor_dir.as_deref())?;
         Ok(changes)
     }
 
