@@ -10,6 +10,15 @@ case ${OVERLAY:-} in
 esac
 export OVERLAY
 
+# One that installs would leave the driver on the nodes, and look as if it had gone.
+case $(sh "$here/render.sh") in
+*'- uninstall'*) ;;
+*)
+    printf 'uninstall: %s does not uninstall; put the patch of %s over it\n' \
+        "$OVERLAY" deploy/flexvolume/overlays/uninstall >&2
+    exit 1
+    ;;
+esac
 sh "$here/apply.sh"
 kubectl -n "$DRIVER_NAMESPACE" rollout status daemonset/gitrepo-flex-ds --timeout=300s
 sh "$here/render.sh" | kubectl delete --ignore-not-found --wait -f -

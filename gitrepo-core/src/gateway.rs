@@ -11,6 +11,8 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -168,7 +170,7 @@ impl Gateway {
         let host = url.host().unwrap_or_default();
         let keys = HostKeys::new(config.checking).with_secret(&credentials.for_host(host, host));
         let Some(path) = &config.file else { return Ok(keys) };
-        match std::fs::read_to_string(path) {
+        match read_lines(path) {
             Ok(text) => {
                 keys.with_file(text).map_err(|source| GatewayError::KnownHostsLine { path: path.clone(), source })
             }
@@ -176,6 +178,17 @@ impl Gateway {
             Err(source) => Err(GatewayError::KnownHosts { action: "read", path: path.clone(), source }),
         }
     }
+}
+
+/// What a file says that an administrator has named. A pipe in its place must not have a volume wait for who writes to it.
+fn read_lines(path: &Path) -> io::Result<String> {
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Adds a line to a file that people edit too: it, and its directory, may be missing, and so may its last line break.
@@ -196,6 +209,17 @@ fn add_line(path: &Path, line: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_of_host_keys_is_refused_and_not_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("known_hosts");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(read_lines(&path).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(read_lines(&place.path().join("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::write(place.path().join("plain"), "a\n").unwrap();
+        assert_eq!(read_lines(&place.path().join("plain")).unwrap(), "a\n");
+    }
 
     #[test]
     fn a_host_key_gets_a_line_of_its_own() {

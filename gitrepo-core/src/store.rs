@@ -64,6 +64,7 @@ pub use snapshot::SnapshotMeta;
 pub use staging::Staging;
 pub use sweep::SweepReport;
 pub use target::TargetSlot;
+pub use trash::Deletion;
 pub use usage::Usage;
 
 use layout::Layout;
@@ -99,17 +100,15 @@ impl Store {
     /// to by others (a sticky parent, such as `/var/tmp`, excepted); otherwise as [`Store::open`].
     pub fn open_beside(directory: &Path, main: &Self) -> Result<Self, StoreError> {
         let gone = || StoreError::io("open", directory)(io::Error::from(io::ErrorKind::NotFound));
-        Self::beside(directory, main, Missing::Make)?.ok_or_else(gone)
+        let layout = Layout::open_further(directory, Missing::Make)?.ok_or_else(gone)?;
+        Ok(Self { layout: Arc::new(layout), access: Arc::clone(&main.access) })
     }
 
-    /// As [`Store::open_beside`], if there is such a store: nothing is made in a directory that has none.
-    pub fn find_beside(directory: &Path, main: &Self) -> Result<Option<Self>, StoreError> {
-        Self::beside(directory, main, Missing::Leave)
-    }
-
-    fn beside(directory: &Path, main: &Self, missing: Missing) -> Result<Option<Self>, StoreError> {
-        let layout = Layout::open_further(directory, missing)?.map(Arc::new);
-        Ok(layout.map(|layout| Self { layout, access: Arc::clone(&main.access) }))
+    /// The further store in `directory`, if there is one: nothing is made. It is for who takes volumes away, whatever has
+    /// become of the main store. Without that one it knows no credential, so nothing can be published from it.
+    pub fn find_further(directory: &Path) -> Result<Option<Self>, StoreError> {
+        let layout = Layout::open_further(directory, Missing::Leave)?.map(Arc::new);
+        Ok(layout.map(|layout| Self { access: Arc::new(Access::new(Arc::clone(&layout))), layout }))
     }
 
     /// Where it is: absolute, without links.

@@ -23,10 +23,13 @@ pub(crate) struct Arguments {
     pub(crate) hidden: io::Result<()>,
 }
 
-/// Takes over the arguments, the program's name among them, and hides from other processes what could be secret: everything but the call and the directory.
-/// The process's memory is not dumped into a file from here on either.
+/// Takes over the arguments, the program's name among them, and hides from other processes what could be secret:
+/// everything but the call and the directory. The process's memory is not dumped into a file from here on either.
 pub(crate) fn take(all: Vec<OsString>) -> Arguments {
-    let hidden = hide(&all).and_then(|()| Ok(nix::sys::prctl::set_dumpable(false)?));
+    let hidden = hide(&all);
+    // Also where they could not be hidden, and only after that: it closes `/proc/self/mem` to who is not root.
+    let kept_in = nix::sys::prctl::set_dumpable(false);
+    let hidden = hidden.and(kept_in.map_err(io::Error::from));
     let values = all.into_iter().skip(1).map(|value| Zeroizing::new(value.into_vec())).collect();
     Arguments { values, hidden }
 }

@@ -9,12 +9,13 @@ mod arguments;
 mod directory;
 mod driver;
 mod error;
+mod in_use;
 mod log;
 mod names;
 mod predecessor;
 mod settings;
 mod stay;
-mod store;
+mod sweep;
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -77,7 +78,7 @@ fn run_uninstall(arguments: &arguments::Uninstall) -> Result<(), InstallError> {
     log::start(&settings);
     let driver = Driver::of(&arguments.place);
     if !arguments.force {
-        store::refuse_while_in_use(&settings.config)?;
+        in_use::refuse(&driver, &settings.config, &arguments.kubelet.pods())?;
     }
     driver.uninstall()?;
     ending.map_or(Ok(()), |ending| ending.wait())

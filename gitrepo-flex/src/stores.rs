@@ -36,21 +36,13 @@ pub(crate) fn for_mount(config: Config, host_target: Option<&str>) -> Result<Vol
     Ok(volumes(config, store))
 }
 
-/// The volumes of every store that there is; none is made. One that cannot be opened says so.
+/// The volumes of every store that there is; none is made. One that cannot be opened says so, and keeps nobody from the
+/// others.
 pub(crate) fn existing(config: &Config) -> Vec<Result<Volumes, CallError>> {
-    let directories = config.host_target_roots.iter().filter(|root| **root != config.store && is_there(root));
-    let directories: Vec<_> = directories.collect();
-    if directories.is_empty() && !is_there(&config.store) {
-        return Vec::new();
-    }
-    let main = match Store::open(&config.store) {
-        Ok(main) => main,
-        // Without it the others cannot be opened either: proofs of access are its own.
-        Err(error) => return vec![Err(error.into())],
-    };
-    let beside = directories.into_iter().filter_map(|directory| Store::find_beside(directory, &main).transpose());
-    let stores = std::iter::once(Ok(main.clone())).chain(beside);
-    stores.map(|store| Ok(volumes(config.clone(), store?))).collect()
+    let main = is_there(&config.store).then(|| Store::open(&config.store));
+    let roots = config.host_target_roots.iter().filter(|root| **root != config.store);
+    let further = roots.filter_map(|root| Store::find_further(root).transpose());
+    main.into_iter().chain(further).map(|store| Ok(volumes(config.clone(), store?))).collect()
 }
 
 /// Whatever keeps it from being seen is for who opens it to say.

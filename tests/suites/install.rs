@@ -8,35 +8,24 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use gitrepo_core::mount::Mounter;
-use gitrepo_core::remote::libgit2::Libgit2;
-use gitrepo_core::snapshot::Directory;
-use gitrepo_core::store::Origin;
-use gitrepo_core::testing::FakeMounter;
-use gitrepo_core::volume::VolumeRequest;
-use gitrepo_core::worker::InProcess;
-use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::process;
 use gitrepo_tests::program;
 use gitrepo_tests::program::Outcome;
 use gitrepo_tests::program::Program;
 use gitrepo_tests::program::Running;
-use gitrepo_tests::repository::Files;
-use gitrepo_tests::repository::Repository;
 use gitrepo_tests::require;
-use gitrepo_tests::volumes;
-use gitrepo_tests::volumes::Node;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
+
+mod volumes;
 
 /// A node's plugin directory, below a directory with everything else of the test.
 struct Plugins {
@@ -48,7 +37,10 @@ impl Plugins {
     fn new() -> Self {
         let home = TempDir::new().unwrap();
         fs::create_dir_all(home.path().join("volume/exec")).unwrap();
-        Self { home, program: Program::new(program::executable("gitrepo-flex")) }
+        // Whatever kubelet this machine has is none of the test's.
+        let program = Program::new(program::executable("gitrepo-flex"));
+        let program = program.env("GITREPO_FLEX_KUBELET_DIR", home.path().join("kubelet"));
+        Self { home, program }
     }
 
     fn env(self, name: &str, value: &str) -> Self {
@@ -420,77 +412,16 @@ fn the_bash_drivers_git_and_jq_go_with_it_and_only_with_it() {
     assert!(plugins.is_healthy(&[]));
 }
 
-/// A node with volumes of two pods by each of two frontends, and the configuration that names its store.
-struct Populated {
-    node: Node,
-    configuration: PathBuf,
-    kubelet: PathBuf,
-    /// The driver's, of a pod that is there and of one that will go.
-    targets: [PathBuf; 2],
-}
-
-impl Populated {
-    fn new(home: &Path) -> Self {
-        let home = home.canonicalize().unwrap();
-        let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
-        let mounter: Arc<dyn Mounter> = Arc::new(FakeMounter::new());
-        let node = Node::new(&home, volumes::config(), Arc::new(worker), mounter);
-        let repository = Repository::new("app");
-        repository.commit("main", &Files::new().file("a", "content\n"));
-        let server = HttpServer::start(&repository);
-        let publish = |origin, pod: &str| {
-            let target = node.target(pod);
-            let request = volumes::read_only(&server.url(&repository), &target);
-            node.publish(&VolumeRequest { origin, ..request }).unwrap();
-            target
-        };
-        let targets = ["stays", "goes"].map(|pod| publish(Origin::Flex, pod));
-        publish(Origin::Csi, "other");
-        let configuration = home.join("config.json");
-        let text = json!({"store": node.store(), "hostTargetRoots": []}).to_string();
-        fs::write(&configuration, text).unwrap();
-        Self { node, configuration, kubelet: home, targets }
-    }
-
-    fn published(&self) -> Vec<PathBuf> {
-        let mut targets: Vec<_> =
-            self.node.volumes.store().records().unwrap().into_iter().map(|record| record.target).collect();
-        targets.sort();
-        targets
-    }
-}
-
 #[test]
-fn who_stays_sweeps_the_volumes_of_pods_that_are_gone_and_no_others() {
+fn a_driver_that_is_called_git_is_not_taken_for_the_bash_drivers_git() {
     let plugins = Plugins::new();
-    let node = Populated::new(plugins.home.path());
-    let [stays, goes] = &node.targets;
-    let other = node.node.target("other");
-    // Not by the driver, so it is somebody else's to tell that it is gone.
-    fs::remove_dir(&other).unwrap();
-    let options = ["--stay", "--sweep-interval=10ms", "--interval=1s", "--config"].map(str::to_owned);
-    let [configuration, kubelet] = [&node.configuration, &node.kubelet].map(|path| path.to_str().unwrap().to_owned());
-    let options = [&options[..], &[configuration, "--kubelet-dir".to_owned(), kubelet]].concat();
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let staying = plugins.spawn("install", &options);
-    wait_until("installed", || plugins.is_healthy(&options[3..5]));
-    fs::remove_dir(goes).unwrap();
-    wait_until("forgotten", || !node.published().contains(goes));
-    assert_eq!(node.published(), [other, stays.clone()], "neither is mounted in the eyes of who sweeps");
-    staying.signal(Signal::SIGTERM);
-    staying.wait().assert_success();
-}
-
-#[test]
-fn a_driver_with_volumes_is_not_uninstalled() {
-    let plugins = Plugins::new();
-    let node = Populated::new(plugins.home.path());
-    plugins.install();
-    let config = ["--config", node.configuration.to_str().unwrap()];
-    let refused = plugins.run("uninstall", &config).assert_code(1);
-    assert!(refused.stderr.contains(node.targets[1].to_str().unwrap()), "{}", refused.stderr);
-    assert!(refused.stderr.contains("2 volumes"), "{}", refused.stderr);
-    assert!(plugins.is_healthy(&[]));
-    plugins.run("uninstall", &[&config[..], &["--force"]].concat()).assert_success();
-    assert!(!plugins.directory().exists());
+    let directory = plugins.path().join("example.com~git");
+    fs::create_dir(&directory).unwrap();
+    for name in ["gitrepo_env.rc", "jq"] {
+        fs::write(directory.join(name), "DRIVER_LOCATION=/x/\nGIT_EXE=/x/git\nJQ_EXE=/x/jq\n").unwrap();
+    }
+    let named = ["--vendor", "example.com", "--driver", "git"];
+    plugins.run("install", &named).assert_success();
+    assert!(plugins.is_healthy(&named));
+    assert!(!directory.join("jq").exists());
 }

@@ -1,6 +1,8 @@
 //! What was received completely is not asked for again, whatever became of the process that asked.
 
+use std::fs;
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,13 +21,20 @@ use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::worker::InProcess;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::manifests;
+use gitrepo_tests::manifests::Object;
+use gitrepo_tests::manifests::workspace;
+use gitrepo_tests::program;
+use gitrepo_tests::program::Program;
 use gitrepo_tests::repository::Repository;
+use gitrepo_tests::require;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::entries;
 use gitrepo_tests::volumes::read_only;
+use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 
 /// So many files that a kill meets their writing.
@@ -115,6 +124,37 @@ fn sweeps_between_a_kill_and_the_next_mount_lose_no_pack() {
     assert_eq!(packs, 0);
     assert!(bytes < NEXT_TO_NOTHING, "{bytes} bytes");
     killed.assert_nothing_left("next");
+}
+
+/// `gitrepo-cli` run by root with the capabilities alone that the container of the FlexVolume installer has.
+fn with_the_rights_of_the_installer(place: &Path) -> Option<Program> {
+    if !require::tool("setpriv") {
+        return None;
+    }
+    let manifest = workspace().join("deploy/flexvolume/base/daemonset.yaml");
+    let objects = manifests::parse(&fs::read_to_string(manifest).unwrap()).unwrap();
+    let pod = objects.iter().find_map(Object::get::<DaemonSet>).unwrap().spec.template.spec.unwrap();
+    let capabilities = pod.containers[0].security_context.clone().unwrap().capabilities.unwrap();
+    let kept: String = capabilities.add.unwrap().iter().map(|name| format!(",+{}", name.to_lowercase())).collect();
+    let script = place.join("installer");
+    let [setpriv, cli] = [require::find("setpriv").unwrap(), program::executable("gitrepo-cli")];
+    let line = format!("exec {} --bounding-set=-all{kept} {} \"$@\"", setpriv.display(), cli.display());
+    fs::write(&script, format!("#!/bin/sh\n{line}\n")).unwrap();
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    Some(Program::new(script))
+}
+
+#[test]
+fn the_installer_of_a_node_has_the_rights_to_keep_a_pack() {
+    let Some(killed) = Killed::new() else { return };
+    let place = TempDir::new().unwrap();
+    let Some(installer) = with_the_rights_of_the_installer(place.path()) else { return };
+    let store = killed.shell.store();
+    installer.run(["sweep", "--store", store.to_str().unwrap()]).assert_success();
+    assert_eq!(entries(&store.join("staging")), [] as [PathBuf; 0]);
+    let (bytes, packs) = killed.cost_of_mounting("next");
+    assert_eq!(packs, 0);
+    assert!(bytes < NEXT_TO_NOTHING, "{bytes} bytes");
 }
 
 #[test]

@@ -212,6 +212,10 @@ fn uninstall_runs_on_every_node_before_the_daemon_set_goes() {
     let pod = objects.iter().find_map(Object::get::<DaemonSet>).unwrap().spec.template.spec.unwrap();
     assert_eq!(pod.containers[0].args.as_ref().unwrap()[0], "uninstall");
     assert!(pod.containers[0].env.iter().flatten().any(|variable| variable.value.as_deref() == Some("example.com")));
+
+    let installs = cluster.make(&["uninstall", "OVERLAY=deploy/flexvolume/overlays/example"]);
+    assert!(!installs.status.success() && String::from_utf8_lossy(&installs.stderr).contains("overlays/example"));
+    assert_eq!(cluster.calls(), <[&str; 0]>::default());
 }
 
 #[test]

@@ -19,6 +19,7 @@ use super::lock::LockName;
 use super::lock::Mode;
 use super::lock::Turn;
 use super::staging::Staging;
+use super::trash::Deletion;
 
 mod adopt;
 mod recover;
@@ -151,7 +152,7 @@ impl RepositoryLock {
 
     /// Throws the repository away: a fetch does not heal one that is damaged, because git believes it has the objects.
     pub fn discard(&self) -> Result<(), StoreError> {
-        self.repository.layout.trash.discard(&self.repository.path)
+        self.repository.layout.trash.discard(&self.repository.path, Deletion::Now)
     }
 }
 

@@ -27,6 +27,7 @@ use super::record::Record;
 use super::snapshot::SnapshotId;
 use super::staging::Staging;
 use super::target::remove_empty_volume;
+use super::trash::Deletion;
 
 pub(super) const SHARED_DIRECTORY: &str = "shared";
 const META_FILE: &str = "copy.json";
@@ -102,7 +103,7 @@ impl VolumeSlot {
         durable::sync_filesystem(prepared)?;
         let shared = self.directory.join(SHARED_DIRECTORY);
         self.layout.in_volume_directory(&self.directory, || {
-            self.layout.trash.discard(&shared)?;
+            self.layout.trash.discard(&shared, Deletion::Now)?;
             durable::rename(prepared, &shared)
         })?;
         Ok(self.tree())
@@ -113,9 +114,9 @@ impl VolumeSlot {
         prepared.join(TREE_DIRECTORY)
     }
 
-    /// The shared copy is gone, durably, when this returns. One that was not there is no error.
-    pub fn discard(&self) -> Result<(), StoreError> {
-        self.layout.trash.discard(&self.directory.join(SHARED_DIRECTORY))?;
+    /// The shared copy is out of the way, durably, when this returns. One that was not there is no error.
+    pub fn discard(&self, deletion: Deletion) -> Result<(), StoreError> {
+        self.layout.trash.discard(&self.directory.join(SHARED_DIRECTORY), deletion)?;
         remove_empty_volume(&self.directory);
         Ok(())
     }
@@ -234,8 +235,8 @@ mod tests {
             assert_eq!(store.shared_copy("volume").unwrap().as_ref(), Some(&copy));
         }
         assert!(copy.is_of(&record) && store.has_shared_copy("volume") && !store.has_shared_copy("other"));
-        store.volume("volume", &impatient()).unwrap().discard().unwrap();
-        store.volume("volume", &impatient()).unwrap().discard().unwrap();
+        store.volume("volume", &impatient()).unwrap().discard(Deletion::Now).unwrap();
+        store.volume("volume", &impatient()).unwrap().discard(Deletion::Now).unwrap();
         for place in ["volumes", "trash", "staging"] {
             assert_eq!(fs::read_dir(store.root().join(place)).unwrap().count(), 0, "{place}");
         }

@@ -35,6 +35,7 @@ use super::lock::LockName;
 use super::lock::Mode;
 use super::lock::Turn;
 use super::staging::Staging;
+use super::trash::Deletion;
 
 const META_FILE: &str = "meta.json";
 const META_LIMIT: u64 = 64 * 1024;
@@ -262,7 +263,7 @@ impl Store {
         if self.referenced()?.contains(id) {
             return Err(self.in_use(id));
         }
-        self.layout.trash.discard(&self.layout.snapshot(id))
+        self.layout.trash.discard(&self.layout.snapshot(id), Deletion::Now)
     }
 
     fn in_use(&self, id: &SnapshotId) -> StoreError {
@@ -440,7 +441,7 @@ mod tests {
         drop(lease);
         assert_eq!(store.snapshot(&id).unwrap_err().kind(), Kind::Corrupt, "referred to");
         assert!(path.join("root/file").exists());
-        slot.remove().unwrap();
+        slot.remove(Deletion::Now).unwrap();
         assert!(store.snapshot(&id).unwrap().is_none());
     }
 }

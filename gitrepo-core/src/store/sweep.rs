@@ -21,6 +21,7 @@ use super::repository::salvage;
 use super::shared::SHARED_DIRECTORY;
 use super::staging;
 use super::target::hashes_in;
+use super::trash::Deletion;
 
 /// Without this much time, packs that a fetch had received when its process died are left for the next fetch, or sweep.
 const TO_READ_PACKS: Duration = Duration::from_secs(10);
@@ -119,7 +120,7 @@ impl Store {
             if let Some(slot) = self.layout.try_target(&volume, &target)?
                 && !is_there(&record)?
             {
-                slot.remove()?;
+                slot.remove(Deletion::BySweep)?;
                 removed += 1;
             }
         }
@@ -139,7 +140,7 @@ impl Store {
             if let Some(slot) = self.layout.try_volume(&volume)?
                 && self.sharers_in(&volume)?.is_empty()
             {
-                slot.discard()?;
+                slot.discard(Deletion::BySweep)?;
                 removed += 1;
             }
         }
@@ -248,7 +249,7 @@ mod tests {
         assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
         assert_eq!((report.staging, report.targets, report.unfinished), (2, 1, 2));
         assert_eq!((report.volumes, report.shared_copies, report.credentials), (0, 0, 0));
-        assert_eq!(report.trash, 5, "two of staging, two files and what was there");
+        assert_eq!(report.trash, 6, "two of staging, the target, two files and what was there");
         assert!(living.path().exists() && busy.0.exists() && !dead.0.exists());
         assert!(!store.layout.volumes().join("3".repeat(64)).exists());
         assert_eq!(store.records().unwrap().len(), 1);
@@ -280,6 +281,20 @@ mod tests {
         let report = store.sweep(LONG, &[store.shared_tree("shown")]);
         assert_eq!((report.shared_copies, report.failures.len()), (1, 0), "{report:?}");
         assert_eq!(volumes.map(|volume| store.has_shared_copy(volume)), [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_sweep_without_time_forgets_what_is_abandoned_and_leaves_its_files_to_the_next() {
+        let (_place, store) = store();
+        let [volume, target] = ["0", "1"].map(|digit| digit.repeat(64));
+        fs::create_dir_all(store.layout.target(&volume, &target).join("copy/deep")).unwrap();
+        fs::create_dir_all(store.layout.volumes().join(&volume).join(SHARED_DIRECTORY).join("tree")).unwrap();
+        let report = store.sweep(Duration::ZERO, &[]);
+        assert_eq!((report.targets, report.shared_copies, report.trash), (1, 1, 0));
+        assert!(report.incomplete && report.failures.is_empty(), "{report:?}");
+        assert!(entries(&store.layout.volumes()).unwrap().is_empty());
+        assert_eq!(entries(&store.root().join("trash")).unwrap().len(), 2);
+        assert_eq!(store.sweep(LONG, &[]).trash, 2);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::record::Record;
 use super::record::target_hash;
 use super::snapshot::SnapshotId;
 use super::staging::Staging;
+use super::trash::Deletion;
 
 pub(super) const TARGETS_DIRECTORY: &str = "targets";
 const COPY_DIRECTORY: &str = "copy";
@@ -44,7 +45,7 @@ impl TargetSlot {
         match record::read(&self.directory) {
             Err(StoreError::Corrupt { path, source }) => {
                 tracing::warn!(path = %path.display(), %source, "a damaged record is discarded");
-                self.layout.trash.discard(&path)?;
+                self.layout.trash.discard(&path, Deletion::Now)?;
                 Ok(None)
             }
             result => result,
@@ -70,15 +71,15 @@ impl TargetSlot {
         let copy = self.copy_dir();
         durable::sync_filesystem(prepared)?;
         self.layout.in_volume_directory(&self.directory, || {
-            self.layout.trash.discard(&copy)?;
+            self.layout.trash.discard(&copy, Deletion::Now)?;
             durable::rename(prepared, &copy)
         })?;
         Ok(copy)
     }
 
-    /// Forgets the target: its record and its private copy are gone, durably, when this returns.
-    pub fn remove(&self) -> Result<(), StoreError> {
-        self.layout.trash.discard(&self.directory)?;
+    /// Forgets the target: its record and its private copy are out of the way, durably, when this returns.
+    pub fn remove(&self, deletion: Deletion) -> Result<(), StoreError> {
+        self.layout.trash.discard(&self.directory, deletion)?;
         if let Some(volume) = self.directory.ancestors().nth(2) {
             remove_empty_volume(volume);
         }
@@ -308,8 +309,8 @@ mod tests {
         let targets = [TARGET, "/pods/b/volume"].map(|target| publish(&store, "volume", target).target);
         for target in &targets {
             let slot = store.target("volume", target, &Cancel::new()).unwrap();
-            slot.remove().unwrap();
-            slot.remove().unwrap();
+            slot.remove(Deletion::Now).unwrap();
+            slot.remove(Deletion::Now).unwrap();
             assert_eq!(slot.record().unwrap(), None);
         }
         assert!(is_empty(&store, "volumes") && is_empty(&store, "trash"));
@@ -328,7 +329,7 @@ mod tests {
                         let slot = store.target("volume", &target, &Cancel::new()).unwrap();
                         slot.write(&record(store, "volume", &target, lease)).unwrap();
                         assert!(slot.record().unwrap().is_some());
-                        slot.remove().unwrap();
+                        slot.remove(Deletion::Now).unwrap();
                     }
                 });
             }
@@ -343,7 +344,7 @@ mod tests {
             publish(&store, id, TARGET);
             let volumes = store.layout.volume_hashes().unwrap();
             assert_eq!(volumes, [sha256_hex(id)], "{id:?}");
-            store.target(id, Path::new(TARGET), &Cancel::new()).unwrap().remove().unwrap();
+            store.target(id, Path::new(TARGET), &Cancel::new()).unwrap().remove(Deletion::Now).unwrap();
         }
     }
 
@@ -413,7 +414,7 @@ mod tests {
             assert_eq!(copy, slot.copy_dir());
             assert_eq!(fs::read_to_string(copy.join("file")).unwrap(), content);
         }
-        slot.remove().unwrap();
+        slot.remove(Deletion::Now).unwrap();
         assert!(!slot.copy_dir().exists());
         assert!(is_empty(&store, "volumes") && is_empty(&store, "trash"));
     }
@@ -438,7 +439,7 @@ mod tests {
 
             assert_eq!(store.records().unwrap(), [record]);
             let slot = store.target("volume", Path::new(TARGET), &impatient()).unwrap();
-            slot.remove().unwrap();
+            slot.remove(Deletion::Now).unwrap();
             assert_eq!(store.records().unwrap(), []);
         });
     }

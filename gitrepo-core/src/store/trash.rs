@@ -40,6 +40,15 @@ const BATCH: usize = 1024;
 /// Directories nested deeper are moved up first: bounds descriptors in a tree of any depth.
 const DEPTH: usize = 64;
 
+/// When a tree is deleted that has been moved into the trash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// Before the call returns, however long that takes.
+    Now,
+    /// By the next sweep that has time for it.
+    BySweep,
+}
+
 /// The directory where trees go to be deleted.
 #[derive(Debug)]
 pub(crate) struct Trash {
@@ -61,13 +70,15 @@ impl Trash {
         }
     }
 
-    /// Moves a file or tree out of the way durably, then deletes it as far as possible.
-    pub(super) fn discard(&self, path: &Path) -> Result<(), StoreError> {
+    /// Moves a file or tree out of the way durably, then deletes it as far as possible, if that is not left to a sweep.
+    pub(super) fn discard(&self, path: &Path, deletion: Deletion) -> Result<(), StoreError> {
         let Some(taken) = self.take(path)? else { return Ok(()) };
         if let Some(parent) = path.parent() {
             durable::sync_directory(parent)?;
         }
-        delete_or_leave(&taken);
+        if deletion == Deletion::Now {
+            delete_or_leave(&taken);
+        }
         Ok(())
     }
 

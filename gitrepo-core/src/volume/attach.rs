@@ -22,6 +22,7 @@ use crate::mount::MountPoint;
 use crate::mount::Role;
 use crate::mount::directory;
 use crate::snapshot::Watch;
+use crate::store::Deletion;
 use crate::store::Record;
 use crate::store::SnapshotLease;
 use crate::store::StoreError;
@@ -106,16 +107,22 @@ impl Volumes {
     }
 
     /// Unmounts, unless all of it was lost, and forgets: with the last target of a volume also its shared copy.
-    pub(super) fn detach(&self, slot: &TargetSlot, record: &Record, cancel: &Cancel) -> Result<usize, UnpublishError> {
+    pub(super) fn detach(
+        &self,
+        slot: &TargetSlot,
+        record: &Record,
+        deletion: Deletion,
+        cancel: &Cancel,
+    ) -> Result<usize, UnpublishError> {
         let mounts = if self.is_lost(record)? { 0 } else { self.mounter.unmount(&record.target)? };
         if !record.shared {
-            forget(slot, record)?;
+            forget(slot, record, deletion)?;
             return Ok(mounts);
         }
         let volume = self.store.volume(&record.volume_id, cancel)?;
         // A copy that no record speaks of is nobody's, so that is the state to die in.
-        forget(slot, record)?;
-        self.release::<UnpublishError>(&volume, &record.volume_id, &record.target)?;
+        forget(slot, record, deletion)?;
+        self.release::<UnpublishError>(&volume, &record.volume_id, &record.target, deletion)?;
         Ok(mounts)
     }
 
@@ -124,7 +131,7 @@ impl Volumes {
         match self.mounted_on(target)? {
             Some(mount) if self.store.record_of_target(target)?.is_none() && self.is_remnant(&mount, None)? => {
                 let mounts = self.mounter.unmount(target)?;
-                slot.remove()?;
+                slot.remove(Deletion::Now)?;
                 Ok(mounts)
             }
             _ => Ok(0),
@@ -184,13 +191,13 @@ impl Volumes {
     }
 }
 
-/// Removes the target directory if we made it, and forgets the record and the target's own copy. The record goes last: it is what
-/// tells whoever comes after a crash that the directory is ours.
-pub(super) fn forget(slot: &TargetSlot, record: &Record) -> Result<(), StoreError> {
+/// Removes the target directory if we made it, and forgets the record and the target's own copy. The record goes last: it
+/// is what tells whoever comes after a crash that the directory is ours.
+fn forget(slot: &TargetSlot, record: &Record, deletion: Deletion) -> Result<(), StoreError> {
     if record.target_created {
         remove_directory(&record.target);
     }
-    slot.remove()
+    slot.remove(deletion)
 }
 
 /// Makes the target directory, and says whether it was missing. As a mount does, it follows no link on the way there.

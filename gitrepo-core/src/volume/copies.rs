@@ -18,6 +18,7 @@ use crate::snapshot::Owner;
 use crate::snapshot::Watch;
 use crate::snapshot::Writers;
 use crate::spec::Revision;
+use crate::store::Deletion;
 use crate::store::Record;
 use crate::store::SharedCopy;
 use crate::store::StoreError;
@@ -112,12 +113,18 @@ impl Volumes {
     }
 
     /// Takes the shared copy of a volume away, unless another target than this one shows it.
-    pub(super) fn release<E>(&self, volume: &VolumeSlot, volume_id: &str, target: &Path) -> Result<(), E>
+    pub(super) fn release<E>(
+        &self,
+        volume: &VolumeSlot,
+        volume_id: &str,
+        target: &Path,
+        deletion: Deletion,
+    ) -> Result<(), E>
     where
         E: From<StoreError> + From<MountError>,
     {
         if self.sharers_but(volume_id, target)?.is_empty() && !self.is_shown_elsewhere(volume_id, target)? {
-            volume.discard()?;
+            volume.discard(deletion)?;
         }
         Ok(())
     }
@@ -133,7 +140,7 @@ impl Volumes {
             return Ok(());
         }
         let volume = self.store.volume(volume_id, cancel)?;
-        self.release(&volume, volume_id, target)
+        self.release(&volume, volume_id, target, Deletion::Now)
     }
 
     fn sharers_but(&self, volume_id: &str, target: &Path) -> Result<Vec<Record>, StoreError> {

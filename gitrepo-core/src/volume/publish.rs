@@ -18,6 +18,7 @@ use crate::access::CredentialId;
 use crate::error::chain;
 use crate::snapshot::Watch;
 use crate::spec::Revision;
+use crate::store::Deletion;
 use crate::store::MountTable;
 use crate::store::Record;
 use crate::store::SnapshotLease;
@@ -98,9 +99,9 @@ impl Volumes {
 
     /// Nothing is on record of the target after this, and it has no copy.
     fn clear(&self, held: &Held<'_>, record: &Record) -> Result<(), PublishError> {
-        held.slot.remove()?;
+        held.slot.remove(Deletion::Now)?;
         match &held.volume {
-            Some(volume) => self.release(volume, &record.volume_id, &record.target),
+            Some(volume) => self.release(volume, &record.volume_id, &record.target, Deletion::Now),
             None => Ok(()),
         }
     }

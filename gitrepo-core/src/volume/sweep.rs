@@ -15,6 +15,7 @@ use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::mount::Role;
 use crate::mount::directory;
+use crate::store::Deletion;
 use crate::store::MountTable;
 use crate::store::Origin;
 use crate::store::Record;
@@ -95,7 +96,7 @@ impl Volumes {
             return Ok(false);
         }
         // Its volume may be held by who copies a tree, for longer than a sweep waits.
-        self.detach(&slot, &record, &Cancel::new().within(Duration::ZERO))?;
+        self.detach(&slot, &record, Deletion::BySweep, &Cancel::new().within(Duration::ZERO))?;
         Ok(true)
     }
 

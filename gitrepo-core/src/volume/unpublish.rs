@@ -5,6 +5,7 @@ use std::path::Path;
 use super::UnpublishError;
 use super::Volumes;
 use crate::cancel::Cancel;
+use crate::store::Deletion;
 use crate::store::MountTable;
 use crate::store::Origin;
 use crate::store::Record;
@@ -45,7 +46,7 @@ impl Volumes {
         match slot.record()? {
             Some(record) => {
                 self.check_seen(&record)?;
-                Ok(Unpublished { known: true, mounts: self.detach(&slot, &record, cancel)? })
+                Ok(Unpublished { known: true, mounts: self.detach(&slot, &record, Deletion::Now, cancel)? })
             }
             None => {
                 let mounts = self.detach_unrecorded(&slot, target)?;

@@ -98,9 +98,29 @@ pub(super) struct Install {
     /// With --stay: how often to sweep the store, if it and the kubelet's directory are seen from here
     #[arg(long, value_name = "DURATION", env = "GITREPO_FLEX_SWEEP_INTERVAL", default_value = "10m", value_parser = duration)]
     pub(super) sweep_interval: Duration,
-    /// The kubelet's --root-dir
-    #[arg(long, value_name = "DIR", env = "GITREPO_FLEX_KUBELET_DIR", default_value = "/var/lib/kubelet")]
-    pub(super) kubelet_dir: PathBuf,
+    #[command(flatten)]
+    pub(super) kubelet: Kubelet,
+}
+
+/// Where the pods are.
+#[derive(Debug, Args)]
+pub(super) struct Kubelet {
+    /// The kubelet's --root-dir, without symbolic links
+    #[arg(
+        id = "kubelet_dir",
+        long = "kubelet-dir",
+        value_name = "DIR",
+        env = "GITREPO_FLEX_KUBELET_DIR",
+        default_value = "/var/lib/kubelet"
+    )]
+    pub(super) directory: PathBuf,
+}
+
+impl Kubelet {
+    /// The directory of all pods.
+    pub(super) fn pods(&self) -> PathBuf {
+        self.directory.join("pods")
+    }
 }
 
 /// `uninstall`.
@@ -110,6 +130,8 @@ pub(super) struct Uninstall {
     pub(super) place: Place,
     #[command(flatten)]
     pub(super) settings: Settings,
+    #[command(flatten)]
+    pub(super) kubelet: Kubelet,
     /// Also while volumes are mounted, which the kubelet can then not unmount
     #[arg(long, env = "GITREPO_FLEX_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) force: bool,

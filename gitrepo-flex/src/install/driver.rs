@@ -1,6 +1,7 @@
 //! The driver as the kubelet sees it: an executable in a directory named after its vendor and itself, with its
 //! configuration beside it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::fs::DirBuilder;
 use std::io;
@@ -49,6 +50,11 @@ impl Driver {
         }
     }
 
+    /// What the kubelet calls the driver in the names of directories.
+    pub(super) fn directory_name(&self) -> &OsStr {
+        self.directory.file_name().unwrap_or_default()
+    }
+
     /// The installed executable.
     pub(super) fn executable(&self) -> PathBuf {
         self.directory.join(&self.name)
@@ -69,7 +75,7 @@ impl Driver {
         let changes = Changes { executable, configuration };
         changes.log(self);
         self.clear(&directory)?;
-        predecessor::remove(&self.plugin_directory, &self.directory, making.predecessor_dir.as_deref())?;
+        predecessor::remove(&self.plugin_directory, &self.executable(), making.predecessor_dir.as_deref())?;
         Ok(changes)
     }
 

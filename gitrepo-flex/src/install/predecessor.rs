@@ -32,9 +32,9 @@ pub(super) fn is_known(name: &str) -> bool {
     ["git", "jq", "jq-linux64", SETTINGS].contains(&name) || (name.starts_with("git_") && name.ends_with("_amd64.deb"))
 }
 
-/// Removes it from the driver's directory and from `above`.
-pub(super) fn remove(plugin_directory: &Path, driver: &Path, above: Option<&Path>) -> Result<(), InstallError> {
-    for directory in [Some(driver), above].into_iter().flatten() {
+/// Removes it from the directory of the driver `executable`, which may itself be called `git`, and from `above`.
+pub(super) fn remove(plugin_directory: &Path, executable: &Path, above: Option<&Path>) -> Result<(), InstallError> {
+    for directory in [executable.parent(), above].into_iter().flatten() {
         if !has_settings(directory)? {
             continue;
         }
@@ -42,7 +42,7 @@ pub(super) fn remove(plugin_directory: &Path, driver: &Path, above: Option<&Path
             tracing::warn!(driver = %user.display(), "the bash driver's git and jq stay: this driver uses them");
             return Ok(());
         }
-        remove_from(directory)?;
+        remove_from(directory, executable)?;
     }
     Ok(())
 }
@@ -74,10 +74,10 @@ fn script_in_use(plugin_directory: &Path) -> Result<Option<PathBuf>, InstallErro
     Ok(None)
 }
 
-fn remove_from(directory: &Path) -> Result<(), InstallError> {
+fn remove_from(directory: &Path, executable: &Path) -> Result<(), InstallError> {
     let list = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
     let mut names = list().map_err(InstallError::io("list", directory))?;
-    names.retain(|name| name.to_str().is_some_and(is_known));
+    names.retain(|name| name.to_str().is_some_and(is_known) && directory.join(name) != executable);
     // The settings last: whoever dies before is followed by one who still knows what this is.
     names.sort_by_key(|name| name == SETTINGS);
     for name in names {

@@ -22,7 +22,7 @@ use super::driver::Driver;
 use super::error::InstallError;
 use super::settings;
 use super::settings::Settings;
-use super::store;
+use super::sweep;
 
 /// SIGTERM or SIGINT, which the first process of a container gets only if it asks for them.
 pub(super) struct Ending(SignalFd);
@@ -62,7 +62,7 @@ impl Ending {
 
 /// Keeps the driver installed until the end, and leaves it installed then: pods with volumes outlive this one.
 pub(super) fn run(arguments: &Install, driver: &Driver, ending: &Ending) -> Result<(), InstallError> {
-    store::sweep_from_now_on(arguments)?;
+    sweep::from_now_on(arguments)?;
     let mut keeper = Keeper { arguments, driver, kept: None, complaint: None };
     loop {
         keeper.look();

@@ -38,14 +38,14 @@ impl LogFile {
     }
 }
 
-/// A link in the file's place would have root write elsewhere, and a pipe would have it wait.
+/// A link in the file's place would have root write elsewhere, by either kind of link, and a pipe would have it wait. What
+/// somebody else made, they can read. On some nodes others than root may make files in the directory of logs.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::ErrorKind::InvalidInput.into()),
-    }
+    let found = file.metadata()?;
+    let is_ours = found.is_file() && found.nlink() == 1 && found.uid() == nix::unistd::geteuid().as_raw();
+    is_ours.then_some(file).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 /// Puts the file aside if it is full, and says whether it did, or somebody else meanwhile. Who holds the file's lock does
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_link_nor_a_pipe_is_written_to() {
+    fn neither_a_link_nor_a_pipe_nor_anybody_elses_file_is_written_to() {
         let place = tempfile::tempdir().unwrap();
         let link = place.path().join("link");
         symlink(place.path().join("elsewhere"), &link).unwrap();
@@ -103,6 +103,16 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert!(LogFile::open(&pipe).is_none());
         assert!(LogFile::open(&place.path().join("missing/log")).is_none());
+        let [precious, name] = ["precious", "name"].map(|name| place.path().join(name));
+        fs::write(&precious, "").unwrap();
+        fs::hard_link(&precious, &name).unwrap();
+        assert!(LogFile::open(&name).is_none());
+        if nix::unistd::geteuid().is_root() {
+            let theirs = place.path().join("theirs");
+            fs::write(&theirs, "").unwrap();
+            std::os::unix::fs::chown(&theirs, Some(12345), None).unwrap();
+            assert!(LogFile::open(&theirs).is_none());
+        }
     }
 
     #[test]

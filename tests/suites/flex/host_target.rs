@@ -147,3 +147,18 @@ fn what_was_set_up_from_a_root_is_torn_down_when_it_is_no_longer_listed_first() 
     }
     scene.node.assert_nothing_set_up();
 }
+
+#[test]
+fn what_was_set_up_from_a_root_is_torn_down_also_when_the_main_store_is_damaged() {
+    let Some(scene) = Scene::new() else { return };
+    let root = scene.node.directory("images");
+    scene.node.configure(&json!({"hostTargetRoots": [root]}));
+    let volume = scene.with_host_target(&root);
+    let (pod, target) = scene.start_pod("pod", &volume);
+    let version = scene.node.store().join("VERSION");
+    fs::write(&version, "torn").unwrap();
+    scene.kubelet().must_tear_down(&pod, &volume);
+    assert!(!target.exists());
+    fs::write(&version, "1\n").unwrap();
+    scene.node.assert_nothing_set_up();
+}

@@ -36,6 +36,7 @@ use crate::store::durable::Readers;
 use crate::store::error::StoreError;
 use crate::store::layout::Layout;
 use crate::store::staging::Staging;
+use crate::store::trash::Deletion;
 
 use super::commit_ref;
 
@@ -83,7 +84,7 @@ pub(super) fn replace(
     write_shallow(&fresh, fetched.shallow()?.as_deref(), Durability::Volatile)?;
     write_ref(&fresh, commit, Durability::Volatile)?;
     durable::sync_filesystem(&fresh)?;
-    layout.trash.discard(repository)?;
+    layout.trash.discard(repository, Deletion::Now)?;
     durable::rename(&fresh, repository)
 }
 

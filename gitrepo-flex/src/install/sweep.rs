@@ -1,8 +1,6 @@
-//! The stores of this node, as far as an installer cares: whether the driver has volumes, and sweeping.
+//! Sweeping the stores of this node, for as long as an installer stays.
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -14,41 +12,15 @@ use gitrepo_core::volume::Abandoned;
 use super::arguments::Install;
 use super::error::InstallError;
 use super::settings;
-use crate::configuration;
-use crate::error::CallError;
 use crate::stores;
 
 /// How long one sweep of one store may take. What is left waits for the next.
 const BUDGET: Duration = Duration::from_secs(60);
 
-/// Fails while volumes of the driver are published on this node, from a store that `config` or the driver's own
-/// configuration names.
-pub(super) fn refuse_while_in_use(config: &Config) -> Result<(), InstallError> {
-    let (others, _) = configuration::read_or_guess();
-    let mut targets = BTreeSet::new();
-    for config in others.iter().chain([config]) {
-        targets.extend(published(config)?);
-    }
-    match targets.first() {
-        Some(first) => Err(InstallError::InUse { count: targets.len(), first: first.clone() }),
-        None => Ok(()),
-    }
-}
-
-fn published(config: &Config) -> Result<Vec<PathBuf>, InstallError> {
-    let mut targets = Vec::new();
-    for volumes in stores::existing(config) {
-        let records = volumes.and_then(|volumes| volumes.store().records().map_err(CallError::from));
-        let records = records.map_err(|source| InstallError::Stores { source: Box::new(source) })?;
-        targets.extend(records.into_iter().filter(|record| record.origin == Origin::Flex).map(|record| record.target));
-    }
-    Ok(targets)
-}
-
 /// Sweeps again and again for as long as the process lives. A store may be left in the middle of it, at any instruction.
-pub(super) fn sweep_from_now_on(arguments: &Install) -> Result<(), InstallError> {
+pub(super) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
     let (settings, interval) = (arguments.settings.clone(), arguments.sweep_interval);
-    let pods = arguments.kubelet_dir.join("pods");
+    let pods = arguments.kubelet.pods();
     let sweeping = move || {
         loop {
             match settings::read(&settings) {

@@ -1,0 +1,99 @@
+//! Whether pods of this node have volumes of the driver, which the kubelet could not unmount without it.
+//!
+//! The kubelet's directory tells it first: there is a directory for each volume of a pod, named after its driver. The
+//! stores are the second witness, and the only one where that directory is not seen. In a container either may be missing:
+//! the stores are those that are mounted into it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::policy::Config;
+use gitrepo_core::store::Origin;
+
+use super::driver::Driver;
+use super::error::InstallError;
+use crate::configuration;
+use crate::error::CallError;
+use crate::stores;
+use crate::target;
+
+/// Fails while there are volumes of the driver below `pods`, or in a store that `config` or the driver's own configuration
+/// names.
+pub(super) fn refuse(driver: &Driver, config: &Config, pods: &Path) -> Result<(), InstallError> {
+    let mut targets = below(pods, driver.directory_name())?;
+    let (others, _) = configuration::read_or_guess();
+    for config in others.iter().chain([config]) {
+        targets.extend(published(config, driver.directory_name())?);
+    }
+    match targets.first() {
+        Some(first) => Err(InstallError::InUse { count: targets.len(), first: first.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// What the kubelet has of this driver: `<pods>/<uid>/volumes/<driver>/<volume>`, without links on the way, as records have
+/// them.
+fn below(pods: &Path, driver: &OsStr) -> Result<BTreeSet<PathBuf>, InstallError> {
+    let Some(pods) = present(pods, pods.canonicalize())? else { return Ok(BTreeSet::new()) };
+    let mut volumes = BTreeSet::new();
+    for pod in entries(&pods)? {
+        volumes.extend(entries(&pod.join("volumes").join(driver))?);
+    }
+    Ok(volumes)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, InstallError> {
+    let list = || fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>();
+    Ok(present(directory, list())?.unwrap_or_default())
+}
+
+/// Pods come and go meanwhile, and have no volumes of most drivers.
+fn present<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, InstallError> {
+    match found {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        found => found.map(Some).map_err(InstallError::io("look for volumes of the driver in", path)),
+    }
+}
+
+/// What is on record of this driver. Another one, under another name, may have volumes in the same store; whose a target
+/// outside of any kubelet's directory is cannot be told.
+fn published(config: &Config, driver: &OsStr) -> Result<Vec<PathBuf>, InstallError> {
+    let may_be_ours = |target: &Path| {
+        target::pods(target).is_none() || target.parent().and_then(Path::file_name).is_none_or(|name| name == driver)
+    };
+    let mut targets = Vec::new();
+    for volumes in stores::existing(config) {
+        let records = volumes.and_then(|volumes| volumes.store().records().map_err(CallError::from));
+        let records = records.map_err(|source| InstallError::Stores { source: Box::new(source) })?;
+        let ours = records.into_iter().filter(|record| record.origin == Origin::Flex && may_be_ours(&record.target));
+        targets.extend(ours.map(|record| record.target));
+    }
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_volumes_of_the_driver_are_counted_and_no_others() {
+        let place = tempfile::tempdir().unwrap();
+        let pods = place.path().canonicalize().unwrap();
+        for volume in
+            ["1/volumes/a~b/x", "1/volumes/a~b/y", "2/volumes/a~c/x", "2/volumes/a~b", "3/volumes/kubernetes.io~csi/x"]
+        {
+            fs::create_dir_all(pods.join(volume)).unwrap();
+        }
+        fs::write(pods.join("file"), "").unwrap();
+        let found = below(&pods, OsStr::new("a~b")).unwrap();
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            ["1/volumes/a~b/x", "1/volumes/a~b/y"].map(|path| pods.join(path))
+        );
+        assert!(below(&pods.join("missing"), OsStr::new("a~b")).unwrap().is_empty());
+    }
+}
