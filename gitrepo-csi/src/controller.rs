@@ -3,9 +3,7 @@
 //! Nothing exists behind such a volume but its description, which travels in its context: creating it asks the remote
 //! where the revision stands, so that every pod of a claim sees the same commit, and deleting it forgets that it was made.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::Mutex;
 
 use tonic::Request;
 use tonic::Response;
@@ -20,6 +18,7 @@ use crate::proto::csi::v1::controller_service_capability::Type;
 use crate::proto::csi::v1::controller_service_capability::rpc;
 use crate::rpc_log::Call;
 use crate::storage::Storage;
+use crate::turn::Turns;
 
 mod create;
 mod creation;
@@ -35,13 +34,13 @@ pub struct ControllerService {
     storage: Arc<Storage>,
     metrics: Arc<Metrics>,
     /// Names of volumes that are being created.
-    creating: Arc<Mutex<HashSet<String>>>,
+    creating: Turns,
 }
 
 impl ControllerService {
     /// Asks remotes through these volumes, and remembers in their store what it created.
     pub fn new(storage: Arc<Storage>, metrics: Arc<Metrics>) -> Self {
-        Self { storage, metrics, creating: Arc::default() }
+        Self { storage, metrics, creating: Turns::default() }
     }
 }
 
@@ -64,20 +63,22 @@ macro_rules! unimplemented_methods {
                 &self,
                 request: Request<v1::DeleteVolumeRequest>,
             ) -> Result<Response<v1::DeleteVolumeResponse>, Status> {
+                let deadline = deadline::of(request.metadata());
                 let volume_id = request.into_inner().volume_id;
                 let mut call = Call::new(&self.metrics, "DeleteVolume");
                 call.about(&volume_id, "");
-                call.answer(self.delete(volume_id).await.map(|()| v1::DeleteVolumeResponse {}))
+                call.answer(self.delete(volume_id, deadline).await.map(|()| v1::DeleteVolumeResponse {}))
             }
 
             async fn validate_volume_capabilities(
                 &self,
                 request: Request<v1::ValidateVolumeCapabilitiesRequest>,
             ) -> Result<Response<v1::ValidateVolumeCapabilitiesResponse>, Status> {
+                let deadline = deadline::of(request.metadata());
                 let request = request.into_inner();
                 let mut call = Call::new(&self.metrics, "ValidateVolumeCapabilities");
                 call.about(&request.volume_id, "");
-                call.answer(self.validate(request).await)
+                call.answer(self.validate(request, deadline).await)
             }
 
             async fn controller_get_capabilities(

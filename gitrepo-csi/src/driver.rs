@@ -50,6 +50,7 @@ use crate::settings::Settings;
 use crate::settings::SettingsError;
 use crate::storage::Storage;
 use crate::store_size::LastLook;
+use crate::turn::Turns;
 
 /// Threads for core's short calls; each may wait for a lock until its call's deadline.
 const THREADS: usize = 128;
@@ -189,6 +190,7 @@ impl Parts {
                 kubelet_dir: arguments.kubelet_dir.clone(),
                 storage: Arc::clone(&self.storage),
                 jobs: self.jobs.clone(),
+                turns: Turns::default(),
                 metrics: Arc::clone(&self.metrics),
             }));
         }

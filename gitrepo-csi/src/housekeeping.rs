@@ -13,7 +13,6 @@ use gitrepo_core::volume::Abandoned;
 use crate::blocking;
 use crate::failure::Failure;
 use crate::jobs::Jobs;
-use crate::metrics;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
 
@@ -76,7 +75,7 @@ fn tell(report: &SweepReport) {
     for failure in &report.failures {
         tracing::warn!(error = %chain(failure), "a leftover stays");
     }
-    match metrics::removed(report) {
+    match report.removed() {
         0 => tracing::debug!("nothing to clear away"),
         removed => tracing::info!(removed, incomplete = report.incomplete, "leftovers removed"),
     }

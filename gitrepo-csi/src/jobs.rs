@@ -75,8 +75,8 @@ struct Shared {
     table: Mutex<Table>,
 }
 
-/// A caller that waits for a job.
-struct Waiting {
+/// A caller that waits for a job. Dropped, it waits no longer; the job goes on.
+pub struct Waiting {
     shared: Arc<Shared>,
     key: Key,
     number: u64,
@@ -88,21 +88,6 @@ impl Jobs {
     /// Jobs of this publisher, each of which may take `limit` in all.
     pub fn new(publisher: Arc<dyn Publisher>, limit: Duration) -> Self {
         Self { shared: Arc::new(Shared { publisher, limit, table: Mutex::default() }) }
-    }
-
-    /// Starts a job for this request, or joins the one there is, and waits for it until `deadline`.
-    ///
-    /// # Errors
-    ///
-    /// The job's. Of kind `Timeout` when it is still at work, and `Busy` when another request is at work on the same
-    /// target; if only its secrets differ, that one is given up, so that a corrected secret counts at the next try.
-    pub async fn publish(&self, request: VolumeRequest, deadline: Instant) -> Result<Published, Failure> {
-        let mut waiting = self.join(request)?;
-        match tokio::time::timeout_at(deadline.into(), waiting.answer.wait_for(Option::is_some)).await {
-            Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Err(vanished())),
-            Ok(Err(_)) => Err(vanished()),
-            Err(_) => Err(Failure::new(Kind::Timeout, format!("{}; a retry joins it", waiting.seen))),
-        }
     }
 
     /// Gives up the job of this target, if there is one, and waits until nothing of it is at work any more. Says whether
@@ -158,7 +143,13 @@ impl Jobs {
         }
     }
 
-    fn join(&self, request: VolumeRequest) -> Result<Waiting, Failure> {
+    /// Starts a job for this request, or joins the one there is.
+    ///
+    /// # Errors
+    ///
+    /// That of an earlier job which nobody heard. Of kind `Busy` when another request is at work on the same target; if
+    /// only its secrets differ, that one is given up, so that a corrected secret counts at the next try.
+    pub fn join(&self, request: VolumeRequest) -> Result<Waiting, Failure> {
         let key = Key::new(&request.volume_id, &request.target);
         let mut table = self.shared.table();
         table.expire(Instant::now());
@@ -197,8 +188,7 @@ impl Jobs {
             let answer = catch_unwind(AssertUnwindSafe(|| shared.publisher.publish(&request, &watch)));
             // The secrets in it are not needed any longer.
             drop(request);
-            let answer =
-                answer.unwrap_or_else(|_| Err(Failure::new(Kind::Internal, "the publish panicked; see the log")));
+            let answer = answer.unwrap_or_else(|_| Err(vanished()));
             shared.table().finish(&key, number, &answer);
             answered.send_replace(Some(answer));
         };
@@ -214,12 +204,29 @@ impl Shared {
     }
 }
 
+impl Waiting {
+    /// Waits for the job until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// The job's. Of kind `Timeout`, with how far it is, when it is still at work.
+    pub async fn until(mut self, deadline: Instant) -> Result<Published, Failure> {
+        match tokio::time::timeout_at(deadline.into(), self.answer.wait_for(Option::is_some)).await {
+            Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Err(vanished())),
+            Ok(Err(_)) => Err(vanished()),
+            Err(_) => Err(Failure::new(Kind::Timeout, format!("{}; a retry joins it", self.seen))),
+        }
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.shared.table().leave(&self.key, self.number);
     }
 }
 
+/// What it had done by then, and whether that was undone, is not known. So this is not final: a retry or an unpublish must
+/// come to look.
 fn vanished() -> Failure {
-    Failure::new(Kind::Internal, "the publish ended without an answer; see the log")
+    Failure::new(Kind::Unavailable, "the publish ended without an answer, by a fault of this driver; see the log")
 }

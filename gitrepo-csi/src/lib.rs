@@ -11,6 +11,7 @@
 //! | [`proto`] | the messages and services of CSI and of the kubelet's plugin registration |
 //! | [`identity`], [`node`], [`controller`] | the services: request → core → answer |
 //! | [`jobs`] | publishing that outlives its call |
+//! | [`turn`] | one call at a time for a volume, where two would not see each other |
 //! | [`admission`] | how many sessions speak to remotes at once, and whose turn it is |
 //! | [`storage`], [`housekeeping`] | the node's volumes, once their store can be opened; and what nobody asks for |
 //! | [`capability`], [`context`], [`target`], [`deadline`] | what requests say |
@@ -44,3 +45,4 @@ pub mod status;
 pub mod storage;
 pub mod store_size;
 pub mod target;
+pub mod turn;

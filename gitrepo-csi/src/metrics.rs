@@ -161,7 +161,7 @@ impl Metrics {
             Some(_) => "ok",
         };
         self.sweeps.get_or_create(&[("result", result)]).inc();
-        self.swept.inc_by(report.map_or(0, removed));
+        self.swept.inc_by(report.map_or(0, |report| u64::try_from(report.removed()).unwrap_or(u64::MAX)));
     }
 
     /// The kubelet has registered the driver, or failed to.
@@ -215,13 +215,6 @@ pub fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Hit => "hit",
         Outcome::AlreadyPublished => "already",
     }
-}
-
-/// How many things a sweep removed.
-pub fn removed(report: &SweepReport) -> u64 {
-    let kept_by_volumes = report.volumes + report.targets + report.shared_copies + report.credentials;
-    let left_by_crashes = report.staging + report.unfinished + report.locks + report.trash;
-    u64::try_from(kept_by_volumes + left_by_crashes).unwrap_or(u64::MAX)
 }
 
 fn signed(value: impl TryInto<i64>) -> i64 {

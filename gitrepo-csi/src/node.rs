@@ -32,6 +32,7 @@ use crate::proto::csi::v1::node_service_capability;
 use crate::proto::csi::v1::node_service_capability::rpc::Type;
 use crate::rpc_log::Call;
 use crate::storage::Storage;
+use crate::turn::Turns;
 
 mod publication;
 mod publish;
@@ -53,6 +54,8 @@ pub struct NodeService {
     pub storage: Arc<Storage>,
     /// Publishes.
     pub jobs: Jobs,
+    /// For volumes that may have one target only.
+    pub turns: Turns,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -89,10 +92,11 @@ impl Node for NodeService {
         &self,
         request: Request<NodeGetVolumeStatsRequest>,
     ) -> Result<Response<NodeGetVolumeStatsResponse>, Status> {
+        let deadline = deadline::of(request.metadata());
         let request = request.into_inner();
         let mut call = Call::quiet(&self.metrics, "NodeGetVolumeStats");
         call.about(&request.volume_id, &request.volume_path);
-        call.answer(self.stats(request).await)
+        call.answer(self.stats(request, deadline).await)
     }
 
     async fn node_get_capabilities(

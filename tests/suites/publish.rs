@@ -151,6 +151,7 @@ over! {
         failures:
             a_publish_that_fails_for_good_leaves_nothing
             a_publish_whose_mount_fails_leaves_nothing
+            a_failure_that_could_not_be_undone_is_not_final
             an_unpublish_that_fails_may_be_repeated
             a_publish_that_was_given_up_leaves_nothing
             a_failed_republish_keeps_what_the_volume_is;

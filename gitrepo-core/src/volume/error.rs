@@ -13,7 +13,8 @@ use crate::snapshot::SnapshotError;
 use crate::store::StoreError;
 use crate::worker::WorkerError;
 
-/// A failure to publish. Everything done for the target has been undone when it is returned.
+/// A failure to publish. Everything done for the target has been undone when it is returned, unless it is
+/// [`PublishError::NotUndone`].
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Neither relative targets nor such with `..` are taken, nor what a record could not name.
@@ -96,6 +97,17 @@ pub enum PublishError {
         #[source]
         source: Interrupted,
     },
+    /// What a failed publish did could not be undone. Whoever asked must ask again, or unpublish.
+    #[error("a failed publish on {} could not be undone ({undoing}); try again, or unpublish", target.display())]
+    NotUndone {
+        /// Where.
+        target: PathBuf,
+        /// Why it could not be undone.
+        undoing: String,
+        /// Why it had failed.
+        #[source]
+        source: Box<PublishError>,
+    },
 }
 
 impl From<WorkerError> for PublishError {
@@ -122,6 +134,7 @@ impl PublishError {
             Self::Store(error) => error.kind(),
             Self::Mount(error) => error.kind(),
             Self::Interrupted { source, .. } => source.kind(),
+            Self::NotUndone { .. } => Kind::Busy,
         }
     }
 }

@@ -30,7 +30,8 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// Everything that this call did for the target has been undone when an error is returned.
+    /// Everything that this call did for the target has been undone when an error is returned, but for
+    /// [`PublishError::NotUndone`].
     pub fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
         check_target(&request.target, self.store.root())?;
         self.gateway.policy().check(&request.spec.repository)?;
@@ -88,12 +89,14 @@ impl Volumes {
         let written = slot.write(&record).map_err(PublishError::from);
         match written.and_then(|()| self.attach(&held, &record, request, &lease, watch)) {
             Ok(()) => Ok(published(&record, outcome)),
-            Err(error) => {
-                if let Err(failure) = self.clear(&held, &record) {
-                    tracing::error!(error = %chain(&failure), "a failed publish could not be undone");
-                }
-                Err(error)
-            }
+            Err(error) => match self.clear(&held, &record) {
+                Ok(()) => Err(error),
+                Err(undoing) => Err(PublishError::NotUndone {
+                    target: record.target.clone(),
+                    undoing: chain(&undoing),
+                    source: Box::new(error),
+                }),
+            },
         }
     }
 

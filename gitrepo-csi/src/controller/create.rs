@@ -1,10 +1,7 @@
 //! `CreateVolume` and `DeleteVolume`.
 
 use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
@@ -39,12 +36,14 @@ impl ControllerService {
         call.about(&request.name, "");
         let creation = Creation::read(request)?;
         call.repository(&creation.spec.repository);
-        let turn = Turn::take(&self.creating, &creation.name)?;
+        let turn = self.creating.take(&creation.name).ok_or_else(|| {
+            Failure::new(Kind::Busy, format!("the volume {:?} is being created; try again", creation.name))
+        })?;
         let storage = Arc::clone(&self.storage);
         let cancel = Cancel::new();
         let _given_up = GiveUp(cancel.clone());
         let cancel = cancel.within(deadline::left(deadline));
-        let created = blocking::run(move || {
+        let created = blocking::until(deadline, move || {
             // Until the end, also when the caller goes away before.
             let _turn = turn;
             create(&*storage.volumes()?, &creation, cancel)
@@ -57,11 +56,11 @@ impl ControllerService {
     }
 
     /// Forgets a volume, of which nothing else is left to delete.
-    pub(super) async fn delete(&self, volume_id: String) -> Result<(), Failure> {
+    pub(super) async fn delete(&self, volume_id: String, deadline: Instant) -> Result<(), Failure> {
         target::check_id(&volume_id)?;
         let Some(id) = VolumeId::parse(&volume_id) else { return Ok(()) };
         let storage = Arc::clone(&self.storage);
-        blocking::run(move || memory(&*storage.volumes()?).forget(&id)).await
+        blocking::until(deadline, move || memory(&*storage.volumes()?).forget(&id)).await
     }
 }
 
@@ -103,29 +102,6 @@ fn volume(created: Created) -> Volume {
         volume_id: created.volume_id,
         volume_context: created.context.into_iter().collect(),
         ..Volume::default()
-    }
-}
-
-/// The turn to create a volume of one name.
-struct Turn {
-    creating: Arc<Mutex<HashSet<String>>>,
-    name: String,
-}
-
-impl Turn {
-    fn take(creating: &Arc<Mutex<HashSet<String>>>, name: &str) -> Result<Self, Failure> {
-        let mut names = creating.lock().unwrap_or_else(PoisonError::into_inner);
-        if !names.insert(name.to_owned()) {
-            return Err(Failure::new(Kind::Busy, format!("the volume {name:?} is being created; try again")));
-        }
-        drop(names);
-        Ok(Self { creating: Arc::clone(creating), name: name.to_owned() })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.creating.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
     }
 }
 

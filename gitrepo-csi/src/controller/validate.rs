@@ -1,6 +1,7 @@
 //! `ValidateVolumeCapabilities`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 
@@ -22,13 +23,14 @@ impl ControllerService {
     pub(super) async fn validate(
         &self,
         request: ValidateVolumeCapabilitiesRequest,
+        deadline: Instant,
     ) -> Result<ValidateVolumeCapabilitiesResponse, Failure> {
         target::check_id(&request.volume_id)?;
         if request.volume_capabilities.is_empty() {
             return Err(Failure::invalid("volume_capabilities is missing"));
         }
         let storage = Arc::clone(&self.storage);
-        blocking::run(move || validate(&storage, request)).await
+        blocking::until(deadline, move || validate(&storage, request)).await
     }
 }
 

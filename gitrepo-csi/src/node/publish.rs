@@ -16,8 +16,10 @@ use super::publication::Publication;
 use crate::blocking;
 use crate::deadline;
 use crate::failure::Failure;
+use crate::jobs::Jobs;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::rpc_log::Call;
+use crate::turn::Turn;
 
 impl NodeService {
     /// Publishes, or joins who does. With a final code nothing is left of the attempt: the kubelet may never ask for it
@@ -47,24 +49,25 @@ impl NodeService {
     ) -> Result<Published, Failure> {
         let publication = Publication::read(request, &self.kubelet_dir)?;
         call.repository(&publication.request.spec.repository);
+        // Until its job can be seen: of two that come at once, neither would see the other.
+        let turn = match publication.one_target {
+            true => Some(self.turn(&publication.request.volume_id, deadline).await?),
+            false => None,
+        };
         let storage = Arc::clone(&self.storage);
         let jobs = self.jobs.clone();
-        let looked = blocking::run(move || {
-            let Publication { request, credentials, one_target } = publication;
-            let volumes = storage.volumes()?;
-            if let Some(published) = volumes.serves(&request)? {
-                return Ok(Look::Stands(published));
-            }
-            let elsewhere = jobs.works_elsewhere(&request.volume_id, &request.target);
-            if one_target && (elsewhere || stands_elsewhere(&volumes, &request)?) {
-                return Err(second_target(&request.target));
-            }
-            Ok(Look::Missing(Box::new(VolumeRequest { credentials: credentials?, ..request })))
-        });
-        match looked.await? {
-            Look::Stands(published) => Ok(published),
-            Look::Missing(request) => self.jobs.publish(*request, deadline).await,
-        }
+        let looked = blocking::until(deadline, move || look(&*storage.volumes()?, &jobs, publication)).await?;
+        let job = match looked {
+            Look::Stands(published) => return Ok(published),
+            Look::Missing(request) => self.jobs.join(*request)?,
+        };
+        drop(turn);
+        job.until(deadline).await
+    }
+
+    async fn turn(&self, volume_id: &str, deadline: Instant) -> Result<Turn, Failure> {
+        let busy = |_| Failure::new(Kind::Busy, "another call for the volume has not ended; try again");
+        tokio::time::timeout_at(deadline.into(), self.turns.wait(volume_id)).await.map_err(busy)
     }
 
     /// Ends what an earlier call of the same volume may have left at work, before the kubelet forgets the volume. Where
@@ -75,7 +78,7 @@ impl NodeService {
             Ok(true) => {
                 let (storage, cancel) = (Arc::clone(&self.storage), Cancel::new().within(deadline::left(deadline)));
                 let undo = move || Ok(storage.volumes()?.unpublish(Some(&volume_id), Path::new(&target), &cancel)?);
-                match blocking::run(undo).await {
+                match blocking::until(deadline, undo).await {
                     Ok(_) => failure,
                     Err(undoing) => Failure::new(
                         Kind::Busy,
@@ -96,8 +99,32 @@ enum Look {
     Missing(Box<VolumeRequest>),
 }
 
+fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look, Failure> {
+    let Publication { request, credentials, one_target } = publication;
+    if let Some(published) = volumes.serves(&request).map_err(unseen)? {
+        return Ok(Look::Stands(published));
+    }
+    // Jobs first: what one of them publishes meanwhile is seen by who looks after.
+    let works_elsewhere = jobs.works_elsewhere(&request.volume_id, &request.target);
+    if one_target && (works_elsewhere || stands_elsewhere(volumes, &request)?) {
+        return Err(second_target(&request.target));
+    }
+    Ok(Look::Missing(Box::new(VolumeRequest { credentials: credentials?, ..request })))
+}
+
+/// Where records or mounts cannot be read the volume may stand, so the kubelet must not forget it. Only that something
+/// else stands there is certain.
+fn unseen(error: impl Into<Failure>) -> Failure {
+    let failure = error.into();
+    match failure.kind {
+        Kind::AlreadyExists => failure,
+        _ if failure.is_final() => Failure::new(Kind::Unavailable, failure.message),
+        _ => failure,
+    }
+}
+
 fn stands_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, Failure> {
-    let targets = volumes.targets_of(&request.volume_id)?;
+    let targets = volumes.targets_of(&request.volume_id).map_err(unseen)?;
     Ok(targets.iter().any(|volume| volume.state == State::Mounted && volume.record.target != request.target))
 }
 

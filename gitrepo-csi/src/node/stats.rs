@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::store::Record;
@@ -31,13 +32,14 @@ impl NodeService {
     pub(super) async fn stats(
         &self,
         request: NodeGetVolumeStatsRequest,
+        deadline: Instant,
     ) -> Result<NodeGetVolumeStatsResponse, Failure> {
         target::check_id(&request.volume_id)?;
         if request.volume_path.is_empty() {
             return Err(Failure::invalid("volume_path is missing"));
         }
         let storage = Arc::clone(&self.storage);
-        blocking::run(move || stats(&*storage.volumes()?, &request)).await
+        blocking::until(deadline, move || stats(&*storage.volumes()?, &request)).await
     }
 }
 

@@ -32,7 +32,7 @@ impl NodeService {
         }
         self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
         let (storage, kubelet_dir) = (Arc::clone(&self.storage), self.kubelet_dir.clone());
-        blocking::run(move || match storage.volumes() {
+        blocking::until(deadline, move || match storage.volumes() {
             Ok(volumes) => {
                 let cancel = Cancel::new().within(deadline::left(deadline));
                 volumes.unpublish(Some(&request.volume_id), &target, &cancel)?;

@@ -1,8 +1,16 @@
 //! What a failure leaves: nothing, or what was there before.
 
 use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use gitrepo_core::error::Kind;
+use gitrepo_core::mount::Bind;
+use gitrepo_core::mount::MountError;
+use gitrepo_core::mount::MountPoint;
+use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::snapshot::Watch;
 use gitrepo_core::spec::RelativePath;
@@ -11,6 +19,8 @@ use gitrepo_tests::http::Answer;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
+use gitrepo_tests::volumes;
+use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::shared;
@@ -79,6 +89,55 @@ pub(super) fn a_publish_whose_mount_fails_leaves_nothing(bench: &Bench) {
         }
     }
     assert!(failed >= 6, "binding and listing failed for all: {failed}");
+}
+
+/// Can mount nothing, and from then on nothing can be deleted either: its trash is no directory any more.
+struct Breaking {
+    mounter: Arc<dyn Mounter>,
+    trash: PathBuf,
+}
+
+impl Mounter for Breaking {
+    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
+        fs::remove_dir(&self.trash).unwrap();
+        fs::write(&self.trash, "").unwrap();
+        Err(MountError::Bind { bind: bind.clone(), step: "injected", source: io::Error::from_raw_os_error(libc::EIO) })
+    }
+
+    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
+        self.mounter.shows(bind)
+    }
+
+    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
+        self.mounter.unmount(target)
+    }
+
+    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
+        self.mounter.list()
+    }
+
+    fn sweep(&self) -> Result<usize, MountError> {
+        self.mounter.sweep()
+    }
+}
+
+pub(super) fn a_failure_that_could_not_be_undone_is_not_final(bench: &Bench) {
+    let trash = bench.node.store().join("trash");
+    let target = bench.node.target("pod");
+    for request in [read_only(&bench.url(), &target), writable(&bench.url(), &target, 0)] {
+        let mounter = Breaking { mounter: Arc::clone(&bench.mounter), trash: trash.clone() };
+        let node = Node::new(&bench.home, volumes::config(), Arc::clone(&bench.worker), Arc::new(mounter));
+        let error = node.publish(&request).unwrap_err();
+        assert_eq!(error.kind(), Kind::Busy, "{error}");
+        assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "its record stays");
+
+        fs::remove_file(&trash).unwrap();
+        fs::create_dir(&trash).unwrap();
+        bench.node.publish(&request).unwrap();
+        bench.assert_shows(&target, &bench.commit);
+        bench.node.unpublish(&request);
+        bench.node.assert_nothing_published();
+    }
 }
 
 pub(super) fn an_unpublish_that_fails_may_be_repeated(bench: &Bench) {
