@@ -8,8 +8,8 @@
 #   GITREPO_CSI=<binary> GITREPO_TEST_CONTROLLER=<binary> sh tests/conformance.sh
 set -eu
 
-# The first that knows CSI 1.12. Go compares what it downloads with the checksum database.
-version=v5.4.0
+# Go compares what it downloads with the checksum database.
+version=v5.6.0
 # What a driver with our capabilities reaches. More is welcome, less is a regression.
 passes_of_all=33
 passes_of_node=31

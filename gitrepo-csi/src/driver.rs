@@ -159,6 +159,9 @@ impl Parts {
         let stop = server::stop_signal()
             .map_err(|source| DriverError::System { action: "install the handlers of signals", source })?;
         let http = Http::bind(arguments.http).await?;
+        if let Ok(address) = http.address() {
+            tracing::info!(http = %address, "metrics and health");
+        }
         let socket = Socket::listen(self.settings.endpoint.path(), Occupied::Refuse)?;
         let driver = lifecycle::Driver {
             socket,

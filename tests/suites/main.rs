@@ -8,6 +8,7 @@ mod bash_driver;
 mod clone;
 mod command_line;
 mod concurrency;
+mod csi;
 mod csi_services;
 mod csi_wire;
 mod fake_kubelet;

@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use gitrepo_csi::identity::IdentityService;
 use gitrepo_csi::proto::csi::v1::ControllerGetCapabilitiesRequest;
 use gitrepo_csi::proto::csi::v1::ControllerGetCapabilitiesResponse;
 use gitrepo_csi::proto::csi::v1::ControllerServiceCapability;
@@ -26,6 +28,7 @@ use gitrepo_csi::proto::csi::v1::controller_server::ControllerServer;
 use gitrepo_csi::proto::csi::v1::controller_service_capability::Rpc;
 use gitrepo_csi::proto::csi::v1::controller_service_capability::Type;
 use gitrepo_csi::proto::csi::v1::controller_service_capability::rpc;
+use gitrepo_csi::proto::csi::v1::identity_server::IdentityServer;
 use gitrepo_csi::proto::csi::v1::validate_volume_capabilities_response::Confirmed;
 use gitrepo_csi::server;
 use gitrepo_csi::server::Occupied;
@@ -100,9 +103,8 @@ impl Controller for Stub {
         &self,
         _: Request<ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
-        let capability = |kind: rpc::Type| ControllerServiceCapability {
-            r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })),
-        };
+        let capability =
+            |kind: rpc::Type| ControllerServiceCapability { r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })) };
         let capabilities = [rpc::Type::CreateDeleteVolume, rpc::Type::SingleNodeMultiWriter].map(capability).into();
         Ok(Response::new(ControllerGetCapabilitiesResponse { capabilities }))
     }
@@ -112,7 +114,9 @@ impl Controller for Stub {
 async fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args_os().nth(1).map(PathBuf::from).ok_or("the socket's path is missing")?;
     let socket = Socket::listen(&path, Occupied::Refuse)?;
-    let routes = Routes::new(ControllerServer::new(Stub::default()));
+    let identity =
+        IdentityService { driver_name: "csi.gitrepo.dev".to_owned(), has_controller: true, metrics: Arc::default() };
+    let routes = Routes::new(IdentityServer::new(identity)).add_service(ControllerServer::new(Stub::default()));
     server::serve(socket, routes, std::future::pending(), Duration::ZERO, || {}).await?;
     Ok(())
 }

@@ -1,0 +1,36 @@
+//! One call: the kubelet connects, asks once with a limit, and closes the connection.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gitrepo_csi::proto::csi::v1::node_client::NodeClient;
+use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::csi;
+
+/// Calls the node service. The limit is sent along, and when it is over the kubelet waits no longer.
+pub(super) fn node<Q, A>(
+    socket: &Path,
+    limit: Duration,
+    message: Q,
+    method: impl AsyncFnOnce(NodeClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
+) -> Result<A, Status> {
+    let mut request = Request::new(message);
+    request.set_timeout(limit);
+    let called = async {
+        let channel = csi::dial(socket).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        method(NodeClient::new(channel), request).await.map(Response::into_inner)
+    };
+    let over = || Status::deadline_exceeded("context deadline exceeded");
+    runtime().block_on(async { tokio::time::timeout(limit, called).await.unwrap_or_else(|_| Err(over())) })
+}
+
+/// One for the calling thread: what it calls sees the thread's mounts.
+pub(super) fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}

@@ -1,0 +1,245 @@
+//! A machine with a kubelet and the driver: all that they agree on is on a freshly made file system of the test's own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use gitrepo_core::mount::mountinfo;
+use nix::mount::MntFlags;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use serde_json::json;
+
+use super::driver::Driver;
+use super::kubelet::Kubelet;
+use crate::loopfs::LoopFs;
+use crate::require;
+use crate::volumes;
+
+/// The driver's name.
+pub const DRIVER: &str = "csi.gitrepo.dev";
+
+/// One machine, seen by this thread and those it starts. Nothing of it outlives them, however they end.
+pub struct Node {
+    kubelet: Kubelet,
+    driver: Mutex<Option<Driver>>,
+    home: PathBuf,
+    _file_system: LoopFs,
+}
+
+impl Node {
+    /// A machine with a file system of `bytes`, on which the driver runs, configured for servers on the loopback, and is
+    /// registered; `None` without root.
+    pub fn new(bytes: u64) -> Option<Self> {
+        Self::configured(bytes, &json!({}))
+    }
+
+    /// The same with more in the configuration.
+    pub fn configured(bytes: u64, fields: &Value) -> Option<Self> {
+        if !require::root("to mount") || !require::tool("mkfs.ext4") {
+            return None;
+        }
+        let file_system = LoopFs::new(bytes);
+        let home = file_system.path().canonicalize().unwrap();
+        let kubelet = Kubelet::new(&home.join("kubelet"), DRIVER);
+        let node = Self { kubelet, driver: Mutex::default(), home, _file_system: file_system };
+        node.configure(fields);
+        node.start_driver();
+        Some(node)
+    }
+
+    /// The kubelet.
+    pub fn kubelet(&self) -> &Kubelet {
+        &self.kubelet
+    }
+
+    /// The root of the file system.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The store.
+    pub fn store(&self) -> PathBuf {
+        self.home.join("store")
+    }
+
+    /// Gives the driver another configuration from its next start on: these fields, and what servers on the loopback need.
+    pub fn configure(&self, fields: &Value) {
+        let mut configuration = json!({
+            "allowLoopback": true,
+            "credentialsOverHttp": true,
+            "cache": { "reserveBytes": "0" },
+        });
+        merge(&mut configuration, fields);
+        fs::write(self.home.join("config.json"), configuration.to_string()).unwrap();
+    }
+
+    /// The flags that the driver is started with.
+    pub fn flags(&self) -> Vec<OsString> {
+        let home = self.home.display();
+        let flags = [
+            format!("--endpoint=unix://{home}/kubelet/plugins/{DRIVER}/csi.sock"),
+            "--node-id=node-1".to_owned(),
+            format!("--store={home}/store"),
+            format!("--config={home}/config.json"),
+            format!("--kubelet-dir={home}/kubelet"),
+            format!("--kubelet-registration-dir={home}/kubelet/plugins_registry"),
+            "--http=127.0.0.1:0".to_owned(),
+            "--log-level=debug".to_owned(),
+        ];
+        flags.map(OsString::from).into()
+    }
+
+    /// Starts the driver and waits until it is registered.
+    pub fn start_driver(&self) {
+        let log = self.log_file();
+        *self.lock() = Some(Driver::start(&self.flags(), &log));
+        self.kubelet.register();
+    }
+
+    /// The driver's process id.
+    pub fn driver_id(&self) -> u32 {
+        self.lock().as_ref().expect("the driver runs").id()
+    }
+
+    /// Sends the driver a signal.
+    pub fn signal_driver(&self, signal: Signal) {
+        self.lock().as_ref().expect("the driver runs").signal(signal);
+    }
+
+    /// Kills the driver with SIGKILL.
+    pub fn kill_driver(&self) {
+        self.signal_driver(Signal::SIGKILL);
+        self.wait_for_driver();
+    }
+
+    /// Asks the driver to stop, and waits until it has.
+    pub fn stop_driver(&self) -> ExitStatus {
+        self.signal_driver(Signal::SIGTERM);
+        self.wait_for_driver()
+    }
+
+    /// Waits until the driver has ended.
+    pub fn wait_for_driver(&self) -> ExitStatus {
+        let driver = self.lock().take();
+        driver.expect("the driver runs").wait()
+    }
+
+    /// Where the driver's log goes.
+    pub fn log_file(&self) -> PathBuf {
+        self.home.join("driver.log")
+    }
+
+    /// All that was logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// Gets a page of the driver's HTTP server: its status and its text.
+    pub fn get(&self, page: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http_address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(stream, "GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?} is no answer"));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.unwrap_or_else(|| panic!("{head:?} has no status")), body.to_owned())
+    }
+
+    /// One value of the driver's metrics, by its name and labels as they are written; 0 for one that is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (status, text) = self.get("/metrics");
+        assert_eq!(status, 200, "{text}");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
+    }
+
+    /// What the driver has logged last of where its HTTP server is.
+    fn http_address(&self) -> String {
+        let log = self.log();
+        let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut addresses = lines.filter_map(|line| Some(line.get("http")?.as_str()?.to_owned()));
+        addresses.next().unwrap_or_else(|| panic!("no address in {log}"))
+    }
+
+    /// Mounts on `target`.
+    pub fn mounts_on(&self, target: &Path) -> usize {
+        mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+    }
+
+    /// What is mounted in the kubelet's directory and in the store.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
+        mounts.filter(|target| *target != self.home && target.starts_with(&self.home)).collect()
+    }
+
+    /// Loses the driver and all mounts, as a reboot does; what the store remembers becomes another boot's. Neither the
+    /// kubelet nor the driver is started.
+    pub fn go_down(&self) {
+        self.kill_driver();
+        for mount in self.mounts().into_iter().rev() {
+            nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
+        }
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        for file in ["volumes", "access"].iter().flat_map(|place| files_below(&self.store().join(place))) {
+            let Ok(text) = fs::read_to_string(&file) else { continue };
+            if text.contains(boot.trim()) {
+                fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+            }
+        }
+    }
+
+    /// Fails if anything is there that only published volumes, work in flight or their crashes account for.
+    pub fn assert_nothing_published(&self) {
+        let left = self.leftovers();
+        assert!(left.is_empty(), "left behind: {left:#?}\n{}", self.log());
+    }
+
+    /// What is there that only published volumes, work in flight or their crashes account for.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let mut left = self.mounts();
+        let pods = volumes::entries(&self.kubelet.root().join("pods"));
+        left.extend(pods.iter().flat_map(|pod| volumes::entries(&pod.join("volumes/kubernetes.io~csi"))));
+        left.extend(volumes::leftovers(&self.store(), Path::new("/nowhere")));
+        left
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Driver>> {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            over.iter().for_each(|(field, value)| merge(base.entry(field).or_insert(Value::Null), value));
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+/// Files below a directory.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut places = vec![directory.to_owned()];
+    while let Some(place) = places.pop() {
+        for path in volumes::entries(&place) {
+            let kind = path.symlink_metadata().unwrap().file_type();
+            if kind.is_dir() {
+                places.push(path);
+            } else if kind.is_file() {
+                files.push(path);
+            }
+        }
+    }
+    files
+}

@@ -1,0 +1,137 @@
+//! Who writes to the same copy, and who may have the volume at all.
+
+use std::fs;
+
+use gitrepo_tests::http::Credential;
+use gitrepo_tests::http::HttpServerBuilder;
+use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::kubelet::csi::AccessMode;
+use gitrepo_tests::kubelet::csi::Volume;
+use gitrepo_tests::repository::Files;
+use tonic::Code;
+
+use super::Scene;
+use super::assert_says;
+use super::read;
+
+/// Sets the volumes of two pods up, says whether they share a copy, and tears both down.
+fn pods_share(scene: &Scene, volumes: [&Volume; 2]) -> bool {
+    let pods = ["one", "other"].map(Pod::new);
+    let [one, other] = [0, 1].map(|index| scene.kubelet().must_set_up(&pods[index], volumes[index]));
+    fs::write(one.join("mark"), "mark\n").unwrap();
+    let shared = other.join("mark").exists();
+    fs::write(other.join("back"), "back\n").unwrap();
+    assert_eq!(one.join("back").exists(), shared);
+    for (pod, volume) in pods.iter().zip(volumes) {
+        scene.kubelet().must_tear_down(pod, volume);
+    }
+    scene.node.assert_nothing_published();
+    shared
+}
+
+#[test]
+fn a_persistent_volume_is_shared_an_inline_one_private_unless_it_says() {
+    let Some(scene) = Scene::new() else { return };
+    let (inline, persistent) = (scene.inline("v"), scene.persistent("v"));
+    assert!(!pods_share(&scene, [&inline, &inline]), "inline volumes of two pods are two volumes");
+    assert!(pods_share(&scene, [&persistent, &persistent]));
+    let private = persistent.clone().with_attribute("writable", "private");
+    assert!(!pods_share(&scene, [&private, &private]));
+    let shared = inline.with_attribute("writable", "shared");
+    assert!(!pods_share(&scene, [&shared, &shared]), "of two volumes");
+    assert_eq!(scene.server.packs(), 1);
+}
+
+#[test]
+fn a_shared_copy_goes_with_its_last_pod() {
+    let Some(scene) = Scene::new() else { return };
+    let volume = scene.persistent("data");
+    let (first, there) = scene.start_pod("first", &volume);
+    fs::write(there.join("written"), "by the first\n").unwrap();
+    let (second, here) = scene.start_pod("second", &volume);
+    scene.kubelet().must_tear_down(&first, &volume);
+    assert_eq!(read(here.join("written")), "by the first\n");
+    scene.kubelet().must_tear_down(&second, &volume);
+    let (third, target) = scene.start_pod("third", &volume);
+    scene.assert_shown_on(&target);
+    scene.kubelet().must_tear_down(&third, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn two_pods_read_one_volume_and_neither_can_write() {
+    let Some(scene) = Scene::new() else { return };
+    let volume = scene.persistent("data").read_only().with_access(AccessMode::ReadOnlyMany);
+    let pods = ["first", "second"].map(|name| scene.start_pod(name, &volume));
+    for (_, target) in &pods {
+        scene.assert_shown_on(target);
+        fs::write(target.join("README.md"), "changed\n").unwrap_err();
+        fs::remove_file(target.join("README.md")).unwrap_err();
+    }
+    assert_eq!(scene.server.packs(), 1);
+    for (pod, _) in &pods {
+        scene.kubelet().must_tear_down(pod, &volume);
+    }
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn a_volume_for_one_pod_is_refused_to_a_second_one_until_the_first_is_gone() {
+    let Some(scene) = Scene::new() else { return };
+    let volume = scene.persistent("data").with_access(AccessMode::ReadWriteOncePod);
+    let (first, _) = scene.start_pod("first", &volume);
+    let second = Pod::new("second");
+    let failed = scene.kubelet().set_up(&second, &volume).unwrap_err();
+    assert_eq!(failed.code, Some(Code::FailedPrecondition));
+    assert_says(&failed, &["another pod", "ReadWriteOnce"]);
+    assert!(!scene.kubelet().target(&second, &volume).exists());
+    // Its own pod may ask again.
+    scene.kubelet().must_set_up(&first, &volume);
+    scene.kubelet().must_tear_down(&first, &volume);
+    scene.kubelet().must_set_up(&second, &volume);
+    scene.kubelet().must_tear_down(&second, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn other_content_on_a_published_target_is_refused_and_what_stands_stays() {
+    let Some(scene) = Scene::new() else { return };
+    scene.repository.commit("other", &Files::new().file("README.md", "# Other\n"));
+    let volume = scene.inline("v").read_only();
+    let (pod, target) = scene.start_pod("pod", &volume);
+    for other in [
+        volume.clone().with_attribute("revision", "other"),
+        volume.clone().with_attribute("directory", "elsewhere"),
+        scene.inline("v"),
+    ] {
+        let failed = scene.kubelet().call_publish(other.request(&pod, target.to_str().unwrap())).unwrap_err();
+        assert_eq!(failed.code, Some(Code::AlreadyExists), "{failed:?}");
+        scene.assert_shown_on(&target);
+    }
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn a_published_volume_is_published_again_whatever_became_of_secret_remote_and_pod_information() {
+    let open = |server: HttpServerBuilder| server.accept(Credential::Bearer("right"));
+    let Some(scene) = Scene::serving(open) else { return };
+    let volume = scene.inline("v").read_only().with_secret(&[("token", "right")]);
+    let (pod, target) = scene.start_pod("pod", &volume);
+    scene.server.accept_only(&[Credential::Bearer("nobody's")]);
+    let asked = scene.server.requests().len();
+    let renamed = Pod { name: "renamed".to_owned(), service_account: "other".to_owned(), ..pod.clone() };
+    let path = target.to_str().unwrap();
+    for other in [
+        volume.clone(),
+        volume.clone().with_secret(&[]),
+        volume.clone().with_secret(&[("token", "wrong")]),
+        volume.clone().with_secret(&[("tokn", "nonsense")]),
+    ] {
+        scene.kubelet().call_publish(other.request(&renamed, path)).unwrap();
+        scene.assert_shown_on(&target);
+    }
+    assert_eq!(scene.server.requests().len(), asked, "nobody was asked");
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
