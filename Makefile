@@ -66,7 +66,7 @@ show: ## print what deploy applies
 	@sh deploy/flexvolume/render.sh
 
 deploy: ## install the driver on every node
-	@sh deploy/flexvolume/apply.sh
+	@sh deploy/make/apply.sh deploy/flexvolume/render.sh
 
 wait: ## wait until the driver is installed on every node
 	kubectl -n $(DRIVER_NAMESPACE) rollout status daemonset/gitrepo-flex-ds --timeout=180s

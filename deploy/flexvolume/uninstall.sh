@@ -19,6 +19,6 @@ case $(sh "$here/render.sh") in
     exit 1
     ;;
 esac
-sh "$here/apply.sh"
+sh "$here/../make/apply.sh" "$here/render.sh"
 kubectl -n "$DRIVER_NAMESPACE" rollout status daemonset/gitrepo-flex-ds --timeout=300s
 sh "$here/render.sh" | kubectl delete --ignore-not-found --wait -f -
