@@ -13,14 +13,20 @@ BINARIES ?=## directory of static binaries to put into it; those of `make static
 BUILDER ?=## docker, podman or buildah; the first that works
 ARCHIVE ?= target/image.tar## file that `make archive` writes
 
-## The driver on the cluster
-DRIVER_NAMESPACE ?= kube-system## namespace of the installing DaemonSet
+## The drivers on the cluster
+DRIVER_NAMESPACE ?= kube-system## namespace of the drivers' DaemonSets
+DEBUG ?= false## true: the drivers log at level debug
+KUBELET_DIR ?= /var/lib/kubelet## --root-dir of the kubelets
+
+## The CSI driver
+CSI_OVERLAY ?= deploy/csi/base## kustomization to deploy; yours, or one of deploy/csi/overlays
+FORCE ?= false## true: delete-csi does not look whether the driver is in use
+
+## The FlexVolume driver
 OVERLAY ?= deploy/flexvolume/base## kustomization to deploy; yours, or one of deploy/flexvolume/overlays
-DEBUG ?= false## true: the driver logs at level debug
 VENDOR ?= piersharding## first part of the driver's name in manifests
 DRIVER ?= gitrepo## second part of it
 PLUGIN_DIR ?= /usr/libexec/kubernetes/kubelet-plugins/volume/exec## --volume-plugin-dir of the kubelets
-KUBELET_DIR ?= /var/lib/kubelet## --root-dir of the kubelets
 
 ## The test on the cluster
 KUBE_NAMESPACE ?= default## namespace of the test
@@ -33,12 +39,13 @@ KUBECTL_DIR ?= /usr/local/bin## where to
 REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
 
 .DEFAULT_GOAL := help
-.PHONY: help k8s kubectl_dependencies static image archive push show deploy wait delete uninstall logs describe redeploy \
-	namespace delete_namespace driver-tests conformance test test-results test-clean clean cleanall
+.PHONY: help k8s kubectl_dependencies static image archive push show-csi deploy-csi wait-csi delete-csi logs-csi
+.PHONY: show deploy wait delete uninstall logs describe redeploy namespace delete_namespace driver-tests conformance
+.PHONY: test test-results test-clean clean cleanall
 
 # Only what a script asks for, and never a word of the user's in a recipe's text.
-export REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE OVERLAY DEBUG VENDOR DRIVER PLUGIN_DIR KUBELET_DIR
-export KUBE_NAMESPACE TEST KUBECTL_VERSION KUBECTL_DIR
+export REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE DEBUG KUBELET_DIR CSI_OVERLAY FORCE
+export OVERLAY VENDOR DRIVER PLUGIN_DIR KUBE_NAMESPACE TEST KUBECTL_VERSION KUBECTL_DIR
 
 help: ## show this help
 	@sh deploy/make/help.sh $(firstword $(MAKEFILE_LIST))
@@ -62,19 +69,35 @@ archive: image ## write the image into the file ARCHIVE, for nodes without a reg
 push: image ## push the image to CI_REGISTRY
 	@sh deploy/image/push.sh
 
+show-csi: ## print what deploy-csi applies
+	@sh deploy/csi/render.sh
+
+deploy-csi: ## run the CSI driver on every node
+	@sh deploy/make/apply.sh deploy/csi/render.sh
+
+wait-csi: ## wait until the CSI driver runs on every node
+	kubectl -n $(DRIVER_NAMESPACE) rollout status daemonset/gitrepo-csi-node --timeout=180s
+
+delete-csi: ## delete the CSI driver; refused while it is in use
+	@sh deploy/csi/delete.sh
+
+logs-csi: ## logs of the CSI driver
+	kubectl -n $(DRIVER_NAMESPACE) get pods -l app.kubernetes.io/name=gitrepo-csi -o wide
+	kubectl -n $(DRIVER_NAMESPACE) logs -l app.kubernetes.io/name=gitrepo-csi --all-containers --prefix --tail=100
+
 show: ## print what deploy applies
 	@sh deploy/flexvolume/render.sh
 
-deploy: ## install the driver on every node
+deploy: ## install the FlexVolume driver on every node
 	@sh deploy/make/apply.sh deploy/flexvolume/render.sh
 
-wait: ## wait until the driver is installed on every node
+wait: ## wait until the FlexVolume driver is installed on every node
 	kubectl -n $(DRIVER_NAMESPACE) rollout status daemonset/gitrepo-flex-ds --timeout=180s
 
-delete: ## delete the DaemonSet; the driver stays on the nodes, for the volumes that pods still have
+delete: ## delete the installing DaemonSet; the FlexVolume driver stays on the nodes, for the volumes that pods still have
 	sh deploy/flexvolume/render.sh | kubectl delete --ignore-not-found --wait -f -
 
-uninstall: ## delete the DaemonSet and remove the driver from the nodes; refused on a node while it has volumes
+uninstall: ## delete the DaemonSet and remove the FlexVolume driver from the nodes; refused on a node while it has volumes
 	@sh deploy/flexvolume/uninstall.sh
 
 logs: ## logs of the installing pods
@@ -92,7 +115,7 @@ namespace: ## make KUBE_NAMESPACE, if it is missing
 delete_namespace: ## delete KUBE_NAMESPACE
 	@sh deploy/make/delete-namespace.sh
 
-driver-tests: ## run the driver without a cluster: init, mount, check, unmount (as root)
+driver-tests: ## run the FlexVolume driver without a cluster: init, mount, check, unmount (as root)
 	sh tests/driver-tests.sh
 
 conformance: ## run csi-sanity against the CSI driver, with and without its controller (as root)

@@ -21,14 +21,19 @@ use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use k8s_openapi::api::rbac::v1::Role;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::api::storage::v1::CSIDriver;
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::require;
+
+mod prometheus;
 
 /// An object as it is written, after its type has been found to know all of it.
 #[derive(Debug, Clone)]
@@ -86,10 +91,14 @@ fn check(value: &Value) -> Result<(), String> {
         known::<PersistentVolume>(),
         known::<PersistentVolumeClaim>(),
         known::<Pod>(),
+        known::<Role>(),
+        known::<RoleBinding>(),
         known::<Secret>(),
         known::<Service>(),
         known::<ServiceAccount>(),
         known::<StorageClass>(),
+        // Of the Prometheus operator, not of Kubernetes.
+        (("monitoring.coreos.com/v1", "ServiceMonitor"), prometheus::check_service_monitor),
     ];
     let (_, check) =
         known.iter().find(|(known, _)| *known == kind).ok_or_else(|| format!("{kind:?} is not known here"))?;
@@ -162,8 +171,32 @@ fn with_word(mut command: Command, word: &str) -> Command {
     command
 }
 
-/// The directories below `deploy/` that hold a kustomization.
+/// The directories below `deploy/` that hold a kustomization which can be rendered by itself.
 pub fn kustomizations() -> Vec<PathBuf> {
+    below_deploy("Kustomization")
+}
+
+/// The directories below `deploy/` that hold a component: something to be laid over a kustomization.
+pub fn components() -> Vec<PathBuf> {
+    below_deploy("Component")
+}
+
+/// A kustomization with components over it, rendered as [`render`] does. All are directories below `deploy/`.
+pub fn render_with(base: &Path, components: &[PathBuf]) -> Option<String> {
+    // Kustomize takes no absolute path, and none that leads through a link.
+    let place = TempDir::new_in(workspace().join("target")).unwrap();
+    let relative = |path: &Path| format!("../../{}", path.strip_prefix(workspace()).unwrap().display());
+    let kustomization = serde_json::json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative(base)],
+        "components": components.iter().map(|component| relative(component)).collect::<Vec<_>>(),
+    });
+    std::fs::write(place.path().join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    render(place.path())
+}
+
+fn below_deploy(kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut pending = vec![workspace().join("deploy")];
     while let Some(directory) = pending.pop() {
@@ -172,7 +205,10 @@ pub fn kustomizations() -> Vec<PathBuf> {
             if path.is_dir() {
                 pending.push(path);
             } else if path.ends_with("kustomization.yaml") {
-                found.push(directory.clone());
+                let text = std::fs::read_to_string(&path).unwrap();
+                if text.lines().any(|line| line == format!("kind: {kind}")) {
+                    found.push(directory.clone());
+                }
             }
         }
     }

@@ -15,8 +15,8 @@ use gitrepo_tests::require;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 
-/// The bash driver's.
-const TARGETS: [&str; 22] = [
+/// The bash driver's, and ours.
+const TARGETS: [&str; 27] = [
     "k8s",
     "show",
     "deploy",
@@ -39,15 +39,23 @@ const TARGETS: [&str; 22] = [
     "kubectl_dependencies",
     "help",
     "static",
+    "show-csi",
+    "deploy-csi",
+    "wait-csi",
+    "delete-csi",
+    "logs-csi",
 ];
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 12] = [
     "CI_REGISTRY",
     "CI_REPOSITORY",
+    "CSI_OVERLAY",
+    "FORCE",
     "IMAGE",
     "TAG",
     "DEBUG",
     "DOCKERFILE",
     "DRIVER_NAMESPACE",
+    "KUBELET_DIR",
     "KUBE_NAMESPACE",
     "KUBECTL_VERSION",
 ];
@@ -59,20 +67,26 @@ struct Cluster {
 
 impl Cluster {
     /// A kubectl that renders as the real one or kustomize does, and otherwise only writes down its arguments and what it
-    /// is given to apply.
+    /// is given to apply, and answers what it is told to.
     fn new() -> Self {
         let cluster = Self { home: TempDir::new().unwrap() };
         let real = require::find("kubectl").map_or_else(|| "false".into(), |path| path.display().to_string());
         let script = format!(
             "#!/bin/sh\ncase $1 in kustomize) exec {real} \"$@\" ;; esac\n\
              printf '%s\\n' \"$*\" >>{home}/calls\n\
-             case \"$*\" in *-f\\ -) cat >{home}/objects ;; *'get namespace missing'*) exit 1 ;; esac\n",
+             case \"$*\" in *-f\\ -) cat >{home}/objects ;; *'get namespace missing'*) exit 1 ;; esac\n\
+             case \"$*\" in 'get '*-o*) cat {home}/\"$2\" 2>/dev/null || true ;; esac\n",
             home = cluster.home.path().display()
         );
         let path = cluster.home.path().join("kubectl");
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         cluster
+    }
+
+    /// What the cluster answers to `kubectl get <resource> -o …`.
+    fn has(&self, resource: &str, lines: &str) {
+        fs::write(self.home.path().join(resource), lines).unwrap();
     }
 
     fn make(&self, words: &[&str]) -> Output {
@@ -216,6 +230,95 @@ fn uninstall_runs_on_every_node_before_the_daemon_set_goes() {
     let installs = cluster.make(&["uninstall", "OVERLAY=deploy/flexvolume/overlays/example"]);
     assert!(!installs.status.success() && String::from_utf8_lossy(&installs.stderr).contains("overlays/example"));
     assert_eq!(cluster.calls(), <[&str; 0]>::default());
+}
+
+#[test]
+fn deploy_csi_applies_what_the_variables_say_to_node_and_controller() {
+    if !require::tool("make") || manifests::render(&workspace().join("deploy/csi/base")).is_none() {
+        return;
+    }
+    let cluster = Cluster::new();
+    let variables = [
+        "CI_REGISTRY=registry.example.com:5000",
+        "IMAGE=team/gitrepo",
+        "TAG=v1",
+        "DRIVER_NAMESPACE=missing",
+        "DEBUG=true",
+        "KUBELET_DIR=/opt/kubelet",
+        "CSI_OVERLAY=deploy/csi/overlays/controller",
+    ];
+    assert_success(cluster.make(&[&["deploy-csi"][..], &variables].concat()));
+    let label = "label namespace missing pod-security.kubernetes.io/enforce=privileged";
+    assert_eq!(cluster.calls(), ["get namespace missing", "create namespace missing", label, "apply -f -"]);
+    let objects = cluster.objects();
+    for namespace in objects.iter().flat_map(|object| {
+        [object.field("/metadata/namespace"), object.field("/subjects/0/namespace")].into_iter().flatten()
+    }) {
+        assert_eq!(namespace, "missing");
+    }
+    let pods: Vec<_> = objects.iter().filter_map(|object| object.field("/spec/template/spec")).collect();
+    assert_eq!(pods.len(), 2);
+    for pod in pods {
+        let driver = &pod["containers"][0];
+        assert_eq!(driver["image"], "registry.example.com:5000/team/gitrepo:v1");
+        let level = driver["env"].as_array().unwrap().iter().find(|entry| entry["name"] == "GITREPO_LOG_LEVEL");
+        assert_eq!(level.unwrap()["value"], "debug");
+    }
+    let pod = objects.iter().find_map(Object::get::<DaemonSet>).unwrap().spec.template.spec.unwrap();
+    let paths: Vec<_> =
+        pod.volumes.iter().flatten().filter_map(|volume| Some(volume.host_path.as_ref()?.path.as_str())).collect();
+    for path in ["/opt/kubelet/pods", "/opt/kubelet/plugins/csi.gitrepo.dev", "/opt/kubelet/plugins_registry"] {
+        assert!(paths.contains(&path), "{paths:?}");
+    }
+    let container = &pod.containers[0];
+    let pods = container.volume_mounts.iter().flatten().find(|mount| mount.name == "pods").unwrap();
+    assert_eq!(
+        (pods.mount_path.as_str(), pods.mount_propagation.as_deref()),
+        ("/opt/kubelet/pods", Some("Bidirectional"))
+    );
+    let kubelet = container.env.iter().flatten().find(|entry| entry.name == "GITREPO_KUBELET_DIR").unwrap();
+    assert_eq!(kubelet.value.as_deref(), Some("/opt/kubelet"));
+}
+
+#[test]
+fn deploy_csi_without_variables_is_the_base_and_nonsense_is_refused() {
+    if !require::tool("make") {
+        return;
+    }
+    let Some(base) = manifests::render(&workspace().join("deploy/csi/base")) else { return };
+    let cluster = Cluster::new();
+    let shown = String::from_utf8(cluster.make(&["--silent", "show-csi"]).stdout).unwrap();
+    assert_eq!(shown, base);
+    for nonsense in ["KUBELET_DIR=a b", "DRIVER_NAMESPACE=a\"b", "CSI_OVERLAY=deploy/nowhere"] {
+        assert!(!cluster.make(&["deploy-csi", nonsense]).status.success(), "{nonsense}");
+        assert_eq!(cluster.calls(), <[&str; 0]>::default(), "{nonsense}");
+    }
+}
+
+#[test]
+fn delete_csi_is_refused_while_somebody_would_be_left_with_a_volume() {
+    if !require::tool("make") || manifests::render(&workspace().join("deploy/csi/base")).is_none() {
+        return;
+    }
+    let cluster = Cluster::new();
+    let deletes = |cluster: &Cluster| cluster.calls().iter().any(|call| call.starts_with("delete "));
+    cluster.has(
+        "pods",
+        "pod a/idle Running\npod a/other Running  other.example.com\npod a/done Succeeded csi.gitrepo.dev\n",
+    );
+    cluster.has("persistentvolumes", "claim / Available csi.gitrepo.dev\nclaim a/b Bound other.example.com\n");
+    assert_success(cluster.make(&["delete-csi"]));
+    assert!(deletes(&cluster));
+
+    cluster.has("pods", "pod a/idle Running\npod b/busy Running   csi.gitrepo.dev \n");
+    cluster.has("persistentvolumes", "claim c/site Bound csi.gitrepo.dev\n");
+    let refused = cluster.make(&["delete-csi"]);
+    assert!(!refused.status.success() && !deletes(&cluster));
+    let said = text(&refused);
+    assert!(said.contains("  pod b/busy\n  claim c/site\n") && said.contains("FORCE=true"), "{said}");
+    assert!(!said.contains("idle"), "{said}");
+    assert_success(cluster.make(&["delete-csi", "FORCE=true"]));
+    assert!(deletes(&cluster));
 }
 
 #[test]

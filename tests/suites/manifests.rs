@@ -1,11 +1,14 @@
 //! Every manifest is one that Kubernetes understands, and what it runs does what it is for.
 
 use std::fs;
+use std::path::Path;
 
 use gitrepo_tests::manifests;
 use gitrepo_tests::manifests::Object;
 use gitrepo_tests::manifests::workspace;
 
+mod csi;
+mod examples;
 mod installer;
 mod mount_test;
 
@@ -13,6 +16,10 @@ mod mount_test;
 fn a_field_that_kubernetes_does_not_know_is_noticed() {
     let right = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80, targetPort: http}]}\n";
     assert_eq!(manifests::parse(right).unwrap().len(), 1);
+    let monitor = "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata: {name: a}\n\
+                   spec: {selector: {matchLabels: {a: b}}, endpoints: []}\n";
+    assert_eq!(manifests::parse(monitor).unwrap().len(), 1);
+    assert!(manifests::parse(&monitor.replace("matchLabels", "matchLabel")).is_err());
     let wrong = [
         ("port: 80", "prt: 80"),
         ("port: 80", "port: eighty"),
@@ -32,11 +39,27 @@ fn every_kustomization_is_understood() {
     assert!(kustomizations.iter().any(|directory| directory.ends_with("flexvolume/base")), "{kustomizations:?}");
     for directory in kustomizations {
         let Some(yaml) = manifests::render(&directory) else { return };
-        let objects = manifests::parse(&yaml).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-        assert!(!objects.is_empty(), "{}", directory.display());
-        for object in objects {
-            check_pods(&object);
-        }
+        check(&yaml, &directory);
+    }
+}
+
+#[test]
+fn every_component_is_understood_over_its_base_and_together_with_the_others() {
+    let components = manifests::components();
+    assert!(components.iter().any(|directory| directory.ends_with("csi/components/sidecars")), "{components:?}");
+    let base = workspace().join("deploy/csi/base");
+    for component in &components {
+        let Some(yaml) = manifests::render_with(&base, std::slice::from_ref(component)) else { return };
+        check(&yaml, component);
+    }
+    check(&manifests::render_with(&base, &components).unwrap(), &base);
+}
+
+fn check(yaml: &str, directory: &Path) {
+    let objects = manifests::parse(yaml).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    assert!(!objects.is_empty(), "{}", directory.display());
+    for object in objects {
+        check_pods(&object);
     }
 }
 

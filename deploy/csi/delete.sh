@@ -1,0 +1,32 @@
+#!/bin/sh
+# Deletes the CSI driver. Without it no kubelet can unmount its volumes, and their pods stay Terminating; so this is
+# refused while pods have inline volumes of it or claims are bound to its PersistentVolumes. FORCE=true deletes it all the
+# same.
+set -eu
+
+here=$(dirname "$0")
+driver=csi.gitrepo.dev
+# Name, phase and drivers of each, one a line.
+pod='pod {.metadata.namespace}/{.metadata.name} {.status.phase}{range .spec.volumes[*]} {.csi.driver}{end}'
+claim='claim {.spec.claimRef.namespace}/{.spec.claimRef.name} {.status.phase} {.spec.csi.driver}'
+each() { printf '{range .items[*]}%s{"\\n"}{end}' "$1"; }
+
+in_use() {
+    found=$(kubectl get pods --all-namespaces -o "jsonpath=$(each "$pod")")
+    # Those that have ended have no volumes any more.
+    printf '%s\n' "$found" | awk -v driver=$driver '$3 != "Succeeded" && $3 != "Failed" {
+        for (i = 4; i <= NF; i++) if ($i == driver) { print "  " $1 " " $2; next }
+    }'
+    found=$(kubectl get persistentvolumes -o "jsonpath=$(each "$claim")")
+    printf '%s\n' "$found" | awk -v driver=$driver '$3 == "Bound" && $4 == driver { print "  " $1 " " $2 }'
+}
+
+if [ "${FORCE:-false}" != true ]; then
+    users=$(in_use)
+    if [ -n "$users" ]; then
+        printf 'The driver is in use:\n%s\nDelete these first, or run this again with FORCE=true.\n' "$users" >&2
+        exit 1
+    fi
+fi
+manifests=$(sh "$here/render.sh")
+printf '%s\n' "$manifests" | kubectl delete --ignore-not-found --wait -f -
