@@ -114,6 +114,9 @@ pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
         return Err(DriverError::NeedsRoot);
     }
     logging::start(&settings.config.log);
+    // Secrets of volumes pass through this memory.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|error| DriverError::System { action: "forbid dumps of the driver's memory", source: error.into() })?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(THREADS)

@@ -1,10 +1,12 @@
 //! What nobody asks for: removing what crashes left, and forgetting volumes whose pods are gone without an unpublish
 //! (kubernetes/kubernetes#92299: sometimes none comes after a reboot).
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_core::store::Origin;
 use gitrepo_core::store::SweepReport;
@@ -66,9 +68,31 @@ impl Housekeeping {
 fn sweep(storage: &Storage, pods: Option<PathBuf>) -> Result<SweepReport, Failure> {
     let volumes = storage.volumes()?;
     match pods {
-        Some(below) => Ok(volumes.sweep(&Abandoned::TargetGone { origin: Origin::Csi, below }, BUDGET)?),
+        Some(below) => {
+            let records = volumes.store().records()?;
+            let ours = records.into_iter().filter(|record| record.origin == Origin::Csi);
+            check_seen(&below, ours.map(|record| record.target))?;
+            Ok(volumes.sweep(&Abandoned::TargetGone { origin: Origin::Csi, below }, BUDGET)?)
+        }
         None => Ok(volumes.store().sweep(BUDGET, &[])),
     }
+}
+
+/// The driver's own pod is among the pods of its node, and so are those whose volumes are known. A directory without any
+/// is another one of that name, such as one of the driver's image where the kubelet's is not mounted: by it every volume
+/// would look abandoned, and what was written to them would go.
+fn check_seen(pods: &Path, mut targets: impl Iterator<Item = PathBuf>) -> Result<(), Failure> {
+    let is_empty = std::fs::read_dir(pods).is_ok_and(|mut pods| pods.next().is_none());
+    if !is_empty || !targets.any(|target| target.starts_with(pods)) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::FailedPrecondition,
+        format!(
+            "{} is empty, though volumes are published below it: is it the kubelet's? Nothing is cleared away",
+            pods.display()
+        ),
+    ))
 }
 
 fn tell(report: &SweepReport) {
@@ -78,5 +102,23 @@ fn tell(report: &SweepReport) {
     match report.removed() {
         0 => tracing::debug!("nothing to clear away"),
         removed => tracing::info!(removed, incomplete = report.incomplete, "leftovers removed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_directory_of_pods_says_nothing_of_volumes() {
+        let place = tempfile::tempdir().unwrap();
+        let pods = place.path().join("pods");
+        let targets = || [pods.join("1/volumes/mount"), PathBuf::from("/elsewhere/mount")].into_iter();
+        check_seen(&pods, targets()).unwrap();
+        std::fs::create_dir(&pods).unwrap();
+        assert_eq!(check_seen(&pods, targets()).unwrap_err().kind, Kind::FailedPrecondition);
+        check_seen(&pods, targets().skip(1)).unwrap();
+        std::fs::create_dir(pods.join("2")).unwrap();
+        check_seen(&pods, targets()).unwrap();
     }
 }

@@ -77,6 +77,10 @@ impl Settings {
         check_path("--kubelet-dir", &arguments.kubelet_dir)?;
         if let Some(directory) = &arguments.kubelet_registration_dir {
             check_path("--kubelet-registration-dir", directory)?;
+            if !arguments.mode.has_node() {
+                let reason = "registers a node service with the kubelet, which --mode controller does not have";
+                return Err(SettingsError::Flag { flag: "--kubelet-registration-dir", reason });
+            }
         }
         check_name(&arguments.driver_name)?;
         let endpoint: Endpoint = arguments.endpoint.parse()?;
@@ -182,6 +186,7 @@ mod tests {
             (&["--kubelet-dir=/var/../lib"], "--kubelet-dir"),
             (&["--kubelet-dir=/"], "--kubelet-dir"),
             (&["--kubelet-registration-dir=x"], "--kubelet-registration-dir"),
+            (&["--kubelet-registration-dir=/x", "--mode=controller"], "--kubelet-registration-dir"),
             (&["--driver-name=Csi.example.org"], "--driver-name"),
             (&["--driver-name=csi.example.org1"], "--driver-name"),
             (&["--driver-name="], "--driver-name"),

@@ -38,6 +38,7 @@ use gitrepo_csi::proto::csi::v1::volume_capability::AccessType;
 use gitrepo_csi::proto::csi::v1::volume_capability::MountVolume;
 use gitrepo_csi::proto::csi::v1::volume_capability::access_mode::Mode;
 use gitrepo_csi::storage::Storage;
+use gitrepo_csi::turn::Turns;
 use gitrepo_tests::http::Gate;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
@@ -210,7 +211,8 @@ fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
     };
     let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
     let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn Publisher>, Duration::from_secs(600));
-    NodeService { node_id: "node-1".to_owned(), kubelet_dir: home.join("kubelet"), storage, jobs, metrics }
+    let (node_id, kubelet_dir) = ("node-1".to_owned(), home.join("kubelet"));
+    NodeService { node_id, kubelet_dir, storage, jobs, turns: Turns::default(), metrics }
 }
 
 fn capability(mode: Mode) -> VolumeCapability {

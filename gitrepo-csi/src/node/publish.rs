@@ -138,3 +138,90 @@ fn second_target(target: &Path) -> Failure {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gitrepo_core::gateway::Gateway;
+    use gitrepo_core::policy::Config;
+    use gitrepo_core::policy::HostPattern;
+    use gitrepo_core::policy::Policy;
+    use gitrepo_core::remote::libgit2::Libgit2;
+    use gitrepo_core::snapshot::Directory;
+    use gitrepo_core::store::Store;
+    use gitrepo_core::testing::FakeMounter;
+    use gitrepo_core::worker::InProcess;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::proto::csi::v1::VolumeCapability;
+    use crate::proto::csi::v1::volume_capability::AccessMode;
+    use crate::proto::csi::v1::volume_capability::AccessType;
+    use crate::proto::csi::v1::volume_capability::MountVolume;
+    use crate::proto::csi::v1::volume_capability::access_mode::Mode;
+    use crate::storage::Storage;
+    use crate::turn::Turns;
+
+    /// A node on which every repository is refused.
+    fn service(place: &TempDir) -> NodeService {
+        let store = place.path().join("store");
+        let open = move || {
+            let config = Config { denied_hosts: vec![HostPattern::parse("*").unwrap()], ..Config::for_drivers() };
+            let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+            let gateway = Gateway::new(Policy::new(config), Arc::new(worker));
+            let mounter = Arc::new(FakeMounter::new());
+            Ok(Volumes::new(Store::open(&store)?, gateway, Arc::new(Directory), mounter))
+        };
+        let metrics = Arc::new(Metrics::new());
+        let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
+        let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn crate::jobs::Publisher>, Duration::from_secs(60));
+        let kubelet_dir = place.path().join("kubelet");
+        NodeService { node_id: "node".to_owned(), kubelet_dir, storage, jobs, turns: Turns::default(), metrics }
+    }
+
+    /// How a publish fails that has so long for it.
+    fn fails(service: &NodeService, mode: Mode, patience: Duration) -> Failure {
+        let access_type = Some(AccessType::Mount(MountVolume::default()));
+        let access_mode = Some(AccessMode { mode: mode.into() });
+        let repository = ("repository".to_owned(), "https://git.example.org/app.git".to_owned());
+        let request = NodePublishVolumeRequest {
+            volume_id: "volume".to_owned(),
+            target_path: service.kubelet_dir.join("pods/1/mount").display().to_string(),
+            volume_capability: Some(VolumeCapability { access_mode, access_type }),
+            volume_context: [repository].into(),
+            ..NodePublishVolumeRequest::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut call = Call::new(&service.metrics, "NodePublishVolume");
+        runtime.block_on(service.publish(&mut call, request, Instant::now() + patience)).unwrap_err()
+    }
+
+    #[test]
+    fn two_publishes_of_a_volume_for_one_target_take_turns() {
+        let place = tempfile::tempdir().unwrap();
+        let service = service(&place);
+        let patience = Duration::from_secs(60);
+        let turn = service.turns.take("volume").unwrap();
+        for mode in [Mode::SingleNodeWriter, Mode::SingleNodeSingleWriter] {
+            assert_eq!(fails(&service, mode, Duration::from_millis(5)).kind, Kind::Busy);
+        }
+        assert_eq!(fails(&service, Mode::SingleNodeMultiWriter, patience).kind, Kind::PermissionDenied);
+        drop(turn);
+        for _ in 0..2 {
+            assert_eq!(fails(&service, Mode::SingleNodeWriter, patience).kind, Kind::PermissionDenied);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_may_stand_and_is_not_refused_for_good() {
+        let place = tempfile::tempdir().unwrap();
+        let service = service(&place);
+        let volumes = service.storage.volumes().unwrap().store().root().join("volumes");
+        std::fs::remove_dir(&volumes).unwrap();
+        std::fs::write(&volumes, "").unwrap();
+        let failure = fails(&service, Mode::SingleNodeMultiWriter, Duration::from_secs(60));
+        assert_eq!(failure.kind, Kind::Unavailable, "{failure}");
+    }
+}

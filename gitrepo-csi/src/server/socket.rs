@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::fs::File;
+use std::fs::TryLockError;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -126,7 +127,9 @@ impl Socket {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         };
         safe_directory(directory)?;
+        let mut _turn = None;
         if occupied == Occupied::Refuse {
+            _turn = Some(turn(directory, path)?);
             vacate(path)?;
         } else if is_other_than_socket(path).map_err(failed)? {
             return Err(ListenError::NotASocket { path: path.to_owned() });
@@ -214,6 +217,18 @@ fn safe_directory(path: &Path) -> Result<(), ListenError> {
     Err(ListenError::Unsafe { path: path.to_owned(), owner: found.uid(), mode: found.mode() & 0o7777 })
 }
 
+/// Of two drivers that find the same stale socket, the slower one would remove what the faster one has just put there. So
+/// only one at a time looks, until its own has its name.
+fn turn(directory: &Path, path: &Path) -> Result<File, ListenError> {
+    let failed = |source| ListenError::Directory { path: directory.to_owned(), source };
+    let directory = File::open(directory).map_err(failed)?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
+        Err(TryLockError::WouldBlock) => Err(ListenError::Live { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
 /// Removes a socket that nobody answers on.
 fn vacate(path: &Path) -> Result<(), ListenError> {
     let failed = |source| ListenError::Listen { path: path.to_owned(), source };
@@ -252,5 +267,40 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    /// Listens once, and keeps the socket.
+    fn listen(path: &Path) -> Result<Socket, ListenError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _context = runtime.enter();
+        Socket::listen(path, Occupied::Refuse)
+    }
+
+    #[test]
+    fn of_drivers_that_start_at_once_one_has_the_socket() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("csi.sock");
+        for _ in 0..50 {
+            // Stale: its listener is gone, its name is not.
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let start = Barrier::new(4);
+            let start_at_once = || {
+                start.wait();
+                listen(&path)
+            };
+            let listening: Vec<_> = std::thread::scope(|scope| {
+                let drivers = [(); 4].map(|()| scope.spawn(start_at_once));
+                drivers.into_iter().filter_map(|driver| driver.join().unwrap().ok()).collect()
+            });
+            assert_eq!(listening.len(), 1);
+            assert!(listening[0].place.remove().unwrap(), "the name is that of its socket");
+        }
     }
 }
