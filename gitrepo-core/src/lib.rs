@@ -29,6 +29,7 @@ pub mod mount;
 pub mod policy;
 pub mod progress;
 pub mod remote;
+pub mod reserve;
 pub mod snapshot;
 pub mod spec;
 pub mod store;

@@ -28,6 +28,7 @@ use crate::policy::Limits;
 use crate::policy::PinnedHost;
 use crate::progress::Progress;
 use crate::remote::RemoteError;
+use crate::reserve::BelowReserve;
 use crate::snapshot::SnapshotError;
 use crate::spec::RepositoryUrl;
 
@@ -150,13 +151,8 @@ pub enum WorkerError {
         source: Cause,
     },
     /// The filesystem of the staging directory is nearly full.
-    #[error("less than {reserve} bytes are left in the filesystem of {}; free some, or lower cache.reserveBytes", path.display())]
-    OutOfSpace {
-        /// The staging directory.
-        path: PathBuf,
-        /// In bytes.
-        reserve: u64,
-    },
+    #[error(transparent)]
+    OutOfSpace(#[from] BelowReserve),
     /// The child's answer makes no sense.
     #[error("the worker for {url} does not keep to the protocol")]
     Protocol {
@@ -177,7 +173,7 @@ impl WorkerError {
             Self::Start { source, .. } | Self::End { source, .. } => crate::error::io_kind(source),
             Self::NoFreeWorker { .. } => Kind::Busy,
             Self::Died { kind, .. } => *kind,
-            Self::OutOfSpace { .. } => Kind::ResourceExhausted,
+            Self::OutOfSpace(_) => Kind::ResourceExhausted,
             Self::Fault { .. } | Self::Protocol { .. } => Kind::Internal,
         }
     }

@@ -155,3 +155,14 @@ fn the_reserve_stays_free() {
     scene.assert_does_not_fit(&large);
     scene.assert_can_be_unmounted();
 }
+
+#[test]
+fn the_reserve_stays_free_of_writable_copies_too() {
+    let Some(scene) = Scene::new() else { return };
+    scene.shell.configure(r#"{"cache": {"reserveBytes": "1Gi"}}"#);
+    let target = scene.shell.target("copy");
+    let outcome = scene.shell.mount(&scene.server.url(&scene.small), &target, &["--writable", "copy"]).assert_code(73);
+    assert!(outcome.stderr.contains("cache.reserveBytes"), "{outcome:?}");
+    assert!(!target.exists(), "{outcome:?}");
+    scene.assert_volume_lives();
+}

@@ -33,6 +33,8 @@ use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 use crate::error::Kind;
 use crate::error::io_kind;
+use crate::reserve::BelowReserve;
+use crate::reserve::Reserve;
 
 /// A failure to copy a snapshot's tree. What was copied so far stays, for the caller to remove.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,9 @@ pub enum CopyError {
         /// Relative to the tree, shown escaped.
         path: String,
     },
+    /// The filesystem of the copy is nearly full.
+    #[error(transparent)]
+    OutOfSpace(#[from] BelowReserve),
     /// Given up.
     #[error("copying the snapshot was given up")]
     Interrupted {
@@ -69,6 +74,7 @@ impl CopyError {
         match self {
             Self::Io { source, .. } => io_kind(source),
             Self::Damaged { .. } => Kind::Corrupt,
+            Self::OutOfSpace(_) => Kind::ResourceExhausted,
             Self::Interrupted { source } => source.kind(),
         }
     }
@@ -89,18 +95,21 @@ pub enum Writers {
 }
 
 /// Copies the tree below `source` into `target`, an empty directory, with times and links as they are, for `owner` to
-/// write, or for its group too. Where the filesystem can share blocks the kernel does (`copy_file_range` clones on XFS and Btrfs).
+/// write, or for its group too, as long as `reserve` bytes stay free. Where the filesystem can share blocks the kernel does
+/// (`copy_file_range` clones on XFS and Btrfs).
 pub fn copy(
     source: &Path,
     target: &Path,
     owner: Owner,
     writers: Writers,
+    reserve: u64,
     cancel: &Cancel,
 ) -> Result<TreeSummary, CopyError> {
+    let reserve = Reserve::new(target.to_owned(), reserve);
     let open = |path| Beneath::new(path).map_err(|error| CopyError::io("open", c"", error));
     let (source, target) = (open(source)?, open(target)?);
     let place = target.open(c"").map_err(|error| CopyError::io("open", c"", error))?;
-    let mut copying = Copying { target, place, owner, writers, cancel, summary: TreeSummary::default() };
+    let mut copying = Copying { target, place, owner, writers, reserve, cancel, summary: TreeSummary::default() };
     walk::walk(&source, &mut copying)?;
     Ok(copying.summary)
 }
@@ -111,6 +120,7 @@ struct Copying<'a> {
     place: OwnedFd,
     owner: Owner,
     writers: Writers,
+    reserve: Reserve,
     cancel: &'a Cancel,
     summary: TreeSummary,
 }
@@ -125,6 +135,7 @@ impl Visitor for Copying<'_> {
 
     fn visit(&mut self, found: &Found<'_>) -> Result<(), CopyError> {
         self.cancel.check().map_err(|source| CopyError::Interrupted { source })?;
+        self.reserve.check()?;
         let copied = match found.file_type() {
             FileType::Directory => stat::mkdirat(&self.place, found.name, Mode::S_IRWXU).map_err(io::Error::from),
             FileType::Regular => self.copy_file(found),
@@ -211,7 +222,7 @@ mod tests {
         let fixture = Fixture::new();
         let (staging, summary) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
-        let copied = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, &Cancel::new());
+        let copied = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, 0, &Cancel::new());
         assert_eq!(copied.unwrap(), summary);
         assert_eq!(contents(target.path()), contents(&staging.root()));
         let mtime = |path: &Path| path.metadata().unwrap().mtime();
@@ -231,7 +242,7 @@ mod tests {
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         fs::set_permissions(staging.root().join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
         let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, Writers::Owner, &Cancel::new()).unwrap();
+        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, Writers::Owner, 0, &Cancel::new()).unwrap();
         for name in ["", "a", "a-dir", "a-dir/run.sh", "dangling"] {
             let metadata = target.path().join(name).symlink_metadata().unwrap();
             assert_eq!((metadata.uid(), metadata.gid()), (7, 8), "{name}");
@@ -244,7 +255,7 @@ mod tests {
         let fixture = Fixture::new();
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), ourselves(), Writers::Group, &Cancel::new()).unwrap();
+        copy(&staging.root(), target.path(), ourselves(), Writers::Group, 0, &Cancel::new()).unwrap();
         for (name, mode) in [("", 0o2775), ("a", 0o664), ("a-dir", 0o2775), ("a-dir/run.sh", 0o775)] {
             let metadata = target.path().join(name).symlink_metadata().unwrap();
             assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
@@ -258,7 +269,7 @@ mod tests {
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let (target, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), target.path().join("a-dir")).unwrap();
-        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, &Cancel::new()).unwrap_err();
+        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, 0, &Cancel::new()).unwrap_err();
         assert!(matches!(error, CopyError::Io { .. }), "{error}");
         assert!(contents(elsewhere.path()).is_empty());
     }
@@ -270,7 +281,7 @@ mod tests {
         let cancel = Cancel::new();
         cancel.cancel();
         let target = tempfile::tempdir().unwrap();
-        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, &cancel).unwrap_err();
+        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, 0, &cancel).unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
     }
 }

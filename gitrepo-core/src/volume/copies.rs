@@ -40,7 +40,7 @@ impl Volumes {
         }
         let staging = self.store.staging()?;
         let made = staging.path().join("copy");
-        copy_tree(shown, &made, request, &watch.cancel)?;
+        self.copy_tree(shown, &made, request, &watch.cancel)?;
         Ok(slot.install_copy(&staging, &made)?)
     }
 
@@ -61,7 +61,7 @@ impl Volumes {
         let staging = self.store.staging()?;
         let made = staging.path().join("shared");
         std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
-        copy_tree(shown, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
+        self.copy_tree(shown, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
         Ok(volume.install(&staging, &made, &SharedCopy::of(record))?)
     }
 
@@ -158,14 +158,21 @@ impl Volumes {
         let inside = tree.strip_prefix(self.store.root()).unwrap_or(&tree);
         Ok(self.mounter.list()?.iter().any(|mount| mount.target != target && mount.root.ends_with(inside)))
     }
-}
 
-fn copy_tree(shown: &Path, made: &Path, request: &VolumeRequest, cancel: &Cancel) -> Result<(), PublishError> {
-    std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
-    let owner = Owner { uid: request.spec.uid, gid: request.group.unwrap_or(request.spec.uid) };
-    let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
-    snapshot::copy(shown, made, owner, writers, cancel)?;
-    Ok(())
+    fn copy_tree(
+        &self,
+        shown: &Path,
+        made: &Path,
+        request: &VolumeRequest,
+        cancel: &Cancel,
+    ) -> Result<(), PublishError> {
+        std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
+        let owner = Owner { uid: request.spec.uid, gid: request.group.unwrap_or(request.spec.uid) };
+        let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
+        let reserve = self.gateway.policy().config().cache.reserve_bytes;
+        snapshot::copy(shown, made, owner, writers, reserve, cancel)?;
+        Ok(())
+    }
 }
 
 fn shared_otherwise(record: &Record, copy: &SharedCopy) -> PublishError {

@@ -95,6 +95,7 @@ pub(super) struct Entered {
 /// worker stays where it is: limits, Landlock and the system-call filter hold it then, and the address is not pinned
 /// beyond its port.
 pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), SetupError> {
+    be_the_first_to_go();
     let outside = Entered { namespaces: false, own_uid: false };
     let Some(own_uid) = unshare_most()? else { return Ok((outside, None)) };
     match make_private("/") {
@@ -116,6 +117,14 @@ pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), Setup
 /// No mount below `path` reaches another namespace from here on, nor the other way round.
 fn make_private(path: &str) -> nix::Result<()> {
     mount(None::<&str>, path, None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+}
+
+/// When memory runs out, the kernel is to end this process, and no pod: a driver's pod is spared as critical for the node,
+/// which its children inherit.
+fn be_the_first_to_go() {
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", "1000") {
+        tracing::debug!(%error, "the worker stays as precious to the kernel as the driver");
+    }
 }
 
 /// Shows the root directory as a mount, and makes that the root, since only a mount can be private and be pivoted out of.

@@ -2,12 +2,9 @@
 
 use std::any::Any;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
-
-use nix::sys::statvfs::statvfs;
 
 use super::Job;
 use super::WorkerError;
@@ -22,6 +19,7 @@ use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
+use crate::reserve::Reserve;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::RepositoryUrl;
@@ -60,7 +58,7 @@ pub struct Session {
     url: RepositoryUrl,
     cancel: Cancel,
     progress: Arc<dyn Progress>,
-    disk: Option<DiskWatch>,
+    disk: Option<Reserve>,
     host_keys: HostKeys,
     accepted_host_keys: Vec<String>,
     held: Vec<Box<dyn Any + Send>>,
@@ -74,7 +72,7 @@ impl Session {
     const HOST_KEYS: usize = 8;
 
     pub(super) fn new(peer: Box<dyn Peer>, job: &Job, cancel: Cancel) -> Self {
-        let disk = job.staging.clone().map(|path| DiskWatch::new(path, job.reserve_bytes));
+        let disk = job.staging.clone().map(|path| Reserve::new(path, job.reserve_bytes));
         Self {
             peer,
             url: job.url.clone(),
@@ -199,7 +197,7 @@ impl Session {
         if let Some(error) = self.peer.network_failure(phase) {
             return Err(error.into());
         }
-        self.disk.as_mut().map_or(Ok(()), DiskWatch::check)
+        Ok(self.disk.as_mut().map_or(Ok(()), Reserve::check)?)
     }
 
     /// The relay knows why a connection failed where the worker only saw it end.
@@ -229,40 +227,6 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// Keeps a filesystem from running full: on a full disk every other volume of the node would fail too.
-struct DiskWatch {
-    path: PathBuf,
-    reserve: u64,
-    next: Instant,
-}
-
-impl DiskWatch {
-    const INTERVAL: Duration = Duration::from_millis(200);
-
-    fn new(path: PathBuf, reserve: u64) -> Self {
-        Self { path, reserve, next: Instant::now() }
-    }
-
-    fn check(&mut self) -> Result<(), WorkerError> {
-        let now = Instant::now();
-        if self.reserve == 0 || now < self.next {
-            return Ok(());
-        }
-        self.next = now + Self::INTERVAL;
-        let free = match statvfs(&self.path) {
-            Ok(filesystem) => filesystem.blocks_available().saturating_mul(filesystem.fragment_size()),
-            Err(error) => {
-                tracing::debug!(path = %self.path.display(), %error, "cannot ask for free space");
-                return Ok(());
-            }
-        };
-        if free < self.reserve {
-            return Err(WorkerError::OutOfSpace { path: self.path.clone(), reserve: self.reserve });
-        }
-        Ok(())
     }
 }
 

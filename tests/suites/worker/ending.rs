@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::path::Path;
+use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -50,6 +51,38 @@ fn workers_of(parent: u32) -> Vec<u32> {
     found
 }
 
+/// A process that holds a session open until its standard input ends, and the processes of its worker.
+fn parent_and_workers(rooms: &Rooms) -> (Child, Vec<u32>) {
+    let mut parent = Command::new(program())
+        .arg("hold")
+        .arg(rooms.locks())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let workers = workers_of(parent.id());
+    assert_eq!(workers.len(), 2, "the monitor and the worker");
+    (parent, workers)
+}
+
+#[test]
+fn a_worker_is_the_first_to_go_when_memory_runs_out() {
+    if !require::root("to give workers uids, whose locks tell when they end") {
+        return;
+    }
+    let rooms = Rooms::new();
+    let (mut parent, workers) = parent_and_workers(&rooms);
+    for worker in workers {
+        assert_eq!(fs::read_to_string(format!("/proc/{worker}/oom_score_adj")).unwrap(), "1000\n");
+    }
+    drop(parent.stdin.take());
+    parent.wait().unwrap();
+    wait_for_locks(&rooms.locks());
+}
+
 #[test]
 fn r1_killed_parent_leaves_no_worker() {
     if !require::root("to give workers uids, whose locks tell when they end") {
@@ -57,18 +90,7 @@ fn r1_killed_parent_leaves_no_worker() {
     }
     let rooms = Rooms::new();
     for _ in 0..20 {
-        let mut parent = Command::new(program())
-            .arg("hold")
-            .arg(rooms.locks())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        let workers = workers_of(parent.id());
-        assert_eq!(workers.len(), 2, "the monitor and the worker");
+        let (mut parent, workers) = parent_and_workers(&rooms);
         parent.kill().unwrap();
         parent.wait().unwrap();
         wait_for_locks(&rooms.locks());

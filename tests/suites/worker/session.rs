@@ -147,7 +147,7 @@ fn r3_a_session_ends_before_the_disk_is_full() {
     let rooms = Rooms::new();
     let job = Job { staging: Some(rooms.staging()), reserve_bytes: u64::MAX, ..job(&server.url(&repository)) };
     let error = confined(&rooms.locks()).start(job).unwrap().resolve(&Revision::Head).unwrap_err();
-    assert!(matches!(error, WorkerError::OutOfSpace { .. }), "{error}");
+    assert!(matches!(error, WorkerError::OutOfSpace(_)), "{error}");
     assert_eq!(error.kind(), Kind::ResourceExhausted);
 }
 
