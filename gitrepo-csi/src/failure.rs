@@ -43,6 +43,12 @@ impl Failure {
         Self::new(Kind::InvalidRequest, message)
     }
 
+    /// With what the volume's owner can do about it, where the error does not know what volumes are made of.
+    #[must_use]
+    pub fn advising(self, advice: &str) -> Self {
+        Self::new(self.kind, format!("{self}; {advice}"))
+    }
+
     /// With all its causes.
     fn of(kind: Kind, error: &dyn Error) -> Self {
         Self::new(kind, chain(error))

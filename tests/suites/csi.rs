@@ -18,8 +18,16 @@ use serde_json::Value;
 use serde_json::json;
 use tonic::Code;
 
+mod errors;
 mod lifecycle;
+mod restarts;
+mod secrets;
+mod service;
 mod sharing;
+mod slow;
+mod soak;
+mod stats;
+mod together;
 
 /// Bytes of a machine's file system, of which few are ever written: enough for blocks of 4 KiB, and so for long links.
 const DISK: u64 = 1 << 30;

@@ -230,6 +230,8 @@ impl Volumes {
         mut fetching: Fetching,
         watch: &Watch,
     ) -> Result<Obtained, PublishError> {
+        // Servers may think for minutes about a large pack before they send any of it.
+        watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
         let report = fetching.session.fetch(&FetchRequest { resolved: resolved.clone(), depth: wanted.spec.depth })?;
         self.gateway.remember_host_keys(&fetching.session)?;
         let resolved = Resolved { commit: report.commit, reference: resolved.reference };

@@ -9,12 +9,14 @@
 //! | `volume` | a volume in a manifest, and what the driver is asked for it |
 //! | `driver` | the driver's process |
 //! | `node` | the machine: its file system, its configuration, its reboot |
+//! | `soak` | what the driver takes when it is asked over and over |
 
 mod call;
 mod driver;
 mod kubelet;
 mod node;
 mod registration;
+mod soak;
 mod volume;
 
 pub use kubelet::Failed;
@@ -22,5 +24,8 @@ pub use kubelet::Kubelet;
 pub use kubelet::TornDown;
 pub use node::DRIVER;
 pub use node::Node;
+pub use soak::Footprint;
+pub use soak::Soak;
+pub use soak::percentile;
 pub use volume::AccessMode;
 pub use volume::Volume;

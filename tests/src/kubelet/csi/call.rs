@@ -1,5 +1,6 @@
 //! One call: the kubelet connects, asks once with a limit, and closes the connection.
 
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,10 +25,16 @@ pub(super) fn node<Q, A>(
     request.set_timeout(limit);
     let called = async {
         let channel = csi::dial(socket).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        method(NodeClient::new(channel), request).await.map(Response::into_inner)
+        method(NodeClient::new(channel), request).await.map(Response::into_inner).map_err(as_in_go)
     };
     let over = || Status::deadline_exceeded("context deadline exceeded");
     runtime().block_on(async { tokio::time::timeout(limit, called).await.unwrap_or_else(|_| Err(over())) })
+}
+
+/// What Go's client makes of a connection that ends before the answer.
+fn as_in_go(status: Status) -> Status {
+    let lost = status.source().is_some_and(<dyn Error>::is::<tonic::transport::Error>);
+    if lost { Status::unavailable(status.message()) } else { status }
 }
 
 /// One for the calling thread: what it calls sees the thread's mounts.

@@ -1,0 +1,111 @@
+//! Clones that take longer than the kubelet waits.
+
+use std::time::Duration;
+
+use gitrepo_tests::http::Answer;
+use gitrepo_tests::http::Gate;
+use gitrepo_tests::http::Request;
+use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::kubelet::csi::Volume;
+use tonic::Code;
+
+use super::Scene;
+use super::assert_says;
+
+/// For a call that is to run out of it; everything else must end before, on any machine.
+const LITTLE: Duration = Duration::from_secs(10);
+
+const RUNNING: &str = "gitrepo_jobs{state=\"running\"}";
+
+/// Begins to set a volume up whose clone stays at a gate, until the kubelet's time is over.
+fn begin(scene: &Scene, pod: &Pod, volume: &Volume) -> Gate {
+    let gate = scene.server.hold(Request::is_upload_pack);
+    scene.kubelet().limit_calls(LITTLE);
+    let failed = scene.kubelet().set_up(pod, volume).unwrap_err();
+    assert_eq!((failed.code, failed.is_final()), (Some(Code::DeadlineExceeded), false), "{failed:?}");
+    assert_says(&failed, &["received", "a retry joins it"]);
+    assert_eq!(gate.arrived(), 1);
+    gate
+}
+
+#[test]
+fn a_clone_goes_on_after_its_deadline_and_the_retry_joins_it() {
+    let Some(scene) = Scene::new() else { return };
+    let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
+    let gate = begin(&scene, &pod, &volume);
+    assert_eq!(scene.node.metric(RUNNING), 1.0);
+    let again = scene.kubelet().set_up(&pod, &volume).unwrap_err();
+    assert_eq!(again.code, Some(Code::DeadlineExceeded), "{again:?}");
+    gate.open();
+    scene.kubelet().limit_calls(Duration::from_secs(120));
+    let target = scene.kubelet().must_set_up(&pod, &volume);
+    scene.assert_shown_on(&target);
+    assert_eq!((scene.server.packs(), scene.node.metric(RUNNING)), (1, 0.0));
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn an_unpublish_ends_the_clone_of_its_volume() {
+    let Some(scene) = Scene::new() else { return };
+    let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
+    let gate = begin(&scene, &pod, &volume);
+    scene.kubelet().limit_calls(Duration::from_secs(120));
+    // While the server still holds the clone back.
+    scene.kubelet().must_tear_down(&pod, &volume);
+    assert_eq!(scene.node.metric(RUNNING), 0.0);
+    scene.node.assert_nothing_published();
+    gate.open();
+    let target = scene.kubelet().must_set_up(&pod, &volume);
+    scene.assert_shown_on(&target);
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn one_that_waits_for_the_same_clone_does_not_lose_it_when_another_gives_up() {
+    let Some(scene) = Scene::new() else { return };
+    let volume = scene.inline("v").read_only();
+    let [first, second] = ["first", "second"].map(Pod::new);
+    let gate = begin(&scene, &first, &volume);
+    let failed = scene.kubelet().set_up(&second, &volume).unwrap_err();
+    assert_eq!(failed.code, Some(Code::DeadlineExceeded), "{failed:?}");
+    scene.kubelet().limit_calls(Duration::from_secs(120));
+    scene.kubelet().must_tear_down(&first, &volume);
+    gate.open();
+    let target = scene.kubelet().must_set_up(&second, &volume);
+    scene.assert_shown_on(&target);
+    scene.kubelet().must_tear_down(&second, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn how_a_clone_failed_that_nobody_waited_for_is_heard_by_the_retry() {
+    let answer = |request: &Request| {
+        if request.is_upload_pack() { Answer::status(403) } else { Answer::Git }
+    };
+    let Some(scene) = Scene::serving(|server| server.answer(answer)) else { return };
+    let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
+    let gate = begin(&scene, &pod, &volume);
+    gate.open();
+    scene.kubelet().limit_calls(Duration::from_secs(120));
+    let failed = scene.kubelet().set_up(&pod, &volume).unwrap_err();
+    assert_eq!((failed.code, failed.is_final()), (Some(Code::PermissionDenied), true), "{failed:?}");
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn another_request_for_the_target_of_a_clone_is_aborted() {
+    let Some(scene) = Scene::new() else { return };
+    let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
+    let gate = begin(&scene, &pod, &volume);
+    let other = volume.clone().with_attribute("subdirectory", "other");
+    let path = scene.kubelet().target(&pod, &volume);
+    let failed = scene.kubelet().call_publish(other.request(&pod, path.to_str().unwrap())).unwrap_err();
+    assert_eq!((failed.code, failed.is_final()), (Some(Code::Aborted), false), "{failed:?}");
+    gate.open();
+    scene.kubelet().limit_calls(Duration::from_secs(120));
+    scene.kubelet().must_set_up(&pod, &volume);
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
