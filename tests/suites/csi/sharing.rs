@@ -35,7 +35,7 @@ fn a_persistent_volume_is_shared_an_inline_one_private_unless_it_says() {
     let (inline, persistent) = (scene.inline("v"), scene.persistent("v"));
     assert!(!pods_share(&scene, [&inline, &inline]), "inline volumes of two pods are two volumes");
     assert!(pods_share(&scene, [&persistent, &persistent]));
-    let private = persistent.clone().with_attribute("writable", "private");
+    let private = persistent.with_attribute("writable", "private");
     assert!(!pods_share(&scene, [&private, &private]));
     let shared = inline.with_attribute("writable", "shared");
     assert!(!pods_share(&scene, [&shared, &shared]), "of two volumes");
