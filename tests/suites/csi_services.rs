@@ -50,6 +50,7 @@ use tonic::Code;
 use tonic::Request;
 use tonic::Status;
 
+mod any_message;
 mod controller;
 mod publish;
 mod standing;

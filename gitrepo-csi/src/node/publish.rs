@@ -62,7 +62,7 @@ impl NodeService {
             Look::Missing(request) => self.jobs.join(*request)?,
         };
         drop(turn);
-        job.until(deadline).await
+        job.until(deadline).await.map_err(advised)
     }
 
     async fn turn(&self, volume_id: &str, deadline: Instant) -> Result<Turn, Failure> {
@@ -88,6 +88,14 @@ impl NodeService {
             }
             Err(busy) => busy,
         }
+    }
+}
+
+/// A secret is the pod's to name, in words that only this frontend knows.
+fn advised(failure: Failure) -> Failure {
+    match failure.kind {
+        Kind::Unauthenticated => failure.advising("the volume's nodePublishSecretRef names the Secret with the keys"),
+        _ => failure,
     }
 }
 

@@ -27,7 +27,7 @@ fn attributes_that_make_no_sense_are_named() {
         (&[][..], &["repository"][..]),
         (&[("repository", "")], &["repository"]),
         (&[("repository", "/etc")], &["repository", "local path"]),
-        (&[("repository", "ext::sh -c id")], &["ext::sh"]),
+        (&[("repository", "ext::sh")], &["repository"]),
         (&[("repository", &*url), ("revison", "main")], &["revison", "revision"]),
         (&[("repository", &*url), ("repo", &*url)], &["repo"]),
         (&[("repository", &*url), ("directory", "../x")], &["directory"]),
