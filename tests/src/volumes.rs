@@ -143,7 +143,7 @@ impl Node {
             self.mounter.unmount(&record.target).unwrap();
         }
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        for file in self.files_below("volumes").iter().filter(|file| file.ends_with("record.json")) {
+        for file in files_below(&self.store().join("volumes")).iter().filter(|file| file.ends_with("record.json")) {
             let json = std::fs::read_to_string(file).unwrap();
             std::fs::write(file, json.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
         }
@@ -151,7 +151,7 @@ impl Node {
 
     /// The only record file there is.
     pub fn record_file(&self) -> PathBuf {
-        let files = self.files_below("volumes");
+        let files = files_below(&self.store().join("volumes"));
         let mut records = files.into_iter().filter(|file| file.ends_with("record.json"));
         let record = records.next().expect("a record");
         assert_eq!(records.next(), None, "one record");
@@ -172,18 +172,23 @@ impl Node {
         let ours: Vec<_> = mounts.iter().filter(|mount| below(&mount.target)).collect();
         assert!(ours.is_empty(), "still mounted: {ours:#?}");
     }
+}
 
-    fn files_below(&self, place: &str) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        let mut places = vec![self.store().join(place)];
-        while let Some(place) = places.pop() {
-            for path in entries(&place) {
-                let is_directory = path.symlink_metadata().unwrap().is_dir();
-                if is_directory { places.push(path) } else { files.push(path) }
+/// Files below a directory, through no link.
+pub fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut places = vec![directory.to_owned()];
+    while let Some(place) = places.pop() {
+        for path in entries(&place) {
+            let kind = path.symlink_metadata().unwrap().file_type();
+            if kind.is_dir() {
+                places.push(path);
+            } else if kind.is_file() {
+                files.push(path);
             }
         }
-        files
     }
+    files
 }
 
 /// Files and directories that no store and no pod has without volumes and work in flight.

@@ -18,6 +18,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use serde_json::json;
 
+use super::super::configuration;
 use super::driver::Driver;
 use super::kubelet::Kubelet;
 use crate::loopfs::LoopFs;
@@ -78,7 +79,7 @@ impl Node {
             "credentialsOverHttp": true,
             "cache": { "reserveBytes": "0" },
         });
-        merge(&mut configuration, fields);
+        configuration::merge(&mut configuration, fields);
         fs::write(self.home.join("config.json"), configuration.to_string()).unwrap();
     }
 
@@ -190,7 +191,7 @@ impl Node {
             nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        for file in ["volumes", "access"].iter().flat_map(|place| files_below(&self.store().join(place))) {
+        for file in ["volumes", "access"].iter().flat_map(|place| volumes::files_below(&self.store().join(place))) {
             let Ok(text) = fs::read_to_string(&file) else { continue };
             if text.contains(boot.trim()) {
                 fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
@@ -216,30 +217,4 @@ impl Node {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Driver>> {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            over.iter().for_each(|(field, value)| merge(base.entry(field).or_insert(Value::Null), value));
-        }
-        (base, over) => *base = over.clone(),
-    }
-}
-
-/// Files below a directory.
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut places = vec![directory.to_owned()];
-    while let Some(place) = places.pop() {
-        for path in volumes::entries(&place) {
-            let kind = path.symlink_metadata().unwrap().file_type();
-            if kind.is_dir() {
-                places.push(path);
-            } else if kind.is_file() {
-                files.push(path);
-            }
-        }
-    }
-    files
 }

@@ -11,6 +11,7 @@ use nix::mount::MsFlags;
 use serde_json::Value;
 use serde_json::json;
 
+use super::super::configuration;
 use super::Kubelet;
 use super::Plugin;
 use crate::loopfs::LoopFs;
@@ -90,7 +91,7 @@ impl Node {
 
     /// What is below `/var/log`.
     pub fn log_files(&self) -> Vec<PathBuf> {
-        files_below(Path::new("/var/log"))
+        volumes::files_below(Path::new("/var/log"))
     }
 
     /// All that was logged.
@@ -111,7 +112,7 @@ impl Node {
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         let places = self.stores().into_iter().flat_map(|store| ["volumes", "access"].map(|place| store.join(place)));
-        let files = places.flat_map(|place| files_below(&place));
+        let files = places.flat_map(|place| volumes::files_below(&place));
         for (file, text) in files.filter_map(|file| fs::read_to_string(&file).ok().map(|text| (file, text))) {
             if text.contains(boot.trim()) {
                 fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
@@ -186,32 +187,6 @@ fn write_configuration(file: &Path, fields: &Value) {
         "cache": { "reserveBytes": "0" },
         "log": { "level": "debug" },
     });
-    merge(&mut configuration, fields);
+    configuration::merge(&mut configuration, fields);
     fs::write(file, configuration.to_string()).unwrap();
-}
-
-fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            over.iter().for_each(|(field, value)| merge(base.entry(field).or_insert(Value::Null), value));
-        }
-        (base, over) => *base = over.clone(),
-    }
-}
-
-/// Files below a directory, through whatever is mounted there no further.
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut places = vec![directory.to_owned()];
-    while let Some(place) = places.pop() {
-        for path in volumes::entries(&place) {
-            let kind = path.symlink_metadata().unwrap().file_type();
-            if kind.is_dir() {
-                places.push(path);
-            } else if kind.is_file() {
-                files.push(path);
-            }
-        }
-    }
-    files
 }
