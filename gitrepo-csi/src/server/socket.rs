@@ -272,35 +272,25 @@ fn remove(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
-
     use super::*;
 
-    /// Listens once, and keeps the socket.
-    fn listen(path: &Path) -> Result<Socket, ListenError> {
+    #[test]
+    fn a_stale_socket_is_left_to_the_driver_that_is_about_to_replace_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _context = runtime.enter();
-        Socket::listen(path, Occupied::Refuse)
-    }
-
-    #[test]
-    fn of_drivers_that_start_at_once_one_has_the_socket() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("csi.sock");
-        for _ in 0..50 {
-            // Stale: its listener is gone, its name is not.
-            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-            let start = Barrier::new(4);
-            let start_at_once = || {
-                start.wait();
-                listen(&path)
-            };
-            let listening: Vec<_> = std::thread::scope(|scope| {
-                let drivers = [(); 4].map(|()| scope.spawn(start_at_once));
-                drivers.into_iter().filter_map(|driver| driver.join().unwrap().ok()).collect()
-            });
-            assert_eq!(listening.len(), 1);
-            assert!(listening[0].place.remove().unwrap(), "the name is that of its socket");
-        }
+        // Its listener is gone, its name is not.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let stale = fs::metadata(&path).unwrap().ino();
+
+        let faster = turn(place.path(), &path).unwrap();
+        let refused = Socket::listen(&path, Occupied::Refuse).unwrap_err();
+        assert!(matches!(refused, ListenError::Live { .. }), "{refused:?}");
+        assert_eq!(fs::metadata(&path).unwrap().ino(), stale);
+
+        drop(faster);
+        let socket = Socket::listen(&path, Occupied::Refuse).unwrap();
+        assert!(socket.place.remove().unwrap());
     }
 }
