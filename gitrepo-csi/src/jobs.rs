@@ -3,7 +3,7 @@
 //! A clone may take longer than the kubelet waits, and the server drops a handler's future when its client goes away. So
 //! a publish is a job: core's synchronous call on a thread of its own, known by volume and target. Whoever asks for the
 //! same while it runs joins it; a call whose time is up answers `Timeout` with how far the job is, and the job goes on;
-//! an unpublish ends it. What a job has done stands in the store. Only the failure of one that nobody waited for is kept,
+//! an unpublish ends it, but for a fetch that other volumes wait for. What a job has done stands in the store. Only the failure of one that nobody waited for is kept,
 //! for the next caller to hear, and for a while.
 //!
 //! No lock is held while anything is waited for.
@@ -36,6 +36,7 @@ mod table;
 mod tests;
 
 use progress::Seen;
+use table::Ending;
 use table::Key;
 use table::Table;
 
@@ -69,6 +70,17 @@ pub struct Count {
     pub unheard: usize,
 }
 
+/// How a job was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// There was none.
+    Nothing,
+    /// It had done nothing for its target, and will not; what it fetches is for others.
+    Withdrawn,
+    /// It is over. What it did for its target stands.
+    GivenUp,
+}
+
 struct Shared {
     publisher: Arc<dyn Publisher>,
     limit: Duration,
@@ -90,17 +102,21 @@ impl Jobs {
         Self { shared: Arc::new(Shared { publisher, limit, table: Mutex::default() }) }
     }
 
-    /// Gives up the job of this target, if there is one, and waits until nothing of it is at work any more. Says whether
-    /// there was one.
+    /// Ends the job of this target, if there is one: gives it up and waits until nothing of it is at work any more, or,
+    /// where other volumes wait for the tree that it fetches, leaves it to that alone.
     ///
     /// # Errors
     ///
-    /// `Busy` when that takes longer than `patience`; it goes on ending.
-    pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<bool, Failure> {
-        let Some(mut answer) = self.shared.table().end(&Key::new(volume_id, target)) else { return Ok(false) };
+    /// `Busy` when the wait takes longer than `patience`; it goes on ending.
+    pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<Ended, Failure> {
+        let mut answer = match self.shared.table().end(&Key::new(volume_id, target)) {
+            Ending::Nothing => return Ok(Ended::Nothing),
+            Ending::Withdrawn => return Ok(Ended::Withdrawn),
+            Ending::GivenUp(answer) => answer,
+        };
         // An answer that never comes is an end too.
         match tokio::time::timeout(patience, answer.wait_for(Option::is_some)).await.map(drop) {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Ended::GivenUp),
             Err(_) => Err(Failure::new(
                 Kind::Busy,
                 format!("the publish on {} is being given up; try again", target.display()),

@@ -39,7 +39,11 @@ impl Volumes {
         let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
         let credential = self.store.access().credential(&request.spec.repository, &request.credentials)?;
         match slot.record()? {
-            Some(record) => self.republish(&slot, record, request, &credential, watch),
+            Some(record) => {
+                // What the record promises is this target's alone.
+                commit(watch)?;
+                self.republish(&slot, record, request, &credential, watch)
+            }
             None => self.publish_first(&slot, request, &credential, watch),
         }
     }
@@ -61,6 +65,7 @@ impl Volumes {
             }
             false => (self.obtain(wanted(request, &request.spec.revision, credential), watch)?, None),
         };
+        commit(watch)?;
         let held = Held { slot, volume };
         let record = Record {
             version: Record::VERSION,
@@ -165,6 +170,10 @@ impl Volumes {
         let revision = Revision::Commit(record.commit);
         Ok(self.obtain(wanted(request, &revision, credential), watch)?.lease)
     }
+}
+
+fn commit(watch: &Watch) -> Result<(), PublishError> {
+    watch.cancel.commit().map_err(|source| PublishError::Interrupted { source })
 }
 
 pub(super) fn wanted<'a>(

@@ -1,4 +1,4 @@
-//! Whether two requests for one target are the same.
+//! Whether two requests are the same, or need the same.
 
 use gitrepo_core::volume::VolumeRequest;
 
@@ -22,4 +22,14 @@ pub(super) fn compare(a: &VolumeRequest, b: &VolumeRequest) -> Likeness {
     let equal = a.len() == b.len()
         && a.iter().zip(b).all(|((key, secret), (other, theirs))| key == other && secret.expose() == theirs.expose());
     if equal { Likeness::Same } else { Likeness::OtherSecrets }
+}
+
+/// Whether two requests need the same tree in the store, as whomever and wherever they want it.
+pub(super) fn need_the_same_tree(a: &VolumeRequest, b: &VolumeRequest) -> bool {
+    let tree = |request: &VolumeRequest| {
+        let mut content = request.spec.content();
+        content.retain(|key, _| key != "writable" && key != "uid");
+        content
+    };
+    tree(a) == tree(b)
 }

@@ -17,6 +17,7 @@ use super::Count;
 use super::progress::Seen;
 use super::same::Likeness;
 use super::same::compare;
+use super::same::need_the_same_tree;
 use crate::failure::Failure;
 
 /// How long a failure that nobody heard is kept: twice the longest pause between two tries of the kubelet.
@@ -26,6 +27,8 @@ const KEPT: Duration = Duration::from_secs(5 * 60);
 #[derive(Default)]
 pub(super) struct Table {
     jobs: HashMap<Key, Job>,
+    /// Fetching for others alone.
+    withdrawn: Vec<Running>,
     started: u64,
     closed: bool,
 }
@@ -41,6 +44,16 @@ pub(super) struct Key {
 pub(super) struct Work {
     pub(super) request: Arc<VolumeRequest>,
     pub(super) cancel: Cancel,
+}
+
+/// What an end of a job begins with.
+pub(super) enum Ending {
+    /// There is none.
+    Nothing,
+    /// It does nothing for its target any more, but fetches for others.
+    Withdrawn,
+    /// It is being given up.
+    GivenUp(watch::Receiver<Option<Answer>>),
 }
 
 enum Job {
@@ -139,6 +152,12 @@ impl Table {
     /// A job has ended. What it did stands in the store; what it failed to do is for whoever waits, or for the next who
     /// asks.
     pub(super) fn finish(&mut self, key: &Key, number: u64, answer: &Answer) {
+        self.withdrawn.retain(|withdrawn| withdrawn.number != number);
+        self.finish_wanted(key, number, answer);
+        self.give_up_unwanted();
+    }
+
+    fn finish_wanted(&mut self, key: &Key, number: u64, answer: &Answer) {
         let Some(Job::Running(running)) = self.jobs.get(key) else { return };
         if running.number != number {
             return;
@@ -157,13 +176,38 @@ impl Table {
         }
     }
 
-    /// Gives up the job with this key, if one is at work, and forgets a failure.
-    pub(super) fn end(&mut self, key: &Key) -> Option<watch::Receiver<Option<Answer>>> {
-        match self.jobs.get_mut(key)? {
-            Job::Running(running) => Some(running.give_up()),
-            Job::Failed(_) => {
-                self.jobs.remove(key);
-                None
+    /// Ends the job with this key, if one is at work, and forgets a failure. While others wait for the tree that it brings
+    /// it goes on with that alone, if it has not gone further.
+    pub(super) fn end(&mut self, key: &Key) -> Ending {
+        let Some(Job::Running(running)) = self.jobs.get(key) else {
+            self.jobs.remove(key);
+            return Ending::Nothing;
+        };
+        if !running.ended && self.is_wanted(&running.work.request, running.number) && running.work.cancel.withdraw() {
+            if let Some(Job::Running(running)) = self.jobs.remove(key) {
+                self.withdrawn.push(running);
+            }
+            return Ending::Withdrawn;
+        }
+        let Some(Job::Running(running)) = self.jobs.get_mut(key) else { return Ending::Nothing };
+        let answer = running.give_up();
+        self.give_up_unwanted();
+        Ending::GivenUp(answer)
+    }
+
+    /// Whether a job other than this one needs the same tree.
+    fn is_wanted(&self, request: &VolumeRequest, number: u64) -> bool {
+        self.jobs.values().any(|job| {
+            matches!(job, Job::Running(other) if other.number != number && !other.ended
+                && need_the_same_tree(&other.work.request, request))
+        })
+    }
+
+    /// Gives up what was withdrawn and nobody waits for any more.
+    fn give_up_unwanted(&mut self) {
+        for withdrawn in &self.withdrawn {
+            if !self.is_wanted(&withdrawn.work.request, withdrawn.number) {
+                withdrawn.work.cancel.cancel();
             }
         }
     }
@@ -175,7 +219,7 @@ impl Table {
             Job::Running(running) => Some(running),
             Job::Failed(_) => None,
         });
-        running.map(Running::give_up).collect()
+        running.chain(&mut self.withdrawn).map(Running::give_up).collect()
     }
 
     /// Whether a job of the same volume is at work on another target.
@@ -189,7 +233,7 @@ impl Table {
 
     pub(super) fn count(&self) -> Count {
         let running = self.jobs.values().filter(|job| matches!(job, Job::Running(_))).count();
-        Count { running, unheard: self.jobs.len() - running }
+        Count { running: running + self.withdrawn.len(), unheard: self.jobs.len() - running }
     }
 
     /// Forgets failures that were kept long enough.

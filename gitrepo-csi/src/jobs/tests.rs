@@ -178,16 +178,44 @@ fn another_request_for_the_same_target_is_busy() {
 fn an_unpublish_ends_the_job_and_leaves_no_failure() {
     run(async {
         let (jobs, _, _orders) = told();
-        assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(false));
+        assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
         for _ in 0..2 {
             let call = publish(&jobs, request("volume", "/pods/a"), soon());
             assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
             assert!(jobs.works_elsewhere("volume", Path::new("/pods/b")));
             assert!(!jobs.works_elsewhere("volume", Path::new("/pods/a")));
             assert!(!jobs.works_elsewhere("other", Path::new("/pods/b")));
-            assert_eq!(jobs.end("volume", Path::new("/pods/a/"), LONG).await, Ok(true));
+            assert_eq!(jobs.end("volume", Path::new("/pods/a/"), LONG).await, Ok(Ended::GivenUp));
             assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
         }
+    });
+}
+
+#[test]
+fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
+    run(async {
+        let (jobs, publisher, orders) = told();
+        let begin = async |volume: &str, target: &str| {
+            let call = publish(&jobs, request(volume, target), soon());
+            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
+        };
+        begin("first", "/pods/a").await;
+        begin("second", "/pods/b").await;
+        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Withdrawn));
+        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
+        assert_eq!(jobs.count(), Count { running: 2, unheard: 0 });
+        for _ in 0..2 {
+            orders.send(Ok(done())).unwrap();
+        }
+        until_idle(&jobs).await;
+        assert_eq!(publisher.calls.load(Ordering::Relaxed), 2);
+
+        begin("first", "/pods/a").await;
+        begin("second", "/pods/b").await;
+        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Withdrawn));
+        assert_eq!(jobs.end("second", Path::new("/pods/b"), LONG).await, Ok(Ended::GivenUp));
+        until_idle(&jobs).await;
+        assert_eq!(jobs.count(), Count { running: 0, unheard: 0 }, "nobody wanted it any more");
     });
 }
 

@@ -16,6 +16,7 @@ use super::publication::Publication;
 use crate::blocking;
 use crate::deadline;
 use crate::failure::Failure;
+use crate::jobs::Ended;
 use crate::jobs::Jobs;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::rpc_log::Call;
@@ -74,8 +75,8 @@ impl NodeService {
     /// that takes too long, it must not forget it yet.
     async fn undone(&self, failure: Failure, volume_id: String, target: String, deadline: Instant) -> Failure {
         match self.jobs.end(&volume_id, Path::new(&target), deadline::left(deadline)).await {
-            Ok(false) => failure,
-            Ok(true) => {
+            Ok(Ended::Nothing | Ended::Withdrawn) => failure,
+            Ok(Ended::GivenUp) => {
                 let (storage, cancel) = (Arc::clone(&self.storage), Cancel::new().within(deadline::left(deadline)));
                 let undo = move || Ok(storage.volumes()?.unpublish(Some(&volume_id), Path::new(&target), &cancel)?);
                 match blocking::until(deadline, undo).await {

@@ -11,6 +11,7 @@ use super::NodeService;
 use crate::blocking;
 use crate::deadline;
 use crate::failure::Failure;
+use crate::jobs::Ended;
 use crate::proto::csi::v1::NodeUnpublishVolumeRequest;
 use crate::target;
 
@@ -30,9 +31,11 @@ impl NodeService {
         if !target.is_absolute() {
             return Err(Failure::invalid(format!("target_path {} is not absolute", target.display())));
         }
-        self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
+        let ended = self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
         let (storage, kubelet_dir) = (Arc::clone(&self.storage), self.kubelet_dir.clone());
         blocking::until(deadline, move || match storage.volumes() {
+            // It holds the target until the fetch is over, and there is nothing to take off.
+            Ok(_) if ended == Ended::Withdrawn => target::remove(&target, &kubelet_dir),
             Ok(volumes) => {
                 let cancel = Cancel::new().within(deadline::left(deadline));
                 volumes.unpublish(Some(&request.volume_id), &target, &cancel)?;

@@ -71,10 +71,12 @@ fn one_that_waits_for_the_same_clone_does_not_lose_it_when_another_gives_up() {
     let failed = scene.kubelet().set_up(&second, &volume).unwrap_err();
     assert_eq!(failed.code, Some(Code::DeadlineExceeded), "{failed:?}");
     scene.kubelet().limit_calls(Duration::from_secs(120));
+    // While the server still holds back the clone that the first one began.
     scene.kubelet().must_tear_down(&first, &volume);
     gate.open();
     let target = scene.kubelet().must_set_up(&second, &volume);
     scene.assert_shown_on(&target);
+    assert_eq!((scene.server.packs(), scene.node.metric(RUNNING)), (1, 0.0));
     scene.kubelet().must_tear_down(&second, &volume);
     scene.node.assert_nothing_published();
 }
