@@ -6,8 +6,8 @@
 //! On a Unix socket the name means nothing, so [`AnyAuthority`] replaces it in the bytes that the client sends and
 //! passes everything else on.
 //!
-//! Header compression has state, so every header block of the connection is decoded ([`hpack`]) and written again
-//! without a dynamic table ([`rewriter`]). The server's direction needs nothing: what it announces about frames and
+//! Header compression has state, so every header block of the connection is decoded (`hpack`) and written again
+//! without a dynamic table (`rewriter`). The server's direction needs nothing: what it announces about frames and
 //! tables holds for the client and for us alike, as long as it leaves the table's size at its default; a test looks.
 
 mod hpack;
