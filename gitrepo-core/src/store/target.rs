@@ -325,7 +325,7 @@ mod tests {
                 let (store, lease) = (&store, &lease);
                 scope.spawn(move || {
                     let target = PathBuf::from(format!("/pods/{number}/volume"));
-                    for _ in 0..20 {
+                    for _ in 0..60 {
                         let slot = store.target("volume", &target, &Cancel::new()).unwrap();
                         slot.write(&record(store, "volume", &target, lease)).unwrap();
                         assert!(slot.record().unwrap().is_some());

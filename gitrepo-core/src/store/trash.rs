@@ -6,6 +6,7 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
@@ -72,9 +73,15 @@ impl Trash {
 
     /// Moves a file or tree out of the way durably, then deletes it as far as possible, if that is not left to a sweep.
     pub(super) fn discard(&self, path: &Path, deletion: Deletion) -> Result<(), StoreError> {
+        // Opened first: once it is empty, whoever empties it with us may remove it.
+        let parent = match path.parent().map(File::open) {
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Some(opened) => Some(opened.map_err(StoreError::io("open the directory of", path))?),
+            None => None,
+        };
         let Some(taken) = self.take(path)? else { return Ok(()) };
-        if let Some(parent) = path.parent() {
-            durable::sync_directory(parent)?;
+        if let Some(parent) = parent {
+            parent.sync_all().map_err(StoreError::io("sync the directory of", path))?;
         }
         if deletion == Deletion::Now {
             delete_or_leave(&taken);
