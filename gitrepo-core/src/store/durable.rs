@@ -85,9 +85,10 @@ fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
             .open(&temporary)
             .map_err(StoreError::io("create", &temporary))?;
         match file.try_lock() {
-            Ok(()) => return Ok((temporary, file)),
-            // A sweep was faster, and removes it.
-            Err(fs::TryLockError::WouldBlock) => {}
+            // Its name is random: whatever has it is this file.
+            Ok(()) if temporary.symlink_metadata().is_ok() => return Ok((temporary, file)),
+            // A sweep was faster, and removes it, or has.
+            Ok(()) | Err(fs::TryLockError::WouldBlock) => {}
             Err(fs::TryLockError::Error(source)) => {
                 return Err(StoreError::Io { action: "lock", path: temporary, source });
             }

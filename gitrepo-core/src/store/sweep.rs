@@ -155,7 +155,11 @@ impl Store {
         }
         let mut removed = 0;
         for path in directories.iter().map(|directory| entries(directory)).collect::<Result<Vec<_>, _>>()?.concat() {
-            if path.extension() == Some(OsStr::new(UNFINISHED)) && lock::try_lock_existing(&path)?.is_some() {
+            if path.extension() != Some(OsStr::new(UNFINISHED)) {
+                continue;
+            }
+            // Held until it is out of the way: its writer may be about to lock it.
+            if let Some(_lock) = lock::try_lock_existing(&path)? {
                 removed += usize::from(self.layout.trash.take(&path)?.is_some());
             }
         }
