@@ -52,7 +52,7 @@ impl Place {
         // A sweep holds this lock alone, so it never meets a place that exists and is not locked yet.
         let gate = open(workdir).map_err(prepare)?;
         gate.lock_shared().map_err(prepare)?;
-        let path = mkdtemp(&workdir.join(NAME_TEMPLATE)).map_err(|error| prepare(error.into()))?;
+        let path = mkdtemp(&workdir.join("X".repeat(REPLACED))).map_err(|error| prepare(error.into()))?;
         let lock = open(&path).map_err(prepare)?;
         lock.lock().map_err(prepare)?;
         drop(gate);
@@ -100,8 +100,8 @@ impl Drop for Place {
     }
 }
 
-/// The end of a place's name, which mkdtemp(3) fills with what no other place has.
-const NAME_TEMPLATE: &str = "XXXXXX";
+/// Letters at the end of a name that mkdtemp(3) replaces by what no other place has.
+const REPLACED: usize = 6;
 
 const MOUNT: &str = "mount";
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::volume::UnpublishError;
 
 use super::NodeService;
 use crate::blocking;
@@ -34,11 +35,13 @@ impl NodeService {
         let ended = self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
         let (storage, kubelet_dir) = (Arc::clone(&self.storage), self.kubelet_dir.clone());
         blocking::until(deadline, move || match storage.volumes() {
-            // It holds the target until the fetch is over, and there is nothing to take off.
-            Ok(_) if ended == Ended::Withdrawn => target::remove(&target, &kubelet_dir),
             Ok(volumes) => {
-                let cancel = Cancel::new().within(deadline::left(deadline));
-                volumes.unpublish(Some(&request.volume_id), &target, &cancel)?;
+                let record = volumes.store().record(&request.volume_id, &target).map_err(UnpublishError::from)?;
+                // A withdrawn job holds the target until its fetch is over. Without a record there is nothing to take off.
+                if ended != Ended::Withdrawn || record.is_some() {
+                    let cancel = Cancel::new().within(deadline::left(deadline));
+                    volumes.unpublish(Some(&request.volume_id), &target, &cancel)?;
+                }
                 target::remove(&target, &kubelet_dir)
             }
             Err(failure) => without_store(&target, &kubelet_dir, failure),
