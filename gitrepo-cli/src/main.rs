@@ -4,7 +4,6 @@ mod arguments;
 mod commands;
 mod configuration;
 mod error;
-mod exit;
 mod interrupt;
 mod logging;
 mod progress;
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             render::error(&error, json);
-            exit::code(error.kind())
+            ExitCode::from(error.kind().exit_status())
         }
     }
 }

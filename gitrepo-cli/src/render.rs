@@ -66,5 +66,5 @@ pub(crate) fn error(error: &CommandError, json: bool) {
 /// Prints what clap says: help and version succeed, everything else is a malformed request.
 pub(crate) fn usage(usage: &clap::Error) -> ExitCode {
     usage.print().ok();
-    if usage.use_stderr() { crate::exit::code(Kind::InvalidRequest) } else { ExitCode::SUCCESS }
+    if usage.use_stderr() { ExitCode::from(Kind::InvalidRequest.exit_status()) } else { ExitCode::SUCCESS }
 }

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_csi::arguments::Arguments;
 use gitrepo_csi::driver;
-use gitrepo_csi::status;
 
 fn main() -> ExitCode {
     gitrepo_core::worker::run_if_worker();
@@ -15,7 +15,11 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(usage) => {
             usage.print().ok();
-            return if usage.use_stderr() { ExitCode::from(status::EXIT_USAGE) } else { ExitCode::SUCCESS };
+            return if usage.use_stderr() {
+                ExitCode::from(Kind::InvalidRequest.exit_status())
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match driver::run(&arguments) {
@@ -23,7 +27,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Before the logs start, or after they end, as much as in between.
             writeln!(std::io::stderr(), "gitrepo-csi: {}", chain(&error)).ok();
-            ExitCode::from(status::exit(error.kind()))
+            ExitCode::from(error.kind().exit_status())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The kind of a failure → the code of a gRPC status, or the exit status of the driver: nothing else decides.
+//! The kind of a failure → the code of a gRPC status: nothing else decides.
 
 use gitrepo_core::error::Kind;
 use tonic::Code;
@@ -40,23 +40,6 @@ pub fn word(kind: Kind) -> &'static str {
         Kind::ResourceExhausted => "resourceExhausted",
         Kind::Corrupt => "corrupt",
         Kind::Internal => "internal",
-    }
-}
-
-/// Exit status of a command line that is wrong.
-pub const EXIT_USAGE: u8 = 64;
-
-/// The exit status after a failure of this kind, after `sysexits.h`.
-pub fn exit(kind: Kind) -> u8 {
-    match kind {
-        Kind::InvalidRequest | Kind::FailedPrecondition | Kind::AlreadyExists => EXIT_USAGE,
-        Kind::NotFound => 66,
-        Kind::Unavailable => 69,
-        Kind::Corrupt | Kind::Internal => 70,
-        Kind::ResourceExhausted => 73,
-        Kind::Timeout | Kind::Busy => 75,
-        Kind::Unauthenticated | Kind::PermissionDenied => 77,
-        Kind::Cancelled => 130,
     }
 }
 
