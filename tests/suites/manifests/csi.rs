@@ -47,6 +47,10 @@ fn deployments() -> Vec<(String, Vec<Object>)> {
         let Some(yaml) = manifests::render(&directory) else { return Vec::new() };
         rendered.push((directory.display().to_string(), manifests::parse(&yaml).unwrap()));
     }
+    let example = workspace().join("deploy/csi/overlays/example");
+    let uncommented = manifests::render_uncommented(&example).unwrap();
+    assert!(uncommented.contains("/var/lib/k0s/kubelet/plugins_registry"), "{uncommented}");
+    rendered.push((format!("{}, uncommented", example.display()), manifests::parse(&uncommented).unwrap()));
     let base = workspace().join("deploy/csi/base");
     for component in manifests::components().into_iter().filter(is_csi) {
         let yaml = manifests::render_with(&base, std::slice::from_ref(&component)).unwrap();
@@ -250,6 +254,17 @@ fn the_controller_asks_without_rights_and_the_provisioner_alone_has_a_token() {
         assert!(container.volume_mounts.iter().flatten().all(|mount| mount.name != "token"), "{name}");
     }
     assert!(controllers > 0);
+}
+
+/// The API server refuses an object whose definition it does not have.
+#[test]
+fn no_overlay_needs_more_than_kubernetes() {
+    for directory in manifests::kustomizations() {
+        let Some(yaml) = manifests::render(&directory) else { return };
+        for object in manifests::parse(&yaml).unwrap() {
+            assert_ne!(object.kind(), "ServiceMonitor", "{}", directory.display());
+        }
+    }
 }
 
 #[test]
