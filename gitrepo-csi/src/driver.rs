@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gitrepo_core::capabilities;
+use gitrepo_core::capabilities::Role;
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::linux::LinuxMounter;
@@ -113,6 +115,10 @@ pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
     if arguments.mode.has_node() && !nix::unistd::geteuid().is_root() {
         return Err(DriverError::NeedsRoot);
     }
+    // While there is one thread: all that start later have what this one has.
+    let role = if arguments.mode.has_node() { Role::Node } else { Role::Controller };
+    capabilities::drop_others(role)
+        .map_err(|source| DriverError::System { action: "drop the capabilities that are not needed", source })?;
     logging::start(&settings.config.log);
     // Secrets of volumes pass through this memory.
     nix::sys::prctl::set_dumpable(false)
@@ -227,8 +233,10 @@ impl Parts {
         let (metrics, places) = (Arc::clone(&self.metrics), self.places.clone());
         let (storage, jobs, last_look) = (Arc::clone(&self.storage), self.jobs.clone(), LastLook::default());
         let render = move || {
-            let store = storage.volumes().ok().and_then(|volumes| last_look.at(volumes.store()));
-            let observed = Observed { sessions: places.count(), jobs: jobs.count(), store };
+            let volumes = storage.volumes().ok();
+            let changed = volumes.as_ref().map_or(0, |volumes| volumes.store().changed_snapshots());
+            let store = volumes.and_then(|volumes| last_look.at(volumes.store()));
+            let observed = Observed { sessions: places.count(), jobs: jobs.count(), changed, store };
             metrics.render(&observed).unwrap_or_default()
         };
         let storage = Arc::clone(&self.storage);
