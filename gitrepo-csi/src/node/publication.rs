@@ -208,6 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn s25_attributes_longer_than_csi_allows_are_refused_in_few_words() {
+        let long = "x".repeat(1_400_000);
+        let failure = read(request(Mode::SingleNodeWriter, &[], true, &[(&long, "")])).err().unwrap();
+        assert_eq!(failure.kind, Kind::InvalidRequest);
+        assert!(failure.message.contains("at most 4096") && failure.message.len() < 200, "{failure}");
+        let token = ("csi.storage.k8s.io/serviceAccount.tokens", long.as_str());
+        read(request(Mode::SingleNodeWriter, &[], true, &[token])).unwrap();
+    }
+
+    #[test]
     fn a_secret_that_makes_no_sense_does_not_hinder_reading() {
         let secrets = map(&[("tokn", "canary")]);
         let publication =
