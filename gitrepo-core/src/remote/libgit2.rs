@@ -1,4 +1,5 @@
-//! Speaking to git servers through libgit2: smart HTTP (whose HTTP is our own, see [`http`]), SSH, git's own protocol, and repositories on this machine.
+//! Speaking to git servers through libgit2: smart HTTP (over HTTP of our own), SSH, git's own protocol, and repositories on
+//! this machine.
 //!
 //! This is the only place that names git2 for the network. What it does not do: protocol v2, so every connection receives
 //! the list of all refs; and commits by their id from servers that do not allow it, so those are looked for in the history
