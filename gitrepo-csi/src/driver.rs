@@ -34,6 +34,7 @@ use crate::jobs::Jobs;
 use crate::jobs::Publisher;
 use crate::lifecycle;
 use crate::lifecycle::RunError;
+use crate::lifecycle::Wait;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::metrics::Observed;
@@ -159,7 +160,7 @@ impl Parts {
     }
 
     async fn run(&self, arguments: &Arguments) -> Result<(), DriverError> {
-        let stop = server::stop_signal()
+        let (stop, again) = server::stop_signals()
             .map_err(|source| DriverError::System { action: "install the handlers of signals", source })?;
         let http = Http::bind(arguments.http).await?;
         if let Ok(address) = http.address() {
@@ -172,6 +173,8 @@ impl Parts {
             registration: self.registration(arguments),
             http: Some((http, self.pages())),
             grace: server::GRACE,
+            finishing: self.finishing(arguments),
+            hurry: Wait::on(again),
         };
         let housekeeping = tokio::spawn(self.housekeeping(arguments).run());
         let jobs = self.jobs.clone();
@@ -182,6 +185,11 @@ impl Parts {
             running => tracing::warn!(running, "publishes that were given up have not ended; the next start clears up"),
         }
         ended.map(drop).map_err(DriverError::from)
+    }
+
+    fn finishing(&self, arguments: &Arguments) -> Wait {
+        let (jobs, within) = (self.jobs.clone(), Duration::from_secs(arguments.finish_within));
+        Wait::on(async move { jobs.finish(within).await })
     }
 
     fn services(&self, arguments: &Arguments) -> Routes {

@@ -89,6 +89,11 @@ fn command_line(container: &Container, configuration: &str, place: &TempDir) -> 
     words
 }
 
+fn finish_within(driver: &Container) -> Duration {
+    let variable = driver.env.iter().flatten().find(|variable| variable.name == "GITREPO_FINISH_WITHIN").unwrap();
+    Duration::from_secs(variable.value.as_ref().unwrap().parse().unwrap())
+}
+
 fn mount<'a>(container: &'a Container, volume: &str) -> &'a VolumeMount {
     let mounts = container.volume_mounts.as_ref().unwrap();
     mounts.iter().find(|mount| mount.name == volume).unwrap_or_else(|| panic!("{volume} is not mounted"))
@@ -187,7 +192,9 @@ fn a_pod_has_the_time_and_the_memory_that_its_driver_may_need() {
     for (name, objects) in deployments() {
         let pod = daemon_set(&objects);
         let grace = u64::try_from(pod.termination_grace_period_seconds.unwrap()).unwrap();
-        assert!(Duration::from_secs(grace) > server::GRACE + AFTER_GRACE, "{name}");
+        let finishing = finish_within(driver(&pod));
+        assert!(Duration::from_secs(grace) > finishing + server::GRACE + AFTER_GRACE, "{name}");
+        assert!(finishing >= Duration::from_secs(60), "{name}: a clone near its end is finished");
 
         let text = configuration(&pod, &objects);
         let config = Config::parse(&text, Path::new("config.json"), Config::for_drivers()).unwrap();
