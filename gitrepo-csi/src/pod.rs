@@ -76,12 +76,13 @@ mod tests {
         assert!(!neighbours.look());
         fs::create_dir_all(volume("kubernetes.io~empty-dir/late")).unwrap();
         assert!(!neighbours.look(), "one more is no end");
-        fs::remove_dir_all(volume("kubernetes.io~csi/w")).unwrap();
+        fs::remove_dir(volume("kubernetes.io~csi/w")).unwrap();
         assert!(!neighbours.look(), "another driver's attempt failed");
         fs::remove_dir(volume("kubernetes.io~projected/token")).unwrap();
         assert!(neighbours.look());
         assert!(!neighbours.look(), "told once");
-        fs::remove_dir_all(&pod).unwrap();
+        fs::remove_dir(volume("kubernetes.io~empty-dir/late")).unwrap();
+        fs::remove_dir(volume("kubernetes.io~empty-dir")).unwrap();
         assert!(neighbours.look(), "the directory of the kind may go as well");
     }
 
