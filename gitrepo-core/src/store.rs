@@ -31,8 +31,10 @@ pub(crate) mod clock;
 pub(crate) mod digest;
 pub(crate) mod durable;
 pub(crate) mod error;
+mod evict;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod last_use;
 pub(crate) mod layout;
 pub(crate) mod lock;
 mod record;
@@ -48,6 +50,8 @@ mod usage;
 
 pub use clock::BootId;
 pub use error::StoreError;
+pub use evict::Eviction;
+pub use evict::Shown;
 pub use lock::LockName;
 pub use lock::Turn;
 pub use record::MountTable;

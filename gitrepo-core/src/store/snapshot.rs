@@ -29,6 +29,7 @@ use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
 use super::error::optional;
+use super::last_use;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::lock::LockName;
@@ -195,7 +196,15 @@ impl Store {
         let lock = self.lease(id)?;
         let path = self.layout.snapshot(id);
         let meta = read_meta(&path)?;
+        if meta.is_some() {
+            last_use::mark(&path);
+        }
         Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock }))
+    }
+
+    /// A volume that used this snapshot is gone: that was its last use until the next.
+    pub fn snapshot_was_used(&self, id: &SnapshotId) {
+        last_use::mark(&self.layout.snapshot(id));
     }
 
     /// Makes a tree that is complete in staging the snapshot with this name. If another process was faster, theirs
@@ -221,7 +230,10 @@ impl Store {
         loop {
             let lock = self.lease(id)?;
             match durable::rename(tree, &path) {
-                Ok(()) => return Ok(SnapshotLease { id: id.clone(), path, meta: meta.clone(), _lock: lock }),
+                Ok(()) => {
+                    last_use::mark(&path);
+                    return Ok(SnapshotLease { id: id.clone(), path, meta: meta.clone(), _lock: lock });
+                }
                 Err(StoreError::Io { source, .. }) if is_occupied(&source) => drop(lock),
                 Err(error) => return Err(error),
             }

@@ -33,6 +33,14 @@ impl Volumes {
     /// Everything that this call did for the target has been undone when an error is returned, but for
     /// [`PublishError::NotUndone`].
     pub fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
+        match self.publish_once(request, watch) {
+            // On a full disk, what no volume uses is worth less than this one.
+            Err(error) if self.made_room_after(&error) => self.publish_once(request, watch),
+            result => result,
+        }
+    }
+
+    fn publish_once(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
         check_target(&request.target, self.store.root())?;
         self.gateway.policy().check(&request.spec.repository)?;
 
