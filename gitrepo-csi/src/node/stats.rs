@@ -75,7 +75,7 @@ fn counted(volumes: &Volumes, record: &Record) -> Result<[Amount; 2], Failure> {
 fn asked(volumes: &Volumes, path: &Path, mounted: bool) -> Result<[Amount; 2], Failure> {
     let place = if mounted { path } else { volumes.store().root() };
     let filesystem = statvfs(place).map_err(|error| {
-        Failure::new(Kind::Internal, format!("cannot size the filesystem of {}: {error}", place.display()))
+        Failure::new(Kind::Unavailable, format!("cannot size the filesystem of {}: {error}", place.display()))
     })?;
     let bytes = |blocks: u64| blocks.saturating_mul(filesystem.fragment_size());
     Ok([
