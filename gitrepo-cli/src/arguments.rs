@@ -58,7 +58,8 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Ask the remote which commit a revision is, and by which ref.
     Resolve(Resolve),
-    /// Remove what interrupted commands left behind. `mount` and `unmount` do this as they go.
+    /// Remove what interrupted commands left behind, as `mount` and `unmount` do in passing; and on a full disk snapshots
+    /// and repositories that no volume uses, as a mount does that needs the room.
     Sweep(Sweep),
     /// Print a completion script for a shell.
     Completions {
@@ -173,6 +174,13 @@ pub(crate) struct Resolve {
 /// `sweep`.
 #[derive(Debug, Args)]
 pub(crate) struct Sweep {
+    /// Remove every snapshot and repository that no volume uses. Without it, those that were not used for longest go, and
+    /// only while less than cache.reserveBytes is free
+    #[arg(long)]
+    pub(crate) unreferenced: bool,
+    /// Remove nothing; say which snapshots and repositories would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) store: Store,
 }

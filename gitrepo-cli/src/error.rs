@@ -110,6 +110,11 @@ impl CommandError {
             Self::Store(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("the store is private to its owner, usually root: run it with sudo")
             }
+            Self::Store(_) | Self::Publish(PublishError::Store(_)) | Self::Unpublish(UnpublishError::Store(_))
+                if self.kind() == Kind::Unavailable =>
+            {
+                Some("the store's filesystem is missing, fails or is read-only: the kernel's log (dmesg) may say why")
+            }
             _ => match self.kind() {
                 Kind::NotFound => {
                     Some("check the URL, the revision and the subdirectory, and what the credential may read")

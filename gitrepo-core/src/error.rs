@@ -21,7 +21,7 @@ pub enum Kind {
     Unauthenticated,
     /// Known, but not allowed, by the remote or by policy.
     PermissionDenied,
-    /// The network, DNS or the remote is down.
+    /// The network, DNS or the remote is down; or the store is missing, or its filesystem fails.
     Unavailable,
     /// The work took too long, or goes on.
     Timeout,
@@ -99,13 +99,34 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What a filesystem says whose device or server has failed or is gone, or that takes no more writes for that. It may be
+/// whole again later, so nothing is decided by it.
+fn is_storage_fault(error: &std::io::Error) -> bool {
+    const FAULTS: [i32; 10] = [
+        libc::EIO,
+        libc::ENXIO,
+        libc::ENODEV,
+        libc::EROFS,
+        libc::ENOMEDIUM,
+        libc::ESTALE,
+        libc::EREMOTEIO,
+        libc::EUCLEAN,
+        libc::ENOTCONN,
+        libc::ESHUTDOWN,
+    ];
+    error.raw_os_error().is_some_and(|errno| FAULTS.contains(&errno))
+}
+
 /// The kind of an input/output error on our own files.
 pub(crate) fn io_kind(error: &std::io::Error) -> Kind {
     use std::io::ErrorKind;
+    if is_storage_fault(error) {
+        return Kind::Unavailable;
+    }
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Kind::ResourceExhausted,
         ErrorKind::OutOfMemory => Kind::ResourceExhausted,
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Kind::FailedPrecondition,
+        ErrorKind::PermissionDenied => Kind::FailedPrecondition,
         // A tree may hold names and link targets longer than this filesystem takes.
         ErrorKind::InvalidFilename => Kind::FailedPrecondition,
         ErrorKind::TimedOut => Kind::Timeout,
@@ -116,6 +137,17 @@ pub(crate) fn io_kind(error: &std::io::Error) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filesystem_that_fails_is_unavailable_and_one_that_is_full_is_not() {
+        let kind = |errno| io_kind(&std::io::Error::from_raw_os_error(errno));
+        for errno in [libc::EIO, libc::EROFS, libc::ESTALE, libc::ENOTCONN, libc::ENODEV, libc::EUCLEAN] {
+            assert_eq!(kind(errno), Kind::Unavailable, "{errno}");
+        }
+        assert_eq!(kind(libc::ENOSPC), Kind::ResourceExhausted);
+        assert_eq!(kind(libc::EACCES), Kind::FailedPrecondition);
+        assert_eq!(kind(libc::ENOENT), Kind::Internal);
+    }
 
     #[test]
     fn cause_has_no_control_characters_and_is_bounded() {

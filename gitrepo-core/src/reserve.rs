@@ -1,59 +1,140 @@
 //! The bytes of a filesystem that stay free, whatever a volume needs.
 
+use std::fmt;
+use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use nix::sys::statvfs::statvfs;
 
-/// Asks a filesystem now and then how much is left of it.
-pub(crate) struct Reserve {
+/// Asks a filesystem now and then how much is left of it, and has room made there when it is too little. It is for who
+/// writes: what is only read needs no reserve.
+pub struct Reserve {
     path: PathBuf,
     bytes: u64,
     next: Instant,
+    room: Option<Arc<dyn MakeRoom>>,
+}
+
+/// Removes what nobody uses.
+pub trait MakeRoom: Send + Sync {
+    /// Removes the oldest of it until `bytes` are free, or nothing is left to remove.
+    fn make_room(&self, bytes: u64) -> Freed;
+}
+
+/// What was removed from a store because nobody used it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Repositories: packs from which later fetches could have begun.
+    pub repositories: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// There may be more to remove: time ran out, or what uses it could not be seen.
+    pub incomplete: bool,
+}
+
+impl Freed {
+    /// Nothing was removed.
+    pub fn is_nothing(&self) -> bool {
+        self.snapshots + self.repositories == 0
+    }
+}
+
+impl fmt::Display for Freed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { snapshots, repositories, bytes, .. } = self;
+        write!(f, "{snapshots} unused snapshots and {repositories} unused repositories ({bytes} bytes)")
+    }
 }
 
 /// Less is left than has to stay free.
 #[derive(Debug, thiserror::Error)]
-#[error("less than {bytes} bytes are left in the filesystem of {}; free some, or lower cache.reserveBytes", path.display())]
+#[error(
+    "less than {bytes} bytes are left in the filesystem of {}, {}; free some space there, unpublish volumes, or lower \
+     cache.reserveBytes",
+    path.display(),
+    removed(freed)
+)]
 pub struct BelowReserve {
     /// Something on the filesystem.
     pub path: PathBuf,
     /// What has to stay free.
     pub bytes: u64,
+    /// What was removed to get there; `None` where nothing could be.
+    pub freed: Option<Freed>,
+}
+
+fn removed(freed: &Option<Freed>) -> String {
+    match freed {
+        Some(freed) if freed.is_nothing() => "and nothing in the store is unused".to_owned(),
+        Some(freed) => format!("although {freed} were removed"),
+        None => "which is kept free".to_owned(),
+    }
 }
 
 impl Reserve {
     const INTERVAL: Duration = Duration::from_millis(200);
 
     /// `bytes` are to stay free where `path` is; 0 for whatever there is.
-    pub(crate) fn new(path: PathBuf, bytes: u64) -> Self {
-        Self { path, bytes, next: Instant::now() }
+    pub fn new(path: PathBuf, bytes: u64) -> Self {
+        Self { path, bytes, next: Instant::now(), room: None }
+    }
+
+    /// The same, and `room` is asked for room before anything is refused.
+    #[must_use]
+    pub fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
+        Self { room: Some(room), ..self }
     }
 
     /// Cheap enough to be called for every file: it asks a few times a second. A filesystem that does not tell lets
     /// everything through; that it is full is then told by the write that fails.
-    pub(crate) fn check(&mut self) -> Result<(), BelowReserve> {
+    ///
+    /// # Errors
+    ///
+    /// When less than the reserve is left, also after room was made.
+    pub fn check(&mut self) -> Result<(), BelowReserve> {
         let now = Instant::now();
         if self.bytes == 0 || now < self.next {
             return Ok(());
         }
         self.next = now + Self::INTERVAL;
-        match statvfs(&self.path) {
-            Ok(filesystem) if filesystem.blocks_available().saturating_mul(filesystem.fragment_size()) < self.bytes => {
-                Err(BelowReserve { path: self.path.clone(), bytes: self.bytes })
-            }
-            Ok(_) => Ok(()),
+        if self.is_free() {
+            return Ok(());
+        }
+        let freed = self.room.as_ref().map(|room| room.make_room(self.bytes));
+        self.next = Instant::now() + Self::INTERVAL;
+        match self.is_free() {
+            true => Ok(()),
+            false => Err(BelowReserve { path: self.path.clone(), bytes: self.bytes, freed }),
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        match free_bytes(&self.path) {
+            Ok(free) => free >= self.bytes,
             Err(error) => {
                 tracing::debug!(path = %self.path.display(), %error, "cannot ask for free space");
-                Ok(())
+                true
             }
         }
     }
 }
 
+/// What is free on the filesystem of `path` for those who are not privileged, in bytes.
+pub(crate) fn free_bytes(path: &Path) -> nix::Result<u64> {
+    let filesystem = statvfs(path)?;
+    Ok(filesystem.blocks_available().saturating_mul(filesystem.fragment_size()))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
@@ -66,5 +147,24 @@ mod tests {
         Reserve::new(place.path().to_owned(), 1).check().unwrap();
         Reserve::new(place.path().to_owned(), 0).check().unwrap();
         Reserve::new(place.path().join("gone"), u64::MAX).check().expect("it does not tell");
+    }
+
+    struct Counting(AtomicU64);
+
+    impl MakeRoom for Counting {
+        fn make_room(&self, _bytes: u64) -> Freed {
+            Freed { snapshots: self.0.fetch_add(1, Ordering::Relaxed) + 1, ..Freed::default() }
+        }
+    }
+
+    #[test]
+    fn room_is_made_before_anything_is_refused_and_the_refusal_says_so() {
+        let place = tempfile::tempdir().unwrap();
+        let room = Arc::new(Counting(AtomicU64::new(0)));
+        let reserve = |bytes| Reserve::new(place.path().to_owned(), bytes).making_room(Arc::clone(&room) as _);
+        reserve(1).check().unwrap();
+        assert_eq!(room.0.load(Ordering::Relaxed), 0, "there is room");
+        let error = reserve(u64::MAX).check().unwrap_err();
+        assert!(error.to_string().contains("although 1 unused snapshots"), "{error}");
     }
 }

@@ -33,10 +33,13 @@ pub(crate) mod clock;
 pub(crate) mod digest;
 pub(crate) mod durable;
 pub(crate) mod error;
+mod evict;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod last_use;
 pub(crate) mod layout;
 pub(crate) mod lock;
+mod presence;
 mod record;
 mod repository;
 mod root;
@@ -50,8 +53,11 @@ mod usage;
 
 pub use clock::BootId;
 pub use error::StoreError;
+pub use evict::Eviction;
+pub use evict::Shown;
 pub use lock::LockName;
 pub use lock::Turn;
+pub use presence::is_from_a_store;
 pub use record::MountTable;
 pub use record::Origin;
 pub use record::Record;

@@ -33,6 +33,7 @@ mod list;
 mod obtain;
 mod publish;
 mod resolve;
+mod room;
 mod sweep;
 mod unpublish;
 

@@ -1,6 +1,7 @@
 //! The parts, put together from the settings, and run until a signal.
 
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,7 +153,9 @@ impl Parts {
         let places = Places::new(Bounds::of(settings.config.worker.uids));
         let worker = Admission::new(Arc::new(Confined::new(&settings.config.worker)), places.clone());
         let (worker, config) = (Arc::new(worker) as Arc<dyn Worker>, settings.config.clone());
-        let open = move || open(&config, &worker);
+        // The directory of the socket outlives the driver, and is not on the store's filesystem if that has one of its own.
+        let memory = settings.endpoint.path().with_file_name("store");
+        let open = move || open(&config, &memory, &worker);
         let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
         let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn Publisher>, settings.config.limits.timeout);
         tracing::info!(
@@ -252,8 +255,8 @@ impl Parts {
     }
 }
 
-fn open(config: &Config, worker: &Arc<dyn Worker>) -> Result<Volumes, StoreError> {
-    let store = Store::open(&config.store)?;
+fn open(config: &Config, memory: &Path, worker: &Arc<dyn Worker>) -> Result<Volumes, StoreError> {
+    let store = Store::open_remembered(&config.store, memory)?;
     let mounter = LinuxMounter::new(store.mounting());
     let gateway = Gateway::new(Policy::new(config.clone()), Arc::clone(worker));
     Ok(Volumes::new(store, gateway, Arc::new(Directory), Arc::new(mounter)))

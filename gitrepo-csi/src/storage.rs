@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_core::snapshot::Watch;
+use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::Published;
@@ -40,22 +42,36 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// `Unavailable`, whatever is wrong with the store: the volumes that it knows must not be forgotten over it, as
-    /// final codes make the kubelet do.
+    /// `Unavailable`, whatever is wrong with the store.
     pub fn volumes(&self) -> Result<Arc<Volumes>, Failure> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(volumes) = &*opened {
+        let known = self.opened().clone();
+        // Not while others wait for the lock: a filesystem may take its time to say what it is.
+        if let Some(volumes) = &known {
+            match volumes.store().check() {
+                Ok(()) => return Ok(Arc::clone(volumes)),
+                // It may be there as another device, or not at all: then none is made in its place.
+                Err(StoreError::Missing { .. }) => Store::is_at(volumes.store().root()).map_err(unavailable)?,
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        let mut opened = self.opened();
+        if let Some(volumes) = &*opened
+            && known.is_none_or(|known| !Arc::ptr_eq(&known, volumes))
+        {
             return Ok(Arc::clone(volumes));
         }
         match (self.open)() {
             Ok(volumes) => Ok(Arc::clone(opened.insert(Arc::new(volumes)))),
-            Err(error) => {
-                Err(Failure::new(Kind::Unavailable, format!("the store cannot be opened: {}", chain(&error))))
-            }
+            Err(error) => Err(unavailable(error)),
         }
     }
 
-    /// What keeps the store from working, if anything does. Cheap, for a probe that comes every few seconds.
+    fn opened(&self) -> MutexGuard<'_, Option<Arc<Volumes>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What keeps the store from working, if anything does: its directories are listed, and a file is written. Cheap, for a
+    /// probe that comes every few seconds; on a filesystem that hangs it takes as long as that does.
     ///
     /// # Errors
     ///
@@ -67,8 +83,13 @@ impl Storage {
             std::fs::read_dir(&path)
                 .map_err(|error| Failure::new(Kind::Unavailable, format!("cannot list {}: {error}", path.display())))?;
         }
-        Ok(())
+        volumes.store().probe().map_err(unavailable)
     }
+}
+
+/// The volumes that a store knows must not be forgotten over what is wrong with it, as final codes make the kubelet do.
+fn unavailable(error: StoreError) -> Failure {
+    Failure::new(Kind::Unavailable, format!("the store cannot be used: {}", chain(&error)))
 }
 
 impl Publisher for Storage {

@@ -1,7 +1,5 @@
 //! The stores of a node, and the volumes in each of them.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use gitrepo_core::gateway::Gateway;
@@ -12,6 +10,7 @@ use gitrepo_core::policy::Policy;
 use gitrepo_core::policy::SelectedStore;
 use gitrepo_core::snapshot::Directory;
 use gitrepo_core::store::Store;
+use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::Confined;
 
@@ -39,15 +38,12 @@ pub(crate) fn for_mount(config: Config, host_target: Option<&str>) -> Result<Vol
 /// The volumes of every store that there is; none is made. One that cannot be opened says so, and keeps nobody from the
 /// others.
 pub(crate) fn existing(config: &Config) -> Vec<Result<Volumes, CallError>> {
-    let main = is_there(&config.store).then(|| Store::open(&config.store));
+    // A bare mount point is none either. Whatever else keeps it from being seen is for who opens it to say.
+    let is_there = !matches!(Store::is_at(&config.store), Err(StoreError::Missing { .. }));
+    let main = is_there.then(|| Store::open(&config.store));
     let roots = config.host_target_roots.iter().filter(|root| **root != config.store);
     let further = roots.filter_map(|root| Store::find_further(root).transpose());
     main.into_iter().chain(further).map(|store| Ok(volumes(config.clone(), store?))).collect()
-}
-
-/// Whatever keeps it from being seen is for who opens it to say.
-fn is_there(root: &Path) -> bool {
-    !matches!(root.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 fn volumes(config: Config, store: Store) -> Volumes {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::chain;
+use gitrepo_core::store::Eviction;
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Volumes;
@@ -26,7 +27,8 @@ pub(crate) fn in_passing(stores: &[&Volumes], target: &Path, cancel: &Cancel) {
             return;
         }
         let abandoned = Abandoned::TargetGone { origin: Origin::Flex, below: pods.to_owned() };
-        match volumes.sweep(&abandoned, left) {
+        // What is only unused makes way for a mount that needs the room, and for the installer's sweeps.
+        match volumes.sweep_and_evict(&abandoned, Eviction::Until(0), left) {
             Ok(report) => tracing::debug!(?report, store = %volumes.store().root().display(), "swept"),
             Err(error) => tracing::warn!(error = %chain(&error), "leftovers could not be swept"),
         }

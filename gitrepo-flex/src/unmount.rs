@@ -9,6 +9,8 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_core::mount::mountinfo;
 use gitrepo_core::policy::Config;
+use gitrepo_core::store::StoreError;
+use gitrepo_core::store::is_from_a_store;
 use gitrepo_core::volume::Unpublished;
 use gitrepo_core::volume::Volumes;
 
@@ -44,7 +46,9 @@ pub(crate) fn run(configs: &[Config], target: &Path, cancel: &Cancel) -> Unmount
             Err(error) => drop(failure.get_or_insert(error)),
         }
     }
+    let is_lost = !found.known && found.mounts == 0 && shows_a_volume(target);
     let result = match failure {
+        None if is_lost => Err(missing(configs)),
         Some(error) if may_be_ours(target, error.kind()) => Err(error),
         other => {
             tell(target, found, other);
@@ -66,6 +70,18 @@ fn tell(target: &Path, found: Unpublished, unsearched: Option<CallError>) {
         true => tracing::info!(%directory, mounts = found.mounts, "unmounted"),
         false => tracing::info!(%directory, "nothing of ours is mounted"),
     }
+}
+
+/// What is mounted there came from a store, and none that there is knows it.
+fn shows_a_volume(target: &Path) -> bool {
+    let mounts = mountinfo::read().unwrap_or_default();
+    mounts.iter().any(|mount| mount.target == target && is_from_a_store(&mount.root))
+}
+
+fn missing(configs: &[Config]) -> CallError {
+    let path = configs.first().map(|config| config.store.clone()).unwrap_or_default();
+    let reason = "no store that is there knows the volume that is mounted".to_owned();
+    CallError::Store(StoreError::Missing { path, reason })
 }
 
 /// Whether a volume of a store that cannot be searched may be on the directory. Where nothing is mounted and nobody is at

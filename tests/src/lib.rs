@@ -20,6 +20,7 @@
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
 //! | [`namespace`], [`loopfs`] | mounts and networks that vanish with the test, and a fresh ext4 |
+//! | [`faulty`] | a filesystem that fails or hangs |
 //! | [`chroot`], [`name_server`] | an empty root directory, and a DNS server for it |
 //! | [`manifests`] | Kubernetes objects, as the API server would read them |
 
@@ -32,6 +33,7 @@ pub mod canaries;
 pub mod chroot;
 pub mod csi;
 pub mod daemon;
+pub mod faulty;
 pub mod fixtures;
 pub mod git;
 pub mod hostile;

@@ -52,6 +52,7 @@ use tonic::Status;
 
 mod any_message;
 mod controller;
+mod faults;
 mod publish;
 mod standing;
 mod stats;

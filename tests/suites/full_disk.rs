@@ -1,5 +1,7 @@
 //! A store whose file system is full: a clear refusal, no leftovers, and what is published stays and can be taken away.
 
+mod room;
+
 use std::fs;
 use std::fs::File;
 use std::io;

@@ -17,6 +17,7 @@ use gitrepo_core::progress::Step;
 use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::snapshot::Directory;
 use gitrepo_core::snapshot::Watch;
+use gitrepo_core::spec::RelativePath;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::worker::InProcess;
 use gitrepo_tests::fixtures;
@@ -150,7 +151,11 @@ fn the_installer_of_a_node_has_the_rights_to_keep_a_pack() {
     let place = TempDir::new().unwrap();
     let Some(installer) = with_the_rights_of_the_installer(place.path()) else { return };
     let store = killed.shell.store();
-    installer.run(["sweep", "--store", store.to_str().unwrap()]).assert_success();
+    // On so small a disk the default reserve would have the pack make room.
+    let configuration = place.path().join("config.json");
+    fs::write(&configuration, r#"{"cache": {"reserveBytes": "0"}}"#).unwrap();
+    let [store_text, configuration] = [&store, &configuration].map(|path| path.to_str().unwrap());
+    installer.run(["sweep", "--store", store_text, "--config", configuration]).assert_success();
     assert_eq!(entries(&store.join("staging")), [] as [PathBuf; 0]);
     let (bytes, packs) = killed.cost_of_mounting("next");
     assert_eq!(packs, 0);
@@ -200,7 +205,20 @@ impl Scene {
 }
 
 #[test]
-fn a_pack_whose_tree_is_refused_is_not_fetched_again() {
+fn a_pack_without_the_directory_that_is_asked_for_is_not_fetched_again() {
+    let scene = Scene::new();
+    let node = scene.node(|_| {});
+    for pod in ["first", "second"] {
+        let mut request = read_only(&scene.server.url(&scene.repository), &node.target(pod));
+        request.spec.subdirectory = RelativePath::parse("missing").unwrap();
+        assert_eq!(node.publish(&request).unwrap_err().kind(), Kind::NotFound);
+    }
+    assert_eq!(entries(&node.store().join("staging")), [] as [&Path; 0]);
+    scene.assert_published_without_a_pack();
+}
+
+#[test]
+fn a_pack_whose_tree_is_refused_is_dropped() {
     let scene = Scene::new();
     let strict = scene.node(|config| config.limits.entries = 1);
     for pod in ["first", "second"] {
@@ -208,7 +226,7 @@ fn a_pack_whose_tree_is_refused_is_not_fetched_again() {
         assert_eq!(strict.publish(&request).unwrap_err().kind(), Kind::ResourceExhausted);
     }
     assert_eq!(entries(&strict.store().join("staging")), [] as [&Path; 0]);
-    scene.assert_published_without_a_pack();
+    assert_eq!(entries(&strict.store().join("repositories")), [] as [&Path; 0]);
 }
 
 /// Gives up once the tree is being written.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use gitrepo_core::error::chain;
+use gitrepo_core::store::Eviction;
+use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Volumes;
 use serde::Serialize;
@@ -22,7 +24,14 @@ const BUDGET: Duration = Duration::from_secs(600);
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Swept {
+    /// Nothing was removed: this is what would be.
+    dry_run: bool,
+    /// All that went, in numbers; the following two are part of it.
     removed: usize,
+    snapshots: u64,
+    repositories: u64,
+    /// Of those two.
+    bytes: u64,
     incomplete: bool,
     /// Snapshots that somebody has changed, and that are served no more.
     changed: usize,
@@ -31,12 +40,20 @@ struct Swept {
     failures: Vec<String>,
 }
 
-/// Removes what interrupted commands left behind.
+/// Removes what interrupted commands left behind, and makes room.
 pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError> {
     let volumes = configuration::existing_volumes(global, &arguments.store)?;
-    let report = volumes.sweep(&Abandoned::Unmounted, BUDGET)?;
+    let eviction = if arguments.unreferenced { Eviction::Unreferenced } else { volumes.reserve() };
+    let report = match arguments.dry_run {
+        true => SweepReport { freed: volumes.evictable(eviction)?, ..SweepReport::default() },
+        false => volumes.sweep_and_evict(&Abandoned::Unmounted, eviction, BUDGET)?,
+    };
     let swept = Swept {
+        dry_run: arguments.dry_run,
         removed: report.removed(),
+        snapshots: report.freed.snapshots,
+        repositories: report.freed.repositories,
+        bytes: report.freed.bytes,
         incomplete: report.incomplete,
         changed: report.changed,
         unchecked: report.unchecked,
@@ -45,9 +62,9 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
     render::result(global.json, &swept, text)
 }
 
-/// Sweeps a little, because leftovers are in the way.
+/// Sweeps a little, because leftovers are in the way. What is only unused is not.
 pub(super) fn briefly(volumes: &Volumes) -> Result<(), CommandError> {
-    volumes.sweep(&Abandoned::Unmounted, BRIEFLY)?;
+    volumes.sweep_and_evict(&Abandoned::Unmounted, Eviction::Until(0), BRIEFLY)?;
     Ok(())
 }
 
@@ -59,7 +76,16 @@ pub(super) fn in_passing(volumes: &Volumes) {
 }
 
 fn text(swept: &Swept) -> String {
-    let mut lines = vec![format!("{} leftovers removed", swept.removed)];
+    let Swept { snapshots, repositories, bytes, .. } = swept;
+    let unused = format!("{snapshots} unused snapshots and {repositories} unused repositories ({bytes} bytes)");
+    if swept.dry_run {
+        return format!("{unused} would be removed");
+    }
+    let freed = usize::try_from(snapshots + repositories).unwrap_or(usize::MAX);
+    let mut lines = vec![format!("{} leftovers removed", swept.removed.saturating_sub(freed))];
+    if freed > 0 {
+        lines.push(format!("{unused} removed"));
+    }
     lines.extend(swept.failures.iter().map(|failure| format!("not removed: {failure}")));
     if swept.changed > 0 {
         lines.push(format!(

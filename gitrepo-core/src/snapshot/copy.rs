@@ -95,17 +95,16 @@ pub enum Writers {
 }
 
 /// Copies the tree below `source` into `target`, an empty directory, with times and links as they are, for `owner` to
-/// write, or for its group too, as long as `reserve` bytes stay free. Where the filesystem can share blocks the kernel does
+/// write, or for its group too, as long as the `reserve` stays free. Where the filesystem can share blocks the kernel does
 /// (`copy_file_range` clones on XFS and Btrfs).
 pub fn copy(
     source: &Path,
     target: &Path,
     owner: Owner,
     writers: Writers,
-    reserve: u64,
+    reserve: Reserve,
     cancel: &Cancel,
 ) -> Result<TreeSummary, CopyError> {
-    let reserve = Reserve::new(target.to_owned(), reserve);
     let open = |path| Beneath::new(path).map_err(|error| CopyError::io("open", c"", error));
     let (source, target) = (open(source)?, open(target)?);
     let place = target.open(c"").map_err(|error| CopyError::io("open", c"", error))?;
@@ -217,12 +216,16 @@ mod tests {
     use super::super::fixture::request;
     use super::*;
 
+    fn no_reserve() -> Reserve {
+        Reserve::new(std::path::PathBuf::from("/"), 0)
+    }
+
     #[test]
     fn a_copy_is_the_tree_and_its_own() {
         let fixture = Fixture::new();
         let (staging, summary) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
-        let copied = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, 0, &Cancel::new());
+        let copied = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &Cancel::new());
         assert_eq!(copied.unwrap(), summary);
         assert_eq!(contents(target.path()), contents(&staging.root()));
         let mtime = |path: &Path| path.metadata().unwrap().mtime();
@@ -242,7 +245,8 @@ mod tests {
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         fs::set_permissions(staging.root().join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
         let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, Writers::Owner, 0, &Cancel::new()).unwrap();
+        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, Writers::Owner, no_reserve(), &Cancel::new())
+            .unwrap();
         for name in ["", "a", "a-dir", "a-dir/run.sh", "dangling"] {
             let metadata = target.path().join(name).symlink_metadata().unwrap();
             assert_eq!((metadata.uid(), metadata.gid()), (7, 8), "{name}");
@@ -255,7 +259,7 @@ mod tests {
         let fixture = Fixture::new();
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), ourselves(), Writers::Group, 0, &Cancel::new()).unwrap();
+        copy(&staging.root(), target.path(), ourselves(), Writers::Group, no_reserve(), &Cancel::new()).unwrap();
         for (name, mode) in [("", 0o2775), ("a", 0o664), ("a-dir", 0o2775), ("a-dir/run.sh", 0o775)] {
             let metadata = target.path().join(name).symlink_metadata().unwrap();
             assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
@@ -269,7 +273,8 @@ mod tests {
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let (target, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), target.path().join("a-dir")).unwrap();
-        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, 0, &Cancel::new()).unwrap_err();
+        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &Cancel::new())
+            .unwrap_err();
         assert!(matches!(error, CopyError::Io { .. }), "{error}");
         assert!(contents(elsewhere.path()).is_empty());
     }
@@ -281,7 +286,8 @@ mod tests {
         let cancel = Cancel::new();
         cancel.cancel();
         let target = tempfile::tempdir().unwrap();
-        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, 0, &cancel).unwrap_err();
+        let error =
+            copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &cancel).unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
     }
 }

@@ -60,6 +60,11 @@ impl Moment {
         Ok(Self { boot_id: BootId::current()?, uptime: Duration::from(uptime) })
     }
 
+    /// How long after boot this was, if that is the boot of `now`.
+    pub(crate) fn uptime_in(&self, now: &Self) -> Option<Duration> {
+        (self.boot_id == now.boot_id).then_some(self.uptime)
+    }
+
     /// How long before `now` this was; `None` if it was before a reboot, or claims to be later than now.
     pub(crate) fn age(&self, now: &Self) -> Option<Duration> {
         (self.boot_id == now.boot_id).then(|| now.uptime.checked_sub(self.uptime)).flatten()

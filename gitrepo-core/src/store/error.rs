@@ -32,6 +32,14 @@ pub enum StoreError {
         /// Which rule.
         reason: String,
     },
+    /// Nothing of the store is where it was. Its volumes may stand all the same.
+    #[error("the store {} is missing: {reason}; check its mount, then retry", path.display())]
+    Missing {
+        /// Its root.
+        path: PathBuf,
+        /// What is there instead.
+        reason: String,
+    },
     /// Something was written by a newer version of this program.
     #[error("{} has version {found}, and this program knows versions up to {supported}; use the newer program", path.display())]
     Newer {
@@ -87,6 +95,7 @@ impl StoreError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => crate::error::io_kind(source),
+            Self::Missing { .. } => Kind::Unavailable,
             Self::UnsuitableRoot { .. } | Self::Newer { .. } => Kind::FailedPrecondition,
             Self::Locked { lock, source } => match source {
                 Interrupted::Cancelled => Kind::Cancelled,

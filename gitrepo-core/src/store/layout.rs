@@ -9,6 +9,7 @@ use super::durable::Durability;
 use super::error::StoreError;
 use super::error::optional;
 use super::lock::Locks;
+use super::presence::Identity;
 use super::root::Missing;
 use super::root::Root;
 use super::root::unsuitable;
@@ -44,6 +45,7 @@ impl Role {
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
+    pub(super) identity: Identity,
     pub(crate) locks: Locks,
     pub(crate) trash: Trash,
 }
@@ -77,7 +79,8 @@ impl Layout {
             // Last, so that a store with a version is complete; and the same from whoever makes the store with us.
             durable::replace(&root.join(VERSION_FILE), format!("{VERSION}\n").as_bytes(), Durability::Durable)?;
         }
-        Ok(Self { locks: Locks::new(root.join("locks")), trash: Trash::new(root.join("trash")), root })
+        let identity = Identity::of(&root).map_err(StoreError::io("examine", &root))?;
+        Ok(Self { locks: Locks::new(root.join("locks")), trash: Trash::new(root.join("trash")), identity, root })
     }
 
     pub(crate) fn repositories(&self) -> PathBuf {
@@ -115,6 +118,15 @@ fn check_unused(root: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// There is a store at `root`, of whatever version.
+pub(super) fn has_version(root: &Path) -> Result<bool, StoreError> {
+    let path = root.join(VERSION_FILE);
+    match optional(fs::symlink_metadata(&path).map_err(StoreError::io("examine", &path))) {
+        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
+        result => result.map(|found| found.is_some()),
+    }
 }
 
 fn read_version(root: &Path) -> Result<Option<u64>, StoreError> {

@@ -3,7 +3,8 @@
 //! A process that dies, by whatever signal, drops its locks. To avoid deadlock they are taken in this order, and one may
 //! be left out: target, resolve, repository, snapshot, volume. Nothing that serves a hit waits for a lock that a fetch holds: a
 //! hit takes its target's lock and a snapshot's, and an evictor only ever tries the latter. Who holds a volume's lock makes,
-//! joins or leaves its shared copy, fetches nothing, and waits for no other lock.
+//! joins or leaves its shared copy, fetches nothing, and waits for no other lock but that of making room. Who makes room only
+//! tries the others.
 
 use std::fmt;
 use std::fs;
@@ -44,6 +45,8 @@ pub enum LockName {
     AccessKey,
     /// Sweeping.
     Sweep,
+    /// Making room.
+    Evict,
 }
 
 impl LockName {
@@ -56,6 +59,7 @@ impl LockName {
             Self::Volume(hash) => format!("{VOLUME_PREFIX}{hash}"),
             Self::AccessKey => "access-key".to_owned(),
             Self::Sweep => "sweep".to_owned(),
+            Self::Evict => "evict".to_owned(),
         }
     }
 }
@@ -70,6 +74,7 @@ impl fmt::Display for LockName {
             Self::Volume(_) => "this volume's shared copy",
             Self::AccessKey => "making the node's key",
             Self::Sweep => "sweeping the store",
+            Self::Evict => "making room in the store",
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::spec::RepositoryUrl;
 
 use super::digest::sha256_hex;
 use super::error::StoreError;
+use super::last_use;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::lock::LockName;
@@ -42,10 +43,20 @@ pub struct Repository {
 
 impl Repository {
     pub(super) fn new(layout: &Arc<Layout>, url: &RepositoryUrl) -> Self {
-        Self::of_hash(layout, sha256_hex(url.canonical()))
+        Self::of_hash(layout, Self::hash_of(url))
     }
 
-    fn of_hash(layout: &Arc<Layout>, hash: String) -> Self {
+    /// Its name in the store.
+    pub(super) fn hash_of(url: &RepositoryUrl) -> String {
+        sha256_hex(url.canonical())
+    }
+
+    /// Where its packs are.
+    pub(super) fn packs(&self) -> PathBuf {
+        self.path.join(adopt::PACKS)
+    }
+
+    pub(super) fn of_hash(layout: &Arc<Layout>, hash: String) -> Self {
         let path = layout.repositories().join(&hash);
         Self { layout: Arc::clone(layout), hash, path }
     }
@@ -145,9 +156,15 @@ impl RepositoryLock {
         owner: Owner,
     ) -> Result<(), StoreError> {
         match base {
-            Some(_) => adopt::extend(&self.repository.path, fetched, commit, owner),
-            None => adopt::replace(&self.repository.layout, &self.repository.path, fetched, commit, owner),
+            Some(_) => adopt::extend(&self.repository.path, fetched, commit, owner)?,
+            None => adopt::replace(&self.repository.layout, &self.repository.path, fetched, commit, owner)?,
         }
+        last_use::mark(&self.repository.path);
+        Ok(())
+    }
+
+    pub(super) fn hash(&self) -> &str {
+        &self.repository.hash
     }
 
     /// Throws the repository away: a fetch does not heal one that is damaged, because git believes it has the objects.

@@ -148,7 +148,9 @@ impl Store {
 
     /// Something of a shared copy is there, whole or not.
     pub fn has_shared_copy(&self, volume_id: &str) -> bool {
-        self.layout.volumes().join(sha256_hex(volume_id)).join(SHARED_DIRECTORY).symlink_metadata().is_ok()
+        let shared = self.layout.volumes().join(sha256_hex(volume_id)).join(SHARED_DIRECTORY);
+        // What cannot be seen may be there.
+        !matches!(shared.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// The records of the targets that show a volume's shared copy. While the volume is held there are no others.

@@ -30,6 +30,7 @@ use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
 use super::error::optional;
+use super::last_use;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::lock::LockName;
@@ -234,7 +235,15 @@ impl Store {
     fn leased_by(&self, id: &SnapshotId, lock: Lock) -> Result<Option<SnapshotLease>, StoreError> {
         let path = self.layout.snapshot(id);
         let meta = read_meta(&path)?;
+        if meta.is_some() {
+            last_use::mark(&path);
+        }
         Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock }))
+    }
+
+    /// A volume that used this snapshot is gone: that was its last use until the next.
+    pub fn snapshot_was_used(&self, id: &SnapshotId) {
+        last_use::mark(&self.layout.snapshot(id));
     }
 
     /// Makes a tree that is complete in staging the snapshot with this name, or the one in its place where somebody changed
@@ -262,7 +271,10 @@ impl Store {
             let path = self.layout.snapshot(id);
             let lock = self.lease(id)?;
             match durable::rename(tree, &path) {
-                Ok(()) => return Ok(SnapshotLease { id: id.clone(), path, meta: meta.clone(), _lock: lock }),
+                Ok(()) => {
+                    last_use::mark(&path);
+                    return Ok(SnapshotLease { id: id.clone(), path, meta: meta.clone(), _lock: lock });
+                }
                 Err(StoreError::Io { source, .. }) if is_occupied(&source) => drop(lock),
                 Err(error) => return Err(error),
             }

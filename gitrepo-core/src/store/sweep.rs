@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::reserve::Freed;
+
 use super::Store;
 use super::durable::UNFINISHED;
 use super::error::StoreError;
@@ -57,6 +59,8 @@ pub struct SweepReport {
     pub locks: usize,
     /// Things in the trash.
     pub trash: usize,
+    /// Snapshots and repositories that no volume uses, removed to make room.
+    pub freed: Freed,
     /// There is more to remove: time ran out, or another process is sweeping.
     pub incomplete: bool,
     /// What could not be removed; the rest was, all the same.
@@ -198,7 +202,8 @@ impl SweepReport {
     /// How many things were removed.
     pub fn removed(&self) -> usize {
         let left = self.staging + self.targets + self.shared_copies + self.unfinished + self.locks + self.trash;
-        self.volumes + self.snapshots + self.credentials + left
+        let freed = usize::try_from(self.freed.snapshots + self.freed.repositories).unwrap_or(usize::MAX);
+        (self.volumes + self.snapshots + self.credentials + left).saturating_add(freed)
     }
 
     fn keep(&mut self, result: Result<usize, StoreError>) -> usize {

@@ -89,6 +89,19 @@ impl Trash {
         Ok(())
     }
 
+    /// Deletes what [`Trash::take`] moved there, until `deadline` if there is one; says whether some of it is left to a sweep.
+    pub(super) fn delete_taken(&self, taken: &Path, deadline: Option<Instant>) -> bool {
+        debug_assert!(taken.starts_with(&self.directory));
+        match remove_within(taken, deadline) {
+            Ok(Outcome::Removed) => false,
+            Ok(Outcome::OutOfTime) => true,
+            Err(error) => {
+                tracing::warn!(path = %taken.display(), error = %crate::error::chain(&error), "left in the trash");
+                true
+            }
+        }
+    }
+
     /// Deletes what is in the trash, until `deadline` if there is one: how much, what failed, and whether time ran out.
     pub(super) fn empty(&self, deadline: Option<Instant>) -> Result<Emptied, StoreError> {
         let mut emptied = Emptied::default();

@@ -115,6 +115,7 @@ impl Volumes {
         cancel: &Cancel,
     ) -> Result<usize, UnpublishError> {
         let mounts = if self.is_lost(record)? { 0 } else { self.mounter.unmount(&record.target)? };
+        self.store.snapshot_was_used(&record.snapshot);
         if !record.shared {
             forget(slot, record, deletion)?;
             return Ok(mounts);

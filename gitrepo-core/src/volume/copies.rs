@@ -1,5 +1,6 @@
 //! The plain copies that writable volumes show: one of a target's own, or one for all targets of a volume on this node.
 
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::access::CredentialId;
 use crate::cancel::Cancel;
 use crate::mount::MountError;
 use crate::remote::Resolved;
+use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Owner;
 use crate::snapshot::Watch;
@@ -35,8 +37,13 @@ impl Volumes {
         watch: &Watch,
     ) -> Result<PathBuf, PublishError> {
         let copy = slot.copy_dir();
-        if copy.is_dir() {
-            return Ok(copy);
+        match copy.symlink_metadata() {
+            Ok(_) => return Ok(copy),
+            // A copy that cannot be read is not to be replaced: it holds what was written to it.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("examine", &copy)(error).into());
+            }
+            Err(_) => {}
         }
         let staging = self.store.staging()?;
         let made = staging.path().join("copy");
@@ -169,7 +176,8 @@ impl Volumes {
         std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
         let owner = Owner { uid: request.spec.uid, gid: request.group.unwrap_or(request.spec.uid) };
         let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
-        let reserve = self.gateway.policy().config().cache.reserve_bytes;
+        let bytes = self.gateway.policy().config().cache.reserve_bytes;
+        let reserve = Reserve::new(made.to_owned(), bytes).making_room(self.room());
         snapshot::copy(shown, made, owner, writers, reserve, cancel)?;
         Ok(())
     }

@@ -7,11 +7,13 @@ use super::PublishError;
 use super::Published;
 use super::PublishedVolume;
 use super::State;
+use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
 use super::publish::published;
 use super::publish::taken_by;
 use super::same_content;
+use crate::error::Kind;
 use crate::mount::MountError;
 use crate::store::Record;
 use crate::store::StoreError;
@@ -25,6 +27,7 @@ impl Volumes {
     ///
     /// [`PublishError::TargetTaken`] when this volume shows other content there.
     pub fn serves(&self, request: &VolumeRequest) -> Result<Option<Published>, PublishError> {
+        self.store.check()?;
         let Some(record) = self.store.record(&request.volume_id, &request.target)? else { return Ok(None) };
         if !same_content(&record, request) {
             return Err(taken_by(&record));
@@ -33,12 +36,23 @@ impl Volumes {
     }
 
     /// One target of a volume, if it is published there.
-    pub fn find(&self, volume_id: &str, target: &Path) -> Result<Option<PublishedVolume>, StoreError> {
-        Ok(self.store.record(volume_id, target)?.map(|record| self.look_at(record)))
+    ///
+    /// # Errors
+    ///
+    /// When the store, or what is mounted of it, cannot be read.
+    pub fn find(&self, volume_id: &str, target: &Path) -> Result<Option<PublishedVolume>, UnpublishError> {
+        self.store.check()?;
+        let Some(record) = self.store.record(volume_id, target)? else { return Ok(None) };
+        match self.is_attached(&record) {
+            // Whether it is mounted is not known.
+            Err(error) if error.kind() == Kind::Unavailable => Err(error.into()),
+            _ => Ok(Some(self.look_at(record))),
+        }
     }
 
     /// All targets of one volume.
     pub fn targets_of(&self, volume_id: &str) -> Result<Vec<PublishedVolume>, StoreError> {
+        self.store.check()?;
         let records = self.store.records_of_volume(volume_id)?;
         Ok(records.into_iter().map(|record| self.look_at(record)).collect())
     }

@@ -154,7 +154,13 @@ impl Volumes {
             }
             None => self.gateway.resolve(&wanted.spec.repository, wanted.revision, wanted.credentials, watch)?,
         };
-        access.record_answer(wanted.credential, wanted.revision, &resolved)?;
+        match access.record_answer(wanted.credential, wanted.revision, &resolved) {
+            // What cannot be noted down is asked again.
+            Err(error) if error.is_full() => {
+                tracing::warn!(error = %chain(&error), "an answer of the remote is not kept: the disk is full");
+            }
+            result => result?,
+        }
         drop(asking);
         self.hit_or_fetch(wanted, resolved, fetching, watch)
     }
@@ -220,6 +226,7 @@ impl Volumes {
         let base = lock.base()?;
         let workspace = Workspace { staging: staging.path(), base: base.as_deref() };
         let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), watch)?;
+        let session = session.making_room(self.room());
         Ok(Fetching { session, base, staging, lock })
     }
 
@@ -244,10 +251,13 @@ impl Volumes {
         let keep_pack = || lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner);
         let given_up = |source| PublishError::Interrupted { source };
         if let Err(error) = written.and_then(|_| watch.cancel.check().map_err(given_up)) {
-            if leaves_the_pack_good(&error)
-                && let Err(failure) = keep_pack()
-            {
-                tracing::warn!(error = %chain(&failure), "what was received is not kept");
+            let left = match is_refusal(&error) {
+                true => self.store.drop_unused(&lock),
+                false if leaves_the_pack_good(&error) => keep_pack(),
+                false => Ok(()),
+            };
+            if let Err(failure) = left {
+                tracing::warn!(error = %chain(&failure), "cannot keep what was received, or drop what was refused");
             }
             return Err(error);
         }
@@ -260,6 +270,13 @@ impl Volumes {
         let lease = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &tree, &meta)?;
         Ok(Obtained { resolved, lease, outcome: Outcome::Fetched { received_bytes: report.received_bytes } })
     }
+}
+
+/// Whether the repository itself is refused: it exceeds a limit, or holds what an honest one does not. Nothing of it is
+/// worth its place.
+fn is_refusal(error: &PublishError) -> bool {
+    let PublishError::Gateway(GatewayError::Worker(WorkerError::Snapshot(error))) = error else { return false };
+    matches!(error, SnapshotError::TooLarge { .. } | SnapshotError::UnsafeName { .. })
 }
 
 /// Whether an error after a complete fetch says nothing against what was fetched: time was up, the worker came to grief,

@@ -15,6 +15,7 @@ use super::obtain::Wanted;
 use super::same_content;
 use super::same_credential;
 use crate::access::CredentialId;
+use crate::error::Kind;
 use crate::error::chain;
 use crate::snapshot::Watch;
 use crate::spec::Revision;
@@ -33,7 +34,21 @@ impl Volumes {
     /// Everything that this call did for the target has been undone when an error is returned, but for
     /// [`PublishError::NotUndone`].
     pub fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
+        match self.publish_once(request, watch) {
+            // On a full disk, what no volume uses is worth less than this one.
+            Err(error) if self.made_room_after(&error) => self.publish_once(request, watch),
+            // What fails because the store went meanwhile says nothing of the volume.
+            Err(error) if matches!(error.kind(), Kind::Internal | Kind::Corrupt | Kind::FailedPrecondition) => {
+                self.store.check()?;
+                Err(error)
+            }
+            result => result,
+        }
+    }
+
+    fn publish_once(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
         check_target(&request.target, self.store.root())?;
+        self.store.check()?;
         self.gateway.policy().check(&request.spec.repository)?;
 
         let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;

@@ -16,6 +16,7 @@ use crate::mount::MountPoint;
 use crate::mount::Role;
 use crate::mount::directory;
 use crate::store::Deletion;
+use crate::store::Eviction;
 use crate::store::MountTable;
 use crate::store::Origin;
 use crate::store::Record;
@@ -39,13 +40,28 @@ pub enum Abandoned {
 }
 
 impl Volumes {
-    /// Removes what dead processes left, and unpublishes what was abandoned, for about as long as `budget`. Whatever
-    /// another process works on is left alone; what cannot be unpublished now is left for the next time.
+    /// Removes what dead processes left, unpublishes what was abandoned, and has the reserve free of what no volume uses, for
+    /// about as long as `budget`. Whatever another process works on is left alone; what cannot be unpublished now is left for the
+    /// next time.
     ///
     /// # Errors
     ///
     /// [`UnpublishError::TargetsUnseen`], with nothing done, when the directory of the targets is not there.
     pub fn sweep(&self, abandoned: &Abandoned, budget: Duration) -> Result<SweepReport, UnpublishError> {
+        self.sweep_and_evict(abandoned, self.reserve(), budget)
+    }
+
+    /// As [`Volumes::sweep`], which has the reserve free, with more or less to make room for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Volumes::sweep`].
+    pub fn sweep_and_evict(
+        &self,
+        abandoned: &Abandoned,
+        eviction: Eviction,
+        budget: Duration,
+    ) -> Result<SweepReport, UnpublishError> {
         let begin = Instant::now();
         if let Abandoned::TargetGone { below, .. } = abandoned {
             check_there(below)?;
@@ -54,9 +70,17 @@ impl Volumes {
         let mounts = self.mounter.list()?;
         let collected = self.collect(abandoned, &mounts, &Cancel::new().within(budget))?;
         let shown: Vec<_> = mounts.iter().filter_map(|mount| self.store.find_by_tail(&mount.root)).collect();
-        let report = self.store.sweep(budget.saturating_sub(begin.elapsed()), &shown);
-        let incomplete = report.incomplete || collected.incomplete;
-        Ok(SweepReport { volumes: collected.volumes, incomplete, ..report })
+        let mut report = self.store.sweep(budget.saturating_sub(begin.elapsed()), &shown);
+        report.volumes = collected.volumes;
+        report.incomplete |= collected.incomplete;
+        match self.evict(eviction, budget.saturating_sub(begin.elapsed())) {
+            Ok(freed) => {
+                report.freed = freed;
+                report.incomplete |= freed.incomplete;
+            }
+            Err(error) => report.failures.push(error),
+        }
+        Ok(report)
     }
 
     fn collect(
@@ -119,7 +143,9 @@ impl Volumes {
 
     /// The volume has a copy, to which something may have been written.
     fn source_is_copy(&self, record: &Record) -> bool {
-        record.copy && self.source(record).is_dir()
+        // What cannot be seen may be there.
+        let seen = self.source(record).symlink_metadata();
+        record.copy && !matches!(seen, Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 

@@ -39,6 +39,8 @@ impl Volumes {
         target: &Path,
         cancel: &Cancel,
     ) -> Result<Unpublished, UnpublishError> {
+        // An empty directory in its place knows no volume, and would have all of them forgotten.
+        self.store.check()?;
         let slot = match volume_id {
             Some(volume_id) => self.store.target(volume_id, target, cancel)?,
             None => self.slot_of(target, cancel)?,

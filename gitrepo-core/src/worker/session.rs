@@ -19,6 +19,7 @@ use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
+use crate::reserve::MakeRoom;
 use crate::reserve::Reserve;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
@@ -90,6 +91,13 @@ impl Session {
     #[must_use]
     pub fn holding(mut self, held: impl Any + Send) -> Self {
         self.held.push(Box::new(held));
+        self
+    }
+
+    /// Asks `room` for room before it gives up a fetch for want of space.
+    #[must_use]
+    pub fn making_room(mut self, room: Arc<dyn MakeRoom>) -> Self {
+        self.disk = self.disk.take().map(|disk| disk.making_room(room));
         self
     }
 
@@ -197,7 +205,11 @@ impl Session {
         if let Some(error) = self.peer.network_failure(phase) {
             return Err(error.into());
         }
-        Ok(self.disk.as_mut().map_or(Ok(()), Reserve::check)?)
+        // Who only asks writes nothing, and most that is asked for is in the store.
+        match &mut self.disk {
+            Some(disk) if matches!(phase, Phase::Fetching | Phase::Writing) => Ok(disk.check()?),
+            _ => Ok(()),
+        }
     }
 
     /// The relay knows why a connection failed where the worker only saw it end.

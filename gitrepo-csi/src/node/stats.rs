@@ -78,7 +78,7 @@ fn amounts(volumes: &Volumes, record: &Record) -> Result<[Amount; 2], Failure> {
     let summary = volumes.store().snapshot(&record.snapshot)?.map(|lease| lease.meta().summary).unwrap_or_default();
     let place = volumes.store().root();
     let filesystem = statvfs(place).map_err(|error| {
-        Failure::new(Kind::Internal, format!("cannot size the filesystem of {}: {error}", place.display()))
+        Failure::new(Kind::Unavailable, format!("cannot size the filesystem of {}: {error}", place.display()))
     })?;
     let bytes = filesystem.blocks_available().saturating_mul(filesystem.fragment_size());
     let inodes = match filesystem.files() {

@@ -272,3 +272,21 @@ fn a_host_or_certificate_that_is_not_known_is_refused() {
     let volume = of(&server.url(&scene.repository)).with_secret(&[("sshKey", &key.private)]);
     scene.assert_fails(&volume, &["SHA256:", "known_hosts"]);
 }
+
+#[test]
+fn a_volume_whose_store_is_missing_is_not_taken_for_unmounted() {
+    let Some(scene) = Scene::new() else { return };
+    let volume = scene.inline("v").read_only();
+    let (pod, target) = scene.start_pod("pod", &volume);
+    // A bare mount point, as after the store's filesystem was taken off.
+    let store = scene.node.store();
+    nix::mount::mount(Some("tmpfs"), &store, Some("tmpfs"), MsFlags::empty(), Some("mode=700")).unwrap();
+    let failed = scene.kubelet().tear_down(&pod, &volume).unwrap_err();
+    for words in ["the store", "is missing", "check its mount, then retry"] {
+        assert!(failed.reason.contains(words), "{words:?} is not in {:?}", failed.reason);
+    }
+    assert_eq!((scene.node.mounts_on(&target), fs::read_dir(&store).unwrap().count()), (1, 0));
+    nix::mount::umount(&store).unwrap();
+    scene.kubelet().must_tear_down(&pod, &volume);
+    assert_eq!(scene.node.mounts_on(&target), 0);
+}

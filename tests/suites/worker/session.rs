@@ -146,7 +146,9 @@ fn r3_a_session_ends_before_the_disk_is_full() {
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
     let job = Job { staging: Some(rooms.staging()), reserve_bytes: u64::MAX, ..job(&server.url(&repository)) };
-    let error = confined(&rooms.locks()).start(job).unwrap().resolve(&Revision::Head).unwrap_err();
+    let mut session = confined(&rooms.locks()).start(job).unwrap();
+    let resolved = session.resolve(&Revision::Head).expect("asking writes nothing");
+    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
     assert!(matches!(error, WorkerError::OutOfSpace(_)), "{error}");
     assert_eq!(error.kind(), Kind::ResourceExhausted);
 }

@@ -8,6 +8,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// What somebody does to a tree, and its name.
+type Change = (&'static str, fn(&Path));
+
 /// A tree and its seal.
 struct Sealed {
     place: TempDir,
@@ -49,7 +52,7 @@ fn s17_reading_changes_nothing() {
 
 #[test]
 fn s17_every_change_is_noticed() {
-    let changes: [(&str, fn(&Path)); 11] = [
+    let changes: [Change; 11] = [
         ("written", |tree| fs::write(tree.join("file"), "CONTENT").unwrap()),
         ("written and its times set back", |tree| {
             let file = File::options().write(true).open(tree.join("file")).unwrap();

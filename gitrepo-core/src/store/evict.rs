@@ -1,0 +1,320 @@
+//! Making room: what nobody uses goes, the longest unused first.
+//!
+//! A record, a lease, and whoever holds the lock of a repository is a use, in whatever process and mount namespace; so is a
+//! mount that is seen here, in case its record was lost. Each is looked for once more under the lock of what is to go. What
+//! goes is renamed into the trash, so that who comes too late finds nothing, and fetches.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::cancel::Cancel;
+use crate::reserve::Freed;
+use crate::reserve::free_bytes;
+use crate::spec::RepositoryUrl;
+
+use super::Store;
+use super::clock::Moment;
+use super::error::StoreError;
+use super::last_use;
+use super::last_use::LastUse;
+use super::lock::LockName;
+use super::lock::Mode;
+use super::repository::Repository;
+use super::repository::RepositoryLock;
+use super::snapshot::SnapshotId;
+use super::snapshot::read_meta;
+use super::target::hashes_in;
+
+/// How long one who needs room waits for another who makes it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eviction {
+    /// As little as it takes to have so many bytes free on the store's filesystem.
+    Until(u64),
+    /// All that nobody uses.
+    Unreferenced,
+}
+
+/// What may go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Unused {
+    Snapshot(SnapshotId),
+    /// By its hash.
+    Repository(String),
+}
+
+/// What there is, by when it was used last.
+#[derive(Default)]
+struct Survey {
+    unused: BTreeSet<(LastUse, Unused)>,
+    /// How many snapshots each repository has; one without any is unused.
+    snapshots_of: BTreeMap<String, usize>,
+}
+
+/// Says what the mount table shows of a store, now; `None` if it cannot be read, and then nothing goes.
+pub type Shown<'a> = &'a dyn Fn() -> Option<Vec<PathBuf>>;
+
+impl Store {
+    /// Removes snapshots and repositories that nobody uses, the longest unused first, for about as long as `budget`.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read. What was removed until then stays removed.
+    pub fn evict(&self, eviction: Eviction, shown: Shown<'_>, budget: Duration) -> Result<Freed, StoreError> {
+        let deadline = Instant::now().checked_add(budget);
+        let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let mut freed = Freed::default();
+        if self.has_room(eviction) {
+            return Ok(freed);
+        }
+        // One at a time, or each would free what all need together.
+        let patience = Cancel::new().within(budget.min(PATIENCE));
+        let _turn = match self.layout.locks.acquire(&LockName::Evict, Mode::Exclusive, &patience) {
+            Err(StoreError::Locked { .. }) => return Ok(Freed { incomplete: true, ..freed }),
+            lock => lock?,
+        };
+        if !self.has_room(eviction) {
+            freed.incomplete |= self.layout.trash.empty(deadline)?.out_of_time;
+        }
+        let Survey { mut unused, mut snapshots_of } = self.survey()?;
+        while !self.has_room(eviction)
+            && let Some((used, oldest)) = unused.pop_first()
+        {
+            if is_over() {
+                return Ok(Freed { incomplete: true, ..freed });
+            }
+            let taken = match &oldest {
+                Unused::Snapshot(id) => self.take_snapshot(id, shown)?,
+                Unused::Repository(hash) => self.take_repository(hash)?,
+            };
+            let Some(Taken { path, bytes, repository }) = taken else { continue };
+            match oldest {
+                Unused::Snapshot(_) => freed.snapshots += 1,
+                Unused::Repository(_) => freed.repositories += 1,
+            }
+            freed.bytes = freed.bytes.saturating_add(bytes);
+            freed.incomplete |= self.layout.trash.delete_taken(&path, deadline);
+            // Its packs were used when the snapshot was: later fetches begin with them.
+            if let Some(hash) = repository
+                && let Some(left) = snapshots_of.get_mut(&hash)
+            {
+                *left -= 1;
+                if *left == 0 && self.layout.repositories().join(&hash).is_dir() {
+                    unused.insert((used.max(self.last_use_of_repository(&hash)?), Unused::Repository(hash)));
+                }
+            }
+        }
+        Ok(freed)
+    }
+
+    /// What [`Store::evict`] would remove, by what is known now; nothing is.
+    pub fn evictable(&self, eviction: Eviction, shown: Shown<'_>) -> Result<Freed, StoreError> {
+        let mut freed = Freed::default();
+        let mut missing = match eviction {
+            Eviction::Until(bytes) => bytes.saturating_sub(free_bytes(self.root()).unwrap_or(bytes)),
+            Eviction::Unreferenced => u64::MAX,
+        };
+        let Some(shown) = shown() else { return Ok(Freed { incomplete: true, ..freed }) };
+        let Survey { mut unused, mut snapshots_of } = self.survey()?;
+        while missing > 0
+            && let Some((used, oldest)) = unused.pop_first()
+        {
+            let bytes = match oldest {
+                Unused::Snapshot(id) => {
+                    let path = self.snapshot_path(&id);
+                    if shown.iter().any(|shown| shown.starts_with(&path)) {
+                        continue;
+                    }
+                    freed.snapshots += 1;
+                    let (bytes, repository) = describe(&path);
+                    if let Some(hash) = repository
+                        && let Some(left) = snapshots_of.get_mut(&hash)
+                    {
+                        *left -= 1;
+                        if *left == 0 && self.layout.repositories().join(&hash).is_dir() {
+                            unused.insert((used.max(self.last_use_of_repository(&hash)?), Unused::Repository(hash)));
+                        }
+                    }
+                    bytes
+                }
+                Unused::Repository(hash) => {
+                    freed.repositories += 1;
+                    self.repository_of(hash).pack_bytes()
+                }
+            };
+            freed.bytes = freed.bytes.saturating_add(bytes);
+            missing = missing.saturating_sub(bytes);
+        }
+        Ok(freed)
+    }
+
+    /// A filesystem that does not tell has room.
+    fn has_room(&self, eviction: Eviction) -> bool {
+        match eviction {
+            Eviction::Until(bytes) => free_bytes(self.root()).is_ok_and(|free| free >= bytes) || bytes == 0,
+            Eviction::Unreferenced => false,
+        }
+    }
+
+    fn survey(&self) -> Result<Survey, StoreError> {
+        let now = Moment::now()?;
+        let referenced = self.referenced()?;
+        let mut survey = Survey::default();
+        for name in hashes_in(&self.layout.snapshots())? {
+            let Ok(id) = SnapshotId::try_from(name) else { continue };
+            let path = self.snapshot_path(&id);
+            if let (_, Some(repository)) = describe(&path) {
+                *survey.snapshots_of.entry(repository).or_default() += 1;
+            }
+            if !referenced.contains(&id) {
+                survey.unused.insert((last_use::of(&path, &now), Unused::Snapshot(id)));
+            }
+        }
+        for hash in hashes_in(&self.layout.repositories())? {
+            if !survey.snapshots_of.contains_key(&hash) {
+                let used = last_use::of(&self.layout.repositories().join(&hash), &now);
+                survey.unused.insert((used, Unused::Repository(hash)));
+            }
+        }
+        Ok(survey)
+    }
+
+    fn last_use_of_repository(&self, hash: &str) -> Result<LastUse, StoreError> {
+        Ok(last_use::of(&self.layout.repositories().join(hash), &Moment::now()?))
+    }
+
+    fn repository_of(&self, hash: String) -> Repository {
+        Repository::of_hash(&self.layout, hash)
+    }
+
+    /// Moves a snapshot to the trash, unless somebody uses it.
+    fn take_snapshot(&self, id: &SnapshotId, shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
+        let name = LockName::Snapshot(id.to_string());
+        let Some(_lock) = self.layout.locks.try_acquire(&name, Mode::Exclusive)? else { return Ok(None) };
+        let path = self.snapshot_path(id);
+        let is_shown = shown().is_none_or(|shown| shown.iter().any(|shown| shown.starts_with(&path)));
+        if is_shown || self.referenced()?.contains(id) {
+            return Ok(None);
+        }
+        let (bytes, repository) = describe(&path);
+        Ok(self.layout.trash.take(&path)?.map(|path| Taken { path, bytes, repository }))
+    }
+
+    /// The same for a repository. Who fetches into it holds it until the snapshot is there.
+    fn take_repository(&self, hash: &str) -> Result<Option<Taken>, StoreError> {
+        let repository = self.repository_of(hash.to_owned());
+        let Some(_lock) = repository.try_lock()? else { return Ok(None) };
+        if self.has_snapshot_of(hash)? {
+            return Ok(None);
+        }
+        let bytes = repository.pack_bytes();
+        let taken = self.layout.trash.take(repository.path())?;
+        Ok(taken.map(|path| Taken { path, bytes, repository: None }))
+    }
+
+    /// Throws the repository away that is held, unless a snapshot in the store is of it.
+    pub(crate) fn drop_unused(&self, held: &RepositoryLock) -> Result<(), StoreError> {
+        if self.has_snapshot_of(held.hash())? { Ok(()) } else { held.discard() }
+    }
+
+    /// Whether a snapshot in the store is of the repository with this hash.
+    fn has_snapshot_of(&self, repository: &str) -> Result<bool, StoreError> {
+        let mut snapshots = hashes_in(&self.layout.snapshots())?.into_iter();
+        Ok(snapshots.any(|name| describe(&self.layout.snapshots().join(name)).1.as_deref() == Some(repository)))
+    }
+}
+
+/// In the trash.
+struct Taken {
+    path: PathBuf,
+    bytes: u64,
+    /// Of which it was a snapshot.
+    repository: Option<String>,
+}
+
+/// The bytes of a snapshot, and the hash of its repository. A damaged one tells neither.
+fn describe(snapshot: &Path) -> (u64, Option<String>) {
+    let Some(meta) = read_meta(snapshot).ok().flatten() else { return (0, None) };
+    let url = RepositoryUrl::parse(&meta.repository).ok();
+    (meta.summary.bytes, url.map(|url| Repository::hash_of(&url)))
+}
+
+impl Repository {
+    /// What its packs come to.
+    fn pack_bytes(&self) -> u64 {
+        let entries = fs::read_dir(self.packs()).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::install;
+    use crate::store::fixture::record;
+    use crate::store::fixture::store;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn r12_nothing_goes_that_a_lease_a_record_or_a_mount_uses() {
+        let (_place, store) = store();
+        let [leased, recorded, mounted, unused] = [1, 2, 3, 4].map(|digit| install(&store, commit(digit), ""));
+        let target = Path::new("/pods/a");
+        let slot = store.target("volume", target, &Cancel::new()).unwrap();
+        slot.write(&record(&store, "volume", target, &recorded)).unwrap();
+        let paths = [&leased, &recorded, &mounted, &unused].map(|lease| lease.path().to_owned());
+        drop((recorded, mounted, unused));
+        let shown = || Some(vec![paths[2].join("root")]);
+
+        let planned = store.evictable(Eviction::Unreferenced, &shown).unwrap();
+        assert_eq!(planned.snapshots, 2, "leases are not looked at");
+        let blind = store.evict(Eviction::Unreferenced, &|| None, LONG).unwrap();
+        assert!(blind.is_nothing(), "{blind:?}");
+        let freed = store.evict(Eviction::Unreferenced, &shown, LONG).unwrap();
+        assert_eq!((freed.snapshots, freed.repositories, freed.incomplete), (1, 0, false));
+        assert_eq!(paths.each_ref().map(|path| path.exists()), [true, true, true, false]);
+        assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
+        drop((leased, slot));
+        assert_eq!(store.evict(Eviction::Unreferenced, &|| Some(Vec::new()), LONG).unwrap().snapshots, 2);
+        assert_eq!(paths.each_ref().map(|path| path.exists()), [false, true, false, false]);
+        assert!(store.evict(Eviction::Until(1), &shown, LONG).unwrap().is_nothing(), "there is room");
+    }
+
+    #[test]
+    fn r12_who_comes_too_late_finds_a_miss_and_never_half_a_snapshot() {
+        let (_place, store) = store();
+        let id = install(&store, commit(1), "content").id().clone();
+        let working = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while working.load(Ordering::Relaxed) {
+                    store.evict(Eviction::Unreferenced, &|| Some(Vec::new()), LONG).unwrap();
+                }
+            });
+            let readers = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lease = store.snapshot(&id).unwrap();
+                        let lease = lease.unwrap_or_else(|| install(&store, commit(1), "content"));
+                        assert_eq!(fs::read(lease.path().join("root/file")).unwrap(), b"content");
+                    }
+                })
+            });
+            let results = readers.map(std::thread::ScopedJoinHandle::join);
+            working.store(false, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok));
+        });
+    }
+}

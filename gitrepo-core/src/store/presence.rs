@@ -1,0 +1,217 @@
+//! Whether a store is still where it was.
+//!
+//! A filesystem may be unmounted, or not mounted after a boot, and then its mount point is an empty directory like one in
+//! which a store is to be made. A store is known by its root's device and inode while a process has it open. Between
+//! processes, a file outside says that there was a store on a filesystem of its own: then none is made in its place.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::Store;
+use super::digest::is_hex;
+use super::durable;
+use super::durable::Durability;
+use super::error::StoreError;
+use super::error::optional;
+use super::layout;
+
+const PROBE_FILE: &str = "probe";
+
+/// Longer than any path.
+const MEMORY_LIMIT: u64 = 8192;
+
+/// Which directory it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Store {
+    /// The store is still where it was opened.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] when something else is there, or nothing; another when its filesystem does not tell.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match Identity::of(self.root()) {
+            Ok(identity) if identity == self.layout.identity => Ok(()),
+            Ok(_) => Err(missing(self.root(), "another directory is in its place")),
+            Err(error) if is_absence(&error) => Err(missing(self.root(), "there is no such directory")),
+            Err(error) => Err(StoreError::io("examine", self.root())(error)),
+        }
+    }
+
+    /// The store takes writes: a small file is written, in place, so that a full disk is no failure. It may take as long as
+    /// the filesystem pleases.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::check`], and what writing met.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        self.check()?;
+        let path = self.root().join(PROBE_FILE);
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let written = options.open(&path).and_then(|mut file| file.write_all(b"ok\n").and_then(|()| file.sync_data()));
+        match written.map_err(StoreError::io("write", &path)) {
+            Err(error) if error.is_full() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// There is a store at `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] when there is none.
+    pub fn is_at(root: &Path) -> Result<(), StoreError> {
+        match layout::has_version(root) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(missing(root, "nothing of it is there")),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Store::open`], but where `memory`, a file outside the store, says that a store on a filesystem of its own was
+    /// there, none is made in its place. The file is kept up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] when that store is gone; otherwise as [`Store::open`].
+    pub fn open_remembered(root: &Path, memory: &Path) -> Result<Self, StoreError> {
+        let line = format!("{}\n", root.display());
+        let remembered = optional(durable::read(memory, MEMORY_LIMIT))?.is_some_and(|text| text == line.as_bytes());
+        if remembered && !layout::has_version(root)? {
+            let memory = memory.display();
+            let reason = format!(
+                "it had a filesystem of its own, and nothing of it is there now (if it was removed for good, delete {memory})"
+            );
+            return Err(missing(root, &reason));
+        }
+        let store = Self::open(root)?;
+        let changed = match (store.has_own_filesystem(memory), remembered) {
+            (true, false) => durable::replace(memory, line.as_bytes(), Durability::Durable),
+            (false, true) => fs::remove_file(memory).map_err(StoreError::io("delete", memory)),
+            _ => Ok(()),
+        };
+        if let Err(error) = changed {
+            // The store itself is there.
+            tracing::warn!(error = %crate::error::chain(&error), "cannot remember where the store is");
+        }
+        Ok(store)
+    }
+
+    fn has_own_filesystem(&self, memory: &Path) -> bool {
+        let parent = memory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::metadata(parent).is_ok_and(|metadata| metadata.dev() != self.layout.identity.device)
+    }
+}
+
+/// Whether the root of a mount, as the mount table tells it, is where a store has what volumes show.
+pub fn is_from_a_store(root: &Path) -> bool {
+    let names: Vec<_> = root.components().collect();
+    names.windows(2).any(|pair| {
+        let [Component::Normal(place), Component::Normal(name)] = pair else { return false };
+        (*place == "snapshots" || *place == "volumes") && name.to_str().is_some_and(|name| is_hex(name, 64))
+    })
+}
+
+fn missing(root: &Path, reason: &str) -> StoreError {
+    StoreError::Missing { path: PathBuf::from(root), reason: reason.to_owned() }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::mount::MntFlags;
+    use nix::mount::MsFlags;
+    use nix::mount::mount;
+    use nix::mount::umount2;
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::store::fixture::on_small_filesystem;
+    use crate::store::fixture::store;
+
+    #[test]
+    fn a_store_that_went_or_was_replaced_is_missing_and_one_that_is_back_is_not() {
+        let (place, store) = store();
+        let away = place.path().join("away");
+        store.probe().unwrap();
+        fs::rename(store.root(), &away).unwrap();
+        for _ in 0..2 {
+            let error = store.probe().unwrap_err();
+            assert_eq!(error.kind(), Kind::Unavailable);
+            assert!(error.to_string().contains("check its mount, then retry"), "{error}");
+            assert!(matches!(Store::is_at(store.root()), Err(StoreError::Missing { .. })));
+            fs::create_dir_all(store.root()).unwrap();
+        }
+        fs::remove_dir(store.root()).unwrap();
+        fs::rename(&away, store.root()).unwrap();
+        store.probe().unwrap();
+        Store::is_at(store.root()).unwrap();
+    }
+
+    #[test]
+    fn no_store_is_made_where_one_on_a_filesystem_of_its_own_was() {
+        on_small_filesystem("size=1m", |place| {
+            let (root, memory) = (place.join("store"), place.join("memory"));
+            Store::open_remembered(&root, &memory).unwrap();
+            assert!(!memory.exists(), "on the same filesystem");
+            crate::store::trash::remove_tree(&root).unwrap();
+            fs::create_dir(&root).unwrap();
+            let none = None::<&str>;
+            mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("size=1m,mode=700")).unwrap();
+            for _ in 0..2 {
+                Store::open_remembered(&root, &memory).unwrap();
+                assert!(memory.exists());
+            }
+            let kept = place.join("kept");
+            fs::create_dir(&kept).unwrap();
+            mount(Some(&root), &kept, none, MsFlags::MS_BIND, none).unwrap();
+            umount2(&root, MntFlags::MNT_DETACH).unwrap();
+            let error = Store::open_remembered(&root, &memory).unwrap_err();
+            assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+            assert_eq!(fs::read_dir(&root).unwrap().count(), 0, "nothing is made there");
+            mount(Some(&kept), &root, none, MsFlags::MS_BIND, none).unwrap();
+            Store::open_remembered(&root, &memory).unwrap();
+            // Another place is another store, and one that an admin has given up may be made anew.
+            Store::open_remembered(&place.join("other"), &memory).unwrap();
+            umount2(&root, MntFlags::MNT_DETACH).unwrap();
+            fs::remove_file(&memory).unwrap();
+            Store::open_remembered(&root, &memory).unwrap();
+        });
+    }
+
+    #[test]
+    fn mounts_of_a_store_are_known_by_their_names() {
+        let hash = "a".repeat(64);
+        for (root, is_ours) in [
+            (format!("/snapshots/{hash}/root"), true),
+            (format!("/var/lib/gitrepo/volumes/{hash}/shared/tree"), true),
+            (format!("/var/lib/docker/overlay2/{hash}"), false),
+            ("/snapshots/1/fs".to_owned(), false),
+            ("/".to_owned(), false),
+        ] {
+            assert_eq!(is_from_a_store(Path::new(&root)), is_ours, "{root}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Room for what has to be written: on a full disk, what no volume uses makes way.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::PublishError;
+use super::Volumes;
+use crate::error::Kind;
+use crate::error::chain;
+use crate::gateway::GatewayError;
+use crate::mount::Mounter;
+use crate::remote::RemoteError;
+use crate::reserve::Freed;
+use crate::reserve::MakeRoom;
+use crate::reserve::free_bytes;
+use crate::snapshot::CopyError;
+use crate::snapshot::SnapshotError;
+use crate::store::Eviction;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::worker::WorkerError;
+
+/// How long a publish that needs room may take to make it.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What records and directories need, generously, where there is not a byte left.
+const A_LITTLE: u64 = 1 << 20;
+
+/// Removes what no volume uses.
+struct Evictor {
+    store: Store,
+    mounter: Arc<dyn Mounter>,
+}
+
+impl Evictor {
+    fn shown(&self) -> Option<Vec<PathBuf>> {
+        match self.mounter.list() {
+            Ok(mounts) => Some(mounts.iter().filter_map(|mount| self.store.find_by_tail(&mount.root)).collect()),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "nothing is removed, because the mount table cannot be read");
+                None
+            }
+        }
+    }
+
+    fn evict(&self, eviction: Eviction, budget: Duration) -> Result<Freed, StoreError> {
+        let freed = self.store.evict(eviction, &|| self.shown(), budget)?;
+        if !freed.is_nothing() {
+            tracing::info!(
+                store = %self.store.root().display(), snapshots = freed.snapshots, repositories = freed.repositories,
+                bytes = freed.bytes, "made room: removed what no volume uses"
+            );
+        }
+        Ok(freed)
+    }
+}
+
+impl MakeRoom for Evictor {
+    fn make_room(&self, bytes: u64) -> Freed {
+        self.evict(Eviction::Until(bytes), LONGEST).unwrap_or_else(|error| {
+            tracing::warn!(error = %chain(&error), "cannot make room in the store");
+            Freed { incomplete: true, ..Freed::default() }
+        })
+    }
+}
+
+impl Volumes {
+    fn evictor(&self) -> Evictor {
+        Evictor { store: self.store.clone(), mounter: Arc::clone(&self.mounter) }
+    }
+
+    /// What makes room for a write below the reserve.
+    pub(super) fn room(&self) -> Arc<dyn MakeRoom> {
+        Arc::new(self.evictor())
+    }
+
+    /// Removes snapshots and repositories that no volume uses, the longest unused first, for about as long as `budget`.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn evict(&self, eviction: Eviction, budget: Duration) -> Result<Freed, StoreError> {
+        self.evictor().evict(eviction, budget)
+    }
+
+    /// What [`Volumes::evict`] would remove.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn evictable(&self, eviction: Eviction) -> Result<Freed, StoreError> {
+        let evictor = self.evictor();
+        self.store.evictable(eviction, &|| evictor.shown())
+    }
+
+    /// As much as `cache.reserveBytes` asks for.
+    pub fn reserve(&self) -> Eviction {
+        Eviction::Until(self.gateway.policy().config().cache.reserve_bytes)
+    }
+
+    /// After a write that found the disk full: whether something was removed, so that it may be tried once more.
+    pub(super) fn made_room_after(&self, error: &PublishError) -> bool {
+        let eviction = match fullness(error) {
+            Some(Fullness::OfSmallFiles) => match free_bytes(self.store.root()) {
+                Ok(free) => Eviction::Until(free.saturating_add(A_LITTLE)),
+                Err(_) => return false,
+            },
+            // How much a tree needs is not known before it is there.
+            Some(Fullness::OfTrees) => Eviction::Unreferenced,
+            None => return false,
+        };
+        match self.evict(eviction, LONGEST) {
+            Ok(freed) => !freed.is_nothing(),
+            Err(failure) => {
+                tracing::warn!(error = %chain(&failure), "cannot make room in the store");
+                false
+            }
+        }
+    }
+}
+
+/// What did not fit.
+enum Fullness {
+    OfSmallFiles,
+    OfTrees,
+}
+
+/// Whether a write found no room. A limit that was exceeded is none, nor is the reserve: for that room was made already.
+fn fullness(error: &PublishError) -> Option<Fullness> {
+    let is_full = |kind: Kind| kind == Kind::ResourceExhausted;
+    let trees = match error {
+        PublishError::Store(error) => return error.is_full().then_some(Fullness::OfSmallFiles),
+        PublishError::Copy(error @ CopyError::Io { .. }) => is_full(error.kind()),
+        PublishError::Snapshot(SnapshotError::Io { kind, .. }) => is_full(*kind),
+        PublishError::Gateway(GatewayError::Worker(error)) => match error {
+            WorkerError::Remote(RemoteError::Local { full, .. }) => *full,
+            WorkerError::Snapshot(SnapshotError::Io { kind, .. }) => is_full(*kind),
+            _ => false,
+        },
+        _ => false,
+    };
+    trees.then_some(Fullness::OfTrees)
+}

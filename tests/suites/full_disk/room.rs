@@ -1,0 +1,201 @@
+//! Room is made of what no volume uses, and of nothing else.
+
+use std::path::PathBuf;
+use std::sync::Barrier;
+
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::shell::Shell;
+use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::volumes::entries;
+use gitrepo_tests::volumes::files_below;
+use nix::sched::CloneFlags;
+use nix::sys::statvfs::statvfs;
+use serde_json::Value;
+
+use super::fill_blocks;
+
+/// So large that three of them, each as a pack and as a tree, fill a disk on which the reserve stays free.
+const SIZE: usize = 4 << 20;
+const DISK: u64 = 48 << 20;
+const RESERVE: &str = r#"{"cache": {"reserveBytes": "16Mi"}}"#;
+const ALL: &str = r#"{"cache": {"reserveBytes": "1Ti"}}"#;
+
+/// A shell, and a server with some repositories of incompressible content.
+struct Scene {
+    shell: Shell,
+    server: HttpServer,
+    repositories: Vec<Repository>,
+}
+
+impl Scene {
+    fn new(names: &[&str]) -> Option<Self> {
+        let shell = Shell::new(DISK)?;
+        let mut server = None;
+        let mut repositories = Vec::new();
+        for (number, name) in names.iter().enumerate() {
+            let repository = Repository::new(name);
+            let seed = u64::try_from(number).unwrap() + 1;
+            repository.commit("main", &Files::new().file("noise", fixtures::noise(seed, SIZE)));
+            server.get_or_insert_with(|| HttpServer::start(&repository)).add(&repository);
+            repositories.push(repository);
+        }
+        Some(Self { shell, server: server.unwrap(), repositories })
+    }
+
+    fn mount(&self, number: usize, pod: &str) -> PathBuf {
+        let target = self.shell.target(pod);
+        self.shell.mount(&self.url(number), &target, &[]).assert_success();
+        assert_same_tree(&self.repositories[number], "main", ".", &target);
+        target
+    }
+
+    fn url(&self, number: usize) -> String {
+        self.server.url(&self.repositories[number])
+    }
+
+    /// A volume that was there, and is gone: what it used is in the store.
+    fn use_once(&self, number: usize) {
+        let target = self.mount(number, "once");
+        self.shell.unmount(&target).assert_success();
+    }
+
+    fn sweep(&self, more: &[&str]) -> Value {
+        let words: Vec<_> = ["sweep", "--json"].into_iter().chain(more.iter().copied()).collect();
+        serde_json::from_str(&self.shell.run(&words).assert_success().stdout).unwrap()
+    }
+
+    fn count(&self, place: &str) -> usize {
+        entries(&self.shell.store().join(place)).len()
+    }
+
+    /// Mounting it again costs a fetch.
+    fn is_gone(&self, number: usize) -> bool {
+        let packs = self.server.packs();
+        self.use_once(number);
+        self.server.packs() > packs
+    }
+}
+
+#[test]
+fn a_cached_volume_is_published_below_the_reserve_and_nothing_makes_way_for_it() {
+    let Some(scene) = Scene::new(&["cached", "other"]) else { return };
+    (0..2).for_each(|number| scene.use_once(number));
+    // No sweep comes between, and what is in use cannot go.
+    let _used = scene.mount(1, "used");
+    scene.shell.configure(ALL);
+    let packs = scene.server.packs();
+    let target = scene.mount(0, "pod");
+    assert_eq!(scene.server.packs(), packs);
+    scene.shell.unmount(&target).assert_success();
+}
+
+#[test]
+fn a_publish_below_the_reserve_makes_room_and_succeeds() {
+    let Some(scene) = Scene::new(&["first", "second", "third", "fourth", "fifth"]) else { return };
+    scene.shell.configure(RESERVE);
+    let used = scene.mount(0, "used");
+    (1..5).for_each(|number| scene.use_once(number));
+    assert_same_tree(&scene.repositories[0], "main", ".", &used);
+    assert!(scene.count("snapshots") < 5, "some went");
+    assert!(!scene.is_gone(4), "the last one is there");
+    scene.shell.unmount(&used).assert_success();
+    assert!(!scene.is_gone(0), "what was in use is there");
+}
+
+#[test]
+fn a_refusal_says_what_was_removed_and_what_to_do() {
+    let Some(scene) = Scene::new(&["unused", "new"]) else { return };
+    scene.use_once(0);
+    scene.shell.configure(ALL);
+    let refused = scene.shell.mount(&scene.url(1), &scene.shell.target("pod"), &[]).assert_code(73).stderr;
+    for words in ["1 unused snapshots and 1 unused repositories", "unpublish volumes", "cache.reserveBytes"] {
+        assert!(refused.contains(words), "{words} is not in {refused}");
+    }
+    assert_eq!((scene.count("snapshots"), scene.count("repositories")), (0, 0));
+}
+
+#[test]
+fn a_sweep_frees_the_reserve_oldest_first_and_leaves_what_is_used() {
+    let Some(scene) = Scene::new(&["first", "second", "third"]) else { return };
+    let used = scene.mount(0, "used");
+    (1..3).for_each(|number| scene.use_once(number));
+    // Used again, so the third is older.
+    scene.use_once(1);
+    let free = statvfs(scene.shell.home()).unwrap();
+    let free = free.blocks_available() * free.fragment_size();
+    scene.shell.configure(&format!(r#"{{"cache": {{"reserveBytes": "{}"}}}}"#, free + (1 << 20)));
+
+    let planned = scene.sweep(&["--dry-run"]);
+    assert_eq!((&planned["snapshots"], &planned["dryRun"]), (&1.into(), &true.into()), "{planned}");
+    assert_eq!(scene.count("snapshots"), 3);
+    let swept = scene.sweep(&[]);
+    assert_eq!((&swept["snapshots"], &swept["repositories"]), (&1.into(), &0.into()), "{swept}");
+    assert_eq!(swept["bytes"], SIZE, "{swept}");
+    assert_same_tree(&scene.repositories[0], "main", ".", &used);
+    scene.shell.configure(r#"{"cache": {"reserveBytes": "0"}}"#);
+    assert_eq!(scene.sweep(&[])["snapshots"], 0, "there is room");
+
+    let swept = scene.sweep(&["--unreferenced"]);
+    assert_eq!((&swept["snapshots"], &swept["repositories"]), (&1.into(), &2.into()), "{swept}");
+    assert_eq!((scene.count("snapshots"), scene.count("repositories")), (1, 1));
+    assert_same_tree(&scene.repositories[0], "main", ".", &used);
+    scene.shell.unmount(&used).assert_success();
+}
+
+#[test]
+fn what_is_mounted_in_another_namespace_makes_way_for_nothing() {
+    let Some(scene) = Scene::new(&["first", "second"]) else { return };
+    scene.use_once(1);
+    let (scene, step) = (&scene, &Barrier::new(2));
+    std::thread::scope(|scope| {
+        let elsewhere = scope.spawn(move || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let target = scene.shell.target("elsewhere");
+            let mounted = scene.shell.mount(&scene.url(0), &target, &[]);
+            step.wait();
+            step.wait();
+            mounted.assert_success();
+            assert_same_tree(&scene.repositories[0], "main", ".", &target);
+            scene.shell.unmount(&target).assert_success();
+        });
+        step.wait();
+        let swept = scene.sweep(&["--unreferenced"]);
+        step.wait();
+        elsewhere.join().unwrap();
+        assert_eq!((&swept["snapshots"], &swept["repositories"]), (&1.into(), &1.into()), "{swept}");
+    });
+}
+
+#[test]
+fn a_repository_that_is_refused_leaves_no_byte() {
+    let Some(scene) = Scene::new(&["kept", "refused"]) else { return };
+    let used = scene.mount(0, "used");
+    let bytes = || files_below(&scene.shell.store()).iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
+    scene.shell.configure(r#"{"cache": {"reserveBytes": "0"}, "limits": {"treeBytes": "1Mi"}}"#);
+    let before = bytes();
+    for _ in 0..2 {
+        scene.shell.mount(&scene.url(1), &scene.shell.target("pod"), &[]).assert_code(73);
+    }
+    // Small files of the store's own: what the remote answered, and locks.
+    let after = bytes();
+    assert!(after < before + 8192, "{before} {after}");
+    assert_eq!((scene.count("repositories"), scene.count("snapshots")), (1, 1));
+    assert_same_tree(&scene.repositories[0], "main", ".", &used);
+    scene.shell.unmount(&used).assert_success();
+}
+
+#[test]
+fn a_hit_needs_no_more_than_a_record_on_a_disk_without_a_byte() {
+    let Some(scene) = Scene::new(&["cached", "unused"]) else { return };
+    [1, 0].into_iter().for_each(|number| scene.use_once(number));
+    scene.shell.configure(ALL);
+    let _filler = fill_blocks(scene.shell.home());
+    // A record and its directories need a block each: what is unused makes way.
+    let packs = scene.server.packs();
+    let target = scene.mount(0, "pod");
+    assert_eq!(scene.server.packs(), packs, "it was there");
+    scene.shell.unmount(&target).assert_success();
+}
