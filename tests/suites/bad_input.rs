@@ -77,7 +77,7 @@ fn s2_url_that_is_no_remote_repository_is_refused() {
         assert_refused(&person, url, 64, words, || person.run(&["clone", "--", url, "tree"]));
     }
     let long = format!("https://host.example/{}", "a".repeat(10_000));
-    assert_refused(&person, "a long URL", 64, "longer than", || person.clone(&long, &[]));
+    assert_refused(&person, "a long URL", 64, "at most 4096", || person.clone(&long, &[]));
     assert!(!Path::new("/tmp/owned").exists());
 }
 
