@@ -27,6 +27,16 @@ end_containers() {
     for container in $(timeout 10 ctr container ls -q); do timeout 10 ctr container rm "$container"; done
 }
 
+# Those of a containerd that a scene has killed are known to nobody else.
+end_shims() {
+    local file pid
+    grep -lsa -F "$CONTAINERD_ADDRESS" /proc/[0-9]*/cmdline | while read -r file; do
+        pid=${file#/proc/}
+        pid=${pid%/cmdline}
+        case $(readlink "/proc/$pid/exe") in */containerd-shim-runc-v2) kill -KILL "$pid" ;; esac
+    done
+}
+
 # Only our kubelet makes these.
 end_cgroups() {
     local group pid
@@ -64,6 +74,7 @@ take_down() {
     stop kubelet
     end_containers
     for name in containerd kube-controller-manager kube-scheduler kube-apiserver etcd servers sshd; do stop $name; done
+    end_shims
     end_cgroups
     for directory in "$KUBELET_DIR" "$STORE" "$NODE_DIR"; do unmount_below "$directory"; done
     umount "$KUBELET_DIR" "$STORE"
@@ -84,10 +95,10 @@ left() {
         /proc/self/mountinfo
     ! ip link show "$NODE_BRIDGE" >/dev/null 2>&1 || printf 'bridge %s\n' "$NODE_BRIDGE"
     for path in "$NODE_DIR" $made; do [ ! -e "$path" ] || printf 'directory %s\n' "$path"; done
-    grep -lsa -e "$NODE_DIR" -e /bin/gitrepo- /proc/[0-9]*/cmdline | while read -r file; do
-        pid=${file#/proc/}
-        pid=${pid%/cmdline}
-        [ "$pid" = $$ ] || printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"$file" 2>/dev/null | cut -c 1-100)"
+    grep -lsa -e "$NODE_DIR" -e 'piersharding~gitrepo/' /proc/[0-9]*/cmdline | while read -r file; do
+        # The grep itself has ended.
+        words=$(tr '\0' ' ' 2>/dev/null <"$file")
+        [ -z "$words" ] || printf 'process %s: %s\n' "$file" "$words"
     done
 }
 

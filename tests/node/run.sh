@@ -32,7 +32,7 @@ on_a_node() {
         tail -n 20 "$NODE_LOG/install.log" >&2
         fail "the drivers could not be installed; see $NODE_LOG/install.log"
     fi
-    say "$(basename "$3" .py)"
+    say "$(basename "$3" .py | tr _ ' ')"
     export KUBECONFIG=$KUBECONFIG_NODE GIT_SERVER=http://$NODE_IP
     "$@"
 }
