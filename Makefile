@@ -84,14 +84,13 @@ deploy-csi: ## run the CSI driver on every node
 	@sh deploy/make/apply.sh deploy/csi/render.sh
 
 wait-csi: ## wait until the CSI driver runs on every node
-	kubectl -n $(DRIVER_NAMESPACE) rollout status daemonset/gitrepo-csi-node --timeout=180s
+	@sh deploy/make/wait.sh deploy/csi/render.sh gitrepo-csi-node app.kubernetes.io/name=gitrepo-csi
 
 delete-csi: ## delete the CSI driver; refused while it is in use
 	@sh deploy/csi/delete.sh
 
 logs-csi: ## logs of the CSI driver
-	kubectl -n $(DRIVER_NAMESPACE) get pods -l app.kubernetes.io/name=gitrepo-csi -o wide
-	kubectl -n $(DRIVER_NAMESPACE) logs -l app.kubernetes.io/name=gitrepo-csi --all-containers --prefix --tail=100
+	@sh deploy/make/logs.sh deploy/csi/render.sh app.kubernetes.io/name=gitrepo-csi
 
 show: ## print what deploy applies
 	@sh deploy/flexvolume/render.sh
@@ -100,7 +99,7 @@ deploy: ## install the FlexVolume driver on every node
 	@sh deploy/make/apply.sh deploy/flexvolume/render.sh
 
 wait: ## wait until the FlexVolume driver is installed on every node
-	kubectl -n $(DRIVER_NAMESPACE) rollout status daemonset/gitrepo-flex-ds --timeout=180s
+	@sh deploy/make/wait.sh deploy/flexvolume/render.sh gitrepo-flex-ds app=k8s-gitrepo-vol
 
 delete: ## delete the installing DaemonSet; the FlexVolume driver stays on the nodes, for the volumes that pods still have
 	sh deploy/flexvolume/render.sh | kubectl delete --ignore-not-found --wait -f -
@@ -109,11 +108,10 @@ uninstall: ## delete the DaemonSet and remove the FlexVolume driver from the nod
 	@sh deploy/flexvolume/uninstall.sh
 
 logs: ## logs of the installing pods
-	kubectl -n $(DRIVER_NAMESPACE) get pods -l app=k8s-gitrepo-vol -o wide
-	kubectl -n $(DRIVER_NAMESPACE) logs -l app=k8s-gitrepo-vol --prefix --tail=100
+	@sh deploy/make/logs.sh deploy/flexvolume/render.sh app=k8s-gitrepo-vol
 
 describe: ## describe the installing pods
-	kubectl -n $(DRIVER_NAMESPACE) describe pods -l app=k8s-gitrepo-vol
+	kubectl -n "$$(sh deploy/make/namespace.sh deploy/flexvolume/render.sh)" describe pods -l app=k8s-gitrepo-vol
 
 redeploy: cleanall push deploy wait ## build, push and deploy anew
 

@@ -4,7 +4,6 @@
 set -eu
 
 here=$(dirname "$0")
-: "${DRIVER_NAMESPACE:=kube-system}"
 case ${OVERLAY:-} in
 '' | deploy/flexvolume/base) OVERLAY=deploy/flexvolume/overlays/uninstall ;;
 esac
@@ -20,5 +19,28 @@ case $(sh "$here/render.sh") in
     ;;
 esac
 sh "$here/../make/apply.sh" "$here/render.sh"
-kubectl -n "$DRIVER_NAMESPACE" rollout status daemonset/gitrepo-flex-ds --timeout=300s
+namespace=$(sh "$here/../make/namespace.sh" "$here/render.sh")
+
+# Fresh pods: what an earlier try said no longer counts.
+kubectl -n "$namespace" delete pods -l app=k8s-gitrepo-vol --wait
+
+# Why nodes refuse: the last words of a container that has ended and does not run again (terminationMessagePolicy).
+container='{.status.containerStatuses[0]'
+one="{.spec.nodeName}|$container.state.running.startedAt}|$container.state.terminated.message}$container.lastState.terminated.message}"
+refusals() {
+    kubectl -n "$namespace" get pods -l app=k8s-gitrepo-vol -o "jsonpath={range .items[*]}$one{\"\\n\"}{end}" |
+        awk -F '|' '$2 == "" && $3 != "" { print "  " $1 ": " $3 }'
+}
+
+# Up to five minutes; a refusal is told at once.
+tries=150
+until kubectl -n "$namespace" rollout status daemonset/gitrepo-flex-ds --timeout=2s >/dev/null 2>&1; do
+    refused=$(refusals)
+    if [ -n "$refused" ]; then
+        printf 'The driver stays on these nodes; end their pods, and run this again:\n%s\n' "$refused" >&2
+        exit 1
+    fi
+    tries=$((tries - 1))
+    [ "$tries" -gt 0 ] || sh "$here/../make/give-up.sh" "$namespace" app=k8s-gitrepo-vol
+done
 sh "$here/render.sh" | kubectl delete --ignore-not-found --wait -f -

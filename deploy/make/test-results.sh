@@ -1,11 +1,12 @@
 #!/bin/sh
 # Waits for the test's deployments and prints the first lines of what each serves, fetched through the API server: neither
-# curl nor a way to the cluster's network is needed.
+# curl nor a way to the cluster's network is needed. Shows the pods and their warnings when it gives up.
 set -eu
 
 : "${KUBE_NAMESPACE:?}"
 for number in 1 2; do
-    kubectl -n "$KUBE_NAMESPACE" wait --for=condition=available "deployment/nginx-deployment$number" --timeout=180s
+    kubectl -n "$KUBE_NAMESPACE" wait --for=condition=available "deployment/nginx-deployment$number" \
+        --timeout="${WAIT_TIMEOUT:-180s}" || sh "$(dirname "$0")/give-up.sh" "$KUBE_NAMESPACE"
     printf '\nnginx%s serves:\n\n' "$number"
     page=$(kubectl get --raw "/api/v1/namespaces/$KUBE_NAMESPACE/services/nginx$number:80/proxy/")
     printf '%s\n' "$page" | sed 10q

@@ -26,6 +26,7 @@ impl Progress for Bar {
     fn report(&self, step: &Step) {
         match step {
             Step::Resolving => self.spin("asking the remote"),
+            Step::Queued => self.spin("waiting for a free session"),
             Step::Waiting => self.spin("another process fetches this repository; waiting for it"),
             Step::Syncing => self.spin("making it durable"),
             Step::Fetching { bytes, objects, total_objects } => {

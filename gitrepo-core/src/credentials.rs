@@ -44,6 +44,10 @@ pub struct Credentials {
     prefixed: BTreeMap<String, Group>,
 }
 
+/// Longest secret, all keys and values together, in bytes: what a Secret of Kubernetes may hold. CSI's general limit for a
+/// map, 4 KiB, would not do for a key, a `known_hosts` and a bundle of authorities, and Kubernetes does not apply it.
+pub const SECRET_BYTES: usize = 1 << 20;
+
 impl Credentials {
     /// No secret at all.
     pub fn none() -> Self {
@@ -54,8 +58,12 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// The first key that is unknown, malformed or contradicts another one. The error never has a value in it.
+    /// A secret longer than [`SECRET_BYTES`], or the first key that is unknown, malformed or contradicts another one. The error never has a value in it.
     pub fn from_secret_keys(given: BTreeMap<String, Secret>) -> Result<Self, CredentialError> {
+        let length = given.iter().map(|(key, value)| key.len() + value.expose().len()).sum();
+        if length > SECRET_BYTES {
+            return Err(CredentialError::TooLarge { length });
+        }
         let (own, prefixed) = secret_keys::sort(&given)?;
         Ok(Self { given, own, prefixed })
     }

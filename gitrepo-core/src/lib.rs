@@ -17,10 +17,12 @@
 //! | [`store`] | what is kept on the node |
 //! | [`mount`] | attaching and detaching |
 //! | [`volume`] | publish, unpublish, list |
+//! | [`capabilities`] | what root gives up at the start of a driver |
 //! | [`clone`] | the same tree in a plain directory, without store or mount |
 
 pub mod access;
 pub mod cancel;
+pub mod capabilities;
 pub mod clone;
 pub mod credentials;
 pub mod error;

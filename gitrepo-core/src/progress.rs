@@ -9,6 +9,8 @@ use serde::Serialize;
 pub enum Step {
     /// The remote is being asked where the revision stands.
     Resolving,
+    /// As many sessions with remotes are at work as there may be; we wait for a place.
+    Queued,
     /// Another process fetches the same repository; we wait for it.
     Waiting,
     /// A pack arrives.

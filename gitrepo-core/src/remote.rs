@@ -26,7 +26,11 @@ use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 
+mod http;
 pub mod libgit2;
+
+pub use http::CertificateProblem;
+pub use http::Redirection;
 
 /// A kind of git server access. The real one is [`libgit2::Libgit2`].
 pub trait Remote: Send + Sync {
@@ -218,25 +222,33 @@ pub enum RemoteError {
         url: String,
     },
     /// The server redirects, which could lead a credential or a request elsewhere.
-    #[error("{url} redirects elsewhere, which is not followed; write the repository's final URL")]
+    #[error("{url} redirects to {to}")]
     Redirected {
         /// Without user information.
         url: String,
-        /// What libgit2 said.
-        #[source]
-        source: Option<Cause>,
+        /// Where.
+        to: Redirection,
     },
     /// The SSH host key is unknown, changed or revoked.
     #[error(transparent)]
     HostKey(#[from] HostKeyError),
-    /// The TLS certificate is not trusted, or not for this host, or what is to be trusted cannot be read.
-    #[error(
-        "the certificate of {url} is refused; a private authority's belongs into the secret key ca.crt, or into caFile"
-    )]
+    /// The TLS certificate is not trusted, or not for this host.
+    #[error("the certificate of {url} {problem}")]
     Certificate {
         /// Without user information.
         url: String,
+        /// Why, which decides what to do.
+        problem: CertificateProblem,
         /// What TLS said.
+        #[source]
+        source: Cause,
+    },
+    /// The certificate authorities to trust cannot be read.
+    #[error("the certificate authorities to trust for {url} cannot be used")]
+    Authorities {
+        /// Without user information.
+        url: String,
+        /// Which, and why.
         #[source]
         source: Cause,
     },
@@ -332,7 +344,8 @@ impl RemoteError {
             Self::CredentialMissing { .. }
             | Self::CredentialRefused { .. }
             | Self::UnusableKey { .. }
-            | Self::Certificate { .. } => Kind::Unauthenticated,
+            | Self::Certificate { .. }
+            | Self::Authorities { .. } => Kind::Unauthenticated,
             Self::Forbidden { .. } | Self::CredentialOverHttp { .. } | Self::Redirected { .. } => {
                 Kind::PermissionDenied
             }

@@ -33,6 +33,7 @@ mod listing;
 mod manifest;
 pub(crate) mod names;
 mod object;
+pub(crate) mod seal;
 mod symlink;
 mod tree;
 mod walk;

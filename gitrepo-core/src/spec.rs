@@ -16,6 +16,7 @@ mod revision;
 mod url;
 mod volume;
 
+pub use attributes::ATTRIBUTES_BYTES;
 pub use attributes::DefaultDirectory;
 pub use attributes::KEYS;
 pub use attributes::Key;

@@ -4,7 +4,7 @@
 //! <root>/                                            private, everything owned by one user
 //!   VERSION                                          of this layout
 //!   repositories/<sha256 of the canonical URL>/      a bare repository
-//!   snapshots/<id>/                                  meta.json and what the snapshot format wrote
+//!   snapshots/<id>/                                  meta.json, what the snapshot format wrote, and its seal
 //!   volumes/<sha256 of the volume id>/
 //!     targets/<sha256 of the target>/                record.json, and copy/ of a writable volume
 //!     shared/                                        copy.json and tree/, the copy that all its targets share
@@ -23,10 +23,12 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::access::Access;
 use crate::spec::RepositoryUrl;
 
+mod changed;
 pub(crate) mod clock;
 pub(crate) mod digest;
 pub(crate) mod durable;
@@ -75,6 +77,8 @@ use root::Missing;
 pub struct Store {
     layout: Arc<Layout>,
     access: Arc<Access>,
+    /// Changed snapshots that were found.
+    changed: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -86,7 +90,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let layout = Arc::new(Layout::open(root)?);
         let access = Arc::new(Access::new(Arc::clone(&layout)));
-        Ok(Self { layout, access })
+        Ok(Self { layout, access, changed: Arc::default() })
     }
 
     /// Opens a further store of the same node in `directory`, and makes it if there is nothing. Which credential may read
@@ -101,14 +105,18 @@ impl Store {
     pub fn open_beside(directory: &Path, main: &Self) -> Result<Self, StoreError> {
         let gone = || StoreError::io("open", directory)(io::Error::from(io::ErrorKind::NotFound));
         let layout = Layout::open_further(directory, Missing::Make)?.ok_or_else(gone)?;
-        Ok(Self { layout: Arc::new(layout), access: Arc::clone(&main.access) })
+        Ok(Self { layout: Arc::new(layout), access: Arc::clone(&main.access), changed: Arc::default() })
     }
 
     /// The further store in `directory`, if there is one: nothing is made. It is for who takes volumes away, whatever has
     /// become of the main store. Without that one it knows no credential, so nothing can be published from it.
     pub fn find_further(directory: &Path) -> Result<Option<Self>, StoreError> {
         let layout = Layout::open_further(directory, Missing::Leave)?.map(Arc::new);
-        Ok(layout.map(|layout| Self { access: Arc::new(Access::new(Arc::clone(&layout))), layout }))
+        Ok(layout.map(|layout| Self {
+            access: Arc::new(Access::new(Arc::clone(&layout))),
+            layout,
+            changed: Arc::default(),
+        }))
     }
 
     /// Where it is: absolute, without links.

@@ -4,6 +4,7 @@
 //! where they are used.
 #![allow(unsafe_code)]
 
+pub(crate) mod capability;
 pub(crate) mod git;
 pub(crate) mod lease;
 pub(crate) mod mount;

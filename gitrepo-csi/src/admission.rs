@@ -104,7 +104,7 @@ impl Admission {
 impl Worker for Admission {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
         let host = job.url.host().unwrap_or_default().to_ascii_lowercase();
-        let waiting = || job.progress.report(&Step::Waiting);
+        let waiting = || job.progress.report(&Step::Queued);
         let place = self
             .places
             .take(&host, &job.cancel, waiting)

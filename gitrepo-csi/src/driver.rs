@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gitrepo_core::capabilities;
+use gitrepo_core::capabilities::Role;
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::linux::LinuxMounter;
@@ -34,6 +36,7 @@ use crate::jobs::Jobs;
 use crate::jobs::Publisher;
 use crate::lifecycle;
 use crate::lifecycle::RunError;
+use crate::lifecycle::Wait;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::metrics::Observed;
@@ -113,6 +116,10 @@ pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
     if arguments.mode.has_node() && !nix::unistd::geteuid().is_root() {
         return Err(DriverError::NeedsRoot);
     }
+    // While there is one thread: all that start later have what this one has.
+    let role = if arguments.mode.has_node() { Role::Node } else { Role::Controller };
+    capabilities::drop_others(role)
+        .map_err(|source| DriverError::System { action: "drop the capabilities that are not needed", source })?;
     logging::start(&settings.config.log);
     // Secrets of volumes pass through this memory.
     nix::sys::prctl::set_dumpable(false)
@@ -159,7 +166,7 @@ impl Parts {
     }
 
     async fn run(&self, arguments: &Arguments) -> Result<(), DriverError> {
-        let stop = server::stop_signal()
+        let (stop, again) = server::stop_signals()
             .map_err(|source| DriverError::System { action: "install the handlers of signals", source })?;
         let http = Http::bind(arguments.http).await?;
         if let Ok(address) = http.address() {
@@ -172,6 +179,8 @@ impl Parts {
             registration: self.registration(arguments),
             http: Some((http, self.pages())),
             grace: server::GRACE,
+            finishing: self.finishing(arguments),
+            hurry: Wait::on(again),
         };
         let housekeeping = tokio::spawn(self.housekeeping(arguments).run());
         let jobs = self.jobs.clone();
@@ -182,6 +191,11 @@ impl Parts {
             running => tracing::warn!(running, "publishes that were given up have not ended; the next start clears up"),
         }
         ended.map(drop).map_err(DriverError::from)
+    }
+
+    fn finishing(&self, arguments: &Arguments) -> Wait {
+        let (jobs, within) = (self.jobs.clone(), Duration::from_secs(arguments.finish_within));
+        Wait::on(async move { jobs.finish(within).await })
     }
 
     fn services(&self, arguments: &Arguments) -> Routes {
@@ -227,8 +241,10 @@ impl Parts {
         let (metrics, places) = (Arc::clone(&self.metrics), self.places.clone());
         let (storage, jobs, last_look) = (Arc::clone(&self.storage), self.jobs.clone(), LastLook::default());
         let render = move || {
-            let store = storage.volumes().ok().and_then(|volumes| last_look.at(volumes.store()));
-            let observed = Observed { sessions: places.count(), jobs: jobs.count(), store };
+            let volumes = storage.volumes().ok();
+            let changed = volumes.as_ref().map_or(0, |volumes| volumes.store().changed_snapshots());
+            let store = volumes.and_then(|volumes| last_look.at(volumes.store()));
+            let observed = Observed { sessions: places.count(), jobs: jobs.count(), changed, store };
             metrics.render(&observed).unwrap_or_default()
         };
         let storage = Arc::clone(&self.storage);

@@ -3,8 +3,8 @@
 //! A clone may take longer than the kubelet waits, and the server drops a handler's future when its client goes away. So
 //! a publish is a job: core's synchronous call on a thread of its own, known by volume and target. Whoever asks for the
 //! same while it runs joins it; a call whose time is up answers `Timeout` with how far the job is, and the job goes on;
-//! an unpublish ends it, but for a fetch that other volumes wait for. What a job has done stands in the store. Only the failure of one that nobody waited for is kept,
-//! for the next caller to hear, and for a while.
+//! an unpublish ends it, but for a fetch that other volumes wait for. What a job has done stands in the store. Only the
+//! failure of one that nobody waited for is kept, for the next caller to hear, and for a while.
 //!
 //! No lock is held while anything is waited for.
 
@@ -29,16 +29,19 @@ use tokio::sync::watch;
 
 use crate::failure::Failure;
 
+mod finish;
 mod progress;
 mod same;
 mod table;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use progress::Seen;
 use table::Ending;
 use table::Key;
 use table::Table;
+pub use waiting::Waiting;
 
 /// Publishes, however long that takes.
 pub trait Publisher: Send + Sync + 'static {
@@ -85,15 +88,6 @@ struct Shared {
     publisher: Arc<dyn Publisher>,
     limit: Duration,
     table: Mutex<Table>,
-}
-
-/// A caller that waits for a job. Dropped, it waits no longer; the job goes on.
-pub struct Waiting {
-    shared: Arc<Shared>,
-    key: Key,
-    number: u64,
-    answer: watch::Receiver<Option<Answer>>,
-    seen: Arc<Seen>,
 }
 
 impl Jobs {
@@ -172,21 +166,23 @@ impl Jobs {
         if let Some(failure) = table.take_failure(&key, &request) {
             return Err(failure);
         }
-        if let Some((number, answer, seen)) = table.join(&key, &request)? {
+        if let Some(joined) = table.join(&key, &request)? {
             drop(table);
-            return Ok(Waiting { shared: Arc::clone(&self.shared), key, number, answer, seen });
+            tracing::debug!(volume = key.volume_id(), "a call joins the publish in flight");
+            return Ok(Waiting::new(Arc::clone(&self.shared), key, joined));
         }
         if table.count().running >= MOST {
             return Err(Failure::new(Kind::ResourceExhausted, format!("{MOST} publishes are in flight; try again")));
         }
         let cancel = Cancel::new().within(self.shared.limit);
-        let (job, seen) = (table::Work { request: Arc::new(request), cancel }, Arc::new(Seen::default()));
+        let seen = Seen::of(&request.spec.repository);
+        let (job, seen) = (table::Work { request: Arc::new(request), cancel }, Arc::new(seen));
         let (answered, answer) = watch::channel(None);
         let number = table.number();
         self.start(&key, number, &job, &seen, answered)?;
-        table.insert(key.clone(), number, job, Arc::clone(&seen), answer.clone());
+        let joined = table.insert(key.clone(), number, job, seen, answer);
         drop(table);
-        Ok(Waiting { shared: Arc::clone(&self.shared), key, number, answer, seen })
+        Ok(Waiting::new(Arc::clone(&self.shared), key, joined))
     }
 
     /// Starts the thread. It reports under the table's lock, which the caller holds: not before the job is in the table.
@@ -217,27 +213,6 @@ impl Jobs {
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Waiting {
-    /// Waits for the job until `deadline`.
-    ///
-    /// # Errors
-    ///
-    /// The job's. Of kind `Timeout`, with how far it is, when it is still at work.
-    pub async fn until(mut self, deadline: Instant) -> Result<Published, Failure> {
-        match tokio::time::timeout_at(deadline.into(), self.answer.wait_for(Option::is_some)).await {
-            Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Err(vanished())),
-            Ok(Err(_)) => Err(vanished()),
-            Err(_) => Err(Failure::new(Kind::Timeout, format!("{}; a retry joins it", self.seen))),
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.shared.table().leave(&self.key, self.number);
     }
 }
 

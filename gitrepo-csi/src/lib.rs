@@ -14,6 +14,7 @@
 //! | [`turn`] | one call at a time for a volume, where two would not see each other |
 //! | [`admission`] | how many sessions speak to remotes at once, and whose turn it is |
 //! | [`storage`], [`housekeeping`] | the node's volumes, once their store can be opened; and what nobody asks for |
+//! | `pod` | what the kubelet's directory tells of a pod's end |
 //! | [`capability`], [`context`], [`target`], [`deadline`] | what requests say |
 //! | [`failure`], [`status`] | why a call fails, and with which code |
 //! | [`metrics`], [`store_size`], [`rpc_log`] | what can be seen from outside |
@@ -36,6 +37,7 @@ pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+mod pod;
 pub mod proto;
 pub mod registration;
 pub mod rpc_log;

@@ -6,10 +6,13 @@
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use crate::http::Http;
@@ -38,7 +41,14 @@ pub struct Driver {
     pub http: Option<(Http, Pages)>,
     /// How long running requests may take at the end; [`server::GRACE`] if nothing else is wanted.
     pub grace: Duration,
+    /// What is to be finished after the signal, while requests are still taken.
+    pub finishing: Wait,
+    /// Whoever cannot wait for that any longer: then everything ends at once.
+    pub hurry: Wait,
 }
+
+/// Something to wait for.
+pub struct Wait(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// Why the driver ended though nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +86,22 @@ impl RunError {
     }
 }
 
+impl Wait {
+    /// For this.
+    pub fn on(what: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Box::pin(what))
+    }
+}
+
+impl std::fmt::Debug for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wait")
+    }
+}
+
 impl Driver {
-    /// Runs until `stop`, then lets the running requests end; `cancel` is called if they take longer than `grace`.
+    /// Runs until `stop`, then finishes what is to be finished, and lets the running requests end; `cancel` is called if
+    /// they take longer than `grace`, or at once when there is a hurry.
     /// The sockets are removed at the end, whatever it was, if they are still this driver's.
     ///
     /// Requests that ignored their cancellation may still run when this returns ([`Ended::Abandoned`]): end the
@@ -89,16 +113,23 @@ impl Driver {
     pub async fn run(
         self,
         stop: impl Future<Output = &'static str>,
-        cancel: impl FnOnce() + Send + 'static,
+        cancel: impl Fn() + Send + Sync + 'static,
     ) -> Result<Ended, RunError> {
+        let cancel = Arc::new(cancel);
+        let cancels = Arc::clone(&cancel);
         let mut places = vec![self.socket.place.clone()];
         let (stopping, _) = watch::channel(false);
         let (drained, _) = watch::channel(false);
         if let Some((http, pages)) = self.http {
             tokio::spawn(http.serve(pages, told(&drained)));
         }
-        let csi = tokio::spawn(server::serve(self.socket, self.services, told(&stopping), self.grace, cancel));
-        let ended = appear(csi, self.registration, stop, &stopping, &drained, &mut places).await;
+        let mut csi =
+            tokio::spawn(server::serve(self.socket, self.services, told(&stopping), self.grace, move || cancels()));
+        let flags = Flags { stopping, drained: drained.clone() };
+        let ended = match appear(&mut csi, self.registration, stop, &flags, &mut places).await {
+            Ok(()) => end(csi, &flags, self.finishing, self.hurry, &*cancel).await,
+            Err(error) => Err(error),
+        };
         drained.send_replace(true);
         for place in places {
             leave(&place);
@@ -107,15 +138,22 @@ impl Driver {
     }
 }
 
-/// From the first answer of the CSI socket to the last one. Adds the registration socket to `places`.
+/// What the servers are told.
+struct Flags {
+    stopping: watch::Sender<bool>,
+    drained: watch::Sender<bool>,
+}
+
+type Serving = JoinHandle<Result<Ended, ServeError>>;
+
+/// From the first answer of the CSI socket to the signal. Adds the registration socket to `places`.
 async fn appear(
-    csi: tokio::task::JoinHandle<Result<Ended, ServeError>>,
+    csi: &mut Serving,
     registration: Option<(PathBuf, Registrar)>,
     stop: impl Future<Output = &'static str>,
-    stopping: &watch::Sender<bool>,
-    drained: &watch::Sender<bool>,
+    flags: &Flags,
     places: &mut Vec<Place>,
-) -> Result<Ended, RunError> {
+) -> Result<(), RunError> {
     if let Some((directory, registrar)) = registration {
         let path = places.first().map(|place| place.path().to_owned()).unwrap_or_default();
         let answer = tokio::time::timeout(FIRST_ANSWER, server::answers(&path)).await;
@@ -123,18 +161,51 @@ async fn appear(
         let socket = registrar.listen(&directory).map_err(RunError::Registration)?;
         tracing::info!(socket = %socket.place.path().display(), "waiting for the kubelet to register the driver");
         places.push(socket.place.clone());
-        tokio::spawn(server::serve(socket, registrar.into_routes(), told(drained), Duration::ZERO, || {}));
+        tokio::spawn(server::serve(socket, registrar.into_routes(), told(&flags.drained), Duration::ZERO, || {}));
     }
-    let mut csi = csi;
     tokio::select! {
-        ended = &mut csi => {
+        ended = csi => {
             ended??;
-            return Err(RunError::Stopped);
+            Err(RunError::Stopped)
         }
-        signal = stop => tracing::info!(signal, "stopping: running requests are finished, new ones refused"),
+        signal = stop => {
+            tracing::info!(signal, "stopping: running requests are finished, new ones refused");
+            Ok(())
+        }
     }
-    stopping.send_replace(true);
-    let ended = csi.await??;
+}
+
+/// From the signal to the last answer of the CSI socket.
+async fn end(
+    mut csi: Serving,
+    flags: &Flags,
+    finishing: Wait,
+    mut hurry: Wait,
+    cancel: &(dyn Fn() + Sync),
+) -> Result<Ended, RunError> {
+    let is_finished = tokio::select! {
+        () = finishing.0 => true,
+        () = &mut hurry.0 => false,
+    };
+    flags.stopping.send_replace(true);
+    let in_time = match is_finished {
+        true => tokio::select! {
+            ended = &mut csi => Some(ended??),
+            () = &mut hurry.0 => None,
+        },
+        false => None,
+    };
+    let ended = match in_time {
+        Some(ended) => ended,
+        None => {
+            tracing::warn!("stopping at once: another signal came");
+            cancel();
+            match tokio::time::timeout(server::AFTER_CANCEL, &mut csi).await {
+                Ok(ended) => ended??.max(Ended::Cancelled),
+                Err(_) => Ended::Abandoned,
+            }
+        }
+    };
     match ended {
         Ended::Drained => tracing::info!("stopped: every request was answered"),
         Ended::Cancelled => tracing::warn!("stopped: some requests were cancelled"),

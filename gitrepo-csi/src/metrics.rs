@@ -39,6 +39,7 @@ pub struct Metrics {
     rpcs: Family<Labels<2>, Counter>,
     sweeps: Family<Labels<1>, Counter>,
     swept: Counter,
+    changed: Counter,
     registered: Gauge,
     gauges: Gauges,
 }
@@ -50,6 +51,8 @@ pub struct Observed {
     pub sessions: admission::Count,
     /// Jobs; none in a controller.
     pub jobs: jobs::Count,
+    /// Changed snapshots that this driver has found since its start.
+    pub changed: u64,
     /// The store; none in a controller, or while it cannot be read.
     pub store: Option<StoreSize>,
 }
@@ -77,6 +80,7 @@ impl Metrics {
             rpcs: Family::default(),
             sweeps: Family::default(),
             swept: Counter::default(),
+            changed: Counter::default(),
             registered: Gauge::default(),
             gauges: Gauges::default(),
         };
@@ -101,6 +105,11 @@ impl Metrics {
         registry.register("rpcs", "Calls by method and gRPC code", self.rpcs.clone());
         registry.register("sweeps", "Runs of the housekeeping by result", self.sweeps.clone());
         registry.register("swept", "Leftovers that the housekeeping removed", self.swept.clone());
+        registry.register(
+            "changed_snapshots",
+            "Shared trees that were found changed, and are served no more",
+            self.changed.clone(),
+        );
         registry.register("registered", "The kubelet has registered the driver", self.registered.clone());
         let gauges = &self.gauges;
         registry.register("sessions", "Sessions with remotes", gauges.sessions.clone());
@@ -176,6 +185,7 @@ impl Metrics {
     /// None that a `String` could have.
     pub fn render(&self, observed: &Observed) -> Result<String, fmt::Error> {
         self.gauges.set(observed);
+        self.changed.inc_by(observed.changed.saturating_sub(self.changed.get()));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -240,7 +250,9 @@ mod tests {
         metrics.rpc("NodePublishVolume", "DEADLINE_EXCEEDED");
         metrics.sweep(None);
         let store = StoreSize { snapshots: 2, snapshot_bytes: 300, filesystem_bytes: 4_000, free_bytes: 1_000 };
-        let text = metrics.render(&Observed { store: Some(store), ..Observed::default() }).unwrap();
+        let observed = Observed { store: Some(store), changed: 2, ..Observed::default() };
+        metrics.render(&observed).unwrap();
+        let text = metrics.render(&observed).unwrap();
         for line in [
             "gitrepo_publishes_total{result=\"ok\",outcome=\"hit\"} 1",
             "gitrepo_publishes_total{result=\"timeout\",outcome=\"none\"} 1",
@@ -250,6 +262,7 @@ mod tests {
             "gitrepo_errors_total{method=\"NodePublishVolume\",kind=\"timeout\"} 1",
             "gitrepo_rpcs_total{method=\"NodePublishVolume\",code=\"DEADLINE_EXCEEDED\"} 1",
             "gitrepo_sweeps_total{result=\"error\"} 1",
+            "gitrepo_changed_snapshots_total 2",
             "gitrepo_sessions{state=\"queued\"} 0",
             "gitrepo_jobs{state=\"running\"} 0",
             "gitrepo_snapshots 2",

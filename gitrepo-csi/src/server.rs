@@ -19,22 +19,21 @@ pub use socket::ListenError;
 pub use socket::Occupied;
 pub use socket::Place;
 pub use socket::Socket;
-pub use stop::stop_signal;
+pub use stop::stop_signals;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-/// How long running requests may take after the signal to stop, if nothing else is configured. A pod's usual
-/// `terminationGracePeriodSeconds` of 30 leaves room for it.
+/// How long running requests may take once the driver takes no new ones, if nothing else is configured.
 pub const GRACE: Duration = Duration::from_secs(10);
 
 /// How long requests have, once they were cancelled, to undo what they did and to answer.
-const AFTER_CANCEL: Duration = Duration::from_secs(2);
+pub(crate) const AFTER_CANCEL: Duration = Duration::from_secs(2);
 
 /// Calls at once on one connection. The kubelet makes one call per connection and sidecars a few.
 const STREAMS: u32 = 128;
 
 /// How serving ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     /// Every request was answered.
     Drained,

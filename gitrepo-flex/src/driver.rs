@@ -26,12 +26,12 @@ use crate::unmount;
 /// How long an unmount may wait for others, and for a target in use. The kubelet asks again.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Does what the arguments say, and answers whatever happens.
-pub(crate) fn run(arguments: Arguments) {
+/// Does what the arguments say, and answers whatever happens. `dropped` says whether the capabilities that are not needed are gone.
+pub(crate) fn run(arguments: Arguments, dropped: io::Result<()>) {
     let cancel = Cancel::new();
     fault::watch(cancel.clone());
     let channel = Arc::new(Channel::take_over());
-    if fault::contained(|| answer(arguments, &channel, &cancel)).is_none() {
+    if fault::contained(|| answer(arguments, dropped, &channel, &cancel)).is_none() {
         let place = fault::place().unwrap_or_default();
         tracing::error!(place, "panicked");
         let message = format!("gitrepo-flex ran into a fault of its own at {place}; the kubelet tries again");
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: Arguments) {
     }
 }
 
-fn answer(arguments: Arguments, channel: &Arc<Channel>, cancel: &Cancel) {
+fn answer(arguments: Arguments, dropped: io::Result<()>, channel: &Arc<Channel>, cancel: &Cancel) {
     match Call::parse(arguments.values) {
         // Asked for again and again, under locks of the kubelet's: it looks at nothing.
         Call::Init => drop(channel.send(&Answer::initialised())),
@@ -50,16 +50,33 @@ fn answer(arguments: Arguments, channel: &Arc<Channel>, cancel: &Cancel) {
         }
         Call::Mount { target, options } => {
             interrupt::watch(cancel);
-            mount(channel, cancel, &target, &options, arguments.hidden);
+            mount(channel, cancel, &target, &options, [hidden(arguments.hidden), fewer(dropped)]);
         }
         Call::Unmount { target } => {
             interrupt::watch(cancel);
-            unmount(channel, cancel, &target);
+            unmount(channel, cancel, &target, fewer(dropped));
         }
     }
 }
 
-fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8], hidden: io::Result<()>) {
+/// What went wrong before there was a log to tell it to, and is no reason to fail the call.
+type Complaint = Option<String>;
+
+fn hidden(hidden: io::Result<()>) -> Complaint {
+    let error = hidden.err()?;
+    Some(format!("the arguments stay visible in /proc while this call lasts: {error}"))
+}
+
+fn fewer(dropped: io::Result<()>) -> Complaint {
+    let error = dropped.err()?;
+    Some(format!("this call has all capabilities that the kubelet has, which could not be dropped: {error}"))
+}
+
+fn complain(complaints: impl IntoIterator<Item = Complaint>) {
+    complaints.into_iter().flatten().for_each(|complaint| tracing::warn!("{complaint}"));
+}
+
+fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8], complaints: [Complaint; 2]) {
     let config = match configuration::read() {
         Ok(config) => config,
         Err(error) => {
@@ -68,9 +85,7 @@ fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8],
         }
     };
     log::start(&config.log);
-    if let Err(error) = hidden {
-        tracing::warn!(%error, "the arguments stay visible in /proc while this call lasts");
-    }
+    complain(complaints);
     interrupt::end_after(config.flex_timeout, channel);
     let cancel = cancel.within(config.flex_timeout);
     match Mount::prepare(config, target, options) {
@@ -82,9 +97,10 @@ fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8],
     }
 }
 
-fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path) {
+fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, complaint: Complaint) {
     let (configs, refused) = configuration::read_or_guess();
     log::start(&configs.first().map(|config| config.log.clone()).unwrap_or_default());
+    complain([complaint]);
     if let Some(error) = refused {
         tracing::error!(error = %chain(&error), "refused; the stores that it seems to name are looked through");
     }

@@ -19,6 +19,7 @@ mod sweep;
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use arguments::Arguments;
@@ -26,6 +27,8 @@ use arguments::Command;
 use clap::Parser;
 use driver::Driver;
 use error::InstallError;
+use gitrepo_core::capabilities;
+use gitrepo_core::capabilities::Role;
 
 /// Exit status of a command line that is wrong, after `sysexits.h`.
 const USAGE: u8 = 64;
@@ -46,11 +49,11 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
             return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let done = match &arguments.command {
+    let done = drop_capabilities().and_then(|()| match &arguments.command {
         Command::Install(install) => run_install(install),
         Command::Uninstall(uninstall) => run_uninstall(uninstall),
         Command::Healthy(healthy) => run_healthy(healthy),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,6 +61,12 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// While there is one thread: all that start later have what this one has.
+fn drop_capabilities() -> Result<(), InstallError> {
+    capabilities::drop_others(Role::Installer)
+        .map_err(InstallError::io("drop the capabilities that are not needed of", Path::new("/proc/self")))
 }
 
 fn run_install(arguments: &arguments::Install) -> Result<(), InstallError> {

@@ -31,13 +31,18 @@ mod volume_id;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use gitrepo_core::capabilities;
+use gitrepo_core::capabilities::Role;
+
 fn main() -> ExitCode {
     gitrepo_core::worker::run_if_worker();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|word| install::is_command(word)) {
         return install::run(arguments);
     }
-    driver::run(arguments::take(arguments));
+    // While there is one thread: all that start later have what this one has.
+    let dropped = capabilities::drop_others(Role::Node);
+    driver::run(arguments::take(arguments), dropped);
     // Anything else makes the kubelet log all arguments, secrets included.
     ExitCode::SUCCESS
 }

@@ -12,6 +12,7 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Key;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::error::Kind;
+use gitrepo_core::spec::ATTRIBUTES_BYTES;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::KEYS;
 use gitrepo_core::spec::SpecError;
@@ -141,6 +142,7 @@ impl Options {
     pub(crate) fn parse(argument: &[u8]) -> Result<Self, OptionsError> {
         let (kubelet, user) = divide(json::read(argument)?);
         let (secret, kubelet) = kubelet.into_iter().partition::<Texts, _>(|(key, _)| key.starts_with(SECRET));
+        check_length(&user)?;
         let text = |key: &str| kubelet.get(key).map(|value| value.to_string()).unwrap_or_default();
         let attributes = attributes(user)?;
         Ok(Self {
@@ -217,6 +219,12 @@ fn attributes(user: Texts) -> Result<BTreeMap<String, String>, OptionsError> {
     Ok(attributes)
 }
 
+/// Before anything is computed of them. What CSI says of a volume's attributes holds here too.
+fn check_length(user: &Texts) -> Result<(), SpecError> {
+    let length = user.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if length > ATTRIBUTES_BYTES { Err(SpecError::TooLong { length }) } else { Ok(()) }
+}
+
 fn check_key(key: &str) -> Result<(), OptionsError> {
     let known = || KEYS.iter().map(|key| key.name).chain([REPO, HOST_TARGET]);
     if known().any(|known| known == key) {
@@ -226,8 +234,7 @@ fn check_key(key: &str) -> Result<(), OptionsError> {
     if secret.into_iter().any(|secret| secret == key) {
         return Err(OptionsError::SecretOption { key: shown(key) });
     }
-    // The distance to each known key takes time in proportion to the length.
-    Err(OptionsError::Unknown { nearest: nearest(&shown(key), known()), key: shown(key) })
+    Err(OptionsError::Unknown { nearest: nearest(key, known()), key: shown(key) })
 }
 
 fn spec(mut attributes: BTreeMap<String, String>) -> Result<VolumeSpec, OptionsError> {

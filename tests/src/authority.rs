@@ -54,6 +54,7 @@ pub struct Authority {
 enum Validity {
     Current,
     Expired,
+    Future,
 }
 
 impl Authority {
@@ -96,6 +97,11 @@ impl Authority {
         self.sign(names, Validity::Expired)
     }
 
+    /// A server certificate for `names` that is not valid yet.
+    pub fn issue_for_the_future(&self, names: &[&str]) -> Identity {
+        self.sign(names, Validity::Future)
+    }
+
     fn sign(&self, names: &[&str], validity: Validity) -> Identity {
         let key = new_key();
         let mut builder = begin("gitrepo test server", &key, validity);
@@ -128,6 +134,7 @@ fn begin(subject: &str, key: &PKey<Private>, validity: Validity) -> X509Builder 
     let (from, to) = match validity {
         Validity::Current => (now - DAY, now + DAY),
         Validity::Expired => (now - 2 * DAY, now - DAY),
+        Validity::Future => (now + DAY, now + 2 * DAY),
     };
     let mut serial = BigNum::new().unwrap();
     serial.rand(127, MsbOption::MAYBE_ZERO, false).unwrap();

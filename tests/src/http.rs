@@ -293,6 +293,10 @@ impl Shared {
                 Some((repository, rest)) => answer::tampered(wire, &repository, &rest, request, &*tamper),
                 None => answer::status(wire, 404, Vec::new()),
             },
+            Answer::Slow(time) => match self.route(&request.path) {
+                Some((repository, rest)) => answer::slow(wire, &repository, &rest, request, time),
+                None => answer::status(wire, 404, Vec::new()),
+            },
             Answer::Raw(write) => write(wire),
         }
     }

@@ -196,6 +196,33 @@ pub fn render_with(base: &Path, components: &[PathBuf]) -> Option<String> {
     render(place.path())
 }
 
+/// An overlay with what its `daemonset.yaml` has in comments, rendered as [`render`] does: what a user may take out of them
+/// must be right, too. The overlay is `deploy/<driver>/overlays/<name>`.
+pub fn render_uncommented(overlay: &Path) -> Option<String> {
+    let place = TempDir::new_in(workspace().join("target")).unwrap();
+    let driver = overlay.parent().and_then(Path::parent).unwrap().strip_prefix(workspace()).unwrap();
+    for entry in std::fs::read_dir(overlay).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = match path.file_name().and_then(|name| name.to_str()).unwrap() {
+            "daemonset.yaml" => text.lines().map(uncomment).collect(),
+            _ => text.replace("- ../../", &format!("- ../../{}/", driver.display())),
+        };
+        std::fs::write(place.path().join(path.file_name().unwrap()), text).unwrap();
+    }
+    render(place.path())
+}
+
+/// A line whose comment is YAML, a key or an entry of a list, without its mark; any other line as it is.
+fn uncomment(line: &str) -> String {
+    let indent = line.len() - line.trim_start().len();
+    let yaml = line.trim_start().strip_prefix("# ").filter(|rest| {
+        let key = rest.trim_start().trim_start_matches("- ").split(':').next().unwrap_or_default();
+        rest.contains(':') && !key.is_empty() && key.chars().all(|letter| letter.is_ascii_alphabetic() || letter == '$')
+    });
+    yaml.map_or_else(|| format!("{line}\n"), |yaml| format!("{}{yaml}\n", &line[..indent]))
+}
+
 fn below_deploy(kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut pending = vec![workspace().join("deploy")];

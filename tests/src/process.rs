@@ -39,6 +39,42 @@ pub fn arguments_and_environment(pid: u32) -> Vec<u8> {
     [read("cmdline"), read("environ")].concat()
 }
 
+/// The rights of one thread, as proc_pid_status(5) tells them. Of sets of capabilities, bit `n` is capability `n`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights {
+    /// `CapEff` and `CapPrm`, which our programs have alike.
+    pub usable: [u64; 2],
+    /// `CapBnd`: what running a program could give it.
+    pub bounding: u64,
+    /// `CapInh` and `CapAmb`.
+    pub inherited: [u64; 2],
+    /// `NoNewPrivs`.
+    pub no_new_privileges: bool,
+}
+
+/// The rights of each thread of a process.
+pub fn rights(pid: u32) -> Vec<Rights> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // A thread may have ended since it was listed.
+    let statuses = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("status")).ok());
+    let rights: Vec<_> = statuses.map(|status| rights_in(&status)).collect();
+    assert!(!rights.is_empty(), "process {pid} has no threads");
+    rights
+}
+
+fn rights_in(status: &str) -> Rights {
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        u64::from_str_radix(value.unwrap_or_else(|| panic!("no {name} in {status}")).trim(), 16).unwrap()
+    };
+    Rights {
+        usable: [field("CapEff"), field("CapPrm")],
+        bounding: field("CapBnd"),
+        inherited: [field("CapInh"), field("CapAmb")],
+        no_new_privileges: field("NoNewPrivs") == 1,
+    }
+}
+
 fn all() -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()

@@ -27,6 +27,7 @@ mod sharing;
 mod slow;
 mod soak;
 mod stats;
+mod stopping;
 mod together;
 
 /// Bytes of a machine's file system, of which few are ever written: enough for blocks of 4 KiB, and so for long links.

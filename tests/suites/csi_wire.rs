@@ -13,6 +13,7 @@ use std::time::Duration;
 use gitrepo_core::error::Kind;
 use gitrepo_csi::lifecycle::Driver;
 use gitrepo_csi::lifecycle::RunError;
+use gitrepo_csi::lifecycle::Wait;
 use gitrepo_csi::proto::csi::v1::NodeGetInfoRequest;
 use gitrepo_csi::proto::csi::v1::NodeGetInfoResponse;
 use gitrepo_csi::proto::csi::v1::NodeUnpublishVolumeRequest;
@@ -118,6 +119,8 @@ impl Running {
             )),
             http: None,
             grace,
+            finishing: Wait::on(async {}),
+            hurry: Wait::on(std::future::pending()),
         };
         let cancel = {
             let (cancelled, release) = (Arc::clone(&cancelled), Arc::clone(&release));
@@ -271,6 +274,8 @@ async fn a_driver_that_cannot_register_says_so_and_leaves_no_socket() {
         registration: Some((directory.path().join("no-registry"), Registrar::new(DRIVER, &path, |_| {}))),
         http: None,
         grace: LONG,
+        finishing: Wait::on(async {}),
+        hurry: Wait::on(std::future::pending()),
     };
     let error = within(driver.run(std::future::pending(), || {})).await.unwrap_err();
     assert!(matches!(&error, RunError::Registration(ListenError::Directory { .. })), "{error:?}");

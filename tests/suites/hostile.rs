@@ -15,6 +15,7 @@ use gitrepo_tests::person::Person;
 use gitrepo_tests::program::Outcome;
 
 mod identity;
+mod redirects;
 
 /// Far more than any of these may take on a busy machine, far less than waiting for ever, or for the default limits.
 const PROMPT: Duration = Duration::from_secs(40);

@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod bash_driver;
+mod capabilities;
 mod clone;
 mod command_line;
 mod concurrency;

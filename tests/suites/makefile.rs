@@ -83,6 +83,8 @@ impl Cluster {
             "#!/bin/sh\ncase $1 in kustomize) exec {real} \"$@\" ;; esac\n\
              printf '%s\\n' \"$*\" >>{home}/calls\n\
              case \"$*\" in *-f\\ -) cat >{home}/objects ;; *'get namespace missing'*) exit 1 ;; esac\n\
+             if [ -e {home}/fails ]; then case \"$*\" in *\"$(cat {home}/fails)\"*) exit 1 ;; esac; fi\n\
+             [ \"$1\" != -n ] || shift 2\n\
              case \"$*\" in 'get '*-o*) cat {home}/\"$2\" 2>/dev/null || true ;; esac\n",
             home = cluster.home.path().display()
         );
@@ -95,6 +97,11 @@ impl Cluster {
     /// What the cluster answers to `kubectl get <resource> -o …`.
     fn has(&self, resource: &str, lines: &str) {
         fs::write(self.home.path().join(resource), lines).unwrap();
+    }
+
+    /// From now on the cluster refuses every command that contains this.
+    fn fails(&self, words: &str) {
+        fs::write(self.home.path().join("fails"), words).unwrap();
     }
 
     fn make(&self, words: &[&str]) -> Output {
@@ -227,13 +234,22 @@ fn uninstall_runs_on_every_node_before_the_daemon_set_goes() {
     }
     let cluster = Cluster::new();
     assert_success(cluster.make(&["uninstall", "VENDOR=example.com"]));
-    let wait = "-n kube-system rollout status daemonset/gitrepo-flex-ds --timeout=300s";
-    let calls = ["get namespace kube-system", "apply -f -", wait, "delete --ignore-not-found --wait -f -"];
+    let fresh = "-n kube-system delete pods -l app=k8s-gitrepo-vol --wait";
+    let wait = "-n kube-system rollout status daemonset/gitrepo-flex-ds --timeout=2s";
+    let calls = ["get namespace kube-system", "apply -f -", fresh, wait, "delete --ignore-not-found --wait -f -"];
     assert_eq!(cluster.calls(), calls);
     let objects = cluster.objects();
     let pod = objects.iter().find_map(Object::get::<DaemonSet>).unwrap().spec.template.spec.unwrap();
     assert_eq!(pod.containers[0].args.as_ref().unwrap()[0], "uninstall");
     assert!(pod.containers[0].env.iter().flatten().any(|variable| variable.value.as_deref() == Some("example.com")));
+
+    cluster.fails("rollout status");
+    cluster.has("pods", "node-1||pods have 2 volumes of the driver\nnode-2|2026-01-01T00:00:00Z|what was\n");
+    let refused = cluster.make(&["uninstall"]);
+    let said = text(&refused);
+    assert!(!refused.status.success() && said.contains("  node-1: pods have 2 volumes of the driver\n"), "{said}");
+    assert!(!said.contains("node-2"), "it runs by now: {said}");
+    assert!(!cluster.calls().iter().any(|call| call.starts_with("delete ")), "the DaemonSet stays");
 
     let installs = cluster.make(&["uninstall", "OVERLAY=deploy/flexvolume/overlays/example"]);
     assert!(!installs.status.success() && String::from_utf8_lossy(&installs.stderr).contains("overlays/example"));
@@ -300,6 +316,47 @@ fn deploy_csi_without_variables_is_the_base_and_nonsense_is_refused() {
     for nonsense in ["KUBELET_DIR=a b", "DRIVER_NAMESPACE=a\"b", "CSI_OVERLAY=deploy/nowhere"] {
         assert!(!cluster.make(&["deploy-csi", nonsense]).status.success(), "{nonsense}");
         assert_eq!(cluster.calls(), <[&str; 0]>::default(), "{nonsense}");
+    }
+}
+
+#[test]
+fn make_finds_a_driver_in_the_namespace_of_its_overlay() {
+    if !require::tool("make") || manifests::render(&workspace().join("deploy/csi/base")).is_none() {
+        return;
+    }
+    let cluster = Cluster::new();
+    for (overlay, driver, targets) in [
+        ("CSI_OVERLAY=deploy/csi/overlays/own-namespace", "gitrepo-csi", ["wait-csi", "logs-csi"]),
+        ("OVERLAY=deploy/flexvolume/overlays/own-namespace", "gitrepo-flex", ["wait", "logs"]),
+    ] {
+        assert_success(cluster.make(&[&targets[..], &[overlay]].concat()));
+        let calls = cluster.calls();
+        assert!(calls.len() == 3 && calls.iter().all(|call| call.starts_with("-n gitrepo ")), "{driver}: {calls:?}");
+        assert!(calls[0].contains(&format!("rollout status daemonset/{driver}-")), "{driver}: {calls:?}");
+        assert_success(cluster.make(&[&targets[..1], &[overlay, "DRIVER_NAMESPACE=mine"]].concat()));
+        assert!(cluster.calls()[0].starts_with("-n mine "), "{driver}");
+    }
+}
+
+#[test]
+fn waiting_in_vain_ends_with_the_pods_and_their_warnings() {
+    if !require::tool("make") || manifests::render(&workspace().join("deploy/csi/base")).is_none() {
+        return;
+    }
+    let cluster = Cluster::new();
+    for (target, failing, namespace) in [
+        ("wait-csi", "rollout status", "kube-system"),
+        ("wait", "rollout status", "kube-system"),
+        ("test-results", "wait --for", "mine"),
+    ] {
+        cluster.fails(failing);
+        let gave_up = cluster.make(&[target, "KUBE_NAMESPACE=mine"]);
+        assert!(!gave_up.status.success() && text(&gave_up).contains("Warnings in"), "{}", text(&gave_up));
+        let calls = cluster.calls();
+        let events = format!("-n {namespace} get events --field-selector type=Warning --sort-by=.lastTimestamp");
+        let pods = format!("-n {namespace} get pods");
+        assert_eq!(calls.last(), Some(&events), "{target}");
+        assert!(calls.iter().any(|call| call.starts_with(&pods)), "{target}: {calls:?}");
     }
 }
 

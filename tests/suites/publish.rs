@@ -159,6 +159,8 @@ over! {
             a_torn_record_breaks_neither_publish_nor_unpublish_nor_list
             a_snapshot_deleted_behind_our_back_is_made_anew
             a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished
+            a_snapshot_that_somebody_changed_is_replaced_and_who_has_it_keeps_it
+            a_changed_snapshot_is_unpublished_like_any_other
             a_copy_that_is_mounted_outlives_its_record
             a_copy_whose_record_was_lost_is_never_shown_again;
         copies:

@@ -24,6 +24,10 @@ const BUDGET: Duration = Duration::from_secs(600);
 struct Swept {
     removed: usize,
     incomplete: bool,
+    /// Snapshots that somebody has changed, and that are served no more.
+    changed: usize,
+    /// There was no time to look at all snapshots for changes.
+    unchecked: bool,
     failures: Vec<String>,
 }
 
@@ -34,6 +38,8 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
     let swept = Swept {
         removed: report.removed(),
         incomplete: report.incomplete,
+        changed: report.changed,
+        unchecked: report.unchecked,
         failures: report.failures.iter().map(|failure| chain(failure)).collect(),
     };
     render::result(global.json, &swept, text)
@@ -55,6 +61,15 @@ pub(super) fn in_passing(volumes: &Volumes) {
 fn text(swept: &Swept) -> String {
     let mut lines = vec![format!("{} leftovers removed", swept.removed)];
     lines.extend(swept.failures.iter().map(|failure| format!("not removed: {failure}")));
+    if swept.changed > 0 {
+        lines.push(format!(
+            "{} snapshots were changed by somebody, and are served no more (the log says which)",
+            swept.changed
+        ));
+    }
+    if swept.unchecked {
+        lines.push("not all snapshots were looked at for changes: run it again".to_owned());
+    }
     if swept.incomplete {
         lines.push("there is more, or another process is sweeping: run it again".to_owned());
     }

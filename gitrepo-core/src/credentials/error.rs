@@ -12,6 +12,12 @@ use crate::error::Kind;
 /// A secret that cannot be used. Names keys, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
+    /// More than a Secret of Kubernetes can hold.
+    #[error("the secret's keys and values together have {length} bytes; at most {} are allowed", super::SECRET_BYTES)]
+    TooLarge {
+        /// In bytes.
+        length: usize,
+    },
     /// No key of that name is known.
     #[error("unknown secret key {key:?}{}", did_you_mean(nearest.as_deref()))]
     UnknownKey {

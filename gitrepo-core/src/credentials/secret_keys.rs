@@ -68,6 +68,12 @@ impl Key {
     }
 }
 
+/// Longest name of a key, in bytes: Kubernetes' own limit.
+const LONGEST_NAME: usize = 253;
+
+/// Longest name that an error shows, in characters. The host is part of it.
+const SHOWN: usize = 128;
+
 /// Names that other tools use for the same thing, and that are too different to be a typing error.
 const FOREIGN: [(&str, Key); 8] = [
     ("identity", Key::SshPrivateKey),
@@ -120,10 +126,10 @@ fn split(name: &str) -> Result<(Option<String>, Key), CredentialError> {
     }
     let found = name.match_indices('.').find_map(|(dot, _)| Some((&name[..dot], Key::named(&name[dot + 1..])?)));
     let Some((prefix, key)) = found else {
-        return Err(CredentialError::UnknownKey { key: name.to_owned(), nearest: suggest(name) });
+        return Err(CredentialError::UnknownKey { key: shown(name), nearest: suggest(name) });
     };
-    if !is_host(prefix) {
-        return Err(CredentialError::Prefix { key: name.to_owned(), prefix: prefix.to_owned() });
+    if name.len() > LONGEST_NAME || !is_host(prefix) {
+        return Err(CredentialError::Prefix { key: shown(name), prefix: shown(prefix) });
     }
     Ok((Some(prefix.to_ascii_lowercase()), key))
 }
@@ -134,8 +140,16 @@ fn is_host(name: &str) -> bool {
     name.split('.').all(|label| !label.is_empty() && label.bytes().all(allowed))
 }
 
+/// Enough of a name to recognise it by.
+fn shown(name: &str) -> String {
+    name.chars().take(SHOWN).collect()
+}
+
 /// The name that was probably meant, with the host prefix that was given.
 fn suggest(name: &str) -> Option<String> {
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
     let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
     starts.map(|start| name.split_at(start)).find_map(|(prefix, rest)| {
         let foreign = FOREIGN.iter().find(|(foreign, _)| *foreign == rest).map(|(_, key)| key.name());
@@ -455,6 +469,24 @@ mod tests {
         ) {
             let keys: Vec<_> = names.iter().map(String::as_str).zip(values.iter().map(String::as_str)).collect();
             let _checked = credentials(&keys);
+        }
+    }
+
+    #[test]
+    fn s25_a_secret_is_measured_before_it_is_read() {
+        let secret = |name: &str, value: &str| {
+            let given = [(name.to_owned(), Secret::new(value.to_owned()))].into();
+            crate::credentials::Credentials::from_secret_keys(given).unwrap_err()
+        };
+        let long = "x".repeat(1_400_000);
+        for (name, value) in [(&*long, ""), ("known_hosts", &long), ("token", &long)] {
+            let error = secret(name, value);
+            assert!(matches!(error, CredentialError::TooLarge { length } if length > 1_400_000), "{error}");
+        }
+        // Within the limit, names are looked at but not compared letter by letter, and not shown whole.
+        let dots = ".a".repeat(400_000);
+        for name in [&long[..1_000_000], &dots, &format!("{}.token", &long[..900_000]), &format!("{dots}.token")] {
+            assert!(secret(name, "x").to_string().len() < 600);
         }
     }
 }

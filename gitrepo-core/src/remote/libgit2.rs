@@ -1,13 +1,12 @@
-//! Speaking to git servers through libgit2: smart HTTP, SSH, git's own protocol, and repositories on this machine.
+//! Speaking to git servers through libgit2: smart HTTP (whose HTTP is our own, see [`http`]), SSH, git's own protocol, and repositories on this machine.
 //!
 //! This is the only place that names git2 for the network. What it does not do: protocol v2, so every connection receives
 //! the list of all refs; and commits by their id from servers that do not allow it, so those are looked for in the history
 //! of the branches and tags.
 //!
-//! **Per process.** libgit2 has one set of options for a process. Timeouts, the user agent and the isolation from the
-//! host's git configuration are those of the first conversation; certificate authorities add up. In the confined worker,
-//! which has one conversation in its life, that is the same thing. Whoever runs conversations for several parties in one
-//! process must not let them bring certificate authorities: what one of them trusts, all of them trust.
+//! **Per process.** libgit2 has one set of options for a process. Its timeouts and the isolation from the host's git
+//! configuration are those of the first conversation. In the confined worker, which has one conversation in its life,
+//! that is the same thing.
 //!
 //! **Giving up.** The cancel token is looked at before each question and whenever a part of a pack arrives; not while
 //! connecting or while the list of refs arrives, where only `limits.stall` holds, for each single read. Nor does that list
@@ -28,6 +27,7 @@ mod callbacks;
 mod connection;
 mod error;
 mod host_key;
+mod http;
 mod repository;
 mod start_up;
 #[cfg(test)]

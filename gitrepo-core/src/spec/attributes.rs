@@ -110,6 +110,10 @@ pub const KEYS: &[Key] = &[
 /// Attributes that the kubelet and the provisioner add; they are not ours to judge.
 const FOREIGN_PREFIXES: [&str; 2] = ["csi.storage.k8s.io/", "kubernetes.io/"];
 
+/// Longest attributes of a volume, all keys and values together, in bytes: CSI's own rule for a map ("Size Limits").
+/// Keys under the prefixes of Kubernetes do not count.
+pub const ATTRIBUTES_BYTES: usize = 4096;
+
 /// Where the tree appears when `directory` is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultDirectory {
@@ -122,6 +126,12 @@ pub enum DefaultDirectory {
 /// Why attributes are no volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
+    /// More than any volume needs.
+    #[error("the keys and values together have {length} bytes; at most {ATTRIBUTES_BYTES} are allowed")]
+    TooLong {
+        /// In bytes.
+        length: usize,
+    },
     /// A key that must be there.
     #[error("{key} is missing")]
     Missing {
@@ -212,6 +222,7 @@ impl VolumeSpec {
         attributes: &BTreeMap<String, String>,
         default_directory: DefaultDirectory,
     ) -> Result<Self, SpecError> {
+        check_length(attributes)?;
         refuse_unknown_keys(attributes)?;
         let repository = attributes.get("repository").ok_or(SpecError::Missing { key: "repository" })?;
         let mut spec = Self::new(RepositoryUrl::parse(repository).map_err(SpecError::Repository)?);
@@ -266,9 +277,19 @@ impl VolumeSpec {
 /// libgit2 takes the depth as an `int`, whose largest value means "unshallow".
 const MAX_DEPTH: u32 = i32::MAX as u32;
 
+fn is_foreign(key: &str) -> bool {
+    FOREIGN_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Before anything is computed of them.
+fn check_length(attributes: &BTreeMap<String, String>) -> Result<(), SpecError> {
+    let own = attributes.iter().filter(|(key, _)| !is_foreign(key));
+    let length = own.map(|(key, value)| key.len() + value.len()).sum();
+    if length > ATTRIBUTES_BYTES { Err(SpecError::TooLong { length }) } else { Ok(()) }
+}
+
 fn refuse_unknown_keys(attributes: &BTreeMap<String, String>) -> Result<(), SpecError> {
     let is_known = |key: &str| KEYS.iter().any(|known| known.name == key);
-    let is_foreign = |key: &str| FOREIGN_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
     match attributes.keys().find(|key| !is_known(key) && !is_foreign(key)) {
         None => Ok(()),
         Some(key) => {

@@ -23,6 +23,7 @@ use crate::spec::RepositoryUrl;
 use crate::spec::Symlinks;
 
 use super::Store;
+use super::changed;
 use super::clock::wall_clock;
 use super::digest;
 use super::durable;
@@ -42,6 +43,9 @@ const META_LIMIT: u64 = 64 * 1024;
 
 /// Part of every id, so that a change of what a snapshot is makes new ones.
 const GENERATION: &str = "gitrepo snapshot 1";
+
+/// Part of the name of what takes the place of a changed snapshot.
+const SUCCESSOR: &str = "gitrepo snapshot in place of";
 
 /// How long a lease may have to wait for an evictor, which holds the lock for one rename.
 const EVICTION_LIMIT: Duration = Duration::from_secs(30);
@@ -88,6 +92,15 @@ pub struct SnapshotId(String);
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl SnapshotId {
+    /// The name of the snapshot that takes this one's place when it was changed: of the same content, and made anew.
+    pub(super) fn successor(&self) -> Self {
+        let mut hash = Sha256::new();
+        digest::length_prefixed([SUCCESSOR.as_bytes(), self.0.as_bytes()], |part| hash.update(part));
+        Self(digest::hex(&hash.finalize()))
     }
 }
 
@@ -177,8 +190,19 @@ impl Store {
         self.layout.snapshot(id)
     }
 
-    /// The finished snapshot with this name, if there is one.
+    /// The finished snapshot with this name, if there is one; where somebody changed that, the one in its place.
     pub fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
+        let mut id = self.unmarked(id)?;
+        while let Some(lease) = self.undamaged(&id)? {
+            if !self.is_changed(&lease)? {
+                return Ok(Some(lease));
+            }
+            id = self.unmarked(&id)?;
+        }
+        Ok(None)
+    }
+
+    fn undamaged(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         match self.leased(id) {
             Err(StoreError::Corrupt { source, .. }) => {
                 tracing::warn!(snapshot = %id, %source, "a damaged snapshot is discarded");
@@ -192,14 +216,29 @@ impl Store {
 
     fn leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         // The lease comes first: what is there after it stays there.
-        let lock = self.lease(id)?;
+        self.leased_by(id, self.lease(id)?)
+    }
+
+    /// The same, unless somebody is about to evict it.
+    pub(super) fn try_leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
+        match self.layout.locks.try_acquire(&LockName::Snapshot(id.to_string()), Mode::Shared)? {
+            Some(lock) => match self.leased_by(id, lock) {
+                // For the next publish, which replaces it.
+                Err(StoreError::Corrupt { .. }) => Ok(None),
+                result => result,
+            },
+            None => Ok(None),
+        }
+    }
+
+    fn leased_by(&self, id: &SnapshotId, lock: Lock) -> Result<Option<SnapshotLease>, StoreError> {
         let path = self.layout.snapshot(id);
         let meta = read_meta(&path)?;
         Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock }))
     }
 
-    /// Makes a tree that is complete in staging the snapshot with this name. If another process was faster, theirs
-    /// stays and is returned.
+    /// Makes a tree that is complete in staging the snapshot with this name, or the one in its place where somebody changed
+    /// that. If another process was faster, theirs stays and is returned.
     ///
     /// `tree` is a directory inside `staging`, owned by this process, which has checked what is in it.
     pub fn install_snapshot(
@@ -215,10 +254,12 @@ impl Store {
         durable::replace(&meta_file, &json, Durability::Volatile)?;
         fs::set_permissions(tree, fs::Permissions::from_mode(0o700))
             .map_err(StoreError::io("change the mode of", tree))?;
+        changed::seal(tree)?;
         durable::sync_filesystem(tree)?;
 
-        let path = self.layout.snapshot(id);
         loop {
+            let id = &self.unmarked(id)?;
+            let path = self.layout.snapshot(id);
             let lock = self.lease(id)?;
             match durable::rename(tree, &path) {
                 Ok(()) => return Ok(SnapshotLease { id: id.clone(), path, meta: meta.clone(), _lock: lock }),

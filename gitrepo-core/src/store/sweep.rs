@@ -26,6 +26,12 @@ use super::trash::Deletion;
 /// Without this much time, packs that a fetch had received when its process died are left for the next fetch, or sweep.
 const TO_READ_PACKS: Duration = Duration::from_secs(10);
 
+/// Without this much time, a sweep looks at no snapshot for changes: it is one in passing.
+const TO_LOOK: Duration = Duration::from_secs(10);
+
+/// Which part of a sweep's time may go into that look, which costs the node's disk something and hurries nobody.
+const LOOKING: u32 = 6;
+
 /// What a sweep removed.
 #[derive(Debug, Default)]
 pub struct SweepReport {
@@ -37,6 +43,12 @@ pub struct SweepReport {
     pub targets: usize,
     /// Shared copies that no target shows any more.
     pub shared_copies: usize,
+    /// Snapshots that somebody had changed, and that nothing shows any more.
+    pub snapshots: usize,
+    /// Snapshots that somebody has changed, which this sweep noticed. They are served no more.
+    pub changed: usize,
+    /// There was no time to look at all snapshots for changes; the next sweep goes on.
+    pub unchecked: bool,
     /// Credentials that were not used for a month: their proofs and the answers they were given.
     pub credentials: usize,
     /// Files that were never finished.
@@ -83,6 +95,13 @@ impl Store {
         report.staging = fetching + report.keep(self.sweep_staging());
         report.targets = report.keep(self.sweep_targets(shown));
         report.shared_copies = report.keep(self.sweep_shared_copies(shown));
+        if budget >= TO_LOOK {
+            match self.look_at_all(Instant::now().checked_add(budget / LOOKING)) {
+                Ok(looked) => (report.changed, report.unchecked) = (looked.changed, looked.unfinished),
+                Err(error) => report.failures.push(error),
+            }
+        }
+        report.snapshots = report.keep(self.sweep_changed(shown));
         report.credentials = report.keep(self.access.sweep_unused(CREDENTIAL_UNUSED));
         report.unfinished = report.keep(self.sweep_unfinished());
         report.locks = report.keep(self.sweep_locks());
@@ -179,7 +198,7 @@ impl SweepReport {
     /// How many things were removed.
     pub fn removed(&self) -> usize {
         let left = self.staging + self.targets + self.shared_copies + self.unfinished + self.locks + self.trash;
-        self.volumes + self.credentials + left
+        self.volumes + self.snapshots + self.credentials + left
     }
 
     fn keep(&mut self, result: Result<usize, StoreError>) -> usize {

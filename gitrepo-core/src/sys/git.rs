@@ -1,7 +1,7 @@
 //! What libgit2 offers only as process-wide switches, or only through its C interface.
 //!
 //! libgit2 keeps its options in plain C globals. They are set here once, together, before this process uses libgit2 for
-//! anything else; afterwards only the store of trusted certificates, which has a lock of its own, may grow.
+//! anything else.
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use foreign_types::ForeignTypeRef;
 use git2::ConfigLevel;
 use git2::ErrorClass;
 use git2::ErrorCode;
@@ -19,7 +18,6 @@ use git2::opts;
 use libc::c_char;
 use libc::c_int;
 use libgit2_sys as raw;
-use openssl::x509::X509Ref;
 
 /// Where there is nothing to be found.
 const NOWHERE: &str = "/nonexistent";
@@ -66,8 +64,9 @@ pub(crate) fn isolate() -> Result<(), git2::Error> {
 /// Sets what holds for every connection of this process, unless it has been set before: the first caller's stays.
 ///
 /// A connection may take `stall`, and so long may a remote be silent. `home` stands for the user's home, of which only
-/// `.ssh/known_hosts` is looked at.
-pub(crate) fn prepare_network(stall: Duration, home: Option<&Path>, user_agent: &str) -> Result<(), git2::Error> {
+/// `.ssh/known_hosts` is looked at. `http` makes what speaks HTTP in place of libgit2's own client, which no server can
+/// reach from then on.
+pub(crate) fn prepare_network(stall: Duration, home: Option<&Path>, http: HttpTransport) -> Result<(), git2::Error> {
     static DONE: Once = OnceLock::new();
     isolate()?;
     once(&DONE, || {
@@ -79,11 +78,16 @@ pub(crate) fn prepare_network(stall: Duration, home: Option<&Path>, user_agent: 
             opts::set_server_connect_timeout_in_milliseconds(milliseconds)?;
             opts::set_server_timeout_in_milliseconds(milliseconds)?;
         }
-        set_text(raw::GIT_OPT_SET_HOMEDIR, home.unwrap_or(Path::new(NOWHERE)))?;
-        // The product stays libgit2's "git/2.0": some servers serve git only to clients that begin so.
-        set_text(raw::GIT_OPT_SET_USER_AGENT, Path::new(user_agent))
+        for scheme in ["http", "https"] {
+            // SAFETY: this adds to a list without a lock, which only connections read; see above.
+            unsafe { git2::transport::register(scheme, http)? };
+        }
+        set_text(raw::GIT_OPT_SET_HOMEDIR, home.unwrap_or(Path::new(NOWHERE)))
     })
 }
+
+/// Makes a transport for one connection.
+pub(crate) type HttpTransport = fn(&git2::Remote<'_>) -> Result<git2::transport::Transport, git2::Error>;
 
 /// The outcome of setting options, once.
 type Once = OnceLock<Result<(), (ErrorCode, ErrorClass, String)>>;
@@ -100,14 +104,6 @@ fn set_text(option: raw::git_libgit2_opt_t, text: &Path) -> Result<(), git2::Err
     // SAFETY: the options that come here take one `const char *`, which libgit2 copies; for the globals they write, see
     // the callers.
     let code = unsafe { raw::git_libgit2_opts(option as c_int, text.as_ptr()) };
-    succeeded(code)
-}
-
-/// Trusts a certificate authority for every TLS connection of this process, besides those of the system.
-pub(crate) fn trust(certificate: &X509Ref) -> Result<(), git2::Error> {
-    // SAFETY: the option takes one `X509 *` of the very OpenSSL that libgit2 is linked with (both come from openssl-sys),
-    // and adds a reference of its own to the store of its one `SSL_CTX`, which OpenSSL guards by a lock.
-    let code = unsafe { raw::git_libgit2_opts(raw::GIT_OPT_ADD_SSL_X509_CERT as c_int, certificate.as_ptr()) };
     succeeded(code)
 }
 

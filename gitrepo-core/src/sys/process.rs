@@ -1,4 +1,4 @@
-//! Processes: forking, capabilities, descriptors that must not be inherited.
+//! Processes: forking, descriptors that must not be inherited.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -30,7 +30,8 @@ pub(crate) fn fork() -> io::Result<ForkResult> {
     Ok(unsafe { nix::unistd::fork() }?)
 }
 
-fn has_one_thread() -> io::Result<bool> {
+/// Whether this process has no other thread.
+pub(crate) fn has_one_thread() -> io::Result<bool> {
     // Changes nothing, and fails unless there is one thread.
     match unshare(CloneFlags::CLONE_THREAD) {
         Ok(()) => Ok(true),
@@ -76,42 +77,6 @@ pub(crate) fn close_inherited(first: RawFd) -> io::Result<()> {
     for number in open {
         // SAFETY: as above; closing a number that is not open (that of the directory just read) is an error without effect.
         unsafe { libc::close(number) };
-    }
-    Ok(())
-}
-
-/// Drops every capability of this thread.
-pub(crate) fn drop_capabilities() -> io::Result<()> {
-    /// As in `linux/capability.h`, version 3: two words each.
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: libc::c_int,
-    }
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct Data {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = Header { version: VERSION_3, pid: 0 };
-    let none = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
-    // SAFETY: both pointers are to live values of the layout that version 3 asks for, and the kernel only reads them.
-    let changed = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
-    if changed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Takes every capability out of the bounding set, so that no program could gain one.
-pub(crate) fn drop_bounding_set() -> io::Result<()> {
-    for capability in 0..64 {
-        // SAFETY: the call takes numbers only.
-        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) } != 0 {
-            let error = io::Error::last_os_error();
-            // The kernel's last capability is passed.
-            return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
-        }
     }
     Ok(())
 }

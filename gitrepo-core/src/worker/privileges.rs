@@ -11,6 +11,7 @@ use nix::poll::PollTimeout;
 use nix::poll::poll;
 use nix::sys::prctl;
 use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
 use nix::sys::signal::Signal;
 use nix::unistd::Gid;
@@ -22,7 +23,7 @@ use nix::unistd::setresuid;
 use super::namespace::Entered;
 use super::protocol::Plan;
 use super::protocol::SetupError;
-use crate::sys::process;
+use crate::sys::capability;
 
 /// Descriptors that a worker may have open: packs, indexes, a socket or two.
 const DESCRIPTORS: u64 = 1024;
@@ -34,7 +35,7 @@ const THREADS: u64 = 128;
 pub(super) fn drop_all(plan: &Plan, entered: Entered, monitor: &UnixStream) -> Result<(), SetupError> {
     limit(plan, entered).map_err(SetupError::at("setting limits"))?;
     if entered.namespaces {
-        process::drop_bounding_set().map_err(SetupError::at("dropping the bounding set"))?;
+        capability::bound(capability::Set::NONE).map_err(SetupError::at("dropping the bounding set"))?;
     }
     if entered.own_uid {
         setgroups(&[]).map_err(SetupError::at("setgroups"))?;
@@ -43,14 +44,18 @@ pub(super) fn drop_all(plan: &Plan, entered: Entered, monitor: &UnixStream) -> R
             setresuid(Uid::from_raw(id), Uid::from_raw(id), Uid::from_raw(id)).map_err(SetupError::at("setresuid"))?;
         }
     }
-    process::drop_capabilities().map_err(SetupError::at("dropping capabilities"))?;
+    capability::keep(capability::Set::NONE).map_err(SetupError::at("dropping capabilities"))?;
     prctl::set_no_new_privs().map_err(SetupError::at("no_new_privs"))?;
     prctl::set_dumpable(false).map_err(SetupError::at("forbidding core dumps"))?;
     die_with(monitor).map_err(SetupError::at("dying with the monitor"))
 }
 
 fn limit(plan: &Plan, entered: Entered) -> nix::Result<()> {
-    let both = |resource, limit| setrlimit(resource, limit, limit);
+    // A limit that is lower already may not be raised without CAP_SYS_RESOURCE, which drivers give up.
+    let both = |resource, limit: u64| {
+        let limit = limit.min(getrlimit(resource)?.1);
+        setrlimit(resource, limit, limit)
+    };
     both(Resource::RLIMIT_CORE, 0)?;
     both(Resource::RLIMIT_DATA, plan.memory)?;
     both(Resource::RLIMIT_FSIZE, plan.file_size)?;

@@ -34,7 +34,8 @@ impl ControllerService {
         deadline: Instant,
     ) -> Result<Volume, Failure> {
         call.about(&request.name, "");
-        let creation = Creation::read(request)?;
+        // Whoever writes a claim writes what is read here, so it must not hold up the thread that serves.
+        let creation = blocking::until(deadline, move || Creation::read(request)).await?;
         call.repository(&creation.spec.repository);
         let turn = self.creating.take(&creation.name).ok_or_else(|| {
             Failure::new(Kind::Busy, format!("the volume {:?} is being created; try again", creation.name))

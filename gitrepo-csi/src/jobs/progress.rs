@@ -2,32 +2,140 @@
 
 use std::fmt;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
 
 use gitrepo_core::progress::Progress;
 use gitrepo_core::progress::Step;
+use gitrepo_core::spec::RepositoryUrl;
+
+/// A pack of which nothing has come for so long has come to a halt.
+const HALT: Duration = Duration::from_secs(5);
+
+/// An estimate may be wrong, and what is received is still to be written: this much of the time must be enough.
+const SAFE: (u32, u32) = (3, 4);
 
 /// The last that a job told.
-#[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<Option<Step>>);
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// With whom it speaks.
+    remote: String,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    step: Option<Step>,
+    /// When it came to this step, or went on in it.
+    at: Instant,
+    /// Since when the pack comes, and how many objects had come then.
+    began: Option<(Instant, u64)>,
+}
+
+impl Seen {
+    /// Of a job that needs this repository, and has told nothing yet.
+    pub(super) fn of(repository: &RepositoryUrl) -> Self {
+        let remote = match (repository.host(), repository.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (Some(host), None) => host.to_owned(),
+            (None, _) => "the remote".to_owned(),
+        };
+        Self { remote, told: Mutex::new(Told { step: None, at: Instant::now(), began: None }) }
+    }
+
+    /// Whether the job will end in this time, as far as can be told.
+    pub(super) fn ends_within(&self, left: Duration) -> bool {
+        self.told().ends_within(left, Instant::now())
+    }
+
+    /// What becomes of a job's work when it is given up.
+    pub(super) fn lost(&self) -> &'static str {
+        match self.told().step {
+            Some(Step::Fetching { bytes, .. }) if bytes > 0 => {
+                "a pack is kept only when it was received to its end, so what came is lost"
+            }
+            Some(Step::Writing { .. } | Step::Syncing) => {
+                "the pack that was received is kept, and is not asked for again"
+            }
+            _ => "nothing of a pack had come",
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Progress for Seen {
     fn report(&self, step: &Step) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(step.clone());
+        let mut told = self.told();
+        if told.step.as_ref() != Some(step) {
+            let at = Instant::now();
+            let began = match *step {
+                Step::Fetching { bytes, objects, .. } if bytes > 0 => told.began.or(Some((at, objects))),
+                _ => None,
+            };
+            *told = Told { step: Some(step.clone()), at, began };
+        }
     }
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => f.write_str("the publish goes on"),
-            Some(Step::Resolving) => f.write_str("the remote has not yet said where the revision stands"),
-            Some(Step::Waiting) => f.write_str("waiting for a turn, or for another fetch of the repository"),
+        let told = self.told();
+        told.tell(&self.remote, told.at.elapsed(), f)
+    }
+}
+
+impl Told {
+    fn ends_within(&self, left: Duration, now: Instant) -> bool {
+        match self.step {
+            Some(Step::Writing { .. } | Step::Syncing) => true,
+            Some(Step::Fetching { objects, total_objects, .. }) if total_objects > 0 && objects >= total_objects => {
+                true
+            }
+            Some(Step::Fetching { objects, total_objects, .. }) => {
+                let Some((began, objects_then)) = self.began else { return false };
+                let came = objects.saturating_sub(objects_then);
+                if came == 0 || total_objects == 0 || now.saturating_duration_since(self.at) >= HALT {
+                    return false;
+                }
+                let rest = (total_objects - objects) as f64 / came as f64;
+                let needed = now.saturating_duration_since(began).as_secs_f64() * rest;
+                let (of, whole) = SAFE;
+                needed <= (left * of / whole).as_secs_f64()
+            }
+            _ => false,
+        }
+    }
+
+    fn tell(&self, remote: &str, since: Duration, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = since.as_secs();
+        match &self.step {
+            None => write!(f, "waiting for the store, for {seconds} s: another process may be at work on this volume"),
+            Some(Step::Resolving) => {
+                write!(f, "waiting for {remote}, for {seconds} s: it has not yet said where the revision stands")
+            }
+            Some(Step::Queued) => write!(
+                f,
+                "waiting for a place, for {seconds} s: as many sessions with remotes are at work as there may be"
+            ),
+            Some(Step::Waiting) => {
+                write!(f, "waiting for another volume's fetch of the same repository, for {seconds} s")
+            }
+            Some(Step::Fetching { bytes: 0, .. }) => {
+                write!(f, "waiting for {remote}, for {seconds} s: it has sent nothing of the pack yet")
+            }
             Some(Step::Fetching { bytes, objects, total_objects }) => {
                 write!(f, "received {}", Bytes(*bytes))?;
-                match estimate(*bytes, *objects, *total_objects) {
-                    Some(total) => write!(f, " of about {}", Bytes(total)),
-                    None => Ok(()),
+                if let Some(total) = estimate(*bytes, *objects, *total_objects) {
+                    write!(f, " of about {}", Bytes(total))?;
+                }
+                match since >= HALT {
+                    true => write!(f, " from {remote}, and nothing more for {seconds} s"),
+                    false => Ok(()),
                 }
             }
             Some(Step::Writing { entries, total_entries, .. }) => {
@@ -71,21 +179,98 @@ impl fmt::Display for Bytes {
 mod tests {
     use super::*;
 
+    /// What is told of a step that was reached so long ago.
+    struct Words(Told, Duration);
+
+    impl fmt::Display for Words {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.tell("git.example.com:443", self.1, f)
+        }
+    }
+
+    fn words(step: Option<Step>, seconds: u64) -> String {
+        Words(Told { step, at: Instant::now(), began: None }, Duration::from_secs(seconds)).to_string()
+    }
+
     #[test]
     fn progress_is_told_in_words() {
-        let seen = Seen::default();
-        assert_eq!(seen.to_string(), "the publish goes on");
-        for (bytes, objects, total_objects, words) in [
-            (0, 0, 0, "received 0 bytes"),
+        for (bytes, objects, total_objects, expected) in [
             (999, 1, 3_000, "received 999 bytes"),
             (412_345_678, 1_000, 3_200, "received 412 MB of about 1.3 GB"),
             (1_234_567, 3_000, 3_000, "received 1.2 MB"),
             (u64::MAX, 100, 300, "received 18446744 TB"),
         ] {
-            seen.report(&Step::Fetching { bytes, objects, total_objects });
-            assert_eq!(seen.to_string(), words);
+            assert_eq!(words(Some(Step::Fetching { bytes, objects, total_objects }), 4), expected);
         }
-        seen.report(&Step::Writing { entries: 3, total_entries: 10, bytes: 5 });
-        assert_eq!(seen.to_string(), "wrote 3 of 10 entries");
+        let step = Step::Fetching { bytes: 412_345_678, objects: 1_000, total_objects: 3_200 };
+        let halted = "received 412 MB of about 1.3 GB from git.example.com:443, and nothing more for 20 s";
+        assert_eq!(words(Some(step), 20), halted);
+        let step = Step::Writing { entries: 3, total_entries: 10, bytes: 5 };
+        assert_eq!(words(Some(step), 20), "wrote 3 of 10 entries");
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_by_name_and_for_how_long() {
+        let nothing = Step::Fetching { bytes: 0, objects: 0, total_objects: 0 };
+        for (step, expected) in [
+            (None, "waiting for the store, for 12 s"),
+            (Some(Step::Resolving), "waiting for git.example.com:443, for 12 s: it has not yet said"),
+            (Some(Step::Queued), "waiting for a place, for 12 s"),
+            (Some(Step::Waiting), "waiting for another volume's fetch of the same repository, for 12 s"),
+            (Some(nothing), "waiting for git.example.com:443, for 12 s: it has sent nothing"),
+        ] {
+            let words = words(step, 12);
+            assert!(words.starts_with(expected), "{words}");
+        }
+    }
+
+    #[test]
+    fn the_remote_is_named_and_a_step_begins_once() {
+        for (url, remote) in [
+            ("https://git.example.com/a.git", "git.example.com:443"),
+            ("https://git.example.com:8443/a.git", "git.example.com:8443"),
+            ("git@git.example.com:a.git", "git.example.com:22"),
+            ("file:///srv/a.git", "the remote"),
+        ] {
+            let seen = Seen::of(&RepositoryUrl::parse(url).unwrap());
+            assert_eq!(seen.remote, remote);
+            seen.report(&Step::Resolving);
+            let at = seen.told().at;
+            seen.report(&Step::Resolving);
+            assert_eq!(seen.told().at, at, "said again, it is no progress");
+        }
+    }
+
+    #[test]
+    fn a_fetch_ends_in_time_when_its_objects_come_fast_enough() {
+        let began = Instant::now();
+        let now = began + Duration::from_secs(20);
+        let ends = |step: Step, at: Instant, left: u64| {
+            let told = Told { step: Some(step), at, began: Some((began, 0)) };
+            told.ends_within(Duration::from_secs(left), now)
+        };
+        // 100 objects a second: the last 1000 need 10 s.
+        let fetching = |objects, total_objects| Step::Fetching { bytes: 1 << 20, objects, total_objects };
+        assert!(ends(fetching(2_000, 3_000), now, 14));
+        assert!(!ends(fetching(2_000, 3_000), now, 13), "it must be written, too");
+        assert!(!ends(fetching(2_000, 3_000), now - HALT, 100), "it has come to a halt");
+        assert!(!ends(fetching(2_000, 0), now, 100) && !ends(fetching(0, 3_000), now, 100), "nobody knows");
+        assert!(ends(fetching(3_000, 3_000), now - HALT, 1), "its deltas are resolved");
+        for step in [Step::Syncing, Step::Writing { entries: 1, total_entries: 1_000, bytes: 0 }] {
+            assert!(ends(step, now - HALT, 1));
+        }
+        for step in [Step::Resolving, Step::Queued, Step::Waiting] {
+            assert!(!ends(step, now, 100));
+        }
+    }
+
+    #[test]
+    fn what_a_stop_loses_is_an_unfinished_pack() {
+        let seen = Seen::of(&RepositoryUrl::parse("https://git.example.com/a.git").unwrap());
+        assert!(seen.lost().starts_with("nothing"));
+        seen.report(&Step::Fetching { bytes: 1, objects: 1, total_objects: 2 });
+        assert!(seen.lost().ends_with("is lost"));
+        seen.report(&Step::Writing { entries: 0, total_entries: 1, bytes: 0 });
+        assert!(seen.lost().contains("is kept"));
     }
 }

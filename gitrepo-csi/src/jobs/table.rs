@@ -29,8 +29,22 @@ pub(super) struct Table {
     jobs: HashMap<Key, Job>,
     /// Fetching for others alone.
     withdrawn: Vec<Running>,
+    /// Whom a first call has told early how it stands, and until when that is remembered.
+    told: HashMap<Key, Instant>,
     started: u64,
-    closed: bool,
+    phase: Phase,
+}
+
+/// How far the driver's own end is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// It is not near.
+    #[default]
+    Open,
+    /// No job begins any more.
+    Finishing,
+    /// And no caller joins one.
+    Closed,
 }
 
 /// What a job works on.
@@ -44,6 +58,15 @@ pub(super) struct Key {
 pub(super) struct Work {
     pub(super) request: Arc<VolumeRequest>,
     pub(super) cancel: Cancel,
+}
+
+/// What a caller gets of the job that it waits for.
+pub(super) struct Joined {
+    pub(super) number: u64,
+    pub(super) answer: watch::Receiver<Option<Answer>>,
+    pub(super) seen: Arc<Seen>,
+    /// Nobody has been told yet how this volume stands.
+    pub(super) is_first: bool,
 }
 
 /// What an end of a job begins with.
@@ -83,6 +106,14 @@ impl Key {
     pub(super) fn new(volume_id: &str, target: &Path) -> Self {
         Self { volume_id: volume_id.to_owned(), target: target.components().collect() }
     }
+
+    pub(super) fn volume_id(&self) -> &str {
+        &self.volume_id
+    }
+
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
 }
 
 impl Table {
@@ -100,9 +131,17 @@ impl Table {
         work: Work,
         seen: Arc<Seen>,
         answer: watch::Receiver<Option<Answer>>,
-    ) {
+    ) -> Joined {
+        let is_first = !self.told.contains_key(&key);
+        let joined = Joined { number, answer: answer.clone(), seen: Arc::clone(&seen), is_first };
         let running = Running { number, work, seen, answer, waiting: 1, ended: false };
         self.jobs.insert(key, Job::Running(running));
+        joined
+    }
+
+    /// A call has told how the job stands before its own time was up: the next ones wait as long as they can.
+    pub(super) fn told(&mut self, key: &Key) {
+        self.told.insert(key.clone(), Instant::now() + KEPT);
     }
 
     /// The failure that was kept for whoever asks this. Kept for another request, it is forgotten.
@@ -114,23 +153,29 @@ impl Table {
     }
 
     /// One more waits for the job with this key, if there is one.
-    #[expect(clippy::type_complexity, reason = "taken apart where it is received")]
-    pub(super) fn join(
-        &mut self,
-        key: &Key,
-        request: &VolumeRequest,
-    ) -> Result<Option<(u64, watch::Receiver<Option<Answer>>, Arc<Seen>)>, Failure> {
-        if self.closed {
-            return Err(Failure::new(Kind::Unavailable, "the driver is stopping; try again"));
+    pub(super) fn join(&mut self, key: &Key, request: &VolumeRequest) -> Result<Option<Joined>, Failure> {
+        if let Some(until) = self.told.get_mut(key) {
+            *until = Instant::now() + KEPT;
         }
-        let Some(Job::Running(running)) = self.jobs.get_mut(key) else { return Ok(None) };
+        let stopping = || Failure::new(Kind::Unavailable, "the driver is stopping; try again");
+        if self.phase == Phase::Closed {
+            return Err(stopping());
+        }
+        let Some(Job::Running(running)) = self.jobs.get_mut(key) else {
+            return if self.phase == Phase::Open { Ok(None) } else { Err(stopping()) };
+        };
         if running.ended {
             return Err(busy(key, "is being given up"));
         }
         match compare(&running.work.request, request) {
             Likeness::Same => {
                 running.waiting += 1;
-                Ok(Some((running.number, running.answer.clone(), Arc::clone(&running.seen))))
+                Ok(Some(Joined {
+                    number: running.number,
+                    answer: running.answer.clone(),
+                    seen: Arc::clone(&running.seen),
+                    is_first: !self.told.contains_key(key),
+                }))
             }
             Likeness::OtherSecrets => {
                 running.give_up();
@@ -162,6 +207,9 @@ impl Table {
         if running.number != number {
             return;
         }
+        if answer.is_ok() {
+            self.told.remove(key);
+        }
         let unheard = match answer {
             Err(failure) if running.waiting == 0 && !running.ended => Some(Failed {
                 request: Arc::clone(&running.work.request),
@@ -179,6 +227,7 @@ impl Table {
     /// Ends the job with this key, if one is at work, and forgets a failure. While others wait for the tree that it brings
     /// it goes on with that alone, if it has not gone further.
     pub(super) fn end(&mut self, key: &Key) -> Ending {
+        self.told.remove(key);
         let Some(Job::Running(running)) = self.jobs.get(key) else {
             self.jobs.remove(key);
             return Ending::Nothing;
@@ -212,9 +261,52 @@ impl Table {
         }
     }
 
+    /// No more jobs. Those at work go on.
+    pub(super) fn finish_up(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Finishing;
+        }
+    }
+
+    /// Whether the driver is about to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    /// Gives those jobs up that are not to be finished; a job is told by how far it is, and by whether anybody waits for it.
+    /// One that waits for a tree which another brings goes on with that one. Says how many go on, and how far those are
+    /// that do not.
+    pub(super) fn give_up_but(&mut self, stays: impl Fn(&Seen, bool) -> bool) -> (usize, Vec<(Key, Arc<Seen>)>) {
+        let at_work = self.jobs.values().filter_map(|job| match job {
+            Job::Running(running) if !running.ended => Some(running),
+            _ => None,
+        });
+        let bringing: Vec<_> = at_work
+            .chain(&self.withdrawn)
+            .filter(|running| stays(&running.seen, false))
+            .map(|running| Arc::clone(&running.work.request))
+            .collect();
+        let (mut stay, mut given_up) = (0, Vec::new());
+        for (key, job) in &mut self.jobs {
+            let Job::Running(running) = job else { continue };
+            if running.ended {
+                continue;
+            }
+            let is_brought = || bringing.iter().any(|other| need_the_same_tree(other, &running.work.request));
+            if stays(&running.seen, running.waiting > 0) || is_brought() {
+                stay += 1;
+            } else {
+                running.give_up();
+                given_up.push((key.clone(), Arc::clone(&running.seen)));
+            }
+        }
+        self.give_up_unwanted();
+        (stay, given_up)
+    }
+
     /// No more jobs; those at work are given up.
     pub(super) fn close(&mut self) -> Vec<watch::Receiver<Option<Answer>>> {
-        self.closed = true;
+        self.phase = Phase::Closed;
         let running = self.jobs.values_mut().filter_map(|job| match job {
             Job::Running(running) => Some(running),
             Job::Failed(_) => None,
@@ -236,9 +328,21 @@ impl Table {
         Count { running: running + self.withdrawn.len(), unheard: self.jobs.len() - running }
     }
 
+    /// What the one job of a volume has told.
+    #[cfg(test)]
+    pub(super) fn seen(&self, volume_id: &str) -> Arc<Seen> {
+        let job = self.jobs.iter().find(|(key, _)| key.volume_id == volume_id);
+        match job {
+            Some((_, Job::Running(running))) => Arc::clone(&running.seen),
+            _ => panic!("{volume_id} has no job"),
+        }
+    }
+
     /// Forgets failures that were kept long enough.
     pub(super) fn expire(&mut self, now: Instant) {
         self.jobs.retain(|_, job| !matches!(job, Job::Failed(failed) if failed.until <= now));
+        let jobs = &self.jobs;
+        self.told.retain(|key, until| *until > now || matches!(jobs.get(key), Some(Job::Running(_))));
     }
 }
 

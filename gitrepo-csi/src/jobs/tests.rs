@@ -42,8 +42,8 @@ struct Told {
 
 impl Publisher for Told {
     fn publish(&self, _request: &VolumeRequest, watch: &Watch) -> Answer {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         watch.progress.report(&Step::Fetching { bytes: 412_000_000, objects: 1_000, total_objects: 3_000 });
+        self.calls.fetch_add(1, Ordering::Relaxed);
         loop {
             let order = self.orders.lock().unwrap().recv_timeout(Duration::from_millis(5));
             match order {
@@ -67,6 +67,13 @@ async fn publish(jobs: &Jobs, request: VolumeRequest, deadline: Instant) -> Answ
 
 fn done() -> Published {
     Published { commit: CommitId::from_bytes([7; 20]), reference: None, outcome: Outcome::Hit }
+}
+
+impl Jobs {
+    /// What the job of this volume has told.
+    fn seen(&self, volume_id: &str) -> Arc<Seen> {
+        self.shared.table().seen(volume_id)
+    }
 }
 
 fn soon() -> Instant {
@@ -120,6 +127,30 @@ fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it() {
         if publisher.calls.load(Ordering::Relaxed) == 1 {
             assert_eq!(answer, Ok(done()));
         }
+    });
+}
+
+#[test]
+fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
+    run(async {
+        let (jobs, _, orders) = told();
+        let (key, other) = (Key::new("volume", Path::new("/pods/a")), || request("other", "/pods/b"));
+        let is_first = |request| jobs.join(request).map(|waiting| waiting.is_first);
+        assert_eq!(is_first(request("volume", "/pods/a")), Ok(true));
+        assert_eq!(is_first(request("volume", "/pods/a")), Ok(true), "nobody was told anything");
+        jobs.shared.table().told(&key);
+        assert_eq!(is_first(request("volume", "/pods/a")), Ok(false));
+        assert_eq!(is_first(other()), Ok(true));
+        // A remote that fails again and again does not get two pauses longer each time.
+        for _ in 0..2 {
+            orders.send(Err(Failure::new(Kind::Unavailable, "silent"))).unwrap();
+        }
+        until_idle(&jobs).await;
+        jobs.expire();
+        assert_eq!(publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err().message, "silent");
+        assert_eq!(is_first(request("volume", "/pods/a")), Ok(false));
+        assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
+        assert_eq!(is_first(request("volume", "/pods/a")), Ok(true), "another pod");
     });
 }
 
@@ -216,6 +247,42 @@ fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
         assert_eq!(jobs.end("second", Path::new("/pods/b"), LONG).await, Ok(Ended::GivenUp));
         until_idle(&jobs).await;
         assert_eq!(jobs.count(), Count { running: 0, unheard: 0 }, "nobody wanted it any more");
+    });
+}
+
+#[test]
+fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() {
+    run(async {
+        let (jobs, publisher, orders) = told();
+        let begin = async |request: VolumeRequest| {
+            let call = publish(&jobs, request, soon());
+            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
+        };
+        begin(request("near", "/pods/a")).await;
+        begin(request("waiting", "/pods/b")).await;
+        let other = RepositoryUrl::parse("https://git.example.com/other.git").unwrap();
+        begin(VolumeRequest { spec: VolumeSpec::new(other), ..request("far", "/pods/c") }).await;
+        while publisher.calls.load(Ordering::Relaxed) < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        jobs.seen("near").report(&Step::Writing { entries: 1, total_entries: 2, bytes: 0 });
+        jobs.seen("waiting").report(&Step::Waiting);
+        let stop = async {
+            tokio::join!(jobs.finish(LONG), async {
+                while jobs.count().running > 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let late = publish(&jobs, request("late", "/pods/d"), soon()).await.unwrap_err();
+                assert_eq!(late.kind, Kind::Unavailable);
+                assert!(late.message.contains("stopping"), "{late}");
+                for _ in 0..2 {
+                    orders.send(Ok(done())).unwrap();
+                }
+            })
+        };
+        stop.await;
+        assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
+        assert_eq!(publisher.calls.load(Ordering::Relaxed), 3);
     });
 }
 

@@ -48,7 +48,9 @@ impl NodeService {
         request: NodePublishVolumeRequest,
         deadline: Instant,
     ) -> Result<Published, Failure> {
-        let publication = Publication::read(request, &self.kubelet_dir)?;
+        // Whoever writes a pod writes what is read here, so it must not hold up the thread that serves.
+        let kubelet_dir = self.kubelet_dir.clone();
+        let publication = blocking::until(deadline, move || Publication::read(request, &kubelet_dir)).await?;
         call.repository(&publication.request.spec.repository);
         // Until its job can be seen: of two that come at once, neither would see the other.
         let turn = match publication.one_target {

@@ -1,4 +1,8 @@
-//! `NodeGetVolumeStats`: what was counted when the tree was written, or what the filesystem says. No tree is walked.
+//! `NodeGetVolumeStats`: what the tree takes, and what its store has left. No tree is walked.
+//!
+//! One meaning for all targets of a volume, for the kubelet's metrics know a claim and not its pods. Used is what was
+//! counted when the tree was written; available is what the store's filesystem has left, where a writable copy grows; the
+//! total is both. So a small tree on a roomy disk is never nearly full, and read-only mounts look as writable ones do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +32,12 @@ struct Amount {
     available: u64,
 }
 
+impl Amount {
+    fn of(used: u64, available: u64) -> Self {
+        Self { total: used.saturating_add(available), used, available }
+    }
+}
+
 impl NodeService {
     pub(super) async fn stats(
         &self,
@@ -52,9 +62,7 @@ fn stats(volumes: &Volumes, request: &NodeGetVolumeStatsRequest) -> Result<NodeG
         ));
     };
     let mounted = volume.state == State::Mounted;
-    let amounts =
-        if volume.record.read_only { counted(volumes, &volume.record)? } else { asked(volumes, path, mounted)? };
-    let [bytes, inodes] = amounts;
+    let [bytes, inodes] = amounts(volumes, &volume.record)?;
     let message = match mounted {
         true => format!("shows {} of {}", volume.record.commit, volume.record.repository),
         false => format!("nothing of this volume is mounted on {}; a new pod gets it mounted again", path.display()),
@@ -65,31 +73,20 @@ fn stats(volumes: &Volumes, request: &NodeGetVolumeStatsRequest) -> Result<NodeG
     })
 }
 
-/// A read-only tree: as full as can be.
-fn counted(volumes: &Volumes, record: &Record) -> Result<[Amount; 2], Failure> {
+/// Bytes and inodes.
+fn amounts(volumes: &Volumes, record: &Record) -> Result<[Amount; 2], Failure> {
     let summary = volumes.store().snapshot(&record.snapshot)?.map(|lease| lease.meta().summary).unwrap_or_default();
-    Ok([summary.bytes, summary.entries()].map(|size| Amount { total: size, used: size, available: 0 }))
-}
-
-/// A writable copy has the filesystem of the store to grow in.
-fn asked(volumes: &Volumes, path: &Path, mounted: bool) -> Result<[Amount; 2], Failure> {
-    let place = if mounted { path } else { volumes.store().root() };
+    let place = volumes.store().root();
     let filesystem = statvfs(place).map_err(|error| {
         Failure::new(Kind::Internal, format!("cannot size the filesystem of {}: {error}", place.display()))
     })?;
-    let bytes = |blocks: u64| blocks.saturating_mul(filesystem.fragment_size());
-    Ok([
-        Amount {
-            total: bytes(filesystem.blocks()),
-            used: bytes(filesystem.blocks().saturating_sub(filesystem.blocks_free())),
-            available: bytes(filesystem.blocks_available()),
-        },
-        Amount {
-            total: filesystem.files(),
-            used: filesystem.files().saturating_sub(filesystem.files_free()),
-            available: filesystem.files_available(),
-        },
-    ])
+    let bytes = filesystem.blocks_available().saturating_mul(filesystem.fragment_size());
+    let inodes = match filesystem.files() {
+        // It makes them as they are needed, and is never short of them: nothing to be told, as of the kubelet's own volumes.
+        0 => Amount::default(),
+        _ => Amount::of(summary.entries(), filesystem.files_available()),
+    };
+    Ok([Amount::of(summary.bytes, bytes), inodes])
 }
 
 fn usage(amount: Amount, unit: Unit) -> VolumeUsage {

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::io;
 use std::io::Read;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use super::backend::Backend;
 use super::message;
@@ -28,6 +32,8 @@ pub enum Answer {
     /// As git does, but with its whole body changed. With [`Ending::Complete`] the changed body is sent as a well-formed
     /// one, otherwise it breaks off where it ends.
     Tampered(Arc<Tamper>),
+    /// As git does, but a pack takes so long to send.
+    Slow(Duration),
     /// With whatever the function writes, headers included.
     Raw(Arc<WriteAnswer>),
 }
@@ -72,6 +78,7 @@ impl fmt::Debug for Answer {
             Self::Git => f.write_str("Git"),
             Self::Status { status, .. } => write!(f, "Status({status})"),
             Self::Tampered(_) => f.write_str("Tampered"),
+            Self::Slow(time) => write!(f, "Slow({time:?})"),
             Self::Raw(_) => f.write_str("Raw"),
         }
     }
@@ -100,6 +107,35 @@ pub(super) fn git(wire: &mut Wire, repository: &Path, rest: &str, request: &Requ
             return Ok(Ending::Complete);
         }
     }
+}
+
+/// Parts of a pack that is sent slowly.
+const PARTS: u32 = 200;
+
+pub(super) fn slow(
+    wire: &mut Wire,
+    repository: &Path,
+    rest: &str,
+    request: &Request,
+    time: Duration,
+) -> io::Result<Ending> {
+    let mut backend = start(repository, rest, request)?;
+    let mut answer = Vec::new();
+    backend.read_to_end(&mut answer)?;
+    let has_pack = pktline::find_pack(&answer).is_some();
+    request.brought_pack.store(has_pack, Ordering::Relaxed);
+    message::write_head(wire, backend.status, &backend.headers)?;
+    let begun = Instant::now();
+    for (number, part) in (1..).zip(answer.chunks(answer.len().div_ceil(PARTS as usize).max(1))) {
+        message::write_chunk(wire, part)?;
+        wire.flush()?;
+        if has_pack {
+            // As a line does that takes so many bytes a second.
+            thread::sleep((time / PARTS * number).saturating_sub(begun.elapsed()));
+        }
+    }
+    message::write_chunk(wire, b"")?;
+    Ok(Ending::Complete)
 }
 
 pub(super) fn tampered(

@@ -1,6 +1,9 @@
 //! Clones that take longer than the kubelet waits.
 
+use std::fs;
+use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use gitrepo_tests::http::Answer;
 use gitrepo_tests::http::Gate;
@@ -23,7 +26,7 @@ fn begin(scene: &Scene, pod: &Pod, volume: &Volume) -> Gate {
     scene.kubelet().limit_calls(LITTLE);
     let failed = scene.kubelet().set_up(pod, volume).unwrap_err();
     assert_eq!((failed.code, failed.is_final()), (Some(Code::DeadlineExceeded), false), "{failed:?}");
-    assert_says(&failed, &["received", "a retry joins it"]);
+    assert_says(&failed, &["it has sent nothing of the pack yet", "a retry joins it"]);
     assert_eq!(gate.arrived(), 1);
     gate
 }
@@ -42,6 +45,52 @@ fn a_clone_goes_on_after_its_deadline_and_the_retry_joins_it() {
     scene.assert_shown_on(&target);
     assert_eq!((scene.server.packs(), scene.node.metric(RUNNING)), (1, 0.0));
     scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn the_first_event_of_a_silent_server_comes_within_15_s_and_says_what_is_waited_for() {
+    let Some(scene) = Scene::new() else { return };
+    let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
+    let gate = scene.server.hold(|_| true);
+    let begun = Instant::now();
+    let failed = scene.kubelet().set_up(&pod, &volume).unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!((failed.code, failed.is_final()), (Some(Code::DeadlineExceeded), false), "{failed:?}");
+    let url = scene.url();
+    let remote = url.split('/').nth(2).unwrap();
+    assert_says(&failed, &[&format!("waiting for {remote}, for 1"), " s: it has not yet said", "a retry joins it"]);
+    assert_eq!((gate.arrived(), scene.node.metric(RUNNING)), (1, 1.0), "it goes on");
+    gate.open();
+    let target = scene.kubelet().must_set_up(&pod, &volume);
+    scene.assert_shown_on(&target);
+    assert_eq!(scene.server.packs(), 1);
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn a_call_ends_when_the_pod_is_seen_to_end_and_its_unpublish_ends_the_clone() {
+    let Some(scene) = Scene::new() else { return };
+    let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
+    let directory = scene.kubelet().target(&pod, &volume).ancestors().nth(3).unwrap().to_owned();
+    let token = directory.join("kubernetes.io~projected/kube-api-access");
+    fs::create_dir_all(&token).unwrap();
+    let gate = scene.server.hold(Request::is_upload_pack);
+    let failed = thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.wait_for(1);
+            // As a kubelet does that takes the pod away.
+            fs::remove_dir(&token).unwrap();
+        });
+        scene.kubelet().set_up(&pod, &volume).unwrap_err()
+    });
+    assert_eq!((failed.code, failed.is_final()), (Some(Code::DeadlineExceeded), false), "{failed:?}");
+    assert_says(&failed, &["the pod is ending", "it has sent nothing of the pack yet", "a retry joins it"]);
+    // While the server still holds the clone back.
+    scene.kubelet().must_tear_down(&pod, &volume);
+    assert_eq!(scene.node.metric(RUNNING), 0.0);
+    fs::remove_dir(token.parent().unwrap()).unwrap();
     scene.node.assert_nothing_published();
 }
 

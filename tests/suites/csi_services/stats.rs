@@ -10,25 +10,22 @@ use tonic::Code;
 use super::Bench;
 
 #[test]
-fn a_read_only_volume_is_as_large_as_its_tree() {
+fn a_volume_uses_what_its_tree_takes_and_has_what_its_store_has_left() {
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
-    let stats = bench.stats("csi-a", &bench.target("a")).unwrap();
-    let [bytes, inodes] = [Unit::Bytes, Unit::Inodes]
-        .map(|unit| stats.usage.iter().find(|usage| usage.unit == i32::from(unit)).expect("both units"));
-    assert_eq!((bytes.total, bytes.used, bytes.available), (14, 14, 0));
-    assert!(inodes.total >= 3 && inodes.used == inodes.total, "{inodes:?}");
-    let condition = stats.volume_condition.unwrap();
-    assert!(!condition.abnormal && condition.message.contains(&bench.commit), "{}", condition.message);
-}
-
-#[test]
-fn a_writable_volume_has_its_filesystem_to_grow_in() {
-    let bench = Bench::new();
-    bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("a") }).unwrap();
-    let stats = bench.stats("csi-a", &bench.target("a")).unwrap();
-    assert_eq!(stats.usage.len(), 2);
-    assert!(stats.usage[0].total > 14 && stats.usage[0].available > 0, "{stats:?}");
+    bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("b") }).unwrap();
+    for pod in ["a", "b"] {
+        let stats = bench.stats(&format!("csi-{pod}"), &bench.target(pod)).unwrap();
+        let [bytes, inodes] = [Unit::Bytes, Unit::Inodes]
+            .map(|unit| stats.usage.iter().find(|usage| usage.unit == i32::from(unit)).expect("both units"));
+        assert_eq!(bytes.used, 14);
+        assert!(bytes.available > 0 && inodes.used >= 3, "{stats:?}");
+        for usage in [bytes, inodes] {
+            assert_eq!(usage.total, usage.used + usage.available, "{usage:?}");
+        }
+        let condition = stats.volume_condition.unwrap();
+        assert!(!condition.abnormal && condition.message.contains(&bench.commit), "{}", condition.message);
+    }
 }
 
 #[test]

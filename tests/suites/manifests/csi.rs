@@ -47,6 +47,10 @@ fn deployments() -> Vec<(String, Vec<Object>)> {
         let Some(yaml) = manifests::render(&directory) else { return Vec::new() };
         rendered.push((directory.display().to_string(), manifests::parse(&yaml).unwrap()));
     }
+    let example = workspace().join("deploy/csi/overlays/example");
+    let uncommented = manifests::render_uncommented(&example).unwrap();
+    assert!(uncommented.contains("/var/lib/k0s/kubelet/plugins_registry"), "{uncommented}");
+    rendered.push((format!("{}, uncommented", example.display()), manifests::parse(&uncommented).unwrap()));
     let base = workspace().join("deploy/csi/base");
     for component in manifests::components().into_iter().filter(is_csi) {
         let yaml = manifests::render_with(&base, std::slice::from_ref(&component)).unwrap();
@@ -87,6 +91,11 @@ fn command_line(container: &Container, configuration: &str, place: &TempDir) -> 
         words.push(format!("--{flag}={}", variable.value.as_deref().unwrap_or("from-the-downward-api")));
     }
     words
+}
+
+fn finish_within(driver: &Container) -> Duration {
+    let variable = driver.env.iter().flatten().find(|variable| variable.name == "GITREPO_FINISH_WITHIN").unwrap();
+    Duration::from_secs(variable.value.as_ref().unwrap().parse().unwrap())
 }
 
 fn mount<'a>(container: &'a Container, volume: &str) -> &'a VolumeMount {
@@ -187,7 +196,9 @@ fn a_pod_has_the_time_and_the_memory_that_its_driver_may_need() {
     for (name, objects) in deployments() {
         let pod = daemon_set(&objects);
         let grace = u64::try_from(pod.termination_grace_period_seconds.unwrap()).unwrap();
-        assert!(Duration::from_secs(grace) > server::GRACE + AFTER_GRACE, "{name}");
+        let finishing = finish_within(driver(&pod));
+        assert!(Duration::from_secs(grace) > finishing + server::GRACE + AFTER_GRACE, "{name}");
+        assert!(finishing >= Duration::from_secs(60), "{name}: a clone near its end is finished");
 
         let text = configuration(&pod, &objects);
         let config = Config::parse(&text, Path::new("config.json"), Config::for_drivers()).unwrap();
@@ -250,6 +261,17 @@ fn the_controller_asks_without_rights_and_the_provisioner_alone_has_a_token() {
         assert!(container.volume_mounts.iter().flatten().all(|mount| mount.name != "token"), "{name}");
     }
     assert!(controllers > 0);
+}
+
+/// The API server refuses an object whose definition it does not have.
+#[test]
+fn no_overlay_needs_more_than_kubernetes() {
+    for directory in manifests::kustomizations() {
+        let Some(yaml) = manifests::render(&directory) else { return };
+        for object in manifests::parse(&yaml).unwrap() {
+            assert_ne!(object.kind(), "ServiceMonitor", "{}", directory.display());
+        }
+    }
 }
 
 #[test]

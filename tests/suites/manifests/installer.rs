@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use gitrepo_tests::manifests;
 use gitrepo_tests::manifests::Object;
+use gitrepo_tests::manifests::workspace;
 use gitrepo_tests::program;
 use gitrepo_tests::program::Program;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -78,17 +79,24 @@ fn value<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
 
 /// Every DaemonSet below `deploy/flexvolume`, with what is rendered together with it.
 fn installers() -> Vec<(PathBuf, PodSpec, Vec<Object>)> {
-    let mut installers = Vec::new();
+    let mut rendered = Vec::new();
     for directory in manifests::kustomizations() {
         if !directory.components().any(|part| part.as_os_str() == "flexvolume") {
             continue;
         }
         let Some(yaml) = manifests::render(&directory) else { return Vec::new() };
+        rendered.push((directory, yaml));
+    }
+    let example = workspace().join("deploy/flexvolume/overlays/example");
+    let uncommented = manifests::render_uncommented(&example).unwrap();
+    assert!(uncommented.contains("/usr/libexec/k0s/kubelet-plugins/volume/exec"), "{uncommented}");
+    rendered.push((example.join("uncommented"), uncommented));
+    let installer = |(directory, yaml): (PathBuf, String)| {
         let objects = manifests::parse(&yaml).unwrap();
         let daemon_set = objects.iter().find_map(Object::get::<DaemonSet>).unwrap();
-        installers.push((directory, daemon_set.spec.template.spec.unwrap(), objects));
-    }
-    installers
+        (directory, daemon_set.spec.template.spec.unwrap(), objects)
+    };
+    rendered.into_iter().map(installer).collect()
 }
 
 #[test]

@@ -341,6 +341,35 @@ fn an_ordinary_user_is_told_that_mounting_is_not_permitted() {
     }
 }
 
+/// As `docs/semantics.md` has it of promise 6: what a runtime binds into a container has not the flags of the volume on the host.
+#[test]
+fn in_a_pod_set_user_id_and_devices_of_a_writable_volume_work_as_on_its_own_disk() {
+    let Some(bench) = Bench::linux(Strategy::of_this_kernel(), MsFlags::MS_PRIVATE) else { return };
+    let (Some(id), Some(setpriv)) = (require::find("id"), require::find("setpriv")) else {
+        panic!("coreutils or util-linux are missing")
+    };
+    let bind = bench.bind("writable", false);
+    bench.mounter.bind(&bind).unwrap();
+    fs::copy(id, bind.source.join("id")).unwrap();
+    fs::set_permissions(bind.source.join("id"), fs::Permissions::from_mode(0o4755)).unwrap();
+    mknod(&bind.source.join("null"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3)).unwrap();
+    let inside = bench.directory("inside");
+    let none = None::<&str>;
+    mount(Some(&bind.target), &inside, none, MsFlags::MS_BIND, none).unwrap();
+    mount(none, &inside, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none).unwrap();
+
+    let run = |place: &Path, more: &[&str]| {
+        let mut command = Command::new(&setpriv);
+        let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        let output = command.args(user).args(more).arg(place.join("id")).arg("-u").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(run(&bind.target, &[]), "65534\n", "on the host");
+    assert_eq!(run(&inside, &[]), "0\n", "in the pod");
+    assert_eq!(run(&inside, &["--no-new-privs"]), "65534\n", "in the pod with allowPrivilegeEscalation: false");
+    assert!(File::open(bind.target.join("null")).is_err() && File::open(inside.join("null")).is_ok());
+}
+
 /// Container runtimes answer EPERM or ENOSYS to calls that their filter does not know.
 #[test]
 fn behind_a_filter_that_hides_the_newer_calls_mounting_works_all_the_same() {

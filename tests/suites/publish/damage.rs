@@ -68,6 +68,52 @@ pub(super) fn a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished(be
     bench.node.assert_nothing_published();
 }
 
+pub(super) fn a_snapshot_that_somebody_changed_is_replaced_and_who_has_it_keeps_it(bench: &Bench) {
+    let [first, second, copy] = ["first", "second", "copy"].map(|pod| bench.node.target(pod));
+    let [first, second] = [first, second].map(|target| read_only(&bench.url(), &target));
+    let copy = writable(&bench.url(), &copy, 0);
+    bench.node.publish(&first).unwrap();
+    let snapshots = bench.node.snapshots();
+    fs::write(snapshots[0].join("root/README.md"), "# Evil..\n").unwrap();
+    for request in [&second, &copy] {
+        bench.node.publish(request).unwrap();
+        bench.assert_shows(&request.target, &bench.commit);
+    }
+    assert_eq!(bench.node.snapshots().len(), 2, "one fresh snapshot for both");
+    assert_eq!(bench.node.volumes.store().changed_snapshots(), 1);
+    bench.node.publish(&first).unwrap();
+    assert_eq!(bench.node.mounts_on(&first.target), 1);
+    assert_eq!(fs::read(bench.node.shown(&first.target).join("README.md")).unwrap(), b"# Evil..\n");
+
+    // What a reboot took comes back from the fresh one; the other one goes when nobody has it.
+    let sweep = || bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+    assert_eq!(sweep().snapshots, 0);
+    bench.node.reboot();
+    bench.node.publish(&first).unwrap();
+    bench.assert_shows(&first.target, &bench.commit);
+    assert_eq!(sweep().snapshots, 1);
+    bench.assert_shows(&first.target, &bench.commit);
+    for request in [&first, &second, &copy] {
+        bench.node.unpublish(request);
+    }
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn a_changed_snapshot_is_unpublished_like_any_other(bench: &Bench) {
+    let [first, second] = ["first", "second"].map(|pod| read_only(&bench.url(), &bench.node.target(pod)));
+    bench.node.publish(&first).unwrap();
+    let changed = bench.node.snapshots();
+    fs::write(changed[0].join("root/added"), "").unwrap();
+    bench.node.publish(&second).unwrap();
+    assert_eq!(bench.node.unpublish(&first).mounts, 1);
+    bench.assert_shows(&second.target, &bench.commit);
+    assert_eq!(bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap().snapshots, 1);
+    assert!(!changed[0].exists());
+    bench.assert_shows(&second.target, &bench.commit);
+    bench.node.unpublish(&second);
+    bench.node.assert_nothing_published();
+}
+
 pub(super) fn a_copy_that_is_mounted_outlives_its_record(bench: &Bench) {
     let request = writable(&bench.url(), &bench.node.target("pod"), 0);
     let sweep = || bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();

@@ -16,6 +16,9 @@ use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::read_only;
+use nix::mount::MsFlags;
+use nix::mount::mount;
+use nix::mount::umount;
 
 use super::Bench;
 
@@ -54,6 +57,34 @@ fn write_until_refused(file: &Path, ended: &AtomicBool) -> Result<(), &'static s
             Err(_) => return Err("the volume was not there"),
         }
     }
+}
+
+#[test]
+fn s17_what_a_privileged_pod_changes_is_noticed_by_the_next_publish() {
+    let Some(bench) = Bench::real() else { return };
+    let [pod, other] = ["pod", "other"].map(|pod| read_only(&bench.url(), &bench.node.target(pod)));
+    bench.node.publish(&pod).unwrap();
+    // What a runtime binds into a container is another mount of the same tree, and its root may change that one's flags.
+    let inside = bench.home.join("inside");
+    fs::create_dir(&inside).unwrap();
+    let none = None::<&str>;
+    mount(Some(&pod.target), &inside, none, MsFlags::MS_BIND, none).unwrap();
+    mount(none, &inside, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none).unwrap();
+    let file = inside.join("README.md");
+    let times = fs::metadata(&file).unwrap();
+    fs::write(&file, "# Evil..\n").unwrap();
+    let times = fs::FileTimes::new().set_modified(times.modified().unwrap()).set_accessed(times.accessed().unwrap());
+    File::options().write(true).open(&file).unwrap().set_times(times).unwrap();
+
+    bench.node.publish(&other).unwrap();
+    bench.assert_shows(&other.target, &bench.commit);
+    assert_eq!(fs::read(&file).unwrap(), b"# Evil..\n", "the pod still has a tree");
+    assert_eq!(fs::read(pod.target.join("README.md")).unwrap(), b"# Evil..\n");
+    umount(&inside).unwrap();
+    for request in [&pod, &other] {
+        assert_eq!(bench.node.unpublish(request).mounts, 1);
+    }
+    bench.node.assert_nothing_published();
 }
 
 #[test]

@@ -51,9 +51,9 @@ impl<'a> Callbacks<'a> {
     /// As libgit2 takes them.
     pub(super) fn attach<'c>(&'c self) -> RemoteCallbacks<'c> {
         let mut callbacks = RemoteCallbacks::new();
-        callbacks.credentials(|asker, _user, allowed| {
-            let answer = self.authentication.borrow_mut().answer(asker, allowed);
-            answer.map_err(|error| self.refuse(error))?.ok_or_else(stop)
+        callbacks.credentials(|_asker, _user, allowed| {
+            let answer = self.authentication.borrow_mut().answer(allowed);
+            answer.map_err(|error| self.refuse(error))
         });
         callbacks.certificate_check(|certificate, _host| {
             let verdict = host_key::check(certificate, &self.request.url, &self.request.host_keys);

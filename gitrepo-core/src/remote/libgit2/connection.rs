@@ -2,19 +2,19 @@
 
 use std::cell::OnceCell;
 use std::path::Path;
+use std::sync::Arc;
 
 use git2::AutotagOption;
 use git2::FetchOptions;
 use git2::FetchPrune;
 use git2::ObjectType;
-use git2::ProxyOptions;
-use git2::RemoteRedirect;
 
 use super::advertisement::Advertisement;
 use super::callbacks::Callbacks;
 use super::commit_id;
 use super::error::Failure;
 use super::error::cause;
+use super::http::Http;
 use super::oid;
 use super::repository;
 use super::repository::Found;
@@ -28,6 +28,7 @@ use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
+use crate::remote::http::Server;
 use crate::spec::CommitId;
 use crate::spec::Revision;
 use crate::spec::Scheme;
@@ -52,6 +53,7 @@ pub(super) struct Conversation<'a> {
     home: Option<&'a Path>,
     repository: &'a OnceCell<git2::Repository>,
     callbacks: &'a Callbacks<'a>,
+    http: OnceCell<Arc<Http>>,
     connected: Option<Connected<'a>>,
 }
 
@@ -82,7 +84,7 @@ impl<'a> Conversation<'a> {
         repository: &'a OnceCell<git2::Repository>,
         callbacks: &'a Callbacks<'a>,
     ) -> Self {
-        Self { request, home, repository, callbacks, connected: None }
+        Self { request, home, repository, callbacks, http: OnceCell::new(), connected: None }
     }
 
     fn url(&self) -> String {
@@ -111,58 +113,51 @@ impl<'a> Conversation<'a> {
 
     fn connect(&self) -> Result<Connected<'a>, RemoteError> {
         let repository = self.repository()?;
-        loop {
-            self.callbacks.authentication.borrow_mut().start_over();
-            let mut remote = repository
-                .remote_anonymous(&self.address())
-                .map_err(|error| Failure::of(&error).describe(&error, self.request))?;
-            let outcome = self.ask(&mut remote, &[NOTHING], 0);
-            if self.callbacks.authentication.borrow().wants_another_connection() {
-                continue;
-            }
-            outcome.map_err(|unanswered| self.describe(unanswered))?;
-            let advertisement =
-                advertisement(&remote).map_err(|error| Failure::of(&error).describe(&error, self.request))?;
-            return Ok(Connected { remote, advertisement });
-        }
+        self.callbacks.authentication.borrow_mut().start_over();
+        let mut remote = repository
+            .remote_anonymous(&self.request.url.transport())
+            .map_err(|error| Failure::of(&error).describe(&error, self.request))?;
+        self.ask(&mut remote, &[NOTHING], 0).map_err(|unanswered| self.describe(unanswered))?;
+        let advertisement =
+            advertisement(&remote).map_err(|error| Failure::of(&error).describe(&error, self.request))?;
+        Ok(Connected { remote, advertisement })
     }
 
-    /// The URL, without the user for http: libgit2 would show it with an empty password before it asks us.
-    fn address(&self) -> String {
-        let url = &self.request.url;
-        let address = url.transport();
-        match (url.scheme(), address.split_once("://")) {
-            (Scheme::Http | Scheme::Https, Some((scheme, rest))) if url.user().is_some() => {
-                format!("{scheme}://{}", rest.split_once('@').map_or(rest, |(_, rest)| rest))
-            }
-            _ => address,
+    /// Whom our own HTTP speaks to.
+    fn http(&self) -> Result<&Arc<Http>, RemoteError> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
         }
+        let request = self.request;
+        let server = Server {
+            url: request.url.clone(),
+            credentials: request.credentials.clone(),
+            credentials_over_http: request.credentials_over_http,
+            proxy: request.proxy.clone(),
+            authorities: start_up::authorities(request)?,
+            stall: request.limits.stall,
+        };
+        Ok(self.http.get_or_init(|| Http::new(server)))
     }
 
     /// Connects if need be, and downloads the objects of `specs`, refs or commit ids.
     fn ask(&self, remote: &mut git2::Remote<'_>, specs: &[&str], depth: i32) -> Result<(), Unanswered> {
         self.callbacks.transfer.borrow_mut().ask()?;
-        let header = self.callbacks.authentication.borrow().header();
+        let http = self.http()?;
         let mut options = FetchOptions::new();
         options
             .remote_callbacks(self.callbacks.attach())
             .download_tags(AutotagOption::None)
             .prune(FetchPrune::Off)
             .update_fetchhead(false)
-            .follow_redirects(RemoteRedirect::None)
             .depth(depth);
-        if let Some(header) = &header {
-            options.custom_headers(&[header]);
-        }
-        if let Some(proxy) = &self.request.proxy {
-            let mut proxy_options = ProxyOptions::new();
-            proxy_options.url(proxy);
-            options.proxy_options(proxy_options);
-        }
         // The error must be read before anything else is asked of libgit2.
-        let outcome = remote.download(specs, Some(&mut options));
+        let outcome = http.during(|| remote.download(specs, Some(&mut options)));
         self.callbacks.transfer.borrow().report();
-        outcome.map_err(|error| self.read(error))
+        outcome.map_err(|error| match http.take_refusal() {
+            Some(refusal) => refusal.into(),
+            None => self.read(error),
+        })
     }
 
     fn read(&self, error: git2::Error) -> Unanswered {
@@ -170,12 +165,9 @@ impl<'a> Conversation<'a> {
             return refusal.into();
         }
         let cause = || cause(&error);
-        let authentication = || self.callbacks.authentication.borrow_mut();
+        let authentication = || self.callbacks.authentication.borrow();
         match Failure::of(&error) {
-            Failure::Unauthenticated => match authentication().unasked(cause()) {
-                Ok(()) => Unanswered::Failure(Failure::Unauthenticated, error),
-                Err(refused) => refused.into(),
-            },
+            Failure::Unauthenticated => authentication().unasked(cause()).into(),
             Failure::UnusableKey => authentication().unusable_key(cause()).into(),
             Failure::Unreachable | Failure::Protocol if self.callbacks.transfer.borrow().is_stalled() => {
                 Unanswered::Failure(Failure::Stalled, error)

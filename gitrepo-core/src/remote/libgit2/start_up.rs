@@ -1,4 +1,5 @@
-//! Making libgit2 ready for a conversation: isolated from the host's settings, bounded, and with the right authorities.
+//! Making libgit2 ready for a conversation: isolated from the host's settings, bounded, and over our own HTTP; and reading
+//! which authorities are to be trusted.
 
 use std::fs;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::path::Path;
 use openssl::x509::X509;
 
 use super::host_key;
+use super::http;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
@@ -15,9 +17,6 @@ use crate::sys;
 /// commands on the remote host).
 const OLDEST: (u32, u32, u32) = (1, 9, 7);
 
-/// In the HTTP request header.
-const USER_AGENT: &str = concat!("gitrepo/", env!("CARGO_PKG_VERSION"));
-
 /// Prepares this process for the conversation that `request` describes.
 pub(super) fn start_up(request: &ConnectRequest, home: Option<&Path>) -> Result<(), RemoteError> {
     let unusable = |cause: Cause| RemoteError::Library { source: cause };
@@ -25,9 +24,8 @@ pub(super) fn start_up(request: &ConnectRequest, home: Option<&Path>) -> Result<
         let (major, minor, patch) = linked();
         return Err(unusable(Cause::new(format!("libgit2 {major}.{minor}.{patch} has known vulnerabilities"))));
     }
-    sys::git::prepare_network(request.limits.stall, home, USER_AGENT)
+    sys::git::prepare_network(request.limits.stall, home, http::transport)
         .map_err(|error| unusable(Cause::new(error.message())))?;
-    trust(request)?;
     if let Some(home) = home
         && let Err(error) = host_key::prefer_known_types(home, &request.url, &request.host_keys)
     {
@@ -40,9 +38,9 @@ fn linked() -> (u32, u32, u32) {
     git2::Version::get().libgit2_version()
 }
 
-/// Trusts the authorities of the request besides those of the system, for all of this process.
-fn trust(request: &ConnectRequest) -> Result<(), RemoteError> {
-    let failed = |cause: Cause| RemoteError::Certificate { url: request.url.to_string(), source: cause };
+/// The authorities that the request names, besides those of the system.
+pub(super) fn authorities(request: &ConnectRequest) -> Result<Vec<X509>, RemoteError> {
+    let failed = |cause: Cause| RemoteError::Authorities { url: request.url.to_string(), source: cause };
     let mut bundles = Vec::new();
     if let Some(file) = &request.ca_file {
         let bundle =
@@ -53,17 +51,16 @@ fn trust(request: &ConnectRequest) -> Result<(), RemoteError> {
     if let Some(bundle) = request.credentials.for_host(host, host).ca_certificates {
         bundles.push(("secret key ca.crt", bundle.as_bytes().to_vec()));
     }
+    let mut authorities = Vec::new();
     for (name, bundle) in bundles {
         let certificates =
             X509::stack_from_pem(&bundle).map_err(|error| failed(Cause::new(format!("{name}: {error}"))))?;
         if certificates.is_empty() {
             return Err(failed(Cause::new(format!("{name} has no certificate in PEM format"))));
         }
-        for certificate in &certificates {
-            sys::git::trust(certificate).map_err(|error| failed(Cause::new(format!("{name}: {}", error.message()))))?;
-        }
+        authorities.extend(certificates);
     }
-    Ok(())
+    Ok(authorities)
 }
 
 #[cfg(test)]

@@ -161,3 +161,21 @@ proptest! {
         drop(with(&key, &value));
     }
 }
+
+#[test]
+fn s25_attributes_are_measured_before_they_are_read() {
+    let with = |key: &str, value: &str| {
+        let attributes = [("repository", "https://git.example.com/a"), (key, value)];
+        let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)
+    };
+    let long = "x".repeat(1_400_000);
+    for (key, value) in [(&*long, ""), ("revision", &long), ("directory", &long), (&long[..ATTRIBUTES_BYTES], "")] {
+        let error = with(key, value).unwrap_err();
+        assert!(matches!(error, SpecError::TooLong { .. }) && error.to_string().len() < 200, "{error}");
+    }
+    with(&format!("kubernetes.io/{long}"), &long).unwrap();
+    with("directory", &"x/".repeat(2000)).unwrap();
+    let error = with(&long[..4000], "").unwrap_err();
+    assert!(matches!(error, SpecError::UnknownKey { .. }) && error.to_string().len() < 200, "{error}");
+}

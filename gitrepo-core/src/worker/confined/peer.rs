@@ -230,6 +230,9 @@ fn how_it_died(status: ExitStatus) -> (String, Kind) {
             ("aborted, as it does when it needs more memory than worker.memory".to_owned(), Kind::ResourceExhausted)
         }
         Some(Ok(Signal::SIGXFSZ)) => ("a file grew beyond every limit".to_owned(), Kind::ResourceExhausted),
+        Some(Ok(Signal::SIGSYS)) => {
+            ("ended by SIGSYS, for a system call that its own filter forbids".to_owned(), Kind::Internal)
+        }
         Some(Ok(signal)) => (format!("crashed with {signal}"), Kind::Internal),
         Some(Err(_)) | None => (status.to_string(), Kind::Internal),
     }
@@ -250,6 +253,8 @@ mod tests {
         let exited = |code: i32| how_it_died(ExitStatus::from_raw(code << 8));
         assert_eq!(exited(SIGNALLED + Signal::SIGABRT as i32).1, Kind::ResourceExhausted);
         assert_eq!(exited(SIGNALLED + Signal::SIGSEGV as i32), ("crashed with SIGSEGV".to_owned(), Kind::Internal));
+        let (how, kind) = exited(SIGNALLED + Signal::SIGSYS as i32);
+        assert!(how.contains("SIGSYS") && kind == Kind::Internal, "{how}");
         assert_eq!(exited(1), ("exit status: 1".to_owned(), Kind::Internal));
         assert_eq!(how_it_died(ExitStatus::from_raw(Signal::SIGKILL as i32)).1, Kind::ResourceExhausted);
     }

@@ -95,6 +95,7 @@ impl Node {
             format!("--kubelet-registration-dir={home}/kubelet/plugins_registry"),
             "--http=127.0.0.1:0".to_owned(),
             "--log-level=debug".to_owned(),
+            "--finish-within=30".to_owned(),
         ];
         flags.map(OsString::from).into()
     }

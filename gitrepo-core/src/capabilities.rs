@@ -1,0 +1,108 @@
+//! What root gives up at the start of a driver.
+//!
+//! A container that is privileged has every capability, whatever its manifest drops, and the kubelet runs FlexVolume drivers
+//! with all that it has itself. So a driver drops what it does not need on its own: out of every set of its thread, the
+//! bounding set too, before it starts another thread or a worker.
+
+use std::io;
+
+use crate::sys::capability;
+use crate::sys::capability::Set;
+use crate::sys::process;
+
+/// What a program is, which decides what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It mounts volumes and fetches: `gitrepo-csi` with a node service, and the kubelet's calls of `gitrepo-flex`.
+    Node,
+    /// It asks remotes, through workers, and mounts nothing: `gitrepo-csi --mode controller`. As an ordinary user, which it
+    /// is in our manifests, it has no capability and needs none.
+    Controller,
+    /// It installs `gitrepo-flex` on a node and sweeps the stores there.
+    Installer,
+}
+
+/// A capability that some role needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Needed {
+    /// As manifests have it: without `CAP_`.
+    pub name: &'static str,
+    /// Its number in `linux/capability.h`.
+    pub number: u8,
+    /// What for.
+    pub reason: &'static str,
+    /// By whom.
+    roles: &'static [Role],
+}
+
+/// All that is ever kept. `docs/install-csi.md`, `docs/install-flexvolume.md` and the DaemonSets have the same lists, which
+/// a test compares with this one.
+const TABLE: [Needed; 12] = {
+    use Role::Controller;
+    use Role::Installer;
+    use Role::Node;
+    const fn needed(name: &'static str, number: u8, reason: &'static str, roles: &'static [Role]) -> Needed {
+        Needed { name, number, reason, roles }
+    }
+    [
+        needed("SYS_ADMIN", 21, "to mount, and to make a worker's namespaces", &[Node, Controller]),
+        needed("SYS_CHROOT", 18, "to make a worker's namespaces from within a chroot", &[Node, Controller]),
+        needed("NET_ADMIN", 12, "to switch on the loopback of a worker's network", &[Node, Controller]),
+        needed("NET_BIND_SERVICE", 10, "to take the git server's port on that loopback", &[Node, Controller]),
+        needed("SETUID", 7, "to give a worker a user of its own", &[Node, Controller]),
+        needed("SETGID", 6, "to give a worker a group of its own", &[Node, Controller]),
+        needed("SETPCAP", 8, "to take all capabilities from a worker for good", &[Node, Controller]),
+        needed("KILL", 5, "to end a worker, whose user is another one", &[Node, Controller]),
+        needed("CHOWN", 0, "to take over what a worker fetched, and to give copies to their pods", &[Node, Installer]),
+        needed("DAC_OVERRIDE", 1, "to read and delete files of workers and pods", &[Node, Installer]),
+        needed("FOWNER", 3, "to change modes of files of workers and pods", &[Node, Installer]),
+        needed("FSETID", 4, "to keep the set-group-id bit of directories of a pod's group", &[Node]),
+    ]
+};
+
+/// What a role needs, the rest of which [`drop_others`] drops.
+pub fn needed(role: Role) -> impl Iterator<Item = &'static Needed> {
+    TABLE.iter().filter(move |needed| needed.roles.contains(&role))
+}
+
+/// Drops every capability that `role` does not need, for good, and forbids gaining any by running a program. What this
+/// process does not have it does without: an ordinary user has nothing to drop.
+///
+/// Must come before any other thread starts: threads have their own sets, and take them over from who starts them.
+///
+/// # Errors
+///
+/// When there are other threads already, and what the system says, which no Linux is known to.
+pub fn drop_others(role: Role) -> io::Result<()> {
+    if !process::has_one_thread()? {
+        return Err(io::Error::other("another thread was started before, and would keep its capabilities"));
+    }
+    let kept = Set::of(needed(role).map(|needed| needed.number));
+    match capability::bound(kept) {
+        // Without SETPCAP: nothing can be done about the bounding set, nor be gained from it after the last line here.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        result => result?,
+    }
+    capability::keep(kept)?;
+    nix::sys::prctl::set_no_new_privs().map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_capability_is_listed_once_and_for_somebody() {
+        let names: std::collections::BTreeSet<_> = TABLE.iter().map(|needed| needed.name).collect();
+        let numbers: std::collections::BTreeSet<_> = TABLE.iter().map(|needed| needed.number).collect();
+        assert_eq!((names.len(), numbers.len()), (TABLE.len(), TABLE.len()));
+        assert!(TABLE.iter().all(|needed| !needed.roles.is_empty() && !needed.reason.is_empty()));
+    }
+
+    #[test]
+    fn a_program_with_threads_is_refused() {
+        // Tests run in threads of their own.
+        let refused = drop_others(Role::Node).unwrap_err();
+        assert!(refused.to_string().contains("another thread"), "{refused}");
+    }
+}

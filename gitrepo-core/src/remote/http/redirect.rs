@@ -1,0 +1,233 @@
+//! Where a redirect leads, in words for whoever wrote the URL: no redirect is followed.
+//!
+//! What is shown of a `Location` is a URL that could be written as a repository's, or a host's name. Its query, user and
+//! password may be secrets, and are not shown.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::spec::RepositoryUrl;
+use crate::spec::Scheme;
+
+/// Longest `Location` that is looked at, in bytes.
+const LONGEST: usize = 2048;
+
+/// Where a redirect leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Redirection {
+    /// A repository on the same host.
+    Repository {
+        /// The URL to write.
+        write: String,
+    },
+    /// The same host, without encryption.
+    Unencrypted,
+    /// Another host.
+    OtherHost {
+        /// Its name.
+        host: String,
+    },
+    /// A page of the same host that is no repository.
+    Page,
+    /// The URL that was asked for.
+    Itself,
+    /// Nobody can tell.
+    Unclear,
+}
+
+impl fmt::Display for Redirection {
+    /// Follows "… redirects to".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository { write } => {
+                write!(f, "{write}, and redirects are not followed; write that as the repository's URL")
+            }
+            Self::Unencrypted => {
+                f.write_str("plain http on the same host, and redirects are not followed; does this server have https?")
+            }
+            Self::OtherHost { host } => write!(
+                f,
+                "another host, {host}, and redirects are not followed; write the repository's URL there if it has moved"
+            ),
+            Self::Page => f.write_str(
+                "a page that is no repository, such as a sign-in page; does the URL name a repository, and does that want \
+                 a credential?",
+            ),
+            Self::Itself => f.write_str("itself; ask who runs the server for the repository's URL"),
+            Self::Unclear => {
+                f.write_str("an address that cannot be read; ask who runs the server for the repository's URL")
+            }
+        }
+    }
+}
+
+impl Redirection {
+    /// What the `Location` fields of an answer mean to a request for `url` and `suffix`, the part of its path that follows
+    /// the repository's.
+    pub(super) fn read(url: &RepositoryUrl, suffix: &str, locations: &[&[u8]]) -> Self {
+        let &[location] = locations else { return Self::Unclear };
+        let visible = |byte: &u8| byte.is_ascii_graphic() && *byte != b'\\';
+        match std::str::from_utf8(location) {
+            Ok(location) if location.len() <= LONGEST && location.bytes().all(|byte| visible(&byte)) => {
+                Self::of(url, suffix, location)
+            }
+            _ => Self::Unclear,
+        }
+    }
+
+    fn of(url: &RepositoryUrl, suffix: &str, location: &str) -> Self {
+        let asked = format!("{}{suffix}", url.path().trim_end_matches('/'));
+        let Some((origin, path)) = resolve(url, &asked, location) else { return Self::Unclear };
+        // A host's name is checked with any path.
+        let Ok(there) = RepositoryUrl::parse(&format!("{origin}/x")) else { return Self::Unclear };
+        let (Some(host), Some(own_host)) = (there.host(), url.host()) else { return Self::Unclear };
+        if host != own_host {
+            return Self::OtherHost { host: host.to_owned() };
+        }
+        let Some(repository) = path.strip_suffix(suffix).filter(|path| !path.is_empty()) else { return Self::Page };
+        match RepositoryUrl::parse(&format!("{origin}{repository}")) {
+            Ok(there) if is_same(&there, url) => Self::Itself,
+            Ok(there) if there.scheme() == Scheme::Http && url.scheme() == Scheme::Https => Self::Unencrypted,
+            Ok(there) => Self::Repository { write: there.to_string() },
+            Err(_) => Self::Unclear,
+        }
+    }
+}
+
+fn is_same(one: &RepositoryUrl, other: &RepositoryUrl) -> bool {
+    let path = |url: &RepositoryUrl| url.path().trim_end_matches('/').to_owned();
+    (one.scheme(), one.port(), path(one)) == (other.scheme(), other.port(), path(other))
+}
+
+/// Resolves a reference against `https://…` or `http://…` (RFC 3986, section 5.2), without user, query and fragment: the
+/// origin, and the path.
+fn resolve(url: &RepositoryUrl, asked: &str, location: &str) -> Option<(String, String)> {
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = match location.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme.to_ascii_lowercase(), rest),
+        _ => (url.scheme().to_string(), location),
+    };
+    if !matches!(&*scheme, "https" | "http") {
+        return None;
+    }
+    if let Some(rest) = rest.strip_prefix("//") {
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        return Some((format!("{scheme}://{host}"), without_dots(path)));
+    }
+    // `https:x` means different things to different readers.
+    if rest.len() != location.len() {
+        return None;
+    }
+    let path = match rest {
+        "" => asked.to_owned(),
+        rest if rest.starts_with('/') => rest.to_owned(),
+        rest => format!("{}/{rest}", asked.rsplit_once('/').map_or("", |(directory, _)| directory)),
+    };
+    Some((format!("{scheme}://{}", super::authority(url)), without_dots(&path)))
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// Without the parts `.` and `..` (RFC 3986, section 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').skip(1) {
+        match part {
+            "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REFS: &str = "/info/refs";
+
+    fn read(location: &str) -> Redirection {
+        let url = RepositoryUrl::parse("https://git.example.com/group/a.git").unwrap();
+        Redirection::read(&url, REFS, &[location.as_bytes()])
+    }
+
+    #[test]
+    fn the_url_to_write_is_named_where_it_is_on_the_same_host() {
+        for (location, write) in [
+            ("/x/info/refs", "https://git.example.com/x"),
+            ("/x/info/refs?service=git-upload-pack&token=secret#f", "https://git.example.com/x"),
+            ("https://git.example.com/b.git/info/refs", "https://git.example.com/b.git"),
+            ("HTTPS://user:secret@GIT.example.com/b.git/info/refs?service=x", "https://git.example.com/b.git"),
+            ("https://git.example.com:8443/b.git/info/refs", "https://git.example.com:8443/b.git"),
+            ("//git.example.com/b.git/info/refs", "https://git.example.com/b.git"),
+            ("../../b.git/info/refs", "https://git.example.com/group/b.git"),
+            ("/../../b/./info/refs", "https://git.example.com/b"),
+        ] {
+            assert_eq!(read(location), Redirection::Repository { write: write.to_owned() }, "{location}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_repository_on_the_same_host_is_told_apart() {
+        let other = |host: &str| Redirection::OtherHost { host: host.to_owned() };
+        let long = format!("/{}/info/refs", "x".repeat(LONGEST));
+        for (location, expected) in [
+            ("login", Redirection::Page),
+            ("/", Redirection::Page),
+            ("/info/refs", Redirection::Page),
+            ("https://git.example.com", Redirection::Page),
+            ("", Redirection::Itself),
+            ("?x", Redirection::Itself),
+            ("#x", Redirection::Itself),
+            ("/group/a.git/info/refs", Redirection::Itself),
+            ("/group/a.git//info/refs", Redirection::Itself),
+            ("http://git.example.com/group/a.git/info/refs", Redirection::Unencrypted),
+            ("https://evil.example.com/b.git/info/refs?token=secret", other("evil.example.com")),
+            ("//evil.example.com", other("evil.example.com")),
+            ("https://git.example.com@evil.example.com/", other("evil.example.com")),
+            ("https://[::1]/x", other("::1")),
+            ("https:///x/info/refs", Redirection::Unclear),
+            ("https:x/info/refs", Redirection::Unclear),
+            ("https://", Redirection::Unclear),
+            ("ssh://git@git.example.com/a", Redirection::Unclear),
+            ("file:///etc/passwd", Redirection::Unclear),
+            ("javascript:alert(1)", Redirection::Unclear),
+            ("https://git.example.com:99999/x/info/refs", Redirection::Unclear),
+            ("/a%zz/info/refs", Redirection::Unclear),
+            ("/a b/info/refs", Redirection::Unclear),
+            ("/a\\b/info/refs", Redirection::Unclear),
+            ("/ä/info/refs", Redirection::Unclear),
+            (&long, Redirection::Unclear),
+        ] {
+            assert_eq!(read(location), expected, "{location}");
+        }
+        let url = RepositoryUrl::parse("http://git.example.com/a").unwrap();
+        for locations in [&[][..], &[b"/x/info/refs".as_slice(), b"/x/info/refs"], &[b"/\xff/info/refs".as_slice()]] {
+            assert_eq!(Redirection::read(&url, REFS, locations), Redirection::Unclear);
+        }
+        let upgrade = Redirection::read(&url, REFS, &[b"https://git.example.com/a/info/refs"]);
+        assert_eq!(upgrade, Redirection::Repository { write: "https://git.example.com/a".to_owned() });
+    }
+
+    proptest! {
+        #[test]
+        fn any_location_becomes_a_short_message_without_its_query(location in any::<Vec<u8>>(), text in "[a-z:/?#@.%\\[\\]]{0,40}") {
+            let url = RepositoryUrl::parse("https://git.example.com/group/a.git").unwrap();
+            for location in [location.as_slice(), text.as_bytes(), format!("/x/info/refs?{text}canary").as_bytes()] {
+                let shown = Redirection::read(&url, REFS, &[location]).to_string();
+                prop_assert!(shown.len() < LONGEST + 200 && !shown.contains("canary"));
+                prop_assert!(!shown.contains(char::is_control));
+            }
+        }
+    }
+}

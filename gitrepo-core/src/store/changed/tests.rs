@@ -1,0 +1,95 @@
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+use crate::cancel::Cancel;
+use crate::store::fixture::commit;
+use crate::store::fixture::install;
+use crate::store::fixture::record;
+use crate::store::fixture::store;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Changes the file of a snapshot, as who remounts it could, to something of the same length.
+fn change(lease: &SnapshotLease) {
+    let file = lease.path().join("root/file");
+    let sealed_at = fs::metadata(&file).unwrap();
+    // Times are as coarse as the kernel's tick.
+    while (fs::metadata(&file).unwrap().ctime(), fs::metadata(&file).unwrap().ctime_nsec())
+        == (sealed_at.ctime(), sealed_at.ctime_nsec())
+    {
+        fs::write(&file, "evil").unwrap();
+    }
+}
+
+fn content(lease: &SnapshotLease) -> String {
+    fs::read_to_string(lease.path().join("root/file")).unwrap()
+}
+
+#[test]
+fn s17_a_changed_snapshot_is_served_no_more_and_its_successor_is() {
+    let (_place, store) = store();
+    let lease = install(&store, commit(1), "good");
+    let id = lease.id().clone();
+    assert_eq!(store.snapshot(&id).unwrap().unwrap().id(), &id);
+    change(&lease);
+    assert!(store.snapshot(&id).unwrap().is_none());
+    assert_eq!(store.changed_snapshots(), 1);
+    let fresh = install(&store, commit(1), "good");
+    assert_ne!(fresh.path(), lease.path());
+    assert_eq!((content(&fresh), content(&lease)), ("good".to_owned(), "evil".to_owned()), "who shows it keeps it");
+    assert_eq!(store.snapshot(&id).unwrap().unwrap().id(), fresh.id());
+    // And again.
+    change(&fresh);
+    let third = install(&store, commit(1), "good");
+    assert_eq!(store.snapshot(&id).unwrap().unwrap().id(), third.id());
+    assert_eq!(store.changed_snapshots(), 2);
+}
+
+#[test]
+fn s17_a_sweep_notices_and_removes_what_nothing_refers_to() {
+    let (_place, store) = store();
+    let (lease, other) = (install(&store, commit(1), "good"), install(&store, commit(2), "good"));
+    let target = Path::new("/pods/a/volume");
+    let slot = store.target("volume", target, &Cancel::new()).unwrap();
+    slot.write(&record(&store, "volume", target, &lease)).unwrap();
+    change(&lease);
+    let path = lease.path().to_owned();
+    let report = store.sweep(LONG, &[]);
+    assert_eq!((report.changed, report.snapshots, report.unchecked, report.failures.len()), (1, 0, false, 0));
+    drop(lease);
+    assert_eq!(store.sweep(LONG, &[]).snapshots, 0, "a record refers to it");
+    slot.remove(Deletion::Now).unwrap();
+    assert_eq!(store.sweep(LONG, &[path.join("root")]).snapshots, 0, "it is mounted");
+    let report = store.sweep(LONG, &[]);
+    assert_eq!((report.changed, report.snapshots), (0, 1), "noticed once, removed once");
+    assert!(!path.exists() && other.path().exists());
+}
+
+#[test]
+fn a_look_at_all_goes_on_where_it_ran_out_of_time() {
+    let (_place, store) = store();
+    let leases = [1, 2, 3].map(|number| install(&store, commit(number), "good"));
+    for lease in &leases {
+        change(lease);
+    }
+    let over = Some(Instant::now());
+    let looked = store.look_at_all(over).unwrap();
+    assert_eq!(looked, Looked { changed: 0, unfinished: true }, "no time at all");
+    // The cursor stands on the last of them: those before were looked at.
+    let mut ids: Vec<_> = leases.iter().map(|lease| lease.id().to_string()).collect();
+    ids.sort();
+    fs::write(store.root().join(CURSOR_FILE), format!(r#"{{"snapshot":"{}","offset":0}}"#, ids[2])).unwrap();
+    assert_eq!(store.look_at_all(None).unwrap(), Looked { changed: 1, unfinished: false });
+    assert!(!store.root().join(CURSOR_FILE).exists());
+    assert_eq!(store.look_at_all(None).unwrap(), Looked { changed: 2, unfinished: false }, "from the beginning");
+}
+
+#[test]
+fn a_snapshot_without_a_seal_is_served_as_before() {
+    let (_place, store) = store();
+    let lease = install(&store, commit(1), "good");
+    fs::remove_file(lease.path().join(SEAL_FILE)).unwrap();
+    change(&lease);
+    assert_eq!(store.snapshot(lease.id()).unwrap().unwrap().path(), lease.path());
+    assert_eq!(store.look_at_all(None).unwrap(), Looked::default());
+}

@@ -1,0 +1,108 @@
+//! A driver that is asked to stop while it clones.
+
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::Answer;
+use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::kubelet::csi::Volume;
+use nix::sys::signal::Signal;
+use tonic::Code;
+
+use super::Scene;
+use super::assert_says;
+
+/// Less than every driver takes that waits for anything.
+const AT_ONCE: Duration = Duration::from_secs(8);
+
+/// What nothing here takes, on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A pack takes this long of which nothing but its beginning comes here.
+const VERY_LONG: Duration = Duration::from_secs(300);
+
+/// A volume of many files whose pack takes this long, and is as far as `words` say when this returns. Nobody waits for it.
+fn begin(time: Duration, words: &str) -> Option<(Scene, Pod, Volume)> {
+    let scene = Scene::serving(|server| server.answer(move |_| Answer::Slow(time)))?;
+    let repository = fixtures::many(500);
+    scene.server.add(&repository);
+    let volume = scene.inline("v").read_only().with_attribute("repository", &scene.server.url(&repository));
+    let (pod, begun) = (Pod::new("pod"), Instant::now());
+    scene.kubelet().limit_calls(Duration::from_secs(1));
+    loop {
+        let failed = scene.kubelet().set_up(&pod, &volume).expect_err("it takes longer");
+        if failed.message.contains(words) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no pack comes: {failed:?}");
+    }
+    scene.kubelet().limit_calls(Duration::from_secs(120));
+    Some((scene, pod, volume))
+}
+
+/// How often the driver has said this.
+fn times(scene: &Scene, words: &str) -> usize {
+    scene.node.log().matches(words).count()
+}
+
+fn wait_for_log(scene: &Scene, words: &str, enough: usize) {
+    let begun = Instant::now();
+    while times(scene, words) < enough {
+        assert!(begun.elapsed() < PATIENCE, "the driver does not say {words:?}: {}", scene.node.log());
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_clone_near_its_end_is_finished_before_the_driver_stops() {
+    let Some((scene, pod, volume)) = begin(Duration::from_secs(6), " of about ") else { return };
+    assert!(scene.node.stop_driver().success());
+    scene.node.start_driver();
+    let target = scene.kubelet().must_set_up(&pod, &volume);
+    assert!(target.read_dir().unwrap().next().is_some());
+    assert_eq!(scene.server.packs(), 1, "the successor asks for no pack");
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn a_clone_far_from_its_end_is_given_up_and_what_is_lost_is_said() {
+    let Some((scene, pod, volume)) = begin(VERY_LONG, "received ") else { return };
+    let begun = Instant::now();
+    assert!(scene.node.stop_driver().success());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    let log = scene.node.log();
+    assert!(
+        log.contains("given up, for the driver stops: a pack is kept only when it was received to its end"),
+        "{log}"
+    );
+    scene.node.start_driver();
+    scene.kubelet().must_tear_down(&pod, &volume);
+    scene.node.assert_nothing_published();
+}
+
+#[test]
+fn a_stopping_driver_begins_no_clone_and_a_second_signal_ends_it_at_once() {
+    let Some((scene, pod, volume)) = begin(VERY_LONG, "received ") else { return };
+    // Without a call that waits it would be given up at the first signal.
+    let (kubelet, joined) = (scene.kubelet(), times(&scene, "a call joins the publish in flight"));
+    let (heard, refused) = thread::scope(|scope| {
+        let waiting = scope.spawn(|| kubelet.set_up(&pod, &volume).unwrap_err());
+        wait_for_log(&scene, "a call joins the publish in flight", joined + 1);
+        scene.node.signal_driver(Signal::SIGTERM);
+        wait_for_log(&scene, "no publish begins any more", 1);
+        let refused = kubelet.set_up(&Pod::new("late"), &scene.inline("v").read_only()).unwrap_err();
+        scene.node.signal_driver(Signal::SIGTERM);
+        (waiting.join().unwrap(), refused)
+    });
+    let begun = Instant::now();
+    assert!(scene.node.wait_for_driver().success());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert_eq!(refused.code, Some(Code::Unavailable), "{refused:?}");
+    assert_says(&refused, &["the driver is stopping"]);
+    assert_eq!(heard.code, Some(Code::Unavailable), "{heard:?}");
+    assert_says(&heard, &["the driver is stopping (received ", "so what came is lost", "a retry asks its successor"]);
+    assert!(scene.node.log().contains("stopping at once"), "{}", scene.node.log());
+}
