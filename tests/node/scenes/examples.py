@@ -8,7 +8,7 @@ from harness.outcome import contains
 NEEDS_NODE = True
 EXAMPLES = f"{HERE}/../../deploy/csi/examples"
 # Each has to be tried here, or in the provisioner's scene.
-PROVISIONED = {"storage-class.yaml", "storage-class-private.yaml"}
+PROVISIONED = {"storage-class.yaml", "storage-class-private.yaml", "storage-class-private-secret.yaml"}
 
 
 def manifest(name):
@@ -38,7 +38,7 @@ def run(c):
     c = c.in_namespace("default")
     texts = {name: secret_values(c, manifest(name)) for name in names() if name not in PROVISIONED}
     try:
-        # Secrets may be in files of their own, which nothing orders: pods wait for them.
+        # Secrets are in files of their own, whose order does not matter: pods wait for them.
         for text in texts.values():
             c.apply_text(text)
         contains(c.ended("gitrepo-inline-public"), "README.md", "inline-public")

@@ -1,4 +1,4 @@
-"""StorageClasses, by the controller with the real external provisioner: both examples, as they are."""
+"""StorageClasses, by the controller with the real external provisioner: both examples, but for the secret's values."""
 
 from harness.make import make
 from harness.objects import claim, pod
@@ -11,7 +11,8 @@ NEEDS_NODE = True
 def run(c):
     c = c.in_namespace("default")
     public = manifest("storage-class.yaml")
-    private = secret_values(c, manifest("storage-class-private.yaml"))
+    private = manifest("storage-class-private.yaml")
+    secret = secret_values(c, manifest("storage-class-private-secret.yaml"))
     make("deploy-csi", "wait-csi", CSI_OVERLAY="deploy/csi/overlays/controller")
     system = c.in_namespace("kube-system")
     system.kubectl("rollout", "status", "deployment/gitrepo-csi-controller", "--timeout=120s", seconds=140)
@@ -27,6 +28,7 @@ def run(c):
     }
     try:
         c.apply_text(public)
+        c.apply_text(secret)
         c.apply_text(private)
         c.apply(team, pod("team", claim("team")))
         contains(c.ended("gitrepo-docs"), "README.md", "storage-class")
@@ -42,7 +44,7 @@ def run(c):
     finally:
         c.delete("pod", "team", "gitrepo-docs")
         c.delete("persistentvolumeclaim", "team", "gitrepo-docs")
-        for text in (public, private):
+        for text in (public, private, secret):
             c.delete_text(text)
         system.delete("deployment", "gitrepo-csi-controller")
         # As it was: the next scenes are about the base.
