@@ -155,7 +155,7 @@ class Cluster:
     def remove_namespace(self):
         """Ends the pods first, so that a stuck one is named."""
         self.kubectl("delete", "deployments", "--all", "--wait=false")
-        self.delete("pods", "--all", seconds=150)
+        self.delete("pods", "--all", seconds=200)
         self.kubectl("delete", "namespace", self.namespace, "--timeout=120s", seconds=150)
 
     # The drivers

@@ -18,7 +18,8 @@ def run(c):
         c.apply(*made)
         claims(c, names)
     finally:
-        c.delete("pods", "--all", seconds=90)
+        # An old kubelet waits two minutes for the volumes of a pod before it sees that the pod is deleted.
+        c.delete("pods", "--all", seconds=180)
         c.delete("persistentvolumeclaims", "--all")
         c.delete("persistentvolumes", *names.values())
 
