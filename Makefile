@@ -32,6 +32,13 @@ PLUGIN_DIR ?= /usr/libexec/kubernetes/kubelet-plugins/volume/exec## --volume-plu
 KUBE_NAMESPACE ?= default## namespace of the test
 TEST ?= tests/mount-test.yaml## or tests/mount-test-ssh.yaml, with your key in it
 
+## The test on a node of its own
+KUBERNETES ?= v1.34.1## version of the kubelet that node-test and node-bench build and bring up
+SCENES ?=## scenes that node-test and e2e run; all by default
+KEEP ?=## 1: node-test leaves the node up
+ROUNDS ?= 5## how often node-bench measures each kind of volume
+GIT_SERVER_IMAGE ?= docker.io/library/python:3.13-bookworm## image with python3 and git, for the git server of e2e
+
 ## kubectl
 KUBECTL_VERSION ?= 1.34.1## version that kubectl_dependencies installs where kubectl is missing
 KUBECTL_DIR ?= /usr/local/bin## where to
@@ -41,11 +48,12 @@ REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
 .DEFAULT_GOAL := help
 .PHONY: help k8s kubectl_dependencies static image archive push show-csi deploy-csi wait-csi delete-csi logs-csi
 .PHONY: show deploy wait delete uninstall logs describe redeploy namespace delete_namespace driver-tests conformance
-.PHONY: test test-results test-clean clean cleanall
+.PHONY: test test-results test-clean clean cleanall node-test node-bench e2e
 
 # Only what a script asks for, and never a word of the user's in a recipe's text.
 export REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE DEBUG KUBELET_DIR CSI_OVERLAY FORCE
 export OVERLAY VENDOR DRIVER PLUGIN_DIR KUBE_NAMESPACE TEST KUBECTL_VERSION KUBECTL_DIR
+export KUBERNETES SCENES KEEP ROUNDS GIT_SERVER_IMAGE
 
 help: ## show this help
 	@sh deploy/make/help.sh $(firstword $(MAKEFILE_LIST))
@@ -118,6 +126,15 @@ driver-tests: ## run the FlexVolume driver without a cluster: init, mount, check
 
 conformance: ## run csi-sanity against the CSI driver, with and without its controller (as root)
 	sh tests/conformance.sh
+
+node-test: ## bring up a node here, run the scenes of tests/node on it, take it away (as root, on Debian)
+	@bash tests/node/node-test.sh
+
+node-bench: ## bring up a node here, and print how long volumes and pods take on it (as root, on Debian)
+	@bash tests/node/node-bench.sh
+
+e2e: ## run the scenes of tests/node on the cluster of KUBECONFIG, with a git server there
+	@bash tests/node/e2e.sh
 
 test: namespace ## deploy the test: six pods that serve a repository's README
 	kubectl -n $(KUBE_NAMESPACE) apply -f $(TEST)

@@ -26,6 +26,7 @@ mod makefile;
 mod manifests;
 mod mounter;
 mod node_commands;
+mod node_scripts;
 mod old_manifests;
 mod programs;
 mod publish;

@@ -16,7 +16,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 
 /// The bash driver's, and ours.
-const TARGETS: [&str; 27] = [
+const TARGETS: [&str; 30] = [
     "k8s",
     "show",
     "deploy",
@@ -44,8 +44,11 @@ const TARGETS: [&str; 27] = [
     "wait-csi",
     "delete-csi",
     "logs-csi",
+    "node-test",
+    "node-bench",
+    "e2e",
 ];
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 17] = [
     "CI_REGISTRY",
     "CI_REPOSITORY",
     "CSI_OVERLAY",
@@ -58,6 +61,11 @@ const VARIABLES: [&str; 12] = [
     "KUBELET_DIR",
     "KUBE_NAMESPACE",
     "KUBECTL_VERSION",
+    "KUBERNETES",
+    "SCENES",
+    "KEEP",
+    "ROUNDS",
+    "GIT_SERVER_IMAGE",
 ];
 
 /// A cluster that is not there.

@@ -1,0 +1,108 @@
+"""Who may write what: every kind of pod, with read-only and writable inline volumes."""
+
+from harness.objects import STAY, csi, pod
+from harness.outcome import check, contains, equal
+
+USER = {"runAsUser": 1000, "runAsGroup": 1000}
+GROUP = USER | {"fsGroup": 2000}
+README = "A test repository of the node."
+WRITE = "echo written > /v/new && cat /v/new"
+OVERWRITE = "echo written > /v/README.md && cat /v/README.md"
+REFUSED = ("Read-only file system", "Permission denied")
+
+
+def writable(c, name):
+    contains(c.shell(name, WRITE), "written", f"{name} makes a file")
+
+
+def refused(c, name, script=WRITE):
+    said = c.shell(name, script)
+    check(any(reason in said for reason in REFUSED), f"{name} wrote, by {script!r}: {said}")
+
+
+def read_only(c, name):
+    contains(c.shell(name, "cat /v/README.md"), README, f"{name} reads")
+    for script in (WRITE, OVERWRITE, "rm /v/README.md", "chmod 777 /v/README.md", "mkdir /v/d"):
+        refused(c, name, script)
+    contains(c.shell(name, "cat /v/README.md"), README, f"{name} still reads what was there")
+
+
+def has_user_namespaces(c):
+    """On every node: the kubelet 1.33 and newer has them unless told otherwise."""
+    versions = [node["status"]["nodeInfo"]["kubeletVersion"] for node in c.get("nodes")]
+    return all(int(version.split(".")[1]) >= 33 for version in versions)
+
+
+def run(c):
+    url = c.url("small")
+    ro, rw = csi(url), csi(url, read_only=False)
+    pods = [
+        pod("read-only", ro),
+        pod("writable", rw),
+        # The defaults: writable, and in a directory that is called as the repository is.
+        pod("omitted", {"csi": {"driver": "csi.gitrepo.dev", "volumeAttributes": {"repository": url}}}),
+        pod("writable-user", rw, securityContext=USER),
+        pod("writable-group", rw, securityContext=GROUP),
+        pod("read-only-group", ro, securityContext=GROUP),
+        pod("subpath", ro, mount={"subPath": "d0"}),
+        pod("subpath-file", ro, mount={"subPath": "README.md"}),
+        pod("subpath-writable", rw, mount={"subPath": "d0"}),
+        pod("privileged", ro, container={"securityContext": {"privileged": True}}),
+        two_containers(rw),
+    ]
+    namespaced = []
+    if has_user_namespaces(c):
+        namespaced = [
+            pod("namespaced-read-only", ro, hostUsers=False),
+            pod("namespaced-writable", rw, hostUsers=False),
+            pod("namespaced-group", rw, hostUsers=False, securityContext=GROUP),
+        ]
+    c.start(*pods, *namespaced)
+
+    read_only(c, "read-only")
+    read_only(c, "read-only-group")
+    for name in ("writable", "writable-group"):
+        writable(c, name)
+    # Root's files, and nobody asked for a group.
+    refused(c, "writable-user")
+    equal(c.shell("writable-group", "stat -c %g /v/README.md").strip(), "2000", "group of a file of fsGroup")
+    equal(c.shell("read-only-group", "stat -c %g /v/README.md").strip(), "0", "group of a file that all share")
+    contains(c.shell("omitted", "cat /v/small/README.md"), README, "the default directory")
+    writing = "echo written > /v/small/new && cat /v/small/new"
+    contains(c.shell("omitted", writing), "written", "the default is writable")
+    for script in ("echo written > /v/new && cat /v/new", "echo written > /v/f0.txt && cat /v/f0.txt"):
+        refused(c, "subpath", script)
+        contains(c.shell("subpath-writable", script), "written", "a writable subPath")
+    contains(c.shell("subpath-file", "cat /v"), README, "a file as subPath")
+    refused(c, "subpath-file", "echo written >> /v")
+    contains(c.shell("privileged", "cat /v/README.md"), README, "a privileged pod reads")
+    refused(c, "privileged")
+    # What one writes is in nobody else's copy, nor in the tree that readers share.
+    for name in ("read-only", "writable-user", "privileged"):
+        equal(c.shell(name, "ls /v/new 2>/dev/null"), "", f"{name} sees what another wrote")
+
+    contains(c.shell("two", "cat /v/from-init"), "init", "what the init container wrote")
+    contains(c.shell("two", "echo c > /v/from-c; cat /v/from-c"), "c", "the writing container")
+    contains(c.shell("two", "cat /v/from-c", container="reader"), "c", "the reading container")
+    contains(c.shell("two", "touch /v/x", container="reader"), REFUSED[0], "a read-only volumeMount")
+
+    if namespaced:
+        read_only(c, "namespaced-read-only")
+        writable(c, "namespaced-writable")
+        writable(c, "namespaced-group")
+
+
+def two_containers(volume):
+    """An init container that writes, one that writes and one whose volumeMount is read-only."""
+    two = pod("two", volume)
+    containers = two["spec"]["containers"]
+    init = dict(containers[0], name="init", command=["sh", "-c", "echo init > /v/from-init"])
+    reader = dict(
+        containers[0],
+        name="reader",
+        command=["sh", "-c", STAY],
+        volumeMounts=[{"name": "v", "mountPath": "/v", "readOnly": True}],
+    )
+    two["spec"]["initContainers"] = [init]
+    containers.append(reader)
+    return two

@@ -1,0 +1,21 @@
+"""Pods are deleted by force, which the kubelet learns of afterwards: their volumes go all the same."""
+
+from harness.objects import csi, flex, pod
+
+NEEDS_NODE = True
+
+
+def run(c):
+    url = c.url("small")
+    pods = [
+        pod("csi-ro", csi(url)),
+        pod("csi-rw", csi(url, read_only=False)),
+        pod("flex-ro", flex(url)),
+        pod("flex-rw", flex(url, read_only=False)),
+    ]
+    c.start(*pods)
+    c.delete("pods", "--all", grace_period=0, force="true")
+    c.clean()
+    # The names may be used again at once.
+    c.start(*pods)
+    c.delete("pods", "--all", grace_period=0, force="true")
