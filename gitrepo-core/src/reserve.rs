@@ -70,6 +70,9 @@ pub struct BelowReserve {
 
 fn removed(freed: &Option<Freed>) -> String {
     match freed {
+        Some(freed) if freed.is_nothing() && freed.incomplete => {
+            "and what is unused in the store could not be removed".to_owned()
+        }
         Some(freed) if freed.is_nothing() => "and nothing in the store is unused".to_owned(),
         Some(freed) => format!("although {freed} were removed"),
         None => "which is kept free".to_owned(),

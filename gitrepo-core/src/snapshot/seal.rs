@@ -65,7 +65,11 @@ pub(crate) fn write(tree: &Path, to: &mut dyn Write) -> io::Result<()> {
 pub(crate) fn check(seal: &Path, tree: &Path, offset: u64, mut goes_on: impl FnMut() -> bool) -> io::Result<Verdict> {
     let mut seal = BufReader::new(File::open(seal)?);
     let first = next(&mut seal)?.unwrap_or_default();
-    if first != format!("{VERSION} {}", identity(tree)?).as_bytes() {
+    let identity = match identity(tree) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(changed(c"", "is gone")),
+        identity => identity?,
+    };
+    if first != format!("{VERSION} {identity}").as_bytes() {
         return Ok(Verdict::Unknown);
     }
     if offset > seal.stream_position()? {

@@ -20,6 +20,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::error::chain;
 use crate::snapshot::seal;
 use crate::snapshot::seal::Verdict;
 
@@ -160,13 +161,18 @@ impl Store {
             let mut offset = if name == cursor.snapshot { cursor.offset } else { 0 };
             let Ok(id) = SnapshotId::try_from(name) else { continue };
             if in_time() {
-                match self.look_through(&id, offset, in_time)? {
-                    Verdict::Same(Some(next)) => offset = next,
-                    Verdict::Changed(_) => {
+                match self.look_through(&id, offset, in_time) {
+                    Ok(Verdict::Same(Some(next))) => offset = next,
+                    Ok(Verdict::Changed(_)) => {
                         looked.changed += 1;
                         continue;
                     }
-                    Verdict::Same(None) | Verdict::Unknown => continue,
+                    Ok(Verdict::Same(None) | Verdict::Unknown) => continue,
+                    // One that cannot be read must not keep the others from being looked at.
+                    Err(error) => {
+                        tracing::warn!(snapshot = %id, error = %chain(&error), "cannot look whether a snapshot was changed");
+                        continue;
+                    }
                 }
             }
             looked.unfinished = true;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::cancel::Cancel;
+use crate::error::chain;
 use crate::reserve::Freed;
 use crate::reserve::free_bytes;
 use crate::spec::RepositoryUrl;
@@ -31,7 +32,7 @@ use super::snapshot::read_meta;
 use super::target::hashes_in;
 
 /// How long one who needs room waits for another who makes it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How much goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,9 +92,15 @@ impl Store {
                 return Ok(Freed { incomplete: true, ..freed });
             }
             let taken = match &oldest {
-                Unused::Snapshot(id) => self.take_snapshot(id, shown)?,
-                Unused::Repository(hash) => self.take_repository(hash)?,
+                Unused::Snapshot(id) => self.take_snapshot(id, shown),
+                Unused::Repository(hash) => self.take_repository(hash),
             };
+            // One that cannot go must not keep the others.
+            let taken = taken.unwrap_or_else(|error| {
+                tracing::warn!(error = %chain(&error), "something unused stays in the store");
+                freed.incomplete = true;
+                None
+            });
             let Some(Taken { path, bytes, repository }) = taken else { continue };
             match oldest {
                 Unused::Snapshot(_) => freed.snapshots += 1,

@@ -21,8 +21,11 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::worker::WorkerError;
 
-/// How long a publish that needs room may take to make it.
-const LONGEST: Duration = Duration::from_secs(60);
+/// How long a publish that needs room may take to make it. An unpublish of its target waits for it.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// What is made free at least for a tree that did not fit: a try of it may not cost everybody the whole store.
+const FOR_A_TREE: u64 = 256 << 20;
 
 /// What records and directories need, generously, where there is not a byte left.
 const A_LITTLE: u64 = 1 << 20;
@@ -101,16 +104,14 @@ impl Volumes {
 
     /// After a write that found the disk full: whether something was removed, so that it may be tried once more.
     pub(super) fn made_room_after(&self, error: &PublishError) -> bool {
-        let eviction = match fullness(error) {
-            Some(Fullness::OfSmallFiles) => match free_bytes(self.store.root()) {
-                Ok(free) => Eviction::Until(free.saturating_add(A_LITTLE)),
-                Err(_) => return false,
-            },
+        let more = match fullness(error) {
+            Some(Fullness::OfSmallFiles) => A_LITTLE,
             // How much a tree needs is not known before it is there.
-            Some(Fullness::OfTrees) => Eviction::Unreferenced,
+            Some(Fullness::OfTrees) => FOR_A_TREE.max(self.gateway.policy().config().cache.reserve_bytes),
             None => return false,
         };
-        match self.evict(eviction, LONGEST) {
+        let Ok(free) = free_bytes(self.store.root()) else { return false };
+        match self.evict(Eviction::Until(free.saturating_add(more)), LONGEST) {
             Ok(freed) => !freed.is_nothing(),
             Err(failure) => {
                 tracing::warn!(error = %chain(&failure), "cannot make room in the store");

@@ -108,6 +108,13 @@ fn a_change_is_named() {
 }
 
 #[test]
+fn a_tree_that_is_gone_was_changed() {
+    let sealed = Sealed::new();
+    fs::rename(sealed.tree(), sealed.place.path().join("elsewhere")).unwrap();
+    assert_eq!(sealed.whole(), Verdict::Changed("the root of the tree is gone".to_owned()));
+}
+
+#[test]
 fn a_look_goes_on_where_the_last_one_stopped() {
     let sealed = Sealed::new();
     let (mut offset, mut looks) = (0, 0);

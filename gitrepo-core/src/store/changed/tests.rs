@@ -85,6 +85,20 @@ fn a_look_at_all_goes_on_where_it_ran_out_of_time() {
 }
 
 #[test]
+fn one_that_is_damaged_keeps_none_of_the_others_from_being_looked_at() {
+    let (_place, store) = store();
+    let mut leases = [1, 2, 3].map(|number| install(&store, commit(number), "good"));
+    leases.sort_by_key(|lease| lease.id().to_string());
+    // Not a seal that could be read, and no tree.
+    fs::remove_file(leases[0].path().join(SEAL_FILE)).unwrap();
+    fs::create_dir(leases[0].path().join(SEAL_FILE)).unwrap();
+    fs::remove_dir_all(leases[1].path().join(TREE)).unwrap();
+    change(&leases[2]);
+    assert_eq!(store.look_at_all(None).unwrap(), Looked { changed: 2, unfinished: false });
+    assert!(store.snapshot(leases[1].id()).unwrap().is_none(), "it is fetched anew");
+}
+
+#[test]
 fn a_snapshot_without_a_seal_is_served_as_before() {
     let (_place, store) = store();
     let lease = install(&store, commit(1), "good");
