@@ -47,7 +47,7 @@ impl Waiting {
         Self { shared, key, number, answer, seen, is_first }
     }
 
-    /// Waits for the job until `deadline`; the first caller for its volume at most for [`FIRST_WORD`].
+    /// Waits for the job until `deadline`; the first caller for its volume at most for 12 seconds.
     ///
     /// # Errors
     ///

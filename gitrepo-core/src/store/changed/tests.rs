@@ -92,7 +92,7 @@ fn one_that_is_damaged_keeps_none_of_the_others_from_being_looked_at() {
     // Not a seal that could be read, and no tree.
     fs::remove_file(leases[0].path().join(SEAL_FILE)).unwrap();
     fs::create_dir(leases[0].path().join(SEAL_FILE)).unwrap();
-    fs::remove_dir_all(leases[1].path().join(TREE)).unwrap();
+    fs::rename(leases[1].path().join(TREE), leases[1].path().join("elsewhere")).unwrap();
     change(&leases[2]);
     assert_eq!(store.look_at_all(None).unwrap(), Looked { changed: 2, unfinished: false });
     assert!(store.snapshot(leases[1].id()).unwrap().is_none(), "it is fetched anew");
