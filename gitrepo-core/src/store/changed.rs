@@ -1,6 +1,6 @@
 //! Snapshots that somebody changed behind the store's back.
 //!
-//! Each is sealed when it is finished ([`seal`]). A publish looks at a few of its entries, a sweep at all. A changed snapshot
+//! Each is sealed when it is finished ([`seal()`]). A publish looks at a few of its entries, a sweep at all. A changed snapshot
 //! stays where it is for those who show it, is marked, and is served no more: its successor, which has a name and a directory
 //! of its own, takes its place. A sweep removes it once nothing refers to it.
 //!
