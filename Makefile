@@ -17,6 +17,7 @@ ARCHIVE ?= target/image.tar## file that `make archive` writes
 DRIVER_NAMESPACE ?= kube-system## namespace of the drivers' DaemonSets
 DEBUG ?= false## true: the drivers log at level debug
 KUBELET_DIR ?= /var/lib/kubelet## --root-dir of the kubelets
+WAIT_TIMEOUT ?= 180s## how long wait, wait-csi and test-results wait
 
 ## The CSI driver
 CSI_OVERLAY ?= deploy/csi/base## kustomization to deploy; yours, or one of deploy/csi/overlays
@@ -51,7 +52,7 @@ REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
 .PHONY: test test-results test-clean clean cleanall node-test node-bench e2e
 
 # Only what a script asks for, and never a word of the user's in a recipe's text.
-export REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE DEBUG KUBELET_DIR CSI_OVERLAY FORCE
+export WAIT_TIMEOUT REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE DEBUG KUBELET_DIR CSI_OVERLAY FORCE
 export OVERLAY VENDOR DRIVER PLUGIN_DIR KUBE_NAMESPACE TEST KUBECTL_VERSION KUBECTL_DIR
 export KUBERNETES SCENES KEEP ROUNDS GIT_SERVER_IMAGE
 

@@ -22,7 +22,8 @@ sh "$here/../make/apply.sh" "$here/render.sh"
 namespace=$(sh "$here/../make/namespace.sh" "$here/render.sh")
 
 # Fresh pods: what an earlier try said no longer counts.
-kubectl -n "$namespace" delete pods -l app=k8s-gitrepo-vol --wait
+kubectl -n "$namespace" delete pods -l app=k8s-gitrepo-vol --timeout=60s ||
+    printf 'Some pods are still there; is a node down?\n' >&2
 
 # Why nodes refuse: the last words of a container that has ended and does not run again (terminationMessagePolicy).
 container='{.status.containerStatuses[0]'
@@ -33,7 +34,7 @@ refusals() {
 }
 
 # Up to five minutes; a refusal is told at once.
-tries=150
+tries=100
 until kubectl -n "$namespace" rollout status daemonset/gitrepo-flex-ds --timeout=2s >/dev/null 2>&1; do
     refused=$(refusals)
     if [ -n "$refused" ]; then
@@ -41,6 +42,7 @@ until kubectl -n "$namespace" rollout status daemonset/gitrepo-flex-ds --timeout
         exit 1
     fi
     tries=$((tries - 1))
+    sleep 1
     [ "$tries" -gt 0 ] || sh "$here/../make/give-up.sh" "$namespace" app=k8s-gitrepo-vol
 done
 sh "$here/render.sh" | kubectl delete --ignore-not-found --wait -f -

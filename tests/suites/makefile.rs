@@ -234,7 +234,7 @@ fn uninstall_runs_on_every_node_before_the_daemon_set_goes() {
     }
     let cluster = Cluster::new();
     assert_success(cluster.make(&["uninstall", "VENDOR=example.com"]));
-    let fresh = "-n kube-system delete pods -l app=k8s-gitrepo-vol --wait";
+    let fresh = "-n kube-system delete pods -l app=k8s-gitrepo-vol --timeout=60s";
     let wait = "-n kube-system rollout status daemonset/gitrepo-flex-ds --timeout=2s";
     let calls = ["get namespace kube-system", "apply -f -", fresh, wait, "delete --ignore-not-found --wait -f -"];
     assert_eq!(cluster.calls(), calls);

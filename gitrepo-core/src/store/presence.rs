@@ -96,10 +96,13 @@ impl Store {
     pub fn open_remembered(root: &Path, memory: &Path) -> Result<Self, StoreError> {
         let line = format!("{}\n", root.display());
         let remembered = optional(durable::read(memory, MEMORY_LIMIT))?.is_some_and(|text| text == line.as_bytes());
-        if remembered && !layout::has_version(root)? {
-            let memory = memory.display();
+        // An empty filesystem of its own is a new disk, not the mount point of one that is away.
+        let is_bare = || fs::metadata(root).map_or(true, |found| !is_elsewhere(found.dev(), memory));
+        if remembered && !layout::has_version(root)? && is_bare() {
             let reason = format!(
-                "it had a filesystem of its own, and nothing of it is there now (if it was removed for good, delete {memory})"
+                "it had a filesystem of its own, and its mount point is bare now (if that is meant, delete the file {:?} beside \
+                 the driver's socket)",
+                memory.file_name().unwrap_or_default()
             );
             return Err(missing(root, &reason));
         }
@@ -117,9 +120,14 @@ impl Store {
     }
 
     fn has_own_filesystem(&self, memory: &Path) -> bool {
-        let parent = memory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::metadata(parent).is_ok_and(|metadata| metadata.dev() != self.layout.identity.device)
+        is_elsewhere(self.layout.identity.device, memory)
     }
+}
+
+/// Whether this is another filesystem than the one that `memory` is on.
+fn is_elsewhere(device: u64, memory: &Path) -> bool {
+    let parent = memory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::metadata(parent).is_ok_and(|metadata| metadata.dev() != device)
 }
 
 /// Whether the root of a mount, as the mount table tells it, is where a store has what volumes show.
@@ -191,6 +199,9 @@ mod tests {
             let error = Store::open_remembered(&root, &memory).unwrap_err();
             assert!(matches!(error, StoreError::Missing { .. }), "{error}");
             assert_eq!(fs::read_dir(&root).unwrap().count(), 0, "nothing is made there");
+            mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("size=1m,mode=700")).unwrap();
+            Store::open_remembered(&root, &memory).expect("a new disk");
+            umount2(&root, MntFlags::MNT_DETACH).unwrap();
             mount(Some(&kept), &root, none, MsFlags::MS_BIND, none).unwrap();
             Store::open_remembered(&root, &memory).unwrap();
             // Another place is another store, and one that an admin has given up may be made anew.
