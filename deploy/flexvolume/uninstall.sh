@@ -1,6 +1,6 @@
 #!/bin/sh
 # Deletes the DaemonSet and removes the driver from every node. A node that still has volumes keeps it, and then this
-# fails: end their pods, and run it again.
+# fails and says why: end the pods that use them, and run it again.
 set -eu
 
 here=$(dirname "$0")
@@ -38,7 +38,7 @@ tries=100
 until kubectl -n "$namespace" rollout status daemonset/gitrepo-flex-ds --timeout=2s >/dev/null 2>&1; do
     refused=$(refusals)
     if [ -n "$refused" ]; then
-        printf 'The driver stays on these nodes; end their pods, and run this again:\n%s\n' "$refused" >&2
+        printf 'The driver stays on these nodes; do what each says, and run this again:\n%s\n' "$refused" >&2
         exit 1
     fi
     tries=$((tries - 1))

@@ -245,7 +245,7 @@ impl Parts {
         let (storage, jobs, last_look) = (Arc::clone(&self.storage), self.jobs.clone(), LastLook::default());
         let render = move || {
             let volumes = storage.volumes().ok();
-            let changed = volumes.as_ref().map_or(0, |volumes| volumes.store().changed_snapshots());
+            let changed = storage.changed_snapshots();
             let store = volumes.and_then(|volumes| last_look.at(volumes.store()));
             let observed = Observed { sessions: places.count(), jobs: jobs.count(), changed, store };
             metrics.render(&observed).unwrap_or_default()

@@ -118,6 +118,17 @@ impl Jobs {
         }
     }
 
+    /// A call for this volume has failed: the kubelet pauses, each time longer, and so the next calls wait as long as they
+    /// can instead of telling early how their job stands.
+    pub fn told(&self, volume_id: &str, target: &Path) {
+        self.shared.table().told(&Key::new(volume_id, target));
+    }
+
+    /// The volume has left its target: what was told of it no longer counts.
+    pub fn forget(&self, volume_id: &str, target: &Path) {
+        self.shared.table().forget(&Key::new(volume_id, target));
+    }
+
     /// Whether a job of this volume is at work on another target than this one.
     pub fn works_elsewhere(&self, volume_id: &str, target: &Path) -> bool {
         self.shared.table().works_elsewhere(&Key::new(volume_id, target))

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
@@ -29,13 +31,15 @@ pub type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
 pub struct Storage {
     open: Box<Open>,
     opened: Mutex<Option<Arc<Volumes>>>,
+    /// Changed snapshots that were found in stores which are open no more.
+    changed_before: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
 impl Storage {
     /// Nothing is opened yet.
     pub fn new(open: Box<Open>, metrics: Arc<Metrics>) -> Self {
-        Self { open, opened: Mutex::default(), metrics }
+        Self { open, opened: Mutex::default(), changed_before: AtomicU64::new(0), metrics }
     }
 
     /// The volumes.
@@ -44,8 +48,8 @@ impl Storage {
     ///
     /// `Unavailable`, whatever is wrong with the store.
     pub fn volumes(&self) -> Result<Arc<Volumes>, Failure> {
+        // The lock is held over none of this: a filesystem may take its time to say what it is.
         let known = self.opened().clone();
-        // Not while others wait for the lock: a filesystem may take its time to say what it is.
         if let Some(volumes) = &known {
             match volumes.store().check() {
                 Ok(()) => return Ok(Arc::clone(volumes)),
@@ -54,16 +58,21 @@ impl Storage {
                 Err(error) => return Err(unavailable(error)),
             }
         }
+        let new = Arc::new((self.open)().map_err(unavailable)?);
         let mut opened = self.opened();
-        if let Some(volumes) = &*opened
-            && known.is_none_or(|known| !Arc::ptr_eq(&known, volumes))
-        {
-            return Ok(Arc::clone(volumes));
+        if let Some(volumes) = &*opened {
+            if known.is_none_or(|known| !Arc::ptr_eq(&known, volumes)) {
+                return Ok(Arc::clone(volumes));
+            }
+            self.changed_before.fetch_add(volumes.store().changed_snapshots(), Ordering::Relaxed);
         }
-        match (self.open)() {
-            Ok(volumes) => Ok(Arc::clone(opened.insert(Arc::new(volumes)))),
-            Err(error) => Err(unavailable(error)),
-        }
+        Ok(Arc::clone(opened.insert(new)))
+    }
+
+    /// How many changed snapshots this driver has found since its start.
+    pub fn changed_snapshots(&self) -> u64 {
+        let now = self.opened().as_ref().map_or(0, |volumes| volumes.store().changed_snapshots());
+        self.changed_before.load(Ordering::Relaxed) + now
     }
 
     fn opened(&self) -> MutexGuard<'_, Option<Arc<Volumes>>> {

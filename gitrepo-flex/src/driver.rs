@@ -26,7 +26,8 @@ use crate::unmount;
 /// How long an unmount may wait for others, and for a target in use. The kubelet asks again.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Does what the arguments say, and answers whatever happens. `dropped` says whether the capabilities that are not needed are gone.
+/// Does what the arguments say, and answers whatever happens. `dropped` says whether the capabilities that are not needed
+/// are gone.
 pub(crate) fn run(arguments: Arguments, dropped: io::Result<()>) {
     let cancel = Cancel::new();
     fault::watch(cancel.clone());

@@ -28,6 +28,7 @@ SCENES = [
     "burst",
     "capabilities",
     "set_user_id",
+    "user_namespace",
     "shared_tree",
     "slow_clone_deleted",
     "force_delete",

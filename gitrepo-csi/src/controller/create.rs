@@ -35,7 +35,7 @@ impl ControllerService {
     ) -> Result<Volume, Failure> {
         call.about(&request.name, "");
         // Whoever writes a claim writes what is read here, so it must not hold up the thread that serves.
-        let creation = blocking::until(deadline, move || Creation::read(request)).await?;
+        let creation = blocking::until(deadline, blocking::READING, move || Creation::read(request)).await?;
         call.repository(&creation.spec.repository);
         let turn = self.creating.take(&creation.name).ok_or_else(|| {
             Failure::new(Kind::Busy, format!("the volume {:?} is being created; try again", creation.name))
@@ -44,7 +44,7 @@ impl ControllerService {
         let cancel = Cancel::new();
         let _given_up = GiveUp(cancel.clone());
         let cancel = cancel.within(deadline::left(deadline));
-        let created = blocking::until(deadline, move || {
+        let created = blocking::until(deadline, blocking::REMOTE_OR_STORE, move || {
             // Until the end, also when the caller goes away before.
             let _turn = turn;
             create(&*storage.volumes()?, &creation, cancel)
@@ -61,7 +61,7 @@ impl ControllerService {
         target::check_id(&volume_id)?;
         let Some(id) = VolumeId::parse(&volume_id) else { return Ok(()) };
         let storage = Arc::clone(&self.storage);
-        blocking::until(deadline, move || memory(&*storage.volumes()?).forget(&id)).await
+        blocking::until(deadline, blocking::STORE, move || memory(&*storage.volumes()?).forget(&id)).await
     }
 }
 

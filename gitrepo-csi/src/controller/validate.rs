@@ -30,7 +30,7 @@ impl ControllerService {
             return Err(Failure::invalid("volume_capabilities is missing"));
         }
         let storage = Arc::clone(&self.storage);
-        blocking::until(deadline, move || validate(&storage, request)).await
+        blocking::until(deadline, blocking::STORE, move || validate(&storage, request)).await
     }
 }
 

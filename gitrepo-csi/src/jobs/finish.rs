@@ -15,12 +15,15 @@ use super::table::Key;
 /// So long every job may go on that a call waits for: most clones take less in all.
 const FOR_ALL: Duration = Duration::from_secs(10);
 
+/// So long a job has that begins while the driver stops: enough for a tree that the store has.
+const FOR_NEW: Duration = Duration::from_secs(2);
+
 /// How often the jobs are judged.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Jobs {
-    /// Begins no more jobs, and gives up those that will not end `within` this time. Returns when none is left, or when the
-    /// time is up; then the rest is given up, too.
+    /// Gives up those jobs that will not end `within` this time; one that begins meanwhile must end soon. Returns when none is
+    /// left, or when the time is up; then the rest is given up, too.
     pub async fn finish(&self, within: Duration) {
         let begun = Instant::now();
         self.shared.table().finish_up();
@@ -29,14 +32,15 @@ impl Jobs {
             tracing::info!(
                 running,
                 seconds = within.as_secs(),
-                "no publish begins any more; those that are near their end are finished, if they end in these seconds"
+                "the driver stops: publishes that are near their end are finished, if they end in these seconds"
             );
         }
         loop {
             let elapsed = begun.elapsed();
             let left = within.saturating_sub(elapsed);
             let stays = |seen: &Seen, is_waited_for: bool| {
-                !left.is_zero() && ((is_waited_for && elapsed < FOR_ALL) || seen.ends_within(left))
+                let has_time = elapsed < FOR_ALL || seen.age() < FOR_NEW;
+                !left.is_zero() && ((is_waited_for && has_time) || seen.ends_within(left))
             };
             let (stay, given_up) = self.shared.table().give_up_but(stays);
             tell(&given_up);

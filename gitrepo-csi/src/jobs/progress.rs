@@ -22,6 +22,8 @@ const SAFE: (u32, u32) = (3, 4);
 pub(super) struct Seen {
     /// With whom it speaks.
     remote: String,
+    /// When it began.
+    begun: Instant,
     told: Mutex<Told>,
 }
 
@@ -42,7 +44,13 @@ impl Seen {
             (Some(host), None) => host.to_owned(),
             (None, _) => "the remote".to_owned(),
         };
-        Self { remote, told: Mutex::new(Told { step: None, at: Instant::now(), began: None }) }
+        let now = Instant::now();
+        Self { remote, begun: now, told: Mutex::new(Told { step: None, at: now, began: None }) }
+    }
+
+    /// How long ago it began.
+    pub(super) fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Whether the job will end in this time, as far as can be told.

@@ -29,7 +29,7 @@ pub(super) struct Table {
     jobs: HashMap<Key, Job>,
     /// Fetching for others alone.
     withdrawn: Vec<Running>,
-    /// Whom a first call has told early how it stands, and until when that is remembered.
+    /// Whom a call has told a failure, and until when that is remembered.
     told: HashMap<Key, Instant>,
     started: u64,
     phase: Phase,
@@ -41,9 +41,9 @@ enum Phase {
     /// It is not near.
     #[default]
     Open,
-    /// No job begins any more.
+    /// What cannot end soon is given up.
     Finishing,
-    /// And no caller joins one.
+    /// No job begins any more, and no caller joins one.
     Closed,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Joined {
     pub(super) number: u64,
     pub(super) answer: watch::Receiver<Option<Answer>>,
     pub(super) seen: Arc<Seen>,
-    /// Nobody has been told yet how this volume stands.
+    /// No call has told yet why this volume is not there.
     pub(super) is_first: bool,
 }
 
@@ -139,9 +139,14 @@ impl Table {
         joined
     }
 
-    /// A call has told how the job stands before its own time was up: the next ones wait as long as they can.
+    /// A call has failed, or has told how its job stands: the next ones wait as long as they can.
     pub(super) fn told(&mut self, key: &Key) {
         self.told.insert(key.clone(), Instant::now() + KEPT);
+    }
+
+    /// The volume has left its target: the next call is a first one again.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.told.remove(key);
     }
 
     /// The failure that was kept for whoever asks this. Kept for another request, it is forgotten.
@@ -157,13 +162,10 @@ impl Table {
         if let Some(until) = self.told.get_mut(key) {
             *until = Instant::now() + KEPT;
         }
-        let stopping = || Failure::new(Kind::Unavailable, "the driver is stopping; try again");
         if self.phase == Phase::Closed {
-            return Err(stopping());
+            return Err(Failure::new(Kind::Unavailable, "the driver is stopping; try again"));
         }
-        let Some(Job::Running(running)) = self.jobs.get_mut(key) else {
-            return if self.phase == Phase::Open { Ok(None) } else { Err(stopping()) };
-        };
+        let Some(Job::Running(running)) = self.jobs.get_mut(key) else { return Ok(None) };
         if running.ended {
             return Err(busy(key, "is being given up"));
         }
@@ -227,7 +229,6 @@ impl Table {
     /// Ends the job with this key, if one is at work, and forgets a failure. While others wait for the tree that it brings
     /// it goes on with that alone, if it has not gone further.
     pub(super) fn end(&mut self, key: &Key) -> Ending {
-        self.told.remove(key);
         let Some(Job::Running(running)) = self.jobs.get(key) else {
             self.jobs.remove(key);
             return Ending::Nothing;
@@ -261,7 +262,7 @@ impl Table {
         }
     }
 
-    /// No more jobs. Those at work go on.
+    /// The driver will end. Who asks how jobs may go on is asked for each by [`Table::give_up_but`].
     pub(super) fn finish_up(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Finishing;

@@ -134,11 +134,11 @@ fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it() {
 fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
     run(async {
         let (jobs, _, orders) = told();
-        let (key, other) = (Key::new("volume", Path::new("/pods/a")), || request("other", "/pods/b"));
+        let other = || request("other", "/pods/b");
         let is_first = |request| jobs.join(request).map(|waiting| waiting.is_first);
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(true));
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(true), "nobody was told anything");
-        jobs.shared.table().told(&key);
+        jobs.told("volume", Path::new("/pods//a"));
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(false));
         assert_eq!(is_first(other()), Ok(true));
         // A remote that fails again and again does not get two pauses longer each time.
@@ -150,6 +150,9 @@ fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
         assert_eq!(publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err().message, "silent");
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(false));
         assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
+        assert_eq!(is_first(request("volume", "/pods/a")), Ok(false), "a publish that fails for good ends its job, too");
+        assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
+        jobs.forget("volume", Path::new("/pods/a"));
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(true), "another pod");
     });
 }
@@ -272,17 +275,20 @@ fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() 
                 while jobs.count().running > 2 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                let late = publish(&jobs, request("late", "/pods/d"), soon()).await.unwrap_err();
-                assert_eq!(late.kind, Kind::Unavailable);
-                assert!(late.message.contains("stopping"), "{late}");
-                for _ in 0..2 {
+                // Who comes now gets what the store has.
+                for _ in 0..3 {
                     orders.send(Ok(done())).unwrap();
                 }
+                assert_eq!(publish(&jobs, request("late", "/pods/d"), soon()).await, Ok(done()));
             })
         };
         stop.await;
         assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
-        assert_eq!(publisher.calls.load(Ordering::Relaxed), 3);
+        assert_eq!(publisher.calls.load(Ordering::Relaxed), 4);
+        jobs.close();
+        let late = publish(&jobs, request("late", "/pods/e"), soon()).await.unwrap_err();
+        assert_eq!(late.kind, Kind::Unavailable);
+        assert!(late.message.contains("stopping"), "{late}");
     });
 }
 

@@ -4,8 +4,8 @@
 //! two things end the wait before the call's time is up: the first call for a volume tells early how it stands, and a
 //! call ends as soon as the pod is seen to end. In both cases the job goes on, and a retry joins it.
 //!
-//! Only the first call: after each failure the kubelet pauses twice as long, up to two minutes, and a volume that is
-//! ready during a pause waits for its end.
+//! Only the first call, before which none has failed: after each failure the kubelet pauses twice as long, up to two
+//! minutes, and a volume that is ready during a pause waits for its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,9 +62,6 @@ impl Waiting {
                 Err(_) => Err(vanished()),
             },
             () = tokio::time::sleep_until(early.unwrap_or(deadline).into()) => {
-                if early.is_some() {
-                    self.shared.table().told(&self.key);
-                }
                 Err(self.still_at_work(""))
             }
             () = pod_ends(Neighbours::of(self.key.target())) => {

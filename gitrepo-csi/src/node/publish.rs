@@ -32,14 +32,15 @@ impl NodeService {
         deadline: Instant,
     ) -> Result<Published, Failure> {
         let (volume_id, target) = (request.volume_id.clone(), request.target_path.clone());
-        match self.try_publish(call, request, deadline).await {
+        let failure = match self.try_publish(call, request, deadline).await {
             Ok(published) => {
                 call.published(&published);
-                Ok(published)
+                return Ok(published);
             }
-            Err(failure) if failure.is_final() => Err(self.undone(failure, volume_id, target, deadline).await),
-            Err(failure) => Err(failure),
-        }
+            Err(failure) => failure,
+        };
+        self.jobs.told(&volume_id, Path::new(&target));
+        Err(if failure.is_final() { self.undone(failure, volume_id, target, deadline).await } else { failure })
     }
 
     async fn try_publish(
@@ -50,7 +51,7 @@ impl NodeService {
     ) -> Result<Published, Failure> {
         // Whoever writes a pod writes what is read here, so it must not hold up the thread that serves.
         let kubelet_dir = self.kubelet_dir.clone();
-        let publication = blocking::until(deadline, move || Publication::read(request, &kubelet_dir)).await?;
+        let publication = blocking::until(deadline, blocking::READING, move || Publication::read(request, &kubelet_dir)).await?;
         call.repository(&publication.request.spec.repository);
         // Until its job can be seen: of two that come at once, neither would see the other.
         let turn = match publication.one_target {
@@ -59,7 +60,7 @@ impl NodeService {
         };
         let storage = Arc::clone(&self.storage);
         let jobs = self.jobs.clone();
-        let looked = blocking::until(deadline, move || look(&*storage.volumes()?, &jobs, publication)).await?;
+        let looked = blocking::until(deadline, blocking::STORE, move || look(&*storage.volumes()?, &jobs, publication)).await?;
         let job = match looked {
             Look::Stands(published) => return Ok(published),
             Look::Missing(request) => self.jobs.join(*request)?,
@@ -81,7 +82,7 @@ impl NodeService {
             Ok(Ended::GivenUp) => {
                 let (storage, cancel) = (Arc::clone(&self.storage), Cancel::new().within(deadline::left(deadline)));
                 let undo = move || Ok(storage.volumes()?.unpublish(Some(&volume_id), Path::new(&target), &cancel)?);
-                match blocking::until(deadline, undo).await {
+                match blocking::until(deadline, blocking::STORE, undo).await {
                     Ok(_) => failure,
                     Err(undoing) => Failure::new(
                         Kind::Busy,

@@ -49,7 +49,7 @@ impl NodeService {
             return Err(Failure::invalid("volume_path is missing"));
         }
         let storage = Arc::clone(&self.storage);
-        blocking::until(deadline, move || stats(&*storage.volumes()?, &request)).await
+        blocking::until(deadline, blocking::STORE, move || stats(&*storage.volumes()?, &request)).await
     }
 }
 

@@ -33,8 +33,9 @@ impl NodeService {
             return Err(Failure::invalid(format!("target_path {} is not absolute", target.display())));
         }
         let ended = self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
+        self.jobs.forget(&request.volume_id, &target);
         let (storage, kubelet_dir) = (Arc::clone(&self.storage), self.kubelet_dir.clone());
-        blocking::until(deadline, move || match storage.volumes() {
+        blocking::until(deadline, blocking::STORE, move || match storage.volumes() {
             Ok(volumes) => {
                 let record = volumes.store().record(&request.volume_id, &target).map_err(UnpublishError::from)?;
                 // A withdrawn job holds the target until its fetch is over. Without a record there is nothing to take off.
