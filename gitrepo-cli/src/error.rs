@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use gitrepo_core::clone::CloneError;
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::GatewayError;
+use gitrepo_core::lease::LeaseError;
 use gitrepo_core::policy::ConfigError;
 use gitrepo_core::spec::SpecError;
 use gitrepo_core::store::StoreError;
@@ -110,7 +111,9 @@ impl CommandError {
             Self::Store(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("the store is private to its owner, usually root: run it with sudo")
             }
-            Self::Store(_) | Self::Publish(PublishError::Store(_)) | Self::Unpublish(UnpublishError::Store(_))
+            Self::Store(_)
+            | Self::Publish(PublishError::Store(_) | PublishError::Lease(LeaseError::Store(_)))
+            | Self::Unpublish(UnpublishError::Store(_))
                 if self.kind() == Kind::Unavailable =>
             {
                 Some("the store's filesystem is missing, fails or is read-only: the kernel's log (dmesg) may say why")

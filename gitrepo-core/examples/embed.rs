@@ -20,13 +20,13 @@ use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::progress::Silent;
 use gitrepo_core::snapshot::Directory;
-use gitrepo_core::snapshot::Watch;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::store::Origin;
 use gitrepo_core::store::Store;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Confined;
 
 fn main() -> ExitCode {

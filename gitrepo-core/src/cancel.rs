@@ -1,8 +1,7 @@
-//! Giving up: a flag that another thread can set, and a deadline. And withdrawing: what others wait for too goes on.
+//! Cancellation: a shared flag and a deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -16,16 +15,8 @@ use crate::error::Kind;
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     flag: Arc<AtomicBool>,
-    stage: Arc<AtomicU8>,
     deadline: Option<Instant>,
 }
-
-/// Nothing has been done yet that only the caller wants.
-const SHARED: u8 = 0;
-/// And nothing will be.
-const WITHDRAWN: u8 = 1;
-/// It is being done.
-const COMMITTED: u8 = 2;
 
 /// Why an operation was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -62,26 +53,10 @@ impl Cancel {
             (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
             (theirs, ours) => theirs.or(ours),
         };
-        Self { flag: Arc::clone(&self.flag), stage: Arc::clone(&self.stage), deadline }
+        Self { flag: Arc::clone(&self.flag), deadline }
     }
 
-    /// Asks a publish to bring its tree into the store, for others who wait for that, and then to stop. When this returns
-    /// `true`, it will do nothing for its target any more. When it returns `false` it is past that, and only
-    /// [`cancel`](Self::cancel) ends it.
-    pub fn withdraw(&self) -> bool {
-        let seen = self.stage.compare_exchange(SHARED, WITHDRAWN, Ordering::SeqCst, Ordering::SeqCst);
-        seen.is_ok() || seen == Err(WITHDRAWN)
-    }
-
-    /// Passes the point from which on the operation can no longer be withdrawn. Fails if it was.
-    pub(crate) fn commit(&self) -> Result<(), Interrupted> {
-        match self.stage.compare_exchange(SHARED, COMMITTED, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) | Err(COMMITTED) => Ok(()),
-            Err(_) => Err(Interrupted::Cancelled),
-        }
-    }
-
-    /// The flag for a signal handler's thread to set.
+    /// Sets the flag, from any thread.
     pub fn cancel(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
@@ -115,17 +90,6 @@ mod tests {
         assert_eq!(whole.check(), Ok(()));
         part.cancel();
         assert_eq!(whole.check(), Err(Interrupted::Cancelled));
-    }
-
-    #[test]
-    fn who_commits_first_is_not_withdrawn_and_the_other_way_round() {
-        let withdrawn = Cancel::new();
-        assert!(withdrawn.within(Duration::from_secs(60)).withdraw() && withdrawn.withdraw());
-        assert_eq!(withdrawn.commit(), Err(Interrupted::Cancelled));
-        assert_eq!(withdrawn.check(), Ok(()), "what others want goes on");
-        let committed = Cancel::new();
-        assert_eq!((committed.commit(), committed.commit()), (Ok(()), Ok(())));
-        assert!(!committed.withdraw());
     }
 
     #[test]

@@ -14,20 +14,18 @@ use crate::error::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
+use crate::lease::receive;
 use crate::progress::Step;
-use crate::remote::FetchRequest;
 use crate::remote::Resolved;
 use crate::snapshot::Owner;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::SnapshotFormat;
-use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
-use crate::snapshot::Watch;
 use crate::spec::VolumeSpec;
 use crate::store::Staging;
 use crate::store::StoreError;
+use crate::watch::Watch;
 use crate::worker::TREE;
-use crate::worker::WorkerError;
 
 /// What to clone, as whom, where to.
 pub struct CloneRequest<'a> {
@@ -79,12 +77,6 @@ pub enum CloneError {
     Staging(#[from] StoreError),
 }
 
-impl From<WorkerError> for CloneError {
-    fn from(error: WorkerError) -> Self {
-        Self::Gateway(error.into())
-    }
-}
-
 impl CloneError {
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
@@ -113,19 +105,15 @@ pub fn clone(
     watch.progress.report(&Step::Resolving);
     let mut session = gateway.open(&request.spec.repository, request.credentials, Some(workspace), watch)?;
     let resolved = session.resolve(&request.spec.revision)?;
-    gateway.remember_host_keys(&session)?;
-    let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: request.spec.depth })?;
-    let resolved = Resolved { commit: report.commit, reference: resolved.reference };
-    let tree = TreeRequest::new(request.spec, resolved.commit, gateway.policy().limits());
-    session.write_tree(&tree)?;
-    session.finish()?;
+    let received = receive(session, request.spec, &resolved, gateway.policy().limits(), watch)?;
+    received.written?;
+    let resolved = Resolved { commit: received.tree.commit, reference: resolved.reference };
 
-    let owner = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
-    let written = staging.path().join(TREE);
-    let summary = format.adopt(&written, &tree, owner)?;
-    put(&format.source(&written), &destination)?;
+    let laid_out = staging.path().join(TREE);
+    let summary = format.adopt(&laid_out, &received.tree, Owner::ourselves())?;
+    put(&format.source(&laid_out), &destination)?;
     parents.keep();
-    Ok(Cloned { resolved, tree: summary, received_bytes: report.received_bytes })
+    Ok(Cloned { resolved, tree: summary, received_bytes: received.bytes })
 }
 
 /// The destination with its parent made and its parent's symlinks resolved, if nothing is there yet.

@@ -1,7 +1,7 @@
 //! The one door to a remote: what the policy says, the address it pins, and a worker session for it.
 //!
-//! Whoever needs something from a remote (publish, clone, resolve) comes through here, so no way leads around the
-//! policy, and a host key accepted on first use is remembered in one place.
+//! Lease, clone and resolve all come through here, so nothing bypasses the policy, and the gateway itself keeps each host
+//! key that was accepted on first use.
 
 use std::fs::DirBuilder;
 use std::fs::OpenOptions;
@@ -23,13 +23,18 @@ use crate::credentials::Malformed;
 use crate::error::Kind;
 use crate::policy::Policy;
 use crate::policy::PolicyError;
+use crate::remote::FetchReport;
+use crate::remote::FetchRequest;
 use crate::remote::Resolved;
-use crate::snapshot::Watch;
+use crate::reserve::MakeRoom;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Scheme;
+use crate::watch::Watch;
+use crate::worker;
 use crate::worker::Job;
-use crate::worker::Session;
 use crate::worker::Worker;
 use crate::worker::WorkerError;
 
@@ -91,6 +96,60 @@ pub struct Workspace<'a> {
     pub base: Option<&'a Path>,
 }
 
+/// A conversation with the remote of one repository. Dropping it ends its worker.
+pub struct Session<'a> {
+    worker: worker::Session,
+    gateway: &'a Gateway,
+}
+
+impl Session<'_> {
+    /// Asks `room` for space before it fails a fetch for lack of it.
+    #[must_use]
+    pub fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
+        Self { worker: self.worker.making_room(room), ..self }
+    }
+
+    /// See [`worker::Session::resolve`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker, and [`GatewayError::KnownHosts`].
+    pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
+        let resolved = self.worker.resolve(revision)?;
+        self.gateway.remember_host_keys(&self.worker)?;
+        Ok(resolved)
+    }
+
+    /// See [`worker::Session::fetch`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker, and [`GatewayError::KnownHosts`].
+    pub fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
+        let report = self.worker.fetch(request)?;
+        self.gateway.remember_host_keys(&self.worker)?;
+        Ok(report)
+    }
+
+    /// See [`worker::Session::write_tree`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker.
+    pub fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
+        Ok(self.worker.write_tree(request)?)
+    }
+
+    /// See [`worker::Session::finish`].
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::End`]; then the staging directory must not be used.
+    pub fn finish(self) -> Result<(), GatewayError> {
+        Ok(self.worker.finish()?)
+    }
+}
+
 impl Gateway {
     /// A door with this policy, behind which this worker works.
     pub fn new(policy: Policy, worker: Arc<dyn Worker>) -> Self {
@@ -113,7 +172,7 @@ impl Gateway {
         credentials: &Credentials,
         workspace: Option<Workspace<'_>>,
         watch: &Watch,
-    ) -> Result<Session, GatewayError> {
+    ) -> Result<Session<'_>, GatewayError> {
         self.policy.check(url)?;
         let config = self.policy.config();
         let job = Job {
@@ -131,7 +190,7 @@ impl Gateway {
             cancel: watch.cancel.within(self.policy.limits().timeout),
             progress: Arc::clone(&watch.progress),
         };
-        Ok(self.worker.start(job)?)
+        Ok(Session { worker: self.worker.start(job)?, gateway: self })
     }
 
     /// Asks the remote where `revision` stands, which proves that the credential may read the repository.
@@ -144,13 +203,12 @@ impl Gateway {
     ) -> Result<Resolved, GatewayError> {
         let mut session = self.open(url, credentials, None, watch)?;
         let resolved = session.resolve(revision)?;
-        self.remember_host_keys(&session)?;
         session.finish()?;
         Ok(resolved)
     }
 
     /// Keeps the host keys that a session accepted on first use (`hostKeys.checking: accept-new`).
-    pub fn remember_host_keys(&self, session: &Session) -> Result<(), GatewayError> {
+    fn remember_host_keys(&self, session: &worker::Session) -> Result<(), GatewayError> {
         let Some(path) = &self.policy.config().host_keys.file else { return Ok(()) };
         for line in session.accepted_host_keys() {
             add_line(path, line).map_err(|source| GatewayError::KnownHosts {

@@ -6,22 +6,20 @@
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::error::io_kind;
 use crate::policy::Limits;
-use crate::progress::Progress;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
 use crate::spec::VolumeSpec;
+use crate::watch::Watch;
 
 mod adopt;
 mod beneath;
@@ -103,6 +101,13 @@ pub struct Owner {
     pub gid: u32,
 }
 
+impl Owner {
+    /// The user that runs this process, which is root in a driver.
+    pub(crate) fn ourselves() -> Self {
+        Self { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+    }
+}
+
 /// What was laid down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeSummary {
@@ -126,15 +131,6 @@ impl TreeSummary {
 /// A length in memory as the number that limits are given in.
 fn widen(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-/// Giving up and telling, for a long write.
-#[derive(Clone)]
-pub struct Watch {
-    /// Giving up.
-    pub cancel: Cancel,
-    /// Told while entries are written.
-    pub progress: Arc<dyn Progress>,
 }
 
 /// A failure to lay down or to adopt a tree. Paths are shown escaped.

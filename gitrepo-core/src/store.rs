@@ -25,20 +25,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::access::Access;
 use crate::spec::RepositoryUrl;
 
+mod access;
 mod changed;
-pub(crate) mod clock;
-pub(crate) mod digest;
-pub(crate) mod durable;
-pub(crate) mod error;
+mod clock;
+mod digest;
+mod durable;
+mod error;
 mod evict;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod last_use;
-pub(crate) mod layout;
-pub(crate) mod lock;
+mod layout;
+mod lock;
 mod presence;
 mod record;
 mod repository;
@@ -47,10 +47,14 @@ mod shared;
 mod snapshot;
 mod staging;
 mod sweep;
-pub(crate) mod target;
+mod target;
 mod trash;
 mod usage;
 
+pub use access::Access;
+pub use access::CredentialId;
+pub use access::Resolution;
+pub use access::ResolveLock;
 pub use clock::BootId;
 pub use error::StoreError;
 pub use evict::Eviction;

@@ -1,26 +1,27 @@
-//! Publish, unpublish, list: the way of one volume, over the traits.
+//! Volumes: trees on targets. Show, hide, list, sweep.
 //!
-//! The order of a publish is what makes a crash harmless: snapshot in the store (durable), record (durable), and the
-//! mount as the last step. Unpublish goes the other way. Whatever moment a process dies at, the record says what to
-//! finish or to undo, and both calls may be repeated by anyone.
+//! To publish is to lease a tree and then to show it. The order makes a crash harmless: the snapshot is in the store
+//! (durable), then the record (durable), and the mount comes last. Unpublish goes the other way. Whenever a process dies,
+//! the record says what to finish or to undo, and any process may repeat both calls.
 //!
-//! Locks are taken in this order: target, resolve, repository, snapshot lease, volume. None of them is held while waiting
-//! for an earlier one, and a hit takes none that a fetch holds. The volume's is for its shared copy alone, and comes after
-//! everything that may take as long as a remote pleases.
+//! A lease takes as long as a remote pleases, so no lock of this module is held meanwhile. What was true before the lease
+//! is looked at again after, under the lock: [`PublishError::Outdated`] says that it has changed, and all starts over. Locks
+//! are taken in this order: those of [`lease`](crate::lease), target, volume. The volume's is for its shared copy alone.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::access::CredentialId;
 use crate::credentials::Credentials;
 use crate::gateway::Gateway;
+use crate::lease::Provenance;
+use crate::lease::Snapshots;
 use crate::mount::Mounter;
 use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::VolumeSpec;
 use crate::spec::Writable;
+use crate::store::CredentialId;
 use crate::store::Origin;
 use crate::store::Record;
 use crate::store::Store;
@@ -30,12 +31,13 @@ mod copies;
 mod error;
 mod find;
 mod list;
-mod obtain;
 mod publish;
-mod resolve;
 mod room;
+mod show;
 mod sweep;
 mod unpublish;
+
+use room::Evictor;
 
 pub use error::PublishError;
 pub use error::UnpublishError;
@@ -44,15 +46,10 @@ pub use list::State;
 pub use sweep::Abandoned;
 pub use unpublish::Unpublished;
 
-/// How long an answer of the remote about a moving revision serves others who ask with the same credential: long enough
-/// that a hundred pods started at once ask once, too short for anyone to notice.
-const SHARED_ANSWER: Duration = Duration::from_secs(1);
-
 /// The volumes of one node.
 pub struct Volumes {
     store: Store,
-    gateway: Gateway,
-    format: Arc<dyn SnapshotFormat>,
+    snapshots: Snapshots,
     mounter: Arc<dyn Mounter>,
 }
 
@@ -104,7 +101,9 @@ pub enum Outcome {
 impl Volumes {
     /// Volumes over these parts. Nothing is touched yet.
     pub fn new(store: Store, gateway: Gateway, format: Arc<dyn SnapshotFormat>, mounter: Arc<dyn Mounter>) -> Self {
-        Self { store, gateway, format, mounter }
+        let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
+        let snapshots = Snapshots::new(store.clone(), gateway, format, room);
+        Self { store, snapshots, mounter }
     }
 
     /// The store.
@@ -112,9 +111,18 @@ impl Volumes {
         &self.store
     }
 
-    /// The door to remotes.
-    pub fn gateway(&self) -> &Gateway {
-        &self.gateway
+    /// The snapshots that the volumes show.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+}
+
+impl From<Provenance> for Outcome {
+    fn from(provenance: Provenance) -> Self {
+        match provenance {
+            Provenance::Store => Self::Hit,
+            Provenance::Remote { received_bytes } => Self::Fetched { received_bytes },
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_core::gateway::GatewayError;
+use gitrepo_core::lease::LeaseError;
 use gitrepo_core::spec::SpecError;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
@@ -72,7 +73,7 @@ macro_rules! from_core {
     };
 }
 
-from_core!(PublishError, UnpublishError, StoreError, GatewayError, SpecError, CredentialError, Interrupted);
+from_core!(LeaseError, PublishError, UnpublishError, StoreError, GatewayError, SpecError, CredentialError, Interrupted);
 
 #[cfg(test)]
 mod tests {

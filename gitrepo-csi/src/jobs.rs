@@ -1,10 +1,10 @@
-//! Publishing that outlives its call.
+//! Publishes that outlive their calls.
 //!
 //! A clone may take longer than the kubelet waits, and the server drops a handler's future when its client goes away. So
-//! a publish is a job: core's synchronous call on a thread of its own, known by volume and target. Whoever asks for the
-//! same while it runs joins it; a call whose time is up answers `Timeout` with how far the job is, and the job goes on;
-//! an unpublish ends it, but for a fetch that other volumes wait for. What a job has done stands in the store. Only the
-//! failure of one that nobody waited for is kept, for the next caller to hear, and for a while.
+//! each publish is a job on a thread of its own, which leases the tree and then shows it on the target. A call for the same
+//! volume and target joins the job. A call whose time is up answers `Timeout` and says how far the job is; the job goes on.
+//! An unpublish ends the job, unless other volumes wait for the same tree: then the job leases, and shows nothing. The work
+//! of a job stands in the store. Only a failure that no caller heard is kept, for a while, for the next caller.
 //!
 //! No lock is held while anything is waited for.
 
@@ -22,9 +22,9 @@ use std::time::Instant;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::progress::Progress;
-use gitrepo_core::snapshot::Watch;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::watch::Watch;
 use tokio::sync::watch;
 
 use crate::failure::Failure;
@@ -43,10 +43,17 @@ use table::Key;
 use table::Table;
 pub use waiting::Waiting;
 
-/// Publishes, however long that takes.
+/// Publishes in two steps, however long they take.
 pub trait Publisher: Send + Sync + 'static {
-    /// As [`Volumes::publish`](gitrepo_core::volume::Volumes::publish): what it fails to do it has undone.
-    fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, Failure>;
+    /// Brings the tree to the node. Nothing is done for the target.
+    fn lease<'a>(&'a self, request: &'a VolumeRequest, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure>;
+}
+
+/// A tree that is on the node while this value lives.
+pub trait Leased {
+    /// Shows the tree on the target. A failure has been undone. `None` if the target is to show another tree by now: lease
+    /// again.
+    fn show(&self) -> Result<Option<Published>, Failure>;
 }
 
 /// Jobs at once, each with a thread: beyond what a node has pods.
@@ -76,10 +83,8 @@ pub struct Count {
 /// How a job was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// There was none.
+    /// There was none, or it had done nothing for the target and will not.
     Nothing,
-    /// It had done nothing for its target, and will not; what it fetches is for others.
-    Withdrawn,
     /// It is over. What it did for its target stands.
     GivenUp,
 }
@@ -96,8 +101,8 @@ impl Jobs {
         Self { shared: Arc::new(Shared { publisher, limit, table: Mutex::default() }) }
     }
 
-    /// Ends the job of this target, if there is one: gives it up and waits until nothing of it is at work any more, or,
-    /// where other volumes wait for the tree that it fetches, leaves it to that alone.
+    /// Ends the job of this target, if there is one: gives it up and waits until nothing of it is at work any more. Where
+    /// other volumes wait for its tree, it goes on for them, and does nothing for this target.
     ///
     /// # Errors
     ///
@@ -105,7 +110,6 @@ impl Jobs {
     pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<Ended, Failure> {
         let mut answer = match self.shared.table().end(&Key::new(volume_id, target)) {
             Ending::Nothing => return Ok(Ended::Nothing),
-            Ending::Withdrawn => return Ok(Ended::Withdrawn),
             Ending::GivenUp(answer) => answer,
         };
         // An answer that never comes is an end too.
@@ -190,7 +194,7 @@ impl Jobs {
         let (job, seen) = (table::Work { request: Arc::new(request), cancel }, Arc::new(seen));
         let (answered, answer) = watch::channel(None);
         let number = table.number();
-        self.start(&key, number, &job, &seen, answered)?;
+        self.start(number, &job, &seen, answered)?;
         let joined = table.insert(key.clone(), number, job, seen, answer);
         drop(table);
         Ok(Waiting::new(Arc::clone(&self.shared), key, joined))
@@ -199,20 +203,19 @@ impl Jobs {
     /// Starts the thread. It reports under the table's lock, which the caller holds: not before the job is in the table.
     fn start(
         &self,
-        key: &Key,
         number: u64,
         job: &table::Work,
         seen: &Arc<Seen>,
         answered: watch::Sender<Option<Answer>>,
     ) -> Result<(), Failure> {
         let watch = Watch { cancel: job.cancel.clone(), progress: Arc::clone(seen) as Arc<dyn Progress> };
-        let (shared, key, request) = (Arc::clone(&self.shared), key.clone(), Arc::clone(&job.request));
+        let (shared, request) = (Arc::clone(&self.shared), Arc::clone(&job.request));
         let work = move || {
-            let answer = catch_unwind(AssertUnwindSafe(|| shared.publisher.publish(&request, &watch)));
+            let answer = catch_unwind(AssertUnwindSafe(|| shared.publish(number, &request, &watch)));
             // The secrets in it are not needed any longer.
             drop(request);
             let answer = answer.unwrap_or_else(|_| Err(vanished()));
-            shared.table().finish(&key, number, &answer);
+            shared.table().finish(number, &answer);
             answered.send_replace(Some(answer));
         };
         thread::Builder::new().name("publish".to_owned()).stack_size(STACK).spawn(work).map(drop).map_err(|error| {
@@ -222,6 +225,18 @@ impl Jobs {
 }
 
 impl Shared {
+    fn publish(&self, number: u64, request: &VolumeRequest, watch: &Watch) -> Answer {
+        loop {
+            let leased = self.publisher.lease(request, watch)?;
+            if !self.table().is_to_show(number) {
+                return Err(Failure::new(Kind::Cancelled, "the volume was unpublished while its tree was fetched"));
+            }
+            if let Some(published) = leased.show()? {
+                return Ok(published);
+            }
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

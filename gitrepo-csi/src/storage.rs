@@ -12,15 +12,18 @@ use std::sync::atomic::Ordering;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
-use gitrepo_core::snapshot::Watch;
+use gitrepo_core::lease::Lease;
+use gitrepo_core::lease::Provenance;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
-use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
+use gitrepo_core::watch::Watch;
 
 use crate::failure::Failure;
+use crate::jobs::Leased;
 use crate::jobs::Publisher;
 use crate::metrics::Metrics;
 
@@ -102,11 +105,29 @@ fn unavailable(error: StoreError) -> Failure {
 }
 
 impl Publisher for Storage {
-    fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, Failure> {
-        let published = self.volumes()?.publish(request, watch)?;
-        if let Outcome::Fetched { received_bytes } = published.outcome {
+    fn lease<'a>(&'a self, request: &'a VolumeRequest, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
+        let volumes = self.volumes()?;
+        let lease = volumes.lease(request, watch)?;
+        if let Provenance::Remote { received_bytes } = lease.provenance() {
             self.metrics.fetched(received_bytes);
         }
-        Ok(published)
+        Ok(Box::new(LeasedVolume { volumes, lease, request, watch }))
+    }
+}
+
+/// A volume whose tree is on the node.
+struct LeasedVolume<'a> {
+    volumes: Arc<Volumes>,
+    lease: Lease,
+    request: &'a VolumeRequest,
+    watch: &'a Watch,
+}
+
+impl Leased for LeasedVolume<'_> {
+    fn show(&self) -> Result<Option<Published>, Failure> {
+        match self.volumes.show(self.request, &self.lease, self.watch) {
+            Err(PublishError::Outdated { .. }) => Ok(None),
+            shown => Ok(Some(shown?)),
+        }
     }
 }

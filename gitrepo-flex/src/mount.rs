@@ -9,7 +9,6 @@ use gitrepo_core::cancel::Cancel;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::FlexWritable;
 use gitrepo_core::progress::Silent;
-use gitrepo_core::snapshot::Watch;
 use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::store::Origin;
@@ -17,6 +16,7 @@ use gitrepo_core::store::Record;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
+use gitrepo_core::watch::Watch;
 
 use crate::error::CallError;
 use crate::options::Options;

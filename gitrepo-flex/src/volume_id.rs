@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use gitrepo_core::access::CredentialId;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::Writable;
+use gitrepo_core::store::CredentialId;
 use gitrepo_core::store::Origin;
 use gitrepo_core::store::Record;
 use sha2::Digest;

@@ -14,7 +14,6 @@ use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::progress::Silent;
 use gitrepo_core::snapshot::Directory;
-use gitrepo_core::snapshot::Watch;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::spec::VolumeSpec;
@@ -26,6 +25,7 @@ use gitrepo_core::volume::Published;
 use gitrepo_core::volume::Unpublished;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Worker;
 
 /// A node with its store and its pods' directories below one home.

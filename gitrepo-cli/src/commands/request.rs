@@ -5,10 +5,10 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::cancel::Cancel;
-use gitrepo_core::snapshot::Watch;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::duration;
+use gitrepo_core::watch::Watch;
 
 use crate::arguments::Source;
 use crate::arguments::Tree;

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::access::CredentialId;
 use crate::spec::CommitId;
+use crate::store::CredentialId;
 
 use super::clock::BootId;
 use super::clock::wall_clock;

@@ -21,13 +21,13 @@ use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::mount::Role;
 use crate::mount::directory;
-use crate::snapshot::Watch;
 use crate::store::Deletion;
 use crate::store::Record;
 use crate::store::SnapshotLease;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
+use crate::watch::Watch;
 
 /// Mode of a target directory that we make, as the kubelet makes them.
 const TARGET_MODE: Mode = Mode::S_IRWXU.union(Mode::S_IRGRP).union(Mode::S_IXGRP);
@@ -97,7 +97,7 @@ impl Volumes {
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
-        let shown = self.format.source(lease.path());
+        let shown = self.snapshots.format().source(lease.path());
         let source = match &held.volume {
             Some(volume) => self.shared_copy(volume, record, &shown, request, watch)?,
             None if record.copy => self.private_copy(held.slot, &shown, request, watch)?,
@@ -182,7 +182,7 @@ impl Volumes {
         match (record.shared, record.copy) {
             (true, _) => self.store.shared_tree(&record.volume_id),
             (false, true) => self.store.copy_dir(record),
-            (false, false) => self.format.source(&self.store.snapshot_path(&record.snapshot)),
+            (false, false) => self.snapshots.format().source(&self.store.snapshot_path(&record.snapshot)),
         }
     }
 

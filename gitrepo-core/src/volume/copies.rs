@@ -8,24 +8,19 @@ use super::PublishError;
 use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
-use super::obtain::Obtained;
-use super::publish::wanted;
-use crate::access::CredentialId;
 use crate::cancel::Cancel;
 use crate::mount::MountError;
-use crate::remote::Resolved;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Owner;
-use crate::snapshot::Watch;
 use crate::snapshot::Writers;
-use crate::spec::Revision;
 use crate::store::Deletion;
 use crate::store::Record;
 use crate::store::SharedCopy;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
+use crate::watch::Watch;
 
 impl Volumes {
     /// The target's own copy: the one it has, or a new one, complete before it gets its name.
@@ -72,38 +67,8 @@ impl Volumes {
         Ok(volume.install(&staging, &made, &SharedCopy::of(record))?)
     }
 
-    /// The snapshot of a volume whose copy is shared, with this credential's right to read it proven: of the commit that
-    /// its other targets on this node show, or where there are none of what is asked for. Comes with the volume held.
-    ///
-    /// Nothing is obtained while the volume is held. So what the other targets showed before is looked at again after; if
-    /// that has changed, all starts over.
-    pub(super) fn obtain_shared(
-        &self,
-        request: &VolumeRequest,
-        credential: &CredentialId,
-        watch: &Watch,
-    ) -> Result<(Obtained, VolumeSlot), PublishError> {
-        loop {
-            let pinned = self.pinned(request)?;
-            let obtained = match &pinned {
-                None => self.obtain(wanted(request, &request.spec.revision, credential), watch)?,
-                Some(copy) => {
-                    let obtained = self.obtain(wanted(request, &Revision::Commit(copy.commit), credential), watch)?;
-                    let resolved = Resolved { commit: copy.commit, reference: copy.reference.clone() };
-                    Obtained { resolved, ..obtained }
-                }
-            };
-            let volume = self.store.volume(&request.volume_id, &watch.cancel)?;
-            if self.pinned(request)? == pinned {
-                return Ok((obtained, volume));
-            }
-            drop(volume);
-            watch.cancel.check().map_err(|source| PublishError::Interrupted { source })?;
-        }
-    }
-
     /// The copy that other targets of the volume show, which must be what is asked for.
-    fn pinned(&self, request: &VolumeRequest) -> Result<Option<SharedCopy>, PublishError> {
+    pub(super) fn pinned(&self, request: &VolumeRequest) -> Result<Option<SharedCopy>, PublishError> {
         let others = self.sharers_but(&request.volume_id, &request.target)?;
         let in_use = !others.is_empty() || self.is_shown_elsewhere(&request.volume_id, &request.target)?;
         let copy = match in_use {
@@ -176,7 +141,7 @@ impl Volumes {
         std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
         let owner = Owner { uid: request.spec.uid, gid: request.group.unwrap_or(request.spec.uid) };
         let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
-        let bytes = self.gateway.policy().config().cache.reserve_bytes;
+        let bytes = self.snapshots.gateway().policy().config().cache.reserve_bytes;
         let reserve = Reserve::new(made.to_owned(), bytes).making_room(self.room());
         snapshot::copy(shown, made, owner, writers, reserve, cancel)?;
         Ok(())

@@ -3,15 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::cancel::Interrupted;
 use crate::error::Kind;
-use crate::gateway::GatewayError;
+use crate::lease::LeaseError;
 use crate::mount::MountError;
-use crate::policy::PolicyError;
 use crate::snapshot::CopyError;
-use crate::snapshot::SnapshotError;
 use crate::store::StoreError;
-use crate::worker::WorkerError;
 
 /// A failure to publish. Everything done for the target has been undone when it is returned, unless it is
 /// [`PublishError::NotUndone`].
@@ -72,15 +68,15 @@ pub enum PublishError {
         /// What the copy was made with, and what is asked for.
         differences: String,
     },
-    /// The policy says no.
+    /// The target or its volume came to show another commit since the tree was leased.
+    #[error("what {} is to show has changed meanwhile; try again", target.display())]
+    Outdated {
+        /// Which.
+        target: PathBuf,
+    },
+    /// The tree was not leased.
     #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// Asking or fetching failed.
-    #[error(transparent)]
-    Gateway(#[from] GatewayError),
-    /// What the worker left cannot be taken over, or a copy of it cannot be made.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    Lease(#[from] LeaseError),
     /// The copy of a writable volume cannot be made.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -90,13 +86,6 @@ pub enum PublishError {
     /// Mounting failed.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// Given up while waiting.
-    #[error("publishing was given up")]
-    Interrupted {
-        /// Why.
-        #[source]
-        source: Interrupted,
-    },
     /// What a failed publish did could not be undone. Whoever asked must ask again, or unpublish.
     #[error("a failed publish on {} could not be undone ({undoing}); try again, or unpublish", target.display())]
     NotUndone {
@@ -110,12 +99,6 @@ pub enum PublishError {
     },
 }
 
-impl From<WorkerError> for PublishError {
-    fn from(error: WorkerError) -> Self {
-        Self::Gateway(error.into())
-    }
-}
-
 impl PublishError {
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
@@ -127,14 +110,11 @@ impl PublishError {
             },
             Self::TargetTaken { .. } => Kind::AlreadyExists,
             Self::TargetMounted { .. } | Self::SharedOtherwise { .. } => Kind::FailedPrecondition,
-            Self::Policy(error) => error.kind(),
-            Self::Gateway(error) => error.kind(),
-            Self::Snapshot(error) => error.kind(),
+            Self::Lease(error) => error.kind(),
             Self::Copy(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Mount(error) => error.kind(),
-            Self::Interrupted { source, .. } => source.kind(),
-            Self::NotUndone { .. } => Kind::Busy,
+            Self::Outdated { .. } | Self::NotUndone { .. } => Kind::Busy,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::Volumes;
 use crate::error::Kind;
 use crate::error::chain;
 use crate::gateway::GatewayError;
+use crate::lease::LeaseError;
 use crate::mount::Mounter;
 use crate::remote::RemoteError;
 use crate::reserve::Freed;
@@ -31,12 +32,16 @@ const FOR_A_TREE: u64 = 256 << 20;
 const A_LITTLE: u64 = 1 << 20;
 
 /// Removes what no volume uses.
-struct Evictor {
+pub(super) struct Evictor {
     store: Store,
     mounter: Arc<dyn Mounter>,
 }
 
 impl Evictor {
+    pub(super) fn new(store: Store, mounter: Arc<dyn Mounter>) -> Self {
+        Self { store, mounter }
+    }
+
     fn shown(&self) -> Option<Vec<PathBuf>> {
         match self.mounter.list() {
             Ok(mounts) => Some(mounts.iter().filter_map(|mount| self.store.find_by_tail(&mount.root)).collect()),
@@ -70,7 +75,7 @@ impl MakeRoom for Evictor {
 
 impl Volumes {
     fn evictor(&self) -> Evictor {
-        Evictor { store: self.store.clone(), mounter: Arc::clone(&self.mounter) }
+        Evictor::new(self.store.clone(), Arc::clone(&self.mounter))
     }
 
     /// What makes room for a write below the reserve.
@@ -99,7 +104,7 @@ impl Volumes {
 
     /// As much as `cache.reserveBytes` asks for.
     pub fn reserve(&self) -> Eviction {
-        Eviction::Until(self.gateway.policy().config().cache.reserve_bytes)
+        Eviction::Until(self.snapshots.gateway().policy().config().cache.reserve_bytes)
     }
 
     /// After a write that found the disk full: whether something was removed, so that it may be tried once more.
@@ -107,7 +112,7 @@ impl Volumes {
         let more = match fullness(error) {
             Some(Fullness::OfSmallFiles) => A_LITTLE,
             // How much a tree needs is not known before it is there.
-            Some(Fullness::OfTrees) => FOR_A_TREE.max(self.gateway.policy().config().cache.reserve_bytes),
+            Some(Fullness::OfTrees) => FOR_A_TREE.max(self.snapshots.gateway().policy().config().cache.reserve_bytes),
             None => return false,
         };
         let Ok(free) = free_bytes(self.store.root()) else { return false };
@@ -127,14 +132,17 @@ enum Fullness {
     OfTrees,
 }
 
-/// Whether a write found no room. A limit that was exceeded is none, nor is the reserve: for that room was made already.
+/// Whether a write found no room. A limit that was exceeded is another matter, and so is the reserve: for that room was made
+/// already.
 fn fullness(error: &PublishError) -> Option<Fullness> {
     let is_full = |kind: Kind| kind == Kind::ResourceExhausted;
     let trees = match error {
-        PublishError::Store(error) => return error.is_full().then_some(Fullness::OfSmallFiles),
+        PublishError::Store(error) | PublishError::Lease(LeaseError::Store(error)) => {
+            return error.is_full().then_some(Fullness::OfSmallFiles);
+        }
         PublishError::Copy(error @ CopyError::Io { .. }) => is_full(error.kind()),
-        PublishError::Snapshot(SnapshotError::Io { kind, .. }) => is_full(*kind),
-        PublishError::Gateway(GatewayError::Worker(error)) => match error {
+        PublishError::Lease(LeaseError::Snapshot(SnapshotError::Io { kind, .. })) => is_full(*kind),
+        PublishError::Lease(LeaseError::Gateway(GatewayError::Worker(error))) => match error {
             WorkerError::Remote(RemoteError::Local { full, .. }) => *full,
             WorkerError::Snapshot(SnapshotError::Io { kind, .. }) => is_full(*kind),
             _ => false,

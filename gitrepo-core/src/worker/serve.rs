@@ -21,7 +21,7 @@ use crate::remote::Remote;
 use crate::remote::RemoteError;
 use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
-use crate::snapshot::Watch;
+use crate::watch::Watch;
 
 /// Where requests come from and replies go to.
 pub(super) trait Client {

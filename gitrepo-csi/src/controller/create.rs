@@ -7,9 +7,9 @@ use std::time::Instant;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::progress::Silent;
-use gitrepo_core::snapshot::Watch;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::volume::Volumes;
+use gitrepo_core::watch::Watch;
 
 use super::ControllerService;
 use super::creation::Creation;
@@ -83,7 +83,7 @@ fn create(volumes: &Volumes, creation: &Creation, cancel: Cancel) -> Result<Crea
         };
     }
     let watch = Watch { cancel, progress: Arc::new(Silent) };
-    let resolved = volumes.resolve(&creation.spec, &creation.credentials, &watch)?;
+    let resolved = volumes.snapshots().resolve(&creation.spec, &creation.credentials, &watch)?;
     let context = creation.context(resolved.commit)?;
     let content: BTreeMap<_, _> = context::own(context.clone().into_iter().collect());
     let created = Created {

@@ -1,5 +1,6 @@
-//! Which jobs there are.
+//! Which jobs there are, how far each is, and which target each works for.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
@@ -23,12 +24,11 @@ use crate::failure::Failure;
 /// How long a failure that nobody heard is kept: twice the longest pause between two tries of the kubelet.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 
-/// Every job by its key.
+/// Every job, and which of them works for which target.
 #[derive(Default)]
 pub(super) struct Table {
-    jobs: HashMap<Key, Job>,
-    /// Fetching for others alone.
-    withdrawn: Vec<Running>,
+    jobs: BTreeMap<u64, Job>,
+    targets: HashMap<Key, Target>,
     /// Whom a call has told a failure, and until when that is remembered.
     told: HashMap<Key, Instant>,
     started: u64,
@@ -69,29 +69,42 @@ pub(super) struct Joined {
     pub(super) is_first: bool,
 }
 
-/// What an end of a job begins with.
+/// What the end of the job of a target begins with.
 pub(super) enum Ending {
-    /// There is none.
+    /// There is none, or it will do nothing for the target any more.
     Nothing,
-    /// It does nothing for its target any more, but fetches for others.
-    Withdrawn,
     /// It is being given up.
     GivenUp(watch::Receiver<Option<Answer>>),
 }
 
-enum Job {
-    Running(Running),
+/// What becomes of a target.
+enum Target {
+    /// This job works for it.
+    AtWork(u64),
+    /// Its job failed, and nobody has heard of it yet.
     Failed(Failed),
 }
 
-struct Running {
-    /// Tells it from a later one of the same key.
-    number: u64,
+struct Job {
+    key: Key,
     work: Work,
+    stage: Stage,
     seen: Arc<Seen>,
     answer: watch::Receiver<Option<Answer>>,
     waiting: usize,
-    ended: bool,
+}
+
+/// How far a job is, and what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It brings the tree, and has done nothing for its target.
+    Leasing,
+    /// It shows the tree on its target.
+    Showing,
+    /// It brings the tree for other targets; its own was unpublished.
+    LeasingForOthers,
+    /// It is to end.
+    GivenUp,
 }
 
 /// A failure that nobody has heard yet.
@@ -134,8 +147,8 @@ impl Table {
     ) -> Joined {
         let is_first = !self.told.contains_key(&key);
         let joined = Joined { number, answer: answer.clone(), seen: Arc::clone(&seen), is_first };
-        let running = Running { number, work, seen, answer, waiting: 1, ended: false };
-        self.jobs.insert(key, Job::Running(running));
+        self.targets.insert(key.clone(), Target::AtWork(number));
+        self.jobs.insert(number, Job { key, work, stage: Stage::Leasing, seen, answer, waiting: 1 });
         joined
     }
 
@@ -149,38 +162,34 @@ impl Table {
         self.told.remove(key);
     }
 
-    /// The failure that was kept for whoever asks this. Kept for another request, it is forgotten.
+    /// The failure that was kept for this request. Kept for another request, it is forgotten.
     pub(super) fn take_failure(&mut self, key: &Key, request: &VolumeRequest) -> Option<Failure> {
-        let Some(Job::Failed(failed)) = self.jobs.get(key) else { return None };
+        let Some(Target::Failed(failed)) = self.targets.get(key) else { return None };
         let failure = (compare(&failed.request, request) == Likeness::Same).then(|| failed.failure.clone());
-        self.jobs.remove(key);
+        self.targets.remove(key);
         failure
     }
 
-    /// One more waits for the job with this key, if there is one.
+    /// One more waits for the job of this target, if there is one.
     pub(super) fn join(&mut self, key: &Key, request: &VolumeRequest) -> Result<Option<Joined>, Failure> {
         if let Some(until) = self.told.get_mut(key) {
             *until = Instant::now() + KEPT;
         }
+        let is_first = !self.told.contains_key(key);
         if self.phase == Phase::Closed {
             return Err(Failure::new(Kind::Unavailable, "the driver is stopping; try again"));
         }
-        let Some(Job::Running(running)) = self.jobs.get_mut(key) else { return Ok(None) };
-        if running.ended {
+        let Some((number, job)) = self.at_work(key) else { return Ok(None) };
+        if job.stage == Stage::GivenUp {
             return Err(busy(key, "is being given up"));
         }
-        match compare(&running.work.request, request) {
+        match compare(&job.work.request, request) {
             Likeness::Same => {
-                running.waiting += 1;
-                Ok(Some(Joined {
-                    number: running.number,
-                    answer: running.answer.clone(),
-                    seen: Arc::clone(&running.seen),
-                    is_first: !self.told.contains_key(key),
-                }))
+                job.waiting += 1;
+                Ok(Some(Joined { number, answer: job.answer.clone(), seen: Arc::clone(&job.seen), is_first }))
             }
             Likeness::OtherSecrets => {
-                running.give_up();
+                job.give_up();
                 Err(busy(key, "with other secrets is being given up for this one"))
             }
             Likeness::Other => Err(busy(key, "of something else is in flight")),
@@ -188,81 +197,83 @@ impl Table {
     }
 
     /// One less waits.
-    pub(super) fn leave(&mut self, key: &Key, number: u64) {
-        if let Some(Job::Running(running)) = self.jobs.get_mut(key)
-            && running.number == number
-        {
-            running.waiting -= 1;
+    pub(super) fn leave(&mut self, number: u64) {
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.waiting -= 1;
         }
+    }
+
+    /// A job has its tree. Whether it is still to show it on its target.
+    pub(super) fn is_to_show(&mut self, number: u64) -> bool {
+        let Some(job) = self.jobs.get_mut(&number) else { return false };
+        if job.stage == Stage::Leasing {
+            job.stage = Stage::Showing;
+        }
+        job.stage == Stage::Showing
     }
 
     /// A job has ended. What it did stands in the store; what it failed to do is for whoever waits, or for the next who
     /// asks.
-    pub(super) fn finish(&mut self, key: &Key, number: u64, answer: &Answer) {
-        self.withdrawn.retain(|withdrawn| withdrawn.number != number);
-        self.finish_wanted(key, number, answer);
+    pub(super) fn finish(&mut self, number: u64, answer: &Answer) {
+        if let Some(job) = self.jobs.remove(&number)
+            && matches!(self.targets.get(&job.key), Some(Target::AtWork(at_work)) if *at_work == number)
+        {
+            self.targets.remove(&job.key);
+            match answer {
+                Ok(_) => self.forget(&job.key),
+                Err(failure) if job.waiting == 0 && job.stage != Stage::GivenUp => {
+                    let (request, failure) = (Arc::clone(&job.work.request), failure.clone());
+                    let failed = Failed { request, failure, until: Instant::now() + KEPT };
+                    self.targets.insert(job.key, Target::Failed(failed));
+                }
+                Err(_) => {}
+            }
+        }
         self.give_up_unwanted();
     }
 
-    fn finish_wanted(&mut self, key: &Key, number: u64, answer: &Answer) {
-        let Some(Job::Running(running)) = self.jobs.get(key) else { return };
-        if running.number != number {
-            return;
-        }
-        if answer.is_ok() {
-            self.told.remove(key);
-        }
-        let unheard = match answer {
-            Err(failure) if running.waiting == 0 && !running.ended => Some(Failed {
-                request: Arc::clone(&running.work.request),
-                failure: failure.clone(),
-                until: Instant::now() + KEPT,
-            }),
-            _ => None,
-        };
-        match unheard {
-            Some(failed) => drop(self.jobs.insert(key.clone(), Job::Failed(failed))),
-            None => drop(self.jobs.remove(key)),
-        }
-    }
-
-    /// Ends the job with this key, if one is at work, and forgets a failure. While others wait for the tree that it brings
-    /// it goes on with that alone, if it has not gone further.
+    /// Ends the job of this target, if there is one, and forgets a failure. A job that has not begun to show its tree goes on
+    /// for the other targets that need it.
     pub(super) fn end(&mut self, key: &Key) -> Ending {
-        let Some(Job::Running(running)) = self.jobs.get(key) else {
-            self.jobs.remove(key);
+        let Some((number, job)) = self.at_work(key) else {
+            self.targets.remove(key);
             return Ending::Nothing;
         };
-        if !running.ended && self.is_wanted(&running.work.request, running.number) && running.work.cancel.withdraw() {
-            if let Some(Job::Running(running)) = self.jobs.remove(key) {
-                self.withdrawn.push(running);
-            }
-            return Ending::Withdrawn;
+        let (stage, request) = (job.stage, Arc::clone(&job.work.request));
+        let is_wanted = stage == Stage::Leasing && self.is_wanted(&request, number);
+        let Some(job) = self.jobs.get_mut(&number) else { return Ending::Nothing };
+        if is_wanted {
+            job.stage = Stage::LeasingForOthers;
+            self.targets.remove(key);
+            return Ending::Nothing;
         }
-        let Some(Job::Running(running)) = self.jobs.get_mut(key) else { return Ending::Nothing };
-        let answer = running.give_up();
+        let answer = job.give_up();
         self.give_up_unwanted();
         Ending::GivenUp(answer)
     }
 
-    /// Whether a job other than this one needs the same tree.
-    fn is_wanted(&self, request: &VolumeRequest, number: u64) -> bool {
-        self.jobs.values().any(|job| {
-            matches!(job, Job::Running(other) if other.number != number && !other.ended
-                && need_the_same_tree(&other.work.request, request))
-        })
+    fn at_work(&mut self, key: &Key) -> Option<(u64, &mut Job)> {
+        let Some(Target::AtWork(number)) = self.targets.get(key) else { return None };
+        Some((*number, self.jobs.get_mut(number)?))
     }
 
-    /// Gives up what was withdrawn and nobody waits for any more.
+    /// Whether a job other than this one needs the same tree for its target.
+    fn is_wanted(&self, request: &VolumeRequest, number: u64) -> bool {
+        self.jobs
+            .iter()
+            .any(|(other, job)| *other != number && job.has_target() && need_the_same_tree(&job.work.request, request))
+    }
+
+    /// Gives up the jobs that bring a tree for others, where no other needs it any more.
     fn give_up_unwanted(&mut self) {
-        for withdrawn in &self.withdrawn {
-            if !self.is_wanted(&withdrawn.work.request, withdrawn.number) {
-                withdrawn.work.cancel.cancel();
+        for (number, job) in &self.jobs {
+            if job.stage == Stage::LeasingForOthers && !self.is_wanted(&job.work.request, *number) {
+                job.work.cancel.cancel();
             }
         }
     }
 
-    /// The driver will end. Who asks how jobs may go on is asked for each by [`Table::give_up_but`].
+    /// The driver will end. Jobs may still begin, and [`Table::give_up_but`] judges each.
     pub(super) fn finish_up(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Finishing;
@@ -278,27 +289,20 @@ impl Table {
     /// One that waits for a tree which another brings goes on with that one. Says how many go on, and how far those are
     /// that do not.
     pub(super) fn give_up_but(&mut self, stays: impl Fn(&Seen, bool) -> bool) -> (usize, Vec<(Key, Arc<Seen>)>) {
-        let at_work = self.jobs.values().filter_map(|job| match job {
-            Job::Running(running) if !running.ended => Some(running),
-            _ => None,
-        });
-        let bringing: Vec<_> = at_work
-            .chain(&self.withdrawn)
-            .filter(|running| stays(&running.seen, false))
-            .map(|running| Arc::clone(&running.work.request))
+        let bringing: Vec<_> = self
+            .jobs
+            .values()
+            .filter(|job| job.stage != Stage::GivenUp && stays(&job.seen, false))
+            .map(|job| Arc::clone(&job.work.request))
             .collect();
         let (mut stay, mut given_up) = (0, Vec::new());
-        for (key, job) in &mut self.jobs {
-            let Job::Running(running) = job else { continue };
-            if running.ended {
-                continue;
-            }
-            let is_brought = || bringing.iter().any(|other| need_the_same_tree(other, &running.work.request));
-            if stays(&running.seen, running.waiting > 0) || is_brought() {
+        for job in self.jobs.values_mut().filter(|job| job.has_target()) {
+            let is_brought = || bringing.iter().any(|other| need_the_same_tree(other, &job.work.request));
+            if stays(&job.seen, job.waiting > 0) || is_brought() {
                 stay += 1;
             } else {
-                running.give_up();
-                given_up.push((key.clone(), Arc::clone(&running.seen)));
+                job.give_up();
+                given_up.push((job.key.clone(), Arc::clone(&job.seen)));
             }
         }
         self.give_up_unwanted();
@@ -308,48 +312,43 @@ impl Table {
     /// No more jobs; those at work are given up.
     pub(super) fn close(&mut self) -> Vec<watch::Receiver<Option<Answer>>> {
         self.phase = Phase::Closed;
-        let running = self.jobs.values_mut().filter_map(|job| match job {
-            Job::Running(running) => Some(running),
-            Job::Failed(_) => None,
-        });
-        running.chain(&mut self.withdrawn).map(Running::give_up).collect()
+        self.jobs.values_mut().map(Job::give_up).collect()
     }
 
     /// Whether a job of the same volume is at work on another target.
     pub(super) fn works_elsewhere(&self, key: &Key) -> bool {
-        self.jobs.iter().any(|(other, job)| {
-            other.volume_id == key.volume_id
-                && other.target != key.target
-                && matches!(job, Job::Running(running) if !running.ended)
-        })
+        let is_other = |other: &Key| other.volume_id == key.volume_id && other.target != key.target;
+        self.jobs.values().any(|job| job.has_target() && is_other(&job.key))
     }
 
     pub(super) fn count(&self) -> Count {
-        let running = self.jobs.values().filter(|job| matches!(job, Job::Running(_))).count();
-        Count { running: running + self.withdrawn.len(), unheard: self.jobs.len() - running }
+        let unheard = self.targets.values().filter(|target| matches!(target, Target::Failed(_))).count();
+        Count { running: self.jobs.len(), unheard }
     }
 
     /// What the one job of a volume has told.
     #[cfg(test)]
     pub(super) fn seen(&self, volume_id: &str) -> Arc<Seen> {
-        let job = self.jobs.iter().find(|(key, _)| key.volume_id == volume_id);
-        match job {
-            Some((_, Job::Running(running))) => Arc::clone(&running.seen),
-            _ => panic!("{volume_id} has no job"),
-        }
+        let job = self.jobs.values().find(|job| job.key.volume_id == volume_id);
+        job.map_or_else(|| panic!("{volume_id} has no job"), |job| Arc::clone(&job.seen))
     }
 
     /// Forgets failures that were kept long enough.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.jobs.retain(|_, job| !matches!(job, Job::Failed(failed) if failed.until <= now));
-        let jobs = &self.jobs;
-        self.told.retain(|key, until| *until > now || matches!(jobs.get(key), Some(Job::Running(_))));
+        self.targets.retain(|_, target| !matches!(target, Target::Failed(failed) if failed.until <= now));
+        let targets = &self.targets;
+        self.told.retain(|key, until| *until > now || matches!(targets.get(key), Some(Target::AtWork(_))));
     }
 }
 
-impl Running {
+impl Job {
+    /// It is to show its tree on its target.
+    fn has_target(&self) -> bool {
+        matches!(self.stage, Stage::Leasing | Stage::Showing)
+    }
+
     fn give_up(&mut self) -> watch::Receiver<Option<Answer>> {
-        self.ended = true;
+        self.stage = Stage::GivenUp;
         self.work.cancel.cancel();
         self.answer.clone()
     }
@@ -370,7 +369,7 @@ mod tests {
         let key = Key::new("volume", Path::new("/pods/a/"));
         let failure = Failure::new(Kind::NotFound, "gone");
         let until = Instant::now() + KEPT;
-        table.jobs.insert(key.clone(), Job::Failed(Failed { request: Arc::clone(&request), failure, until }));
+        table.targets.insert(key.clone(), Target::Failed(Failed { request: Arc::clone(&request), failure, until }));
         table.expire(until - Duration::from_secs(1));
         assert_eq!(table.count(), Count { running: 0, unheard: 1 });
         table.expire(until);

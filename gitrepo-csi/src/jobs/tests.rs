@@ -41,17 +41,26 @@ struct Told {
 }
 
 impl Publisher for Told {
-    fn publish(&self, _request: &VolumeRequest, watch: &Watch) -> Answer {
+    fn lease<'a>(&'a self, _request: &'a VolumeRequest, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
         watch.progress.report(&Step::Fetching { bytes: 412_000_000, objects: 1_000, total_objects: 3_000 });
         self.calls.fetch_add(1, Ordering::Relaxed);
         loop {
             let order = self.orders.lock().unwrap().recv_timeout(Duration::from_millis(5));
             match order {
-                Ok(answer) => return answer,
+                Ok(answer) => return answer.map(|published| Box::new(Ready(published)) as Box<dyn Leased>),
                 Err(mpsc::RecvTimeoutError::Timeout) => watch.cancel.check()?,
                 Err(mpsc::RecvTimeoutError::Disconnected) => panic!("nobody gives orders"),
             }
         }
+    }
+}
+
+/// A tree that is there.
+struct Ready(Published);
+
+impl Leased for Ready {
+    fn show(&self) -> Result<Option<Published>, Failure> {
+        Ok(Some(self.0.clone()))
     }
 }
 
@@ -150,7 +159,11 @@ fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
         assert_eq!(publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err().message, "silent");
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(false));
         assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
-        assert_eq!(is_first(request("volume", "/pods/a")), Ok(false), "a publish that fails for good ends its job, too");
+        assert_eq!(
+            is_first(request("volume", "/pods/a")),
+            Ok(false),
+            "a publish that fails for good ends its job, too"
+        );
         assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
         jobs.forget("volume", Path::new("/pods/a"));
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(true), "another pod");
@@ -235,7 +248,7 @@ fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
         };
         begin("first", "/pods/a").await;
         begin("second", "/pods/b").await;
-        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Withdrawn));
+        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
         assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
         assert_eq!(jobs.count(), Count { running: 2, unheard: 0 });
         for _ in 0..2 {
@@ -246,7 +259,7 @@ fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
 
         begin("first", "/pods/a").await;
         begin("second", "/pods/b").await;
-        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Withdrawn));
+        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
         assert_eq!(jobs.end("second", Path::new("/pods/b"), LONG).await, Ok(Ended::GivenUp));
         until_idle(&jobs).await;
         assert_eq!(jobs.count(), Count { running: 0, unheard: 0 }, "nobody wanted it any more");
@@ -296,9 +309,9 @@ fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() 
 struct Deaf(Mutex<mpsc::Receiver<()>>);
 
 impl Publisher for Deaf {
-    fn publish(&self, _request: &VolumeRequest, _watch: &Watch) -> Answer {
+    fn lease<'a>(&'a self, _request: &'a VolumeRequest, _watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
         self.0.lock().unwrap().recv().unwrap();
-        Ok(done())
+        Ok(Box::new(Ready(done())))
     }
 }
 

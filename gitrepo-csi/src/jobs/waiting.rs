@@ -86,7 +86,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.table().leave(&self.key, self.number);
+        self.shared.table().leave(self.number);
     }
 }
 

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
-use gitrepo_core::volume::UnpublishError;
 
 use super::NodeService;
 use crate::blocking;
 use crate::deadline;
 use crate::failure::Failure;
-use crate::jobs::Ended;
 use crate::proto::csi::v1::NodeUnpublishVolumeRequest;
 use crate::target;
 
@@ -32,17 +30,13 @@ impl NodeService {
         if !target.is_absolute() {
             return Err(Failure::invalid(format!("target_path {} is not absolute", target.display())));
         }
-        let ended = self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
+        self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
         self.jobs.forget(&request.volume_id, &target);
         let (storage, kubelet_dir) = (Arc::clone(&self.storage), self.kubelet_dir.clone());
         blocking::until(deadline, blocking::STORE, move || match storage.volumes() {
             Ok(volumes) => {
-                let record = volumes.store().record(&request.volume_id, &target).map_err(UnpublishError::from)?;
-                // A withdrawn job holds the target until its fetch is over. Without a record there is nothing to take off.
-                if ended != Ended::Withdrawn || record.is_some() {
-                    let cancel = Cancel::new().within(deadline::left(deadline));
-                    volumes.unpublish(Some(&request.volume_id), &target, &cancel)?;
-                }
+                let cancel = Cancel::new().within(deadline::left(deadline));
+                volumes.unpublish(Some(&request.volume_id), &target, &cancel)?;
                 target::remove(&target, &kubelet_dir)
             }
             Err(failure) => without_store(&target, &kubelet_dir, failure),

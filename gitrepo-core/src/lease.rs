@@ -1,0 +1,184 @@
+//! Leases on snapshots: the tree of a revision, on this node, for a credential that may read it.
+//!
+//! A lease is the answer to "this tree, as this credential". Everything about remotes, proofs of access, fetching and the
+//! store is behind [`Snapshots::lease`]; what happens to the tree next, such as a mount, is not.
+//!
+//! Locks are taken in this order: resolve, repository, snapshot. A hit waits for none that a fetch holds.
+
+use std::sync::Arc;
+
+use crate::credentials::Credentials;
+use crate::error::Kind;
+use crate::error::chain;
+use crate::gateway::Gateway;
+use crate::remote::Resolved;
+use crate::reserve::MakeRoom;
+use crate::snapshot::SnapshotFormat;
+use crate::spec::CommitId;
+use crate::spec::Revision;
+use crate::spec::VolumeSpec;
+use crate::store::CredentialId;
+use crate::store::SnapshotId;
+use crate::store::SnapshotKey;
+use crate::store::SnapshotLease;
+use crate::store::Store;
+use crate::watch::Watch;
+
+mod ask;
+mod error;
+mod fetch;
+mod receive;
+
+pub use error::LeaseError;
+pub(crate) use receive::receive;
+
+/// The snapshots of one store, and the way to get more of them.
+pub struct Snapshots {
+    store: Store,
+    gateway: Gateway,
+    format: Arc<dyn SnapshotFormat>,
+    room: Arc<dyn MakeRoom>,
+}
+
+/// A snapshot that stays in the store while this value lives.
+#[derive(Debug)]
+pub struct Lease {
+    /// What was asked for.
+    pub(crate) revision: Revision,
+    pub(crate) resolved: Resolved,
+    pub(crate) credential: CredentialId,
+    pub(crate) snapshot: SnapshotLease,
+    pub(crate) provenance: Provenance,
+}
+
+/// Where a leased snapshot came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provenance {
+    /// It was in the store, or another call brought it there.
+    Store,
+    /// This call fetched it.
+    Remote {
+        /// Bytes of the pack received.
+        received_bytes: u64,
+    },
+}
+
+impl Lease {
+    /// The commit whose tree this is.
+    pub fn commit(&self) -> CommitId {
+        self.resolved.commit
+    }
+
+    /// Where the snapshot came from.
+    pub fn provenance(&self) -> Provenance {
+        self.provenance
+    }
+}
+
+/// What one call asks for, and as whom.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    spec: &'a VolumeSpec,
+    revision: &'a Revision,
+    credentials: &'a Credentials,
+    credential: &'a CredentialId,
+}
+
+impl Wanted<'_> {
+    fn snapshot(&self, resolved: &Resolved) -> SnapshotId {
+        SnapshotKey {
+            url: &self.spec.repository,
+            commit: &resolved.commit,
+            subdirectory: &self.spec.subdirectory,
+            directory: &self.spec.directory,
+            symlinks: self.spec.symlinks,
+        }
+        .id()
+    }
+}
+
+impl Snapshots {
+    /// The snapshots of `store`, fetched through `gateway`, laid out in `format`. When the disk is full, `room` is asked for
+    /// space.
+    pub(crate) fn new(
+        store: Store,
+        gateway: Gateway,
+        format: Arc<dyn SnapshotFormat>,
+        room: Arc<dyn MakeRoom>,
+    ) -> Self {
+        Self { store, gateway, format, room }
+    }
+
+    /// The way to remotes.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    pub(crate) fn format(&self) -> &dyn SnapshotFormat {
+        &*self.format
+    }
+
+    /// Leases the tree that `spec` selects of `revision`. The credential's right to read the repository is proven, by the
+    /// remote or by a fresh proof.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of the remote voids the credential's proof of access.
+    pub fn lease(
+        &self,
+        spec: &VolumeSpec,
+        revision: &Revision,
+        credentials: &Credentials,
+        watch: &Watch,
+    ) -> Result<Lease, LeaseError> {
+        self.as_credential(spec, revision, credentials, |wanted| self.obtain(wanted, watch))
+    }
+
+    /// Resolves the revision of `spec`, and fetches nothing. What the remote told the same credential within the last second
+    /// is not asked again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Snapshots::lease`].
+    pub fn resolve(&self, spec: &VolumeSpec, credentials: &Credentials, watch: &Watch) -> Result<Resolved, LeaseError> {
+        self.as_credential(spec, &spec.revision, credentials, |wanted| Ok(self.ask(wanted, false, watch)?.0))
+    }
+
+    /// Leases a snapshot that a record names. The record is its own proof of access.
+    pub(crate) fn lease_recorded(
+        &self,
+        id: &SnapshotId,
+        resolved: Resolved,
+        credential: CredentialId,
+    ) -> Result<Option<Lease>, LeaseError> {
+        let revision = Revision::Commit(resolved.commit);
+        let snapshot = self.store.snapshot(id)?;
+        Ok(snapshot.map(|snapshot| Lease { revision, resolved, credential, snapshot, provenance: Provenance::Store }))
+    }
+
+    /// The name of these credentials for the repository of `spec`.
+    pub(crate) fn credential(&self, spec: &VolumeSpec, credentials: &Credentials) -> Result<CredentialId, LeaseError> {
+        Ok(self.store.access().credential(&spec.repository, credentials)?)
+    }
+
+    /// Runs a call that may ask the remote. Where it is refused, what the credential proved before is void.
+    fn as_credential<T>(
+        &self,
+        spec: &VolumeSpec,
+        revision: &Revision,
+        credentials: &Credentials,
+        call: impl FnOnce(Wanted<'_>) -> Result<T, LeaseError>,
+    ) -> Result<T, LeaseError> {
+        self.gateway.policy().check(&spec.repository)?;
+        let credential = self.credential(spec, credentials)?;
+        let result = call(Wanted { spec, revision, credentials, credential: &credential });
+        if let Err(error) = &result
+            && matches!(error.kind(), Kind::Unauthenticated | Kind::PermissionDenied | Kind::NotFound)
+            && let Err(failure) = self.store.access().forget(&credential)
+        {
+            // The caller must hear the remote's refusal.
+            tracing::error!(error = %chain(&failure), "cannot delete a proof of access that is void");
+        }
+        result
+    }
+}

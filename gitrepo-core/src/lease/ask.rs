@@ -1,0 +1,80 @@
+//! Where a revision stands, and whether the credential may read the repository: from fresh knowledge, or from the remote.
+
+use std::time::Duration;
+
+use super::LeaseError;
+use super::Snapshots;
+use super::Wanted;
+use super::fetch::Fetching;
+use crate::error::chain;
+use crate::progress::Step;
+use crate::remote::Resolved;
+use crate::spec::PullPolicy;
+use crate::spec::Revision;
+use crate::store::StoreError;
+use crate::store::Turn;
+use crate::watch::Watch;
+
+/// How long an answer of the remote about a moving revision serves other calls with the same credential: long enough that
+/// a hundred pods that start at once ask once, too short for anyone to notice.
+const SHARED_ANSWER: Duration = Duration::from_secs(1);
+
+impl Snapshots {
+    /// Resolves the revision, unless this credential was told recently. A call that may fetch gets the session that
+    /// resolved, too, if nobody else fetches from the repository.
+    pub(super) fn ask(
+        &self,
+        wanted: Wanted<'_>,
+        may_fetch: bool,
+        watch: &Watch,
+    ) -> Result<(Resolved, Option<Fetching<'_>>), LeaseError> {
+        if let Some(resolved) = self.known(wanted)? {
+            return Ok((resolved, None));
+        }
+        watch.progress.report(&Step::Resolving);
+        let access = self.store.access();
+        let _asking = match access.resolve_lock_unless(wanted.credential, &watch.cancel, || self.known(wanted))? {
+            Turn::Done(resolved) => return Ok((resolved, None)),
+            Turn::Ours(lock) => lock,
+        };
+        if let Some(resolved) = self.known(wanted)? {
+            return Ok((resolved, None));
+        }
+        let mut fetching = match may_fetch {
+            true => self.try_fetching(wanted, watch)?,
+            false => None,
+        };
+        let resolved = match &mut fetching {
+            Some(fetching) => fetching.resolve(wanted.revision)?,
+            None => self.gateway.resolve(&wanted.spec.repository, wanted.revision, wanted.credentials, watch)?,
+        };
+        match access.record_answer(wanted.credential, wanted.revision, &resolved) {
+            // An answer that cannot be kept is asked for again.
+            Err(error) if error.is_full() => {
+                tracing::warn!(error = %chain(&error), "an answer of the remote is not kept: the disk is full");
+            }
+            result => result?,
+        }
+        Ok((resolved, fetching))
+    }
+
+    /// What this credential was told already, if that is fresh enough to act on without asking again.
+    ///
+    /// A proof of access holds for `accessTtl`. Under `Always`, each call asks where a moving revision stands, but calls
+    /// within [`SHARED_ANSWER`] share one answer.
+    fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
+        let access = self.store.access();
+        if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl) {
+            return Ok(None);
+        }
+        if let Revision::Commit(commit) = wanted.revision {
+            return Ok(Some(Resolved { commit: *commit, reference: None }));
+        }
+        let answer = access.resolution(wanted.credential, wanted.revision);
+        let fresh = answer.filter(|answer| match wanted.spec.pull_policy {
+            PullPolicy::IfNotPresent => true,
+            PullPolicy::Always => answer.age.is_some_and(|age| age <= SHARED_ANSWER),
+        });
+        Ok(fresh.map(|answer| answer.resolved))
+    }
+}

@@ -1,0 +1,181 @@
+//! The snapshot of a resolved revision: from the store, or fetched.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::Lease;
+use super::LeaseError;
+use super::Provenance;
+use super::Snapshots;
+use super::Wanted;
+use super::receive::Received;
+use super::receive::receive;
+use crate::error::chain;
+use crate::gateway::Session;
+use crate::gateway::Workspace;
+use crate::progress::Step;
+use crate::remote::Resolved;
+use crate::snapshot::Owner;
+use crate::spec::Revision;
+use crate::store::RepositoryLock;
+use crate::store::SnapshotMeta;
+use crate::store::Staging;
+use crate::store::StoreError;
+use crate::store::Turn;
+use crate::watch::Watch;
+use crate::worker::REPOSITORY;
+use crate::worker::TREE;
+
+/// A session that may fetch, and what it holds meanwhile. Fields drop in this order: the session ends before its staging
+/// directory goes, and that before another process may fetch.
+pub(super) struct Fetching<'a> {
+    session: Session<'a>,
+    base: Option<PathBuf>,
+    staging: Staging,
+    lock: RepositoryLock,
+}
+
+impl Fetching<'_> {
+    pub(super) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, LeaseError> {
+        Ok(self.session.resolve(revision)?)
+    }
+}
+
+impl Snapshots {
+    /// Resolves, and fetches over the same connection when the snapshot is not there. While another call fetches from the
+    /// repository, this one only resolves, and then waits for that fetch.
+    pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
+        let (resolved, fetching) = self.ask(wanted, true, watch)?;
+        if let Some(hit) = self.hit(wanted, &resolved)? {
+            return Ok(hit);
+        }
+        if let Some(fetching) = fetching {
+            return self.fetch_healing(wanted, resolved, fetching, watch);
+        }
+        watch.progress.report(&Step::Waiting);
+        let repository = self.store.repository(&wanted.spec.repository);
+        let lock = match repository.lock_unless(&watch.cancel, || self.hit(wanted, &resolved))? {
+            Turn::Done(hit) => return Ok(hit),
+            Turn::Ours(lock) => lock,
+        };
+        if let Some(hit) = self.hit(wanted, &resolved)? {
+            return Ok(hit);
+        }
+        let fetching = self.start_fetching(wanted, lock, watch)?;
+        self.fetch_healing(wanted, resolved, fetching, watch)
+    }
+
+    /// A session that may fetch, unless another call fetches from the repository.
+    pub(super) fn try_fetching(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Option<Fetching<'_>>, LeaseError> {
+        match self.store.repository(&wanted.spec.repository).try_lock()? {
+            Some(lock) => self.start_fetching(wanted, lock, watch).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn hit(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Lease>, StoreError> {
+        let snapshot = self.store.snapshot(&wanted.snapshot(resolved))?;
+        Ok(snapshot.map(|snapshot| Lease {
+            revision: wanted.revision.clone(),
+            resolved: resolved.clone(),
+            credential: wanted.credential.clone(),
+            snapshot,
+            provenance: Provenance::Store,
+        }))
+    }
+
+    /// Fetches. Where what the store has of the repository turns out to be damaged, fetches once more without it: git
+    /// believes that it has the objects of a damaged pack, so no fetch on top of it would ever bring them.
+    fn fetch_healing(
+        &self,
+        wanted: Wanted<'_>,
+        resolved: Resolved,
+        fetching: Fetching<'_>,
+        watch: &Watch,
+    ) -> Result<Lease, LeaseError> {
+        let built_on_ours = fetching.base.is_some();
+        match self.fetch(wanted, resolved.clone(), fetching, watch) {
+            Err(error) if built_on_ours && error.is_damage() => {
+                tracing::warn!(url = %wanted.spec.repository, error = %chain(&error), "fetching afresh: ours is damaged");
+                let lock = self.store.repository(&wanted.spec.repository).lock(&watch.cancel)?;
+                lock.discard()?;
+                let fetching = self.start_fetching(wanted, lock, watch)?;
+                self.fetch(wanted, resolved, fetching, watch)
+            }
+            result => result,
+        }
+    }
+
+    /// Opens a session under the repository's lock, with a staging directory of its own.
+    fn start_fetching(
+        &self,
+        wanted: Wanted<'_>,
+        lock: RepositoryLock,
+        watch: &Watch,
+    ) -> Result<Fetching<'_>, LeaseError> {
+        lock.salvage()?;
+        let staging = lock.staging()?;
+        let base = lock.base()?;
+        let workspace = Workspace { staging: staging.path(), base: base.as_deref() };
+        let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), watch)?;
+        let session = session.making_room(self.room.clone());
+        Ok(Fetching { session, base, staging, lock })
+    }
+
+    /// Fetches a tree, checks it, and installs it as a snapshot.
+    fn fetch(
+        &self,
+        wanted: Wanted<'_>,
+        resolved: Resolved,
+        fetching: Fetching<'_>,
+        watch: &Watch,
+    ) -> Result<Lease, LeaseError> {
+        // The lock goes last.
+        let Fetching { lock, staging, base, session } = fetching;
+        let Received { tree, written, bytes } =
+            receive(session, wanted.spec, &resolved, self.gateway.policy().limits(), watch)?;
+        let resolved = Resolved { commit: tree.commit, reference: resolved.reference };
+        let given_up = |source| LeaseError::Interrupted { source };
+        let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
+        if let Err(error) = written {
+            self.keep_what_is_good(&lock, &staging, base.as_deref(), &resolved, &error);
+            return Err(error);
+        }
+
+        watch.progress.report(&Step::Syncing);
+        let owner = Owner::ourselves();
+        let laid_out = staging.path().join(TREE);
+        let summary = self.format.adopt(&laid_out, &tree, owner)?;
+        lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
+        let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, self.format.name(), summary);
+        let snapshot = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &laid_out, &meta)?;
+        Ok(Lease {
+            revision: wanted.revision.clone(),
+            resolved,
+            credential: wanted.credential.clone(),
+            snapshot,
+            provenance: Provenance::Remote { received_bytes: bytes },
+        })
+    }
+
+    /// After a fetch whose tree failed: a good pack is kept for the next attempt, and a refused repository goes.
+    fn keep_what_is_good(
+        &self,
+        lock: &RepositoryLock,
+        staging: &Staging,
+        base: Option<&Path>,
+        resolved: &Resolved,
+        error: &LeaseError,
+    ) {
+        let kept = if error.is_refusal() {
+            self.store.drop_unused(lock)
+        } else if error.leaves_the_pack_good() {
+            lock.adopt(&staging.path().join(REPOSITORY), base, &resolved.commit, Owner::ourselves())
+        } else {
+            Ok(())
+        };
+        if let Err(failure) = kept {
+            tracing::warn!(error = %chain(&failure), "cannot keep what was received, or drop what was refused");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! One fetch: the pack and the tree of a commit, from an open session into its staging directory.
+
+use crate::gateway::GatewayError;
+use crate::gateway::Session;
+use crate::policy::Limits;
+use crate::progress::Step;
+use crate::remote::FetchRequest;
+use crate::remote::Resolved;
+use crate::snapshot::TreeRequest;
+use crate::spec::VolumeSpec;
+use crate::watch::Watch;
+
+/// What a session received.
+pub(crate) struct Received {
+    /// The tree that was to be written.
+    pub(crate) tree: TreeRequest,
+    /// Whether it was.
+    pub(crate) written: Result<(), GatewayError>,
+    /// Bytes of the pack.
+    pub(crate) bytes: u64,
+}
+
+/// Fetches a resolved revision, writes its tree, and ends the session: what the worker wrote may then be checked without
+/// its changing meanwhile.
+///
+/// # Errors
+///
+/// When the fetch failed, or when something of the worker may be left. A tree that was not written is told in the result,
+/// since the pack may be worth keeping.
+pub(crate) fn receive(
+    mut session: Session<'_>,
+    spec: &VolumeSpec,
+    resolved: &Resolved,
+    limits: &Limits,
+    watch: &Watch,
+) -> Result<Received, GatewayError> {
+    // A server may think for minutes about a large pack before it sends any of it.
+    watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
+    let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: spec.depth })?;
+    let tree = TreeRequest::new(spec, report.commit, limits);
+    let written = session.write_tree(&tree).map(drop);
+    session.finish()?;
+    Ok(Received { tree, written, bytes: report.received_bytes })
+}

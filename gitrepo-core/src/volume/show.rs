@@ -1,0 +1,171 @@
+//! Show: a leased tree appears on a target.
+
+use std::time::SystemTime;
+
+use super::Outcome;
+use super::PublishError;
+use super::Published;
+use super::VolumeRequest;
+use super::Volumes;
+use super::attach::Held;
+use super::same_content;
+use crate::error::chain;
+use crate::lease::Lease;
+use crate::store::Deletion;
+use crate::store::MountTable;
+use crate::store::Record;
+use crate::store::TargetSlot;
+use crate::store::VolumeSlot;
+use crate::watch::Watch;
+
+impl Volumes {
+    /// Shows a leased tree on the target of the request.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Outdated`] when the target or its volume has come to show another commit since the lease was asked
+    /// for: ask again. Everything that this call did for the target has been undone when an error is returned, but for
+    /// [`PublishError::NotUndone`].
+    pub fn show(&self, request: &VolumeRequest, lease: &Lease, watch: &Watch) -> Result<Published, PublishError> {
+        self.with_room(|| {
+            let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
+            match slot.record()? {
+                Some(record) => self.show_again(&slot, record, request, lease, watch),
+                None => self.show_first(&slot, request, lease, watch),
+            }
+        })
+    }
+
+    fn show_first(
+        &self,
+        slot: &TargetSlot,
+        request: &VolumeRequest,
+        lease: &Lease,
+        watch: &Watch,
+    ) -> Result<Published, PublishError> {
+        if let Some(taken) = self.store.record_of_target(&request.target)? {
+            return Err(taken_by(&taken));
+        }
+        let target = self.find_target(&request.target, None)?;
+        let (volume, reference) = self.hold_shared(request, lease, watch)?;
+        let held = Held { slot, volume };
+        let record = Record {
+            version: Record::VERSION,
+            origin: request.origin,
+            volume_id: request.volume_id.clone(),
+            target: request.target.clone(),
+            repository: request.spec.repository.to_string(),
+            revision: request.spec.revision.to_string(),
+            reference,
+            commit: lease.commit(),
+            snapshot: lease.snapshot.id().clone(),
+            content: request.content(),
+            read_only: request.read_only,
+            copy: !request.read_only,
+            shared: request.is_shared(),
+            credential: lease.credential.clone(),
+            mounted_in: MountTable::current()?,
+            created_at: SystemTime::now(),
+            target_created: !target.existed,
+        };
+        if target.remnant {
+            self.mounter.unmount(&record.target)?;
+        }
+        // A copy whose record was lost holds who knows what.
+        self.clear(&held, &record)?;
+        let written = slot.write(&record).map_err(PublishError::from);
+        match written.and_then(|()| self.attach(&held, &record, request, &lease.snapshot, watch)) {
+            Ok(()) => Ok(published(&record, lease.provenance().into())),
+            Err(error) => match self.clear(&held, &record) {
+                Ok(()) => Err(error),
+                Err(undoing) => Err(PublishError::NotUndone {
+                    target: record.target.clone(),
+                    undoing: chain(&undoing),
+                    source: Box::new(error),
+                }),
+            },
+        }
+    }
+
+    /// The volume, held, when its copy is shared; and the ref that led to the commit. Fails if the lease does not answer what
+    /// the request asks for now: the commit that other targets of the volume show, or the revision itself.
+    fn hold_shared(
+        &self,
+        request: &VolumeRequest,
+        lease: &Lease,
+        watch: &Watch,
+    ) -> Result<(Option<VolumeSlot>, Option<String>), PublishError> {
+        let outdated = || PublishError::Outdated { target: request.target.clone() };
+        let volume = match request.is_shared() {
+            true => Some(self.store.volume(&request.volume_id, &watch.cancel)?),
+            false => None,
+        };
+        let pinned = if request.is_shared() { self.pinned(request)? } else { None };
+        match pinned {
+            Some(copy) if copy.commit == lease.commit() => Ok((volume, copy.reference)),
+            None if lease.revision == request.spec.revision => Ok((volume, lease.resolved.reference.clone())),
+            _ => Err(outdated()),
+        }
+    }
+
+    /// Nothing is on record of the target after this, and it has no copy.
+    fn clear(&self, held: &Held<'_>, record: &Record) -> Result<(), PublishError> {
+        held.slot.remove(Deletion::Now)?;
+        match &held.volume {
+            Some(volume) => self.release(volume, &record.volume_id, &record.target, Deletion::Now),
+            None => Ok(()),
+        }
+    }
+
+    /// A record exists: this call repeats an earlier one, or finishes what a crash or a reboot cut off.
+    ///
+    /// When this fails, the record and the copy stay as the earlier call left them: the next attempt builds on them, and only
+    /// an unpublish gives them up.
+    fn show_again(
+        &self,
+        slot: &TargetSlot,
+        record: Record,
+        request: &VolumeRequest,
+        lease: &Lease,
+        watch: &Watch,
+    ) -> Result<Published, PublishError> {
+        if !same_content(&record, request) {
+            return Err(taken_by(&record));
+        }
+        if self.is_attached(&record)? {
+            return Ok(published(&record, Outcome::AlreadyPublished));
+        }
+        if record.commit != lease.commit() {
+            return Err(PublishError::Outdated { target: record.target });
+        }
+        let target = self.find_target(&request.target, Some(&record))?;
+        let volume = match record.shared {
+            true => Some(self.store.volume(&record.volume_id, &watch.cancel)?),
+            false => None,
+        };
+        let record = Record {
+            snapshot: lease.snapshot.id().clone(),
+            mounted_in: MountTable::current()?,
+            credential: lease.credential.clone(),
+            target_created: record.target_created || !target.existed,
+            ..record
+        };
+        if target.remnant {
+            self.mounter.unmount(&record.target)?;
+        }
+        slot.write(&record)?;
+        self.attach(&Held { slot, volume }, &record, request, &lease.snapshot, watch)?;
+        Ok(published(&record, Outcome::Hit))
+    }
+}
+
+pub(super) fn published(record: &Record, outcome: Outcome) -> Published {
+    Published { commit: record.commit, reference: record.reference.clone(), outcome }
+}
+
+pub(super) fn taken_by(record: &Record) -> PublishError {
+    PublishError::TargetTaken {
+        target: record.target.clone(),
+        published: format!("{} at {} (commit {})", record.repository, record.revision, record.commit),
+    }
+}

@@ -1,0 +1,29 @@
+//! How a caller watches a long operation: it may cancel it, and it is told how far it is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::cancel::Cancel;
+use crate::progress::Progress;
+use crate::progress::Silent;
+
+/// Cancellation and progress of one operation. By default the operation runs to its end and reports to nobody.
+#[derive(Clone)]
+pub struct Watch {
+    /// Ends the operation early.
+    pub cancel: Cancel,
+    /// Receives the operation's progress.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { cancel: Cancel::new(), progress: Arc::new(Silent) }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("cancel", &self.cancel).finish_non_exhaustive()
+    }
+}
