@@ -150,7 +150,11 @@ fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
         assert_eq!(publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err().message, "silent");
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(false));
         assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
-        assert_eq!(is_first(request("volume", "/pods/a")), Ok(false), "a publish that fails for good ends its job, too");
+        assert_eq!(
+            is_first(request("volume", "/pods/a")),
+            Ok(false),
+            "a publish that fails for good ends its job, too"
+        );
         assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
         jobs.forget("volume", Path::new("/pods/a"));
         assert_eq!(is_first(request("volume", "/pods/a")), Ok(true), "another pod");

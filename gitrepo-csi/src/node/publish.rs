@@ -51,7 +51,8 @@ impl NodeService {
     ) -> Result<Published, Failure> {
         // Whoever writes a pod writes what is read here, so it must not hold up the thread that serves.
         let kubelet_dir = self.kubelet_dir.clone();
-        let publication = blocking::until(deadline, blocking::READING, move || Publication::read(request, &kubelet_dir)).await?;
+        let publication =
+            blocking::until(deadline, blocking::READING, move || Publication::read(request, &kubelet_dir)).await?;
         call.repository(&publication.request.spec.repository);
         // Until its job can be seen: of two that come at once, neither would see the other.
         let turn = match publication.one_target {
@@ -60,7 +61,8 @@ impl NodeService {
         };
         let storage = Arc::clone(&self.storage);
         let jobs = self.jobs.clone();
-        let looked = blocking::until(deadline, blocking::STORE, move || look(&*storage.volumes()?, &jobs, publication)).await?;
+        let looked =
+            blocking::until(deadline, blocking::STORE, move || look(&*storage.volumes()?, &jobs, publication)).await?;
         let job = match looked {
             Look::Stands(published) => return Ok(published),
             Look::Missing(request) => self.jobs.join(*request)?,
