@@ -9,7 +9,6 @@ use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::store::Store;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::Confined;
@@ -62,5 +61,5 @@ fn with_store(global: &Global, store: &arguments::Store) -> Result<Config, Comma
 fn open(config: Config) -> Result<Volumes, CommandError> {
     let store = Store::open(&config.store)?;
     let mounter = LinuxMounter::new(store.mounting());
-    Ok(Volumes::new(store, gateway(config), Arc::new(Directory), Arc::new(mounter)))
+    Ok(Volumes::new(store, gateway(config), Arc::new(mounter)))
 }

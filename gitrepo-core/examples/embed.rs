@@ -19,7 +19,6 @@ use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::progress::Silent;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::store::Origin;
@@ -53,7 +52,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mounter = LinuxMounter::new(store.mounting());
     let worker = Arc::new(Confined::new(&config.worker));
     let gateway = Gateway::new(Policy::new(config), worker);
-    let volumes = Volumes::new(store, gateway, Arc::new(Directory), Arc::new(mounter));
+    let volumes = Volumes::new(store, gateway, Arc::new(mounter));
 
     let request = VolumeRequest {
         volume_id: "embed".to_owned(),

@@ -15,8 +15,10 @@ use crate::gateway::Gateway;
 use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
 use crate::lease::receive;
+use crate::mount::Attachment;
 use crate::progress::Step;
 use crate::remote::Resolved;
+use crate::snapshot::Directory;
 use crate::snapshot::Owner;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::SnapshotFormat;
@@ -91,12 +93,7 @@ impl CloneError {
 }
 
 /// Clones into a plain directory, owned by the caller.
-pub fn clone(
-    gateway: &Gateway,
-    format: &dyn SnapshotFormat,
-    request: &CloneRequest<'_>,
-    watch: &Watch,
-) -> Result<Cloned, CloneError> {
+pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Result<Cloned, CloneError> {
     let mut parents = MadeParents::default();
     let destination = free_destination(request.destination, &mut parents)?;
     let staging = Staging::beside(&destination)?;
@@ -105,13 +102,14 @@ pub fn clone(
     watch.progress.report(&Step::Resolving);
     let mut session = gateway.open(&request.spec.repository, request.credentials, Some(workspace), watch)?;
     let resolved = session.resolve(&request.spec.revision)?;
-    let received = receive(session, request.spec, &resolved, gateway.policy().limits(), watch)?;
+    let received = receive(session, request.spec, &resolved, &Directory, gateway.policy().limits(), watch)?;
     received.written?;
     let resolved = Resolved { commit: received.tree.commit, reference: resolved.reference };
 
     let laid_out = staging.path().join(TREE);
-    let summary = format.adopt(&laid_out, &received.tree, Owner::ourselves())?;
-    put(&format.source(&laid_out), &destination)?;
+    let summary = Directory.adopt(&laid_out, &received.tree, Owner::ourselves())?;
+    let Attachment::Bind { source } = Directory.attachment(&laid_out);
+    put(&source, &destination)?;
     parents.keep();
     Ok(Cloned { resolved, tree: summary, received_bytes: received.bytes })
 }

@@ -13,6 +13,7 @@ use crate::error::chain;
 use crate::gateway::Gateway;
 use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
+use crate::snapshot::Directory;
 use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::Revision;
@@ -32,11 +33,13 @@ mod receive;
 pub use error::LeaseError;
 pub(crate) use receive::receive;
 
+/// How new snapshots are laid out.
+const FORMAT: &dyn SnapshotFormat = &Directory;
+
 /// The snapshots of one store, and the way to get more of them.
 pub struct Snapshots {
     store: Store,
     gateway: Gateway,
-    format: Arc<dyn SnapshotFormat>,
     room: Arc<dyn MakeRoom>,
 }
 
@@ -86,36 +89,19 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn snapshot(&self, resolved: &Resolved) -> SnapshotId {
-        SnapshotKey {
-            url: &self.spec.repository,
-            commit: &resolved.commit,
-            subdirectory: &self.spec.subdirectory,
-            directory: &self.spec.directory,
-            symlinks: self.spec.symlinks,
-        }
-        .id()
+        SnapshotKey { url: &self.spec.repository, commit: &resolved.commit, tree: &self.spec.tree }.id()
     }
 }
 
 impl Snapshots {
-    /// The snapshots of `store`, fetched through `gateway`, laid out in `format`. When the disk is full, `room` is asked for
-    /// space.
-    pub(crate) fn new(
-        store: Store,
-        gateway: Gateway,
-        format: Arc<dyn SnapshotFormat>,
-        room: Arc<dyn MakeRoom>,
-    ) -> Self {
-        Self { store, gateway, format, room }
+    /// The snapshots of `store`, fetched through `gateway`. When the disk is full, `room` is asked for space.
+    pub(crate) fn new(store: Store, gateway: Gateway, room: Arc<dyn MakeRoom>) -> Self {
+        Self { store, gateway, room }
     }
 
     /// The way to remotes.
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
-    }
-
-    pub(crate) fn format(&self) -> &dyn SnapshotFormat {
-        &*self.format
     }
 
     /// Leases the tree that `spec` selects of `revision`. The credential's right to read the repository is proven, by the

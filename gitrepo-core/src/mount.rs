@@ -19,13 +19,13 @@ mod place;
 /// of them is a symlink: whoever could plant one would choose what is attached, or where (CVE-2021-25741). A caller
 /// that takes paths from a person resolves them first.
 pub trait Mounter: Send + Sync {
-    /// Attaches a directory, on top of what is attached there already. A read-only bind is never visible writable, not
-    /// for an instant, and both kinds are `nosuid` and `nodev`. Mounts below the source do not come along.
-    fn bind(&self, bind: &Bind) -> Result<(), MountError>;
+    /// Attaches something, on top of what is attached there already. A read-only mount is never visible writable, not for
+    /// an instant, and both kinds are `nosuid` and `nodev`. Mounts below a bound directory do not come along.
+    fn attach(&self, mount: &Mount) -> Result<(), MountError>;
 
     /// Says whether exactly this is attached: one mount on the target, of the source itself, and read-only or not as
     /// asked. A missing source or target is `false`. What a retried publish asks before it mounts a second layer.
-    fn shows(&self, bind: &Bind) -> Result<bool, MountError>;
+    fn shows(&self, mount: &Mount) -> Result<bool, MountError>;
 
     /// Detaches everything stacked on `target`, verifies it, and says how many mounts there were. Zero is no error, nor
     /// is a missing target. Who still has the tree open keeps it: a target in use is detached after about a second.
@@ -40,12 +40,12 @@ pub trait Mounter: Send + Sync {
 }
 
 impl<M: Mounter + ?Sized> Mounter for Arc<M> {
-    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
-        (**self).bind(bind)
+    fn attach(&self, mount: &Mount) -> Result<(), MountError> {
+        (**self).attach(mount)
     }
 
-    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
-        (**self).shows(bind)
+    fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
+        (**self).shows(mount)
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
@@ -61,15 +61,40 @@ impl<M: Mounter + ?Sized> Mounter for Arc<M> {
     }
 }
 
-/// One directory to attach.
+/// What can be attached to a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// An existing directory to show.
-    pub source: PathBuf,
+pub enum Attachment {
+    /// An existing directory.
+    Bind {
+        /// Which.
+        source: PathBuf,
+    },
+}
+
+impl Attachment {
+    /// Where it lies on disk.
+    pub fn path(&self) -> &Path {
+        let Self::Bind { source } = self;
+        source
+    }
+}
+
+/// One mount to make, or to look for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What to show.
+    pub attachment: Attachment,
     /// An existing directory to show it at.
     pub target: PathBuf,
     /// No writes through this mount.
     pub read_only: bool,
+}
+
+impl Mount {
+    /// A directory at another place.
+    pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>, read_only: bool) -> Self {
+        Self { attachment: Attachment::Bind { source: source.into() }, target: target.into(), read_only }
+    }
 }
 
 /// One line of the mount table.
@@ -146,10 +171,10 @@ pub enum MountError {
         source: io::Error,
     },
     /// A step of mounting failed.
-    #[error("cannot mount {:?} at {:?} ({step})", bind.source, bind.target)]
-    Bind {
+    #[error("cannot mount {:?} at {:?} ({step})", mount.attachment.path(), mount.target)]
+    Attach {
         /// What was to be attached.
-        bind: Bind,
+        mount: Mount,
         /// Which step.
         step: &'static str,
         /// What the system said.
@@ -199,7 +224,7 @@ impl MountError {
         match self {
             Self::Path { .. } => Kind::InvalidRequest,
             Self::Symlink { .. } => Kind::FailedPrecondition,
-            Self::Directory { source, .. } | Self::Bind { source, .. } | Self::Unmount { source, .. } => {
+            Self::Directory { source, .. } | Self::Attach { source, .. } | Self::Unmount { source, .. } => {
                 match source.kind() {
                     io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Kind::FailedPrecondition,

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::Path;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -14,11 +13,11 @@ use crate::cancel::Interrupted;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::error::io_kind;
+use crate::mount::Attachment;
 use crate::policy::Limits;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
-use crate::spec::Symlinks;
-use crate::spec::VolumeSpec;
+use crate::spec::TreeOptions;
 use crate::watch::Watch;
 
 mod adopt;
@@ -59,8 +58,13 @@ pub trait SnapshotFormat: Send + Sync {
     /// Checks what the worker left in `staging`, entry by entry, and takes ownership of it.
     fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError>;
 
-    /// The directory inside a finished snapshot that a volume shows.
-    fn source(&self, snapshot: &Path) -> PathBuf;
+    /// What of a finished snapshot a volume shows.
+    fn attachment(&self, snapshot: &Path) -> Attachment;
+}
+
+/// The format with this name, as `meta.json` has it; `None` for one of a newer version.
+pub fn format(name: &str) -> Option<&'static dyn SnapshotFormat> {
+    (name == Directory.name()).then_some(&Directory)
 }
 
 /// What to lay down.
@@ -69,26 +73,19 @@ pub trait SnapshotFormat: Send + Sync {
 pub struct TreeRequest {
     /// Whose tree.
     pub commit: CommitId,
-    /// Only this directory of it, as the root; `.` for all.
-    pub subdirectory: RelativePath,
-    /// Where in the volume the tree appears; `.` for the volume's root.
-    pub directory: RelativePath,
-    /// What to do with links that lead out of the volume.
-    pub symlinks: Symlinks,
+    /// What of it, and where.
+    #[serde(flatten)]
+    pub tree: TreeOptions,
+    /// Name of the [`SnapshotFormat`] to lay it down in.
+    pub format: String,
     /// Bounds, counted before and while writing.
     pub limits: Limits,
 }
 
 impl TreeRequest {
-    /// What a volume shows of a commit.
-    pub fn new(spec: &VolumeSpec, commit: CommitId, limits: &Limits) -> Self {
-        Self {
-            commit,
-            subdirectory: spec.subdirectory.clone(),
-            directory: spec.directory.clone(),
-            symlinks: spec.symlinks,
-            limits: limits.clone(),
-        }
+    /// The tree of a commit, to be laid down in this format.
+    pub fn new(tree: &TreeOptions, commit: CommitId, format: &dyn SnapshotFormat, limits: &Limits) -> Self {
+        Self { commit, tree: tree.clone(), format: format.name().to_owned(), limits: limits.clone() }
     }
 }
 

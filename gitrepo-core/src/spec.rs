@@ -13,6 +13,7 @@ pub mod nearest;
 mod path;
 pub mod quantity;
 mod revision;
+mod tree;
 mod url;
 mod volume;
 
@@ -34,6 +35,7 @@ pub use path::PathError;
 pub use path::RelativePath;
 pub use revision::Revision;
 pub use revision::RevisionError;
+pub use tree::TreeOptions;
 pub use url::RepositoryUrl;
 pub use url::Scheme;
 pub use url::UrlError;

@@ -39,6 +39,7 @@ pub(crate) mod fixture;
 mod last_use;
 mod layout;
 mod lock;
+mod mounted;
 mod presence;
 mod record;
 mod repository;
@@ -61,10 +62,11 @@ pub use evict::Eviction;
 pub use evict::Shown;
 pub use lock::LockName;
 pub use lock::Turn;
-pub use presence::is_from_a_store;
+pub use mounted::is_from_a_store;
 pub use record::MountTable;
 pub use record::Origin;
 pub use record::Record;
+pub use record::Shows;
 pub use repository::Repository;
 pub use repository::RepositoryLock;
 pub use shared::SharedCopy;
@@ -137,16 +139,6 @@ impl Store {
     /// A name in the store for a mounter's own use.
     pub fn mounting(&self) -> PathBuf {
         self.root().join("mounting")
-    }
-
-    /// What in this store a mount could show, by the path inside its filesystem that the mount table tells
-    /// ([`MountPoint::root`](crate::mount::MountPoint::root)): a path that ends like it. Whether it is the same, only the
-    /// directories themselves can tell.
-    pub fn find_by_tail(&self, root: &Path) -> Option<PathBuf> {
-        let names: Vec<_> = root.components().collect();
-        let tails = (0..names.len()).rev().map(|at| names[at..].iter().collect::<PathBuf>());
-        let shown = [self.layout.snapshots(), self.layout.volumes()];
-        tails.map(|tail| self.root().join(tail)).find(|path| shown.iter().any(|place| path.starts_with(place)))
     }
 
     /// A private place for work in flight.

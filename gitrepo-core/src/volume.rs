@@ -17,13 +17,13 @@ use crate::gateway::Gateway;
 use crate::lease::Provenance;
 use crate::lease::Snapshots;
 use crate::mount::Mounter;
-use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::VolumeSpec;
 use crate::spec::Writable;
 use crate::store::CredentialId;
 use crate::store::Origin;
 use crate::store::Record;
+use crate::store::Shows;
 use crate::store::Store;
 
 mod attach;
@@ -100,9 +100,9 @@ pub enum Outcome {
 
 impl Volumes {
     /// Volumes over these parts. Nothing is touched yet.
-    pub fn new(store: Store, gateway: Gateway, format: Arc<dyn SnapshotFormat>, mounter: Arc<dyn Mounter>) -> Self {
+    pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
-        let snapshots = Snapshots::new(store.clone(), gateway, format, room);
+        let snapshots = Snapshots::new(store.clone(), gateway, room);
         Self { store, snapshots, mounter }
     }
 
@@ -129,7 +129,16 @@ impl From<Provenance> for Outcome {
 impl VolumeRequest {
     /// Its target shows the copy that all targets of the volume show.
     fn is_shared(&self) -> bool {
-        !self.read_only && self.spec.writable == Some(Writable::Shared)
+        self.shows() == Shows::SharedCopy
+    }
+
+    /// What its target is to show.
+    fn shows(&self) -> Shows {
+        match self.spec.writable {
+            _ if self.read_only => Shows::Snapshot,
+            Some(Writable::Shared) => Shows::SharedCopy,
+            _ => Shows::Copy,
+        }
     }
 
     /// Every option that selects what the target shows, and for whom it is to write: what a repeated publish compares.
@@ -146,7 +155,7 @@ impl VolumeRequest {
 
 /// What the record of a target must say so that a repeated publish is the same publish.
 fn same_content(record: &Record, request: &VolumeRequest) -> bool {
-    record.content == request.content() && record.read_only == request.read_only
+    record.content == request.content() && record.shows == request.shows()
 }
 
 /// Whether a record stands as this credential's own proof of access.

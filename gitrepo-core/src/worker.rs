@@ -47,7 +47,6 @@ mod session;
 mod uids;
 mod wire;
 
-pub use child::Tools;
 pub use child::run_if_worker;
 pub use child::run_if_worker_with;
 pub use confined::Confined;

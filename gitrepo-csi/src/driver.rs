@@ -13,7 +13,6 @@ use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
@@ -259,5 +258,5 @@ fn open(config: &Config, memory: &Path, worker: &Arc<dyn Worker>) -> Result<Volu
     let store = Store::open_remembered(&config.store, memory)?;
     let mounter = LinuxMounter::new(store.mounting());
     let gateway = Gateway::new(Policy::new(config.clone()), Arc::clone(worker));
-    Ok(Volumes::new(store, gateway, Arc::new(Directory), Arc::new(mounter)))
+    Ok(Volumes::new(store, gateway, Arc::new(mounter)))
 }

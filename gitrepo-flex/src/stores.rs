@@ -8,7 +8,6 @@ use gitrepo_core::policy::Config;
 use gitrepo_core::policy::HostTarget;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::policy::SelectedStore;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
@@ -50,5 +49,5 @@ fn volumes(config: Config, store: Store) -> Volumes {
     let worker = Confined::new(&config.worker);
     let mounter = LinuxMounter::new(store.mounting());
     let gateway = Gateway::new(Policy::new(config), Arc::new(worker));
-    Volumes::new(store, gateway, Arc::new(Directory), Arc::new(mounter))
+    Volumes::new(store, gateway, Arc::new(mounter))
 }

@@ -13,7 +13,6 @@ use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::progress::Silent;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::spec::VolumeSpec;
@@ -98,7 +97,7 @@ impl Node {
         let store = Store::open(&home.join("store")).unwrap();
         std::fs::create_dir_all(home.join("pods")).unwrap();
         let gateway = Gateway::new(Policy::new(config), worker);
-        let volumes = Volumes::new(store, gateway, Arc::new(Directory), Arc::clone(&mounter));
+        let volumes = Volumes::new(store, gateway, Arc::clone(&mounter));
         Self { volumes, mounter, home }
     }
 

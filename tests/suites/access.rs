@@ -8,7 +8,6 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::error::Kind;
 use gitrepo_core::remote::libgit2::Libgit2;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
@@ -74,7 +73,7 @@ impl Scene {
 fn node(place: &TempDir, ttl: Duration) -> Node {
     let mut config = volumes::config();
     config.cache.access_ttl = ttl;
-    let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+    let worker = InProcess::new(Arc::new(Libgit2::default()));
     Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
 }
 

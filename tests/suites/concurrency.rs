@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::remote::libgit2::Libgit2;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Outcome;
@@ -30,7 +29,7 @@ use tempfile::TempDir;
 const MANY: usize = 50;
 
 fn fake_node(place: &TempDir) -> Node {
-    let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+    let worker = InProcess::new(Arc::new(Libgit2::default()));
     Node::new(place.path(), volumes::config(), Arc::new(worker), Arc::new(FakeMounter::new()))
 }
 

@@ -12,7 +12,6 @@ use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::policy::UidRange;
 use gitrepo_core::remote::libgit2::Libgit2;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::store::Store;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Volumes;
@@ -172,7 +171,14 @@ impl Bench {
     /// What is mounted for a pod, where it can be seen.
     fn shown(&self, pod: &str) -> PathBuf {
         let target = self.target(pod);
-        self.mounter.mounts().into_iter().find(|mount| mount.target == target).expect("a mount").source
+        self.mounter
+            .mounts()
+            .into_iter()
+            .find(|mount| mount.target == target)
+            .expect("a mount")
+            .attachment
+            .path()
+            .to_owned()
     }
 
     fn readme(&self, pod: &str) -> String {
@@ -202,14 +208,14 @@ impl Bench {
 
 fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
     let metrics = Arc::new(Metrics::new());
-    let worker = Arc::new(InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory)));
+    let worker = Arc::new(InProcess::new(Arc::new(Libgit2::default())));
     let places = Places::new(Bounds::of(UidRange::parse("7-9").unwrap()));
     let worker: Arc<dyn Worker> = Arc::new(Admission::new(worker, places));
     let (root, mounter) = (home.join("store"), Arc::clone(mounter));
     let open = move || {
         let gateway = Gateway::new(Policy::new(volumes::config()), Arc::clone(&worker));
         let mounter = Arc::clone(&mounter) as Arc<dyn Mounter>;
-        Ok(Volumes::new(Store::open(&root)?, gateway, Arc::new(Directory), mounter))
+        Ok(Volumes::new(Store::open(&root)?, gateway, mounter))
     };
     let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
     let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn Publisher>, Duration::from_secs(600));

@@ -15,7 +15,6 @@ use gitrepo_core::policy::Config;
 use gitrepo_core::progress::Progress;
 use gitrepo_core::progress::Step;
 use gitrepo_core::remote::libgit2::Libgit2;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::watch::Watch;
@@ -189,7 +188,7 @@ impl Scene {
     fn node(&self, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = volumes::config();
         change(&mut config);
-        let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+        let worker = InProcess::new(Arc::new(Libgit2::default()));
         Node::new(self.place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
     }
 
@@ -210,7 +209,7 @@ fn a_pack_without_the_directory_that_is_asked_for_is_not_fetched_again() {
     let node = scene.node(|_| {});
     for pod in ["first", "second"] {
         let mut request = read_only(&scene.server.url(&scene.repository), &node.target(pod));
-        request.spec.subdirectory = RelativePath::parse("missing").unwrap();
+        request.spec.tree.subdirectory = RelativePath::parse("missing").unwrap();
         assert_eq!(node.publish(&request).unwrap_err().kind(), Kind::NotFound);
     }
     assert_eq!(entries(&node.store().join("staging")), [] as [&Path; 0]);

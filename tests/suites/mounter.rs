@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use gitrepo_core::mount::Bind;
+use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
@@ -66,10 +66,10 @@ impl<M: Mounter> Bench<M> {
     }
 
     /// A source with a file `canary`, and a target, for a bind of this name.
-    fn bind(&self, name: &str, read_only: bool) -> Bind {
+    fn bind(&self, name: &str, read_only: bool) -> Mount {
         let source = self.directory(format!("source-{name}"));
         fs::write(source.join("canary"), "alive").unwrap();
-        Bind { source, target: self.directory(format!("target-{name}")), read_only }
+        Mount::bind(source, self.directory(format!("target-{name}")), read_only)
     }
 
     fn mounts_on(&self, target: &Path) -> Vec<MountPoint> {

@@ -12,7 +12,6 @@ use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::policy::UidRange;
 use gitrepo_core::remote::libgit2::Libgit2;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::store::Store;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
@@ -45,7 +44,7 @@ struct Kept {
 impl Kept {
     fn new(store: Store, config: Config, worker: Arc<dyn Worker>, pods: &Path) -> Self {
         let gateway = Gateway::new(Policy::new(config), worker);
-        let volumes = Volumes::new(store, gateway, Arc::new(Directory), Arc::new(FakeMounter::new()));
+        let volumes = Volumes::new(store, gateway, Arc::new(FakeMounter::new()));
         std::fs::create_dir_all(pods).unwrap();
         Self { volumes, pods: pods.to_owned() }
     }
@@ -67,7 +66,7 @@ fn two(home: &Path) -> [Kept; 2] {
     let mut number = 0;
     stores(home).map(|store| {
         number += 1;
-        let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+        let worker = InProcess::new(Arc::new(Libgit2::default()));
         Kept::new(store, volumes::config(), Arc::new(worker), &home.join(format!("pods-{number}")))
     })
 }

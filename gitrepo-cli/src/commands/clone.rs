@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use gitrepo_core::clone::CloneRequest;
 use gitrepo_core::clone::clone;
-use gitrepo_core::snapshot::Directory;
 use serde::Serialize;
 
 use super::request;
@@ -46,12 +45,8 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         None => PathBuf::from(spec.repository.base_name()),
     };
 
-    let cloned = clone(
-        &gateway,
-        &Directory,
-        &CloneRequest { spec: &spec, credentials: &credentials, destination: &destination },
-        &watch,
-    )?;
+    let cloned =
+        clone(&gateway, &CloneRequest { spec: &spec, credentials: &credentials, destination: &destination }, &watch)?;
     drop(watch);
 
     let result = Cloned {

@@ -41,7 +41,7 @@ fn row(volume: PublishedVolume) -> Row {
         repository: volume.record.repository,
         revision: volume.record.revision,
         commit: volume.record.commit.to_string(),
-        read_only: volume.record.read_only,
+        read_only: volume.record.shows.is_read_only(),
         origin: volume.record.origin,
         age_seconds: volume.age.as_secs(),
         state: volume.state,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use super::FORMAT;
 use super::Lease;
 use super::LeaseError;
 use super::Provenance;
@@ -133,7 +134,7 @@ impl Snapshots {
         // The lock goes last.
         let Fetching { lock, staging, base, session } = fetching;
         let Received { tree, written, bytes } =
-            receive(session, wanted.spec, &resolved, self.gateway.policy().limits(), watch)?;
+            receive(session, wanted.spec, &resolved, FORMAT, self.gateway.policy().limits(), watch)?;
         let resolved = Resolved { commit: tree.commit, reference: resolved.reference };
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
@@ -145,9 +146,9 @@ impl Snapshots {
         watch.progress.report(&Step::Syncing);
         let owner = Owner::ourselves();
         let laid_out = staging.path().join(TREE);
-        let summary = self.format.adopt(&laid_out, &tree, owner)?;
+        let summary = FORMAT.adopt(&laid_out, &tree, owner)?;
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
-        let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, self.format.name(), summary);
+        let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, summary);
         let snapshot = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &laid_out, &meta)?;
         Ok(Lease {
             revision: wanted.revision.clone(),

@@ -6,6 +6,7 @@ use crate::policy::Limits;
 use crate::progress::Step;
 use crate::remote::FetchRequest;
 use crate::remote::Resolved;
+use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::spec::VolumeSpec;
 use crate::watch::Watch;
@@ -31,13 +32,14 @@ pub(crate) fn receive(
     mut session: Session<'_>,
     spec: &VolumeSpec,
     resolved: &Resolved,
+    format: &dyn SnapshotFormat,
     limits: &Limits,
     watch: &Watch,
 ) -> Result<Received, GatewayError> {
     // A server may think for minutes about a large pack before it sends any of it.
     watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
     let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: spec.depth })?;
-    let tree = TreeRequest::new(spec, report.commit, limits);
+    let tree = TreeRequest::new(&spec.tree, report.commit, format, limits);
     let written = session.write_tree(&tree).map(drop);
     session.finish()?;
     Ok(Received { tree, written, bytes: report.received_bytes })

@@ -17,7 +17,8 @@ use nix::mount::MntFlags;
 use nix::mount::umount2;
 use nix::sys::stat::fstat;
 
-use super::Bind;
+use super::Attachment;
+use super::Mount;
 use super::MountError;
 use super::MountPoint;
 use super::Mounter;
@@ -74,28 +75,31 @@ impl LinuxMounter {
 }
 
 impl Mounter for LinuxMounter {
-    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
-        let source = directory::open(&bind.source, Role::Source)?;
-        let target = directory::open(&bind.target, Role::Target)?;
+    fn attach(&self, mount: &Mount) -> Result<(), MountError> {
+        let Attachment::Bind { source } = &mount.attachment;
+        let source = directory::open(source, Role::Source)?;
+        let target = directory::open(&mount.target, Role::Target)?;
         match self.strategy {
-            Strategy::Detached => bind_detached(source.as_fd(), target.as_fd(), bind.read_only),
-            Strategy::PrivatePlace => bind_through_place(&self.workdir, source.as_fd(), target.as_fd(), bind.read_only),
+            Strategy::Detached => bind_detached(source.as_fd(), target.as_fd(), mount.read_only),
+            Strategy::PrivatePlace => {
+                bind_through_place(&self.workdir, source.as_fd(), target.as_fd(), mount.read_only)
+            }
         }
-        .map_err(|(step, source)| MountError::Bind { bind: bind.clone(), step, source })
+        .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
     }
 
-    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
-        let (Some(source), Some(target)) =
-            (identity(&bind.source, Role::Source)?, identity(&bind.target, Role::Target)?)
+    fn shows(&self, asked: &Mount) -> Result<bool, MountError> {
+        let Attachment::Bind { source } = &asked.attachment;
+        let (Some(source), Some(target)) = (identity(source, Role::Source)?, identity(&asked.target, Role::Target)?)
         else {
             return Ok(false);
         };
         let mounts = self.list()?;
-        let mut on_target = mounts.iter().filter(|mount| mount.target == bind.target);
+        let mut on_target = mounts.iter().filter(|mount| mount.target == asked.target);
         let (Some(only), None) = (on_target.next(), on_target.next()) else {
             return Ok(false);
         };
-        Ok(source == target && only.is_read_only() == bind.read_only)
+        Ok(source == target && only.is_read_only() == asked.read_only)
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {

@@ -95,7 +95,7 @@ impl Adoption<'_> {
         over(widen(length), limits.path_length.into(), "bytes in a path", "limits.pathLength")?;
         over(self.summary.entries(), limits.entries, "entries", "limits.entries")?;
         over(self.summary.bytes, limits.tree_bytes, "bytes", "limits.treeBytes")?;
-        if is_link && self.request.symlinks == Symlinks::RejectEscaping { self.check_link(found) } else { Ok(()) }
+        if is_link && self.request.tree.symlinks == Symlinks::RejectEscaping { self.check_link(found) } else { Ok(()) }
     }
 
     fn check_link(&self, found: &Found<'_>) -> Result<(), SnapshotError> {
@@ -139,7 +139,7 @@ fn check_entry(found: &Found<'_>, device: u64) -> Result<(), &'static str> {
 /// A volume without the directory that was asked for would look like an empty one.
 fn check_directory(staging: &Beneath, request: &TreeRequest) -> Result<(), SnapshotError> {
     let mut path = ROOT.to_owned();
-    for component in request.directory.components() {
+    for component in request.tree.directory.components() {
         let component = CString::new(component).map_err(|_| untrusted(path.to_bytes(), "it has a NUL in it"))?;
         path = join(&path, &component);
     }

@@ -8,7 +8,6 @@ use std::io::BufWriter;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::path::PathBuf;
 
 use git2::Repository;
 use nix::fcntl;
@@ -27,6 +26,7 @@ use super::beneath::Beneath;
 use super::listing::Listing;
 use super::manifest;
 use super::writer::Writer;
+use crate::mount::Attachment;
 
 /// The volume's root, in staging and in a snapshot.
 pub(crate) const ROOT: &CStr = c"root";
@@ -67,8 +67,8 @@ impl SnapshotFormat for Directory {
         adopt::adopt(staging, request, owner)
     }
 
-    fn source(&self, snapshot: &Path) -> PathBuf {
-        snapshot.join(OsStr::from_bytes(ROOT.to_bytes()))
+    fn attachment(&self, snapshot: &Path) -> Attachment {
+        Attachment::Bind { source: snapshot.join(OsStr::from_bytes(ROOT.to_bytes())) }
     }
 }
 

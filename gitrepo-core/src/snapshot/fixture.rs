@@ -24,7 +24,7 @@ use crate::policy::Limits;
 use crate::progress::Silent;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
-use crate::spec::Symlinks;
+use crate::spec::TreeOptions;
 
 /// When every commit was made.
 pub(crate) const TIME: i64 = 1_234_567_890;
@@ -141,13 +141,7 @@ impl Staging {
 }
 
 pub(crate) fn request(commit: CommitId) -> TreeRequest {
-    TreeRequest {
-        commit,
-        subdirectory: path("."),
-        directory: path("."),
-        symlinks: Symlinks::Keep,
-        limits: Limits::default(),
-    }
+    TreeRequest::new(&TreeOptions::default(), commit, &Directory, &Limits::default())
 }
 
 pub(crate) fn path(text: &str) -> RelativePath {

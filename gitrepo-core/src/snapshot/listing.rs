@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
     fn run(&mut self, root: Oid) -> Result<(), SnapshotError> {
         let tree = self.select(root)?;
         let mut top = 0;
-        for component in self.request.directory.components() {
+        for component in self.request.tree.directory.components() {
             self.count_entry()?;
             let name = self.listing.add_name(component.as_bytes());
             top = self.add_directory(top, name);
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
     /// Finds the tree of the subdirectory in the object database, where links cannot lead anywhere.
     fn select(&self, root: Oid) -> Result<Oid, SnapshotError> {
         let commit = self.request.commit;
-        let subdirectory = &self.request.subdirectory;
+        let subdirectory = &self.request.tree.subdirectory;
         let mut tree = root;
         for component in subdirectory.components() {
             let object = self.read_tree(tree)?;

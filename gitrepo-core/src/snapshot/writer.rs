@@ -220,7 +220,7 @@ impl<'a> Writer<'a> {
             return Err(self.unsafe_link(entry, "a link to a path with a NUL in it"));
         }
         let depth = self.listing.directory_depth(entry.directory);
-        if self.request.symlinks == Symlinks::RejectEscaping && symlink::may_escape(target, depth) {
+        if self.request.tree.symlinks == Symlinks::RejectEscaping && symlink::may_escape(target, depth) {
             return Err(SnapshotError::EscapingSymlink {
                 commit: self.request.commit,
                 path: String::from_utf8_lossy(&self.listing.path(entry)).into_owned(),

@@ -202,12 +202,12 @@ impl VolumeSpec {
         [
             ("repository", self.repository.canonical()),
             ("revision", self.revision.to_string()),
-            ("directory", self.directory.to_string()),
-            ("subdirectory", self.subdirectory.to_string()),
+            ("directory", self.tree.directory.to_string()),
+            ("subdirectory", self.tree.subdirectory.to_string()),
             ("gitDir", self.git_dir.to_string()),
             ("submodules", self.submodules.to_string()),
             ("lfs", self.lfs.to_string()),
-            ("symlinks", self.symlinks.to_string()),
+            ("symlinks", self.tree.symlinks.to_string()),
             ("refresh", self.refresh.to_string()),
             ("writable", writable),
             ("uid", self.uid.to_string()),
@@ -230,7 +230,7 @@ impl VolumeSpec {
             spec.set(key, value)?;
         }
         if default_directory == DefaultDirectory::BaseName && !attributes.contains_key("directory") {
-            spec.directory = base_directory(&spec.repository)?;
+            spec.tree.directory = base_directory(&spec.repository)?;
         }
         spec.refuse_what_does_not_work_yet()?;
         Ok(spec)
@@ -239,15 +239,15 @@ impl VolumeSpec {
     fn set(&mut self, key: &str, value: &str) -> Result<(), SpecError> {
         match key {
             "revision" => self.revision = Revision::parse(value).map_err(SpecError::Revision)?,
-            "directory" => self.directory = path("directory", value)?,
-            "subdirectory" => self.subdirectory = path("subdirectory", value)?,
+            "directory" => self.tree.directory = path("directory", value)?,
+            "subdirectory" => self.tree.subdirectory = path("subdirectory", value)?,
             "depth" => {
                 self.depth = decimal(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?
             }
             "gitDir" => self.git_dir = word("gitDir", value)?,
             "submodules" => self.submodules = word("submodules", value)?,
             "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
-            "symlinks" => self.symlinks = word("symlinks", value)?,
+            "symlinks" => self.tree.symlinks = word("symlinks", value)?,
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
             "refresh" => self.refresh = Refresh::parse(value).ok_or_else(|| refused("refresh", value))?,
             "writable" => self.writable = Some(word("writable", value)?),

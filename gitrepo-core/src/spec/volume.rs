@@ -8,11 +8,10 @@ use serde::Serialize;
 
 use crate::spec::GitDir;
 use crate::spec::PullPolicy;
-use crate::spec::RelativePath;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Submodules;
-use crate::spec::Symlinks;
+use crate::spec::TreeOptions;
 use crate::spec::Writable;
 use crate::spec::duration;
 
@@ -24,10 +23,9 @@ pub struct VolumeSpec {
     pub repository: RepositoryUrl,
     /// What to serve.
     pub revision: Revision,
-    /// Where in the volume the tree appears.
-    pub directory: RelativePath,
-    /// Only this directory of the tree, as its root.
-    pub subdirectory: RelativePath,
+    /// What is laid out of the commit, and where.
+    #[serde(flatten)]
+    pub tree: TreeOptions,
     /// Commits of history to fetch; 0 for all.
     pub depth: u32,
     /// Whether `.git` is there.
@@ -36,8 +34,6 @@ pub struct VolumeSpec {
     pub submodules: Submodules,
     /// Replace Git LFS pointers by their content.
     pub lfs: bool,
-    /// What to do with links that lead out of the volume.
-    pub symlinks: Symlinks,
     /// When to ask the remote where a moving revision stands.
     pub pull_policy: PullPolicy,
     /// How often to follow the revision while mounted.
@@ -54,13 +50,11 @@ impl VolumeSpec {
         Self {
             repository,
             revision: Revision::Head,
-            directory: RelativePath::root(),
-            subdirectory: RelativePath::root(),
+            tree: TreeOptions::default(),
             depth: 1,
             git_dir: GitDir::Omit,
             submodules: Submodules::None,
             lfs: false,
-            symlinks: Symlinks::Keep,
             pull_policy: PullPolicy::Always,
             refresh: Refresh::NEVER,
             writable: None,

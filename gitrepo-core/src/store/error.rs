@@ -50,6 +50,14 @@ pub enum StoreError {
         /// The newest version that can be read.
         supported: u64,
     },
+    /// A snapshot was laid out by a newer version of this program.
+    #[error("{} names the format {format:?}, which this program does not know; use the newer program", path.display())]
+    UnknownFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// As it says.
+        format: String,
+    },
     /// A lock was not given up in time.
     #[error("another process is at work on {lock}")]
     Locked {
@@ -96,7 +104,7 @@ impl StoreError {
         match self {
             Self::Io { source, .. } => crate::error::io_kind(source),
             Self::Missing { .. } => Kind::Unavailable,
-            Self::UnsuitableRoot { .. } | Self::Newer { .. } => Kind::FailedPrecondition,
+            Self::UnsuitableRoot { .. } | Self::Newer { .. } | Self::UnknownFormat { .. } => Kind::FailedPrecondition,
             Self::Locked { lock, source } => match source {
                 Interrupted::Cancelled => Kind::Cancelled,
                 Interrupted::DeadlineExceeded if matches!(lock, LockName::Target(_) | LockName::Volume(_)) => {

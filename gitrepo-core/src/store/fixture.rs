@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::MountTable;
 use super::Origin;
 use super::Record;
+use super::Shows;
 use super::SnapshotKey;
 use super::SnapshotLease;
 use super::SnapshotMeta;
@@ -19,12 +20,12 @@ use super::Store;
 use crate::cancel::Cancel;
 use crate::credentials::Credentials;
 use crate::policy::Limits;
+use crate::snapshot::Directory;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::CommitId;
-use crate::spec::RelativePath;
 use crate::spec::RepositoryUrl;
-use crate::spec::Symlinks;
+use crate::spec::TreeOptions;
 
 /// A new store, and the directory that it goes with.
 pub(crate) fn store() -> (TempDir, Store) {
@@ -53,17 +54,10 @@ pub(crate) fn install(store: &Store, commit: CommitId, content: &str) -> Snapsho
     let tree = staging.path().join("tree");
     std::fs::create_dir_all(tree.join("root")).unwrap();
     std::fs::write(tree.join("root/file"), content).unwrap();
-    let (url, root) = (url(), RelativePath::root());
-    let key =
-        SnapshotKey { url: &url, commit: &commit, subdirectory: &root, directory: &root, symlinks: Symlinks::Keep };
-    let request = TreeRequest {
-        commit,
-        subdirectory: root.clone(),
-        directory: root.clone(),
-        symlinks: Symlinks::Keep,
-        limits: Limits::default(),
-    };
-    let meta = SnapshotMeta::new(&url, &request, "directory", TreeSummary { files: 1, ..TreeSummary::default() });
+    let (url, options) = (url(), TreeOptions::default());
+    let key = SnapshotKey { url: &url, commit: &commit, tree: &options };
+    let request = TreeRequest::new(&options, commit, &Directory, &Limits::default());
+    let meta = SnapshotMeta::new(&url, &request, TreeSummary { files: 1, ..TreeSummary::default() });
     store.install_snapshot(&key.id(), &staging, &tree, &meta).unwrap()
 }
 
@@ -80,9 +74,7 @@ pub(crate) fn record(store: &Store, volume_id: &str, target: &Path, lease: &Snap
         commit: lease.meta().commit,
         snapshot: lease.id().clone(),
         content: [("repository".to_owned(), url().to_string())].into(),
-        read_only: true,
-        copy: false,
-        shared: false,
+        shows: Shows::Snapshot,
         credential: store.access().credential(&url(), &Credentials::none()).unwrap(),
         mounted_in: MountTable::current().unwrap(),
         created_at: SystemTime::UNIX_EPOCH,

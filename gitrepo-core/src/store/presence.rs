@@ -10,12 +10,10 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
 use super::Store;
-use super::digest::is_hex;
 use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
@@ -130,15 +128,6 @@ fn is_elsewhere(device: u64, memory: &Path) -> bool {
     fs::metadata(parent).is_ok_and(|metadata| metadata.dev() != device)
 }
 
-/// Whether the root of a mount, as the mount table tells it, is where a store has what volumes show.
-pub fn is_from_a_store(root: &Path) -> bool {
-    let names: Vec<_> = root.components().collect();
-    names.windows(2).any(|pair| {
-        let [Component::Normal(place), Component::Normal(name)] = pair else { return false };
-        (*place == "snapshots" || *place == "volumes") && name.to_str().is_some_and(|name| is_hex(name, 64))
-    })
-}
-
 fn missing(root: &Path, reason: &str) -> StoreError {
     StoreError::Missing { path: PathBuf::from(root), reason: reason.to_owned() }
 }
@@ -210,19 +199,5 @@ mod tests {
             fs::remove_file(&memory).unwrap();
             Store::open_remembered(&root, &memory).unwrap();
         });
-    }
-
-    #[test]
-    fn mounts_of_a_store_are_known_by_their_names() {
-        let hash = "a".repeat(64);
-        for (root, is_ours) in [
-            (format!("/snapshots/{hash}/root"), true),
-            (format!("/var/lib/gitrepo/volumes/{hash}/shared/tree"), true),
-            (format!("/var/lib/docker/overlay2/{hash}"), false),
-            ("/snapshots/1/fs".to_owned(), false),
-            ("/".to_owned(), false),
-        ] {
-            assert_eq!(is_from_a_store(Path::new(&root)), is_ours, "{root}");
-        }
     }
 }

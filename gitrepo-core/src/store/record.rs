@@ -53,14 +53,9 @@ pub struct Record {
     /// Every option that selects the content, to tell a retry from a different request.
     #[serde(default)]
     pub content: BTreeMap<String, String>,
-    /// Nothing can be written through the mount.
-    pub read_only: bool,
-    /// The mount shows a private copy, and not the snapshot.
-    #[serde(default)]
-    pub copy: bool,
-    /// That copy is shown by all targets of the volume on this node, and is not this target's own.
-    #[serde(default)]
-    pub shared: bool,
+    /// What the target shows.
+    #[serde(flatten)]
+    pub shows: Shows,
     /// The credential that proved it may read the repository.
     pub credential: CredentialId,
     /// Where it was mounted.
@@ -71,6 +66,52 @@ pub struct Record {
     /// The target directory was made by us, and goes when the volume goes.
     #[serde(default)]
     pub target_created: bool,
+}
+
+/// What a target shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Flags", into = "Flags")]
+pub enum Shows {
+    /// The snapshot itself, read-only.
+    Snapshot,
+    /// A copy of its own, writable.
+    Copy,
+    /// The copy that all targets of the volume on this node show, writable.
+    SharedCopy,
+}
+
+impl Shows {
+    /// Nothing can be written through the mount.
+    pub fn is_read_only(self) -> bool {
+        self == Self::Snapshot
+    }
+}
+
+/// How [`Shows`] stands in a record.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Flags {
+    read_only: bool,
+    #[serde(default)]
+    copy: bool,
+    #[serde(default)]
+    shared: bool,
+}
+
+impl From<Shows> for Flags {
+    fn from(shows: Shows) -> Self {
+        Self { read_only: shows.is_read_only(), copy: !shows.is_read_only(), shared: shows == Shows::SharedCopy }
+    }
+}
+
+impl From<Flags> for Shows {
+    fn from(flags: Flags) -> Self {
+        match flags {
+            Flags { shared: true, .. } => Self::SharedCopy,
+            Flags { copy: true, .. } => Self::Copy,
+            Flags { .. } => Self::Snapshot,
+        }
+    }
 }
 
 impl Record {

@@ -24,6 +24,7 @@ use super::lock::Lock;
 use super::lock::LockName;
 use super::lock::Mode;
 use super::record::Record;
+use super::record::Shows;
 use super::snapshot::SnapshotId;
 use super::staging::Staging;
 use super::target::remove_empty_volume;
@@ -161,7 +162,7 @@ impl Store {
     pub(super) fn sharers_in(&self, volume: &str) -> Result<Vec<Record>, StoreError> {
         let mut sharers = Vec::new();
         for target in self.layout.targets_of(volume)? {
-            sharers.extend(self.record_in(volume, &target)?.filter(|record| record.shared));
+            sharers.extend(self.record_in(volume, &target)?.filter(|record| record.shows == Shows::SharedCopy));
         }
         Ok(sharers)
     }
@@ -212,7 +213,7 @@ mod tests {
 
     fn sharer(store: &Store, target: &str) -> Record {
         let lease = install(store, commit(1), "");
-        Record { shared: true, ..record(store, "volume", Path::new(target), &lease) }
+        Record { shows: Shows::SharedCopy, ..record(store, "volume", Path::new(target), &lease) }
     }
 
     fn make(store: &Store, copy: &SharedCopy, content: &str) -> PathBuf {
@@ -257,7 +258,7 @@ mod tests {
     fn only_targets_that_share_are_counted() {
         let (_place, store) = store();
         let shared = ["/pods/a", "/pods/b"].map(|target| sharer(&store, target));
-        let alone = Record { shared: false, ..sharer(&store, "/pods/c") };
+        let alone = Record { shows: Shows::Copy, ..sharer(&store, "/pods/c") };
         for record in shared.iter().chain([&alone]) {
             store.target("volume", &record.target, &impatient()).unwrap().write(record).unwrap();
         }

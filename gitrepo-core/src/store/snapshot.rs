@@ -15,12 +15,13 @@ use sha2::Digest;
 use sha2::Sha256;
 
 use crate::cancel::Cancel;
+use crate::mount::Attachment;
+use crate::snapshot;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::CommitId;
-use crate::spec::RelativePath;
 use crate::spec::RepositoryUrl;
-use crate::spec::Symlinks;
+use crate::spec::TreeOptions;
 
 use super::Store;
 use super::changed;
@@ -62,12 +63,8 @@ pub struct SnapshotKey<'a> {
     pub url: &'a RepositoryUrl,
     /// Whose tree.
     pub commit: &'a CommitId,
-    /// Only this directory of it.
-    pub subdirectory: &'a RelativePath,
-    /// Where in the volume it appears.
-    pub directory: &'a RelativePath,
-    /// Whether links that leave the volume were refused.
-    pub symlinks: Symlinks,
+    /// What of it, and where.
+    pub tree: &'a TreeOptions,
 }
 
 impl SnapshotKey<'_> {
@@ -75,9 +72,9 @@ impl SnapshotKey<'_> {
     pub fn id(&self) -> SnapshotId {
         let url = self.url.canonical();
         let commit = self.commit.to_string();
-        let subdirectory = self.subdirectory.to_string();
-        let directory = self.directory.to_string();
-        let symlinks = self.symlinks.to_string();
+        let subdirectory = self.tree.subdirectory.to_string();
+        let directory = self.tree.directory.to_string();
+        let symlinks = self.tree.symlinks.to_string();
         let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks];
         let mut hash = Sha256::new();
         digest::length_prefixed(fields.iter().map(|field| field.as_bytes()), |part| hash.update(part));
@@ -128,12 +125,9 @@ pub struct SnapshotMeta {
     pub repository: String,
     /// Whose tree.
     pub commit: CommitId,
-    /// Only this directory of it.
-    pub subdirectory: RelativePath,
-    /// Where in the volume it appears.
-    pub directory: RelativePath,
-    /// Whether links that leave the volume were refused.
-    pub symlinks: Symlinks,
+    /// What of it, and where.
+    #[serde(flatten)]
+    pub tree: TreeOptions,
     /// Name of the [`SnapshotFormat`](crate::snapshot::SnapshotFormat) that wrote it.
     pub format: String,
     /// What is in it.
@@ -145,14 +139,12 @@ pub struct SnapshotMeta {
 
 impl SnapshotMeta {
     /// Of a tree that was just written.
-    pub fn new(url: &RepositoryUrl, request: &TreeRequest, format: &str, summary: TreeSummary) -> Self {
+    pub fn new(url: &RepositoryUrl, request: &TreeRequest, summary: TreeSummary) -> Self {
         Self {
             repository: url.to_string(),
             commit: request.commit,
-            subdirectory: request.subdirectory.clone(),
-            directory: request.directory.clone(),
-            symlinks: request.symlinks,
-            format: format.to_owned(),
+            tree: request.tree.clone(),
+            format: request.format.clone(),
             summary,
             created_at: SystemTime::now(),
         }
@@ -179,6 +171,18 @@ impl SnapshotLease {
         &self.path
     }
 
+    /// What a volume shows of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownFormat`] when a newer version made it.
+    pub fn attachment(&self) -> Result<Attachment, StoreError> {
+        let path = || self.path.join(META_FILE);
+        let format = snapshot::format(&self.meta.format)
+            .ok_or_else(|| StoreError::UnknownFormat { path: path(), format: self.meta.format.clone() })?;
+        Ok(format.attachment(&self.path))
+    }
+
     /// What it is.
     pub fn meta(&self) -> &SnapshotMeta {
         &self.meta
@@ -189,6 +193,15 @@ impl Store {
     /// Where the snapshot with this name is, if it is.
     pub fn snapshot_path(&self, id: &SnapshotId) -> PathBuf {
         self.layout.snapshot(id)
+    }
+
+    /// What a volume shows of the snapshot with this name, by its metadata; where that cannot be read, in the format that
+    /// every version knows.
+    pub fn snapshot_attachment(&self, id: &SnapshotId) -> Attachment {
+        let path = self.layout.snapshot(id);
+        let meta = read_meta(&path).ok().flatten();
+        let format = meta.and_then(|meta| snapshot::format(&meta.format)).unwrap_or(&snapshot::Directory);
+        format.attachment(&path)
     }
 
     /// The finished snapshot with this name, if there is one; where somebody changed that, the one in its place.
@@ -370,6 +383,8 @@ fn is_occupied(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::spec::RelativePath;
+    use crate::spec::Symlinks;
     use crate::store::fixture::commit;
     use crate::store::fixture::install;
     use crate::store::fixture::record;
@@ -383,17 +398,22 @@ mod tests {
     #[test]
     fn s12_everything_that_decides_the_content_decides_the_name() {
         let (url, other_url) = (url(), RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap());
-        let (root, part) = (RelativePath::root(), RelativePath::parse("part").unwrap());
+        let part = || RelativePath::parse("part").unwrap();
+        let whole = TreeOptions::default();
+        let parts = [
+            TreeOptions { subdirectory: part(), ..whole.clone() },
+            TreeOptions { directory: part(), ..whole.clone() },
+            TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
+        ];
         let (first, second) = (commit(1), commit(2));
-        let key =
-            SnapshotKey { url: &url, commit: &first, subdirectory: &root, directory: &root, symlinks: Symlinks::Keep };
+        let key = SnapshotKey { url: &url, commit: &first, tree: &whole };
         let ids: std::collections::BTreeSet<_> = [
             key,
             SnapshotKey { url: &other_url, ..key },
             SnapshotKey { commit: &second, ..key },
-            SnapshotKey { subdirectory: &part, ..key },
-            SnapshotKey { directory: &part, ..key },
-            SnapshotKey { symlinks: Symlinks::RejectEscaping, ..key },
+            SnapshotKey { tree: &parts[0], ..key },
+            SnapshotKey { tree: &parts[1], ..key },
+            SnapshotKey { tree: &parts[2], ..key },
         ]
         .iter()
         .map(SnapshotKey::id)

@@ -239,6 +239,7 @@ mod tests {
     use crate::cancel::Cancel;
     use crate::store::Record;
     use crate::store::SharedCopy;
+    use crate::store::Shows;
     use crate::store::VolumeSlot;
     use crate::store::clock::BootId;
     use crate::store::fixture::commit;
@@ -295,7 +296,7 @@ mod tests {
             let staging = store.staging().unwrap();
             let prepared = staging.path().join("prepared");
             fs::create_dir_all(VolumeSlot::tree_in(&prepared)).unwrap();
-            let record = Record { shared: true, ..record(&store, volume, Path::new("/a"), &lease) };
+            let record = Record { shows: Shows::SharedCopy, ..record(&store, volume, Path::new("/a"), &lease) };
             store
                 .volume(volume, &Cancel::new())
                 .unwrap()

@@ -245,6 +245,7 @@ pub(crate) fn hashes_in(directory: &Path) -> Result<Vec<String>, StoreError> {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::store::Shows;
     use crate::store::fixture::commit;
     use crate::store::fixture::impatient;
     use crate::store::fixture::install;
@@ -396,9 +397,10 @@ mod tests {
         let path = store.copy_dir(&record).with_file_name(RECORD_FILE);
         let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         json["copy"] = true.into();
+        json["readOnly"] = false.into();
         assert!(json.as_object_mut().unwrap().remove("shared").is_some());
         fs::write(&path, json.to_string()).unwrap();
-        assert_eq!(store.records().unwrap(), [Record { copy: true, shared: false, ..record }]);
+        assert_eq!(store.records().unwrap(), [Record { shows: Shows::Copy, ..record }]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use crate::mount::Bind;
+use crate::mount::Mount;
 use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::mount::Mounter;
@@ -25,17 +25,17 @@ pub struct FakeMounter {
 
 #[derive(Debug, Default)]
 struct State {
-    mounts: Vec<Bind>,
+    mounts: Vec<Mount>,
     calls: Vec<Call>,
 }
 
 /// One call that a [`FakeMounter`] was asked for, whether or not it succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    /// [`Mounter::bind`].
-    Bind(Bind),
+    /// [`Mounter::attach`].
+    Attach(Mount),
     /// [`Mounter::shows`].
-    Shows(Bind),
+    Shows(Mount),
     /// [`Mounter::unmount`].
     Unmount(PathBuf),
     /// [`Mounter::list`].
@@ -56,7 +56,7 @@ impl FakeMounter {
     }
 
     /// What is mounted now, in the order in which it was.
-    pub fn mounts(&self) -> Vec<Bind> {
+    pub fn mounts(&self) -> Vec<Mount> {
         self.state().mounts.clone()
     }
 
@@ -77,24 +77,24 @@ impl FakeMounter {
 }
 
 impl Mounter for FakeMounter {
-    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
-        let mut state = self.called(Call::Bind(bind.clone()));
-        directory::open(&bind.source, Role::Source)?;
-        directory::open(&bind.target, Role::Target)?;
-        state.mounts.push(bind.clone());
+    fn attach(&self, mount: &Mount) -> Result<(), MountError> {
+        let mut state = self.called(Call::Attach(mount.clone()));
+        directory::open(mount.attachment.path(), Role::Source)?;
+        directory::open(&mount.target, Role::Target)?;
+        state.mounts.push(mount.clone());
         Ok(())
     }
 
-    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
-        let state = self.called(Call::Shows(bind.clone()));
-        for (path, role) in [(&bind.source, Role::Source), (&bind.target, Role::Target)] {
+    fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
+        let state = self.called(Call::Shows(mount.clone()));
+        for (path, role) in [(mount.attachment.path(), Role::Source), (&*mount.target, Role::Target)] {
             match directory::open(path, role) {
                 Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(false),
                 opened => opened?,
             };
         }
-        let mut on_target = state.mounts.iter().filter(|mount| mount.target == bind.target);
-        Ok(on_target.next() == Some(bind) && on_target.next().is_none())
+        let mut on_target = state.mounts.iter().filter(|mount| mount.target == mount.target);
+        Ok(on_target.next() == Some(mount) && on_target.next().is_none())
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
@@ -118,11 +118,11 @@ impl Mounter for FakeMounter {
     }
 }
 
-fn shown(bind: &Bind) -> MountPoint {
-    let access = if bind.read_only { "ro" } else { "rw" };
+fn shown(mount: &Mount) -> MountPoint {
+    let access = if mount.read_only { "ro" } else { "rw" };
     MountPoint {
-        target: bind.target.clone(),
-        root: bind.source.clone(),
+        target: mount.target.clone(),
+        root: mount.attachment.path().to_owned(),
         device: "0:0".into(),
         filesystem: "fake".into(),
         options: [access, "nosuid", "nodev"].map(String::from).into(),
@@ -143,7 +143,7 @@ pub struct FailingMounter<M> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named as the methods of the trait")]
 pub enum Verb {
-    Bind,
+    Attach,
     Shows,
     Unmount,
     List,
@@ -170,14 +170,14 @@ impl<M> FailingMounter<M> {
 }
 
 impl<M: Mounter> Mounter for FailingMounter<M> {
-    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
-        self.check(Verb::Bind, |source| MountError::Bind { bind: bind.clone(), step: "injected", source })?;
-        self.inner.bind(bind)
+    fn attach(&self, mount: &Mount) -> Result<(), MountError> {
+        self.check(Verb::Attach, |source| MountError::Attach { mount: mount.clone(), step: "injected", source })?;
+        self.inner.attach(mount)
     }
 
-    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
+    fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
         self.check(Verb::Shows, table)?;
-        self.inner.shows(bind)
+        self.inner.shows(mount)
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
@@ -208,13 +208,13 @@ mod tests {
     fn only_the_nth_call_of_the_verb_fails() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
-        let bind = Bind { source: home.clone(), target: home, read_only: true };
-        let mounter = FailingMounter::new(FakeMounter::new(), Verb::Bind, 2, libc::EIO);
+        let mount = Mount::bind(home.clone(), home, true);
+        let mounter = FailingMounter::new(FakeMounter::new(), Verb::Attach, 2, libc::EIO);
 
-        mounter.bind(&bind).unwrap();
-        assert!(mounter.shows(&bind).unwrap());
-        assert!(matches!(mounter.bind(&bind), Err(MountError::Bind { .. })));
-        mounter.bind(&bind).unwrap();
+        mounter.attach(&mount).unwrap();
+        assert!(mounter.shows(&mount).unwrap());
+        assert!(matches!(mounter.attach(&mount), Err(MountError::Attach { .. })));
+        mounter.attach(&mount).unwrap();
         assert_eq!(mounter.inner().mounts().len(), 2);
     }
 

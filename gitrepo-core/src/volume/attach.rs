@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
@@ -16,13 +15,15 @@ use super::VolumeRequest;
 use super::Volumes;
 use crate::cancel::Cancel;
 use crate::error::chain;
-use crate::mount::Bind;
+use crate::mount::Attachment;
+use crate::mount::Mount;
 use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::mount::Role;
 use crate::mount::directory;
 use crate::store::Deletion;
 use crate::store::Record;
+use crate::store::Shows;
 use crate::store::SnapshotLease;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
@@ -97,13 +98,16 @@ impl Volumes {
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
-        let shown = self.snapshots.format().source(lease.path());
-        let source = match &held.volume {
-            Some(volume) => self.shared_copy(volume, record, &shown, request, watch)?,
-            None if record.copy => self.private_copy(held.slot, &shown, request, watch)?,
-            None => shown,
+        let shown = lease.attachment()?;
+        let copied = match (&held.volume, record.shows) {
+            (Some(volume), _) => Some(self.shared_copy(volume, record, shown.path(), request, watch)?),
+            (None, Shows::Copy | Shows::SharedCopy) => {
+                Some(self.private_copy(held.slot, shown.path(), request, watch)?)
+            }
+            (None, Shows::Snapshot) => None,
         };
-        Ok(self.mounter.bind(&Bind { source, target: record.target.clone(), read_only: record.read_only })?)
+        let attachment = copied.map_or(shown, |source| Attachment::Bind { source });
+        Ok(self.mounter.attach(&mount_of(attachment, record))?)
     }
 
     /// Unmounts, unless all of it was lost, and forgets: with the last target of a volume also its shared copy.
@@ -116,7 +120,7 @@ impl Volumes {
     ) -> Result<usize, UnpublishError> {
         let mounts = if self.is_lost(record)? { 0 } else { self.mounter.unmount(&record.target)? };
         self.store.snapshot_was_used(&record.snapshot);
-        if !record.shared {
+        if record.shows != Shows::SharedCopy {
             forget(slot, record, deletion)?;
             return Ok(mounts);
         }
@@ -141,8 +145,7 @@ impl Volumes {
 
     /// Whether what the record says is mounted on its target, in this mount namespace.
     pub(super) fn is_attached(&self, record: &Record) -> Result<bool, MountError> {
-        let (source, target) = (self.source(record), record.target.clone());
-        self.mounter.shows(&Bind { source, target, read_only: record.read_only })
+        self.mounter.shows(&mount_of(self.attachment(record), record))
     }
 
     /// Whether nothing of what the record says is on its target any more, in this mount namespace, nor covered by what
@@ -156,33 +159,26 @@ impl Volumes {
 
     /// Whether these mounts have one on the target that shows what the record says.
     pub(super) fn is_among(&self, mounts: &[MountPoint], record: &Record) -> bool {
-        mounts.iter().any(|mount| mount.target == record.target && self.is_of(mount, record))
+        let attachment = self.attachment(record);
+        mounts.iter().any(|mount| mount.target == record.target && self.store.is_mount_of(mount, attachment.path()))
     }
 
     /// Whether a mount is one of ours that nothing tells to stay: it shows what the record says, or would if somebody
     /// had not deleted that; or, on a target without a record, something that is in this store.
     fn is_remnant(&self, mount: &MountPoint, record: Option<&Record>) -> Result<bool, MountError> {
         if let Some(record) = record {
-            return Ok(self.is_of(mount, record));
+            return Ok(self.store.is_mount_of(mount, self.attachment(record).path()));
         }
-        let Some(source) = self.store.find_by_tail(&mount.root) else { return Ok(false) };
-        let bind = Bind { source, target: mount.target.clone(), read_only: mount.is_read_only() };
-        self.mounter.shows(&bind)
-    }
-
-    /// By its name, which the kernel follows with `//deleted`: there may be nothing left to compare it with.
-    fn is_of(&self, mount: &MountPoint, record: &Record) -> bool {
-        let source = self.source(record);
-        let inside = source.strip_prefix(self.store.root()).unwrap_or(&source);
-        mount.root.ends_with(inside) || mount.root.ends_with(inside.join("deleted"))
+        let Some(source) = self.store.shown_by(mount) else { return Ok(false) };
+        self.mounter.shows(&Mount::bind(source, &mount.target, mount.is_read_only()))
     }
 
     /// What a record says is mounted.
-    pub(super) fn source(&self, record: &Record) -> PathBuf {
-        match (record.shared, record.copy) {
-            (true, _) => self.store.shared_tree(&record.volume_id),
-            (false, true) => self.store.copy_dir(record),
-            (false, false) => self.snapshots.format().source(&self.store.snapshot_path(&record.snapshot)),
+    pub(super) fn attachment(&self, record: &Record) -> Attachment {
+        match record.shows {
+            Shows::SharedCopy => Attachment::Bind { source: self.store.shared_tree(&record.volume_id) },
+            Shows::Copy => Attachment::Bind { source: self.store.copy_dir(record) },
+            Shows::Snapshot => self.store.snapshot_attachment(&record.snapshot),
         }
     }
 
@@ -190,6 +186,10 @@ impl Volumes {
     fn mounted_on(&self, target: &Path) -> Result<Option<MountPoint>, MountError> {
         Ok(self.mounter.list()?.into_iter().rev().find(|mount| mount.target == target))
     }
+}
+
+fn mount_of(attachment: Attachment, record: &Record) -> Mount {
+    Mount { attachment, target: record.target.clone(), read_only: record.shows.is_read_only() }
 }
 
 /// Removes the target directory if we made it, and forgets the record and the target's own copy. The record goes last: it

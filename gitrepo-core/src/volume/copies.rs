@@ -127,8 +127,7 @@ impl Volumes {
             return Ok(false);
         }
         let tree = self.store.shared_tree(volume_id);
-        let inside = tree.strip_prefix(self.store.root()).unwrap_or(&tree);
-        Ok(self.mounter.list()?.iter().any(|mount| mount.target != target && mount.root.ends_with(inside)))
+        Ok(self.mounter.list()?.iter().any(|mount| mount.target != target && self.store.is_mount_of(mount, &tree)))
     }
 
     fn copy_tree(

@@ -44,7 +44,7 @@ impl Evictor {
 
     fn shown(&self) -> Option<Vec<PathBuf>> {
         match self.mounter.list() {
-            Ok(mounts) => Some(mounts.iter().filter_map(|mount| self.store.find_by_tail(&mount.root)).collect()),
+            Ok(mounts) => Some(mounts.iter().filter_map(|mount| self.store.shown_by(mount)).collect()),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "nothing is removed, because the mount table cannot be read");
                 None

@@ -14,6 +14,7 @@ use crate::lease::Lease;
 use crate::store::Deletion;
 use crate::store::MountTable;
 use crate::store::Record;
+use crate::store::Shows;
 use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
 use crate::watch::Watch;
@@ -60,9 +61,7 @@ impl Volumes {
             commit: lease.commit(),
             snapshot: lease.snapshot.id().clone(),
             content: request.content(),
-            read_only: request.read_only,
-            copy: !request.read_only,
-            shared: request.is_shared(),
+            shows: request.shows(),
             credential: lease.credential.clone(),
             mounted_in: MountTable::current()?,
             created_at: SystemTime::now(),
@@ -139,9 +138,9 @@ impl Volumes {
             return Err(PublishError::Outdated { target: record.target });
         }
         let target = self.find_target(&request.target, Some(&record))?;
-        let volume = match record.shared {
-            true => Some(self.store.volume(&record.volume_id, &watch.cancel)?),
-            false => None,
+        let volume = match record.shows {
+            Shows::SharedCopy => Some(self.store.volume(&record.volume_id, &watch.cancel)?),
+            Shows::Copy | Shows::Snapshot => None,
         };
         let record = Record {
             snapshot: lease.snapshot.id().clone(),

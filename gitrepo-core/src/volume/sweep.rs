@@ -20,6 +20,7 @@ use crate::store::Eviction;
 use crate::store::MountTable;
 use crate::store::Origin;
 use crate::store::Record;
+use crate::store::Shows;
 use crate::store::SweepReport;
 
 /// Which volumes nobody will ask to be unpublished.
@@ -69,7 +70,7 @@ impl Volumes {
         self.mounter.sweep()?;
         let mounts = self.mounter.list()?;
         let collected = self.collect(abandoned, &mounts, &Cancel::new().within(budget))?;
-        let shown: Vec<_> = mounts.iter().filter_map(|mount| self.store.find_by_tail(&mount.root)).collect();
+        let shown: Vec<_> = mounts.iter().filter_map(|mount| self.store.shown_by(mount)).collect();
         let mut report = self.store.sweep(budget.saturating_sub(begin.elapsed()), &shown);
         report.volumes = collected.volumes;
         report.incomplete |= collected.incomplete;
@@ -144,8 +145,8 @@ impl Volumes {
     /// The volume has a copy, to which something may have been written.
     fn source_is_copy(&self, record: &Record) -> bool {
         // What cannot be seen may be there.
-        let seen = self.source(record).symlink_metadata();
-        record.copy && !matches!(seen, Err(error) if error.kind() == io::ErrorKind::NotFound)
+        let seen = self.attachment(record).path().symlink_metadata();
+        record.shows != Shows::Snapshot && !matches!(seen, Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 

@@ -39,31 +39,26 @@ use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::Remote;
 use crate::remote::libgit2::Libgit2;
-use crate::snapshot::Directory;
-use crate::snapshot::SnapshotFormat;
 use crate::sys::process;
 
 /// The child's name: argument zero, and the only argument.
 pub(super) const NAME: &str = "gitrepo-worker";
-
-/// What a worker works with.
-pub type Tools = (Box<dyn Remote>, Box<dyn SnapshotFormat>);
 
 /// Becomes a worker if this process was started as one, and then does not return.
 ///
 /// The first line of `main` of every program that uses [`Confined`](super::Confined): that program's worker is the program
 /// itself, started again. There must be no other thread yet.
 pub fn run_if_worker() {
-    run_if_worker_with(|home| (Box::new(Libgit2::new(home)), Box::new(Directory)));
+    run_if_worker_with(|home| Box::new(Libgit2::new(home)));
 }
 
-/// The same with other tools. They are made once the child is confined, from an empty directory of the worker's own if it
+/// The same with another remote. It is made once the child is confined, from an empty directory of the worker's own if it
 /// has one.
-pub fn run_if_worker_with(tools: impl FnOnce(Option<PathBuf>) -> Tools) {
+pub fn run_if_worker_with(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) {
     if !is_worker() {
         return;
     }
-    process::exit_now(run(tools));
+    process::exit_now(run(remote));
 }
 
 /// By the name that the parent gave. No more is read than that: a FlexVolume driver has secrets among its arguments, and
@@ -76,17 +71,17 @@ fn is_worker() -> bool {
     shown.is_ok() && beginning.strip_suffix(b"\0") == Some(NAME.as_bytes())
 }
 
-fn run(tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
+fn run(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> i32 {
     // The parent's socket is standard input. Everything else that came along was meant for somebody else.
     let control = process::close_inherited(3).and_then(|()| io::stdin().as_fd().try_clone_to_owned());
     match control {
-        Ok(control) => monitor::run(UnixStream::from(control), |room| work(room, tools)),
+        Ok(control) => monitor::run(UnixStream::from(control), |room| work(room, remote)),
         Err(_) => 1,
     }
 }
 
 /// The worker's life. Returns its exit status, which is 0 unless something is wrong.
-fn work(room: Room, tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
+fn work(room: Room, remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> i32 {
     let Room { control, monitor, plan, entered } = room;
     let replies = match control.try_clone() {
         Ok(control) => Arc::new(Lines(Mutex::new(Wire::new(control, 0)))),
@@ -108,10 +103,10 @@ fn work(room: Room, tools: impl FnOnce(Option<PathBuf>) -> Tools) -> i32 {
     };
     let wire = Wire::new(control, REQUEST_LIMIT);
     let home = entered.namespaces.then(|| PathBuf::from(namespace::HOME));
-    report_panics(|| answer(wire, Arc::clone(&replies), landlock, || tools(home)), &*replies)
+    report_panics(|| answer(wire, Arc::clone(&replies), landlock, || remote(home)), &*replies)
 }
 
-fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, tools: impl FnOnce() -> Tools) -> i32 {
+fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
     let Some(begin) = receive::<Begin>(&mut wire) else { return 1 };
     let staging = begin.staging.clone().map(PathBuf::from);
     let request = match connect_request(begin, Arc::clone(&replies) as Arc<dyn Replies>) {
@@ -121,9 +116,9 @@ fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, tools: impl FnO
             return 1;
         }
     };
-    let (remote, format) = tools();
+    let remote = remote();
     replies.send(Reply::Ready { landlock });
-    serve::serve(&*remote, &*format, &request, staging, &mut Socket { wire, replies });
+    serve::serve(&*remote, &request, staging, &mut Socket { wire, replies });
     0
 }
 

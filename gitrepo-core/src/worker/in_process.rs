@@ -28,7 +28,6 @@ use crate::error::Kind;
 use crate::remote::ConnectRequest;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
-use crate::snapshot::SnapshotFormat;
 
 /// Runs sessions in threads: no process, no privilege to drop, and **none of the confinement**.
 ///
@@ -37,13 +36,12 @@ use crate::snapshot::SnapshotFormat;
 /// until the remote implementation notices, at the latest after `limits.stall`.
 pub struct InProcess {
     remote: Arc<dyn Remote>,
-    format: Arc<dyn SnapshotFormat>,
 }
 
 impl InProcess {
-    /// Sessions with this remote and format.
-    pub fn new(remote: Arc<dyn Remote>, format: Arc<dyn SnapshotFormat>) -> Self {
-        Self { remote, format }
+    /// Sessions with this remote.
+    pub fn new(remote: Arc<dyn Remote>) -> Self {
+        Self { remote }
     }
 }
 
@@ -57,13 +55,13 @@ impl Worker for InProcess {
         let mut client = Channel { asked, replies: Arc::new(Sender(replies)) };
         let request = connect_request(&job, ended.clone(), client.replies());
         let staging = job.staging.clone();
-        let (remote, format) = (Arc::clone(&self.remote), Arc::clone(&self.format));
+        let remote = Arc::clone(&self.remote);
         let thread = thread::Builder::new()
             .name("git-worker".to_owned())
             .spawn(move || {
                 let replies = client.replies();
                 let served = panic::catch_unwind(AssertUnwindSafe(|| {
-                    serve::serve(&*remote, &*format, &request, staging, &mut client);
+                    serve::serve(&*remote, &request, staging, &mut client);
                 }));
                 if served.is_err() {
                     replies.send(Reply::Failed(Failure::Internal(Cause::new("it panicked"))));

@@ -19,7 +19,7 @@ use crate::remote::ConnectRequest;
 use crate::remote::Connection;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
-use crate::snapshot::SnapshotFormat;
+use crate::snapshot;
 use crate::snapshot::TreeRequest;
 use crate::watch::Watch;
 
@@ -39,15 +39,9 @@ pub(super) trait Replies: Send + Sync {
 }
 
 /// Answers the requests of `client` over one connection, until there are no more.
-pub(super) fn serve(
-    remote: &dyn Remote,
-    format: &dyn SnapshotFormat,
-    request: &ConnectRequest,
-    staging: Option<PathBuf>,
-    client: &mut dyn Client,
-) {
+pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, staging: Option<PathBuf>, client: &mut dyn Client) {
     let replies = client.replies();
-    let room = Room { format, request, staging };
+    let room = Room { request, staging };
     let mut accepted = None;
     remote.converse(request, &mut |connection| {
         while let Some(asked) = client.next() {
@@ -65,7 +59,6 @@ pub(super) fn serve(
 
 /// What a session has to work with.
 struct Room<'a> {
-    format: &'a dyn SnapshotFormat,
     request: &'a ConnectRequest,
     staging: Option<PathBuf>,
 }
@@ -84,6 +77,10 @@ impl Room<'_> {
         let Some(staging) = &self.staging else {
             return Reply::Failed(Failure::Internal(Cause::new("a tree needs a staging directory")));
         };
+        let Some(format) = snapshot::format(&request.format) else {
+            let cause = format_args!("the format {:?} is unknown here", request.format).to_string();
+            return Reply::Failed(Failure::Internal(Cause::new(cause)));
+        };
         let fetched = staging.join(REPOSITORY);
         let repository = match &self.request.base {
             Some(base) if !fetched.exists() => base,
@@ -94,7 +91,7 @@ impl Room<'_> {
             return Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot make {TREE}: {error}"))));
         }
         let watch = Watch { cancel: self.request.cancel.clone(), progress: Arc::clone(&self.request.progress) };
-        match self.format.write(repository, request, &tree, &watch) {
+        match format.write(repository, request, &tree, &watch) {
             Ok(summary) => Reply::Written(summary),
             Err(error) => Reply::Failed(Failure::Snapshot(error)),
         }

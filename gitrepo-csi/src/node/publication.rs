@@ -135,7 +135,7 @@ mod tests {
         assert!(!publication.one_target && !publication.request.read_only);
         assert_eq!(publication.request.group, Some(3000));
         let spec = &publication.request.spec;
-        assert_eq!((spec.revision.to_string().as_str(), spec.directory.as_str()), ("v1", "app"));
+        assert_eq!((spec.revision.to_string().as_str(), spec.tree.directory.as_str()), ("v1", "app"));
         assert_eq!(spec.writable, Some(Writable::Private));
         let credentials = publication.credentials.unwrap();
         assert_eq!(credentials.secret_keys().keys().collect::<Vec<_>>(), ["token"]);

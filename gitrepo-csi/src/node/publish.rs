@@ -162,7 +162,6 @@ mod tests {
     use gitrepo_core::policy::HostPattern;
     use gitrepo_core::policy::Policy;
     use gitrepo_core::remote::libgit2::Libgit2;
-    use gitrepo_core::snapshot::Directory;
     use gitrepo_core::store::Store;
     use gitrepo_core::testing::FakeMounter;
     use gitrepo_core::worker::InProcess;
@@ -183,10 +182,10 @@ mod tests {
         let store = place.path().join("store");
         let open = move || {
             let config = Config { denied_hosts: vec![HostPattern::parse("*").unwrap()], ..Config::for_drivers() };
-            let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+            let worker = InProcess::new(Arc::new(Libgit2::default()));
             let gateway = Gateway::new(Policy::new(config), Arc::new(worker));
             let mounter = Arc::new(FakeMounter::new());
-            Ok(Volumes::new(Store::open(&store)?, gateway, Arc::new(Directory), mounter))
+            Ok(Volumes::new(Store::open(&store)?, gateway, mounter))
         };
         let metrics = Arc::new(Metrics::new());
         let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));

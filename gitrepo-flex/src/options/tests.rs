@@ -35,7 +35,7 @@ fn what_the_kubelet_passes_for_a_volume_is_understood() {
     assert_eq!(options.host_target.as_deref(), Some("/data/images"));
     assert_eq!(options.spec.repository.to_string(), "https://git.example.org/a&b.git");
     assert_eq!(options.spec.revision.to_string(), "v1");
-    assert!(options.spec.directory.is_root());
+    assert!(options.spec.tree.directory.is_root());
     let keys: Vec<_> = options.credentials.secret_keys().keys().map(String::as_str).collect();
     assert_eq!(keys, ["password", "username"]);
     assert_eq!(options.credentials.secret_keys()["password"].expose(), r"p:\u0026");

@@ -36,7 +36,6 @@ use gitrepo_core::remote::Remote;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::Resolved;
 use gitrepo_core::remote::libgit2::Libgit2;
-use gitrepo_core::snapshot::Directory;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::Revision;
@@ -49,7 +48,7 @@ use gitrepo_tests::attempts::Outcomes;
 use gitrepo_tests::attempts::Surroundings;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    run_if_worker_with(|home| (Box::new(Taken(Libgit2::new(home))), Box::new(Directory)));
+    run_if_worker_with(|home| Box::new(Taken(Libgit2::new(home))));
 
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next().map(PathBuf::from)) {

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::thread;
 
 use gitrepo_core::error::Kind;
-use gitrepo_core::mount::Bind;
+use gitrepo_core::mount::Attachment;
+use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
 use gitrepo_core::mount::Mounter;
 
@@ -18,7 +19,7 @@ use super::Bench;
 pub(super) fn a_bind_is_listed_with_its_flags<M: Mounter>(bench: &Bench<M>) {
     for (name, read_only) in [("read-only", true), ("writable", false)] {
         let bind = bench.bind(name, read_only);
-        bench.mounter.bind(&bind).unwrap();
+        bench.mounter.attach(&bind).unwrap();
 
         let mounts = bench.mounts_on(&bind.target);
         let [mount] = mounts.as_slice() else { panic!("{mounts:?}") };
@@ -26,35 +27,35 @@ pub(super) fn a_bind_is_listed_with_its_flags<M: Mounter>(bench: &Bench<M>) {
         for flag in ["nosuid", "nodev"] {
             assert!(mount.options.iter().any(|option| option == flag), "{flag} is not in {:?}", mount.options);
         }
-        assert!(mount.root.ends_with(bind.source.file_name().unwrap()), "{:?}", mount.root);
+        assert!(mount.root.ends_with(bind.attachment.path().file_name().unwrap()), "{:?}", mount.root);
     }
 }
 
 pub(super) fn exactly_what_is_attached_is_shown<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("this", true);
-    let other_source = Bind { source: bench.bind("other", true).source, ..bind.clone() };
-    let other_access = Bind { read_only: false, ..bind.clone() };
-    let shows = |bind: &Bind| bench.mounter.shows(bind).unwrap();
+    let other_source = Mount { attachment: bench.bind("other", true).attachment, ..bind.clone() };
+    let other_access = Mount { read_only: false, ..bind.clone() };
+    let shows = |bind: &Mount| bench.mounter.shows(bind).unwrap();
 
     assert!(!shows(&bind));
-    bench.mounter.bind(&bind).unwrap();
+    bench.mounter.attach(&bind).unwrap();
     assert!(shows(&bind));
     assert!(!shows(&other_source));
     assert!(!shows(&other_access));
 
-    bench.mounter.bind(&bind).unwrap();
+    bench.mounter.attach(&bind).unwrap();
     assert!(!shows(&bind), "two layers are not what one publish leaves");
 
     bench.mounter.unmount(&bind.target).unwrap();
     assert!(!shows(&bind));
-    assert!(!shows(&Bind { source: bench.path("absent"), ..bind.clone() }));
-    assert!(!shows(&Bind { target: bench.path("absent/target"), ..bind }));
+    assert!(!shows(&Mount { attachment: Attachment::Bind { source: bench.path("absent") }, ..bind.clone() }));
+    assert!(!shows(&Mount { target: bench.path("absent/target"), ..bind }));
 }
 
 pub(super) fn stacked_binds_are_peeled<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("stacked", true);
     for _ in 0..3 {
-        bench.mounter.bind(&bind).unwrap();
+        bench.mounter.attach(&bind).unwrap();
     }
     assert_eq!(bench.mounts_on(&bind.target).len(), 3);
     assert_eq!(bench.mounter.unmount(&bind.target).unwrap(), 3);
@@ -68,16 +69,16 @@ pub(super) fn unmounting_what_is_not_mounted_is_no_error<M: Mounter>(bench: &Ben
     for target in [&bind.target, &bench.path("absent"), &bench.path("absent/below"), &file, &file.join("below")] {
         assert_eq!(bench.mounter.unmount(target).unwrap(), 0, "{target:?}");
     }
-    bench.mounter.bind(&bind).unwrap();
+    bench.mounter.attach(&bind).unwrap();
     assert_eq!(bench.mounter.unmount(&bind.target).unwrap(), 1);
     assert_eq!(bench.mounter.unmount(&bind.target).unwrap(), 0);
 }
 
 pub(super) fn other_targets_stay_mounted<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("a", true);
-    let longer = Bind { target: bench.directory("target-a-longer"), ..bind.clone() };
-    bench.mounter.bind(&bind).unwrap();
-    bench.mounter.bind(&longer).unwrap();
+    let longer = Mount { target: bench.directory("target-a-longer"), ..bind.clone() };
+    bench.mounter.attach(&bind).unwrap();
+    bench.mounter.attach(&longer).unwrap();
 
     assert_eq!(bench.mounter.unmount(&bench.home.join("target-a/.")).unwrap(), 1, "however the path is spelt");
     assert_eq!(bench.mounts_on(&bind.target), []);
@@ -85,7 +86,7 @@ pub(super) fn other_targets_stay_mounted<M: Mounter>(bench: &Bench<M>) {
 }
 
 pub(super) fn odd_names_are_listed_as_they_are<M: Mounter>(bench: &Bench<M>) {
-    let source = bench.bind("plain", true).source;
+    let source = bench.bind("plain", true).attachment.path().to_owned();
     let names: [&[u8]; 9] = [
         b"with space",
         b"with\ttab",
@@ -99,7 +100,7 @@ pub(super) fn odd_names_are_listed_as_they_are<M: Mounter>(bench: &Bench<M>) {
     ];
     for name in names {
         let target = bench.directory(OsStr::from_bytes(name));
-        bench.mounter.bind(&Bind { source: source.clone(), target: target.clone(), read_only: true }).unwrap();
+        bench.mounter.attach(&Mount::bind(source.clone(), target.clone(), true)).unwrap();
         assert_eq!(bench.mounts_on(&target).len(), 1, "{target:?}");
         assert_eq!(bench.mounter.unmount(&target).unwrap(), 1, "{target:?}");
         assert_eq!(bench.mounts_on(&target), []);
@@ -110,23 +111,23 @@ pub(super) fn a_symlink_is_refused_and_nothing_mounted<M: Mounter>(bench: &Bench
     let bind = bench.bind("real", true);
     let inner = bench.directory("target-real/inner");
     symlink(&bind.target, bench.path("link")).unwrap();
-    symlink(&bind.source, bench.path("link-to-source")).unwrap();
+    symlink(bind.attachment.path(), bench.path("link-to-source")).unwrap();
     let before = bench.mounter.list().unwrap();
 
     let binds = [
-        Bind { target: bench.path("link"), ..bind.clone() },
-        Bind { target: bench.path("link/inner"), ..bind.clone() },
-        Bind { source: bench.path("link-to-source"), ..bind.clone() },
+        Mount { target: bench.path("link"), ..bind.clone() },
+        Mount { target: bench.path("link/inner"), ..bind.clone() },
+        Mount { attachment: Attachment::Bind { source: bench.path("link-to-source") }, ..bind.clone() },
     ];
     for bind in binds {
-        let error = bench.mounter.bind(&bind).unwrap_err();
+        let error = bench.mounter.attach(&bind).unwrap_err();
         assert!(matches!(error, MountError::Symlink { .. }), "{bind:?}: {error}");
         assert!(error.to_string().contains("is a symbolic link"), "{error}");
         assert_eq!(error.kind(), Kind::FailedPrecondition);
     }
     assert_eq!(bench.mounter.list().unwrap(), before);
 
-    bench.mounter.bind(&Bind { target: inner.clone(), ..bind }).unwrap();
+    bench.mounter.attach(&Mount { target: inner.clone(), ..bind }).unwrap();
     let error = bench.mounter.unmount(&bench.path("link/inner")).unwrap_err();
     assert!(matches!(error, MountError::Symlink { .. }), "{error}");
     assert_eq!(bench.mounts_on(&inner).len(), 1, "unmounting through a link is refused as well");
@@ -134,15 +135,15 @@ pub(super) fn a_symlink_is_refused_and_nothing_mounted<M: Mounter>(bench: &Bench
 
 pub(super) fn what_is_no_directory_is_refused<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("real", true);
-    let file = bind.source.join("canary");
+    let file = bind.attachment.path().join("canary");
     let binds = [
-        Bind { source: bench.path("absent"), ..bind.clone() },
-        Bind { target: bench.path("absent"), ..bind.clone() },
-        Bind { source: file.clone(), ..bind.clone() },
-        Bind { target: file, ..bind },
+        Mount { attachment: Attachment::Bind { source: bench.path("absent") }, ..bind.clone() },
+        Mount { target: bench.path("absent"), ..bind.clone() },
+        Mount { attachment: Attachment::Bind { source: file.clone() }, ..bind.clone() },
+        Mount { target: file, ..bind },
     ];
     for bind in binds {
-        let error = bench.mounter.bind(&bind).unwrap_err();
+        let error = bench.mounter.attach(&bind).unwrap_err();
         assert!(matches!(error, MountError::Directory { .. }), "{bind:?}: {error}");
         assert_eq!(error.kind(), Kind::FailedPrecondition);
     }
@@ -151,8 +152,11 @@ pub(super) fn what_is_no_directory_is_refused<M: Mounter>(bench: &Bench<M>) {
 pub(super) fn a_relative_path_is_refused<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("real", true);
     for wrong in [PathBuf::from("target"), PathBuf::new(), bench.path("target-real/../target-real")] {
-        for bind in [Bind { source: wrong.clone(), ..bind.clone() }, Bind { target: wrong.clone(), ..bind.clone() }] {
-            let error = bench.mounter.bind(&bind).unwrap_err();
+        for bind in [
+            Mount { attachment: Attachment::Bind { source: wrong.clone() }, ..bind.clone() },
+            Mount { target: wrong.clone(), ..bind.clone() },
+        ] {
+            let error = bench.mounter.attach(&bind).unwrap_err();
             assert!(matches!(error, MountError::Path { .. }), "{bind:?}: {error}");
             assert_eq!(error.kind(), Kind::InvalidRequest);
         }
@@ -161,18 +165,14 @@ pub(super) fn a_relative_path_is_refused<M: Mounter>(bench: &Bench<M>) {
 }
 
 pub(super) fn a_hundred_threads_bind_and_unmount<M: Mounter>(bench: &Bench<M>) {
-    let source = bench.bind("shared", true).source;
-    let bind = |number: usize| Bind {
-        source: source.clone(),
-        target: bench.path(format!("target-{number}")),
-        read_only: number.is_multiple_of(2),
-    };
+    let source = bench.bind("shared", true).attachment.path().to_owned();
+    let bind = |number: usize| Mount::bind(&source, bench.path(format!("target-{number}")), number.is_multiple_of(2));
     thread::scope(|scope| {
         for number in 0..100 {
             let bind = bind(number);
             scope.spawn(move || {
                 fs::create_dir(&bind.target).unwrap();
-                bench.mounter.bind(&bind).unwrap();
+                bench.mounter.attach(&bind).unwrap();
                 assert!(bench.mounter.shows(&bind).unwrap());
             });
         }
@@ -196,7 +196,7 @@ fn count_below<M: Mounter>(bench: &Bench<M>, home: &Path) -> usize {
 pub(super) fn concurrent_unmounts_share_the_layers<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("stacked", true);
     for _ in 0..32 {
-        bench.mounter.bind(&bind).unwrap();
+        bench.mounter.attach(&bind).unwrap();
     }
     let unmounted: usize = thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| bench.mounter.unmount(&bind.target).unwrap())).collect();
@@ -209,7 +209,7 @@ pub(super) fn concurrent_unmounts_share_the_layers<M: Mounter>(bench: &Bench<M>)
 pub(super) fn a_sweep_leaves_mounts_alone<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("kept", true);
     assert_eq!(bench.mounter.sweep().unwrap(), 0);
-    bench.mounter.bind(&bind).unwrap();
+    bench.mounter.attach(&bind).unwrap();
     assert_eq!(bench.mounter.sweep().unwrap(), 0);
     assert!(bench.mounter.shows(&bind).unwrap());
 }

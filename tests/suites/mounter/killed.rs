@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use gitrepo_core::mount::Bind;
+use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::mount::linux::Strategy;
@@ -38,14 +38,14 @@ fn a_sweep_removes_what_a_killed_process_left() {
 
             assert!(bench.mounts_on(&bind.target).iter().all(|mount| mount.is_read_only()));
             swept += bench.mounter.sweep().unwrap();
-            bench.mounter.bind(&bind).unwrap();
+            bench.mounter.attach(&bind).unwrap();
             bench.mounter.unmount(&bind.target).unwrap();
 
             let workdir = bench.path("mounting");
             assert_eq!(fs::read_dir(&workdir).unwrap().count(), 0);
             let mounts = bench.mounter.list().unwrap();
             assert!(!mounts.iter().any(|mount| mount.target.starts_with(&workdir)), "{mounts:?}");
-            assert_eq!(fs::read(bind.source.join("canary")).unwrap(), b"alive");
+            assert_eq!(fs::read(bind.attachment.path().join("canary")).unwrap(), b"alive");
         }
         assert!(swept > 0, "no round has met the process in the middle of its work");
     }
@@ -90,10 +90,10 @@ fn mounting_process(bench: &Bench<LinuxMounter>) -> Child {
 fn mount_until_killed() {
     let Some(home) = env::var_os(HOME).map(PathBuf::from) else { return };
     let mounter = LinuxMounter::with_strategy(home.join("mounting"), Strategy::PrivatePlace);
-    let bind = Bind { source: home.join("source-killed"), target: home.join("target-killed"), read_only: true };
+    let bind = Mount::bind(home.join("source-killed"), home.join("target-killed"), true);
     writeln!(std::io::stdout(), "\n{READY}").unwrap();
     loop {
-        mounter.bind(&bind).unwrap();
+        mounter.attach(&bind).unwrap();
         mounter.unmount(&bind.target).unwrap();
     }
 }

@@ -20,7 +20,8 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use gitrepo_core::mount::Bind;
+use gitrepo_core::mount::Attachment;
+use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
@@ -69,9 +70,9 @@ impl Drop for SetDone<'_> {
 pub(super) fn a_bind_shows_the_source_and_not_what_is_mounted_below(bench: &LinuxBench) {
     let bind = bench.bind("outer", true);
     let below = bench.directory("source-outer/below");
-    let inner = Bind { target: below, ..bench.bind("inner", true) };
-    bench.mounter.bind(&inner).unwrap();
-    bench.mounter.bind(&bind).unwrap();
+    let inner = Mount { target: below, ..bench.bind("inner", true) };
+    bench.mounter.attach(&inner).unwrap();
+    bench.mounter.attach(&bind).unwrap();
 
     assert_eq!(fs::read(bind.target.join("canary")).unwrap(), b"alive");
     assert_eq!(fs::read_dir(bind.target.join("below")).unwrap().count(), 0);
@@ -79,7 +80,7 @@ pub(super) fn a_bind_shows_the_source_and_not_what_is_mounted_below(bench: &Linu
 
 pub(super) fn root_cannot_write_through_a_read_only_bind(bench: &LinuxBench) {
     let bind = bench.bind("read-only", true);
-    bench.mounter.bind(&bind).unwrap();
+    bench.mounter.attach(&bind).unwrap();
 
     let canary = bind.target.join("canary");
     let attempts = [
@@ -96,7 +97,7 @@ pub(super) fn root_cannot_write_through_a_read_only_bind(bench: &LinuxBench) {
     for (attempt, result) in attempts {
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EROFS), "{attempt}");
     }
-    assert_untouched(&bind.source);
+    assert_untouched(bind.attachment.path());
 }
 
 fn assert_untouched(source: &Path) {
@@ -107,9 +108,9 @@ fn assert_untouched(source: &Path) {
 
 pub(super) fn a_writable_bind_writes_the_source(bench: &LinuxBench) {
     let bind = bench.bind("writable", false);
-    bench.mounter.bind(&bind).unwrap();
+    bench.mounter.attach(&bind).unwrap();
     fs::write(bind.target.join("new"), "content").unwrap();
-    assert_eq!(fs::read(bind.source.join("new")).unwrap(), b"content");
+    assert_eq!(fs::read(bind.attachment.path().join("new")).unwrap(), b"content");
 }
 
 pub(super) fn no_write_succeeds_at_the_first_visible_instant(bench: &LinuxBench) {
@@ -136,7 +137,7 @@ pub(super) fn no_write_succeeds_at_the_first_visible_instant(bench: &LinuxBench)
         let _end = done.at_the_end();
         for _ in 0..200 {
             let before = refused.load(Ordering::Relaxed);
-            bench.mounter.bind(&bind).unwrap();
+            bench.mounter.attach(&bind).unwrap();
             while refused.load(Ordering::Relaxed) == before && written.load(Ordering::Relaxed) == 0 {
                 thread::yield_now();
             }
@@ -144,16 +145,16 @@ pub(super) fn no_write_succeeds_at_the_first_visible_instant(bench: &LinuxBench)
         }
     });
     assert_eq!(written.into_inner(), 0);
-    assert_untouched(&bind.source);
+    assert_untouched(bind.attachment.path());
 }
 
 pub(super) fn a_setuid_program_runs_as_its_caller(bench: &LinuxBench) {
     let Some(id) = require::find("id") else { panic!("coreutils are missing") };
     let bind = bench.bind("setuid", false);
-    let program = bind.source.join("id");
+    let program = bind.attachment.path().join("id");
     fs::copy(id, &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
-    bench.mounter.bind(&bind).unwrap();
+    bench.mounter.attach(&bind).unwrap();
 
     let output = Command::new(bind.target.join("id")).arg("-u").uid(65534).gid(65534).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "65534\n");
@@ -161,17 +162,21 @@ pub(super) fn a_setuid_program_runs_as_its_caller(bench: &LinuxBench) {
 
 pub(super) fn a_device_cannot_be_opened(bench: &LinuxBench) {
     let bind = bench.bind("device", false);
-    mknod(&bind.source.join("null"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3)).unwrap();
-    File::open(bind.source.join("null")).expect("the device works where nothing forbids it");
-    bench.mounter.bind(&bind).unwrap();
+    mknod(&bind.attachment.path().join("null"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3))
+        .unwrap();
+    File::open(bind.attachment.path().join("null")).expect("the device works where nothing forbids it");
+    bench.mounter.attach(&bind).unwrap();
     assert_eq!(File::open(bind.target.join("null")).unwrap_err().raw_os_error(), Some(libc::EACCES));
 }
 
 pub(super) fn noexec_of_the_source_stays(bench: &LinuxBench) {
     let volume = bench.directory("volume");
     mount(Some("tmpfs"), &volume, Some("tmpfs"), MsFlags::MS_NOEXEC, None::<&str>).unwrap();
-    let bind = Bind { source: bench.directory("volume/source"), ..bench.bind("noexec", true) };
-    bench.mounter.bind(&bind).unwrap();
+    let bind = Mount {
+        attachment: Attachment::Bind { source: bench.directory("volume/source") },
+        ..bench.bind("noexec", true)
+    };
+    bench.mounter.attach(&bind).unwrap();
     let options = &bench.mounts_on(&bind.target)[0].options;
     for flag in ["ro", "nosuid", "nodev", "noexec", "relatime"] {
         assert!(options.iter().any(|option| option == flag), "{flag} is not in {options:?}");
@@ -181,7 +186,7 @@ pub(super) fn noexec_of_the_source_stays(bench: &LinuxBench) {
 pub(super) fn a_target_in_use_is_unmounted_in_time_and_stays_whole_for_its_user(bench: &LinuxBench) {
     let bind = bench.bind("busy", true);
     for _ in 0..3 {
-        bench.mounter.bind(&bind).unwrap();
+        bench.mounter.attach(&bind).unwrap();
     }
     let mut open = File::open(bind.target.join("canary")).unwrap();
     let mut inside = Command::new("cat").current_dir(&bind.target).stdin(Stdio::piped()).spawn().unwrap();
@@ -204,25 +209,25 @@ pub(super) fn a_target_in_use_is_unmounted_in_time_and_stays_whole_for_its_user(
 
 pub(super) fn a_mount_below_the_target_goes_with_it(bench: &LinuxBench) {
     let bind = bench.bind("outer", true);
-    fs::create_dir(bind.source.join("below")).unwrap();
-    bench.mounter.bind(&bind).unwrap();
-    let inner = Bind { target: bind.target.join("below"), ..bench.bind("inner", true) };
-    bench.mounter.bind(&inner).unwrap();
+    fs::create_dir(bind.attachment.path().join("below")).unwrap();
+    bench.mounter.attach(&bind).unwrap();
+    let inner = Mount { target: bind.target.join("below"), ..bench.bind("inner", true) };
+    bench.mounter.attach(&inner).unwrap();
 
     assert_eq!(bench.mounter.unmount(&bind.target).unwrap(), 1);
     assert_eq!(bench.mounts_on(&bind.target), []);
     assert_eq!(bench.mounts_on(&inner.target), []);
-    assert_eq!(fs::read(inner.source.join("canary")).unwrap(), b"alive");
+    assert_eq!(fs::read(inner.attachment.path().join("canary")).unwrap(), b"alive");
 }
 
 pub(super) fn a_deleted_source_is_not_shown(bench: &LinuxBench) {
     let bind = bench.bind("deleted", true);
-    bench.mounter.bind(&bind).unwrap();
-    fs::remove_file(bind.source.join("canary")).unwrap();
-    fs::remove_dir(&bind.source).unwrap();
+    bench.mounter.attach(&bind).unwrap();
+    fs::remove_file(bind.attachment.path().join("canary")).unwrap();
+    fs::remove_dir(bind.attachment.path()).unwrap();
     assert!(!bench.mounter.shows(&bind).unwrap());
 
-    fs::create_dir(&bind.source).unwrap();
+    fs::create_dir(bind.attachment.path()).unwrap();
     assert!(!bench.mounter.shows(&bind).unwrap(), "a new directory of the same name is not what is attached");
     assert!(bench.mounts_on(&bind.target)[0].root.to_str().unwrap().ends_with("//deleted"));
     assert_eq!(bench.mounter.unmount(&bind.target).unwrap(), 1);
@@ -230,7 +235,7 @@ pub(super) fn a_deleted_source_is_not_shown(bench: &LinuxBench) {
 
 /// CVE-2017-1002101, CVE-2021-25741: whoever swaps a component while it is mounted must not choose the place.
 pub(super) fn a_parent_swapped_for_a_symlink_leads_nowhere(bench: &LinuxBench) {
-    let bind = Bind { target: bench.directory("parent/target"), ..bench.bind("swapped", true) };
+    let bind = Mount { target: bench.directory("parent/target"), ..bench.bind("swapped", true) };
     let victim = bench.directory("victim/target");
     let (parent, link) = (bench.path("parent"), bench.path("link"));
     symlink(bench.path("victim"), &link).unwrap();
@@ -247,7 +252,7 @@ pub(super) fn a_parent_swapped_for_a_symlink_leads_nowhere(bench: &LinuxBench) {
         });
         let _end = done.at_the_end();
         while (bound < 50 || refused < 50) && start.elapsed() < Duration::from_secs(10) {
-            match bench.mounter.bind(&bind) {
+            match bench.mounter.attach(&bind) {
                 Ok(()) => bound += 1,
                 Err(MountError::Symlink { .. }) => refused += 1,
                 Err(error) => panic!("{error}"),
@@ -263,16 +268,16 @@ pub(super) fn a_parent_swapped_for_a_symlink_leads_nowhere(bench: &LinuxBench) {
 }
 
 pub(super) fn what_stays_mounted_is_in_every_list(bench: &LinuxBench) {
-    let source = bench.bind("stays", true).source;
+    let source = bench.bind("stays", true).attachment.path().to_owned();
     let stays: Vec<_> = (0..200).map(|number| bench.directory(format!("stays-{number}"))).collect();
     let goes: Vec<_> = (0..50).map(|number| bench.directory(format!("goes-{number}"))).collect();
-    let bind = |target: &Path| Bind { source: source.clone(), target: target.into(), read_only: true };
+    let bind = |target: &Path| Mount::bind(&source, target, true);
     // Mounts that come and go lie before, between and after those that stay.
     for (number, target) in stays.iter().enumerate() {
         if let Some(target) = goes.get(number) {
-            bench.mounter.bind(&bind(target)).unwrap();
+            bench.mounter.attach(&bind(target)).unwrap();
         }
-        bench.mounter.bind(&bind(target)).unwrap();
+        bench.mounter.attach(&bind(target)).unwrap();
     }
     let done = Done::default();
     thread::scope(|scope| {
@@ -280,7 +285,7 @@ pub(super) fn what_stays_mounted_is_in_every_list(bench: &LinuxBench) {
             while !done.is_set() {
                 for target in &goes {
                     bench.mounter.unmount(target).unwrap();
-                    bench.mounter.bind(&bind(target)).unwrap();
+                    bench.mounter.attach(&bind(target)).unwrap();
                 }
             }
         });
@@ -295,7 +300,7 @@ pub(super) fn what_stays_mounted_is_in_every_list(bench: &LinuxBench) {
 
 pub(super) fn nothing_is_left_where_mounts_are_prepared(bench: &LinuxBench) {
     let bind = bench.bind("any", true);
-    bench.mounter.bind(&bind).unwrap();
+    bench.mounter.attach(&bind).unwrap();
     let workdir = bench.path("mounting");
     assert_eq!(workdir.exists(), bench.mounter.strategy() == Strategy::PrivatePlace);
     if workdir.exists() {
@@ -313,7 +318,7 @@ fn a_mount_on_a_shared_target_reaches_its_peers_read_only() {
         let peer = bench.directory("peer");
         mount(Some(&bench.home), &peer, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
         let bind = bench.bind("propagated", true);
-        bench.mounter.bind(&bind).unwrap();
+        bench.mounter.attach(&bind).unwrap();
 
         let seen = peer.join(bind.target.strip_prefix(&bench.home).unwrap());
         assert_eq!(fs::read(seen.join("canary")).unwrap(), b"alive");
@@ -336,7 +341,7 @@ fn an_ordinary_user_is_told_that_mounting_is_not_permitted() {
     let home = place.path().canonicalize().unwrap();
     for strategy in [Strategy::Detached, Strategy::PrivatePlace] {
         let mounter = LinuxMounter::with_strategy(home.join("mounting"), strategy);
-        let error = mounter.bind(&Bind { source: home.clone(), target: home.clone(), read_only: true }).unwrap_err();
+        let error = mounter.attach(&Mount::bind(home.clone(), home.clone(), true)).unwrap_err();
         assert_eq!(error.kind(), gitrepo_core::error::Kind::PermissionDenied, "{error}");
     }
 }
@@ -349,10 +354,11 @@ fn in_a_pod_set_user_id_and_devices_of_a_writable_volume_work_as_on_its_own_disk
         panic!("coreutils or util-linux are missing")
     };
     let bind = bench.bind("writable", false);
-    bench.mounter.bind(&bind).unwrap();
-    fs::copy(id, bind.source.join("id")).unwrap();
-    fs::set_permissions(bind.source.join("id"), fs::Permissions::from_mode(0o4755)).unwrap();
-    mknod(&bind.source.join("null"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3)).unwrap();
+    bench.mounter.attach(&bind).unwrap();
+    fs::copy(id, bind.attachment.path().join("id")).unwrap();
+    fs::set_permissions(bind.attachment.path().join("id"), fs::Permissions::from_mode(0o4755)).unwrap();
+    mknod(&bind.attachment.path().join("null"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3))
+        .unwrap();
     let inside = bench.directory("inside");
     let none = None::<&str>;
     mount(Some(&bind.target), &inside, none, MsFlags::MS_BIND, none).unwrap();
@@ -381,14 +387,14 @@ fn behind_a_filter_that_hides_the_newer_calls_mounting_works_all_the_same() {
                 hide_newer_calls(errno);
                 let mounter = LinuxMounter::new(bench.path("mounting"));
                 assert_eq!(mounter.strategy(), Strategy::PrivatePlace);
-                mounter.bind(&bind).unwrap();
-                mounter.bind(&bind).unwrap();
+                mounter.attach(&bind).unwrap();
+                mounter.attach(&bind).unwrap();
                 assert_eq!(fs::write(bind.target.join("canary"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
                 assert_eq!(mounter.unmount(&bind.target).unwrap(), 2);
                 assert_eq!(mounter.unmount(&bind.target).unwrap(), 0);
             });
         });
-        assert_untouched(&bind.source);
+        assert_untouched(bind.attachment.path());
     }
 }
 

@@ -107,8 +107,8 @@ pub(super) fn one_volume_may_be_on_many_targets(bench: &Bench) {
 
 pub(super) fn a_subdirectory_appears_where_asked(bench: &Bench) {
     let mut request = read_only(&bench.url(), &bench.node.target("pod"));
-    request.spec.subdirectory = RelativePath::parse("a/b").unwrap();
-    request.spec.directory = RelativePath::parse("x/y").unwrap();
+    request.spec.tree.subdirectory = RelativePath::parse("a/b").unwrap();
+    request.spec.tree.directory = RelativePath::parse("x/y").unwrap();
     bench.node.publish(&request).unwrap();
     let shown = bench.node.shown(&request.target);
     assert_eq!(gitrepo_tests::volumes::entries(&shown), [shown.join("x")]);

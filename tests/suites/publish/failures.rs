@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gitrepo_core::error::Kind;
-use gitrepo_core::mount::Bind;
+use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
 use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
@@ -38,7 +38,7 @@ pub(super) fn a_publish_that_fails_for_good_leaves_nothing(bench: &Bench) {
     let gone = HttpServer::start(&bench.repository).url(&bench.repository);
     let forbidding = HttpServer::builder().serve(&bench.repository).answer(|_| Answer::status(403)).start();
     let mut no_such_directory = read_only(&bench.url(), &target);
-    no_such_directory.spec.subdirectory = RelativePath::parse("no/such").unwrap();
+    no_such_directory.spec.tree.subdirectory = RelativePath::parse("no/such").unwrap();
     let failing = [
         (at(read_only(&bench.url(), &target), "no-such-branch"), Kind::NotFound),
         (at(read_only(&bench.url(), &target), &"5ca1ab1e".repeat(5)), Kind::NotFound),
@@ -74,7 +74,7 @@ pub(super) fn a_publish_whose_mount_fails_leaves_nothing(bench: &Bench) {
     let requests =
         [read_only(&bench.url(), &target), writable(&bench.url(), &target, 0), shared(&bench.url(), "volume", &target)];
     for request in requests {
-        for verb in [Verb::Bind, Verb::List, Verb::Shows, Verb::Unmount] {
+        for verb in [Verb::Attach, Verb::List, Verb::Shows, Verb::Unmount] {
             // Each call of the verb once, until there is none left to fail.
             for nth in 1.. {
                 match bench.failing(verb, nth).publish(&request) {
@@ -101,13 +101,17 @@ struct Breaking {
 }
 
 impl Mounter for Breaking {
-    fn bind(&self, bind: &Bind) -> Result<(), MountError> {
+    fn attach(&self, mount: &Mount) -> Result<(), MountError> {
         fs::remove_dir(&self.trash).unwrap();
         fs::write(&self.trash, "").unwrap();
-        Err(MountError::Bind { bind: bind.clone(), step: "injected", source: io::Error::from_raw_os_error(libc::EIO) })
+        Err(MountError::Attach {
+            mount: mount.clone(),
+            step: "injected",
+            source: io::Error::from_raw_os_error(libc::EIO),
+        })
     }
 
-    fn shows(&self, bind: &Bind) -> Result<bool, MountError> {
+    fn shows(&self, bind: &Mount) -> Result<bool, MountError> {
         self.mounter.shows(bind)
     }
 
@@ -181,7 +185,7 @@ pub(super) fn a_failed_republish_keeps_what_the_volume_is(bench: &Bench) {
     fs::write(bench.node.shown(&request.target).join("written"), "by the pod").unwrap();
     bench.repository.commit("main", &Files::new().file("README.md", "# Third\n"));
     bench.node.reboot();
-    for verb in [Verb::Bind, Verb::List, Verb::Shows] {
+    for verb in [Verb::Attach, Verb::List, Verb::Shows] {
         bench.failing(verb, 1).publish(&request).unwrap_err();
         assert_eq!(bench.node.mounts_on(&request.target), 0, "{verb:?}");
     }

@@ -174,7 +174,7 @@ pub(super) fn a_shared_copy_is_refused_to_who_could_not_fetch_it(bench: &Bench) 
 pub(super) fn a_target_that_cannot_join_leaves_the_shared_copy_to_the_others(bench: &Bench) {
     let [one, two] = requests(bench, ["one", "two"]);
     publish_and_write(bench, &one);
-    for verb in [Verb::Bind, Verb::List, Verb::Shows, Verb::Unmount] {
+    for verb in [Verb::Attach, Verb::List, Verb::Shows, Verb::Unmount] {
         for nth in 1.. {
             if bench.failing(verb, nth).publish(&two).is_ok() {
                 break;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gitrepo_core::error::Kind;
-use gitrepo_core::mount::Bind;
+use gitrepo_core::mount::Mount;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_tests::volumes::read_only;
 
@@ -87,8 +87,8 @@ pub(super) fn what_somebody_else_mounted_after_a_reboot_stays(bench: &Bench) {
     }
     bench.node.publish(&request).unwrap();
     bench.node.reboot();
-    let bind = Bind { source: theirs, target: request.target.clone(), read_only: false };
-    bench.mounter.bind(&bind).unwrap();
+    let bind = Mount::bind(theirs, request.target.clone(), false);
+    bench.mounter.attach(&bind).unwrap();
     let unpublished = bench.node.unpublish(&request);
     assert!(unpublished.known && unpublished.mounts == 0, "{unpublished:?}");
     assert!(bench.mounter.shows(&bind).unwrap());
@@ -99,7 +99,7 @@ pub(super) fn a_volume_that_somebody_else_covers_is_not_forgotten(bench: &Bench)
     let theirs = bench.home.join("theirs");
     fs::create_dir(&theirs).unwrap();
     bench.node.publish(&request).unwrap();
-    bench.mounter.bind(&Bind { source: theirs, target: request.target.clone(), read_only: false }).unwrap();
+    bench.mounter.attach(&Mount::bind(theirs, request.target.clone(), false)).unwrap();
     bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
     assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "its snapshot is still in use");
     assert_eq!(bench.node.unpublish(&request).mounts, 2);
@@ -111,8 +111,8 @@ pub(super) fn a_mount_of_somebody_else_is_neither_covered_nor_taken_off(bench: &
     for directory in [&theirs, &request.target] {
         fs::create_dir(directory).unwrap();
     }
-    let bind = Bind { source: theirs, target: request.target.clone(), read_only: false };
-    bench.mounter.bind(&bind).unwrap();
+    let bind = Mount::bind(theirs, request.target.clone(), false);
+    bench.mounter.attach(&bind).unwrap();
 
     let error = bench.node.publish(&request).unwrap_err();
     assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");

@@ -25,9 +25,8 @@ use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::snapshot::Directory;
 use gitrepo_core::snapshot::TreeRequest;
-use gitrepo_core::spec::RelativePath;
 use gitrepo_core::spec::Revision;
-use gitrepo_core::spec::Symlinks;
+use gitrepo_core::spec::TreeOptions;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::InProcess;
 use gitrepo_core::worker::Job;
@@ -55,13 +54,7 @@ fn lay_down(worker: &dyn Worker, job: Job) -> String {
     let resolved = session.resolve(&Revision::Head).unwrap();
     let commit = resolved.commit;
     session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap();
-    let request = TreeRequest {
-        commit,
-        subdirectory: RelativePath::parse(".").unwrap(),
-        directory: RelativePath::parse(".").unwrap(),
-        symlinks: Symlinks::Keep,
-        limits: Limits::default(),
-    };
+    let request = TreeRequest::new(&TreeOptions::default(), commit, &Directory, &Limits::default());
     session.write_tree(&request).unwrap();
     session.finish().unwrap();
     commit.to_string()
@@ -251,7 +244,7 @@ fn in_process_session_does_the_same_in_a_thread() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
-    let worker = InProcess::new(Arc::new(Libgit2::default()), Arc::new(Directory));
+    let worker = InProcess::new(Arc::new(Libgit2::default()));
     let job = Job { staging: Some(rooms.staging()), ..job(&server.url(&repository)) };
     assert_eq!(lay_down(&worker, job), commit);
     assert!(find(&rooms.staging().join(TREE), "manifest").is_some());

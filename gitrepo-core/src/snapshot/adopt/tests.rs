@@ -26,7 +26,7 @@ fn written() -> (TreeRequest, Staging) {
     let fixture = Fixture::new();
     let tree = fixture.tree(&[(FILE, b"inner", fixture.blob("inner"))]);
     let mut asked = request(fixture.commit_of(&[(TREE, b"dir", tree), (FILE, b"file", fixture.blob("file"))]));
-    asked.directory = path("top");
+    asked.tree.directory = path("top");
     let (staging, _) = fixture.write(&asked).unwrap();
     (asked, staging)
 }

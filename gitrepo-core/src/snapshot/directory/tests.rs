@@ -56,10 +56,10 @@ fn the_manifest_is_what_git_ls_tree_tells() {
     let fixture = Fixture::new();
     let commit = fixture.varied();
     let mut asked = request(commit);
-    asked.directory = path("some/where");
+    asked.tree.directory = path("some/where");
     let (staging, _) = fixture.write(&asked).unwrap();
     assert_eq!(manifest_of(&staging), ls_tree(&fixture, &commit.to_string()));
-    asked.subdirectory = path("a-dir");
+    asked.tree.subdirectory = path("a-dir");
     let (staging, _) = fixture.write(&asked).unwrap();
     assert_eq!(manifest_of(&staging), ls_tree(&fixture, &format!("{commit}:a-dir")));
 }
@@ -92,7 +92,7 @@ fn the_tree_is_that_of_a_checkout_without_filters() {
 fn modes_and_times_are_those_of_the_commit() {
     let fixture = Fixture::new();
     let mut asked = request(fixture.varied());
-    asked.directory = path("some/where");
+    asked.tree.directory = path("some/where");
     let (staging, summary) = fixture.write(&asked).unwrap();
     let found = contents(&staging.root());
     for (path, (mode, modified, _)) in &found {
@@ -121,10 +121,10 @@ fn an_adopted_tree_counts_as_it_was_written() {
     let fixture = Fixture::new();
     for (directory, subdirectory) in [(".", "."), ("a", "."), ("a/b/c", "deep/deep"), (".", "empty")] {
         let mut asked = request(fixture.varied());
-        (asked.directory, asked.subdirectory) = (path(directory), path(subdirectory));
+        (asked.tree.directory, asked.tree.subdirectory) = (path(directory), path(subdirectory));
         let (staging, summary) = fixture.write(&asked).unwrap();
         assert_eq!(staging.adopt(&asked).unwrap(), summary);
-        assert!(Directory.source(staging.path()).join(directory).is_dir());
+        assert!(Directory.attachment(staging.path()).path().join(directory).is_dir());
     }
 }
 
@@ -225,10 +225,10 @@ fn links_are_data_unless_they_must_stay_in_the_volume() {
         ("/etc/shadow", ".", false),
     ] {
         let mut asked = request(commit_with(target));
-        asked.directory = path(directory);
+        asked.tree.directory = path(directory);
         let (staging, _) = fixture.write(&asked).unwrap();
         assert_eq!(staging.root().join(directory).join("dir/link").read_link().unwrap(), Path::new(target));
-        asked.symlinks = Symlinks::RejectEscaping;
+        asked.tree.symlinks = Symlinks::RejectEscaping;
         let written = fixture.write(&asked);
         assert_eq!(written.is_ok(), stays, "{target}");
         if let Err(error) = written {

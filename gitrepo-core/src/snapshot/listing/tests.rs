@@ -133,7 +133,7 @@ fn entries_are_counted_with_directories() {
     let blob = fixture.blob("x");
     let tree = fixture.tree(&[(FILE, b"x", blob), (SYMLINK, b"y", blob), (SUBMODULE, b"z", blob)]);
     let mut asked = request(fixture.commit_of(&[(TREE, b"t", tree)]));
-    asked.directory = path("a/b");
+    asked.tree.directory = path("a/b");
     asked.limits.entries = 6;
     assert!(fixture.list(&asked).is_ok());
     asked.limits.entries = 5;
@@ -166,7 +166,7 @@ fn the_length_of_a_path_in_the_volume_is_bounded() {
     assert!(fixture.list(&asked).is_ok());
     asked.limits.path_length = 8;
     assert!(matches!(fixture.list(&asked), Err(SnapshotError::TooLarge { .. })));
-    asked.directory = path("ab");
+    asked.tree.directory = path("ab");
     asked.limits.path_length = 12;
     assert!(fixture.list(&asked).is_ok());
     asked.limits.path_length = 11;
@@ -179,8 +179,8 @@ fn a_subdirectory_becomes_the_root() {
     let inner = fixture.tree(&[(FILE, b"x", fixture.blob("x"))]);
     let outer = fixture.tree(&[(TREE, b"inner", inner), (FILE, b"y", fixture.blob("y"))]);
     let mut asked = request(fixture.commit_of(&[(TREE, b"outer", outer), (FILE, b"z", fixture.blob("z"))]));
-    asked.subdirectory = path("outer/inner");
-    asked.directory = path("a/b");
+    asked.tree.subdirectory = path("outer/inner");
+    asked.tree.directory = path("a/b");
     let listing = fixture.list(&asked).unwrap();
     assert_eq!(paths(&listing), ["a/b/x"]);
     assert_eq!(listing.path_in_tree(&listing.entries[0]), b"x");
@@ -204,12 +204,12 @@ fn a_subdirectory_that_is_none_is_told_apart_from_one_that_is_missing() {
         ("sub", "submodule"),
         ("sub/x", "submodule"),
     ] {
-        asked.subdirectory = path(subdirectory);
+        asked.tree.subdirectory = path(subdirectory);
         let error = fixture.list(&asked).err().unwrap();
         assert!(matches!(&error, SnapshotError::NotADirectory { found, .. } if found == expected), "{error}");
     }
     for subdirectory in ["missing", "dir/missing", "Dir"] {
-        asked.subdirectory = path(subdirectory);
+        asked.tree.subdirectory = path(subdirectory);
         assert!(matches!(fixture.list(&asked), Err(SnapshotError::SubdirectoryNotFound { .. })));
     }
 }

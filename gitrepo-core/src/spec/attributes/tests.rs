@@ -19,12 +19,12 @@ fn with(key: &str, value: &str) -> Result<VolumeSpec, SpecError> {
 #[test]
 fn a_repository_alone_is_a_volume_as_git_repo_would_make_it() {
     let mut expected = VolumeSpec::new(RepositoryUrl::parse("https://host/a/tool.git").unwrap());
-    expected.directory = RelativePath::parse("tool").unwrap();
+    expected.tree.directory = RelativePath::parse("tool").unwrap();
     assert_eq!(read(&[("repository", "https://host/a/tool.git")]), Ok(expected));
 
     let attributes = BTreeMap::from([("repository".to_owned(), "https://host/a/tool.git".to_owned())]);
     let spec = VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root).unwrap();
-    assert!(spec.directory.is_root());
+    assert!(spec.tree.directory.is_root());
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn every_key_reaches_its_field() {
     ])
     .unwrap();
     assert_eq!(spec.revision, Revision::Named("v1".to_owned()));
-    assert_eq!((spec.directory.as_str(), spec.subdirectory.as_str()), ("x/y", "src"));
+    assert_eq!((spec.tree.directory.as_str(), spec.tree.subdirectory.as_str()), ("x/y", "src"));
     assert_eq!((spec.depth, spec.uid), (0, 1000));
-    assert_eq!((spec.symlinks, spec.pull_policy), (Symlinks::RejectEscaping, PullPolicy::IfNotPresent));
+    assert_eq!((spec.tree.symlinks, spec.pull_policy), (Symlinks::RejectEscaping, PullPolicy::IfNotPresent));
     assert_eq!(spec.writable, Some(Writable::Copy));
     let json = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<VolumeSpec>(&json).unwrap(), spec);

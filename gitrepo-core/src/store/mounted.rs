@@ -1,0 +1,59 @@
+//! Which tree of a store a line of the mount table shows.
+//!
+//! The mount table tells a path inside a filesystem ([`MountPoint::root`]), and a store may be anywhere in one: so a path is
+//! known by its end, which begins with a name that only stores have. The kernel adds `//deleted` to the path of a directory
+//! that is deleted.
+
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::mount::MountPoint;
+
+use super::Store;
+use super::digest::is_hex;
+
+impl Store {
+    /// The tree of this store that a mount could show. Another store may have one of the same name: only a comparison of the
+    /// directories themselves can tell.
+    pub fn shown_by(&self, mount: &MountPoint) -> Option<PathBuf> {
+        let names: Vec<_> = mount.root.components().collect();
+        let tails = (0..names.len()).rev().map(|at| names[at..].iter().collect::<PathBuf>());
+        let shown = [self.layout.snapshots(), self.layout.volumes()];
+        tails.map(|tail| self.root().join(tail)).find(|path| shown.iter().any(|place| path.starts_with(place)))
+    }
+
+    /// Whether a mount shows this tree of the store, or did until it was deleted.
+    pub fn is_mount_of(&self, mount: &MountPoint, tree: &Path) -> bool {
+        let inside = tree.strip_prefix(self.root()).unwrap_or(tree);
+        mount.root.ends_with(inside) || mount.root.ends_with(inside.join("deleted"))
+    }
+}
+
+/// Whether a mount with this root shows a tree of a store, whichever.
+pub fn is_from_a_store(root: &Path) -> bool {
+    let names: Vec<_> = root.components().collect();
+    names.windows(2).any(|pair| {
+        let [Component::Normal(place), Component::Normal(name)] = pair else { return false };
+        (*place == "snapshots" || *place == "volumes") && name.to_str().is_some_and(|name| is_hex(name, 64))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_a_store_are_known_by_their_names() {
+        let hash = "a".repeat(64);
+        for (root, is_ours) in [
+            (format!("/snapshots/{hash}/root"), true),
+            (format!("/var/lib/gitrepo/volumes/{hash}/shared/tree"), true),
+            (format!("/var/lib/docker/overlay2/{hash}"), false),
+            ("/snapshots/1/fs".to_owned(), false),
+            ("/".to_owned(), false),
+        ] {
+            assert_eq!(is_from_a_store(Path::new(&root)), is_ours, "{root}");
+        }
+    }
+}
