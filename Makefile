@@ -84,8 +84,8 @@ show-csi: ## print what deploy-csi applies
 deploy-csi: ## run the CSI driver on every node
 	@sh deploy/make/apply.sh deploy/csi/render.sh
 
-wait-csi: ## wait until the CSI driver runs on every node
-	@sh deploy/make/wait.sh deploy/csi/render.sh gitrepo-csi-node app.kubernetes.io/name=gitrepo-csi
+wait-csi: ## wait until the CSI driver runs on every node, and its controller, if the overlay has one
+	@sh deploy/make/wait.sh deploy/csi/render.sh app.kubernetes.io/name=gitrepo-csi deploy-csi
 
 delete-csi: ## delete the CSI driver; refused while it is in use
 	@sh deploy/csi/delete.sh
@@ -100,7 +100,7 @@ deploy: ## install the FlexVolume driver on every node
 	@sh deploy/make/apply.sh deploy/flexvolume/render.sh
 
 wait: ## wait until the FlexVolume driver is installed on every node
-	@sh deploy/make/wait.sh deploy/flexvolume/render.sh gitrepo-flex-ds app=k8s-gitrepo-vol
+	@sh deploy/make/wait.sh deploy/flexvolume/render.sh app=k8s-gitrepo-vol deploy
 
 delete: ## delete the installing DaemonSet; the FlexVolume driver stays on the nodes, for the volumes that pods still have
 	sh deploy/flexvolume/render.sh | kubectl delete --ignore-not-found --wait -f -

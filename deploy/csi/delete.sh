@@ -30,3 +30,12 @@ if [ "${FORCE:-false}" != true ]; then
 fi
 manifests=$(sh "$here/render.sh")
 printf '%s\n' "$manifests" | kubectl delete --ignore-not-found --wait -f -
+
+# What an overlay added that was not named here.
+controller='{range .items[*]}  {.metadata.namespace}/{.metadata.name}{"\n"}{end}'
+left=$(kubectl get deployments --all-namespaces -l app.kubernetes.io/name=gitrepo-csi -o "jsonpath=$controller")
+if [ -n "$left" ]; then
+    printf 'The controller is still there:\n%s\nDelete it with the overlay that deployed it, for example\n  %s\n' \
+        "$left" 'make delete-csi CSI_OVERLAY=deploy/csi/overlays/controller' >&2
+    exit 1
+fi

@@ -175,7 +175,7 @@ pub enum RemoteError {
         source: Option<Cause>,
     },
     /// The server wants a credential and there is none for it.
-    #[error("{url} wants a credential ({wanted}) and the secret has none")]
+    #[error("{url} wants a credential ({wanted}), and the volume has no secret with one")]
     CredentialMissing {
         /// Without user information.
         url: String,
@@ -183,7 +183,13 @@ pub enum RemoteError {
         wanted: String,
     },
     /// The server refused the credential.
-    #[error("{url} refused the credential ({offered})")]
+    #[error(
+        "{url} refused the credential ({offered}); {}",
+        match offered.contains("ssh-privatekey") {
+            true => "use the key that the server knows, or add its public key there, for example as a deploy key",
+            false => "check that it is right, has not expired, and may read the repository",
+        }
+    )]
     CredentialRefused {
         /// Without user information.
         url: String,

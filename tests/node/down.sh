@@ -103,6 +103,7 @@ left() {
 }
 
 printf 'Taking the node away\n'
+mkdir -p "$NODE_LOG"
 made=
 take_down >"$NODE_LOG/down.log" 2>&1
 found=$(left)

@@ -339,6 +339,20 @@ fn make_finds_a_driver_in_the_namespace_of_its_overlay() {
 }
 
 #[test]
+fn wait_csi_waits_for_the_controller_too() {
+    if !require::tool("make") || manifests::render(&workspace().join("deploy/csi/base")).is_none() {
+        return;
+    }
+    let cluster = Cluster::new();
+    assert_success(cluster.make(&["wait-csi", "CSI_OVERLAY=deploy/csi/overlays/controller"]));
+    let calls = cluster.calls();
+    for workload in ["deployment/gitrepo-csi-controller", "daemonset/gitrepo-csi-node"] {
+        let wait = format!("-n kube-system rollout status {workload} --timeout=180s");
+        assert!(calls.contains(&wait), "{calls:?}");
+    }
+}
+
+#[test]
 fn waiting_in_vain_ends_with_the_pods_and_their_warnings() {
     if !require::tool("make") || manifests::render(&workspace().join("deploy/csi/base")).is_none() {
         return;
@@ -374,6 +388,13 @@ fn delete_csi_is_refused_while_somebody_would_be_left_with_a_volume() {
     cluster.has("persistentvolumes", "claim / Available csi.gitrepo.dev\nclaim a/b Bound other.example.com\n");
     assert_success(cluster.make(&["delete-csi"]));
     assert!(deletes(&cluster));
+
+    // An overlay that was not named may have added it.
+    cluster.has("deployments", "  kube-system/gitrepo-csi-controller\n");
+    let half = cluster.make(&["delete-csi"]);
+    assert!(!half.status.success() && text(&half).contains("CSI_OVERLAY="), "{}", text(&half));
+    cluster.has("deployments", "");
+    cluster.calls();
 
     cluster.has("pods", "pod a/idle Running\npod b/busy Running   csi.gitrepo.dev \n");
     cluster.has("persistentvolumes", "claim c/site Bound csi.gitrepo.dev\n");

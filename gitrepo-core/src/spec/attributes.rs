@@ -293,7 +293,11 @@ fn refuse_unknown_keys(attributes: &BTreeMap<String, String>) -> Result<(), Spec
     match attributes.keys().find(|key| !is_known(key) && !is_foreign(key)) {
         None => Ok(()),
         Some(key) => {
-            let nearest = nearest(key, KEYS.iter().map(|known| known.name));
+            // As FlexVolume calls it.
+            let nearest = match key.as_str() {
+                "repo" => Some("repository"),
+                _ => nearest(key, KEYS.iter().map(|known| known.name)),
+            };
             Err(SpecError::UnknownKey { key: shortened(key), nearest })
         }
     }

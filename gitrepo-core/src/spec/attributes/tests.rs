@@ -65,9 +65,13 @@ fn a_writable_volume_is_private_shared_or_a_copy() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_nearest_neighbour() {
-    for (key, neighbour) in
-        [("Revision", "revision"), ("subDir", ""), ("directroy", "directory"), ("git-dir", "gitDir")]
-    {
+    for (key, neighbour) in [
+        ("Revision", "revision"),
+        ("repo", "repository"),
+        ("subDir", ""),
+        ("directroy", "directory"),
+        ("git-dir", "gitDir"),
+    ] {
         let message = with(key, "x").unwrap_err().to_string();
         assert!(message.contains(key), "{message}");
         assert_eq!(message.contains("did you mean"), !neighbour.is_empty(), "{message}");
