@@ -85,16 +85,16 @@ impl Mounter for FakeMounter {
         Ok(())
     }
 
-    fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
-        let state = self.called(Call::Shows(mount.clone()));
-        for (path, role) in [(mount.attachment.path(), Role::Source), (&*mount.target, Role::Target)] {
+    fn shows(&self, asked: &Mount) -> Result<bool, MountError> {
+        let state = self.called(Call::Shows(asked.clone()));
+        for (path, role) in [(asked.attachment.path(), Role::Source), (&*asked.target, Role::Target)] {
             match directory::open(path, role) {
                 Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(false),
                 opened => opened?,
             };
         }
-        let mut on_target = state.mounts.iter().filter(|mount| mount.target == mount.target);
-        Ok(on_target.next() == Some(mount) && on_target.next().is_none())
+        let mut on_target = state.mounts.iter().filter(|mount| mount.target == asked.target);
+        Ok(on_target.next() == Some(asked) && on_target.next().is_none())
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
