@@ -19,14 +19,14 @@ use serde_json::Value;
 const OF_THE_NODE: &str = "/etc/gitrepo/config.json";
 
 /// The driver's, beside its executable. The leading dot keeps the kubelet from probing the driver when it changes.
-const OF_THE_DRIVER: &str = ".config.json";
+pub const OF_THE_DRIVER: &str = ".config.json";
 
 /// Far beyond any real one, in bytes.
 const LIMIT: u64 = 1 << 20;
 
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigurationError {
+pub enum ConfigurationError {
     /// Its file cannot be read.
     #[error("cannot read the configuration {}", path.display())]
     Read {
@@ -51,7 +51,7 @@ pub(crate) enum ConfigurationError {
 
 impl ConfigurationError {
     /// The kind of this failure.
-    pub(crate) fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
             Self::Read { .. } => Kind::Internal,
             Self::Untrusted { .. } => Kind::FailedPrecondition,
@@ -60,9 +60,9 @@ impl ConfigurationError {
     }
 }
 
-/// The first configuration file that exists, or the defaults for drivers.
-pub(crate) fn read() -> Result<Config, ConfigurationError> {
-    match find(&places())? {
+/// The node's configuration, else that of the driver in `directory`, else the defaults for drivers.
+pub fn read(directory: Option<&Path>) -> Result<Config, ConfigurationError> {
+    match find(&places(directory))? {
         Some((path, text)) => Ok(Config::parse(&text, &path, Config::for_drivers())?),
         None => Ok(Config::for_drivers()),
     }
@@ -70,8 +70,8 @@ pub(crate) fn read() -> Result<Config, ConfigurationError> {
 
 /// For a call that must not fail over a configuration: the configuration, or where it is refused all that may name a
 /// store, and why it is refused.
-pub(crate) fn read_or_guess() -> (Vec<Config>, Option<ConfigurationError>) {
-    let found = match find(&places()) {
+pub fn read_or_guess(directory: Option<&Path>) -> (Vec<Config>, Option<ConfigurationError>) {
+    let found = match find(&places(directory)) {
         Ok(Some((path, text))) => {
             Config::parse(&text, &path, Config::for_drivers()).map_err(|error| (error.into(), text))
         }
@@ -85,16 +85,9 @@ pub(crate) fn read_or_guess() -> (Vec<Config>, Option<ConfigurationError>) {
     }
 }
 
-fn places() -> Vec<PathBuf> {
-    let beside = executable().as_deref().and_then(Path::parent).map(|directory| directory.join(OF_THE_DRIVER));
+fn places(directory: Option<&Path>) -> Vec<PathBuf> {
+    let beside = directory.map(|directory| directory.join(OF_THE_DRIVER));
     [Some(PathBuf::from(OF_THE_NODE)), beside].into_iter().flatten().collect()
-}
-
-/// Where this program is, or was: an executable that was replaced while it runs has ` (deleted)` behind its name, and its
-/// directory is still the right one.
-fn executable() -> Option<PathBuf> {
-    let called = || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_absolute());
-    std::env::current_exe().ok().or_else(called)
 }
 
 /// The first of the files that is there, with its text.

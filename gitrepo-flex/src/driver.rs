@@ -8,12 +8,13 @@ use std::time::Duration;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::chain;
 use gitrepo_core::policy::LogConfig;
+use gitrepo_flex::configuration;
+use gitrepo_flex::program;
 
 use crate::answer::Answer;
 use crate::answer::Channel;
 use crate::arguments::Arguments;
 use crate::call::Call;
-use crate::configuration;
 use crate::error::CallError;
 use crate::fault;
 use crate::interrupt;
@@ -44,6 +45,7 @@ fn answer(arguments: Arguments, dropped: io::Result<()>, channel: &Arc<Channel>,
     match Call::parse(arguments.values) {
         // Asked for again and again, under locks of the kubelet's: it looks at nothing.
         Call::Init => drop(channel.send(&Answer::initialised())),
+        Call::Version => drop(channel.send(&Answer::version())),
         Call::Unsupported => drop(channel.send(&Answer::not_supported())),
         Call::Malformed { what } => {
             log::start(&LogConfig::default());
@@ -78,7 +80,7 @@ fn complain(complaints: impl IntoIterator<Item = Complaint>) {
 }
 
 fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8], complaints: [Complaint; 2]) {
-    let config = match configuration::read() {
+    let config = match configuration::read(program::directory().as_deref()) {
         Ok(config) => config,
         Err(error) => {
             log::start(&LogConfig::default());
@@ -99,7 +101,7 @@ fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8],
 }
 
 fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, complaint: Complaint) {
-    let (configs, refused) = configuration::read_or_guess();
+    let (configs, refused) = configuration::read_or_guess(program::directory().as_deref());
     log::start(&configs.first().map(|config| config.log.clone()).unwrap_or_default());
     complain([complaint]);
     if let Some(error) = refused {

@@ -6,8 +6,8 @@ use gitrepo_core::policy::HostTargetError;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::UnpublishError;
+use gitrepo_flex::configuration::ConfigurationError;
 
-use crate::configuration::ConfigurationError;
 use crate::options::OptionsError;
 use crate::target::TargetError;
 

@@ -19,9 +19,9 @@ use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 
 use crate::error::CallError;
+use crate::host_target;
 use crate::options::Options;
 use crate::options::Pod;
-use crate::stores;
 use crate::target;
 use crate::volume_id::VolumeName;
 
@@ -38,7 +38,7 @@ impl Mount {
         let target = target::resolve(target)?;
         let Options { pod, read_only, group, credentials, host_target, mut spec } = Options::parse(options)?;
         let default = config.flex_writable;
-        let volumes = stores::for_mount(config, host_target.as_deref())?;
+        let volumes = host_target::volumes(config, host_target.as_deref())?;
 
         let record = volumes.store().record_of_target(&target)?;
         if !read_only {

@@ -13,9 +13,9 @@ use gitrepo_core::store::StoreError;
 use gitrepo_core::store::is_from_a_store;
 use gitrepo_core::volume::Unpublished;
 use gitrepo_core::volume::Volumes;
+use gitrepo_flex::stores;
 
 use crate::error::CallError;
-use crate::stores;
 
 /// What came of it.
 pub(crate) struct Unmounted {
@@ -33,7 +33,7 @@ pub(crate) fn run(configs: &[Config], target: &Path, cancel: &Cancel) -> Unmount
     let mut failure = None;
     // All of them: a volume whose definition has changed may have been mounted from another one before a reboot.
     for volumes in configs.iter().flat_map(stores::existing) {
-        let unpublished = volumes.and_then(|volumes| {
+        let unpublished = volumes.map_err(CallError::from).and_then(|volumes| {
             let unpublished = volumes.unpublish(None, target, cancel);
             stores.push(volumes);
             Ok(unpublished?)

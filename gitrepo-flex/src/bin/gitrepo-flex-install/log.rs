@@ -9,11 +9,11 @@ use gitrepo_core::policy::LogFormat;
 use gitrepo_core::policy::LogLevel;
 use tracing::Level;
 
-use super::error::InstallError;
-use super::settings::Settings;
+use crate::error::InstallError;
+use crate::settings::Settings;
 
 /// Starts logging as the driver is told to.
-pub(super) fn start(settings: &Settings) {
+pub(crate) fn start(settings: &Settings) {
     let level = match settings.config.log.level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
@@ -31,7 +31,7 @@ pub(super) fn start(settings: &Settings) {
 }
 
 /// Says why a command failed: to a person, or to the kubelet, which shows a probe's output in an event.
-pub(super) fn failure(error: &InstallError) {
+pub(crate) fn failure(error: &InstallError) {
     // There is nobody else to tell.
-    writeln!(io::stderr(), "gitrepo-flex: {}", chain(error)).ok();
+    writeln!(io::stderr(), "gitrepo-flex-install: {}", chain(error)).ok();
 }

@@ -1,9 +1,14 @@
-//! What people and the DaemonSet run: `install`, `uninstall`, `healthy`. The kubelet's calls are not among them.
+//! `gitrepo-flex-install`: puts the FlexVolume driver where the kubelet looks for it, keeps it there, and removes it.
 //!
-//! The executable copies itself to where the kubelet looks for FlexVolume drivers, with its configuration beside it. Every
-//! change there is a rename, and nothing is written that is there already: the kubelet watches the directory and asks
-//! the driver anew (`init`) after each change of a name without a leading dot (kubelet
-//! `pkg/volume/flexvolume/probe.go`).
+//! ```text
+//!  a person, the DaemonSet ── install   ──► settings ─► driver ─► directory     --stay: ─► stay ─► sweep
+//!                             healthy   ──► settings ─► driver
+//!                             uninstall ──► in_use ───► driver ─► directory
+//! ```
+//!
+//! The driver is the program `gitrepo-flex` beside this one. It is copied, with its configuration beside it. Every change
+//! is a rename, and nothing is written that is there already: the kubelet watches the directory and asks the driver anew
+//! (`init`) after each change of a name without a leading dot (kubelet `pkg/volume/flexvolume/probe.go`).
 
 mod arguments;
 mod directory;
@@ -13,12 +18,11 @@ mod in_use;
 mod log;
 mod names;
 mod predecessor;
+mod program;
 mod settings;
 mod stay;
 mod sweep;
 
-use std::ffi::OsStr;
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,19 +33,13 @@ use driver::Driver;
 use error::InstallError;
 use gitrepo_core::capabilities;
 use gitrepo_core::capabilities::Role;
+use program::Program;
 
 /// Exit status of a command line that is wrong, after `sysexits.h`.
 const USAGE: u8 = 64;
 
-/// The first words of a command line that is meant for [`run`]; everything else is a call of the kubelet.
-pub(crate) fn is_command(word: &OsStr) -> bool {
-    const WORDS: [&str; 8] = ["install", "uninstall", "healthy", "help", "--help", "-h", "--version", "-V"];
-    WORDS.iter().any(|known| word == *known)
-}
-
-/// Runs the command line, whose first word is the program's name.
-pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(usage) => {
             // There is nobody else to tell.
@@ -74,10 +72,10 @@ fn run_install(arguments: &arguments::Install) -> Result<(), InstallError> {
     let ending = arguments.stay.then(stay::Ending::watch).transpose()?;
     let settings = settings::read(&arguments.settings)?;
     log::start(&settings);
-    let driver = Driver::of(&arguments.place);
+    let (driver, program) = (Driver::of(&arguments.place), Program::open()?);
     match ending {
-        None => driver.install(&settings, &arguments.making).map(drop),
-        Some(ending) => stay::run(arguments, &driver, &ending),
+        None => driver.install(&program, &settings, &arguments.making),
+        Some(ending) => stay::run(arguments, &driver, &program, &ending),
     }
 }
 
@@ -95,32 +93,5 @@ fn run_uninstall(arguments: &arguments::Uninstall) -> Result<(), InstallError> {
 
 fn run_healthy(arguments: &arguments::Healthy) -> Result<(), InstallError> {
     let settings = settings::read(&arguments.settings)?;
-    Driver::of(&arguments.place).check(&settings)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_call_of_the_kubelet_is_a_command() {
-        // kubelet pkg/volume/flexvolume/driver-call.go
-        let calls = [
-            "init",
-            "attach",
-            "detach",
-            "waitforattach",
-            "isattached",
-            "mountdevice",
-            "unmountdevice",
-            "mount",
-            "unmount",
-            "expandvolume",
-            "expandfs",
-            "getvolumename",
-        ];
-        for call in calls {
-            assert!(!is_command(OsStr::new(call)), "{call}");
-        }
-    }
+    Driver::of(&arguments.place).check(&Program::open()?, &settings)
 }

@@ -8,17 +8,18 @@ use gitrepo_core::error::chain;
 use gitrepo_core::policy::Config;
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Abandoned;
+use gitrepo_core::volume::UnpublishError;
+use gitrepo_flex::stores;
 
-use super::arguments::Install;
-use super::error::InstallError;
-use super::settings;
-use crate::stores;
+use crate::arguments::Install;
+use crate::error::InstallError;
+use crate::settings;
 
 /// How long one sweep of one store may take. What is left waits for the next.
 const BUDGET: Duration = Duration::from_secs(60);
 
 /// Sweeps again and again for as long as the process lives. A store may be left in the middle of it, at any instruction.
-pub(super) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
+pub(crate) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
     let (settings, interval) = (arguments.settings.clone(), arguments.sweep_interval);
     let pods = arguments.kubelet.pods();
     let sweeping = move || {
@@ -43,7 +44,7 @@ fn sweep(config: &Config, pods: &Path) {
     }
     let abandoned = Abandoned::TargetGone { origin: Origin::Flex, below: pods.to_owned() };
     for volumes in stores::existing(config) {
-        let swept = volumes.and_then(|volumes| Ok(volumes.sweep(&abandoned, BUDGET)?));
+        let swept = volumes.map_err(UnpublishError::from).and_then(|volumes| volumes.sweep(&abandoned, BUDGET));
         match swept {
             Ok(report) => tracing::debug!(?report, "swept"),
             Err(error) => tracing::warn!(error = %chain(&error), "leftovers could not be swept"),

@@ -10,23 +10,23 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
-use super::arguments;
-use super::error::InstallError;
+use crate::arguments;
+use crate::error::InstallError;
 
 /// The bash driver's switch, an environment variable of its installer.
 const DEBUG: &str = "DEBUG";
 
 /// A configuration and how it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// What it means.
-    pub(super) config: Config,
+    pub(crate) config: Config,
     /// The file's content. Only what differs from the defaults, which may change with a later version.
-    pub(super) content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 /// Reads the configuration, and puts over it what options and environment say.
-pub(super) fn read(arguments: &arguments::Settings) -> Result<Settings, InstallError> {
+pub(crate) fn read(arguments: &arguments::Settings) -> Result<Settings, InstallError> {
     let debug = std::env::var(DEBUG).is_ok_and(|value| value == "true");
     let level = arguments.log_level.map(LogLevel::from).or(debug.then_some(LogLevel::Debug));
     let format = arguments.log_format.map(LogFormat::from);
