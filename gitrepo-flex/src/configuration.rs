@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use gitrepo_core::error::Kind;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::ConfigError;
+use gitrepo_frontend::configuration::Configuration;
 use nix::fcntl::OFlag;
 use serde_json::Value;
 
@@ -61,27 +62,27 @@ impl ConfigurationError {
 }
 
 /// The node's configuration, else that of the driver in `directory`, else the defaults for drivers.
-pub fn read(directory: Option<&Path>) -> Result<Config, ConfigurationError> {
+pub fn read(directory: Option<&Path>) -> Result<Configuration, ConfigurationError> {
     match find(&places(directory))? {
-        Some((path, text)) => Ok(Config::parse(&text, &path, Config::for_drivers())?),
-        None => Ok(Config::for_drivers()),
+        Some((path, text)) => Ok(Configuration::parse(&text, &path, Config::for_drivers())?),
+        None => Ok(Configuration::default()),
     }
 }
 
 /// For a call that must not fail over a configuration: the configuration, or where it is refused all that may name a
 /// store, and why it is refused.
-pub fn read_or_guess(directory: Option<&Path>) -> (Vec<Config>, Option<ConfigurationError>) {
+pub fn read_or_guess(directory: Option<&Path>) -> (Vec<Configuration>, Option<ConfigurationError>) {
     let found = match find(&places(directory)) {
         Ok(Some((path, text))) => {
-            Config::parse(&text, &path, Config::for_drivers()).map_err(|error| (error.into(), text))
+            Configuration::parse(&text, &path, Config::for_drivers()).map_err(|error| (error.into(), text))
         }
-        Ok(None) => Ok(Config::for_drivers()),
+        Ok(None) => Ok(Configuration::default()),
         Err(error) => Err((error, String::new())),
     };
     match found {
         Ok(config) => (vec![config], None),
         // The default store is looked through as well: who knows where the volume was made.
-        Err((error, text)) => (vec![guess(&text), Config::for_drivers()], Some(error)),
+        Err((error, text)) => (vec![guess(&text), Configuration::default()], Some(error)),
     }
 }
 
@@ -127,15 +128,17 @@ fn check(file: &File) -> io::Result<Option<&'static str>> {
 }
 
 /// The defaults, with the stores that a broken configuration names, as far as they can be made out.
-fn guess(text: &str) -> Config {
-    let mut config = Config::for_drivers();
+fn guess(text: &str) -> Configuration {
+    let mut configuration = Configuration::default();
     let broken: Value = serde_json::from_str(text).unwrap_or_default();
     let path = |value: &Value| value.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
-    config.store = path(&broken["store"]).unwrap_or(config.store);
-    if let Some(roots) = broken["hostTargetRoots"].as_array() {
-        config.host_target_roots.extend(roots.iter().filter_map(path));
+    if let Some(store) = path(&broken["store"]) {
+        configuration.core.store = store;
     }
-    config
+    if let Some(roots) = broken["hostTargetRoots"].as_array() {
+        configuration.frontend.host_target_roots.extend(roots.iter().filter_map(path));
+    }
+    configuration
 }
 
 #[cfg(test)]
@@ -189,12 +192,12 @@ mod tests {
 
     #[test]
     fn of_a_broken_configuration_the_stores_are_known() {
-        let config =
+        let configuration =
             guess(r#"{"store": "/srv/store", "hostTargetRoots": ["/srv/images", 5, "relative"], "no": "such"}"#);
-        assert_eq!(config.store, Path::new("/srv/store"));
-        assert!(config.host_target_roots.contains(&"/srv/images".into()));
+        assert_eq!(configuration.core.store, Path::new("/srv/store"));
+        assert!(configuration.frontend.host_target_roots.contains(&"/srv/images".into()));
         for text in ["", "{", "[]", "null", r#"{"store": 5, "hostTargetRoots": {}}"#] {
-            assert_eq!(guess(text), Config::for_drivers(), "{text}");
+            assert_eq!(guess(text), Configuration::default(), "{text}");
         }
     }
 }

@@ -1,18 +1,24 @@
 //! The option `hostTarget`: which store keeps a volume.
+//!
+//! Manifests of an older driver name a directory of the host there. A pod's author does not choose where root writes, so
+//! the text selects among the directories that the configuration lists, and means nothing beyond that.
 
-use gitrepo_core::policy::Config;
-use gitrepo_core::policy::HostTarget;
-use gitrepo_core::policy::SelectedStore;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use gitrepo_core::error::Kind;
 use gitrepo_core::store::Store;
 use gitrepo_core::volume::Volumes;
 use gitrepo_flex::stores;
+use gitrepo_frontend::configuration::Configuration;
 
 use crate::error::CallError;
 
-/// The volumes of the store that `host_target` selects, or of the main one. It is made where there is none.
-pub(crate) fn volumes(config: Config, host_target: Option<&str>) -> Result<Volumes, CallError> {
-    let selected = host_target.map(|text| HostTarget::select(&config, text)).transpose()?;
-    let main = Store::open(&config.store)?;
+/// The volumes of the store that `text` selects, or of the main one. It is made where there is none.
+pub(crate) fn volumes(configuration: Configuration, text: Option<&str>) -> Result<Volumes, CallError> {
+    let selected = text.map(|text| HostTarget::select(&configuration, text)).transpose()?;
+    let main = Store::open(&configuration.core.store)?;
     let store = match selected {
         None => main,
         Some(HostTarget { store, ignored }) => {
@@ -25,5 +31,135 @@ pub(crate) fn volumes(config: Config, host_target: Option<&str>) -> Result<Volum
             }
         }
     };
-    Ok(stores::volumes(config, store))
+    Ok(stores::volumes(configuration.core, store))
+}
+
+/// What a `hostTarget` selects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct HostTarget {
+    /// In which store the volume is kept.
+    store: SelectedStore,
+    /// What followed the selected directory. It has no meaning, which a log should say; empty if there was nothing.
+    ignored: PathBuf,
+}
+
+/// One of the stores that the configuration allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum SelectedStore {
+    /// The configuration's `store`.
+    Main,
+    /// That of this directory, one of `hostTargetRoots`.
+    Beside(PathBuf),
+}
+
+/// The text selects nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("hostTarget {text:?} {reason}; allowed are {} and what is below them", allowed.join(", "))]
+pub(crate) struct HostTargetError {
+    text: String,
+    reason: &'static str,
+    allowed: Vec<String>,
+}
+
+impl HostTargetError {
+    /// The kind of this failure.
+    pub(crate) fn kind(&self) -> Kind {
+        Kind::InvalidRequest
+    }
+}
+
+impl HostTarget {
+    /// The directory among `hostTargetRoots` and `store` that is the longest beginning of `text`, component by component:
+    /// `/data/images2` is not below `/data/images`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or `text` is no absolute path without `..`.
+    fn select(configuration: &Configuration, text: &str) -> Result<Self, HostTargetError> {
+        let (path, main) = (Path::new(text), &configuration.core.store);
+        let beside = configuration.frontend.host_target_roots.iter().filter(|root| *root != main);
+        // The store comes last, for `max_by_key` takes the last of equals.
+        let roots = beside.chain([main]);
+        let refused = |reason| {
+            let allowed = roots.clone().map(|root| root.display().to_string()).collect();
+            HostTargetError { text: text.to_owned(), reason, allowed }
+        };
+        if !path.is_absolute() {
+            return Err(refused("is no absolute path"));
+        }
+        if text.contains('\0') || path.components().any(|part| part == Component::ParentDir) {
+            return Err(refused("has a NUL or a `..` in it"));
+        }
+        let root = roots
+            .clone()
+            .filter(|root| path.starts_with(root))
+            .max_by_key(|root| root.components().count())
+            .ok_or_else(|| refused("is in none of the configured directories"))?;
+        let ignored = path.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
+        let store = if root == main { SelectedStore::Main } else { SelectedStore::Beside(root.clone()) };
+        Ok(Self { store, ignored })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(roots: &[&str]) -> Configuration {
+        let mut configuration = Configuration::default();
+        configuration.frontend.host_target_roots = roots.iter().map(PathBuf::from).collect();
+        configuration
+    }
+
+    fn select(text: &str) -> Result<HostTarget, HostTargetError> {
+        HostTarget::select(&listing(&["/data/images", "/data/images/fast", "/var/tmp/images/"]), text)
+    }
+
+    #[test]
+    fn the_longest_listed_directory_is_selected_and_the_rest_is_told() {
+        let beside = |root: &str| SelectedStore::Beside(root.into());
+        for (text, store, ignored) in [
+            ("/data/images", beside("/data/images"), ""),
+            ("/data/images/", beside("/data/images"), ""),
+            ("//data/./images//my/repo", beside("/data/images"), "my/repo"),
+            ("/data/images/faster", beside("/data/images"), "faster"),
+            ("/data/images/fast", beside("/data/images/fast"), ""),
+            ("/data/images/fast/x", beside("/data/images/fast"), "x"),
+            ("/var/tmp/images/..x", beside("/var/tmp/images"), "..x"),
+            ("/var/lib/gitrepo", SelectedStore::Main, ""),
+            ("/var/lib/gitrepo/snapshots", SelectedStore::Main, "snapshots"),
+        ] {
+            assert_eq!(select(text), Ok(HostTarget { store, ignored: ignored.into() }), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_store_is_the_store_also_where_it_is_listed_twice() {
+        let selected = HostTarget::select(&listing(&["/var/lib/gitrepo"]), "/var/lib/gitrepo").unwrap();
+        assert_eq!(selected.store, SelectedStore::Main);
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_is_allowed() {
+        for text in [
+            "",
+            "/",
+            "/data",
+            "/data/images2",
+            "/data/image",
+            "/etc",
+            "data/images",
+            "./data/images",
+            "/data/images/..",
+            "/data/images/../../etc",
+            "/etc/../data/images",
+            "/data/images/\0x",
+            "~/x",
+        ] {
+            let error = select(text).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidRequest, "{text:?}");
+            let message = error.to_string();
+            assert!(message.contains("/data/images, /data/images/fast, ") && !message.contains('\0'), "{message:?}");
+        }
+    }
 }

@@ -11,16 +11,18 @@ use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::Confined;
+use gitrepo_frontend::configuration::Configuration;
 
 /// The volumes of every store that there is; none is made. One that cannot be opened says so, and keeps nobody from the
 /// others.
-pub fn existing(config: &Config) -> Vec<Result<Volumes, StoreError>> {
+pub fn existing(configuration: &Configuration) -> Vec<Result<Volumes, StoreError>> {
     // A bare mount point is none either. Whatever else keeps it from being seen is for who opens it to say.
-    let is_there = !matches!(Store::is_at(&config.store), Err(StoreError::Missing { .. }));
-    let main = is_there.then(|| Store::open(&config.store));
-    let roots = config.host_target_roots.iter().filter(|root| **root != config.store);
+    let Configuration { core, frontend } = configuration;
+    let is_there = !matches!(Store::is_at(&core.store), Err(StoreError::Missing { .. }));
+    let main = is_there.then(|| Store::open(&core.store));
+    let roots = frontend.host_target_roots.iter().filter(|root| **root != core.store);
     let further = roots.filter_map(|root| Store::find_further(root).transpose());
-    main.into_iter().chain(further).map(|store| Ok(volumes(config.clone(), store?))).collect()
+    main.into_iter().chain(further).map(|store| Ok(volumes(core.clone(), store?))).collect()
 }
 
 /// The volumes of one store.

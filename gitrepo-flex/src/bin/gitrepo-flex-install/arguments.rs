@@ -7,9 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
-use clap::ValueEnum;
-use gitrepo_core::policy::LogFormat;
-use gitrepo_core::policy::LogLevel;
+use gitrepo_frontend::log::LogFormat;
+use gitrepo_frontend::log::LogLevel;
 
 use crate::names::Name;
 
@@ -61,10 +60,10 @@ pub(crate) struct Settings {
     pub(crate) config: Option<PathBuf>,
     /// How much the driver logs [default: debug if the environment has DEBUG=true, else that of the configuration]
     #[arg(long, value_name = "LEVEL", env = "GITREPO_FLEX_LOG_LEVEL")]
-    pub(crate) log_level: Option<Level>,
+    pub(crate) log_level: Option<LogLevel>,
     /// In which form it logs [default: that of the configuration]
     #[arg(long, value_name = "FORMAT", env = "GITREPO_FLEX_LOG_FORMAT")]
-    pub(crate) log_format: Option<Format>,
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// How the driver's place is made.
@@ -146,44 +145,6 @@ pub(crate) struct Healthy {
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) settings: Settings,
-}
-
-/// `log.level` of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Level {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-/// `log.format` of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Json,
-    Text,
-}
-
-impl From<Level> for LogLevel {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::Error,
-            Level::Warn => Self::Warn,
-            Level::Info => Self::Info,
-            Level::Debug => Self::Debug,
-            Level::Trace => Self::Trace,
-        }
-    }
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Json => Self::Json,
-            Format::Text => Self::Text,
-        }
-    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -13,7 +13,7 @@ pub(crate) enum InstallError {
     /// The configuration to install makes no sense.
     #[error("the driver's configuration cannot be installed")]
     Config(#[from] ConfigError),
-    /// Half of a build, or of an image.
+    /// Beside the installer is no driver.
     #[error("cannot read the driver to install, {}, which belongs beside gitrepo-flex-install", path.display())]
     NoProgram {
         /// Where it should be.

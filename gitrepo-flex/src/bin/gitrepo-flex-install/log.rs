@@ -5,8 +5,7 @@ use std::io::IsTerminal;
 use std::io::Write;
 
 use gitrepo_core::error::chain;
-use gitrepo_core::policy::LogFormat;
-use gitrepo_core::policy::LogLevel;
+use gitrepo_frontend::log::LogFormat;
 use tracing::Level;
 
 use crate::error::InstallError;
@@ -14,16 +13,11 @@ use crate::settings::Settings;
 
 /// Starts logging as the driver is told to.
 pub(crate) fn start(settings: &Settings) {
-    let level = match settings.config.log.level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    };
+    let config = &settings.configuration.frontend.log;
     let terminal = io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false);
-    if settings.config.log.format == LogFormat::Text || terminal {
+    let log =
+        tracing_subscriber::fmt().with_max_level(Level::from(config.level)).with_writer(io::stderr).with_target(false);
+    if config.format == LogFormat::Text || terminal {
         log.with_ansi(terminal).init();
     } else {
         log.json().init();

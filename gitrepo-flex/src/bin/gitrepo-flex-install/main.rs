@@ -33,19 +33,13 @@ use driver::Driver;
 use error::InstallError;
 use gitrepo_core::capabilities;
 use gitrepo_core::capabilities::Role;
+use gitrepo_frontend::exit;
 use program::Program;
-
-/// Exit status of a command line that is wrong, after `sysexits.h`.
-const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(usage) => {
-            // There is nobody else to tell.
-            usage.print().ok();
-            return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(usage) => return exit::usage(&usage),
     };
     let done = drop_capabilities().and_then(|()| match &arguments.command {
         Command::Install(install) => run_install(install),
@@ -85,7 +79,7 @@ fn run_uninstall(arguments: &arguments::Uninstall) -> Result<(), InstallError> {
     log::start(&settings);
     let driver = Driver::of(&arguments.place);
     if !arguments.force {
-        in_use::refuse(&driver, &settings.config, &arguments.kubelet.pods())?;
+        in_use::refuse(&driver, &settings.configuration, &arguments.kubelet.pods())?;
     }
     driver.uninstall()?;
     ending.map_or(Ok(()), |ending| ending.wait())

@@ -5,11 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use gitrepo_core::error::chain;
-use gitrepo_core::policy::Config;
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::UnpublishError;
 use gitrepo_flex::stores;
+use gitrepo_frontend::configuration::Configuration;
 
 use crate::arguments::Install;
 use crate::error::InstallError;
@@ -25,7 +25,7 @@ pub(crate) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
     let sweeping = move || {
         loop {
             match settings::read(&settings) {
-                Ok(settings) => sweep(&settings.config, &pods),
+                Ok(settings) => sweep(&settings.configuration, &pods),
                 Err(error) => tracing::debug!(error = %chain(&error), "not swept"),
             }
             thread::sleep(interval);
@@ -37,13 +37,13 @@ pub(crate) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
 
 /// Sweeps every store that is seen from here. Which pods are gone is told by the kubelet's directory alone: in a container
 /// the mount table does not tell which volumes are mounted.
-fn sweep(config: &Config, pods: &Path) {
+fn sweep(configuration: &Configuration, pods: &Path) {
     if !pods.is_dir() {
         tracing::debug!(pods = %pods.display(), "not swept: the kubelet's directory is not seen from here");
         return;
     }
     let abandoned = Abandoned::TargetGone { origin: Origin::Flex, below: pods.to_owned() };
-    for volumes in stores::existing(config) {
+    for volumes in stores::existing(configuration) {
         let swept = volumes.map_err(UnpublishError::from).and_then(|volumes| volumes.sweep(&abandoned, BUDGET));
         match swept {
             Ok(report) => tracing::debug!(?report, "swept"),
