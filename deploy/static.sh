@@ -18,7 +18,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 profile=${1:-release}
 # musl-gcc is the host's compiler with another C library, so the processor is the host's.
 target=$(uname -m)-unknown-linux-musl
-programs='gitrepo-flex gitrepo-csi gitrepo-cli'
+packages='gitrepo-flex gitrepo-csi gitrepo-cli'
+programs='gitrepo-flex gitrepo-flex-install gitrepo-csi gitrepo-cli'
 
 fail() {
     printf 'static: %s\n' "$*" >&2
@@ -46,7 +47,7 @@ directory=${CARGO_TARGET_DIR:-$root/target}/$target/$directory
 export "CC_$(printf %s "$target" | tr - _)=musl-gcc"
 cd "$root"
 # shellcheck disable=SC2046 # A list of words.
-cargo build --locked --target "$target" --profile "$profile" $(printf ' --package %s' $programs) --bins >&2
+cargo build --locked --target "$target" --profile "$profile" $(printf ' --package %s' $packages) --bins >&2
 
 for program in $programs; do
     check_static "$directory/$program"

@@ -3,7 +3,7 @@
 # against a git server on this machine. Needs root; leaves nothing behind, and no mount that anybody else sees.
 #
 #   sh tests/driver-tests.sh                     builds the driver first
-#   GITREPO_FLEX=<binary> sh tests/driver-tests.sh
+#   GITREPO_FLEX=<binary> sh tests/driver-tests.sh      with its installer beside it
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -34,6 +34,7 @@ clean_up() {
     exit "$status"
 }
 
+installer=$(dirname "$GITREPO_FLEX")/gitrepo-flex-install
 work=$(mktemp -d)
 trap clean_up EXIT
 trap 'exit 130' HUP INT TERM
@@ -115,7 +116,7 @@ serve
 
 printf '{"store": "%s/store", "allowedSchemes": ["git"], "allowLoopback": true, "cache": {"reserveBytes": "0"}}' "$work" \
     >"$work/config.json"
-"$GITREPO_FLEX" install --plugin-dir "$work/plugins" --config "$work/config.json" --log-format text
+"$installer" install --plugin-dir "$work/plugins" --config "$work/config.json" --log-format text
 driver=$work/plugins/piersharding~gitrepo/gitrepo
 success='"status":"Success"'
 
@@ -137,6 +138,6 @@ call "$success" unmount "$work/pod/volume"
 call "$success" unmount "$work/pod/volume"
 check_gone
 
-"$GITREPO_FLEX" uninstall --plugin-dir "$work/plugins" --config "$work/config.json" --log-format text
+"$installer" uninstall --plugin-dir "$work/plugins" --config "$work/config.json" --log-format text
 [ -z "$(ls -A "$work/plugins")" ] || fail 'the driver is still there'
 printf '\ndriver-tests: passed\n'

@@ -2,7 +2,7 @@
 # Builds the image. `make image` calls it; the environment says what:
 #
 #   REFERENCE    the image's name and tag
-#   BINARIES     directory with the static gitrepo-flex, gitrepo-csi and gitrepo-cli [default: built by deploy/static.sh]
+#   BINARIES     directory with the static programs [default: built by deploy/static.sh]
 #   DOCKERFILE   deploy/image/Dockerfile, or deploy/image/Dockerfile.build, which needs no BINARIES
 #   CA_BUNDLE    certificate authorities, PEM [default: this machine's]
 #   BUILDER      docker, podman or buildah [default: the first that works]
@@ -23,7 +23,7 @@ collect() {
     context=$(mktemp -d)
     trap clean_up EXIT
     trap 'exit 130' HUP INT TERM
-    for program in gitrepo-flex gitrepo-csi gitrepo-cli; do
+    for program in gitrepo-flex gitrepo-flex-install gitrepo-csi gitrepo-cli; do
         install -m 0755 "$BINARIES/$program" "$context/$program"
     done
     install -m 0644 "$(ca_bundle)" "$context/ca-certificates.crt"

@@ -12,6 +12,7 @@ use gitrepo_core::policy::Policy;
 use gitrepo_core::store::Store;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::Confined;
+use gitrepo_frontend::configuration::Configuration;
 
 use crate::arguments;
 use crate::arguments::Global;
@@ -25,7 +26,7 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Config, CommandError> {
         config.host_keys.file = Some(PathBuf::from(home).join(".ssh/known_hosts"));
     }
     Ok(match file {
-        Some(file) => Config::read(file, config)?,
+        Some(file) => Configuration::read(file, config)?.core,
         None => config,
     })
 }

@@ -14,12 +14,13 @@ use std::process::ExitCode;
 
 use arguments::Arguments;
 use clap::Parser;
+use gitrepo_frontend::exit;
 
 fn main() -> ExitCode {
     gitrepo_core::worker::run_if_worker();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(usage) => return render::usage(&usage),
+        Err(usage) => return exit::usage(&usage),
     };
     logging::start(arguments.global.verbose);
     let json = arguments.global.json;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             render::error(&error, json);
-            ExitCode::from(error.kind().exit_status())
+            exit::status(error.kind())
         }
     }
 }

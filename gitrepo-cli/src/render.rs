@@ -1,9 +1,8 @@
-//! The only place that prints: results to stdout, errors to stderr; with `--json` both as one object on stdout.
+//! Prints results to stdout, errors to stderr; with `--json` both as one object on stdout.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io;
 use std::io::Write;
-use std::process::ExitCode;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
@@ -61,10 +60,4 @@ pub(crate) fn error(error: &CommandError, json: bool) {
     if let Some(hint) = error.hint() {
         writeln!(stderr, "hint: {hint}").ok();
     }
-}
-
-/// Prints what clap says: help and version succeed, everything else is a malformed request.
-pub(crate) fn usage(usage: &clap::Error) -> ExitCode {
-    usage.print().ok();
-    if usage.use_stderr() { ExitCode::from(Kind::InvalidRequest.exit_status()) } else { ExitCode::SUCCESS }
 }

@@ -10,15 +10,15 @@ use crate::sys::capability;
 use crate::sys::capability::Set;
 use crate::sys::process;
 
-/// What a program is, which decides what it needs.
+/// What a program does, which decides what it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It mounts volumes and fetches: `gitrepo-csi` with a node service, and the kubelet's calls of `gitrepo-flex`.
+    /// It mounts volumes and fetches: a driver on a node.
     Node,
-    /// It asks remotes, through workers, and mounts nothing: `gitrepo-csi --mode controller`. As an ordinary user, which it
-    /// is in our manifests, it has no capability and needs none.
+    /// It asks remotes, through workers, and mounts nothing: a driver's controller. As an ordinary user, which it is in our
+    /// manifests, it has no capability and needs none.
     Controller,
-    /// It installs `gitrepo-flex` on a node and sweeps the stores there.
+    /// It installs a driver on a node and sweeps the stores there.
     Installer,
 }
 

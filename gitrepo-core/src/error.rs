@@ -37,22 +37,6 @@ pub enum Kind {
     Internal,
 }
 
-impl Kind {
-    /// The exit status of a program that ends with a failure of this kind, after `sysexits.h`.
-    pub fn exit_status(self) -> u8 {
-        match self {
-            Self::InvalidRequest | Self::FailedPrecondition | Self::AlreadyExists => 64,
-            Self::NotFound => 66,
-            Self::Unavailable => 69,
-            Self::Corrupt | Self::Internal => 70,
-            Self::ResourceExhausted => 73,
-            Self::Timeout | Self::Busy => 75,
-            Self::Unauthenticated | Self::PermissionDenied => 77,
-            Self::Cancelled => 130,
-        }
-    }
-}
-
 /// The text of a lower failure, scrubbed: no control characters, bounded length.
 ///
 /// Errors of libgit2 and of a remote cross from the worker to its parent as text, and a remote chooses parts of that

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use clap::ValueEnum;
-use gitrepo_core::policy::LogFormat;
-use gitrepo_core::policy::LogLevel;
+use gitrepo_frontend::log::LogFormat;
+use gitrepo_frontend::log::LogLevel;
 
 /// Git repositories as Kubernetes volumes: the CSI driver. What it is for, and every option, is in docs/csi.md.
 #[derive(Debug, Clone, Parser)]
@@ -44,10 +44,10 @@ pub struct Arguments {
     pub http: SocketAddr,
     /// In which form to log [default: log.format of the configuration, json]
     #[arg(long, value_name = "FORMAT", env = "GITREPO_LOG_FORMAT")]
-    pub log_format: Option<Format>,
+    pub log_format: Option<LogFormat>,
     /// How much to log [default: log.level of the configuration, info]
     #[arg(long, value_name = "LEVEL", env = "GITREPO_LOG_LEVEL")]
-    pub log_level: Option<Level>,
+    pub log_level: Option<LogLevel>,
 }
 
 /// Which services are offered.
@@ -61,30 +61,6 @@ pub enum Mode {
     All,
 }
 
-/// As [`LogFormat`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For machines.
-    Json,
-    /// For people.
-    Text,
-}
-
-/// As [`LogLevel`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Level {
-    /// What failed.
-    Error,
-    /// And what is odd.
-    Warn,
-    /// And what was done.
-    Info,
-    /// And how.
-    Debug,
-    /// And every step.
-    Trace,
-}
-
 impl Mode {
     /// The node service is offered.
     pub fn has_node(self) -> bool {
@@ -94,27 +70,6 @@ impl Mode {
     /// The controller service is offered.
     pub fn has_controller(self) -> bool {
         self != Self::Node
-    }
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Json => Self::Json,
-            Format::Text => Self::Text,
-        }
-    }
-}
-
-impl From<Level> for LogLevel {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::Error,
-            Level::Warn => Self::Warn,
-            Level::Info => Self::Info,
-            Level::Debug => Self::Debug,
-            Level::Trace => Self::Trace,
-        }
     }
 }
 

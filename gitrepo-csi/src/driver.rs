@@ -120,7 +120,7 @@ pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
     let role = if arguments.mode.has_node() { Role::Node } else { Role::Controller };
     capabilities::drop_others(role)
         .map_err(|source| DriverError::System { action: "drop the capabilities that are not needed", source })?;
-    logging::start(&settings.config.log);
+    logging::start(&settings.log);
     // Secrets of volumes pass through this memory.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|error| DriverError::System { action: "forbid dumps of the driver's memory", source: error.into() })?;

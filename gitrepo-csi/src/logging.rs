@@ -2,9 +2,8 @@
 
 use std::io;
 
-use gitrepo_core::policy::LogConfig;
-use gitrepo_core::policy::LogFormat;
-use gitrepo_core::policy::LogLevel;
+use gitrepo_frontend::log::LogConfig;
+use gitrepo_frontend::log::LogFormat;
 use tracing::Level;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
@@ -14,13 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Starts logging. The level is that of our own crates; of the libraries only what is odd is logged, for at `trace` some
 /// print what passes through them.
 pub fn start(config: &LogConfig) {
-    let level = match config.level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    };
+    let level = Level::from(config.level);
     let others = level.min(Level::WARN);
     let filter =
         Targets::new().with_default(others).with_target("gitrepo_core", level).with_target("gitrepo_csi", level);

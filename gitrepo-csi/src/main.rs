@@ -4,30 +4,23 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_csi::arguments::Arguments;
 use gitrepo_csi::driver;
+use gitrepo_frontend::exit;
 
 fn main() -> ExitCode {
     gitrepo_core::worker::run_if_worker();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(usage) => {
-            usage.print().ok();
-            return if usage.use_stderr() {
-                ExitCode::from(Kind::InvalidRequest.exit_status())
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(usage) => return exit::usage(&usage),
     };
     match driver::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Before the logs start, or after they end, as much as in between.
             writeln!(std::io::stderr(), "gitrepo-csi: {}", chain(&error)).ok();
-            ExitCode::from(error.kind().exit_status())
+            exit::status(error.kind())
         }
     }
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use gitrepo_core::error::Kind;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::ConfigError;
+use gitrepo_frontend::configuration::Configuration;
+use gitrepo_frontend::log::LogConfig;
 
 use crate::arguments::Arguments;
 use crate::arguments::Mode;
@@ -22,8 +24,10 @@ const LONGEST_NODE: usize = 256;
 /// Everything that is settled before anything starts.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The configuration, with what the flags override.
+    /// Core's part of the configuration, with what the flags override.
     pub config: Config,
+    /// Likewise what to log.
+    pub log: LogConfig,
     /// Where to serve CSI.
     pub endpoint: Endpoint,
     /// The same socket, as the kubelet sees it.
@@ -64,15 +68,17 @@ impl SettingsError {
 impl Settings {
     /// Reads the configuration file, if one is named, and checks everything.
     pub fn read(arguments: &Arguments) -> Result<Self, SettingsError> {
-        let mut config = match &arguments.config {
-            Some(file) => Config::read(file, Config::for_drivers())?,
-            None => Config::for_drivers(),
+        let Configuration { core: mut config, frontend } = match &arguments.config {
+            Some(file) => Configuration::read(file, Config::for_drivers())?,
+            None => Configuration::default(),
         };
         if let Some(store) = &arguments.store {
             config.store.clone_from(store);
         }
-        config.log.format = arguments.log_format.map_or(config.log.format, Into::into);
-        config.log.level = arguments.log_level.map_or(config.log.level, Into::into);
+        let log = LogConfig {
+            level: arguments.log_level.unwrap_or(frontend.log.level),
+            format: arguments.log_format.unwrap_or(frontend.log.format),
+        };
         check_path("--store", &config.store)?;
         check_path("--kubelet-dir", &arguments.kubelet_dir)?;
         if let Some(directory) = &arguments.kubelet_registration_dir {
@@ -89,6 +95,7 @@ impl Settings {
             node_id: node_id(arguments)?,
             endpoint,
             config,
+            log,
         })
     }
 }
@@ -142,8 +149,8 @@ fn as_the_kubelet_sees_it(socket: &Path, arguments: &Arguments) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use gitrepo_core::policy::LogFormat;
-    use gitrepo_core::policy::LogLevel;
+    use gitrepo_frontend::log::LogFormat;
+    use gitrepo_frontend::log::LogLevel;
 
     use super::*;
 
@@ -160,11 +167,11 @@ mod tests {
         let config = format!("--config={}", file.display());
         let settings = read(&[&config]).unwrap();
         assert_eq!(settings.config.store, Path::new("/data/store"));
-        assert_eq!((settings.config.log.level, settings.config.log.format), (LogLevel::Warn, LogFormat::Text));
+        assert_eq!((settings.log.level, settings.log.format), (LogLevel::Warn, LogFormat::Text));
         let flags = [config.as_str(), "--store=/elsewhere", "--log-level=debug", "--log-format=json"];
         let settings = read(&flags).unwrap();
         assert_eq!(settings.config.store, Path::new("/elsewhere"));
-        assert_eq!((settings.config.log.level, settings.config.log.format), (LogLevel::Debug, LogFormat::Json));
+        assert_eq!((settings.log.level, settings.log.format), (LogLevel::Debug, LogFormat::Json));
         assert_eq!(read(&[]).unwrap().config, Config::for_drivers());
     }
 

@@ -76,10 +76,17 @@ impl Answer {
         Self { message: Some(shortened(message)), ..Self::of(Status::Failure) }
     }
 
+    /// To `--version`.
+    pub(crate) fn version() -> Self {
+        let version = concat!("gitrepo-flex ", env!("CARGO_PKG_VERSION"));
+        Self { message: Some(version.to_owned()), ..Self::of(Status::Success) }
+    }
+
     /// This call never works. The kubelet remembers that and stops calling, so neither `mount` nor `unmount` may ever be
-    /// answered with it.
+    /// answered with it. The kubelet does not read the message; a person at a prompt does.
     pub(crate) fn not_supported() -> Self {
-        Self::of(Status::NotSupported)
+        let known = "the kubelet calls this program with init, mount and unmount; gitrepo-flex-install installs it";
+        Self { message: Some(known.to_owned()), ..Self::of(Status::NotSupported) }
     }
 
     fn of(status: Status) -> Self {
@@ -158,7 +165,8 @@ mod tests {
     #[test]
     fn every_answer_is_an_object_without_null() {
         assert_eq!(text(&Answer::success()), "{\"status\":\"Success\"}\n");
-        assert_eq!(text(&Answer::not_supported()), "{\"status\":\"Not supported\"}\n");
+        let not_supported = text(&Answer::not_supported());
+        assert!(not_supported.starts_with(r#"{"status":"Not supported","message":"#), "{not_supported}");
         assert_eq!(
             text(&Answer::failure("\"quoted\"\n\u{1b}[31m ü")),
             r#"{"status":"Failure","message":"\"quoted\"\n\u001b[31m ü"}

@@ -27,6 +27,8 @@ pub(crate) enum Call {
         /// What is wrong.
         what: &'static str,
     },
+    /// Which version are you? Asked by people.
+    Version,
     /// Any other word, and none.
     Unsupported,
 }
@@ -45,6 +47,7 @@ impl Call {
                 [target] => Self::Unmount { target: path(target) },
                 _ => Self::Malformed { what: "unmount takes a directory and nothing else" },
             },
+            [call, ..] if call.as_slice() == b"--version" => Self::Version,
             _ => Self::Unsupported,
         }
     }
@@ -89,6 +92,9 @@ mod tests {
             &["unmountdevice", "/a"],
             &["expandvolume"],
             &["expandfs"],
+            &["install", "--stay"],
+            &["healthy"],
+            &["--help"],
             &["Mount", "/a", "{}"],
             &["mount ", "/a", "{}"],
         ] {

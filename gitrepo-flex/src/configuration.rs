@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use gitrepo_core::error::Kind;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::ConfigError;
+use gitrepo_frontend::configuration::Configuration;
 use nix::fcntl::OFlag;
 use serde_json::Value;
 
@@ -19,14 +20,14 @@ use serde_json::Value;
 const OF_THE_NODE: &str = "/etc/gitrepo/config.json";
 
 /// The driver's, beside its executable. The leading dot keeps the kubelet from probing the driver when it changes.
-const OF_THE_DRIVER: &str = ".config.json";
+pub const OF_THE_DRIVER: &str = ".config.json";
 
 /// Far beyond any real one, in bytes.
 const LIMIT: u64 = 1 << 20;
 
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigurationError {
+pub enum ConfigurationError {
     /// Its file cannot be read.
     #[error("cannot read the configuration {}", path.display())]
     Read {
@@ -51,7 +52,7 @@ pub(crate) enum ConfigurationError {
 
 impl ConfigurationError {
     /// The kind of this failure.
-    pub(crate) fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
             Self::Read { .. } => Kind::Internal,
             Self::Untrusted { .. } => Kind::FailedPrecondition,
@@ -60,41 +61,34 @@ impl ConfigurationError {
     }
 }
 
-/// The first configuration file that exists, or the defaults for drivers.
-pub(crate) fn read() -> Result<Config, ConfigurationError> {
-    match find(&places())? {
-        Some((path, text)) => Ok(Config::parse(&text, &path, Config::for_drivers())?),
-        None => Ok(Config::for_drivers()),
+/// The node's configuration, else that of the driver in `directory`, else the defaults for drivers.
+pub fn read(directory: Option<&Path>) -> Result<Configuration, ConfigurationError> {
+    match find(&places(directory))? {
+        Some((path, text)) => Ok(Configuration::parse(&text, &path, Config::for_drivers())?),
+        None => Ok(Configuration::default()),
     }
 }
 
 /// For a call that must not fail over a configuration: the configuration, or where it is refused all that may name a
 /// store, and why it is refused.
-pub(crate) fn read_or_guess() -> (Vec<Config>, Option<ConfigurationError>) {
-    let found = match find(&places()) {
+pub fn read_or_guess(directory: Option<&Path>) -> (Vec<Configuration>, Option<ConfigurationError>) {
+    let found = match find(&places(directory)) {
         Ok(Some((path, text))) => {
-            Config::parse(&text, &path, Config::for_drivers()).map_err(|error| (error.into(), text))
+            Configuration::parse(&text, &path, Config::for_drivers()).map_err(|error| (error.into(), text))
         }
-        Ok(None) => Ok(Config::for_drivers()),
+        Ok(None) => Ok(Configuration::default()),
         Err(error) => Err((error, String::new())),
     };
     match found {
         Ok(config) => (vec![config], None),
         // The default store is looked through as well: who knows where the volume was made.
-        Err((error, text)) => (vec![guess(&text), Config::for_drivers()], Some(error)),
+        Err((error, text)) => (vec![guess(&text), Configuration::default()], Some(error)),
     }
 }
 
-fn places() -> Vec<PathBuf> {
-    let beside = executable().as_deref().and_then(Path::parent).map(|directory| directory.join(OF_THE_DRIVER));
+fn places(directory: Option<&Path>) -> Vec<PathBuf> {
+    let beside = directory.map(|directory| directory.join(OF_THE_DRIVER));
     [Some(PathBuf::from(OF_THE_NODE)), beside].into_iter().flatten().collect()
-}
-
-/// Where this program is, or was: an executable that was replaced while it runs has ` (deleted)` behind its name, and its
-/// directory is still the right one.
-fn executable() -> Option<PathBuf> {
-    let called = || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_absolute());
-    std::env::current_exe().ok().or_else(called)
 }
 
 /// The first of the files that is there, with its text.
@@ -134,15 +128,17 @@ fn check(file: &File) -> io::Result<Option<&'static str>> {
 }
 
 /// The defaults, with the stores that a broken configuration names, as far as they can be made out.
-fn guess(text: &str) -> Config {
-    let mut config = Config::for_drivers();
+fn guess(text: &str) -> Configuration {
+    let mut configuration = Configuration::default();
     let broken: Value = serde_json::from_str(text).unwrap_or_default();
     let path = |value: &Value| value.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
-    config.store = path(&broken["store"]).unwrap_or(config.store);
-    if let Some(roots) = broken["hostTargetRoots"].as_array() {
-        config.host_target_roots.extend(roots.iter().filter_map(path));
+    if let Some(store) = path(&broken["store"]) {
+        configuration.core.store = store;
     }
-    config
+    if let Some(roots) = broken["hostTargetRoots"].as_array() {
+        configuration.frontend.host_target_roots.extend(roots.iter().filter_map(path));
+    }
+    configuration
 }
 
 #[cfg(test)]
@@ -196,12 +192,12 @@ mod tests {
 
     #[test]
     fn of_a_broken_configuration_the_stores_are_known() {
-        let config =
+        let configuration =
             guess(r#"{"store": "/srv/store", "hostTargetRoots": ["/srv/images", 5, "relative"], "no": "such"}"#);
-        assert_eq!(config.store, Path::new("/srv/store"));
-        assert!(config.host_target_roots.contains(&"/srv/images".into()));
+        assert_eq!(configuration.core.store, Path::new("/srv/store"));
+        assert!(configuration.frontend.host_target_roots.contains(&"/srv/images".into()));
         for text in ["", "{", "[]", "null", r#"{"store": 5, "hostTargetRoots": {}}"#] {
-            assert_eq!(guess(text), Config::for_drivers(), "{text}");
+            assert_eq!(guess(text), Configuration::default(), "{text}");
         }
     }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::chain;
-use gitrepo_core::policy::LogConfig;
+use gitrepo_flex::configuration;
+use gitrepo_flex::program;
+use gitrepo_frontend::log::LogConfig;
 
 use crate::answer::Answer;
 use crate::answer::Channel;
 use crate::arguments::Arguments;
 use crate::call::Call;
-use crate::configuration;
 use crate::error::CallError;
 use crate::fault;
 use crate::interrupt;
@@ -44,6 +45,7 @@ fn answer(arguments: Arguments, dropped: io::Result<()>, channel: &Arc<Channel>,
     match Call::parse(arguments.values) {
         // Asked for again and again, under locks of the kubelet's: it looks at nothing.
         Call::Init => drop(channel.send(&Answer::initialised())),
+        Call::Version => drop(channel.send(&Answer::version())),
         Call::Unsupported => drop(channel.send(&Answer::not_supported())),
         Call::Malformed { what } => {
             log::start(&LogConfig::default());
@@ -78,18 +80,19 @@ fn complain(complaints: impl IntoIterator<Item = Complaint>) {
 }
 
 fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8], complaints: [Complaint; 2]) {
-    let config = match configuration::read() {
-        Ok(config) => config,
+    let configuration = match configuration::read(program::directory().as_deref()) {
+        Ok(configuration) => configuration,
         Err(error) => {
             log::start(&LogConfig::default());
             return give(channel, target, Err(error.into()));
         }
     };
-    log::start(&config.log);
+    log::start(&configuration.frontend.log);
     complain(complaints);
-    interrupt::end_after(config.flex_timeout, channel);
-    let cancel = cancel.within(config.flex_timeout);
-    match Mount::prepare(config, target, options) {
+    let limit = configuration.frontend.flex_timeout;
+    interrupt::end_after(limit, channel);
+    let cancel = cancel.within(limit);
+    match Mount::prepare(configuration, target, options) {
         Ok(mount) => {
             give(channel, target, mount.publish(&cancel));
             sweep::in_passing(&[mount.volumes()], mount.target(), &cancel);
@@ -99,8 +102,9 @@ fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8],
 }
 
 fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, complaint: Complaint) {
-    let (configs, refused) = configuration::read_or_guess();
-    log::start(&configs.first().map(|config| config.log.clone()).unwrap_or_default());
+    let (configurations, refused) = configuration::read_or_guess(program::directory().as_deref());
+    let log = configurations.first().map(|configuration| configuration.frontend.log.clone());
+    log::start(&log.unwrap_or_default());
     complain([complaint]);
     if let Some(error) = refused {
         tracing::error!(error = %chain(&error), "refused; the stores that it seems to name are looked through");
@@ -111,7 +115,7 @@ fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, complaint: Co
         Ok(target) => target,
         Err(error) => return give(channel, target, Err(error.into())),
     };
-    let unmounted = unmount::run(&configs, &target, &cancel);
+    let unmounted = unmount::run(&configurations, &target, &cancel);
     give(channel, &target, unmounted.result);
     sweep::in_passing(&unmounted.stores.iter().collect::<Vec<_>>(), &target, &cancel);
 }

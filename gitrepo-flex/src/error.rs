@@ -2,12 +2,12 @@
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
-use gitrepo_core::policy::HostTargetError;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::UnpublishError;
+use gitrepo_flex::configuration::ConfigurationError;
 
-use crate::configuration::ConfigurationError;
+use crate::host_target::HostTargetError;
 use crate::options::OptionsError;
 use crate::target::TargetError;
 

@@ -7,12 +7,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use gitrepo_core::policy::LogConfig;
-use gitrepo_core::policy::LogFormat;
-use gitrepo_core::policy::LogLevel;
+use gitrepo_frontend::log::LogConfig;
+use gitrepo_frontend::log::LogFormat;
 use tracing::Level;
 use tracing::Metadata;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 mod file;
@@ -27,23 +25,13 @@ const FILE: &str = "/var/log/gitrepo-flex.log";
 /// Starts logging.
 pub(crate) fn start(config: &LogConfig) {
     let places = Arc::new(Places { file: LogFile::open(Path::new(FILE)), syslog: Syslog::open() });
-    let subscriber = tracing_subscriber::fmt().with_max_level(level(config.level)).with_ansi(false);
+    let subscriber = tracing_subscriber::fmt().with_max_level(Level::from(config.level)).with_ansi(false);
     let subscriber = subscriber.with_writer(Writer(places)).log_internal_errors(false);
     // It is started once.
     match config.format {
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init().ok(),
         LogFormat::Text => subscriber.try_init().ok(),
     };
-}
-
-fn level(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
 }
 
 struct Places {

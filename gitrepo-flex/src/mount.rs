@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
-use gitrepo_core::policy::Config;
-use gitrepo_core::policy::FlexWritable;
 use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
@@ -17,11 +15,13 @@ use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
+use gitrepo_frontend::configuration::Configuration;
+use gitrepo_frontend::configuration::FlexWritable;
 
 use crate::error::CallError;
+use crate::host_target;
 use crate::options::Options;
 use crate::options::Pod;
-use crate::stores;
 use crate::target;
 use crate::volume_id::VolumeName;
 
@@ -34,11 +34,11 @@ pub(crate) struct Mount {
 
 impl Mount {
     /// Reads the options and opens the store. Nothing of the volume is there yet when this returns.
-    pub(crate) fn prepare(config: Config, target: &Path, options: &[u8]) -> Result<Self, CallError> {
+    pub(crate) fn prepare(configuration: Configuration, target: &Path, options: &[u8]) -> Result<Self, CallError> {
         let target = target::resolve(target)?;
         let Options { pod, read_only, group, credentials, host_target, mut spec } = Options::parse(options)?;
-        let default = config.flex_writable;
-        let volumes = stores::for_mount(config, host_target.as_deref())?;
+        let default = configuration.frontend.flex_writable;
+        let volumes = host_target::volumes(configuration, host_target.as_deref())?;
 
         let record = volumes.store().record_of_target(&target)?;
         if !read_only {

@@ -23,12 +23,13 @@ use zeroize::Zeroizing;
 mod json;
 
 pub(crate) use json::JsonError;
+use json::Texts;
 
 /// What the kubelet's own keys begin with.
 const KUBELET: &str = "kubernetes.io/";
 
-/// What the keys of the volume's secret begin with, without [`KUBELET`].
-const SECRET: &str = "secret/";
+/// What the keys of the volume's secret begin with.
+const SECRET: &str = "kubernetes.io/secret/";
 
 /// The name that the bash driver had for `repository`.
 const REPO: &str = "repo";
@@ -71,7 +72,7 @@ pub(crate) struct Pod {
 /// Why options are refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OptionsError {
-    /// Not a JSON object of texts.
+    /// Not a JSON object of strings.
     #[error(transparent)]
     Json(#[from] JsonError),
     /// Neither read-only nor read-write.
@@ -134,21 +135,20 @@ impl OptionsError {
     }
 }
 
-/// Keys and values, wiped when dropped.
-type Texts = BTreeMap<String, Zeroizing<String>>;
-
 impl Options {
     /// Reads the argument.
     pub(crate) fn parse(argument: &[u8]) -> Result<Self, OptionsError> {
-        let (kubelet, user) = divide(json::read(argument)?);
+        let all = json::read(argument)?;
+        let (kubelet, user) = all.into_iter().partition::<Texts, _>(|(key, _)| key.starts_with(KUBELET));
         let (secret, kubelet) = kubelet.into_iter().partition::<Texts, _>(|(key, _)| key.starts_with(SECRET));
         check_length(&user)?;
-        let text = |key: &str| kubelet.get(key).map(|value| value.to_string()).unwrap_or_default();
+        let kubelet = |key: &str| value(&kubelet, KUBELET, key);
+        let text = |key: &str| kubelet(key).unwrap_or_default().to_owned();
         let attributes = attributes(user)?;
         Ok(Self {
             pod: Pod { namespace: text("pod.namespace"), name: text("pod.name"), volume: text("pvOrVolumeName") },
-            read_only: read_only(kubelet.get("readwrite").map(|value| value.as_str()))?,
-            group: group(kubelet.get("mounterArgs.FsGroup").map(|value| value.as_str()))?,
+            read_only: read_only(kubelet("readwrite"))?,
+            group: group(kubelet("mounterArgs.FsGroup"))?,
             credentials: credentials(secret)?,
             // The bash driver took an empty one for none.
             host_target: attributes.get(HOST_TARGET).filter(|path| !path.is_empty()).cloned(),
@@ -157,16 +157,10 @@ impl Options {
     }
 }
 
-/// The kubelet's keys, without what they begin with, and the user's.
-fn divide(all: Texts) -> (Texts, Texts) {
-    let mut parts = (Texts::new(), Texts::new());
-    for (key, value) in all {
-        match key.strip_prefix(KUBELET) {
-            Some(own) => parts.0.insert(own.to_owned(), value),
-            None => parts.1.insert(key, value),
-        };
-    }
-    parts
+/// The value of the key that is `prefix` and `name`.
+fn value<'a>(texts: &'a Texts, prefix: &str, name: &str) -> Option<&'a str> {
+    let found = texts.iter().find(|(key, _)| key.strip_prefix(prefix) == Some(name));
+    found.map(|(_, value)| value.as_str())
 }
 
 /// The kubelet always says. Who does not is served what can do no harm, as the bash driver did.
@@ -188,9 +182,9 @@ fn group(text: Option<&str>) -> Result<Option<u32>, OptionsError> {
 fn credentials(secret: Texts) -> Result<Credentials, OptionsError> {
     let mut keys = BTreeMap::new();
     for (key, value) in secret {
-        let key = key.strip_prefix(SECRET).unwrap_or(&key).to_owned();
-        let Some(value) = decoded(&value) else { return Err(OptionsError::SecretEncoding { key: shown(&key) }) };
-        keys.insert(key, value);
+        let key = key.strip_prefix(SECRET).unwrap_or(&key);
+        let Some(value) = decoded(&value) else { return Err(OptionsError::SecretEncoding { key: shown(key) }) };
+        keys.insert(key.to_owned(), value);
     }
     Ok(Credentials::from_secret_keys(keys)?)
 }
@@ -211,8 +205,8 @@ fn attributes(user: Texts) -> Result<BTreeMap<String, String>, OptionsError> {
     let mut attributes = BTreeMap::new();
     for (key, value) in user {
         check_key(&key)?;
-        let key = if key == REPO { "repository".to_owned() } else { key };
-        if attributes.insert(key, value.to_string()).is_some() {
+        let key = if *key == REPO { "repository" } else { &key };
+        if attributes.insert(key.to_owned(), value.to_string()).is_some() {
             return Err(OptionsError::TwoRepositories);
         }
     }

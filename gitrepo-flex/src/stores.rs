@@ -5,47 +5,27 @@ use std::sync::Arc;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
-use gitrepo_core::policy::HostTarget;
 use gitrepo_core::policy::Policy;
-use gitrepo_core::policy::SelectedStore;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::Confined;
-
-use crate::error::CallError;
-
-/// The volumes of the store that `hostTarget` selects, or of the main one. It is made where there is none.
-pub(crate) fn for_mount(config: Config, host_target: Option<&str>) -> Result<Volumes, CallError> {
-    let selected = host_target.map(|text| HostTarget::select(&config, text)).transpose()?;
-    let main = Store::open(&config.store)?;
-    let store = match selected {
-        None => main,
-        Some(HostTarget { store, ignored }) => {
-            if !ignored.as_os_str().is_empty() {
-                tracing::info!(ignored = %ignored.display(), "hostTarget selects a store; what follows it means nothing");
-            }
-            match store {
-                SelectedStore::Main => main,
-                SelectedStore::Beside(directory) => Store::open_beside(&directory, &main)?,
-            }
-        }
-    };
-    Ok(volumes(config, store))
-}
+use gitrepo_frontend::configuration::Configuration;
 
 /// The volumes of every store that there is; none is made. One that cannot be opened says so, and keeps nobody from the
 /// others.
-pub(crate) fn existing(config: &Config) -> Vec<Result<Volumes, CallError>> {
+pub fn existing(configuration: &Configuration) -> Vec<Result<Volumes, StoreError>> {
     // A bare mount point is none either. Whatever else keeps it from being seen is for who opens it to say.
-    let is_there = !matches!(Store::is_at(&config.store), Err(StoreError::Missing { .. }));
-    let main = is_there.then(|| Store::open(&config.store));
-    let roots = config.host_target_roots.iter().filter(|root| **root != config.store);
+    let Configuration { core, frontend } = configuration;
+    let is_there = !matches!(Store::is_at(&core.store), Err(StoreError::Missing { .. }));
+    let main = is_there.then(|| Store::open(&core.store));
+    let roots = frontend.host_target_roots.iter().filter(|root| **root != core.store);
     let further = roots.filter_map(|root| Store::find_further(root).transpose());
-    main.into_iter().chain(further).map(|store| Ok(volumes(config.clone(), store?))).collect()
+    main.into_iter().chain(further).map(|store| Ok(volumes(core.clone(), store?))).collect()
 }
 
-fn volumes(config: Config, store: Store) -> Volumes {
+/// The volumes of one store.
+pub fn volumes(config: Config, store: Store) -> Volumes {
     let worker = Confined::new(&config.worker);
     let mounter = LinuxMounter::new(store.mounting());
     let gateway = Gateway::new(Policy::new(config), Arc::new(worker));

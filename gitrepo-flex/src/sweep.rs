@@ -10,8 +10,7 @@ use gitrepo_core::store::Eviction;
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Volumes;
-
-use crate::target;
+use gitrepo_flex::pods;
 
 /// How long one call may spend on what others left behind.
 const BUDGET: Duration = Duration::from_millis(100);
@@ -19,7 +18,7 @@ const BUDGET: Duration = Duration::from_millis(100);
 /// Removes what dead calls left in these stores, and the volumes of pods that are gone, for a short while. The kubelet has
 /// its answer already. Without a kubelet's directory around the target there is no telling which pods are gone.
 pub(crate) fn in_passing(stores: &[&Volumes], target: &Path, cancel: &Cancel) {
-    let Some(pods) = target::pods(target) else { return };
+    let Some(pods) = pods::directory(target) else { return };
     let started = Instant::now();
     for volumes in stores {
         let left = BUDGET.saturating_sub(started.elapsed());

@@ -59,15 +59,6 @@ pub(crate) fn resolve(target: &Path) -> Result<PathBuf, TargetError> {
     Ok(target.to_owned())
 }
 
-/// The directory of all pods, if the target lies in one as the kubelet lays them out:
-/// `<pods>/<uid>/volumes/<driver>/<volume>`.
-pub(crate) fn pods(target: &Path) -> Option<&Path> {
-    let mut above = target.ancestors().skip(2);
-    let volumes = above.next()?;
-    let pods = above.nth(1)?;
-    (volumes.ends_with("volumes") && pods.ends_with("pods")).then_some(pods)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -96,18 +87,5 @@ mod tests {
         for target in ["", "a/b", "/", "/a/../b", "/a/..", "{}", "./a"] {
             assert!(matches!(resolve(Path::new(target)), Err(TargetError::Path { .. })), "{target}");
         }
-    }
-
-    #[test]
-    fn the_directory_of_pods_is_found_where_a_kubelet_made_the_target() {
-        fn pods(target: &str) -> Option<&str> {
-            super::pods(Path::new(target)).and_then(Path::to_str)
-        }
-        let volume = "volumes/example.org~git/data";
-        assert_eq!(pods(&format!("/var/lib/kubelet/pods/1-2/{volume}")), Some("/var/lib/kubelet/pods"));
-        for other in ["/tmp/gitrepo-mnt/pv", "/pods", "/", "/var/lib/kubelet/pods/1-2/volume-subpaths/a/b"] {
-            assert_eq!(pods(other), None, "{other}");
-        }
-        assert_eq!(pods(&format!("/srv/other/1-2/{volume}")), None);
     }
 }

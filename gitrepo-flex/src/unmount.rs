@@ -8,14 +8,14 @@ use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_core::mount::mountinfo;
-use gitrepo_core::policy::Config;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::store::is_from_a_store;
 use gitrepo_core::volume::Unpublished;
 use gitrepo_core::volume::Volumes;
+use gitrepo_flex::stores;
+use gitrepo_frontend::configuration::Configuration;
 
 use crate::error::CallError;
-use crate::stores;
 
 /// What came of it.
 pub(crate) struct Unmounted {
@@ -27,13 +27,13 @@ pub(crate) struct Unmounted {
 
 /// Looks for the volume in every store there is, and takes it off the directory. A directory that shows nothing of ours
 /// is a success, whatever else is mounted there: it is not ours to unmount.
-pub(crate) fn run(configs: &[Config], target: &Path, cancel: &Cancel) -> Unmounted {
+pub(crate) fn run(configurations: &[Configuration], target: &Path, cancel: &Cancel) -> Unmounted {
     let mut stores = Vec::new();
     let mut found = Unpublished { known: false, mounts: 0 };
     let mut failure = None;
     // All of them: a volume whose definition has changed may have been mounted from another one before a reboot.
-    for volumes in configs.iter().flat_map(stores::existing) {
-        let unpublished = volumes.and_then(|volumes| {
+    for volumes in configurations.iter().flat_map(stores::existing) {
+        let unpublished = volumes.map_err(CallError::from).and_then(|volumes| {
             let unpublished = volumes.unpublish(None, target, cancel);
             stores.push(volumes);
             Ok(unpublished?)
@@ -48,7 +48,7 @@ pub(crate) fn run(configs: &[Config], target: &Path, cancel: &Cancel) -> Unmount
     }
     let is_lost = !found.known && found.mounts == 0 && shows_a_volume(target);
     let result = match failure {
-        None if is_lost => Err(missing(configs)),
+        None if is_lost => Err(missing(configurations)),
         Some(error) if may_be_ours(target, error.kind()) => Err(error),
         other => {
             tell(target, found, other);
@@ -78,8 +78,8 @@ fn shows_a_volume(target: &Path) -> bool {
     mounts.iter().any(|mount| mount.target == target && is_from_a_store(&mount.root))
 }
 
-fn missing(configs: &[Config]) -> CallError {
-    let path = configs.first().map(|config| config.store.clone()).unwrap_or_default();
+fn missing(configurations: &[Configuration]) -> CallError {
+    let path = configurations.first().map(|configuration| configuration.core.store.clone()).unwrap_or_default();
     let reason = "no store that is there knows the volume that is mounted".to_owned();
     CallError::Store(StoreError::Missing { path, reason })
 }

@@ -28,7 +28,7 @@ pub const BINARIES: &str = "GITREPO_TEST_BINARIES";
 
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// The executable of the workspace's package `name`: that of [`BINARIES`] if it is set, otherwise built on first use with
+/// The executable `name` of this workspace: that of [`BINARIES`] if it is set, otherwise built on first use with
 /// the profile of the running test.
 pub fn executable(name: &str) -> PathBuf {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,6 +70,14 @@ fn build_static() -> PathBuf {
     Path::new(printed.lines().next().unwrap()).parent().unwrap().to_owned()
 }
 
+/// The package of an executable.
+fn package(name: &str) -> &str {
+    match name {
+        "gitrepo-flex-install" => "gitrepo-flex",
+        namesake => namesake,
+    }
+}
+
 fn build(name: &str) -> PathBuf {
     if let Some(directory) = std::env::var_os(BINARIES) {
         return Path::new(&directory).join(name);
@@ -77,7 +85,7 @@ fn build(name: &str) -> PathBuf {
     let (target_directory, directory, profile) = place();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    cargo.args(["build", "--quiet", "--package", name, "--profile", &profile, "--target-dir"]);
+    cargo.args(["build", "--quiet", "--package", package(name), "--profile", &profile, "--target-dir"]);
     let output = cargo.arg(target_directory).output().unwrap();
     assert!(output.status.success(), "cannot build {name}: {}", String::from_utf8_lossy(&output.stderr));
     directory.join(name)

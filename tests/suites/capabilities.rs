@@ -134,7 +134,7 @@ fn the_installer_that_stays_keeps_what_it_needs() {
     for directory in [&plugins, &pods] {
         fs::create_dir_all(directory).unwrap();
     }
-    let program = Program::new(program::executable("gitrepo-flex"));
+    let program = Program::new(program::executable("gitrepo-flex-install"));
     let program = program.env("GITREPO_FLEX_KUBELET_DIR", home.path().join("kubelet"));
     let staying = program.spawn(["install", "--stay", "--plugin-dir", plugins.to_str().unwrap()]);
     let installed = plugins.join("piersharding~gitrepo/gitrepo");

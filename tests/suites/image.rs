@@ -10,7 +10,7 @@ use gitrepo_tests::require;
 use serde_json::Value;
 use tempfile::TempDir;
 
-const PROGRAMS: [&str; 3] = ["gitrepo-flex", "gitrepo-csi", "gitrepo-cli"];
+const PROGRAMS: [&str; 4] = ["gitrepo-flex", "gitrepo-flex-install", "gitrepo-csi", "gitrepo-cli"];
 
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();

@@ -1,4 +1,4 @@
-//! `gitrepo-flex install`, `uninstall` and `healthy`: the driver gets to where the kubelet looks for it, and stays there.
+//! `gitrepo-flex-install`: the driver gets to where the kubelet looks for it, and stays there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use gitrepo_tests::kubelet::flex::Answer;
 use gitrepo_tests::process;
 use gitrepo_tests::program;
 use gitrepo_tests::program::Outcome;
@@ -38,7 +39,7 @@ impl Plugins {
         let home = TempDir::new().unwrap();
         fs::create_dir_all(home.path().join("volume/exec")).unwrap();
         // Whatever kubelet this machine has is none of the test's.
-        let program = Program::new(program::executable("gitrepo-flex"));
+        let program = Program::new(program::executable("gitrepo-flex-install"));
         let program = program.env("GITREPO_FLEX_KUBELET_DIR", home.path().join("kubelet"));
         Self { home, program }
     }
@@ -125,7 +126,73 @@ fn an_installation_is_the_executable_and_its_configuration_and_nothing_else() {
     assert_eq!(plugins.configuration(), json!({}));
     assert!(plugins.is_healthy(&[]));
     let version = Program::new(plugins.driver()).run(["--version"]).assert_success();
-    assert_eq!(version.stdout.trim_end(), concat!("gitrepo-flex ", env!("CARGO_PKG_VERSION")));
+    let answer = Answer::decode(version.stdout.as_bytes()).unwrap();
+    assert_eq!(answer.message, concat!("gitrepo-flex ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_driver_carries_no_installer() {
+    let plugins = Plugins::new();
+    let driver = Program::new(program::executable("gitrepo-flex"));
+    let directory = plugins.path();
+    for command in ["install", "healthy", "uninstall"] {
+        let outcome = driver.run([command, "--plugin-dir", directory.to_str().unwrap()]).assert_success();
+        let answer = Answer::decode(outcome.stdout.as_bytes()).unwrap();
+        assert_eq!(answer.status, "Not supported", "{command}");
+        assert!(answer.message.contains("gitrepo-flex-install"), "{}", answer.message);
+    }
+    assert!(!plugins.directory().exists());
+    let holds = |name: &str| {
+        let content = fs::read(program::executable(name)).unwrap();
+        let variable = b"GITREPO_FLEX_PLUGIN_DIR";
+        content.windows(variable.len()).any(|window| window == variable)
+    };
+    assert!(holds("gitrepo-flex-install") && !holds("gitrepo-flex"));
+}
+
+/// Copies of the installer and of its driver, side by side in a directory of the test's.
+fn copies(place: &Path) -> [PathBuf; 2] {
+    ["gitrepo-flex-install", "gitrepo-flex"].map(|name| {
+        let copy = place.join(name);
+        fs::copy(program::executable(name), &copy).unwrap();
+        copy
+    })
+}
+
+#[test]
+fn an_installer_without_its_driver_says_where_that_belongs() {
+    let mut plugins = Plugins::new();
+    let [installer, driver] = copies(plugins.home.path());
+    plugins.program = Program::new(installer);
+    fs::remove_file(&driver).unwrap();
+    for _ in 0..2 {
+        for command in ["install", "healthy"] {
+            let refused = plugins.run(command, &[]).assert_code(1);
+            assert!(refused.stderr.contains(driver.to_str().unwrap()), "{}", refused.stderr);
+        }
+        assert!(!plugins.directory().exists());
+        // Nor does it take something else for a driver.
+        drop(fs::create_dir(&driver));
+    }
+    plugins.run("uninstall", &["--force"]).assert_success();
+}
+
+#[test]
+fn who_stays_keeps_the_driver_that_was_there_at_the_start() {
+    let mut plugins = Plugins::new();
+    let [installer, driver] = copies(plugins.home.path());
+    let content = fs::read(&driver).unwrap();
+    plugins.program = Program::new(installer);
+    let staying = plugins.spawn("install", &["--stay", "--interval=10ms"]);
+    let is_installed = || fs::read(plugins.driver()).is_ok_and(|found| found == content);
+    wait_until("installed", is_installed);
+    fs::remove_file(&driver).unwrap();
+    fs::write(&driver, "half of another").unwrap();
+    fs::remove_file(plugins.driver()).unwrap();
+    wait_until("installed again", is_installed);
+    staying.signal(Signal::SIGTERM);
+    staying.wait().assert_success();
+    assert!(is_installed());
 }
 
 #[test]
@@ -213,7 +280,7 @@ fn the_kubelet_can_call_the_driver_at_any_moment_of_an_installation() {
         let calls = scope.spawn(|| {
             let mut calls = 0;
             while !done.load(Ordering::Relaxed) {
-                let output = Command::new(&driver).arg("--version").output();
+                let output = Command::new(&driver).arg("init").output();
                 assert!(output.expect("neither missing nor being written").status.success());
                 calls += 1;
             }
@@ -352,7 +419,7 @@ fn the_first_process_of_a_container_ends_at_sigterm() {
     }
     let plugins = Plugins::new();
     let container = Program::new(require::find("unshare").unwrap());
-    let executable = program::executable("gitrepo-flex");
+    let executable = program::executable("gitrepo-flex-install");
     let words = ["--pid", "--fork", "--kill-child", executable.to_str().unwrap(), "install", "--stay", "--plugin-dir"];
     let directory = plugins.path();
     let running = container.spawn(words.iter().chain(&[directory.to_str().unwrap()]));

@@ -9,6 +9,7 @@ mod capabilities;
 mod clone;
 mod command_line;
 mod concurrency;
+mod configuration;
 mod csi;
 mod csi_services;
 mod csi_wire;

@@ -110,7 +110,7 @@ fn every_program_is_built_without_shared_libraries() {
     if !builds() || !require::tool("ldd") {
         return;
     }
-    for name in ["gitrepo-flex", "gitrepo-csi", "gitrepo-cli"] {
+    for name in ["gitrepo-flex", "gitrepo-flex-install", "gitrepo-csi", "gitrepo-cli"] {
         let executable = program::static_executables().join(name);
         let output = Command::new("ldd").arg(&executable).output().unwrap();
         let said = [output.stdout, output.stderr].concat();

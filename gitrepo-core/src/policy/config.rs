@@ -1,15 +1,14 @@
-//! The drivers' configuration: one JSON file, one schema for all frontends.
+//! What an admin sets: core's fields of a JSON file. Frontends may have other fields in it.
 
 use std::fmt;
 use std::io;
-use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use super::HostPattern;
 use super::Limits;
@@ -22,14 +21,16 @@ use crate::spec::duration;
 use crate::spec::quantity;
 use crate::spec::serde_as_text;
 
-/// Everything that an admin can set. The defaults are those of the drivers.
+mod file;
+
+/// Everything of core that an admin can set. The defaults are those of the drivers.
+///
+/// Deserializing it takes core's fields and ignores others; [`Config::read`] refuses them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Config {
     /// Where repositories, snapshots and records are.
     pub store: PathBuf,
-    /// Stores that the FlexVolume key `hostTarget` may select.
-    pub host_target_roots: Vec<PathBuf>,
     /// Schemes that a repository's URL may have.
     pub allowed_schemes: Vec<Scheme>,
     /// Hosts that may be connected to.
@@ -62,13 +63,6 @@ pub struct Config {
     pub se_linux_context: String,
     /// The confined workers.
     pub worker: WorkerConfig,
-    /// What the drivers log. `gitrepo-cli` does not use it: it has `--verbose`.
-    pub log: LogConfig,
-    /// For which a `mount` call of the FlexVolume driver works on a volume before it fails.
-    #[serde(with = "duration")]
-    pub flex_timeout: Duration,
-    /// Whose a writable FlexVolume is that does not say so itself (`writable`).
-    pub flex_writable: FlexWritable,
 }
 
 /// A credential on the node, and whom it is for.
@@ -156,56 +150,6 @@ pub struct UidRange {
 #[error("a range of user ids is written first-last, without 0 (root) and 4294967295 (nobody at all)")]
 pub struct UidRangeError;
 
-/// Whose a writable FlexVolume is. The kubelet tells its driver a volume's name and never whether that is the name of a
-/// PersistentVolume, which pods share, or of an inline volume, which is one pod's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FlexWritable {
-    /// One copy for all targets of the volume on this node.
-    #[default]
-    Shared,
-    /// A copy for each target.
-    Private,
-}
-
-/// What the drivers log.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct LogConfig {
-    /// How much.
-    pub level: LogLevel,
-    /// In which form.
-    pub format: LogFormat,
-}
-
-/// How much is logged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What failed.
-    Error,
-    /// And what is odd.
-    Warn,
-    /// And what was done.
-    #[default]
-    Info,
-    /// And how.
-    Debug,
-    /// And every step.
-    Trace,
-}
-
-/// In which form is logged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For machines: an object per line.
-    #[default]
-    Json,
-    /// For people.
-    Text,
-}
-
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -263,7 +207,6 @@ impl Config {
     pub fn for_drivers() -> Self {
         Self {
             store: "/var/lib/gitrepo".into(),
-            host_target_roots: vec!["/data/images".into(), "/var/tmp/images".into()],
             allowed_schemes: vec![Scheme::Https, Scheme::Ssh, Scheme::Http],
             allowed_hosts: vec![HostPattern::any()],
             denied_hosts: Vec::new(),
@@ -280,9 +223,6 @@ impl Config {
             snapshot_format: SnapshotChoice::Auto,
             se_linux_context: "system_u:object_r:container_file_t:s0".to_owned(),
             worker: WorkerConfig::default(),
-            log: LogConfig::default(),
-            flex_timeout: Duration::from_secs(10 * 60),
-            flex_writable: FlexWritable::default(),
         }
     }
 
@@ -303,14 +243,22 @@ impl Config {
 
     /// As [`Config::read`]; `path` is for the error.
     pub fn parse(text: &str, path: &Path, defaults: Self) -> Result<Self, ConfigError> {
-        let refused = |source| ConfigError::Parse { path: path.to_owned(), source };
-        // Once for errors that name line and column, which a merged value no longer has.
-        serde_json::from_str::<Self>(text).map_err(refused)?;
-        let mut merged = serde_json::to_value(defaults).map_err(refused)?;
-        serde_json::from_str(text).and_then(|fields| merge(&mut merged, fields)).map_err(refused)?;
-        let config: Self = serde_json::from_value(merged).map_err(refused)?;
+        #[derive(Serialize, Deserialize)]
+        struct Nothing {}
+
+        Self::parse_with(text, path, defaults, Nothing {}).map(|(config, Nothing {})| config)
+    }
+
+    /// As [`Config::parse`], for a file that also has the fields of `others`, which are read in the same way. Their names
+    /// must differ from core's.
+    pub fn parse_with<T>(text: &str, path: &Path, defaults: Self, others: T) -> Result<(Self, T), ConfigError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let parsed = file::parse(text, defaults, others);
+        let (config, others) = parsed.map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
         config.check(path)?;
-        Ok(config)
+        Ok((config, others))
     }
 
     /// What types cannot say. Nothing that is asked for is silently left undone.
@@ -319,20 +267,11 @@ impl Config {
         if !self.store.is_absolute() {
             return invalid("store", "must be an absolute path");
         }
-        if !self.host_target_roots.iter().all(|root| is_clean(root)) {
-            return invalid("hostTargetRoots", "must be absolute paths without `..`");
-        }
-        if self.host_target_roots.iter().any(|root| root != &self.store && root.starts_with(&self.store)) {
-            return invalid("hostTargetRoots", "must not lie inside the store");
-        }
         if self.host_keys.checking == Checking::AcceptNew && self.host_keys.file.is_none() {
             return invalid("hostKeys.checking", "accept-new needs hostKeys.file, to keep the accepted keys in");
         }
         if let Some(field) = self.limits.field_without_room() {
             return invalid(field, "is 0, which lets nothing through");
-        }
-        if self.flex_timeout.is_zero() {
-            return invalid("flexTimeout", "is 0, which lets no volume be mounted");
         }
         if self.worker.memory < WorkerConfig::LEAST_MEMORY {
             return invalid("worker.memory", "is less than 64Mi, with which no worker can start");
@@ -348,31 +287,6 @@ impl Config {
         match unchangeable.into_iter().find(|(_, is_default)| !is_default) {
             Some((field, _)) => Err(ConfigError::NotYet { path: path.to_owned(), field }),
             None => Ok(()),
-        }
-    }
-}
-
-/// Means the same to whoever reads it, by its letters alone.
-fn is_clean(path: &Path) -> bool {
-    path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
-}
-
-/// Puts the fields of `over` over those of `base`, object by object.
-///
-/// # Errors
-/// When something else stands where an object belongs. Serde alone would take an array of the fields' values.
-fn merge(base: &mut Value, over: Value) -> Result<(), serde_json::Error> {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            over.into_iter().try_for_each(|(field, value)| merge(base.entry(field).or_insert(Value::Null), value))
-        }
-        (Value::Object(base), _) => {
-            let fields: Vec<&str> = base.keys().map(String::as_str).collect();
-            Err(serde::de::Error::custom(format!("an object with the fields {} is expected", fields.join(", "))))
-        }
-        (base, over) => {
-            *base = over;
-            Ok(())
         }
     }
 }

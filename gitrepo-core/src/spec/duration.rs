@@ -78,13 +78,13 @@ pub fn format(span: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// For serde.
-pub(crate) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes a span of time as a text, for `#[serde(with = "duration")]`.
+pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format(*span))
 }
 
-/// For serde.
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+/// Reads a span of time from a text, for `#[serde(with = "duration")]`.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse(&<Cow<'de, str>>::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 

@@ -1,38 +1,41 @@
-//! Reading a JSON object whose values are all texts.
+//! A JSON object whose values are all strings, which are wiped when dropped.
 //!
-//! Serde's own errors quote what they stumble over, which may be a secret; these name the key and the type.
+//! `serde_json` reads it. Its own errors quote what they stumble over, which may be a secret; these name the place, or the
+//! key and the type. An object of its own would keep the last of two values with one key, so [`Members`] keeps both.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 
 use serde::Deserialize;
 use serde::Deserializer;
-use serde::de::IgnoredAny;
 use serde::de::MapAccess;
-use serde::de::SeqAccess;
 use serde::de::Visitor;
+use serde_json::Value;
 use serde_json::error::Category;
+use zeroize::Zeroize;
 use zeroize::Zeroizing;
 
-use super::Texts;
 use super::shown;
 
-/// Why an argument is no object of texts.
+/// Keys and their values, sorted by key; no key comes twice. All are wiped when dropped.
+pub(super) type Texts = Vec<(Zeroizing<String>, Zeroizing<String>)>;
+
+/// Why the options are refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JsonError {
     /// Broken, or cut off.
-    #[error("the options are no JSON: line {line}, column {column}")]
+    #[error("the options are not valid JSON (line {line}, column {column})")]
     Syntax {
         /// Where, from 1.
         line: usize,
         /// Where, from 1.
         column: usize,
     },
-    /// Something else than an object.
-    #[error("the options are no JSON object")]
+    /// Something other than an object.
+    #[error("the options are not a JSON object")]
     NotAnObject,
-    /// A value of another type. The kubelet passes texts only.
-    #[error("the value of the option {key:?} is {found}, not a text")]
+    /// A value of another type. The kubelet passes strings only.
+    #[error("the value of the option {key:?} is {found}, not a string")]
     NotText {
         /// Its key.
         key: String,
@@ -49,108 +52,106 @@ pub(crate) enum JsonError {
 
 /// Reads the whole argument.
 pub(super) fn read(argument: &[u8]) -> Result<Texts, JsonError> {
-    let Object(members) = serde_json::from_slice(argument).map_err(|error| match error.classify() {
+    let Members(members) = serde_json::from_slice(argument).map_err(|error| match error.classify() {
         Category::Data => JsonError::NotAnObject,
         Category::Syntax | Category::Eof | Category::Io => {
             JsonError::Syntax { line: error.line(), column: error.column() }
         }
     })?;
-    let mut texts = BTreeMap::new();
-    for (key, value) in members {
-        let text = match value {
-            Value::Text(text) => text,
-            Value::Other(found) => return Err(JsonError::NotText { key: shown(&key), found }),
-        };
-        let key_shown = shown(&key);
-        if texts.insert(key, text).is_some() {
-            return Err(JsonError::Twice { key: key_shown });
-        }
+    let mut texts = members.into_iter().map(|(key, value)| text(key, value)).collect::<Result<Texts, _>>()?;
+    texts.sort_by(|(one, _), (other, _)| one.cmp(other));
+    match texts.windows(2).find(|two| two[0].0 == two[1].0) {
+        Some(two) => Err(JsonError::Twice { key: shown(&two[0].0) }),
+        None => Ok(texts),
     }
-    Ok(texts)
 }
 
-struct Object(Vec<(String, Value)>);
-
-enum Value {
-    Text(Zeroizing<String>),
-    /// The name of its type.
-    Other(&'static str),
+fn text(key: Zeroizing<String>, mut value: Wiped) -> Result<(Zeroizing<String>, Zeroizing<String>), JsonError> {
+    let found = match &mut value.0 {
+        Value::String(text) => return Ok((key, Zeroizing::new(mem::take(text)))),
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    Err(JsonError::NotText { key: shown(&key), found })
 }
 
-impl<'de> Deserialize<'de> for Object {
+/// A value, wiped when dropped.
+struct Wiped(Value);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+/// Recursion ends: `serde_json` refuses more than 128 values inside each other.
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => {
+            for (mut key, mut value) in mem::take(members) {
+                key.zeroize();
+                wipe(&mut value);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// All members of an object, in their order. What was read before an error is wiped, too.
+struct Members(Vec<(Zeroizing<String>, Wiped)>);
+
+impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+        struct Reader;
 
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                while let Some(key) = map.next_key().map(|key| key.map(Zeroizing::new))? {
+                    members.push((key, Wiped(map.next_value()?)));
                 }
-                Ok(Object(members))
+                Ok(Members(members))
             }
         }
 
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(Reader)
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-        impl<'de> Visitor<'de> for Any {
-            type Value = Value;
+    use super::*;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
+    #[test]
+    fn nothing_that_was_read_is_left_of_a_wiped_value() {
+        let mut value = json!(["canary", {"canary": ["canary", {"canary": "canary"}]}, 1, null]);
+        wipe(&mut value);
+        assert_eq!(value, json!(["", {}, 1, null]));
+    }
 
-            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-                Ok(Value::Text(Zeroizing::new(text.to_owned())))
-            }
+    #[test]
+    fn the_place_of_an_error_is_told() {
+        let refused = read(b"{\n\"a\": \"canary\",\n\"b\" \"canary\"}").unwrap_err();
+        assert_eq!(refused.to_string(), "the options are not valid JSON (line 3, column 5)");
+    }
 
-            fn visit_string<E>(self, text: String) -> Result<Value, E> {
-                Ok(Value::Text(Zeroizing::new(text)))
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-                Ok(Value::Other("true or false"))
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-                Ok(Value::Other("a number"))
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-                Ok(Value::Other("a number"))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-                Ok(Value::Other("a number"))
-            }
-
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Other("null"))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Value::Other("a list"))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Value::Other("an object"))
-            }
-        }
-
-        deserializer.deserialize_any(Any)
+    #[test]
+    fn nesting_has_a_limit() {
+        let nested = |depth: usize| format!("{{\"a\": {}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(read(nested(100).as_bytes()), Err(JsonError::NotText { key: "a".into(), found: "a list" }));
+        assert!(matches!(read(nested(200).as_bytes()), Err(JsonError::Syntax { .. })));
     }
 }

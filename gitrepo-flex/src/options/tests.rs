@@ -149,9 +149,9 @@ fn refresh_is_refused_with_the_reason() {
 }
 
 #[test]
-fn only_an_object_of_texts_is_taken_and_no_error_quotes_a_value() {
+fn only_an_object_of_strings_is_taken_and_no_error_quotes_a_value() {
     for (argument, message) in [
-        (r#"{"token": 17654}"#, "the value of the option \"token\" is a number, not a text"),
+        (r#"{"token": 17654}"#, "the value of the option \"token\" is a number, not a string"),
         (r#"{"a": 1.7654}"#, "is a number"),
         (r#"{"a": -17654}"#, "is a number"),
         (r#"{"a": true}"#, "is true or false"),
@@ -159,15 +159,15 @@ fn only_an_object_of_texts_is_taken_and_no_error_quotes_a_value() {
         (r#"{"a": ["17654"]}"#, "is a list"),
         (r#"{"a": {"b": "17654"}}"#, "is an object"),
         (r#"{"a": "17654", "a": "17654"}"#, "\"a\" is given twice"),
-        (r#""17654""#, "are no JSON object"),
-        ("17654", "are no JSON object"),
-        ("[]", "are no JSON object"),
-        ("null", "are no JSON object"),
-        ("", "are no JSON: line 1, column 0"),
-        ("{17654", "are no JSON: line 1, column 2"),
-        ("{\"a\": \"17654", "are no JSON: line 1"),
-        ("{} 17654", "are no JSON: line 1"),
-        ("{\"a\": \"17654\\ud800\"}", "are no JSON: line 1"),
+        (r#""17654""#, "are not a JSON object"),
+        ("17654", "are not a JSON object"),
+        ("[]", "are not a JSON object"),
+        ("null", "are not a JSON object"),
+        ("", "are not valid JSON (line 1, column 0)"),
+        ("{17654", "are not valid JSON (line 1, column 2)"),
+        ("{\"a\": \"17654", "are not valid JSON (line 1, "),
+        ("{} 17654", "are not valid JSON (line 1, "),
+        ("{\"a\": \"17654\\ud800\"}", "are not valid JSON (line 1, "),
     ] {
         let refused = chain(&Options::parse(argument.as_bytes()).unwrap_err());
         assert!(refused.contains(message) && !refused.contains("7654"), "{argument}: {refused}");

@@ -93,6 +93,10 @@ fn a_driver_with_volumes_is_not_uninstalled() {
     assert!(refused.stderr.contains(node.targets[1].to_str().unwrap()), "{}", refused.stderr);
     assert!(refused.stderr.contains("2 volumes"), "{}", refused.stderr);
     assert!(plugins.is_healthy(&[]));
+    // Told by the driver's own configuration as well.
+    plugins.run("install", &config).assert_success();
+    let refused = plugins.run("uninstall", &[]).assert_code(1);
+    assert!(refused.stderr.contains("2 volumes"), "{}", refused.stderr);
     plugins.run("uninstall", &[&config[..], &["--force"]].concat()).assert_success();
     assert!(!plugins.directory().exists());
 }

@@ -15,6 +15,7 @@ use gitrepo_csi::arguments::Arguments;
 use gitrepo_csi::arguments::Mode;
 use gitrepo_csi::server;
 use gitrepo_csi::settings::Settings;
+use gitrepo_frontend::configuration::Configuration;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::manifests;
 use gitrepo_tests::manifests::Object;
@@ -205,7 +206,7 @@ fn a_pod_has_the_time_and_the_memory_that_its_driver_may_need() {
         }
 
         let text = configuration(&pod, &objects);
-        let config = Config::parse(&text, Path::new("config.json"), Config::for_drivers()).unwrap();
+        let config = Configuration::parse(&text, Path::new("config.json"), Config::for_drivers()).unwrap().core;
         let limits = driver(&pod).resources.as_ref().and_then(|resources| resources.limits.as_ref()).unwrap();
         let limit = quantity::parse(&limits["memory"].0).unwrap();
         let workers = u64::try_from(Bounds::of(config.worker.uids).total).unwrap() * config.worker.memory;

@@ -57,14 +57,14 @@ impl Root {
 
     fn program(&self, container: &Container) -> Program {
         let set = container.env.iter().flatten();
-        set.fold(Program::new(program::executable("gitrepo-flex")), |program, variable| {
+        set.fold(Program::new(program::executable("gitrepo-flex-install")), |program, variable| {
             program.env(&variable.name, self.translate(variable.value.as_deref().unwrap()))
         })
     }
 
     /// A command without its first word, which is the program that the image has.
     fn arguments(&self, command: &[String]) -> Vec<String> {
-        assert_eq!(command.first().map(String::as_str), Some("/bin/gitrepo-flex"));
+        assert_eq!(command.first().map(String::as_str), Some("/bin/gitrepo-flex-install"));
         command[1..].iter().map(|word| self.translate(word)).collect()
     }
 }

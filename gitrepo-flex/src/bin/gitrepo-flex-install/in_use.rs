@@ -11,23 +11,22 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-use gitrepo_core::policy::Config;
 use gitrepo_core::store::Origin;
+use gitrepo_flex::configuration;
+use gitrepo_flex::pods;
+use gitrepo_flex::stores;
+use gitrepo_frontend::configuration::Configuration;
 
-use super::driver::Driver;
-use super::error::InstallError;
-use crate::configuration;
-use crate::error::CallError;
-use crate::stores;
-use crate::target;
+use crate::driver::Driver;
+use crate::error::InstallError;
 
-/// Fails while there are volumes of the driver below `pods`, or in a store that `config` or the driver's own configuration
-/// names.
-pub(super) fn refuse(driver: &Driver, config: &Config, pods: &Path) -> Result<(), InstallError> {
+/// Fails while there are volumes of the driver below `pods`, or in a store that the `given` configuration or the installed
+/// one names.
+pub(crate) fn refuse(driver: &Driver, given: &Configuration, pods: &Path) -> Result<(), InstallError> {
     let mut targets = below(pods, driver.directory_name())?;
-    let (others, _) = configuration::read_or_guess();
-    for config in others.iter().chain([config]) {
-        targets.extend(published(config, driver.directory_name())?);
+    let (installed, _) = configuration::read_or_guess(Some(driver.directory()));
+    for configuration in installed.iter().chain([given]) {
+        targets.extend(published(configuration, driver.directory_name())?);
     }
     match targets.first() {
         Some(first) => Err(InstallError::InUse { count: targets.len(), first: first.clone() }),
@@ -61,13 +60,13 @@ fn present<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, InstallErr
 
 /// What is on record of this driver. Another one, under another name, may have volumes in the same store; whose a target
 /// outside of any kubelet's directory is cannot be told.
-fn published(config: &Config, driver: &OsStr) -> Result<Vec<PathBuf>, InstallError> {
+fn published(configuration: &Configuration, driver: &OsStr) -> Result<Vec<PathBuf>, InstallError> {
     let may_be_ours = |target: &Path| {
-        target::pods(target).is_none() || target.parent().and_then(Path::file_name).is_none_or(|name| name == driver)
+        pods::directory(target).is_none() || target.parent().and_then(Path::file_name).is_none_or(|name| name == driver)
     };
     let mut targets = Vec::new();
-    for volumes in stores::existing(config) {
-        let records = volumes.and_then(|volumes| volumes.store().records().map_err(CallError::from));
+    for volumes in stores::existing(configuration) {
+        let records = volumes.and_then(|volumes| volumes.store().records());
         let records = records.map_err(|source| InstallError::Stores { source: Box::new(source) })?;
         let ours = records.into_iter().filter(|record| record.origin == Origin::Flex && may_be_ours(&record.target));
         targets.extend(ours.map(|record| record.target));

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 
-use super::error::InstallError;
+use crate::error::InstallError;
 
 /// Its settings, which its script reads from two directories above its own.
 const SETTINGS: &str = "gitrepo_env.rc";
@@ -23,17 +23,17 @@ const ASSIGNED: [&str; 3] = ["DRIVER_LOCATION=", "GIT_EXE=", "JQ_EXE="];
 const SCRIPT_LIMIT: u64 = 256 * 1024;
 
 /// What its installer called the driver until it was complete.
-pub(super) fn unfinished(driver: &str) -> String {
+pub(crate) fn unfinished(driver: &str) -> String {
     format!(".tmp_{driver}")
 }
 
 /// A name that its installer gave to a file.
-pub(super) fn is_known(name: &str) -> bool {
+pub(crate) fn is_known(name: &str) -> bool {
     ["git", "jq", "jq-linux64", SETTINGS].contains(&name) || (name.starts_with("git_") && name.ends_with("_amd64.deb"))
 }
 
 /// Removes it from the directory of the driver `executable`, which may itself be called `git`, and from `above`.
-pub(super) fn remove(plugin_directory: &Path, executable: &Path, above: Option<&Path>) -> Result<(), InstallError> {
+pub(crate) fn remove(plugin_directory: &Path, executable: &Path, above: Option<&Path>) -> Result<(), InstallError> {
     for directory in [executable.parent(), above].into_iter().flatten() {
         if !has_settings(directory)? {
             continue;

@@ -5,26 +5,27 @@ use std::thread;
 use std::time::Duration;
 
 use gitrepo_core::error::chain;
-use gitrepo_core::policy::Config;
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Abandoned;
+use gitrepo_core::volume::UnpublishError;
+use gitrepo_flex::stores;
+use gitrepo_frontend::configuration::Configuration;
 
-use super::arguments::Install;
-use super::error::InstallError;
-use super::settings;
-use crate::stores;
+use crate::arguments::Install;
+use crate::error::InstallError;
+use crate::settings;
 
 /// How long one sweep of one store may take. What is left waits for the next.
 const BUDGET: Duration = Duration::from_secs(60);
 
 /// Sweeps again and again for as long as the process lives. A store may be left in the middle of it, at any instruction.
-pub(super) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
+pub(crate) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
     let (settings, interval) = (arguments.settings.clone(), arguments.sweep_interval);
     let pods = arguments.kubelet.pods();
     let sweeping = move || {
         loop {
             match settings::read(&settings) {
-                Ok(settings) => sweep(&settings.config, &pods),
+                Ok(settings) => sweep(&settings.configuration, &pods),
                 Err(error) => tracing::debug!(error = %chain(&error), "not swept"),
             }
             thread::sleep(interval);
@@ -36,14 +37,14 @@ pub(super) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
 
 /// Sweeps every store that is seen from here. Which pods are gone is told by the kubelet's directory alone: in a container
 /// the mount table does not tell which volumes are mounted.
-fn sweep(config: &Config, pods: &Path) {
+fn sweep(configuration: &Configuration, pods: &Path) {
     if !pods.is_dir() {
         tracing::debug!(pods = %pods.display(), "not swept: the kubelet's directory is not seen from here");
         return;
     }
     let abandoned = Abandoned::TargetGone { origin: Origin::Flex, below: pods.to_owned() };
-    for volumes in stores::existing(config) {
-        let swept = volumes.and_then(|volumes| Ok(volumes.sweep(&abandoned, BUDGET)?));
+    for volumes in stores::existing(configuration) {
+        let swept = volumes.map_err(UnpublishError::from).and_then(|volumes| volumes.sweep(&abandoned, BUDGET));
         match swept {
             Ok(report) => tracing::debug!(?report, "swept"),
             Err(error) => tracing::warn!(error = %chain(&error), "leftovers could not be swept"),

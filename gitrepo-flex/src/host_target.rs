@@ -1,37 +1,61 @@
-//! Which store a FlexVolume's `hostTarget` means.
+//! The option `hostTarget`: which store keeps a volume.
 //!
-//! Manifests of an older driver name a directory on the host there. A pod's author does not choose where root writes, so
+//! Manifests of an older driver name a directory of the host there. A pod's author does not choose where root writes, so
 //! the text selects among the directories that the configuration lists, and means nothing beyond that.
 
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
-use super::Config;
-use crate::error::Kind;
+use gitrepo_core::error::Kind;
+use gitrepo_core::store::Store;
+use gitrepo_core::volume::Volumes;
+use gitrepo_flex::stores;
+use gitrepo_frontend::configuration::Configuration;
+
+use crate::error::CallError;
+
+/// The volumes of the store that `text` selects, or of the main one. It is made where there is none.
+pub(crate) fn volumes(configuration: Configuration, text: Option<&str>) -> Result<Volumes, CallError> {
+    let selected = text.map(|text| HostTarget::select(&configuration, text)).transpose()?;
+    let main = Store::open(&configuration.core.store)?;
+    let store = match selected {
+        None => main,
+        Some(HostTarget { store, ignored }) => {
+            if !ignored.as_os_str().is_empty() {
+                tracing::info!(ignored = %ignored.display(), "hostTarget selects a store; what follows it means nothing");
+            }
+            match store {
+                SelectedStore::Main => main,
+                SelectedStore::Beside(directory) => Store::open_beside(&directory, &main)?,
+            }
+        }
+    };
+    Ok(stores::volumes(configuration.core, store))
+}
 
 /// What a `hostTarget` selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostTarget {
+struct HostTarget {
     /// In which store the volume is kept.
-    pub store: SelectedStore,
+    store: SelectedStore,
     /// What followed the selected directory. It has no meaning, which a log should say; empty if there was nothing.
-    pub ignored: PathBuf,
+    ignored: PathBuf,
 }
 
 /// One of the stores that the configuration allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SelectedStore {
+enum SelectedStore {
     /// The configuration's `store`.
     Main,
-    /// That of this directory, one of `hostTargetRoots`; see [`Store::open_beside`](crate::store::Store::open_beside).
+    /// That of this directory, one of `hostTargetRoots`.
     Beside(PathBuf),
 }
 
 /// The text selects nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("hostTarget {text:?} {reason}; allowed are {} and what is below them", allowed.join(", "))]
-pub struct HostTargetError {
+pub(crate) struct HostTargetError {
     text: String,
     reason: &'static str,
     allowed: Vec<String>,
@@ -39,7 +63,7 @@ pub struct HostTargetError {
 
 impl HostTargetError {
     /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         Kind::InvalidRequest
     }
 }
@@ -51,11 +75,11 @@ impl HostTarget {
     /// # Errors
     ///
     /// When there is none, or `text` is no absolute path without `..`.
-    pub fn select(config: &Config, text: &str) -> Result<Self, HostTargetError> {
-        let path = Path::new(text);
-        let beside = config.host_target_roots.iter().filter(|root| **root != config.store);
+    fn select(configuration: &Configuration, text: &str) -> Result<Self, HostTargetError> {
+        let (path, main) = (Path::new(text), &configuration.core.store);
+        let beside = configuration.frontend.host_target_roots.iter().filter(|root| *root != main);
         // The store comes last, for `max_by_key` takes the last of equals.
-        let roots = beside.chain([&config.store]);
+        let roots = beside.chain([main]);
         let refused = |reason| {
             let allowed = roots.clone().map(|root| root.display().to_string()).collect();
             HostTargetError { text: text.to_owned(), reason, allowed }
@@ -72,7 +96,7 @@ impl HostTarget {
             .max_by_key(|root| root.components().count())
             .ok_or_else(|| refused("is in none of the configured directories"))?;
         let ignored = path.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
-        let store = if *root == config.store { SelectedStore::Main } else { SelectedStore::Beside(root.clone()) };
+        let store = if root == main { SelectedStore::Main } else { SelectedStore::Beside(root.clone()) };
         Ok(Self { store, ignored })
     }
 }
@@ -81,13 +105,14 @@ impl HostTarget {
 mod tests {
     use super::*;
 
-    fn config() -> Config {
-        let host_target_roots = ["/data/images", "/data/images/fast", "/var/tmp/images/"].map(PathBuf::from).to_vec();
-        Config { host_target_roots, ..Config::for_drivers() }
+    fn listing(roots: &[&str]) -> Configuration {
+        let mut configuration = Configuration::default();
+        configuration.frontend.host_target_roots = roots.iter().map(PathBuf::from).collect();
+        configuration
     }
 
     fn select(text: &str) -> Result<HostTarget, HostTargetError> {
-        HostTarget::select(&config(), text)
+        HostTarget::select(&listing(&["/data/images", "/data/images/fast", "/var/tmp/images/"]), text)
     }
 
     #[test]
@@ -110,8 +135,7 @@ mod tests {
 
     #[test]
     fn the_store_is_the_store_also_where_it_is_listed_twice() {
-        let config = Config { host_target_roots: vec!["/var/lib/gitrepo".into()], ..Config::for_drivers() };
-        let selected = HostTarget::select(&config, "/var/lib/gitrepo").unwrap();
+        let selected = HostTarget::select(&listing(&["/var/lib/gitrepo"]), "/var/lib/gitrepo").unwrap();
         assert_eq!(selected.store, SelectedStore::Main);
     }
 

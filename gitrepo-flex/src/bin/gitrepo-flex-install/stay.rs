@@ -17,20 +17,21 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SfdFlags;
 use nix::sys::signalfd::SignalFd;
 
-use super::arguments::Install;
-use super::driver::Driver;
-use super::error::InstallError;
-use super::settings;
-use super::settings::Settings;
-use super::sweep;
+use crate::arguments::Install;
+use crate::driver::Driver;
+use crate::error::InstallError;
+use crate::program::Program;
+use crate::settings;
+use crate::settings::Settings;
+use crate::sweep;
 
 /// SIGTERM or SIGINT, which the first process of a container gets only if it asks for them.
-pub(super) struct Ending(SignalFd);
+pub(crate) struct Ending(SignalFd);
 
 impl Ending {
     /// From now on these signals end the waiting, not the process. Must be called before any other thread starts, since
     /// threads inherit the signal mask.
-    pub(super) fn watch() -> Result<Self, InstallError> {
+    pub(crate) fn watch() -> Result<Self, InstallError> {
         let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
         let refused = |errno: Errno| InstallError::Io {
             action: "wait for signals with",
@@ -42,7 +43,7 @@ impl Ending {
     }
 
     /// Waits for the end.
-    pub(super) fn wait(&self) -> Result<(), InstallError> {
+    pub(crate) fn wait(&self) -> Result<(), InstallError> {
         while !self.within(Duration::MAX)? {}
         Ok(())
     }
@@ -61,9 +62,14 @@ impl Ending {
 }
 
 /// Keeps the driver installed until the end, and leaves it installed then: pods with volumes outlive this one.
-pub(super) fn run(arguments: &Install, driver: &Driver, ending: &Ending) -> Result<(), InstallError> {
+pub(crate) fn run(
+    arguments: &Install,
+    driver: &Driver,
+    program: &Program,
+    ending: &Ending,
+) -> Result<(), InstallError> {
     sweep::from_now_on(arguments)?;
-    let mut keeper = Keeper { arguments, driver, kept: None, complaint: None };
+    let mut keeper = Keeper { arguments, driver, program, kept: None, complaint: None };
     loop {
         keeper.look();
         if ending.within(arguments.interval)? {
@@ -83,6 +89,7 @@ struct Kept {
 struct Keeper<'a> {
     arguments: &'a Install,
     driver: &'a Driver,
+    program: &'a Program,
     kept: Option<Kept>,
     /// What was last complained of, so that a lasting trouble is logged once.
     complaint: Option<String>,
@@ -113,7 +120,7 @@ impl Keeper<'_> {
             return Ok(());
         }
         self.kept = None;
-        self.driver.install(&settings, &self.arguments.making)?;
+        self.driver.install(self.program, &settings, &self.arguments.making)?;
         if let (Some(executable), Some(configuration)) = now() {
             self.kept = Some(Kept { settings, executable, configuration });
         }

@@ -4,12 +4,12 @@ use std::fmt;
 
 /// A vendor's or a driver's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name(String);
+pub(crate) struct Name(String);
 
 impl Name {
     /// Letters, digits, `-`, `_` and `.`, not beginning with a dot: `~` separates the two names in the kubelet's eyes, `/`
     /// leads elsewhere, and the kubelet ignores what begins with a dot.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         if text.is_empty() || text.starts_with('.') || !text.chars().all(fits) {
             return Err("use letters, digits, '-', '_' and '.', and no dot at the beginning".to_owned());

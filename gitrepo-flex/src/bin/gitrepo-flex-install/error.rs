@@ -5,15 +5,23 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::policy::ConfigError;
-
-use crate::error::CallError;
+use gitrepo_core::store::StoreError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InstallError {
+pub(crate) enum InstallError {
     /// The configuration to install makes no sense.
     #[error("the driver's configuration cannot be installed")]
     Config(#[from] ConfigError),
+    /// Beside the installer is no driver.
+    #[error("cannot read the driver to install, {}, which belongs beside gitrepo-flex-install", path.display())]
+    NoProgram {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The kubelet would not look there.
     #[error(
         "there is no plugin directory {}: the kubelet makes it when it starts, so this node's kubelet has another one \
@@ -29,7 +37,7 @@ pub(super) enum InstallError {
         /// What is in the way.
         path: PathBuf,
     },
-    /// What is installed is not what this executable would install.
+    /// What is installed is not what would be installed now.
     #[error("{} {difference}", path.display())]
     Unhealthy {
         /// The file.
@@ -53,7 +61,7 @@ pub(super) enum InstallError {
     Stores {
         /// What a store said.
         #[source]
-        source: Box<CallError>,
+        source: Box<StoreError>,
     },
     /// The system refused.
     #[error("cannot {action} {}", path.display())]
@@ -70,7 +78,7 @@ pub(super) enum InstallError {
 
 impl InstallError {
     /// For `map_err`.
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }

@@ -18,18 +18,18 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::error::InstallError;
+use crate::error::InstallError;
 
 /// A directory that no other installer changes while this value lives: its lock is the kernel's, on the directory
 /// itself, and holds across containers.
-pub(super) struct LockedDirectory {
+pub(crate) struct LockedDirectory {
     path: PathBuf,
     lock: File,
 }
 
 impl LockedDirectory {
     /// Makes the directory if it is missing, and waits for the others.
-    pub(super) fn make(path: &Path) -> Result<Self, InstallError> {
+    pub(crate) fn make(path: &Path) -> Result<Self, InstallError> {
         loop {
             match DirBuilder::new().mode(0o755).create(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -48,7 +48,7 @@ impl LockedDirectory {
     }
 
     /// Waits for the others; `None` when there is no directory.
-    pub(super) fn open(path: &Path) -> Result<Option<Self>, InstallError> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, InstallError> {
         let opened =
             OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY).bits()).open(path);
         let lock = match opened {
@@ -67,7 +67,7 @@ impl LockedDirectory {
 
     /// Gives a file this content and mode, whatever is there; says whether anything had to be done. A reader sees the old
     /// file or the new one.
-    pub(super) fn put(&self, name: &str, mode: u32, content: &mut dyn Content) -> Result<bool, InstallError> {
+    pub(crate) fn put(&self, name: &str, mode: u32, content: &mut dyn Content) -> Result<bool, InstallError> {
         let path = self.path.join(name);
         if difference(&path, mode, content)?.is_none() {
             return Ok(false);
@@ -86,7 +86,7 @@ impl LockedDirectory {
     }
 
     /// Removes a file; says whether there was one.
-    pub(super) fn remove(&self, name: &str) -> Result<bool, InstallError> {
+    pub(crate) fn remove(&self, name: &str) -> Result<bool, InstallError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -95,7 +95,7 @@ impl LockedDirectory {
     }
 
     /// The names in it.
-    pub(super) fn names(&self) -> Result<Vec<String>, InstallError> {
+    pub(crate) fn names(&self) -> Result<Vec<String>, InstallError> {
         let read = || -> io::Result<Vec<String>> {
             let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
             names.collect()
@@ -104,7 +104,7 @@ impl LockedDirectory {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -114,7 +114,7 @@ impl LockedDirectory {
 }
 
 /// What a file is to hold; read more than once.
-pub(super) trait Content {
+pub(crate) trait Content {
     /// From the beginning.
     fn reader(&mut self) -> io::Result<Box<dyn Read + '_>>;
 }
@@ -125,27 +125,14 @@ impl Content for &[u8] {
     }
 }
 
-/// The executable that runs: also after its file has been replaced or removed.
-pub(super) struct OwnExecutable;
-
-impl OwnExecutable {
-    const PATH: &str = "/proc/self/exe";
-}
-
-impl Content for OwnExecutable {
-    fn reader(&mut self) -> io::Result<Box<dyn Read + '_>> {
-        Ok(Box::new(File::open(Self::PATH)?))
-    }
-}
-
 /// What a file is called until it is complete. The kubelet ignores names with a leading dot.
-pub(super) fn unfinished(name: &str) -> String {
+pub(crate) fn unfinished(name: &str) -> String {
     let dot = if name.starts_with('.') { "" } else { "." };
     format!("{dot}{name}.new")
 }
 
 /// What is wrong with a file that is to have this content and mode.
-pub(super) fn difference(
+pub(crate) fn difference(
     path: &Path,
     mode: u32,
     content: &mut dyn Content,

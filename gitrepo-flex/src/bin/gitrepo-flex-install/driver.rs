@@ -6,19 +6,19 @@ use std::fs;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::path::PathBuf;
 
-use super::arguments::Making;
-use super::arguments::Place;
-use super::directory;
-use super::directory::LockedDirectory;
-use super::directory::OwnExecutable;
-use super::error::InstallError;
-use super::predecessor;
-use super::settings::Settings;
+use gitrepo_flex::configuration::OF_THE_DRIVER as CONFIGURATION;
 
-/// The configuration's name. With a leading dot, so that the kubelet does not take notice of it.
-const CONFIGURATION: &str = ".config.json";
+use crate::arguments::Making;
+use crate::arguments::Place;
+use crate::directory;
+use crate::directory::LockedDirectory;
+use crate::error::InstallError;
+use crate::predecessor;
+use crate::program::Program;
+use crate::settings::Settings;
 
 const EXECUTABLE_MODE: u32 = 0o755;
 
@@ -27,7 +27,7 @@ const CONFIGURATION_MODE: u32 = 0o600;
 
 /// Where one driver belongs.
 #[derive(Debug)]
-pub(super) struct Driver {
+pub(crate) struct Driver {
     plugin_directory: PathBuf,
     directory: PathBuf,
     name: String,
@@ -35,14 +35,14 @@ pub(super) struct Driver {
 
 /// What an installation had to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Changes {
+struct Changes {
     executable: bool,
     configuration: bool,
 }
 
 impl Driver {
     /// `<plugin directory>/<vendor>~<driver>/<driver>`.
-    pub(super) fn of(place: &Place) -> Self {
+    pub(crate) fn of(place: &Place) -> Self {
         Self {
             plugin_directory: place.plugin_dir.clone(),
             directory: place.plugin_dir.join(format!("{}~{}", place.vendor, place.driver)),
@@ -50,37 +50,45 @@ impl Driver {
         }
     }
 
+    /// The directory of the executable and its configuration.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// What the kubelet calls the driver in the names of directories.
-    pub(super) fn directory_name(&self) -> &OsStr {
+    pub(crate) fn directory_name(&self) -> &OsStr {
         self.directory.file_name().unwrap_or_default()
     }
 
     /// The installed executable.
-    pub(super) fn executable(&self) -> PathBuf {
+    pub(crate) fn executable(&self) -> PathBuf {
         self.directory.join(&self.name)
     }
 
     /// The installed configuration.
-    pub(super) fn configuration(&self) -> PathBuf {
+    pub(crate) fn configuration(&self) -> PathBuf {
         self.directory.join(CONFIGURATION)
     }
 
     /// Installs what is missing or different, and removes what earlier versions left.
-    pub(super) fn install(&self, settings: &Settings, making: &Making) -> Result<Changes, InstallError> {
+    pub(crate) fn install(
+        &self,
+        mut program: &Program,
+        settings: &Settings,
+        making: &Making,
+    ) -> Result<(), InstallError> {
         self.find_plugin_directory(making.create)?;
         let directory = LockedDirectory::make(&self.directory)?;
         // The configuration first: the kubelet calls the executable as soon as that is there.
         let configuration = directory.put(CONFIGURATION, CONFIGURATION_MODE, &mut settings.content.as_slice())?;
-        let executable = directory.put(&self.name, EXECUTABLE_MODE, &mut OwnExecutable)?;
-        let changes = Changes { executable, configuration };
-        changes.log(self);
+        let executable = directory.put(&self.name, EXECUTABLE_MODE, &mut program)?;
+        Changes { executable, configuration }.log(self);
         self.clear(&directory)?;
-        predecessor::remove(&self.plugin_directory, &self.executable(), making.predecessor_dir.as_deref())?;
-        Ok(changes)
+        predecessor::remove(&self.plugin_directory, &self.executable(), making.predecessor_dir.as_deref())
     }
 
     /// Removes the driver, and its directory unless somebody else has something in it.
-    pub(super) fn uninstall(&self) -> Result<(), InstallError> {
+    pub(crate) fn uninstall(&self) -> Result<(), InstallError> {
         let Some(directory) = LockedDirectory::open(&self.directory)? else {
             tracing::info!(directory = %self.directory.display(), "there is no driver to remove");
             return Ok(());
@@ -99,10 +107,10 @@ impl Driver {
     }
 
     /// Fails unless [`Driver::install`] would change nothing.
-    pub(super) fn check(&self, settings: &Settings) -> Result<(), InstallError> {
+    pub(crate) fn check(&self, mut program: &Program, settings: &Settings) -> Result<(), InstallError> {
         let configuration = &mut settings.content.as_slice();
         let differences = [
-            (self.executable(), directory::difference(&self.executable(), EXECUTABLE_MODE, &mut OwnExecutable)?),
+            (self.executable(), directory::difference(&self.executable(), EXECUTABLE_MODE, &mut program)?),
             (self.configuration(), directory::difference(&self.configuration(), CONFIGURATION_MODE, configuration)?),
         ];
         match differences.into_iter().find_map(|(path, difference)| Some((path, difference?))) {

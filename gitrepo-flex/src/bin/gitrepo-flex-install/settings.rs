@@ -4,32 +4,33 @@ use std::path::Path;
 
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::ConfigError;
-use gitrepo_core::policy::LogFormat;
-use gitrepo_core::policy::LogLevel;
+use gitrepo_frontend::configuration::Configuration;
+use gitrepo_frontend::log::LogFormat;
+use gitrepo_frontend::log::LogLevel;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
-use super::arguments;
-use super::error::InstallError;
+use crate::arguments;
+use crate::error::InstallError;
 
 /// The bash driver's switch, an environment variable of its installer.
 const DEBUG: &str = "DEBUG";
 
 /// A configuration and how it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// What it means.
-    pub(super) config: Config,
+    pub(crate) configuration: Configuration,
     /// The file's content. Only what differs from the defaults, which may change with a later version.
-    pub(super) content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 /// Reads the configuration, and puts over it what options and environment say.
-pub(super) fn read(arguments: &arguments::Settings) -> Result<Settings, InstallError> {
+pub(crate) fn read(arguments: &arguments::Settings) -> Result<Settings, InstallError> {
     let debug = std::env::var(DEBUG).is_ok_and(|value| value == "true");
-    let level = arguments.log_level.map(LogLevel::from).or(debug.then_some(LogLevel::Debug));
-    let format = arguments.log_format.map(LogFormat::from);
+    let level = arguments.log_level.or(debug.then_some(LogLevel::Debug));
+    let format = arguments.log_format;
     let (path, text) = match &arguments.config {
         Some(path) => {
             let source = std::fs::read_to_string(path);
@@ -47,13 +48,14 @@ fn combine(
     format: Option<LogFormat>,
 ) -> Result<Settings, ConfigError> {
     // For errors that name line and column.
-    Config::parse(text, path, Config::for_drivers())?;
+    Configuration::parse(text, path, Config::for_drivers())?;
     let refused = |source| ConfigError::Parse { path: path.to_owned(), source };
     let mut fields: Value = serde_json::from_str(text).map_err(refused)?;
     set(&mut fields, "level", level).map_err(refused)?;
     set(&mut fields, "format", format).map_err(refused)?;
     let content = format!("{fields:#}\n");
-    Ok(Settings { config: Config::parse(&content, path, Config::for_drivers())?, content: content.into_bytes() })
+    let configuration = Configuration::parse(&content, path, Config::for_drivers())?;
+    Ok(Settings { configuration, content: content.into_bytes() })
 }
 
 /// Sets a field of `log`.

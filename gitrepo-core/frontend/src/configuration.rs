@@ -1,0 +1,219 @@
+//! The configuration file: one JSON object, one schema for all frontends. Each of them refuses what another one would
+//! refuse, so that a file is right for all of them or for none.
+
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gitrepo_core::policy::Config;
+use gitrepo_core::policy::ConfigError;
+use gitrepo_core::spec::duration;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::log::LogConfig;
+
+/// Everything that an admin can set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// What core is told.
+    pub core: Config,
+    /// What the frontends are told.
+    pub frontend: FrontendConfig,
+}
+
+/// The fields of the frontends. They stand beside core's in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FrontendConfig {
+    /// What the drivers log.
+    pub log: LogConfig,
+    /// Directories that the FlexVolume option `hostTarget` may select.
+    pub host_target_roots: Vec<PathBuf>,
+    /// How long a FlexVolume mount may run before it fails.
+    #[serde(with = "duration")]
+    pub flex_timeout: Duration,
+    /// Which pods share a writable FlexVolume without the option `writable`.
+    pub flex_writable: FlexWritable,
+}
+
+/// Which pods share a writable FlexVolume. The kubelet tells the driver a volume's name, but not whether it names a
+/// PersistentVolume, which pods share, or an inline volume, which belongs to one pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlexWritable {
+    /// One copy for all targets of the volume on this node.
+    #[default]
+    Shared,
+    /// A copy for each target.
+    Private,
+}
+
+impl Default for FrontendConfig {
+    fn default() -> Self {
+        Self {
+            log: LogConfig::default(),
+            host_target_roots: vec!["/data/images".into(), "/var/tmp/images".into()],
+            flex_timeout: Duration::from_secs(10 * 60),
+            flex_writable: FlexWritable::default(),
+        }
+    }
+}
+
+impl Configuration {
+    /// Reads a file. Fields that it leaves out are as in `core`, and the frontends' defaults.
+    pub fn read(path: &Path, core: Config) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path);
+        Self::parse(&text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?, path, core)
+    }
+
+    /// As [`Configuration::read`]; `path` is for the error.
+    pub fn parse(text: &str, path: &Path, core: Config) -> Result<Self, ConfigError> {
+        let (core, frontend) = Config::parse_with(text, path, core, FrontendConfig::default())?;
+        let configuration = Self { core, frontend };
+        match configuration.senseless() {
+            Some((field, reason)) => Err(ConfigError::Invalid { path: path.to_owned(), field, reason }),
+            None => Ok(configuration),
+        }
+    }
+
+    /// A field of the frontends whose value makes no sense, and why.
+    fn senseless(&self) -> Option<(&'static str, &'static str)> {
+        let (store, roots) = (&self.core.store, &self.frontend.host_target_roots);
+        if !roots.iter().all(|root| is_clean(root)) {
+            return Some(("hostTargetRoots", "must be absolute paths without `..`"));
+        }
+        if roots.iter().any(|root| root != store && root.starts_with(store)) {
+            return Some(("hostTargetRoots", "must not lie inside the store"));
+        }
+        self.frontend.flex_timeout.is_zero().then_some(("flexTimeout", "is 0, which lets no volume be mounted"))
+    }
+}
+
+/// Leads to the same place for every reader.
+fn is_clean(path: &Path) -> bool {
+    path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use gitrepo_core::error::Kind;
+    use gitrepo_core::error::chain;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::log::LogFormat;
+    use crate::log::LogLevel;
+
+    fn parse(text: &str) -> Result<Configuration, ConfigError> {
+        Configuration::parse(text, Path::new("/etc/gitrepo.json"), Config::for_drivers())
+    }
+
+    /// What the documentation says.
+    fn documentation() -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    /// Paths such as `limits.entries`, of values that are not objects.
+    fn fields(prefix: &str, value: &Value) -> Vec<String> {
+        let Some(object) = value.as_object() else { return vec![prefix.to_owned()] };
+        let path = |name: &String| if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        object.iter().flat_map(|(name, value)| fields(&path(name), value)).collect()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let documentation = documentation();
+        let (_, after) = documentation.split_once("```json\n").unwrap();
+        let (defaults, _) = after.split_once("```").unwrap();
+        // A field that is left out would pass for its default.
+        let named: serde_json::Map<String, Value> = serde_json::from_str(defaults).unwrap();
+        let own = serde_json::to_value(FrontendConfig::default()).unwrap();
+        assert!(own.as_object().unwrap().keys().all(|field| named.contains_key(field)), "{own}");
+        assert_eq!(parse(defaults).unwrap(), Configuration::default());
+        assert_eq!(parse("{}").unwrap(), Configuration::default());
+    }
+
+    #[test]
+    fn every_field_is_documented() {
+        let documentation = documentation();
+        let Configuration { core, frontend } = Configuration::default();
+        let values = [serde_json::to_value(core).unwrap(), serde_json::to_value(frontend).unwrap()];
+        for field in values.iter().flat_map(|value| fields("", value)) {
+            assert!(documentation.contains(&format!("`{field}`")), "{field}");
+        }
+    }
+
+    #[test]
+    fn core_and_the_frontends_read_one_file() {
+        let text = r#"{
+            "store": "/s", "hostTargetRoots": [], "limits": { "entries": 5 },
+            "log": { "level": "debug", "format": "text" }, "flexTimeout": "90s", "flexWritable": "private"
+        }"#;
+        let configuration = Configuration::parse(text, Path::new("c"), Config::for_person()).unwrap();
+        assert_eq!((configuration.core.store.as_path(), configuration.core.limits.entries), (Path::new("/s"), 5));
+        assert!(configuration.core.allow_loopback, "as in the given defaults");
+        let frontend = FrontendConfig {
+            log: LogConfig { level: LogLevel::Debug, format: LogFormat::Text },
+            host_target_roots: Vec::new(),
+            flex_timeout: Duration::from_secs(90),
+            flex_writable: FlexWritable::Private,
+        };
+        assert_eq!(configuration.frontend, frontend);
+    }
+
+    #[test]
+    fn a_field_that_is_left_out_of_a_section_keeps_its_default() {
+        let log = parse(r#"{"log": {"format": "text"}}"#).unwrap().frontend.log;
+        assert_eq!(log, LogConfig { level: LogLevel::Info, format: LogFormat::Text });
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name_and_line() {
+        for (text, words) in [
+            ("{\n\"log\": { \"file\": 1 }}", "unknown field `file`"),
+            ("{\n\"flexTimout\": \"1m\"}", "unknown field `flexTimout`, did you mean `flexTimeout`?"),
+            ("{\n\"hostTargetRoot\": []}", "unknown field `hostTargetRoot`, did you mean `hostTargetRoots`?"),
+            ("{\n\"allowHosts\": []}", "unknown field `allowHosts`, did you mean `allowedHosts`?"),
+        ] {
+            let message = chain(&parse(text).unwrap_err());
+            assert!(message.contains(words), "{message}");
+            assert!(message.contains("line 2") && message.contains("/etc/gitrepo.json"), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_without_sense_are_refused() {
+        for text in [
+            r#"{ "store": "relative" }"#,
+            r#"{ "hostTargetRoots": ["x"] }"#,
+            r#"{ "hostTargetRoots": ["/data/../etc"] }"#,
+            r#"{ "hostTargetRoots": ["/var/lib/gitrepo/images"] }"#,
+            r#"{ "flexTimeout": "0s" }"#,
+            r#"{ "flexTimeout": 600 }"#,
+            r#"{ "flexTimeout": "1m", "flexTimeout": "1m" }"#,
+            r#"{ "flexWritable": "copy" }"#,
+            r#"{ "log": { "level": "verbose" } }"#,
+            r#"{ "log": { "format": "xml" } }"#,
+            r#"{ "log": ["debug", "text"] }"#,
+            r#"{ "log": null }"#,
+            "[]",
+            "{",
+        ] {
+            assert_eq!(parse(text).map_err(|error| error.kind()), Err(Kind::InvalidRequest), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_and_named_in_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        let missing = Configuration::read(&path, Config::for_drivers()).unwrap_err();
+        assert!(missing.to_string().contains("config.json") && missing.kind() == Kind::InvalidRequest, "{missing}");
+        std::fs::write(&path, r#"{ "flexWritable": "private" }"#).unwrap();
+        let configuration = Configuration::read(&path, Config::for_drivers()).unwrap();
+        assert_eq!(configuration.frontend.flex_writable, FlexWritable::Private);
+    }
+}

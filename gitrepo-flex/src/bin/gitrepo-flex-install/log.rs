@@ -1,0 +1,31 @@
+//! The installer's own log: stderr, as a container's should be.
+
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
+
+use gitrepo_core::error::chain;
+use gitrepo_frontend::log::LogFormat;
+use tracing::Level;
+
+use crate::error::InstallError;
+use crate::settings::Settings;
+
+/// Starts logging as the driver is told to.
+pub(crate) fn start(settings: &Settings) {
+    let config = &settings.configuration.frontend.log;
+    let terminal = io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_max_level(Level::from(config.level)).with_writer(io::stderr).with_target(false);
+    if config.format == LogFormat::Text || terminal {
+        log.with_ansi(terminal).init();
+    } else {
+        log.json().init();
+    }
+}
+
+/// Says why a command failed: to a person, or to the kubelet, which shows a probe's output in an event.
+pub(crate) fn failure(error: &InstallError) {
+    // There is nobody else to tell.
+    writeln!(io::stderr(), "gitrepo-flex-install: {}", chain(error)).ok();
+}

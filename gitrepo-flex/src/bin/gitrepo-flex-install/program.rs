@@ -1,0 +1,43 @@
+//! The program that becomes the driver: `gitrepo-flex`, which lies beside this one in the image and wherever both were
+//! built.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::os::unix::fs::OpenOptionsExt;
+
+use gitrepo_flex::program;
+use nix::fcntl::OFlag;
+
+use crate::directory::Content;
+use crate::error::InstallError;
+
+const NAME: &str = "gitrepo-flex";
+
+/// The program as it was when it was opened: also after its file has been replaced or removed.
+#[derive(Debug)]
+pub(crate) struct Program(File);
+
+impl Program {
+    /// Opens it.
+    pub(crate) fn open() -> Result<Self, InstallError> {
+        let path = program::directory().unwrap_or_default().join(NAME);
+        // A pipe in its place must not be waited for.
+        let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path);
+        let regular = opened.and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("it is not a file")),
+        });
+        regular.map(Self).map_err(|source| InstallError::NoProgram { path, source })
+    }
+}
+
+impl Content for &Program {
+    fn reader(&mut self) -> io::Result<Box<dyn Read + '_>> {
+        let mut file = &self.0;
+        file.rewind()?;
+        Ok(Box::new(file))
+    }
+}

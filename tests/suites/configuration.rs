@@ -1,0 +1,58 @@
+//! One configuration file for all frontends: it is right for each of them, or for none.
+
+use std::fs;
+
+use gitrepo_tests::program;
+use gitrepo_tests::program::Outcome;
+use gitrepo_tests::program::Program;
+use tempfile::TempDir;
+
+/// What every frontend says to a configuration file. None is asked for more than to read it.
+fn said_to(text: &str) -> [(&'static str, Outcome); 3] {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("config.json");
+    fs::write(&file, text).unwrap();
+    let config = format!("--config={}", file.display());
+    let plugins = format!("--plugin-dir={}", home.path().display());
+    [
+        // The subcommands end there: no store, no driver's directory, and no node's name.
+        ("gitrepo-cli", vec!["ls", &config, "--store=/nonexistent/store"]),
+        ("gitrepo-csi", vec![&config, "--node-id="]),
+        ("gitrepo-flex-install", vec!["healthy", &config, &plugins]),
+    ]
+    .map(|(name, arguments)| (name, Program::new(program::executable(name)).run(arguments)))
+}
+
+#[test]
+fn fields_of_any_frontend_are_taken_by_all() {
+    let text = r#"{
+        "allowedHosts": ["git.example.com"], "hostTargetRoots": ["/srv/images"],
+        "log": {"level": "warn", "format": "text"}, "flexTimeout": "5m", "flexWritable": "private"
+    }"#;
+    for (name, outcome) in said_to(text) {
+        assert!(
+            !outcome.stderr.contains("configuration") && !outcome.stderr.contains("config.json"),
+            "{name}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn what_one_frontend_refuses_all_refuse() {
+    for (text, words) in [
+        (r#"{"allowHosts": []}"#, "unknown field `allowHosts`, did you mean `allowedHosts`?"),
+        (r#"{"flexTimout": "5m"}"#, "unknown field `flexTimout`, did you mean `flexTimeout`?"),
+        (r#"{"log": {"levl": "warn"}}"#, "unknown field `levl`"),
+        (r#"{"log": {"level": "loud"}}"#, "unknown variant `loud`"),
+        (r#"{"flexTimeout": "0s"}"#, "flexTimeout is 0"),
+        (r#"{"flexWritable": "copy"}"#, "unknown variant `copy`"),
+        (r#"{"hostTargetRoots": ["images"]}"#, "hostTargetRoots must be absolute paths"),
+        (r#"{"store": "store"}"#, "store must be an absolute path"),
+    ] {
+        for (name, outcome) in said_to(text) {
+            assert!(!outcome.status.success(), "{name}: {text}");
+            let named = outcome.stderr.contains("config.json") && outcome.stderr.contains(words);
+            assert!(named, "{name}: {text}: {}", outcome.stderr);
+        }
+    }
+}
