@@ -32,6 +32,9 @@ pub mod libgit2;
 pub use http::CertificateProblem;
 pub use http::Redirection;
 
+/// Name of the bare repository that a fetch leaves in its staging directory.
+pub const REPOSITORY: &str = "repository.git";
+
 /// A kind of git server access. The real one is [`libgit2::Libgit2`].
 pub trait Remote: Send + Sync {
     /// Connects to the repository of `request` and holds `conversation` over that one connection.

@@ -28,7 +28,6 @@ mod directory;
 mod fixture;
 mod listing;
 mod manifest;
-pub(crate) mod names;
 mod object;
 pub(crate) mod seal;
 mod symlink;

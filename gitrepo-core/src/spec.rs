@@ -9,6 +9,7 @@ mod commit;
 mod decimal;
 pub mod duration;
 mod host;
+pub(crate) mod names;
 pub mod nearest;
 mod path;
 pub mod quantity;

@@ -75,7 +75,7 @@ pub struct Job {
     pub proxy: Option<String>,
     /// Basic and bearer credentials may go over plain `http`.
     pub credentials_over_http: bool,
-    /// An empty directory that the session owns: it writes [`REPOSITORY`] and [`TREE`] into it, and nothing elsewhere.
+    /// An empty directory that the session owns: it writes [`REPOSITORY`](crate::remote::REPOSITORY) and [`TREE`] into it, and nothing elsewhere.
     /// Absolute. `None` when only resolving.
     pub staging: Option<PathBuf>,
     /// The store's bare repository of the same URL, read-only: what it has need not be sent again. A worker with a uid of
@@ -90,9 +90,6 @@ pub struct Job {
     /// Told while the session works.
     pub progress: Arc<dyn Progress>,
 }
-
-/// The fetched bare repository, inside the staging directory.
-pub const REPOSITORY: &str = "repository.git";
 
 /// What the snapshot format wrote, inside the staging directory.
 pub const TREE: &str = "tree";

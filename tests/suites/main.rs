@@ -25,6 +25,7 @@ mod kills;
 mod machine;
 mod makefile;
 mod manifests;
+mod modules;
 mod mounter;
 mod node_commands;
 mod node_scripts;

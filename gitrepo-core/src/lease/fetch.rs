@@ -15,6 +15,7 @@ use crate::error::chain;
 use crate::gateway::Session;
 use crate::gateway::Workspace;
 use crate::progress::Step;
+use crate::remote::REPOSITORY;
 use crate::remote::Resolved;
 use crate::snapshot::Owner;
 use crate::spec::Revision;
@@ -24,7 +25,6 @@ use crate::store::Staging;
 use crate::store::StoreError;
 use crate::store::Turn;
 use crate::watch::Watch;
-use crate::worker::REPOSITORY;
 use crate::worker::TREE;
 
 /// A session that may fetch, and what it holds meanwhile. Fields drop in this order: the session ends before its staging

@@ -26,7 +26,6 @@ use super::beneath::Beneath;
 use super::beneath::join;
 use super::directory::ROOT;
 use super::manifest;
-use super::names;
 use super::symlink;
 use super::walk;
 use super::walk::FileType;
@@ -34,6 +33,7 @@ use super::walk::Found;
 use super::walk::Visitor;
 use super::widen;
 use crate::spec::Symlinks;
+use crate::spec::names;
 
 /// Checks `staging`, counts what is in it and gives it to `owner`.
 pub(crate) fn adopt(staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError> {

@@ -12,12 +12,12 @@ use git2::Repository;
 use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
-use super::names;
 use super::object;
 use super::tree::EntryMode;
 use super::tree::TreeEntry;
 use super::tree::TreeObject;
 use crate::error::Cause;
+use crate::spec::names;
 
 /// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes and its name.
 pub(crate) struct Listing {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::Kind;
-use crate::snapshot::names;
-use crate::snapshot::names::NameError;
+use crate::spec::names;
+use crate::spec::names::NameError;
 use crate::spec::serde_as_text;
 
 /// A relative path that cannot leave what it is relative to: no `..`, nothing absolute, and only names that a tree may

@@ -14,7 +14,6 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 
-use super::REPOSITORY;
 use super::landlock;
 use super::monitor;
 use super::monitor::Room;
@@ -37,6 +36,7 @@ use crate::cancel::Cancel;
 use crate::credentials::Credentials;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
+use crate::remote::REPOSITORY;
 use crate::remote::Remote;
 use crate::remote::libgit2::Libgit2;
 use crate::sys::process;

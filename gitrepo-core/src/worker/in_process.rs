@@ -9,7 +9,6 @@ use std::thread;
 use std::time::Duration;
 
 use super::Job;
-use super::REPOSITORY;
 use super::Worker;
 use super::WorkerError;
 use super::protocol::Failure;
@@ -26,6 +25,7 @@ use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::remote::ConnectRequest;
+use crate::remote::REPOSITORY;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
 

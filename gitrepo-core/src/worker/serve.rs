@@ -7,7 +7,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
-use super::REPOSITORY;
 use super::TREE;
 use super::protocol::Failure;
 use super::protocol::Reply;
@@ -17,6 +16,7 @@ use crate::progress::Progress;
 use crate::progress::Step;
 use crate::remote::ConnectRequest;
 use crate::remote::Connection;
+use crate::remote::REPOSITORY;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
 use crate::snapshot;

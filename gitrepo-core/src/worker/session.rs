@@ -113,7 +113,7 @@ impl Session {
         }
     }
 
-    /// Fetches a resolved revision into [`REPOSITORY`](super::REPOSITORY) of the staging directory. See
+    /// Fetches a resolved revision into [`REPOSITORY`](crate::remote::REPOSITORY) of the staging directory. See
     /// [`Connection::fetch`](crate::remote::Connection::fetch).
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::chain;
+use crate::remote::REPOSITORY;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
 use crate::store::durable;
@@ -19,7 +20,6 @@ use crate::store::durable::Durability;
 use crate::store::error::StoreError;
 use crate::store::layout::Layout;
 use crate::store::staging::Staging;
-use crate::worker::REPOSITORY;
 
 use super::Repository;
 use super::adopt;
