@@ -3,15 +3,9 @@
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use gitrepo_core::gateway::Gateway;
-use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
-use gitrepo_core::policy::Policy;
-use gitrepo_core::store::Store;
 use gitrepo_core::volume::Volumes;
-use gitrepo_core::worker::Confined;
 use gitrepo_frontend::configuration::Configuration;
 
 use crate::arguments;
@@ -31,24 +25,18 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Config, CommandError> {
     })
 }
 
-/// The door to remotes.
-pub(crate) fn gateway(config: Config) -> Gateway {
-    let worker = Confined::new(&config.worker);
-    Gateway::new(Policy::new(config), Arc::new(worker))
-}
-
 /// The volumes of a store that must be there: a question about a misspelt one must not make it.
 pub(crate) fn existing_volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
     let config = with_store(global, store)?;
     match config.store.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CommandError::NoStore { store: config.store }),
-        _ => open(config),
+        _ => Ok(Volumes::open(config)?),
     }
 }
 
 /// The volumes of a store, which is made where there is none.
 pub(crate) fn volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
-    open(with_store(global, store)?)
+    Ok(Volumes::open(with_store(global, store)?)?)
 }
 
 fn with_store(global: &Global, store: &arguments::Store) -> Result<Config, CommandError> {
@@ -57,10 +45,4 @@ fn with_store(global: &Global, store: &arguments::Store) -> Result<Config, Comma
         config.store.clone_from(store);
     }
     Ok(config)
-}
-
-fn open(config: Config) -> Result<Volumes, CommandError> {
-    let store = Store::open(&config.store)?;
-    let mounter = LinuxMounter::new(store.mounting());
-    Ok(Volumes::new(store, gateway(config), Arc::new(mounter)))
 }

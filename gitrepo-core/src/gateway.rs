@@ -21,6 +21,7 @@ use crate::credentials::Credentials;
 use crate::credentials::HostKeys;
 use crate::credentials::Malformed;
 use crate::error::Kind;
+use crate::policy::Config;
 use crate::policy::Policy;
 use crate::policy::PolicyError;
 use crate::remote::FetchReport;
@@ -34,6 +35,7 @@ use crate::spec::Revision;
 use crate::spec::Scheme;
 use crate::watch::Watch;
 use crate::worker;
+use crate::worker::Confined;
 use crate::worker::Job;
 use crate::worker::Worker;
 use crate::worker::WorkerError;
@@ -151,7 +153,14 @@ impl Session<'_> {
 }
 
 impl Gateway {
-    /// A door with this policy, behind which this worker works.
+    /// The gateway of a program whose `main` begins with [`run_if_worker`](crate::worker::run_if_worker): it works in
+    /// confined children of that program.
+    pub fn confined(config: Config) -> Self {
+        let worker = Confined::new(&config.worker);
+        Self::new(Policy::new(config), Arc::new(worker))
+    }
+
+    /// A gateway with this policy and this worker.
     pub fn new(policy: Policy, worker: Arc<dyn Worker>) -> Self {
         Self { policy, worker }
     }

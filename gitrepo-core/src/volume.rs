@@ -17,6 +17,8 @@ use crate::gateway::Gateway;
 use crate::lease::Provenance;
 use crate::lease::Snapshots;
 use crate::mount::Mounter;
+use crate::mount::linux::LinuxMounter;
+use crate::policy::Config;
 use crate::spec::CommitId;
 use crate::spec::VolumeSpec;
 use crate::spec::Writable;
@@ -25,6 +27,7 @@ use crate::store::Origin;
 use crate::store::Record;
 use crate::store::Shows;
 use crate::store::Store;
+use crate::store::StoreError;
 
 mod attach;
 mod copies;
@@ -99,6 +102,23 @@ pub enum Outcome {
 }
 
 impl Volumes {
+    /// Opens the volumes of the configured store, which is made if there is none. Remotes are spoken to as
+    /// [`Gateway::confined`] does, and mounts are made in the namespace of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::open`].
+    pub fn open(config: Config) -> Result<Self, StoreError> {
+        let store = Store::open(&config.store)?;
+        Ok(Self::of(store, Gateway::confined(config)))
+    }
+
+    /// The volumes of an open store, mounted in the namespace of the calling thread.
+    pub fn of(store: Store, gateway: Gateway) -> Self {
+        let mounter = LinuxMounter::new(store.mounting());
+        Self::new(store, gateway, Arc::new(mounter))
+    }
+
     /// Volumes over these parts. Nothing is touched yet.
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
@@ -127,6 +147,19 @@ impl From<Provenance> for Outcome {
 }
 
 impl VolumeRequest {
+    /// A read-only volume of a program that no kubelet tells what to do.
+    pub fn new(volume_id: impl Into<String>, target: impl Into<PathBuf>, spec: VolumeSpec) -> Self {
+        Self {
+            volume_id: volume_id.into(),
+            target: target.into(),
+            origin: Origin::Cli,
+            spec,
+            credentials: Credentials::none(),
+            read_only: true,
+            group: None,
+        }
+    }
+
     /// Its target shows the copy that all targets of the volume show.
     fn is_shared(&self) -> bool {
         self.shows() == Shows::SharedCopy

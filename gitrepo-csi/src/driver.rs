@@ -10,7 +10,6 @@ use gitrepo_core::capabilities;
 use gitrepo_core::capabilities::Role;
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::Gateway;
-use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::store::Store;
@@ -256,7 +255,5 @@ impl Parts {
 
 fn open(config: &Config, memory: &Path, worker: &Arc<dyn Worker>) -> Result<Volumes, StoreError> {
     let store = Store::open_remembered(&config.store, memory)?;
-    let mounter = LinuxMounter::new(store.mounting());
-    let gateway = Gateway::new(Policy::new(config.clone()), Arc::clone(worker));
-    Ok(Volumes::new(store, gateway, Arc::new(mounter)))
+    Ok(Volumes::of(store, Gateway::new(Policy::new(config.clone()), Arc::clone(worker))))
 }

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::error::Kind;
+use gitrepo_core::gateway::Gateway;
 use gitrepo_core::store::Store;
 use gitrepo_core::volume::Volumes;
-use gitrepo_flex::stores;
 use gitrepo_frontend::configuration::Configuration;
 
 use crate::error::CallError;
@@ -31,7 +31,7 @@ pub(crate) fn volumes(configuration: Configuration, text: Option<&str>) -> Resul
             }
         }
     };
-    Ok(stores::volumes(configuration.core, store))
+    Ok(Volumes::of(store, Gateway::confined(configuration.core)))
 }
 
 /// What a `hostTarget` selects.

@@ -1,15 +1,9 @@
 //! The stores of a node, and the volumes in each of them.
 
-use std::sync::Arc;
-
 use gitrepo_core::gateway::Gateway;
-use gitrepo_core::mount::linux::LinuxMounter;
-use gitrepo_core::policy::Config;
-use gitrepo_core::policy::Policy;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
-use gitrepo_core::worker::Confined;
 use gitrepo_frontend::configuration::Configuration;
 
 /// The volumes of every store that there is; none is made. One that cannot be opened says so, and keeps nobody from the
@@ -21,13 +15,5 @@ pub fn existing(configuration: &Configuration) -> Vec<Result<Volumes, StoreError
     let main = is_there.then(|| Store::open(&core.store));
     let roots = frontend.host_target_roots.iter().filter(|root| **root != core.store);
     let further = roots.filter_map(|root| Store::find_further(root).transpose());
-    main.into_iter().chain(further).map(|store| Ok(volumes(core.clone(), store?))).collect()
-}
-
-/// The volumes of one store.
-pub fn volumes(config: Config, store: Store) -> Volumes {
-    let worker = Confined::new(&config.worker);
-    let mounter = LinuxMounter::new(store.mounting());
-    let gateway = Gateway::new(Policy::new(config), Arc::new(worker));
-    Volumes::new(store, gateway, Arc::new(mounter))
+    main.into_iter().chain(further).map(|store| Ok(Volumes::of(store?, Gateway::confined(core.clone())))).collect()
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use gitrepo_core::clone::CloneRequest;
 use gitrepo_core::clone::clone;
+use gitrepo_core::gateway::Gateway;
 use serde::Serialize;
 
 use super::request;
@@ -34,7 +35,7 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
     let watch = request::watch(&arguments.source, global.json)?;
     let spec = request::spec(&arguments.source, &arguments.tree, &[])?;
     let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
-    let gateway = configuration::gateway(configuration::read(global.config.as_deref())?);
+    let gateway = Gateway::confined(configuration::read(global.config.as_deref())?);
     let destination = match &arguments.directory {
         Some(directory) => directory.clone(),
         None if spec.repository.base_name().is_empty() => {

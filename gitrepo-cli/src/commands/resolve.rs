@@ -1,5 +1,6 @@
 //! `gitrepo-cli resolve`.
 
+use gitrepo_core::gateway::Gateway;
 use serde::Serialize;
 
 use super::request;
@@ -23,7 +24,7 @@ pub(crate) fn run(global: &Global, arguments: &Resolve) -> Result<(), CommandErr
     let watch = request::watch(&arguments.source, global.json)?;
     let spec = request::lookup(&arguments.source, &arguments.revision)?;
     let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
-    let gateway = configuration::gateway(configuration::read(global.config.as_deref())?);
+    let gateway = Gateway::confined(configuration::read(global.config.as_deref())?);
 
     let resolved = gateway.resolve(&spec.repository, &spec.revision, &credentials, &watch)?;
     drop(watch);
