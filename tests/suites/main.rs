@@ -12,6 +12,7 @@ mod concurrency;
 mod csi;
 mod csi_services;
 mod csi_wire;
+mod drivers;
 mod fake_kubelet;
 mod flex;
 mod full_disk;
