@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 plugin=plugins/csi.gitrepo.dev
 
 container() {
-    if differs REFERENCE docker.io/piersharding/gitrepo:latest; then
+    if differs REFERENCE localhost/storage/gitrepo:latest; then
         printf 'image: "%s"\n' "$value"
     fi
     if [ "$1" = Deployment ]; then
