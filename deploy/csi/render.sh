@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 . deploy/make/render.sh
 : "${CSI_OVERLAY:=deploy/csi/base}"
-plugin=plugins/csi.gitrepo.dev
+plugin=plugins/csi.gitrepo.internal
 
 container() {
     if differs REFERENCE localhost/storage/gitrepo:latest; then
