@@ -4,8 +4,8 @@
 -include PrivateRules.mak
 
 ## The image
-CI_REGISTRY ?= docker.io## registry to push to
-CI_REPOSITORY ?= piersharding## account in the registry
+CI_REGISTRY ?= localhost## registry to push to
+CI_REPOSITORY ?= storage## account in the registry
 IMAGE ?= $(CI_REPOSITORY)/gitrepo## image, without registry and tag
 TAG ?= latest## tag of the image
 DOCKERFILE ?= deploy/image/Dockerfile## deploy/image/Dockerfile.build builds from source inside the image builder

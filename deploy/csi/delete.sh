@@ -5,7 +5,7 @@
 set -eu
 
 here=$(dirname "$0")
-driver=csi.gitrepo.dev
+driver=csi.gitrepo.internal
 # Name, phase and drivers of each, one a line.
 pod='pod {.metadata.namespace}/{.metadata.name} {.status.phase}{range .spec.volumes[*]} {.csi.driver}{end}'
 claim='claim {.spec.claimRef.namespace}/{.spec.claimRef.name} {.status.phase} {.spec.csi.driver}'

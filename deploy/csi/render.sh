@@ -6,10 +6,10 @@ set -eu
 cd "$(dirname "$0")/../.."
 . deploy/make/render.sh
 : "${CSI_OVERLAY:=deploy/csi/base}"
-plugin=plugins/csi.gitrepo.dev
+plugin=plugins/csi.gitrepo.internal
 
 container() {
-    if differs REFERENCE docker.io/piersharding/gitrepo:latest; then
+    if differs REFERENCE localhost/storage/gitrepo:latest; then
         printf 'image: "%s"\n' "$value"
     fi
     if [ "$1" = Deployment ]; then

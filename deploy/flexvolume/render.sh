@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 : "${OVERLAY:=deploy/flexvolume/base}"
 
 container() {
-    if differs REFERENCE docker.io/piersharding/gitrepo:latest; then
+    if differs REFERENCE localhost/storage/gitrepo:latest; then
         printf 'image: "%s"\n' "$value"
     fi
     environment VENDOR=piersharding=GITREPO_FLEX_VENDOR DRIVER=gitrepo=GITREPO_FLEX_DRIVER DEBUG=false=DEBUG \

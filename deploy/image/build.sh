@@ -27,6 +27,8 @@ collect() {
         install -m 0755 "$BINARIES/$program" "$context/$program"
     done
     install -m 0644 "$(ca_bundle)" "$context/ca-certificates.crt"
+    mkdir "$context/licenses"
+    install -m 0644 "$root/LICENSE" "$root/NOTICE" "$root"/deploy/image/licenses/* "$context/licenses/"
 }
 
 ca_bundle() {

@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", env = "GITREPO_CONFIG")]
     pub config: Option<PathBuf>,
     /// The driver's name, as in the CSIDriver object
-    #[arg(long, value_name = "NAME", env = "GITREPO_DRIVER_NAME", default_value = "csi.gitrepo.dev")]
+    #[arg(long, value_name = "NAME", env = "GITREPO_DRIVER_NAME", default_value = "csi.gitrepo.internal")]
     pub driver_name: String,
     /// The kubelet's directory, as the kubelet sees it; volumes are published below it and nowhere else
     #[arg(long, value_name = "DIR", env = "GITREPO_KUBELET_DIR", default_value = "/var/lib/kubelet")]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// Where the revision that was asked for stands in the context of a volume that was created: for people. What is served
 /// is the commit under `revision`.
-pub const REQUESTED_REVISION: &str = "csi.gitrepo.dev/requestedRevision";
+pub const REQUESTED_REVISION: &str = "csi.gitrepo.internal/requestedRevision";
 
 /// Whether the volume is an inline one. The kubelet sets this and overwrites what a pod's author wrote, if the CSIDriver
 /// object has `podInfoOnMount`. Without it everybody's word counts, and a volume that lies about it gains nothing: the
@@ -45,10 +45,10 @@ mod tests {
             "csi.storage.k8s.io/serviceAccount.tokens",
             "storage.kubernetes.io/csiProvisionerIdentity",
             "kubernetes.io/secret",
-            "csi.gitrepo.dev/requestedRevision",
+            "csi.gitrepo.internal/requestedRevision",
         ];
         let own_keys =
-            ["repository", "evilk8s.io/key", "csi.gitrepo.dev/other", "k8s.io", "git.example.com.token", "/"];
+            ["repository", "evilk8s.io/key", "csi.gitrepo.internal/other", "k8s.io", "git.example.com.token", "/"];
         let all = foreign.iter().chain(&own_keys).map(|key| ((*key).to_owned(), String::new())).collect();
         let mut expected = own_keys.map(str::to_owned);
         expected.sort();

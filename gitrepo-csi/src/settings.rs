@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn the_kubelet_sees_the_socket_in_the_plugins_own_directory() {
         let seen = |flags: &[&str]| read(flags).unwrap().kubelet_endpoint;
-        assert_eq!(seen(&[]), Path::new("/var/lib/kubelet/plugins/csi.gitrepo.dev/csi.sock"));
+        assert_eq!(seen(&[]), Path::new("/var/lib/kubelet/plugins/csi.gitrepo.internal/csi.sock"));
         let elsewhere = ["--kubelet-dir=/var/lib/k0s/kubelet", "--driver-name=git.example.org"];
         assert_eq!(seen(&elsewhere), Path::new("/var/lib/k0s/kubelet/plugins/git.example.org/csi.sock"));
         let same = ["--endpoint=unix:///var/lib/kubelet/plugins/x/s.sock"];

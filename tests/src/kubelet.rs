@@ -2,7 +2,10 @@
 
 mod configuration;
 pub mod csi;
+mod driver;
 pub mod flex;
 mod pod;
 
+pub use driver::Driver;
+pub use driver::Manifest;
 pub use pod::Pod;

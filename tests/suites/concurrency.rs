@@ -1,20 +1,26 @@
 //! Many at once: one fetch, one snapshot, and nobody waits for what does not concern them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::policy::Config;
 use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::InProcess;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::http::Request;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
@@ -24,13 +30,20 @@ use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::shared;
+use gitrepo_tests::volumes::token;
 use tempfile::TempDir;
 
 const MANY: usize = 50;
+/// Of one volume.
+const TARGETS: usize = 12;
 
 fn fake_node(place: &TempDir) -> Node {
+    fake_node_with(place, volumes::config())
+}
+
+fn fake_node_with(place: &TempDir, config: Config) -> Node {
     let worker = InProcess::new(Arc::new(Libgit2::default()));
-    Node::new(place.path(), volumes::config(), Arc::new(worker), Arc::new(FakeMounter::new()))
+    Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
 }
 
 /// A shell, and a server with a repository.
@@ -98,6 +111,8 @@ fn fifty_processes_make_one_fetch_and_fifty_mounts() {
     assert_eq!(scene.shell.leftovers(), [] as [PathBuf; 0]);
 }
 
+/// Each has a credential of its own, so that each asks the remote, where all of them meet before one is answered: one
+/// after the other they would never be fifty.
 #[test]
 fn fifty_threads_make_one_fetch_and_fifty_mounts() {
     let (repository, commit) = fixtures::small();
@@ -105,13 +120,18 @@ fn fifty_threads_make_one_fetch_and_fifty_mounts() {
     let place = TempDir::new().unwrap();
     let node = fake_node(&place);
     let outcomes: Vec<_> = std::thread::scope(|scope| {
+        // Opened when this block ends in a panic, too: then the threads end before the test does.
+        let gate = server.hold(Request::is_info_refs);
         let publishing: Vec<_> = (0..MANY)
             .map(|number| {
                 let request = read_only(&server.url(&repository), &node.target(&format!("pod-{number}")));
+                let request = VolumeRequest { credentials: token(Some(&number.to_string())), ..request };
                 let node = &node;
                 scope.spawn(move || node.publish(&request).unwrap())
             })
             .collect();
+        gate.wait_for(MANY);
+        gate.open();
         publishing.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(outcomes.iter().all(|published| published.commit.to_string() == commit));
@@ -135,7 +155,7 @@ fn twenty_first_publishes_of_a_shared_volume_make_one_copy() {
         }
     });
     assert_eq!((server.packs(), node.snapshots().len(), node.volumes.list().unwrap().len()), (1, 1, 20));
-    let shown: std::collections::BTreeSet<_> = pods.iter().map(|target| node.shown(target)).collect();
+    let shown: BTreeSet<_> = pods.iter().map(|target| node.shown(target)).collect();
     assert_eq!(shown.len(), 1, "{shown:?}");
     assert_same_tree(&repository, &commit, ".", shown.first().unwrap());
 
@@ -153,45 +173,85 @@ fn twenty_first_publishes_of_a_shared_volume_make_one_copy() {
 }
 
 /// Twelve targets of one volume come and go, so that its copy is made and taken away, joined and left at every moment;
-/// meanwhile the branch moves and sweeps run. A deadlock would end by the deadline, and fail.
+/// meanwhile the branch moves and sweeps run. In every other round they meet while all show the copy, and once none does,
+/// so that each such round has a copy of its own. A deadlock would end by the deadline, and fail.
 #[test]
 fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_ever() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
-    let node = fake_node(&place);
+    let mut config = volumes::config();
+    // Everybody asks where the branch stands, also within a second.
+    config.cache.access_ttl = Duration::ZERO;
+    let node = fake_node_with(&place, config);
     let url = server.url(&repository);
     let patient = || Watch { cancel: Cancel::new().within(Duration::from_secs(240)), ..volumes::watch() };
-    let working = AtomicUsize::new(12);
+    let (working, sweeps, commits) = (AtomicUsize::new(TARGETS), AtomicUsize::new(0), Mutex::default());
+    let meeting = Meeting::of(TARGETS);
     std::thread::scope(|scope| {
-        for pod in 0..12 {
-            let (node, url, working) = (&node, &url, &working);
+        for pod in 0..TARGETS {
+            let (node, url, working, meeting, repository) = (&node, &url, &working, &meeting, &repository);
+            let commits: &Mutex<BTreeSet<_>> = &commits;
             scope.spawn(move || {
                 let _done = Done(working);
                 let request = shared(url, "volume", &node.target(&format!("pod-{pod}")));
                 for round in 0..8 {
                     let published = node.volumes.publish(&request, &patient()).unwrap();
                     let shown = node.shown(&request.target);
-                    let note = shown.join(format!("pod-{pod}-{round}"));
-                    std::fs::write(&note, published.commit.to_string()).unwrap();
+                    let note = |pod: usize| shown.join(format!("pod-{pod}-{round}"));
+                    std::fs::write(note(pod), published.commit.to_string()).unwrap();
+                    let commit_of = |pod| std::fs::read_to_string(note(pod)).unwrap();
+                    if round % 2 == 0 {
+                        meeting.meet();
+                        assert!((0..TARGETS).all(|pod| commit_of(pod) == published.commit.to_string()), "one copy");
+                        commits.lock().unwrap().insert(published.commit.to_string());
+                        if pod == 0 {
+                            repository.commit("main", &Files::new().file("README.md", format!("# {round}\n")));
+                        }
+                    }
                     // Whatever the others do, nobody takes away what this target shows.
-                    assert_eq!(std::fs::read_to_string(&note).unwrap(), published.commit.to_string());
+                    assert_eq!(commit_of(pod), published.commit.to_string());
                     let cancel = patient().cancel;
                     node.volumes.unpublish(Some("volume"), &request.target, &cancel).unwrap();
+                    if round % 2 == 0 {
+                        meeting.meet();
+                    }
                 }
             });
         }
         scope.spawn(|| {
             while working.load(Ordering::SeqCst) > 0 {
                 node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+                sweeps.fetch_add(1, Ordering::SeqCst);
             }
         });
-        for commit in 0..4 {
-            repository.commit("main", &Files::new().file("README.md", format!("# {commit}\n")));
-        }
     });
+    assert_eq!(commits.into_inner().unwrap().len(), 4, "each round in which all met had a copy of its own");
+    assert!(sweeps.into_inner() > 0, "a sweep ran meanwhile");
     node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
     node.assert_nothing_published();
+}
+
+/// Where threads wait until all of them have come, as often as they please. One that waits in vain fails.
+struct Meeting {
+    all: usize,
+    come: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    fn of(all: usize) -> Self {
+        Self { all, come: Mutex::new(0), changed: Condvar::new() }
+    }
+
+    fn meet(&self) {
+        let mut come = self.come.lock().unwrap();
+        *come += 1;
+        self.changed.notify_all();
+        let enough = come.div_ceil(self.all) * self.all;
+        let waited = self.changed.wait_timeout_while(come, Duration::from_secs(240), |come| *come < enough).unwrap();
+        assert!(!waited.1.timed_out(), "{} have come, of {enough}", *waited.0);
+    }
 }
 
 /// Counts down however its thread ends.

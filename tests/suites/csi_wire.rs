@@ -59,10 +59,10 @@ use tonic::service::Routes;
 /// What nothing here takes, on any machine.
 const LONG: Duration = Duration::from_secs(120);
 
-const DRIVER: &str = "csi.gitrepo.dev";
+const DRIVER: &str = "csi.gitrepo.internal";
 
 /// Where the kubelet would find the socket.
-const ENDPOINT: &str = "/var/lib/kubelet/plugins/csi.gitrepo.dev/csi.sock";
+const ENDPOINT: &str = "/var/lib/kubelet/plugins/csi.gitrepo.internal/csi.sock";
 
 /// A node service whose unpublish takes as long as the test wants.
 struct Slow {
@@ -152,7 +152,7 @@ impl Running {
     }
 
     fn registration(&self) -> PathBuf {
-        self.directory.path().join("registry/csi.gitrepo.dev-reg.sock")
+        self.directory.path().join("registry/csi.gitrepo.internal-reg.sock")
     }
 
     /// Begins an unpublish, and waits until it has reached the service.

@@ -1,5 +1,6 @@
 //! `make image`: what gets into the image, whichever tool builds it.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -7,10 +8,24 @@ use std::process::Command;
 
 use gitrepo_tests::manifests::workspace;
 use gitrepo_tests::require;
+use gitrepo_tests::volumes;
 use serde_json::Value;
 use tempfile::TempDir;
 
 const PROGRAMS: [&str; 4] = ["gitrepo-flex", "gitrepo-flex-install", "gitrepo-csi", "gitrepo-cli"];
+
+/// The libraries in C that are in the programs, to the packages that hold them and where, in those, their licences are.
+const LIBRARIES: [(&str, Option<(&str, &str)>); 5] = [
+    ("libgit2", Some(("libgit2-sys", "libgit2/COPYING"))),
+    ("libssh2", Some(("libssh2-sys", "libssh2/COPYING"))),
+    // Rust's own.
+    ("musl", None),
+    ("openssl", Some(("openssl-src", "openssl/LICENSE.txt"))),
+    ("zlib-ng", Some(("libz-sys", "src/zlib-ng/LICENSE.md"))),
+];
+
+/// Packages that link nothing of their own: they say so to be there once, or to find what `openssl-src` builds.
+const LINKING_NOTHING: [&str; 3] = ["k8s-openapi", "openssl-sys", "prettyplease"];
 
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -64,7 +79,7 @@ fn build(place: &Path) {
 }
 
 #[test]
-fn image_holds_the_programs_and_the_authorities_and_nothing_else() {
+fn image_holds_the_programs_their_licences_and_the_authorities_and_nothing_else() {
     if !require::tool("make") || !can_build() {
         return;
     }
@@ -82,15 +97,46 @@ fn image_holds_the_programs_and_the_authorities_and_nothing_else() {
             entries.insert(format!("{} {} {}", words[0], words[1], words[5].trim_start_matches('/')));
         }
     }
-    let directories = ["bin/", "etc/", "etc/ssl/", "etc/ssl/certs/"].map(|name| format!("drwxr-xr-x 0/0 {name}"));
+    let directories = ["bin/", "etc/", "etc/ssl/", "etc/ssl/certs/", "usr/", "usr/share/", "usr/share/licenses/"];
+    let directories = directories.into_iter().chain(["usr/share/licenses/gitrepo/"]);
+    let directories = directories.map(|name| format!("drwxr-xr-x 0/0 {name}"));
     let programs = PROGRAMS.map(|name| format!("-rwxr-xr-x 0/0 bin/{name}"));
     let authorities = ["-rw-r--r-- 0/0 etc/ssl/certs/ca-certificates.crt".to_owned()];
-    let expected: BTreeSet<_> = directories.into_iter().chain(programs).chain(authorities).collect();
+    let licences = LIBRARIES.map(|(licence, _)| licence).into_iter().chain(["LICENSE", "NOTICE"]);
+    let licences = licences.map(|name| format!("-rw-r--r-- 0/0 usr/share/licenses/gitrepo/{name}"));
+    let expected: BTreeSet<_> = directories.chain(programs).chain(authorities).chain(licences).collect();
     assert_eq!(entries, expected);
 
     let config: Value = serde_json::from_slice(&read(manifest[0]["Config"].as_str().unwrap())).unwrap();
     assert_eq!(config["config"]["Cmd"], serde_json::json!(["/bin/gitrepo-cli", "--help"]));
     assert_eq!(config["config"]["Entrypoint"], Value::Null);
+}
+
+#[test]
+fn the_licence_of_every_library_in_c_is_the_one_of_the_version_that_is_linked() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--locked", "--offline", "--format-version=1", "--filter-platform"]);
+    cargo.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
+    let metadata: Value = serde_json::from_str(&run(cargo.current_dir(workspace()))).unwrap();
+    let built: BTreeSet<_> =
+        metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_str()).collect();
+    let packages =
+        metadata["packages"].as_array().unwrap().iter().filter(|package| built.contains(&package["id"].as_str()));
+    let name = |package: &Value| package["name"].as_str().unwrap().to_owned();
+    let linking = packages.filter(|package| !package["links"].is_null() || name(package).ends_with("-src"));
+    let mut linking: BTreeMap<_, _> = linking.map(|package| (name(package), package)).collect();
+    for package in LINKING_NOTHING {
+        linking.remove(package).expect(package);
+    }
+    for (library, place) in LIBRARIES {
+        let licence = fs::read(workspace().join("deploy/image/licenses").join(library)).unwrap();
+        let Some((package, file)) = place else { continue };
+        let manifest = Path::new(linking.remove(package).expect(package)["manifest_path"].as_str().unwrap());
+        let linked = fs::read(manifest.with_file_name(file)).unwrap();
+        assert!(licence == linked, "deploy/image/licenses/{library} is not {file} of {package}");
+    }
+    assert!(linking.is_empty(), "they link what LIBRARIES and NOTICE do not name: {:?}", linking.keys());
+    assert_eq!(volumes::entries(&workspace().join("deploy/image/licenses")).len(), LIBRARIES.len());
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod configuration;
 mod csi;
 mod csi_services;
 mod csi_wire;
+mod drivers;
 mod fake_kubelet;
 mod flex;
 mod full_disk;

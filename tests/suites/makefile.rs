@@ -291,7 +291,7 @@ fn deploy_csi_applies_what_the_variables_say_to_node_and_controller() {
     let pod = objects.iter().find_map(Object::get::<DaemonSet>).unwrap().spec.template.spec.unwrap();
     let paths: Vec<_> =
         pod.volumes.iter().flatten().filter_map(|volume| Some(volume.host_path.as_ref()?.path.as_str())).collect();
-    for path in ["/opt/kubelet/pods", "/opt/kubelet/plugins/csi.gitrepo.dev", "/opt/kubelet/plugins_registry"] {
+    for path in ["/opt/kubelet/pods", "/opt/kubelet/plugins/csi.gitrepo.internal", "/opt/kubelet/plugins_registry"] {
         assert!(paths.contains(&path), "{paths:?}");
     }
     let container = &pod.containers[0];
@@ -383,9 +383,9 @@ fn delete_csi_is_refused_while_somebody_would_be_left_with_a_volume() {
     let deletes = |cluster: &Cluster| cluster.calls().iter().any(|call| call.starts_with("delete "));
     cluster.has(
         "pods",
-        "pod a/idle Running\npod a/other Running  other.example.com\npod a/done Succeeded csi.gitrepo.dev\n",
+        "pod a/idle Running\npod a/other Running  other.example.com\npod a/done Succeeded csi.gitrepo.internal\n",
     );
-    cluster.has("persistentvolumes", "claim / Available csi.gitrepo.dev\nclaim a/b Bound other.example.com\n");
+    cluster.has("persistentvolumes", "claim / Available csi.gitrepo.internal\nclaim a/b Bound other.example.com\n");
     assert_success(cluster.make(&["delete-csi"]));
     assert!(deletes(&cluster));
 
@@ -396,8 +396,8 @@ fn delete_csi_is_refused_while_somebody_would_be_left_with_a_volume() {
     cluster.has("deployments", "");
     cluster.calls();
 
-    cluster.has("pods", "pod a/idle Running\npod b/busy Running   csi.gitrepo.dev \n");
-    cluster.has("persistentvolumes", "claim c/site Bound csi.gitrepo.dev\n");
+    cluster.has("pods", "pod a/idle Running\npod b/busy Running   csi.gitrepo.internal \n");
+    cluster.has("persistentvolumes", "claim c/site Bound csi.gitrepo.internal\n");
     let refused = cluster.make(&["delete-csi"]);
     assert!(!refused.status.success() && !deletes(&cluster));
     let said = text(&refused);

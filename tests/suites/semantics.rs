@@ -1,9 +1,12 @@
-//! docs/semantics.md: every promise names its tests, and every test named there exists.
+//! docs/semantics.md: every promise names its tests, and every test named there is run.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 
 use gitrepo_tests::volumes::entries;
 
@@ -14,24 +17,42 @@ const PROMISES: u32 = 13;
 type Promises = BTreeMap<u32, Vec<String>>;
 
 #[test]
-fn every_promise_names_tests_that_exist() {
+fn every_promise_names_tests_that_are_run() {
     let promises = promises(&fs::read_to_string(root().join("docs/semantics.md")).unwrap());
     assert_eq!(promises.keys().copied().collect::<Vec<_>>(), (1..=PROMISES).collect::<Vec<_>>());
-    for (promise, tests) in promises {
-        assert!(!tests.is_empty(), "promise {promise} names no test");
-        let missing: Vec<_> = tests.into_iter().filter(|test| !exists(test)).collect();
-        assert!(missing.is_empty(), "promise {promise} names tests that do not exist: {missing:#?}");
+    let tests = Tests::find();
+    for (promise, named) in promises {
+        assert!(!named.is_empty(), "promise {promise} names no test");
+        let missing: Vec<_> = named.into_iter().filter(|test| !tests.has(test)).collect();
+        assert!(missing.is_empty(), "promise {promise} names tests that are not run: {missing:#?}");
     }
 }
 
 #[test]
 fn a_test_that_is_not_run_does_not_exist() {
-    assert!(exists("semantics::a_test_that_is_not_run_does_not_exist"));
-    assert!(exists("publish::publishing_ten_times_is_one_mount"), "run by a macro");
-    assert!(exists("store::known_answer"), "a unit test");
-    for test in ["semantics::exists", "semantics::nowhere", "nowhere::exists", "mounter::mount_until_killed", ""] {
-        assert!(!exists(test), "{test}");
+    let tests = Tests::find();
+    assert!(tests.has("semantics::a_test_that_is_not_run_does_not_exist"));
+    assert!(tests.has("publish::publishing_ten_times_is_one_mount"), "run by a macro");
+    assert!(tests.has("store::known_answer"), "a unit test");
+    for test in ["semantics::has", "semantics::nowhere", "nowhere::has", "mounter::mount_until_killed", ""] {
+        assert!(!tests.has(test), "{test}");
     }
+    // A word of a suite's list, and the end of a name.
+    for test in ["publish::contract", "semantics::does_not_exist", "drivers::secrets"] {
+        assert!(!tests.has(test), "{test}");
+    }
+}
+
+/// A name that no list of tests has would promise something that nobody checks.
+#[test]
+fn every_name_of_a_test_stands_in_a_list() {
+    let document =
+        "## 1. One\n\nText `of::nobody`.\n\nTests: `a::b`,\n`c::d`; on a node the scenes `e`\n\nTests: `f::g`\n";
+    assert_eq!(promises(&format!("# T\n\n{document}"))[&1], ["a::b", "c::d", "f::g"]);
+    let document = fs::read_to_string(root().join("docs/semantics.md")).unwrap();
+    let listed = promises(&document).into_values().flatten().count();
+    let named = quoted(&document).filter(|name| is_test(name)).count();
+    assert_eq!(listed, named, "a paragraph of tests does not begin with `Tests: `");
 }
 
 fn root() -> PathBuf {
@@ -42,28 +63,47 @@ fn root() -> PathBuf {
 fn promises(document: &str) -> Promises {
     let sections = document.split("\n## ").skip(1).map(|section| {
         let (number, _) = section.split_once(". ").expect("a promise has a number");
-        let paragraphs = section.split("\n\n").map(str::trim);
-        let tests = paragraphs.filter_map(|paragraph| paragraph.strip_prefix("Tests: ")).flat_map(quoted).collect();
+        let paragraphs = section.split("\n\n").map(str::trim).filter(|paragraph| paragraph.starts_with("Tests: "));
+        let tests = paragraphs.flat_map(quoted).filter(|name| is_test(name)).collect();
         (number.parse().expect("a promise has a number"), tests)
     });
     sections.collect()
 }
 
-fn quoted(paragraph: &str) -> impl Iterator<Item = String> {
-    paragraph.split('`').skip(1).step_by(2).map(str::to_owned)
+fn quoted(text: &str) -> impl Iterator<Item = String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned)
 }
 
-/// Whether `area::name` is a test of that suite, or a unit test of that module of the core.
-fn exists(test: &str) -> bool {
-    let Some((area, name)) = test.split_once("::") else { return false };
-    [root().join("tests/suites"), root().join("gitrepo-core/src")].iter().any(|place| {
-        let sources = sources(&place.join(area));
-        // What a macro runs is a function, and a word of the macro's list in the suite's first file.
-        let is_listed = sources
-            .first()
-            .is_some_and(|first| first.split_whitespace().any(|word| word.trim_end_matches(';') == name));
-        sources.iter().any(|source| has_test(source, name) || is_listed && source.contains(&format!("fn {name}(")))
-    })
+/// Whether this is the name of a test, and not a scene's, a command's or a key's.
+fn is_test(name: &str) -> bool {
+    name.contains("::")
+}
+
+/// The tests that are run.
+struct Tests {
+    suites: BTreeSet<String>,
+}
+
+impl Tests {
+    /// Asks this very program, so that what no `mod` or macro names, and what is ignored, is not among them.
+    fn find() -> Self {
+        let list = |more: &[&str]| -> BTreeSet<String> {
+            let mut command = Command::new(env::current_exe().unwrap());
+            let output = command.args(["--list", "--format", "terse"]).args(more).output().unwrap();
+            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+            let lines = String::from_utf8(output.stdout).unwrap();
+            lines.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+        };
+        Self { suites: &list(&[]) - &list(&["--ignored"]) }
+    }
+
+    /// Whether `area::name` is a test of that suite, or a unit test of that module of the core.
+    fn has(&self, test: &str) -> bool {
+        let Some((area, name)) = test.split_once("::") else { return false };
+        let of_area = |path: &&String| path.split("::").next() == Some(area);
+        let is_suites = self.suites.iter().filter(of_area).any(|path| path.rsplit("::").next() == Some(name));
+        is_suites || sources(&root().join("gitrepo-core/src").join(area)).iter().any(|source| has_test(source, name))
+    }
 }
 
 fn has_test(source: &str, name: &str) -> bool {

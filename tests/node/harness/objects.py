@@ -1,6 +1,6 @@
 """Kubernetes objects as the scenes need them."""
 
-CSI = "csi.gitrepo.dev"
+CSI = "csi.gitrepo.internal"
 FLEX = "piersharding/gitrepo"
 # What the project's examples run, so that every cluster of a user's has it or gets it.
 IMAGE = "docker.io/library/busybox:1.37"

@@ -40,7 +40,7 @@ def run(c):
         pod("read-only", ro),
         pod("writable", rw),
         # The defaults: writable, and in a directory that is called as the repository is.
-        pod("omitted", {"csi": {"driver": "csi.gitrepo.dev", "volumeAttributes": {"repository": url}}}),
+        pod("omitted", {"csi": {"driver": "csi.gitrepo.internal", "volumeAttributes": {"repository": url}}}),
         pod("writable-user", rw, securityContext=USER),
         pod("writable-group", rw, securityContext=GROUP),
         pod("read-only-group", ro, securityContext=GROUP),

@@ -114,8 +114,11 @@ impl Controller for Stub {
 async fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args_os().nth(1).map(PathBuf::from).ok_or("the socket's path is missing")?;
     let socket = Socket::listen(&path, Occupied::Refuse)?;
-    let identity =
-        IdentityService { driver_name: "csi.gitrepo.dev".to_owned(), has_controller: true, metrics: Arc::default() };
+    let identity = IdentityService {
+        driver_name: "csi.gitrepo.internal".to_owned(),
+        has_controller: true,
+        metrics: Arc::default(),
+    };
     let routes = Routes::new(IdentityServer::new(identity)).add_service(ControllerServer::new(Stub::default()));
     server::serve(socket, routes, std::future::pending(), Duration::ZERO, || {}).await?;
     Ok(())

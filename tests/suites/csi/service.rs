@@ -123,7 +123,7 @@ fn a_driver_that_is_asked_to_stop_during_a_clone_answers_undoes_it_and_ends() {
         assert!(!failed.is_final(), "the kubelet tries again: {failed:?}");
     });
     for socket in
-        [scene.kubelet().registration_socket(), scene.kubelet().root().join("plugins/csi.gitrepo.dev/csi.sock")]
+        [scene.kubelet().registration_socket(), scene.kubelet().root().join("plugins/csi.gitrepo.internal/csi.sock")]
     {
         assert!(!socket.exists(), "{}", socket.display());
     }

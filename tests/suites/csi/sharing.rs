@@ -12,50 +12,21 @@ use tonic::Code;
 
 use super::Scene;
 use super::assert_says;
-use super::read;
-
-/// Sets the volumes of two pods up, says whether they share a copy, and tears both down.
-fn pods_share(scene: &Scene, volumes: [&Volume; 2]) -> bool {
-    let pods = ["one", "other"].map(Pod::new);
-    let [one, other] = [0, 1].map(|index| scene.kubelet().must_set_up(&pods[index], volumes[index]));
-    fs::write(one.join("mark"), "mark\n").unwrap();
-    let shared = other.join("mark").exists();
-    fs::write(other.join("back"), "back\n").unwrap();
-    assert_eq!(one.join("back").exists(), shared);
-    for (pod, volume) in pods.iter().zip(volumes) {
-        scene.kubelet().must_tear_down(pod, volume);
-    }
-    scene.node.assert_nothing_published();
-    shared
-}
+use crate::drivers::sharing::pods_share;
 
 #[test]
 fn a_persistent_volume_is_shared_an_inline_one_private_unless_it_says() {
     let Some(scene) = Scene::new() else { return };
+    let pods = ["one", "other"].map(Pod::new);
+    let share = |volume: &Volume| pods_share(&scene, [(&pods[0], volume), (&pods[1], volume)]);
     let (inline, persistent) = (scene.inline("v"), scene.persistent("v"));
-    assert!(!pods_share(&scene, [&inline, &inline]), "inline volumes of two pods are two volumes");
-    assert!(pods_share(&scene, [&persistent, &persistent]));
+    assert!(!share(&inline), "inline volumes of two pods are two volumes");
+    assert!(share(&persistent));
     let private = persistent.with_attribute("writable", "private");
-    assert!(!pods_share(&scene, [&private, &private]));
+    assert!(!share(&private));
     let shared = inline.with_attribute("writable", "shared");
-    assert!(!pods_share(&scene, [&shared, &shared]), "of two volumes");
+    assert!(!share(&shared), "of two volumes");
     assert_eq!(scene.server.packs(), 1);
-}
-
-#[test]
-fn a_shared_copy_goes_with_its_last_pod() {
-    let Some(scene) = Scene::new() else { return };
-    let volume = scene.persistent("data");
-    let (first, there) = scene.start_pod("first", &volume);
-    fs::write(there.join("written"), "by the first\n").unwrap();
-    let (second, here) = scene.start_pod("second", &volume);
-    scene.kubelet().must_tear_down(&first, &volume);
-    assert_eq!(read(here.join("written")), "by the first\n");
-    scene.kubelet().must_tear_down(&second, &volume);
-    let (third, target) = scene.start_pod("third", &volume);
-    scene.assert_shown_on(&target);
-    scene.kubelet().must_tear_down(&third, &volume);
-    scene.node.assert_nothing_published();
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn any_message_is_answered_with_a_status() {
     let url = bench.server.url(&bench.repository);
     let controller = bench.controller();
     let identity = IdentityService {
-        driver_name: "csi.gitrepo.dev".to_owned(),
+        driver_name: "csi.gitrepo.internal".to_owned(),
         has_controller: true,
         metrics: bench.node.metrics.clone(),
     };

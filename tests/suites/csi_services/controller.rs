@@ -60,7 +60,7 @@ fn a_volume_stays_at_the_commit_that_it_was_created_at_for_all_pods() {
     let volume = create(&bench, &bench.controller(), request(&bench, "pvc-1")).unwrap();
     assert_eq!(volume.capacity_bytes, 1 << 20);
     assert_eq!(volume.volume_context["revision"], bench.commit);
-    assert_eq!(volume.volume_context["csi.gitrepo.dev/requestedRevision"], "main");
+    assert_eq!(volume.volume_context["csi.gitrepo.internal/requestedRevision"], "main");
     bench.repository.commit("main", &Files::new().file("README.md", "# Third\n"));
 
     bench.restart();

@@ -1,8 +1,5 @@
 //! Who writes to the same copy, and who does not.
 
-use std::fs;
-use std::path::Path;
-
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::kubelet::Pod;
 use gitrepo_tests::kubelet::flex::Volume;
@@ -10,50 +7,7 @@ use gitrepo_tests::repository::Files;
 use serde_json::json;
 
 use super::Scene;
-use super::read;
-
-/// Whether what is written to one is seen in the other.
-fn share(one: &Path, other: &Path) -> bool {
-    fs::write(one.join("mark"), "mark\n").unwrap();
-    let seen = other.join("mark").exists();
-    fs::remove_file(one.join("mark")).unwrap();
-    seen
-}
-
-/// Sets up both, says whether they share a copy, and tears both down.
-fn pods_share(scene: &Scene, [one, other]: [(&Pod, &Volume); 2]) -> bool {
-    let targets = [one, other].map(|(pod, volume)| scene.kubelet().must_set_up(pod, volume));
-    let [there, back] = [share(&targets[0], &targets[1]), share(&targets[1], &targets[0])];
-    assert_eq!(there, back);
-    for (pod, volume) in [one, other] {
-        scene.kubelet().must_tear_down(pod, volume);
-    }
-    scene.node.assert_nothing_set_up();
-    there
-}
-
-#[test]
-fn pods_of_a_persistent_volume_write_to_one_copy_that_goes_with_the_last() {
-    let Some(scene) = Scene::new() else { return };
-    let volume = scene.persistent("data");
-    let (first, there) = scene.start_pod("first", &volume);
-    fs::write(there.join("written"), "by the first\n").unwrap();
-    fs::write(there.join("README.md"), "changed\n").unwrap();
-    let (second, here) = scene.start_pod("second", &volume);
-    assert_eq!(read(here.join("written")), "by the first\n");
-    scene.kubelet().must_tear_down(&first, &volume);
-    assert_eq!(read(here.join("README.md")), "changed\n");
-    let (third, here) = scene.start_pod("third", &volume);
-    assert_eq!(read(here.join("written")), "by the first\n");
-    for pod in [second, third] {
-        scene.kubelet().must_tear_down(&pod, &volume);
-    }
-    scene.node.assert_nothing_set_up();
-    let (pod, target) = scene.start_pod("fourth", &volume);
-    scene.assert_shown_on(&target);
-    scene.kubelet().must_tear_down(&pod, &volume);
-    assert_eq!(scene.server.packs(), 1);
-}
+use crate::drivers::sharing::pods_share;
 
 #[test]
 fn the_option_writable_decides_for_a_volume() {
@@ -107,38 +61,5 @@ fn another_credential_never_shares_a_copy() {
     scene.kubelet().must_set_up(pod, volume);
     scene.kubelet().set_up(&pods[1], &scene.persistent("data")).unwrap_err();
     scene.kubelet().must_tear_down(pod, volume);
-    scene.node.assert_nothing_set_up();
-}
-
-#[test]
-fn a_shared_copy_keeps_its_commit_for_those_who_join_it() {
-    let Some(scene) = Scene::new() else { return };
-    // Everybody asks where the branch stands, also within a second.
-    scene.node.configure(&json!({"cache": {"accessTtl": "0s"}}));
-    let volume = scene.persistent("data");
-    let (first, _) = scene.start_pod("first", &volume);
-    scene.repository.commit("main", &Files::new().file("README.md", "# Moved\n"));
-    let (second, target) = scene.start_pod("second", &volume);
-    scene.assert_shown_on(&target);
-    for pod in [first, second] {
-        scene.kubelet().must_tear_down(&pod, &volume);
-    }
-    let (pod, target) = scene.start_pod("third", &volume);
-    assert_eq!(read(target.join("README.md")), "# Moved\n");
-    scene.kubelet().must_tear_down(&pod, &volume);
-}
-
-#[test]
-fn who_reads_only_sees_the_commit_and_not_what_others_write() {
-    let Some(scene) = Scene::new() else { return };
-    let volume = scene.persistent("data");
-    let (writer, written) = scene.start_pod("writer", &volume);
-    fs::write(written.join("README.md"), "changed\n").unwrap();
-    let reading = volume.clone().read_only();
-    let (reader, target) = scene.start_pod("reader", &reading);
-    scene.assert_shown_on(&target);
-    scene.kubelet().must_tear_down(&writer, &volume);
-    scene.assert_shown_on(&target);
-    scene.kubelet().must_tear_down(&reader, &reading);
     scene.node.assert_nothing_set_up();
 }

@@ -35,7 +35,7 @@ use k8s_openapi::api::storage::v1::CSIDriver;
 use serde_json::json;
 use tempfile::TempDir;
 
-const DRIVER: &str = "csi.gitrepo.dev";
+const DRIVER: &str = "csi.gitrepo.internal";
 
 /// Longest time from the signal to the end beyond the grace for calls: cancelled calls, jobs, and core's calls.
 const AFTER_GRACE: Duration = Duration::from_secs(9);

@@ -12,7 +12,7 @@ use gitrepo_tests::manifests::Object;
 use gitrepo_tests::manifests::workspace;
 use serde_json::Value;
 
-const DRIVER: &str = "csi.gitrepo.dev";
+const DRIVER: &str = "csi.gitrepo.internal";
 
 const EXAMPLES: [&str; 6] =
     ["inline-public", "inline-https", "inline-ssh", "persistent-volume", "storage-class", "storage-class-private"];

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	registrationSocket = "/var/lib/kubelet/plugins_registry/csi.gitrepo.dev-reg.sock"
-	csiSocket          = "/var/lib/kubelet/plugins/csi.gitrepo.dev/csi.sock"
+	registrationSocket = "/var/lib/kubelet/plugins_registry/csi.gitrepo.internal-reg.sock"
+	csiSocket          = "/var/lib/kubelet/plugins/csi.gitrepo.internal/csi.sock"
 )
 
 // recording keeps what the client sent.

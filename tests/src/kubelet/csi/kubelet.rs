@@ -1,6 +1,7 @@
 //! Set-up and tear-down of a pod's volume (pkg/volume/csi/csi_mounter.go, operationexecutor).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::fs::DirBuilder;
 use std::io;
@@ -89,6 +90,12 @@ impl Failed {
         use Code::*;
         self.code
             .is_some_and(|code| ![Cancelled, DeadlineExceeded, Unavailable, ResourceExhausted, Aborted].contains(&code))
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

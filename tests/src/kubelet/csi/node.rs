@@ -26,7 +26,7 @@ use crate::require;
 use crate::volumes;
 
 /// The driver's name.
-pub const DRIVER: &str = "csi.gitrepo.dev";
+pub const DRIVER: &str = "csi.gitrepo.internal";
 
 /// One machine, seen by this thread and those it starts. Nothing of it outlives them, however they end.
 pub struct Node {

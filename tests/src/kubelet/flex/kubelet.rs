@@ -1,6 +1,7 @@
 //! Set-up and tear-down of a pod's volume (pkg/volume/flexvolume/mounter.go, unmounter.go, plugin.go).
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -310,6 +311,12 @@ impl TearingDown<'_> {
             _ => Ok(()),
         });
         removed.map_err(|failed| failed.of("UnmountVolume.TearDown", &self.name))
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.event)
     }
 }
 

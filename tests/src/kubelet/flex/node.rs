@@ -185,7 +185,7 @@ fn write_configuration(file: &Path, fields: &Value) {
         "allowLoopback": true,
         "credentialsOverHttp": true,
         "cache": { "reserveBytes": "0" },
-        "log": { "level": "debug" },
+        "log": { "level": "trace" },
     });
     configuration::merge(&mut configuration, fields);
     fs::write(file, configuration.to_string()).unwrap();

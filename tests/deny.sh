@@ -1,0 +1,49 @@
+#!/bin/sh
+# Checks the dependencies: their licences, their sources and duplicates among them, by cargo-deny and deny.toml; and that
+# the registry has yanked no version of Cargo.lock. Needs the package registry, and nothing else.
+#
+#   sh tests/deny.sh               what CI checks
+#   sh tests/deny.sh advisories    known vulnerabilities; needs github.com, where their database is
+set -eu
+
+version=0.20.2
+cd "$(dirname "$0")/.."
+tools=$PWD/target/tools
+
+fail() {
+    printf 'deny: %s\n' "$*" >&2
+    exit 1
+}
+
+clean_up() { rm -rf "$work"; }
+
+case ${1:-} in
+'') checks='licenses bans sources' ;;
+advisories) checks=$1 ;;
+*) fail "$1 is not a check; see the head of $0" ;;
+esac
+
+sh tests/setup.sh build
+command -v cargo >/dev/null 2>&1 || PATH=$HOME/.cargo/bin:$PATH
+work=$(mktemp -d)
+trap clean_up EXIT
+trap 'exit 130' HUP INT TERM
+
+if [ "$("$tools/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version" ]; then
+    printf 'Building cargo-deny %s (a minute or two)\n' "$version"
+    # It has little to do: optimising it would take longer than it ever runs.
+    CARGO_TARGET_DIR=$work/target CARGO_PROFILE_DEV_DEBUG=0 \
+        cargo install --quiet --locked --debug --root "$work" "cargo-deny@$version" ||
+        fail "could not build cargo-deny $version; is there a network?"
+    mkdir -p "$tools"
+    mv "$work/bin/cargo-deny" "$tools/cargo-deny"
+fi
+
+# shellcheck disable=SC2086 # A list of words.
+"$tools/cargo-deny" check $checks
+[ "$checks" != advisories ] || exit 0
+
+# Cargo looks up each version when it packs a crate, but only warns; with --quiet not even that.
+cargo package --workspace --no-verify --allow-dirty --locked --target-dir "$work/packages" >"$work/warnings" 2>&1 ||
+    fail "cargo package: $(cat "$work/warnings")"
+! grep -F "is yanked in registry" "$work/warnings" || fail "cargo update can replace what is yanked"

@@ -1,0 +1,185 @@
+//! One volume of one pod, in every flavour.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::fs::File;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::Credential;
+use gitrepo_tests::http::HttpServerBuilder;
+use gitrepo_tests::kubelet::Driver;
+use gitrepo_tests::kubelet::Manifest;
+use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::tree::assert_owner;
+use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::volumes::entries;
+use tonic::Code;
+
+use super::Scene;
+use super::read;
+
+const SECRET: [(&str, &str); 2] = [("username", "alice"), ("password", "pass:word")];
+
+/// Inline and PersistentVolume, read-only and read-write, with and without secret, with and without fsGroup.
+fn flavours<D: Driver>(scene: &Scene<D>) -> Vec<(Pod, D::Volume)> {
+    let flavour = |number: u8| {
+        let [persistent, read_only, secret, fs_group] = [1, 2, 4, 8].map(|bit| number & bit != 0);
+        let name = format!("v-{number}");
+        let volume = if persistent { scene.persistent(&name) } else { scene.inline(&name) };
+        let volume = if read_only { volume.read_only() } else { volume };
+        let volume = if secret { volume.with_secret(&SECRET) } else { volume };
+        (Pod { fs_group: fs_group.then_some(2000), ..Pod::new("pod") }, volume)
+    };
+    (0..16).map(flavour).collect()
+}
+
+pub(super) fn every_flavour_of_volume_is_set_up_and_torn_down<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    let flavours = flavours(&scene);
+    for (pod, volume) in &flavours {
+        let target = scene.set_up(pod, volume);
+        assert_eq!(scene.node.mounts_on(&target), 1, "{volume:?}");
+        assert_eq!(read(target.join("README.md")), "# Small\n");
+        assert_eq!(entries(&target), [target.join("README.md")], "no .git, no marker");
+        let beside = target.parent().unwrap();
+        assert_eq!(entries(beside).len(), D::BESIDE_TARGET, "only what the kubelet keeps there");
+        assert_eq!(beside.metadata().unwrap().mode() & 0o777, 0o750, "the kubelet's directory stays as it was");
+        match File::create(target.join("new")) {
+            Ok(_) => assert!(!volume.is_read_only(), "{volume:?}"),
+            Err(error) => assert_eq!((volume.is_read_only(), error.kind()), (true, io::ErrorKind::ReadOnlyFilesystem)),
+        }
+    }
+    // The server is asked anew by each credential, and fetched from once.
+    assert_eq!(scene.server.packs(), 1);
+    for (pod, volume) in &flavours {
+        scene.tear_down(pod, volume);
+    }
+    scene.node.assert_nothing_set_up();
+}
+
+pub(super) fn a_volume_shows_exactly_the_commits_tree<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    let everything = fixtures::everything();
+    scene.server.add(&everything.repository);
+    let url = scene.server.url(&everything.repository);
+    let directory = D::default_directory(&everything.repository);
+    for make in [D::inline, D::persistent] {
+        let volume = make("v", &[("repository", &url), ("revision", "v3")]);
+        for volume in [volume.clone().read_only(), volume] {
+            let (pod, target) = scene.start_pod("pod", &volume);
+            assert_same_tree(&everything.repository, &everything.commit, ".", &target.join(directory));
+            scene.tear_down(&pod, &volume);
+        }
+    }
+    scene.node.assert_nothing_set_up();
+}
+
+pub(super) fn options_of_the_vocabulary_work<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    let everything = fixtures::everything();
+    let (repository, parent, commit) = (&everything.repository, &everything.parent, &everything.commit);
+    scene.server.add(repository);
+    let url = scene.server.url(repository);
+    let options = [("repository", &*url), ("revision", parent), ("directory", "a/b")];
+    let volume = D::inline("v", &options).read_only();
+    let (pod, target) = scene.start_pod("pod", &volume);
+    assert_same_tree(repository, parent, ".", &target.join("a/b"));
+    scene.tear_down(&pod, &volume);
+
+    let options = [("repository", &*url), ("subdirectory", "bin"), ("uid", "1234")];
+    for (volume, writable, directory) in [
+        (D::inline("v", &options), "private", D::default_directory(repository)),
+        (D::persistent("v", &options).with("directory", "a/b"), "copy", "a/b"),
+    ] {
+        let volume = volume.with("writable", writable);
+        let (pod, target) = scene.start_pod("pod", &volume);
+        assert_same_tree(repository, commit, "bin", &target.join(directory));
+        assert_owner(&target.join(directory), 1234);
+        scene.tear_down(&pod, &volume);
+    }
+    scene.node.assert_nothing_set_up();
+}
+
+pub(super) fn a_secret_opens_a_private_repository_and_nobody_else_gets_it<D: Driver>() {
+    let open = |server: HttpServerBuilder| {
+        server.accept(Credential::Basic("alice", "pass:word")).accept(Credential::Bearer("token-1"))
+    };
+    let Some(scene) = Scene::<D>::serving(open) else { return };
+    for secret in [&SECRET[..], &[("token", "token-1")]] {
+        let volume = scene.inline("v").read_only().with_secret(secret);
+        let (pod, target) = scene.start_pod("pod", &volume);
+        scene.assert_shown_on(&target);
+        scene.tear_down(&pod, &volume);
+    }
+    let wrong = scene.inline("v").with_secret(&[("token", "token-2")]);
+    for failed in [
+        scene.assert_not_set_up(&scene.inline("v").read_only(), &["username", "token"]),
+        scene.assert_not_set_up(&wrong, &["refuse"]),
+    ] {
+        D::assert_code(&failed, Code::Unauthenticated);
+    }
+}
+
+/// As the kubelet itself would change them; it leaves every file as it is.
+pub(super) fn files_of_a_writable_volume_belong_to_the_fs_group<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    let everything = fixtures::everything();
+    scene.server.add(&everything.repository);
+    let options = [("repository", &*scene.server.url(&everything.repository)), ("directory", ".")];
+    let pod = Pod::new("pod").with_fs_group(3000);
+    for volume in [D::inline("v", &options), D::persistent("v", &options)] {
+        let target = scene.set_up(&pod, &volume);
+        let mut modes = BTreeSet::new();
+        walk(&target, &mut |path, metadata| {
+            assert_eq!(metadata.gid(), 3000, "{}", path.display());
+            if !metadata.is_symlink() {
+                modes.insert((metadata.is_dir(), metadata.mode() & 0o7777));
+            }
+        });
+        assert_eq!(modes, BTreeSet::from([(true, 0o2775), (false, 0o664), (false, 0o775)]), "{modes:?}");
+        for new in ["new", "bin/new"] {
+            fs::write(target.join(new), "new").unwrap();
+            assert_eq!(target.join(new).metadata().unwrap().gid(), 3000, "what is made in it is the group's, too");
+        }
+        scene.tear_down(&pod, &volume);
+
+        let read_only = volume.read_only();
+        let target = scene.set_up(&pod, &read_only);
+        walk(&target, &mut |path, metadata| assert_eq!(metadata.gid(), 0, "{}", path.display()));
+        assert_same_tree(&everything.repository, &everything.commit, ".", &target);
+        scene.tear_down(&pod, &read_only);
+    }
+    scene.node.assert_nothing_set_up();
+}
+
+/// Shows a place, and all that is below it.
+fn walk(place: &Path, see: &mut impl FnMut(&Path, &Metadata)) {
+    let metadata = place.symlink_metadata().unwrap();
+    see(place, &metadata);
+    if metadata.is_dir() {
+        entries(place).iter().for_each(|entry| walk(entry, see));
+    }
+}
+
+pub(super) fn repeating_publish_and_unpublish_changes_nothing<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    for volume in [scene.inline("v").read_only(), scene.persistent("p")] {
+        let (pod, target) = scene.start_pod("pod", &volume);
+        for _ in 0..5 {
+            scene.node.call_publish(&pod, &volume);
+            scene.assert_shown_on(&target);
+        }
+        for _ in 0..3 {
+            scene.node.call_unpublish(&pod, &volume);
+        }
+        scene.node.tear_down(&pod, &volume);
+        assert!(!target.exists(), "{} is still there", target.display());
+        scene.node.call_unpublish(&pod, &volume);
+        scene.node.call_unpublish(&Pod::new("unknown"), &volume);
+    }
+    scene.node.assert_nothing_set_up();
+}
