@@ -24,6 +24,7 @@ use crate::error::Kind;
 use crate::policy::Config;
 use crate::policy::Policy;
 use crate::policy::PolicyError;
+use crate::remote::Errand;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
 use crate::remote::Resolved;
@@ -184,9 +185,8 @@ impl Gateway {
     ) -> Result<Session<'_>, GatewayError> {
         self.policy.check(url)?;
         let config = self.policy.config();
-        let job = Job {
+        let errand = Errand {
             url: url.clone(),
-            host: self.policy.pin(url, &watch.cancel)?,
             credentials: credentials.clone(),
             host_keys: self.host_keys(url, credentials)?,
             ca_file: config.ca_file.clone(),
@@ -195,6 +195,10 @@ impl Gateway {
             staging: workspace.map(|workspace| workspace.staging.to_owned()),
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),
             limits: self.policy.limits().clone(),
+        };
+        let job = Job {
+            errand,
+            host: self.policy.pin(url, &watch.cancel)?,
             reserve_bytes: config.cache.reserve_bytes,
             cancel: watch.cancel.within(self.policy.limits().timeout),
             progress: Arc::clone(&watch.progress),

@@ -15,20 +15,18 @@ use serde::Serialize;
 
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
-use crate::credentials::Credentials;
 use crate::credentials::HostKeyError;
-use crate::credentials::HostKeys;
 use crate::error::Cause;
 use crate::error::Kind;
-use crate::policy::Limits;
 use crate::progress::Progress;
 use crate::spec::CommitId;
-use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 
+mod errand;
 mod http;
 pub mod libgit2;
 
+pub use errand::Errand;
 pub use http::CertificateProblem;
 pub use http::Redirection;
 
@@ -59,28 +57,11 @@ pub trait Connection {
     fn accepted_host_key(&self) -> Option<String>;
 }
 
-/// Whom to speak to, as whom, and how patiently.
+/// A session's errand, and how it is watched.
 pub struct ConnectRequest {
-    /// The repository.
-    pub url: RepositoryUrl,
-    /// What may be shown to its host, and to no other.
-    pub credentials: Credentials,
-    /// Which SSH host keys are believed.
-    pub host_keys: HostKeys,
-    /// Certificate authorities, a PEM bundle on disk; `None` for the system's.
-    pub ca_file: Option<PathBuf>,
-    /// `http://host:port` of an HTTP proxy.
-    pub proxy: Option<String>,
-    /// Basic and bearer credentials may go over plain `http`.
-    pub credentials_over_http: bool,
-    /// The bare repository to fetch into, absent or an empty directory. It is made, with `base` as its alternate, when
-    /// connecting; `None` when only resolving.
-    pub repository: Option<PathBuf>,
-    /// An existing bare repository of the same URL: what it has need not be sent again.
-    pub base: Option<PathBuf>,
-    /// Bounds.
-    pub limits: Limits,
-    /// Giving up.
+    /// What the session is for.
+    pub errand: Errand,
+    /// Ends it early.
     pub cancel: Cancel,
     /// Told while a pack arrives.
     pub progress: Arc<dyn Progress>,

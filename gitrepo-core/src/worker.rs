@@ -16,21 +16,17 @@
 //! 127.0.0.1, where the parent holds the listening socket and relays every connection to the address that the policy
 //! checked. So the worker sees the real name and port, and a redirect or a rebinding name leads nowhere.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
-use crate::credentials::Credentials;
-use crate::credentials::HostKeys;
 use crate::error::Cause;
 use crate::error::Kind;
-use crate::policy::Limits;
 use crate::policy::PinnedHost;
 use crate::progress::Progress;
+use crate::remote::Errand;
 use crate::remote::RemoteError;
 use crate::reserve::BelowReserve;
 use crate::snapshot::SnapshotError;
-use crate::spec::RepositoryUrl;
 
 mod child;
 mod confined;
@@ -59,33 +55,15 @@ pub trait Worker: Send + Sync {
     fn start(&self, job: Job) -> Result<Session, WorkerError>;
 }
 
-/// One repository, and what a session for it may see and spend.
+/// An errand, and what only the parent needs to know of it.
 pub struct Job {
-    /// The repository.
-    pub url: RepositoryUrl,
-    /// The only addresses that may be connected to; `None` for `file` URLs.
+    /// What the session is for.
+    pub errand: Errand,
+    /// The only addresses that may be connected to; `None` for `file` URLs. With a proxy they are the proxy's.
     pub host: Option<PinnedHost>,
-    /// What may be shown to the host.
-    pub credentials: Credentials,
-    /// Which SSH host keys are believed.
-    pub host_keys: HostKeys,
-    /// Certificate authorities, a PEM bundle; `None` for the system's. The secret's `ca.crt` is part of `credentials`.
-    pub ca_file: Option<PathBuf>,
-    /// `http://host:port` of an HTTP proxy. `host` is then the proxy's.
-    pub proxy: Option<String>,
-    /// Basic and bearer credentials may go over plain `http`.
-    pub credentials_over_http: bool,
-    /// An empty directory that the session owns: it writes [`REPOSITORY`](crate::remote::REPOSITORY) and [`TREE`] into it, and nothing elsewhere.
-    /// Absolute. `None` when only resolving.
-    pub staging: Option<PathBuf>,
-    /// The store's bare repository of the same URL, read-only: what it has need not be sent again. A worker with a uid of
-    /// its own must be able to read it, so its files are for everybody, below a directory that is not.
-    pub base: Option<PathBuf>,
-    /// Bounds. `limits.timeout` is that of the whole session.
-    pub limits: Limits,
-    /// Bytes that must stay free in the filesystem of `staging`.
+    /// Bytes that must stay free in the filesystem of `errand.staging`.
     pub reserve_bytes: u64,
-    /// Giving up.
+    /// Ends the session early.
     pub cancel: Cancel,
     /// Told while the session works.
     pub progress: Arc<dyn Progress>,

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gitrepo_core::cancel::Cancel;
-use gitrepo_core::credentials::Credentials;
-use gitrepo_core::credentials::HostKeys;
 use gitrepo_core::policy::Config;
-use gitrepo_core::policy::Limits;
 use gitrepo_core::policy::PinnedHost;
 use gitrepo_core::progress::Silent;
+use gitrepo_core::remote::Errand;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::Job;
@@ -66,19 +64,11 @@ fn job(url: &str) -> Job {
         port,
         addresses: vec![([127, 0, 0, 1], port).into()],
     });
-    Job {
-        url,
-        host,
-        credentials: Credentials::none(),
-        host_keys: HostKeys::default(),
-        ca_file: None,
-        proxy: None,
-        credentials_over_http: false,
-        staging: None,
-        base: None,
-        limits: Limits::default(),
-        reserve_bytes: 0,
-        cancel: Cancel::new(),
-        progress: Arc::new(Silent),
-    }
+    Job { errand: Errand::new(url), host, reserve_bytes: 0, cancel: Cancel::new(), progress: Arc::new(Silent) }
+}
+
+/// A job with another errand.
+fn with(mut job: Job, change: impl FnOnce(&mut Errand)) -> Job {
+    change(&mut job.errand);
+    job
 }

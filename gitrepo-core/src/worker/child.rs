@@ -1,6 +1,5 @@
 //! What runs in the child: confinement, and then the loop.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::io::Read;
@@ -19,7 +18,6 @@ use super::monitor;
 use super::monitor::Room;
 use super::namespace;
 use super::privileges;
-use super::protocol::Begin;
 use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
@@ -33,10 +31,9 @@ use super::wire::Incoming;
 use super::wire::REQUEST_LIMIT;
 use super::wire::Wire;
 use crate::cancel::Cancel;
-use crate::credentials::Credentials;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
-use crate::remote::REPOSITORY;
+use crate::remote::Errand;
 use crate::remote::Remote;
 use crate::remote::libgit2::Libgit2;
 use crate::sys::process;
@@ -107,37 +104,14 @@ fn work(room: Room, remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> 
 }
 
 fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
-    let Some(begin) = receive::<Begin>(&mut wire) else { return 1 };
-    let staging = begin.staging.clone().map(PathBuf::from);
-    let request = match connect_request(begin, Arc::clone(&replies) as Arc<dyn Replies>) {
-        Ok(request) => request,
-        Err(cause) => {
-            replies.send(Reply::Failed(Failure::Internal(cause)));
-            return 1;
-        }
-    };
+    let Some(errand) = receive::<Errand>(&mut wire) else { return 1 };
+    let progress = Arc::new(Reported::new(Arc::clone(&replies) as Arc<dyn Replies>));
+    // The parent cancels by ending this process.
+    let request = ConnectRequest { errand, cancel: Cancel::new(), progress };
     let remote = remote();
     replies.send(Reply::Ready { landlock });
-    serve::serve(&*remote, &request, staging, &mut Socket { wire, replies });
+    serve::serve(&*remote, &request, &mut Socket { wire, replies });
     0
-}
-
-fn connect_request(begin: Begin, replies: Arc<dyn Replies>) -> Result<ConnectRequest, Cause> {
-    let secrets: BTreeMap<_, _> = begin.secrets.into_iter().map(|(key, secret)| (key, secret.0)).collect();
-    Ok(ConnectRequest {
-        url: begin.url,
-        credentials: Credentials::from_secret_keys(secrets).map_err(Cause::new)?,
-        host_keys: begin.host_keys,
-        ca_file: begin.ca_file.map(PathBuf::from),
-        proxy: begin.proxy,
-        credentials_over_http: begin.credentials_over_http,
-        repository: begin.staging.map(|staging| PathBuf::from(staging).join(REPOSITORY)),
-        base: begin.base.map(PathBuf::from),
-        limits: begin.limits,
-        // The parent gives up by ending this process.
-        cancel: Cancel::new(),
-        progress: Arc::new(Reported::new(replies)),
-    })
 }
 
 /// The next message, if the parent sends one and it can be read.

@@ -26,8 +26,6 @@ use super::landlock;
 use super::monitor::send_with_descriptors;
 use super::namespace;
 use super::protocol;
-use super::protocol::Begin;
-use super::protocol::Disclosed;
 use super::protocol::Failure;
 use super::protocol::Host;
 use super::protocol::Plan;
@@ -46,6 +44,7 @@ use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 use crate::error::Cause;
 use crate::policy::WorkerConfig;
+use crate::remote::Errand;
 use crate::remote::RemoteError;
 use crate::spec::Scheme;
 
@@ -105,7 +104,7 @@ impl Confined {
 
 impl Worker for Confined {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
-        let cancel = job.cancel.within(job.limits.timeout);
+        let cancel = job.cancel.within(job.errand.limits.timeout);
         let (plan, claim) = self.plan(&job, &cancel)?;
         let (control, theirs) = UnixStream::pair().map_err(at("making a socket"))?;
         control.set_write_timeout(Some(Self::PATIENCE)).map_err(at("preparing a socket"))?;
@@ -122,10 +121,10 @@ impl Worker for Confined {
                 Some(Relay::start(listener, destination(&job, host.addresses.clone())).map_err(at("the relay"))?);
         }
         peer.worker = Some(Pid::from_raw(pid));
-        if namespaces && let Some(staging) = job.staging.as_ref().and_then(|staging| staging.to_str()) {
+        if namespaces && let Some(staging) = job.errand.staging.as_ref().and_then(|staging| staging.to_str()) {
             peer.places.push((namespace::STAGING.to_owned(), staging.to_owned()));
         }
-        peer.wire.send(&begin(&job, plan, namespaces)).map_err(at("handing over the job"))?;
+        peer.wire.send(&seen_by_the_child(&job.errand, plan, namespaces)).map_err(at("handing over the errand"))?;
         let landlock = ready(&mut peer, &cancel)?;
         if !namespaces && geteuid().is_root() {
             check_landlock(&landlock)?;
@@ -134,7 +133,7 @@ impl Worker for Confined {
                 "no right to make namespaces (CAP_SYS_ADMIN): only Landlock and limits hold the worker"
             );
         }
-        tracing::debug!(url = %job.url, pid, namespaces, landlock, "worker started");
+        tracing::debug!(url = %job.errand.url, pid, namespaces, landlock, "worker started");
         Ok(Session::new(Box::new(peer), &job, cancel))
     }
 }
@@ -149,9 +148,9 @@ impl Confined {
             uid: None,
             uid_is_ours: false,
             memory: self.memory,
-            file_size: job.limits.fetch_bytes.max(job.limits.tree_bytes),
-            staging: real(&job.staging, "finding the staging directory")?,
-            base: real(&job.base, "finding the base repository")?,
+            file_size: job.errand.limits.fetch_bytes.max(job.errand.limits.tree_bytes),
+            staging: real(&job.errand.staging, "finding the staging directory")?,
+            base: real(&job.errand.base, "finding the base repository")?,
             source: None,
             ca_file: real(&ca_file(job), "finding the certificate authorities")?,
             host: job.host.as_ref().map(|host| Host { name: host.name.clone(), port: host.port }),
@@ -179,7 +178,7 @@ impl Confined {
             ClaimError::AllTaken(Interrupted::DeadlineExceeded) => {
                 WorkerError::NoFreeWorker { count: self.uids.clone().count() }
             }
-            ClaimError::AllTaken(source) => RemoteError::Interrupted { url: job.url.to_string(), source }.into(),
+            ClaimError::AllTaken(source) => RemoteError::Interrupted { url: job.errand.url.to_string(), source }.into(),
             ClaimError::Locks(source) => at("taking a uid")(source),
         })
     }
@@ -205,13 +204,13 @@ impl Confined {
 
 /// The repository of a `file` URL, and its owner.
 fn source(job: &Job) -> Result<Option<(Source, u32)>, WorkerError> {
-    if job.url.scheme() != Scheme::File {
+    if job.errand.url.scheme() != Scheme::File {
         return Ok(None);
     }
-    let shown_at = job.url.path();
+    let shown_at = job.errand.url.path();
     let missing = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => {
-            RemoteError::RepositoryNotFound { url: job.url.to_string(), source: Some(Cause::new(error)) }.into()
+            RemoteError::RepositoryNotFound { url: job.errand.url.to_string(), source: Some(Cause::new(error)) }.into()
         }
         _ => at("finding the source repository")(error),
     };
@@ -229,12 +228,12 @@ fn ca_file(job: &Job) -> Option<PathBuf> {
         "/etc/ssl/ca-bundle.pem",
         "/etc/ssl/cert.pem",
     ];
-    if job.url.scheme() != Scheme::Https {
+    if job.errand.url.scheme() != Scheme::Https {
         return None;
     }
     let of_the_environment = || std::env::var_os("SSL_CERT_FILE").map(PathBuf::from).filter(|path| path.is_file());
     let of_the_system = || SYSTEM.iter().map(PathBuf::from).find(|path| path.is_file());
-    job.ca_file.clone().or_else(of_the_environment).or_else(of_the_system)
+    job.errand.ca_file.clone().or_else(of_the_environment).or_else(of_the_system)
 }
 
 /// What the child reported once its namespaces stood.
@@ -273,19 +272,16 @@ fn not_started(peer: &Contained, reply: Reply) -> WorkerError {
     }
 }
 
-fn begin(job: &Job, plan: Plan, namespaces: bool) -> Begin {
-    let shown = |path: Option<OsString>, inside: &str| path.map(|path| if namespaces { inside.into() } else { path });
-    let secrets = job.credentials.secret_keys().iter();
-    Begin {
-        url: job.url.clone(),
-        secrets: secrets.map(|(key, secret)| (key.clone(), Disclosed(secret.clone()))).collect(),
-        host_keys: job.host_keys.clone(),
-        ca_file: shown(plan.ca_file, namespace::CA_FILE),
-        proxy: job.proxy.clone(),
-        credentials_over_http: job.credentials_over_http,
-        staging: shown(plan.staging, namespace::STAGING),
-        base: shown(plan.base, namespace::BASE),
-        limits: job.limits.clone(),
+/// The errand with the paths that the child sees.
+fn seen_by_the_child(errand: &Errand, plan: Plan, namespaces: bool) -> Errand {
+    let seen = |path: Option<OsString>, inside: &str| {
+        path.map(|path| if namespaces { PathBuf::from(inside) } else { path.into() })
+    };
+    Errand {
+        ca_file: seen(plan.ca_file, namespace::CA_FILE),
+        staging: seen(plan.staging, namespace::STAGING),
+        base: seen(plan.base, namespace::BASE),
+        ..errand.clone()
     }
 }
 
@@ -296,11 +292,11 @@ fn destination(job: &Job, addresses: Vec<std::net::SocketAddr>) -> Destination {
     /// the pack.
     const GREETINGS: u64 = 1 << 20;
     // Of TLS, SSH and git's protocol, around the pack.
-    let wrapping = job.limits.fetch_bytes / 32;
+    let wrapping = job.errand.limits.fetch_bytes / 32;
     Destination {
         addresses,
-        connect_timeout: job.limits.stall.min(CONNECT),
-        received_limit: job.limits.fetch_bytes.saturating_add(wrapping).saturating_add(GREETINGS),
+        connect_timeout: job.errand.limits.stall.min(CONNECT),
+        received_limit: job.errand.limits.fetch_bytes.saturating_add(wrapping).saturating_add(GREETINGS),
     }
 }
 

@@ -25,7 +25,6 @@ use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::remote::ConnectRequest;
-use crate::remote::REPOSITORY;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
 
@@ -47,45 +46,30 @@ impl InProcess {
 
 impl Worker for InProcess {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
-        let cancel = job.cancel.within(job.limits.timeout);
+        let cancel = job.cancel.within(job.errand.limits.timeout);
         // A flag of its own: ending the thread is not giving up the caller's whole operation.
         let ended = cancel.remaining().map_or_else(Cancel::new, |remaining| Cancel::new().within(remaining));
         let (requests, asked) = mpsc::channel();
         let (replies, answers) = mpsc::channel();
         let mut client = Channel { asked, replies: Arc::new(Sender(replies)) };
-        let request = connect_request(&job, ended.clone(), client.replies());
-        let staging = job.staging.clone();
+        let progress = Arc::new(Reported::new(client.replies()));
+        let request = ConnectRequest { errand: job.errand.clone(), cancel: ended.clone(), progress };
         let remote = Arc::clone(&self.remote);
         let thread = thread::Builder::new()
             .name("git-worker".to_owned())
             .spawn(move || {
                 let replies = client.replies();
                 let served = panic::catch_unwind(AssertUnwindSafe(|| {
-                    serve::serve(&*remote, &request, staging, &mut client);
+                    serve::serve(&*remote, &request, &mut client);
                 }));
                 if served.is_err() {
                     replies.send(Reply::Failed(Failure::Internal(Cause::new("it panicked"))));
                 }
             })
             .map_err(|source| WorkerError::Start { step: "starting a thread".to_owned(), source })?;
-        let peer = Thread { url: job.url.to_string(), ended, requests: Some(requests), answers, thread: Some(thread) };
+        let peer =
+            Thread { url: job.errand.url.to_string(), ended, requests: Some(requests), answers, thread: Some(thread) };
         Ok(Session::new(Box::new(peer), &job, cancel))
-    }
-}
-
-fn connect_request(job: &Job, cancel: Cancel, replies: Arc<dyn Replies>) -> ConnectRequest {
-    ConnectRequest {
-        url: job.url.clone(),
-        credentials: job.credentials.clone(),
-        host_keys: job.host_keys.clone(),
-        ca_file: job.ca_file.clone(),
-        proxy: job.proxy.clone(),
-        credentials_over_http: job.credentials_over_http,
-        repository: job.staging.as_ref().map(|staging| staging.join(REPOSITORY)),
-        base: job.base.clone(),
-        limits: job.limits.clone(),
-        cancel,
-        progress: Arc::new(Reported::new(replies)),
     }
 }
 

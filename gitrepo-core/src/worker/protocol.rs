@@ -1,26 +1,20 @@
 //! What the parent and the worker say to each other.
 //!
 //! One JSON object a line over a socket. A session begins with a [`Plan`], answered by [`Reply::Started`] once the child's
-//! namespaces stand; then come one [`Begin`], answered by [`Reply::Ready`], and any number of [`Request`]s, each answered
+//! namespaces stand; then come one [`Errand`](crate::remote::Errand), answered by [`Reply::Ready`], and any number of [`Request`]s, each answered
 //! by one reply after any number of [`Reply::Progress`] and [`Reply::AcceptedHostKey`]. It ends when the parent ends it.
 //!
 //! The parent believes nothing: a line is bounded, its texts are scrubbed before they become part of an error, and
 //! anything unexpected ends the session.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 
 use serde::Deserialize;
-use serde::Deserializer;
 use serde::Serialize;
-use serde::Serializer;
 use zeroize::Zeroizing;
 
-use crate::credentials::HostKeys;
-use crate::credentials::Secret;
 use crate::error::Cause;
-use crate::policy::Limits;
 use crate::progress::Step;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
@@ -29,7 +23,6 @@ use crate::remote::Resolved;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
-use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 
 /// How to confine the child. Holds no secret.
@@ -97,36 +90,6 @@ impl SetupError {
     /// The error as it was in the child.
     pub(super) fn into_io(self) -> io::Error {
         if self.errno == 0 { io::Error::other(self.message) } else { io::Error::from_raw_os_error(self.errno) }
-    }
-}
-
-/// Whom to speak to and as whom: [`ConnectRequest`](crate::remote::ConnectRequest) with the paths that the child sees.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Begin {
-    pub(super) url: RepositoryUrl,
-    pub(super) secrets: BTreeMap<String, Disclosed>,
-    pub(super) host_keys: HostKeys,
-    pub(super) ca_file: Option<OsString>,
-    pub(super) proxy: Option<String>,
-    pub(super) credentials_over_http: bool,
-    pub(super) staging: Option<OsString>,
-    pub(super) base: Option<OsString>,
-    pub(super) limits: Limits,
-}
-
-/// A secret on its way to the worker, the one place where it is written out.
-pub(super) struct Disclosed(pub(super) Secret);
-
-impl Serialize for Disclosed {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.expose())
-    }
-}
-
-impl<'de> Deserialize<'de> for Disclosed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Secret::new(String::deserialize(deserializer)?)))
     }
 }
 
@@ -250,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_line_is_written_without_growing_its_buffer() {
-        let line = line(&Disclosed(Secret::new("-----BEGIN\nKEY\"".repeat(1000)))).unwrap();
+        let line = line(&"-----BEGIN\nKEY\"".repeat(1000)).unwrap();
         assert_eq!(line.len(), line.capacity());
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
     }

@@ -1,6 +1,5 @@
 //! The loop that answers requests, the same in a confined child and in a thread.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -39,9 +38,9 @@ pub(super) trait Replies: Send + Sync {
 }
 
 /// Answers the requests of `client` over one connection, until there are no more.
-pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, staging: Option<PathBuf>, client: &mut dyn Client) {
+pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, client: &mut dyn Client) {
     let replies = client.replies();
-    let room = Room { request, staging };
+    let room = Room { request };
     let mut accepted = None;
     remote.converse(request, &mut |connection| {
         while let Some(asked) = client.next() {
@@ -60,7 +59,6 @@ pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, staging: Opti
 /// What a session has to work with.
 struct Room<'a> {
     request: &'a ConnectRequest,
-    staging: Option<PathBuf>,
 }
 
 impl Room<'_> {
@@ -74,7 +72,7 @@ impl Room<'_> {
 
     /// From what was fetched, or from what the store has.
     fn write_tree(&self, request: &TreeRequest) -> Reply {
-        let Some(staging) = &self.staging else {
+        let Some(staging) = &self.request.errand.staging else {
             return Reply::Failed(Failure::Internal(Cause::new("a tree needs a staging directory")));
         };
         let Some(format) = snapshot::format(&request.format) else {
@@ -82,7 +80,7 @@ impl Room<'_> {
             return Reply::Failed(Failure::Internal(Cause::new(cause)));
         };
         let fetched = staging.join(REPOSITORY);
-        let repository = match &self.request.base {
+        let repository = match &self.request.errand.base {
             Some(base) if !fetched.exists() => base,
             _ => &fetched,
         };

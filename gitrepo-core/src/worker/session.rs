@@ -73,14 +73,14 @@ impl Session {
     const HOST_KEYS: usize = 8;
 
     pub(super) fn new(peer: Box<dyn Peer>, job: &Job, cancel: Cancel) -> Self {
-        let disk = job.staging.clone().map(|path| Reserve::new(path, job.reserve_bytes));
+        let disk = job.errand.staging.clone().map(|path| Reserve::new(path, job.reserve_bytes));
         Self {
             peer,
-            url: job.url.clone(),
+            url: job.errand.url.clone(),
             cancel,
             progress: Arc::clone(&job.progress),
             disk,
-            host_keys: job.host_keys.clone(),
+            host_keys: job.errand.host_keys.clone(),
             accepted_host_keys: Vec::new(),
             held: Vec::new(),
         }
@@ -249,9 +249,9 @@ mod tests {
 
     use super::*;
     use crate::credentials::Checking;
-    use crate::credentials::Credentials;
-    use crate::policy::Limits;
+
     use crate::progress::Silent;
+    use crate::remote::Errand;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 
@@ -278,21 +278,8 @@ mod tests {
     }
 
     fn job(url: &str, checking: Checking) -> Job {
-        Job {
-            url: RepositoryUrl::parse(url).unwrap(),
-            host: None,
-            credentials: Credentials::none(),
-            host_keys: HostKeys::new(checking),
-            ca_file: None,
-            proxy: None,
-            credentials_over_http: false,
-            staging: None,
-            base: None,
-            limits: Limits::default(),
-            reserve_bytes: 0,
-            cancel: Cancel::new(),
-            progress: Arc::new(Silent),
-        }
+        let errand = Errand { host_keys: HostKeys::new(checking), ..Errand::new(RepositoryUrl::parse(url).unwrap()) };
+        Job { errand, host: None, reserve_bytes: 0, cancel: Cancel::new(), progress: Arc::new(Silent) }
     }
 
     /// What is kept of a worker's claim, and the error.

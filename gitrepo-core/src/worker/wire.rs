@@ -20,7 +20,7 @@ use crate::sys::process::receive_with_descriptors;
 /// Longest line that the parent takes, in bytes; the worker's longest message is a scrubbed error.
 pub(super) const REPLY_LIMIT: usize = 1 << 20;
 
-/// Longest line that the worker takes, in bytes: a [`Begin`](super::protocol::Begin) with a bundle of certificates in its
+/// Longest line that the worker takes, in bytes: a [`Errand`](crate::remote::Errand) with a bundle of certificates in its
 /// secret, which Kubernetes bounds to 1 MiB and JSON may double.
 pub(super) const REQUEST_LIMIT: usize = 4 << 20;
 

@@ -23,13 +23,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
-use gitrepo_core::credentials::Credentials;
-use gitrepo_core::credentials::HostKeys;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::PinnedHost;
 use gitrepo_core::progress::Silent;
 use gitrepo_core::remote::ConnectRequest;
 use gitrepo_core::remote::Connection;
+use gitrepo_core::remote::Errand;
 use gitrepo_core::remote::FetchReport;
 use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::Remote;
@@ -77,12 +76,10 @@ fn hold(locks: PathBuf) -> Result<(), Box<dyn Error>> {
 fn escape(directory: &Path) -> Result<(), Box<dyn Error>> {
     let (name, port) = surroundings(directory)?.pinned;
     let addresses = vec![([127, 0, 0, 1], port).into()];
-    let job = Job {
-        host: Some(PinnedHost { name: name.clone(), port, addresses }),
-        staging: Some(directory.join("staging")),
-        base: Some(directory.join("base")),
-        ..job(&format!("http://{name}:{port}/site.git"))?
-    };
+    let mut job = job(&format!("http://{name}:{port}/site.git"))?;
+    job.host = Some(PinnedHost { name, port, addresses });
+    job.errand.staging = Some(directory.join("staging"));
+    job.errand.base = Some(directory.join("base"));
     let mut session = worker(directory.join("locks")).start(job)?;
     let mut outcomes = BTreeMap::new();
     for what in ["controls", "harmless", "harmful"] {
@@ -99,16 +96,8 @@ fn worker(locks: PathBuf) -> Confined {
 
 fn job(url: &str) -> Result<Job, Box<dyn Error>> {
     Ok(Job {
-        url: RepositoryUrl::parse(url)?,
+        errand: Errand { limits: Config::for_person().limits, ..Errand::new(RepositoryUrl::parse(url)?) },
         host: None,
-        credentials: Credentials::none(),
-        host_keys: HostKeys::default(),
-        ca_file: None,
-        proxy: None,
-        credentials_over_http: false,
-        staging: None,
-        base: None,
-        limits: Config::for_person().limits,
         reserve_bytes: 0,
         cancel: Cancel::new(),
         progress: Arc::new(Silent),
@@ -132,10 +121,10 @@ struct Trying<'a> {
 impl Connection for Trying<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         let around = || -> Option<Surroundings> {
-            let base = self.request.base.clone()?;
+            let base = self.request.errand.base.clone()?;
             let text = fs::read(base.join("surroundings.json")).ok()?;
             let told: Surroundings = serde_json::from_slice(&text).ok()?;
-            let staging = self.request.repository.as_ref()?.parent()?.to_owned();
+            let staging = self.request.errand.repository().as_ref()?.parent()?.to_owned();
             Some(Surroundings { staging, base, ..told })
         };
         let outcomes = match (revision.to_string().as_str(), around()) {
@@ -183,12 +172,12 @@ fn wait_for_the_remote(request: &ConnectRequest) -> Outcomes {
 fn think_while_connected(request: &ConnectRequest) -> Outcomes {
     let connected = connect(request);
     let begun = Instant::now();
-    while begun.elapsed() < request.limits.stall * 4 {
+    while begun.elapsed() < request.errand.limits.stall * 4 {
         std::hint::spin_loop();
     }
     BTreeMap::from([("connect".to_owned(), connected.err().map(|error| error.to_string()))])
 }
 
 fn connect(request: &ConnectRequest) -> std::io::Result<TcpStream> {
-    TcpStream::connect((request.url.host().unwrap_or_default(), request.url.port().unwrap_or_default()))
+    TcpStream::connect((request.errand.url.host().unwrap_or_default(), request.errand.url.port().unwrap_or_default()))
 }

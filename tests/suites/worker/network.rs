@@ -13,7 +13,6 @@ use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::Resolved;
 use gitrepo_core::spec::Revision;
-use gitrepo_core::worker::Job;
 use gitrepo_core::worker::Worker;
 use gitrepo_core::worker::WorkerError;
 use gitrepo_tests::fixtures;
@@ -26,6 +25,7 @@ use gitrepo_tests::require;
 use super::Rooms;
 use super::confined;
 use super::job;
+use super::with;
 
 #[test]
 fn a_closed_port_is_named_with_its_address_at_once() {
@@ -54,7 +54,8 @@ fn r7_a_silent_server_is_given_up_after_the_time_allowed() {
         ("ssh", hostile::SilentServer::start_after(b"SSH-2.0-OpenSSH_9.2\r\n")),
     ] {
         let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
-        let mut session = confined(&rooms.locks()).start(Job { limits, ..job(&server.url(scheme)) }).unwrap();
+        let mut session =
+            confined(&rooms.locks()).start(with(job(&server.url(scheme)), |errand| errand.limits = limits)).unwrap();
         let begun = Instant::now();
         let error = session.resolve(&Revision::Head).unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable, "{scheme}: {}", chain(&error));
@@ -65,7 +66,8 @@ fn r7_a_silent_server_is_given_up_after_the_time_allowed() {
 fn attempt(what: &str, server: &hostile::SilentServer) -> Result<Resolved, WorkerError> {
     let rooms = Rooms::new();
     let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
-    let mut session = confined(&rooms.locks()).start(Job { limits, ..job(&server.url("git")) }).unwrap();
+    let mut session =
+        confined(&rooms.locks()).start(with(job(&server.url("git")), |errand| errand.limits = limits)).unwrap();
     session.resolve(&Revision::parse(&format!("refs/attempts/{what}")).unwrap())
 }
 
@@ -95,7 +97,10 @@ fn r7_a_server_that_stops_inside_a_pack_is_given_up_after_the_time_allowed() {
     let server = HttpServer::builder().serve(&repository).answer(hostile::pack_ends_midway(Ending::Silent)).start();
     let rooms = Rooms::new();
     let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
-    let job = Job { limits, staging: Some(rooms.staging()), ..job(&server.url(&repository)) };
+    let job = with(job(&server.url(&repository)), |errand| {
+        errand.limits = limits;
+        errand.staging = Some(rooms.staging());
+    });
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
     let begun = Instant::now();
@@ -124,7 +129,7 @@ fn s15_an_endless_advertisement_is_cut_by_the_relay() {
     });
     let rooms = Rooms::new();
     let limits = Limits { fetch_bytes: 1 << 20, ..Limits::default() };
-    let mut session = confined(&rooms.locks()).start(Job { limits, ..job(&url) }).unwrap();
+    let mut session = confined(&rooms.locks()).start(with(job(&url), |errand| errand.limits = limits)).unwrap();
     let error = session.resolve(&Revision::Head).unwrap_err();
     assert_eq!(error.kind(), Kind::ResourceExhausted, "{}", chain(&error));
     session.finish().unwrap();

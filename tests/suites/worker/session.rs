@@ -47,6 +47,7 @@ use super::Rooms;
 use super::confined;
 use super::job;
 use super::program;
+use super::with;
 
 /// Resolves, fetches and lays down the default branch.
 fn lay_down(worker: &dyn Worker, job: Job) -> String {
@@ -73,7 +74,7 @@ fn confined_session_fetches_and_lays_down_a_tree_as_a_user_of_its_own() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
-    let job = Job { staging: Some(rooms.staging()), ..job(&server.url(&repository)) };
+    let job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
     assert_eq!(lay_down(&confined(&rooms.locks()), job), commit);
     let tree = rooms.staging().join(TREE);
     assert!(find(&tree, "manifest").is_some(), "the tree is there");
@@ -99,7 +100,7 @@ fn s14_the_pinned_address_is_reached_by_whatever_host_the_url_names() {
         let url = server.url(&repository).replace("127.0.0.1", written);
         let pinned = vec![([127, 0, 0, 1], server.port()).into()];
         let host = Some(PinnedHost { name: name.to_owned(), port: server.port(), addresses: pinned });
-        let job = Job { host, staging: Some(rooms.staging()), ..job(&url) };
+        let job = Job { host, ..with(job(&url), |errand| errand.staging = Some(rooms.staging())) };
         assert_eq!(lay_down(&confined(&rooms.locks()), job), commit, "{url}");
     }
 }
@@ -110,12 +111,15 @@ fn a_session_builds_on_the_base_and_does_not_change_it() {
     let server = HttpServer::start(&repository);
     let (first, second) = (Rooms::new(), Rooms::new());
     let url = server.url(&repository);
-    lay_down(&confined(&first.locks()), Job { staging: Some(first.staging()), ..job(&url) });
+    lay_down(&confined(&first.locks()), with(job(&url), |errand| errand.staging = Some(first.staging())));
     let base = first.staging().join(REPOSITORY);
     let before = listing(&base);
 
     let commit = repository.commit("main", &Files::new().file("new", "content"));
-    let job = Job { staging: Some(second.staging()), base: Some(base.clone()), ..job(&url) };
+    let job = with(job(&url), |errand| {
+        errand.staging = Some(second.staging());
+        errand.base = Some(base.clone());
+    });
     assert_eq!(lay_down(&confined(&second.locks()), job), commit);
     assert_eq!(listing(&base), before);
 }
@@ -125,7 +129,7 @@ fn a_commit_that_the_server_announces_and_does_not_give_out_is_not_found() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::builder().serve(&repository).answer(hostile::announces_without_serving(&commit)).start();
     let rooms = Rooms::new();
-    let job = Job { staging: Some(rooms.staging()), ..job(&server.url(&repository)) };
+    let job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
     let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
@@ -138,7 +142,10 @@ fn r3_a_session_ends_before_the_disk_is_full() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
-    let job = Job { staging: Some(rooms.staging()), reserve_bytes: u64::MAX, ..job(&server.url(&repository)) };
+    let job = Job {
+        reserve_bytes: u64::MAX,
+        ..with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()))
+    };
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).expect("asking writes nothing");
     let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
@@ -192,7 +199,10 @@ fn confined_session_speaks_tls_with_a_server_of_the_given_authority() {
     // Readable for root alone, as an administrator may have it.
     std::fs::set_permissions(authority.ca_file(), Permissions::from_mode(0o600)).unwrap();
     let ca_file = Some(authority.ca_file().to_owned());
-    let job = Job { ca_file, staging: Some(rooms.staging()), ..job(&url) };
+    let job = with(job(&url), |errand| {
+        errand.ca_file = ca_file;
+        errand.staging = Some(rooms.staging());
+    });
     assert_eq!(lay_down(&confined(&rooms.locks()), job), commit);
 }
 
@@ -208,12 +218,11 @@ fn confined_session_speaks_ssh_with_every_kind_of_key() {
         secret
             .extend(key.passphrase.map(|passphrase| ("ssh-passphrase".to_owned(), Secret::new(passphrase.to_owned()))));
         let rooms = Rooms::new();
-        let job = Job {
-            staging: Some(rooms.staging()),
-            credentials: Credentials::from_secret_keys(secret).unwrap(),
-            host_keys: HostKeys::new(Checking::AcceptNew),
-            ..job(&server.url(&repository))
-        };
+        let job = with(job(&server.url(&repository)), |errand| {
+            errand.staging = Some(rooms.staging());
+            errand.credentials = Credentials::from_secret_keys(secret).unwrap();
+            errand.host_keys = HostKeys::new(Checking::AcceptNew);
+        });
         assert_eq!(lay_down(&confined(&rooms.locks()), job), commit, "{algorithm:?} {format:?}");
     }
 }
@@ -228,11 +237,10 @@ fn a_new_host_key_is_told_for_the_caller_to_keep() {
     let server = SshServer::start(&key);
     let secret = BTreeMap::from([("ssh-privatekey".to_owned(), Secret::new(key.private))]);
     let rooms = Rooms::new();
-    let job = Job {
-        credentials: Credentials::from_secret_keys(secret).unwrap(),
-        host_keys: HostKeys::new(Checking::AcceptNew),
-        ..job(&server.url(&repository))
-    };
+    let job = with(job(&server.url(&repository)), |errand| {
+        errand.credentials = Credentials::from_secret_keys(secret).unwrap();
+        errand.host_keys = HostKeys::new(Checking::AcceptNew);
+    });
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     session.resolve(&Revision::Head).unwrap();
     let [line] = session.accepted_host_keys() else { panic!("{:?}", session.accepted_host_keys()) };
@@ -245,7 +253,7 @@ fn in_process_session_does_the_same_in_a_thread() {
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
     let worker = InProcess::new(Arc::new(Libgit2::default()));
-    let job = Job { staging: Some(rooms.staging()), ..job(&server.url(&repository)) };
+    let job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
     assert_eq!(lay_down(&worker, job), commit);
     assert!(find(&rooms.staging().join(TREE), "manifest").is_some());
 }
@@ -254,6 +262,7 @@ fn in_process_session_does_the_same_in_a_thread() {
 fn a_file_repository_is_read_where_its_url_says() {
     let (repository, commit) = fixtures::small();
     let rooms = Rooms::new();
-    let job = Job { staging: Some(rooms.staging()), ..job(&format!("file://{}", repository.path().display())) };
+    let job =
+        with(job(&format!("file://{}", repository.path().display())), |errand| errand.staging = Some(rooms.staging()));
     assert_eq!(lay_down(&confined(&rooms.locks()), job), commit);
 }

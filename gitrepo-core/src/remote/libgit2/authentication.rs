@@ -33,8 +33,12 @@ struct Shown {
 
 impl<'a> Authentication<'a> {
     pub(super) fn new(request: &'a ConnectRequest) -> Self {
-        let host = request.url.host().unwrap_or_default();
-        Self { url: &request.url, credential: request.credentials.for_host(host, host), shown: Shown::default() }
+        let host = request.errand.url.host().unwrap_or_default();
+        Self {
+            url: &request.errand.url,
+            credential: request.errand.credentials.for_host(host, host),
+            shown: Shown::default(),
+        }
     }
 
     /// A new connection: everything may be shown once more.
@@ -120,7 +124,7 @@ mod tests {
         let secret: BTreeMap<_, _> =
             keys.iter().map(|(key, value)| ((*key).to_owned(), Secret::new((*value).to_owned()))).collect();
         let mut request = request(url);
-        request.credentials = Credentials::from_secret_keys(secret).unwrap();
+        request.errand.credentials = Credentials::from_secret_keys(secret).unwrap();
         request
     }
 

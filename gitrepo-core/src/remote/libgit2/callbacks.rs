@@ -56,7 +56,7 @@ impl<'a> Callbacks<'a> {
             answer.map_err(|error| self.refuse(error))
         });
         callbacks.certificate_check(|certificate, _host| {
-            let verdict = host_key::check(certificate, &self.request.url, &self.request.host_keys);
+            let verdict = host_key::check(certificate, &self.request.errand.url, &self.request.errand.host_keys);
             let verdict = verdict.map_err(|error| self.refuse(error))?;
             let status = verdict.status();
             if let Verdict::Believed(Some(line)) = verdict {

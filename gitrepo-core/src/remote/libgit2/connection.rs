@@ -88,7 +88,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn url(&self) -> String {
-        self.request.url.to_string()
+        self.request.errand.url.to_string()
     }
 
     fn repository(&self) -> Result<&'a git2::Repository, RemoteError> {
@@ -96,8 +96,8 @@ impl<'a> Conversation<'a> {
             return Ok(repository);
         }
         start_up::start_up(self.request, self.home)?;
-        let repository = match &self.request.repository {
-            Some(path) => repository::create(path, self.request.base.as_deref())?,
+        let repository = match self.request.errand.repository() {
+            Some(path) => repository::create(&path, self.request.errand.base.as_deref())?,
             None => repository::in_memory()?,
         };
         Ok(self.repository.get_or_init(|| repository))
@@ -115,7 +115,7 @@ impl<'a> Conversation<'a> {
         let repository = self.repository()?;
         self.callbacks.authentication.borrow_mut().start_over();
         let mut remote = repository
-            .remote_anonymous(&self.request.url.transport())
+            .remote_anonymous(&self.request.errand.url.transport())
             .map_err(|error| Failure::of(&error).describe(&error, self.request))?;
         self.ask(&mut remote, &[NOTHING], 0).map_err(|unanswered| self.describe(unanswered))?;
         let advertisement =
@@ -130,12 +130,12 @@ impl<'a> Conversation<'a> {
         }
         let request = self.request;
         let server = Server {
-            url: request.url.clone(),
-            credentials: request.credentials.clone(),
-            credentials_over_http: request.credentials_over_http,
-            proxy: request.proxy.clone(),
+            url: request.errand.url.clone(),
+            credentials: request.errand.credentials.clone(),
+            credentials_over_http: request.errand.credentials_over_http,
+            proxy: request.errand.proxy.clone(),
             authorities: start_up::authorities(request)?,
-            stall: request.limits.stall,
+            stall: request.errand.limits.stall,
         };
         Ok(self.http.get_or_init(|| Http::new(server)))
     }
@@ -275,7 +275,10 @@ impl<'a> Conversation<'a> {
     }
 
     fn local(&self, error: &git2::Error) -> RemoteError {
-        repository::unusable(self.request.repository.as_deref().unwrap_or(Path::new(repository::IN_MEMORY)), error)
+        repository::unusable(
+            self.request.errand.repository().as_deref().unwrap_or(Path::new(repository::IN_MEMORY)),
+            error,
+        )
     }
 
     /// The depth to ask for, as libgit2 understands it: 0 is all, if nothing is cut short yet.
@@ -283,7 +286,7 @@ impl<'a> Conversation<'a> {
         let is_shallow = self.repository()?.is_shallow();
         Ok(match depth {
             // libgit2 can cut nothing short there.
-            _ if self.request.url.scheme() == Scheme::File => 0,
+            _ if self.request.errand.url.scheme() == Scheme::File => 0,
             0 if is_shallow => WHOLE,
             depth => i32::try_from(depth).unwrap_or(WHOLE),
         })
@@ -293,13 +296,13 @@ impl<'a> Conversation<'a> {
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         self.request.progress.report(&Step::Resolving);
-        let url = &self.request.url;
+        let url = &self.request.errand.url;
         self.connected()?.advertisement.resolve(revision, url)
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
         let resolved = &request.resolved;
-        if self.request.repository.is_none() {
+        if self.request.errand.repository().is_none() {
             return Err(self.local(&git2::Error::from_str("this conversation was begun without one")));
         }
         let repository = self.repository()?;

@@ -120,7 +120,7 @@ impl Failure {
 
     /// The error to show. Those that need a decision first have become another one when they come here.
     pub(super) fn describe(self, error: &git2::Error, request: &ConnectRequest) -> RemoteError {
-        let url = request.url.to_string();
+        let url = request.errand.url.to_string();
         let source = cause(error);
         match self {
             Self::RepositoryNotFound => RemoteError::RepositoryNotFound { url, source: Some(source) },
@@ -128,13 +128,13 @@ impl Failure {
             Self::Unreachable => RemoteError::Unreachable { url, source },
             Self::Stalled => RemoteError::Stalled {
                 url,
-                seconds: request.limits.stall.as_secs(),
+                seconds: request.errand.limits.stall.as_secs(),
                 phase: "an answer was awaited".to_owned(),
             },
             Self::TooManyObjects => RemoteError::TooManyObjects { url, limit: crate::sys::git::PACK_OBJECTS as u64 },
             Self::OutOfMemory => RemoteError::OutOfMemory { url },
-            Self::Local => match &request.repository {
-                Some(path) => repository::unusable(path, error),
+            Self::Local => match request.errand.repository() {
+                Some(path) => repository::unusable(&path, error),
                 None => RemoteError::Protocol { url, source },
             },
             Self::Unauthenticated

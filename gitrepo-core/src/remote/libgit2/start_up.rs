@@ -24,10 +24,10 @@ pub(super) fn start_up(request: &ConnectRequest, home: Option<&Path>) -> Result<
         let (major, minor, patch) = linked();
         return Err(unusable(Cause::new(format!("libgit2 {major}.{minor}.{patch} has known vulnerabilities"))));
     }
-    sys::git::prepare_network(request.limits.stall, home, http::transport)
+    sys::git::prepare_network(request.errand.limits.stall, home, http::transport)
         .map_err(|error| unusable(Cause::new(error.message())))?;
     if let Some(home) = home
-        && let Err(error) = host_key::prefer_known_types(home, &request.url, &request.host_keys)
+        && let Err(error) = host_key::prefer_known_types(home, &request.errand.url, &request.errand.host_keys)
     {
         tracing::warn!(%error, "cannot say which SSH host keys are known; the server may present one of another type");
     }
@@ -40,15 +40,15 @@ fn linked() -> (u32, u32, u32) {
 
 /// The authorities that the request names, besides those of the system.
 pub(super) fn authorities(request: &ConnectRequest) -> Result<Vec<X509>, RemoteError> {
-    let failed = |cause: Cause| RemoteError::Authorities { url: request.url.to_string(), source: cause };
+    let failed = |cause: Cause| RemoteError::Authorities { url: request.errand.url.to_string(), source: cause };
     let mut bundles = Vec::new();
-    if let Some(file) = &request.ca_file {
+    if let Some(file) = &request.errand.ca_file {
         let bundle =
             fs::read(file).map_err(|error| failed(Cause::new(format!("caFile {}: {error}", file.display()))))?;
         bundles.push(("caFile", bundle));
     }
-    let host = request.url.host().unwrap_or_default();
-    if let Some(bundle) = request.credentials.for_host(host, host).ca_certificates {
+    let host = request.errand.url.host().unwrap_or_default();
+    if let Some(bundle) = request.errand.credentials.for_host(host, host).ca_certificates {
         bundles.push(("secret key ca.crt", bundle.as_bytes().to_vec()));
     }
     let mut authorities = Vec::new();

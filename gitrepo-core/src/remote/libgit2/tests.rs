@@ -1,5 +1,6 @@
 //! The promises of a connection that hold for every server, over a repository on this disk.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use git2::ObjectType;
@@ -14,15 +15,13 @@ use super::commit_id;
 use super::oid;
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
-use crate::credentials::Checking;
-use crate::credentials::Credentials;
-use crate::credentials::HostKeys;
-use crate::policy::Limits;
 use crate::progress::Silent;
 use crate::remote::ConnectRequest;
 use crate::remote::Connection;
+use crate::remote::Errand;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
+use crate::remote::REPOSITORY;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
@@ -32,19 +31,8 @@ use crate::spec::Revision;
 
 /// Asks for nothing but `url`.
 pub(super) fn request(url: &str) -> ConnectRequest {
-    ConnectRequest {
-        url: RepositoryUrl::parse(url).unwrap(),
-        credentials: Credentials::none(),
-        host_keys: HostKeys::new(Checking::Strict),
-        ca_file: None,
-        proxy: None,
-        credentials_over_http: false,
-        repository: None,
-        base: None,
-        limits: Limits::default(),
-        cancel: Cancel::new(),
-        progress: Arc::new(Silent),
-    }
+    let errand = Errand::new(RepositoryUrl::parse(url).unwrap());
+    ConnectRequest { errand, cancel: Cancel::new(), progress: Arc::new(Silent) }
 }
 
 /// A repository with commits on main, and a place to fetch into.
@@ -94,12 +82,17 @@ impl Fixture {
 
     fn request(&self, into: &str) -> ConnectRequest {
         let mut request = request(&format!("file://{}", self.directory.path().join("source").display()));
-        request.repository = Some(self.directory.path().join(into));
+        request.errand.staging = Some(self.directory.path().join(into));
         request
     }
 
     fn open(&self, into: &str) -> Repository {
-        Repository::open_bare(self.directory.path().join(into)).unwrap()
+        Repository::open_bare(self.fetched(into)).unwrap()
+    }
+
+    /// What was fetched into a place.
+    fn fetched(&self, into: &str) -> PathBuf {
+        self.directory.path().join(into).join(REPOSITORY)
     }
 }
 
@@ -123,7 +116,7 @@ fn fetch(request: &ConnectRequest, revision: &str) -> Result<FetchReport, Remote
 #[test]
 fn one_conversation_resolves_and_fetches() {
     let fixture = Fixture::with_commits(3);
-    let resolved = resolve(&request(&fixture.request("x").url.to_string()), "HEAD").unwrap();
+    let resolved = resolve(&request(&fixture.request("x").errand.url.to_string()), "HEAD").unwrap();
     assert_eq!(resolved, Resolved { commit: commit_id(fixture.head()), reference: Some("refs/heads/main".to_owned()) });
     let report = fetch(&fixture.request("into"), "HEAD").unwrap();
     assert_eq!(report.commit, resolved.commit);
@@ -138,7 +131,7 @@ fn one_conversation_resolves_and_fetches() {
 fn the_fetched_repository_has_nothing_of_the_host_in_it() {
     let fixture = Fixture::with_commits(1);
     fetch(&fixture.request("into"), "HEAD").unwrap();
-    let mut names: Vec<_> = std::fs::read_dir(fixture.directory.path().join("into"))
+    let mut names: Vec<_> = std::fs::read_dir(fixture.fetched("into"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -189,7 +182,7 @@ fn what_the_base_has_is_not_sent_again() {
     fetch(&fixture.request("base"), "HEAD").unwrap();
     let based = |into: &str| {
         let mut request = fixture.request(into);
-        request.base = Some(fixture.directory.path().join("base"));
+        request.errand.base = Some(fixture.fetched("base"));
         request
     };
     assert_eq!(fetch(&based("same"), "HEAD").unwrap().received_objects, 0);
@@ -225,7 +218,7 @@ fn what_is_not_there_is_told_apart() {
 fn a_limit_of_bytes_and_a_cancelled_token_end_the_fetch() {
     let fixture = Fixture::with_commits(3);
     let mut bounded = fixture.request("bounded");
-    bounded.limits.fetch_bytes = 10;
+    bounded.errand.limits.fetch_bytes = 10;
     assert!(matches!(fetch(&bounded, "HEAD"), Err(RemoteError::TooLarge { limit: 10, .. })));
     let cancelled = fixture.request("cancelled");
     cancelled.cancel.cancel();
@@ -238,13 +231,13 @@ fn a_place_that_is_taken_is_not_fetched_into() {
     let fixture = Fixture::with_commits(1);
     fetch(&fixture.request("into"), "HEAD").unwrap();
     let error = fetch(&fixture.request("into"), "HEAD").unwrap_err();
-    assert!(matches!(error, RemoteError::Local { ref path, .. } if path.ends_with("into")), "{error}");
+    assert!(matches!(error, RemoteError::Local { ref path, .. } if path.ends_with(REPOSITORY)), "{error}");
 }
 
 #[test]
 fn a_conversation_without_a_repository_only_resolves() {
     let fixture = Fixture::with_commits(1);
-    let error = fetch(&request(&fixture.request("x").url.to_string()), "HEAD").unwrap_err();
+    let error = fetch(&request(&fixture.request("x").errand.url.to_string()), "HEAD").unwrap_err();
     assert!(matches!(error, RemoteError::Local { .. }), "{error}");
 }
 

@@ -68,9 +68,9 @@ impl<'a> Transfer<'a> {
         self.total_objects = total_objects;
         self.hear()?;
         let arrived = self.arrived();
-        let limit = self.request.limits.fetch_bytes;
+        let limit = self.request.errand.limits.fetch_bytes;
         if arrived.bytes > limit {
-            return Err(RemoteError::TooLarge { url: self.request.url.to_string(), limit });
+            return Err(RemoteError::TooLarge { url: self.request.errand.url.to_string(), limit });
         }
         if self.reported.is_none_or(|reported| reported.elapsed() >= PACE) {
             self.reported = Some(Instant::now());
@@ -92,11 +92,11 @@ impl<'a> Transfer<'a> {
     /// Whether the remote has been silent for as long as it may. libgit2 does not always say so: within TLS, a timeout
     /// becomes "syscall failure".
     pub(super) fn is_stalled(&self) -> bool {
-        self.heard.elapsed() >= self.request.limits.stall
+        self.heard.elapsed() >= self.request.errand.limits.stall
     }
 
     fn wanted(&self) -> Result<(), RemoteError> {
-        let url = &self.request.url;
+        let url = &self.request.errand.url;
         self.request.cancel.check().map_err(|source| RemoteError::Interrupted { url: url.to_string(), source })
     }
 }

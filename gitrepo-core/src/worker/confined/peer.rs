@@ -60,14 +60,14 @@ impl Contained {
 
     pub(super) fn new(job: &Job, child: Child, wire: Wire) -> Self {
         Self {
-            url: job.url.to_string(),
+            url: job.errand.url.to_string(),
             wire,
             relay: None,
             worker: None,
             places: Vec::new(),
             child,
-            fetch_bytes: job.limits.fetch_bytes,
-            stall: job.limits.stall,
+            fetch_bytes: job.errand.limits.fetch_bytes,
+            stall: job.errand.limits.stall,
             silence: Silence { since: Instant::now(), bytes: 0, processor: Duration::ZERO },
         }
     }
