@@ -9,6 +9,7 @@
 use std::error::Error;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
 use gitrepo_core::policy::Config;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::VolumeSpec;
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let volumes = Volumes::open(Config { store: "/var/lib/gitrepo-embed".into(), ..Config::for_person() })?;
 
     let request = VolumeRequest::new("embed", target, VolumeSpec::new(RepositoryUrl::parse(&url)?));
-    let published = volumes.publish(&request, &Watch::default())?;
+    let published = volumes.publish(&request, &Credentials::none(), &Watch::default())?;
     println!("{} shows commit {}", request.target.display(), published.commit);
     println!("{} entries at its root", request.target.read_dir()?.count());
 

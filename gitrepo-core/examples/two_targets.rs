@@ -8,6 +8,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
 use gitrepo_core::policy::Config;
 use gitrepo_core::progress::Progress;
 use gitrepo_core::progress::Step;
@@ -38,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let requests: Vec<_> = arguments.map(|target| VolumeRequest::new("two-targets", target, spec.clone())).collect();
     for request in &requests {
         // The second one finds the tree in the store.
-        let published = volumes.publish(request, &watch)?;
+        let published = volumes.publish(request, &Credentials::none(), &watch)?;
         println!("{} shows commit {} ({:?})", request.target.display(), published.commit, published.outcome);
     }
     for request in &requests {

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::credentials::Credentials;
 use crate::gateway::Gateway;
 use crate::lease::Provenance;
 use crate::lease::Snapshots;
@@ -66,8 +65,6 @@ pub struct VolumeRequest {
     pub origin: Origin,
     /// What is asked.
     pub spec: VolumeSpec,
-    /// As whom.
-    pub credentials: Credentials,
     /// Nobody may write through the mount. When this is `false`, the target shows a plain copy: one of its own, or with
     /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show.
     pub read_only: bool,
@@ -154,7 +151,6 @@ impl VolumeRequest {
             target: target.into(),
             origin: Origin::Cli,
             spec,
-            credentials: Credentials::none(),
             read_only: true,
             group: None,
         }

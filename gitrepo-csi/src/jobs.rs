@@ -23,20 +23,20 @@ use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::progress::Progress;
 use gitrepo_core::volume::Published;
-use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::watch::Watch;
 use tokio::sync::watch;
 
 use crate::failure::Failure;
 
 mod finish;
+mod order;
 mod progress;
-mod same;
 mod table;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
+pub use order::Order;
 use progress::Seen;
 use table::Ending;
 use table::Key;
@@ -46,7 +46,7 @@ pub use waiting::Waiting;
 /// Publishes in two steps, however long they take.
 pub trait Publisher: Send + Sync + 'static {
     /// Brings the tree to the node. Nothing is done for the target.
-    fn lease<'a>(&'a self, request: &'a VolumeRequest, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure>;
+    fn lease<'a>(&'a self, order: &'a Order, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure>;
 }
 
 /// A tree that is on the node while this value lives.
@@ -168,20 +168,20 @@ impl Jobs {
         }
     }
 
-    /// Starts a job for this request, or joins the one there is.
+    /// Starts a job for this order, or joins the one there is.
     ///
     /// # Errors
     ///
     /// That of an earlier job which nobody heard. Of kind `Busy` when another request is at work on the same target; if
     /// only its secrets differ, that one is given up, so that a corrected secret counts at the next try.
-    pub fn join(&self, request: VolumeRequest) -> Result<Waiting, Failure> {
-        let key = Key::new(&request.volume_id, &request.target);
+    pub fn join(&self, order: Order) -> Result<Waiting, Failure> {
+        let key = Key::new(&order.request.volume_id, &order.request.target);
         let mut table = self.shared.table();
         table.expire(Instant::now());
-        if let Some(failure) = table.take_failure(&key, &request) {
+        if let Some(failure) = table.take_failure(&key, &order) {
             return Err(failure);
         }
-        if let Some(joined) = table.join(&key, &request)? {
+        if let Some(joined) = table.join(&key, &order)? {
             drop(table);
             tracing::debug!(volume = key.volume_id(), "a call joins the publish in flight");
             return Ok(Waiting::new(Arc::clone(&self.shared), key, joined));
@@ -190,8 +190,8 @@ impl Jobs {
             return Err(Failure::new(Kind::ResourceExhausted, format!("{MOST} publishes are in flight; try again")));
         }
         let cancel = Cancel::new().within(self.shared.limit);
-        let seen = Seen::of(&request.spec.repository);
-        let (job, seen) = (table::Work { request: Arc::new(request), cancel }, Arc::new(seen));
+        let seen = Seen::of(&order.request.spec.repository);
+        let (job, seen) = (table::Work { order: Arc::new(order), cancel }, Arc::new(seen));
         let (answered, answer) = watch::channel(None);
         let number = table.number();
         self.start(number, &job, &seen, answered)?;
@@ -209,11 +209,11 @@ impl Jobs {
         answered: watch::Sender<Option<Answer>>,
     ) -> Result<(), Failure> {
         let watch = Watch { cancel: job.cancel.clone(), progress: Arc::clone(seen) as Arc<dyn Progress> };
-        let (shared, request) = (Arc::clone(&self.shared), Arc::clone(&job.request));
+        let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
         let work = move || {
-            let answer = catch_unwind(AssertUnwindSafe(|| shared.publish(number, &request, &watch)));
+            let answer = catch_unwind(AssertUnwindSafe(|| shared.publish(number, &order, &watch)));
             // The secrets in it are not needed any longer.
-            drop(request);
+            drop(order);
             let answer = answer.unwrap_or_else(|_| Err(vanished()));
             shared.table().finish(number, &answer);
             answered.send_replace(Some(answer));
@@ -225,9 +225,9 @@ impl Jobs {
 }
 
 impl Shared {
-    fn publish(&self, number: u64, request: &VolumeRequest, watch: &Watch) -> Answer {
+    fn publish(&self, number: u64, order: &Order, watch: &Watch) -> Answer {
         loop {
-            let leased = self.publisher.lease(request, watch)?;
+            let leased = self.publisher.lease(order, watch)?;
             if !self.table().is_to_show(number) {
                 return Err(Failure::new(Kind::Cancelled, "the volume was unpublished while its tree was fetched"));
             }

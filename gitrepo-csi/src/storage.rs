@@ -24,6 +24,7 @@ use gitrepo_core::watch::Watch;
 
 use crate::failure::Failure;
 use crate::jobs::Leased;
+use crate::jobs::Order;
 use crate::jobs::Publisher;
 use crate::metrics::Metrics;
 
@@ -105,13 +106,13 @@ fn unavailable(error: StoreError) -> Failure {
 }
 
 impl Publisher for Storage {
-    fn lease<'a>(&'a self, request: &'a VolumeRequest, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
+    fn lease<'a>(&'a self, order: &'a Order, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
         let volumes = self.volumes()?;
-        let lease = volumes.lease(request, watch)?;
+        let lease = volumes.lease(&order.request, &order.credentials, watch)?;
         if let Provenance::Remote { received_bytes } = lease.provenance() {
             self.metrics.fetched(received_bytes);
         }
-        Ok(Box::new(LeasedVolume { volumes, lease, request, watch }))
+        Ok(Box::new(LeasedVolume { volumes, lease, request: &order.request, watch }))
     }
 }
 

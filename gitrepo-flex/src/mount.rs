@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
 use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
@@ -29,6 +30,7 @@ use crate::volume_id::VolumeName;
 pub(crate) struct Mount {
     pod: Pod,
     request: VolumeRequest,
+    credentials: Credentials,
     volumes: Volumes,
 }
 
@@ -50,21 +52,21 @@ impl Mount {
             None => name.with(&volumes.store().access().credential(&spec.repository, &credentials)?),
         };
         let origin = Origin::Flex;
-        let request = VolumeRequest { volume_id, target, origin, spec, credentials, read_only, group };
-        Ok(Self { pod, request, volumes })
+        let request = VolumeRequest { volume_id, target, origin, spec, read_only, group };
+        Ok(Self { pod, request, credentials, volumes })
     }
 
     /// Mounts it, as the last step of all.
     pub(crate) fn publish(&self, cancel: &Cancel) -> Result<(), CallError> {
-        let Self { pod, request, volumes } = self;
+        let Self { pod, request, credentials, volumes } = self;
         let started = Instant::now();
-        let secrets: Vec<_> = request.credentials.secret_keys().keys().collect();
+        let secrets: Vec<_> = credentials.secret_keys().keys().collect();
         tracing::debug!(
             directory = %request.target.display(), spec = ?request.spec, volume_id = request.volume_id, ?secrets,
             group = request.group, store = %volumes.store().root().display(), "mounting"
         );
         let watch = Watch { cancel: cancel.clone(), progress: Arc::new(Silent) };
-        let published = volumes.publish(request, &watch)?;
+        let published = volumes.publish(request, credentials, &watch)?;
         tracing::info!(
             directory = %request.target.display(), repository = %request.spec.repository,
             revision = %request.spec.revision, commit = %published.commit, received_bytes = received(published.outcome),

@@ -62,7 +62,6 @@ pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
         target: target.to_owned(),
         origin: Origin::Cli,
         spec: VolumeSpec::new(RepositoryUrl::parse(url).unwrap()),
-        credentials: Credentials::none(),
         read_only: true,
         group: None,
     }
@@ -113,7 +112,12 @@ impl Node {
 
     /// Publishes patiently.
     pub fn publish(&self, request: &VolumeRequest) -> Result<Published, PublishError> {
-        self.volumes.publish(request, &watch())
+        self.publish_as(request, &Credentials::none())
+    }
+
+    /// The same with credentials.
+    pub fn publish_as(&self, request: &VolumeRequest, credentials: &Credentials) -> Result<Published, PublishError> {
+        self.volumes.publish(request, credentials, &watch())
     }
 
     /// Unpublishes patiently, which must succeed.

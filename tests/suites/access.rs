@@ -11,6 +11,8 @@ use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::PublishError;
+use gitrepo_core::volume::Published;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::worker::InProcess;
 use gitrepo_tests::fixtures;
@@ -36,6 +38,12 @@ struct Scene {
     place: TempDir,
 }
 
+/// A pod's request, and its secret.
+struct Pod {
+    request: VolumeRequest,
+    credentials: Credentials,
+}
+
 impl Scene {
     fn new() -> Self {
         Self::proving_for(Duration::from_secs(300))
@@ -55,18 +63,22 @@ impl Scene {
     }
 
     /// A pod of its own that wants `revision` with a token.
-    fn pod(&self, revision: &str, key: Option<&str>) -> VolumeRequest {
-        VolumeRequest { credentials: token(key), ..at(read_only(&self.url(), &self.new_target()), revision) }
+    fn pod(&self, revision: &str, key: Option<&str>) -> Pod {
+        Pod { request: at(read_only(&self.url(), &self.new_target()), revision), credentials: token(key) }
     }
 
     fn new_target(&self) -> PathBuf {
         self.node.target(&format!("pod-{}", volumes::entries(&self.node.target("")).len()))
     }
 
-    fn refused(&self, request: &VolumeRequest) -> Kind {
-        let error = self.node.publish(request).unwrap_err();
-        assert_eq!(self.node.mounts_on(&request.target), 0);
-        assert!(!request.target.exists(), "{error}");
+    fn publish(&self, pod: &Pod) -> Result<Published, PublishError> {
+        self.node.publish_as(&pod.request, &pod.credentials)
+    }
+
+    fn refused(&self, pod: &Pod) -> Kind {
+        let error = self.publish(pod).unwrap_err();
+        assert_eq!(self.node.mounts_on(&pod.request.target), 0);
+        assert!(!pod.request.target.exists(), "{error}");
         error.kind()
     }
 }
@@ -81,20 +93,20 @@ fn node(place: &TempDir, ttl: Duration) -> Node {
 #[test]
 fn a_cached_private_tree_is_refused_to_who_could_not_fetch_it() {
     let scene = Scene::new();
-    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    scene.publish(&scene.pod("main", Some("key"))).unwrap();
     for revision in ["HEAD", "main", &scene.commit] {
         for wrong in [None, Some("wrong"), Some("ke"), Some("KEY")] {
             assert_eq!(scene.refused(&scene.pod(revision, wrong)), Kind::Unauthenticated, "{revision} {wrong:?}");
         }
     }
-    let hit = scene.node.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
+    let hit = scene.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
     assert_eq!(hit.outcome, Outcome::Hit);
 }
 
 #[test]
 fn no_spelling_of_the_url_leads_around_the_proof() {
     let scene = Scene::new();
-    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    scene.publish(&scene.pod("main", Some("key"))).unwrap();
     let port = scene.server.port();
     let spellings = [
         scene.url(),
@@ -113,9 +125,9 @@ fn no_spelling_of_the_url_leads_around_the_proof() {
     for spelling in &spellings {
         for revision in ["main", &scene.commit] {
             for wrong in [None, Some("wrong")] {
-                let mut request = scene.pod(revision, wrong);
-                request.spec.repository = RepositoryUrl::parse(spelling).unwrap();
-                assert_eq!(scene.refused(&request), Kind::Unauthenticated, "{spelling} {wrong:?}");
+                let mut pod = scene.pod(revision, wrong);
+                pod.request.spec.repository = RepositoryUrl::parse(spelling).unwrap();
+                assert_eq!(scene.refused(&pod), Kind::Unauthenticated, "{spelling} {wrong:?}");
                 refusals += 1;
             }
         }
@@ -131,31 +143,31 @@ fn no_spelling_of_the_url_leads_around_the_proof() {
 #[test]
 fn a_commit_of_another_repository_is_not_served_from_the_store() {
     let scene = Scene::new();
-    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    scene.publish(&scene.pod("main", Some("key"))).unwrap();
     let own = Repository::new("own");
     let open = HttpServer::builder().serve(&own).start();
     own.commit("main", &Files::new().file("mine", "mine\n"));
-    let mut request = scene.pod(&scene.commit, None);
-    request.spec.repository = RepositoryUrl::parse(&open.url(&own)).unwrap();
-    assert_eq!(scene.refused(&request), Kind::NotFound);
+    let mut pod = scene.pod(&scene.commit, None);
+    pod.request.spec.repository = RepositoryUrl::parse(&open.url(&own)).unwrap();
+    assert_eq!(scene.refused(&pod), Kind::NotFound);
 }
 
 #[test]
 fn a_proof_holds_for_its_time_without_the_remote() {
     let mut scene = Scene::new();
     let url = scene.url();
-    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    scene.publish(&scene.pod("main", Some("key"))).unwrap();
     let pods = [scene.pod(&scene.commit, Some("key")), scene.pod("main", Some("key"))];
-    let stranger = scene.pod(&scene.commit, Some("other"));
+    let mut stranger = scene.pod(&scene.commit, Some("other"));
     scene.server = HttpServer::builder().start();
     assert_ne!(scene.url(), url);
 
     let [by_commit, mut by_branch] = pods;
-    assert_eq!(scene.node.publish(&by_commit).unwrap().outcome, Outcome::Hit);
-    by_branch.spec.pull_policy = gitrepo_core::spec::PullPolicy::IfNotPresent;
-    by_branch.target = scene.new_target();
-    assert_eq!(scene.node.publish(&by_branch).unwrap().outcome, Outcome::Hit);
-    let stranger = VolumeRequest { target: scene.new_target(), ..stranger };
+    assert_eq!(scene.publish(&by_commit).unwrap().outcome, Outcome::Hit);
+    by_branch.request.spec.pull_policy = gitrepo_core::spec::PullPolicy::IfNotPresent;
+    by_branch.request.target = scene.new_target();
+    assert_eq!(scene.publish(&by_branch).unwrap().outcome, Outcome::Hit);
+    stranger.request.target = scene.new_target();
     assert_eq!(scene.refused(&stranger), Kind::Unavailable);
 }
 
@@ -163,26 +175,29 @@ fn a_proof_holds_for_its_time_without_the_remote() {
 fn an_expired_proof_is_none() {
     let scene = Scene::proving_for(Duration::ZERO);
     let first = scene.pod("main", Some("key"));
-    scene.node.publish(&first).unwrap();
+    scene.publish(&first).unwrap();
     let asked = scene.server.info_refs();
-    scene.node.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
+    scene.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
     assert!(scene.server.info_refs() > asked, "the remote is asked again");
 
     scene.server.accept_only(&[Credential::Bearer("changed")]);
     assert_eq!(scene.refused(&scene.pod(&scene.commit, Some("key"))), Kind::Unauthenticated);
-    assert_eq!(scene.node.publish(&first).unwrap().outcome, Outcome::AlreadyPublished, "what was published stays");
+    assert_eq!(scene.publish(&first).unwrap().outcome, Outcome::AlreadyPublished, "what was published stays");
 
     // The same store, asked with a longer memory: the refusal has made it forget.
     let longer = node(&scene.place, Duration::from_secs(300));
-    assert_eq!(longer.publish(&scene.pod(&scene.commit, Some("key"))).unwrap_err().kind(), Kind::Unauthenticated);
+    assert_eq!(
+        longer.publish_as(&scene.pod(&scene.commit, Some("key")).request, &token(Some("key"))).unwrap_err().kind(),
+        Kind::Unauthenticated
+    );
 }
 
 #[test]
 fn a_refusal_voids_the_proof_at_once() {
     let scene = Scene::new();
-    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    scene.publish(&scene.pod("main", Some("key"))).unwrap();
     scene.server.accept_only(&[Credential::Bearer("changed")]);
-    scene.node.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
+    scene.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
     assert_eq!(scene.refused(&scene.pod("refs/heads/main", Some("key"))), Kind::Unauthenticated);
     assert_eq!(scene.refused(&scene.pod(&scene.commit, Some("key"))), Kind::Unauthenticated);
 }
@@ -191,10 +206,10 @@ fn a_refusal_voids_the_proof_at_once() {
 fn a_refusal_is_nobody_elses() {
     let scene = Scene::new();
     assert_eq!(scene.refused(&scene.pod("main", None)), Kind::Unauthenticated);
-    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    scene.publish(&scene.pod("main", Some("key"))).unwrap();
     assert_eq!(scene.refused(&scene.pod("main", Some("wrong"))), Kind::Unauthenticated);
     let asked = scene.server.requests().len();
-    scene.node.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
+    scene.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
     assert_eq!(scene.server.requests().len(), asked, "the proof of the right key has not suffered");
 }
 
@@ -202,9 +217,9 @@ fn a_refusal_is_nobody_elses() {
 fn no_credential_is_a_credential_like_any_other() {
     let scene = Scene::new();
     scene.server.accept_only(&[]);
-    scene.node.publish(&scene.pod("main", None)).unwrap();
+    scene.publish(&scene.pod("main", None)).unwrap();
     scene.server.accept_only(&[KEY]);
-    scene.node.publish(&scene.pod(&scene.commit, None)).unwrap();
+    scene.publish(&scene.pod(&scene.commit, None)).unwrap();
     assert_eq!(scene.refused(&scene.pod(&scene.commit, Some("wrong"))), Kind::Unauthenticated);
     assert_eq!(scene.refused(&scene.pod("HEAD", None)), Kind::Unauthenticated);
     assert_eq!(scene.refused(&scene.pod(&scene.commit, None)), Kind::Unauthenticated);
@@ -218,13 +233,13 @@ fn every_secret_key_is_part_of_the_credential() {
         let secrets = all.map(|(name, value)| ((*name).to_owned(), Secret::new((*value).to_owned())));
         Credentials::from_secret_keys(secrets.collect()).unwrap()
     };
-    let pod = |credentials| VolumeRequest { credentials, ..scene.pod(&scene.commit, None) };
-    scene.node.publish(&scene.pod("main", Some("key"))).unwrap();
+    let pod = |credentials| Pod { credentials, ..scene.pod(&scene.commit, None) };
+    scene.publish(&scene.pod("main", Some("key"))).unwrap();
     let mut asked = scene.server.info_refs();
-    scene.node.publish(&pod(keys(&[]))).unwrap();
+    scene.publish(&pod(keys(&[]))).unwrap();
     assert_eq!(scene.server.info_refs(), asked);
     for more in [("git.example.com.token", "other"), ("known_hosts", "# nobody\n")] {
-        scene.node.publish(&pod(keys(&[more]))).unwrap();
+        scene.publish(&pod(keys(&[more]))).unwrap();
         assert!(scene.server.info_refs() > asked, "{more:?}: with another trust comes another proof");
         asked = scene.server.info_refs();
     }

@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
 use gitrepo_core::policy::Config;
 use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Outcome;
-use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::InProcess;
 use gitrepo_tests::fixtures;
@@ -125,9 +125,8 @@ fn fifty_threads_make_one_fetch_and_fifty_mounts() {
         let publishing: Vec<_> = (0..MANY)
             .map(|number| {
                 let request = read_only(&server.url(&repository), &node.target(&format!("pod-{number}")));
-                let request = VolumeRequest { credentials: token(Some(&number.to_string())), ..request };
-                let node = &node;
-                scope.spawn(move || node.publish(&request).unwrap())
+                let (node, credentials) = (&node, token(Some(&number.to_string())));
+                scope.spawn(move || node.publish_as(&request, &credentials).unwrap())
             })
             .collect();
         gate.wait_for(MANY);
@@ -196,7 +195,7 @@ fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_eve
                 let _done = Done(working);
                 let request = shared(url, "volume", &node.target(&format!("pod-{pod}")));
                 for round in 0..8 {
-                    let published = node.volumes.publish(&request, &patient()).unwrap();
+                    let published = node.volumes.publish(&request, &Credentials::none(), &patient()).unwrap();
                     let shown = node.shown(&request.target);
                     let note = |pod: usize| shown.join(format!("pod-{pod}-{round}"));
                     std::fs::write(note(pod), published.commit.to_string()).unwrap();

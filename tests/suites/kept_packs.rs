@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
 use gitrepo_core::policy::Config;
 use gitrepo_core::progress::Progress;
@@ -246,7 +247,7 @@ fn a_pack_whose_publish_is_given_up_is_not_fetched_again() {
     let cancel = Cancel::new();
     let watch = Watch { cancel: cancel.clone(), progress: Arc::new(GivesUp(cancel)) };
     let request = read_only(&scene.server.url(&scene.repository), &node.target("first"));
-    assert_eq!(node.volumes.publish(&request, &watch).unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(node.volumes.publish(&request, &Credentials::none(), &watch).unwrap_err().kind(), Kind::Cancelled);
     assert_eq!(entries(&node.store().join("snapshots")), [] as [&Path; 0]);
     scene.assert_published_without_a_pack();
 }

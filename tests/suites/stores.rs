@@ -17,7 +17,6 @@ use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
-use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::InProcess;
@@ -51,7 +50,7 @@ impl Kept {
 
     fn publish(&self, pod: &str, url: &str, revision: &str, key: Option<&str>) -> Result<Published, PublishError> {
         let request = at(read_only(url, &self.pods.join(pod)), revision);
-        self.volumes.publish(&VolumeRequest { credentials: token(key), ..request }, &watch())
+        self.volumes.publish(&request, &token(key), &watch())
     }
 }
 

@@ -73,13 +73,12 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         origin: Origin::Cli,
         target,
         spec,
-        credentials,
     };
-    let published = match volumes.publish(&volume, &watch) {
+    let published = match volumes.publish(&volume, &credentials, &watch) {
         // Perhaps only by a record whose mount a kill or a reboot has taken: that is collected, and nobody waits for it.
         Err(PublishError::TargetTaken { .. }) => {
             sweep::briefly(&volumes)?;
-            volumes.publish(&volume, &watch)?
+            volumes.publish(&volume, &credentials, &watch)?
         }
         result => result?,
     };

@@ -10,6 +10,7 @@ use super::Volumes;
 use super::same_content;
 use super::same_credential;
 use super::show::taken_by;
+use crate::credentials::Credentials;
 use crate::error::Kind;
 use crate::lease::Lease;
 use crate::lease::LeaseError;
@@ -27,13 +28,18 @@ impl Volumes {
     ///
     /// Everything that this call did for the target has been undone when an error is returned, but for
     /// [`PublishError::NotUndone`].
-    pub fn publish(&self, request: &VolumeRequest, watch: &Watch) -> Result<Published, PublishError> {
+    pub fn publish(
+        &self,
+        request: &VolumeRequest,
+        credentials: &Credentials,
+        watch: &Watch,
+    ) -> Result<Published, PublishError> {
         self.check(request)?;
         if let Some(published) = self.serves(request)? {
             return Ok(published);
         }
         loop {
-            let lease = self.lease(request, watch)?;
+            let lease = self.lease(request, credentials, watch)?;
             match self.show(request, &lease, watch) {
                 Err(PublishError::Outdated { .. }) => drop(lease),
                 result => return result,
@@ -49,11 +55,16 @@ impl Volumes {
     ///
     /// [`PublishError::TargetTaken`] and [`PublishError::SharedOtherwise`], before anything is fetched, and those of
     /// [`Snapshots::lease`](crate::lease::Snapshots::lease).
-    pub fn lease(&self, request: &VolumeRequest, watch: &Watch) -> Result<Lease, PublishError> {
+    pub fn lease(
+        &self,
+        request: &VolumeRequest,
+        credentials: &Credentials,
+        watch: &Watch,
+    ) -> Result<Lease, PublishError> {
         self.check(request)?;
         self.with_room(|| {
             if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
-                return self.lease_of_record(&record, request, watch);
+                return self.lease_of_record(&record, request, credentials, watch);
             }
             if let Some(taken) = self.store.record_of_target(&request.target)? {
                 return Err(taken_by(&taken));
@@ -61,17 +72,23 @@ impl Volumes {
             self.find_target(&request.target, None)?;
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
-            Ok(self.snapshots.lease(&request.spec, &revision, &request.credentials, watch)?)
+            Ok(self.snapshots.lease(&request.spec, &revision, credentials, watch)?)
         })
     }
 
     /// The snapshot that a record names. The record itself proves access for the credential that made it; another
     /// credential has to prove its own.
-    fn lease_of_record(&self, record: &Record, request: &VolumeRequest, watch: &Watch) -> Result<Lease, PublishError> {
+    fn lease_of_record(
+        &self,
+        record: &Record,
+        request: &VolumeRequest,
+        credentials: &Credentials,
+        watch: &Watch,
+    ) -> Result<Lease, PublishError> {
         if !same_content(record, request) {
             return Err(taken_by(record));
         }
-        let credential = self.snapshots.credential(&request.spec, &request.credentials)?;
+        let credential = self.snapshots.credential(&request.spec, credentials)?;
         if same_credential(record, &credential) {
             let resolved = Resolved { commit: record.commit, reference: record.reference.clone() };
             if let Some(lease) = self.snapshots.lease_recorded(&record.snapshot, resolved, credential)? {
@@ -79,7 +96,7 @@ impl Volumes {
             }
         }
         let revision = Revision::Commit(record.commit);
-        Ok(self.snapshots.lease(&request.spec, &revision, &request.credentials, watch)?)
+        Ok(self.snapshots.lease(&request.spec, &revision, credentials, watch)?)
     }
 
     /// Runs one half of a publish. On a full disk, what no volume uses makes way, and it runs once more.

@@ -10,15 +10,13 @@ use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
-use gitrepo_core::volume::VolumeRequest;
 use tokio::sync::watch;
 
 use super::Answer;
 use super::Count;
+use super::order::Likeness;
+use super::order::Order;
 use super::progress::Seen;
-use super::same::Likeness;
-use super::same::compare;
-use super::same::need_the_same_tree;
 use crate::failure::Failure;
 
 /// How long a failure that nobody heard is kept: twice the longest pause between two tries of the kubelet.
@@ -56,7 +54,7 @@ pub(super) struct Key {
 
 /// What a job is to do, and until when.
 pub(super) struct Work {
-    pub(super) request: Arc<VolumeRequest>,
+    pub(super) order: Arc<Order>,
     pub(super) cancel: Cancel,
 }
 
@@ -109,7 +107,7 @@ enum Stage {
 
 /// A failure that nobody has heard yet.
 struct Failed {
-    request: Arc<VolumeRequest>,
+    order: Arc<Order>,
     failure: Failure,
     until: Instant,
 }
@@ -163,15 +161,15 @@ impl Table {
     }
 
     /// The failure that was kept for this request. Kept for another request, it is forgotten.
-    pub(super) fn take_failure(&mut self, key: &Key, request: &VolumeRequest) -> Option<Failure> {
+    pub(super) fn take_failure(&mut self, key: &Key, order: &Order) -> Option<Failure> {
         let Some(Target::Failed(failed)) = self.targets.get(key) else { return None };
-        let failure = (compare(&failed.request, request) == Likeness::Same).then(|| failed.failure.clone());
+        let failure = (failed.order.compare(order) == Likeness::Same).then(|| failed.failure.clone());
         self.targets.remove(key);
         failure
     }
 
     /// One more waits for the job of this target, if there is one.
-    pub(super) fn join(&mut self, key: &Key, request: &VolumeRequest) -> Result<Option<Joined>, Failure> {
+    pub(super) fn join(&mut self, key: &Key, order: &Order) -> Result<Option<Joined>, Failure> {
         if let Some(until) = self.told.get_mut(key) {
             *until = Instant::now() + KEPT;
         }
@@ -183,7 +181,7 @@ impl Table {
         if job.stage == Stage::GivenUp {
             return Err(busy(key, "is being given up"));
         }
-        match compare(&job.work.request, request) {
+        match job.work.order.compare(order) {
             Likeness::Same => {
                 job.waiting += 1;
                 Ok(Some(Joined { number, answer: job.answer.clone(), seen: Arc::clone(&job.seen), is_first }))
@@ -222,8 +220,8 @@ impl Table {
             match answer {
                 Ok(_) => self.forget(&job.key),
                 Err(failure) if job.waiting == 0 && job.stage != Stage::GivenUp => {
-                    let (request, failure) = (Arc::clone(&job.work.request), failure.clone());
-                    let failed = Failed { request, failure, until: Instant::now() + KEPT };
+                    let (order, failure) = (Arc::clone(&job.work.order), failure.clone());
+                    let failed = Failed { order, failure, until: Instant::now() + KEPT };
                     self.targets.insert(job.key, Target::Failed(failed));
                 }
                 Err(_) => {}
@@ -239,8 +237,8 @@ impl Table {
             self.targets.remove(key);
             return Ending::Nothing;
         };
-        let (stage, request) = (job.stage, Arc::clone(&job.work.request));
-        let is_wanted = stage == Stage::Leasing && self.is_wanted(&request, number);
+        let (stage, order) = (job.stage, Arc::clone(&job.work.order));
+        let is_wanted = stage == Stage::Leasing && self.is_wanted(&order, number);
         let Some(job) = self.jobs.get_mut(&number) else { return Ending::Nothing };
         if is_wanted {
             job.stage = Stage::LeasingForOthers;
@@ -258,16 +256,16 @@ impl Table {
     }
 
     /// Whether a job other than this one needs the same tree for its target.
-    fn is_wanted(&self, request: &VolumeRequest, number: u64) -> bool {
+    fn is_wanted(&self, order: &Order, number: u64) -> bool {
         self.jobs
             .iter()
-            .any(|(other, job)| *other != number && job.has_target() && need_the_same_tree(&job.work.request, request))
+            .any(|(other, job)| *other != number && job.has_target() && job.work.order.needs_the_tree_of(order))
     }
 
     /// Gives up the jobs that bring a tree for others, where no other needs it any more.
     fn give_up_unwanted(&mut self) {
         for (number, job) in &self.jobs {
-            if job.stage == Stage::LeasingForOthers && !self.is_wanted(&job.work.request, *number) {
+            if job.stage == Stage::LeasingForOthers && !self.is_wanted(&job.work.order, *number) {
                 job.work.cancel.cancel();
             }
         }
@@ -293,11 +291,11 @@ impl Table {
             .jobs
             .values()
             .filter(|job| job.stage != Stage::GivenUp && stays(&job.seen, false))
-            .map(|job| Arc::clone(&job.work.request))
+            .map(|job| Arc::clone(&job.work.order))
             .collect();
         let (mut stay, mut given_up) = (0, Vec::new());
         for job in self.jobs.values_mut().filter(|job| job.has_target()) {
-            let is_brought = || bringing.iter().any(|other| need_the_same_tree(other, &job.work.request));
+            let is_brought = || bringing.iter().any(|other| other.needs_the_tree_of(&job.work.order));
             if stays(&job.seen, job.waiting > 0) || is_brought() {
                 stay += 1;
             } else {
@@ -365,15 +363,15 @@ mod tests {
     #[test]
     fn a_failure_that_nobody_hears_expires() {
         let mut table = Table::default();
-        let request = Arc::new(super::super::tests::request("volume", "/pods/a"));
+        let order = Arc::new(super::super::tests::order("volume", "/pods/a"));
         let key = Key::new("volume", Path::new("/pods/a/"));
         let failure = Failure::new(Kind::NotFound, "gone");
         let until = Instant::now() + KEPT;
-        table.targets.insert(key.clone(), Target::Failed(Failed { request: Arc::clone(&request), failure, until }));
+        table.targets.insert(key.clone(), Target::Failed(Failed { order: Arc::clone(&order), failure, until }));
         table.expire(until - Duration::from_secs(1));
         assert_eq!(table.count(), Count { running: 0, unheard: 1 });
         table.expire(until);
         assert_eq!(table.count(), Count { running: 0, unheard: 0 });
-        assert_eq!(table.take_failure(&key, &request), None);
+        assert_eq!(table.take_failure(&key, &order), None);
     }
 }

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -10,28 +9,21 @@ use gitrepo_core::progress::Step;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::VolumeSpec;
-use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::VolumeRequest;
 
 use super::*;
 
 const LONG: Duration = Duration::from_secs(60);
 
-pub(super) fn request(volume_id: &str, target: &str) -> VolumeRequest {
-    VolumeRequest {
-        volume_id: volume_id.to_owned(),
-        target: PathBuf::from(target),
-        origin: Origin::Csi,
-        spec: VolumeSpec::new(RepositoryUrl::parse("https://git.example.com/a.git").unwrap()),
-        credentials: Credentials::none(),
-        read_only: true,
-        group: None,
-    }
+pub(super) fn order(volume_id: &str, target: &str) -> Order {
+    let spec = VolumeSpec::new(RepositoryUrl::parse("https://git.example.com/a.git").unwrap());
+    Order { request: VolumeRequest::new(volume_id, target, spec), credentials: Credentials::none() }
 }
 
-fn with_token(token: &str) -> VolumeRequest {
+fn with_token(token: &str) -> Order {
     let keys = BTreeMap::from([("token".to_owned(), Secret::new(token.to_owned()))]);
-    VolumeRequest { credentials: Credentials::from_secret_keys(keys).unwrap(), ..request("volume", "/pods/a") }
+    Order { credentials: Credentials::from_secret_keys(keys).unwrap(), ..order("volume", "/pods/a") }
 }
 
 /// Publishes when it is told to, or gives up when it is to.
@@ -41,7 +33,7 @@ struct Told {
 }
 
 impl Publisher for Told {
-    fn lease<'a>(&'a self, _request: &'a VolumeRequest, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
+    fn lease<'a>(&'a self, _order: &'a Order, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
         watch.progress.report(&Step::Fetching { bytes: 412_000_000, objects: 1_000, total_objects: 3_000 });
         self.calls.fetch_add(1, Ordering::Relaxed);
         loop {
@@ -70,8 +62,8 @@ fn told() -> (Jobs, Arc<Told>, mpsc::Sender<Answer>) {
     (Jobs::new(Arc::clone(&publisher) as Arc<dyn Publisher>, LONG), publisher, orders)
 }
 
-async fn publish(jobs: &Jobs, request: VolumeRequest, deadline: Instant) -> Answer {
-    jobs.join(request)?.until(deadline).await
+async fn publish(jobs: &Jobs, order: Order, deadline: Instant) -> Answer {
+    jobs.join(order)?.until(deadline).await
 }
 
 fn done() -> Published {
@@ -105,7 +97,7 @@ async fn until_idle(jobs: &Jobs) {
 fn who_asks_the_same_joins_and_all_hear_one_answer() {
     run(async {
         let (jobs, publisher, orders) = told();
-        let ask = |target: &'static str| publish(&jobs, request("volume", target), soon());
+        let ask = |target: &'static str| publish(&jobs, order("volume", target), soon());
         let tell = async {
             while publisher.calls.load(Ordering::Relaxed) == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -125,13 +117,13 @@ fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it() {
         let (jobs, publisher, orders) = told();
         while publisher.calls.load(Ordering::Relaxed) == 0 {
             let soon = Instant::now() + Duration::from_millis(20);
-            let failure = publish(&jobs, request("volume", "/pods/a"), soon).await.unwrap_err();
+            let failure = publish(&jobs, order("volume", "/pods/a"), soon).await.unwrap_err();
             assert_eq!(failure.kind, Kind::Timeout);
         }
-        let failure = publish(&jobs, request("volume", "/pods/a"), Instant::now()).await.unwrap_err();
+        let failure = publish(&jobs, order("volume", "/pods/a"), Instant::now()).await.unwrap_err();
         assert_eq!(failure.message, "received 412 MB of about 1.2 GB; a retry joins it");
         orders.send(Ok(done())).unwrap();
-        let answer = publish(&jobs, request("volume", "/pods/a"), soon()).await;
+        let answer = publish(&jobs, order("volume", "/pods/a"), soon()).await;
         // Unless it ended before: then this is a second job, which core would answer at once.
         if publisher.calls.load(Ordering::Relaxed) == 1 {
             assert_eq!(answer, Ok(done()));
@@ -143,12 +135,12 @@ fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it() {
 fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
     run(async {
         let (jobs, _, orders) = told();
-        let other = || request("other", "/pods/b");
-        let is_first = |request| jobs.join(request).map(|waiting| waiting.is_first);
-        assert_eq!(is_first(request("volume", "/pods/a")), Ok(true));
-        assert_eq!(is_first(request("volume", "/pods/a")), Ok(true), "nobody was told anything");
+        let other = || order("other", "/pods/b");
+        let is_first = |order| jobs.join(order).map(|waiting| waiting.is_first);
+        assert_eq!(is_first(order("volume", "/pods/a")), Ok(true));
+        assert_eq!(is_first(order("volume", "/pods/a")), Ok(true), "nobody was told anything");
         jobs.told("volume", Path::new("/pods//a"));
-        assert_eq!(is_first(request("volume", "/pods/a")), Ok(false));
+        assert_eq!(is_first(order("volume", "/pods/a")), Ok(false));
         assert_eq!(is_first(other()), Ok(true));
         // A remote that fails again and again does not get two pauses longer each time.
         for _ in 0..2 {
@@ -156,17 +148,13 @@ fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
         }
         until_idle(&jobs).await;
         jobs.expire();
-        assert_eq!(publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err().message, "silent");
-        assert_eq!(is_first(request("volume", "/pods/a")), Ok(false));
+        assert_eq!(publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err().message, "silent");
+        assert_eq!(is_first(order("volume", "/pods/a")), Ok(false));
         assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
-        assert_eq!(
-            is_first(request("volume", "/pods/a")),
-            Ok(false),
-            "a publish that fails for good ends its job, too"
-        );
+        assert_eq!(is_first(order("volume", "/pods/a")), Ok(false), "a publish that fails for good ends its job, too");
         assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
         jobs.forget("volume", Path::new("/pods/a"));
-        assert_eq!(is_first(request("volume", "/pods/a")), Ok(true), "another pod");
+        assert_eq!(is_first(order("volume", "/pods/a")), Ok(true), "another pod");
     });
 }
 
@@ -174,7 +162,7 @@ fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
 fn a_job_goes_on_when_its_caller_goes_away() {
     run(async {
         let (jobs, publisher, orders) = told();
-        let call = publish(&jobs, request("volume", "/pods/a"), soon());
+        let call = publish(&jobs, order("volume", "/pods/a"), soon());
         assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
         assert_eq!(jobs.count().running, 1);
         orders.send(Err(Failure::new(Kind::NotFound, "no such revision"))).unwrap();
@@ -182,11 +170,11 @@ fn a_job_goes_on_when_its_caller_goes_away() {
         assert_eq!(publisher.calls.load(Ordering::Relaxed), 1);
 
         assert_eq!(jobs.count().unheard, 1);
-        let failure = publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err();
+        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
         assert_eq!(failure.message, "no such revision", "exactly the next caller hears it");
         assert_eq!(jobs.count().unheard, 0);
         orders.send(Ok(done())).unwrap();
-        assert_eq!(publish(&jobs, request("volume", "/pods/a"), soon()).await, Ok(done()));
+        assert_eq!(publish(&jobs, order("volume", "/pods/a"), soon()).await, Ok(done()));
     });
 }
 
@@ -208,7 +196,8 @@ fn another_request_for_the_same_target_is_busy() {
         let (jobs, publisher, orders) = told();
         let first = publish(&jobs, with_token("a"), soon());
         let others = async {
-            let writable = VolumeRequest { read_only: false, ..with_token("a") };
+            let mut writable = with_token("a");
+            writable.request.read_only = false;
             assert_eq!(publish(&jobs, writable, soon()).await.unwrap_err().kind, Kind::Busy);
             assert_eq!(jobs.count().running, 1, "and it goes on");
             assert_eq!(publish(&jobs, with_token("b"), soon()).await.unwrap_err().kind, Kind::Busy);
@@ -227,7 +216,7 @@ fn an_unpublish_ends_the_job_and_leaves_no_failure() {
         let (jobs, _, _orders) = told();
         assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
         for _ in 0..2 {
-            let call = publish(&jobs, request("volume", "/pods/a"), soon());
+            let call = publish(&jobs, order("volume", "/pods/a"), soon());
             assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
             assert!(jobs.works_elsewhere("volume", Path::new("/pods/b")));
             assert!(!jobs.works_elsewhere("volume", Path::new("/pods/a")));
@@ -243,7 +232,7 @@ fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
     run(async {
         let (jobs, publisher, orders) = told();
         let begin = async |volume: &str, target: &str| {
-            let call = publish(&jobs, request(volume, target), soon());
+            let call = publish(&jobs, order(volume, target), soon());
             assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
         };
         begin("first", "/pods/a").await;
@@ -270,14 +259,16 @@ fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
 fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() {
     run(async {
         let (jobs, publisher, orders) = told();
-        let begin = async |request: VolumeRequest| {
-            let call = publish(&jobs, request, soon());
+        let begin = async |order: Order| {
+            let call = publish(&jobs, order, soon());
             assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
         };
-        begin(request("near", "/pods/a")).await;
-        begin(request("waiting", "/pods/b")).await;
+        begin(order("near", "/pods/a")).await;
+        begin(order("waiting", "/pods/b")).await;
         let other = RepositoryUrl::parse("https://git.example.com/other.git").unwrap();
-        begin(VolumeRequest { spec: VolumeSpec::new(other), ..request("far", "/pods/c") }).await;
+        let mut far = order("far", "/pods/c");
+        far.request.spec = VolumeSpec::new(other);
+        begin(far).await;
         while publisher.calls.load(Ordering::Relaxed) < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -292,14 +283,14 @@ fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() 
                 for _ in 0..3 {
                     orders.send(Ok(done())).unwrap();
                 }
-                assert_eq!(publish(&jobs, request("late", "/pods/d"), soon()).await, Ok(done()));
+                assert_eq!(publish(&jobs, order("late", "/pods/d"), soon()).await, Ok(done()));
             })
         };
         stop.await;
         assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
         assert_eq!(publisher.calls.load(Ordering::Relaxed), 4);
         jobs.close();
-        let late = publish(&jobs, request("late", "/pods/e"), soon()).await.unwrap_err();
+        let late = publish(&jobs, order("late", "/pods/e"), soon()).await.unwrap_err();
         assert_eq!(late.kind, Kind::Unavailable);
         assert!(late.message.contains("stopping"), "{late}");
     });
@@ -309,7 +300,7 @@ fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() 
 struct Deaf(Mutex<mpsc::Receiver<()>>);
 
 impl Publisher for Deaf {
-    fn lease<'a>(&'a self, _request: &'a VolumeRequest, _watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
+    fn lease<'a>(&'a self, _order: &'a Order, _watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
         self.0.lock().unwrap().recv().unwrap();
         Ok(Box::new(Ready(done())))
     }
@@ -320,16 +311,16 @@ fn the_wait_for_a_jobs_end_is_bounded() {
     run(async {
         let (wake, receiver) = mpsc::channel();
         let jobs = Jobs::new(Arc::new(Deaf(Mutex::new(receiver))), LONG);
-        let call = publish(&jobs, request("volume", "/pods/a"), soon());
+        let call = publish(&jobs, order("volume", "/pods/a"), soon());
         assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
         let failure = jobs.end("volume", Path::new("/pods/a"), Duration::from_millis(5)).await.unwrap_err();
         assert_eq!(failure.kind, Kind::Busy);
-        let failure = publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err();
+        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
         assert_eq!(failure.kind, Kind::Busy, "it is not joined either");
         assert_eq!(jobs.shut_down(Duration::from_millis(5)).await, 1);
         wake.send(()).unwrap();
         assert_eq!(jobs.shut_down(LONG).await, 0);
-        let failure = publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err();
+        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
         assert_eq!(failure.kind, Kind::Unavailable, "the driver is stopping");
     });
 }
@@ -340,10 +331,10 @@ fn a_job_has_its_time_and_a_panic_is_a_failure_that_is_not_final() {
         let (orders, receiver) = mpsc::channel();
         let publisher = Told { calls: AtomicUsize::new(0), orders: Mutex::new(receiver) };
         let jobs = Jobs::new(Arc::new(publisher), Duration::from_millis(20));
-        let failure = publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err();
+        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
         assert_eq!(failure.kind, Kind::Timeout);
         drop(orders);
-        let failure = publish(&jobs, request("volume", "/pods/a"), soon()).await.unwrap_err();
+        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
         assert!(failure.message.contains("a fault of this driver") && !failure.is_final(), "{failure}");
         assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
     });

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::target;
 
-/// What is to be published. The request has no credentials yet: a volume that stands is not asked for any.
+/// What is to be published. The credentials may make no sense: a volume that is published already needs none.
 pub(super) struct Publication {
     pub(super) request: VolumeRequest,
     pub(super) credentials: Result<Credentials, CredentialError>,
@@ -55,7 +55,6 @@ impl Publication {
             target,
             origin: Origin::Csi,
             spec,
-            credentials: Credentials::none(),
             read_only: request.readonly,
             group: access.group,
         };

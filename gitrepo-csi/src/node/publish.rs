@@ -18,6 +18,7 @@ use crate::deadline;
 use crate::failure::Failure;
 use crate::jobs::Ended;
 use crate::jobs::Jobs;
+use crate::jobs::Order;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::rpc_log::Call;
 use crate::turn::Turn;
@@ -65,7 +66,7 @@ impl NodeService {
             blocking::until(deadline, blocking::STORE, move || look(&*storage.volumes()?, &jobs, publication)).await?;
         let job = match looked {
             Look::Stands(published) => return Ok(published),
-            Look::Missing(request) => self.jobs.join(*request)?,
+            Look::Missing(order) => self.jobs.join(*order)?,
         };
         drop(turn);
         job.until(deadline).await.map_err(advised)
@@ -110,7 +111,7 @@ enum Look {
     /// The volume, as it is asked for.
     Stands(Published),
     /// Not that.
-    Missing(Box<VolumeRequest>),
+    Missing(Box<Order>),
 }
 
 fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look, Failure> {
@@ -123,7 +124,7 @@ fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look
     if one_target && (works_elsewhere || stands_elsewhere(volumes, &request)?) {
         return Err(second_target(&request.target));
     }
-    Ok(Look::Missing(Box::new(VolumeRequest { credentials: credentials?, ..request })))
+    Ok(Look::Missing(Box::new(Order { request, credentials: credentials? })))
 }
 
 /// Where records or mounts cannot be read the volume may stand, so the kubelet must not forget it. Only that something

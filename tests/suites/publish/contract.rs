@@ -147,19 +147,17 @@ pub(super) fn a_reboot_brings_the_recorded_commit_back_without_the_remote(bench:
 
 pub(super) fn after_a_reboot_another_credential_has_to_prove_itself(bench: &Bench) {
     bench.server.accept_only(&[Credential::Bearer("right")]);
-    let right =
-        VolumeRequest { credentials: token(Some("right")), ..read_only(&bench.url(), &bench.node.target("pod")) };
-    bench.node.publish(&right).unwrap();
+    let right = read_only(&bench.url(), &bench.node.target("pod"));
+    bench.node.publish_as(&right, &token(Some("right"))).unwrap();
     bench.node.reboot();
     bench.server.accept_only(&[Credential::Bearer("changed")]);
     for wrong in [None, Some("wrong")] {
-        let request = VolumeRequest { credentials: token(wrong), ..read_only(&bench.url(), &right.target) };
-        let error = bench.node.publish(&request).unwrap_err();
+        let error = bench.node.publish_as(&right, &token(wrong)).unwrap_err();
         assert_eq!(error.kind(), Kind::Unauthenticated, "{error}");
         assert_eq!(bench.node.mounts_on(&right.target), 0);
     }
     let asked = bench.server.requests().len();
-    bench.node.publish(&right).unwrap();
+    bench.node.publish_as(&right, &token(Some("right"))).unwrap();
     bench.assert_shows(&right.target, &bench.commit);
     assert_eq!(bench.server.requests().len(), asked, "its own record is proof enough");
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
@@ -171,7 +172,7 @@ pub(super) fn a_publish_that_was_given_up_leaves_nothing(bench: &Bench) {
             // A thread cannot be killed: it notices when the server answers.
             gate.open();
         });
-        let error = bench.node.volumes.publish(&request, &watch).unwrap_err();
+        let error = bench.node.volumes.publish(&request, &Credentials::none(), &watch).unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled, "{error}");
     });
     bench.node.assert_nothing_published();

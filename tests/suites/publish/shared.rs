@@ -33,6 +33,10 @@ fn requests<const N: usize>(bench: &Bench, pods: [&str; N]) -> [VolumeRequest; N
 
 fn publish_and_write(bench: &Bench, request: &VolumeRequest) {
     bench.node.publish(request).unwrap();
+    write(bench, request);
+}
+
+fn write(bench: &Bench, request: &VolumeRequest) {
     fs::write(bench.node.shown(&request.target).join("written"), WRITTEN).unwrap();
 }
 
@@ -158,16 +162,15 @@ pub(super) fn other_content_than_a_shared_copy_has_is_refused_until_that_is_gone
 pub(super) fn a_shared_copy_is_refused_to_who_could_not_fetch_it(bench: &Bench) {
     bench.server.accept_only(&[Credential::Bearer("right")]);
     let [one, two] = requests(bench, ["one", "two"]);
-    let one = VolumeRequest { credentials: token(Some("right")), ..one };
-    publish_and_write(bench, &one);
+    let right = token(Some("right"));
+    bench.node.publish_as(&one, &right).unwrap();
+    write(bench, &one);
     for wrong in [None, Some("wrong")] {
-        let two = VolumeRequest { credentials: token(wrong), ..shared(&bench.url(), "volume", &two.target) };
-        let error = bench.node.publish(&two).unwrap_err();
+        let error = bench.node.publish_as(&two, &token(wrong)).unwrap_err();
         assert_eq!(error.kind(), Kind::Unauthenticated, "{error}");
         assert!(!two.target.exists());
     }
-    let two = VolumeRequest { credentials: token(Some("right")), ..two };
-    bench.node.publish(&two).unwrap();
+    bench.node.publish_as(&two, &right).unwrap();
     assert_eq!(written(bench, &two).as_deref(), Some(WRITTEN));
 }
 
