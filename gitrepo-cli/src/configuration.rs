@@ -5,12 +5,16 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::policy::Config;
+use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Volumes;
 use gitrepo_frontend::configuration::Configuration;
 
 use crate::arguments;
 use crate::arguments::Global;
 use crate::error::CommandError;
+
+/// The name under which a person's volumes are on record.
+pub(crate) const ORIGIN: Origin = Origin::program("cli");
 
 /// The configuration file, or the defaults for a person: `git`, `file` and the loopback are allowed, and the person's
 /// own known hosts are believed.

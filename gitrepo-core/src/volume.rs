@@ -61,7 +61,7 @@ pub struct VolumeRequest {
     pub volume_id: String,
     /// Where to mount it: absolute, without symlinks. Its last component is made when it is missing.
     pub target: PathBuf,
-    /// Which frontend asks; only that one collects what its pods leave behind.
+    /// Which program asks; only that one collects what its users leave behind.
     pub origin: Origin,
     /// What is asked.
     pub spec: VolumeSpec,
@@ -149,7 +149,7 @@ impl VolumeRequest {
         Self {
             volume_id: volume_id.into(),
             target: target.into(),
-            origin: Origin::Cli,
+            origin: Origin::program("embedded"),
             spec,
             read_only: true,
             group: None,

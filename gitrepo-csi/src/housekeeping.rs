@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
-use gitrepo_core::store::Origin;
 use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Abandoned;
 
+use crate::ORIGIN;
 use crate::blocking;
 use crate::failure::Failure;
 use crate::jobs::Jobs;
@@ -70,9 +70,9 @@ fn sweep(storage: &Storage, pods: Option<PathBuf>) -> Result<SweepReport, Failur
     match pods {
         Some(below) => {
             let records = volumes.store().records()?;
-            let ours = records.into_iter().filter(|record| record.origin == Origin::Csi);
+            let ours = records.into_iter().filter(|record| record.origin == ORIGIN);
             check_seen(&below, ours.map(|record| record.target))?;
-            Ok(volumes.sweep(&Abandoned::TargetGone { origin: Origin::Csi, below }, BUDGET)?)
+            Ok(volumes.sweep(&Abandoned::TargetGone { origin: ORIGIN, below }, BUDGET)?)
         }
         None => Ok(volumes.store().sweep(BUDGET, &[])),
     }

@@ -48,3 +48,8 @@ pub mod storage;
 pub mod store_size;
 pub mod target;
 pub mod turn;
+
+use gitrepo_core::store::Origin;
+
+/// The name under which this driver's volumes are on record.
+pub const ORIGIN: Origin = Origin::driver("csi");

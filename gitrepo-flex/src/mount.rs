@@ -10,12 +10,12 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
-use gitrepo_core::store::Origin;
 use gitrepo_core::store::Record;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
+use gitrepo_flex::stores::ORIGIN;
 use gitrepo_frontend::configuration::Configuration;
 use gitrepo_frontend::configuration::FlexWritable;
 
@@ -51,7 +51,7 @@ impl Mount {
             Some(volume_id) => volume_id,
             None => name.with(&volumes.store().access().credential(&spec.repository, &credentials)?),
         };
-        let origin = Origin::Flex;
+        let origin = ORIGIN;
         let request = VolumeRequest { volume_id, target, origin, spec, read_only, group };
         Ok(Self { pod, request, credentials, volumes })
     }

@@ -1,10 +1,14 @@
 //! The stores of a node, and the volumes in each of them.
 
 use gitrepo_core::gateway::Gateway;
+use gitrepo_core::store::Origin;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
 use gitrepo_frontend::configuration::Configuration;
+
+/// The name under which this driver's volumes are on record.
+pub const ORIGIN: Origin = Origin::driver("flex");
 
 /// The volumes of every store that there is; none is made. One that cannot be opened says so, and keeps nobody from the
 /// others.

@@ -7,10 +7,10 @@ use std::time::Instant;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::chain;
 use gitrepo_core::store::Eviction;
-use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Volumes;
 use gitrepo_flex::pods;
+use gitrepo_flex::stores::ORIGIN;
 
 /// How long one call may spend on what others left behind.
 const BUDGET: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub(crate) fn in_passing(stores: &[&Volumes], target: &Path, cancel: &Cancel) {
         if left.is_zero() || cancel.check().is_err() {
             return;
         }
-        let abandoned = Abandoned::TargetGone { origin: Origin::Flex, below: pods.to_owned() };
+        let abandoned = Abandoned::TargetGone { origin: ORIGIN, below: pods.to_owned() };
         // What is only unused makes way for a mount that needs the room, and for the installer's sweeps.
         match volumes.sweep_and_evict(&abandoned, Eviction::Until(0), left) {
             Ok(report) => tracing::debug!(?report, store = %volumes.store().root().display(), "swept"),

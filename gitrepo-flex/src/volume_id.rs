@@ -5,8 +5,8 @@ use std::path::Path;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::store::CredentialId;
-use gitrepo_core::store::Origin;
 use gitrepo_core::store::Record;
+use gitrepo_flex::stores::ORIGIN;
 use sha2::Digest;
 use sha2::Sha256;
 
@@ -43,7 +43,7 @@ impl VolumeName {
     /// the same pod then gets its volume back, once the new credential has proved what it may read.
     pub(crate) fn recorded(&self, record: &Record) -> Option<String> {
         let (name, _credential) = record.volume_id.rsplit_once(':')?;
-        (record.origin == Origin::Flex && name == self.0).then(|| record.volume_id.clone())
+        (record.origin == ORIGIN && name == self.0).then(|| record.volume_id.clone())
     }
 }
 

@@ -50,6 +50,14 @@ pub fn token(token: Option<&str>) -> Credentials {
     Credentials::from_secret_keys(BTreeMap::from_iter(keys)).unwrap()
 }
 
+/// A person at a shell, as `gitrepo-cli` names itself.
+pub const PERSON: Origin = Origin::program("cli");
+
+/// The two drivers.
+pub const CSI: Origin = Origin::driver("csi");
+/// The other one.
+pub const FLEX: Origin = Origin::driver("flex");
+
 /// Patient and silent.
 pub fn watch() -> Watch {
     Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
@@ -60,7 +68,7 @@ pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
     VolumeRequest {
         volume_id: format!("volume of {}", target.display()),
         target: target.to_owned(),
-        origin: Origin::Cli,
+        origin: PERSON,
         spec: VolumeSpec::new(RepositoryUrl::parse(url).unwrap()),
         read_only: true,
         group: None,

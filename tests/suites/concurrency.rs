@@ -221,14 +221,14 @@ fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_eve
         }
         scope.spawn(|| {
             while working.load(Ordering::SeqCst) > 0 {
-                node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+                node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap();
                 sweeps.fetch_add(1, Ordering::SeqCst);
             }
         });
     });
     assert_eq!(commits.into_inner().unwrap().len(), 4, "each round in which all met had a copy of its own");
     assert!(sweeps.into_inner() > 0, "a sweep ran meanwhile");
-    node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+    node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap();
     node.assert_nothing_published();
 }
 

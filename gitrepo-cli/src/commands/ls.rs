@@ -4,7 +4,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gitrepo_core::store::Origin;
 use gitrepo_core::volume::PublishedVolume;
 use gitrepo_core::volume::State;
 use serde::Serialize;
@@ -23,7 +22,7 @@ struct Row {
     revision: String,
     commit: String,
     read_only: bool,
-    origin: Origin,
+    origin: String,
     age_seconds: u64,
     state: State,
 }
@@ -42,7 +41,7 @@ fn row(volume: PublishedVolume) -> Row {
         revision: volume.record.revision,
         commit: volume.record.commit.to_string(),
         read_only: volume.record.shows.is_read_only(),
-        origin: volume.record.origin,
+        origin: volume.record.origin.to_string(),
         age_seconds: volume.age.as_secs(),
         state: volume.state,
     }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::spec::VolumeSpec;
-use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::VolumeRequest;
@@ -70,7 +69,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         volume_id: volume_id(&target),
         read_only: spec.writable.is_none(),
         group: arguments.group,
-        origin: Origin::Cli,
+        origin: configuration::ORIGIN,
         target,
         spec,
     };

@@ -46,7 +46,7 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
     let eviction = if arguments.unreferenced { Eviction::Unreferenced } else { volumes.reserve() };
     let report = match arguments.dry_run {
         true => SweepReport { freed: volumes.evictable(eviction)?, ..SweepReport::default() },
-        false => volumes.sweep_and_evict(&Abandoned::Unmounted, eviction, BUDGET)?,
+        false => volumes.sweep_and_evict(&Abandoned::Unmounted { origin: configuration::ORIGIN }, eviction, BUDGET)?,
     };
     let swept = Swept {
         dry_run: arguments.dry_run,
@@ -64,7 +64,7 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
 
 /// Sweeps a little, because leftovers are in the way. What is only unused is not.
 pub(super) fn briefly(volumes: &Volumes) -> Result<(), CommandError> {
-    volumes.sweep_and_evict(&Abandoned::Unmounted, Eviction::Until(0), BRIEFLY)?;
+    volumes.sweep_and_evict(&Abandoned::Unmounted { origin: configuration::ORIGIN }, Eviction::Until(0), BRIEFLY)?;
     Ok(())
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn install(store: &Store, commit: CommitId, content: &str) -> Snapsho
 pub(crate) fn record(store: &Store, volume_id: &str, target: &Path, lease: &SnapshotLease) -> Record {
     Record {
         version: Record::VERSION,
-        origin: Origin::Cli,
+        origin: Origin::program("test"),
         volume_id: volume_id.to_owned(),
         target: target.to_path_buf(),
         repository: url().to_string(),

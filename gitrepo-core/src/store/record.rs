@@ -17,6 +17,7 @@ use super::digest::sha256_hex;
 use super::durable;
 use super::error::StoreError;
 use super::error::optional;
+use super::origin::Origin;
 use super::snapshot::SnapshotId;
 use super::target::TARGETS_DIRECTORY;
 
@@ -33,7 +34,8 @@ const RECORD_LIMIT: u64 = 1024 * 1024;
 pub struct Record {
     /// Version of this schema.
     pub version: u64,
-    /// Which frontend published it, and alone may collect it.
+    /// Which program published it, and alone may collect it.
+    #[serde(flatten)]
     pub origin: Origin,
     /// The kubelet's name of the volume, or the CLI's.
     pub volume_id: String,
@@ -142,18 +144,6 @@ impl MountTable {
     pub fn is_told_by(&self, current: &Self) -> bool {
         self.boot_id != current.boot_id || self.namespace == current.namespace
     }
-}
-
-/// Which frontend published a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// The CSI driver.
-    Csi,
-    /// The FlexVolume driver.
-    Flex,
-    /// A person at a shell.
-    Cli,
 }
 
 /// The hash that stands for a target in paths: one for all spellings that compare equal, such as with a slash at the end.

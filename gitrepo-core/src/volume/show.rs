@@ -52,7 +52,7 @@ impl Volumes {
         let held = Held { slot, volume };
         let record = Record {
             version: Record::VERSION,
-            origin: request.origin,
+            origin: request.origin.clone(),
             volume_id: request.volume_id.clone(),
             target: request.target.clone(),
             repository: request.spec.repository.to_string(),

@@ -26,13 +26,16 @@ use crate::store::SweepReport;
 /// Which volumes nobody will ask to be unpublished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Abandoned {
-    /// Those of the command line whose mount a reboot took, or somebody else's umount. Those that hold a copy are left
-    /// alone: what was written there waits for the same publish again, or for an unpublish.
-    Unmounted,
+    /// Those of a program whose mount a reboot or somebody's umount took. Volumes that hold a copy are left alone: what was
+    /// written there waits for the same publish again, or for an unpublish.
+    Unmounted {
+        /// The program.
+        origin: Origin,
+    },
     /// Those of a driver whose target the kubelet has removed, such as one of a pod that was deleted while the node was
     /// away. They are unpublished, with what was written to them.
     TargetGone {
-        /// The driver's.
+        /// The driver.
         origin: Origin,
         /// Only targets below this directory: the kubelet's, without symlinks. The caller must see it as the kubelet does,
         /// or every volume looks abandoned.
@@ -128,8 +131,8 @@ impl Volumes {
     /// Whether the volume is abandoned, provided that it is not mounted.
     fn is_candidate(&self, abandoned: &Abandoned, record: &Record, ours: &MountTable) -> bool {
         match abandoned {
-            Abandoned::Unmounted => {
-                record.origin == Origin::Cli && record.mounted_in.is_told_by(ours) && !self.source_is_copy(record)
+            Abandoned::Unmounted { origin } => {
+                record.origin == *origin && record.mounted_in.is_told_by(ours) && !self.source_is_copy(record)
             }
             Abandoned::TargetGone { origin, below } => {
                 record.origin == *origin

@@ -7,7 +7,6 @@ use super::Volumes;
 use crate::cancel::Cancel;
 use crate::store::Deletion;
 use crate::store::MountTable;
-use crate::store::Origin;
 use crate::store::Record;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
@@ -31,8 +30,8 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// [`UnpublishError::MountedElsewhere`] for a volume of [`Origin::Cli`] whose mount another mount namespace has. The
-    /// kubelet's drivers have no such errors: after a restart they are in another namespace, which shares their mounts.
+    /// [`UnpublishError::MountedElsewhere`] if another mount namespace has the mount, and the volume's [`Origin`](crate::store::Origin) does not
+    /// propagate its mounts.
     pub fn unpublish(
         &self,
         volume_id: Option<&str>,
@@ -63,7 +62,7 @@ impl Volumes {
 
     /// A person may have mounted the volume in a namespace of which nothing is seen here.
     fn check_seen(&self, record: &Record) -> Result<(), UnpublishError> {
-        let told = record.origin != Origin::Cli || record.mounted_in.is_told_by(&MountTable::current()?);
+        let told = record.origin.propagates() || record.mounted_in.is_told_by(&MountTable::current()?);
         if told || !self.is_lost(record)? {
             return Ok(());
         }

@@ -9,9 +9,9 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::Writable;
-use gitrepo_core::store::Origin;
 use gitrepo_core::volume::VolumeRequest;
 
+use crate::ORIGIN;
 use crate::capability::Access;
 use crate::context;
 use crate::failure::Failure;
@@ -53,7 +53,7 @@ impl Publication {
         let request = VolumeRequest {
             volume_id: request.volume_id,
             target,
-            origin: Origin::Csi,
+            origin: ORIGIN,
             spec,
             read_only: request.readonly,
             group: access.group,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::remote::libgit2::Libgit2;
-use gitrepo_core::store::Origin;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::worker::InProcess;
@@ -46,8 +45,8 @@ impl Populated {
             node.publish(&VolumeRequest { origin, ..request }).unwrap();
             target
         };
-        let targets = ["stays", "goes"].map(|pod| publish(Origin::Flex, pod));
-        publish(Origin::Csi, "other");
+        let targets = ["stays", "goes"].map(|pod| publish(volumes::FLEX, pod));
+        publish(volumes::CSI, "other");
         let configuration = home.join("config.json");
         let text = json!({"store": node.store(), "hostTargetRoots": []}).to_string();
         fs::write(&configuration, text).unwrap();

@@ -53,9 +53,9 @@ pub(super) fn a_volume_whose_target_is_gone_is_unpublished(bench: &Bench) {
     let (read, copy) = (bench.node.target("deleted"), bench.node.target("pod/volumes/copy"));
     fs::create_dir_all(copy.parent().unwrap()).unwrap();
     for request in [read_only(&bench.url(), &read), writable(&bench.url(), &copy, 0)] {
-        bench.node.publish(&of(Origin::Flex, request)).unwrap();
+        bench.node.publish(&of(volumes::FLEX, request)).unwrap();
     }
-    let abandoned = gone(Origin::Flex, &pods);
+    let abandoned = gone(volumes::FLEX, &pods);
     assert_eq!(sweep(bench, &abandoned), 0, "mounted");
     bench.node.reboot();
     assert_eq!(sweep(bench, &abandoned), 0, "not mounted yet, but the kubelet still has them");
@@ -71,7 +71,7 @@ fn delete(tree: &Path) {
 
 pub(super) fn the_last_target_that_is_gone_takes_the_shared_copy_with_it(bench: &Bench) {
     let pods = bench.node.target("");
-    let requests = ["one", "two"].map(|pod| of(Origin::Csi, shared(&bench.url(), "volume", &bench.node.target(pod))));
+    let requests = ["one", "two"].map(|pod| of(volumes::CSI, shared(&bench.url(), "volume", &bench.node.target(pod))));
     for request in &requests {
         bench.node.publish(request).unwrap();
     }
@@ -79,13 +79,13 @@ pub(super) fn the_last_target_that_is_gone_takes_the_shared_copy_with_it(bench: 
     fs::write(bench.node.shown(&one.target).join("written"), "by the pod").unwrap();
     bench.node.reboot();
     fs::remove_dir(&one.target).unwrap();
-    assert_eq!(sweep(bench, &gone(Origin::Csi, &pods)), 1);
+    assert_eq!(sweep(bench, &gone(volumes::CSI, &pods)), 1);
     bench.node.publish(&two).unwrap();
     assert_eq!(fs::read_to_string(bench.node.shown(&two.target).join("written")).unwrap(), "by the pod");
 
     bench.node.reboot();
     fs::remove_dir(&two.target).unwrap();
-    assert_eq!(sweep(bench, &gone(Origin::Csi, &pods)), 1);
+    assert_eq!(sweep(bench, &gone(volumes::CSI, &pods)), 1);
     bench.node.assert_nothing_published();
 }
 
@@ -94,17 +94,19 @@ pub(super) fn only_volumes_of_that_origin_and_place_are_abandoned(bench: &Bench)
     for place in [&here, &there] {
         fs::create_dir(place).unwrap();
     }
-    for (origin, place) in [(Origin::Csi, &here), (Origin::Csi, &there), (Origin::Flex, &here), (Origin::Cli, &here)] {
-        let target = place.join(format!("{origin:?}"));
+    for (origin, place) in
+        [(volumes::CSI, &here), (volumes::CSI, &there), (volumes::FLEX, &here), (volumes::PERSON, &here)]
+    {
+        let target = place.join(origin.name());
         bench.node.publish(&of(origin, read_only(&bench.url(), &target))).unwrap();
     }
     bench.node.reboot();
     for target in published(bench) {
         fs::remove_dir(target).unwrap();
     }
-    assert_eq!(sweep(bench, &gone(Origin::Csi, &here)), 1);
-    assert_eq!(published(bench), [here.join("Cli"), here.join("Flex"), there.join("Csi")]);
-    assert_eq!(sweep(bench, &Abandoned::Unmounted), 1);
+    assert_eq!(sweep(bench, &gone(volumes::CSI, &here)), 1);
+    assert_eq!(published(bench), [here.join("cli"), here.join("flex"), there.join("csi")]);
+    assert_eq!(sweep(bench, &Abandoned::Unmounted { origin: volumes::PERSON }), 1);
     assert_eq!(published(bench), [here.join("Flex"), there.join("Csi")]);
 }
 
@@ -113,7 +115,7 @@ pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
     let targets = ["gone", "behind-a-link", "behind-a-file"].map(|pod| pods.join(pod).join("mount"));
     for target in &targets {
         fs::create_dir_all(target.parent().unwrap()).unwrap();
-        bench.node.publish(&of(Origin::Csi, read_only(&bench.url(), target))).unwrap();
+        bench.node.publish(&of(volumes::CSI, read_only(&bench.url(), target))).unwrap();
     }
     bench.node.reboot();
 
@@ -122,7 +124,7 @@ pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
     fs::rename(&pods, &elsewhere).unwrap();
     for make in [|_: &Path| {}, |pods: &Path| fs::write(pods, "").unwrap(), |pods: &Path| symlink("/", pods).unwrap()] {
         make(&pods);
-        let error = bench.node.volumes.sweep(&gone(Origin::Csi, &pods), LONG).unwrap_err();
+        let error = bench.node.volumes.sweep(&gone(volumes::CSI, &pods), LONG).unwrap_err();
         assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
         assert!(error.to_string().contains("kubelet/pods"), "{error}");
         assert_eq!(published(bench).len(), 3);
@@ -135,7 +137,7 @@ pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
     }
     symlink("nowhere", pods.join("behind-a-link")).unwrap();
     fs::write(pods.join("behind-a-file"), "").unwrap();
-    assert_eq!(sweep(bench, &gone(Origin::Csi, &pods)), 1);
+    assert_eq!(sweep(bench, &gone(volumes::CSI, &pods)), 1);
     assert_eq!(published(bench).len(), 2, "what is in the way of seeing a target says nothing of it");
 }
 
@@ -144,14 +146,14 @@ pub(super) fn a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_w
         read_only(&bench.url(), &bench.node.target("read")),
         writable(&bench.url(), &bench.node.target("copy"), 0),
         shared(&bench.url(), "volume", &bench.node.target("shared")),
-        of(Origin::Csi, read_only(&bench.url(), &bench.node.target("csi"))),
+        of(volumes::CSI, read_only(&bench.url(), &bench.node.target("csi"))),
     ];
     for request in &requests {
         bench.node.publish(request).unwrap();
     }
-    assert_eq!(sweep(bench, &Abandoned::Unmounted), 0);
+    assert_eq!(sweep(bench, &Abandoned::Unmounted { origin: volumes::PERSON }), 0);
     bench.node.reboot();
-    assert_eq!(sweep(bench, &Abandoned::Unmounted), 1);
+    assert_eq!(sweep(bench, &Abandoned::Unmounted { origin: volumes::PERSON }), 1);
     assert_eq!(published(bench), ["copy", "csi", "shared"].map(|pod| bench.node.target(pod)));
     for request in &requests[1..] {
         bench.node.publish(request).unwrap();
@@ -176,7 +178,7 @@ fn a_sweep_reads_the_mount_table_once_however_many_volumes_there_are() {
     for pod in 0..5 {
         node.publish(&read_only(&server.url(&repository), &node.target(&format!("pod-{pod}")))).unwrap();
     }
-    for abandoned in [Abandoned::Unmounted, gone(Origin::Cli, &node.target(""))] {
+    for abandoned in [Abandoned::Unmounted { origin: volumes::PERSON }, gone(volumes::PERSON, &node.target(""))] {
         let before = mounter.calls().len();
         node.volumes.sweep(&abandoned, LONG).unwrap();
         assert_eq!(mounter.calls()[before..], [Call::Sweep, Call::List], "{abandoned:?}");
@@ -189,11 +191,11 @@ fn a_volume_that_is_mounted_is_not_abandoned_though_its_target_is_hidden() {
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let (node, _) = recorded(&place);
-    let request = of(Origin::Csi, read_only(&server.url(&repository), &node.target("pod")));
+    let request = of(volumes::CSI, read_only(&server.url(&repository), &node.target("pod")));
     node.publish(&request).unwrap();
     // As if something were mounted over a directory on the way.
     fs::remove_dir(&request.target).unwrap();
-    let abandoned = gone(Origin::Csi, &node.target(""));
+    let abandoned = gone(volumes::CSI, &node.target(""));
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
     assert_eq!(node.volumes.list().unwrap().len(), 1);
 }
@@ -204,11 +206,11 @@ fn a_volume_that_another_process_works_on_is_not_abandoned() {
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let (node, mounter) = recorded(&place);
-    let request = of(Origin::Csi, shared(&server.url(&repository), "volume", &node.target("pod")));
+    let request = of(volumes::CSI, shared(&server.url(&repository), "volume", &node.target("pod")));
     node.publish(&request).unwrap();
     mounter.reboot();
     fs::remove_dir(&request.target).unwrap();
-    let abandoned = gone(Origin::Csi, &node.target(""));
+    let abandoned = gone(volumes::CSI, &node.target(""));
     let cancel = volumes::watch().cancel;
     let store = node.volumes.store();
 

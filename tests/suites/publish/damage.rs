@@ -6,6 +6,7 @@ use std::time::Duration;
 use gitrepo_core::error::Kind;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::delete;
@@ -86,7 +87,9 @@ pub(super) fn a_snapshot_that_somebody_changed_is_replaced_and_who_has_it_keeps_
     assert_eq!(fs::read(bench.node.shown(&first.target).join("README.md")).unwrap(), b"# Evil..\n");
 
     // What a reboot took comes back from the fresh one; the other one goes when nobody has it.
-    let sweep = || bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+    let sweep = || {
+        bench.node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap()
+    };
     assert_eq!(sweep().snapshots, 0);
     bench.node.reboot();
     bench.node.publish(&first).unwrap();
@@ -107,7 +110,15 @@ pub(super) fn a_changed_snapshot_is_unpublished_like_any_other(bench: &Bench) {
     bench.node.publish(&second).unwrap();
     assert_eq!(bench.node.unpublish(&first).mounts, 1);
     bench.assert_shows(&second.target, &bench.commit);
-    assert_eq!(bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap().snapshots, 1);
+    assert_eq!(
+        bench
+            .node
+            .volumes
+            .sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60))
+            .unwrap()
+            .snapshots,
+        1
+    );
     assert!(!changed[0].exists());
     bench.assert_shows(&second.target, &bench.commit);
     bench.node.unpublish(&second);
@@ -116,7 +127,9 @@ pub(super) fn a_changed_snapshot_is_unpublished_like_any_other(bench: &Bench) {
 
 pub(super) fn a_copy_that_is_mounted_outlives_its_record(bench: &Bench) {
     let request = writable(&bench.url(), &bench.node.target("pod"), 0);
-    let sweep = || bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+    let sweep = || {
+        bench.node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap()
+    };
     bench.node.publish(&request).unwrap();
     let written = bench.node.shown(&request.target).join("written");
     fs::write(&written, "by the pod").unwrap();

@@ -15,6 +15,7 @@ use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::require;
+use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::delete;
 use gitrepo_tests::volumes::entries;
@@ -45,7 +46,8 @@ fn written(bench: &Bench, request: &VolumeRequest) -> Option<String> {
 }
 
 fn sweep(bench: &Bench) {
-    let report = bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+    let report =
+        bench.node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap();
     assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::volume::Abandoned;
+use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::read_only;
 
 use super::Bench;
@@ -100,7 +101,7 @@ pub(super) fn a_volume_that_somebody_else_covers_is_not_forgotten(bench: &Bench)
     fs::create_dir(&theirs).unwrap();
     bench.node.publish(&request).unwrap();
     bench.mounter.attach(&Mount::bind(theirs, request.target.clone(), false)).unwrap();
-    bench.node.volumes.sweep(&Abandoned::Unmounted, Duration::from_secs(60)).unwrap();
+    bench.node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap();
     assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "its snapshot is still in use");
     assert_eq!(bench.node.unpublish(&request).mounts, 2);
 }

@@ -11,10 +11,10 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-use gitrepo_core::store::Origin;
 use gitrepo_flex::configuration;
 use gitrepo_flex::pods;
 use gitrepo_flex::stores;
+use gitrepo_flex::stores::ORIGIN;
 use gitrepo_frontend::configuration::Configuration;
 
 use crate::driver::Driver;
@@ -68,7 +68,7 @@ fn published(configuration: &Configuration, driver: &OsStr) -> Result<Vec<PathBu
     for volumes in stores::existing(configuration) {
         let records = volumes.and_then(|volumes| volumes.store().records());
         let records = records.map_err(|source| InstallError::Stores { source: Box::new(source) })?;
-        let ours = records.into_iter().filter(|record| record.origin == Origin::Flex && may_be_ours(&record.target));
+        let ours = records.into_iter().filter(|record| record.origin == ORIGIN && may_be_ours(&record.target));
         targets.extend(ours.map(|record| record.target));
     }
     Ok(targets)

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use gitrepo_core::error::chain;
-use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::UnpublishError;
 use gitrepo_flex::stores;
+use gitrepo_flex::stores::ORIGIN;
 use gitrepo_frontend::configuration::Configuration;
 
 use crate::arguments::Install;
@@ -42,7 +42,7 @@ fn sweep(configuration: &Configuration, pods: &Path) {
         tracing::debug!(pods = %pods.display(), "not swept: the kubelet's directory is not seen from here");
         return;
     }
-    let abandoned = Abandoned::TargetGone { origin: Origin::Flex, below: pods.to_owned() };
+    let abandoned = Abandoned::TargetGone { origin: ORIGIN, below: pods.to_owned() };
     for volumes in stores::existing(configuration) {
         let swept = volumes.map_err(UnpublishError::from).and_then(|volumes| volumes.sweep(&abandoned, BUDGET));
         match swept {

@@ -1,0 +1,93 @@
+//! Who published a volume, and who may therefore collect it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A program that publishes volumes, by a name of its own choice. Only this program collects a volume that its users left
+/// behind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Fields", into = "Fields")]
+pub struct Origin {
+    name: Cow<'static, str>,
+    propagates: bool,
+}
+
+impl Origin {
+    /// A driver that a kubelet calls. Its mounts propagate to all mount namespaces, so after a restart it sees them from a
+    /// new one.
+    pub const fn driver(name: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), propagates: true }
+    }
+
+    /// A program whose mounts stay in its own mount namespace. Another namespace cannot tell whether they are still there.
+    pub const fn program(name: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), propagates: false }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its mounts are seen in every mount namespace.
+    pub fn propagates(&self) -> bool {
+        self.propagates
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Origin {}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// How an origin stands in a record.
+#[derive(Serialize, Deserialize)]
+struct Fields {
+    origin: Cow<'static, str>,
+    /// Earlier versions wrote none. Then there were two drivers, and the command line, `cli`.
+    #[serde(default)]
+    propagates: Option<bool>,
+}
+
+impl From<Fields> for Origin {
+    fn from(fields: Fields) -> Self {
+        Self { propagates: fields.propagates.unwrap_or(fields.origin != "cli"), name: fields.origin }
+    }
+}
+
+impl From<Origin> for Fields {
+    fn from(origin: Origin) -> Self {
+        Self { origin: origin.name, propagates: Some(origin.propagates) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_an_earlier_version_names_the_origin_alone() {
+        for (json, origin) in [
+            (r#"{"origin":"csi"}"#, Origin::driver("csi")),
+            (r#"{"origin":"cli"}"#, Origin::program("cli")),
+            (r#"{"origin":"mine","propagates":false}"#, Origin::program("mine")),
+        ] {
+            let read: Origin = serde_json::from_str(json).unwrap();
+            assert_eq!((read.name(), read.propagates()), (origin.name(), origin.propagates()));
+            let again: Origin = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+            assert_eq!((&again, again.propagates()), (&read, read.propagates()));
+        }
+    }
+}
