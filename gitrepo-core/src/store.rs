@@ -17,7 +17,7 @@
 //!
 //! Several processes use one store at once, and each may be killed at any instruction. So a thing appears by a rename
 //! when it is complete and on disk, disappears by a rename into the trash, and is held by a lock that the kernel drops with
-//! its holder ([`lock`](self::LockName) has the order). Nothing that matters is in memory.
+//! its holder (`lock` has the order). Nothing that matters is in memory.
 
 use std::io;
 use std::path::Path;
@@ -61,25 +61,24 @@ pub use clock::BootId;
 pub use error::StoreError;
 pub use evict::Eviction;
 pub use evict::Shown;
-pub use lock::LockName;
-pub use lock::Turn;
+pub(crate) use lock::Turn;
 pub use mounted::is_from_a_store;
 pub use origin::Origin;
-pub use record::MountTable;
+pub(crate) use record::MountTable;
 pub use record::Record;
 pub use record::Shows;
-pub use repository::Repository;
-pub use repository::RepositoryLock;
-pub use shared::SharedCopy;
-pub use shared::VolumeSlot;
+pub(crate) use repository::Repository;
+pub(crate) use repository::RepositoryLock;
+pub(crate) use shared::SharedCopy;
+pub(crate) use shared::VolumeSlot;
 pub use snapshot::SnapshotId;
 pub use snapshot::SnapshotKey;
 pub use snapshot::SnapshotLease;
 pub use snapshot::SnapshotMeta;
-pub use staging::Staging;
+pub(crate) use staging::Staging;
 pub use sweep::SweepReport;
-pub use target::TargetSlot;
-pub use trash::Deletion;
+pub(crate) use target::TargetSlot;
+pub(crate) use trash::Deletion;
 pub use usage::Usage;
 
 use layout::Layout;
@@ -143,12 +142,12 @@ impl Store {
     }
 
     /// A private place for work in flight.
-    pub fn staging(&self) -> Result<Staging, StoreError> {
+    pub(crate) fn staging(&self) -> Result<Staging, StoreError> {
         Staging::create(&self.layout)
     }
 
     /// What is kept of a repository; nothing need be there yet.
-    pub fn repository(&self, url: &RepositoryUrl) -> Repository {
+    pub(crate) fn repository(&self, url: &RepositoryUrl) -> Repository {
         Repository::new(&self.layout, url)
     }
 

@@ -95,7 +95,7 @@ impl<'de> Deserialize<'de> for Taken {
 
 /// A path need not be UTF-8.
 fn write_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
-    path.as_ref().map(|path| OsStr::new(path)).serialize(serializer)
+    path.as_ref().map(OsStr::new).serialize(serializer)
 }
 
 fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {

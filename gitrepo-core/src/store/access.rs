@@ -133,7 +133,7 @@ impl Access {
 
     /// The turn to ask the remote, or what `done` finds while others ask: a hundred pods of one credential ask once.
     /// `done` is asked only while another holds the lock, so look once more when the turn is ours.
-    pub fn resolve_lock_unless<T>(
+    pub(crate) fn resolve_lock_unless<T>(
         &self,
         credential: &CredentialId,
         cancel: &Cancel,

@@ -8,8 +8,6 @@ use crate::cancel::Interrupted;
 use crate::error::Cause;
 use crate::error::Kind;
 
-use super::lock::LockName;
-
 /// A failure to read or change what is kept on the node.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,8 +59,10 @@ pub enum StoreError {
     /// A lock was not given up in time.
     #[error("another process is at work on {lock}")]
     Locked {
-        /// Whose lock.
-        lock: LockName,
+        /// What it holds, in words.
+        lock: String,
+        /// It is the lock of a target or a volume: another call for the same volume holds it.
+        of_volume: bool,
         /// Why waiting ended.
         #[source]
         source: Interrupted,
@@ -105,11 +105,9 @@ impl StoreError {
             Self::Io { source, .. } => crate::error::io_kind(source),
             Self::Missing { .. } => Kind::Unavailable,
             Self::UnsuitableRoot { .. } | Self::Newer { .. } | Self::UnknownFormat { .. } => Kind::FailedPrecondition,
-            Self::Locked { lock, source } => match source {
+            Self::Locked { of_volume, source, .. } => match source {
                 Interrupted::Cancelled => Kind::Cancelled,
-                Interrupted::DeadlineExceeded if matches!(lock, LockName::Target(_) | LockName::Volume(_)) => {
-                    Kind::Busy
-                }
+                Interrupted::DeadlineExceeded if *of_volume => Kind::Busy,
                 Interrupted::DeadlineExceeded => Kind::Timeout,
             },
             Self::Corrupt { .. } | Self::CorruptInUse { .. } => Kind::Corrupt,

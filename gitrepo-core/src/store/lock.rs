@@ -1,10 +1,9 @@
 //! Locks between processes: `flock`s on files that come into being on demand.
 //!
-//! A process that dies, by whatever signal, drops its locks. To avoid deadlock they are taken in this order, and one may
-//! be left out: target, resolve, repository, snapshot, volume. Nothing that serves a hit waits for a lock that a fetch holds: a
-//! hit takes its target's lock and a snapshot's, and an evictor only ever tries the latter. Who holds a volume's lock makes,
-//! joins or leaves its shared copy, fetches nothing, and waits for no other lock but that of making room. Who makes room only
-//! tries the others.
+//! A process that dies, by whatever signal, drops its locks. To avoid deadlock, locks are taken in this order; any of them
+//! may be left out: resolve, repository, snapshot, target, volume. A hit never waits for a lock that a fetch holds: it takes
+//! the locks of a snapshot and of its target, and eviction only tries the lock of a snapshot. Nobody fetches while holding
+//! the lock of a target or of a volume.
 
 use std::fmt;
 use std::fs;
@@ -20,6 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cancel::Cancel;
+use crate::cancel::Interrupted;
 
 use super::error::StoreError;
 
@@ -30,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
 /// What a lock protects; the hash tells which one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LockName {
+pub(crate) enum LockName {
     /// All that happens to one target.
     Target(String),
     /// Asking a remote with one credential.
@@ -50,6 +50,11 @@ pub enum LockName {
 }
 
 impl LockName {
+    fn locked(&self, source: Interrupted) -> StoreError {
+        let of_volume = matches!(self, Self::Target(_) | Self::Volume(_));
+        StoreError::Locked { lock: self.to_string(), of_volume, source }
+    }
+
     fn file_name(&self) -> String {
         match self {
             Self::Target(hash) => format!("{TARGET_PREFIX}{hash}"),
@@ -104,7 +109,7 @@ impl Drop for Lock {
 
 /// How waiting for a lock ended.
 #[derive(Debug)]
-pub enum Turn<L, T> {
+pub(crate) enum Turn<L, T> {
     /// The lock is ours.
     Ours(L),
     /// What we wanted to do has been done by another.
@@ -162,7 +167,7 @@ impl Locks {
             if let Some(answer) = done()? {
                 return Ok(Turn::Done(answer));
             }
-            cancel.check().map_err(|source| StoreError::Locked { lock: name.clone(), source })?;
+            cancel.check().map_err(|source| name.locked(source))?;
             thread::sleep(cancel.remaining().map_or(pause, |left| left.min(pause)));
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -61,7 +61,7 @@ pub struct Record {
     /// The credential that proved it may read the repository.
     pub credential: CredentialId,
     /// Where it was mounted.
-    pub mounted_in: MountTable,
+    pub(crate) mounted_in: MountTable,
     /// When it was first published, by the wall clock: for people only.
     #[serde(with = "wall_clock")]
     pub created_at: SystemTime,
@@ -124,16 +124,16 @@ impl Record {
 /// Which mount table a mount was made in. A process in another mount namespace does not see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MountTable {
+pub(crate) struct MountTable {
     /// The boot; no mount outlives it.
-    pub boot_id: BootId,
+    pub(crate) boot_id: BootId,
     /// The mount namespace, as `/proc/thread-self/ns/mnt` names it.
-    pub namespace: String,
+    pub(crate) namespace: String,
 }
 
 impl MountTable {
     /// Of the calling thread.
-    pub fn current() -> Result<Self, StoreError> {
+    pub(crate) fn current() -> Result<Self, StoreError> {
         let path = Path::new("/proc/thread-self/ns/mnt");
         let namespace = std::fs::read_link(path).map_err(StoreError::io("read", path))?;
         Ok(Self { boot_id: BootId::current()?, namespace: namespace.to_string_lossy().into_owned() })
@@ -141,7 +141,7 @@ impl MountTable {
 
     /// The current mount table tells whether a mount made in this one is still there: it is the same one, or a reboot
     /// has taken the mount from everybody.
-    pub fn is_told_by(&self, current: &Self) -> bool {
+    pub(crate) fn is_told_by(&self, current: &Self) -> bool {
         self.boot_id != current.boot_id || self.namespace == current.namespace
     }
 }

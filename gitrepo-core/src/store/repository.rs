@@ -35,7 +35,7 @@ const MOST_PACKS: usize = 50;
 /// The bare repository of one URL, which may not be there yet. It is only read by fetches, as an alternate, and only
 /// written by [`RepositoryLock::adopt`]; so nothing in it is ever half done by git.
 #[derive(Debug, Clone)]
-pub struct Repository {
+pub(crate) struct Repository {
     layout: Arc<Layout>,
     hash: String,
     path: PathBuf,
@@ -62,28 +62,29 @@ impl Repository {
     }
 
     /// Where it is, or will be.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Something has been fetched.
-    pub fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.path.is_dir()
     }
 
     /// This commit has been fetched, to some depth.
-    pub fn contains(&self, commit: &CommitId) -> bool {
+    #[cfg(test)]
+    pub(crate) fn contains(&self, commit: &CommitId) -> bool {
         self.path.join(commit_ref(commit)).is_file()
     }
 
     /// The right to fetch into it, waiting for others that do.
-    pub fn lock(&self, cancel: &Cancel) -> Result<RepositoryLock, StoreError> {
+    pub(crate) fn lock(&self, cancel: &Cancel) -> Result<RepositoryLock, StoreError> {
         let lock = self.layout.locks.acquire(&self.lock_name(), Mode::Exclusive, cancel)?;
         self.locked(lock)
     }
 
     /// The right to fetch into it, if nobody does.
-    pub fn try_lock(&self) -> Result<Option<RepositoryLock>, StoreError> {
+    pub(crate) fn try_lock(&self) -> Result<Option<RepositoryLock>, StoreError> {
         let lock = self.layout.locks.try_acquire(&self.lock_name(), Mode::Exclusive)?;
         lock.map(|lock| self.locked(lock)).transpose()
     }
@@ -91,7 +92,7 @@ impl Repository {
     /// The right to fetch into it, or what `done` finds, whichever comes first: those who wait for the same commit look
     /// for its snapshot, and leave together when it is there. `done` is asked only while another holds the lock, so look
     /// once more when the lock is ours.
-    pub fn lock_unless<T>(
+    pub(crate) fn lock_unless<T>(
         &self,
         cancel: &Cancel,
         done: impl FnMut() -> Result<Option<T>, StoreError>,
@@ -114,25 +115,25 @@ impl Repository {
 
 /// The right to fetch into a repository: one at a time has it.
 #[derive(Debug)]
-pub struct RepositoryLock {
+pub(crate) struct RepositoryLock {
     repository: Repository,
     _lock: Lock,
 }
 
 impl RepositoryLock {
     /// A place to fetch into. Should the process die after that, what was received is found by the next who fetches.
-    pub fn staging(&self) -> Result<Staging, StoreError> {
+    pub(crate) fn staging(&self) -> Result<Staging, StoreError> {
         Staging::of_repository(&self.repository.layout, &self.repository.hash)
     }
 
     /// Keeps what other processes had received completely into this repository when they died. Before
     /// [`RepositoryLock::base`], so that the fetch builds on it.
-    pub fn salvage(&self) -> Result<(), StoreError> {
+    pub(crate) fn salvage(&self) -> Result<(), StoreError> {
         salvage::salvage(&self.repository)
     }
 
     /// What a fetch may build on; `None` when there is nothing, or so many packs that it should start afresh.
-    pub fn base(&self) -> Result<Option<PathBuf>, StoreError> {
+    pub(crate) fn base(&self) -> Result<Option<PathBuf>, StoreError> {
         let packs = self.repository.path.join(adopt::PACKS);
         let entries = match fs::read_dir(&packs) {
             Ok(entries) => entries,
@@ -148,7 +149,7 @@ impl RepositoryLock {
     /// `fetched` is the bare repository that the fetch wrote, in staging; nothing in it is believed, and its writer must
     /// have ended. `base` is what [`RepositoryLock::base`] gave that fetch: with it, the packs are added; without, they
     /// stand alone and replace what was there.
-    pub fn adopt(
+    pub(crate) fn adopt(
         &self,
         fetched: &Path,
         base: Option<&Path>,
@@ -168,7 +169,7 @@ impl RepositoryLock {
     }
 
     /// Throws the repository away: a fetch does not heal one that is damaged, because git believes it has the objects.
-    pub fn discard(&self) -> Result<(), StoreError> {
+    pub(crate) fn discard(&self) -> Result<(), StoreError> {
         self.repository.layout.trash.discard(&self.repository.path, Deletion::Now)
     }
 }

@@ -38,26 +38,26 @@ const META_LIMIT: u64 = 1024 * 1024;
 /// What a shared copy was made of: every target of the volume has to ask for the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SharedCopy {
+pub(crate) struct SharedCopy {
     /// Version of this schema.
-    pub version: u64,
+    pub(crate) version: u64,
     /// Every option that selects the content, its owner and its group.
-    pub content: BTreeMap<String, String>,
+    pub(crate) content: BTreeMap<String, String>,
     /// The commit that was copied.
-    pub commit: CommitId,
+    pub(crate) commit: CommitId,
     /// The ref that led to it; `None` when it was asked for by its id.
     #[serde(default)]
-    pub reference: Option<String>,
+    pub(crate) reference: Option<String>,
     /// The snapshot that was copied.
-    pub snapshot: SnapshotId,
+    pub(crate) snapshot: SnapshotId,
 }
 
 impl SharedCopy {
     /// The schema that this program writes.
-    pub const VERSION: u64 = 1;
+    pub(crate) const VERSION: u64 = 1;
 
     /// The copy that a target with this record shows.
-    pub fn of(record: &Record) -> Self {
+    pub(crate) fn of(record: &Record) -> Self {
         Self {
             version: Self::VERSION,
             content: record.content.clone(),
@@ -68,7 +68,7 @@ impl SharedCopy {
     }
 
     /// Whether this is the copy that `record` speaks of.
-    pub fn is_of(&self, record: &Record) -> bool {
+    pub(crate) fn is_of(&self, record: &Record) -> bool {
         self.commit == record.commit && self.content == record.content
     }
 }
@@ -77,7 +77,7 @@ impl SharedCopy {
 ///
 /// `shared/` has `copy.json` and `tree/`. Both appear by one rename, when they are complete and on disk.
 #[derive(Debug)]
-pub struct VolumeSlot {
+pub(crate) struct VolumeSlot {
     layout: Arc<Layout>,
     directory: PathBuf,
     _lock: Lock,
@@ -85,18 +85,18 @@ pub struct VolumeSlot {
 
 impl VolumeSlot {
     /// The volume's shared copy, if there is one.
-    pub fn shared_copy(&self) -> Result<Option<SharedCopy>, StoreError> {
+    pub(crate) fn shared_copy(&self) -> Result<Option<SharedCopy>, StoreError> {
         read(&self.directory)
     }
 
     /// Where the files of the shared copy are.
-    pub fn tree(&self) -> PathBuf {
+    pub(crate) fn tree(&self) -> PathBuf {
         tree(&self.directory)
     }
 
     /// Makes `prepared`, an empty directory but for the complete `tree/` ([`VolumeSlot::tree_in`]) inside `staging`, the
     /// shared copy, durably. What is left of an earlier one is discarded.
-    pub fn install(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<PathBuf, StoreError> {
+    pub(crate) fn install(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
         let meta = prepared.join(META_FILE);
         let json = serde_json::to_vec(copy).map_err(|error| StoreError::corrupt(&meta, error))?;
@@ -111,12 +111,12 @@ impl VolumeSlot {
     }
 
     /// Where [`VolumeSlot::install`] expects the files.
-    pub fn tree_in(prepared: &Path) -> PathBuf {
+    pub(crate) fn tree_in(prepared: &Path) -> PathBuf {
         prepared.join(TREE_DIRECTORY)
     }
 
     /// The shared copy is out of the way, durably, when this returns. One that was not there is no error.
-    pub fn discard(&self, deletion: Deletion) -> Result<(), StoreError> {
+    pub(crate) fn discard(&self, deletion: Deletion) -> Result<(), StoreError> {
         self.layout.trash.discard(&self.directory.join(SHARED_DIRECTORY), deletion)?;
         remove_empty_volume(&self.directory);
         Ok(())
@@ -130,7 +130,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Locked`], of kind `Busy`, when they take longer.
-    pub fn volume(&self, volume_id: &str, cancel: &Cancel) -> Result<VolumeSlot, StoreError> {
+    pub(crate) fn volume(&self, volume_id: &str, cancel: &Cancel) -> Result<VolumeSlot, StoreError> {
         let hash = sha256_hex(volume_id);
         let directory = self.layout.volumes().join(&hash);
         let lock = self.layout.locks.acquire(&LockName::Volume(hash), Mode::Exclusive, cancel)?;
@@ -138,24 +138,24 @@ impl Store {
     }
 
     /// The shared copy of a volume, for who does not hold it and only looks.
-    pub fn shared_copy(&self, volume_id: &str) -> Result<Option<SharedCopy>, StoreError> {
+    pub(crate) fn shared_copy(&self, volume_id: &str) -> Result<Option<SharedCopy>, StoreError> {
         read(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
 
     /// Where the files of a volume's shared copy are, if it has one.
-    pub fn shared_tree(&self, volume_id: &str) -> PathBuf {
+    pub(crate) fn shared_tree(&self, volume_id: &str) -> PathBuf {
         tree(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
 
     /// Something of a shared copy is there, whole or not.
-    pub fn has_shared_copy(&self, volume_id: &str) -> bool {
+    pub(crate) fn has_shared_copy(&self, volume_id: &str) -> bool {
         let shared = self.layout.volumes().join(sha256_hex(volume_id)).join(SHARED_DIRECTORY);
         // What cannot be seen may be there.
         !matches!(shared.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// The records of the targets that show a volume's shared copy. While the volume is held there are no others.
-    pub fn sharers(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
+    pub(crate) fn sharers(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
         self.sharers_in(&sha256_hex(volume_id))
     }
 

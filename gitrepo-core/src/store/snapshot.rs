@@ -263,7 +263,7 @@ impl Store {
     /// that. If another process was faster, theirs stays and is returned.
     ///
     /// `tree` is a directory inside `staging`, owned by this process, which has checked what is in it.
-    pub fn install_snapshot(
+    pub(crate) fn install_snapshot(
         &self,
         id: &SnapshotId,
         staging: &Staging,

@@ -23,7 +23,7 @@ use super::trash;
 /// is deleted when this is dropped. Should the process die first, the lock on the directory goes with it, which tells
 /// whoever sweeps there to delete it.
 #[derive(Debug)]
-pub struct Staging {
+pub(crate) struct Staging {
     /// Of the store that it is in, if any.
     layout: Option<Arc<Layout>>,
     path: PathBuf,
@@ -81,7 +81,7 @@ impl Staging {
 
     /// A hidden directory beside `destination`, for a result that no store keeps. Those that killed processes left for
     /// the same destination are deleted.
-    pub fn beside(destination: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn beside(destination: &Path) -> Result<Self, StoreError> {
         let parent = destination.parent().unwrap_or(Path::new("/"));
         let hash = sha256_hex(destination.as_os_str().as_bytes());
         // Short, because the name of the destination may be as long as names can be.
@@ -92,7 +92,7 @@ impl Staging {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

@@ -75,7 +75,7 @@ impl Store {
     /// Removes what dead processes left, for about as long as `budget`. Whether an owner is dead is told by its locks,
     /// never by ages or process ids; so this may run at any time, beside anything.
     ///
-    /// `shown` is what the mount table shows of this store ([`Store::find_by_tail`]), and stays: where a record was
+    /// `shown` is what the mount table shows of this store ([`Store::shown_by`]), and stays: where a record was
     /// damaged and is lost, only the table tells that a copy is in use.
     pub fn sweep(&self, budget: Duration, shown: &[PathBuf]) -> SweepReport {
         // A budget beyond the clock is none.

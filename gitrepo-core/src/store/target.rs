@@ -32,7 +32,7 @@ const COPY_DIRECTORY: &str = "copy";
 
 /// One target, held: nobody else publishes, unpublishes or collects it while this lives.
 #[derive(Debug)]
-pub struct TargetSlot {
+pub(crate) struct TargetSlot {
     layout: Arc<Layout>,
     directory: PathBuf,
     _lock: Lock,
@@ -41,7 +41,7 @@ pub struct TargetSlot {
 impl TargetSlot {
     /// What is published here. A damaged record is thrown away with a warning: whoever mounts or unmounts next finds
     /// the truth in the mount table, and a driver must not fail for ever over it.
-    pub fn record(&self) -> Result<Option<Record>, StoreError> {
+    pub(crate) fn record(&self) -> Result<Option<Record>, StoreError> {
         match record::read(&self.directory) {
             Err(StoreError::Corrupt { path, source }) => {
                 tracing::warn!(path = %path.display(), %source, "a damaged record is discarded");
@@ -53,20 +53,20 @@ impl TargetSlot {
     }
 
     /// Writes the record, durably: before the mount that it speaks of is made.
-    pub fn write(&self, record: &Record) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, record: &Record) -> Result<(), StoreError> {
         let path = self.directory.join(RECORD_FILE);
         let json = serde_json::to_vec(record).map_err(|error| StoreError::corrupt(&path, error))?;
         self.layout.in_volume_directory(&self.directory, || durable::replace(&path, &json, Durability::Durable))
     }
 
     /// Where the private copy of a writable volume is, once [`TargetSlot::install_copy`] has put it there.
-    pub fn copy_dir(&self) -> PathBuf {
+    pub(crate) fn copy_dir(&self) -> PathBuf {
         self.directory.join(COPY_DIRECTORY)
     }
 
     /// Makes `prepared`, a complete copy inside `staging`, the private copy of this target, durably. One that was there
     /// is discarded.
-    pub fn install_copy(&self, staging: &Staging, prepared: &Path) -> Result<PathBuf, StoreError> {
+    pub(crate) fn install_copy(&self, staging: &Staging, prepared: &Path) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
         let copy = self.copy_dir();
         durable::sync_filesystem(prepared)?;
@@ -78,7 +78,7 @@ impl TargetSlot {
     }
 
     /// Forgets the target: its record and its private copy are out of the way, durably, when this returns.
-    pub fn remove(&self, deletion: Deletion) -> Result<(), StoreError> {
+    pub(crate) fn remove(&self, deletion: Deletion) -> Result<(), StoreError> {
         self.layout.trash.discard(&self.directory, deletion)?;
         if let Some(volume) = self.directory.ancestors().nth(2) {
             remove_empty_volume(volume);
@@ -92,7 +92,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Locked`], of kind `Busy`, when they take longer.
-    pub fn target(&self, volume_id: &str, target: &Path, cancel: &Cancel) -> Result<TargetSlot, StoreError> {
+    pub(crate) fn target(&self, volume_id: &str, target: &Path, cancel: &Cancel) -> Result<TargetSlot, StoreError> {
         let hash = target_hash(target);
         let directory = self.layout.target(&sha256_hex(volume_id), &hash);
         let lock = self.layout.locks.acquire(&LockName::Target(hash), Mode::Exclusive, cancel)?;
@@ -100,12 +100,12 @@ impl Store {
     }
 
     /// Holds one target, if nobody does.
-    pub fn try_target(&self, volume_id: &str, target: &Path) -> Result<Option<TargetSlot>, StoreError> {
+    pub(crate) fn try_target(&self, volume_id: &str, target: &Path) -> Result<Option<TargetSlot>, StoreError> {
         self.layout.try_target(&sha256_hex(volume_id), &target_hash(target))
     }
 
     /// Where the private copy of a published volume is, if it has one; for who holds no lock and only looks.
-    pub fn copy_dir(&self, record: &Record) -> PathBuf {
+    pub(crate) fn copy_dir(&self, record: &Record) -> PathBuf {
         self.layout.target(&sha256_hex(&record.volume_id), &target_hash(&record.target)).join(COPY_DIRECTORY)
     }
 
@@ -126,7 +126,7 @@ impl Store {
     }
 
     /// Every published target of one volume.
-    pub fn records_of_volume(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
+    pub(crate) fn records_of_volume(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
         let volume = sha256_hex(volume_id);
         let targets = hashes_in(&self.layout.volumes().join(&volume).join(TARGETS_DIRECTORY))?;
         let records = targets.iter().map(|target| self.record_in(&volume, target));
@@ -144,7 +144,7 @@ impl Store {
 
     /// The snapshots that records refer to. Whoever holds a snapshot's exclusive lock and does not find it here may
     /// evict it, once the mount table has nothing to add: a publish leases the snapshot until its record is written.
-    pub fn referenced(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
+    pub(crate) fn referenced(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
         Ok(self.records()?.into_iter().map(|record| record.snapshot).collect())
     }
 

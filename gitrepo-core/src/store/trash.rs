@@ -43,7 +43,7 @@ const DEPTH: usize = 64;
 
 /// When a tree is deleted that has been moved into the trash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deletion {
+pub(crate) enum Deletion {
     /// Before the call returns, however long that takes.
     Now,
     /// By the next sweep that has time for it.

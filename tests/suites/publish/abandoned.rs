@@ -12,6 +12,7 @@ use gitrepo_core::mount::Mounter;
 use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::store::Origin;
 use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::testing::Held;
 use gitrepo_core::testing::mounter::Call;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::VolumeRequest;
@@ -214,10 +215,10 @@ fn a_volume_that_another_process_works_on_is_not_abandoned() {
     let cancel = volumes::watch().cancel;
     let store = node.volumes.store();
 
-    let target = store.target(&request.volume_id, &request.target, &cancel).unwrap();
+    let target = Held::target(store, &request.volume_id, &request.target, &cancel).unwrap();
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
     drop(target);
-    let volume = store.volume(&request.volume_id, &cancel).unwrap();
+    let volume = Held::volume(store, &request.volume_id, &cancel).unwrap();
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
     drop(volume);
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 1);
