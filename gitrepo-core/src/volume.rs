@@ -4,9 +4,9 @@
 //! (durable), then the record (durable), and the mount comes last. Unpublish goes the other way. Whenever a process dies,
 //! the record says what to finish or to undo, and any process may repeat both calls.
 //!
-//! A lease takes as long as a remote pleases, so no lock of this module is held meanwhile. What was true before the lease
-//! is looked at again after, under the lock: [`PublishError::Outdated`] says that it has changed, and all starts over. Locks
-//! are taken in this order: those of [`lease`](crate::lease), target, volume. The volume's is for its shared copy alone.
+//! A lease may take minutes, so this module holds no lock meanwhile. A show checks under the lock whether the lease is still
+//! what the target needs. If not, it fails with [`PublishError::Outdated`], and the publish starts over. Locks are taken in
+//! this order: those of [`lease`](crate::lease), target, volume. The volume's lock protects its shared copy alone.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -57,30 +57,30 @@ pub struct Volumes {
 
 /// A volume to publish.
 pub struct VolumeRequest {
-    /// The volume's name, chosen by others; it is hashed before it names anything.
+    /// The volume's name, chosen by the caller. It is hashed before it becomes part of a path.
     pub volume_id: String,
     /// Where to mount it: absolute, without symlinks. Its last component is made when it is missing.
     pub target: PathBuf,
-    /// Which program asks; only that one collects what its users leave behind.
+    /// Which program asks. Only this program collects the volumes that its users leave behind.
     pub origin: Origin,
-    /// What is asked.
+    /// The repository, the revision and the options.
     pub spec: VolumeSpec,
     /// Nobody may write through the mount. When this is `false`, the target shows a plain copy: one of its own, or with
     /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show.
     pub read_only: bool,
-    /// The files of a writable volume belong to this group, which may write them, as the kubelet would have it for a pod's
-    /// `fsGroup`. A read-only volume has none.
+    /// The group that owns the files of a writable volume and may write them, as for a pod's `fsGroup`. Read-only volumes
+    /// have none.
     pub group: Option<u32>,
 }
 
 /// A published volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// What the target shows.
+    /// The commit that the target shows.
     pub commit: CommitId,
-    /// The ref that led to it, if one did.
+    /// The ref that led to the commit; `None` if the commit was asked for by its id.
     pub reference: Option<String>,
-    /// How it came about.
+    /// How the volume came to be published.
     pub outcome: Outcome,
 }
 
@@ -94,13 +94,13 @@ pub enum Outcome {
     },
     /// The snapshot was in the store, or another call brought it.
     Hit,
-    /// The target served this already.
+    /// The target already showed this.
     AlreadyPublished,
 }
 
 impl Volumes {
-    /// Opens the volumes of the configured store, which is made if there is none. Remotes are spoken to as
-    /// [`Gateway::confined`] does, and mounts are made in the namespace of the calling thread.
+    /// Opens the volumes of the configured store, and creates the store if it does not exist. Uses [`Gateway::confined`] for
+    /// remotes, and mounts in the namespace of the calling thread.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Volumes {
         Self::new(store, gateway, Arc::new(mounter))
     }
 
-    /// Volumes over these parts. Nothing is touched yet.
+    /// Volumes over these parts. Touches nothing yet.
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
         let snapshots = Snapshots::new(store.clone(), gateway, room);
@@ -144,7 +144,7 @@ impl From<Provenance> for Outcome {
 }
 
 impl VolumeRequest {
-    /// A read-only volume of a program that no kubelet tells what to do.
+    /// A read-only volume of a program that embeds this library.
     pub fn new(volume_id: impl Into<String>, target: impl Into<PathBuf>, spec: VolumeSpec) -> Self {
         Self {
             volume_id: volume_id.into(),
@@ -156,12 +156,12 @@ impl VolumeRequest {
         }
     }
 
-    /// Its target shows the copy that all targets of the volume show.
+    /// Whether all targets of the volume share one copy.
     fn is_shared(&self) -> bool {
         self.shows() == Shows::SharedCopy
     }
 
-    /// What its target is to show.
+    /// What the target will show.
     fn shows(&self) -> Shows {
         match self.spec.writable {
             _ if self.read_only => Shows::Snapshot,
@@ -170,7 +170,7 @@ impl VolumeRequest {
         }
     }
 
-    /// Every option that selects what the target shows, and for whom it is to write: what a repeated publish compares.
+    /// Every option that decides what the target shows and who may write it. A repeated publish compares these.
     fn content(&self) -> BTreeMap<String, String> {
         let mut content = self.spec.content();
         if !self.read_only {
@@ -182,12 +182,12 @@ impl VolumeRequest {
     }
 }
 
-/// What the record of a target must say so that a repeated publish is the same publish.
+/// Whether the recorded publish and the request ask for the same.
 fn same_content(record: &Record, request: &VolumeRequest) -> bool {
     record.content == request.content() && record.shows == request.shows()
 }
 
-/// Whether a record stands as this credential's own proof of access.
+/// Whether the record proves access for this credential.
 fn same_credential(record: &Record, credential: &CredentialId) -> bool {
     record.credential == *credential
 }

@@ -1,4 +1,4 @@
-//! The last step of a publish and the first of an unpublish: the mount and the target directory.
+//! The mount and the target directory: the last step of a publish, and the first of an unpublish.
 
 use std::io;
 use std::path::Path;
@@ -30,30 +30,30 @@ use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
 use crate::watch::Watch;
 
-/// Mode of a target directory that we make, as the kubelet makes them.
+/// Mode of the target directories that we create, the same as the kubelet's.
 const TARGET_MODE: Mode = Mode::S_IRWXU.union(Mode::S_IRGRP).union(Mode::S_IXGRP);
 
 /// The target directory before anything is attached to it.
 pub(super) struct Target {
-    /// It was there.
+    /// It already existed.
     pub(super) existed: bool,
-    /// What is mounted on it is ours, from before something was lost: to be taken off before the mount.
+    /// One of our mounts is left on it, from before its record or a copy was lost. It is unmounted first.
     pub(super) remnant: bool,
 }
 
-/// What a publish holds until its target is mounted.
+/// The locks of a publish, held until the target is mounted.
 pub(super) struct Held<'a> {
-    /// The target.
+    /// Of the target.
     pub(super) slot: &'a TargetSlot,
-    /// The volume, when its copy is shared.
+    /// Of the volume, if its targets share a copy.
     pub(super) volume: Option<VolumeSlot>,
 }
 
 impl Volumes {
-    /// Looks at the target, on which nothing of somebody else may be mounted.
+    /// Examines the target. Fails if something that is not ours is mounted on it.
     pub(super) fn find_target(&self, target: &Path, record: Option<&Record>) -> Result<Target, PublishError> {
         let failed = |source| PublishError::TargetDirectory { target: target.to_owned(), source };
-        // Before anything is made there: a link on the way would lead it elsewhere.
+        // First of all: a symlink in the path would lead everything else astray.
         drop(directory::open_parent(target, Role::Target)?);
         let existed = match std::fs::symlink_metadata(target) {
             Ok(metadata) if metadata.is_dir() => true,
@@ -72,8 +72,8 @@ impl Volumes {
         }
     }
 
-    /// Makes the target directory and a copy, where they are missing, and mounts. When this fails, nothing is mounted, and
-    /// a directory that it made is gone.
+    /// Creates the target directory and the copy if they are missing, and mounts. On failure nothing is mounted, and a
+    /// directory that this call created is removed.
     pub(super) fn attach(
         &self,
         held: &Held<'_>,
@@ -110,7 +110,7 @@ impl Volumes {
         Ok(self.mounter.attach(&mount_of(attachment, record))?)
     }
 
-    /// Unmounts, unless all of it was lost, and forgets: with the last target of a volume also its shared copy.
+    /// Unmounts the target and deletes its record. The last target of a volume takes the shared copy along.
     pub(super) fn detach(
         &self,
         slot: &TargetSlot,
@@ -125,13 +125,13 @@ impl Volumes {
             return Ok(mounts);
         }
         let volume = self.store.volume(&record.volume_id, cancel)?;
-        // A copy that no record speaks of is nobody's, so that is the state to die in.
+        // The record goes first: if we die now, a sweep finds a copy without a record and removes it.
         forget(slot, record, deletion)?;
         self.release::<UnpublishError>(&volume, &record.volume_id, &record.target, deletion)?;
         Ok(mounts)
     }
 
-    /// Unmounts what the store mounted on a target of which it has no record any more, because that was damaged.
+    /// Unmounts one of our mounts whose record was damaged and is lost.
     pub(super) fn detach_unrecorded(&self, slot: &TargetSlot, target: &Path) -> Result<usize, UnpublishError> {
         match self.mounted_on(target)? {
             Some(mount) if self.store.record_of_target(target)?.is_none() && self.is_remnant(&mount, None)? => {
@@ -143,13 +143,13 @@ impl Volumes {
         }
     }
 
-    /// Whether what the record says is mounted on its target, in this mount namespace.
+    /// Whether the recorded volume is mounted on its target, in this mount namespace.
     pub(super) fn is_attached(&self, record: &Record) -> Result<bool, MountError> {
         self.mounter.shows(&mount_of(self.attachment(record), record))
     }
 
-    /// Whether nothing of what the record says is on its target any more, in this mount namespace, nor covered by what
-    /// somebody else has mounted there.
+    /// Whether the recorded volume is gone from its target in this mount namespace. A volume that another mount covers is
+    /// not gone.
     pub(super) fn is_lost(&self, record: &Record) -> Result<bool, MountError> {
         if self.is_attached(record)? {
             return Ok(false);
@@ -157,14 +157,14 @@ impl Volumes {
         Ok(!self.is_among(&self.mounter.list()?, record))
     }
 
-    /// Whether these mounts have one on the target that shows what the record says.
+    /// Whether one of these mounts is the recorded volume on its target.
     pub(super) fn is_among(&self, mounts: &[MountPoint], record: &Record) -> bool {
         let attachment = self.attachment(record);
         mounts.iter().any(|mount| mount.target == record.target && self.store.is_mount_of(mount, attachment.path()))
     }
 
-    /// Whether a mount is one of ours that nothing tells to stay: it shows what the record says, or would if somebody
-    /// had not deleted that; or, on a target without a record, something that is in this store.
+    /// Whether a mount is ours and may be removed: with a record, if it shows the recorded tree, deleted or not; without one,
+    /// if it shows anything of this store.
     fn is_remnant(&self, mount: &MountPoint, record: Option<&Record>) -> Result<bool, MountError> {
         if let Some(record) = record {
             return Ok(self.store.is_mount_of(mount, self.attachment(record).path()));
@@ -173,7 +173,7 @@ impl Volumes {
         self.mounter.shows(&Mount::bind(source, &mount.target, mount.is_read_only()))
     }
 
-    /// What a record says is mounted.
+    /// What a recorded volume mounts.
     pub(super) fn attachment(&self, record: &Record) -> Attachment {
         match record.shows {
             Shows::SharedCopy => Attachment::Bind { source: self.store.shared_tree(&record.volume_id) },
@@ -192,8 +192,8 @@ fn mount_of(attachment: Attachment, record: &Record) -> Mount {
     Mount { attachment, target: record.target.clone(), read_only: record.shows.is_read_only() }
 }
 
-/// Removes the target directory if we made it, and forgets the record and the target's own copy. The record goes last: it
-/// is what tells whoever comes after a crash that the directory is ours.
+/// Removes the target directory if we created it, then the record and the target's own copy. The record goes last: after a
+/// crash, it says that the directory is ours.
 fn forget(slot: &TargetSlot, record: &Record, deletion: Deletion) -> Result<(), StoreError> {
     if record.target_created {
         remove_directory(&record.target);
@@ -201,7 +201,7 @@ fn forget(slot: &TargetSlot, record: &Record, deletion: Deletion) -> Result<(), 
     slot.remove(deletion)
 }
 
-/// Makes the target directory, and says whether it was missing. As a mount does, it follows no link on the way there.
+/// Creates the target directory. Returns whether it was missing. Follows no symlinks, like the mount itself.
 fn make_directory(target: &Path) -> Result<bool, PublishError> {
     let (parent, name) = directory::open_parent(target, Role::Target)?;
     match mkdirat(&parent, name.as_c_str(), TARGET_MODE) {
@@ -211,7 +211,7 @@ fn make_directory(target: &Path) -> Result<bool, PublishError> {
     }
 }
 
-/// Removes a target directory that we made. Whoever put something there since keeps it; only an empty one goes.
+/// Removes a target directory that we created, if it is empty.
 fn remove_directory(target: &Path) {
     let removed = directory::open_parent(target, Role::Target).and_then(|(parent, name)| {
         unlinkat(&parent, name.as_c_str(), UnlinkatFlags::RemoveDir).map_err(|error| MountError::Directory {

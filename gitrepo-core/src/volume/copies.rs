@@ -1,4 +1,4 @@
-//! The plain copies that writable volumes show: one of a target's own, or one for all targets of a volume on this node.
+//! The plain copies that writable volumes show: one per target, or one for all targets of a volume on this node.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::store::VolumeSlot;
 use crate::watch::Watch;
 
 impl Volumes {
-    /// The target's own copy: the one it has, or a new one, complete before it gets its name.
+    /// The target's own copy. Makes it if there is none; it gets its name once it is complete.
     pub(super) fn private_copy(
         &self,
         slot: &TargetSlot,
@@ -34,7 +34,7 @@ impl Volumes {
         let copy = slot.copy_dir();
         match copy.symlink_metadata() {
             Ok(_) => return Ok(copy),
-            // A copy that cannot be read is not to be replaced: it holds what was written to it.
+            // Do not replace a copy that cannot be read: it holds the pod's data.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::io("examine", &copy)(error).into());
             }
@@ -46,7 +46,7 @@ impl Volumes {
         Ok(slot.install_copy(&staging, &made)?)
     }
 
-    /// The volume's shared copy: the one that its targets show, or a new one, complete before it gets its name.
+    /// The volume's shared copy. Makes it if there is none; it gets its name once it is complete.
     pub(super) fn shared_copy(
         &self,
         volume: &VolumeSlot,
@@ -67,7 +67,7 @@ impl Volumes {
         Ok(volume.install(&staging, &made, &SharedCopy::of(record))?)
     }
 
-    /// The copy that other targets of the volume show, which must be what is asked for.
+    /// The copy that other targets of the volume show, if any. Fails if it does not match the request.
     pub(super) fn pinned(&self, request: &VolumeRequest) -> Result<Option<SharedCopy>, PublishError> {
         let others = self.sharers_but(&request.volume_id, &request.target)?;
         let in_use = !others.is_empty() || self.is_shown_elsewhere(&request.volume_id, &request.target)?;
@@ -84,7 +84,7 @@ impl Volumes {
         }
     }
 
-    /// Takes the shared copy of a volume away, unless another target than this one shows it.
+    /// Deletes the shared copy of a volume, unless a target other than this one shows it.
     pub(super) fn release<E>(
         &self,
         volume: &VolumeSlot,
@@ -101,7 +101,7 @@ impl Volumes {
         Ok(())
     }
 
-    /// As [`Volumes::release`], for a target of which nothing is known any more.
+    /// As [`Volumes::release`], for a target whose record is lost.
     pub(super) fn release_abandoned(
         &self,
         volume_id: &str,
@@ -121,7 +121,7 @@ impl Volumes {
         Ok(sharers)
     }
 
-    /// Whether the shared copy is mounted on another target: one whose record was damaged and is lost.
+    /// Whether the shared copy is mounted on another target. This finds targets whose record is lost.
     fn is_shown_elsewhere(&self, volume_id: &str, target: &Path) -> Result<bool, MountError> {
         if !self.store.has_shared_copy(volume_id) {
             return Ok(false);
@@ -154,7 +154,7 @@ fn shared_otherwise(record: &Record, copy: &SharedCopy) -> PublishError {
     }
 }
 
-/// In words: what the copy was made with, and what is asked for.
+/// The options in which a copy differs from a request, in words.
 fn differences(copy: &SharedCopy, asked: &SharedCopy) -> String {
     let mut keys: Vec<&String> = copy.content.keys().chain(asked.content.keys()).collect();
     keys.sort_unstable();

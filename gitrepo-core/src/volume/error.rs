@@ -1,4 +1,4 @@
-//! What can go wrong while publishing and unpublishing.
+//! Failures of publish and unpublish.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,17 +9,16 @@ use crate::mount::MountError;
 use crate::snapshot::CopyError;
 use crate::store::StoreError;
 
-/// A failure to publish. Everything done for the target has been undone when it is returned, unless it is
-/// [`PublishError::NotUndone`].
+/// A failure to publish. Unless it is [`PublishError::NotUndone`], everything done for the target has been undone.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Neither relative targets nor such with `..` are taken, nor what a record could not name.
+    /// The target is relative, contains `..`, or is not UTF-8.
     #[error("the target {target:?} is not an absolute path in UTF-8 without `..`")]
     Target {
         /// As given.
         target: PathBuf,
     },
-    /// A volume would cover the store that it comes from, or be made inside it.
+    /// The target contains the store, or lies inside it.
     #[error("the target {} and the store {} overlap; choose one outside the other", target.display(), store.display())]
     TargetOverlapsStore {
         /// As given.
@@ -27,7 +26,7 @@ pub enum PublishError {
         /// The store's root.
         store: PathBuf,
     },
-    /// The target directory cannot be made or used.
+    /// The target directory cannot be created or used.
     #[error("cannot use {} as a target", target.display())]
     TargetDirectory {
         /// Which.
@@ -36,7 +35,7 @@ pub enum PublishError {
         #[source]
         source: io::Error,
     },
-    /// Another volume, or the same one with other content, is published there.
+    /// Another volume is published on the target, or this one with other content.
     #[error(
         "{} already shows {published}; unmount or unpublish it before publishing something else there",
         target.display()
@@ -57,18 +56,18 @@ pub enum PublishError {
         /// Path inside it.
         root: String,
     },
-    /// Other targets of the volume on this node share a copy that was made otherwise.
+    /// Other targets of the volume on this node share a copy with other options.
     #[error(
         "the targets of the volume {volume_id:?} on this node share a copy with {differences}; ask for the same, or \
          unpublish all of them first"
     )]
     SharedOtherwise {
-        /// Whose.
+        /// The volume.
         volume_id: String,
-        /// What the copy was made with, and what is asked for.
+        /// The options of the copy, and those of the request.
         differences: String,
     },
-    /// The target or its volume came to show another commit since the tree was leased.
+    /// The target or its volume shows another commit since the tree was leased.
     #[error("what {} is to show has changed meanwhile; try again", target.display())]
     Outdated {
         /// Which.
@@ -86,14 +85,14 @@ pub enum PublishError {
     /// Mounting failed.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// What a failed publish did could not be undone. Whoever asked must ask again, or unpublish.
+    /// A failed publish could not be undone. The caller must retry, or unpublish.
     #[error("a failed publish on {} could not be undone ({undoing}); try again, or unpublish", target.display())]
     NotUndone {
         /// Where.
         target: PathBuf,
         /// Why it could not be undone.
         undoing: String,
-        /// Why it had failed.
+        /// Why the publish failed.
         #[source]
         source: Box<PublishError>,
     },
@@ -122,7 +121,7 @@ impl PublishError {
 /// A failure to unpublish or to sweep. It may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpublishError {
-    /// The volume was mounted where this process does not see it.
+    /// The volume is mounted in a mount namespace that this process does not see.
     #[error(
         "{} was mounted in the mount namespace {namespace}, and this process is in another one; unmount it from there, \
          for instance with nsenter --mount, or after the next boot from anywhere",
@@ -134,7 +133,7 @@ pub enum UnpublishError {
         /// As `/proc/<pid>/ns/mnt` names it.
         namespace: String,
     },
-    /// The directory below which targets are to be looked for is not there, so nothing can be said of them.
+    /// The directory of the targets does not exist, so no target can be examined.
     #[error("cannot tell which volumes below {} are abandoned, because that directory cannot be seen", below.display())]
     TargetsUnseen {
         /// As given.

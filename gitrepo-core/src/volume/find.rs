@@ -1,4 +1,4 @@
-//! Looking at what is published, without holding or changing anything.
+//! Queries about published volumes. They take no lock and change nothing.
 
 use std::path::Path;
 
@@ -19,13 +19,13 @@ use crate::store::Record;
 use crate::store::StoreError;
 
 impl Volumes {
-    /// What the target serves already, if that is what is asked: the whole answer to most repeated publishes. It comes
-    /// from the record and the mount table alone, so neither an absent remote nor changed secrets nor a stricter policy
-    /// turn a volume that stands into an error, and it waits for nobody. `None` when there is something to do.
+    /// The published volume, if the target already shows what the request asks for. Most repeated publishes end here. The
+    /// answer comes from the record and the mount table alone: an absent remote, changed secrets or a stricter policy do
+    /// not fail a volume that is mounted. `None` if there is something to do.
     ///
     /// # Errors
     ///
-    /// [`PublishError::TargetTaken`] when this volume shows other content there.
+    /// [`PublishError::TargetTaken`] if the target shows other content of this volume.
     pub fn serves(&self, request: &VolumeRequest) -> Result<Option<Published>, PublishError> {
         self.store.check()?;
         let Some(record) = self.store.record(&request.volume_id, &request.target)? else { return Ok(None) };
@@ -39,12 +39,12 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// When the store, or what is mounted of it, cannot be read.
+    /// When the store or its mounts cannot be read.
     pub fn find(&self, volume_id: &str, target: &Path) -> Result<Option<PublishedVolume>, UnpublishError> {
         self.store.check()?;
         let Some(record) = self.store.record(volume_id, target)? else { return Ok(None) };
         match self.is_attached(&record) {
-            // Whether it is mounted is not known.
+            // Unknown whether it is mounted.
             Err(error) if error.kind() == Kind::Unavailable => Err(error.into()),
             _ => Ok(Some(self.look_at(record))),
         }

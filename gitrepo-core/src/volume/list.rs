@@ -1,4 +1,4 @@
-//! What is published.
+//! The list of published volumes.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::store::StoreError;
 pub struct PublishedVolume {
     /// Its record.
     pub record: Record,
-    /// Since it was first published, by the wall clock.
+    /// Time since the first publish, by the wall clock.
     pub age: Duration,
     /// Whether it is mounted.
     pub state: State,
 }
 
-/// How a target stands.
+/// Whether a target is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// Mounted, and seen from this mount namespace.
     Mounted,
-    /// Not mounted in this mount namespace; perhaps in another one, perhaps lost by a reboot.
+    /// Not mounted in this mount namespace. It may be mounted in another one, or a reboot took the mount.
     NotMounted,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for State {
 }
 
 impl Volumes {
-    /// The published targets of this store, whoever published them, by target.
+    /// The published targets of this store, of all origins, sorted by target.
     pub fn list(&self) -> Result<Vec<PublishedVolume>, StoreError> {
         let mut volumes: Vec<_> = self.store.records()?.into_iter().map(|record| self.look_at(record)).collect();
         volumes.sort_by(|a, b| a.record.target.cmp(&b.record.target));

@@ -1,4 +1,4 @@
-//! Room for what has to be written: on a full disk, what no volume uses makes way.
+//! Making room on a full disk: unused snapshots and repositories are removed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::worker::WorkerError;
 
-/// How long a publish that needs room may take to make it. An unpublish of its target waits for it.
+/// How long a publish may spend on making room. An unpublish of its target waits meanwhile.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// What is made free at least for a tree that did not fit: a try of it may not cost everybody the whole store.
+/// Bytes to free for a tree that did not fit. Bounded, so that one large tree does not evict the whole store.
 const FOR_A_TREE: u64 = 256 << 20;
 
-/// What records and directories need, generously, where there is not a byte left.
+/// Bytes that records and directories need at most.
 const A_LITTLE: u64 = 1 << 20;
 
-/// Removes what no volume uses.
+/// Removes unused snapshots and repositories.
 pub(super) struct Evictor {
     store: Store,
     mounter: Arc<dyn Mounter>,
@@ -78,7 +78,7 @@ impl Volumes {
         Evictor::new(self.store.clone(), Arc::clone(&self.mounter))
     }
 
-    /// What makes room for a write below the reserve.
+    /// Makes room for writes when the disk is below the reserve.
     pub(super) fn room(&self) -> Arc<dyn MakeRoom> {
         Arc::new(self.evictor())
     }
@@ -102,16 +102,16 @@ impl Volumes {
         self.store.evictable(eviction, &|| evictor.shown())
     }
 
-    /// As much as `cache.reserveBytes` asks for.
+    /// An eviction that frees `cache.reserveBytes`.
     pub fn reserve(&self) -> Eviction {
         Eviction::Until(self.snapshots.gateway().policy().config().cache.reserve_bytes)
     }
 
-    /// After a write that found the disk full: whether something was removed, so that it may be tried once more.
+    /// After a write failed on a full disk: removes something unused. Returns whether a retry makes sense.
     pub(super) fn made_room_after(&self, error: &PublishError) -> bool {
         let more = match fullness(error) {
             Some(Fullness::OfSmallFiles) => A_LITTLE,
-            // How much a tree needs is not known before it is there.
+            // The size of a tree is unknown until it is written.
             Some(Fullness::OfTrees) => FOR_A_TREE.max(self.snapshots.gateway().policy().config().cache.reserve_bytes),
             None => return false,
         };
@@ -132,8 +132,8 @@ enum Fullness {
     OfTrees,
 }
 
-/// Whether a write found no room. A limit that was exceeded is another matter, and so is the reserve: for that room was made
-/// already.
+/// Whether a write failed on a full disk. An exceeded limit does not count, nor does the reserve: room was already made for
+/// it.
 fn fullness(error: &PublishError) -> Option<Fullness> {
     let is_full = |kind: Kind| kind == Kind::ResourceExhausted;
     let trees = match error {

@@ -24,9 +24,8 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// [`PublishError::Outdated`] when the target or its volume has come to show another commit since the lease was asked
-    /// for: ask again. Everything that this call did for the target has been undone when an error is returned, but for
-    /// [`PublishError::NotUndone`].
+    /// [`PublishError::Outdated`] if the target or its volume shows another commit by now: lease again. On every error but
+    /// [`PublishError::NotUndone`], this call has undone what it did for the target.
     pub fn show(&self, request: &VolumeRequest, lease: &Lease, watch: &Watch) -> Result<Published, PublishError> {
         self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
@@ -70,7 +69,7 @@ impl Volumes {
         if target.remnant {
             self.mounter.unmount(&record.target)?;
         }
-        // A copy whose record was lost holds who knows what.
+        // A copy without a record has unknown content.
         self.clear(&held, &record)?;
         let written = slot.write(&record).map_err(PublishError::from);
         match written.and_then(|()| self.attach(&held, &record, request, &lease.snapshot, watch)) {
@@ -86,8 +85,8 @@ impl Volumes {
         }
     }
 
-    /// The volume, held, when its copy is shared; and the ref that led to the commit. Fails if the lease does not answer what
-    /// the request asks for now: the commit that other targets of the volume show, or the revision itself.
+    /// Locks the volume if its targets share a copy. Returns the lock, and the ref that led to the commit. Fails if the lease
+    /// is not what the request needs now: the commit that other targets show, or else the revision.
     fn hold_shared(
         &self,
         request: &VolumeRequest,
@@ -107,7 +106,7 @@ impl Volumes {
         }
     }
 
-    /// Nothing is on record of the target after this, and it has no copy.
+    /// Deletes the target's record and its copy.
     fn clear(&self, held: &Held<'_>, record: &Record) -> Result<(), PublishError> {
         held.slot.remove(Deletion::Now)?;
         match &held.volume {
@@ -116,10 +115,9 @@ impl Volumes {
         }
     }
 
-    /// A record exists: this call repeats an earlier one, or finishes what a crash or a reboot cut off.
+    /// Repeats an earlier publish, or completes one that a crash or a reboot interrupted.
     ///
-    /// When this fails, the record and the copy stay as the earlier call left them: the next attempt builds on them, and only
-    /// an unpublish gives them up.
+    /// On failure the record and the copy stay: the next attempt continues from them, and only an unpublish deletes them.
     fn show_again(
         &self,
         slot: &TargetSlot,

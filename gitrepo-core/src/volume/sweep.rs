@@ -1,4 +1,4 @@
-//! Sweep: what nobody will unpublish any more goes, and what dead processes left.
+//! Sweep: unpublishes abandoned volumes, and removes what dead processes left.
 
 use std::io;
 use std::path::Path;
@@ -23,39 +23,38 @@ use crate::store::Record;
 use crate::store::Shows;
 use crate::store::SweepReport;
 
-/// Which volumes nobody will ask to be unpublished.
+/// Which volumes count as abandoned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Abandoned {
-    /// Those of a program whose mount a reboot or somebody's umount took. Volumes that hold a copy are left alone: what was
-    /// written there waits for the same publish again, or for an unpublish.
+    /// Volumes of a program that are no longer mounted, after a reboot or a manual umount. Volumes with a copy are kept: the
+    /// copy holds data that the same publish shows again.
     Unmounted {
         /// The program.
         origin: Origin,
     },
-    /// Those of a driver whose target the kubelet has removed, such as one of a pod that was deleted while the node was
-    /// away. They are unpublished, with what was written to them.
+    /// Volumes of a driver whose target directory the kubelet has removed, for example of a pod that was deleted while the
+    /// node was down. Their copies are deleted, too.
     TargetGone {
         /// The driver.
         origin: Origin,
-        /// Only targets below this directory: the kubelet's, without symlinks. The caller must see it as the kubelet does,
-        /// or every volume looks abandoned.
+        /// Only targets below this directory, the kubelet's, without symlinks. The caller must see the same directory as the
+        /// kubelet, or every volume looks abandoned.
         below: PathBuf,
     },
 }
 
 impl Volumes {
-    /// Removes what dead processes left, unpublishes what was abandoned, and has the reserve free of what no volume uses, for
-    /// about as long as `budget`. Whatever another process works on is left alone; what cannot be unpublished now is left for the
-    /// next time.
+    /// Removes what dead processes left, unpublishes abandoned volumes, and evicts unused snapshots until the reserve is free.
+    /// Stops after about `budget`. Skips whatever another process works on; the next sweep tries again.
     ///
     /// # Errors
     ///
-    /// [`UnpublishError::TargetsUnseen`], with nothing done, when the directory of the targets is not there.
+    /// [`UnpublishError::TargetsUnseen`] if the directory of the targets does not exist; nothing was done.
     pub fn sweep(&self, abandoned: &Abandoned, budget: Duration) -> Result<SweepReport, UnpublishError> {
         self.sweep_and_evict(abandoned, self.reserve(), budget)
     }
 
-    /// As [`Volumes::sweep`], which has the reserve free, with more or less to make room for.
+    /// As [`Volumes::sweep`], with another amount to evict.
     ///
     /// # Errors
     ///
@@ -107,7 +106,7 @@ impl Volumes {
                 Ok(gone) => collected.volumes += usize::from(gone),
                 Err(error) => {
                     tracing::warn!(target = %record.target.display(), error = %chain(&error), "an abandoned volume stays");
-                    // One that others work on is not abandoned.
+                    // A volume that another call works on is not abandoned.
                     collected.incomplete |= error.kind() != Kind::Busy;
                 }
             }
@@ -115,20 +114,20 @@ impl Volumes {
         Ok(collected)
     }
 
-    /// Forgets the volume if, now that it is held, it still is abandoned. The mount table is read again for those few:
-    /// since it was read first, another process may have published the volume.
+    /// Unpublishes a volume if it is still abandoned under its lock. Reads the mount table again: another process may have
+    /// published the volume since the first reading.
     fn collect_one(&self, abandoned: &Abandoned, record: &Record) -> Result<bool, UnpublishError> {
         let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { return Ok(false) };
         let Some(record) = slot.record()? else { return Ok(false) };
         if !self.is_candidate(abandoned, &record, &MountTable::current()?) || !self.is_lost(&record)? {
             return Ok(false);
         }
-        // Its volume may be held by who copies a tree, for longer than a sweep waits.
+        // A publish may hold the volume while it copies a tree. A sweep does not wait for that.
         self.detach(&slot, &record, Deletion::BySweep, &Cancel::new().within(Duration::ZERO))?;
         Ok(true)
     }
 
-    /// Whether the volume is abandoned, provided that it is not mounted.
+    /// Whether the volume is abandoned if it is not mounted.
     fn is_candidate(&self, abandoned: &Abandoned, record: &Record, ours: &MountTable) -> bool {
         match abandoned {
             Abandoned::Unmounted { origin } => {
@@ -139,21 +138,21 @@ impl Volumes {
                     && record.target != *below
                     && record.target.starts_with(below)
                     && is_gone(&record.target)
-                    // Also after that: a filesystem that was just unmounted takes all targets with it.
+                    // Checked last: when the filesystem is unmounted meanwhile, all targets look removed.
                     && check_there(below).is_ok()
             }
         }
     }
 
-    /// The volume has a copy, to which something may have been written.
+    /// Whether the volume has a copy, which may hold data.
     fn source_is_copy(&self, record: &Record) -> bool {
-        // What cannot be seen may be there.
+        // A copy that cannot be examined may exist.
         let seen = self.attachment(record).path().symlink_metadata();
         record.shows != Shows::Snapshot && !matches!(seen, Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// What became of abandoned volumes.
+/// The result of collecting abandoned volumes.
 #[derive(Default)]
 struct Collected {
     volumes: usize,
@@ -169,7 +168,7 @@ fn check_there(below: &Path) -> Result<(), UnpublishError> {
     }
 }
 
-/// The target itself does not exist. Anything else that keeps it from being seen tells nothing.
+/// Whether the target itself does not exist. Any other error says nothing about it.
 fn is_gone(target: &Path) -> bool {
     match directory::open(target, Role::Target) {
         Err(MountError::Directory { source, .. }) => source.kind() == io::ErrorKind::NotFound,

@@ -1,4 +1,4 @@
-//! Unpublish: the target shows nothing of ours any more.
+//! Unpublish: removes a volume from its target.
 
 use std::path::Path;
 
@@ -11,34 +11,34 @@ use crate::store::Record;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
 
-/// What an unpublish found.
+/// The result of an unpublish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unpublished {
-    /// There was a record of the target.
+    /// The target had a record.
     pub known: bool,
-    /// Mounts that were taken off it.
+    /// How many mounts were removed.
     pub mounts: usize,
 }
 
 impl Volumes {
-    /// Takes the volume off its target, with everything that was private to it, and with the last target of the volume
-    /// also what they shared. A target that is not published is no error. Where the caller knows no volume id (`None`),
-    /// the target alone leads to the volume.
+    /// Unmounts the volume from its target and deletes what was private to the target. The last target of a volume takes the
+    /// shared copy along. A target that is not published is not an error. With `None` as the volume id, the volume is found
+    /// by its target.
     ///
-    /// Only what the store mounted is unmounted, by its record, or where that was damaged by what is mounted. Anything
-    /// else on the target is left as it is.
+    /// Unmounts only our own mounts: the recorded one, or, if the record was damaged, one that shows something of the store.
+    /// Other mounts on the target stay.
     ///
     /// # Errors
     ///
-    /// [`UnpublishError::MountedElsewhere`] if another mount namespace has the mount, and the volume's [`Origin`](crate::store::Origin) does not
-    /// propagate its mounts.
+    /// [`UnpublishError::MountedElsewhere`] if the mount is in another mount namespace, and the volume's
+    /// [`Origin`](crate::store::Origin) does not propagate its mounts.
     pub fn unpublish(
         &self,
         volume_id: Option<&str>,
         target: &Path,
         cancel: &Cancel,
     ) -> Result<Unpublished, UnpublishError> {
-        // An empty directory in its place knows no volume, and would have all of them forgotten.
+        // In an empty directory in place of the store, every volume would look unpublished.
         self.store.check()?;
         let slot = match volume_id {
             Some(volume_id) => self.store.target(volume_id, target, cancel)?,
@@ -52,7 +52,7 @@ impl Volumes {
             None => {
                 let mounts = self.detach_unrecorded(&slot, target)?;
                 if let Some(volume_id) = volume_id {
-                    // An earlier attempt may have come no further than to the record.
+                    // An earlier attempt may have died after it deleted the record.
                     self.release_abandoned(volume_id, target, cancel)?;
                 }
                 Ok(Unpublished { known: false, mounts })
@@ -60,7 +60,7 @@ impl Volumes {
         }
     }
 
-    /// A person may have mounted the volume in a namespace of which nothing is seen here.
+    /// Fails if the volume may be mounted in a namespace that this process does not see.
     fn check_seen(&self, record: &Record) -> Result<(), UnpublishError> {
         let told = record.origin.propagates() || record.mounted_in.is_told_by(&MountTable::current()?);
         if told || !self.is_lost(record)? {
@@ -72,13 +72,13 @@ impl Volumes {
         })
     }
 
-    /// Holds a target of whatever volume is published there.
+    /// Locks a target for the volume that is published there.
     fn slot_of(&self, target: &Path, cancel: &Cancel) -> Result<TargetSlot, StoreError> {
         let published = || Ok(self.store.record_of_target(target)?.map(|record| record.volume_id).unwrap_or_default());
         let mut volume_id = published()?;
         loop {
             let slot = self.store.target(&volume_id, target, cancel)?;
-            // Whoever held it until now may have published there, or taken away what was.
+            // The previous holder of the lock may have published or unpublished there.
             match published()? {
                 now if now == volume_id => return Ok(slot),
                 now => volume_id = now,
