@@ -1,4 +1,4 @@
-//! The one door to a remote: what the policy says, the address it pins, and a worker session for it.
+//! The gateway to remotes: policy check, address pinning, and a worker session.
 //!
 //! Lease, clone and resolve all come through here, so nothing bypasses the policy, and the gateway itself keeps each host
 //! key that was accepted on first use.
@@ -47,16 +47,16 @@ pub struct Gateway {
     worker: Arc<dyn Worker>,
 }
 
-/// A failure to open or use the door.
+/// A failure to open or use a session.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// The policy says no, or the host's name cannot be resolved.
+    /// The policy refuses the repository, or the host's name cannot be resolved.
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The session failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// A line of the file of known host keys makes no sense.
+    /// A line of the file of known host keys is invalid.
     #[error("the known host keys in {} cannot be believed", path.display())]
     KnownHostsLine {
         /// Of the configuration's `hostKeys.file`.
@@ -93,7 +93,7 @@ impl GatewayError {
 /// Directories of a session that fetches; one that only resolves has none.
 #[derive(Debug, Clone, Copy)]
 pub struct Workspace<'a> {
-    /// Empty and the caller's.
+    /// An empty directory of the caller.
     pub staging: &'a Path,
     /// The store's repository of the same URL.
     pub base: Option<&'a Path>,
@@ -154,8 +154,8 @@ impl Session<'_> {
 }
 
 impl Gateway {
-    /// The gateway of a program whose `main` begins with [`run_if_worker`](crate::worker::run_if_worker): it works in
-    /// confined children of that program.
+    /// A gateway that runs its sessions in confined child processes of this program. `main` must begin with
+    /// [`run_if_worker`](crate::worker::run_if_worker).
     pub fn confined(config: Config) -> Self {
         let worker = Confined::new(&config.worker);
         Self::new(Policy::new(config), Arc::new(worker))
@@ -171,11 +171,11 @@ impl Gateway {
         &self.policy
     }
 
-    /// Opens a session. The remote has not been spoken to when this returns, but its name has been resolved.
+    /// Opens a session. Resolves the remote's name, but does not connect yet.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Policy`] when the URL or every address of its host is refused.
+    /// [`GatewayError::Policy`] if the policy refuses the URL or every address of its host.
     pub fn open(
         &self,
         url: &RepositoryUrl,
@@ -206,7 +206,7 @@ impl Gateway {
         Ok(Session { worker: self.worker.start(job)?, gateway: self })
     }
 
-    /// Asks the remote where `revision` stands, which proves that the credential may read the repository.
+    /// Resolves `revision` at the remote. Success proves that the credential may read the repository.
     pub fn resolve(
         &self,
         url: &RepositoryUrl,
@@ -251,7 +251,7 @@ impl Gateway {
     }
 }
 
-/// What a file says that an administrator has named. A pipe in its place must not have a volume wait for who writes to it.
+/// Reads a file that the administrator named. Refuses a pipe, which would block until somebody writes to it.
 fn read_lines(path: &Path) -> io::Result<String> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.file_type().is_fifo() {
@@ -262,7 +262,7 @@ fn read_lines(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Adds a line to a file that people edit too: it, and its directory, may be missing, and so may its last line break.
+/// Adds a line to a file that people edit, too. The file, its directory, and its last line break may be missing.
 fn add_line(path: &Path, line: &str) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;

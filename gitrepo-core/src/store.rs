@@ -1,4 +1,4 @@
-//! What is kept on the node: repositories, snapshots, and who uses them.
+//! The store on a node: repositories, snapshots, and the records of published volumes.
 //!
 //! ```text
 //! <root>/                                            private, everything owned by one user
@@ -12,12 +12,12 @@
 //!   locks/  access/  trash/
 //! ```
 //!
-//! A node has one such store, and may have further ones on other filesystems, each in `.gitrepo/` of a configured
-//! directory. Those have no `access/`: proofs are the node's.
+//! A node has one main store. It may have further stores on other filesystems, each in `.gitrepo/` of a configured
+//! directory. They have no `access/`: proofs of access are kept in the main store.
 //!
-//! Several processes use one store at once, and each may be killed at any instruction. So a thing appears by a rename
-//! when it is complete and on disk, disappears by a rename into the trash, and is held by a lock that the kernel drops with
-//! its holder (`lock` has the order). Nothing that matters is in memory.
+//! Several processes use a store at once, and each may be killed at any instruction. So everything appears by a rename once
+//! it is complete and durable, disappears by a rename into the trash, and is protected by a lock that the kernel drops with
+//! its holder (the module `lock` has the order). No state is kept in memory.
 
 use std::io;
 use std::path::Path;
@@ -89,39 +89,39 @@ use root::Missing;
 pub struct Store {
     layout: Arc<Layout>,
     access: Arc<Access>,
-    /// Changed snapshots that were found.
+    /// How many changed snapshots were found.
     changed: Arc<AtomicU64>,
 }
 
 impl Store {
-    /// Opens the store at `root`, and makes it if there is nothing.
+    /// Opens the store at `root`. Creates it if the directory is missing or empty.
     ///
     /// # Errors
-    /// [`StoreError::UnsuitableRoot`] when the directory is a link, belongs to another user, can be written to by
-    /// others, or holds something else; [`StoreError::Newer`] when a newer program made it.
+    /// [`StoreError::UnsuitableRoot`] if the directory is a symlink, belongs to another user, is writable by others, or holds
+    /// something else; [`StoreError::Newer`] if a newer program created it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let layout = Arc::new(Layout::open(root)?);
         let access = Arc::new(Access::new(Arc::clone(&layout)));
         Ok(Self { layout, access, changed: Arc::default() })
     }
 
-    /// Opens a further store of the same node in `directory`, and makes it if there is nothing. Which credential may read
-    /// which repository is `main`'s to know: a proof or a refusal in one store counts in the other.
+    /// Opens a further store of the same node in `directory`, and creates it if there is none. Proofs of access are kept in
+    /// `main`, so a proof or a refusal counts in both stores.
     ///
-    /// It is in `.gitrepo/` there, so that nothing else in the directory matters or is touched. The directory is made, for
-    /// root alone, where it is missing.
+    /// The store is in `.gitrepo/`, so it touches nothing else in the directory. A missing directory is created with access
+    /// for root alone.
     ///
     /// # Errors
-    /// [`StoreError::UnsuitableRoot`] when a component of the path is a symbolic link, is another user's, or can be written
-    /// to by others (a sticky parent, such as `/var/tmp`, excepted); otherwise as [`Store::open`].
+    /// [`StoreError::UnsuitableRoot`] if a component of the path is a symlink, belongs to another user, or is writable by
+    /// others (except a sticky parent such as `/var/tmp`); otherwise as [`Store::open`].
     pub fn open_beside(directory: &Path, main: &Self) -> Result<Self, StoreError> {
         let gone = || StoreError::io("open", directory)(io::Error::from(io::ErrorKind::NotFound));
         let layout = Layout::open_further(directory, Missing::Make)?.ok_or_else(gone)?;
         Ok(Self { layout: Arc::new(layout), access: Arc::clone(&main.access), changed: Arc::default() })
     }
 
-    /// The further store in `directory`, if there is one: nothing is made. It is for who takes volumes away, whatever has
-    /// become of the main store. Without that one it knows no credential, so nothing can be published from it.
+    /// Opens the further store in `directory`, if there is one. Creates nothing. For unpublishing when the main store is
+    /// gone: without the main store there are no proofs of access, so nothing can be published.
     pub fn find_further(directory: &Path) -> Result<Option<Self>, StoreError> {
         let layout = Layout::open_further(directory, Missing::Leave)?.map(Arc::new);
         Ok(layout.map(|layout| Self {
@@ -131,27 +131,27 @@ impl Store {
         }))
     }
 
-    /// Where it is: absolute, without links.
+    /// Its directory: absolute, without symlinks.
     pub fn root(&self) -> &Path {
         &self.layout.root
     }
 
-    /// A name in the store for a mounter's own use.
+    /// A path in the store that is reserved for the mounter.
     pub fn mounting(&self) -> PathBuf {
         self.root().join("mounting")
     }
 
-    /// A private place for work in flight.
+    /// A new staging directory.
     pub(crate) fn staging(&self) -> Result<Staging, StoreError> {
         Staging::create(&self.layout)
     }
 
-    /// What is kept of a repository; nothing need be there yet.
+    /// The repository of this URL, which may not exist yet.
     pub(crate) fn repository(&self, url: &RepositoryUrl) -> Repository {
         Repository::new(&self.layout, url)
     }
 
-    /// Which credential may read which repository.
+    /// The proofs of access.
     pub fn access(&self) -> &Access {
         &self.access
     }

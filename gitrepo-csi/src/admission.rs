@@ -1,8 +1,8 @@
-//! How many sessions speak to remotes at once, and whose turn it is.
+//! Admission of sessions with remotes: how many run at once, and which starts next.
 //!
-//! A [`Worker`] around another one: a session starts when it is admitted, and gives its place up when nothing of it is
-//! left. There are so many places in all, and fewer for one host, so that a host that hangs leaves room for the others.
-//! A free place goes to the host with the fewest sessions, and among its requests to the one that came first.
+//! A [`Worker`] around another worker. A session starts once it is admitted, and frees its place when its worker is gone. The
+//! number of places is bounded in total and per host, so that a host that hangs leaves places for the others. A free place
+//! goes to the host with the fewest sessions, and there to the oldest request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ struct Queue {
     issued: u64,
 }
 
-/// Whoever waits. Those that came first stand first.
+/// The waiting requests, oldest first.
 #[derive(Debug)]
 struct Ticket {
     number: u64,
@@ -81,7 +81,7 @@ struct Place {
     host: String,
 }
 
-/// How often who waits looks whether it was given up, which nothing wakes it for.
+/// How often a waiting request checks whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Bounds {

@@ -6,7 +6,7 @@
 //! An unpublish ends the job, unless other volumes wait for the same tree: then the job leases, and shows nothing. The work
 //! of a job stands in the store. Only a failure that no caller heard is kept, for a while, for the next caller.
 //!
-//! No lock is held while anything is waited for.
+//! Nothing waits while it holds the lock of the table.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -43,23 +43,23 @@ use table::Key;
 use table::Table;
 pub use waiting::Waiting;
 
-/// Publishes in two steps, however long they take.
+/// Publishes in two steps, each of which may take long.
 pub trait Publisher: Send + Sync + 'static {
-    /// Brings the tree to the node. Nothing is done for the target.
+    /// Brings the tree to the node. Does nothing for the target.
     fn lease<'a>(&'a self, order: &'a Order, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure>;
 }
 
 /// A tree that is on the node while this value lives.
 pub trait Leased {
-    /// Shows the tree on the target. A failure has been undone. `None` if the target is to show another tree by now: lease
+    /// Shows the tree on the target. Undoes what it did if it fails. `None` if the target needs another tree by now: lease
     /// again.
     fn show(&self) -> Result<Option<Published>, Failure>;
 }
 
-/// Jobs at once, each with a thread: beyond what a node has pods.
+/// How many jobs may run at once, each on a thread: more than a node has pods.
 const MOST: usize = 2048;
 
-/// The stack of a job's thread. Core's recursion is bounded by the directories inside each other that it allows.
+/// The stack of a job's thread, in bytes. A limit on nested directories bounds the core's recursion.
 const STACK: usize = 1 << 20;
 
 /// How a job ends.
@@ -74,18 +74,18 @@ pub struct Jobs {
 /// How many jobs there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
-    /// At work.
+    /// Jobs that run.
     pub running: usize,
-    /// Failed, and not yet heard.
+    /// Failures that no caller has heard yet.
     pub unheard: usize,
 }
 
 /// How a job was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// There was none, or it had done nothing for the target and will not.
+    /// There was no job, or it did nothing for the target and will not.
     Nothing,
-    /// It is over. What it did for its target stands.
+    /// The job is over. What it did for its target remains.
     GivenUp,
 }
 
@@ -96,23 +96,23 @@ struct Shared {
 }
 
 impl Jobs {
-    /// Jobs of this publisher, each of which may take `limit` in all.
+    /// Jobs of this publisher. Each may take `limit` in total.
     pub fn new(publisher: Arc<dyn Publisher>, limit: Duration) -> Self {
         Self { shared: Arc::new(Shared { publisher, limit, table: Mutex::default() }) }
     }
 
-    /// Ends the job of this target, if there is one: gives it up and waits until nothing of it is at work any more. Where
-    /// other volumes wait for its tree, it goes on for them, and does nothing for this target.
+    /// Ends the job of this target, if there is one, and waits until it is over. If other volumes wait for the same tree, the
+    /// job goes on for them, and does nothing for this target.
     ///
     /// # Errors
     ///
-    /// `Busy` when the wait takes longer than `patience`; it goes on ending.
+    /// `Busy` if the job is not over after `patience`. It still ends.
     pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<Ended, Failure> {
         let mut answer = match self.shared.table().end(&Key::new(volume_id, target)) {
             Ending::Nothing => return Ok(Ended::Nothing),
             Ending::GivenUp(answer) => answer,
         };
-        // An answer that never comes is an end too.
+        // A sender that is dropped without an answer also means the end.
         match tokio::time::timeout(patience, answer.wait_for(Option::is_some)).await.map(drop) {
             Ok(()) => Ok(Ended::GivenUp),
             Err(_) => Err(Failure::new(
@@ -122,39 +122,38 @@ impl Jobs {
         }
     }
 
-    /// A call for this volume has failed: the kubelet pauses, each time longer, and so the next calls wait as long as they
-    /// can instead of telling early how their job stands.
+    /// A call for this volume failed. The kubelet pauses longer after each failure, so the next calls wait until their
+    /// deadline instead of answering early.
     pub fn told(&self, volume_id: &str, target: &Path) {
         self.shared.table().told(&Key::new(volume_id, target));
     }
 
-    /// The volume has left its target: what was told of it no longer counts.
+    /// The volume was unpublished: its next call may answer early again.
     pub fn forget(&self, volume_id: &str, target: &Path) {
         self.shared.table().forget(&Key::new(volume_id, target));
     }
 
-    /// Whether a job of this volume is at work on another target than this one.
+    /// Whether a job of this volume works on a target other than this one.
     pub fn works_elsewhere(&self, volume_id: &str, target: &Path) -> bool {
         self.shared.table().works_elsewhere(&Key::new(volume_id, target))
     }
 
-    /// How many there are.
+    /// The number of jobs and of kept failures.
     pub fn count(&self) -> Count {
         self.shared.table().count()
     }
 
-    /// Forgets failures that were kept long enough.
+    /// Drops failures that were kept long enough.
     pub fn expire(&self) {
         self.shared.table().expire(Instant::now());
     }
 
-    /// Takes no more requests, and gives up every job.
+    /// Refuses new requests, and cancels every job.
     pub fn close(&self) {
         drop(self.shared.table().close());
     }
 
-    /// Takes no more requests, gives up every job, and waits for their end. Says how many are still at work after
-    /// `patience`.
+    /// Refuses new requests, cancels every job, and waits for them to end. Returns how many still run after `patience`.
     pub async fn shut_down(&self, patience: Duration) -> usize {
         let answers = self.shared.table().close();
         let all = async {
@@ -172,8 +171,8 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// That of an earlier job which nobody heard. Of kind `Busy` when another request is at work on the same target; if
-    /// only its secrets differ, that one is given up, so that a corrected secret counts at the next try.
+    /// The failure of an earlier job that no caller heard. Of kind `Busy` if a different request works on the same target; if
+    /// only its secrets differ, that job is cancelled, so that the next try uses the corrected secret.
     pub fn join(&self, order: Order) -> Result<Waiting, Failure> {
         let key = Key::new(&order.request.volume_id, &order.request.target);
         let mut table = self.shared.table();
@@ -200,7 +199,7 @@ impl Jobs {
         Ok(Waiting::new(Arc::clone(&self.shared), key, joined))
     }
 
-    /// Starts the thread. It reports under the table's lock, which the caller holds: not before the job is in the table.
+    /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the table.
     fn start(
         &self,
         number: u64,
@@ -212,7 +211,7 @@ impl Jobs {
         let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
         let work = move || {
             let answer = catch_unwind(AssertUnwindSafe(|| shared.publish(number, &order, &watch)));
-            // The secrets in it are not needed any longer.
+            // Wipe the secrets as soon as possible.
             drop(order);
             let answer = answer.unwrap_or_else(|_| Err(vanished()));
             shared.table().finish(number, &answer);
@@ -242,8 +241,8 @@ impl Shared {
     }
 }
 
-/// What it had done by then, and whether that was undone, is not known. So this is not final: a retry or an unpublish must
-/// come to look.
+/// It is unknown what the job did and whether it was undone. So this failure is not final: the kubelet must retry or
+/// unpublish.
 fn vanished() -> Failure {
     Failure::new(Kind::Unavailable, "the publish ended without an answer, by a fault of this driver; see the log")
 }

@@ -1,4 +1,4 @@
-//! The node service: volumes on this node's pods.
+//! The node service: publishes volumes for the pods of this node.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,24 +39,24 @@ mod publish;
 mod stats;
 mod unpublish;
 
-/// What `NodeGetCapabilities` tells.
+/// The answer to `NodeGetCapabilities`.
 const CAPABILITIES: [Type; 4] =
     [Type::GetVolumeStats, Type::VolumeCondition, Type::SingleNodeMultiWriter, Type::VolumeMountGroup];
 
 /// The node service. Clones share everything.
 #[derive(Clone)]
 pub struct NodeService {
-    /// As the cluster knows this node.
+    /// The node's name in the cluster.
     pub node_id: String,
-    /// Below which all targets are.
+    /// The kubelet's directory. All targets are below it.
     pub kubelet_dir: PathBuf,
     /// The volumes.
     pub storage: Arc<Storage>,
-    /// Publishes.
+    /// The publishes that run.
     pub jobs: Jobs,
-    /// For volumes that may have one target only.
+    /// Serialises calls for volumes that may have only one target.
     pub turns: Turns,
-    /// What is counted.
+    /// The driver's metrics.
     pub metrics: Arc<Metrics>,
 }
 

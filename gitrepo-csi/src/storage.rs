@@ -1,7 +1,7 @@
-//! The node's volumes, once their store can be opened.
+//! The node's volumes, in a store that may be unavailable.
 //!
-//! The driver starts whatever state the store is in: the kubelet must get answers, and what can be unpublished must be.
-//! A store that cannot be opened is tried again at every use, so putting it right needs no restart.
+//! The driver starts in any state of the store: the kubelet needs answers, and unpublishes should work if they can. Every use
+//! tries again to open the store, so a repaired store needs no restart.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -35,13 +35,13 @@ pub type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
 pub struct Storage {
     open: Box<Open>,
     opened: Mutex<Option<Arc<Volumes>>>,
-    /// Changed snapshots that were found in stores which are open no more.
+    /// How many changed snapshots were found before the store was reopened.
     changed_before: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
 impl Storage {
-    /// Nothing is opened yet.
+    /// Opens nothing yet.
     pub fn new(open: Box<Open>, metrics: Arc<Metrics>) -> Self {
         Self { open, opened: Mutex::default(), changed_before: AtomicU64::new(0), metrics }
     }
@@ -50,14 +50,14 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// `Unavailable`, whatever is wrong with the store.
+    /// `Unavailable`, for any fault of the store.
     pub fn volumes(&self) -> Result<Arc<Volumes>, Failure> {
-        // The lock is held over none of this: a filesystem may take its time to say what it is.
+        // Do not hold the lock during file system calls, which may hang.
         let known = self.opened().clone();
         if let Some(volumes) = &known {
             match volumes.store().check() {
                 Ok(()) => return Ok(Arc::clone(volumes)),
-                // It may be there as another device, or not at all: then none is made in its place.
+                // Reopen a store that came back as another device. Do not create one in place of a store that is away.
                 Err(StoreError::Missing { .. }) => Store::is_at(volumes.store().root()).map_err(unavailable)?,
                 Err(error) => return Err(unavailable(error)),
             }
@@ -83,12 +83,12 @@ impl Storage {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What keeps the store from working, if anything does: its directories are listed, and a file is written. Cheap, for a
-    /// probe that comes every few seconds; on a filesystem that hangs it takes as long as that does.
+    /// Checks that the store works: lists its directories and writes a file. Cheap enough for a probe every few seconds. Hangs
+    /// if the filesystem hangs.
     ///
     /// # Errors
     ///
-    /// What to tell the admin.
+    /// The fault, in words for the admin.
     pub fn check(&self) -> Result<(), Failure> {
         let volumes = self.volumes()?;
         let root = volumes.store().root();
@@ -100,7 +100,7 @@ impl Storage {
     }
 }
 
-/// The volumes that a store knows must not be forgotten over what is wrong with it, as final codes make the kubelet do.
+/// A fault of the store must not get a final code, or the kubelet would forget volumes that are published.
 fn unavailable(error: StoreError) -> Failure {
     Failure::new(Kind::Unavailable, format!("the store cannot be used: {}", chain(&error)))
 }

@@ -1,4 +1,4 @@
-//! What is known of each published target.
+//! The records of published targets.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,48 +24,48 @@ use super::target::TARGETS_DIRECTORY;
 pub(super) const RECORD_FILE: &str = "record.json";
 const RECORD_LIMIT: u64 = 1024 * 1024;
 
-/// One published target: written before it is mounted, deleted after it is unmounted, and until then a reference to its
-/// snapshot, whichever process looks.
+/// One published target. The record is written before the mount and deleted after the unmount. Until then it is a reference
+/// to the snapshot, for every process.
 ///
-/// A field that this version does not know is ignored when reading; a field that an older version does not write needs
-/// a default. So the version before and the version after this one read each other's records.
+/// Reading ignores unknown fields, and a field that older versions do not write has a default. So adjacent versions read
+/// each other's records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Version of this schema.
     pub version: u64,
-    /// Which program published it, and alone may collect it.
+    /// The program that published it. Only this program may collect it.
     #[serde(flatten)]
     pub origin: Origin,
-    /// The kubelet's name of the volume, or the CLI's.
+    /// The volume's name, as the caller chose it.
     pub volume_id: String,
     /// Where it is mounted: absolute.
     pub target: PathBuf,
     /// The repository's URL, without secrets.
     pub repository: String,
-    /// As asked for.
+    /// The revision, as the caller wrote it.
     pub revision: String,
     /// The ref that led to the commit; `None` when it was asked for by its id.
     #[serde(default)]
     pub reference: Option<String>,
-    /// What the revision resolved to when it was first published; it stays.
+    /// The commit of the revision at the first publish. It never changes.
     pub commit: CommitId,
-    /// What is mounted.
+    /// The snapshot that is mounted or copied.
     pub snapshot: SnapshotId,
-    /// Every option that selects the content, to tell a retry from a different request.
+    /// The options that decide the content. They tell a retry from a different request.
     #[serde(default)]
     pub content: BTreeMap<String, String>,
     /// What the target shows.
     #[serde(flatten)]
     pub shows: Shows,
-    /// The credential that proved it may read the repository.
+    /// The credential that proved access to the repository.
     pub credential: CredentialId,
-    /// Where it was mounted.
+    /// The mount table that the mount was made in.
     pub(crate) mounted_in: MountTable,
-    /// When it was first published, by the wall clock: for people only.
+    /// When it was first published, by the wall clock. Only for people to read.
     #[serde(with = "wall_clock")]
     pub created_at: SystemTime,
-    /// The target directory was made by us, and goes when the volume goes.
+    /// We created the target directory, so an unpublish removes it.
     #[serde(default)]
     pub target_created: bool,
 }
@@ -121,40 +121,40 @@ impl Record {
     pub const VERSION: u64 = 1;
 }
 
-/// Which mount table a mount was made in. A process in another mount namespace does not see it.
+/// The mount table that a mount was made in. A process in another mount namespace does not see the mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MountTable {
-    /// The boot; no mount outlives it.
+    /// The boot. Mounts end with it.
     pub(crate) boot_id: BootId,
     /// The mount namespace, as `/proc/thread-self/ns/mnt` names it.
     pub(crate) namespace: String,
 }
 
 impl MountTable {
-    /// Of the calling thread.
+    /// The mount table of the calling thread.
     pub(crate) fn current() -> Result<Self, StoreError> {
         let path = Path::new("/proc/thread-self/ns/mnt");
         let namespace = std::fs::read_link(path).map_err(StoreError::io("read", path))?;
         Ok(Self { boot_id: BootId::current()?, namespace: namespace.to_string_lossy().into_owned() })
     }
 
-    /// The current mount table tells whether a mount made in this one is still there: it is the same one, or a reboot
-    /// has taken the mount from everybody.
+    /// Whether the current mount table shows if a mount made in this one still exists: it is the same table, or a reboot has
+    /// removed the mount everywhere.
     pub(crate) fn is_told_by(&self, current: &Self) -> bool {
         self.boot_id != current.boot_id || self.namespace == current.namespace
     }
 }
 
-/// The hash that stands for a target in paths: one for all spellings that compare equal, such as with a slash at the end.
+/// The hash of a target in paths. Equal for all spellings of the same path, such as with a slash at the end.
 pub(super) fn target_hash(target: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let plain: PathBuf = target.components().collect();
     sha256_hex(plain.as_os_str().as_bytes())
 }
 
-/// Reads the record in the directory of one target. [`StoreError::Corrupt`] if it is there but makes no sense, or speaks
-/// of another target than its place says.
+/// Reads the record in a target's directory. Fails with [`StoreError::Corrupt`] if the record is damaged or names another
+/// target.
 pub(super) fn read(slot: &Path) -> Result<Option<Record>, StoreError> {
     let path = slot.join(RECORD_FILE);
     let Some(json) = optional(durable::read(&path, RECORD_LIMIT))? else { return Ok(None) };

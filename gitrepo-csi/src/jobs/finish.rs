@@ -1,8 +1,8 @@
-//! The end of the driver: what is nearly done is finished.
+//! Stopping the driver: jobs that are nearly done are finished.
 //!
-//! A pack that was not received to its end counts for nothing, and the next driver asks for it from its beginning. So a
-//! driver that is asked to stop lets those jobs go on that will end in the time it has. Whether one will is judged again
-//! and again, by how fast its objects come; one that writes its tree or makes it durable always may go on.
+//! A pack that was not received completely is lost, and the next driver fetches it from the beginning. So a driver that is
+//! asked to stop finishes the jobs that will end in the time it has. It judges each job repeatedly, by the rate at which its
+//! objects arrive. A job that writes its tree or makes it durable is always finished.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use super::Jobs;
 use super::progress::Seen;
 use super::table::Key;
 
-/// So long every job may go on that a call waits for: most clones take less in all.
+/// How long every job that a call waits for may go on. Most clones take less in total.
 const FOR_ALL: Duration = Duration::from_secs(10);
 
-/// So long a job has that begins while the driver stops: enough for a tree that the store has.
+/// How long a job may take that starts while the driver stops: enough for a cached tree.
 const FOR_NEW: Duration = Duration::from_secs(2);
 
 /// How often the jobs are judged.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Jobs {
-    /// Gives up those jobs that will not end `within` this time; one that begins meanwhile must end soon. Returns when none is
-    /// left, or when the time is up; then the rest is given up, too.
+    /// Cancels the jobs that will not end `within` this time. A job that starts meanwhile must end soon. Returns when no job is
+    /// left, or when the time is up; the rest is cancelled then.
     pub async fn finish(&self, within: Duration) {
         let begun = Instant::now();
         self.shared.table().finish_up();

@@ -1,4 +1,4 @@
-//! How far a job is, in words.
+//! The progress of a job, in words.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -11,16 +11,16 @@ use gitrepo_core::progress::Progress;
 use gitrepo_core::progress::Step;
 use gitrepo_core::spec::RepositoryUrl;
 
-/// A pack of which nothing has come for so long has come to a halt.
+/// How long nothing may arrive of a pack before it counts as halted.
 const HALT: Duration = Duration::from_secs(5);
 
-/// An estimate may be wrong, and what is received is still to be written: this much of the time must be enough.
+/// The share of the time left that an estimate may use. Estimates may be wrong, and the tree must still be written.
 const SAFE: (u32, u32) = (3, 4);
 
-/// The last that a job told.
+/// The last progress that a job reported.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// With whom it speaks.
+    /// The remote that it talks to.
     remote: String,
     /// When it began.
     begun: Instant,
@@ -30,14 +30,14 @@ pub(super) struct Seen {
 #[derive(Debug)]
 struct Told {
     step: Option<Step>,
-    /// When it came to this step, or went on in it.
+    /// When the job reached this step, or progressed in it.
     at: Instant,
-    /// Since when the pack comes, and how many objects had come then.
+    /// When the first bytes of the pack arrived, and how many objects had arrived then.
     began: Option<(Instant, u64)>,
 }
 
 impl Seen {
-    /// Of a job that needs this repository, and has told nothing yet.
+    /// The progress of a new job for this repository.
     pub(super) fn of(repository: &RepositoryUrl) -> Self {
         let remote = match (repository.host(), repository.port()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -48,17 +48,17 @@ impl Seen {
         Self { remote, begun: now, told: Mutex::new(Told { step: None, at: now, began: None }) }
     }
 
-    /// How long ago it began.
+    /// The job's age.
     pub(super) fn age(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Whether the job will end in this time, as far as can be told.
+    /// Whether the job will probably end in this time.
     pub(super) fn ends_within(&self, left: Duration) -> bool {
         self.told().ends_within(left, Instant::now())
     }
 
-    /// What becomes of a job's work when it is given up.
+    /// What is lost when the job is cancelled, in words.
     pub(super) fn lost(&self) -> &'static str {
         match self.told().step {
             Some(Step::Fetching { bytes, .. }) if bytes > 0 => {
@@ -154,7 +154,7 @@ impl Told {
     }
 }
 
-/// What a pack comes to, if the rest of its objects are like those that came. Of the first few nothing can be told.
+/// The estimated size of a pack in bytes, from the objects received so far. `None` for the first few.
 fn estimate(bytes: u64, objects: u64, total_objects: u64) -> Option<u64> {
     if objects < 16 || objects >= total_objects {
         return None;

@@ -1,4 +1,4 @@
-//! Which jobs there are, how far each is, and which target each works for.
+//! The jobs, the stage of each, and the target that each works for.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -19,67 +19,67 @@ use super::order::Order;
 use super::progress::Seen;
 use crate::failure::Failure;
 
-/// How long a failure that nobody heard is kept: twice the longest pause between two tries of the kubelet.
+/// How long a failure that no caller heard is kept: twice the kubelet's longest pause between two tries.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 
-/// Every job, and which of them works for which target.
+/// All jobs, and the job of each target.
 #[derive(Default)]
 pub(super) struct Table {
     jobs: BTreeMap<u64, Job>,
     targets: HashMap<Key, Target>,
-    /// Whom a call has told a failure, and until when that is remembered.
+    /// Volumes of which a call has failed, and until when this is remembered.
     told: HashMap<Key, Instant>,
     started: u64,
     phase: Phase,
 }
 
-/// How far the driver's own end is.
+/// Whether the driver is about to stop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
-    /// It is not near.
+    /// It is not.
     #[default]
     Open,
-    /// What cannot end soon is given up.
+    /// Jobs that cannot end soon are cancelled.
     Finishing,
-    /// No job begins any more, and no caller joins one.
+    /// No job starts, and no caller joins one.
     Closed,
 }
 
-/// What a job works on.
+/// The volume and the target of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     volume_id: String,
     target: PathBuf,
 }
 
-/// What a job is to do, and until when.
+/// What a job does, and how to cancel it.
 pub(super) struct Work {
     pub(super) order: Arc<Order>,
     pub(super) cancel: Cancel,
 }
 
-/// What a caller gets of the job that it waits for.
+/// A caller's view of the job that it waits for.
 pub(super) struct Joined {
     pub(super) number: u64,
     pub(super) answer: watch::Receiver<Option<Answer>>,
     pub(super) seen: Arc<Seen>,
-    /// No call has told yet why this volume is not there.
+    /// No call for this volume has failed yet.
     pub(super) is_first: bool,
 }
 
-/// What the end of the job of a target begins with.
+/// How the job of a target begins to end.
 pub(super) enum Ending {
-    /// There is none, or it will do nothing for the target any more.
+    /// There is no job, or it will do nothing more for the target.
     Nothing,
-    /// It is being given up.
+    /// It was cancelled. The answer comes when it is over.
     GivenUp(watch::Receiver<Option<Answer>>),
 }
 
-/// What becomes of a target.
+/// The state of a target.
 enum Target {
     /// This job works for it.
     AtWork(u64),
-    /// Its job failed, and nobody has heard of it yet.
+    /// Its job failed, and no caller has heard of it yet.
     Failed(Failed),
 }
 
@@ -92,20 +92,20 @@ struct Job {
     waiting: usize,
 }
 
-/// How far a job is, and what it is for.
+/// How far a job is, and for which targets it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It brings the tree, and has done nothing for its target.
+    /// It leases the tree, and has done nothing for its target.
     Leasing,
     /// It shows the tree on its target.
     Showing,
-    /// It brings the tree for other targets; its own was unpublished.
+    /// It leases the tree for other targets; its own was unpublished.
     LeasingForOthers,
-    /// It is to end.
+    /// It was cancelled.
     GivenUp,
 }
 
-/// A failure that nobody has heard yet.
+/// A failure that no caller has heard yet.
 struct Failed {
     order: Arc<Order>,
     failure: Failure,
@@ -113,7 +113,7 @@ struct Failed {
 }
 
 impl Key {
-    /// One for all spellings of a target that name the same.
+    /// Equal for all spellings of the same target.
     pub(super) fn new(volume_id: &str, target: &Path) -> Self {
         Self { volume_id: volume_id.to_owned(), target: target.components().collect() }
     }
@@ -134,7 +134,7 @@ impl Table {
         self.started
     }
 
-    /// Puts a job in that was just started, with one caller waiting for it.
+    /// Adds a job that was just started. One caller waits for it.
     pub(super) fn insert(
         &mut self,
         key: Key,
@@ -150,17 +150,17 @@ impl Table {
         joined
     }
 
-    /// A call has failed, or has told how its job stands: the next ones wait as long as they can.
+    /// A call failed, or answered early: the next ones wait until their deadline.
     pub(super) fn told(&mut self, key: &Key) {
         self.told.insert(key.clone(), Instant::now() + KEPT);
     }
 
-    /// The volume has left its target: the next call is a first one again.
+    /// The volume was unpublished: the next call is a first one again.
     pub(super) fn forget(&mut self, key: &Key) {
         self.told.remove(key);
     }
 
-    /// The failure that was kept for this request. Kept for another request, it is forgotten.
+    /// Takes the failure that was kept for this order. A failure of a different order is dropped.
     pub(super) fn take_failure(&mut self, key: &Key, order: &Order) -> Option<Failure> {
         let Some(Target::Failed(failed)) = self.targets.get(key) else { return None };
         let failure = (failed.order.compare(order) == Likeness::Same).then(|| failed.failure.clone());
@@ -168,7 +168,7 @@ impl Table {
         failure
     }
 
-    /// One more waits for the job of this target, if there is one.
+    /// Another caller waits for the job of this target, if there is one.
     pub(super) fn join(&mut self, key: &Key, order: &Order) -> Result<Option<Joined>, Failure> {
         if let Some(until) = self.told.get_mut(key) {
             *until = Instant::now() + KEPT;
@@ -194,14 +194,14 @@ impl Table {
         }
     }
 
-    /// One less waits.
+    /// A caller no longer waits.
     pub(super) fn leave(&mut self, number: u64) {
         if let Some(job) = self.jobs.get_mut(&number) {
             job.waiting -= 1;
         }
     }
 
-    /// A job has its tree. Whether it is still to show it on its target.
+    /// A job has leased its tree. Returns whether it may show the tree on its target.
     pub(super) fn is_to_show(&mut self, number: u64) -> bool {
         let Some(job) = self.jobs.get_mut(&number) else { return false };
         if job.stage == Stage::Leasing {
@@ -210,8 +210,7 @@ impl Table {
         job.stage == Stage::Showing
     }
 
-    /// A job has ended. What it did stands in the store; what it failed to do is for whoever waits, or for the next who
-    /// asks.
+    /// A job has ended. The waiting callers hear a failure; if nobody waits, the next caller does.
     pub(super) fn finish(&mut self, number: u64, answer: &Answer) {
         if let Some(job) = self.jobs.remove(&number)
             && matches!(self.targets.get(&job.key), Some(Target::AtWork(at_work)) if *at_work == number)
@@ -230,8 +229,8 @@ impl Table {
         self.give_up_unwanted();
     }
 
-    /// Ends the job of this target, if there is one, and forgets a failure. A job that has not begun to show its tree goes on
-    /// for the other targets that need it.
+    /// Ends the job of this target, if there is one, and drops a kept failure. A job that has not begun to show its tree goes
+    /// on if other targets need the tree.
     pub(super) fn end(&mut self, key: &Key) -> Ending {
         let Some((number, job)) = self.at_work(key) else {
             self.targets.remove(key);
@@ -262,7 +261,7 @@ impl Table {
             .any(|(other, job)| *other != number && job.has_target() && job.work.order.needs_the_tree_of(order))
     }
 
-    /// Gives up the jobs that bring a tree for others, where no other needs it any more.
+    /// Cancels the jobs that lease a tree for others if no other target needs it any more.
     fn give_up_unwanted(&mut self) {
         for (number, job) in &self.jobs {
             if job.stage == Stage::LeasingForOthers && !self.is_wanted(&job.work.order, *number) {
@@ -271,21 +270,20 @@ impl Table {
         }
     }
 
-    /// The driver will end. Jobs may still begin, and [`Table::give_up_but`] judges each.
+    /// The driver will stop. Jobs may still start, and [`Table::give_up_but`] judges each.
     pub(super) fn finish_up(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Finishing;
         }
     }
 
-    /// Whether the driver is about to end.
+    /// Whether the driver is about to stop.
     pub(super) fn is_stopping(&self) -> bool {
         self.phase != Phase::Open
     }
 
-    /// Gives those jobs up that are not to be finished; a job is told by how far it is, and by whether anybody waits for it.
-    /// One that waits for a tree which another brings goes on with that one. Says how many go on, and how far those are
-    /// that do not.
+    /// Cancels the jobs for which `stays` is false; it gets a job's progress, and whether a caller waits for the job. A job
+    /// also stays if a job that stays brings its tree. Returns how many stay, and the jobs that were cancelled.
     pub(super) fn give_up_but(&mut self, stays: impl Fn(&Seen, bool) -> bool) -> (usize, Vec<(Key, Arc<Seen>)>) {
         let bringing: Vec<_> = self
             .jobs
@@ -307,13 +305,13 @@ impl Table {
         (stay, given_up)
     }
 
-    /// No more jobs; those at work are given up.
+    /// Refuses new jobs, and cancels those that run.
     pub(super) fn close(&mut self) -> Vec<watch::Receiver<Option<Answer>>> {
         self.phase = Phase::Closed;
         self.jobs.values_mut().map(Job::give_up).collect()
     }
 
-    /// Whether a job of the same volume is at work on another target.
+    /// Whether a job of the same volume works on another target.
     pub(super) fn works_elsewhere(&self, key: &Key) -> bool {
         let is_other = |other: &Key| other.volume_id == key.volume_id && other.target != key.target;
         self.jobs.values().any(|job| job.has_target() && is_other(&job.key))
@@ -324,14 +322,14 @@ impl Table {
         Count { running: self.jobs.len(), unheard }
     }
 
-    /// What the one job of a volume has told.
+    /// The progress of the only job of a volume.
     #[cfg(test)]
     pub(super) fn seen(&self, volume_id: &str) -> Arc<Seen> {
         let job = self.jobs.values().find(|job| job.key.volume_id == volume_id);
         job.map_or_else(|| panic!("{volume_id} has no job"), |job| Arc::clone(&job.seen))
     }
 
-    /// Forgets failures that were kept long enough.
+    /// Drops failures that were kept long enough.
     pub(super) fn expire(&mut self, now: Instant) {
         self.targets.retain(|_, target| !matches!(target, Target::Failed(failed) if failed.until <= now));
         let targets = &self.targets;
@@ -340,7 +338,7 @@ impl Table {
 }
 
 impl Job {
-    /// It is to show its tree on its target.
+    /// Whether it works for its own target.
     fn has_target(&self) -> bool {
         matches!(self.stage, Stage::Leasing | Stage::Showing)
     }

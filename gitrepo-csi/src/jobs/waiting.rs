@@ -1,11 +1,11 @@
-//! A call that waits for a job, and how long.
+//! A call that waits for a job.
 //!
-//! The kubelet shows a pod what the driver answers, and it cannot unpublish a volume while its own publish call runs. So
-//! two things end the wait before the call's time is up: the first call for a volume tells early how it stands, and a
-//! call ends as soon as the pod is seen to end. In both cases the job goes on, and a retry joins it.
+//! The driver's answer becomes the pod's event, and the kubelet cannot unpublish a volume while its publish call runs. So a
+//! wait ends before the call's deadline in two cases: the first call for a volume answers early with the progress of the
+//! job, and any call ends as soon as the pod is being deleted. The job goes on, and a retry joins it.
 //!
-//! Only the first call, before which none has failed: after each failure the kubelet pauses twice as long, up to two
-//! minutes, and a volume that is ready during a pause waits for its end.
+//! Only the first call answers early. After each failure the kubelet pauses twice as long, up to two minutes, and a volume
+//! that is ready during a pause is not used before the pause ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,13 @@ use crate::blocking;
 use crate::failure::Failure;
 use crate::pod::Neighbours;
 
-/// After this the first call for a volume tells how it stands.
+/// When the first call for a volume answers with the progress of its job.
 const FIRST_WORD: Duration = Duration::from_secs(12);
 
-/// How often the pod is looked after.
+/// How often to check whether the pod is being deleted.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A caller that waits for a job. Dropped, it waits no longer; the job goes on.
+/// A caller that waits for a job. The job goes on when this is dropped.
 pub struct Waiting {
     shared: Arc<Shared>,
     key: Key,
@@ -47,11 +47,11 @@ impl Waiting {
         Self { shared, key, number, answer, seen, is_first }
     }
 
-    /// Waits for the job until `deadline`; the first caller for its volume at most for 12 seconds.
+    /// Waits for the job until `deadline`. The first call for a volume waits at most 12 seconds.
     ///
     /// # Errors
     ///
-    /// The job's. Of kind `Timeout`, with how far it is, when it is still at work.
+    /// The job's failure. Of kind `Timeout`, with the job's progress, if it still runs.
     pub async fn until(self, deadline: Instant) -> Result<Published, Failure> {
         let early = self.is_first.then(|| Instant::now() + FIRST_WORD).filter(|early| *early < deadline);
         let mut answer = self.answer.clone();
@@ -70,7 +70,7 @@ impl Waiting {
         }
     }
 
-    /// A job that was given up says no more than that.
+    /// Explains the failure of a job that was cancelled because the driver stops.
     fn explained(&self, failure: Failure) -> Failure {
         if failure.kind != Kind::Cancelled || !self.shared.table().is_stopping() {
             return failure;
@@ -90,7 +90,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Waits until the kubelet takes the pod's other volumes away; for ever where that cannot be seen.
+/// Waits until the kubelet removes the pod's other volumes. Never returns if that cannot be observed.
 async fn pod_ends(neighbours: Option<Neighbours>) {
     let Some(mut neighbours) = neighbours else { return std::future::pending().await };
     loop {

@@ -24,8 +24,8 @@ use crate::rpc_log::Call;
 use crate::turn::Turn;
 
 impl NodeService {
-    /// Publishes, or joins who does. With a final code nothing is left of the attempt: the kubelet may never ask for it
-    /// to be undone.
+    /// Publishes, or joins the job that does. A failure with a final code leaves nothing behind, since the kubelet may never
+    /// unpublish such a volume.
     pub(super) async fn publish(
         &self,
         call: &mut Call,
@@ -50,12 +50,12 @@ impl NodeService {
         request: NodePublishVolumeRequest,
         deadline: Instant,
     ) -> Result<Published, Failure> {
-        // Whoever writes a pod writes what is read here, so it must not hold up the thread that serves.
+        // The pod's author controls this input, so reading it must not block the runtime.
         let kubelet_dir = self.kubelet_dir.clone();
         let publication =
             blocking::until(deadline, blocking::READING, move || Publication::read(request, &kubelet_dir)).await?;
         call.repository(&publication.request.spec.repository);
-        // Until its job can be seen: of two that come at once, neither would see the other.
+        // Held until the job is in the table: otherwise two concurrent calls would not see each other.
         let turn = match publication.one_target {
             true => Some(self.turn(&publication.request.volume_id, deadline).await?),
             false => None,
@@ -77,8 +77,8 @@ impl NodeService {
         tokio::time::timeout_at(deadline.into(), self.turns.wait(volume_id)).await.map_err(busy)
     }
 
-    /// Ends what an earlier call of the same volume may have left at work, before the kubelet forgets the volume. Where
-    /// that takes too long, it must not forget it yet.
+    /// Ends the job that an earlier call for the same volume may have started, before the kubelet forgets the volume. If that
+    /// takes too long, the failure becomes one that the kubelet retries.
     async fn undone(&self, failure: Failure, volume_id: String, target: String, deadline: Instant) -> Failure {
         match self.jobs.end(&volume_id, Path::new(&target), deadline::left(deadline)).await {
             Ok(Ended::Nothing) => failure,
@@ -98,7 +98,7 @@ impl NodeService {
     }
 }
 
-/// A secret is the pod's to name, in words that only this frontend knows.
+/// Adds where a pod names its secret, which only this frontend knows.
 fn advised(failure: Failure) -> Failure {
     match failure.kind {
         Kind::Unauthenticated => failure.advising("the volume's nodePublishSecretRef names the Secret with the keys"),
@@ -106,11 +106,11 @@ fn advised(failure: Failure) -> Failure {
     }
 }
 
-/// What a first look at the target finds.
+/// The state of the target before a job starts.
 enum Look {
-    /// The volume, as it is asked for.
+    /// The requested volume is published already.
     Stands(Published),
-    /// Not that.
+    /// It is not.
     Missing(Box<Order>),
 }
 
@@ -119,7 +119,7 @@ fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look
     if let Some(published) = volumes.serves(&request).map_err(unseen)? {
         return Ok(Look::Stands(published));
     }
-    // Jobs first: what one of them publishes meanwhile is seen by who looks after.
+    // Check the jobs first: a job that ends in between leaves a record, which the second check finds.
     let works_elsewhere = jobs.works_elsewhere(&request.volume_id, &request.target);
     if one_target && (works_elsewhere || stands_elsewhere(volumes, &request)?) {
         return Err(second_target(&request.target));
@@ -127,8 +127,8 @@ fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look
     Ok(Look::Missing(Box::new(Order { request, credentials: credentials? })))
 }
 
-/// Where records or mounts cannot be read the volume may stand, so the kubelet must not forget it. Only that something
-/// else stands there is certain.
+/// If records or mounts cannot be read, the volume may be published, so the kubelet must not forget it. Only a target that
+/// shows something else is certain.
 fn unseen(error: impl Into<Failure>) -> Failure {
     let failure = error.into();
     match failure.kind {

@@ -1,8 +1,8 @@
-//! `NodeGetVolumeStats`: what the tree takes, and what its store has left. No tree is walked.
+//! `NodeGetVolumeStats`: the size of the tree, and the free space of the store. Walks no tree.
 //!
-//! One meaning for all targets of a volume, for the kubelet's metrics know a claim and not its pods. Used is what was
-//! counted when the tree was written; available is what the store's filesystem has left, where a writable copy grows; the
-//! total is both. So a small tree on a roomy disk is never nearly full, and read-only mounts look as writable ones do.
+//! All targets of a volume report the same, because the kubelet's metrics are per claim, not per pod. `used` is the size of
+//! the tree when it was written. `available` is the free space of the store's filesystem, where writable copies grow. `total`
+//! is the sum. So a small tree on a large disk never looks nearly full.
 
 use std::path::Path;
 use std::sync::Arc;

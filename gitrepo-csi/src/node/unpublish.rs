@@ -15,8 +15,8 @@ use crate::proto::csi::v1::NodeUnpublishVolumeRequest;
 use crate::target;
 
 impl NodeService {
-    /// Ends a publish that is at work, takes the volume off its target, and removes the target. What is not there any
-    /// more is no failure; that something is still mounted is one.
+    /// Ends a running publish, unmounts the volume and removes the target. A volume that is already gone is not a failure; a
+    /// target that is still mounted is.
     pub(super) async fn unpublish(
         &self,
         request: NodeUnpublishVolumeRequest,
@@ -45,8 +45,8 @@ impl NodeService {
     }
 }
 
-/// Where the store cannot be opened, a target that is not there or on which nothing is mounted can be done with. Its record
-/// is collected once the store is there again.
+/// Without the store, a target that does not exist or has nothing mounted counts as unpublished. A sweep deletes its record
+/// once the store is back.
 fn without_store(target: &Path, kubelet_dir: &Path, failure: Failure) -> Result<(), Failure> {
     target::remove(target, kubelet_dir)?;
     if target.exists() { Err(failure) } else { Ok(()) }
