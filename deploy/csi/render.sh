@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints what `make deploy-csi` applies: the kustomization CSI_OVERLAY, with those of the Makefile's variables put over it
-# that differ from their defaults.
+# Prints the manifests that `make deploy-csi` applies: the kustomization CSI_OVERLAY, changed by those variables of the
+# Makefile that differ from their defaults.
 set -eu
 
 cd "$(dirname "$0")/../.."
