@@ -102,10 +102,10 @@ deploy: ## install the FlexVolume driver on every node
 wait: ## wait until the FlexVolume driver is installed on every node
 	@sh deploy/make/wait.sh deploy/flexvolume/render.sh app=k8s-gitrepo-vol deploy
 
-delete: ## delete the installing DaemonSet; the FlexVolume driver stays on the nodes, for the volumes that pods still have
+delete: ## delete the installing DaemonSet; the FlexVolume driver stays on the nodes for existing volumes
 	sh deploy/flexvolume/render.sh | kubectl delete --ignore-not-found --wait -f -
 
-uninstall: ## delete the DaemonSet and remove the FlexVolume driver from the nodes; refused on a node while it has volumes
+uninstall: ## delete the DaemonSet and remove the FlexVolume driver from the nodes; refused by nodes with volumes
 	@sh deploy/flexvolume/uninstall.sh
 
 logs: ## logs of the installing pods
