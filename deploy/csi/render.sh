@@ -36,7 +36,7 @@ END
     fi
 }
 
-# As with the FlexVolume driver.
+# DEBUG means the same as for the FlexVolume driver.
 case ${DEBUG:-false} in
 false) LOG_LEVEL=info ;;
 *) LOG_LEVEL=debug ;;
