@@ -1,6 +1,6 @@
-# `make` alone shows what there is. The work is done by small scripts, which can be run without make as well.
+# `make` alone lists the targets. Small scripts do the work; they also run without make.
 
-# What you always want otherwise: assignments in PrivateRules.mak, which git ignores.
+# Put your own settings into PrivateRules.mak, as assignments; git ignores it.
 -include PrivateRules.mak
 
 ## The image
@@ -9,8 +9,8 @@ CI_REPOSITORY ?= storage## account in the registry
 IMAGE ?= $(CI_REPOSITORY)/gitrepo## image, without registry and tag
 TAG ?= latest## tag of the image
 DOCKERFILE ?= deploy/image/Dockerfile## deploy/image/Dockerfile.build builds from source inside the image builder
-BINARIES ?=## directory of static binaries to put into it; those of `make static`
-BUILDER ?=## docker, podman or buildah; the first that works
+BINARIES ?=## directory of static binaries for the image; by default `make static` builds them
+BUILDER ?=## docker, podman or buildah; by default the first that works
 ARCHIVE ?= target/image.tar## file that `make archive` writes
 
 ## The drivers on the cluster
@@ -21,17 +21,17 @@ WAIT_TIMEOUT ?= 180s## how long wait, wait-csi and test-results wait
 
 ## The CSI driver
 CSI_OVERLAY ?= deploy/csi/base## kustomization to deploy; yours, or one of deploy/csi/overlays
-FORCE ?= false## true: delete-csi does not look whether the driver is in use
+FORCE ?= false## true: delete-csi does not check whether the driver is in use
 
 ## The FlexVolume driver
 OVERLAY ?= deploy/flexvolume/base## kustomization to deploy; yours, or one of deploy/flexvolume/overlays
 VENDOR ?= piersharding## first part of the driver's name in manifests
-DRIVER ?= gitrepo## second part of it
+DRIVER ?= gitrepo## second part of the driver's name in manifests
 PLUGIN_DIR ?= /usr/libexec/kubernetes/kubelet-plugins/volume/exec## --volume-plugin-dir of the kubelets
 
 ## The test on the cluster
 KUBE_NAMESPACE ?= default## namespace of the test
-TEST ?= tests/mount-test.yaml## or tests/mount-test-ssh.yaml, with your key in it
+TEST ?= tests/mount-test.yaml## manifest of the test; or tests/mount-test-ssh.yaml, with your key in it
 
 ## The test on a node of its own
 KUBERNETES ?= v1.34.1## version of the kubelet that node-test and node-bench build and bring up
@@ -41,8 +41,8 @@ ROUNDS ?= 5## how often node-bench measures each kind of volume
 GIT_SERVER_IMAGE ?= docker.io/library/python:3.13-bookworm## image with python3 and git, for the git server of e2e
 
 ## kubectl
-KUBECTL_VERSION ?= 1.34.1## version that kubectl_dependencies installs where kubectl is missing
-KUBECTL_DIR ?= /usr/local/bin## where to
+KUBECTL_VERSION ?= 1.34.1## version that kubectl_dependencies installs if kubectl is missing
+KUBECTL_DIR ?= /usr/local/bin## where kubectl_dependencies installs it
 
 REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
 
@@ -51,7 +51,7 @@ REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
 .PHONY: show deploy wait delete uninstall logs describe redeploy namespace delete_namespace driver-tests conformance
 .PHONY: test test-results test-clean clean cleanall node-test node-bench e2e
 
-# Only what a script asks for, and never a word of the user's in a recipe's text.
+# Exported for the scripts, so that their recipes need not contain the user's text.
 export WAIT_TIMEOUT REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE DEBUG KUBELET_DIR CSI_OVERLAY FORCE
 export OVERLAY VENDOR DRIVER PLUGIN_DIR KUBE_NAMESPACE TEST KUBECTL_VERSION KUBECTL_DIR
 export KUBERNETES SCENES KEEP ROUNDS GIT_SERVER_IMAGE
@@ -59,11 +59,11 @@ export KUBERNETES SCENES KEEP ROUNDS GIT_SERVER_IMAGE
 help: ## show this help
 	@sh deploy/make/help.sh $(firstword $(MAKEFILE_LIST))
 
-k8s: ## which cluster are we connected to
+k8s: ## show the connected cluster
 	kubectl cluster-info
 	kubectl version
 
-kubectl_dependencies: ## install kubectl where it is missing; write KUBE_CONFIG_BASE64, if set, to KUBECONFIG
+kubectl_dependencies: ## install kubectl if it is missing; write KUBE_CONFIG_BASE64, if set, to KUBECONFIG
 	@sh deploy/make/kubectl.sh
 
 static: ## build the static binaries, which run on any node
@@ -78,13 +78,13 @@ archive: image ## write the image into the file ARCHIVE, for nodes without a reg
 push: image ## push the image to CI_REGISTRY
 	@sh deploy/image/push.sh
 
-show-csi: ## print what deploy-csi applies
+show-csi: ## print the manifests that deploy-csi applies
 	@sh deploy/csi/render.sh
 
 deploy-csi: ## run the CSI driver on every node
 	@sh deploy/make/apply.sh deploy/csi/render.sh
 
-wait-csi: ## wait until the CSI driver runs on every node, and its controller, if the overlay has one
+wait-csi: ## wait until the CSI driver runs on every node, and its controller if the overlay has one
 	@sh deploy/make/wait.sh deploy/csi/render.sh app.kubernetes.io/name=gitrepo-csi deploy-csi
 
 delete-csi: ## delete the CSI driver; refused while it is in use
@@ -93,7 +93,7 @@ delete-csi: ## delete the CSI driver; refused while it is in use
 logs-csi: ## logs of the CSI driver
 	@sh deploy/make/logs.sh deploy/csi/render.sh app.kubernetes.io/name=gitrepo-csi
 
-show: ## print what deploy applies
+show: ## print the manifests that deploy applies
 	@sh deploy/flexvolume/render.sh
 
 deploy: ## install the FlexVolume driver on every node
@@ -102,10 +102,10 @@ deploy: ## install the FlexVolume driver on every node
 wait: ## wait until the FlexVolume driver is installed on every node
 	@sh deploy/make/wait.sh deploy/flexvolume/render.sh app=k8s-gitrepo-vol deploy
 
-delete: ## delete the installing DaemonSet; the FlexVolume driver stays on the nodes, for the volumes that pods still have
+delete: ## delete the installing DaemonSet; the FlexVolume driver stays on the nodes for existing volumes
 	sh deploy/flexvolume/render.sh | kubectl delete --ignore-not-found --wait -f -
 
-uninstall: ## delete the DaemonSet and remove the FlexVolume driver from the nodes; refused on a node while it has volumes
+uninstall: ## delete the DaemonSet and remove the FlexVolume driver from the nodes; refused by nodes with volumes
 	@sh deploy/flexvolume/uninstall.sh
 
 logs: ## logs of the installing pods
@@ -114,9 +114,9 @@ logs: ## logs of the installing pods
 describe: ## describe the installing pods
 	kubectl -n "$$(sh deploy/make/namespace.sh deploy/flexvolume/render.sh)" describe pods -l app=k8s-gitrepo-vol
 
-redeploy: cleanall push deploy wait ## build, push and deploy anew
+redeploy: cleanall push deploy wait ## delete, then build, push and deploy again
 
-namespace: ## make KUBE_NAMESPACE, if it is missing
+namespace: ## create KUBE_NAMESPACE if it is missing
 	kubectl get namespace $(KUBE_NAMESPACE) || kubectl create namespace $(KUBE_NAMESPACE)
 
 delete_namespace: ## delete KUBE_NAMESPACE
@@ -128,10 +128,10 @@ driver-tests: ## run the FlexVolume driver without a cluster: init, mount, check
 conformance: ## run csi-sanity against the CSI driver, with and without its controller (as root)
 	sh tests/conformance.sh
 
-node-test: ## bring up a node here, run the scenes of tests/node on it, take it away (as root, on Debian)
+node-test: ## bring up a node here, run the scenes of tests/node on it, remove it (as root, on Debian)
 	@bash tests/node/node-test.sh
 
-node-bench: ## bring up a node here, and print how long volumes and pods take on it (as root, on Debian)
+node-bench: ## bring up a node here and print how long volumes and pods take on it (as root, on Debian)
 	@bash tests/node/node-bench.sh
 
 e2e: ## run the scenes of tests/node on the cluster of KUBECONFIG, with a git server there
@@ -140,14 +140,14 @@ e2e: ## run the scenes of tests/node on the cluster of KUBECONFIG, with a git se
 test: namespace ## deploy the test: six pods that serve a repository's README
 	kubectl -n $(KUBE_NAMESPACE) apply -f $(TEST)
 
-test-results: ## show the first lines of what the test serves
+test-results: ## show the first lines that the test serves
 	@sh deploy/make/test-results.sh
 
 test-clean: ## delete the test
 	kubectl -n $(KUBE_NAMESPACE) delete --ignore-not-found -f $(TEST)
 
-# Without a cluster, what is on this machine goes all the same.
-clean: ## delete the DaemonSet, and what was made for deploying
+# Also cleans this machine if there is no cluster.
+clean: ## delete the DaemonSet and the files built for deploying
 	-@$(MAKE) --no-print-directory delete
 	rm -rf target/deploy
 

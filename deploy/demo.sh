@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds gitrepo-cli, clones a repository with it and, as root, mounts it. Needs no cluster; leaves nothing but the build.
+# Builds gitrepo-cli, clones a repository with it and, as root, mounts it. Needs no cluster; leaves only the build.
 #
-#   sh deploy/demo.sh                              a small repository made for the purpose
+#   sh deploy/demo.sh                              a small repository made for this
 #   sh deploy/demo.sh <repository> [<revision>]    yours
 set -eu
 
@@ -22,7 +22,7 @@ run() {
     "$@"
 }
 
-# What was mounted is unmounted first; what could not be is left alone, and named.
+# Unmounts first; if that fails, it names the mount and leaves everything in place.
 clean_up() {
     status=$?
     trap - EXIT HUP INT TERM
@@ -66,7 +66,7 @@ make_repository() {
 }
 
 show() {
-    # The first lines do for a large repository.
+    # Only the first lines, for large repositories.
     printf '$ ls -lR %s\n' "$1"
     ls -lR "$1" | head -n 40
 }

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds the programs as static binaries, which need nothing of the host they run on and are all that an image holds.
+# Builds the programs as static binaries, which need no libraries of the host and are the only programs in an image.
 #
 #   sh deploy/static.sh              release: small and fast
 #   sh deploy/static.sh <profile>    another profile of Cargo's, such as dev
 #
-# Prints the path of each binary. Needs musl-gcc and Rust's target for musl, which tests/setup.sh installs where it can.
+# Prints the path of each binary. Needs musl-gcc and Rust's target for musl; tests/setup.sh installs them where it can.
 set -eu
 
 case ${1:-} in
@@ -16,7 +16,7 @@ esac
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 profile=${1:-release}
-# musl-gcc is the host's compiler with another C library, so the processor is the host's.
+# musl-gcc is the host's compiler with another C library, so it builds for the host's architecture.
 target=$(uname -m)-unknown-linux-musl
 packages='gitrepo-flex gitrepo-csi gitrepo-cli'
 programs='gitrepo-flex gitrepo-flex-install gitrepo-csi gitrepo-cli'
@@ -26,7 +26,7 @@ fail() {
     exit 1
 }
 
-# Loaded by the kernel alone: it names no loader, and needs no library.
+# Checks that the kernel alone can load it: it names no loader, and needs no library.
 check_static() {
     headers=$(readelf -lW "$1") || fail "readelf cannot read $1"
     dynamic=$(readelf -dW "$1") || fail "readelf cannot read $1"
@@ -43,7 +43,7 @@ dev) directory=debug ;;
 esac
 directory=${CARGO_TARGET_DIR:-$root/target}/$target/$directory
 
-# For the libraries in C: OpenSSL, libgit2, libssh2 and zlib-ng.
+# For the C libraries: OpenSSL, libgit2, libssh2 and zlib-ng.
 export "CC_$(printf %s "$target" | tr - _)=musl-gcc"
 cd "$root"
 # shellcheck disable=SC2046 # A list of words.

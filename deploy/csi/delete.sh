@@ -1,19 +1,19 @@
 #!/bin/sh
-# Deletes the CSI driver. Without it no kubelet can unmount its volumes, and their pods stay Terminating; so this is
-# refused while pods have inline volumes of it or claims are bound to its PersistentVolumes. FORCE=true deletes it all the
-# same.
+# Deletes the CSI driver. Without it no kubelet can unmount its volumes, and their pods stay Terminating. So this is
+# refused while pods have inline volumes of it or claims are bound to its PersistentVolumes. FORCE=true deletes it
+# anyway.
 set -eu
 
 here=$(dirname "$0")
 driver=csi.gitrepo.internal
-# Name, phase and drivers of each, one a line.
+# Name, phase and drivers of each, one per line.
 pod='pod {.metadata.namespace}/{.metadata.name} {.status.phase}{range .spec.volumes[*]} {.csi.driver}{end}'
 claim='claim {.spec.claimRef.namespace}/{.spec.claimRef.name} {.status.phase} {.spec.csi.driver}'
 each() { printf '{range .items[*]}%s{"\\n"}{end}' "$1"; }
 
 in_use() {
     found=$(kubectl get pods --all-namespaces -o "jsonpath=$(each "$pod")")
-    # Those that have ended have no volumes any more.
+    # Pods that have ended no longer have volumes.
     printf '%s\n' "$found" | awk -v driver=$driver '$3 != "Succeeded" && $3 != "Failed" {
         for (i = 4; i <= NF; i++) if ($i == driver) { print "  " $1 " " $2; next }
     }'
@@ -31,7 +31,7 @@ fi
 manifests=$(sh "$here/render.sh")
 printf '%s\n' "$manifests" | kubectl delete --ignore-not-found --wait -f -
 
-# What an overlay added that was not named here.
+# Checks for a controller of an overlay that was not named.
 controller='{range .items[*]}  {.metadata.namespace}/{.metadata.name}{"\n"}{end}'
 left=$(kubectl get deployments --all-namespaces -l app.kubernetes.io/name=gitrepo-csi -o "jsonpath=$controller")
 if [ -n "$left" ]; then

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints what `make deploy-csi` applies: the kustomization CSI_OVERLAY, with those of the Makefile's variables put over it
-# that differ from their defaults.
+# Prints the manifests that `make deploy-csi` applies: the kustomization CSI_OVERLAY, changed by those variables of the
+# Makefile that differ from their defaults.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -36,7 +36,7 @@ END
     fi
 }
 
-# As with the FlexVolume driver.
+# DEBUG means the same as for the FlexVolume driver.
 case ${DEBUG:-false} in
 false) LOG_LEVEL=info ;;
 *) LOG_LEVEL=debug ;;

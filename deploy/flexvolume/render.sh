@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints what `make deploy` applies: the kustomization OVERLAY, with those of the Makefile's variables put over it that
-# differ from their defaults.
+# Prints the manifests that `make deploy` applies: the kustomization OVERLAY, changed by those variables of the Makefile
+# that differ from their defaults.
 set -eu
 
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Deletes the DaemonSet and removes the driver from every node. A node that still has volumes keeps it, and then this
+# Deletes the DaemonSet and removes the driver from every node. A node that still has volumes keeps it, and this script
 # fails and says why: end the pods that use them, and run it again.
 set -eu
 
@@ -9,11 +9,11 @@ case ${OVERLAY:-} in
 esac
 export OVERLAY
 
-# One that installs would leave the driver on the nodes, and look as if it had gone.
+# An overlay that installs would leave the driver on the nodes and look as if it had removed it.
 case $(sh "$here/render.sh") in
 *'- uninstall'*) ;;
 *)
-    printf 'uninstall: %s does not uninstall; put the patch of %s over it\n' \
+    printf 'uninstall: %s does not uninstall; apply the patch of %s to it\n' \
         "$OVERLAY" deploy/flexvolume/overlays/uninstall >&2
     exit 1
     ;;
@@ -21,11 +21,11 @@ esac
 sh "$here/../make/apply.sh" "$here/render.sh"
 namespace=$(sh "$here/../make/namespace.sh" "$here/render.sh")
 
-# Fresh pods: what an earlier try said no longer counts.
+# New pods, so that messages of an earlier try do not count.
 kubectl -n "$namespace" delete pods -l app=k8s-gitrepo-vol --timeout=60s ||
     printf 'Some pods are still there; is a node down?\n' >&2
 
-# Why nodes refuse: the last words of a container that has ended and does not run again (terminationMessagePolicy).
+# Why nodes refuse: the termination message of a container that has ended and not restarted (terminationMessagePolicy).
 container='{.status.containerStatuses[0]'
 one="{.spec.nodeName}|$container.state.running.startedAt}|$container.state.terminated.message}$container.lastState.terminated.message}"
 refusals() {
@@ -33,7 +33,7 @@ refusals() {
         awk -F '|' '$2 == "" && $3 != "" { print "  " $1 ": " $3 }'
 }
 
-# Up to five minutes; a refusal is told at once.
+# Waits up to five minutes; reports a refusal at once.
 tries=100
 until kubectl -n "$namespace" rollout status daemonset/gitrepo-flex-ds --timeout=2s >/dev/null 2>&1; do
     refused=$(refusals)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the image. `make image` calls it; the environment says what:
+# Builds the image. `make image` calls it with these environment variables:
 #
 #   REFERENCE    the image's name and tag
 #   BINARIES     directory with the static programs [default: built by deploy/static.sh]
@@ -14,7 +14,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 
 clean_up() { rm -rf "$context"; }
 
-# A directory of its own, so that nothing else can get into the image.
+# A separate directory, so that nothing else gets into the image.
 collect() {
     if [ -z "$BINARIES" ]; then
         built=$(sh "$root/deploy/static.sh")
@@ -38,7 +38,7 @@ ca_bundle() {
             return
         fi
     done
-    printf 'No certificate authorities on this machine: install ca-certificates, or name a file by CA_BUNDLE\n' >&2
+    printf 'No certificate authorities on this machine: install ca-certificates, or set CA_BUNDLE to a file\n' >&2
     exit 1
 }
 

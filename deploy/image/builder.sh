@@ -3,7 +3,7 @@
 
 works() { "$@" info >/dev/null 2>&1; }
 
-# In a container without an overlay file system, buildah works with plain copies alone.
+# In a container without an overlay file system, buildah works only with plain copies.
 for builder in "${BUILDER:-docker}" "${BUILDER:-podman}" "${BUILDER:-buildah}" "${BUILDER:-buildah --storage-driver vfs}" ''; do
     # shellcheck disable=SC2086 # A command and its options.
     if [ -z "$builder" ] || works $builder; then
@@ -16,7 +16,7 @@ if [ -z "$builder" ]; then
     exit 1
 fi
 
-# docker's subcommand has the same name in podman and in buildah, save in old versions of the latter.
+# docker's subcommand has the same name in podman and buildah, except in old versions of buildah.
 case $builder in
 buildah*) build=bud ;;
 *) build=build ;;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Pushes the image REFERENCE with what built it. `make push` calls it.
+# Pushes the image REFERENCE with the tool that built it. `make push` calls it.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)

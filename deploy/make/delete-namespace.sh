@@ -1,5 +1,5 @@
 #!/bin/sh
-# Deletes the namespace KUBE_NAMESPACE, unless it is one that the cluster came with.
+# Deletes the namespace KUBE_NAMESPACE, unless it is one of the cluster's own.
 set -eu
 
 case ${KUBE_NAMESPACE:?} in

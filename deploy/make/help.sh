@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints the targets and variables of a makefile: `target: … ## what it does`, `NAME ?= default## what it means`.
+# Prints the targets and variables of a makefile: `target: … ## description`, `NAME ?= default## description`.
 set -eu
 
 printf 'Targets:\n'

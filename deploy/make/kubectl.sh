@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs kubectl KUBECTL_VERSION into KUBECTL_DIR where none is installed, after comparing its checksum; and writes
-# KUBE_CONFIG_BASE64, if it is set, to the file KUBECONFIG.
+# Installs kubectl KUBECTL_VERSION into KUBECTL_DIR if kubectl is missing, after checking its checksum. Writes
+# KUBE_CONFIG_BASE64, if set, to the file KUBECONFIG.
 set -eu
 
 releases=${KUBECTL_RELEASES:-https://dl.k8s.io/release}
@@ -34,7 +34,7 @@ install_kubectl() {
 command -v kubectl >/dev/null 2>&1 || install_kubectl
 
 if [ -n "${KUBE_CONFIG_BASE64:-}" ]; then
-    [ -n "${KUBECONFIG:-}" ] || fail 'KUBECONFIG must say where KUBE_CONFIG_BASE64 goes to'
+    [ -n "${KUBECONFIG:-}" ] || fail 'set KUBECONFIG to the file to write KUBE_CONFIG_BASE64 to'
     mkdir -p "$(dirname "$KUBECONFIG")"
     (umask 077 && printf %s "$KUBE_CONFIG_BASE64" | base64 -d >"$KUBECONFIG")
 fi

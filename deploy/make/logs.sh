@@ -1,5 +1,5 @@
 #!/bin/sh
-# Shows a driver's pods and the last lines of their logs, in the namespace that its render.sh says.
+# Shows a driver's pods and the last lines of their logs, in the namespace that its render.sh prints.
 #
 #   sh deploy/make/logs.sh <render.sh> <label of its pods>
 set -eu

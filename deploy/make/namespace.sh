@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints the namespace of the DaemonSet that a driver's render.sh prints: an overlay may have one of its own.
+# Prints the namespace of the DaemonSet that a driver's render.sh prints: an overlay may set its own.
 #
 #   sh deploy/make/namespace.sh <render.sh>
 set -eu

@@ -1,20 +1,20 @@
-# Sourced by the drivers' render.sh, from the project's directory: puts those of the Makefile's variables over a
-# kustomization that differ from their defaults. Who sources it defines `container` and `volumes`, which print what is
-# changed in a DaemonSet or Deployment, as YAML; their argument is which of the two.
+# Sourced by the drivers' render.sh, from the project's directory: changes a kustomization by those variables of the
+# Makefile that differ from their defaults. The sourcing script defines `container` and `volumes`, which print the
+# changes to a DaemonSet or Deployment as YAML; their argument says which of the two.
 
 fail() {
     printf 'deploy: %s\n' "$*" >&2
     exit 1
 }
 
-# Whether the variable $1 is set to something else than its default $2; sets `value`.
+# Whether the variable $1 differs from its default $2; sets `value`.
 differs() {
     eval "value=\${$1:-$2}"
     [ "$value" != "$2" ]
 }
 
-# Prints the changed variables of a container, of those given as variable=default=name there. A list without entries would
-# remove the base's.
+# Prints the changed variables of a container, among arguments of the form variable=default=name-in-the-container.
+# Prints nothing if none changed: an empty list would remove the base's.
 environment() {
     entries=
     for entry; do
@@ -28,11 +28,11 @@ environment() {
     fi
 }
 
-# What the values become words of is YAML: none needs a character that means something there.
+# The values are inserted into YAML: none needs a character that is special there.
 check_words() {
     for value; do
         case $value in
-        *[!A-Za-z0-9_./:@~-]*) fail "not to be used as it is: '$value'" ;;
+        *[!A-Za-z0-9_./:@~-]*) fail "only letters, digits and _./:@~- are allowed: '$value'" ;;
         esac
     done
 }
@@ -82,7 +82,7 @@ clean_up() { rm -rf "$output"; }
 # render <kustomization> <kind> <name> <container> [<kind> …]
 render() {
     [ -f "$1/kustomization.yaml" ] || fail "there is no $1/kustomization.yaml"
-    # Kustomize takes paths only relative to its own directory, and two of these may run at once.
+    # Kustomize accepts only paths relative to its own directory, and two of these scripts may run at once.
     mkdir -p target/deploy
     output=$(mktemp -d target/deploy/XXXXXX)
     trap clean_up EXIT
@@ -90,7 +90,7 @@ render() {
     resource=$(realpath --relative-to="$output" "$1")
     shift
     kustomization "$resource" "$@" >"$output/kustomization.yaml"
-    # Where tests/setup.sh puts it.
+    # The path where tests/setup.sh installs it.
     PATH=$PATH:$PWD/target/tools
     if command -v kustomize >/dev/null 2>&1; then
         kustomize build "$output"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Waits for the test's deployments and prints the first lines of what each serves, fetched through the API server: neither
-# curl nor a way to the cluster's network is needed. Shows the pods and their warnings when it gives up.
+# Waits for the test's deployments and prints the first lines that each serves. It fetches them through the API server,
+# so it needs neither curl nor access to the cluster's network. Shows the pods and their warnings when it gives up.
 set -eu
 
 : "${KUBE_NAMESPACE:?}"

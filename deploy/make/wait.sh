@@ -1,6 +1,6 @@
 #!/bin/sh
-# Waits until every DaemonSet and Deployment that a driver's render.sh prints runs, in the namespace that it says; shows
-# their pods and their warnings when it gives up.
+# Waits until every DaemonSet and Deployment that a driver's render.sh prints runs, in the namespace that it prints;
+# shows their pods and warnings when it gives up.
 #
 #   sh deploy/make/wait.sh <render.sh> <label of the pods> <target that deploys it>
 set -eu
