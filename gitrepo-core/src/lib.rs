@@ -1,8 +1,8 @@
 //! Git repositories as volumes: a repository and a revision become a directory with exactly that tree.
 //!
-//! Data flows one way. A frontend builds a [`volume::VolumeRequest`]. [`volume`] has [`lease`] bring the tree to the node,
-//! which asks [`policy`] whether it may, [`store`] for a proof of access and the snapshot, and on a miss a [`worker`] session
-//! for both. Then it has [`mount`] attach the tree to the target.
+//! Data flows one way. A frontend builds a [`volume::VolumeRequest`]. [`volume`] calls [`lease`] to bring the tree to
+//! the node. [`lease`] checks [`policy`], then asks [`store`] for a proof of access and the snapshot; on a miss, a
+//! [`worker`] session provides both. [`mount`] then attaches the tree to the target.
 //!
 //! | module | idea |
 //! |---|---|

@@ -6,7 +6,8 @@ use crate::error::Kind;
 use crate::spec::CommitId;
 use crate::spec::serde_as_text;
 
-/// What to serve of a repository. Never a revision expression (`v1~3`, `:/text`): git's parser of those is never reached.
+/// What to serve from a repository. Never a revision expression (`v1~3`, `:/text`): git's parser for those is never
+/// used.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Revision {
     /// The remote's default branch.
@@ -20,10 +21,10 @@ pub enum Revision {
     Commit(CommitId),
 }
 
-/// Why a text is no revision.
+/// Why a text is not a revision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RevisionError {
-    /// Nothing was written.
+    /// The revision is empty.
     #[error("the revision is empty; leave it out for the remote's default branch")]
     Empty,
     /// Seven to 39 hexadecimal digits.
