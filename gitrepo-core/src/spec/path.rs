@@ -73,6 +73,7 @@ impl RelativePath {
     /// `other`, inside this path.
     ///
     /// # Errors
+    /// If both together are longer than [`Self::MAX_LENGTH`].
     pub fn join(&self, other: &Self) -> Result<Self, PathError> {
         Self::parse(&format!("{self}/{other}"))
     }

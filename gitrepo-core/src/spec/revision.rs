@@ -6,8 +6,7 @@ use crate::error::Kind;
 use crate::spec::CommitId;
 use crate::spec::serde_as_text;
 
-/// What to serve from a repository. Never a revision expression (`v1~3`, `:/text`): git's parser for those is never
-/// used.
+/// What to serve from a repository. Never a revision expression (`v1~3`, `:/text`): git's parser of those never runs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Revision {
     /// The remote's default branch.
