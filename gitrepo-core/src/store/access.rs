@@ -108,8 +108,8 @@ impl Access {
         Some(Resolution { age: age(&answer.at), resolved: answer.resolved })
     }
 
-    /// The remote has just answered this credential, which proves its access to the repository. An answer for a commit
-    /// requested by id is not recorded beyond that.
+    /// The remote has just answered this credential, which proves its access to the repository. For a commit requested
+    /// by its id, nothing else is recorded.
     pub fn record_answer(
         &self,
         credential: &CredentialId,
