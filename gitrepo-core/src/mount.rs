@@ -175,7 +175,7 @@ pub enum MountError {
     Attach {
         /// What was to be attached.
         mount: Mount,
-        /// Which step.
+        /// The step that failed.
         step: &'static str,
         /// What the system said.
         #[source]
@@ -184,7 +184,7 @@ pub enum MountError {
     /// A mount could not be detached.
     #[error("cannot unmount {target:?}")]
     Unmount {
-        /// Where.
+        /// The target.
         target: PathBuf,
         /// What the system said.
         #[source]
@@ -193,7 +193,7 @@ pub enum MountError {
     /// The target is still mounted after all attempts.
     #[error("{target:?} is still mounted after {attempts} attempts; see what holds it with fuser -vm")]
     StillMounted {
-        /// Where.
+        /// The target.
         target: PathBuf,
         /// Number of attempts.
         attempts: usize,

@@ -66,7 +66,7 @@ pub enum PolicyError {
     Scheme {
         /// Without password.
         url: String,
-        /// Which.
+        /// The scheme.
         scheme: Scheme,
         /// The allowed schemes.
         allowed: String,
@@ -76,7 +76,7 @@ pub enum PolicyError {
     HostDenied {
         /// Without password.
         url: String,
-        /// Which.
+        /// The pattern.
         pattern: String,
     },
     /// No pattern of `allowedHosts` covers the host.
@@ -107,9 +107,9 @@ pub enum PolicyError {
     /// Resolving was interrupted.
     #[error("resolving the name of the host {host} was given up")]
     Interrupted {
-        /// Which.
+        /// The host.
         host: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Interrupted,
     },

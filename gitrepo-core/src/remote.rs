@@ -116,7 +116,7 @@ pub enum RemoteError {
     RevisionNotFound {
         /// Without user information.
         url: String,
-        /// As asked for.
+        /// As requested.
         revision: String,
         /// The most similar name that the remote has.
         nearest: Option<String>,
@@ -132,7 +132,7 @@ pub enum RemoteError {
     NotACommit {
         /// Without user information.
         url: String,
-        /// As asked for.
+        /// As requested.
         revision: String,
         /// Type of the object.
         object: String,
@@ -145,7 +145,7 @@ pub enum RemoteError {
     CommitUnreachable {
         /// Without user information.
         url: String,
-        /// As asked for.
+        /// As requested.
         commit: CommitId,
     },
     /// The server serves commits by id, but not this one.
@@ -153,7 +153,7 @@ pub enum RemoteError {
     CommitNotFound {
         /// Without user information.
         url: String,
-        /// As asked for.
+        /// As requested.
         commit: CommitId,
         /// What the server said.
         #[source]
@@ -298,14 +298,14 @@ pub enum RemoteError {
     Interrupted {
         /// Without user information.
         url: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Interrupted,
     },
     /// The local repository cannot be written or read.
     #[error("cannot use the local repository {path}")]
     Local {
-        /// Which one.
+        /// The path.
         path: PathBuf,
         /// Whether the disk is full; otherwise it is damaged.
         full: bool,
@@ -316,7 +316,7 @@ pub enum RemoteError {
     /// This libgit2 cannot be used.
     #[error("cannot use libgit2")]
     Library {
-        /// Why.
+        /// The cause.
         #[source]
         source: Cause,
     },

@@ -136,7 +136,7 @@ pub enum SnapshotError {
     /// The repository has no such commit, or lacks some of its objects.
     #[error("commit {commit} is not whole in the local repository")]
     Incomplete {
-        /// Which.
+        /// The commit.
         commit: CommitId,
         /// What is missing or damaged.
         #[source]
@@ -145,17 +145,17 @@ pub enum SnapshotError {
     /// The subdirectory does not exist in this commit.
     #[error("commit {commit} has no directory {subdirectory}")]
     SubdirectoryNotFound {
-        /// Which.
+        /// The commit.
         commit: CommitId,
-        /// As asked for.
+        /// As requested.
         subdirectory: RelativePath,
     },
     /// The subdirectory is a file, link or submodule.
     #[error("{subdirectory} is not a directory of commit {commit} but a {found}")]
     NotADirectory {
-        /// Which.
+        /// The commit.
         commit: CommitId,
-        /// As asked for.
+        /// As requested.
         subdirectory: RelativePath,
         /// What it is instead.
         found: String,
@@ -163,11 +163,11 @@ pub enum SnapshotError {
     /// A name that could escape the tree or be mistaken for git's own.
     #[error("commit {commit} holds the name {path:?}, which is refused: {reason}")]
     UnsafeName {
-        /// Which.
+        /// The commit.
         commit: CommitId,
         /// Escaped.
         path: String,
-        /// Which rule.
+        /// The rule it violates.
         reason: String,
     },
     /// A link leads out of the volume under `symlinks: reject-escaping`.
@@ -175,7 +175,7 @@ pub enum SnapshotError {
         "commit {commit} holds the link {path:?} to {link:?}, which leaves the volume; allow it with symlinks: keep"
     )]
     EscapingSymlink {
-        /// Which.
+        /// The commit.
         commit: CommitId,
         /// Escaped.
         path: String,
@@ -185,7 +185,7 @@ pub enum SnapshotError {
     /// The tree exceeds a configured limit.
     #[error("the tree of commit {commit} has more than {limit} {what}, which {setting} allows")]
     TooLarge {
-        /// Which.
+        /// The commit.
         commit: CommitId,
         /// "bytes", "entries", "nested directories".
         what: String,
@@ -199,7 +199,7 @@ pub enum SnapshotError {
     Untrusted {
         /// Escaped, relative to the staging directory.
         path: String,
-        /// Which rule.
+        /// The rule it violates.
         reason: String,
     },
     /// Reading or writing our own disk failed.
@@ -218,9 +218,9 @@ pub enum SnapshotError {
     /// Writing was interrupted.
     #[error("writing the tree of commit {commit} was given up")]
     Interrupted {
-        /// Which.
+        /// The commit.
         commit: CommitId,
-        /// Why.
+        /// The cause.
         #[source]
         source: Interrupted,
     },

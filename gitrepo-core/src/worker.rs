@@ -84,7 +84,7 @@ pub enum WorkerError {
     /// The child could not be started or confined.
     #[error("cannot start the worker ({step})")]
     Start {
-        /// Which step.
+        /// The step that failed.
         step: String,
         /// What the system said.
         #[source]
@@ -120,7 +120,7 @@ pub enum WorkerError {
     Fault {
         /// Without user information.
         url: String,
-        /// What it said.
+        /// The worker's message.
         #[source]
         source: Cause,
     },

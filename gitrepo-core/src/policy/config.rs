@@ -156,7 +156,7 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {}", path.display())]
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -165,7 +165,7 @@ pub enum ConfigError {
     /// Not JSON, an unknown field, or a value of the wrong type; the source names the field, the line and the column.
     #[error("the configuration {} is refused", path.display())]
     Parse {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// What is wrong, and where.
         #[source]
@@ -174,7 +174,7 @@ pub enum ConfigError {
     /// The value is invalid.
     #[error("the configuration {} is refused: {field} {reason}", path.display())]
     Invalid {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Its path.
         field: &'static str,
@@ -184,7 +184,7 @@ pub enum ConfigError {
     /// The value is reserved for a later version.
     #[error("the configuration {} is refused: {field} cannot be changed yet in this version; leave it out", path.display())]
     NotYet {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Its path.
         field: &'static str,

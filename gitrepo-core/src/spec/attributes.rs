@@ -179,7 +179,7 @@ pub enum SpecError {
     /// A path is invalid.
     #[error("{key}")]
     Path {
-        /// Which.
+        /// The key.
         key: &'static str,
         /// The cause.
         #[source]

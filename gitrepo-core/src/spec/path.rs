@@ -22,7 +22,7 @@ pub struct RelativePath(String);
 pub struct PathError {
     /// As written.
     pub text: String,
-    /// Which rule.
+    /// The rule it violates.
     pub reason: &'static str,
 }
 

@@ -46,7 +46,7 @@ pub enum RevisionError {
     Malformed {
         /// As written.
         text: String,
-        /// Which rule.
+        /// The rule it violates.
         reason: &'static str,
     },
 }

@@ -191,9 +191,9 @@ pub enum UrlError {
         "the URL has the character {character:?} at byte {offset}, which is refused; encode it with percent signs if it is meant"
     )]
     Character {
-        /// Which.
+        /// The character.
         character: char,
-        /// Where.
+        /// Its position.
         offset: usize,
     },
     /// A backslash.
@@ -217,7 +217,7 @@ pub enum UrlError {
     /// `https:/host` or `file:path`.
     #[error("{scheme}: must be followed by two slashes: {scheme}://…")]
     MissingSlashes {
-        /// Which.
+        /// The scheme.
         scheme: Scheme,
     },
     /// A path on this machine.
@@ -240,7 +240,7 @@ pub enum UrlError {
     /// The user before the host is invalid.
     #[error("the user before the host is refused: {reason}")]
     User {
-        /// Which rule.
+        /// The rule it violates.
         reason: &'static str,
     },
     /// The host is invalid.
@@ -258,7 +258,7 @@ pub enum UrlError {
     /// The path is invalid.
     #[error("the path is refused: {reason}")]
     Path {
-        /// Which rule.
+        /// The rule it violates.
         reason: &'static str,
     },
     /// `?…` or `#…`.
@@ -267,7 +267,7 @@ pub enum UrlError {
          it (%3F, %23) if it is part of an https path"
     )]
     QueryOrFragment {
-        /// Which.
+        /// The character.
         character: char,
     },
 }

@@ -29,7 +29,7 @@ pub enum StoreError {
     UnsuitableRoot {
         /// The root.
         path: PathBuf,
-        /// Which rule.
+        /// The rule it violates.
         reason: String,
     },
     /// The store is not where it was. Its volumes may still be mounted.
@@ -70,7 +70,7 @@ pub enum StoreError {
     /// A file of the store is damaged.
     #[error("{} is damaged", path.display())]
     Corrupt {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -79,7 +79,7 @@ pub enum StoreError {
     /// A damaged snapshot cannot be replaced while volumes show it.
     #[error("the snapshot {} is damaged, and cannot be replaced before the volumes that use it are unpublished", path.display())]
     CorruptInUse {
-        /// Which.
+        /// The path.
         path: PathBuf,
     },
     /// A tree to be deleted has something mounted inside.
@@ -91,9 +91,9 @@ pub enum StoreError {
     /// The worker left something that no worker writes.
     #[error("the worker left {}, which is refused: {reason}", path.display())]
     Untrusted {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Which rule.
+        /// The rule it violates.
         reason: &'static str,
     },
 }
