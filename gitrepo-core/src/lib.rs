@@ -6,10 +6,10 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`spec`] | what is asked: validated newtypes |
-//! | [`policy`] | what is allowed: schemes, hosts, addresses, limits |
+//! | [`spec`] | the request: validated newtypes |
+//! | [`policy`] | what the admin allows: schemes, hosts, addresses, limits |
 //! | [`credentials`] | secrets and host keys |
-//! | [`remote`] | speaking to a git server |
+//! | [`remote`] | talking to a git server |
 //! | [`snapshot`] | a commit's tree as an immutable thing on disk |
 //! | [`worker`] | the confined child that runs `remote` and `snapshot` code |
 //! | [`gateway`] | the one door to a remote: policy, pinned address, session |
@@ -18,7 +18,7 @@
 //! | [`lease`] | a tree on the node, for a credential that may read it |
 //! | [`volume`] | show a tree on a target, hide it, list, sweep |
 //! | [`watch`] | cancellation and progress of one operation |
-//! | [`capabilities`] | what root gives up at the start of a driver |
+//! | [`capabilities`] | what root drops at the start of a driver |
 //! | [`clone`] | the same tree in a plain directory, without store or mount |
 
 pub mod cancel;

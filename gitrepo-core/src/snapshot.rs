@@ -183,7 +183,7 @@ pub enum SnapshotError {
         link: String,
     },
     /// The tree exceeds a configured limit.
-    #[error("the tree of commit {commit} has more than {limit} {what}, which {setting} allows")]
+    #[error("the tree of commit {commit} exceeds the {limit} {what} that {setting} allows")]
     TooLarge {
         /// The commit.
         commit: CommitId,

@@ -31,7 +31,7 @@ pub(super) enum LastUse {
 /// exists. If it cannot be written, the directory counts as unused for longer than it was.
 pub(super) fn mark(directory: &Path) {
     if let Err(error) = write(directory) {
-        tracing::debug!(path = %directory.display(), %error, "cannot note down that it is used");
+        tracing::debug!(path = %directory.display(), %error, "cannot record the time of this use");
     }
 }
 

@@ -123,7 +123,7 @@ fn make_private(path: &str) -> nix::Result<()> {
 /// node, and its children inherit that.
 fn be_the_first_to_go() {
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "1000") {
-        tracing::debug!(%error, "the worker stays as precious to the kernel as the driver");
+        tracing::debug!(%error, "cannot lower the worker's protection from the OOM killer");
     }
 }
 
