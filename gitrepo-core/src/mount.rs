@@ -84,7 +84,7 @@ impl Attachment {
 pub struct Mount {
     /// What to show.
     pub attachment: Attachment,
-    /// An existing directory to show it at.
+    /// An existing directory to attach it to.
     pub target: PathBuf,
     /// Whether writes through this mount are refused.
     pub read_only: bool,

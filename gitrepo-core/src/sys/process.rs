@@ -24,8 +24,8 @@ pub(crate) fn fork() -> io::Result<ForkResult> {
     if !has_one_thread()? {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: there is one thread, so the child is a whole copy and may call anything; nobody can start another one
-    // between the check and the call but this thread.
+    // SAFETY: there is one thread, so the child is a whole copy and may call anything. Only this thread could start
+    // another one between the check and the call.
     Ok(unsafe { nix::unistd::fork() }?)
 }
 

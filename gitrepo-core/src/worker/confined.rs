@@ -56,9 +56,9 @@ use peer::Contained;
 ///
 /// | caller | confinement |
 /// |---|---|
-/// | root | mount, PID, IPC, UTS and network namespaces; a root with nothing but the job in it; a uid of its own; no capabilities; limits, Landlock, system-call filter |
+/// | root | mount, PID, IPC, UTS and network namespaces; a root with only the job in it; a uid of its own; no capabilities; limits, Landlock, system-call filter |
 /// | an ordinary user | the same in a user namespace, with the caller's uid |
-/// | an ordinary user where user namespaces are refused; root without `CAP_SYS_ADMIN`, but not before Linux 5.13, which has no Landlock | limits, Landlock, system-call filter; the host's address is not pinned, only its port is (Linux 6.7) |
+/// | an ordinary user without user namespaces; root without `CAP_SYS_ADMIN`, if there is Landlock (Linux 5.13) | limits, Landlock, system-call filter; only the host's port is pinned (Linux 6.7), not its address |
 ///
 /// The program must call [`run_if_worker`](super::run_if_worker) first thing in `main`.
 #[derive(Debug)]

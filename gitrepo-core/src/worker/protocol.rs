@@ -118,7 +118,7 @@ pub(super) enum Reply {
         /// Whether it has namespaces of its own, and sees only the files listed [there](super::namespace).
         namespaces: bool,
     },
-    /// A step failed, so it will do nothing.
+    /// A step failed, so the child will do nothing.
     NotStarted(SetupError),
     /// Confined, and waiting for requests.
     Ready {

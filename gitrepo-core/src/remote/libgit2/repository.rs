@@ -43,7 +43,7 @@ pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<git2::Repositor
     git2::Repository::open_bare(path).map_err(|error| unusable(path, &error))
 }
 
-/// A repository in memory, for a connection that fetches nothing.
+/// An in-memory repository, for a connection that fetches nothing.
 pub(super) fn in_memory() -> Result<git2::Repository, RemoteError> {
     git2::Odb::new().and_then(git2::Repository::from_odb).map_err(|error| unusable(Path::new(IN_MEMORY), &error))
 }
