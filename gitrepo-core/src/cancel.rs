@@ -11,17 +11,17 @@ use serde::Serialize;
 
 use crate::error::Kind;
 
-/// Says whether an operation is still wanted. Clones share the flag; each has its own deadline.
+/// Tells whether an operation is still wanted. Clones share the flag; each has its own deadline.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     flag: Arc<AtomicBool>,
     deadline: Option<Instant>,
 }
 
-/// Why an operation was given up.
+/// Why an operation was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Interrupted {
-    /// Somebody set the flag.
+    /// The flag was set.
     #[error("cancelled")]
     Cancelled,
     /// The deadline passed.
@@ -40,12 +40,12 @@ impl Interrupted {
 }
 
 impl Cancel {
-    /// Without a deadline.
+    /// Creates one without a deadline.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same flag, to be given up `limit` from now at the latest; an earlier deadline stays.
+    /// The same flag with a deadline at most `limit` from now; an earlier deadline stays.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         let ours = Instant::now().checked_add(limit);

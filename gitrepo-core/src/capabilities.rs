@@ -1,8 +1,8 @@
-//! What root gives up at the start of a driver.
+//! The capabilities that root drops at the start of a driver.
 //!
-//! A container that is privileged has every capability, whatever its manifest drops, and the kubelet runs FlexVolume drivers
-//! with all that it has itself. So a driver drops what it does not need on its own: out of every set of its thread, the
-//! bounding set too, before it starts another thread or a worker.
+//! A privileged container has every capability, whatever its manifest drops, and the kubelet runs FlexVolume drivers
+//! with all its own. So a driver drops what it does not need itself: from every set of its thread, including the
+//! bounding set, before it starts another thread or a worker.
 
 use std::io;
 
@@ -10,33 +10,33 @@ use crate::sys::capability;
 use crate::sys::capability::Set;
 use crate::sys::process;
 
-/// What a program does, which decides what it needs.
+/// The role of a program, which decides what it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It mounts volumes and fetches: a driver on a node.
+    /// A driver on a node: mounts volumes and fetches.
     Node,
-    /// It asks remotes, through workers, and mounts nothing: a driver's controller. As an ordinary user, which it is in our
-    /// manifests, it has no capability and needs none.
+    /// A driver's controller: asks remotes, through workers, and mounts nothing. Our manifests run it as an ordinary
+    /// user, who has no capability and needs none.
     Controller,
-    /// It installs a driver on a node and sweeps the stores there.
+    /// Installs a driver on a node and sweeps the stores there.
     Installer,
 }
 
 /// A capability that some role needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Needed {
-    /// As manifests have it: without `CAP_`.
+    /// The name in manifests, without `CAP_`.
     pub name: &'static str,
     /// Its number in `linux/capability.h`.
     pub number: u8,
-    /// What for.
+    /// Why it is needed.
     pub reason: &'static str,
-    /// By whom.
+    /// The roles that need it.
     roles: &'static [Role],
 }
 
-/// All that is ever kept. `docs/install-csi.md`, `docs/install-flexvolume.md` and the DaemonSets have the same lists, which
-/// a test compares with this one.
+/// All capabilities that are ever kept. `docs/install-csi.md`, `docs/install-flexvolume.md` and the DaemonSets have the
+/// same lists; a test compares them.
 const TABLE: [Needed; 12] = {
     use Role::Controller;
     use Role::Installer;
@@ -60,26 +60,26 @@ const TABLE: [Needed; 12] = {
     ]
 };
 
-/// What a role needs, the rest of which [`drop_others`] drops.
+/// The capabilities that a role needs. [`drop_others`] drops the rest.
 pub fn needed(role: Role) -> impl Iterator<Item = &'static Needed> {
     TABLE.iter().filter(move |needed| needed.roles.contains(&role))
 }
 
-/// Drops every capability that `role` does not need, for good, and forbids gaining any by running a program. What this
-/// process does not have it does without: an ordinary user has nothing to drop.
+/// Drops every capability that `role` does not need, permanently, and prevents regaining any by running a program.
+/// Capabilities that this process lacks are skipped: an ordinary user has nothing to drop.
 ///
-/// Must come before any other thread starts: threads have their own sets, and take them over from who starts them.
+/// Call it before any other thread starts: each thread has its own sets, inherited from the thread that starts it.
 ///
 /// # Errors
 ///
-/// When there are other threads already, and what the system says, which no Linux is known to.
+/// If other threads exist, or on a system error, which no Linux is known to return.
 pub fn drop_others(role: Role) -> io::Result<()> {
     if !process::has_one_thread()? {
         return Err(io::Error::other("another thread was started before, and would keep its capabilities"));
     }
     let kept = Set::of(needed(role).map(|needed| needed.number));
     match capability::bound(kept) {
-        // Without SETPCAP: nothing can be done about the bounding set, nor be gained from it after the last line here.
+        // Without SETPCAP the bounding set cannot be changed. After the last line here nothing can be gained from it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         result => result?,
     }

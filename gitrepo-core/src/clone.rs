@@ -1,9 +1,8 @@
 //! The exact tree of a revision in a plain directory: no store, no mount, no root.
 //!
-//! The tree is built in a hidden directory beside the destination and renamed over it, so the destination is there whole
-//! or not at all, whenever the process dies. (Whole for every process of the running system; after a power failure the
-//! filesystem decides.) A hidden directory that a killed clone left behind is removed by the next clone to the same
-//! place.
+//! The tree is built in a hidden directory beside the destination and renamed over it. So the destination is complete
+//! or missing, whenever the process dies. (This holds for running processes; after a power failure it depends on the
+//! filesystem.) The next clone to the same destination removes the hidden directory of a killed one.
 
 use std::io;
 use std::path::Path;
@@ -29,31 +28,31 @@ use crate::store::StoreError;
 use crate::watch::Watch;
 use crate::worker::TREE;
 
-/// What to clone, as whom, where to.
+/// What to clone, with which credentials, and where to.
 pub struct CloneRequest<'a> {
-    /// What is asked. Keys that only mean something to a mounted volume have no effect.
+    /// The volume to clone. Keys that only apply to a mounted volume have no effect.
     pub spec: &'a VolumeSpec,
-    /// As whom.
+    /// The credentials to use.
     pub credentials: &'a Credentials,
-    /// It must not exist, or be an empty directory. Missing parents are made.
+    /// Must not exist, or be an empty directory. Missing parents are created.
     pub destination: &'a Path,
 }
 
 /// A finished clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cloned {
-    /// What the destination shows.
+    /// The resolved revision.
     pub resolved: Resolved,
-    /// What it holds.
+    /// The content written.
     pub tree: TreeSummary,
     /// Bytes of the pack received.
     pub received_bytes: u64,
 }
 
-/// A failure to clone. The destination is as it was.
+/// A failure to clone. The destination is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum CloneError {
-    /// There is something already.
+    /// The destination is not empty.
     #[error("{} exists and is not an empty directory", destination.display())]
     Occupied {
         /// As given.
@@ -68,10 +67,10 @@ pub enum CloneError {
         #[source]
         source: io::Error,
     },
-    /// Asking or fetching failed.
+    /// Resolving or fetching failed.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// What the worker left cannot be taken over.
+    /// The worker's output was rejected.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// The staging directory failed.
@@ -114,7 +113,7 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
     Ok(Cloned { resolved, tree: summary, received_bytes: received.bytes })
 }
 
-/// The destination with its parent made and its parent's symlinks resolved, if nothing is there yet.
+/// The destination, with its parent created and its parent's symlinks resolved, if it is free.
 fn free_destination(destination: &Path, parents: &mut MadeParents) -> Result<PathBuf, CloneError> {
     let failed = |source| CloneError::Destination { destination: destination.to_owned(), source };
     let absolute = std::path::absolute(destination).map_err(failed)?;
@@ -128,7 +127,7 @@ fn free_destination(destination: &Path, parents: &mut MadeParents) -> Result<Pat
                 return Err(failed(error));
             };
             if std::fs::symlink_metadata(&absolute).is_ok() {
-                // A dangling symlink: there is something, and renaming over it would replace the link.
+                // A dangling symlink: renaming over it would replace the link.
                 return Err(CloneError::Occupied { destination: destination.to_owned() });
             }
             parents.make(parent).map_err(failed)?;
@@ -141,18 +140,18 @@ fn free_destination(destination: &Path, parents: &mut MadeParents) -> Result<Pat
     }
 }
 
-/// Directories above the destination that were made for it. They go again, if still empty, unless it arrives.
+/// Parent directories created for the destination. They are removed again, if still empty, unless the clone succeeds.
 #[derive(Default)]
 struct MadeParents(Vec<PathBuf>);
 
 impl MadeParents {
-    /// Makes `directory` and what is missing above it.
+    /// Creates `directory` and its missing parents.
     fn make(&mut self, directory: &Path) -> io::Result<()> {
         let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
         for parent in missing.into_iter().rev() {
             match std::fs::create_dir(parent) {
                 Ok(()) => self.0.push(parent.to_owned()),
-                // Somebody else came first, and it is theirs.
+                // Another process created it first, and owns it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -167,13 +166,13 @@ impl MadeParents {
 
 impl Drop for MadeParents {
     fn drop(&mut self) {
-        // What somebody else has put something into stays.
+        // A directory that others have filled stays.
         self.0.iter().rev().all(|parent| std::fs::remove_dir(parent).is_ok());
     }
 }
 
-/// Gives the finished tree its name. rename(2) replaces an empty directory and refuses every other one, so whatever came
-/// there meanwhile is safe.
+/// Moves the finished tree to its destination. rename(2) replaces an empty directory and refuses any other, so nothing
+/// created there meanwhile is lost.
 fn put(tree: &Path, destination: &Path) -> Result<(), CloneError> {
     std::fs::rename(tree, destination).map_err(|source| match source.kind() {
         io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory => {

@@ -1,12 +1,12 @@
-//! Secrets → what may be shown to a host, and which host keys are believed.
+//! Turns a secret into credentials for each host, and decides which host keys are trusted.
 //!
-//! [`Credentials`] are the keys of one secret, checked once, where an error can still name the key at fault. They answer
-//! for one host at a time: a key with a host prefix (`git.example.com.token`) is shown to that host alone, a key without
-//! one to the repository's own host alone, so neither a redirect nor a submodule can carry a secret elsewhere.
-//! [`HostKeys`] decide whether an SSH server is who it claims to be.
+//! [`Credentials`] are the keys of one secret. They are checked once, where an error can still name the bad key, and
+//! queried for one host at a time. A key with a host prefix (`git.example.com.token`) is shown only to that host, a key
+//! without one only to the repository's own host. So neither a redirect nor a submodule can carry a secret elsewhere.
+//! [`HostKeys`] decide whether an SSH server is authentic.
 //!
 //! Nothing here prints a secret: [`Secret`] has neither `Display` nor `Serialize`, its `Debug` shows asterisks, and no
-//! error holds a value.
+//! error contains a value.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ use secret_keys::Group;
 
 /// The keys of one secret, checked.
 ///
-/// The default has none of them, which is a credential like any other: it can read what anybody can.
+/// The default has none, which is a credential like any other: it can read what is public.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     given: BTreeMap<String, Secret>,
@@ -44,21 +44,22 @@ pub struct Credentials {
     prefixed: BTreeMap<String, Group>,
 }
 
-/// Longest secret, all keys and values together, in bytes: what a Secret of Kubernetes may hold. CSI's general limit for a
-/// map, 4 KiB, would not do for a key, a `known_hosts` and a bundle of authorities, and Kubernetes does not apply it.
+/// Maximum size of a secret, all keys and values together, in bytes: the limit of a Kubernetes Secret. CSI's general
+/// limit for a map, 4 KiB, is too small for a key, a `known_hosts` and a CA bundle, and Kubernetes does not enforce it.
 pub const SECRET_BYTES: usize = 1 << 20;
 
 impl Credentials {
-    /// No secret at all.
+    /// Without any secret.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Checks the keys of a secret, as Kubernetes hands them over: name → value. [`Key`] lists the names.
+    /// Checks the keys of a secret, as Kubernetes passes them: name → value. [`Key`] lists the names.
     ///
     /// # Errors
     ///
-    /// A secret longer than [`SECRET_BYTES`], or the first key that is unknown, malformed or contradicts another one. The error never has a value in it.
+    /// If the secret exceeds [`SECRET_BYTES`], or for the first key that is unknown, malformed or contradicts another.
+    /// The error never contains a value.
     pub fn from_secret_keys(given: BTreeMap<String, Secret>) -> Result<Self, CredentialError> {
         let length = given.iter().map(|(key, value)| key.len() + value.expose().len()).sum();
         if length > SECRET_BYTES {
@@ -68,12 +69,12 @@ impl Credentials {
         Ok(Self { given, own, prefixed })
     }
 
-    /// What may be shown to `host`, when the volume's repository lives on `repository_host`. Both are compared without
-    /// regard to case; a port is not part of either.
+    /// The credentials for `host`, if the volume's repository is on `repository_host`. Both are compared ignoring case;
+    /// neither includes a port.
     ///
-    /// A prefixed key belongs to the host of its prefix, an unprefixed one to the repository's host. Where both speak
-    /// for the repository's host, the prefixed one wins, kind by kind: SSH key, HTTP login, known hosts, authorities.
-    /// Each kind has at most one answer: no second credential is tried once the first was refused.
+    /// A prefixed key belongs to the host of its prefix, an unprefixed one to the repository's host. If both apply to
+    /// the repository's host, the prefixed one wins, separately for SSH key, HTTP login, known hosts and authorities.
+    /// Each kind has at most one answer: no second credential is tried after the first was refused.
     pub fn for_host(&self, host: &str, repository_host: &str) -> HostCredential<'_> {
         let prefixed = self.prefixed.get(&host.to_ascii_lowercase());
         let own = host.eq_ignore_ascii_case(repository_host).then_some(&self.own);
@@ -89,7 +90,7 @@ impl Credentials {
         }
     }
 
-    /// The text of the unprefixed `known_hosts`, for the repository's own host.
+    /// The content of the unprefixed `known_hosts`, for the repository's own host.
     pub fn known_hosts(&self) -> Option<&str> {
         self.own.known_hosts.as_ref().map(Secret::expose)
     }
@@ -99,7 +100,7 @@ impl Credentials {
         self.own.ca_certificates.as_ref().map(Secret::expose)
     }
 
-    /// The secret as it was given, for a proof of access over all of it and for the worker's pipe.
+    /// The secret as given, for a proof of access over all of it and for the worker's pipe.
     pub fn secret_keys(&self) -> &BTreeMap<String, Secret> {
         &self.given
     }
@@ -110,20 +111,20 @@ impl Credentials {
     }
 }
 
-/// What one host may be shown, and what it is expected to show.
+/// What may be shown to one host, and what the host must present.
 #[derive(Clone, Copy, Default)]
 pub struct HostCredential<'a> {
     /// For SSH.
     pub ssh_key: Option<&'a SshKey>,
-    /// For HTTP with `password`; for SSH where the URL names no user.
+    /// For HTTP with `password`; for SSH if the URL names no user.
     pub username: Option<&'a str>,
-    /// For HTTP, and for SSH when there is no key. Comes with `username`, never with `token`.
+    /// For HTTP, and for SSH without a key. Comes with `username`, never with `token`.
     pub password: Option<&'a Secret>,
     /// For HTTP, as `Authorization: Bearer`.
     pub token: Option<&'a Secret>,
     /// Text in the format of OpenSSH's `known_hosts`, every line well formed.
     pub known_hosts: Option<&'a str>,
-    /// PEM certificates of authorities to trust besides the system's, at least one.
+    /// PEM certificates of authorities trusted in addition to the system's, at least one.
     pub ca_certificates: Option<&'a str>,
 }
 

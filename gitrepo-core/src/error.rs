@@ -1,17 +1,17 @@
-//! The vocabulary that all errors share: what kind of failure it is, and a cause that can cross a process boundary.
+//! The vocabulary of all errors: the kind of failure, and a cause that can cross a process boundary.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::Serialize;
 
-/// What kind of failure an error is: the only thing a frontend looks at to choose a gRPC code or an exit status.
+/// The kind of a failure: all that a frontend looks at to choose a gRPC code or an exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// The request is malformed or can never be allowed.
     InvalidRequest,
-    /// The request is valid, but not in this situation.
+    /// The request is valid, but not in the present state.
     FailedPrecondition,
     /// The target already serves something else.
     AlreadyExists,
@@ -19,28 +19,28 @@ pub enum Kind {
     NotFound,
     /// A credential is missing, wrong or expired, or the host's key is unknown or has changed.
     Unauthenticated,
-    /// Known, but not allowed, by the remote or by policy.
+    /// The caller is known, but the remote or the policy denies access.
     PermissionDenied,
-    /// The network, DNS or the remote is down; or the store is missing, or its filesystem fails.
+    /// The network, DNS or the remote is down, the store is missing, or its filesystem fails.
     Unavailable,
-    /// The work took too long, or goes on.
+    /// The work took too long, or is still running.
     Timeout,
-    /// Another operation on this volume is in flight.
+    /// Another operation on this volume is in progress.
     Busy,
     /// The caller gave up.
     Cancelled,
-    /// Disk, inodes or a configured limit.
+    /// Disk space, inodes or a configured limit ran out.
     ResourceExhausted,
     /// Data on disk is damaged.
     Corrupt,
-    /// Ours to fix.
+    /// A bug of ours.
     Internal,
 }
 
-/// The text of a lower failure, scrubbed: no control characters, bounded length.
+/// The text of an underlying error, scrubbed: no control characters, bounded length.
 ///
-/// Errors of libgit2 and of a remote cross from the worker to its parent as text, and a remote chooses parts of that
-/// text (CVE-2024-52005), so it is cleaned where it enters an error.
+/// Errors of libgit2 and of remotes reach the parent as text. A remote controls parts of that text (CVE-2024-52005), so
+/// it is cleaned before it becomes part of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause(String);
 
@@ -71,7 +71,7 @@ impl fmt::Display for Cause {
 
 impl std::error::Error for Cause {}
 
-/// An error and all its causes on one line, outermost first: how every frontend shows an error.
+/// An error and all its causes on one line, outermost first. Every frontend shows errors this way.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -83,8 +83,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a filesystem says whose device or server has failed or is gone, or that takes no more writes for that. It may be
-/// whole again later, so nothing is decided by it.
+/// Whether the error means that the device or server behind a filesystem failed, is gone, or became read-only because
+/// of that. It may recover, so no decision is based on it.
 fn is_storage_fault(error: &std::io::Error) -> bool {
     const FAULTS: [i32; 10] = [
         libc::EIO,
@@ -111,7 +111,7 @@ pub(crate) fn io_kind(error: &std::io::Error) -> Kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Kind::ResourceExhausted,
         ErrorKind::OutOfMemory => Kind::ResourceExhausted,
         ErrorKind::PermissionDenied => Kind::FailedPrecondition,
-        // A tree may hold names and link targets longer than this filesystem takes.
+        // A tree may contain names and link targets too long for this filesystem.
         ErrorKind::InvalidFilename => Kind::FailedPrecondition,
         ErrorKind::TimedOut => Kind::Timeout,
         _ => Kind::Internal,

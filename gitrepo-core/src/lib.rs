@@ -1,15 +1,15 @@
 //! Git repositories as volumes: a repository and a revision become a directory with exactly that tree.
 //!
-//! Data flows one way. A frontend builds a [`volume::VolumeRequest`]. [`volume`] has [`lease`] bring the tree to the node,
-//! which asks [`policy`] whether it may, [`store`] for a proof of access and the snapshot, and on a miss a [`worker`] session
-//! for both. Then it has [`mount`] attach the tree to the target.
+//! Data flows one way. A frontend builds a [`volume::VolumeRequest`]. [`volume`] calls [`lease`] to bring the tree to
+//! the node. [`lease`] checks [`policy`], then asks [`store`] for a proof of access and the snapshot; on a miss, a
+//! [`worker`] session provides both. [`mount`] then attaches the tree to the target.
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`spec`] | what is asked: validated newtypes |
-//! | [`policy`] | what is allowed: schemes, hosts, addresses, limits |
+//! | [`spec`] | the request: validated newtypes |
+//! | [`policy`] | what the admin allows: schemes, hosts, addresses, limits |
 //! | [`credentials`] | secrets and host keys |
-//! | [`remote`] | speaking to a git server |
+//! | [`remote`] | talking to a git server |
 //! | [`snapshot`] | a commit's tree as an immutable thing on disk |
 //! | [`worker`] | the confined child that runs `remote` and `snapshot` code |
 //! | [`gateway`] | the one door to a remote: policy, pinned address, session |
@@ -18,7 +18,7 @@
 //! | [`lease`] | a tree on the node, for a credential that may read it |
 //! | [`volume`] | show a tree on a target, hide it, list, sweep |
 //! | [`watch`] | cancellation and progress of one operation |
-//! | [`capabilities`] | what root gives up at the start of a driver |
+//! | [`capabilities`] | what root drops at the start of a driver |
 //! | [`clone`] | the same tree in a plain directory, without store or mount |
 
 pub mod cancel;

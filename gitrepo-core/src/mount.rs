@@ -13,29 +13,29 @@ pub mod linux;
 pub mod mountinfo;
 mod place;
 
-/// Mounts and unmounts. The real one is [`linux::LinuxMounter`]; `testing::FakeMounter` records.
+/// Mounts and unmounts. The real one is [`linux::LinuxMounter`]; `testing::FakeMounter` records its calls.
 ///
-/// Arguments are plain data, so that a fake can keep them and a test can read them. Paths are absolute, and no component
-/// of them is a symlink: whoever could plant one would choose what is attached, or where (CVE-2021-25741). A caller
-/// that takes paths from a person resolves them first.
+/// Arguments are plain data, so that a fake can record them and a test can read them. Paths are absolute and contain no
+/// symlinks: an attacker who could plant one would choose what is attached, or where (CVE-2021-25741). A caller that
+/// takes paths from a user resolves them first.
 pub trait Mounter: Send + Sync {
-    /// Attaches something, on top of what is attached there already. A read-only mount is never visible writable, not for
-    /// an instant, and both kinds are `nosuid` and `nodev`. Mounts below a bound directory do not come along.
+    /// Attaches something on top of any existing mount. A read-only mount is never writable, not even for an instant.
+    /// All mounts are `nosuid` and `nodev`. Mounts below a bound directory are not included.
     fn attach(&self, mount: &Mount) -> Result<(), MountError>;
 
-    /// Says whether exactly this is attached: one mount on the target, of the source itself, and read-only or not as
-    /// asked. A missing source or target is `false`. What a retried publish asks before it mounts a second layer.
+    /// Whether exactly this is attached: one mount on the target, of the source itself, read-only or writable as asked.
+    /// `false` if the source or target is missing. A retried publish calls this to avoid a second layer.
     fn shows(&self, mount: &Mount) -> Result<bool, MountError>;
 
-    /// Detaches everything stacked on `target`, verifies it, and says how many mounts there were. Zero is no error, nor
-    /// is a missing target. Who still has the tree open keeps it: a target in use is detached after about a second.
+    /// Detaches everything stacked on `target`, verifies it, and returns the number of mounts. Zero mounts or a missing
+    /// target is not an error. A target in use is detached after about a second; processes with the tree open keep it.
     fn unmount(&self, target: &Path) -> Result<usize, MountError>;
 
-    /// The mounts that the calling thread sees, a later one on the same target after an earlier one.
+    /// The mounts visible to the calling thread. Mounts stacked on one target are listed oldest first.
     fn list(&self) -> Result<Vec<MountPoint>, MountError>;
 
-    /// Removes what killed processes left half-made, and says how many of them there were. Safe at any time: what a
-    /// living process is making is left alone.
+    /// Removes half-made mounts of killed processes and returns their number. Safe at any time: mounts in preparation
+    /// by a live process are left alone.
     fn sweep(&self) -> Result<usize, MountError>;
 }
 
@@ -66,32 +66,32 @@ impl<M: Mounter + ?Sized> Mounter for Arc<M> {
 pub enum Attachment {
     /// An existing directory.
     Bind {
-        /// Which.
+        /// The directory.
         source: PathBuf,
     },
 }
 
 impl Attachment {
-    /// Where it lies on disk.
+    /// Its path on disk.
     pub fn path(&self) -> &Path {
         let Self::Bind { source } = self;
         source
     }
 }
 
-/// One mount to make, or to look for.
+/// One mount to make or look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// What to show.
     pub attachment: Attachment,
-    /// An existing directory to show it at.
+    /// An existing directory to attach it to.
     pub target: PathBuf,
-    /// No writes through this mount.
+    /// Whether writes through this mount are refused.
     pub read_only: bool,
 }
 
 impl Mount {
-    /// A directory at another place.
+    /// A bind mount of a directory.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>, read_only: bool) -> Self {
         Self { attachment: Attachment::Bind { source: source.into() }, target: target.into(), read_only }
     }
@@ -102,8 +102,8 @@ impl Mount {
 pub struct MountPoint {
     /// Where it is attached.
     pub target: PathBuf,
-    /// The path inside its filesystem that is attached; for a plain bind, the source. Ends in `//deleted` when the
-    /// source was deleted.
+    /// The attached path inside its filesystem: the source, for a plain bind. Ends in `//deleted` if the source was
+    /// deleted.
     pub root: PathBuf,
     /// `major:minor` of the filesystem.
     pub device: String,
@@ -114,7 +114,7 @@ pub struct MountPoint {
 }
 
 impl MountPoint {
-    /// This mount refuses writes.
+    /// Whether this mount refuses writes.
     pub fn is_read_only(&self) -> bool {
         self.options.iter().any(|option| option == "ro")
     }
@@ -123,9 +123,9 @@ impl MountPoint {
 /// Which end of a mount a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// What is shown.
+    /// What is attached.
     Source,
-    /// Where it is shown.
+    /// Where it is attached.
     Target,
 }
 
@@ -141,7 +141,7 @@ impl fmt::Display for Role {
 /// A failure to mount, unmount or list.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// A path is relative, or holds `..`.
+    /// A path is relative or contains `..`.
     #[error("cannot use {path:?} as the {role} of a mount: not an absolute path without \"..\"")]
     Path {
         /// As given.
@@ -149,7 +149,7 @@ pub enum MountError {
         /// Which end.
         role: Role,
     },
-    /// A path leads over a symlink.
+    /// A path contains a symlink.
     #[error("cannot use {path:?} as the {role} of a mount: {link:?} is a symbolic link; give the path it leads to")]
     Symlink {
         /// As given.
@@ -159,7 +159,7 @@ pub enum MountError {
         /// The first component that is a link.
         link: PathBuf,
     },
-    /// A directory that is to be attached or covered cannot be used.
+    /// The source or target directory cannot be used.
     #[error("cannot use {path:?} as the {role} of a mount")]
     Directory {
         /// As given.
@@ -175,7 +175,7 @@ pub enum MountError {
     Attach {
         /// What was to be attached.
         mount: Mount,
-        /// Which step.
+        /// The step that failed.
         step: &'static str,
         /// What the system said.
         #[source]
@@ -184,33 +184,33 @@ pub enum MountError {
     /// A mount could not be detached.
     #[error("cannot unmount {target:?}")]
     Unmount {
-        /// Where.
+        /// The target.
         target: PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// Everything was tried and the target is still mounted.
+    /// The target is still mounted after all attempts.
     #[error("{target:?} is still mounted after {attempts} attempts; see what holds it with fuser -vm")]
     StillMounted {
-        /// Where.
+        /// The target.
         target: PathBuf,
-        /// How often.
+        /// Number of attempts.
         attempts: usize,
     },
     /// The mount table cannot be read.
     #[error("cannot read the mount table {}", path.display())]
     Table {
-        /// Of `/proc`.
+        /// The table's path in `/proc`.
         path: PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// What a killed process left cannot be removed.
+    /// The leftovers of a killed process cannot be removed.
     #[error("cannot clear {path:?}, where a mount was being prepared")]
     Sweep {
-        /// The place, or the directory of all places.
+        /// The prepared mount, or the directory that holds all of them.
         path: PathBuf,
         /// What the system said.
         #[source]

@@ -1,7 +1,7 @@
-//! What is allowed: schemes, hosts, addresses, limits; from the driver's configuration.
+//! What the driver's configuration allows: schemes, hosts, addresses, limits.
 //!
-//! A host is checked twice: by name before anything is done, and by address after its name was resolved, once. What
-//! passes is pinned: the worker is given these addresses and no resolver, so neither a name that changes its address
+//! A host is checked twice: by name before any work, and by address after its name was resolved, once. Allowed
+//! addresses are pinned: the worker gets these addresses and no resolver. So neither a name that changes its address
 //! between check and use (DNS rebinding) nor a redirect leads elsewhere.
 
 use std::net::IpAddr;
@@ -40,25 +40,25 @@ pub use proxy::ProxyError;
 
 use lookup::LookupError;
 
-/// Decides by the configuration.
+/// Decides according to the configuration.
 #[derive(Debug, Clone)]
 pub struct Policy {
     config: Config,
     resolver: lookup::Resolver,
 }
 
-/// The only place that may be connected to for a repository.
+/// The only host that may be connected to for a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedHost {
     /// As in the URL, or the proxy's: lower case, an IPv6 address without brackets.
     pub name: String,
     /// The port.
     pub port: u16,
-    /// Where the name stood when it was resolved, without what is denied. Never empty.
+    /// The allowed addresses that the name resolved to. Never empty.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// Why a repository may not be fetched from, or its host not be found.
+/// Why fetching from a repository is not allowed, or its host was not found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// The scheme is not in `allowedSchemes`.
@@ -66,9 +66,9 @@ pub enum PolicyError {
     Scheme {
         /// Without password.
         url: String,
-        /// Which.
+        /// The scheme.
         scheme: Scheme,
-        /// Those that are.
+        /// The allowed schemes.
         allowed: String,
     },
     /// A pattern of `deniedHosts` covers the host.
@@ -76,7 +76,7 @@ pub enum PolicyError {
     HostDenied {
         /// Without password.
         url: String,
-        /// Which.
+        /// The pattern.
         pattern: String,
     },
     /// No pattern of `allowedHosts` covers the host.
@@ -90,26 +90,26 @@ pub enum PolicyError {
     AddressDenied {
         /// Without password.
         url: String,
-        /// The first of them.
+        /// The first denied address.
         address: IpAddr,
-        /// What it is.
+        /// Its class.
         class: AddressClass,
     },
     /// The name cannot be resolved.
     #[error("cannot resolve the name of the host {host}")]
     Unresolved {
-        /// Which.
+        /// The host.
         host: String,
         /// What the resolver said.
         #[source]
         source: Cause,
     },
-    /// Given up.
+    /// Resolving was interrupted.
     #[error("resolving the name of the host {host} was given up")]
     Interrupted {
-        /// Which.
+        /// The host.
         host: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Interrupted,
     },
@@ -133,29 +133,29 @@ impl PolicyError {
     }
 }
 
-/// Why one address may not be connected to.
+/// Why connecting to an address is not allowed.
 enum Refusal {
     Class(AddressClass),
     Pattern(String),
 }
 
 impl Policy {
-    /// Decides by `config`, with the system's resolver.
+    /// Decides according to `config`, with the system's resolver.
     pub fn new(config: Config) -> Self {
         Self { config, resolver: lookup::system }
     }
 
-    /// What it decides by.
+    /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// How much one volume may cost.
+    /// The limits of one volume.
     pub fn limits(&self) -> &Limits {
         &self.config.limits
     }
 
-    /// Checks scheme and host name. Asks nobody.
+    /// Checks scheme and host name. Uses no network.
     pub fn check(&self, url: &RepositoryUrl) -> Result<(), PolicyError> {
         let config = &self.config;
         if !config.allowed_schemes.contains(&url.scheme()) {
@@ -173,11 +173,11 @@ impl Policy {
         Ok(())
     }
 
-    /// Resolves the name of the host that is connected to, once, and keeps the addresses that are allowed; `None` for
-    /// `file` URLs. Takes at most 30 s.
+    /// Resolves the name of the host to connect to, once, and keeps the allowed addresses; `None` for `file` URLs.
+    /// Takes at most 30 s.
     ///
-    /// With a proxy, that is the proxy for `https` and `http`. Its address is the admin's choice and not checked; where
-    /// the repository's name leads is then for the proxy to decide, but an address in the URL itself is checked.
+    /// With a proxy, for `https` and `http` that host is the proxy. The admin chose its address, so it is not checked.
+    /// The proxy then resolves the repository's name, but an address in the URL itself is checked.
     pub fn pin(&self, url: &RepositoryUrl, cancel: &Cancel) -> Result<Option<PinnedHost>, PolicyError> {
         let (Some(name), Some(port)) = (url.host(), url.port()) else { return Ok(None) };
         let literal = url.address();
@@ -214,7 +214,7 @@ impl Policy {
         }
     }
 
-    /// The addresses that may be connected to. When there is none, the error is about the first.
+    /// The allowed addresses. If there are none, the error is about the first.
     fn admit(&self, url: &RepositoryUrl, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, PolicyError> {
         let mut admitted = Vec::new();
         let mut first_refused = None;

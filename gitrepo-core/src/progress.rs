@@ -1,19 +1,19 @@
-//! What a long operation tells while it runs.
+//! Progress reports of a long operation.
 
 use serde::Deserialize;
 use serde::Serialize;
 
-/// One observation of a running operation. Numbers are totals so far, never differences.
+/// One observation of a running operation. Numbers are totals, never differences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "step")]
 pub enum Step {
     /// The remote is being asked where the revision stands.
     Resolving,
-    /// As many sessions with remotes are at work as there may be; we wait for a place.
+    /// All session slots for remotes are taken; waiting for one.
     Queued,
-    /// Another process fetches the same repository; we wait for it.
+    /// Another process is fetching the same repository; waiting for it.
     Waiting,
-    /// A pack arrives.
+    /// A pack is being received.
     #[serde(rename_all = "camelCase")]
     Fetching {
         /// Bytes of the pack received.
@@ -33,17 +33,17 @@ pub enum Step {
         /// Bytes of content written.
         bytes: u64,
     },
-    /// Everything is written and made durable.
+    /// Everything is written and is being made durable.
     Syncing,
 }
 
-/// Receives what a long operation tells. Called often and from any thread: be quick.
+/// Receives progress reports. Called often and from any thread: be quick.
 pub trait Progress: Send + Sync {
-    /// The operation has come this far.
+    /// The operation has reached this step.
     fn report(&self, step: &Step);
 }
 
-/// Tells nobody.
+/// Ignores all reports.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -1,11 +1,11 @@
-//! Speaking to a git server: where a revision stands, and the pack that holds its commit.
+//! Talks to a git server: resolves a revision, and fetches the pack with its commit.
 //!
-//! The trait is narrow on purpose. libgit2 has no protocol v2 and no partial clone, so another implementation must be
-//! able to take over the network side without touching anything else. Whoever fetches writes a standard bare repository;
-//! whatever reads trees afterwards does not care who did.
+//! The trait is deliberately narrow. libgit2 has no protocol v2 and no partial clone, so another implementation must be
+//! able to replace the network side without other changes. A fetch writes a standard bare repository, and readers of
+//! trees do not care who wrote it.
 //!
-//! The shape follows a connection: resolve and fetch share one, so that the answer of the first is what the second
-//! fetches, and a remote across an ocean is dialled once.
+//! The trait follows a connection: resolve and fetch share one. So the fetch gets exactly what was resolved, and a
+//! distant remote is dialled once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,78 +30,79 @@ pub use errand::Errand;
 pub use http::CertificateProblem;
 pub use http::Redirection;
 
-/// Name of the bare repository that a fetch leaves in its staging directory.
+/// Name of the bare repository that a fetch writes to its staging directory.
 pub const REPOSITORY: &str = "repository.git";
 
-/// A kind of git server access. The real one is [`libgit2::Libgit2`].
+/// Access to git servers. The real one is [`libgit2::Libgit2`].
 pub trait Remote: Send + Sync {
     /// Connects to the repository of `request` and holds `conversation` over that one connection.
     ///
-    /// The connection is made lazily, by the first call that needs it, so errors of connecting are those of
-    /// [`Connection::resolve`] and [`Connection::fetch`].
+    /// The first call that needs the connection makes it, so [`Connection::resolve`] and [`Connection::fetch`] return
+    /// its errors.
     fn converse(&self, request: &ConnectRequest, conversation: &mut dyn FnMut(&mut dyn Connection));
 }
 
-/// One conversation with one repository.
+/// A conversation with one repository.
 pub trait Connection {
-    /// Asks where `revision` stands. A full commit id is not looked up, but the remote is asked for its refs all the
-    /// same, which proves that the credential may read the repository.
+    /// Resolves `revision` to a commit. A full commit id is not looked up, but the remote is still asked for its refs,
+    /// which proves that the credential may read the repository.
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError>;
 
-    /// Fetches the history of a resolved revision into the bare repository of the [`ConnectRequest`]. When this returns,
-    /// the commit and its whole tree are there, or in its base, and `refs/commits/<id>` says so.
+    /// Fetches the history of a resolved revision into the bare repository of the [`ConnectRequest`]. Afterwards the
+    /// commit and its whole tree are there or in its base, and `refs/commits/<id>` records that.
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError>;
 
-    /// The line for `known_hosts` of an SSH host key that was believed only because nothing was known of the host
-    /// ([`crate::credentials::Checking::AcceptNew`]). The caller keeps it, so that the host is held to it from now on.
+    /// The `known_hosts` line of an SSH host key that was trusted only because the host was unknown
+    /// ([`crate::credentials::Checking::AcceptNew`]). The caller stores it, so that the same key is required from now
+    /// on.
     fn accepted_host_key(&self) -> Option<String>;
 }
 
-/// A session's errand, and how it is watched.
+/// A session's errand, with cancellation and progress.
 pub struct ConnectRequest {
     /// What the session is for.
     pub errand: Errand,
     /// Ends it early.
     pub cancel: Cancel,
-    /// Told while a pack arrives.
+    /// Notified while a pack arrives.
     pub progress: Arc<dyn Progress>,
 }
 
-/// Where a revision stands.
+/// The result of resolving a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
     /// The commit; tags are peeled.
     pub commit: CommitId,
-    /// The full name of the ref that led to it; `None` when a commit was asked for by its id.
+    /// The full name of the ref that led to it; `None` if the commit was requested by its id.
     pub reference: Option<String>,
 }
 
 /// What to fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchRequest {
-    /// What [`Connection::resolve`] answered.
+    /// The result of [`Connection::resolve`].
     pub resolved: Resolved,
     /// Commits of history; 0 for all of it.
     pub depth: u32,
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FetchReport {
-    /// The commit that is in the repository now: the one asked for, even if its ref has moved on since it was resolved.
+    /// The commit now in the repository: the requested one, even if its ref has moved since it was resolved.
     pub commit: CommitId,
     /// Bytes of the pack received.
     pub received_bytes: u64,
-    /// Objects received; 0 when everything was there already.
+    /// Objects received; 0 if all were there already.
     pub received_objects: u64,
 }
 
-/// A failure to speak to a remote.
+/// A failure to talk to a remote.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RemoteError {
-    /// The server says that there is no such repository. Many servers say so to whoever may not read it.
+    /// The server reports that there is no such repository. Many servers report this also if access is denied.
     #[error("{url}: the server has no such repository, or hides it from this credential")]
     RepositoryNotFound {
         /// Without user information.
@@ -110,33 +111,33 @@ pub enum RemoteError {
         #[source]
         source: Option<Cause>,
     },
-    /// No such branch, tag or ref.
+    /// There is no such branch, tag or ref.
     #[error("{url} has no branch, tag or ref {revision:?}{}", nearest.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default())]
     RevisionNotFound {
         /// Without user information.
         url: String,
-        /// As asked for.
+        /// As requested.
         revision: String,
         /// The most similar name that the remote has.
         nearest: Option<String>,
     },
-    /// The remote's HEAD points nowhere: an empty repository.
+    /// The remote's HEAD points nowhere: the repository is empty.
     #[error("{url} is empty: it has no commit on its default branch")]
     EmptyRepository {
         /// Without user information.
         url: String,
     },
-    /// The revision is not a commit, nor a tag of one.
+    /// The revision is neither a commit nor a tag of one.
     #[error("{revision:?} of {url} is not a commit but a {object}")]
     NotACommit {
         /// Without user information.
         url: String,
-        /// As asked for.
+        /// As requested.
         revision: String,
         /// Type of the object.
         object: String,
     },
-    /// The commit does not exist, or nothing the server offers leads to it.
+    /// The commit does not exist, or no ref of the server leads to it.
     #[error(
         "commit {commit} cannot be had from {url}: the server does not give out commits by id, and none of its branches \
          and tags leads to this one"
@@ -144,26 +145,26 @@ pub enum RemoteError {
     CommitUnreachable {
         /// Without user information.
         url: String,
-        /// As asked for.
+        /// As requested.
         commit: CommitId,
     },
-    /// The server gives commits by id, but not this one.
+    /// The server serves commits by id, but not this one.
     #[error("{url} does not give out commit {commit}: there is none, or no branch or tag leads to it any more")]
     CommitNotFound {
         /// Without user information.
         url: String,
-        /// As asked for.
+        /// As requested.
         commit: CommitId,
         /// What the server said.
         #[source]
         source: Option<Cause>,
     },
-    /// The server wants a credential and there is none for it.
+    /// The server requires a credential, and the secret has none for it.
     #[error("{url} wants a credential ({wanted}), and the volume has no secret with one")]
     CredentialMissing {
         /// Without user information.
         url: String,
-        /// Secret keys that would answer.
+        /// Secret keys that it would accept.
         wanted: String,
     },
     /// The server refused the credential.
@@ -183,7 +184,7 @@ pub enum RemoteError {
         #[source]
         source: Option<Cause>,
     },
-    /// The SSH key is damaged, or its passphrase wrong: the server has not seen it.
+    /// The SSH key is damaged or its passphrase wrong; it was not sent to the server.
     #[error("the private key for {url} cannot be used{}", if *encrypted { "; is ssh-passphrase its passphrase?" } else { "" })]
     UnusableKey {
         /// Without user information.
@@ -194,7 +195,7 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
-    /// The server knows us and says no.
+    /// The server knows the user but denies access.
     #[error("{url}: the server forbids access")]
     Forbidden {
         /// Without user information.
@@ -203,7 +204,7 @@ pub enum RemoteError {
         #[source]
         source: Option<Cause>,
     },
-    /// A credential would go over plain http.
+    /// A credential would be sent over plain http.
     #[error(
         "{url} is plain http: a credential over it would be readable on the way; use https, or allow credentialsOverHttp"
     )]
@@ -211,12 +212,12 @@ pub enum RemoteError {
         /// Without user information.
         url: String,
     },
-    /// The server redirects, which could lead a credential or a request elsewhere.
+    /// The server redirects, which could send a credential or a request elsewhere.
     #[error("{url} redirects to {to}")]
     Redirected {
         /// Without user information.
         url: String,
-        /// Where.
+        /// The target.
         to: Redirection,
     },
     /// The SSH host key is unknown, changed or revoked.
@@ -227,22 +228,22 @@ pub enum RemoteError {
     Certificate {
         /// Without user information.
         url: String,
-        /// Why, which decides what to do.
+        /// The problem, which decides the advice.
         problem: CertificateProblem,
         /// What TLS said.
         #[source]
         source: Cause,
     },
-    /// The certificate authorities to trust cannot be read.
+    /// The trusted certificate authorities cannot be read.
     #[error("the certificate authorities to trust for {url} cannot be used")]
     Authorities {
         /// Without user information.
         url: String,
-        /// Which, and why.
+        /// The cause.
         #[source]
         source: Cause,
     },
-    /// The network, or the server, does not answer.
+    /// The network or the server does not respond.
     #[error("cannot reach {url}")]
     Unreachable {
         /// Without user information.
@@ -251,17 +252,17 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
-    /// The server went silent.
+    /// The server has gone silent.
     #[error("{url} went silent: no byte for {seconds} s while {phase}")]
     Stalled {
         /// Without user information.
         url: String,
         /// How long it was silent.
         seconds: u64,
-        /// What was going on.
+        /// The current phase.
         phase: String,
     },
-    /// A limit of the configuration.
+    /// The pack exceeds a limit of the configuration.
     #[error("{url} sends more than the {limit} bytes that limits.fetchBytes allows")]
     TooLarge {
         /// Without user information.
@@ -269,7 +270,7 @@ pub enum RemoteError {
         /// In bytes.
         limit: u64,
     },
-    /// A pack whose index alone would take all memory.
+    /// The index of the pack alone would use all memory.
     #[error("{url} sends a pack of more than {limit} objects")]
     TooManyObjects {
         /// Without user information.
@@ -277,13 +278,13 @@ pub enum RemoteError {
         /// Objects.
         limit: u64,
     },
-    /// A list of refs, or an object, that does not fit.
+    /// A list of refs or an object does not fit in memory.
     #[error("what {url} sends needs more memory than worker.memory allows")]
     OutOfMemory {
         /// Without user information.
         url: String,
     },
-    /// The server speaks no git, or breaks off.
+    /// The server does not speak git, or aborts.
     #[error("{url} does not answer as a git server should")]
     Protocol {
         /// Without user information.
@@ -292,30 +293,30 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
-    /// Given up.
+    /// The operation was interrupted.
     #[error("asking {url} was given up")]
     Interrupted {
         /// Without user information.
         url: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Interrupted,
     },
-    /// The repository on our disk cannot be written or read.
+    /// The local repository cannot be written or read.
     #[error("cannot use the local repository {path}")]
     Local {
-        /// Which one.
+        /// The path.
         path: PathBuf,
-        /// Full disk or damage.
+        /// Whether the disk is full; otherwise it is damaged.
         full: bool,
         /// What failed.
         #[source]
         source: Cause,
     },
-    /// The git library cannot be used as it is.
+    /// This libgit2 cannot be used.
     #[error("cannot use libgit2")]
     Library {
-        /// Why.
+        /// The cause.
         #[source]
         source: Cause,
     },

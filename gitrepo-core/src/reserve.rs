@@ -1,4 +1,4 @@
-//! The bytes of a filesystem that stay free, whatever a volume needs.
+//! Keeps some bytes of a filesystem free, whatever a volume needs.
 
 use std::fmt;
 use std::path::Path;
@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use nix::sys::statvfs::statvfs;
 
-/// Asks a filesystem now and then how much is left of it, and has room made there when it is too little. It is for who
-/// writes: what is only read needs no reserve.
+/// Periodically checks the free space of a filesystem, and has room made if there is too little. For writers only:
+/// reading needs no reserve.
 pub struct Reserve {
     path: PathBuf,
     bytes: u64,
@@ -18,22 +18,22 @@ pub struct Reserve {
     room: Option<Arc<dyn MakeRoom>>,
 }
 
-/// Removes what nobody uses.
+/// Removes unused content.
 pub trait MakeRoom: Send + Sync {
-    /// Removes the oldest of it until `bytes` are free, or nothing is left to remove.
+    /// Removes the longest unused until `bytes` are free, or nothing is left to remove.
     fn make_room(&self, bytes: u64) -> Freed;
 }
 
-/// What was removed from a store because nobody used it.
+/// What was removed from a store because it was unused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Freed {
     /// Snapshots.
     pub snapshots: u64,
-    /// Repositories: packs from which later fetches could have begun.
+    /// Repositories: packs that later fetches could have built on.
     pub repositories: u64,
     /// Bytes of their files.
     pub bytes: u64,
-    /// There may be more to remove: time ran out, or what uses it could not be seen.
+    /// There may be more to remove: time ran out, or the mount table could not be read.
     pub incomplete: bool,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Freed {
     }
 }
 
-/// Less is left than has to stay free.
+/// Less space is free than required.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "less than {bytes} bytes are left in the filesystem of {}, {}; free some space there, unpublish volumes, or lower \
@@ -60,11 +60,11 @@ impl fmt::Display for Freed {
     removed(freed)
 )]
 pub struct BelowReserve {
-    /// Something on the filesystem.
+    /// A path on the filesystem.
     pub path: PathBuf,
-    /// What has to stay free.
+    /// The bytes that must stay free.
     pub bytes: u64,
-    /// What was removed to get there; `None` where nothing could be.
+    /// What was removed to make room; `None` if that was not possible.
     pub freed: Option<Freed>,
 }
 
@@ -82,23 +82,23 @@ fn removed(freed: &Option<Freed>) -> String {
 impl Reserve {
     const INTERVAL: Duration = Duration::from_millis(200);
 
-    /// `bytes` are to stay free where `path` is; 0 for whatever there is.
+    /// Keeps `bytes` free on the filesystem of `path`; with 0 all of it may be used.
     pub fn new(path: PathBuf, bytes: u64) -> Self {
         Self { path, bytes, next: Instant::now(), room: None }
     }
 
-    /// The same, and `room` is asked for room before anything is refused.
+    /// The same, but calls `room` to make room before it fails.
     #[must_use]
     pub fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
         Self { room: Some(room), ..self }
     }
 
-    /// Cheap enough to be called for every file: it asks a few times a second. A filesystem that does not tell lets
-    /// everything through; that it is full is then told by the write that fails.
+    /// Checks the free space a few times a second, so calling it for every file is cheap. If the filesystem does not
+    /// report its space, everything passes, and a write fails once it is full.
     ///
     /// # Errors
     ///
-    /// When less than the reserve is left, also after room was made.
+    /// If less than the reserve is free, even after making room.
     pub fn check(&mut self) -> Result<(), BelowReserve> {
         let now = Instant::now();
         if self.bytes == 0 || now < self.next {
@@ -127,7 +127,7 @@ impl Reserve {
     }
 }
 
-/// What is free on the filesystem of `path` for those who are not privileged, in bytes.
+/// The free bytes on the filesystem of `path` for unprivileged users.
 pub(crate) fn free_bytes(path: &Path) -> nix::Result<u64> {
     let filesystem = statvfs(path)?;
     Ok(filesystem.blocks_available().saturating_mul(filesystem.fragment_size()))

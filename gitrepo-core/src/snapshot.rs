@@ -1,7 +1,7 @@
 //! A commit's tree as an immutable thing on disk.
 //!
-//! A format works in two halves, on two sides of the worker's wall. [`SnapshotFormat::write`] reads git objects and runs
-//! confined; [`SnapshotFormat::adopt`] runs in the parent, which believes nothing of what the child left behind.
+//! A format has two halves, one on each side of the worker's sandbox. [`SnapshotFormat::write`] reads git objects and
+//! runs confined. [`SnapshotFormat::adopt`] runs in the parent, which trusts nothing the child left behind.
 
 use std::io;
 use std::path::Path;
@@ -40,12 +40,12 @@ pub use copy::Writers;
 pub use copy::copy;
 pub use directory::Directory;
 
-/// How a tree is laid down in staging, and what of a finished snapshot is attached.
+/// How a tree is written to staging, and which part of a finished snapshot is attached.
 pub trait SnapshotFormat: Send + Sync {
-    /// The format's name, as it stands in `meta.json`.
+    /// The format's name, as in `meta.json`.
     fn name(&self) -> &'static str;
 
-    /// Reads the tree from the bare repository and lays it down in `staging`, an empty directory of the caller.
+    /// Reads the tree from the bare repository and writes it to `staging`, an empty directory owned by the caller.
     fn write(
         &self,
         repository: &Path,
@@ -57,32 +57,32 @@ pub trait SnapshotFormat: Send + Sync {
     /// Checks what the worker left in `staging`, entry by entry, and takes ownership of it.
     fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError>;
 
-    /// What of a finished snapshot a volume shows.
+    /// The part of a finished snapshot that a volume shows.
     fn attachment(&self, snapshot: &Path) -> Attachment;
 }
 
-/// The format with this name, as `meta.json` has it; `None` for one of a newer version.
+/// The format with this name in `meta.json`; `None` if a newer version wrote it.
 pub fn format(name: &str) -> Option<&'static dyn SnapshotFormat> {
     (name == Directory.name()).then_some(&Directory)
 }
 
-/// What to lay down.
+/// What to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TreeRequest {
-    /// Whose tree.
+    /// The commit whose tree is written.
     pub commit: CommitId,
-    /// What of it, and where.
+    /// Which part of the tree, and where it appears.
     #[serde(flatten)]
     pub tree: TreeOptions,
-    /// Name of the [`SnapshotFormat`] to lay it down in.
+    /// Name of the [`SnapshotFormat`] to write.
     pub format: String,
-    /// Bounds, counted before and while writing.
+    /// Limits, enforced before and while writing.
     pub limits: Limits,
 }
 
 impl TreeRequest {
-    /// The tree of a commit, to be laid down in this format.
+    /// The tree of a commit, to be written in this format.
     pub fn new(tree: &TreeOptions, commit: CommitId, format: &dyn SnapshotFormat, limits: &Limits) -> Self {
         Self { commit, tree: tree.clone(), format: format.name().to_owned(), limits: limits.clone() }
     }
@@ -104,39 +104,39 @@ impl Owner {
     }
 }
 
-/// What was laid down.
+/// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeSummary {
     /// Regular files.
     pub files: u64,
     /// Symbolic links.
     pub symlinks: u64,
-    /// Directories, submodule places included, the volume's root not.
+    /// Directories, including those of submodules but not the volume's root.
     pub directories: u64,
     /// Bytes of content.
     pub bytes: u64,
 }
 
 impl TreeSummary {
-    /// Everything that takes an inode.
+    /// Everything that uses an inode.
     pub fn entries(&self) -> u64 {
         self.files + self.symlinks + self.directories
     }
 }
 
-/// A length in memory as the number that limits are given in.
+/// A length in memory, in the integer type of the limits.
 fn widen(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// A failure to lay down or to adopt a tree. Paths are shown escaped.
+/// A failure to write or adopt a tree. Paths are escaped.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SnapshotError {
     /// The repository has no such commit, or lacks some of its objects.
     #[error("commit {commit} is not whole in the local repository")]
     Incomplete {
-        /// Which.
+        /// The commit.
         commit: CommitId,
         /// What is missing or damaged.
         #[source]
@@ -145,82 +145,82 @@ pub enum SnapshotError {
     /// The subdirectory does not exist in this commit.
     #[error("commit {commit} has no directory {subdirectory}")]
     SubdirectoryNotFound {
-        /// Which.
+        /// The commit.
         commit: CommitId,
-        /// As asked for.
+        /// As requested.
         subdirectory: RelativePath,
     },
     /// The subdirectory is a file, link or submodule.
     #[error("{subdirectory} is not a directory of commit {commit} but a {found}")]
     NotADirectory {
-        /// Which.
+        /// The commit.
         commit: CommitId,
-        /// As asked for.
+        /// As requested.
         subdirectory: RelativePath,
-        /// What it is.
+        /// What it is instead.
         found: String,
     },
-    /// A name that could leave the tree or be taken for git's own.
+    /// A name that could escape the tree or be mistaken for git's own.
     #[error("commit {commit} holds the name {path:?}, which is refused: {reason}")]
     UnsafeName {
-        /// Which.
+        /// The commit.
         commit: CommitId,
         /// Escaped.
         path: String,
-        /// Which rule.
+        /// The rule it violates.
         reason: String,
     },
-    /// A link that leaves the volume, and `symlinks: reject-escaping`.
+    /// A link leads out of the volume under `symlinks: reject-escaping`.
     #[error(
         "commit {commit} holds the link {path:?} to {link:?}, which leaves the volume; allow it with symlinks: keep"
     )]
     EscapingSymlink {
-        /// Which.
+        /// The commit.
         commit: CommitId,
         /// Escaped.
         path: String,
         /// Escaped.
         link: String,
     },
-    /// A limit of the configuration.
-    #[error("the tree of commit {commit} has more than {limit} {what}, which {setting} allows")]
+    /// The tree exceeds a configured limit.
+    #[error("the tree of commit {commit} exceeds the {limit} {what} that {setting} allows")]
     TooLarge {
-        /// Which.
+        /// The commit.
         commit: CommitId,
         /// "bytes", "entries", "nested directories".
         what: String,
-        /// Of the limit.
+        /// The limit's value.
         limit: u64,
         /// Its name in the configuration.
         setting: String,
     },
-    /// What the worker left is not what a worker writes.
+    /// The worker left something that no worker writes.
     #[error("the worker left {path:?}, which is refused: {reason}")]
     Untrusted {
         /// Escaped, relative to the staging directory.
         path: String,
-        /// Which rule.
+        /// The rule it violates.
         reason: String,
     },
-    /// Writing or reading on our own disk failed.
+    /// Reading or writing our own disk failed.
     #[error("cannot {action} {path:?}")]
     Io {
         /// A verb.
         action: String,
         /// Escaped.
         path: String,
-        /// The kind, since the error itself does not cross processes.
+        /// The kind, since the error itself cannot cross processes.
         kind: Kind,
         /// What the system said.
         #[source]
         source: Cause,
     },
-    /// Given up.
+    /// Writing was interrupted.
     #[error("writing the tree of commit {commit} was given up")]
     Interrupted {
-        /// Which.
+        /// The commit.
         commit: CommitId,
-        /// Why.
+        /// The cause.
         #[source]
         source: Interrupted,
     },

@@ -1,7 +1,7 @@
-//! What is asked: validated newtypes for the volume's vocabulary.
+//! The request: validated newtypes for the volume's vocabulary.
 //!
-//! A value of one of these types is fit to be used: past this module there is no raw text of a pod spec, no path that
-//! climbs, and no URL that means something else to git than it does to us.
+//! A value of one of these types is safe to use. Past this module there is no raw text from a pod spec, no path that
+//! escapes its root, and no URL that git reads differently from us.
 
 mod attributes;
 mod choice;

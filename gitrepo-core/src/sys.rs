@@ -1,7 +1,7 @@
 //! The only unsafe code: system calls and start-up options that no library wraps safely.
 //!
-//! Everything here is a thin wrapper that takes and gives owned or borrowed descriptors; what the calls are for is told
-//! where they are used.
+//! All functions are thin wrappers that take and return owned or borrowed descriptors. Their callers document why they
+//! are used.
 #![allow(unsafe_code)]
 
 pub(crate) mod capability;

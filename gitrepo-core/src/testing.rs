@@ -1,6 +1,6 @@
 //! Fakes for the seams, for tests of this workspace and of embedders.
 //!
-//! A fake keeps the promises that its trait makes; the same contract suite runs over it and over the real one.
+//! A fake keeps its trait's promises; the same contract suite runs on it and on the real one.
 
 mod held;
 pub mod mounter;

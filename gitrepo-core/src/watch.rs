@@ -1,4 +1,4 @@
-//! How a caller watches a long operation: it may cancel it, and it is told how far it is.
+//! Cancellation and progress of a long operation.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Who runs the code that speaks to a remote or reads its bytes.
+//! Runs the code that talks to a remote or reads its bytes.
 //!
-//! A [`Worker`] starts a [`Session`] for one repository. The [`Confined`] worker is a child of the same program in its own
-//! namespaces, with nothing in sight but its staging directory; the [`InProcess`] one is a thread, for embedders and
-//! tests. Both run the same loop over the same messages, so what holds for one holds for the other.
+//! A [`Worker`] starts a [`Session`] for one repository. The [`Confined`] worker is a child of the same program in its
+//! own namespaces, and sees only its staging directory. The [`InProcess`] worker is a thread, for embedders and tests.
+//! Both run the same loop over the same messages, so they behave the same.
 //!
 //! ```text
 //!  parent: Session ── Confined ─ Relay ══ TCP ═══════════════════════════► the pinned address
@@ -12,9 +12,9 @@
 //!  child:   monitor ── fork ──► worker (pid 1): Remote, SnapshotFormat
 //! ```
 //!
-//! The worker's network namespace has a loopback and nothing else. Its `/etc/hosts` says that the repository's host is
-//! 127.0.0.1, where the parent holds the listening socket and relays every connection to the address that the policy
-//! checked. So the worker sees the real name and port, and a redirect or a rebinding name leads nowhere.
+//! The worker's network namespace has only a loopback. Its `/etc/hosts` maps the repository's host to 127.0.0.1, where
+//! the parent holds the listening socket and relays every connection to the address that the policy checked. So the
+//! worker sees the real name and port, while a redirect or a rebinding name leads nowhere.
 
 use std::sync::Arc;
 
@@ -51,46 +51,46 @@ pub use session::Session;
 
 /// Starts sessions.
 pub trait Worker: Send + Sync {
-    /// Prepares a session for one repository. Nothing has been asked of the remote when this returns.
+    /// Prepares a session for one repository. Does not contact the remote yet.
     fn start(&self, job: Job) -> Result<Session, WorkerError>;
 }
 
-/// An errand, and what only the parent needs to know of it.
+/// An errand, and what only the parent needs to know about it.
 pub struct Job {
     /// What the session is for.
     pub errand: Errand,
-    /// The only addresses that may be connected to; `None` for `file` URLs. With a proxy they are the proxy's.
+    /// The only addresses that may be connected to; `None` for `file` URLs. With a proxy, the proxy's addresses.
     pub host: Option<PinnedHost>,
     /// Bytes that must stay free in the filesystem of `errand.staging`.
     pub reserve_bytes: u64,
     /// Ends the session early.
     pub cancel: Cancel,
-    /// Told while the session works.
+    /// Notified while the session works.
     pub progress: Arc<dyn Progress>,
 }
 
-/// What the snapshot format wrote, inside the staging directory.
+/// The snapshot format's output, inside the staging directory.
 pub const TREE: &str = "tree";
 
 /// A failure of a session.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// Speaking to the remote failed.
+    /// Talking to the remote failed.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// Laying down the tree failed.
+    /// Writing the tree failed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// The child could not be started or confined.
     #[error("cannot start the worker ({step})")]
     Start {
-        /// Which step.
+        /// The step that failed.
         step: String,
         /// What the system said.
         #[source]
         source: std::io::Error,
     },
-    /// The child could not be waited for, so something of it may be left.
+    /// Waiting for the child failed, so parts of it may still run.
     #[error("cannot tell whether the worker for {url} has ended")]
     End {
         /// Without user information.
@@ -112,15 +112,15 @@ pub enum WorkerError {
         url: String,
         /// Exit status, or signal, or "out of memory".
         how: String,
-        /// The kind: a limit it ran into, or our own fault.
+        /// The kind: a limit was hit, or a bug of ours.
         kind: Kind,
     },
-    /// It ran into a fault of ours.
+    /// The worker hit a bug of ours.
     #[error("the worker for {url} failed")]
     Fault {
         /// Without user information.
         url: String,
-        /// What it said.
+        /// The worker's message.
         #[source]
         source: Cause,
     },

@@ -1,4 +1,4 @@
-//! What can be wrong with a secret, and with the key of a server.
+//! Errors in a secret, and in the host key of a server.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -9,29 +9,29 @@ use super::secret_keys::Key;
 use super::ssh_key::SshKeyError;
 use crate::error::Kind;
 
-/// A secret that cannot be used. Names keys, never values.
+/// An unusable secret. Errors contain keys, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// More than a Secret of Kubernetes can hold.
+    /// The secret exceeds the size of a Kubernetes Secret.
     #[error("the secret's keys and values together have {length} bytes; at most {} are allowed", super::SECRET_BYTES)]
     TooLarge {
         /// In bytes.
         length: usize,
     },
-    /// No key of that name is known.
+    /// There is no key of that name.
     #[error("unknown secret key {key:?}{}", did_you_mean(nearest.as_deref()))]
     UnknownKey {
         /// As given.
         key: String,
-        /// What was probably meant.
+        /// The most similar name.
         nearest: Option<String>,
     },
-    /// What stands before the key's name is not a host.
+    /// The prefix of a key's name is not a host.
     #[error("secret key {key:?}: {prefix:?} is not a host name")]
     Prefix {
         /// As given.
         key: String,
-        /// What stands there.
+        /// The prefix.
         prefix: String,
     },
     /// Two spellings of one key.
@@ -42,43 +42,43 @@ pub enum CredentialError {
         /// The other.
         second: String,
     },
-    /// Nothing, or only blanks.
+    /// The value is empty or blank.
     #[error("secret key {key:?} is empty")]
     Empty {
         /// As given.
         key: String,
     },
-    /// A value that goes into a header or a login would end it early, and could go on with one of its own.
+    /// A value for a header or a login would end it early, and could inject another.
     #[error("secret key {key:?} has a line break or another character in it that cannot be sent")]
     Unsendable {
         /// As given.
         key: String,
     },
-    /// Not a usable private key.
+    /// The private key is not usable.
     #[error("secret key {key:?} cannot be used")]
     SshKey {
         /// As given.
         key: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: SshKeyError,
     },
-    /// The private key is encrypted and nothing decrypts it.
+    /// The private key is encrypted, and there is no passphrase.
     #[error("the private key in {key:?} is encrypted: add its passphrase to the secret as {passphrase:?}")]
     PassphraseMissing {
-        /// The private key's.
+        /// The private key's name.
         key: String,
-        /// The one to add.
+        /// The name of the passphrase's key.
         passphrase: String,
     },
-    /// One key makes no sense without another.
+    /// A key requires another one.
     #[error("the secret has {key:?} but no {missing:?}{hint}")]
     Incomplete {
-        /// Which is there.
+        /// The key that is present.
         key: String,
-        /// Which is not.
+        /// The key that is missing.
         missing: String,
-        /// What else could have been meant.
+        /// What else may have been meant.
         hint: &'static str,
     },
     /// Two ways to log in to the same host.
@@ -92,18 +92,18 @@ pub enum CredentialError {
         /// The other.
         password: String,
     },
-    /// No PEM certificate.
+    /// There is no PEM certificate.
     #[error("secret key {key:?} has no certificate in PEM format (-----BEGIN CERTIFICATE-----)")]
     NoCertificate {
         /// As given.
         key: String,
     },
-    /// A line that a mistake has made useless: it could be the one that revokes a key.
+    /// A malformed line. It could be the one that revokes a key.
     #[error("secret key {key:?} is not in the format of known_hosts")]
     KnownHosts {
         /// As given.
         key: String,
-        /// Where, and why.
+        /// The line and the reason.
         #[source]
         source: Malformed,
     },
@@ -116,11 +116,11 @@ impl CredentialError {
     }
 }
 
-/// Why a server is not believed. `key` is a type and a fingerprint, as OpenSSH prints them.
+/// Why a server is not trusted. `key` is a type and a fingerprint, as printed by OpenSSH.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HostKeyError {
-    /// Nothing is known of it, or only keys of other types.
+    /// No key of the server is known, or only keys of other types.
     #[error(
         "the SSH host key of {host} is unknown{}: it presents {key}; compare that with what its operator publishes, and if \
          it is right add this line to known_hosts, in the secret or the configured file: {line}",
@@ -129,14 +129,14 @@ pub enum HostKeyError {
     Unknown {
         /// As in a `known_hosts` file.
         host: String,
-        /// What it presents.
+        /// The key that it presents.
         key: String,
-        /// Types of the keys that it is known by.
+        /// Types of its known keys.
         known: Vec<String>,
-        /// To be added, once its operator confirms the fingerprint.
+        /// The line to add once its operator confirms the fingerprint.
         line: String,
     },
-    /// It is known by another key.
+    /// The known key of the server is a different one.
     #[error(
         "the SSH host key of {host} has changed: it presents {key}, but {origin} has {known}; somebody may be between you \
          and the server; only if its operator confirms the new key, put this line there instead: {line}"
@@ -144,26 +144,26 @@ pub enum HostKeyError {
     Changed {
         /// As in a `known_hosts` file.
         host: String,
-        /// What it presents.
+        /// The key that it presents.
         key: String,
-        /// What it is known by.
+        /// The known key.
         known: String,
-        /// Who says so.
+        /// The source of the known key.
         origin: Origin,
-        /// To be put there instead, once its operator confirms the fingerprint.
+        /// The replacement line, once its operator confirms the fingerprint.
         line: String,
     },
-    /// Its key must not be believed.
+    /// Its key is revoked.
     #[error("the SSH host key of {host} is revoked by {origin}: it presents {key}")]
     Revoked {
         /// As in a `known_hosts` file.
         host: String,
-        /// What it presents.
+        /// The key that it presents.
         key: String,
-        /// Who says so.
+        /// The source of the revocation.
         origin: Origin,
     },
-    /// It is known only through an authority, and certificates of hosts are not understood.
+    /// The server is known only through an authority, and host certificates are not supported.
     #[error(
         "{host} is known only through an SSH certificate authority ({origin}), which is not supported: it presents {key}; \
          if that is right, add this line to known_hosts, in the secret or the configured file: {line}"
@@ -171,11 +171,11 @@ pub enum HostKeyError {
     OnlyCertAuthority {
         /// As in a `known_hosts` file.
         host: String,
-        /// What it presents.
+        /// The key that it presents.
         key: String,
-        /// Who says so.
+        /// The source of the authority.
         origin: Origin,
-        /// To be added, once its operator confirms the fingerprint.
+        /// The line to add once its operator confirms the fingerprint.
         line: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Whether an SSH server is who it claims to be.
+//! Decides whether an SSH server is authentic.
 
 use std::fmt;
 
@@ -19,25 +19,25 @@ use super::known_hosts::Malformed;
 use super::known_hosts::Marker;
 use super::known_hosts::host_name;
 
-/// What to do with a server of which nothing is known.
+/// How to treat a server without a known key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checking {
     /// Refuse it.
     #[default]
     Strict,
-    /// Believe it the first time, and hold it to that.
+    /// Trust it the first time, and require the same key from then on.
     AcceptNew,
 }
 
-/// The host keys that are believed, from up to three sources: the secret's `known_hosts`, the file of the configuration,
-/// and the built-in keys of the large public forges.
+/// The trusted host keys, from up to three sources: the secret's `known_hosts`, the file of the configuration, and the
+/// built-in keys of the large public forges.
 ///
-/// The first source that knows a host decides: its keys are the only ones believed, and a later source can neither add
-/// to them nor take away. A revoked key is refused whichever source revokes it.
+/// The first source that knows a host decides: only its keys are trusted, and later sources can neither add nor remove
+/// any. A key revoked by any source is refused.
 ///
-/// A server on another port than 22 is `[host]:port`. Where nothing is known of that name, a key of the bare host name is
-/// believed too, as OpenSSH does: whoever holds it is that host. That the bare name has *another* key says nothing.
+/// A server on a port other than 22 is `[host]:port`. If that name is unknown, a key of the bare host name is trusted
+/// too, as in OpenSSH: whoever has that key is that host. A *different* key of the bare name means nothing.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostKeys {
@@ -46,7 +46,7 @@ pub struct HostKeys {
     file: Option<String>,
 }
 
-/// Where a host key is known from.
+/// The source of a known host key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Source {
@@ -54,20 +54,20 @@ pub enum Source {
     Secret,
     /// The file of the configuration's `hostKeys.file`.
     File,
-    /// This program.
+    /// Built into this program.
     BuiltIn,
 }
 
 /// A line of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Which source.
+    /// The source.
     pub source: Source,
     /// Counted from 1.
     pub line: usize,
 }
 
-/// The key that a server presents, and has proven to hold.
+/// The key that a server presents, and has proven to own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PresentedKey<'a> {
     /// Its type, such as `ssh-ed25519`.
@@ -76,39 +76,39 @@ pub struct PresentedKey<'a> {
     pub blob: &'a [u8],
 }
 
-/// Why a server is believed.
+/// Why a server is trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Accepted {
     /// Its key is known.
     Known,
-    /// Nothing was known of it, and [`Checking::AcceptNew`] is in force.
+    /// The server was unknown, and [`Checking::AcceptNew`] is in effect.
     New {
-        /// To be kept, so that it is held to this key from now on.
+        /// The line to store, so that this key is required from now on.
         line: String,
     },
 }
 
 impl HostKeys {
-    /// Believes the built-in keys only.
+    /// Trusts only the built-in keys.
     pub fn new(checking: Checking) -> Self {
         Self { checking, ..Self::default() }
     }
 
-    /// Believes first what the secret says of this host.
+    /// Adds the secret's known hosts for this host, as the first source.
     #[must_use]
     pub fn with_secret(mut self, credential: &HostCredential<'_>) -> Self {
         self.secret = credential.known_hosts.map(str::to_owned);
         self
     }
 
-    /// Believes next the file of the configuration, to which the lines of [`Accepted::New`] are added.
+    /// Adds the file of the configuration, as the second source. The lines of [`Accepted::New`] are added to it.
     ///
-    /// A malformed line is skipped, as OpenSSH does: the worst of it is a host that stays unknown.
+    /// A malformed line is skipped, as in OpenSSH: at worst, a host stays unknown.
     ///
     /// # Errors
     ///
-    /// A malformed line with a marker: it could be meant to revoke a key, which would go on being believed.
+    /// If a malformed line has a marker: it could be meant to revoke a key, which would otherwise stay trusted.
     pub fn with_file(mut self, text: String) -> Result<Self, Malformed> {
         if let Some(malformed) = known_hosts::entries(&text).filter_map(Result::err).find(|line| line.marked) {
             return Err(malformed);
@@ -117,12 +117,12 @@ impl HostKeys {
         Ok(self)
     }
 
-    /// Whether the server at `host` and `port` is to be believed.
+    /// Whether to trust the server at `host` and `port`.
     ///
     /// # Errors
     ///
-    /// Its key is unknown, changed or revoked. A host that is known by a key of another type is not new: it would take no
-    /// more than presenting such a key to pass for it.
+    /// If its key is unknown, changed or revoked. A host known by a key of another type is not new: otherwise
+    /// presenting such a key would be enough to impersonate it.
     pub fn check(&self, host: &str, port: u16, presented: &PresentedKey<'_>) -> Result<Accepted, HostKeyError> {
         let name = host_name(host, port);
         let bare = host_name(host, 22);
@@ -154,8 +154,8 @@ impl HostKeys {
         }
     }
 
-    /// Whether `line` is the very one that [`check`](Self::check) answers for a new server at `host` and `port`. A worker
-    /// that a remote has taken over may claim any line, such as one about other hosts.
+    /// Whether `line` is exactly the one that [`check`](Self::check) returns for a new server at `host` and `port`. A
+    /// worker hijacked by a remote may send any line, such as one about other hosts.
     pub(crate) fn is_new(&self, host: &str, port: u16, line: &str) -> bool {
         known_hosts::entries(line).flatten().next().is_some_and(|entry| {
             let presented = PresentedKey { kind: entry.kind, blob: &entry.blob };
@@ -163,8 +163,7 @@ impl HostKeys {
         })
     }
 
-    /// The types of the keys by which a server is known, so that it can be asked for a key of one of them. Empty when
-    /// nothing is known of it.
+    /// The types of a server's known keys, so that the client can request one of them. Empty if the server is unknown.
     pub fn key_types(&self, host: &str, port: u16) -> Vec<String> {
         let known = self.deciding(&host_name(host, port));
         types(&if known.is_empty() { self.deciding(&host_name(host, 22)) } else { known })
@@ -180,7 +179,7 @@ impl HostKeys {
         .filter_map(|(source, text)| Some((source, text?)))
     }
 
-    /// The lines for a server's keys in the first source that has any.
+    /// The lines with a server's keys, from the first source that has any.
     fn deciding(&self, name: &str) -> Vec<(Origin, Entry<'_>)> {
         self.sources()
             .map(|(source, text)| {
@@ -190,7 +189,7 @@ impl HostKeys {
             .unwrap_or_default()
     }
 
-    /// The first line of any source with this marker that `wanted` says yes to.
+    /// The first line of any source that has this marker and that `wanted` accepts.
     fn find(&self, marker: Marker, wanted: impl Fn(&Entry<'_>) -> bool) -> Option<(Origin, Entry<'_>)> {
         self.sources()
             .flat_map(|(source, text)| lines(source, text))
@@ -198,7 +197,7 @@ impl HostKeys {
     }
 }
 
-/// Shows which sources there are; their text is none of a log's business.
+/// Shows which sources there are; their text does not belong in a log.
 impl fmt::Debug for HostKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sources: Vec<_> = self.sources().map(|(source, _)| source).collect();
@@ -207,7 +206,7 @@ impl fmt::Debug for HostKeys {
 }
 
 impl PresentedKey<'_> {
-    /// `SHA256:` and the digest in base64, as OpenSSH prints it.
+    /// `SHA256:` and the digest in base64, as printed by OpenSSH.
     pub fn fingerprint(&self) -> String {
         format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(Sha256::digest(self.blob)))
     }
@@ -254,7 +253,7 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    /// A key of a type, told apart from others by a number.
+    /// A key of a given type, distinguished by a number.
     struct TestKey {
         kind: &'static str,
         blob: Vec<u8>,

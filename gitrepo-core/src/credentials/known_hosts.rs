@@ -1,8 +1,8 @@
 //! The format of OpenSSH's `known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): names, wildcards, negation, ports,
 //! hashed names, `@revoked` and `@cert-authority`.
 //!
-//! Not here: anything of ssh_config(5) that would change what the file means, and lines of key types that libssh2 does not
-//! speak, which are skipped.
+//! Not supported: ssh_config(5) options that change the meaning of the file. Lines with key types that libssh2 lacks
+//! are skipped.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -16,26 +16,26 @@ use super::ssh_key::wire_string;
 const KEY_TYPES: [&str; 5] =
     ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
 
-/// A line that says nothing, because of a mistake.
+/// A line with a mistake, which makes it meaningless.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} {reason}")]
 pub struct Malformed {
     /// Counted from 1.
     pub line: usize,
-    /// What is wrong with it. Nothing of the line is in it.
+    /// What is wrong. Contains nothing of the line.
     pub reason: &'static str,
-    /// Whether it begins with a marker, known or not: then a key could be believed because the line is not understood.
+    /// Whether it begins with a marker, known or not: ignoring such a line could leave a key trusted.
     pub(super) marked: bool,
 }
 
-/// What a line says about its key.
+/// The meaning of a line for its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Marker {
-    /// It is the host's.
+    /// The host's own key.
     Host,
-    /// It is nobody's any more.
+    /// A revoked key.
     Revoked,
-    /// It signs the keys of hosts.
+    /// A key that signs host keys.
     CertAuthority,
 }
 
@@ -55,7 +55,7 @@ enum Hosts<'a> {
     Hashed { salt: Vec<u8>, digest: Vec<u8> },
 }
 
-/// The lines of a file that say something, and those that are malformed.
+/// The meaningful lines of a file, and the malformed ones.
 pub(super) fn entries(text: &str) -> impl Iterator<Item = Result<Entry<'_>, Malformed>> {
     text.lines().zip(1..).filter_map(|(text, line)| {
         let entry = Entry::parse(text, line).map_err(|reason| Malformed {
@@ -67,7 +67,7 @@ pub(super) fn entries(text: &str) -> impl Iterator<Item = Result<Entry<'_>, Malf
     })
 }
 
-/// How a server is named in a file: the port is part of it unless it is SSH's own.
+/// The name of a server in the file: includes the port unless it is SSH's default.
 pub(super) fn host_name(host: &str, port: u16) -> String {
     let host = host.to_ascii_lowercase();
     if port == 22 { host } else { format!("[{host}]:{port}") }
@@ -105,7 +105,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Whether the line speaks of the server that [`host_name`] names.
+    /// Whether the line applies to the server that [`host_name`] names.
     pub(super) fn matches(&self, name: &str) -> bool {
         self.hosts.matches(name)
     }
@@ -150,7 +150,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
                 read += 1;
             }
             _ => match star {
-                // The last star takes one character more; earlier ones need not, it covers what they could.
+                // The last star takes one more character. Earlier ones need not: the last one covers that too.
                 Some((after, taken)) => {
                     star = Some((after, taken + 1));
                     (at, read) = (after, taken + 1);

@@ -4,17 +4,17 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A text that must not be seen: wiped when dropped, shown as `***`, and not serialisable.
+/// A text that must stay hidden: wiped when dropped, shown as `***`, and not serialisable.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes over `value`. Copies that the caller keeps are the caller's to wipe.
+    /// Takes ownership of `value`. The caller must wipe its own copies.
     pub fn new(value: String) -> Self {
         Self(Zeroizing::new(value))
     }
 
-    /// The value. Hand it to the library that needs it and keep no copy.
+    /// The value. Pass it to the library that needs it, and keep no copy.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,8 +1,8 @@
-//! The names of a secret's keys, whom each is for, and what its value must look like.
+//! The names of a secret's keys, the host of each, and the form of its value.
 //!
-//! The names are those of `kubernetes.io/ssh-auth` and `kubernetes.io/basic-auth`, so such secrets serve as they are.
-//! Keys of other secret types (`tls.key`, `.dockerconfigjson`) are unknown here, and refused: a secret that means
-//! something else would otherwise be ignored without a word.
+//! The names are those of `kubernetes.io/ssh-auth` and `kubernetes.io/basic-auth`, so such secrets work unchanged. Keys
+//! of other secret types (`tls.key`, `.dockerconfigjson`) are rejected as unknown: otherwise a secret of the wrong kind
+//! would be silently ignored.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// All of them, in the order in which they are documented.
+    /// All keys, in the order of the documentation.
     pub const ALL: [Self; 7] = [
         Self::SshPrivateKey,
         Self::SshPassphrase,
@@ -46,7 +46,7 @@ impl Key {
         Self::CaCertificates,
     ];
 
-    /// Its name, without a host.
+    /// The key's name without a host.
     pub fn name(self) -> &'static str {
         match self {
             Self::SshPrivateKey => "ssh-privatekey",
@@ -59,7 +59,7 @@ impl Key {
         }
     }
 
-    /// The key that goes by `name`, aliases included.
+    /// The key with this name, including aliases.
     fn named(name: &str) -> Option<Self> {
         match name {
             "sshKey" => Some(Self::SshPrivateKey),
@@ -68,13 +68,13 @@ impl Key {
     }
 }
 
-/// Longest name of a key, in bytes: Kubernetes' own limit.
+/// Longest name of a key, in bytes: the limit of Kubernetes.
 const LONGEST_NAME: usize = 253;
 
-/// Longest name that an error shows, in characters. The host is part of it.
+/// Longest name shown in an error, in characters, including the host.
 const SHOWN: usize = 128;
 
-/// Names that other tools use for the same thing, and that are too different to be a typing error.
+/// Names that other tools use for the same keys, too different to be typos.
 const FOREIGN: [(&str, Key); 8] = [
     ("identity", Key::SshPrivateKey),
     ("ssh", Key::SshPrivateKey),
@@ -86,7 +86,7 @@ const FOREIGN: [(&str, Key); 8] = [
     ("user", Key::Username),
 ];
 
-/// What a secret holds for one host, checked.
+/// A secret's keys for one host, checked.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Group {
     pub(super) ssh_key: Option<SshKey>,
@@ -97,10 +97,10 @@ pub(super) struct Group {
     pub(super) ca_certificates: Option<Secret>,
 }
 
-/// One host's keys as given: the name in full, and the value.
+/// One host's keys as given: the full name and the value.
 type Given<'a> = BTreeMap<Key, (&'a str, &'a Secret)>;
 
-/// Sorts a secret by host: the keys without a prefix, and those of each prefix, which is in lower case.
+/// Sorts a secret by host: the keys without a prefix, and those of each prefix in lower case.
 pub(super) fn sort(given: &BTreeMap<String, Secret>) -> Result<(Group, BTreeMap<String, Group>), CredentialError> {
     let mut own = Given::new();
     let mut prefixed: BTreeMap<String, Given<'_>> = BTreeMap::new();
@@ -118,7 +118,7 @@ pub(super) fn sort(given: &BTreeMap<String, Secret>) -> Result<(Group, BTreeMap<
     Ok((Group::check(&own)?, prefixed.collect::<Result<_, _>>()?))
 }
 
-/// Splits `git.example.com.ca.crt` into host and key. A name is tried in full first, then behind each of its dots, so the
+/// Splits `git.example.com.ca.crt` into host and key. Tries the full name first, then the part after each dot, so the
 /// longest key wins.
 fn split(name: &str) -> Result<(Option<String>, Key), CredentialError> {
     if let Some(key) = Key::named(name) {
@@ -140,12 +140,12 @@ fn is_host(name: &str) -> bool {
     name.split('.').all(|label| !label.is_empty() && label.bytes().all(allowed))
 }
 
-/// Enough of a name to recognise it by.
+/// The beginning of a name, enough to recognise it.
 fn shown(name: &str) -> String {
     name.chars().take(SHOWN).collect()
 }
 
-/// The name that was probably meant, with the host prefix that was given.
+/// The name probably meant, with the given host prefix.
 fn suggest(name: &str) -> Option<String> {
     if name.len() > LONGEST_NAME {
         return None;
@@ -159,7 +159,7 @@ fn suggest(name: &str) -> Option<String> {
 }
 
 impl Group {
-    /// Checks each value, and that together they make sense.
+    /// Checks each value, and that they are consistent.
     fn check(given: &Given<'_>) -> Result<Self, CredentialError> {
         Ok(Self {
             ssh_key: ssh_key(given)?,
@@ -171,7 +171,7 @@ impl Group {
         })
     }
 
-    /// The user's name, which is not a secret, but not for a log either.
+    /// The user's name. Not a secret, but it does not belong in a log.
     pub(super) fn username(&self) -> Option<&str> {
         self.username.as_ref().map(Secret::expose)
     }
@@ -193,7 +193,7 @@ fn value<'a>(given: &Given<'a>, key: Key) -> Result<Option<(&'a str, &'a str)>, 
     }
 }
 
-/// The value of a `key` of one line. The line end that editors and `echo` leave in a file is not part of it.
+/// The value of a `key` of one line, without the line end that editors and `echo` leave.
 fn line(given: &Given<'_>, key: Key, sendable: fn(char) -> bool) -> Result<Option<Secret>, CredentialError> {
     let Some((name, value)) = value(given, key)? else { return Ok(None) };
     let value = value.trim_end_matches(['\r', '\n']);
@@ -203,7 +203,7 @@ fn line(given: &Given<'_>, key: Key, sendable: fn(char) -> bool) -> Result<Optio
     Ok(Some(Secret::new(value.to_owned())))
 }
 
-/// How a key of the same host as `name`, which is `key`, is written.
+/// The full name of another key for the same host as `name`, which is `key`.
 fn sibling(name: &str, key: Key, sibling: Key) -> String {
     let prefix = name.strip_suffix(key.name()).or_else(|| name.strip_suffix("sshKey")).unwrap_or_default();
     format!("{prefix}{}", sibling.name())
@@ -230,7 +230,7 @@ fn ssh_key(given: &Given<'_>) -> Result<Option<SshKey>, CredentialError> {
     Ok(Some(key))
 }
 
-/// RFC 7617 allows neither control characters nor, in the user's name, a colon.
+/// RFC 7617 allows no control characters and, in the user's name, no colon.
 fn username(given: &Given<'_>) -> Result<Option<Secret>, CredentialError> {
     let username = line(given, Key::Username, |character| !character.is_control() && character != ':')?;
     if let Some((name, _)) = given.get(&Key::Username)
@@ -264,7 +264,7 @@ fn password(given: &Given<'_>) -> Result<Option<Secret>, CredentialError> {
     Ok(password)
 }
 
-/// It becomes a header as it is, so it must be visible ASCII.
+/// It is sent unchanged in a header, so it must be visible ASCII.
 fn token(given: &Given<'_>) -> Result<Option<Secret>, CredentialError> {
     let token = line(given, Key::Token, |character| character.is_ascii_graphic())?;
     if let (Some((token, _)), Some((password, _))) = (given.get(&Key::Token), given.get(&Key::Password)) {
@@ -290,7 +290,7 @@ fn ca_certificates(given: &Given<'_>) -> Result<Option<Secret>, CredentialError>
     Ok(Some(Secret::new(text.to_owned())))
 }
 
-/// Whether the first block of certificates is whole. What is in it, TLS will say.
+/// Whether the first block of certificates is complete. TLS checks its content.
 fn has_certificate(text: &str) -> bool {
     let block = text
         .split_once("-----BEGIN CERTIFICATE-----")
@@ -483,7 +483,7 @@ mod tests {
             let error = secret(name, value);
             assert!(matches!(error, CredentialError::TooLarge { length } if length >= 1_400_000), "{error}");
         }
-        // Within the limit, names are looked at but not compared letter by letter, and not shown whole.
+        // Within the limit, names are checked but not compared letter by letter, and not shown in full.
         let dots = ".a".repeat(400_000);
         for name in [&long[..1_000_000], &dots, &format!("{}.token", &long[..900_000]), &format!("{dots}.token")] {
             assert!(secret(name, "x").to_string().len() < 600);

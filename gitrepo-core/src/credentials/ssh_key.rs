@@ -1,4 +1,4 @@
-//! The shape of an SSH private key. Its cryptography is libssh2's business; here is what can be said early and clearly.
+//! The form of an SSH private key. libssh2 does its cryptography; this finds mistakes early and reports them clearly.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::Secret;
 
-/// A private key in OpenSSH or PEM format, and what decrypts it.
+/// A private key in OpenSSH or PEM format, and its passphrase.
 #[derive(Debug, Clone)]
 pub struct SshKey {
     private: Secret,
@@ -17,22 +17,22 @@ pub struct SshKey {
 /// Why a text is not a usable private key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SshKeyError {
-    /// The other half.
+    /// A public key.
     #[error("it is a public key; the private one is needed, from the file of the same name without .pub")]
     Public,
-    /// PuTTY's own format.
+    /// A key in PuTTY's own format.
     #[error("it is in PuTTY's format; convert it with: puttygen KEY.ppk -O private-openssh -o KEY")]
     Putty,
-    /// Something else altogether.
+    /// Not a key at all.
     #[error("it is not a private key in OpenSSH or PEM format")]
     NotAKey,
-    /// It begins like a key, but does not go on like one.
+    /// It begins like a key but is malformed after that.
     #[error(
         "the private key is damaged: lines are missing or joined; put the unchanged file into the secret, as with: kubectl \
          create secret generic NAME --from-file=ssh-privatekey=FILE"
     )]
     Damaged,
-    /// A type that cannot be used here.
+    /// An unsupported type.
     #[error("private keys of type {kind} cannot be used here; take ed25519, ECDSA or RSA")]
     Unsupported {
         /// Its name.
@@ -41,8 +41,8 @@ pub enum SshKeyError {
 }
 
 impl SshKey {
-    /// Checks the shape of `text`. Line ends become those of Unix, indentation goes, and the last line is ended: what an
-    /// editor or a YAML file did to the key.
+    /// Checks the form of `text`. Undoes the changes of editors and YAML files: line ends become Unix ones, indentation
+    /// is removed, and the last line is ended.
     pub(super) fn parse(text: &str, passphrase: Option<Secret>) -> Result<Self, SshKeyError> {
         let mut private = Zeroizing::new(String::with_capacity(text.len() + 1));
         for line in text.trim().lines() {
@@ -53,12 +53,12 @@ impl SshKey {
         Ok(Self { private: Secret::new(std::mem::take(&mut *private)), passphrase, encrypted })
     }
 
-    /// The key, as libssh2 takes it from memory.
+    /// The key, in the form that libssh2 reads from memory.
     pub fn private(&self) -> &Secret {
         &self.private
     }
 
-    /// What decrypts it. It may be there although the key is not encrypted.
+    /// Its passphrase, which may be present although the key is not encrypted.
     pub fn passphrase(&self) -> Option<&Secret> {
         self.passphrase.as_ref()
     }
@@ -69,7 +69,7 @@ impl SshKey {
     }
 }
 
-/// The block of a text that holds a private key (RFC 7468).
+/// The block of a text that contains a private key (RFC 7468).
 struct Pem<'a> {
     label: &'a str,
     /// Headers of the older format (RFC 1421).
@@ -115,7 +115,7 @@ impl<'a> Pem<'a> {
     }
 }
 
-/// Names what a text without a private key is.
+/// Says what a text without a private key is instead.
 fn otherwise(text: &str) -> SshKeyError {
     let public = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "-----BEGIN PUBLIC KEY", "---- BEGIN SSH2 PUBLIC KEY"];
     if text.starts_with("PuTTY-User-Key-File-") {
@@ -129,7 +129,7 @@ fn otherwise(text: &str) -> SshKeyError {
     }
 }
 
-/// Reads the part of OpenSSH's own format that is never encrypted (its PROTOCOL.key): cipher, key derivation, public key.
+/// Reads the unencrypted part of OpenSSH's own format (its PROTOCOL.key): cipher, key derivation, public key.
 fn openssh_is_encrypted(body: &[u8]) -> Result<bool, SshKeyError> {
     let rest = body.strip_prefix(b"openssh-key-v1\0").ok_or(SshKeyError::Damaged)?;
     let damaged = || SshKeyError::Damaged;
@@ -155,7 +155,7 @@ pub(super) fn wire_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    /// A key in OpenSSH's own format, as far as it can be read without its passphrase.
+    /// The unencrypted part of a key in OpenSSH's own format.
     fn openssh(cipher: &str, kind: &str) -> String {
         let string = |value: &[u8]| [&(value.len() as u32).to_be_bytes(), value].concat();
         let public = [string(kind.as_bytes()), string(b"public half")].concat();

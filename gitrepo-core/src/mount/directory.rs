@@ -1,8 +1,8 @@
-//! Directories opened without following a symlink anywhere in their path.
+//! Opens directories without following a symlink anywhere in their path.
 //!
-//! A mount made on such a descriptor lands where the path led when it was checked, whatever becomes of the path
-//! meanwhile. The walk goes one component at a time instead of through `openat2`, which container filters and kernels
-//! before 5.6 do not have, and which does not say which component is the link.
+//! A mount made through such a descriptor lands where the path led when it was checked, even if the path changes later.
+//! The walk goes one component at a time. `openat2` would not say which component is the link, and is missing in
+//! container filters and in kernels before 5.6.
 
 use std::ffi::CString;
 use std::ffi::OsStr;
@@ -28,14 +28,14 @@ use nix::sys::stat::fstatat;
 use super::MountError;
 use super::Role;
 
-/// Opens the directory `path` for reference only (`O_PATH`), which needs no right to read it.
+/// Opens the directory `path` for reference only (`O_PATH`), which needs no read permission.
 pub(crate) fn open(path: &Path, role: Role) -> Result<OwnedFd, MountError> {
     let walk = Walk { path, role };
     walk.down(&walk.names()?)
 }
 
-/// Opens the parent of `path`, and gives the last component, which may be anything but a symlink, also missing: for what
-/// is done to a name and not to what it leads to.
+/// Opens the parent of `path` and returns it with the last component, which may be missing but must not be a symlink.
+/// For operations on a name, not on what it points to.
 pub(crate) fn open_parent(path: &Path, role: Role) -> Result<(OwnedFd, CString), MountError> {
     let walk = Walk { path, role };
     let names = walk.names()?;
@@ -49,7 +49,7 @@ pub(crate) fn open_parent(path: &Path, role: Role) -> Result<(OwnedFd, CString),
     }
 }
 
-/// The error says that there is no such directory, and not that it cannot be used.
+/// Whether the error means that the directory does not exist, rather than that it is unusable.
 pub(crate) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

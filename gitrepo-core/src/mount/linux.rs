@@ -37,38 +37,38 @@ pub struct LinuxMounter {
     strategy: Strategy,
 }
 
-/// How a mount gets its flags before anybody can see it.
+/// How a mount gets its flags before it becomes visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
-    /// While it is attached nowhere: `open_tree`, `mount_setattr`, `move_mount`. Linux 5.12.
+    /// While detached: `open_tree`, `mount_setattr`, `move_mount`. Linux 5.12.
     Detached,
-    /// In a private place from where it is moved. Any kernel, and containers whose filter hides the newer calls.
+    /// In a private directory, then moved. Works on any kernel, and in containers whose filter hides the newer calls.
     PrivatePlace,
 }
 
 impl Strategy {
-    /// The best that this kernel has.
+    /// The best strategy that this kernel supports.
     pub fn of_this_kernel() -> Self {
         if sys::mount::detached_mounts_work() { Self::Detached } else { Self::PrivatePlace }
     }
 }
 
 impl LinuxMounter {
-    /// Mounts in the best way that this kernel has.
+    /// Mounts with the best strategy that this kernel supports.
     ///
     /// `workdir` is an absolute path, best a name in the store's root that nothing else uses: a sweep removes every
-    /// directory in it that is not in use. Several processes may share it. It is made, mode 0700 in an existing
-    /// directory, only when [`Strategy::PrivatePlace`] needs it.
+    /// unused directory in it. Several processes may share it. It is created, mode 0700 in an existing directory, only
+    /// when [`Strategy::PrivatePlace`] needs it.
     pub fn new(workdir: impl Into<PathBuf>) -> Self {
         Self::with_strategy(workdir, Strategy::of_this_kernel())
     }
 
-    /// Mounts in the given way.
+    /// Mounts with the given strategy.
     pub fn with_strategy(workdir: impl Into<PathBuf>, strategy: Strategy) -> Self {
         Self { workdir: workdir.into(), strategy }
     }
 
-    /// The way in which this one mounts.
+    /// The strategy in use.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }
@@ -140,7 +140,7 @@ fn bind_through_place(
     place.move_to(target)
 }
 
-/// Device and inode of a directory; `None` if there is none. `st_dev` is the same on both sides of a bind.
+/// Device and inode of a directory; `None` if it does not exist. `st_dev` is the same on both sides of a bind.
 fn identity(path: &Path, role: Role) -> Result<Option<(libc::dev_t, libc::ino_t)>, MountError> {
     let directory = match directory::open(path, role) {
         Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(None),
@@ -151,18 +151,18 @@ fn identity(path: &Path, role: Role) -> Result<Option<(libc::dev_t, libc::ino_t)
     Ok(Some((found.st_dev, found.st_ino)))
 }
 
-/// Takes one mount after the other off a target.
+/// Removes the mounts on a target one by one.
 struct Peel<'a> {
     target: &'a Path,
     parent: BorrowedFd<'a>,
     name: &'a CStr,
 }
 
-/// How long a busy target is asked again before it is detached from whoever uses it.
+/// How long to retry a busy target before detaching it lazily.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many calls are made before giving up. An error that stacks mounts at every restart of a kubelet has been seen to
-/// reach 49,153 (spiffe-csi#331).
+/// Unmount calls before giving up. A bug that stacks mounts at every kubelet restart is known to have reached 49,153
+/// (spiffe-csi#331).
 const ATTEMPTS: usize = 100_000;
 
 impl Peel<'_> {
@@ -178,7 +178,7 @@ impl Peel<'_> {
             let flags = if out_of_patience { MntFlags::MNT_DETACH } else { MntFlags::empty() };
             match self.unmount(flags) {
                 Ok(()) => unmounted += 1,
-                // In use; or not mounted, because another process was faster.
+                // Busy; or no longer mounted, because another process was faster.
                 Err(Errno::EBUSY | Errno::EINVAL) if !out_of_patience => {
                     busy_since.get_or_insert_with(Instant::now);
                     thread::sleep(pause);
@@ -194,14 +194,14 @@ impl Peel<'_> {
         Err(MountError::StillMounted { target: self.target.into(), attempts: ATTEMPTS })
     }
 
-    /// A forced unmount (`MNT_FORCE`) is never asked for: it can lose data and leak kernel threads (csi-driver-nfs#569).
+    /// Never uses `MNT_FORCE`: it can lose data and leak kernel threads (csi-driver-nfs#569).
     fn unmount(&self, flags: MntFlags) -> nix::Result<()> {
         let mut path = PathBuf::from(format!("/proc/self/fd/{}", self.parent.as_raw_fd()));
         path.push(OsStr::from_bytes(self.name.to_bytes()));
         umount2(&path, flags | MntFlags::UMOUNT_NOFOLLOW)
     }
 
-    /// Asks the target itself: unlike the table, it does not speak of mounts that something covers.
+    /// Checks the target itself: unlike the mount table, that ignores mounts hidden beneath another.
     fn is_mounted(&self) -> Result<bool, MountError> {
         match sys::mount::is_mount_root(self.parent, self.name) {
             Ok(Some(answer)) => Ok(answer),

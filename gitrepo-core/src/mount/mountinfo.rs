@@ -18,15 +18,15 @@ use super::MountPoint;
 /// The table of the calling thread, which may have left its process's mount namespace.
 pub(crate) const TABLE: &str = "/proc/thread-self/mountinfo";
 
-/// How often the table is read until nothing changed meanwhile. A node that mounts all the time must not keep us here;
-/// since Linux 5.8 a mount that was there all along is in every reading anyway.
+/// How often to reread the table until it is stable. A node that mounts all the time must not keep us here. Since Linux
+/// 5.8, a mount that exists throughout is in every reading anyway.
 const READINGS: usize = 16;
 
 /// Reads the mount table of the calling thread.
 ///
-/// The kernel hands it out a page at a time and lets go of its lock between pages, so a mount made or removed meanwhile
-/// can hide another one. The file polls as urgent once the table has changed after it was opened, which says whether
-/// what was read is one state.
+/// The kernel returns the table page by page and drops its lock in between, so a mount made or removed meanwhile can
+/// hide another one. The file polls as urgent once the table has changed since it was opened, which shows whether the
+/// reading is consistent.
 pub fn read() -> io::Result<Vec<MountPoint>> {
     let mut table = Vec::new();
     for _ in 0..READINGS {
@@ -46,12 +46,12 @@ fn has_changed(table: &File) -> io::Result<bool> {
     Ok(polled[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLPRI | PollFlags::POLLERR)))
 }
 
-/// Reads the text of a mount table. Lines that are not of its form, such as one cut short, are left out.
+/// Parses a mount table. Malformed lines, such as a truncated one, are skipped.
 pub fn parse(table: &[u8]) -> Vec<MountPoint> {
     table.split(|&byte| byte == b'\n').filter_map(line).collect()
 }
 
-/// One line, by proc_pid_mountinfo(5):
+/// One line, as in proc_pid_mountinfo(5):
 ///
 /// ```text
 /// 36 35 98:0 /mnt1 /mnt2 rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue
@@ -90,8 +90,8 @@ fn path(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(unescape(field)))
 }
 
-/// Replaces `\ooo`, by which the kernel writes space, tab, newline, backslash and sometimes `#`. Anything else after a
-/// backslash stays as it is.
+/// Decodes `\ooo`, the kernel's escape for space, tab, newline, backslash and sometimes `#`. Any other backslash stays
+/// as it is.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,15 +1,15 @@
-//! Where a mount is prepared on kernels that cannot prepare a detached one (before Linux 5.12).
+//! Prepares a mount on kernels without detached mounts (before Linux 5.12).
 //!
-//! There, a bind mount is born writable and becomes read-only by a second call, so it must be born where nobody looks,
-//! and then be moved. Moving a mount out of a shared one is refused, and most mounts of a node are shared; so the place
-//! is a directory of mode 0700, mounted on itself and made private.
+//! On these kernels a bind mount starts writable and only a second call makes it read-only. So it is made where nobody
+//! looks, then moved. The kernel refuses to move a mount out of a shared one, and most mounts of a node are shared.
+//! Therefore the place is a directory of mode 0700, mounted on itself and made private.
 //!
 //! ```text
-//! <workdir>/<random>/         locked by who made it; mounted on itself, private
+//! <workdir>/<random>/         locked by its maker; mounted on itself, private
 //! <workdir>/<random>/mount    the mount, until it is moved
 //! ```
 //!
-//! The lock is how a sweep tells a place in use from one whose maker was killed.
+//! The lock tells a sweep whether a place is in use or its maker was killed.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -31,7 +31,7 @@ use nix::sys::statvfs::FsFlags;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::mkdtemp;
 
-/// A place for one mount. Dropped, it is gone, with the mount if that was not moved.
+/// A place for one mount. Dropping it removes it, together with the mount unless that was moved.
 pub(super) struct Place {
     path: PathBuf,
     _lock: File,
@@ -41,7 +41,7 @@ pub(super) struct Place {
 pub(super) type Failure = (&'static str, io::Error);
 
 impl Place {
-    /// Makes a place below `workdir`, which is made too; its parent must exist.
+    /// Makes a place below `workdir`, which is created if missing; its parent must exist.
     pub(super) fn make(workdir: &Path) -> Result<Self, Failure> {
         let prepare = |error| ("prepare a private place", error);
         match DirBuilder::new().mode(0o700).create(workdir) {
@@ -49,7 +49,7 @@ impl Place {
             _ => {}
         }
 
-        // A sweep holds this lock alone, so it never meets a place that exists and is not locked yet.
+        // A sweep holds this lock exclusively, so it never sees a place that exists but is not locked yet.
         let gate = open(workdir).map_err(prepare)?;
         gate.lock_shared().map_err(prepare)?;
         let path = mkdtemp(&workdir.join("X".repeat(REPLACED))).map_err(|error| prepare(error.into()))?;
@@ -68,12 +68,12 @@ impl Place {
     pub(super) fn bind(&self, source: BorrowedFd<'_>, read_only: bool) -> Result<(), Failure> {
         let mount = self.mount();
         change(Some(&behind(source)), &mount, MsFlags::MS_BIND).map_err(|error| ("bind", error))?;
-        // The bind is of the group of the source's mount, and would get what is mounted there.
+        // The bind joins the peer group of the source's mount, and would receive mounts made there.
         change(None, &mount, MsFlags::MS_PRIVATE).map_err(|error| ("make private", error))?;
 
         let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         flags.set(MsFlags::MS_RDONLY, read_only);
-        // A remount replaces the flags; those that the source's mount has must stay.
+        // A remount replaces all flags, so those of the source's mount must be repeated.
         let inherited = statvfs(&mount).map_err(|error| ("read the flags", error.into()))?.flags();
         for (have, keep) in [(FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC), (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY)] {
             if inherited.contains(have) {
@@ -95,17 +95,17 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // What remains is what a killed process would have left, and goes the same way.
+        // What remains looks like the leftovers of a killed process, and is swept like them.
         let _swept_later = dismantle(&self.path);
     }
 }
 
-/// Letters at the end of a name that mkdtemp(3) replaces by what no other place has.
+/// Letters at the end of a name that mkdtemp(3) replaces to make it unique.
 const REPLACED: usize = 6;
 
 const MOUNT: &str = "mount";
 
-/// Removes the places below `workdir` whose makers are gone, and says how many there were.
+/// Removes the places below `workdir` whose makers are gone, and returns their number.
 pub(super) fn sweep(workdir: &Path) -> Result<usize, (PathBuf, io::Error)> {
     let failed = |error| (workdir.to_path_buf(), error);
     let gate = match open(workdir) {
@@ -123,7 +123,7 @@ pub(super) fn sweep(workdir: &Path) -> Result<usize, (PathBuf, io::Error)> {
     Ok(swept)
 }
 
-/// Removes a place unless it is in use; `false` if it is, or if its maker has removed it meanwhile.
+/// Removes a place that is not in use; `false` if it is, or if its maker has already removed it.
 fn sweep_one(path: &Path) -> io::Result<bool> {
     let place = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -136,14 +136,14 @@ fn sweep_one(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Unmounts and removes a place, from whatever state it is in; `false` if there is none.
+/// Unmounts and removes a place, whatever its state; `false` if it does not exist.
 ///
-/// Both unmounts are lazy: a place is our own and nothing in it is worth waiting for. If another mount namespace still
-/// has the mounts, the kernel detaches them there when the directories go.
+/// Both unmounts are lazy: the place is our own, and nothing in it is worth waiting for. If another mount namespace
+/// still has the mounts, the kernel detaches them there when the directories are removed.
 fn dismantle(place: &Path) -> io::Result<bool> {
     let mount = place.join(MOUNT);
     for mounted in [&mount, place] {
-        // What could not be unmounted cannot be removed either, and that is reported.
+        // A mount that stays blocks the removal below, which reports the error.
         let _not_mounted = umount2(mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     }
     remove(&mount)?;
@@ -158,7 +158,7 @@ fn remove(directory: &Path) -> io::Result<bool> {
     }
 }
 
-/// Opens a directory to lock it. The lock goes with the descriptor, so with the process at the latest.
+/// Opens a directory to lock it. The lock is released with the descriptor, at the latest when the process ends.
 fn open(directory: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(directory)
 }
@@ -167,7 +167,7 @@ fn change(source: Option<&Path>, target: &Path, flags: MsFlags) -> io::Result<()
     Ok(mount(source, target, None::<&Path>, flags, None::<&Path>)?)
 }
 
-/// A path that leads to an open directory wherever it is, for calls that take no descriptor.
+/// A path to an open directory, wherever it is, for calls that take no descriptor.
 fn behind(directory: BorrowedFd<'_>) -> PathBuf {
     format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
 }

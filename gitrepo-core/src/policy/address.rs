@@ -1,28 +1,28 @@
-//! What kind of place an address leads to.
+//! Classes of addresses.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
-/// Addresses that a repository's host has no business with, unless the configuration says otherwise.
+/// Addresses denied to repository hosts unless the configuration allows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressClass {
     /// This machine.
     Loopback,
-    /// No address at all; Linux connects to this machine instead.
+    /// Not an address of any host; Linux connects to this machine instead.
     Unspecified,
-    /// The node's own link.
+    /// A link-local address.
     LinkLocal,
-    /// Where clouds serve instance credentials.
+    /// The metadata service, where clouds serve instance credentials.
     Metadata,
-    /// Many receivers.
+    /// A multicast address.
     Multicast,
 }
 
 impl AddressClass {
-    /// The class of `address`, or of an IPv4 address that is packed into it and that a translator on the way might
-    /// unpack; `None` for ordinary addresses.
+    /// The class of `address`, or of an embedded IPv4 address that a translator on the route might extract; `None` for
+    /// ordinary addresses.
     pub(super) fn of(address: IpAddr) -> Option<Self> {
         match address {
             IpAddr::V4(address) => Self::of_v4(address),
@@ -62,7 +62,7 @@ impl AddressClass {
         }
     }
 
-    /// The field of the configuration that lets this class through; `None` if nothing does.
+    /// The configuration field that allows this class; `None` if nothing does.
     pub fn switch(self) -> Option<&'static str> {
         match self {
             Self::Loopback => Some("allowLoopback"),
@@ -96,7 +96,7 @@ const METADATA_V4: [Ipv4Addr; 4] = [
 const METADATA_V6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
 
-/// The IPv4 address that an IPv6 address carries.
+/// The IPv4 address embedded in an IPv6 address.
 pub(super) fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     let join = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));

@@ -1,4 +1,4 @@
-//! What an admin sets: core's fields of a JSON file. Frontends may have other fields in it.
+//! The admin's settings: core's fields of a JSON file. The file may also contain fields of a frontend.
 
 use std::fmt;
 use std::io;
@@ -23,49 +23,49 @@ use crate::spec::serde_as_text;
 
 mod file;
 
-/// Everything of core that an admin can set. The defaults are those of the drivers.
+/// All of core's settings. The defaults are those of the drivers.
 ///
-/// Deserializing it takes core's fields and ignores others; [`Config::read`] refuses them.
+/// Deserializing reads core's fields and ignores others; [`Config::read`] rejects them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Config {
-    /// Where repositories, snapshots and records are.
+    /// The directory of repositories, snapshots and records.
     pub store: PathBuf,
     /// Schemes that a repository's URL may have.
     pub allowed_schemes: Vec<Scheme>,
     /// Hosts that may be connected to.
     pub allowed_hosts: Vec<HostPattern>,
-    /// Hosts and addresses that may not, whatever allows them.
+    /// Hosts and addresses that may not be connected to. Takes precedence over everything that allows them.
     pub denied_hosts: Vec<HostPattern>,
-    /// A host may resolve to this machine.
+    /// Whether a host may resolve to this machine.
     pub allow_loopback: bool,
-    /// A host may resolve to a link-local address or to a cloud's metadata service.
+    /// Whether a host may resolve to a link-local address or a cloud's metadata service.
     pub allow_link_local: bool,
-    /// Passwords and tokens may go over plain `http`.
+    /// Whether passwords and tokens may go over plain `http`.
     pub credentials_over_http: bool,
-    /// Credentials that live on the node. Not yet.
+    /// Credentials stored on the node. Not supported yet.
     pub node_credentials: Vec<NodeCredential>,
-    /// How much one volume may cost.
+    /// The limits of one volume.
     pub limits: Limits,
     /// What is kept, and for how long.
     pub cache: CacheConfig,
-    /// Which SSH host keys are believed.
+    /// Which SSH host keys are trusted.
     pub host_keys: HostKeysConfig,
     /// An HTTP proxy for `https` and `http`.
     pub proxy: Option<Proxy>,
-    /// Certificate authorities in place of the system's, a PEM bundle.
+    /// Certificate authorities that replace the system's, a PEM bundle.
     pub ca_file: Option<PathBuf>,
-    /// What becomes of new volumes while the remote is away.
+    /// What happens to new volumes while the remote is unreachable.
     pub offline: Offline,
     /// How snapshots are kept.
     pub snapshot_format: SnapshotChoice,
-    /// SELinux label of snapshots. Not yet to be changed.
+    /// SELinux label of snapshots. Cannot be changed yet.
     pub se_linux_context: String,
     /// The confined workers.
     pub worker: WorkerConfig,
 }
 
-/// A credential on the node, and whom it is for.
+/// A credential on the node, and who may use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeCredential {
@@ -83,31 +83,31 @@ pub struct NodeCredential {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CacheConfig {
-    /// Bytes of the whole store. Not yet to be changed.
+    /// Maximum size of the whole store in bytes. Cannot be changed yet.
     #[serde(with = "quantity")]
     pub max_bytes: u64,
-    /// Age of an unused snapshot. Not yet to be changed.
+    /// Maximum age of an unused snapshot. Cannot be changed yet.
     #[serde(with = "duration")]
     pub max_age: Duration,
-    /// Bytes of the filesystem that stay free.
+    /// Bytes of the filesystem that must stay free.
     #[serde(with = "quantity")]
     pub reserve_bytes: u64,
-    /// For which a proof that a credential may read a repository holds.
+    /// How long a proof that a credential may read a repository is valid.
     #[serde(with = "duration")]
     pub access_ttl: Duration,
 }
 
-/// Which SSH host keys are believed.
+/// Which SSH host keys are trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HostKeysConfig {
-    /// What to do with a server of which nothing is known.
+    /// How to treat a server without a known key.
     pub checking: Checking,
-    /// In the format of `known_hosts`; asked after the volume's secret.
+    /// A file in the format of `known_hosts`; consulted after the volume's secret.
     pub file: Option<PathBuf>,
 }
 
-/// What becomes of new volumes while the remote is away.
+/// What happens to new volumes while the remote is unreachable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Offline {
@@ -120,7 +120,7 @@ pub enum Offline {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SnapshotChoice {
-    /// As the node allows.
+    /// The best format for the node.
     #[default]
     Auto,
     /// As directories of files.
@@ -131,32 +131,32 @@ pub enum SnapshotChoice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WorkerConfig {
-    /// User ids, one for each worker, so also how many run at once.
+    /// User ids, one per worker, so also the maximum number of workers at once.
     pub uids: UidRange,
-    /// Bytes of memory of one worker.
+    /// Memory limit of one worker in bytes.
     #[serde(with = "quantity")]
     pub memory: u64,
 }
 
-/// User ids from `first` to `last`, both included; written `65521-65531`.
+/// User ids from `first` to `last`, inclusive; written `65521-65531`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UidRange {
     first: u32,
     last: u32,
 }
 
-/// The text is no range of user ids.
+/// The text is not a range of user ids.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a range of user ids is written first-last, without 0 (root) and 4294967295 (nobody at all)")]
 pub struct UidRangeError;
 
-/// Why a configuration is refused.
+/// Why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {}", path.display())]
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -165,26 +165,26 @@ pub enum ConfigError {
     /// Not JSON, an unknown field, or a value of the wrong type; the source names the field, the line and the column.
     #[error("the configuration {} is refused", path.display())]
     Parse {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// What is wrong, and where.
         #[source]
         source: serde_json::Error,
     },
-    /// A value that makes no sense.
+    /// The value is invalid.
     #[error("the configuration {} is refused: {field} {reason}", path.display())]
     Invalid {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Its path.
         field: &'static str,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A value that a later version will understand.
+    /// The value is reserved for a later version.
     #[error("the configuration {} is refused: {field} cannot be changed yet in this version; leave it out", path.display())]
     NotYet {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Its path.
         field: &'static str,
@@ -203,7 +203,7 @@ impl ConfigError {
 }
 
 impl Config {
-    /// For a driver, which acts for pods.
+    /// The configuration of a driver, which acts for pods.
     pub fn for_drivers() -> Self {
         Self {
             store: "/var/lib/gitrepo".into(),
@@ -226,7 +226,7 @@ impl Config {
         }
     }
 
-    /// For a person, who acts with their own rights: also `git`, `file` and the loopback.
+    /// The configuration of a user, who acts with their own rights: also `git`, `file` and the loopback.
     pub fn for_person() -> Self {
         let mut config = Self::for_drivers();
         config.allowed_schemes.extend([Scheme::Git, Scheme::File]);
@@ -234,14 +234,14 @@ impl Config {
         config
     }
 
-    /// Reads a configuration file. Fields that it leaves out are as in `defaults`.
+    /// Reads a configuration file. Missing fields keep their values from `defaults`.
     pub fn read(path: &Path, defaults: Self) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path, defaults)
     }
 
-    /// As [`Config::read`]; `path` is for the error.
+    /// Like [`Config::read`], but from a text; `path` is for errors.
     pub fn parse(text: &str, path: &Path, defaults: Self) -> Result<Self, ConfigError> {
         #[derive(Serialize, Deserialize)]
         struct Nothing {}
@@ -249,8 +249,8 @@ impl Config {
         Self::parse_with(text, path, defaults, Nothing {}).map(|(config, Nothing {})| config)
     }
 
-    /// As [`Config::parse`], for a file that also has the fields of `others`, which are read in the same way. Their names
-    /// must differ from core's.
+    /// Like [`Config::parse`], for a file that also has the fields of `others`, read in the same way. Their names must
+    /// differ from core's.
     pub fn parse_with<T>(text: &str, path: &Path, defaults: Self, others: T) -> Result<(Self, T), ConfigError>
     where
         T: Serialize + DeserializeOwned,
@@ -261,7 +261,7 @@ impl Config {
         Ok((config, others))
     }
 
-    /// What types cannot say. Nothing that is asked for is silently left undone.
+    /// Checks what types cannot express. Never silently ignores a setting.
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let invalid = |field, reason| Err(ConfigError::Invalid { path: path.to_owned(), field, reason });
         if !self.store.is_absolute() {
@@ -309,7 +309,7 @@ impl Default for CacheConfig {
 }
 
 impl WorkerConfig {
-    /// The least that is accepted as memory, in bytes.
+    /// The minimum for a memory limit, in bytes.
     const LEAST_MEMORY: u64 = 64 << 20;
 }
 
@@ -320,7 +320,7 @@ impl Default for WorkerConfig {
 }
 
 impl UidRange {
-    /// Reads `first-last`. Root is in no range.
+    /// Reads `first-last`. No range may include root.
     pub fn parse(text: &str) -> Result<Self, UidRangeError> {
         let (first, last) = text.split_once('-').ok_or(UidRangeError)?;
         match (decimal(first), decimal(last)) {
@@ -329,7 +329,7 @@ impl UidRange {
         }
     }
 
-    /// All of them, in order.
+    /// All user ids, in order.
     pub fn uids(self) -> std::ops::RangeInclusive<u32> {
         self.first..=self.last
     }

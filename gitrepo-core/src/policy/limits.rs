@@ -1,4 +1,4 @@
-//! How much one volume may cost.
+//! The limits of one volume.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use serde::Serialize;
 use crate::spec::duration;
 use crate::spec::quantity;
 
-/// Bounds of one fetch and one tree. A hostile repository or server can use them up, and nothing else.
+/// Bounds of one fetch and one tree. This is all that a hostile repository or server can use up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
     /// Bytes received from the remote.
     #[serde(with = "quantity")]
     pub fetch_bytes: u64,
-    /// Bytes of content of the tree, every file counted as often as it appears.
+    /// Bytes of content of the tree; each file counts every time it appears.
     #[serde(with = "quantity")]
     pub tree_bytes: u64,
-    /// Files, links and directories of the tree, counted as often as they appear.
+    /// Files, links and directories of the tree; each counts every time it appears.
     pub entries: u64,
-    /// Directories inside each other.
+    /// Depth of nested directories.
     pub path_depth: u32,
-    /// Bytes of a path inside the tree. Linux takes 4095.
+    /// Bytes of a path inside the tree. The maximum of Linux is 4095.
     pub path_length: u32,
-    /// For everything that one publish does with the remote.
+    /// Time for everything that one publish does with the remote.
     #[serde(with = "duration")]
     pub timeout: Duration,
-    /// For which a server that owes an answer may be silent.
+    /// How long a server may stay silent while it owes an answer.
     #[serde(with = "duration")]
     pub stall: Duration,
     /// Bytes that a pod may add to a writable volume.
@@ -51,7 +51,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A limit that lets nothing through, if there is one: surely a slip, and hard to find from its effects.
+    /// A limit of zero, if there is one: surely a mistake, and hard to diagnose from its effects.
     pub(super) fn field_without_room(&self) -> Option<&'static str> {
         let fields = [
             ("limits.fetchBytes", self.fetch_bytes == 0),

@@ -1,4 +1,4 @@
-//! Asking DNS, without waiting for ever.
+//! DNS lookups with a time limit.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,13 +10,13 @@ use std::time::Duration;
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 
-/// Longest wait for a name.
+/// Maximum time for one lookup.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often the caller's wish to give up is looked at.
+/// How often cancellation is checked.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// How a name becomes addresses.
+/// Resolves a name to addresses.
 pub(super) type Resolver = fn(&str) -> io::Result<Vec<IpAddr>>;
 
 /// Why a name has no addresses.
@@ -26,14 +26,14 @@ pub(super) enum LookupError {
     Interrupted(Interrupted),
 }
 
-/// The system's resolver: `/etc/hosts`, DNS, whatever the node is set up for.
+/// The system's resolver: `/etc/hosts`, DNS, or whatever the node is configured for.
 pub(super) fn system(name: &str) -> io::Result<Vec<IpAddr>> {
-    // The port is none of the resolver's business, but part of this interface.
+    // This interface requires a port, which the resolver does not use.
     let found = (name, 0).to_socket_addrs().map_err(in_words)?;
     Ok(found.map(|address| address.ip()).collect())
 }
 
-/// What musl's resolver means by "Try again" (`EAI_AGAIN`): it has tried all name servers, for as long as it does.
+/// Explains musl's "Try again" (`EAI_AGAIN`): all name servers were tried, until the resolver's own timeout.
 fn in_words(error: io::Error) -> io::Error {
     match error.to_string().strip_suffix("Try again") {
         Some(what) => io::Error::other(format!("{what}no name server answered; is /etc/resolv.conf right?")),
@@ -41,15 +41,15 @@ fn in_words(error: io::Error) -> io::Error {
     }
 }
 
-/// Resolves `name` on a thread of its own: `getaddrinfo` knows neither deadline nor cancellation. Whoever gives up leaves
-/// the thread behind; it ends when the resolver's own patience does.
+/// Resolves `name` on a thread of its own: `getaddrinfo` supports neither deadline nor cancellation. After a timeout
+/// the thread stays behind until the resolver's own timeout.
 pub(super) fn resolve(resolver: Resolver, name: &str, cancel: &Cancel) -> Result<Vec<IpAddr>, LookupError> {
     let cancel = cancel.within(PATIENCE);
     let (answer, answered) = mpsc::sync_channel(1);
     let owned = name.to_owned();
     std::thread::Builder::new()
         .name("resolver".to_owned())
-        // An answer that nobody waits for any more is lost, which is right.
+        // If nobody waits any more, the answer is dropped, as it should be.
         .spawn(move || answer.send(resolver(&owned)).unwrap_or_default())
         .map_err(LookupError::Failed)?;
     loop {

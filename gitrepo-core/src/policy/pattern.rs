@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use crate::spec::serde_as_text;
 
-/// A host name or address with `*` for any run of characters, dots included: `*.example.com`, `10.*`, `*`.
+/// A host name or address in which `*` matches any characters, including dots: `*.example.com`, `10.*`, `*`.
 ///
-/// `*.example.com` is not `example.com` itself. Case makes no difference.
+/// `*.example.com` does not match `example.com` itself. Case is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern(String);
 
-/// The text is no pattern of hosts.
+/// The text is not a host pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no pattern of hosts; write a name in ASCII, or an address without port, with * as wildcard")]
 pub struct PatternError {
@@ -20,7 +20,7 @@ pub struct PatternError {
 }
 
 impl HostPattern {
-    /// Reads a pattern. An IPv6 address may stand in brackets, and in any spelling.
+    /// Reads a pattern. An IPv6 address may have brackets, and any spelling.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse::<IpAddr>() {
@@ -33,23 +33,23 @@ impl HostPattern {
         Ok(Self(bare.to_ascii_lowercase()))
     }
 
-    /// Everything.
+    /// Matches everything.
     pub fn any() -> Self {
         Self("*".to_owned())
     }
 
-    /// Covers a host name in lower case.
+    /// Whether it matches a host name in lower case.
     pub fn covers_name(&self, name: &str) -> bool {
         glob(self.0.as_bytes(), name.as_bytes())
     }
 
-    /// Covers an address.
+    /// Whether it matches an address.
     pub fn covers_address(&self, address: IpAddr) -> bool {
         self.covers_name(&address.to_string())
     }
 }
 
-/// Whether `text` is covered by `pattern`. On a mismatch only the last `*` is stretched: linear space, at most quadratic
+/// Whether `text` matches `pattern`. After a mismatch only the last `*` is extended: linear space, at most quadratic
 /// time.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut reached) = (0, 0);

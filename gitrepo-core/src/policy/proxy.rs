@@ -6,20 +6,20 @@ use crate::spec::Host;
 use crate::spec::decimal;
 use crate::spec::serde_as_text;
 
-/// `http://host:port`, for `https` and `http` repositories. Prints as such.
+/// A proxy for `https` and `http` repositories. Prints as `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
     host: Host,
     port: u16,
 }
 
-/// The text is no proxy. Not quoted, since it may hold a password.
+/// The text is not a valid proxy. Not quoted, since it may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a proxy is written http://host:port, without user, password and path")]
 pub struct ProxyError;
 
 impl Proxy {
-    /// Reads `http://host:port`; a slash may follow.
+    /// Reads `http://host:port`, with an optional slash at the end.
     pub fn parse(text: &str) -> Result<Self, ProxyError> {
         let authority = text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
         let (host, port) = authority.and_then(|authority| authority.rsplit_once(':')).ok_or(ProxyError)?;
@@ -27,7 +27,7 @@ impl Proxy {
         Ok(Self { host: Host::parse(host).map_err(|_| ProxyError)?, port })
     }
 
-    /// In lower case, an IPv6 address without brackets.
+    /// The host in lower case, an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         self.host.as_str()
     }

@@ -18,7 +18,7 @@ fn patterns(texts: &[&str]) -> Vec<HostPattern> {
     texts.iter().map(|text| HostPattern::parse(text).unwrap()).collect()
 }
 
-/// A resolver that answers each name as the tests below want it.
+/// A resolver with a fixed answer for each name in the tests below.
 fn fake_resolver(name: &str) -> io::Result<Vec<IpAddr>> {
     let addresses: &[&str] = match name {
         "public.example" => &["192.0.2.1", "2001:db8::1", "192.0.2.1"],

@@ -1,4 +1,4 @@
-//! What a session with a remote is for.
+//! The purpose of a session with a remote.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,40 +18,41 @@ use crate::policy::Limits;
 use crate::remote::REPOSITORY;
 use crate::spec::RepositoryUrl;
 
-/// Whom to speak to, as whom, where to put what comes, and within what bounds.
+/// Which repository to talk to, with which credentials, where to write, and within which limits.
 ///
-/// It crosses to the worker as a line of JSON, secrets included: write it nowhere else.
+/// It is sent to the worker as a line of JSON, secrets included: write it nowhere else.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Errand {
     /// The repository.
     pub url: RepositoryUrl,
-    /// What may be shown to its host, and to no other.
+    /// The credentials for its host, and for no other.
     #[serde(serialize_with = "disclose", deserialize_with = "take")]
     pub credentials: Credentials,
-    /// Which SSH host keys are believed.
+    /// Which SSH host keys are trusted.
     pub host_keys: HostKeys,
-    /// Certificate authorities, a PEM bundle on disk; `None` for the system's. The secret's `ca.crt` is part of
-    /// `credentials`.
+    /// Certificate authorities, a PEM bundle on disk; `None` for the system's. The secret's `ca.crt` is in
+    /// `credentials` instead.
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     pub ca_file: Option<PathBuf>,
     /// `http://host:port` of an HTTP proxy.
     pub proxy: Option<String>,
-    /// Basic and bearer credentials may go over plain `http`.
+    /// Whether basic and bearer credentials may go over plain `http`.
     pub credentials_over_http: bool,
-    /// An empty directory that the session owns: it writes [`REPOSITORY`] and the tree into it, and nothing elsewhere. Absolute. `None` when only resolving.
+    /// An empty directory owned by the session, which writes only there: [`REPOSITORY`] and the tree. Absolute. `None`
+    /// when only resolving.
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     pub staging: Option<PathBuf>,
-    /// An existing bare repository of the same URL, read-only: what it has need not be sent again. A worker with a uid of
-    /// its own must be able to read it, so its files are for everybody, below a directory that is not.
+    /// An existing bare repository of the same URL, read-only: its objects need not be sent again. A worker with a uid
+    /// of its own must be able to read it, so its files are world-readable, below a directory that is not.
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     pub base: Option<PathBuf>,
-    /// Bounds. `limits.timeout` is that of the whole session.
+    /// Limits. `limits.timeout` applies to the whole session.
     pub limits: Limits,
 }
 
 impl Errand {
-    /// To resolve revisions of a repository, without a credential.
+    /// An errand that resolves revisions of a repository, without a credential.
     pub fn new(url: RepositoryUrl) -> Self {
         Self {
             url,
@@ -66,14 +67,14 @@ impl Errand {
         }
     }
 
-    /// The bare repository to fetch into. It is made, with `base` as its alternate, when connecting; `None` when only
+    /// The bare repository to fetch into, created on connecting with `base` as its alternate; `None` when only
     /// resolving.
     pub fn repository(&self) -> Option<PathBuf> {
         self.staging.as_ref().map(|staging| staging.join(REPOSITORY))
     }
 }
 
-/// The one place where secrets are written out.
+/// The only place that writes secrets out.
 fn disclose<S: Serializer>(credentials: &Credentials, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(credentials.secret_keys().iter().map(|(key, secret)| (key, secret.expose())))
 }
@@ -84,7 +85,7 @@ fn take<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Credentials, D::Er
     Credentials::from_secret_keys(secrets).map_err(D::Error::custom)
 }
 
-/// A secret that was written out.
+/// A secret read back.
 struct Taken(Secret);
 
 impl<'de> Deserialize<'de> for Taken {

@@ -1,10 +1,10 @@
-//! Smart HTTP as git speaks it: requests to one server, over one connection, with nothing followed.
+//! Smart HTTP as git uses it: requests to one server over one connection, without following redirects.
 //!
-//! libgit2's own client takes whatever a server writes into the head of an answer, and some of it ends the process: a
-//! `Location` without a query, or without a scheme, is compared through a null pointer. So libgit2 is left with the
-//! lines of git's protocol alone, and the head of an answer is read here.
+//! libgit2's own client trusts the head of a server's response, and some input crashes the process: for a `Location`
+//! without a query or a scheme it compares through a null pointer. So libgit2 only handles git's protocol, and we parse
+//! the head here.
 //!
-//! What it does not do: follow a redirect, HTTP/2, compression, client certificates, proxies that want a credential.
+//! Not supported: following redirects, HTTP/2, compression, client certificates, proxies that require a credential.
 
 use std::io;
 use std::io::Write;
@@ -34,41 +34,42 @@ use body::Body;
 use connection::Connection;
 use head::Head;
 
-/// In the request's head. The product stays libgit2's and git's: some servers serve git only to clients that begin so.
+/// The User-Agent header. The product names are libgit2's and git's: some servers serve git only to clients with this
+/// prefix.
 const USER_AGENT: &str = concat!("git/2.0 (gitrepo/", env!("CARGO_PKG_VERSION"), ")");
 
-/// Answers such as "103 Early Hints" that may come before the real one.
+/// Maximum number of interim responses, such as "103 Early Hints".
 const EARLY_ANSWERS: usize = 8;
 
-/// What is read of a body that nobody wants, so that the connection can be used again.
+/// How much of an unwanted body is read so that the connection can be reused.
 const UNWANTED_BYTES: usize = 64 * 1024;
 
-/// Whom to speak to, as whom, and how patiently.
+/// The server, the credentials for it, and the timeout.
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) url: RepositoryUrl,
     pub(super) credentials: Credentials,
-    /// Basic and bearer credentials may go over plain `http`.
+    /// Whether basic and bearer credentials may go over plain `http`.
     pub(super) credentials_over_http: bool,
     /// `http://host:port`.
     pub(super) proxy: Option<String>,
-    /// Certificate authorities, besides those of the system.
+    /// Certificate authorities, in addition to the system's.
     pub(super) authorities: Vec<X509>,
-    /// For connecting, and for each read and write.
+    /// Timeout for connecting, and for each read and write.
     pub(super) stall: Duration,
 }
 
-/// What is asked of the server.
+/// A request to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question<'a> {
-    /// The list of its refs.
+    /// Asks for the list of refs.
     Refs,
-    /// To go on with this negotiation.
+    /// Continues this negotiation.
     UploadPack(&'a [u8]),
 }
 
 impl Question<'_> {
-    /// What follows the repository in the path.
+    /// The path after the repository's.
     fn suffix(self) -> &'static str {
         match self {
             Self::Refs => "/info/refs",
@@ -84,24 +85,25 @@ impl Question<'_> {
     }
 }
 
-/// A server, and the connection to it while there is one.
+/// A server, with its connection if there is one.
 pub(super) struct Client {
     server: Server,
     authentication: Authentication,
     connection: Option<Connection>,
     body: Body,
-    /// What is going on, for the message when the server goes silent.
+    /// The current phase, for the message if the server goes silent.
     phase: &'static str,
 }
 
 impl Client {
-    /// Connects with the first question.
+    /// Connects on the first request.
     pub(super) fn new(server: Server) -> Self {
         let authentication = Authentication::new(&server);
         Self { server, authentication, connection: None, body: Body::NONE, phase: "" }
     }
 
-    /// Asks, as whoever the server wants to know, and returns when the answer begins. [`Client::read`] reads it.
+    /// Sends a request, with a credential if the server requires one. Returns when the response begins;
+    /// [`Client::read`] reads it.
     pub(super) fn ask(&mut self, question: Question<'_>) -> Result<(), RemoteError> {
         self.phase = question.phase();
         loop {
@@ -114,21 +116,21 @@ impl Client {
         }
     }
 
-    /// Reads on in the answer; 0 is its end.
+    /// Reads more of the response; 0 is its end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RemoteError> {
         let Some(connection) = &mut self.connection else { return Ok(0) };
         let outcome = self.body.read(connection, buffer);
         outcome.map_err(|error| self.failure(error))
     }
 
-    /// Ends the connection.
+    /// Closes the connection.
     pub(super) fn close(&mut self) {
         self.connection = None;
         self.body = Body::NONE;
     }
 
-    /// Sends a request and reads the head of its answer. A server may close a connection that was idle, so one that was
-    /// used before is made anew once.
+    /// Sends a request and reads the head of the response. A server may close an idle connection, so one that was used
+    /// before is reopened once.
     fn exchange(&mut self, question: Question<'_>) -> Result<Head, RemoteError> {
         let request = self.request(question);
         self.drain();
@@ -152,7 +154,7 @@ impl Client {
         Ok(head)
     }
 
-    /// The head of the answer; `None` when the server hangs up without one.
+    /// The head of the response; `None` if the server hangs up without one.
     fn send(&mut self, request: &[u8]) -> io::Result<Option<Head>> {
         let Some(connection) = &mut self.connection else { return Ok(None) };
         connection.write_all(request)?;
@@ -166,7 +168,7 @@ impl Client {
         Err(io::Error::new(io::ErrorKind::InvalidData, "it only ever announces an answer"))
     }
 
-    /// Reads what is left of the answer before, or gives the connection up.
+    /// Reads the rest of the previous response, or closes the connection.
     fn drain(&mut self) {
         let mut read = 0;
         let mut buffer = [0; 4096];
@@ -217,7 +219,7 @@ impl Client {
         request
     }
 
-    /// A list of refs says that it is one, which a web page does not.
+    /// A list of refs has its own content type, which a web page does not.
     fn check_type(&self, question: Question<'_>, head: &Head) -> Result<(), RemoteError> {
         let expected = match question {
             Question::Refs => "application/x-git-upload-pack-advertisement",
@@ -231,7 +233,7 @@ impl Client {
         Err(self.protocol(format_args!("invalid content-type: '{shown}'")))
     }
 
-    /// What an answer without content means.
+    /// The meaning of a response without content.
     fn refusal(&self, question: Question<'_>, head: &Head) -> RemoteError {
         let url = self.server.url.to_string();
         let cause = Cause::new(format_args!("unexpected http status code: {}", head.status));
@@ -249,7 +251,7 @@ impl Client {
         }
     }
 
-    /// What failed on the way. The connection is of no more use.
+    /// A failure of the connection, which is no longer usable.
     fn failure(&mut self, error: io::Error) -> RemoteError {
         self.close();
         failure(&self.server, self.phase, &error)
@@ -260,11 +262,11 @@ impl Client {
     }
 }
 
-/// What an error of the connection means.
+/// The meaning of a connection error.
 fn failure(server: &Server, phase: &str, error: &io::Error) -> RemoteError {
     let url = server.url.to_string();
     match error.kind() {
-        // What a socket says whose patience has an end.
+        // A socket's error on a timeout.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             RemoteError::Stalled { url, seconds: server.stall.as_secs(), phase: phase.to_owned() }
         }
@@ -280,7 +282,7 @@ fn is_hang_up(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
 }
 
-/// `host`, or `host:port` where the port is not the scheme's.
+/// `host`, or `host:port` if the port is not the scheme's default.
 fn authority(url: &RepositoryUrl) -> String {
     match url.port().filter(|port| Some(*port) != url.scheme().default_port()) {
         Some(port) => format!("{}:{port}", bracketed(url.host().unwrap_or_default())),
@@ -288,7 +290,7 @@ fn authority(url: &RepositoryUrl) -> String {
     }
 }
 
-/// As a URL writes it: an IPv6 address in brackets.
+/// The host as in a URL: an IPv6 address in brackets.
 fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

@@ -1,18 +1,15 @@
-//! Speaking to git servers through libgit2: smart HTTP (over HTTP of our own), SSH, git's own protocol, and repositories on
-//! this machine.
+//! Talks to git servers through libgit2: smart HTTP (over our own HTTP client), SSH, git's own protocol, and
+//! repositories on this machine.
 //!
-//! This is the only place that names git2 for the network. What it does not do: protocol v2, so every connection receives
-//! the list of all refs; and commits by their id from servers that do not allow it, so those are looked for in the history
-//! of the branches and tags.
+//! Only this module uses git2 for the network. It has no protocol v2, so every connection receives the list of all
+//! refs. Servers may refuse commits by id; such commits are searched in the history of the branches and tags.
 //!
-//! **Per process.** libgit2 has one set of options for a process. Its timeouts and the isolation from the host's git
-//! configuration are those of the first conversation. In the confined worker, which has one conversation in its life,
-//! that is the same thing.
+//! **Per process.** libgit2 has one set of options per process. Its timeouts and the isolation from the host's git
+//! configuration are those of the first conversation. The confined worker has only one conversation in its life.
 //!
-//! **Giving up.** The cancel token is looked at before each question and whenever a part of a pack arrives; not while
-//! connecting or while the list of refs arrives, where only `limits.stall` holds, for each single read. Nor does that list
-//! count towards `limits.fetch_bytes`. Whoever needs to give up at once kills the worker, and whoever relays its bytes
-//! counts them all.
+//! **Cancellation.** The cancel token is checked before each request and whenever a part of a pack arrives. While
+//! connecting or receiving the list of refs, only `limits.stall` applies, to each single read. That list does not count
+//! towards `limits.fetch_bytes`. To stop at once, kill the worker; to count all its bytes, relay them.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -35,16 +32,16 @@ mod start_up;
 mod tests;
 mod transfer;
 
-/// Git server access through libgit2.
+/// Access to git servers through libgit2.
 #[derive(Debug, Clone, Default)]
 pub struct Libgit2 {
     home: Option<PathBuf>,
 }
 
 impl Libgit2 {
-    /// `home` is an existing directory of this process alone, or will be: libgit2 takes it for the user's. A file in it
-    /// makes SSH servers present a host key of a type that is known. Without it, a server that has keys of several types
-    /// may present another one, and is refused.
+    /// `home` is a directory, now or later, that only this process uses: libgit2 takes it for the user's home. A file
+    /// in it makes SSH servers present a host key of a known type. Without it, a server with keys of several types may
+    /// present another one, and is refused.
     pub fn new(home: Option<PathBuf>) -> Self {
         Self { home }
     }
@@ -60,7 +57,7 @@ impl Remote for Libgit2 {
 }
 
 fn oid(commit: CommitId) -> git2::Oid {
-    // libgit2 fails here only for a length that this array does not have.
+    // libgit2 fails only for a different length, which this array cannot have.
     git2::Oid::from_bytes(commit.as_bytes()).unwrap_or(git2::Oid::ZERO_SHA1)
 }
 

@@ -1,6 +1,6 @@
-//! Taking over what a worker left: the parent looks at everything itself, once the worker is gone.
+//! Adopts a worker's output: the parent checks everything itself, once the worker is gone.
 //!
-//! Nobody else can reach the staging directory by then, so what was looked at is what stays.
+//! By then nobody else can reach the staging directory, so the checked content cannot change.
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -35,7 +35,7 @@ use super::widen;
 use crate::spec::Symlinks;
 use crate::spec::names;
 
-/// Checks `staging`, counts what is in it and gives it to `owner`.
+/// Checks `staging`, counts its content and gives it to `owner`.
 pub(crate) fn adopt(staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError> {
     let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
     let device = stat::fstat(&staging).map_err(|error| SnapshotError::io("examine", b"", error))?.st_dev;
@@ -77,7 +77,7 @@ impl Visitor for Adoption<'_> {
 }
 
 impl Adoption<'_> {
-    /// Counts an entry of the tree against the limits, which the worker kept as well, if it was sound.
+    /// Counts an entry of the tree against the limits. An honest worker has already enforced them.
     fn count(&mut self, found: &Found<'_>) -> Result<(), SnapshotError> {
         let commit = self.request.commit;
         let limits = &self.request.limits;
@@ -102,7 +102,7 @@ impl Adoption<'_> {
         let path = found.path.to_bytes();
         let target = fcntl::readlinkat(found.directory, found.name)
             .map_err(|error| SnapshotError::io("read link", path, error))?;
-        // Neither `root` nor the link itself is a directory that it could go up from within the volume.
+        // `root` and the link itself are not levels inside the volume.
         if symlink::may_escape(target.as_encoded_bytes(), found.depth - 2) {
             return Err(untrusted(path, "it is a link that may leave the volume"));
         }
@@ -119,7 +119,7 @@ impl Adoption<'_> {
     }
 }
 
-/// What holds for every entry, wherever it is.
+/// The checks for every entry, wherever it is.
 fn check_entry(found: &Found<'_>, device: u64) -> Result<(), &'static str> {
     if found.stat.st_dev != device {
         return Err("it is on another filesystem");
@@ -129,14 +129,14 @@ fn check_entry(found: &Found<'_>, device: u64) -> Result<(), &'static str> {
         (FileType::Directory | FileType::Regular, _) => return Err("its mode is not one that a tree has"),
         (FileType::Other, _) => return Err("it is neither file nor directory nor link"),
     }
-    // Another name of it could be anywhere, and stay writable.
+    // A second hard link could be anywhere, and stay writable.
     if found.file_type() != FileType::Directory && found.stat.st_nlink != 1 {
         return Err("it has more than one name");
     }
     Ok(())
 }
 
-/// A volume without the directory that was asked for would look like an empty one.
+/// A volume without the requested directory would look like an empty one.
 fn check_directory(staging: &Beneath, request: &TreeRequest) -> Result<(), SnapshotError> {
     let mut path = ROOT.to_owned();
     for component in request.tree.directory.components() {
@@ -163,7 +163,7 @@ fn check_manifest(
         .map_err(failed)?
         .map_err(|reason| untrusted(name.as_bytes(), reason))?;
     let is_same = (told.files, told.symlinks, told.bytes) == (summary.files, summary.symlinks, summary.bytes);
-    // It tells of submodules, but of no other directory.
+    // The manifest contains the directories of submodules, but no others.
     if !is_same || told.directories > summary.directories {
         return Err(untrusted(name.as_bytes(), "it does not match the tree"));
     }

@@ -1,4 +1,4 @@
-//! Opening directories below a directory without ever following a link (compare CVE-2021-25741).
+//! Opens directories below a directory without ever following a link (compare CVE-2021-25741).
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -16,13 +16,13 @@ use nix::sys::stat::Mode;
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// A directory, and the way to what is beneath it.
+/// A directory, from which others beneath it are opened.
 pub(crate) struct Beneath {
     root: OwnedFd,
 }
 
 impl Beneath {
-    /// The directory `path`, which is the caller's own: links before its last component are followed.
+    /// The directory `path`, owned by the caller: only links before its last component are followed.
     pub(crate) fn new(path: &Path) -> Result<Self, Errno> {
         Ok(Self { root: fcntl::open(path, DIRECTORY, Mode::empty())? })
     }
@@ -37,7 +37,7 @@ impl Beneath {
         let path = if path.is_empty() { c"." } else { path };
         let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
         match fcntl::openat2(&self.root, path, OpenHow::new().flags(DIRECTORY).resolve(resolve)) {
-            // Before Linux 5.6, under a filter that does not know the call, and for paths beyond PATH_MAX.
+            // Before Linux 5.6, under a filter that does not know the call, or for paths beyond PATH_MAX.
             Err(Errno::ENOSYS | Errno::EPERM | Errno::ENAMETOOLONG) => self.open_by_steps(path),
             opened => opened,
         }
@@ -67,7 +67,7 @@ pub(crate) fn join(parent: &CStr, name: &CStr) -> CString {
     path.extend_from_slice(parent.to_bytes());
     path.push(b'/');
     path.extend_from_slice(name.to_bytes());
-    // Neither part holds a NUL, so the whole does not.
+    // Neither part contains a NUL, so neither does the result.
     CString::new(path).unwrap_or_default()
 }
 

@@ -36,7 +36,7 @@ use crate::error::io_kind;
 use crate::reserve::BelowReserve;
 use crate::reserve::Reserve;
 
-/// A failure to copy a snapshot's tree. What was copied so far stays, for the caller to remove.
+/// A failure to copy a snapshot's tree. The partial copy stays, for the caller to remove.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// Reading the snapshot or writing the copy failed.
@@ -44,25 +44,25 @@ pub enum CopyError {
     Io {
         /// A verb.
         action: &'static str,
-        /// Relative to the tree, shown escaped.
+        /// Relative to the tree, escaped.
         path: String,
         /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// Something in the snapshot that no adopted tree has.
+    /// Something that no adopted tree contains.
     #[error("the snapshot holds {path:?}, which is neither file nor directory nor link")]
     Damaged {
-        /// Relative to the tree, shown escaped.
+        /// Relative to the tree, escaped.
         path: String,
     },
     /// The filesystem of the copy is nearly full.
     #[error(transparent)]
     OutOfSpace(#[from] BelowReserve),
-    /// Given up.
+    /// Copying was interrupted.
     #[error("copying the snapshot was given up")]
     Interrupted {
-        /// Why.
+        /// The cause.
         #[source]
         source: Interrupted,
     },
@@ -89,13 +89,13 @@ impl CopyError {
 pub enum Writers {
     /// Its owner.
     Owner,
-    /// Also its group, to which what is made in it belongs too: the modes that the kubelet sets for a pod's `fsGroup`
-    /// (kubelet pkg/volume/volume_linux.go).
+    /// Also its group, which new files inherit: the modes that the kubelet sets for a pod's `fsGroup` (kubelet
+    /// pkg/volume/volume_linux.go).
     Group,
 }
 
-/// Copies the tree below `source` into `target`, an empty directory, with times and links as they are, for `owner` to
-/// write, or for its group too, as long as the `reserve` stays free. Where the filesystem can share blocks the kernel does
+/// Copies the tree below `source` into `target`, an empty directory, with times and links unchanged. `owner`, or also
+/// its group, may write to the copy. The `reserve` stays free. The kernel shares blocks if the filesystem can
 /// (`copy_file_range` clones on XFS and Btrfs).
 pub fn copy(
     source: &Path,
@@ -115,7 +115,7 @@ pub fn copy(
 
 struct Copying<'a> {
     target: Beneath,
-    /// The copy of the directory being walked.
+    /// The copy of the current directory.
     place: OwnedFd,
     owner: Owner,
     writers: Writers,
@@ -146,7 +146,7 @@ impl Visitor for Copying<'_> {
         Ok(())
     }
 
-    /// Finishes a directory's copy: nothing is made in it any more, so its time stays.
+    /// Finishes a directory's copy: nothing more is created in it, so its time stays.
     fn leave(&mut self, path: &CStr, directory: BorrowedFd<'_>) -> Result<(), CopyError> {
         stat::fstat(directory)
             .map_err(io::Error::from)
@@ -178,7 +178,7 @@ impl Copying<'_> {
         Ok(stat::utimensat(&self.place, found.name, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
-    /// Owner first, since a change of it may take mode bits away; time last.
+    /// Owner first, since changing it may clear mode bits; time last.
     fn finish(&self, copied: BorrowedFd<'_>, original: &FileStat) -> io::Result<()> {
         let (uid, gid) = self.ids();
         unistd::fchown(copied, uid, gid)?;

@@ -1,4 +1,4 @@
-//! The directory format: `root/<directory>/…` holds the tree as plain files, `manifest` beside it says which blob each is.
+//! The directory format: `root/<directory>/…` has the tree as plain files, `manifest` beside it the blob of each.
 
 use std::ffi::CStr;
 use std::ffi::OsStr;
@@ -33,8 +33,8 @@ pub(crate) const ROOT: &CStr = c"root";
 
 /// A tree as plain files, attached by a bind mount.
 ///
-/// [`write`](SnapshotFormat::write) never syncs: the store does, once for the whole tree. A blob is held in memory whole
-/// while it is written, since libgit2 has no streams for packed objects; of large ones (over 32 MiB) one at a time.
+/// [`write`](SnapshotFormat::write) never syncs: the store does, once for the whole tree. Each blob is fully in memory
+/// while it is written, since libgit2 cannot stream packed objects. Large ones (over 32 MiB) are written one at a time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Directory;
 

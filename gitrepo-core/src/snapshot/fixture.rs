@@ -1,4 +1,4 @@
-//! Repositories for tests, made object by object so that they can hold what git would never make.
+//! Test repositories, made object by object so that they can contain what git would never make.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::TreeOptions;
 
-/// When every commit was made.
+/// The time of every commit.
 pub(crate) const TIME: i64 = 1_234_567_890;
 
 pub(crate) const FILE: u32 = 0o100644;
@@ -71,7 +71,7 @@ impl Fixture {
         self.object(ObjectType::Tree, &data)
     }
 
-    /// A tree of these bytes, which need not be a tree.
+    /// A tree object of these bytes, which may be malformed.
     pub(crate) fn malformed_tree(&self, data: &[u8]) -> Oid {
         self.object(ObjectType::Tree, data)
     }
@@ -87,7 +87,7 @@ impl Fixture {
         self.commit(self.tree(entries))
     }
 
-    /// A commit that has something of everything, well sorted.
+    /// A commit with every kind of entry, correctly sorted.
     pub(crate) fn varied(&self) -> CommitId {
         let deep = (0..40)
             .fold(self.tree(&[(FILE, b"leaf", self.blob("leaf\n"))]), |tree, _| self.tree(&[(TREE, b"deep", tree)]));
@@ -123,7 +123,7 @@ impl Fixture {
     }
 }
 
-/// What a worker was given to write into.
+/// A worker's staging directory.
 pub(crate) struct Staging(TempDir);
 
 impl Staging {

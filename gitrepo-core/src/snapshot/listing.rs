@@ -1,4 +1,4 @@
-//! What a commit's tree holds, read from the object database and judged before anything is written.
+//! The content of a commit's tree, read from the object database and checked before anything is written.
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -19,23 +19,23 @@ use super::tree::TreeObject;
 use crate::error::Cause;
 use crate::spec::names;
 
-/// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes and its name.
+/// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes plus its name.
 pub(crate) struct Listing {
-    /// The volume's root, the directories above the tree, the tree's root, what is below: parents come first.
+    /// The volume's root, the directories above the tree, the tree's root, then those below: parents come first.
     pub(crate) directories: Vec<Directory>,
     /// Everything that is not a directory in git.
     pub(crate) entries: Vec<Entry>,
     /// The time of the commit, in seconds since 1970.
     pub(crate) time: i64,
-    /// Which of the directories is the tree's root.
+    /// Index of the tree's root in the directories.
     pub(crate) tree_root: usize,
-    /// Each name with a NUL behind it.
+    /// All names, each followed by a NUL.
     names: Vec<u8>,
 }
 
-/// A directory to be made.
+/// A directory to be created.
 pub(crate) struct Directory {
-    /// Its place in [`Listing::directories`]; the volume's root is its own parent.
+    /// Its index in [`Listing::directories`]; the volume's root is its own parent.
     pub(crate) parent: usize,
     name: Name,
     /// Components and bytes of its path in the volume.
@@ -43,21 +43,21 @@ pub(crate) struct Directory {
     length: u32,
 }
 
-/// A file, a link, or a submodule's place.
+/// A file, a link, or a submodule's directory.
 pub(crate) struct Entry {
-    /// The place of its directory in [`Listing::directories`].
+    /// The index of its directory in [`Listing::directories`].
     pub(crate) directory: usize,
     name: Name,
     pub(crate) mode: EntryMode,
-    /// Of its blob, or the submodule's commit.
+    /// The id of its blob, or of the submodule's commit.
     pub(crate) id: Oid,
 }
 
-/// Where a name starts in [`Listing::names`].
+/// The offset of a name in [`Listing::names`].
 #[derive(Clone, Copy)]
 struct Name(usize);
 
-/// An entry whose place is known and which has not been looked into.
+/// An entry whose place is known, but not yet its content.
 struct Pending {
     parent: usize,
     name: Name,
@@ -67,7 +67,7 @@ struct Pending {
 }
 
 impl Listing {
-    /// Lists the tree that `request` names, or refuses it.
+    /// Lists the tree of `request`, or rejects it.
     pub(crate) fn read(repository: &Repository, request: &TreeRequest, watch: &Watch) -> Result<Self, SnapshotError> {
         let commit = request.commit;
         let unreadable = |error: git2::Error| SnapshotError::unreadable(commit, &error);
@@ -102,7 +102,7 @@ impl Listing {
 
     /// The path of a directory in the volume; empty for the volume's root.
     pub(crate) fn directory_path(&self, directory: usize) -> CString {
-        // Neither names nor slashes hold a NUL.
+        // Neither names nor slashes contain a NUL.
         CString::new(self.path_below(0, directory)).unwrap_or_default()
     }
 
@@ -111,7 +111,7 @@ impl Listing {
         self.entry_path_below(0, entry)
     }
 
-    /// The path of an entry in the tree, as git tells it.
+    /// The path of an entry in the tree, as git prints it.
     pub(crate) fn path_in_tree(&self, entry: &Entry) -> Vec<u8> {
         self.entry_path_below(self.tree_root, entry)
     }
@@ -147,14 +147,14 @@ impl Listing {
     }
 }
 
-/// A walk in progress: `pending` is a stack, so that depth costs no stack of ours.
+/// A walk in progress: `pending` is a stack, so that depth uses none of the call stack.
 struct Walk<'a> {
     odb: &'a Odb<'a>,
     request: &'a TreeRequest,
     watch: &'a Watch,
     listing: Listing,
     pending: Vec<Pending>,
-    /// Entries found so far, whether looked into or not.
+    /// Entries found so far, whether read or not.
     seen: u64,
 }
 
@@ -183,7 +183,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Finds the tree of the subdirectory in the object database, where links cannot lead anywhere.
+    /// Finds the tree of the subdirectory in the object database, where links lead nowhere.
     fn select(&self, root: Oid) -> Result<Oid, SnapshotError> {
         let commit = self.request.commit;
         let subdirectory = &self.request.tree.subdirectory;
@@ -224,7 +224,7 @@ impl<'a> Walk<'a> {
         self.listing.directories.len() - 1
     }
 
-    /// Reads one tree object and puts what it holds on the stack, first entry on top.
+    /// Reads one tree object and pushes its entries on the stack, the first on top.
     fn look_into(&mut self, tree: Oid, place: usize) -> Result<(), SnapshotError> {
         let commit = self.request.commit;
         self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
@@ -237,7 +237,7 @@ impl<'a> Walk<'a> {
             children.push(child);
         }
         self.check_depth(place, &children)?;
-        // git writes this order, but nothing makes a server keep it.
+        // git writes this order, but a server need not.
         children.sort_by(|one, other| one.sort_key().cmp(other.sort_key()));
         self.check_unique(&children, place)?;
         for child in children.iter().rev() {
@@ -251,7 +251,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Counts an entry when it is found, so that a tree of trees of the same trees is refused while it is still small.
+    /// Counts each entry as soon as it is found, so that trees that repeat the same subtrees are rejected while still
+    /// small.
     fn count_entry(&mut self) -> Result<(), SnapshotError> {
         let limit = self.request.limits.entries;
         self.seen += 1;
@@ -279,11 +280,11 @@ impl<'a> Walk<'a> {
             .map_err(|error| self.unsafe_name(place, child.name, error.to_string()))
     }
 
-    /// Refuses two entries of one name (the shape of CVE-2026-44471: a link `a` and a tree `a`). `children` are sorted.
+    /// Rejects duplicate names (as in CVE-2026-44471: a link `a` and a tree `a`). `children` are sorted.
     fn check_unique(&self, children: &[TreeEntry<'_>], place: usize) -> Result<(), SnapshotError> {
         let twin = children.windows(2).find(|pair| pair[0].name == pair[1].name).map(|pair| &pair[0]);
         let shadowed = || {
-            // A tree is sorted as if its name ended in a slash, so a file of that name may be far from it.
+            // A tree is sorted as if its name ended in a slash, so a file of that name may be far away.
             let has_file =
                 |name: &[u8]| children.binary_search_by(|child| child.sort_key().cmp(name.iter().copied())).is_ok();
             children.iter().filter(|child| child.is_tree()).find(|tree| has_file(tree.name))

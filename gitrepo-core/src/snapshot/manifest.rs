@@ -1,7 +1,7 @@
-//! The manifest: which blob each file of a snapshot is.
+//! The manifest: the blob of each file of a snapshot.
 //!
-//! The records are those of `git ls-tree -r -l -z` without padding, in its order, with paths as git tells them:
-//! `<mode> blob <id> <size>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a submodule's place.
+//! The records are those of `git ls-tree -r -l -z` without padding, in its order, with paths as git prints them:
+//! `<mode> blob <id> <size>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a submodule's directory.
 
 use std::io;
 use std::io::BufRead;
@@ -15,7 +15,7 @@ use super::tree::EntryMode;
 /// The manifest's name, beside the tree.
 pub(crate) const NAME: &str = "manifest";
 
-/// Bytes of a record beyond its path: mode, kind, id, the largest size, separators.
+/// Bytes of a record besides its path: mode, kind, id, the largest size, separators.
 const OVERHEAD: u64 = 6 + 1 + 6 + 1 + 40 + 1 + 20 + 1 + 1;
 
 /// Writes one record for each entry; `sizes` is parallel to the listing's entries.
@@ -34,7 +34,7 @@ pub(crate) fn write(to: &mut impl Write, listing: &Listing, sizes: impl Iterator
     Ok(())
 }
 
-/// Most bytes that a manifest of `entries` entries can have.
+/// Maximum size in bytes of a manifest with `entries` entries.
 pub(crate) fn longest(entries: u64, path_length: u32) -> u64 {
     entries.saturating_mul(OVERHEAD + u64::from(path_length))
 }
@@ -48,14 +48,15 @@ struct Record<'a> {
     path: &'a [u8],
 }
 
-/// Counts what a manifest tells: files, links, submodules (as directories) and bytes. Fails with a reason if it is not one.
+/// Counts a manifest's content: files, links, submodules (as directories) and bytes. Fails with a reason if it is
+/// malformed.
 pub(crate) fn count(mut from: impl BufRead, longest_path: u32) -> io::Result<Result<TreeSummary, &'static str>> {
     let longest = OVERHEAD + u64::from(longest_path);
     let mut told = TreeSummary::default();
     let (mut bytes, mut previous) = (Vec::new(), Vec::new());
     loop {
         bytes.clear();
-        // One byte more, so that a record that is too long is not taken for one that just fits.
+        // One byte more, so that a record that is too long is not mistaken for one that just fits.
         io::Read::take(&mut from, longest + 1).read_until(0, &mut bytes)?;
         if bytes.is_empty() {
             return Ok(Ok(told));

@@ -1,4 +1,4 @@
-//! Reading one object, and making sure that it is the one that was asked for.
+//! Reads one object and verifies that it is the requested one.
 
 use git2::ObjectType;
 use git2::Odb;
@@ -11,11 +11,11 @@ use super::SnapshotError;
 use crate::error::Cause;
 use crate::spec::CommitId;
 
-/// Reads the object `id` of the commit, which must be of this kind and hash to its name.
+/// Reads the object `id` of the commit, which must be of this kind and hash to its id.
 ///
-/// libgit2 can check the hash as well, with the SHA-1 that detects collisions; that takes a third of the time of a whole
-/// checkout. Collisions were looked for when the object was received. What is left to notice is damage on our own disk, and
-/// for that a plain SHA-1, in hardware where there is one, is enough.
+/// libgit2 can check the hash too, with collision-detecting SHA-1, but that takes a third of the time of a whole
+/// checkout. Collisions were already checked when the object was received. Only damage on our own disk remains to be
+/// detected, for which plain SHA-1, in hardware if available, is enough.
 pub(crate) fn read<'a>(
     odb: &'a Odb<'_>,
     commit: CommitId,

@@ -1,13 +1,12 @@
-//! The seal: what `stat` told of every entry of a tree when it was finished, so that a later change is noticed without
-//! reading a byte of content.
+//! The seal: the `stat` of every entry of a finished tree, which reveals later changes without reading any content.
 //!
-//! A privileged pod can remount its volume read-write and change the tree that others see. Whatever it changes, the kernel
-//! sets the time of change (`ctime`) of the file, or of the directory that lost or gained a name, and no call sets that time
-//! back: only a changed clock could. Reading changes nothing that is recorded here.
+//! A privileged pod can remount its volume read-write and change a tree that others see. For every change the kernel
+//! sets the change time (`ctime`) of the file, or of the directory that lost or gained a name. No call can set that
+//! time back: only changing the clock could. Reading changes nothing that is recorded here.
 //!
-//! The first record tells which directory was sealed: its inode and the time when that was made. A tree that was copied
-//! elsewhere, by a backup or onto a new disk, has other ones, and of that a seal tells nothing. Every further record is
-//! `<mode> <names> <uid> <gid> <size> <ctime> <nanoseconds>\t<path>\0`, in the order of a walk, the tree's root first.
+//! The first record identifies the sealed directory by its inode and birth time. A tree copied elsewhere, by a backup
+//! or onto a new disk, has different ones, and the seal does not apply to it. Every further record is `<mode> <names>
+//! <uid> <gid> <size> <ctime> <nanoseconds>\t<path>\0`, in the order of a walk, the tree's root first.
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -41,14 +40,14 @@ const VERSION: &str = "gitrepo seal 1";
 /// Longest record that is read. Paths of a tree are far shorter.
 const LONGEST: u64 = 1 << 20;
 
-/// What a look at a sealed tree found.
+/// The result of checking a sealed tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// All that was looked at is as it was sealed. The offset is where to go on, `None` at the end.
+    /// All checked entries are as sealed. The offset is where to continue, `None` at the end.
     Same(Option<u64>),
-    /// Something is not. The words say what.
+    /// Something has changed, as the text describes.
     Changed(String),
-    /// The seal is of another directory, or is none.
+    /// The seal is of another directory, or malformed.
     Unknown,
 }
 
@@ -60,8 +59,8 @@ pub(crate) fn write(tree: &Path, to: &mut dyn Write) -> io::Result<()> {
     walk::walk(&root, &mut Sealing { to })
 }
 
-/// Looks at entries as the seal has them, from the one that is at `offset` of it, or begins after that, for as long as
-/// `goes_on` says so; one at least.
+/// Checks entries against the seal, from the first record at or after `offset`, while `goes_on` returns true; at least
+/// one.
 pub(crate) fn check(seal: &Path, tree: &Path, offset: u64, mut goes_on: impl FnMut() -> bool) -> io::Result<Verdict> {
     let mut seal = BufReader::new(File::open(seal)?);
     let first = next(&mut seal)?.unwrap_or_default();
@@ -73,7 +72,7 @@ pub(crate) fn check(seal: &Path, tree: &Path, offset: u64, mut goes_on: impl FnM
         return Ok(Verdict::Unknown);
     }
     if offset > seal.stream_position()? {
-        // The end of the record before it, or the middle of one.
+        // The end of the previous record, or the middle of one.
         seal.seek(SeekFrom::Start(offset - 1))?;
         next(&mut seal)?;
     }
@@ -93,7 +92,7 @@ pub(crate) fn check(seal: &Path, tree: &Path, offset: u64, mut goes_on: impl FnM
     }
 }
 
-/// Inode and birth of a directory, which nobody but its maker chooses. A filesystem that tells no birth has the inode alone.
+/// Inode and birth time of a directory, which only its creator determines. Without birth times, the inode alone.
 fn identity(tree: &Path) -> io::Result<String> {
     let found = std::fs::symlink_metadata(tree)?;
     let birth = found.created().ok().and_then(|birth| birth.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -123,7 +122,7 @@ fn record(to: &mut dyn Write, stat: &FileStat, path: &CStr) -> io::Result<()> {
     to.write_all(path.to_bytes_with_nul())
 }
 
-/// What is recorded of an entry. Of a directory, names and size are the filesystem's own business.
+/// The recorded facts of an entry. For a directory, link count and size depend on the filesystem and are left out.
 fn facts_of(stat: &FileStat) -> String {
     let is_directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
     let (names, size) = if is_directory { (0, 0) } else { (stat.st_nlink, stat.st_size) };
@@ -152,10 +151,10 @@ fn changed(path: &CStr, how: &str) -> Verdict {
     Verdict::Changed(format!("{path} {how}"))
 }
 
-/// The entry itself, never what a link leads to; `None` if it is not there.
+/// The entry itself, never a link's target; `None` if it is missing.
 fn look(root: &Beneath, directory: &mut Option<(CString, OwnedFd)>, path: &CStr) -> io::Result<Option<FileStat>> {
     let absent = |error| match error {
-        // A directory on the way that is a link or a file now is another one.
+        // A parent directory that is now a link or a file counts as missing.
         Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV => Ok(None),
         error => Err(io::Error::from(error)),
     };

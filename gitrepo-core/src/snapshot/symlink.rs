@@ -1,14 +1,13 @@
-//! Which symbolic links stay within a volume.
+//! Decides which symbolic links stay within a volume.
 
-/// Longest target that Linux takes (`PATH_MAX` without its NUL), in bytes.
+/// Longest target on Linux (`PATH_MAX` without its NUL), in bytes.
 pub(crate) const LONGEST_TARGET: usize = 4095;
 
 /// Whether a link in a directory `depth` levels below the volume's root may lead out of the volume.
 ///
-/// A container resolves the link, after we are gone, so this is about the text alone. `..` is counted against the depth
-/// where it comes first: there the kernel starts from the link's own directory, which is a real one. Behind a name it
-/// counts as leading out, because that name may be a link itself and the kernel goes up from where *it* leads
-/// (`up -> ../..` beside `out -> up/../x`).
+/// A container resolves the link later, so only the text is checked. A leading `..` counts against the depth: there the
+/// kernel starts from the link's own directory, which is a real one. After a name, `..` counts as leading out, because
+/// that name may itself be a link, and the kernel goes up from *its* target (`up -> ../..` beside `out -> up/../x`).
 pub(crate) fn may_escape(target: &[u8], depth: usize) -> bool {
     if target.starts_with(b"/") {
         return true;

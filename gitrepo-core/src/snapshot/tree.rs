@@ -5,7 +5,7 @@ use git2::Oid;
 /// The mode of a directory.
 const TREE: u32 = 0o040000;
 
-/// What an entry other than a directory is.
+/// The type of an entry other than a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EntryMode {
     File,
@@ -15,10 +15,10 @@ pub(crate) enum EntryMode {
 }
 
 impl EntryMode {
-    /// What git calls it by; `None` for a directory, and for what git does not write.
+    /// The type for git's mode; `None` for a directory, and for modes that git does not write.
     fn from_bits(bits: u32) -> Option<Self> {
         match bits {
-            // Early versions of git kept the group's bit.
+            // Early versions of git kept the group's write bit.
             0o100644 | 0o100664 => Some(Self::File),
             0o100755 => Some(Self::Executable),
             0o120000 => Some(Self::Symlink),
@@ -28,12 +28,12 @@ impl EntryMode {
     }
 }
 
-/// The bytes of a tree object: `<mode in octal> <name>\0<20 bytes of id>`, again and again.
+/// The bytes of a tree object: a sequence of `<mode in octal> <name>\0<20 bytes of id>`.
 pub(crate) struct TreeObject<'a>(pub(crate) &'a [u8]);
 
-/// One entry. Nothing of it has been judged: names and modes may be anything.
+/// One entry, unchecked: names and modes may be anything.
 pub(crate) struct TreeEntry<'a> {
-    /// In octal, as git shows it.
+    /// The mode, which git shows in octal.
     pub(crate) bits: u32,
     pub(crate) name: &'a [u8],
     pub(crate) id: Oid,
@@ -44,12 +44,12 @@ impl TreeEntry<'_> {
         self.bits == TREE
     }
 
-    /// `None` for a directory, and for what git does not write.
+    /// `None` for a directory, and for modes that git does not write.
     pub(crate) fn mode(&self) -> Option<EntryMode> {
         EntryMode::from_bits(self.bits)
     }
 
-    /// git's order: that of the paths, once a tree is followed by what is in it.
+    /// git's order: that of the paths, with each tree followed by its content.
     pub(crate) fn sort_key(&self) -> impl Iterator<Item = u8> {
         self.name.iter().copied().chain(self.is_tree().then_some(b'/'))
     }
@@ -63,7 +63,7 @@ impl<'a> Iterator for TreeObject<'a> {
             return None;
         }
         let entry = parse_entry(self.0);
-        // Nothing can be told of what follows a broken entry.
+        // What follows a broken entry cannot be parsed.
         self.0 = entry.as_ref().map_or(&[], |(_, rest)| rest);
         Some(entry.map(|(entry, _)| entry).ok_or("it is malformed"))
     }

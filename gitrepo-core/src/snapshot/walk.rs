@@ -1,4 +1,4 @@
-//! Walking a directory tree by descriptors: no link is followed, and neither depth nor width costs a descriptor.
+//! Walks a directory tree by descriptors: follows no link, and neither depth nor width costs a descriptor.
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -16,25 +16,25 @@ use super::TreeSummary;
 use super::beneath::Beneath;
 use super::beneath::join;
 
-/// What is done on the way. Paths are relative to the walk's root, whose own path is empty.
+/// Called during a walk. Paths are relative to the walk's root, whose own path is empty.
 pub(crate) trait Visitor {
-    /// Ends the walk.
+    /// An error ends the walk.
     type Error;
 
-    /// Every directory, before anything in it.
+    /// Called for every directory, before anything in it.
     fn enter(&mut self, _path: &CStr) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    /// Everything in a directory, directories too, before any of those is entered.
+    /// Called for everything in a directory, including directories, before any of those is entered.
     fn visit(&mut self, found: &Found<'_>) -> Result<(), Self::Error>;
 
-    /// Every directory, once all in it was visited but before what lies deeper.
+    /// Called for every directory, after its entries were visited but before deeper ones.
     fn leave(&mut self, _path: &CStr, _directory: BorrowedFd<'_>) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    /// The error for what the walk itself could not do.
+    /// The error for a failure of the walk itself.
     fn failed(&self, action: &'static str, path: &CStr, error: Errno) -> Self::Error;
 }
 
@@ -44,13 +44,13 @@ pub(crate) struct Found<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) name: &'a CStr,
     pub(crate) path: &'a CStr,
-    /// Components of the path.
+    /// Number of path components.
     pub(crate) depth: usize,
-    /// Of the entry itself, also if it is a link.
+    /// Of the entry itself, even if it is a link.
     pub(crate) stat: FileStat,
 }
 
-/// A file type, as far as trees of ours have it.
+/// A file type that our trees may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileType {
     Directory,
@@ -79,7 +79,7 @@ impl Found<'_> {
         u64::try_from(self.stat.st_size).unwrap_or_default()
     }
 
-    /// Adds this entry to what was found so far.
+    /// Adds this entry to the summary.
     pub(crate) fn count_into(&self, summary: &mut TreeSummary) {
         match self.file_type() {
             FileType::Directory => {
@@ -95,7 +95,7 @@ impl Found<'_> {
 
 /// Walks everything below `root`.
 pub(crate) fn walk<V: Visitor>(root: &Beneath, visitor: &mut V) -> Result<(), V::Error> {
-    // Only names wait: whole paths of a wide directory far down would take gigabytes.
+    // Only names are kept: full paths of a wide directory far down would take gigabytes.
     let mut waiting = vec![(0, CString::default())];
     let mut here: Vec<CString> = Vec::new();
     while let Some((depth, name)) = waiting.pop() {
@@ -115,7 +115,7 @@ fn scan<V: Visitor>(
     waiting: &mut Vec<(usize, CString)>,
 ) -> Result<(), V::Error> {
     visitor.enter(path)?;
-    // Two descriptors, since a stream lends neither itself nor its own while it is read.
+    // Two descriptors, since a stream cannot share its own while it is read.
     let open = || root.open(path);
     let opened = open().map_err(|error| visitor.failed("open", path, error))?;
     let mut stream = open().and_then(Dir::from_fd).map_err(|error| visitor.failed("read", path, error))?;

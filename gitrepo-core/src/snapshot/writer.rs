@@ -1,7 +1,7 @@
-//! Writing a listed tree into an empty directory, from several threads.
+//! Writes a listed tree into an empty directory, from several threads.
 //!
-//! libgit2 reads an object on the calling thread and writes files on one only, so every thread has its own repository and
-//! takes the next few entries of the listing. Their order is that of the pack, more or less: neighbours share delta bases.
+//! libgit2 reads objects on the calling thread and writes files on only one. So every thread has its own repository and
+//! takes the next few entries of the listing. Their order is roughly that of the pack: neighbours share delta bases.
 
 use std::fs::File;
 use std::io::Write;
@@ -46,13 +46,13 @@ use crate::error::Cause;
 use crate::progress::Step;
 use crate::spec::Symlinks;
 
-/// Entries that a thread takes at once: enough that it seldom changes directories, few enough that none is left behind.
+/// Entries per share: enough that a thread seldom changes directories, few enough that none waits for a slow thread.
 const SHARE: usize = 64;
 
-/// Blobs beyond this many bytes are held in memory by one thread at a time.
+/// Only one thread at a time holds a blob larger than this in memory, in bytes.
 const LARGE: u64 = 32 << 20;
 
-/// Bytes written between two looks at whether they are still wanted.
+/// Bytes written between two checks for cancellation.
 const SLICE: usize = 8 << 20;
 
 /// One write, shared by its threads.
@@ -62,9 +62,9 @@ pub(crate) struct Writer<'a> {
     watch: &'a Watch,
     listing: &'a Listing,
     root: Beneath,
-    /// Whether the umask takes bits that a mode needs.
+    /// Whether the umask clears bits that a mode needs.
     is_masked: bool,
-    /// Of each entry; known after [`Self::measure`].
+    /// Size of each entry; known after [`Self::measure`].
     sizes: Vec<AtomicU64>,
     large: Mutex<()>,
     /// Set by the first thread that fails.
@@ -73,7 +73,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// A writer into `root`, which it makes in the empty directory `staging`.
+    /// A writer into `root`, which it creates in the empty directory `staging`.
     pub(crate) fn new(
         repository: &'a Path,
         request: &'a TreeRequest,
@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
         Ok(Self { repository, request, watch, listing, root, is_masked, sizes, large, is_failed, meter })
     }
 
-    /// Writes everything. What is there afterwards, on failure too, is the caller's to keep or to remove.
+    /// Writes everything. The caller keeps or removes the result, also after a failure.
     pub(crate) fn write(&self) -> Result<TreeSummary, SnapshotError> {
         let bytes = self.measure()?;
         self.make_directories()?;
@@ -110,7 +110,7 @@ impl<'a> Writer<'a> {
         self.sizes.iter().map(|size| size.load(Ordering::Relaxed))
     }
 
-    /// Asks for the size of every blob and adds them up, so that nothing is inflated that would not be allowed.
+    /// Reads the size of every blob and adds them up, so that nothing is decompressed that exceeds the limits.
     fn measure(&self) -> Result<u64, SnapshotError> {
         let total = AtomicU64::new(0);
         let limit = self.request.limits.tree_bytes;
@@ -142,7 +142,7 @@ impl<'a> Writer<'a> {
             let name = self.listing.directory_name(directory);
             let inside = parent.enter(self, directory.parent)?;
             let made = stat::mkdirat(inside, name, Mode::from_bits_truncate(0o755)).and_then(|()| {
-                // Nobody but us is here, and what we made is not a link.
+                // No other process is here, and what we created is not a link.
                 if !self.is_masked {
                     return Ok(());
                 }
@@ -181,7 +181,7 @@ impl<'a> Writer<'a> {
         size: u64,
         directory: BorrowedFd<'_>,
     ) -> Result<(), SnapshotError> {
-        // Two blobs that fit into memory one by one need not fit together.
+        // Two blobs that each fit into memory may not fit together.
         let _alone = (size > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         if entry.mode == EntryMode::Symlink {
             self.check_target_length(entry, size)?;
@@ -236,7 +236,7 @@ impl<'a> Writer<'a> {
             .map_err(|error| SnapshotError::io("create link", &self.listing.path(entry), error))
     }
 
-    /// Last of all, since a directory's time is that of its last new entry.
+    /// Done last, since every new entry changes a directory's time.
     fn set_directory_times(&self) -> Result<(), SnapshotError> {
         for index in 0..self.listing.directories.len() {
             self.check_wanted()?;
@@ -248,7 +248,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Runs `work` on several threads, each with its own object database and an iterator over its shares of the entries.
+    /// Runs `work` on several threads, each with its own object database and an iterator over its shares of the
+    /// entries.
     fn share_entries(
         &self,
         work: impl Fn(&Odb<'_>, &mut dyn Iterator<Item = std::ops::Range<usize>>) -> Result<(), SnapshotError> + Sync,
@@ -268,7 +269,7 @@ impl<'a> Writer<'a> {
         let others =
             thread::available_parallelism().map_or(1, usize::from).clamp(2, 8).min(entries.div_ceil(SHARE)).max(1) - 1;
         thread::scope(|scope| {
-            // A thread that cannot be had leaves its work to the others.
+            // If a thread cannot be started, the others do its work.
             let others: Vec<_> = (0..others)
                 .filter_map(|_| thread::Builder::new().name("snapshot".to_owned()).spawn_scoped(scope, run).ok())
                 .collect();
@@ -318,8 +319,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Makes the volume's root, and tells from it whether new modes come out other than asked for: the umask, a default ACL or
-/// a set-gid directory may do that.
+/// Creates the volume's root and finds out whether new files get other modes than requested, because of the umask, a
+/// default ACL or a set-gid directory.
 fn make_root(staging: &Beneath) -> Result<(Beneath, bool), Errno> {
     let mode = Mode::from_bits_truncate(0o755);
     stat::mkdirat(staging, ROOT, mode)?;
@@ -331,7 +332,7 @@ fn make_root(staging: &Beneath) -> Result<(Beneath, bool), Errno> {
     Ok((root, is_masked))
 }
 
-/// The directory that a thread is in: one descriptor at a time, however deep the tree.
+/// The current directory of a thread: one descriptor at a time, however deep the tree.
 #[derive(Default)]
 struct Place(Option<(usize, OwnedFd)>);
 
@@ -345,7 +346,7 @@ impl Place {
     }
 }
 
-/// What was written so far, and when that was last told.
+/// Progress so far, and when it was last reported.
 struct Meter {
     total: u64,
     entries: AtomicU64,
@@ -365,7 +366,7 @@ impl Meter {
     fn add(&self, bytes: u64, watch: &Watch) {
         self.entries.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // Whoever finds the lock taken leaves the report to the holder.
+        // If the lock is taken, its holder reports.
         if let Ok(mut told) = self.told.try_lock()
             && told.elapsed() >= Self::PAUSE
         {

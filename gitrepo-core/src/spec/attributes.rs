@@ -17,14 +17,14 @@ use crate::spec::VolumeSpec;
 use crate::spec::decimal;
 use crate::spec::nearest::nearest;
 
-/// One key of the vocabulary, as documentation and help show it.
+/// One key of the vocabulary, as shown in documentation and help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// As written in attributes; a flag is the same in kebab case.
+    /// As written in attributes; the flag is the same in kebab case.
     pub name: &'static str,
-    /// What may be written.
+    /// The allowed values.
     pub values: &'static str,
-    /// What it means when it is left out.
+    /// The meaning if left out.
     pub default: &'static str,
     /// What it does.
     pub meaning: &'static str,
@@ -107,14 +107,14 @@ pub const KEYS: &[Key] = &[
     Key { name: "uid", values: "number", default: "0", meaning: "owner of the files of a writable volume" },
 ];
 
-/// Attributes that the kubelet and the provisioner add; they are not ours to judge.
+/// Attributes added by the kubelet and the provisioner; they are not validated.
 const FOREIGN_PREFIXES: [&str; 2] = ["csi.storage.k8s.io/", "kubernetes.io/"];
 
-/// Longest attributes of a volume, all keys and values together, in bytes: CSI's own rule for a map ("Size Limits").
-/// Keys under the prefixes of Kubernetes do not count.
+/// Maximum size of a volume's attributes, all keys and values together, in bytes: CSI's own rule for a map ("Size
+/// Limits"). Keys under the Kubernetes prefixes do not count.
 pub const ATTRIBUTES_BYTES: usize = 4096;
 
-/// Where the tree appears when `directory` is left out.
+/// Where the tree appears if `directory` is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultDirectory {
     /// Under the repository's base name, as in a `gitRepo` volume.
@@ -123,22 +123,22 @@ pub enum DefaultDirectory {
     Root,
 }
 
-/// Why attributes are no volume.
+/// Why attributes do not describe a volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// More than any volume needs.
+    /// The attributes exceed [`ATTRIBUTES_BYTES`].
     #[error("the keys and values together have {length} bytes; at most {ATTRIBUTES_BYTES} are allowed")]
     TooLong {
         /// In bytes.
         length: usize,
     },
-    /// A key that must be there.
+    /// A required key is missing.
     #[error("{key} is missing")]
     Missing {
         /// Its name.
         key: &'static str,
     },
-    /// A key that does not exist.
+    /// The key does not exist.
     #[error("there is no key {key:?}{}", nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
     UnknownKey {
         /// As written.
@@ -146,17 +146,17 @@ pub enum SpecError {
         /// The most similar one.
         nearest: Option<&'static str>,
     },
-    /// A value that the key does not take.
+    /// The key does not allow this value.
     #[error("{key} does not take {value:?}; write one of: {expected}")]
     Value {
         /// Its name.
         key: &'static str,
         /// As written.
         value: String,
-        /// What may be written.
+        /// The allowed values.
         expected: &'static str,
     },
-    /// A value that a later version will understand.
+    /// The value is reserved for a later version.
     #[error("{key}: {value} does not work yet in this version; leave it out")]
     NotYet {
         /// Its name.
@@ -164,24 +164,24 @@ pub enum SpecError {
         /// As written.
         value: String,
     },
-    /// The repository's URL gives no usable name for the directory.
+    /// The repository's URL has no usable name for the directory.
     #[error("{url} has no last part that could name a directory; write one as directory")]
     NoBaseName {
         /// Without password.
         url: String,
     },
-    /// The repository's URL.
+    /// The repository's URL is invalid.
     #[error("repository")]
     Repository(#[source] UrlError),
-    /// The revision.
+    /// The revision is invalid.
     #[error("revision")]
     Revision(#[source] RevisionError),
-    /// A path.
+    /// A path is invalid.
     #[error("{key}")]
     Path {
-        /// Which.
+        /// The key.
         key: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: PathError,
     },
@@ -195,8 +195,8 @@ impl SpecError {
 }
 
 impl VolumeSpec {
-    /// The keys that select what the volume shows, as text: what a repeated publish compares. When to ask the remote
-    /// (`pullPolicy`) and how much history to fetch are not among them.
+    /// The keys that select what the volume shows, as text: a repeated publish compares these. When to ask the remote
+    /// (`pullPolicy`) and how much history to fetch are not included.
     pub fn content(&self) -> BTreeMap<String, String> {
         let writable = self.writable.map_or_else(String::new, |writable| writable.to_string());
         [
@@ -216,8 +216,8 @@ impl VolumeSpec {
         .into()
     }
 
-    /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are passed over; every other
-    /// key must be one of [`KEYS`].
+    /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are ignored; every other key
+    /// must be one of [`KEYS`].
     pub fn from_attributes(
         attributes: &BTreeMap<String, String>,
         default_directory: DefaultDirectory,
@@ -257,7 +257,7 @@ impl VolumeSpec {
         Ok(())
     }
 
-    /// Nothing that is asked for is silently left undone.
+    /// Rejects options that this version does not support, rather than ignore them.
     fn refuse_what_does_not_work_yet(&self) -> Result<(), SpecError> {
         let refused = [
             ("gitDir", (self.git_dir != GitDir::Omit).then(|| self.git_dir.to_string())),
@@ -281,7 +281,7 @@ fn is_foreign(key: &str) -> bool {
     FOREIGN_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// Before anything is computed of them.
+/// Checked before anything is computed from them.
 fn check_length(attributes: &BTreeMap<String, String>) -> Result<(), SpecError> {
     let own = attributes.iter().filter(|(key, _)| !is_foreign(key));
     let length = own.map(|(key, value)| key.len() + value.len()).sum();
@@ -293,7 +293,7 @@ fn refuse_unknown_keys(attributes: &BTreeMap<String, String>) -> Result<(), Spec
     match attributes.keys().find(|key| !is_known(key) && !is_foreign(key)) {
         None => Ok(()),
         Some(key) => {
-            // As FlexVolume calls it.
+            // FlexVolume's name for it.
             let nearest = match key.as_str() {
                 "repo" => Some("repository"),
                 _ => nearest(key, KEYS.iter().map(|known| known.name)),
@@ -331,7 +331,7 @@ fn refused(key: &'static str, value: &str) -> SpecError {
     SpecError::Value { key, value: shortened(value), expected }
 }
 
-/// Enough to recognise it by.
+/// The beginning, enough to recognise it.
 fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }

@@ -41,21 +41,21 @@ pub(crate) use choice;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Symlinks {
-    /// Links are data: they resolve where the reader stands.
+    /// Links are data: the reader's system resolves them.
     #[default]
     Keep,
-    /// A tree with a link that leaves the volume is refused.
+    /// Rejects a tree with a link that leaves the volume.
     RejectEscaping,
 }
 choice!(Symlinks { Keep = "keep", RejectEscaping = "reject-escaping" });
 
-/// When to ask the remote where a moving revision stands. Neither saves the proof of access.
+/// When to ask the remote where a moving revision stands. Neither choice skips the proof of access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum PullPolicy {
     /// At every first publish.
     #[default]
     Always,
-    /// This credential's last answer will do.
+    /// This credential's last answer is reused.
     IfNotPresent,
 }
 choice!(PullPolicy { Always = "Always", IfNotPresent = "IfNotPresent" });
@@ -79,20 +79,20 @@ pub enum Submodules {
     /// Empty directories, as before `git submodule update`.
     #[default]
     None,
-    /// Their trees.
+    /// The trees of the submodules.
     Recursive,
 }
 choice!(Submodules { None = "none", Recursive = "recursive" });
 
-/// Who sees what is written to a volume that is mounted read-write.
+/// Who sees writes to a read-write volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Writable {
-    /// Each target what is written to itself. A plain copy of the tree.
+    /// Each target sees only its own writes. A plain copy of the tree.
     Private,
-    /// All targets of the volume on this node what any of them writes. One plain copy of the tree.
+    /// All targets of the volume on this node share their writes. One plain copy of the tree.
     Shared,
-    /// As private, and a plain copy also where private may one day be something lighter.
+    /// Like private, but stays a plain copy even if private becomes something lighter.
     Copy,
 }
 choice!(Writable { Private = "private", Shared = "shared", Copy = "copy" });

@@ -1,8 +1,8 @@
-//! Numbers in digits alone.
+//! Plain decimal numbers.
 
 use std::str::FromStr;
 
-/// Reads a number without sign, which the standard library's parser lets pass; `None` if it is no number or too large.
+/// Reads a number without a sign, which the standard library's parser allows; `None` if invalid or too large.
 pub(crate) fn decimal<N: FromStr>(text: &str) -> Option<N> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

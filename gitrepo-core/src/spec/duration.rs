@@ -23,7 +23,7 @@ const UNITS: [(&str, u128); 7] = [
     ("ns", 1),
 ];
 
-/// The text is no span of time.
+/// The text is not a time span.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a span of time; write whole numbers, each with d, h, m, s or ms after it, such as 1h30m")]
 pub struct DurationError {
@@ -38,7 +38,7 @@ impl DurationError {
     }
 }
 
-/// Reads a span of time: units in falling order, each at most once.
+/// Reads a time span: units in descending order, each at most once.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     sum(text).ok_or_else(|| DurationError { text: text.to_owned() })
 }

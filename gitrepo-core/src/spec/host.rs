@@ -1,8 +1,8 @@
 //! The host of a URL, in the one spelling that every layer below agrees on.
 //!
-//! A name that two parsers read differently is how a check is passed for one host and a connection made to another, so
-//! whatever is ambiguous is refused: addresses in decimal, octal or hexadecimal, percent signs, a dot at the end, names
-//! that are not ASCII.
+//! If two parsers read a name differently, a check can pass for one host while the connection goes to another. So every
+//! ambiguous form is refused: addresses in decimal, octal or hexadecimal, percent signs, a trailing dot, non-ASCII
+//! names.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,37 +17,37 @@ pub(crate) struct Host {
     address: Option<IpAddr>,
 }
 
-/// Why a text is no host.
+/// Why a text is not a valid host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// Nothing there.
+    /// The host is empty.
     #[error("the host is missing")]
     Empty,
-    /// A name in letters that DNS does not have.
+    /// A name with characters outside ASCII.
     #[error("the host is not ASCII; write it in punycode (xn--…)")]
     NotAscii,
     /// A percent sign: an encoded character or the zone of an address.
     #[error("the host has a percent sign; write it without encoding and without a zone")]
     Percent,
-    /// A character that no host name has.
+    /// A character not allowed in host names.
     #[error("the host has the character {0:?}")]
     Character(char),
-    /// Empty or overlong, or with a hyphen at an end.
+    /// A part is empty, too long, or has a hyphen at either end.
     #[error("the host has a part that is empty, too long, or begins or ends with a hyphen")]
     Label,
     /// Longer than DNS allows.
     #[error("the host is longer than 253 characters")]
     TooLong,
-    /// Ends in a number and is not four decimal ones.
+    /// Ends in a number but is not four decimal ones.
     #[error("the host is an IPv4 address in an ambiguous spelling; write four decimal numbers without leading zeros")]
     AmbiguousAddress,
-    /// Between brackets, and not an address.
+    /// The text in brackets is not an address.
     #[error("what stands between [ and ] is not an IPv6 address")]
     NotIpv6,
 }
 
 impl Host {
-    /// Reads a host as it stands in a URL, an IPv6 address in brackets.
+    /// Reads a host as written in a URL, an IPv6 address in brackets.
     pub(crate) fn parse(text: &str) -> Result<Self, HostError> {
         if text.is_empty() {
             return Err(HostError::Empty);
@@ -81,7 +81,7 @@ impl Host {
         self.address
     }
 
-    /// An IPv6 address.
+    /// Whether this is an IPv6 address.
     pub(crate) fn is_ipv6(&self) -> bool {
         matches!(self.address, Some(IpAddr::V6(_)))
     }
@@ -106,8 +106,8 @@ fn check_name(name: &str) -> Result<(), HostError> {
     if name.split('.').all(is_sound) { Ok(()) } else { Err(HostError::Label) }
 }
 
-/// Some resolver would take the name for an IPv4 address: the last part is a number, be it decimal, octal or
-/// hexadecimal. The rule of the WHATWG URL standard.
+/// Whether some resolver would take the name for an IPv4 address: its last part is a decimal, octal or hexadecimal
+/// number. The rule of the WHATWG URL standard.
 fn ends_in_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let is_decimal = last.bytes().all(|byte| byte.is_ascii_digit());
@@ -116,7 +116,7 @@ fn ends_in_number(name: &str) -> bool {
     is_decimal || is_hexadecimal
 }
 
-/// Without the dotted tail that the standard library gives to mapped addresses, and which libgit2 does not read.
+/// Avoids the dotted tail that the standard library prints for mapped addresses and libgit2 cannot read.
 fn hexadecimal(address: Ipv6Addr) -> String {
     let short = address.to_string();
     if short.contains('.') { address.segments().map(|segment| format!("{segment:x}")).join(":") } else { short }

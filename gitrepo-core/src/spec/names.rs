@@ -1,16 +1,16 @@
-//! Which names a tree may hold: the rules of git's `verify_path`, with the aliases of HFS+ and NTFS always on.
+//! Which names a tree may contain: the rules of git's `verify_path`, with the HFS+ and NTFS aliases always on.
 //!
-//! git enforces them when it fills its index, so a repository made with git passes. They are here again because a hostile
-//! server sends trees that git never made, because every library that re-implements them has drifted (CVE-2026-45570,
+//! git enforces them when it fills its index, so a repository made with git passes. We repeat them because a hostile
+//! server sends trees that git never made, because every library that reimplements them has drifted (CVE-2026-45570,
 //! CVE-2026-45571), and because a volume may be copied to a filesystem on which `.g\u{200c}it` *is* `.git`.
 
-/// Longest name that Linux filesystems take (`NAME_MAX`), in bytes.
+/// Longest name on Linux filesystems (`NAME_MAX`), in bytes.
 const LONGEST: usize = 255;
 
 /// Why a name is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NameError {
-    /// No bytes at all.
+    /// The name is empty.
     #[error("an empty name")]
     Empty,
     /// `.` or `..`.
@@ -19,16 +19,16 @@ pub(crate) enum NameError {
     /// More than 255 bytes.
     #[error("a name of more than 255 bytes")]
     TooLong,
-    /// A slash or NUL within the name.
+    /// The name contains a slash or NUL.
     #[error("a name with a slash or NUL in it")]
     Separator,
     /// `.git` in any case.
     #[error("git's own directory")]
     DotGit,
-    /// What HFS+ takes for `.git` (CVE-2014-9390).
+    /// A name that HFS+ reads as `.git` (CVE-2014-9390).
     #[error("an alias of git's own directory on HFS+")]
     HfsDotGit,
-    /// What NTFS takes for `.git` (CVE-2014-9390, CVE-2019-1352).
+    /// A name that NTFS reads as `.git` (CVE-2014-9390, CVE-2019-1352).
     #[error("an alias of git's own directory on NTFS")]
     NtfsDotGit,
     /// `.gitmodules`, or an alias of it, as a symbolic link (CVE-2018-11235).
@@ -36,7 +36,7 @@ pub(crate) enum NameError {
     LinkedGitmodules,
 }
 
-/// Checks one name of a tree; `link` says whether it names a symbolic link.
+/// Checks one name of a tree; `link` is true for a symbolic link.
 pub(crate) fn check(name: &[u8], link: bool) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -65,9 +65,9 @@ pub(crate) fn check(name: &[u8], link: bool) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Whether HFS+ takes `name` for `.` followed by `rest`: it folds case and leaves some code points out.
+/// Whether HFS+ reads `name` as `.` followed by `rest`: it folds case and ignores some code points.
 fn is_hfs_dot(name: &[u8], rest: &[u8]) -> bool {
-    // Only ASCII is folded: that is all it takes to spell what `rest` may be. Malformed UTF-8 ends the name, as in git.
+    // Only ASCII is folded, which is enough for the values of `rest`. Malformed UTF-8 ends the name, as in git.
     let valid = name.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     let mut seen = valid.chars().filter(|&character| !is_ignored_by_hfs(character));
     seen.next() == Some('.')
@@ -77,18 +77,18 @@ fn is_hfs_dot(name: &[u8], rest: &[u8]) -> bool {
         && seen.next().is_none()
 }
 
-/// The code points that HFS+ leaves out when it compares names (git's `next_hfs_char`).
+/// The code points that HFS+ ignores when it compares names (git's `next_hfs_char`).
 fn is_ignored_by_hfs(character: char) -> bool {
     matches!(character, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
 }
 
-/// `name` and what follows each backslash in it, which separates directories there.
+/// `name`, and the rest after each backslash in it: NTFS reads a backslash as a separator.
 fn ntfs_paths(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_start = |&at: &usize| at == 0 || name[at - 1] == b'\\';
     (0..name.len()).filter(is_start).map(|at| &name[at..])
 }
 
-/// Whether NTFS takes `name` for `.git`: by its short name, with dots and spaces appended, or with a stream's name.
+/// Whether NTFS reads `name` as `.git`: by its short name, with trailing dots and spaces, or with a stream's name.
 fn is_ntfs_dotgit(name: &[u8]) -> bool {
     let Some(rest) = strip_prefix_ignoring_case(name, b".git").or_else(|| strip_prefix_ignoring_case(name, b"git~1"))
     else {
@@ -98,14 +98,14 @@ fn is_ntfs_dotgit(name: &[u8]) -> bool {
     matches!(end, None | Some(b':' | b'\\'))
 }
 
-/// Whether NTFS takes `name` for `.gitmodules` (git's `is_ntfs_dotgitmodules`).
+/// Whether NTFS reads `name` as `.gitmodules` (git's `is_ntfs_dotgitmodules`).
 fn is_ntfs_dotgitmodules(name: &[u8]) -> bool {
     let rest = strip_prefix_ignoring_case(name, b".gitmodules").or_else(|| strip_gitmodules_short_name(name));
     let end = rest.map(|rest| rest.iter().find(|&&byte| byte != b'.' && byte != b' '));
     matches!(end, Some(None | Some(b':')))
 }
 
-/// What follows a short name that NTFS may have given to `.gitmodules`: `GITMOD~1` to `~4`, or one by its hash, `GI7EBA~1`.
+/// The rest after a short name that NTFS may give `.gitmodules`: `GITMOD~1` to `~4`, or the hashed `GI7EBA~1`.
 fn strip_gitmodules_short_name(name: &[u8]) -> Option<&[u8]> {
     let (short, rest) = name.split_at_checked(8)?;
     let tilde = short.iter().position(|&byte| byte == b'~')?;
@@ -117,7 +117,7 @@ fn strip_gitmodules_short_name(name: &[u8]) -> Option<&[u8]> {
     (is_first || is_hashed).then_some(rest)
 }
 
-/// What follows `prefix`, which is compared without regard to ASCII case.
+/// The rest after `prefix`, compared ignoring ASCII case.
 fn strip_prefix_ignoring_case<'a>(name: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (start, rest) = name.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
@@ -244,7 +244,7 @@ mod tests {
         directory
     }
 
-    /// Whether git itself takes the name into an index, with both protections on.
+    /// Whether git itself accepts the name into an index, with both protections on.
     fn git_allows(repository: &tempfile::TempDir, name: &[u8], link: bool) -> bool {
         let mode = if link { "120000" } else { "100644" };
         let mut entry = format!("{mode},e69de29bb2d1d6434b8b29ae775ad8c2e48c5391,").into_bytes();
@@ -258,7 +258,7 @@ mod tests {
             .is_ok_and(|status| status.success())
     }
 
-    /// Names that git could not be told on a command line, or that are a path to it, are left out.
+    /// Excludes names that cannot be passed to git on a command line, or that git would read as a path.
     fn comparable(name: &[u8]) -> bool {
         !name.is_empty() && name.len() <= 255 && !name.contains(&0) && !name.contains(&b'/')
     }
@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// Names near the refused ones: pieces of them, joined at random.
+    /// Names close to the refused ones: random combinations of their pieces.
     fn near_miss() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop::sample::select(vec![
             &b"."[..],
@@ -312,7 +312,7 @@ mod tests {
         let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
         let judged_alike = |(name, link): (Vec<u8>, bool)| {
             let (ours, theirs) = (check(&name, link).is_ok(), git_allows(&repository, &name, link));
-            // git does not look behind a backslash that comes first; we do.
+            // git does not check after a leading backslash; we do.
             prop_assert!(ours == theirs || !ours && name.starts_with(b"\\"));
             Ok(())
         };

@@ -1,21 +1,20 @@
 //! "Did you mean …?"
 //!
-//! Both sides may be anybody's: a pod's attributes, a remote's refs. So the work is bounded, whatever is compared.
+//! Both inputs may be hostile: a pod's attributes, a remote's refs. So the work is bounded for any input.
 
-/// Longest word that a slip of the pen is looked for in, in letters.
+/// Longest word for which a typo is looked up, in letters.
 const LONGEST: usize = 128;
 
-/// Steps of one search, about one for each pair of letters that is compared. The vocabulary takes some thousand.
+/// Step limit of one search, about one step for each pair of letters compared. The vocabulary takes a few thousand.
 const STEPS: usize = 4_000_000;
 
-/// The candidate that is most like `word`, if one is like it enough to be a slip of the pen: at most a third of its
-/// letters differ, counted without regard to case. `None` for a long word, and what was found so far where there are too
-/// many candidates.
+/// The candidate most similar to `word`, if it could be a typo: at most a third of its letters differ, ignoring case.
+/// `None` for a long word; if there are too many candidates, the best one so far.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     search(word, candidates, &mut Steps(STEPS))
 }
 
-/// Steps that are left.
+/// Remaining steps.
 struct Steps(usize);
 
 impl Steps {
@@ -56,14 +55,14 @@ fn search<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, steps: 
     found
 }
 
-/// In small letters; `None` for too many.
+/// Lower-case letters; `None` if there are too many.
 fn letters(word: &str) -> Option<Vec<char>> {
     let letters: Vec<char> = word.chars().flat_map(char::to_lowercase).take(LONGEST + 1).collect();
     (letters.len() <= LONGEST).then_some(letters)
 }
 
-/// The distance of Damerau and Levenshtein: how many letters to insert, delete or replace, or neighbours to swap; `None`
-/// if it is more than `allowed`.
+/// The Damerau-Levenshtein distance: letters to insert, delete or replace, or neighbours to swap; `None` if it exceeds
+/// `allowed`.
 fn distance(from: &[char], to: &[char], allowed: usize) -> Option<usize> {
     let (mut before_last, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=to.len()).collect());
     for (i, letter) in from.iter().enumerate() {
@@ -77,7 +76,7 @@ fn distance(from: &[char], to: &[char], allowed: usize) -> Option<usize> {
             }
             row.push(least);
         }
-        // No later row gets below the least of two.
+        // No later row gets below the smaller of these two.
         if row.iter().chain(&last).all(|distance| *distance > allowed) {
             return None;
         }
@@ -116,7 +115,7 @@ mod tests {
         }
     }
 
-    /// What a search takes.
+    /// The steps that a search takes.
     fn steps<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> usize {
         let mut left = Steps(STEPS);
         search(word, candidates, &mut left);
@@ -130,7 +129,7 @@ mod tests {
         assert_eq!(nearest(&long, [long.as_str()]), None);
         let refs = vec![long[..900].to_owned(); 2_000];
         assert!(steps("main", refs.iter().map(String::as_str)) <= 2_000 * LONGEST);
-        // A stream without an end, too.
+        // An endless stream is bounded, too.
         for (word, candidate) in [("main", "y"), ("main", "mian"), (&long[..LONGEST], &long[1..LONGEST]), ("a", &long)]
         {
             assert!(steps(word, std::iter::repeat(candidate)) <= STEPS);

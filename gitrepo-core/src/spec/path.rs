@@ -1,4 +1,4 @@
-//! A path that stays where it is put.
+//! A path that stays inside its root.
 
 use std::fmt;
 use std::path::Path;
@@ -8,10 +8,10 @@ use crate::spec::names;
 use crate::spec::names::NameError;
 use crate::spec::serde_as_text;
 
-/// A relative path that cannot leave what it is relative to: no `..`, nothing absolute, and only names that a tree may
-/// hold, so no `.git`. Kept without empty and `.` parts; `.` is the root itself.
+/// A relative path that cannot leave its base: no `..`, not absolute, and only names that a tree may contain, so no
+/// `.git`. Stored without empty and `.` parts; `.` is the root itself.
 ///
-/// The rule is lexical. Whoever opens such a path must still not follow symbolic links (CVE-2017-1002101,
+/// The check is lexical. Code that opens such a path must still not follow symbolic links (CVE-2017-1002101,
 /// CVE-2021-25741).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelativePath(String);
@@ -22,7 +22,7 @@ pub struct RelativePath(String);
 pub struct PathError {
     /// As written.
     pub text: String,
-    /// Which rule.
+    /// The rule it violates.
     pub reason: &'static str,
 }
 
@@ -50,7 +50,7 @@ impl RelativePath {
         }
     }
 
-    /// Is the directory itself.
+    /// Whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0 == "."
     }
@@ -60,12 +60,12 @@ impl RelativePath {
         self.0.split('/').filter(|component| *component != ".")
     }
 
-    /// `.` for the root.
+    /// The path as text; `.` for the root.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// `.` for the root.
+    /// The path; `.` for the root.
     pub fn as_path(&self) -> &Path {
         Path::new(&self.0)
     }
@@ -73,7 +73,7 @@ impl RelativePath {
     /// `other`, inside this path.
     ///
     /// # Errors
-    /// When the two together are longer than [`Self::MAX_LENGTH`].
+    /// If both together are longer than [`Self::MAX_LENGTH`].
     pub fn join(&self, other: &Self) -> Result<Self, PathError> {
         Self::parse(&format!("{self}/{other}"))
     }

@@ -27,16 +27,16 @@ const UNITS: [(&str, u64); 12] = [
     ("k", 1_000),
 ];
 
-/// The text is no amount of bytes.
+/// The text is not an amount of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
-    /// Not digits and a suffix.
+    /// Not digits and an optional suffix.
     #[error("{text:?} is not an amount of bytes; write a whole number, and k, M, G, T or Ki, Mi, Gi, Ti after it")]
     Malformed {
         /// As written.
         text: String,
     },
-    /// More than 64 bits hold.
+    /// Does not fit in 64 bits.
     #[error("{text:?} is too large")]
     TooLarge {
         /// As written.

@@ -6,7 +6,7 @@ use crate::error::Kind;
 use crate::spec::CommitId;
 use crate::spec::serde_as_text;
 
-/// What to serve of a repository. Never a revision expression (`v1~3`, `:/text`): git's parser of those is never reached.
+/// What to serve from a repository. Never a revision expression (`v1~3`, `:/text`): git's parser of those never runs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Revision {
     /// The remote's default branch.
@@ -20,10 +20,10 @@ pub enum Revision {
     Commit(CommitId),
 }
 
-/// Why a text is no revision.
+/// Why a text is not a revision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RevisionError {
-    /// Nothing was written.
+    /// The revision is empty.
     #[error("the revision is empty; leave it out for the remote's default branch")]
     Empty,
     /// Seven to 39 hexadecimal digits.
@@ -46,7 +46,7 @@ pub enum RevisionError {
     Malformed {
         /// As written.
         text: String,
-        /// Which rule.
+        /// The rule it violates.
         reason: &'static str,
     },
 }

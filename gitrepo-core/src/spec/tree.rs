@@ -1,4 +1,4 @@
-//! The options that decide what a tree holds.
+//! The options that determine the content of a tree.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -6,13 +6,13 @@ use serde::Serialize;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
 
-/// What is laid out of a commit, and where. Two equal values and one commit are one tree.
+/// Which part of a commit is written, and where. Equal options and the same commit give the same tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TreeOptions {
     /// Where in the volume the tree appears; `.` for the volume's root.
     pub directory: RelativePath,
-    /// Only this directory of the commit, as the tree's root; `.` for all.
+    /// The directory of the commit that becomes the tree's root; `.` for all.
     pub subdirectory: RelativePath,
     /// What to do with links that lead out of the volume.
     pub symlinks: Symlinks,

@@ -1,10 +1,9 @@
 //! Where a repository is.
 //!
-//! The parser is our own, and stands before git's: what it lets through means the same to git, to libgit2 and to the
-//! server, and everything else is refused with what to write instead (CVE-2017-1000117, CVE-2025-1767). Each repository
-//! has exactly one text here, which is also the store's key: two spellings become one only where the very same bytes are
-//! sent to the server for both. Everything else stays apart, since a wrong merge would show one repository to who may
-//! read another.
+//! We parse the URL before git does. A URL that passes means the same to git, to libgit2 and to the server; everything
+//! else is refused with advice what to write instead (CVE-2017-1000117, CVE-2025-1767). Each repository has exactly one
+//! text here, which is also the store's key. Two spellings share it only if they send the very same bytes to the
+//! server. All others stay apart, since a wrong merge would show one repository to readers of another.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,7 +22,7 @@ use crate::spec::serde_as_text;
 mod parse;
 mod percent;
 
-/// How to speak to the server.
+/// How to talk to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
@@ -41,7 +40,7 @@ pub enum Scheme {
 choice!(Scheme { Https = "https", Http = "http", Ssh = "ssh", Git = "git", File = "file" });
 
 impl Scheme {
-    /// The port when none is written; none for files.
+    /// The port if none is written; `None` for files.
     pub fn default_port(self) -> Option<u16> {
         match self {
             Self::Https => Some(443),
@@ -62,9 +61,9 @@ pub struct RepositoryUrl {
     /// Decoded.
     user: Option<String>,
     host: Option<Host>,
-    /// Only one that differs from the scheme's.
+    /// Only a port that differs from the scheme's default.
     port: Option<u16>,
-    /// What the server is asked for: decoded where git decodes it (ssh, git, file), as written where it does not (http).
+    /// The path sent to the server: decoded where git decodes it (ssh, git, file), as written where it does not (http).
     path: String,
 }
 
@@ -77,7 +76,7 @@ impl RepositoryUrl {
         parse::parse(text)
     }
 
-    /// How to speak to the server.
+    /// How to talk to the server.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
@@ -87,7 +86,7 @@ impl RepositoryUrl {
         self.user.as_deref()
     }
 
-    /// In lower case, an IPv6 address without brackets; `None` for files.
+    /// The host in lower case, an IPv6 address without brackets; `None` for files.
     pub fn host(&self) -> Option<&str> {
         self.host.as_ref().map(Host::as_str)
     }
@@ -97,23 +96,23 @@ impl RepositoryUrl {
         self.host.as_ref().and_then(Host::address)
     }
 
-    /// The port that is connected to; `None` for files.
+    /// The port to connect to; `None` for files.
     pub fn port(&self) -> Option<u16> {
         self.port.or(self.scheme.default_port())
     }
 
-    /// What the server is asked for. Begins with a slash, except for `host:path`, where it may be relative to the
-    /// server's idea of a start, or begin with `~`. Percent signs are decoded except for http and https.
+    /// The path sent to the server. Begins with a slash, except for `host:path`, where it may be relative to the
+    /// server's start directory or begin with `~`. Percent signs are decoded except for http and https.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The store's key: the same for spellings that send the same bytes to the same server, different for all others.
+    /// The store's key: the same for spellings that send the same bytes to the same server, different otherwise.
     pub fn canonical(&self) -> String {
         self.to_string()
     }
 
-    /// How `git clone` would name the directory: the path's last part without `.git`. Empty when there is none.
+    /// The directory name that `git clone` would choose: the path's last part without `.git`. May be empty.
     pub fn base_name(&self) -> &str {
         let path = self.path.trim_end_matches('/');
         let path = path.strip_suffix("/.git").unwrap_or(path).trim_end_matches('/');
@@ -121,11 +120,11 @@ impl RepositoryUrl {
         last.strip_suffix(".git").unwrap_or(last)
     }
 
-    /// What libgit2 is given. It differs from the canonical form where git decodes a path and libgit2 does not.
+    /// The URL for libgit2. Differs from the canonical form where git decodes a path and libgit2 does not.
     pub fn transport(&self) -> String {
         match self.scheme {
             Scheme::Ssh | Scheme::Git if !self.is_relative() => format!("{}{}", self.origin(), self.rooted_path()),
-            // libgit2 would look for a host whose name has brackets. An SSH server starts in the user's home.
+            // libgit2 would look up the host name with its brackets. An SSH server starts in the user's home.
             Scheme::Ssh if self.host.as_ref().is_some_and(Host::is_ipv6) => {
                 format!("{}/~/{}", self.origin(), self.path)
             }
@@ -133,12 +132,12 @@ impl RepositoryUrl {
         }
     }
 
-    /// `host:path` whose path does not begin at the server's root, nor at a home directory.
+    /// Whether this is `host:path` with a path that begins neither at the server's root nor at a home directory.
     fn is_relative(&self) -> bool {
         !self.path.starts_with(['/', '~'])
     }
 
-    /// The path as it stands in a URL: what begins with `~` there has a slash before it.
+    /// The path as written in a URL: one that begins with `~` gets a leading slash.
     fn rooted_path(&self) -> Cow<'_, str> {
         if self.path.starts_with('~') { format!("/{}", self.path).into() } else { self.path.as_str().into() }
     }
@@ -178,38 +177,38 @@ impl fmt::Debug for RepositoryUrl {
 
 serde_as_text!(RepositoryUrl);
 
-/// Why a text is no URL of a repository. Never quotes the text, which may hold a password.
+/// Why a text is not a repository URL. Never quotes the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// Nothing was written.
+    /// The URL is empty.
     #[error("the URL is empty")]
     Empty,
-    /// Longer than any real one.
+    /// The URL is too long.
     #[error("the URL is longer than {} bytes", RepositoryUrl::MAX_LENGTH)]
     TooLong,
-    /// A character that would be cut off, hidden or read differently further down.
+    /// A character that a later layer would cut off, hide or read differently.
     #[error(
         "the URL has the character {character:?} at byte {offset}, which is refused; encode it with percent signs if it is meant"
     )]
     Character {
-        /// Which.
+        /// The character.
         character: char,
-        /// Where.
+        /// Its position.
         offset: usize,
     },
     /// A backslash.
     #[error("the URL has a backslash; write / between its parts")]
     Backslash,
-    /// Would be an option to some command.
+    /// A part could be taken for an option of a command.
     #[error("the {part} begins with -, which a command could take for an option")]
     Option {
         /// "URL", "user", "path".
         part: &'static str,
     },
-    /// `ext::…` and the like, which run commands.
+    /// `ext::…` and similar, which run commands.
     #[error("git's remote helpers (name::address) are never run; write an https or ssh URL")]
     RemoteHelper,
-    /// Not one of ours.
+    /// An unknown scheme.
     #[error("the scheme {scheme:?} is not known; write https, http, ssh, git or file")]
     UnknownScheme {
         /// In lower case.
@@ -218,7 +217,7 @@ pub enum UrlError {
     /// `https:/host` or `file:path`.
     #[error("{scheme}: must be followed by two slashes: {scheme}://…")]
     MissingSlashes {
-        /// Which.
+        /// The scheme.
         scheme: Scheme,
     },
     /// A path on this machine.
@@ -227,39 +226,39 @@ pub enum UrlError {
     /// `C:\x`, `c:/x`.
     #[error("this is a path on a Windows drive, or a host name of one letter; neither is supported")]
     Drive,
-    /// User and password before the host.
+    /// A user and password before the host.
     #[error(
         "the URL holds a password; take it out and put it into a secret, as the keys username and password, or token"
     )]
     Password,
-    /// A well-known way to write an access token, as the user before the host.
+    /// A common form of an access token, as the user before the host.
     #[error(
         "the user before the host looks like an access token; take it out and put it into a secret, as the key token, or \
          as password beside a username"
     )]
     Token,
-    /// The user before the host.
+    /// The user before the host is invalid.
     #[error("the user before the host is refused: {reason}")]
     User {
-        /// Which rule.
+        /// The rule it violates.
         reason: &'static str,
     },
-    /// The host.
+    /// The host is invalid.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// Where there can be none.
+    /// A host in a file URL.
     #[error("a file URL has no host; write file:///absolute/path")]
     FileHost,
     /// Not a number between 1 and 65535.
     #[error("what follows the host's colon is not a port, 1 to 65535")]
     Port,
-    /// No repository.
+    /// The path is missing.
     #[error("the URL ends after the host; write the repository's path too")]
     NoPath,
-    /// The path.
+    /// The path is invalid.
     #[error("the path is refused: {reason}")]
     Path {
-        /// Which rule.
+        /// The rule it violates.
         reason: &'static str,
     },
     /// `?…` or `#…`.
@@ -268,7 +267,7 @@ pub enum UrlError {
          it (%3F, %23) if it is part of an https path"
     )]
     QueryOrFragment {
-        /// Which.
+        /// The character.
         character: char,
     },
 }

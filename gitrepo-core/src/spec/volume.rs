@@ -1,4 +1,4 @@
-//! Everything that is asked about one volume.
+//! The full request for one volume.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::spec::TreeOptions;
 use crate::spec::Writable;
 use crate::spec::duration;
 
-/// What a volume is to show, and how. The fields are the keys of [`KEYS`](crate::spec::KEYS).
+/// What a volume shows, and how. The fields are the keys of [`KEYS`](crate::spec::KEYS).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeSpec {
@@ -23,22 +23,22 @@ pub struct VolumeSpec {
     pub repository: RepositoryUrl,
     /// What to serve.
     pub revision: Revision,
-    /// What is laid out of the commit, and where.
+    /// Which part of the commit is written, and where.
     #[serde(flatten)]
     pub tree: TreeOptions,
     /// Commits of history to fetch; 0 for all.
     pub depth: u32,
-    /// Whether `.git` is there.
+    /// Whether `.git` is present.
     pub git_dir: GitDir,
-    /// What appears where the tree has submodules.
+    /// What appears in place of submodules.
     pub submodules: Submodules,
-    /// Replace Git LFS pointers by their content.
+    /// Whether to replace Git LFS pointers by their content.
     pub lfs: bool,
     /// When to ask the remote where a moving revision stands.
     pub pull_policy: PullPolicy,
     /// How often to follow the revision while mounted.
     pub refresh: Refresh,
-    /// Who sees what is written to a read-write volume; `None` for what its kind of volume does by default.
+    /// Who sees writes to a read-write volume; `None` for the default of its kind of volume.
     pub writable: Option<Writable>,
     /// Owner of the files of a writable volume.
     pub uid: u32,
@@ -68,12 +68,12 @@ impl VolumeSpec {
 pub struct Refresh(pub Option<Duration>);
 
 impl Refresh {
-    /// What was first published stays.
+    /// The volume keeps the tree of its first publish.
     pub const NEVER: Self = Self(None);
-    /// The shortest span between two looks at the remote.
+    /// The shortest interval between two checks of the remote.
     pub const SHORTEST: Duration = Duration::from_secs(10);
 
-    /// Reads `never`, or a span of at least 10 s; `None` for anything else.
+    /// Reads `never`, or a time span of at least 10 s; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "never" {
             return Some(Self::NEVER);

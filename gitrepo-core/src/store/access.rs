@@ -1,8 +1,8 @@
-//! Proofs that a credential may read a repository, and what it last learnt there.
+//! Proofs that a credential may read a repository, and the remote's last answers to it.
 //!
-//! A snapshot is stored once and served to many, so the right to it is proven by each: by asking the remote, or by a proof
-//! that this same credential gave for this repository a short while ago. "No credential" is a credential like any other.
-//! A credential is known by an HMAC with a key of this node, never by anything that would help to guess it.
+//! A snapshot is stored once and served to many, so each credential must prove its access: by asking the remote, or by
+//! a recent proof of the same credential for the same repository. "No credential" is a credential like any other. A
+//! credential is identified by an HMAC with this node's key, never by anything that helps to guess it.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -40,17 +40,17 @@ use node_key::NodeKey;
 const PROOF_FILE: &str = "proof.json";
 const FILE_LIMIT: u64 = 64 * 1024;
 
-/// What is known of credentials: `access/<credential>/`, one directory for each pair of repository and credential.
+/// What the node knows about credentials: `access/<credential>/`, one directory per pair of repository and credential.
 ///
-/// Nothing here is durable but the node's key. A proof is void after a reboot anyway, and an answer that a power failure
-/// takes away is asked for again.
+/// Only the node's key is durable. A proof is void after a reboot anyway, and an answer lost in a power failure is
+/// requested again.
 #[derive(Debug)]
 pub struct Access {
     layout: Arc<Layout>,
     key: NodeKey,
 }
 
-/// Where a revision stood when this credential last asked.
+/// The remote's last answer to this credential about a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
     /// The answer.
@@ -83,34 +83,33 @@ impl Access {
         Self { layout, key: NodeKey::default() }
     }
 
-    /// The name of these credentials, for this repository, on this node. Every secret key counts, trust anchors included.
+    /// The id of these credentials for this repository on this node. Covers every secret key, including trust anchors.
     pub fn credential(&self, url: &RepositoryUrl, credentials: &Credentials) -> Result<CredentialId, StoreError> {
         let key = self.key.get(&self.layout)?;
         Ok(CredentialId::new(key, url, credentials))
     }
 
-    /// This credential proved within the last `ttl` that it may read its repository. Where that cannot be known, it did
-    /// not.
+    /// Whether this credential proved access to its repository within the last `ttl`. `false` if unknown.
     pub fn proof(&self, credential: &CredentialId, ttl: Duration) -> bool {
         let proof = self.read::<Proof>(credential, PROOF_FILE);
         proof.and_then(|proof| age(&proof.at)).is_some_and(|age| age < ttl)
     }
 
-    /// The remote has just refused this credential: what it proved before is void at once. What it learnt is kept, for
-    /// it is worth nothing without a proof.
+    /// The remote has just refused this credential: its earlier proof is void at once. Its answers are kept, since they
+    /// are useless without a proof.
     pub fn forget(&self, credential: &CredentialId) -> Result<(), StoreError> {
         let path = self.directory(credential).join(PROOF_FILE);
         optional(std::fs::remove_file(&path).map_err(StoreError::io("delete", &path))).map(|_| ())
     }
 
-    /// The last answer of the remote to this credential. It is no proof.
+    /// The remote's last answer to this credential. Not a proof.
     pub fn resolution(&self, credential: &CredentialId, revision: &Revision) -> Option<Resolution> {
         let answer = self.read::<Answer>(credential, &answer_file(revision))?;
         Some(Resolution { age: age(&answer.at), resolved: answer.resolved })
     }
 
-    /// The remote has just answered this credential, which proves that it may read the repository. A commit that was
-    /// asked for by its id teaches nothing beyond that.
+    /// The remote has just answered this credential, which proves its access to the repository. For a commit requested
+    /// by its id, nothing else is recorded.
     pub fn record_answer(
         &self,
         credential: &CredentialId,
@@ -125,14 +124,15 @@ impl Access {
         self.write(credential, PROOF_FILE, &Proof { at })
     }
 
-    /// The turn to ask the remote, waiting for others that ask with this credential.
+    /// Takes the turn to ask the remote, waiting for others that ask with this credential.
     pub fn resolve_lock(&self, credential: &CredentialId, cancel: &Cancel) -> Result<ResolveLock, StoreError> {
         let lock = self.layout.locks.acquire(&lock_name(credential), Mode::Exclusive, cancel)?;
         Ok(ResolveLock { _lock: lock })
     }
 
-    /// The turn to ask the remote, or what `done` finds while others ask: a hundred pods of one credential ask once.
-    /// `done` is asked only while another holds the lock, so look once more when the turn is ours.
+    /// Takes the turn to ask the remote, or returns what `done` finds while others ask: a hundred pods with one
+    /// credential ask once. `done` runs only while another process holds the lock, so check again after taking the
+    /// turn.
     pub(crate) fn resolve_lock_unless<T>(
         &self,
         credential: &CredentialId,
@@ -145,9 +145,9 @@ impl Access {
         }
     }
 
-    /// Forgets the credentials that proved nothing and asked nothing for `unused`, and says how many those were.
+    /// Forgets the credentials that proved nothing and asked nothing for `unused`, and returns their number.
     ///
-    /// In this boot, time is told by the proof. Before it, only by the wall clock: if that has jumped, a remote is asked
+    /// Within this boot, the proof gives the age. Before it, only the wall clock does: if it jumped, a remote is asked
     /// once more than needed.
     pub(crate) fn sweep_unused(&self, unused: Duration) -> Result<usize, StoreError> {
         let mut removed = 0;
@@ -156,7 +156,7 @@ impl Access {
             if self.is_used(&directory, unused) {
                 continue;
             }
-            // Whoever asks holds it, and writes its answer there.
+            // A process that asks holds this lock, and writes its answer there.
             let lock = self.layout.locks.try_acquire(&LockName::Resolve(name), Mode::Exclusive)?;
             if lock.is_some() && !self.is_used(&directory, unused) {
                 removed += usize::from(self.layout.trash.take(&directory)?.is_some());
@@ -165,7 +165,7 @@ impl Access {
         Ok(removed)
     }
 
-    /// When in doubt, it is.
+    /// When in doubt, `true`.
     fn is_used(&self, directory: &Path, unused: Duration) -> bool {
         if let Some(age) = read::<Proof>(&directory.join(PROOF_FILE)).and_then(|proof| age(&proof.at)) {
             return age < unused;
@@ -201,7 +201,7 @@ impl Access {
     }
 }
 
-/// A file that is not there, cannot be read or makes no sense says nothing: then the remote is asked.
+/// A file that is missing, unreadable or malformed counts as absent: then the remote is asked.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let json = durable::read(path, FILE_LIMIT).ok()?;
     serde_json::from_slice(&json).ok()
@@ -313,7 +313,7 @@ mod tests {
             let proof = fs::read_to_string(&path).unwrap();
             fs::write(&path, proof.replace(&boot, &crate::store::BootId::other().to_string())).unwrap();
         }
-        // The directory changes with its files, so its own time goes last.
+        // Changing the files also changes the directory, so its time is set last.
         for credential in [&asking, &old] {
             let directory = access.directory(credential);
             let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -1,10 +1,10 @@
-//! Snapshots that somebody changed behind the store's back.
+//! Snapshots modified behind the store's back.
 //!
-//! Each is sealed when it is finished ([`seal()`]). A publish looks at a few of its entries, a sweep at all. A changed snapshot
-//! stays where it is for those who show it, is marked, and is served no more: its successor, which has a name and a directory
-//! of its own, takes its place. A sweep removes it once nothing refers to it.
+//! Each snapshot is sealed when it is finished ([`seal()`]). A publish checks a few of its entries, a sweep all of
+//! them. A changed snapshot is marked and no longer served, but stays for the volumes that show it. Its successor, with
+//! a name and a directory of its own, replaces it. A sweep removes it once nothing refers to it.
 //!
-//! Nothing here takes a lock to mark: a mark only keeps a snapshot from being served, and is made twice without harm.
+//! Marking takes no lock: a mark only keeps a snapshot from being served, and marking twice is harmless.
 
 use std::fs;
 use std::fs::File;
@@ -37,27 +37,27 @@ use super::snapshot::SnapshotLease;
 use super::target::hashes_in;
 use super::trash::Deletion;
 
-/// What of a snapshot is sealed: all that a volume shows.
+/// The sealed part of a snapshot: all that a volume shows.
 const TREE: &str = "root";
 
-/// The seal, beside the tree, where no pod comes.
+/// The seal, beside the tree, out of reach of pods.
 const SEAL_FILE: &str = "seal";
 
-/// The mark of a snapshot that was changed.
+/// Marks a snapshot that was changed.
 const CHANGED_FILE: &str = "changed.json";
 
-/// Where the sweeps' look at all snapshots goes on.
+/// Where the next sweep continues to check the snapshots.
 const CURSOR_FILE: &str = "looked-at.json";
 const CURSOR_LIMIT: u64 = 1024;
 
-/// Entries that a publish looks at from the beginning of a seal, and as many again from anywhere: a small tree is looked at
-/// whole, and of a large one each time another part.
+/// Entries that a publish checks from the beginning of a seal, and as many again from a random offset. A small tree is
+/// checked completely, a large one in a different part each time.
 const GLANCE: usize = 128;
 
-/// How long both may take together, whatever the disk does.
+/// Time limit for both together, whatever the disk does.
 const GLANCE_TIME: Duration = Duration::from_millis(2);
 
-/// What a mark tells whoever looks for the reason.
+/// The content of a mark, for an admin who looks for the reason.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Mark<'a> {
@@ -72,12 +72,12 @@ struct Cursor {
     offset: u64,
 }
 
-/// What a look at the snapshots came to.
+/// The result of checking the snapshots.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Looked {
-    /// Changed ones that nobody had noticed.
+    /// Changed snapshots found for the first time.
     pub(super) changed: usize,
-    /// There was no time for all. The next look goes on from there.
+    /// Time ran out. The next check continues from there.
     pub(super) unfinished: bool,
 }
 
@@ -98,7 +98,7 @@ impl Store {
         self.changed.load(Ordering::Relaxed)
     }
 
-    /// Whether a snapshot is marked, or looks changed and is marked by that.
+    /// Whether a snapshot is marked. One that looks changed is marked now.
     pub(super) fn is_changed(&self, lease: &SnapshotLease) -> Result<bool, StoreError> {
         if is_marked(lease.path())? {
             return Ok(true);
@@ -112,7 +112,7 @@ impl Store {
         self.mark_changed(lease, elsewhere)
     }
 
-    /// A snapshot without a seal, of an earlier version, has nothing that it could be compared with.
+    /// A snapshot of an earlier version has no seal to compare with.
     fn look(&self, lease: &SnapshotLease, offset: u64, goes_on: impl FnMut() -> bool) -> Result<Verdict, StoreError> {
         let (seal, tree) = (lease.path().join(SEAL_FILE), lease.path().join(TREE));
         if optional(fs::symlink_metadata(&seal).map_err(StoreError::io("examine", &seal)))?.is_none() {
@@ -139,7 +139,7 @@ impl Store {
         Ok(true)
     }
 
-    /// The first of a snapshot and its successors that is not marked, whether it is there or not.
+    /// The first unmarked one of a snapshot and its successors, whether it exists or not.
     pub(super) fn unmarked(&self, id: &SnapshotId) -> Result<SnapshotId, StoreError> {
         let mut id = id.clone();
         while is_marked(&self.snapshot_path(&id))? {
@@ -148,7 +148,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Looks at everything that is sealed, until `deadline`, from where the last look stopped.
+    /// Checks all sealed snapshots until `deadline`, from where the last check stopped.
     pub(super) fn look_at_all(&self, deadline: Option<Instant>) -> Result<Looked, StoreError> {
         let file = self.root().join(CURSOR_FILE);
         let cursor = optional(durable::read(&file, CURSOR_LIMIT))?;
@@ -168,7 +168,7 @@ impl Store {
                         continue;
                     }
                     Ok(Verdict::Same(None) | Verdict::Unknown) => continue,
-                    // One that cannot be read must not keep the others from being looked at.
+                    // An unreadable snapshot must not keep the others from being checked.
                     Err(error) => {
                         tracing::warn!(snapshot = %id, error = %chain(&error), "cannot look whether a snapshot was changed");
                         continue;
@@ -185,7 +185,7 @@ impl Store {
         Ok(looked)
     }
 
-    /// The rest of one snapshot, if it can be leased without waiting.
+    /// Checks the rest of one snapshot, if it can be leased without waiting.
     fn look_through(&self, id: &SnapshotId, offset: u64, in_time: impl FnMut() -> bool) -> Result<Verdict, StoreError> {
         let Some(lease) = self.try_leased(id)? else { return Ok(Verdict::Unknown) };
         if is_marked(lease.path())? {
@@ -196,7 +196,7 @@ impl Store {
         Ok(verdict)
     }
 
-    /// Removes the changed snapshots that no record refers to, nobody leases and none of `shown` is in.
+    /// Removes changed snapshots that have no record, no lease, and none of `shown` inside.
     pub(super) fn sweep_changed(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for name in hashes_in(&self.snapshots())? {
@@ -221,7 +221,7 @@ impl Store {
     }
 }
 
-/// Goes on for [`GLANCE`] entries, unless the time is up before.
+/// Continues for [`GLANCE`] entries, or until time runs out.
 fn counted(begun: Instant) -> impl FnMut() -> bool {
     let mut entries = 0;
     move || {

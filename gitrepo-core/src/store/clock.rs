@@ -1,6 +1,6 @@
-//! Time that correctness may depend on: seconds since boot, and which boot.
+//! Time that correctness may depend on: seconds since boot, and the boot id.
 //!
-//! The wall clock jumps, so nothing is decided by it.
+//! The wall clock jumps, so no decision depends on it.
 
 use std::fmt;
 use std::path::Path;
@@ -13,25 +13,25 @@ use serde::Serialize;
 
 use super::error::StoreError;
 
-/// Names one boot of the kernel. Mounts, processes and uptimes do not outlive it.
+/// Identifies one boot of the kernel. Mounts, processes and uptimes do not outlive it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootId(String);
 
 impl BootId {
-    /// Of the running kernel.
+    /// The boot of the running kernel.
     pub fn current() -> Result<Self, StoreError> {
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         let text = std::fs::read_to_string(path).map_err(StoreError::io("read", path))?;
         Ok(Self(text.trim().to_owned()))
     }
 
-    /// Enough of it to tell boots apart in a file name.
+    /// A prefix that tells boots apart in a file name.
     pub(crate) fn prefix(&self) -> &str {
         self.0.split('-').next().unwrap_or_default()
     }
 
-    /// For tests: a boot that is not this one.
+    /// For tests: a different boot.
     #[cfg(test)]
     pub(crate) fn other() -> Self {
         Self("00000000-0000-0000-0000-000000000000".to_owned())
@@ -44,7 +44,7 @@ impl fmt::Display for BootId {
     }
 }
 
-/// A moment, as time since boot; it means nothing after a reboot.
+/// A moment as time since boot; meaningless after a reboot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Moment {
@@ -53,25 +53,25 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// Now. Time in which the machine sleeps counts.
+    /// Now. Time spent suspended counts.
     pub(crate) fn now() -> Result<Self, StoreError> {
         let uptime =
             clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(StoreError::io("read", Path::new("CLOCK_BOOTTIME")))?;
         Ok(Self { boot_id: BootId::current()?, uptime: Duration::from(uptime) })
     }
 
-    /// How long after boot this was, if that is the boot of `now`.
+    /// The time since boot, if it is the same boot as that of `now`.
     pub(crate) fn uptime_in(&self, now: &Self) -> Option<Duration> {
         (self.boot_id == now.boot_id).then_some(self.uptime)
     }
 
-    /// How long before `now` this was; `None` if it was before a reboot, or claims to be later than now.
+    /// The age at `now`; `None` if it was before a reboot, or claims to be later than now.
     pub(crate) fn age(&self, now: &Self) -> Option<Duration> {
         (self.boot_id == now.boot_id).then(|| now.uptime.checked_sub(self.uptime)).flatten()
     }
 }
 
-/// A time of the wall clock in files: whole seconds since 1970. For people to read; nothing is decided by it.
+/// A wall clock time in files: whole seconds since 1970. For people to read; no decision depends on it.
 pub(crate) mod wall_clock {
     use std::time::Duration;
     use std::time::SystemTime;

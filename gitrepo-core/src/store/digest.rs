@@ -1,6 +1,6 @@
 //! Names and identities made of hashes.
 //!
-//! What a user or the kubelet chose (URLs, volume ids, targets) is never part of a path; its hash is.
+//! Text chosen by a user or the kubelet (URLs, volume ids, targets) never becomes part of a path; its hash does.
 
 use std::fmt::Write;
 
@@ -27,7 +27,7 @@ pub(crate) fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Feeds fields to a hash so that no two sequences of fields look alike: each is preceded by its length.
+/// Joins fields for a hash so that different sequences of fields never look alike: each is preceded by its length.
 pub(crate) fn length_prefixed<'a>(fields: impl IntoIterator<Item = &'a [u8]>, mut feed: impl FnMut(&[u8])) {
     for field in fields {
         feed(&(field.len() as u64).to_be_bytes());

@@ -17,33 +17,33 @@ use super::digest::hex;
 use super::digest::is_hex;
 use super::error::StoreError;
 
-/// What a file is called until it is complete: `<name>.<random>.new`, locked by whoever writes it.
+/// The name of a file until it is complete: `<name>.<random>.new`, locked by its writer.
 pub(crate) const UNFINISHED: &str = "new";
 
 /// Whether a change is on disk when the call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// It survives a power failure.
+    /// The change survives a power failure.
     Durable,
-    /// It is whole or not there to every process; a power failure may lose it.
+    /// The change is atomic for every process, but a power failure may lose it.
     Volatile,
 }
 
-/// Who may read a file, given that they can reach it.
+/// Who may read a file, if they can reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readers {
     /// Its owner.
     Owner,
-    /// Also a worker, which sees its repository and nothing else of the store.
+    /// Also a worker, which sees only its repository in the store.
     Everyone,
 }
 
-/// Gives a private file new content; a reader sees the old one or the new one, never a part.
+/// Replaces the content of a private file; a reader sees the old or the new content, never a part.
 pub(crate) fn replace(path: &Path, content: &[u8], durability: Durability) -> Result<(), StoreError> {
     replace_for(Readers::Owner, path, content, durability)
 }
 
-/// As [`replace`], for a file that others read too.
+/// Like [`replace`], for a file that others read too.
 pub(crate) fn replace_for(
     readers: Readers,
     path: &Path,
@@ -53,7 +53,7 @@ pub(crate) fn replace_for(
     let (temporary, mut file) = create_unfinished(path)?;
     let permissions = match readers {
         Readers::Owner => Ok(()),
-        // Said again after creating it, because a umask counts only there.
+        // Set explicitly, because the mode given at creation is subject to the umask.
         Readers::Everyone => file.set_permissions(fs::Permissions::from_mode(0o644)),
     };
     let written = permissions
@@ -62,7 +62,7 @@ pub(crate) fn replace_for(
         .map_err(StoreError::io("write", path))
         .and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("replace", path)));
     if written.is_err() {
-        // On a full disk the space must come back; if this fails too, a sweep repeats it.
+        // On a full disk the space must come back; if this fails too, a sweep retries it.
         drop(fs::remove_file(&temporary));
         return written;
     }
@@ -72,7 +72,7 @@ pub(crate) fn replace_for(
     }
 }
 
-/// A new file beside `path`. Its lock tells a sweep that the writer lives.
+/// A new file beside `path`. Its lock tells a sweep that the writer is alive.
 fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
     loop {
         let mut temporary = path.as_os_str().to_owned();
@@ -85,9 +85,9 @@ fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
             .open(&temporary)
             .map_err(StoreError::io("create", &temporary))?;
         match file.try_lock() {
-            // Its name is random: whatever has it is this file.
+            // The name is random, so it can only be this file.
             Ok(()) if temporary.symlink_metadata().is_ok() => return Ok((temporary, file)),
-            // A sweep was faster, and removes it, or has.
+            // A sweep was faster, and removes it or already has.
             Ok(()) | Err(fs::TryLockError::WouldBlock) => {}
             Err(fs::TryLockError::Error(source)) => {
                 return Err(StoreError::Io { action: "lock", path: temporary, source });
@@ -96,14 +96,14 @@ fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
     }
 }
 
-/// Renames out of staging, durably. An existing directory that is not empty is never replaced.
+/// Renames out of staging, durably. Never replaces a directory that is not empty.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(StoreError::io("rename to", to))?;
     sync_parent(to)
 }
 
-/// Makes a private directory, and those above it down from `base`, and says whether one was missing. They are durable
-/// once [`sync_ancestors`] has run, which costs least when it runs after what is written into them.
+/// Creates a private directory and its parents below `base`, and returns whether one was missing. They become durable
+/// with [`sync_ancestors`], which is cheapest after their content is written.
 pub(crate) fn create_directories(base: &Path, path: &Path) -> Result<bool, StoreError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
@@ -117,7 +117,7 @@ pub(crate) fn create_directories(base: &Path, path: &Path) -> Result<bool, Store
     }
 }
 
-/// Makes the names durable that lead from `base` to `path`.
+/// Makes the directory entries from `base` to `path` durable.
 pub(crate) fn sync_ancestors(base: &Path, path: &Path) -> Result<(), StoreError> {
     path.ancestors().skip(1).take_while(|ancestor| ancestor.starts_with(base)).try_for_each(sync_directory)
 }
@@ -131,13 +131,13 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
     path.parent().map_or(Ok(()), sync_directory)
 }
 
-/// Makes everything written to the filesystem of `path` durable: one call in place of an fsync per file.
+/// Makes everything written to the filesystem of `path` durable: one call instead of an fsync per file.
 pub(crate) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
     let directory = File::open(path).map_err(StoreError::io("open", path))?;
     nix::unistd::syncfs(&directory).map_err(StoreError::io("sync the filesystem of", path))
 }
 
-/// The content of a file of at most `limit` bytes. What is larger, or no regular file, is damage.
+/// The content of a file of at most `limit` bytes. A larger or non-regular file is damage.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, StoreError> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -159,7 +159,7 @@ fn irregular(path: &Path) -> StoreError {
     StoreError::corrupt(path, "it is no regular file")
 }
 
-/// Bytes that nobody can guess.
+/// Unpredictable bytes.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
@@ -167,12 +167,12 @@ pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
     Ok(bytes)
 }
 
-/// A name that nothing else has.
+/// A unique name.
 pub(crate) fn random_name() -> Result<String, StoreError> {
     Ok(hex(&random_bytes::<16>()?))
 }
 
-/// Could have been made by [`random_name`].
+/// Whether [`random_name`] could have made this.
 pub(crate) fn is_random_name(text: &str) -> bool {
     is_hex(text, 32)
 }

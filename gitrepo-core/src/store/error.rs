@@ -8,7 +8,7 @@ use crate::cancel::Interrupted;
 use crate::error::Cause;
 use crate::error::Kind;
 
-/// A failure to read or change what is kept on the node.
+/// A failure to read or change the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A step on one path failed.
@@ -16,21 +16,21 @@ pub enum StoreError {
     Io {
         /// A verb.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// The root cannot be trusted with a store, or already holds something else.
+    /// The root is not safe for a store, or already contains something else.
     #[error("{} cannot be a store: {reason}", path.display())]
     UnsuitableRoot {
         /// The root.
         path: PathBuf,
-        /// Which rule.
+        /// The rule it violates.
         reason: String,
     },
-    /// Nothing of the store is where it was. Its volumes may stand all the same.
+    /// The store is not where it was. Its volumes may still be mounted.
     #[error("the store {} is missing: {reason}; check its mount, then retry", path.display())]
     Missing {
         /// Its root.
@@ -41,27 +41,27 @@ pub enum StoreError {
     /// Something was written by a newer version of this program.
     #[error("{} has version {found}, and this program knows versions up to {supported}; use the newer program", path.display())]
     Newer {
-        /// The file that says so.
+        /// The file with the version.
         path: PathBuf,
         /// Its version.
         found: u64,
         /// The newest version that can be read.
         supported: u64,
     },
-    /// A snapshot was laid out by a newer version of this program.
+    /// A newer version of this program wrote this snapshot.
     #[error("{} names the format {format:?}, which this program does not know; use the newer program", path.display())]
     UnknownFormat {
-        /// The file that says so.
+        /// The file with the format.
         path: PathBuf,
-        /// As it says.
+        /// The format in that file.
         format: String,
     },
-    /// A lock was not given up in time.
+    /// A lock was not released in time.
     #[error("another process is at work on {lock}")]
     Locked {
-        /// What it holds, in words.
+        /// What the lock protects, in words.
         lock: String,
-        /// It is the lock of a target or a volume: another call for the same volume holds it.
+        /// The lock is that of a target or a volume: another call for the same volume holds it.
         of_volume: bool,
         /// Why waiting ended.
         #[source]
@@ -70,7 +70,7 @@ pub enum StoreError {
     /// A file of the store is damaged.
     #[error("{} is damaged", path.display())]
     Corrupt {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -79,21 +79,21 @@ pub enum StoreError {
     /// A damaged snapshot cannot be replaced while volumes show it.
     #[error("the snapshot {} is damaged, and cannot be replaced before the volumes that use it are unpublished", path.display())]
     CorruptInUse {
-        /// Which.
+        /// The path.
         path: PathBuf,
     },
-    /// A tree that is to be deleted has something mounted in it.
+    /// A tree to be deleted has something mounted inside.
     #[error("{} is not deleted, because something is mounted there", path.display())]
     HoldsMount {
-        /// Where.
+        /// The mount.
         path: PathBuf,
     },
-    /// What a worker left behind is not what a worker writes.
+    /// The worker left something that no worker writes.
     #[error("the worker left {}, which is refused: {reason}", path.display())]
     Untrusted {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Which rule.
+        /// The rule it violates.
         reason: &'static str,
     },
 }
@@ -116,12 +116,12 @@ impl StoreError {
         }
     }
 
-    /// For `map_err`: a system's error, with what was being done to which path.
+    /// For `map_err`: a system error, with the action and its path.
     pub(crate) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         move |error| Self::Io { action, path: path.to_path_buf(), source: error.into() }
     }
 
-    /// The file is there but makes no sense.
+    /// The file exists but is malformed.
     pub(crate) fn corrupt(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::Corrupt { path: path.to_path_buf(), source: Cause::new(reason) }
     }
@@ -131,13 +131,13 @@ impl StoreError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// There is no room for another byte or inode.
+    /// No space or inodes are left.
     pub(crate) fn is_full(&self) -> bool {
         self.kind() == Kind::ResourceExhausted
     }
 }
 
-/// Turns "there is no such file" into `None`.
+/// Turns "no such file" into `None`.
 pub(crate) fn optional<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match result {
         Ok(value) => Ok(Some(value)),

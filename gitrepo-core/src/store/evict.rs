@@ -1,8 +1,9 @@
-//! Making room: what nobody uses goes, the longest unused first.
+//! Makes room: removes unused snapshots and repositories, the longest unused first.
 //!
-//! A record, a lease, and whoever holds the lock of a repository is a use, in whatever process and mount namespace; so is a
-//! mount that is seen here, in case its record was lost. Each is looked for once more under the lock of what is to go. What
-//! goes is renamed into the trash, so that who comes too late finds nothing, and fetches.
+//! A snapshot or repository is in use while a record, a lease or the holder of a repository's lock refers to it, in any
+//! process and mount namespace. So it is while a mount visible here shows it, in case its record was lost. Each use is
+//! checked again under the lock of the victim. A victim is renamed into the trash: a late reader finds nothing, and
+//! fetches.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -31,43 +32,43 @@ use super::snapshot::SnapshotId;
 use super::snapshot::read_meta;
 use super::target::hashes_in;
 
-/// How long one who needs room waits for another who makes it.
+/// How long to wait for another process that is making room.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How much goes.
+/// How much to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eviction {
-    /// As little as it takes to have so many bytes free on the store's filesystem.
+    /// As little as possible until this many bytes are free on the store's filesystem.
     Until(u64),
-    /// All that nobody uses.
+    /// Everything unused.
     Unreferenced,
 }
 
-/// What may go.
+/// What can be removed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Unused {
     Snapshot(SnapshotId),
-    /// By its hash.
+    /// A repository, by its hash.
     Repository(String),
 }
 
-/// What there is, by when it was used last.
+/// The candidates, ordered by last use.
 #[derive(Default)]
 struct Survey {
     unused: BTreeSet<(LastUse, Unused)>,
-    /// How many snapshots each repository has; one without any is unused.
+    /// Snapshots per repository; a repository without any is unused.
     snapshots_of: BTreeMap<String, usize>,
 }
 
-/// Says what the mount table shows of a store, now; `None` if it cannot be read, and then nothing goes.
+/// Returns what the mount table shows of a store now; `None` if it cannot be read, in which case nothing is removed.
 pub type Shown<'a> = &'a dyn Fn() -> Option<Vec<PathBuf>>;
 
 impl Store {
-    /// Removes snapshots and repositories that nobody uses, the longest unused first, for about as long as `budget`.
+    /// Removes unused snapshots and repositories, the longest unused first, for about as long as `budget`.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read. What was removed until then stays removed.
+    /// If the store cannot be read. What was removed until then stays removed.
     pub fn evict(&self, eviction: Eviction, shown: Shown<'_>, budget: Duration) -> Result<Freed, StoreError> {
         let deadline = Instant::now().checked_add(budget);
         let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -75,7 +76,7 @@ impl Store {
         if self.has_room(eviction) {
             return Ok(freed);
         }
-        // One at a time, or each would free what all need together.
+        // One process at a time, or each would free what all need together.
         let patience = Cancel::new().within(budget.min(PATIENCE));
         let _turn = match self.layout.locks.acquire(&LockName::Evict, Mode::Exclusive, &patience) {
             Err(StoreError::Locked { .. }) => return Ok(Freed { incomplete: true, ..freed }),
@@ -95,7 +96,7 @@ impl Store {
                 Unused::Snapshot(id) => self.take_snapshot(id, shown),
                 Unused::Repository(hash) => self.take_repository(hash),
             };
-            // One that cannot go must not keep the others.
+            // A failure must not keep the others from being removed.
             let taken = taken.unwrap_or_else(|error| {
                 tracing::warn!(error = %chain(&error), "something unused stays in the store");
                 freed.incomplete = true;
@@ -108,7 +109,7 @@ impl Store {
             }
             freed.bytes = freed.bytes.saturating_add(bytes);
             freed.incomplete |= self.layout.trash.delete_taken(&path, deadline);
-            // Its packs were used when the snapshot was: later fetches begin with them.
+            // A snapshot's use counts for its repository's packs too: later fetches build on them.
             if let Some(hash) = repository
                 && let Some(left) = snapshots_of.get_mut(&hash)
             {
@@ -121,7 +122,7 @@ impl Store {
         Ok(freed)
     }
 
-    /// What [`Store::evict`] would remove, by what is known now; nothing is.
+    /// What [`Store::evict`] would remove by present knowledge. Removes nothing.
     pub fn evictable(&self, eviction: Eviction, shown: Shown<'_>) -> Result<Freed, StoreError> {
         let mut freed = Freed::default();
         let mut missing = match eviction {
@@ -162,7 +163,7 @@ impl Store {
         Ok(freed)
     }
 
-    /// A filesystem that does not tell has room.
+    /// A filesystem that does not report its space counts as having room.
     fn has_room(&self, eviction: Eviction) -> bool {
         match eviction {
             Eviction::Until(bytes) => free_bytes(self.root()).is_ok_and(|free| free >= bytes) || bytes == 0,
@@ -201,7 +202,7 @@ impl Store {
         Repository::of_hash(&self.layout, hash)
     }
 
-    /// Moves a snapshot to the trash, unless somebody uses it.
+    /// Moves a snapshot to the trash unless it is in use.
     fn take_snapshot(&self, id: &SnapshotId, shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
         let name = LockName::Snapshot(id.to_string());
         let Some(_lock) = self.layout.locks.try_acquire(&name, Mode::Exclusive)? else { return Ok(None) };
@@ -214,7 +215,7 @@ impl Store {
         Ok(self.layout.trash.take(&path)?.map(|path| Taken { path, bytes, repository }))
     }
 
-    /// The same for a repository. Who fetches into it holds it until the snapshot is there.
+    /// The same for a repository. A fetch holds its lock until the snapshot is installed.
     fn take_repository(&self, hash: &str) -> Result<Option<Taken>, StoreError> {
         let repository = self.repository_of(hash.to_owned());
         let Some(_lock) = repository.try_lock()? else { return Ok(None) };
@@ -226,27 +227,27 @@ impl Store {
         Ok(taken.map(|path| Taken { path, bytes, repository: None }))
     }
 
-    /// Throws the repository away that is held, unless a snapshot in the store is of it.
+    /// Discards the held repository unless the store has a snapshot of it.
     pub(crate) fn drop_unused(&self, held: &RepositoryLock) -> Result<(), StoreError> {
         if self.has_snapshot_of(held.hash())? { Ok(()) } else { held.discard() }
     }
 
-    /// Whether a snapshot in the store is of the repository with this hash.
+    /// Whether the store has a snapshot of the repository with this hash.
     fn has_snapshot_of(&self, repository: &str) -> Result<bool, StoreError> {
         let mut snapshots = hashes_in(&self.layout.snapshots())?.into_iter();
         Ok(snapshots.any(|name| describe(&self.layout.snapshots().join(name)).1.as_deref() == Some(repository)))
     }
 }
 
-/// In the trash.
+/// Something moved to the trash.
 struct Taken {
     path: PathBuf,
     bytes: u64,
-    /// Of which it was a snapshot.
+    /// The repository of the snapshot.
     repository: Option<String>,
 }
 
-/// The bytes of a snapshot, and the hash of its repository. A damaged one tells neither.
+/// The bytes of a snapshot, and the hash of its repository. A damaged snapshot has neither.
 fn describe(snapshot: &Path) -> (u64, Option<String>) {
     let Some(meta) = read_meta(snapshot).ok().flatten() else { return (0, None) };
     let url = RepositoryUrl::parse(&meta.repository).ok();
@@ -254,7 +255,7 @@ fn describe(snapshot: &Path) -> (u64, Option<String>) {
 }
 
 impl Repository {
-    /// What its packs come to.
+    /// The total size of its packs.
     fn pack_bytes(&self) -> u64 {
         let entries = fs::read_dir(self.packs()).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()

@@ -1,4 +1,4 @@
-//! What the store's own tests start from.
+//! The setup of the store's own tests.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -27,7 +27,7 @@ use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::TreeOptions;
 
-/// A new store, and the directory that it goes with.
+/// A new store and its temporary directory.
 pub(crate) fn store() -> (TempDir, Store) {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("store")).unwrap();
@@ -38,12 +38,12 @@ pub(crate) fn url() -> RepositoryUrl {
     RepositoryUrl::parse("https://git.example.com/group/project.git").unwrap()
 }
 
-/// A commit whose id is this digit, forty times.
+/// A commit id of this digit repeated forty times.
 pub(crate) fn commit(digit: u8) -> CommitId {
     CommitId::from_bytes([digit << 4 | digit; 20])
 }
 
-/// Gives up at the first lock that another holds.
+/// Gives up at the first lock that is held elsewhere.
 pub(crate) fn impatient() -> Cancel {
     Cancel::new().within(std::time::Duration::ZERO)
 }
@@ -82,8 +82,8 @@ pub(crate) fn record(store: &Store, volume_id: &str, target: &Path, lease: &Snap
     }
 }
 
-/// Runs `test` over a small filesystem of its own, in a mount namespace that nobody else sees. Needs root: without it the
-/// test is skipped, and says so, unless everything is required.
+/// Runs `test` on a small filesystem of its own, in a private mount namespace. Needs root: without it the test is
+/// skipped with a message, unless all tests are required.
 pub(crate) fn on_small_filesystem(options: &'static str, test: impl FnOnce(&Path) + Send) {
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var_os("GITREPO_REQUIRE_ALL").is_none(), "this test mounts a filesystem, which needs root");

@@ -1,7 +1,7 @@
-//! When something in the store was last used: what goes first when room is made.
+//! When something in the store was last used: eviction removes the longest unused first.
 //!
-//! A moment of this boot is told by the clock that never jumps. Of earlier boots only the wall clock knows, by the time of
-//! the file: if that has jumped, something goes sooner than it had to, and is fetched again.
+//! Times within this boot come from the clock that never jumps. Those of earlier boots come from the wall clock, by the
+//! file's modification time: if that jumped, something is evicted too early and fetched again.
 
 use std::fs;
 use std::fs::File;
@@ -18,20 +18,20 @@ use super::durable;
 const FILE: &str = "used";
 const FILE_LIMIT: u64 = 4096;
 
-/// The earlier, the less.
+/// Earlier is smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LastUse {
-    /// In an earlier boot, or never noted down.
+    /// In an earlier boot, or never recorded.
     Earlier(SystemTime),
-    /// So long after this boot.
+    /// Time since this boot.
     ThisBoot(Duration),
 }
 
-/// Notes down that what is in `directory` is used now. The file is written in place, so that a full disk has room for it
-/// once it is there. Where it cannot be written, what is there is taken for older than it is.
+/// Records that `directory` is used now. The file is written in place, so that this works on a full disk once the file
+/// exists. If it cannot be written, the directory counts as unused for longer than it was.
 pub(super) fn mark(directory: &Path) {
     if let Err(error) = write(directory) {
-        tracing::debug!(path = %directory.display(), %error, "cannot note down that it is used");
+        tracing::debug!(path = %directory.display(), %error, "cannot record the time of this use");
     }
 }
 
@@ -45,7 +45,7 @@ fn write(directory: &Path) -> io::Result<()> {
     file.set_len(u64::try_from(text.len()).unwrap_or_default())
 }
 
-/// When what is in `directory` was last used.
+/// When `directory` was last used.
 pub(super) fn of(directory: &Path, now: &Moment) -> LastUse {
     let path = directory.join(FILE);
     let moment = durable::read(&path, FILE_LIMIT).ok().and_then(|text| serde_json::from_slice::<Moment>(&text).ok());
@@ -78,7 +78,7 @@ mod tests {
             fs::write(&path, text.replace(&boot, &BootId::other().to_string())).unwrap();
             File::options().write(true).open(&path).unwrap().set_modified(now - Duration::from_secs(age)).unwrap();
         }
-        // A clock that is ahead by ten years says nothing.
+        // A clock ten years ahead is meaningless.
         let ahead = now + Duration::from_secs(10 * 365 * 24 * 3600);
         mark(&first);
         mark(&second);

@@ -15,23 +15,23 @@ use super::root::Root;
 use super::root::unsuitable;
 use super::trash::Trash;
 
-/// The layout that this program writes.
+/// The layout version that this program writes.
 const VERSION: u64 = 1;
 
 const VERSION_FILE: &str = "VERSION";
 
-/// In every store.
+/// Directories of every store.
 const DIRECTORIES: [&str; 6] = ["repositories", "snapshots", "volumes", "staging", "locks", "trash"];
 
-/// In a store that keeps the node's proofs of access.
+/// The directory of the node's proofs of access, in the main store only.
 const ACCESS: &str = "access";
 
-/// What of a node a store is.
+/// The role of a store on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// It keeps the proofs of access.
+    /// Keeps the proofs of access.
     Main,
-    /// Another one keeps them.
+    /// Relies on the main store for them.
     Further,
 }
 
@@ -41,7 +41,7 @@ impl Role {
     }
 }
 
-/// Where everything of a store is.
+/// Where everything in a store is.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
@@ -51,12 +51,12 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Opens the main store at `root`, making it if nothing is there. Several processes may do so at once.
+    /// Opens the main store at `root`, creating it if missing. Several processes may do so at once.
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
         Self::open_in(Root::open(root)?, Role::Main)
     }
 
-    /// Opens the further store in `directory`; `None` if it is not there and not to be made.
+    /// Opens the further store in `directory`; `None` if it is missing and not to be created.
     pub(super) fn open_further(directory: &Path, missing: Missing) -> Result<Option<Self>, StoreError> {
         Root::open_further(directory, missing)?.map(|root| Self::open_in(root, Role::Further)).transpose()
     }
@@ -76,7 +76,7 @@ impl Layout {
             durable::sync_directory(&root)?;
         }
         if version.is_none() {
-            // Last, so that a store with a version is complete; and the same from whoever makes the store with us.
+            // Written last, so that a store with a version is complete. Concurrent creators write the same content.
             durable::replace(&root.join(VERSION_FILE), format!("{VERSION}\n").as_bytes(), Durability::Durable)?;
         }
         let identity = Identity::of(&root).map_err(StoreError::io("examine", &root))?;
@@ -104,8 +104,8 @@ impl Layout {
     }
 }
 
-/// Without a version, the directory must hold nothing but what a store that is being made has, or a fresh filesystem:
-/// nobody's home directory becomes a store by a slip of the hand.
+/// Without a version, the directory may only contain the parts of an unfinished store or of a fresh filesystem: a typo
+/// must not turn a home directory into a store.
 fn check_unused(root: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(root).map_err(StoreError::io("list", root))? {
         let name = entry.map_err(StoreError::io("list", root))?.file_name();
@@ -120,7 +120,7 @@ fn check_unused(root: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// There is a store at `root`, of whatever version.
+/// Whether there is a store at `root`, of any version.
 pub(super) fn has_version(root: &Path) -> Result<bool, StoreError> {
     let path = root.join(VERSION_FILE);
     match optional(fs::symlink_metadata(&path).map_err(StoreError::io("examine", &path))) {

@@ -1,9 +1,10 @@
-//! Locks between processes: `flock`s on files that come into being on demand.
+//! Locks between processes: `flock`s on files created on demand.
 //!
-//! A process that dies, by whatever signal, drops its locks. To avoid deadlock, locks are taken in this order; any of them
-//! may be left out: resolve, repository, snapshot, target, volume. A hit never waits for a lock that a fetch holds: it takes
-//! the locks of a snapshot and of its target, and eviction only tries the lock of a snapshot. Nobody fetches while holding
-//! the lock of a target or of a volume.
+//! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
+//! allowed: target, resolve, repository, snapshot, volume. Serving a hit never waits for a lock that a fetch holds: it
+//! takes the locks of its target and of a snapshot, and an evictor only ever tries the latter. The holder of a volume's
+//! lock makes, joins or leaves its shared copy, fetches nothing, and waits for no other lock but the one for making
+//! room. The holder of that one only tries the others.
 
 use std::fmt;
 use std::fs;
@@ -23,15 +24,15 @@ use crate::cancel::Interrupted;
 
 use super::error::StoreError;
 
-/// First and longest pause between two attempts. `flock` has no timeout, and a thread that waits in it cannot be called
-/// back; a waiter that looks 40 times a second costs less than one part in ten thousand of a processor.
+/// First and longest pause between two attempts. `flock` has no timeout and cannot be interrupted from another thread.
+/// Polling 40 times a second costs less than one part in ten thousand of a processor.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
-/// What a lock protects; the hash tells which one.
+/// What a lock protects; the hash identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LockName {
-    /// All that happens to one target.
+    /// All operations on one target.
     Target(String),
     /// Asking a remote with one credential.
     Resolve(String),
@@ -39,7 +40,7 @@ pub(crate) enum LockName {
     Repository(String),
     /// Shared while a snapshot is in use, exclusive to evict it.
     Snapshot(String),
-    /// Making, joining and leaving the copy that the targets of one volume share.
+    /// Making, joining and leaving the copy shared by the targets of one volume.
     Volume(String),
     /// Making the node's key.
     AccessKey,
@@ -87,14 +88,14 @@ impl fmt::Display for LockName {
 const TARGET_PREFIX: &str = "target-";
 const VOLUME_PREFIX: &str = "volume-";
 
-/// How many may hold a lock.
+/// How many processes may hold a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Shared,
     Exclusive,
 }
 
-/// A lock that is held, until dropped.
+/// A lock, held until dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
@@ -102,7 +103,7 @@ pub(crate) struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone would wait for a child that is between fork and exec and still shares the descriptor.
+        // Closing alone would wait for a child between fork and exec, which still shares the descriptor.
         drop(self.file.unlock());
     }
 }
@@ -110,9 +111,9 @@ impl Drop for Lock {
 /// How waiting for a lock ended.
 #[derive(Debug)]
 pub(crate) enum Turn<L, T> {
-    /// The lock is ours.
+    /// We hold the lock.
     Ours(L),
-    /// What we wanted to do has been done by another.
+    /// Another process has done the work.
     Done(T),
 }
 
@@ -127,11 +128,11 @@ impl Locks {
         Self { directory }
     }
 
-    /// The lock, if nobody is in the way.
+    /// Takes the lock if it is free.
     pub(crate) fn try_acquire(&self, name: &LockName, mode: Mode) -> Result<Option<Lock>, StoreError> {
         let path = self.directory.join(name.file_name());
         match try_lock_file(&path, mode) {
-            // A full disk must not keep a volume from being unpublished: unused lock files are inodes to spare.
+            // A full disk must not block an unpublish: unused lock files are inodes to spare.
             Err(error) if error.is_full() => {
                 self.remove_unused(|file| file.starts_with(TARGET_PREFIX) || file.starts_with(VOLUME_PREFIX))?;
                 try_lock_file(&path, mode)
@@ -140,7 +141,7 @@ impl Locks {
         }
     }
 
-    /// Waits for the lock until `cancel` says otherwise.
+    /// Waits for the lock until `cancel` ends the wait.
     pub(crate) fn acquire(&self, name: &LockName, mode: Mode, cancel: &Cancel) -> Result<Lock, StoreError> {
         match self.acquire_unless(name, mode, cancel, || Ok(None::<std::convert::Infallible>))? {
             Turn::Ours(lock) => Ok(lock),
@@ -148,9 +149,9 @@ impl Locks {
         }
     }
 
-    /// Waits for the lock, or for `done` to have an answer that makes it unnecessary, whichever comes first.
+    /// Waits for the lock, or until `done` returns an answer that makes it unnecessary, whichever comes first.
     ///
-    /// So those who waited for one fetch all leave together when it ends, and do not queue for a lock only to find that
+    /// So all who waited for one fetch leave together when it ends, instead of queueing for a lock only to find that
     /// there is nothing to do.
     pub(crate) fn acquire_unless<T>(
         &self,
@@ -173,7 +174,7 @@ impl Locks {
         }
     }
 
-    /// Removes the files of locks that nobody holds, except those that `keep` names; says how many.
+    /// Removes the files of free locks, except those that `keep` names, and returns their number.
     pub(crate) fn remove_unused(&self, keep: impl Fn(&str) -> bool) -> Result<usize, StoreError> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))? {
@@ -182,8 +183,8 @@ impl Locks {
             if name.is_some_and(&keep) {
                 continue;
             }
-            // The name goes while we hold the lock, so whoever opened the file meanwhile finds, once it has the lock,
-            // that the name leads elsewhere, and starts over.
+            // The file is removed while we hold its lock. A process that has opened it meanwhile sees, once it has the
+            // lock, that the name leads elsewhere, and starts over.
             if let Some(_lock) = try_lock_existing(&path)? {
                 fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
                 removed += 1;
@@ -221,8 +222,8 @@ fn try_lock_file(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
     }
 }
 
-/// The exclusive lock of a file or directory that is there. For one that its owner keeps locked, having it proves that
-/// the owner is gone.
+/// The exclusive lock of an existing file or directory. If its owner keeps it locked, acquiring it proves that the
+/// owner is gone.
 pub(crate) fn try_lock_existing(path: &Path) -> Result<Option<Lock>, StoreError> {
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
@@ -245,7 +246,7 @@ fn try_lock_open(file: File, mode: Mode, path: &Path) -> Result<Option<Lock>, St
     }
 }
 
-/// Between opening and locking, the file may have been removed, and another made under its name.
+/// Between opening and locking, the file may have been replaced by another of the same name.
 fn is_named(lock: &Lock, path: &Path) -> Result<bool, StoreError> {
     let ours = lock.file.metadata().map_err(StoreError::io("examine", path))?;
     match fs::symlink_metadata(path) {

@@ -1,8 +1,8 @@
-//! Which tree of a store a line of the mount table shows.
+//! Finds the tree of a store that a line of the mount table shows.
 //!
-//! The mount table tells a path inside a filesystem ([`MountPoint::root`]), and a store may be anywhere in one: so a path is
-//! known by its end, which begins with a name that only stores have. The kernel adds `//deleted` to the path of a directory
-//! that is deleted.
+//! The mount table gives a path inside a filesystem ([`MountPoint::root`]), and a store may be anywhere in one. So a
+//! path is recognised by its tail, which begins with a name that only stores have. The kernel appends `//deleted` to
+//! the path of a deleted directory.
 
 use std::path::Component;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::Store;
 use super::digest::is_hex;
 
 impl Store {
-    /// The tree of this store that a mount could show. Another store may have one of the same name: only a comparison of the
+    /// The tree of this store that a mount may show. Another store may have one of the same name: only comparing the
     /// directories themselves can tell.
     pub fn shown_by(&self, mount: &MountPoint) -> Option<PathBuf> {
         let names: Vec<_> = mount.root.components().collect();
@@ -23,14 +23,14 @@ impl Store {
         tails.map(|tail| self.root().join(tail)).find(|path| shown.iter().any(|place| path.starts_with(place)))
     }
 
-    /// Whether a mount shows this tree of the store, or did until it was deleted.
+    /// Whether a mount shows this tree of the store, or did before it was deleted.
     pub fn is_mount_of(&self, mount: &MountPoint, tree: &Path) -> bool {
         let inside = tree.strip_prefix(self.root()).unwrap_or(tree);
         mount.root.ends_with(inside) || mount.root.ends_with(inside.join("deleted"))
     }
 }
 
-/// Whether a mount with this root shows a tree of a store, whichever.
+/// Whether a mount with this root shows a tree of any store.
 pub fn is_from_a_store(root: &Path) -> bool {
     let names: Vec<_> = root.components().collect();
     names.windows(2).any(|pair| {

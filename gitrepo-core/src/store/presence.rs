@@ -1,8 +1,9 @@
 //! Whether a store is still where it was.
 //!
-//! A filesystem may be unmounted, or not mounted after a boot, and then its mount point is an empty directory like one in
-//! which a store is to be made. A store is known by its root's device and inode while a process has it open. Between
-//! processes, a file outside says that there was a store on a filesystem of its own: then none is made in its place.
+//! If a filesystem is unmounted, or not mounted after a boot, its mount point is an empty directory, like one where a
+//! store is to be created. While a process has a store open, it identifies it by the device and inode of its root.
+//! Between processes, a file outside records that the store was on a filesystem of its own: then no new one is created
+//! in its place.
 
 use std::fs;
 use std::fs::File;
@@ -25,7 +26,7 @@ const PROBE_FILE: &str = "probe";
 /// Longer than any path.
 const MEMORY_LIMIT: u64 = 8192;
 
-/// Which directory it is, whatever its name.
+/// Identifies a directory, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -40,11 +41,11 @@ impl Identity {
 }
 
 impl Store {
-    /// The store is still where it was opened.
+    /// Checks that the store is still where it was opened.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] when something else is there, or nothing; another when its filesystem does not tell.
+    /// [`StoreError::Missing`] if it is gone or replaced; another error if its filesystem fails to answer.
     pub fn check(&self) -> Result<(), StoreError> {
         match Identity::of(self.root()) {
             Ok(identity) if identity == self.layout.identity => Ok(()),
@@ -54,12 +55,12 @@ impl Store {
         }
     }
 
-    /// The store takes writes: a small file is written, in place, so that a full disk is no failure. It may take as long as
-    /// the filesystem pleases.
+    /// Checks that the store is writable: writes a small file in place, so that a full disk is not an error. May block
+    /// as long as the filesystem does.
     ///
     /// # Errors
     ///
-    /// As [`Store::check`], and what writing met.
+    /// As [`Store::check`], and any write error.
     pub fn probe(&self) -> Result<(), StoreError> {
         self.check()?;
         let path = self.root().join(PROBE_FILE);
@@ -72,11 +73,11 @@ impl Store {
         }
     }
 
-    /// There is a store at `root`.
+    /// Checks that there is a store at `root`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] when there is none.
+    /// [`StoreError::Missing`] if there is none.
     pub fn is_at(root: &Path) -> Result<(), StoreError> {
         match layout::has_version(root) {
             Ok(true) => Ok(()),
@@ -85,16 +86,16 @@ impl Store {
         }
     }
 
-    /// As [`Store::open`], but where `memory`, a file outside the store, says that a store on a filesystem of its own was
-    /// there, none is made in its place. The file is kept up to date.
+    /// Like [`Store::open`], but creates no store if `memory`, a file outside it, records an earlier one there on a
+    /// filesystem of its own. The file is kept up to date.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] when that store is gone; otherwise as [`Store::open`].
+    /// [`StoreError::Missing`] if that store is gone; otherwise as [`Store::open`].
     pub fn open_remembered(root: &Path, memory: &Path) -> Result<Self, StoreError> {
         let line = format!("{}\n", root.display());
         let remembered = optional(durable::read(memory, MEMORY_LIMIT))?.is_some_and(|text| text == line.as_bytes());
-        // An empty filesystem of its own is a new disk, not the mount point of one that is away.
+        // An empty separate filesystem is a new disk, not the mount point of a missing one.
         let is_bare = || fs::metadata(root).map_or(true, |found| !is_elsewhere(found.dev(), memory));
         if remembered && !layout::has_version(root)? && is_bare() {
             let reason = format!(
@@ -111,7 +112,7 @@ impl Store {
             _ => Ok(()),
         };
         if let Err(error) = changed {
-            // The store itself is there.
+            // The store itself is present.
             tracing::warn!(error = %crate::error::chain(&error), "cannot remember where the store is");
         }
         Ok(store)
@@ -122,7 +123,7 @@ impl Store {
     }
 }
 
-/// Whether this is another filesystem than the one that `memory` is on.
+/// Whether this is a different filesystem from that of `memory`.
 fn is_elsewhere(device: u64, memory: &Path) -> bool {
     let parent = memory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::metadata(parent).is_ok_and(|metadata| metadata.dev() != device)
@@ -193,7 +194,7 @@ mod tests {
             umount2(&root, MntFlags::MNT_DETACH).unwrap();
             mount(Some(&kept), &root, none, MsFlags::MS_BIND, none).unwrap();
             Store::open_remembered(&root, &memory).unwrap();
-            // Another place is another store, and one that an admin has given up may be made anew.
+            // Another directory is another store, and an admin may replace a store given up.
             Store::open_remembered(&place.join("other"), &memory).unwrap();
             umount2(&root, MntFlags::MNT_DETACH).unwrap();
             fs::remove_file(&memory).unwrap();

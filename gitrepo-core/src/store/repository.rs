@@ -1,4 +1,4 @@
-//! What is kept of a repository: packs that a fetch need not ask for again.
+//! What is kept of a repository: packs that later fetches need not download again.
 
 use std::fs;
 use std::io;
@@ -29,11 +29,11 @@ pub(super) mod salvage;
 mod tests;
 mod whole;
 
-/// Each fetch adds a pack, and libgit2 searches them one by one. Beyond this many the next fetch starts afresh.
+/// Each fetch adds a pack, and libgit2 searches them one by one. Beyond this number the next fetch starts afresh.
 const MOST_PACKS: usize = 50;
 
-/// The bare repository of one URL, which may not be there yet. It is only read by fetches, as an alternate, and only
-/// written by [`RepositoryLock::adopt`]; so nothing in it is ever half done by git.
+/// The bare repository of one URL; may not exist yet. Fetches only read it, as an alternate, and only
+/// [`RepositoryLock::adopt`] writes it. So git never leaves anything in it half done.
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
     layout: Arc<Layout>,
@@ -61,37 +61,36 @@ impl Repository {
         Self { layout: Arc::clone(layout), hash, path }
     }
 
-    /// Where it is, or will be.
+    /// Its path, whether it exists or not.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Something has been fetched.
+    /// Whether anything has been fetched.
     pub(crate) fn exists(&self) -> bool {
         self.path.is_dir()
     }
 
-    /// This commit has been fetched, to some depth.
-    #[cfg(test)]
+    /// Whether this commit has been fetched, to any depth.
     pub(crate) fn contains(&self, commit: &CommitId) -> bool {
         self.path.join(commit_ref(commit)).is_file()
     }
 
-    /// The right to fetch into it, waiting for others that do.
+    /// The right to fetch into it; waits for other fetches.
     pub(crate) fn lock(&self, cancel: &Cancel) -> Result<RepositoryLock, StoreError> {
         let lock = self.layout.locks.acquire(&self.lock_name(), Mode::Exclusive, cancel)?;
         self.locked(lock)
     }
 
-    /// The right to fetch into it, if nobody does.
+    /// The right to fetch into it, if nobody fetches.
     pub(crate) fn try_lock(&self) -> Result<Option<RepositoryLock>, StoreError> {
         let lock = self.layout.locks.try_acquire(&self.lock_name(), Mode::Exclusive)?;
         lock.map(|lock| self.locked(lock)).transpose()
     }
 
-    /// The right to fetch into it, or what `done` finds, whichever comes first: those who wait for the same commit look
-    /// for its snapshot, and leave together when it is there. `done` is asked only while another holds the lock, so look
-    /// once more when the lock is ours.
+    /// The right to fetch into it, or what `done` finds, whichever comes first. Those who wait for the same commit look
+    /// for its snapshot, and leave together when it exists. `done` runs only while another process holds the lock, so
+    /// check again after taking it.
     pub(crate) fn lock_unless<T>(
         &self,
         cancel: &Cancel,
@@ -113,7 +112,7 @@ impl Repository {
     }
 }
 
-/// The right to fetch into a repository: one at a time has it.
+/// The exclusive right to fetch into a repository.
 #[derive(Debug)]
 pub(crate) struct RepositoryLock {
     repository: Repository,
@@ -121,18 +120,18 @@ pub(crate) struct RepositoryLock {
 }
 
 impl RepositoryLock {
-    /// A place to fetch into. Should the process die after that, what was received is found by the next who fetches.
+    /// A directory to fetch into. If the process dies afterwards, the next fetch finds what was received.
     pub(crate) fn staging(&self) -> Result<Staging, StoreError> {
         Staging::of_repository(&self.repository.layout, &self.repository.hash)
     }
 
-    /// Keeps what other processes had received completely into this repository when they died. Before
+    /// Keeps what other processes had completely received for this repository when they died. Call it before
     /// [`RepositoryLock::base`], so that the fetch builds on it.
     pub(crate) fn salvage(&self) -> Result<(), StoreError> {
         salvage::salvage(&self.repository)
     }
 
-    /// What a fetch may build on; `None` when there is nothing, or so many packs that it should start afresh.
+    /// What a fetch may build on; `None` if there is nothing, or too many packs to keep adding.
     pub(crate) fn base(&self) -> Result<Option<PathBuf>, StoreError> {
         let packs = self.repository.path.join(adopt::PACKS);
         let entries = match fs::read_dir(&packs) {
@@ -144,11 +143,11 @@ impl RepositoryLock {
         Ok((indexes.count() <= MOST_PACKS).then(|| self.repository.path.clone()))
     }
 
-    /// Moves what a fetch brought into the store, durably.
+    /// Moves the result of a fetch into the store, durably.
     ///
-    /// `fetched` is the bare repository that the fetch wrote, in staging; nothing in it is believed, and its writer must
-    /// have ended. `base` is what [`RepositoryLock::base`] gave that fetch: with it, the packs are added; without, they
-    /// stand alone and replace what was there.
+    /// `fetched` is the bare repository that the fetch wrote in staging. It is not trusted, and its writer must have
+    /// ended. `base` is what [`RepositoryLock::base`] gave that fetch: with it, the packs are added; without it, they
+    /// replace the old repository.
     pub(crate) fn adopt(
         &self,
         fetched: &Path,
@@ -168,13 +167,13 @@ impl RepositoryLock {
         &self.repository.hash
     }
 
-    /// Throws the repository away: a fetch does not heal one that is damaged, because git believes it has the objects.
+    /// Discards the repository. A fetch cannot repair a damaged one, because git believes it has the objects.
     pub(crate) fn discard(&self) -> Result<(), StoreError> {
         self.repository.layout.trash.discard(&self.repository.path, Deletion::Now)
     }
 }
 
-/// The ref that keeps a commit: whatever the remote's refs were called, none of its names is ours to use.
+/// The ref that keeps a commit alive. We never use the remote's own ref names.
 fn commit_ref(commit: &CommitId) -> String {
     format!("{}/{commit}", adopt::COMMITS)
 }

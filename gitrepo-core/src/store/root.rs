@@ -1,4 +1,4 @@
-//! The directory that a store is in: found or made, and trusted only where nobody else can change what is there.
+//! The directory of a store: found or created, and trusted only if nobody else can change its content.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -26,11 +26,11 @@ use nix::sys::stat::mkdirat;
 
 use super::error::StoreError;
 
-/// Where a further store is inside the directory that was configured for it. What else is there stays: on nodes that come
-/// from another driver, its clones lie in the same directories.
+/// Subdirectory of a further store in its configured directory. Other content stays: on nodes that come from another
+/// driver, the same directories contain its clones.
 pub(crate) const FURTHER_STORE: &str = ".gitrepo";
 
-/// What becomes of a directory that is not there.
+/// What to do about a missing directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     Make,
@@ -40,13 +40,13 @@ pub(super) enum Missing {
 /// A directory that nobody else can write to.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// Absolute, without links.
+    /// Absolute and without links.
     pub(super) path: PathBuf,
     directory: File,
 }
 
 impl Root {
-    /// The main store's, at a path that an administrator or a person wrote down for it: how it gets there is theirs.
+    /// Opens the main store's root. An administrator or user chose the path, so how it gets there is up to them.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
@@ -69,10 +69,11 @@ impl Root {
         Ok(Self { path, directory })
     }
 
-    /// A further store's, [`FURTHER_STORE`] in a directory that a volume may select. Each component of the path is opened
-    /// in the one before it and checked there, so that nobody but root leads us elsewhere, now or later: no link, root's,
-    /// and writable by root alone; above the directory, one with the sticky bit serves too, in which nobody renames or
-    /// deletes what is root's. `None` if it is not there and not to be made.
+    /// Opens a further store's root: [`FURTHER_STORE`] in a directory that a volume may select. Each path component is
+    /// opened relative to its parent and checked, so that only root can redirect us, now or later. It must not be a
+    /// link, and must be owned by root and writable by root alone. Above the configured directory a sticky bit also
+    /// suffices: then nobody else can rename or delete root's entries. `None` if the root is missing and not to be
+    /// created.
     pub(super) fn open_further(directory: &Path, missing: Missing) -> Result<Option<Self>, StoreError> {
         let names =
             names(directory).ok_or_else(|| unsuitable(directory, "it is no absolute path without `..`".to_owned()))?;
@@ -95,7 +96,7 @@ impl Root {
         Ok(Some(Self { path, directory: opened }))
     }
 
-    /// Keeps everybody else from looking in, too.
+    /// Keeps everybody else from reading it, too.
     pub(super) fn make_private(&self) -> Result<(), StoreError> {
         let metadata = self.directory.metadata().map_err(StoreError::io("examine", &self.path))?;
         if metadata.mode() & 0o7777 == 0o700 {
@@ -105,14 +106,14 @@ impl Root {
     }
 }
 
-/// What a directory on the way is to the store.
+/// The role of a directory on the path to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Above the configured directory.
     Parent,
-    /// What the configuration names.
+    /// The configured directory.
     Configured,
-    /// The store's own.
+    /// The store's own directory.
     Store,
 }
 
@@ -125,7 +126,7 @@ impl Place {
     }
 }
 
-/// One component of a path, in a parent that has been checked.
+/// One component of a path, in a checked parent.
 struct Step<'a> {
     parent: &'a File,
     name: &'a OsStr,
@@ -151,10 +152,10 @@ impl Step<'_> {
         }
     }
 
-    /// Durably: records in the store must not be lost with a name above it.
+    /// Durable: records in the store must not be lost with a directory above it.
     fn make(&self) -> Result<File, StoreError> {
         match mkdirat(self.parent, self.name, Mode::S_IRWXU) {
-            // Of another process that makes the same store, or of somebody whom the check finds out.
+            // Made by another process that creates the same store, or by an attacker, whom the check detects.
             Err(Errno::EEXIST) => {}
             result => result.map_err(StoreError::io("create", self.path))?,
         }
@@ -167,8 +168,8 @@ impl Step<'_> {
     }
 }
 
-/// Whoever owns a directory on the way, or can write to it, could put their own tree in the place of a snapshot. What a
-/// person's own store is made in may also be that person's.
+/// The owner of a directory on the path, or anyone who can write to it, could replace a snapshot with a tree of their
+/// own. For a user's own store, that user may own the directories too.
 fn check(directory: &File, path: &Path, root: &Path, place: Place) -> Result<(), StoreError> {
     let metadata = directory.metadata().map_err(StoreError::io("examine", path))?;
     let us = nix::unistd::geteuid().as_raw();
@@ -192,7 +193,7 @@ fn set_mode(directory: &File, path: &Path, mode: u32) -> Result<(), StoreError> 
     directory.set_permissions(Permissions::from_mode(mode)).map_err(StoreError::io("change the mode of", path))
 }
 
-/// The components of an absolute path, if it has no others than names.
+/// The components of an absolute path, if all of them are plain names.
 fn names(path: &Path) -> Option<Vec<&OsStr>> {
     let mut components = path.components();
     (components.next() == Some(Component::RootDir)).then_some(())?;
@@ -223,7 +224,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Below the sticky directory that is there for temporary files.
+    /// A place below the sticky directory for temporary files.
     fn place() -> (tempfile::TempDir, PathBuf) {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().canonicalize().unwrap();

@@ -1,4 +1,4 @@
-//! The writable copy that all targets of a volume on this node share, and the lock on it.
+//! The writable copy that all targets of a volume on this node share, and its lock.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,7 @@ const META_FILE: &str = "copy.json";
 const TREE_DIRECTORY: &str = "tree";
 const META_LIMIT: u64 = 1024 * 1024;
 
-/// What a shared copy was made of: every target of the volume has to ask for the same.
+/// What a shared copy was made from: every target of the volume must ask for the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SharedCopy {
@@ -45,7 +45,7 @@ pub(crate) struct SharedCopy {
     pub(crate) content: BTreeMap<String, String>,
     /// The commit that was copied.
     pub(crate) commit: CommitId,
-    /// The ref that led to it; `None` when it was asked for by its id.
+    /// The ref that led to it; `None` if requested by commit id.
     #[serde(default)]
     pub(crate) reference: Option<String>,
     /// The snapshot that was copied.
@@ -67,15 +67,15 @@ impl SharedCopy {
         }
     }
 
-    /// Whether this is the copy that `record` speaks of.
+    /// Whether `record` refers to this copy.
     pub(crate) fn is_of(&self, record: &Record) -> bool {
         self.commit == record.commit && self.content == record.content
     }
 }
 
-/// One volume, held: nobody else makes its shared copy, joins it or takes it away while this lives.
+/// One volume, locked: while this lives, no other process makes, joins or removes its shared copy.
 ///
-/// `shared/` has `copy.json` and `tree/`. Both appear by one rename, when they are complete and on disk.
+/// `shared/` contains `copy.json` and `tree/`. Both appear by one rename, once they are complete and on disk.
 #[derive(Debug)]
 pub(crate) struct VolumeSlot {
     layout: Arc<Layout>,
@@ -89,13 +89,13 @@ impl VolumeSlot {
         read(&self.directory)
     }
 
-    /// Where the files of the shared copy are.
+    /// The path of the shared copy's files.
     pub(crate) fn tree(&self) -> PathBuf {
         tree(&self.directory)
     }
 
-    /// Makes `prepared`, an empty directory but for the complete `tree/` ([`VolumeSlot::tree_in`]) inside `staging`, the
-    /// shared copy, durably. What is left of an earlier one is discarded.
+    /// Installs `prepared` as the shared copy, durably. It lies inside `staging` and contains only the complete `tree/`
+    /// ([`VolumeSlot::tree_in`]). Remains of an earlier copy are discarded.
     pub(crate) fn install(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
         let meta = prepared.join(META_FILE);
@@ -110,12 +110,12 @@ impl VolumeSlot {
         Ok(self.tree())
     }
 
-    /// Where [`VolumeSlot::install`] expects the files.
+    /// The path where [`VolumeSlot::install`] expects the files.
     pub(crate) fn tree_in(prepared: &Path) -> PathBuf {
         prepared.join(TREE_DIRECTORY)
     }
 
-    /// The shared copy is out of the way, durably, when this returns. One that was not there is no error.
+    /// Removes the shared copy durably. A missing copy is not an error.
     pub(crate) fn discard(&self, deletion: Deletion) -> Result<(), StoreError> {
         self.layout.trash.discard(&self.directory.join(SHARED_DIRECTORY), deletion)?;
         remove_empty_volume(&self.directory);
@@ -124,12 +124,12 @@ impl VolumeSlot {
 }
 
 impl Store {
-    /// Holds one volume, waiting until `cancel` for others that do.
+    /// Locks one volume, waiting for other holders until `cancel`.
     ///
-    /// This lock comes after all others: who holds it fetches nothing and waits for nobody.
+    /// This lock is taken last: its holder fetches nothing and waits for nobody.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], of kind `Busy`, when they take longer.
+    /// [`StoreError::Locked`], of kind `Busy`, if they take longer.
     pub(crate) fn volume(&self, volume_id: &str, cancel: &Cancel) -> Result<VolumeSlot, StoreError> {
         let hash = sha256_hex(volume_id);
         let directory = self.layout.volumes().join(&hash);
@@ -137,24 +137,24 @@ impl Store {
         Ok(VolumeSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
     }
 
-    /// The shared copy of a volume, for who does not hold it and only looks.
+    /// The shared copy of a volume, read without its lock.
     pub(crate) fn shared_copy(&self, volume_id: &str) -> Result<Option<SharedCopy>, StoreError> {
         read(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
 
-    /// Where the files of a volume's shared copy are, if it has one.
+    /// The path of the files of a volume's shared copy, if it has one.
     pub(crate) fn shared_tree(&self, volume_id: &str) -> PathBuf {
         tree(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
 
-    /// Something of a shared copy is there, whole or not.
+    /// Whether any part of a shared copy exists, complete or not.
     pub(crate) fn has_shared_copy(&self, volume_id: &str) -> bool {
         let shared = self.layout.volumes().join(sha256_hex(volume_id)).join(SHARED_DIRECTORY);
-        // What cannot be seen may be there.
+        // If we cannot look, it may exist.
         !matches!(shared.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// The records of the targets that show a volume's shared copy. While the volume is held there are no others.
+    /// The records of the targets that show a volume's shared copy. While the volume is locked, none are added.
     pub(crate) fn sharers(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
         self.sharers_in(&sha256_hex(volume_id))
     }
@@ -169,14 +169,14 @@ impl Store {
 }
 
 impl Layout {
-    /// The volume with this hash, if nobody holds it.
+    /// The volume with this hash, if it is not locked.
     pub(super) fn try_volume(self: &Arc<Self>, volume: &str) -> Result<Option<VolumeSlot>, StoreError> {
         let lock = self.locks.try_acquire(&LockName::Volume(volume.to_owned()), Mode::Exclusive)?;
         let directory = self.volumes().join(volume);
         Ok(lock.map(|lock| VolumeSlot { layout: Arc::clone(self), directory, _lock: lock }))
     }
 
-    /// The hashes of the volumes that have something of a shared copy.
+    /// The hashes of the volumes with any part of a shared copy.
     pub(super) fn sharing_volumes(&self) -> Result<Vec<String>, StoreError> {
         let mut volumes = self.volume_hashes()?;
         volumes.retain(|volume| self.volumes().join(volume).join(SHARED_DIRECTORY).symlink_metadata().is_ok());

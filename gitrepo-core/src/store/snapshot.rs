@@ -1,4 +1,4 @@
-//! Finished trees, found by what they are.
+//! Finished trees, found by their content key.
 
 use std::fmt;
 use std::fs;
@@ -43,32 +43,32 @@ use super::trash::Deletion;
 const META_FILE: &str = "meta.json";
 const META_LIMIT: u64 = 64 * 1024;
 
-/// Part of every id, so that a change of what a snapshot is makes new ones.
+/// Part of every id, so that a change of the snapshot format gives new ids.
 const GENERATION: &str = "gitrepo snapshot 1";
 
-/// Part of the name of what takes the place of a changed snapshot.
+/// Part of the id of a changed snapshot's successor.
 const SUCCESSOR: &str = "gitrepo snapshot in place of";
 
-/// How long a lease may have to wait for an evictor, which holds the lock for one rename.
+/// How long a lease may wait for an evictor, which holds the lock for one rename.
 const EVICTION_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long those who found the same damage may hold a lease: for one look. A lease that lasts is one in use.
+/// How long others who found the same damage may hold a lease: long enough for one check. A longer lease means use.
 const GLANCE: Duration = Duration::from_secs(1);
 
-/// Everything that decides what is in a snapshot. Two equal keys are one snapshot; there is nothing in common between
-/// URLs, so a server that announces another repository's commit gains nothing.
+/// Everything that determines the content of a snapshot. Equal keys mean the same snapshot. Different URLs share
+/// nothing, so a server that announces another repository's commit gains nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotKey<'a> {
     /// The repository.
     pub url: &'a RepositoryUrl,
-    /// Whose tree.
+    /// The commit whose tree it is.
     pub commit: &'a CommitId,
-    /// What of it, and where.
+    /// Which part of the tree, and where it appears.
     pub tree: &'a TreeOptions,
 }
 
 impl SnapshotKey<'_> {
-    /// The name of the snapshot with this key.
+    /// The id of the snapshot with this key.
     pub fn id(&self) -> SnapshotId {
         let url = self.url.canonical();
         let commit = self.commit.to_string();
@@ -82,7 +82,7 @@ impl SnapshotKey<'_> {
     }
 }
 
-/// 64 hexadecimal digits that name a snapshot.
+/// 64 hexadecimal digits that identify a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SnapshotId(String);
@@ -94,7 +94,7 @@ impl fmt::Display for SnapshotId {
 }
 
 impl SnapshotId {
-    /// The name of the snapshot that takes this one's place when it was changed: of the same content, and made anew.
+    /// The id of the successor that replaces this snapshot if it was changed: the same content, made anew.
     pub(super) fn successor(&self) -> Self {
         let mut hash = Sha256::new();
         digest::length_prefixed([SUCCESSOR.as_bytes(), self.0.as_bytes()], |part| hash.update(part));
@@ -106,7 +106,7 @@ impl TryFrom<String> for SnapshotId {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // It becomes part of a path, and a record could hold anything.
+        // It becomes part of a path, and a record could contain anything.
         if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is no snapshot's id")) }
     }
 }
@@ -117,20 +117,20 @@ impl From<SnapshotId> for String {
     }
 }
 
-/// What `meta.json` says of a snapshot. Unknown fields, of a newer version, are ignored.
+/// The content of a snapshot's `meta.json`. Unknown fields, written by a newer version, are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotMeta {
     /// The repository, without secrets.
     pub repository: String,
-    /// Whose tree.
+    /// The commit whose tree it is.
     pub commit: CommitId,
-    /// What of it, and where.
+    /// Which part of the tree, and where it appears.
     #[serde(flatten)]
     pub tree: TreeOptions,
     /// Name of the [`SnapshotFormat`](crate::snapshot::SnapshotFormat) that wrote it.
     pub format: String,
-    /// What is in it.
+    /// The amount of content.
     pub summary: TreeSummary,
     /// When it was made, by the wall clock: for people only.
     #[serde(with = "wall_clock")]
@@ -138,7 +138,7 @@ pub struct SnapshotMeta {
 }
 
 impl SnapshotMeta {
-    /// Of a tree that was just written.
+    /// The metadata of a newly written tree.
     pub fn new(url: &RepositoryUrl, request: &TreeRequest, summary: TreeSummary) -> Self {
         Self {
             repository: url.to_string(),
@@ -151,7 +151,7 @@ impl SnapshotMeta {
     }
 }
 
-/// A snapshot in use: while this lives, nobody evicts it. A volume's record takes over from there.
+/// A snapshot in use: it cannot be evicted while this lives. Afterwards a volume's record protects it.
 #[derive(Debug)]
 pub struct SnapshotLease {
     id: SnapshotId,
@@ -161,21 +161,21 @@ pub struct SnapshotLease {
 }
 
 impl SnapshotLease {
-    /// Its name.
+    /// Its id.
     pub fn id(&self) -> &SnapshotId {
         &self.id
     }
 
-    /// Where it is; never changes, and nothing in it does.
+    /// Its path. Neither the path nor the content ever changes.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What a volume shows of it.
+    /// The part that a volume shows.
     ///
     /// # Errors
     ///
-    /// [`StoreError::UnknownFormat`] when a newer version made it.
+    /// [`StoreError::UnknownFormat`] if a newer version made it.
     pub fn attachment(&self) -> Result<Attachment, StoreError> {
         let path = || self.path.join(META_FILE);
         let format = snapshot::format(&self.meta.format)
@@ -183,20 +183,20 @@ impl SnapshotLease {
         Ok(format.attachment(&self.path))
     }
 
-    /// What it is.
+    /// Its metadata.
     pub fn meta(&self) -> &SnapshotMeta {
         &self.meta
     }
 }
 
 impl Store {
-    /// Where the snapshot with this name is, if it is.
+    /// The path of the snapshot with this id, whether it exists or not.
     pub fn snapshot_path(&self, id: &SnapshotId) -> PathBuf {
         self.layout.snapshot(id)
     }
 
-    /// What a volume shows of the snapshot with this name, by its metadata; where that cannot be read, in the format that
-    /// every version knows.
+    /// The part of the snapshot with this id that a volume shows, by its metadata. If that is unreadable, by the format
+    /// that every version knows.
     pub fn snapshot_attachment(&self, id: &SnapshotId) -> Attachment {
         let path = self.layout.snapshot(id);
         let meta = read_meta(&path).ok().flatten();
@@ -204,7 +204,7 @@ impl Store {
         format.attachment(&path)
     }
 
-    /// The finished snapshot with this name, if there is one; where somebody changed that, the one in its place.
+    /// The finished snapshot with this id, if it exists; if it was changed, its successor.
     pub fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         let mut id = self.unmarked(id)?;
         while let Some(lease) = self.undamaged(&id)? {
@@ -221,7 +221,7 @@ impl Store {
             Err(StoreError::Corrupt { source, .. }) => {
                 tracing::warn!(snapshot = %id, %source, "a damaged snapshot is discarded");
                 self.discard_damaged(id)?;
-                // Unless another process that found the damage too has replaced it already.
+                // Unless another process that found the damage has already replaced it.
                 self.leased(id)
             }
             result => result,
@@ -229,15 +229,15 @@ impl Store {
     }
 
     fn leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
-        // The lease comes first: what is there after it stays there.
+        // The lease comes first: what exists after it stays.
         self.leased_by(id, self.lease(id)?)
     }
 
-    /// The same, unless somebody is about to evict it.
+    /// The same, unless an evictor is about to remove it.
     pub(super) fn try_leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         match self.layout.locks.try_acquire(&LockName::Snapshot(id.to_string()), Mode::Shared)? {
             Some(lock) => match self.leased_by(id, lock) {
-                // For the next publish, which replaces it.
+                // The next publish replaces it.
                 Err(StoreError::Corrupt { .. }) => Ok(None),
                 result => result,
             },
@@ -254,15 +254,15 @@ impl Store {
         Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock }))
     }
 
-    /// A volume that used this snapshot is gone: that was its last use until the next.
+    /// Records the end of a use: a volume with this snapshot is gone.
     pub fn snapshot_was_used(&self, id: &SnapshotId) {
         last_use::mark(&self.layout.snapshot(id));
     }
 
-    /// Makes a tree that is complete in staging the snapshot with this name, or the one in its place where somebody changed
-    /// that. If another process was faster, theirs stays and is returned.
+    /// Installs a complete tree from staging as the snapshot with this id, or as its successor if that was changed. If
+    /// another process was faster, its snapshot stays and is returned.
     ///
-    /// `tree` is a directory inside `staging`, owned by this process, which has checked what is in it.
+    /// `tree` is a directory inside `staging`, owned by this process, which has checked its content.
     pub(crate) fn install_snapshot(
         &self,
         id: &SnapshotId,
@@ -291,25 +291,25 @@ impl Store {
                 Err(StoreError::Io { source, .. }) if is_occupied(&source) => drop(lock),
                 Err(error) => return Err(error),
             }
-            // Not theirs either, if it was damaged or evicted meanwhile: then there is room for ours.
+            // If theirs was damaged or evicted meanwhile, there is room for ours.
             if let Some(theirs) = self.snapshot(id)? {
                 return Ok(theirs);
             }
         }
     }
 
-    /// Takes away a snapshot that cannot be used, unless a volume shows it.
+    /// Removes an unusable snapshot, unless a volume shows it.
     ///
     /// # Errors
-    /// [`StoreError::CorruptInUse`] when it is leased or a record refers to it: deleting it would empty a pod's volume
-    /// without a word.
+    /// [`StoreError::CorruptInUse`] if it is leased or a record refers to it: deleting it would silently empty a pod's
+    /// volume.
     pub fn discard_snapshot(&self, id: &SnapshotId) -> Result<(), StoreError> {
         let name = LockName::Snapshot(id.to_string());
         let lock = self.layout.locks.try_acquire(&name, Mode::Exclusive)?.ok_or_else(|| self.in_use(id))?;
         self.discard_unreferenced(id, &lock)
     }
 
-    /// The same, if it is still damaged once nobody else looks at it: of many who find the damage at once, one discards it.
+    /// The same, if it is still damaged once no lease is left: if many find the damage at once, one discards it.
     fn discard_damaged(&self, id: &SnapshotId) -> Result<(), StoreError> {
         let name = LockName::Snapshot(id.to_string());
         let patience = Cancel::new().within(GLANCE);
@@ -355,7 +355,7 @@ pub(super) fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreEr
         None => match fs::symlink_metadata(snapshot) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { action: "examine", path: snapshot.to_path_buf(), source }),
-            // It may have been installed, whole, between the two looks; only a third one tells that the file is missing.
+            // It may have been installed between the two reads, so only a third one proves that the file is missing.
             Ok(_) => read_meta_file(snapshot, &path)?.ok_or_else(|| StoreError::corrupt(&path, "it is missing"))?,
         },
     };
@@ -371,7 +371,7 @@ fn read_meta_file(snapshot: &Path, path: &Path) -> Result<Option<Vec<u8>>, Store
     }
 }
 
-/// A rename found a directory that is not empty, or a file, in its place.
+/// Whether a rename failed because its target is a file or a directory that is not empty.
 fn is_occupied(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! A private place for work in flight.
+//! A private directory for unfinished work.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,12 +19,12 @@ use super::lock;
 use super::lock::Lock;
 use super::trash;
 
-/// An empty directory on the filesystem where the result is wanted: what is finished is renamed out of it, and the rest
-/// is deleted when this is dropped. Should the process die first, the lock on the directory goes with it, which tells
-/// whoever sweeps there to delete it.
+/// An empty directory on the destination's filesystem. The finished result is renamed out of it; the rest is deleted
+/// when this is dropped. If the process dies first, its lock on the directory is released, which tells the next sweep
+/// to delete it.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    /// Of the store that it is in, if any.
+    /// The store that contains it, if any.
     layout: Option<Arc<Layout>>,
     path: PathBuf,
     _lock: Lock,
@@ -38,16 +38,16 @@ impl Staging {
         Ok(Self { layout: Some(Arc::clone(layout)), path, _lock: lock })
     }
 
-    /// `staging/<boot>.<repository>.<random>/` of a store, for a fetch into the repository of this hash. A worker may write
-    /// inside, and has no way to the name.
+    /// `staging/<boot>.<repository>.<random>/` of a store, for a fetch into the repository with this hash. A worker may
+    /// write inside, but cannot change the name.
     pub(super) fn of_repository(layout: &Arc<Layout>, hash: &str) -> Result<Self, StoreError> {
         let boot = BootId::current()?;
         let (path, lock) = create_locked(&layout.staging(), &format!("{}.{hash}", boot.prefix()))?;
         Ok(Self { layout: Some(Arc::clone(layout)), path, _lock: lock })
     }
 
-    /// Those of dead processes that fetched into the repository of this hash, in any boot, and that `take` wants. They go
-    /// when dropped.
+    /// The directories of dead processes, of any boot, that fetched into the repository with this hash and that `take`
+    /// accepts. They are deleted when dropped.
     pub(super) fn abandoned(
         layout: &Arc<Layout>,
         hash: &str,
@@ -65,33 +65,33 @@ impl Staging {
         Ok(abandoned)
     }
 
-    /// The hashes of the repositories that somebody fetches into, or did when they died.
+    /// The hashes of the repositories with a fetch in progress or cut short.
     pub(super) fn repositories(layout: &Layout) -> Result<BTreeSet<String>, StoreError> {
         Ok(fetching(layout)?.into_iter().map(|(_, repository)| repository).collect())
     }
 
-    /// Moves it to the trash, to be deleted when there is time.
+    /// Moves it to the trash, to be deleted later.
     pub(super) fn into_trash(self) -> Result<(), StoreError> {
         match &self.layout {
-            // What is left to do when `self` is dropped is nothing.
+            // Nothing is left to do when `self` is dropped.
             Some(layout) => layout.trash.take(&self.path).map(drop),
             None => Ok(()),
         }
     }
 
-    /// A hidden directory beside `destination`, for a result that no store keeps. Those that killed processes left for
-    /// the same destination are deleted.
+    /// A hidden directory beside `destination`, for a result outside any store. Leftovers of killed processes for the
+    /// same destination are deleted.
     pub(crate) fn beside(destination: &Path) -> Result<Self, StoreError> {
         let parent = destination.parent().unwrap_or(Path::new("/"));
         let hash = sha256_hex(destination.as_os_str().as_bytes());
-        // Short, because the name of the destination may be as long as names can be.
+        // Short, because the destination's name may already have the maximum length.
         let prefix = format!(".gitrepo-{}", hash.get(..16).unwrap_or(&hash));
         delete_abandoned(parent, &prefix);
         let (path, lock) = create_locked(parent, &prefix)?;
         Ok(Self { layout: None, path, _lock: lock })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -117,7 +117,7 @@ impl Drop for Staging {
     }
 }
 
-/// The directories of fetches, living and dead, with the hashes of their repositories.
+/// The directories of fetches, running or dead, with the hashes of their repositories.
 fn fetching(layout: &Layout) -> Result<Vec<(PathBuf, String)>, StoreError> {
     let directory = layout.staging();
     let mut found = Vec::new();
@@ -130,7 +130,7 @@ fn fetching(layout: &Layout) -> Result<Vec<(PathBuf, String)>, StoreError> {
     Ok(found)
 }
 
-/// The hash of the repository that this staging directory is for, if it is for a fetch.
+/// The hash of the repository that this staging directory belongs to, if it is for a fetch.
 pub(super) fn repository_of(path: &Path) -> Option<String> {
     let (_boot, name) = path.file_name()?.to_str()?.split_once('.')?;
     let (repository, random) = name.split_once('.')?;
@@ -141,14 +141,14 @@ fn create_locked(parent: &Path, prefix: &str) -> Result<(PathBuf, Lock), StoreEr
     loop {
         let path = parent.join(format!("{prefix}.{}", durable::random_name()?));
         DirBuilder::new().mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
-        // `None` when a sweep came between, and takes the directory away.
+        // `None` if a sweep was faster, and removes the directory.
         if let Some(lock) = lock::try_lock_existing(&path)? {
             return Ok((path, lock));
         }
     }
 }
 
-/// What cannot be deleted may be another user's, and is in nobody's way.
+/// A leftover that cannot be deleted may be another user's, and does no harm.
 fn delete_abandoned(parent: &Path, prefix: &str) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();

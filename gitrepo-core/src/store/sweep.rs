@@ -1,4 +1,4 @@
-//! Removing what crashes left behind.
+//! Removes the leftovers of crashes.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -25,60 +25,60 @@ use super::staging;
 use super::target::hashes_in;
 use super::trash::Deletion;
 
-/// Without this much time, packs that a fetch had received when its process died are left for the next fetch, or sweep.
+/// With less time than this, packs received by a dead process are left for the next fetch or sweep.
 const TO_READ_PACKS: Duration = Duration::from_secs(10);
 
-/// Without this much time, a sweep looks at no snapshot for changes: it is one in passing.
+/// With less time than this, a sweep checks no snapshots for changes.
 const TO_LOOK: Duration = Duration::from_secs(10);
 
-/// Which part of a sweep's time may go into that look, which costs the node's disk something and hurries nobody.
+/// The part of a sweep's time that may go into that check, which loads the node's disk and is not urgent.
 const LOOKING: u32 = 6;
 
 /// What a sweep removed.
 #[derive(Debug, Default)]
 pub struct SweepReport {
-    /// Volumes that were forgotten, because they were abandoned.
+    /// Abandoned volumes, now forgotten.
     pub volumes: usize,
-    /// Staging directories of processes that are gone.
+    /// Staging directories of dead processes.
     pub staging: usize,
     /// Places of targets that were never published.
     pub targets: usize,
     /// Shared copies that no target shows any more.
     pub shared_copies: usize,
-    /// Snapshots that somebody had changed, and that nothing shows any more.
+    /// Changed snapshots that nothing shows any more.
     pub snapshots: usize,
-    /// Snapshots that somebody has changed, which this sweep noticed. They are served no more.
+    /// Changed snapshots found by this sweep. They are no longer served.
     pub changed: usize,
-    /// There was no time to look at all snapshots for changes; the next sweep goes on.
+    /// Time ran out before all snapshots were checked for changes; the next sweep continues.
     pub unchecked: bool,
-    /// Credentials that were not used for a month: their proofs and the answers they were given.
+    /// Credentials not used for a month, with their proofs and answers.
     pub credentials: usize,
-    /// Files that were never finished.
+    /// Unfinished files.
     pub unfinished: usize,
-    /// Files of locks that nobody holds.
+    /// Files of unused locks.
     pub locks: usize,
-    /// Things in the trash.
+    /// Entries of the trash.
     pub trash: usize,
-    /// Snapshots and repositories that no volume uses, removed to make room.
+    /// Unused snapshots and repositories, removed to make room.
     pub freed: Freed,
-    /// There is more to remove: time ran out, or another process is sweeping.
+    /// More remains to be removed: time ran out, or another process is sweeping.
     pub incomplete: bool,
-    /// What could not be removed; the rest was, all the same.
+    /// What could not be removed. Everything else was removed regardless.
     pub failures: Vec<StoreError>,
 }
 
-/// After this long without use, what is known of a credential is forgotten. All that is lost by it is the last answer that
-/// a volume with `pullPolicy: IfNotPresent` would have taken: the remote is asked again.
+/// A credential unused for this long is forgotten. The only loss is the last answer that a volume with `pullPolicy:
+/// IfNotPresent` would have used: the remote is asked again.
 const CREDENTIAL_UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl Store {
-    /// Removes what dead processes left, for about as long as `budget`. Whether an owner is dead is told by its locks,
-    /// never by ages or process ids; so this may run at any time, beside anything.
+    /// Removes the leftovers of dead processes, for about as long as `budget`. Only locks tell whether an owner is
+    /// dead, never ages or process ids, so this may run at any time, beside anything.
     ///
-    /// `shown` is what the mount table shows of this store ([`Store::shown_by`]), and stays: where a record was
-    /// damaged and is lost, only the table tells that a copy is in use.
+    /// `shown` is what the mount table shows of this store ([`Store::find_by_tail`]); it is kept. If a damaged record
+    /// is lost, only the table tells that a copy is in use.
     pub fn sweep(&self, budget: Duration, shown: &[PathBuf]) -> SweepReport {
-        // A budget beyond the clock is none.
+        // A budget beyond the clock's range means no deadline.
         let deadline = Instant::now().checked_add(budget);
         let mut report = SweepReport::default();
         let _lock = match self.layout.locks.try_acquire(&LockName::Sweep, Mode::Exclusive) {
@@ -131,7 +131,7 @@ impl Store {
         Ok(removed)
     }
 
-    /// A place without a record is being published, which its lock tells, or was left by a process that is gone.
+    /// A place without a record is either being published, and locked, or the leftover of a dead process.
     fn sweep_targets(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for (volume, target) in self.layout.targets()? {
@@ -151,8 +151,7 @@ impl Store {
         Ok(removed)
     }
 
-    /// A shared copy that no record speaks of is being made, which its volume's lock tells, or was left by a process that
-    /// is gone.
+    /// A shared copy without a record is either being made, under its volume's lock, or the leftover of a dead process.
     fn sweep_shared_copies(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for volume in self.layout.sharing_volumes()? {
@@ -181,7 +180,7 @@ impl Store {
             if path.extension() != Some(OsStr::new(UNFINISHED)) {
                 continue;
             }
-            // Held until it is out of the way: its writer may be about to lock it.
+            // Held until it is removed: its writer may be about to lock it.
             if let Some(_lock) = lock::try_lock_existing(&path)? {
                 removed += usize::from(self.layout.trash.take(&path)?.is_some());
             }
@@ -189,7 +188,7 @@ impl Store {
         Ok(removed)
     }
 
-    /// The locks of a published target and of a shared copy stay, so that unpublishing needs no room on a full disk.
+    /// The locks of published targets and shared copies stay, so that an unpublish needs no space on a full disk.
     fn sweep_locks(&self) -> Result<usize, StoreError> {
         let targets = self.layout.targets()?.into_iter().map(|(_, target)| Locks::target_file_name(&target));
         let volumes = self.layout.sharing_volumes()?.into_iter().map(|volume| Locks::volume_file_name(&volume));
@@ -199,7 +198,7 @@ impl Store {
 }
 
 impl SweepReport {
-    /// How many things were removed.
+    /// The number of things removed.
     pub fn removed(&self) -> usize {
         let left = self.staging + self.targets + self.shared_copies + self.unfinished + self.locks + self.trash;
         let freed = usize::try_from(self.freed.snapshots + self.freed.repositories).unwrap_or(usize::MAX);
@@ -348,7 +347,7 @@ mod tests {
             fs::write(precious.join("file"), "").unwrap();
             fs::write(store.root().join("trash/tree/other"), "").unwrap();
             let none = None::<&str>;
-            // Of the same filesystem, so that the device numbers do not tell.
+            // On the same filesystem, so that device numbers cannot reveal the mount.
             mount(Some(&precious), &below, none, MsFlags::MS_BIND, none).unwrap();
 
             let report = store.sweep(LONG, &[]);

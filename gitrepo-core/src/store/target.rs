@@ -1,4 +1,4 @@
-//! The place of one target of one volume, and the lock on all that happens to the target.
+//! The place of one target of one volume, and its lock.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ use super::trash::Deletion;
 pub(super) const TARGETS_DIRECTORY: &str = "targets";
 const COPY_DIRECTORY: &str = "copy";
 
-/// One target, held: nobody else publishes, unpublishes or collects it while this lives.
+/// One target, locked: no other process publishes, unpublishes or collects it while this lives.
 #[derive(Debug)]
 pub(crate) struct TargetSlot {
     layout: Arc<Layout>,
@@ -39,8 +39,8 @@ pub(crate) struct TargetSlot {
 }
 
 impl TargetSlot {
-    /// What is published here. A damaged record is thrown away with a warning: whoever mounts or unmounts next finds
-    /// the truth in the mount table, and a driver must not fail for ever over it.
+    /// The target's record. A damaged record is deleted with a warning: the next mount or unmount reads the mount table
+    /// instead, and a driver must not fail for ever over it.
     pub(crate) fn record(&self) -> Result<Option<Record>, StoreError> {
         match record::read(&self.directory) {
             Err(StoreError::Corrupt { path, source }) => {
@@ -52,20 +52,20 @@ impl TargetSlot {
         }
     }
 
-    /// Writes the record, durably: before the mount that it speaks of is made.
+    /// Writes the record, durably: before the mount it describes is made.
     pub(crate) fn write(&self, record: &Record) -> Result<(), StoreError> {
         let path = self.directory.join(RECORD_FILE);
         let json = serde_json::to_vec(record).map_err(|error| StoreError::corrupt(&path, error))?;
         self.layout.in_volume_directory(&self.directory, || durable::replace(&path, &json, Durability::Durable))
     }
 
-    /// Where the private copy of a writable volume is, once [`TargetSlot::install_copy`] has put it there.
+    /// The path of a writable volume's private copy, once [`TargetSlot::install_copy`] has put it there.
     pub(crate) fn copy_dir(&self) -> PathBuf {
         self.directory.join(COPY_DIRECTORY)
     }
 
-    /// Makes `prepared`, a complete copy inside `staging`, the private copy of this target, durably. One that was there
-    /// is discarded.
+    /// Installs `prepared`, a complete copy inside `staging`, as the private copy of this target, durably. An earlier
+    /// copy is discarded.
     pub(crate) fn install_copy(&self, staging: &Staging, prepared: &Path) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
         let copy = self.copy_dir();
@@ -77,7 +77,7 @@ impl TargetSlot {
         Ok(copy)
     }
 
-    /// Forgets the target: its record and its private copy are out of the way, durably, when this returns.
+    /// Forgets the target: durably removes its record and its private copy.
     pub(crate) fn remove(&self, deletion: Deletion) -> Result<(), StoreError> {
         self.layout.trash.discard(&self.directory, deletion)?;
         if let Some(volume) = self.directory.ancestors().nth(2) {
@@ -88,10 +88,10 @@ impl TargetSlot {
 }
 
 impl Store {
-    /// Holds one target, waiting until `cancel` for others that do.
+    /// Locks one target, waiting for other holders until `cancel`.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], of kind `Busy`, when they take longer.
+    /// [`StoreError::Locked`], of kind `Busy`, if they take longer.
     pub(crate) fn target(&self, volume_id: &str, target: &Path, cancel: &Cancel) -> Result<TargetSlot, StoreError> {
         let hash = target_hash(target);
         let directory = self.layout.target(&sha256_hex(volume_id), &hash);
@@ -99,17 +99,17 @@ impl Store {
         Ok(TargetSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
     }
 
-    /// Holds one target, if nobody does.
+    /// Locks one target, if it is free.
     pub(crate) fn try_target(&self, volume_id: &str, target: &Path) -> Result<Option<TargetSlot>, StoreError> {
         self.layout.try_target(&sha256_hex(volume_id), &target_hash(target))
     }
 
-    /// Where the private copy of a published volume is, if it has one; for who holds no lock and only looks.
+    /// The path of a published volume's private copy, if it has one; needs no lock.
     pub(crate) fn copy_dir(&self, record: &Record) -> PathBuf {
         self.layout.target(&sha256_hex(&record.volume_id), &target_hash(&record.target)).join(COPY_DIRECTORY)
     }
 
-    /// What is published at a target, whatever its volume; for who knows only the target.
+    /// The record of a target, whatever its volume; for callers that know only the target.
     pub fn record_of_target(&self, target: &Path) -> Result<Option<Record>, StoreError> {
         let hash = target_hash(target);
         for volume in self.layout.volume_hashes()? {
@@ -120,7 +120,7 @@ impl Store {
         Ok(None)
     }
 
-    /// What is published at a target of a volume; for who holds no lock and only looks.
+    /// The record of a volume's target, read without a lock.
     pub fn record(&self, volume_id: &str, target: &Path) -> Result<Option<Record>, StoreError> {
         self.record_in(&sha256_hex(volume_id), &target_hash(target))
     }
@@ -142,8 +142,8 @@ impl Store {
         Ok(records)
     }
 
-    /// The snapshots that records refer to. Whoever holds a snapshot's exclusive lock and does not find it here may
-    /// evict it, once the mount table has nothing to add: a publish leases the snapshot until its record is written.
+    /// The snapshots that records refer to. A holder of a snapshot's exclusive lock may evict it if it is not listed
+    /// here or in the mount table: a publish leases the snapshot until its record is written.
     pub(crate) fn referenced(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
         Ok(self.records()?.into_iter().map(|record| record.snapshot).collect())
     }
@@ -151,7 +151,8 @@ impl Store {
     pub(super) fn record_in(&self, volume: &str, target: &str) -> Result<Option<Record>, StoreError> {
         let directory = self.layout.target(volume, target);
         match record::read(&directory) {
-            // Thrown away only under the lock, where it cannot have been replaced meanwhile. Who holds it now will see.
+            // Deleted only under the lock, so that it cannot have been replaced meanwhile. A current holder will see
+            // it.
             Err(StoreError::Corrupt { .. }) => match self.layout.try_target(volume, target)? {
                 Some(slot) => slot.record(),
                 None => Ok(None),
@@ -162,8 +163,8 @@ impl Store {
 }
 
 impl Layout {
-    /// Runs an action that needs a directory of a volume, or of one of its targets, to be there. Another target's removal
-    /// may take the volume's directory, seen empty, away at any moment before there is something in it.
+    /// Runs an action that needs the directory of a volume, or of one of its targets. Removing another target may
+    /// delete the volume's directory at any moment while it is empty.
     pub(super) fn in_volume_directory(
         &self,
         directory: &Path,
@@ -185,7 +186,7 @@ impl Layout {
         self.volumes().join(volume).join(TARGETS_DIRECTORY).join(target)
     }
 
-    /// The slot with these hashes, if nobody holds it.
+    /// The slot with these hashes, if it is not locked.
     pub(super) fn try_target(self: &Arc<Self>, volume: &str, target: &str) -> Result<Option<TargetSlot>, StoreError> {
         let lock = self.locks.try_acquire(&LockName::Target(target.to_owned()), Mode::Exclusive)?;
         let directory = self.target(volume, target);
@@ -211,7 +212,7 @@ impl Layout {
         hashes_in(&self.volumes())
     }
 
-    /// Removes the directories of volumes whose last target went, left by a process that died in between.
+    /// Removes directories of volumes without targets, left by a process that died in between.
     pub(super) fn remove_empty_volumes(&self) -> Result<(), StoreError> {
         for volume in self.volume_hashes()? {
             remove_empty_volume(&self.volumes().join(volume));
@@ -220,13 +221,13 @@ impl Layout {
     }
 }
 
-/// Removes the directories of a volume that has neither target nor shared copy. That it has one is the usual case, and no failure.
+/// Removes the directories of a volume that has neither target nor shared copy. Usually it has one, which is no error.
 pub(super) fn remove_empty_volume(volume: &Path) {
     drop(fs::remove_dir(volume.join(TARGETS_DIRECTORY)));
     drop(fs::remove_dir(volume));
 }
 
-/// The entries of a directory that are named by a hash; none if it is not there.
+/// The entries of a directory whose names are hashes; none if it is missing.
 pub(crate) fn hashes_in(directory: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

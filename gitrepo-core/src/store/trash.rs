@@ -1,8 +1,8 @@
-//! Deleting trees: the only place that does.
+//! Deletes trees: the only place that does.
 //!
-//! A tree is renamed into the trash first, so that nothing finds it half deleted; what a crash leaves there, a sweep
-//! finishes. The walk goes from descriptor to descriptor, follows no link and enters no mount: a volume of ours may be
-//! mounted where we least expect it, and what is in it is not ours.
+//! A tree is first renamed into the trash, so that nothing finds it half deleted. A sweep finishes what a crash leaves
+//! there. The walk goes from descriptor to descriptor, follows no link and enters no mount: one of our volumes may be
+//! mounted where we least expect it, and its content is not ours.
 
 use std::ffi::CString;
 use std::fs;
@@ -35,22 +35,22 @@ use super::durable;
 use super::error::StoreError;
 use super::error::optional;
 
-/// Names read before they are removed: bounds memory in a directory of any size.
+/// Names read per batch: bounds memory in a directory of any size.
 const BATCH: usize = 1024;
 
 /// Directories nested deeper are moved up first: bounds descriptors in a tree of any depth.
 const DEPTH: usize = 64;
 
-/// When a tree is deleted that has been moved into the trash.
+/// When to delete a tree that has been moved to the trash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deletion {
     /// Before the call returns, however long that takes.
     Now,
-    /// By the next sweep that has time for it.
+    /// In the next sweep that has time for it.
     BySweep,
 }
 
-/// The directory where trees go to be deleted.
+/// The directory of trees to be deleted.
 #[derive(Debug)]
 pub(crate) struct Trash {
     directory: PathBuf,
@@ -61,7 +61,7 @@ impl Trash {
         Self { directory }
     }
 
-    /// Moves a file or tree out of the way, not durably; says where it is now, or that it was not there.
+    /// Moves a file or tree to the trash, not durably. Returns its new path, or `None` if it does not exist.
     pub(crate) fn take(&self, path: &Path) -> Result<Option<PathBuf>, StoreError> {
         let taken = self.directory.join(durable::random_name()?);
         match fs::rename(path, &taken) {
@@ -71,9 +71,9 @@ impl Trash {
         }
     }
 
-    /// Moves a file or tree out of the way durably, then deletes it as far as possible, if that is not left to a sweep.
+    /// Moves a file or tree to the trash durably. Then deletes as much as possible, unless that is left to a sweep.
     pub(super) fn discard(&self, path: &Path, deletion: Deletion) -> Result<(), StoreError> {
-        // Opened first: once it is empty, whoever empties it with us may remove it.
+        // Opened first: once it is empty, a concurrent process may remove it.
         let parent = match path.parent().map(File::open) {
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Some(opened) => Some(opened.map_err(StoreError::io("open the directory of", path))?),
@@ -89,7 +89,7 @@ impl Trash {
         Ok(())
     }
 
-    /// Deletes what [`Trash::take`] moved there, until `deadline` if there is one; says whether some of it is left to a sweep.
+    /// Deletes what [`Trash::take`] moved there, until `deadline` if any. Returns whether a sweep must finish it.
     pub(super) fn delete_taken(&self, taken: &Path, deadline: Option<Instant>) -> bool {
         debug_assert!(taken.starts_with(&self.directory));
         match remove_within(taken, deadline) {
@@ -102,7 +102,7 @@ impl Trash {
         }
     }
 
-    /// Deletes what is in the trash, until `deadline` if there is one: how much, what failed, and whether time ran out.
+    /// Empties the trash, until `deadline` if any. Returns how much was deleted, what failed, and whether time ran out.
     pub(super) fn empty(&self, deadline: Option<Instant>) -> Result<Emptied, StoreError> {
         let mut emptied = Emptied::default();
         for entry in fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))? {
@@ -120,7 +120,7 @@ impl Trash {
     }
 }
 
-/// What emptying the trash achieved.
+/// The result of emptying the trash.
 #[derive(Debug, Default)]
 pub(super) struct Emptied {
     pub(super) removed: usize,
@@ -128,15 +128,15 @@ pub(super) struct Emptied {
     pub(super) failures: Vec<StoreError>,
 }
 
-/// Deletes what is in the trash already; a failure is for a sweep to repeat.
+/// Deletes an entry of the trash; a sweep retries after a failure.
 pub(super) fn delete_or_leave(taken: &Path) {
     if let Err(error) = remove_tree(taken) {
         tracing::warn!(path = %taken.display(), error = %crate::error::chain(&error), "left in the trash for a later sweep");
     }
 }
 
-/// Deletes a file or tree that is ours. Fails where something is mounted, having deleted what is beside it; what is not
-/// there is no error.
+/// Deletes a file or tree of ours. If something is mounted inside, it deletes the rest and fails. A missing path is not
+/// an error.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), StoreError> {
     remove_within(path, None).map(|_| ())
 }
@@ -175,18 +175,18 @@ fn remove_directory(path: &Path, deadline: Option<Instant>) -> Result<Outcome, S
     }
 }
 
-/// One walk through a tree that is being deleted.
+/// One walk through a tree being deleted.
 struct Walk<'a> {
     top: BorrowedFd<'a>,
-    /// Where the walk is, for messages.
+    /// The current position, for messages.
     path: PathBuf,
     deadline: Option<Instant>,
-    /// The first thing that could not be deleted; the walk goes on around it.
+    /// The first failure; the walk continues around it.
     blocked: Option<StoreError>,
 }
 
 impl Walk<'_> {
-    /// Deletes what is in a directory.
+    /// Deletes the content of a directory.
     fn empty(&mut self, directory: BorrowedFd<'_>, depth: usize) -> Result<Outcome, StoreError> {
         loop {
             let batch = list(directory).map_err(StoreError::io("list", &self.path))?;
@@ -222,7 +222,7 @@ impl Walk<'_> {
         if kind != Some(Type::Directory) {
             match unlinkat(directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => return Ok(Outcome::Removed),
-                // Some filesystems do not tell types.
+                // Some filesystems do not report types.
                 Err(Errno::EISDIR) => {}
                 Err(errno) => return Err(removal_error(errno, &self.path)),
             }
@@ -258,7 +258,7 @@ impl Walk<'_> {
     }
 }
 
-/// The system's words for "there is a mount".
+/// Recognises the errors that mean "there is a mount".
 fn removal_error(errno: Errno, path: &Path) -> StoreError {
     match errno {
         Errno::EXDEV | Errno::EBUSY => StoreError::HoldsMount { path: path.to_path_buf() },
@@ -266,7 +266,7 @@ fn removal_error(errno: Errno, path: &Path) -> StoreError {
     }
 }
 
-/// Up to [`BATCH`] names in a directory, with their types where the filesystem tells them.
+/// Up to [`BATCH`] names in a directory, with their types if the filesystem reports them.
 fn list(directory: BorrowedFd<'_>) -> nix::Result<Vec<(CString, Option<Type>)>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let mut names = Vec::new();
@@ -283,7 +283,7 @@ fn list(directory: BorrowedFd<'_>) -> nix::Result<Vec<(CString, Option<Type>)>> 
     Ok(names)
 }
 
-/// Opens a directory inside another; EXDEV if it is a mount, also one of the same filesystem.
+/// Opens a subdirectory; EXDEV if it is a mount, even of the same filesystem.
 fn open_child(parent: BorrowedFd<'_>, name: &CString) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
@@ -297,7 +297,7 @@ fn open_child(parent: BorrowedFd<'_>, name: &CString) -> nix::Result<OwnedFd> {
     }
 }
 
-/// Which mount a descriptor is on, for kernels that cannot be asked otherwise.
+/// The mount id of a descriptor, for kernels without `openat2`.
 fn mount_id(descriptor: BorrowedFd<'_>) -> nix::Result<String> {
     let path = format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd());
     let text = fs::read_to_string(path).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;

@@ -5,7 +5,7 @@ use super::error::StoreError;
 use super::snapshot::read_meta;
 use super::target::hashes_in;
 
-/// What the snapshots of a store come to.
+/// The total size of the snapshots in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// How many there are.
@@ -15,7 +15,8 @@ pub struct Usage {
 }
 
 impl Store {
-    /// Adds up what the snapshots say of themselves; no tree is walked. Damaged ones count without bytes.
+    /// Adds up the sizes recorded in the snapshots' metadata, without walking the trees. A damaged one counts as 0
+    /// bytes.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let directory = self.layout.snapshots();
         let mut usage = Usage::default();

@@ -1,5 +1,5 @@
-//! Capabilities of the calling thread (capabilities(7)). Threads that it starts later, and programs that it runs, have them
-//! from it.
+//! Capabilities of the calling thread (capabilities(7)). Threads that it starts later, and programs that it runs,
+//! inherit them.
 
 use std::io;
 
@@ -36,7 +36,7 @@ struct Header {
     pid: libc::c_int,
 }
 
-/// Of two, the first has the lower 32 capabilities.
+/// The first of two elements contains the lower 32 capabilities.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Data {
@@ -47,28 +47,28 @@ struct Data {
 
 static OWN_THREAD: Header = Header { version: 0x2008_0522, pid: 0 };
 
-/// Gives up every capability that is not in `kept`: effective, permitted, inheritable and ambient. What `kept` names and
-/// this thread does not have is not gained. None can be had back.
+/// Drops every capability not in `kept`: effective, permitted, inheritable and ambient. A capability in `kept` that
+/// this thread lacks is not gained. None can be regained.
 pub(crate) fn keep(kept: Set) -> io::Result<()> {
     let permitted = Set(permitted()?.0 & kept.0);
     let word = |bits| Data { effective: bits, permitted: bits, inheritable: 0 };
     let data = [word(permitted.low()), word(permitted.high())];
-    // SAFETY: both pointers are to live values of the layout that version 3 asks for, and the kernel only reads them.
-    // Ambient capabilities go with the inheritable ones.
+    // SAFETY: both pointers are to live values of the layout that version 3 requires, and the kernel only reads them.
+    // Ambient capabilities are dropped together with the inheritable ones.
     let changed = unsafe { libc::syscall(libc::SYS_capset, &raw const OWN_THREAD, data.as_ptr()) };
     Errno::result(changed).map(drop).map_err(io::Error::from)
 }
 
 fn permitted() -> io::Result<Set> {
     let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
-    // SAFETY: both pointers are to live values of the layout that version 3 asks for: the kernel reads the first, and
+    // SAFETY: both pointers are to live values of the layout that version 3 requires: the kernel reads the first, and
     // writes both words of the second.
     let read = unsafe { libc::syscall(libc::SYS_capget, &raw const OWN_THREAD, data.as_mut_ptr()) };
     Errno::result(read)?;
     Ok(Set(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32))
 }
 
-/// Takes every capability that is not in `kept` out of the bounding set, so that no program could gain one.
+/// Removes every capability not in `kept` from the bounding set, so that no program can gain one.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SETPCAP`.
@@ -78,7 +78,7 @@ pub(crate) fn bound(kept: Set) -> io::Result<()> {
         let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
         match Errno::result(dropped) {
             Ok(_) => {}
-            // The kernel's last capability is passed.
+            // Beyond the kernel's last capability.
             Err(Errno::EINVAL) => return Ok(()),
             Err(error) => return Err(error.into()),
         }

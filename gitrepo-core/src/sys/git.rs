@@ -1,7 +1,7 @@
-//! What libgit2 offers only as process-wide switches, or only through its C interface.
+//! Features that libgit2 offers only as process-wide switches, or only through its C interface.
 //!
-//! libgit2 keeps its options in plain C globals. They are set here once, together, before this process uses libgit2 for
-//! anything else.
+//! libgit2 keeps its options in plain C globals. They are all set once, before this process uses libgit2 for anything
+//! else.
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -19,29 +19,29 @@ use libc::c_char;
 use libc::c_int;
 use libgit2_sys as raw;
 
-/// Where there is nothing to be found.
+/// A path where nothing exists.
 const NOWHERE: &str = "/nonexistent";
 
-/// Of one mapped part of a pack. A pack of one revision fits in a few.
+/// Size of one mapped part of a pack. A pack of one revision fits in a few.
 const WINDOW_BYTES: usize = 32 << 20;
 
-/// Of all mapped parts together; libgit2's own 8 GiB would pass the worker's memory limit.
+/// Limit for all mapped parts together; libgit2's default of 8 GiB exceeds the worker's memory limit.
 const MAPPED_BYTES: usize = 256 << 20;
 
-/// Of parsed objects kept in memory. Trees and commits are read once each, so a large cache earns nothing.
+/// Limit for the cache of parsed objects. Trees and commits are read once each, so a large cache is useless.
 const CACHE_BYTES: isize = 32 << 20;
 
-/// libgit2 allocates a table for as many objects as the first 12 bytes of a pack announce. The full history of the Linux
-/// kernel has some 11 million.
+/// libgit2 allocates a table for as many objects as the first 12 bytes of a pack announce. The full history of the
+/// Linux kernel has some 11 million.
 pub(crate) const PACK_OBJECTS: usize = 25_000_000;
 
-/// Sets what holds for every use of libgit2 in this process: nothing of the host is read, and memory is bounded. Whoever
-/// uses libgit2 calls this first.
+/// Sets the options for every use of libgit2 in this process: nothing of the host is read, and memory is bounded. Must
+/// be called before any other use of libgit2.
 pub(crate) fn isolate() -> Result<(), git2::Error> {
     static DONE: Once = OnceLock::new();
     once(&DONE, || {
-        // Who reads a tree for a volume hashes what it reads, in hardware: `snapshot::object`. The ids of what arrives in a
-        // pack are computed from it in any case.
+        // Code that reads a tree for a volume verifies hashes itself, in hardware: `snapshot::object`. The object ids
+        // of a received pack are computed from its content in any case.
         opts::strict_hash_verification(false);
         // SAFETY: the setters write C globals without a lock. `once` runs this a single time, and every user of libgit2
         // in this crate waits here until it has.
@@ -52,7 +52,7 @@ pub(crate) fn isolate() -> Result<(), git2::Error> {
             opts::set_mwindow_size(WINDOW_BYTES)?;
             opts::set_mwindow_mapped_limit(MAPPED_BYTES)?;
             opts::set_cache_max_size(CACHE_BYTES)?;
-            // The worker's uid differs from that of the store it reads, and of what it opens libgit2 runs nothing.
+            // The worker's uid differs from the owner of the store that it reads, and libgit2 runs nothing from it.
             opts::set_verify_owner_validation(false)?;
         }
         set_text(raw::GIT_OPT_SET_TEMPLATE_PATH, Path::new(NOWHERE))?;
@@ -61,11 +61,11 @@ pub(crate) fn isolate() -> Result<(), git2::Error> {
     })
 }
 
-/// Sets what holds for every connection of this process, unless it has been set before: the first caller's stays.
+/// Sets the options for every connection of this process, once: later calls have no effect.
 ///
-/// A connection may take `stall`, and so long may a remote be silent. `home` stands for the user's home, of which only
-/// `.ssh/known_hosts` is looked at. `http` makes what speaks HTTP in place of libgit2's own client, which no server can
-/// reach from then on.
+/// `stall` is the maximum time to connect, and the longest silence of a remote. `home` replaces the user's home, of
+/// which only `.ssh/known_hosts` is read. `http` creates the HTTP transport that replaces libgit2's own client, which
+/// is then never used for any server.
 pub(crate) fn prepare_network(stall: Duration, home: Option<&Path>, http: HttpTransport) -> Result<(), git2::Error> {
     static DONE: Once = OnceLock::new();
     isolate()?;
@@ -74,7 +74,7 @@ pub(crate) fn prepare_network(stall: Duration, home: Option<&Path>, http: HttpTr
         // SAFETY: the setters write C globals without a lock, which only connections read. `once` runs this a single
         // time, and every connection of this crate waits here until it has.
         unsafe {
-            // Both, or libgit2 makes the socket non-blocking and does not poll it (libgit2#7072).
+            // Set both, or libgit2 makes the socket non-blocking and does not poll it (libgit2#7072).
             opts::set_server_connect_timeout_in_milliseconds(milliseconds)?;
             opts::set_server_timeout_in_milliseconds(milliseconds)?;
         }
@@ -86,10 +86,10 @@ pub(crate) fn prepare_network(stall: Duration, home: Option<&Path>, http: HttpTr
     })
 }
 
-/// Makes a transport for one connection.
+/// Creates a transport for one connection.
 pub(crate) type HttpTransport = fn(&git2::Remote<'_>) -> Result<git2::transport::Transport, git2::Error>;
 
-/// The outcome of setting options, once.
+/// The result of setting options once.
 type Once = OnceLock<Result<(), (ErrorCode, ErrorClass, String)>>;
 
 fn once(done: &Once, set: impl FnOnce() -> Result<(), git2::Error>) -> Result<(), git2::Error> {
@@ -101,8 +101,8 @@ fn once(done: &Once, set: impl FnOnce() -> Result<(), git2::Error>) -> Result<()
 /// Sets an option that takes one string.
 fn set_text(option: raw::git_libgit2_opt_t, text: &Path) -> Result<(), git2::Error> {
     let text = CString::new(text.as_os_str().as_bytes())?;
-    // SAFETY: the options that come here take one `const char *`, which libgit2 copies; for the globals they write, see
-    // the callers.
+    // SAFETY: all options passed here take one `const char *`, which libgit2 copies; for the globals that they write,
+    // see the callers.
     let code = unsafe { raw::git_libgit2_opts(option as c_int, text.as_ptr()) };
     succeeded(code)
 }
@@ -113,7 +113,7 @@ fn succeeded(code: c_int) -> Result<(), git2::Error> {
 
 /// The name of an advertised ref and, for a symbolic one, of the ref it points to.
 ///
-/// `RemoteHead::name` and `RemoteHead::symref_target` panic when a name is not UTF-8, and a remote may send any bytes.
+/// `RemoteHead::name` and `RemoteHead::symref_target` panic if a name is not UTF-8, and a remote may send any bytes.
 pub(crate) fn head_names<'a>(head: &'a RemoteHead<'_>) -> (&'a [u8], Option<&'a [u8]>) {
     const { assert!(size_of::<RemoteHead<'_>>() == size_of::<*const raw::git_remote_head>()) };
     // SAFETY: a `RemoteHead` is nothing but a pointer to a `git_remote_head`, valid as long as the borrow of the list it

@@ -1,20 +1,20 @@
-//! Leases on files: how the kernel tells that nobody writes to one.
+//! File leases: how the kernel tells that nobody writes to a file.
 
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
-/// Which signal tells of a lease that is broken (include/uapi/asm-generic/fcntl.h; libc does not have it).
+/// The signal sent when a lease is broken (include/uapi/asm-generic/fcntl.h; libc does not define it).
 const F_SETSIG: libc::c_int = 10;
 
-/// Whether the file behind a read-only descriptor, our own, is open for writing nowhere, mappings included: the kernel
-/// gives a read lease on such a file only (fcntl(2), `F_SETLEASE`).
+/// Whether nobody has our file open for writing, mappings included. `file` is read-only: the kernel grants a read lease
+/// only if there are no writers (fcntl(2), `F_SETLEASE`).
 ///
 /// # Errors
-/// Filesystems that have no leases.
+/// If the filesystem does not support leases.
 pub(crate) fn nobody_writes(file: BorrowedFd<'_>) -> nix::Result<bool> {
-    // A lease that somebody breaks is told by SIGIO, which would end us; SIGURG is ignored unless asked for.
+    // A broken lease is signalled by SIGIO, which would end the process; SIGURG is ignored by default.
     // SAFETY: the descriptor is open for the duration of the call, which takes an integer and touches no memory.
     Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) })?;
     // SAFETY: as above.
@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(nobody_writes(ours.as_fd()), Ok(false));
         drop(writer);
         assert_eq!(nobody_writes(ours.as_fd()), Ok(true));
-        // The lease is gone, so this does not wait for us to give it up.
+        // The lease is gone, so this does not wait for us to release it.
         drop(File::options().append(true).open(&path).unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! System calls about mounts that nix does not have.
+//! System calls for mounts that nix does not have.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -9,18 +9,18 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-/// A copy of the mount that holds `directory`, with `directory` as its root, attached nowhere (Linux 5.2). It is
-/// discarded with its descriptor unless it is moved somewhere before.
+/// A detached copy of the mount of `directory`, with `directory` as its root (Linux 5.2). It is discarded with its
+/// descriptor unless it is attached before.
 pub(crate) fn clone_tree(directory: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint;
     // SAFETY: the descriptor is open for the duration of the call and the path is a C string.
     let result = unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), c"".as_ptr(), flags) };
     let descriptor = Errno::result(result)?;
-    // SAFETY: the call has just given us this descriptor, and a descriptor fits an int.
+    // SAFETY: the call has just returned this descriptor to us, and a descriptor fits an int.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })
 }
 
-/// Sets `attributes` (`MOUNT_ATTR_*`) of a mount in addition to those it has, and makes it private (Linux 5.12).
+/// Adds `attributes` (`MOUNT_ATTR_*`) to a mount and makes it private (Linux 5.12).
 pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: u64) -> nix::Result<()> {
     let attributes =
         libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
@@ -49,7 +49,8 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Resu
     Errno::result(result).map(drop)
 }
 
-/// The kernel has, and no system-call filter hides, what [`clone_tree`], [`set_attributes`] and [`attach`] call.
+/// Whether the kernel has the system calls of [`clone_tree`], [`set_attributes`] and [`attach`], and no filter hides
+/// them.
 pub(crate) fn detached_mounts_work() -> bool {
     let invalid: libc::c_int = -1;
     // SAFETY: with no descriptor, no path and a size of zero, nothing is read and nothing can happen.
@@ -57,22 +58,22 @@ pub(crate) fn detached_mounts_work() -> bool {
         Errno::result(unsafe { libc::syscall(libc::SYS_mount_setattr, invalid, c"".as_ptr(), 0, 0usize, 0usize) });
     // SAFETY: as above; the flags are refused.
     let open_tree = Errno::result(unsafe { libc::syscall(libc::SYS_open_tree, invalid, c"".as_ptr(), invalid) });
-    // Filters of containers answer EPERM to calls that they do not know, kernels ENOSYS.
+    // For unknown calls, container filters return EPERM, kernels ENOSYS.
     let missing = |result: nix::Result<_>| matches!(result, Err(Errno::ENOSYS | Errno::EPERM));
     !missing(set_attributes) && !missing(open_tree)
 }
 
-/// Says whether `name` in `directory` is the root of a mount, without following a last symlink; `None` if the kernel
-/// cannot tell (before Linux 5.8, or behind a filter).
+/// Whether `name` in `directory` is the root of a mount, without following a final symlink; `None` if the kernel cannot
+/// tell (before Linux 5.8, or behind a filter).
 pub(crate) fn is_mount_root(directory: BorrowedFd<'_>, name: &CStr) -> nix::Result<Option<bool>> {
     let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
-    // Not through the C library, which imitates the call where it is missing, and then refuses the flags.
+    // Not through the C library, which emulates the call where it is missing, and then rejects the flags.
     // SAFETY: the descriptor is open, the name is a C string, and the buffer is a whole `statx`.
     let result =
         unsafe { libc::syscall(libc::SYS_statx, directory.as_raw_fd(), name.as_ptr(), flags, 0, found.as_mut_ptr()) };
     match Errno::result(result) {
-        // Kernels and filters of containers without the call.
+        // Kernels and container filters without the call.
         Err(Errno::ENOSYS | Errno::EPERM) => return Ok(None),
         other => other?,
     };

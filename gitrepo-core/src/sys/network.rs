@@ -16,7 +16,7 @@ use nix::sys::socket::socket;
 
 const LOOPBACK: &str = "lo";
 
-/// Switches the loopback interface of the calling thread's network namespace on.
+/// Brings up the loopback interface of the calling thread's network namespace.
 pub(crate) fn loopback_up() -> io::Result<()> {
     let socket = datagram(AddressFamily::Inet)?;
     let mut request = interface_request(LOOPBACK);
@@ -24,7 +24,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     ioctl(&socket, libc::SIOCSIFFLAGS, &mut request)
 }
 
-/// Gives `address` to the loopback interface, so that connecting to it stays in the namespace.
+/// Adds `address` to the loopback interface, so that connections to it stay in the namespace.
 pub(crate) fn loopback_address(address: IpAddr) -> io::Result<()> {
     match address {
         IpAddr::V4(address) => loopback_v4(address),

@@ -16,8 +16,7 @@ use crate::mount::Mounter;
 use crate::mount::Role;
 use crate::mount::directory;
 
-/// A mount table in memory, for tests without root. Directories must exist as for the real one, but nothing becomes
-/// visible in them.
+/// A mount table in memory, for tests without root. Directories must exist as for the real one, but stay unchanged.
 #[derive(Debug, Default)]
 pub struct FakeMounter {
     state: Mutex<State>,
@@ -29,7 +28,7 @@ struct State {
     calls: Vec<Call>,
 }
 
-/// One call that a [`FakeMounter`] was asked for, whether or not it succeeded.
+/// One call to a [`FakeMounter`], successful or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     /// [`Mounter::attach`].
@@ -45,7 +44,7 @@ pub enum Call {
 }
 
 impl FakeMounter {
-    /// With nothing mounted.
+    /// Starts with nothing mounted.
     pub fn new() -> Self {
         Self::default()
     }
@@ -55,7 +54,7 @@ impl FakeMounter {
         self.state().calls.clone()
     }
 
-    /// What is mounted now, in the order in which it was.
+    /// The current mounts, oldest first.
     pub fn mounts(&self) -> Vec<Mount> {
         self.state().mounts.clone()
     }
@@ -129,7 +128,7 @@ fn shown(mount: &Mount) -> MountPoint {
     }
 }
 
-/// A mounter whose `nth` call of one verb fails before it does anything; all others go to the inner one.
+/// A mounter whose `nth` call of one verb fails before it does anything; other calls go to the inner one.
 #[derive(Debug)]
 pub struct FailingMounter<M> {
     inner: M,
@@ -151,12 +150,12 @@ pub enum Verb {
 }
 
 impl<M> FailingMounter<M> {
-    /// Lets the `nth` call of `verb`, counted from 1, fail as if the system had answered `errno`.
+    /// Makes the `nth` call of `verb`, counted from 1, fail as if the system had returned `errno`.
     pub fn new(inner: M, verb: Verb, nth: usize, errno: i32) -> Self {
         Self { inner, verb, nth, errno, seen: AtomicUsize::new(0) }
     }
 
-    /// The mounter behind.
+    /// The inner mounter.
     pub fn inner(&self) -> &M {
         &self.inner
     }

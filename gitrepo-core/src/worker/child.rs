@@ -1,4 +1,4 @@
-//! What runs in the child: confinement, and then the loop.
+//! The child: confines itself, then runs the loop.
 
 use std::fs::File;
 use std::io;
@@ -43,13 +43,13 @@ pub(super) const NAME: &str = "gitrepo-worker";
 
 /// Becomes a worker if this process was started as one, and then does not return.
 ///
-/// The first line of `main` of every program that uses [`Confined`](super::Confined): that program's worker is the program
-/// itself, started again. There must be no other thread yet.
+/// Must be the first line of `main` in every program that uses [`Confined`](super::Confined): the worker is the same
+/// program, started again. No other thread may exist yet.
 pub fn run_if_worker() {
     run_if_worker_with(|home| Box::new(Libgit2::new(home)));
 }
 
-/// The same with another remote. It is made once the child is confined, from an empty directory of the worker's own if it
+/// The same with another remote, created once the child is confined, from an empty directory of the worker's own if it
 /// has one.
 pub fn run_if_worker_with(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) {
     if !is_worker() {
@@ -58,8 +58,8 @@ pub fn run_if_worker_with(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote
     process::exit_now(run(remote));
 }
 
-/// By the name that the parent gave. No more is read than that: a FlexVolume driver has secrets among its arguments, and
-/// [`std::env::args_os`] would leave copies of them all in memory.
+/// Whether argument zero is the worker's name. Reads nothing else: a FlexVolume driver has secrets in its arguments,
+/// and [`std::env::args_os`] would leave copies of them in memory.
 fn is_worker() -> bool {
     let mut beginning = Vec::new();
     let shown =
@@ -69,7 +69,7 @@ fn is_worker() -> bool {
 }
 
 fn run(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> i32 {
-    // The parent's socket is standard input. Everything else that came along was meant for somebody else.
+    // The parent's socket is standard input. All other inherited descriptors were not meant for the worker.
     let control = process::close_inherited(3).and_then(|()| io::stdin().as_fd().try_clone_to_owned());
     match control {
         Ok(control) => monitor::run(UnixStream::from(control), |room| work(room, remote)),
@@ -77,7 +77,7 @@ fn run(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> i32 {
     }
 }
 
-/// The worker's life. Returns its exit status, which is 0 unless something is wrong.
+/// The worker's whole life. Returns its exit status, 0 unless something is wrong.
 fn work(room: Room, remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> i32 {
     let Room { control, monitor, plan, entered } = room;
     let replies = match control.try_clone() {
@@ -114,7 +114,7 @@ fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl Fn
     0
 }
 
-/// The next message, if the parent sends one and it can be read.
+/// The next message, if the parent sends one and it is valid.
 fn receive<T: serde::de::DeserializeOwned>(wire: &mut Wire) -> Option<T> {
     match wire.receive(None) {
         Ok(Incoming::Line(line)) => serde_json::from_slice(&zeroize::Zeroizing::new(line)).ok(),
@@ -122,14 +122,14 @@ fn receive<T: serde::de::DeserializeOwned>(wire: &mut Wire) -> Option<T> {
     }
 }
 
-/// Replies over the socket, from any thread.
+/// Sends replies over the socket, from any thread.
 struct Lines(Mutex<Wire>);
 
 impl Replies for Lines {
     fn send(&self, reply: Reply) {
         let wire = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = wire.send(&reply) {
-            // An error that cannot be written down, such as a path that is not UTF-8, is still an answer.
+            // An error that cannot be serialised, such as a path that is not UTF-8, still needs an answer.
             let failed =
                 Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
             drop(wire.send(&failed));
@@ -137,7 +137,7 @@ impl Replies for Lines {
     }
 }
 
-/// Requests over the socket.
+/// Receives requests over the socket.
 struct Socket {
     wire: Wire,
     replies: Arc<Lines>,
@@ -153,11 +153,11 @@ impl Client for Socket {
     }
 }
 
-/// Says where a panic was. Its message stays here: it may quote what it stumbled over.
+/// Reports the location of a panic, but not its message, which may quote input.
 fn report_panics(work: impl FnOnce() -> i32, replies: &dyn Replies) -> i32 {
     static PLACE: OnceLock<String> = OnceLock::new();
     panic::set_hook(Box::new(|panic| {
-        // Only the first place counts; what follows from it does not.
+        // Only the first panic counts, not what follows from it.
         drop(PLACE.set(panic.location().map(ToString::to_string).unwrap_or_default()));
     }));
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {

@@ -1,4 +1,4 @@
-//! The parent's side of a confined child: starting it, watching it, ending it.
+//! The parent's side of a confined child: starts, watches and ends it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -52,13 +52,13 @@ mod peer;
 
 use peer::Contained;
 
-/// Runs sessions in a child of the same program that can reach, read and write nothing but its job.
+/// Runs sessions in a child of the same program that can access nothing but its job.
 ///
 /// | caller | confinement |
 /// |---|---|
-/// | root | mount, PID, IPC, UTS and network namespaces; a root with nothing but the job in it; a uid of its own; no capabilities; limits, Landlock, system-call filter |
+/// | root | mount, PID, IPC, UTS and network namespaces; a root with only the job in it; a uid of its own; no capabilities; limits, Landlock, system-call filter |
 /// | an ordinary user | the same in a user namespace, with the caller's uid |
-/// | an ordinary user where user namespaces are refused; root without `CAP_SYS_ADMIN`, but not before Linux 5.13, which has no Landlock | limits, Landlock, system-call filter; the host's address is not pinned, only its port is (Linux 6.7) |
+/// | an ordinary user without user namespaces; root without `CAP_SYS_ADMIN`, if there is Landlock (Linux 5.13) | limits, Landlock, system-call filter; only the host's port is pinned (Linux 6.7), not its address |
 ///
 /// The program must call [`run_if_worker`](super::run_if_worker) first thing in `main`.
 #[derive(Debug)]
@@ -70,11 +70,11 @@ pub struct Confined {
 }
 
 impl Confined {
-    /// Where it stands which uids are taken: one place for all processes of the host and all stores of the node, so that the
-    /// range bounds the workers of the node. A driver in a container must see the host's.
+    /// The directory of uid locks: one for all processes of the host and all stores of the node, so that the range
+    /// limits the workers of the node. A driver in a container must see the host's.
     pub const UID_LOCKS: &str = "/run/gitrepo/uids";
 
-    /// How long the child may take to confine itself and to read a message, far beyond what a loaded machine needs.
+    /// Time for the child to confine itself and to read a message, far more than a loaded machine needs.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Workers of this program.
@@ -87,15 +87,14 @@ impl Confined {
         }
     }
 
-    /// Workers of another program, which calls [`run_if_worker`](super::run_if_worker) or
-    /// [`run_if_worker_with`](super::run_if_worker_with): for a library that is loaded into a foreign program, and for
-    /// tests.
+    /// Workers of another program that calls [`run_if_worker`](super::run_if_worker) or
+    /// [`run_if_worker_with`](super::run_if_worker_with): for a library loaded into a foreign program, and for tests.
     #[must_use]
     pub fn with_program(self, program: PathBuf) -> Self {
         Self { program, ..self }
     }
 
-    /// Another directory than [`Confined::UID_LOCKS`].
+    /// Replaces [`Confined::UID_LOCKS`] by another directory.
     #[must_use]
     pub fn with_uid_locks(self, directory: PathBuf) -> Self {
         Self { uid_locks: directory, ..self }
@@ -109,7 +108,7 @@ impl Worker for Confined {
         let (control, theirs) = UnixStream::pair().map_err(at("making a socket"))?;
         control.set_write_timeout(Some(Self::PATIENCE)).map_err(at("preparing a socket"))?;
         let child = self.spawn(theirs)?;
-        // From here on, dropping it ends the child.
+        // From here on, dropping `peer` ends the child.
         let mut peer = Contained::new(&job, child, Wire::new(control, REPLY_LIMIT));
 
         let lock: Vec<OwnedFd> = claim.into_iter().map(|claim| claim.lock).collect();
@@ -157,7 +156,7 @@ impl Confined {
         };
         let mut claim = None;
         match source {
-            // libgit2 reads a repository of somebody else only as its owner (CVE-2022-24765).
+            // libgit2 reads another user's repository only as its owner (CVE-2022-24765).
             Some((source, owner)) => {
                 plan.source = Some(source);
                 plan.uid = Some(owner);
@@ -184,11 +183,11 @@ impl Confined {
     }
 
     fn spawn(&self, control: UnixStream) -> Result<Child, WorkerError> {
-        // To be written to in vain, as /dev/null is, which an empty chroot does not have: the end of a pipe for reading.
+        // A sink in place of /dev/null, which an empty chroot lacks: writing to the read end of a pipe fails.
         let (nowhere, _) = io::pipe().map_err(at("making a pipe"))?;
         let errors = nowhere.try_clone().map_err(at("making a pipe"))?;
-        // Arguments and environment are readable for others: nothing is in them. A group of its own, so that the terminal's
-        // interrupt reaches the parent alone.
+        // Others can read arguments and environment, so both are empty. A separate process group, so that the
+        // terminal's interrupt reaches only the parent.
         Command::new(&self.program)
             .arg0(child::NAME)
             .env_clear()
@@ -219,9 +218,9 @@ fn source(job: &Job) -> Result<Option<(Source, u32)>, WorkerError> {
     Ok(Some((Source { path: path.into(), shown_at: shown_at.into() }, owner)))
 }
 
-/// The certificate authorities for this job: the configured ones, the system's otherwise.
+/// The certificate authorities for this job: the configured ones, or else the system's.
 fn ca_file(job: &Job) -> Option<PathBuf> {
-    /// Debian and Alpine, Fedora and older Red Hat, openSUSE, and what OpenSSL itself would look for.
+    /// Paths on Debian and Alpine, Fedora and older Red Hat, openSUSE, and OpenSSL's own defaults.
     const SYSTEM: &[&str] = &[
         "/etc/ssl/certs/ca-certificates.crt",
         "/etc/pki/tls/certs/ca-bundle.crt",
@@ -236,7 +235,7 @@ fn ca_file(job: &Job) -> Option<PathBuf> {
     job.errand.ca_file.clone().or_else(of_the_environment).or_else(of_the_system)
 }
 
-/// What the child reported once its namespaces stood.
+/// The child's report once its namespaces are set up.
 fn started(peer: &mut Contained, cancel: &Cancel) -> Result<(i32, bool, Option<TcpListener>), WorkerError> {
     match peer.first_reply(cancel)? {
         Reply::Started { pid, namespaces } => {
@@ -254,8 +253,8 @@ fn ready(peer: &mut Contained, cancel: &Cancel) -> Result<String, WorkerError> {
     }
 }
 
-/// Root's worker stays root where it has no namespaces, so if Landlock does not hold it either, every file of root's is
-/// its own. An ordinary user's has no more than any program that this user runs.
+/// Without namespaces, root's worker stays root, so without Landlock it could access all of root's files. An ordinary
+/// user's worker has no more rights than any program of that user.
 fn check_landlock(enforced: &str) -> Result<(), WorkerError> {
     if enforced == landlock::NOT_ENFORCED {
         let text = "it needs CAP_SYS_ADMIN, or a kernel with Landlock (Linux 5.13)";
@@ -272,7 +271,7 @@ fn not_started(peer: &Contained, reply: Reply) -> WorkerError {
     }
 }
 
-/// The errand with the paths that the child sees.
+/// The errand with the paths as the child sees them.
 fn seen_by_the_child(errand: &Errand, plan: Plan, namespaces: bool) -> Errand {
     let seen = |path: Option<OsString>, inside: &str| {
         path.map(|path| if namespaces { PathBuf::from(inside) } else { path.into() })
@@ -286,12 +285,12 @@ fn seen_by_the_child(errand: &Errand, plan: Plan, namespaces: bool) -> Errand {
 }
 
 fn destination(job: &Job, addresses: Vec<std::net::SocketAddr>) -> Destination {
-    /// A server that is there answers in one round trip; the others of its addresses must get their turn.
+    /// Timeout per address: a live server responds in one round trip, and the other addresses must get their turn.
     const CONNECT: Duration = Duration::from_secs(30);
-    /// What TLS, SSH and HTTP say on each of a few connections before a byte of git's comes. The list of refs counts like
-    /// the pack.
+    /// Allowance for TLS, SSH and HTTP handshakes on a few connections, before git's first byte. The list of refs
+    /// counts like the pack.
     const GREETINGS: u64 = 1 << 20;
-    // Of TLS, SSH and git's protocol, around the pack.
+    // Overhead of TLS, SSH and git's protocol around the pack.
     let wrapping = job.errand.limits.fetch_bytes / 32;
     Destination {
         addresses,

@@ -30,15 +30,15 @@ use crate::remote::RemoteError;
 
 /// Runs sessions in threads: no process, no privilege to drop, and **none of the confinement**.
 ///
-/// A fault in the code that reads a remote's bytes is then a fault of the whole process; the addresses of
-/// [`Job::host`] are not enforced, since the remote resolves names itself; memory is not bounded; and giving up waits
-/// until the remote implementation notices, at the latest after `limits.stall`.
+/// A bug in code that reads a remote's bytes then affects the whole process. The addresses of [`Job::host`] are not
+/// enforced, since the remote resolves names itself. Memory is not bounded. Cancelling waits until the remote
+/// implementation notices, at most `limits.stall`.
 pub struct InProcess {
     remote: Arc<dyn Remote>,
 }
 
 impl InProcess {
-    /// Sessions with this remote.
+    /// Runs sessions with this remote.
     pub fn new(remote: Arc<dyn Remote>) -> Self {
         Self { remote }
     }
@@ -47,7 +47,7 @@ impl InProcess {
 impl Worker for InProcess {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
         let cancel = job.cancel.within(job.errand.limits.timeout);
-        // A flag of its own: ending the thread is not giving up the caller's whole operation.
+        // A separate flag: ending the thread must not cancel the caller's whole operation.
         let ended = cancel.remaining().map_or_else(Cancel::new, |remaining| Cancel::new().within(remaining));
         let (requests, asked) = mpsc::channel();
         let (replies, answers) = mpsc::channel();

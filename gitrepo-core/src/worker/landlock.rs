@@ -1,4 +1,4 @@
-//! Landlock: a second opinion on paths, ports and signals, and the first one where there are no namespaces.
+//! Landlock: a second line of defence for paths, ports and signals, and the first without namespaces.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,13 +22,13 @@ use super::namespace;
 use super::namespace::Entered;
 use super::protocol::Plan;
 
-/// The newest rules that are known here; an older kernel enforces what it has.
+/// The newest supported rules; an older kernel enforces those it knows.
 const NEWEST: ABI = ABI::V6;
 
-/// What [`restrict`] says where the kernel has none of it.
+/// The answer of [`restrict`] on a kernel without Landlock.
 pub(super) const NOT_ENFORCED: &str = "none";
 
-/// What resolving a name, checking a certificate and starting a thread read on a host without namespaces.
+/// Files read to resolve a name, check a certificate or start a thread on a host without namespaces.
 const SYSTEM: &[&str] = &[
     "/dev/null",
     "/dev/urandom",
@@ -51,10 +51,10 @@ const SYSTEM: &[&str] = &[
     "/usr/share/zoneinfo",
 ];
 
-/// Names are also resolved over TCP, when the answer is long.
+/// Long DNS responses come over TCP.
 const DNS: u16 = 53;
 
-/// Restricts this process for good, and says how much of it the kernel enforces.
+/// Restricts this process permanently. Returns how much of it the kernel enforces.
 pub(super) fn restrict(plan: &Plan, entered: Entered) -> Result<&'static str, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let (readable, writable) = if entered.namespaces { inside(plan) } else { outside(plan) };
@@ -65,7 +65,7 @@ pub(super) fn restrict(plan: &Plan, entered: Entered) -> Result<&'static str, Ru
         .create()?;
     for (paths, access) in [(readable, read), (writable, read | write())] {
         for path in paths {
-            // What is not there need not be allowed.
+            // A missing path need not be allowed.
             if let Ok(place) = PathFd::new(&path) {
                 let access = if path.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };
                 ruleset = ruleset.add_rule(PathBeneath::new(place, access))?;
@@ -85,7 +85,7 @@ pub(super) fn restrict(plan: &Plan, entered: Entered) -> Result<&'static str, Ru
     })
 }
 
-/// What a fetch and a tree of regular files, directories and links need.
+/// The rights to write a fetch and a tree of regular files, directories and links.
 fn write() -> BitFlags<AccessFs> {
     AccessFs::WriteFile
         | AccessFs::Truncate
@@ -97,7 +97,7 @@ fn write() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-/// The root holds only what the worker may read.
+/// The root contains only what the worker may read.
 fn inside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let staging = plan.staging.as_ref().map(|_| namespace::STAGING.into());
     (vec!["/".into()], staging.into_iter().chain([namespace::HOME.into()]).collect())

@@ -1,7 +1,7 @@
 //! The child's first process: enters namespaces, starts the worker in them, and waits.
 //!
-//! It alone keeps its privileges, and does nothing with them after the worker has started but to end it when the parent is
-//! gone. The worker is the first process of its PID namespace, so when it has been waited for, nothing of it is left.
+//! Only the monitor keeps its privileges. After starting the worker, it uses them only to end it if the parent dies.
+//! The worker is the first process of its PID namespace, so once it has been waited for, nothing of it is left.
 
 use std::io;
 use std::net::TcpListener;
@@ -37,35 +37,35 @@ use super::wire::REQUEST_LIMIT;
 use super::wire::Wire;
 use crate::sys::process;
 
-/// Status of a worker that was ended by signal `n` is `SIGNALLED + n`, as in a shell.
+/// The status for a worker killed by signal `n` is `SIGNALLED + n`, as in a shell.
 pub(super) const SIGNALLED: i32 = 128;
 
-/// Status of a monitor that could not do its work; the reason went to the parent.
+/// The status of a monitor that failed; the reason was sent to the parent.
 const FAILED: i32 = 1;
 
-/// What the worker's process works with. Everything else that the monitor holds is closed there.
+/// The descriptors of the worker's process. It closes all others of the monitor.
 pub(super) struct Room {
     pub(super) control: UnixStream,
-    /// Hangs up when the monitor is gone.
+    /// Hangs up when the monitor dies.
     pub(super) monitor: UnixStream,
     pub(super) plan: Plan,
     pub(super) entered: Entered,
 }
 
-/// Runs the monitor on the parent's socket; `work` is what the worker does. Returns the program's exit status.
+/// Runs the monitor on the parent's socket; `work` runs in the worker. Returns the program's exit status.
 pub(super) fn run(control: UnixStream, work: impl FnOnce(Room) -> i32) -> i32 {
     let mut wire = Wire::new(control, REQUEST_LIMIT);
     match start(&mut wire, work) {
         Ok((worker, lifeline)) => wait(worker, wire.stream(), &lifeline),
         Err(error) => {
-            // Nobody to tell if this fails too: the parent sees the status.
+            // If this fails too, the parent sees the status.
             drop(wire.send(&Reply::NotStarted(error)));
             FAILED
         }
     }
 }
 
-/// Returns in the monitor only.
+/// Returns only in the monitor.
 fn start(wire: &mut Wire, work: impl FnOnce(Room) -> i32) -> Result<(Pid, UnixStream), SetupError> {
     let (plan, held) = receive_plan(wire).map_err(SetupError::at("reading the plan"))?;
     let (entered, listener) = namespace::enter(&plan)?;
@@ -80,7 +80,7 @@ fn start(wire: &mut Wire, work: impl FnOnce(Room) -> i32) -> Result<(Pid, UnixSt
             drop((control, monitor));
             let started = Reply::Started { pid: child.as_raw(), namespaces: entered.namespaces };
             announce(wire, &started, listener).map_err(SetupError::at("handing over the socket"))?;
-            // Kept until this process ends, which is after the worker's: a uid stays taken as long as somebody has it.
+            // Kept until this process ends, after the worker: a uid stays taken as long as a process has it.
             std::mem::forget(held);
             Ok((child, lifeline))
         }
@@ -108,13 +108,13 @@ pub(super) fn send_with_descriptors(socket: &UnixStream, line: &[u8], descriptor
     io::Write::write_all(&mut &*socket, &line[sent..])
 }
 
-/// Waits until the worker has ended, and ends it as soon as the parent hangs up.
+/// Waits until the worker has ended. Ends it as soon as the parent hangs up.
 fn wait(worker: Pid, control: &UnixStream, lifeline: &UnixStream) -> i32 {
-    // Hang-ups are reported without being asked for. Nobody ever writes to the lifeline.
+    // Hang-ups are always reported. Nobody ever writes to the lifeline.
     let mut ends =
         [PollFd::new(control.as_fd(), PollFlags::empty()), PollFd::new(lifeline.as_fd(), PollFlags::empty())];
     while let Err(Errno::EINTR) = poll(&mut ends, PollTimeout::NONE) {}
-    // It has not been waited for, so the number is still its own, and this cannot fail if it has ended by itself.
+    // The worker has not been waited for, so its pid is still valid, and this cannot fail if it has ended by itself.
     if kill(worker, Signal::SIGKILL).is_err() {
         return FAILED;
     }

@@ -1,17 +1,17 @@
-//! Namespaces of the worker's own, and the little that it sees in them.
+//! Namespaces of the worker's own, and the few files visible in them.
 //!
 //! ```text
 //! /.gitrepo/staging     the job's staging directory
 //! /.gitrepo/base        the repository that it builds on, read-only
 //! /.gitrepo/ca.pem      certificate authorities
-//! /.gitrepo/home        empty and small, to be written
+//! /.gitrepo/home        empty, small and writable
 //! /etc/hosts            the repository's host is 127.0.0.1
-//! /etc/nsswitch.conf    which is asked nowhere else
-//! /<path>               the repository of a file URL, read-only, where it is outside
+//! /etc/nsswitch.conf    no other source of names
+//! /<path>               the repository of a file URL, read-only, at its path on the host
 //! ```
 //!
-//! No `/proc`, no `/dev`, and a root that is read-only. The paths are the worker's for life, so what it writes must not
-//! name them: only the `alternates` file of a repository that is fetched into does.
+//! No `/proc`, no `/dev`, and a read-only root. These paths exist only for the worker, so its output must not contain
+//! them. The only exception is the `alternates` file of a fetched repository.
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -61,52 +61,52 @@ pub(super) const STAGING: &str = "/.gitrepo/staging";
 pub(super) const BASE: &str = "/.gitrepo/base";
 /// The certificate authorities, as the worker sees them.
 pub(super) const CA_FILE: &str = "/.gitrepo/ca.pem";
-/// What libgit2 takes for the user's home.
+/// libgit2's home directory.
 pub(super) const HOME: &str = "/.gitrepo/home";
-/// Where the host's root is until the worker's is complete.
+/// The host's root, until the worker's is complete.
 const OUTSIDE: &str = "/.gitrepo/outside";
 
-/// Where roots are put for the instant until they are the root. Any directory would do; this one is always there, since
-/// this program was started through it.
+/// Where a new root is mounted for the instant before it becomes the root. Any directory would do; this one always
+/// exists, since this program was started through it.
 const PROC: &str = "/proc";
 
-/// For every mount in the worker's root.
+/// Flags of every mount in the worker's root.
 const SECURE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
-/// Largest bundle of certificate authorities, in bytes. Distributions' have about 220 KiB.
+/// Maximum size of a CA bundle, in bytes. Those of distributions have about 220 KiB.
 const CA_LIMIT: u64 = 4 << 20;
 
-/// How long an address that was just added may take to be of use.
+/// How long a newly added address may take to become usable.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What kind of place the worker is in.
+/// The environment of the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entered {
-    /// It has namespaces of its own and sees only the above.
+    /// Whether it has namespaces of its own and sees only the paths above.
     pub(super) namespaces: bool,
-    /// It may change its user, since the host's root started it.
+    /// Whether it may change its user, because the host's root started it.
     pub(super) own_uid: bool,
 }
 
 /// Enters the namespaces that this process may, and builds the worker's root there. The next child is the first process
 /// of the new PID namespace.
 ///
-/// Without the right to do so (an ordinary user where user namespaces are refused, root without `CAP_SYS_ADMIN`) the
-/// worker stays where it is: limits, Landlock and the system-call filter hold it then, and the address is not pinned
-/// beyond its port.
+/// Without permission (an ordinary user where user namespaces are refused, root without `CAP_SYS_ADMIN`) the worker
+/// stays outside. Then limits, Landlock and the system-call filter confine it, and of the address only the port is
+/// pinned.
 pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), SetupError> {
     be_the_first_to_go();
     let outside = Entered { namespaces: false, own_uid: false };
     let Some(own_uid) = unshare_most()? else { return Ok((outside, None)) };
     match make_private("/") {
         Ok(()) => {}
-        // Not the root of a mount: a chroot into some directory.
+        // The root is not a mount, but a chroot into some directory.
         Err(Errno::EINVAL) => make_root_a_mount().map_err(SetupError::at("making the root a mount"))?,
-        // Some distributions grant the user namespace and then no right in it.
+        // Some distributions allow a user namespace, but grant no rights in it.
         Err(Errno::EPERM | Errno::EACCES) => return Ok((outside, None)),
         Err(error) => return Err(SetupError::at("making mounts private")(error)),
     }
-    // Only now: a worker that falls back needs the network it has.
+    // Only now: a worker that falls back needs the present network.
     unshare(CloneFlags::CLONE_NEWNET).map_err(SetupError::at("unshare"))?;
     network::loopback_up().map_err(SetupError::at("switching the loopback on"))?;
     let listener = plan.host.as_ref().map(listen).transpose()?;
@@ -114,33 +114,33 @@ pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), Setup
     Ok((Entered { namespaces: true, own_uid }, listener))
 }
 
-/// No mount below `path` reaches another namespace from here on, nor the other way round.
+/// Stops mount propagation below `path`, in both directions.
 fn make_private(path: &str) -> nix::Result<()> {
     mount(None::<&str>, path, None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
 }
 
-/// When memory runs out, the kernel is to end this process, and no pod: a driver's pod is spared as critical for the node,
-/// which its children inherit.
+/// Makes the kernel's OOM killer choose this process before any pod: a driver's pod is protected as critical for the
+/// node, and its children inherit that.
 fn be_the_first_to_go() {
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "1000") {
-        tracing::debug!(%error, "the worker stays as precious to the kernel as the driver");
+        tracing::debug!(%error, "cannot lower the worker's protection from the OOM killer");
     }
 }
 
-/// Shows the root directory as a mount, and makes that the root, since only a mount can be private and be pivoted out of.
+/// Makes the root directory a mount and that mount the root, since only a mount can be private and be pivoted from.
 ///
-/// The mount that the chroot is in may be shared with the host, and no path leads to its root: whatever were mounted on
-/// one of its directories would appear on the host. So this mounts on `/proc`, which is a mount of its own.
+/// The mount behind the chroot may be shared with the host, and no path leads to its root: a mount on any of its
+/// directories would appear on the host. So this mounts on `/proc`, which is a mount of its own.
 fn make_root_a_mount() -> nix::Result<()> {
     make_private(PROC)?;
     mount(Some("/"), PROC, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
-    // A bind of what is shared is shared.
+    // A bind of a shared mount is shared.
     make_private(PROC)?;
     chdir(PROC)?;
     chroot(".")
 }
 
-/// Enters all namespaces but the network's; `None` if they are refused, else whether the user namespace is the host's.
+/// Enters all namespaces but the network's. `None` if refused, else whether the user namespace is the host's.
 fn unshare_most() -> Result<Option<bool>, SetupError> {
     let namespaces =
         CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
@@ -154,7 +154,7 @@ fn unshare_most() -> Result<Option<bool>, SetupError> {
     let (uid, gid) = (geteuid(), getegid());
     match unshare(namespaces | CloneFlags::CLONE_NEWUSER) {
         Ok(()) => {}
-        // Not permitted, switched off, not compiled in, too many.
+        // Not permitted, disabled, not compiled in, or too many.
         Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS | Errno::ENOSPC | Errno::EUSERS) => {
             return Ok(None);
         }
@@ -166,13 +166,13 @@ fn unshare_most() -> Result<Option<bool>, SetupError> {
         .and_then(|()| map("gid_map", format!("{gid} {gid} 1")));
     match mapped {
         Ok(()) => Ok(Some(false)),
-        // Ubuntu since 23.10 grants the user namespace and then no right in it, not even to map its own user.
+        // Ubuntu since 23.10 allows a user namespace, but grants no rights in it, not even to map its own user.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
         Err(error) => Err(SetupError::at("mapping the user")(error)),
     }
 }
 
-/// The socket at which the worker reaches its host.
+/// The socket that the worker connects to in place of its host.
 fn listen(host: &Host) -> Result<TcpListener, SetupError> {
     let address = match host.name.parse::<IpAddr>() {
         Ok(address) => {
@@ -183,7 +183,7 @@ fn listen(host: &Host) -> Result<TcpListener, SetupError> {
         }
         Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    // The kernel takes an IPv6 address into use in the background, soon after it was added.
+    // The kernel activates an IPv6 address in the background, soon after it was added.
     let begun = Instant::now();
     loop {
         match TcpListener::bind(SocketAddr::new(address, host.port)) {
@@ -219,11 +219,11 @@ fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
 }
 
 fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
-    // Before any bind: nothing of this may ever be written into one.
+    // Before any bind: none of this may ever be written into one.
     write_names(plan.host.as_ref()).map_err(SetupError::at("writing /etc/hosts"))?;
     make_home(if own_uid { plan.uid } else { None }).map_err(SetupError::at("making a home"))?;
     if let Some(ca_file) = &plan.ca_file {
-        // A copy, since the worker's user may not be allowed to read the original.
+        // A copy, since the worker's user may not have permission to read the original.
         copy_bounded(&outside(ca_file), Path::new(CA_FILE))
             .map_err(SetupError::at("copying the certificate authorities"))?;
     }
@@ -279,25 +279,25 @@ fn copy_bounded(from: &Path, to: &Path) -> io::Result<()> {
     copy.set_permissions(fs::Permissions::from_mode(0o444))
 }
 
-/// Where a path of the host is while the new root is being furnished.
+/// The path of a host's file while the new root is being built.
 fn outside(path: &OsStr) -> PathBuf {
     let mut outside = OsString::from(OUTSIDE);
     outside.push(path);
     outside.into()
 }
 
-/// Shows a directory of the host at `target`.
+/// Binds a directory of the host at `target`.
 fn bind(source: &OsStr, target: &Path, read_only: MsFlags) -> io::Result<()> {
     fs::create_dir_all(target)?;
     mount(Some(outside(source).as_path()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    // A bind takes over its source's flags, and a user namespace may not clear them.
+    // A bind inherits its source's flags, and a user namespace may not clear them.
     let inherited = kept_flags(statvfs(target)?.flags());
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | SECURE | inherited | read_only;
     mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?;
     Ok(())
 }
 
-/// `ST_RELATIME` of `linux/statfs.h`, which `nix` names for glibc alone.
+/// `ST_RELATIME` of `linux/statfs.h`, which `nix` defines only for glibc.
 const ST_RELATIME: FsFlags = FsFlags::from_bits_retain(0x1000);
 
 fn kept_flags(found: FsFlags) -> MsFlags {

@@ -1,4 +1,4 @@
-//! Giving up every right that the worker does not need, for good.
+//! Drops every right that the worker does not need, permanently.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -28,10 +28,10 @@ use crate::sys::capability;
 /// Descriptors that a worker may have open: packs, indexes, a socket or two.
 const DESCRIPTORS: u64 = 1024;
 
-/// Threads of a worker whose uid nobody else has. Its system-call filter allows no processes.
+/// Threads of a worker with a uid of its own. Its system-call filter allows no processes.
 const THREADS: u64 = 128;
 
-/// Leaves the worker with limits, without capabilities, with another user where it may, and dying with its monitor.
+/// Sets the worker's limits, drops its capabilities, changes its user if possible, and ties its life to the monitor's.
 pub(super) fn drop_all(plan: &Plan, entered: Entered, monitor: &UnixStream) -> Result<(), SetupError> {
     limit(plan, entered).map_err(SetupError::at("setting limits"))?;
     if entered.namespaces {
@@ -51,7 +51,7 @@ pub(super) fn drop_all(plan: &Plan, entered: Entered, monitor: &UnixStream) -> R
 }
 
 fn limit(plan: &Plan, entered: Entered) -> nix::Result<()> {
-    // A limit that is lower already may not be raised without CAP_SYS_RESOURCE, which drivers give up.
+    // Raising a limit needs CAP_SYS_RESOURCE, which drivers drop, so a lower one is kept.
     let both = |resource, limit: u64| {
         let limit = limit.min(getrlimit(resource)?.1);
         setrlimit(resource, limit, limit)
@@ -60,14 +60,14 @@ fn limit(plan: &Plan, entered: Entered) -> nix::Result<()> {
     both(Resource::RLIMIT_DATA, plan.memory)?;
     both(Resource::RLIMIT_FSIZE, plan.file_size)?;
     both(Resource::RLIMIT_NOFILE, DESCRIPTORS)?;
-    // Counts every process of the uid on the host, so it would hit others of a uid that is shared.
+    // The limit counts every process of the uid on the host, so with a shared uid it would affect others.
     if plan.uid_is_ours && entered.own_uid {
         both(Resource::RLIMIT_NPROC, THREADS)?;
     }
     Ok(())
 }
 
-/// Set after the change of user, which clears it; and then looked after, since the monitor may have ended before.
+/// Set after the change of user, which clears it. Then checked, since the monitor may have died before.
 fn die_with(monitor: &UnixStream) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let mut end = [PollFd::new(monitor.as_fd(), PollFlags::empty())];

@@ -1,11 +1,12 @@
-//! What the parent and the worker say to each other.
+//! The protocol between the parent and the worker.
 //!
-//! One JSON object a line over a socket. A session begins with a [`Plan`], answered by [`Reply::Started`] once the child's
-//! namespaces stand; then come one [`Errand`](crate::remote::Errand), answered by [`Reply::Ready`], and any number of [`Request`]s, each answered
-//! by one reply after any number of [`Reply::Progress`] and [`Reply::AcceptedHostKey`]. It ends when the parent ends it.
+//! One JSON object per line over a socket. A session begins with a [`Plan`], answered by [`Reply::Started`] once the
+//! child's namespaces are set up. Then comes one [`Errand`](crate::remote::Errand), answered by [`Reply::Ready`], and
+//! any number of [`Request`]s. Each is answered by one reply, after any number of [`Reply::Progress`] and
+//! [`Reply::AcceptedHostKey`]. The parent ends the session.
 //!
-//! The parent believes nothing: a line is bounded, its texts are scrubbed before they become part of an error, and
-//! anything unexpected ends the session.
+//! The parent trusts nothing: lines are bounded, texts are scrubbed before they enter an error, and anything unexpected
+//! ends the session.
 
 use std::ffi::OsString;
 use std::io;
@@ -25,56 +26,56 @@ use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::Revision;
 
-/// How to confine the child. Holds no secret.
+/// How to confine the child. Contains no secret.
 ///
-/// Paths are absolute, and without symlinks unless said otherwise; they need not be UTF-8.
+/// Paths are absolute, and without symlinks unless noted; they need not be UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Plan {
-    /// To become this user, if the child may choose.
+    /// The user to change to, if the child may choose.
     pub(super) uid: Option<u32>,
-    /// No other process has this uid, so the number of its processes can be bounded.
+    /// Whether no other process has this uid, so that its processes can be limited.
     pub(super) uid_is_ours: bool,
-    /// Bytes of private memory.
+    /// Limit of private memory in bytes.
     pub(super) memory: u64,
-    /// Bytes of the largest file.
+    /// Maximum size of a file in bytes.
     pub(super) file_size: u64,
-    /// Directory to be written.
+    /// The directory to write to.
     pub(super) staging: Option<OsString>,
-    /// Repository to be read.
+    /// The repository to read.
     pub(super) base: Option<OsString>,
-    /// Repository that a `file` URL names.
+    /// The repository of a `file` URL.
     pub(super) source: Option<Source>,
     /// Certificate authorities.
     pub(super) ca_file: Option<OsString>,
-    /// The only host to be connected to.
+    /// The only host that may be connected to.
     pub(super) host: Option<Host>,
 }
 
 /// The repository of a `file` URL.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Source {
-    /// On the host.
+    /// Its path on the host.
     pub(super) path: OsString,
-    /// As the URL has it, which may lead over symlinks.
+    /// Its path in the URL, which may contain symlinks.
     pub(super) shown_at: OsString,
 }
 
-/// Name and port of a host, as the URL (or the proxy's) has them.
+/// Name and port of a host, as in the URL or the proxy's address.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Host {
     pub(super) name: String,
     pub(super) port: u16,
 }
 
-/// A step of confining that failed.
+/// A step of confinement that failed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SetupError {
     /// What was tried.
     pub(super) step: String,
     /// What the system said.
     pub(super) errno: i32,
-    /// The same as text, for errors without a number.
+    /// The same as text, for errors without an errno.
     pub(super) message: Cause,
 }
 
@@ -87,46 +88,46 @@ impl SetupError {
         }
     }
 
-    /// The error as it was in the child.
+    /// The original error of the child.
     pub(super) fn into_io(self) -> io::Error {
         if self.errno == 0 { io::Error::other(self.message) } else { io::Error::from_raw_os_error(self.errno) }
     }
 }
 
-/// What is asked of the worker.
+/// A request to the worker.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Request {
-    /// Where does this revision stand?
+    /// Resolve this revision.
     Resolve(Revision),
-    /// Bring its history.
+    /// Fetch its history.
     Fetch(FetchRequest),
-    /// Lay down its tree.
+    /// Write its tree.
     WriteTree(TreeRequest),
 }
 
-/// What the child says.
+/// A reply of the child.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Reply {
-    /// The namespaces stand, and the worker is about to confine itself. The listening socket for [`Plan::host`] comes
-    /// with it.
+    /// The namespaces are set up, and the worker is about to confine itself. Sent with the listening socket for
+    /// [`Plan::host`].
     Started {
         /// The worker's process id, in the parent's PID namespace.
         pid: i32,
-        /// It has namespaces of its own, and sees only what is laid out [there](super::namespace).
+        /// Whether it has namespaces of its own, and sees only the files listed [there](super::namespace).
         namespaces: bool,
     },
-    /// A step failed, so it will do nothing.
+    /// A step failed, so the child will do nothing.
     NotStarted(SetupError),
     /// Confined, and waiting for requests.
     Ready {
         /// How much of the Landlock rules the kernel enforces.
         landlock: String,
     },
-    /// The request has come this far.
+    /// The request has reached this step.
     Progress(Step),
-    /// A new host was believed.
+    /// The key of an unknown host was trusted.
     AcceptedHostKey {
         /// For a `known_hosts` file.
         line: String,
@@ -141,21 +142,21 @@ pub(super) enum Reply {
     Failed(Failure),
 }
 
-/// Why a request was not fulfilled.
+/// Why a request failed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Failure {
-    /// Speaking to the remote failed.
+    /// Talking to the remote failed.
     Remote(RemoteError),
-    /// Laying down the tree failed.
+    /// Writing the tree failed.
     Snapshot(SnapshotError),
-    /// A fault of ours, such as a panic.
+    /// A bug of ours, such as a panic.
     Internal(Cause),
 }
 
-/// One message as a line, wiped when dropped because it may hold secrets.
+/// One message as a line, wiped when dropped because it may contain secrets.
 pub(super) fn line(message: &impl Serialize) -> io::Result<Zeroizing<Vec<u8>>> {
-    /// Measures, so that the buffer never grows: growing would leave a copy behind.
+    /// Measures the length, so that the buffer never grows: growing would leave a copy behind.
     struct Length(usize);
     impl io::Write for Length {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -174,10 +175,10 @@ pub(super) fn line(message: &impl Serialize) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(line)
 }
 
-/// Reads a reply that may come from a worker that a remote has taken over.
+/// Parses a reply, which may come from a worker hijacked by a remote.
 ///
-/// Control characters become spaces and texts are cut, wherever they stand. `places` maps what the worker sees to what it
-/// is on the host, so that an error names a path that exists.
+/// Control characters become spaces and texts are truncated, everywhere. `places` maps the worker's paths to those of
+/// the host, so that errors contain paths that exist.
 pub(super) fn reply(line: &[u8], places: &[(String, String)]) -> Result<Reply, serde_json::Error> {
     let mut value = serde_json::from_slice(line)?;
     scrub(&mut value, places);

@@ -1,6 +1,7 @@
 //! The only way out of a worker: connections to one address, made and counted by the parent.
 //!
-//! One thread a session, which ends with it. Bytes pass through unread: TLS and SSH are between the worker and the server.
+//! One thread per session, which ends with it. Bytes pass through unread: TLS and SSH run between the worker and the
+//! server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,45 +31,45 @@ use connection::Connection;
 
 use crate::error::Cause;
 
-/// Where connections lead, and how much may come back.
+/// Where to connect, and how much to receive.
 #[derive(Debug, Clone)]
 pub(super) struct Destination {
     /// Tried in this order.
     pub(super) addresses: Vec<SocketAddr>,
-    /// For each address.
+    /// Timeout for each address.
     pub(super) connect_timeout: Duration,
-    /// Bytes from the remote, over all connections.
+    /// Maximum number of bytes from the remote, over all connections.
     pub(super) received_limit: u64,
 }
 
 /// Why connections fail.
 #[derive(Debug, Clone)]
 pub(super) enum Trouble {
-    /// No address answers.
+    /// No address responds.
     Unreachable(Cause),
-    /// The remote sends more than is allowed.
+    /// The remote sends more than allowed.
     TooLarge,
 }
 
-/// What the relay sees, for the session to read.
+/// The relay's observations, for the session.
 #[derive(Default)]
 pub(super) struct Traffic {
     /// Bytes from the remote.
     received: AtomicU64,
     /// Bytes to the remote.
     sent: AtomicU64,
-    /// Connections to the remote, those being made included.
+    /// Connections to the remote, including those being made.
     open: AtomicUsize,
     trouble: Mutex<Option<Trouble>>,
 }
 
 impl Traffic {
-    /// Bytes so far, both ways.
+    /// Bytes so far, in both directions.
     pub(super) fn bytes(&self) -> u64 {
         self.received.load(Ordering::Relaxed) + self.sent.load(Ordering::Relaxed)
     }
 
-    /// There is a connection.
+    /// Whether there is a connection.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0
     }
@@ -87,7 +88,7 @@ impl Traffic {
     }
 }
 
-/// A running relay. Dropping it ends every connection, and the thread.
+/// A running relay. Dropping it ends every connection and the thread.
 pub(super) struct Relay {
     traffic: Arc<Traffic>,
     /// The thread ends when the other end of its socket is closed.
@@ -96,7 +97,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Takes connections from `listener` until it is dropped.
+    /// Accepts connections from `listener` until dropped.
     pub(super) fn start(listener: TcpListener, destination: Destination) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let (stop, stopped) = UnixStream::pair()?;
@@ -129,7 +130,7 @@ impl Drop for Relay {
     }
 }
 
-/// What the thread owns.
+/// The state of the thread.
 struct Carrier {
     listener: TcpListener,
     destination: Destination,
@@ -146,9 +147,9 @@ enum Wanted {
 }
 
 impl Carrier {
-    /// Connections held at once. libgit2 uses one.
+    /// Maximum number of simultaneous connections. libgit2 uses one.
     const AT_ONCE: usize = 8;
-    /// Connections of a session. A retried request makes a new one.
+    /// Maximum number of connections per session. A retried request makes a new one.
     const IN_ALL: usize = 64;
 
     fn run(&mut self) {
@@ -203,7 +204,7 @@ impl Carrier {
 
     /// # Errors
     ///
-    /// One that would come again at once, such as no descriptor being left, for as long as the connection waits.
+    /// Only an error that would repeat at once while the connection waits, such as running out of descriptors.
     fn accept(&mut self) -> io::Result<()> {
         while self.has_room() {
             match self.listener.accept() {
@@ -222,7 +223,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// Moves what can be moved, and lets go of connections that are done.
+    /// Moves all available data, and drops finished connections.
     fn carry(&mut self) {
         let (traffic, limit) = (&self.traffic, self.destination.received_limit);
         self.connections.retain_mut(|connection| {

@@ -1,9 +1,9 @@
-//! The system calls that a worker may make: those of libgit2, OpenSSL, libssh2, Rust's threads and a C library (glibc or
-//! musl) that reads packs, writes files and speaks TCP. Every other one fails with `EPERM`.
+//! The system calls that a worker may make: those of libgit2, OpenSSL, libssh2, Rust's threads and a C library (glibc
+//! or musl) that reads packs, writes files and speaks TCP. All others fail with `EPERM`.
 //!
-//! Not among them, whatever the kernel offers: starting programs and processes, namespaces and mounts, tracing, signals to
-//! others, keys, BPF, `io_uring`, `userfaultfd`, devices, extended attributes, changes of owner, set-id bits, memory that
-//! the limit does not count, and sockets other than those of TCP (and UDP, to resolve names where there are no namespaces).
+//! Excluded, whatever the kernel offers: starting programs and processes, namespaces and mounts, tracing, signals to
+//! other processes, keys, BPF, `io_uring`, `userfaultfd`, devices, extended attributes, changes of owner, set-id bits,
+//! memory that the limit does not count, and sockets other than TCP (and UDP, to resolve names without namespaces).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,11 +23,11 @@ use super::namespace::Entered;
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
-/// Installs the filter, for good and for every thread that is started from now on.
+/// Installs the filter permanently, for this thread and those it starts later.
 pub(super) fn restrict(entered: Entered) -> io::Result<()> {
     let allowed = compile(allowed(entered)?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?;
-    // `clone3` and `openat2` hide their arguments behind a pointer, which a filter cannot follow. Told that the kernel has
-    // no such call, a C library uses the older one. Installed first: the other one forbids to install filters.
+    // `clone3` and `openat2` pass their arguments by pointer, which a filter cannot follow. If they fail as unknown, a
+    // C library uses the older calls. Installed first, because the other filter forbids installing filters.
     let hidden = [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())).into_iter().collect();
     let hidden = compile(hidden, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
     for filter in [hidden, allowed] {
@@ -45,7 +45,7 @@ fn compile(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> i
 fn allowed(entered: Entered) -> io::Result<Rules> {
     let plain = [MEMORY, THREADS, TIME, FILES, OLD_FILES, INTERNET].into_iter().flatten();
     let mut rules: Rules = plain.map(|call| (*call, Vec::new())).collect();
-    // The other filter's: of the two, the stricter one decides.
+    // Left to the other filter: of the two, the stricter one decides.
     rules.extend([libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())));
     rules.extend(conditional(entered).map_err(io::Error::other)?);
     Ok(rules)
@@ -54,15 +54,15 @@ fn allowed(entered: Entered) -> io::Result<Rules> {
 fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
     let own_process = u64::from(std::process::id());
     let mut rules = BTreeMap::from([
-        // Threads, not processes: what is alone in its process cannot leave anything behind.
+        // Threads, not processes: a single process leaves nothing behind.
         (libc::SYS_clone, vec![all_set(0, (libc::CLONE_VM | libc::CLONE_THREAD) as u64)?]),
         (libc::SYS_tgkill, vec![equal(0, own_process)?]),
         (libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA])?),
-        // Reading limits, not setting them.
+        // Allows reading limits, not setting them.
         (libc::SYS_prlimit64, vec![equal_pointer(2, 0)?]),
         (libc::SYS_ioctl, ioctls()?),
         (libc::SYS_fcntl, one_of(1, DESCRIPTOR_COMMANDS)?),
-        // Connecting by sending passes by Landlock's rules for ports.
+        // Connecting by sending would bypass Landlock's rules for ports.
         (libc::SYS_sendto, vec![none_set(3, libc::MSG_FASTOPEN as u64)?]),
         (libc::SYS_sendmsg, vec![none_set(2, libc::MSG_FASTOPEN as u64)?]),
         (libc::SYS_sendmmsg, vec![none_set(3, libc::MSG_FASTOPEN as u64)?]),
@@ -82,14 +82,14 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
         (libc::SYS_chmod, vec![none_set(1, SET_ID_BITS)?]),
     ]);
     if entered.namespaces {
-        // Nothing that the worker sees may be executed anyhow, so nothing maps code.
+        // The worker can execute none of its files anyway, so nothing maps code.
         rules.insert(libc::SYS_mprotect, vec![none_set(2, libc::PROT_EXEC as u64)?]);
-        // How musl aborts. All threads of this PID namespace are the worker's.
+        // musl's way to abort. All threads of this PID namespace are the worker's.
         rules.insert(libc::SYS_tkill, Vec::new());
     } else {
-        // The first thread's number is the process's; of another one nobody could say whose it is.
+        // The first thread's id is the process id; other ids could belong to any process.
         rules.insert(libc::SYS_tkill, vec![equal(0, own_process)?]);
-        // Resolving a name may load a library, and its answer comes over UDP, from a socket that musl binds.
+        // Resolving a name may load a library. The answer comes over UDP, on a socket that musl binds.
         rules.extend([libc::SYS_mprotect, libc::SYS_bind].map(|call| (call, Vec::new())));
     }
     Ok(rules)
@@ -98,11 +98,11 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
 /// Set-user-id, set-group-id and sticky.
 const SET_ID_BITS: u64 = 0o7000;
 
-/// Those of `fcntl` that are about descriptors. Others make the kernel send signals, to any process of the same user.
+/// The `fcntl` commands for descriptors. Others make the kernel send signals to any process of the same user.
 const DESCRIPTOR_COMMANDS: &[libc::c_int] =
     &[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
 
-/// Files, and memory that `RLIMIT_DATA` counts, which is private and does not grow like a stack.
+/// Allows files, and memory that `RLIMIT_DATA` counts: private, and not growing like a stack.
 fn mappings(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let of_kind = |mask: libc::c_int, kind: libc::c_int| {
         let mut conditions =
@@ -116,7 +116,7 @@ fn mappings(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendEr
     Ok(vec![of_kind(libc::MAP_TYPE, libc::MAP_PRIVATE)?, of_kind(libc::MAP_ANONYMOUS, 0)?])
 }
 
-/// Keeping connections alive and batching; where there is no network namespace, also what resolving a name sets.
+/// Options for keepalive and batching; without a network namespace, also those for resolving names.
 fn socket_options(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let connection = [
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
@@ -142,10 +142,10 @@ fn socket_options(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::Bac
     connection.into_iter().chain(names).map(rule).collect()
 }
 
-/// TCP; where there is no network namespace, also what resolving a name needs. Nothing that looks like TCP and is not:
-/// Landlock's rules for ports do not hold MPTCP and SCTP.
+/// Allows TCP; without a network namespace, also what resolving names needs. Nothing that resembles TCP: Landlock's
+/// rules for ports do not cover MPTCP and SCTP.
 fn sockets(entered: Entered) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    /// `SOCK_CLOEXEC` and `SOCK_NONBLOCK` come in the same argument.
+    /// The argument also contains `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
     const TYPE: u64 = 0xf;
     let stream = [(libc::SOCK_STREAM, 0), (libc::SOCK_STREAM, libc::IPPROTO_TCP)];
     let datagram = [(libc::SOCK_DGRAM, 0), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)];
@@ -186,7 +186,7 @@ fn none_set(argument: u8, bits: u64) -> Result<SeccompRule, seccompiler::Backend
     SeccompRule::new(vec![condition(argument, SeccompCmpOp::MaskedEq(bits), 0)?])
 }
 
-/// On the lower half of an argument, which is all that the kernel reads of an `int`.
+/// Tests the lower half of an argument, all that the kernel reads of an `int`.
 fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
 }
@@ -284,7 +284,7 @@ const FILES: &[c_long] = &[
     libc::SYS_writev,
 ];
 
-/// Calls that newer architectures no longer have, and C libraries still make on this one.
+/// Calls that newer architectures lack and C libraries still make on this one.
 #[cfg(target_arch = "x86_64")]
 const OLD_FILES: &[c_long] = &[
     libc::SYS_access,
@@ -310,7 +310,7 @@ const OLD_FILES: &[c_long] = &[
     libc::SYS_utime,
     libc::SYS_utimes,
 ];
-/// `renameat`, which C libraries still make on AArch64 and the `libc` crate does not name there.
+/// `renameat`, which C libraries still use on AArch64 and the `libc` crate does not define there.
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_FILES: &[c_long] = &[38];
 
@@ -344,7 +344,7 @@ mod tests {
         use nix::errno::Errno;
         use nix::sys::socket::*;
 
-        // In threads, since a filter holds for the thread that installs it.
+        // In threads, since a filter applies to the thread that installs it.
         for namespaces in [true, false] {
             let held = std::thread::spawn(move || {
                 nix::sys::prctl::set_no_new_privs().unwrap();
@@ -356,7 +356,7 @@ mod tests {
                 setsockopt(&stream, sockopt::TcpNoDelay, &true).unwrap();
                 assert_eq!(setsockopt(&stream, sockopt::ReuseAddr, &true), Err(Errno::EPERM));
                 assert!(open(SockType::Stream, None).is_ok());
-                // As for every other protocol, but of this one it is known that no kernel has it.
+                // Like every other protocol, but this one is known to be missing in every kernel.
                 assert_eq!(open(SockType::Stream, Some(SockProtocol::Udp)).unwrap_err(), Errno::EPERM);
                 assert_eq!(open(SockType::Datagram, Some(SockProtocol::Udp)).is_ok(), !namespaces);
                 let nobody = SockaddrIn::new(127, 0, 0, 1, 1);

@@ -1,4 +1,4 @@
-//! The loop that answers requests, the same in a confined child and in a thread.
+//! The loop that answers requests, for a confined child and for a thread.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -22,18 +22,18 @@ use crate::snapshot;
 use crate::snapshot::TreeRequest;
 use crate::watch::Watch;
 
-/// Where requests come from and replies go to.
+/// The source of requests and the destination of replies.
 pub(super) trait Client {
-    /// The next request; `None` once nobody asks any more.
+    /// The next request; `None` once there are no more.
     fn next(&mut self) -> Option<Request>;
 
-    /// Where to put replies, from any thread.
+    /// The destination of replies, for any thread.
     fn replies(&self) -> Arc<dyn Replies>;
 }
 
-/// Takes replies. One that nobody reads is lost: whoever would have read it is gone.
+/// Takes replies. A reply that nobody reads is lost: its reader is gone.
 pub(super) trait Replies: Send + Sync {
-    /// Hands over one reply.
+    /// Sends one reply.
     fn send(&self, reply: Reply);
 }
 
@@ -56,7 +56,7 @@ pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, client: &mut 
     });
 }
 
-/// What a session has to work with.
+/// The state of a session.
 struct Room<'a> {
     request: &'a ConnectRequest,
 }
@@ -70,7 +70,7 @@ impl Room<'_> {
         }
     }
 
-    /// From what was fetched, or from what the store has.
+    /// Writes the tree from what was fetched, or else from the store's repository.
     fn write_tree(&self, request: &TreeRequest) -> Reply {
         let Some(staging) = &self.request.errand.staging else {
             return Reply::Failed(Failure::Internal(Cause::new("a tree needs a staging directory")));
@@ -100,7 +100,7 @@ fn remote_failure(error: RemoteError) -> Reply {
     Reply::Failed(Failure::Remote(error))
 }
 
-/// Progress as replies: the first step of each kind, and then as often as an eye can follow.
+/// Sends progress as replies: the first step of each kind, then only as often as the eye can follow.
 ///
 /// libgit2 reports every chunk of a pack, which would be thousands of lines a second.
 pub(super) struct Reported {

@@ -1,4 +1,4 @@
-//! The parent's side of a session: asking, waiting, watching, ending.
+//! The parent's side of a session: asks, waits, watches and ends it.
 
 use std::any::Any;
 use std::io;
@@ -27,18 +27,18 @@ use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Scheme;
 
-/// Whoever answers the requests of a session.
+/// Answers the requests of a session.
 pub(super) trait Peer: Send {
-    /// Hands over a request.
+    /// Sends a request.
     fn ask(&mut self, request: Request) -> Result<(), WorkerError>;
 
-    /// The next reply, if there is one in time.
+    /// The next reply, if one comes in time.
     fn answer(&mut self, patience: Duration) -> Result<Option<Reply>, WorkerError>;
 
-    /// What is known of the network better than the worker knows it.
+    /// A network failure, if the peer knows more about it than the worker.
     fn network_failure(&mut self, phase: Phase) -> Option<RemoteError>;
 
-    /// Ends the worker, whatever it is doing, and returns once nothing of it is left. Ending twice is no error.
+    /// Ends the worker, whatever it is doing, and returns once nothing of it is left. Ending it twice is not an error.
     fn end(&mut self) -> io::Result<()>;
 }
 
@@ -52,8 +52,8 @@ pub(super) enum Phase {
 
 /// A conversation with a worker about one repository.
 ///
-/// Requests are asked one after the other, in any number and order that makes sense. Dropping a session ends its worker,
-/// whatever it is doing; so does every error of the worker itself, after which each request fails.
+/// Requests are sent one at a time, in any sensible number and order. Dropping a session ends its worker, whatever it
+/// is doing. Every error of the worker itself ends it too, after which each request fails.
 pub struct Session {
     peer: Box<dyn Peer>,
     url: RepositoryUrl,
@@ -66,10 +66,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// How long a reply is waited for before looking around.
+    /// How long to wait for a reply between two checks.
     const TICK: Duration = Duration::from_millis(50);
 
-    /// Host keys that one session may report as new.
+    /// New host keys that one session may report.
     const HOST_KEYS: usize = 8;
 
     pub(super) fn new(peer: Box<dyn Peer>, job: &Job, cancel: Cancel) -> Self {
@@ -86,15 +86,15 @@ impl Session {
         }
     }
 
-    /// Keeps `held` for as long as anything of the worker is left. So a [`Worker`](super::Worker) around another one can
-    /// count and bound the sessions there are.
+    /// Keeps `held` until nothing of the worker is left. This allows a [`Worker`](super::Worker) around another one to
+    /// count and limit the sessions.
     #[must_use]
     pub fn holding(mut self, held: impl Any + Send) -> Self {
         self.held.push(Box::new(held));
         self
     }
 
-    /// Asks `room` for room before it gives up a fetch for want of space.
+    /// Asks `room` to make room before a fetch fails for lack of space.
     #[must_use]
     pub fn making_room(mut self, room: Arc<dyn MakeRoom>) -> Self {
         self.disk = self.disk.take().map(|disk| disk.making_room(room));
@@ -105,7 +105,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of the remote, and of the worker itself.
+    /// Errors of the remote, and of the worker itself.
     pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, WorkerError> {
         match self.exchange(Request::Resolve(revision.clone()), Phase::Resolving)? {
             Reply::Resolved(resolved) => Ok(resolved),
@@ -118,7 +118,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of the remote, and of the worker itself.
+    /// Errors of the remote, and of the worker itself.
     pub fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, WorkerError> {
         match self.exchange(Request::Fetch(request.clone()), Phase::Fetching)? {
             Reply::Fetched(report) => Ok(report),
@@ -126,12 +126,12 @@ impl Session {
         }
     }
 
-    /// Lays the tree down in [`TREE`](super::TREE) of the staging directory, from what was fetched; from the job's `base`
-    /// when nothing was.
+    /// Writes the tree to [`TREE`](super::TREE) in the staging directory, from what was fetched, or from the job's
+    /// `base` if nothing was.
     ///
     /// # Errors
     ///
-    /// Those of the snapshot format, and of the worker itself.
+    /// Errors of the snapshot format, and of the worker itself.
     pub fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, WorkerError> {
         match self.exchange(Request::WriteTree(request.clone()), Phase::Writing)? {
             Reply::Written(summary) => Ok(summary),
@@ -139,21 +139,21 @@ impl Session {
         }
     }
 
-    /// The `known_hosts` lines of hosts that were believed without being known, for the caller to keep.
+    /// The `known_hosts` lines of unknown hosts that were trusted, for the caller to store.
     pub fn accepted_host_keys(&self) -> &[String] {
         &self.accepted_host_keys
     }
 
-    /// Ends the worker and returns once nothing of it is left, so that what it wrote may be checked and taken over.
+    /// Ends the worker and returns once nothing of it is left, so that its output can be checked and adopted.
     ///
     /// # Errors
     ///
-    /// [`WorkerError::End`]; then its staging directory must not be used.
+    /// [`WorkerError::End`]; then the staging directory must not be used.
     pub fn finish(mut self) -> Result<(), WorkerError> {
         self.peer.end().map_err(|source| WorkerError::End { url: self.url.to_string(), source })
     }
 
-    /// Asks, and waits for the answer. Whatever is not the worker's own answer ends it.
+    /// Sends a request and waits for the answer. Any failure other than a reported one ends the worker.
     fn exchange(&mut self, request: Request, phase: Phase) -> Result<Reply, WorkerError> {
         let start = Instant::now();
         let reply = self.converse(request, phase);
@@ -182,8 +182,8 @@ impl Session {
         }
     }
 
-    /// A session has one host, and a host has few keys. What is kept decides whom every later session believes, so it must
-    /// be about this host, and new.
+    /// A session has one host, and a host has few keys. A stored key is trusted by every later session, so it must be
+    /// for this host, and new.
     fn accept(&mut self, line: String) -> Result<(), WorkerError> {
         let nonsense = |what| Err(WorkerError::Protocol { url: self.url.to_string(), source: Cause::new(what) });
         let (Scheme::Ssh, Some(host), Some(port)) = (self.url.scheme(), self.url.host(), self.url.port()) else {
@@ -199,20 +199,20 @@ impl Session {
         Ok(())
     }
 
-    /// What the worker cannot see, or must not be trusted to see.
+    /// Checks what the worker cannot see, or cannot be trusted to report.
     fn watch(&mut self, phase: Phase) -> Result<(), WorkerError> {
         self.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url.to_string(), source })?;
         if let Some(error) = self.peer.network_failure(phase) {
             return Err(error.into());
         }
-        // Who only asks writes nothing, and most that is asked for is in the store.
+        // Resolving alone writes nothing, and most requests are hits in the store.
         match &mut self.disk {
             Some(disk) if matches!(phase, Phase::Fetching | Phase::Writing) => Ok(disk.check()?),
             _ => Ok(()),
         }
     }
 
-    /// The relay knows why a connection failed where the worker only saw it end.
+    /// The relay knows why a connection failed; the worker only saw it end.
     fn failure(&mut self, failure: Failure, phase: Phase) -> WorkerError {
         match failure {
             Failure::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
@@ -282,7 +282,7 @@ mod tests {
         Job { errand, host: None, reserve_bytes: 0, cancel: Cancel::new(), progress: Arc::new(Silent) }
     }
 
-    /// What is kept of a worker's claim, and the error.
+    /// The lines kept from a worker's claim, and the error.
     fn claim(url: &str, checking: Checking, line: String) -> (Vec<String>, WorkerError) {
         let job = job(url, checking);
         let mut session = Session::new(Box::new(Claiming(Some(line))), &job, Cancel::new());
@@ -307,7 +307,7 @@ mod tests {
             assert!(matches!(error, WorkerError::Protocol { .. }), "{error}");
         }
     }
-    /// Notes when its worker has ended.
+    /// Records when its worker has ended.
     struct Ending(Arc<AtomicBool>);
 
     impl Peer for Ending {
@@ -329,7 +329,7 @@ mod tests {
         }
     }
 
-    /// Fails when it is let go before the worker has ended.
+    /// Fails if it is dropped before the worker has ended.
     struct Held(Arc<AtomicBool>);
 
     impl Drop for Held {

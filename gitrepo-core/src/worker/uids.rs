@@ -1,4 +1,4 @@
-//! A user of its own for each worker, from the range of the configuration.
+//! A user of its own for each worker, from the configured range.
 
 use std::fs;
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 
-/// A uid that no other worker on this host has while the lock is open in any process.
+/// A uid that no other worker on this host uses while any process has the lock open.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) uid: u32,
@@ -25,16 +25,16 @@ pub(super) struct Claim {
 /// Why there is no uid.
 #[derive(Debug)]
 pub(super) enum ClaimError {
-    /// All are taken, and were until the caller gave up.
+    /// All are taken, and stayed so until the caller gave up.
     AllTaken(Interrupted),
-    /// The directory of locks cannot be used.
+    /// The lock directory is not usable.
     Locks(io::Error),
 }
 
-/// How often a full range is looked at again.
+/// How often a full range is checked again.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Takes a free uid of `range`, waiting for one if need be. Who has which stands in locks on files in `directory`.
+/// Takes a free uid of `range`, waiting if necessary. Each uid has a lock file in `directory`.
 pub(super) fn claim(range: RangeInclusive<u32>, directory: &Path, cancel: &Cancel) -> Result<Claim, ClaimError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(ClaimError::Locks)?;
     loop {

@@ -17,16 +17,16 @@ use serde::Serialize;
 use super::protocol;
 use crate::sys::process::receive_with_descriptors;
 
-/// Longest line that the parent takes, in bytes; the worker's longest message is a scrubbed error.
+/// Longest line that the parent accepts, in bytes; the worker's longest message is a scrubbed error.
 pub(super) const REPLY_LIMIT: usize = 1 << 20;
 
-/// Longest line that the worker takes, in bytes: a [`Errand`](crate::remote::Errand) with a bundle of certificates in its
-/// secret, which Kubernetes bounds to 1 MiB and JSON may double.
+/// Longest line that the worker accepts, in bytes: an [`Errand`](crate::remote::Errand) with a CA bundle in its secret,
+/// which Kubernetes limits to 1 MiB and JSON may double.
 pub(super) const REQUEST_LIMIT: usize = 4 << 20;
 
-/// What reading brought.
+/// The result of reading.
 pub(super) enum Incoming {
-    /// A line, without its end.
+    /// A line without its line end.
     Line(Vec<u8>),
     /// Nothing yet.
     Quiet,
@@ -39,7 +39,7 @@ pub(super) struct Wire {
     stream: UnixStream,
     limit: usize,
     buffer: Vec<u8>,
-    /// Bytes of the buffer that are known to hold no end of line.
+    /// Bytes of the buffer already searched for a line end.
     searched: usize,
     descriptors: Vec<OwnedFd>,
 }
@@ -55,13 +55,13 @@ impl Wire {
         (&self.stream).write_all(&protocol::line(message)?)
     }
 
-    /// Reads the next line, waiting for it for so long; without `patience` for ever.
+    /// Reads the next line, waiting up to `patience`, or without limit if that is `None`.
     pub(super) fn receive(&mut self, patience: Option<Duration>) -> io::Result<Incoming> {
         self.receive_by(patience, |wire, chunk| (&wire.stream).read(chunk))
     }
 
-    /// The same, and keeps the descriptors that come along for [`take_descriptors`](Self::take_descriptors). Only for an
-    /// other side that is trusted: they count against our limit.
+    /// The same, but keeps descriptors sent along for [`take_descriptors`](Self::take_descriptors). Only for a trusted
+    /// peer: they count against our limit.
     pub(super) fn receive_with_descriptors(&mut self, patience: Option<Duration>) -> io::Result<Incoming> {
         self.receive_by(patience, |wire, chunk| {
             let (length, descriptors) = receive_with_descriptors(wire.stream.as_fd(), chunk)?;
@@ -89,14 +89,14 @@ impl Wire {
                 Ok(0) => return Ok(Incoming::Closed),
                 Ok(length) => self.buffer.extend_from_slice(&chunk[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The other side ended with something of ours unread.
+                // The other side ended without reading everything we sent.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Incoming::Closed),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The descriptors that came so far.
+    /// The descriptors received so far.
     pub(super) fn take_descriptors(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.descriptors)
     }

@@ -1,4 +1,4 @@
-//! Reading a configuration file: one JSON object, of which core has some fields and a frontend may have others.
+//! Reads a configuration file: one JSON object with fields of core, and possibly of a frontend.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::spec::nearest::nearest;
 
-/// Reads two sets of fields. What the text leaves out is as given; what neither has is refused.
+/// Reads two sets of fields. Missing fields keep the given values; fields in neither set are rejected.
 pub(super) fn parse<A, B>(text: &str, one: A, other: B) -> Result<(A, B), Error>
 where
     A: Serialize + DeserializeOwned,
@@ -28,18 +28,18 @@ where
     Ok((fields(text, one)?, fields(text, other)?))
 }
 
-/// Reads a set of fields from among others.
+/// Reads one set of fields and ignores others.
 fn fields<T: DeserializeOwned>(text: &str, mut defaults: Value) -> Result<T, Error> {
-    // Once for errors that name line and column, which a merged value no longer has.
+    // Parsed once for errors with line and column, which a merged value no longer has.
     serde_json::from_str::<T>(text)?;
     merge(&mut defaults, serde_json::from_str(text)?)?;
     serde_json::from_value(defaults)
 }
 
-/// Puts the fields of `over` over those of `base`, object by object.
+/// Overwrites the fields of `base` with those of `over`, object by object.
 ///
 /// # Errors
-/// When something else stands where an object belongs. Serde alone would take an array of the fields' values.
+/// If an object is expected and something else is found. Serde alone would accept an array of the fields' values.
 fn merge(base: &mut Value, over: Value) -> Result<(), Error> {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -56,7 +56,7 @@ fn merge(base: &mut Value, over: Value) -> Result<(), Error> {
     }
 }
 
-/// The names of all fields. Reads an object, and refuses it for any other.
+/// The names of all fields. Reads an object, and rejects it for any other name.
 struct Known<'a>(Vec<&'a str>);
 
 impl<'de> DeserializeSeed<'de> for Known<'_> {

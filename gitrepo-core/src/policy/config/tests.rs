@@ -56,7 +56,7 @@ fn an_unknown_field_is_refused_by_name_and_line() {
         ("{\n\"cache\": { \"maxbytes\": 1 }}", "maxbytes"),
         ("{\n\"hostKeys\": { \"known\": 1 }}", "known"),
         ("{\n\"worker\": { \"uid\": 1 }}", "uid"),
-        // A frontend's, which this reader does not have.
+        // A frontend's field, which this reader does not know.
         ("{\n\"log\": { \"level\": \"info\" }}", "log"),
     ] {
         let message = crate::error::chain(&parse(text).unwrap_err());

@@ -1,7 +1,7 @@
-//! What a server is shown that asks who we are.
+//! Credentials for a server that asks for them.
 //!
-//! Nothing is shown before the server asks, so a public repository never sees a secret, nor does plain http. Nothing is
-//! followed, so no other server can ask.
+//! Nothing is sent before the server asks, so neither a public repository nor plain http ever sees a secret. Redirects
+//! are not followed, so no other server can ask.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,12 +15,12 @@ use crate::remote::RemoteError;
 use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
 
-/// How to answer one server.
+/// The credentials for one server.
 pub(super) struct Authentication {
     url: RepositoryUrl,
     credentials: Credentials,
     over_http: bool,
-    /// The value of the `Authorization` field, once the server has asked.
+    /// The value of the `Authorization` header, once the server has asked.
     header: Option<Zeroizing<String>>,
 }
 
@@ -34,12 +34,12 @@ impl Authentication {
         }
     }
 
-    /// What goes with every request from now on.
+    /// The header for every request from now on.
     pub(super) fn header(&self) -> Option<&str> {
         self.header.as_ref().map(|value| value.as_str())
     }
 
-    /// The server wants to know who we are. Each credential is shown once.
+    /// The server asks for authentication. Each credential is sent once.
     pub(super) fn challenged(&mut self, head: &Head) -> Result<(), RemoteError> {
         let url = || self.url.to_string();
         let credential = self.credential();
@@ -74,7 +74,8 @@ impl Authentication {
     }
 }
 
-/// Whether one of the challenges is `Basic`: each field may hold several, separated by commas (RFC 9110, section 11.6.1).
+/// Whether one of the challenges is `Basic`: each header may contain several, separated by commas (RFC 9110, section
+/// 11.6.1).
 fn offers_basic(head: &Head) -> bool {
     head.all("www-authenticate")
         .flat_map(|field| field.split(|byte| *byte == b','))

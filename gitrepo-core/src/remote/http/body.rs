@@ -1,4 +1,4 @@
-//! Where the body of an answer ends: RFC 9112, section 6.
+//! The body of a response: RFC 9112, section 6.
 
 use std::io;
 use std::io::BufRead;
@@ -10,30 +10,30 @@ use super::head::malformed;
 /// Longest line before a chunk, and after the last one, in bytes.
 const LINE: u64 = 4096;
 
-/// Most fields after the last chunk.
+/// Maximum number of trailers after the last chunk.
 const TRAILERS: usize = 128;
 
-/// What is still to come of an answer.
+/// The rest of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Body {
     rest: Rest,
-    /// The server keeps the connection for another request.
+    /// Whether the server keeps the connection open for another request.
     stays: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
-    /// So many bytes of the chunk at hand, and further chunks.
+    /// This many bytes of the current chunk, then further chunks.
     Chunk(u64),
-    /// Whatever comes until the connection ends.
+    /// Everything until the connection ends.
     Open,
     Nothing,
 }
 
 impl Body {
-    /// There is none.
+    /// No body.
     pub(super) const NONE: Self = Self { rest: Rest::Nothing, stays: true };
 
     /// The body that follows this head.
@@ -56,16 +56,16 @@ impl Body {
         Ok(Self { rest, stays: said && rest != Rest::Open })
     }
 
-    /// Whether the next request may follow on the same connection, once the body has ended.
+    /// Whether the connection can be reused once the body has ended.
     pub(super) fn leaves_connection_open(&self) -> bool {
         self.stays
     }
 
-    /// Reads on; 0 is the end.
+    /// Reads more of the body; 0 is the end.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::UnexpectedEof`] when the connection ends before the body.
+    /// [`io::ErrorKind::UnexpectedEof`] if the connection ends before the body.
     pub(super) fn read(&mut self, from: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -83,7 +83,7 @@ impl Body {
     }
 }
 
-/// What the head says; two that differ are an attempt to have two readers see two bodies.
+/// The length in the head. Two different lengths are an attempt at request smuggling.
 fn length(head: &Head) -> io::Result<Option<u64>> {
     let mut found = None;
     for value in head.all("content-length") {
@@ -108,7 +108,7 @@ fn some(from: &mut impl BufRead, buffer: &mut [u8], left: &mut u64) -> io::Resul
     }
 }
 
-/// Reads some of the chunk at hand, or of the next; 0 is the end of the last.
+/// Reads from the current or next chunk; 0 is the end of the last.
 fn chunked(from: &mut impl BufRead, buffer: &mut [u8], left: &mut u64) -> io::Result<usize> {
     if *left == 0 {
         *left = chunk_size(&line(from)?)?;
@@ -138,7 +138,7 @@ fn chunk_size(line: &[u8]) -> io::Result<u64> {
         .ok_or_else(|| malformed("a chunk of its answer has no size"))
 }
 
-/// A line, without its end.
+/// A line without its line end.
 fn line(from: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     from.by_ref().take(LINE).read_until(b'\n', &mut line)?;
@@ -163,7 +163,7 @@ fn broken() -> io::Error {
 mod tests {
     use super::*;
 
-    /// The body of an answer, and what stands behind it, or the kind of the error.
+    /// The body of a response and the text behind it, or the kind of the error.
     fn read(answer: &str) -> Result<(String, String, bool), io::ErrorKind> {
         let mut from = io::BufReader::with_capacity(7, answer.as_bytes());
         let head = Head::read(&mut from).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Why a server's certificate is refused, as far as OpenSSL tells, and what to do about it.
+//! Why a server's certificate was refused, as far as OpenSSL tells, and what to do about it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use openssl::x509::X509VerifyResult;
 use serde::Deserialize;
 use serde::Serialize;
 
-// Results of OpenSSL's verification: `X509_V_…` of its `x509_vfy.h`, part of its stable interface. The crate has no names
+// OpenSSL's verification results: `X509_V_…` of its `x509_vfy.h`, part of its stable interface. The crate has no names
 // for them.
 const X509_V_OK: i32 = 0;
 const NO_ISSUER: i32 = 2;
@@ -20,24 +20,24 @@ const UNTRUSTED: i32 = 27;
 const HOSTNAME_MISMATCH: i32 = 62;
 const IP_ADDRESS_MISMATCH: i32 = 64;
 
-/// Why the certificate of a server is not believed.
+/// Why a server's certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CertificateProblem {
     /// It is for other names or addresses.
     WrongHost,
-    /// Nobody who is trusted has signed it.
+    /// No trusted authority has signed it.
     UnknownAuthority,
-    /// It was valid once.
+    /// It has expired.
     Expired,
-    /// It will be valid.
+    /// It is not valid yet.
     NotYetValid,
     /// Anything else.
     Other,
 }
 
 impl CertificateProblem {
-    /// What OpenSSL's verification ended with; `None` when it found nothing wrong.
+    /// From the result of OpenSSL's verification; `None` if it found nothing wrong.
     pub(super) fn of(result: X509VerifyResult) -> Option<Self> {
         match result.as_raw() {
             X509_V_OK => None,

@@ -1,4 +1,4 @@
-//! One connection to the server: TCP, through the proxy if there is one, and TLS where the URL says so.
+//! A connection to the server: TCP, through the proxy if any, and TLS if the URL requires it.
 
 use std::io;
 use std::io::BufRead;
@@ -27,7 +27,7 @@ use crate::policy::Proxy;
 use crate::remote::RemoteError;
 use crate::spec::Scheme;
 
-/// Read at once: a pack is long, and each part of it costs a system call.
+/// Bytes per read. Large, because a pack is long and each read costs a system call.
 const BUFFER: usize = 64 * 1024;
 
 const PHASE: &str = "connecting";
@@ -41,7 +41,7 @@ enum Stream {
 }
 
 impl Connection {
-    /// Connects to the server, or to the proxy that leads to it, and believes its certificate.
+    /// Connects to the server, or to its proxy, and verifies its certificate.
     pub(super) fn open(server: &Server) -> Result<Self, RemoteError> {
         let failed = |error: io::Error| failure(server, PHASE, &error);
         let url = &server.url;
@@ -114,7 +114,7 @@ impl Write for Stream {
     }
 }
 
-/// Once more after a signal: a socket with a timeout is interrupted by each, also by SIGCONT (signal(7)).
+/// Retries after a signal: every signal interrupts a socket with a timeout, even SIGCONT (signal(7)).
 fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -124,7 +124,7 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usiz
     }
 }
 
-/// Connects to the first address that answers, each within `stall`, which is also the patience of the connection.
+/// Connects to the first address that responds. `stall` limits each attempt, and later each read and write.
 fn dial(host: &str, port: u16, stall: Duration) -> io::Result<TcpStream> {
     let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
     for address in (host, port).to_socket_addrs()? {
@@ -140,7 +140,7 @@ fn dial(host: &str, port: u16, stall: Duration) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Has the proxy connect to the server.
+/// Asks the proxy to connect to the server.
 fn tunnel(mut stream: TcpStream, host: &str, port: u16) -> io::Result<TcpStream> {
     let authority = format!("{}:{port}", bracketed(host));
     let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {USER_AGENT}\r\n\r\n");
@@ -148,14 +148,14 @@ fn tunnel(mut stream: TcpStream, host: &str, port: u16) -> io::Result<TcpStream>
     let mut answer = BufReader::new(&stream);
     match Head::read(&mut answer)? {
         Some(head) if (200..300).contains(&head.status) && answer.buffer().is_empty() => Ok(stream),
-        // In TLS the server speaks second, so this is not the server.
+        // In TLS the server speaks second, so this data is not from the server.
         Some(head) if (200..300).contains(&head.status) => Err(io::Error::other("the proxy speaks for the server")),
         Some(head) => Err(io::Error::other(format!("the proxy returned unexpected status: {}", head.status))),
         None => Err(io::Error::other("the proxy closes the connection")),
     }
 }
 
-/// Begins TLS, and ends it again unless the certificate is trusted and for this host.
+/// Starts TLS, and fails unless the certificate is trusted and for this host.
 fn encrypt(stream: TcpStream, host: &str, server: &Server) -> Result<SslStream<TcpStream>, RemoteError> {
     let url = || server.url.to_string();
     let connector =
@@ -177,7 +177,7 @@ fn encrypt(stream: TcpStream, host: &str, server: &Server) -> Result<SslStream<T
 
 fn connector(server: &Server) -> Result<SslConnector, ErrorStack> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    // Many servers just hang up. Where an answer ends is told by its head, and git tells it once more.
+    // Many servers just hang up. The head tells where a response ends, and so does git's protocol.
     builder.set_options(SslOptions::IGNORE_UNEXPECTED_EOF);
     for authority in &server.authorities {
         builder.cert_store_mut().add_cert(authority.clone())?;

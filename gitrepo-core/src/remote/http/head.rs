@@ -1,4 +1,4 @@
-//! The head of an answer: its status and its fields.
+//! The head of a response: its status and its header fields.
 
 use std::io;
 use std::io::BufRead;
@@ -7,25 +7,25 @@ use std::io::Read;
 /// Longest head read, in bytes.
 const LIMIT: usize = 64 * 1024;
 
-/// Most fields of a head.
+/// Maximum number of fields.
 const FIELDS: usize = 128;
 
-/// A head that was read whole.
+/// A complete head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
-    /// HTTP/1.1, and not 1.0.
+    /// HTTP/1.1, not 1.0.
     pub(super) is_current: bool,
     /// Names in lower case.
     fields: Vec<(String, Vec<u8>)>,
 }
 
 impl Head {
-    /// Reads the next head; `None` when nothing comes any more.
+    /// Reads the next head; `None` at the end of the connection.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] for what is no head, or too long a one.
+    /// [`io::ErrorKind::InvalidData`] if the head is malformed or too long.
     pub(super) fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
         let mut text = Vec::new();
         loop {
@@ -64,7 +64,7 @@ impl Head {
         }
     }
 
-    /// All values of a field, whose name is in lower case.
+    /// All values of a field, by its name in lower case.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_slice())
     }
@@ -74,7 +74,7 @@ impl Head {
         self.all(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// Whether a field that is a list has this word, which is in lower case.
+    /// Whether a list field contains this word in lower case.
     pub(super) fn lists(&self, name: &str, word: &str) -> bool {
         self.all(name)
             .filter_map(|value| std::str::from_utf8(value).ok())

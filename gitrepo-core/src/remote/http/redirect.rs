@@ -1,7 +1,7 @@
-//! Where a redirect leads, in words for whoever wrote the URL: no redirect is followed.
+//! Explains where a redirect leads, for the author of the URL. No redirect is followed.
 //!
-//! What is shown of a `Location` is a URL that could be written as a repository's, or a host's name. Its query, user and
-//! password may be secrets, and are not shown.
+//! A `Location` is shown only as a URL fit for a repository, or as a host name. Its query, user and password may be
+//! secrets, and are not shown.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
 
-/// Longest `Location` that is looked at, in bytes.
+/// Longest `Location` that is examined, in bytes.
 const LONGEST: usize = 2048;
 
 /// Where a redirect leads.
@@ -30,11 +30,11 @@ pub enum Redirection {
         /// Its name.
         host: String,
     },
-    /// A page of the same host that is no repository.
+    /// A page of the same host that is not a repository.
     Page,
-    /// The URL that was asked for.
+    /// The requested URL itself.
     Itself,
-    /// Nobody can tell.
+    /// Unknown.
     Unclear,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Redirection {
 }
 
 impl Redirection {
-    /// What the `Location` fields of an answer mean to a request for `url` and `suffix`, the part of its path that follows
+    /// The meaning of a response's `Location` fields for a request for `url` and `suffix`, the part of its path after
     /// the repository's.
     pub(super) fn read(url: &RepositoryUrl, suffix: &str, locations: &[&[u8]]) -> Self {
         let &[location] = locations else { return Self::Unclear };
@@ -81,7 +81,7 @@ impl Redirection {
     fn of(url: &RepositoryUrl, suffix: &str, location: &str) -> Self {
         let asked = format!("{}{suffix}", url.path().trim_end_matches('/'));
         let Some((origin, path)) = resolve(url, &asked, location) else { return Self::Unclear };
-        // A host's name is checked with any path.
+        // A dummy path, to check the host name.
         let Ok(there) = RepositoryUrl::parse(&format!("{origin}/x")) else { return Self::Unclear };
         let (Some(host), Some(own_host)) = (there.host(), url.host()) else { return Self::Unclear };
         if host != own_host {
@@ -102,8 +102,8 @@ fn is_same(one: &RepositoryUrl, other: &RepositoryUrl) -> bool {
     (one.scheme(), one.port(), path(one)) == (other.scheme(), other.port(), path(other))
 }
 
-/// Resolves a reference against `https://…` or `http://…` (RFC 3986, section 5.2), without user, query and fragment: the
-/// origin, and the path.
+/// Resolves a reference against `https://…` or `http://…` (RFC 3986, section 5.2). Returns the origin and the path,
+/// without user, query and fragment.
 fn resolve(url: &RepositoryUrl, asked: &str, location: &str) -> Option<(String, String)> {
     let location = location.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = match location.split_once(':') {
@@ -118,7 +118,7 @@ fn resolve(url: &RepositoryUrl, asked: &str, location: &str) -> Option<(String, 
         let host = authority.rsplit('@').next().unwrap_or_default();
         return Some((format!("{scheme}://{host}"), without_dots(path)));
     }
-    // `https:x` means different things to different readers.
+    // Parsers disagree about `https:x`.
     if rest.len() != location.len() {
         return None;
     }
@@ -135,7 +135,7 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Without the parts `.` and `..` (RFC 3986, section 5.2.4).
+/// Removes the segments `.` and `..` (RFC 3986, section 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/').skip(1) {

@@ -1,4 +1,4 @@
-//! What a server lists of its refs when it is connected to, and what a revision means by that list.
+//! The refs that a server advertises on connecting, and how a revision resolves in that list.
 
 use std::collections::HashMap;
 
@@ -13,25 +13,25 @@ use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::nearest::nearest;
 
-/// Behind the name of an annotated tag, in a second entry: the object it leads to in the end.
+/// Suffix of an annotated tag's second entry, which has the object that it finally leads to.
 const PEELED: &str = "^{}";
 
-/// Names compared when looking for what was probably meant: a remote may have any number.
+/// Names compared to find the one probably meant: a remote may have any number.
 const NAMES_COMPARED: usize = 10_000;
 
 /// A ref of the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
-    /// Its full name, valid as such.
+    /// Its full name, a valid ref name.
     pub(super) name: String,
-    /// What it points at: a commit, an annotated tag, or, for all we know, anything.
+    /// Its object, as advertised: a commit, an annotated tag, or anything else.
     pub(super) target: Oid,
-    /// What an annotated tag leads to.
+    /// The object that an annotated tag leads to.
     peeled: Option<Oid>,
 }
 
 impl Head {
-    /// The commit, if the server is right and it is one.
+    /// The commit, if the server is right and the object is one.
     pub(super) fn commit(&self) -> CommitId {
         commit_id(self.peeled.unwrap_or(self.target))
     }
@@ -41,7 +41,7 @@ impl Head {
     }
 }
 
-/// The refs that a server lists.
+/// The refs that a server advertises.
 #[derive(Debug, Default)]
 pub(super) struct Advertisement {
     heads: Vec<Head>,
@@ -50,7 +50,7 @@ pub(super) struct Advertisement {
 }
 
 impl Advertisement {
-    /// Adds an entry. One whose name is not a valid ref, or not UTF-8, is left out: nobody can ask for it by name.
+    /// Adds an entry. Names that are not valid refs or not UTF-8 are skipped: nobody can request them.
     pub(super) fn add(&mut self, name: &[u8], target: Oid, symref: Option<&[u8]>) {
         let Ok(name) = std::str::from_utf8(name) else { return };
         if let Some(tag) = name.strip_suffix(PEELED) {
@@ -70,8 +70,8 @@ impl Advertisement {
         self.heads.push(Head { name: name.to_owned(), target, peeled: None });
     }
 
-    /// Where `revision` stands. A commit id stands for itself. A short name means the branch of that name, failing that
-    /// the tag, as it does for `git checkout`.
+    /// Resolves `revision`. A commit id resolves to itself. A short name means the branch of that name, or else the
+    /// tag, as for `git checkout`.
     pub(super) fn resolve(&self, revision: &Revision, url: &RepositoryUrl) -> Result<Resolved, RemoteError> {
         let found = match revision {
             Revision::Commit(commit) => return Ok(Resolved { commit: *commit, reference: None }),
@@ -95,7 +95,7 @@ impl Advertisement {
         }
     }
 
-    /// The ref to fetch for `commit`: the `preferred` one if it leads there, or else any other, branches and tags first.
+    /// The ref to fetch for `commit`: `preferred` if it leads there, or else any other, branches and tags first.
     pub(super) fn leading_to(&self, commit: CommitId, preferred: Option<&str>) -> Option<&Head> {
         let leads = |head: &&Head| head.commit() == commit || head.target == oid(commit);
         preferred.and_then(|name| self.get(name)).filter(leads).or_else(|| {

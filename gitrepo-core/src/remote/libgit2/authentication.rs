@@ -1,6 +1,6 @@
-//! What is answered when an SSH server asks who we are. Over HTTP nobody asks through libgit2.
+//! Credentials for SSH servers. HTTP does not authenticate through libgit2.
 //!
-//! libgit2 asks again and again until it is refused (libgit2's `credential.h`), so each kind of credential is shown once
+//! libgit2 keeps asking until it gets an error (libgit2's `credential.h`), so each kind of credential is offered once
 //! per connection.
 
 use git2::Cred;
@@ -13,17 +13,17 @@ use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
 use crate::spec::RepositoryUrl;
 
-/// Who we are where nothing says otherwise: the account of all large forges.
+/// The default user: the account of all large forges.
 const SSH_USER: &str = "git";
 
-/// How to answer one server.
+/// The credentials for one server.
 pub(super) struct Authentication<'a> {
     url: &'a RepositoryUrl,
     credential: HostCredential<'a>,
     shown: Shown,
 }
 
-/// What was shown on this connection.
+/// The credentials already offered on this connection.
 #[derive(Debug, Default, Clone, Copy)]
 struct Shown {
     user: bool,
@@ -41,12 +41,12 @@ impl<'a> Authentication<'a> {
         }
     }
 
-    /// A new connection: everything may be shown once more.
+    /// For a new connection: each credential may be offered again.
     pub(super) fn start_over(&mut self) {
         self.shown = Shown::default();
     }
 
-    /// Answers the server, which takes credentials of the kinds `allowed`.
+    /// Answers a server that accepts credentials of the kinds `allowed`.
     pub(super) fn answer(&mut self, allowed: CredentialType) -> Result<Cred, RemoteError> {
         let user = self.url.user().or(self.credential.username).unwrap_or(SSH_USER);
         let answer = if allowed.is_username() && !self.shown.user {
@@ -67,36 +67,36 @@ impl<'a> Authentication<'a> {
         answer.map_err(|error| self.refused(Some(Cause::new(error))))
     }
 
-    /// Without a key, and for the user whose password it is.
+    /// Only without a key, and only for the password's own user.
     fn password(&self, user: &str) -> Option<&'a str> {
         let applies =
             self.credential.ssh_key.is_none() && self.credential.username == Some(user) && !self.shown.password;
         self.credential.password.filter(|_| applies).map(|password| password.expose())
     }
 
-    /// The error for a server that wants a credential of a kind that libgit2 cannot ask us for, or wants one where it
-    /// cannot be given any more.
+    /// The error for a server that wants a kind of credential that libgit2 cannot ask us for, or wants one too late to
+    /// give it.
     pub(super) fn unasked(&self, source: Cause) -> RemoteError {
         if self.shown.key || self.shown.password { self.refused(Some(source)) } else { self.missing() }
     }
 
-    /// The error for a key that libssh2 cannot sign with.
+    /// The error for a key that libssh2 cannot use for signing.
     pub(super) fn unusable_key(&self, source: Cause) -> RemoteError {
         let encrypted = self.credential.ssh_key.is_some_and(SshKey::is_encrypted);
         RemoteError::UnusableKey { url: self.url.to_string(), encrypted, source }
     }
 
-    /// The error for a server that does not accept what it was shown.
+    /// The error for a server that rejects what it was offered.
     fn refused(&self, source: Option<Cause>) -> RemoteError {
         RemoteError::CredentialRefused { url: self.url.to_string(), offered: self.offered().join(", "), source }
     }
 
-    /// The error for a server that wants something we do not have.
+    /// The error for a server that wants a credential we do not have.
     fn missing(&self) -> RemoteError {
         RemoteError::CredentialMissing { url: self.url.to_string(), wanted: "ssh-privatekey".to_owned() }
     }
 
-    /// Names of the secret keys that apply here.
+    /// The secret keys that apply here.
     fn offered(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
         if self.credential.ssh_key.is_some() {

@@ -1,7 +1,7 @@
-//! What libgit2 calls while it talks, and what is told apart from libgit2's own errors.
+//! libgit2's callbacks, and their own errors.
 //!
-//! An error that a callback returns does not survive: libgit2 replaces its text, and for host keys its meaning. So the
-//! real one waits here until libgit2 has come back.
+//! An error that a callback returns gets lost: libgit2 replaces its text, and for host keys its meaning. So the real
+//! error is kept here until libgit2 returns.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -38,17 +38,17 @@ impl<'a> Callbacks<'a> {
         }
     }
 
-    /// What made a callback refuse to go on.
+    /// The error with which a callback stopped libgit2.
     pub(super) fn take_refusal(&self) -> Option<RemoteError> {
         self.refusal.take()
     }
 
-    /// The line for `known_hosts` of a host key that was believed because nothing was known of the host.
+    /// The `known_hosts` line of a host key that was trusted because the host was unknown.
     pub(super) fn accepted_host_key(&self) -> Option<String> {
         self.accepted_host_key.borrow().clone()
     }
 
-    /// As libgit2 takes them.
+    /// The callbacks in libgit2's form.
     pub(super) fn attach<'c>(&'c self) -> RemoteCallbacks<'c> {
         let mut callbacks = RemoteCallbacks::new();
         callbacks.credentials(|_asker, _user, allowed| {
@@ -68,7 +68,7 @@ impl<'a> Callbacks<'a> {
             let arrived = Arrived { bytes: stats.received_bytes() as u64, objects: stats.received_objects() as u64 };
             self.goes_on(self.transfer.borrow_mut().advance(arrived, stats.total_objects() as u64))
         });
-        // The remarks themselves are the remote's choice, and nobody's to read.
+        // The remote chooses the text of these messages, so they are ignored.
         callbacks.sideband_progress(|_remarks| self.goes_on(self.transfer.borrow_mut().hear()));
         callbacks
     }
@@ -83,7 +83,7 @@ impl<'a> Callbacks<'a> {
     }
 }
 
-/// Makes libgit2 come back.
+/// Makes libgit2 return.
 fn stop() -> git2::Error {
     git2::Error::new(ErrorCode::User, ErrorClass::Callback, "stopped by a callback")
 }

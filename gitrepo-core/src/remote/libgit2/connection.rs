@@ -1,4 +1,4 @@
-//! A conversation over libgit2: connecting, and asking for a pack in whichever way the server allows.
+//! A conversation over libgit2: connects, and requests a pack in whichever way the server allows.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -34,17 +34,17 @@ use crate::spec::Revision;
 use crate::spec::Scheme;
 use crate::sys;
 
-/// A name that no server has a ref of. Only a download takes all the options that a connection needs, so connecting is
-/// a download that wants nothing.
+/// A ref name that no server has. Only a download takes all the options that a connection needs, so connecting is a
+/// download that requests nothing.
 const NOTHING: &str = "refs/gitrepo/nothing";
 
-/// All history there is, also where a repository is shallow already (git's own number for it, `INFINITE_DEPTH`).
+/// The whole history, even if a repository is already shallow (git's own `INFINITE_DEPTH`).
 const WHOLE: i32 = i32::MAX;
 
-/// All branches and tags. libgit2 wants to be told where patterns are to end up, but a download writes no refs.
+/// All branches and tags. libgit2 requires a destination for patterns, but a download writes no refs.
 const ALL: [&str; 2] = ["refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*"];
 
-/// How far back to look, step by step, for a commit that nothing points at.
+/// Depths of the search for a commit that no ref points at.
 const SEARCH_DEPTHS: [i32; 3] = [50, 500, WHOLE];
 
 /// One conversation.
@@ -62,11 +62,11 @@ struct Connected<'a> {
     advertisement: Advertisement,
 }
 
-/// Why a question to the server had no answer.
+/// Why a request to the server failed.
 enum Unanswered {
-    /// There may be another way to ask.
+    /// Another kind of request may work.
     Failure(Failure, git2::Error),
-    /// There is none.
+    /// No other request will work.
     Error(RemoteError),
 }
 
@@ -77,7 +77,7 @@ impl From<RemoteError> for Unanswered {
 }
 
 impl<'a> Conversation<'a> {
-    /// `repository` is where the local repository will be kept, once there is one.
+    /// `repository` is the path of the local repository, which may not exist yet.
     pub(super) fn new(
         request: &'a ConnectRequest,
         home: Option<&'a Path>,
@@ -123,7 +123,7 @@ impl<'a> Conversation<'a> {
         Ok(Connected { remote, advertisement })
     }
 
-    /// Whom our own HTTP speaks to.
+    /// The server for our own HTTP.
     fn http(&self) -> Result<&Arc<Http>, RemoteError> {
         if let Some(http) = self.http.get() {
             return Ok(http);
@@ -140,7 +140,7 @@ impl<'a> Conversation<'a> {
         Ok(self.http.get_or_init(|| Http::new(server)))
     }
 
-    /// Connects if need be, and downloads the objects of `specs`, refs or commit ids.
+    /// Connects if necessary, and downloads the objects of `specs`: refs or commit ids.
     fn ask(&self, remote: &mut git2::Remote<'_>, specs: &[&str], depth: i32) -> Result<(), Unanswered> {
         self.callbacks.transfer.borrow_mut().ask()?;
         let http = self.http()?;
@@ -151,7 +151,7 @@ impl<'a> Conversation<'a> {
             .prune(FetchPrune::Off)
             .update_fetchhead(false)
             .depth(depth);
-        // The error must be read before anything else is asked of libgit2.
+        // The error must be read before the next call to libgit2.
         let outcome = http.during(|| remote.download(specs, Some(&mut options)));
         self.callbacks.transfer.borrow().report();
         outcome.map_err(|error| match http.take_refusal() {
@@ -183,8 +183,8 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Downloads over the connection there is, or a new one, which is then used up: libgit2 carries what it agreed on with
-    /// the server into a second negotiation, and that fails.
+    /// Downloads over the present connection or a new one, which cannot be used again: libgit2 carries the state of one
+    /// negotiation into the next, which then fails.
     fn download(&mut self, specs: &[&str], depth: i32) -> Result<(), Unanswered> {
         self.connected()?;
         let Some(mut connected) = self.connected.take() else { return Ok(()) };
@@ -193,14 +193,14 @@ impl<'a> Conversation<'a> {
             outcome => outcome,
         };
         if let Err(Unanswered::Failure(Failure::NoFetchById, _)) = outcome {
-            // Found out before anything was sent.
+            // The error was found before anything was sent.
             self.connected = Some(connected);
         }
         outcome
     }
 
-    /// Downloads the commit by the ref that leads to it, by its id, or by the history of all branches and tags. The
-    /// answer is the object to start from when looking for it.
+    /// Downloads the commit by the ref that leads to it, by its id, or by the history of all branches and tags. Returns
+    /// the object from which to look for it.
     fn bring(&mut self, resolved: &Resolved, depth: i32) -> Result<git2::Oid, RemoteError> {
         let commit = resolved.commit;
         let head = self.connected()?.advertisement.leading_to(commit, resolved.reference.as_deref());
@@ -211,7 +211,7 @@ impl<'a> Conversation<'a> {
         match self.download(&[&spec], depth) {
             Ok(()) => {}
             Err(Unanswered::Failure(Failure::NoFetchById, _)) => self.search(commit)?,
-            // Also of what it has just announced: a branch may move in between, and a server may lie.
+            // Even for a ref that it just advertised: a branch may move in between, and a server may lie.
             Err(Unanswered::Failure(Failure::NotOurRef, error)) => {
                 let source = Some(cause(&error));
                 return Err(RemoteError::CommitNotFound { url: self.url(), commit, source });
@@ -221,7 +221,7 @@ impl<'a> Conversation<'a> {
         Ok(target)
     }
 
-    /// Downloads ever more history until `commit` is in it.
+    /// Downloads more and more history until `commit` is in it.
     fn search(&mut self, commit: CommitId) -> Result<(), RemoteError> {
         let repository = self.repository()?;
         for depth in SEARCH_DEPTHS {
@@ -233,7 +233,7 @@ impl<'a> Conversation<'a> {
             if !repository.is_shallow() {
                 break;
             }
-            // What came is offered in the next round, so that only what lies before it is sent.
+            // What was received is offered in the next round, so that only older history is sent.
             let tips = self.connected()?.advertisement.branches_and_tags().filter_map(|head| {
                 match repository::peel(repository, head.target) {
                     Ok(Found::Commit(tip)) => Some(commit_id(tip)),
@@ -245,14 +245,14 @@ impl<'a> Conversation<'a> {
         Err(RemoteError::CommitUnreachable { url: self.url(), commit })
     }
 
-    /// Believes what is in the repository, not what the server said would be.
+    /// Checks what is in the repository, not what the server claimed.
     fn verify(&self, target: git2::Oid, resolved: &Resolved) -> Result<(), RemoteError> {
         let found = repository::peel(self.repository()?, target)
             .map_err(|error| Failure::of(&error).describe(&error, self.request))?;
         let protocol = |text: &str| Err(RemoteError::Protocol { url: self.url(), source: Cause::new(text) });
         match found {
             Found::Commit(commit) if commit == oid(resolved.commit) => Ok(()),
-            // Asked for by its id, it is exactly what it said: an annotated tag.
+            // Requested by id, the object is exactly that: an annotated tag.
             Found::Commit(_) if target == oid(resolved.commit) => Err(self.not_a_commit(resolved, ObjectType::Tag)),
             Found::Commit(commit) => {
                 protocol(&format!("{target} leads to {commit}, not to {} as it said", resolved.commit))
@@ -281,11 +281,11 @@ impl<'a> Conversation<'a> {
         )
     }
 
-    /// The depth to ask for, as libgit2 understands it: 0 is all, if nothing is cut short yet.
+    /// The depth for libgit2: 0 means all, if the history is not already cut short.
     fn depth(&self, depth: u32) -> Result<i32, RemoteError> {
         let is_shallow = self.repository()?.is_shallow();
         Ok(match depth {
-            // libgit2 can cut nothing short there.
+            // libgit2 does not support depth there.
             _ if self.request.errand.url.scheme() == Scheme::File => 0,
             0 if is_shallow => WHOLE,
             depth => i32::try_from(depth).unwrap_or(WHOLE),
@@ -312,7 +312,7 @@ impl Connection for Conversation<'_> {
             let depth = self.depth(request.depth)?;
             let was_connected = self.connected.is_some();
             let target = match self.bring(resolved, depth) {
-                // The server may have hung up while nobody spoke.
+                // The server may have closed the idle connection.
                 Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. })
                     if was_connected && self.arrived() == earlier =>
                 {

@@ -1,8 +1,8 @@
-//! From what libgit2 says to what went wrong.
+//! Classifies libgit2's errors.
 //!
-//! libgit2 has few error codes, and most failures of a conversation are told apart by their text alone. The texts are
-//! those of the one version that is built in; a test holds each of them against what it must become. Where the text comes
-//! from the remote, it can only choose among errors about itself.
+//! libgit2 has few error codes, so most failures of a conversation differ only in their text. The texts are those of
+//! the one version that is built in; a test checks the class of each. A text sent by the remote can only choose among
+//! errors about the remote itself.
 
 use git2::ErrorClass;
 use git2::ErrorCode;
@@ -12,18 +12,18 @@ use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
 
-/// What went wrong, as far as it decides what is done next.
+/// The failure, as far as it decides the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The server wants to know who we are, without a question that libgit2 could pass on, or refuses what it was shown.
+    /// The server requires a credential but does not ask through libgit2, or rejects the one it was sent.
     Unauthenticated,
-    /// The SSH key that was given cannot be used.
+    /// The given SSH key is not usable.
     UnusableKey,
-    /// The server gives out commits by the name of a ref only.
+    /// The server serves commits only by ref name.
     NoFetchById,
-    /// The server cannot cut history short.
+    /// The server does not support shallow fetches.
     NoShallow,
-    /// The server does not know what it was asked for, or does not give it out.
+    /// The server does not have the requested object, or refuses to serve it.
     NotOurRef,
     RepositoryNotFound,
     Forbidden,
@@ -31,24 +31,24 @@ pub(super) enum Failure {
     Stalled,
     TooManyObjects,
     OutOfMemory,
-    /// Our own disk.
+    /// The local disk.
     Local,
     Protocol,
 }
 
-/// Parts of libgit2's messages, in small letters; the first that occurs decides.
+/// Parts of libgit2's messages in lower case; the first match decides.
 const MESSAGES: &[(&str, Failure)] = &[
     // A repository on this machine.
     ("failed to resolve path", Failure::RepositoryNotFound),
     ("could not find repository", Failure::RepositoryNotFound),
     ("cannot fetch a specific object from the remote repository", Failure::NoFetchById),
     ("server doesn't support shallow", Failure::NoShallow),
-    // In place of the lines that a shallow fetch begins with, or of the end of negotiation, comes the server's refusal,
-    // whose text libgit2 drops.
+    // The server's refusal, whose text libgit2 drops. It comes instead of the first lines of a shallow fetch, or of the
+    // end of the negotiation.
     ("unexpected packet type", Failure::NotOurRef),
     ("unexpected pkt type", Failure::NotOurRef),
     ("could not find appropriate mechanism for credentials", Failure::Unauthenticated),
-    // libssh2, for a key that it cannot read, or not with this passphrase.
+    // From libssh2, for a key that it cannot read, at least not with this passphrase.
     ("unable to extract public key", Failure::UnusableKey),
     ("wrong passphrase", Failure::UnusableKey),
     ("unable to parse private key", Failure::UnusableKey),
@@ -60,8 +60,8 @@ const MESSAGES: &[(&str, Failure)] = &[
     ("too many objects", Failure::TooManyObjects),
 ];
 
-/// What servers write to standard error, or after "ERR", when they have no such repository. git and git-daemon, GitHub,
-/// GitLab, Gitea, Bitbucket, Gerrit.
+/// Servers' messages on standard error, or after "ERR", for a missing repository. git and git-daemon, GitHub, GitLab,
+/// Gitea, Bitbucket, Gerrit.
 const NOT_FOUND: &[&str] = &[
     "does not appear to be a git repository",
     "not a git repository",
@@ -73,16 +73,16 @@ const NOT_FOUND: &[&str] = &[
     "no such",
 ];
 
-/// The same, when they have it.
+/// Their messages for a repository without access.
 const FORBIDDEN: &[&str] = &["permission denied", "access denied", "denied", "forbidden", "not allowed"];
 
 impl Failure {
-    /// Reads an error of a conversation.
+    /// Classifies an error of a conversation.
     pub(super) fn of(error: &git2::Error) -> Self {
         let message = error.message().to_lowercase();
         let listed = || MESSAGES.iter().find(|(text, _)| message.contains(text)).map(|(_, failure)| *failure);
         match (error.class(), error.code()) {
-            // First what others have written, which may contain anything, then what contains a host's name.
+            // First texts from others, which may contain anything, then texts with a host's name.
             (ErrorClass::Ssh, ErrorCode::Eof) => Self::said(&message),
             (ErrorClass::Net, _) if message.starts_with("remote error: ") => Self::said(&message),
             (ErrorClass::Net | ErrorClass::Os, _) if message.contains("failed to connect") => Self::Unreachable,
@@ -104,7 +104,7 @@ impl Failure {
         }
     }
 
-    /// Reads what a server says before it hangs up.
+    /// Classifies a server's message before it hangs up.
     fn said(message: &str) -> Self {
         let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
         if says(&["not our ref"]) {
@@ -118,7 +118,7 @@ impl Failure {
         }
     }
 
-    /// The error to show. Those that need a decision first have become another one when they come here.
+    /// The error to show. Errors that needed a decision have been replaced before.
     pub(super) fn describe(self, error: &git2::Error, request: &ConnectRequest) -> RemoteError {
         let url = request.errand.url.to_string();
         let source = cause(error);
@@ -147,7 +147,7 @@ impl Failure {
     }
 }
 
-/// What libgit2 says, which now and then is "no error".
+/// libgit2's message, which is sometimes "no error".
 pub(super) fn cause(error: &git2::Error) -> Cause {
     if error.class() == ErrorClass::None { Cause::new("libgit2 does not say why") } else { Cause::new(error.message()) }
 }
@@ -156,7 +156,7 @@ pub(super) fn cause(error: &git2::Error) -> Cause {
 mod tests {
     use super::*;
 
-    /// As seen from libgit2 1.9.7 against real and hostile servers, or as they stand in its source.
+    /// Seen from libgit2 1.9.7 with real and hostile servers, or taken from its source.
     const SEEN: &[(ErrorClass, ErrorCode, &str, Failure)] = {
         use ErrorClass as Class;
         use ErrorCode as Code;

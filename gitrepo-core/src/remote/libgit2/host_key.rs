@@ -1,4 +1,4 @@
-//! Whether the SSH server is the one meant, and which of its keys to ask it for.
+//! Checks whether the SSH server is authentic, and selects which of its keys to request.
 
 use std::fs;
 use std::io;
@@ -17,30 +17,30 @@ use crate::remote::RemoteError;
 use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
 
-/// Stands in a line of our own `known_hosts` where the key would, and is as long as libssh2 wants it at least: what is
-/// believed is decided by [`HostKeys`] alone.
+/// Replaces the key in a line of our own `known_hosts`, with the minimum length that libssh2 requires: [`HostKeys`]
+/// alone decides which keys are trusted.
 const NO_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// What a certificate says about its server.
+/// The result of checking a server's certificate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A TLS certificate: libgit2 has verified it, and knows the result.
+    /// A TLS certificate: libgit2 has verified it, and keeps the result.
     AsVerified,
-    /// A known SSH host key, or a new one that is believed from now on: the line for `known_hosts`.
+    /// A known SSH host key, or a new one that is trusted from now on, with its `known_hosts` line.
     Believed(Option<String>),
 }
 
 impl Verdict {
     pub(super) fn status(&self) -> CertificateCheckStatus {
         match self {
-            // `CertificateOk` would switch TLS verification off.
+            // `CertificateOk` would disable TLS verification.
             Self::AsVerified => CertificateCheckStatus::CertificatePassthrough,
             Self::Believed(_) => CertificateCheckStatus::CertificateOk,
         }
     }
 }
 
-/// Judges what the server of `url` presents.
+/// Checks the key or certificate of the server of `url`.
 pub(super) fn check(certificate: &Cert<'_>, url: &RepositoryUrl, known: &HostKeys) -> Result<Verdict, RemoteError> {
     let Some(host_key) = certificate.as_hostkey() else { return Ok(Verdict::AsVerified) };
     let (Some(blob), Some(host), Some(port)) = (host_key.hostkey(), url.host(), url.port()) else {
@@ -55,19 +55,19 @@ pub(super) fn check(certificate: &Cert<'_>, url: &RepositoryUrl, known: &HostKey
     }
 }
 
-/// The type that a public key in SSH's wire format begins with (RFC 4253, section 6.6). Not what libgit2 says, which
-/// mistakes ECDSA keys of 521 bits.
+/// The type at the beginning of a public key in SSH's wire format (RFC 4253, section 6.6). libgit2's own answer is
+/// wrong for 521-bit ECDSA keys.
 fn kind(blob: &[u8]) -> Option<&str> {
     let (length, rest) = blob.split_first_chunk()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
     std::str::from_utf8(rest.get(..length)?).ok()
 }
 
-/// Makes libgit2 ask the server of `url` for a host key of a type that is known.
+/// Makes libgit2 request a host key of a known type from the server of `url`.
 ///
-/// It asks for the types that stand in `$HOME/.ssh/known_hosts`; without a line there, a server may present a key of
-/// another type than the one that the user was told, and would be refused. `home` is the one that
-/// [`crate::sys::git::prepare_network`] was given, which is ours.
+/// libgit2 requests the types listed in `$HOME/.ssh/known_hosts`. Without a line there, a server may present a key of
+/// another type than the known one, and would be refused. `home` is the directory given to
+/// [`crate::sys::git::prepare_network`], which is ours.
 pub(super) fn prefer_known_types(home: &Path, url: &RepositoryUrl, known: &HostKeys) -> io::Result<()> {
     static WRITING: Mutex<()> = Mutex::new(());
     let (Scheme::Ssh, Some(host), Some(port)) = (url.scheme(), url.host(), url.port()) else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! libgit2's smart protocol over our own HTTP.
 //!
-//! libgit2 asks whoever is registered for `http` and `https` instead of its own client. It names nothing but the URL when
-//! it does, on the thread that connects, so what belongs to the conversation waits in a variable of that thread.
+//! libgit2 calls the transport registered for `http` and `https` instead of its own client, on the connecting thread,
+//! and passes only the URL. So the state of the conversation is kept in a thread-local variable.
 
 use std::cell::RefCell;
 use std::io;
@@ -26,7 +26,7 @@ thread_local! {
     static CONVERSATION: RefCell<Option<Arc<Http>>> = const { RefCell::new(None) };
 }
 
-/// What a conversation gives to its transports, and learns from them.
+/// What a conversation shares with its transports.
 pub(super) struct Http {
     server: Server,
     refusal: Mutex<Option<RemoteError>>,
@@ -37,9 +37,9 @@ impl Http {
         Arc::new(Self { server, refusal: Mutex::new(None) })
     }
 
-    /// Does `work`, during which libgit2 may connect.
+    /// Runs `work`, during which libgit2 may connect.
     pub(super) fn during<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
-        /// Leaves nothing behind, also where `work` panics.
+        /// Cleans up, even if `work` panics.
         struct Guard;
 
         impl Drop for Guard {
@@ -64,7 +64,7 @@ impl Http {
     }
 }
 
-/// What libgit2 is to call when it connects over `http` or `https`.
+/// The transport that libgit2 calls to connect over `http` or `https`.
 pub(super) fn transport(remote: &git2::Remote<'_>) -> Result<Transport, git2::Error> {
     let http = CONVERSATION.with_borrow(Option::clone);
     let http = http.ok_or_else(|| git2::Error::from_str("no conversation over HTTP is going on"))?;
@@ -96,7 +96,7 @@ impl SmartSubtransport for Subtransport {
     }
 }
 
-/// One request and its answer.
+/// One request and its response.
 struct Exchange {
     http: Arc<Http>,
     client: Arc<Mutex<Client>>,

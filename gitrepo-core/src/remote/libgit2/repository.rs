@@ -1,8 +1,8 @@
 //! The bare repository that a fetch writes into.
 //!
-//! It is made by hand, of the few files that make a directory a repository, so that no template, hook or setting of the
-//! host gets into it. The objects of a base are reached through `objects/info/alternates`; copies of the base's refs and
-//! of its `shallow` file make libgit2 offer what is there, and the server send a thin pack.
+//! It is created by hand from the few files that make a directory a repository, so that no template, hook or setting of
+//! the host gets in. `objects/info/alternates` gives access to the objects of a base. Copies of the base's refs and its
+//! `shallow` file make libgit2 offer those objects, so that the server sends a thin pack.
 
 use std::fs;
 use std::io;
@@ -24,16 +24,16 @@ use crate::spec::CommitId;
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
 const HEAD: &str = "ref: refs/heads/main\n";
 
-/// A ref below it is named by the commit it points to, and says that this commit's whole tree is here.
+/// A ref below this is named after its commit, and records that the commit's whole tree is here.
 const COMMITS: &str = "refs/commits";
 
-/// Stands where the path of a repository would.
+/// Shown in place of a repository's path.
 pub(super) const IN_MEMORY: &str = "(in memory)";
 
-/// As many as libgit2 offers to a server in one negotiation.
+/// The maximum that libgit2 offers in one negotiation.
 const OFFERED: usize = 256;
 
-/// Makes a bare repository at `path`, an absent or empty directory, that builds on `base`.
+/// Creates a bare repository on top of `base` at `path`, an absent or empty directory.
 pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<git2::Repository, RemoteError> {
     lay_out(path, base).map_err(|error| unusable_io(path, &error))?;
     if let Some(base) = base {
@@ -43,7 +43,7 @@ pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<git2::Repositor
     git2::Repository::open_bare(path).map_err(|error| unusable(path, &error))
 }
 
-/// A repository in memory, for a connection that fetches nothing.
+/// An in-memory repository, for a connection that fetches nothing.
 pub(super) fn in_memory() -> Result<git2::Repository, RemoteError> {
     git2::Odb::new().and_then(git2::Repository::from_odb).map_err(|error| unusable(Path::new(IN_MEMORY), &error))
 }
@@ -64,13 +64,13 @@ fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {
     }
 }
 
-/// The refs of `base` whose commits are there, as the text of a `packed-refs` file.
+/// The refs of `base` whose commits exist, as the text of a `packed-refs` file.
 fn refs_of(base: &Path) -> Result<String, git2::Error> {
     let repository = git2::Repository::open_bare(base)?;
     let mut commits = Vec::new();
     for reference in repository.references_glob(&format!("{COMMITS}/*"))? {
         let Some(target) = reference?.target() else { continue };
-        // One that cannot be read would fail the negotiation.
+        // An unreadable commit would fail the negotiation.
         if let Ok(commit) = repository.find_commit(target) {
             commits.push((std::cmp::Reverse(commit.time().seconds()), target));
         }
@@ -79,12 +79,12 @@ fn refs_of(base: &Path) -> Result<String, git2::Error> {
     Ok(commits.iter().map(|(_, target)| format!("{target} {COMMITS}/{target}\n")).collect())
 }
 
-/// Whether the commit was fetched into `repository`, or its base, with its whole tree.
+/// Whether the commit was fetched with its whole tree into `repository` or its base.
 pub(super) fn holds(repository: &git2::Repository, commit: CommitId) -> bool {
     repository.find_reference(&format!("{COMMITS}/{commit}")).is_ok()
 }
 
-/// Notes that these commits are here with their whole trees: what [`holds`] finds, and what the next fetch offers.
+/// Records that these commits are here with their whole trees: [`holds`] reads this, and the next fetch offers them.
 pub(super) fn record(
     repository: &git2::Repository,
     commits: impl IntoIterator<Item = CommitId>,
@@ -95,14 +95,14 @@ pub(super) fn record(
     Ok(())
 }
 
-/// What became of the object that a ref of the remote points to.
+/// Where the object of a remote's ref leads.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Its commit and the commit's root tree are here.
+    /// To a commit that is here with its root tree.
     Commit(Oid),
-    /// It leads to something else.
+    /// To another type of object.
     Other(ObjectType),
-    /// It, or what it leads to, is not here.
+    /// To an object that is not here.
     Nothing,
 }
 
@@ -124,7 +124,7 @@ pub(super) fn peel(repository: &git2::Repository, target: Oid) -> Result<Found, 
     }
 }
 
-/// A failure of libgit2 on our own disk.
+/// A failure of libgit2 on the local disk.
 pub(super) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
     let message = error.message();
     let full =

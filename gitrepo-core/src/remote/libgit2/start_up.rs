@@ -1,5 +1,5 @@
-//! Making libgit2 ready for a conversation: isolated from the host's settings, bounded, and over our own HTTP; and reading
-//! which authorities are to be trusted.
+//! Prepares libgit2 for a conversation: isolated from the host's settings, with limits, and over our own HTTP. Also
+//! reads the trusted authorities.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ fn linked() -> (u32, u32, u32) {
     git2::Version::get().libgit2_version()
 }
 
-/// The authorities that the request names, besides those of the system.
+/// The authorities of the request, in addition to the system's.
 pub(super) fn authorities(request: &ConnectRequest) -> Result<Vec<X509>, RemoteError> {
     let failed = |cause: Cause| RemoteError::Authorities { url: request.errand.url.to_string(), source: cause };
     let mut bundles = Vec::new();

@@ -1,4 +1,4 @@
-//! The promises of a connection that hold for every server, over a repository on this disk.
+//! A connection's promises that hold for every server, tested on a local repository.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 
-/// Asks for nothing but `url`.
+/// A request with only `url` set.
 pub(super) fn request(url: &str) -> ConnectRequest {
     let errand = Errand::new(RepositoryUrl::parse(url).unwrap());
     ConnectRequest { errand, cancel: Cancel::new(), progress: Arc::new(Silent) }
@@ -90,7 +90,7 @@ impl Fixture {
         Repository::open_bare(self.fetched(into)).unwrap()
     }
 
-    /// What was fetched into a place.
+    /// The repository fetched into a place.
     fn fetched(&self, into: &str) -> PathBuf {
         self.directory.path().join(into).join(REPOSITORY)
     }

@@ -1,4 +1,4 @@
-//! A pack on its way: how far it is, whether it is still wanted, and whether it stays within its bounds.
+//! A pack in transit: its progress, cancellation and limits.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -7,23 +7,23 @@ use crate::progress::Step;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
 
-/// Between two reports of progress.
+/// Time between two progress reports.
 const PACE: Duration = Duration::from_millis(100);
 
-/// What has arrived in one conversation.
+/// What one conversation has received.
 pub(super) struct Transfer<'a> {
     request: &'a ConnectRequest,
-    /// Of the packs before this one.
+    /// Total of the packs before this one.
     earlier: Arrived,
     now: Arrived,
-    /// In this pack, as it announces.
+    /// Objects in this pack, as announced.
     total_objects: u64,
-    /// When the remote last showed a sign of life.
+    /// When the remote last sent anything.
     heard: Instant,
     reported: Option<Instant>,
 }
 
-/// Sums of what was received.
+/// Totals received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Arrived {
     pub(super) bytes: u64,
@@ -42,12 +42,12 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// What has arrived so far, in all packs.
+    /// The total received so far, over all packs.
     pub(super) fn arrived(&self) -> Arrived {
         Arrived { bytes: self.earlier.bytes + self.now.bytes, objects: self.earlier.objects + self.now.objects }
     }
 
-    /// A question goes out; the pack that answers it counts from zero.
+    /// A request is sent; the pack in response counts from zero.
     pub(super) fn ask(&mut self) -> Result<(), RemoteError> {
         self.earlier = self.arrived();
         self.now = Arrived::default();
@@ -56,13 +56,13 @@ impl<'a> Transfer<'a> {
         self.wanted()
     }
 
-    /// The remote has sent something, if only remarks.
+    /// The remote has sent something, even if only messages.
     pub(super) fn hear(&mut self) -> Result<(), RemoteError> {
         self.heard = Instant::now();
         self.wanted()
     }
 
-    /// The pack has come this far.
+    /// Updates the progress of the pack.
     pub(super) fn advance(&mut self, now: Arrived, total_objects: u64) -> Result<(), RemoteError> {
         self.now = now;
         self.total_objects = total_objects;
@@ -79,7 +79,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Tells how far the pack has come, if one is on its way.
+    /// Reports the progress of the pack, if one is in transit.
     pub(super) fn report(&self) {
         if self.now == Arrived::default() {
             return;
@@ -89,8 +89,8 @@ impl<'a> Transfer<'a> {
         self.request.progress.report(&Step::Fetching { bytes, objects, total_objects });
     }
 
-    /// Whether the remote has been silent for as long as it may. libgit2 does not always say so: within TLS, a timeout
-    /// becomes "syscall failure".
+    /// Whether the remote has been silent for too long. libgit2 does not always say so: within TLS, a timeout becomes
+    /// "syscall failure".
     pub(super) fn is_stalled(&self) -> bool {
         self.heard.elapsed() >= self.request.errand.limits.stall
     }

@@ -15,7 +15,7 @@ use super::super::fixture::request;
 use super::*;
 use crate::error::Kind;
 
-/// A small tree as a worker leaves it, changed by `tamper`, which is given the staging directory.
+/// A small tree as left by a worker, then changed by `tamper`, which gets the staging directory.
 fn adopted(tamper: impl FnOnce(&Path)) -> Result<TreeSummary, SnapshotError> {
     let (asked, staging) = written();
     tamper(staging.path());
@@ -165,7 +165,7 @@ fn limits_hold_for_what_is_really_there() {
     assert_eq!(staging.adopt(&asked).unwrap_err().kind(), Kind::ResourceExhausted);
     asked.limits.tree_bytes = 9;
     assert!(staging.adopt(&asked).is_ok());
-    // A sparse file has no blocks, but a reader would pay for its length.
+    // A sparse file uses no blocks, but a reader would pay for its length.
     fs::File::options().write(true).open(staging.root().join("top/file")).unwrap().set_len(1 << 40).unwrap();
     assert_eq!(staging.adopt(&asked).unwrap_err().kind(), Kind::ResourceExhausted);
 }

@@ -31,7 +31,7 @@ fn manifest_of(staging: &Staging) -> String {
     String::from_utf8_lossy(&fs::read(staging.path().join("manifest")).unwrap()).replace('\0', "\\0\n")
 }
 
-/// What git itself says of the commit, as our manifest has it: without the padding of sizes.
+/// git's own listing of the commit, in the form of our manifest: without the padding of sizes.
 fn ls_tree(fixture: &Fixture, treeish: &str) -> String {
     let output = Command::new("git")
         .arg("--git-dir")
@@ -44,7 +44,7 @@ fn ls_tree(fixture: &Fixture, treeish: &str) -> String {
     for record in output.stdout.split_inclusive(|&byte| byte == 0) {
         let tab = record.iter().position(|&byte| byte == b'\t').unwrap();
         let fields: Vec<_> = std::str::from_utf8(&record[..tab]).unwrap().split_whitespace().collect();
-        // git prints the historic mode as it is stored; we tell what was written.
+        // git prints the historic mode as stored; the manifest has the mode that was written.
         told.extend_from_slice(fields.join(" ").replace("100664", "100644").as_bytes());
         told.extend_from_slice(&record[tab..]);
     }
@@ -69,13 +69,13 @@ fn the_tree_is_that_of_a_checkout_without_filters() {
     let fixture = Fixture::new();
     let commit = fixture.varied();
     let reference = tempfile::tempdir().unwrap();
-    // libgit2 asks for a working tree where there is a submodule.
+    // libgit2 requires a working tree if there is a submodule.
     fixture.repository.set_workdir(reference.path(), false).unwrap();
     let tree = fixture.repository.find_commit(Oid::from_bytes(commit.as_bytes()).unwrap()).unwrap().tree().unwrap();
     let mut checkout = CheckoutBuilder::new();
     checkout.force().disable_filters(true).update_index(false);
     fixture.repository.checkout_tree(tree.as_object(), Some(&mut checkout)).unwrap();
-    // git knows one bit of a mode, and no empty directory.
+    // git knows only one bit of a mode, and no empty directories.
     let comparable = |contents: Contents| -> Vec<_> {
         let known = |mode: u32| (mode & 0o170000, mode & 0o100);
         contents
@@ -234,7 +234,7 @@ fn links_are_data_unless_they_must_stay_in_the_volume() {
         if let Err(error) = written {
             assert!(matches!(&error, SnapshotError::EscapingSymlink { link, .. } if link == target), "{error}");
         }
-        // The parent looks for itself.
+        // The parent checks it itself.
         assert_eq!(staging.adopt(&asked).is_ok(), stays, "{target}");
     }
 }

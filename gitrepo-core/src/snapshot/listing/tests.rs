@@ -16,14 +16,14 @@ impl Fixture {
         Listing::read(&self.repository, request, &watch())
     }
 
-    /// The refusal of a commit with one entry below two directories.
+    /// The error for a commit with one entry below two directories.
     fn refusal_of(&self, mode: u32, name: &[u8]) -> Option<SnapshotError> {
         let id = if mode == TREE { self.tree(&[]) } else { self.blob("x") };
         let tree = self.tree(&[(TREE, b"a", self.tree(&[(TREE, b"b", self.tree(&[(mode, name, id)]))]))]);
         self.list(&request(self.commit(tree))).err()
     }
 
-    /// `levels` trees inside each other.
+    /// `levels` nested trees.
     fn nested(&self, levels: u32) -> CommitId {
         let leaf = self.tree(&[(FILE, b"leaf", self.blob("x"))]);
         self.commit((0..levels).fold(leaf, |tree, _| self.tree(&[(TREE, b"d", tree)])))

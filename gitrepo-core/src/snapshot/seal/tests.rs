@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// What somebody does to a tree, and its name.
+/// A change to a tree, and its name.
 type Change = (&'static str, fn(&Path));
 
 /// A tree and its seal.
@@ -82,7 +82,7 @@ fn s17_every_change_is_noticed() {
     ];
     for (change, make) in changes {
         let sealed = Sealed::new();
-        // Times of files are as coarse as the kernel's tick: 10 ms at most.
+        // File times are as coarse as the kernel's tick: 10 ms at most.
         let sealed_at = fs::metadata(sealed.seal()).unwrap().ctime_nsec();
         let tick = sealed.place.path().join("tick");
         loop {
@@ -125,9 +125,9 @@ fn a_look_goes_on_where_the_last_one_stopped() {
             verdict => break assert_eq!(verdict, Verdict::Same(None)),
         }
     }
-    // Six entries with the root, and the look that finds the end.
+    // Six entries with the root, and the check that finds the end.
     assert_eq!(looks, 7);
-    // From the middle of a record, at the next one.
+    // From the middle of a record, it continues at the next one.
     for offset in 0..fs::metadata(sealed.seal()).unwrap().len() + 10 {
         assert_eq!(check(&sealed.seal(), &sealed.tree(), offset, || true).unwrap(), Verdict::Same(None), "{offset}");
     }

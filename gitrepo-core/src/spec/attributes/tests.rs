@@ -143,7 +143,7 @@ fn refresh_is_never_or_at_least_ten_seconds() {
     assert_eq!(Refresh(Some(Duration::from_secs(90))).to_string(), "1m30s");
 }
 
-/// `KEYS` is what documentation and help are made from: it must name what the code reads, and nothing else.
+/// Documentation and help are generated from `KEYS`: it must list exactly the keys that the code reads.
 #[test]
 fn the_table_of_keys_is_the_serialised_form() {
     let spec = with("writable", "copy").unwrap();

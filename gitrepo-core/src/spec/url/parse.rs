@@ -1,4 +1,4 @@
-//! Reading a URL.
+//! Parses a URL.
 
 use super::RepositoryUrl;
 use super::Scheme;
@@ -32,7 +32,7 @@ fn read(text: &str) -> Result<RepositoryUrl, UrlError> {
     scp_like(text)
 }
 
-/// What holds for the whole text, whatever it means.
+/// Checks that apply to the whole text, whatever it means.
 fn check_text(text: &str) -> Result<(), UrlError> {
     if text.is_empty() {
         return Err(UrlError::Empty);
@@ -55,8 +55,8 @@ fn check_text(text: &str) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// Whitespace, and characters that show nothing or turn the direction of writing: a reader of a log would see another
-/// URL than the one that is used.
+/// Whitespace, and characters that are invisible or change the writing direction: they could make a log show a
+/// different URL from the one used.
 pub(super) fn is_hidden(character: char) -> bool {
     character.is_whitespace()
         || matches!(character,
@@ -64,7 +64,7 @@ pub(super) fn is_hidden(character: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// Git lets a scheme begin with a digit, which RFC 3986 does not.
+/// Git allows a scheme to begin with a digit, RFC 3986 does not.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
@@ -73,7 +73,7 @@ fn is_scheme(text: &str) -> bool {
 /// `scheme://[user@]host[:port]/path`.
 fn url(scheme: Scheme, rest: &str) -> Result<RepositoryUrl, UrlError> {
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // Others let the authority end at one of these: `https://seen.example#@used.example/`.
+    // Other parsers end the authority at one of these: `https://seen.example#@used.example/`.
     check_query(authority)?;
     let (user, host) = match authority.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
@@ -94,7 +94,7 @@ fn url(scheme: Scheme, rest: &str) -> Result<RepositoryUrl, UrlError> {
     Ok(RepositoryUrl { scheme, user, host: Some(host), port, path })
 }
 
-/// `file:///path`, and `file://localhost/path`, which means the same.
+/// `file:///path`, and the equivalent `file://localhost/path`.
 fn file(rest: &str) -> Result<RepositoryUrl, UrlError> {
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
     if !path.starts_with('/') {
@@ -141,13 +141,13 @@ fn scp_like(text: &str) -> Result<RepositoryUrl, UrlError> {
     Ok(RepositoryUrl { scheme: Scheme::Ssh, user, host: Some(host), port: None, path: home_path(path.to_owned()) })
 }
 
-/// `c:/x` is a drive and `https:/x` a slip.
+/// `c:/x` is a Windows path and `https:/x` a typo.
 fn refuse_what_looks_like_something_else(host: &str, path: &str) -> Result<(), UrlError> {
     if host.len() == 1 {
         return Err(UrlError::Drive);
     }
     match Scheme::from_word(&host.to_ascii_lowercase()) {
-        // Hosts do have such names.
+        // Some hosts do have such names.
         Some(Scheme::Ssh | Scheme::Git) if !path.starts_with('/') => Ok(()),
         Some(scheme) => Err(UrlError::MissingSlashes { scheme }),
         None => Ok(()),
@@ -177,8 +177,8 @@ fn url_user(scheme: Scheme, user: &str) -> Result<String, UrlError> {
     Ok(user)
 }
 
-/// Forges take a token in place of the user. By the prefixes of the large ones, or by its length: names have seldom 32
-/// letters and digits in a row.
+/// Forges accept a token in place of the user. Recognised by the prefixes of the large forges, or by its length: user
+/// names seldom have 32 letters and digits in a row.
 fn looks_like_token(user: &str) -> bool {
     const PREFIXES: [&str; 8] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-"];
     PREFIXES.iter().any(|prefix| user.starts_with(prefix))
@@ -201,7 +201,7 @@ fn check_user(user: String) -> Result<String, UrlError> {
     Ok(user)
 }
 
-/// Parts the host from `:port`; the colons of an IPv6 address stand in brackets.
+/// Splits the host from `:port`; the colons of an IPv6 address are in brackets.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), UrlError> {
     let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let Some(colon) = text[end_of_host..].find(':').map(|colon| colon + end_of_host) else {
@@ -211,7 +211,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), UrlError> {
     Ok((&text[..colon], Some(port)))
 }
 
-/// A path that goes out as it is written. Its decoded form is checked all the same.
+/// A path that is sent as written. Its decoded form is checked as well.
 fn http_path(path: &str) -> Result<String, UrlError> {
     check_query(path)?;
     let decoded = percent::decode(path);
@@ -219,17 +219,17 @@ fn http_path(path: &str) -> Result<String, UrlError> {
     Ok(path.to_owned())
 }
 
-/// A path that git decodes before it asks for it.
+/// A path that git decodes before sending it.
 fn decoded_path(path: &str) -> Result<String, UrlError> {
     check_query(path)?;
     let decoded = percent::decode(path).ok_or(UrlError::Path { reason: BROKEN_ENCODING })?;
-    // libgit2 is given the decoded path, and would cut it there.
+    // libgit2 gets the decoded path, and would cut it there.
     check_query(&decoded)?;
     check_path(&decoded)?;
     Ok(decoded)
 }
 
-/// Git takes the slash off `/~user/…` before it asks an SSH or git server for it.
+/// Git removes the leading slash of `/~user/…` before it sends the path to an SSH or git server.
 fn home_path(path: String) -> String {
     let home = path.strip_prefix('/').filter(|rest| rest.starts_with('~'));
     home.map(str::to_owned).unwrap_or(path)

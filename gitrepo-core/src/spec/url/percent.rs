@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::parse::is_hidden;
 
-/// Decodes `%xx`; `None` where that is malformed or gives no UTF-8.
+/// Decodes `%xx`; `None` if that is malformed or not UTF-8.
 pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -21,7 +21,7 @@ pub(super) fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The byte that two hexadecimal digits stand for.
+/// The byte for two hexadecimal digits.
 fn value(digits: &[u8]) -> Option<u8> {
     let mut value = 0;
     for digit in digits {
@@ -30,12 +30,12 @@ fn value(digits: &[u8]) -> Option<u8> {
     u8::try_from(value).ok()
 }
 
-/// Encodes what may not stand in the path of a URL here.
+/// Encodes characters not allowed here in the path of a URL.
 pub(super) fn encode_path(path: &str) -> Cow<'_, str> {
     encode(path, |character| matches!(character, '%' | '?' | '#') || is_hidden(character))
 }
 
-/// Encodes what may not stand before the `@`.
+/// Encodes characters not allowed before the `@`.
 pub(super) fn encode_user(user: &str) -> Cow<'_, str> {
     encode(user, |character| !(character.is_ascii_alphanumeric() || "-._~!$&'()*+,;=".contains(character)))
 }

@@ -121,7 +121,7 @@ fn libgit2_is_given_what_git_would_send() {
     }
 }
 
-/// Every bad input of the threat table that is text, and what else a parser before git's must not let through.
+/// Every text input of the threat table, and everything else that a parser before git's must reject.
 #[test]
 fn s2_urls_that_reach_something_else_are_refused() {
     let refused = [
@@ -369,7 +369,7 @@ fn errors_say_what_to_write_instead() {
     }
 }
 
-/// Text in the neighbourhood of URLs: anything at all would hardly ever get past the scheme.
+/// Text that resembles URLs: random text would hardly ever get past the scheme.
 fn url_like() -> impl Strategy<Value = String> {
     let scheme = prop::sample::select(vec![
         "https://", "http://", "ssh://", "git://", "file://", "HTTPS://", "", "x::", "ftp://",
@@ -406,7 +406,7 @@ proptest! {
     #[test]
     fn libgit2_is_given_a_url_that_means_the_same(text in url_like()) {
         if let Ok(url) = RepositoryUrl::parse(&text) {
-            // Git decodes these paths and libgit2 does not: it is given a text that is no URL any more.
+            // Git decodes these paths and libgit2 does not: it gets a text that is no longer a URL.
             let is_decoded = matches!(url.scheme(), Scheme::Ssh | Scheme::Git)
                 && url.path().contains(|character: char| character == '%' || parse::is_hidden(character));
             let starts_at_home = url.is_relative() && url.address().is_some_and(|address| address.is_ipv6());

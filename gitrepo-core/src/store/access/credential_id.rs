@@ -12,8 +12,8 @@ use crate::store::digest;
 
 use super::node_key::Key;
 
-/// Which credential, for which repository: an HMAC-SHA256 with the node's key over the canonical URL and every secret
-/// key with its value. It tells nothing to who does not have the node's key, and is the same for nobody else.
+/// Identifies a credential for a repository: an HMAC-SHA256 with the node's key over the canonical URL and every secret
+/// key with its value. It reveals nothing without the node's key, and no other credential has the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CredentialId(String);
@@ -44,7 +44,7 @@ impl TryFrom<String> for CredentialId {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // It becomes part of a path, and a record could hold anything.
+        // It becomes part of a path, and a record could contain anything.
         if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is no credential's id")) }
     }
 }

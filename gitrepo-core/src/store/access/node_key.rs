@@ -1,4 +1,4 @@
-//! The key with which this node names credentials.
+//! The key that derives this node's credential ids.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -20,13 +20,13 @@ use crate::store::lock::Mode;
 
 const KEY_FILE: &str = "key";
 
-/// A whole block of SHA-256, so that the HMAC takes it as it is.
+/// A whole block of SHA-256, so that HMAC uses it as it is.
 const KEY_LENGTH: usize = 64;
 
-/// Making the key is one small write.
+/// Long enough for the one small write that makes the key.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Read once in a process's life, when it is first needed.
+/// Read once per process, when first needed.
 #[derive(Default)]
 pub(super) struct NodeKey(OnceLock<Key>);
 
@@ -55,13 +55,13 @@ impl NodeKey {
     }
 }
 
-/// The key on disk. One of the wrong length is no key: with a new one, every credential proves itself again.
+/// The key on disk. One of the wrong length is ignored: with a new one, every credential must prove itself again.
 fn read(layout: &Layout) -> Result<Option<Key>, StoreError> {
     let content = optional(durable::read(&layout.access().join(KEY_FILE), KEY_LENGTH as u64))?.map(Zeroizing::new);
     Ok(content.and_then(|content| content.as_slice().try_into().ok()).map(|bytes| Key(Zeroizing::new(bytes))))
 }
 
-/// Makes the key, unless another process just did.
+/// Makes the key, unless another process has just made it.
 fn make(layout: &Layout) -> Result<Key, StoreError> {
     let _lock = layout.locks.acquire(&LockName::AccessKey, Mode::Exclusive, &Cancel::new().within(PATIENCE))?;
     if let Some(key) = read(layout)? {

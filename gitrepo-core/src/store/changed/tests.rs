@@ -9,11 +9,11 @@ use crate::store::fixture::store;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Changes the file of a snapshot, as who remounts it could, to something of the same length.
+/// Changes a file of a snapshot to something of the same length, as a process that remounts it could.
 fn change(lease: &SnapshotLease) {
     let file = lease.path().join("root/file");
     let sealed_at = fs::metadata(&file).unwrap();
-    // Times are as coarse as the kernel's tick.
+    // Timestamps are as coarse as the kernel's tick.
     while (fs::metadata(&file).unwrap().ctime(), fs::metadata(&file).unwrap().ctime_nsec())
         == (sealed_at.ctime(), sealed_at.ctime_nsec())
     {
@@ -75,7 +75,7 @@ fn a_look_at_all_goes_on_where_it_ran_out_of_time() {
     let over = Some(Instant::now());
     let looked = store.look_at_all(over).unwrap();
     assert_eq!(looked, Looked { changed: 0, unfinished: true }, "no time at all");
-    // The cursor stands on the last of them: those before were looked at.
+    // The cursor is at the last one: those before were checked.
     let mut ids: Vec<_> = leases.iter().map(|lease| lease.id().to_string()).collect();
     ids.sort();
     fs::write(store.root().join(CURSOR_FILE), format!(r#"{{"snapshot":"{}","offset":0}}"#, ids[2])).unwrap();
@@ -89,7 +89,7 @@ fn one_that_is_damaged_keeps_none_of_the_others_from_being_looked_at() {
     let (_place, store) = store();
     let mut leases = [1, 2, 3].map(|number| install(&store, commit(number), "good"));
     leases.sort_by_key(|lease| lease.id().to_string());
-    // Not a seal that could be read, and no tree.
+    // Neither a readable seal nor a tree.
     fs::remove_file(leases[0].path().join(SEAL_FILE)).unwrap();
     fs::create_dir(leases[0].path().join(SEAL_FILE)).unwrap();
     fs::rename(leases[1].path().join(TREE), leases[1].path().join("elsewhere")).unwrap();

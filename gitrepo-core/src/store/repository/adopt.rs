@@ -1,4 +1,4 @@
-//! From what a worker fetched to what the store keeps: packs, the shallow boundary and one ref, each checked.
+//! Moves a worker's fetch into the store: packs, the shallow boundary and one ref, each checked.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -44,13 +44,13 @@ pub(super) const PACKS: &str = "objects/pack";
 pub(super) const COMMITS: &str = "refs/commits";
 pub(super) const SHALLOW: &str = "shallow";
 
-/// There when a repository builds on another one.
+/// Present when a repository builds on another one.
 const ALTERNATES: &str = "objects/info/alternates";
 
-/// Refs that are read of what a worker left.
+/// Maximum number of refs read from a worker's repository.
 const MOST_COMMITS: usize = 16;
 
-/// Of a `shallow` file: 400,000 commits.
+/// Size limit of a `shallow` file: 400,000 commits.
 const SHALLOW_LIMIT: u64 = 16 * 1024 * 1024;
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
@@ -58,8 +58,8 @@ const HEAD: &str = "ref: refs/heads/main\n";
 
 /// Adds what was fetched on top of a repository to that repository.
 ///
-/// The ref is last: until it is there, whatever else is there is not used. The boundary is written whole, because the
-/// fetch began with a copy of ours, and a deeper fetch removes from it.
+/// The ref is written last: without it, nothing else is used. The boundary is written whole, because the fetch began
+/// with a copy of ours, and a deeper fetch removes commits from it.
 pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner: Owner) -> Result<(), StoreError> {
     let fetched = Fetched::open(fetched)?;
     fetched.move_packs(&repository.join(PACKS), owner)?;
@@ -68,7 +68,7 @@ pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner
     write_ref(repository, commit, Durability::Durable)
 }
 
-/// Makes a repository of what was fetched, and puts it in the place of what was there.
+/// Makes a repository from what was fetched, and replaces the old one with it.
 pub(super) fn replace(
     layout: &Arc<Layout>,
     repository: &Path,
@@ -88,8 +88,8 @@ pub(super) fn replace(
     durable::rename(&fresh, repository)
 }
 
-/// An empty bare repository, as git makes one from an empty template. A worker of another uid must be able to read it;
-/// the directory above it keeps everybody else out.
+/// An empty bare repository, as git makes it from an empty template. A worker with another uid must be able to read it;
+/// the directory above keeps everybody else out.
 fn make_bare(repository: &Path) -> Result<(), StoreError> {
     for directory in ["", "objects", "objects/info", PACKS, "refs", COMMITS] {
         let path = repository.join(directory);
@@ -121,7 +121,7 @@ fn write_ref(repository: &Path, commit: &CommitId, durability: Durability) -> Re
     durable::replace_for(Readers::Everyone, &path, format!("{commit}\n").as_bytes(), durability)
 }
 
-/// What a worker left. Every part of every path is opened without following links.
+/// A worker's output. Every path component is opened without following links.
 pub(super) struct Fetched {
     path: PathBuf,
     top: OwnedFd,
@@ -136,7 +136,7 @@ impl Fetched {
         Ok(Self { path: path.to_path_buf(), top, packs })
     }
 
-    /// Moves the finished packs, each before the index that makes git see it.
+    /// Moves the finished packs, each before its index, which makes git see it.
     pub(super) fn move_packs(&self, to: &Path, owner: Owner) -> Result<(), StoreError> {
         for name in self.pack_names()? {
             for end in ["pack", "idx"] {
@@ -146,7 +146,7 @@ impl Fetched {
         Ok(())
     }
 
-    /// The packs that have an index. Whatever else lies there was not finished, or is none of ours, and stays.
+    /// The packs that have an index. Any other file is unfinished or not ours, and stays.
     pub(super) fn pack_names(&self) -> Result<Vec<String>, StoreError> {
         let mut packs = self.names_in(self.packs.as_fd(), |name| {
             name.strip_suffix(".idx").filter(|stem| is_pack_name(stem)).map(str::to_owned)
@@ -155,7 +155,7 @@ impl Fetched {
         Ok(packs)
     }
 
-    /// The commits that the worker says it fetched, by the names of their refs; at most [`MOST_COMMITS`].
+    /// The commits that the worker claims to have fetched, from the names of their refs; at most [`MOST_COMMITS`].
     pub(super) fn commits(&self) -> Result<Vec<CommitId>, StoreError> {
         let mut directory = None;
         for name in COMMITS.split('/') {
@@ -172,7 +172,7 @@ impl Fetched {
         Ok(commits)
     }
 
-    /// The fetch began with what the store had. What a lie here spoils is the liar's own repository.
+    /// Whether the fetch began with the store's objects. A false answer harms only the liar's own repository.
     pub(super) fn builds_on_base(&self) -> Result<bool, StoreError> {
         match fstatat(&self.top, ALTERNATES, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -196,7 +196,7 @@ impl Fetched {
         let path = self.path.join(PACKS).join(name);
         let target = to.join(name);
         if target.exists() {
-            // The name is a hash of what is in it.
+            // The name is a hash of the content.
             return Ok(());
         }
         let file = open_file(self.packs.as_fd(), name, &path)?
@@ -207,7 +207,7 @@ impl Fetched {
         renameat(&self.packs, name, AT_FDCWD, &target).map_err(StoreError::io("move", &path))
     }
 
-    /// The commits whose parents were not fetched; `None` when all were.
+    /// The commits whose parents were not fetched; `None` if none are missing.
     pub(super) fn shallow(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path.join(SHALLOW);
         let Some(file) = open_file(self.top.as_fd(), SHALLOW, &path)? else { return Ok(None) };
@@ -243,7 +243,7 @@ fn open_directory(parent: BorrowedFd<'_>, name: &Path, shown: &Path) -> Result<O
     })
 }
 
-/// A plain file with one name: no link, pipe or device, and nothing that another name could change later.
+/// Opens a plain file with one hard link: no symlink, pipe or device, and no second name to change it through later.
 fn open_file(directory: BorrowedFd<'_>, name: &str, shown: &Path) -> Result<Option<File>, StoreError> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let file = match openat(directory, name, flags, Mode::empty()) {

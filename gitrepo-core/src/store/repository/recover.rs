@@ -1,4 +1,4 @@
-//! What a crash leaves in a repository, removed before the next fetch.
+//! Removes the leftovers of a crash from a repository before the next fetch.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,8 +11,8 @@ use crate::store::error::StoreError;
 use super::adopt::COMMITS;
 use super::adopt::PACKS;
 
-/// Removes unfinished files, and packs without an index or the other way round. Git itself never cleans up after a kill:
-/// a `shallow.lock` alone makes every later fetch fail. Call it under the repository's lock only.
+/// Removes unfinished files, and packs without an index or the other way round. Git itself never cleans up after a
+/// kill: a `shallow.lock` alone makes every later fetch fail. Call only under the repository's lock.
 pub(super) fn remove_leftovers(repository: &Path) -> Result<(), StoreError> {
     for directory in ["", "objects", PACKS, "refs", COMMITS] {
         let directory = repository.join(directory);

@@ -1,10 +1,10 @@
-//! Packs that a fetch had received when its process died.
+//! Recovers packs that a fetch had received when its process died.
 //!
-//! The process that dies, by a signal or with its pod, leaves its staging directory without a lock; the pack in it may be
-//! minutes of network. Whoever fetches into the same repository next, or sweeps, takes it over, under the repository's
-//! lock. Nothing in the directory is believed more than after a fetch that went well, and less: the worker may have lived
-//! on for a moment, and the disk may have been full. Which repository it is for stands in the directory's name, where no
-//! worker can write.
+//! A process that dies, by a signal or with its pod, leaves its staging directory unlocked. The pack in it may have
+//! cost minutes of network traffic. The next fetch into the same repository, or a sweep, takes it over under the
+//! repository's lock. It is trusted less than the result of a successful fetch: the worker may have lived on for a
+//! moment, and the disk may have been full. The directory's name, which no worker can change, identifies the
+//! repository.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -26,11 +26,11 @@ use super::adopt;
 use super::adopt::Fetched;
 use super::whole;
 
-/// One fetch brings one pack, and another for each time that it had to ask again.
+/// One fetch brings one pack, and another one for each retry.
 const MOST_PACKS: usize = 8;
 
-/// Takes over what the dead left for this repository, whose lock the caller holds, and deletes the rest of it. A failure
-/// loses a pack, which can be fetched again.
+/// Takes over the packs that dead processes left for this repository, whose lock the caller holds, and deletes the
+/// rest. A failure loses a pack, which can be fetched again.
 pub(super) fn salvage(repository: &Repository) -> Result<(), StoreError> {
     for staging in Staging::abandoned(&repository.layout, &repository.hash, |_| true)? {
         keep(repository, &staging);
@@ -38,8 +38,8 @@ pub(super) fn salvage(repository: &Repository) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The same for every repository into which nobody fetches, the rest only moved to the trash. Without time to read packs,
-/// those that might be kept stay where they are. Returns how many staging directories went, and whether some stayed.
+/// The same for every repository without a running fetch, but moves the rest to the trash. Without time to read packs,
+/// those worth keeping stay. Returns how many staging directories were removed, and whether some stayed.
 pub(in crate::store) fn sweep(layout: &Arc<Layout>, has_time: bool) -> Result<(usize, bool), StoreError> {
     let (mut gone, mut stay) = (0, false);
     for hash in Staging::repositories(layout)? {
@@ -74,25 +74,25 @@ fn may_be_kept(staging: &Path) -> bool {
     left_in(staging).is_ok_and(|left| left.is_some())
 }
 
-/// What a fetch that had ended left, with its commits.
+/// The output of a completed fetch, with its commits.
 fn left_in(staging: &Path) -> Result<Option<(Fetched, Vec<CommitId>)>, StoreError> {
     let path = staging.join(REPOSITORY);
     if !path.exists() {
         return Ok(None);
     }
     let left = Fetched::open(&path)?;
-    // The worker writes the ref when it has all that the ref leads to, so without one the fetch had not ended.
+    // The worker writes the ref once all its objects are there, so without a ref the fetch was incomplete.
     let commits = left.commits()?;
     let is_something = !commits.is_empty() && !left.pack_names()?.is_empty();
     Ok(is_something.then_some((left, commits)))
 }
 
-/// Says how many packs are kept.
+/// Returns how many packs are kept.
 fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreError> {
     let Some((left, commits)) = left_in(staging.path())? else { return Ok(0) };
     let on_base = left.builds_on_base()?;
     if on_base && !repository.exists() {
-        // What it built on has been found damaged and thrown away.
+        // The repository it built on was damaged and has been discarded.
         return Ok(0);
     }
     let owner = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
@@ -101,7 +101,7 @@ fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreE
     let packs = checked.join(adopt::PACKS);
     DirBuilder::new().recursive(true).mode(0o700).create(&packs).map_err(StoreError::io("create", &packs))?;
     left.move_packs(&packs, owner)?;
-    // As it is where the worker cannot reach.
+    // Read again where the worker cannot reach.
     let names = Fetched::open(&checked)?.pack_names()?;
     if names.is_empty() || names.len() > MOST_PACKS {
         return Ok(0);

@@ -1,4 +1,4 @@
-//! Adoption of what a worker left, honest and hostile.
+//! Adoption of a worker's output, honest and hostile.
 
 use std::fs::Permissions;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ fn pack(number: u32) -> String {
     format!("pack-{number:040x}")
 }
 
-/// What a worker leaves after a fetch: packs, and perhaps a boundary.
+/// A worker's output after a fetch: packs, and perhaps a boundary.
 fn fetched(store: &Store, packs: impl IntoIterator<Item = u32>, shallow: Option<&str>) -> (Staging, PathBuf) {
     let staging = store.staging().unwrap();
     let path = staging.path().join("repository.git");
@@ -113,7 +113,7 @@ fn too_many_packs_are_no_base() {
     assert_eq!(lock.base().unwrap(), None);
 }
 
-/// What it is, and how it is made of an honest fetch.
+/// A description, and how to derive it from an honest fetch.
 type Hostile<'a> = (&'a str, &'a dyn Fn(&Path));
 
 #[test]

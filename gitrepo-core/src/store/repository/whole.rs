@@ -1,7 +1,7 @@
-//! Whether a pack and its index are complete, by the checksums that end them.
+//! Checks that a pack and its index are complete, by their trailing checksums.
 //!
-//! A kill, a full disk or a power failure leaves files that are cut short or hold zeros where nothing was written. What a
-//! pack means, only the worker that reads it finds out; its bytes are not interpreted here.
+//! A kill, a full disk or a power failure leaves files that are truncated or contain zeros. The content of a pack is
+//! not interpreted here; only the worker that reads it does that.
 
 use std::fs::File;
 use std::io;
@@ -24,19 +24,19 @@ const CHECKSUM: usize = 20;
 
 const CHUNK: usize = 1 << 20;
 
-/// Checks a pack and its index, which lie where nobody else can open them. Who opened them earlier, and can still write,
-/// makes them worthless too.
+/// Checks a pack and its index, in a place where nobody else can open them. A process that still has them open for
+/// writing could invalidate the result.
 pub(super) fn check(pack: &Path, index: &Path) -> Result<(), StoreError> {
     let in_pack = checked(pack, PACK_BEGINS)?;
     let in_index = checked(index, INDEX_BEGINS)?;
-    // An index ends with the checksum of its pack and its own.
+    // An index ends with the checksum of its pack, then its own.
     if in_index[..CHECKSUM] != in_pack[CHECKSUM..] {
         return Err(StoreError::corrupt(index, "it is the index of another pack"));
     }
     Ok(())
 }
 
-/// The last two checksums' worth of bytes of a file, if it begins so and ends with the checksum of all before.
+/// The last two checksums' worth of bytes of a file, if its beginning and its trailing checksum are right.
 fn checked(path: &Path, begins: [u8; 8]) -> Result<[u8; 2 * CHECKSUM], StoreError> {
     let file = File::open(path).map_err(StoreError::io("open", path))?;
     if !lease::nobody_writes(file.as_fd()).map_err(StoreError::io("take a lease on", path))? {
@@ -82,7 +82,7 @@ impl Hashing {
         Ok(beginning)
     }
 
-    /// Moves the end of what was read into the tail.
+    /// Moves the end of the data read into the tail.
     fn keep(&mut self, read: &[u8]) {
         let kept = read.len().min(self.tail.len());
         self.tail.rotate_left(kept);
@@ -103,7 +103,7 @@ pub(super) mod tests {
         bytes
     }
 
-    /// Files with the beginnings and checksums of a pack of `content` and its index.
+    /// Files with the headers and checksums of a pack of `content` and its index.
     pub(in super::super) fn pack_and_index(content: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let pack = summed([&PACK_BEGINS, content].concat());
         let index = summed([&INDEX_BEGINS, &[0; 1024][..], &pack[pack.len() - CHECKSUM..]].concat());

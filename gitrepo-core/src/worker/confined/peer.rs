@@ -1,4 +1,4 @@
-//! A confined child as the answering side of a session.
+//! A confined child as a session's peer.
 
 use std::fmt;
 use std::io;
@@ -31,14 +31,14 @@ use crate::worker::relay::Trouble;
 use crate::worker::session::Peer;
 use crate::worker::session::Phase;
 
-/// A child and what belongs to it. Dropping it ends the child.
+/// A child and its resources. Dropping it ends the child.
 pub(super) struct Contained {
     pub(super) url: String,
     pub(super) wire: Wire,
     pub(super) relay: Option<Relay>,
-    /// Of the parent's PID namespace.
+    /// In the parent's PID namespace.
     pub(super) worker: Option<Pid>,
-    /// What the worker sees, and what that is on the host.
+    /// Paths as the worker sees them, and on the host.
     pub(super) places: Vec<(String, String)>,
     /// The monitor.
     child: Child,
@@ -47,7 +47,7 @@ pub(super) struct Contained {
     silence: Silence,
 }
 
-/// Since when nothing has moved.
+/// The time since anything has moved.
 struct Silence {
     since: Instant,
     bytes: u64,
@@ -55,7 +55,7 @@ struct Silence {
 }
 
 impl Contained {
-    /// How often giving up is thought of while the child starts.
+    /// How often cancellation is checked while the child starts.
     const TICK: Duration = Duration::from_millis(50);
 
     pub(super) fn new(job: &Job, child: Child, wire: Wire) -> Self {
@@ -72,7 +72,7 @@ impl Contained {
         }
     }
 
-    /// The child's first reply, and with it the only descriptors that are taken from it.
+    /// The child's first reply, the only one from which descriptors are accepted.
     pub(super) fn first_reply(&mut self, cancel: &Cancel) -> Result<Reply, WorkerError> {
         self.in_time(cancel, |peer| {
             let incoming = peer.wire.receive_with_descriptors(Some(Self::TICK));
@@ -114,7 +114,7 @@ impl Contained {
         }
     }
 
-    /// The child does not keep to the protocol.
+    /// The child violates the protocol.
     pub(super) fn nonsense(&self, what: impl fmt::Display) -> WorkerError {
         WorkerError::Protocol { url: self.url.clone(), source: Cause::new(what) }
     }
@@ -128,18 +128,18 @@ impl Contained {
         WorkerError::Died { url: self.url.clone(), how, kind }
     }
 
-    /// Hangs up, on which the monitor ends the worker, and waits for the monitor.
+    /// Hangs up, which makes the monitor end the worker, and waits for the monitor.
     fn stop(&mut self) -> io::Result<ExitStatus> {
-        // Fails only when the other side has hung up already.
+        // Fails only if the other side has already hung up.
         drop(self.wire.stream().shutdown(Shutdown::Both));
         let status = self.child.wait()?;
         self.relay = None;
         Ok(status)
     }
 
-    /// Nothing moves on the network, and the worker is not computing either: it waits for a remote that is silent.
+    /// Whether nothing moves on the network and the worker is not computing either: it waits for a silent remote.
     ///
-    /// A worker that resolves deltas is silent too, and busy.
+    /// A worker that resolves deltas is silent too, but busy.
     fn stalled(&mut self) -> bool {
         let Some(traffic) = self.relay.as_ref().map(Relay::traffic) else { return false };
         let bytes = traffic.bytes();
@@ -159,7 +159,7 @@ impl Contained {
         self.silence = Silence { since: Instant::now(), bytes, processor: self.processor_time() };
     }
 
-    /// What the worker has computed so far.
+    /// The processor time that the worker has used so far.
     fn processor_time(&self) -> Duration {
         self.worker
             .and_then(|worker| clock_getcpuclockid(worker).ok())
@@ -211,7 +211,7 @@ impl Drop for Contained {
     }
 }
 
-/// A monitor that was killed has not waited for the worker, which dies with it, but not before it.
+/// A killed monitor has not waited for the worker, which dies shortly after it.
 fn waited_for(monitor: ExitStatus) -> io::Result<()> {
     match monitor.signal() {
         Some(signal) => Err(io::Error::other(format!("its monitor was ended by signal {signal}"))),
@@ -219,7 +219,7 @@ fn waited_for(monitor: ExitStatus) -> io::Result<()> {
     }
 }
 
-/// In words, and whose fault it is.
+/// Describes the death, and whose fault it is.
 fn how_it_died(status: ExitStatus) -> (String, Kind) {
     let signal = status.signal().or_else(|| status.code().map(|code| code - SIGNALLED)).filter(|signal| *signal > 0);
     match signal.map(Signal::try_from) {

@@ -1,4 +1,4 @@
-//! One connection of the worker and the one to the remote that it becomes.
+//! One connection of the worker, and its counterpart to the remote.
 
 use std::io;
 use std::io::Read;
@@ -16,7 +16,7 @@ use super::dial::Dial;
 use super::dial::Progress;
 use crate::error::Cause;
 
-/// A worker's connection, and what became of it.
+/// A worker's connection and its state.
 pub(super) struct Connection {
     worker: TcpStream,
     remote: Remote,
@@ -28,16 +28,16 @@ enum Remote {
     Gone,
 }
 
-/// What one [`Connection::advance`] did.
+/// The result of one [`Connection::advance`].
 #[derive(Debug, Default)]
 pub(super) struct Moved {
     /// Bytes from the remote.
     pub(super) received: u64,
     /// Bytes to the remote.
     pub(super) sent: u64,
-    /// The remote has just answered.
+    /// Whether the remote has just responded.
     pub(super) connected: bool,
-    /// There is more to come.
+    /// Whether there is more to come.
     pub(super) open: bool,
 }
 
@@ -46,7 +46,7 @@ impl Connection {
         Self { worker, remote: Remote::Dialling(Dial::new(destination.clone())) }
     }
 
-    /// What to wait for. A socket that nothing is wanted of is left out: its hang-up would wake us for ever.
+    /// The events to wait for. Idle sockets are left out: their hang-ups would wake us endlessly.
     pub(super) fn interest(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         match &self.remote {
             Remote::Dialling(dial) => {
@@ -64,7 +64,7 @@ impl Connection {
         }
     }
 
-    /// When to look again though nothing happened.
+    /// When to check again even if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.remote {
             Remote::Dialling(dial) => Some(dial.deadline()),
@@ -72,11 +72,11 @@ impl Connection {
         }
     }
 
-    /// Does what can be done without waiting, and reads on from the remote until it has sent more than `allowance`.
+    /// Does what is possible without waiting. Stops reading from the remote once it has sent more than `allowance`.
     ///
     /// # Errors
     ///
-    /// The connection is of no use any more; with a cause when the remote was never reached.
+    /// The connection is no longer usable; with a cause if the remote was never reached.
     pub(super) fn advance(&mut self, allowance: u64) -> Result<Moved, Option<Cause>> {
         let mut moved = Moved::default();
         if let Remote::Dialling(_) = self.remote {
@@ -109,13 +109,13 @@ impl Connection {
     }
 }
 
-/// Bytes that are under way to the remote: requests are small.
+/// Buffer size towards the remote: requests are small.
 const OUTWARD: usize = 32 * 1024;
 
-/// Bytes that are under way to the worker: packs are large, and each turn costs two system calls.
+/// Buffer size towards the worker: packs are large, and each turn costs two system calls.
 const INWARD: usize = 256 * 1024;
 
-/// Waiting to fill a segment would only add a delay to what the worker's library has batched already.
+/// Disables Nagle's algorithm, which would only delay what the worker's library has already batched.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)
@@ -124,7 +124,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// Bytes in one direction.
 struct Flow {
     buffer: Box<[u8]>,
-    /// The part of the buffer that is read and not yet written.
+    /// The part of the buffer that has been read but not yet written.
     start: usize,
     end: usize,
     state: State,
@@ -133,13 +133,13 @@ struct Flow {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Flowing,
-    /// Nothing more comes; what is in the buffer still has to go.
+    /// Nothing more comes; the rest of the buffer must still be written.
     Ending,
     Done,
 }
 
 impl Flow {
-    /// Rounds of reading and writing before others have their turn.
+    /// Rounds of reading and writing before other connections have their turn.
     const ROUNDS: usize = 16;
 
     fn new(size: usize) -> Self {
@@ -162,8 +162,8 @@ impl Flow {
         if self.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT }
     }
 
-    /// Moves bytes until one side would block or more than `allowance` were read, and says how many were. The end of one
-    /// side becomes the end of the other.
+    /// Moves bytes until one side would block or more than `allowance` were read. Returns how many were read. When one
+    /// side ends, so does the other.
     fn pump(&mut self, mut from: &TcpStream, mut to: &TcpStream, allowance: u64) -> io::Result<u64> {
         let mut read = 0;
         for _ in 0..Self::ROUNDS {

@@ -1,4 +1,4 @@
-//! Connecting without waiting.
+//! Non-blocking connects.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use nix::sys::socket::socket;
 use super::Destination;
 use crate::error::Cause;
 
-/// An attempt to reach the first address of several that answers.
+/// An attempt to reach the first of several addresses that responds.
 pub(super) struct Dial {
     destination: Destination,
     /// Index of the address being tried.
@@ -33,7 +33,7 @@ pub(super) struct Dial {
     failures: Vec<String>,
 }
 
-/// How an attempt stands.
+/// The state of an attempt.
 pub(super) enum Progress {
     Trying(Dial),
     Connected(TcpStream),
@@ -45,7 +45,7 @@ impl Dial {
         Self { destination, tried: 0, socket: None, deadline: Instant::now(), failures: Vec::new() }
     }
 
-    /// What to wait for; nothing before the first [`advance`](Self::advance).
+    /// The socket to wait for; none before the first [`advance`](Self::advance).
     pub(super) fn socket(&self) -> Option<&OwnedFd> {
         self.socket.as_ref()
     }
@@ -54,7 +54,7 @@ impl Dial {
         self.deadline
     }
 
-    /// Looks whether the address being tried has answered, and goes on to the next one if it will not.
+    /// Checks whether the current address has responded, and moves on to the next one if it has failed.
     pub(super) fn advance(mut self) -> Progress {
         loop {
             let Some(address) = self.destination.addresses.get(self.tried).copied() else {

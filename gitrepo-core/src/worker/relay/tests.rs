@@ -75,7 +75,7 @@ fn a_remote_that_sends_too_much_is_cut_off() {
         while stream.write_all(&[0; 65536]).is_ok() {}
     });
     let mut client = TcpStream::connect(door).unwrap();
-    // A cut connection may be reset, which is an error here.
+    // A dropped connection may be reset, which counts as an error here.
     drop(client.read_to_end(&mut Vec::new()));
     assert!(matches!(relay.traffic().trouble(), Some(Trouble::TooLarge)));
     let read = relay.traffic().bytes();

@@ -1,4 +1,4 @@
-//! What a dead fetch leaves is kept when it is whole, and never otherwise.
+//! A dead fetch's output is kept if it is complete, and never otherwise.
 
 use std::fs;
 use std::fs::File;
@@ -22,7 +22,7 @@ fn pack() -> String {
     format!("{}/pack-{:040x}", adopt::PACKS, 1)
 }
 
-/// The repository in a staging directory as a process leaves it that is killed after its fetch.
+/// The repository in a staging directory, as left by a process killed after its fetch.
 fn dead_fetch(store: &Store, hash: &str, commits: &[CommitId]) -> PathBuf {
     let name = format!("{}.{hash}.{}", BootId::other().prefix(), durable::random_name().unwrap());
     let path = store.root().join("staging").join(name).join(REPOSITORY);
@@ -99,7 +99,7 @@ fn neither_the_living_nor_other_repositories_are_touched() {
     assert!(!path.exists());
 }
 
-/// Changes what a dead fetch left, in its repository, into something that must not be kept.
+/// A description, and how to spoil a dead fetch's repository so that it must not be kept.
 type Spoil<'a> = (&'a str, &'a dyn Fn(&Path));
 
 #[test]
