@@ -91,7 +91,7 @@ impl Configuration {
     }
 }
 
-/// Has no `.` or `..` that readers could interpret differently.
+/// An absolute path without `..`.
 fn is_clean(path: &Path) -> bool {
     path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
 }
