@@ -9,8 +9,8 @@ use gitrepo_core::cancel::Cancel;
 /// Where the first panic of this process occurred.
 static PLACE: OnceLock<String> = OnceLock::new();
 
-/// From here on a panic is recorded instead of printed, and triggers `cancel`: another thread may be waiting for the one
-/// that panicked. Only the location is kept. The message may quote the input, which may be secret.
+/// From here on a panic is recorded instead of printed, and triggers `cancel`, because another thread may be waiting
+/// for the one that panicked. Only the location is kept. The message may quote the input, which may be secret.
 pub(crate) fn watch(cancel: Cancel) {
     panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
