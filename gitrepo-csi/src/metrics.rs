@@ -106,7 +106,7 @@ impl Metrics {
         registry.register("rpcs", "Calls by method and gRPC code", self.rpcs.clone());
         registry.register("sweeps", "Runs of the housekeeping by result", self.sweeps.clone());
         registry.register("swept", "Leftovers that the housekeeping removed", self.swept.clone());
-        registry.register("changed_snapshots", "Shared trees found changed, and no longer served", self.changed.clone());
+        registry.register("changed_snapshots", "Shared trees found changed and no longer served", self.changed.clone());
         registry.register("registered", "The kubelet has registered the driver", self.registered.clone());
         let gauges = &self.gauges;
         registry.register("sessions", "Sessions with remotes", gauges.sessions.clone());
