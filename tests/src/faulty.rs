@@ -50,7 +50,7 @@ const HEADER: usize = 40;
 const INIT_ANSWER: usize = 64;
 
 impl FaultyFs {
-    /// Covers `target`. The thread gets a [private mount namespace][namespace::private_mounts]. `None` without root or FUSE.
+    /// Covers `target` in a [private mount namespace][namespace::private_mounts]. `None` without root or FUSE.
     pub fn over(target: &Path, fault: Fault) -> Option<Self> {
         if !require::root("to mount") || !require::feature(Path::new("/dev/fuse").exists(), "FUSE") {
             return None;
