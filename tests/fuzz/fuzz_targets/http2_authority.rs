@@ -1,12 +1,12 @@
-//! The rewriter of a gRPC client's bytes, which runs before the HTTP/2 library. On any input it must not panic, must
-//! not hold more output than it reports, and must give the same result for one piece as for single bytes.
+//! The rewriter of a gRPC client's bytes, which stands before the HTTP/2 library: whatever it is given, it does not
+//! panic, holds no more output than it says, and gives the same whether the bytes come at once or one by one.
 //!
 //! ```sh
 //! cd tests/fuzz && cargo +nightly fuzz run http2_authority -- -max_len=4096 -max_total_time=60
 //! ```
 //!
-//! Good seeds are the recordings in `gitrepo-csi/src/authority/recorded/`, without their first 24 bytes. Add a failing
-//! input to `gitrepo-csi/src/authority/rewriter/tests.rs`, where the same test runs on stable Rust.
+//! Good seeds are the recordings in `gitrepo-csi/src/authority/recorded/`, without their first 24 bytes. An input that
+//! fails belongs into `gitrepo-csi/src/authority/rewriter/tests.rs`, where the same runs on stable Rust.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ use gitrepo_csi::authority::Rewriter;
 use gitrepo_csi::authority::Violation;
 use libfuzzer_sys::fuzz_target;
 
-/// All output for the preface and `frames`, fed in pieces, and how it ended.
+/// All that comes out for the preface and `frames`, fed in pieces, and how it ended.
 fn rewritten(frames: &[u8], piece: usize) -> (Vec<u8>, Option<Violation>) {
     let input = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frames].concat();
     let mut rewriter = Rewriter::new();

@@ -1,14 +1,14 @@
-//! The parser of repository URLs, which runs before git's. On any input it must not panic, and every accepted URL must
-//! have one canonical form that parses to the same URL.
+//! The parser of repository URLs, which stands before git's: whatever it is given, it does not panic, and what it accepts
+//! has one canonical form that reads back as the same URL.
 //!
 //! ```sh
 //! cargo install cargo-fuzz
 //! cd tests/fuzz && cargo +nightly fuzz run repository_url -- -max_len=512 -max_total_time=60
 //! ```
 //!
-//! A failing input is kept under `artifacts/repository_url/`, and `cargo +nightly fuzz run repository_url FILE` repeats
-//! it. Add it to the tables of `gitrepo-core/src/spec/url/tests.rs`, where the same properties run on stable Rust with
-//! every `cargo test`.
+//! An input that fails is kept under `artifacts/repository_url/`, and `cargo +nightly fuzz run repository_url FILE`
+//! repeats it; it then belongs into the tables of `gitrepo-core/src/spec/url/tests.rs`, where the same properties run on
+//! stable Rust with every `cargo test`.
 
 #![no_main]
 
