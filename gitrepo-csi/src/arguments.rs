@@ -36,8 +36,7 @@ pub struct Arguments {
     /// Where the kubelet looks for plugins, to register without a sidecar [default: do not register]
     #[arg(long, value_name = "DIR", env = "GITREPO_KUBELET_REGISTRATION_DIR")]
     pub kubelet_registration_dir: Option<PathBuf>,
-    /// After SIGTERM, how long publishes that are nearly done may take to finish; the driver exits at most 20 seconds
-    /// later
+    /// After SIGTERM, how long publishes that are nearly done may take; the driver exits at most 20 seconds later
     #[arg(long, value_name = "SECONDS", env = "GITREPO_FINISH_WITHIN", default_value_t = 10)]
     pub finish_within: u64,
     /// Where to serve /metrics, /healthz and /readyz
