@@ -1,16 +1,15 @@
 #!/bin/sh
-# Runs the conformance tests of CSI (csi-sanity of kubernetes-csi/csi-test) against gitrepo-csi: with its own controller,
-# and with its node services alone beside a controller that is not ours. Needs root; leaves nothing behind, and no mount
-# that anybody else sees.
+# Runs the CSI conformance tests (csi-sanity of kubernetes-csi/csi-test) against gitrepo-csi: with its own controller,
+# and with its node service beside a foreign controller. Needs root; leaves nothing behind, and its mounts are private.
 #
 #   sh tests/conformance.sh                      builds the driver first, and csi-sanity once
 #   CSI_SANITY=<program> sh tests/conformance.sh
 #   GITREPO_CSI=<binary> GITREPO_TEST_CONTROLLER=<binary> sh tests/conformance.sh
 set -eu
 
-# Go compares what it downloads with the checksum database.
+# Go checks downloads against the checksum database.
 version=v5.6.0
-# What a driver with our capabilities reaches. More is welcome, less is a regression.
+# The passes that a driver with our capabilities reaches. More is fine, fewer is a regression.
 passes_of_all=33
 passes_of_node=31
 
@@ -24,7 +23,7 @@ fail() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# Go fetches the toolchain that the module names where its own is older, if it is 1.21 or newer.
+# Go 1.21 or newer fetches the toolchain that the module names if its own is older.
 install_csi_sanity() {
     has go || [ ! -x /usr/local/go/bin/go ] || PATH=$PATH:/usr/local/go/bin
     has go || fail 'csi-sanity is missing: set CSI_SANITY to it, or install Go 1.21 or newer (https://go.dev/dl)'
@@ -68,7 +67,7 @@ end_all() {
     running=
 }
 
-# Mounts vanish with the namespace, but only after this: nothing is removed through one.
+# Mounts vanish with the namespace, but only afterwards: remove nothing through one.
 clean_up() {
     status=$?
     trap - EXIT HUP INT TERM
@@ -87,7 +86,7 @@ in_repository() {
         -c user.name=Test -c user.email=test@example.com -c commit.gpgSign=false "$@"
 }
 
-# A port that is free now may be taken a moment later, so there is another try.
+# Another program may take a free port a moment later, so try again.
 serve_repository() {
     mkdir -p "$work/git/site"
     in_repository init --quiet --initial-branch=main
@@ -122,7 +121,7 @@ wait_for() {
     fail "nothing listens on $2"
 }
 
-# Runs csi-sanity against a fresh driver. Arguments: mode of the driver, passes at least, further flags of csi-sanity.
+# Runs csi-sanity against a new driver. Arguments: mode of the driver, minimum of passes, more flags of csi-sanity.
 check() {
     mode=$1 least=$2
     shift 2

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks the dependencies: their licences, their sources and duplicates among them, by cargo-deny and deny.toml; and that
-# the registry has yanked no version of Cargo.lock. Needs the package registry, and nothing else.
+# Checks the dependencies with cargo-deny and deny.toml: licences, sources and duplicates. Also checks that no version
+# in Cargo.lock is yanked. Needs only the package registry.
 #
 #   sh tests/deny.sh               what CI checks
 #   sh tests/deny.sh advisories    known vulnerabilities; needs github.com, where their database is
@@ -31,7 +31,7 @@ trap 'exit 130' HUP INT TERM
 
 if [ "$("$tools/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version" ]; then
     printf 'Building cargo-deny %s (a minute or two)\n' "$version"
-    # It has little to do: optimising it would take longer than it ever runs.
+    # It runs only briefly: optimising it would take longer.
     CARGO_TARGET_DIR=$work/target CARGO_PROFILE_DEV_DEBUG=0 \
         cargo install --quiet --locked --debug --root "$work" "cargo-deny@$version" ||
         fail "could not build cargo-deny $version; is there a network?"
@@ -43,7 +43,7 @@ fi
 "$tools/cargo-deny" check $checks
 [ "$checks" != advisories ] || exit 0
 
-# Cargo looks up each version when it packs a crate, but only warns; with --quiet not even that.
+# Cargo looks up each version when it packs a crate, but only warns; with --quiet it does not even warn.
 cargo package --workspace --no-verify --allow-dirty --locked --target-dir "$work/packages" >"$work/warnings" 2>&1 ||
     fail "cargo package: $(cat "$work/warnings")"
 ! grep -F "is yanked in registry" "$work/warnings" || fail "cargo update can replace what is yanked"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the FlexVolume driver without a cluster: installs it into a directory of its own, and calls it as the kubelet does
-# against a git server on this machine. Needs root; leaves nothing behind, and no mount that anybody else sees.
+# Runs the FlexVolume driver without a cluster: installs it into its own directory, and calls it as the kubelet does,
+# with a git server on this machine. Needs root; leaves nothing behind, and its mounts are private.
 #
 #   sh tests/driver-tests.sh                     builds the driver first
 #   GITREPO_FLEX=<binary> sh tests/driver-tests.sh      with its installer beside it
@@ -40,7 +40,7 @@ trap clean_up EXIT
 trap 'exit 130' HUP INT TERM
 chmod 755 "$work"
 
-# What this machine has of the driver is neither used nor touched.
+# Neither use nor touch the machine's own driver files.
 for directory in /etc/gitrepo /var/log; do
     if [ -d "$directory" ]; then
         mount -t tmpfs none "$directory"
@@ -52,7 +52,7 @@ in_repository() {
         -c user.name=Test -c user.email=test@example.com -c commit.gpgSign=false "$@"
 }
 
-# A port that is free now may be taken a moment later, so there is another try.
+# Another program may take a free port a moment later, so try again.
 serve() {
     for _ in 1 2 3 4 5; do
         port=$(shuf -i 20000-60000 -n 1)
@@ -71,7 +71,7 @@ serve() {
     fail 'no git server came up on this machine'
 }
 
-# Calls the driver with no more than the kubelet gives it, and expects these parts in its one line.
+# Calls the driver with only what the kubelet passes, and expects these parts in its one line.
 call() {
     expected=$1
     shift

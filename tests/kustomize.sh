@@ -1,16 +1,16 @@
 #!/bin/sh
-# Builds kustomize, which Debian does not package, into target/tools where neither it nor a kubectl that has it is
-# installed. Needs Go; Debian's will do.
+# Builds kustomize, which Debian does not package, into target/tools if neither it nor a kubectl with it is installed.
+# Needs Go; Debian's is enough.
 #
 #   sh tests/kustomize.sh [--check]      only tell, by the exit status, whether there is one
 set -eu
 
-# The last one that Go 1.19 builds. Go compares what it downloads with the checksum database.
+# The last version that Go 1.19 builds. Go checks downloads against the checksum database.
 version=v5.0.3
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/target/tools
 
-# Old ones, such as Debian's kubectl, do not understand everything.
+# Old versions, such as Debian's kubectl, do not understand everything.
 renders() { "$@" "$root/deploy/flexvolume/base" >/dev/null 2>&1; }
 
 if renders "$tools/kustomize" build || renders kustomize build || renders kubectl kustomize; then

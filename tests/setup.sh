@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs what building and testing need, or says what to install.
+# Installs the tools for building and testing, or says what to install.
 #
 #   sh tests/setup.sh          for building and testing
 #   sh tests/setup.sh build    for building, and for deploy/demo.sh
 #   sh tests/setup.sh static   for building static binaries, with deploy/static.sh
 #
-# Quick when everything is there; never asks.
+# Quick if everything is installed; never prompts.
 set -eu
 
 scope=${1:-tests}
@@ -23,7 +23,7 @@ fail() {
 has cc && [ -e /usr/include/stdlib.h ] || need build-essential
 has make || need make
 has cmake || need cmake
-# Building OpenSSL takes modules that Debian's perl-base does not have.
+# Building OpenSSL needs modules that Debian's perl-base lacks.
 perl -MFindBin -MFile::Compare -MFile::Copy -MIPC::Cmd -e 1 2>/dev/null || need perl
 has git || need git
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || need ca-certificates
@@ -41,12 +41,12 @@ if [ "$scope" = tests ]; then
     has unshare || need util-linux
     has losetup || need mount
     has curl || need curl
-    # Rendering manifests, and building images.
+    # For rendering manifests and building images.
     sh "$root/tests/kustomize.sh" --check || has go || need golang-go
     (. "$root/deploy/image/builder.sh") 2>/dev/null || need buildah
 fi
 
-# An SSH server for the tests is not one for the machine: keeps systemd from starting what is installed.
+# The tests need an SSH server, the machine does not: keeps systemd from starting it.
 without_starting() {
     policy=/usr/sbin/policy-rc.d
     if [ ! -d /run/systemd/system ] || [ -e $policy ]; then
@@ -78,7 +78,7 @@ fi
 
 [ "$scope" != tests ] || sh "$root/tests/kustomize.sh" || fail "could not build kustomize; is there a network?"
 
-# Where sshd drops privileges to; gone after a reboot.
+# The directory for sshd's privilege separation, gone after a reboot.
 if [ "$scope" = tests ] && [ "$(id -u)" = 0 ]; then
     mkdir -p -m 0755 /run/sshd
 fi
@@ -95,7 +95,7 @@ target=$(uname -m)-unknown-linux-musl
 libraries=$(rustc --print sysroot)/lib/rustlib/$target/lib
 if [ ! -d "$libraries" ]; then
     has rustup || fail "this Rust is not rustup's; please install its standard library for $target"
-    # From where the project is: it may have a toolchain of its own.
+    # In the project's directory, which may have its own toolchain.
     (cd "$root" && rustup target add "$target") || fail "rustup could not add $target; is there a network?"
     [ -d "$libraries" ] || fail "rustup added $target to another toolchain than cargo's; please run: rustup target add $target"
 fi

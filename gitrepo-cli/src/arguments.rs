@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     /// Options of every command.
     #[command(flatten)]
     pub(crate) global: Global,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -34,7 +34,7 @@ Exit status:
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Log what happens to stderr; twice for more.
+    /// Log to stderr; repeat for more detail.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Print the result, or the error, as one JSON object.
@@ -56,19 +56,19 @@ pub(crate) enum Command {
     Unmount(Unmount),
     /// List the published volumes of a store.
     Ls(Ls),
-    /// Ask the remote which commit a revision is, and by which ref.
+    /// Ask the remote which commit a revision names, and through which ref.
     Resolve(Resolve),
-    /// Remove what interrupted commands left behind, as `mount` and `unmount` do in passing; and on a full disk snapshots
-    /// and repositories that no volume uses, as a mount does that needs the room.
+    /// Remove what interrupted commands left behind, as `mount` and `unmount` also do briefly. On a full disk, also
+    /// remove snapshots and repositories that no volume uses, as a mount that needs the room does.
     Sweep(Sweep),
     /// Print a completion script for a shell.
     Completions {
-        /// Which shell.
+        /// The shell.
         shell: Shell,
     },
 }
 
-/// Where to fetch from and as whom.
+/// The remote and the credentials.
 #[derive(Debug, Args)]
 pub(crate) struct Source {
     /// https://host/path, ssh://user@host/path, user@host:path, git://…, file:///path
@@ -82,7 +82,7 @@ pub(crate) struct Source {
     pub(crate) timeout: Option<String>,
 }
 
-/// Which tree.
+/// The tree to take.
 #[derive(Debug, Args)]
 pub(crate) struct Tree {
     /// Branch, tag, full ref (refs/…) or full commit id [default: the remote's HEAD]
@@ -104,7 +104,7 @@ pub(crate) struct Tree {
 pub(crate) struct Clone {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// Where to; it must not exist, or be empty [default: the repository's name]
+    /// Destination; it must be empty or not exist [default: the repository's name]
     pub(crate) directory: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) tree: Tree,
@@ -115,14 +115,14 @@ pub(crate) struct Clone {
 pub(crate) struct Mount {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// The directory to mount on; it is made when it does not exist
+    /// The directory to mount on; created if missing
     pub(crate) target: PathBuf,
     #[command(flatten)]
     pub(crate) tree: Tree,
-    /// Where in the volume the tree appears [default: .]
+    /// Directory in the volume where the tree appears [default: .]
     #[arg(long, value_name = "D")]
     pub(crate) directory: Option<String>,
-    /// Mount read-write: private, shared, copy. All show a plain copy, which goes with the volume
+    /// Mount read-write: private, shared, copy. Each shows a plain copy, removed with the volume
     #[arg(long, value_name = "HOW")]
     pub(crate) writable: Option<String>,
     /// Owner of the files of a writable volume [default: 0]
@@ -131,14 +131,14 @@ pub(crate) struct Mount {
     /// Group that may write the files of a writable volume [default: only their owner may]
     #[arg(long, value_name = "GID")]
     pub(crate) group: Option<u32>,
-    /// When to ask the remote where a branch or tag stands: Always, IfNotPresent [default: Always]
+    /// When to ask the remote which commit a branch or tag names: Always, IfNotPresent [default: Always]
     #[arg(long, value_name = "POLICY")]
     pub(crate) pull_policy: Option<String>,
     #[command(flatten)]
     pub(crate) store: Store,
 }
 
-/// Which store.
+/// The store.
 #[derive(Debug, Args)]
 pub(crate) struct Store {
     /// The store's directory [default: store of the configuration, /var/lib/gitrepo]
@@ -174,11 +174,11 @@ pub(crate) struct Resolve {
 /// `sweep`.
 #[derive(Debug, Args)]
 pub(crate) struct Sweep {
-    /// Remove every snapshot and repository that no volume uses. Without it, those that were not used for longest go, and
-    /// only while less than cache.reserveBytes is free
+    /// Remove every snapshot and repository that no volume uses. Without this option the least recently used go first,
+    /// and only while less than cache.reserveBytes is free
     #[arg(long)]
     pub(crate) unreferenced: bool,
-    /// Remove nothing; say which snapshots and repositories would go
+    /// Remove nothing; list the snapshots and repositories that would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The parts of core that a command needs, put together from the configuration.
+//! Builds the parts of core that a command needs from the configuration.
 
 use std::io;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::error::CommandError;
 pub(crate) const ORIGIN: Origin = Origin::program("cli");
 
 /// The configuration file, or the defaults for a person: `git`, `file` and the loopback are allowed, and the person's
-/// own known hosts are believed.
+/// own known hosts are trusted.
 pub(crate) fn read(file: Option<&Path>) -> Result<Config, CommandError> {
     let mut config = Config::for_person();
     if let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) {
@@ -29,7 +29,7 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Config, CommandError> {
     })
 }
 
-/// The volumes of a store that must be there: a question about a misspelt one must not make it.
+/// The volumes of an existing store: a query with a misspelt path must not create one.
 pub(crate) fn existing_volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
     let config = with_store(global, store)?;
     match config.store.symlink_metadata() {
@@ -38,7 +38,7 @@ pub(crate) fn existing_volumes(global: &Global, store: &arguments::Store) -> Res
     }
 }
 
-/// The volumes of a store, which is made where there is none.
+/// The volumes of a store, which is created if missing.
 pub(crate) fn volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
     Ok(Volumes::open(with_store(global, store)?)?)
 }

@@ -1,4 +1,4 @@
-//! Whatever ends a command, and what the person in front of it can do.
+//! The errors of commands, with hints for the user.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,13 +18,13 @@ use crate::secret_directory::SecretDirectoryError;
 /// A failed command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
-    /// An argument or a combination of them.
+    /// An invalid argument or combination of arguments.
     #[error("{what}")]
     Usage {
-        /// What is wrong, and what would be right.
+        /// What is wrong, and how to correct it.
         what: String,
     },
-    /// A value of the volume's vocabulary.
+    /// An invalid value for a key of the volume.
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// The configuration file.
@@ -33,27 +33,27 @@ pub(crate) enum CommandError {
     /// `--secret-dir`.
     #[error(transparent)]
     Secret(#[from] SecretDirectoryError),
-    /// A directory of the command line.
+    /// A directory from the command line.
     #[error("cannot use {}", path.display())]
     Directory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The command needs rights that the caller lacks.
+    /// The command needs root.
     #[error("{command} needs root, to mount and to keep the store")]
     NeedsRoot {
         /// Its name.
         command: &'static str,
     },
-    /// `unmount` of something that is not ours.
+    /// `unmount` of a directory that is not our volume.
     #[error("{} is not a volume of the store {}", target.display(), store.display())]
     NotAVolume {
         /// As given.
         target: PathBuf,
-        /// Where it was looked for.
+        /// The store that was searched.
         store: PathBuf,
     },
     /// The store of `ls`, `unmount` or `sweep` does not exist.
@@ -102,7 +102,7 @@ impl CommandError {
         }
     }
 
-    /// What to do next, where the message itself does not say it.
+    /// What to do next, where the message does not say so.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NeedsRoot { .. } => Some("run it with sudo; `gitrepo-cli clone` needs no root"),

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM cancel the operation, which then cleans up behind itself.
+//! Ctrl-C and SIGTERM cancel the operation, which then cleans up after itself.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! A progress bar, where somebody sees it.
+//! A progress bar on a terminal.
 
 use std::io::IsTerminal;
 use std::io::stderr;
@@ -12,7 +12,7 @@ use indicatif::HumanBytes;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 
-/// A bar on a terminal; silence in a pipe, and beside JSON.
+/// A bar on a terminal; nothing in a pipe or with `--json`.
 pub(crate) fn to_terminal(json: bool) -> Arc<dyn Progress> {
     if json || !stderr().is_terminal() {
         return Arc::new(Silent);

@@ -23,7 +23,7 @@ pub(crate) fn result<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) 
     raw(format!("{line}\n").as_bytes())
 }
 
-/// Prints bytes as they are. A reader that went away, such as `head`, is no error.
+/// Prints bytes as they are. A reader that closes the pipe early, such as `head`, causes no error.
 pub(crate) fn raw(bytes: &[u8]) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -45,7 +45,7 @@ struct FailureBody<'a> {
     hint: Option<&'a str>,
 }
 
-/// Prints why a command failed and what to do.
+/// Prints why a command failed and how to fix it.
 pub(crate) fn error(error: &CommandError, json: bool) {
     let message = chain(error);
     if json {

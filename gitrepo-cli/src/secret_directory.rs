@@ -11,28 +11,28 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::error::Kind;
 
-/// Longest secret accepted, in bytes: as Kubernetes limits a Secret.
+/// Longest secret accepted, in bytes: the limit of a Kubernetes Secret.
 const LONGEST: u64 = 1 << 20;
 
 /// A failure to read the directory.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretDirectoryError {
-    /// It, or a file of it, cannot be read.
+    /// The directory, or a file in it, cannot be read.
     #[error("cannot read the secret {}", path.display())]
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A file is larger than any secret.
+    /// A file exceeds the size limit.
     #[error("the secret {} is larger than 1 MiB", path.display())]
     TooLarge {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// The keys make no credential.
+    /// The keys do not form a credential.
     #[error("the secret in {} cannot be used", path.display())]
     Keys {
         /// The directory.
@@ -53,7 +53,7 @@ impl SecretDirectoryError {
     }
 }
 
-/// Reads the directory; no directory is no credential.
+/// Reads the directory; without one there is no credential.
 ///
 /// Names that begin with a dot are skipped: a mounted Secret has `..data` and `..2026_11_21_…` beside its keys.
 pub(crate) fn read(directory: Option<&Path>) -> Result<Credentials, SecretDirectoryError> {

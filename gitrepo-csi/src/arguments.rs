@@ -1,4 +1,4 @@
-//! The command line, and the environment that says the same.
+//! The command line, and the equivalent environment variables.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ pub struct Arguments {
     /// The socket to serve CSI on
     #[arg(long, value_name = "SOCKET", env = "GITREPO_ENDPOINT", default_value = "unix:///csi/csi.sock")]
     pub endpoint: String,
-    /// This node's name in the cluster; needed unless --mode is controller
+    /// This node's name in the cluster; required unless --mode is controller
     #[arg(long, value_name = "NAME", env = "GITREPO_NODE_ID")]
     pub node_id: Option<String>,
-    /// Which services to offer beside the identity
+    /// Which services to offer besides the identity service
     #[arg(long, value_name = "MODE", env = "GITREPO_MODE", default_value = "node")]
     pub mode: Mode,
     /// The store's directory [default: store of the configuration, /var/lib/gitrepo]
@@ -36,38 +36,38 @@ pub struct Arguments {
     /// Where the kubelet looks for plugins, to register without a sidecar [default: do not register]
     #[arg(long, value_name = "DIR", env = "GITREPO_KUBELET_REGISTRATION_DIR")]
     pub kubelet_registration_dir: Option<PathBuf>,
-    /// After SIGTERM, how long publishes that are near their end may take to finish; the driver ends at most 20 seconds later
+    /// After SIGTERM, how long publishes that are nearly done may take; the driver exits at most 20 seconds later
     #[arg(long, value_name = "SECONDS", env = "GITREPO_FINISH_WITHIN", default_value_t = 10)]
     pub finish_within: u64,
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS", env = "GITREPO_HTTP", default_value = "127.0.0.1:9808")]
     pub http: SocketAddr,
-    /// In which form to log [default: log.format of the configuration, json]
+    /// Log format [default: log.format of the configuration, json]
     #[arg(long, value_name = "FORMAT", env = "GITREPO_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// How much to log [default: log.level of the configuration, info]
+    /// Log level [default: log.level of the configuration, info]
     #[arg(long, value_name = "LEVEL", env = "GITREPO_LOG_LEVEL")]
     pub log_level: Option<LogLevel>,
 }
 
-/// Which services are offered.
+/// Which services the driver offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Of a node.
+    /// The node service.
     Node,
-    /// Of the controller.
+    /// The controller service.
     Controller,
     /// Both.
     All,
 }
 
 impl Mode {
-    /// The node service is offered.
+    /// Whether the node service is offered.
     pub fn has_node(self) -> bool {
         self != Self::Controller
     }
 
-    /// The controller service is offered.
+    /// Whether the controller service is offered.
     pub fn has_controller(self) -> bool {
         self != Self::Node
     }

@@ -1,14 +1,14 @@
-//! Makes whatever a client names as `:authority` into `localhost`, before the HTTP/2 library sees it.
+//! Replaces a client's `:authority` with `localhost` before the HTTP/2 library sees it.
 //!
 //! A kubelet up to 1.25 sends the socket's path as `:authority` on every call, and newer ones (1.32 seen) send it
-//! percent-encoded on the registration socket. h2, under tonic, takes the pseudo-header for the authority of a URI and
-//! answers either with RST_STREAM PROTOCOL_ERROR before any of our code runs (hyperium/h2#487, hyperium/tonic#243).
-//! On a Unix socket the name means nothing, so [`AnyAuthority`] replaces it in the bytes that the client sends and
-//! passes everything else on.
+//! percent-encoded on the registration socket. h2, under tonic, parses the pseudo-header as the authority of a URI and
+//! answers either with RST_STREAM PROTOCOL_ERROR before any of our code runs (hyperium/h2#487, hyperium/tonic#243). On
+//! a Unix socket the name means nothing, so [`AnyAuthority`] replaces it in the client's bytes and passes everything
+//! else on.
 //!
-//! Header compression has state, so every header block of the connection is decoded (`hpack`) and written again
-//! without a dynamic table (`rewriter`). The server's direction needs nothing: what it announces about frames and
-//! tables holds for the client and for us alike, as long as it leaves the table's size at its default; a test looks.
+//! Header compression has state, so every header block of the connection is decoded (`hpack`) and encoded again without
+//! a dynamic table (`rewriter`). The server's bytes pass unchanged: its frame and table settings apply to the client
+//! and to us alike, as long as it keeps the default table size; a test checks that.
 
 mod hpack;
 mod rewriter;
@@ -26,22 +26,22 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tonic::transport::server::Connected;
 
-/// Bytes read from the client at once.
+/// Bytes to read from the client at once.
 const READ: usize = 8 * 1024;
 
-/// Capacity that an idle connection may keep for what it rewrote.
+/// Buffer capacity that an idle connection may keep.
 const KEPT: usize = 16 * 1024;
 
-/// A server's side of a connection whose client may call itself any `:authority`.
+/// A server's side of a connection whose client may send any `:authority`.
 ///
-/// At most one read and one header block are held; nothing is read ahead of what the server has taken. A client that
-/// breaks the rules of HTTP/2 in what is looked at here gets its connection ended with [`Violation`] as the cause.
+/// Holds at most one read and one header block; reads nothing ahead of what the server has taken. A client that
+/// violates the parts of HTTP/2 that are parsed here has its connection ended, with [`Violation`] as the cause.
 #[derive(Debug)]
 pub struct AnyAuthority<S> {
     inner: S,
     rewriter: Rewriter,
     input: Box<[u8]>,
-    /// Which part of `input` is not rewritten yet.
+    /// The part of `input` that is not rewritten yet.
     unread: std::ops::Range<usize>,
     output: Vec<u8>,
     /// How much of `output` the server has taken.
@@ -50,13 +50,13 @@ pub struct AnyAuthority<S> {
 }
 
 impl<S> AnyAuthority<S> {
-    /// Wraps the server's side of a connection that has carried nothing yet.
+    /// Wraps the server's side of a fresh connection.
     pub fn new(inner: S) -> Self {
         let input = vec![0; READ].into_boxed_slice();
         Self { inner, rewriter: Rewriter::new(), input, unread: 0..0, output: Vec::new(), taken: 0, violation: None }
     }
 
-    /// Gives the server what is ready for it; false if nothing is.
+    /// Copies rewritten bytes to the server; false if there are none.
     fn hand_over(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let ready = self.output.get(self.taken..).unwrap_or_default();
         let part = &ready[..ready.len().min(buffer.remaining())];
@@ -97,7 +97,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnyAuthority<S> {
             }
             match this.rewriter.advance(&this.input[this.unread.clone()], &mut this.output) {
                 Ok(consumed) => this.unread.start += consumed,
-                // What came before the violation is handed over first: the server answers it as it would have.
+                // Bytes before the violation are handed over first, so that the server answers them.
                 Err(violation) => this.violation = Some(violation),
             }
         }

@@ -1,4 +1,4 @@
-//! Core is synchronous: its short calls run on threads beside the one that serves.
+//! Core is synchronous: its short calls run on separate threads.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -7,20 +7,20 @@ use gitrepo_core::error::Kind;
 
 use crate::failure::Failure;
 
-/// What a call that watches its deadline needs to say that it has passed, and why nothing came of it.
+/// How long a call that watches its deadline needs to report that it has passed, and why.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// Why a call that works on the store may not have ended in time.
-pub const STORE: &str = "the store does not answer: is its disk at work?";
+/// Why a call that uses the store may be late.
+pub const STORE: &str = "the store did not respond in time: check its disk.";
 
-/// The same of one that asks a remote, too. It watches its deadline, and then says more.
-pub const REMOTE_OR_STORE: &str = "neither the remote nor the store answered in time: is the store's disk at work?";
+/// The same for calls that also use a remote. Those watch their deadline, and then say more.
+pub const REMOTE_OR_STORE: &str = "neither the remote nor the store responded in time: check the store's disk.";
 
-/// The same of one that reads its request alone.
-pub const READING: &str = "the request was not read in time: the driver has too much to do.";
+/// The same for calls that only read their request.
+pub const READING: &str = "the request was not read in time: the driver is overloaded.";
 
-/// Runs a call that ends soon, and waits for it until `deadline`: where a disk hangs no call ends, and the caller is to
-/// hear that, in the words of `late`. The call runs to its end, also when nobody waits for it any more.
+/// Runs a short call and waits for it until `deadline`: if the disk hangs no call ends, and the caller gets the text in
+/// `late`. The call itself runs to its end, even if nobody waits for it any more.
 pub async fn until<T, F>(deadline: Instant, late: &str, call: F) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -30,7 +30,7 @@ where
     tokio::time::timeout_at((deadline + LAST_WORD).into(), run(call)).await.map_err(late)?
 }
 
-/// Runs a call for which nobody waits in particular.
+/// Runs a call without a deadline.
 pub async fn run<T, F>(call: F) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -38,7 +38,7 @@ where
 {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,
-        // Not final: it is not known what the call had done.
+        // Not final: the call may already have had an effect.
         Err(error) => Err(Failure::new(Kind::Unavailable, format!("the call did not end: {error}; see the log"))),
     }
 }

@@ -1,4 +1,4 @@
-//! What a volume capability asks of us.
+//! Parses volume capabilities.
 
 use gitrepo_core::spec::nearest::nearest;
 
@@ -7,22 +7,22 @@ use crate::proto::csi::v1::VolumeCapability;
 use crate::proto::csi::v1::volume_capability::AccessType;
 use crate::proto::csi::v1::volume_capability::access_mode::Mode;
 
-/// Mount options that are taken: `ro` and `rw`, what holds for every volume anyway (`nosuid`, `nodev`), and what makes no
-/// difference to anybody who reads.
+/// The accepted mount options: `ro` and `rw`, those that hold for every volume anyway (`nosuid`, `nodev`), and those
+/// that make no difference to a reader.
 const MOUNT_FLAGS: [&str; 9] =
     ["ro", "rw", "nosuid", "nodev", "noatime", "nodiratime", "relatime", "strictatime", "lazytime"];
 
-/// The filesystem type by which the kubelet tells block volumes.
+/// The filesystem type that the kubelet passes for block volumes.
 const BLOCK: &str = "block";
 
-/// A capability, understood.
+/// A parsed capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
     /// The access mode.
     pub mode: Mode,
     /// `ro` is among the mount options.
     pub read_only_flag: bool,
-    /// Whose files are a writable volume's (`fsGroup`).
+    /// The group of a writable volume's files (`fsGroup`).
     pub group: Option<u32>,
 }
 
@@ -31,7 +31,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// `InvalidRequest` for block volumes, mount options outside the list, and what makes no sense.
+    /// `InvalidRequest` for block volumes, mount options outside the list, and contradictions.
     pub fn read(capability: Option<&VolumeCapability>) -> Result<Self, Failure> {
         let capability = capability.ok_or_else(|| Failure::invalid("volume_capability is missing"))?;
         let mount = match &capability.access_type {
@@ -57,12 +57,12 @@ impl Access {
         Ok(Self { mode, read_only_flag: has("ro"), group: group(&mount.volume_mount_group)? })
     }
 
-    /// Its volume may be published on one target of a node only.
+    /// The volume may be published on only one target of a node.
     pub fn is_for_one_target(&self) -> bool {
         matches!(self.mode, Mode::SingleNodeWriter | Mode::SingleNodeSingleWriter)
     }
 
-    /// Nobody is to write.
+    /// Nobody may write.
     pub fn is_for_readers(&self) -> bool {
         self.read_only_flag || matches!(self.mode, Mode::SingleNodeReaderOnly | Mode::MultiNodeReaderOnly)
     }
@@ -83,7 +83,7 @@ fn group(text: &str) -> Result<Option<u32>, Failure> {
     if text.is_empty() {
         return Ok(None);
     }
-    // The last number is the kernel's "no group".
+    // The largest number means "no group" to the kernel.
     let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u32>().ok()).flatten();
     match number {
         Some(group) if group != u32::MAX => Ok(Some(group)),

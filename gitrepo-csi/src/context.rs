@@ -1,22 +1,22 @@
-//! Keys that come with a volume's attributes and a secret's keys without being ours.
+//! Keys in a volume's attributes and secrets that belong to others.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
-/// Where the revision that was asked for stands in the context of a volume that was created: for people. What is served
-/// is the commit under `revision`.
+/// The requested revision, in the context of a created volume. Only for people: the driver serves the commit under
+/// `revision`.
 pub const REQUESTED_REVISION: &str = "csi.gitrepo.internal/requestedRevision";
 
-/// Whether the volume is an inline one. The kubelet sets this and overwrites what a pod's author wrote, if the CSIDriver
-/// object has `podInfoOnMount`. Without it everybody's word counts, and a volume that lies about it gains nothing: the
-/// default for what is written to it is all that hangs on this.
+/// Whether the volume is inline. The kubelet sets this and overwrites the pod author's value, if the CSIDriver object
+/// has `podInfoOnMount`. Without it a volume may lie, but gains nothing: only the default for `writable` depends on
+/// this.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 
-/// Domains of Kubernetes. Their subdomains are theirs too: `csi.storage.k8s.io/pod.name` and tokens come from the kubelet,
+/// Domains of Kubernetes, with their subdomains: `csi.storage.k8s.io/pod.name` and tokens come from the kubelet,
 /// `storage.kubernetes.io/csiProvisionerIdentity` from the provisioner.
 const DOMAINS: [&str; 2] = ["kubernetes.io", "k8s.io"];
 
-/// Whether a key is not a volume's or a secret's own.
+/// Whether a key does not belong to the volume or secret itself.
 fn is_foreign(key: &str) -> bool {
     let below = |domain: &str, parent: &str| domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
     let domain = key.split_once('/').map(|(domain, _)| domain);
@@ -24,12 +24,12 @@ fn is_foreign(key: &str) -> bool {
         || domain.is_some_and(|domain| DOMAINS.iter().any(|ours| domain == *ours || below(domain, ours)))
 }
 
-/// Whether these attributes say that the volume is an inline one.
+/// Whether the attributes mark an inline volume.
 pub fn is_inline(attributes: &HashMap<String, String>) -> bool {
     attributes.get(EPHEMERAL).is_some_and(|ephemeral| ephemeral == "true")
 }
 
-/// The entries that are the volume's own, or the secret's.
+/// The entries that belong to the volume or secret itself.
 pub fn own(entries: HashMap<String, String>) -> BTreeMap<String, String> {
     entries.into_iter().filter(|(key, _)| !is_foreign(key)).collect()
 }

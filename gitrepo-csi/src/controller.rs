@@ -1,7 +1,7 @@
-//! The controller service: what a StorageClass describes becomes a volume that stays at one commit.
+//! The controller service: turns the parameters of a StorageClass into a volume that stays at one commit.
 //!
-//! Nothing exists behind such a volume but its description, which travels in its context: creating it asks the remote
-//! where the revision stands, so that every pod of a claim sees the same commit, and deleting it forgets that it was made.
+//! Such a volume is only a description, stored in its context. Creating it asks the remote which commit the revision
+//! names, so that all pods of a claim see the same commit. Deleting it only forgets it.
 
 use std::sync::Arc;
 
@@ -26,25 +26,25 @@ mod memory;
 mod validate;
 mod volume_id;
 
-/// What `ControllerGetCapabilities` tells.
+/// The answer to `ControllerGetCapabilities`.
 const CAPABILITIES: [rpc::Type; 2] = [rpc::Type::CreateDeleteVolume, rpc::Type::SingleNodeMultiWriter];
 
 /// The controller service.
 pub struct ControllerService {
     storage: Arc<Storage>,
     metrics: Arc<Metrics>,
-    /// Names of volumes that are being created.
+    /// Names of volumes being created.
     creating: Turns,
 }
 
 impl ControllerService {
-    /// Asks remotes through these volumes, and remembers in their store what it created.
+    /// Uses these volumes to ask remotes, and their store to remember created volumes.
     pub fn new(storage: Arc<Storage>, metrics: Arc<Metrics>) -> Self {
         Self { storage, metrics, creating: Turns::default() }
     }
 }
 
-/// Methods that this driver does not have.
+/// Methods that this driver does not implement.
 macro_rules! unimplemented_methods {
     ($($method:ident: $name:literal, $request:ident -> $response:ident;)+) => {
         #[tonic::async_trait]

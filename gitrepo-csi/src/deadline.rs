@@ -1,29 +1,29 @@
-//! Until when a call must be answered.
+//! The deadline of a call.
 
 use std::time::Duration;
 use std::time::Instant;
 
 use tonic::metadata::MetadataMap;
 
-/// The longest that a call may take: the kubelet gives up after two minutes (`csiTimeout`), and an answer that comes
-/// after that is lost, with the progress that it tells.
+/// The longest that a call may take: the kubelet gives up after two minutes (`csiTimeout`), and loses a later answer
+/// with the progress that it reports.
 pub const LONGEST: Duration = Duration::from_secs(110);
 
-/// How much of a caller's own time stays for the answer's way back.
+/// How much of the caller's timeout to reserve for sending the answer.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// When the answer to a call that just came must be given.
+/// The deadline for answering a call that just arrived.
 pub fn of(metadata: &MetadataMap) -> Instant {
     let given = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
     Instant::now() + patience(given)
 }
 
-/// What is left until then.
+/// The time left.
 pub fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// A tenth of a short time is margin enough.
+/// For a short timeout a tenth is margin enough.
 fn patience(given: Option<Duration>) -> Duration {
     given.map_or(LONGEST, |given| (given - MARGIN.min(given / 10)).min(LONGEST))
 }

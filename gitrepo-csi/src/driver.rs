@@ -1,4 +1,4 @@
-//! The parts, put together from the settings, and run until a signal.
+//! Builds the parts from the settings and runs them until a signal.
 
 use std::io;
 use std::path::Path;
@@ -54,33 +54,33 @@ use crate::storage::Storage;
 use crate::store_size::LastLook;
 use crate::turn::Turns;
 
-/// Threads for core's short calls; each may wait for a lock until its call's deadline.
+/// Threads for core's short calls; each may wait for a lock until the call's deadline.
 const THREADS: usize = 128;
 
-/// Their stacks: enough for core, and a fraction of what would be reserved otherwise.
+/// Their stack size: enough for core, and a fraction of the default.
 const STACK: usize = 1 << 20;
 
-/// How long jobs that were given up may take to end, after all calls were answered.
+/// How long cancelled jobs may take to end, after all calls were answered.
 const JOBS_END: Duration = Duration::from_secs(5);
 
 /// How long core's calls may take to end after that.
 const CALLS_END: Duration = Duration::from_secs(2);
 
-/// Why the driver did not start, or stopped though nobody asked it to.
+/// Why the driver did not start, or stopped unexpectedly.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// What it was told.
+    /// The settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Mounting is root's.
+    /// Mounting needs root.
     #[error("the node service needs root, to mount and to keep the store; --mode controller does not")]
     NeedsRoot,
-    /// The system refused something that every program gets.
+    /// A basic system call failed.
     #[error("cannot {action}")]
     System {
-        /// A verb, and what.
+        /// A verb and its object.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -90,7 +90,7 @@ pub enum DriverError {
     /// The address of `--http`.
     #[error("--http")]
     Http(#[from] BindError),
-    /// Later.
+    /// While running.
     #[error(transparent)]
     Run(#[from] RunError),
 }
@@ -109,13 +109,13 @@ impl DriverError {
     }
 }
 
-/// Runs the driver until SIGTERM or SIGINT. A remote need not be there for that, nor a store that works.
+/// Runs the driver until SIGTERM or SIGINT. It starts even without a working store or remote.
 pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
     let settings = Settings::read(arguments)?;
     if arguments.mode.has_node() && !nix::unistd::geteuid().is_root() {
         return Err(DriverError::NeedsRoot);
     }
-    // While there is one thread: all that start later have what this one has.
+    // Must run while there is one thread: later threads inherit its capabilities.
     let role = if arguments.mode.has_node() { Role::Node } else { Role::Controller };
     capabilities::drop_others(role)
         .map_err(|source| DriverError::System { action: "drop the capabilities that are not needed", source })?;
@@ -136,7 +136,7 @@ pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
     ran
 }
 
-/// What lives as long as the driver.
+/// The parts that live as long as the driver.
 struct Parts {
     settings: Settings,
     metrics: Arc<Metrics>,
@@ -151,7 +151,7 @@ impl Parts {
         let places = Places::new(Bounds::of(settings.config.worker.uids));
         let worker = Admission::new(Arc::new(Confined::new(&settings.config.worker)), places.clone());
         let (worker, config) = (Arc::new(worker) as Arc<dyn Worker>, settings.config.clone());
-        // The directory of the socket outlives the driver, and is not on the store's filesystem if that has one of its own.
+        // The socket's directory outlives the driver, and is not on the store's filesystem if the store has its own.
         let memory = settings.endpoint.path().with_file_name("store");
         let open = move || open(&config, &memory, &worker);
         let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));

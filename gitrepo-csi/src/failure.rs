@@ -1,4 +1,4 @@
-//! Why a call fails: its kind, from which alone the code follows, and the words that the pod's event shows.
+//! Why a call fails: its kind, which alone determines the gRPC code, and the message in the pod's event.
 
 use std::error::Error;
 
@@ -13,17 +13,17 @@ use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::UnpublishError;
 
-/// Longest message, in bytes. It travels as a header, of which clients take 8 KiB in all, and most bytes outside ASCII
-/// need three there.
+/// Longest message, in bytes. It is sent as a header. Clients accept 8 KiB of headers, and most bytes outside ASCII
+/// need three each.
 const LONGEST: usize = 2048;
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind.
     pub kind: Kind,
-    /// What was tried, against what, why it failed, what to do. Without secrets.
+    /// What was tried, on what, why it failed, what to do. Without secrets.
     pub message: String,
 }
 
@@ -44,25 +44,25 @@ impl Failure {
         Self::new(Kind::InvalidRequest, message)
     }
 
-    /// With what the volume's owner can do about it, where the error does not know what volumes are made of.
+    /// Adds advice for the volume's owner, where the error knows nothing of volumes.
     #[must_use]
     pub fn advising(self, advice: &str) -> Self {
         Self::new(self.kind, format!("{self}; {advice}"))
     }
 
-    /// With all its causes.
+    /// A failure with all its causes.
     fn of(kind: Kind, error: &dyn Error) -> Self {
         Self::new(kind, chain(error))
     }
 
-    /// After it the kubelet forgets a volume that was not published yet, and never asks for it to be unpublished
+    /// Whether the kubelet then forgets a volume that was not published yet, and never asks to unpublish it
     /// (`operationexecutor`, `IsFinalError`).
     pub fn is_final(&self) -> bool {
         !matches!(self.kind, Kind::Cancelled | Kind::Timeout | Kind::Unavailable | Kind::ResourceExhausted | Kind::Busy)
     }
 }
 
-/// Takes over errors of core that have a kind.
+/// Converts errors of core that have a kind.
 macro_rules! from_core {
     ($($error:ty),+ $(,)?) => {
         $(impl From<$error> for Failure {

@@ -1,4 +1,4 @@
-//! What nobody asks for: removing what crashes left, and forgetting volumes whose pods are gone without an unpublish
+//! Background work: removes leftovers of crashes, and forgets volumes whose pods are gone without an unpublish
 //! (kubernetes/kubernetes#92299: sometimes none comes after a reboot).
 
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
 
-/// From one run to the next.
+/// The time between runs.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// How long one run may take. What it leaves is for the next.
+/// How long one run may take. The next run continues.
 const BUDGET: Duration = Duration::from_secs(30);
 
 /// The housekeeping of a driver.
@@ -29,11 +29,11 @@ const BUDGET: Duration = Duration::from_secs(30);
 pub struct Housekeeping {
     /// The volumes.
     pub storage: Arc<Storage>,
-    /// Whose unheard failures expire.
+    /// The jobs whose unheard failures expire.
     pub jobs: Jobs,
-    /// Below which the targets are; `None` in a controller, which has none.
+    /// The directory above all targets; `None` in a controller, which has none.
     pub pods: Option<PathBuf>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -78,9 +78,9 @@ fn sweep(storage: &Storage, pods: Option<PathBuf>) -> Result<SweepReport, Failur
     }
 }
 
-/// The driver's own pod is among the pods of its node, and so are those whose volumes are known. A directory without any
-/// is another one of that name, such as one of the driver's image where the kubelet's is not mounted: by it every volume
-/// would look abandoned, and what was written to them would go.
+/// The pods directory of a node with volumes is never empty: it contains at least the driver's own pod. An empty one is
+/// some other directory, such as one in the driver's image when the kubelet's is not mounted. By that one every volume
+/// would look abandoned, and its written data would be deleted.
 fn check_seen(pods: &Path, mut targets: impl Iterator<Item = PathBuf>) -> Result<(), Failure> {
     let is_empty = std::fs::read_dir(pods).is_ok_and(|mut pods| pods.next().is_none());
     if !is_empty || !targets.any(|target| target.starts_with(pods)) {

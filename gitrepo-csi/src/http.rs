@@ -1,7 +1,7 @@
-//! What can be asked without gRPC: `/metrics`, `/healthz`, `/readyz` over HTTP/1.
+//! HTTP/1 beside gRPC: `/metrics`, `/healthz`, `/readyz`.
 //!
-//! Whoever reaches the address may be slow or hostile: heads are bounded in size and time, connections in number and
-//! age, and where there is no room the oldest connection makes it.
+//! Clients may be slow or hostile: heads are bounded in size and time, connections in number and age, and a new
+//! connection replaces the oldest when there are too many.
 
 mod pages;
 
@@ -23,19 +23,19 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-/// How many connections are open at once.
+/// The most connections open at once.
 const CONNECTIONS: usize = 64;
 
-/// How long a client may take to send the head of a request.
+/// How long a client may take to send a request head.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// How long a connection may last, whatever is asked on it.
+/// How long a connection may last.
 const LIFETIME: Duration = Duration::from_secs(120);
 
-/// How large the head of a request may be.
+/// The largest request head.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// How long to wait when no connection can be accepted.
+/// How long to wait after a failed accept.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// A bound address.
@@ -50,13 +50,13 @@ pub struct Http {
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
-    /// The system's reason.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
 impl BindError {
-    /// What kind of failure it is.
+    /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self.source.kind() {
             io::ErrorKind::AddrInUse => Kind::Busy,
@@ -72,22 +72,22 @@ impl Http {
     ///
     /// # Errors
     ///
-    /// When the address is taken or not this machine's.
+    /// When the address is in use or not of this machine.
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let listener = TcpListener::bind(address).await.map_err(|source| BindError { address, source })?;
         Ok(Self { listener })
     }
 
-    /// The address that was bound.
+    /// The bound address.
     ///
     /// # Errors
     ///
-    /// When the system does not tell.
+    /// When the system cannot report it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop`. Connections end with it.
+    /// Answers until `stop`, which also ends the connections.
     pub async fn serve(self, pages: Pages, stop: impl Future<Output = ()>) {
         let pages = Arc::new(pages);
         let mut open = VecDeque::new();
@@ -112,7 +112,7 @@ impl Http {
     }
 }
 
-/// Forgets connections that have ended, and ends the oldest if there are too many.
+/// Drops ended connections, and ends the oldest if there are too many.
 fn make_room(open: &mut VecDeque<AbortHandle>) {
     open.retain(|connection| !connection.is_finished());
     if open.len() >= CONNECTIONS
@@ -132,7 +132,7 @@ async fn connection(stream: TcpStream, pages: Arc<Pages>) {
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), answer);
-    // How a client ends its connection, or fails to, is its own affair.
+    // How a client ends its connection does not matter.
     tokio::time::timeout(LIFETIME, connection).await.ok();
 }
 

@@ -1,4 +1,4 @@
-//! The identity service: instant, offline, without a lock.
+//! The identity service: instant, offline, lock-free.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use crate::proto::csi::v1::plugin_capability;
 use crate::proto::csi::v1::plugin_capability::service;
 use crate::rpc_log::Call;
 
-/// Who this driver is.
+/// The identity of this driver.
 pub struct IdentityService {
     /// Its name.
     pub driver_name: String,
     /// Whether it serves the controller, too.
     pub has_controller: bool,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -54,8 +54,8 @@ impl Identity for IdentityService {
         call.answer(Ok(GetPluginCapabilitiesResponse { capabilities }))
     }
 
-    /// Always ready: a restart, which is what follows from anything else, heals nothing, and unpublishing must work. How
-    /// the store is stands on `/readyz`.
+    /// Always ready: any other answer causes a restart, which repairs nothing, and unpublishing must keep working.
+    /// `/readyz` reports the state of the store.
     async fn probe(&self, _request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         Call::quiet(&self.metrics, "Probe").answer(Ok(ProbeResponse { ready: Some(true) }))
     }

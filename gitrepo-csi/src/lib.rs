@@ -2,22 +2,22 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`arguments`], [`settings`], [`logging`] | what the driver is told |
-//! | [`driver`] | the parts, put together |
-//! | [`lifecycle`] | the order in which all of this appears and goes |
-//! | [`server`], [`authority`] | gRPC on a Unix socket: who may listen, who may call, how it ends; any `:authority` of a client becomes `localhost` |
+//! | [`arguments`], [`settings`], [`logging`] | the driver's options |
+//! | [`driver`] | builds and runs the parts |
+//! | [`lifecycle`] | the order of startup and shutdown |
+//! | [`server`], [`authority`] | gRPC on a Unix socket: who may listen and call; any `:authority` becomes `localhost` |
 //! | [`registration`] | the driver tells the kubelet where it is |
 //! | [`http`] | metrics and health |
 //! | [`proto`] | the messages and services of CSI and of the kubelet's plugin registration |
 //! | [`identity`], [`node`], [`controller`] | the services: request → core → answer |
-//! | [`jobs`] | publishing that outlives its call |
-//! | [`turn`] | one call at a time for a volume, where two would not see each other |
-//! | [`admission`] | how many sessions speak to remotes at once, and whose turn it is |
-//! | [`storage`], [`housekeeping`] | the node's volumes, once their store can be opened; and what nobody asks for |
-//! | `pod` | what the kubelet's directory tells of a pod's end |
-//! | [`capability`], [`context`], [`target`], [`deadline`] | what requests say |
+//! | [`jobs`] | publishes that outlive their calls |
+//! | [`turn`] | one call at a time for a volume, where two would interfere |
+//! | [`admission`] | how many sessions use remotes at once, and which goes next |
+//! | [`storage`], [`housekeeping`] | the node's volumes, once their store can be opened; background cleanup |
+//! | `pod` | the kubelet's directory shows when a pod ends |
+//! | [`capability`], [`context`], [`target`], [`deadline`] | the parts of requests |
 //! | [`failure`], [`status`] | why a call fails, and with which code |
-//! | [`metrics`], [`store_size`], [`rpc_log`] | what can be seen from outside |
+//! | [`metrics`], [`store_size`], [`rpc_log`] | observability |
 
 pub mod admission;
 pub mod arguments;

@@ -1,7 +1,7 @@
-//! The order in which the driver appears and goes.
+//! The order of startup and shutdown.
 //!
-//! The kubelet calls the CSI socket as soon as it sees the registration socket, so that comes last; and it can tear
-//! nothing down once the registration socket is gone, so that goes after the running requests are answered.
+//! The kubelet calls the CSI socket as soon as it sees the registration socket, so that socket comes last. Without it
+//! the kubelet cannot tear anything down, so it is removed only after the running requests are answered.
 
 use std::future::Future;
 use std::io;
@@ -25,40 +25,40 @@ use crate::server::Place;
 use crate::server::ServeError;
 use crate::server::Socket;
 
-/// How long the driver's own socket may take to answer the driver itself.
+/// How long the driver waits for its own socket to answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
-/// What runs, made of parts that are ready to.
+/// The parts of a driver, ready to run.
 #[derive(Debug)]
 pub struct Driver {
-    /// Where the CSI services are called.
+    /// The socket of the CSI services.
     pub socket: Socket,
     /// The CSI services.
     pub services: Routes,
-    /// The kubelet's registration directory, and what is said there.
+    /// The kubelet's registration directory, and the service that answers there.
     pub registration: Option<(PathBuf, Registrar)>,
     /// Metrics and health.
     pub http: Option<(Http, Pages)>,
-    /// How long running requests may take at the end; [`server::GRACE`] if nothing else is wanted.
+    /// How long running requests may take at the end; [`server::GRACE`] by default.
     pub grace: Duration,
-    /// What is to be finished after the signal, while requests are still taken.
+    /// Work to finish after the signal, while requests are still accepted.
     pub finishing: Wait,
-    /// Whoever cannot wait for that any longer: then everything ends at once.
+    /// Ends that wait early: then everything stops at once.
     pub hurry: Wait,
 }
 
 /// Something to wait for.
 pub struct Wait(Pin<Box<dyn Future<Output = ()> + Send>>);
 
-/// Why the driver ended though nobody asked it to.
+/// Why the driver ended unexpectedly.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The CSI socket is there, but nothing answers.
+    /// The CSI socket exists, but does not answer.
     #[error("the driver's own socket {} does not answer", path.display())]
     Silent {
         /// The socket.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -68,16 +68,16 @@ pub enum RunError {
     /// A server failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// A server's task ended by a panic.
+    /// A server's task panicked.
     #[error("a server ended unexpectedly")]
     Task(#[from] tokio::task::JoinError),
-    /// The server of a socket ended though nothing told it to.
+    /// The server of a socket stopped without being told to.
     #[error("the gRPC server stopped by itself")]
     Stopped,
 }
 
 impl RunError {
-    /// What kind of failure it is.
+    /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Registration(error) => error.kind(),
@@ -87,7 +87,7 @@ impl RunError {
 }
 
 impl Wait {
-    /// For this.
+    /// Waits for this.
     pub fn on(what: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(Box::pin(what))
     }
@@ -100,12 +100,11 @@ impl std::fmt::Debug for Wait {
 }
 
 impl Driver {
-    /// Runs until `stop`, then finishes what is to be finished, and lets the running requests end; `cancel` is called if
-    /// they take longer than `grace`, or at once when there is a hurry.
-    /// The sockets are removed at the end, whatever it was, if they are still this driver's.
+    /// Runs until `stop`, then waits for `finishing` and for the running requests; calls `cancel` if they take longer
+    /// than `grace`, or at once on `hurry`. In every case it finally removes the sockets that are still this driver's.
     ///
-    /// Requests that ignored their cancellation may still run when this returns ([`Ended::Abandoned`]): end the
-    /// runtime with `shutdown_timeout`, which does not wait for them for ever.
+    /// Requests that ignore their cancellation may still run when this returns ([`Ended::Abandoned`]): end the runtime
+    /// with `shutdown_timeout`, which does not wait for ever.
     ///
     /// # Errors
     ///
@@ -138,7 +137,7 @@ impl Driver {
     }
 }
 
-/// What the servers are told.
+/// Signals to the servers.
 struct Flags {
     stopping: watch::Sender<bool>,
     drained: watch::Sender<bool>,
@@ -214,7 +213,7 @@ async fn end(
     Ok(ended)
 }
 
-/// Ends when the flag is set, or its owner gone.
+/// Waits until the flag is set or its owner is gone.
 fn told(flag: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
     let mut flag = flag.subscribe();
     async move {

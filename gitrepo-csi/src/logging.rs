@@ -1,4 +1,4 @@
-//! Logs go to stderr, which a container's runtime collects.
+//! Logs to stderr, which the container runtime collects.
 
 use std::io;
 
@@ -10,8 +10,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts logging. The level is that of our own crates; of the libraries only what is odd is logged, for at `trace` some
-/// print what passes through them.
+/// Starts logging. The level applies to our own crates. Libraries log only warnings and errors, because at `trace` some
+/// print the data that they handle.
 pub fn start(config: &LogConfig) {
     let level = Level::from(config.level);
     let others = level.min(Level::WARN);

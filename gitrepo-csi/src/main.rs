@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match driver::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Before the logs start, or after they end, as much as in between.
+            // The logs may not have started yet, or may have ended.
             writeln!(std::io::stderr(), "gitrepo-csi: {}", chain(&error)).ok();
             exit::status(error.kind())
         }

@@ -1,4 +1,5 @@
-//! What `/metrics` tells. Every label has few values, all of them words of this program: no URL, no volume, no secret.
+//! The content of `/metrics`. Every label has few values, all fixed words of this program: no URL, no volume, no
+//! secret.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,10 +26,10 @@ use crate::store_size::StoreSize;
 /// Labels and their values.
 type Labels<const COUNT: usize> = [(&'static str, &'static str); COUNT];
 
-/// In seconds: from a republish to the longest clone.
+/// Histogram bounds in seconds: from a republish to the longest clone.
 const PUBLISH_SECONDS: [f64; 12] = [0.005, 0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 110.0, 300.0, 900.0, 1800.0];
 
-/// Counters of this driver, and the gauges that are read when somebody asks.
+/// Counters of this driver, and gauges that are read on each scrape.
 pub struct Metrics {
     registry: Registry,
     publishes: Family<Labels<2>, Counter>,
@@ -44,7 +45,7 @@ pub struct Metrics {
     gauges: Gauges,
 }
 
-/// What is read when somebody asks.
+/// The values that are read on each scrape.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Observed {
     /// Sessions with remotes.
@@ -68,7 +69,7 @@ struct Gauges {
 }
 
 impl Metrics {
-    /// With nothing counted yet.
+    /// All counters at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("gitrepo"),
@@ -105,19 +106,15 @@ impl Metrics {
         registry.register("rpcs", "Calls by method and gRPC code", self.rpcs.clone());
         registry.register("sweeps", "Runs of the housekeeping by result", self.sweeps.clone());
         registry.register("swept", "Leftovers that the housekeeping removed", self.swept.clone());
-        registry.register(
-            "changed_snapshots",
-            "Shared trees that were found changed, and are served no more",
-            self.changed.clone(),
-        );
+        registry.register("changed_snapshots", "Shared trees found changed and no longer served", self.changed.clone());
         registry.register("registered", "The kubelet has registered the driver", self.registered.clone());
         let gauges = &self.gauges;
         registry.register("sessions", "Sessions with remotes", gauges.sessions.clone());
-        registry.register("jobs", "Publishes that go on behind their calls", gauges.jobs.clone());
+        registry.register("jobs", "Publishes that continue after their calls", gauges.jobs.clone());
         registry.register("snapshots", "Snapshots in the store", gauges.snapshots.clone());
         registry.register_with_unit(
             "snapshots",
-            "Content of the snapshots, as counted when they were written",
+            "Size of the snapshots, counted when they were written",
             Unit::Bytes,
             gauges.snapshot_bytes.clone(),
         );
@@ -140,7 +137,7 @@ impl Metrics {
         self.publish_seconds.get_or_create(&[("outcome", outcome)]).observe(took.as_secs_f64());
     }
 
-    /// A pack was received, whoever waited for it.
+    /// A pack was received, for any caller.
     pub fn fetched(&self, bytes: u64) {
         self.fetched_bytes.inc_by(bytes);
     }
@@ -161,7 +158,7 @@ impl Metrics {
         self.rpcs.get_or_create(&[("method", method), ("code", code)]).inc();
     }
 
-    /// The housekeeping ran; `None` when it failed.
+    /// The housekeeping ran; `None` if it failed.
     pub fn sweep(&self, report: Option<&SweepReport>) {
         let result = match report {
             None => "error",
@@ -178,11 +175,11 @@ impl Metrics {
         self.registered.set(i64::from(registered));
     }
 
-    /// Everything in the text format of OpenMetrics.
+    /// All metrics in the OpenMetrics text format.
     ///
     /// # Errors
     ///
-    /// None that a `String` could have.
+    /// Only those of writing to a `String`: none.
     pub fn render(&self, observed: &Observed) -> Result<String, fmt::Error> {
         self.gauges.set(observed);
         self.changed.inc_by(observed.changed.saturating_sub(self.changed.get()));
@@ -218,7 +215,7 @@ impl Gauges {
     }
 }
 
-/// The word for how a volume came to be published.
+/// The label value of an outcome.
 pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Fetched { .. } => "fetched",

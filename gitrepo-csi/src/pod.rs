@@ -1,10 +1,9 @@
-//! What the kubelet's directory tells of a pod's end.
+//! Detects the end of a pod in the kubelet's directory.
 //!
-//! The driver has no access to the API, and the kubelet asks for no unpublish while its own publish call runs. But it
-//! tears a pod's volumes down one by one, each as soon as no container of the pod is left, and a pod whose volume is
-//! still being published has none. So the volumes that the kubelet makes itself (the service account's token is one in
-//! nearly every pod) go while ours is waited for, and that is seen in the pod's directory. A volume of a pod that lives
-//! is never taken away.
+//! The driver has no access to the API, and the kubelet does not unpublish while its own publish call runs. But it
+//! tears a pod's volumes down one by one as soon as the pod has no containers, and a pod whose volume is still being
+//! published has none. So while ours is being published, the volumes that the kubelet makes itself disappear from the
+//! pod's directory (nearly every pod has one with the service account's token). A living pod never loses one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,11 +11,11 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// The volumes that the kubelet makes itself, once it has all that they need. Others come and go: a CSI volume's
-/// directory is removed after each failed attempt.
+/// The kinds of volumes that the kubelet makes itself, once it has their content. Others come and go: the directory of
+/// a CSI volume is removed after each failed attempt.
 const KINDS: [&str; 5] = ["projected", "secret", "configmap", "downward-api", "empty-dir"];
 
-/// The other volumes of the pod of one target.
+/// The other volumes of a target's pod.
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     /// `<kubelet>/pods/<uid>/volumes`.
@@ -25,7 +24,7 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
-    /// Of a target `<kubelet>/pods/<uid>/volumes/<plugin>/<name>/mount`.
+    /// For a target `<kubelet>/pods/<uid>/volumes/<plugin>/<name>/mount`.
     pub(crate) fn of(target: &Path) -> Option<Self> {
         let directory = target.ancestors().nth(3)?;
         let is_named = |path: &Path, name: &str| path.file_name().is_some_and(|last| last == name);
@@ -33,7 +32,7 @@ impl Neighbours {
         is_a_pods.then(|| Self { directory: directory.to_owned(), seen: BTreeSet::new() })
     }
 
-    /// Whether one is gone that was there at an earlier look.
+    /// Whether a volume has disappeared since the last look.
     pub(crate) fn look(&mut self) -> bool {
         let Ok(there) = self.there() else { return false };
         let is_ending = !self.seen.is_subset(&there);

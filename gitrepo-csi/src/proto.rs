@@ -1,8 +1,8 @@
 //! The protocols spoken on the driver's sockets: messages and server traits, generated from `proto/*.proto` and
 //! checked in. The clients are behind the feature `client`.
 //!
-//! A message that holds a secret says so in its definition (`csi_secret`); its `Debug` here is written by hand and
-//! withholds it, so that no log line can print one by accident.
+//! A message that holds a secret is marked in its definition (`csi_secret`). Its `Debug` here is written by hand and
+//! withholds the secret, so that no log line can print it by accident.
 
 /// The Container Storage Interface, 1.12.
 pub mod csi {
@@ -13,7 +13,7 @@ pub mod csi {
     }
 }
 
-/// The kubelet's registration of plugins, which it finds as sockets in its `plugins_registry` directory.
+/// The kubelet's plugin registration, which looks for sockets in its `plugins_registry` directory.
 pub mod registration {
     /// Package `pluginregistration`, whose Go package is named v1.
     #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::redundant_clone)]

@@ -1,8 +1,8 @@
-//! The kubelet's registration of plugins, served by the driver itself, so that no sidecar is needed.
+//! The kubelet's plugin registration, served by the driver itself, so that it needs no sidecar.
 //!
-//! The kubelet finds the socket in its `plugins_registry` directory, asks who it is and where the driver listens, calls
-//! NodeGetInfo there, and tells the outcome (pkg/kubelet/pluginmanager). Unlinking the socket deregisters the driver,
-//! and no volume can be set up or torn down until it is back.
+//! The kubelet finds the socket in its `plugins_registry` directory, asks for the driver's name and endpoint, calls
+//! NodeGetInfo there, and reports the outcome (pkg/kubelet/pluginmanager). Unlinking the socket deregisters the driver:
+//! no volume can be set up or torn down until it is back.
 
 use std::fmt;
 use std::io;
@@ -28,10 +28,10 @@ use crate::server::Socket;
 /// `CSIPlugin` of k8s.io/kubelet/pkg/apis/pluginregistration/v1/constants.go.
 const CSI_PLUGIN: &str = "CSIPlugin";
 
-/// What the kubelet calls the version of every CSI 1.x (pkg/volume/csi/csi_plugin.go).
+/// The version that the kubelet expects of every CSI 1.x driver (pkg/volume/csi/csi_plugin.go).
 const CSI_VERSION: &str = "1.0.0";
 
-/// Tells the kubelet who the driver is.
+/// Tells the kubelet the driver's name and endpoint.
 pub struct Registrar {
     driver_name: String,
     endpoint: PathBuf,
@@ -39,15 +39,15 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// `endpoint` is the path of the CSI socket as the *kubelet* sees it; `on_status` hears whether the kubelet has
-    /// registered the driver, each time that it says so.
+    /// `endpoint` is the path of the CSI socket as the *kubelet* sees it; `on_status` is called with each registration
+    /// status that the kubelet reports.
     pub fn new(driver_name: &str, endpoint: &Path, on_status: impl Fn(bool) + Send + Sync + 'static) -> Self {
         Self { driver_name: driver_name.to_owned(), endpoint: endpoint.to_owned(), on_status: Box::new(on_status) }
     }
 
-    /// Listens in the kubelet's registration directory, which must be there. A socket that has the name is replaced in
-    /// one step, also one that still answers: it is that of this driver's predecessor, whose CSI socket this one has
-    /// taken over already, and the kubelet must not see a gap.
+    /// Listens in the kubelet's registration directory, which must exist. A socket of the same name is replaced in one
+    /// step, even if it still answers: it belongs to this driver's predecessor, whose CSI socket this driver has
+    /// already taken over, and the kubelet must not see a gap.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl Registration for Registrar {
         if plugin_registered {
             tracing::info!(driver = self.driver_name, "the kubelet has registered the driver");
         } else {
-            // The kubelet tries again by itself as long as the socket is there.
+            // The kubelet retries by itself while the socket exists.
             let reason = Cause::new(error);
             tracing::error!(driver = self.driver_name, %reason, "the kubelet did not register the driver");
         }

@@ -1,4 +1,4 @@
-//! One line for each call: what was asked of which volume, how it ended, and how long that took. Never a request's body.
+//! One log line for each call: the method, the volume, the result, and the duration. Never a request's body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::metrics;
 use crate::metrics::Metrics;
 use crate::status;
 
-/// Longest name of a volume or target that is logged.
+/// Longest logged name of a volume or target.
 const LONGEST: usize = 256;
 
-/// A call that is being answered. Dropped without an answer, it says that its client went away.
+/// A call in progress. Dropped without an answer, it logs that the client went away.
 pub struct Call {
     metrics: Arc<Metrics>,
     method: &'static str,
@@ -33,7 +33,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call of this method has come.
+    /// A new call of this method.
     pub fn new(metrics: &Arc<Metrics>, method: &'static str) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -49,41 +49,41 @@ impl Call {
         }
     }
 
-    /// One that comes every few seconds: logged as `debug` unless it fails.
+    /// A call that comes every few seconds: logged as `debug` unless it fails.
     pub fn quiet(metrics: &Arc<Metrics>, method: &'static str) -> Self {
         let mut call = Self::new(metrics, method);
         call.quiet = true;
         call
     }
 
-    /// About this volume.
+    /// Adds the volume.
     pub fn about(&mut self, volume_id: &str, target: &str) {
         self.volume_id = Some(printable(volume_id));
         self.target = Some(printable(target));
     }
 
-    /// About this repository, in the form without secrets.
+    /// Adds the repository, without secrets.
     pub fn repository(&mut self, repository: &impl ToString) {
         self.repository = Some(printable(&repository.to_string()));
     }
 
-    /// Which led to this commit.
+    /// Adds the commit.
     pub fn commit(&mut self, commit: CommitId) {
         self.commit = Some(commit);
     }
 
-    /// With this published.
+    /// Adds the published volume.
     pub fn published(&mut self, published: &Published) {
         self.commit = Some(published.commit);
         self.outcome = Some(metrics::outcome(published.outcome));
     }
 
-    /// So far.
+    /// The time since the call started.
     pub fn took(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// Logs and counts the answer, and passes it on.
+    /// Logs, counts and returns the answer.
     pub fn answer<T>(mut self, answer: Result<T, Failure>) -> Result<Response<T>, Status> {
         self.answered = true;
         match answer {
@@ -99,7 +99,7 @@ impl Call {
         }
     }
 
-    /// Refuses a method that this driver does not have.
+    /// Refuses a method that this driver does not implement.
     pub fn unimplemented<T>(mut self) -> Result<Response<T>, Status> {
         self.answered = true;
         self.log(Code::Unimplemented, None);
@@ -110,7 +110,7 @@ impl Call {
         let name = code_name(code);
         self.metrics.rpc(self.method, name);
         let milliseconds = u64::try_from(self.took().as_millis()).unwrap_or(u64::MAX);
-        // The level is part of a call site.
+        // tracing needs the level at compile time.
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -143,13 +143,13 @@ impl Drop for Call {
     }
 }
 
-/// A name that others chose, as it may stand in a line of a log.
+/// A name chosen by others, made safe for a log line.
 fn printable(text: &str) -> String {
     let shown = text.chars().take(LONGEST);
     shown.map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
-/// As gRPC spells it.
+/// The code as gRPC spells it.
 fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -1,6 +1,6 @@
-//! gRPC on a Unix socket: who may listen, who may call, and how long the end may take.
+//! gRPC on a Unix socket: who may listen, who may call, and how long shutdown may take.
 //!
-//! [`Socket::listen`] takes the place in the file system, [`serve`] answers on it until it is told to stop.
+//! [`Socket::listen`] binds the socket, [`serve`] answers on it until it is told to stop.
 
 mod endpoint;
 mod incoming;
@@ -23,13 +23,13 @@ pub use stop::stop_signals;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-/// How long running requests may take once the driver takes no new ones, if nothing else is configured.
+/// How long running requests may take during shutdown, by default.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// How long requests have, once they were cancelled, to undo what they did and to answer.
+/// How long cancelled requests have to clean up and answer.
 pub(crate) const AFTER_CANCEL: Duration = Duration::from_secs(2);
 
-/// Calls at once on one connection. The kubelet makes one call per connection and sidecars a few.
+/// Concurrent calls on one connection. The kubelet makes one call per connection and sidecars a few.
 const STREAMS: u32 = 128;
 
 /// How serving ended.
@@ -37,31 +37,31 @@ const STREAMS: u32 = 128;
 pub enum Ended {
     /// Every request was answered.
     Drained,
-    /// Some were cancelled after the grace time, and answered then.
+    /// Some were cancelled after the grace time, and then answered.
     Cancelled,
-    /// Some did not answer even then. They go on until the process ends.
+    /// Some did not answer even then. They run until the process ends.
     Abandoned,
 }
 
-/// What stopped a server that should go on.
+/// A server stopped unexpectedly.
 #[derive(Debug, thiserror::Error)]
 #[error("the gRPC server on {socket} failed")]
 pub struct ServeError {
     /// The socket's path.
     pub socket: String,
-    /// tonic's reason.
+    /// tonic's error.
     #[source]
     pub source: tonic::transport::Error,
 }
 
 /// Answers on `socket` until `stop`; running requests then have `grace` to finish, after which `cancel` is called and
-/// they have two seconds more. New connections are refused from `stop` on. Whoever called removes [`Socket::place`].
+/// they have two seconds more. New connections are refused from `stop` on. The caller removes [`Socket::place`].
 ///
-/// Requests run as tasks of their own: one that ignores its cancellation keeps running when this returns.
+/// Requests run as separate tasks: one that ignores its cancellation keeps running when this returns.
 ///
 /// # Errors
 ///
-/// When tonic gives up serving.
+/// When tonic stops serving.
 pub async fn serve(
     socket: Socket,
     routes: Routes,
@@ -75,13 +75,13 @@ pub async fn serve(
         stop.await;
         stopping.send(()).ok();
     };
-    // Nothing here may announce another header table size or frame size: see `authority`.
+    // Do not announce another header table size or frame size here: see `authority`.
     let server = Server::builder().max_concurrent_streams(STREAMS).add_routes(routes);
     let serving = server.serve_with_incoming_shutdown(Incoming::new(socket.listener), signal);
     let mut serving = std::pin::pin!(serving);
     let failed = |source| ServeError { socket: path.clone(), source };
     let out_of_time = async {
-        // An error says that serving is over, which the other branch reports.
+        // An error means that serving is over; the other branch reports that.
         stopped.await.ok();
         tokio::time::sleep(grace).await;
     };

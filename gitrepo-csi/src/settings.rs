@@ -1,4 +1,4 @@
-//! What the driver runs with: the configuration file, over which the flags and their environment go.
+//! The driver's settings: the configuration file, overridden by the flags and their environment variables.
 
 use std::path::Component;
 use std::path::Path;
@@ -21,22 +21,22 @@ const LONGEST_NAME: usize = 63;
 /// Longest name of a node. CSI allows 256 bytes since 1.5.
 const LONGEST_NODE: usize = 256;
 
-/// Everything that is settled before anything starts.
+/// All settings, fixed before anything starts.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Core's part of the configuration, with what the flags override.
+    /// Core's part of the configuration, with the overrides of the flags.
     pub config: Config,
-    /// Likewise what to log.
+    /// The log settings, likewise.
     pub log: LogConfig,
     /// Where to serve CSI.
     pub endpoint: Endpoint,
-    /// The same socket, as the kubelet sees it.
+    /// The same socket, at the kubelet's path.
     pub kubelet_endpoint: PathBuf,
-    /// As the cluster knows this node; empty in a controller.
+    /// The cluster's name for this node; empty in a controller.
     pub node_id: String,
 }
 
-/// Why the driver cannot start as it is told to.
+/// Why the settings are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The configuration file.
@@ -48,7 +48,7 @@ pub enum SettingsError {
     /// A flag.
     #[error("{flag} {reason}")]
     Flag {
-        /// Which.
+        /// The flag.
         flag: &'static str,
         /// What is wrong with it.
         reason: &'static str,
@@ -66,7 +66,7 @@ impl SettingsError {
 }
 
 impl Settings {
-    /// Reads the configuration file, if one is named, and checks everything.
+    /// Reads the configuration file, if given, and checks everything.
     pub fn read(arguments: &Arguments) -> Result<Self, SettingsError> {
         let Configuration { core: mut config, frontend } = match &arguments.config {
             Some(file) => Configuration::read(file, Config::for_drivers())?,
@@ -108,7 +108,7 @@ fn check_path(flag: &'static str, path: &Path) -> Result<(), SettingsError> {
     Err(SettingsError::Flag { flag, reason: "must be an absolute path without `..`" })
 }
 
-/// A domain name, as CSI wants it; Kubernetes takes only lower case for the CSIDriver object.
+/// A domain name, as CSI requires; Kubernetes accepts only lower case for the CSIDriver object.
 fn check_name(name: &str) -> Result<(), SettingsError> {
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     let ends = name.bytes().next().zip(name.bytes().last());
@@ -136,8 +136,8 @@ fn node_id(arguments: &Arguments) -> Result<String, SettingsError> {
     }
 }
 
-/// A socket below the kubelet's directory has the same path for both. Any other place in the driver's container is where
-/// the plugin's own directory is mounted, which by convention is `plugins/<driver>`.
+/// A socket below the kubelet's directory has the same path for both. Any other path is only the container's: the
+/// plugin's own directory is mounted there, by convention `plugins/<driver>` on the node.
 fn as_the_kubelet_sees_it(socket: &Path, arguments: &Arguments) -> PathBuf {
     if socket.starts_with(&arguments.kubelet_dir) {
         return socket.to_owned();

@@ -1,4 +1,4 @@
-//! The kind of a failure → the code of a gRPC status: nothing else decides.
+//! Maps the kind of a failure to the gRPC code. Nothing else determines the code.
 
 use gitrepo_core::error::Kind;
 use tonic::Code;
@@ -24,7 +24,7 @@ pub fn code(kind: Kind) -> Code {
     }
 }
 
-/// The name of a kind, as label values and log fields have it.
+/// The name of a kind in label values and log fields.
 pub fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::InvalidRequest => "invalidRequest",
@@ -43,7 +43,7 @@ pub fn word(kind: Kind) -> &'static str {
     }
 }
 
-/// Without details, as the kubelet wants it.
+/// Without details, as the kubelet expects.
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         Self::new(code(failure.kind), failure.message)

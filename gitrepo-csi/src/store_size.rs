@@ -1,4 +1,4 @@
-//! How large the store is, looked at seldom.
+//! Measures the size of the store, and caches it.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -14,15 +14,15 @@ use nix::sys::statvfs::statvfs;
 pub struct StoreSize {
     /// How many snapshots there are.
     pub snapshots: u64,
-    /// Their content.
+    /// The size of their content.
     pub snapshot_bytes: u64,
-    /// The filesystem that the store is on.
+    /// The size of the store's filesystem.
     pub filesystem_bytes: u64,
-    /// What is free there.
+    /// The free space there.
     pub free_bytes: u64,
 }
 
-/// The last look, which serves for a while: it reads a small file of each snapshot.
+/// The cached size: measuring reads a small file of each snapshot.
 #[derive(Debug, Default)]
 pub struct LastLook(Mutex<Option<(Instant, StoreSize)>>);
 

@@ -1,4 +1,4 @@
-//! Paths on which the kubelet wants volumes.
+//! Target paths of volumes.
 
 use std::io;
 use std::path::Component;
@@ -9,10 +9,10 @@ use gitrepo_core::error::Kind;
 
 use crate::failure::Failure;
 
-/// Longest name of a volume: far beyond the 128 bytes that CSI speaks of, and short enough for a record.
+/// Longest volume id: far beyond the 128 bytes that CSI suggests, and short enough for a record.
 const LONGEST_ID: usize = 16 << 10;
 
-/// The name of a volume, which must be there.
+/// Checks a volume's id, which is required.
 pub fn check_id(volume_id: &str) -> Result<(), Failure> {
     match volume_id.len() {
         0 => Err(Failure::invalid("volume_id is missing")),
@@ -21,8 +21,8 @@ pub fn check_id(volume_id: &str) -> Result<(), Failure> {
     }
 }
 
-/// The target of a publish: below the kubelet's directory, which is the part of the host that this driver's mounts reach
-/// the pods through.
+/// The target of a publish. It must be below the kubelet's directory: only there do this driver's mounts reach the
+/// pods.
 pub fn check(target: &str, kubelet_dir: &Path) -> Result<PathBuf, Failure> {
     if target.is_empty() {
         return Err(Failure::invalid("target_path is missing"));
@@ -37,8 +37,8 @@ pub fn check(target: &str, kubelet_dir: &Path) -> Result<PathBuf, Failure> {
     Ok(path.to_owned())
 }
 
-/// Removes the directory of a target that is no volume any more. One that is not empty, or no directory, is somebody
-/// else's, and stays.
+/// Removes the directory of a target that no longer has a volume. One that is not empty, or is not a directory, is not
+/// ours and stays.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub fn remove(target: &Path, kubelet_dir: &Path) -> Result<(), Failure> {
     }
 }
 
-/// By its letters alone: no `..`, nothing relative.
+/// Compares the paths as text: no `..`, nothing relative.
 fn is_below(path: &Path, directory: &Path) -> bool {
     let clean = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
     path.is_absolute() && path.components().all(clean) && path.starts_with(directory) && path != directory

@@ -1,4 +1,4 @@
-//! One call at a time for each of many names.
+//! Locks by name: one call at a time for each.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 
 use tokio::sync::Notify;
 
-/// Whose turn it is. Clones share it.
+/// The names that are locked. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Turns(Arc<Shared>);
 
@@ -18,7 +18,7 @@ struct Shared {
     freed: Notify,
 }
 
-/// The turn of one name, until dropped.
+/// The lock on one name, until dropped.
 #[derive(Debug)]
 pub struct Turn {
     shared: Arc<Shared>,
@@ -26,16 +26,16 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// The turn of `name`, if nobody has it.
+    /// Locks `name`, if it is free.
     pub fn take(&self, name: &str) -> Option<Turn> {
         let is_free = self.0.taken().insert(name.to_owned());
         is_free.then(|| Turn { shared: Arc::clone(&self.0), name: name.to_owned() })
     }
 
-    /// The turn of `name`, once nobody has it.
+    /// Locks `name`, once it is free.
     pub async fn wait(&self, name: &str) -> Turn {
         loop {
-            // Before the attempt, so that no end of a turn is missed after it.
+            // Subscribe before the attempt, so that no release is missed after it.
             let freed = self.0.freed.notified();
             if let Some(turn) = self.take(name) {
                 return turn;

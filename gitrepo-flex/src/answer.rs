@@ -1,8 +1,8 @@
-//! The one JSON object that a call answers with.
+//! The one JSON object that answers a call.
 //!
-//! The kubelet reads standard output and standard error together (`CombinedOutput`) and gives them to a JSON decoder, so
-//! a second object or a single line of anybody else's breaks the answer. That is why the real standard output is put
-//! away where no library finds it, and both well-known descriptors lead nowhere.
+//! The kubelet reads standard output and standard error together (`CombinedOutput`) and passes them to a JSON decoder.
+//! A second object, or one stray line from a library, breaks the answer. So this module keeps a private copy of the
+//! real standard output and points both well-known descriptors at `/dev/null`.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -20,10 +20,10 @@ use nix::unistd::dup2_stdin;
 use nix::unistd::dup2_stdout;
 use serde::Serialize;
 
-/// Longest message, in bytes. The kubelet writes it into an event, and into its log at every retry.
+/// Longest message, in bytes. The kubelet writes it into an event, and into its log at each retry.
 const MESSAGE_LIMIT: usize = 4096;
 
-/// What the kubelet is told. Keys without a value are left out: `"capabilities":null` crashes it.
+/// The answer to the kubelet. Keys without a value are left out: `"capabilities":null` crashes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Answer {
     status: Status,
@@ -41,11 +41,11 @@ enum Status {
     NotSupported,
 }
 
-/// Each of them is named, because most are taken for true when they are left out.
+/// Every field is written, because the kubelet takes most missing ones for true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Capabilities {
-    /// An attach call before each mount.
+    /// The kubelet calls attach before each mount.
     attach: bool,
     /// The kubelet relabels the volume.
     #[serde(rename = "selinuxRelabel")]
@@ -61,29 +61,29 @@ struct Capabilities {
 }
 
 impl Answer {
-    /// To `init`.
+    /// Answers `init`.
     pub(crate) fn initialised() -> Self {
         Self { capabilities: Some(Capabilities::default()), ..Self::of(Status::Success) }
     }
 
-    /// It is done.
+    /// The call succeeded.
     pub(crate) fn success() -> Self {
         Self::of(Status::Success)
     }
 
-    /// It is not done; the kubelet will call again. `message` becomes the pod's event.
+    /// The call failed; the kubelet will retry. `message` becomes the pod's event.
     pub(crate) fn failure(message: &str) -> Self {
         Self { message: Some(shortened(message)), ..Self::of(Status::Failure) }
     }
 
-    /// To `--version`.
+    /// Answers `--version`.
     pub(crate) fn version() -> Self {
         let version = concat!("gitrepo-flex ", env!("CARGO_PKG_VERSION"));
         Self { message: Some(version.to_owned()), ..Self::of(Status::Success) }
     }
 
-    /// This call never works. The kubelet remembers that and stops calling, so neither `mount` nor `unmount` may ever be
-    /// answered with it. The kubelet does not read the message; a person at a prompt does.
+    /// The driver never supports this call. The kubelet remembers that and stops calling, so `mount` and `unmount` must
+    /// never return it. The kubelet does not read the message; a person at a prompt does.
     pub(crate) fn not_supported() -> Self {
         let known = "the kubelet calls this program with init, mount and unmount; gitrepo-flex-install installs it";
         Self { message: Some(known.to_owned()), ..Self::of(Status::NotSupported) }
@@ -95,7 +95,7 @@ impl Answer {
 
     fn line(&self) -> Vec<u8> {
         let object = serde_json::to_vec(self);
-        // It holds nothing that could not be written, but an answer there must be.
+        // Serializing cannot fail, but the kubelet must get an answer in any case.
         let mut line = object.unwrap_or_else(|_| br#"{"status":"Failure"}"#.to_vec());
         line.push(b'\n');
         line
@@ -116,13 +116,14 @@ fn shortened(message: &str) -> String {
 pub(crate) struct Channel(Mutex<Option<File>>);
 
 impl Channel {
-    /// Takes standard output away from everybody else: from here on, descriptors 0, 1 and 2 lead nowhere, also in what
-    /// this process starts.
+    /// Takes standard output away from all other code: from here on, descriptors 0, 1 and 2 lead nowhere, in this
+    /// process and its children.
     pub(crate) fn take_over() -> Self {
-        // A copy that is closed on exec. Descriptors that were closed at the start are `/dev/null` by now (Rust's runtime).
+        // The copy is close-on-exec. Rust's runtime has opened `/dev/null` on descriptors that were closed at the
+        // start.
         let stdout = io::stdout().as_fd().try_clone_to_owned().ok();
         if let Ok(nowhere) = nowhere() {
-            // One that cannot be replaced may still carry a library's line. The answer matters more.
+            // If one cannot be replaced, a library may still write to it. The answer matters more.
             let _each = [dup2_stdin(&nowhere), dup2_stdout(&nowhere), dup2_stderr(&nowhere)];
         }
         Self::over(stdout)
@@ -132,8 +133,8 @@ impl Channel {
         Self(Mutex::new(stdout.map(File::from)))
     }
 
-    /// Answers, unless that was done already, and closes the channel. Says whether this was the answer. That it cannot be
-    /// written (a closed pipe, a full disk) changes nothing: there is nobody else to tell.
+    /// Sends the answer, unless one was sent already, and closes the channel. Returns whether this was the answer.
+    /// Write errors (a closed pipe, a full disk) are ignored: there is nowhere to report them.
     pub(crate) fn send(&self, answer: &Answer) -> bool {
         let stdout = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut stdout) = stdout else { return false };
@@ -144,7 +145,7 @@ impl Channel {
     }
 }
 
-/// Where output is lost: `/dev/null`, or memory where there is no `/dev`.
+/// A sink for output: `/dev/null`, or memory if there is no `/dev`.
 fn nowhere() -> io::Result<OwnedFd> {
     match OpenOptions::new().read(true).write(true).open("/dev/null") {
         Ok(null) => Ok(null.into()),

@@ -1,7 +1,7 @@
-//! The command line, taken out of everybody's sight.
+//! The command line, hidden from other processes.
 //!
-//! The kubelet passes a volume's secrets as an argument, where every process of the host can read them in
-//! `/proc/<pid>/cmdline` (and in `ps`) for as long as this one lives.
+//! The kubelet passes a volume's secrets as an argument. Every process on the host can read them in
+//! `/proc/<pid>/cmdline` (and in `ps`) while this one runs.
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -15,26 +15,26 @@ use std::os::unix::fs::FileExt;
 
 use zeroize::Zeroizing;
 
-/// What this process was called with.
+/// The arguments of this process.
 pub(crate) struct Arguments {
-    /// All but the program's name. Wiped when dropped.
+    /// All except the program's name. Wiped when dropped.
     pub(crate) values: Vec<Zeroizing<Vec<u8>>>,
-    /// Whether nobody else can read them any more.
+    /// Whether hiding them from other processes succeeded.
     pub(crate) hidden: io::Result<()>,
 }
 
-/// Takes over the arguments, the program's name among them, and hides from other processes what could be secret:
-/// everything but the call and the directory. The process's memory is not dumped into a file from here on either.
+/// Takes over the arguments, the program's name included. Overwrites all that may be secret, which is everything except
+/// the call and the directory, and disables core dumps.
 pub(crate) fn take(all: Vec<OsString>) -> Arguments {
     let hidden = hide(&all);
-    // Also where they could not be hidden, and only after that: it closes `/proc/self/mem` to who is not root.
+    // Do this even if hiding failed, but only afterwards: it closes `/proc/self/mem` to processes without root.
     let kept_in = nix::sys::prctl::set_dumpable(false);
     let hidden = hidden.and(kept_in.map_err(io::Error::from));
     let values = all.into_iter().skip(1).map(|value| Zeroizing::new(value.into_vec())).collect();
     Arguments { values, hidden }
 }
 
-/// Overwrites the argument list, which the kernel shows, from the first argument that may be secret to the end.
+/// Overwrites the argument list that the kernel shows, from the first possibly secret argument to the end.
 fn hide(all: &[OsString]) -> io::Result<()> {
     let list = argument_list(&fs::read_to_string("/proc/self/stat")?)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self/stat does not tell where they are"))?;
@@ -45,7 +45,7 @@ fn hide(all: &[OsString]) -> io::Result<()> {
     OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&vec![0; length], secret.start)
 }
 
-/// How many arguments may stay visible: those that tell a person in front of `ps` what is going on.
+/// How many arguments may stay visible, so that `ps` shows which call is running.
 fn shown(all: &[OsString]) -> usize {
     let is_call = all.get(1).is_some_and(|call| call == "mount" || call == "unmount");
     let is_directory = |argument: &OsString| OsStr::as_bytes(argument).starts_with(b"/");
@@ -56,13 +56,13 @@ fn shown(all: &[OsString]) -> usize {
 }
 
 /// `arg_start` and `arg_end` of proc_pid_stat(5), its fields 48 and 49. The second field is the program's name in
-/// parentheses and may hold anything, so what follows its last one is counted from there.
+/// parentheses and may contain anything, so fields are counted from the last closing parenthesis.
 fn argument_list(stat: &str) -> Option<Range<u64>> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(48 - 3);
     let mut number = || fields.next()?.parse().ok();
     let range = number()?..number()?;
-    // Zeros where this process may not know.
+    // Zeros if this process lacks permission.
     (0 < range.start && range.start <= range.end).then_some(range)
 }
 

@@ -1,4 +1,4 @@
-//! Which call this is.
+//! Parses the call.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -6,18 +6,18 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-/// A call of the kubelet's, by its arguments (kubelet `pkg/volume/flexvolume/driver-call.go`).
+/// A call from the kubelet, by its arguments (kubelet `pkg/volume/flexvolume/driver-call.go`).
 pub(crate) enum Call {
-    /// Are you there, and what can you do?
+    /// Probe the driver and its capabilities.
     Init,
-    /// Make the volume of these options appear on the directory.
+    /// Mount the volume with these options on the directory.
     Mount {
         /// The directory.
         target: PathBuf,
         /// A JSON object.
         options: Zeroizing<Vec<u8>>,
     },
-    /// Take the volume off the directory.
+    /// Unmount the volume from the directory.
     Unmount {
         /// The directory.
         target: PathBuf,
@@ -27,9 +27,9 @@ pub(crate) enum Call {
         /// What is wrong.
         what: &'static str,
     },
-    /// Which version are you? Asked by people.
+    /// Print the version, for people.
     Version,
-    /// Any other word, and none.
+    /// Any other word, or none.
     Unsupported,
 }
 

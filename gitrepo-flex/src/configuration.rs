@@ -1,4 +1,4 @@
-//! The configuration: the node's, or the one beside the executable.
+//! The configuration: the node's file, or the one beside the executable.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -16,36 +16,37 @@ use gitrepo_frontend::configuration::Configuration;
 use nix::fcntl::OFlag;
 use serde_json::Value;
 
-/// The node's, for all frontends.
+/// The node's file, for all frontends.
 const OF_THE_NODE: &str = "/etc/gitrepo/config.json";
 
-/// The driver's, beside its executable. The leading dot keeps the kubelet from probing the driver when it changes.
+/// The driver's file, beside its executable. Because of the leading dot, a change does not make the kubelet probe the
+/// driver.
 pub const OF_THE_DRIVER: &str = ".config.json";
 
-/// Far beyond any real one, in bytes.
+/// Far larger than any real file, in bytes.
 const LIMIT: u64 = 1 << 20;
 
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
-    /// Its file cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the configuration {}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Whoever may write to it decides what root does on this node.
+    /// Anyone who can write to the file decides what root does on this node.
     #[error("the configuration {} is refused: {reason}", path.display())]
     Untrusted {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Which rule.
+        /// The rule it breaks.
         reason: &'static str,
     },
-    /// What it says.
+    /// Its content is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
@@ -61,7 +62,7 @@ impl ConfigurationError {
     }
 }
 
-/// The node's configuration, else that of the driver in `directory`, else the defaults for drivers.
+/// The node's configuration, else the driver's in `directory`, else the defaults for drivers.
 pub fn read(directory: Option<&Path>) -> Result<Configuration, ConfigurationError> {
     match find(&places(directory))? {
         Some((path, text)) => Ok(Configuration::parse(&text, &path, Config::for_drivers())?),
@@ -69,8 +70,8 @@ pub fn read(directory: Option<&Path>) -> Result<Configuration, ConfigurationErro
     }
 }
 
-/// For a call that must not fail over a configuration: the configuration, or where it is refused all that may name a
-/// store, and why it is refused.
+/// For calls that must not fail because of a bad configuration. Returns the configuration or, if it is refused, all
+/// configurations that may name a store, and the reason.
 pub fn read_or_guess(directory: Option<&Path>) -> (Vec<Configuration>, Option<ConfigurationError>) {
     let found = match find(&places(directory)) {
         Ok(Some((path, text))) => {
@@ -81,7 +82,7 @@ pub fn read_or_guess(directory: Option<&Path>) -> (Vec<Configuration>, Option<Co
     };
     match found {
         Ok(config) => (vec![config], None),
-        // The default store is looked through as well: who knows where the volume was made.
+        // Search the default store as well: the volume may be there.
         Err((error, text)) => (vec![guess(&text), Configuration::default()], Some(error)),
     }
 }
@@ -91,11 +92,11 @@ fn places(directory: Option<&Path>) -> Vec<PathBuf> {
     [Some(PathBuf::from(OF_THE_NODE)), beside].into_iter().flatten().collect()
 }
 
-/// The first of the files that is there, with its text.
+/// The first of the files that exists, with its text.
 fn find(places: &[PathBuf]) -> Result<Option<(PathBuf, String)>, ConfigurationError> {
     for path in places {
         let failed = |source| ConfigurationError::Read { path: path.clone(), source };
-        // A pipe in its place must not hold up a mount for ever.
+        // A pipe in its place must not block a mount for ever.
         let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
         match opened {
             Ok(mut file) => {
@@ -112,7 +113,7 @@ fn find(places: &[PathBuf]) -> Result<Option<(PathBuf, String)>, ConfigurationEr
     Ok(None)
 }
 
-/// Why an open file is not root's word, if it is not.
+/// Why an open file cannot be trusted as root's, if it cannot.
 fn check(file: &File) -> io::Result<Option<&'static str>> {
     let metadata = file.metadata()?;
     let us = nix::unistd::geteuid().as_raw();
@@ -127,7 +128,7 @@ fn check(file: &File) -> io::Result<Option<&'static str>> {
     })
 }
 
-/// The defaults, with the stores that a broken configuration names, as far as they can be made out.
+/// The defaults, with the stores that a broken configuration names, as far as they can be read.
 fn guess(text: &str) -> Configuration {
     let mut configuration = Configuration::default();
     let broken: Value = serde_json::from_str(text).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One call, from its arguments to its answer.
+//! Runs one call, from its arguments to its answer.
 
 use std::io;
 use std::path::Path;
@@ -24,11 +24,10 @@ use crate::sweep;
 use crate::target;
 use crate::unmount;
 
-/// How long an unmount may wait for others, and for a target in use. The kubelet asks again.
+/// How long an unmount may wait for other calls, or for a target in use. The kubelet retries.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Does what the arguments say, and answers whatever happens. `dropped` says whether the capabilities that are not needed
-/// are gone.
+/// Runs the call and always answers. `dropped` says whether dropping the unneeded capabilities succeeded.
 pub(crate) fn run(arguments: Arguments, dropped: io::Result<()>) {
     let cancel = Cancel::new();
     fault::watch(cancel.clone());
@@ -43,7 +42,7 @@ pub(crate) fn run(arguments: Arguments, dropped: io::Result<()>) {
 
 fn answer(arguments: Arguments, dropped: io::Result<()>, channel: &Arc<Channel>, cancel: &Cancel) {
     match Call::parse(arguments.values) {
-        // Asked for again and again, under locks of the kubelet's: it looks at nothing.
+        // The kubelet calls this repeatedly while it holds locks, so it must not touch anything.
         Call::Init => drop(channel.send(&Answer::initialised())),
         Call::Version => drop(channel.send(&Answer::version())),
         Call::Unsupported => drop(channel.send(&Answer::not_supported())),
@@ -62,7 +61,7 @@ fn answer(arguments: Arguments, dropped: io::Result<()>, channel: &Arc<Channel>,
     }
 }
 
-/// What went wrong before there was a log to tell it to, and is no reason to fail the call.
+/// A warning from before the log was open, which does not fail the call.
 type Complaint = Option<String>;
 
 fn hidden(hidden: io::Result<()>) -> Complaint {
@@ -120,7 +119,7 @@ fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, complaint: Co
     sweep::in_passing(&unmounted.stores.iter().collect::<Vec<_>>(), &target, &cancel);
 }
 
-/// Answers with what came of the call.
+/// Sends the result of the call.
 fn give(channel: &Channel, target: &Path, result: Result<(), CallError>) {
     let answer = match result {
         Ok(()) => Answer::success(),

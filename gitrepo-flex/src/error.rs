@@ -1,4 +1,4 @@
-//! Whatever makes a call fail, and what the owner of the pod can do.
+//! The errors of calls, with hints for the owner of the pod.
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
@@ -17,7 +17,7 @@ pub(crate) enum CallError {
     /// Arguments are missing, or there are too many.
     #[error("{what}")]
     Arguments {
-        /// What would be right.
+        /// What is expected.
         what: &'static str,
     },
     /// The directory.
@@ -58,7 +58,7 @@ impl CallError {
         }
     }
 
-    /// What becomes the pod's event: the words of the error, and what they do not say about a FlexVolume.
+    /// The text of the pod's event: the error, plus a hint for FlexVolume users.
     pub(crate) fn message(&self) -> String {
         let words = chain(self);
         match self.hint() {

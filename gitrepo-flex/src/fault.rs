@@ -1,4 +1,4 @@
-//! A panic, in whatever thread, becomes an answer.
+//! Turns a panic, in any thread, into an answer.
 
 use std::panic;
 use std::panic::AssertUnwindSafe;
@@ -6,29 +6,28 @@ use std::sync::OnceLock;
 
 use gitrepo_core::cancel::Cancel;
 
-/// Where the first panic of this process was.
+/// Where the first panic of this process occurred.
 static PLACE: OnceLock<String> = OnceLock::new();
 
-/// From here on a panic is remembered instead of printed, and gives up what `cancel` stands for: another thread may wait
-/// for ever for the one that panicked. Only the place is kept. The words may quote what the code stumbled over, and that
-/// may be secret.
+/// From here on a panic is recorded instead of printed, and triggers `cancel`, because another thread may be waiting
+/// for the one that panicked. Only the location is kept. The message may quote the input, which may be secret.
 pub(crate) fn watch(cancel: Cancel) {
     panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        // Only the first counts; others follow from it.
+        // Only the first counts; later ones follow from it.
         drop(PLACE.set(place));
         cancel.cancel();
     }));
 }
 
-/// Where a panic was, if there was one.
+/// Where the first panic occurred, if any.
 pub(crate) fn place() -> Option<&'static str> {
     PLACE.get().map(String::as_str)
 }
 
 /// Runs `work`; `None` if it panicked.
 pub(crate) fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
-    // What it leaves half-done is only thrown away: nothing of it is used afterwards.
+    // State that a panic leaves half-done is discarded, never used.
     panic::catch_unwind(AssertUnwindSafe(work)).ok()
 }
 

@@ -1,7 +1,7 @@
-//! The option `hostTarget`: which store keeps a volume.
+//! The option `hostTarget`: selects the store of a volume.
 //!
-//! Manifests of an older driver name a directory of the host there. A pod's author does not choose where root writes, so
-//! the text selects among the directories that the configuration lists, and means nothing beyond that.
+//! Manifests of an older driver put a directory of the host there. A pod's author must not choose where root writes, so
+//! the text only selects one of the directories that the configuration lists.
 
 use std::path::Component;
 use std::path::Path;
@@ -15,7 +15,7 @@ use gitrepo_frontend::configuration::Configuration;
 
 use crate::error::CallError;
 
-/// The volumes of the store that `text` selects, or of the main one. It is made where there is none.
+/// The volumes of the store that `text` selects, or of the main one. Creates the store if missing.
 pub(crate) fn volumes(configuration: Configuration, text: Option<&str>) -> Result<Volumes, CallError> {
     let selected = text.map(|text| HostTarget::select(&configuration, text)).transpose()?;
     let main = Store::open(&configuration.core.store)?;
@@ -34,12 +34,12 @@ pub(crate) fn volumes(configuration: Configuration, text: Option<&str>) -> Resul
     Ok(Volumes::of(store, Gateway::confined(configuration.core)))
 }
 
-/// What a `hostTarget` selects.
+/// The result of a `hostTarget`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HostTarget {
-    /// In which store the volume is kept.
+    /// The store of the volume.
     store: SelectedStore,
-    /// What followed the selected directory. It has no meaning, which a log should say; empty if there was nothing.
+    /// The rest of the path after the selected directory, empty if none. It has no effect, which is logged.
     ignored: PathBuf,
 }
 
@@ -48,11 +48,11 @@ struct HostTarget {
 enum SelectedStore {
     /// The configuration's `store`.
     Main,
-    /// That of this directory, one of `hostTargetRoots`.
+    /// The store of this directory, one of `hostTargetRoots`.
     Beside(PathBuf),
 }
 
-/// The text selects nothing.
+/// The text selects no store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("hostTarget {text:?} {reason}; allowed are {} and what is below them", allowed.join(", "))]
 pub(crate) struct HostTargetError {
@@ -69,16 +69,16 @@ impl HostTargetError {
 }
 
 impl HostTarget {
-    /// The directory among `hostTargetRoots` and `store` that is the longest beginning of `text`, component by component:
+    /// The directory among `hostTargetRoots` and `store` that is the longest prefix of `text`, component by component:
     /// `/data/images2` is not below `/data/images`.
     ///
     /// # Errors
     ///
-    /// When there is none, or `text` is no absolute path without `..`.
+    /// When no directory matches, or `text` is not an absolute path, or contains `..`.
     fn select(configuration: &Configuration, text: &str) -> Result<Self, HostTargetError> {
         let (path, main) = (Path::new(text), &configuration.core.store);
         let beside = configuration.frontend.host_target_roots.iter().filter(|root| *root != main);
-        // The store comes last, for `max_by_key` takes the last of equals.
+        // The store comes last, because `max_by_key` returns the last of equal elements.
         let roots = beside.chain([main]);
         let refused = |reason| {
             let allowed = roots.clone().map(|root| root.display().to_string()).collect();

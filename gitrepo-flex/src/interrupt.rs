@@ -1,4 +1,4 @@
-//! What ends a call from outside: a signal, or time.
+//! Ends a call on a signal or a timeout.
 
 use std::process;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use nix::sys::signal::Signal;
 use crate::answer::Answer;
 use crate::answer::Channel;
 
-/// Signals that ask a process to end.
+/// Signals that ask a process to terminate.
 const SIGNALS: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
-/// How long a call may take to clean up behind itself once it was told to give up.
+/// How long a call may take to clean up after it is cancelled.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// From here on each of the [`SIGNALS`] sets `cancel`. The call then cleans up and answers.
+/// From here on each of the [`SIGNALS`] triggers `cancel`. The call then cleans up and answers.
 ///
 /// Must be called before any other thread starts, since threads inherit the signal mask.
 pub(crate) fn watch(cancel: &Cancel) {
@@ -34,14 +34,14 @@ pub(crate) fn watch(cancel: &Cancel) {
         }
     });
     if waiting.is_err() {
-        // Better ended without an answer than not to be ended.
+        // Better to die without an answer than to ignore signals.
         signals.thread_unblock().ok();
     }
 }
 
-/// Ends the process `limit` and a grace from now, with an answer if there was none. The kubelet waits for ever for a call
-/// that hangs, and the volume with it. Whatever is half-done then is as after a SIGKILL: the next call finishes or
-/// undoes it.
+/// Ends the process after `limit` and a grace period, and answers first if nothing has. The kubelet waits for ever for
+/// a call that hangs, and blocks the volume. The state is then as after a SIGKILL: the next call completes or undoes
+/// the work.
 pub(crate) fn end_after(limit: Duration, channel: &Arc<Channel>) {
     let channel = Arc::clone(channel);
     let watching = thread::Builder::new().name("deadline".into()).spawn(move || {

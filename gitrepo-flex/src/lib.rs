@@ -1,5 +1,5 @@
-//! What the driver (`gitrepo-flex`) and its installer (`gitrepo-flex-install`) share: the configuration, the stores that it
-//! names, and where the kubelet has its pods.
+//! Code shared by the driver (`gitrepo-flex`) and its installer (`gitrepo-flex-install`): the configuration, the stores
+//! that it names, and the kubelet's directory of pods.
 
 pub mod configuration;
 pub mod pods;

@@ -1,7 +1,7 @@
 //! The log: a file, and syslog. Standard output and error belong to the kubelet.
 //!
-//! Nothing that goes wrong here is told to anybody or holds a call up: a volume is worth more than a line about it. The
-//! file is outside the plugin directory, where every change makes the kubelet probe all drivers anew.
+//! Logging errors are ignored, and logging never blocks a call: the volume matters more. The file is outside the plugin
+//! directory, where every change makes the kubelet probe all drivers again.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ mod syslog;
 use file::LogFile;
 use syslog::Syslog;
 
-/// Where an admin looks.
+/// The log file.
 const FILE: &str = "/var/log/gitrepo-flex.log";
 
 /// Starts logging.
@@ -27,7 +27,7 @@ pub(crate) fn start(config: &LogConfig) {
     let places = Arc::new(Places { file: LogFile::open(Path::new(FILE)), syslog: Syslog::open() });
     let subscriber = tracing_subscriber::fmt().with_max_level(Level::from(config.level)).with_ansi(false);
     let subscriber = subscriber.with_writer(Writer(places)).log_internal_errors(false);
-    // It is started once.
+    // Fails only when started twice.
     match config.format {
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init().ok(),
         LogFormat::Text => subscriber.try_init().ok(),
@@ -41,7 +41,7 @@ struct Places {
 
 struct Writer(Arc<Places>);
 
-/// One event, which is one line and comes in one write.
+/// One event: one line, in one write.
 struct Line {
     places: Arc<Places>,
     level: Level,

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The contract is the kubelet's `pkg/volume/flexvolume/driver-call.go`: whatever happens, standard output and error
-//! together are one JSON object, and the exit status is 0. The arguments may hold secrets, so this program does nothing but
-//! answer such calls; `gitrepo-flex-install` puts it where the kubelet looks for it.
+//! together are one JSON object, and the exit status is 0. The arguments may hold secrets, so this program only answers
+//! such calls; `gitrepo-flex-install` installs it where the kubelet looks for it.
 
 mod answer;
 mod arguments;
@@ -33,9 +33,9 @@ use gitrepo_core::capabilities::Role;
 
 fn main() -> ExitCode {
     gitrepo_core::worker::run_if_worker();
-    // While there is one thread: all that start later have what this one has.
+    // Must run while there is one thread: later threads inherit its capabilities.
     let dropped = capabilities::drop_others(Role::Node);
     driver::run(arguments::take(std::env::args_os().collect()), dropped);
-    // Anything else makes the kubelet log all arguments, secrets included.
+    // Any other status makes the kubelet log all arguments, secrets included.
     ExitCode::SUCCESS
 }

@@ -1,4 +1,4 @@
-//! `mount`: the volume of these options appears on the directory.
+//! `mount`: mounts a volume with the given options on the directory.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::options::Pod;
 use crate::target;
 use crate::volume_id::VolumeName;
 
-/// A volume to mount, and the store that it comes from.
+/// A volume to mount, and its store.
 pub(crate) struct Mount {
     pod: Pod,
     request: VolumeRequest,
@@ -35,7 +35,7 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// Reads the options and opens the store. Nothing of the volume is there yet when this returns.
+    /// Reads the options and opens the store. Does not touch the volume yet.
     pub(crate) fn prepare(configuration: Configuration, target: &Path, options: &[u8]) -> Result<Self, CallError> {
         let target = target::resolve(target)?;
         let Options { pod, read_only, group, credentials, host_target, mut spec } = Options::parse(options)?;
@@ -56,7 +56,7 @@ impl Mount {
         Ok(Self { pod, request, credentials, volumes })
     }
 
-    /// Mounts it, as the last step of all.
+    /// Mounts the volume. This is the last step.
     pub(crate) fn publish(&self, cancel: &Cancel) -> Result<(), CallError> {
         let Self { pod, request, credentials, volumes } = self;
         let started = Instant::now();
@@ -81,13 +81,13 @@ impl Mount {
         &self.volumes
     }
 
-    /// The directory, without links on the way to it.
+    /// The directory, with links on its path resolved.
     pub(crate) fn target(&self) -> &PathBuf {
         &self.request.target
     }
 }
 
-/// Bytes of the pack that this call fetched.
+/// Pack bytes that this call fetched.
 fn received(outcome: Outcome) -> u64 {
     match outcome {
         Outcome::Fetched { received_bytes } => received_bytes,
@@ -95,7 +95,7 @@ fn received(outcome: Outcome) -> u64 {
     }
 }
 
-/// What a volume without `writable` is, by the node's configuration.
+/// How to share a volume without the option `writable`, by the node's configuration.
 fn writable(default: FlexWritable) -> Writable {
     match default {
         FlexWritable::Shared => Writable::Shared,
@@ -103,8 +103,7 @@ fn writable(default: FlexWritable) -> Writable {
     }
 }
 
-/// What the volume was when it was first mounted here: another configuration does not make it another volume, and after
-/// a reboot it comes back as it was.
+/// The mode recorded at the volume's first mount here. It survives reboots, and changes of the configuration.
 fn recorded(record: &Record) -> Option<Writable> {
     record.content.get("writable").and_then(|word| Writable::from_word(word))
 }

@@ -1,7 +1,7 @@
-//! The JSON argument of `mount` → what core is asked.
+//! Turns the JSON argument of `mount` into a request to core.
 //!
-//! Keys under `kubernetes.io/` are the kubelet's (`pkg/volume/flexvolume/driver-call.go`); every other key is one of the
-//! volume's vocabulary or of the two that FlexVolume adds to it. No error quotes a value that could be secret.
+//! Keys under `kubernetes.io/` are the kubelet's (`pkg/volume/flexvolume/driver-call.go`). Every other key is a key of
+//! the volume, or one of the two that FlexVolume adds. No error quotes a value that could be secret.
 
 use std::collections::BTreeMap;
 
@@ -25,81 +25,81 @@ mod json;
 pub(crate) use json::JsonError;
 use json::Texts;
 
-/// What the kubelet's own keys begin with.
+/// Prefix of the kubelet's own keys.
 const KUBELET: &str = "kubernetes.io/";
 
-/// What the keys of the volume's secret begin with.
+/// Prefix of the keys of the volume's secret.
 const SECRET: &str = "kubernetes.io/secret/";
 
-/// The name that the bash driver had for `repository`.
+/// The bash driver's name for `repository`.
 const REPO: &str = "repo";
 
-/// Which store, by a path of the host.
+/// Selects the store, by a path of the host.
 const HOST_TARGET: &str = "hostTarget";
 
 /// Longest key that an error shows, in characters.
 const KEY_SHOWN: usize = 64;
 
-/// What a volume is to be.
+/// The options of a volume.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// For whom.
+    /// The pod.
     pub(crate) pod: Pod,
-    /// Nobody may write through the mount.
+    /// Mount the volume read-only.
     pub(crate) read_only: bool,
     /// The group whose members may write to a writable volume (the pod's `fsGroup`).
     pub(crate) group: Option<u32>,
-    /// As whom to fetch.
+    /// The credentials to fetch with.
     pub(crate) credentials: Credentials,
-    /// Which store; `None` for the main one.
+    /// Selects the store; `None` for the main one.
     pub(crate) host_target: Option<String>,
-    /// What is asked.
+    /// The requested volume.
     pub(crate) spec: VolumeSpec,
 }
 
-/// Whose volume it is. Empty where the caller is no kubelet and does not say.
+/// The pod and volume that the caller names. Empty if the caller is not a kubelet and names none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pod {
     /// The pod's namespace.
     pub(crate) namespace: String,
     /// The pod's name.
     pub(crate) name: String,
-    /// The name of the volume: that of the PersistentVolume, or the pod's own for an inline one. Which of the two it is,
-    /// the kubelet does not tell.
+    /// The name of the volume: that of the PersistentVolume, or the pod's own for an inline one. The kubelet does not
+    /// say which.
     pub(crate) volume: String,
 }
 
-/// Why options are refused.
+/// Why the options are refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OptionsError {
     /// Not a JSON object of strings.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// Neither read-only nor read-write.
+    /// `kubernetes.io/readwrite` is invalid.
     #[error("kubernetes.io/readwrite is neither ro nor rw")]
     ReadWrite,
-    /// The pod's group is no number.
+    /// The pod's group is not a number.
     #[error("kubernetes.io/mounterArgs.FsGroup is not the number of a group")]
     Group,
-    /// A value of the secret that is not what the kubelet passes.
+    /// A value of the secret is not encoded as the kubelet encodes it.
     #[error("the secret's key {key:?} is not base64 of UTF-8 text")]
     SecretEncoding {
-        /// Its name.
+        /// The key.
         key: String,
     },
-    /// The secret's keys.
+    /// The secret's keys are invalid.
     #[error("the volume's secret cannot be used")]
     Secret(#[from] CredentialError),
-    /// A secret where everybody can read it.
+    /// An option holds a secret, which everybody could read.
     #[error(
         "the option {key:?} would show a secret to everybody who can read the volume's definition; put it into a Secret \
          whose type is the driver's name, and name that in the volume's secretRef"
     )]
     SecretOption {
-        /// Its name.
+        /// The key.
         key: String,
     },
-    /// A key that does not exist.
+    /// An unknown key.
     #[error("there is no option {key:?}{}", nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
     Unknown {
         /// As written.
@@ -107,10 +107,10 @@ pub(crate) enum OptionsError {
         /// The most similar one.
         nearest: Option<&'static str>,
     },
-    /// Both names of one option.
+    /// Both names of the repository are given.
     #[error("the options repo and repository mean the same: leave one out")]
     TwoRepositories,
-    /// Nobody would refresh.
+    /// The driver cannot refresh a volume.
     #[error(
         "refresh: {value:?} does not work with a FlexVolume: the kubelet calls this driver to mount and to unmount, and \
          never in between. Leave it out, or use the CSI driver"
@@ -119,7 +119,7 @@ pub(crate) enum OptionsError {
         /// As written.
         value: String,
     },
-    /// The volume's vocabulary.
+    /// An invalid value for a key of the volume.
     #[error(transparent)]
     Spec(#[from] SpecError),
 }
@@ -150,7 +150,7 @@ impl Options {
             read_only: read_only(kubelet("readwrite"))?,
             group: group(kubelet("mounterArgs.FsGroup"))?,
             credentials: credentials(secret)?,
-            // The bash driver took an empty one for none.
+            // The bash driver treated an empty one as missing.
             host_target: attributes.get(HOST_TARGET).filter(|path| !path.is_empty()).cloned(),
             spec: spec(attributes)?,
         })
@@ -163,7 +163,7 @@ fn value<'a>(texts: &'a Texts, prefix: &str, name: &str) -> Option<&'a str> {
     found.map(|(_, value)| value.as_str())
 }
 
-/// The kubelet always says. Who does not is served what can do no harm, as the bash driver did.
+/// The kubelet always sends this key. Without it the mount is read-only, as with the bash driver.
 fn read_only(readwrite: Option<&str>) -> Result<bool, OptionsError> {
     match readwrite {
         Some("rw") => Ok(false),
@@ -172,7 +172,7 @@ fn read_only(readwrite: Option<&str>) -> Result<bool, OptionsError> {
     }
 }
 
-/// `-1` as an id means "leave it" to the kernel.
+/// `-1` as an id tells the kernel not to change it.
 fn group(text: Option<&str>) -> Result<Option<u32>, OptionsError> {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let number = |text: &str| text.parse().ok().filter(|group| digits(text) && *group != u32::MAX);
@@ -200,7 +200,7 @@ fn decoded(base64: &str) -> Option<Secret> {
     }
 }
 
-/// The user's options, each of a known key; under `repository` whichever name that was given.
+/// The user's options, all with known keys; `repo` becomes `repository`.
 fn attributes(user: Texts) -> Result<BTreeMap<String, String>, OptionsError> {
     let mut attributes = BTreeMap::new();
     for (key, value) in user {
@@ -213,7 +213,7 @@ fn attributes(user: Texts) -> Result<BTreeMap<String, String>, OptionsError> {
     Ok(attributes)
 }
 
-/// Before anything is computed of them. What CSI says of a volume's attributes holds here too.
+/// Checked before any other work, with the limit of CSI for a volume's attributes.
 fn check_length(user: &Texts) -> Result<(), SpecError> {
     let length = user.iter().map(|(key, value)| key.len() + value.len()).sum();
     if length > ATTRIBUTES_BYTES { Err(SpecError::TooLong { length }) } else { Ok(()) }
@@ -239,7 +239,7 @@ fn spec(mut attributes: BTreeMap<String, String>) -> Result<VolumeSpec, OptionsE
     }
 }
 
-/// Enough of a text to recognise it by.
+/// The beginning of a text, to recognise it by.
 fn shown(text: &str) -> String {
     text.chars().take(KEY_SHOWN).collect()
 }

@@ -1,9 +1,8 @@
-//! Where the kubelet has its pods, by the target of a volume.
+//! Finds the kubelet's directory of pods from the target of a volume.
 
 use std::path::Path;
 
-/// The directory of all pods, if the target lies in one as the kubelet lays them out:
-/// `<pods>/<uid>/volumes/<driver>/<volume>`.
+/// The directory of all pods, if the target has the kubelet's layout: `<pods>/<uid>/volumes/<driver>/<volume>`.
 pub fn directory(target: &Path) -> Option<&Path> {
     let mut above = target.ancestors().skip(2);
     let volumes = above.next()?;

@@ -1,10 +1,10 @@
-//! Where the running program is. Driver and installer look for files beside themselves.
+//! Locates the running program. Driver and installer look for files beside themselves.
 
 use std::path::Path;
 use std::path::PathBuf;
 
-/// The directory of the running program, without links on the way. An executable that was replaced while it runs has
-/// ` (deleted)` behind its name, and its directory is still the right one.
+/// The directory of the running program, with links resolved. The kernel appends ` (deleted)` to the name of an
+/// executable that was replaced while it runs; its directory is still correct.
 pub fn directory() -> Option<PathBuf> {
     let called = || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_absolute());
     let executable = std::env::current_exe().ok().or_else(called)?;

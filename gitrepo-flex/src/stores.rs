@@ -1,4 +1,4 @@
-//! The stores of a node, and the volumes in each of them.
+//! The stores of a node, and their volumes.
 
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::store::Origin;
@@ -10,10 +10,10 @@ use gitrepo_frontend::configuration::Configuration;
 /// The name under which this driver's volumes are on record.
 pub const ORIGIN: Origin = Origin::driver("flex");
 
-/// The volumes of every store that there is; none is made. One that cannot be opened says so, and keeps nobody from the
-/// others.
+/// The volumes of every existing store; creates none. A store that cannot be opened yields an error and does not affect
+/// the others.
 pub fn existing(configuration: &Configuration) -> Vec<Result<Volumes, StoreError>> {
-    // A bare mount point is none either. Whatever else keeps it from being seen is for who opens it to say.
+    // A bare mount point is not a store. Any other error is reported when the store is opened.
     let Configuration { core, frontend } = configuration;
     let is_there = !matches!(Store::is_at(&core.store), Err(StoreError::Missing { .. }));
     let main = is_there.then(|| Store::open(&core.store));

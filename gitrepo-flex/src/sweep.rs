@@ -1,4 +1,4 @@
-//! A little tidying at the end of each call: no daemon stands behind a FlexVolume driver.
+//! A brief sweep at the end of each call, because a FlexVolume driver has no daemon.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use gitrepo_core::volume::Volumes;
 use gitrepo_flex::pods;
 use gitrepo_flex::stores::ORIGIN;
 
-/// How long one call may spend on what others left behind.
+/// How long one call may spend on sweeping.
 const BUDGET: Duration = Duration::from_millis(100);
 
-/// Removes what dead calls left in these stores, and the volumes of pods that are gone, for a short while. The kubelet has
-/// its answer already. Without a kubelet's directory around the target there is no telling which pods are gone.
+/// Removes leftovers of dead calls in these stores, and the volumes of deleted pods, for a short while. The kubelet
+/// already has its answer. If the target is outside a kubelet's directory, deleted pods cannot be recognised.
 pub(crate) fn in_passing(stores: &[&Volumes], target: &Path, cancel: &Cancel) {
     let Some(pods) = pods::directory(target) else { return };
     let started = Instant::now();
@@ -26,7 +26,7 @@ pub(crate) fn in_passing(stores: &[&Volumes], target: &Path, cancel: &Cancel) {
             return;
         }
         let abandoned = Abandoned::TargetGone { origin: ORIGIN, below: pods.to_owned() };
-        // What is only unused makes way for a mount that needs the room, and for the installer's sweeps.
+        // Unused snapshots stay. A mount that needs the room and the installer's sweeps remove them.
         match volumes.sweep_and_evict(&abandoned, Eviction::Until(0), left) {
             Ok(report) => tracing::debug!(?report, store = %volumes.store().root().display(), "swept"),
             Err(error) => tracing::warn!(error = %chain(&error), "leftovers could not be swept"),

@@ -1,4 +1,4 @@
-//! The directory of a call.
+//! The directory that a call names.
 
 use std::io;
 use std::path::Component;
@@ -10,18 +10,18 @@ use gitrepo_core::error::Kind;
 /// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    /// It is no place.
+    /// It is not a usable path.
     #[error("{target:?} is no absolute path of a directory, without `..`")]
     Path {
         /// As given.
         target: PathBuf,
     },
-    /// The way to it cannot be followed.
+    /// The path cannot be resolved.
     #[error("cannot follow the way to the directory {}", target.display())]
     Resolve {
         /// As given.
         target: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -37,9 +37,9 @@ impl TargetError {
     }
 }
 
-/// The directory with the links on the way to it resolved, as the mount table will show it. An admin may have moved the
-/// kubelet's directory and left a link; below `pods/` every directory is the kubelet's own. The last component is not
-/// followed. What is missing is kept as it is: a volume is unmounted also where nothing is left of the way to it.
+/// The directory with links in its parents resolved, as the mount table shows it. An admin may have moved the kubelet's
+/// directory and left a link; below `pods/` every directory is the kubelet's own. The last component is not followed.
+/// Missing components are kept: a volume can be unmounted although its directory is gone.
 pub(crate) fn resolve(target: &Path) -> Result<PathBuf, TargetError> {
     let clean = target.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     let (true, true, Some(parent), Some(name)) = (clean, target.is_absolute(), target.parent(), target.file_name())

@@ -1,6 +1,6 @@
-//! `unmount`: nothing of ours is on the directory any more.
+//! `unmount`: removes our mounts from the directory.
 //!
-//! The kubelet passes the directory alone. Which store the volume came from, the stores' records tell.
+//! The kubelet passes only the directory. The stores' records tell which store the volume came from.
 
 use std::path::Path;
 
@@ -17,21 +17,21 @@ use gitrepo_frontend::configuration::Configuration;
 
 use crate::error::CallError;
 
-/// What came of it.
+/// The outcome of an unmount.
 pub(crate) struct Unmounted {
     /// The call's result.
     pub(crate) result: Result<(), CallError>,
-    /// Where it was looked for.
+    /// The stores that were searched.
     pub(crate) stores: Vec<Volumes>,
 }
 
-/// Looks for the volume in every store there is, and takes it off the directory. A directory that shows nothing of ours
-/// is a success, whatever else is mounted there: it is not ours to unmount.
+/// Looks for the volume in every existing store and unmounts it. A directory without our mounts is a success, whatever
+/// else is mounted there: other mounts are not ours to remove.
 pub(crate) fn run(configurations: &[Configuration], target: &Path, cancel: &Cancel) -> Unmounted {
     let mut stores = Vec::new();
     let mut found = Unpublished { known: false, mounts: 0 };
     let mut failure = None;
-    // All of them: a volume whose definition has changed may have been mounted from another one before a reboot.
+    // Search all of them: if the volume's definition has changed, an older mount may come from another store.
     for volumes in configurations.iter().flat_map(stores::existing) {
         let unpublished = volumes.map_err(CallError::from).and_then(|volumes| {
             let unpublished = volumes.unpublish(None, target, cancel);
@@ -42,7 +42,7 @@ pub(crate) fn run(configurations: &[Configuration], target: &Path, cancel: &Canc
             Ok(Unpublished { known, mounts }) => {
                 found = Unpublished { known: found.known || known, mounts: found.mounts + mounts };
             }
-            // The one that matters may be another one.
+            // The volume may be in another store: go on.
             Err(error) => drop(failure.get_or_insert(error)),
         }
     }
@@ -72,7 +72,7 @@ fn tell(target: &Path, found: Unpublished, unsearched: Option<CallError>) {
     }
 }
 
-/// What is mounted there came from a store, and none that there is knows it.
+/// A volume from a store is mounted there, but no existing store knows it.
 fn shows_a_volume(target: &Path) -> bool {
     let mounts = mountinfo::read().unwrap_or_default();
     mounts.iter().any(|mount| mount.target == target && is_from_a_store(&mount.root))
@@ -84,8 +84,8 @@ fn missing(configurations: &[Configuration]) -> CallError {
     CallError::Store(StoreError::Missing { path, reason })
 }
 
-/// Whether a volume of a store that cannot be searched may be on the directory. Where nothing is mounted and nobody is at
-/// work, a pod need not wait for somebody to repair a store; what is left there is swept once the directory is gone.
+/// Whether a volume of an unreadable store may be on the directory. If nothing is mounted and no operation is in
+/// flight, the pod need not wait until the store is repaired: leftovers are swept once the directory is gone.
 fn may_be_ours(target: &Path, kind: Kind) -> bool {
     let in_flight = matches!(kind, Kind::Busy | Kind::Timeout | Kind::Cancelled);
     let mounted = || mountinfo::read().map_or(true, |mounts| mounts.iter().any(|mount| mount.target == target));

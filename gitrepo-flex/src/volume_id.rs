@@ -1,4 +1,4 @@
-//! What a volume is called, and so which targets of a node may share one writable copy.
+//! Volume ids, which decide which targets of a node may share one writable copy.
 
 use std::path::Path;
 
@@ -12,19 +12,20 @@ use sha2::Sha256;
 
 use crate::options::Pod;
 
-/// The name of a volume, but for the credential: `flex:<namespace>/<volume>:<hash of what is asked>`.
+/// The id of a volume without the credential: `flex:<namespace>/<volume>:<hash of the request>`.
 ///
-/// The kubelet names no volume in a way that is the same for all pods that share it and different for all others, so
-/// everything that two sharing pods must agree on is part of the name.
+/// The kubelet passes no name that is the same for all pods that share a volume and different for all others. So
+/// everything that pods must agree on to share a volume is part of the name.
 pub(crate) struct VolumeName(String);
 
 impl VolumeName {
-    /// The name of what `pod` asks for. Who does not say whose volume it is shares it with nobody: its target is its name.
+    /// The name of the volume that `pod` asks for. Without a namespace or volume name it contains the target, so it is
+    /// not shared.
     pub(crate) fn new(pod: &Pod, target: &Path, spec: &VolumeSpec, group: Option<u32>) -> Self {
         let mut content = spec.content();
-        // Only whether it is shared makes a difference.
+        // Only shared or not shared matters here.
         content.insert("writable".to_owned(), (spec.writable == Some(Writable::Shared)).to_string());
-        // A map of plain texts: writing it down cannot fail, and if it did the name would be the target's.
+        // Serializing a map of strings cannot fail; if it did, the target would stand in for it.
         let asked = serde_json::to_vec(&(content, group)).unwrap_or_else(|_| target.display().to_string().into());
         let hash: String = Sha256::digest(asked).iter().map(|byte| format!("{byte:02x}")).collect();
         Self(match pod.namespace.is_empty() || pod.volume.is_empty() {
@@ -33,14 +34,13 @@ impl VolumeName {
         })
     }
 
-    /// The whole id, for who fetches with this credential: pods with different credentials share nothing that they can
-    /// write to.
+    /// The full id, for a fetch with this credential: pods with different credentials share no writable copy.
     pub(crate) fn with(&self, credential: &CredentialId) -> String {
         format!("{}:{credential}", self.0)
     }
 
-    /// The id under which this volume is on its target already. It stays when the secret changes while the pod lives:
-    /// the same pod then gets its volume back, once the new credential has proved what it may read.
+    /// The id already recorded for this volume on its target. It stays the same when the secret changes during the
+    /// pod's life: the pod gets its volume back once the new credential has proved its access.
     pub(crate) fn recorded(&self, record: &Record) -> Option<String> {
         let (name, _credential) = record.volume_id.rsplit_once(':')?;
         (record.origin == ORIGIN && name == self.0).then(|| record.volume_id.clone())

@@ -1,7 +1,7 @@
 """bench.py [<rounds>]: how long volumes take to set up and pods to start, beside emptyDir and in-tree gitRepo.
 
-Pods of all kinds in turn, one at a time, so that what else the machine does hits all alike. From the logs of the
-kubelet and of containerd, since the API shows a started container up to a second late:
+Starts pods of all kinds in turn, one at a time, so that other load on the machine affects all alike. Reads the logs of
+the kubelet and of containerd, since the API shows a started container up to a second late:
 
 set-up   from "MountVolume started" to "SetUp succeeded"
 started  from the create request to the started container
@@ -26,7 +26,7 @@ def git_repo(url):
 
 
 def kinds(c):
-    """Name, and what makes the volume of a round. A miss has a name of its own in each round, which no cache has."""
+    """Name, and a function that makes the volume of a round. A miss has a new name each round, which no cache has."""
     made = {"emptyDir": lambda _: {"emptyDir": {}}}
 
     def add(name, volume, size, new):
@@ -57,7 +57,7 @@ def seconds(line):
 
 
 def set_up(lines):
-    """Of the volume `v`."""
+    """For the volume `v`."""
     lines = [line for line in lines if KUBELET_LINE.match(line) and r"volume \"v\"" in line]
     begun = [seconds(line) for line in lines if "MountVolume started" in line]
     done = [seconds(line) for line in lines if "SetUp succeeded" in line]
@@ -75,7 +75,7 @@ def started(lines, container):
 
 def measure(c, name, volume):
     positions = {log: os.path.getsize(f"{c.log}/{log}.log") for log in ("kubelet", "containerd")}
-    # The pod's own network would take longer than most volumes.
+    # Setting up the pod's own network would take longer than most volumes.
     wanted = pod(name, volume, hostNetwork=True)
     created = time.time()
     c.apply(wanted)

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds the programs of a node that NODE_CACHE does not have yet, each version once, from the module proxy of Go.
-# The first time takes half an hour on two cores; later runs take nothing.
+# Builds the node's programs that NODE_CACHE lacks, each version once, from Go's module proxy. The first run takes half
+# an hour on two cores; later runs take no time.
 set -eu
 . "$(dirname "$0")/settings.sh"
 
@@ -36,7 +36,7 @@ once containerd "$CONTAINERD" containerd containerd-shim-runc-v2 ctr
 once runc "$RUNC" runc
 once provisioner "$PROVISIONER" csi-provisioner
 
-# All of them in one place, as the node's PATH has it.
+# Link all of them into one directory for the node's PATH.
 mkdir -p "$NODE_BIN"
 for directory in "kubernetes-$CONTROL_PLANE" "containerd-$CONTAINERD" "runc-$RUNC" "provisioner-$PROVISIONER"; do
     ln -sf "$NODE_CACHE/$directory"/* "$NODE_BIN/"

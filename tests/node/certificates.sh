@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes the node's certificate authority, the certificates of its programs and the git server, and their kubeconfigs.
+# Creates the node's certificate authority, the certificates of its programs and the git server, and kubeconfigs.
 set -eu
 . "$(dirname "$0")/settings.sh"
 
@@ -46,7 +46,7 @@ certificate apiserver-kubelet-client /O=system:masters/CN=kube-apiserver-kubelet
 certificate admin /O=system:masters/CN=admin clientAuth
 certificate controller-manager /O=system:masters/CN=system:kube-controller-manager clientAuth
 certificate scheduler /O=system:masters/CN=system:kube-scheduler clientAuth
-# The names that the examples use. Not the address, for a scene about a certificate of another name.
+# The names that the examples use. The address is missing on purpose: one scene tests a certificate with a wrong name.
 certificate git /CN=git.example.com serverAuth "DNS:git.example.com,DNS:github.com"
 openssl genrsa -out service-accounts.key 2048 2>/dev/null
 openssl rsa -in service-accounts.key -pubout -out service-accounts.pub 2>/dev/null

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Prints the configuration of the node's containerd: everything below NODE_DIR, and no image is ever pulled.
+# Prints the configuration of the node's containerd: everything is below NODE_DIR, and no image is ever pulled.
 set -eu
 . "$(dirname "$0")/settings.sh"
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Takes the node away: pods, processes, mounts, the bridge, and every directory and setting that up.sh made or changed.
+# Removes the node: pods, processes, mounts, the bridge, and every directory and setting that up.sh created or changed.
 # Logs and NODE_CACHE stay. Fails if anything is left.
 set -u
 . "$(dirname "$0")/settings.sh"
@@ -13,7 +13,7 @@ unmount_below() { mounts_below "$1" | while read -r mount; do umount "$mount" 2>
 
 end_pods() {
     alive kube-apiserver && alive kubelet || return 0
-    # Users of volumes before the drivers: nobody else could unmount them.
+    # Delete users of volumes before the drivers, which must unmount them.
     timeout 60 kubectl delete deployments,daemonsets --all --wait=false
     timeout 90 kubectl delete pods --all --grace-period=1 --timeout=60s
     timeout 60 kubectl delete deployments,daemonsets -n kube-system --all --wait=false
@@ -27,7 +27,7 @@ end_containers() {
     for container in $(timeout 10 ctr container ls -q); do timeout 10 ctr container rm "$container"; done
 }
 
-# Those of a containerd that a scene has killed are known to nobody else.
+# A scene may have killed containerd, and nothing else knows its shims.
 end_shims() {
     local file pid
     grep -lsa -F "$CONTAINERD_ADDRESS" /proc/[0-9]*/cmdline | while read -r file; do
@@ -59,7 +59,7 @@ set_back() {
     done
 }
 
-# The kubelet makes some chains of iptables.
+# The kubelet creates some iptables chains.
 remove_chain() {
     local rule
     command -v iptables >/dev/null 2>&1 || return 0
@@ -84,7 +84,7 @@ take_down() {
     done
     set_back
     made="$(cat "$NODE_RUN/made-directories") $PLUGIN_DIR/piersharding~gitrepo /var/log/gitrepo-flex.log"
-    # Never across a mount that is still there.
+    # Never across a mount that still exists.
     rm -rf --one-file-system "$NODE_DIR"
     for directory in $made; do rm -rf --one-file-system "$directory"; done
 }

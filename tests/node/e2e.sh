@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make e2e`: runs the scenes on the cluster of KUBECONFIG, where the drivers are installed, with a git server in a pod
-# of the namespace gitrepo-e2e. Scenes that need root on the node, or its names and servers, are skipped, visibly.
+# of the namespace gitrepo-e2e. Scenes that need the node's root, names or servers are skipped visibly.
 #
 #   SCENES="a b"          these scenes alone
 #   GIT_SERVER_IMAGE=…    an image with python3 and git that the cluster can get [default: Python's own]
@@ -36,7 +36,7 @@ kubectl -n gitrepo-e2e wait --for=condition=Ready pod/git-server --timeout=300s 
     kubectl -n gitrepo-e2e describe pod git-server >&2
     exit 1
 }
-# By its address: nodes need not know the cluster's names, and FlexVolumes are the node's.
+# Use its address: nodes may not resolve the cluster's names, and FlexVolume drivers run on the node.
 address=$(kubectl -n gitrepo-e2e get pod git-server -o 'jsonpath={.status.podIP}')
 case $address in *:*) address="[$address]" ;; esac
 # shellcheck disable=SC2086 # A list of words.

@@ -1,6 +1,6 @@
 #!/bin/bash
-# git-server-image.sh <file>: makes the image that `make e2e` runs its git server in, of Debian's python3 and git, for
-# clusters that reach no registry: `ctr --namespace k8s.io images import FILE` on the nodes.
+# git-server-image.sh <file>: builds the git server image of `make e2e` from Debian's python3 and git, for clusters
+# without a registry: `ctr --namespace k8s.io images import FILE` on the nodes.
 set -eu
 file=$1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

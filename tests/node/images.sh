@@ -1,6 +1,6 @@
 #!/bin/bash
-# Makes the images that pods of the node use, and imports them: no registry is asked. Those that the examples name are
-# stand-ins: busybox is Debian's, and nginx is its web server.
+# Builds and imports the images for pods of the node, without a registry. Those that the examples name are stand-ins:
+# busybox is Debian's, and nginx is its web server.
 set -eu
 . "$(dirname "$0")/settings.sh"
 

@@ -25,10 +25,10 @@ resolvConf: ""
 clusterDNS: [$NODE_IP]
 clusterDomain: cluster.local
 imageGCHighThresholdPercent: 100
-# The machine's disk may be rather full.
+# The machine's disk may be nearly full.
 evictionHard: { memory.available: 100Mi, nodefs.available: "1%" }
 END
-# The in-tree gitRepo volume, beside which the bench puts the drivers: off since 1.33.
+# The in-tree gitRepo volume, which the bench compares with the drivers: off since 1.33.
 minor=${KUBERNETES#v1.}
 minor=${minor%%.*}
 if [ "$minor" -ge 33 ] && [ "$minor" -lt 36 ]; then

@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make node-bench`: brings up a node as node-test.sh does, prints how long volumes take to set up and pods to start,
-# and takes all away.
+# and removes the node.
 #
 #   KUBERNETES=v1.25.16   the kubelet's version
 #   ROUNDS=5              how often each kind of volume is measured

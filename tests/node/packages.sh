@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what the node needs of Debian, where it is missing.
+# Installs the Debian packages that the node needs, if missing.
 set -eu
 . "$(dirname "$0")/settings.sh"
 
@@ -29,7 +29,7 @@ if [ -n "$packages" ]; then
     printf 'Installing%s\n' "$packages"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq update
-    # Neither etcd nor sshd is to be started for the machine.
+    # Do not start etcd and sshd on the machine.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e $policy ]; then
         trap 'rm -f $policy' EXIT

@@ -1,5 +1,5 @@
-# Sourced: starts and ends the node's processes, which are known by files in NODE_RUN. A number that has meanwhile
-# become another process is noticed by its start time.
+# Sourced: starts and stops the node's processes, recorded in files in NODE_RUN. The start time shows whether a process
+# id has been reused.
 
 start_time() { awk '{ print $22 }' "/proc/$1/stat" 2>/dev/null; }
 
@@ -10,7 +10,7 @@ alive() {
     [ -n "$pid" ] && [ "$(start_time "$pid")" = "$(cat "$NODE_RUN/$1.start" 2>/dev/null)" ]
 }
 
-# start <name> <command>…: as an init system would, without the caller's variables, terminal and directory.
+# start <name> <command>…: like an init system, without the caller's variables, terminal and directory.
 start() {
     local name=$1
     shift
@@ -25,7 +25,7 @@ start() {
     start_time $! >"$NODE_RUN/$name.start"
 }
 
-# stop <name>: asks first, and kills after ten seconds.
+# stop <name>: sends SIGTERM first, and kills after ten seconds.
 stop() {
     local pid tries=100
     if alive "$1"; then

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes the repositories that the git servers have, the keys of the SSH server, and the user git where it is missing.
+# Creates the git servers' repositories, the SSH server's keys, and the user git if missing.
 set -eu
 . "$(dirname "$0")/settings.sh"
 
@@ -8,7 +8,7 @@ python3 -B "$here/servers/repositories.py" "$git_dir"
 
 if ! id git >/dev/null 2>&1; then
     useradd --system --no-create-home --home-dir "$git_dir" --shell /usr/bin/git-shell git
-    # Without a password, which is not the same as locked: sshd refuses locked users.
+    # No password, but not locked: sshd refuses locked users.
     usermod --password '*' git
     touch "$NODE_RUN/made-user"
 fi

@@ -1,5 +1,5 @@
-# Sourced by node-test.sh and node-bench.sh: on_a_node <command>… brings up a node with both drivers, runs the command
-# there, and takes the node away whatever happens.
+# Sourced by node-test.sh and node-bench.sh. on_a_node <command>… brings up a node with both drivers, runs the command
+# there, and removes the node in any case.
 
 NODE_LOG=${NODE_LOG:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/target/node/$(date +%Y%m%d-%H%M%S)}
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"

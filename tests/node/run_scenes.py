@@ -1,8 +1,8 @@
 """run_scenes.py node|cluster [<scene>…]
 
-Runs scenes, all of them unless some are named, in the order of SCENES; prints a table; fails if one of them failed.
-`node`: this machine is the node, as up.sh made it. `cluster`: the one of KUBECONFIG; scenes that need root on the node,
-or names and servers that only the node has, are skipped, visibly. GIT_SERVER is the URL of the git server there.
+Runs all scenes, or the named ones, in the order of SCENES; prints a table; fails if one of them failed. `node`: this
+machine is the node that up.sh made. `cluster`: the one of KUBECONFIG; scenes that need root on the node, or names and
+servers that only the node has, are skipped visibly. There GIT_SERVER is the URL of the git server.
 """
 
 import importlib
@@ -42,9 +42,9 @@ SCENES = [
 
 
 def run(name, cluster):
-    """Passed, skipped or FAILED, with the reason."""
+    """Returns passed, skipped or FAILED, with the reason."""
     scene = importlib.import_module(f"scenes.{name}")
-    # A namespace of its own: what a failed scene leaves disturbs no other.
+    # Its own namespace, so that leftovers of a failed scene do not disturb others.
     own = cluster.in_namespace(f"scene-{name.replace('_', '-')}")
     try:
         if getattr(scene, "NEEDS_NODE", False) and not isinstance(cluster, Node):
@@ -64,14 +64,14 @@ def run(name, cluster):
     except Failed as failed:
         return "FAILED", str(failed)
     except Exception as error:
-        # A mistake of a scene's is a failure as well, and the others go on.
+        # An error in a scene is a failure as well, and the others continue.
         traceback.print_exc()
         return "FAILED", f"{type(error).__name__}: {error}"
     return "passed", ""
 
 
 def evidence(cluster):
-    """What a person would ask for first."""
+    """The information that a person would look at first."""
     pods = cluster.kubectl("get", "pods", "-o", "wide", expect=None)
     return "\n".join([pods, *cluster.events()[-20:]])
 

@@ -1,24 +1,24 @@
-# Sourced by the scripts of the node. Each value can be set in the environment.
+# Sourced by the node's scripts. Each value can be set in the environment.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 project=$(cd "$here/../.." && pwd)
 
-# The kubelet's version. The control plane stays at one that still talks to older kubelets.
+# The kubelet's version. The control plane stays at a version that still supports older kubelets.
 export KUBERNETES=${KUBERNETES:-v1.34.1}
 export CONTROL_PLANE=${CONTROL_PLANE:-v1.34.1}
 export CONTAINERD=${CONTAINERD:-v2.2.0}
 export RUNC=${RUNC:-v1.3.3}
 export PROVISIONER=${PROVISIONER:-v6.3.0}
 
-# What was built, by version; kept from run to run.
+# Built programs, by version; kept between runs.
 export NODE_CACHE=${NODE_CACHE:-$HOME/.cache/gitrepo-node}
-# Everything that the node itself has: gone after each run. No tmpfs, since containers lie on an overlay of it.
+# All files of the node: deleted after each run. Not a tmpfs, since containers lie on an overlay of it.
 export NODE_DIR=${NODE_DIR:-/var/tmp/gitrepo-node}
 export NODE_LOG=${NODE_LOG:-$project/target/node/log}
 export NODE_RUN=$NODE_DIR/run
 export NODE_BIN=$NODE_DIR/bin
 
-# A bridge of our own without an uplink: nothing leaves the machine through it.
+# Our own bridge without an uplink: nothing leaves the machine through it.
 export NODE_NAME=gitrepo-node
 export NODE_BRIDGE=gitrepo0
 export NODE_IP=10.99.0.1
@@ -35,7 +35,7 @@ export KUBECONFIG_NODE=$NODE_DIR/kubeconfig
 export CONTAINERD_ADDRESS=$NODE_RUN/containerd.sock
 export CONTAINERD_NAMESPACE=k8s.io
 
-# The image of the drivers, which is imported and never pulled.
+# The image of the drivers, which is imported, never pulled.
 export CI_REGISTRY=${CI_REGISTRY:-gitrepo.test}
 export CI_REPOSITORY=${CI_REPOSITORY:-storage}
 export TAG=${TAG:-1}

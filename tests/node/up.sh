@@ -1,6 +1,6 @@
 #!/bin/bash
-# Brings up the node: git servers and names, containerd, etcd, the control plane and the kubelet. What runs is left
-# alone, so it also starts again what a scene has killed. Builds nothing.
+# Brings up the node: git servers and names, containerd, etcd, the control plane and the kubelet. Running programs stay
+# as they are, so it also restarts what a scene has killed. Builds nothing.
 set -eu
 . "$(dirname "$0")/settings.sh"
 . "$here/processes.sh"
@@ -9,16 +9,16 @@ pki=$NODE_DIR/pki
 etcd=http://127.0.0.1:23790
 kubectl="kubectl --kubeconfig $KUBECONFIG_NODE"
 
-# Somebody else's kubelet would lose its pods.
+# Another kubelet on this machine would lose its pods.
 refuse_a_node() {
     [ ! -e "$NODE_RUN/mine" ] || return 0
     [ ! -e "$KUBELET_DIR/pods" ] || fail "this machine has a kubelet's $KUBELET_DIR; use another machine"
-    # A store without volumes is only covered for a while.
+    # A store without volumes is only covered by a mount for a while.
     if [ -n "$(ls -A "$STORE/volumes" 2>/dev/null)" ]; then
         fail "this machine has volumes of gitrepo in $STORE; use another machine"
     fi
     mkdir -p "$NODE_RUN"
-    # What down.sh removes, because it was not there before.
+    # down.sh removes these, because they did not exist before.
     for directory in "$KUBELET_DIR" "$STORE" /run/gitrepo /usr/libexec/kubernetes /run/sshd; do
         [ -e "$directory" ] || printf '%s\n' "$directory"
     done >"$NODE_RUN/made-directories"
@@ -28,7 +28,7 @@ refuse_a_node() {
 network() {
     ip link show "$NODE_BRIDGE" >/dev/null 2>&1 || ip link add "$NODE_BRIDGE" type bridge
     ip address replace "$NODE_IP/24" dev "$NODE_BRIDGE"
-    # The API server's service address: a forwarder listens there in place of a kube-proxy.
+    # The API server's service address: a forwarder listens there instead of a kube-proxy.
     ip address replace "$SERVICE_IP/32" dev "$NODE_BRIDGE"
     ip link set "$NODE_BRIDGE" up
     mkdir -p "$NODE_DIR/cni"
@@ -54,14 +54,14 @@ network() {
 END
 }
 
-# shared_directory <path> <where its files are>: a shared mount, as / is under systemd.
+# shared_directory <path> <directory of its files>: a shared mount, as / is under systemd.
 shared_directory() {
     mkdir -p "$1" "$2"
     mountpoint -q "$1" || mount --bind "$2" "$1"
     mount --make-rshared "$1"
 }
 
-# The kubelet sets them; down.sh sets them back.
+# The kubelet changes them; down.sh restores them.
 remember_sysctls() {
     [ -e "$NODE_RUN/sysctls" ] || for key in vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops \
         kernel.keys.root_maxkeys kernel.keys.root_maxbytes net.ipv4.ip_forward; do
@@ -94,7 +94,7 @@ control_plane() {
         --leader-elect=false
 }
 
-# Ready, and said so by this kubelet and not by one before it.
+# Ready according to this kubelet, not to an earlier one.
 node_ready() {
     local status seen
     read -r status seen < <($kubectl get node "$NODE_NAME" -o \
@@ -104,7 +104,7 @@ node_ready() {
 
 kubelet() {
     local runtime=(--container-runtime-endpoint="unix://$CONTAINERD_ADDRESS")
-    # Before 1.27 the kubelet had to be told that the runtime is no docker.
+    # Before 1.27 the kubelet must be told that the runtime is not docker.
     if command kubelet --help | grep -q -e '--container-runtime string'; then
         runtime+=(--container-runtime=remote)
     fi

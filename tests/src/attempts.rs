@@ -1,6 +1,6 @@
-//! What a worker that a remote has taken over would try.
+//! What a compromised worker would try.
 //!
-//! Each attempt succeeds where nothing holds it, which a test can see by running those that do no harm unconfined; so an
+//! Every attempt succeeds without confinement. A test can show that by running the harmless ones unconfined, so an
 //! attempt that fails in the worker fails because of the confinement.
 #![allow(unsafe_code, reason = "the very system calls that no library offers are what is tried")]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "every call gets numbers, or pointers to values that outlive it")]
@@ -27,18 +27,18 @@ use nix::sys::resource::setrlimit;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// What the worker is told about its host, so that it knows what to try.
+/// What the worker needs to know about its host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Surroundings {
     /// The job's own staging directory.
     pub staging: PathBuf,
     /// The job's own base repository.
     pub base: PathBuf,
-    /// A file of the host that everybody may read.
+    /// A file of the host that is readable for all.
     pub readable: PathBuf,
-    /// A file of the host that everybody may write.
+    /// A file of the host that is writable for all.
     pub writable: PathBuf,
-    /// Where the URL's host listens.
+    /// The listening address of the URL's host.
     pub pinned: (String, u16),
     /// Other listeners of the host.
     pub others: BTreeMap<String, SocketAddr>,
@@ -50,10 +50,10 @@ pub struct Surroundings {
     pub parent: i32,
 }
 
-/// What came of an attempt: `None` when it succeeded.
+/// The outcomes of attempts: `None` for success.
 pub type Outcomes = BTreeMap<String, Option<String>>;
 
-/// What must work in every worker, or the others prove nothing.
+/// Attempts that must succeed in every worker, or the others prove nothing.
 pub fn controls(around: &Surroundings) -> Outcomes {
     run(vec![
         ("write in the staging directory", attempt(|| fs::write(around.staging.join("file"), "content"))),
@@ -72,7 +72,7 @@ pub fn controls(around: &Surroundings) -> Outcomes {
     ])
 }
 
-/// What must fail in every worker, and succeeds for root outside of one.
+/// Attempts that must fail in every worker, and succeed for root outside of one.
 pub fn forbidden_and_harmless(around: &Surroundings) -> Outcomes {
     let mut attempts = vec![
         ("read a file of the host", attempt(|| fs::read(&around.readable).map(drop))),
@@ -122,7 +122,7 @@ pub fn forbidden_and_harmless(around: &Surroundings) -> Outcomes {
     run(attempts)
 }
 
-/// What must fail in every worker, and would change or harm a process that may do it.
+/// Attempts that must fail in every worker, and would harm any process that may make them.
 pub fn forbidden(around: &Surroundings) -> Outcomes {
     let flags = [
         ("enter a user namespace", libc::CLONE_NEWUSER),
@@ -168,8 +168,7 @@ fn run(attempts: Vec<(&str, Attempt<'_>)>) -> Outcomes {
         .collect()
 }
 
-/// A system call that must not even be known to have another reason to fail than not being allowed: `ENOSYS`, `EFAULT` and
-/// `EINVAL` say that it was entered.
+/// A system call that must be refused on entry: `EFAULT`, `EINVAL` and `EBADF` mean that the kernel entered it.
 fn call(call: impl FnOnce() -> libc::c_long) -> io::Result<()> {
     if call() >= 0 {
         return Ok(());
@@ -193,8 +192,7 @@ fn none_of(count: usize) -> io::Result<()> {
     if count == 0 { Ok(()) } else { Err(io::Error::other(format!("{count} of them"))) }
 }
 
-/// Sockets, standard input among them, and pipes that take nothing as output and error; nothing that leads to a file or
-/// directory.
+/// Fails if a descriptor is anything but a socket or, as standard output and error, the read end of a pipe.
 fn foreign_descriptors() -> io::Result<()> {
     for number in 0..1024 {
         let (found, status) = unsafe {

@@ -1,4 +1,4 @@
-//! Certificate authorities that nobody trusts but who is told to.
+//! Certificate authorities for tests, trusted only by clients that are told to.
 
 use std::io::Write;
 use std::path::Path;
@@ -21,7 +21,7 @@ use openssl::x509::extension::KeyUsage;
 use openssl::x509::extension::SubjectAlternativeName;
 use tempfile::NamedTempFile;
 
-/// A certificate and its key: what a TLS server shows.
+/// A TLS server's certificate and key.
 #[derive(Clone)]
 pub struct Identity {
     pub(crate) certificate: X509,
@@ -29,7 +29,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A certificate for `names` that no authority signed.
+    /// A self-signed certificate for `names`.
     pub fn self_signed(names: &[&str]) -> Self {
         let key = new_key();
         let mut builder = begin("gitrepo self-signed", &key, Validity::Current);
@@ -58,7 +58,7 @@ enum Validity {
 }
 
 impl Authority {
-    /// A new one, with a name that no other has: a client finds an authority by its name.
+    /// A new authority with a unique name: clients look authorities up by name.
     pub fn new() -> Self {
         let mut file = NamedTempFile::with_prefix("gitrepo-ca-").unwrap();
         let own_name = file.path().file_name().unwrap().to_string_lossy().into_owned();
@@ -92,7 +92,7 @@ impl Authority {
         self.sign(names, Validity::Current)
     }
 
-    /// A server certificate for `names` that is valid no longer.
+    /// An expired server certificate for `names`.
     pub fn issue_expired(&self, names: &[&str]) -> Identity {
         self.sign(names, Validity::Expired)
     }

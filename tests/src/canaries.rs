@@ -1,4 +1,4 @@
-//! Secrets that must be found nowhere, in any form in which they could be.
+//! Secrets that must not appear anywhere, in any encoding.
 
 use std::path::Path;
 
@@ -9,21 +9,21 @@ use base64::prelude::BASE64_STANDARD;
 pub struct Canaries(Vec<Vec<u8>>);
 
 impl Canaries {
-    /// These words, as they are and in base64.
+    /// These words, plain and in base64.
     pub fn new(words: &[&str]) -> Self {
         let plain = words.iter().map(|word| word.as_bytes().to_vec());
         let encoded = words.iter().map(|word| BASE64_STANDARD.encode(word).trim_end_matches('=').as_bytes().to_vec());
         Self(plain.chain(encoded).collect())
     }
 
-    /// And what a login over HTTP makes of them.
+    /// Also as HTTP login credentials.
     #[must_use]
     pub fn with_login(mut self, username: &str, password: &str) -> Self {
         self.0.push(BASE64_STANDARD.encode(format!("{username}:{password}")).into_bytes());
         self
     }
 
-    /// And every line of a private key, as it is and as part of a secret in base64.
+    /// Also every line of a private key, plain and as part of a secret in base64.
     #[must_use]
     pub fn with_key(mut self, private: &str) -> Self {
         let lines = private.lines().filter(|line| !line.starts_with("-----"));
@@ -33,7 +33,7 @@ impl Canaries {
         self
     }
 
-    /// Fails if `bytes` have any of them.
+    /// Fails if `bytes` contain any of them.
     pub fn assert_absent(&self, what: &str, bytes: &[u8]) {
         for canary in &self.0 {
             let found = bytes.windows(canary.len()).position(|window| window == canary);
@@ -43,13 +43,13 @@ impl Canaries {
         }
     }
 
-    /// Fails if a file below `directory` has any of them, or its name.
+    /// Fails if a file below `directory` contains any of them, in its content or name.
     pub fn assert_absent_below(&self, directory: &Path) {
         for entry in std::fs::read_dir(directory).into_iter().flatten() {
             let entry = entry.unwrap();
             let path = entry.path();
             self.assert_absent("a name", path.as_os_str().as_encoded_bytes());
-            // What vanishes while we look is read another time, or never was for long.
+            // Ignore files that disappear meanwhile: they are checked another time, or never existed for long.
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => self.assert_absent_below(&path),
                 Ok(kind) if kind.is_file() => {

@@ -1,4 +1,4 @@
-//! A root directory with one program and next to nothing else: a host that has none of a distribution's files.
+//! A root directory with almost nothing but one program: a host without a distribution's files.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -17,18 +17,18 @@ use crate::namespace;
 use crate::program::Outcome;
 use crate::require;
 
-/// A directory that programs take for `/`. Nothing is in it but `/etc/resolv.conf`, `/etc/ssl`, `/proc` and what a test
-/// puts there; no `/dev`, no `/tmp`, no user has a name or a home.
+/// A directory that programs see as `/`. It contains only `/etc/resolv.conf`, `/etc/ssl`, `/proc` and what a test puts
+/// there: no `/dev`, no `/tmp`, no users with names or homes.
 ///
-/// It is no mount itself, and the mount that it is in is shared as most hosts' are: what is mounted there by somebody with
-/// an own mount namespace must not appear in this one.
+/// It is not a mount point, and its mount is shared, as on most hosts. Mounts that a program makes in its own mount
+/// namespace must not appear here.
 pub struct Chroot {
     place: TempDir,
     mounts: BTreeSet<String>,
 }
 
 impl Chroot {
-    /// Makes one. The thread gets a [private mount namespace](namespace::private_mounts). Needs root.
+    /// Creates one. The thread gets a [private mount namespace](namespace::private_mounts). Needs root.
     pub fn new() -> Self {
         namespace::private_mounts();
         let place = TempDir::with_prefix("gitrepo-chroot-").unwrap();
@@ -45,19 +45,19 @@ impl Chroot {
         chroot
     }
 
-    /// Where a path of its own, without leading slash, is outside.
+    /// The outside path of an inside one (without leading slash).
     pub fn inside(&self, path: &str) -> PathBuf {
         self.place.path().join("root").join(path)
     }
 
-    /// Writes a file, and makes its directory.
+    /// Writes a file, and creates its directory.
     pub fn write(&self, path: &str, content: &str) {
         let file = self.inside(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, content).unwrap();
     }
 
-    /// Trusts this certificate authority, as a distribution's package would make it.
+    /// Trusts this certificate authority, as a distribution would.
     pub fn trust(&self, pem: &str) {
         self.write("etc/ssl/certs/ca-certificates.crt", pem);
     }
@@ -67,7 +67,7 @@ impl Chroot {
         fs::copy(executable, self.inside(executable.file_name().unwrap().to_str().unwrap())).unwrap();
     }
 
-    /// Runs an installed program to its end, without any environment.
+    /// Runs an installed program to its end, with an empty environment.
     pub fn run<A: AsRef<OsStr>>(&self, name: &str, arguments: impl IntoIterator<Item = A>) -> Outcome {
         let mut command = Command::new(require::find("chroot").expect("chroot is installed"));
         command.arg(self.inside("")).arg(Path::new("/").join(name)).args(arguments);
@@ -79,12 +79,12 @@ impl Chroot {
         }
     }
 
-    /// What is mounted by now and was not at first: mount points as they are called outside.
+    /// Mounts that were not there at first: mount points by their outside path.
     pub fn new_mounts(&self) -> Vec<String> {
         self.mounted().difference(&self.mounts).cloned().collect()
     }
 
-    /// Every mount in it, by number and place.
+    /// Every mount in it, by id and mount point.
     fn mounted(&self) -> BTreeSet<String> {
         let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         let place = self.place.path().to_str().unwrap();
@@ -104,7 +104,7 @@ impl Default for Chroot {
 
 impl Drop for Chroot {
     fn drop(&mut self) {
-        // With all that is mounted below; an error here would hide the panic that brought us here.
+        // Includes all mounts below. An error here would hide the panic that led here.
         let _ = nix::mount::umount2(self.place.path(), MntFlags::MNT_DETACH);
     }
 }

@@ -1,4 +1,4 @@
-//! Clients of a CSI socket and of a registration socket, as the kubelet is one: a connection for each call.
+//! Clients of a CSI socket and a registration socket that act like the kubelet: one connection per call.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 use tower::service_fn;
 
-/// Connects for one call, with `localhost` as the authority, as a kubelet from 1.26 on does on the CSI socket.
+/// Connects for one call, with `localhost` as the authority, as kubelets from 1.26 on do on the CSI socket.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub async fn dial(socket: &Path) -> Result<Channel, tonic::transport::Error> {
     Endpoint::from_static("http://localhost").connect_with_connector(connector).await
 }
 
-/// How a client names the server, byte for byte; a Rust HTTP library would refuse to send most of this.
+/// The `:authority` that a client sends, byte for byte; a Rust HTTP library would refuse to send most of these.
 #[derive(Clone, Copy, Debug)]
 pub enum Authority<'a> {
     /// No `:authority` at all.
@@ -34,16 +34,16 @@ pub enum Authority<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Makes one call without any HTTP library and gives the answer's message.
+/// Makes one call without any HTTP library and returns the answer's message.
 ///
 /// # Errors
 ///
-/// What came instead of a message.
+/// A description of the answer, if it is not a message.
 pub async fn call(socket: &Path, authority: Authority<'_>, method: &str, request: &[u8]) -> Result<Vec<u8>, String> {
     let mut block = b"\x83\x86".to_vec();
     field(b"\x04", method.as_bytes(), &mut block);
     if let Authority::Bytes(bytes) = authority {
-        // Indexed, so that it is in the connection's table.
+        // Indexed, so that it enters the connection's table.
         field(b"\x41", bytes, &mut block);
     }
     field(b"\x0f\x10", b"application/grpc", &mut block);
@@ -73,7 +73,7 @@ pub async fn call(socket: &Path, authority: Authority<'_>, method: &str, request
     }
 }
 
-/// A field whose name is given as it is on the wire.
+/// A field whose name is already encoded.
 fn field(name: &[u8], value: &[u8], into: &mut Vec<u8>) {
     assert!(value.len() < 127, "longer values have a longer length");
     into.extend(name);

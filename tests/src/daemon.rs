@@ -1,4 +1,4 @@
-//! Git over its own protocol: `git daemon`, one per connection.
+//! The git protocol: `git daemon`, one per connection.
 
 use std::io;
 use std::net::TcpStream;

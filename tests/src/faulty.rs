@@ -1,4 +1,4 @@
-//! A filesystem that fails, or hangs: what a store's disk does when it breaks.
+//! A filesystem that fails or hangs, like a broken disk of a store.
 
 use std::fs::File;
 use std::io::Read;
@@ -22,12 +22,12 @@ use nix::poll::PollTimeout;
 use crate::namespace;
 use crate::require;
 
-/// What it answers to everything.
+/// How it answers every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// An input/output error.
+    /// With an input/output error.
     Fails,
-    /// Nothing, until it is dropped.
+    /// Not at all, until it is dropped.
     Hangs,
 }
 
@@ -38,19 +38,19 @@ pub struct FaultyFs {
     server: Option<JoinHandle<()>>,
 }
 
-/// Of fuse(4), `linux/fuse.h`: what is not answered, or not by an error.
+/// From fuse(4), `linux/fuse.h`: requests that get no answer, or not an error.
 const INIT: u32 = 26;
 const SILENT: [u32; 3] = [2, 36, 42];
 const VERSION: [u32; 2] = [7, 31];
 
-/// Of a request's header: its length, what it asks, and its number.
+/// Length of a request's header.
 const HEADER: usize = 40;
 
-/// Of `fuse_init_out`.
+/// Size of `fuse_init_out`.
 const INIT_ANSWER: usize = 64;
 
 impl FaultyFs {
-    /// Covers `target`. The thread gets a [private mount namespace][namespace::private_mounts]. `None` without root or FUSE.
+    /// Covers `target` in a [private mount namespace][namespace::private_mounts]. `None` without root or FUSE.
     pub fn over(target: &Path, fault: Fault) -> Option<Self> {
         if !require::root("to mount") || !require::feature(Path::new("/dev/fuse").exists(), "FUSE") {
             return None;
@@ -71,7 +71,7 @@ impl FaultyFs {
 
 impl Drop for FaultyFs {
     fn drop(&mut self) {
-        // The device closes first, so that whoever hangs is let go with an error.
+        // The device closes first, so that hanging callers get an error.
         self.ends.store(true, Ordering::Relaxed);
         if let Some(server) = self.server.take() {
             drop(server.join());
@@ -101,14 +101,14 @@ fn serve(mut device: File, fault: Fault, ends: &AtomicBool) {
                 for (at, version) in VERSION.into_iter().enumerate() {
                     body[at * 4..at * 4 + 4].copy_from_slice(&version.to_ne_bytes());
                 }
-                // `max_write`, of which 4 KiB are the least.
+                // `max_write`, whose minimum is 4 KiB.
                 body[20..24].copy_from_slice(&4096_u32.to_ne_bytes());
                 answer(0, number, &body)
             }
             opcode if SILENT.contains(&opcode) || fault == Fault::Hangs => continue,
             _ => answer(-nix::libc::EIO, number, &[]),
         };
-        // Whoever asked may have gone.
+        // The caller may be gone.
         drop(device.write(&answer));
     }
 }

@@ -1,4 +1,4 @@
-//! The repositories that every way of serving a tree has to get right, and, in [`hostile`], those it has to refuse.
+//! Repositories that every way of serving a tree must get right and, in [`hostile`], those that it must refuse.
 
 use std::fmt::Write;
 
@@ -7,25 +7,25 @@ use crate::repository::Repository;
 
 pub mod hostile;
 
-/// A repository with everything git can hold and a volume has to show.
+/// A repository with everything that git can store and a volume must show.
 pub struct Everything {
     /// The repository.
     pub repository: Repository,
-    /// Where `main` and HEAD stand. Lightweight tag `v1`; annotated tag `v2`; `v3`, a tag of the tag `v2`.
+    /// The commit of `main` and HEAD. Lightweight tag `v1`; annotated tag `v2`; `v3`, a tag of the tag `v2`.
     pub commit: String,
-    /// The parent of `commit`, where the branch `old` stands.
+    /// The parent of `commit`, and the commit of the branch `old`.
     pub parent: String,
-    /// The first commit of `main`, named by no ref.
+    /// The first commit of `main`; no ref points to it.
     pub first: String,
-    /// A commit that only the tag `orphan` leads to.
+    /// A commit reachable only from the tag `orphan`.
     pub orphan: String,
-    /// Where the *branch* `same` stands; it is [`Self::parent`].
+    /// The commit of the *branch* `same`; equals [`Self::parent`].
     pub same_branch: String,
-    /// Where the *tag* `same` stands; it is [`Self::first`].
+    /// The commit of the *tag* `same`; equals [`Self::first`].
     pub same_tag: String,
-    /// A commit to which no ref leads: it was the tip of a branch that has been deleted.
+    /// A commit that no ref leads to: the tip of a deleted branch.
     pub unreachable: String,
-    /// The commit that the submodule `modules/sub` stands at, which is not in this repository.
+    /// The commit of the submodule `modules/sub`, which is not in this repository.
     pub submodule: String,
 }
 
@@ -73,7 +73,7 @@ fn contents(submodule: &str) -> Files {
         .submodule("modules/only/deep", submodule)
 }
 
-/// End-of-line conversion, a filter, keyword expansion and export rules, none of which may have any effect.
+/// End-of-line conversion, a filter, keyword expansion and export rules, which must have no effect.
 fn place_attributes(files: Files) -> Files {
     files
         .file(".gitattributes", "* text eol=crlf filter=evil ident working-tree-encoding=UTF-16 export-ignore\n")
@@ -135,27 +135,26 @@ pub fn many(count: usize) -> Repository {
     repository
 }
 
-/// No commit; HEAD names a branch that does not exist.
+/// No commits; HEAD names a branch that does not exist.
 pub fn empty() -> Repository {
     Repository::new("empty")
 }
 
-/// One commit of one file, `README.md`: the quickest to make. Returns it and its commit.
+/// One commit with one file, `README.md`: the fastest to create. Returns it and its commit.
 pub fn small() -> (Repository, String) {
     let repository = Repository::new("small");
     let commit = repository.commit("main", &Files::new().file("README.md", "# Small\n"));
     (repository, commit)
 }
 
-/// A commit whose tree has no entry.
+/// A commit with an empty tree.
 pub fn empty_tree() -> Repository {
     let repository = Repository::new("empty-tree");
     repository.commit("main", &Files::new());
     repository
 }
 
-/// A commit on whose tree stand directories without entries, which git can hold but never makes: `full/file`,
-/// `full/nothing/`, `nothing/`.
+/// A commit with empty directories, which git can store but never creates: `full/file`, `full/nothing/`, `nothing/`.
 pub fn empty_directories() -> Repository {
     use crate::repository::RawEntry;
     let repository = Repository::new("empty-directories");
@@ -167,7 +166,7 @@ pub fn empty_directories() -> Repository {
     repository
 }
 
-/// Lines of words: the same for the same seed, and as compressible as source code.
+/// Lines of words, determined by the seed, and as compressible as source code.
 pub fn text(seed: u64, bytes: usize) -> String {
     const WORDS: [&str; 16] = [
         "commit", "tree", "fn", "volume", "let", "return", "struct", "mount", "pub", "self", "match", "store", "//",
@@ -185,7 +184,7 @@ pub fn text(seed: u64, bytes: usize) -> String {
     text
 }
 
-/// Bytes that do not compress: the same for the same seed.
+/// Incompressible bytes, determined by the seed.
 pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed;
     let words = std::iter::repeat_with(|| {

@@ -1,4 +1,4 @@
-//! The git command line, cut off from the configuration of whoever runs the tests.
+//! The git command line, isolated from the user's configuration.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 /// Each further one is a minute later.
 pub const EPOCH: u64 = 1_700_000_000;
 
-/// `git` in `directory`: no system or user configuration, no prompt, fixed people and dates, messages in English.
+/// `git` in `directory`: no system or user configuration, no prompts, fixed authors and dates, English messages.
 pub fn command(directory: &Path) -> Command {
     let mut command = Command::new("git");
     command.current_dir(directory).env_clear().envs(environment());
@@ -35,18 +35,18 @@ pub fn environment() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Runs a command that must succeed, and returns what it wrote.
+/// Runs a command that must succeed, and returns its output.
 pub fn output(command: &mut Command) -> Vec<u8> {
     output_with_input(command, &[])
 }
 
-/// Runs a command that must succeed with `input`, and returns what it wrote.
+/// Runs a command that must succeed with `input`, and returns its output.
 pub fn output_with_input(command: &mut Command, input: &[u8]) -> Vec<u8> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let mut stdin = child.stdin.take().unwrap();
     let output = std::thread::scope(|scope| {
-        // A command that fails early closes its end; its status tells, not the broken pipe.
+        // A command that fails early closes its pipe. Its status reports the failure.
         scope.spawn(move || stdin.write_all(input));
         child.wait_with_output().unwrap()
     });
@@ -59,7 +59,7 @@ pub fn line(command: &mut Command) -> String {
     text(output(command))
 }
 
-/// One line of text, without its end.
+/// One line of text, without its newline.
 pub fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap().trim_end().to_owned()
 }

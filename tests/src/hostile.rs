@@ -1,4 +1,4 @@
-//! Servers that stall, break off, lie or never end.
+//! Servers that stall, break off, lie or never finish.
 //!
 //! Over HTTP they are [answers][crate::http::HttpServerBuilder::answer] of an otherwise honest server:
 //!
@@ -45,23 +45,23 @@ pub use partial::pack_is_garbage;
 pub use partial::redirects_to;
 pub use partial::unauthorized_for_ever;
 
-/// Accepts connections, says little or nothing, and reads what comes until the client gives up.
+/// Accepts connections, sends little or nothing, and reads until the client gives up.
 pub struct SilentServer {
     listener: Listener,
 }
 
 impl SilentServer {
-    /// Says nothing at all.
+    /// Sends nothing at all.
     pub fn start() -> Self {
         Self::start_after(b"")
     }
 
-    /// Says `greeting` and then nothing: `b"SSH-2.0-OpenSSH_9.2\r\n"`.
+    /// Sends `greeting` and then nothing: `b"SSH-2.0-OpenSSH_9.2\r\n"`.
     pub fn start_after(greeting: &'static [u8]) -> Self {
         Self::start_with(None, greeting)
     }
 
-    /// Does the TLS handshake and then says nothing.
+    /// Does the TLS handshake and then sends nothing.
     pub fn start_after_tls(identity: Identity) -> Self {
         Self::start_with(Some(identity), b"")
     }
@@ -69,7 +69,7 @@ impl SilentServer {
     fn start_with(identity: Option<Identity>, greeting: &'static [u8]) -> Self {
         let listener = Listener::start(move |stream| {
             let wire = Wire::accept(stream, identity.as_ref(), Arc::<AtomicU64>::default());
-            // An error is the client's hanging up, as good an end as any.
+            // An error means that the client hung up, which is fine.
             drop(wire.and_then(|mut wire| wire.write_all(greeting).and_then(|()| wire.swallow())));
         });
         Self { listener }
@@ -91,14 +91,14 @@ impl SilentServer {
     }
 }
 
-/// A port of the loopback that refuses connections, and that nobody else gets while the value lives.
+/// A loopback port that refuses connections, reserved while the value lives.
 pub struct ClosedPort {
     port: u16,
     _bound: OwnedFd,
 }
 
 impl ClosedPort {
-    /// Takes a port.
+    /// Reserves a port.
     pub fn new() -> Self {
         // Bound, but not listening.
         let socket =
@@ -126,7 +126,7 @@ impl Default for ClosedPort {
     }
 }
 
-/// A command for sshd that sends the first `bytes` of what the client's command would send, and then nothing.
+/// A command for sshd that sends the first `bytes` of the client's command's output, and then nothing.
 pub fn ssh_command_cut_after(bytes: usize) -> String {
     format!("sh -c \"$SSH_ORIGINAL_COMMAND\" | head -c {bytes}; exec cat > /dev/null")
 }

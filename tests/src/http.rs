@@ -1,5 +1,5 @@
-//! Git over smart HTTP: `git http-backend` behind a small server that knows credentials and TLS, writes down what it is
-//! asked, and can be made to misbehave.
+//! Git over smart HTTP: `git http-backend` behind a small server with credentials and TLS that records its requests and
+//! can be made to misbehave.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -96,7 +96,7 @@ impl HttpServerBuilder {
         self
     }
 
-    /// Accepts this credential; the first one closes the server to everybody else.
+    /// Accepts this credential. From the first one on, all other clients are refused.
     #[must_use]
     pub fn accept(mut self, credential: Credential) -> Self {
         self.accepted.push(credential);
@@ -110,7 +110,7 @@ impl HttpServerBuilder {
         self
     }
 
-    /// Asks `answer` how to answer each request that has the right credential. It may also just watch, or block.
+    /// Asks `answer` how to answer each request with a valid credential. It may also just watch, or block.
     #[must_use]
     pub fn answer(mut self, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         self.answer = Some(Box::new(answer));
@@ -146,14 +146,14 @@ impl HttpServerBuilder {
             stopped: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
-        // An error is a client that hung up, or did not like the certificate. The test sees what the client makes of it.
+        // An error means that the client hung up or rejected the certificate. The test checks the client's reaction.
         let listener = Listener::start_at(address, move |stream| drop(serving.converse(stream)));
         HttpServer { listener: Some(listener), shared }
     }
 }
 
 impl HttpServer {
-    /// A server without repositories, credentials and TLS, to be added.
+    /// A server without repositories, credentials or TLS, to be configured.
     pub fn builder() -> HttpServerBuilder {
         HttpServerBuilder::default()
     }
@@ -173,7 +173,7 @@ impl HttpServer {
         self.url_by("127.0.0.1", path)
     }
 
-    /// The URL of `path`, without leading slash, at a `host` that is this machine's loopback by another name.
+    /// The URL of `path`, without leading slash, at a `host` that also resolves to the loopback.
     pub fn url_by(&self, host: &str, path: &str) -> String {
         let scheme = if self.shared.identity.is_some() { "https" } else { "http" };
         format!("{scheme}://{host}:{}/{path}", self.port())
@@ -194,7 +194,7 @@ impl HttpServer {
         *lock(&self.shared.accepted) = credentials.to_vec();
     }
 
-    /// Holds every request that `filter` chooses, from now on, before it is answered.
+    /// From now on holds every request that matches `filter` before it is answered.
     pub fn hold(&self, filter: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Gate {
         let barrier = Arc::new(Barrier::new(filter));
         lock(&self.shared.gates).push(Arc::clone(&barrier));
@@ -206,23 +206,23 @@ impl HttpServer {
         self.listener.as_ref().map(Listener::accepted).unwrap()
     }
 
-    /// All requests in the order in which they were read, those that are being answered included.
+    /// All requests in the order read, including those still being answered.
     pub fn requests(&self) -> Vec<Arc<Request>> {
         lock(&self.shared.requests).clone()
     }
 
-    /// Requests for the ref advertisement, refused ones included.
+    /// Requests for the ref advertisement, including refused ones.
     pub fn info_refs(&self) -> usize {
         self.requests().iter().filter(|request| request.is_info_refs()).count()
     }
 
-    /// Requests to `git-upload-pack`, refused ones included. A fetch may take several: one for each command in protocol
-    /// version 2, one more for where history is cut in version 0.
+    /// Requests to `git-upload-pack`, including refused ones. A fetch may need several: one for each command in
+    /// protocol version 2, one more for the shallow boundary in version 0.
     pub fn upload_packs(&self) -> usize {
         self.requests().iter().filter(|request| request.is_upload_pack()).count()
     }
 
-    /// Packs sent, or begun: fetches that brought something.
+    /// Packs sent, or begun: fetches that transferred something.
     pub fn packs(&self) -> usize {
         self.requests().iter().filter(|request| request.brought_pack()).count()
     }
@@ -301,7 +301,7 @@ impl Shared {
         }
     }
 
-    /// The repository of a request's path, and what follows in the path.
+    /// The repository of a request's path, and the rest of the path.
     fn route(&self, path: &str) -> Option<(PathBuf, String)> {
         let path = percent_decoded(path);
         let repositories = lock(&self.repositories);
@@ -313,7 +313,7 @@ impl Shared {
 }
 
 impl Credential {
-    /// The value of the `Authorization` header that carries it.
+    /// The `Authorization` header value for this credential.
     pub fn header(&self) -> String {
         match self {
             Self::Basic(user, password) => format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))),

@@ -1,30 +1,29 @@
-//! The one integration harness of gitrepo: repositories, servers that behave and servers that do not, and the
-//! conditions a test needs.
+//! The one integration harness of gitrepo: repositories, good and bad servers, and the conditions that tests need.
 //!
-//! Everything here is real where it can be (git, `git http-backend`, sshd, ext4), runs on the loopback with ports the
-//! kernel chose, and ends when its value is dropped. The harness proves itself in `suites/`.
+//! Everything is real where it can be (git, `git http-backend`, sshd, ext4), runs on the loopback with ports from the
+//! kernel, and ends when its value is dropped. The tests of the harness itself are in `suites/`.
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`require`] | a test that cannot run here says so, or fails where everything must run |
+//! | [`require`] | skips, or fails, a test that cannot run here |
 //! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
 //! | [`hostile`], [`pktline`] | git servers that do not |
-//! | [`attempts`] | what a worker that was taken over would try |
+//! | [`attempts`] | what a compromised worker would try |
 //! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
 //! | [`csi`] | clients of a CSI driver's sockets |
-//! | [`kubelet`] | what calls a driver on a node |
-//! | [`program`], [`person`] | the workspace's executables, and who runs them |
-//! | [`canaries`] | secrets that must be found nowhere |
-//! | [`process`] | what everybody can see of a running program |
+//! | [`kubelet`] | calls a driver on a node |
+//! | [`program`], [`person`] | the workspace's executables, and their users |
+//! | [`canaries`] | secrets that must not appear anywhere |
+//! | [`process`] | what every process can see of a running program |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
 //! | [`namespace`], [`loopfs`] | mounts and networks that vanish with the test, and a fresh ext4 |
 //! | [`faulty`] | a filesystem that fails or hangs |
 //! | [`chroot`], [`name_server`] | an empty root directory, and a DNS server for it |
-//! | [`manifests`] | Kubernetes objects, as the API server would read them |
+//! | [`manifests`] | Kubernetes objects, read as the API server reads them |
 
-// The harness is test code: its own failures are panics, reported by the test that meets them.
+// The harness is test code: its failures are panics, reported by the test that hits them.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod attempts;

@@ -1,4 +1,4 @@
-//! A TCP server on the loopback, a thread per connection, that ends when dropped whatever its threads wait for.
+//! A TCP server on the loopback, one thread per connection. Dropping it ends all threads, whatever they wait for.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 
 use nix::sys::socket::Shutdown as SocketShutdown;
 
-/// An address with something behind it.
+/// A listening address.
 pub(crate) struct Listener {
     address: SocketAddr,
     socket: Arc<TcpListener>,
@@ -31,14 +31,14 @@ struct Connections {
 }
 
 impl Listener {
-    /// Listens on a free port of 127.0.0.1 and calls `serve` for each connection, on a thread of its own.
+    /// Listens on a free port of 127.0.0.1 and calls `serve` for each connection, on its own thread.
     ///
-    /// `serve` returns when its client goes away or the listener is dropped: both end the stream.
+    /// `serve` returns when its client disconnects or the listener is dropped: both end the stream.
     pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), serve)
     }
 
-    /// The same at `address`, for a network of the test's own or with port 0.
+    /// The same at `address`, for a private network or with port 0.
     pub(crate) fn start_at(address: SocketAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let socket = Arc::new(TcpListener::bind(address).expect("bind a port of the loopback"));
         let address = socket.local_addr().unwrap();
@@ -66,7 +66,7 @@ impl Drop for Listener {
         let mut connections = lock(&self.connections);
         connections.stopped = true;
         for stream in connections.open.values() {
-            // A client that is gone already has ended the stream itself.
+            // A client that is gone has already ended the stream.
             drop(stream.shutdown(Shutdown::Both));
         }
         drop(connections);
@@ -90,7 +90,7 @@ fn accept(socket: &TcpListener, connections: &Mutex<Connections>, serve: &(impl 
             drop(open);
             scope.spawn(move || {
                 serve(stream);
-                // The registered copy keeps the connection open for the client; dropping it sends the end.
+                // The registered clone keeps the connection open; dropping it closes the connection.
                 lock(connections).open.remove(&number);
             });
         }

@@ -1,4 +1,4 @@
-//! A freshly made file system: known to be empty, of a known size, and nobody's.
+//! A new file system: empty, of a known size, and unshared.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,7 @@ pub struct LoopFs {
 }
 
 impl LoopFs {
-    /// Makes and mounts a file system of `bytes`. The thread gets a [private mount namespace][namespace::private_mounts].
+    /// Creates and mounts a file system of `bytes` in a [private mount namespace][namespace::private_mounts].
     pub fn new(bytes: u64) -> Self {
         namespace::private_mounts();
         let place = TempDir::new().unwrap();
@@ -43,8 +43,8 @@ impl LoopFs {
 
 impl Drop for LoopFs {
     fn drop(&mut self) {
-        // Lazily, for a failed test may have left mounts or open files below. The loop device frees itself with the
-        // last user; an error here would hide the panic that brought us here.
+        // Lazily, because a failed test may have left mounts or open files below. The loop device is freed with its
+        // last user; an error here would hide the panic that led here.
         let _ = nix::mount::umount2(&self.root, MntFlags::MNT_DETACH);
     }
 }

@@ -1,5 +1,4 @@
-//! Kubernetes objects as YAML, read as the API server would read them: by their types, and without a field that those do
-//! not have.
+//! Kubernetes objects as YAML, read as the API server reads them: by their types, refusing unknown fields.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -35,12 +34,12 @@ use crate::require;
 
 mod prometheus;
 
-/// An object as it is written, after its type has been found to know all of it.
+/// An object as written, whose type knows all its fields.
 #[derive(Debug, Clone)]
 pub struct Object(Value);
 
 impl Object {
-    /// What kind of thing it is.
+    /// Its kind.
     pub fn kind(&self) -> &str {
         self.0["kind"].as_str().unwrap()
     }
@@ -50,7 +49,7 @@ impl Object {
         self.0["metadata"]["name"].as_str().unwrap()
     }
 
-    /// The object, if it is one of these.
+    /// The object, if it has this type.
     pub fn get<T: Resource + DeserializeOwned>(&self) -> Option<T> {
         let is_one = (T::API_VERSION, T::KIND) == (self.0["apiVersion"].as_str()?, self.kind());
         is_one.then(|| serde_json::from_value(self.0.clone()).unwrap())
@@ -62,7 +61,7 @@ impl Object {
     }
 }
 
-/// The objects of a YAML text, or what is wrong with it.
+/// The objects of a YAML text, or an error message.
 pub fn parse(yaml: &str) -> Result<Vec<Object>, String> {
     let mut objects = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(yaml) {
@@ -97,7 +96,7 @@ fn check(value: &Value) -> Result<(), String> {
         known::<Service>(),
         known::<ServiceAccount>(),
         known::<StorageClass>(),
-        // Of the Prometheus operator, not of Kubernetes.
+        // From the Prometheus operator, not from Kubernetes.
         (("monitoring.coreos.com/v1", "ServiceMonitor"), prometheus::check_service_monitor),
     ];
     let (_, check) =
@@ -111,7 +110,7 @@ fn known<T: Resource + Serialize + DeserializeOwned>() -> ((&'static str, &'stat
     ((T::API_VERSION, T::KIND), check_type::<T>)
 }
 
-/// The types ignore fields that they do not know, so what was written must come out again.
+/// The types ignore unknown fields, so a round trip must reproduce the text.
 fn check_type<T: Serialize + DeserializeOwned>(value: &Value) -> Result<(), String> {
     let object: T = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
     let mut lost = BTreeSet::new();
@@ -131,7 +130,7 @@ fn compare(path: &str, written: &Value, read: &Value, lost: &mut BTreeSet<String
                 compare(&format!("{path}/{at}"), written, read, lost);
             }
         }
-        // As JSON, an empty object and a missing one are the same to the API server.
+        // To the API server an empty object and a missing one are the same.
         (Value::Object(written), Value::Null) if written.is_empty() => {}
         _ if written == read => {}
         _ => drop(lost.insert(path.to_owned())),
@@ -143,12 +142,12 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Where tests/setup.sh puts what Debian does not package.
+/// Where tests/setup.sh installs tools that Debian does not package.
 pub fn tools() -> PathBuf {
     workspace().join("target/tools")
 }
 
-/// The kustomization of a directory, rendered; `None` where neither kustomize nor kubectl is installed.
+/// The rendered kustomization of a directory; `None` without kustomize or kubectl.
 pub fn render(directory: &Path) -> Option<String> {
     let kustomize = [tools().join("kustomize")].into_iter().find(|path| path.is_file());
     let mut command = match (kustomize.or_else(|| require::find("kustomize")), require::find("kubectl")) {
@@ -171,19 +170,19 @@ fn with_word(mut command: Command, word: &str) -> Command {
     command
 }
 
-/// The directories below `deploy/` that hold a kustomization which can be rendered by itself.
+/// The directories below `deploy/` that contain a kustomization to be rendered by itself.
 pub fn kustomizations() -> Vec<PathBuf> {
     below_deploy("Kustomization")
 }
 
-/// The directories below `deploy/` that hold a component: something to be laid over a kustomization.
+/// The directories below `deploy/` that contain a component: an addition to a kustomization.
 pub fn components() -> Vec<PathBuf> {
     below_deploy("Component")
 }
 
-/// A kustomization with components over it, rendered as [`render`] does. All are directories below `deploy/`.
+/// A kustomization with components, rendered as by [`render`]. All are directories below `deploy/`.
 pub fn render_with(base: &Path, components: &[PathBuf]) -> Option<String> {
-    // Kustomize takes no absolute path, and none that leads through a link.
+    // Kustomize accepts no absolute path, and none that leads through a link.
     let place = TempDir::new_in(workspace().join("target")).unwrap();
     let relative = |path: &Path| format!("../../{}", path.strip_prefix(workspace()).unwrap().display());
     let kustomization = serde_json::json!({
@@ -196,8 +195,8 @@ pub fn render_with(base: &Path, components: &[PathBuf]) -> Option<String> {
     render(place.path())
 }
 
-/// An overlay with what its `daemonset.yaml` has in comments, rendered as [`render`] does: what a user may take out of them
-/// must be right, too. The overlay is `deploy/<driver>/overlays/<name>`.
+/// An overlay with the commented-out parts of its `daemonset.yaml`, rendered as by [`render`]: they must be valid,
+/// because users uncomment them. The overlay is `deploy/<driver>/overlays/<name>`.
 pub fn render_uncommented(overlay: &Path) -> Option<String> {
     let place = TempDir::new_in(workspace().join("target")).unwrap();
     let driver = overlay.parent().and_then(Path::parent).unwrap().strip_prefix(workspace()).unwrap();
@@ -213,7 +212,7 @@ pub fn render_uncommented(overlay: &Path) -> Option<String> {
     render(place.path())
 }
 
-/// A line whose comment is YAML, a key or an entry of a list, without its mark; any other line as it is.
+/// Uncomments a line of YAML (a key or a list entry); returns any other line unchanged.
 fn uncomment(line: &str) -> String {
     let indent = line.len() - line.trim_start().len();
     let yaml = line.trim_start().strip_prefix("# ").filter(|rest| {

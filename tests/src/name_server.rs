@@ -1,6 +1,6 @@
-//! A DNS server for a network of the test's own, where 127.0.0.1:53 is free.
+//! A DNS server for a private network, where 127.0.0.1:53 is free.
 //!
-//! It speaks as much of RFC 1035 as a stub resolver needs: one question, addresses as answers.
+//! It implements what a stub resolver needs of RFC 1035: one question, addresses as answers.
 
 use std::io;
 use std::io::Read;
@@ -20,15 +20,15 @@ use crate::listener::Listener;
 /// How a server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// As it should.
+    /// Normally.
     Plain,
-    /// Over UDP it says that the answer is too long for it.
+    /// Over UDP it answers that the message is truncated.
     OnlyOverTcp,
     /// Not at all.
     Silent,
 }
 
-/// A server at 127.0.0.1:53 that knows a few names, and that there are no others.
+/// A server at 127.0.0.1:53 that knows a few names, and denies all others.
 pub struct NameServer {
     socket: UdpSocket,
     zone: Arc<Zone>,
@@ -47,7 +47,7 @@ const HEADER: usize = 12;
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
 const CLASS_INTERNET: u16 = 1;
-/// QR, RD and RA: an answer to one who wants recursion, from one who offers it.
+/// QR, RD and RA: an answer with recursion desired and available.
 const ANSWER: u16 = 0x8180;
 const TRUNCATED: u16 = 0x0200;
 const NO_SUCH_NAME: u16 = 3;
@@ -59,7 +59,7 @@ impl NameServer {
         let socket = UdpSocket::bind(ADDRESS).expect("bind 127.0.0.1:53");
         let listener = {
             let zone = Arc::clone(&zone);
-            // An error is a client that hung up.
+            // An error means that the client hung up.
             Listener::start_at(ADDRESS, move |stream| drop(zone.converse(stream)))
         };
         let answering = {
@@ -69,7 +69,7 @@ impl NameServer {
         Self { socket, zone, listener: Some(listener), answering: Some(answering) }
     }
 
-    /// The names that were asked for, in order, as often as they were.
+    /// The names of all questions, in order, repeated ones included.
     pub fn asked(&self) -> Vec<String> {
         self.zone.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -83,7 +83,7 @@ impl NameServer {
 impl Drop for NameServer {
     fn drop(&mut self) {
         self.listener = None;
-        // Nothing is no question: it ends the thread.
+        // An empty message is not a question: it ends the thread.
         self.socket.send_to(&[], ADDRESS).expect("wake the name server");
         if let Some(answering) = self.answering.take() {
             assert!(answering.join().is_ok() || std::thread::panicking(), "the name server panicked");
@@ -101,13 +101,13 @@ impl Zone {
             }
             let answer = self.answer(&question[..length], self.manner == Manner::OnlyOverTcp);
             if let Some(answer) = answer.filter(|_| self.manner != Manner::Silent) {
-                // A client that is gone does not mind.
+                // The client may be gone.
                 drop(socket.send_to(&answer, client));
             }
         }
     }
 
-    /// Over TCP, each message comes after its length.
+    /// Over TCP, each message is preceded by its length.
     fn converse(&self, mut stream: TcpStream) -> io::Result<()> {
         loop {
             let mut length = [0; 2];
@@ -121,7 +121,7 @@ impl Zone {
         }
     }
 
-    /// `None` for what is no question.
+    /// `None` for anything but a question.
     fn answer(&self, message: &[u8], truncate: bool) -> Option<Vec<u8>> {
         let (name, kind, question) = question(message)?;
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
@@ -150,7 +150,7 @@ impl Zone {
     }
 }
 
-/// The name, the kind of record, and the question as it stands in the message.
+/// The name, the record type, and the question's bytes.
 fn question(message: &[u8]) -> Option<(String, u16, &[u8])> {
     let mut labels = Vec::new();
     let mut rest = message.get(HEADER..)?;

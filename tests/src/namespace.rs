@@ -1,4 +1,4 @@
-//! Mounts and networks that nobody else sees, and that vanish with the test; and programs that may have no namespaces.
+//! Private mounts and networks that vanish with the test; and programs that may not create namespaces.
 
 use std::cell::Cell;
 use std::env;
@@ -24,7 +24,7 @@ thread_local! {
     static PRIVATE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Gives the current thread a mount namespace of its own, into which nothing propagates and out of which nothing does.
+/// Gives the current thread its own mount namespace, without propagation in either direction.
 ///
 /// Threads and processes that it starts afterwards share the namespace. The kernel unmounts everything in it when the
 /// last of them ends, however it ends. Calling it again changes nothing. Needs root.
@@ -38,21 +38,21 @@ pub fn private_mounts() {
     PRIVATE.set(true);
 }
 
-/// Gives the current thread a network of its own, which is a loopback and nothing else: there, every port is free.
+/// Gives the current thread its own network with only a loopback, where every port is free.
 ///
-/// Threads, sockets and processes that it makes afterwards are in that network. Needs root.
+/// Threads, sockets and processes that it creates afterwards are in that network. Needs root.
 pub fn private_network() {
     nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("unshare the network namespace");
     switch_on("lo");
 }
 
-/// By a message of rtnetlink(7), since not every machine has `ip`.
+/// With a message of rtnetlink(7), because not every machine has `ip`.
 fn switch_on(interface: &str) {
     const UP: u32 = libc::IFF_UP as u32;
     const FLAGS: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
     /// Of `nlmsghdr` and `ifinfomsg`, 16 bytes each.
     const LENGTH: u32 = 32;
-    /// Where the answer says what came of it: after its own `nlmsghdr`.
+    /// Where the answer has its error code: after its own `nlmsghdr`.
     const RESULT: std::ops::Range<usize> = 16..20;
 
     let index = nix::net::if_::if_nametoindex(interface).unwrap();
@@ -60,7 +60,7 @@ fn switch_on(interface: &str) {
     message.extend(LENGTH.to_ne_bytes());
     message.extend(libc::RTM_NEWLINK.to_ne_bytes());
     message.extend(FLAGS.to_ne_bytes());
-    // Number of the message, its sender, family and kind of the interface: nothing in particular.
+    // Number of the message, sender, family and type of the interface: all zero.
     message.extend([0; 12]);
     message.extend(index.to_ne_bytes());
     message.extend(UP.to_ne_bytes());
@@ -75,9 +75,9 @@ fn switch_on(interface: &str) {
     assert_eq!(answer[..length][RESULT], [0; 4], "switch {interface} on");
 }
 
-/// Starts a program that is refused any new namespace, like all that it starts.
+/// Starts a program that may not create namespaces, nor may its children.
 pub(crate) fn spawn_without(command: &mut Command) -> io::Result<Child> {
-    // A filter is for life, so it gets a thread that has no other.
+    // A filter cannot be removed, so it gets its own thread.
     std::thread::scope(|scope| {
         let spawn = || {
             refuse_unshare();

@@ -1,4 +1,4 @@
-//! Somebody at a shell, who has a home, secrets in a drawer, and `gitrepo-cli`.
+//! A person at a shell, with a home, a drawer of secrets, and `gitrepo-cli`.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -15,8 +15,7 @@ use crate::program::Running;
 /// The user `nobody`, who owns nothing on any machine.
 pub const NOBODY: u32 = 65534;
 
-/// One person. Everything that the program is given lies outside of the home, which therefore holds what the program
-/// made and nothing else.
+/// One person. All input of the program lies outside of the home, so the home contains only what the program created.
 pub struct Person {
     program: Program,
     drawer: TempDir,
@@ -24,18 +23,18 @@ pub struct Person {
 }
 
 impl Person {
-    /// Whoever runs the tests.
+    /// The user who runs the tests.
     pub fn new() -> Self {
         Self::with(Program::cli(), nix::unistd::geteuid())
     }
 
-    /// Somebody without any rights. Only root can be [`NOBODY`].
+    /// A user without any rights. Only root can become [`NOBODY`].
     pub fn nobody() -> Self {
         let uid = Uid::from_raw(NOBODY);
         Self::with(Program::cli().run_by(uid), uid)
     }
 
-    /// The same person, in a container whose runtime allows no further namespaces.
+    /// The same person, in a container whose runtime forbids new namespaces.
     #[must_use]
     pub fn without_namespaces(self) -> Self {
         Self { program: self.program.without_namespaces(), ..self }
@@ -51,7 +50,7 @@ impl Person {
         person
     }
 
-    /// The program, to be run in another way than [`Self::run`] does.
+    /// The program, for runs that [`Self::run`] does not cover.
     pub fn program(&self) -> &Program {
         &self.program
     }
@@ -71,7 +70,7 @@ impl Person {
         self.drawer.path().join("scratch")
     }
 
-    /// Puts a secret into the drawer, as Kubernetes mounts one; the argument that hands it to the program.
+    /// Puts a secret into the drawer, as Kubernetes mounts one; returns the program's argument for it.
     pub fn secret(&self, keys: &[(&str, &str)]) -> String {
         let directory = self.new_in_drawer("secret");
         std::fs::create_dir(&directory).unwrap();
@@ -85,7 +84,7 @@ impl Person {
         format!("--secret-dir={}", directory.display())
     }
 
-    /// Puts a configuration file into the drawer; the argument that hands it to the program.
+    /// Puts a configuration file into the drawer; returns the program's argument for it.
     pub fn configuration(&self, json: &str) -> String {
         let file = self.new_in_drawer("configuration");
         std::fs::write(&file, json).unwrap();
@@ -103,22 +102,22 @@ impl Person {
         self.spawn_clone(url, more).wait()
     }
 
-    /// [`Self::clone`], not waited for.
+    /// [`Self::clone`], without waiting.
     pub fn spawn_clone(&self, url: &str, more: &[&str]) -> Running {
         self.program.spawn(["clone", url, "tree"].iter().chain(more))
     }
 
-    /// Names of what is in the home, hidden or not.
+    /// Names of the entries of the home, hidden ones included.
     pub fn belongings(&self) -> BTreeSet<String> {
         names(self.home())
     }
 
-    /// Fails unless the home and the scratch directory are as empty as they were at first.
+    /// Fails unless the home and the scratch directory are as empty as at first.
     pub fn assert_nothing_left(&self) {
         assert_eq!((self.belongings(), names(&self.scratch())), Default::default(), "left behind");
     }
 
-    /// Fails unless [`Self::tree`] is all there is.
+    /// Fails unless [`Self::tree`] is the only entry.
     pub fn assert_tree_alone(&self) {
         assert_eq!(self.belongings(), BTreeSet::from(["tree".to_owned()]), "left behind");
         assert_eq!(names(&self.scratch()), BTreeSet::new(), "left behind");
@@ -129,7 +128,7 @@ impl Person {
         crate::volumes::delete(&self.tree());
     }
 
-    /// Makes a file or directory theirs.
+    /// Gives them a file or directory.
     pub fn hand_over(&self, path: &Path) {
         nix::unistd::chown(path, Some(self.uid), None).unwrap();
     }

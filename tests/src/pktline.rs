@@ -1,8 +1,8 @@
-//! Git's pkt-line framing (gitprotocol-common), as much as hostile servers need.
+//! Git's pkt-line framing (gitprotocol-common), as far as hostile servers need it.
 
 use std::iter;
 
-/// The packet that ends a section.
+/// The flush packet, which ends a section.
 pub const FLUSH: &[u8] = b"0000";
 
 /// A packet. Content is at most 65,516 bytes.
@@ -18,7 +18,7 @@ pub fn band(number: u8, content: &[u8]) -> Vec<u8> {
     packet([&[number], content].concat())
 }
 
-/// The places of packets' contents in a stream; it ends at the first thing that is not a packet.
+/// The ranges of packets' contents in a stream; stops at the first non-packet.
 pub fn contents(stream: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> {
     let mut at = 0;
     iter::from_fn(move || {
@@ -26,7 +26,7 @@ pub fn contents(stream: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> {
             let digits = str::from_utf8(stream.get(at..at + 4)?).ok()?;
             let length = usize::from_str_radix(digits, 16).ok()?;
             let start = at + 4;
-            // Shorter than its own length are only the special packets: flush, delimiter, end of answer.
+            // Only special packets are shorter than their length field: flush, delimiter, end of answer.
             at += length.max(4);
             if length > 4 && at <= stream.len() {
                 return Some(start..at);

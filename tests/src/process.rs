@@ -1,4 +1,4 @@
-//! What the kernel shows of a process to whoever looks.
+//! What the kernel shows of a process to all others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
-/// The process `root` and everything that it started, directly or not.
+/// The process `root` and all its descendants.
 pub fn with_descendants(root: u32) -> Vec<u32> {
     let parents: BTreeMap<u32, u32> = all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let descends = |mut pid: u32| {
@@ -21,30 +21,30 @@ pub fn with_descendants(root: u32) -> Vec<u32> {
     parents.keys().copied().filter(|pid| descends(*pid)).collect()
 }
 
-/// Waits until a process, not necessarily a child of ours, has ended.
+/// Waits until a process, not necessarily our child, has exited.
 pub fn wait_for_end(pid: u32) {
     const PATIENCE: Duration = Duration::from_secs(60);
     let begun = Instant::now();
-    // Waited for by somebody else, or by nobody: then it stays as a zombie.
+    // A process that nobody has reaped stays as a zombie.
     while stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z")) {
         assert!(begun.elapsed() < PATIENCE, "process {pid} goes on");
         std::thread::yield_now();
     }
 }
 
-/// Arguments and environment of a process, with NULs between; empty for one that has ended.
+/// Arguments and environment of a process, separated by NULs; empty if it has exited.
 pub fn arguments_and_environment(pid: u32) -> Vec<u8> {
     let directory = Path::new("/proc").join(pid.to_string());
     let read = |name: &str| fs::read(directory.join(name)).unwrap_or_default();
     [read("cmdline"), read("environ")].concat()
 }
 
-/// The rights of one thread, as proc_pid_status(5) tells them. Of sets of capabilities, bit `n` is capability `n`.
+/// The rights of one thread, from proc_pid_status(5). In sets of capabilities, bit `n` is capability `n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
-    /// `CapEff` and `CapPrm`, which our programs have alike.
+    /// `CapEff` and `CapPrm`, which are equal in our programs.
     pub usable: [u64; 2],
-    /// `CapBnd`: what running a program could give it.
+    /// `CapBnd`: the most that running a program could add.
     pub bounding: u64,
     /// `CapInh` and `CapAmb`.
     pub inherited: [u64; 2],
@@ -55,7 +55,7 @@ pub struct Rights {
 /// The rights of each thread of a process.
 pub fn rights(pid: u32) -> Vec<Rights> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    // A thread may have ended since it was listed.
+    // A thread may have exited since it was listed.
     let statuses = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("status")).ok());
     let rights: Vec<_> = statuses.map(|status| rights_in(&status)).collect();
     assert!(!rights.is_empty(), "process {pid} has no threads");
@@ -84,10 +84,10 @@ fn parent(pid: u32) -> Option<u32> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
-/// State, parent and what follows in proc_pid_stat(5); `None` for a process that has ended since.
+/// State, parent and the following fields of proc_pid_stat(5); `None` if the process has exited.
 fn stat(pid: u32) -> Option<Vec<String>> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it, in parentheses, may hold anything.
+    // The name before it, in parentheses, may contain anything.
     let (_, fields) = line.rsplit_once(')')?;
     Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
 }

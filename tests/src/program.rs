@@ -1,4 +1,4 @@
-//! The programs of this workspace, built once and run as a person would run them.
+//! The programs of this workspace, built once and run as a person runs them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -23,19 +23,19 @@ use tempfile::TempDir;
 
 use crate::namespace;
 
-/// A directory with builds to be tested in place of those of this workspace's tests, such as static ones.
+/// A directory with builds to test instead of this workspace's, such as static ones.
 pub const BINARIES: &str = "GITREPO_TEST_BINARIES";
 
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// The executable `name` of this workspace: that of [`BINARIES`] if it is set, otherwise built on first use with
-/// the profile of the running test.
+/// The executable `name` of this workspace: from [`BINARIES`] if set, otherwise built on first use with the profile of
+/// the running test.
 pub fn executable(name: &str) -> PathBuf {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     built.entry(name.to_owned()).or_insert_with(|| build(name)).clone()
 }
 
-/// What `cargo` built for these tests, or its namesake of [`BINARIES`].
+/// The executable that `cargo` built for these tests, or the one of the same name in [`BINARIES`].
 pub fn chosen(built: &str) -> PathBuf {
     let built = PathBuf::from(built);
     std::env::var_os(BINARIES).map(|directory| Path::new(&directory).join(built.file_name().unwrap())).unwrap_or(built)
@@ -47,7 +47,7 @@ pub fn static_executables() -> PathBuf {
     BUILT.get_or_init(build_static).clone()
 }
 
-/// The running test's target directory, the directory of its profile in there, and the profile's name.
+/// The running test's target directory, its profile's directory in there, and the profile's name.
 fn place() -> (PathBuf, PathBuf, String) {
     // This test is <target directory>/<profile's directory>/deps/suites-<hash>.
     let test = std::env::current_exe().unwrap();
@@ -91,7 +91,7 @@ fn build(name: &str) -> PathBuf {
     directory.join(name)
 }
 
-/// A program with a home of its own and none of the caller's environment but `PATH`.
+/// A program with its own home, and of the caller's environment only `PATH`.
 pub struct Program {
     executable: PathBuf,
     home: TempDir,
@@ -100,16 +100,16 @@ pub struct Program {
     may_unshare: bool,
 }
 
-/// A user who need not be able to reach the executable by its path, since it is opened for them.
+/// A user who may not be able to reach the executable by its path, so it is opened for them.
 struct OtherUser {
     uid: Uid,
     executable: File,
 }
 
-/// What a program has done.
+/// The outcome of a program.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
     /// All of standard output.
     pub stdout: String,
@@ -117,7 +117,7 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// A program at work. Killed when dropped.
+/// A running program. Killed when dropped.
 pub struct Running {
     child: Option<Child>,
 }
@@ -133,7 +133,7 @@ impl Program {
         Self { executable, home: TempDir::new().unwrap(), environment: Vec::new(), user: None, may_unshare: true }
     }
 
-    /// Runs it as another user, without any groups. The home becomes that user's. Needs root.
+    /// Runs it as another user, without any groups, and gives that user the home. Needs root.
     #[must_use]
     pub fn run_by(mut self, uid: Uid) -> Self {
         nix::unistd::chown(self.home.path(), Some(uid), None).unwrap();
@@ -141,7 +141,7 @@ impl Program {
         self
     }
 
-    /// Forbids it, and what it starts, to make namespaces, as container runtimes do.
+    /// Forbids it and its children to create namespaces, as container runtimes do.
     #[must_use]
     pub fn without_namespaces(self) -> Self {
         Self { may_unshare: false, ..self }
@@ -154,12 +154,12 @@ impl Program {
         self
     }
 
-    /// Its home, which is its working directory as well.
+    /// Its home, which is also its working directory.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// The command as it would be run, to be changed.
+    /// The command, for further changes.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = match &self.user {
             None => Command::new(&self.executable),
@@ -196,19 +196,19 @@ impl Running {
         self.child.as_ref().map(Child::id).unwrap()
     }
 
-    /// Sends a signal, unless it has ended.
+    /// Sends a signal, unless it has exited.
     pub fn signal(&self, signal: Signal) {
-        // Not waited for yet, so the id is its own; an ended one takes the signal without effect.
+        // The process has not been reaped, so the id is still its own. A dead process ignores the signal.
         nix::sys::signal::kill(Pid::from_raw(self.id().cast_signed()), signal).unwrap();
     }
 
-    /// Kills it with SIGKILL and waits for its end.
+    /// Kills it with SIGKILL and waits for its exit.
     pub fn kill(self) -> Outcome {
         self.signal(Signal::SIGKILL);
         self.wait()
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub fn wait(mut self) -> Outcome {
         let output = self.child.take().unwrap().wait_with_output().unwrap();
         Outcome {
@@ -222,7 +222,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
+            // It may have exited by itself.
             drop(child.kill());
             drop(child.wait());
         }
@@ -230,7 +230,7 @@ impl Drop for Running {
 }
 
 impl Outcome {
-    /// The exit status; a panic when a signal ended it.
+    /// The exit status; panics if a signal ended it.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
     }
@@ -241,7 +241,7 @@ impl Outcome {
         self
     }
 
-    /// Fails unless it ended with `code`.
+    /// Fails unless it exited with `code`.
     pub fn assert_code(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "{}\n{}{}", self.status, self.stdout, self.stderr);
         self

@@ -1,4 +1,4 @@
-//! Repositories made to order.
+//! Git repositories for tests.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ pub use files::Files;
 pub use listing::Listed;
 pub use raw::RawEntry;
 
-/// A bare repository in a directory of its own, removed when dropped.
+/// A bare repository in its own directory, removed when dropped.
 ///
-/// The same calls make the same commit ids in every run. Servers see a change at once, so a call after a server has
-/// started is what a `git push` would be.
+/// The same calls make the same commit ids in every run. Servers see changes at once, so a call after a server has
+/// started acts like a `git push`.
 pub struct Repository {
     name: String,
     place: TempDir,
@@ -29,8 +29,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// An empty repository called `<name>.git`, whose HEAD is `refs/heads/main`. Like the large forges, it gives out
-    /// any commit by its id; see [`Self::refuse_commits_by_id`].
+    /// An empty repository `<name>.git`, whose HEAD is `refs/heads/main`. Like the large forges, it serves any commit
+    /// by its id; see [`Self::refuse_commits_by_id`].
     pub fn new(name: &str) -> Self {
         let place = TempDir::with_prefix("gitrepo-fixture-").unwrap();
         let repository = Self { name: format!("{name}.git"), place, commits: AtomicU64::new(0) };
@@ -56,7 +56,7 @@ impl Repository {
         self.place.path().join(&self.name)
     }
 
-    /// The directory that holds the repository and nothing else: what a server serves.
+    /// The directory that contains only the repository: a server's root.
     pub fn root(&self) -> &Path {
         self.place.path()
     }
@@ -73,12 +73,12 @@ impl Repository {
         git::output(&mut self.git(["config", key, value]));
     }
 
-    /// Lets the server give out only what its refs point at, as servers do unless told otherwise.
+    /// Lets the server serve only what its refs point to, as servers do by default.
     pub fn refuse_commits_by_id(&self) {
         self.configure("uploadpack.allowAnySHA1InWant", "false");
     }
 
-    /// Commits `files` on top of `branch`, which is made when it does not exist, and returns the commit's id.
+    /// Commits `files` on top of `branch`, which is created if missing, and returns the commit's id.
     pub fn commit(&self, branch: &str, files: &Files) -> String {
         let parent = self.find(&format!("refs/heads/{branch}"));
         self.commit_on(parent.as_deref(), &format!("refs/heads/{branch}"), files)
@@ -107,12 +107,12 @@ impl Repository {
         self.resolve(&format!("refs/tags/{name}"))
     }
 
-    /// Makes `branch` stand at `target`, whatever it stood at: a new branch, or a forced push.
+    /// Moves `branch` to `target`: a new branch, or a forced push.
     pub fn set_branch(&self, branch: &str, target: &str) {
         self.set_reference(&format!("refs/heads/{branch}"), target);
     }
 
-    /// Makes any ref stand at `target`, even at an object that is not there.
+    /// Moves any ref to `target`, even if that object does not exist.
     pub fn set_reference(&self, reference: &str, target: &str) {
         git::output(&mut self.git(["update-ref", reference, target]));
     }
@@ -127,7 +127,7 @@ impl Repository {
         git::output(&mut self.git(["update-ref", "-d", &format!("refs/tags/{tag}")]));
     }
 
-    /// Makes HEAD name `branch`, which need not exist.
+    /// Points HEAD to `branch`, which need not exist.
     pub fn set_head(&self, branch: &str) {
         git::output(&mut self.git(["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")]));
     }
@@ -142,7 +142,7 @@ impl Repository {
         output.status.success().then(|| git::text(output.stdout))
     }
 
-    /// When the commit was made, in seconds since the epoch.
+    /// The time of the commit, in seconds since the epoch.
     pub fn commit_time(&self, commit: &str) -> u64 {
         git::line(&mut self.git(["show", "--no-patch", "--format=%ct", commit])).parse().unwrap()
     }

@@ -1,4 +1,4 @@
-//! What a test needs of its machine: visibly skipped without it, or failed where everything must run.
+//! Requirements of tests on the machine: without them a test is visibly skipped, or fails where everything must run.
 //!
 //! ```ignore
 //! if !require::root("to mount") {
@@ -11,10 +11,10 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// With this variable set to `1` (continuous integration), what is missing fails the test instead of skipping it.
+/// If this variable is `1` (continuous integration), a missing requirement fails the test instead of skipping it.
 pub const REQUIRE_ALL: &str = "GITREPO_REQUIRE_ALL";
 
-/// Whether the test runs as root, which it needs `purpose` ("to mount").
+/// Whether the test runs as root, which it needs for `purpose` ("to mount").
 pub fn root(purpose: &str) -> bool {
     nix::unistd::geteuid().is_root() || missing(&format!("root is needed {purpose}"))
 }
@@ -24,13 +24,12 @@ pub fn tool(name: &str) -> bool {
     find(name).is_some() || missing(&format!("{name} is not installed"))
 }
 
-/// Whether the kernel or machine has a feature that the test found out about itself.
+/// Whether the kernel or machine has a feature, as detected by the test.
 pub fn feature(present: bool, what: &str) -> bool {
     present || missing(&format!("this machine lacks {what}"))
 }
 
-/// Where the program `name` is installed. System directories count even where they are not in an ordinary user's
-/// `PATH`.
+/// The path of the program `name`. Searches system directories too, which an ordinary user's `PATH` may lack.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -39,7 +38,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|file| Path::is_file(file))
 }
 
-/// Always `false`. Written past the test runner's capture, which would hide the words of a test that passes.
+/// Always `false`. Bypasses the test runner's capture, which would hide the message of a passing test.
 fn missing(what: &str) -> bool {
     assert!(
         env::var_os(REQUIRE_ALL).is_none_or(|value| value != "1"),

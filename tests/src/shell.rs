@@ -1,4 +1,4 @@
-//! `gitrepo-cli mount` at a shell, over a store on a freshly made file system that nobody else sees.
+//! `gitrepo-cli mount` at a shell, with a store on a new private file system.
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use crate::program::Running;
 use crate::require;
 use crate::volumes;
 
-/// A root shell with a store and a place for targets. Its mounts are seen by this thread and those it starts.
+/// A root shell with a store and a directory for targets. Its mounts are visible to this thread and those it starts.
 pub struct Shell {
     program: Program,
     configuration: PathBuf,
@@ -23,7 +23,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// With a file system of `bytes`, of which none is reserved; `None` without root.
+    /// With a file system of `bytes`, without reserved blocks; `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
         if !require::root("to mount") || !require::tool("mkfs.ext4") {
             return None;
@@ -38,7 +38,7 @@ impl Shell {
         Some(shell)
     }
 
-    /// Runs another executable from now on.
+    /// From now on runs another executable.
     #[must_use]
     pub fn with_executable(mut self, executable: PathBuf) -> Self {
         let configuration = std::fs::read(&self.configuration).unwrap();
@@ -63,7 +63,7 @@ impl Shell {
         self.home.join("store")
     }
 
-    /// A target below a directory that is there.
+    /// A target below an existing directory.
     pub fn target(&self, pod: &str) -> PathBuf {
         self.home.join("pods").join(pod)
     }
@@ -73,7 +73,7 @@ impl Shell {
         self.spawn_mount(url, target, more).wait()
     }
 
-    /// The same, not waited for.
+    /// The same without waiting.
     pub fn spawn_mount(&self, url: &str, target: &Path, more: &[&str]) -> Running {
         let words = ["mount".as_ref(), url.as_ref(), target.as_os_str()];
         self.spawn(words.into_iter().chain(more.iter().map(OsStr::new)))
@@ -84,7 +84,7 @@ impl Shell {
         self.spawn_unmount(target).wait()
     }
 
-    /// The same, not waited for.
+    /// The same without waiting.
     pub fn spawn_unmount(&self, target: &Path) -> Running {
         self.spawn(["unmount".as_ref(), target.as_os_str()])
     }
@@ -105,7 +105,7 @@ impl Shell {
         mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
     }
 
-    /// What is there that only published volumes, work in flight or their crashes account for.
+    /// What is left of published volumes, work in flight or crashes.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
         let below = mounts.filter(|target| *target != self.home && target.starts_with(&self.home));

@@ -1,7 +1,7 @@
 //! Git over SSH: a real sshd, for the user who runs the tests.
 //!
-//! It runs as inetd would run it: the harness listens, and each connection gets an `sshd -i` of its own. So there is no
-//! port to lose to somebody else, nothing to wait for, and nothing left behind when the tests are killed.
+//! It runs as under inetd: the harness listens, and starts an `sshd -i` for each connection. So no other program can
+//! take the port, there is nothing to wait for, and nothing stays behind when the tests are killed.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +25,7 @@ pub use key::Format;
 
 const HOST_KEYS: [Algorithm; 3] = [Algorithm::Ed25519, Algorithm::Ecdsa, Algorithm::Rsa];
 
-/// An SSH server on a port of the loopback, with host keys of its own: Ed25519, ECDSA and RSA.
+/// An SSH server on a loopback port, with its own host keys: Ed25519, ECDSA and RSA.
 pub struct SshServer {
     listener: Listener,
     place: TempDir,
@@ -39,14 +39,14 @@ pub struct SshServerBuilder {
 }
 
 impl SshServerBuilder {
-    /// Lets the holder of `key` in.
+    /// Lets the owner of `key` in.
     #[must_use]
     pub fn authorize(mut self, key: &ClientKey) -> Self {
         self.authorized.push(key.public.clone());
         self
     }
 
-    /// Runs a shell command in place of the one a client asks for, which is in `$SSH_ORIGINAL_COMMAND`.
+    /// Runs a shell command instead of the client's, which is in `$SSH_ORIGINAL_COMMAND`.
     #[must_use]
     pub fn force_command(self, command: &str) -> Self {
         self.setting(&format!("ForceCommand {command}"))
@@ -82,12 +82,12 @@ impl SshServerBuilder {
 }
 
 impl SshServer {
-    /// A server that lets nobody in, to be changed.
+    /// A server that lets nobody in, to be configured.
     pub fn builder() -> SshServerBuilder {
         SshServerBuilder::default()
     }
 
-    /// Lets the holder of `key` in.
+    /// Lets the owner of `key` in.
     pub fn start(key: &ClientKey) -> Self {
         Self::builder().authorize(key).start()
     }
@@ -107,34 +107,34 @@ impl SshServer {
         self.listener.accepted()
     }
 
-    /// Commands started, which is what gets past authentication. Complete once the clients have ended.
+    /// Commands started, which requires authentication. Complete once the clients have ended.
     pub fn sessions(&self) -> usize {
         self.log().matches("Starting session: ").count()
     }
 
-    /// What sshd wrote so far.
+    /// The log of sshd so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.place.path().join("log")).unwrap()
     }
 
-    /// The lines of a `known_hosts` that know this server.
+    /// The `known_hosts` lines for this server.
     pub fn known_hosts(&self) -> String {
         self.known_hosts_at(&format!("[127.0.0.1]:{}", self.port()))
     }
 
-    /// The same keys as those of `host`, as `known_hosts` writes it (`[127.0.0.1]:2222`): a lie about another server.
+    /// Its keys under the name of `host`, as `known_hosts` writes it (`[127.0.0.1]:2222`): a lie about another server.
     pub fn known_hosts_at(&self, host: &str) -> String {
         HOST_KEYS.iter().map(|&algorithm| format!("{host} {}\n", self.public_host_key(algorithm))).collect()
     }
 
-    /// Kind and base64 of a host key.
+    /// Type and base64 of a host key.
     pub fn public_host_key(&self, algorithm: Algorithm) -> String {
         let line = std::fs::read_to_string(host_key(self.place.path(), algorithm).with_extension("pub")).unwrap();
         line.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 
-    /// `ssh` for `GIT_SSH_COMMAND`: with `key`, believing this server's host keys only, and without any other
-    /// configuration. It is for keys without passphrase.
+    /// `ssh` for `GIT_SSH_COMMAND`: uses `key`, trusts only this server's host keys, and reads no other configuration.
+    /// For keys without passphrase.
     pub fn client_command(&self, key: &ClientKey) -> String {
         let (identity, known_hosts) = (self.place.path().join("client"), self.place.path().join("known_hosts"));
         write_private(&identity, &key.private);
@@ -147,7 +147,7 @@ impl SshServer {
     }
 }
 
-/// The name of the user who runs the tests, whom alone an unprivileged sshd can serve.
+/// The name of the user who runs the tests: an unprivileged sshd can serve no other.
 pub fn user() -> String {
     nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().expect("the user has a name").name
 }
@@ -158,7 +158,7 @@ fn serve(stream: TcpStream, sshd: &Path, place: &Path) -> io::Result<()> {
     let (input, output) = (OwnedFd::from(stream.try_clone()?), OwnedFd::from(stream));
     let mut command = Command::new(sshd);
     command.args(["-i", "-e", "-f"]).arg(place.join("sshd_config"));
-    // It ends with its connection: as the client hangs up, or as the listener shuts the socket down.
+    // It ends with its connection: when the client hangs up or the listener shuts the socket down.
     command.stdin(input).stdout(output).stderr(log).status().map(drop)
 }
 
@@ -185,7 +185,7 @@ fn host_key(place: &Path, algorithm: Algorithm) -> PathBuf {
     place.join(format!("host_{algorithm:?}").to_ascii_lowercase())
 }
 
-/// An sshd of root refuses to start without it; elsewhere the system makes it at boot.
+/// Root's sshd refuses to start without it; elsewhere the system creates it at boot.
 fn make_privilege_separation_directory() {
     if nix::unistd::geteuid().is_root() {
         std::fs::create_dir_all("/run/sshd").unwrap();

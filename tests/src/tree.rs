@@ -1,4 +1,4 @@
-//! Whether a directory is exactly a commit's tree.
+//! Checks that a directory is exactly a commit's tree.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::repository::Repository;
 
-/// One entry of a tree, as it is or as it should be.
+/// One entry of a tree, actual or expected.
 #[derive(PartialEq, Eq)]
 enum Entry {
     Directory,
@@ -19,10 +19,10 @@ enum Entry {
     Other { mode: u32 },
 }
 
-/// Fails unless `directory` holds what `commit` holds below `subdirectory` (`.` for all) and nothing more.
+/// Fails unless `directory` contains exactly what `commit` contains below `subdirectory` (`.` for all).
 ///
-/// Names, file content, link targets and permissions (0644, 0755; directories 0755) are compared. A submodule is an
-/// empty directory, as git shows before `submodule update`.
+/// Compares names, file content, link targets and permissions (0644, 0755; directories 0755). A submodule is an empty
+/// directory, as git shows before `submodule update`.
 pub fn assert_same_tree(repository: &Repository, commit: &str, subdirectory: &str, directory: &Path) {
     let expected = expected(repository, commit, subdirectory);
     let mut found = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! One node: a store, the volumes published from it, and what must not be left of them.
+//! One node: a store, its published volumes, and checks for leftovers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,16 +27,16 @@ use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Worker;
 
-/// A node with its store and its pods' directories below one home.
+/// A node with its store and its pods' directories in one home.
 pub struct Node {
-    /// What is tested.
+    /// The object under test.
     pub volumes: Volumes,
     mounter: Arc<dyn Mounter>,
     home: PathBuf,
 }
 
-/// What a node tests with: a person's, so that servers on the loopback and files are allowed, credentials may go to the
-/// former in plain text, and small file systems need no reserve.
+/// The configuration in tests: a person's, which allows servers on the loopback and files, credentials in plain text to
+/// the former, and small file systems without reserve.
 pub fn config() -> Config {
     let mut config = Config::for_person();
     config.credentials_over_http = true;
@@ -53,17 +53,17 @@ pub fn token(token: Option<&str>) -> Credentials {
 /// A person at a shell, as `gitrepo-cli` names itself.
 pub const PERSON: Origin = Origin::program("cli");
 
-/// The two drivers.
+/// The CSI driver, as it names itself.
 pub const CSI: Origin = Origin::driver("csi");
-/// The other one.
+/// The FlexVolume driver, as it names itself.
 pub const FLEX: Origin = Origin::driver("flex");
 
-/// Patient and silent.
+/// Without a timeout or progress.
 pub fn watch() -> Watch {
     Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
 }
 
-/// The tree of the remote's HEAD, read-only, for nobody in particular.
+/// The tree of the remote's HEAD, read-only, without an owner.
 pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
     VolumeRequest {
         volume_id: format!("volume of {}", target.display()),
@@ -98,7 +98,7 @@ pub fn at(mut request: VolumeRequest, revision: &str) -> VolumeRequest {
 }
 
 impl Node {
-    /// A node below `home`, a directory on the filesystem that the store is to be on.
+    /// A node below `home`, a directory on the filesystem for the store.
     pub fn new(home: &Path, config: Config, worker: Arc<dyn Worker>, mounter: Arc<dyn Mounter>) -> Self {
         let home = home.canonicalize().unwrap();
         let store = Store::open(&home.join("store")).unwrap();
@@ -108,7 +108,7 @@ impl Node {
         Self { volumes, mounter, home }
     }
 
-    /// Where a pod of this name wants its volume. Its parent is there.
+    /// The target for a pod of this name. Its parent exists.
     pub fn target(&self, pod: &str) -> PathBuf {
         self.home.join("pods").join(pod)
     }
@@ -118,7 +118,7 @@ impl Node {
         self.volumes.store().root()
     }
 
-    /// Publishes patiently.
+    /// Publishes without a timeout.
     pub fn publish(&self, request: &VolumeRequest) -> Result<Published, PublishError> {
         self.publish_as(request, &Credentials::none())
     }
@@ -128,7 +128,7 @@ impl Node {
         self.volumes.publish(request, credentials, &watch())
     }
 
-    /// Unpublishes patiently, which must succeed.
+    /// Unpublishes without a timeout, which must succeed.
     pub fn unpublish(&self, request: &VolumeRequest) -> Unpublished {
         self.volumes.unpublish(Some(&request.volume_id), &request.target, &Cancel::new()).unwrap()
     }
@@ -138,7 +138,7 @@ impl Node {
         self.mounter.list().unwrap().iter().filter(|mount| mount.target == target).count()
     }
 
-    /// Where to see what `target` shows: the target itself, but for a mounter that only remembers.
+    /// Where the content of `target` is visible: the target itself, except with a mounter that only records.
     pub fn shown(&self, target: &Path) -> PathBuf {
         let mounts = self.mounter.list().unwrap();
         match mounts.iter().rev().find(|mount| mount.target == target) {
@@ -148,7 +148,7 @@ impl Node {
         }
     }
 
-    /// Loses all mounts, as a reboot does; the records become those of another boot.
+    /// Loses all mounts, as in a reboot; the records become those of another boot.
     pub fn reboot(&self) {
         for record in self.volumes.store().records().unwrap() {
             self.mounter.unmount(&record.target).unwrap();
@@ -160,7 +160,7 @@ impl Node {
         }
     }
 
-    /// The only record file there is.
+    /// The only record file.
     pub fn record_file(&self) -> PathBuf {
         let files = files_below(&self.store().join("volumes"));
         let mut records = files.into_iter().filter(|file| file.ends_with("record.json"));
@@ -174,7 +174,7 @@ impl Node {
         entries(&self.store().join("snapshots"))
     }
 
-    /// Fails if anything is there that only published volumes, work in flight or their crashes account for.
+    /// Fails if anything is left of published volumes, work in flight or crashes.
     pub fn assert_nothing_published(&self) {
         let left = leftovers(self.store(), &self.home.join("pods"));
         assert!(left.is_empty(), "left behind: {left:#?}");
@@ -185,7 +185,7 @@ impl Node {
     }
 }
 
-/// Files below a directory, through no link.
+/// Files below a directory, without following links.
 pub fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut places = vec![directory.to_owned()];
@@ -202,19 +202,19 @@ pub fn files_below(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Files and directories that no store and no pod has without volumes and work in flight.
+/// What volumes or work in flight have left in the store and in the pods' directory.
 pub fn leftovers(store: &Path, pods: &Path) -> Vec<PathBuf> {
     let places = ["volumes", "staging", "trash", "mounting"].map(|place| store.join(place));
     places.iter().map(PathBuf::as_path).chain([pods]).flat_map(entries).collect()
 }
 
-/// Deletes a tree of the test's own, in which nothing is mounted.
+/// Deletes a test's own tree, in which nothing is mounted.
 #[expect(clippy::disallowed_methods, reason = "nothing is mounted there")]
 pub fn delete(tree: &Path) {
     std::fs::remove_dir_all(tree).unwrap_or_else(|error| panic!("{}: {error}", tree.display()));
 }
 
-/// What is in a directory; nothing when there is none.
+/// The entries of a directory; empty if it does not exist.
 pub fn entries(directory: &Path) -> Vec<PathBuf> {
     match std::fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),

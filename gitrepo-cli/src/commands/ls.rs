@@ -74,13 +74,13 @@ fn cells(row: &Row) -> [String; 6] {
     ]
 }
 
-/// A path on one line of a terminal, whatever somebody called it.
+/// A path on one line of a terminal, whatever characters it contains.
 fn printable(path: &Path) -> String {
     let shown = path.display().to_string();
     shown.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// As `kubectl get` shows ages: one unit.
+/// One unit, as `kubectl get` shows ages.
 fn age(age: Duration) -> String {
     match age.as_secs() {
         seconds @ 0..120 => format!("{seconds}s"),

@@ -30,12 +30,12 @@ struct Mounted {
     received_bytes: u64,
 }
 
-/// What the command line calls the volume on a target: it has one per target.
+/// The volume id of a target: the command line keeps one volume per target.
 fn volume_id(target: &Path) -> String {
     format!("cli:{}", target.display())
 }
 
-/// Nothing that is asked for is silently left undone.
+/// Refuses options that would have no effect.
 fn check_writable(spec: &VolumeSpec, arguments: &Mount) -> Result<(), CommandError> {
     if spec.writable.is_some() {
         return Ok(());
@@ -74,7 +74,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         spec,
     };
     let published = match volumes.publish(&volume, &credentials, &watch) {
-        // Perhaps only by a record whose mount a kill or a reboot has taken: that is collected, and nobody waits for it.
+        // Perhaps only a record is left, and a kill or a reboot took its mount. Sweep that, then try again.
         Err(PublishError::TargetTaken { .. }) => {
             sweep::briefly(&volumes)?;
             volumes.publish(&volume, &credentials, &watch)?

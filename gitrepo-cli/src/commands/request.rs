@@ -1,4 +1,4 @@
-//! Arguments → what core is asked: the same vocabulary, under the same rules, as in a pod's volume.
+//! Turns arguments into a request to core, with the vocabulary and rules of a pod's volume.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::error::CommandError;
 use crate::interrupt;
 use crate::progress;
 
-/// The volume that the arguments describe. `more` are keys that only some commands have.
+/// The volume that the arguments describe. `more` are the keys that only some commands have.
 pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)]) -> Result<VolumeSpec, CommandError> {
     let flags = [("revision", &tree.revision), ("subdirectory", &tree.subdirectory), ("symlinks", &tree.symlinks)];
     let mut attributes = attributes(source, flags.iter().chain(more));
@@ -31,7 +31,7 @@ pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)
     Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?)
 }
 
-/// A volume of which only the repository and the revision matter.
+/// A volume for commands that need only the repository and the revision.
 pub(crate) fn lookup(source: &Source, revision: &Option<String>) -> Result<VolumeSpec, CommandError> {
     let attributes = attributes(source, [("revision", revision)].iter());
     Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?)
@@ -45,7 +45,7 @@ fn attributes<'a>(
     std::iter::once(("repository".to_owned(), source.repository.clone())).chain(given).collect()
 }
 
-/// Giving up (signals, `--timeout`) and progress (a bar, where somebody sees it).
+/// Cancellation (signals, `--timeout`) and progress (a bar on a terminal).
 pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> {
     let cancel = interrupt::cancellation();
     Ok(Watch { cancel: within(cancel, source.timeout.as_deref())?, progress: progress::to_terminal(json) })
@@ -59,8 +59,8 @@ fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError>
     }
 }
 
-/// The absolute path of a target, the symlinks of what exists of it resolved: core takes no others. What is missing is
-/// core's to judge: a volume is unmounted also where nothing is left of the way to its target.
+/// The absolute path of a target, with symlinks resolved, as core requires. Components that do not exist are kept: core
+/// can unmount a volume although directories on its path are missing.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     let failed = |source| CommandError::Directory { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(failed)?;
@@ -77,7 +77,7 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     Ok(absolute)
 }
 
-/// Fails early, with a message that says why, for commands that mount.
+/// Fails early, with a clear message, for commands that mount.
 pub(crate) fn require_root(command: &'static str) -> Result<(), CommandError> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(CommandError::NeedsRoot { command }) }
 }

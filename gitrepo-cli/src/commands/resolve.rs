@@ -19,7 +19,7 @@ struct Resolution {
     reference: Option<String>,
 }
 
-/// Asks the remote where a revision stands.
+/// Asks the remote which commit a revision names.
 pub(crate) fn run(global: &Global, arguments: &Resolve) -> Result<(), CommandError> {
     let watch = request::watch(&arguments.source, global.json)?;
     let spec = request::lookup(&arguments.source, &arguments.revision)?;

@@ -15,27 +15,27 @@ use crate::configuration;
 use crate::error::CommandError;
 use crate::render;
 
-/// How long another command may spend on what others left behind.
+/// How long other commands may spend on sweeping.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
-/// Long enough for any leftover; a sweep that finds nothing takes milliseconds.
+/// Enough for any leftovers; a sweep that finds nothing takes milliseconds.
 const BUDGET: Duration = Duration::from_secs(600);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Swept {
-    /// Nothing was removed: this is what would be.
+    /// Nothing was removed: the numbers say what would be.
     dry_run: bool,
-    /// All that went, in numbers; the following two are part of it.
+    /// Everything removed; the next two counts are part of it.
     removed: usize,
     snapshots: u64,
     repositories: u64,
-    /// Of those two.
+    /// Size of those two.
     bytes: u64,
     incomplete: bool,
-    /// Snapshots that somebody has changed, and that are served no more.
+    /// Snapshots that were modified on disk and are no longer served.
     changed: usize,
-    /// There was no time to look at all snapshots for changes.
+    /// Time ran out before all snapshots were checked for changes.
     unchecked: bool,
     failures: Vec<String>,
 }
@@ -62,13 +62,13 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
     render::result(global.json, &swept, text)
 }
 
-/// Sweeps a little, because leftovers are in the way. What is only unused is not.
+/// Sweeps leftovers that are in the way, but keeps unused snapshots and repositories.
 pub(super) fn briefly(volumes: &Volumes) -> Result<(), CommandError> {
     volumes.sweep_and_evict(&Abandoned::Unmounted { origin: configuration::ORIGIN }, Eviction::Until(0), BRIEFLY)?;
     Ok(())
 }
 
-/// Sweeps a little at the end of another command, whose success does not hang on it.
+/// Sweeps briefly at the end of another command. A failure here does not fail that command.
 pub(super) fn in_passing(volumes: &Volumes) {
     if let Err(error) = briefly(volumes) {
         tracing::warn!(error = %chain(&error), "leftovers could not be swept");

@@ -1,5 +1,5 @@
-//! The configuration file: one JSON object, one schema for all frontends. Each of them refuses what another one would
-//! refuse, so that a file is right for all of them or for none.
+//! The configuration file: one JSON object with one schema for all frontends. They all apply the same checks, so a file
+//! is valid for all of them or for none.
 
 use std::path::Component;
 use std::path::Path;
@@ -17,17 +17,17 @@ use crate::log::LogConfig;
 /// Everything that an admin can set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Configuration {
-    /// What core is told.
+    /// The fields of core.
     pub core: Config,
-    /// What the frontends are told.
+    /// The fields of the frontends.
     pub frontend: FrontendConfig,
 }
 
-/// The fields of the frontends. They stand beside core's in the file.
+/// The fields of the frontends, beside core's in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FrontendConfig {
-    /// What the drivers log.
+    /// How the drivers log.
     pub log: LogConfig,
     /// Directories that the FlexVolume option `hostTarget` may select.
     pub host_target_roots: Vec<PathBuf>,
@@ -62,7 +62,7 @@ impl Default for FrontendConfig {
 }
 
 impl Configuration {
-    /// Reads a file. Fields that it leaves out are as in `core`, and the frontends' defaults.
+    /// Reads a file. Missing fields keep their value in `core`, or the frontends' defaults.
     pub fn read(path: &Path, core: Config) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path);
         Self::parse(&text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?, path, core)
@@ -78,7 +78,7 @@ impl Configuration {
         }
     }
 
-    /// A field of the frontends whose value makes no sense, and why.
+    /// A field of the frontends with an invalid value, and why.
     fn senseless(&self) -> Option<(&'static str, &'static str)> {
         let (store, roots) = (&self.core.store, &self.frontend.host_target_roots);
         if !roots.iter().all(|root| is_clean(root)) {
@@ -91,7 +91,7 @@ impl Configuration {
     }
 }
 
-/// Leads to the same place for every reader.
+/// An absolute path without `..`.
 fn is_clean(path: &Path) -> bool {
     path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
 }
@@ -110,13 +110,13 @@ mod tests {
         Configuration::parse(text, Path::new("/etc/gitrepo.json"), Config::for_drivers())
     }
 
-    /// What the documentation says.
+    /// The reference documentation.
     fn documentation() -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
         std::fs::read_to_string(path).unwrap()
     }
 
-    /// Paths such as `limits.entries`, of values that are not objects.
+    /// Paths of all fields that are not objects, such as `limits.entries`.
     fn fields(prefix: &str, value: &Value) -> Vec<String> {
         let Some(object) = value.as_object() else { return vec![prefix.to_owned()] };
         let path = |name: &String| if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -128,7 +128,7 @@ mod tests {
         let documentation = documentation();
         let (_, after) = documentation.split_once("```json\n").unwrap();
         let (defaults, _) = after.split_once("```").unwrap();
-        // A field that is left out would pass for its default.
+        // Name every field: a missing one would silently keep its default.
         let named: serde_json::Map<String, Value> = serde_json::from_str(defaults).unwrap();
         let own = serde_json::to_value(FrontendConfig::default()).unwrap();
         assert!(own.as_object().unwrap().keys().all(|field| named.contains_key(field)), "{own}");

@@ -9,10 +9,9 @@ pub fn status(kind: Kind) -> ExitCode {
     ExitCode::from(number(kind))
 }
 
-/// Prints help, the version or what is wrong with the command line. Help and version succeed; all else is a malformed
-/// request.
+/// Prints help, the version or the usage error. Help and version succeed; anything else is a malformed request.
 pub fn usage(usage: &clap::Error) -> ExitCode {
-    // There is nobody else to tell.
+    // If printing fails, there is nowhere to report it.
     usage.print().ok();
     if usage.use_stderr() { status(Kind::InvalidRequest) } else { ExitCode::SUCCESS }
 }

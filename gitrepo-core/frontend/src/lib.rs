@@ -1,9 +1,9 @@
-//! What the frontends share and the core does not know.
+//! Code that the frontends share, outside core.
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`configuration`] | the configuration file: core's fields and the frontends', in one schema for all of them |
-//! | [`log`] | how much is logged, and in which form |
+//! | [`configuration`] | the configuration file: the fields of core and of the frontends, in one schema |
+//! | [`log`] | how much the drivers log, and in which format |
 //! | [`exit`] | exit statuses |
 
 pub mod configuration;

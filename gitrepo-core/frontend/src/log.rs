@@ -1,4 +1,4 @@
-//! How much the drivers log, and in which form.
+//! How much the drivers log, and in which format.
 
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -8,34 +8,34 @@ use serde::Serialize;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// How much.
+    /// The level.
     pub level: LogLevel,
-    /// In which form.
+    /// The format.
     pub format: LogFormat,
 }
 
-/// How much is logged. Each level includes those before it.
+/// Log level. Each level includes those before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// What failed
+    /// Failures
     Error,
-    /// What is odd
+    /// Unusual events
     Warn,
-    /// What was done
+    /// Completed operations
     #[default]
     Info,
-    /// How it was done
+    /// Details of operations
     Debug,
     /// Every step
     Trace,
 }
 
-/// In which form is logged.
+/// Log format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For machines: an object per line
+    /// For machines: one JSON object per line
     #[default]
     Json,
     /// For people

@@ -1,33 +1,33 @@
-//! Header compression of HTTP/2 (RFC 7541), as much of it as a rewriter needs: all of decoding; of encoding, the
-//! literals that leave no trace in the peer's table.
+//! Header compression of HTTP/2 (RFC 7541), as far as a rewriter needs it: full decoding, but encoding only as literals
+//! that leave the peer's table unchanged.
 //!
 //! Why not a crate: h2's own is private, `hpack` is unmaintained and panics (RUSTSEC-2023-0084, RUSTSEC-2023-0085), and
-//! its descendants have had no release for years.
+//! its forks have had no release for years.
 
 mod huffman;
 mod table;
 
 use table::Table;
 
-/// Why a header block cannot be decoded. The connection cannot go on: its compression state is lost.
+/// Why a header block cannot be decoded. The connection must end: its compression state is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The block ends inside a field.
     #[error("the header block ends inside a field")]
     Truncated,
-    /// A number beyond any size that HTTP/2 allows here.
+    /// A number exceeds every size that HTTP/2 allows here.
     #[error("a number in the header block is too large")]
     Number,
     /// A reference to a table entry that does not exist.
     #[error("the header block names the table entry {0}, which does not exist")]
     Index(usize),
-    /// The client sets its table larger than the server allows.
+    /// The client makes its table larger than the server allows.
     #[error("the header block asks for a table of {0} bytes")]
     TableSize(usize),
-    /// A table size that is not at the start of a header block.
+    /// A table size update that is not at the start of a header block.
     #[error("the header block changes the table's size between fields")]
     LateTableSize,
-    /// Bits that are no Huffman code.
+    /// Bits that are not a Huffman code.
     #[error("the header block holds an invalid Huffman code")]
     Huffman,
 }
@@ -43,7 +43,7 @@ pub(super) struct Decoder {
 pub(super) struct Field<'a> {
     pub(super) name: &'a [u8],
     pub(super) value: &'a [u8],
-    /// Whoever passes the field on must not put it into a table either (RFC 7541, 7.1.3).
+    /// This field must not enter a table when it is passed on either (RFC 7541, 7.1.3).
     pub(super) never_indexed: bool,
 }
 
@@ -86,7 +86,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// A literal's name, from a table or spelled out, and its value.
+    /// Decodes a literal: its name, from a table or spelled out, and its value.
     fn literal(&self, rest: &mut &[u8], prefix: u32) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
         let name = match number(rest, prefix)? {
             0 => string(rest)?,
@@ -96,14 +96,14 @@ impl Decoder {
     }
 }
 
-/// A number in the low `prefix` bits of the next byte, and in what follows if they are all set (RFC 7541, 5.1).
+/// A number in the low `prefix` bits of the next byte, continued in the next bytes if all are set (RFC 7541, 5.1).
 fn number(rest: &mut &[u8], prefix: u32) -> Result<usize, Malformed> {
     let mask = (1_u8 << prefix) - 1;
     let mut value = usize::from(byte(rest)? & mask);
     if value < usize::from(mask) {
         return Ok(value);
     }
-    // Four bytes hold 2^28, more than any header block that is let through.
+    // Four bytes hold 2^28, more than any header block accepted.
     for shift in [0, 7, 14, 21] {
         let next = byte(rest)?;
         value += usize::from(next & 0x7f) << shift;
@@ -114,7 +114,7 @@ fn number(rest: &mut &[u8], prefix: u32) -> Result<usize, Malformed> {
     Err(Malformed::Number)
 }
 
-/// A length and that many bytes, as they are or as Huffman codes (RFC 7541, 5.2).
+/// A length and that many bytes, plain or Huffman coded (RFC 7541, 5.2).
 fn string(rest: &mut &[u8]) -> Result<Vec<u8>, Malformed> {
     let is_huffman = rest.first().is_some_and(|first| first & 0x80 != 0);
     let length = number(rest, 7)?;
@@ -129,7 +129,7 @@ fn byte(rest: &mut &[u8]) -> Result<u8, Malformed> {
     Ok(*first)
 }
 
-/// Appends a field as a literal that no table remembers.
+/// Appends a field as a literal that does not enter any table.
 pub(super) fn encode(field: &Field<'_>, into: &mut Vec<u8>) {
     into.push(if field.never_indexed { 0x10 } else { 0x00 });
     for bytes in [field.name, field.value] {

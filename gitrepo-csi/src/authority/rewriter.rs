@@ -1,26 +1,26 @@
-//! Rewrites the client's bytes of an HTTP/2 connection: frames in, frames out, no input or output of its own.
+//! Rewrites the client's bytes of an HTTP/2 connection: frames in, frames out, without I/O of its own.
 
 use super::hpack;
 use super::hpack::Decoder;
 use super::hpack::Field;
 use super::hpack::Malformed;
 
-/// What a client sends before its first frame (RFC 9113, 3.4).
+/// The client's connection preface (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The largest payload of a frame while the server announces no other `SETTINGS_MAX_FRAME_SIZE`.
+/// The largest payload of a frame, under the default `SETTINGS_MAX_FRAME_SIZE`.
 const MAX_FRAME: usize = 16_384;
 
-/// The largest header block taken, compressed: about twice what gRPC servers take uncompressed by default.
+/// The largest header block accepted, compressed: about twice what gRPC servers accept uncompressed by default.
 const MAX_BLOCK: usize = 32 * 1024;
 
-/// The largest list of fields, each counted as RFC 9113, 6.5.2 does: a small block may refer to large table entries.
+/// The largest list of fields, counted as in RFC 9113, 6.5.2: a small block may refer to large table entries.
 const MAX_FIELDS: usize = 64 * 1024;
 
-/// Into how many frames a client may cut one header block.
+/// How many frames a client may split one header block into.
 const MAX_CONTINUATIONS: usize = 128;
 
-/// No more input is taken while this much output waits.
+/// Stop taking input while this much output waits.
 const AHEAD: usize = 16 * 1024;
 
 const HEADERS: u8 = 1;
@@ -32,29 +32,29 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// Length of a frame's head, and of the priority that may come before a header block.
+/// Length of a frame header, and of the priority fields that may precede a header block.
 const HEAD: usize = 9;
 const PRIORITY_FIELD: usize = 5;
 
-/// What the client did that ends its connection.
+/// A protocol error of the client, which ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// The first bytes are not those of HTTP/2.
     #[error("the client does not speak HTTP/2")]
     Preface,
-    /// A frame with headers that is larger than the server allows.
+    /// A frame with headers exceeds the server's limit.
     #[error("the client sent a frame of {0} bytes with headers, and {MAX_FRAME} are allowed")]
     FrameSize(usize),
-    /// Padding or priority do not fit into their frame.
+    /// Padding or priority exceed their frame.
     #[error("the client sent a header frame whose parts do not fit into it")]
     Parts,
-    /// Something between the frames of one header block, or a continuation of none.
+    /// A frame inside another frame's header block, or a continuation without one.
     #[error("the client sent a frame of type {0} where none may be")]
     Order(u8),
-    /// More than is taken.
+    /// The headers exceed a limit.
     #[error("the client sent more headers than are taken")]
     TooLarge,
-    /// What the header block holds is not HPACK.
+    /// The header block is not valid HPACK.
     #[error("the client sent a header block that cannot be decoded")]
     Block(#[from] Malformed),
 }
@@ -63,20 +63,20 @@ pub enum Violation {
 #[derive(Debug)]
 pub struct Rewriter {
     state: State,
-    /// The header block that is not complete yet.
+    /// The incomplete header block.
     block: Option<Block>,
     decoder: Decoder,
 }
 
 #[derive(Debug)]
 enum State {
-    /// So many bytes of the preface have come.
+    /// This many bytes of the preface have arrived.
     Preface(usize),
-    /// So many bytes of a frame's head have come.
+    /// This many bytes of a frame header have arrived.
     Head([u8; HEAD], usize),
-    /// So many bytes of a payload that is not looked at are still to come.
+    /// This many bytes of an ignored payload are still to come.
     Payload(usize),
-    /// The payload of a frame with headers, as far as it has come.
+    /// The payload so far of a frame with headers.
     Headers(Head, Vec<u8>),
 }
 
@@ -85,16 +85,16 @@ struct Head {
     length: usize,
     kind: u8,
     flags: u8,
-    /// With the reserved bit as it came.
+    /// Includes the reserved bit, unchanged.
     stream: [u8; 4],
 }
 
 #[derive(Debug)]
 struct Block {
     stream: [u8; 4],
-    /// Of the flags that came with it, those that are passed on.
+    /// The original flags that are passed on.
     flags: u8,
-    /// Exclusive bit, dependency and weight, or nothing.
+    /// Exclusive bit, dependency and weight, or empty.
     priority: Vec<u8>,
     fragments: Vec<u8>,
     continuations: usize,
@@ -121,17 +121,17 @@ impl Default for Rewriter {
 }
 
 impl Rewriter {
-    /// At the beginning of a connection.
+    /// The state at the beginning of a connection.
     pub fn new() -> Self {
         Self { state: State::Preface(0), block: None, decoder: Decoder::new() }
     }
 
-    /// Takes some of what the client sent and appends what the server shall see of it; returns how much was taken. All
-    /// of it is, unless the output has grown enough for now.
+    /// Consumes some of the client's bytes and appends what the server shall see; returns how many it consumed. It
+    /// consumes all of them unless the output has grown too large.
     ///
     /// # Errors
     ///
-    /// A [`Violation`] of the client's; the connection must not be used any more.
+    /// A [`Violation`] by the client; the connection must not be used any more.
     pub fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Violation> {
         let mut rest = input;
         while !rest.is_empty() && output.len() < AHEAD {
@@ -141,7 +141,7 @@ impl Rewriter {
         Ok(input.len() - rest.len())
     }
 
-    /// Takes at least one byte of an input that is not empty.
+    /// Consumes at least one byte of a non-empty input.
     fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Violation> {
         match &mut self.state {
             State::Preface(matched) => {
@@ -189,13 +189,13 @@ impl Rewriter {
         }
     }
 
-    /// A frame's head is complete.
+    /// Handles a complete frame header.
     fn begin(&mut self, head: Head, output: &mut Vec<u8>) -> Result<(), Violation> {
         let in_block = self.block.as_ref().is_some_and(|block| block.stream == head.stream);
         match head.kind {
             CONTINUATION if !in_block => return Err(Violation::Order(head.kind)),
             _ if head.kind != CONTINUATION && self.block.is_some() => return Err(Violation::Order(head.kind)),
-            // A client cannot push, and a block that nobody decodes would spoil the table.
+            // A client cannot push, and a block left undecoded would corrupt the table.
             PUSH_PROMISE => return Err(Violation::Order(head.kind)),
             HEADERS | CONTINUATION if head.length > MAX_FRAME => return Err(Violation::FrameSize(head.length)),
             HEADERS | CONTINUATION if head.length == 0 => return self.headers(head, &[], output),
@@ -208,7 +208,7 @@ impl Rewriter {
         Ok(())
     }
 
-    /// A frame with a header block, or a part of one, is complete.
+    /// Handles a complete frame with a header block or a part of one.
     fn headers(&mut self, head: Head, payload: &[u8], output: &mut Vec<u8>) -> Result<(), Violation> {
         self.state = State::Head([0; HEAD], 0);
         let mut block = match self.block.take() {
@@ -236,7 +236,7 @@ impl Rewriter {
         let mut rewritten = Vec::with_capacity(block.len() * 2);
         let mut size = 0;
         self.decoder.decode(block, |mut field| {
-            // One that is absent stays so: h2 asks for none. Twice the same stays twice, for h2 to refuse.
+            // An absent one stays absent: h2 requires none. A duplicate stays, for h2 to refuse.
             if field.name == b":authority" {
                 field = Field { value: b"localhost", ..field };
             }
@@ -252,7 +252,7 @@ impl Rewriter {
 }
 
 impl Block {
-    /// Takes a HEADERS frame apart (RFC 9113, 6.2). Its padding is dropped.
+    /// Parses a HEADERS frame (RFC 9113, 6.2). Drops its padding.
     fn begin(head: Head, payload: &[u8]) -> Result<Self, Violation> {
         let mut rest = payload;
         if head.flags & PADDED != 0 {

@@ -1,5 +1,5 @@
-//! What clients were recorded to send, served by a real tonic server through the adaptor; recorded/README.md says how
-//! the recordings were made.
+//! Recorded client bytes, served by a real tonic server through the adaptor; recorded/README.md says how they were
+//! recorded.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::proto::registration::v1::RegistrationStatusResponse;
 use crate::proto::registration::v1::registration_server::Registration;
 use crate::proto::registration::v1::registration_server::RegistrationServer;
 
-/// File, number of calls, and whether a server as it comes refuses it.
+/// File, number of calls, and whether an unmodified server refuses it.
 const RECORDED: [(&str, &[u8], usize, bool); 6] = [
     ("1.40 csi", include_bytes!("recorded/grpc-go-1.40-csi.bin"), 1, true),
     ("1.40 csi, localhost", include_bytes!("recorded/grpc-go-1.40-csi-localhost.bin"), 1, false),
@@ -35,7 +35,7 @@ const RECORDED: [(&str, &[u8], usize, bool); 6] = [
     ("1.67 registration", include_bytes!("recorded/grpc-go-1.67-registration.bin"), 2, true),
 ];
 
-/// Preface and empty SETTINGS: what a client sends before it has heard of the server.
+/// Preface and empty SETTINGS: what a client sends before it hears from the server.
 const OPENING: usize = 24 + 9;
 
 struct Answers;
@@ -71,7 +71,7 @@ where
     tokio::spawn(server.serve_with_incoming(tokio_stream::once(Ok::<_, io::Error>(stream))));
 }
 
-/// A frame of the server's: kind, flags, payload.
+/// A frame from the server: kind, flags, payload.
 async fn next_frame(from: &mut UnixStream) -> Option<(u8, u8, Vec<u8>)> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await.ok()?;
@@ -81,7 +81,7 @@ async fn next_frame(from: &mut UnixStream) -> Option<(u8, u8, Vec<u8>)> {
     Some((kind, flags, payload))
 }
 
-/// The server's settings, and per call its status fields, or that it was reset.
+/// The server's settings, and for each call its status fields, or that it was reset.
 async fn replay(mut client: UnixStream, bytes: &[u8], piece: usize, calls: usize) -> (Vec<u8>, Vec<String>) {
     client.write_all(&bytes[..OPENING]).await.unwrap();
     let (kind, _, settings) = next_frame(&mut client).await.unwrap();
@@ -132,7 +132,7 @@ async fn recorded_clients_are_answered() {
     }
 }
 
-/// If this fails, h2 has become lenient, and this module may go.
+/// If this fails, h2 has become lenient, and this module can be removed.
 #[tokio::test]
 async fn without_the_adaptor_they_are_refused() {
     for (name, bytes, calls, is_refused) in RECORDED {
@@ -156,7 +156,7 @@ async fn the_server_announces_no_other_table_size_and_no_larger_frames() {
     }
 }
 
-/// Preface, empty SETTINGS, and one NodeGetInfo with this authority as it is on the wire.
+/// Preface, empty SETTINGS, and one NodeGetInfo with this encoded authority.
 fn call(authority: &[u8]) -> Vec<u8> {
     let mut block = b"\x83\x86\x04\x18/csi.v1.Node/NodeGetInfo".to_vec();
     block.extend_from_slice(authority);

@@ -26,7 +26,7 @@ use crate::rpc_log::Call;
 use crate::target;
 
 impl ControllerService {
-    /// Creates a volume, or finds the one of this name again.
+    /// Creates a volume, or returns the existing one of this name.
     pub(super) async fn create(
         &self,
         call: &mut Call,
@@ -34,7 +34,7 @@ impl ControllerService {
         deadline: Instant,
     ) -> Result<Volume, Failure> {
         call.about(&request.name, "");
-        // Whoever writes a claim writes what is read here, so it must not hold up the thread that serves.
+        // The request's content comes from a claim's author, so parsing it must not block the serving thread.
         let creation = blocking::until(deadline, blocking::READING, move || Creation::read(request)).await?;
         call.repository(&creation.spec.repository);
         let turn = self.creating.take(&creation.name).ok_or_else(|| {
@@ -45,7 +45,7 @@ impl ControllerService {
         let _given_up = GiveUp(cancel.clone());
         let cancel = cancel.within(deadline::left(deadline));
         let created = blocking::until(deadline, blocking::REMOTE_OR_STORE, move || {
-            // Until the end, also when the caller goes away before.
+            // Held until the end, even if the caller goes away earlier.
             let _turn = turn;
             create(&*storage.volumes()?, &creation, cancel)
         })
@@ -56,7 +56,7 @@ impl ControllerService {
         Ok(volume(created))
     }
 
-    /// Forgets a volume, of which nothing else is left to delete.
+    /// Forgets a volume. There is nothing else to delete.
     pub(super) async fn delete(&self, volume_id: String, deadline: Instant) -> Result<(), Failure> {
         target::check_id(&volume_id)?;
         let Some(id) = VolumeId::parse(&volume_id) else { return Ok(()) };
@@ -65,7 +65,7 @@ impl ControllerService {
     }
 }
 
-/// What is remembered of created volumes.
+/// The memory of created volumes.
 pub(super) fn memory(volumes: &Volumes) -> Memory {
     Memory::new(volumes.store().root().join("controller"))
 }
@@ -106,7 +106,7 @@ fn volume(created: Created) -> Volume {
     }
 }
 
-/// Cancels when its call is dropped: nobody would hear the remote's answer.
+/// Cancels when its call is dropped: nobody waits for the answer any more.
 struct GiveUp(Cancel);
 
 impl Drop for GiveUp {

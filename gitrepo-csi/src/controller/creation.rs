@@ -1,4 +1,4 @@
-//! A request to create a volume, understood.
+//! Parses a request to create a volume.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use crate::failure::Failure;
 use crate::proto::csi::v1::CapacityRange;
 use crate::proto::csi::v1::CreateVolumeRequest;
 
-/// Longest context of a volume, all its keys and values together, by CSI's own rule.
+/// Longest context of a volume, all keys and values together: CSI's limit.
 const CONTEXT_BYTES: usize = 4096;
 
-/// Longest name: the provisioner's have some forty letters, and CSI speaks of 128.
+/// Longest name: the provisioner's have about forty letters, and CSI suggests 128.
 const LONGEST_NAME: usize = 1024;
 
-/// What is to be created.
+/// The volume to create.
 pub(super) struct Creation {
     pub(super) name: String,
     pub(super) spec: VolumeSpec,
@@ -30,7 +30,7 @@ pub(super) struct Creation {
     pub(super) credentials: Credentials,
 }
 
-/// How large the volume is to be. It is as large as its tree whatever is asked, so any size is promised.
+/// The requested size. A volume is always as large as its tree, so any size is promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Capacity {
     required: i64,
@@ -67,11 +67,11 @@ impl Creation {
         Ok(Self { name: request.name, spec, parameters, capacity, credentials })
     }
 
-    /// The context of the volume at this commit.
+    /// The context of the volume at `commit`.
     ///
     /// # Errors
     ///
-    /// When it is longer than a context may be.
+    /// When it exceeds CSI's limit.
     pub(super) fn context(&self, commit: CommitId) -> Result<BTreeMap<String, String>, Failure> {
         let mut context = self.parameters.clone();
         context.insert("revision".to_owned(), commit.to_string());
@@ -98,12 +98,12 @@ impl Capacity {
         Ok(Self { required, limit })
     }
 
-    /// What is promised, in bytes; 0 for nothing.
+    /// The promised size in bytes; 0 for none.
     pub(super) fn promised(self) -> i64 {
         self.required
     }
 
-    /// Whether a volume of which so much was promised will do.
+    /// Whether a volume with this promised size satisfies the request.
     pub(super) fn is_met_by(self, promised: i64) -> bool {
         promised >= self.required && (self.limit == 0 || promised <= self.limit)
     }

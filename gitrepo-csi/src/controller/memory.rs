@@ -1,7 +1,7 @@
-//! Which volumes were created, so that creating one again gives the same one, also after a restart.
+//! Remembers created volumes, so that creating one again returns the same volume, even after a restart.
 //!
-//! One small file for each, in a directory of its own in the store. Losing them loses little: a volume that was created is
-//! complete in its context, and one that is created again is resolved again.
+//! One small file for each, in its own directory in the store. Losing them costs little: the context of a created volume
+//! is complete, and a volume that is created again is resolved again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,19 +22,19 @@ use super::volume_id::VolumeId;
 use super::volume_id::name_hash;
 use crate::failure::Failure;
 
-/// A volume that was created.
+/// A created volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Created {
-    /// As the provisioner calls it.
+    /// The provisioner's name for it.
     pub(super) name: String,
-    /// As the cluster knows it.
+    /// The cluster's id for it.
     pub(super) volume_id: String,
-    /// What was asked for.
+    /// The requested parameters.
     pub(super) parameters: BTreeMap<String, String>,
-    /// What is served.
+    /// The context that is served.
     pub(super) context: BTreeMap<String, String>,
-    /// What was promised, in bytes; 0 for nothing.
+    /// The promised size in bytes; 0 for none.
     pub(super) capacity: i64,
 }
 
@@ -45,12 +45,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// In this directory, which need not be there yet.
+    /// Uses this directory, which need not exist yet.
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
-    /// The volume of this name. A damaged file is as good as none.
+    /// The volume of this name. A damaged file counts as missing.
     pub(super) fn recall(&self, name: &str) -> Result<Option<Created>, Failure> {
         let created = self.read(&self.path(&name_hash(name)))?;
         Ok(created.filter(|created| created.name == name))
@@ -62,7 +62,7 @@ impl Memory {
         Ok(created.filter(|created| created.volume_id == id.to_string()))
     }
 
-    /// Keeps it, durably.
+    /// Stores the volume durably.
     pub(super) fn keep(&self, created: &Created) -> Result<(), Failure> {
         let path = self.path(&name_hash(&created.name));
         let json = serde_json::to_vec(created).map_err(io::Error::from);
@@ -106,7 +106,7 @@ impl Memory {
     }
 }
 
-/// Not final: the provisioner is to try again.
+/// Not final, so that the provisioner retries.
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
     move |error| {
         let kind = match error.kind() {

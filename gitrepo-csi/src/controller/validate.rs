@@ -19,7 +19,7 @@ use crate::storage::Storage;
 use crate::target;
 
 impl ControllerService {
-    /// Says whether a volume that this controller created can be used like this.
+    /// Says whether a volume of this controller supports these capabilities.
     pub(super) async fn validate(
         &self,
         request: ValidateVolumeCapabilitiesRequest,
@@ -57,7 +57,7 @@ fn validate(
     })
 }
 
-/// By its context alone, or by what is remembered.
+/// Known by its context alone, or by the memory.
 fn is_known(storage: &Storage, request: &ValidateVolumeCapabilitiesRequest) -> Result<bool, Failure> {
     let Some(id) = VolumeId::parse(&request.volume_id) else { return Ok(false) };
     if id.has_context(&context::own(request.volume_context.clone())) {

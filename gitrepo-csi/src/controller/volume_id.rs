@@ -1,4 +1,4 @@
-//! The names of volumes that were created.
+//! The ids of created volumes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::fmt;
 use sha2::Digest;
 use sha2::Sha256;
 
-/// Bytes of a hash that a name has: enough that nobody finds two that are alike.
+/// Hash bytes in an id: enough to rule out collisions.
 const BYTES: usize = 20;
 
 const PREFIX: &str = "gitrepo-";
 
-/// `gitrepo-<hash of the name>-<hash of the content>`. The first half leads to what is remembered of the volume, the
-/// second tells without any memory whether a context is this volume's.
+/// `gitrepo-<hash of the name>-<hash of the content>`. The first hash finds the remembered volume. The second shows
+/// whether a context is this volume's, without the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VolumeId {
     name: String,
@@ -20,12 +20,12 @@ pub(super) struct VolumeId {
 }
 
 impl VolumeId {
-    /// Of the volume with this name and this context.
+    /// The id of the volume with this name and this context.
     pub(super) fn new(name: &str, context: &BTreeMap<String, String>) -> Self {
         Self { name: name_hash(name), content: content_hash(context) }
     }
 
-    /// Reads an id of ours; `None` for any other.
+    /// Parses one of our ids; `None` for any other.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (name, content) = text.strip_prefix(PREFIX)?.split_once('-')?;
         let is_hash =
@@ -33,12 +33,12 @@ impl VolumeId {
         (is_hash(name) && is_hash(content)).then(|| Self { name: name.to_owned(), content: content.to_owned() })
     }
 
-    /// What stands for the volume's name in the name of a file.
+    /// The part of a file's name that stands for the volume's name.
     pub(super) fn name_hash(&self) -> &str {
         &self.name
     }
 
-    /// Whether a volume with this context has this id, if its name is the right one.
+    /// Whether this id belongs to this context, given the right name.
     pub(super) fn has_context(&self, context: &BTreeMap<String, String>) -> bool {
         self.content == content_hash(context)
     }
@@ -50,7 +50,7 @@ impl fmt::Display for VolumeId {
     }
 }
 
-/// What stands for a name that others chose.
+/// The hash that replaces a name chosen by others.
 pub(super) fn name_hash(name: &str) -> String {
     hash([name].into_iter())
 }
@@ -59,7 +59,7 @@ fn content_hash(context: &BTreeMap<String, String>) -> String {
     hash(context.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]))
 }
 
-/// Each part with its length, so that no two lists are one text.
+/// Hashes each part with its length, so that different lists never look the same.
 fn hash<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for part in parts {

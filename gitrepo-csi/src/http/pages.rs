@@ -1,4 +1,4 @@
-//! The pages, and nothing else.
+//! The pages of the HTTP server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::header::HeaderValue;
 use tokio::sync::Semaphore;
 
-/// How long a page may take to make: less than a probe or a scrape waits by default.
+/// How long rendering may take: less than the default timeout of a probe or scrape.
 const LIMIT: Duration = Duration::from_secs(5);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -24,11 +24,11 @@ const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-t
 type Metrics = dyn Fn() -> String + Send + Sync;
 type Ready = dyn Fn() -> Result<(), String> + Send + Sync;
 
-/// Where the pages' content comes from.
+/// The sources of the pages' content.
 pub struct Pages {
     metrics: Arc<Metrics>,
     ready: Arc<Ready>,
-    /// One at a time of each: a disk that hangs must not collect threads.
+    /// One request of each at a time: a hanging disk must not pile up threads.
     metrics_turn: Arc<Semaphore>,
     ready_turn: Arc<Semaphore>,
 }
@@ -40,8 +40,8 @@ impl fmt::Debug for Pages {
 }
 
 impl Pages {
-    /// `metrics` gives OpenMetrics text; `ready` says why the driver cannot do its work, in words without secrets. Both
-    /// may block: they are called on threads of their own, one at a time each.
+    /// `metrics` returns OpenMetrics text; `ready` says why the driver cannot work, without secrets. Both may block:
+    /// they run on their own threads, one at a time each.
     pub fn new(
         metrics: impl Fn() -> String + Send + Sync + 'static,
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -74,13 +74,13 @@ impl Pages {
                 Some(Err(reason)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
                 None => text(StatusCode::SERVICE_UNAVAILABLE, "the check takes too long\n"),
             },
-            // That this is answered is the health.
+            // Answering at all proves health.
             _ => text(StatusCode::OK, "ok\n"),
         }
     }
 }
 
-/// What `make` gives, if it is its turn and it is done in time. One that is late keeps its turn until it is done.
+/// The result of `make`, if it is free and ends in time. A late one stays busy until it is done.
 async fn made<T, F>(turn: &Arc<Semaphore>, make: &Arc<F>) -> Option<T>
 where
     T: Send + 'static,

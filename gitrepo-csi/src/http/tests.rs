@@ -1,4 +1,4 @@
-//! The pages over a real connection, and clients that would like to block them.
+//! Tests the pages over a real connection, also with clients that try to block them.
 
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -82,7 +82,7 @@ async fn slow_clients_cannot_keep_others_out() {
         slow.push(stream);
     }
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
-    // The first ones were ended to make room.
+    // The first ones were closed to make room.
     let mut end = [0; 1];
     let read = tokio::time::timeout(HEAD, slow[0].read(&mut end)).await.expect("sooner than a slow head is");
     assert_eq!(read.unwrap_or(0), 0);

@@ -1,4 +1,4 @@
-//! `Debug` of the messages that hold secrets, or may.
+//! `Debug` of the messages that hold, or may hold, secrets.
 //!
 //! The values of every map are withheld, not only those of `secrets`: a volume context may carry a pod's tokens
 //! (`csi.storage.k8s.io/serviceAccount.tokens`), and people write passwords into URLs.
@@ -19,7 +19,7 @@ impl fmt::Debug for Keys<'_> {
     }
 }
 
-/// How many there are of what is not shown.
+/// How many values are withheld.
 struct Withheld(usize);
 
 impl fmt::Debug for Withheld {
@@ -69,6 +69,6 @@ withholding! {
     GetMetadataAllocatedRequest: snapshot_id starting_offset max_results, keys, withheld secrets;
     GetMetadataDeltaRequest: base_snapshot_id target_snapshot_id starting_offset max_results, keys,
         withheld secrets;
-    // The specification says of mount flags that they may hold something sensitive, without marking the field.
+    // The specification says that mount flags may be sensitive, without marking the field.
     volume_capability::MountVolume: fs_type volume_mount_group, keys, withheld mount_flags;
 }

@@ -1,6 +1,6 @@
-//! Whether the checked-in code is what `proto/*.proto` gives, and whether what holds secrets withholds them.
+//! Tests that the checked-in code matches `proto/*.proto`, and that messages withhold their secrets.
 //!
-//! `GITREPO_REGENERATE=1 cargo test -p gitrepo-csi --lib proto::generation` writes the code anew.
+//! `GITREPO_REGENERATE=1 cargo test -p gitrepo-csi --lib proto::generation` regenerates the code.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use super::csi::v1::*;
 const CSI: &str = "csi.proto";
 const REGISTRATION: &str = "pluginregistration.proto";
 
-/// Not marked in the definition, but said there to be possibly sensitive.
+/// Not marked in the definition, which says only that it may be sensitive.
 const MOUNT_VOLUME: &str = "csi.v1.VolumeCapability.MountVolume";
 
 fn compiled(proto: &str) -> protox::Compiler {
@@ -31,7 +31,7 @@ fn marked_secret(pool: &DescriptorPool) -> ExtensionDescriptor {
     pool.get_extension_by_name("csi.v1.csi_secret").unwrap()
 }
 
-/// The messages with a field that is marked `csi_secret`.
+/// The messages that have a field marked `csi_secret`.
 fn secretive(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
     let mark = marked_secret(pool);
     let is_marked = |message: &MessageDescriptor| {

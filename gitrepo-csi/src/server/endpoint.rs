@@ -1,4 +1,4 @@
-//! Where the driver listens, as `--endpoint` and `CSI_ENDPOINT` say it.
+//! Where the driver listens, from `--endpoint` or `CSI_ENDPOINT`.
 
 use std::fmt;
 use std::path::Path;
@@ -9,16 +9,16 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(PathBuf);
 
-/// Why a text is no endpoint of this driver.
+/// Why a text is not a usable endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// A network address would let anybody who reaches it mount.
+    /// A network address would let anybody who can reach it mount volumes.
     #[error("the endpoint \"{0}\" is not a Unix socket: write unix:///path/csi.sock; other transports are not offered")]
     Transport(String),
-    /// An abstract socket has no directory that could keep others out.
+    /// An abstract socket has no directory to keep others out.
     #[error("the endpoint \"{0}\" is an abstract socket, which has no permissions: write unix:///path/csi.sock")]
     Abstract(String),
-    /// A relative path would depend on where the driver was started.
+    /// A relative path would depend on the working directory.
     #[error("the endpoint \"{0}\" is not an absolute path to a socket: write unix:///path/csi.sock")]
     Relative(String),
 }

@@ -1,4 +1,4 @@
-//! The connections of a socket that are let through.
+//! Accepts the connections of a socket.
 
 use std::future::Future;
 use std::io;
@@ -15,11 +15,11 @@ use tokio_stream::Stream;
 
 use crate::authority::AnyAuthority;
 
-/// How long to wait after a connection could not be accepted: the usual cause, no free descriptor, passes by itself,
-/// and asking again at once would only burn time.
+/// How long to wait after a failed accept. The usual cause, no free descriptor, passes by itself, and retrying at once
+/// only burns time.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Accepts connections of root and of the driver's own user; drops others, and says so in the log.
+/// Accepts connections from root and from the driver's own user; drops and logs others.
 #[derive(Debug)]
 pub(super) struct Incoming {
     listener: UnixListener,
@@ -53,7 +53,7 @@ impl Stream for Incoming {
     }
 }
 
-/// The socket's mode keeps others out already; this holds where somebody loosened it.
+/// A second check: normally the socket's mode already keeps others out.
 fn may_call(stream: &UnixStream) -> bool {
     match stream.peer_cred() {
         Ok(peer) if peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw() => true,

@@ -1,4 +1,4 @@
-//! Whether a server answers on a socket.
+//! Checks whether a server answers on a socket.
 
 use std::io;
 use std::path::Path;
@@ -10,14 +10,14 @@ use tokio::net::UnixStream;
 /// The beginning of an HTTP/2 connection: the preface and empty settings.
 const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// The type of a SETTINGS frame, with which a server begins.
+/// The type of a SETTINGS frame, the first frame of a server.
 const SETTINGS: u8 = 4;
 
-/// Opens an HTTP/2 connection to the socket at `path` and waits for the server's first frame, without bound.
+/// Opens an HTTP/2 connection to the socket at `path` and waits for the server's first frame, without a timeout.
 ///
 /// # Errors
 ///
-/// When nobody listens there, or whoever does speaks something else.
+/// When nobody listens there, or the server speaks another protocol.
 pub async fn answers(path: &Path) -> io::Result<()> {
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(OPENING).await?;

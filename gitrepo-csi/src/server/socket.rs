@@ -1,4 +1,4 @@
-//! A Unix socket's place in the file system: taken so that no other driver loses its own, and left likewise.
+//! A Unix socket's name in the file system: created and removed without harming another driver's socket.
 
 use std::fs;
 use std::fs::File;
@@ -25,26 +25,26 @@ use nix::sys::socket::socket;
 use nix::sys::stat::Mode;
 use tokio::net::UnixListener;
 
-/// What to do with a socket that somebody answers on.
+/// What to do with a socket that still answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occupied {
-    /// Leave it, and fail.
+    /// Keep it and fail.
     Refuse,
-    /// Take its place. The other server keeps its connections and gets no new ones.
+    /// Replace it. The other server keeps its connections and gets no new ones.
     Replace,
 }
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Socket {
-    /// Where it is, for whoever removes it.
+    /// Its name, for removal.
     pub place: Place,
     pub(super) listener: UnixListener,
 }
 
-/// The name of a socket, and which file it was.
+/// The name of a socket, and the identity of its file.
 ///
-/// The file is held open, so that no other socket gets its inode number while this one is remembered.
+/// Holds the file open, so that no other socket can get the same inode number meanwhile.
 #[derive(Clone, Debug)]
 pub struct Place {
     path: PathBuf,
@@ -54,16 +54,16 @@ pub struct Place {
 /// Why the driver cannot listen at a path.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The directory could not be made or looked at.
+    /// The directory cannot be created or examined.
     #[error("cannot use the directory {} for a socket", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Somebody else could put another socket there.
+    /// Another user could put a socket there.
     #[error(
         "the directory {} belongs to uid {owner} and has mode {mode:04o}: nobody but root may be able to write where \
          the driver's socket is; use a directory of its own, with mode 0700",
@@ -77,7 +77,7 @@ pub enum ListenError {
         /// Its permissions.
         mode: u32,
     },
-    /// Something that is not a socket has the name.
+    /// The name belongs to something that is not a socket.
     #[error("{} is there and not a socket; remove it or choose another path", path.display())]
     NotASocket {
         /// The path.
@@ -94,14 +94,14 @@ pub enum ListenError {
     Listen {
         /// The path.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl ListenError {
-    /// What kind of failure it is.
+    /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Directory { .. } | Self::Listen { .. } => Kind::Internal,
@@ -113,10 +113,10 @@ impl ListenError {
 }
 
 impl Socket {
-    /// Listens at `path`, with mode 0600. A missing directory is made, with mode 0700; one that is there must belong to
-    /// root or to this user and be closed to others. A socket that nobody answers on is replaced.
+    /// Listens at `path`, with mode 0600. A missing directory is created with mode 0700; an existing one must belong to
+    /// root or to this user and be closed to others. A socket on which nobody answers is replaced.
     ///
-    /// The socket appears under its name when it already listens: whoever sees it can connect.
+    /// The socket gets its name only once it listens: any client that sees it can connect.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl Socket {
         } else if is_other_than_socket(path).map_err(failed)? {
             return Err(ListenError::NotASocket { path: path.to_owned() });
         }
-        // The kubelet, which watches its registration directory, ignores names that begin with a dot.
+        // The kubelet watches its registration directory, but ignores names that begin with a dot.
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push("~");
@@ -147,7 +147,7 @@ impl Socket {
             Ok(place) => Ok(Self { place, listener }),
             Err(source) => {
                 fs::remove_file(&hidden).ok();
-                // Somebody was faster than this driver between the look and the renaming.
+                // Another process was faster between the check and the rename.
                 if source.kind() == io::ErrorKind::AlreadyExists {
                     return Err(ListenError::Live { path: path.to_owned() });
                 }
@@ -157,12 +157,12 @@ impl Socket {
     }
 }
 
-/// Gives a socket that listens its mode and its name.
+/// Gives a listening socket its mode and its name.
 fn appear(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<Place> {
     fs::set_permissions(hidden, fs::Permissions::from_mode(0o600))?;
     let file = open(hidden, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     match occupied {
-        // A renaming that replaces nothing, on every C library and file system.
+        // A rename without replacing, which works with every C library and file system.
         Occupied::Refuse => {
             fs::hard_link(hidden, path)?;
             fs::remove_file(hidden)?;
@@ -178,7 +178,7 @@ impl Place {
         &self.path
     }
 
-    /// Removes the name if it still is that of this socket, and says whether it was.
+    /// Removes the name if it is still this socket's, and returns whether it was.
     ///
     /// # Errors
     ///
@@ -197,8 +197,8 @@ impl Place {
     }
 }
 
-/// Makes the directory, or looks whether it is closed to others. The kubelet's own (0750, root) are; their modes are
-/// the kubelet's and stay.
+/// Creates the directory, or checks that it is closed to others. The kubelet's own directories (0750, root) are; their
+/// modes belong to the kubelet and stay.
 fn safe_directory(path: &Path) -> Result<(), ListenError> {
     let failed = |source| ListenError::Directory { path: path.to_owned(), source };
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
@@ -217,8 +217,8 @@ fn safe_directory(path: &Path) -> Result<(), ListenError> {
     Err(ListenError::Unsafe { path: path.to_owned(), owner: found.uid(), mode: found.mode() & 0o7777 })
 }
 
-/// Of two drivers that find the same stale socket, the slower one would remove what the faster one has just put there. So
-/// only one at a time looks, until its own has its name.
+/// A lock for creating the socket. If two drivers find the same stale socket, the slower one would otherwise remove the
+/// new socket of the faster one.
 fn turn(directory: &Path, path: &Path) -> Result<File, ListenError> {
     let failed = |source| ListenError::Directory { path: directory.to_owned(), source };
     let directory = File::open(directory).map_err(failed)?;
@@ -229,7 +229,7 @@ fn turn(directory: &Path, path: &Path) -> Result<File, ListenError> {
     }
 }
 
-/// Removes a socket that nobody answers on.
+/// Removes a socket on which nobody answers.
 fn vacate(path: &Path) -> Result<(), ListenError> {
     let failed = |source| ListenError::Listen { path: path.to_owned(), source };
     if is_other_than_socket(path).map_err(failed)? {
@@ -241,13 +241,13 @@ fn vacate(path: &Path) -> Result<(), ListenError> {
             tracing::info!(socket = %path.display(), "replacing the socket of a driver that is gone");
             remove(path).map_err(failed)
         }
-        // EAGAIN is a full backlog, which somebody has who is only slow.
+        // EAGAIN means a full backlog: the server is alive but slow.
         Ok(()) | Err(Errno::EAGAIN) => Err(ListenError::Live { path: path.to_owned() }),
         Err(error) => Err(failed(error.into())),
     }
 }
 
-/// Whether somebody listens; does not wait for them.
+/// Whether somebody listens; does not wait.
 fn connect(path: &Path) -> nix::Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let client = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
@@ -262,7 +262,7 @@ fn is_other_than_socket(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a name that may be gone already.
+/// Removes a name that may already be gone.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -280,7 +280,7 @@ mod tests {
         let _context = runtime.enter();
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("csi.sock");
-        // Its listener is gone, its name is not.
+        // Its listener is gone, but its name stays.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let stale = fs::metadata(&path).unwrap().ino();
 

@@ -7,8 +7,8 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
 
-/// Waits for SIGTERM or SIGINT and gives its name; and for another one after it. Both are caught from the moment this is
-/// called, not awaited. Needs a runtime.
+/// Waits for SIGTERM or SIGINT and returns its name; the second future waits for another one after it. Both are caught
+/// as soon as this is called, not only when awaited. Needs a runtime.
 ///
 /// # Errors
 ///
@@ -37,6 +37,6 @@ async fn caught_so_many(mut caught: watch::Receiver<(u64, &'static str)>, enough
     if let Ok(caught) = caught.wait_for(|(count, _)| *count >= enough).await {
         return caught.1;
     }
-    // The task that catches them goes with the runtime alone.
+    // The task that catches them ends only with the runtime.
     std::future::pending().await
 }

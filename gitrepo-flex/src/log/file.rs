@@ -1,4 +1,4 @@
-//! The log file, which several calls write to at once.
+//! The log file. Several calls may write to it at once.
 
 use std::fs;
 use std::fs::File;
@@ -12,14 +12,14 @@ use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
 
-/// At this size, in bytes, the file becomes `<name>.1`, in place of the one before.
+/// At this size, in bytes, the file is renamed to `<name>.1`, replacing the previous one.
 const FULL: u64 = 10 << 20;
 
 /// An open log file.
 pub(super) struct LogFile(File);
 
 impl LogFile {
-    /// Opens the file, or makes it, private to root; a full one is put aside first. `None` where that cannot be.
+    /// Opens or creates the file, private to root; rotates a full one first. `None` if that fails.
     pub(super) fn open(path: &Path) -> Option<Self> {
         Self::open_below(path, FULL)
     }
@@ -32,14 +32,15 @@ impl LogFile {
         }
     }
 
-    /// Appends a line in one write, so that lines of several processes do not mix. What a full disk does not take is lost.
+    /// Appends a line in one write, so that lines of several processes do not mix. On a full disk the rest of it is
+    /// lost.
     pub(super) fn append(&self, line: &[u8]) {
         drop((&self.0).write(line));
     }
 }
 
-/// A link in the file's place would have root write elsewhere, by either kind of link, and a pipe would have it wait. What
-/// somebody else made, they can read. On some nodes others than root may make files in the directory of logs.
+/// Refuses links, through which root would write elsewhere, pipes, which would block, and files of other users, who
+/// could read them. On some nodes other users can create files in the log directory.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path)?;
@@ -48,8 +49,8 @@ fn open(path: &Path) -> io::Result<File> {
     is_ours.then_some(file).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// Puts the file aside if it is full, and says whether it did, or somebody else meanwhile. Who holds the file's lock does
-/// the same at this moment, or is somebody who must not hold up a mount: this call's lines then go where they go.
+/// Rotates the file if it is full. Returns whether this process or another one has renamed it. If the file is locked,
+/// another process is rotating it, or blocks it: do not wait, and keep writing to this file.
 fn rotate(file: &File, path: &Path, full: u64) -> io::Result<bool> {
     if file.metadata()?.len() < full || file.try_lock().is_err() {
         return Ok(false);
@@ -59,7 +60,7 @@ fn rotate(file: &File, path: &Path, full: u64) -> io::Result<bool> {
     moved.map(|()| true)
 }
 
-/// Renames the file, unless another process did so before us: then the name is another file's, or free.
+/// Renames the file, unless another process already did and the name is free or a new file's.
 fn put_aside(file: &File, path: &Path) -> io::Result<()> {
     let ours = file.metadata()?;
     match fs::symlink_metadata(path) {

@@ -1,13 +1,13 @@
-//! The host's syslog, by its socket.
+//! The host's syslog, through its socket.
 
 use std::os::unix::net::UnixDatagram;
 
 use tracing::Level;
 
-/// Where every syslog listens, journald included.
+/// The socket of every syslog, journald included.
 const SOCKET: &str = "/dev/log";
 
-/// Longest message, in bytes: what a syslog takes at least (RFC 5426), with room for a path or two.
+/// Longest message, in bytes: the size that a syslog should accept (RFC 5426), plus a path or two.
 const LIMIT: usize = 4096;
 
 /// `daemon` of syslog(3).
@@ -17,7 +17,7 @@ const FACILITY: u8 = 3;
 pub(super) struct Syslog(UnixDatagram);
 
 impl Syslog {
-    /// Connects; `None` where nobody listens.
+    /// Connects; `None` if nobody listens.
     pub(super) fn open() -> Option<Self> {
         let socket = UnixDatagram::unbound().ok()?;
         // A syslog that hangs must not hold up a mount.
@@ -32,7 +32,7 @@ impl Syslog {
     }
 }
 
-/// As syslog(3) writes it, without the time, which the receiver knows.
+/// A message as syslog(3) formats it, without the time, which the receiver adds.
 fn message(level: Level, process: u32, line: &[u8]) -> Vec<u8> {
     let line = line.trim_ascii_end();
     let mut message = format!("<{}>gitrepo-flex[{process}]: ", FACILITY * 8 + severity(level)).into_bytes();

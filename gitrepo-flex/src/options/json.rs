@@ -1,7 +1,7 @@
-//! A JSON object whose values are all strings, which are wiped when dropped.
+//! A JSON object whose values are all strings, wiped when dropped.
 //!
-//! `serde_json` reads it. Its own errors quote what they stumble over, which may be a secret; these name the place, or the
-//! key and the type. An object of its own would keep the last of two values with one key, so [`Members`] keeps both.
+//! Parsed by `serde_json`. Its own errors quote the input, which may be secret; these give only the position, or the
+//! key and the type. A `serde_json` object would keep the last of two values with one key, so [`Members`] keeps both.
 
 use std::fmt;
 use std::mem;
@@ -17,35 +17,35 @@ use zeroize::Zeroizing;
 
 use super::shown;
 
-/// Keys and their values, sorted by key; no key comes twice. All are wiped when dropped.
+/// Keys and values, sorted by key, without duplicates. All are wiped when dropped.
 pub(super) type Texts = Vec<(Zeroizing<String>, Zeroizing<String>)>;
 
 /// Why the options are refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JsonError {
-    /// Broken, or cut off.
+    /// Malformed or truncated.
     #[error("the options are not valid JSON (line {line}, column {column})")]
     Syntax {
-        /// Where, from 1.
+        /// Counted from 1.
         line: usize,
-        /// Where, from 1.
+        /// Counted from 1.
         column: usize,
     },
-    /// Something other than an object.
+    /// Not an object.
     #[error("the options are not a JSON object")]
     NotAnObject,
-    /// A value of another type. The kubelet passes strings only.
+    /// The value is not a string. The kubelet passes only strings.
     #[error("the value of the option {key:?} is {found}, not a string")]
     NotText {
-        /// Its key.
+        /// The key.
         key: String,
-        /// Its type.
+        /// The type found.
         found: &'static str,
     },
-    /// One key twice.
+    /// A key occurs twice.
     #[error("the option {key:?} is given twice")]
     Twice {
-        /// Which.
+        /// The key.
         key: String,
     },
 }
@@ -87,7 +87,7 @@ impl Drop for Wiped {
     }
 }
 
-/// Recursion ends: `serde_json` refuses more than 128 values inside each other.
+/// The recursion is bounded: `serde_json` refuses more than 128 nested values.
 fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
@@ -102,7 +102,7 @@ fn wipe(value: &mut Value) {
     }
 }
 
-/// All members of an object, in their order. What was read before an error is wiped, too.
+/// All members of an object, in order. Values read before an error are wiped, too.
 struct Members(Vec<(Zeroizing<String>, Wiped)>);
 
 impl<'de> Deserialize<'de> for Members {

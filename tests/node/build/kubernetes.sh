@@ -1,7 +1,7 @@
 #!/bin/bash
 # build/kubernetes.sh <version> <directory> <program>…
 #
-# Builds programs of Kubernetes, such as kubelet, from its Go module. Five minutes of CPU for all of 1.34.
+# Builds programs of Kubernetes, such as kubelet, from its Go module. Takes five minutes of CPU for all of 1.34.
 set -eu
 . "$(dirname "$0")/module.sh"
 version=$1 out=$2
@@ -15,7 +15,7 @@ client=k8s.io/client-go/pkg/version
 
 start_module
 printf 'require k8s.io/kubernetes %s\n' "$version" >>go.mod
-# The module requires its own staging modules as v0.0.0 and replaces them by directories that the module does not have.
+# The module requires its own staging modules as v0.0.0, and replaces them with directories that it does not contain.
 definition=$(go_mod_of "k8s.io/kubernetes@$version")
 {
     printf 'replace (\n'

@@ -1,9 +1,9 @@
-# Sourced by the builders: a Go module in a directory of its own, to build programs of other modules from.
+# Sourced by the builders: a Go module in its own directory, for building programs of other modules.
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
-# Go fetches a newer toolchain itself where a module asks for one.
+# Go fetches a newer toolchain if a module asks for one.
 export GOFLAGS=-mod=mod GOTOOLCHAIN=auto
 
 start_module() {
@@ -14,7 +14,7 @@ start_module() {
 # The path of the go.mod of <module>@<version>.
 go_mod_of() { go mod download -json "$1" | sed -n 's/.*"GoMod": "\(.*\)",/\1/p'; }
 
-# Tests of dependencies may miss modules; the programs do not.
+# Tests of dependencies may lack modules; the programs do not need those.
 tidy() { go mod tidy -e >tidy.log 2>&1 || tail -n 5 tidy.log >&2; }
 
 # build <file> <package> <option of go build>…
@@ -22,7 +22,7 @@ build() {
     local file=$1 package=$2 started=$SECONDS
     shift 2
     mkdir -p "$(dirname "$file")"
-    # Under another name first: what is there is complete.
+    # Under a temporary name first, so that the final name is always complete.
     CGO_ENABLED=${CGO_ENABLED:-0} nice -n 5 go build -trimpath -o "$file.new" "$@" "$package"
     mv "$file.new" "$file"
     printf 'Built %s in %s s\n' "$(basename "$file")" "$((SECONDS - started))"

@@ -7,7 +7,7 @@ module=github.com/kubernetes-csi/external-provisioner/${version%%.*}
 
 start_module
 printf 'require %s %s\n\n' "$module" "$version" >>go.mod
-# Go follows `replace` of the main module alone.
+# Go follows only the main module's `replace`.
 awk '/^replace/ { inside = 1 } inside { print } /^\)/ { inside = 0 }' "$(go_mod_of "$module@$version")" >>go.mod
 printf 'package main\n\nimport _ "%s/pkg/controller"\n\nfunc main() {}\n' "$module" >main.go
 tidy

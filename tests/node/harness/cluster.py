@@ -1,4 +1,4 @@
-"""A cluster as scenes see it: kubectl, in a namespace of the scene's own."""
+"""A cluster for scenes: kubectl, in a namespace of the scene."""
 
 import json
 import os
@@ -13,7 +13,7 @@ PAUSE = 0.2
 
 
 class Cluster:
-    """`git` is the URL of the git server, as the drivers reach it."""
+    """`git` is the URL of the git server from the drivers' side."""
 
     def __init__(self, git, namespace="default"):
         self.git = git
@@ -32,7 +32,7 @@ class Cluster:
     # kubectl
 
     def kubectl(self, *words, given=None, expect=0, seconds=120):
-        """Runs kubectl and gives what it prints. `expect=None` accepts every exit status."""
+        """Runs kubectl and returns its output. `expect=None` accepts every exit status."""
         command = ["kubectl", *(["-n", self.namespace] if self.namespace else []), *words]
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds)
         if expect is not None and done.returncode != expect:
@@ -40,7 +40,7 @@ class Cluster:
         return done.stdout
 
     def get(self, kind, name=None, *words):
-        """An object; a list of them without a name; None where there is none."""
+        """An object; without a name a list of them; None if missing."""
         printed = self.kubectl("get", kind, *([name] if name else []), *words, "--ignore-not-found", "-o", "json")
         if not printed.strip():
             return None if name else []
@@ -48,7 +48,7 @@ class Cluster:
         return found if name else found["items"]
 
     def apply_text(self, text):
-        """Applies a manifest that may name namespaces itself; `default` where it does not."""
+        """Applies a manifest that may name namespaces itself, and defaults to `default`."""
         self.in_namespace(None).kubectl("apply", "-f", "-", given=text)
 
     def delete_text(self, text, seconds=90):
@@ -68,13 +68,13 @@ class Cluster:
         return self.kubectl("exec", pod, "-c", container, "--", *words, expect=expect)
 
     def shell(self, pod, script, container="c"):
-        """What a shell in the container prints, errors included; its exit status does not matter."""
+        """The output of a shell in the container, errors included; ignores its exit status."""
         return self.execute(pod, "sh", "-c", f"{{ {script}; }} 2>&1", container=container, expect=None)
 
-    # Waiting, for what can be seen and never for time alone.
+    # Waiting for visible conditions, never for time alone.
 
     def until(self, what, look, seconds=60):
-        """The first true answer of `look`, within so many seconds."""
+        """The first true result of `look`, within this many seconds."""
         end = time.monotonic() + seconds
         while True:
             answer = look()
@@ -100,7 +100,7 @@ class Cluster:
         self.ready(*(pod["metadata"]["name"] for pod in pods), seconds=seconds)
 
     def ended(self, pod, seconds=90):
-        """What a pod that runs to its end printed."""
+        """The output of a pod that runs to its end."""
 
         def look():
             phase = (self.get("pod", pod) or {}).get("status", {}).get("phase")
@@ -111,12 +111,12 @@ class Cluster:
         return self.kubectl("logs", pod)
 
     def events(self, name=None):
-        """The messages of events, as texts `Reason: message`; of one object, or of the namespace."""
+        """The messages of events, as texts `Reason: message`, for one object or for the namespace."""
         selector = [f"--field-selector=involvedObject.name={name}"] if name else []
         return [f"{event['reason']}: {event['message']}" for event in self.get("events", None, *selector)]
 
     def event(self, pod, *parts, seconds=60):
-        """An event of the pod that has all of these texts."""
+        """An event of the pod that contains all of these texts."""
 
         def look():
             return next((event for event in self.events(pod) if all(part in event for part in parts)), None)
@@ -141,7 +141,7 @@ class Cluster:
         return sum(line[3] == "fetch-begins" for line in self.requests(path))
 
     def fetches_ended(self, path):
-        """How many of them are over, whether the client got everything or not."""
+        """How many of them have ended, whether the client got everything or not."""
         return sum(line[3] in ("fetch", "fetch-cut") for line in self.requests(path))
 
     # Namespaces
@@ -153,7 +153,7 @@ class Cluster:
         )
 
     def remove_namespace(self):
-        """Ends the pods first, so that a stuck one is named."""
+        """Deletes the pods first, so that a stuck one is named."""
         self.kubectl("delete", "deployments", "--all", "--wait=false")
         self.delete("pods", "--all", seconds=200)
         self.kubectl("delete", "namespace", self.namespace, "--timeout=120s", seconds=150)
@@ -161,7 +161,7 @@ class Cluster:
     # The drivers
 
     def need_flexvolume(self):
-        """Ends the scene where the FlexVolume driver is not installed."""
+        """Skips the scene if the FlexVolume driver is not installed."""
         if not self.in_namespace(self.drivers).get("daemonset", "gitrepo-flex-ds"):
             raise Skipped("the FlexVolume driver is not installed")
 

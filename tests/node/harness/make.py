@@ -10,7 +10,7 @@ PROJECT = os.path.abspath(f"{HERE}/../..")
 
 
 def make(*words, fails=False, **variables):
-    """Runs make, and gives what it prints."""
+    """Runs make, and returns its output."""
     command = ["make", "--no-print-directory", *words, *(f"{name}={value}" for name, value in variables.items())]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=400)
     said = done.stdout + done.stderr

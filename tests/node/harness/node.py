@@ -1,4 +1,4 @@
-"""The node under a cluster, for scenes that need its root: mounts, processes, the git server's log."""
+"""The node of a cluster, for scenes that need its root: mounts, processes, the git server's log."""
 
 import glob
 import json
@@ -36,7 +36,7 @@ class Node(Cluster):
         self.until(f"the end of process {pid}", lambda: not os.path.exists(f"/proc/{pid}"), seconds=20)
 
     def up(self):
-        """Starts again what does not run."""
+        """Restarts programs that do not run."""
         done = subprocess.run(["bash", f"{HERE}/up.sh"], capture_output=True, text=True, timeout=300)
         check(done.returncode == 0, f"up.sh: {done.stderr}")
 
@@ -61,7 +61,7 @@ class Node(Cluster):
             return [(line.split()[4], line.split()[5]) for line in file]
 
     def volume_mounts(self, uid=""):
-        """Where volumes of the drivers are mounted, of one pod or of all."""
+        """The mounts of the drivers' volumes, of one pod or of all."""
         start = f"{KUBELET_DIR}/pods/{uid}"
         return [path for path, _ in self.mounts() if path.startswith(start) and any(name in path for name in VOLUMES)]
 
@@ -69,7 +69,7 @@ class Node(Cluster):
         return self.get("pod", pod)["metadata"]["uid"]
 
     def volumes_on_record(self):
-        """What `gitrepo-cli ls` lists in the driver's container."""
+        """The output of `gitrepo-cli ls` in the driver's container."""
         return json.loads(self.driver_cli("ls", "--json"))
 
     def driver_cli(self, *words):
@@ -79,8 +79,7 @@ class Node(Cluster):
         return driver.execute(self.driver_pod(), *command, container="driver")
 
     def left(self):
-        """What no volume accounts for when there are no pods with volumes: mounts, directories, records, worker
-        processes."""
+        """What volumes have left when there are no pods with volumes: mounts, directories, records, worker processes."""
         found = [f"mount {path}" for path in self.volume_mounts()]
         found += [f"mount {path}" for path, _ in self.mounts() if path.startswith(f"{STORE}/")]
         for name in VOLUMES:

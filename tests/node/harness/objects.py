@@ -1,14 +1,14 @@
-"""Kubernetes objects as the scenes need them."""
+"""Kubernetes objects for the scenes."""
 
 CSI = "csi.gitrepo.internal"
 FLEX = "piersharding/gitrepo"
-# What the project's examples run, so that every cluster of a user's has it or gets it.
+# The image of the project's examples, so that a user's cluster has or gets it.
 IMAGE = "docker.io/library/busybox:1.37"
 STAY = "trap exit TERM; while :; do sleep 1; done"
 
 
 def csi(repository, revision="main", read_only=True, secret=None, **attributes):
-    """A volume of a pod, of the CSI driver. `read_only=None` says nothing about that."""
+    """A pod volume of the CSI driver. `read_only=None` leaves the field out."""
     source = {
         "driver": CSI,
         "volumeAttributes": {"repository": repository, "revision": revision, "directory": ".", **attributes},
@@ -21,7 +21,7 @@ def csi(repository, revision="main", read_only=True, secret=None, **attributes):
 
 
 def flex(repository, revision="main", read_only=True, secret=None, **options):
-    """A volume of a pod, of the FlexVolume driver."""
+    """A pod volume of the FlexVolume driver."""
     source = {
         "driver": FLEX,
         "readOnly": read_only,
@@ -33,12 +33,12 @@ def flex(repository, revision="main", read_only=True, secret=None, **options):
 
 
 def claim(name, read_only=False):
-    """A volume of a pod: a claim."""
+    """A pod volume of a claim."""
     return {"persistentVolumeClaim": {"claimName": name, "readOnly": read_only}}
 
 
 def pod(name, volume, command=STAY, *, mount=None, container=None, **spec):
-    """A pod with one container `c` that has the volume on /v. `mount` and `container` are added to those."""
+    """A pod with one container `c` that has the volume on /v. `mount` and `container` are added to them."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -64,7 +64,7 @@ def pod(name, volume, command=STAY, *, mount=None, container=None, **spec):
 
 
 def secret(name, kind="Opaque", **data):
-    """A Secret; a key with a dot or hyphen comes as `data={...}`."""
+    """A Secret; pass a key with a dot or hyphen as `data={...}`."""
     data = data.pop("data", {}) | data
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": kind, "stringData": data}
 

@@ -1,12 +1,12 @@
-"""How a scene ends, other than well."""
+"""The ways a scene can end, other than well."""
 
 
 class Failed(Exception):
-    """What was promised did not hold."""
+    """A promise did not hold."""
 
 
 class Skipped(Exception):
-    """The scene needs what is not here; the text says what."""
+    """The scene's requirements are missing; the text says which."""
 
 
 def check(true, text):

@@ -28,7 +28,7 @@ def read_only(c, name):
 
 
 def has_user_namespaces(c):
-    """On every node: the kubelet 1.33 and newer has them unless told otherwise."""
+    """Whether every node supports it: kubelets from 1.33 on do by default."""
     versions = [node["status"]["nodeInfo"]["kubeletVersion"] for node in c.get("nodes")]
     return all(int(version.split(".")[1]) >= 33 for version in versions)
 
@@ -39,7 +39,7 @@ def run(c):
     pods = [
         pod("read-only", ro),
         pod("writable", rw),
-        # The defaults: writable, and in a directory that is called as the repository is.
+        # The defaults: writable, in a directory named like the repository.
         pod("omitted", {"csi": {"driver": "csi.gitrepo.internal", "volumeAttributes": {"repository": url}}}),
         pod("writable-user", rw, securityContext=USER),
         pod("writable-group", rw, securityContext=GROUP),
@@ -63,7 +63,7 @@ def run(c):
     read_only(c, "read-only-group")
     for name in ("writable", "writable-group"):
         writable(c, name)
-    # Root's files, and nobody asked for a group.
+    # The files are root's, and no group is set.
     refused(c, "writable-user")
     equal(c.shell("writable-group", "stat -c %g /v/README.md").strip(), "2000", "group of a file of fsGroup")
     equal(c.shell("read-only-group", "stat -c %g /v/README.md").strip(), "0", "group of a file that all share")
@@ -77,7 +77,7 @@ def run(c):
     refused(c, "subpath-file", "echo written >> /v")
     contains(c.shell("privileged", "cat /v/README.md"), README, "a privileged pod reads")
     refused(c, "privileged")
-    # What one writes is in nobody else's copy, nor in the tree that readers share.
+    # Another pod's copy and the readers' shared tree do not contain what one pod writes.
     for name in ("read-only", "writable-user", "privileged"):
         equal(c.shell(name, "ls /v/new 2>/dev/null"), "", f"{name} sees what another wrote")
 
@@ -93,7 +93,7 @@ def run(c):
 
 
 def two_containers(volume):
-    """An init container that writes, one that writes and one whose volumeMount is read-only."""
+    """An init container that writes, a container that writes, and one with a read-only volumeMount."""
     two = pod("two", volume)
     containers = two["spec"]["containers"]
     init = dict(containers[0], name="init", command=["sh", "-c", "echo init > /v/from-init"])

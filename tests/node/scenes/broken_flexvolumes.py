@@ -1,4 +1,4 @@
-"""FlexVolumes that cannot be: each gives an event that says why, and leaves nothing on the node."""
+"""Impossible FlexVolumes: each causes an event that says why, and leaves nothing on the node."""
 
 from harness.node import Node
 from harness.objects import flex, pod, secret

@@ -1,4 +1,4 @@
-"""Volumes that cannot be: each gives an event that says why, and leaves nothing on the node."""
+"""Impossible volumes: each causes an event that says why, and leaves nothing on the node."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,7 @@ HTTP = "http://git.example.com/team/private.git"
 
 @dataclass
 class Broken:
-    """A volume, and what its event has to say."""
+    """A volume, and the text of its event."""
 
     name: str
     repository: str
@@ -43,7 +43,7 @@ def keys_and_passwords(c):
 
 
 def on_the_node():
-    """Those that need the names, the SSH server and the certificates that only the node has."""
+    """Those that need the names, the SSH server and the certificates of the node."""
     ssh = partial(Broken, repository=PRIVATE_SSH)
     https = partial(Broken, repository=PRIVATE_HTTPS)
     refused = "Unauthenticated"

@@ -1,4 +1,4 @@
-"""Twenty pods at once that want the same commit: one fetch, and one snapshot for all."""
+"""Twenty pods start at once with the same commit: one fetch, and one snapshot for all."""
 
 import time
 
@@ -9,7 +9,7 @@ PODS = 20
 
 
 def run(c):
-    # A name that is in no cache.
+    # A name that no cache has.
     path = f"/as/burst-{time.time_ns()}/medium.git"
     pods = [pod(f"burst-{number}", csi(c.git + path, "v1")) for number in range(PODS)]
     c.start(*pods, seconds=180)

@@ -1,9 +1,9 @@
-"""The CSI driver holds only the capabilities that its manifest lists, whatever a privileged container is given."""
+"""The CSI driver holds only the capabilities that its manifest lists, although a privileged container gets all."""
 
 from harness.outcome import check, equal
 
 NEEDS_NODE = True
-# In the order of linux/capability.h, as far as the manifests name them.
+# In the order of linux/capability.h, up to the last that the manifests name.
 NAMES = [
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
     "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",

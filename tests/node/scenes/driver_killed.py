@@ -9,7 +9,7 @@ NEEDS_NODE = True
 
 
 def run(c):
-    # 64 MB in some ten seconds.
+    # 64 MB in about ten seconds.
     c.slow_rate(6_000_000)
     path = f"/slow/as/killed-{time.time_ns()}/big.git"
     c.start(pod("before-ro", csi(c.url("small"))), pod("before-rw", csi(c.url("small"), read_only=False)))

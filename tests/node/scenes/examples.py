@@ -1,4 +1,4 @@
-"""Every example of the project, applied as it is but for the values of its secrets."""
+"""Every example of the project, applied unchanged except for the values of its secrets."""
 
 import os
 
@@ -7,7 +7,7 @@ from harness.outcome import contains
 
 NEEDS_NODE = True
 EXAMPLES = f"{HERE}/../../deploy/csi/examples"
-# Each has to be tried here, or in the provisioner's scene.
+# Each must be tested here, or in the provisioner's scene.
 PROVISIONED = {"storage-class.yaml", "storage-class-private.yaml", "storage-class-private-secret.yaml"}
 
 
@@ -21,7 +21,7 @@ def names():
 
 
 def secret_values(c, text):
-    """Puts the node's own secrets where an example asks for the reader's."""
+    """Replaces the reader's secrets in an example with the node's own."""
     known = c.host_key("host").strip().split(" ", 1)[1]
     lines = []
     for line in text.splitlines():
@@ -34,11 +34,11 @@ def secret_values(c, text):
 
 
 def run(c):
-    # Some name it.
+    # Some examples name it.
     c = c.in_namespace("default")
     texts = {name: secret_values(c, manifest(name)) for name in names() if name not in PROVISIONED}
     try:
-        # Secrets are in files of their own, whose order does not matter: pods wait for them.
+        # Secrets are in separate files, whose order does not matter: pods wait for them.
         for text in texts.values():
             c.apply_text(text)
         contains(c.ended("gitrepo-inline-public"), "README.md", "inline-public")

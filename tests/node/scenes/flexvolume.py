@@ -1,4 +1,4 @@
-"""FlexVolume pods: read-only, writable, private, and with a key of SSH."""
+"""FlexVolume pods: read-only, writable, private, and with an SSH key."""
 
 from harness.node import Node
 from harness.objects import flex, pod, secret
@@ -32,7 +32,7 @@ def on_one_node(c):
 
 
 def over_ssh(c):
-    # The driver runs on the host and uses the host's names, so the server is known by its address.
+    # The driver runs on the host with the host's names, so known_hosts needs the server's address.
     known = c.host_key("host", c.host)
     c.apply(secret("key", "piersharding/gitrepo", sshKey=c.ssh("user"), known_hosts=known))
     c.start(pod("ssh", flex(f"git@{c.host}:team/private.git", "v1.2", secret="key")))

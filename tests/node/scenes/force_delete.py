@@ -1,4 +1,4 @@
-"""Pods are deleted by force, which the kubelet learns of afterwards: their volumes go all the same."""
+"""Pods are deleted by force, and the kubelet learns of it afterwards: their volumes still disappear."""
 
 from harness.objects import csi, flex, pod
 

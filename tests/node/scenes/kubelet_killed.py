@@ -1,4 +1,4 @@
-"""The kubelet is killed in the middle of a clone: its successor mounts nothing twice, and ends what was deleted."""
+"""The kubelet is killed in the middle of a clone: its successor mounts nothing twice, and removes deleted pods."""
 
 import time
 

@@ -12,7 +12,7 @@ NEEDS_NODE = True
 
 
 def workers():
-    """Processes that fetch: users of worker.uids run nothing else."""
+    """Processes that fetch: no other processes use worker.uids."""
     done = subprocess.run(["pgrep", "-f", "gitrepo-(csi|flex|cli).*worker"], capture_output=True, text=True)
     return done.stdout.split()
 
@@ -25,7 +25,7 @@ def run(c):
     c.clean()
     equal(c.volumes_on_record(), [], "volumes on record")
     c.until_equal(workers, [], "workers", seconds=30)
-    # Killed calls leave something for the next sweep, which is also a command.
+    # Killed calls leave something for the next sweep; run it now.
     c.driver_cli("sweep")
     c.until_equal(unfinished, [], "unfinished in the store", seconds=30)
     before = c.fetches("/medium.git")

@@ -1,4 +1,4 @@
-"""PersistentVolumes of each access mode: who shares, who is refused, and what says so."""
+"""PersistentVolumes of each access mode: which pods share, which are refused, and why."""
 
 from harness.objects import claim, persistent_volume, pod
 from harness.outcome import check, contains
@@ -18,7 +18,7 @@ def run(c):
         c.apply(*made)
         claims(c, names)
     finally:
-        # An old kubelet waits two minutes for the volumes of a pod before it sees that the pod is deleted.
+        # An old kubelet waits two minutes for the volumes of a pod before it notices that the pod is deleted.
         c.delete("pods", "--all", seconds=180)
         c.delete("persistentvolumeclaims", "--all")
         c.delete("persistentvolumes", *names.values())

@@ -1,4 +1,4 @@
-"""StorageClasses, by the controller with the real external provisioner: both examples, but for the secret's values."""
+"""StorageClasses, with the real external provisioner: both examples, unchanged except for the secret's values."""
 
 from harness.make import make
 from harness.objects import claim, pod
@@ -47,5 +47,5 @@ def run(c):
         for text in (public, private, secret):
             c.delete_text(text)
         system.delete("deployment", "gitrepo-csi-controller")
-        # As it was: the next scenes are about the base.
+        # Restore the base for the next scenes.
         make("deploy-csi", "wait-csi")

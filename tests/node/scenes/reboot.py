@@ -1,4 +1,4 @@
-"""As if the node had been rebooted: all containers, the runtime and the kubelet are killed, and all mounts of volumes
+"""Simulates a reboot of the node: all containers, the runtime and the kubelet are killed, and all mounts of volumes
 are gone. Each volume shows again what it showed, although the branch has moved; new pods see the new commit."""
 
 import os

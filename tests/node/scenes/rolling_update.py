@@ -10,7 +10,7 @@ NEEDS_NODE = True
 
 
 def run(c):
-    # 64 MB in some 16 seconds.
+    # 64 MB in about 16 seconds.
     c.slow_rate(4_000_000)
     path = f"/slow/as/update-{time.time_ns()}/big.git"
     c.start(pod("before-ro", csi(c.url("small"))), pod("before-rw", csi(c.url("small"), read_only=False)))

@@ -1,4 +1,4 @@
-"""A set-user-id program that a pod puts into its writable volume has no effect on the node."""
+"""A set-user-id program in a pod's writable volume has no effect on the node."""
 
 import os
 import subprocess
@@ -8,13 +8,13 @@ from harness.objects import csi, flex, pod
 from harness.outcome import check, equal
 
 NEEDS_NODE = True
-# id, of the node, so that it runs there.
+# The node's `id`, so that it runs there.
 PROGRAM = "/usr/bin/id"
 NOBODY = 65534
 
 
 def uid_as_nobody(program):
-    """The user that a program of nobody's runs as, started on the node."""
+    """The user that the program runs as when nobody starts it on the node."""
     done = subprocess.run([program, "-u"], capture_output=True, text=True, user=NOBODY, group=NOBODY, extra_groups=[])
     return done.stdout.strip() or done.stderr
 
@@ -29,11 +29,11 @@ def run(c):
         options = next(options for path, options in c.mounts() if path == mount).split(",")
         for option in ("nosuid", "nodev"):
             check(option in options, f"the {name} volume on the node is mounted {options}")
-        # As root of the pod could: the volume is its own.
+        # The pod's root could do the same: the volume is its own.
         subprocess.run(["install", "-m", "4755", PROGRAM, f"{mount}/id"], check=True)
         equal(oct(os.stat(f"{mount}/id").st_mode & 0o7777), "0o4755", "mode of the program")
         equal(c.shell(name, "stat -c %a /v/id").strip(), "4755", "mode of the program in the pod")
-        # The kubelet's directories are closed to nobody: from inside the mount, by its descriptor.
+        # nobody cannot enter the kubelet's directories: start it inside the mount, through a descriptor.
         directory = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
         try:
             program = f"/proc/{os.getpid()}/fd/{directory}/id"
@@ -41,12 +41,12 @@ def run(c):
         finally:
             os.close(directory)
         equal(found, str(NOBODY), f"user of the program in the {name} volume, {program}, started by nobody")
-    # Nobody gets to the store, where the same files lie on a mount that may have other flags.
+    # nobody cannot enter the store, where the same files lie on a mount that may have other flags.
     check(not os.stat(STORE).st_mode & 0o007, f"{STORE} is open to other users")
 
 
 def run_inside(directory):
-    """Starts ./id of a directory as nobody, who cannot walk there."""
+    """Starts ./id in a directory that nobody cannot reach by its path."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""A privileged pod makes the tree that all readers share writable, and changes it: the next publish is right again."""
+"""A privileged pod makes the readers' shared tree writable and changes it: the next publish is correct again."""
 
 import time
 
@@ -9,7 +9,7 @@ NEEDS_NODE = True
 
 
 def run(c):
-    # A snapshot of its own, which no other scene shares.
+    # Its own snapshot, which no other scene shares.
     url = f"{c.git}/as/shared-{time.time_ns()}/small.git"
     c.start(
         pod("reader", csi(url, "v1")),

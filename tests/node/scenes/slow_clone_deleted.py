@@ -1,11 +1,11 @@
-"""A pod is deleted in the middle of a slow clone: pod and clone are soon gone, and nothing is left."""
+"""A pod is deleted in the middle of a slow clone: pod and clone soon disappear, and nothing is left."""
 
 import time
 
 from harness.objects import csi, pod
 
 NEEDS_NODE = True
-# Left alone, the clone would take three minutes: 64 MB at 400 kB/s.
+# Otherwise the clone would take three minutes: 64 MB at 400 kB/s.
 ENDED = 60
 
 

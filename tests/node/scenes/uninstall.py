@@ -1,4 +1,4 @@
-"""Both drivers are uninstalled, which is refused while they have volumes, and installed again."""
+"""Both drivers are uninstalled, which is refused while they have volumes, and then reinstalled."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A pod with users of its own (`hostUsers: false`) reads and writes its volumes, and its root is not the node's."""
+"""A pod with its own users (`hostUsers: false`) reads and writes its volumes, and its root is not the node's."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Passes connections on to another address: the API server's service address, in place of a kube-proxy."""
+"""Forwards connections to another address: the API server's service address, instead of a kube-proxy."""
 
 import socket
 import threading

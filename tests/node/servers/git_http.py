@@ -1,14 +1,14 @@
-"""Git over HTTP(S): `git http-backend` over a directory of bare repositories, with the ways in which servers misbehave.
+"""Git over HTTP(S): `git http-backend` over a directory of bare repositories, and ways in which servers misbehave.
 
 /NAME.git              the repository
-/team/NAME.git         the same, for `git:secret` (basic) or `secret` (bearer) alone
+/team/NAME.git         the same, only for `git:secret` (basic) or `secret` (bearer)
 /as/ANYTHING/NAME.git  the repository under another name, which no cache has
-/slow/NAME.git         at so many bytes a second as the file `slow-rate` says
+/slow/NAME.git         at the rate in the file `slow-rate`, in bytes per second
 /silent/…              accepts the request and never answers
 /down/…                503
 
-The log has a line for each request that has ended: time, method, path, kind, bytes, seconds, client. The kind `fetch`
-brings a pack, and has a line `fetch-begins` before; `ask` only asks. `-cut` after it: the client went away.
+The log has a line for each finished request: time, method, path, kind, bytes, seconds, client. The kind `fetch`
+transfers a pack, and is preceded by a line `fetch-begins`; `ask` only asks. The suffix `-cut`: the client disconnected.
 """
 
 import base64
@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         if path.startswith("/down/"):
             return self.refuse(503, "down for maintenance\n")
         if path.startswith("/silent/"):
-            # Until the client has enough of it.
+            # Until the client gives up.
             while self.rfile.read(1):
                 pass
             self.close_connection = True
@@ -103,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
             "PATH": os.environ["PATH"],
             "GIT_PROJECT_ROOT": self.server.root,
             "GIT_HTTP_EXPORT_ALL": "1",
-            # The repositories are another user's.
+            # The repositories belong to another user.
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": "*",
@@ -149,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def kind_of(body):
-    """A shallow fetch asks where history is cut before it asks for the pack."""
+    """A shallow fetch asks for the shallow boundary before it asks for the pack."""
     if not body:
         return "refs"
     return "fetch" if b"want " in body and b"done" in body else "ask"
@@ -181,7 +181,7 @@ class Server(ThreadingHTTPServer):
             return int(file.read())
 
     def handle_error(self, request, client_address):
-        # A client that went away is nothing to speak of.
+        # A client may disconnect at any time.
         pass
 
 
@@ -192,7 +192,7 @@ class TlsServer(Server):
         self.context.load_cert_chain(certificate, key)
 
     def finish_request(self, request, client_address):
-        # In the request's own thread: one that never says hello holds up nobody.
+        # In the request's own thread, so that a client that never sends a ClientHello blocks no other.
         request.settimeout(600)
         super().finish_request(self.context.wrap_socket(request, server_side=True), client_address)
 

@@ -1,4 +1,4 @@
-"""The git server of `make e2e`, in a pod: makes the repositories that it needs, and serves them on port 8080."""
+"""The git server of `make e2e`, in a pod: creates the repositories that it needs, and serves them on port 8080."""
 
 import sys
 import tempfile
@@ -16,7 +16,7 @@ def main():
     rate = f"{root}/slow-rate"
     with open(rate, "w") as file:
         file.write("400000")
-    # The log of requests is the pod's.
+    # The log of requests is the pod's log.
     git_http.Server(("", 8080), root, sys.stdout, rate).serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""The node's servers, on its own bridge: names, git over HTTP and HTTPS, and the API server's service address."""
+"""The node's servers, on its own bridge: DNS, git over HTTP and HTTPS, and the API server's service address."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""A name server for pods: every name is the node, but those that begin with `gone.`, which do not exist."""
+"""A name server for pods: every name resolves to the node, except those beginning with `gone.`, which do not exist."""
 
 import socket
 import struct
@@ -23,7 +23,7 @@ def answer(question, address):
     if name.startswith("gone.") or name.endswith(".local"):
         flags, records = NO_SUCH_NAME, b""
     elif kind == A:
-        # A pointer to the question's name, type, class, a lifetime of 30 s, and the address.
+        # A pointer to the question's name, type, class, a TTL of 30 s, and the address.
         flags, records = ANSWERED, b"\xc0\x0c" + struct.pack(">HHIH", A, 1, 30, 4) + socket.inet_aton(address)
     else:
         flags, records = ANSWERED, b""

@@ -1,4 +1,4 @@
-"""repositories.py <directory>: makes the bare repositories that the git servers have; those that are there stay."""
+"""repositories.py <directory>: creates the git servers' bare repositories; existing ones stay."""
 
 import os
 import random
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-# Name: files, directories, bytes of each file, whether they are random (so that nothing compresses them).
+# Name: files, directories, bytes of each file, whether they are random (and so do not compress).
 REPOSITORIES = {
     "small": (10, 2, 300, False),
     "medium": (2000, 40, 2000, False),
@@ -16,7 +16,7 @@ REPOSITORIES = {
     "team/site": (10, 2, 300, False),
     "team/private": (10, 2, 300, False),
     "team/other": (10, 2, 300, False),
-    # What the project's own examples name.
+    # Named by the project's own examples.
     "piersharding/k8s-flexvol-gitrepo": (10, 2, 300, False),
 }
 WORDS = [f"word{number} " for number in range(500)]
@@ -41,7 +41,7 @@ def write_tree(work, files, directories, size, incompressible):
     with open(f"{work}/README.md", "w") as readme:
         readme.write("# node\nA test repository of the node.\n")
     os.symlink("README.md", f"{work}/link")
-    # Git keeps no set-user-id bit; what a scene needs of that it makes itself.
+    # Git stores no set-user-id bit; a scene that needs one sets it itself.
     for number in range(files):
         directory = f"{work}/d{number % directories}"
         os.makedirs(directory, exist_ok=True)
@@ -75,7 +75,7 @@ def make(root, name, shape):
 
 def advance(root, name):
     """One more commit on main, with a file NEW."""
-    # Git trusts a repository of its own user alone.
+    # Git trusts only repositories of its own user.
     owner = os.stat(root)
     user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
     work = tempfile.mkdtemp()

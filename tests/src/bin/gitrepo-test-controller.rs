@@ -1,7 +1,7 @@
-//! A CSI controller that knows nothing of git, for conformance tests of a driver that runs node services alone: a volume
-//! is its name, and its context the parameters that came with it.
+//! A CSI controller without git, for conformance tests of a driver that offers only the node service. A volume is its
+//! name, and its context the parameters of the request.
 //!
-//! Listens on the Unix socket that is its argument until it is killed.
+//! Listens on the Unix socket given as its argument until it is killed.
 
 use std::collections::HashMap;
 use std::env;
@@ -38,7 +38,7 @@ use tonic::Response;
 use tonic::Status;
 use tonic::service::Routes;
 
-/// Capacities by the names of the volumes.
+/// Capacities by volume name.
 #[derive(Default)]
 struct Stub(Mutex<HashMap<String, i64>>);
 

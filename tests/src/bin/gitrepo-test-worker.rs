@@ -1,15 +1,14 @@
-//! The worker as the drivers have it, but for one thing: asked for the revision `refs/attempts/…`, it tries to escape and
-//! tells what came of it.
+//! The drivers' worker with one change: for the revision `refs/attempts/…` it tries to escape and reports the outcomes.
 //!
 //! Called with arguments, it is a parent:
 //!
 //! | arguments | |
 //! |---|---|
-//! | `hold <locks>` | starts a session, says `ready`, and waits to be killed |
-//! | `escape <directory>` | has a worker try everything, and prints the outcomes as JSON |
-//! | `attempt <directory>` | tries by itself what does no harm, and prints the outcomes as JSON |
+//! | `hold <locks>` | starts a session, prints `ready`, and waits to be killed |
+//! | `escape <directory>` | makes a worker try everything, and prints the outcomes as JSON |
+//! | `attempt <directory>` | tries the harmless attempts itself, and prints the outcomes as JSON |
 //!
-//! The directory holds `base/surroundings.json`, and an empty `staging`.
+//! The directory contains `base/surroundings.json` and an empty `staging`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -104,7 +103,7 @@ fn job(url: &str) -> Result<Job, Box<dyn Error>> {
     })
 }
 
-/// A remote that has taken over the worker.
+/// A worker that its remote has compromised.
 struct Taken(Libgit2);
 
 impl Remote for Taken {
@@ -154,7 +153,7 @@ impl Connection for Trying<'_> {
     }
 }
 
-/// Needs more memory than anybody has.
+/// Allocates more memory than any machine has.
 fn gluttony() -> Outcomes {
     let mut eaten = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! Answers without end.
+//! Endless answers.
 
 use std::io;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::http::Wire;
 use crate::http::message;
 use crate::pktline;
 
-/// Objects that an endless pack promises: with 32 KiB each, nobody sees the last one, and a client can still make room
-/// for an index of them.
+/// The number of objects that an endless pack announces. With 32 KiB each the last one never arrives, and a client can
+/// still allocate an index of them.
 const OBJECTS: u32 = 1_000_000;
 
 /// The ref advertisement announces new branches for ever.
@@ -37,7 +37,7 @@ pub fn advertisement_never_ends() -> impl Fn(&Request) -> Answer {
     }
 }
 
-/// The pack has new, whole, incompressible objects for ever.
+/// The pack has complete new incompressible objects for ever.
 pub fn pack_never_ends() -> impl Fn(&Request) -> Answer {
     |request| {
         if !request.is_upload_pack() {
@@ -55,7 +55,7 @@ pub fn pack_never_ends() -> impl Fn(&Request) -> Answer {
     }
 }
 
-/// In place of a pack, the server tells of its progress for ever.
+/// Instead of a pack, the server sends progress messages for ever.
 pub fn progress_never_ends() -> impl Fn(&Request) -> Answer {
     |request| {
         if !request.is_upload_pack() {
@@ -70,7 +70,7 @@ pub fn progress_never_ends() -> impl Fn(&Request) -> Answer {
     }
 }
 
-/// The pack comes a byte in each `interval`, never silent for long and never done.
+/// The pack arrives at one byte per `interval`: never silent for long and never complete.
 pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
     move |request| {
         if !request.is_upload_pack() {
@@ -90,7 +90,7 @@ pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
     }
 }
 
-/// An answer to a request for a pack, up to where the pack begins.
+/// The answer to a pack request, up to the beginning of the pack.
 fn endless_answer(asked: &[u8], rest: impl Fn(&mut Wire) -> io::Result<Ending> + Send + Sync + 'static) -> Answer {
     let (preamble, pack) = (foreign::preamble(asked), foreign::wants_pack(asked));
     Answer::raw(move |wire| {
@@ -102,7 +102,7 @@ fn endless_answer(asked: &[u8], rest: impl Fn(&mut Wire) -> io::Result<Ending> +
     })
 }
 
-/// The head of an answer of unknown length. libgit2 knows no other than a chunked one.
+/// The head of an answer of unknown length: chunked, the only form that libgit2 supports.
 fn begin(wire: &mut Wire, content_type: &str) -> io::Result<()> {
     message::write_head(wire, 200, &[("Content-Type".to_owned(), content_type.to_owned())])
 }
@@ -111,7 +111,7 @@ fn pack_header() -> Vec<u8> {
     [b"PACK\0\0\0\x02".as_slice(), &OBJECTS.to_be_bytes()].concat()
 }
 
-/// A blob of less than 64 KiB as it stands in a pack: its size, and a zlib stream that only stores.
+/// A blob of less than 64 KiB in a pack: its size, and a zlib stream of stored blocks.
 fn packed_blob(content: &[u8]) -> Vec<u8> {
     const BLOB: u8 = 3;
     let mut size = content.len();

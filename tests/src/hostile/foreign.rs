@@ -1,4 +1,4 @@
-//! A server that announces somebody else's commit as its own, in the hope that its clients have it already.
+//! A server that announces another repository's commit as its own, hoping that its clients already have it.
 
 use std::io;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::http::Request;
 use crate::http::Wire;
 use crate::pktline;
 
-/// HEAD and `main` are said to stand at `commit`; whoever asks for it gets a faultless pack without objects.
+/// Announces HEAD and `main` at `commit`; a client that fetches it gets a valid pack without objects.
 pub fn announces(commit: &str) -> impl Fn(&Request) -> Answer + use<> {
     let mut pack = b"PACK\0\0\0\x02\0\0\0\0".to_vec();
     let checksum = openssl::hash::hash(MessageDigest::sha1(), &pack).unwrap();
@@ -24,7 +24,7 @@ pub fn announces(commit: &str) -> impl Fn(&Request) -> Answer + use<> {
     liar(commit, serves)
 }
 
-/// HEAD and `main` are said to stand at `commit`; whoever asks for it is told that there is no such commit.
+/// Announces HEAD and `main` at `commit`; a client that fetches it is told that it does not exist.
 pub fn announces_without_serving(commit: &str) -> impl Fn(&Request) -> Answer + use<> {
     let refusal = pktline::packet(format!("ERR upload-pack: not our ref {commit}"));
     liar(commit, move |_| refusal.clone())
@@ -51,8 +51,8 @@ where
     }
 }
 
-/// What comes before a pack in protocol version 0: where history was cut, if `asked` for that, and the end of
-/// negotiation, unless that goes on in another request.
+/// The lines before a pack in protocol version 0: the shallow boundary, if `asked` for, and the end of negotiation,
+/// unless it continues in another request.
 pub(super) fn preamble(asked: &[u8]) -> Vec<u8> {
     let mut preamble = Vec::new();
     if lines(asked).any(|line| line.starts_with("deepen ")) {
@@ -67,7 +67,7 @@ pub(super) fn preamble(asked: &[u8]) -> Vec<u8> {
     preamble
 }
 
-/// Whether a request ends negotiation, so that a pack has to follow.
+/// Whether a request ends negotiation, so that a pack must follow.
 pub(super) fn wants_pack(asked: &[u8]) -> bool {
     lines(asked).any(|line| line.trim_end() == "done")
 }

@@ -1,4 +1,4 @@
-//! Answers that break off, go silent, or are refusals.
+//! Answers that break off, go silent, or refuse.
 
 use std::io::Write;
 
@@ -17,17 +17,17 @@ pub fn headers_end_midway(ending: Ending) -> impl Fn(&Request) -> Answer {
     }
 }
 
-/// The ref advertisement ends after half of it.
+/// The ref advertisement ends halfway.
 pub fn advertisement_ends_midway(ending: Ending) -> impl Fn(&Request) -> Answer {
     move |request| if request.is_info_refs() { half(ending, |_| Some(0)) } else { Answer::Git }
 }
 
-/// The pack ends after half of it. With [`Ending::Complete`] the server claims that this was all.
+/// The pack ends halfway. With [`Ending::Complete`] the server claims that it is complete.
 pub fn pack_ends_midway(ending: Ending) -> impl Fn(&Request) -> Answer {
     move |request| if request.is_upload_pack() { half(ending, pktline::find_pack) } else { Answer::Git }
 }
 
-/// The pack is noise after its header, in faultless packets.
+/// The pack is noise after its header, in valid packets.
 pub fn pack_is_garbage() -> impl Fn(&Request) -> Answer {
     const HEADER: usize = 12;
     let scramble = |mut body: Vec<u8>| {
@@ -41,7 +41,7 @@ pub fn pack_is_garbage() -> impl Fn(&Request) -> Answer {
     move |request| if request.is_upload_pack() { Answer::tampered(scramble) } else { Answer::Git }
 }
 
-/// No credential is good enough.
+/// Every credential is refused.
 pub fn unauthorized_for_ever() -> impl Fn(&Request) -> Answer {
     |_| Answer::Status {
         status: 401,
@@ -49,7 +49,7 @@ pub fn unauthorized_for_ever() -> impl Fn(&Request) -> Answer {
     }
 }
 
-/// Every request is sent on to the same path below `base` (`http://127.0.0.1:8080`).
+/// Every request is redirected to the same path below `base` (`http://127.0.0.1:8080`).
 pub fn redirects_to(base: &str, status: u16) -> impl Fn(&Request) -> Answer + use<> {
     let base = base.to_owned();
     move |request| {
@@ -58,7 +58,7 @@ pub fn redirects_to(base: &str, status: u16) -> impl Fn(&Request) -> Answer + us
     }
 }
 
-/// Cuts a body in the middle of what begins where `start` says, if it begins.
+/// Cuts a body halfway through the part that begins where `start` says, if any.
 fn half(ending: Ending, start: fn(&[u8]) -> Option<usize>) -> Answer {
     Answer::tampered(move |mut body| {
         let Some(start) = start(&body) else { return (body, Ending::Complete) };

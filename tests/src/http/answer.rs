@@ -1,4 +1,4 @@
-//! How a request is answered: by git, or in a way that a test thought of.
+//! How a request is answered: by git, or as a test decides.
 
 use std::fmt;
 use std::io;
@@ -22,23 +22,23 @@ use crate::pktline;
 pub enum Answer {
     /// As git does.
     Git,
-    /// With a status, headers and an empty body.
+    /// With this status, these headers and an empty body.
     Status {
         /// Three digits.
         status: u16,
-        /// Besides those of the transfer.
+        /// Besides those for the transfer.
         headers: Vec<(String, String)>,
     },
-    /// As git does, but with its whole body changed. With [`Ending::Complete`] the changed body is sent as a well-formed
-    /// one, otherwise it breaks off where it ends.
+    /// As git does, with a changed body. With [`Ending::Complete`] the body is sent well-formed, otherwise it breaks
+    /// off at its end.
     Tampered(Arc<Tamper>),
-    /// As git does, but a pack takes so long to send.
+    /// As git does, but sending a pack takes this long.
     Slow(Duration),
-    /// With whatever the function writes, headers included.
+    /// With the output of the function, headers included.
     Raw(Arc<WriteAnswer>),
 }
 
-/// Changes a body of git's.
+/// Changes git's body.
 pub type Tamper = dyn Fn(Vec<u8>) -> (Vec<u8>, Ending) + Send + Sync;
 
 /// Writes an answer.
@@ -56,7 +56,7 @@ pub enum Ending {
 }
 
 impl Answer {
-    /// An answer without headers of its own.
+    /// An answer without further headers.
     pub fn status(status: u16) -> Self {
         Self::Status { status, headers: Vec::new() }
     }
@@ -90,7 +90,7 @@ pub(super) fn status(wire: &mut Wire, status: u16, headers: Vec<(String, String)
     Ok(Ending::Complete)
 }
 
-/// Passes git's answer on as it comes.
+/// Streams git's answer.
 pub(super) fn git(wire: &mut Wire, repository: &Path, rest: &str, request: &Request) -> io::Result<Ending> {
     let mut backend = start(repository, rest, request)?;
     message::write_head(wire, backend.status, &backend.headers)?;
@@ -109,7 +109,7 @@ pub(super) fn git(wire: &mut Wire, repository: &Path, rest: &str, request: &Requ
     }
 }
 
-/// Parts of a pack that is sent slowly.
+/// How many parts a slow pack is sent in.
 const PARTS: u32 = 200;
 
 pub(super) fn slow(
@@ -130,7 +130,7 @@ pub(super) fn slow(
         message::write_chunk(wire, part)?;
         wire.flush()?;
         if has_pack {
-            // As a line does that takes so many bytes a second.
+            // Like a line with a fixed bandwidth.
             thread::sleep((time / PARTS * number).saturating_sub(begun.elapsed()));
         }
     }

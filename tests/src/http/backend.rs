@@ -25,7 +25,7 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// Answers `request` for the repository at `root` + `path`, where `path` goes on as the request's.
+    /// Answers `request` for the repository at `root` + `path`, where `path` ends as the request's path does.
     pub(super) fn start(root: &Path, path: &str, request: &Request) -> io::Result<Self> {
         let mut command = Command::new("git");
         command.arg("http-backend").env_clear().envs(git::environment());
@@ -75,7 +75,7 @@ impl Read for Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        // All are errors of a backend that has ended already, or was left unread on purpose.
+        // Errors only mean that the backend has already ended, or was left unread on purpose.
         drop(self.child.kill());
         drop(self.child.wait());
         drop(self.feeder.take().map(JoinHandle::join));

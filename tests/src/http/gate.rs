@@ -1,4 +1,4 @@
-//! Requests held back until a test lets them go on.
+//! Holds requests until a test releases them.
 
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::message::Request;
 
-/// Long enough for any honest client on a busy machine; after it the test fails instead of hanging.
+/// Enough for any honest client on a busy machine; then the test fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Holds the requests that it was made for, unanswered, until it is opened or dropped.
+/// Holds matching requests unanswered until it is opened or dropped.
 pub struct Gate(Arc<Barrier>);
 
 pub(super) struct Barrier {
@@ -32,7 +32,7 @@ impl Gate {
         Self(barrier)
     }
 
-    /// Waits until `count` requests have come to the gate.
+    /// Waits until `count` requests have arrived.
     pub fn wait_for(&self, count: usize) {
         let state = self.0.lock();
         let waited = self.0.changed.wait_timeout_while(state, PATIENCE, |state| state.arrived < count);
@@ -40,12 +40,12 @@ impl Gate {
         assert!(!timeout.timed_out(), "{} of {count} requests have come to the gate", state.arrived);
     }
 
-    /// Requests that have come to the gate, gone on or not.
+    /// Requests that have arrived, released or not.
     pub fn arrived(&self) -> usize {
         self.0.lock().arrived
     }
 
-    /// Lets those that wait, and all that come later, go on.
+    /// Releases all waiting requests and all later ones.
     pub fn open(&self) {
         self.0.open();
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as far as git's clients speak it: reading requests, writing answers.
+//! The part of HTTP/1.1 that git's clients use: reading requests, writing answers.
 
 use std::io;
 use std::io::BufRead;
@@ -10,18 +10,18 @@ use std::sync::atomic::Ordering;
 
 use super::wire::Wire;
 
-/// What a client asked, and how much it was sent.
+/// A client's request, and how much was sent to it.
 #[derive(Debug)]
 pub struct Request {
-    /// 1 for the first that the server read.
+    /// Counted from 1.
     pub number: usize,
     /// `GET`, `POST`.
     pub method: String,
     /// As sent, without the query.
     pub path: String,
-    /// What follows the `?`.
+    /// The part after the `?`.
     pub query: String,
-    /// Names in lower case.
+    /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     /// As sent: possibly compressed.
     pub body: Vec<u8>,
@@ -54,13 +54,13 @@ impl Request {
         }))
     }
 
-    /// Reads what follows the headers.
+    /// Reads the body.
     pub(super) fn read_body(&mut self, reader: &mut impl BufRead) -> io::Result<()> {
         if self.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
             loop {
                 let size = u64::from_str_radix(read_line(reader)?.trim(), 16).map_err(io::Error::other)?;
                 reader.by_ref().take(size).read_to_end(&mut self.body)?;
-                // The line's end after a chunk, and the empty trailer after the last.
+                // The newline after a chunk, and the empty trailer after the last.
                 read_line(reader)?;
                 if size == 0 {
                     return Ok(());
@@ -81,17 +81,17 @@ impl Request {
         self.header("authorization")
     }
 
-    /// Whether it asks for the ref advertisement.
+    /// Whether this requests the ref advertisement.
     pub fn is_info_refs(&self) -> bool {
         self.method == "GET" && self.path.ends_with("/info/refs") && self.query == "service=git-upload-pack"
     }
 
-    /// Whether it asks for a pack, or, in protocol version 2, runs a command.
+    /// Whether this requests a pack, or, in protocol version 2, runs a command.
     pub fn is_upload_pack(&self) -> bool {
         self.method == "POST" && self.path.ends_with("/git-upload-pack")
     }
 
-    /// Whether the answer of git had a pack in it, sent whole or not.
+    /// Whether git's answer contained a pack, sent completely or not.
     pub fn brought_pack(&self) -> bool {
         self.brought_pack.load(Ordering::Relaxed)
     }
@@ -124,7 +124,7 @@ pub(crate) fn write_chunk(writer: &mut impl Write, content: &[u8]) -> io::Result
     writer.flush()
 }
 
-/// Words for a status, which some clients repeat in their messages.
+/// The reason phrase, which some clients repeat in their messages.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -142,7 +142,7 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// A line without its end, at most 64 KiB.
+/// A line without its newline, at most 64 KiB.
 fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     reader.take(64 << 10).read_line(&mut line)?;

@@ -1,4 +1,4 @@
-//! One connection, plain or encrypted, that counts what it sends.
+//! One connection, plain or encrypted, that counts the bytes it sends.
 
 use std::io;
 use std::io::Read;
@@ -14,11 +14,11 @@ use openssl::ssl::SslStream;
 
 use crate::authority::Identity;
 
-/// A connection as a server's answers see it.
+/// A connection, as answers write to it.
 pub struct Wire {
     stream: Stream,
     written: u64,
-    /// Whether answers announce that the connection ends with them.
+    /// Whether answers announce `Connection: close`.
     pub(crate) closing: bool,
     total: Arc<AtomicU64>,
 }
@@ -29,7 +29,7 @@ enum Stream {
 }
 
 impl Wire {
-    /// Takes a connection over, with a TLS handshake where there is an `identity` to show.
+    /// Accepts a connection, with a TLS handshake if there is an `identity`.
     pub(crate) fn accept(stream: TcpStream, identity: Option<&Identity>, total: Arc<AtomicU64>) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let stream = match identity {
@@ -44,12 +44,12 @@ impl Wire {
         self.written
     }
 
-    /// Says nothing more, and reads whatever comes until the client hangs up or the server stops.
+    /// Sends nothing more, and reads until the client hangs up or the server stops.
     pub(crate) fn swallow(&mut self) -> io::Result<()> {
         io::copy(self, &mut io::sink()).map(drop)
     }
 
-    /// Waits for the client to hang up, at most for `time`; whether it did.
+    /// Waits at most `time` for the client to hang up. Returns whether it did.
     pub(crate) fn hung_up_within(&mut self, time: std::time::Duration) -> bool {
         let tcp = match &self.stream {
             Stream::Plain(stream) => stream,

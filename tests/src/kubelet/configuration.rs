@@ -1,8 +1,8 @@
-//! The driver's configuration file as a test writes it.
+//! The driver's configuration file in tests.
 
 use serde_json::Value;
 
-/// Puts the fields of `over` over those of `base`, object by object, as the driver itself does with its defaults.
+/// Overrides fields of `base` with those of `over`, object by object, as the driver does with its defaults.
 pub(super) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {

@@ -1,15 +1,15 @@
-//! The kubelet's CSI plugin over a real driver (pkg/volume/csi): which calls it makes in which order, what it does before
-//! and after them, and what it remembers.
+//! The kubelet's CSI plugin with a real driver (pkg/volume/csi): which calls it makes in which order, what it does
+//! before and after them, and what it remembers.
 //!
 //! | module | idea |
 //! |---|---|
 //! | `kubelet` | set-up and tear-down of a pod's volume |
-//! | `registration` | how the kubelet comes to know the driver |
-//! | `call` | one call, on a connection of its own, with a limit |
-//! | `volume` | a volume in a manifest, and what the driver is asked for it |
+//! | `registration` | how the kubelet finds the driver |
+//! | `call` | one call, on its own connection, with a timeout |
+//! | `volume` | a volume in a manifest, and the requests for it |
 //! | `driver` | the driver's process |
 //! | `node` | the machine: its file system, its configuration, its reboot |
-//! | `soak` | what the driver takes when it is asked over and over |
+//! | `soak` | the driver's resources over many calls |
 
 mod call;
 mod driver;

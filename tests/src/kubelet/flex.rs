@@ -1,12 +1,12 @@
-//! The kubelet's FlexVolume plugin over a real driver (pkg/volume/flexvolume): how it calls, what it makes of an answer,
+//! The kubelet's FlexVolume plugin with a real driver (pkg/volume/flexvolume): how it calls, how it handles an answer,
 //! and what it does before and after.
 //!
 //! | module | idea |
 //! |---|---|
 //! | `kubelet` | set-up and tear-down of a pod's volume |
 //! | `call` | one run of the driver, as the kubelet runs it |
-//! | `answer` | what the driver wrote, by the rules of Go's JSON |
-//! | `volume` | a volume in a manifest, and the options that the driver gets of it |
+//! | `answer` | the driver's output, decoded by the rules of Go's JSON |
+//! | `volume` | a volume in a manifest, and the options for the driver |
 //! | `node` | the machine: its file system, its configuration, its reboot |
 
 mod answer;

@@ -1,4 +1,4 @@
-//! What the kubelet knows of a pod that wants a volume.
+//! The kubelet's data of a pod with a volume.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ pub struct Pod {
     pub name: String,
     /// `metadata.namespace`.
     pub namespace: String,
-    /// `metadata.uid`, which no other pod of the test run has.
+    /// `metadata.uid`, unique in the test run.
     pub uid: String,
     /// `spec.serviceAccountName`.
     pub service_account: String,
@@ -33,13 +33,13 @@ impl Pod {
         }
     }
 
-    /// The same in another namespace.
+    /// Sets another namespace.
     #[must_use]
     pub fn in_namespace(self, namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), ..self }
     }
 
-    /// The same with an fsGroup.
+    /// Sets an fsGroup.
     #[must_use]
     pub fn with_fs_group(self, group: u32) -> Self {
         Self { fs_group: Some(group), ..self }

@@ -1,4 +1,4 @@
-//! What we use of the Prometheus operator's ServiceMonitor (monitoring.coreos.com/v1), in its own names.
+//! The parts that we use of the Prometheus operator's ServiceMonitor (monitoring.coreos.com/v1), with its own names.
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,10 @@
-//! The content of a commit, as an ordered set of changes.
+//! The changes of a commit, in order.
 
 use std::io::Write;
 
 use crate::git;
 
-/// What a commit changes. Paths are bytes, relative, with slashes.
+/// The changes of a commit. Paths are bytes, relative, with slashes.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     changes: Vec<Change>,
@@ -42,7 +42,7 @@ impl Files {
         self.put("120000", path.as_ref(), target.as_ref())
     }
 
-    /// A submodule standing at `commit`. Write `.gitmodules` yourself where it should have a URL.
+    /// A submodule at `commit`. Write `.gitmodules` yourself if it needs a URL.
     #[must_use]
     pub fn submodule(self, path: impl AsRef<[u8]>, commit: &str) -> Self {
         self.with(Change::Submodule { path: path.as_ref().to_vec(), commit: commit.to_owned() })
@@ -54,7 +54,7 @@ impl Files {
         self.with(Change::Remove { path: path.as_ref().to_vec() })
     }
 
-    /// Removes everything that came from the parent or was added before.
+    /// Removes everything from the parent and everything added before.
     #[must_use]
     pub fn clear(self) -> Self {
         self.with(Change::Clear)

@@ -1,4 +1,4 @@
-//! What git says a commit holds.
+//! The content of a commit, according to git.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -11,21 +11,21 @@ use crate::git;
 pub struct Listed {
     /// Six octal digits: `100644`, `100755`, `120000` or `160000`.
     pub mode: String,
-    /// Of the blob, or of the submodule's commit.
+    /// The id of the blob, or of the submodule's commit.
     pub id: String,
-    /// Bytes; 0 for a submodule.
+    /// In bytes; 0 for a submodule.
     pub size: u64,
     /// Relative to the listed tree, with slashes.
     pub path: Vec<u8>,
 }
 
 impl Repository {
-    /// Everything but directories in the tree of `commit`, or in its `subdirectory` (`.` for all), in git's order.
+    /// All entries except directories in the tree of `commit`, or in its `subdirectory` (`.` for all), in git's order.
     pub fn list(&self, commit: &str, subdirectory: &str) -> Vec<Listed> {
         self.ls_tree(&["-r", "-l"], commit, subdirectory).iter().map(|record| listed(record)).collect()
     }
 
-    /// The paths of all directories in the same tree, those without entries and submodules included.
+    /// The paths of all directories in the same tree, including empty ones and submodules.
     pub fn directories(&self, commit: &str, subdirectory: &str) -> Vec<Vec<u8>> {
         self.ls_tree(&["-r", "-d", "--name-only"], commit, subdirectory)
     }
@@ -36,7 +36,7 @@ impl Repository {
         listing.split(|&byte| byte == 0).filter(|record| !record.is_empty()).map(<[u8]>::to_vec).collect()
     }
 
-    /// The content of blobs by id.
+    /// The content of blobs, by id.
     pub fn blobs<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Vec<u8>> {
         let wanted: BTreeSet<&str> = ids.into_iter().collect();
         let input: String = wanted.iter().flat_map(|id| [id, "\n"]).collect();

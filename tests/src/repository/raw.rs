@@ -1,11 +1,11 @@
-//! Objects that git itself would not make.
+//! Objects that git itself would not create.
 
 use std::fs::File;
 
 use super::Repository;
 use crate::git;
 
-/// An entry of a tree object: mode as it is written (`100644`, `40000`), name, object id.
+/// An entry of a tree object: mode as written (`100644`, `40000`), name, object id.
 pub struct RawEntry<'a>(pub &'a str, pub &'a [u8], pub &'a str);
 
 impl Repository {
@@ -23,7 +23,7 @@ impl Repository {
         id
     }
 
-    /// Stores a tree of exactly these entries in exactly this order, valid or not, and returns its id.
+    /// Stores a tree with exactly these entries in this order, valid or not, and returns its id.
     pub fn raw_tree(&self, entries: &[RawEntry<'_>]) -> String {
         let mut content = Vec::new();
         for RawEntry(mode, name, id) in entries {
@@ -36,13 +36,13 @@ impl Repository {
         self.raw_object("tree", &content)
     }
 
-    /// Stores an object whatever its content, and returns its id.
+    /// Stores an object with any content, and returns its id.
     pub fn raw_object(&self, kind: &str, content: &[u8]) -> String {
         let mut hash = self.git(["hash-object", "-t", kind, "-w", "--stdin", "--literally"]);
         git::text(git::output_with_input(&mut hash, content))
     }
 
-    /// Commits a tree that is in the repository already, without parent and without moving a ref.
+    /// Commits an existing tree, without parent and without moving a ref.
     pub fn commit_tree(&self, tree: &str) -> String {
         git::line(&mut self.git(["commit-tree", "-m", "A tree", tree]))
     }

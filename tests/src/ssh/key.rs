@@ -1,4 +1,4 @@
-//! SSH keys as people have them.
+//! Clients' SSH keys.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ pub enum Algorithm {
     Rsa,
 }
 
-/// How a private key is written.
+/// The format of a private key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `BEGIN OPENSSH PRIVATE KEY`.
@@ -34,7 +34,7 @@ pub struct ClientKey {
     pub private: String,
     /// The public key's line.
     pub public: String,
-    /// What the private key is encrypted with.
+    /// The passphrase of the private key.
     pub passphrase: Option<&'static str>,
 }
 
@@ -54,7 +54,7 @@ impl ClientKey {
         Self { private, public, passphrase }
     }
 
-    /// One key of every kind that a client may bring: each algorithm and format, with and without passphrase.
+    /// One key of every supported kind: each algorithm and format, with and without passphrase.
     pub fn all_kinds() -> Vec<(Algorithm, Format, Self)> {
         const PASSPHRASE: &str = "correct horse";
         let kinds = [

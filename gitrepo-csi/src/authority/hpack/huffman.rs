@@ -1,17 +1,17 @@
 //! The fixed Huffman code of header strings (RFC 7541, appendix B).
 //!
-//! The code is canonical: among codes of one length the order is that of the symbols, and each length goes on where the
-//! shorter one ended. So the lengths are all there is to know.
+//! The code is canonical: codes of one length are in the order of their symbols, and each length continues where the
+//! shorter one ended. So the lengths determine the whole code.
 
 use super::Malformed;
 
-/// The symbol that ends a string in theory; a string that holds it is an error (RFC 7541, 5.2).
+/// The end-of-string symbol; a string that contains it is an error (RFC 7541, 5.2).
 const END: u16 = 256;
 
 /// The longest code, in bits.
 const LONGEST: usize = 30;
 
-/// How many bits the code of each byte has, and last that of [`END`].
+/// The code length of each byte in bits, then that of [`END`].
 const LENGTHS: [u8; 257] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28,
     28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12,
@@ -28,9 +28,9 @@ const LENGTHS: [u8; 257] = [
 struct Code {
     /// The first code of each length.
     first: [u32; LONGEST + 1],
-    /// How many codes have that length.
+    /// How many codes have each length.
     count: [u32; LONGEST + 1],
-    /// Where their symbols begin in `symbols`.
+    /// Where the symbols of each length begin in `symbols`.
     start: [usize; LONGEST + 1],
     symbols: [u16; 257],
 }
@@ -62,7 +62,7 @@ const fn canonical() -> Code {
     code
 }
 
-/// Decodes a string. What is left of its last byte must be the beginning of the longest code: ones, at most seven.
+/// Decodes a string. The padding of its last byte must be the beginning of the longest code: at most seven ones.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut decoded = Vec::with_capacity(bytes.len() * 8 / 5);
     let mut bits: u32 = 0;
@@ -84,7 +84,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(decoded)
 }
 
-/// The byte that these bits are the code of, if they are a whole one.
+/// The byte whose code is these bits, if they are a complete code.
 fn symbol(bits: u32, length: usize) -> Result<Option<u8>, Malformed> {
     let (Some(first), Some(count)) = (CODE.first.get(length), CODE.count.get(length)) else {
         return Err(Malformed::Huffman);

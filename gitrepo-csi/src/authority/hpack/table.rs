@@ -1,13 +1,13 @@
-//! The tables of field names and values that a header block refers to.
+//! The tables of field names and values that header blocks refer to.
 
 use std::collections::VecDeque;
 
 use super::Malformed;
 
-/// `SETTINGS_HEADER_TABLE_SIZE` as it is when the server announces none (RFC 9113, 6.5.2).
+/// The default of `SETTINGS_HEADER_TABLE_SIZE` (RFC 9113, 6.5.2).
 const LIMIT: usize = 4096;
 
-/// What each entry counts for beside its bytes (RFC 7541, 4.1).
+/// The overhead of each entry beyond its bytes (RFC 7541, 4.1).
 const OVERHEAD: usize = 32;
 
 /// The static table and the connection's dynamic one, in one index space (RFC 7541, 2.3.3).
@@ -24,7 +24,7 @@ impl Table {
         Self { entries: VecDeque::new(), size: 0, limit: LIMIT }
     }
 
-    /// The name and value at an index that counts from 1.
+    /// The name and value at an index, counted from 1.
     pub(super) fn get(&self, index: usize) -> Result<(&[u8], &[u8]), Malformed> {
         let at = index.checked_sub(1).ok_or(Malformed::Index(index))?;
         if let Some((name, value)) = STATIC.get(at) {
@@ -34,8 +34,8 @@ impl Table {
         Ok((name, value))
     }
 
-    /// Adds an entry, and drops the oldest ones that it leaves no room for. One that is larger than the whole table
-    /// empties it and is not kept; that is no error (RFC 7541, 4.4).
+    /// Adds an entry and evicts the oldest ones to make room. An entry larger than the whole table empties it and is
+    /// not kept; that is not an error (RFC 7541, 4.4).
     pub(super) fn insert(&mut self, name: Vec<u8>, value: Vec<u8>) {
         let size = name.len() + value.len() + OVERHEAD;
         self.evict(self.limit.saturating_sub(size));
@@ -45,7 +45,7 @@ impl Table {
         }
     }
 
-    /// Sets the limit that the client chose.
+    /// Applies the client's table size update.
     pub(super) fn resize(&mut self, limit: usize) -> Result<(), Malformed> {
         if limit > LIMIT {
             return Err(Malformed::TableSize(limit));

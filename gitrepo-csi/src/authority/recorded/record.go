@@ -1,5 +1,5 @@
-// Records what a grpc-go client writes when it dials a Unix socket as the kubelet does, and how a server is answered;
-// README.md says how this is run.
+// Records the bytes that a grpc-go client writes when it dials a Unix socket as the kubelet does. README.md says how to
+// run it.
 package main
 
 import (

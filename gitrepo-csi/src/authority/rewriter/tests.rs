@@ -1,4 +1,4 @@
-//! Frames in, frames out: what is changed, what is not, and what ends the connection.
+//! Frames in, frames out: what changes, what stays, and what ends the connection.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Everything that comes out for `frames` after a preface, fed in pieces of `piece` bytes.
+/// The output for `frames` after a preface, fed in pieces of `piece` bytes.
 fn rewritten(frames: &[u8], piece: usize) -> Result<Vec<u8>, Violation> {
     let input = [PREFACE, frames].concat();
     let mut rewriter = Rewriter::new();
@@ -190,7 +190,7 @@ enum Representation {
     Never,
 }
 
-/// An encoder with a table of its own, kept apart from the decoder's on purpose.
+/// An encoder with its own table, deliberately separate from the decoder's.
 #[derive(Default)]
 struct Client {
     table: Vec<(Vec<u8>, Vec<u8>)>,

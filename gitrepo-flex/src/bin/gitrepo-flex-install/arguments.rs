@@ -1,5 +1,5 @@
-//! The command line of `install`, `uninstall` and `healthy`. Every option is an environment variable as well, so that a
-//! DaemonSet's patches change one value and leave the arguments alone.
+//! The command line of `install`, `uninstall` and `healthy`. Every option is also an environment variable, so that a
+//! DaemonSet's patch can change one value without touching the arguments.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use gitrepo_frontend::log::LogLevel;
 
 use crate::names::Name;
 
-/// Installs the FlexVolume driver of git repositories: the program gitrepo-flex, which lies beside this one.
+/// Installs the FlexVolume driver for git repositories: the program gitrepo-flex, which lies beside this one.
 #[derive(Debug, Parser)]
 #[command(name = "gitrepo-flex-install", version, arg_required_else_help = true)]
 pub(crate) struct Arguments {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -24,8 +24,8 @@ pub(crate) struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Copy the driver to where the kubelet looks for drivers, and write its configuration. Changes nothing that is right
-    /// already.
+    /// Copy the driver to where the kubelet looks for drivers, and write its configuration. Files that are already
+    /// right are left alone.
     Install(Install),
     /// Remove the driver and its configuration; refused while it has volumes on this node.
     Uninstall(Uninstall),
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Healthy(Healthy),
 }
 
-/// Which driver.
+/// Selects the driver.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
     /// The kubelet's --volume-plugin-dir
@@ -47,12 +47,12 @@ pub(crate) struct Place {
     /// First part of the driver's name in manifests, VENDOR/DRIVER
     #[arg(long, value_name = "NAME", env = "GITREPO_FLEX_VENDOR", default_value = "piersharding", value_parser = Name::parse)]
     pub(crate) vendor: Name,
-    /// Second part of it
+    /// Second part of the driver's name
     #[arg(long, value_name = "NAME", env = "GITREPO_FLEX_DRIVER", default_value = "gitrepo", value_parser = Name::parse)]
     pub(crate) driver: Name,
 }
 
-/// What the driver is told.
+/// The driver's settings.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// Configuration to install, a JSON file as in docs/configuration.md
@@ -61,15 +61,15 @@ pub(crate) struct Settings {
     /// How much the driver logs [default: debug if the environment has DEBUG=true, else that of the configuration]
     #[arg(long, value_name = "LEVEL", env = "GITREPO_FLEX_LOG_LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
-    /// In which form it logs [default: that of the configuration]
+    /// The log format [default: that of the configuration]
     #[arg(long, value_name = "FORMAT", env = "GITREPO_FLEX_LOG_FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
 }
 
-/// How the driver's place is made.
+/// How to create the driver's directory.
 #[derive(Debug, Args)]
 pub(crate) struct Making {
-    /// Make the plugin directory when it is missing
+    /// Create the plugin directory if it is missing
     #[arg(long, env = "GITREPO_FLEX_CREATE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) create: bool,
     /// Where the bash driver's installer put its git, jq and settings: the directory above the plugin directory. They
@@ -87,20 +87,20 @@ pub(crate) struct Install {
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) making: Making,
-    /// Stay, and install again whenever something else is there; ends at SIGTERM and leaves the driver installed
+    /// Stay, and reinstall whenever the files differ; ends at SIGTERM and leaves the driver installed
     #[arg(long, env = "GITREPO_FLEX_STAY", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) stay: bool,
-    /// With --stay: how often to look
+    /// With --stay: how often to check
     #[arg(long, value_name = "DURATION", env = "GITREPO_FLEX_INTERVAL", default_value = "5s", value_parser = duration)]
     pub(crate) interval: Duration,
-    /// With --stay: how often to sweep the store, if it and the kubelet's directory are seen from here
+    /// With --stay: how often to sweep the store, if it and the kubelet's directory are visible here
     #[arg(long, value_name = "DURATION", env = "GITREPO_FLEX_SWEEP_INTERVAL", default_value = "10m", value_parser = duration)]
     pub(crate) sweep_interval: Duration,
     #[command(flatten)]
     pub(crate) kubelet: Kubelet,
 }
 
-/// Where the pods are.
+/// Locates the pods.
 #[derive(Debug, Args)]
 pub(crate) struct Kubelet {
     /// The kubelet's --root-dir, without symbolic links
@@ -130,7 +130,7 @@ pub(crate) struct Uninstall {
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) kubelet: Kubelet,
-    /// Also while volumes are mounted, which the kubelet can then not unmount
+    /// Uninstall even while volumes are mounted. The kubelet can then not unmount them
     #[arg(long, env = "GITREPO_FLEX_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) force: bool,
     /// Stay afterwards until SIGTERM, as a DaemonSet's process must

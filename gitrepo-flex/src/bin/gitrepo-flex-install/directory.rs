@@ -1,4 +1,4 @@
-//! A directory in which files change by rename alone, and not at all when they are right.
+//! A directory whose files are only replaced by rename, and left alone if they are already right.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -20,15 +20,15 @@ use nix::fcntl::OFlag;
 
 use crate::error::InstallError;
 
-/// A directory that no other installer changes while this value lives: its lock is the kernel's, on the directory
-/// itself, and holds across containers.
+/// A directory locked against other installers while this value lives. It is a kernel lock on the directory itself, and
+/// works across containers.
 pub(crate) struct LockedDirectory {
     path: PathBuf,
     lock: File,
 }
 
 impl LockedDirectory {
-    /// Makes the directory if it is missing, and waits for the others.
+    /// Creates the directory if missing, and waits for the lock.
     pub(crate) fn make(path: &Path) -> Result<Self, InstallError> {
         loop {
             match DirBuilder::new().mode(0o755).create(path) {
@@ -47,7 +47,7 @@ impl LockedDirectory {
         }
     }
 
-    /// Waits for the others; `None` when there is no directory.
+    /// Waits for the lock; `None` if there is no directory.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, InstallError> {
         let opened =
             OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY).bits()).open(path);
@@ -60,32 +60,32 @@ impl LockedDirectory {
         };
         lock.lock().map_err(InstallError::io("lock", path))?;
         let locked = lock.metadata().map_err(InstallError::io("examine", path))?;
-        // Who had the lock before may have removed the directory.
+        // The previous holder of the lock may have removed the directory.
         let still = path.symlink_metadata().is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino()));
         Ok(still.then(|| Self { path: path.to_owned(), lock }))
     }
 
-    /// Gives a file this content and mode, whatever is there; says whether anything had to be done. A reader sees the old
-    /// file or the new one.
+    /// Gives a file this content and mode, whatever is there. Returns whether that changed anything. A reader sees the
+    /// old file or the new one.
     pub(crate) fn put(&self, name: &str, mode: u32, content: &mut dyn Content) -> Result<bool, InstallError> {
         let path = self.path.join(name);
         if difference(&path, mode, content)?.is_none() {
             return Ok(false);
         }
         let unfinished = self.path.join(unfinished(name));
-        // Of an installer that died; nobody else is at work here.
+        // Left by an installer that died: the lock excludes others.
         self.remove(&self::unfinished(name))?;
         let written = write(&unfinished, mode, content)
             .and_then(|()| fs::rename(&unfinished, &path).map_err(InstallError::io("replace", &path)))
             .and_then(|()| self.sync());
         if written.is_err() {
-            // On a full disk the space must come back.
+            // On a full disk, free the space.
             fs::remove_file(&unfinished).ok();
         }
         written.map(|()| true)
     }
 
-    /// Removes a file; says whether there was one.
+    /// Removes a file. Returns whether it existed.
     pub(crate) fn remove(&self, name: &str) -> Result<bool, InstallError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
@@ -94,7 +94,7 @@ impl LockedDirectory {
         }
     }
 
-    /// The names in it.
+    /// The names of its entries.
     pub(crate) fn names(&self) -> Result<Vec<String>, InstallError> {
         let read = || -> io::Result<Vec<String>> {
             let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -103,7 +103,7 @@ impl LockedDirectory {
         read().map_err(InstallError::io("list", &self.path))
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -113,9 +113,9 @@ impl LockedDirectory {
     }
 }
 
-/// What a file is to hold; read more than once.
+/// The content for a file. May be read more than once.
 pub(crate) trait Content {
-    /// From the beginning.
+    /// Reads from the beginning.
     fn reader(&mut self) -> io::Result<Box<dyn Read + '_>>;
 }
 
@@ -125,13 +125,13 @@ impl Content for &[u8] {
     }
 }
 
-/// What a file is called until it is complete. The kubelet ignores names with a leading dot.
+/// The temporary name of a file until it is complete. The kubelet ignores names with a leading dot.
 pub(crate) fn unfinished(name: &str) -> String {
     let dot = if name.starts_with('.') { "" } else { "." };
     format!("{dot}{name}.new")
 }
 
-/// What is wrong with a file that is to have this content and mode.
+/// How a file differs from this content and mode, if it does.
 pub(crate) fn difference(
     path: &Path,
     mode: u32,
@@ -176,7 +176,7 @@ fn same_bytes(mut one: impl io::BufRead, mut other: impl io::BufRead) -> io::Res
     }
 }
 
-/// Writes a new file and closes it: a file that is open for writing cannot be executed.
+/// Writes a new file and closes it: the kernel does not execute a file that is open for writing.
 fn write(path: &Path, mode: u32, content: &mut dyn Content) -> Result<(), InstallError> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -186,7 +186,7 @@ fn write(path: &Path, mode: u32, content: &mut dyn Content) -> Result<(), Instal
         .map_err(InstallError::io("create", path))?;
     let copied = content.reader().and_then(|mut reader| io::copy(&mut reader, &mut file));
     copied
-        // Said again after creating it, because a umask counts only there.
+        // Set again after creation, where the umask applies.
         .and_then(|_| file.set_permissions(Permissions::from_mode(mode)))
         .and_then(|()| file.sync_all())
         .map_err(InstallError::io("write", path))

@@ -22,10 +22,10 @@ use crate::settings::Settings;
 
 const EXECUTABLE_MODE: u32 = 0o755;
 
-/// The kubelet runs the driver as root, so nobody else need read what it is told.
+/// The kubelet runs the driver as root, so no other user needs to read its configuration.
 const CONFIGURATION_MODE: u32 = 0o600;
 
-/// Where one driver belongs.
+/// The paths of one driver.
 #[derive(Debug)]
 pub(crate) struct Driver {
     plugin_directory: PathBuf,
@@ -33,7 +33,7 @@ pub(crate) struct Driver {
     name: String,
 }
 
-/// What an installation had to change.
+/// What an installation changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Changes {
     executable: bool,
@@ -55,7 +55,7 @@ impl Driver {
         &self.directory
     }
 
-    /// What the kubelet calls the driver in the names of directories.
+    /// The driver's part of directory names of the kubelet.
     pub(crate) fn directory_name(&self) -> &OsStr {
         self.directory.file_name().unwrap_or_default()
     }
@@ -70,7 +70,7 @@ impl Driver {
         self.directory.join(CONFIGURATION)
     }
 
-    /// Installs what is missing or different, and removes what earlier versions left.
+    /// Installs missing or different files, and removes those of earlier versions.
     pub(crate) fn install(
         &self,
         mut program: &Program,
@@ -79,7 +79,7 @@ impl Driver {
     ) -> Result<(), InstallError> {
         self.find_plugin_directory(making.create)?;
         let directory = LockedDirectory::make(&self.directory)?;
-        // The configuration first: the kubelet calls the executable as soon as that is there.
+        // The configuration first: the kubelet calls the executable as soon as it appears.
         let configuration = directory.put(CONFIGURATION, CONFIGURATION_MODE, &mut settings.content.as_slice())?;
         let executable = directory.put(&self.name, EXECUTABLE_MODE, &mut program)?;
         Changes { executable, configuration }.log(self);
@@ -87,7 +87,7 @@ impl Driver {
         predecessor::remove(&self.plugin_directory, &self.executable(), making.predecessor_dir.as_deref())
     }
 
-    /// Removes the driver, and its directory unless somebody else has something in it.
+    /// Removes the driver, and its directory if that is then empty.
     pub(crate) fn uninstall(&self) -> Result<(), InstallError> {
         let Some(directory) = LockedDirectory::open(&self.directory)? else {
             tracing::info!(directory = %self.directory.display(), "there is no driver to remove");
@@ -135,7 +135,7 @@ impl Driver {
         }
     }
 
-    /// Removes what died halfway, ours and the bash driver's; names what is not known and stays.
+    /// Removes unfinished files, ours and the bash driver's. Logs unknown files and keeps them.
     fn clear(&self, directory: &LockedDirectory) -> Result<(), InstallError> {
         self.remove_unfinished(directory)?;
         for name in directory.names()? {

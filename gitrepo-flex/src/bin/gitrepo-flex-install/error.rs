@@ -1,4 +1,4 @@
-//! Why the driver was not installed, removed, or found healthy.
+//! Errors of installing, removing and checking the driver.
 
 use std::io;
 use std::path::Path;
@@ -10,39 +10,39 @@ use gitrepo_core::store::StoreError;
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstallError {
-    /// The configuration to install makes no sense.
+    /// The configuration to install is invalid.
     #[error("the driver's configuration cannot be installed")]
     Config(#[from] ConfigError),
-    /// Beside the installer is no driver.
+    /// The driver is missing beside the installer.
     #[error("cannot read the driver to install, {}, which belongs beside gitrepo-flex-install", path.display())]
     NoProgram {
-        /// Where it should be.
+        /// The expected path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The kubelet would not look there.
+    /// The plugin directory does not exist.
     #[error(
         "there is no plugin directory {}: the kubelet makes it when it starts, so this node's kubelet has another one \
          (--volume-plugin-dir); name it by --plugin-dir, or have this one made by --create", path.display()
     )]
     NoPluginDirectory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
     },
-    /// A file, or a link, which may lead anywhere.
+    /// A file, or a link, which may point anywhere.
     #[error("{} is not a directory; remove it and try again", path.display())]
     NotADirectory {
-        /// What is in the way.
+        /// The path.
         path: PathBuf,
     },
-    /// What is installed is not what would be installed now.
+    /// The installed file differs from what `install` would write.
     #[error("{} {difference}", path.display())]
     Unhealthy {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// How it differs.
         difference: &'static str,
     },
     /// Pods of this node have volumes of the driver.
@@ -51,26 +51,26 @@ pub(crate) enum InstallError {
          unmount them: end their pods first, or use --force", first.display()
     )]
     InUse {
-        /// How many.
+        /// The number of volumes.
         count: usize,
         /// One of them.
         first: PathBuf,
     },
-    /// Whether it is in use cannot be told.
+    /// Cannot tell whether the driver is in use.
     #[error("cannot look for volumes of the driver on this node; use --force if there are none")]
     Stores {
-        /// What a store said.
+        /// The store's error.
         #[source]
         source: Box<StoreError>,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -1,8 +1,8 @@
-//! Whether pods of this node have volumes of the driver, which the kubelet could not unmount without it.
+//! Whether pods of this node use volumes of the driver: without it the kubelet could not unmount them.
 //!
-//! The kubelet's directory tells it first: there is a directory for each volume of a pod, named after its driver. The
-//! stores are the second witness, and the only one where that directory is not seen. In a container either may be missing:
-//! the stores are those that are mounted into it.
+//! The kubelet's directory is checked first: it has a directory for each volume of a pod, named after the driver. The
+//! stores come second, and are the only evidence if that directory is not visible. In a container either may be
+//! missing: only stores that are mounted into it are seen.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,8 +20,8 @@ use gitrepo_frontend::configuration::Configuration;
 use crate::driver::Driver;
 use crate::error::InstallError;
 
-/// Fails while there are volumes of the driver below `pods`, or in a store that the `given` configuration or the installed
-/// one names.
+/// Fails if the driver has volumes below `pods`, or in a store that the `given` configuration or the installed one
+/// names.
 pub(crate) fn refuse(driver: &Driver, given: &Configuration, pods: &Path) -> Result<(), InstallError> {
     let mut targets = below(pods, driver.directory_name())?;
     let (installed, _) = configuration::read_or_guess(Some(driver.directory()));
@@ -34,8 +34,8 @@ pub(crate) fn refuse(driver: &Driver, given: &Configuration, pods: &Path) -> Res
     }
 }
 
-/// What the kubelet has of this driver: `<pods>/<uid>/volumes/<driver>/<volume>`, without links on the way, as records have
-/// them.
+/// The kubelet's directories for this driver: `<pods>/<uid>/volumes/<driver>/<volume>`, with links resolved, as in
+/// records.
 fn below(pods: &Path, driver: &OsStr) -> Result<BTreeSet<PathBuf>, InstallError> {
     let Some(pods) = present(pods, pods.canonicalize())? else { return Ok(BTreeSet::new()) };
     let mut volumes = BTreeSet::new();
@@ -50,7 +50,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, InstallError> {
     Ok(present(directory, list())?.unwrap_or_default())
 }
 
-/// Pods come and go meanwhile, and have no volumes of most drivers.
+/// A path that is missing is fine: pods come and go, and most have no volume of this driver.
 fn present<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, InstallError> {
     match found {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -58,8 +58,8 @@ fn present<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, InstallErr
     }
 }
 
-/// What is on record of this driver. Another one, under another name, may have volumes in the same store; whose a target
-/// outside of any kubelet's directory is cannot be told.
+/// Targets on record for this driver. A driver with another name may share the store. A target outside any kubelet's
+/// directory may belong to either, so it counts.
 fn published(configuration: &Configuration, driver: &OsStr) -> Result<Vec<PathBuf>, InstallError> {
     let may_be_ours = |target: &Path| {
         pods::directory(target).is_none() || target.parent().and_then(Path::file_name).is_none_or(|name| name == driver)

@@ -1,4 +1,4 @@
-//! The installer's own log: stderr, as a container's should be.
+//! The installer's own log, on stderr for the container runtime.
 
 use std::io;
 use std::io::IsTerminal;
@@ -11,7 +11,7 @@ use tracing::Level;
 use crate::error::InstallError;
 use crate::settings::Settings;
 
-/// Starts logging as the driver is told to.
+/// Starts logging with the driver's log settings.
 pub(crate) fn start(settings: &Settings) {
     let config = &settings.configuration.frontend.log;
     let terminal = io::stderr().is_terminal();
@@ -24,8 +24,8 @@ pub(crate) fn start(settings: &Settings) {
     }
 }
 
-/// Says why a command failed: to a person, or to the kubelet, which shows a probe's output in an event.
+/// Prints why a command failed, for a person or for the kubelet, which shows a probe's output in an event.
 pub(crate) fn failure(error: &InstallError) {
-    // There is nobody else to tell.
+    // If printing fails, there is nowhere to report it.
     writeln!(io::stderr(), "gitrepo-flex-install: {}", chain(error)).ok();
 }

@@ -6,9 +6,9 @@
 //!                             uninstall ──► in_use ───► driver ─► directory
 //! ```
 //!
-//! The driver is the program `gitrepo-flex` beside this one. It is copied, with its configuration beside it. Every change
-//! is a rename, and nothing is written that is there already: the kubelet watches the directory and asks the driver anew
-//! (`init`) after each change of a name without a leading dot (kubelet `pkg/volume/flexvolume/probe.go`).
+//! The driver is the program `gitrepo-flex` beside this one. It is copied, with its configuration beside it. Every
+//! change is a rename, and files that are already right are not written: the kubelet watches the directory and calls
+//! `init` after each change of a name without a leading dot (kubelet `pkg/volume/flexvolume/probe.go`).
 
 mod arguments;
 mod directory;
@@ -55,14 +55,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// While there is one thread: all that start later have what this one has.
+/// Must run while there is one thread: later threads inherit its capabilities.
 fn drop_capabilities() -> Result<(), InstallError> {
     capabilities::drop_others(Role::Installer)
         .map_err(InstallError::io("drop the capabilities that are not needed of", Path::new("/proc/self")))
 }
 
 fn run_install(arguments: &arguments::Install) -> Result<(), InstallError> {
-    // Before anything else, so that a signal that comes early is not lost.
+    // First of all, so that an early signal is not lost.
     let ending = arguments.stay.then(stay::Ending::watch).transpose()?;
     let settings = settings::read(&arguments.settings)?;
     log::start(&settings);

@@ -7,8 +7,8 @@ use std::fmt;
 pub(crate) struct Name(String);
 
 impl Name {
-    /// Letters, digits, `-`, `_` and `.`, not beginning with a dot: `~` separates the two names in the kubelet's eyes, `/`
-    /// leads elsewhere, and the kubelet ignores what begins with a dot.
+    /// Letters, digits, `-`, `_` and `.`, not beginning with a dot. The kubelet separates the two names at `~` and
+    /// ignores names with a leading dot; `/` would lead to another directory.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         if text.is_empty() || text.starts_with('.') || !text.chars().all(fits) {

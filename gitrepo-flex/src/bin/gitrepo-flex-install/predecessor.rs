@@ -1,8 +1,8 @@
-//! What the bash driver's installer left: a git and a jq of its own and their settings, in the directory above the plugin
-//! directory, where the kubelet does not look.
+//! Removes files of the bash driver's installer: its own git and jq and their settings, in the directory above the
+//! plugin directory, where the kubelet does not look.
 //!
-//! Its driver has the name that ours gets, and is gone once ours is there. The rest is removed only beside its settings,
-//! which tell that the files are its, and only while no other driver on the node is that script.
+//! Its driver has the same name as ours, which replaces it. The other files are removed only if its settings lie beside
+//! them, which proves their origin, and only while no driver on the node is still that script.
 
 use std::fs;
 use std::fs::File;
@@ -13,26 +13,26 @@ use std::path::PathBuf;
 
 use crate::error::InstallError;
 
-/// Its settings, which its script reads from two directories above its own.
+/// Its settings, which its script reads from two directories above itself.
 const SETTINGS: &str = "gitrepo_env.rc";
 
-/// What its settings assign, whatever the values.
+/// The variables that its settings assign.
 const ASSIGNED: [&str; 3] = ["DRIVER_LOCATION=", "GIT_EXE=", "JQ_EXE="];
 
-/// Far more than the script has.
+/// Far larger than the script.
 const SCRIPT_LIMIT: u64 = 256 * 1024;
 
-/// What its installer called the driver until it was complete.
+/// The installer's temporary name for an unfinished driver.
 pub(crate) fn unfinished(driver: &str) -> String {
     format!(".tmp_{driver}")
 }
 
-/// A name that its installer gave to a file.
+/// Whether the installer creates files with this name.
 pub(crate) fn is_known(name: &str) -> bool {
     ["git", "jq", "jq-linux64", SETTINGS].contains(&name) || (name.starts_with("git_") && name.ends_with("_amd64.deb"))
 }
 
-/// Removes it from the directory of the driver `executable`, which may itself be called `git`, and from `above`.
+/// Removes its files from the directory of the driver `executable`, which may itself be called `git`, and from `above`.
 pub(crate) fn remove(plugin_directory: &Path, executable: &Path, above: Option<&Path>) -> Result<(), InstallError> {
     for directory in [executable.parent(), above].into_iter().flatten() {
         if !has_settings(directory)? {
@@ -54,7 +54,7 @@ fn has_settings(directory: &Path) -> Result<bool, InstallError> {
     Ok(ASSIGNED.iter().all(|assigned| text.lines().any(|line| line.starts_with(assigned))))
 }
 
-/// A driver of the node that is the bash script: another vendor's, or one under another name.
+/// A driver of the node that is the bash script, from another vendor or under another name.
 fn script_in_use(plugin_directory: &Path) -> Result<Option<PathBuf>, InstallError> {
     let list = |path: &Path| -> io::Result<Vec<PathBuf>> {
         match fs::read_dir(path) {
@@ -78,7 +78,7 @@ fn remove_from(directory: &Path, executable: &Path) -> Result<(), InstallError> 
     let list = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
     let mut names = list().map_err(InstallError::io("list", directory))?;
     names.retain(|name| name.to_str().is_some_and(is_known) && directory.join(name) != executable);
-    // The settings last: whoever dies before is followed by one who still knows what this is.
+    // The settings last: if this process dies early, the next one still recognises the files.
     names.sort_by_key(|name| name == SETTINGS);
     for name in names {
         let path = directory.join(name);
@@ -92,7 +92,7 @@ fn remove_from(directory: &Path, executable: &Path) -> Result<(), InstallError> 
     Ok(())
 }
 
-/// The beginning of a regular file; nothing of anything else.
+/// The beginning of a regular file; empty for anything else.
 fn read_start(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     if path.symlink_metadata().is_ok_and(|found| found.is_file()) {

@@ -1,5 +1,4 @@
-//! The program that becomes the driver: `gitrepo-flex`, which lies beside this one in the image and wherever both were
-//! built.
+//! The program to install: `gitrepo-flex`, which lies beside this one in the image and in the build directory.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -16,7 +15,7 @@ use crate::error::InstallError;
 
 const NAME: &str = "gitrepo-flex";
 
-/// The program as it was when it was opened: also after its file has been replaced or removed.
+/// The program as opened, even if its file is later replaced or removed.
 #[derive(Debug)]
 pub(crate) struct Program(File);
 
@@ -24,7 +23,7 @@ impl Program {
     /// Opens it.
     pub(crate) fn open() -> Result<Self, InstallError> {
         let path = program::directory().unwrap_or_default().join(NAME);
-        // A pipe in its place must not be waited for.
+        // A pipe in its place must not block.
         let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path);
         let regular = opened.and_then(|file| match file.metadata()?.is_file() {
             true => Ok(file),

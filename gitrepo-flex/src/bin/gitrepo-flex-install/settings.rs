@@ -1,4 +1,4 @@
-//! What the driver will be told: the configuration file to install, made from a file, options and the environment.
+//! The driver's configuration to install, combined from a file, options and the environment.
 
 use std::path::Path;
 
@@ -14,19 +14,19 @@ use serde_json::json;
 use crate::arguments;
 use crate::error::InstallError;
 
-/// The bash driver's switch, an environment variable of its installer.
+/// The bash driver's debug switch, an environment variable of its installer.
 const DEBUG: &str = "DEBUG";
 
-/// A configuration and how it is written.
+/// A configuration and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// What it means.
+    /// The parsed configuration.
     pub(crate) configuration: Configuration,
-    /// The file's content. Only what differs from the defaults, which may change with a later version.
+    /// The file's content: only what differs from the defaults, which a later version may change.
     pub(crate) content: Vec<u8>,
 }
 
-/// Reads the configuration, and puts over it what options and environment say.
+/// Reads the configuration, and overrides it with the options and the environment.
 pub(crate) fn read(arguments: &arguments::Settings) -> Result<Settings, InstallError> {
     let debug = std::env::var(DEBUG).is_ok_and(|value| value == "true");
     let level = arguments.log_level.or(debug.then_some(LogLevel::Debug));
@@ -47,7 +47,7 @@ fn combine(
     level: Option<LogLevel>,
     format: Option<LogFormat>,
 ) -> Result<Settings, ConfigError> {
-    // For errors that name line and column.
+    // Parsed only for errors with line and column.
     Configuration::parse(text, path, Config::for_drivers())?;
     let refused = |source| ConfigError::Parse { path: path.to_owned(), source };
     let mut fields: Value = serde_json::from_str(text).map_err(refused)?;

@@ -1,4 +1,4 @@
-//! Staying: the process of a DaemonSet's pod, usually the first and only one of its container.
+//! `--stay`: keeps running as a DaemonSet's process, usually PID 1 of its container.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -25,7 +25,7 @@ use crate::settings;
 use crate::settings::Settings;
 use crate::sweep;
 
-/// SIGTERM or SIGINT, which the first process of a container gets only if it asks for them.
+/// SIGTERM or SIGINT. PID 1 of a container receives them only if it asks for them.
 pub(crate) struct Ending(SignalFd);
 
 impl Ending {
@@ -42,13 +42,13 @@ impl Ending {
         SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).map(Self).map_err(refused)
     }
 
-    /// Waits for the end.
+    /// Waits for a signal.
     pub(crate) fn wait(&self) -> Result<(), InstallError> {
         while !self.within(Duration::MAX)? {}
         Ok(())
     }
 
-    /// Waits for so long; says whether the end has come.
+    /// Waits at most `limit`. Returns whether a signal came.
     fn within(&self, limit: Duration) -> Result<bool, InstallError> {
         let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         match nix::poll::poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
@@ -61,7 +61,7 @@ impl Ending {
     }
 }
 
-/// Keeps the driver installed until the end, and leaves it installed then: pods with volumes outlive this one.
+/// Keeps the driver installed until a signal, and leaves it installed: pods with volumes outlive this one.
 pub(crate) fn run(
     arguments: &Install,
     driver: &Driver,
@@ -79,7 +79,7 @@ pub(crate) fn run(
     }
 }
 
-/// What was found right when last looked at.
+/// The last installation that was found right.
 struct Kept {
     settings: Settings,
     executable: Fingerprint,
@@ -91,7 +91,7 @@ struct Keeper<'a> {
     driver: &'a Driver,
     program: &'a Program,
     kept: Option<Kept>,
-    /// What was last complained of, so that a lasting trouble is logged once.
+    /// The last error logged, so that a lasting one is logged once.
     complaint: Option<String>,
 }
 
@@ -109,7 +109,7 @@ impl Keeper<'_> {
         }
     }
 
-    /// Reads both files only when one of them has changed since, or when they are to become others.
+    /// Reads both files only if one of them or the settings have changed.
     fn install(&mut self) -> Result<(), InstallError> {
         let settings = settings::read(&self.arguments.settings)?;
         let now = || (Fingerprint::of(&self.driver.executable()), Fingerprint::of(&self.driver.configuration()));
@@ -128,12 +128,12 @@ impl Keeper<'_> {
     }
 }
 
-/// Tells a file from any other, and from itself before it was changed.
+/// Distinguishes a file from others, and from its own earlier versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint {
     device: u64,
     inode: u64,
-    /// The kernel's, which nobody can set back: seconds, nanoseconds.
+    /// The ctime, which nobody can set back: seconds, nanoseconds.
     changed: (i64, i64),
 }
 

@@ -1,4 +1,4 @@
-//! Sweeping the stores of this node, for as long as an installer stays.
+//! Sweeps the stores of this node while the installer stays.
 
 use std::path::Path;
 use std::thread;
@@ -15,10 +15,10 @@ use crate::arguments::Install;
 use crate::error::InstallError;
 use crate::settings;
 
-/// How long one sweep of one store may take. What is left waits for the next.
+/// How long one sweep of one store may take. The next sweep continues.
 const BUDGET: Duration = Duration::from_secs(60);
 
-/// Sweeps again and again for as long as the process lives. A store may be left in the middle of it, at any instruction.
+/// Sweeps repeatedly while the process lives. The process may end at any point of a sweep.
 pub(crate) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
     let (settings, interval) = (arguments.settings.clone(), arguments.sweep_interval);
     let pods = arguments.kubelet.pods();
@@ -35,8 +35,8 @@ pub(crate) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
     started.map(drop).map_err(InstallError::io("start a thread in", Path::new("/proc/self")))
 }
 
-/// Sweeps every store that is seen from here. Which pods are gone is told by the kubelet's directory alone: in a container
-/// the mount table does not tell which volumes are mounted.
+/// Sweeps every store visible here. Only the kubelet's directory shows which pods are gone: in a container the mount
+/// table does not show which volumes are mounted.
 fn sweep(configuration: &Configuration, pods: &Path) {
     if !pods.is_dir() {
         tracing::debug!(pods = %pods.display(), "not swept: the kubelet's directory is not seen from here");

@@ -1,4 +1,4 @@
-//! One call: the kubelet connects, asks once with a limit, and closes the connection.
+//! One call: the kubelet connects, sends one request with a timeout, and closes the connection.
 
 use std::error::Error;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 
 use crate::csi;
 
-/// Calls the node service. The limit is sent along, and when it is over the kubelet waits no longer.
+/// Calls the node service. The driver receives the timeout, and after it the kubelet stops waiting.
 pub(super) fn node<Q, A>(
     socket: &Path,
     limit: Duration,
@@ -31,13 +31,13 @@ pub(super) fn node<Q, A>(
     runtime().block_on(async { tokio::time::timeout(limit, called).await.unwrap_or_else(|_| Err(over())) })
 }
 
-/// What Go's client makes of a connection that ends before the answer.
+/// The status that Go's client reports for a connection that ends before the answer.
 fn as_in_go(status: Status) -> Status {
     let lost = status.source().is_some_and(<dyn Error>::is::<tonic::transport::Error>);
     if lost { Status::unavailable(status.message()) } else { status }
 }
 
-/// One for the calling thread: what it calls sees the thread's mounts.
+/// A runtime for the calling thread, so that calls see the thread's mounts.
 pub(super) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -12,14 +12,14 @@ use nix::unistd::Pid;
 use crate::program;
 use crate::program::Program;
 
-/// A driver at work. Killed when dropped.
+/// A running driver. Killed when dropped.
 pub(super) struct Driver {
     child: Child,
     _home: Program,
 }
 
 impl Driver {
-    /// Starts it. What it says goes to the end of `log`.
+    /// Starts it. Appends its output to `log`.
     pub(super) fn start(arguments: &[OsString], log: &Path) -> Self {
         let program = Program::new(program::executable("gitrepo-csi"));
         let log = File::options().create(true).append(true).open(log).unwrap();
@@ -34,7 +34,7 @@ impl Driver {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        // Not waited for yet, so the id is its own; an ended one takes the signal without effect.
+        // The process has not been reaped, so the id is still its own. A dead process ignores the signal.
         nix::sys::signal::kill(Pid::from_raw(self.id().cast_signed()), signal).unwrap();
     }
 
@@ -45,7 +45,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited by itself.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -36,7 +36,7 @@ use crate::kubelet::Pod;
 /// `csiTimeout`.
 pub(super) const CSI_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The kubelet has none. It is ours, so that a driver that never registers fails its test.
+/// Not the kubelet's. It makes the test of a driver that never registers fail.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A kubelet with one CSI driver, whose CSIDriver object has `podInfoOnMount: true`, `attachRequired: false` and
@@ -51,16 +51,16 @@ pub struct Kubelet {
 struct State {
     limit: Option<Duration>,
     registered: Option<Registered>,
-    /// By pod and volume. What is not here is never unpublished.
+    /// By pod and volume. Volumes that are not here are never unpublished.
     volumes: BTreeMap<(String, String), Standing>,
     calls: Vec<String>,
 }
 
-/// What the kubelet believes of a volume.
+/// The kubelet's view of a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Mounted,
-    /// It may be mounted: the last answer did not say.
+    /// It may be mounted: the last answer did not tell.
     Uncertain,
     /// Found on disk after a restart: uncertain, whatever the driver answers.
     Reconstructed,
@@ -69,23 +69,23 @@ enum Standing {
 /// Why a volume could not be set up or torn down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// The driver's code; `None` when it could not be asked.
+    /// The driver's code; `None` if it could not be called.
     pub code: Option<Code>,
     /// The driver's message, which is in the pod's event.
     pub message: String,
 }
 
-/// What a tear-down came to.
+/// The outcome of a tear-down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TornDown {
     /// The driver was called.
     Unpublished,
-    /// The kubelet knew of nothing to unpublish.
+    /// The kubelet knew nothing to unpublish.
     NothingKnown,
 }
 
 impl Failed {
-    /// After it the kubelet forgets a volume that is not mounted (`IsFinalError`).
+    /// Whether the kubelet then forgets a volume that is not mounted (`IsFinalError`).
     pub fn is_final(&self) -> bool {
         use Code::*;
         self.code
@@ -107,7 +107,7 @@ impl From<Status> for Failed {
 }
 
 impl Kubelet {
-    /// One whose directory is `root`.
+    /// A kubelet with the directory `root`.
     pub(super) fn new(root: &Path, driver: &str) -> Self {
         for directory in ["pods", "plugins", "plugins_registry"] {
             DirBuilder::new().recursive(true).mode(0o750).create(root.join(directory)).unwrap();
@@ -120,22 +120,22 @@ impl Kubelet {
         &self.root
     }
 
-    /// The socket by which it finds the driver.
+    /// The socket where it finds the driver.
     pub fn registration_socket(&self) -> PathBuf {
         self.root.join("plugins_registry").join(format!("{}-reg.sock", self.driver))
     }
 
-    /// Where the driver said that it serves CSI.
+    /// The CSI endpoint that the driver reported.
     pub fn endpoint(&self) -> PathBuf {
         self.registered().expect("the driver is registered").endpoint
     }
 
-    /// As whom the driver knows this node.
+    /// The node id that the driver reported.
     pub fn node_id(&self) -> String {
         self.registered().expect("the driver is registered").node_id
     }
 
-    /// Registers the driver as soon as its socket is there, trying again as long as it is.
+    /// Registers the driver once its socket appears, and retries while the socket exists.
     pub fn register(&self) {
         let begun = Instant::now();
         let socket = self.registration_socket();
@@ -154,7 +154,7 @@ impl Kubelet {
         }
     }
 
-    /// Starts again, knowing nothing but what it finds: every volume of these pods is published again.
+    /// Restarts with only the state on disk: every volume of these pods is published again.
     pub fn restart(&self, running: &[(&Pod, &Volume)]) {
         let mut state = self.lock();
         state.registered = None;
@@ -166,12 +166,12 @@ impl Kubelet {
         self.register();
     }
 
-    /// Gives the driver less time than two minutes from now on.
+    /// From now on limits calls to less than two minutes.
     pub fn limit_calls(&self, limit: Duration) {
         self.lock().limit = Some(limit);
     }
 
-    /// The methods that were called, since this was asked last.
+    /// The methods called since the last time.
     pub fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().calls)
     }
@@ -182,7 +182,7 @@ impl Kubelet {
         volumes.join("kubernetes.io~csi").join(&volume.name).join("mount")
     }
 
-    /// Sets a volume up for a pod: `SetUpAt`, and what is remembered of its end.
+    /// Sets a volume up for a pod: `SetUpAt`, and records the outcome.
     pub fn set_up(&self, pod: &Pod, volume: &Volume) -> Result<(), Failed> {
         let Some(Registered { endpoint, .. }) = self.registered() else {
             let message = format!("driver name {} not found in the list of registered CSI drivers", self.driver);
@@ -190,7 +190,7 @@ impl Kubelet {
         };
         let limit = self.limit();
         if volume.is_persistent() && !self.lock().volumes.contains_key(&key(pod, volume)) {
-            // MountDevice, which has nothing to do for a driver that does not stage.
+            // MountDevice, which does nothing for a driver that does not stage.
             self.capabilities(&endpoint, limit)?;
         }
         let ended = self.publish(&endpoint, limit, pod, volume);
@@ -198,7 +198,7 @@ impl Kubelet {
         ended
     }
 
-    /// Sets it up, which must succeed, and returns where it is.
+    /// Sets it up, which must succeed, and returns its target.
     pub fn must_set_up(&self, pod: &Pod, volume: &Volume) -> PathBuf {
         self.set_up(pod, volume).unwrap_or_else(|failed| panic!("MountVolume.SetUp failed for {volume:?}: {failed:?}"));
         self.target(pod, volume)
@@ -228,7 +228,7 @@ impl Kubelet {
         Ok(())
     }
 
-    /// What the kubelet keeps in mind, and on disk, after an attempt.
+    /// What the kubelet records, in memory and on disk, after an attempt.
     fn remember(&self, pod: &Pod, volume: &Volume, failed: Option<&Failed>) {
         let key = key(pod, volume);
         let mut state = self.lock();
@@ -250,7 +250,7 @@ impl Kubelet {
         self.remove(&self.target(pod, volume));
     }
 
-    /// Tears a pod's volume down: `TearDownAt`, if the kubelet knows of anything.
+    /// Tears a pod's volume down: `TearDownAt`, if the kubelet knows anything about it.
     pub fn tear_down(&self, pod: &Pod, volume: &Volume) -> Result<TornDown, Failed> {
         if !self.lock().volumes.contains_key(&key(pod, volume)) {
             return Ok(TornDown::NothingKnown);
@@ -276,20 +276,20 @@ impl Kubelet {
         Ok(TornDown::Unpublished)
     }
 
-    /// Tears it down by a call, which must succeed.
+    /// Tears it down with a call, which must succeed.
     pub fn must_tear_down(&self, pod: &Pod, volume: &Volume) {
         let torn_down = self.tear_down(pod, volume);
         assert_eq!(torn_down, Ok(TornDown::Unpublished), "UnmountVolume.TearDown of {volume:?}");
     }
 
-    /// Forgets a pod without any call, and removes what `os.Remove` removes of it: what becomes of a pod that is
+    /// Forgets a pod without any call, and removes what `os.Remove` can remove: what happens to a pod that is
     /// force-deleted while its node is down.
     pub fn forget(&self, pod: &Pod, volume: &Volume) {
         self.lock().volumes.remove(&key(pod, volume));
         self.remove(&self.target(pod, volume));
     }
 
-    /// How full a volume is.
+    /// The usage of a volume.
     pub fn stats(&self, pod: &Pod, volume: &Volume) -> Result<NodeGetVolumeStatsResponse, Failed> {
         let endpoint = self.endpoint();
         assert!(self.has(&endpoint, CSI_TIMEOUT, rpc::Type::GetVolumeStats)?);
@@ -304,7 +304,7 @@ impl Kubelet {
         })?)
     }
 
-    /// One call to publish, as it is, of which the kubelet keeps nothing in mind.
+    /// One raw call to publish, which the kubelet does not record.
     pub fn call_publish(&self, request: NodePublishVolumeRequest) -> Result<(), Failed> {
         let target = PathBuf::from(&request.target_path);
         drop(DirBuilder::new().recursive(true).mode(0o750).create(target.parent().unwrap_or(Path::new("/"))));
@@ -314,7 +314,7 @@ impl Kubelet {
         Ok(())
     }
 
-    /// One call to unpublish, as it is.
+    /// One raw call to unpublish.
     pub fn call_unpublish(&self, volume_id: &str, target_path: &str) -> Result<(), Failed> {
         let request =
             NodeUnpublishVolumeRequest { volume_id: volume_id.to_owned(), target_path: target_path.to_owned() };
@@ -324,7 +324,8 @@ impl Kubelet {
         Ok(())
     }
 
-    /// `removeMountDir`: nothing of a mount point; otherwise the directory, what stands beside it, and both's directory.
+    /// `removeMountDir`: does nothing on a mount point; otherwise removes the directory, the files beside it, and their
+    /// parent.
     fn remove(&self, target: &Path) {
         if is_mount_point(target) {
             return;
@@ -357,7 +358,7 @@ impl Kubelet {
         Ok(kinds.map(|Type::Rpc(rpc)| rpc.r#type).collect())
     }
 
-    /// The driver, as long as its socket is there.
+    /// The driver, while its socket exists.
     fn registered(&self) -> Option<Registered> {
         let mut state = self.lock();
         if !self.registration_socket().exists() {

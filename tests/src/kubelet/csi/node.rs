@@ -1,4 +1,4 @@
-//! A machine with a kubelet and the driver: all that they agree on is on a freshly made file system of the test's own.
+//! A machine with a kubelet and the driver. Everything that they share is on a new file system of the test.
 
 use std::ffi::OsString;
 use std::fs;
@@ -28,7 +28,7 @@ use crate::volumes;
 /// The driver's name.
 pub const DRIVER: &str = "csi.gitrepo.internal";
 
-/// One machine, seen by this thread and those it starts. Nothing of it outlives them, however they end.
+/// One machine, visible to this thread and those it starts. It vanishes with them, however they end.
 pub struct Node {
     kubelet: Kubelet,
     driver: Mutex<Option<Driver>>,
@@ -37,13 +37,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A machine with a file system of `bytes`, on which the driver runs, configured for servers on the loopback, and is
-    /// registered; `None` without root.
+    /// A machine with a file system of `bytes` and a running, registered driver that allows servers on the loopback;
+    /// `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
         Self::configured(bytes, &json!({}))
     }
 
-    /// The same with more in the configuration.
+    /// The same with more configuration.
     pub fn configured(bytes: u64, fields: &Value) -> Option<Self> {
         if !require::root("to mount") || !require::tool("mkfs.ext4") {
             return None;
@@ -72,7 +72,7 @@ impl Node {
         self.home.join("store")
     }
 
-    /// Gives the driver another configuration from its next start on: these fields, and what servers on the loopback need.
+    /// Changes the driver's configuration from its next start on: these fields, and those for servers on the loopback.
     pub fn configure(&self, fields: &Value) {
         let mut configuration = json!({
             "allowLoopback": true,
@@ -83,7 +83,7 @@ impl Node {
         fs::write(self.home.join("config.json"), configuration.to_string()).unwrap();
     }
 
-    /// The flags that the driver is started with.
+    /// The driver's flags.
     pub fn flags(&self) -> Vec<OsString> {
         let home = self.home.display();
         let flags = [
@@ -123,29 +123,29 @@ impl Node {
         self.wait_for_driver();
     }
 
-    /// Asks the driver to stop, and waits until it has.
+    /// Asks the driver to stop, and waits for its exit.
     pub fn stop_driver(&self) -> ExitStatus {
         self.signal_driver(Signal::SIGTERM);
         self.wait_for_driver()
     }
 
-    /// Waits until the driver has ended.
+    /// Waits for the driver's exit.
     pub fn wait_for_driver(&self) -> ExitStatus {
         let driver = self.lock().take();
         driver.expect("the driver runs").wait()
     }
 
-    /// Where the driver's log goes.
+    /// The driver's log file.
     pub fn log_file(&self) -> PathBuf {
         self.home.join("driver.log")
     }
 
-    /// All that was logged.
+    /// The driver's log.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
-    /// Gets a page of the driver's HTTP server: its status and its text.
+    /// Gets a page of the driver's HTTP server: its status and text.
     pub fn get(&self, page: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.http_address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -157,7 +157,7 @@ impl Node {
         (status.unwrap_or_else(|| panic!("{head:?} has no status")), body.to_owned())
     }
 
-    /// One value of the driver's metrics, by its name and labels as they are written; 0 for one that is not there.
+    /// One value of the driver's metrics, by its exact name and labels; 0 if missing.
     pub fn metric(&self, name: &str) -> f64 {
         let (status, text) = self.get("/metrics");
         assert_eq!(status, 200, "{text}");
@@ -165,7 +165,7 @@ impl Node {
         value.map_or(0.0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
     }
 
-    /// What the driver has logged last of where its HTTP server is.
+    /// The address of the HTTP server that the driver logged last.
     fn http_address(&self) -> String {
         let log = self.log();
         let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -178,14 +178,14 @@ impl Node {
         mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
     }
 
-    /// What is mounted in the kubelet's directory and in the store.
+    /// The mounts in the kubelet's directory and in the store.
     pub fn mounts(&self) -> Vec<PathBuf> {
         let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
         mounts.filter(|target| *target != self.home && target.starts_with(&self.home)).collect()
     }
 
-    /// Loses the driver and all mounts, as a reboot does; what the store remembers becomes another boot's. Neither the
-    /// kubelet nor the driver is started.
+    /// Loses the driver and all mounts, as in a reboot; the store's records become those of another boot. Starts
+    /// neither the kubelet nor the driver.
     pub fn go_down(&self) {
         self.kill_driver();
         for mount in self.mounts().into_iter().rev() {
@@ -200,13 +200,13 @@ impl Node {
         }
     }
 
-    /// Fails if anything is there that only published volumes, work in flight or their crashes account for.
+    /// Fails if anything is left of published volumes, work in flight or crashes.
     pub fn assert_nothing_published(&self) {
         let left = self.leftovers();
         assert!(left.is_empty(), "left behind: {left:#?}\n{}", self.log());
     }
 
-    /// What is there that only published volumes, work in flight or their crashes account for.
+    /// What is left of published volumes, work in flight or crashes.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let mut left = self.mounts();
         let pods = volumes::entries(&self.kubelet.root().join("pods"));

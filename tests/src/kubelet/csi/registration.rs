@@ -1,4 +1,4 @@
-//! How the kubelet comes to know a driver: a socket in its directory of plugins (pkg/kubelet/pluginmanager).
+//! How the kubelet finds a driver: a socket in its directory of plugins (pkg/kubelet/pluginmanager).
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -20,18 +20,18 @@ const INFO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Of `NotifyRegistrationStatus`.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A driver that has told who it is.
+/// A driver that has identified itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registered {
     pub(super) endpoint: PathBuf,
     pub(super) node_id: String,
 }
 
-/// Asks who is behind the socket, where it serves CSI, and which node this is, and tells it the verdict.
+/// Asks the socket for the driver's name, its CSI endpoint and the node id, and reports the verdict.
 ///
 /// # Errors
 ///
-/// What went wrong; the kubelet tries again as long as the socket is there.
+/// What went wrong; the kubelet retries while the socket exists.
 pub(super) fn register(socket: &Path, driver: &str) -> Result<Registered, String> {
     let info = ask(socket, "GetInfo", &[], INFO_TIMEOUT)?;
     let info = PluginInfo::decode(info.as_slice()).map_err(|error| error.to_string())?;
@@ -59,7 +59,7 @@ fn examine(info: &PluginInfo, driver: &str) -> Result<Registered, String> {
     Ok(Registered { endpoint, node_id: node.node_id })
 }
 
-/// With the authority that a kubelet of 1.32 sends here: the socket's path, percent-encoded.
+/// With the authority that kubelet 1.32 sends here: the socket's path, percent-encoded.
 fn ask(socket: &Path, method: &str, message: &[u8], limit: Duration) -> Result<Vec<u8>, String> {
     let authority = socket.to_str().unwrap().replace('/', "%2F");
     let method = format!("/pluginregistration.Registration/{method}");

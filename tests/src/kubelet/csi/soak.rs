@@ -1,4 +1,4 @@
-//! The same volume published and unpublished over and over, and what the driver takes meanwhile.
+//! Publishes and unpublishes one volume repeatedly, and measures the driver's resources.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::volume::Volume;
 use crate::kubelet::Pod;
 use crate::volumes::entries;
 
-/// What a driver takes at one moment.
+/// The driver's resources at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
     /// Resident memory, in KiB.
@@ -23,21 +23,21 @@ pub struct Footprint {
     pub files: usize,
 }
 
-/// What a run came to.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Soak {
-    /// How long each publish took, in order of length.
+    /// The durations of all publishes, sorted.
     pub publishes: Vec<Duration>,
-    /// How long each unpublish took, likewise.
+    /// The durations of all unpublishes, sorted.
     pub unpublishes: Vec<Duration>,
     /// After the first tenth of the run.
     pub warm: Footprint,
-    /// After all of it.
+    /// After the whole run.
     pub end: Footprint,
 }
 
 impl Node {
-    /// What the driver takes now.
+    /// The driver's resources now.
     pub fn footprint(&self) -> Footprint {
         let process = Path::new("/proc").join(self.driver_id().to_string());
         let status = fs::read_to_string(process.join("status")).unwrap();
@@ -76,8 +76,8 @@ impl Node {
 }
 
 impl Soak {
-    /// Fails if the driver takes more at the end than when it was warm, but for what the allocator and connections that
-    /// are just being closed account for.
+    /// Fails if the driver uses more at the end than when warm, apart from allowances for the allocator and for closing
+    /// connections.
     pub fn assert_no_growth(&self) {
         let Self { warm, end, .. } = self;
         assert_eq!((end.mounts, end.files), (warm.mounts, warm.files), "{warm:?} became {end:?}");
@@ -86,12 +86,12 @@ impl Soak {
     }
 }
 
-/// The entry of this rank, in percent.
+/// The entry at this percentile.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }
 
-/// Files and directories below this one.
+/// Files and directories below it.
 fn count(directory: &Path) -> usize {
     let below = |path: &Path| if path.symlink_metadata().is_ok_and(|found| found.is_dir()) { count(path) } else { 0 };
     entries(directory).iter().map(|path| 1 + below(path)).sum()

@@ -1,4 +1,4 @@
-//! A CSI volume in a manifest, and what the driver is asked for it.
+//! A CSI volume in a manifest, and the requests for it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use openssl::sha::sha256;
 
 use crate::kubelet::Pod;
 
-/// An access mode of Kubernetes.
+/// A Kubernetes access mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessMode {
     /// `ReadWriteOnce`, which inline volumes have.
@@ -25,7 +25,7 @@ pub enum AccessMode {
     ReadWriteMany,
 }
 
-/// A volume whose driver is a CSI driver.
+/// A volume of a CSI driver.
 #[derive(Debug, Clone)]
 pub struct Volume {
     /// The name of the volume in the pod, or of the PersistentVolume.
@@ -39,7 +39,7 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// One that the pod spec defines: `volumes[].csi`.
+    /// An inline volume: `volumes[].csi`.
     pub fn inline(name: &str, attributes: &[(&str, &str)]) -> Self {
         Self {
             name: name.to_owned(),
@@ -52,7 +52,7 @@ impl Volume {
         }
     }
 
-    /// A PersistentVolume of this name, with the `volumeHandle` that its author chose.
+    /// A PersistentVolume with this name and `volumeHandle`.
     pub fn persistent(name: &str, handle: &str, attributes: &[(&str, &str)]) -> Self {
         Self { handle: Some(handle.to_owned()), ..Self::inline(name, attributes) }
     }
@@ -63,32 +63,32 @@ impl Volume {
         Self { read_only: true, ..self }
     }
 
-    /// With one more attribute.
+    /// Adds an attribute.
     #[must_use]
     pub fn with_attribute(mut self, key: &str, value: &str) -> Self {
         self.attributes.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// With a `nodePublishSecretRef` to a secret of these keys.
+    /// Adds a `nodePublishSecretRef` to a secret with these keys.
     #[must_use]
     pub fn with_secret(self, keys: &[(&str, &str)]) -> Self {
         Self { secret: map(keys), ..self }
     }
 
-    /// With this first access mode.
+    /// Sets the first access mode.
     #[must_use]
     pub fn with_access(self, access_mode: AccessMode) -> Self {
         Self { access_mode, ..self }
     }
 
-    /// With these `mountOptions`.
+    /// Sets `mountOptions`.
     #[must_use]
     pub fn with_mount_options(self, options: &[&str]) -> Self {
         Self { mount_options: options.iter().map(|option| (*option).to_owned()).collect(), ..self }
     }
 
-    /// Whether the kubelet takes it for read-only.
+    /// Whether the kubelet treats it as read-only.
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
@@ -106,8 +106,8 @@ impl Volume {
         })
     }
 
-    /// The request to publish, for a driver with VOLUME_MOUNT_GROUP and SINGLE_NODE_MULTI_WRITER whose CSIDriver object has
-    /// `podInfoOnMount`.
+    /// The request to publish, for a driver with VOLUME_MOUNT_GROUP and SINGLE_NODE_MULTI_WRITER, and `podInfoOnMount`
+    /// in its CSIDriver object.
     pub fn request(&self, pod: &Pod, target: &str) -> NodePublishVolumeRequest {
         let mount = MountVolume {
             fs_type: String::new(),
@@ -134,7 +134,7 @@ impl Volume {
         }
     }
 
-    /// The attributes, over which the kubelet writes its own.
+    /// The attributes, overridden by the kubelet's own.
     fn context(&self, pod: &Pod) -> BTreeMap<String, String> {
         let ephemeral = (!self.is_persistent()).to_string();
         let own = [
@@ -158,7 +158,7 @@ fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
 
-    /// A call that a kubelet made.
+    /// A recorded call of a kubelet.
     #[test]
     fn an_inline_volumes_request_is_that_of_a_real_call() {
         let pod = Pod { uid: "c5bdec01-0000".to_owned(), ..Pod::new("csi-a") };

@@ -21,7 +21,7 @@ impl Driver for Node {
     type Failed = Failed;
 
     const MANY: usize = 100;
-    /// One process, whose calls share an answer.
+    /// In one process, calls share an answer.
     const QUESTIONS: usize = 49;
     /// `vol_data.json`.
     const BESIDE_TARGET: usize = 2;
@@ -39,7 +39,7 @@ impl Driver for Node {
         Volume::persistent(name, &format!("handle of {name}/../x"), options)
     }
 
-    /// The repository's base name, as `gitRepo` has it.
+    /// The repository's base name, as with `gitRepo`.
     fn default_directory(repository: &Repository) -> &str {
         repository.name().trim_end_matches(".git")
     }
@@ -64,7 +64,7 @@ impl Driver for Node {
         self.kubelet().tear_down(pod, volume).unwrap();
     }
 
-    /// Publishes it again, as after a start, and asks how full it is.
+    /// Publishes it again, as after a restart, and asks for its usage.
     fn look_after(&self, pod: &Pod, volume: &Volume) {
         self.kubelet().must_set_up(pod, volume);
         self.kubelet().stats(pod, volume).unwrap();
@@ -116,7 +116,7 @@ impl Manifest for Volume {
         self.with_secret(keys)
     }
 
-    /// As `tokenRequests` bring it.
+    /// As with `tokenRequests`.
     fn with_pod_token(self, token: &str) -> Self {
         let tokens = format!(r#"{{"":{{"token":"{token}"}}}}"#);
         self.with_attribute("csi.storage.k8s.io/serviceAccount.tokens", &tokens)

@@ -20,7 +20,7 @@ impl Driver for Node {
     type Failed = Failed;
 
     const MANY: usize = 12;
-    /// Each process asks for itself.
+    /// Each process asks separately.
     const QUESTIONS: usize = 2 * Self::MANY;
     const BESIDE_TARGET: usize = 1;
     const SSH_KEY: &str = "sshKey";
@@ -58,7 +58,7 @@ impl Driver for Node {
     /// The kubelet forgets it.
     fn give_up(&self, _: &Pod, _: &Volume) {}
 
-    /// Sets it up again, as after a start: the kubelet sees the mount.
+    /// Sets it up again, as after a restart: the kubelet sees the mount.
     fn look_after(&self, pod: &Pod, volume: &Volume) {
         let calls = self.kubelet().calls().len();
         self.kubelet().must_set_up(pod, volume);
@@ -71,7 +71,7 @@ impl Driver for Node {
         self.kubelet().plugin().call(arguments).assert_success();
     }
 
-    /// The directory may stay: it is the kubelet that removes it.
+    /// The directory may stay, because the kubelet removes it.
     fn call_unpublish(&self, pod: &Pod, volume: &Volume) {
         let target = self.kubelet().target(pod, volume);
         self.kubelet().plugin().call(["unmount", target.to_str().unwrap()]).assert_success();

@@ -1,24 +1,24 @@
-//! What a driver wrote, read as Go's `json.Unmarshal` reads it into the kubelet's `DriverStatus`
+//! A driver's output, decoded as Go's `json.Unmarshal` decodes it into the kubelet's `DriverStatus`
 //! (pkg/volume/flexvolume/driver-call.go).
 
 use serde_json::Map;
 use serde_json::Value;
 
-/// An answer as the kubelet understands it.
+/// An answer as the kubelet sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// `Success`, `Failure`, `Not supported`, or whatever else; empty when it was left out.
+    /// `Success`, `Failure`, `Not supported`, or anything else; empty if missing.
     pub status: String,
     /// For people.
     pub message: String,
-    /// Which calls the driver wants. `None` is a pointer to nothing, which the kubelet follows.
+    /// The calls that the driver wants. `None` is a nil pointer, which the kubelet dereferences.
     pub capabilities: Option<Capabilities>,
 }
 
-/// Which calls a driver wants.
+/// The calls that a driver wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// An attach call before each mount.
+    /// The kubelet calls attach before each mount.
     pub attach: bool,
     /// The kubelet changes SELinux labels.
     pub selinux_relabel: bool,
@@ -31,17 +31,17 @@ pub struct Capabilities {
 }
 
 impl Default for Capabilities {
-    /// What is left out.
+    /// The values if left out.
     fn default() -> Self {
         Self { attach: true, selinux_relabel: true, supports_metrics: false, fs_group: true, requires_fs_resize: true }
     }
 }
 
 impl Answer {
-    /// Decodes everything that a driver wrote.
+    /// Decodes the whole output of a driver.
     ///
     /// # Errors
-    /// The decoder's words: not exactly one JSON value, or a known key of the wrong type.
+    /// The decoder's message: not exactly one JSON value, or a known key of the wrong type.
     pub fn decode(output: &[u8]) -> Result<Self, String> {
         if output.trim_ascii().is_empty() {
             return Err("unexpected end of JSON input".to_owned());
@@ -97,7 +97,7 @@ impl Answer {
     }
 }
 
-// Null leaves a field that is no pointer as it was.
+// Null leaves a field that is not a pointer unchanged.
 
 fn string(key: &str, value: &Value, field: &mut String) -> Result<(), String> {
     match value {

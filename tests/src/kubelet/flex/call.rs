@@ -1,4 +1,4 @@
-//! One run of a driver, as `DriverCall.Run` makes it (pkg/volume/flexvolume/driver-call.go).
+//! One run of a driver, like `DriverCall.Run` (pkg/volume/flexvolume/driver-call.go).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,7 +24,7 @@ use nix::unistd::Pid;
 
 use super::answer::Answer;
 
-/// The kubelet has none. It is ours, so that a driver that hangs fails its test.
+/// Not the kubelet's. It makes the test of a driver that hangs fail.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A driver where the kubelet finds it: `<exec directory>/<vendor>~<driver>/<driver>`.
@@ -35,7 +35,7 @@ pub struct Plugin {
     driver: String,
 }
 
-/// A driver at work. Killed when dropped.
+/// A running driver. Killed when dropped.
 pub struct DriverCall {
     command: String,
     arguments: String,
@@ -43,26 +43,26 @@ pub struct DriverCall {
     pipe: File,
 }
 
-/// A driver that has ended.
+/// A driver that has exited.
 #[derive(Debug)]
 pub struct Finished {
-    /// What was called: `mount`.
+    /// The called command: `mount`.
     pub command: String,
     /// All arguments.
     pub arguments: String,
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
-    /// Standard output and standard error, as they came.
+    /// Standard output and standard error, interleaved.
     pub output: Vec<u8>,
 }
 
 impl Plugin {
-    /// The driver `vendor/driver` of this directory of plugins.
+    /// The driver `vendor/driver` in this directory of plugins.
     pub fn new(exec_directory: &Path, vendor: &str, driver: &str) -> Self {
         Self { exec_directory: exec_directory.to_owned(), vendor: vendor.to_owned(), driver: driver.to_owned() }
     }
 
-    /// Where the executable is, and nothing else but dot-files.
+    /// The directory of the executable. It contains nothing else but dot-files.
     pub fn directory(&self) -> PathBuf {
         self.exec_directory.join(self.escaped_name())
     }
@@ -72,13 +72,13 @@ impl Plugin {
         self.directory().join(&self.driver)
     }
 
-    /// The name as the kubelet uses it in paths: `vendor~driver`.
+    /// The name in the kubelet's paths: `vendor~driver`.
     pub fn escaped_name(&self) -> String {
         format!("{}~{}", self.vendor, self.driver)
     }
 
-    /// The driver as the kubelet would run it, but for the outputs: root's directory, no input, and the environment that
-    /// systemd gives a service, which has no `HOME`.
+    /// The driver as the kubelet runs it, except for the outputs: in the root directory, without input, and with the
+    /// environment that systemd gives a service, which has no `HOME`.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(self.executable());
         command.args(arguments).current_dir("/").stdin(Stdio::null()).env_clear();
@@ -94,14 +94,14 @@ impl Plugin {
         command.stdout(theirs.try_clone().unwrap()).stderr(theirs);
         let child = loop {
             match command.spawn() {
-                // A driver that the test has just written may still be open in a process that another thread starts.
+                // A driver that the test just wrote may still be open in a process that another thread is starting.
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
                 child => {
                     break child.unwrap_or_else(|error| panic!("cannot run {}: {error}", self.executable().display()));
                 }
             }
         };
-        // The command has the write end, which would keep the pipe open.
+        // The command holds the write end, which would keep the pipe open.
         drop(command);
         DriverCall {
             command: words.first().cloned().unwrap_or_default(),
@@ -116,7 +116,7 @@ impl Plugin {
         self.spawn(arguments).wait()
     }
 
-    /// Fails if there is anything that makes the kubelet probe the driver again, or a dot-file that is not known.
+    /// Fails if anything would make the kubelet probe the driver again, or if there is an unknown dot-file.
     pub fn assert_untouched(&self) {
         let names = |directory: &Path| -> Vec<String> {
             let entries = std::fs::read_dir(directory).unwrap();
@@ -135,13 +135,13 @@ impl DriverCall {
         self.child.as_ref().map(Child::id).unwrap()
     }
 
-    /// Sends a signal, unless it has ended.
+    /// Sends a signal, unless it has exited.
     pub fn signal(&self, signal: Signal) {
-        // Not waited for yet, so the id is its own.
+        // The process has not been reaped, so the id is still its own.
         nix::sys::signal::kill(Pid::from_raw(self.id().cast_signed()), signal).unwrap();
     }
 
-    /// Waits until the pipe is closed by all who have it, and then for the driver's end, as `CombinedOutput` does.
+    /// Waits until all holders have closed the pipe, and then for the driver's exit, as `CombinedOutput` does.
     pub fn wait(mut self) -> Finished {
         let output = self.read_to_end();
         let status = self.child.take().unwrap().wait().unwrap();
@@ -172,7 +172,7 @@ impl DriverCall {
 impl Drop for DriverCall {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
+            // It may have exited by itself.
             drop(child.kill());
             drop(child.wait());
         }
@@ -180,8 +180,8 @@ impl Drop for DriverCall {
 }
 
 impl Finished {
-    /// The answer of a driver that keeps the contract to the letter: exit status 0 and exactly one JSON object, whatever
-    /// happened; `Not supported` never to a call that it has.
+    /// The answer of a driver that keeps the contract exactly: exit status 0 and one JSON object in every case; `Not
+    /// supported` never for a call that it implements.
     pub fn answer(&self) -> Answer {
         let said = String::from_utf8_lossy(&self.output);
         assert_eq!(

@@ -28,7 +28,7 @@ const NOT_SUPPORTED: &str = "Not supported";
 pub struct Kubelet {
     root: PathBuf,
     plugin: Plugin,
-    /// Whether answers that break the contract are handled as the kubelet handles them, instead of failing the test.
+    /// Whether to handle answers that break the contract as the kubelet does, instead of failing the test.
     tolerant: bool,
     state: Mutex<State>,
 }
@@ -36,7 +36,7 @@ pub struct Kubelet {
 #[derive(Default)]
 struct State {
     capabilities: Capabilities,
-    /// Commands that the driver is not asked for any more.
+    /// Commands that the kubelet no longer calls.
     unsupported: BTreeSet<String>,
     calls: Vec<String>,
     log: String,
@@ -45,13 +45,13 @@ struct State {
 /// Why a volume could not be set up or torn down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// What the driver said, or what is wrong with what it said.
+    /// The driver's message, or what is wrong with its answer.
     pub reason: String,
-    /// What the pod's owner reads, or, of a tear-down, the admin.
+    /// The event for the pod's owner or, for a tear-down, for the admin.
     pub event: String,
 }
 
-/// A volume that is being set up.
+/// A set-up in progress.
 pub struct SettingUp<'a> {
     kubelet: &'a Kubelet,
     name: String,
@@ -60,7 +60,7 @@ pub struct SettingUp<'a> {
     call: Option<Begun>,
 }
 
-/// A volume that is being torn down.
+/// A tear-down in progress.
 pub struct TearingDown<'a> {
     kubelet: &'a Kubelet,
     name: String,
@@ -74,25 +74,25 @@ enum Begun {
 }
 
 impl Kubelet {
-    /// Starts one whose pods are below `root`, which must find the driver usable.
+    /// Starts a kubelet with pods below `root`, which must accept the driver.
     pub fn start(root: &Path, plugin: Plugin) -> Self {
         let kubelet = Self { root: root.to_owned(), plugin, tolerant: false, state: Mutex::default() };
         kubelet.restart();
         kubelet
     }
 
-    /// Starts one that puts up with every answer that does not crash it.
+    /// Starts one that tolerates every answer that does not crash it.
     pub fn start_tolerant(root: &Path, plugin: Plugin) -> Result<Self, Failed> {
         let kubelet = Self { root: root.to_owned(), plugin, tolerant: true, state: Mutex::default() };
         kubelet.probe().map(|()| kubelet)
     }
 
-    /// Forgets all that it does not see on the machine, and probes the driver.
+    /// Forgets everything except what it finds on the machine, and probes the driver.
     pub fn restart(&self) {
         self.probe().unwrap_or_else(|failed| panic!("no volume plugin matched: {}", failed.reason));
     }
 
-    /// What a file event in the driver's directory leads to, as well as a start.
+    /// Runs at start and after a file event in the driver's directory.
     fn probe(&self) -> Result<(), Failed> {
         self.lock().unsupported.clear();
         let call = self.call("init", ["init"]);
@@ -103,7 +103,7 @@ impl Kubelet {
         Ok(())
     }
 
-    /// The driver, to be called in another way than the kubelet would.
+    /// The driver, for calls that the kubelet would not make.
     pub fn plugin(&self) -> &Plugin {
         &self.plugin
     }
@@ -114,12 +114,12 @@ impl Kubelet {
         pods.join("volumes").join(self.plugin.escaped_name()).join(&volume.name)
     }
 
-    /// The commands that the driver has been called for.
+    /// The commands with which the driver was called.
     pub fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()
     }
 
-    /// What the kubelet has written to its log about the driver.
+    /// The kubelet's log about the driver.
     pub fn log(&self) -> String {
         self.lock().log.clone()
     }
@@ -129,13 +129,13 @@ impl Kubelet {
         self.begin_set_up(pod, volume).wait()
     }
 
-    /// Sets it up, which must succeed, and returns where it is.
+    /// Sets it up, which must succeed, and returns its target.
     pub fn must_set_up(&self, pod: &Pod, volume: &Volume) -> PathBuf {
         self.set_up(pod, volume).unwrap_or_else(|failed| panic!("{}", failed.event));
         self.target(pod, volume)
     }
 
-    /// The same, not waited for: `SetUpAt` up to the driver's call.
+    /// The same without waiting: `SetUpAt` up to the driver's call.
     pub fn begin_set_up(&self, pod: &Pod, volume: &Volume) -> SettingUp<'_> {
         let target = self.target(pod, volume);
         let call = (!is_mount_point(&target)).then(|| {
@@ -158,7 +158,7 @@ impl Kubelet {
         assert!(!exists(&target), "{} is still there", target.display());
     }
 
-    /// The same, not waited for: `TearDownAt` up to the driver's call.
+    /// The same without waiting: `TearDownAt` up to the driver's call.
     pub fn begin_tear_down(&self, pod: &Pod, volume: &Volume) -> TearingDown<'_> {
         let target = self.target(pod, volume);
         let call = exists(&target).then(|| {
@@ -167,7 +167,7 @@ impl Kubelet {
         TearingDown { kubelet: self, name: volume.name.clone(), target, call }
     }
 
-    /// Calls the driver, unless it has said that it does not support that.
+    /// Calls the driver, unless it has answered that it does not support this.
     fn call<const N: usize>(&self, command: &str, arguments: [&str; N]) -> Option<DriverCall> {
         let mut state = self.lock();
         if state.unsupported.contains(command) {
@@ -178,7 +178,7 @@ impl Kubelet {
         Some(self.plugin.spawn(arguments))
     }
 
-    /// What the kubelet makes of a driver's end (`DriverCall.Run`, `handleCmdResponse`).
+    /// How the kubelet handles a driver's exit (`DriverCall.Run`, `handleCmdResponse`).
     fn conclude(&self, finished: Option<Finished>) -> Result<Answer, Failed> {
         let Some(finished) = finished else { return Err(Failed::because(NOT_SUPPORTED)) };
         if !self.tolerant {
@@ -195,7 +195,7 @@ impl Kubelet {
             Ok(_) => Err(Failed::because(&finished.status.to_string())),
             Err(failed) if failed.reason == NOT_SUPPORTED => Err(failed),
             Err(failed) => {
-                // Secrets included: this is why a driver must not exit with anything but 0.
+                // Includes secrets: this is why a driver must always exit with 0.
                 let (arguments, status) = (&finished.arguments, finished.status);
                 self.note(&format!("driver call failed: args: {arguments}, error: {status}, output: {output:?}"));
                 Err(failed)
@@ -233,7 +233,7 @@ impl Kubelet {
 }
 
 impl DriverCall {
-    /// Kills the driver with SIGKILL and waits for its end.
+    /// Kills the driver with SIGKILL and waits for its exit.
     pub fn kill(self) -> Finished {
         self.signal(Signal::SIGKILL);
         self.wait()
@@ -241,7 +241,7 @@ impl DriverCall {
 }
 
 impl SettingUp<'_> {
-    /// The driver's process id. There is none where the kubelet found a mount.
+    /// The driver's process id. There is none if the kubelet found a mount.
     pub fn id(&self) -> u32 {
         self.driver().id()
     }
@@ -258,7 +258,7 @@ impl SettingUp<'_> {
         }
     }
 
-    /// Waits for the driver's answer and does the rest of `SetUpAt`.
+    /// Waits for the driver's answer and completes `SetUpAt`.
     pub fn wait(mut self) -> Result<(), Failed> {
         let finished = match self.call.take() {
             None => return Ok(()),
@@ -269,7 +269,7 @@ impl SettingUp<'_> {
         self.conclude(answer)
     }
 
-    /// Kills the driver, and does what the kubelet does when its driver dies.
+    /// Kills the driver, and acts as the kubelet does when its driver dies.
     pub fn kill(mut self) -> Failed {
         let Some(Begun::Called(call)) = self.call.take() else { panic!("there is no driver to kill") };
         let finished = call.kill();
@@ -294,7 +294,7 @@ impl SettingUp<'_> {
 }
 
 impl TearingDown<'_> {
-    /// Waits for the driver's answer and does the rest of `TearDownAt`.
+    /// Waits for the driver's answer and completes `TearDownAt`.
     pub fn wait(mut self) -> Result<(), Failed> {
         let finished = match self.call.take() {
             None => return Ok(()),
@@ -339,7 +339,7 @@ fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// What the kubelet does itself for a driver without `unmount`.
+/// How the kubelet itself unmounts for a driver without `unmount`.
 fn unmount(target: &Path) -> Result<(), Failed> {
     if !is_mount_point(target) {
         return Ok(());

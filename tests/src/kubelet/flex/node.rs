@@ -1,4 +1,4 @@
-//! A machine on which a kubelet runs the driver: what is at the places that driver and kubelet agree on is the test's own.
+//! A machine with a kubelet and the driver. The paths that they share belong to the test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,8 +25,8 @@ const KUBELET: &str = "/var/lib/kubelet";
 const STORE: &str = "/var/lib/gitrepo";
 const CONFIGURATION: &str = "/etc/gitrepo/config.json";
 
-/// One machine: `/etc/gitrepo`, `/var/lib` and `/var/log` are on a freshly made file system and seen by this thread and
-/// those it starts. Nothing of it outlives them, however they end.
+/// One machine: `/etc/gitrepo`, `/var/lib` and `/var/log` are on a new file system, visible to this thread and those it
+/// starts. It vanishes with them, however they end.
 pub struct Node {
     kubelet: Kubelet,
     home: PathBuf,
@@ -34,7 +34,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A machine with a file system of `bytes`, with `gitrepo-flex` installed and configured for servers on the loopback;
+    /// A machine with a file system of `bytes`, with `gitrepo-flex` installed and allowing servers on the loopback;
     /// `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
         if !require::root("to mount") || !require::tool("mkfs.ext4") {
@@ -50,7 +50,7 @@ impl Node {
         let plugin = Plugin::new(&directory(&home.join("exec")), VENDOR, DRIVER);
         directory(&plugin.directory());
         fs::write(plugin.executable(), "").unwrap();
-        // At its place by a mount, not a copy, which would take longer than most tests.
+        // A bind mount, because a copy would take longer than most tests.
         bind(&driver, &plugin.executable());
         directory(Path::new(CONFIGURATION).parent().unwrap());
         write_configuration(Path::new(CONFIGURATION), &json!({}));
@@ -63,12 +63,12 @@ impl Node {
         &self.kubelet
     }
 
-    /// Gives the driver another configuration: these fields, and what servers on the loopback need.
+    /// Changes the driver's configuration: these fields, and those for servers on the loopback.
     pub fn configure(&self, fields: &Value) {
         write_configuration(Path::new(CONFIGURATION), fields);
     }
 
-    /// The same in the file beside the driver, and no other.
+    /// The same in the file beside the driver, and in no other.
     pub fn configure_beside_driver(&self, fields: &Value) {
         fs::remove_file(CONFIGURATION).unwrap();
         write_configuration(&self.kubelet.plugin().directory().join(".config.json"), fields);
@@ -89,12 +89,12 @@ impl Node {
         STORE.into()
     }
 
-    /// What is below `/var/log`.
+    /// The files below `/var/log`.
     pub fn log_files(&self) -> Vec<PathBuf> {
         volumes::files_below(Path::new("/var/log"))
     }
 
-    /// All that was logged.
+    /// The whole log.
     pub fn log(&self) -> String {
         let logs = self.log_files().into_iter().map(|file| fs::read(file).unwrap());
         logs.map(|log| String::from_utf8_lossy(&log).into_owned()).collect()
@@ -105,7 +105,7 @@ impl Node {
         mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
     }
 
-    /// Loses all mounts, as a reboot does; what the stores remember becomes another boot's, and the kubelet starts.
+    /// Loses all mounts, as in a reboot; the stores' records become those of another boot, and the kubelet starts.
     pub fn reboot(&self) {
         for mount in self.mounts().into_iter().rev() {
             nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
@@ -121,7 +121,7 @@ impl Node {
         self.kubelet.restart();
     }
 
-    /// Fails if anything is there that only set-up volumes, work in flight or their crashes account for.
+    /// Fails if anything is left of set-up volumes, work in flight or crashes.
     pub fn assert_nothing_set_up(&self) {
         let mut left = self.mounts();
         left.extend(self.targets());
@@ -136,7 +136,7 @@ impl Node {
         [STORE.into()].into_iter().chain(beside.filter(|store| store.is_dir())).collect()
     }
 
-    /// What is mounted in the kubelet's directory and in the stores.
+    /// The mounts in the kubelet's directory and in the stores.
     fn mounts(&self) -> Vec<PathBuf> {
         let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
         let places: Vec<PathBuf> = self.stores().into_iter().chain([KUBELET.into()]).collect();
@@ -153,14 +153,14 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Lazily, for a failed test may have left mounts below. An error would hide the panic that brought us here.
+        // Lazily, because a failed test may have left mounts below. An error would hide the panic that led here.
         for place in ["/var/log", "/var/lib", "/etc"] {
             let _ = nix::mount::umount2(place, MntFlags::MNT_DETACH);
         }
     }
 }
 
-/// A writable layer of the test's own, so that `/etc/gitrepo` need not exist on the machine that runs the tests.
+/// A writable layer for the test, so that `/etc/gitrepo` need not exist on the machine.
 fn lay_over_etc(home: &Path) {
     let [upper, work] = ["etc", "etc-work"].map(|name| directory(&home.join(name)));
     let options = format!("lowerdir=/etc,upperdir={},workdir={}", upper.display(), work.display());
@@ -173,7 +173,7 @@ fn bind(source: &Path, target: &Path) {
         .unwrap_or_else(|error| panic!("bind {} on {}: {error}", source.display(), target.display()));
 }
 
-/// Makes a directory as a package would, 0755.
+/// Creates a directory as a package would, 0755.
 fn directory(path: &Path) -> PathBuf {
     fs::create_dir_all(path).unwrap();
     fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();

@@ -1,4 +1,4 @@
-//! A FlexVolume in a manifest, and the options that the driver is given of it.
+//! A FlexVolume in a manifest, and the options for the driver.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::kubelet::Pod;
 
-/// A volume whose driver is a FlexVolume plugin.
+/// A volume of a FlexVolume driver.
 #[derive(Debug, Clone)]
 pub struct Volume {
     /// The name of the volume in the pod, or of the PersistentVolume.
@@ -19,7 +19,7 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// One that the pod spec defines: `volumes[].flexVolume`.
+    /// A volume in a pod spec: `volumes[].flexVolume`.
     pub fn inline(name: &str, options: &[(&str, &str)]) -> Self {
         let none = Self {
             name: name.to_owned(),
@@ -31,7 +31,7 @@ impl Volume {
         options.iter().fold(none, |volume, (key, value)| volume.with_option(key, value))
     }
 
-    /// One behind a claim. All that the driver sees of it is the name, and that people set `fsType`.
+    /// A volume behind a claim. The driver sees only its name, and that people set `fsType`.
     pub fn persistent(name: &str, options: &[(&str, &str)]) -> Self {
         Self { fs_type: "git".to_owned(), ..Self::inline(name, options) }
     }
@@ -42,7 +42,7 @@ impl Volume {
         Self { read_only: true, ..self }
     }
 
-    /// With an option that the API server accepts.
+    /// Adds an option that the API server accepts.
     #[must_use]
     pub fn with_option(self, key: &str, value: &str) -> Self {
         let domain = key.split_once('/').map_or("", |(domain, _)| domain);
@@ -51,26 +51,26 @@ impl Volume {
         self.with_forged_option(key, value)
     }
 
-    /// With an option that the API server would refuse.
+    /// Adds an option that the API server would refuse.
     #[must_use]
     pub fn with_forged_option(mut self, key: &str, value: &str) -> Self {
         self.options.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// With a secret of these keys.
+    /// Adds a secret with these keys.
     #[must_use]
     pub fn with_secret(mut self, keys: &[(&str, &str)]) -> Self {
         self.secret = keys.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
         self
     }
 
-    /// Whether the kubelet takes it for read-only.
+    /// Whether the kubelet treats it as read-only.
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
 
-    /// The options for a mount, as `NewOptionsForDriver` puts them together: the user's last.
+    /// The options for a mount, in the order of `NewOptionsForDriver`: the user's last.
     pub fn options(&self, pod: &Pod) -> BTreeMap<String, String> {
         let mut options: BTreeMap<String, String> = [
             ("fsType", self.fs_type.as_str()),
@@ -93,16 +93,16 @@ impl Volume {
         options
     }
 
-    /// The options as one argument.
+    /// The options as the JSON argument.
     pub fn json(&self, pod: &Pod) -> String {
         go_json(&self.options(pod))
     }
 }
 
-/// What Go's `json.Marshal` makes of a map: sorted keys, and nothing that a browser could take for markup.
+/// A map as Go's `json.Marshal` writes it: sorted keys, and escaped HTML characters.
 fn go_json(options: &BTreeMap<String, String>) -> String {
     let mut json = serde_json::to_string(options).unwrap();
-    // None of them stands outside of strings.
+    // None of these occurs outside of strings.
     for (character, escaped) in
         [("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e"), ("\u{2028}", "\\u2028"), ("\u{2029}", "\\u2029")]
     {
@@ -115,7 +115,7 @@ fn go_json(options: &BTreeMap<String, String>) -> String {
 mod tests {
     use super::*;
 
-    /// A call that a kubelet made.
+    /// A recorded call of a kubelet.
     #[test]
     fn an_inline_volumes_options_are_those_of_a_real_call() {
         let pod = Pod { uid: "8a435348-0000".to_owned(), ..Pod::new("flex-b").with_fs_group(2000) };
