@@ -1,7 +1,7 @@
 //! The gateway to remotes: policy check, address pinning, and a worker session.
 //!
-//! Lease, clone and resolve all come through here, so nothing bypasses the policy, and the gateway itself keeps each host
-//! key that was accepted on first use.
+//! Lease, clone and resolve all come through here, so nothing bypasses the policy, and the gateway itself keeps each
+//! host key that was accepted on first use.
 
 use std::fs::DirBuilder;
 use std::fs::OpenOptions;

@@ -1,7 +1,7 @@
 //! Leases on snapshots: the tree of a revision, on this node, for a credential that may read it.
 //!
-//! A lease is the answer to "this tree, as this credential". Everything about remotes, proofs of access, fetching and the
-//! store is behind [`Snapshots::lease`]; what happens to the tree next, such as a mount, is not.
+//! A lease is the answer to "this tree, as this credential". Everything about remotes, proofs of access, fetching and
+//! the store is behind [`Snapshots::lease`]; what happens to the tree next, such as a mount, is not.
 //!
 //! Locks are taken in this order: resolve, repository, snapshot. A hit waits for none that a fetch holds.
 
@@ -104,8 +104,8 @@ impl Snapshots {
         &self.gateway
     }
 
-    /// Leases the tree that `spec` selects of `revision`. The credential's right to read the repository is proven, by the
-    /// remote or by a fresh proof.
+    /// Leases the tree that `spec` selects of `revision`. The credential's right to read the repository is proven, by
+    /// the remote or by a fresh proof.
     ///
     /// # Errors
     ///
@@ -120,8 +120,8 @@ impl Snapshots {
         self.as_credential(spec, revision, credentials, |wanted| self.obtain(wanted, watch))
     }
 
-    /// Resolves the revision of `spec`, and fetches nothing. What the remote told the same credential within the last second
-    /// is not asked again.
+    /// Resolves the revision of `spec`, and fetches nothing. What the remote told the same credential within the last
+    /// second is not asked again.
     ///
     /// # Errors
     ///

@@ -15,9 +15,9 @@
 //! A node has one main store. It may have further stores on other filesystems, each in `.gitrepo/` of a configured
 //! directory. They have no `access/`: proofs of access are kept in the main store.
 //!
-//! Several processes use a store at once, and each may be killed at any instruction. So everything appears by a rename once
-//! it is complete and durable, disappears by a rename into the trash, and is protected by a lock that the kernel drops with
-//! its holder (the module `lock` has the order). No state is kept in memory.
+//! Several processes use a store at once, and each may be killed at any instruction. So everything appears by a rename
+//! once it is complete and durable, disappears by a rename into the trash, and is protected by a lock that the kernel
+//! drops with its holder (the module `lock` has the order). No state is kept in memory.
 
 use std::io;
 use std::path::Path;
@@ -97,31 +97,32 @@ impl Store {
     /// Opens the store at `root`. Creates it if the directory is missing or empty.
     ///
     /// # Errors
-    /// [`StoreError::UnsuitableRoot`] if the directory is a symlink, belongs to another user, is writable by others, or holds
-    /// something else; [`StoreError::Newer`] if a newer program created it.
+    /// [`StoreError::UnsuitableRoot`] if the directory is a symlink, belongs to another user, is writable by others, or
+    /// holds something else; [`StoreError::Newer`] if a newer program created it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let layout = Arc::new(Layout::open(root)?);
         let access = Arc::new(Access::new(Arc::clone(&layout)));
         Ok(Self { layout, access, changed: Arc::default() })
     }
 
-    /// Opens a further store of the same node in `directory`, and creates it if there is none. Proofs of access are kept in
+    /// Opens a further store of the same node in `directory`, and creates it if there is none. Proofs of access are
+    /// kept in
     /// `main`, so a proof or a refusal counts in both stores.
     ///
-    /// The store is in `.gitrepo/`, so it touches nothing else in the directory. A missing directory is created with access
-    /// for root alone.
+    /// The store is in `.gitrepo/`, so it touches nothing else in the directory. A missing directory is created with
+    /// access for root alone.
     ///
     /// # Errors
-    /// [`StoreError::UnsuitableRoot`] if a component of the path is a symlink, belongs to another user, or is writable by
-    /// others (except a sticky parent such as `/var/tmp`); otherwise as [`Store::open`].
+    /// [`StoreError::UnsuitableRoot`] if a component of the path is a symlink, belongs to another user, or is writable
+    /// by others (except a sticky parent such as `/var/tmp`); otherwise as [`Store::open`].
     pub fn open_beside(directory: &Path, main: &Self) -> Result<Self, StoreError> {
         let gone = || StoreError::io("open", directory)(io::Error::from(io::ErrorKind::NotFound));
         let layout = Layout::open_further(directory, Missing::Make)?.ok_or_else(gone)?;
         Ok(Self { layout: Arc::new(layout), access: Arc::clone(&main.access), changed: Arc::default() })
     }
 
-    /// Opens the further store in `directory`, if there is one. Creates nothing. For unpublishing when the main store is
-    /// gone: without the main store there are no proofs of access, so nothing can be published.
+    /// Opens the further store in `directory`, if there is one. Creates nothing. For unpublishing when the main store
+    /// is gone: without the main store there are no proofs of access, so nothing can be published.
     pub fn find_further(directory: &Path) -> Result<Option<Self>, StoreError> {
         let layout = Layout::open_further(directory, Missing::Leave)?.map(Arc::new);
         Ok(layout.map(|layout| Self {

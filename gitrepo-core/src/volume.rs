@@ -1,12 +1,13 @@
 //! Volumes: trees on targets. Show, hide, list, sweep.
 //!
 //! To publish is to lease a tree and then to show it. The order makes a crash harmless: the snapshot is in the store
-//! (durable), then the record (durable), and the mount comes last. Unpublish goes the other way. Whenever a process dies,
-//! the record says what to finish or to undo, and any process may repeat both calls.
+//! (durable), then the record (durable), and the mount comes last. Unpublish goes the other way. Whenever a process
+//! dies, the record says what to finish or to undo, and any process may repeat both calls.
 //!
-//! A lease may take minutes, so this module holds no lock meanwhile. A show checks under the lock whether the lease is still
-//! what the target needs. If not, it fails with [`PublishError::Outdated`], and the publish starts over. Locks are taken in
-//! this order: those of [`lease`](crate::lease), target, volume. The volume's lock protects its shared copy alone.
+//! A lease may take minutes, so this module holds no lock meanwhile. A show checks under the lock whether the lease is
+//! still what the target needs. If not, it fails with [`PublishError::Outdated`], and the publish starts over. Locks
+//! are taken in this order: those of [`lease`](crate::lease), target, volume. The volume's lock protects its shared
+//! copy alone.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -68,8 +69,8 @@ pub struct VolumeRequest {
     /// Nobody may write through the mount. When this is `false`, the target shows a plain copy: one of its own, or with
     /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show.
     pub read_only: bool,
-    /// The group that owns the files of a writable volume and may write them, as for a pod's `fsGroup`. Read-only volumes
-    /// have none.
+    /// The group that owns the files of a writable volume and may write them, as for a pod's `fsGroup`. Read-only
+    /// volumes have none.
     pub group: Option<u32>,
 }
 
@@ -99,8 +100,8 @@ pub enum Outcome {
 }
 
 impl Volumes {
-    /// Opens the volumes of the configured store, and creates the store if it does not exist. Uses [`Gateway::confined`] for
-    /// remotes, and mounts in the namespace of the calling thread.
+    /// Opens the volumes of the configured store, and creates the store if it does not exist. Uses
+    /// [`Gateway::confined`] for remotes, and mounts in the namespace of the calling thread.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Admission of sessions with remotes: how many run at once, and which starts next.
 //!
-//! A [`Worker`] around another worker. A session starts once it is admitted, and frees its place when its worker is gone. The
-//! number of places is bounded in total and per host, so that a host that hangs leaves places for the others. A free place
-//! goes to the host with the fewest sessions, and there to the oldest request.
+//! A [`Worker`] around another worker. A session starts once it is admitted, and frees its place when its worker is
+//! gone. The number of places is bounded in total and per host, so that a host that hangs leaves places for the others.
+//! A free place goes to the host with the fewest sessions, and there to the oldest request.
 
 use std::collections::HashMap;
 use std::sync::Arc;

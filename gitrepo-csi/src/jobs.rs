@@ -1,10 +1,11 @@
 //! Publishes that outlive their calls.
 //!
-//! A clone may take longer than the kubelet waits, and the server drops a handler's future when its client goes away. So
-//! each publish is a job on a thread of its own, which leases the tree and then shows it on the target. A call for the same
-//! volume and target joins the job. A call whose time is up answers `Timeout` and says how far the job is; the job goes on.
-//! An unpublish ends the job, unless other volumes wait for the same tree: then the job leases, and shows nothing. The work
-//! of a job stands in the store. Only a failure that no caller heard is kept, for a while, for the next caller.
+//! A clone may take longer than the kubelet waits, and the server drops a handler's future when its client goes away.
+//! So each publish is a job on a thread of its own, which leases the tree and then shows it on the target. A call for
+//! the same volume and target joins the job. A call whose time is up answers `Timeout` and says how far the job is; the
+//! job goes on. An unpublish ends the job, unless other volumes wait for the same tree: then the job leases, and shows
+//! nothing. The work of a job stands in the store. Only a failure that no caller heard is kept, for a while, for the
+//! next caller.
 //!
 //! Nothing waits while it holds the lock of the table.
 
@@ -51,8 +52,8 @@ pub trait Publisher: Send + Sync + 'static {
 
 /// A tree that is on the node while this value lives.
 pub trait Leased {
-    /// Shows the tree on the target. Undoes what it did if it fails. `None` if the target needs another tree by now: lease
-    /// again.
+    /// Shows the tree on the target. Undoes what it did if it fails. `None` if the target needs another tree by now:
+    /// lease again.
     fn show(&self) -> Result<Option<Published>, Failure>;
 }
 
@@ -101,8 +102,8 @@ impl Jobs {
         Self { shared: Arc::new(Shared { publisher, limit, table: Mutex::default() }) }
     }
 
-    /// Ends the job of this target, if there is one, and waits until it is over. If other volumes wait for the same tree, the
-    /// job goes on for them, and does nothing for this target.
+    /// Ends the job of this target, if there is one, and waits until it is over. If other volumes wait for the same
+    /// tree, the job goes on for them, and does nothing for this target.
     ///
     /// # Errors
     ///
@@ -171,8 +172,8 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// The failure of an earlier job that no caller heard. Of kind `Busy` if a different request works on the same target; if
-    /// only its secrets differ, that job is cancelled, so that the next try uses the corrected secret.
+    /// The failure of an earlier job that no caller heard. Of kind `Busy` if a different request works on the same
+    /// target; if only its secrets differ, that job is cancelled, so that the next try uses the corrected secret.
     pub fn join(&self, order: Order) -> Result<Waiting, Failure> {
         let key = Key::new(&order.request.volume_id, &order.request.target);
         let mut table = self.shared.table();
@@ -199,7 +200,8 @@ impl Jobs {
         Ok(Waiting::new(Arc::clone(&self.shared), key, joined))
     }
 
-    /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the table.
+    /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the
+    /// table.
     fn start(
         &self,
         number: u64,

@@ -1,7 +1,7 @@
 //! The node's volumes, in a store that may be unavailable.
 //!
-//! The driver starts in any state of the store: the kubelet needs answers, and unpublishes should work if they can. Every use
-//! tries again to open the store, so a repaired store needs no restart.
+//! The driver starts in any state of the store: the kubelet needs answers, and unpublishes should work if they can.
+//! Every use tries again to open the store, so a repaired store needs no restart.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -83,8 +83,8 @@ impl Storage {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the store works: lists its directories and writes a file. Cheap enough for a probe every few seconds. Hangs
-    /// if the filesystem hangs.
+    /// Checks that the store works: lists its directories and writes a file. Cheap enough for a probe every few
+    /// seconds. Hangs if the filesystem hangs.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 //! `cargo bench -p gitrepo-tests --bench publish`: `gitrepo-cli` beside `git clone --depth 1`, in one run, on one freshly
 //! made ext4, as root.
 //!
-//! Contenders take turns, so that a slow moment of the machine hits them alike; compare ratios, not seconds. A number as
-//! the argument is the number of files (3,000 if there is none): `cargo bench -p gitrepo-tests --bench publish -- 30000`.
+//! Contenders take turns, so that a slow moment of the machine hits them alike; compare ratios, not seconds. A number
+//! as the argument is the number of files (3,000 if there is none): `cargo bench -p gitrepo-tests --bench publish --
+//! 30000`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark is run by hand")]
 
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
-//! Requests and repositories that must be refused: promptly, with a clear word, and leaving nothing. Names of tests carry
-//! the rows of the threat table that they prove.
+//! Requests and repositories that must be refused: promptly, with a clear word, and leaving nothing. Names of tests
+//! carry the rows of the threat table that they prove.
 
 use std::path::Path;
 use std::time::Duration;

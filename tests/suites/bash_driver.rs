@@ -1,5 +1,5 @@
-//! What the bash driver `piersharding/gitrepo` got wrong, one test each: its behaviour, as the comment above describes it,
-//! would fail the test.
+//! What the bash driver `piersharding/gitrepo` got wrong, one test each: its behaviour, as the comment above describes
+//! it, would fail the test.
 
 use std::fs;
 use std::path::Path;
@@ -331,7 +331,8 @@ fn defect_12_no_option_of_git_can_be_smuggled_in() {
     scene.kubelet().must_tear_down(&pod, &volume);
 }
 
-/// Errors of umount were ignored: a volume in use counted as gone, and with no user left its data was deleted beneath it.
+/// Errors of umount were ignored: a volume in use counted as gone, and with no user left its data was deleted beneath
+/// it.
 #[test]
 fn defect_13_what_is_in_use_is_not_deleted_beneath_its_user() {
     let Some(scene) = Scene::new() else { return };

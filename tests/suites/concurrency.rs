@@ -172,8 +172,8 @@ fn twenty_first_publishes_of_a_shared_volume_make_one_copy() {
 }
 
 /// Twelve targets of one volume come and go, so that its copy is made and taken away, joined and left at every moment;
-/// meanwhile the branch moves and sweeps run. In every other round they meet while all show the copy, and when none does
-/// any more, so that each such round has a copy of its own. A deadlock would end by the deadline, and fail.
+/// meanwhile the branch moves and sweeps run. In every other round they meet while all show the copy, and when none
+/// does any more, so that each such round has a copy of its own. A deadlock would end by the deadline, and fail.
 #[test]
 fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_ever() {
     let (repository, _) = fixtures::small();

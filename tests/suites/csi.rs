@@ -29,8 +29,8 @@ impl Scene {
         self.node.kubelet()
     }
 
-    /// Setting the volume up fails for good with `code`, says `words`, and leaves nothing, though the kubelet never asks
-    /// for it to be undone.
+    /// Setting the volume up fails for good with `code`, says `words`, and leaves nothing, though the kubelet never
+    /// asks for it to be undone.
     fn assert_fails(&self, volume: &Volume, code: Code, words: &[&str]) -> Failed {
         let failed = self.assert_not_set_up(volume, words);
         Node::assert_code(&failed, code);

@@ -74,8 +74,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// A kubectl that renders as the real one or kustomize does, and otherwise only writes down its arguments and what it
-    /// is given to apply, and answers what it is told to.
+    /// A kubectl that renders as the real one or kustomize does, and otherwise only writes down its arguments and what
+    /// it is given to apply, and answers what it is told to.
     fn new() -> Self {
         let cluster = Self { home: TempDir::new().unwrap() };
         let real = require::find("kubectl").map_or_else(|| "false".into(), |path| path.display().to_string());

@@ -1,5 +1,5 @@
-//! The node of `make node-test` takes too long for every change. That its scripts parse and its manifests are understood
-//! does not.
+//! The node of `make node-test` takes too long for every change. That its scripts parse and its manifests are
+//! understood does not.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -17,8 +17,8 @@ use gitrepo_tests::ssh::SshServer;
 use gitrepo_tests::tree::assert_same_tree;
 use serde_json::json;
 
-/// A machine as its admin leaves it after the change of drivers: the old directories are listed, and the hosts whose keys
-/// the old driver never checked are known to the node.
+/// A machine as its admin leaves it after the change of drivers: the old directories are listed, and the hosts whose
+/// keys the old driver never checked are known to the node.
 struct Scene {
     node: Node,
     repository: Repository,
@@ -59,7 +59,8 @@ impl Scene {
         }
     }
 
-    /// Two pods of one volume see the repository's files at the volume's root, without `.git`, and share what they write.
+    /// Two pods of one volume see the repository's files at the volume's root, without `.git`, and share what they
+    /// write.
     fn assert_two_pods(&self, volume: &Volume) {
         let pods = ["nginx-deployment1", "nginx-deployment2"].map(Pod::new);
         let targets = pods.each_ref().map(|pod| self.node.kubelet().must_set_up(pod, volume));

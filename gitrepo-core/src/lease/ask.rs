@@ -1,4 +1,5 @@
-//! Where a revision stands, and whether the credential may read the repository: from fresh knowledge, or from the remote.
+//! Where a revision stands, and whether the credential may read the repository: from fresh knowledge, or from the
+//! remote.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::store::StoreError;
 use crate::store::Turn;
 use crate::watch::Watch;
 
-/// How long an answer of the remote about a moving revision serves other calls with the same credential: long enough that
-/// a hundred pods that start at once ask once, too short for anyone to notice.
+/// How long an answer of the remote about a moving revision serves other calls with the same credential: long enough
+/// that a hundred pods that start at once ask once, too short for anyone to notice.
 const SHARED_ANSWER: Duration = Duration::from_secs(1);
 
 impl Snapshots {
@@ -60,8 +61,8 @@ impl Snapshots {
 
     /// What this credential was told already, if that is fresh enough to act on without asking again.
     ///
-    /// A proof of access holds for `accessTtl`. Under `Always`, each call asks where a moving revision stands, but calls
-    /// within [`SHARED_ANSWER`] share one answer.
+    /// A proof of access holds for `accessTtl`. Under `Always`, each call asks where a moving revision stands, but
+    /// calls within [`SHARED_ANSWER`] share one answer.
     fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
         let access = self.store.access();
         if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl) {

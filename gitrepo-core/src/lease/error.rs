@@ -45,15 +45,16 @@ impl LeaseError {
         }
     }
 
-    /// The repository itself is refused: it exceeds a limit, or holds something that an honest one does not. None of it is
-    /// worth its space.
+    /// The repository itself is refused: it exceeds a limit, or holds something that an honest one does not. None of it
+    /// is worth its space.
     pub(super) fn is_refusal(&self) -> bool {
         let Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(error))) = self else { return false };
         matches!(error, SnapshotError::TooLarge { .. } | SnapshotError::UnsafeName { .. })
     }
 
-    /// An error after a complete fetch that says nothing against what was fetched: time was up, the worker came to grief, or
-    /// the commit itself is not as this volume wants it. Damage, a full disk and a worker that lies are not of this kind.
+    /// An error after a complete fetch that says nothing against what was fetched: time was up, the worker came to
+    /// grief, or the commit itself is not as this volume wants it. Damage, a full disk and a worker that lies are not
+    /// of this kind.
     pub(super) fn leaves_the_pack_good(&self) -> bool {
         let error = match self {
             Self::Interrupted { .. } => return true,

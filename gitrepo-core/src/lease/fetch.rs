@@ -27,8 +27,8 @@ use crate::store::Turn;
 use crate::watch::Watch;
 use crate::worker::TREE;
 
-/// A session that may fetch, and what it holds meanwhile. Fields drop in this order: the session ends before its staging
-/// directory goes, and that before another process may fetch.
+/// A session that may fetch, and what it holds meanwhile. Fields drop in this order: the session ends before its
+/// staging directory goes, and that before another process may fetch.
 pub(super) struct Fetching<'a> {
     session: Session<'a>,
     base: Option<PathBuf>,
@@ -43,8 +43,8 @@ impl Fetching<'_> {
 }
 
 impl Snapshots {
-    /// Resolves, and fetches over the same connection when the snapshot is not there. While another call fetches from the
-    /// repository, this one only resolves, and then waits for that fetch.
+    /// Resolves, and fetches over the same connection when the snapshot is not there. While another call fetches from
+    /// the repository, this one only resolves, and then waits for that fetch.
     pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
         let (resolved, fetching) = self.ask(wanted, true, watch)?;
         if let Some(hit) = self.hit(wanted, &resolved)? {

@@ -21,13 +21,13 @@ pub(crate) struct Received {
     pub(crate) bytes: u64,
 }
 
-/// Fetches a resolved revision, writes its tree, and ends the session: what the worker wrote may then be checked without
-/// its changing meanwhile.
+/// Fetches a resolved revision, writes its tree, and ends the session: what the worker wrote may then be checked
+/// without its changing meanwhile.
 ///
 /// # Errors
 ///
-/// When the fetch failed, or when something of the worker may be left. A tree that was not written is told in the result,
-/// since the pack may be worth keeping.
+/// When the fetch failed, or when something of the worker may be left. A tree that was not written is told in the
+/// result, since the pack may be worth keeping.
 pub(crate) fn receive(
     mut session: Session<'_>,
     spec: &VolumeSpec,

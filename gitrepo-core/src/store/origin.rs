@@ -6,8 +6,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// A program that publishes volumes, by a name of its own choice. Only this program collects a volume that its users left
-/// behind.
+/// A program that publishes volumes, by a name of its own choice. Only this program collects a volume that its users
+/// left behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "Fields", into = "Fields")]
 pub struct Origin {
@@ -16,13 +16,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A driver that a kubelet calls. Its mounts propagate to all mount namespaces, so after a restart it sees them from a
-    /// new one.
+    /// A driver that a kubelet calls. Its mounts propagate to all mount namespaces, so after a restart it sees them
+    /// from a new one.
     pub const fn driver(name: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), propagates: true }
     }
 
-    /// A program whose mounts stay in its own mount namespace. Another namespace cannot tell whether they are still there.
+    /// A program whose mounts stay in its own mount namespace. Another namespace cannot tell whether they are still
+    /// there.
     pub const fn program(name: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), propagates: false }
     }

@@ -24,11 +24,11 @@ use super::target::TARGETS_DIRECTORY;
 pub(super) const RECORD_FILE: &str = "record.json";
 const RECORD_LIMIT: u64 = 1024 * 1024;
 
-/// One published target. The record is written before the mount and deleted after the unmount. Until then it is a reference
-/// to the snapshot, for every process.
+/// One published target. The record is written before the mount and deleted after the unmount. Until then it is a
+/// reference to the snapshot, for every process.
 ///
-/// Reading ignores unknown fields, and a field that older versions do not write has a default. So adjacent versions read
-/// each other's records.
+/// Reading ignores unknown fields, and a field that older versions do not write has a default. So adjacent versions
+/// read each other's records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
@@ -139,8 +139,8 @@ impl MountTable {
         Ok(Self { boot_id: BootId::current()?, namespace: namespace.to_string_lossy().into_owned() })
     }
 
-    /// Whether the current mount table shows if a mount made in this one still exists: it is the same table, or a reboot has
-    /// removed the mount everywhere.
+    /// Whether the current mount table shows if a mount made in this one still exists: it is the same table, or a
+    /// reboot has removed the mount everywhere.
     pub(crate) fn is_told_by(&self, current: &Self) -> bool {
         self.boot_id != current.boot_id || self.namespace == current.namespace
     }
@@ -153,8 +153,8 @@ pub(super) fn target_hash(target: &Path) -> String {
     sha256_hex(plain.as_os_str().as_bytes())
 }
 
-/// Reads the record in a target's directory. Fails with [`StoreError::Corrupt`] if the record is damaged or names another
-/// target.
+/// Reads the record in a target's directory. Fails with [`StoreError::Corrupt`] if the record is damaged or names
+/// another target.
 pub(super) fn read(slot: &Path) -> Result<Option<Record>, StoreError> {
     let path = slot.join(RECORD_FILE);
     let Some(json) = optional(durable::read(&path, RECORD_LIMIT))? else { return Ok(None) };

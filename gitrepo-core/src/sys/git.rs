@@ -116,9 +116,9 @@ fn succeeded(code: c_int) -> Result<(), git2::Error> {
 /// `RemoteHead::name` and `RemoteHead::symref_target` panic if a name is not UTF-8, and a remote may send any bytes.
 pub(crate) fn head_names<'a>(head: &'a RemoteHead<'_>) -> (&'a [u8], Option<&'a [u8]>) {
     const { assert!(size_of::<RemoteHead<'_>>() == size_of::<*const raw::git_remote_head>()) };
-    // SAFETY: a `RemoteHead` is nothing but a pointer to a `git_remote_head`, valid as long as the borrow of the list it
-    // came from: `git2::Remote::list` makes the list by transmuting libgit2's array of such pointers. Both strings are
-    // NUL-terminated or null, and live as long.
+    // SAFETY: a `RemoteHead` is nothing but a pointer to a `git_remote_head`, valid as long as the borrow of the list
+    // it came from: `git2::Remote::list` makes the list by transmuting libgit2's array of such pointers. Both strings
+    // are NUL-terminated or null, and live as long.
     unsafe {
         let raw = *std::ptr::from_ref(head).cast::<*const raw::git_remote_head>();
         (text((*raw).name).unwrap_or_default(), text((*raw).symref_target))

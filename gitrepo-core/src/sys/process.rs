@@ -74,7 +74,8 @@ pub(crate) fn close_inherited(first: RawFd) -> io::Result<()> {
         .filter(|number| *number >= first)
         .collect();
     for number in open {
-        // SAFETY: as above; closing a number that is not open (that of the directory just read) is an error without effect.
+        // SAFETY: as above; closing a number that is not open (that of the directory just read) is an error without
+        // effect.
         unsafe { libc::close(number) };
     }
     Ok(())

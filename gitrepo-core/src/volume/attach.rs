@@ -148,8 +148,8 @@ impl Volumes {
         self.mounter.shows(&mount_of(self.attachment(record), record))
     }
 
-    /// Whether the recorded volume is gone from its target in this mount namespace. A volume that another mount covers is
-    /// not gone.
+    /// Whether the recorded volume is gone from its target in this mount namespace. A volume that another mount covers
+    /// is not gone.
     pub(super) fn is_lost(&self, record: &Record) -> Result<bool, MountError> {
         if self.is_attached(record)? {
             return Ok(false);
@@ -163,8 +163,8 @@ impl Volumes {
         mounts.iter().any(|mount| mount.target == record.target && self.store.is_mount_of(mount, attachment.path()))
     }
 
-    /// Whether a mount is ours and may be removed: with a record, if it shows the recorded tree, deleted or not; without one,
-    /// if it shows anything of this store.
+    /// Whether a mount is ours and may be removed: with a record, if it shows the recorded tree, deleted or not;
+    /// without one, if it shows anything of this store.
     fn is_remnant(&self, mount: &MountPoint, record: Option<&Record>) -> Result<bool, MountError> {
         if let Some(record) = record {
             return Ok(self.store.is_mount_of(mount, self.attachment(record).path()));
@@ -192,8 +192,8 @@ fn mount_of(attachment: Attachment, record: &Record) -> Mount {
     Mount { attachment, target: record.target.clone(), read_only: record.shows.is_read_only() }
 }
 
-/// Removes the target directory if we created it, then the record and the target's own copy. The record goes last: after a
-/// crash, it says that the directory is ours.
+/// Removes the target directory if we created it, then the record and the target's own copy. The record goes last:
+/// after a crash, it says that the directory is ours.
 fn forget(slot: &TargetSlot, record: &Record, deletion: Deletion) -> Result<(), StoreError> {
     if record.target_created {
         remove_directory(&record.target);

@@ -19,9 +19,9 @@ use crate::store::Record;
 use crate::store::StoreError;
 
 impl Volumes {
-    /// The published volume, if the target already shows what the request asks for. Most repeated publishes end here. The
-    /// answer comes from the record and the mount table alone: an absent remote, changed secrets or a stricter policy do
-    /// not fail a volume that is mounted. `None` if there is something to do.
+    /// The published volume, if the target already shows what the request asks for. Most repeated publishes end here.
+    /// The answer comes from the record and the mount table alone: an absent remote, changed secrets or a stricter
+    /// policy do not fail a volume that is mounted. `None` if there is something to do.
     ///
     /// # Errors
     ///

@@ -20,9 +20,9 @@ use crate::store::Record;
 use crate::watch::Watch;
 
 impl Volumes {
-    /// Publishes a volume on its target: [`lease`](Self::lease), then [`show`](Self::show). Any process may repeat this after
-    /// any crash: a target that serves the same content is left alone, and one that lost its mount gets the recorded commit
-    /// back.
+    /// Publishes a volume on its target: [`lease`](Self::lease), then [`show`](Self::show). Any process may repeat this
+    /// after any crash: a target that serves the same content is left alone, and one that lost its mount gets the
+    /// recorded commit back.
     ///
     /// # Errors
     ///
@@ -47,9 +47,9 @@ impl Volumes {
         }
     }
 
-    /// Leases what the target is to show: the commit that its record names, or that the other targets of a shared volume
-    /// show, or otherwise what the request asks for. Nothing is done for the target, so to give up is not to call
-    /// [`show`](Self::show).
+    /// Leases what the target is to show: the commit that its record names, or that the other targets of a shared
+    /// volume show, or otherwise what the request asks for. Nothing is done for the target, so to give up is not to
+    /// call [`show`](Self::show).
     ///
     /// # Errors
     ///
@@ -123,8 +123,8 @@ impl Volumes {
     }
 }
 
-/// A target is a path that means the same in every process: absolute, and clean by its letters alone. And it keeps out of
-/// the store's way.
+/// A target is a path that means the same in every process: absolute, and clean by its letters alone. And it keeps out
+/// of the store's way.
 fn check_target(target: &Path, store: &Path) -> Result<(), PublishError> {
     let clean = target.is_absolute()
         && target.file_name().is_some()

@@ -132,8 +132,8 @@ enum Fullness {
     OfTrees,
 }
 
-/// Whether a write failed on a full disk. An exceeded limit does not count, nor does the reserve: room was already made for
-/// it.
+/// Whether a write failed on a full disk. An exceeded limit does not count, nor does the reserve: room was already made
+/// for it.
 fn fullness(error: &PublishError) -> Option<Fullness> {
     let is_full = |kind: Kind| kind == Kind::ResourceExhausted;
     let trees = match error {

@@ -24,8 +24,8 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// [`PublishError::Outdated`] if the target or its volume shows another commit by now: lease again. On every error but
-    /// [`PublishError::NotUndone`], this call has undone what it did for the target.
+    /// [`PublishError::Outdated`] if the target or its volume shows another commit by now: lease again. On every error
+    /// but [`PublishError::NotUndone`], this call has undone what it did for the target.
     pub fn show(&self, request: &VolumeRequest, lease: &Lease, watch: &Watch) -> Result<Published, PublishError> {
         self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
@@ -85,8 +85,8 @@ impl Volumes {
         }
     }
 
-    /// Locks the volume if its targets share a copy. Returns the lock, and the ref that led to the commit. Fails if the lease
-    /// is not what the request needs now: the commit that other targets show, or else the revision.
+    /// Locks the volume if its targets share a copy. Returns the lock, and the ref that led to the commit. Fails if the
+    /// lease is not what the request needs now: the commit that other targets show, or else the revision.
     fn hold_shared(
         &self,
         request: &VolumeRequest,
@@ -117,7 +117,8 @@ impl Volumes {
 
     /// Repeats an earlier publish, or completes one that a crash or a reboot interrupted.
     ///
-    /// On failure the record and the copy stay: the next attempt continues from them, and only an unpublish deletes them.
+    /// On failure the record and the copy stay: the next attempt continues from them, and only an unpublish deletes
+    /// them.
     fn show_again(
         &self,
         slot: &TargetSlot,

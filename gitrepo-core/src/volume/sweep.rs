@@ -26,26 +26,26 @@ use crate::store::SweepReport;
 /// Which volumes count as abandoned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Abandoned {
-    /// Volumes of a program that are no longer mounted, after a reboot or a manual umount. Volumes with a copy are kept: the
-    /// copy holds data that the same publish shows again.
+    /// Volumes of a program that are no longer mounted, after a reboot or a manual umount. Volumes with a copy are
+    /// kept: the copy holds data that the same publish shows again.
     Unmounted {
         /// The program.
         origin: Origin,
     },
-    /// Volumes of a driver whose target directory the kubelet has removed, for example of a pod that was deleted while the
-    /// node was down. Their copies are deleted, too.
+    /// Volumes of a driver whose target directory the kubelet has removed, for example of a pod that was deleted while
+    /// the node was down. Their copies are deleted, too.
     TargetGone {
         /// The driver.
         origin: Origin,
-        /// Only targets below this directory, the kubelet's, without symlinks. The caller must see the same directory as the
-        /// kubelet, or every volume looks abandoned.
+        /// Only targets below this directory, the kubelet's, without symlinks. The caller must see the same directory
+        /// as the kubelet, or every volume looks abandoned.
         below: PathBuf,
     },
 }
 
 impl Volumes {
-    /// Removes what dead processes left, unpublishes abandoned volumes, and evicts unused snapshots until the reserve is free.
-    /// Stops after about `budget`. Skips whatever another process works on; the next sweep tries again.
+    /// Removes what dead processes left, unpublishes abandoned volumes, and evicts unused snapshots until the reserve
+    /// is free. Stops after about `budget`. Skips whatever another process works on; the next sweep tries again.
     ///
     /// # Errors
     ///
@@ -114,8 +114,8 @@ impl Volumes {
         Ok(collected)
     }
 
-    /// Unpublishes a volume if it is still abandoned under its lock. Reads the mount table again: another process may have
-    /// published the volume since the first reading.
+    /// Unpublishes a volume if it is still abandoned under its lock. Reads the mount table again: another process may
+    /// have published the volume since the first reading.
     fn collect_one(&self, abandoned: &Abandoned, record: &Record) -> Result<bool, UnpublishError> {
         let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { return Ok(false) };
         let Some(record) = slot.record()? else { return Ok(false) };

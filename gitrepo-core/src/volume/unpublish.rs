@@ -21,12 +21,12 @@ pub struct Unpublished {
 }
 
 impl Volumes {
-    /// Unmounts the volume from its target and deletes what was private to the target. The last target of a volume takes the
-    /// shared copy along. A target that is not published is not an error. With `None` as the volume id, the volume is found
-    /// by its target.
+    /// Unmounts the volume from its target and deletes what was private to the target. The last target of a volume
+    /// takes the shared copy along. A target that is not published is not an error. With `None` as the volume id, the
+    /// volume is found by its target.
     ///
-    /// Unmounts only our own mounts: the recorded one, or, if the record was damaged, one that shows something of the store.
-    /// Other mounts on the target stay.
+    /// Unmounts only our own mounts: the recorded one, or, if the record was damaged, one that shows something of the
+    /// store. Other mounts on the target stay.
     ///
     /// # Errors
     ///

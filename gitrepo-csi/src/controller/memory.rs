@@ -1,7 +1,7 @@
 //! Remembers created volumes, so that creating one again returns the same volume, even after a restart.
 //!
-//! One small file for each, in its own directory in the store. Losing them costs little: the context of a created volume
-//! is complete, and a volume that is created again is resolved again.
+//! One small file for each, in its own directory in the store. Losing them costs little: the context of a created
+//! volume is complete, and a volume that is created again is resolved again.
 
 use std::collections::BTreeMap;
 use std::fs;

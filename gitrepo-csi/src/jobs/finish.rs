@@ -1,8 +1,8 @@
 //! Stopping the driver: jobs that are nearly done are finished.
 //!
-//! A pack that was not received completely is lost, and the next driver fetches it from the beginning. So a driver that is
-//! asked to stop finishes the jobs that will end in the time it has. It judges each job repeatedly, by the rate at which its
-//! objects arrive. A job that writes its tree or makes it durable is always finished.
+//! A pack that was not received completely is lost, and the next driver fetches it from the beginning. So a driver that
+//! is asked to stop finishes the jobs that will end in the time it has. It judges each job repeatedly, by the rate at
+//! which its objects arrive. A job that writes its tree or makes it durable is always finished.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ const FOR_NEW: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Jobs {
-    /// Cancels the jobs that will not end `within` this time. A job that starts meanwhile must end soon. Returns when no job is
-    /// left, or when the time is up; the rest is cancelled then.
+    /// Cancels the jobs that will not end `within` this time. A job that starts meanwhile must end soon. Returns when
+    /// no job is left, or when the time is up; the rest is cancelled then.
     pub async fn finish(&self, within: Duration) {
         let begun = Instant::now();
         self.shared.table().finish_up();

@@ -229,8 +229,8 @@ impl Table {
         self.give_up_unwanted();
     }
 
-    /// Ends the job of this target, if there is one, and drops a kept failure. A job that has not begun to show its tree goes
-    /// on if other targets need the tree.
+    /// Ends the job of this target, if there is one, and drops a kept failure. A job that has not begun to show its
+    /// tree goes on if other targets need the tree.
     pub(super) fn end(&mut self, key: &Key) -> Ending {
         let Some((number, job)) = self.at_work(key) else {
             self.targets.remove(key);
@@ -282,8 +282,8 @@ impl Table {
         self.phase != Phase::Open
     }
 
-    /// Cancels the jobs for which `stays` is false; it gets a job's progress, and whether a caller waits for the job. A job
-    /// also stays if a job that stays brings its tree. Returns how many stay, and the jobs that were cancelled.
+    /// Cancels the jobs for which `stays` is false; it gets a job's progress, and whether a caller waits for the job. A
+    /// job also stays if a job that stays brings its tree. Returns how many stay, and the jobs that were cancelled.
     pub(super) fn give_up_but(&mut self, stays: impl Fn(&Seen, bool) -> bool) -> (usize, Vec<(Key, Arc<Seen>)>) {
         let bringing: Vec<_> = self
             .jobs

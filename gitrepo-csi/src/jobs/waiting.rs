@@ -1,11 +1,11 @@
 //! A call that waits for a job.
 //!
-//! The driver's answer becomes the pod's event, and the kubelet cannot unpublish a volume while its publish call runs. So a
-//! wait ends before the call's deadline in two cases: the first call for a volume answers early with the progress of the
-//! job, and any call ends as soon as the pod is being deleted. The job goes on, and a retry joins it.
+//! The driver's answer becomes the pod's event, and the kubelet cannot unpublish a volume while its publish call runs.
+//! So a wait ends before the call's deadline in two cases: the first call for a volume answers early with the progress
+//! of the job, and any call ends as soon as the pod is being deleted. The job goes on, and a retry joins it.
 //!
-//! Only the first call answers early. After each failure the kubelet pauses twice as long, up to two minutes, and a volume
-//! that is ready during a pause is not used before the pause ends.
+//! Only the first call answers early. After each failure the kubelet pauses twice as long, up to two minutes, and a
+//! volume that is ready during a pause is not used before the pause ends.
 
 use std::sync::Arc;
 use std::time::Duration;

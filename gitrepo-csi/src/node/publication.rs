@@ -62,8 +62,8 @@ impl Publication {
     }
 }
 
-/// The kubelet tells the container runtime `readonly` and nothing else, and current runtimes then lift a mount's read-only
-/// flag, so the pod could write into a tree that it shares with others.
+/// The kubelet tells the container runtime `readonly` and nothing else, and current runtimes then lift a mount's
+/// read-only flag, so the pod could write into a tree that it shares with others.
 fn not_kept_read_only(access: &Access) -> Failure {
     let asked = if access.read_only_flag { "the mount option ro" } else { "the access mode" };
     Failure::new(

@@ -24,8 +24,8 @@ use crate::rpc_log::Call;
 use crate::turn::Turn;
 
 impl NodeService {
-    /// Publishes, or joins the job that does. A failure with a final code leaves nothing behind, since the kubelet may never
-    /// unpublish such a volume.
+    /// Publishes, or joins the job that does. A failure with a final code leaves nothing behind, since the kubelet may
+    /// never unpublish such a volume.
     pub(super) async fn publish(
         &self,
         call: &mut Call,
@@ -77,8 +77,8 @@ impl NodeService {
         tokio::time::timeout_at(deadline.into(), self.turns.wait(volume_id)).await.map_err(busy)
     }
 
-    /// Ends the job that an earlier call for the same volume may have started, before the kubelet forgets the volume. If that
-    /// takes too long, the failure becomes one that the kubelet retries.
+    /// Ends the job that an earlier call for the same volume may have started, before the kubelet forgets the volume.
+    /// If that takes too long, the failure becomes one that the kubelet retries.
     async fn undone(&self, failure: Failure, volume_id: String, target: String, deadline: Instant) -> Failure {
         match self.jobs.end(&volume_id, Path::new(&target), deadline::left(deadline)).await {
             Ok(Ended::Nothing) => failure,
@@ -127,8 +127,8 @@ fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look
     Ok(Look::Missing(Box::new(Order { request, credentials: credentials? })))
 }
 
-/// If records or mounts cannot be read, the volume may be published, so the kubelet must not forget it. Only a target that
-/// shows something else is certain.
+/// If records or mounts cannot be read, the volume may be published, so the kubelet must not forget it. Only a target
+/// that shows something else is certain.
 fn unseen(error: impl Into<Failure>) -> Failure {
     let failure = error.into();
     match failure.kind {

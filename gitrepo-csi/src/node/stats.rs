@@ -1,8 +1,8 @@
 //! `NodeGetVolumeStats`: the size of the tree, and the free space of the store. Walks no tree.
 //!
-//! All targets of a volume report the same, because the kubelet's metrics are per claim, not per pod. `used` is the size of
-//! the tree when it was written. `available` is the free space of the store's filesystem, where writable copies grow. `total`
-//! is the sum. So a small tree on a large disk never looks nearly full.
+//! All targets of a volume report the same, because the kubelet's metrics are per claim, not per pod. `used` is the
+//! size of the tree when it was written. `available` is the free space of the store's filesystem, where writable copies
+//! grow. `total` is the sum. So a small tree on a large disk never looks nearly full.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -82,7 +82,8 @@ fn amounts(volumes: &Volumes, record: &Record) -> Result<[Amount; 2], Failure> {
     })?;
     let bytes = filesystem.blocks_available().saturating_mul(filesystem.fragment_size());
     let inodes = match filesystem.files() {
-        // It makes them as they are needed, and is never short of them: nothing to be told, as of the kubelet's own volumes.
+        // It makes them as they are needed, and is never short of them: nothing to be told, as of the kubelet's own
+        // volumes.
         0 => Amount::default(),
         _ => Amount::of(summary.entries(), filesystem.files_available()),
     };

@@ -1,5 +1,5 @@
-//! The parser of repository URLs, which stands before git's: whatever it is given, it does not panic, and what it accepts
-//! has one canonical form that reads back as the same URL.
+//! The parser of repository URLs, which stands before git's: whatever it is given, it does not panic, and what it
+//! accepts has one canonical form that reads back as the same URL.
 //!
 //! ```sh
 //! cargo install cargo-fuzz
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! An input that fails is kept under `artifacts/repository_url/`, and `cargo +nightly fuzz run repository_url FILE`
-//! repeats it; it then belongs into the tables of `gitrepo-core/src/spec/url/tests.rs`, where the same properties run on
-//! stable Rust with every `cargo test`.
+//! repeats it; it then belongs into the tables of `gitrepo-core/src/spec/url/tests.rs`, where the same properties run
+//! on stable Rust with every `cargo test`.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! What fails for good leaves nothing, though the kubelet never asks for it to be undone; what fails for the time being is
-//! undone when it asks.
+//! What fails for good leaves nothing, though the kubelet never asks for it to be undone; what fails for the time being
+//! is undone when it asks.
 
 use gitrepo_csi::proto::csi::v1::volume_capability::AccessType;
 use gitrepo_csi::proto::csi::v1::volume_capability::BlockVolume;

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A pack takes this long of which nothing but its beginning comes here.
 const VERY_LONG: Duration = Duration::from_secs(300);
 
-/// A volume of many files whose pack takes this long, and is as far as `words` say when this returns. Nobody waits for it.
+/// A volume of many files whose pack takes this long, and is as far as `words` say when this returns. Nobody waits for
+/// it.
 fn begin(time: Duration, words: &str) -> Option<(Scene, Pod, Volume)> {
     let slow = move |request: &Request| match request.path.contains("many") {
         true => Answer::Slow(time),

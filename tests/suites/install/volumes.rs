@@ -1,4 +1,5 @@
-//! What an installer does about volumes: it sweeps those of pods that are gone, and does not remove a driver that has some.
+//! What an installer does about volumes: it sweeps those of pods that are gone, and does not remove a driver that has
+//! some.
 
 use std::fs;
 use std::path::Path;

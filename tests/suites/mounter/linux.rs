@@ -346,7 +346,8 @@ fn an_ordinary_user_is_told_that_mounting_is_not_permitted() {
     }
 }
 
-/// As `docs/semantics.md` has it of promise 6: what a runtime binds into a container has not the flags of the volume on the host.
+/// As `docs/semantics.md` has it of promise 6: what a runtime binds into a container has not the flags of the volume on
+/// the host.
 #[test]
 fn in_a_pod_set_user_id_and_devices_of_a_writable_volume_work_as_on_its_own_disk() {
     let Some(bench) = Bench::linux(Strategy::of_this_kernel(), MsFlags::MS_PRIVATE) else { return };

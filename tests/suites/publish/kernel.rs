@@ -64,7 +64,8 @@ fn s17_what_a_privileged_pod_changes_is_noticed_by_the_next_publish() {
     let Some(bench) = Bench::real() else { return };
     let [pod, other] = ["pod", "other"].map(|pod| read_only(&bench.url(), &bench.node.target(pod)));
     bench.node.publish(&pod).unwrap();
-    // What a runtime binds into a container is another mount of the same tree, and its root may change that one's flags.
+    // What a runtime binds into a container is another mount of the same tree, and its root may change that one's
+    // flags.
     let inside = bench.home.join("inside");
     fs::create_dir(&inside).unwrap();
     let none = None::<&str>;
