@@ -112,7 +112,7 @@ mod tests {
 
     /// The reference documentation.
     fn documentation() -> String {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
         std::fs::read_to_string(path).unwrap()
     }
 
