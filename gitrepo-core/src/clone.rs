@@ -40,6 +40,7 @@ pub struct CloneRequest<'a> {
 
 /// A finished clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Cloned {
     /// The resolved revision.
     pub resolved: Resolved,
@@ -51,6 +52,7 @@ pub struct Cloned {
 
 /// A failure to clone. The destination is unchanged.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CloneError {
     /// The destination is not empty.
     #[error("{} exists and is not an empty directory", destination.display())]

@@ -49,6 +49,7 @@ pub struct Gateway {
 
 /// A failure to open or use a session.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GatewayError {
     /// The policy refuses the repository, or the host's name cannot be resolved.
     #[error(transparent)]

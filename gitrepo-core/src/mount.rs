@@ -140,6 +140,7 @@ impl fmt::Display for Role {
 
 /// A failure to mount, unmount or list.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MountError {
     /// A path is relative or contains `..`.
     #[error("cannot use {path:?} as the {role} of a mount: not an absolute path without \"..\"")]

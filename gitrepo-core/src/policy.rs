@@ -60,6 +60,7 @@ pub struct PinnedHost {
 
 /// Why fetching from a repository is not allowed, or its host was not found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PolicyError {
     /// The scheme is not in `allowedSchemes`.
     #[error("{url}: the scheme {scheme} is not allowed; allowedSchemes has {allowed}")]

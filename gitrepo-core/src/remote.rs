@@ -101,6 +101,7 @@ pub struct FetchReport {
 /// A failure to talk to a remote.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum RemoteError {
     /// The server reports that there is no such repository. Many servers report this also if access is denied.
     #[error("{url}: the server has no such repository, or hides it from this credential")]

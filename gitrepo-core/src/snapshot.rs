@@ -132,6 +132,7 @@ fn widen(number: usize) -> u64 {
 /// A failure to write or adopt a tree. Paths are escaped.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum SnapshotError {
     /// The repository has no such commit, or lacks some of its objects.
     #[error("commit {commit} is not whole in the local repository")]

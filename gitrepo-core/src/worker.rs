@@ -74,6 +74,7 @@ pub const TREE: &str = "tree";
 
 /// A failure of a session.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WorkerError {
     /// Talking to the remote failed.
     #[error(transparent)]

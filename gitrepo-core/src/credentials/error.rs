@@ -11,6 +11,7 @@ use crate::error::Kind;
 
 /// An unusable secret. Errors contain keys, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CredentialError {
     /// The secret exceeds the size of a Kubernetes Secret.
     #[error("the secret's keys and values together have {length} bytes; at most {} are allowed", super::SECRET_BYTES)]
@@ -119,6 +120,7 @@ impl CredentialError {
 /// Why a server is not trusted. `key` is a type and a fingerprint, as printed by OpenSSH.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum HostKeyError {
     /// No key of the server is known, or only keys of other types.
     #[error(

@@ -16,6 +16,7 @@ pub struct SshKey {
 
 /// Why a text is not a usable private key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SshKeyError {
     /// A public key.
     #[error("it is a public key; the private one is needed, from the file of the same name without .pub")]

@@ -11,6 +11,7 @@ use crate::worker::WorkerError;
 
 /// A failure to lease a snapshot, or to resolve a revision. Nothing has to be undone.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeaseError {
     /// The policy forbids the repository.
     #[error(transparent)]

@@ -152,6 +152,7 @@ pub struct UidRangeError;
 
 /// Why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {}", path.display())]

@@ -38,6 +38,7 @@ use crate::reserve::Reserve;
 
 /// A failure to copy a snapshot's tree. The partial copy stays, for the caller to remove.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CopyError {
     /// Reading the snapshot or writing the copy failed.
     #[error("cannot {action} {path:?}")]

@@ -125,6 +125,7 @@ pub enum DefaultDirectory {
 
 /// Why attributes do not describe a volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SpecError {
     /// The attributes exceed [`ATTRIBUTES_BYTES`].
     #[error("the keys and values together have {length} bytes; at most {ATTRIBUTES_BYTES} are allowed")]

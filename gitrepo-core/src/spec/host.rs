@@ -19,6 +19,7 @@ pub(crate) struct Host {
 
 /// Why a text is not a valid host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HostError {
     /// The host is empty.
     #[error("the host is missing")]

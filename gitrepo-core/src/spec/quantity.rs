@@ -29,6 +29,7 @@ const UNITS: [(&str, u64); 12] = [
 
 /// The text is not an amount of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum QuantityError {
     /// Not digits and an optional suffix.
     #[error("{text:?} is not an amount of bytes; write a whole number, and k, M, G, T or Ki, Mi, Gi, Ti after it")]

@@ -22,6 +22,7 @@ pub enum Revision {
 
 /// Why a text is not a revision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RevisionError {
     /// The revision is empty.
     #[error("the revision is empty; leave it out for the remote's default branch")]

@@ -179,6 +179,7 @@ serde_as_text!(RepositoryUrl);
 
 /// Why a text is not a repository URL. Never quotes the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UrlError {
     /// The URL is empty.
     #[error("the URL is empty")]

@@ -10,6 +10,7 @@ use crate::error::Kind;
 
 /// A failure to read or change the store.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// A step on one path failed.
     #[error("cannot {action} {}", path.display())]

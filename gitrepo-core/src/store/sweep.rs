@@ -36,6 +36,7 @@ const LOOKING: u32 = 6;
 
 /// What a sweep removed.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct SweepReport {
     /// Abandoned volumes, now forgotten.
     pub volumes: usize,

@@ -11,6 +11,7 @@ use crate::store::StoreError;
 
 /// A failure to publish. Unless it is [`PublishError::NotUndone`], everything done for the target has been undone.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PublishError {
     /// The target is relative, contains `..`, or is not UTF-8.
     #[error("the target {target:?} is not an absolute path in UTF-8 without `..`")]
@@ -120,6 +121,7 @@ impl PublishError {
 
 /// A failure to unpublish or to sweep. It may be repeated.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum UnpublishError {
     /// The volume is mounted in a mount namespace that this process does not see.
     #[error(

@@ -11,6 +11,7 @@ use crate::store::StoreError;
 
 /// One published target.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PublishedVolume {
     /// Its record.
     pub record: Record,

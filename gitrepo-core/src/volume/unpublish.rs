@@ -13,6 +13,7 @@ use crate::store::TargetSlot;
 
 /// The result of an unpublish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unpublished {
     /// The target had a record.
     pub known: bool,

@@ -108,7 +108,7 @@ pub(super) fn only_volumes_of_that_origin_and_place_are_abandoned(bench: &Bench)
     assert_eq!(sweep(bench, &gone(volumes::CSI, &here)), 1);
     assert_eq!(published(bench), [here.join("cli"), here.join("flex"), there.join("csi")]);
     assert_eq!(sweep(bench, &Abandoned::Unmounted { origin: volumes::PERSON }), 1);
-    assert_eq!(published(bench), [here.join("Flex"), there.join("Csi")]);
+    assert_eq!(published(bench), [here.join("flex"), there.join("csi")]);
 }
 
 pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
