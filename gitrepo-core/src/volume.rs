@@ -46,6 +46,7 @@ pub use error::PublishError;
 pub use error::UnpublishError;
 pub use list::PublishedVolume;
 pub use list::State;
+pub use publish::VolumeLease;
 pub use sweep::Abandoned;
 pub use unpublish::Unpublished;
 

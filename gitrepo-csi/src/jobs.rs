@@ -235,6 +235,7 @@ impl Shared {
             if let Some(published) = leased.show()? {
                 return Ok(published);
             }
+            self.table().leases_again(number);
         }
     }
 

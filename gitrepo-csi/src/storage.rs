@@ -12,13 +12,12 @@ use std::sync::atomic::Ordering;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
-use gitrepo_core::lease::Lease;
 use gitrepo_core::lease::Provenance;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
-use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::volume::VolumeLease;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
 
@@ -109,24 +108,23 @@ impl Publisher for Storage {
     fn lease<'a>(&'a self, order: &'a Order, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
         let volumes = self.volumes()?;
         let lease = volumes.lease(&order.request, &order.credentials, watch)?;
-        if let Provenance::Remote { received_bytes } = lease.provenance() {
+        if let Provenance::Remote { received_bytes } = lease.snapshot().provenance() {
             self.metrics.fetched(received_bytes);
         }
-        Ok(Box::new(LeasedVolume { volumes, lease, request: &order.request, watch }))
+        Ok(Box::new(LeasedVolume { volumes, lease, watch }))
     }
 }
 
 /// A volume whose tree is on the node.
 struct LeasedVolume<'a> {
     volumes: Arc<Volumes>,
-    lease: Lease,
-    request: &'a VolumeRequest,
+    lease: VolumeLease<'a>,
     watch: &'a Watch,
 }
 
 impl Leased for LeasedVolume<'_> {
     fn show(&self) -> Result<Option<Published>, Failure> {
-        match self.volumes.show(self.request, &self.lease, self.watch) {
+        match self.volumes.show(&self.lease, self.watch) {
             Err(PublishError::Outdated { .. }) => Ok(None),
             shown => Ok(Some(shown?)),
         }

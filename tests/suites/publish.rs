@@ -153,6 +153,7 @@ over! {
             a_failure_that_could_not_be_undone_is_not_final
             an_unpublish_that_fails_may_be_repeated
             a_publish_that_was_given_up_leaves_nothing
+            what_is_unpublished_while_it_is_fetched_does_not_appear
             a_failed_republish_keeps_what_the_volume_is;
         damage:
             a_torn_record_breaks_neither_publish_nor_unpublish_nor_list

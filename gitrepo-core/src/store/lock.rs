@@ -12,6 +12,7 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::fs::TryLockError;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 
+use super::durable;
 use super::error::StoreError;
 
 /// First and longest pause between two attempts. `flock` has no timeout and cannot be interrupted from another thread.
@@ -85,6 +87,9 @@ impl fmt::Display for LockName {
     }
 }
 
+/// The longest content of a lock file that is read, in bytes.
+const MARK_LIMIT: u64 = 64;
+
 const TARGET_PREFIX: &str = "target-";
 const VOLUME_PREFIX: &str = "volume-";
 
@@ -99,6 +104,16 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+}
+
+/// What the last unpublish of a target wrote into its lock file. Random, so no two are equal.
+pub(crate) type Mark = [u8; 16];
+
+impl Lock {
+    /// Replaces the mark in the lock file.
+    pub(crate) fn write_mark(&self, mark: &Mark) -> io::Result<()> {
+        self.file.write_all_at(mark, 0)
+    }
 }
 
 impl Drop for Lock {
@@ -172,6 +187,11 @@ impl Locks {
             thread::sleep(cancel.remaining().map_or(pause, |left| left.min(pause)));
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// The mark in a lock file; `None` if there is none. A sweep removes it together with the file.
+    pub(crate) fn mark(&self, name: &LockName) -> Option<Mark> {
+        durable::read(&self.directory.join(name.file_name()), MARK_LIMIT).ok()?.try_into().ok()
     }
 
     /// Removes the files of free locks, except those that `keep` names, and returns their number.

@@ -36,7 +36,6 @@ const LOOKING: u32 = 6;
 
 /// What a sweep removed.
 #[derive(Debug, Default)]
-#[non_exhaustive]
 pub struct SweepReport {
     /// Abandoned volumes, now forgotten.
     pub volumes: usize,

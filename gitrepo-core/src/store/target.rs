@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
+use crate::error::chain;
 
 use super::Store;
 use super::digest::is_hex;
@@ -18,6 +19,7 @@ use super::error::StoreError;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::lock::LockName;
+use super::lock::Mark;
 use super::lock::Mode;
 use super::record;
 use super::record::RECORD_FILE;
@@ -35,7 +37,7 @@ const COPY_DIRECTORY: &str = "copy";
 pub(crate) struct TargetSlot {
     layout: Arc<Layout>,
     directory: PathBuf,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl TargetSlot {
@@ -49,6 +51,16 @@ impl TargetSlot {
                 Ok(None)
             }
             result => result,
+        }
+    }
+
+    /// Leaves a mark for publishes of this target that are fetching: they must not show their tree any more.
+    pub(crate) fn mark_unpublished(&self) {
+        let marked = durable::random_bytes()
+            .and_then(|mark| self.lock.write_mark(&mark).map_err(StoreError::io("mark the lock of", &self.directory)));
+        if let Err(error) = marked {
+            // An unpublish must not fail on a full disk.
+            tracing::debug!(error = %chain(&error), "cannot mark a target as unpublished");
         }
     }
 
@@ -88,6 +100,11 @@ impl TargetSlot {
 }
 
 impl Store {
+    /// The mark of the last unpublish of a target. If it changes during a publish, the target was unpublished meanwhile.
+    pub(crate) fn unpublish_mark(&self, target: &Path) -> Option<Mark> {
+        self.layout.locks.mark(&LockName::Target(target_hash(target)))
+    }
+
     /// Locks one target, waiting for other holders until `cancel`.
     ///
     /// # Errors
@@ -96,7 +113,7 @@ impl Store {
         let hash = target_hash(target);
         let directory = self.layout.target(&sha256_hex(volume_id), &hash);
         let lock = self.layout.locks.acquire(&LockName::Target(hash), Mode::Exclusive, cancel)?;
-        Ok(TargetSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
+        Ok(TargetSlot { layout: Arc::clone(&self.layout), directory, lock })
     }
 
     /// Locks one target, if it is free.
@@ -190,7 +207,7 @@ impl Layout {
     pub(super) fn try_target(self: &Arc<Self>, volume: &str, target: &str) -> Result<Option<TargetSlot>, StoreError> {
         let lock = self.locks.try_acquire(&LockName::Target(target.to_owned()), Mode::Exclusive)?;
         let directory = self.target(volume, target);
-        Ok(lock.map(|lock| TargetSlot { layout: Arc::clone(self), directory, _lock: lock }))
+        Ok(lock.map(|lock| TargetSlot { layout: Arc::clone(self), directory, lock }))
     }
 
     /// The hashes of volume and target of every slot.

@@ -74,6 +74,12 @@ pub enum PublishError {
         /// Which.
         target: PathBuf,
     },
+    /// The target was unpublished while its tree was fetched.
+    #[error("{} was unpublished while its tree was fetched, so nothing is mounted there", target.display())]
+    Unpublished {
+        /// Which.
+        target: PathBuf,
+    },
     /// The tree was not leased.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -114,7 +120,7 @@ impl PublishError {
             Self::Copy(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Mount(error) => error.kind(),
-            Self::Outdated { .. } | Self::NotUndone { .. } => Kind::Busy,
+            Self::Outdated { .. } | Self::Unpublished { .. } | Self::NotUndone { .. } => Kind::Busy,
         }
     }
 }

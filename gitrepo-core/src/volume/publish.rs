@@ -16,8 +16,34 @@ use crate::lease::Lease;
 use crate::lease::LeaseError;
 use crate::remote::Resolved;
 use crate::spec::Revision;
+use crate::store::Mark;
 use crate::store::Record;
 use crate::watch::Watch;
+
+/// A lease for the target of a request.
+pub struct VolumeLease<'a> {
+    pub(super) request: &'a VolumeRequest,
+    pub(super) lease: Lease,
+    pub(super) proof: Proof,
+    /// The mark of the last unpublish before the lease.
+    pub(super) mark: Option<Mark>,
+}
+
+/// What proved access for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The credential.
+    Credential,
+    /// The record of the target. Void once that record is deleted.
+    Record,
+}
+
+impl VolumeLease<'_> {
+    /// The leased snapshot.
+    pub fn snapshot(&self) -> &Lease {
+        &self.lease
+    }
+}
 
 impl Volumes {
     /// Publishes a volume on its target: [`lease`](Self::lease), then [`show`](Self::show). Any process may repeat this
@@ -40,7 +66,7 @@ impl Volumes {
         }
         loop {
             let lease = self.lease(request, credentials, watch)?;
-            match self.show(request, &lease, watch) {
+            match self.show(&lease, watch) {
                 Err(PublishError::Outdated { .. }) => drop(lease),
                 result => return result,
             }
@@ -55,25 +81,39 @@ impl Volumes {
     ///
     /// [`PublishError::TargetTaken`] and [`PublishError::SharedOtherwise`], before anything is fetched, and those of
     /// [`Snapshots::lease`](crate::lease::Snapshots::lease).
-    pub fn lease(
+    pub fn lease<'a>(
         &self,
-        request: &VolumeRequest,
+        request: &'a VolumeRequest,
         credentials: &Credentials,
         watch: &Watch,
-    ) -> Result<Lease, PublishError> {
+    ) -> Result<VolumeLease<'a>, PublishError> {
         self.check(request)?;
+        watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
+        // First of all: an unpublish after this must keep the tree from being shown.
+        let mark = self.store.unpublish_mark(&request.target);
         self.with_room(|| {
-            if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
-                return self.lease_of_record(&record, request, credentials, watch);
+            if let Some(record) = self.record_for(request)? {
+                let (lease, proof) = self.lease_of_record(&record, request, credentials, watch)?;
+                return Ok(VolumeLease { request, lease, proof, mark });
             }
-            if let Some(taken) = self.store.record_of_target(&request.target)? {
-                return Err(taken_by(&taken));
-            }
-            self.find_target(&request.target, None)?;
+            // Another process may be publishing this very volume there: look twice before refusing.
+            self.find_target(&request.target, None).or_else(|_| self.find_target(&request.target, None))?;
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
-            Ok(self.snapshots.lease(&request.spec, &revision, credentials, watch)?)
+            let lease = self.snapshots.lease(&request.spec, &revision, credentials, watch)?;
+            Ok(VolumeLease { request, lease, proof: Proof::Credential, mark })
         })
+    }
+
+    /// The record of the target, which must be this volume's.
+    fn record_for(&self, request: &VolumeRequest) -> Result<Option<Record>, PublishError> {
+        if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
+            return Ok(Some(record));
+        }
+        match self.store.record_of_target(&request.target)? {
+            Some(taken) if taken.volume_id != request.volume_id => Err(taken_by(&taken)),
+            record => Ok(record),
+        }
     }
 
     /// The snapshot that a record names. The record itself proves access for the credential that made it; another
@@ -84,7 +124,7 @@ impl Volumes {
         request: &VolumeRequest,
         credentials: &Credentials,
         watch: &Watch,
-    ) -> Result<Lease, PublishError> {
+    ) -> Result<(Lease, Proof), PublishError> {
         if !same_content(record, request) {
             return Err(taken_by(record));
         }
@@ -92,11 +132,11 @@ impl Volumes {
         if same_credential(record, &credential) {
             let resolved = Resolved { commit: record.commit, reference: record.reference.clone() };
             if let Some(lease) = self.snapshots.lease_recorded(&record.snapshot, resolved, credential)? {
-                return Ok(lease);
+                return Ok((lease, Proof::Record));
             }
         }
         let revision = Revision::Commit(record.commit);
-        Ok(self.snapshots.lease(&request.spec, &revision, credentials, watch)?)
+        Ok((self.snapshots.lease(&request.spec, &revision, credentials, watch)?, Proof::Credential))
     }
 
     /// Runs one half of a publish. On a full disk, what no volume uses makes way, and it runs once more.

@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::worker::WorkerError;
 
-/// How long a publish may spend on making room. An unpublish of its target waits meanwhile.
+/// How long a publish may spend on making room.
 const LONGEST: Duration = Duration::from_secs(20);
 
 /// Bytes to free for a tree that did not fit. Bounded, so that one large tree does not evict the whole store.

@@ -8,6 +8,8 @@ use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
 use super::attach::Held;
+use super::publish::Proof;
+use super::publish::VolumeLease;
 use super::same_content;
 use crate::error::chain;
 use crate::lease::Lease;
@@ -20,17 +22,25 @@ use crate::store::VolumeSlot;
 use crate::watch::Watch;
 
 impl Volumes {
-    /// Shows a leased tree on the target of the request.
+    /// Shows a leased tree on its target.
     ///
     /// # Errors
     ///
-    /// [`PublishError::Outdated`] if the target or its volume shows another commit by now: lease again. On every error
+    /// [`PublishError::Outdated`] if the target or its volume shows another commit by now: lease again.
+    /// [`PublishError::Unpublished`] if the target was unpublished since the lease began. On every error
     /// but [`PublishError::NotUndone`], this call has undone what it did for the target.
-    pub fn show(&self, request: &VolumeRequest, lease: &Lease, watch: &Watch) -> Result<Published, PublishError> {
+    pub fn show(&self, leased: &VolumeLease<'_>, watch: &Watch) -> Result<Published, PublishError> {
+        let VolumeLease { request, lease, proof, mark } = leased;
+        let target = || request.target.clone();
         self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
+            let now = self.store.unpublish_mark(&request.target);
+            if now.is_some() && now != *mark {
+                return Err(PublishError::Unpublished { target: target() });
+            }
             match slot.record()? {
                 Some(record) => self.show_again(&slot, record, request, lease, watch),
+                None if *proof == Proof::Record => Err(PublishError::Outdated { target: target() }),
                 None => self.show_first(&slot, request, lease, watch),
             }
         })

@@ -13,7 +13,6 @@ use crate::store::TargetSlot;
 
 /// The result of an unpublish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Unpublished {
     /// The target had a record.
     pub known: bool,
@@ -45,6 +44,7 @@ impl Volumes {
             Some(volume_id) => self.store.target(volume_id, target, cancel)?,
             None => self.slot_of(target, cancel)?,
         };
+        slot.mark_unpublished();
         match slot.record()? {
             Some(record) => {
                 self.check_seen(&record)?;

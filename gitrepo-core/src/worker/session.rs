@@ -121,7 +121,8 @@ impl Session {
     /// Errors of the remote, and of the worker itself.
     pub fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, WorkerError> {
         match self.exchange(Request::Fetch(request.clone()), Phase::Fetching)? {
-            Reply::Fetched(report) => Ok(report),
+            // Everything that follows is stored under this commit.
+            Reply::Fetched(report) if report.commit == request.resolved.commit => Ok(report),
             other => Err(self.unexpected(&other)),
         }
     }

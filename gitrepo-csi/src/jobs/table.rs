@@ -210,6 +210,15 @@ impl Table {
         job.stage == Stage::Showing
     }
 
+    /// The target of a job needs another tree by now.
+    pub(super) fn leases_again(&mut self, number: u64) {
+        if let Some(job) = self.jobs.get_mut(&number)
+            && job.stage == Stage::Showing
+        {
+            job.stage = Stage::Leasing;
+        }
+    }
+
     /// A job has ended. The waiting callers hear a failure; if nobody waits, the next caller does.
     pub(super) fn finish(&mut self, number: u64, answer: &Answer) {
         if let Some(job) = self.jobs.remove(&number)
@@ -263,10 +272,12 @@ impl Table {
 
     /// Cancels the jobs that lease a tree for others if no other target needs it any more.
     fn give_up_unwanted(&mut self) {
-        for (number, job) in &self.jobs {
-            if job.stage == Stage::LeasingForOthers && !self.is_wanted(&job.work.order, *number) {
-                job.work.cancel.cancel();
-            }
+        let is_unwanted = |(number, job): &(&u64, &Job)| {
+            job.stage == Stage::LeasingForOthers && !self.is_wanted(&job.work.order, **number)
+        };
+        let unwanted: Vec<u64> = self.jobs.iter().filter(is_unwanted).map(|(number, _)| *number).collect();
+        for number in unwanted {
+            drop(self.jobs.get_mut(&number).map(Job::give_up));
         }
     }
 

@@ -102,7 +102,7 @@ fn wipe(value: &mut Value) {
     }
 }
 
-/// All members of an object, in order. Values read before an error are wiped, too.
+/// All members of an object, in order. Members read before an error are wiped, too.
 struct Members(Vec<(Zeroizing<String>, Wiped)>);
 
 impl<'de> Deserialize<'de> for Members {

@@ -15,6 +15,7 @@ use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::testing::Verb;
+use gitrepo_core::volume::Outcome;
 use gitrepo_core::watch::Watch;
 use gitrepo_tests::http::Answer;
 use gitrepo_tests::http::Credential;
@@ -158,6 +159,26 @@ pub(super) fn an_unpublish_that_fails_may_be_repeated(bench: &Bench) {
     assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "what is mounted is still on record");
     assert_eq!(bench.node.unpublish(&request).mounts, 1);
     bench.node.assert_nothing_published();
+}
+
+pub(super) fn what_is_unpublished_while_it_is_fetched_does_not_appear(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    let gate = bench.server.hold(|request| request.is_upload_pack());
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| bench.node.publish(&request));
+        gate.wait_for(1);
+        // It waits for nobody, and finds nothing.
+        let unpublished = bench.node.unpublish(&request);
+        assert_eq!((unpublished.known, unpublished.mounts), (false, 0));
+        gate.open();
+        let error = publishing.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::Busy, "{error}");
+    });
+    bench.node.assert_nothing_published();
+    assert!(!request.target.exists());
+    let published = bench.node.publish(&request).unwrap();
+    assert_eq!(published.outcome, Outcome::Hit, "the tree was kept");
+    bench.assert_shows(&request.target, &bench.commit);
 }
 
 pub(super) fn a_publish_that_was_given_up_leaves_nothing(bench: &Bench) {
