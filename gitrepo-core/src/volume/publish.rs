@@ -96,8 +96,11 @@ impl Volumes {
                 let (lease, proof) = self.lease_of_record(&record, request, credentials, watch)?;
                 return Ok(VolumeLease { request, lease, proof, mark });
             }
-            // Another process may be publishing this very volume there: look twice before refusing.
-            self.find_target(&request.target, None).or_else(|_| self.find_target(&request.target, None))?;
+            match self.find_target(&request.target, None) {
+                // Another process may be publishing this very volume there: look twice before refusing.
+                Err(PublishError::TargetMounted { .. }) => self.find_target(&request.target, None)?,
+                found => found?,
+            };
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
             let lease = self.snapshots.lease(&request.spec, &revision, credentials, watch)?;

@@ -4,7 +4,8 @@ use gitrepo_tests::kubelet::Pod;
 
 use super::Scene;
 
-/// Mounts and unmounts of the same target exclude each other, so that whatever comes last is what is.
+/// Mounts and unmounts of the same target may overlap. A mount that an unmount overtakes fails and says so; whatever
+/// comes last is what is.
 #[test]
 fn mounts_and_unmounts_of_one_target_may_meet() {
     let Some(scene) = Scene::new() else { return };
@@ -17,7 +18,10 @@ fn mounts_and_unmounts_of_one_target_may_meet() {
         let calls: Vec<_> =
             (0..4).flat_map(|_| [plugin.spawn(["mount", path, &options]), plugin.spawn(["unmount", path])]).collect();
         for call in calls {
-            call.wait().assert_success();
+            let call = call.wait();
+            if !call.answer().message.contains("was unpublished while its tree was fetched") {
+                call.assert_success();
+            }
             assert!(scene.node.mounts_on(&target) <= 1);
         }
         // An unmount may have taken the directory away before a mount came, which makes only the last component.
