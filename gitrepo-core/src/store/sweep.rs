@@ -75,7 +75,7 @@ impl Store {
     /// Removes the leftovers of dead processes, for about as long as `budget`. Only locks tell whether an owner is
     /// dead, never ages or process ids, so this may run at any time, beside anything.
     ///
-    /// `shown` is what the mount table shows of this store ([`Store::find_by_tail`]); it is kept. If a damaged record
+    /// `shown` is what the mount table shows of this store ([`Store::shown_by`]); it is kept. If a damaged record
     /// is lost, only the table tells that a copy is in use.
     pub fn sweep(&self, budget: Duration, shown: &[PathBuf]) -> SweepReport {
         // A budget beyond the clock's range means no deadline.

@@ -117,7 +117,7 @@ fn any_message_is_answered_with_a_status() {
         metrics: bench.node.metrics.clone(),
     };
     let messages = (publish(), any_capability(), words(), any::<(i64, i64)>(), any::<bool>());
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |((mut publish, capability, parameters, (required_bytes, limit_bytes), real) in messages)| {
         let mut parameters = parameters;
         if real {
