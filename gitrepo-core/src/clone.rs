@@ -105,7 +105,6 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
     let resolved = session.resolve(&request.spec.revision)?;
     let received = receive(session, request.spec, &resolved, &Directory, gateway.policy().limits(), watch)?;
     received.written?;
-    let resolved = Resolved { commit: received.tree.commit, reference: resolved.reference };
 
     let laid_out = staging.path().join(TREE);
     let summary = Directory.adopt(&laid_out, &received.tree, Owner::ourselves())?;

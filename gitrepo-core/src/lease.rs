@@ -91,6 +91,11 @@ impl Wanted<'_> {
     fn snapshot(&self, resolved: &Resolved) -> SnapshotId {
         SnapshotKey { url: &self.spec.repository, commit: &resolved.commit, tree: &self.spec.tree }.id()
     }
+
+    fn lease(&self, resolved: Resolved, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
+        let (revision, credential) = (self.revision.clone(), self.credential.clone());
+        Lease { revision, resolved, credential, snapshot, provenance }
+    }
 }
 
 impl Snapshots {

@@ -76,13 +76,7 @@ impl Snapshots {
 
     fn hit(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Lease>, StoreError> {
         let snapshot = self.store.snapshot(&wanted.snapshot(resolved))?;
-        Ok(snapshot.map(|snapshot| Lease {
-            revision: wanted.revision.clone(),
-            resolved: resolved.clone(),
-            credential: wanted.credential.clone(),
-            snapshot,
-            provenance: Provenance::Store,
-        }))
+        Ok(snapshot.map(|snapshot| wanted.lease(resolved.clone(), snapshot, Provenance::Store)))
     }
 
     /// Fetches. Where what the store has of the repository turns out to be damaged, fetches once more without it: git
@@ -135,7 +129,6 @@ impl Snapshots {
         let Fetching { lock, staging, base, session } = fetching;
         let Received { tree, written, bytes } =
             receive(session, wanted.spec, &resolved, FORMAT, self.gateway.policy().limits(), watch)?;
-        let resolved = Resolved { commit: tree.commit, reference: resolved.reference };
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
@@ -150,13 +143,7 @@ impl Snapshots {
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
         let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, summary);
         let snapshot = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &laid_out, &meta)?;
-        Ok(Lease {
-            revision: wanted.revision.clone(),
-            resolved,
-            credential: wanted.credential.clone(),
-            snapshot,
-            provenance: Provenance::Remote { received_bytes: bytes },
-        })
+        Ok(wanted.lease(resolved, snapshot, Provenance::Remote { received_bytes: bytes }))
     }
 
     /// After a fetch whose tree failed: a good pack is kept for the next attempt, and a refused repository goes.

@@ -104,16 +104,18 @@ impl Volumes {
         watch: &Watch,
     ) -> Result<(Option<VolumeSlot>, Option<String>), PublishError> {
         let outdated = || PublishError::Outdated { target: request.target.clone() };
-        let volume = match request.is_shared() {
-            true => Some(self.store.volume(&request.volume_id, &watch.cancel)?),
-            false => None,
-        };
-        let pinned = if request.is_shared() { self.pinned(request)? } else { None };
-        match pinned {
-            Some(copy) if copy.commit == lease.commit() => Ok((volume, copy.reference)),
-            None if lease.revision == request.spec.revision => Ok((volume, lease.resolved.reference.clone())),
-            _ => Err(outdated()),
+        let mut volume = None;
+        if request.is_shared() {
+            volume = Some(self.store.volume(&request.volume_id, &watch.cancel)?);
+            if let Some(copy) = self.pinned(request)? {
+                let is_current = copy.commit == lease.commit();
+                return if is_current { Ok((volume, copy.reference)) } else { Err(outdated()) };
+            }
         }
+        if lease.revision != request.spec.revision {
+            return Err(outdated());
+        }
+        Ok((volume, lease.resolved.reference.clone()))
     }
 
     /// Deletes the target's record and its copy.

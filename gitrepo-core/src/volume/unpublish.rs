@@ -44,10 +44,13 @@ impl Volumes {
             Some(volume_id) => self.store.target(volume_id, target, cancel)?,
             None => self.slot_of(target, cancel)?,
         };
+        let record = slot.record()?;
+        if let Some(record) = &record {
+            self.check_seen(record)?;
+        }
         slot.mark_unpublished();
-        match slot.record()? {
+        match record {
             Some(record) => {
-                self.check_seen(&record)?;
                 Ok(Unpublished { known: true, mounts: self.detach(&slot, &record, Deletion::Now, cancel)? })
             }
             None => {

@@ -253,11 +253,12 @@ mod tests {
 
     use crate::progress::Silent;
     use crate::remote::Errand;
+    use crate::spec::CommitId;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 
-    /// Claims a host key, and answers nothing else.
-    struct Claiming(Option<String>);
+    /// Gives one reply, whatever was asked, and then fails.
+    struct Claiming(Option<Reply>);
 
     impl Peer for Claiming {
         fn ask(&mut self, _request: Request) -> Result<(), WorkerError> {
@@ -266,7 +267,7 @@ mod tests {
 
         fn answer(&mut self, _patience: Duration) -> Result<Option<Reply>, WorkerError> {
             let internal = || Reply::Failed(Failure::Internal(Cause::new("no more")));
-            Ok(Some(self.0.take().map_or_else(internal, |line| Reply::AcceptedHostKey { line })))
+            Ok(Some(self.0.take().unwrap_or_else(internal)))
         }
 
         fn network_failure(&mut self, _phase: Phase) -> Option<RemoteError> {
@@ -286,9 +287,25 @@ mod tests {
     /// The lines kept from a worker's claim, and the error.
     fn claim(url: &str, checking: Checking, line: String) -> (Vec<String>, WorkerError) {
         let job = job(url, checking);
-        let mut session = Session::new(Box::new(Claiming(Some(line))), &job, Cancel::new());
+        let mut session = Session::new(Box::new(Claiming(Some(Reply::AcceptedHostKey { line }))), &job, Cancel::new());
         let error = session.resolve(&Revision::Head).unwrap_err();
         (session.accepted_host_keys().to_vec(), error)
+    }
+
+    #[test]
+    fn a_fetch_that_reports_another_commit_is_refused() {
+        let [asked, other] = [1, 2].map(|byte| CommitId::from_bytes([byte; 20]));
+        let resolved = Resolved { commit: asked, reference: None };
+        let request = FetchRequest { resolved, depth: 1 };
+        for reported in [asked, other] {
+            let reply = Reply::Fetched(FetchReport { commit: reported, received_bytes: 0, received_objects: 0 });
+            let job = job("https://git.example.com/a.git", Checking::Strict);
+            let mut session = Session::new(Box::new(Claiming(Some(reply))), &job, Cancel::new());
+            match session.fetch(&request) {
+                Ok(report) => assert_eq!((reported, report.commit), (asked, asked)),
+                Err(error) => assert!(reported == other && matches!(error, WorkerError::Protocol { .. }), "{error}"),
+            }
+        }
     }
 
     #[test]
