@@ -29,6 +29,8 @@ pub enum Kind {
     Busy,
     /// The caller gave up.
     Cancelled,
+    /// The remote's repository is of a kind that this version cannot serve.
+    Unsupported,
     /// Disk space, inodes or a configured limit ran out.
     ResourceExhausted,
     /// Data on disk is damaged.

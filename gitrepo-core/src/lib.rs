@@ -29,6 +29,7 @@ pub mod error;
 pub mod gateway;
 pub mod lease;
 pub mod mount;
+mod object;
 pub mod policy;
 pub mod progress;
 pub mod remote;

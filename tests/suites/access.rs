@@ -7,7 +7,7 @@ use std::time::Duration;
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::error::Kind;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::remote::Git;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
@@ -86,7 +86,7 @@ impl Scene {
 fn node(place: &TempDir, ttl: Duration) -> Node {
     let mut config = volumes::config();
     config.cache.access_ttl = ttl;
-    let worker = InProcess::new(Arc::new(Libgit2::default()));
+    let worker = InProcess::new(Arc::new(Git::default()));
     Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
 }
 

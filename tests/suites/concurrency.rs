@@ -12,7 +12,7 @@ use std::time::Duration;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::policy::Config;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::remote::Git;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Outcome;
@@ -42,7 +42,7 @@ fn fake_node(place: &TempDir) -> Node {
 }
 
 fn fake_node_with(place: &TempDir, config: Config) -> Node {
-    let worker = InProcess::new(Arc::new(Libgit2::default()));
+    let worker = InProcess::new(Arc::new(Git::default()));
     Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
 }
 

@@ -11,7 +11,7 @@ use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::policy::UidRange;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::remote::Git;
 use gitrepo_core::store::Store;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Volumes;
@@ -208,7 +208,7 @@ impl Bench {
 
 fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
     let metrics = Arc::new(Metrics::new());
-    let worker = Arc::new(InProcess::new(Arc::new(Libgit2::default())));
+    let worker = Arc::new(InProcess::new(Arc::new(Git::default())));
     let places = Places::new(Bounds::of(UidRange::parse("7-9").unwrap()));
     let worker: Arc<dyn Worker> = Arc::new(Admission::new(worker, places));
     let (root, mounter) = (home.join("store"), Arc::clone(mounter));

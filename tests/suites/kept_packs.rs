@@ -15,7 +15,7 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::policy::Config;
 use gitrepo_core::progress::Progress;
 use gitrepo_core::progress::Step;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::remote::Git;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::watch::Watch;
@@ -189,7 +189,7 @@ impl Scene {
     fn node(&self, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = volumes::config();
         change(&mut config);
-        let worker = InProcess::new(Arc::new(Libgit2::default()));
+        let worker = InProcess::new(Arc::new(Git::default()));
         Node::new(self.place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
     }
 

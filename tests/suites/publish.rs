@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::remote::Git;
 use gitrepo_core::testing::FailingMounter;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::testing::Verb;
@@ -57,7 +57,7 @@ impl Bench {
     fn fake() -> Self {
         let directory = TempDir::new().unwrap();
         let home = directory.path().canonicalize().unwrap();
-        let worker = InProcess::new(Arc::new(Libgit2::default()));
+        let worker = InProcess::new(Arc::new(Git::default()));
         Self::new(home, Arc::new(worker), Arc::new(FakeMounter::new()), Place::Directory { _directory: directory })
     }
 

@@ -11,7 +11,7 @@ use gitrepo_core::gateway::Gateway;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::policy::UidRange;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::remote::Git;
 use gitrepo_core::store::Store;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
@@ -65,7 +65,7 @@ fn two(home: &Path) -> [Kept; 2] {
     let mut number = 0;
     stores(home).map(|store| {
         number += 1;
-        let worker = InProcess::new(Arc::new(Libgit2::default()));
+        let worker = InProcess::new(Arc::new(Git::default()));
         Kept::new(store, volumes::config(), Arc::new(worker), &home.join(format!("pods-{number}")))
     })
 }

@@ -8,7 +8,6 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use git2::ConfigLevel;
 use git2::ErrorClass;
@@ -60,34 +59,6 @@ pub(crate) fn isolate() -> Result<(), git2::Error> {
         succeeded(unsafe { raw::git_libgit2_opts(raw::GIT_OPT_SET_PACK_MAX_OBJECTS as c_int, PACK_OBJECTS) })
     })
 }
-
-/// Sets the options for every connection of this process, once: later calls have no effect.
-///
-/// `stall` is the maximum time to connect, and the longest silence of a remote. `home` replaces the user's home, of
-/// which only `.ssh/known_hosts` is read. `http` creates the HTTP transport that replaces libgit2's own client, which
-/// is then never used for any server.
-pub(crate) fn prepare_network(stall: Duration, home: Option<&Path>, http: HttpTransport) -> Result<(), git2::Error> {
-    static DONE: Once = OnceLock::new();
-    isolate()?;
-    once(&DONE, || {
-        let milliseconds = c_int::try_from(stall.as_millis()).unwrap_or(c_int::MAX).max(1);
-        // SAFETY: the setters write C globals without a lock, which only connections read. `once` runs this a single
-        // time, and every connection of this crate waits here until it has.
-        unsafe {
-            // Set both, or libgit2 makes the socket non-blocking and does not poll it (libgit2#7072).
-            opts::set_server_connect_timeout_in_milliseconds(milliseconds)?;
-            opts::set_server_timeout_in_milliseconds(milliseconds)?;
-        }
-        for scheme in ["http", "https"] {
-            // SAFETY: this adds to a list without a lock, which only connections read; see above.
-            unsafe { git2::transport::register(scheme, http)? };
-        }
-        set_text(raw::GIT_OPT_SET_HOMEDIR, home.unwrap_or(Path::new(NOWHERE)))
-    })
-}
-
-/// Creates a transport for one connection.
-pub(crate) type HttpTransport = fn(&git2::Remote<'_>) -> Result<git2::transport::Transport, git2::Error>;
 
 /// The result of setting options once.
 type Once = OnceLock<Result<(), (ErrorCode, ErrorClass, String)>>;

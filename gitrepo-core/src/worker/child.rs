@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -16,7 +15,6 @@ use std::sync::PoisonError;
 use super::landlock;
 use super::monitor;
 use super::monitor::Room;
-use super::namespace;
 use super::privileges;
 use super::protocol::Failure;
 use super::protocol::Reply;
@@ -34,8 +32,8 @@ use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::Errand;
+use crate::remote::Git;
 use crate::remote::Remote;
-use crate::remote::libgit2::Libgit2;
 use crate::sys::process;
 
 /// The child's name: argument zero, and the only argument.
@@ -46,12 +44,11 @@ pub(super) const NAME: &str = "gitrepo-worker";
 /// Must be the first line of `main` in every program that uses [`Confined`](super::Confined): the worker is the same
 /// program, started again. No other thread may exist yet.
 pub fn run_if_worker() {
-    run_if_worker_with(|home| Box::new(Libgit2::new(home)));
+    run_if_worker_with(|| Box::new(Git::default()));
 }
 
-/// The same with another remote, created once the child is confined, from an empty directory of the worker's own if it
-/// has one.
-pub fn run_if_worker_with(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) {
+/// The same with another remote, created once the child is confined.
+pub fn run_if_worker_with(remote: impl FnOnce() -> Box<dyn Remote>) {
     if !is_worker() {
         return;
     }
@@ -68,7 +65,7 @@ fn is_worker() -> bool {
     shown.is_ok() && beginning.strip_suffix(b"\0") == Some(NAME.as_bytes())
 }
 
-fn run(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> i32 {
+fn run(remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
     // The parent's socket is standard input. All other inherited descriptors were not meant for the worker.
     let control = process::close_inherited(3).and_then(|()| io::stdin().as_fd().try_clone_to_owned());
     match control {
@@ -78,7 +75,7 @@ fn run(remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> i32 {
 }
 
 /// The worker's whole life. Returns its exit status, 0 unless something is wrong.
-fn work(room: Room, remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> i32 {
+fn work(room: Room, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
     let Room { control, monitor, plan, entered } = room;
     let replies = match control.try_clone() {
         Ok(control) => Arc::new(Lines(Mutex::new(Wire::new(control, 0)))),
@@ -99,8 +96,7 @@ fn work(room: Room, remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> 
         }
     };
     let wire = Wire::new(control, REQUEST_LIMIT);
-    let home = entered.namespaces.then(|| PathBuf::from(namespace::HOME));
-    report_panics(|| answer(wire, Arc::clone(&replies), landlock, || remote(home)), &*replies)
+    report_panics(|| answer(wire, Arc::clone(&replies), landlock, remote), &*replies)
 }
 
 fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {

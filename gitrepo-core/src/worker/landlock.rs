@@ -99,8 +99,7 @@ fn write() -> BitFlags<AccessFs> {
 
 /// The root contains only what the worker may read.
 fn inside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let staging = plan.staging.as_ref().map(|_| namespace::STAGING.into());
-    (vec!["/".into()], staging.into_iter().chain([namespace::HOME.into()]).collect())
+    (vec!["/".into()], plan.staging.iter().map(|_| namespace::STAGING.into()).collect())
 }
 
 fn outside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {

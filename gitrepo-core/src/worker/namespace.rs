@@ -4,7 +4,6 @@
 //! /.gitrepo/staging     the job's staging directory
 //! /.gitrepo/base        the repository that it builds on, read-only
 //! /.gitrepo/ca.pem      certificate authorities
-//! /.gitrepo/home        empty, small and writable
 //! /etc/hosts            the repository's host is 127.0.0.1
 //! /etc/nsswitch.conf    no other source of names
 //! /<path>               the repository of a file URL, read-only, at its path on the host
@@ -61,8 +60,6 @@ pub(super) const STAGING: &str = "/.gitrepo/staging";
 pub(super) const BASE: &str = "/.gitrepo/base";
 /// The certificate authorities, as the worker sees them.
 pub(super) const CA_FILE: &str = "/.gitrepo/ca.pem";
-/// libgit2's home directory.
-pub(super) const HOME: &str = "/.gitrepo/home";
 /// The host's root, until the worker's is complete.
 const OUTSIDE: &str = "/.gitrepo/outside";
 
@@ -221,7 +218,6 @@ fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
 fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
     // Before any bind: none of this may ever be written into one.
     write_names(plan.host.as_ref()).map_err(SetupError::at("writing /etc/hosts"))?;
-    make_home(if own_uid { plan.uid } else { None }).map_err(SetupError::at("making a home"))?;
     if let Some(ca_file) = &plan.ca_file {
         // A copy, since the worker's user may not have permission to read the original.
         copy_bounded(&outside(ca_file), Path::new(CA_FILE))
@@ -244,14 +240,6 @@ fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
             chown(STAGING, plan.uid, plan.uid).map_err(SetupError::at("giving the staging directory away"))?;
         }
     }
-    Ok(())
-}
-
-fn make_home(owner: Option<u32>) -> io::Result<()> {
-    fs::create_dir(HOME)?;
-    let owner = owner.unwrap_or(geteuid().as_raw());
-    let options = format!("size=64k,nr_inodes=16,mode=0700,uid={owner}");
-    mount(Some("gitrepo-worker"), HOME, Some("tmpfs"), SECURE, Some(options.as_str()))?;
     Ok(())
 }
 

@@ -162,7 +162,7 @@ mod tests {
     use gitrepo_core::policy::Config;
     use gitrepo_core::policy::HostPattern;
     use gitrepo_core::policy::Policy;
-    use gitrepo_core::remote::libgit2::Libgit2;
+    use gitrepo_core::remote::Git;
     use gitrepo_core::store::Store;
     use gitrepo_core::testing::FakeMounter;
     use gitrepo_core::worker::InProcess;
@@ -183,7 +183,7 @@ mod tests {
         let store = place.path().join("store");
         let open = move || {
             let config = Config { denied_hosts: vec![HostPattern::parse("*").unwrap()], ..Config::for_drivers() };
-            let worker = InProcess::new(Arc::new(Libgit2::default()));
+            let worker = InProcess::new(Arc::new(Git::default()));
             let gateway = Gateway::new(Policy::new(config), Arc::new(worker));
             let mounter = Arc::new(FakeMounter::new());
             Ok(Volumes::new(Store::open(&store)?, gateway, mounter))

@@ -30,10 +30,10 @@ use gitrepo_core::remote::Connection;
 use gitrepo_core::remote::Errand;
 use gitrepo_core::remote::FetchReport;
 use gitrepo_core::remote::FetchRequest;
+use gitrepo_core::remote::Git;
 use gitrepo_core::remote::Remote;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::Resolved;
-use gitrepo_core::remote::libgit2::Libgit2;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::Revision;
@@ -46,7 +46,7 @@ use gitrepo_tests::attempts::Outcomes;
 use gitrepo_tests::attempts::Surroundings;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    run_if_worker_with(|home| Box::new(Taken(Libgit2::new(home))));
+    run_if_worker_with(|| Box::new(Taken(Git::default())));
 
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next().map(PathBuf::from)) {
@@ -104,7 +104,7 @@ fn job(url: &str) -> Result<Job, Box<dyn Error>> {
 }
 
 /// A worker that its remote has compromised.
-struct Taken(Libgit2);
+struct Taken(Git);
 
 impl Remote for Taken {
     fn converse(&self, request: &ConnectRequest, conversation: &mut dyn FnMut(&mut dyn Connection)) {

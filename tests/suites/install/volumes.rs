@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gitrepo_core::mount::Mounter;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::remote::Git;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::worker::InProcess;
@@ -34,7 +34,7 @@ struct Populated {
 impl Populated {
     fn new(home: &Path) -> Self {
         let home = home.canonicalize().unwrap();
-        let worker = InProcess::new(Arc::new(Libgit2::default()));
+        let worker = InProcess::new(Arc::new(Git::default()));
         let mounter: Arc<dyn Mounter> = Arc::new(FakeMounter::new());
         let node = Node::new(&home, volumes::config(), Arc::new(worker), mounter);
         let repository = Repository::new("app");

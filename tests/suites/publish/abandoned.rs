@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mounter;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::remote::Git;
 use gitrepo_core::store::Origin;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::testing::Held;
@@ -165,7 +165,7 @@ pub(super) fn a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_w
 /// A node whose mounter tells what it was asked for.
 fn recorded(place: &TempDir) -> (Node, Arc<FakeMounter>) {
     let mounter = Arc::new(FakeMounter::new());
-    let worker = Arc::new(InProcess::new(Arc::new(Libgit2::default())));
+    let worker = Arc::new(InProcess::new(Arc::new(Git::default())));
     let node = Node::new(place.path(), volumes::config(), worker, Arc::clone(&mounter) as Arc<dyn Mounter>);
     (node, mounter)
 }

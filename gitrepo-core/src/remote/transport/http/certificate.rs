@@ -2,23 +2,23 @@
 
 use std::fmt;
 
-use openssl::x509::X509VerifyResult;
 use serde::Deserialize;
 use serde::Serialize;
 
-// OpenSSL's verification results: `X509_V_…` of its `x509_vfy.h`, part of its stable interface. The crate has no names
-// for them.
-const X509_V_OK: i32 = 0;
-const NO_ISSUER: i32 = 2;
-const NOT_YET_VALID: i32 = 9;
-const HAS_EXPIRED: i32 = 10;
-const SELF_SIGNED: i32 = 18;
-const SELF_SIGNED_IN_CHAIN: i32 = 19;
-const NO_LOCAL_ISSUER: i32 = 20;
-const NO_LEAF_SIGNATURE: i32 = 21;
-const UNTRUSTED: i32 = 27;
-const HOSTNAME_MISMATCH: i32 = 62;
-const IP_ADDRESS_MISMATCH: i32 = 64;
+/// Parts of curl's and OpenSSL's messages (`X509_verify_cert_error_string` of OpenSSL 3), and what they mean.
+const MESSAGES: [(&str, CertificateProblem); 11] = [
+    ("no alternative certificate subject name matches", CertificateProblem::WrongHost),
+    ("does not match target", CertificateProblem::WrongHost),
+    ("hostname mismatch", CertificateProblem::WrongHost),
+    ("IP address mismatch", CertificateProblem::WrongHost),
+    ("unable to get issuer certificate", CertificateProblem::UnknownAuthority),
+    ("unable to get local issuer certificate", CertificateProblem::UnknownAuthority),
+    ("self-signed certificate", CertificateProblem::UnknownAuthority),
+    ("unable to verify the first certificate", CertificateProblem::UnknownAuthority),
+    ("certificate not trusted", CertificateProblem::UnknownAuthority),
+    ("certificate has expired", CertificateProblem::Expired),
+    ("certificate is not yet valid", CertificateProblem::NotYetValid),
+];
 
 /// Why a server's certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,18 +37,10 @@ pub enum CertificateProblem {
 }
 
 impl CertificateProblem {
-    /// From the result of OpenSSL's verification; `None` if it found nothing wrong.
-    pub(super) fn of(result: X509VerifyResult) -> Option<Self> {
-        match result.as_raw() {
-            X509_V_OK => None,
-            HOSTNAME_MISMATCH | IP_ADDRESS_MISMATCH => Some(Self::WrongHost),
-            NO_ISSUER | SELF_SIGNED | SELF_SIGNED_IN_CHAIN | NO_LOCAL_ISSUER | NO_LEAF_SIGNATURE | UNTRUSTED => {
-                Some(Self::UnknownAuthority)
-            }
-            HAS_EXPIRED => Some(Self::Expired),
-            NOT_YET_VALID => Some(Self::NotYetValid),
-            _ => Some(Self::Other),
-        }
+    /// From the message of a certificate that was not accepted.
+    pub(super) fn of(message: &str) -> Self {
+        let found = MESSAGES.into_iter().find(|(part, _)| message.contains(part));
+        found.map_or(Self::Other, |(_, problem)| problem)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Explains where a redirect leads, for the author of the URL. No redirect is followed.
+//! Where a redirect leads. One to the same host is followed, if it is for the whole repository; any other is explained to
+//! the author of the URL.
 //!
 //! A `Location` is shown only as a URL fit for a repository, or as a host name. Its query, user and password may be
 //! secrets, and are not shown.
@@ -8,6 +9,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::remote::transport::authority;
 use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
 
@@ -22,13 +24,15 @@ pub enum Redirection {
     Repository {
         /// The URL to write.
         write: String,
+        /// Whether the server redirects git's own request, and so can be followed.
+        follow: bool,
     },
     /// The same host, without encryption.
     Unencrypted,
     /// Another host.
     OtherHost {
-        /// Its name.
-        host: String,
+        /// The URL of the repository there, or only of the host.
+        write: String,
     },
     /// A page of the same host that is not a repository.
     Page,
@@ -42,15 +46,13 @@ impl fmt::Display for Redirection {
     /// Follows "… redirects to".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Repository { write } => {
-                write!(f, "{write}, and redirects are not followed; write that as the repository's URL")
-            }
+            Self::Repository { write, .. } => write!(f, "{write}; write that as the repository's URL"),
             Self::Unencrypted => {
-                f.write_str("plain http on the same host, and redirects are not followed; does this server have https?")
+                f.write_str("plain http on the same host, which is not followed; does this server have https?")
             }
-            Self::OtherHost { host } => write!(
+            Self::OtherHost { write } => write!(
                 f,
-                "another host, {host}, and redirects are not followed; write the repository's URL there if it has moved"
+                "another host, {write}, which is not followed; write that as the repository's URL if it has moved there"
             ),
             Self::Page => f.write_str(
                 "a page that is no repository, such as a sign-in page; does the URL name a repository, and does that want \
@@ -84,14 +86,20 @@ impl Redirection {
         // A dummy path, to check the host name.
         let Ok(there) = RepositoryUrl::parse(&format!("{origin}/x")) else { return Self::Unclear };
         let (Some(host), Some(own_host)) = (there.host(), url.host()) else { return Self::Unclear };
+        let repository = path.strip_suffix(suffix).filter(|path| !path.is_empty());
         if host != own_host {
-            return Self::OtherHost { host: host.to_owned() };
+            let moved = repository.and_then(|path| RepositoryUrl::parse(&format!("{origin}{path}")).ok());
+            return Self::OtherHost { write: moved.map_or(origin, |there| there.to_string()) };
         }
-        let Some(repository) = path.strip_suffix(suffix).filter(|path| !path.is_empty()) else { return Self::Page };
+        let Some(repository) = repository else { return Self::Page };
         match RepositoryUrl::parse(&format!("{origin}{repository}")) {
             Ok(there) if is_same(&there, url) => Self::Itself,
             Ok(there) if there.scheme() == Scheme::Http && url.scheme() == Scheme::Https => Self::Unencrypted,
-            Ok(there) => Self::Repository { write: there.to_string() },
+            Ok(there) => {
+                let query = location.split('#').next().and_then(|location| location.split_once('?'));
+                let follow = query.is_some_and(|(_, query)| query.split('&').any(|part| part == super::SERVICE));
+                Self::Repository { write: there.to_string(), follow }
+            }
             Err(_) => Self::Unclear,
         }
     }
@@ -127,7 +135,7 @@ fn resolve(url: &RepositoryUrl, asked: &str, location: &str) -> Option<(String, 
         rest if rest.starts_with('/') => rest.to_owned(),
         rest => format!("{}/{rest}", asked.rsplit_once('/').map_or("", |(directory, _)| directory)),
     };
-    Some((format!("{scheme}://{}", super::authority(url)), without_dots(&path)))
+    Some((format!("{scheme}://{}", authority(url)), without_dots(&path)))
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -164,6 +172,7 @@ mod tests {
     #[test]
     fn the_url_to_write_is_named_where_it_is_on_the_same_host() {
         for (location, write) in [
+            ("/x/info/refs?service=git-upload-pack", "https://git.example.com/x"),
             ("/x/info/refs", "https://git.example.com/x"),
             ("/x/info/refs?service=git-upload-pack&token=secret#f", "https://git.example.com/x"),
             ("https://git.example.com/b.git/info/refs", "https://git.example.com/b.git"),
@@ -173,13 +182,14 @@ mod tests {
             ("../../b.git/info/refs", "https://git.example.com/group/b.git"),
             ("/../../b/./info/refs", "https://git.example.com/b"),
         ] {
-            assert_eq!(read(location), Redirection::Repository { write: write.to_owned() }, "{location}");
+            let follow = location.contains("service=git-upload-pack");
+            assert_eq!(read(location), Redirection::Repository { write: write.to_owned(), follow }, "{location}");
         }
     }
 
     #[test]
     fn what_is_no_repository_on_the_same_host_is_told_apart() {
-        let other = |host: &str| Redirection::OtherHost { host: host.to_owned() };
+        let other = |write: &str| Redirection::OtherHost { write: write.to_owned() };
         let long = format!("/{}/info/refs", "x".repeat(LONGEST));
         for (location, expected) in [
             ("login", Redirection::Page),
@@ -192,10 +202,10 @@ mod tests {
             ("/group/a.git/info/refs", Redirection::Itself),
             ("/group/a.git//info/refs", Redirection::Itself),
             ("http://git.example.com/group/a.git/info/refs", Redirection::Unencrypted),
-            ("https://evil.example.com/b.git/info/refs?token=secret", other("evil.example.com")),
-            ("//evil.example.com", other("evil.example.com")),
-            ("https://git.example.com@evil.example.com/", other("evil.example.com")),
-            ("https://[::1]/x", other("::1")),
+            ("https://evil.example.com/b.git/info/refs?token=secret", other("https://evil.example.com/b.git")),
+            ("//evil.example.com", other("https://evil.example.com")),
+            ("https://git.example.com@evil.example.com/", other("https://evil.example.com")),
+            ("https://[::1]/x", other("https://[::1]")),
             ("https:///x/info/refs", Redirection::Unclear),
             ("https:x/info/refs", Redirection::Unclear),
             ("https://", Redirection::Unclear),
@@ -216,7 +226,7 @@ mod tests {
             assert_eq!(Redirection::read(&url, REFS, locations), Redirection::Unclear);
         }
         let upgrade = Redirection::read(&url, REFS, &[b"https://git.example.com/a/info/refs"]);
-        assert_eq!(upgrade, Redirection::Repository { write: "https://git.example.com/a".to_owned() });
+        assert_eq!(upgrade, Redirection::Repository { write: "https://git.example.com/a".to_owned(), follow: false });
     }
 
     proptest! {

@@ -1,0 +1,288 @@
+//! git's protocol: version 2 (gitprotocol-v2(5)), and versions 1 and 0 (gitprotocol-pack(5)) where a server has no other.
+//!
+//! A request says everything at once: what is wanted, what is here, and "done". So no version needs more than one round,
+//! and none of the protocol's ways to negotiate is used.
+
+use std::collections::BTreeSet;
+
+use super::ConnectRequest;
+use super::FetchRequest;
+use super::RemoteError;
+use super::Resolved;
+use super::Unsupported;
+use super::repository::Repository;
+use super::transport;
+use super::transport::Transport;
+use crate::error::Cause;
+use crate::spec::CommitId;
+use crate::spec::Revision;
+
+mod advertisement;
+mod answer;
+mod ask;
+mod hello;
+mod packet;
+mod sink;
+
+pub(super) use advertisement::Advertisement;
+pub(super) use sink::Arrived;
+
+use answer::AnswerError;
+use ask::Wants;
+use hello::Hello;
+use hello::Version;
+use packet::Packets;
+use sink::SinkError;
+
+/// Depths of the search for a commit that no ref names, on a server that serves refs alone.
+const SEARCH_DEPTHS: [u32; 3] = [50, 500, ask::WHOLE];
+
+/// Servers' words for a missing repository: git and git-daemon, GitHub, GitLab, Gitea, Bitbucket, Gerrit.
+const NOT_FOUND: &[&str] = &[
+    "does not appear to be a git repository",
+    "not a git repository",
+    "repository not found",
+    "repository not exported",
+    "could not be found",
+    "does not exist",
+    "not found",
+    "no such",
+];
+
+/// Their words for a repository without access.
+const FORBIDDEN: &[&str] = &["permission denied", "access denied", "denied", "forbidden", "not allowed"];
+
+/// A server, with its first words once it is connected.
+pub(super) struct Server<'a> {
+    request: &'a ConnectRequest,
+    transport: Box<dyn Transport + 'a>,
+    hello: Option<Hello>,
+    /// Whether the answer to the current request has come as far as a pack.
+    has_pack: bool,
+}
+
+impl<'a> Server<'a> {
+    pub(super) fn new(request: &'a ConnectRequest, transport: Box<dyn Transport + 'a>) -> Self {
+        Self { request, transport, hello: None, has_pack: false }
+    }
+
+    pub(super) fn accepted_host_key(&self) -> Option<String> {
+        self.transport.accepted_host_key()
+    }
+
+    /// Asks where `revision` stands.
+    pub(super) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        let url = &self.request.errand.url;
+        self.connect()?;
+        if let Some(Hello { version: Version::Zero { refs, .. }, .. }) = &self.hello {
+            return refs.resolve(revision).ok_or_else(|| refs.missing(revision, url));
+        }
+        let found = self.refs(&Advertisement::prefixes(revision))?.resolve(revision);
+        match found {
+            Some(resolved) => Ok(resolved),
+            // All names are asked for only to find the one that was meant.
+            None => Err(self.refs(&[])?.missing(revision, url)),
+        }
+    }
+
+    /// Fetches the commit and what is missing of its history into `repository`.
+    pub(super) fn bring(&mut self, request: &FetchRequest, repository: &Repository) -> Result<Arrived, RemoteError> {
+        let was_connected = self.hello.is_some();
+        self.has_pack = false;
+        match self.try_bring(request, repository) {
+            // The server may have closed the idle connection.
+            Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. }) if was_connected && !self.has_pack => {
+                self.hello = None;
+                self.try_bring(request, repository)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_bring(&mut self, request: &FetchRequest, repository: &Repository) -> Result<Arrived, RemoteError> {
+        let commit = request.resolved.commit;
+        let shallow = repository.shallow()?;
+        let depth = if request.depth == 0 && !shallow.is_empty() { ask::WHOLE } else { request.depth };
+        let hello = self.connect()?;
+        let wanted = match &hello.version {
+            Version::Two => Some(commit),
+            Version::Zero { refs, .. } => {
+                let by_id = ["allow-tip-sha1-in-want", "allow-reachable-sha1-in-want", "allow-any-sha1-in-want"];
+                let is_served = by_id.iter().any(|capability| hello.capabilities.has(capability));
+                refs.leading_to(commit, request.resolved.reference.as_deref()).or(is_served.then_some(commit))
+            }
+        };
+        match wanted {
+            Some(object) => {
+                let haves = repository.offers()?;
+                self.fetch(
+                    Wants { objects: vec![object], haves, shallow: shallow.into_iter().collect(), depth },
+                    repository,
+                )
+            }
+            None => self.search(commit, repository),
+        }
+        .map_err(|error| match error {
+            // Even for a ref that it just told of: a branch may move in between, and a server may lie.
+            RemoteError::CommitNotFound { url, source, .. } => RemoteError::CommitNotFound { url, commit, source },
+            error => error,
+        })
+    }
+
+    /// Fetches more and more history of all refs until `commit` is in it.
+    fn search(&mut self, commit: CommitId, repository: &Repository) -> Result<Arrived, RemoteError> {
+        let mut total = Arrived::default();
+        for depth in SEARCH_DEPTHS {
+            let Version::Zero { refs, .. } = &self.connect()?.version else { break };
+            let objects: Vec<_> = refs.targets().collect::<BTreeSet<_>>().into_iter().collect();
+            if objects.is_empty() {
+                break;
+            }
+            // What came before is offered, so that only older history is sent.
+            let mut haves = repository.offers()?;
+            if total != Arrived::default() {
+                haves.extend(&objects);
+            }
+            let shallow = repository.shallow()?.into_iter().collect();
+            let arrived = self.fetch(Wants { objects, haves, shallow, depth }, repository)?;
+            total = Arrived { bytes: total.bytes + arrived.bytes, objects: total.objects + arrived.objects };
+            if repository.has(commit)? {
+                return Ok(total);
+            }
+            if repository.shallow()?.is_empty() {
+                break;
+            }
+        }
+        Err(RemoteError::CommitUnreachable { url: self.url(), commit })
+    }
+
+    /// Asks for a pack and takes it in.
+    fn fetch(&mut self, mut wants: Wants, repository: &Repository) -> Result<Arrived, RemoteError> {
+        self.connect()?;
+        let Some(hello) = &self.hello else { return Ok(Arrived::default()) };
+        let (message, banded) = match &hello.version {
+            Version::Two => (ask::pack(&hello.capabilities, &wants), true),
+            Version::Zero { .. } => {
+                if !hello.capabilities.has("shallow") {
+                    wants.depth = 0;
+                    wants.shallow.clear();
+                }
+                (ask::old_pack(&hello.capabilities, &wants), hello.capabilities.has("side-band-64k"))
+            }
+        };
+        let remote_shallow = match &hello.version {
+            Version::Zero { shallow, .. } => shallow.clone(),
+            Version::Two => Vec::new(),
+        };
+        if matches!(hello.version, Version::Zero { .. }) && self.transport.ends_with_fetch() {
+            self.hello = None;
+        }
+        let stream = self.transport.ask(&message)?;
+        let outcome = match answer::read_to_pack(Packets::new(stream), banded) {
+            Ok((boundary, mut pack)) => {
+                self.has_pack = true;
+                sink::receive(&mut pack, repository, self.request).map(|arrived| (boundary, arrived))
+            }
+            Err(error) => return Err(self.failure(error)),
+        };
+        let (boundary, arrived) = match outcome {
+            Ok(outcome) => outcome,
+            Err(SinkError::Remote(error)) => return Err(error),
+            Err(SinkError::Stream(error)) => return Err(self.failure(AnswerError::from_stream(error))),
+        };
+        let mut shallow = repository.shallow()?;
+        shallow.extend(boundary.shallow);
+        for commit in remote_shallow {
+            if repository.has(commit)? {
+                shallow.insert(commit);
+            }
+        }
+        for commit in boundary.unshallow {
+            shallow.remove(&commit);
+        }
+        repository.set_shallow(&shallow)?;
+        Ok(arrived)
+    }
+
+    /// Asks for the refs with these prefixes, over version 2.
+    fn refs(&mut self, prefixes: &[String]) -> Result<Advertisement, RemoteError> {
+        let message = ask::refs(&self.connect()?.capabilities, prefixes);
+        let stream = self.transport.ask(&message)?;
+        answer::read_refs(&mut Packets::new(stream)).map_err(|error| self.failure(error))
+    }
+
+    fn connect(&mut self) -> Result<&Hello, RemoteError> {
+        let hello = match self.hello.take() {
+            Some(hello) => hello,
+            None => {
+                let stream = self.transport.connect()?;
+                let hello = Hello::read(&mut Packets::new(stream)).map_err(|error| self.failure(error))?;
+                if let Some(hash) = hello.capabilities.foreign_hash() {
+                    let what = Unsupported::Hash { name: Cause::new(hash).to_string() };
+                    return Err(RemoteError::Unsupported { url: self.url(), what });
+                }
+                hello
+            }
+        };
+        Ok(self.hello.insert(hello))
+    }
+
+    fn url(&self) -> String {
+        self.request.errand.url.to_string()
+    }
+
+    /// The meaning of an answer that cannot be read.
+    fn failure(&mut self, error: AnswerError) -> RemoteError {
+        let url = self.url();
+        self.hello = None;
+        match error {
+            AnswerError::Said(words) => said(url, words),
+            AnswerError::Nonsense(what) => match self.transport.last_words() {
+                Some(words) => said(url, Cause::new(words)),
+                None => RemoteError::Protocol { url, source: Cause::new(what) },
+            },
+            AnswerError::Stream(error) => match (transport::failure(error, &url), self.transport.last_words()) {
+                (RemoteError::Protocol { .. } | RemoteError::Unreachable { .. }, Some(words)) => {
+                    said(url, Cause::new(words))
+                }
+                (error, _) => error,
+            },
+        }
+    }
+}
+
+/// The meaning of a server's words before it hangs up.
+fn said(url: String, words: Cause) -> RemoteError {
+    let lower = words.to_string().to_lowercase();
+    let says = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
+    if says(&["not our ref"]) {
+        RemoteError::CommitNotFound { url, commit: CommitId::from_bytes([0; 20]), source: Some(words) }
+    } else if says(NOT_FOUND) {
+        RemoteError::RepositoryNotFound { url, source: Some(words) }
+    } else if says(FORBIDDEN) {
+        RemoteError::Forbidden { url, source: Some(words) }
+    } else {
+        RemoteError::Protocol { url, source: Cause::new(format_args!("it says: {words}")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn the_words_of_a_server_tell_what_is_wrong() {
+        for (words, kind) in [
+            ("upload-pack: not our ref 0123", Kind::NotFound),
+            ("fatal: '/x.git' does not appear to be a git repository", Kind::NotFound),
+            ("ERROR: Repository not found.", Kind::NotFound),
+            ("access denied or repository not exported: /x", Kind::NotFound),
+            ("Permission denied to this deploy key", Kind::PermissionDenied),
+            ("out of disk", Kind::Unavailable),
+        ] {
+            let error = said("https://git.example.com/a".to_owned(), Cause::new(words));
+            assert_eq!(error.kind(), kind, "{words}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The bare repository that a fetch writes into.
+//!
+//! It is created by hand from the few files that make a directory a repository, so that no template, hook or setting of
+//! the host gets in. `objects/info/alternates` gives access to the objects of a base, whose refs and `shallow` file are
+//! copied: what they name is offered to the server, so that it sends a thin pack.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use git2::ErrorCode;
+use git2::ObjectType;
+use git2::Oid;
+
+use crate::error::Cause;
+use crate::error::Kind;
+use crate::error::io_kind;
+use crate::object;
+use crate::remote::RemoteError;
+use crate::spec::CommitId;
+use crate::spec::RepositoryUrl;
+use crate::sys;
+
+const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
+const HEAD: &str = "ref: refs/heads/main\n";
+
+/// A ref below this is named after its commit, and records that the commit's whole tree is here.
+const COMMITS: &str = "refs/commits";
+
+/// Most commits that are offered to a server.
+const OFFERED: usize = 256;
+
+/// Most tags of tags that are followed.
+const TAGS_FOLLOWED: usize = 16;
+
+/// A bare repository on disk.
+pub(super) struct Repository {
+    git: git2::Repository,
+}
+
+/// Where the object of a remote's ref leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// To a commit that is here with its root tree.
+    Commit(CommitId),
+    /// To another type of object.
+    Other(ObjectType),
+    /// To an object that is not here.
+    Nothing,
+}
+
+impl Repository {
+    /// Creates a bare repository on top of `base` at `path`, an absent or empty directory.
+    pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<Self, RemoteError> {
+        sys::git::isolate().map_err(|error| RemoteError::Library { source: Cause::new(error.message()) })?;
+        lay_out(path, base).map_err(|error| unusable_io(path, &error))?;
+        if let Some(base) = base {
+            let refs = refs_of(base).map_err(|error| unusable(base, &error))?;
+            fs::write(path.join("packed-refs"), refs).map_err(|error| unusable_io(path, &error))?;
+        }
+        let git = git2::Repository::open_bare(path).map_err(|error| unusable(path, &error))?;
+        Ok(Self { git })
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        self.git.path()
+    }
+
+    /// The objects, those of the base included.
+    pub(super) fn objects(&self) -> Result<git2::Odb<'_>, RemoteError> {
+        self.git.odb().map_err(|error| unusable(self.path(), &error))
+    }
+
+    /// libgit2's view of a repository on this machine, to copy from.
+    pub(super) fn remote(&self, url: &RepositoryUrl) -> Result<git2::Remote<'_>, RemoteError> {
+        self.git.remote_anonymous(&url.transport()).map_err(|error| unusable(self.path(), &error))
+    }
+
+    /// Whether this object is here or in the base.
+    pub(super) fn has(&self, object: CommitId) -> Result<bool, RemoteError> {
+        Ok(self.objects()?.exists(oid(object)))
+    }
+
+    /// Whether the commit was fetched with its whole tree into this repository or its base.
+    pub(super) fn holds(&self, commit: CommitId) -> bool {
+        self.git.find_reference(&format!("{COMMITS}/{commit}")).is_ok()
+    }
+
+    /// The commits that are here with their whole trees, newest first, as many as a server is offered.
+    pub(super) fn offers(&self) -> Result<Vec<CommitId>, RemoteError> {
+        let unusable = |error| unusable(self.path(), &error);
+        let references = self.git.references_glob(&format!("{COMMITS}/*")).map_err(unusable)?;
+        let mut offers = Vec::new();
+        for reference in references.take(OFFERED) {
+            offers.extend(reference.map_err(unusable)?.target().map(commit_id));
+        }
+        Ok(offers)
+    }
+
+    /// Records that these commits are here with their whole trees: [`holds`](Self::holds) reads this, and the next fetch
+    /// offers them.
+    pub(super) fn record(&self, commits: impl IntoIterator<Item = CommitId>) -> Result<(), RemoteError> {
+        for commit in commits.into_iter().take(OFFERED) {
+            let name = format!("{COMMITS}/{commit}");
+            self.git.reference(&name, oid(commit), true, "").map_err(|error| unusable(self.path(), &error))?;
+        }
+        Ok(())
+    }
+
+    /// The commits whose parents are not here. A line that is damaged is skipped: at worst more is fetched.
+    pub(super) fn shallow(&self) -> Result<BTreeSet<CommitId>, RemoteError> {
+        match fs::read_to_string(self.path().join("shallow")) {
+            Ok(text) => Ok(text.lines().filter_map(|line| CommitId::parse(line).ok()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            Err(error) => Err(unusable_io(self.path(), &error)),
+        }
+    }
+
+    /// Replaces the commits whose parents are not here.
+    pub(super) fn set_shallow(&self, commits: &BTreeSet<CommitId>) -> Result<(), RemoteError> {
+        let text: String = commits.iter().map(|commit| format!("{commit}\n")).collect();
+        let path = self.path().join("shallow");
+        let written = match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ if text.is_empty() => Ok(()),
+            _ => fs::write(&path, text),
+        };
+        written.map_err(|error| unusable_io(self.path(), &error))
+    }
+
+    /// Follows annotated tags from `target` to a commit.
+    pub(super) fn peel(&self, target: CommitId) -> Result<Found, RemoteError> {
+        let objects = self.objects()?;
+        let mut id = oid(target);
+        for _ in 0..TAGS_FOLLOWED {
+            let object = match objects.read(id) {
+                Ok(object) => object,
+                Err(error) if error.code() == ErrorCode::NotFound => return Ok(Found::Nothing),
+                Err(error) => return Err(unusable(self.path(), &error)),
+            };
+            match object.kind() {
+                ObjectType::Tag => match object::target_of(object.data()) {
+                    Some((next, _)) => id = next,
+                    None => return Ok(Found::Other(ObjectType::Tag)),
+                },
+                ObjectType::Commit => {
+                    let is_whole = object::tree_of(object.data()).is_some_and(|tree| objects.exists(tree));
+                    return Ok(if is_whole { Found::Commit(commit_id(id)) } else { Found::Nothing });
+                }
+                kind => return Ok(Found::Other(kind)),
+            }
+        }
+        Ok(Found::Other(ObjectType::Tag))
+    }
+}
+
+fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {
+    for directory in ["objects/info", "objects/pack", "refs"] {
+        fs::create_dir_all(path.join(directory))?;
+    }
+    fs::File::create_new(path.join("config"))?.write_all(CONFIG.as_bytes())?;
+    fs::File::create_new(path.join("HEAD"))?.write_all(HEAD.as_bytes())?;
+    let Some(base) = base else { return Ok(()) };
+    let mut alternates = base.join("objects").as_os_str().as_bytes().to_vec();
+    alternates.push(b'\n');
+    fs::write(path.join("objects/info/alternates"), alternates)?;
+    match fs::copy(base.join("shallow"), path.join("shallow")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The refs of `base` whose commits exist, newest first, as the text of a `packed-refs` file.
+fn refs_of(base: &Path) -> Result<String, git2::Error> {
+    let repository = git2::Repository::open_bare(base)?;
+    let objects = repository.odb()?;
+    let mut commits = Vec::new();
+    for reference in repository.references_glob(&format!("{COMMITS}/*"))? {
+        let Some(target) = reference?.target() else { continue };
+        // What cannot be read cannot be built on.
+        if let Ok(commit) = objects.read(target) {
+            commits.push((std::cmp::Reverse(object::time_of(commit.data())), target));
+        }
+    }
+    commits.sort_unstable();
+    Ok(commits.iter().map(|(_, target)| format!("{target} {COMMITS}/{target}\n")).collect())
+}
+
+/// A failure of libgit2 on the local disk.
+pub(super) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
+    let message = error.message();
+    let full =
+        ["No space left on device", "Disk quota exceeded", "File too large"].iter().any(|text| message.contains(text));
+    RemoteError::Local { path: path.to_owned(), full, source: Cause::new(message) }
+}
+
+fn unusable_io(path: &Path, error: &io::Error) -> RemoteError {
+    let full = io_kind(error) == Kind::ResourceExhausted;
+    RemoteError::Local { path: path.to_owned(), full, source: Cause::new(error) }
+}
+
+pub(super) fn oid(commit: CommitId) -> Oid {
+    // libgit2 fails only for a different length, which this array cannot have.
+    Oid::from_bytes(commit.as_bytes()).unwrap_or(Oid::ZERO_SHA1)
+}
+
+pub(super) fn commit_id(oid: Oid) -> CommitId {
+    let mut id = [0; 20];
+    id.copy_from_slice(oid.as_bytes());
+    CommitId::from_bytes(id)
+}

@@ -1,0 +1,173 @@
+//! What an answer without content means, and whether to ask again.
+
+use std::time::Duration;
+
+use crate::cancel::Cancel;
+use crate::error::Cause;
+use crate::remote::RemoteError;
+use crate::remote::Unsupported;
+
+use super::super::Patience;
+use super::CertificateProblem;
+
+/// Bytes examined of a body that is not git's.
+pub(super) const EXAMINED: usize = 1024;
+
+/// Longest text quoted from a body, in characters.
+const QUOTED: usize = 200;
+
+/// Most times that a server is asked again.
+const MOST_RETRIES: usize = 10;
+
+/// Pauses that a server asks for.
+pub(super) struct Retries<'a> {
+    cancel: &'a Cancel,
+    count: usize,
+}
+
+impl<'a> Retries<'a> {
+    pub(super) fn new(cancel: &'a Cancel) -> Self {
+        Self { cancel, count: 0 }
+    }
+
+    /// How long to wait before asking again; `None` not to, as when the pause is longer than the time left. Only a
+    /// server that names a pause in seconds is asked again (RFC 9110, section 10.2.3).
+    pub(super) fn pause_before(&mut self, status: u16, retry_after: Option<String>) -> Option<Duration> {
+        self.count += 1;
+        if !matches!(status, 429 | 503) || self.count > MOST_RETRIES {
+            return None;
+        }
+        let pause = Duration::from_secs(retry_after?.trim().parse().ok()?).max(Duration::from_millis(100));
+        let left = self.cancel.remaining().unwrap_or(Duration::from_secs(60));
+        (pause < left).then_some(pause)
+    }
+}
+
+/// The meaning of a status other than 200 and 401.
+pub(super) fn of(url: String, status: u16, kind: &str, body: &str) -> RemoteError {
+    let words = quoted(kind, body).map(|words| format!(": {words}")).unwrap_or_default();
+    let cause = Cause::new(format_args!("unexpected http status code: {status}{words}"));
+    match status {
+        403 => RemoteError::Forbidden { url, source: Some(cause) },
+        404 | 410 => RemoteError::RepositoryNotFound { url, source: Some(cause) },
+        407 => RemoteError::Unreachable { url, source: Cause::new("the proxy wants a credential") },
+        408 | 429 | 500..=599 => RemoteError::Unreachable { url, source: cause },
+        _ => RemoteError::Protocol { url, source: cause },
+    }
+}
+
+/// An answer that is not a list of refs.
+pub(super) fn not_git(url: String, media_type: &str, body: &str) -> RemoteError {
+    if is_dumb(body) {
+        return RemoteError::Unsupported { url, what: Unsupported::DumbHttp };
+    }
+    let is_page = media_type == "text/html" || media_type == "application/xhtml+xml";
+    if is_page {
+        return RemoteError::WebPage { url, title: title(body) };
+    }
+    let words = quoted(media_type, body).map(|words| format!(": {words}")).unwrap_or_default();
+    let what = format!("its answer is of the type {:?}{words}", media_type.chars().take(100).collect::<String>());
+    RemoteError::Protocol { url, source: Cause::new(what) }
+}
+
+/// Whether this is the file `info/refs` of a repository that is served as plain files.
+fn is_dumb(body: &str) -> bool {
+    let first = body.lines().next().unwrap_or_default();
+    first.split_once('\t').is_some_and(|(id, name)| {
+        matches!(id.len(), 40 | 64) && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && name.starts_with("refs/")
+    })
+}
+
+/// The title of a web page.
+fn title(body: &str) -> Option<String> {
+    let lower = body.to_ascii_lowercase();
+    let start = lower.find("<title")?;
+    let start = start + lower[start..].find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    let title = body.get(start..end)?.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    (!title.is_empty()).then(|| Cause::new(title.chars().take(QUOTED).collect::<String>()).to_string())
+}
+
+/// The first line of a text, in the server's own words.
+fn quoted(kind: &str, body: &str) -> Option<String> {
+    if !kind.to_ascii_lowercase().starts_with("text/plain") {
+        return None;
+    }
+    let line = body.lines().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(QUOTED).collect())
+}
+
+/// The meaning of a failure of curl.
+pub(super) fn failure(url: String, error: &curl::Error, patience: &Patience<'_>) -> RemoteError {
+    let message = error.extra_description().unwrap_or(error.description());
+    let source = Cause::new(message);
+    if error.is_peer_failed_verification() || error.is_ssl_cacert() {
+        RemoteError::Certificate { url, problem: CertificateProblem::of(message), source }
+    } else if error.is_operation_timedout() {
+        let seconds = patience.request.errand.limits.stall.as_secs();
+        RemoteError::Stalled { url, seconds, phase: "connecting".to_owned() }
+    } else if error.is_got_nothing()
+        || error.is_partial_file()
+        || error.is_bad_content_encoding()
+        || error.is_write_error()
+        || error.is_chunk_failed()
+    {
+        RemoteError::Protocol { url, source }
+    } else {
+        RemoteError::Unreachable { url, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url() -> String {
+        "https://git.example.com/a".to_owned()
+    }
+
+    #[test]
+    fn what_is_not_git_is_named() {
+        let refs = format!("{}\trefs/heads/main\n", "a".repeat(40));
+        assert!(matches!(
+            not_git(url(), "text/plain", &refs),
+            RemoteError::Unsupported { what: Unsupported::DumbHttp, .. }
+        ));
+        match not_git(url(), "text/html", "<html><TITLE lang=en>\n Sign  in\u{7}</title>") {
+            RemoteError::WebPage { title, .. } => assert_eq!(title.as_deref(), Some("Sign in")),
+            other => panic!("{other}"),
+        }
+        assert!(matches!(not_git(url(), "text/html", "<title>"), RemoteError::WebPage { title: None, .. }));
+        let error = not_git(url(), "application/json", "{}");
+        assert!(
+            matches!(&error, RemoteError::Protocol { source, .. } if source.to_string().contains("application/json"))
+        );
+    }
+
+    #[test]
+    fn the_servers_own_words_are_quoted_if_they_are_text() {
+        let said = |kind, body| match of(url(), 503, kind, body) {
+            RemoteError::Unreachable { source, .. } => source.to_string(),
+            other => panic!("{other}"),
+        };
+        assert!(said("text/plain; charset=utf-8", "\n slow down\nmore").ends_with("503: slow down"));
+        assert!(said("text/html", "<h1>deploying</h1>").ends_with("503"));
+    }
+
+    #[test]
+    fn a_server_is_asked_again_as_it_asks_for_and_as_time_allows() {
+        let cancel = Cancel::new().within(Duration::from_secs(60));
+        let pause = |status, after: &str| Retries::new(&cancel).pause_before(status, Some(after.to_owned()));
+        assert_eq!(pause(429, "1"), Some(Duration::from_secs(1)));
+        assert_eq!(pause(503, " 30 "), Some(Duration::from_secs(30)));
+        for (status, after) in [(429, "61"), (429, "Fri, 31 Dec 1999 23:59:59 GMT"), (429, "-1"), (500, "1"), (503, "")]
+        {
+            assert_eq!(pause(status, after), None, "{status} {after}");
+        }
+        let mut retries = Retries::new(&cancel);
+        assert_eq!(
+            (0..100).filter(|_| retries.pause_before(429, Some("0".to_owned())).is_some()).count(),
+            MOST_RETRIES
+        );
+    }
+}
