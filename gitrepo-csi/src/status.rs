@@ -19,6 +19,7 @@ pub fn code(kind: Kind) -> Code {
         Kind::Timeout => Code::DeadlineExceeded,
         Kind::Busy => Code::Aborted,
         Kind::Cancelled => Code::Cancelled,
+        Kind::Unsupported => Code::FailedPrecondition,
         Kind::ResourceExhausted => Code::ResourceExhausted,
         Kind::Corrupt | Kind::Internal => Code::Internal,
     }
@@ -37,6 +38,7 @@ pub fn word(kind: Kind) -> &'static str {
         Kind::Timeout => "timeout",
         Kind::Busy => "busy",
         Kind::Cancelled => "cancelled",
+        Kind::Unsupported => "unsupported",
         Kind::ResourceExhausted => "resourceExhausted",
         Kind::Corrupt => "corrupt",
         Kind::Internal => "internal",
@@ -65,6 +67,7 @@ mod tests {
         (Kind::Timeout, Code::DeadlineExceeded, false),
         (Kind::Busy, Code::Aborted, false),
         (Kind::Cancelled, Code::Cancelled, false),
+        (Kind::Unsupported, Code::FailedPrecondition, true),
         (Kind::ResourceExhausted, Code::ResourceExhausted, false),
         (Kind::Corrupt, Code::Internal, true),
         (Kind::Internal, Code::Internal, true),

@@ -1,4 +1,4 @@
-//! The system calls that a worker may make: those of libgit2, OpenSSL, libssh2, Rust's threads and a C library (glibc
+//! The system calls that a worker may make: those of curl, OpenSSL, libssh2, libgit2, Rust's threads and a C library (glibc
 //! or musl) that reads packs, writes files and speaks TCP. All others fail with `EPERM`.
 //!
 //! Excluded, whatever the kernel offers: starting programs and processes, namespaces and mounts, tracing, signals to
@@ -73,6 +73,8 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
         (libc::SYS_fchmod, vec![none_set(1, SET_ID_BITS)?]),
         (libc::SYS_fchmodat, vec![none_set(2, SET_ID_BITS)?]),
         (libc::SYS_socket, sockets(entered)?),
+        // curl wakes its own wait over one. It leads nowhere else.
+        (libc::SYS_socketpair, vec![equal(0, libc::AF_UNIX as u64)?]),
     ]);
     #[cfg(target_arch = "x86_64")]
     rules.extend([

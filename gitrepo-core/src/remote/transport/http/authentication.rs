@@ -13,7 +13,7 @@ use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
 
-/// The user beside a token where a server takes nothing but user and password. Forges ignore it.
+/// The user beside a token where a server takes user and password, if the URL names none. Forges ignore it.
 const TOKEN_USER: &str = "x-access-token";
 
 /// What is sent.
@@ -65,7 +65,7 @@ impl<'a> Authentication<'a> {
         if let Shown::Token(token) = self.shown
             && takes("basic")
         {
-            self.shown = Shown::Login(self.credential.username.unwrap_or(TOKEN_USER), token);
+            self.shown = Shown::Login(self.request.errand.url.user().unwrap_or(TOKEN_USER), token);
             return Ok(());
         }
         let said = (!offered.is_empty()).then(|| Cause::new(format_args!("the server takes {}", offered.join(", "))));
@@ -158,7 +158,6 @@ mod tests {
         for (keys, challenges, expected) in [
             (TOKEN, &["Bearer"][..], vec!["Bearer t".to_owned()]),
             (TOKEN, &["Basic realm=\"x\""], vec!["Bearer t".to_owned(), basic("x-access-token:t")]),
-            (&[("token", "t"), ("username", "me")], &["Basic"], vec!["Bearer t".to_owned(), basic("me:t")]),
             (PASSWORD, &["Negotiate", "NTLM", "Basic realm=\"x\""], vec![basic("u:p")]),
             (PASSWORD, &["Negotiate"], vec![basic("u:p")]),
         ] {

@@ -84,8 +84,9 @@ fn title(body: &str) -> Option<String> {
     let start = lower.find("<title")?;
     let start = start + lower[start..].find('>')? + 1;
     let end = start + lower[start..].find("</title")?;
-    let title = body.get(start..end)?.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-    (!title.is_empty()).then(|| Cause::new(title.chars().take(QUOTED).collect::<String>()).to_string())
+    let words = body.get(start..end)?.split(|character: char| character.is_whitespace() || character.is_control());
+    let title = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    (!title.is_empty()).then(|| title.chars().take(QUOTED).collect())
 }
 
 /// The first line of a text, in the server's own words.
