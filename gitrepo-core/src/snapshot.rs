@@ -29,6 +29,7 @@ mod fixture;
 mod listing;
 mod manifest;
 mod object;
+mod packed;
 pub(crate) mod seal;
 mod symlink;
 mod tree;

@@ -17,6 +17,8 @@ use super::tree::EntryMode;
 use super::tree::TreeEntry;
 use super::tree::TreeObject;
 use crate::error::Cause;
+use crate::object::time_of;
+use crate::object::tree_of;
 use crate::spec::names;
 
 /// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes plus its name.
@@ -73,17 +75,18 @@ impl Listing {
         let unreadable = |error: git2::Error| SnapshotError::unreadable(commit, &error);
         let odb = repository.odb().map_err(unreadable)?;
         let id = Oid::from_bytes(commit.as_bytes()).map_err(unreadable)?;
-        object::read(&odb, commit, id, ObjectType::Commit)?;
-        let found = repository.find_commit(id).map_err(unreadable)?;
+        let found = object::read(&odb, commit, id, ObjectType::Commit)?;
+        let tree = tree_of(found.data())
+            .ok_or_else(|| SnapshotError::Incomplete { commit, source: Cause::new("the commit names no tree") })?;
         let listing = Self {
             directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
             entries: Vec::new(),
-            time: found.time().seconds(),
+            time: time_of(found.data()),
             tree_root: 0,
             names: vec![0],
         };
         let mut walk = Walk { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
-        walk.run(found.tree_id())?;
+        walk.run(tree)?;
         Ok(walk.listing)
     }
 
@@ -241,12 +244,8 @@ impl<'a> Walk<'a> {
         children.sort_by(|one, other| one.sort_key().cmp(other.sort_key()));
         self.check_unique(&children, place)?;
         for child in children.iter().rev() {
-            let mode = child.mode();
-            if mode.is_none() && !child.is_tree() {
-                return Err(self.unsafe_name(place, child.name, format!("mode {:06o}", child.bits)));
-            }
             let name = self.listing.add_name(child.name);
-            self.pending.push(Pending { parent: place, name, mode, id: child.id });
+            self.pending.push(Pending { parent: place, name, mode: child.mode(), id: child.id });
         }
         Ok(())
     }

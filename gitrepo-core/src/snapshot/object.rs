@@ -8,6 +8,7 @@ use sha1::Digest;
 use sha1::Sha1;
 
 use super::SnapshotError;
+use super::widen;
 use crate::error::Cause;
 use crate::spec::CommitId;
 
@@ -27,11 +28,28 @@ pub(crate) fn read<'a>(
     if object.kind() != kind {
         return Err(incomplete(format!("object {id} is a {}, not a {kind}", object.kind())));
     }
-    let mut hash = Sha1::new();
-    hash.update(format!("{kind} {}\0", object.len()));
+    let mut hash = Hash::new(kind, widen(object.len()));
     hash.update(object.data());
-    if hash.finalize().as_slice() != id.as_bytes() {
+    if !hash.is(id) {
         return Err(incomplete(format!("object {id} is damaged")));
     }
     Ok(object)
+}
+
+/// The hash of an object whose content comes in pieces.
+pub(crate) struct Hash(Sha1);
+
+impl Hash {
+    pub(crate) fn new(kind: ObjectType, size: u64) -> Self {
+        Self(Sha1::new_with_prefix(format!("{kind} {size}\0")))
+    }
+
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Whether this is the object's id.
+    pub(crate) fn is(self, id: Oid) -> bool {
+        self.0.finalize().as_slice() == id.as_bytes()
+    }
 }

@@ -4,6 +4,7 @@
 //! takes the next few entries of the listing. Their order is roughly that of the pack: neighbours share delta bases.
 
 use std::fs::File;
+use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -39,6 +40,7 @@ use super::directory::ROOT;
 use super::listing::Entry;
 use super::listing::Listing;
 use super::object;
+use super::packed;
 use super::symlink;
 use super::tree::EntryMode;
 use super::widen;
@@ -54,6 +56,9 @@ const LARGE: u64 = 32 << 20;
 
 /// Bytes written between two checks for cancellation.
 const SLICE: usize = 8 << 20;
+
+/// Bytes of a large blob in memory at once.
+const PIECE: usize = 1 << 20;
 
 /// One write, shared by its threads.
 pub(crate) struct Writer<'a> {
@@ -186,33 +191,77 @@ impl<'a> Writer<'a> {
         if entry.mode == EntryMode::Symlink {
             self.check_target_length(entry, size)?;
         }
+        let mode = Mode::from_bits_truncate(if entry.mode == EntryMode::Executable { 0o755 } else { 0o644 });
+        if size > LARGE
+            && entry.mode != EntryMode::Symlink
+            && let Some(content) = self.open_large(entry)?
+        {
+            return self.write_large(entry, content, size, mode, directory);
+        }
         let blob = object::read(odb, self.request.commit, entry.id, ObjectType::Blob)?;
         match entry.mode {
             EntryMode::Symlink => self.write_symlink(entry, blob.data(), directory),
-            EntryMode::Executable => self.write_file(entry, blob.data(), Mode::from_bits_truncate(0o755), directory),
-            _ => self.write_file(entry, blob.data(), Mode::from_bits_truncate(0o644), directory),
+            _ => {
+                let mut file = self.create_file(entry, mode, directory)?;
+                for slice in blob.data().chunks(SLICE) {
+                    self.check_wanted()?;
+                    file.write_all(slice).map_err(|error| self.unwritten(entry, error))?;
+                }
+                self.finish_file(entry, &file, mode)
+            }
         }
     }
 
-    fn write_file(
+    /// A blob that need not be held in memory.
+    fn open_large(&self, entry: &Entry) -> Result<Option<packed::Content>, SnapshotError> {
+        let opened = packed::open(self.repository, entry.id);
+        opened.map_err(|error| self.incomplete(format_args!("object {}: {error}", entry.id)))
+    }
+
+    fn write_large(
         &self,
         entry: &Entry,
-        data: &[u8],
+        mut content: packed::Content,
+        size: u64,
         mode: Mode,
         directory: BorrowedFd<'_>,
     ) -> Result<(), SnapshotError> {
-        let failed = |error: Errno| SnapshotError::io("write", &self.listing.path(entry), error);
+        let mut file = self.create_file(entry, mode, directory)?;
+        let mut hash = object::Hash::new(ObjectType::Blob, size);
+        let mut piece = vec![0; PIECE];
+        let mut written = 0;
+        loop {
+            self.check_wanted()?;
+            let read = content.read(&mut piece);
+            let length = read.map_err(|error| self.incomplete(format_args!("object {}: {error}", entry.id)))?;
+            written += widen(length);
+            if length == 0 || written > size {
+                break;
+            }
+            hash.update(&piece[..length]);
+            file.write_all(&piece[..length]).map_err(|error| self.unwritten(entry, error))?;
+        }
+        if written != size || !hash.is(entry.id) {
+            return Err(self.incomplete(format_args!("object {} is damaged", entry.id)));
+        }
+        self.finish_file(entry, &file, mode)
+    }
+
+    fn create_file(&self, entry: &Entry, mode: Mode, directory: BorrowedFd<'_>) -> Result<File, SnapshotError> {
         let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let name = self.listing.entry_name(entry);
-        let mut file = File::from(fcntl::openat(directory, name, new, mode).map_err(failed)?);
-        for slice in data.chunks(SLICE) {
-            self.check_wanted()?;
-            file.write_all(slice).map_err(|error| SnapshotError::io("write", &self.listing.path(entry), error))?;
-        }
-        if self.is_masked {
-            stat::fchmod(&file, mode).map_err(failed)?;
-        }
-        stat::futimens(&file, &TimeSpec::UTIME_OMIT, &self.time()).map_err(failed)
+        fcntl::openat(directory, name, new, mode).map(File::from).map_err(|error| self.unwritten(entry, error))
+    }
+
+    fn finish_file(&self, entry: &Entry, file: &File, mode: Mode) -> Result<(), SnapshotError> {
+        let masked = if self.is_masked { stat::fchmod(file, mode) } else { Ok(()) };
+        masked
+            .and_then(|()| stat::futimens(file, &TimeSpec::UTIME_OMIT, &self.time()))
+            .map_err(|error| self.unwritten(entry, error))
+    }
+
+    fn unwritten(&self, entry: &Entry, error: impl Into<std::io::Error>) -> SnapshotError {
+        SnapshotError::io("write", &self.listing.path(entry), error)
     }
 
     fn write_symlink(&self, entry: &Entry, target: &[u8], directory: BorrowedFd<'_>) -> Result<(), SnapshotError> {
@@ -310,8 +359,11 @@ impl<'a> Writer<'a> {
     }
 
     fn not_a_blob(&self, entry: &Entry) -> SnapshotError {
-        let source = Cause::new(format_args!("object {} is not a blob", entry.id));
-        SnapshotError::Incomplete { commit: self.request.commit, source }
+        self.incomplete(format_args!("object {} is not a blob", entry.id))
+    }
+
+    fn incomplete(&self, what: std::fmt::Arguments<'_>) -> SnapshotError {
+        SnapshotError::Incomplete { commit: self.request.commit, source: Cause::new(what) }
     }
 
     fn unreadable(&self, error: &git2::Error) -> SnapshotError {
