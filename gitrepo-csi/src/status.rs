@@ -56,7 +56,7 @@ impl From<Failure> for Status {
 mod tests {
     use super::*;
 
-    const TABLE: [(Kind, Code, bool); 13] = [
+    const TABLE: [(Kind, Code, bool); 14] = [
         (Kind::InvalidRequest, Code::InvalidArgument, true),
         (Kind::FailedPrecondition, Code::FailedPrecondition, true),
         (Kind::AlreadyExists, Code::AlreadyExists, true),
