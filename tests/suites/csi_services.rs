@@ -1,5 +1,5 @@
-//! The CSI driver's services, called as the kubelet and the provisioner call them: over a fake mounter, workers in
-//! threads, and a real git server.
+//! The CSI driver's services, called as the kubelet and the provisioner call them, with a fake mounter, workers in
+//! threads and a real git server.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -85,7 +85,7 @@ impl Bench {
         Self { runtime, node, mounter, server, repository, first, commit, home, _place: place }
     }
 
-    /// The driver, started anew over the same store and mounts.
+    /// Restarts the driver with the same store and mounts.
     fn restart(&mut self) {
         self.node = driver(&self.home, &self.mounter);
     }
@@ -102,7 +102,7 @@ impl Bench {
         self.home.join("store")
     }
 
-    /// What a kubelet asks for an inline volume.
+    /// The kubelet's request for an inline volume.
     fn request(&self, pod: &str) -> NodePublishVolumeRequest {
         NodePublishVolumeRequest {
             volume_id: format!("csi-{pod}"),
@@ -123,7 +123,7 @@ impl Bench {
         self.publish_within(request, None)
     }
 
-    /// As a client does that waits so many milliseconds.
+    /// Publishes like a client that waits this many milliseconds.
     fn publish_within(&self, request: NodePublishVolumeRequest, milliseconds: Option<u32>) -> Result<(), Status> {
         let mut request = Request::new(request);
         if let Some(milliseconds) = milliseconds {
@@ -145,7 +145,7 @@ impl Bench {
         self.runtime.block_on(self.node.node_unpublish_volume(request)).map(drop)
     }
 
-    /// Unpublishes a volume whose clone hangs at `gate`: the worker, a thread here, ends when its server speaks.
+    /// Unpublishes a volume whose clone hangs at `gate`. The worker is a thread here and ends when its server answers.
     fn unpublish_at(&self, pod: &str, gate: &Gate) {
         let status = self.unpublish_within(pod, Some(300)).unwrap_err();
         assert_eq!(status.code(), Code::Aborted, "{status}");
@@ -168,7 +168,7 @@ impl Bench {
         self.mounter.list().unwrap().iter().filter(|mount| mount.target == target).count()
     }
 
-    /// What is mounted for a pod, where it can be seen.
+    /// The directory that is mounted for a pod.
     fn shown(&self, pod: &str) -> PathBuf {
         let target = self.target(pod);
         self.mounter
@@ -189,7 +189,7 @@ impl Bench {
         self.node.metrics.render(&Observed::default()).unwrap()
     }
 
-    /// Until no job is at work.
+    /// Waits until no job is running.
     fn until_idle(&self) {
         self.runtime.block_on(async {
             while self.node.jobs.count().running > 0 {
