@@ -206,7 +206,7 @@ fn ssh_secrets_are_seen_nowhere() {
 }
 
 #[test]
-fn secrets_that_cannot_be_used_are_named_and_not_quoted() {
+fn invalid_secrets_are_named_and_not_quoted() {
     let bench = Bench::new();
     let person = &bench.person;
     let ca = bench.ca();
