@@ -1,4 +1,4 @@
-//! The worker: what it does for its parent, what it cannot do to anybody, and how it ends.
+//! The worker: its work for its parent, its confinement, and its end.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -20,12 +20,12 @@ mod escape;
 mod network;
 mod session;
 
-/// A program whose worker is an honest one, unless told otherwise.
+/// A program whose worker is honest, unless told otherwise.
 fn program() -> PathBuf {
     chosen(env!("CARGO_BIN_EXE_gitrepo-test-worker"))
 }
 
-/// The confined worker, with locks of this test's own.
+/// The confined worker, with this test's own locks.
 fn confined(locks: &Path) -> Confined {
     Confined::new(&Config::for_person().worker).with_program(program()).with_uid_locks(locks.to_owned())
 }

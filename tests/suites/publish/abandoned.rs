@@ -1,4 +1,4 @@
-//! Volumes that nobody will unpublish: what counts as one, and what does not.
+//! Abandoned volumes, which no call will unpublish: which volumes a sweep counts as abandoned.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -34,7 +34,7 @@ fn gone(origin: Origin, below: &Path) -> Abandoned {
     Abandoned::TargetGone { origin, below: below.to_owned() }
 }
 
-/// How many volumes a sweep forgot.
+/// Sweeps, and returns how many volumes it forgot.
 fn sweep(bench: &Bench, abandoned: &Abandoned) -> usize {
     let report = bench.node.volumes.sweep(abandoned, LONG).unwrap();
     assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
@@ -59,7 +59,7 @@ pub(super) fn a_volume_whose_target_is_gone_is_unpublished(bench: &Bench) {
     let abandoned = gone(volumes::FLEX, &pods);
     assert_eq!(sweep(bench, &abandoned), 0, "mounted");
     bench.node.reboot();
-    assert_eq!(sweep(bench, &abandoned), 0, "not mounted yet, but the kubelet still has them");
+    assert_eq!(sweep(bench, &abandoned), 0, "not mounted, but the kubelet still has them");
     fs::remove_dir(&read).unwrap();
     delete(&bench.node.target("pod"));
     assert_eq!(sweep(bench, &abandoned), 2);
@@ -70,7 +70,7 @@ fn delete(tree: &Path) {
     volumes::delete(tree);
 }
 
-pub(super) fn the_last_target_that_is_gone_takes_the_shared_copy_with_it(bench: &Bench) {
+pub(super) fn a_shared_copy_is_removed_with_the_last_target_that_is_gone(bench: &Bench) {
     let pods = bench.node.target("");
     let requests = ["one", "two"].map(|pod| of(volumes::CSI, shared(&bench.url(), "volume", &bench.node.target(pod))));
     for request in &requests {
@@ -111,7 +111,7 @@ pub(super) fn only_volumes_of_that_origin_and_place_are_abandoned(bench: &Bench)
     assert_eq!(published(bench), [here.join("flex"), there.join("csi")]);
 }
 
-pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
+pub(super) fn a_volume_whose_target_cannot_be_checked_is_not_abandoned(bench: &Bench) {
     let pods = bench.node.target("kubelet/pods");
     let targets = ["gone", "behind-a-link", "behind-a-file"].map(|pod| pods.join(pod).join("mount"));
     for target in &targets {
@@ -120,7 +120,7 @@ pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
     }
     bench.node.reboot();
 
-    // The directory is elsewhere, as in a container that was not given it.
+    // The pods' directory is missing, as in a container that does not mount it.
     let elsewhere = bench.node.target("elsewhere");
     fs::rename(&pods, &elsewhere).unwrap();
     for make in [|_: &Path| {}, |pods: &Path| fs::write(pods, "").unwrap(), |pods: &Path| symlink("/", pods).unwrap()] {
@@ -139,10 +139,10 @@ pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
     symlink("nowhere", pods.join("behind-a-link")).unwrap();
     fs::write(pods.join("behind-a-file"), "").unwrap();
     assert_eq!(sweep(bench, &gone(volumes::CSI, &pods)), 1);
-    assert_eq!(published(bench).len(), 2, "what is in the way of seeing a target says nothing of it");
+    assert_eq!(published(bench).len(), 2, "a link or a file on the path hides the target");
 }
 
-pub(super) fn a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_was_written(bench: &Bench) {
+pub(super) fn a_users_read_only_volume_is_abandoned_when_its_mount_is_lost(bench: &Bench) {
     let requests = [
         read_only(&bench.url(), &bench.node.target("read")),
         writable(&bench.url(), &bench.node.target("copy"), 0),
@@ -162,7 +162,7 @@ pub(super) fn a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_w
     }
 }
 
-/// A node whose mounter tells what it was asked for.
+/// A node whose mounter records its calls.
 fn recorded(place: &TempDir) -> (Node, Arc<FakeMounter>) {
     let mounter = Arc::new(FakeMounter::new());
     let worker = Arc::new(InProcess::new(Arc::new(Libgit2::default())));
@@ -171,7 +171,7 @@ fn recorded(place: &TempDir) -> (Node, Arc<FakeMounter>) {
 }
 
 #[test]
-fn a_sweep_reads_the_mount_table_once_however_many_volumes_there_are() {
+fn a_sweep_reads_the_mount_table_once_for_all_volumes() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
@@ -187,14 +187,14 @@ fn a_sweep_reads_the_mount_table_once_however_many_volumes_there_are() {
 }
 
 #[test]
-fn a_volume_that_is_mounted_is_not_abandoned_though_its_target_is_hidden() {
+fn a_mounted_volume_is_not_abandoned_even_if_its_target_is_hidden() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let (node, _) = recorded(&place);
     let request = of(volumes::CSI, read_only(&server.url(&repository), &node.target("pod")));
     node.publish(&request).unwrap();
-    // As if something were mounted over a directory on the way.
+    // As if a mount covered a directory on the path.
     fs::remove_dir(&request.target).unwrap();
     let abandoned = gone(volumes::CSI, &node.target(""));
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);

@@ -1,4 +1,4 @@
-//! The relay knows what became of a connection.
+//! The relay reports how a connection ended.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -28,7 +28,7 @@ use super::job;
 use super::with;
 
 #[test]
-fn a_closed_port_is_named_with_its_address_at_once() {
+fn a_closed_port_is_reported_with_its_address_at_once() {
     if !require::root("to have a relay") {
         return;
     }
@@ -43,7 +43,7 @@ fn a_closed_port_is_named_with_its_address_at_once() {
 }
 
 #[test]
-fn r7_a_silent_server_is_given_up_after_the_time_allowed() {
+fn r7_a_silent_server_is_given_up_in_time() {
     if !require::root("to have a relay") {
         return;
     }
@@ -72,7 +72,7 @@ fn attempt(what: &str, server: &hostile::SilentServer) -> Result<Resolved, Worke
 }
 
 #[test]
-fn r7_a_worker_that_would_wait_for_ever_is_ended_when_the_remote_is_silent() {
+fn r7_a_worker_that_waits_forever_for_a_silent_remote_is_ended() {
     if !require::root("to have a relay") {
         return;
     }
@@ -89,7 +89,7 @@ fn a_worker_that_computes_while_the_remote_is_silent_is_left_alone() {
 }
 
 #[test]
-fn r7_a_server_that_stops_inside_a_pack_is_given_up_after_the_time_allowed() {
+fn r7_a_server_that_stops_inside_a_pack_is_given_up_in_time() {
     if !require::root("to have a relay") {
         return;
     }
@@ -134,5 +134,5 @@ fn s15_an_endless_advertisement_is_cut_by_the_relay() {
     assert_eq!(error.kind(), Kind::ResourceExhausted, "{}", chain(&error));
     session.finish().unwrap();
     let sent = server.join().unwrap();
-    assert!(sent < 40 << 20, "{sent}: a little more than the limit, and what was under way in the kernel");
+    assert!(sent < 40 << 20, "{sent}: more than the limit and the kernel's buffers");
 }

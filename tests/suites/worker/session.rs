@@ -1,4 +1,4 @@
-//! A repository becomes a tree, in a child and in a thread.
+//! A session turns a repository into a tree, in a child process and in a thread.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -49,7 +49,7 @@ use super::job;
 use super::program;
 use super::with;
 
-/// Resolves, fetches and lays down the default branch.
+/// Resolves and fetches the default branch, and writes its tree.
 fn lay_down(worker: &dyn Worker, job: Job) -> String {
     let mut session = worker.start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
@@ -70,7 +70,7 @@ fn find(directory: &Path, name: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn confined_session_fetches_and_lays_down_a_tree_as_a_user_of_its_own() {
+fn confined_session_fetches_and_writes_a_tree_as_its_own_user() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
@@ -84,7 +84,7 @@ fn confined_session_fetches_and_lays_down_a_tree_as_a_user_of_its_own() {
 }
 
 #[test]
-fn s14_the_pinned_address_is_reached_by_whatever_host_the_url_names() {
+fn s14_the_pinned_address_is_used_whatever_host_the_url_names() {
     if !require::root("to have a relay") {
         return;
     }
@@ -125,7 +125,7 @@ fn a_session_builds_on_the_base_and_does_not_change_it() {
 }
 
 #[test]
-fn a_commit_that_the_server_announces_and_does_not_give_out_is_not_found() {
+fn a_commit_that_the_server_announces_but_does_not_serve_is_not_found() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::builder().serve(&repository).answer(hostile::announces_without_serving(&commit)).start();
     let rooms = Rooms::new();
@@ -147,14 +147,14 @@ fn r3_a_session_ends_before_the_disk_is_full() {
         ..with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()))
     };
     let mut session = confined(&rooms.locks()).start(job).unwrap();
-    let resolved = session.resolve(&Revision::Head).expect("asking writes nothing");
+    let resolved = session.resolve(&Revision::Head).expect("resolving writes nothing");
     let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
     assert!(matches!(error, WorkerError::OutOfSpace(_)), "{error}");
     assert_eq!(error.kind(), Kind::ResourceExhausted);
 }
 
 #[test]
-fn more_workers_than_uids_wait_for_one_another() {
+fn more_workers_than_uids_wait_for_each_other() {
     if !require::root("to give workers uids") {
         return;
     }
@@ -185,7 +185,7 @@ fn listing(directory: &Path) -> Vec<(PathBuf, u64, i64)> {
 }
 
 #[test]
-fn confined_session_speaks_tls_with_a_server_of_the_given_authority() {
+fn confined_session_speaks_tls_with_a_server_of_a_given_authority() {
     let (repository, commit) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
@@ -196,7 +196,7 @@ fn confined_session_speaks_tls_with_a_server_of_the_given_authority() {
     assert!(matches!(error, WorkerError::Remote(RemoteError::Certificate { .. })), "{}", chain(&error));
     drop(stranger);
 
-    // Readable for root alone, as an administrator may have it.
+    // Readable only by root, as an admin may set it.
     std::fs::set_permissions(authority.ca_file(), Permissions::from_mode(0o600)).unwrap();
     let ca_file = Some(authority.ca_file().to_owned());
     let job = with(job(&url), |errand| {
@@ -228,7 +228,7 @@ fn confined_session_speaks_ssh_with_every_kind_of_key() {
 }
 
 #[test]
-fn a_new_host_key_is_told_for_the_caller_to_keep() {
+fn a_new_host_key_is_reported_to_the_caller() {
     if !require::tool("sshd") {
         return;
     }
@@ -259,7 +259,7 @@ fn in_process_session_does_the_same_in_a_thread() {
 }
 
 #[test]
-fn a_file_repository_is_read_where_its_url_says() {
+fn a_file_repository_is_read_at_its_url() {
     let (repository, commit) = fixtures::small();
     let rooms = Rooms::new();
     let job =
