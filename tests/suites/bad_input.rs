@@ -145,7 +145,7 @@ fn s9_directory_that_leaves_the_volume_is_refused() {
 }
 
 #[test]
-fn s9_subdirectory_is_looked_up_in_git_where_links_lead_nowhere() {
+fn s9_subdirectory_lookup_does_not_follow_links() {
     let repository = Repository::new("links");
     repository.commit("main", &Files::new().symlink("link", "/etc").symlink("up", "..").file("dir/file", ""));
     let server = HttpServer::start(&repository);
@@ -175,7 +175,7 @@ fn s7_names_that_git_does_not_check_out_are_refused() {
 }
 
 #[test]
-fn s4_names_that_come_twice_are_refused_and_nothing_is_written_through_them() {
+fn s4_duplicate_names_are_refused_and_nothing_is_written_through_them() {
     let escape = tempfile::TempDir::new().unwrap();
     let (repository, traps) = hostile::duplicates(escape.path().to_str().unwrap());
     assert_traps_refused(&repository, &traps);

@@ -147,7 +147,7 @@ fn defect_04_mount_and_unmount_of_a_volume_exclude_each_other() {
 
 /// After a failed bind or remount it ran `rm -rf` on the directory that other pods had mounted.
 #[test]
-fn defect_05_a_mount_that_fails_takes_nothing_from_other_pods() {
+fn defect_05_a_failed_mount_leaves_other_pods_trees_alone() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.volume("data", &scene.url());
     let (pod, other) = (Pod::new("pod"), Pod::new("other"));

@@ -125,7 +125,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn the_installer_that_stays_keeps_what_it_needs() {
+fn a_staying_installer_keeps_what_it_needs() {
     if !require::root("to have capabilities") || !may_drop() {
         return;
     }

@@ -264,7 +264,7 @@ impl Drop for Done<'_> {
 }
 
 #[test]
-fn the_same_target_is_mounted_once_however_many_ask() {
+fn concurrent_mounts_of_one_target_mount_it_once() {
     let Some(scene) = Scene::new() else { return };
     let target = scene.shell.target("pod");
     let mounting: Vec<_> = (0..8).map(|_| scene.shell.spawn_mount(&scene.url(), &target, &[])).collect();

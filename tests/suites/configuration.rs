@@ -38,7 +38,7 @@ fn fields_of_any_frontend_are_accepted_by_all() {
 }
 
 #[test]
-fn what_one_frontend_refuses_all_refuse() {
+fn a_configuration_that_one_frontend_refuses_is_refused_by_all() {
     for (text, words) in [
         (r#"{"allowHosts": []}"#, "unknown field `allowHosts`, did you mean `allowedHosts`?"),
         (r#"{"flexTimout": "5m"}"#, "unknown field `flexTimout`, did you mean `flexTimeout`?"),

@@ -67,7 +67,7 @@ fn assert_fails_test(what: &str, act: impl FnOnce()) {
 }
 
 #[test]
-fn a_driver_is_called_like_by_the_real_kubelet() {
+fn a_driver_is_called_as_by_the_real_kubelet() {
     let look = "pwd; echo \"$HOME\"; readlink /proc/$$/fd/0; test /proc/$$/fd/1 -ef /proc/$$/fd/2 && echo one; echo $#";
     let scene = Scene::new(&format!("echo '{READY}'"), look, look);
     let kubelet = scene.tolerant().unwrap();

@@ -137,7 +137,7 @@ fn assert_success(output: Output) -> String {
 }
 
 #[test]
-fn make_alone_shows_every_target_and_variable() {
+fn make_without_a_target_shows_every_target_and_variable() {
     if !require::tool("make") {
         return;
     }
