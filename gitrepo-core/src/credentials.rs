@@ -36,7 +36,7 @@ use secret_keys::Group;
 
 /// The keys of one secret, checked.
 ///
-/// The default has none, which is a credential like any other: it can read what is public.
+/// The default has no keys, which is enough to read public repositories.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     given: BTreeMap<String, Secret>,

@@ -37,7 +37,7 @@ pub enum Checking {
 /// any. A key revoked by any source is refused.
 ///
 /// A server on a port other than 22 is `[host]:port`. If that name is unknown, a key of the bare host name is trusted
-/// too, as in OpenSSH: whoever has that key is that host. A *different* key of the bare name means nothing.
+/// too, as in OpenSSH: a server with that key is that host. A *different* key of the bare name is ignored.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostKeys {
@@ -319,7 +319,7 @@ mod tests {
     fn the_line_to_add_makes_the_host_known() {
         for port in [22, 2222] {
             let Err(HostKeyError::Unknown { line, .. }) = check(&strict(""), "host", port, &ed25519(1)) else {
-                panic!("an unknown host was believed");
+                panic!("an unknown host was trusted");
             };
             assert_eq!(check(&strict(&line), "host", port, &ed25519(1)), Ok(Accepted::Known));
         }

@@ -22,7 +22,7 @@ const KEY_TYPES: [&str; 5] =
 pub struct Malformed {
     /// Counted from 1.
     pub line: usize,
-    /// What is wrong. Contains nothing of the line.
+    /// The problem. Quotes nothing of the line.
     pub reason: &'static str,
     /// Whether it begins with a marker, known or not: ignoring such a line could leave a key trusted.
     pub(super) marked: bool,

@@ -159,7 +159,7 @@ pub enum ConfigError {
     Read {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -168,7 +168,7 @@ pub enum ConfigError {
     Parse {
         /// The path.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The problem and its position.
         #[source]
         source: serde_json::Error,
     },
@@ -179,7 +179,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Its path.
         field: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         reason: &'static str,
     },
     /// The value is reserved for a later version.
@@ -227,7 +227,7 @@ impl Config {
         }
     }
 
-    /// The configuration of a user, who acts with their own rights: also `git`, `file` and the loopback.
+    /// The configuration of a user, who acts with their own rights: also allows `git`, `file` and the loopback.
     pub fn for_person() -> Self {
         let mut config = Self::for_drivers();
         config.allowed_schemes.extend([Scheme::Git, Scheme::File]);

@@ -51,7 +51,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A limit of zero, if there is one: surely a mistake, and hard to diagnose from its effects.
+    /// The name of a limit that is zero, if any: a mistake that is hard to diagnose from its effects.
     pub(super) fn field_without_room(&self) -> Option<&'static str> {
         let fields = [
             ("limits.fetchBytes", self.fetch_bytes == 0),

@@ -47,11 +47,11 @@ pub enum CopyError {
         action: &'static str,
         /// Relative to the tree, escaped.
         path: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Something that no adopted tree contains.
+    /// An entry of a type that no adopted tree contains.
     #[error("the snapshot holds {path:?}, which is neither file nor directory nor link")]
     Damaged {
         /// Relative to the tree, escaped.

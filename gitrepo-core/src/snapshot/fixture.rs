@@ -1,4 +1,4 @@
-//! Test repositories, made object by object so that they can contain what git would never make.
+//! Test repositories, made object by object so that they can contain objects that git never makes.
 
 use std::collections::BTreeMap;
 use std::fs;

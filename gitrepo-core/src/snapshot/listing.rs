@@ -183,7 +183,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Finds the tree of the subdirectory in the object database, where links lead nowhere.
+    /// Finds the tree of the subdirectory in the object database, so no link is followed.
     fn select(&self, root: Oid) -> Result<Oid, SnapshotError> {
         let commit = self.request.commit;
         let subdirectory = &self.request.tree.subdirectory;

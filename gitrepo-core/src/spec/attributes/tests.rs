@@ -155,7 +155,7 @@ fn the_table_of_keys_is_the_serialised_form() {
     assert_eq!(fields, keys);
     for key in KEYS {
         let garbage = with(key.name, "\0");
-        assert!(garbage.is_err(), "{} is read by nobody", key.name);
+        assert!(garbage.is_err(), "no code reads {}", key.name);
     }
 }
 
