@@ -12,14 +12,12 @@
 //! | [`identity`], [`node`], [`controller`] | the services: request → core → answer |
 //! | [`jobs`] | publishes that outlive their calls |
 //! | [`turn`] | one call at a time for a volume, where two would interfere |
-//! | [`admission`] | how many sessions use remotes at once, and which goes next |
 //! | [`storage`], [`housekeeping`] | the node's volumes, once their store can be opened; background cleanup |
 //! | `pod` | the kubelet's directory shows when a pod ends |
 //! | [`capability`], [`context`], [`target`], [`deadline`] | the parts of requests |
 //! | [`failure`], [`status`] | why a call fails, and with which code |
 //! | [`metrics`], [`store_size`], [`rpc_log`] | observability |
 
-pub mod admission;
 pub mod arguments;
 pub mod authority;
 pub mod blocking;

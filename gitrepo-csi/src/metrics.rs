@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gitrepo_core::error::Kind;
+use gitrepo_core::gateway::SessionCount;
 use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::Published;
@@ -17,7 +18,6 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
-use crate::admission;
 use crate::failure::Failure;
 use crate::jobs;
 use crate::status;
@@ -49,7 +49,7 @@ pub struct Metrics {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Observed {
     /// Sessions with remotes.
-    pub sessions: admission::Count,
+    pub sessions: SessionCount,
     /// Jobs; none in a controller.
     pub jobs: jobs::Count,
     /// Changed snapshots that this driver has found since its start.
