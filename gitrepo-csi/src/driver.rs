@@ -23,13 +23,13 @@ use crate::http::Http;
 use crate::http::Pages;
 use crate::identity::IdentityService;
 use crate::jobs::Jobs;
-use crate::jobs::Publisher;
 use crate::lifecycle;
 use crate::lifecycle::RunError;
 use crate::lifecycle::Wait;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::metrics::Observed;
+use crate::name_lock::NameLocks;
 use crate::node::NodeService;
 use crate::proto::csi::v1::controller_server::ControllerServer;
 use crate::proto::csi::v1::identity_server::IdentityServer;
@@ -43,7 +43,6 @@ use crate::settings::Settings;
 use crate::settings::SettingsError;
 use crate::storage::Storage;
 use crate::store_size::LastLook;
-use crate::turn::Turns;
 
 /// Threads for core's short calls; each may wait for a lock until the call's deadline.
 const THREADS: usize = 128;
@@ -145,8 +144,8 @@ impl Parts {
         let memory = settings.endpoint.path().with_file_name("store");
         let (root, remotes) = (settings.config.store.clone(), gateway.clone());
         let open = move || Ok(Volumes::of(Store::open_remembered(&root, &memory)?, remotes.clone()));
-        let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
-        let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn Publisher>, settings.config.limits.timeout);
+        let storage = Arc::new(Storage::new(open));
+        let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), settings.config.limits.timeout);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             driver = arguments.driver_name,
@@ -202,7 +201,7 @@ impl Parts {
                 kubelet_dir: arguments.kubelet_dir.clone(),
                 storage: Arc::clone(&self.storage),
                 jobs: self.jobs.clone(),
-                turns: Turns::default(),
+                locks: NameLocks::default(),
                 metrics: Arc::clone(&self.metrics),
             }));
         }

@@ -12,7 +12,7 @@ use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Abandoned;
 
 use crate::ORIGIN;
-use crate::blocking;
+use crate::deadline;
 use crate::failure::Failure;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
@@ -52,7 +52,7 @@ impl Housekeeping {
     pub async fn once(&self) {
         self.jobs.expire();
         let (storage, pods) = (Arc::clone(&self.storage), self.pods.clone());
-        match blocking::run(move || sweep(&storage, pods)).await {
+        match deadline::on_a_thread(move || sweep(&storage, pods)).await {
             Ok(report) => {
                 self.metrics.sweep(Some(&report));
                 tell(&report);

@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
 use crate::failure::Failure;
-use crate::jobs;
+use crate::jobs::JobCount;
 use crate::status;
 use crate::store_size::StoreSize;
 
@@ -51,7 +51,7 @@ pub struct Observed {
     /// Sessions with remotes.
     pub sessions: SessionCount,
     /// Jobs; none in a controller.
-    pub jobs: jobs::Count,
+    pub jobs: JobCount,
     /// Changed snapshots that this driver has found since its start.
     pub changed: u64,
     /// The store; none in a controller, or while it cannot be read.

@@ -10,6 +10,7 @@ use tonic::Status;
 use crate::deadline;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
+use crate::name_lock::NameLocks;
 use crate::proto::csi::v1::NodeExpandVolumeRequest;
 use crate::proto::csi::v1::NodeExpandVolumeResponse;
 use crate::proto::csi::v1::NodeGetCapabilitiesRequest;
@@ -32,7 +33,6 @@ use crate::proto::csi::v1::node_service_capability;
 use crate::proto::csi::v1::node_service_capability::rpc::Type;
 use crate::rpc_log::Call;
 use crate::storage::Storage;
-use crate::turn::Turns;
 
 mod publication;
 mod publish;
@@ -55,7 +55,7 @@ pub struct NodeService {
     /// The publishes that run.
     pub jobs: Jobs,
     /// Serialises calls for volumes that may have only one target.
-    pub turns: Turns,
+    pub locks: NameLocks,
     /// The driver's metrics.
     pub metrics: Arc<Metrics>,
 }

@@ -19,9 +19,9 @@ use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::InProcess;
 use gitrepo_csi::controller::ControllerService;
 use gitrepo_csi::jobs::Jobs;
-use gitrepo_csi::jobs::Publisher;
 use gitrepo_csi::metrics::Metrics;
 use gitrepo_csi::metrics::Observed;
+use gitrepo_csi::name_lock::NameLocks;
 use gitrepo_csi::node::NodeService;
 use gitrepo_csi::proto::csi::v1::NodeGetVolumeStatsRequest;
 use gitrepo_csi::proto::csi::v1::NodeGetVolumeStatsResponse;
@@ -34,7 +34,6 @@ use gitrepo_csi::proto::csi::v1::volume_capability::AccessType;
 use gitrepo_csi::proto::csi::v1::volume_capability::MountVolume;
 use gitrepo_csi::proto::csi::v1::volume_capability::access_mode::Mode;
 use gitrepo_csi::storage::Storage;
-use gitrepo_csi::turn::Turns;
 use gitrepo_tests::http::Gate;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
@@ -213,10 +212,10 @@ fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
         let mounter = Arc::clone(&mounter) as Arc<dyn Mounter>;
         Ok(Volumes::new(Store::open(&root)?, gateway.clone(), mounter))
     };
-    let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
-    let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn Publisher>, Duration::from_secs(600));
+    let storage = Arc::new(Storage::new(open));
+    let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(600));
     let (node_id, kubelet_dir) = ("node-1".to_owned(), home.join("kubelet"));
-    NodeService { node_id, kubelet_dir, storage, jobs, turns: Turns::default(), metrics }
+    NodeService { node_id, kubelet_dir, storage, jobs, locks: NameLocks::default(), metrics }
 }
 
 fn capability(mode: Mode) -> VolumeCapability {

@@ -16,7 +16,6 @@ use super::creation::Creation;
 use super::memory::Created;
 use super::memory::Memory;
 use super::volume_id::VolumeId;
-use crate::blocking;
 use crate::context;
 use crate::deadline;
 use crate::failure::Failure;
@@ -35,18 +34,18 @@ impl ControllerService {
     ) -> Result<Volume, Failure> {
         call.about(&request.name, "");
         // The request's content comes from a claim's author, so parsing it must not block the serving thread.
-        let creation = blocking::until(deadline, blocking::READING, move || Creation::read(request)).await?;
+        let creation = deadline::keep(deadline, deadline::READING, move || Creation::read(request)).await?;
         call.repository(&creation.spec.repository);
-        let turn = self.creating.take(&creation.name).ok_or_else(|| {
+        let lock = self.creating.try_lock(&creation.name).ok_or_else(|| {
             Failure::new(Kind::Busy, format!("the volume {:?} is being created; try again", creation.name))
         })?;
         let storage = Arc::clone(&self.storage);
         let cancel = Cancel::new();
         let _given_up = GiveUp(cancel.clone());
         let cancel = cancel.within(deadline::left(deadline));
-        let created = blocking::until(deadline, blocking::REMOTE_OR_STORE, move || {
+        let created = deadline::keep(deadline, deadline::REMOTE_OR_STORE, move || {
             // Held until the end, even if the caller goes away earlier.
-            let _turn = turn;
+            let _lock = lock;
             create(&*storage.volumes()?, &creation, cancel)
         })
         .await?;
@@ -60,8 +59,7 @@ impl ControllerService {
     pub(super) async fn delete(&self, volume_id: String, deadline: Instant) -> Result<(), Failure> {
         target::check_id(&volume_id)?;
         let Some(id) = VolumeId::parse(&volume_id) else { return Ok(()) };
-        let storage = Arc::clone(&self.storage);
-        blocking::until(deadline, blocking::STORE, move || memory(&*storage.volumes()?).forget(&id)).await
+        self.storage.call(deadline, move |volumes| memory(volumes).forget(&id)).await
     }
 }
 

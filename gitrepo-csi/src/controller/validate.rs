@@ -8,9 +8,9 @@ use gitrepo_core::error::Kind;
 use super::ControllerService;
 use super::create::memory;
 use super::volume_id::VolumeId;
-use crate::blocking;
 use crate::capability::Access;
 use crate::context;
+use crate::deadline;
 use crate::failure::Failure;
 use crate::proto::csi::v1::ValidateVolumeCapabilitiesRequest;
 use crate::proto::csi::v1::ValidateVolumeCapabilitiesResponse;
@@ -30,7 +30,7 @@ impl ControllerService {
             return Err(Failure::invalid("volume_capabilities is missing"));
         }
         let storage = Arc::clone(&self.storage);
-        blocking::until(deadline, blocking::STORE, move || validate(&storage, request)).await
+        deadline::keep(deadline, deadline::STORE, move || validate(&storage, request)).await
     }
 }
 

@@ -13,17 +13,14 @@ use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::volume::Published;
-use tokio::sync::watch;
 
-use super::Answer;
 use super::Shared;
-use super::progress::Seen;
+use super::pod::Neighbours;
+use super::table::JobKey;
 use super::table::Joined;
-use super::table::Key;
 use super::vanished;
-use crate::blocking;
+use crate::deadline;
 use crate::failure::Failure;
-use crate::pod::Neighbours;
 
 /// When the first call for a volume answers with the progress of its job.
 const FIRST_WORD: Duration = Duration::from_secs(12);
@@ -34,17 +31,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A caller that waits for a job. The job goes on when this is dropped.
 pub struct Waiting {
     shared: Arc<Shared>,
-    key: Key,
-    number: u64,
-    answer: watch::Receiver<Option<Answer>>,
-    seen: Arc<Seen>,
-    pub(super) is_first: bool,
+    key: JobKey,
+    pub(super) job: Joined,
 }
 
 impl Waiting {
-    pub(super) fn new(shared: Arc<Shared>, key: Key, joined: Joined) -> Self {
-        let Joined { number, answer, seen, is_first } = joined;
-        Self { shared, key, number, answer, seen, is_first }
+    pub(super) fn new(shared: Arc<Shared>, key: JobKey, job: Joined) -> Self {
+        Self { shared, key, job }
     }
 
     /// Waits for the job until `deadline`. The first call for a volume waits at most 12 seconds.
@@ -53,8 +46,8 @@ impl Waiting {
     ///
     /// The job's failure. Of kind `Timeout`, with the job's progress, if it still runs.
     pub async fn until(self, deadline: Instant) -> Result<Published, Failure> {
-        let early = self.is_first.then(|| Instant::now() + FIRST_WORD).filter(|early| *early < deadline);
-        let mut answer = self.answer.clone();
+        let early = self.job.is_first.then(|| Instant::now() + FIRST_WORD).filter(|early| *early < deadline);
+        let mut answer = self.job.answer.clone();
         tokio::select! {
             biased;
             ended = answer.wait_for(Option::is_some) => match ended {
@@ -75,18 +68,18 @@ impl Waiting {
         if failure.kind != Kind::Cancelled || !self.shared.table().is_stopping() {
             return failure;
         }
-        let (seen, lost) = (&self.seen, self.seen.lost());
+        let (seen, lost) = (&self.job.seen, self.job.seen.lost());
         Failure::new(Kind::Unavailable, format!("the driver is stopping ({seen}): {lost}; a retry asks its successor"))
     }
 
     fn still_at_work(&self, why: &str) -> Failure {
-        Failure::new(Kind::Timeout, format!("{why}{}; a retry joins it", self.seen))
+        Failure::new(Kind::Timeout, format!("{why}{}; a retry joins it", self.job.seen))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.table().leave(self.number);
+        self.shared.table().leave(self.job.number);
     }
 }
 
@@ -94,7 +87,7 @@ impl Drop for Waiting {
 async fn pod_ends(neighbours: Option<Neighbours>) {
     let Some(mut neighbours) = neighbours else { return std::future::pending().await };
     loop {
-        let looked = blocking::run(move || {
+        let looked = deadline::on_a_thread(move || {
             let is_ending = neighbours.look();
             Ok((neighbours, is_ending))
         });

@@ -1,10 +1,8 @@
 //! `NodePublishVolume`.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
-use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::State;
@@ -13,15 +11,13 @@ use gitrepo_core::volume::Volumes;
 
 use super::NodeService;
 use super::publication::Publication;
-use crate::blocking;
 use crate::deadline;
 use crate::failure::Failure;
-use crate::jobs::Ended;
 use crate::jobs::Jobs;
 use crate::jobs::Order;
+use crate::name_lock::NameLock;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::rpc_log::Call;
-use crate::turn::Turn;
 
 impl NodeService {
     /// Publishes, or joins the job that does. A failure with a final code leaves nothing behind, since the kubelet may
@@ -53,39 +49,37 @@ impl NodeService {
         // The pod's author controls this input, so reading it must not block the runtime.
         let kubelet_dir = self.kubelet_dir.clone();
         let publication =
-            blocking::until(deadline, blocking::READING, move || Publication::read(request, &kubelet_dir)).await?;
+            deadline::keep(deadline, deadline::READING, move || Publication::read(request, &kubelet_dir)).await?;
         call.repository(&publication.request.spec.repository);
         // Held until the job is in the table: otherwise two concurrent calls would not see each other.
-        let turn = match publication.one_target {
-            true => Some(self.turn(&publication.request.volume_id, deadline).await?),
+        let lock = match publication.one_target {
+            true => Some(self.lock(&publication.request.volume_id, deadline).await?),
             false => None,
         };
-        let storage = Arc::clone(&self.storage);
         let jobs = self.jobs.clone();
-        let looked =
-            blocking::until(deadline, blocking::STORE, move || look(&*storage.volumes()?, &jobs, publication)).await?;
-        let job = match looked {
+        let job = match self.storage.call(deadline, move |volumes| look(volumes, &jobs, publication)).await? {
             Look::Stands(published) => return Ok(published),
             Look::Missing(order) => self.jobs.join(*order)?,
         };
-        drop(turn);
+        drop(lock);
         job.until(deadline).await.map_err(advised)
     }
 
-    async fn turn(&self, volume_id: &str, deadline: Instant) -> Result<Turn, Failure> {
+    async fn lock(&self, volume_id: &str, deadline: Instant) -> Result<NameLock, Failure> {
         let busy = |_| Failure::new(Kind::Busy, "another call for the volume has not ended; try again");
-        tokio::time::timeout_at(deadline.into(), self.turns.wait(volume_id)).await.map_err(busy)
+        tokio::time::timeout_at(deadline.into(), self.locks.lock(volume_id)).await.map_err(busy)
     }
 
     /// Ends the job that an earlier call for the same volume may have started, before the kubelet forgets the volume.
     /// If that takes too long, the failure becomes one that the kubelet retries.
     async fn undone(&self, failure: Failure, volume_id: String, target: String, deadline: Instant) -> Failure {
         match self.jobs.end(&volume_id, Path::new(&target), deadline::left(deadline)).await {
-            Ok(Ended::Nothing) => failure,
-            Ok(Ended::GivenUp) => {
-                let (storage, cancel) = (Arc::clone(&self.storage), Cancel::new().within(deadline::left(deadline)));
-                let undo = move || Ok(storage.volumes()?.unpublish(Some(&volume_id), Path::new(&target), &cancel)?);
-                match blocking::until(deadline, blocking::STORE, undo).await {
+            Ok(false) => failure,
+            Ok(true) => {
+                let cancel = deadline::cancel(deadline);
+                let undo =
+                    move |volumes: &Volumes| Ok(volumes.unpublish(Some(&volume_id), Path::new(&target), &cancel)?);
+                match self.storage.call(deadline, undo).await {
                     Ok(_) => failure,
                     Err(undoing) => Failure::new(
                         Kind::Busy,
@@ -156,6 +150,7 @@ fn second_target(target: &Path) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use gitrepo_core::gateway::Gateway;
@@ -170,13 +165,13 @@ mod tests {
 
     use super::*;
     use crate::metrics::Metrics;
+    use crate::name_lock::NameLocks;
     use crate::proto::csi::v1::VolumeCapability;
     use crate::proto::csi::v1::volume_capability::AccessMode;
     use crate::proto::csi::v1::volume_capability::AccessType;
     use crate::proto::csi::v1::volume_capability::MountVolume;
     use crate::proto::csi::v1::volume_capability::access_mode::Mode;
     use crate::storage::Storage;
-    use crate::turn::Turns;
 
     /// A node on which every repository is refused.
     fn service(place: &TempDir) -> NodeService {
@@ -189,10 +184,10 @@ mod tests {
             Ok(Volumes::new(Store::open(&store)?, gateway, mounter))
         };
         let metrics = Arc::new(Metrics::new());
-        let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
-        let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn crate::jobs::Publisher>, Duration::from_secs(60));
+        let storage = Arc::new(Storage::new(open));
+        let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(60));
         let kubelet_dir = place.path().join("kubelet");
-        NodeService { node_id: "node".to_owned(), kubelet_dir, storage, jobs, turns: Turns::default(), metrics }
+        NodeService { node_id: "node".to_owned(), kubelet_dir, storage, jobs, locks: NameLocks::default(), metrics }
     }
 
     /// How a publish fails that has so long for it.
@@ -217,12 +212,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let service = service(&place);
         let patience = Duration::from_secs(60);
-        let turn = service.turns.take("volume").unwrap();
+        let lock = service.locks.try_lock("volume").unwrap();
         for mode in [Mode::SingleNodeWriter, Mode::SingleNodeSingleWriter] {
             assert_eq!(fails(&service, mode, Duration::from_millis(5)).kind, Kind::Busy);
         }
         assert_eq!(fails(&service, Mode::SingleNodeMultiWriter, patience).kind, Kind::PermissionDenied);
-        drop(turn);
+        drop(lock);
         for _ in 0..2 {
             assert_eq!(fails(&service, Mode::SingleNodeWriter, patience).kind, Kind::PermissionDenied);
         }

@@ -5,7 +5,6 @@
 //! grow. `total` is the sum. So a small tree on a large disk never looks nearly full.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use gitrepo_core::error::Kind;
@@ -15,7 +14,6 @@ use gitrepo_core::volume::Volumes;
 use nix::sys::statvfs::statvfs;
 
 use super::NodeService;
-use crate::blocking;
 use crate::failure::Failure;
 use crate::proto::csi::v1::NodeGetVolumeStatsRequest;
 use crate::proto::csi::v1::NodeGetVolumeStatsResponse;
@@ -48,8 +46,7 @@ impl NodeService {
         if request.volume_path.is_empty() {
             return Err(Failure::invalid("volume_path is missing"));
         }
-        let storage = Arc::clone(&self.storage);
-        blocking::until(deadline, blocking::STORE, move || stats(&*storage.volumes()?, &request)).await
+        self.storage.call(deadline, move |volumes| stats(volumes, &request)).await
     }
 }
 

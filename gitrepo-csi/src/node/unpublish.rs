@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gitrepo_core::cancel::Cancel;
-
 use super::NodeService;
-use crate::blocking;
 use crate::deadline;
 use crate::failure::Failure;
 use crate::proto::csi::v1::NodeUnpublishVolumeRequest;
@@ -33,10 +30,9 @@ impl NodeService {
         self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
         self.jobs.forget(&request.volume_id, &target);
         let (storage, kubelet_dir) = (Arc::clone(&self.storage), self.kubelet_dir.clone());
-        blocking::until(deadline, blocking::STORE, move || match storage.volumes() {
+        deadline::keep(deadline, deadline::STORE, move || match storage.volumes() {
             Ok(volumes) => {
-                let cancel = Cancel::new().within(deadline::left(deadline));
-                volumes.unpublish(Some(&request.volume_id), &target, &cancel)?;
+                volumes.unpublish(Some(&request.volume_id), &target, &deadline::cancel(deadline))?;
                 target::remove(&target, &kubelet_dir)
             }
             Err(failure) => without_store(&target, &kubelet_dir, failure),
