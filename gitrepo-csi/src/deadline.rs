@@ -9,7 +9,7 @@ use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use tonic::metadata::MetadataMap;
 
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 
 /// The longest that a call may take: the kubelet gives up after two minutes (`csiTimeout`), and loses a later answer
 /// with the progress that it reports.
@@ -48,25 +48,25 @@ pub fn cancel(deadline: Instant) -> Cancel {
 
 /// Does short work on a thread and waits for it until `deadline`: if the disk hangs no work ends, and the caller gets
 /// the text in `late`. The work goes on to its end, even if nobody waits for it any more.
-pub async fn keep<T, F>(deadline: Instant, late: &str, work: F) -> Result<T, Failure>
+pub async fn keep<T, F>(deadline: Instant, late: &str, work: F) -> Result<T, CallFailure>
 where
     T: Send + 'static,
-    F: FnOnce() -> Result<T, Failure> + Send + 'static,
+    F: FnOnce() -> Result<T, CallFailure> + Send + 'static,
 {
-    let late = |_| Failure::new(Kind::Timeout, format!("{late} Try again"));
+    let late = |_| CallFailure::new(Kind::Timeout, format!("{late} Try again"));
     tokio::time::timeout_at((deadline + LAST_WORD).into(), on_a_thread(work)).await.map_err(late)?
 }
 
 /// Does work on a thread, without a deadline.
-pub async fn on_a_thread<T, F>(work: F) -> Result<T, Failure>
+pub async fn on_a_thread<T, F>(work: F) -> Result<T, CallFailure>
 where
     T: Send + 'static,
-    F: FnOnce() -> Result<T, Failure> + Send + 'static,
+    F: FnOnce() -> Result<T, CallFailure> + Send + 'static,
 {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         // Not final: the work may already have had an effect.
-        Err(error) => Err(Failure::new(Kind::Unavailable, format!("the call did not end: {error}; see the log"))),
+        Err(error) => Err(CallFailure::new(Kind::Unavailable, format!("the call did not end: {error}; see the log"))),
     }
 }
 

@@ -16,7 +16,7 @@ use tonic::service::Routes;
 
 use crate::arguments::Arguments;
 use crate::controller::ControllerService;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::housekeeping::Housekeeping;
 use crate::http::BindError;
 use crate::http::Http;
@@ -137,7 +137,7 @@ struct Parts {
 
 impl Parts {
     fn new(arguments: &Arguments, settings: Settings) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::default());
         // One for all: a store that is opened again gets no further places for sessions.
         let gateway = Gateway::confined(settings.config.clone());
         // The socket's directory outlives the driver, and is not on the store's filesystem if the store has its own.
@@ -171,7 +171,7 @@ impl Parts {
             http: Some((http, self.pages())),
             grace: server::GRACE,
             finishing: self.finishing(arguments),
-            hurry: Wait::on(again),
+            hurry: Box::pin(again),
         };
         let housekeeping = tokio::spawn(self.housekeeping(arguments).run());
         let jobs = self.jobs.clone();
@@ -186,7 +186,7 @@ impl Parts {
 
     fn finishing(&self, arguments: &Arguments) -> Wait {
         let (jobs, within) = (self.jobs.clone(), Duration::from_secs(arguments.finish_within));
-        Wait::on(async move { jobs.finish(within).await })
+        Box::pin(async move { jobs.finish(within).await })
     }
 
     fn services(&self, arguments: &Arguments) -> Routes {
@@ -239,6 +239,6 @@ impl Parts {
             metrics.render(&observed).unwrap_or_default()
         };
         let storage = Arc::clone(&self.storage);
-        Pages::new(render, move || storage.check().map_err(|failure: Failure| failure.message))
+        Pages::new(render, move || storage.check().map_err(|failure: CallFailure| failure.message))
     }
 }

@@ -31,7 +31,7 @@ use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::watch::Watch;
 use tokio::sync::watch;
 
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
 
@@ -45,7 +45,7 @@ mod waiting;
 use progress::Seen;
 use table::Job;
 use table::JobKey;
-use table::Table;
+use table::JobTable;
 pub use waiting::Waiting;
 
 /// A volume to publish.
@@ -72,7 +72,7 @@ const FOR_NEW: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How a job ends.
-type Answer = Result<Published, Failure>;
+type Answer = Result<Published, CallFailure>;
 
 /// The work of a job.
 type Publish = dyn Fn(&Order, &Watch, &Running<'_>) -> Answer + Send + Sync;
@@ -95,7 +95,7 @@ pub struct JobCount {
 struct Shared {
     publish: Box<Publish>,
     limit: Duration,
-    table: Mutex<Table>,
+    table: Mutex<JobTable>,
 }
 
 /// A job's own view of the table.
@@ -122,10 +122,10 @@ fn publish(storage: &Storage, metrics: &Metrics, order: &Order, watch: &Watch, j
 
 impl Running<'_> {
     /// The tree is leased, and its show begins. Fails if the target was unpublished meanwhile.
-    fn begin_show(&self) -> Result<(), Failure> {
+    fn begin_show(&self) -> Result<(), CallFailure> {
         match self.shared.table().begin_show(self.number) {
             true => Ok(()),
-            false => Err(Failure::new(Kind::Cancelled, "the volume was unpublished while its tree was fetched")),
+            false => Err(CallFailure::new(Kind::Cancelled, "the volume was unpublished while its tree was fetched")),
         }
     }
 
@@ -151,7 +151,7 @@ impl Jobs {
     ///
     /// The failure of an earlier job that no caller heard. Of kind `Busy` if a different request works on the same
     /// target; if only its secrets differ, that job is cancelled, so that the next try uses the corrected secret.
-    pub fn join(&self, order: Order) -> Result<Waiting, Failure> {
+    pub fn join(&self, order: Order) -> Result<Waiting, CallFailure> {
         let key = JobKey::new(&order.request.volume_id, &order.request.target);
         let mut table = self.shared.table();
         table.expire(Instant::now());
@@ -164,7 +164,10 @@ impl Jobs {
             return Ok(Waiting::new(Arc::clone(&self.shared), key, joined));
         }
         if table.count().running >= MOST {
-            return Err(Failure::new(Kind::ResourceExhausted, format!("{MOST} publishes are in flight; try again")));
+            return Err(CallFailure::new(
+                Kind::ResourceExhausted,
+                format!("{MOST} publishes are in flight; try again"),
+            ));
         }
         let (answered, answer) = watch::channel(None);
         let job = Job::new(key.clone(), order, Cancel::new().within(self.shared.limit), answer);
@@ -177,7 +180,7 @@ impl Jobs {
 
     /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the
     /// table.
-    fn start(&self, number: u64, job: &Job, answered: watch::Sender<Option<Answer>>) -> Result<(), Failure> {
+    fn start(&self, number: u64, job: &Job, answered: watch::Sender<Option<Answer>>) -> Result<(), CallFailure> {
         let watch = Watch { cancel: job.cancel.clone(), progress: Arc::clone(&job.seen) as Arc<dyn Progress> };
         let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
         let work = move || {
@@ -190,7 +193,7 @@ impl Jobs {
             answered.send_replace(Some(answer));
         };
         thread::Builder::new().name("publish".to_owned()).stack_size(STACK).spawn(work).map(drop).map_err(|error| {
-            Failure::new(Kind::ResourceExhausted, format!("cannot start a thread to publish with: {error}"))
+            CallFailure::new(Kind::ResourceExhausted, format!("cannot start a thread to publish with: {error}"))
         })
     }
 
@@ -201,13 +204,13 @@ impl Jobs {
     /// # Errors
     ///
     /// `Busy` if the job is not over after `patience`. It still ends.
-    pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<bool, Failure> {
+    pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<bool, CallFailure> {
         let ending = self.shared.table().end(&JobKey::new(volume_id, target));
         let Some(mut answer) = ending else { return Ok(false) };
         // A sender that is dropped without an answer also means the end.
         match tokio::time::timeout(patience, answer.wait_for(Option::is_some)).await.map(drop) {
             Ok(()) => Ok(true),
-            Err(_) => Err(Failure::new(
+            Err(_) => Err(CallFailure::new(
                 Kind::Busy,
                 format!("the publish on {} is being given up; try again", target.display()),
             )),
@@ -295,13 +298,13 @@ impl Jobs {
 }
 
 impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, JobTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// It is unknown what the job did and whether it was undone. So this failure is not final: the kubelet must retry or
 /// unpublish.
-fn vanished() -> Failure {
-    Failure::new(Kind::Unavailable, "the publish ended without an answer, by a fault of this driver; see the log")
+fn vanished() -> CallFailure {
+    CallFailure::new(Kind::Unavailable, "the publish ended without an answer, by a fault of this driver; see the log")
 }

@@ -18,7 +18,7 @@ use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
 
 use crate::deadline;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 
 type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
 
@@ -40,8 +40,8 @@ impl Storage {
     pub async fn call<T: Send + 'static>(
         self: &Arc<Self>,
         deadline: Instant,
-        call: impl FnOnce(&Volumes) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        call: impl FnOnce(&Volumes) -> Result<T, CallFailure> + Send + 'static,
+    ) -> Result<T, CallFailure> {
         let storage = Arc::clone(self);
         deadline::keep(deadline, deadline::STORE, move || call(&*storage.volumes()?)).await
     }
@@ -51,7 +51,7 @@ impl Storage {
     /// # Errors
     ///
     /// `Unavailable`, for any fault of the store.
-    pub fn volumes(&self) -> Result<Arc<Volumes>, Failure> {
+    pub fn volumes(&self) -> Result<Arc<Volumes>, CallFailure> {
         // Do not hold the lock during file system calls, which may hang.
         let known = self.opened().clone();
         if let Some(volumes) = &known {
@@ -89,18 +89,19 @@ impl Storage {
     /// # Errors
     ///
     /// The fault, in words for the admin.
-    pub fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), CallFailure> {
         let volumes = self.volumes()?;
         let root = volumes.store().root();
         for path in ["snapshots", "volumes", "locks"].map(|directory| root.join(directory)) {
-            std::fs::read_dir(&path)
-                .map_err(|error| Failure::new(Kind::Unavailable, format!("cannot list {}: {error}", path.display())))?;
+            std::fs::read_dir(&path).map_err(|error| {
+                CallFailure::new(Kind::Unavailable, format!("cannot list {}: {error}", path.display()))
+            })?;
         }
         volumes.store().probe().map_err(unavailable)
     }
 }
 
 /// A fault of the store must not get a final code, or the kubelet would forget volumes that are published.
-fn unavailable(error: StoreError) -> Failure {
-    Failure::new(Kind::Unavailable, format!("the store cannot be used: {}", chain(&error)))
+fn unavailable(error: StoreError) -> CallFailure {
+    CallFailure::new(Kind::Unavailable, format!("the store cannot be used: {}", chain(&error)))
 }

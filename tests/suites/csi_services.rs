@@ -203,7 +203,7 @@ impl Bench {
 }
 
 fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let worker = Arc::new(InProcess::new(Arc::new(Libgit2::default())));
     let bounds = Bounds::of(UidRange::parse("7-9").unwrap());
     let gateway = Gateway::new(Policy::new(volumes::config()), worker).bounded(bounds);

@@ -16,16 +16,16 @@ use super::Answer;
 use super::JobCount;
 use super::Order;
 use super::progress::Seen;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 
 /// How long a failure that no caller heard is kept: twice the kubelet's longest pause between two tries.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 
 /// All jobs, and the job of each target.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct JobTable {
     jobs: BTreeMap<u64, Job>,
-    targets: HashMap<JobKey, Target>,
+    targets: HashMap<JobKey, TargetState>,
     /// Volumes of which a call has failed, and until when this is remembered.
     told: HashMap<JobKey, Instant>,
     started: u64,
@@ -72,7 +72,7 @@ enum Likeness {
 }
 
 /// The state of a target.
-enum Target {
+enum TargetState {
     /// This job works for it.
     AtWork(u64),
     /// Its job failed, and no caller has heard of it yet.
@@ -106,7 +106,7 @@ enum Stage {
 /// A failure that no caller has heard yet.
 struct Failed {
     order: Arc<Order>,
-    failure: Failure,
+    failure: CallFailure,
     until: Instant,
 }
 
@@ -125,7 +125,7 @@ impl JobKey {
     }
 }
 
-impl Table {
+impl JobTable {
     /// The number of the next job.
     pub(super) fn number(&mut self) -> u64 {
         self.started += 1;
@@ -135,7 +135,7 @@ impl Table {
     /// Adds a job that was just started. One caller waits for it.
     pub(super) fn insert(&mut self, number: u64, job: Job) -> Joined {
         let joined = job.joined(number, !self.told.contains_key(&job.key));
-        self.targets.insert(job.key.clone(), Target::AtWork(number));
+        self.targets.insert(job.key.clone(), TargetState::AtWork(number));
         self.jobs.insert(number, job);
         joined
     }
@@ -151,21 +151,21 @@ impl Table {
     }
 
     /// Takes the failure that was kept for this order. A failure of a different order is dropped.
-    pub(super) fn take_failure(&mut self, key: &JobKey, order: &Order) -> Option<Failure> {
-        let Some(Target::Failed(failed)) = self.targets.get(key) else { return None };
+    pub(super) fn take_failure(&mut self, key: &JobKey, order: &Order) -> Option<CallFailure> {
+        let Some(TargetState::Failed(failed)) = self.targets.get(key) else { return None };
         let failure = (compare(&failed.order, order) == Likeness::Same).then(|| failed.failure.clone());
         self.targets.remove(key);
         failure
     }
 
     /// Another caller waits for the job of this target, if there is one.
-    pub(super) fn join(&mut self, key: &JobKey, order: &Order) -> Result<Option<Joined>, Failure> {
+    pub(super) fn join(&mut self, key: &JobKey, order: &Order) -> Result<Option<Joined>, CallFailure> {
         if let Some(until) = self.told.get_mut(key) {
             *until = Instant::now() + KEPT;
         }
         let is_first = !self.told.contains_key(key);
         if self.phase == Phase::Closed {
-            return Err(Failure::new(Kind::Unavailable, "the driver is stopping; try again"));
+            return Err(CallFailure::new(Kind::Unavailable, "the driver is stopping; try again"));
         }
         let Some((number, job)) = self.at_work(key) else { return Ok(None) };
         if job.stage == Stage::GivenUp {
@@ -212,7 +212,7 @@ impl Table {
     /// A job has ended. The waiting callers hear a failure; if nobody waits, the next caller does.
     pub(super) fn finish(&mut self, number: u64, answer: &Answer) {
         if let Some(job) = self.jobs.remove(&number)
-            && matches!(self.targets.get(&job.key), Some(Target::AtWork(at_work)) if *at_work == number)
+            && matches!(self.targets.get(&job.key), Some(TargetState::AtWork(at_work)) if *at_work == number)
         {
             self.targets.remove(&job.key);
             match answer {
@@ -220,7 +220,7 @@ impl Table {
                 Err(failure) if job.waiting == 0 && job.stage != Stage::GivenUp => {
                     let (order, failure) = (Arc::clone(&job.order), failure.clone());
                     let failed = Failed { order, failure, until: Instant::now() + KEPT };
-                    self.targets.insert(job.key, Target::Failed(failed));
+                    self.targets.insert(job.key, TargetState::Failed(failed));
                 }
                 Err(_) => {}
             }
@@ -250,7 +250,7 @@ impl Table {
     }
 
     fn at_work(&mut self, key: &JobKey) -> Option<(u64, &mut Job)> {
-        let Some(Target::AtWork(number)) = self.targets.get(key) else { return None };
+        let Some(TargetState::AtWork(number)) = self.targets.get(key) else { return None };
         Some((*number, self.jobs.get_mut(number)?))
     }
 
@@ -272,7 +272,7 @@ impl Table {
         }
     }
 
-    /// The driver will stop. Jobs may still start, and [`Table::give_up_but`] judges each.
+    /// The driver will stop. Jobs may still start, and [`JobTable::give_up_but`] judges each.
     pub(super) fn finish_up(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Finishing;
@@ -320,7 +320,7 @@ impl Table {
     }
 
     pub(super) fn count(&self) -> JobCount {
-        let unheard = self.targets.values().filter(|target| matches!(target, Target::Failed(_))).count();
+        let unheard = self.targets.values().filter(|target| matches!(target, TargetState::Failed(_))).count();
         JobCount { running: self.jobs.len(), unheard }
     }
 
@@ -333,9 +333,9 @@ impl Table {
 
     /// Drops failures that were kept long enough.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.targets.retain(|_, target| !matches!(target, Target::Failed(failed) if failed.until <= now));
+        self.targets.retain(|_, target| !matches!(target, TargetState::Failed(failed) if failed.until <= now));
         let targets = &self.targets;
-        self.told.retain(|key, until| *until > now || matches!(targets.get(key), Some(Target::AtWork(_))));
+        self.told.retain(|key, until| *until > now || matches!(targets.get(key), Some(TargetState::AtWork(_))));
     }
 }
 
@@ -382,8 +382,8 @@ fn needs_the_same_tree(one: &Order, other: &Order) -> bool {
     tree(one) == tree(other)
 }
 
-fn busy(key: &JobKey, what: &str) -> Failure {
-    Failure::new(Kind::Busy, format!("a publish on {} {what}; try again", key.target.display()))
+fn busy(key: &JobKey, what: &str) -> CallFailure {
+    CallFailure::new(Kind::Busy, format!("a publish on {} {what}; try again", key.target.display()))
 }
 
 #[cfg(test)]
@@ -392,12 +392,12 @@ mod tests {
 
     #[test]
     fn a_failure_that_nobody_hears_expires() {
-        let mut table = Table::default();
+        let mut table = JobTable::default();
         let order = Arc::new(super::super::tests::order("volume", "/pods/a"));
         let key = JobKey::new("volume", Path::new("/pods/a/"));
-        let failure = Failure::new(Kind::NotFound, "gone");
+        let failure = CallFailure::new(Kind::NotFound, "gone");
         let until = Instant::now() + KEPT;
-        table.targets.insert(key.clone(), Target::Failed(Failed { order: Arc::clone(&order), failure, until }));
+        table.targets.insert(key.clone(), TargetState::Failed(Failed { order: Arc::clone(&order), failure, until }));
         table.expire(until - Duration::from_secs(1));
         assert_eq!(table.count(), JobCount { running: 0, unheard: 1 });
         table.expire(until);

@@ -53,6 +53,11 @@ async fn publish(jobs: &Jobs, order: Order, deadline: Instant) -> Answer {
     jobs.join(order)?.until(deadline).await
 }
 
+/// Starts a job whose caller goes away at once.
+async fn begin(jobs: &Jobs, order: Order) {
+    assert!(tokio::time::timeout(Duration::ZERO, publish(jobs, order, soon())).await.is_err());
+}
+
 fn done() -> Published {
     Published { commit: CommitId::from_bytes([7; 20]), reference: None, outcome: Outcome::Hit }
 }
@@ -121,7 +126,7 @@ async fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
     assert_eq!(is_first(other()), Ok(true));
     // A remote that fails again and again does not get two pauses longer each time.
     for _ in 0..2 {
-        orders.send(Err(Failure::new(Kind::Unavailable, "silent"))).unwrap();
+        orders.send(Err(CallFailure::new(Kind::Unavailable, "silent"))).unwrap();
     }
     until_idle(&jobs).await;
     jobs.expire();
@@ -137,10 +142,9 @@ async fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
 #[tokio::test]
 async fn a_job_goes_on_when_its_caller_goes_away() {
     let (jobs, calls, orders) = told();
-    let call = publish(&jobs, order("volume", "/pods/a"), soon());
-    assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
+    begin(&jobs, order("volume", "/pods/a")).await;
     assert_eq!(jobs.count().running, 1);
-    orders.send(Err(Failure::new(Kind::NotFound, "no such revision"))).unwrap();
+    orders.send(Err(CallFailure::new(Kind::NotFound, "no such revision"))).unwrap();
     until_idle(&jobs).await;
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 
@@ -155,8 +159,8 @@ async fn a_job_goes_on_when_its_caller_goes_away() {
 #[tokio::test]
 async fn a_failure_is_not_for_who_asks_something_else() {
     let (jobs, _, orders) = told();
-    assert!(tokio::time::timeout(Duration::ZERO, publish(&jobs, with_token("a"), soon())).await.is_err());
-    orders.send(Err(Failure::new(Kind::Unauthenticated, "wrong"))).unwrap();
+    begin(&jobs, with_token("a")).await;
+    orders.send(Err(CallFailure::new(Kind::Unauthenticated, "wrong"))).unwrap();
     until_idle(&jobs).await;
     orders.send(Ok(done())).unwrap();
     assert_eq!(publish(&jobs, with_token("b"), soon()).await, Ok(done()));
@@ -185,8 +189,7 @@ async fn an_unpublish_ends_the_job_and_leaves_no_failure() {
     let (jobs, _, _orders) = told();
     assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(false));
     for _ in 0..2 {
-        let call = publish(&jobs, order("volume", "/pods/a"), soon());
-        assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
+        begin(&jobs, order("volume", "/pods/a")).await;
         assert!(jobs.works_elsewhere("volume", Path::new("/pods/b")));
         assert!(!jobs.works_elsewhere("volume", Path::new("/pods/a")));
         assert!(!jobs.works_elsewhere("other", Path::new("/pods/b")));
@@ -198,12 +201,8 @@ async fn an_unpublish_ends_the_job_and_leaves_no_failure() {
 #[tokio::test]
 async fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
     let (jobs, calls, orders) = told();
-    let begin = async |volume: &str, target: &str| {
-        let call = publish(&jobs, order(volume, target), soon());
-        assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
-    };
-    begin("first", "/pods/a").await;
-    begin("second", "/pods/b").await;
+    begin(&jobs, order("first", "/pods/a")).await;
+    begin(&jobs, order("second", "/pods/b")).await;
     assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(false));
     assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(false));
     assert_eq!(jobs.count(), JobCount { running: 2, unheard: 0 });
@@ -213,8 +212,8 @@ async fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
     until_idle(&jobs).await;
     assert_eq!(calls.load(Ordering::Relaxed), 2);
 
-    begin("first", "/pods/a").await;
-    begin("second", "/pods/b").await;
+    begin(&jobs, order("first", "/pods/a")).await;
+    begin(&jobs, order("second", "/pods/b")).await;
     assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(false));
     assert_eq!(jobs.end("second", Path::new("/pods/b"), LONG).await, Ok(true));
     until_idle(&jobs).await;
@@ -224,16 +223,12 @@ async fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
 #[tokio::test]
 async fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() {
     let (jobs, calls, orders) = told();
-    let begin = async |order: Order| {
-        let call = publish(&jobs, order, soon());
-        assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
-    };
-    begin(order("near", "/pods/a")).await;
-    begin(order("waiting", "/pods/b")).await;
+    begin(&jobs, order("near", "/pods/a")).await;
+    begin(&jobs, order("waiting", "/pods/b")).await;
     let other = RepositoryUrl::parse("https://git.example.com/other.git").unwrap();
     let mut far = order("far", "/pods/c");
     far.request.spec = VolumeSpec::new(other);
-    begin(far).await;
+    begin(&jobs, far).await;
     while calls.load(Ordering::Relaxed) < 3 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -269,8 +264,7 @@ async fn the_wait_for_a_jobs_end_is_bounded() {
         receiver.lock().unwrap().recv().unwrap();
         Ok(done())
     });
-    let call = publish(&jobs, order("volume", "/pods/a"), soon());
-    assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
+    begin(&jobs, order("volume", "/pods/a")).await;
     let failure = jobs.end("volume", Path::new("/pods/a"), Duration::from_millis(5)).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Busy);
     let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();

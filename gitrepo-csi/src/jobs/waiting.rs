@@ -20,7 +20,7 @@ use super::table::JobKey;
 use super::table::Joined;
 use super::vanished;
 use crate::deadline;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 
 /// When the first call for a volume answers with the progress of its job.
 const FIRST_WORD: Duration = Duration::from_secs(12);
@@ -45,7 +45,7 @@ impl Waiting {
     /// # Errors
     ///
     /// The job's failure. Of kind `Timeout`, with the job's progress, if it still runs.
-    pub async fn until(self, deadline: Instant) -> Result<Published, Failure> {
+    pub async fn until(self, deadline: Instant) -> Result<Published, CallFailure> {
         let early = self.job.is_first.then(|| Instant::now() + FIRST_WORD).filter(|early| *early < deadline);
         let mut answer = self.job.answer.clone();
         tokio::select! {
@@ -64,16 +64,19 @@ impl Waiting {
     }
 
     /// Explains the failure of a job that was cancelled because the driver stops.
-    fn explained(&self, failure: Failure) -> Failure {
+    fn explained(&self, failure: CallFailure) -> CallFailure {
         if failure.kind != Kind::Cancelled || !self.shared.table().is_stopping() {
             return failure;
         }
         let (seen, lost) = (&self.job.seen, self.job.seen.lost());
-        Failure::new(Kind::Unavailable, format!("the driver is stopping ({seen}): {lost}; a retry asks its successor"))
+        CallFailure::new(
+            Kind::Unavailable,
+            format!("the driver is stopping ({seen}): {lost}; a retry asks its successor"),
+        )
     }
 
-    fn still_at_work(&self, why: &str) -> Failure {
-        Failure::new(Kind::Timeout, format!("{why}{}; a retry joins it", self.job.seen))
+    fn still_at_work(&self, why: &str) -> CallFailure {
+        CallFailure::new(Kind::Timeout, format!("{why}{}; a retry joins it", self.job.seen))
     }
 }
 

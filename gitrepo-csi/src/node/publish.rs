@@ -12,7 +12,7 @@ use gitrepo_core::volume::Volumes;
 use super::NodeService;
 use super::publication::Publication;
 use crate::deadline;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::jobs::Jobs;
 use crate::jobs::Order;
 use crate::name_lock::NameLock;
@@ -27,7 +27,7 @@ impl NodeService {
         call: &mut Call,
         request: NodePublishVolumeRequest,
         deadline: Instant,
-    ) -> Result<Published, Failure> {
+    ) -> Result<Published, CallFailure> {
         let (volume_id, target) = (request.volume_id.clone(), request.target_path.clone());
         let failure = match self.try_publish(call, request, deadline).await {
             Ok(published) => {
@@ -45,7 +45,7 @@ impl NodeService {
         call: &mut Call,
         request: NodePublishVolumeRequest,
         deadline: Instant,
-    ) -> Result<Published, Failure> {
+    ) -> Result<Published, CallFailure> {
         // The pod's author controls this input, so reading it must not block the runtime.
         let kubelet_dir = self.kubelet_dir.clone();
         let publication =
@@ -65,14 +65,14 @@ impl NodeService {
         job.until(deadline).await.map_err(advised)
     }
 
-    async fn lock(&self, volume_id: &str, deadline: Instant) -> Result<NameLock, Failure> {
-        let busy = |_| Failure::new(Kind::Busy, "another call for the volume has not ended; try again");
+    async fn lock(&self, volume_id: &str, deadline: Instant) -> Result<NameLock, CallFailure> {
+        let busy = |_| CallFailure::new(Kind::Busy, "another call for the volume has not ended; try again");
         tokio::time::timeout_at(deadline.into(), self.locks.lock(volume_id)).await.map_err(busy)
     }
 
     /// Ends the job that an earlier call for the same volume may have started, before the kubelet forgets the volume.
     /// If that takes too long, the failure becomes one that the kubelet retries.
-    async fn undone(&self, failure: Failure, volume_id: String, target: String, deadline: Instant) -> Failure {
+    async fn undone(&self, failure: CallFailure, volume_id: String, target: String, deadline: Instant) -> CallFailure {
         match self.jobs.end(&volume_id, Path::new(&target), deadline::left(deadline)).await {
             Ok(false) => failure,
             Ok(true) => {
@@ -81,7 +81,7 @@ impl NodeService {
                     move |volumes: &Volumes| Ok(volumes.unpublish(Some(&volume_id), Path::new(&target), &cancel)?);
                 match self.storage.call(deadline, undo).await {
                     Ok(_) => failure,
-                    Err(undoing) => Failure::new(
+                    Err(undoing) => CallFailure::new(
                         Kind::Busy,
                         format!("{failure}; an earlier attempt is not undone yet ({undoing}); try again"),
                     ),
@@ -93,7 +93,7 @@ impl NodeService {
 }
 
 /// Adds where a pod names its secret, which only this frontend knows.
-fn advised(failure: Failure) -> Failure {
+fn advised(failure: CallFailure) -> CallFailure {
     match failure.kind {
         Kind::Unauthenticated => failure.advising("the volume's nodePublishSecretRef names the Secret with the keys"),
         _ => failure,
@@ -108,7 +108,7 @@ enum Look {
     Missing(Box<Order>),
 }
 
-fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look, Failure> {
+fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look, CallFailure> {
     let Publication { request, credentials, one_target } = publication;
     if let Some(published) = volumes.serves(&request).map_err(unseen)? {
         return Ok(Look::Stands(published));
@@ -123,22 +123,22 @@ fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look
 
 /// If records or mounts cannot be read, the volume may be published, so the kubelet must not forget it. Only a target
 /// that shows something else is certain.
-fn unseen(error: impl Into<Failure>) -> Failure {
+fn unseen(error: impl Into<CallFailure>) -> CallFailure {
     let failure = error.into();
     match failure.kind {
         Kind::AlreadyExists => failure,
-        _ if failure.is_final() => Failure::new(Kind::Unavailable, failure.message),
+        _ if failure.is_final() => CallFailure::new(Kind::Unavailable, failure.message),
         _ => failure,
     }
 }
 
-fn stands_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, Failure> {
+fn stands_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, CallFailure> {
     let targets = volumes.targets_of(&request.volume_id).map_err(unseen)?;
     Ok(targets.iter().any(|volume| volume.state == State::Mounted && volume.record.target != request.target))
 }
 
-fn second_target(target: &Path) -> Failure {
-    Failure::new(
+fn second_target(target: &Path) -> CallFailure {
+    CallFailure::new(
         Kind::FailedPrecondition,
         format!(
             "the volume is published for another pod of this node, and its access mode allows one: {} must wait until \
@@ -164,12 +164,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::capability::tests::filesystem;
     use crate::metrics::Metrics;
     use crate::name_lock::NameLocks;
-    use crate::proto::csi::v1::VolumeCapability;
-    use crate::proto::csi::v1::volume_capability::AccessMode;
-    use crate::proto::csi::v1::volume_capability::AccessType;
-    use crate::proto::csi::v1::volume_capability::MountVolume;
     use crate::proto::csi::v1::volume_capability::access_mode::Mode;
     use crate::storage::Storage;
 
@@ -183,7 +180,7 @@ mod tests {
             let mounter = Arc::new(FakeMounter::new());
             Ok(Volumes::new(Store::open(&store)?, gateway, mounter))
         };
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::default());
         let storage = Arc::new(Storage::new(open));
         let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(60));
         let kubelet_dir = place.path().join("kubelet");
@@ -191,14 +188,12 @@ mod tests {
     }
 
     /// How a publish fails that has so long for it.
-    fn fails(service: &NodeService, mode: Mode, patience: Duration) -> Failure {
-        let access_type = Some(AccessType::Mount(MountVolume::default()));
-        let access_mode = Some(AccessMode { mode: mode.into() });
+    fn fails(service: &NodeService, mode: Mode, patience: Duration) -> CallFailure {
         let repository = ("repository".to_owned(), "https://git.example.org/app.git".to_owned());
         let request = NodePublishVolumeRequest {
             volume_id: "volume".to_owned(),
             target_path: service.kubelet_dir.join("pods/1/mount").display().to_string(),
-            volume_capability: Some(VolumeCapability { access_mode, access_type }),
+            volume_capability: Some(filesystem(mode, &[], "")),
             volume_context: [repository].into(),
             ..NodePublishVolumeRequest::default()
         };
