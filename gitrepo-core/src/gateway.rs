@@ -311,7 +311,12 @@ fn add_line(path: &Path, line: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::cancel::Cancel;
+    use crate::remote::libgit2::Libgit2;
+    use crate::worker::InProcess;
 
     #[test]
     fn a_pipe_of_host_keys_is_refused_and_not_waited_for() {
@@ -334,5 +339,22 @@ mod tests {
         std::fs::write(&path, "edited").unwrap();
         add_line(&path, "c").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "edited\nc\n");
+    }
+
+    #[test]
+    fn clones_share_the_places_and_a_session_gives_its_own_back() {
+        let worker = InProcess::new(Arc::new(Libgit2::default()));
+        let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker)).bounded(Bounds::new(1, 1));
+        let clone = gateway.clone();
+        let url = RepositoryUrl::parse("file:///srv/app.git").unwrap();
+        let open = |watch: &Watch| clone.open(&url, &Credentials::none(), None, watch);
+        let first = gateway.open(&url, &Credentials::none(), None, &Watch::default()).unwrap();
+        assert_eq!(clone.sessions().active, 1);
+        let hurried = Watch { cancel: Cancel::new().within(Duration::ZERO), ..Watch::default() };
+        let refused = open(&hurried).err().unwrap();
+        assert_eq!(refused.kind(), Kind::Timeout, "{refused}");
+        first.finish().unwrap();
+        drop(open(&Watch::default()).unwrap());
+        assert_eq!(gateway.sessions(), SessionCount::default());
     }
 }

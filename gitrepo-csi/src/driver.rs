@@ -138,7 +138,7 @@ struct Parts {
 impl Parts {
     fn new(arguments: &Arguments, settings: Settings) -> Self {
         let metrics = Arc::new(Metrics::default());
-        // One for all: a store that is opened again gets no further places for sessions.
+        // Cloned for each store: one that is opened again adds no places for sessions.
         let gateway = Gateway::confined(settings.config.clone());
         // The socket's directory outlives the driver, and is not on the store's filesystem if the store has its own.
         let memory = settings.endpoint.path().with_file_name("store");

@@ -158,10 +158,11 @@ impl Jobs {
         if let Some(failure) = table.take_failure(&key, &order) {
             return Err(failure);
         }
-        if let Some(joined) = table.join(&key, &order)? {
+        let shared = Arc::clone(&self.shared);
+        if let Some(job) = table.join(&key, &order)? {
             drop(table);
             tracing::debug!(volume = key.volume_id(), "a call joins the publish in flight");
-            return Ok(Waiting::new(Arc::clone(&self.shared), key, joined));
+            return Ok(Waiting { shared, key, job });
         }
         if table.count().running >= MOST {
             return Err(CallFailure::new(
@@ -173,9 +174,9 @@ impl Jobs {
         let job = Job::new(key.clone(), order, Cancel::new().within(self.shared.limit), answer);
         let number = table.number();
         self.start(number, &job, answered)?;
-        let joined = table.insert(number, job);
+        let job = table.insert(number, job);
         drop(table);
-        Ok(Waiting::new(Arc::clone(&self.shared), key, joined))
+        Ok(Waiting { shared, key, job })
     }
 
     /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the

@@ -18,6 +18,7 @@ use crate::policy::UidRange;
 
 /// How many sessions may run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Bounds {
     /// In total.
     pub total: usize,
@@ -27,6 +28,7 @@ pub struct Bounds {
 
 /// How many sessions there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionCount {
     /// At work.
     pub active: usize,
@@ -51,11 +53,12 @@ struct Shared {
 struct Queue {
     active: HashMap<String, usize>,
     total: usize,
+    /// Oldest first.
     waiting: Vec<Ticket>,
     issued: u64,
 }
 
-/// The waiting requests, oldest first.
+/// A request that waits for a place.
 #[derive(Debug)]
 struct Ticket {
     number: u64,
@@ -74,14 +77,19 @@ const LOOK: Duration = Duration::from_millis(100);
 
 impl Bounds {
     /// No bounds.
-    pub const NONE: Self = Self { total: usize::MAX, per_host: usize::MAX };
+    pub const NONE: Self = Self::new(usize::MAX, usize::MAX);
+
+    /// These bounds in total and for each host.
+    pub const fn new(total: usize, per_host: usize) -> Self {
+        Self { total, per_host }
+    }
 
     /// For workers with these user ids. A few of them stay for other programs that share the range: the FlexVolume
     /// driver, and a person at a shell. Two thirds of the rest may go to one host.
     pub fn of(uids: UidRange) -> Self {
         let uids = uids.uids().count();
         let total = (uids - uids / 5).max(1);
-        Self { total, per_host: (total * 2).div_ceil(3) }
+        Self::new(total, (total * 2).div_ceil(3))
     }
 }
 
@@ -95,7 +103,7 @@ impl Admission {
         SessionCount { active: queue.total, queued: queue.waiting.len() }
     }
 
-    /// Waits for a place, and calls `waiting` if there is none at once.
+    /// Waits for a place. Calls `waiting` if none is free at once.
     pub(super) fn admit(&self, host: &str, cancel: &Cancel, waiting: impl FnOnce()) -> Result<Admitted, Interrupted> {
         let shared = &self.shared;
         let mut waiting = Some(waiting);
@@ -135,7 +143,7 @@ impl Queue {
         self.issued
     }
 
-    /// Whose turn it is, if there is room for anybody.
+    /// The request that is next, if there is a place for one.
     fn next(&self, bounds: Bounds) -> Option<u64> {
         if self.total >= bounds.total {
             return None;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use gitrepo_core::credentials::Credentials;
-use gitrepo_core::credentials::Secret;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
@@ -40,8 +39,7 @@ pub(super) struct Capacity {
 impl Creation {
     /// Reads a request.
     pub(super) fn read(request: CreateVolumeRequest) -> Result<Self, CallFailure> {
-        let secrets = context::own(request.secrets);
-        let secrets = secrets.into_iter().map(|(key, value)| (key, Secret::new(value))).collect();
+        let credentials = context::credentials(request.secrets);
         if request.name.is_empty() || request.name.len() > LONGEST_NAME {
             return Err(CallFailure::invalid(format!("name is missing, or longer than {LONGEST_NAME} bytes")));
         }
@@ -63,8 +61,7 @@ impl Creation {
         let capacity = Capacity::read(request.capacity_range.as_ref())?;
         let parameters = context::own(request.parameters);
         let spec = VolumeSpec::from_attributes(&parameters, DefaultDirectory::BaseName)?;
-        let credentials = Credentials::from_secret_keys(secrets)?;
-        Ok(Self { name: request.name, spec, parameters, capacity, credentials })
+        Ok(Self { name: request.name, spec, parameters, capacity, credentials: credentials? })
     }
 
     /// The context of the volume at `commit`.

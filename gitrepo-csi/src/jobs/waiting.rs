@@ -30,16 +30,12 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A caller that waits for a job. The job goes on when this is dropped.
 pub struct Waiting {
-    shared: Arc<Shared>,
-    key: JobKey,
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: JobKey,
     pub(super) job: Joined,
 }
 
 impl Waiting {
-    pub(super) fn new(shared: Arc<Shared>, key: JobKey, job: Joined) -> Self {
-        Self { shared, key, job }
-    }
-
     /// Waits for the job until `deadline`. The first call for a volume waits at most 12 seconds.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::credentials::Credentials;
-use gitrepo_core::credentials::Secret;
 use gitrepo_core::error::Kind;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
@@ -33,11 +32,8 @@ impl Publication {
     ///
     /// `InvalidRequest`, or `FailedPrecondition` for a volume that could not be kept read-only.
     pub(super) fn read(request: NodePublishVolumeRequest, kubelet_dir: &Path) -> Result<Self, CallFailure> {
-        // First, so that they are wiped whatever becomes of the rest.
-        let secrets = context::own(request.secrets);
-        let secrets = secrets.into_iter().map(|(key, value)| (key, Secret::new(value))).collect();
-        let credentials = Credentials::from_secret_keys(secrets);
-
+        // First, so that the secrets are wiped whatever becomes of the rest.
+        let credentials = context::credentials(request.secrets);
         target::check_id(&request.volume_id)?;
         let target = target::check(&request.target_path, kubelet_dir)?;
         let capability = Capability::read(request.volume_capability.as_ref())?;
