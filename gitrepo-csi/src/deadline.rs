@@ -41,13 +41,13 @@ pub fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// Ends work when the deadline has passed.
+/// A cancellation at the deadline.
 pub fn cancel(deadline: Instant) -> Cancel {
     Cancel::new().within(left(deadline))
 }
 
-/// Does short work on a thread and waits for it until `deadline`: if the disk hangs no work ends, and the caller gets
-/// the text in `late`. The work goes on to its end, even if nobody waits for it any more.
+/// Does short work on a thread, and waits for it until `deadline`. If the work hangs with the disk, the caller gets the
+/// text in `late`. The work runs to its end even if nobody waits for it any more.
 pub async fn keep<T, F>(deadline: Instant, late: &str, work: F) -> Result<T, CallFailure>
 where
     T: Send + 'static,

@@ -17,7 +17,7 @@ use crate::status;
 /// Longest logged name of a volume or target.
 const LONGEST: usize = 256;
 
-/// Codes of answers that are no failures of core, as gRPC spells them.
+/// Codes that no kind of failure has, as gRPC spells them.
 const OK: &str = "OK";
 const UNIMPLEMENTED: &str = "UNIMPLEMENTED";
 
