@@ -1,4 +1,4 @@
-//! The gateway to remotes: policy check, address pinning, and a worker session.
+//! The gateway to remotes: policy check, address pinning, admission, and a worker session.
 //!
 //! Lease, clone and resolve all come through here, so nothing bypasses the policy, and the gateway itself keeps each
 //! host key that was accepted on first use.
@@ -24,9 +24,11 @@ use crate::error::Kind;
 use crate::policy::Config;
 use crate::policy::Policy;
 use crate::policy::PolicyError;
+use crate::progress::Step;
 use crate::remote::Errand;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
+use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
 use crate::snapshot::TreeRequest;
@@ -41,10 +43,18 @@ use crate::worker::Job;
 use crate::worker::Worker;
 use crate::worker::WorkerError;
 
-/// Opens sessions for repositories that the policy allows.
+mod admission;
+
+use admission::Admission;
+pub use admission::Bounds;
+pub use admission::SessionCount;
+
+/// Opens sessions for repositories that the policy allows. Clones share the places for sessions.
+#[derive(Clone)]
 pub struct Gateway {
     policy: Policy,
     worker: Arc<dyn Worker>,
+    admission: Admission,
 }
 
 /// A failure to open or use a session.
@@ -155,16 +165,27 @@ impl Session<'_> {
 }
 
 impl Gateway {
-    /// A gateway that runs its sessions in confined child processes of this program. `main` must begin with
-    /// [`run_if_worker`](crate::worker::run_if_worker).
+    /// A gateway that runs its sessions in confined child processes of this program, as many as their user ids allow.
+    /// `main` must begin with [`run_if_worker`](crate::worker::run_if_worker).
     pub fn confined(config: Config) -> Self {
-        let worker = Confined::new(&config.worker);
-        Self::new(Policy::new(config), Arc::new(worker))
+        let (worker, bounds) = (Confined::new(&config.worker), Bounds::of(config.worker.uids));
+        Self::new(Policy::new(config), Arc::new(worker)).bounded(bounds)
     }
 
-    /// A gateway with this policy and this worker.
+    /// A gateway with this policy and this worker, and any number of sessions.
     pub fn new(policy: Policy, worker: Arc<dyn Worker>) -> Self {
-        Self { policy, worker }
+        Self { policy, worker, admission: Admission::new(Bounds::NONE) }
+    }
+
+    /// Bounds the number of sessions that run at once. Others wait, and report [`Step::Queued`].
+    #[must_use]
+    pub fn bounded(self, bounds: Bounds) -> Self {
+        Self { admission: Admission::new(bounds), ..self }
+    }
+
+    /// The number of sessions of this gateway and its clones.
+    pub fn sessions(&self) -> SessionCount {
+        self.admission.count()
     }
 
     /// The policy.
@@ -172,11 +193,12 @@ impl Gateway {
         &self.policy
     }
 
-    /// Opens a session. Resolves the remote's name, but does not connect yet.
+    /// Opens a session. Resolves the remote's name and waits to be admitted, but does not connect yet.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Policy`] if the policy refuses the URL or every address of its host.
+    /// [`GatewayError::Policy`] if the policy refuses the URL or every address of its host;
+    /// [`RemoteError::Interrupted`] if the watch ends before the session is admitted.
     pub fn open(
         &self,
         url: &RepositoryUrl,
@@ -204,7 +226,16 @@ impl Gateway {
             cancel: watch.cancel.within(self.policy.limits().timeout),
             progress: Arc::clone(&watch.progress),
         };
-        Ok(Session { worker: self.worker.start(job)?, gateway: self })
+        Ok(Session { worker: self.start(job)?, gateway: self })
+    }
+
+    /// Starts a session once it is admitted. Its place is free again when its worker is gone.
+    fn start(&self, job: Job) -> Result<worker::Session, WorkerError> {
+        let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
+        let admitted = self.admission.admit(&host, &job.cancel, || job.progress.report(&Step::Queued));
+        let admitted =
+            admitted.map_err(|source| RemoteError::Interrupted { url: job.errand.url.to_string(), source })?;
+        Ok(self.worker.start(job)?.holding(admitted))
     }
 
     /// Resolves `revision` at the remote. Success proves that the credential may read the repository.
@@ -280,7 +311,12 @@ fn add_line(path: &Path, line: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::cancel::Cancel;
+    use crate::remote::libgit2::Libgit2;
+    use crate::worker::InProcess;
 
     #[test]
     fn a_pipe_of_host_keys_is_refused_and_not_waited_for() {
@@ -303,5 +339,22 @@ mod tests {
         std::fs::write(&path, "edited").unwrap();
         add_line(&path, "c").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "edited\nc\n");
+    }
+
+    #[test]
+    fn clones_share_the_places_and_a_session_gives_its_own_back() {
+        let worker = InProcess::new(Arc::new(Libgit2::default()));
+        let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker)).bounded(Bounds::new(1, 1));
+        let clone = gateway.clone();
+        let url = RepositoryUrl::parse("file:///srv/app.git").unwrap();
+        let open = |watch: &Watch| clone.open(&url, &Credentials::none(), None, watch);
+        let first = gateway.open(&url, &Credentials::none(), None, &Watch::default()).unwrap();
+        assert_eq!(clone.sessions().active, 1);
+        let hurried = Watch { cancel: Cancel::new().within(Duration::ZERO), ..Watch::default() };
+        let refused = open(&hurried).err().unwrap();
+        assert_eq!(refused.kind(), Kind::Timeout, "{refused}");
+        first.finish().unwrap();
+        drop(open(&Watch::default()).unwrap());
+        assert_eq!(gateway.sessions(), SessionCount::default());
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use gitrepo_core::error::Kind;
 use gitrepo_csi::lifecycle::Driver;
 use gitrepo_csi::lifecycle::RunError;
-use gitrepo_csi::lifecycle::Wait;
 use gitrepo_csi::proto::csi::v1::NodeGetInfoRequest;
 use gitrepo_csi::proto::csi::v1::NodeGetInfoResponse;
 use gitrepo_csi::proto::csi::v1::NodeUnpublishVolumeRequest;
@@ -119,8 +118,8 @@ impl Running {
             )),
             http: None,
             grace,
-            finishing: Wait::on(async {}),
-            hurry: Wait::on(std::future::pending()),
+            finishing: Box::pin(async {}),
+            hurry: Box::pin(std::future::pending()),
         };
         let cancel = {
             let (cancelled, release) = (Arc::clone(&cancelled), Arc::clone(&release));
@@ -274,8 +273,8 @@ async fn a_driver_that_cannot_register_says_so_and_leaves_no_socket() {
         registration: Some((directory.path().join("no-registry"), Registrar::new(DRIVER, &path, |_| {}))),
         http: None,
         grace: LONG,
-        finishing: Wait::on(async {}),
-        hurry: Wait::on(std::future::pending()),
+        finishing: Box::pin(async {}),
+        hurry: Box::pin(std::future::pending()),
     };
     let error = within(driver.run(std::future::pending(), || {})).await.unwrap_err();
     assert!(matches!(&error, RunError::Registration(ListenError::Directory { .. })), "{error:?}");
@@ -289,13 +288,13 @@ async fn a_stale_socket_is_replaced_but_not_a_live_one_or_a_file() {
     let first = Socket::listen(&path, Occupied::Refuse).unwrap();
     let error = Socket::listen(&path, Occupied::Refuse).unwrap_err();
     assert!(matches!(error, ListenError::Live { .. }) && error.kind() == Kind::Busy, "{error}");
-    let gone = first.place.clone();
+    let gone = first.name.clone();
     drop(first);
     assert!(path.exists(), "the name outlives its socket");
     let second = Socket::listen(&path, Occupied::Refuse).unwrap();
     assert!(!gone.remove().unwrap() && path.exists(), "another process's socket stays");
-    assert!(second.place.remove().unwrap() && !path.exists());
-    assert!(!second.place.remove().unwrap());
+    assert!(second.name.remove().unwrap() && !path.exists());
+    assert!(!second.name.remove().unwrap());
     fs::write(&path, "kept").unwrap();
     for occupied in [Occupied::Refuse, Occupied::Replace] {
         assert!(matches!(Socket::listen(&path, occupied), Err(ListenError::NotASocket { .. })));
@@ -346,10 +345,10 @@ async fn a_successor_takes_over_the_registration_and_keeps_it() {
     let start = |endpoint: &str| {
         let registrar = Registrar::new(DRIVER, Path::new(endpoint), |_| {});
         let socket = registrar.listen(directory.path()).unwrap();
-        let place = socket.place.clone();
+        let name = socket.name.clone();
         let routes = registrar.into_routes();
         tokio::spawn(server::serve(socket, routes, std::future::pending(), LONG, || {}));
-        place
+        name
     };
     let old = start("/old");
     assert_eq!(get_info(old.path(), Authority::Absent).await.unwrap().endpoint, "/old");

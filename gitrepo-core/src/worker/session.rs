@@ -86,10 +86,9 @@ impl Session {
         }
     }
 
-    /// Keeps `held` until nothing of the worker is left. This allows a [`Worker`](super::Worker) around another one to
-    /// count and limit the sessions.
+    /// Keeps `held` until nothing of the worker is left.
     #[must_use]
-    pub fn holding(mut self, held: impl Any + Send) -> Self {
+    pub(crate) fn holding(mut self, held: impl Any + Send) -> Self {
         self.held.push(Box::new(held));
         self
     }

@@ -17,7 +17,7 @@ use libfuzzer_sys::fuzz_target;
 /// The whole output for the preface and `frames`, fed in pieces, and the violation that ended it.
 fn rewritten(frames: &[u8], piece: usize) -> (Vec<u8>, Option<Violation>) {
     let input = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frames].concat();
-    let mut rewriter = Rewriter::new();
+    let mut rewriter = Rewriter::default();
     let mut all = Vec::new();
     for mut part in input.chunks(piece) {
         while !part.is_empty() {

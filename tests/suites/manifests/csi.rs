@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use gitrepo_core::gateway::Bounds;
 use gitrepo_core::policy::Config;
 use gitrepo_core::spec::quantity;
 use gitrepo_core::worker::Confined;
-use gitrepo_csi::admission::Bounds;
 use gitrepo_csi::arguments::Arguments;
 use gitrepo_csi::arguments::Mode;
 use gitrepo_csi::server;
