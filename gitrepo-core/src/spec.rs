@@ -17,6 +17,7 @@ mod revision;
 mod tree;
 mod url;
 mod volume;
+pub(crate) mod wildcard;
 
 pub use attributes::ATTRIBUTES_BYTES;
 pub use attributes::DefaultDirectory;

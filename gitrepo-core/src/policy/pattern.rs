@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::spec::serde_as_text;
+use crate::spec::wildcard;
 
 /// A host name or address in which `*` matches any characters, including dots: `*.example.com`, `10.*`, `*`.
 ///
@@ -40,41 +41,13 @@ impl HostPattern {
 
     /// Whether it matches a host name in lower case.
     pub fn covers_name(&self, name: &str) -> bool {
-        glob(self.0.as_bytes(), name.as_bytes())
+        wildcard::matches(self.0.as_bytes(), name.as_bytes())
     }
 
     /// Whether it matches an address.
     pub fn covers_address(&self, address: IpAddr) -> bool {
         self.covers_name(&address.to_string())
     }
-}
-
-/// Whether `text` matches `pattern`. After a mismatch only the last `*` is extended: linear space, at most quadratic
-/// time.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut reached) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while reached < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, reached));
-                at += 1;
-            }
-            Some(letter) if *letter == text[reached] => {
-                at += 1;
-                reached += 1;
-            }
-            _ => match star {
-                None => return false,
-                Some((place, taken)) => {
-                    star = Some((place, taken + 1));
-                    at = place + 1;
-                    reached = taken + 1;
-                }
-            },
-        }
-    }
-    pattern[at..].iter().all(|letter| *letter == b'*')
 }
 
 impl fmt::Display for HostPattern {

@@ -213,7 +213,6 @@ mod tests {
 
     use super::super::fixture::Fixture;
     use super::super::fixture::contents;
-    use super::super::fixture::ourselves;
     use super::super::fixture::request;
     use super::*;
 
@@ -226,7 +225,8 @@ mod tests {
         let fixture = Fixture::new();
         let (staging, summary) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
-        let copied = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &Cancel::new());
+        let copied =
+            copy(&staging.root(), target.path(), Owner::ourselves(), Writers::Owner, no_reserve(), &Cancel::new());
         assert_eq!(copied.unwrap(), summary);
         assert_eq!(contents(target.path()), contents(&staging.root()));
         let mtime = |path: &Path| path.metadata().unwrap().mtime();
@@ -260,7 +260,7 @@ mod tests {
         let fixture = Fixture::new();
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), ourselves(), Writers::Group, no_reserve(), &Cancel::new()).unwrap();
+        copy(&staging.root(), target.path(), Owner::ourselves(), Writers::Group, no_reserve(), &Cancel::new()).unwrap();
         for (name, mode) in [("", 0o2775), ("a", 0o664), ("a-dir", 0o2775), ("a-dir/run.sh", 0o775)] {
             let metadata = target.path().join(name).symlink_metadata().unwrap();
             assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
@@ -274,8 +274,9 @@ mod tests {
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let (target, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), target.path().join("a-dir")).unwrap();
-        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &Cancel::new())
-            .unwrap_err();
+        let error =
+            copy(&staging.root(), target.path(), Owner::ourselves(), Writers::Owner, no_reserve(), &Cancel::new())
+                .unwrap_err();
         assert!(matches!(error, CopyError::Io { .. }), "{error}");
         assert!(contents(elsewhere.path()).is_empty());
     }
@@ -287,8 +288,8 @@ mod tests {
         let cancel = Cancel::new();
         cancel.cancel();
         let target = tempfile::tempdir().unwrap();
-        let error =
-            copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &cancel).unwrap_err();
+        let error = copy(&staging.root(), target.path(), Owner::ourselves(), Writers::Owner, no_reserve(), &cancel)
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
     }
 }

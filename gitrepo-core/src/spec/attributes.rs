@@ -250,7 +250,7 @@ impl VolumeSpec {
             "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
             "symlinks" => self.tree.symlinks = word("symlinks", value)?,
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
-            "refresh" => self.refresh = Refresh::parse(value).ok_or_else(|| refused("refresh", value))?,
+            "refresh" => self.refresh = Refresh::parse(value).map_err(|_| refused("refresh", value))?,
             "writable" => self.writable = Some(word("writable", value)?),
             "uid" => self.uid = decimal(value).filter(|uid| *uid != u32::MAX).ok_or_else(|| refused("uid", value))?,
             _ => {}

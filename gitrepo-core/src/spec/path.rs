@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::error::Kind;
 use crate::spec::names;
 use crate::spec::names::NameError;
 use crate::spec::serde_as_text;
@@ -24,13 +23,6 @@ pub struct PathError {
     pub text: String,
     /// The rule it violates.
     pub reason: &'static str,
-}
-
-impl PathError {
-    /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
-        Kind::InvalidRequest
-    }
 }
 
 impl RelativePath {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::error::Kind;
 use crate::spec::CommitId;
 use crate::spec::serde_as_text;
 
@@ -50,13 +49,6 @@ pub enum RevisionError {
         /// The rule it violates.
         reason: &'static str,
     },
-}
-
-impl RevisionError {
-    /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
-        Kind::InvalidRequest
-    }
 }
 
 impl Revision {

@@ -107,9 +107,8 @@ impl Layout {
 /// Without a version, the directory may only contain the parts of an unfinished store or of a fresh filesystem: a typo
 /// must not turn a home directory into a store.
 fn check_unused(root: &Path) -> Result<(), StoreError> {
-    for entry in fs::read_dir(root).map_err(StoreError::io("list", root))? {
-        let name = entry.map_err(StoreError::io("list", root))?.file_name();
-        let name = name.to_string_lossy();
+    for path in durable::entries(root)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let ours = Role::Main.directories().any(|directory| directory == name)
             || name.starts_with(VERSION_FILE)
             || name == "lost+found";

@@ -9,7 +9,6 @@ use std::sync::Mutex;
 use git2::Oid;
 use git2::build::CheckoutBuilder;
 
-use super::super::fixture;
 use super::super::fixture::Contents;
 use super::super::fixture::FILE;
 use super::super::fixture::Fixture;
@@ -20,7 +19,6 @@ use super::super::fixture::TREE;
 use super::super::fixture::contents;
 use super::super::fixture::path;
 use super::super::fixture::request;
-use super::super::fixture::watch;
 use super::*;
 use crate::error::Kind;
 use crate::progress::Progress;
@@ -144,9 +142,9 @@ fn a_set_gid_staging_directory_does_not_show_in_the_tree() {
     let asked = request(fixture.varied());
     let staging = tempfile::tempdir().unwrap();
     fs::set_permissions(staging.path(), Permissions::from_mode(0o2755)).unwrap();
-    Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap();
+    Directory.write(fixture.path(), &asked, staging.path(), &Watch::default()).unwrap();
     assert!(contents(&staging.path().join("root")).values().all(|(mode, ..)| mode & 0o7000 == 0));
-    Directory.adopt(staging.path(), &asked, fixture::ourselves()).unwrap();
+    Directory.adopt(staging.path(), &asked, Owner::ourselves()).unwrap();
 }
 
 #[test]
@@ -179,7 +177,7 @@ fn progress_ends_at_the_whole() {
     let fixture = Fixture::new();
     let staging = tempfile::tempdir().unwrap();
     let last = Arc::new(Last(Mutex::default()));
-    let watch = Watch { progress: last.clone(), ..watch() };
+    let watch = Watch { progress: last.clone(), ..Watch::default() };
     let summary = Directory.write(fixture.path(), &request(fixture.varied()), staging.path(), &watch).unwrap();
     let entries = summary.files + summary.symlinks;
     let expected = Step::Writing { entries, total_entries: entries, bytes: summary.bytes };
@@ -193,7 +191,7 @@ fn too_many_bytes_are_refused_before_anything_is_inflated_or_written() {
     let mut asked = request(fixture.commit_of(&[(TREE, b"d", fixture.tree(&[(FILE, b"zeros", zeros)]))]));
     asked.limits.tree_bytes = (64 << 20) - 1;
     let staging = tempfile::tempdir().unwrap();
-    let error = Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap_err();
+    let error = Directory.write(fixture.path(), &asked, staging.path(), &Watch::default()).unwrap_err();
     assert!(matches!(&error, SnapshotError::TooLarge { what, .. } if what == "bytes"), "{error}");
     assert!(contents(&staging.path().join("root")).is_empty());
     asked.limits.tree_bytes += 1;
@@ -290,7 +288,7 @@ fn nothing_that_is_there_already_is_written_over_or_followed() {
     let asked = request(fixture.varied());
     let (elsewhere, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink(elsewhere.path(), staging.path().join("root")).unwrap();
-    let error = Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap_err();
+    let error = Directory.write(fixture.path(), &asked, staging.path(), &Watch::default()).unwrap_err();
     assert!(matches!(error, SnapshotError::Io { .. }), "{error}");
     assert!(contents(elsewhere.path()).is_empty());
 }
@@ -299,7 +297,7 @@ fn nothing_that_is_there_already_is_written_over_or_followed() {
 fn a_write_that_is_no_longer_wanted_ends() {
     let fixture = Fixture::new();
     let staging = tempfile::tempdir().unwrap();
-    let watch = watch();
+    let watch = Watch::default();
     let late = Watch { cancel: watch.cancel.within(std::time::Duration::ZERO), ..watch };
     let error = Directory.write(fixture.path(), &request(fixture.varied()), staging.path(), &late).unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);

@@ -6,14 +6,13 @@ use super::super::fixture::SYMLINK;
 use super::super::fixture::TREE;
 use super::super::fixture::path;
 use super::super::fixture::request;
-use super::super::fixture::watch;
 use super::*;
 use crate::error::Kind;
 use crate::spec::CommitId;
 
 impl Fixture {
     fn list(&self, request: &TreeRequest) -> Result<Listing, SnapshotError> {
-        Listing::read(&self.repository, request, &watch())
+        Listing::read(&self.repository, request, &Watch::default())
     }
 
     /// The error for a commit with one entry below two directories.
@@ -240,7 +239,7 @@ fn what_is_not_a_whole_commit_is_incomplete() {
 #[test]
 fn a_cancelled_listing_ends() {
     let fixture = Fixture::new();
-    let watch = watch();
+    let watch = Watch::default();
     watch.cancel.cancel();
     let error = Listing::read(&fixture.repository, &request(fixture.varied()), &watch).err().unwrap();
     assert_eq!(error.kind(), Kind::Cancelled);
