@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::ConfigError;
+use gitrepo_core::spec::Writable;
 use gitrepo_core::spec::duration;
 use serde::Deserialize;
 use serde::Serialize;
@@ -34,20 +35,10 @@ pub struct FrontendConfig {
     /// How long a FlexVolume mount may run before it fails.
     #[serde(with = "duration")]
     pub flex_timeout: Duration,
-    /// Which pods share a writable FlexVolume without the option `writable`.
-    pub flex_writable: FlexWritable,
-}
-
-/// Which pods share a writable FlexVolume. The kubelet tells the driver a volume's name, but not whether it names a
-/// PersistentVolume, which pods share, or an inline volume, which belongs to one pod.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FlexWritable {
-    /// One copy for all targets of the volume on this node.
-    #[default]
-    Shared,
-    /// A copy for each target.
-    Private,
+    /// Which pods share a writable FlexVolume without the option `writable`: one copy for all targets of the volume on
+    /// this node, or a private one for each. The kubelet tells the driver a volume's name, but not whether it names a
+    /// PersistentVolume, which pods share, or an inline volume, which belongs to one pod.
+    pub flex_writable: Writable,
 }
 
 impl Default for FrontendConfig {
@@ -56,7 +47,7 @@ impl Default for FrontendConfig {
             log: LogConfig::default(),
             host_target_roots: vec!["/data/images".into(), "/var/tmp/images".into()],
             flex_timeout: Duration::from_secs(10 * 60),
-            flex_writable: FlexWritable::default(),
+            flex_writable: Writable::Shared,
         }
     }
 }
@@ -86,6 +77,9 @@ impl Configuration {
         }
         if roots.iter().any(|root| root != store && root.starts_with(store)) {
             return Some(("hostTargetRoots", "must not lie inside the store"));
+        }
+        if self.frontend.flex_writable == Writable::Copy {
+            return Some(("flexWritable", "must be shared or private"));
         }
         self.frontend.flex_timeout.is_zero().then_some(("flexTimeout", "is 0, which lets no volume be mounted"))
     }
@@ -159,7 +153,7 @@ mod tests {
             log: LogConfig { level: LogLevel::Debug, format: LogFormat::Text },
             host_target_roots: Vec::new(),
             flex_timeout: Duration::from_secs(90),
-            flex_writable: FlexWritable::Private,
+            flex_writable: Writable::Private,
         };
         assert_eq!(configuration.frontend, frontend);
     }
@@ -214,6 +208,6 @@ mod tests {
         assert!(missing.to_string().contains("config.json") && missing.kind() == Kind::InvalidRequest, "{missing}");
         std::fs::write(&path, r#"{ "flexWritable": "private" }"#).unwrap();
         let configuration = Configuration::read(&path, Config::for_drivers()).unwrap();
-        assert_eq!(configuration.frontend.flex_writable, FlexWritable::Private);
+        assert_eq!(configuration.frontend.flex_writable, Writable::Private);
     }
 }

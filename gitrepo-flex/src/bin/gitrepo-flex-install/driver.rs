@@ -33,13 +33,6 @@ pub(crate) struct Driver {
     name: String,
 }
 
-/// What an installation changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Changes {
-    executable: bool,
-    configuration: bool,
-}
-
 impl Driver {
     /// `<plugin directory>/<vendor>~<driver>/<driver>`.
     pub(crate) fn of(place: &Place) -> Self {
@@ -82,7 +75,16 @@ impl Driver {
         // The configuration first: the kubelet calls the executable as soon as it appears.
         let configuration = directory.put(CONFIGURATION, CONFIGURATION_MODE, &mut settings.content.as_slice())?;
         let executable = directory.put(&self.name, EXECUTABLE_MODE, &mut program)?;
-        Changes { executable, configuration }.log(self);
+        let (driver, version) = (self.executable(), env!("CARGO_PKG_VERSION"));
+        if executable {
+            tracing::info!(driver = %driver.display(), version, "installed");
+        }
+        if configuration {
+            tracing::info!(configuration = %self.configuration().display(), "configured");
+        }
+        if !executable && !configuration {
+            tracing::info!(driver = %driver.display(), version, "installed already");
+        }
         self.clear(&directory)?;
         predecessor::remove(&self.plugin_directory, &self.executable(), making.predecessor_dir.as_deref())
     }
@@ -158,20 +160,5 @@ impl Driver {
             }
         }
         Ok(())
-    }
-}
-
-impl Changes {
-    fn log(self, driver: &Driver) {
-        let path = driver.executable();
-        if self.executable {
-            tracing::info!(driver = %path.display(), version = env!("CARGO_PKG_VERSION"), "installed");
-        }
-        if self.configuration {
-            tracing::info!(configuration = %driver.configuration().display(), "configured");
-        }
-        if self == (Self { executable: false, configuration: false }) {
-            tracing::info!(driver = %path.display(), version = env!("CARGO_PKG_VERSION"), "installed already");
-        }
     }
 }
