@@ -284,20 +284,16 @@ impl Shared {
             return answer::status(wire, 401, challenges);
         }
         match (self.answer)(request) {
-            Answer::Git => match self.route(&request.path) {
-                Some((repository, rest)) => answer::git(wire, &repository, &rest, request),
-                None => answer::status(wire, 404, Vec::new()),
-            },
             Answer::Status { status, headers } => answer::status(wire, status, headers),
-            Answer::Tampered(tamper) => match self.route(&request.path) {
-                Some((repository, rest)) => answer::tampered(wire, &repository, &rest, request, &*tamper),
-                None => answer::status(wire, 404, Vec::new()),
-            },
-            Answer::Slow(time) => match self.route(&request.path) {
-                Some((repository, rest)) => answer::slow(wire, &repository, &rest, request, time),
-                None => answer::status(wire, 404, Vec::new()),
-            },
             Answer::Raw(write) => write(wire),
+            by_git => match (self.route(&request.path), by_git) {
+                (None, _) => answer::status(wire, 404, Vec::new()),
+                (Some((repository, rest)), Answer::Tampered(tamper)) => {
+                    answer::tampered(wire, &repository, &rest, request, &*tamper)
+                }
+                (Some((repository, rest)), Answer::Slow(time)) => answer::slow(wire, &repository, &rest, request, time),
+                (Some((repository, rest)), _) => answer::git(wire, &repository, &rest, request),
+            },
         }
     }
 

@@ -118,9 +118,7 @@ pub struct Outcome {
 }
 
 /// A running program. Killed when dropped.
-pub struct Running {
-    child: Option<Child>,
-}
+pub struct Running(Option<Child>);
 
 impl Program {
     /// `gitrepo-cli`.
@@ -185,15 +183,18 @@ impl Program {
     pub fn spawn<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Running {
         let mut command = self.command(arguments);
         let child = if self.may_unshare { command.spawn() } else { namespace::spawn_without(&mut command) };
-        let child = child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-        Running { child: Some(child) }
+        Running::new(child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")))
     }
 }
 
 impl Running {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(Some(child))
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
-        self.child.as_ref().map(Child::id).unwrap()
+        self.0.as_ref().map(Child::id).unwrap()
     }
 
     /// Sends a signal, unless it has exited.
@@ -210,7 +211,7 @@ impl Running {
 
     /// Waits for its exit.
     pub fn wait(mut self) -> Outcome {
-        let output = self.child.take().unwrap().wait_with_output().unwrap();
+        let output = self.0.take().unwrap().wait_with_output().unwrap();
         Outcome {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -221,7 +222,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Some(mut child) = self.0.take() {
             // It may have exited by itself.
             drop(child.kill());
             drop(child.wait());

@@ -5,8 +5,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
-use gitrepo_core::mount::mountinfo;
-
 use crate::loopfs::LoopFs;
 use crate::program::Outcome;
 use crate::program::Program;
@@ -102,13 +100,12 @@ impl Shell {
 
     /// Mounts on `target`.
     pub fn mounts_on(&self, target: &Path) -> usize {
-        mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+        volumes::mounts_on(target)
     }
 
     /// What is left of published volumes, work in flight or crashes.
     pub fn leftovers(&self) -> Vec<PathBuf> {
-        let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
-        let below = mounts.filter(|target| *target != self.home && target.starts_with(&self.home));
-        below.chain(volumes::leftovers(&self.store(), &self.home.join("pods"))).collect()
+        let mounts = volumes::mounts_below(&self.home).into_iter();
+        mounts.chain(volumes::leftovers(&self.store(), &self.home.join("pods"))).collect()
     }
 }

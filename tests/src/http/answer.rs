@@ -119,17 +119,13 @@ pub(super) fn slow(
     request: &Request,
     time: Duration,
 ) -> io::Result<Ending> {
-    let mut backend = start(repository, rest, request)?;
-    let mut answer = Vec::new();
-    backend.read_to_end(&mut answer)?;
-    let has_pack = pktline::find_pack(&answer).is_some();
-    request.brought_pack.store(has_pack, Ordering::Relaxed);
+    let (backend, answer) = whole(repository, rest, request)?;
     message::write_head(wire, backend.status, &backend.headers)?;
     let begun = Instant::now();
     for (number, part) in (1..).zip(answer.chunks(answer.len().div_ceil(PARTS as usize).max(1))) {
         message::write_chunk(wire, part)?;
         wire.flush()?;
-        if has_pack {
+        if request.brought_pack() {
             // Like a line with a fixed bandwidth.
             thread::sleep((time / PARTS * number).saturating_sub(begun.elapsed()));
         }
@@ -145,10 +141,7 @@ pub(super) fn tampered(
     request: &Request,
     tamper: &Tamper,
 ) -> io::Result<Ending> {
-    let mut backend = start(repository, rest, request)?;
-    let mut answer = Vec::new();
-    backend.read_to_end(&mut answer)?;
-    request.brought_pack.store(pktline::find_pack(&answer).is_some(), Ordering::Relaxed);
+    let (backend, answer) = whole(repository, rest, request)?;
     let (answer, ending) = tamper(answer);
     message::write_head(wire, backend.status, &backend.headers)?;
     if !answer.is_empty() {
@@ -158,6 +151,15 @@ pub(super) fn tampered(
         message::write_chunk(wire, b"")?;
     }
     Ok(ending)
+}
+
+/// Git's whole answer.
+fn whole(repository: &Path, rest: &str, request: &Request) -> io::Result<(Backend, Vec<u8>)> {
+    let mut backend = start(repository, rest, request)?;
+    let mut answer = Vec::new();
+    backend.read_to_end(&mut answer)?;
+    request.brought_pack.store(pktline::find_pack(&answer).is_some(), Ordering::Relaxed);
+    Ok((backend, answer))
 }
 
 fn start(repository: &Path, rest: &str, request: &Request) -> io::Result<Backend> {
