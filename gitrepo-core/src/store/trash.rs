@@ -159,11 +159,11 @@ fn remove_directory(path: &Path, deadline: Option<Instant>) -> Result<Outcome, S
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let parent = openat(AT_FDCWD, parent, flags, Mode::empty()).map_err(StoreError::io("open", parent))?;
     let top = open_child(parent.as_fd(), &name).map_err(|errno| removal_error(errno, path))?;
-    let mut walk = Walk { top: top.as_fd(), path: path.to_path_buf(), deadline, blocked: None };
-    if walk.empty(top.as_fd(), 0)? == Outcome::OutOfTime {
+    let mut removal = Removal { top: top.as_fd(), path: path.to_path_buf(), deadline, blocked: None };
+    if removal.empty(top.as_fd(), 0)? == Outcome::OutOfTime {
         return Ok(Outcome::OutOfTime);
     }
-    match walk.blocked {
+    match removal.blocked {
         Some(error) => Err(error),
         None => unlinkat(&parent, name.as_c_str(), UnlinkatFlags::RemoveDir)
             .map(|()| Outcome::Removed)
@@ -172,7 +172,7 @@ fn remove_directory(path: &Path, deadline: Option<Instant>) -> Result<Outcome, S
 }
 
 /// One walk through a tree being deleted.
-struct Walk<'a> {
+struct Removal<'a> {
     top: BorrowedFd<'a>,
     /// The current position, for messages.
     path: PathBuf,
@@ -181,7 +181,7 @@ struct Walk<'a> {
     blocked: Option<StoreError>,
 }
 
-impl Walk<'_> {
+impl Removal<'_> {
     /// Deletes the content of a directory.
     fn empty(&mut self, directory: BorrowedFd<'_>, depth: usize) -> Result<Outcome, StoreError> {
         loop {

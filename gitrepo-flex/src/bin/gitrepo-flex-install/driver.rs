@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use gitrepo_flex::configuration::OF_THE_DRIVER as CONFIGURATION;
 
+use crate::arguments::DriverLocation;
 use crate::arguments::Making;
-use crate::arguments::Place;
 use crate::directory;
 use crate::directory::LockedDirectory;
 use crate::error::InstallError;
@@ -35,7 +35,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// `<plugin directory>/<vendor>~<driver>/<driver>`.
-    pub(crate) fn of(place: &Place) -> Self {
+    pub(crate) fn of(place: &DriverLocation) -> Self {
         Self {
             plugin_directory: place.plugin_dir.clone(),
             directory: place.plugin_dir.join(format!("{}~{}", place.vendor, place.driver)),
@@ -126,9 +126,7 @@ impl Driver {
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => Ok(()),
             Ok(_) => Err(InstallError::NotADirectory { path: path.clone() }),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(InstallError::Io { action: "examine", path: path.clone(), source: error })
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(InstallError::io("examine", path)(error)),
             Err(_) if !create => Err(InstallError::NoPluginDirectory { path: path.clone() }),
             Err(_) => {
                 let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
