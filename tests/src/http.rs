@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
 
 use crate::authority::Identity;
 use crate::listener::Listener;
@@ -299,7 +300,7 @@ impl Shared {
 
     /// The repository of a request's path, and the rest of the path.
     fn route(&self, path: &str) -> Option<(PathBuf, String)> {
-        let path = percent_decoded(path);
+        let path = percent_decode_str(path).decode_utf8_lossy();
         let repositories = lock(&self.repositories);
         let (prefix, repository) = repositories
             .iter()
@@ -324,17 +325,6 @@ impl Credential {
         };
         ("WWW-Authenticate".to_owned(), format!("{scheme} realm=\"git\""))
     }
-}
-
-fn percent_decoded(path: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        let digits = (byte == b'%').then(|| [rest.next(), rest.next()].into_iter().flatten().map(char::from));
-        let decoded = digits.and_then(|digits| u8::from_str_radix(&digits.collect::<String>(), 16).ok());
-        bytes.push(decoded.unwrap_or(byte));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,7 +9,6 @@ use crate::loopfs::LoopFs;
 use crate::program::Outcome;
 use crate::program::Program;
 use crate::program::Running;
-use crate::require;
 use crate::volumes;
 
 /// A root shell with a store and a directory for targets. Its mounts are visible to this thread and those it starts.
@@ -23,10 +22,7 @@ pub struct Shell {
 impl Shell {
     /// With a file system of `bytes`, without reserved blocks; `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
-        if !require::root("to mount") || !require::tool("mkfs.ext4") {
-            return None;
-        }
-        let file_system = LoopFs::new(bytes);
+        let file_system = LoopFs::if_possible(bytes)?;
         let home = file_system.path().canonicalize().unwrap();
         std::fs::create_dir(home.join("pods")).unwrap();
         let program = Program::cli();

@@ -93,7 +93,6 @@ fn is_clean(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use gitrepo_core::error::Kind;
-    use gitrepo_core::error::chain;
     use serde_json::Value;
 
     use super::*;
@@ -156,26 +155,6 @@ mod tests {
             flex_writable: Writable::Private,
         };
         assert_eq!(configuration.frontend, frontend);
-    }
-
-    #[test]
-    fn a_field_that_is_left_out_of_a_section_keeps_its_default() {
-        let log = parse(r#"{"log": {"format": "text"}}"#).unwrap().frontend.log;
-        assert_eq!(log, LogConfig { level: LogLevel::Info, format: LogFormat::Text });
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_by_name_and_line() {
-        for (text, words) in [
-            ("{\n\"log\": { \"file\": 1 }}", "unknown field `file`"),
-            ("{\n\"flexTimout\": \"1m\"}", "unknown field `flexTimout`, did you mean `flexTimeout`?"),
-            ("{\n\"hostTargetRoot\": []}", "unknown field `hostTargetRoot`, did you mean `hostTargetRoots`?"),
-            ("{\n\"allowHosts\": []}", "unknown field `allowHosts`, did you mean `allowedHosts`?"),
-        ] {
-            let message = chain(&parse(text).unwrap_err());
-            assert!(message.contains(words), "{message}");
-            assert!(message.contains("line 2") && message.contains("/etc/gitrepo.json"), "{message}");
-        }
     }
 
     #[test]

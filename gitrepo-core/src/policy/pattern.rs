@@ -62,33 +62,23 @@ serde_as_text!(HostPattern);
 mod tests {
     use super::*;
 
-    fn covers(pattern: &str, name: &str) -> bool {
-        HostPattern::parse(pattern).unwrap().covers_name(name)
-    }
-
     #[test]
     fn a_star_is_any_run_of_characters() {
-        let covered = [
-            ("*", "anything.example"),
-            ("*.example.com", "git.example.com"),
-            ("*.Example.COM", "a.b.example.com"),
-            ("git.*.com", "git.example.com"),
-            ("10.*", "10.1.2.3"),
-            ("a*b*c", "aXbXbXc"),
-            ("[2001:DB8:0::1]", "2001:db8::1"),
-        ];
-        for (pattern, name) in covered {
-            assert!(covers(pattern, name), "{pattern} {name}");
-        }
-        let not_covered = [
-            ("*.example.com", "example.com"),
-            ("*.example.com", "git.example.com.evil.example"),
-            ("example.com", "notexample.com"),
-            ("a*b*c", "aXbX"),
-            ("10.*", "110.1.2.3"),
-        ];
-        for (pattern, name) in not_covered {
-            assert!(!covers(pattern, name), "{pattern} {name}");
+        for (pattern, name, covered) in [
+            ("*", "anything.example", true),
+            ("*.example.com", "git.example.com", true),
+            ("*.Example.COM", "a.b.example.com", true),
+            ("git.*.com", "git.example.com", true),
+            ("10.*", "10.1.2.3", true),
+            ("a*b*c", "aXbXbXc", true),
+            ("[2001:DB8:0::1]", "2001:db8::1", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "git.example.com.evil.example", false),
+            ("example.com", "notexample.com", false),
+            ("a*b*c", "aXbX", false),
+            ("10.*", "110.1.2.3", false),
+        ] {
+            assert_eq!(HostPattern::parse(pattern).unwrap().covers_name(name), covered, "{pattern} {name}");
         }
     }
 

@@ -236,39 +236,6 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_can_be_written_by_its_owner_whoever_that_is() {
-        if !unistd::geteuid().is_root() {
-            assert!(std::env::var_os("GITREPO_REQUIRE_ALL").is_none_or(|value| value != "1"), "needs root");
-            eprintln!("skipped: giving files away needs root");
-            return;
-        }
-        let fixture = Fixture::new();
-        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
-        fs::set_permissions(staging.root().join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
-        let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, Writers::Owner, no_reserve(), &Cancel::new())
-            .unwrap();
-        for name in ["", "a", "a-dir", "a-dir/run.sh", "dangling"] {
-            let metadata = target.path().join(name).symlink_metadata().unwrap();
-            assert_eq!((metadata.uid(), metadata.gid()), (7, 8), "{name}");
-            assert_eq!(metadata.mode() & 0o200, 0o200, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_copy_for_a_group_has_the_modes_that_the_kubelet_gives_to_an_fs_group() {
-        let fixture = Fixture::new();
-        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
-        let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), Owner::ourselves(), Writers::Group, no_reserve(), &Cancel::new()).unwrap();
-        for (name, mode) in [("", 0o2775), ("a", 0o664), ("a-dir", 0o2775), ("a-dir/run.sh", 0o775)] {
-            let metadata = target.path().join(name).symlink_metadata().unwrap();
-            assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
-        }
-        assert!(target.path().join("dangling").is_symlink());
-    }
-
-    #[test]
     fn nothing_in_the_target_is_written_over_or_followed() {
         let fixture = Fixture::new();
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();

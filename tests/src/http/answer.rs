@@ -1,6 +1,5 @@
 //! How a request is answered: by git, or as a test decides.
 
-use std::fmt;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -69,18 +68,6 @@ impl Answer {
     /// See [`Answer::Raw`].
     pub fn raw(write: impl Fn(&mut Wire) -> io::Result<Ending> + Send + Sync + 'static) -> Self {
         Self::Raw(Arc::new(write))
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Git => f.write_str("Git"),
-            Self::Status { status, .. } => write!(f, "Status({status})"),
-            Self::Tampered(_) => f.write_str("Tampered"),
-            Self::Slow(time) => write!(f, "Slow({time:?})"),
-            Self::Raw(_) => f.write_str("Raw"),
-        }
     }
 }
 

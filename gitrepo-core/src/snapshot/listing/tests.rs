@@ -173,19 +173,6 @@ fn the_length_of_a_path_in_the_volume_is_bounded() {
 }
 
 #[test]
-fn a_subdirectory_becomes_the_root() {
-    let fixture = Fixture::new();
-    let inner = fixture.tree(&[(FILE, b"x", fixture.blob("x"))]);
-    let outer = fixture.tree(&[(TREE, b"inner", inner), (FILE, b"y", fixture.blob("y"))]);
-    let mut asked = request(fixture.commit_of(&[(TREE, b"outer", outer), (FILE, b"z", fixture.blob("z"))]));
-    asked.tree.subdirectory = path("outer/inner");
-    asked.tree.directory = path("a/b");
-    let listing = fixture.list(&asked).unwrap();
-    assert_eq!(paths(&listing), ["a/b/x"]);
-    assert_eq!(listing.path_in_tree(&listing.entries[0]), b"x");
-}
-
-#[test]
 fn a_subdirectory_that_is_none_is_told_apart_from_one_that_is_missing() {
     let fixture = Fixture::new();
     let tree = fixture.tree(&[(FILE, b"file", fixture.blob("x"))]);

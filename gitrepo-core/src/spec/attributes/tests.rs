@@ -57,13 +57,6 @@ fn every_key_reaches_its_field() {
 }
 
 #[test]
-fn a_writable_volume_is_private_shared_or_a_copy() {
-    for (word, value) in [("private", Writable::Private), ("shared", Writable::Shared), ("copy", Writable::Copy)] {
-        assert_eq!(with("writable", word).unwrap().writable, Some(value));
-    }
-}
-
-#[test]
 fn an_unknown_key_is_named_with_its_nearest_neighbour() {
     for (key, neighbour) in [
         ("Revision", "revision"),

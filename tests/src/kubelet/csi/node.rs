@@ -21,7 +21,6 @@ use super::super::configuration;
 use super::driver::Driver;
 use super::kubelet::Kubelet;
 use crate::loopfs::LoopFs;
-use crate::require;
 use crate::volumes;
 
 /// The driver's name.
@@ -44,10 +43,7 @@ impl Node {
 
     /// The same with more configuration.
     pub fn configured(bytes: u64, fields: &Value) -> Option<Self> {
-        if !require::root("to mount") || !require::tool("mkfs.ext4") {
-            return None;
-        }
-        let file_system = LoopFs::new(bytes);
+        let file_system = LoopFs::if_possible(bytes)?;
         let home = file_system.path().canonicalize().unwrap();
         let kubelet = Kubelet::new(&home.join("kubelet"), DRIVER);
         let node = Self { kubelet, driver: Mutex::default(), home, _file_system: file_system };

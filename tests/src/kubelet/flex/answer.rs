@@ -6,7 +6,7 @@ use serde_json::Map;
 use serde_json::Value;
 
 /// An answer as the kubelet sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Answer {
     /// `Success`, `Failure`, `Not supported`, or anything else; empty if missing.
@@ -14,6 +14,7 @@ pub struct Answer {
     /// For people.
     pub message: String,
     /// The calls that the driver wants. `None` is a nil pointer, which the kubelet dereferences.
+    #[serde(default = "some_default")]
     pub capabilities: Option<Capabilities>,
     device: String,
     #[serde(rename = "volumename")]
@@ -41,21 +42,6 @@ pub struct Capabilities {
     /// The kubelet calls `expandfs`.
     #[serde(rename = "requiresfsresize")]
     pub requires_fs_resize: bool,
-}
-
-impl Default for Answer {
-    /// The values if left out.
-    fn default() -> Self {
-        Self {
-            status: String::new(),
-            message: String::new(),
-            capabilities: Some(Capabilities::default()),
-            device: String::new(),
-            volume_name: String::new(),
-            attached: false,
-            volume_new_size: 0,
-        }
-    }
 }
 
 impl Default for Capabilities {
@@ -86,6 +72,10 @@ impl Answer {
         }
         serde_json::from_value(fields.into()).map_err(|error| format!("json: cannot unmarshal DriverStatus: {error}"))
     }
+}
+
+fn some_default() -> Option<Capabilities> {
+    Some(Capabilities::default())
 }
 
 /// Go compares keys without case. Null leaves a field unchanged that is not a pointer, as `capabilities` is.

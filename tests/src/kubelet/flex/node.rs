@@ -16,7 +16,6 @@ use super::Kubelet;
 use super::Plugin;
 use crate::loopfs::LoopFs;
 use crate::program;
-use crate::require;
 use crate::volumes;
 
 const VENDOR: &str = "piersharding";
@@ -37,11 +36,8 @@ impl Node {
     /// A machine with a file system of `bytes`, with `gitrepo-flex` installed and allowing servers on the loopback;
     /// `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
-        if !require::root("to mount") || !require::tool("mkfs.ext4") {
-            return None;
-        }
+        let file_system = LoopFs::if_possible(bytes)?;
         let driver = program::executable("gitrepo-flex");
-        let file_system = LoopFs::new(bytes);
         let home = file_system.path().canonicalize().unwrap();
         lay_over_etc(&home);
         for (place, own) in [("/var/lib", "lib"), ("/var/log", "log")] {
