@@ -12,13 +12,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::mount::directory::is_absence;
+
 use super::Store;
 use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
 use super::error::optional;
 use super::layout;
-use crate::mount::directory::is_absence;
 
 const PROBE_FILE: &str = "probe";
 

@@ -77,21 +77,21 @@ impl Root {
     pub(super) fn open_further(directory: &Path, missing: Missing) -> Result<Option<Self>, StoreError> {
         let names =
             names(directory).ok_or_else(|| unsuitable(directory, "it is no absolute path without `..`".to_owned()))?;
-        let places = std::iter::repeat_n(PathRole::Parent, names.len().saturating_sub(1))
+        let roles = std::iter::repeat_n(PathRole::Parent, names.len().saturating_sub(1))
             .chain((!names.is_empty()).then_some(PathRole::Configured))
             .chain([PathRole::Store]);
         let mut path = PathBuf::from("/");
         let mut opened = File::open(&path).map_err(StoreError::io("open", &path))?;
         check(&opened, &path, directory, PathRole::Parent)?;
-        for (name, place) in names.into_iter().chain([OsStr::new(FURTHER_STORE)]).zip(places) {
+        for (name, role) in names.into_iter().chain([OsStr::new(FURTHER_STORE)]).zip(roles) {
             path.push(name);
-            let step = PathStep { parent: &opened, name, path: &path, root: directory, place };
+            let step = PathStep { parent: &opened, name, path: &path, root: directory, role };
             opened = match (step.open()?, missing) {
                 (Some(next), _) => next,
                 (None, Missing::Make) => step.make()?,
                 (None, Missing::Leave) => return Ok(None),
             };
-            check(&opened, &path, directory, place)?;
+            check(&opened, &path, directory, role)?;
         }
         Ok(Some(Self { path, directory: opened }))
     }
@@ -132,7 +132,7 @@ struct PathStep<'a> {
     name: &'a OsStr,
     path: &'a Path,
     root: &'a Path,
-    place: PathRole,
+    role: PathRole,
 }
 
 impl PathStep<'_> {
@@ -161,8 +161,8 @@ impl PathStep<'_> {
         }
         let gone = || StoreError::io("open", self.path)(Errno::ENOENT);
         let made = self.open()?.ok_or_else(gone)?;
-        check(&made, self.path, self.root, self.place)?;
-        set_mode(&made, self.path, self.place.mode())?;
+        check(&made, self.path, self.root, self.role)?;
+        set_mode(&made, self.path, self.role.mode())?;
         self.parent.sync_all().map_err(StoreError::io("sync the parent of", self.path))?;
         Ok(made)
     }
@@ -170,11 +170,11 @@ impl PathStep<'_> {
 
 /// The owner of a directory on the path, or anyone who can write to it, could replace a snapshot with a tree of their
 /// own. For a user's own store, that user may own the directories too.
-fn check(directory: &File, path: &Path, root: &Path, place: PathRole) -> Result<(), StoreError> {
+fn check(directory: &File, path: &Path, root: &Path, role: PathRole) -> Result<(), StoreError> {
     let metadata = directory.metadata().map_err(StoreError::io("examine", path))?;
     let us = nix::unistd::geteuid().as_raw();
     let it = if path == root { "it".to_owned() } else { path.display().to_string() };
-    let is_trusted = metadata.uid() == us || (place != PathRole::Store && metadata.uid() == 0);
+    let is_trusted = metadata.uid() == us || (role != PathRole::Store && metadata.uid() == 0);
     if !is_trusted {
         return Err(unsuitable(
             root,
@@ -182,7 +182,7 @@ fn check(directory: &File, path: &Path, root: &Path, place: PathRole) -> Result<
         ));
     }
     let mode = metadata.mode() & 0o7777;
-    let is_sticky_parent = place == PathRole::Parent && mode & 0o1000 != 0;
+    let is_sticky_parent = role == PathRole::Parent && mode & 0o1000 != 0;
     if mode & 0o022 != 0 && !is_sticky_parent {
         return Err(unsuitable(root, format!("others may write to {it} (mode {mode:o})")));
     }

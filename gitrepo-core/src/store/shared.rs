@@ -187,11 +187,12 @@ fn tree(volume: &Path) -> PathBuf {
 }
 
 fn read(volume: &Path) -> Result<Option<SharedCopy>, StoreError> {
-    let copy = durable::read_json(&volume.join(SHARED_DIRECTORY).join(META_FILE), META_LIMIT)?;
+    let meta = volume.join(SHARED_DIRECTORY).join(META_FILE);
+    let Some(copy) = durable::read_json(&meta, META_LIMIT)? else { return Ok(None) };
     let tree = tree(volume);
     match optional(fs::symlink_metadata(&tree).map_err(StoreError::io("examine", &tree)))? {
         Some(metadata) if !metadata.is_dir() => Err(StoreError::corrupt(&tree, "it is no directory")),
-        found => Ok(found.and(copy)),
+        found => Ok(found.map(|_| copy)),
     }
 }
 

@@ -142,7 +142,7 @@ fn what_the_policy_forbids_is_refused() {
 #[test]
 fn a_remote_that_is_away_is_said_to_be() {
     let Some(scene) = Scene::new() else { return };
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     for scheme in ["http", "https", "ssh"] {
         let url = closed.url(scheme).replace("ssh://", "ssh://git@");
         scene.assert_fails(&of(&url), &["cannot reach", "127.0.0.1"]);
