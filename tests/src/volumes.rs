@@ -10,9 +10,9 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::mountinfo;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::spec::VolumeSpec;
@@ -57,11 +57,6 @@ pub const PERSON: Origin = Origin::program("cli");
 pub const CSI: Origin = Origin::driver("csi");
 /// The FlexVolume driver, as it names itself.
 pub const FLEX: Origin = Origin::driver("flex");
-
-/// Without a timeout or progress.
-pub fn watch() -> Watch {
-    Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
-}
 
 /// The tree of the remote's HEAD, read-only, without an owner.
 pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
@@ -125,7 +120,7 @@ impl Node {
 
     /// The same with credentials.
     pub fn publish_as(&self, request: &VolumeRequest, credentials: &Credentials) -> Result<Published, PublishError> {
-        self.volumes.publish(request, credentials, &watch())
+        self.volumes.publish(request, credentials, &Watch::default())
     }
 
     /// Unpublishes without a timeout, which must succeed.
@@ -153,11 +148,7 @@ impl Node {
         for record in self.volumes.store().records().unwrap() {
             self.mounter.unmount(&record.target).unwrap();
         }
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        for file in files_below(&self.store().join("volumes")).iter().filter(|file| file.ends_with("record.json")) {
-            let json = std::fs::read_to_string(file).unwrap();
-            std::fs::write(file, json.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
-        }
+        forget_boot(self.store());
     }
 
     /// The only record file.
@@ -183,6 +174,28 @@ impl Node {
         let ours: Vec<_> = mounts.iter().filter(|mount| below(&mount.target)).collect();
         assert!(ours.is_empty(), "still mounted: {ours:#?}");
     }
+}
+
+/// Makes the records and proofs of a store those of another boot.
+pub fn forget_boot(store: &Path) {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for file in ["volumes", "access"].iter().flat_map(|place| files_below(&store.join(place))) {
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        if text.contains(boot.trim()) {
+            std::fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+        }
+    }
+}
+
+/// Mounts on `target`.
+pub fn mounts_on(target: &Path) -> usize {
+    mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+}
+
+/// The mount points below a directory.
+pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
+    mounts.filter(|target| target != directory && target.starts_with(directory)).collect()
 }
 
 /// Files below a directory, without following links.

@@ -113,7 +113,7 @@ fn every_kind_of_failure_has_its_exit_status_and_is_one_json_object() {
         .answer(|request| if request.path.starts_with("/forbidden") { Answer::status(403) } else { Answer::Git })
         .start();
     let gate = server.hold(|request| request.path.starts_with("/slow"));
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     let person = Person::new();
     let small = server.url(&repository);
     let tiny = person.configuration(r#"{"limits": {"entries": 1, "treeBytes": 1}}"#);

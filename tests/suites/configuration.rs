@@ -45,7 +45,7 @@ fn a_configuration_that_one_frontend_refuses_is_refused_by_all() {
         (r#"{"log": {"levl": "warn"}}"#, "unknown field `levl`"),
         (r#"{"log": {"level": "loud"}}"#, "unknown variant `loud`"),
         (r#"{"flexTimeout": "0s"}"#, "flexTimeout is 0"),
-        (r#"{"flexWritable": "copy"}"#, "unknown variant `copy`"),
+        (r#"{"flexWritable": "copy"}"#, "flexWritable must be shared or private"),
         (r#"{"hostTargetRoots": ["images"]}"#, "hostTargetRoots must be absolute paths"),
         (r#"{"store": "store"}"#, "store must be an absolute path"),
     ] {

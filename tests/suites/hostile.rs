@@ -194,7 +194,7 @@ fn commit_of_another_repository_announced_as_its_own_is_not_served() {
 
 #[test]
 fn port_that_refuses_connections_is_unavailable_in_every_protocol() {
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     let person = Person::new();
     for scheme in ["http", "https", "ssh", "git"] {
         let url = closed.url(scheme).replace("ssh://", "ssh://git@");

@@ -338,7 +338,7 @@ fn vendor_and_driver_name_a_directory_and_cannot_escape() {
     let plugins = Plugins::new().env("GITREPO_FLEX_VENDOR", "example.com").env("GITREPO_FLEX_DRIVER", "git");
     plugins.install();
     assert!(plugins.path().join("example.com~git/git").is_file());
-    for name in ["a/b", "..", ".a", "a~b", ""] {
+    for name in ["a/b", "..", ".a", "a~b", "", "a\nb", "a b"] {
         plugins.run("install", &["--vendor", name]).assert_code(64);
         plugins.run("install", &["--driver", name]).assert_code(64);
     }

@@ -109,8 +109,8 @@ mod promises {
         fake: Some(Bench::fake());
         detached_on_private: Bench::linux(Strategy::Detached, MsFlags::MS_PRIVATE);
         detached_on_shared: Bench::linux(Strategy::Detached, MsFlags::MS_SHARED);
-        place_on_private: Bench::linux(Strategy::PrivatePlace, MsFlags::MS_PRIVATE);
-        place_on_shared: Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED);
+        place_on_private: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        place_on_shared: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
         ; { contract:
             a_bind_is_listed_with_its_flags
             a_mount_shows_exactly_its_attachment
@@ -132,8 +132,8 @@ mod promises_of_the_kernel {
     over! {
         detached_on_private: Bench::linux(Strategy::Detached, MsFlags::MS_PRIVATE);
         detached_on_shared: Bench::linux(Strategy::Detached, MsFlags::MS_SHARED);
-        place_on_private: Bench::linux(Strategy::PrivatePlace, MsFlags::MS_PRIVATE);
-        place_on_shared: Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED);
+        place_on_private: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        place_on_shared: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
         ; { linux:
             a_bind_shows_the_source_without_mounts_below_it
             root_cannot_write_through_a_read_only_bind

@@ -44,7 +44,7 @@ impl Host {
         if !builds() || !require::root("for a chroot") || !require::tool("chroot") {
             return None;
         }
-        let host = Self { chroot: Chroot::new(), authority: Authority::new() };
+        let host = Self { chroot: Chroot::mounted(), authority: Authority::new() };
         for name in ["gitrepo-cli", "gitrepo-flex"] {
             host.chroot.install(&program::static_executables().join(name));
         }

@@ -18,6 +18,7 @@ use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::Volumes;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::InProcess;
 use gitrepo_core::worker::Worker;
@@ -31,7 +32,6 @@ use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::token;
-use gitrepo_tests::volumes::watch;
 use tempfile::TempDir;
 
 /// The volumes of one store.
@@ -50,7 +50,7 @@ impl Kept {
 
     fn publish(&self, pod: &str, url: &str, revision: &str, key: Option<&str>) -> Result<Published, PublishError> {
         let request = at(read_only(url, &self.pods.join(pod)), revision);
-        self.volumes.publish(&request, &token(key), &watch())
+        self.volumes.publish(&request, &token(key), &Watch::default())
     }
 }
 

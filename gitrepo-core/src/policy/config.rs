@@ -25,7 +25,7 @@ mod file;
 
 /// All of core's settings. The defaults are those of the drivers.
 ///
-/// Deserializing reads core's fields and ignores others; [`Config::read`] rejects them.
+/// Deserializing reads core's fields and ignores others; [`Config::parse`] rejects them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Config {
@@ -235,14 +235,7 @@ impl Config {
         config
     }
 
-    /// Reads a configuration file. Missing fields keep their values from `defaults`.
-    pub fn read(path: &Path, defaults: Self) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path, defaults)
-    }
-
-    /// Like [`Config::read`], but from a text; `path` is for errors.
+    /// Reads the text of a configuration file. Missing fields keep their values from `defaults`; `path` is for errors.
     pub fn parse(text: &str, path: &Path, defaults: Self) -> Result<Self, ConfigError> {
         #[derive(Serialize, Deserialize)]
         struct Nothing {}

@@ -82,9 +82,9 @@ impl Listing {
             tree_root: 0,
             names: vec![0],
         };
-        let mut walk = Walk { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
-        walk.run(found.tree_id())?;
-        Ok(walk.listing)
+        let mut lister = Lister { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
+        lister.run(found.tree_id())?;
+        Ok(lister.listing)
     }
 
     pub(crate) fn directory_name(&self, directory: &Directory) -> &CStr {
@@ -148,7 +148,7 @@ impl Listing {
 }
 
 /// A walk in progress: `pending` is a stack, so that depth uses none of the call stack.
-struct Walk<'a> {
+struct Lister<'a> {
     odb: &'a Odb<'a>,
     request: &'a TreeRequest,
     watch: &'a Watch,
@@ -158,7 +158,7 @@ struct Walk<'a> {
     seen: u64,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Lister<'a> {
     fn run(&mut self, root: Oid) -> Result<(), SnapshotError> {
         let tree = self.select(root)?;
         let mut top = 0;

@@ -25,6 +25,7 @@ use crate::cancel::Interrupted;
 
 use super::durable;
 use super::error::StoreError;
+use super::error::optional;
 
 /// First and longest pause between two attempts. `flock` has no timeout and cannot be interrupted from another thread.
 /// Polling 40 times a second costs less than one part in ten thousand of a processor.
@@ -197,8 +198,7 @@ impl Locks {
     /// Removes the files of free locks, except those that `keep` names, and returns their number.
     pub(crate) fn remove_unused(&self, keep: impl Fn(&str) -> bool) -> Result<usize, StoreError> {
         let mut removed = 0;
-        for entry in fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))? {
-            let path = entry.map_err(StoreError::io("list", &self.directory))?.path();
+        for path in durable::entries(&self.directory)? {
             let name = path.file_name().and_then(|name| name.to_str());
             if name.is_some_and(&keep) {
                 continue;
@@ -226,15 +226,7 @@ impl Locks {
 
 fn try_lock_file(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
     loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)
-            .map_err(StoreError::io("open", path))?;
+        let file = durable::open_in_place(path).map_err(StoreError::io("open", path))?;
         let Some(lock) = try_lock_open(file, mode, path)? else { return Ok(None) };
         if is_named(&lock, path)? {
             return Ok(Some(lock));
@@ -245,11 +237,8 @@ fn try_lock_file(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
 /// The exclusive lock of an existing file or directory. If its owner keeps it locked, acquiring it proves that the
 /// owner is gone.
 pub(crate) fn try_lock_existing(path: &Path) -> Result<Option<Lock>, StoreError> {
-    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(StoreError::Io { action: "open", path: path.to_path_buf(), source }),
-    };
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let Some(file) = optional(opened.map_err(StoreError::io("open", path)))? else { return Ok(None) };
     let Some(lock) = try_lock_open(file, Mode::Exclusive, path)? else { return Ok(None) };
     Ok(is_named(&lock, path)?.then_some(lock))
 }
@@ -269,11 +258,8 @@ fn try_lock_open(file: File, mode: Mode, path: &Path) -> Result<Option<Lock>, St
 /// Between opening and locking, the file may have been replaced by another of the same name.
 fn is_named(lock: &Lock, path: &Path) -> Result<bool, StoreError> {
     let ours = lock.file.metadata().map_err(StoreError::io("examine", path))?;
-    match fs::symlink_metadata(path) {
-        Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(StoreError::Io { action: "examine", path: path.to_path_buf(), source }),
-    }
+    let theirs = optional(fs::symlink_metadata(path).map_err(StoreError::io("examine", path)))?;
+    Ok(theirs.is_some_and(|theirs| (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())))
 }
 
 #[cfg(test)]

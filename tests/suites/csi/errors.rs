@@ -110,7 +110,7 @@ fn every_final_code_leaves_nothing() {
 #[test]
 fn an_unreachable_remote_is_a_temporary_failure_and_its_volume_is_unpublished() {
     let Some(scene) = Scene::new() else { return };
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     for scheme in ["http", "ssh"] {
         let url = closed.url(scheme).replace("ssh://", "ssh://git@");
         scene.assert_fails_for_now(&of(&url), Code::Unavailable, &["127.0.0.1"]);

@@ -142,7 +142,7 @@ fn repositories_that_the_policy_denies_are_refused() {
 #[test]
 fn an_unreachable_remote_is_reported_as_such() {
     let Some(scene) = Scene::new() else { return };
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     for scheme in ["http", "https", "ssh"] {
         let url = closed.url(scheme).replace("ssh://", "ssh://git@");
         scene.assert_fails(&of(&url), &["cannot reach", "127.0.0.1"]);

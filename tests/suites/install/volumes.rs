@@ -112,6 +112,9 @@ fn a_driver_with_volumes_that_only_the_kubelet_knows_is_not_uninstalled() {
     for volume in [&ours, &other] {
         fs::create_dir_all(volume).unwrap();
     }
+    // Neither a pod without volumes of the driver nor a file is one.
+    fs::create_dir_all(kubelet.join("pods/1/volumes/piersharding~gitrepo")).unwrap();
+    fs::write(kubelet.join("pods/file"), "").unwrap();
     let options = ["--kubelet-dir", kubelet.to_str().unwrap()];
     let refused = plugins.run("uninstall", &options).assert_code(1);
     assert!(

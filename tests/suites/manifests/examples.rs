@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use gitrepo_core::credentials::Key;
+use gitrepo_core::credentials::SecretKey;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_csi::context;
@@ -104,7 +104,7 @@ fn every_secret_that_a_volume_names_exists_and_has_known_keys() {
         for secret in &secrets {
             // Only the names: the values are placeholders, and an invalid key would be refused.
             for key in text(secret.field("/stringData").unwrap()).keys() {
-                assert!(Key::ALL.iter().any(|known| known.name() == key), "{name}: {key}");
+                assert!(SecretKey::ALL.iter().any(|known| known.name() == key), "{name}: {key}");
             }
         }
         let is_there = |wanted: &Value| secrets.iter().any(|secret| *wanted == secret.name());

@@ -26,7 +26,7 @@ const READY: &str = "ready to be killed";
 #[test]
 fn a_sweep_removes_leftovers_of_a_killed_process() {
     for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
-        let Some(bench) = Bench::linux(Strategy::PrivatePlace, propagation) else { return };
+        let Some(bench) = Bench::linux(Strategy::PrivateDirectory, propagation) else { return };
         let bind = bench.bind("killed", true);
         let mut swept = 0;
         for round in 0..40 {
@@ -89,7 +89,7 @@ fn mounting_process(bench: &Bench<LinuxMounter>) -> Child {
 #[ignore = "not a test: the program of the process to be killed"]
 fn mount_until_killed() {
     let Some(home) = env::var_os(HOME).map(PathBuf::from) else { return };
-    let mounter = LinuxMounter::with_strategy(home.join("mounting"), Strategy::PrivatePlace);
+    let mounter = LinuxMounter::with_strategy(home.join("mounting"), Strategy::PrivateDirectory);
     let bind = Mount::bind(home.join("source-killed"), home.join("target-killed"), true);
     writeln!(std::io::stdout(), "\n{READY}").unwrap();
     loop {

@@ -302,7 +302,7 @@ pub(super) fn nothing_is_left_in_the_working_directory(bench: &LinuxBench) {
     let bind = bench.bind("any", true);
     bench.mounter.attach(&bind).unwrap();
     let workdir = bench.path("mounting");
-    assert_eq!(workdir.exists(), bench.mounter.strategy() == Strategy::PrivatePlace);
+    assert_eq!(workdir.exists(), bench.mounter.strategy() == Strategy::PrivateDirectory);
     if workdir.exists() {
         assert_eq!(workdir.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
         assert_eq!(fs::read_dir(&workdir).unwrap().count(), 0);
@@ -313,7 +313,7 @@ pub(super) fn nothing_is_left_in_the_working_directory(bench: &LinuxBench) {
 
 #[test]
 fn a_mount_on_a_shared_target_reaches_its_peers_read_only() {
-    for strategy in [Strategy::Detached, Strategy::PrivatePlace] {
+    for strategy in [Strategy::Detached, Strategy::PrivateDirectory] {
         let Some(bench) = Bench::linux(strategy, MsFlags::MS_SHARED) else { return };
         let peer = bench.directory("peer");
         mount(Some(&bench.home), &peer, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
@@ -339,7 +339,7 @@ fn an_ordinary_user_is_told_that_mounting_is_not_permitted() {
     }
     let place = tempfile::tempdir().unwrap();
     let home = place.path().canonicalize().unwrap();
-    for strategy in [Strategy::Detached, Strategy::PrivatePlace] {
+    for strategy in [Strategy::Detached, Strategy::PrivateDirectory] {
         let mounter = LinuxMounter::with_strategy(home.join("mounting"), strategy);
         let error = mounter.attach(&Mount::bind(home.clone(), home.clone(), true)).unwrap_err();
         assert_eq!(error.kind(), gitrepo_core::error::Kind::PermissionDenied, "{error}");
@@ -381,13 +381,13 @@ fn in_a_pod_set_user_id_and_devices_of_a_writable_volume_work_as_on_any_disk() {
 #[test]
 fn mounting_works_behind_a_filter_that_hides_newer_calls() {
     for errno in [libc::ENOSYS, libc::EPERM] {
-        let Some(bench) = Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED) else { return };
+        let Some(bench) = Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED) else { return };
         let bind = bench.bind("filtered", true);
         thread::scope(|scope| {
             scope.spawn(|| {
                 hide_newer_calls(errno);
                 let mounter = LinuxMounter::new(bench.path("mounting"));
-                assert_eq!(mounter.strategy(), Strategy::PrivatePlace);
+                assert_eq!(mounter.strategy(), Strategy::PrivateDirectory);
                 mounter.attach(&bind).unwrap();
                 mounter.attach(&bind).unwrap();
                 assert_eq!(fs::write(bind.target.join("canary"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));

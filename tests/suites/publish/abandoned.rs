@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::remote::libgit2::Libgit2;
@@ -212,7 +213,7 @@ fn a_volume_that_another_process_works_on_is_not_abandoned() {
     mounter.reboot();
     fs::remove_dir(&request.target).unwrap();
     let abandoned = gone(volumes::CSI, &node.target(""));
-    let cancel = volumes::watch().cancel;
+    let cancel = Cancel::new();
     let store = node.volumes.store();
 
     let target = Held::target(store, &request.volume_id, &request.target, &cancel).unwrap();

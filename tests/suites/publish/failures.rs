@@ -26,7 +26,6 @@ use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::shared;
-use gitrepo_tests::volumes::watch;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
@@ -152,7 +151,7 @@ pub(super) fn a_failure_that_could_not_be_undone_is_not_final(bench: &Bench) {
 pub(super) fn a_failed_unpublish_may_be_repeated(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     bench.node.publish(&request).unwrap();
-    let cancel = watch().cancel;
+    let cancel = Watch::default().cancel;
     let failing = bench.failing(Verb::Unmount, 1);
     failing.volumes.unpublish(Some(&request.volume_id), &request.target, &cancel).unwrap_err();
     bench.assert_shows(&request.target, &bench.commit);
@@ -184,7 +183,7 @@ pub(super) fn a_volume_that_is_unpublished_during_its_fetch_does_not_appear(benc
 pub(super) fn a_cancelled_publish_leaves_nothing(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let gate = bench.server.hold(|request| request.is_upload_pack());
-    let watch = watch();
+    let watch = Watch::default();
     let giving_up = Watch { cancel: watch.cancel.clone(), progress: watch.progress.clone() };
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -32,7 +32,7 @@ fn a_closed_port_is_reported_with_its_address_at_once() {
     if !require::root("to have a relay") {
         return;
     }
-    let closed = hostile::ClosedPort::new();
+    let closed = hostile::ClosedPort::reserve();
     let rooms = Rooms::new();
     let mut session = confined(&rooms.locks()).start(job(&closed.url("http"))).unwrap();
     let begun = Instant::now();
