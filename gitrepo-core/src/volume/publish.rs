@@ -16,7 +16,7 @@ use crate::lease::Lease;
 use crate::lease::LeaseError;
 use crate::remote::Resolved;
 use crate::spec::Revision;
-use crate::store::Mark;
+use crate::store::MarkWatch;
 use crate::store::Record;
 use crate::watch::Watch;
 
@@ -25,8 +25,8 @@ pub struct VolumeLease<'a> {
     pub(super) request: &'a VolumeRequest,
     pub(super) lease: Lease,
     pub(super) proof: Proof,
-    /// The mark of the last unpublish before the lease.
-    pub(super) mark: Option<Mark>,
+    /// Notices an unpublish since the lease began.
+    pub(super) unpublish: MarkWatch,
 }
 
 /// What proved access for a lease.
@@ -90,11 +90,10 @@ impl Volumes {
         self.check(request)?;
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
         // First of all: an unpublish after this must keep the tree from being shown.
-        let mark = self.store.unpublish_mark(&request.target);
-        self.with_room(|| {
+        let unpublish = self.with_room(|| Ok(self.store.watch_target(&request.target, &watch.cancel)?))?;
+        let (lease, proof) = self.with_room(|| {
             if let Some(record) = self.record_for(request)? {
-                let (lease, proof) = self.lease_of_record(&record, request, credentials, watch)?;
-                return Ok(VolumeLease { request, lease, proof, mark });
+                return self.lease_of_record(&record, request, credentials, watch);
             }
             match self.find_target(&request.target, None) {
                 // Another process may be publishing this very volume there: look twice before refusing.
@@ -103,9 +102,9 @@ impl Volumes {
             };
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
-            let lease = self.snapshots.lease(&request.spec, &revision, credentials, watch)?;
-            Ok(VolumeLease { request, lease, proof: Proof::Credential, mark })
-        })
+            Ok((self.snapshots.lease(&request.spec, &revision, credentials, watch)?, Proof::Credential))
+        })?;
+        Ok(VolumeLease { request, lease, proof, unpublish })
     }
 
     /// The record of the target, which must be this volume's.

@@ -30,12 +30,11 @@ impl Volumes {
     /// [`PublishError::Unpublished`] if the target was unpublished since the lease began. On every error
     /// but [`PublishError::NotUndone`], this call has undone what it did for the target.
     pub fn show(&self, leased: &VolumeLease<'_>, watch: &Watch) -> Result<Published, PublishError> {
-        let VolumeLease { request, lease, proof, mark } = leased;
+        let VolumeLease { request, lease, proof, unpublish } = leased;
         let target = || request.target.clone();
         self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
-            let now = self.store.unpublish_mark(&request.target);
-            if now.is_some() && now != *mark {
+            if slot.was_unpublished_since(unpublish)? {
                 return Err(PublishError::Unpublished { target: target() });
             }
             match slot.record()? {

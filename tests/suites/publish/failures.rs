@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
@@ -170,6 +171,8 @@ pub(super) fn what_is_unpublished_while_it_is_fetched_does_not_appear(bench: &Be
         // It waits for nobody, and finds nothing.
         let unpublished = bench.node.unpublish(&request);
         assert_eq!((unpublished.known, unpublished.mounts), (false, 0));
+        let swept = bench.node.volumes.store().sweep(Duration::from_secs(60), &[]);
+        assert!(swept.failures.is_empty(), "{swept:?}");
         gate.open();
         let error = publishing.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), Kind::Busy, "{error}");
