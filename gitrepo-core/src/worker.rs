@@ -30,6 +30,7 @@ use crate::snapshot::SnapshotError;
 
 mod child;
 mod confined;
+mod errand;
 mod in_process;
 mod landlock;
 mod monitor;

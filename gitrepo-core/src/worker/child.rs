@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 
+use super::errand::SentErrand;
 use super::landlock;
 use super::monitor;
 use super::monitor::Room;
@@ -33,7 +34,6 @@ use super::wire::Wire;
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
-use crate::remote::Errand;
 use crate::remote::Remote;
 use crate::remote::libgit2::Libgit2;
 use crate::sys::process;
@@ -104,7 +104,7 @@ fn work(room: Room, remote: impl FnOnce(Option<PathBuf>) -> Box<dyn Remote>) -> 
 }
 
 fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
-    let Some(errand) = receive::<Errand>(&mut wire) else { return 1 };
+    let Some(SentErrand(errand)) = receive(&mut wire) else { return 1 };
     let progress = Arc::new(Reported::new(Arc::clone(&replies) as Arc<dyn Replies>));
     // The parent cancels by ending this process.
     let request = ConnectRequest { errand, cancel: Cancel::new(), progress };

@@ -22,6 +22,7 @@ use super::Job;
 use super::Worker;
 use super::WorkerError;
 use super::child;
+use super::errand::SentErrand;
 use super::landlock;
 use super::monitor::send_with_descriptors;
 use super::namespace;
@@ -123,7 +124,9 @@ impl Worker for Confined {
         if namespaces && let Some(staging) = job.errand.staging.as_ref().and_then(|staging| staging.to_str()) {
             peer.places.push((namespace::STAGING.to_owned(), staging.to_owned()));
         }
-        peer.wire.send(&seen_by_the_child(&job.errand, plan, namespaces)).map_err(at("handing over the errand"))?;
+        peer.wire
+            .send(&SentErrand(seen_by_the_child(&job.errand, plan, namespaces)))
+            .map_err(at("handing over the errand"))?;
         let landlock = ready(&mut peer, &cancel)?;
         if !namespaces && geteuid().is_root() {
             check_landlock(&landlock)?;
