@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let url = arguments.next().ok_or("usage: two_targets <repository> <target> <target>")?;
     let spec = VolumeSpec::new(RepositoryUrl::parse(&url)?);
     let volumes = Volumes::open(Config { store: "/var/lib/gitrepo-embed".into(), ..Config::for_person() })?;
-    let watch = Watch { progress: Arc::new(Printed), ..Watch::default() };
+    let watch = Watch::new(Cancel::new(), Arc::new(Printed));
 
     let requests: Vec<_> = arguments.map(|target| VolumeRequest::new("two-targets", target, spec.clone())).collect();
     for request in &requests {

@@ -201,8 +201,7 @@ impl Gateway {
             errand,
             host: self.policy.pin(url, &watch.cancel)?,
             reserve_bytes: config.cache.reserve_bytes,
-            cancel: watch.cancel.within(self.policy.limits().timeout),
-            progress: Arc::clone(&watch.progress),
+            watch: Watch::new(watch.cancel.within(self.policy.limits().timeout), Arc::clone(&watch.progress)),
         };
         Ok(Session { worker: self.worker.start(job)?, gateway: self })
     }

@@ -104,10 +104,10 @@ impl Admission {
 impl Worker for Admission {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
         let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
-        let waiting = || job.progress.report(&Step::Queued);
+        let waiting = || job.watch.progress.report(&Step::Queued);
         let place = self
             .places
-            .take(&host, &job.cancel, waiting)
+            .take(&host, &job.watch.cancel, waiting)
             .map_err(|source| RemoteError::Interrupted { url: job.errand.url.to_string(), source })?;
         Ok(self.worker.start(job)?.holding(place))
     }

@@ -209,7 +209,7 @@ impl Jobs {
         seen: &Arc<Seen>,
         answered: watch::Sender<Option<Answer>>,
     ) -> Result<(), Failure> {
-        let watch = Watch { cancel: job.cancel.clone(), progress: Arc::clone(seen) as Arc<dyn Progress> };
+        let watch = Watch::new(job.cancel.clone(), Arc::clone(seen) as Arc<dyn Progress>);
         let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
         let work = move || {
             let answer = catch_unwind(AssertUnwindSafe(|| shared.publish(number, &order, &watch)));

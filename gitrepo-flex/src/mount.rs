@@ -2,12 +2,10 @@
 
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::credentials::Credentials;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::store::Record;
@@ -65,7 +63,7 @@ impl Mount {
             directory = %request.target.display(), spec = ?request.spec, volume_id = request.volume_id, ?secrets,
             group = request.group, store = %volumes.store().root().display(), "mounting"
         );
-        let watch = Watch { cancel: cancel.clone(), progress: Arc::new(Silent) };
+        let watch = Watch::until(cancel.clone());
         let published = volumes.publish(request, credentials, &watch)?;
         tracing::info!(
             directory = %request.target.display(), repository = %request.spec.repository,

@@ -12,7 +12,6 @@ use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::spec::VolumeSpec;
@@ -60,7 +59,7 @@ pub const FLEX: Origin = Origin::driver("flex");
 
 /// Without a timeout or progress.
 pub fn watch() -> Watch {
-    Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
+    Watch::default()
 }
 
 /// The tree of the remote's HEAD, read-only, without an owner.

@@ -184,7 +184,7 @@ fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_eve
     config.cache.access_ttl = Duration::ZERO;
     let node = fake_node_with(&place, config);
     let url = server.url(&repository);
-    let patient = || Watch { cancel: Cancel::new().within(Duration::from_secs(240)), ..volumes::watch() };
+    let patient = || Watch::until(Cancel::new().within(Duration::from_secs(240)));
     let (working, sweeps, commits) = (AtomicUsize::new(TARGETS), AtomicUsize::new(0), Mutex::default());
     let meeting = Meeting::of(TARGETS);
     std::thread::scope(|scope| {

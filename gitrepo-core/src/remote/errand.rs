@@ -12,6 +12,7 @@ use crate::spec::RepositoryUrl;
 ///
 /// It contains secrets, so it can be neither printed nor serialised; only [`worker`](crate::worker) can send it on.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Errand {
     /// The repository.
     pub url: RepositoryUrl,

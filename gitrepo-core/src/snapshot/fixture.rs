@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -19,9 +18,7 @@ use super::SnapshotFormat;
 use super::TreeRequest;
 use super::TreeSummary;
 use super::Watch;
-use crate::cancel::Cancel;
 use crate::policy::Limits;
-use crate::progress::Silent;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::TreeOptions;
@@ -149,7 +146,7 @@ pub(crate) fn path(text: &str) -> RelativePath {
 }
 
 pub(crate) fn watch() -> Watch {
-    Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
+    Watch::default()
 }
 
 pub(crate) fn ourselves() -> Owner {

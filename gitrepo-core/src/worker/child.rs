@@ -37,6 +37,7 @@ use crate::remote::ConnectRequest;
 use crate::remote::Remote;
 use crate::remote::libgit2::Libgit2;
 use crate::sys::process;
+use crate::watch::Watch;
 
 /// The child's name: argument zero, and the only argument.
 pub(super) const NAME: &str = "gitrepo-worker";
@@ -107,7 +108,7 @@ fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl Fn
     let Some(SentErrand(errand)) = receive(&mut wire) else { return 1 };
     let progress = Arc::new(Reported::new(Arc::clone(&replies) as Arc<dyn Replies>));
     // The parent cancels by ending this process.
-    let request = ConnectRequest { errand, cancel: Cancel::new(), progress };
+    let request = ConnectRequest::new(errand, Watch::new(Cancel::new(), progress));
     let remote = remote();
     replies.send(Reply::Ready { landlock });
     serve::serve(&*remote, &request, &mut Socket { wire, replies });

@@ -104,7 +104,7 @@ impl Confined {
 
 impl Worker for Confined {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
-        let cancel = job.cancel.within(job.errand.limits.timeout);
+        let cancel = job.watch.cancel.within(job.errand.limits.timeout);
         let (plan, claim) = self.plan(&job, &cancel)?;
         let (control, theirs) = UnixStream::pair().map_err(at("making a socket"))?;
         control.set_write_timeout(Some(Self::PATIENCE)).map_err(at("preparing a socket"))?;

@@ -20,7 +20,6 @@ use crate::remote::Remote;
 use crate::remote::RemoteError;
 use crate::snapshot;
 use crate::snapshot::TreeRequest;
-use crate::watch::Watch;
 
 /// The source of requests and the destination of replies.
 pub(super) trait Client {
@@ -88,8 +87,7 @@ impl Room<'_> {
         if let Err(error) = std::fs::create_dir(&tree) {
             return Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot make {TREE}: {error}"))));
         }
-        let watch = Watch { cancel: self.request.cancel.clone(), progress: Arc::clone(&self.request.progress) };
-        match format.write(repository, request, &tree, &watch) {
+        match format.write(repository, request, &tree, &self.request.watch) {
             Ok(summary) => Reply::Written(summary),
             Err(error) => Reply::Failed(Failure::Snapshot(error)),
         }

@@ -78,7 +78,7 @@ impl Session {
             peer,
             url: job.errand.url.clone(),
             cancel,
-            progress: Arc::clone(&job.progress),
+            progress: Arc::clone(&job.watch.progress),
             disk,
             host_keys: job.errand.host_keys.clone(),
             accepted_host_keys: Vec::new(),
@@ -251,9 +251,9 @@ mod tests {
     use super::*;
     use crate::credentials::Checking;
 
-    use crate::progress::Silent;
     use crate::remote::Errand;
     use crate::spec::CommitId;
+    use crate::watch::Watch;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 
@@ -281,7 +281,7 @@ mod tests {
 
     fn job(url: &str, checking: Checking) -> Job {
         let errand = Errand { host_keys: HostKeys::new(checking), ..Errand::new(RepositoryUrl::parse(url).unwrap()) };
-        Job { errand, host: None, reserve_bytes: 0, cancel: Cancel::new(), progress: Arc::new(Silent) }
+        Job::new(errand, Watch::default())
     }
 
     /// The lines kept from a worker's claim, and the error.

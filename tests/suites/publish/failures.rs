@@ -17,7 +17,6 @@ use gitrepo_core::policy::Config;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::testing::Verb;
 use gitrepo_core::volume::Outcome;
-use gitrepo_core::watch::Watch;
 use gitrepo_tests::http::Answer;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
@@ -188,7 +187,7 @@ pub(super) fn a_publish_that_was_given_up_leaves_nothing(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let gate = bench.server.hold(|request| request.is_upload_pack());
     let watch = watch();
-    let giving_up = Watch { cancel: watch.cancel.clone(), progress: watch.progress.clone() };
+    let giving_up = watch.clone();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             gate.wait_for(1);

@@ -104,7 +104,7 @@ fn r7_a_server_that_stops_inside_a_pack_is_given_up_after_the_time_allowed() {
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
     let begun = Instant::now();
-    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
+    let error = session.fetch(&FetchRequest::new(resolved, 1)).unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{}", chain(&error));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
