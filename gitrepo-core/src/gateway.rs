@@ -93,15 +93,15 @@ impl GatewayError {
 
 /// Directories of a session that fetches; one that only resolves has none.
 #[derive(Debug, Clone, Copy)]
-pub struct Workspace<'a> {
+pub(crate) struct Workspace<'a> {
     /// An empty directory of the caller.
-    pub staging: &'a Path,
+    pub(crate) staging: &'a Path,
     /// The store's repository of the same URL.
-    pub base: Option<&'a Path>,
+    pub(crate) base: Option<&'a Path>,
 }
 
 /// A conversation with the remote of one repository. Dropping it ends its worker.
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     worker: worker::Session,
     gateway: &'a Gateway,
 }
@@ -109,7 +109,7 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// Asks `room` for space before it fails a fetch for lack of it.
     #[must_use]
-    pub fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
+    pub(crate) fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
         Self { worker: self.worker.making_room(room), ..self }
     }
 
@@ -118,7 +118,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
+    pub(crate) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
         let resolved = self.worker.resolve(revision)?;
         self.gateway.remember_host_keys(&self.worker)?;
         Ok(resolved)
@@ -129,7 +129,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
+    pub(crate) fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
         let report = self.worker.fetch(request)?;
         self.gateway.remember_host_keys(&self.worker)?;
         Ok(report)
@@ -140,7 +140,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker.
-    pub fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
+    pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
         Ok(self.worker.write_tree(request)?)
     }
 
@@ -149,7 +149,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// [`WorkerError::End`]; then the staging directory must not be used.
-    pub fn finish(self) -> Result<(), GatewayError> {
+    pub(crate) fn finish(self) -> Result<(), GatewayError> {
         Ok(self.worker.finish()?)
     }
 }
@@ -177,7 +177,7 @@ impl Gateway {
     /// # Errors
     ///
     /// [`GatewayError::Policy`] if the policy refuses the URL or every address of its host.
-    pub fn open(
+    pub(crate) fn open(
         &self,
         url: &RepositoryUrl,
         credentials: &Credentials,

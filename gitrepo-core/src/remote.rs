@@ -77,11 +77,19 @@ impl ConnectRequest {
 
 /// The result of resolving a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Resolved {
     /// The commit; tags are peeled.
     pub commit: CommitId,
     /// The full name of the ref that led to it; `None` if the commit was requested by its id.
     pub reference: Option<String>,
+}
+
+impl Resolved {
+    /// A commit, and the full name of the ref that led to it.
+    pub fn new(commit: CommitId, reference: Option<String>) -> Self {
+        Self { commit, reference }
+    }
 }
 
 /// What to fetch.

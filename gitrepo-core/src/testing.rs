@@ -9,7 +9,7 @@ pub mod remote;
 mod repository;
 
 pub use gate::Gate;
-pub use held::Held;
+pub use held::HeldLock;
 pub use mounter::FailingMounter;
 pub use mounter::FakeMounter;
 pub use mounter::Verb;

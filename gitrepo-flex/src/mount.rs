@@ -49,8 +49,10 @@ impl Mount {
             Some(volume_id) => volume_id,
             None => name.with(&volumes.store().access().credential(&spec.repository, &credentials)?),
         };
-        let origin = ORIGIN;
-        let request = VolumeRequest { volume_id, target, origin, spec, read_only, group };
+        let mut request = VolumeRequest::new(volume_id, target, spec);
+        request.origin = ORIGIN;
+        request.read_only = read_only;
+        request.group = group;
         Ok(Self { pod, request, credentials, volumes })
     }
 

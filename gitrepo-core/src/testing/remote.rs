@@ -64,6 +64,14 @@ impl FakeRemote {
         Self::default()
     }
 
+    /// Starts with a repository of one commit at `url`, with an empty README.
+    pub fn of_one(url: &RepositoryUrl) -> Self {
+        let (remote, repository) = (Self::new(), FakeRepository::default());
+        repository.commit("main", &[("README", b"")]);
+        remote.serve(url, &repository);
+        remote
+    }
+
     /// Serves `repository` at `url` from now on.
     pub fn serve(&self, url: &RepositoryUrl, repository: &FakeRepository) {
         self.state().repositories.insert(url.to_string(), repository.clone());

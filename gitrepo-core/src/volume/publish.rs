@@ -200,7 +200,6 @@ mod tests {
     use crate::store::Store;
     use crate::testing::FakeMounter;
     use crate::testing::FakeRemote;
-    use crate::testing::FakeRepository;
     use crate::testing::mounter::Call;
     use crate::volume::Outcome;
     use crate::worker::InProcess;
@@ -210,11 +209,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let home = place.path().canonicalize().unwrap();
         let url = RepositoryUrl::parse("file:///app.git").unwrap();
-        let (remote, repository) = (FakeRemote::new(), FakeRepository::default());
-        repository.commit("main", &[("README", b"")]);
-        remote.serve(&url, &repository);
+        let worker = InProcess::new(Arc::new(FakeRemote::of_one(&url)));
         let mounter = Arc::new(FakeMounter::new());
-        let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(InProcess::new(Arc::new(remote))));
+        let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker));
         let store = Store::open(&home.join("store")).unwrap();
         let volumes = Volumes::new(store, gateway, Arc::<FakeMounter>::clone(&mounter));
 

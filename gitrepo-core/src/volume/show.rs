@@ -7,7 +7,7 @@ use super::PublishError;
 use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
-use super::attach::Held;
+use super::attach::PublishLocks;
 use super::publish::Proof;
 use super::publish::VolumeLease;
 use super::same_content;
@@ -57,7 +57,7 @@ impl Volumes {
         }
         let target = self.find_target(&request.target, None)?;
         let (volume, reference) = self.hold_shared(request, lease, watch)?;
-        let held = Held { slot, volume };
+        let held = PublishLocks { slot, volume };
         let record = Record {
             version: Record::VERSION,
             origin: request.origin.clone(),
@@ -118,7 +118,7 @@ impl Volumes {
     }
 
     /// Deletes the target's record and its copy.
-    fn clear(&self, held: &Held<'_>, record: &Record) -> Result<(), PublishError> {
+    fn clear(&self, held: &PublishLocks<'_>, record: &Record) -> Result<(), PublishError> {
         held.slot.remove(Deletion::Now)?;
         match &held.volume {
             Some(volume) => self.release(volume, &record.volume_id, &record.target, Deletion::Now),
@@ -163,7 +163,7 @@ impl Volumes {
             self.mounter.unmount(&record.target)?;
         }
         slot.write(&record)?;
-        self.attach(&Held { slot, volume }, &record, request, &lease.snapshot, watch)?;
+        self.attach(&PublishLocks { slot, volume }, &record, request, &lease.snapshot, watch)?;
         Ok(published(&record, Outcome::Hit))
     }
 }

@@ -19,9 +19,9 @@ use super::monitor;
 use super::monitor::Room;
 use super::namespace;
 use super::privileges;
-use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
+use super::protocol::RequestError;
 use super::protocol::SetupError;
 use super::seccomp;
 use super::serve;
@@ -132,7 +132,7 @@ impl Replies for Lines {
         if let Err(error) = wire.send(&reply) {
             // An error that cannot be serialised, such as a path that is not UTF-8, still needs an answer.
             let failed =
-                Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
+                Reply::Failed(RequestError::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
             drop(wire.send(&failed));
         }
     }
@@ -163,7 +163,7 @@ fn report_panics(work: impl FnOnce() -> i32, replies: &dyn Replies) -> i32 {
     }));
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let place = PLACE.get().map_or("", String::as_str);
-        replies.send(Reply::Failed(Failure::Internal(Cause::new(format_args!("it panicked at {place}")))));
+        replies.send(Reply::Failed(RequestError::Internal(Cause::new(format_args!("it panicked at {place}")))));
         1
     })
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::Job;
 use super::Worker;
 use super::WorkerError;
-use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
+use super::protocol::RequestError;
 use super::serve;
 use super::serve::Client;
 use super::serve::Replies;
@@ -64,7 +64,7 @@ impl Worker for InProcess {
                     serve::serve(&*remote, &request, &mut client);
                 }));
                 if served.is_err() {
-                    replies.send(Reply::Failed(Failure::Internal(Cause::new("it panicked"))));
+                    replies.send(Reply::Failed(RequestError::Internal(Cause::new("it panicked"))));
                 }
             })
             .map_err(|source| WorkerError::Start { step: "starting a thread".to_owned(), source })?;

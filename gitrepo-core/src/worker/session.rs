@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use super::Job;
 use super::WorkerError;
-use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
+use super::protocol::RequestError;
 use crate::cancel::Cancel;
 use crate::credentials::HostKeys;
 use crate::error::Cause;
@@ -214,11 +214,11 @@ impl Session {
     }
 
     /// The relay knows why a connection failed; the worker only saw it end.
-    fn failure(&mut self, failure: Failure, phase: Phase) -> WorkerError {
+    fn failure(&mut self, failure: RequestError, phase: Phase) -> WorkerError {
         match failure {
-            Failure::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
-            Failure::Snapshot(error) => error.into(),
-            Failure::Internal(source) => WorkerError::Fault { url: self.url.to_string(), source },
+            RequestError::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
+            RequestError::Snapshot(error) => error.into(),
+            RequestError::Internal(source) => WorkerError::Fault { url: self.url.to_string(), source },
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
         }
 
         fn answer(&mut self, _patience: Duration) -> Result<Option<Reply>, WorkerError> {
-            let internal = || Reply::Failed(Failure::Internal(Cause::new("no more")));
+            let internal = || Reply::Failed(RequestError::Internal(Cause::new("no more")));
             Ok(Some(self.0.take().unwrap_or_else(internal)))
         }
 

@@ -135,7 +135,7 @@ impl Connection for Trying<'_> {
             _ => return self.honest.resolve(revision),
         };
         let reference = serde_json::to_string(&outcomes).ok();
-        Ok(Resolved { commit: CommitId::from_bytes([0; 20]), reference })
+        Ok(Resolved::new(CommitId::from_bytes([0; 20]), reference))
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
