@@ -10,7 +10,7 @@ use crate::spec::RepositoryUrl;
 
 /// Which repository to talk to, with which credentials, where to write, and within which limits.
 ///
-/// It contains secrets, so it can be neither printed nor serialised; only [`worker`](crate::worker) can send it on.
+/// It contains secrets, so it can be neither printed nor serialised. Only a session can send it to its worker.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Errand {
