@@ -1,5 +1,8 @@
 //! Locks between processes: `flock`s on files created on demand.
 //!
+//! The lock file of a target also holds a mark, which says whether the target was unpublished during a publish. An OFD
+//! lock ([`MarkWatch`]) protects it from sweeps.
+//!
 //! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
 //! allowed: target, resolve, repository, snapshot, volume. Serving a hit never waits for a lock that a fetch holds: it
 //! takes the locks of its target and of a snapshot, and an evictor only ever tries the latter. The holder of a volume's
@@ -109,8 +112,8 @@ pub(crate) struct Lock {
 /// What the last unpublish of a target wrote into its lock file. Random, so no two are equal.
 pub(crate) type Mark = [u8; 16];
 
-/// The mark in a lock file, as it was. While this lives, no sweep removes the file, and with it a newer mark. It does
-/// not hold the lock.
+/// The mark in a lock file, as it was. While this lives, no sweep removes the file, which would hide a newer mark. It
+/// does not hold the lock itself.
 #[derive(Debug)]
 pub(crate) struct MarkWatch {
     file: File,
@@ -213,7 +216,7 @@ impl Locks {
                 let mark = read_mark(&file).map_err(StoreError::io("read", &path))?;
                 return Ok(MarkWatch { file, mark });
             }
-            // A sweep is removing the file, which takes it no time.
+            // A sweep is removing the file at this moment.
             cancel.check().map_err(|source| name.locked(source))?;
             thread::sleep(FIRST_PAUSE);
         }

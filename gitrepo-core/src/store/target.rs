@@ -108,7 +108,7 @@ impl Store {
     /// Watches for an unpublish of a target, without its lock. No sweep removes the trace of one while the watch lives.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], of kind `Busy`, if a sweep that is removing the lock's file does not get to it.
+    /// [`StoreError::Locked`], of kind `Busy`, if a sweep is removing the lock's file until `cancel`.
     pub(crate) fn watch_target(&self, target: &Path, cancel: &Cancel) -> Result<MarkWatch, StoreError> {
         self.layout.locks.watch_mark(&LockName::Target(target_hash(target)), cancel)
     }

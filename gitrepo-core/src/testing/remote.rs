@@ -203,7 +203,7 @@ impl Conversation<'_> {
         let Resolved { commit, reference } = &request.resolved;
         let url = self.url();
         let Connected { repository, told, local: Some(local) } = self.connect()? else {
-            let path = self.request.errand.url.to_string().into();
+            let path = repository::IN_MEMORY.into();
             let source = Cause::new("this conversation was begun without a repository");
             return Err(RemoteError::Local { path, full: false, source });
         };
