@@ -103,15 +103,15 @@ impl GatewayError {
 
 /// Directories of a session that fetches; one that only resolves has none.
 #[derive(Debug, Clone, Copy)]
-pub struct Workspace<'a> {
+pub(crate) struct Workspace<'a> {
     /// An empty directory of the caller.
-    pub staging: &'a Path,
+    pub(crate) staging: &'a Path,
     /// The store's repository of the same URL.
-    pub base: Option<&'a Path>,
+    pub(crate) base: Option<&'a Path>,
 }
 
 /// A conversation with the remote of one repository. Dropping it ends its worker.
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     worker: worker::Session,
     gateway: &'a Gateway,
 }
@@ -119,7 +119,7 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// Asks `room` for space before it fails a fetch for lack of it.
     #[must_use]
-    pub fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
+    pub(crate) fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
         Self { worker: self.worker.making_room(room), ..self }
     }
 
@@ -128,7 +128,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
+    pub(crate) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
         let resolved = self.worker.resolve(revision)?;
         self.gateway.remember_host_keys(&self.worker)?;
         Ok(resolved)
@@ -139,7 +139,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
+    pub(crate) fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
         let report = self.worker.fetch(request)?;
         self.gateway.remember_host_keys(&self.worker)?;
         Ok(report)
@@ -150,7 +150,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker.
-    pub fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
+    pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
         Ok(self.worker.write_tree(request)?)
     }
 
@@ -159,7 +159,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// [`WorkerError::End`]; then the staging directory must not be used.
-    pub fn finish(self) -> Result<(), GatewayError> {
+    pub(crate) fn finish(self) -> Result<(), GatewayError> {
         Ok(self.worker.finish()?)
     }
 }
@@ -197,9 +197,8 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Policy`] if the policy refuses the URL or every address of its host;
-    /// [`RemoteError::Interrupted`] if the watch ends before the session is admitted.
-    pub fn open(
+    /// [`GatewayError::Policy`] if the policy refuses the URL or every address of its host.
+    pub(crate) fn open(
         &self,
         url: &RepositoryUrl,
         credentials: &Credentials,
@@ -223,8 +222,7 @@ impl Gateway {
             errand,
             host: self.policy.pin(url, &watch.cancel)?,
             reserve_bytes: config.cache.reserve_bytes,
-            cancel: watch.cancel.within(self.policy.limits().timeout),
-            progress: Arc::clone(&watch.progress),
+            watch: Watch::new(watch.cancel.within(self.policy.limits().timeout), Arc::clone(&watch.progress)),
         };
         Ok(Session { worker: self.start(job)?, gateway: self })
     }
@@ -232,7 +230,7 @@ impl Gateway {
     /// Starts a session once it is admitted. Its place is free again when its worker is gone.
     fn start(&self, job: Job) -> Result<worker::Session, WorkerError> {
         let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
-        let admitted = self.admission.admit(&host, &job.cancel, || job.progress.report(&Step::Queued));
+        let admitted = self.admission.admit(&host, &job.watch.cancel, || job.watch.progress.report(&Step::Queued));
         let admitted =
             admitted.map_err(|source| RemoteError::Interrupted { url: job.errand.url.to_string(), source })?;
         Ok(self.worker.start(job)?.holding(admitted))
@@ -350,7 +348,7 @@ mod tests {
         let open = |watch: &Watch| clone.open(&url, &Credentials::none(), None, watch);
         let first = gateway.open(&url, &Credentials::none(), None, &Watch::default()).unwrap();
         assert_eq!(clone.sessions().active, 1);
-        let hurried = Watch { cancel: Cancel::new().within(Duration::ZERO), ..Watch::default() };
+        let hurried = Watch::until(Cancel::new().within(Duration::ZERO));
         let refused = open(&hurried).err().unwrap();
         assert_eq!(refused.kind(), Kind::Timeout, "{refused}");
         first.finish().unwrap();

@@ -182,7 +182,7 @@ impl Jobs {
     /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the
     /// table.
     fn start(&self, number: u64, job: &Job, answered: watch::Sender<Option<Answer>>) -> Result<(), CallFailure> {
-        let watch = Watch { cancel: job.cancel.clone(), progress: Arc::clone(&job.seen) as Arc<dyn Progress> };
+        let watch = Watch::new(job.cancel.clone(), Arc::clone(&job.seen) as Arc<dyn Progress>);
         let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
         let work = move || {
             let running = Running { shared: &shared, number };

@@ -48,8 +48,10 @@ impl Mount {
             Some(volume_id) => volume_id,
             None => name.with(&volumes.store().access().credential(&spec.repository, &credentials)?),
         };
-        let origin = ORIGIN;
-        let request = VolumeRequest { volume_id, target, origin, spec, read_only, group };
+        let mut request = VolumeRequest::new(volume_id, target, spec);
+        request.origin = ORIGIN;
+        request.read_only = read_only;
+        request.group = group;
         Ok(Self { pod, request, credentials, volumes })
     }
 
@@ -62,7 +64,7 @@ impl Mount {
             directory = %request.target.display(), spec = ?request.spec, volume_id = request.volume_id, ?secrets,
             group = request.group, store = %volumes.store().root().display(), "mounting"
         );
-        let watch = Watch { cancel: cancel.clone(), ..Watch::default() };
+        let watch = Watch::until(cancel.clone());
         let published = volumes.publish(request, credentials, &watch)?;
         tracing::info!(
             directory = %request.target.display(), repository = %request.spec.repository,

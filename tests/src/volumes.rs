@@ -60,35 +60,38 @@ pub const FLEX: Origin = Origin::driver("flex");
 
 /// The tree of the remote's HEAD, read-only, without an owner.
 pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
-    VolumeRequest {
-        volume_id: format!("volume of {}", target.display()),
-        target: target.to_owned(),
-        origin: PERSON,
-        spec: VolumeSpec::new(RepositoryUrl::parse(url).unwrap()),
-        read_only: true,
-        group: None,
-    }
+    let spec = VolumeSpec::new(RepositoryUrl::parse(url).unwrap());
+    let request = VolumeRequest::new(format!("volume of {}", target.display()), target, spec);
+    with(request, |request| request.origin = PERSON)
 }
 
 /// The same as a private copy for `uid`.
 pub fn writable(url: &str, target: &Path, uid: u32) -> VolumeRequest {
-    let mut request = VolumeRequest { read_only: false, ..read_only(url, target) };
-    request.spec.writable = Some(Writable::Copy);
-    request.spec.uid = uid;
-    request
+    with(read_only(url, target), |request| {
+        request.read_only = false;
+        request.spec.writable = Some(Writable::Copy);
+        request.spec.uid = uid;
+    })
 }
 
 /// The same as the copy that all targets of the volume `volume_id` share.
 pub fn shared(url: &str, volume_id: &str, target: &Path) -> VolumeRequest {
-    let mut request = VolumeRequest { volume_id: volume_id.to_owned(), ..writable(url, target, 0) };
-    request.spec.writable = Some(Writable::Shared);
-    request
+    with(writable(url, target, 0), |request| {
+        volume_id.clone_into(&mut request.volume_id);
+        request.spec.writable = Some(Writable::Shared);
+    })
 }
 
 /// Another revision of the same.
 #[must_use]
-pub fn at(mut request: VolumeRequest, revision: &str) -> VolumeRequest {
-    request.spec.revision = Revision::parse(revision).unwrap();
+pub fn at(request: VolumeRequest, revision: &str) -> VolumeRequest {
+    with(request, |request| request.spec.revision = Revision::parse(revision).unwrap())
+}
+
+/// The same, changed.
+#[must_use]
+pub fn with(mut request: VolumeRequest, change: impl FnOnce(&mut VolumeRequest)) -> VolumeRequest {
+    change(&mut request);
     request
 }
 

@@ -184,7 +184,7 @@ fn targets_of_a_shared_volume_come_and_go_without_a_deadlock() {
     config.cache.access_ttl = Duration::ZERO;
     let node = fake_node_with(&place, config);
     let url = server.url(&repository);
-    let patient = || Watch { cancel: Cancel::new().within(Duration::from_secs(240)), ..Watch::default() };
+    let patient = || Watch::until(Cancel::new().within(Duration::from_secs(240)));
     let (working, sweeps, commits) = (AtomicUsize::new(TARGETS), AtomicUsize::new(0), Mutex::default());
     let meeting = Meeting::of(TARGETS);
     std::thread::scope(|scope| {

@@ -189,7 +189,7 @@ fn foreign_commit_is_announced_but_not_served() {
 
 #[test]
 fn closed_port_refuses_while_it_is_held() {
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     for _ in 0..2 {
         let error = std::net::TcpStream::connect(("127.0.0.1", closed.port())).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);

@@ -245,7 +245,7 @@ fn a_pack_whose_publish_is_given_up_is_not_fetched_again() {
     let scene = Scene::new();
     let node = scene.node(|_| {});
     let cancel = Cancel::new();
-    let watch = Watch { cancel: cancel.clone(), progress: Arc::new(GivesUp(cancel)) };
+    let watch = Watch::new(cancel.clone(), Arc::new(GivesUp(cancel)));
     let request = read_only(&scene.server.url(&scene.repository), &node.target("first"));
     assert_eq!(node.volumes.publish(&request, &Credentials::none(), &watch).unwrap_err().kind(), Kind::Cancelled);
     assert_eq!(entries(&node.store().join("snapshots")), [] as [&Path; 0]);

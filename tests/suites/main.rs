@@ -33,6 +33,7 @@ mod node_scripts;
 mod old_manifests;
 mod programs;
 mod publish;
+mod remotes;
 mod repositories;
 mod resolve;
 mod secrets;

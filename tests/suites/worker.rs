@@ -2,14 +2,12 @@
 
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use gitrepo_core::cancel::Cancel;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::PinnedHost;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::remote::Errand;
 use gitrepo_core::spec::RepositoryUrl;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::Job;
 use gitrepo_tests::program::chosen;
@@ -64,7 +62,9 @@ fn job(url: &str) -> Job {
         port,
         addresses: vec![([127, 0, 0, 1], port).into()],
     });
-    Job { errand: Errand::new(url), host, reserve_bytes: 0, cancel: Cancel::new(), progress: Arc::new(Silent) }
+    let mut job = Job::new(Errand::new(url), Watch::default());
+    job.host = host;
+    job
 }
 
 /// A job with another errand.

@@ -45,8 +45,7 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         None => PathBuf::from(spec.repository.base_name()),
     };
 
-    let cloned =
-        clone(&gateway, &CloneRequest { spec: &spec, credentials: &credentials, destination: &destination }, &watch)?;
+    let cloned = clone(&gateway, &CloneRequest::new(&spec, &credentials, &destination), &watch)?;
     drop(watch);
 
     let result = Cloned {

@@ -48,7 +48,7 @@ fn attributes<'a>(
 /// Cancellation (signals, `--timeout`) and progress (a bar on a terminal).
 pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> {
     let cancel = interrupt::cancellation();
-    Ok(Watch { cancel: within(cancel, source.timeout.as_deref())?, progress: progress::to_terminal(json) })
+    Ok(Watch::new(within(cancel, source.timeout.as_deref())?, progress::to_terminal(json)))
 }
 
 fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError> {

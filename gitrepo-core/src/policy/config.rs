@@ -28,6 +28,7 @@ mod file;
 /// Deserializing reads core's fields and ignores others; [`Config::parse`] rejects them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
 pub struct Config {
     /// The directory of repositories, snapshots and records.
     pub store: PathBuf,

@@ -11,6 +11,7 @@ use crate::spec::quantity;
 /// Bounds of one fetch and one tree. This is all that a hostile repository or server can use up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes received from the remote.
     #[serde(with = "quantity")]

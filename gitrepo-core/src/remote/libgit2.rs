@@ -17,20 +17,14 @@ use std::path::PathBuf;
 use crate::remote::ConnectRequest;
 use crate::remote::Connection;
 use crate::remote::Remote;
-use crate::spec::CommitId;
 
-mod advertisement;
 mod authentication;
 mod callbacks;
 mod connection;
 mod error;
 mod host_key;
 mod http;
-mod repository;
 mod start_up;
-#[cfg(test)]
-mod tests;
-mod transfer;
 
 /// Access to git servers through libgit2.
 #[derive(Debug, Clone, Default)]
@@ -54,15 +48,4 @@ impl Remote for Libgit2 {
         let mut connection = connection::Conversation::new(request, self.home.as_deref(), &repository, &callbacks);
         conversation(&mut connection);
     }
-}
-
-fn oid(commit: CommitId) -> git2::Oid {
-    // libgit2 fails only for a different length, which this array cannot have.
-    git2::Oid::from_bytes(commit.as_bytes()).unwrap_or(git2::Oid::ZERO_SHA1)
-}
-
-fn commit_id(oid: git2::Oid) -> CommitId {
-    let mut id = [0; 20];
-    id.copy_from_slice(oid.as_bytes());
-    CommitId::from_bytes(id)
 }

@@ -9,6 +9,7 @@ use crate::spec::Symlinks;
 /// Which part of a commit is written, and where. Equal options and the same commit give the same tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct TreeOptions {
     /// Where in the volume the tree appears; `.` for the volume's root.
     pub directory: RelativePath,

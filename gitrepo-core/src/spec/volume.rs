@@ -19,6 +19,7 @@ use crate::spec::serde_as_text;
 /// What a volume shows, and how. The fields are the keys of [`KEYS`](crate::spec::KEYS).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct VolumeSpec {
     /// Where to fetch from.
     pub repository: RepositoryUrl,

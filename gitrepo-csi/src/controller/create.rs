@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
@@ -80,7 +79,7 @@ fn create(volumes: &Volumes, creation: &Creation, cancel: Cancel) -> Result<Crea
             ))
         };
     }
-    let watch = Watch { cancel, progress: Arc::new(Silent) };
+    let watch = Watch::until(cancel);
     let resolved = volumes.snapshots().resolve(&creation.spec, &creation.credentials, &watch)?;
     let context = creation.context(resolved.commit)?;
     let content: BTreeMap<_, _> = context::own(context.clone().into_iter().collect());

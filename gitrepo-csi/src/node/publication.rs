@@ -46,15 +46,11 @@ impl Publication {
         if !request.readonly && spec.writable.is_none() {
             spec.writable = Some(if inline { Writable::Private } else { Writable::Shared });
         }
-        let request = VolumeRequest {
-            volume_id: request.volume_id,
-            target,
-            origin: ORIGIN,
-            spec,
-            read_only: request.readonly,
-            group: capability.group,
-        };
-        Ok(Self { request, credentials, one_target: capability.is_for_one_target() })
+        let mut volume = VolumeRequest::new(request.volume_id, target, spec);
+        volume.origin = ORIGIN;
+        volume.read_only = request.readonly;
+        volume.group = capability.group;
+        Ok(Self { request: volume, credentials, one_target: capability.is_for_one_target() })
     }
 }
 

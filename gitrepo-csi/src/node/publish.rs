@@ -174,7 +174,8 @@ mod tests {
     fn service(place: &TempDir) -> NodeService {
         let store = place.path().join("store");
         let open = move || {
-            let config = Config { denied_hosts: vec![HostPattern::parse("*").unwrap()], ..Config::for_drivers() };
+            let mut config = Config::for_drivers();
+            config.denied_hosts = vec![HostPattern::parse("*").unwrap()];
             let worker = InProcess::new(Arc::new(Libgit2::default()));
             let gateway = Gateway::new(Policy::new(config), Arc::new(worker));
             let mounter = Arc::new(FakeMounter::new());

@@ -7,15 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gitrepo_core::mount::Mounter;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::testing::FakeMounter;
-use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::testing::FakeRemote;
 use gitrepo_core::worker::InProcess;
-use gitrepo_tests::http::HttpServer;
-use gitrepo_tests::repository::Files;
-use gitrepo_tests::repository::Repository;
 use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::with;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -34,16 +32,14 @@ struct Populated {
 impl Populated {
     fn new(home: &Path) -> Self {
         let home = home.canonicalize().unwrap();
-        let worker = InProcess::new(Arc::new(Libgit2::default()));
+        let url = "file:///app.git";
+        let worker = InProcess::new(Arc::new(FakeRemote::of_one(&RepositoryUrl::parse(url).unwrap())));
         let mounter: Arc<dyn Mounter> = Arc::new(FakeMounter::new());
         let node = Node::new(&home, volumes::config(), Arc::new(worker), mounter);
-        let repository = Repository::new("app");
-        repository.commit("main", &Files::new().file("a", "content\n"));
-        let server = HttpServer::start(&repository);
         let publish = |origin, pod: &str| {
             let target = node.target(pod);
-            let request = volumes::read_only(&server.url(&repository), &target);
-            node.publish(&VolumeRequest { origin, ..request }).unwrap();
+            let request = volumes::read_only(url, &target);
+            node.publish(&with(request, |request| request.origin = origin)).unwrap();
             target
         };
         let targets = ["stays", "goes"].map(|pod| publish(volumes::FLEX, pod));

@@ -53,7 +53,7 @@ fn a_sweep_removes_leftovers_of_a_killed_process() {
 
 #[test]
 fn a_sweep_spares_the_work_of_a_running_process() {
-    let Some(bench) = Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED) else { return };
+    let Some(bench) = Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED) else { return };
     let _bind = bench.bind("killed", true);
     let mut child = mounting_process(&bench);
     thread::scope(|scope| {

@@ -10,20 +10,20 @@ use std::time::Duration;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mounter;
-use gitrepo_core::remote::libgit2::Libgit2;
+use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::store::Origin;
 use gitrepo_core::testing::FakeMounter;
-use gitrepo_core::testing::Held;
+use gitrepo_core::testing::FakeRemote;
+use gitrepo_core::testing::HeldLock;
 use gitrepo_core::testing::mounter::Call;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::worker::InProcess;
-use gitrepo_tests::fixtures;
-use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::shared;
+use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
 use tempfile::TempDir;
 
@@ -43,7 +43,7 @@ fn sweep(bench: &Bench, abandoned: &Abandoned) -> usize {
 }
 
 fn of(origin: Origin, request: VolumeRequest) -> VolumeRequest {
-    VolumeRequest { origin, ..request }
+    with(request, |request| request.origin = origin)
 }
 
 fn published(bench: &Bench) -> Vec<PathBuf> {
@@ -163,22 +163,22 @@ pub(super) fn a_users_read_only_volume_is_abandoned_when_its_mount_is_lost(bench
     }
 }
 
+const URL: &str = "file:///app.git";
+
 /// A node whose mounter records its calls.
 fn recorded(place: &TempDir) -> (Node, Arc<FakeMounter>) {
     let mounter = Arc::new(FakeMounter::new());
-    let worker = Arc::new(InProcess::new(Arc::new(Libgit2::default())));
+    let worker = Arc::new(InProcess::new(Arc::new(FakeRemote::of_one(&RepositoryUrl::parse(URL).unwrap()))));
     let node = Node::new(place.path(), volumes::config(), worker, Arc::clone(&mounter) as Arc<dyn Mounter>);
     (node, mounter)
 }
 
 #[test]
 fn a_sweep_reads_the_mount_table_once_for_all_volumes() {
-    let (repository, _) = fixtures::small();
-    let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let (node, mounter) = recorded(&place);
     for pod in 0..5 {
-        node.publish(&read_only(&server.url(&repository), &node.target(&format!("pod-{pod}")))).unwrap();
+        node.publish(&read_only(URL, &node.target(&format!("pod-{pod}")))).unwrap();
     }
     for abandoned in [Abandoned::Unmounted { origin: volumes::PERSON }, gone(volumes::PERSON, &node.target(""))] {
         let before = mounter.calls().len();
@@ -189,11 +189,9 @@ fn a_sweep_reads_the_mount_table_once_for_all_volumes() {
 
 #[test]
 fn a_mounted_volume_is_not_abandoned_even_if_its_target_is_hidden() {
-    let (repository, _) = fixtures::small();
-    let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let (node, _) = recorded(&place);
-    let request = of(volumes::CSI, read_only(&server.url(&repository), &node.target("pod")));
+    let request = of(volumes::CSI, read_only(URL, &node.target("pod")));
     node.publish(&request).unwrap();
     // As if a mount covered a directory on the path.
     fs::remove_dir(&request.target).unwrap();
@@ -204,11 +202,9 @@ fn a_mounted_volume_is_not_abandoned_even_if_its_target_is_hidden() {
 
 #[test]
 fn a_volume_that_another_process_works_on_is_not_abandoned() {
-    let (repository, _) = fixtures::small();
-    let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let (node, mounter) = recorded(&place);
-    let request = of(volumes::CSI, shared(&server.url(&repository), "volume", &node.target("pod")));
+    let request = of(volumes::CSI, shared(URL, "volume", &node.target("pod")));
     node.publish(&request).unwrap();
     mounter.reboot();
     fs::remove_dir(&request.target).unwrap();
@@ -216,10 +212,10 @@ fn a_volume_that_another_process_works_on_is_not_abandoned() {
     let cancel = Cancel::new();
     let store = node.volumes.store();
 
-    let target = Held::target(store, &request.volume_id, &request.target, &cancel).unwrap();
+    let target = HeldLock::target(store, &request.volume_id, &request.target, &cancel).unwrap();
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
     drop(target);
-    let volume = Held::volume(store, &request.volume_id, &cancel).unwrap();
+    let volume = HeldLock::volume(store, &request.volume_id, &cancel).unwrap();
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
     drop(volume);
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 1);

@@ -4,7 +4,6 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::State;
-use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
@@ -13,6 +12,7 @@ use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::token;
+use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
@@ -74,7 +74,7 @@ pub(super) fn different_content_for_a_published_target_is_refused(bench: &Bench)
         at(read_only(&bench.url(), &target), &bench.first),
         read_only(&bench.server.url_at("another.git"), &target),
         writable(&bench.url(), &target, 0),
-        VolumeRequest { volume_id: "another".to_owned(), ..read_only(&bench.url(), &target) },
+        with(read_only(&bench.url(), &target), |request| request.volume_id = "another".to_owned()),
     ];
     for other in others {
         let error = bench.node.publish(&other).unwrap_err();
@@ -88,8 +88,9 @@ pub(super) fn different_content_for_a_published_target_is_refused(bench: &Bench)
 }
 
 pub(super) fn one_volume_may_be_on_many_targets(bench: &Bench) {
-    let requests = ["a", "b", "c"]
-        .map(|pod| VolumeRequest { volume_id: "one".to_owned(), ..read_only(&bench.url(), &bench.node.target(pod)) });
+    let requests = ["a", "b", "c"].map(|pod| {
+        with(read_only(&bench.url(), &bench.node.target(pod)), |request| request.volume_id = "one".to_owned())
+    });
     for request in &requests {
         bench.node.publish(request).unwrap();
     }
@@ -182,7 +183,7 @@ pub(super) fn unpublishing_an_unpublished_volume_succeeds(bench: &Bench) {
     let unpublished = bench.node.unpublish(&request);
     assert_eq!((unpublished.known, unpublished.mounts), (false, 0));
     bench.node.publish(&request).unwrap();
-    let other = VolumeRequest { volume_id: "another".to_owned(), ..read_only(&bench.url(), &request.target) };
+    let other = with(read_only(&bench.url(), &request.target), |request| request.volume_id = "another".to_owned());
     assert!(!bench.node.unpublish(&other).known);
     bench.assert_shows(&request.target, &bench.commit);
 

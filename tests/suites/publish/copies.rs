@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use gitrepo_core::error::Kind;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::volume::Outcome;
-use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::require;
 use gitrepo_tests::volumes::delete;
 use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
@@ -61,7 +61,8 @@ pub(super) fn writes_to_a_copy_survive_a_reboot(bench: &Bench) {
 
 pub(super) fn a_copy_is_private_by_default(bench: &Bench) {
     let mut request = writable(&bench.url(), &bench.node.target("pod"), 0);
-    let mut other = VolumeRequest { target: bench.node.target("other"), ..writable(&bench.url(), &request.target, 0) };
+    let mut other =
+        with(writable(&bench.url(), &request.target, 0), |request| request.target = bench.node.target("other"));
     bench.node.publish(&request).unwrap();
     fs::write(bench.node.shown(&request.target).join("written"), "by the pod").unwrap();
     for word in [None, Some(Writable::Private), Some(Writable::Copy)] {
@@ -80,7 +81,8 @@ pub(super) fn a_copy_belongs_to_the_requested_group(bench: &Bench) {
     if !require::root("to give files away") {
         return;
     }
-    let with_group = |group| VolumeRequest { group, ..writable(&bench.url(), &bench.node.target("pod"), 4711) };
+    let with_group =
+        |group| with(writable(&bench.url(), &bench.node.target("pod"), 4711), |request| request.group = group);
     bench.node.publish(&with_group(Some(4712))).unwrap();
     let shown = bench.node.shown(&bench.node.target("pod"));
     assert_owner_and_modes(&shown);
@@ -93,7 +95,7 @@ pub(super) fn a_copy_belongs_to_the_requested_group(bench: &Bench) {
     }
     assert_eq!(bench.node.publish(&with_group(Some(4712))).unwrap().outcome, Outcome::AlreadyPublished);
 
-    let reading = |group| VolumeRequest { group, ..read_only(&bench.url(), &bench.node.target("reader")) };
+    let reading = |group| with(read_only(&bench.url(), &bench.node.target("reader")), |request| request.group = group);
     bench.node.publish(&reading(Some(4712))).unwrap();
     assert_eq!(bench.node.publish(&reading(None)).unwrap().outcome, Outcome::AlreadyPublished);
     assert_eq!(fs::metadata(bench.node.shown(&bench.node.target("reader")).join("a")).unwrap().mode() & 0o7777, 0o755);

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
@@ -169,6 +170,8 @@ pub(super) fn a_volume_that_is_unpublished_during_its_fetch_does_not_appear(benc
         // It does not wait, and finds nothing.
         let unpublished = bench.node.unpublish(&request);
         assert_eq!((unpublished.known, unpublished.mounts), (false, 0));
+        let swept = bench.node.volumes.store().sweep(Duration::from_secs(60), &[]);
+        assert!(swept.failures.is_empty(), "{swept:?}");
         gate.open();
         let error = publishing.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), Kind::Busy, "{error}");
@@ -184,7 +187,7 @@ pub(super) fn a_cancelled_publish_leaves_nothing(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let gate = bench.server.hold(|request| request.is_upload_pack());
     let watch = Watch::default();
-    let giving_up = Watch { cancel: watch.cancel.clone(), progress: watch.progress.clone() };
+    let giving_up = watch.clone();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             gate.wait_for(1);

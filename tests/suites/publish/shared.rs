@@ -22,6 +22,7 @@ use gitrepo_tests::volumes::entries;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::shared;
 use gitrepo_tests::volumes::token;
+use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
@@ -91,8 +92,8 @@ pub(super) fn other_volumes_and_private_copies_do_not_show_a_shared_copy(bench: 
     publish_and_write(bench, &one);
     let others = [
         shared(&bench.url(), "another", &bench.node.target("another")),
-        VolumeRequest { volume_id: "volume".to_owned(), ..writable(&bench.url(), &bench.node.target("copy"), 0) },
-        VolumeRequest { volume_id: "volume".to_owned(), ..read_only(&bench.url(), &bench.node.target("read")) },
+        with(writable(&bench.url(), &bench.node.target("copy"), 0), |request| request.volume_id = "volume".to_owned()),
+        with(read_only(&bench.url(), &bench.node.target("read")), |request| request.volume_id = "volume".to_owned()),
     ];
     for other in &others {
         bench.node.publish(other).unwrap();
@@ -270,7 +271,7 @@ pub(super) fn a_shared_copy_belongs_to_the_requested_user_and_group(bench: &Benc
     }
     let requests = requests(bench, ["one", "two"]).map(|mut request| {
         request.spec.uid = 4711;
-        VolumeRequest { group: Some(4712), ..request }
+        with(request, |request| request.group = Some(4712))
     });
     for request in &requests {
         assert_eq!(request.spec.writable, Some(Writable::Shared));

@@ -14,7 +14,7 @@ use std::time::Instant;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::spec::Revision;
-use gitrepo_core::worker::Job;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Session;
 use gitrepo_core::worker::Worker;
 use gitrepo_core::worker::WorkerError;
@@ -30,7 +30,9 @@ fn attempt(what: &str) -> Revision {
 }
 
 fn session(rooms: &Rooms, cancel: Cancel) -> Session {
-    confined(&rooms.locks()).start(Job { cancel, ..job("http://localhost:1/site.git") }).unwrap()
+    let mut job = job("http://localhost:1/site.git");
+    job.watch = Watch::until(cancel);
+    confined(&rooms.locks()).start(job).unwrap()
 }
 
 /// Waits until no worker holds a uid: the monitor keeps its lock until the worker is gone.

@@ -28,6 +28,7 @@ use gitrepo_core::snapshot::Directory;
 use gitrepo_core::snapshot::TreeRequest;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::spec::TreeOptions;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::InProcess;
 use gitrepo_core::worker::Job;
@@ -54,7 +55,7 @@ fn lay_down(worker: &dyn Worker, job: Job) -> String {
     let mut session = worker.start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
     let commit = resolved.commit;
-    session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap();
+    session.fetch(&FetchRequest::new(resolved, 1)).unwrap();
     let request = TreeRequest::new(&TreeOptions::default(), commit, &Directory, &Limits::default());
     session.write_tree(&request).unwrap();
     session.finish().unwrap();
@@ -100,7 +101,8 @@ fn s14_the_pinned_address_is_used_whatever_host_the_url_names() {
         let url = server.url(&repository).replace("127.0.0.1", written);
         let pinned = vec![([127, 0, 0, 1], server.port()).into()];
         let host = Some(PinnedHost { name: name.to_owned(), port: server.port(), addresses: pinned });
-        let job = Job { host, ..with(job(&url), |errand| errand.staging = Some(rooms.staging())) };
+        let mut job = with(job(&url), |errand| errand.staging = Some(rooms.staging()));
+        job.host = host;
         assert_eq!(lay_down(&confined(&rooms.locks()), job), commit, "{url}");
     }
 }
@@ -132,7 +134,7 @@ fn a_commit_that_the_server_announces_but_does_not_serve_is_not_found() {
     let job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
-    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
+    let error = session.fetch(&FetchRequest::new(resolved, 1)).unwrap_err();
     assert!(matches!(error, WorkerError::Remote(RemoteError::CommitNotFound { .. })), "{}", chain(&error));
     assert_eq!(error.kind(), Kind::NotFound);
 }
@@ -142,13 +144,11 @@ fn r3_a_session_ends_before_the_disk_is_full() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
-    let job = Job {
-        reserve_bytes: u64::MAX,
-        ..with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()))
-    };
+    let mut job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
+    job.reserve_bytes = u64::MAX;
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).expect("resolving writes nothing");
-    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
+    let error = session.fetch(&FetchRequest::new(resolved, 1)).unwrap_err();
     assert!(matches!(error, WorkerError::OutOfSpace(_)), "{error}");
     assert_eq!(error.kind(), Kind::ResourceExhausted);
 }
@@ -163,7 +163,8 @@ fn more_workers_than_uids_wait_for_each_other() {
     config.uids = UidRange::parse("64901-64901").unwrap();
     let worker = Confined::new(&config).with_program(program()).with_uid_locks(rooms.locks());
     let first = worker.start(job("http://localhost:1/site.git")).unwrap();
-    let hurried = Job { cancel: Cancel::new().within(Duration::from_millis(50)), ..job("http://localhost:1/site.git") };
+    let mut hurried = job("http://localhost:1/site.git");
+    hurried.watch = Watch::until(Cancel::new().within(Duration::from_millis(50)));
     assert!(matches!(worker.start(hurried), Err(WorkerError::NoFreeWorker { count: 1 })));
     first.finish().unwrap();
     worker.start(job("http://localhost:1/site.git")).unwrap().finish().unwrap();

@@ -116,16 +116,17 @@ mod tests {
     use super::*;
     use crate::credentials::Credentials;
     use crate::credentials::Secret;
-    use crate::remote::libgit2::tests::request;
+    use crate::remote::Errand;
+    use crate::watch::Watch;
 
     const SSH: &str = "ssh://git.example.com/a";
 
     fn connect(url: &str, keys: &[(&str, &str)]) -> ConnectRequest {
         let secret: BTreeMap<_, _> =
             keys.iter().map(|(key, value)| ((*key).to_owned(), Secret::new((*value).to_owned()))).collect();
-        let mut request = request(url);
-        request.errand.credentials = Credentials::from_secret_keys(secret).unwrap();
-        request
+        let mut errand = Errand::new(RepositoryUrl::parse(url).unwrap());
+        errand.credentials = Credentials::from_secret_keys(secret).unwrap();
+        ConnectRequest::new(errand, Watch::default())
     }
 
     #[test]

@@ -13,10 +13,10 @@ use git2::RemoteCallbacks;
 use super::authentication::Authentication;
 use super::host_key;
 use super::host_key::Verdict;
-use super::transfer::Arrived;
-use super::transfer::Transfer;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
+use crate::remote::transfer::Arrived;
+use crate::remote::transfer::Transfer;
 
 /// The state of one conversation that libgit2's callbacks share.
 pub(super) struct Callbacks<'a> {

@@ -9,17 +9,11 @@ use git2::FetchOptions;
 use git2::FetchPrune;
 use git2::ObjectType;
 
-use super::advertisement::Advertisement;
 use super::callbacks::Callbacks;
-use super::commit_id;
 use super::error::Failure;
 use super::error::cause;
 use super::http::Http;
-use super::oid;
-use super::repository;
-use super::repository::Found;
 use super::start_up;
-use super::transfer::Arrived;
 use crate::error::Cause;
 use crate::progress::Step;
 use crate::remote::ConnectRequest;
@@ -28,7 +22,13 @@ use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
+use crate::remote::advertisement::Advertisement;
 use crate::remote::http::Server;
+use crate::remote::repository;
+use crate::remote::repository::Found;
+use crate::remote::repository::commit_id;
+use crate::remote::repository::oid;
+use crate::remote::transfer::Arrived;
 use crate::spec::CommitId;
 use crate::spec::Revision;
 use crate::spec::Scheme;
@@ -295,7 +295,7 @@ impl<'a> Conversation<'a> {
 
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
-        self.request.progress.report(&Step::Resolving);
+        self.request.watch.progress.report(&Step::Resolving);
         let url = &self.request.errand.url;
         self.connected()?.advertisement.resolve(revision, url)
     }

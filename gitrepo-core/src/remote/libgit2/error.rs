@@ -7,10 +7,10 @@
 use git2::ErrorClass;
 use git2::ErrorCode;
 
-use super::repository;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
+use crate::remote::repository;
 
 /// The failure, as far as it decides the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use git2::Oid;
 
-use super::commit_id;
-use super::oid;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
+use crate::remote::repository::commit_id;
+use crate::remote::repository::oid;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
@@ -21,18 +21,18 @@ const NAMES_COMPARED: usize = 10_000;
 
 /// A ref of the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// Its full name, a valid ref name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its object, as advertised: a commit, an annotated tag, or anything else.
-    pub(super) target: Oid,
+    pub(crate) target: Oid,
     /// The object that an annotated tag leads to.
     peeled: Option<Oid>,
 }
 
 impl Head {
     /// The commit, if the server is right and the object is one.
-    pub(super) fn commit(&self) -> CommitId {
+    pub(crate) fn commit(&self) -> CommitId {
         commit_id(self.peeled.unwrap_or(self.target))
     }
 
@@ -43,7 +43,7 @@ impl Head {
 
 /// The refs that a server advertises.
 #[derive(Debug, Default)]
-pub(super) struct Advertisement {
+pub(crate) struct Advertisement {
     heads: Vec<Head>,
     places: HashMap<String, usize>,
     default_branch: Option<String>,
@@ -51,7 +51,7 @@ pub(super) struct Advertisement {
 
 impl Advertisement {
     /// Adds an entry. Names that are not valid refs or not UTF-8 are skipped: nobody can request them.
-    pub(super) fn add(&mut self, name: &[u8], target: Oid, symref: Option<&[u8]>) {
+    pub(crate) fn add(&mut self, name: &[u8], target: Oid, symref: Option<&[u8]>) {
         let Ok(name) = std::str::from_utf8(name) else { return };
         if let Some(tag) = name.strip_suffix(PEELED) {
             if let Some(&place) = self.places.get(tag) {
@@ -72,7 +72,7 @@ impl Advertisement {
 
     /// Resolves `revision`. A commit id resolves to itself. A short name means the branch of that name, or else the
     /// tag, as for `git checkout`.
-    pub(super) fn resolve(&self, revision: &Revision, url: &RepositoryUrl) -> Result<Resolved, RemoteError> {
+    pub(crate) fn resolve(&self, revision: &Revision, url: &RepositoryUrl) -> Result<Resolved, RemoteError> {
         let found = match revision {
             Revision::Commit(commit) => return Ok(Resolved { commit: *commit, reference: None }),
             Revision::Head => {
@@ -96,7 +96,7 @@ impl Advertisement {
     }
 
     /// The ref to fetch for `commit`: `preferred` if it leads there, or else any other, branches and tags first.
-    pub(super) fn leading_to(&self, commit: CommitId, preferred: Option<&str>) -> Option<&Head> {
+    pub(crate) fn leading_to(&self, commit: CommitId, preferred: Option<&str>) -> Option<&Head> {
         let leads = |head: &&Head| head.commit() == commit || head.target == oid(commit);
         preferred.and_then(|name| self.get(name)).filter(leads).or_else(|| {
             let mut heads = self.heads.iter().filter(leads);
@@ -110,7 +110,7 @@ impl Advertisement {
     }
 
     /// All branches and tags.
-    pub(super) fn branches_and_tags(&self) -> impl Iterator<Item = &Head> {
+    pub(crate) fn branches_and_tags(&self) -> impl Iterator<Item = &Head> {
         self.heads.iter().filter(|head| head.is_branch_or_tag())
     }
 

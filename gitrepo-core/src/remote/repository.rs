@@ -14,7 +14,6 @@ use git2::ErrorCode;
 use git2::ObjectType;
 use git2::Oid;
 
-use super::oid;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::error::io_kind;
@@ -28,13 +27,13 @@ const HEAD: &str = "ref: refs/heads/main\n";
 const COMMITS: &str = "refs/commits";
 
 /// Shown in place of a repository's path.
-pub(super) const IN_MEMORY: &str = "(in memory)";
+pub(crate) const IN_MEMORY: &str = "(in memory)";
 
 /// The maximum that libgit2 offers in one negotiation.
 const OFFERED: usize = 256;
 
 /// Creates a bare repository on top of `base` at `path`, an absent or empty directory.
-pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<git2::Repository, RemoteError> {
+pub(crate) fn create(path: &Path, base: Option<&Path>) -> Result<git2::Repository, RemoteError> {
     lay_out(path, base).map_err(|error| unusable_io(path, &error))?;
     if let Some(base) = base {
         let refs = refs_of(base).map_err(|error| unusable(base, &error))?;
@@ -44,7 +43,7 @@ pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<git2::Repositor
 }
 
 /// An in-memory repository, for a connection that fetches nothing.
-pub(super) fn in_memory() -> Result<git2::Repository, RemoteError> {
+pub(crate) fn in_memory() -> Result<git2::Repository, RemoteError> {
     git2::Odb::new().and_then(git2::Repository::from_odb).map_err(|error| unusable(Path::new(IN_MEMORY), &error))
 }
 
@@ -79,13 +78,26 @@ fn refs_of(base: &Path) -> Result<String, git2::Error> {
     Ok(commits.iter().map(|(_, target)| format!("{target} {COMMITS}/{target}\n")).collect())
 }
 
+/// An id in libgit2's form.
+pub(crate) fn oid(commit: CommitId) -> Oid {
+    // libgit2 fails only for a different length, which this array cannot have.
+    Oid::from_bytes(commit.as_bytes()).unwrap_or(Oid::ZERO_SHA1)
+}
+
+/// An id in our form.
+pub(crate) fn commit_id(oid: Oid) -> CommitId {
+    let mut id = [0; 20];
+    id.copy_from_slice(oid.as_bytes());
+    CommitId::from_bytes(id)
+}
+
 /// Whether the commit was fetched with its whole tree into `repository` or its base.
-pub(super) fn holds(repository: &git2::Repository, commit: CommitId) -> bool {
+pub(crate) fn holds(repository: &git2::Repository, commit: CommitId) -> bool {
     repository.find_reference(&format!("{COMMITS}/{commit}")).is_ok()
 }
 
 /// Records that these commits are here with their whole trees: [`holds`] reads this, and the next fetch offers them.
-pub(super) fn record(
+pub(crate) fn record(
     repository: &git2::Repository,
     commits: impl IntoIterator<Item = CommitId>,
 ) -> Result<(), git2::Error> {
@@ -97,7 +109,7 @@ pub(super) fn record(
 
 /// Where the object of a remote's ref leads.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// To a commit that is here with its root tree.
     Commit(Oid),
     /// To another type of object.
@@ -107,7 +119,7 @@ pub(super) enum Found {
 }
 
 /// Follows annotated tags from `target` to a commit.
-pub(super) fn peel(repository: &git2::Repository, target: Oid) -> Result<Found, git2::Error> {
+pub(crate) fn peel(repository: &git2::Repository, target: Oid) -> Result<Found, git2::Error> {
     let peeled = match repository.find_object(target, None).and_then(|object| match object.kind() {
         Some(ObjectType::Tag) => object.peel(ObjectType::Any),
         _ => Ok(object),
@@ -125,7 +137,7 @@ pub(super) fn peel(repository: &git2::Repository, target: Oid) -> Result<Found, 
 }
 
 /// A failure of libgit2 on the local disk.
-pub(super) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
+pub(crate) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
     let message = error.message();
     let full =
         ["No space left on device", "Disk quota exceeded", "File too large"].iter().any(|text| message.contains(text));
@@ -135,4 +147,16 @@ pub(super) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
 fn unusable_io(path: &Path, error: &io::Error) -> RemoteError {
     let full = io_kind(error) == Kind::ResourceExhausted;
     RemoteError::Local { path: path.to_owned(), full, source: Cause::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_the_way_to_libgit2_and_back() {
+        let id = CommitId::from_bytes(std::array::from_fn(|place| u8::try_from(place).unwrap()));
+        assert_eq!(commit_id(oid(id)), id);
+        assert_eq!(oid(id).to_string(), id.to_string());
+    }
 }

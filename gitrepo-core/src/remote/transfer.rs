@@ -11,7 +11,7 @@ use crate::remote::RemoteError;
 const PACE: Duration = Duration::from_millis(100);
 
 /// What one conversation has received.
-pub(super) struct Transfer<'a> {
+pub(crate) struct Transfer<'a> {
     request: &'a ConnectRequest,
     /// Total of the packs before this one.
     earlier: Arrived,
@@ -25,13 +25,13 @@ pub(super) struct Transfer<'a> {
 
 /// Totals received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Arrived {
-    pub(super) bytes: u64,
-    pub(super) objects: u64,
+pub(crate) struct Arrived {
+    pub(crate) bytes: u64,
+    pub(crate) objects: u64,
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(request: &'a ConnectRequest) -> Self {
+    pub(crate) fn new(request: &'a ConnectRequest) -> Self {
         Self {
             request,
             earlier: Arrived::default(),
@@ -43,12 +43,12 @@ impl<'a> Transfer<'a> {
     }
 
     /// The total received so far, over all packs.
-    pub(super) fn arrived(&self) -> Arrived {
+    pub(crate) fn arrived(&self) -> Arrived {
         Arrived { bytes: self.earlier.bytes + self.now.bytes, objects: self.earlier.objects + self.now.objects }
     }
 
     /// A request is sent; the pack in response counts from zero.
-    pub(super) fn ask(&mut self) -> Result<(), RemoteError> {
+    pub(crate) fn ask(&mut self) -> Result<(), RemoteError> {
         self.earlier = self.arrived();
         self.now = Arrived::default();
         self.total_objects = 0;
@@ -57,13 +57,13 @@ impl<'a> Transfer<'a> {
     }
 
     /// The remote has sent something, even if only messages.
-    pub(super) fn hear(&mut self) -> Result<(), RemoteError> {
+    pub(crate) fn hear(&mut self) -> Result<(), RemoteError> {
         self.heard = Instant::now();
         self.wanted()
     }
 
     /// Updates the progress of the pack.
-    pub(super) fn advance(&mut self, now: Arrived, total_objects: u64) -> Result<(), RemoteError> {
+    pub(crate) fn advance(&mut self, now: Arrived, total_objects: u64) -> Result<(), RemoteError> {
         self.now = now;
         self.total_objects = total_objects;
         self.hear()?;
@@ -80,23 +80,23 @@ impl<'a> Transfer<'a> {
     }
 
     /// Reports the progress of the pack, if one is in transit.
-    pub(super) fn report(&self) {
+    pub(crate) fn report(&self) {
         if self.now == Arrived::default() {
             return;
         }
         let Arrived { bytes, objects } = self.arrived();
         let total_objects = self.earlier.objects + self.total_objects;
-        self.request.progress.report(&Step::Fetching { bytes, objects, total_objects });
+        self.request.watch.progress.report(&Step::Fetching { bytes, objects, total_objects });
     }
 
     /// Whether the remote has been silent for too long. libgit2 does not always say so: within TLS, a timeout becomes
     /// "syscall failure".
-    pub(super) fn is_stalled(&self) -> bool {
+    pub(crate) fn is_stalled(&self) -> bool {
         self.heard.elapsed() >= self.request.errand.limits.stall
     }
 
     fn wanted(&self) -> Result<(), RemoteError> {
         let url = &self.request.errand.url;
-        self.request.cancel.check().map_err(|source| RemoteError::Interrupted { url: url.to_string(), source })
+        self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: url.to_string(), source })
     }
 }
