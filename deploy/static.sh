@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the programs as static binaries, which need no libraries of the host and are the only programs in an image.
+# Builds the programs as static binaries, which need no libraries of the host and are the image's only programs.
 #
 #   sh deploy/static.sh              release: small and fast
 #   sh deploy/static.sh <profile>    another profile of Cargo's, such as dev

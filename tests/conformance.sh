@@ -9,7 +9,7 @@ set -eu
 
 # Go checks downloads against the checksum database.
 version=v5.6.0
-# The passes that a driver with our capabilities reaches. More is fine, fewer is a regression.
+# How many tests pass for a driver with our capabilities. More is fine, fewer is a regression.
 passes_of_all=33
 passes_of_node=31
 
@@ -41,7 +41,7 @@ if [ -z "${CONFORMANCE_INSIDE:-}" ]; then
         CSI_SANITY=$tools/csi-sanity
         [ -x "$CSI_SANITY" ] && [ "$(cat "$tools/csi-sanity.version" 2>/dev/null)" = "$version" ] || install_csi_sanity
     fi
-    has "$CSI_SANITY" || fail "CSI_SANITY is $CSI_SANITY, which is no program"
+    has "$CSI_SANITY" || fail "CSI_SANITY is $CSI_SANITY, which is not a program"
     if [ -z "${GITREPO_CSI:-}" ] || [ -z "${GITREPO_TEST_CONTROLLER:-}" ]; then
         sh "$root/tests/setup.sh" build
         has cargo || PATH=$HOME/.cargo/bin:$PATH
@@ -67,7 +67,7 @@ end_all() {
     running=
 }
 
-# Mounts vanish with the namespace, but only afterwards: remove nothing through one.
+# Mounts vanish with the namespace, but only after this: unmount first, so that nothing is removed through a mount.
 clean_up() {
     status=$?
     trap - EXIT HUP INT TERM
@@ -115,13 +115,13 @@ serve_repository() {
 wait_for() {
     for _ in $(seq 600); do
         [ ! -S "$2" ] || return 0
-        kill -0 "$1" 2>/dev/null || fail "what should listen on $2 ended"
+        kill -0 "$1" 2>/dev/null || fail "the program for $2 ended"
         sleep 0.1
     done
     fail "nothing listens on $2"
 }
 
-# Runs csi-sanity against a new driver. Arguments: mode of the driver, minimum of passes, more flags of csi-sanity.
+# Runs csi-sanity against a new driver. Arguments: the driver's mode, the minimum of passes, more flags of csi-sanity.
 check() {
     mode=$1 least=$2
     shift 2
@@ -143,20 +143,20 @@ check() {
     counts=$(sed -n 's/^\(FAIL\|SUCCESS\)! -- //p' "$place/report")
     count() { printf '%s\n' "$counts" | sed -n "s/^.*\b\([0-9][0-9]*\) $1.*\$/\1/p"; }
     passed=$(count Passed) failed=$(count Failed)
-    printf '%s\n' "${counts:-csi-sanity told no counts}"
+    printf '%s\n' "${counts:-csi-sanity printed no counts}"
     if [ "$status" != 0 ] || [ "${failed:-1}" != 0 ] || [ "${passed:-0}" -lt "$least" ]; then
         printf '\n-- csi-sanity\n'
         tail -n 200 "$place/report"
         printf '\n-- the driver\n'
         tail -n 50 "$place/log"
-        fail "--mode $mode: $least passed and none failed is what it takes"
+        fail "--mode $mode: at least $least must pass, and none may fail"
     fi
     if grep -qF " $place/kubelet" /proc/self/mountinfo; then
         fail "--mode $mode: something is still mounted"
     fi
     kill "$driver"
     running=${running% "$driver"}
-    wait "$driver" || fail "--mode $mode: the driver did not end well"
+    wait "$driver" || fail "--mode $mode: the driver failed when it was stopped"
 }
 
 serve_repository

@@ -3,7 +3,7 @@
 # in Cargo.lock is yanked. Needs only the package registry.
 #
 #   sh tests/deny.sh               what CI checks
-#   sh tests/deny.sh advisories    known vulnerabilities; needs github.com, where their database is
+#   sh tests/deny.sh advisories    known vulnerabilities; needs github.com, which has the database
 set -eu
 
 version=0.20.2
@@ -46,4 +46,4 @@ fi
 # Cargo looks up each version when it packs a crate, but only warns; with --quiet it does not even warn.
 cargo package --workspace --no-verify --allow-dirty --locked --target-dir "$work/packages" >"$work/warnings" 2>&1 ||
     fail "cargo package: $(cat "$work/warnings")"
-! grep -F "is yanked in registry" "$work/warnings" || fail "cargo update can replace what is yanked"
+! grep -F "is yanked in registry" "$work/warnings" || fail "cargo update can replace the yanked versions"

@@ -40,7 +40,7 @@ trap clean_up EXIT
 trap 'exit 130' HUP INT TERM
 chmod 755 "$work"
 
-# Neither use nor touch the machine's own driver files.
+# Hide the machine's own driver files.
 for directory in /etc/gitrepo /var/log; do
     if [ -d "$directory" ]; then
         mount -t tmpfs none "$directory"

@@ -2,7 +2,7 @@
 # Builds kustomize, which Debian does not package, into target/tools if neither it nor a kubectl with it is installed.
 # Needs Go; Debian's is enough.
 #
-#   sh tests/kustomize.sh [--check]      only tell, by the exit status, whether there is one
+#   sh tests/kustomize.sh [--check]      with --check: only reports by its exit status whether one is installed
 set -eu
 
 # The last version that Go 1.19 builds. Go checks downloads against the checksum database.
@@ -10,7 +10,7 @@ version=v5.0.3
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/target/tools
 
-# Old versions, such as Debian's kubectl, do not understand everything.
+# Old versions, such as Debian's kubectl, do not understand all our manifests.
 renders() { "$@" "$root/deploy/flexvolume/base" >/dev/null 2>&1; }
 
 if renders "$tools/kustomize" build || renders kustomize build || renders kubectl kustomize; then

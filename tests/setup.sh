@@ -70,7 +70,7 @@ install_packages() {
 }
 
 if [ -n "$packages" ]; then
-    has apt-get || fail "please install what these Debian packages hold, and run this again:$packages"
+    has apt-get || fail "please install the programs of these Debian packages, and run this again:$packages"
     [ "$(id -u)" = 0 ] || fail "please run this, and then try again: sudo apt-get install$packages"
     printf 'Installing%s\n' "$packages"
     without_starting install_packages

@@ -6,7 +6,7 @@ set -eu
 
 : "${DRIVER_NAMESPACE:=kube-system}"
 
-# Rendered first, so that nothing is applied when it fails.
+# Render first, so that nothing is applied if rendering fails.
 manifests=$(sh "$1")
 
 if ! kubectl get namespace "$DRIVER_NAMESPACE" >/dev/null 2>&1; then

@@ -25,7 +25,7 @@ install_kubectl() {
     curl --fail --silent --show-error --location --output "$work/checksum" "$url.sha256" ||
         fail "cannot download $url.sha256"
     printf '%s  %s\n' "$(cut -d ' ' -f 1 "$work/checksum")" "$work/kubectl" | sha256sum --check --status ||
-        fail "$url is not what its checksum says"
+        fail "$url does not match its checksum"
     install -D -m 0755 "$work/kubectl" "${KUBECTL_DIR:=/usr/local/bin}/kubectl"
     printf 'Installed kubectl %s in %s\n' "$KUBECTL_VERSION" "$KUBECTL_DIR"
     PATH=$KUBECTL_DIR:$PATH

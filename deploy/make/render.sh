@@ -28,7 +28,7 @@ environment() {
     fi
 }
 
-# The values are inserted into YAML: none needs a character that is special there.
+# The values are inserted into YAML, so characters that are special in YAML are refused.
 check_words() {
     for value; do
         case $value in
@@ -57,7 +57,7 @@ END
         printf '            volumes:\n'
         printf '%s\n' "$changed" | sed 's/^/              /'
     fi
-    # A DaemonSet must be there; a Deployment need not.
+    # The DaemonSet must exist; the Deployment is optional.
     if [ "$1" = Deployment ]; then
         printf '    target: { kind: %s, name: %s }\n' "$1" "$2"
     fi

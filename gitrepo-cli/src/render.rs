@@ -1,6 +1,7 @@
 //! Prints results to stdout, errors to stderr; with `--json` both as one object on stdout.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::collections::BTreeMap;
 use std::io;
 use std::io::Write;
 
@@ -34,11 +35,6 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), CommandError> {
 
 #[derive(Serialize)]
 struct Failure<'a> {
-    error: FailureBody<'a>,
-}
-
-#[derive(Serialize)]
-struct FailureBody<'a> {
     kind: Kind,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,8 +45,8 @@ struct FailureBody<'a> {
 pub(crate) fn error(error: &CommandError, json: bool) {
     let message = chain(error);
     if json {
-        let failure = Failure { error: FailureBody { kind: error.kind(), message, hint: error.hint() } };
-        if let Ok(line) = serde_json::to_string(&failure) {
+        let failure = Failure { kind: error.kind(), message, hint: error.hint() };
+        if let Ok(line) = serde_json::to_string(&BTreeMap::from([("error", failure)])) {
             raw(format!("{line}\n").as_bytes()).ok();
         }
         return;

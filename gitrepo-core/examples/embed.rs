@@ -25,7 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (Some(url), Some(target)) = (arguments.next(), arguments.next()) else {
         return Err("usage: embed <repository> <target>".into());
     };
-    let volumes = Volumes::open(Config { store: "/var/lib/gitrepo-embed".into(), ..Config::for_person() })?;
+    let mut config = Config::for_person();
+    config.store = "/var/lib/gitrepo-embed".into();
+    let volumes = Volumes::open(config)?;
 
     let request = VolumeRequest::new("embed", target, VolumeSpec::new(RepositoryUrl::parse(&url)?));
     let published = volumes.publish(&request, &Credentials::none(), &Watch::default())?;

@@ -33,8 +33,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("usage: two_targets <repository> <target> <target>")?;
     let spec = VolumeSpec::new(RepositoryUrl::parse(&url)?);
-    let volumes = Volumes::open(Config { store: "/var/lib/gitrepo-embed".into(), ..Config::for_person() })?;
-    let watch = Watch { progress: Arc::new(Printed), ..Watch::default() };
+    let mut config = Config::for_person();
+    config.store = "/var/lib/gitrepo-embed".into();
+    let volumes = Volumes::open(config)?;
+    let watch = Watch::new(Cancel::new(), Arc::new(Printed));
 
     let requests: Vec<_> = arguments.map(|target| VolumeRequest::new("two-targets", target, spec.clone())).collect();
     for request in &requests {

@@ -29,6 +29,7 @@ use crate::watch::Watch;
 use crate::worker::TREE;
 
 /// What to clone, with which credentials, and where to.
+#[non_exhaustive]
 pub struct CloneRequest<'a> {
     /// The volume to clone. Keys that only apply to a mounted volume have no effect.
     pub spec: &'a VolumeSpec,
@@ -36,6 +37,13 @@ pub struct CloneRequest<'a> {
     pub credentials: &'a Credentials,
     /// Must not exist, or be an empty directory. Missing parents are created.
     pub destination: &'a Path,
+}
+
+impl<'a> CloneRequest<'a> {
+    /// A clone of this volume to this destination.
+    pub fn new(spec: &'a VolumeSpec, credentials: &'a Credentials, destination: &'a Path) -> Self {
+        Self { spec, credentials, destination }
+    }
 }
 
 /// A finished clone.

@@ -23,12 +23,12 @@ pub use error::HostKeyError;
 pub use host_keys::Accepted;
 pub use host_keys::Checking;
 pub use host_keys::HostKeys;
-pub use host_keys::Origin;
 pub use host_keys::PresentedKey;
 pub use host_keys::Source;
+pub use host_keys::SourceLine;
 pub use known_hosts::Malformed;
 pub use secret::Secret;
-pub use secret_keys::Key;
+pub use secret_keys::SecretKey;
 pub use ssh_key::SshKey;
 pub use ssh_key::SshKeyError;
 
@@ -36,7 +36,7 @@ use secret_keys::Group;
 
 /// The keys of one secret, checked.
 ///
-/// The default has none, which is a credential like any other: it can read what is public.
+/// The default has no keys, which is enough to read public repositories.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     given: BTreeMap<String, Secret>,
@@ -54,7 +54,7 @@ impl Credentials {
         Self::default()
     }
 
-    /// Checks the keys of a secret, as Kubernetes passes them: name → value. [`Key`] lists the names.
+    /// Checks the keys of a secret, as Kubernetes passes them: name → value. [`SecretKey`] lists the names.
     ///
     /// # Errors
     ///

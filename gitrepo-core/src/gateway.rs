@@ -1,4 +1,4 @@
-//! The gateway to remotes: policy check, address pinning, and a worker session.
+//! The gateway to remotes: policy check, address pinning, admission, and a worker session.
 //!
 //! Lease, clone and resolve all come through here, so nothing bypasses the policy, and the gateway itself keeps each
 //! host key that was accepted on first use.
@@ -24,9 +24,11 @@ use crate::error::Kind;
 use crate::policy::Config;
 use crate::policy::Policy;
 use crate::policy::PolicyError;
+use crate::progress::Step;
 use crate::remote::Errand;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
+use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
 use crate::snapshot::TreeRequest;
@@ -41,10 +43,18 @@ use crate::worker::Job;
 use crate::worker::Worker;
 use crate::worker::WorkerError;
 
-/// Opens sessions for repositories that the policy allows.
+mod admission;
+
+use admission::Admission;
+pub use admission::Bounds;
+pub use admission::SessionCount;
+
+/// Opens sessions for repositories that the policy allows. Clones share the places for sessions.
+#[derive(Clone)]
 pub struct Gateway {
     policy: Policy,
     worker: Arc<dyn Worker>,
+    admission: Admission,
 }
 
 /// A failure to open or use a session.
@@ -93,15 +103,15 @@ impl GatewayError {
 
 /// Directories of a session that fetches; one that only resolves has none.
 #[derive(Debug, Clone, Copy)]
-pub struct Workspace<'a> {
+pub(crate) struct Workspace<'a> {
     /// An empty directory of the caller.
-    pub staging: &'a Path,
+    pub(crate) staging: &'a Path,
     /// The store's repository of the same URL.
-    pub base: Option<&'a Path>,
+    pub(crate) base: Option<&'a Path>,
 }
 
 /// A conversation with the remote of one repository. Dropping it ends its worker.
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     worker: worker::Session,
     gateway: &'a Gateway,
 }
@@ -109,7 +119,7 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// Asks `room` for space before it fails a fetch for lack of it.
     #[must_use]
-    pub fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
+    pub(crate) fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
         Self { worker: self.worker.making_room(room), ..self }
     }
 
@@ -118,7 +128,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
+    pub(crate) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
         let resolved = self.worker.resolve(revision)?;
         self.gateway.remember_host_keys(&self.worker)?;
         Ok(resolved)
@@ -129,7 +139,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
+    pub(crate) fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
         let report = self.worker.fetch(request)?;
         self.gateway.remember_host_keys(&self.worker)?;
         Ok(report)
@@ -140,7 +150,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Those of the worker.
-    pub fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
+    pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
         Ok(self.worker.write_tree(request)?)
     }
 
@@ -149,22 +159,33 @@ impl Session<'_> {
     /// # Errors
     ///
     /// [`WorkerError::End`]; then the staging directory must not be used.
-    pub fn finish(self) -> Result<(), GatewayError> {
+    pub(crate) fn finish(self) -> Result<(), GatewayError> {
         Ok(self.worker.finish()?)
     }
 }
 
 impl Gateway {
-    /// A gateway that runs its sessions in confined child processes of this program. `main` must begin with
-    /// [`run_if_worker`](crate::worker::run_if_worker).
+    /// A gateway that runs its sessions in confined child processes of this program, as many as their user ids allow.
+    /// `main` must begin with [`run_if_worker`](crate::worker::run_if_worker).
     pub fn confined(config: Config) -> Self {
-        let worker = Confined::new(&config.worker);
-        Self::new(Policy::new(config), Arc::new(worker))
+        let (worker, bounds) = (Confined::new(&config.worker), Bounds::of(config.worker.uids));
+        Self::new(Policy::new(config), Arc::new(worker)).bounded(bounds)
     }
 
-    /// A gateway with this policy and this worker.
+    /// A gateway with this policy and this worker, and any number of sessions.
     pub fn new(policy: Policy, worker: Arc<dyn Worker>) -> Self {
-        Self { policy, worker }
+        Self { policy, worker, admission: Admission::new(Bounds::NONE) }
+    }
+
+    /// Bounds the number of sessions that run at once. Others wait, and report [`Step::Queued`].
+    #[must_use]
+    pub fn bounded(self, bounds: Bounds) -> Self {
+        Self { admission: Admission::new(bounds), ..self }
+    }
+
+    /// The number of sessions of this gateway and its clones.
+    pub fn sessions(&self) -> SessionCount {
+        self.admission.count()
     }
 
     /// The policy.
@@ -172,12 +193,12 @@ impl Gateway {
         &self.policy
     }
 
-    /// Opens a session. Resolves the remote's name, but does not connect yet.
+    /// Opens a session. Resolves the remote's name and waits to be admitted, but does not connect yet.
     ///
     /// # Errors
     ///
     /// [`GatewayError::Policy`] if the policy refuses the URL or every address of its host.
-    pub fn open(
+    pub(crate) fn open(
         &self,
         url: &RepositoryUrl,
         credentials: &Credentials,
@@ -201,10 +222,18 @@ impl Gateway {
             errand,
             host: self.policy.pin(url, &watch.cancel)?,
             reserve_bytes: config.cache.reserve_bytes,
-            cancel: watch.cancel.within(self.policy.limits().timeout),
-            progress: Arc::clone(&watch.progress),
+            watch: Watch::new(watch.cancel.within(self.policy.limits().timeout), Arc::clone(&watch.progress)),
         };
-        Ok(Session { worker: self.worker.start(job)?, gateway: self })
+        Ok(Session { worker: self.start(job)?, gateway: self })
+    }
+
+    /// Starts a session once it is admitted. Its place is free again when its worker is gone.
+    fn start(&self, job: Job) -> Result<worker::Session, WorkerError> {
+        let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
+        let admitted = self.admission.admit(&host, &job.watch.cancel, || job.watch.progress.report(&Step::Queued));
+        let admitted =
+            admitted.map_err(|source| RemoteError::Interrupted { url: job.errand.url.to_string(), source })?;
+        Ok(self.worker.start(job)?.holding(admitted))
     }
 
     /// Resolves `revision` at the remote. Success proves that the credential may read the repository.
@@ -280,7 +309,12 @@ fn add_line(path: &Path, line: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::cancel::Cancel;
+    use crate::remote::Git;
+    use crate::worker::InProcess;
 
     #[test]
     fn a_pipe_of_host_keys_is_refused_and_not_waited_for() {
@@ -303,5 +337,22 @@ mod tests {
         std::fs::write(&path, "edited").unwrap();
         add_line(&path, "c").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "edited\nc\n");
+    }
+
+    #[test]
+    fn clones_share_the_places_and_a_session_gives_its_own_back() {
+        let worker = InProcess::new(Arc::new(Git::default()));
+        let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker)).bounded(Bounds::new(1, 1));
+        let clone = gateway.clone();
+        let url = RepositoryUrl::parse("file:///srv/app.git").unwrap();
+        let open = |watch: &Watch| clone.open(&url, &Credentials::none(), None, watch);
+        let first = gateway.open(&url, &Credentials::none(), None, &Watch::default()).unwrap();
+        assert_eq!(clone.sessions().active, 1);
+        let hurried = Watch::until(Cancel::new().within(Duration::ZERO));
+        let refused = open(&hurried).err().unwrap();
+        assert_eq!(refused.kind(), Kind::Timeout, "{refused}");
+        first.finish().unwrap();
+        drop(open(&Watch::default()).unwrap());
+        assert_eq!(gateway.sessions(), SessionCount::default());
     }
 }

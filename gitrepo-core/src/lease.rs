@@ -125,6 +125,19 @@ impl Snapshots {
         self.as_credential(spec, revision, credentials, |wanted| self.obtain(wanted, watch))
     }
 
+    /// As [`Snapshots::lease`], without asking the remote: `None` unless a fresh proof and the store suffice.
+    pub(crate) fn lease_known(
+        &self,
+        spec: &VolumeSpec,
+        revision: &Revision,
+        credentials: &Credentials,
+    ) -> Result<Option<Lease>, LeaseError> {
+        self.as_credential(spec, revision, credentials, |wanted| match self.known(wanted)? {
+            Some(resolved) => Ok(self.hit(wanted, &resolved)?),
+            None => Ok(None),
+        })
+    }
+
     /// Resolves the revision of `spec`, and fetches nothing. What the remote told the same credential within the last
     /// second is not asked again.
     ///

@@ -12,7 +12,7 @@
 //! | [`remote`] | talking to a git server |
 //! | [`snapshot`] | a commit's tree as an immutable thing on disk |
 //! | [`worker`] | the confined child that runs `remote` and `snapshot` code |
-//! | [`gateway`] | the one door to a remote: policy, pinned address, session |
+//! | [`gateway`] | the one door to a remote: policy, pinned address, admission, session |
 //! | [`store`] | what is kept on the node |
 //! | [`mount`] | attaching and detaching |
 //! | [`lease`] | a tree on the node, for a credential that may read it |

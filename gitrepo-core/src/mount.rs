@@ -11,7 +11,7 @@ use crate::error::Kind;
 pub(crate) mod directory;
 pub mod linux;
 pub mod mountinfo;
-mod place;
+mod private_directory;
 
 /// Mounts and unmounts. The real one is [`linux::LinuxMounter`]; `testing::FakeMounter` records its calls.
 ///

@@ -101,7 +101,7 @@ pub enum PolicyError {
     Unresolved {
         /// The host.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         #[source]
         source: Cause,
     },

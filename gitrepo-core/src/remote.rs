@@ -6,22 +6,20 @@
 //! The trait follows a connection: resolve and fetch share one. So the fetch gets exactly what was resolved, and a
 //! distant remote is dialled once.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::cancel::Cancel;
-use crate::progress::Progress;
 use crate::spec::CommitId;
 use crate::spec::Revision;
+use crate::watch::Watch;
 
+pub(crate) mod advertisement;
 mod conversation;
 mod errand;
 mod error;
 mod git;
 mod local;
-mod repository;
+pub(crate) mod repository;
 mod transport;
 
 pub use conversation::Git;
@@ -59,18 +57,25 @@ pub trait Connection {
     fn accepted_host_key(&self) -> Option<String>;
 }
 
-/// A session's errand, with cancellation and progress.
+/// What a conversation is for.
+#[non_exhaustive]
 pub struct ConnectRequest {
-    /// What the session is for.
+    /// The repository, the credentials, the directories and the limits.
     pub errand: Errand,
-    /// Ends it early.
-    pub cancel: Cancel,
-    /// Notified while a pack arrives.
-    pub progress: Arc<dyn Progress>,
+    /// Ends the conversation early, and is told while a pack arrives.
+    pub watch: Watch,
+}
+
+impl ConnectRequest {
+    /// A conversation on this errand.
+    pub fn new(errand: Errand, watch: Watch) -> Self {
+        Self { errand, watch }
+    }
 }
 
 /// The result of resolving a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Resolved {
     /// The commit; tags are peeled.
     pub commit: CommitId,
@@ -78,13 +83,28 @@ pub struct Resolved {
     pub reference: Option<String>,
 }
 
+impl Resolved {
+    /// A commit, and the full name of the ref that led to it.
+    pub fn new(commit: CommitId, reference: Option<String>) -> Self {
+        Self { commit, reference }
+    }
+}
+
 /// What to fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FetchRequest {
     /// The result of [`Connection::resolve`].
     pub resolved: Resolved,
     /// Commits of history; 0 for all of it.
     pub depth: u32,
+}
+
+impl FetchRequest {
+    /// So many commits of the history of a resolved revision; 0 for all of it.
+    pub fn new(resolved: Resolved, depth: u32) -> Self {
+        Self { resolved, depth }
+    }
 }
 
 /// The result of a fetch.

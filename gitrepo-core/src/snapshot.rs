@@ -1,4 +1,4 @@
-//! A commit's tree as an immutable thing on disk.
+//! A commit's tree as immutable files on disk.
 //!
 //! A format has two halves, one on each side of the worker's sandbox. [`SnapshotFormat::write`] reads git objects and
 //! runs confined. [`SnapshotFormat::adopt`] runs in the parent, which trusts nothing the child left behind.
@@ -159,7 +159,7 @@ pub enum SnapshotError {
         commit: CommitId,
         /// As requested.
         subdirectory: RelativePath,
-        /// What it is instead.
+        /// Its actual type.
         found: String,
     },
     /// A name that could escape the tree or be mistaken for git's own.
@@ -196,7 +196,7 @@ pub enum SnapshotError {
         /// Its name in the configuration.
         setting: String,
     },
-    /// The worker left something that no worker writes.
+    /// The worker left an entry that an honest worker never writes.
     #[error("the worker left {path:?}, which is refused: {reason}")]
     Untrusted {
         /// Escaped, relative to the staging directory.
@@ -213,7 +213,7 @@ pub enum SnapshotError {
         path: String,
         /// The kind, since the error itself cannot cross processes.
         kind: Kind,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: Cause,
     },

@@ -17,11 +17,12 @@ mod revision;
 mod tree;
 mod url;
 mod volume;
+pub(crate) mod wildcard;
 
 pub use attributes::ATTRIBUTES_BYTES;
+pub use attributes::Attribute;
 pub use attributes::DefaultDirectory;
 pub use attributes::KEYS;
-pub use attributes::Key;
 pub use attributes::SpecError;
 pub use choice::Choice;
 pub use choice::GitDir;

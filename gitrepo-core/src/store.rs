@@ -61,7 +61,7 @@ pub use clock::BootId;
 pub use error::StoreError;
 pub use evict::Eviction;
 pub use evict::Shown;
-pub(crate) use lock::Mark;
+pub(crate) use lock::MarkWatch;
 pub(crate) use lock::Turn;
 pub use mounted::is_from_a_store;
 pub use origin::Origin;

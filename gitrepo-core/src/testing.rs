@@ -2,10 +2,16 @@
 //!
 //! A fake keeps its trait's promises; the same contract suite runs on it and on the real one.
 
+mod gate;
 mod held;
 pub mod mounter;
+pub mod remote;
+mod repository;
 
-pub use held::Held;
+pub use gate::Gate;
+pub use held::HeldLock;
 pub use mounter::FailingMounter;
 pub use mounter::FakeMounter;
 pub use mounter::Verb;
+pub use remote::FakeRemote;
+pub use repository::FakeRepository;

@@ -57,7 +57,8 @@ pub struct Volumes {
     mounter: Arc<dyn Mounter>,
 }
 
-/// A volume to publish.
+/// A volume to publish. [`VolumeRequest::new`] makes one; its fields may be changed.
+#[non_exhaustive]
 pub struct VolumeRequest {
     /// The volume's name, chosen by the caller. It is hashed before it becomes part of a path.
     pub volume_id: String,

@@ -9,6 +9,7 @@ use crate::progress::Silent;
 
 /// Cancellation and progress of one operation. By default the operation runs to its end and reports to nobody.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Watch {
     /// Ends the operation early.
     pub cancel: Cancel,
@@ -16,9 +17,21 @@ pub struct Watch {
     pub progress: Arc<dyn Progress>,
 }
 
+impl Watch {
+    /// Watches with these.
+    pub fn new(cancel: Cancel, progress: Arc<dyn Progress>) -> Self {
+        Self { cancel, progress }
+    }
+
+    /// Only ends the operation.
+    pub fn until(cancel: Cancel) -> Self {
+        Self::new(cancel, Arc::new(Silent))
+    }
+}
+
 impl Default for Watch {
     fn default() -> Self {
-        Self { cancel: Cancel::new(), progress: Arc::new(Silent) }
+        Self::until(Cancel::new())
     }
 }
 

@@ -16,20 +16,18 @@
 //! the parent holds the listening socket and relays every connection to the address that the policy checked. So the
 //! worker sees the real name and port, while a redirect or a rebinding name leads nowhere.
 
-use std::sync::Arc;
-
-use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::policy::PinnedHost;
-use crate::progress::Progress;
 use crate::remote::Errand;
 use crate::remote::RemoteError;
 use crate::reserve::BelowReserve;
 use crate::snapshot::SnapshotError;
+use crate::watch::Watch;
 
 mod child;
 mod confined;
+mod errand;
 mod in_process;
 mod landlock;
 mod monitor;
@@ -56,6 +54,7 @@ pub trait Worker: Send + Sync {
 }
 
 /// An errand, and what only the parent needs to know about it.
+#[non_exhaustive]
 pub struct Job {
     /// What the session is for.
     pub errand: Errand,
@@ -63,10 +62,15 @@ pub struct Job {
     pub host: Option<PinnedHost>,
     /// Bytes that must stay free in the filesystem of `errand.staging`.
     pub reserve_bytes: u64,
-    /// Ends the session early.
-    pub cancel: Cancel,
-    /// Notified while the session works.
-    pub progress: Arc<dyn Progress>,
+    /// Ends the session early, and is told while it works.
+    pub watch: Watch,
+}
+
+impl Job {
+    /// A job without a host and without a reserve.
+    pub fn new(errand: Errand, watch: Watch) -> Self {
+        Self { errand, host: None, reserve_bytes: 0, watch }
+    }
 }
 
 /// The snapshot format's output, inside the staging directory.

@@ -53,7 +53,15 @@ impl<S> AnyAuthority<S> {
     /// Wraps the server's side of a fresh connection.
     pub fn new(inner: S) -> Self {
         let input = vec![0; READ].into_boxed_slice();
-        Self { inner, rewriter: Rewriter::new(), input, unread: 0..0, output: Vec::new(), taken: 0, violation: None }
+        Self {
+            inner,
+            rewriter: Rewriter::default(),
+            input,
+            unread: 0..0,
+            output: Vec::new(),
+            taken: 0,
+            violation: None,
+        }
     }
 
     /// Copies rewritten bytes to the server; false if there are none.

@@ -2,7 +2,7 @@
 
 use gitrepo_core::spec::nearest::nearest;
 
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::proto::csi::v1::VolumeCapability;
 use crate::proto::csi::v1::volume_capability::AccessType;
 use crate::proto::csi::v1::volume_capability::access_mode::Mode;
@@ -17,7 +17,7 @@ const BLOCK: &str = "block";
 
 /// A parsed capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
+pub struct Capability {
     /// The access mode.
     pub mode: Mode,
     /// `ro` is among the mount options.
@@ -26,18 +26,18 @@ pub struct Access {
     pub group: Option<u32>,
 }
 
-impl Access {
+impl Capability {
     /// Reads a capability.
     ///
     /// # Errors
     ///
     /// `InvalidRequest` for block volumes, mount options outside the list, and contradictions.
-    pub fn read(capability: Option<&VolumeCapability>) -> Result<Self, Failure> {
-        let capability = capability.ok_or_else(|| Failure::invalid("volume_capability is missing"))?;
+    pub fn read(capability: Option<&VolumeCapability>) -> Result<Self, CallFailure> {
+        let capability = capability.ok_or_else(|| CallFailure::invalid("volume_capability is missing"))?;
         let mount = match &capability.access_type {
             Some(AccessType::Mount(mount)) => mount,
             Some(AccessType::Block(_)) => return Err(no_block_volumes()),
-            None => return Err(Failure::invalid("volume_capability has no access type; it must be mount")),
+            None => return Err(CallFailure::invalid("volume_capability has no access type; it must be mount")),
         };
         if mount.fs_type.eq_ignore_ascii_case(BLOCK) {
             return Err(no_block_volumes());
@@ -45,14 +45,14 @@ impl Access {
         let mode = capability.access_mode.as_ref().map(|access| Mode::try_from(access.mode));
         let mode = match mode {
             Some(Ok(mode)) if mode != Mode::Unknown => mode,
-            _ => return Err(Failure::invalid("volume_capability has no access mode that is known")),
+            _ => return Err(CallFailure::invalid("volume_capability has no access mode that is known")),
         };
         let has = |flag: &str| mount.mount_flags.iter().any(|given| given == flag);
         if let Some(unknown) = mount.mount_flags.iter().find(|flag| !MOUNT_FLAGS.contains(&flag.as_str())) {
             return Err(unknown_flag(unknown));
         }
         if has("ro") && has("rw") {
-            return Err(Failure::invalid("the mount options have both ro and rw; leave one out"));
+            return Err(CallFailure::invalid("the mount options have both ro and rw; leave one out"));
         }
         Ok(Self { mode, read_only_flag: has("ro"), group: group(&mount.volume_mount_group)? })
     }
@@ -68,18 +68,18 @@ impl Access {
     }
 }
 
-fn no_block_volumes() -> Failure {
-    Failure::invalid("a git repository is no block device: use volumeMode: Filesystem")
+fn no_block_volumes() -> CallFailure {
+    CallFailure::invalid("a git repository is no block device: use volumeMode: Filesystem")
 }
 
-fn unknown_flag(flag: &str) -> Failure {
+fn unknown_flag(flag: &str) -> CallFailure {
     let flag: String = flag.chars().take(64).collect();
     let hint = nearest(&flag, MOUNT_FLAGS).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-    Failure::invalid(format!("the mount option {flag:?} is not among {}{hint}", MOUNT_FLAGS.join(", ")))
+    CallFailure::invalid(format!("the mount option {flag:?} is not among {}{hint}", MOUNT_FLAGS.join(", ")))
 }
 
 /// Reads `volume_mount_group`, which the kubelet writes as a number.
-fn group(text: &str) -> Result<Option<u32>, Failure> {
+fn group(text: &str) -> Result<Option<u32>, CallFailure> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -87,12 +87,12 @@ fn group(text: &str) -> Result<Option<u32>, Failure> {
     let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u32>().ok()).flatten();
     match number {
         Some(group) if group != u32::MAX => Ok(Some(group)),
-        _ => Err(Failure::invalid("volume_mount_group is not a group's number")),
+        _ => Err(CallFailure::invalid("volume_mount_group is not a group's number")),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use gitrepo_core::error::Kind;
 
     use super::*;
@@ -100,32 +100,37 @@ mod tests {
     use crate::proto::csi::v1::volume_capability::BlockVolume;
     use crate::proto::csi::v1::volume_capability::MountVolume;
 
-    fn capability(flags: &[&str], group: &str) -> VolumeCapability {
+    /// What the kubelet and the provisioner send for a filesystem.
+    pub(crate) fn filesystem(mode: Mode, flags: &[&str], group: &str) -> VolumeCapability {
         let mount = MountVolume {
             fs_type: "ext4".to_owned(),
             mount_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             volume_mount_group: group.to_owned(),
         };
         VolumeCapability {
-            access_mode: Some(AccessMode { mode: Mode::SingleNodeMultiWriter.into() }),
+            access_mode: Some(AccessMode { mode: mode.into() }),
             access_type: Some(AccessType::Mount(mount)),
         }
     }
 
+    fn capability(flags: &[&str], group: &str) -> VolumeCapability {
+        filesystem(Mode::SingleNodeMultiWriter, flags, group)
+    }
+
     fn refused(capability: Option<&VolumeCapability>) -> String {
-        let failure = Access::read(capability).unwrap_err();
+        let failure = Capability::read(capability).unwrap_err();
         assert_eq!(failure.kind, Kind::InvalidRequest);
         failure.message
     }
 
     #[test]
     fn flags_and_group_are_read() {
-        let access = Access::read(Some(&capability(&["ro", "nosuid", "noatime"], "2000"))).unwrap();
-        let expected = Access { mode: Mode::SingleNodeMultiWriter, read_only_flag: true, group: Some(2000) };
+        let access = Capability::read(Some(&capability(&["ro", "nosuid", "noatime"], "2000"))).unwrap();
+        let expected = Capability { mode: Mode::SingleNodeMultiWriter, read_only_flag: true, group: Some(2000) };
         assert_eq!(access, expected);
         assert!(access.is_for_readers() && !access.is_for_one_target());
-        assert_eq!(Access::read(Some(&capability(&[], ""))).unwrap().group, None);
-        assert_eq!(Access::read(Some(&capability(&[], "0"))).unwrap().group, Some(0));
+        assert_eq!(Capability::read(Some(&capability(&[], ""))).unwrap().group, None);
+        assert_eq!(Capability::read(Some(&capability(&[], "0"))).unwrap().group, Some(0));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
+use gitrepo_core::credentials::CredentialError;
+use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::Secret;
+
 /// The requested revision, in the context of a created volume. Only for people: the driver serves the commit under
 /// `revision`.
 pub const REQUESTED_REVISION: &str = "csi.gitrepo.internal/requestedRevision";
@@ -32,6 +36,11 @@ pub fn is_inline(attributes: &HashMap<String, String>) -> bool {
 /// The entries that belong to the volume or secret itself.
 pub fn own(entries: HashMap<String, String>) -> BTreeMap<String, String> {
     entries.into_iter().filter(|(key, _)| !is_foreign(key)).collect()
+}
+
+/// The credentials in the secrets of a request, which are wiped whatever becomes of it.
+pub fn credentials(secrets: HashMap<String, String>) -> Result<Credentials, CredentialError> {
+    Credentials::from_secret_keys(own(secrets).into_iter().map(|(key, value)| (key, Secret::new(value))).collect())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tonic::Status;
 
 use crate::deadline;
 use crate::metrics::Metrics;
+use crate::name_lock::NameLocks;
 use crate::proto::csi::v1;
 use crate::proto::csi::v1::controller_server::Controller;
 use crate::proto::csi::v1::controller_service_capability::Rpc;
@@ -18,7 +19,6 @@ use crate::proto::csi::v1::controller_service_capability::Type;
 use crate::proto::csi::v1::controller_service_capability::rpc;
 use crate::rpc_log::Call;
 use crate::storage::Storage;
-use crate::turn::Turns;
 
 mod create;
 mod creation;
@@ -34,13 +34,13 @@ pub struct ControllerService {
     storage: Arc<Storage>,
     metrics: Arc<Metrics>,
     /// Names of volumes being created.
-    creating: Turns,
+    creating: NameLocks,
 }
 
 impl ControllerService {
     /// Uses these volumes to ask remotes, and their store to remember created volumes.
     pub fn new(storage: Arc<Storage>, metrics: Arc<Metrics>) -> Self {
-        Self { storage, metrics, creating: Turns::default() }
+        Self { storage, metrics, creating: NameLocks::default() }
     }
 }
 

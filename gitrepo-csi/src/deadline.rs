@@ -1,9 +1,15 @@
-//! The deadline of a call.
+//! The deadline of a call, and the work that keeps to it.
+//!
+//! Core is synchronous, so its short calls run on separate threads.
 
 use std::time::Duration;
 use std::time::Instant;
 
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::error::Kind;
 use tonic::metadata::MetadataMap;
+
+use crate::failure::CallFailure;
 
 /// The longest that a call may take: the kubelet gives up after two minutes (`csiTimeout`), and loses a later answer
 /// with the progress that it reports.
@@ -11,6 +17,18 @@ pub const LONGEST: Duration = Duration::from_secs(110);
 
 /// How much of the caller's timeout to reserve for sending the answer.
 const MARGIN: Duration = Duration::from_secs(5);
+
+/// How long work that watches its deadline needs to report that it has passed, and why.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// Why work that uses the store may be late.
+pub const STORE: &str = "the store did not respond in time: check its disk.";
+
+/// The same for work that also uses a remote. Such work watches its deadline, and then says more.
+pub const REMOTE_OR_STORE: &str = "neither the remote nor the store responded in time: check the store's disk.";
+
+/// The same for work that only reads its request.
+pub const READING: &str = "the request was not read in time: the driver is overloaded.";
 
 /// The deadline for answering a call that just arrived.
 pub fn of(metadata: &MetadataMap) -> Instant {
@@ -21,6 +39,35 @@ pub fn of(metadata: &MetadataMap) -> Instant {
 /// The time left.
 pub fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
+}
+
+/// A cancellation at the deadline.
+pub fn cancel(deadline: Instant) -> Cancel {
+    Cancel::new().within(left(deadline))
+}
+
+/// Does short work on a thread, and waits for it until `deadline`. If the work hangs with the disk, the caller gets the
+/// text in `late`. The work runs to its end even if nobody waits for it any more.
+pub async fn keep<T, F>(deadline: Instant, late: &str, work: F) -> Result<T, CallFailure>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, CallFailure> + Send + 'static,
+{
+    let late = |_| CallFailure::new(Kind::Timeout, format!("{late} Try again"));
+    tokio::time::timeout_at((deadline + LAST_WORD).into(), on_a_thread(work)).await.map_err(late)?
+}
+
+/// Does work on a thread, without a deadline.
+pub async fn on_a_thread<T, F>(work: F) -> Result<T, CallFailure>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, CallFailure> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        // Not final: the work may already have had an effect.
+        Err(error) => Err(CallFailure::new(Kind::Unavailable, format!("the call did not end: {error}; see the log"))),
+    }
 }
 
 /// For a short timeout a tenth is margin enough.
@@ -48,6 +95,8 @@ fn parse(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -80,5 +129,25 @@ mod tests {
         assert_eq!(patience(Some(seconds(1))), Duration::from_millis(900));
         assert_eq!(patience(Some(seconds(99_999_999 * 3600))), LONGEST);
         assert_eq!(patience(Some(Duration::ZERO)), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn r7_a_call_that_hangs_is_answered_in_time_and_runs_to_its_end() {
+        let (wake, asleep) = mpsc::channel::<()>();
+        let (told, done) = mpsc::channel();
+        let hung = keep(Instant::now(), STORE, move || {
+            asleep.recv().unwrap();
+            told.send(()).unwrap();
+            Ok(())
+        });
+        assert_eq!(hung.await.unwrap_err().kind, Kind::Timeout);
+        wake.send(()).unwrap();
+        done.recv().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_fails_and_not_for_good() {
+        let failure = on_a_thread::<(), _>(|| panic!("a fault")).await.unwrap_err();
+        assert!(!failure.is_final(), "{failure}");
     }
 }

@@ -1,7 +1,6 @@
 //! Builds the parts from the settings and runs them until a signal.
 
 use std::io;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,35 +9,27 @@ use gitrepo_core::capabilities;
 use gitrepo_core::capabilities::Role;
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::Gateway;
-use gitrepo_core::policy::Config;
-use gitrepo_core::policy::Policy;
 use gitrepo_core::store::Store;
-use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
-use gitrepo_core::worker::Confined;
-use gitrepo_core::worker::Worker;
 use tokio::runtime;
 use tonic::service::Routes;
 
-use crate::admission::Admission;
-use crate::admission::Bounds;
-use crate::admission::Places;
 use crate::arguments::Arguments;
 use crate::controller::ControllerService;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::housekeeping::Housekeeping;
 use crate::http::BindError;
 use crate::http::Http;
 use crate::http::Pages;
 use crate::identity::IdentityService;
 use crate::jobs::Jobs;
-use crate::jobs::Publisher;
 use crate::lifecycle;
 use crate::lifecycle::RunError;
 use crate::lifecycle::Wait;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::metrics::Observed;
+use crate::name_lock::NameLocks;
 use crate::node::NodeService;
 use crate::proto::csi::v1::controller_server::ControllerServer;
 use crate::proto::csi::v1::identity_server::IdentityServer;
@@ -52,7 +43,6 @@ use crate::settings::Settings;
 use crate::settings::SettingsError;
 use crate::storage::Storage;
 use crate::store_size::LastLook;
-use crate::turn::Turns;
 
 /// Threads for core's short calls; each may wait for a lock until the call's deadline.
 const THREADS: usize = 128;
@@ -140,22 +130,22 @@ pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
 struct Parts {
     settings: Settings,
     metrics: Arc<Metrics>,
-    places: Places,
+    gateway: Gateway,
     storage: Arc<Storage>,
     jobs: Jobs,
 }
 
 impl Parts {
     fn new(arguments: &Arguments, settings: Settings) -> Self {
-        let metrics = Arc::new(Metrics::new());
-        let places = Places::new(Bounds::of(settings.config.worker.uids));
-        let worker = Admission::new(Arc::new(Confined::new(&settings.config.worker)), places.clone());
-        let (worker, config) = (Arc::new(worker) as Arc<dyn Worker>, settings.config.clone());
+        let metrics = Arc::new(Metrics::default());
+        // Cloned for each store: one that is opened again adds no places for sessions.
+        let gateway = Gateway::confined(settings.config.clone());
         // The socket's directory outlives the driver, and is not on the store's filesystem if the store has its own.
         let memory = settings.endpoint.path().with_file_name("store");
-        let open = move || open(&config, &memory, &worker);
-        let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
-        let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn Publisher>, settings.config.limits.timeout);
+        let (root, remotes) = (settings.config.store.clone(), gateway.clone());
+        let open = move || Ok(Volumes::of(Store::open_remembered(&root, &memory)?, remotes.clone()));
+        let storage = Arc::new(Storage::new(open));
+        let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), settings.config.limits.timeout);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             driver = arguments.driver_name,
@@ -163,7 +153,7 @@ impl Parts {
             store = %settings.config.store.display(),
             "starting"
         );
-        Self { settings, metrics, places, storage, jobs }
+        Self { settings, metrics, gateway, storage, jobs }
     }
 
     async fn run(&self, arguments: &Arguments) -> Result<(), DriverError> {
@@ -181,7 +171,7 @@ impl Parts {
             http: Some((http, self.pages())),
             grace: server::GRACE,
             finishing: self.finishing(arguments),
-            hurry: Wait::on(again),
+            hurry: Box::pin(again),
         };
         let housekeeping = tokio::spawn(self.housekeeping(arguments).run());
         let jobs = self.jobs.clone();
@@ -196,7 +186,7 @@ impl Parts {
 
     fn finishing(&self, arguments: &Arguments) -> Wait {
         let (jobs, within) = (self.jobs.clone(), Duration::from_secs(arguments.finish_within));
-        Wait::on(async move { jobs.finish(within).await })
+        Box::pin(async move { jobs.finish(within).await })
     }
 
     fn services(&self, arguments: &Arguments) -> Routes {
@@ -211,7 +201,7 @@ impl Parts {
                 kubelet_dir: arguments.kubelet_dir.clone(),
                 storage: Arc::clone(&self.storage),
                 jobs: self.jobs.clone(),
-                turns: Turns::default(),
+                locks: NameLocks::default(),
                 metrics: Arc::clone(&self.metrics),
             }));
         }
@@ -239,21 +229,16 @@ impl Parts {
     }
 
     fn pages(&self) -> Pages {
-        let (metrics, places) = (Arc::clone(&self.metrics), self.places.clone());
+        let (metrics, gateway) = (Arc::clone(&self.metrics), self.gateway.clone());
         let (storage, jobs, last_look) = (Arc::clone(&self.storage), self.jobs.clone(), LastLook::default());
         let render = move || {
             let volumes = storage.volumes().ok();
             let changed = storage.changed_snapshots();
             let store = volumes.and_then(|volumes| last_look.at(volumes.store()));
-            let observed = Observed { sessions: places.count(), jobs: jobs.count(), changed, store };
+            let observed = Observed { sessions: gateway.sessions(), jobs: jobs.count(), changed, store };
             metrics.render(&observed).unwrap_or_default()
         };
         let storage = Arc::clone(&self.storage);
-        Pages::new(render, move || storage.check().map_err(|failure: Failure| failure.message))
+        Pages::new(render, move || storage.check().map_err(|failure: CallFailure| failure.message))
     }
-}
-
-fn open(config: &Config, memory: &Path, worker: &Arc<dyn Worker>) -> Result<Volumes, StoreError> {
-    let store = Store::open_remembered(&config.store, memory)?;
-    Ok(Volumes::of(store, Gateway::new(Policy::new(config.clone()), Arc::clone(worker))))
 }

@@ -20,14 +20,14 @@ const LONGEST: usize = 2048;
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct CallFailure {
     /// The kind.
     pub kind: Kind,
     /// What was tried, on what, why it failed, what to do. Without secrets.
     pub message: String,
 }
 
-impl Failure {
+impl CallFailure {
     /// A failure of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let mut message = message.into();
@@ -65,7 +65,7 @@ impl Failure {
 /// Converts errors of core that have a kind.
 macro_rules! from_core {
     ($($error:ty),+ $(,)?) => {
-        $(impl From<$error> for Failure {
+        $(impl From<$error> for CallFailure {
             fn from(error: $error) -> Self {
                 Self::of(error.kind(), &error)
             }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_long_message_is_cut_between_letters() {
-        let failure = Failure::invalid(format!("a{}", "ä".repeat(4096)));
+        let failure = CallFailure::invalid(format!("a{}", "ä".repeat(4096)));
         assert!(failure.message.len() <= LONGEST + '…'.len_utf8());
         assert!(failure.message.ends_with("ä…"));
     }
@@ -89,6 +89,6 @@ mod tests {
     #[test]
     fn the_causes_are_told_too() {
         let error = CredentialError::Empty { key: "token".to_owned() };
-        assert_eq!(Failure::from(error), Failure::invalid("secret key \"token\" is empty"));
+        assert_eq!(CallFailure::from(error), CallFailure::invalid("secret key \"token\" is empty"));
     }
 }

@@ -12,8 +12,8 @@ use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Abandoned;
 
 use crate::ORIGIN;
-use crate::blocking;
-use crate::failure::Failure;
+use crate::deadline;
+use crate::failure::CallFailure;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
@@ -52,7 +52,7 @@ impl Housekeeping {
     pub async fn once(&self) {
         self.jobs.expire();
         let (storage, pods) = (Arc::clone(&self.storage), self.pods.clone());
-        match blocking::run(move || sweep(&storage, pods)).await {
+        match deadline::on_a_thread(move || sweep(&storage, pods)).await {
             Ok(report) => {
                 self.metrics.sweep(Some(&report));
                 tell(&report);
@@ -65,7 +65,7 @@ impl Housekeeping {
     }
 }
 
-fn sweep(storage: &Storage, pods: Option<PathBuf>) -> Result<SweepReport, Failure> {
+fn sweep(storage: &Storage, pods: Option<PathBuf>) -> Result<SweepReport, CallFailure> {
     let volumes = storage.volumes()?;
     match pods {
         Some(below) => {
@@ -81,12 +81,12 @@ fn sweep(storage: &Storage, pods: Option<PathBuf>) -> Result<SweepReport, Failur
 /// The pods directory of a node with volumes is never empty: it contains at least the driver's own pod. An empty one is
 /// some other directory, such as one in the driver's image when the kubelet's is not mounted. By that one every volume
 /// would look abandoned, and its written data would be deleted.
-fn check_seen(pods: &Path, mut targets: impl Iterator<Item = PathBuf>) -> Result<(), Failure> {
+fn check_seen(pods: &Path, mut targets: impl Iterator<Item = PathBuf>) -> Result<(), CallFailure> {
     let is_empty = std::fs::read_dir(pods).is_ok_and(|mut pods| pods.next().is_none());
     if !is_empty || !targets.any(|target| target.starts_with(pods)) {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(CallFailure::new(
         Kind::FailedPrecondition,
         format!(
             "{} is empty, though volumes are published below it: is it the kubelet's? Nothing is cleared away",

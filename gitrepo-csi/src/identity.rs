@@ -7,13 +7,8 @@ use tonic::Response;
 use tonic::Status;
 
 use crate::metrics::Metrics;
-use crate::proto::csi::v1::GetPluginCapabilitiesRequest;
-use crate::proto::csi::v1::GetPluginCapabilitiesResponse;
-use crate::proto::csi::v1::GetPluginInfoRequest;
-use crate::proto::csi::v1::GetPluginInfoResponse;
+use crate::proto::csi::v1;
 use crate::proto::csi::v1::PluginCapability;
-use crate::proto::csi::v1::ProbeRequest;
-use crate::proto::csi::v1::ProbeResponse;
 use crate::proto::csi::v1::identity_server::Identity;
 use crate::proto::csi::v1::plugin_capability;
 use crate::proto::csi::v1::plugin_capability::service;
@@ -33,10 +28,10 @@ pub struct IdentityService {
 impl Identity for IdentityService {
     async fn get_plugin_info(
         &self,
-        _request: Request<GetPluginInfoRequest>,
-    ) -> Result<Response<GetPluginInfoResponse>, Status> {
+        _request: Request<v1::GetPluginInfoRequest>,
+    ) -> Result<Response<v1::GetPluginInfoResponse>, Status> {
         let call = Call::quiet(&self.metrics, "GetPluginInfo");
-        call.answer(Ok(GetPluginInfoResponse {
+        call.answer(Ok(v1::GetPluginInfoResponse {
             name: self.driver_name.clone(),
             vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
             manifest: [("url".to_owned(), env!("CARGO_PKG_REPOSITORY").to_owned())].into(),
@@ -45,18 +40,18 @@ impl Identity for IdentityService {
 
     async fn get_plugin_capabilities(
         &self,
-        _request: Request<GetPluginCapabilitiesRequest>,
-    ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
+        _request: Request<v1::GetPluginCapabilitiesRequest>,
+    ) -> Result<Response<v1::GetPluginCapabilitiesResponse>, Status> {
         let call = Call::quiet(&self.metrics, "GetPluginCapabilities");
         let service = plugin_capability::Service { r#type: service::Type::ControllerService.into() };
         let controller = PluginCapability { r#type: Some(plugin_capability::Type::Service(service)) };
         let capabilities = self.has_controller.then_some(controller).into_iter().collect();
-        call.answer(Ok(GetPluginCapabilitiesResponse { capabilities }))
+        call.answer(Ok(v1::GetPluginCapabilitiesResponse { capabilities }))
     }
 
     /// Always ready: any other answer causes a restart, which repairs nothing, and unpublishing must keep working.
     /// `/readyz` reports the state of the store.
-    async fn probe(&self, _request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
-        Call::quiet(&self.metrics, "Probe").answer(Ok(ProbeResponse { ready: Some(true) }))
+    async fn probe(&self, _request: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
+        Call::quiet(&self.metrics, "Probe").answer(Ok(v1::ProbeResponse { ready: Some(true) }))
     }
 }

@@ -21,40 +21,39 @@ use std::time::Duration;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
+use gitrepo_core::lease::Provenance;
 use gitrepo_core::progress::Progress;
+use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
+use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::watch::Watch;
 use tokio::sync::watch;
 
-use crate::failure::Failure;
+use crate::failure::CallFailure;
+use crate::metrics::Metrics;
+use crate::storage::Storage;
 
-mod finish;
-mod order;
+mod pod;
 mod progress;
 mod table;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-pub use order::Order;
 use progress::Seen;
-use table::Ending;
-use table::Key;
-use table::Table;
+use table::Job;
+use table::JobKey;
+use table::JobTable;
 pub use waiting::Waiting;
 
-/// Publishes in two steps, each of which may take long.
-pub trait Publisher: Send + Sync + 'static {
-    /// Brings the tree to the node. Does nothing for the target.
-    fn lease<'a>(&'a self, order: &'a Order, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure>;
-}
-
-/// A tree that is on the node while this value lives.
-pub trait Leased {
-    /// Shows the tree on the target. Undoes what it did if it fails. `None` if the target needs another tree by now:
-    /// lease again.
-    fn show(&self) -> Result<Option<Published>, Failure>;
+/// A volume to publish.
+pub struct Order {
+    /// What to publish, and where.
+    pub request: VolumeRequest,
+    /// As whom to fetch it.
+    pub credentials: Credentials,
 }
 
 /// How many jobs may run at once, each on a thread: more than a node has pods.
@@ -63,8 +62,20 @@ const MOST: usize = 2048;
 /// The stack of a job's thread, in bytes. A limit on nested directories bounds the core's recursion.
 const STACK: usize = 1 << 20;
 
+/// How long every job that a call waits for may go on while the driver stops. Most clones take less in total.
+const FOR_ALL: Duration = Duration::from_secs(10);
+
+/// How long a job may take that starts while the driver stops: enough for a cached tree.
+const FOR_NEW: Duration = Duration::from_secs(2);
+
+/// How often the jobs of a stopping driver are judged.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How a job ends.
-type Answer = Result<Published, Failure>;
+type Answer = Result<Published, CallFailure>;
+
+/// The work of a job.
+type Publish = dyn Fn(&Order, &Watch, &Running<'_>) -> Answer + Send + Sync;
 
 /// The jobs of this driver. Clones share them.
 #[derive(Clone)]
@@ -74,49 +85,133 @@ pub struct Jobs {
 
 /// How many jobs there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct JobCount {
     /// Jobs that run.
     pub running: usize,
     /// Failures that no caller has heard yet.
     pub unheard: usize,
 }
 
-/// How a job was ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// There was no job, or it did nothing for the target and will not.
-    Nothing,
-    /// The job is over. What it did for its target remains.
-    GivenUp,
+struct Shared {
+    publish: Box<Publish>,
+    limit: Duration,
+    table: Mutex<JobTable>,
 }
 
-struct Shared {
-    publisher: Arc<dyn Publisher>,
-    limit: Duration,
-    table: Mutex<Table>,
+/// A job's own view of the table.
+struct Running<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+/// Leases the tree, then shows it on the target. If it fails, what it did for the target is undone.
+fn publish(storage: &Storage, metrics: &Metrics, order: &Order, watch: &Watch, job: &Running<'_>) -> Answer {
+    loop {
+        let volumes = storage.volumes()?;
+        let lease = volumes.lease(&order.request, &order.credentials, watch)?;
+        if let Provenance::Remote { received_bytes } = lease.snapshot().provenance() {
+            metrics.fetched(received_bytes);
+        }
+        job.begin_show()?;
+        match volumes.show(&lease, watch) {
+            Err(PublishError::Outdated { .. }) => job.leases_again(),
+            shown => return Ok(shown?),
+        }
+    }
+}
+
+impl Running<'_> {
+    /// The tree is leased, and its show begins. Fails if the target was unpublished meanwhile.
+    fn begin_show(&self) -> Result<(), CallFailure> {
+        match self.shared.table().begin_show(self.number) {
+            true => Ok(()),
+            false => Err(CallFailure::new(Kind::Cancelled, "the volume was unpublished while its tree was fetched")),
+        }
+    }
+
+    /// The target needs another tree by now.
+    fn leases_again(&self) {
+        self.shared.table().leases_again(self.number);
+    }
 }
 
 impl Jobs {
-    /// Jobs of this publisher. Each may take `limit` in total.
-    pub fn new(publisher: Arc<dyn Publisher>, limit: Duration) -> Self {
-        Self { shared: Arc::new(Shared { publisher, limit, table: Mutex::default() }) }
+    /// Jobs that publish these volumes. Each may take `limit` in total.
+    pub fn new(storage: Arc<Storage>, metrics: Arc<Metrics>, limit: Duration) -> Self {
+        Self::with(limit, move |order, watch, job| publish(&storage, &metrics, order, watch, job))
+    }
+
+    fn with(limit: Duration, publish: impl Fn(&Order, &Watch, &Running<'_>) -> Answer + Send + Sync + 'static) -> Self {
+        Self { shared: Arc::new(Shared { publish: Box::new(publish), limit, table: Mutex::default() }) }
+    }
+
+    /// Starts a job for this order, or joins the one there is.
+    ///
+    /// # Errors
+    ///
+    /// The failure of an earlier job that no caller heard. Of kind `Busy` if a different request works on the same
+    /// target; if only its secrets differ, that job is cancelled, so that the next try uses the corrected secret.
+    pub fn join(&self, order: Order) -> Result<Waiting, CallFailure> {
+        let key = JobKey::new(&order.request.volume_id, &order.request.target);
+        let mut table = self.shared.table();
+        table.expire(Instant::now());
+        if let Some(failure) = table.take_failure(&key, &order) {
+            return Err(failure);
+        }
+        let shared = Arc::clone(&self.shared);
+        if let Some(job) = table.join(&key, &order)? {
+            drop(table);
+            tracing::debug!(volume = key.volume_id(), "a call joins the publish in flight");
+            return Ok(Waiting { shared, key, job });
+        }
+        if table.count().running >= MOST {
+            return Err(CallFailure::new(
+                Kind::ResourceExhausted,
+                format!("{MOST} publishes are in flight; try again"),
+            ));
+        }
+        let (answered, answer) = watch::channel(None);
+        let job = Job::new(key.clone(), order, Cancel::new().within(self.shared.limit), answer);
+        let number = table.number();
+        self.start(number, &job, answered)?;
+        let job = table.insert(number, job);
+        drop(table);
+        Ok(Waiting { shared, key, job })
+    }
+
+    /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the
+    /// table.
+    fn start(&self, number: u64, job: &Job, answered: watch::Sender<Option<Answer>>) -> Result<(), CallFailure> {
+        let watch = Watch::new(job.cancel.clone(), Arc::clone(&job.seen) as Arc<dyn Progress>);
+        let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
+        let work = move || {
+            let running = Running { shared: &shared, number };
+            let answer = catch_unwind(AssertUnwindSafe(|| (shared.publish)(&order, &watch, &running)));
+            // Wipe the secrets as soon as possible.
+            drop(order);
+            let answer = answer.unwrap_or_else(|_| Err(vanished()));
+            shared.table().finish(number, &answer);
+            answered.send_replace(Some(answer));
+        };
+        thread::Builder::new().name("publish".to_owned()).stack_size(STACK).spawn(work).map(drop).map_err(|error| {
+            CallFailure::new(Kind::ResourceExhausted, format!("cannot start a thread to publish with: {error}"))
+        })
     }
 
     /// Ends the job of this target, if there is one, and waits until it is over. If other volumes wait for the same
-    /// tree, the job goes on for them, and does nothing for this target.
+    /// tree, the job goes on for them, and does nothing for this target. Returns whether a job was given up: what it
+    /// did for the target remains.
     ///
     /// # Errors
     ///
     /// `Busy` if the job is not over after `patience`. It still ends.
-    pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<Ended, Failure> {
-        let mut answer = match self.shared.table().end(&Key::new(volume_id, target)) {
-            Ending::Nothing => return Ok(Ended::Nothing),
-            Ending::GivenUp(answer) => answer,
-        };
+    pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<bool, CallFailure> {
+        let ending = self.shared.table().end(&JobKey::new(volume_id, target));
+        let Some(mut answer) = ending else { return Ok(false) };
         // A sender that is dropped without an answer also means the end.
         match tokio::time::timeout(patience, answer.wait_for(Option::is_some)).await.map(drop) {
-            Ok(()) => Ok(Ended::GivenUp),
-            Err(_) => Err(Failure::new(
+            Ok(()) => Ok(true),
+            Err(_) => Err(CallFailure::new(
                 Kind::Busy,
                 format!("the publish on {} is being given up; try again", target.display()),
             )),
@@ -126,21 +221,21 @@ impl Jobs {
     /// A call for this volume failed. The kubelet pauses longer after each failure, so the next calls wait until their
     /// deadline instead of answering early.
     pub fn told(&self, volume_id: &str, target: &Path) {
-        self.shared.table().told(&Key::new(volume_id, target));
+        self.shared.table().told(&JobKey::new(volume_id, target));
     }
 
     /// The volume was unpublished: its next call may answer early again.
     pub fn forget(&self, volume_id: &str, target: &Path) {
-        self.shared.table().forget(&Key::new(volume_id, target));
+        self.shared.table().forget(&JobKey::new(volume_id, target));
     }
 
     /// Whether a job of this volume works on a target other than this one.
     pub fn works_elsewhere(&self, volume_id: &str, target: &Path) -> bool {
-        self.shared.table().works_elsewhere(&Key::new(volume_id, target))
+        self.shared.table().works_elsewhere(&JobKey::new(volume_id, target))
     }
 
     /// The number of jobs and of kept failures.
-    pub fn count(&self) -> Count {
+    pub fn count(&self) -> JobCount {
         self.shared.table().count()
     }
 
@@ -168,84 +263,49 @@ impl Jobs {
         }
     }
 
-    /// Starts a job for this order, or joins the one there is.
-    ///
-    /// # Errors
-    ///
-    /// The failure of an earlier job that no caller heard. Of kind `Busy` if a different request works on the same
-    /// target; if only its secrets differ, that job is cancelled, so that the next try uses the corrected secret.
-    pub fn join(&self, order: Order) -> Result<Waiting, Failure> {
-        let key = Key::new(&order.request.volume_id, &order.request.target);
-        let mut table = self.shared.table();
-        table.expire(Instant::now());
-        if let Some(failure) = table.take_failure(&key, &order) {
-            return Err(failure);
+    /// Stops in good order. A pack that was not received completely is lost, and the next driver fetches it from the
+    /// beginning. So jobs that will probably end `within` this time, by the rate at which their objects arrive, are
+    /// finished, and a job that writes its tree always is. The others are cancelled. A job that starts meanwhile must
+    /// end soon. Returns when no job is left, or when the time is up; the rest is cancelled then.
+    pub async fn finish(&self, within: Duration) {
+        let begun = Instant::now();
+        self.shared.table().finish_up();
+        let running = self.count().running;
+        if running > 0 {
+            tracing::info!(
+                running,
+                seconds = within.as_secs(),
+                "the driver stops: publishes that are near their end are finished, if they end in these seconds"
+            );
         }
-        if let Some(joined) = table.join(&key, &order)? {
-            drop(table);
-            tracing::debug!(volume = key.volume_id(), "a call joins the publish in flight");
-            return Ok(Waiting::new(Arc::clone(&self.shared), key, joined));
+        loop {
+            let elapsed = begun.elapsed();
+            let left = within.saturating_sub(elapsed);
+            let stays = |seen: &Seen, is_waited_for: bool| {
+                let has_time = elapsed < FOR_ALL || seen.age() < FOR_NEW;
+                !left.is_zero() && ((is_waited_for && has_time) || seen.ends_within(left))
+            };
+            let (stay, given_up) = self.shared.table().give_up_but(stays);
+            for (key, seen) in given_up {
+                let (target, lost) = (key.target().display(), seen.lost());
+                tracing::warn!(target_path = %target, progress = %seen, "given up, for the driver stops: {lost}");
+            }
+            if stay == 0 {
+                return;
+            }
+            tokio::time::sleep(LOOK.min(left)).await;
         }
-        if table.count().running >= MOST {
-            return Err(Failure::new(Kind::ResourceExhausted, format!("{MOST} publishes are in flight; try again")));
-        }
-        let cancel = Cancel::new().within(self.shared.limit);
-        let seen = Seen::of(&order.request.spec.repository);
-        let (job, seen) = (table::Work { order: Arc::new(order), cancel }, Arc::new(seen));
-        let (answered, answer) = watch::channel(None);
-        let number = table.number();
-        self.start(number, &job, &seen, answered)?;
-        let joined = table.insert(key.clone(), number, job, seen, answer);
-        drop(table);
-        Ok(Waiting::new(Arc::clone(&self.shared), key, joined))
-    }
-
-    /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the
-    /// table.
-    fn start(
-        &self,
-        number: u64,
-        job: &table::Work,
-        seen: &Arc<Seen>,
-        answered: watch::Sender<Option<Answer>>,
-    ) -> Result<(), Failure> {
-        let watch = Watch { cancel: job.cancel.clone(), progress: Arc::clone(seen) as Arc<dyn Progress> };
-        let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
-        let work = move || {
-            let answer = catch_unwind(AssertUnwindSafe(|| shared.publish(number, &order, &watch)));
-            // Wipe the secrets as soon as possible.
-            drop(order);
-            let answer = answer.unwrap_or_else(|_| Err(vanished()));
-            shared.table().finish(number, &answer);
-            answered.send_replace(Some(answer));
-        };
-        thread::Builder::new().name("publish".to_owned()).stack_size(STACK).spawn(work).map(drop).map_err(|error| {
-            Failure::new(Kind::ResourceExhausted, format!("cannot start a thread to publish with: {error}"))
-        })
     }
 }
 
 impl Shared {
-    fn publish(&self, number: u64, order: &Order, watch: &Watch) -> Answer {
-        loop {
-            let leased = self.publisher.lease(order, watch)?;
-            if !self.table().is_to_show(number) {
-                return Err(Failure::new(Kind::Cancelled, "the volume was unpublished while its tree was fetched"));
-            }
-            if let Some(published) = leased.show()? {
-                return Ok(published);
-            }
-            self.table().leases_again(number);
-        }
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, JobTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// It is unknown what the job did and whether it was undone. So this failure is not final: the kubelet must retry or
 /// unpublish.
-fn vanished() -> Failure {
-    Failure::new(Kind::Unavailable, "the publish ended without an answer, by a fault of this driver; see the log")
+fn vanished() -> CallFailure {
+    CallFailure::new(Kind::Unavailable, "the publish ended without an answer, by a fault of this driver; see the log")
 }

@@ -11,18 +11,15 @@
 //! | [`proto`] | the messages and services of CSI and of the kubelet's plugin registration |
 //! | [`identity`], [`node`], [`controller`] | the services: request → core → answer |
 //! | [`jobs`] | publishes that outlive their calls |
-//! | [`turn`] | one call at a time for a volume, where two would interfere |
-//! | [`admission`] | how many sessions use remotes at once, and which goes next |
+//! | [`name_lock`] | one call at a time for a volume, where two would interfere |
 //! | [`storage`], [`housekeeping`] | the node's volumes, once their store can be opened; background cleanup |
-//! | `pod` | the kubelet's directory shows when a pod ends |
-//! | [`capability`], [`context`], [`target`], [`deadline`] | the parts of requests |
+//! | [`capability`], [`context`], [`target`] | the parts of requests |
+//! | [`deadline`] | how long a call may take, and the work that keeps to it |
 //! | [`failure`], [`status`] | why a call fails, and with which code |
 //! | [`metrics`], [`store_size`], [`rpc_log`] | observability |
 
-pub mod admission;
 pub mod arguments;
 pub mod authority;
-pub mod blocking;
 pub mod capability;
 pub mod context;
 pub mod controller;
@@ -36,8 +33,8 @@ pub mod jobs;
 pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
+pub mod name_lock;
 pub mod node;
-mod pod;
 pub mod proto;
 pub mod registration;
 pub mod rpc_log;
@@ -47,7 +44,6 @@ pub mod status;
 pub mod storage;
 pub mod store_size;
 pub mod target;
-pub mod turn;
 
 use gitrepo_core::store::Origin;
 

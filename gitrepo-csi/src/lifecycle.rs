@@ -21,15 +21,14 @@ use crate::registration::Registrar;
 use crate::server;
 use crate::server::Ended;
 use crate::server::ListenError;
-use crate::server::Place;
 use crate::server::ServeError;
 use crate::server::Socket;
+use crate::server::SocketName;
 
 /// How long the driver waits for its own socket to answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// The parts of a driver, ready to run.
-#[derive(Debug)]
 pub struct Driver {
     /// The socket of the CSI services.
     pub socket: Socket,
@@ -48,7 +47,7 @@ pub struct Driver {
 }
 
 /// Something to wait for.
-pub struct Wait(Pin<Box<dyn Future<Output = ()> + Send>>);
+pub type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Why the driver ended unexpectedly.
 #[derive(Debug, thiserror::Error)]
@@ -86,19 +85,6 @@ impl RunError {
     }
 }
 
-impl Wait {
-    /// Waits for this.
-    pub fn on(what: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(Box::pin(what))
-    }
-}
-
-impl std::fmt::Debug for Wait {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Wait")
-    }
-}
-
 impl Driver {
     /// Runs until `stop`, then waits for `finishing` and for the running requests; calls `cancel` if they take longer
     /// than `grace`, or at once on `hurry`. In every case it finally removes the sockets that are still this driver's.
@@ -116,7 +102,7 @@ impl Driver {
     ) -> Result<Ended, RunError> {
         let cancel = Arc::new(cancel);
         let cancels = Arc::clone(&cancel);
-        let mut places = vec![self.socket.place.clone()];
+        let mut names = vec![self.socket.name.clone()];
         let (stopping, _) = watch::channel(false);
         let (drained, _) = watch::channel(false);
         if let Some((http, pages)) = self.http {
@@ -124,43 +110,36 @@ impl Driver {
         }
         let mut csi =
             tokio::spawn(server::serve(self.socket, self.services, told(&stopping), self.grace, move || cancels()));
-        let flags = Flags { stopping, drained: drained.clone() };
-        let ended = match appear(&mut csi, self.registration, stop, &flags, &mut places).await {
-            Ok(()) => end(csi, &flags, self.finishing, self.hurry, &*cancel).await,
+        let ended = match appear(&mut csi, self.registration, stop, &drained, &mut names).await {
+            Ok(()) => end(csi, &stopping, self.finishing, self.hurry, &*cancel).await,
             Err(error) => Err(error),
         };
         drained.send_replace(true);
-        for place in places {
-            leave(&place);
+        for name in names {
+            leave(&name);
         }
         ended
     }
 }
 
-/// Signals to the servers.
-struct Flags {
-    stopping: watch::Sender<bool>,
-    drained: watch::Sender<bool>,
-}
-
 type Serving = JoinHandle<Result<Ended, ServeError>>;
 
-/// From the first answer of the CSI socket to the signal. Adds the registration socket to `places`.
+/// From the first answer of the CSI socket to the signal. Adds the registration socket to `names`.
 async fn appear(
     csi: &mut Serving,
     registration: Option<(PathBuf, Registrar)>,
     stop: impl Future<Output = &'static str>,
-    flags: &Flags,
-    places: &mut Vec<Place>,
+    drained: &watch::Sender<bool>,
+    names: &mut Vec<SocketName>,
 ) -> Result<(), RunError> {
     if let Some((directory, registrar)) = registration {
-        let path = places.first().map(|place| place.path().to_owned()).unwrap_or_default();
+        let path = names.first().map(|name| name.path().to_owned()).unwrap_or_default();
         let answer = tokio::time::timeout(FIRST_ANSWER, server::answers(&path)).await;
         answer.map_err(io::Error::from).flatten().map_err(|source| RunError::Silent { path, source })?;
         let socket = registrar.listen(&directory).map_err(RunError::Registration)?;
-        tracing::info!(socket = %socket.place.path().display(), "waiting for the kubelet to register the driver");
-        places.push(socket.place.clone());
-        tokio::spawn(server::serve(socket, registrar.into_routes(), told(&flags.drained), Duration::ZERO, || {}));
+        tracing::info!(socket = %socket.name.path().display(), "waiting for the kubelet to register the driver");
+        names.push(socket.name.clone());
+        tokio::spawn(server::serve(socket, registrar.into_routes(), told(drained), Duration::ZERO, || {}));
     }
     tokio::select! {
         ended = csi => {
@@ -177,20 +156,20 @@ async fn appear(
 /// From the signal to the last answer of the CSI socket.
 async fn end(
     mut csi: Serving,
-    flags: &Flags,
+    stopping: &watch::Sender<bool>,
     finishing: Wait,
     mut hurry: Wait,
     cancel: &(dyn Fn() + Sync),
 ) -> Result<Ended, RunError> {
     let is_finished = tokio::select! {
-        () = finishing.0 => true,
-        () = &mut hurry.0 => false,
+        () = finishing => true,
+        () = &mut hurry => false,
     };
-    flags.stopping.send_replace(true);
+    stopping.send_replace(true);
     let in_time = match is_finished {
         true => tokio::select! {
             ended = &mut csi => Some(ended??),
-            () = &mut hurry.0 => None,
+            () = &mut hurry => None,
         },
         false => None,
     };
@@ -221,12 +200,12 @@ fn told(flag: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static
     }
 }
 
-fn leave(place: &Place) {
-    match place.remove() {
+fn leave(name: &SocketName) {
+    match name.remove() {
         Ok(true) => {}
         Ok(false) => {
-            tracing::info!(socket = %place.path().display(), "left a socket that is not this driver's any more")
+            tracing::info!(socket = %name.path().display(), "left a socket that is not this driver's any more")
         }
-        Err(error) => tracing::warn!(socket = %place.path().display(), %error, "cannot remove the driver's socket"),
+        Err(error) => tracing::warn!(socket = %name.path().display(), %error, "cannot remove the driver's socket"),
     }
 }

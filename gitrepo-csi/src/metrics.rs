@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gitrepo_core::error::Kind;
+use gitrepo_core::gateway::SessionCount;
 use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::Published;
@@ -14,12 +15,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Metric;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
-use crate::admission;
-use crate::failure::Failure;
-use crate::jobs;
+use crate::failure::CallFailure;
+use crate::jobs::JobCount;
 use crate::status;
 use crate::store_size::StoreSize;
 
@@ -49,16 +50,15 @@ pub struct Metrics {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Observed {
     /// Sessions with remotes.
-    pub sessions: admission::Count,
+    pub sessions: SessionCount,
     /// Jobs; none in a controller.
-    pub jobs: jobs::Count,
+    pub jobs: JobCount,
     /// Changed snapshots that this driver has found since its start.
     pub changed: u64,
     /// The store; none in a controller, or while it cannot be read.
     pub store: Option<StoreSize>,
 }
 
-#[derive(Default)]
 struct Gauges {
     sessions: Family<Labels<1>, Gauge>,
     jobs: Family<Labels<1>, Gauge>,
@@ -68,70 +68,51 @@ struct Gauges {
     store_up: Gauge,
 }
 
-impl Metrics {
+impl Default for Metrics {
     /// All counters at zero.
-    pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("gitrepo"),
-            publishes: Family::default(),
-            publish_seconds: Family::new_with_constructor(|| Histogram::new(PUBLISH_SECONDS)),
-            fetched_bytes: Counter::default(),
-            unpublishes: Family::default(),
-            errors: Family::default(),
-            rpcs: Family::default(),
-            sweeps: Family::default(),
-            swept: Counter::default(),
-            changed: Counter::default(),
-            registered: Gauge::default(),
-            gauges: Gauges::default(),
-        };
-        metrics.register();
-        metrics
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("gitrepo");
+        registry.register("build", "The driver's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let all = &mut registry;
+        let publishes = added(all, "publishes", "NodePublishVolume calls by result and outcome");
+        let histogram: fn() -> Histogram = || Histogram::new(PUBLISH_SECONDS);
+        let publish_seconds = Family::new_with_constructor(histogram);
+        let help = "Time that a NodePublishVolume call took, by outcome";
+        all.register_with_unit("publish_duration", help, Unit::Seconds, publish_seconds.clone());
+        Self {
+            publishes,
+            publish_seconds,
+            fetched_bytes: added_in_bytes(all, "fetched", "Packs received"),
+            unpublishes: added(all, "unpublishes", "NodeUnpublishVolume calls by result"),
+            errors: added(all, "errors", "Failed calls by method and kind"),
+            rpcs: added(all, "rpcs", "Calls by method and gRPC code"),
+            sweeps: added(all, "sweeps", "Runs of the housekeeping by result"),
+            swept: added(all, "swept", "Leftovers that the housekeeping removed"),
+            changed: added(all, "changed_snapshots", "Shared trees found changed and no longer served"),
+            registered: added(all, "registered", "The kubelet has registered the driver"),
+            gauges: Gauges {
+                sessions: added(all, "sessions", "Sessions with remotes"),
+                jobs: added(all, "jobs", "Publishes that continue after their calls"),
+                snapshots: added(all, "snapshots", "Snapshots in the store"),
+                snapshot_bytes: added_in_bytes(
+                    all,
+                    "snapshots",
+                    "Size of the snapshots, counted when they were written",
+                ),
+                filesystem_bytes: added_in_bytes(all, "store_filesystem", "The filesystem of the store"),
+                store_up: added(all, "store_up", "The store can be read"),
+            },
+            registry,
+        }
     }
+}
 
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The driver's version", version);
-        registry.register("publishes", "NodePublishVolume calls by result and outcome", self.publishes.clone());
-        registry.register_with_unit(
-            "publish_duration",
-            "Time that a NodePublishVolume call took, by outcome",
-            Unit::Seconds,
-            self.publish_seconds.clone(),
-        );
-        registry.register_with_unit("fetched", "Packs received", Unit::Bytes, self.fetched_bytes.clone());
-        registry.register("unpublishes", "NodeUnpublishVolume calls by result", self.unpublishes.clone());
-        registry.register("errors", "Failed calls by method and kind", self.errors.clone());
-        registry.register("rpcs", "Calls by method and gRPC code", self.rpcs.clone());
-        registry.register("sweeps", "Runs of the housekeeping by result", self.sweeps.clone());
-        registry.register("swept", "Leftovers that the housekeeping removed", self.swept.clone());
-        registry.register("changed_snapshots", "Shared trees found changed and no longer served", self.changed.clone());
-        registry.register("registered", "The kubelet has registered the driver", self.registered.clone());
-        let gauges = &self.gauges;
-        registry.register("sessions", "Sessions with remotes", gauges.sessions.clone());
-        registry.register("jobs", "Publishes that continue after their calls", gauges.jobs.clone());
-        registry.register("snapshots", "Snapshots in the store", gauges.snapshots.clone());
-        registry.register_with_unit(
-            "snapshots",
-            "Size of the snapshots, counted when they were written",
-            Unit::Bytes,
-            gauges.snapshot_bytes.clone(),
-        );
-        registry.register_with_unit(
-            "store_filesystem",
-            "The filesystem of the store",
-            Unit::Bytes,
-            gauges.filesystem_bytes.clone(),
-        );
-        registry.register("store_up", "The store can be read", gauges.store_up.clone());
-    }
-
+impl Metrics {
     /// A publish was answered after `took`.
-    pub fn publish(&self, answer: &Result<Published, Failure>, took: Duration) {
+    pub fn publish(&self, answer: &Result<Published, CallFailure>, took: Duration) {
         let (result, outcome) = match answer {
             Ok(published) => ("ok", outcome(published.outcome)),
-            Err(failure) => (status::word(failure.kind), "none"),
+            Err(failure) => (status::describe(failure.kind).word, "none"),
         };
         self.publishes.get_or_create(&[("result", result), ("outcome", outcome)]).inc();
         self.publish_seconds.get_or_create(&[("outcome", outcome)]).observe(took.as_secs_f64());
@@ -143,14 +124,14 @@ impl Metrics {
     }
 
     /// An unpublish was answered.
-    pub fn unpublish<T>(&self, answer: &Result<T, Failure>) {
-        let result = answer.as_ref().map_or_else(|failure| status::word(failure.kind), |_| "ok");
+    pub fn unpublish<T>(&self, answer: &Result<T, CallFailure>) {
+        let result = answer.as_ref().map_or_else(|failure| status::describe(failure.kind).word, |_| "ok");
         self.unpublishes.get_or_create(&[("result", result)]).inc();
     }
 
     /// A call of this method failed.
     pub fn error(&self, method: &'static str, kind: Kind) {
-        self.errors.get_or_create(&[("method", method), ("kind", status::word(kind))]).inc();
+        self.errors.get_or_create(&[("method", method), ("kind", status::describe(kind).word)]).inc();
     }
 
     /// A call of this method was answered.
@@ -189,12 +170,6 @@ impl Metrics {
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Gauges {
     fn set(&self, observed: &Observed) {
         let set = |family: &Family<Labels<1>, Gauge>, state, value: usize| {
@@ -213,6 +188,20 @@ impl Gauges {
             }
         }
     }
+}
+
+/// A new metric in the registry.
+fn added<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// The same for one that counts bytes.
+fn added_in_bytes<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register_with_unit(name, help, Unit::Bytes, metric.clone());
+    metric
 }
 
 /// The label value of an outcome.
@@ -236,11 +225,11 @@ mod tests {
 
     #[test]
     fn what_happened_is_told() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         let published = |outcome| Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome });
         metrics.publish(&published(Outcome::Hit), Duration::from_millis(3));
         metrics.publish(&published(Outcome::Fetched { received_bytes: 7 }), Duration::from_secs(5));
-        metrics.publish(&Err(Failure::new(Kind::Timeout, "later")), Duration::from_secs(110));
+        metrics.publish(&Err(CallFailure::new(Kind::Timeout, "later")), Duration::from_secs(110));
         metrics.fetched(7);
         metrics.unpublish(&Ok(()));
         metrics.error("NodePublishVolume", Kind::Timeout);

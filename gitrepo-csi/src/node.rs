@@ -10,29 +10,14 @@ use tonic::Status;
 use crate::deadline;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
-use crate::proto::csi::v1::NodeExpandVolumeRequest;
-use crate::proto::csi::v1::NodeExpandVolumeResponse;
-use crate::proto::csi::v1::NodeGetCapabilitiesRequest;
-use crate::proto::csi::v1::NodeGetCapabilitiesResponse;
-use crate::proto::csi::v1::NodeGetInfoRequest;
-use crate::proto::csi::v1::NodeGetInfoResponse;
-use crate::proto::csi::v1::NodeGetVolumeStatsRequest;
-use crate::proto::csi::v1::NodeGetVolumeStatsResponse;
-use crate::proto::csi::v1::NodePublishVolumeRequest;
-use crate::proto::csi::v1::NodePublishVolumeResponse;
+use crate::name_lock::NameLocks;
+use crate::proto::csi::v1;
 use crate::proto::csi::v1::NodeServiceCapability;
-use crate::proto::csi::v1::NodeStageVolumeRequest;
-use crate::proto::csi::v1::NodeStageVolumeResponse;
-use crate::proto::csi::v1::NodeUnpublishVolumeRequest;
-use crate::proto::csi::v1::NodeUnpublishVolumeResponse;
-use crate::proto::csi::v1::NodeUnstageVolumeRequest;
-use crate::proto::csi::v1::NodeUnstageVolumeResponse;
 use crate::proto::csi::v1::node_server::Node;
 use crate::proto::csi::v1::node_service_capability;
 use crate::proto::csi::v1::node_service_capability::rpc::Type;
 use crate::rpc_log::Call;
 use crate::storage::Storage;
-use crate::turn::Turns;
 
 mod publication;
 mod publish;
@@ -55,7 +40,7 @@ pub struct NodeService {
     /// The publishes that run.
     pub jobs: Jobs,
     /// Serialises calls for volumes that may have only one target.
-    pub turns: Turns,
+    pub locks: NameLocks,
     /// The driver's metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -64,34 +49,34 @@ pub struct NodeService {
 impl Node for NodeService {
     async fn node_publish_volume(
         &self,
-        request: Request<NodePublishVolumeRequest>,
-    ) -> Result<Response<NodePublishVolumeResponse>, Status> {
+        request: Request<v1::NodePublishVolumeRequest>,
+    ) -> Result<Response<v1::NodePublishVolumeResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         let request = request.into_inner();
         let mut call = Call::new(&self.metrics, "NodePublishVolume");
         call.about(&request.volume_id, &request.target_path);
         let answer = self.publish(&mut call, request, deadline).await;
         self.metrics.publish(&answer, call.took());
-        call.answer(answer.map(|_| NodePublishVolumeResponse {}))
+        call.answer(answer.map(|_| v1::NodePublishVolumeResponse {}))
     }
 
     async fn node_unpublish_volume(
         &self,
-        request: Request<NodeUnpublishVolumeRequest>,
-    ) -> Result<Response<NodeUnpublishVolumeResponse>, Status> {
+        request: Request<v1::NodeUnpublishVolumeRequest>,
+    ) -> Result<Response<v1::NodeUnpublishVolumeResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         let request = request.into_inner();
         let mut call = Call::new(&self.metrics, "NodeUnpublishVolume");
         call.about(&request.volume_id, &request.target_path);
         let answer = self.unpublish(request, deadline).await;
         self.metrics.unpublish(&answer);
-        call.answer(answer.map(|()| NodeUnpublishVolumeResponse {}))
+        call.answer(answer.map(|()| v1::NodeUnpublishVolumeResponse {}))
     }
 
     async fn node_get_volume_stats(
         &self,
-        request: Request<NodeGetVolumeStatsRequest>,
-    ) -> Result<Response<NodeGetVolumeStatsResponse>, Status> {
+        request: Request<v1::NodeGetVolumeStatsRequest>,
+    ) -> Result<Response<v1::NodeGetVolumeStatsResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         let request = request.into_inner();
         let mut call = Call::quiet(&self.metrics, "NodeGetVolumeStats");
@@ -101,38 +86,38 @@ impl Node for NodeService {
 
     async fn node_get_capabilities(
         &self,
-        _request: Request<NodeGetCapabilitiesRequest>,
-    ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
+        _request: Request<v1::NodeGetCapabilitiesRequest>,
+    ) -> Result<Response<v1::NodeGetCapabilitiesResponse>, Status> {
         let call = Call::quiet(&self.metrics, "NodeGetCapabilities");
-        call.answer(Ok(NodeGetCapabilitiesResponse { capabilities: CAPABILITIES.map(capability).into() }))
+        call.answer(Ok(v1::NodeGetCapabilitiesResponse { capabilities: CAPABILITIES.map(capability).into() }))
     }
 
     async fn node_get_info(
         &self,
-        _request: Request<NodeGetInfoRequest>,
-    ) -> Result<Response<NodeGetInfoResponse>, Status> {
+        _request: Request<v1::NodeGetInfoRequest>,
+    ) -> Result<Response<v1::NodeGetInfoResponse>, Status> {
         let call = Call::new(&self.metrics, "NodeGetInfo");
-        call.answer(Ok(NodeGetInfoResponse { node_id: self.node_id.clone(), ..NodeGetInfoResponse::default() }))
+        call.answer(Ok(v1::NodeGetInfoResponse { node_id: self.node_id.clone(), ..v1::NodeGetInfoResponse::default() }))
     }
 
     async fn node_stage_volume(
         &self,
-        _request: Request<NodeStageVolumeRequest>,
-    ) -> Result<Response<NodeStageVolumeResponse>, Status> {
+        _request: Request<v1::NodeStageVolumeRequest>,
+    ) -> Result<Response<v1::NodeStageVolumeResponse>, Status> {
         Call::new(&self.metrics, "NodeStageVolume").unimplemented()
     }
 
     async fn node_unstage_volume(
         &self,
-        _request: Request<NodeUnstageVolumeRequest>,
-    ) -> Result<Response<NodeUnstageVolumeResponse>, Status> {
+        _request: Request<v1::NodeUnstageVolumeRequest>,
+    ) -> Result<Response<v1::NodeUnstageVolumeResponse>, Status> {
         Call::new(&self.metrics, "NodeUnstageVolume").unimplemented()
     }
 
     async fn node_expand_volume(
         &self,
-        _request: Request<NodeExpandVolumeRequest>,
-    ) -> Result<Response<NodeExpandVolumeResponse>, Status> {
+        _request: Request<v1::NodeExpandVolumeRequest>,
+    ) -> Result<Response<v1::NodeExpandVolumeResponse>, Status> {
         Call::new(&self.metrics, "NodeExpandVolume").unimplemented()
     }
 }

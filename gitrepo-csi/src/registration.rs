@@ -4,7 +4,6 @@
 //! NodeGetInfo there, and reports the outcome (pkg/kubelet/pluginmanager). Unlinking the socket deregisters the driver:
 //! no volume can be set up or torn down until it is back.
 
-use std::fmt;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -63,15 +62,6 @@ impl Registrar {
     /// The service, for [`crate::server::serve`].
     pub fn into_routes(self) -> Routes {
         Routes::new(RegistrationServer::new(self))
-    }
-}
-
-impl fmt::Debug for Registrar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registrar")
-            .field("driver_name", &self.driver_name)
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
     }
 }
 

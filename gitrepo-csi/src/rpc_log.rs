@@ -6,17 +6,20 @@ use std::time::Instant;
 
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::volume::Published;
-use tonic::Code;
 use tonic::Response;
 use tonic::Status;
 
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::metrics;
 use crate::metrics::Metrics;
 use crate::status;
 
 /// Longest logged name of a volume or target.
 const LONGEST: usize = 256;
+
+/// Codes that no kind of failure has, as gRPC spells them.
+const OK: &str = "OK";
+const UNIMPLEMENTED: &str = "UNIMPLEMENTED";
 
 /// A call in progress. Dropped without an answer, it logs that the client went away.
 pub struct Call {
@@ -84,16 +87,16 @@ impl Call {
     }
 
     /// Logs, counts and returns the answer.
-    pub fn answer<T>(mut self, answer: Result<T, Failure>) -> Result<Response<T>, Status> {
+    pub fn answer<T>(mut self, answer: Result<T, CallFailure>) -> Result<Response<T>, Status> {
         self.answered = true;
         match answer {
             Ok(message) => {
-                self.log(Code::Ok, None);
+                self.log(OK, None);
                 Ok(Response::new(message))
             }
             Err(failure) => {
                 self.metrics.error(self.method, failure.kind);
-                self.log(status::code(failure.kind), Some(&failure.message));
+                self.log(status::describe(failure.kind).code_name, Some(&failure.message));
                 Err(failure.into())
             }
         }
@@ -102,13 +105,12 @@ impl Call {
     /// Refuses a method that this driver does not implement.
     pub fn unimplemented<T>(mut self) -> Result<Response<T>, Status> {
         self.answered = true;
-        self.log(Code::Unimplemented, None);
+        self.log(UNIMPLEMENTED, None);
         Err(Status::unimplemented(format!("{} is not offered by this driver", self.method)))
     }
 
-    fn log(&self, code: Code, error: Option<&str>) {
-        let name = code_name(code);
-        self.metrics.rpc(self.method, name);
+    fn log(&self, code: &'static str, error: Option<&str>) {
+        self.metrics.rpc(self.method, code);
         let milliseconds = u64::try_from(self.took().as_millis()).unwrap_or(u64::MAX);
         // tracing needs the level at compile time.
         macro_rules! line {
@@ -120,7 +122,7 @@ impl Call {
                     repository = self.repository,
                     commit = self.commit.map(tracing::field::display),
                     outcome = self.outcome,
-                    code = name,
+                    code,
                     milliseconds,
                     error,
                     "call"
@@ -128,8 +130,8 @@ impl Call {
             };
         }
         match code {
-            Code::Ok if self.quiet => line!(debug),
-            Code::Ok | Code::Unimplemented => line!(info),
+            OK if self.quiet => line!(debug),
+            OK | UNIMPLEMENTED => line!(info),
             _ => line!(warn),
         }
     }
@@ -138,7 +140,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.answered {
-            self.log(Code::Cancelled, Some("the client went away before the answer"));
+            self.log(status::CANCELLED, Some("the client went away before the answer"));
         }
     }
 }
@@ -149,31 +151,10 @@ fn printable(text: &str) -> String {
     shown.map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
-/// The code as gRPC spells it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]
@@ -184,9 +165,9 @@ mod tests {
 
     #[test]
     fn a_call_is_counted_by_its_code_also_when_its_client_goes_away() {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::default());
         assert!(Call::new(&metrics, "Probe").answer(Ok(())).is_ok());
-        let failed = Call::new(&metrics, "Probe").answer::<()>(Err(Failure::invalid("no")));
+        let failed = Call::new(&metrics, "Probe").answer::<()>(Err(CallFailure::invalid("no")));
         assert_eq!(failed.unwrap_err().code(), Code::InvalidArgument);
         drop(Call::new(&metrics, "Probe"));
         let text = metrics.render(&metrics::Observed::default()).unwrap();

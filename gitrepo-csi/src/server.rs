@@ -17,8 +17,8 @@ use incoming::Incoming;
 pub use probe::answers;
 pub use socket::ListenError;
 pub use socket::Occupied;
-pub use socket::Place;
 pub use socket::Socket;
+pub use socket::SocketName;
 pub use stop::stop_signals;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -55,7 +55,7 @@ pub struct ServeError {
 }
 
 /// Answers on `socket` until `stop`; running requests then have `grace` to finish, after which `cancel` is called and
-/// they have two seconds more. New connections are refused from `stop` on. The caller removes [`Socket::place`].
+/// they have two seconds more. New connections are refused from `stop` on. The caller removes [`Socket::name`].
 ///
 /// Requests run as separate tasks: one that ignores its cancellation keeps running when this returns.
 ///
@@ -69,7 +69,7 @@ pub async fn serve(
     grace: Duration,
     cancel: impl FnOnce(),
 ) -> Result<Ended, ServeError> {
-    let path = socket.place.path().display().to_string();
+    let path = socket.name.path().display().to_string();
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let signal = async move {
         stop.await;

@@ -1,6 +1,5 @@
 //! The driver's settings: the configuration file, overridden by the flags and their environment variables.
 
-use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -14,6 +13,7 @@ use crate::arguments::Arguments;
 use crate::arguments::Mode;
 use crate::server::Endpoint;
 use crate::server::EndpointError;
+use crate::target;
 
 /// Longest name of a driver (CSI: 63 characters).
 const LONGEST_NAME: usize = 63;
@@ -101,8 +101,7 @@ impl Settings {
 }
 
 fn check_path(flag: &'static str, path: &Path) -> Result<(), SettingsError> {
-    let clean = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    if path.is_absolute() && path.components().all(clean) && path.file_name().is_some() {
+    if target::is_clean(path) && path.file_name().is_some() {
         return Ok(());
     }
     Err(SettingsError::Flag { flag, reason: "must be an absolute path without `..`" })
@@ -155,8 +154,11 @@ mod tests {
     use super::*;
 
     fn read(flags: &[&str]) -> Result<Settings, SettingsError> {
-        let node = ["gitrepo-csi", "--node-id=node-1"];
-        Settings::read(&Arguments::try_parse_from(node.iter().chain(flags)).unwrap())
+        read_as("--node-id=node-1", flags)
+    }
+
+    fn read_as(node: &str, flags: &[&str]) -> Result<Settings, SettingsError> {
+        Settings::read(&Arguments::try_parse_from(["gitrepo-csi", node].iter().chain(flags)).unwrap())
     }
 
     #[test]
@@ -188,8 +190,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_its_flag() {
         for (flags, named) in [
-            (&["--node-id="][..], "--node-id"),
-            (&["--store=relative"], "--store"),
+            (&["--store=relative"][..], "--store"),
             (&["--kubelet-dir=/var/../lib"], "--kubelet-dir"),
             (&["--kubelet-dir=/"], "--kubelet-dir"),
             (&["--kubelet-registration-dir=x"], "--kubelet-registration-dir"),
@@ -200,19 +201,13 @@ mod tests {
             (&["--endpoint=tcp://127.0.0.1:1"], "--endpoint"),
             (&["--config=/nowhere/config.json"], "/nowhere/config.json"),
         ] {
-            let flags: Vec<_> = flags.iter().copied().chain((named == "--node-id").then_some("--mode=all")).collect();
-            let error = match named {
-                "--node-id" => {
-                    let arguments = ["gitrepo-csi"].iter().chain(&flags).copied();
-                    Settings::read(&Arguments::try_parse_from(arguments).unwrap())
-                }
-                _ => read(&flags),
-            }
-            .unwrap_err();
+            let error = read(flags).unwrap_err();
             assert_eq!(error.kind(), Kind::InvalidRequest, "{flags:?}");
             assert!(error.to_string().contains(named), "{error}");
         }
-        let controller = Arguments::try_parse_from(["gitrepo-csi", "--mode=controller"]).unwrap();
-        assert_eq!(Settings::read(&controller).unwrap().node_id, "");
+        for mode in ["--mode=node", "--mode=all"] {
+            assert!(read_as("--node-id=", &[mode]).unwrap_err().to_string().starts_with("--node-id"), "{mode}");
+        }
+        assert_eq!(read_as("--node-id=", &["--mode=controller"]).unwrap().node_id, "");
     }
 }

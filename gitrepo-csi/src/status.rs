@@ -4,51 +4,47 @@ use gitrepo_core::error::Kind;
 use tonic::Code;
 use tonic::Status;
 
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 
-/// The code for failures of this kind.
-pub fn code(kind: Kind) -> Code {
-    match kind {
-        Kind::InvalidRequest => Code::InvalidArgument,
-        Kind::FailedPrecondition => Code::FailedPrecondition,
-        Kind::AlreadyExists => Code::AlreadyExists,
-        Kind::NotFound => Code::NotFound,
-        Kind::Unauthenticated => Code::Unauthenticated,
-        Kind::PermissionDenied => Code::PermissionDenied,
-        Kind::Unavailable => Code::Unavailable,
-        Kind::Timeout => Code::DeadlineExceeded,
-        Kind::Busy => Code::Aborted,
-        Kind::Cancelled => Code::Cancelled,
-        Kind::Unsupported => Code::FailedPrecondition,
-        Kind::ResourceExhausted => Code::ResourceExhausted,
-        Kind::Corrupt | Kind::Internal => Code::Internal,
-    }
+/// [`Code::Cancelled`] as gRPC spells it.
+pub const CANCELLED: &str = "CANCELLED";
+
+/// A kind of failure, as it is shown outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// The gRPC code.
+    pub code: Code,
+    /// The code as gRPC spells it.
+    pub code_name: &'static str,
+    /// The kind in label values and log fields.
+    pub word: &'static str,
 }
 
-/// The name of a kind in label values and log fields.
-pub fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::InvalidRequest => "invalidRequest",
-        Kind::FailedPrecondition => "failedPrecondition",
-        Kind::AlreadyExists => "alreadyExists",
-        Kind::NotFound => "notFound",
-        Kind::Unauthenticated => "unauthenticated",
-        Kind::PermissionDenied => "permissionDenied",
-        Kind::Unavailable => "unavailable",
-        Kind::Timeout => "timeout",
-        Kind::Busy => "busy",
-        Kind::Cancelled => "cancelled",
-        Kind::Unsupported => "unsupported",
-        Kind::ResourceExhausted => "resourceExhausted",
-        Kind::Corrupt => "corrupt",
-        Kind::Internal => "internal",
-    }
+/// How this kind is shown.
+pub fn describe(kind: Kind) -> Described {
+    let (code, code_name, word) = match kind {
+        Kind::InvalidRequest => (Code::InvalidArgument, "INVALID_ARGUMENT", "invalidRequest"),
+        Kind::FailedPrecondition => (Code::FailedPrecondition, "FAILED_PRECONDITION", "failedPrecondition"),
+        Kind::AlreadyExists => (Code::AlreadyExists, "ALREADY_EXISTS", "alreadyExists"),
+        Kind::NotFound => (Code::NotFound, "NOT_FOUND", "notFound"),
+        Kind::Unauthenticated => (Code::Unauthenticated, "UNAUTHENTICATED", "unauthenticated"),
+        Kind::PermissionDenied => (Code::PermissionDenied, "PERMISSION_DENIED", "permissionDenied"),
+        Kind::Unavailable => (Code::Unavailable, "UNAVAILABLE", "unavailable"),
+        Kind::Timeout => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "timeout"),
+        Kind::Busy => (Code::Aborted, "ABORTED", "busy"),
+        Kind::Cancelled => (Code::Cancelled, CANCELLED, "cancelled"),
+        Kind::Unsupported => (Code::FailedPrecondition, "FAILED_PRECONDITION", "unsupported"),
+        Kind::ResourceExhausted => (Code::ResourceExhausted, "RESOURCE_EXHAUSTED", "resourceExhausted"),
+        Kind::Corrupt => (Code::Internal, "INTERNAL", "corrupt"),
+        Kind::Internal => (Code::Internal, "INTERNAL", "internal"),
+    };
+    Described { code, code_name, word }
 }
 
 /// Without details, as the kubelet expects.
-impl From<Failure> for Status {
-    fn from(failure: Failure) -> Self {
-        Self::new(code(failure.kind), failure.message)
+impl From<CallFailure> for Status {
+    fn from(failure: CallFailure) -> Self {
+        Self::new(describe(failure.kind).code, failure.message)
     }
 }
 
@@ -76,11 +72,13 @@ mod tests {
     #[test]
     fn every_kind_has_its_code_its_word_and_its_finality() {
         for (kind, code, is_final) in TABLE {
-            let failure = Failure::new(kind, "why");
+            let failure = CallFailure::new(kind, "why");
             assert_eq!(failure.is_final(), is_final, "{kind:?}");
             let status = Status::from(failure);
             assert_eq!((status.code(), status.message(), status.details()), (code, "why", &[][..]), "{kind:?}");
-            assert_eq!(serde_json::to_value(kind).unwrap(), word(kind));
+            let Described { code_name, word, .. } = describe(kind);
+            assert!(code_name.replace('_', "").eq_ignore_ascii_case(&format!("{code:?}")), "{code_name}");
+            assert_eq!(serde_json::to_value(kind).unwrap(), word);
         }
     }
 }

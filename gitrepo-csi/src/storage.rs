@@ -9,26 +9,18 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
-use gitrepo_core::lease::Provenance;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
-use gitrepo_core::volume::PublishError;
-use gitrepo_core::volume::Published;
-use gitrepo_core::volume::VolumeLease;
 use gitrepo_core::volume::Volumes;
-use gitrepo_core::watch::Watch;
 
-use crate::failure::Failure;
-use crate::jobs::Leased;
-use crate::jobs::Order;
-use crate::jobs::Publisher;
-use crate::metrics::Metrics;
+use crate::deadline;
+use crate::failure::CallFailure;
 
-/// Opens the volumes.
-pub type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
+type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
 
 /// The volumes of a node.
 pub struct Storage {
@@ -36,13 +28,22 @@ pub struct Storage {
     opened: Mutex<Option<Arc<Volumes>>>,
     /// How many changed snapshots were found before the store was reopened.
     changed_before: AtomicU64,
-    metrics: Arc<Metrics>,
 }
 
 impl Storage {
     /// Opens nothing yet.
-    pub fn new(open: Box<Open>, metrics: Arc<Metrics>) -> Self {
-        Self { open, opened: Mutex::default(), changed_before: AtomicU64::new(0), metrics }
+    pub fn new(open: impl Fn() -> Result<Volumes, StoreError> + Send + Sync + 'static) -> Self {
+        Self { open: Box::new(open), opened: Mutex::default(), changed_before: AtomicU64::new(0) }
+    }
+
+    /// Makes a short call on the volumes, and waits for it until `deadline`.
+    pub async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        call: impl FnOnce(&Volumes) -> Result<T, CallFailure> + Send + 'static,
+    ) -> Result<T, CallFailure> {
+        let storage = Arc::clone(self);
+        deadline::keep(deadline, deadline::STORE, move || call(&*storage.volumes()?)).await
     }
 
     /// The volumes.
@@ -50,7 +51,7 @@ impl Storage {
     /// # Errors
     ///
     /// `Unavailable`, for any fault of the store.
-    pub fn volumes(&self) -> Result<Arc<Volumes>, Failure> {
+    pub fn volumes(&self) -> Result<Arc<Volumes>, CallFailure> {
         // Do not hold the lock during file system calls, which may hang.
         let known = self.opened().clone();
         if let Some(volumes) = &known {
@@ -88,45 +89,19 @@ impl Storage {
     /// # Errors
     ///
     /// The fault, in words for the admin.
-    pub fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), CallFailure> {
         let volumes = self.volumes()?;
         let root = volumes.store().root();
         for path in ["snapshots", "volumes", "locks"].map(|directory| root.join(directory)) {
-            std::fs::read_dir(&path)
-                .map_err(|error| Failure::new(Kind::Unavailable, format!("cannot list {}: {error}", path.display())))?;
+            std::fs::read_dir(&path).map_err(|error| {
+                CallFailure::new(Kind::Unavailable, format!("cannot list {}: {error}", path.display()))
+            })?;
         }
         volumes.store().probe().map_err(unavailable)
     }
 }
 
 /// A fault of the store must not get a final code, or the kubelet would forget volumes that are published.
-fn unavailable(error: StoreError) -> Failure {
-    Failure::new(Kind::Unavailable, format!("the store cannot be used: {}", chain(&error)))
-}
-
-impl Publisher for Storage {
-    fn lease<'a>(&'a self, order: &'a Order, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
-        let volumes = self.volumes()?;
-        let lease = volumes.lease(&order.request, &order.credentials, watch)?;
-        if let Provenance::Remote { received_bytes } = lease.snapshot().provenance() {
-            self.metrics.fetched(received_bytes);
-        }
-        Ok(Box::new(LeasedVolume { volumes, lease, watch }))
-    }
-}
-
-/// A volume whose tree is on the node.
-struct LeasedVolume<'a> {
-    volumes: Arc<Volumes>,
-    lease: VolumeLease<'a>,
-    watch: &'a Watch,
-}
-
-impl Leased for LeasedVolume<'_> {
-    fn show(&self) -> Result<Option<Published>, Failure> {
-        match self.volumes.show(&self.lease, self.watch) {
-            Err(PublishError::Outdated { .. }) => Ok(None),
-            shown => Ok(Some(shown?)),
-        }
-    }
+fn unavailable(error: StoreError) -> CallFailure {
+    CallFailure::new(Kind::Unavailable, format!("the store cannot be used: {}", chain(&error)))
 }

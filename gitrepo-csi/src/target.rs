@@ -7,29 +7,29 @@ use std::path::PathBuf;
 
 use gitrepo_core::error::Kind;
 
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 
 /// Longest volume id: far beyond the 128 bytes that CSI suggests, and short enough for a record.
 const LONGEST_ID: usize = 16 << 10;
 
 /// Checks a volume's id, which is required.
-pub fn check_id(volume_id: &str) -> Result<(), Failure> {
+pub fn check_id(volume_id: &str) -> Result<(), CallFailure> {
     match volume_id.len() {
-        0 => Err(Failure::invalid("volume_id is missing")),
-        length if length > LONGEST_ID => Err(Failure::invalid("volume_id is longer than 16 KiB")),
+        0 => Err(CallFailure::invalid("volume_id is missing")),
+        length if length > LONGEST_ID => Err(CallFailure::invalid("volume_id is longer than 16 KiB")),
         _ => Ok(()),
     }
 }
 
 /// The target of a publish. It must be below the kubelet's directory: only there do this driver's mounts reach the
 /// pods.
-pub fn check(target: &str, kubelet_dir: &Path) -> Result<PathBuf, Failure> {
+pub fn check(target: &str, kubelet_dir: &Path) -> Result<PathBuf, CallFailure> {
     if target.is_empty() {
-        return Err(Failure::invalid("target_path is missing"));
+        return Err(CallFailure::invalid("target_path is missing"));
     }
     let path = Path::new(target);
     if !is_below(path, kubelet_dir) {
-        return Err(Failure::invalid(format!(
+        return Err(CallFailure::invalid(format!(
             "target_path {target:?} is not below {}: start the driver with the --kubelet-dir of this node",
             kubelet_dir.display()
         )));
@@ -43,7 +43,7 @@ pub fn check(target: &str, kubelet_dir: &Path) -> Result<PathBuf, Failure> {
 /// # Errors
 ///
 /// `Busy` when something is still mounted there.
-pub fn remove(target: &Path, kubelet_dir: &Path) -> Result<(), Failure> {
+pub fn remove(target: &Path, kubelet_dir: &Path) -> Result<(), CallFailure> {
     if !is_below(target, kubelet_dir) {
         return Ok(());
     }
@@ -51,7 +51,7 @@ pub fn remove(target: &Path, kubelet_dir: &Path) -> Result<(), Failure> {
         Ok(()) => Ok(()),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => Ok(()),
-            io::ErrorKind::ResourceBusy => Err(Failure::new(
+            io::ErrorKind::ResourceBusy => Err(CallFailure::new(
                 Kind::Busy,
                 format!("something that is not this driver's is mounted on {}", target.display()),
             )),
@@ -63,10 +63,14 @@ pub fn remove(target: &Path, kubelet_dir: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Compares the paths as text: no `..`, nothing relative.
+/// Compares the paths as text.
 fn is_below(path: &Path, directory: &Path) -> bool {
-    let clean = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    path.is_absolute() && path.components().all(clean) && path.starts_with(directory) && path != directory
+    is_clean(path) && path.starts_with(directory) && path != directory
+}
+
+/// Whether a path means the same everywhere: absolute, and without `..`.
+pub fn is_clean(path: &Path) -> bool {
+    path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
 }
 
 #[cfg(test)]

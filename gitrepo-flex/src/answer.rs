@@ -176,15 +176,6 @@ mod tests {
     }
 
     #[test]
-    fn init_denies_every_capability_by_name() {
-        assert_eq!(
-            text(&Answer::initialised()),
-            r#"{"status":"Success","capabilities":{"attach":false,"selinuxRelabel":false,"fsGroup":false,"supportsMetrics":false,"requiresFSResize":false}}
-"#
-        );
-    }
-
-    #[test]
     fn a_long_message_is_cut_between_characters() {
         let message = format!("x{}", "ü".repeat(MESSAGE_LIMIT));
         let Answer { message: Some(cut), .. } = Answer::failure(&message) else { panic!() };

@@ -141,21 +141,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_what_is_allowed() {
-        for text in [
-            "",
-            "/",
-            "/data",
-            "/data/images2",
-            "/data/image",
-            "/etc",
-            "data/images",
-            "./data/images",
-            "/data/images/..",
-            "/data/images/../../etc",
-            "/etc/../data/images",
-            "/data/images/\0x",
-            "~/x",
-        ] {
+        let words = "/ /data /data/images2 /data/image /etc data/images ./data/images /data/images/.. \
+                     /data/images/../../etc /etc/../data/images ~/x";
+        for text in words.split_whitespace().chain(["", "/data/images/\0x"]) {
             let error = select(text).unwrap_err();
             assert_eq!(error.kind(), Kind::InvalidRequest, "{text:?}");
             let message = error.to_string();

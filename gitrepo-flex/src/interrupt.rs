@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use gitrepo_core::cancel::Cancel;
-use nix::sys::signal::SigSet;
+use gitrepo_frontend::signals;
 use nix::sys::signal::Signal;
 
 use crate::answer::Answer;
@@ -20,23 +20,15 @@ const GRACE: Duration = Duration::from_secs(60);
 
 /// From here on each of the [`SIGNALS`] triggers `cancel`. The call then cleans up and answers.
 ///
-/// Must be called before any other thread starts, since threads inherit the signal mask.
+/// Must be called before any other thread starts.
 pub(crate) fn watch(cancel: &Cancel) {
-    let signals: SigSet = SIGNALS.into_iter().collect();
-    if signals.thread_block().is_err() {
-        return;
-    }
     let watched = cancel.clone();
-    let waiting = thread::Builder::new().name("signals".into()).spawn(move || {
-        while let Ok(signal) = signals.wait() {
-            tracing::warn!(%signal, "told to end");
-            watched.cancel();
-        }
+    let watching = signals::watch(&SIGNALS, move |signal| {
+        tracing::warn!(%signal, "told to end");
+        watched.cancel();
     });
-    if waiting.is_err() {
-        // Better to die without an answer than to ignore signals.
-        signals.thread_unblock().ok();
-    }
+    // Better to die without an answer than to ignore signals.
+    drop(watching);
 }
 
 /// Ends the process after `limit` and a grace period, and answers first if nothing has. The kubelet waits for ever for

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::credentials::Credentials;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::store::Record;
@@ -17,7 +15,6 @@ use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
 use gitrepo_flex::stores::ORIGIN;
 use gitrepo_frontend::configuration::Configuration;
-use gitrepo_frontend::configuration::FlexWritable;
 
 use crate::error::CallError;
 use crate::host_target;
@@ -44,15 +41,17 @@ impl Mount {
 
         let record = volumes.store().record_of_target(&target)?;
         if !read_only {
-            spec.writable = spec.writable.or_else(|| record.as_ref().and_then(recorded)).or(Some(writable(default)));
+            spec.writable = spec.writable.or_else(|| record.as_ref().and_then(recorded)).or(Some(default));
         }
         let name = VolumeName::new(&pod, &target, &spec, group);
         let volume_id = match record.as_ref().and_then(|record| name.recorded(record)) {
             Some(volume_id) => volume_id,
             None => name.with(&volumes.store().access().credential(&spec.repository, &credentials)?),
         };
-        let origin = ORIGIN;
-        let request = VolumeRequest { volume_id, target, origin, spec, read_only, group };
+        let mut request = VolumeRequest::new(volume_id, target, spec);
+        request.origin = ORIGIN;
+        request.read_only = read_only;
+        request.group = group;
         Ok(Self { pod, request, credentials, volumes })
     }
 
@@ -65,7 +64,7 @@ impl Mount {
             directory = %request.target.display(), spec = ?request.spec, volume_id = request.volume_id, ?secrets,
             group = request.group, store = %volumes.store().root().display(), "mounting"
         );
-        let watch = Watch { cancel: cancel.clone(), progress: Arc::new(Silent) };
+        let watch = Watch::until(cancel.clone());
         let published = volumes.publish(request, credentials, &watch)?;
         tracing::info!(
             directory = %request.target.display(), repository = %request.spec.repository,
@@ -92,14 +91,6 @@ fn received(outcome: Outcome) -> u64 {
     match outcome {
         Outcome::Fetched { received_bytes } => received_bytes,
         Outcome::Hit | Outcome::AlreadyPublished => 0,
-    }
-}
-
-/// How to share a volume without the option `writable`, by the node's configuration.
-fn writable(default: FlexWritable) -> Writable {
-    match default {
-        FlexWritable::Shared => Writable::Shared,
-        FlexWritable::Private => Writable::Private,
     }
 }
 

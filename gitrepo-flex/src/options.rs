@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::credentials::Credentials;
-use gitrepo_core::credentials::Key;
 use gitrepo_core::credentials::Secret;
+use gitrepo_core::credentials::SecretKey;
 use gitrepo_core::error::Kind;
 use gitrepo_core::spec::ATTRIBUTES_BYTES;
 use gitrepo_core::spec::DefaultDirectory;
@@ -224,7 +224,7 @@ fn check_key(key: &str) -> Result<(), OptionsError> {
     if known().any(|known| known == key) {
         return Ok(());
     }
-    let secret = Key::ALL.iter().map(|key| key.name()).chain(["sshKey"]);
+    let secret = SecretKey::ALL.iter().map(|key| key.name()).chain(["sshKey"]);
     if secret.into_iter().any(|secret| secret == key) {
         return Err(OptionsError::SecretOption { key: shown(key) });
     }

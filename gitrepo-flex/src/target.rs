@@ -6,6 +6,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::error::Kind;
+use gitrepo_frontend::path;
 
 /// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,17 +47,8 @@ pub(crate) fn resolve(target: &Path) -> Result<PathBuf, TargetError> {
     else {
         return Err(TargetError::Path { target: target.to_owned() });
     };
-    for existing in parent.ancestors() {
-        match existing.canonicalize() {
-            Ok(resolved) => {
-                let missing = parent.strip_prefix(existing).unwrap_or(Path::new(""));
-                return Ok(resolved.components().chain(missing.components()).collect::<PathBuf>().join(name));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(TargetError::Resolve { target: target.to_owned(), source }),
-        }
-    }
-    Ok(target.to_owned())
+    let parent = path::resolve(parent);
+    Ok(parent.map_err(|source| TargetError::Resolve { target: target.to_owned(), source })?.join(name))
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ mod tests {
 
     fn spec(revision: &str) -> VolumeSpec {
         let repository = RepositoryUrl::parse("https://git.example.org/a.git").unwrap();
-        VolumeSpec { revision: Revision::parse(revision).unwrap(), ..VolumeSpec::new(repository) }
+        let mut spec = VolumeSpec::new(repository);
+        spec.revision = Revision::parse(revision).unwrap();
+        spec
     }
 
     fn name(pod: &Pod, target: &str, spec: &VolumeSpec, group: Option<u32>) -> String {

@@ -1,6 +1,6 @@
 //! `cargo bench -p gitrepo-tests --bench csi`: gitrepo-csi publishes and unpublishes one cached commit 10,000 times, on a
-//! freshly made ext4, as root. Fails if its memory, descriptors, mounts or files grow. A number as the argument is the
-//! number of pairs: `cargo bench -p gitrepo-tests --bench csi -- 1000`.
+//! fresh ext4, as root. Fails if its memory, descriptors, mounts or files grow. An argument sets the number of pairs:
+//! `cargo bench -p gitrepo-tests --bench csi -- 1000`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark is run by hand")]
 
 use std::time::Duration;

@@ -1,9 +1,8 @@
-//! `cargo bench -p gitrepo-tests --bench publish`: `gitrepo-cli` beside `git clone --depth 1`, in one run, on one freshly
-//! made ext4, as root.
+//! `cargo bench -p gitrepo-tests --bench publish`: compares `gitrepo-cli` with `git clone --depth 1` in one run, on one
+//! fresh ext4, as root.
 //!
-//! Contenders take turns, so that a slow moment of the machine hits them alike; compare ratios, not seconds. A number
-//! as the argument is the number of files (3,000 if there is none): `cargo bench -p gitrepo-tests --bench publish --
-//! 30000`.
+//! Contenders take turns, so that a slow moment of the machine affects all of them; compare ratios, not seconds. An
+//! argument sets the number of files (default: 3,000): `cargo bench -p gitrepo-tests --bench publish -- 30000`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark is run by hand")]
 
 use std::ffi::OsString;
@@ -49,7 +48,7 @@ fn main() {
         ("gitrepo-cli mount, hit", Bench::mount_hit),
     ];
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
-    // Round 0 warms caches up and is not counted.
+    // Round 0 warms the caches and is not counted.
     for round in 0..=ROUNDS {
         for (kept, (_, run)) in samples.iter_mut().zip(&contenders) {
             let sample = run(&bench, round);
@@ -61,7 +60,7 @@ fn main() {
     report(&contenders.map(|(name, _)| name), &samples);
 }
 
-/// What it is called, and one round of it.
+/// A contender's name and one round of it.
 type Contender = (&'static str, fn(&Bench, usize) -> Sample);
 
 struct Bench {
@@ -98,7 +97,7 @@ impl Bench {
         sample
     }
 
-    /// A full commit id with a fresh proof: what every pod but the first one of a rollout pays.
+    /// A full commit id with a fresh proof, like every pod of a rollout except the first.
     fn mount_hit(&self, round: usize) -> Sample {
         let (store, target) = (self.place.join("store"), self.place.join("hit"));
         let commit = git::line(Command::new("git").args(["ls-remote", &self.url, "HEAD"]));
@@ -121,7 +120,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Runs a command under a process of its own, whose only children are that command's: their peak memory is then its.
+/// Runs a command under its own process, so that the peak memory of that process's children is the command's.
 fn run(program: &Path, arguments: &[&str]) -> Sample {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg(MEASURE).arg(program).args(arguments).envs(git::environment());

@@ -1,6 +1,6 @@
-"""bench.py [<rounds>]: how long volumes take to set up and pods to start, beside emptyDir and in-tree gitRepo.
+"""bench.py [<rounds>]: how long volumes take to set up and pods to start, compared with emptyDir and gitRepo.
 
-Starts pods of all kinds in turn, one at a time, so that other load on the machine affects all alike. Reads the logs of
+Starts pods of all kinds in turn, one at a time, so that other load on the machine affects all kinds. Reads the logs of
 the kubelet and of containerd, since the API shows a started container up to a second late:
 
 set-up   from "MountVolume started" to "SetUp succeeded"
@@ -70,7 +70,7 @@ def started(lines, container):
         if found and found[3] == container:
             whole = datetime.datetime.fromisoformat(f"{found[1]}+00:00").timestamp()
             return whole + float(f"0.{found[2]}")
-    raise LookupError(f"containerd's log says nothing of the start of {container}")
+    raise LookupError(f"containerd's log does not show the start of {container}")
 
 
 def measure(c, name, volume):

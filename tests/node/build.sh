@@ -4,7 +4,7 @@
 set -eu
 . "$(dirname "$0")/settings.sh"
 
-# missing <directory> <program>…: prints those that the cache lacks.
+# missing <directory> <program>…: prints the programs that the cache lacks.
 missing() {
     local directory=$NODE_CACHE/$1
     shift

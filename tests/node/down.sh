@@ -27,7 +27,7 @@ end_containers() {
     for container in $(timeout 10 ctr container ls -q); do timeout 10 ctr container rm "$container"; done
 }
 
-# A scene may have killed containerd, and nothing else knows its shims.
+# A scene may have killed containerd; nothing else tracks its shims.
 end_shims() {
     local file pid
     grep -lsa -F "$CONTAINERD_ADDRESS" /proc/[0-9]*/cmdline | while read -r file; do
@@ -102,12 +102,12 @@ left() {
     done
 }
 
-printf 'Taking the node away\n'
+printf 'Removing the node\n'
 mkdir -p "$NODE_LOG"
 made=
 take_down >"$NODE_LOG/down.log" 2>&1
 found=$(left)
 if [ -n "$found" ]; then
-    printf 'Left on this machine, and not to be (see %s):\n%s\n' "$NODE_LOG/down.log" "$found" >&2
+    printf 'Left over on this machine (see %s):\n%s\n' "$NODE_LOG/down.log" "$found" >&2
     exit 1
 fi

@@ -2,7 +2,7 @@
 # `make e2e`: runs the scenes on the cluster of KUBECONFIG, where the drivers are installed, with a git server in a pod
 # of the namespace gitrepo-e2e. Scenes that need the node's root, names or servers are skipped visibly.
 #
-#   SCENES="a b"          these scenes alone
+#   SCENES="a b"          only these scenes
 #   GIT_SERVER_IMAGE=…    an image with python3 and git that the cluster can get [default: Python's own]
 set -eu
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

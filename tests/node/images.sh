@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds and imports the images for pods of the node, without a registry. Those that the examples name are stand-ins:
-# busybox is Debian's, and nginx is its web server.
+# Builds and imports the images for pods of the node, without a registry. The images that the examples name are
+# replaced: busybox by Debian's, and nginx by busybox's web server.
 set -eu
 . "$(dirname "$0")/settings.sh"
 

@@ -1,9 +1,9 @@
 #!/bin/bash
-# `make node-test`: brings up a node, installs both drivers, runs the scenes and takes all away. As root, on Debian.
+# `make node-test`: brings up a node, installs both drivers, runs the scenes and removes everything. As root, on Debian.
 #
 #   KUBERNETES=v1.25.16   the kubelet's version
-#   SCENES="a b"          these scenes alone; their names are those of the files in tests/node/scenes
-#   KEEP=1                leave the node up; `bash tests/node/down.sh` takes it away
+#   SCENES="a b"          only these scenes, named like their files in tests/node/scenes
+#   KEEP=1                leave the node up; `bash tests/node/down.sh` removes it
 #   NODE_CACHE=DIRECTORY  where built programs are kept
 set -eu
 . "$(dirname "$0")/run.sh"

@@ -25,7 +25,7 @@ has pkg-config || need pkg-config
 has go || need golang-go
 
 if [ -n "$packages" ]; then
-    has apt-get || fail "please install what these Debian packages hold:$packages"
+    has apt-get || fail "please install the programs of these Debian packages:$packages"
     printf 'Installing%s\n' "$packages"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq update

@@ -8,7 +8,7 @@ take_away() {
     status=$?
     trap - EXIT HUP INT TERM
     if [ -n "${KEEP:-}" ] && [ -e "$KUBECONFIG_NODE" ]; then
-        printf '\nThe node is up: export KUBECONFIG=%s\nbash %s/down.sh takes it away.\n' "$KUBECONFIG_NODE" "$here"
+        printf '\nThe node is up: export KUBECONFIG=%s\nbash %s/down.sh removes it.\n' "$KUBECONFIG_NODE" "$here"
     else
         bash "$here/down.sh" || status=1
     fi

@@ -1,8 +1,8 @@
 """run_scenes.py node|cluster [<scene>…]
 
 Runs all scenes, or the named ones, in the order of SCENES; prints a table; fails if one of them failed. `node`: this
-machine is the node that up.sh made. `cluster`: the one of KUBECONFIG; scenes that need root on the node, or names and
-servers that only the node has, are skipped visibly. There GIT_SERVER is the URL of the git server.
+machine is the node that up.sh made. `cluster`: the cluster of KUBECONFIG; scenes that need root on the node, or names
+and servers that only the node has, are reported as skipped. GIT_SERVER is the URL of the git server.
 """
 
 import importlib
@@ -64,14 +64,14 @@ def run(name, cluster):
     except Failed as failed:
         return "FAILED", str(failed)
     except Exception as error:
-        # An error in a scene is a failure as well, and the others continue.
+        # An error in a scene is a failure too, and the other scenes continue.
         traceback.print_exc()
         return "FAILED", f"{type(error).__name__}: {error}"
     return "passed", ""
 
 
 def evidence(cluster):
-    """The information that a person would look at first."""
+    """The pods and the latest events, to see why a scene failed."""
     pods = cluster.kubectl("get", "pods", "-o", "wide", expect=None)
     return "\n".join([pods, *cluster.events()[-20:]])
 

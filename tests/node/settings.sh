@@ -12,7 +12,7 @@ export PROVISIONER=${PROVISIONER:-v6.3.0}
 
 # Built programs, by version; kept between runs.
 export NODE_CACHE=${NODE_CACHE:-$HOME/.cache/gitrepo-node}
-# All files of the node: deleted after each run. Not a tmpfs, since containers lie on an overlay of it.
+# All files of the node, deleted after each run. Not on a tmpfs, since containers use overlays of it.
 export NODE_DIR=${NODE_DIR:-/var/tmp/gitrepo-node}
 export NODE_LOG=${NODE_LOG:-$project/target/node/log}
 export NODE_RUN=$NODE_DIR/run
@@ -26,7 +26,7 @@ export SERVICE_NETWORK=10.96.0.0/16
 export SERVICE_IP=10.96.0.1
 export API_PORT=${API_PORT:-6443}
 
-# As on any node, so that the drivers are installed with their defaults.
+# The usual paths, so that the drivers are installed with their defaults.
 export KUBELET_DIR=/var/lib/kubelet
 export STORE=/var/lib/gitrepo
 export PLUGIN_DIR=/usr/libexec/kubernetes/kubelet-plugins/volume/exec

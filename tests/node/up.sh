@@ -1,6 +1,6 @@
 #!/bin/bash
 # Brings up the node: git servers and names, containerd, etcd, the control plane and the kubelet. Running programs stay
-# as they are, so it also restarts what a scene has killed. Builds nothing.
+# as they are, so this also restarts programs that a scene killed. Builds nothing.
 set -eu
 . "$(dirname "$0")/settings.sh"
 . "$here/processes.sh"
@@ -13,7 +13,7 @@ kubectl="kubectl --kubeconfig $KUBECONFIG_NODE"
 refuse_a_node() {
     [ ! -e "$NODE_RUN/mine" ] || return 0
     [ ! -e "$KUBELET_DIR/pods" ] || fail "this machine has a kubelet's $KUBELET_DIR; use another machine"
-    # A store without volumes is only covered by a mount for a while.
+    # A store without volumes may be covered by a mount for a while.
     if [ -n "$(ls -A "$STORE/volumes" 2>/dev/null)" ]; then
         fail "this machine has volumes of gitrepo in $STORE; use another machine"
     fi
@@ -61,7 +61,7 @@ shared_directory() {
     mount --make-rshared "$1"
 }
 
-# The kubelet changes them; down.sh restores them.
+# The kubelet changes these; down.sh restores them.
 remember_sysctls() {
     [ -e "$NODE_RUN/sysctls" ] || for key in vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops \
         kernel.keys.root_maxkeys kernel.keys.root_maxbytes net.ipv4.ip_forward; do

@@ -29,7 +29,7 @@ pub struct Chroot {
 
 impl Chroot {
     /// Creates one. The thread gets a [private mount namespace](namespace::private_mounts). Needs root.
-    pub fn new() -> Self {
+    pub fn mounted() -> Self {
         namespace::private_mounts();
         let place = TempDir::with_prefix("gitrepo-chroot-").unwrap();
         let none = None::<&str>;
@@ -41,7 +41,7 @@ impl Chroot {
         }
         chroot.write("etc/resolv.conf", "nameserver 127.0.0.1\n");
         mount(Some("proc"), &chroot.inside("proc"), Some("proc"), MsFlags::empty(), none).expect("mount /proc");
-        chroot.mounts = chroot.mounted();
+        chroot.mounts = chroot.mounts();
         chroot
     }
 
@@ -71,21 +71,16 @@ impl Chroot {
     pub fn run<A: AsRef<OsStr>>(&self, name: &str, arguments: impl IntoIterator<Item = A>) -> Outcome {
         let mut command = Command::new(require::find("chroot").expect("chroot is installed"));
         command.arg(self.inside("")).arg(Path::new("/").join(name)).args(arguments);
-        let output = command.env_clear().stdin(Stdio::null()).output().unwrap();
-        Outcome {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        command.env_clear().stdin(Stdio::null()).output().unwrap().into()
     }
 
     /// Mounts that were not there at first: mount points by their outside path.
     pub fn new_mounts(&self) -> Vec<String> {
-        self.mounted().difference(&self.mounts).cloned().collect()
+        self.mounts().difference(&self.mounts).cloned().collect()
     }
 
     /// Every mount in it, by id and mount point.
-    fn mounted(&self) -> BTreeSet<String> {
+    fn mounts(&self) -> BTreeSet<String> {
         let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         let place = self.place.path().to_str().unwrap();
         let fields = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -93,12 +88,6 @@ impl Chroot {
             .filter(|fields| fields[4].starts_with(place))
             .map(|fields| format!("{} {}", fields[0], fields[4]))
             .collect()
-    }
-}
-
-impl Default for Chroot {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -99,7 +99,7 @@ pub struct ClosedPort {
 
 impl ClosedPort {
     /// Reserves a port.
-    pub fn new() -> Self {
+    pub fn reserve() -> Self {
         // Bound, but not listening.
         let socket =
             nix::sys::socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -117,12 +117,6 @@ impl ClosedPort {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
-    }
-}
-
-impl Default for ClosedPort {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

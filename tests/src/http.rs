@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
 
 use crate::authority::Identity;
 use crate::listener::Listener;
@@ -284,26 +285,22 @@ impl Shared {
             return answer::status(wire, 401, challenges);
         }
         match (self.answer)(request) {
-            Answer::Git => match self.route(&request.path) {
-                Some((repository, rest)) => answer::git(wire, &repository, &rest, request),
-                None => answer::status(wire, 404, Vec::new()),
-            },
             Answer::Status { status, headers } => answer::status(wire, status, headers),
-            Answer::Tampered(tamper) => match self.route(&request.path) {
-                Some((repository, rest)) => answer::tampered(wire, &repository, &rest, request, &*tamper),
-                None => answer::status(wire, 404, Vec::new()),
-            },
-            Answer::Slow(time) => match self.route(&request.path) {
-                Some((repository, rest)) => answer::slow(wire, &repository, &rest, request, time),
-                None => answer::status(wire, 404, Vec::new()),
-            },
             Answer::Raw(write) => write(wire),
+            by_git => match (self.route(&request.path), by_git) {
+                (None, _) => answer::status(wire, 404, Vec::new()),
+                (Some((repository, rest)), Answer::Tampered(tamper)) => {
+                    answer::tampered(wire, &repository, &rest, request, &*tamper)
+                }
+                (Some((repository, rest)), Answer::Slow(time)) => answer::slow(wire, &repository, &rest, request, time),
+                (Some((repository, rest)), _) => answer::git(wire, &repository, &rest, request),
+            },
         }
     }
 
     /// The repository of a request's path, and the rest of the path.
     fn route(&self, path: &str) -> Option<(PathBuf, String)> {
-        let path = percent_decoded(path);
+        let path = percent_decode_str(path).decode_utf8_lossy();
         let repositories = lock(&self.repositories);
         let (prefix, repository) = repositories
             .iter()
@@ -328,17 +325,6 @@ impl Credential {
         };
         ("WWW-Authenticate".to_owned(), format!("{scheme} realm=\"git\""))
     }
-}
-
-fn percent_decoded(path: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        let digits = (byte == b'%').then(|| [rest.next(), rest.next()].into_iter().flatten().map(char::from));
-        let decoded = digits.and_then(|digits| u8::from_str_radix(&digits.collect::<String>(), 16).ok());
-        bytes.push(decoded.unwrap_or(byte));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

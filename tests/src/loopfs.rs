@@ -9,6 +9,7 @@ use std::process::Command;
 use nix::mount::MntFlags;
 use tempfile::TempDir;
 
+use crate::git;
 use crate::namespace;
 use crate::require;
 
@@ -27,12 +28,18 @@ impl LoopFs {
         let root = place.path().join("root");
         File::create(&image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(&root).unwrap();
-        run(Command::new(require::find("mkfs.ext4").expect("mkfs.ext4 is installed")).args(["-q", "-F"]).arg(&image));
-        run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&image).arg(&root));
+        let mkfs = require::find("mkfs.ext4").expect("mkfs.ext4 is installed");
+        git::output(Command::new(mkfs).args(["-q", "-F"]).arg(&image));
+        git::output(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&image).arg(&root));
         let mounted = Self { root, _place: place };
         std::fs::remove_dir(mounted.root.join("lost+found")).unwrap();
         std::fs::set_permissions(&mounted.root, PermissionsExt::from_mode(0o755)).unwrap();
         mounted
+    }
+
+    /// The same; `None` if this machine cannot.
+    pub fn if_possible(bytes: u64) -> Option<Self> {
+        (require::root("to mount") && require::tool("mkfs.ext4")).then(|| Self::new(bytes))
     }
 
     /// The mount point, an empty directory at first.
@@ -47,9 +54,4 @@ impl Drop for LoopFs {
         // last user; an error here would hide the panic that led here.
         let _ = nix::mount::umount2(&self.root, MntFlags::MNT_DETACH);
     }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

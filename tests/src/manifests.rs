@@ -150,24 +150,19 @@ pub fn tools() -> PathBuf {
 /// The rendered kustomization of a directory; `None` without kustomize or kubectl.
 pub fn render(directory: &Path) -> Option<String> {
     let kustomize = [tools().join("kustomize")].into_iter().find(|path| path.is_file());
-    let mut command = match (kustomize.or_else(|| require::find("kustomize")), require::find("kubectl")) {
-        (Some(kustomize), _) => with_word(Command::new(kustomize), "build"),
-        (None, Some(kubectl)) => with_word(Command::new(kubectl), "kustomize"),
+    let (program, word) = match (kustomize.or_else(|| require::find("kustomize")), require::find("kubectl")) {
+        (Some(kustomize), _) => (kustomize, "build"),
+        (None, Some(kubectl)) => (kubectl, "kustomize"),
         (None, None) => {
             require::tool("kustomize");
             return None;
         }
     };
-    let output = command.arg(directory).output().unwrap();
+    let output = Command::new(program).arg(word).arg(directory).output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {complaints}", directory.display());
     assert!(complaints.is_empty(), "{}: {complaints}", directory.display());
     Some(String::from_utf8(output.stdout).unwrap())
-}
-
-fn with_word(mut command: Command, word: &str) -> Command {
-    command.arg(word);
-    command
 }
 
 /// The directories below `deploy/` that contain a kustomization to be rendered by itself.

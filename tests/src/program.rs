@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
+use std::process::Output;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -21,6 +22,7 @@ use nix::unistd::Pid;
 use nix::unistd::Uid;
 use tempfile::TempDir;
 
+use crate::git;
 use crate::namespace;
 
 /// A directory with builds to test instead of this workspace's, such as static ones.
@@ -64,9 +66,7 @@ fn build_static() -> PathBuf {
     let (target_directory, _, profile) = place();
     let mut command = Command::new("sh");
     command.arg(script).arg(profile).env("CARGO_TARGET_DIR", target_directory);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "cannot build statically: {}", String::from_utf8_lossy(&output.stderr));
-    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed = git::line(&mut command);
     Path::new(printed.lines().next().unwrap()).parent().unwrap().to_owned()
 }
 
@@ -86,8 +86,7 @@ fn build(name: &str) -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     cargo.args(["build", "--quiet", "--package", package(name), "--profile", &profile, "--target-dir"]);
-    let output = cargo.arg(target_directory).output().unwrap();
-    assert!(output.status.success(), "cannot build {name}: {}", String::from_utf8_lossy(&output.stderr));
+    git::output(cargo.arg(target_directory));
     directory.join(name)
 }
 
@@ -118,9 +117,7 @@ pub struct Outcome {
 }
 
 /// A running program. Killed when dropped.
-pub struct Running {
-    child: Option<Child>,
-}
+pub struct Running(Option<Child>);
 
 impl Program {
     /// `gitrepo-cli`.
@@ -185,15 +182,18 @@ impl Program {
     pub fn spawn<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Running {
         let mut command = self.command(arguments);
         let child = if self.may_unshare { command.spawn() } else { namespace::spawn_without(&mut command) };
-        let child = child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-        Running { child: Some(child) }
+        Running::new(child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")))
     }
 }
 
 impl Running {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(Some(child))
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
-        self.child.as_ref().map(Child::id).unwrap()
+        self.0.as_ref().map(Child::id).unwrap()
     }
 
     /// Sends a signal, unless it has exited.
@@ -210,22 +210,24 @@ impl Running {
 
     /// Waits for its exit.
     pub fn wait(mut self) -> Outcome {
-        let output = self.child.take().unwrap().wait_with_output().unwrap();
-        Outcome {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        self.0.take().unwrap().wait_with_output().unwrap().into()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Some(mut child) = self.0.take() {
             // It may have exited by itself.
             drop(child.kill());
             drop(child.wait());
         }
+    }
+}
+
+impl From<Output> for Outcome {
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { status, stdout: text(stdout), stderr: text(stderr) }
     }
 }
 

@@ -122,11 +122,6 @@ impl Repository {
         git::output(&mut self.git(["update-ref", "-d", &format!("refs/heads/{branch}")]));
     }
 
-    /// Removes a tag.
-    pub fn delete_tag(&self, tag: &str) {
-        git::output(&mut self.git(["update-ref", "-d", &format!("refs/tags/{tag}")]));
-    }
-
     /// Points HEAD to `branch`, which need not exist.
     pub fn set_head(&self, branch: &str) {
         git::output(&mut self.git(["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")]));

@@ -5,13 +5,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
-use gitrepo_core::mount::mountinfo;
-
 use crate::loopfs::LoopFs;
 use crate::program::Outcome;
 use crate::program::Program;
 use crate::program::Running;
-use crate::require;
 use crate::volumes;
 
 /// A root shell with a store and a directory for targets. Its mounts are visible to this thread and those it starts.
@@ -25,10 +22,7 @@ pub struct Shell {
 impl Shell {
     /// With a file system of `bytes`, without reserved blocks; `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
-        if !require::root("to mount") || !require::tool("mkfs.ext4") {
-            return None;
-        }
-        let file_system = LoopFs::new(bytes);
+        let file_system = LoopFs::if_possible(bytes)?;
         let home = file_system.path().canonicalize().unwrap();
         std::fs::create_dir(home.join("pods")).unwrap();
         let program = Program::cli();
@@ -102,13 +96,12 @@ impl Shell {
 
     /// Mounts on `target`.
     pub fn mounts_on(&self, target: &Path) -> usize {
-        mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+        volumes::mounts_on(target)
     }
 
     /// What is left of published volumes, work in flight or crashes.
     pub fn leftovers(&self) -> Vec<PathBuf> {
-        let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
-        let below = mounts.filter(|target| *target != self.home && target.starts_with(&self.home));
-        below.chain(volumes::leftovers(&self.store(), &self.home.join("pods"))).collect()
+        let mounts = volumes::mounts_below(&self.home).into_iter();
+        mounts.chain(volumes::leftovers(&self.store(), &self.home.join("pods"))).collect()
     }
 }

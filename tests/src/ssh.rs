@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -193,8 +194,6 @@ fn make_privilege_separation_directory() {
 }
 
 fn write_private(file: &Path, content: &str) {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(file).unwrap();
-    file.write_all(content.as_bytes()).unwrap();
+    std::fs::write(file, content).unwrap();
+    std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
 }

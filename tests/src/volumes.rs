@@ -10,9 +10,9 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::mountinfo;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::spec::VolumeSpec;
@@ -58,42 +58,40 @@ pub const CSI: Origin = Origin::driver("csi");
 /// The FlexVolume driver, as it names itself.
 pub const FLEX: Origin = Origin::driver("flex");
 
-/// Without a timeout or progress.
-pub fn watch() -> Watch {
-    Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
-}
-
 /// The tree of the remote's HEAD, read-only, without an owner.
 pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
-    VolumeRequest {
-        volume_id: format!("volume of {}", target.display()),
-        target: target.to_owned(),
-        origin: PERSON,
-        spec: VolumeSpec::new(RepositoryUrl::parse(url).unwrap()),
-        read_only: true,
-        group: None,
-    }
+    let spec = VolumeSpec::new(RepositoryUrl::parse(url).unwrap());
+    let request = VolumeRequest::new(format!("volume of {}", target.display()), target, spec);
+    with(request, |request| request.origin = PERSON)
 }
 
 /// The same as a private copy for `uid`.
 pub fn writable(url: &str, target: &Path, uid: u32) -> VolumeRequest {
-    let mut request = VolumeRequest { read_only: false, ..read_only(url, target) };
-    request.spec.writable = Some(Writable::Copy);
-    request.spec.uid = uid;
-    request
+    with(read_only(url, target), |request| {
+        request.read_only = false;
+        request.spec.writable = Some(Writable::Copy);
+        request.spec.uid = uid;
+    })
 }
 
 /// The same as the copy that all targets of the volume `volume_id` share.
 pub fn shared(url: &str, volume_id: &str, target: &Path) -> VolumeRequest {
-    let mut request = VolumeRequest { volume_id: volume_id.to_owned(), ..writable(url, target, 0) };
-    request.spec.writable = Some(Writable::Shared);
-    request
+    with(writable(url, target, 0), |request| {
+        volume_id.clone_into(&mut request.volume_id);
+        request.spec.writable = Some(Writable::Shared);
+    })
 }
 
 /// Another revision of the same.
 #[must_use]
-pub fn at(mut request: VolumeRequest, revision: &str) -> VolumeRequest {
-    request.spec.revision = Revision::parse(revision).unwrap();
+pub fn at(request: VolumeRequest, revision: &str) -> VolumeRequest {
+    with(request, |request| request.spec.revision = Revision::parse(revision).unwrap())
+}
+
+/// The same, changed.
+#[must_use]
+pub fn with(mut request: VolumeRequest, change: impl FnOnce(&mut VolumeRequest)) -> VolumeRequest {
+    change(&mut request);
     request
 }
 
@@ -125,7 +123,7 @@ impl Node {
 
     /// The same with credentials.
     pub fn publish_as(&self, request: &VolumeRequest, credentials: &Credentials) -> Result<Published, PublishError> {
-        self.volumes.publish(request, credentials, &watch())
+        self.volumes.publish(request, credentials, &Watch::default())
     }
 
     /// Unpublishes without a timeout, which must succeed.
@@ -153,11 +151,7 @@ impl Node {
         for record in self.volumes.store().records().unwrap() {
             self.mounter.unmount(&record.target).unwrap();
         }
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        for file in files_below(&self.store().join("volumes")).iter().filter(|file| file.ends_with("record.json")) {
-            let json = std::fs::read_to_string(file).unwrap();
-            std::fs::write(file, json.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
-        }
+        forget_boot(self.store());
     }
 
     /// The only record file.
@@ -183,6 +177,28 @@ impl Node {
         let ours: Vec<_> = mounts.iter().filter(|mount| below(&mount.target)).collect();
         assert!(ours.is_empty(), "still mounted: {ours:#?}");
     }
+}
+
+/// Makes the records and proofs of a store those of another boot.
+pub fn forget_boot(store: &Path) {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for file in ["volumes", "access"].iter().flat_map(|place| files_below(&store.join(place))) {
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        if text.contains(boot.trim()) {
+            std::fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+        }
+    }
+}
+
+/// Mounts on `target`.
+pub fn mounts_on(target: &Path) -> usize {
+    mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+}
+
+/// The mount points below a directory.
+pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
+    mounts.filter(|target| target != directory && target.starts_with(directory)).collect()
 }
 
 /// Files below a directory, without following links.

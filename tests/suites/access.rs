@@ -49,7 +49,7 @@ impl Scene {
         Self::proving_for(Duration::from_secs(300))
     }
 
-    /// With another `accessTtl`.
+    /// A scene with this `accessTtl`.
     fn proving_for(ttl: Duration) -> Self {
         let (repository, commit) = fixtures::small();
         let server = HttpServer::builder().serve(&repository).accept(KEY).start();
@@ -62,7 +62,7 @@ impl Scene {
         self.server.url(&self.repository)
     }
 
-    /// A pod of its own that wants `revision` with a token.
+    /// A new pod that requests `revision` with the token `key`.
     fn pod(&self, revision: &str, key: Option<&str>) -> Pod {
         Pod { request: at(read_only(&self.url(), &self.new_target()), revision), credentials: token(key) }
     }
@@ -91,7 +91,7 @@ fn node(place: &TempDir, ttl: Duration) -> Node {
 }
 
 #[test]
-fn a_cached_private_tree_is_refused_to_who_could_not_fetch_it() {
+fn a_cached_private_tree_is_refused_to_credentials_that_could_not_fetch_it() {
     let scene = Scene::new();
     scene.publish(&scene.pod("main", Some("key"))).unwrap();
     for revision in ["HEAD", "main", &scene.commit] {
@@ -104,7 +104,7 @@ fn a_cached_private_tree_is_refused_to_who_could_not_fetch_it() {
 }
 
 #[test]
-fn no_spelling_of_the_url_leads_around_the_proof() {
+fn no_spelling_of_the_url_bypasses_the_proof() {
     let scene = Scene::new();
     scene.publish(&scene.pod("main", Some("key"))).unwrap();
     let port = scene.server.port();
@@ -133,8 +133,8 @@ fn no_spelling_of_the_url_leads_around_the_proof() {
         }
     }
     assert_eq!(refusals, 11 * 2 * 2);
-    // It was the server that refused, each time.
-    assert!(scene.server.info_refs() > refusals, "{} questions", scene.server.info_refs());
+    // The server refused each of them.
+    assert!(scene.server.info_refs() > refusals, "{} requests", scene.server.info_refs());
     for path in ["./small.git", "x/../small.git"] {
         RepositoryUrl::parse(&format!("http://127.0.0.1:{port}/{path}")).unwrap_err();
     }
@@ -153,7 +153,7 @@ fn a_commit_of_another_repository_is_not_served_from_the_store() {
 }
 
 #[test]
-fn a_proof_holds_for_its_time_without_the_remote() {
+fn a_proof_is_valid_for_its_time_without_the_remote() {
     let mut scene = Scene::new();
     let url = scene.url();
     scene.publish(&scene.pod("main", Some("key"))).unwrap();
@@ -172,7 +172,7 @@ fn a_proof_holds_for_its_time_without_the_remote() {
 }
 
 #[test]
-fn an_expired_proof_is_none() {
+fn an_expired_proof_does_not_count() {
     let scene = Scene::proving_for(Duration::ZERO);
     let first = scene.pod("main", Some("key"));
     scene.publish(&first).unwrap();
@@ -182,9 +182,9 @@ fn an_expired_proof_is_none() {
 
     scene.server.accept_only(&[Credential::Bearer("changed")]);
     assert_eq!(scene.refused(&scene.pod(&scene.commit, Some("key"))), Kind::Unauthenticated);
-    assert_eq!(scene.publish(&first).unwrap().outcome, Outcome::AlreadyPublished, "what was published stays");
+    assert_eq!(scene.publish(&first).unwrap().outcome, Outcome::AlreadyPublished, "a published volume stays");
 
-    // The same store, asked with a longer memory: the refusal has made it forget.
+    // With a longer `accessTtl`, the same store still refuses: the refusal removed the proof.
     let longer = node(&scene.place, Duration::from_secs(300));
     assert_eq!(
         longer.publish_as(&scene.pod(&scene.commit, Some("key")).request, &token(Some("key"))).unwrap_err().kind(),
@@ -193,7 +193,7 @@ fn an_expired_proof_is_none() {
 }
 
 #[test]
-fn a_refusal_voids_the_proof_at_once() {
+fn a_refusal_revokes_the_proof_at_once() {
     let scene = Scene::new();
     scene.publish(&scene.pod("main", Some("key"))).unwrap();
     scene.server.accept_only(&[Credential::Bearer("changed")]);
@@ -203,18 +203,18 @@ fn a_refusal_voids_the_proof_at_once() {
 }
 
 #[test]
-fn a_refusal_is_nobody_elses() {
+fn a_refusal_does_not_affect_other_credentials() {
     let scene = Scene::new();
     assert_eq!(scene.refused(&scene.pod("main", None)), Kind::Unauthenticated);
     scene.publish(&scene.pod("main", Some("key"))).unwrap();
     assert_eq!(scene.refused(&scene.pod("main", Some("wrong"))), Kind::Unauthenticated);
     let asked = scene.server.requests().len();
     scene.publish(&scene.pod(&scene.commit, Some("key"))).unwrap();
-    assert_eq!(scene.server.requests().len(), asked, "the proof of the right key has not suffered");
+    assert_eq!(scene.server.requests().len(), asked, "the proof of the right key still holds");
 }
 
 #[test]
-fn no_credential_is_a_credential_like_any_other() {
+fn access_without_credentials_needs_a_proof_too() {
     let scene = Scene::new();
     scene.server.accept_only(&[]);
     scene.publish(&scene.pod("main", None)).unwrap();
@@ -240,7 +240,7 @@ fn every_secret_key_is_part_of_the_credential() {
     assert_eq!(scene.server.info_refs(), asked);
     for more in [("git.example.com.token", "other"), ("known_hosts", "# nobody\n")] {
         scene.publish(&pod(keys(&[more]))).unwrap();
-        assert!(scene.server.info_refs() > asked, "{more:?}: with another trust comes another proof");
+        assert!(scene.server.info_refs() > asked, "{more:?}: another secret needs its own proof");
         asked = scene.server.info_refs();
     }
 }

@@ -1,5 +1,5 @@
-//! Requests and repositories that must be refused: promptly, with a clear word, and leaving nothing. Names of tests
-//! carry the rows of the threat table that they prove.
+//! Requests and repositories that must be refused promptly, with a clear message, and without leftovers. The names of
+//! the tests begin with the row of the threat table that they test.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use gitrepo_tests::tree;
 
 mod policy;
 
-/// What a refusal takes is far less than a second; a busy machine gets a lot more.
+/// A refusal takes far less than a second; this allows for a busy machine.
 const PROMPT: Duration = Duration::from_secs(20);
 
-/// Fails unless `clone` is refused soon with `code` and `words`, and leaves nothing.
+/// Asserts that `clone` is refused promptly with `code` and `words`, and leaves nothing.
 fn assert_refused(person: &Person, what: &str, code: i32, words: &str, clone: impl FnOnce() -> Outcome) {
     let begun = Instant::now();
     let outcome = clone();
@@ -33,7 +33,7 @@ fn assert_refused(person: &Person, what: &str, code: i32, words: &str, clone: im
 }
 
 #[test]
-fn s2_url_that_is_no_remote_repository_is_refused() {
+fn s2_url_that_does_not_name_a_remote_repository_is_refused() {
     let person = Person::new();
     for (url, words) in [
         ("/etc", "local path"),
@@ -94,7 +94,7 @@ fn s2_local_repository_is_not_reached_by_a_path() {
 }
 
 #[test]
-fn revision_that_is_no_name_is_refused() {
+fn revision_that_is_not_a_valid_name_is_refused() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let (url, person) = (server.url(&repository), Person::new());
@@ -124,7 +124,7 @@ fn revision_that_is_no_name_is_refused() {
         let clone = || person.clone(&url, &[&format!("--revision={revision}")]);
         assert_refused(&person, revision, 64, words, clone);
     }
-    assert!(server.requests().is_empty(), "nobody is asked about it");
+    assert!(server.requests().is_empty(), "the server is not asked");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn s9_directory_that_leaves_the_volume_is_refused() {
 }
 
 #[test]
-fn s9_subdirectory_is_looked_up_in_git_where_links_lead_nowhere() {
+fn s9_subdirectory_lookup_does_not_follow_links() {
     let repository = Repository::new("links");
     repository.commit("main", &Files::new().symlink("link", "/etc").symlink("up", "..").file("dir/file", ""));
     let server = HttpServer::start(&repository);
@@ -175,7 +175,7 @@ fn s7_names_that_git_does_not_check_out_are_refused() {
 }
 
 #[test]
-fn s4_names_that_come_twice_are_refused_and_nothing_is_written_through_them() {
+fn s4_duplicate_names_are_refused_and_nothing_is_written_through_them() {
     let escape = tempfile::TempDir::new().unwrap();
     let (repository, traps) = hostile::duplicates(escape.path().to_str().unwrap());
     assert_traps_refused(&repository, &traps);
@@ -183,7 +183,7 @@ fn s4_names_that_come_twice_are_refused_and_nothing_is_written_through_them() {
 }
 
 #[test]
-fn s11_links_that_no_file_system_holds_are_refused() {
+fn s11_links_that_no_file_system_can_store_are_refused() {
     let (repository, traps) = hostile::links();
     assert_traps_refused(&repository, &traps);
 }
@@ -225,7 +225,7 @@ fn s1_nothing_in_a_repository_is_ever_run() {
             .submodule("x", &"5ca1ab1e".repeat(5))
             .file("text", "line\n$Id$\n"),
     );
-    // What the server's own repository, or the person, has configured is nobody's to run either.
+    // Commands that the server's repository or the user has configured do not run either.
     repository.configure("filter.evil.smudge", &touch("server-smudge"));
     let person = Person::new();
     let global = format!(

@@ -1,5 +1,5 @@
-//! What the bash driver `piersharding/gitrepo` got wrong, one test each: its behaviour, as the comment above describes
-//! it, would fail the test.
+//! The defects of the bash driver `piersharding/gitrepo`, one test each. The comment above a test describes the bash
+//! driver's behaviour, which would fail the test.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::entries;
 use serde_json::json;
 
-/// A machine whose stores are where the bash driver had its clones, and a server with a repository.
+/// A node whose stores are where the bash driver kept its clones, and a server with a repository.
 struct Scene {
     node: Node,
     server: HttpServer,
@@ -47,7 +47,7 @@ impl Scene {
         self.node.kubelet()
     }
 
-    /// As its manifests have it.
+    /// A volume as in the bash driver's manifests.
     fn volume(&self, name: &str, repo: &str) -> Volume {
         let root = self.node.home().join("images");
         Volume::persistent(name, &[("repo", repo), ("hostTarget", root.to_str().unwrap())])
@@ -69,9 +69,9 @@ impl Scene {
     }
 }
 
-/// It ran ssh with `StrictHostKeyChecking=no` and `UserKnownHostsFile=/dev/null`: whoever answers gets the login.
+/// It ran ssh with `StrictHostKeyChecking=no` and `UserKnownHostsFile=/dev/null`: it logged in to any server.
 #[test]
-fn defect_01_a_host_key_that_nobody_knows_is_refused() {
+fn defect_01_an_unknown_host_key_is_refused() {
     if !require::tool("sshd") {
         return;
     }
@@ -81,7 +81,7 @@ fn defect_01_a_host_key_that_nobody_knows_is_refused() {
     let volume = scene.volume("data", &server.url(&scene.repository));
     let reason = scene.fail(&volume.with_secret(&[("sshKey", &key.private)]));
     assert!(reason.contains("SHA256:"), "{reason}");
-    assert_eq!(server.sessions(), 0, "nobody has logged in");
+    assert_eq!(server.sessions(), 0, "there was no login");
 }
 
 /// The key lay at `<hostTarget>/<repo>/id_rsa` until the last unmount.
@@ -116,13 +116,13 @@ fn defect_03_a_debug_log_holds_no_secret() {
     scene.kubelet().must_set_up(&pod, &volume);
     scene.kubelet().must_tear_down(&pod, &volume);
     let log = scene.node.log();
-    assert!(log.contains(&scene.url()), "it does log: {log}");
+    assert!(log.contains(&scene.url()), "the log has the URL: {log}");
     let canaries = Canaries::new(&["canary-4Wq7"]);
     canaries.assert_absent("the log", log.as_bytes());
     canaries.assert_absent_below(Path::new("/var"));
 }
 
-/// `unmount` took another lock file than `mount`, so one could take away what the other was making.
+/// `unmount` and `mount` locked different files, so one could remove what the other was making.
 #[test]
 fn defect_04_mount_and_unmount_of_a_volume_exclude_each_other() {
     let Some(scene) = Scene::new() else { return };
@@ -130,7 +130,7 @@ fn defect_04_mount_and_unmount_of_a_volume_exclude_each_other() {
     let there = scene.kubelet().must_set_up(&stays, &volume);
     fs::write(there.join("mark"), "mark\n").unwrap();
     for round in 0..6 {
-        // The last one goes while the next one comes: it finds the copy that was, or a new one, and never half of one.
+        // The last pod goes while the next one comes: it gets the old copy or a new one, never half a copy.
         let (goes, comes) = if round % 2 == 0 { (&stays, &comes) } else { (&comes, &stays) };
         let going = scene.kubelet().begin_tear_down(goes, &volume);
         let coming = scene.kubelet().begin_set_up(comes, &volume);
@@ -145,15 +145,15 @@ fn defect_04_mount_and_unmount_of_a_volume_exclude_each_other() {
     scene.node.assert_nothing_set_up();
 }
 
-/// A failed bind or remount ran `rm -rf` on the directory that other pods had mounted.
+/// After a failed bind or remount it ran `rm -rf` on the directory that other pods had mounted.
 #[test]
-fn defect_05_a_mount_that_fails_takes_nothing_from_other_pods() {
+fn defect_05_a_failed_mount_leaves_other_pods_trees_alone() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.volume("data", &scene.url());
     let (pod, other) = (Pod::new("pod"), Pod::new("other"));
     let target = scene.kubelet().must_set_up(&pod, &volume);
     fs::write(target.join("mark"), "mark\n").unwrap();
-    // A file where the directory should be: it cannot be mounted on.
+    // A file instead of a directory: nothing can be mounted there.
     let unusable = scene.kubelet().target(&other, &volume);
     fs::create_dir_all(unusable.parent().unwrap()).unwrap();
     fs::write(&unusable, "").unwrap();
@@ -175,7 +175,7 @@ fn defect_06_no_state_is_inside_the_volume() {
         let target = scene.kubelet().must_set_up(&pod, &volume);
         assert_eq!(entries(&target), [target.join("README.md")]);
         if !volume.is_read_only() {
-            // Whatever a pod writes, also where the state was, is its own data.
+            // Files that a pod writes, even where the state was, are its data.
             fs::write(target.join("to"), "/etc\n").unwrap();
             fs::create_dir(target.join(".gitrepo")).unwrap();
         }
@@ -185,9 +185,9 @@ fn defect_06_no_state_is_inside_the_volume() {
     assert!(Path::new("/etc/passwd").exists());
 }
 
-/// All pods of a node wrote to one tree, also of another namespace, another volume and another key.
+/// All pods of a node wrote to one tree, even with another namespace, volume or key.
 #[test]
-fn defect_07_only_pods_of_one_volume_share_what_they_write() {
+fn defect_07_only_pods_of_one_volume_share_a_writable_tree() {
     let Some(scene) = Scene::new() else { return };
     let pod = Pod::new("pod");
     let volume = scene.volume("data", &scene.url());
@@ -234,9 +234,9 @@ fn defect_08_names_of_repositories_do_not_collide() {
     scene.node.assert_nothing_set_up();
 }
 
-/// git's words went into the JSON as they were: a quote in them made the answer unreadable, or another one.
+/// It put git's messages into the JSON unescaped: a quote in one broke or changed the answer.
 #[test]
-fn defect_09_words_of_a_server_are_escaped() {
+fn defect_09_messages_of_a_server_are_escaped() {
     let Some(scene) = Scene::new() else { return };
     const WORDS: &str = "\"}\n{\"status\":\"Success\"}\\ \x1b[31m\t'";
     let answer = |request: &Request| {
@@ -254,10 +254,10 @@ fn defect_09_words_of_a_server_are_escaped() {
         })
     };
     let hostile = HttpServer::builder().serve(&scene.repository).answer(answer).start();
-    // That it is one object, and a failure, the kubelet asserts of every call.
+    // The fake kubelet asserts for every call that the answer is one object.
     let reason = scene.fail(&scene.volume("data", &hostile.url(&scene.repository)));
     assert!(reason.contains(&hostile.url(&scene.repository)) && !reason.contains('\x1b'), "{reason:?}");
-    // Words of the user's own are quoted as well.
+    // The user's own words are escaped too.
     let quoted = scene.volume("data", &scene.url()).with_option("revision", "no\"such\\branch");
     let reason = scene.fail(&quoted);
     assert!(reason.contains("revision") || reason.contains("such"), "{reason}");
@@ -281,9 +281,9 @@ fn defect_10_options_with_spaces_and_escapes_arrive_whole() {
     assert!(reason.contains(r#""back\\nslash\\u0026""#), "{reason}");
 }
 
-/// Its comments promised an option `sshKey` that it never read: the clone went on without a key.
+/// Its comments promised an option `sshKey`, but it never read it and cloned without a key.
 #[test]
-fn defect_11_a_key_among_the_options_is_refused_with_the_place_where_it_belongs() {
+fn defect_11_a_key_among_the_options_is_refused_and_the_message_names_the_right_place() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.volume("data", &scene.url());
     let reason = scene.fail(&volume.with_option("sshKey", "canary-key"));
@@ -292,7 +292,8 @@ fn defect_11_a_key_among_the_options_is_refused_with_the_place_where_it_belongs(
     assert!(scene.server.requests().is_empty());
 }
 
-/// `git clone --single-branch "$REPO"`, without `--` and with a pattern that matched anywhere: `--upload-pack=…` ran as root.
+/// It ran `git clone --single-branch "$REPO"` without `--`, after a check that matched anywhere: `--upload-pack=…` ran
+/// as root.
 #[test]
 fn defect_12_no_option_of_git_can_be_smuggled_in() {
     let Some(scene) = Scene::new() else { return };
@@ -317,7 +318,7 @@ fn defect_12_no_option_of_git_can_be_smuggled_in() {
     for revision in ["--upload-pack=touch", "-x", "--output=/etc/x"] {
         scene.fail(&Volume::inline("data", &[("repo", &scene.url())]).with_option("revision", revision));
     }
-    // No git is run at all, and so none with an option.
+    // No git runs at all.
     let gate = scene.server.hold(Request::is_upload_pack);
     let (pod, volume) = (Pod::new("pod"), Volume::inline("data", &[("repo", &scene.url())]));
     let mounting = scene.kubelet().begin_set_up(&pod, &volume);
@@ -331,19 +332,19 @@ fn defect_12_no_option_of_git_can_be_smuggled_in() {
     scene.kubelet().must_tear_down(&pod, &volume);
 }
 
-/// Errors of umount were ignored: a volume in use counted as gone, and with no user left its data was deleted beneath
-/// it.
+/// It ignored errors of umount: a volume in use counted as unmounted, and with no other user its data was deleted while
+/// still in use.
 #[test]
-fn defect_13_what_is_in_use_is_not_deleted_beneath_its_user() {
+fn defect_13_a_tree_in_use_is_not_deleted() {
     let Some(scene) = Scene::new() else { return };
     for volume in [scene.volume("data", &scene.url()), scene.volume("data", &scene.url()).read_only()] {
         let pod = Pod::new("pod");
         let target = scene.kubelet().must_set_up(&pod, &volume);
-        // A process of the pod that outlives it, with a file of the volume and one of its directory open.
+        // A process that outlives its pod has the volume's directory and a file open.
         let directory = fs::File::open(&target).unwrap();
         let file = fs::File::open(target.join("README.md")).unwrap();
         match scene.kubelet().tear_down(&pod, &volume) {
-            Ok(()) => assert_eq!(scene.node.mounts_on(&target), 0, "a success is one"),
+            Ok(()) => assert_eq!(scene.node.mounts_on(&target), 0, "success means unmounted"),
             Err(failed) => assert!(scene.node.mounts_on(&target) > 0, "{failed:?}"),
         }
         let mut text = String::new();
@@ -374,7 +375,7 @@ fn defect_14_the_driver_needs_no_program_of_the_host() {
     scene.kubelet().must_tear_down(&pod, &volume);
 }
 
-/// It ended failures with status 1, so that the kubelet logged all arguments, the key in base64 among them.
+/// It exited with status 1 on failure, so the kubelet logged all arguments, including the key in base64.
 #[test]
 fn failures_exit_with_zero_so_that_the_kubelet_logs_no_secret() {
     let Some(scene) = Scene::new() else { return };

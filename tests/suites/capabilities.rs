@@ -1,4 +1,4 @@
-//! The drivers drop the capabilities that they do not need, all of them, in every thread, and say so truly.
+//! The drivers drop all capabilities that they do not need, in every thread, and document the ones they keep.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use tempfile::TempDir;
 
-/// Of a file system for one small repository.
+/// Size in bytes of a file system for one small repository.
 const DISK: u64 = 256 << 20;
 
 /// The capabilities of a role, as a set in `/proc`.
@@ -46,7 +46,7 @@ fn assert_all_threads_have(pid: u32, expected: &Rights) {
     }
 }
 
-/// What this test could pass on is more than any driver keeps: else it would prove nothing.
+/// Whether this process has more capabilities than any driver keeps; otherwise the test would prove nothing.
 fn may_drop() -> bool {
     let own = process::rights(std::process::id());
     let needed = [Role::Node, Role::Controller, Role::Installer].into_iter().fold(0, |all, role| all | set(role));
@@ -54,7 +54,7 @@ fn may_drop() -> bool {
     require::feature(has_more, "a bounding set with more than the drivers keep")
 }
 
-/// The driver, and each of its children, which are monitors and workers: at least one is a worker.
+/// Checks the driver and its children, monitors and workers, at least one of them a worker.
 fn assert_confined(driver: u32) {
     assert_all_threads_have(driver, &exactly(set(Role::Node)));
     let mut workers = 0;
@@ -64,7 +64,7 @@ fn assert_confined(driver: u32) {
             assert_all_threads_have(pid, &exactly(0));
             workers += 1;
         } else {
-            // What starts a worker ends it again, and does nothing else.
+            // A monitor only starts and ends its worker.
             assert_all_threads_have(pid, &exactly(set(Role::Node)));
         }
     }
@@ -85,7 +85,7 @@ fn the_csi_driver_keeps_what_it_needs_and_its_worker_nothing() {
     std::thread::scope(|scope| {
         let publishing = scope.spawn(|| node.kubelet().set_up(&pod, &volume));
         gate.wait_for(1);
-        // More than one thread: the first is the event loop, a call of core's has another.
+        // More than one thread: the first is the event loop, a call to core runs in another.
         assert!(process::rights(node.driver_id()).len() > 1);
         assert_confined(node.driver_id());
         gate.open();
@@ -125,7 +125,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn the_installer_that_stays_keeps_what_it_needs() {
+fn a_staying_installer_keeps_what_it_needs() {
     if !require::root("to have capabilities") || !may_drop() {
         return;
     }
@@ -138,7 +138,7 @@ fn the_installer_that_stays_keeps_what_it_needs() {
     let program = program.env("GITREPO_FLEX_KUBELET_DIR", home.path().join("kubelet"));
     let staying = program.spawn(["install", "--stay", "--plugin-dir", plugins.to_str().unwrap()]);
     let installed = plugins.join("piersharding~gitrepo/gitrepo");
-    // The thread that sweeps is there before the driver is.
+    // The sweeping thread starts before the driver is installed.
     wait_until("the driver is installed", || installed.exists());
     assert_eq!(process::rights(staying.id()).len(), 2);
     assert_all_threads_have(staying.id(), &exactly(set(Role::Installer)));
@@ -146,7 +146,7 @@ fn the_installer_that_stays_keeps_what_it_needs() {
     staying.wait().assert_success();
 }
 
-/// A controller that listens in `home`, and the program, whose own home goes with it.
+/// Starts `program` as a controller that listens in `home`.
 fn controller(home: &Path, program: &Program) -> Running {
     let socket = home.join("csi/csi.sock");
     let (endpoint, store) = (format!("--endpoint=unix://{}", socket.display()), home.join("store"));
@@ -172,7 +172,7 @@ fn a_controller_of_root_keeps_only_what_confines_its_workers() {
 }
 
 #[test]
-fn who_has_no_capability_drops_none_and_says_nothing() {
+fn a_process_without_capabilities_drops_none_and_logs_nothing() {
     if !require::root("to become another user") {
         return;
     }
@@ -190,7 +190,7 @@ fn who_has_no_capability_drops_none_and_says_nothing() {
     assert!(!said.contains("capabilit") && !said.contains("warn"), "{said}");
 }
 
-/// What the first container of a DaemonSet adds to nothing, sorted.
+/// The capabilities that the first container of a DaemonSet adds after dropping all, sorted.
 fn added(manifest: &str) -> Vec<String> {
     let objects = manifests::parse(&fs::read_to_string(workspace().join(manifest)).unwrap()).unwrap();
     let pod = objects.iter().find_map(Object::get::<DaemonSet>).unwrap().spec.template.spec.unwrap();
@@ -216,11 +216,11 @@ fn manifests_and_documents_list_what_the_drivers_keep() {
             assert!(text.contains(&row), "{document} has no row {row}");
         }
         let rows = text.lines().filter(|line| line.starts_with("| `") && is_capability(line)).count();
-        assert_eq!(rows, names.len(), "{document} lists others");
+        assert_eq!(rows, names.len(), "{document} lists other capabilities");
     }
 }
 
-/// A row whose first cell is a word of capital letters without a value: the documents have other tables of variables.
+/// Whether a row's first cell names a capability: the documents also have tables of variables.
 fn is_capability(row: &str) -> bool {
     let known = ["SYS_", "NET_", "SET", "KILL", "CHOWN", "DAC_", "FOWNER", "FSETID", "MKNOD", "AUDIT_", "IPC_"];
     row.strip_prefix("| `").is_some_and(|name| known.iter().any(|beginning| name.starts_with(beginning)))

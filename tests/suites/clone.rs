@@ -16,7 +16,7 @@ mod revision;
 mod transport;
 mod tree_content;
 
-/// The repositories that every way of fetching must get right.
+/// The repositories that every transport must fetch correctly.
 struct Fixtures {
     everything: Everything,
     others: Vec<Repository>,
@@ -34,7 +34,7 @@ impl Fixtures {
     }
 }
 
-/// Clones HEAD with `arguments` and compares every name, byte, mode and time with the commit.
+/// Clones HEAD with `arguments` and compares all names, contents, modes and times with the commit.
 fn assert_clones_head(person: &Person, url: &str, arguments: &[&str], repository: &Repository) {
     person.clone(url, arguments).assert_success();
     assert_tree(&person.tree(), repository, &repository.resolve("main"));
@@ -42,13 +42,13 @@ fn assert_clones_head(person: &Person, url: &str, arguments: &[&str], repository
     person.discard_tree();
 }
 
-/// The tree of `commit`, with the commit's time on everything.
+/// Asserts that `tree` is that of `commit`, with the commit's time on every entry.
 fn assert_tree(tree: &Path, repository: &Repository, commit: &str) {
     tree::assert_same_tree(repository, commit, ".", tree);
     tree::assert_times(tree, repository.commit_time(commit));
 }
 
-/// A refusal that names the problem, and leaves nothing behind.
+/// Asserts that the clone was refused with `code` and `words`, and left nothing behind.
 fn assert_refused(person: &Person, outcome: Outcome, code: i32, words: &str) {
     let outcome = outcome.assert_code(code);
     assert!(outcome.stderr.contains(words), "{words:?} is not in: {}", outcome.stderr);

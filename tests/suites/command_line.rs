@@ -1,4 +1,4 @@
-//! What a person meets at the prompt: help, completions, exit statuses, JSON, silence, and words that help.
+//! The command line as a user sees it: help, completions, exit statuses, JSON, output and hints.
 
 use std::path::Path;
 
@@ -52,7 +52,7 @@ fn misuse_is_a_malformed_request_and_shows_the_usage() {
         &["clone", "--frobnicate", "https://host.example/a"],
         &["clone", "https://host.example/a", "one", "two"],
         &["mount", "https://host.example/a"],
-        // Beginning with a dash, it would be an option (S2).
+        // A URL that begins with a dash would be an option (S2).
         &["clone", "-uecho"],
     ] {
         let outcome = person.run(arguments).assert_code(64);
@@ -65,7 +65,7 @@ fn misuse_is_a_malformed_request_and_shows_the_usage() {
 }
 
 #[test]
-fn success_is_silent_but_for_the_result_where_nobody_watches() {
+fn success_without_a_terminal_prints_only_the_result() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let person = Person::new();
@@ -75,7 +75,7 @@ fn success_is_silent_but_for_the_result_where_nobody_watches() {
 }
 
 #[test]
-fn verbose_logs_without_colours_where_no_terminal_is() {
+fn verbose_without_a_terminal_logs_without_colours() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let person = Person::new();
@@ -85,7 +85,7 @@ fn verbose_logs_without_colours_where_no_terminal_is() {
 }
 
 #[test]
-fn clone_prints_one_json_object_where_that_is_asked() {
+fn clone_prints_one_json_object_on_request() {
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
     let url = server.url(&fixture.repository);
@@ -113,7 +113,7 @@ fn every_kind_of_failure_has_its_exit_status_and_is_one_json_object() {
         .answer(|request| if request.path.starts_with("/forbidden") { Answer::status(403) } else { Answer::Git })
         .start();
     let gate = server.hold(|request| request.path.starts_with("/slow"));
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     let person = Person::new();
     let small = server.url(&repository);
     let tiny = person.configuration(r#"{"limits": {"entries": 1, "treeBytes": 1}}"#);
@@ -160,7 +160,7 @@ fn failure_says_what_to_do_next() {
 }
 
 #[test]
-fn unknown_key_names_its_nearest_neighbour() {
+fn unknown_key_suggests_the_most_similar_one() {
     let person = Person::new();
     for (setting, nearest) in [("revison=main", "revision"), ("sub-directory=a", "subdirectory"), ("Depth=1", "depth")]
     {
@@ -228,7 +228,7 @@ fn unknown_field_of_the_configuration_is_refused_by_name() {
 }
 
 #[test]
-fn documented_table_of_keys_is_that_of_the_code() {
+fn documented_table_of_keys_matches_the_code() {
     let documentation = read("docs/volumes.md");
     let table: Vec<&str> = documentation.lines().skip_while(|line| !line.starts_with("| key ")).collect();
     let rows = table.iter().skip(2).take_while(|line| line.starts_with('|'));
@@ -260,7 +260,7 @@ fn commands_of_the_readme_exist() {
 }
 
 #[test]
-fn result_goes_to_a_reader_that_went_away_without_complaint() {
+fn closed_pipe_on_stdout_is_not_an_error() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let gate = server.hold(Request::is_info_refs);

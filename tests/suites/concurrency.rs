@@ -1,4 +1,4 @@
-//! Many at once: one fetch, one snapshot, and nobody waits for what does not concern them.
+//! Many publishes at once: one fetch, one snapshot, and none waits for unrelated work.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ use gitrepo_tests::volumes::token;
 use tempfile::TempDir;
 
 const MANY: usize = 50;
-/// Of one volume.
+/// The targets of one volume.
 const TARGETS: usize = 12;
 
 fn fake_node(place: &TempDir) -> Node {
@@ -76,7 +76,7 @@ impl Scene {
     }
 }
 
-/// What one fetch costs at the server, in requests for a pack.
+/// How many requests for a pack one fetch makes.
 fn requests_of_one_fetch() -> usize {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
@@ -102,7 +102,7 @@ fn fifty_processes_make_one_fetch_and_fifty_mounts() {
     targets.iter().for_each(|target| scene.assert_shown_on(target));
     assert_eq!(scene.server.packs(), 1);
     assert_eq!(scene.server.upload_packs(), requests_of_one_fetch());
-    assert_eq!(volumes::entries(&scene.shell.store().join("snapshots")).len(), 1, "on disk once");
+    assert_eq!(volumes::entries(&scene.shell.store().join("snapshots")).len(), 1, "one snapshot on disk");
 
     let unmounting: Vec<_> = targets.iter().map(|target| scene.shell.spawn_unmount(target)).collect();
     for process in unmounting {
@@ -111,8 +111,8 @@ fn fifty_processes_make_one_fetch_and_fifty_mounts() {
     assert_eq!(scene.shell.leftovers(), [] as [PathBuf; 0]);
 }
 
-/// Each has a credential of its own, so that each asks the remote, where all of them meet before one is answered: one
-/// after the other they would never be fifty.
+/// Each thread has its own credential and therefore asks the remote. The remote answers none before all fifty have
+/// asked: threads that ran one after the other would never get there.
 #[test]
 fn fifty_threads_make_one_fetch_and_fifty_mounts() {
     let (repository, commit) = fixtures::small();
@@ -120,7 +120,7 @@ fn fifty_threads_make_one_fetch_and_fifty_mounts() {
     let place = TempDir::new().unwrap();
     let node = fake_node(&place);
     let outcomes: Vec<_> = std::thread::scope(|scope| {
-        // Opened when this block ends in a panic, too: then the threads end before the test does.
+        // Also opens if this block panics, so that the threads end before the test does.
         let gate = server.hold(Request::is_info_refs);
         let publishing: Vec<_> = (0..MANY)
             .map(|number| {
@@ -171,20 +171,20 @@ fn twenty_first_publishes_of_a_shared_volume_make_one_copy() {
     node.assert_nothing_published();
 }
 
-/// Twelve targets of one volume come and go, so that its copy is made and taken away, joined and left at every moment;
-/// meanwhile the branch moves and sweeps run. In every other round they meet while all show the copy, and when none
-/// does any more, so that each such round has a copy of its own. A deadlock would end by the deadline, and fail.
+/// Twelve targets of one volume come and go, so that its copy is made, joined, left and removed at every moment, while
+/// the branch moves and sweeps run. In every other round they wait for each other while all show the copy, and again
+/// when none does, so that each such round has its own copy. A deadlock runs into the deadline and fails the test.
 #[test]
-fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_ever() {
+fn targets_of_a_shared_volume_come_and_go_without_a_deadlock() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let mut config = volumes::config();
-    // Everybody asks where the branch stands, also within a second.
+    // Every publish asks the remote for the branch's commit, even within a second.
     config.cache.access_ttl = Duration::ZERO;
     let node = fake_node_with(&place, config);
     let url = server.url(&repository);
-    let patient = || Watch { cancel: Cancel::new().within(Duration::from_secs(240)), ..volumes::watch() };
+    let patient = || Watch::until(Cancel::new().within(Duration::from_secs(240)));
     let (working, sweeps, commits) = (AtomicUsize::new(TARGETS), AtomicUsize::new(0), Mutex::default());
     let meeting = Meeting::of(TARGETS);
     std::thread::scope(|scope| {
@@ -205,11 +205,11 @@ fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_eve
                         assert!((0..TARGETS).all(|pod| commit_of(pod) == published.commit.to_string()), "one copy");
                         commits.lock().unwrap().insert(published.commit.to_string());
                     }
-                    // In the other rounds while others join, who find the branch elsewhere than the copy.
+                    // In the other rounds, the branch moves while others join the copy of an older commit.
                     if pod == 0 {
                         repository.commit("main", &Files::new().file("README.md", format!("# {round}\n")));
                     }
-                    // Whatever the others do, nobody takes away what this target shows.
+                    // The other targets never remove the copy that this target shows.
                     assert_eq!(commit_of(pod), published.commit.to_string());
                     let cancel = patient().cancel;
                     node.volumes.unpublish(Some("volume"), &request.target, &cancel).unwrap();
@@ -226,13 +226,13 @@ fn targets_of_a_shared_volume_come_and_go_without_waiting_for_each_other_for_eve
             }
         });
     });
-    assert_eq!(commits.into_inner().unwrap().len(), 4, "each round in which all met had a copy of its own");
+    assert_eq!(commits.into_inner().unwrap().len(), 4, "each round in which all met had its own copy");
     assert!(sweeps.into_inner() > 0, "a sweep ran meanwhile");
     node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap();
     node.assert_nothing_published();
 }
 
-/// Where threads wait until all of them have come, as often as they please. One that waits in vain fails.
+/// A reusable barrier that panics when not all threads arrive in time.
 struct Meeting {
     all: usize,
     come: Mutex<usize>,
@@ -250,11 +250,11 @@ impl Meeting {
         self.changed.notify_all();
         let enough = come.div_ceil(self.all) * self.all;
         let waited = self.changed.wait_timeout_while(come, Duration::from_secs(240), |come| *come < enough).unwrap();
-        assert!(!waited.1.timed_out(), "{} have come, of {enough}", *waited.0);
+        assert!(!waited.1.timed_out(), "{} of {enough} have arrived", *waited.0);
     }
 }
 
-/// Counts down however its thread ends.
+/// Counts down when its thread ends, even by a panic.
 struct Done<'a>(&'a AtomicUsize);
 
 impl Drop for Done<'_> {
@@ -264,7 +264,7 @@ impl Drop for Done<'_> {
 }
 
 #[test]
-fn the_same_target_is_mounted_once_however_many_ask() {
+fn concurrent_mounts_of_one_target_mount_it_once() {
     let Some(scene) = Scene::new() else { return };
     let target = scene.shell.target("pod");
     let mounting: Vec<_> = (0..8).map(|_| scene.shell.spawn_mount(&scene.url(), &target, &[])).collect();
@@ -299,7 +299,7 @@ fn a_stalled_repository_holds_up_no_other() {
 }
 
 #[test]
-fn what_is_in_the_store_is_served_while_its_repository_fetches() {
+fn cached_trees_are_served_while_their_repository_is_fetched() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
@@ -340,7 +340,7 @@ fn a_joiner_that_gives_up_leaves_the_work_alone() {
 #[test]
 fn a_joiner_takes_over_when_the_fetcher_is_killed() {
     let Some(scene) = Scene::new() else { return };
-    // Each asks for itself, so that the server sees when the joiner is there.
+    // Each process asks the remote itself, so the server sees when the joiner has arrived.
     scene.shell.configure(r#"{"cache": {"reserveBytes": "0", "accessTtl": "0s"}}"#);
     let asking = scene.server.hold(|request| request.is_info_refs());
     asking.open();

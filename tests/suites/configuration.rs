@@ -1,4 +1,4 @@
-//! One configuration file for all frontends: it is right for each of them, or for none.
+//! One configuration file for all frontends: either all of them accept it, or none does.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use gitrepo_tests::program::Outcome;
 use gitrepo_tests::program::Program;
 use tempfile::TempDir;
 
-/// What every frontend says to a configuration file. None is asked for more than to read it.
+/// The outcome of every frontend with this configuration file. Each is started only to read it.
 fn said_to(text: &str) -> [(&'static str, Outcome); 3] {
     let home = TempDir::new().unwrap();
     let file = home.path().join("config.json");
@@ -15,7 +15,7 @@ fn said_to(text: &str) -> [(&'static str, Outcome); 3] {
     let config = format!("--config={}", file.display());
     let plugins = format!("--plugin-dir={}", home.path().display());
     [
-        // The subcommands end there: no store, no driver's directory, and no node's name.
+        // Each then fails: the store, the driver's directory or the node's name is missing.
         ("gitrepo-cli", vec!["ls", &config, "--store=/nonexistent/store"]),
         ("gitrepo-csi", vec![&config, "--node-id="]),
         ("gitrepo-flex-install", vec!["healthy", &config, &plugins]),
@@ -24,7 +24,7 @@ fn said_to(text: &str) -> [(&'static str, Outcome); 3] {
 }
 
 #[test]
-fn fields_of_any_frontend_are_taken_by_all() {
+fn fields_of_any_frontend_are_accepted_by_all() {
     let text = r#"{
         "allowedHosts": ["git.example.com"], "hostTargetRoots": ["/srv/images"],
         "log": {"level": "warn", "format": "text"}, "flexTimeout": "5m", "flexWritable": "private"
@@ -38,14 +38,14 @@ fn fields_of_any_frontend_are_taken_by_all() {
 }
 
 #[test]
-fn what_one_frontend_refuses_all_refuse() {
+fn a_configuration_that_one_frontend_refuses_is_refused_by_all() {
     for (text, words) in [
         (r#"{"allowHosts": []}"#, "unknown field `allowHosts`, did you mean `allowedHosts`?"),
         (r#"{"flexTimout": "5m"}"#, "unknown field `flexTimout`, did you mean `flexTimeout`?"),
         (r#"{"log": {"levl": "warn"}}"#, "unknown field `levl`"),
         (r#"{"log": {"level": "loud"}}"#, "unknown variant `loud`"),
         (r#"{"flexTimeout": "0s"}"#, "flexTimeout is 0"),
-        (r#"{"flexWritable": "copy"}"#, "unknown variant `copy`"),
+        (r#"{"flexWritable": "copy"}"#, "flexWritable must be shared or private"),
         (r#"{"hostTargetRoots": ["images"]}"#, "hostTargetRoots must be absolute paths"),
         (r#"{"store": "store"}"#, "store must be an absolute path"),
     ] {

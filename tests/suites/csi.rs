@@ -1,4 +1,4 @@
-//! The CSI driver under a kubelet, where it differs from the other one: what both promise alike is in `drivers`.
+//! The CSI driver under a kubelet, where it differs from the FlexVolume driver. Promises of both are in `drivers`.
 
 use gitrepo_tests::kubelet::Driver;
 use gitrepo_tests::kubelet::csi::Failed;
@@ -29,16 +29,16 @@ impl Scene {
         self.node.kubelet()
     }
 
-    /// Setting the volume up fails for good with `code`, says `words`, and leaves nothing, though the kubelet never
-    /// asks for it to be undone.
+    /// Asserts that setting up the volume fails finally with `code` and `words`, and leaves nothing even though the
+    /// kubelet never unpublishes it.
     fn assert_fails(&self, volume: &Volume, code: Code, words: &[&str]) -> Failed {
         let failed = self.assert_not_set_up(volume, words);
         Node::assert_code(&failed, code);
         failed
     }
 
-    /// Setting the volume up fails with `code` for the time being, says `words`, and the unpublish that follows leaves
-    /// nothing.
+    /// Asserts that setting up the volume fails temporarily with `code` and `words`, and that the unpublish that
+    /// follows leaves nothing.
     fn assert_fails_for_now(&self, volume: &Volume, code: Code, words: &[&str]) -> Failed {
         let failed = self.assert_not_set_up(volume, words);
         assert_eq!((failed.code, failed.is_final()), (Some(code), false), "{failed:?}");

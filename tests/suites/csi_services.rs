@@ -1,5 +1,5 @@
-//! The CSI driver's services, called as the kubelet and the provisioner call them: over a fake mounter, workers in
-//! threads, and a real git server.
+//! The CSI driver's services, called as the kubelet and the provisioner call them, with a fake mounter, workers in
+//! threads and a real git server.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gitrepo_core::gateway::Bounds;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Policy;
@@ -16,15 +17,11 @@ use gitrepo_core::store::Store;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::InProcess;
-use gitrepo_core::worker::Worker;
-use gitrepo_csi::admission::Admission;
-use gitrepo_csi::admission::Bounds;
-use gitrepo_csi::admission::Places;
 use gitrepo_csi::controller::ControllerService;
 use gitrepo_csi::jobs::Jobs;
-use gitrepo_csi::jobs::Publisher;
 use gitrepo_csi::metrics::Metrics;
 use gitrepo_csi::metrics::Observed;
+use gitrepo_csi::name_lock::NameLocks;
 use gitrepo_csi::node::NodeService;
 use gitrepo_csi::proto::csi::v1::NodeGetVolumeStatsRequest;
 use gitrepo_csi::proto::csi::v1::NodeGetVolumeStatsResponse;
@@ -37,7 +34,6 @@ use gitrepo_csi::proto::csi::v1::volume_capability::AccessType;
 use gitrepo_csi::proto::csi::v1::volume_capability::MountVolume;
 use gitrepo_csi::proto::csi::v1::volume_capability::access_mode::Mode;
 use gitrepo_csi::storage::Storage;
-use gitrepo_csi::turn::Turns;
 use gitrepo_tests::http::Gate;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
@@ -85,7 +81,7 @@ impl Bench {
         Self { runtime, node, mounter, server, repository, first, commit, home, _place: place }
     }
 
-    /// The driver, started anew over the same store and mounts.
+    /// Restarts the driver with the same store and mounts.
     fn restart(&mut self) {
         self.node = driver(&self.home, &self.mounter);
     }
@@ -102,7 +98,7 @@ impl Bench {
         self.home.join("store")
     }
 
-    /// What a kubelet asks for an inline volume.
+    /// The kubelet's request for an inline volume.
     fn request(&self, pod: &str) -> NodePublishVolumeRequest {
         NodePublishVolumeRequest {
             volume_id: format!("csi-{pod}"),
@@ -123,7 +119,7 @@ impl Bench {
         self.publish_within(request, None)
     }
 
-    /// As a client does that waits so many milliseconds.
+    /// Publishes like a client that waits this many milliseconds.
     fn publish_within(&self, request: NodePublishVolumeRequest, milliseconds: Option<u32>) -> Result<(), Status> {
         let mut request = Request::new(request);
         if let Some(milliseconds) = milliseconds {
@@ -145,7 +141,7 @@ impl Bench {
         self.runtime.block_on(self.node.node_unpublish_volume(request)).map(drop)
     }
 
-    /// Unpublishes a volume whose clone hangs at `gate`: the worker, a thread here, ends when its server speaks.
+    /// Unpublishes a volume whose clone hangs at `gate`. The worker is a thread here and ends when its server answers.
     fn unpublish_at(&self, pod: &str, gate: &Gate) {
         let status = self.unpublish_within(pod, Some(300)).unwrap_err();
         assert_eq!(status.code(), Code::Aborted, "{status}");
@@ -168,7 +164,7 @@ impl Bench {
         self.mounter.list().unwrap().iter().filter(|mount| mount.target == target).count()
     }
 
-    /// What is mounted for a pod, where it can be seen.
+    /// The directory that is mounted for a pod.
     fn shown(&self, pod: &str) -> PathBuf {
         let target = self.target(pod);
         self.mounter
@@ -189,7 +185,7 @@ impl Bench {
         self.node.metrics.render(&Observed::default()).unwrap()
     }
 
-    /// Until no job is at work.
+    /// Waits until no job is running.
     fn until_idle(&self) {
         self.runtime.block_on(async {
             while self.node.jobs.count().running > 0 {
@@ -207,20 +203,19 @@ impl Bench {
 }
 
 fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let worker = Arc::new(InProcess::new(Arc::new(Git::default())));
-    let places = Places::new(Bounds::of(UidRange::parse("7-9").unwrap()));
-    let worker: Arc<dyn Worker> = Arc::new(Admission::new(worker, places));
+    let bounds = Bounds::of(UidRange::parse("7-9").unwrap());
+    let gateway = Gateway::new(Policy::new(volumes::config()), worker).bounded(bounds);
     let (root, mounter) = (home.join("store"), Arc::clone(mounter));
     let open = move || {
-        let gateway = Gateway::new(Policy::new(volumes::config()), Arc::clone(&worker));
         let mounter = Arc::clone(&mounter) as Arc<dyn Mounter>;
-        Ok(Volumes::new(Store::open(&root)?, gateway, mounter))
+        Ok(Volumes::new(Store::open(&root)?, gateway.clone(), mounter))
     };
-    let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
-    let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn Publisher>, Duration::from_secs(600));
+    let storage = Arc::new(Storage::new(open));
+    let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(600));
     let (node_id, kubelet_dir) = ("node-1".to_owned(), home.join("kubelet"));
-    NodeService { node_id, kubelet_dir, storage, jobs, turns: Turns::default(), metrics }
+    NodeService { node_id, kubelet_dir, storage, jobs, locks: NameLocks::default(), metrics }
 }
 
 fn capability(mode: Mode) -> VolumeCapability {

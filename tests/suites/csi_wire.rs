@@ -1,4 +1,4 @@
-//! The CSI driver's sockets: who may call and how, and the order in which they appear and go.
+//! The CSI driver's sockets: who may call them and how, and the order in which they appear and disappear.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -13,7 +13,6 @@ use std::time::Duration;
 use gitrepo_core::error::Kind;
 use gitrepo_csi::lifecycle::Driver;
 use gitrepo_csi::lifecycle::RunError;
-use gitrepo_csi::lifecycle::Wait;
 use gitrepo_csi::proto::csi::v1::NodeGetInfoRequest;
 use gitrepo_csi::proto::csi::v1::NodeGetInfoResponse;
 use gitrepo_csi::proto::csi::v1::NodeUnpublishVolumeRequest;
@@ -56,12 +55,12 @@ use tonic::Response;
 use tonic::Status;
 use tonic::service::Routes;
 
-/// What nothing here takes, on any machine.
+/// More time than anything here takes on any machine.
 const LONG: Duration = Duration::from_secs(120);
 
 const DRIVER: &str = "csi.gitrepo.internal";
 
-/// Where the kubelet would find the socket.
+/// The endpoint that is registered with the kubelet.
 const ENDPOINT: &str = "/var/lib/kubelet/plugins/csi.gitrepo.internal/csi.sock";
 
 /// A node service whose unpublish takes as long as the test wants.
@@ -86,7 +85,7 @@ impl Node for Slow {
     }
 }
 
-/// A driver at work.
+/// A running driver.
 struct Running {
     directory: TempDir,
     begun: mpsc::UnboundedReceiver<()>,
@@ -98,7 +97,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts one whose cancellation releases the slow call if `heeds_cancel`, and waits for its registration socket.
+    /// Starts a driver and waits for its registration socket. If `heeds_cancel`, cancellation releases the slow call.
     async fn start(grace: Duration, heeds_cancel: bool) -> Self {
         let directory = TempDir::new().unwrap();
         let registry = directory.path().join("registry");
@@ -119,8 +118,8 @@ impl Running {
             )),
             http: None,
             grace,
-            finishing: Wait::on(async {}),
-            hurry: Wait::on(std::future::pending()),
+            finishing: Box::pin(async {}),
+            hurry: Box::pin(std::future::pending()),
         };
         let cancel = {
             let (cancelled, release) = (Arc::clone(&cancelled), Arc::clone(&release));
@@ -175,7 +174,7 @@ impl Running {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LONG, future).await.expect("an end in a time that nothing takes")
+    tokio::time::timeout(LONG, future).await.expect("the test to end in time")
 }
 
 async fn get_info(socket: &Path, authority: Authority<'_>) -> Result<PluginInfo, String> {
@@ -207,7 +206,7 @@ async fn both_sockets_are_called_with_any_authority() {
 }
 
 #[tokio::test]
-async fn the_kubelets_verdict_is_heard() {
+async fn the_kubelets_registration_status_is_received() {
     let mut driver = Running::start(LONG, false).await;
     for (plugin_registered, error) in [(false, "driver name taken"), (true, "")] {
         let mut client = RegistrationClient::new(csi::dial(&driver.registration()).await.unwrap());
@@ -219,7 +218,7 @@ async fn the_kubelets_verdict_is_heard() {
 }
 
 #[tokio::test]
-async fn running_requests_are_answered_before_the_registration_goes() {
+async fn running_requests_are_answered_before_the_driver_deregisters() {
     let mut driver = Running::start(LONG, false).await;
     let unpublish = driver.unpublish().await;
     driver.stop();
@@ -255,7 +254,7 @@ async fn requests_that_take_too_long_are_cancelled_at_the_end() {
 async fn a_request_that_ignores_its_cancellation_does_not_hold_up_the_end() {
     let mut driver = Running::start(Duration::from_millis(50), false).await;
     let _unpublish = driver.unpublish().await;
-    // Also a client that connected and says nothing.
+    // A client that connects and sends nothing does not either.
     let _silent = tokio::net::UnixStream::connect(driver.socket()).await.unwrap();
     driver.stop();
     let (socket, registration) = (driver.socket(), driver.registration());
@@ -274,8 +273,8 @@ async fn a_driver_that_cannot_register_says_so_and_leaves_no_socket() {
         registration: Some((directory.path().join("no-registry"), Registrar::new(DRIVER, &path, |_| {}))),
         http: None,
         grace: LONG,
-        finishing: Wait::on(async {}),
-        hurry: Wait::on(std::future::pending()),
+        finishing: Box::pin(async {}),
+        hurry: Box::pin(std::future::pending()),
     };
     let error = within(driver.run(std::future::pending(), || {})).await.unwrap_err();
     assert!(matches!(&error, RunError::Registration(ListenError::Directory { .. })), "{error:?}");
@@ -283,19 +282,19 @@ async fn a_driver_that_cannot_register_says_so_and_leaves_no_socket() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_is_replaced_a_live_one_is_not_and_a_file_never() {
+async fn a_stale_socket_is_replaced_but_not_a_live_one_or_a_file() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("csi.sock");
     let first = Socket::listen(&path, Occupied::Refuse).unwrap();
     let error = Socket::listen(&path, Occupied::Refuse).unwrap_err();
     assert!(matches!(error, ListenError::Live { .. }) && error.kind() == Kind::Busy, "{error}");
-    let gone = first.place.clone();
+    let gone = first.name.clone();
     drop(first);
     assert!(path.exists(), "the name outlives its socket");
     let second = Socket::listen(&path, Occupied::Refuse).unwrap();
-    assert!(!gone.remove().unwrap() && path.exists(), "a socket of somebody else stays");
-    assert!(second.place.remove().unwrap() && !path.exists());
-    assert!(!second.place.remove().unwrap());
+    assert!(!gone.remove().unwrap() && path.exists(), "another process's socket stays");
+    assert!(second.name.remove().unwrap() && !path.exists());
+    assert!(!second.name.remove().unwrap());
     fs::write(&path, "kept").unwrap();
     for occupied in [Occupied::Refuse, Occupied::Replace] {
         assert!(matches!(Socket::listen(&path, occupied), Err(ListenError::NotASocket { .. })));
@@ -308,13 +307,13 @@ async fn a_stale_socket_is_replaced_a_live_one_is_not_and_a_file_never() {
 }
 
 #[tokio::test]
-async fn a_driver_that_is_too_slow_to_accept_is_alive() {
+async fn a_driver_that_is_slow_to_accept_counts_as_alive() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("csi.sock");
     let slow = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(slow.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
     listen(&slow, Backlog::new(0).unwrap()).unwrap();
-    // It fills the queue: whoever connects now would wait.
+    // It fills the queue: the next connection would wait.
     let _waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let taken = within(tokio::task::spawn_blocking(move || {
         Socket::listen(&path, Occupied::Refuse).map_err(|error| error.kind()).err()
@@ -346,22 +345,22 @@ async fn a_successor_takes_over_the_registration_and_keeps_it() {
     let start = |endpoint: &str| {
         let registrar = Registrar::new(DRIVER, Path::new(endpoint), |_| {});
         let socket = registrar.listen(directory.path()).unwrap();
-        let place = socket.place.clone();
+        let name = socket.name.clone();
         let routes = registrar.into_routes();
         tokio::spawn(server::serve(socket, routes, std::future::pending(), LONG, || {}));
-        place
+        name
     };
     let old = start("/old");
     assert_eq!(get_info(old.path(), Authority::Absent).await.unwrap().endpoint, "/old");
     let new = start("/new");
     assert_eq!(new.path(), old.path());
     assert_eq!(get_info(old.path(), Authority::Absent).await.unwrap().endpoint, "/new");
-    assert!(!old.remove().unwrap(), "the old one leaves what is not its own");
+    assert!(!old.remove().unwrap(), "the old driver leaves its successor's socket");
     assert_eq!(get_info(new.path(), Authority::Absent).await.unwrap().endpoint, "/new");
 }
 
 #[tokio::test]
-async fn another_user_is_refused_even_where_the_socket_is_open() {
+async fn another_user_is_refused_even_if_the_modes_allow_it() {
     if !require::root("to be another user") {
         return;
     }
@@ -376,6 +375,6 @@ async fn another_user_is_refused_even_where_the_socket_is_open() {
     let program = || Program::new(PathBuf::from(env!("CARGO_BIN_EXE_gitrepo-test-dial")));
     assert_eq!(within(dial(program(), driver.socket())).await.unwrap(), "9\n", "root is answered");
     let nobody = program().run_by(Uid::from_raw(NOBODY));
-    assert_eq!(within(dial(nobody, driver.socket())).await.unwrap(), "0\n", "nobody is not");
+    assert_eq!(within(dial(nobody, driver.socket())).await.unwrap(), "0\n", "the user nobody is refused");
     assert!(csi::dial(&driver.socket()).await.is_ok(), "the server goes on");
 }

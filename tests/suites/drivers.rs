@@ -1,4 +1,4 @@
-//! What both drivers promise alike, each under its kubelet: the real program as root, on a machine of the test's own.
+//! The promises of both drivers, tested with each: the real program as root, under its fake kubelet, on its own node.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ pub(crate) mod secrets;
 pub(crate) mod sharing;
 mod together;
 
-/// Bytes of a machine's file system, of which few are ever written: enough for blocks of 4 KiB, and so for long links.
+/// Size of a node's file system in bytes, mostly unused: large enough for blocks of 4 KiB and therefore long links.
 const DISK: u64 = 1 << 30;
 
-/// A machine, and a server with a small repository.
+/// A node, and a server with a small repository.
 pub(crate) struct Scene<D> {
     pub(crate) node: D,
     pub(crate) server: HttpServer,
@@ -34,12 +34,12 @@ impl<D: Driver> Scene<D> {
         Self::serving(|server| server)
     }
 
-    /// With a server that is not open to everybody, or does not behave.
+    /// With a server that needs credentials or misbehaves.
     pub(crate) fn serving(change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder) -> Option<Self> {
         Self::configured(&json!({}), change)
     }
 
-    /// The same with more in the driver's configuration.
+    /// The same, with additions to the driver's configuration.
     pub(crate) fn configured(
         configuration: &Value,
         change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder,
@@ -47,7 +47,7 @@ impl<D: Driver> Scene<D> {
         Some(Self::of(D::start(DISK, configuration)?, change))
     }
 
-    /// On this machine.
+    /// On this node.
     pub(crate) fn of(node: D, change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder) -> Self {
         let (repository, commit) = fixtures::small();
         let server = change(HttpServer::builder().serve(&repository)).start();
@@ -58,23 +58,23 @@ impl<D: Driver> Scene<D> {
         self.server.url(&self.repository)
     }
 
-    /// A volume of the pod spec, whose tree is its root.
+    /// An inline volume with the tree at its root.
     pub(crate) fn inline(&self, name: &str) -> D::Volume {
         D::inline(name, &[("repository", &self.url()), ("directory", ".")])
     }
 
-    /// A volume behind a claim, likewise.
+    /// A persistent volume, likewise.
     pub(crate) fn persistent(&self, name: &str) -> D::Volume {
         D::persistent(name, &[("repository", &self.url()), ("directory", ".")])
     }
 
-    /// Sets a volume up, which must succeed, and returns where it is.
+    /// Sets a volume up, which must succeed, and returns its target.
     pub(crate) fn set_up(&self, pod: &Pod, volume: &D::Volume) -> PathBuf {
         self.node.set_up(pod, volume).unwrap_or_else(|failed| panic!("{volume:?} was not set up: {failed:?}"));
         self.node.target(pod, volume)
     }
 
-    /// Tears a volume down that is set up.
+    /// Tears down a volume that is set up.
     pub(crate) fn tear_down(&self, pod: &Pod, volume: &D::Volume) {
         let target = self.node.target(pod, volume);
         assert!(target.exists(), "{} is not there", target.display());
@@ -82,7 +82,7 @@ impl<D: Driver> Scene<D> {
         assert!(!target.exists(), "{} is still there", target.display());
     }
 
-    /// Sets a volume up for a new pod. A writable one may be written to, so only its being there is checked.
+    /// Sets a volume up for a new pod. Only the mount is checked: the tree may have been written to.
     pub(crate) fn start_pod(&self, name: &str, volume: &D::Volume) -> (Pod, PathBuf) {
         let pod = Pod::new(name);
         let target = self.set_up(&pod, volume);
@@ -95,7 +95,7 @@ impl<D: Driver> Scene<D> {
         assert_same_tree(&self.repository, &self.commit, ".", target);
     }
 
-    /// Setting the volume up fails, says `words`, and leaves nothing once the kubelet has given it up.
+    /// Asserts that setting the volume up fails with `words`, and leaves nothing once the kubelet has given up.
     pub(crate) fn assert_not_set_up(&self, volume: &D::Volume, words: &[&str]) -> D::Failed {
         let pod = Pod::new("failing");
         let failed = self.node.set_up(&pod, volume).expect_err("the volume must not be set up");
@@ -114,7 +114,7 @@ pub(crate) fn read(file: PathBuf) -> String {
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// Makes each scene a test of either driver.
+/// Makes a test of each scene for each driver.
 macro_rules! over {
     ($($driver:ident)*; $scenes:tt) => { $(over!(@ $driver $scenes);)* };
     (@ $driver:ident { $($module:ident: $($scene:ident)*;)* }) => {
@@ -132,23 +132,23 @@ over! { csi flex; {
     lifecycle:
         every_flavour_of_volume_is_set_up_and_torn_down
         a_volume_shows_exactly_the_commits_tree
-        options_of_the_vocabulary_work
-        a_secret_opens_a_private_repository_and_nobody_else_gets_it
+        common_options_work
+        a_private_repository_needs_the_right_secret
         files_of_a_writable_volume_belong_to_the_fs_group
         repeating_publish_and_unpublish_changes_nothing;
     secrets:
-        secrets_are_nowhere_when_all_goes_well
-        secrets_are_nowhere_when_the_server_fails
-        secrets_are_nowhere_when_they_are_wrong
-        ssh_secrets_are_nowhere
+        secrets_do_not_leak_when_the_volume_works
+        secrets_do_not_leak_when_the_server_fails
+        secrets_do_not_leak_when_they_are_wrong
+        ssh_secrets_do_not_leak
         only_a_server_that_asks_for_it_sees_a_credential;
     sharing:
-        pods_of_a_persistent_volume_write_to_one_copy_that_goes_with_the_last
-        a_shared_copy_keeps_its_commit_for_those_who_join_it
-        a_pod_that_only_reads_sees_the_commit_and_not_what_others_write;
+        pods_of_a_persistent_volume_share_one_copy_until_the_last_is_gone
+        a_shared_copy_keeps_its_commit_for_pods_that_join_later
+        a_read_only_pod_sees_the_commit_and_not_other_pods_writes;
     together:
         many_pods_at_once_make_one_fetch_and_one_snapshot
         pods_that_start_at_once_share_one_copy
-        one_target_is_mounted_once_however_many_ask
+        concurrent_publishes_mount_one_target_once
         a_clone_that_hangs_holds_up_no_other_volume;
 } }

@@ -1,4 +1,4 @@
-//! The harness's kubelet does to a driver what the kubelet does, seen on drivers that are a few lines of shell.
+//! The harness's kubelet treats a driver like the real one, tested with drivers of a few lines of shell.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ use nix::mount::MntFlags;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-/// An answer to `init` with which no other calls come.
+/// An answer to `init` after which the kubelet calls only `mount` and `unmount`.
 const READY: &str = r#"{"status":"Success","capabilities":{"attach":false,"selinuxRelabel":false,"fsGroup":false}}"#;
 const SUCCESS: &str = r#"{"status":"Success"}"#;
 
@@ -28,7 +28,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// With a driver that runs these lines for each command.
+    /// With a driver that runs these lines for its commands.
     fn new(init: &str, mount: &str, unmount: &str) -> Self {
         let place = TempDir::new().unwrap();
         let plugin = Plugin::new(&place.path().join("exec"), "example.org", "git");
@@ -63,11 +63,11 @@ fn volume() -> Volume {
 }
 
 fn assert_fails_test(what: &str, act: impl FnOnce()) {
-    assert!(catch_unwind(AssertUnwindSafe(act)).is_err(), "{what} has to fail the test");
+    assert!(catch_unwind(AssertUnwindSafe(act)).is_err(), "{what} must fail the test");
 }
 
 #[test]
-fn a_driver_is_called_as_the_kubelet_calls_it() {
+fn a_driver_is_called_as_by_the_real_kubelet() {
     let look = "pwd; echo \"$HOME\"; readlink /proc/$$/fd/0; test /proc/$$/fd/1 -ef /proc/$$/fd/2 && echo one; echo $#";
     let scene = Scene::new(&format!("echo '{READY}'"), look, look);
     let kubelet = scene.tolerant().unwrap();
@@ -76,12 +76,12 @@ fn a_driver_is_called_as_the_kubelet_calls_it() {
     assert!(failed.event.starts_with("MountVolume.SetUp failed for volume \"v\" : "), "{failed:?}");
     let log = kubelet.log();
     assert!(log.contains(r#""/\n\n/dev/null\none\n3\n""#), "{log}");
-    assert!(!kubelet.target(&pod, &volume).exists(), "the directory goes with the failure");
+    assert!(!kubelet.target(&pod, &volume).exists(), "the failure removes the directory");
     assert_eq!(kubelet.calls(), ["init", "mount"]);
 }
 
 #[test]
-fn the_directory_is_made_before_and_removed_after() {
+fn the_directory_is_made_before_mount_and_removed_after_unmount() {
     let scene = Scene::new(&format!("echo '{READY}'"), &format!("stat -c %a $2 >&9; echo '{SUCCESS}'"), "");
     let seen = scene.place.path().join("seen");
     let script = fs::read_to_string(scene.plugin.executable()).unwrap().replace(">&9", &format!(">{}", seen.display()));
@@ -97,7 +97,7 @@ fn the_directory_is_made_before_and_removed_after() {
 }
 
 #[test]
-fn a_refusal_is_told_and_its_arguments_are_logged_unless_it_exits_with_zero() {
+fn a_failure_is_an_event_and_its_arguments_are_logged_unless_it_exits_with_zero() {
     let failure = r#"echo '{"status":"Failure","message":"why \"so\""}'"#;
     for (status, logged) in [(0, false), (1, true)] {
         let scene = Scene::new(&format!("echo '{READY}'"), &format!("{failure}; exit {status}"), "");
@@ -111,7 +111,7 @@ fn a_refusal_is_told_and_its_arguments_are_logged_unless_it_exits_with_zero() {
 }
 
 #[test]
-fn what_is_not_supported_is_not_asked_again_until_a_probe() {
+fn an_unsupported_command_is_not_called_again_until_a_probe() {
     let scene = Scene::saying(READY, r#"{"status":"Not supported"}"#, SUCCESS);
     let kubelet = scene.tolerant().unwrap();
     for pod in [Pod::new("one"), Pod::new("two")] {
@@ -125,7 +125,7 @@ fn what_is_not_supported_is_not_asked_again_until_a_probe() {
 }
 
 #[test]
-fn a_mount_that_was_answered_badly_is_taken_for_success() {
+fn a_mount_with_a_malformed_answer_counts_as_mounted_on_the_retry() {
     if !require::root("to mount") {
         return;
     }
@@ -142,7 +142,7 @@ fn a_mount_that_was_answered_badly_is_taken_for_success() {
 }
 
 #[test]
-fn a_success_that_leaves_the_mount_is_no_tear_down() {
+fn an_unmount_that_leaves_the_mount_is_a_failure() {
     if !require::root("to mount") {
         return;
     }
@@ -172,7 +172,7 @@ fn a_driver_that_breaks_the_contract_fails_its_test() {
         let scene = Scene::new(&init, "", "");
         assert_fails_test(&init, || drop(scene.strict()));
     }
-    // The kubelet itself would be gone.
+    // The kubelet itself would crash.
     let crashing = Scene::saying(r#"{"status":"Success","capabilities":null}"#, "", "");
     assert_fails_test("a crash of the kubelet", || drop(crashing.tolerant()));
 
@@ -186,7 +186,7 @@ fn a_driver_that_breaks_the_contract_fails_its_test() {
 }
 
 #[test]
-fn a_driver_that_is_killed_has_said_nothing() {
+fn a_killed_driver_gives_an_empty_answer() {
     let scene = Scene::new(&format!("echo '{READY}'"), "exec cat /dev/zero >/dev/null", "");
     let kubelet = scene.strict();
     let (pod, volume) = (Pod::new("pod"), volume());

@@ -1,5 +1,5 @@
-//! The FlexVolume driver under a kubelet: every call answered with exactly one JSON object and exit status 0. What both
-//! drivers promise alike is in `drivers`.
+//! The FlexVolume driver under a kubelet: it answers every call with exactly one JSON object and exit status 0.
+//! Promises of both drivers are in `drivers`.
 
 use gitrepo_tests::kubelet::flex::Kubelet;
 use gitrepo_tests::kubelet::flex::Node;
@@ -22,7 +22,7 @@ mod together;
 type Scene = drivers::Scene<Node>;
 
 impl Scene {
-    /// With a disk of `bytes`. A small one has blocks of 1 KiB, which long links do not fit into.
+    /// With a disk of `bytes`. A small disk has blocks of 1 KiB, which are too small for long links.
     fn with_disk(bytes: u64) -> Option<Self> {
         Some(Self::of(Node::new(bytes)?, |server| server))
     }
@@ -31,7 +31,7 @@ impl Scene {
         self.node.kubelet()
     }
 
-    /// The same as [`Self::assert_not_set_up`], and what the driver says.
+    /// Like [`Self::assert_not_set_up`]; returns the driver's message.
     fn assert_fails(&self, volume: &Volume, words: &[&str]) -> String {
         self.assert_not_set_up(volume, words).reason
     }

@@ -1,4 +1,4 @@
-//! A store whose file system is full: a clear refusal, no leftovers, and what is published stays and can be taken away.
+//! A store whose file system is full: a clear refusal, no leftovers, and published volumes stay and can be unpublished.
 
 mod room;
 
@@ -21,7 +21,7 @@ use nix::sys::statvfs::statvfs;
 
 const SMALL_DISK: u64 = 16 << 20;
 
-/// A shell with little space, on which a small volume is published.
+/// A shell on a small disk, with a small published volume.
 struct Scene {
     shell: Shell,
     server: HttpServer,
@@ -44,7 +44,7 @@ impl Scene {
         statvfs(self.shell.home()).unwrap()
     }
 
-    /// Mounting `repository` fails for want of room, and only for that volume.
+    /// Asserts that mounting `repository` fails for lack of space, and harms nothing else.
     fn assert_does_not_fit(&self, repository: &Repository) {
         self.server.add(repository);
         let before = self.space();
@@ -55,7 +55,7 @@ impl Scene {
         }
         self.shell.run(&["sweep"]).assert_success();
         let after = self.space();
-        // A directory of the store may have grown by a block, and a lock's file may be new.
+        // A directory of the store may have grown by a block, and there may be new lock files.
         assert!(after.blocks_available() + 64 >= before.blocks_available(), "{before:?} {after:?}");
         assert!(after.files_available() + 8 >= before.files_available(), "{before:?} {after:?}");
         self.assert_volume_lives();
@@ -73,7 +73,7 @@ impl Scene {
     }
 }
 
-/// Writes until there is not a byte left.
+/// Writes until no byte is free.
 fn fill_blocks(directory: &Path) -> File {
     let mut file = File::create(directory.join("filler")).unwrap();
     for size in [64 << 10, 1] {
@@ -88,7 +88,7 @@ fn fill_blocks(directory: &Path) -> File {
     file
 }
 
-/// Makes empty files until there is no inode left.
+/// Makes empty files until no inode is free.
 fn fill_inodes(directory: &Path) -> PathBuf {
     let place = directory.join("fillers");
     fs::create_dir(&place).unwrap();
@@ -98,7 +98,7 @@ fn fill_inodes(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_pack_that_does_not_fit_is_refused_and_its_space_comes_back() {
+fn a_pack_that_does_not_fit_is_refused_and_its_space_freed() {
     let Some(scene) = Scene::new() else { return };
     let large = Repository::new("large");
     large.commit("main", &Files::new().file("noise", fixtures::noise(1, 24 << 20)));
@@ -106,7 +106,7 @@ fn a_pack_that_does_not_fit_is_refused_and_its_space_comes_back() {
 }
 
 #[test]
-fn a_tree_that_does_not_fit_is_refused_and_its_space_comes_back() {
+fn a_tree_that_does_not_fit_is_refused_and_its_space_freed() {
     let Some(scene) = Scene::new() else { return };
     let large = Repository::new("large");
     let files =
@@ -116,7 +116,7 @@ fn a_tree_that_does_not_fit_is_refused_and_its_space_comes_back() {
 }
 
 #[test]
-fn a_tree_of_too_many_files_is_refused_and_its_inodes_come_back() {
+fn a_tree_of_too_many_files_is_refused_and_its_inodes_freed() {
     let Some(scene) = Scene::new() else { return };
     let many = Repository::new("many");
     let count = scene.space().files_available() + 100;
@@ -138,7 +138,7 @@ fn nothing_new_is_published_on_a_full_disk_and_everything_can_be_unpublished() {
 }
 
 #[test]
-fn a_volume_is_unpublished_without_an_inode_left() {
+fn a_volume_is_unpublished_without_a_free_inode() {
     let Some(scene) = Scene::new() else { return };
     let fillers = fill_inodes(scene.shell.home());
     scene.assert_volume_lives();

@@ -1,4 +1,4 @@
-//! Servers that stall, lie, break off or never end: the clone ends in time, says what it met, and leaves nothing.
+//! Servers that stall, lie, break off or never end: the clone ends in time, says why, and leaves nothing.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -17,12 +17,12 @@ use gitrepo_tests::program::Outcome;
 mod identity;
 mod redirects;
 
-/// Far more than any of these may take on a busy machine, far less than waiting for ever, or for the default limits.
+/// Far more than any of these takes on a busy machine, and far less than the default limits.
 const PROMPT: Duration = Duration::from_secs(40);
 
 const IMPATIENT: &str = r#"{"limits": {"stall": "2s"}}"#;
 
-/// Fails unless the clone of `url` ends soon with `code` and `words`, and leaves nothing.
+/// Asserts that the clone of `url` ends soon with `code` and `words`, and leaves nothing.
 fn assert_ends(person: &Person, url: &str, arguments: &[&str], code: i32, words: &str) -> Outcome {
     let begun = Instant::now();
     let outcome = person.clone(url, arguments);
@@ -35,7 +35,7 @@ fn assert_ends(person: &Person, url: &str, arguments: &[&str], code: i32, words:
     outcome
 }
 
-/// Clones from a server that answers in such a way.
+/// The same, for a clone from a server with these answers.
 fn assert_answer_ends(
     answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     configuration: &str,
@@ -50,7 +50,7 @@ fn assert_answer_ends(
 }
 
 #[test]
-fn server_that_accepts_and_says_nothing_is_given_up_in_every_protocol() {
+fn server_that_accepts_and_stays_silent_is_given_up_in_every_protocol() {
     let server = SilentServer::start();
     let person = Person::new();
     let impatient = person.configuration(IMPATIENT);
@@ -61,7 +61,7 @@ fn server_that_accepts_and_says_nothing_is_given_up_in_every_protocol() {
 }
 
 #[test]
-fn server_that_greets_and_then_says_nothing_is_given_up() {
+fn server_that_goes_silent_after_its_greeting_is_given_up() {
     let person = Person::new();
     let impatient = person.configuration(IMPATIENT);
     let ssh = SilentServer::start_after(b"SSH-2.0-OpenSSH_9.2\r\n");
@@ -121,14 +121,14 @@ fn advertisement_without_end_is_bounded() {
 }
 
 #[test]
-fn connection_that_breaks_off_is_said_to() {
+fn connection_that_breaks_off_is_reported_as_such() {
     assert_answer_ends(hostile::headers_end_midway(Ending::Broken), "{}", 69, "");
     assert_answer_ends(hostile::advertisement_ends_midway(Ending::Broken), "{}", 69, "");
     assert_answer_ends(hostile::pack_ends_midway(Ending::Broken), "{}", 69, "");
 }
 
 #[test]
-fn answer_that_claims_to_be_whole_and_is_not_is_refused() {
+fn answer_that_claims_to_be_complete_but_is_not_is_refused() {
     assert_answer_ends(hostile::advertisement_ends_midway(Ending::Complete), "{}", 69, "as a git server should");
     assert_answer_ends(hostile::pack_ends_midway(Ending::Complete), "{}", 69, "as a git server should");
 }
@@ -139,7 +139,7 @@ fn pack_of_garbage_is_refused() {
 }
 
 #[test]
-fn server_that_speaks_no_git_is_said_to() {
+fn server_that_does_not_speak_git_is_reported_as_such() {
     assert_answer_ends(|_| Answer::status(200), "{}", 69, "as a git server should");
     assert_answer_ends(|_| Answer::status(500), "{}", 69, "500");
     assert_answer_ends(|_| Answer::status(503), "{}", 69, "503");
@@ -148,7 +148,7 @@ fn server_that_speaks_no_git_is_said_to() {
 }
 
 #[test]
-fn words_of_the_server_do_not_reach_the_terminal() {
+fn escapes_of_the_server_do_not_reach_the_terminal() {
     const ESCAPES: &str = "\x1b[2Jowned\x07";
     let answer = |request: &Request| {
         if !request.is_info_refs() {
@@ -194,7 +194,7 @@ fn commit_of_another_repository_announced_as_its_own_is_not_served() {
 
 #[test]
 fn port_that_refuses_connections_is_unavailable_in_every_protocol() {
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     let person = Person::new();
     for scheme in ["http", "https", "ssh", "git"] {
         let url = closed.url(scheme).replace("ssh://", "ssh://git@");

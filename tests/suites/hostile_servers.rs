@@ -1,4 +1,4 @@
-//! The harness's hostile servers do to git what they are made to do to us.
+//! The harness's hostile servers, tested with git itself.
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -25,7 +25,7 @@ use gitrepo_tests::ssh::ClientKey;
 use gitrepo_tests::ssh::SshServer;
 use tempfile::TempDir;
 
-/// A clone by git itself, in protocol version 0 as libgit2 speaks it.
+/// A clone by git, in libgit2's protocol version 0.
 fn clone(place: &TempDir, options: &[&str], url: &str) -> Command {
     let mut command = git::command(place.path());
     command.args(["-c", "protocol.version=0"]).args(options);
@@ -34,7 +34,7 @@ fn clone(place: &TempDir, options: &[&str], url: &str) -> Command {
     command
 }
 
-/// The words of a clone that fails.
+/// The message of a clone that fails.
 fn failure(options: &[&str], url: &str) -> String {
     let place = TempDir::new().unwrap();
     words(clone(&place, options, url).output().unwrap())
@@ -50,12 +50,12 @@ fn serve(repository: &Repository, answer: impl Fn(&Request) -> Answer + Send + S
     HttpServer::builder().serve(repository).answer(answer).start()
 }
 
-/// Waits until git gives up after two seconds of less than a byte each.
+/// Makes git give up after two seconds with less than a byte per second.
 fn patience() -> [&'static str; 4] {
     ["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=2"]
 }
 
-/// Fails unless git, at `url`, ends only by its own patience.
+/// Asserts that git gives up on `url` only by its own timeout.
 fn assert_stalls(url: &str) {
     let start = Instant::now();
     let words = failure(&patience(), url);
@@ -64,7 +64,7 @@ fn assert_stalls(url: &str) {
 }
 
 #[test]
-fn silence_is_kept_on_accept_and_after_tls() {
+fn servers_stay_silent_after_accept_and_after_tls() {
     let silent = SilentServer::start();
     assert_stalls(&silent.url("http"));
     assert_eq!(silent.connections(), 1);
@@ -76,7 +76,7 @@ fn silence_is_kept_on_accept_and_after_tls() {
 }
 
 #[test]
-fn silence_begins_in_headers_advertisement_and_pack() {
+fn servers_go_silent_in_headers_advertisement_and_pack() {
     let repository = fixtures::many(50);
     assert_stalls(&serve(&repository, hostile::headers_end_midway(Ending::Silent)).url(&repository));
     assert_stalls(&serve(&repository, hostile::advertisement_ends_midway(Ending::Silent)).url(&repository));
@@ -86,7 +86,7 @@ fn silence_begins_in_headers_advertisement_and_pack() {
 }
 
 #[test]
-fn silent_server_ends_while_a_client_waits() {
+fn silent_server_can_be_dropped_while_a_client_waits() {
     let silent = SilentServer::start();
     let place = TempDir::new().unwrap();
     let client = clone(&place, &[], &silent.url("http")).spawn().unwrap();
@@ -98,7 +98,7 @@ fn silent_server_ends_while_a_client_waits() {
 }
 
 #[test]
-fn broken_answers_break_where_they_say() {
+fn broken_answers_break_in_the_right_place() {
     let repository = fixtures::many(50);
     let clone_from = |server: HttpServer| failure(&[], &server.url(&repository));
     clone_from(serve(&repository, hostile::headers_end_midway(Ending::Broken)));
@@ -112,7 +112,7 @@ fn broken_answers_break_where_they_say() {
 }
 
 #[test]
-fn refusals_are_what_git_takes_them_for() {
+fn git_understands_refusals() {
     let (repository, _) = fixtures::small();
     for (status, expected) in [(403, "error: 403"), (404, "not found"), (500, "error: 500")] {
         let server = serve(&repository, move |_| Answer::status(status));
@@ -126,7 +126,7 @@ fn refusals_are_what_git_takes_them_for() {
 }
 
 #[test]
-fn redirect_leads_to_a_server_that_sees_what_arrives() {
+fn redirect_leads_to_a_server_that_records_requests() {
     let (repository, commit) = fixtures::small();
     let target = HttpServer::start(&repository);
     let base = format!("http://127.0.0.1:{}", target.port());
@@ -138,10 +138,10 @@ fn redirect_leads_to_a_server_that_sees_what_arrives() {
     assert_eq!((server.info_refs(), target.info_refs()), (1, 1));
     assert_eq!(server.requests()[0].authorization(), Some("Bearer canary"));
     assert_eq!(target.requests()[0].header("x-canary"), Some("seen"));
-    assert_eq!(target.requests()[0].authorization(), None, "curl keeps it from another port");
+    assert_eq!(target.requests()[0].authorization(), None, "curl does not send it to another port");
 }
 
-/// Kills the client once the server has sent `bytes`, and fails if the client had enough of it before.
+/// Kills the client once the server has sent `bytes`; panics if the client ends before.
 fn outlast(mut client: Child, server: &HttpServer, bytes: u64) {
     let start = Instant::now();
     while server.bytes_sent() < bytes {
@@ -159,7 +159,7 @@ fn endless_answers_outlast_git() {
     let (repository, _) = fixtures::small();
     let attack = |server: HttpServer, bytes: u64| {
         let place = TempDir::new().unwrap();
-        // Nobody reads what it says, which may be endless as well.
+        // Its messages may be endless too, and are not read.
         let client = clone(&place, &[], &server.url(&repository)).stderr(Stdio::null()).spawn().unwrap();
         outlast(client, &server, bytes);
     };
@@ -170,7 +170,7 @@ fn endless_answers_outlast_git() {
 }
 
 #[test]
-fn foreign_commit_is_announced_and_not_served() {
+fn foreign_commit_is_announced_but_not_served() {
     let (repository, commit) = fixtures::small();
     let announced = |server: &HttpServer| {
         let mut list = git::command(repository.root());
@@ -188,8 +188,8 @@ fn foreign_commit_is_announced_and_not_served() {
 }
 
 #[test]
-fn closed_port_refuses_for_as_long_as_it_is_held() {
-    let closed = ClosedPort::new();
+fn closed_port_refuses_while_it_is_held() {
+    let closed = ClosedPort::reserve();
     for _ in 0..2 {
         let error = std::net::TcpStream::connect(("127.0.0.1", closed.port())).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -198,7 +198,7 @@ fn closed_port_refuses_for_as_long_as_it_is_held() {
 }
 
 #[test]
-fn ssh_server_goes_silent_where_it_is_told_to() {
+fn ssh_server_goes_silent_in_the_right_place() {
     if !require::tool("sshd") || !require::tool("ssh") {
         return;
     }
@@ -220,7 +220,7 @@ fn ssh_server_goes_silent_where_it_is_told_to() {
 }
 
 #[test]
-fn silence_begins_after_an_ssh_greeting() {
+fn server_goes_silent_after_an_ssh_greeting() {
     if !require::tool("ssh") {
         return;
     }

@@ -1,4 +1,4 @@
-//! `make image`: what gets into the image, whichever tool builds it.
+//! `make image`: the image's content, whichever tool builds it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -14,17 +14,17 @@ use tempfile::TempDir;
 
 const PROGRAMS: [&str; 4] = ["gitrepo-flex", "gitrepo-flex-install", "gitrepo-csi", "gitrepo-cli"];
 
-/// The libraries in C that are in the programs, to the packages that hold them and where, in those, their licences are.
+/// The C libraries in the programs, each with the package that contains it and its licence's path in that package.
 const LIBRARIES: [(&str, Option<(&str, &str)>); 5] = [
     ("libgit2", Some(("libgit2-sys", "libgit2/COPYING"))),
     ("libssh2", Some(("libssh2-sys", "libssh2/COPYING"))),
-    // Rust's own.
+    // From Rust's standard library.
     ("musl", None),
     ("openssl", Some(("openssl-src", "openssl/LICENSE.txt"))),
     ("zlib-ng", Some(("libz-sys", "src/zlib-ng/LICENSE.md"))),
 ];
 
-/// Packages that link nothing of their own: they say so to be there once, or to find what `openssl-src` builds.
+/// Packages with `links` that contain no C library: to be unique, or to find the library that `openssl-src` builds.
 const LINKING_NOTHING: [&str; 3] = ["k8s-openapi", "openssl-sys", "prettyplease"];
 
 fn run(command: &mut Command) -> String {
@@ -34,13 +34,13 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether one of the tools is there, and works.
+/// Whether a working build tool exists.
 fn can_build() -> bool {
     let found = Command::new("sh").args(["-c", ". deploy/image/builder.sh"]).current_dir(workspace()).output().unwrap();
     require::feature(found.status.success(), "docker (with its engine), podman or buildah")
 }
 
-/// An image in this machine's collection, which it leaves with the test.
+/// An image in this machine's local storage, removed when the test ends.
 struct Image {
     name: String,
 }
@@ -51,17 +51,17 @@ impl Drop for Image {
         command
             .args(["-c", ". deploy/image/builder.sh; $builder rmi \"$1\"", "sh", &self.name])
             .current_dir(workspace());
-        // It may never have been built.
+        // The image may not have been built.
         drop(command.output());
     }
 }
 
-/// Builds an image of these files, and unpacks the archive of it.
+/// Builds an image with placeholder binaries, and unpacks its archive.
 fn build(place: &Path) {
     let binaries = place.join("binaries");
     fs::create_dir(&binaries).unwrap();
     for program in PROGRAMS {
-        // In place of a static build, which takes minutes and has its own tests.
+        // Instead of a static build, which takes minutes and has its own tests.
         fs::write(binaries.join(program), program).unwrap();
     }
     fs::write(place.join("authorities.pem"), "certificates").unwrap();
@@ -79,7 +79,7 @@ fn build(place: &Path) {
 }
 
 #[test]
-fn image_holds_the_programs_their_licences_and_the_authorities_and_nothing_else() {
+fn image_contains_only_the_programs_their_licences_and_the_authorities() {
     if !require::tool("make") || !can_build() {
         return;
     }
@@ -113,7 +113,7 @@ fn image_holds_the_programs_their_licences_and_the_authorities_and_nothing_else(
 }
 
 #[test]
-fn the_licence_of_every_library_in_c_is_the_one_of_the_version_that_is_linked() {
+fn licences_of_c_libraries_match_the_linked_versions() {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--locked", "--offline", "--format-version=1", "--filter-platform"]);
     cargo.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
@@ -135,7 +135,7 @@ fn the_licence_of_every_library_in_c_is_the_one_of_the_version_that_is_linked() 
         let linked = fs::read(manifest.with_file_name(file)).unwrap();
         assert!(licence == linked, "deploy/image/licenses/{library} is not {file} of {package}");
     }
-    assert!(linking.is_empty(), "they link what LIBRARIES and NOTICE do not name: {:?}", linking.keys());
+    assert!(linking.is_empty(), "LIBRARIES and NOTICE lack the libraries of {:?}", linking.keys());
     assert_eq!(volumes::entries(&workspace().join("deploy/image/licenses")).len(), LIBRARIES.len());
 }
 
@@ -160,7 +160,7 @@ fn image_is_built_by_the_first_tool_that_works() {
     assert!(!none.status.success());
     assert!(String::from_utf8(none.stderr).unwrap().contains("docker, podman or buildah"));
 
-    // A client without its engine.
+    // A docker client without an engine.
     tool("docker", false);
     tool("buildah", true);
     assert_eq!(name(None), "buildah");
@@ -170,5 +170,5 @@ fn image_is_built_by_the_first_tool_that_works() {
     assert_eq!(name(None), "docker");
     assert_eq!(name(Some("buildah --storage-driver vfs")), "buildah --storage-driver vfs");
     tool("buildah", false);
-    assert!(!chosen(Some("buildah")).status.success(), "what was chosen is not replaced by something else");
+    assert!(!chosen(Some("buildah")).status.success(), "no other tool replaces the chosen one");
 }

@@ -1,4 +1,4 @@
-//! `gitrepo-flex-install`: the driver gets to where the kubelet looks for it, and stays there.
+//! `gitrepo-flex-install` puts the driver where the kubelet looks for it, and keeps it there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ use tempfile::TempDir;
 
 mod volumes;
 
-/// A node's plugin directory, below a directory with everything else of the test.
+/// A node's plugin directory, below the test's directory.
 struct Plugins {
     home: TempDir,
     program: Program,
@@ -38,7 +38,7 @@ impl Plugins {
     fn new() -> Self {
         let home = TempDir::new().unwrap();
         fs::create_dir_all(home.path().join("volume/exec")).unwrap();
-        // Whatever kubelet this machine has is none of the test's.
+        // The test ignores this machine's own kubelet.
         let program = Program::new(program::executable("gitrepo-flex-install"));
         let program = program.env("GITREPO_FLEX_KUBELET_DIR", home.path().join("kubelet"));
         Self { home, program }
@@ -90,7 +90,7 @@ impl Plugins {
         names
     }
 
-    /// What changes with any change, by name; `.` is the directory.
+    /// The inode and times of each file, which any write changes, by name; `.` is the directory.
     fn state(&self) -> BTreeMap<String, (u64, i64, i64, i64, i64)> {
         let state = |name: String| {
             let found = fs::symlink_metadata(self.directory().join(&name)).unwrap();
@@ -100,7 +100,7 @@ impl Plugins {
     }
 }
 
-/// Waits until something is so, which something else is doing.
+/// Waits until the condition `what` holds.
 pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     const PATIENCE: Duration = Duration::from_secs(120);
     let begun = Instant::now();
@@ -131,7 +131,7 @@ fn an_installation_is_the_executable_and_its_configuration_and_nothing_else() {
 }
 
 #[test]
-fn the_driver_carries_no_installer() {
+fn the_driver_contains_no_installer() {
     let plugins = Plugins::new();
     let driver = Program::new(program::executable("gitrepo-flex"));
     let directory = plugins.path();
@@ -150,7 +150,7 @@ fn the_driver_carries_no_installer() {
     assert!(holds("gitrepo-flex-install") && !holds("gitrepo-flex"));
 }
 
-/// Copies of the installer and of its driver, side by side in a directory of the test's.
+/// Copies of the installer and the driver, side by side in the test's directory.
 fn copies(place: &Path) -> [PathBuf; 2] {
     ["gitrepo-flex-install", "gitrepo-flex"].map(|name| {
         let copy = place.join(name);
@@ -160,7 +160,7 @@ fn copies(place: &Path) -> [PathBuf; 2] {
 }
 
 #[test]
-fn an_installer_without_its_driver_says_where_that_belongs() {
+fn an_installer_without_its_driver_says_where_it_should_be() {
     let mut plugins = Plugins::new();
     let [installer, driver] = copies(plugins.home.path());
     plugins.program = Program::new(installer);
@@ -171,14 +171,14 @@ fn an_installer_without_its_driver_says_where_that_belongs() {
             assert!(refused.stderr.contains(driver.to_str().unwrap()), "{}", refused.stderr);
         }
         assert!(!plugins.directory().exists());
-        // Nor does it take something else for a driver.
+        // It does not accept a directory as the driver either.
         drop(fs::create_dir(&driver));
     }
     plugins.run("uninstall", &["--force"]).assert_success();
 }
 
 #[test]
-fn who_stays_keeps_the_driver_that_was_there_at_the_start() {
+fn a_staying_installer_keeps_the_driver_that_it_started_with() {
     let mut plugins = Plugins::new();
     let [installer, driver] = copies(plugins.home.path());
     let content = fs::read(&driver).unwrap();
@@ -205,7 +205,7 @@ fn a_second_installation_changes_nothing() {
 }
 
 #[test]
-fn whatever_is_there_instead_is_replaced() {
+fn a_damaged_installation_is_replaced() {
     let plugins = Plugins::new();
     let driver = plugins.driver();
     let content = fs::read(program::executable("gitrepo-flex")).unwrap();
@@ -246,7 +246,7 @@ fn whatever_is_there_instead_is_replaced() {
 }
 
 #[test]
-fn what_died_halfway_is_removed_and_what_is_not_known_stays() {
+fn temporary_files_are_removed_and_unknown_files_stay() {
     let plugins = Plugins::new();
     plugins.install();
     for name in [".gitrepo.new", ".config.json.new", ".tmp_gitrepo", "theirs", ".theirs"] {
@@ -287,7 +287,7 @@ fn the_kubelet_can_call_the_driver_at_any_moment_of_an_installation() {
             calls
         });
         for _ in 0..10 {
-            // Not right, but executable.
+            // The wrong mode, but executable.
             fs::set_permissions(&driver, fs::Permissions::from_mode(0o700)).unwrap();
             plugins.install();
         }
@@ -307,7 +307,7 @@ fn debug_in_the_environment_becomes_the_log_level() {
 
     let plugins = Plugins { home: plugins.home, ..Plugins::new() }.env("DEBUG", "false");
     plugins.install();
-    assert_eq!(plugins.configuration(), json!({}), "what is no longer asked for is gone");
+    assert_eq!(plugins.configuration(), json!({}), "settings that are no longer given are removed");
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn a_configuration_is_installed_only_if_the_driver_understands_it() {
         fs::write(&file, text).unwrap();
         let refused = plugins.run("install", &config).assert_code(1);
         assert!(refused.stderr.contains(complaint), "{}", refused.stderr);
-        assert_eq!(plugins.configuration(), written, "what was right stays");
+        assert_eq!(plugins.configuration(), written, "the valid configuration stays");
     }
     fs::remove_file(&file).unwrap();
     let refused = plugins.run("install", &config).assert_code(1);
@@ -334,11 +334,11 @@ fn a_configuration_is_installed_only_if_the_driver_understands_it() {
 }
 
 #[test]
-fn vendor_and_driver_name_the_place_and_cannot_lead_elsewhere() {
+fn vendor_and_driver_name_a_directory_and_cannot_escape() {
     let plugins = Plugins::new().env("GITREPO_FLEX_VENDOR", "example.com").env("GITREPO_FLEX_DRIVER", "git");
     plugins.install();
     assert!(plugins.path().join("example.com~git/git").is_file());
-    for name in ["a/b", "..", ".a", "a~b", ""] {
+    for name in ["a/b", "..", ".a", "a~b", "", "a\nb", "a b"] {
         plugins.run("install", &["--vendor", name]).assert_code(64);
         plugins.run("install", &["--driver", name]).assert_code(64);
     }
@@ -346,7 +346,7 @@ fn vendor_and_driver_name_the_place_and_cannot_lead_elsewhere() {
 }
 
 #[test]
-fn a_plugin_directory_is_not_made_by_mistake() {
+fn a_plugin_directory_is_created_only_on_request() {
     let plugins = Plugins::new();
     fs::remove_dir(plugins.path()).unwrap();
     let refused = plugins.run("install", &[]).assert_code(1);
@@ -367,7 +367,7 @@ fn a_driver_directory_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn who_stays_installs_again_whatever_is_lost() {
+fn a_staying_installer_repairs_every_loss() {
     let plugins = Plugins::new();
     let file = plugins.home.path().join("config.json");
     fs::write(&file, "{}").unwrap();
@@ -381,7 +381,7 @@ fn who_stays_installs_again_whatever_is_lost() {
     fs::remove_file(plugins.driver()).unwrap();
     wait_until("a removed executable is back", healthy);
     fs::rename(plugins.path(), plugins.home.path().join("volume/old")).unwrap();
-    // As a kubelet that starts again, with nothing in it.
+    // A restarted kubelet makes an empty directory.
     fs::create_dir(plugins.path()).unwrap();
     wait_until("a wiped directory is filled", healthy);
     fs::write(&file, r#"{"log": {"level": "debug"}}"#).unwrap();
@@ -389,7 +389,7 @@ fn who_stays_installs_again_whatever_is_lost() {
     fs::write(&file, "{").unwrap();
     fs::remove_file(plugins.driver()).unwrap();
     fs::write(&file, "{}").unwrap();
-    wait_until("a configuration that makes no sense is survived", healthy);
+    wait_until("an invalid configuration is survived", healthy);
 
     let before = plugins.state();
     staying.signal(Signal::SIGTERM);
@@ -398,12 +398,12 @@ fn who_stays_installs_again_whatever_is_lost() {
 }
 
 #[test]
-fn who_stays_writes_nothing_while_all_is_right() {
+fn a_staying_installer_writes_nothing_to_a_healthy_installation() {
     let plugins = Plugins::new();
     let staying = plugins.spawn("install", &["--stay", "--interval=1ms"]);
     wait_until("installed", || plugins.is_healthy(&[]));
     let before = plugins.state();
-    // Looked for again many times meanwhile.
+    // The installer checks many times meanwhile.
     for _ in 0..5 {
         assert!(plugins.is_healthy(&[]));
     }
@@ -431,7 +431,7 @@ fn the_first_process_of_a_container_ends_at_sigterm() {
 }
 
 #[test]
-fn an_uninstallation_leaves_what_is_not_the_drivers() {
+fn an_uninstallation_leaves_foreign_files() {
     let plugins = Plugins::new();
     plugins.run("uninstall", &[]).assert_success();
     plugins.install();
@@ -445,7 +445,7 @@ fn an_uninstallation_leaves_what_is_not_the_drivers() {
 }
 
 #[test]
-fn the_bash_drivers_git_and_jq_go_with_it_and_only_with_it() {
+fn the_bash_drivers_git_and_jq_are_removed_with_it_and_not_before() {
     let plugins = Plugins::new();
     let above = plugins.home.path().join("volume");
     let settings = "DRIVER_LOCATION=/x/\nGIT_EXE=/x/git\nJQ_EXE=/x/jq\nHOST_TARGET=/var/tmp/images\nDEBUG=false\n";
@@ -463,7 +463,7 @@ fn the_bash_drivers_git_and_jq_go_with_it_and_only_with_it() {
     let all = ["git", "git_2.17.1-1ubuntu0.5_amd64.deb", "jq", "theirs"];
 
     plugins.run("install", &predecessor).assert_success();
-    assert_eq!(left(), all, "without its settings nobody knows whose they are");
+    assert_eq!(left(), all, "without the settings file, the owner is unknown");
 
     fs::write(above.join("gitrepo_env.rc"), settings).unwrap();
     let second = plugins.path().join("example.com~git");
@@ -480,7 +480,7 @@ fn the_bash_drivers_git_and_jq_go_with_it_and_only_with_it() {
 }
 
 #[test]
-fn a_driver_that_is_called_git_is_not_taken_for_the_bash_drivers_git() {
+fn a_driver_named_git_is_not_taken_for_the_bash_drivers_git() {
     let plugins = Plugins::new();
     let directory = plugins.path().join("example.com~git");
     fs::create_dir(&directory).unwrap();

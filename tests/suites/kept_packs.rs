@@ -1,4 +1,4 @@
-//! What was received completely is not asked for again, whatever became of the process that asked.
+//! A completely received pack is not fetched again, even if the process that fetched it failed or died.
 
 use std::fs;
 use std::fs::File;
@@ -38,13 +38,13 @@ use gitrepo_tests::volumes::read_only;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 
-/// So many files that a kill meets their writing.
+/// Enough files that a kill can interrupt their writing.
 const FILES: usize = 1000;
 
-/// An answer about refs takes hundreds of bytes, a pack of these files hundreds of thousands.
+/// A refs answer takes hundreds of bytes, a pack of these files hundreds of thousands.
 const NEXT_TO_NOTHING: u64 = 50_000;
 
-/// A store in which a mount was killed that had received its pack, and was writing the tree.
+/// A store in which a mount was killed after it had received its pack, while it was writing the tree.
 struct Killed {
     shell: Shell,
     server: HttpServer,
@@ -55,7 +55,7 @@ impl Killed {
     fn new() -> Option<Self> {
         let repository = fixtures::many(FILES);
         let server = HttpServer::start(&repository);
-        // Ended before it was met: once more in a new store.
+        // If the mount ends before the kill, try again with a new store.
         let shell = (0..10).find_map(|_| {
             let shell = Shell::new(512 << 20)?;
             let mounting = shell.spawn_mount(&server.url(&repository), &shell.target("killed"), &[]);
@@ -64,12 +64,12 @@ impl Killed {
             entries(&shell.store().join("snapshots")).is_empty().then_some(shell)
         });
         if shell.is_none() {
-            assert_eq!(server.packs(), 0, "each mount has ended before it could be killed");
+            assert_eq!(server.packs(), 0, "every mount ended before it could be killed");
         }
         Some(Self { shell: shell?, server, repository })
     }
 
-    /// What the server sends for a mount that succeeds, in bytes and packs.
+    /// Bytes and packs that the server sends for a successful mount.
     fn cost_of_mounting(&self, pod: &str) -> (u64, usize) {
         let (bytes, packs) = (self.server.bytes_sent(), self.server.packs());
         let target = self.shell.target(pod);
@@ -114,7 +114,7 @@ fn a_pack_received_before_a_kill_is_not_fetched_again() {
 #[test]
 fn sweeps_between_a_kill_and_the_next_mount_lose_no_pack() {
     let Some(killed) = Killed::new() else { return };
-    // Another volume's mount sweeps, briefly.
+    // The mount of another volume runs a short sweep.
     let (other, _) = fixtures::small();
     let server = HttpServer::start(&other);
     killed.shell.mount(&server.url(&other), &killed.shell.target("other"), &[]).assert_success();
@@ -127,7 +127,7 @@ fn sweeps_between_a_kill_and_the_next_mount_lose_no_pack() {
     killed.assert_nothing_left("next");
 }
 
-/// `gitrepo-cli` run by root with the capabilities alone that the container of the FlexVolume installer has.
+/// `gitrepo-cli` run by root with only the capabilities of the FlexVolume installer's container.
 fn with_the_rights_of_the_installer(place: &Path) -> Option<Program> {
     if !require::tool("setpriv") {
         return None;
@@ -146,12 +146,12 @@ fn with_the_rights_of_the_installer(place: &Path) -> Option<Program> {
 }
 
 #[test]
-fn the_installer_of_a_node_has_the_rights_to_keep_a_pack() {
+fn the_installers_capabilities_are_enough_to_keep_a_pack() {
     let Some(killed) = Killed::new() else { return };
     let place = TempDir::new().unwrap();
     let Some(installer) = with_the_rights_of_the_installer(place.path()) else { return };
     let store = killed.shell.store();
-    // On so small a disk the default reserve would have the pack make room.
+    // On such a small disk, the default reserve would remove the pack.
     let configuration = place.path().join("config.json");
     fs::write(&configuration, r#"{"cache": {"reserveBytes": "0"}}"#).unwrap();
     let [store_text, configuration] = [&store, &configuration].map(|path| path.to_str().unwrap());
@@ -163,7 +163,7 @@ fn the_installer_of_a_node_has_the_rights_to_keep_a_pack() {
 }
 
 #[test]
-fn a_pack_that_a_kill_or_a_full_disk_cut_short_is_fetched_again() {
+fn an_incomplete_pack_is_fetched_again() {
     let Some(killed) = Killed::new() else { return };
     let pack = File::options().write(true).open(killed.pack()).unwrap();
     pack.set_len(pack.metadata().unwrap().len() / 2).unwrap();
@@ -205,7 +205,7 @@ impl Scene {
 }
 
 #[test]
-fn a_pack_without_the_directory_that_is_asked_for_is_not_fetched_again() {
+fn a_pack_without_the_requested_directory_is_not_fetched_again() {
     let scene = Scene::new();
     let node = scene.node(|_| {});
     for pod in ["first", "second"] {
@@ -229,7 +229,7 @@ fn a_pack_whose_tree_is_refused_is_dropped() {
     assert_eq!(entries(&strict.store().join("repositories")), [] as [&Path; 0]);
 }
 
-/// Gives up once the tree is being written.
+/// Cancels the publish once the tree is being written.
 struct GivesUp(Cancel);
 
 impl Progress for GivesUp {
@@ -245,7 +245,7 @@ fn a_pack_whose_publish_is_given_up_is_not_fetched_again() {
     let scene = Scene::new();
     let node = scene.node(|_| {});
     let cancel = Cancel::new();
-    let watch = Watch { cancel: cancel.clone(), progress: Arc::new(GivesUp(cancel)) };
+    let watch = Watch::new(cancel.clone(), Arc::new(GivesUp(cancel)));
     let request = read_only(&scene.server.url(&scene.repository), &node.target("first"));
     assert_eq!(node.volumes.publish(&request, &Credentials::none(), &watch).unwrap_err().kind(), Kind::Cancelled);
     assert_eq!(entries(&node.store().join("snapshots")), [] as [&Path; 0]);

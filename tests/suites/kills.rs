@@ -1,4 +1,4 @@
-//! `mount` and `unmount` killed at 200 random moments: the next command always succeeds, and a sweep leaves nothing.
+//! Kills `mount` and `unmount` at 200 random moments: the next command always succeeds, and a sweep leaves nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,20 +20,20 @@ use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::entries;
 use nix::sys::signal::Signal;
 
-/// Two lanes of this many kills each, each lane with a store of its own. Only those count that meet a command at work.
+/// Kills in each of two lanes with a store each. Only kills of a running command count.
 const KILLS: usize = 100;
 
-/// Commits to choose from, so that a killed mount is often one that fetches.
+/// Number of commits to choose from, so that a killed mount often fetches.
 const COMMITS: usize = 40;
 
-/// Set to a number that a failed run has printed, to repeat its choices.
+/// Set this to the number that a failed run printed, to repeat its choices.
 const SEED: &str = "GITREPO_TEST_SEED";
 
 #[test]
 fn two_hundred_kills_leave_a_store_that_works_and_nothing_after_a_sweep() {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(any_seed);
     writeln!(io::stderr(), "{SEED}={seed}").unwrap();
-    // Each in a thread, for each has a mount namespace of its own.
+    // Each lane has its own thread, because it has its own mount namespace.
     let lanes = [seed, !seed].map(|seed| std::thread::spawn(move || run_lane(seed)));
     for lane in lanes {
         lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -47,7 +47,7 @@ fn any_seed() -> u64 {
 fn run_lane(seed: u64) {
     let Some(mut lane) = Lane::new(seed) else { return };
     let met = (0..8 * KILLS).filter(|_| lane.kill_one()).take(KILLS).count();
-    assert_eq!(met, KILLS, "too many commands have ended before they were killed");
+    assert_eq!(met, KILLS, "too many commands ended before they were killed");
     lane.assert_nothing_is_left();
 }
 
@@ -58,7 +58,7 @@ struct Lane {
     server: HttpServer,
     repository: Repository,
     commits: Vec<String>,
-    /// What a target shows, and as which kind of copy, if as one.
+    /// The commit that each target shows, and its kind of copy, if it is writable.
     mounted: BTreeMap<PathBuf, (String, Option<&'static str>)>,
     longest: [Duration; 2],
 }
@@ -66,7 +66,7 @@ struct Lane {
 impl Lane {
     fn new(seed: u64) -> Option<Self> {
         let shell = Shell::new(256 << 20)?;
-        // An executable of its own tells its processes from those of other tests.
+        // Its own executable distinguishes its processes from those of other tests.
         let executable = shell.home().join("gitrepo-cli");
         fs::copy(program::executable("gitrepo-cli"), &executable).unwrap();
         let shell = shell.with_executable(executable.clone());
@@ -87,7 +87,7 @@ impl Lane {
         Some(lane)
     }
 
-    /// How long the commands take here and now, so that kills meet them at work.
+    /// Measures how long the commands take on this machine, so that kills meet them running.
     fn measure(&mut self) {
         let target = self.shell.target("measured");
         let commit = self.commits[0].clone();
@@ -103,7 +103,7 @@ impl Lane {
         self.server.url(&self.repository)
     }
 
-    /// Kills one command at some moment, then does what it was to do. Says whether the command was still at work.
+    /// Kills one command at a random moment, then does its work. Returns whether the command was still running.
     fn kill_one(&mut self) -> bool {
         let target = self.shell.target(&format!("pod-{}", self.random.below(4)));
         match self.mounted.get(&target).cloned() {
@@ -121,12 +121,12 @@ impl Lane {
                 let met = self.kill(1, |shell, _| shell.spawn_unmount(&target));
                 self.shell.run(&["ls"]).assert_success();
                 if self.random.below(2) == 0 {
-                    // Whether or not it was unmounted, mounting is possible and finds it whole.
+                    // Whether it was unmounted or not, it can be mounted and is complete.
                     mount(&self.shell, &self.url(), &target, &commit, copy).wait().assert_success();
                     self.assert_shows(&target, &commit);
                     return met;
                 }
-                // 66: there is no such volume any more.
+                // 66: the volume does not exist any more.
                 let code = self.shell.unmount(&target).code();
                 assert!(code == 0 || code == 66, "{code}");
                 assert_eq!(self.shell.mounts_on(&target), 0);
@@ -139,7 +139,7 @@ impl Lane {
     fn kill(&mut self, command: usize, start: impl FnOnce(&Shell, &str) -> Running) -> bool {
         let moment = self.random.within(self.longest[command]);
         let running = start(&self.shell, &self.url());
-        // The moment of the kill is what is being chosen; nothing waits for this time to be enough for anything.
+        // This only chooses the moment of the kill; nothing depends on what is done by then.
         std::thread::sleep(moment);
         running.signal(Signal::SIGKILL);
         running.wait().status.code().is_none()
@@ -159,7 +159,7 @@ impl Lane {
         let swept = self.shell.run(&["sweep", "--json"]).assert_success();
         assert!(swept.stdout.contains("\"failures\":[]"), "{swept:?}");
         assert_eq!(self.shell.leftovers(), [] as [PathBuf; 0]);
-        assert!(entries(&self.shell.store().join("locks")).len() <= 1, "only the lock of sweeping itself");
+        assert!(entries(&self.shell.store().join("locks")).len() <= 1, "only the sweep's own lock");
         let snapshots = entries(&self.shell.store().join("snapshots"));
         assert!(!snapshots.is_empty() && snapshots.len() <= COMMITS, "{snapshots:?}");
         for snapshot in snapshots {
@@ -169,7 +169,7 @@ impl Lane {
         }
     }
 
-    /// A worker ends when its parent has, which nobody announces.
+    /// A worker ends after its parent, without any notification.
     fn assert_no_process_is_left(&self) {
         let patience = Instant::now() + Duration::from_secs(20);
         loop {

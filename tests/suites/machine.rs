@@ -1,4 +1,4 @@
-//! The harness's own conditions: namespaces and fresh file systems.
+//! The harness's own namespaces and fresh file systems.
 
 use gitrepo_tests::loopfs::LoopFs;
 use gitrepo_tests::require;
@@ -8,7 +8,7 @@ fn mounted(path: &std::path::Path) -> bool {
 }
 
 #[test]
-fn loop_file_system_is_empty_seen_by_its_thread_only_and_gone_when_dropped() {
+fn loop_file_system_is_empty_visible_to_its_thread_only_and_removed_when_dropped() {
     if !require::root("to mount") || !require::tool("mkfs.ext4") {
         return;
     }
@@ -26,7 +26,7 @@ fn loop_file_system_is_empty_seen_by_its_thread_only_and_gone_when_dropped() {
     })
     .join()
     .unwrap();
-    assert!(!path.exists(), "its place is removed as well");
+    assert!(!path.exists(), "its directory is removed too");
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod node_scripts;
 mod old_manifests;
 mod programs;
 mod publish;
+mod remotes;
 mod repositories;
 mod resolve;
 mod secrets;
@@ -42,7 +43,7 @@ mod static_binary;
 mod stores;
 mod worker;
 
-/// A file that no `mod` names would compile to nothing, and its tests would pass by not running.
+/// A file without a `mod` line is not compiled, and its tests would never run.
 #[test]
 fn every_file_in_suites_is_named_here() {
     let named = include_str!("main.rs");

@@ -1,4 +1,4 @@
-//! The Makefile, over a kubectl that writes down what it is asked.
+//! The Makefile, with a fake kubectl that records its calls.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use gitrepo_tests::require;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 
-/// The bash driver's, and ours.
+/// The targets of the bash driver, and ours.
 const TARGETS: [&str; 30] = [
     "k8s",
     "show",
@@ -68,14 +68,14 @@ const VARIABLES: [&str; 17] = [
     "GIT_SERVER_IMAGE",
 ];
 
-/// A cluster that is not there.
+/// A fake cluster.
 struct Cluster {
     home: TempDir,
 }
 
 impl Cluster {
-    /// A kubectl that renders as the real one or kustomize does, and otherwise only writes down its arguments and what
-    /// it is given to apply, and answers what it is told to.
+    /// A kubectl that renders with the real one or kustomize. Otherwise it only records its arguments and the objects
+    /// to apply, and gives prepared answers.
     fn new() -> Self {
         let cluster = Self { home: TempDir::new().unwrap() };
         let real = require::find("kubectl").map_or_else(|| "false".into(), |path| path.display().to_string());
@@ -94,12 +94,12 @@ impl Cluster {
         cluster
     }
 
-    /// What the cluster answers to `kubectl get <resource> -o …`.
+    /// Sets the cluster's answer to `kubectl get <resource> -o …`.
     fn has(&self, resource: &str, lines: &str) {
         fs::write(self.home.path().join(resource), lines).unwrap();
     }
 
-    /// From now on the cluster refuses every command that contains this.
+    /// From now on, every command that contains `words` fails.
     fn fails(&self, words: &str) {
         fs::write(self.home.path().join("fails"), words).unwrap();
     }
@@ -137,7 +137,7 @@ fn assert_success(output: Output) -> String {
 }
 
 #[test]
-fn make_alone_shows_every_target_and_variable() {
+fn make_without_a_target_shows_every_target_and_variable() {
     if !require::tool("make") {
         return;
     }
@@ -157,7 +157,7 @@ fn make_alone_shows_every_target_and_variable() {
     }
     let makefile = fs::read_to_string(workspace().join("Makefile")).unwrap();
     for line in makefile.lines().filter(|line| !line.starts_with(['\t', '#', '.']) && line.contains(": ")) {
-        assert!(line.contains("## "), "not explained: {line}");
+        assert!(line.contains("## "), "no description: {line}");
     }
 }
 
@@ -209,11 +209,11 @@ fn deploy_applies_what_the_variables_say() {
 
     assert_success(cluster.make(&[&["delete"][..], &variables].concat()));
     assert_eq!(cluster.calls(), ["delete --ignore-not-found --wait -f -"]);
-    assert!(cluster.objects().iter().all(|object| object.kind() != "Namespace"), "other things may be in it");
+    assert!(cluster.objects().iter().all(|object| object.kind() != "Namespace"), "other objects may be in it");
 }
 
 #[test]
-fn deploy_without_variables_is_the_base_and_nonsense_is_refused() {
+fn deploy_without_variables_is_the_base_and_invalid_values_are_refused() {
     if !require::tool("make") {
         return;
     }
@@ -228,7 +228,7 @@ fn deploy_without_variables_is_the_base_and_nonsense_is_refused() {
 }
 
 #[test]
-fn uninstall_runs_on_every_node_before_the_daemon_set_goes() {
+fn uninstall_runs_on_every_node_before_the_daemon_set_is_deleted() {
     if !require::tool("make") || manifests::render(&workspace().join("deploy/flexvolume/base")).is_none() {
         return;
     }
@@ -248,7 +248,7 @@ fn uninstall_runs_on_every_node_before_the_daemon_set_goes() {
     let refused = cluster.make(&["uninstall"]);
     let said = text(&refused);
     assert!(!refused.status.success() && said.contains("  node-1: pods have 2 volumes of the driver\n"), "{said}");
-    assert!(!said.contains("node-2"), "it runs by now: {said}");
+    assert!(!said.contains("node-2"), "node-2 is done: {said}");
     assert!(!cluster.calls().iter().any(|call| call.starts_with("delete ")), "the DaemonSet stays");
 
     let installs = cluster.make(&["uninstall", "OVERLAY=deploy/flexvolume/overlays/example"]);
@@ -305,7 +305,7 @@ fn deploy_csi_applies_what_the_variables_say_to_node_and_controller() {
 }
 
 #[test]
-fn deploy_csi_without_variables_is_the_base_and_nonsense_is_refused() {
+fn deploy_csi_without_variables_is_the_base_and_invalid_values_are_refused() {
     if !require::tool("make") {
         return;
     }
@@ -353,7 +353,7 @@ fn wait_csi_waits_for_the_controller_too() {
 }
 
 #[test]
-fn waiting_in_vain_ends_with_the_pods_and_their_warnings() {
+fn a_wait_that_times_out_shows_the_pods_and_their_warnings() {
     if !require::tool("make") || manifests::render(&workspace().join("deploy/csi/base")).is_none() {
         return;
     }
@@ -375,7 +375,7 @@ fn waiting_in_vain_ends_with_the_pods_and_their_warnings() {
 }
 
 #[test]
-fn delete_csi_is_refused_while_somebody_would_be_left_with_a_volume() {
+fn delete_csi_is_refused_while_pods_or_claims_use_the_driver() {
     if !require::tool("make") || manifests::render(&workspace().join("deploy/csi/base")).is_none() {
         return;
     }
@@ -389,7 +389,7 @@ fn delete_csi_is_refused_while_somebody_would_be_left_with_a_volume() {
     assert_success(cluster.make(&["delete-csi"]));
     assert!(deletes(&cluster));
 
-    // An overlay that was not named may have added it.
+    // An overlay that is not named here may have added the controller.
     cluster.has("deployments", "  kube-system/gitrepo-csi-controller\n");
     let half = cluster.make(&["delete-csi"]);
     assert!(!half.status.success() && text(&half).contains("CSI_OVERLAY="), "{}", text(&half));
@@ -408,7 +408,7 @@ fn delete_csi_is_refused_while_somebody_would_be_left_with_a_volume() {
 }
 
 #[test]
-fn the_test_goes_to_its_namespace_and_the_clusters_own_are_not_deleted() {
+fn the_test_uses_its_namespace_and_system_namespaces_are_not_deleted() {
     if !require::tool("make") {
         return;
     }
@@ -432,7 +432,7 @@ fn the_test_goes_to_its_namespace_and_the_clusters_own_are_not_deleted() {
 }
 
 #[test]
-fn kubectl_is_installed_only_if_it_is_what_its_checksum_says() {
+fn kubectl_is_installed_only_if_its_checksum_matches() {
     if !require::tool("curl") {
         return;
     }
@@ -477,7 +477,7 @@ fn driver_tests_mount_and_unmount_without_a_cluster() {
     assert_eq!(said.matches(r#"{"status":"Success"}"#).count(), 6, "{said}");
 }
 
-/// A directory with what the script needs, since a kubectl may be in the same one as the rest.
+/// A directory with the tools that the script needs, without a kubectl that may be installed beside them.
 fn tools_without_kubectl(place: &TempDir) -> PathBuf {
     let tools = place.path().join("tools");
     fs::create_dir_all(&tools).unwrap();

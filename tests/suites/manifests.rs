@@ -1,4 +1,4 @@
-//! Every manifest is one that Kubernetes understands, and what it runs does what it is for.
+//! Kubernetes understands every manifest, and the programs that they run work.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ mod installer;
 mod mount_test;
 
 #[test]
-fn a_field_that_kubernetes_does_not_know_is_noticed() {
+fn an_unknown_field_is_found() {
     let right = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80, targetPort: http}]}\n";
     assert_eq!(manifests::parse(right).unwrap().len(), 1);
     let monitor = "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata: {name: a}\n\
@@ -77,7 +77,7 @@ fn every_manifest_of_the_tests_is_understood() {
     assert!(files >= 2);
 }
 
-/// What the node runs as root has no more rights than it needs.
+/// Asserts that pods that run as root on the node have no more rights than they need.
 fn check_pods(object: &Object) {
     let Some(pod) = object.field("/spec/template/spec") else { return };
     assert_eq!(pod["automountServiceAccountToken"], false, "{} has a token", object.name());
@@ -86,7 +86,7 @@ fn check_pods(object: &Object) {
             let context = &container["securityContext"];
             assert_eq!(context["readOnlyRootFilesystem"], true, "{} can write to its image", container["name"]);
             assert_eq!(context["capabilities"]["drop"][0], "ALL", "{} keeps capabilities", container["name"]);
-            assert!(container["resources"]["requests"].is_object(), "{} reserves nothing", container["name"]);
+            assert!(container["resources"]["requests"].is_object(), "{} has no resource requests", container["name"]);
         }
     }
 }

@@ -16,12 +16,12 @@ const FAKES: &str = "testing";
 fn modules_use_only_what_is_below_them() {
     let layers = layers(&fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap());
     let uses = uses(&root().join("gitrepo-core/src"));
-    assert!(uses.len() > 15 && uses["volume"].contains("lease"), "the modules are not read: {uses:?}");
+    assert!(uses.len() > 15 && uses["volume"].contains("lease"), "the modules were not read: {uses:?}");
     assert_eq!(faults(&layers, &uses), <[String; 0]>::default());
 }
 
 #[test]
-fn a_circle_an_upward_use_and_a_module_without_a_place_are_found() {
+fn circles_upward_uses_and_unlisted_modules_are_found() {
     let layers = [vec!["volume".to_owned()], vec!["store".to_owned(), "mount".to_owned()], vec!["spec".to_owned()]];
     let uses = |pairs: &[(&str, &str)]| {
         let mut uses: Uses = ["volume", "store", "mount", "spec"].map(|name| (name.to_owned(), BTreeSet::new())).into();
@@ -43,12 +43,12 @@ fn a_circle_an_upward_use_and_a_module_without_a_place_are_found() {
         assert!(faults[0].starts_with(found), "{pairs:?}: {faults:?}");
     }
     let fewer: Uses = [("volume".to_owned(), BTreeSet::new())].into();
-    assert_eq!(faults(&layers, &fewer).len(), 3, "modules that are gone");
+    assert_eq!(faults(&layers, &fewer).len(), 3, "modules that do not exist");
     let tested = "use crate::store::Store;\n#[cfg(test)]\nmod tests {\n    use crate::testing::Fake;\n}\n";
     assert_eq!(used_in(tested), ["store".to_owned()].into());
 }
 
-/// What contradicts the layers.
+/// The uses and modules that contradict the layers.
 fn faults(layers: &[Vec<String>], uses: &Uses) -> Vec<String> {
     let layer = |module: &str| layers.iter().position(|layer| layer.iter().any(|name| name == module));
     let mut faults = Vec::new();
@@ -59,11 +59,11 @@ fn faults(layers: &[Vec<String>], uses: &Uses) -> Vec<String> {
         }
     }
     let gone = layers.iter().flatten().filter(|name| !uses.contains_key(*name));
-    faults.extend(gone.map(|name| format!("{name} is in CONTRIBUTING.md, and no module")));
+    faults.extend(gone.map(|name| format!("{name} is in CONTRIBUTING.md but is not a module")));
     faults
 }
 
-/// The lines of the block that follows "in layers", each with the modules of one layer.
+/// The lines of the block after "in layers"; each lists the modules of one layer.
 fn layers(document: &str) -> Vec<Vec<String>> {
     let (_, after) = document.split_once("in layers").expect("CONTRIBUTING.md shows the modules in layers");
     let block = after.split("```").nth(1).expect("a block with the layers");
@@ -94,7 +94,7 @@ fn uses(source: &Path) -> Uses {
     uses
 }
 
-/// The modules that a file names, but for its unit tests.
+/// The modules that a file uses, without its unit tests.
 fn used_in(source: &str) -> BTreeSet<String> {
     let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let names = code.split("crate::").skip(1).map(|rest| {

@@ -1,5 +1,5 @@
-//! What every mounter promises, run over the fake and over each way of mounting on Linux, on private and on shared
-//! mounts; and what only real mounts can show.
+//! The promises of every mounter, tested with the fake and with each way of mounting on Linux, on private and on shared
+//! mounts, and promises that only real mounts can test.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ impl Bench<FakeMounter> {
 }
 
 impl Bench<LinuxMounter> {
-    /// In a tmpfs in the thread's own mount namespace, or `None` without root.
+    /// A tmpfs in the thread's own mount namespace, or `None` without root.
     fn linux(strategy: Strategy, propagation: MsFlags) -> Option<Self> {
         let works = strategy != Strategy::Detached || Strategy::of_this_kernel() == Strategy::Detached;
         if !require::root("to mount") || !require::feature(works, "detached mounts (Linux 5.12)") {
@@ -65,7 +65,7 @@ impl<M: Mounter> Bench<M> {
         path
     }
 
-    /// A source with a file `canary`, and a target, for a bind of this name.
+    /// A bind mount of this name, with a file `canary` in its source.
     fn bind(&self, name: &str, read_only: bool) -> Mount {
         let source = self.directory(format!("source-{name}"));
         fs::write(source.join("canary"), "alive").unwrap();
@@ -80,13 +80,13 @@ impl<M: Mounter> Bench<M> {
 impl<M> Drop for Bench<M> {
     fn drop(&mut self) {
         if self.mounted {
-            // Lazily, with everything mounted below: what a failed test left must not be removed through a mount.
+            // Detaches everything below, so that nothing is removed through a mount that a failed test left.
             let _ = nix::mount::umount2(&self.home, MntFlags::MNT_DETACH);
         }
     }
 }
 
-/// Runs functions of a module, which take a [`Bench`], as tests over benches.
+/// Makes tests of a module's functions, which take a [`Bench`], for each bench.
 macro_rules! over {
     ($($bench:ident: $make:expr;)*; $promises:tt) => { $(over!(@ $bench $make; $promises);)* };
     (@ $bench:ident $make:expr; { $module:ident: $($promise:ident)* }) => {
@@ -109,17 +109,17 @@ mod promises {
         fake: Some(Bench::fake());
         detached_on_private: Bench::linux(Strategy::Detached, MsFlags::MS_PRIVATE);
         detached_on_shared: Bench::linux(Strategy::Detached, MsFlags::MS_SHARED);
-        place_on_private: Bench::linux(Strategy::PrivatePlace, MsFlags::MS_PRIVATE);
-        place_on_shared: Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED);
+        place_on_private: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        place_on_shared: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
         ; { contract:
             a_bind_is_listed_with_its_flags
-            exactly_what_is_attached_is_shown
-            stacked_binds_are_peeled
-            unmounting_what_is_not_mounted_is_no_error
+            a_mount_shows_exactly_its_attachment
+            stacked_binds_are_all_unmounted
+            unmounting_an_unmounted_target_succeeds
             other_targets_stay_mounted
-            odd_names_are_listed_as_they_are
+            unusual_names_are_listed_correctly
             a_symlink_is_refused_and_nothing_mounted
-            what_is_no_directory_is_refused
+            sources_and_targets_must_be_directories
             a_relative_path_is_refused
             a_hundred_threads_bind_and_unmount
             concurrent_unmounts_share_the_layers
@@ -132,22 +132,22 @@ mod promises_of_the_kernel {
     over! {
         detached_on_private: Bench::linux(Strategy::Detached, MsFlags::MS_PRIVATE);
         detached_on_shared: Bench::linux(Strategy::Detached, MsFlags::MS_SHARED);
-        place_on_private: Bench::linux(Strategy::PrivatePlace, MsFlags::MS_PRIVATE);
-        place_on_shared: Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED);
+        place_on_private: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        place_on_shared: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
         ; { linux:
-            a_bind_shows_the_source_and_not_what_is_mounted_below
+            a_bind_shows_the_source_without_mounts_below_it
             root_cannot_write_through_a_read_only_bind
             a_writable_bind_writes_the_source
-            no_write_succeeds_at_the_first_visible_instant
+            no_write_succeeds_from_the_first_visible_moment
             a_setuid_program_runs_as_its_caller
             a_device_cannot_be_opened
-            noexec_of_the_source_stays
-            a_target_in_use_is_unmounted_in_time_and_stays_whole_for_its_user
-            a_mount_below_the_target_goes_with_it
+            noexec_of_the_source_is_kept
+            a_target_in_use_is_unmounted_in_time_and_its_user_keeps_the_tree
+            a_mount_below_the_target_is_unmounted_with_it
             a_deleted_source_is_not_shown
-            a_parent_swapped_for_a_symlink_leads_nowhere
-            what_stays_mounted_is_in_every_list
-            nothing_is_left_where_mounts_are_prepared
+            a_parent_swapped_for_a_symlink_does_not_redirect_a_mount
+            permanent_mounts_are_in_every_list
+            nothing_is_left_in_the_working_directory
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `mount`, `unmount`, `ls` and `sweep` at a root shell, where something was lost or never was.
+//! `mount`, `unmount`, `ls` and `sweep` in a root shell when a store, a mount or a directory is missing.
 
 use std::fs;
 use std::sync::Barrier;
@@ -10,7 +10,7 @@ use gitrepo_tests::shell::Shell;
 use nix::sched::CloneFlags;
 
 #[test]
-fn a_question_makes_no_store() {
+fn commands_that_need_a_store_do_not_create_one() {
     let Some(shell) = Shell::new(64 << 20) else { return };
     let target = shell.target("pod");
     for refused in [shell.run(&["ls"]), shell.run(&["sweep"]), shell.unmount(&target)] {
@@ -21,7 +21,7 @@ fn a_question_makes_no_store() {
 }
 
 #[test]
-fn a_volume_whose_mount_was_lost_is_no_obstacle_to_another() {
+fn a_volume_without_its_mount_does_not_block_another() {
     let Some(shell) = Shell::new(64 << 20) else { return };
     let repository = Repository::new("app");
     let first = repository.commit("main", &Files::new().file("a", "first\n"));
@@ -31,7 +31,7 @@ fn a_volume_whose_mount_was_lost_is_no_obstacle_to_another() {
     let revision = format!("--revision={first}");
     shell.mount(&url, &target, &[&revision]).assert_success();
     shell.mount(&url, &target, &[&format!("--revision={second}")]).assert_code(64);
-    assert_eq!(fs::read(target.join("a")).unwrap(), b"first\n", "what is mounted stays");
+    assert_eq!(fs::read(target.join("a")).unwrap(), b"first\n", "the mounted volume stays");
 
     nix::mount::umount(&target).unwrap();
     shell.mount(&url, &target, &[&format!("--revision={second}")]).assert_success();
@@ -40,7 +40,7 @@ fn a_volume_whose_mount_was_lost_is_no_obstacle_to_another() {
 }
 
 #[test]
-fn what_was_written_to_a_copy_outlives_its_mount_and_a_sweep() {
+fn writes_to_a_copy_survive_a_lost_mount_and_a_sweep() {
     let Some(shell) = Shell::new(64 << 20) else { return };
     let repository = Repository::new("app");
     repository.commit("main", &Files::new().file("a", "content\n"));
@@ -91,7 +91,7 @@ fn a_volume_that_is_mounted_in_another_namespace_is_not_forgotten() {
 }
 
 #[test]
-fn a_volume_is_unmounted_also_when_the_way_to_its_target_is_gone() {
+fn a_volume_is_unmounted_even_if_its_parent_directory_is_gone() {
     let Some(shell) = Shell::new(64 << 20) else { return };
     let repository = Repository::new("app");
     repository.commit("main", &Files::new().file("a", "content\n"));

@@ -1,5 +1,5 @@
-//! The node of `make node-test` takes too long for every change. That its scripts parse and its manifests are
-//! understood does not.
+//! `make node-test` takes too long for every change. Checking that its scripts parse and that its manifests are valid
+//! does not.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ fn node() -> PathBuf {
     workspace().join("tests/node")
 }
 
-/// All files below `directory` whose names end so.
+/// All files below `directory` with this extension.
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -63,7 +63,7 @@ fn every_python_program_compiles() {
     }
 }
 
-/// A scene that nobody runs would pass by that.
+/// A scene that is not listed would never run.
 #[test]
 fn every_scene_is_run() {
     let runner = fs::read_to_string(node().join("run_scenes.py")).unwrap();
@@ -79,14 +79,14 @@ fn every_scene_is_run() {
 }
 
 #[test]
-fn the_git_server_is_understood() {
+fn kubernetes_understands_the_git_server() {
     let Some(yaml) = manifests::render(&node().join("servers")) else { return };
     let objects = manifests::parse(&yaml).unwrap();
     let pod = objects.iter().find(|object| object.kind() == "Pod").unwrap();
     assert_eq!(pod.field("/spec/automountServiceAccountToken").unwrap(), false);
     let programs = objects.iter().find(|object| object.kind() == "ConfigMap").unwrap();
     assert!(programs.field("/data/in_cluster.py").is_some(), "{yaml}");
-    // Mounted under the name that the ConfigMap has.
+    // The Pod mounts the ConfigMap by its hashed name.
     let mounted = pod.field("/spec/volumes").unwrap().as_array().unwrap();
     assert!(mounted.iter().any(|volume| volume["configMap"]["name"] == programs.name()), "{yaml}");
 }

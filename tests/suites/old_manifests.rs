@@ -1,4 +1,4 @@
-//! What manifests of the bash driver ask for works unchanged: `repo`, `hostTarget` and the secret's `sshKey`.
+//! Manifests of the bash driver work unchanged: `repo`, `hostTarget` and the secret's `sshKey`.
 
 use std::fs;
 use std::path::Path;
@@ -17,8 +17,8 @@ use gitrepo_tests::ssh::SshServer;
 use gitrepo_tests::tree::assert_same_tree;
 use serde_json::json;
 
-/// A machine as its admin leaves it after the change of drivers: the old directories are listed, and the hosts whose
-/// keys the old driver never checked are known to the node.
+/// A node as its admin configures it for the new driver: the old directories are listed, and the node knows the host
+/// keys, which the old driver never checked.
 struct Scene {
     node: Node,
     repository: Repository,
@@ -59,8 +59,8 @@ impl Scene {
         }
     }
 
-    /// Two pods of one volume see the repository's files at the volume's root, without `.git`, and share what they
-    /// write.
+    /// Asserts that two pods of one volume see the repository's files at the volume's root, without `.git`, and share
+    /// their writes.
     fn assert_two_pods(&self, volume: &Volume) {
         let pods = ["nginx-deployment1", "nginx-deployment2"].map(Pod::new);
         let targets = pods.each_ref().map(|pod| self.node.kubelet().must_set_up(pod, volume));
@@ -85,7 +85,7 @@ fn every_old_option_set_works_over_http() {
     let Some(scene) = Scene::new("") else { return };
     let server = HttpServer::start(&scene.repository);
     scene.assert_works(&server.url(&scene.repository), &[]);
-    // One fetch for each store.
+    // One fetch per store.
     assert_eq!(server.packs(), 3);
 }
 
@@ -100,9 +100,9 @@ fn every_old_option_set_works_over_ssh_with_the_old_secret() {
     scene.assert_works(&server.url(&scene.repository), &[("sshKey", &key.private)]);
 }
 
-/// The old secrets were made of files with and without a last newline, and of any kind of key.
+/// Old secrets have keys of every kind, with and without a final newline.
 #[test]
-fn old_keys_of_every_kind_serve() {
+fn old_keys_of_every_kind_work() {
     if !require::tool("sshd") {
         return;
     }
@@ -119,9 +119,9 @@ fn old_keys_of_every_kind_serve() {
     }
 }
 
-/// Where nothing is listed there is no place for it, and the pod's owner reads what to ask the admin for.
+/// The message tells the pod's owner what to ask the admin for.
 #[test]
-fn an_old_host_target_that_nobody_has_listed_says_what_is() {
+fn an_unlisted_host_target_is_refused_with_the_listed_ones() {
     let Some(scene) = Scene::new("") else { return };
     let server = HttpServer::start(&scene.repository);
     let options = [("repo", &*server.url(&scene.repository)), ("hostTarget", "/mnt/elsewhere")];
@@ -132,9 +132,9 @@ fn an_old_host_target_that_nobody_has_listed_says_what_is() {
     scene.node.assert_nothing_set_up();
 }
 
-/// Hosts that most repositories are on are known without any configuration, the others after a line for the node.
+/// The most common hosts are known without configuration. Others need a line in the node's known_hosts.
 #[test]
-fn without_the_hosts_key_an_old_secret_is_refused_with_the_line_to_add() {
+fn with_an_unknown_host_key_an_old_secret_is_refused_with_the_line_to_add() {
     if !require::tool("sshd") {
         return;
     }

@@ -1,4 +1,4 @@
-//! The harness runs programs as it says.
+//! How the harness runs programs.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -10,7 +10,7 @@ fn shell() -> Program {
 }
 
 #[test]
-fn program_sees_a_home_of_its_own_and_nothing_of_the_callers_environment() {
+fn program_has_its_own_home_and_not_the_callers_environment() {
     let program = shell().env("GIVEN", "value");
     let outcome = program.run(["-c", "pwd; env | cut -d = -f 1 | sort"]).assert_success();
     let mut lines = outcome.stdout.lines();

@@ -1,5 +1,5 @@
-//! Publish, unpublish, list: the same promises over a fake mounter with a worker in a thread, and as root over real
-//! mounts, confined workers and a freshly made file system.
+//! Publish, unpublish and list: the same promises with a fake mounter and workers in threads, and as root with real
+//! mounts, confined workers and a fresh file system.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ enum Place {
 }
 
 impl Bench {
-    /// Threads for workers, and mounts that are only remembered.
+    /// Workers in threads, and fake mounts.
     fn fake() -> Self {
         let directory = TempDir::new().unwrap();
         let home = directory.path().canonicalize().unwrap();
@@ -61,7 +61,7 @@ impl Bench {
         Self::new(home, Arc::new(worker), Arc::new(FakeMounter::new()), Place::Directory { _directory: directory })
     }
 
-    /// As on a node; `None` without root.
+    /// Like a real node; `None` without root.
     fn real() -> Option<Self> {
         if !require::root("to mount") || !require::tool("mkfs.ext4") {
             return None;
@@ -87,27 +87,27 @@ impl Bench {
         self.server.url(&self.repository)
     }
 
-    /// The same node, as another process with this configuration would see it.
+    /// The same node with this configuration, as another process would open it.
     fn configured(&self, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = volumes::config();
         change(&mut config);
         Node::new(&self.home, config, Arc::clone(&self.worker), Arc::clone(&self.mounter))
     }
 
-    /// The same node, on which the `nth` call of `verb` fails.
+    /// The same node, but the `nth` call of `verb` fails.
     fn failing(&self, verb: Verb, nth: usize) -> Node {
         let mounter = FailingMounter::new(Arc::clone(&self.mounter), verb, nth, libc::EIO);
         Node::new(&self.home, volumes::config(), Arc::clone(&self.worker), Arc::new(mounter))
     }
 
-    /// Fails unless `target` shows `commit` in one mount.
+    /// Asserts that `target` shows `commit` in one mount.
     fn assert_shows(&self, target: &Path, commit: &str) {
         assert_eq!(self.node.mounts_on(target), 1, "mounts on {}", target.display());
         gitrepo_tests::tree::assert_same_tree(&self.repository, commit, ".", &self.node.shown(target));
     }
 }
 
-/// Runs functions that take a [`Bench`] as tests over each bench.
+/// Makes tests of functions that take a [`Bench`], for each bench.
 macro_rules! over {
     ($($bench:ident: $make:expr;)*; $promises:tt) => { $(over!(@ $bench $make; $promises);)* };
     (@ $bench:ident $make:expr; { $($module:ident: $($promise:ident)*;)* }) => {
@@ -132,60 +132,60 @@ over! {
             a_volume_shows_exactly_the_commits_tree
             publishing_ten_times_is_one_mount
             publish_and_unpublish_may_alternate
-            other_content_on_a_taken_target_is_refused
+            different_content_for_a_published_target_is_refused
             one_volume_may_be_on_many_targets
-            a_subdirectory_appears_where_asked
-            what_was_published_stays_when_the_branch_moves
-            a_reboot_brings_the_recorded_commit_back_without_the_remote
-            after_a_reboot_another_credential_has_to_prove_itself
-            the_list_says_what_is_mounted
-            unpublishing_what_is_not_published_is_no_error;
+            a_subdirectory_appears_at_the_requested_directory
+            a_published_volume_stays_when_the_branch_moves
+            after_a_reboot_the_recorded_commit_is_published_without_the_remote
+            after_a_reboot_another_credential_needs_its_own_proof
+            the_list_shows_the_state_of_mounts
+            unpublishing_an_unpublished_volume_succeeds;
         targets:
-            a_target_directory_that_was_there_stays
-            a_target_directory_that_was_made_goes
-            a_target_that_cannot_be_used_is_refused_and_nothing_made
-            what_somebody_else_mounted_after_a_reboot_stays
-            a_volume_that_somebody_else_covers_is_not_forgotten
-            a_mount_of_somebody_else_is_neither_covered_nor_taken_off;
+            an_existing_target_directory_stays
+            a_created_target_directory_is_removed
+            an_unusable_target_is_refused_and_nothing_created
+            a_foreign_mount_made_after_a_reboot_stays
+            a_volume_covered_by_a_foreign_mount_is_not_forgotten
+            a_foreign_mount_is_neither_covered_nor_unmounted;
         failures:
-            a_publish_that_fails_for_good_leaves_nothing
+            a_final_failure_leaves_nothing
             a_publish_whose_mount_fails_leaves_nothing
             a_failure_that_could_not_be_undone_is_not_final
-            an_unpublish_that_fails_may_be_repeated
-            a_publish_that_was_given_up_leaves_nothing
-            what_is_unpublished_while_it_is_fetched_does_not_appear
-            a_failed_republish_keeps_what_the_volume_is;
+            a_failed_unpublish_may_be_repeated
+            a_cancelled_publish_leaves_nothing
+            a_volume_that_is_unpublished_during_its_fetch_does_not_appear
+            a_failed_republish_keeps_the_volumes_record_and_data;
         damage:
             a_torn_record_breaks_neither_publish_nor_unpublish_nor_list
-            a_snapshot_deleted_behind_our_back_is_made_anew
-            a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished
-            a_snapshot_that_somebody_changed_is_replaced_and_who_has_it_keeps_it
+            a_deleted_snapshot_is_made_again
+            a_deleted_snapshot_that_cannot_be_made_again_is_reported_and_unpublished
+            a_changed_snapshot_is_replaced_and_its_mounts_keep_it
             a_changed_snapshot_is_unpublished_like_any_other
-            a_copy_that_is_mounted_outlives_its_record
-            a_copy_whose_record_was_lost_is_never_shown_again;
+            a_mounted_copy_outlives_its_record
+            a_copy_without_a_record_is_never_shown_again;
         copies:
-            writes_to_a_copy_are_seen_by_nobody_else
-            a_copy_goes_with_its_volume
+            writes_to_a_copy_are_not_visible_elsewhere
+            a_copy_is_removed_with_its_volume
             writes_to_a_copy_survive_a_reboot
-            a_copy_is_private_unless_it_is_to_be_shared
-            a_copy_is_for_the_group_asked_for
-            a_copy_belongs_to_the_user_asked_for;
+            a_copy_is_private_by_default
+            a_copy_belongs_to_the_requested_group
+            a_copy_belongs_to_the_requested_user;
         shared:
-            targets_of_a_volume_share_what_they_write_until_the_last_is_gone
-            other_volumes_and_private_copies_have_nothing_of_a_shared_one
-            a_reboot_brings_a_shared_copy_back_with_what_was_written
-            other_content_than_a_shared_copy_has_is_refused_until_that_is_gone
-            a_shared_copy_is_refused_to_who_could_not_fetch_it
-            a_target_that_cannot_join_leaves_the_shared_copy_to_the_others
-            a_shared_copy_that_no_target_speaks_of_is_never_shown_again
-            a_shared_copy_that_is_mounted_outlives_a_lost_record
-            a_shared_copy_that_was_lost_is_made_anew_of_the_same_commit
-            a_shared_copy_belongs_to_the_user_and_group_asked_for;
+            targets_of_a_volume_share_a_copy_until_the_last_is_gone
+            other_volumes_and_private_copies_do_not_show_a_shared_copy
+            a_shared_copy_and_its_data_survive_a_reboot
+            different_content_is_refused_while_a_shared_copy_exists
+            a_shared_copy_is_refused_to_credentials_that_could_not_fetch_it
+            a_target_that_fails_to_join_leaves_the_shared_copy_alone
+            a_shared_copy_without_a_record_is_never_shown_again
+            a_mounted_shared_copy_outlives_a_lost_record
+            a_lost_shared_copy_is_made_again_from_the_same_commit
+            a_shared_copy_belongs_to_the_requested_user_and_group;
         abandoned:
             a_volume_whose_target_is_gone_is_unpublished
-            the_last_target_that_is_gone_takes_the_shared_copy_with_it
+            a_shared_copy_is_removed_with_the_last_target_that_is_gone
             only_volumes_of_that_origin_and_place_are_abandoned
-            what_cannot_be_seen_is_not_abandoned
-            a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_was_written;
+            a_volume_whose_target_cannot_be_checked_is_not_abandoned
+            a_users_read_only_volume_is_abandoned_when_its_mount_is_lost;
     }
 }

@@ -1,4 +1,4 @@
-//! The harness's repositories are what they claim to be.
+//! The harness's repositories, checked with git.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::tree::assert_times;
 use tempfile::TempDir;
 
-/// A checkout by git itself, without `.git`, every time set to the commit's.
+/// A checkout by git, without `.git`, with all times set to the commit's.
 fn checkout(repository: &Repository, commit: &str) -> TempDir {
     let place = TempDir::new().unwrap();
     git::output(repository.git(["-c", "core.attributesFile=/dev/null", "--work-tree"]).arg(place.path()).args([
@@ -21,7 +21,7 @@ fn checkout(repository: &Repository, commit: &str) -> TempDir {
         "--index-output=index",
         commit,
     ]));
-    // Attributes of the tree itself are overruled by the repository's own.
+    // The repository's own attributes override those of the tree.
     std::fs::create_dir_all(repository.path().join("info")).unwrap();
     let attributes = "* -text -filter -ident -working-tree-encoding\n";
     std::fs::write(repository.path().join("info/attributes"), attributes).unwrap();
@@ -143,7 +143,7 @@ fn hostile_names_are_refused_by_git() {
     for trap in traps {
         let mut read = repository.git(["-c", "core.protectHFS=true", "-c", "core.protectNTFS=true", "read-tree"]);
         let output = read.args(["--index-output=index", &trap.branch]).output().unwrap();
-        // A slash in a name is a path like another when read, so only the check of objects finds it.
+        // A name with a slash reads like any path, so only fsck finds it.
         let tree = repository.resolve(&format!("{}^{{tree}}", trap.branch));
         let refused = !output.status.success() || complaints.contains(&format!("error in tree {tree}"));
         assert!(refused, "git accepts {}", trap.what);
@@ -151,7 +151,7 @@ fn hostile_names_are_refused_by_git() {
 }
 
 #[test]
-fn hostile_objects_hold_what_they_were_given() {
+fn hostile_objects_have_the_intended_content() {
     let (repository, traps) = hostile::duplicates("/tmp/escape");
     for trap in traps {
         let names = git::line(&mut repository.git(["ls-tree", "--name-only", &trap.branch]));
@@ -168,7 +168,7 @@ fn hostile_objects_hold_what_they_were_given() {
 }
 
 #[test]
-fn bombs_are_small_where_they_are_kept() {
+fn bombs_are_small_on_disk() {
     let size = |repository: &Repository| -> u64 {
         let mut packs = repository.git(["repack", "-a", "-d", "--quiet"]);
         git::output(&mut packs);

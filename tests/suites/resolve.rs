@@ -1,4 +1,4 @@
-//! `gitrepo-cli resolve`: where a revision stands, and by which ref.
+//! `gitrepo-cli resolve`: the commit of a revision, and the ref that names it.
 
 use gitrepo_tests::authority::Authority;
 use gitrepo_tests::fixtures;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::json;
 
 #[test]
-fn resolve_prints_the_commit_and_the_ref_that_led_to_it() {
+fn resolve_prints_the_commit_and_its_ref() {
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
     let url = server.url(&fixture.repository);
@@ -38,13 +38,13 @@ fn resolve_prints_the_commit_and_the_ref_that_led_to_it() {
     let default = person.run(&["resolve", &url]).assert_success();
     assert_eq!(default.stdout, format!("{}\t{main}\n", fixture.commit));
     let by_id = person.run(&["resolve", &url, &fixture.unreachable]).assert_success();
-    assert_eq!(by_id.stdout, format!("{}\n", fixture.unreachable), "no ref led to it");
+    assert_eq!(by_id.stdout, format!("{}\n", fixture.unreachable), "no ref names it");
     assert_eq!(server.upload_packs(), 0, "nothing is fetched");
     person.assert_nothing_left();
 }
 
 #[test]
-fn resolve_follows_head_of_the_remote_to_whichever_branch_it_names() {
+fn resolve_follows_head_of_the_remote_to_any_branch() {
     let fixture = fixtures::everything();
     fixture.repository.set_head("old");
     let server = HttpServer::start(&fixture.repository);
@@ -53,7 +53,7 @@ fn resolve_follows_head_of_the_remote_to_whichever_branch_it_names() {
 }
 
 #[test]
-fn resolve_prints_one_json_object_where_that_is_asked() {
+fn resolve_prints_one_json_object_on_request() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let url = server.url(&repository);
@@ -70,7 +70,7 @@ fn resolve_prints_one_json_object_where_that_is_asked() {
 }
 
 #[test]
-fn resolve_names_the_most_similar_ref_when_there_is_none_of_the_name() {
+fn resolve_suggests_the_most_similar_ref() {
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
     let url = server.url(&fixture.repository);
@@ -85,7 +85,7 @@ fn resolve_names_the_most_similar_ref_when_there_is_none_of_the_name() {
 }
 
 #[test]
-fn resolve_tells_what_failed_by_its_exit_status() {
+fn the_exit_status_of_resolve_tells_the_kind_of_failure() {
     let (repository, commit) = fixtures::small();
     let empty = fixtures::empty();
     let authority = Authority::new();

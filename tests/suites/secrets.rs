@@ -1,4 +1,4 @@
-//! A canary in every secret key is found nowhere: in no output, file, argument list or environment of ours (S13).
+//! A canary in every secret key: no output, file, argument list or environment of ours contains one (S13).
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ const USERNAME: &str = "canary-user-4Wq7";
 const PASSWORD: &str = "canary-password-9bXz";
 const TOKEN: &str = "canary-token-2LmP";
 const PASSPHRASE: &str = "canary-passphrase-7GhT";
-/// Among certificates and host keys, which are public but nobody's business either.
+/// A comment among certificates and host keys, which are public but not shown either.
 const COMMENT: &str = "canary-comment-5RsV";
 
 fn canaries(key: Option<&ClientKey>) -> Canaries {
@@ -35,7 +35,7 @@ fn canaries(key: Option<&ClientKey>) -> Canaries {
     key.into_iter().fold(canaries, |canaries, key| canaries.with_key(&key.private))
 }
 
-/// In everything that a person's program said and wrote.
+/// Asserts that no canary is in the program's output or files.
 fn assert_unseen(canaries: &Canaries, person: &Person, outcome: &Outcome) {
     canaries.assert_absent("standard output", outcome.stdout.as_bytes());
     canaries.assert_absent("standard error", outcome.stderr.as_bytes());
@@ -48,7 +48,7 @@ fn assert_absent_on_disk(canaries: &Canaries, person: &Person) {
     canaries.assert_absent_below(Path::new("/run/gitrepo"));
 }
 
-/// A server behind TLS that knows the canaries, with what a person needs to believe it.
+/// A TLS server that accepts the canaries, and a user who trusts it.
 struct Bench {
     repository: Repository,
     authority: Authority,
@@ -81,7 +81,7 @@ impl Bench {
         ]
     }
 
-    /// Clones with each secret, as talkative as the program gets, and looks everywhere.
+    /// Clones with each secret and with the most output, and asserts that no canary shows up.
     fn assert_secret(&self, url: &str, more: &[&str], code: i32) {
         for secret in self.secrets() {
             for talkative in ["-vv", "--json"] {
@@ -96,14 +96,14 @@ impl Bench {
 }
 
 #[test]
-fn secrets_are_seen_nowhere_when_all_goes_well() {
+fn secrets_do_not_leak_when_a_clone_succeeds() {
     let bench = Bench::new();
     let server = bench.server().start();
     bench.assert_secret(&server.url(&bench.repository), &[], 0);
 }
 
 #[test]
-fn secrets_are_seen_nowhere_when_the_server_fails() {
+fn secrets_do_not_leak_when_the_server_answers_with_errors() {
     let bench = Bench::new();
     let url = |server: &HttpServer| server.url(&bench.repository);
     bench.assert_secret(&url(&bench.server().answer(|_| Answer::status(403)).start()), &[], 77);
@@ -115,7 +115,7 @@ fn secrets_are_seen_nowhere_when_the_server_fails() {
 }
 
 #[test]
-fn secrets_are_seen_nowhere_when_the_server_refuses_them() {
+fn secrets_do_not_leak_when_the_server_refuses_them() {
     let bench = Bench::new();
     let server = bench.server().start();
     server.accept_only(&[Credential::Basic("somebody", "else")]);
@@ -123,7 +123,7 @@ fn secrets_are_seen_nowhere_when_the_server_refuses_them() {
 }
 
 #[test]
-fn secrets_are_seen_nowhere_when_the_server_stalls_or_time_is_up() {
+fn secrets_do_not_leak_when_the_server_stalls_or_the_time_is_up() {
     let bench = Bench::new();
     let stalling = bench.server().answer(hostile::pack_ends_midway(Ending::Silent)).start();
     let impatient = bench.person.configuration(r#"{"limits": {"stall": "2s"}}"#);
@@ -132,7 +132,7 @@ fn secrets_are_seen_nowhere_when_the_server_stalls_or_time_is_up() {
 }
 
 #[test]
-fn secrets_are_seen_nowhere_when_the_certificate_is_wrong() {
+fn secrets_do_not_leak_when_the_certificate_is_wrong() {
     let bench = Bench::new();
     let other = Authority::new().issue_for_loopback();
     let server = bench.server().tls(other).start();
@@ -141,7 +141,7 @@ fn secrets_are_seen_nowhere_when_the_certificate_is_wrong() {
 }
 
 #[test]
-fn secrets_are_not_shown_where_a_redirect_leads() {
+fn secrets_are_not_sent_to_the_target_of_a_redirect() {
     let bench = Bench::new();
     let second = bench.server().start();
     let elsewhere = second.url_at("").replace("127.0.0.1", "localhost");
@@ -149,13 +149,13 @@ fn secrets_are_not_shown_where_a_redirect_leads() {
         let first = bench.server().answer(hostile::redirects_to(&elsewhere, status)).start();
         bench.assert_secret(&first.url(&bench.repository), &[], 77);
         let shown = first.requests().iter().filter(|request| request.authorization().is_some()).count();
-        assert!(shown > 0, "the first host is the right one");
+        assert!(shown > 0, "the first host gets the credential");
     }
     assert_eq!(second.connections(), 0);
 }
 
 #[test]
-fn secrets_are_no_argument_and_no_environment_of_any_process() {
+fn no_process_has_secrets_in_its_arguments_or_environment() {
     let bench = Bench::new();
     let server = bench.server().start();
     for secret in bench.secrets() {
@@ -176,7 +176,7 @@ fn secrets_are_no_argument_and_no_environment_of_any_process() {
 }
 
 #[test]
-fn ssh_secrets_are_seen_nowhere() {
+fn secrets_of_ssh_do_not_leak() {
     if !require::tool("sshd") {
         return;
     }
@@ -195,7 +195,7 @@ fn ssh_secrets_are_seen_nowhere() {
     };
     clone(&server, &server.known_hosts(), &key.private, PASSPHRASE, 0);
     person.discard_tree();
-    // Unknown and changed host key, a stranger's key, a wrong passphrase, damage.
+    // An unknown and a changed host key, an unauthorized key, a wrong passphrase, a damaged key.
     clone(&server, &other.known_hosts(), &key.private, PASSPHRASE, 77);
     let lie = other.known_hosts_at(&format!("[127.0.0.1]:{}", server.port()));
     clone(&server, &lie, &key.private, PASSPHRASE, 77);
@@ -206,7 +206,7 @@ fn ssh_secrets_are_seen_nowhere() {
 }
 
 #[test]
-fn secrets_that_cannot_be_used_are_named_and_not_quoted() {
+fn invalid_secrets_are_named_and_not_quoted() {
     let bench = Bench::new();
     let person = &bench.person;
     let ca = bench.ca();
@@ -248,7 +248,7 @@ fn secrets_in_a_url_are_refused_and_not_repeated() {
 }
 
 #[test]
-fn secrets_are_in_no_file_of_the_store() {
+fn no_file_of_the_store_contains_a_secret() {
     if !require::root("to mount") {
         return;
     }
@@ -265,5 +265,5 @@ fn secrets_are_in_no_file_of_the_store() {
         let outcome = person.run(&["unmount", &target, "--store=store", "-vv"]).assert_success();
         assert_unseen(&canaries(None), person, &outcome);
     }
-    assert!(person.home().join("store/repositories").is_dir(), "the store has been looked at");
+    assert!(person.home().join("store/repositories").is_dir(), "the store was searched");
 }

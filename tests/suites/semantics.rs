@@ -1,4 +1,4 @@
-//! docs/semantics.md: every promise names its tests, and every test named there is run.
+//! docs/semantics.md: every promise names its tests, and every test that it names is run.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use gitrepo_tests::volumes::entries;
 /// How many promises there are.
 const PROMISES: u32 = 13;
 
-/// A promise, by its number, to the tests that it names.
+/// The tests that each promise names, by its number.
 type Promises = BTreeMap<u32, Vec<String>>;
 
 #[test]
@@ -37,15 +37,15 @@ fn a_test_that_is_not_run_does_not_exist() {
     for test in ["semantics::has", "semantics::nowhere", "nowhere::has", "mounter::mount_until_killed", ""] {
         assert!(!tests.has(test), "{test}");
     }
-    // A word of a suite's list, and the end of a name.
+    // A word of a suite's list, and the end of a test's name.
     for test in ["publish::contract", "semantics::does_not_exist", "drivers::secrets"] {
         assert!(!tests.has(test), "{test}");
     }
 }
 
-/// A name that no list of tests has would promise something that nobody checks.
+/// A test that is named outside a `Tests:` paragraph would not be checked.
 #[test]
-fn every_name_of_a_test_stands_in_a_list() {
+fn every_named_test_is_in_a_list() {
     let document =
         "## 1. One\n\nText `of::nobody`.\n\nTests: `a::b`,\n`c::d`; on a node the scenes `e`\n\nTests: `f::g`\n";
     assert_eq!(promises(&format!("# T\n\n{document}"))[&1], ["a::b", "c::d", "f::g"]);
@@ -74,7 +74,7 @@ fn quoted(text: &str) -> impl Iterator<Item = String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned)
 }
 
-/// Whether this is the name of a test, and not a scene's, a command's or a key's.
+/// Whether this is the name of a test, rather than of a scene, a command or a key.
 fn is_test(name: &str) -> bool {
     name.contains("::")
 }
@@ -85,7 +85,7 @@ struct Tests {
 }
 
 impl Tests {
-    /// Asks this very program, so that what no `mod` or macro names, and what is ignored, is not among them.
+    /// Asks this program itself, so that tests that are not compiled or are ignored are not listed.
     fn find() -> Self {
         let list = |more: &[&str]| -> BTreeSet<String> {
             let mut command = Command::new(env::current_exe().unwrap());

@@ -1,4 +1,4 @@
-//! The harness's honest servers serve git itself.
+//! The harness's honest servers, tested with git.
 
 use std::io::Read;
 use std::io::Write;
@@ -33,14 +33,14 @@ fn clone(place: &Path, options: &[&str], url: &str, environment: &[(&str, &str)]
     command
 }
 
-/// Clones and returns the commit that came.
+/// Clones, and returns the commit.
 fn cloned(options: &[&str], url: &str, environment: &[(&str, &str)]) -> String {
     let place = TempDir::new().unwrap();
     git::output(&mut clone(place.path(), options, url, environment));
     git::line(git::command(&place.path().join("clone.git")).args(["rev-parse", "HEAD"]))
 }
 
-/// What git says when it cannot clone.
+/// git's message when it cannot clone.
 fn refused(options: &[&str], url: &str) -> String {
     let place = TempDir::new().unwrap();
     let output = clone(place.path(), options, url, &[]).output().unwrap();
@@ -62,12 +62,12 @@ fn http_server_serves_a_repository_in_both_protocols_and_counts() {
         assert!(server.bytes_sent() > u64::try_from(fixtures::LARGE).unwrap(), "incompressible bytes were sent");
         let per_request: u64 = server.requests().iter().map(|request| request.sent()).sum();
         assert_eq!(per_request, server.bytes_sent());
-        assert_eq!(server.connections(), 1, "the connection is kept");
+        assert_eq!(server.connections(), 1, "the connection is reused");
     }
 }
 
 #[test]
-fn http_server_that_closes_connections_serves_as_well() {
+fn http_server_that_closes_connections_serves_too() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::builder().serve(&repository).close_connections().start();
     assert_eq!(cloned(&["-c", PROTOCOLS[0]], &server.url(&repository), &[]), commit);
@@ -77,7 +77,7 @@ fn http_server_that_closes_connections_serves_as_well() {
 #[test]
 fn http_server_understands_compressed_requests() {
     let (repository, _) = fixtures::small();
-    // Enough wishes that git compresses them.
+    // Enough `want` lines that git compresses them.
     for number in 0..40 {
         let commit = repository.commit("main", &Files::new());
         repository.set_branch(&format!("branch-{number}"), &commit);
@@ -115,7 +115,7 @@ fn http_server_understands_a_chunked_body_and_expect() {
 }
 
 #[test]
-fn http_server_gives_commits_by_id_only_where_the_repository_allows_it() {
+fn http_server_serves_commits_by_id_only_if_the_repository_allows_it() {
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
     let fetch = || {
@@ -131,7 +131,7 @@ fn http_server_gives_commits_by_id_only_where_the_repository_allows_it() {
 }
 
 #[test]
-fn http_server_lets_only_its_credentials_in() {
+fn http_server_accepts_only_its_credentials() {
     let (repository, commit) = fixtures::small();
     let (basic, bearer) = (Credential::Basic("alice", "pass:word"), Credential::Bearer("token-1"));
     let server = HttpServer::builder().serve(&repository).accept(basic.clone()).accept(bearer.clone()).start();
@@ -149,7 +149,7 @@ fn http_server_lets_only_its_credentials_in() {
 }
 
 #[test]
-fn http_server_challenges_before_it_is_shown_a_password() {
+fn http_server_sends_a_challenge_before_it_gets_a_password() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::builder().serve(&repository).accept(Credential::Basic("alice", "secret")).start();
     let place = TempDir::new().unwrap();
@@ -162,7 +162,7 @@ fn http_server_challenges_before_it_is_shown_a_password() {
 }
 
 #[test]
-fn http_server_knows_repositories_by_path_and_no_others() {
+fn http_server_serves_only_its_repositories() {
     let (one, commit) = fixtures::small();
     let two = fixtures::many(10);
     let server = HttpServer::builder().serve_at("group/with space/one", &one).start();
@@ -188,7 +188,7 @@ fn http_server_shows_a_push_at_once() {
 }
 
 #[test]
-fn https_server_is_believed_with_its_authority_only() {
+fn https_server_is_trusted_only_with_its_authority() {
     let (repository, commit) = fixtures::small();
     let authority = Authority::new();
     let options = ["-c", &format!("http.sslCAInfo={}", authority.ca_file().display())];
@@ -209,7 +209,7 @@ fn https_server_is_believed_with_its_authority_only() {
     ];
     for (what, server) in liars {
         assert!(refused(&options, &server.url(&repository)).contains("certificate"), "{what}");
-        assert!(server.requests().is_empty(), "{what}: nothing is asked before the certificate is believed");
+        assert!(server.requests().is_empty(), "{what}: no request before the certificate is trusted");
     }
 }
 
@@ -230,7 +230,7 @@ fn gate_holds_requests_until_it_is_opened() {
 }
 
 #[test]
-fn dropped_server_lets_go_of_its_clients() {
+fn dropped_server_disconnects_its_clients() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let gate = server.hold(|_| true);
@@ -244,7 +244,7 @@ fn dropped_server_lets_go_of_its_clients() {
 }
 
 #[test]
-fn ssh_server_serves_the_holder_of_a_key() {
+fn ssh_server_serves_an_authorized_key() {
     if !require::tool("sshd") || !require::tool("ssh") {
         return;
     }
@@ -267,7 +267,7 @@ fn ssh_server_serves_the_holder_of_a_key() {
 }
 
 #[test]
-fn ssh_server_has_host_keys_of_three_kinds_and_its_own() {
+fn ssh_server_has_its_own_host_keys_of_three_kinds() {
     if !require::tool("sshd") || !require::tool("ssh") {
         return;
     }
@@ -290,7 +290,7 @@ fn ssh_server_has_host_keys_of_three_kinds_and_its_own() {
 }
 
 #[test]
-fn client_keys_are_of_the_kinds_that_they_say() {
+fn client_keys_have_the_right_kind() {
     if !require::tool("ssh-keygen") {
         return;
     }

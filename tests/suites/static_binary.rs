@@ -1,4 +1,4 @@
-//! The static binaries need nothing of their host: no library, no distribution's file, no `/dev`, no `/tmp`.
+//! The static binaries need no libraries, no distribution's files, no `/dev` and no `/tmp`.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -32,19 +32,19 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 const HOST: &str = "git.example.test";
 
-/// Two programs alone in an empty root directory, in a network with nothing but servers of the test's.
+/// Two programs in an otherwise empty root directory, in a network with only the test's servers.
 struct Host {
     chroot: Chroot,
     authority: Authority,
 }
 
 impl Host {
-    /// `None` where it cannot be.
+    /// `None` if it cannot be built or run here.
     fn new() -> Option<Self> {
         if !builds() || !require::root("for a chroot") || !require::tool("chroot") {
             return None;
         }
-        let host = Self { chroot: Chroot::new(), authority: Authority::new() };
+        let host = Self { chroot: Chroot::mounted(), authority: Authority::new() };
         for name in ["gitrepo-cli", "gitrepo-flex"] {
             host.chroot.install(&program::static_executables().join(name));
         }
@@ -66,7 +66,7 @@ impl Host {
         assert_eq!(self.chroot.new_mounts(), [] as [String; 0], "the worker's mounts are its own");
     }
 
-    /// Mounts as the kubelet has the FlexVolume driver do it, and takes the volume away again.
+    /// Mounts and unmounts a volume with the FlexVolume driver, like the kubelet.
     fn assert_flex_mounts(&self, url: &str, secret: &[(&str, &str)], repository: &Repository) {
         const TARGET: &str = "pods/1-2/volumes/piersharding~gitrepo/site";
         std::fs::create_dir_all(self.chroot.inside(TARGET).parent().unwrap()).unwrap();
@@ -120,7 +120,7 @@ fn every_program_is_built_without_shared_libraries() {
 }
 
 #[test]
-fn https_works_in_an_empty_chroot_by_a_name_that_dns_knows() {
+fn https_works_in_an_empty_chroot_with_a_dns_name() {
     let Some(host) = Host::new() else { return };
     let (repository, _) = fixtures::small();
     let server = host.https(&repository, &[HOST]);
@@ -153,7 +153,7 @@ fn a_volume_is_mounted_and_unmounted_in_an_empty_chroot() {
 }
 
 #[test]
-fn ssh_works_in_an_empty_chroot_by_a_name_that_dns_knows() {
+fn ssh_works_in_an_empty_chroot_with_a_dns_name() {
     if !require::tool("sshd") {
         return;
     }
@@ -173,7 +173,7 @@ fn ssh_works_in_an_empty_chroot_by_a_name_that_dns_knows() {
 }
 
 #[test]
-fn a_host_with_an_ipv6_address_alone_is_found() {
+fn a_host_with_only_an_ipv6_address_is_found() {
     let Some(host) = Host::new() else { return };
     if !require::feature(Path::new("/proc/net/if_inet6").exists(), "IPv6") {
         return;
@@ -186,19 +186,19 @@ fn a_host_with_an_ipv6_address_alone_is_found() {
 }
 
 #[test]
-fn a_short_name_is_looked_for_in_the_search_domains() {
+fn a_short_name_is_looked_up_in_the_search_domains() {
     let Some(host) = Host::new() else { return };
     let (repository, _) = fixtures::small();
     let server = host.https(&repository, &["git"]);
     let names = NameServer::start(Manner::Plain, &[(HOST, V4)]);
-    // As in a pod.
+    // Like in a pod.
     host.chroot.write("etc/resolv.conf", "nameserver 127.0.0.1\nsearch other.test example.test\noptions ndots:5\n");
     host.assert_clones(&server.url_by("git", repository.name()), &[], &repository);
     drop(names);
 }
 
 #[test]
-fn a_long_answer_is_asked_for_over_tcp() {
+fn a_truncated_answer_is_requested_again_over_tcp() {
     let Some(host) = Host::new() else { return };
     let (repository, _) = fixtures::small();
     let server = host.https(&repository, &[HOST]);
@@ -208,7 +208,7 @@ fn a_long_answer_is_asked_for_over_tcp() {
 }
 
 #[test]
-fn hosts_of_the_host_come_before_dns() {
+fn etc_hosts_comes_before_dns() {
     let Some(host) = Host::new() else { return };
     let (repository, _) = fixtures::small();
     let server = host.https(&repository, &[HOST]);
@@ -219,7 +219,7 @@ fn hosts_of_the_host_come_before_dns() {
 }
 
 #[test]
-fn a_name_that_does_not_exist_is_named() {
+fn the_message_names_a_host_that_does_not_exist() {
     let Some(host) = Host::new() else { return };
     let names = NameServer::start(Manner::Plain, &[]);
     let outcome = host.run(&["clone", &format!("https://{HOST}/site.git"), "/tree"]).assert_code(69);
@@ -229,16 +229,16 @@ fn a_name_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn a_name_server_that_does_not_answer_is_waited_for_as_long_as_allowed() {
+fn a_silent_name_server_is_given_up_in_time() {
     let Some(host) = Host::new() else { return };
     let names = NameServer::start(Manner::Silent, &[]);
     let url = format!("https://{HOST}/site.git");
-    // The resolver's own patience, of five seconds.
+    // The resolver's own timeout, five seconds.
     let begun = Instant::now();
     let outcome = host.run(&["clone", &url, "/tree"]).assert_code(69);
     assert!(outcome.stderr.contains("no name server answered"), "{}", outcome.stderr);
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
-    // The caller's.
+    // The caller's timeout.
     host.run(&["clone", &url, "/tree", "--timeout", "1s"]).assert_code(75);
     assert!(!names.asked().is_empty());
     assert!(!host.chroot.inside("tree").exists());
@@ -253,7 +253,7 @@ fn an_authority_that_the_host_does_not_trust_is_refused() {
     let url = server.url_by(HOST, repository.name());
     host.chroot.trust(&Authority::new().ca_pem());
     host.run(&["clone", &url, "/tree"]).assert_code(77);
-    // Where Alpine and OpenSSL have them.
+    // The place that Alpine and OpenSSL use.
     volumes::delete(&host.chroot.inside("etc/ssl/certs"));
     host.run(&["clone", &url, "/tree"]).assert_code(77);
     host.chroot.write("etc/ssl/cert.pem", &host.authority.ca_pem());

@@ -1,4 +1,4 @@
-//! A node with further stores: content is each store's own, proofs of access and limits are the node's.
+//! A node with further stores: each store has its own content; all share the node's proofs of access and limits.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -18,6 +18,7 @@ use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::Volumes;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::InProcess;
 use gitrepo_core::worker::Worker;
@@ -31,7 +32,6 @@ use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::token;
-use gitrepo_tests::volumes::watch;
 use tempfile::TempDir;
 
 /// The volumes of one store.
@@ -50,11 +50,11 @@ impl Kept {
 
     fn publish(&self, pod: &str, url: &str, revision: &str, key: Option<&str>) -> Result<Published, PublishError> {
         let request = at(read_only(url, &self.pods.join(pod)), revision);
-        self.volumes.publish(&request, &token(key), &watch())
+        self.volumes.publish(&request, &token(key), &Watch::default())
     }
 }
 
-/// The main store of a node and a further one, each as a process of its own would open it.
+/// The main store of a node and a further one, each opened as if by its own process.
 fn stores(home: &Path) -> [Store; 2] {
     let open = || Store::open(&home.join("main")).unwrap();
     let further = Store::open_beside(&home.join("images"), &open()).unwrap();
@@ -71,7 +71,7 @@ fn two(home: &Path) -> [Kept; 2] {
 }
 
 #[test]
-fn a_proof_given_in_one_store_serves_in_the_other_and_a_refusal_voids_it_in_both() {
+fn a_proof_in_one_store_is_valid_in_the_other_and_a_refusal_revokes_it_in_both() {
     let (repository, commit) = fixtures::small();
     let keys = ["one", "two"].map(Credential::Bearer);
     let server = HttpServer::builder().serve(&repository).accept(keys[0].clone()).accept(keys[1].clone()).start();
@@ -80,13 +80,13 @@ fn a_proof_given_in_one_store_serves_in_the_other_and_a_refusal_voids_it_in_both
     let [main, further] = two(&place.path().canonicalize().unwrap());
     for store in [&main, &further] {
         let published = store.publish("first", &url, &commit, Some("one")).unwrap();
-        assert!(matches!(published.outcome, Outcome::Fetched { .. }), "content is each store's own");
+        assert!(matches!(published.outcome, Outcome::Fetched { .. }), "each store has its own content");
     }
 
     let asked = server.requests().len();
     assert_eq!(main.publish("second", &url, &commit, Some("two")).unwrap().outcome, Outcome::Hit);
     let proven = server.requests().len();
-    assert!(proven > asked, "another credential proves itself");
+    assert!(proven > asked, "another credential needs its own proof");
     assert_eq!(further.publish("second", &url, &commit, Some("two")).unwrap().outcome, Outcome::Hit);
     assert_eq!(server.requests().len(), proven, "once for both stores");
 
@@ -102,13 +102,13 @@ fn a_proof_given_in_one_store_serves_in_the_other_and_a_refusal_voids_it_in_both
 }
 
 #[test]
-fn a_further_store_is_private_and_leaves_alone_what_is_there() {
+fn a_further_store_is_private_and_leaves_existing_files_alone() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let home = place.path().canonicalize().unwrap();
     let images = home.join("images");
-    // As the bash driver leaves it.
+    // A leftover of the bash driver.
     let clone = images.join("git-example-com-app-git");
     std::fs::create_dir_all(clone.join("mnt")).unwrap();
     std::fs::write(clone.join("mnt/README.md"), "old").unwrap();
@@ -122,7 +122,7 @@ fn a_further_store_is_private_and_leaves_alone_what_is_there() {
 }
 
 #[test]
-fn workers_are_bounded_on_the_node_and_not_in_each_store() {
+fn workers_are_limited_per_node_and_not_per_store() {
     if !require::root("to give workers a uid") {
         return;
     }
@@ -134,7 +134,7 @@ fn workers_are_bounded_on_the_node_and_not_in_each_store() {
     let [main, further] = stores(&home);
     let mut config = volumes::config();
     config.worker.uids = UidRange::parse("64017-64017").unwrap();
-    // Of two processes, as far as they know.
+    // They behave like workers of two processes.
     let worker = || Arc::new(Confined::new(&config.worker).with_program(program::executable("gitrepo-cli")));
     let main = Kept::new(main, config.clone(), worker(), &home.join("pods"));
     let mut hurried = config.clone();

@@ -1,15 +1,13 @@
-//! The worker: what it does for its parent, what it cannot do to anybody, and how it ends.
+//! The worker: its work for its parent, its confinement, and its end.
 
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use gitrepo_core::cancel::Cancel;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::PinnedHost;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::remote::Errand;
 use gitrepo_core::spec::RepositoryUrl;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::Job;
 use gitrepo_tests::program::chosen;
@@ -20,12 +18,12 @@ mod escape;
 mod network;
 mod session;
 
-/// A program whose worker is an honest one, unless told otherwise.
+/// A program whose worker is honest, unless told otherwise.
 fn program() -> PathBuf {
     chosen(env!("CARGO_BIN_EXE_gitrepo-test-worker"))
 }
 
-/// The confined worker, with locks of this test's own.
+/// The confined worker, with this test's own locks.
 fn confined(locks: &Path) -> Confined {
     Confined::new(&Config::for_person().worker).with_program(program()).with_uid_locks(locks.to_owned())
 }
@@ -64,7 +62,9 @@ fn job(url: &str) -> Job {
         port,
         addresses: vec![([127, 0, 0, 1], port).into()],
     });
-    Job { errand: Errand::new(url), host, reserve_bytes: 0, cancel: Cancel::new(), progress: Arc::new(Silent) }
+    let mut job = Job::new(Errand::new(url), Watch::default());
+    job.host = host;
+    job
 }
 
 /// A job with another errand.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use gitrepo_core::clone::CloneRequest;
 use gitrepo_core::clone::clone;
 use gitrepo_core::gateway::Gateway;
+use gitrepo_core::snapshot::TreeSummary;
 use serde::Serialize;
 
 use super::request;
@@ -23,10 +24,8 @@ struct Cloned {
     reference: Option<String>,
     commit: String,
     directory: String,
-    files: u64,
-    symlinks: u64,
-    directories: u64,
-    bytes: u64,
+    #[serde(flatten)]
+    tree: TreeSummary,
     received_bytes: u64,
 }
 
@@ -46,8 +45,7 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         None => PathBuf::from(spec.repository.base_name()),
     };
 
-    let cloned =
-        clone(&gateway, &CloneRequest { spec: &spec, credentials: &credentials, destination: &destination }, &watch)?;
+    let cloned = clone(&gateway, &CloneRequest::new(&spec, &credentials, &destination), &watch)?;
     drop(watch);
 
     let result = Cloned {
@@ -56,14 +54,11 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         reference: cloned.resolved.reference,
         commit: cloned.resolved.commit.to_string(),
         directory: destination.display().to_string(),
-        files: cloned.tree.files,
-        symlinks: cloned.tree.symlinks,
-        directories: cloned.tree.directories,
-        bytes: cloned.tree.bytes,
+        tree: cloned.tree,
         received_bytes: cloned.received_bytes,
     };
     render::result(global.json, &result, |result| {
-        let files = result.files + result.symlinks;
+        let files = result.tree.files + result.tree.symlinks;
         let noun = if files == 1 { "file" } else { "files" };
         format!("{}  {}  {files} {noun}", result.commit, result.directory)
     })

@@ -65,14 +65,10 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     let target = request::absolute(&arguments.target)?;
     let volumes = configuration::volumes(global, &arguments.store)?;
 
-    let volume = VolumeRequest {
-        volume_id: volume_id(&target),
-        read_only: spec.writable.is_none(),
-        group: arguments.group,
-        origin: configuration::ORIGIN,
-        target,
-        spec,
-    };
+    let mut volume = VolumeRequest::new(volume_id(&target), target, spec);
+    volume.origin = configuration::ORIGIN;
+    volume.read_only = volume.spec.writable.is_none();
+    volume.group = arguments.group;
     let published = match volumes.publish(&volume, &credentials, &watch) {
         // Perhaps only a record is left, and a kill or a reboot took its mount. Sweep that, then try again.
         Err(PublishError::TargetTaken { .. }) => {

@@ -48,7 +48,7 @@ fn attributes<'a>(
 /// Cancellation (signals, `--timeout`) and progress (a bar on a terminal).
 pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> {
     let cancel = interrupt::cancellation();
-    Ok(Watch { cancel: within(cancel, source.timeout.as_deref())?, progress: progress::to_terminal(json) })
+    Ok(Watch::new(within(cancel, source.timeout.as_deref())?, progress::to_terminal(json)))
 }
 
 fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError> {
@@ -59,51 +59,13 @@ fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError>
     }
 }
 
-/// The absolute path of a target, with symlinks resolved, as core requires. Components that do not exist are kept: core
-/// can unmount a volume although directories on its path are missing.
+/// The absolute path of a target.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
-    let failed = |source| CommandError::Directory { path: path.to_owned(), source };
-    let absolute = std::path::absolute(path).map_err(failed)?;
-    for existing in absolute.ancestors() {
-        match existing.canonicalize() {
-            Ok(resolved) => {
-                let missing = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
-                return Ok(resolved.components().chain(missing.components()).collect());
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Ok(absolute)
+    let resolved = std::path::absolute(path).and_then(|path| gitrepo_frontend::path::resolve(&path));
+    resolved.map_err(|source| CommandError::Directory { path: path.to_owned(), source })
 }
 
 /// Fails early, with a clear message, for commands that mount.
 pub(crate) fn require_root(command: &'static str) -> Result<(), CommandError> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(CommandError::NeedsRoot { command }) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn links_of_what_exists_are_resolved_and_what_is_missing_is_kept() {
-        let home = tempfile::tempdir().unwrap();
-        let home = home.path().canonicalize().unwrap();
-        fs::create_dir(home.join("real")).unwrap();
-        symlink("real", home.join("link")).unwrap();
-        symlink("nowhere", home.join("dangling")).unwrap();
-        for (given, expected) in [
-            ("real/", "real"),
-            ("link", "real"),
-            ("link/target", "real/target"),
-            ("link/gone/target", "real/gone/target"),
-            ("dangling", "dangling"),
-        ] {
-            assert_eq!(absolute(&home.join(given)).unwrap(), home.join(expected), "{given}");
-        }
-    }
 }

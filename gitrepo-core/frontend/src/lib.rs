@@ -5,7 +5,11 @@
 //! | [`configuration`] | the configuration file: the fields of core and of the frontends, in one schema |
 //! | [`log`] | how much the drivers log, and in which format |
 //! | [`exit`] | exit statuses |
+//! | [`signals`] | signals that ask a program to end |
+//! | [`path`] | paths that a caller gives to a program |
 
 pub mod configuration;
 pub mod exit;
 pub mod log;
+pub mod path;
+pub mod signals;

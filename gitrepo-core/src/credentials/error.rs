@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde::Serialize;
 
-use super::host_keys::Origin;
+use super::host_keys::SourceLine;
 use super::known_hosts::Malformed;
-use super::secret_keys::Key;
+use super::secret_keys::SecretKey;
 use super::ssh_key::SshKeyError;
 use crate::error::Kind;
 
@@ -151,7 +151,7 @@ pub enum HostKeyError {
         /// The known key.
         known: String,
         /// The source of the known key.
-        origin: Origin,
+        origin: SourceLine,
         /// The replacement line, once its operator confirms the fingerprint.
         line: String,
     },
@@ -163,7 +163,7 @@ pub enum HostKeyError {
         /// The key that it presents.
         key: String,
         /// The source of the revocation.
-        origin: Origin,
+        origin: SourceLine,
     },
     /// The server is known only through an authority, and host certificates are not supported.
     #[error(
@@ -176,7 +176,7 @@ pub enum HostKeyError {
         /// The key that it presents.
         key: String,
         /// The source of the authority.
-        origin: Origin,
+        origin: SourceLine,
         /// The line to add once its operator confirms the fingerprint.
         line: String,
     },
@@ -193,7 +193,7 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     match nearest {
         Some(name) => format!("; did you mean {name:?}?"),
         None => {
-            let names: Vec<_> = Key::ALL.iter().map(|key| key.name()).collect();
+            let names: Vec<_> = SecretKey::ALL.iter().map(|key| key.name()).collect();
             format!("; there are {}, each also as HOST.KEY for another host", names.join(", "))
         }
     }

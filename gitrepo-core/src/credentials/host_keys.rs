@@ -37,7 +37,7 @@ pub enum Checking {
 /// any. A key revoked by any source is refused.
 ///
 /// A server on a port other than 22 is `[host]:port`. If that name is unknown, a key of the bare host name is trusted
-/// too, as in OpenSSH: whoever has that key is that host. A *different* key of the bare name means nothing.
+/// too, as in OpenSSH: a server with that key is that host. A *different* key of the bare name is ignored.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostKeys {
@@ -60,7 +60,7 @@ pub enum Source {
 
 /// A line of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct SourceLine {
     /// The source.
     pub source: Source,
     /// Counted from 1.
@@ -134,7 +134,7 @@ impl HostKeys {
         }
         let line = presented.line(&name);
         let known = self.deciding(&name);
-        let is_presented = |(_, entry): &(Origin, Entry<'_>)| entry.blob == presented.blob;
+        let is_presented = |(_, entry): &(SourceLine, Entry<'_>)| entry.blob == presented.blob;
         if known.iter().any(is_presented) || (known.is_empty() && self.deciding(&bare).iter().any(is_presented)) {
             return Ok(Accepted::Known);
         }
@@ -180,7 +180,7 @@ impl HostKeys {
     }
 
     /// The lines with a server's keys, from the first source that has any.
-    fn deciding(&self, name: &str) -> Vec<(Origin, Entry<'_>)> {
+    fn deciding(&self, name: &str) -> Vec<(SourceLine, Entry<'_>)> {
         self.sources()
             .map(|(source, text)| {
                 lines(source, text).filter(|(_, entry)| entry.marker == Marker::Host && entry.matches(name)).collect()
@@ -190,7 +190,7 @@ impl HostKeys {
     }
 
     /// The first line of any source that has this marker and that `wanted` accepts.
-    fn find(&self, marker: Marker, wanted: impl Fn(&Entry<'_>) -> bool) -> Option<(Origin, Entry<'_>)> {
+    fn find(&self, marker: Marker, wanted: impl Fn(&Entry<'_>) -> bool) -> Option<(SourceLine, Entry<'_>)> {
         self.sources()
             .flat_map(|(source, text)| lines(source, text))
             .find(|(_, entry)| entry.marker == marker && wanted(entry))
@@ -222,7 +222,7 @@ impl fmt::Display for PresentedKey<'_> {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SourceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
             Source::Secret => write!(f, "line {} of the secret's known_hosts", self.line),
@@ -232,11 +232,11 @@ impl fmt::Display for Origin {
     }
 }
 
-fn lines(source: Source, text: &str) -> impl Iterator<Item = (Origin, Entry<'_>)> {
-    known_hosts::entries(text).filter_map(Result::ok).map(move |entry| (Origin { source, line: entry.line }, entry))
+fn lines(source: Source, text: &str) -> impl Iterator<Item = (SourceLine, Entry<'_>)> {
+    known_hosts::entries(text).filter_map(Result::ok).map(move |entry| (SourceLine { source, line: entry.line }, entry))
 }
 
-fn types(known: &[(Origin, Entry<'_>)]) -> Vec<String> {
+fn types(known: &[(SourceLine, Entry<'_>)]) -> Vec<String> {
     let mut types: Vec<String> = Vec::new();
     for (_, entry) in known {
         if !types.iter().any(|kind| kind == entry.kind) {
@@ -292,16 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn a_known_key_is_believed_whatever_the_case_of_the_host() {
-        let keys = strict(&ed25519(1).line("git.example.com"));
-        assert_eq!(check(&keys, "Git.Example.com", 22, &ed25519(1)), Ok(Accepted::Known));
-    }
-
-    #[test]
-    fn any_of_several_keys_of_a_host_is_believed() {
+    fn any_of_several_keys_of_a_host_is_believed_whatever_the_case_of_its_name() {
         let keys = strict(&(ed25519(1).line("host") + &ed25519(2).line("host") + &key("ssh-rsa", 3).line("host")));
         for known in [ed25519(1), ed25519(2), key("ssh-rsa", 3)] {
-            assert_eq!(check(&keys, "host", 22, &known), Ok(Accepted::Known));
+            assert_eq!(check(&keys, "Host", 22, &known), Ok(Accepted::Known));
         }
     }
 
@@ -316,21 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn the_line_to_add_makes_the_host_known() {
-        for port in [22, 2222] {
-            let Err(HostKeyError::Unknown { line, .. }) = check(&strict(""), "host", port, &ed25519(1)) else {
-                panic!("an unknown host was believed");
-            };
-            assert_eq!(check(&strict(&line), "host", port, &ed25519(1)), Ok(Accepted::Known));
-        }
-    }
-
-    #[test]
     fn a_changed_key_is_refused_and_both_fingerprints_shown() {
         let lines = format!("# host\n{}", ed25519(1).line("host"));
         let error = check(&strict(&lines), "host", 22, &ed25519(2)).unwrap_err();
         let text = error.to_string();
-        assert!(matches!(error, HostKeyError::Changed { origin: Origin { source: Source::Secret, line: 2 }, .. }));
+        assert!(matches!(error, HostKeyError::Changed { origin: SourceLine { source: Source::Secret, line: 2 }, .. }));
         assert!(text.contains(&ed25519(1).presented().fingerprint()), "{text}");
         assert!(text.contains(&ed25519(2).presented().fingerprint()), "{text}");
         assert!(text.contains("line 2 of the secret's known_hosts"), "{text}");
@@ -344,7 +328,10 @@ mod tests {
         let keys = accept_new().with_file(format!("half a li\n{line}\n")).unwrap();
         assert_eq!(check(&keys, "host", 22, &ed25519(1)), Ok(Accepted::Known));
         let changed = check(&keys, "host", 22, &ed25519(2));
-        assert!(matches!(changed, Err(HostKeyError::Changed { origin: Origin { source: Source::File, line: 2 }, .. })));
+        assert!(matches!(
+            changed,
+            Err(HostKeyError::Changed { origin: SourceLine { source: Source::File, line: 2 }, .. })
+        ));
     }
 
     #[test]
@@ -390,7 +377,10 @@ mod tests {
         let keys = strict(&ed25519(1).line("github.com"));
         assert_eq!(check(&keys, "github.com", 22, &ed25519(1)), Ok(Accepted::Known));
         let changed = check(&accept_new(), "github.com", 22, &ed25519(1));
-        assert!(matches!(changed, Err(HostKeyError::Changed { origin: Origin { source: Source::BuiltIn, .. }, .. })));
+        assert!(matches!(
+            changed,
+            Err(HostKeyError::Changed { origin: SourceLine { source: Source::BuiltIn, .. }, .. })
+        ));
     }
 
     #[test]

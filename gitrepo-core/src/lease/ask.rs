@@ -63,7 +63,7 @@ impl Snapshots {
     ///
     /// A proof of access holds for `accessTtl`. Under `Always`, each call asks where a moving revision stands, but
     /// calls within [`SHARED_ANSWER`] share one answer.
-    fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
+    pub(super) fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
         let access = self.store.access();
         if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl) {
             return Ok(None);

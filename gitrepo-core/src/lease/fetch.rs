@@ -74,7 +74,7 @@ impl Snapshots {
         }
     }
 
-    fn hit(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Lease>, StoreError> {
+    pub(super) fn hit(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Lease>, StoreError> {
         let snapshot = self.store.snapshot(&wanted.snapshot(resolved))?;
         Ok(snapshot.map(|snapshot| wanted.lease(resolved.clone(), snapshot, Provenance::Store)))
     }

@@ -38,7 +38,7 @@ pub(crate) fn receive(
 ) -> Result<Received, GatewayError> {
     // A server may think for minutes about a large pack before it sends any of it.
     watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
-    let report = session.fetch(&FetchRequest { resolved: resolved.clone(), depth: spec.depth })?;
+    let report = session.fetch(&FetchRequest::new(resolved.clone(), spec.depth))?;
     let tree = TreeRequest::new(&spec.tree, resolved.commit, format, limits);
     let written = session.write_tree(&tree).map(drop);
     session.finish()?;

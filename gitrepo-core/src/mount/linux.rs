@@ -25,9 +25,9 @@ use super::Mounter;
 use super::Role;
 use super::directory;
 use super::mountinfo;
-use super::place;
-use super::place::Failure;
-use super::place::Place;
+use super::private_directory;
+use super::private_directory::FailedStep;
+use super::private_directory::PrivateDirectory;
 use crate::sys;
 
 /// Mounts in the mount namespace of the calling thread.
@@ -43,13 +43,13 @@ pub enum Strategy {
     /// While detached: `open_tree`, `mount_setattr`, `move_mount`. Linux 5.12.
     Detached,
     /// In a private directory, then moved. Works on any kernel, and in containers whose filter hides the newer calls.
-    PrivatePlace,
+    PrivateDirectory,
 }
 
 impl Strategy {
     /// The best strategy that this kernel supports.
     pub fn of_this_kernel() -> Self {
-        if sys::mount::detached_mounts_work() { Self::Detached } else { Self::PrivatePlace }
+        if sys::mount::detached_mounts_work() { Self::Detached } else { Self::PrivateDirectory }
     }
 }
 
@@ -58,7 +58,7 @@ impl LinuxMounter {
     ///
     /// `workdir` is an absolute path, best a name in the store's root that nothing else uses: a sweep removes every
     /// unused directory in it. Several processes may share it. It is created, mode 0700 in an existing directory, only
-    /// when [`Strategy::PrivatePlace`] needs it.
+    /// when [`Strategy::PrivateDirectory`] needs it.
     pub fn new(workdir: impl Into<PathBuf>) -> Self {
         Self::with_strategy(workdir, Strategy::of_this_kernel())
     }
@@ -81,8 +81,8 @@ impl Mounter for LinuxMounter {
         let target = directory::open(&mount.target, Role::Target)?;
         match self.strategy {
             Strategy::Detached => bind_detached(source.as_fd(), target.as_fd(), mount.read_only),
-            Strategy::PrivatePlace => {
-                bind_through_place(&self.workdir, source.as_fd(), target.as_fd(), mount.read_only)
+            Strategy::PrivateDirectory => {
+                bind_through_private_directory(&self.workdir, source.as_fd(), target.as_fd(), mount.read_only)
             }
         }
         .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
@@ -115,11 +115,11 @@ impl Mounter for LinuxMounter {
     }
 
     fn sweep(&self) -> Result<usize, MountError> {
-        place::sweep(&self.workdir).map_err(|(path, source)| MountError::Sweep { path, source })
+        private_directory::sweep(&self.workdir).map_err(|(path, source)| MountError::Sweep { path, source })
     }
 }
 
-fn bind_detached(source: BorrowedFd<'_>, target: BorrowedFd<'_>, read_only: bool) -> Result<(), Failure> {
+fn bind_detached(source: BorrowedFd<'_>, target: BorrowedFd<'_>, read_only: bool) -> Result<(), FailedStep> {
     let tree = sys::mount::clone_tree(source).map_err(|error| ("open_tree", error.into()))?;
     let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     if read_only {
@@ -129,15 +129,15 @@ fn bind_detached(source: BorrowedFd<'_>, target: BorrowedFd<'_>, read_only: bool
     sys::mount::attach(tree.as_fd(), target).map_err(|error| ("move_mount", error.into()))
 }
 
-fn bind_through_place(
+fn bind_through_private_directory(
     workdir: &Path,
     source: BorrowedFd<'_>,
     target: BorrowedFd<'_>,
     read_only: bool,
-) -> Result<(), Failure> {
-    let place = Place::make(workdir)?;
-    place.bind(source, read_only)?;
-    place.move_to(target)
+) -> Result<(), FailedStep> {
+    let directory = PrivateDirectory::make(workdir)?;
+    directory.bind(source, read_only)?;
+    directory.move_to(target)
 }
 
 /// Device and inode of a directory; `None` if it does not exist. `st_dev` is the same on both sides of a bind.

@@ -25,9 +25,10 @@ mod file;
 
 /// All of core's settings. The defaults are those of the drivers.
 ///
-/// Deserializing reads core's fields and ignores others; [`Config::read`] rejects them.
+/// Deserializing reads core's fields and ignores others; [`Config::parse`] rejects them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
 pub struct Config {
     /// The directory of repositories, snapshots and records.
     pub store: PathBuf,
@@ -159,7 +160,7 @@ pub enum ConfigError {
     Read {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -168,7 +169,7 @@ pub enum ConfigError {
     Parse {
         /// The path.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The problem and its position.
         #[source]
         source: serde_json::Error,
     },
@@ -179,7 +180,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Its path.
         field: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         reason: &'static str,
     },
     /// The value is reserved for a later version.
@@ -227,7 +228,7 @@ impl Config {
         }
     }
 
-    /// The configuration of a user, who acts with their own rights: also `git`, `file` and the loopback.
+    /// The configuration of a user, who acts with their own rights: also allows `git`, `file` and the loopback.
     pub fn for_person() -> Self {
         let mut config = Self::for_drivers();
         config.allowed_schemes.extend([Scheme::Git, Scheme::File]);
@@ -235,14 +236,7 @@ impl Config {
         config
     }
 
-    /// Reads a configuration file. Missing fields keep their values from `defaults`.
-    pub fn read(path: &Path, defaults: Self) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path, defaults)
-    }
-
-    /// Like [`Config::read`], but from a text; `path` is for errors.
+    /// Reads the text of a configuration file. Missing fields keep their values from `defaults`; `path` is for errors.
     pub fn parse(text: &str, path: &Path, defaults: Self) -> Result<Self, ConfigError> {
         #[derive(Serialize, Deserialize)]
         struct Nothing {}

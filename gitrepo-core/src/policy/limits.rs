@@ -11,6 +11,7 @@ use crate::spec::quantity;
 /// Bounds of one fetch and one tree. This is all that a hostile repository or server can use up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes received from the remote.
     #[serde(with = "quantity")]
@@ -51,7 +52,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A limit of zero, if there is one: surely a mistake, and hard to diagnose from its effects.
+    /// The name of a limit that is zero, if any: a mistake that is hard to diagnose from its effects.
     pub(super) fn field_without_room(&self) -> Option<&'static str> {
         let fields = [
             ("limits.fetchBytes", self.fetch_bytes == 0),

@@ -49,7 +49,7 @@ pub(super) fn resolve(resolver: Resolver, name: &str, cancel: &Cancel) -> Result
     let owned = name.to_owned();
     std::thread::Builder::new()
         .name("resolver".to_owned())
-        // If nobody waits any more, the answer is dropped, as it should be.
+        // If the caller no longer waits, the answer is dropped.
         .spawn(move || answer.send(resolver(&owned)).unwrap_or_default())
         .map_err(LookupError::Failed)?;
     loop {

@@ -59,16 +59,9 @@ mod tests {
         ] {
             assert_eq!(Proxy::parse(text).unwrap().to_string(), shown);
         }
-        for bad in [
-            "",
-            "proxy:80",
-            "https://proxy:80",
-            "http://proxy",
-            "http://u:p@proxy:80",
-            "http://proxy:0",
-            "http://proxy:80/x",
-            "http://:80",
-        ] {
+        let bad =
+            "proxy:80 https://proxy:80 http://proxy http://u:p@proxy:80 http://proxy:0 http://proxy:80/x http://:80";
+        for bad in bad.split_whitespace().chain([""]) {
             assert_eq!(Proxy::parse(bad), Err(ProxyError), "{bad}");
         }
     }

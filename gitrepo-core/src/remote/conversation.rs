@@ -48,7 +48,7 @@ enum Source<'a> {
 
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
-        self.request.progress.report(&Step::Resolving);
+        self.request.watch.progress.report(&Step::Resolving);
         match &mut self.source {
             Source::Server(server) => server.resolve(revision),
             Source::Local(local) => local.resolve(revision),

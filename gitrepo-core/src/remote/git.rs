@@ -10,6 +10,7 @@ use super::FetchRequest;
 use super::RemoteError;
 use super::Resolved;
 use super::Unsupported;
+use super::advertisement::Advertisement;
 use super::repository::Repository;
 use super::transport;
 use super::transport::Transport;
@@ -17,14 +18,12 @@ use crate::error::Cause;
 use crate::spec::CommitId;
 use crate::spec::Revision;
 
-mod advertisement;
 mod answer;
 mod ask;
 mod hello;
 mod packet;
 mod sink;
 
-pub(super) use advertisement::Advertisement;
 pub(super) use sink::Arrived;
 
 use answer::AnswerError;

@@ -12,7 +12,8 @@ use super::ConnectRequest;
 use super::FetchRequest;
 use super::RemoteError;
 use super::Resolved;
-use super::git::Advertisement;
+use super::advertisement::Advertisement;
+
 use super::git::Arrived;
 use super::repository::Repository;
 use super::repository::commit_id;
@@ -58,18 +59,18 @@ impl<'a> Local<'a> {
         callbacks.transfer_progress(|progress| {
             arrived = Arrived { bytes: progress.received_bytes() as u64, objects: progress.received_objects() as u64 };
             let total_objects = progress.total_objects() as u64;
-            self.request.progress.report(&Step::Fetching {
+            self.request.watch.progress.report(&Step::Fetching {
                 bytes: arrived.bytes,
                 objects: arrived.objects,
                 total_objects,
             });
-            self.request.cancel.check().is_ok() && arrived.bytes <= limit
+            self.request.watch.cancel.check().is_ok() && arrived.bytes <= limit
         });
         let mut options = FetchOptions::new();
         options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
         let outcome = remote.download(&[format!("{commit}:refs/commits/{commit}")], Some(&mut options));
         drop(options);
-        self.request.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url(), source })?;
+        self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url(), source })?;
         if arrived.bytes > limit {
             return Err(RemoteError::TooLarge { url: self.url(), limit });
         }

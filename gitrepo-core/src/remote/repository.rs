@@ -37,13 +37,13 @@ const OFFERED: usize = 256;
 const TAGS_FOLLOWED: usize = 16;
 
 /// A bare repository on disk.
-pub(super) struct Repository {
+pub(crate) struct Repository {
     git: git2::Repository,
 }
 
 /// Where the object of a remote's ref leads.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// To a commit that is here with its root tree.
     Commit(CommitId),
     /// To another type of object.
@@ -54,7 +54,7 @@ pub(super) enum Found {
 
 impl Repository {
     /// Creates a bare repository on top of `base` at `path`, an absent or empty directory.
-    pub(super) fn create(path: &Path, base: Option<&Path>) -> Result<Self, RemoteError> {
+    pub(crate) fn create(path: &Path, base: Option<&Path>) -> Result<Self, RemoteError> {
         sys::git::isolate().map_err(|error| RemoteError::Library { source: Cause::new(error.message()) })?;
         lay_out(path, base).map_err(|error| unusable_io(path, &error))?;
         if let Some(base) = base {
@@ -65,33 +65,39 @@ impl Repository {
         Ok(Self { git })
     }
 
+    /// libgit2's view of it.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn git(&self) -> &git2::Repository {
+        &self.git
+    }
+
     /// The directory.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.git.path()
     }
 
     /// The objects, those of the base included.
-    pub(super) fn objects(&self) -> Result<git2::Odb<'_>, RemoteError> {
+    pub(crate) fn objects(&self) -> Result<git2::Odb<'_>, RemoteError> {
         self.git.odb().map_err(|error| unusable(self.path(), &error))
     }
 
     /// libgit2's view of a repository on this machine, to copy from.
-    pub(super) fn remote(&self, url: &RepositoryUrl) -> Result<git2::Remote<'_>, RemoteError> {
+    pub(crate) fn remote(&self, url: &RepositoryUrl) -> Result<git2::Remote<'_>, RemoteError> {
         self.git.remote_anonymous(&url.transport()).map_err(|error| unusable(self.path(), &error))
     }
 
     /// Whether this object is here or in the base.
-    pub(super) fn has(&self, object: CommitId) -> Result<bool, RemoteError> {
+    pub(crate) fn has(&self, object: CommitId) -> Result<bool, RemoteError> {
         Ok(self.objects()?.exists(oid(object)))
     }
 
     /// Whether the commit was fetched with its whole tree into this repository or its base.
-    pub(super) fn holds(&self, commit: CommitId) -> bool {
+    pub(crate) fn holds(&self, commit: CommitId) -> bool {
         self.git.find_reference(&format!("{COMMITS}/{commit}")).is_ok()
     }
 
     /// The commits that are here with their whole trees, newest first, as many as a server is offered.
-    pub(super) fn offers(&self) -> Result<Vec<CommitId>, RemoteError> {
+    pub(crate) fn offers(&self) -> Result<Vec<CommitId>, RemoteError> {
         let unusable = |error| unusable(self.path(), &error);
         let references = self.git.references_glob(&format!("{COMMITS}/*")).map_err(unusable)?;
         let mut offers = Vec::new();
@@ -103,7 +109,7 @@ impl Repository {
 
     /// Records that these commits are here with their whole trees: [`holds`](Self::holds) reads this, and the next fetch
     /// offers them.
-    pub(super) fn record(&self, commits: impl IntoIterator<Item = CommitId>) -> Result<(), RemoteError> {
+    pub(crate) fn record(&self, commits: impl IntoIterator<Item = CommitId>) -> Result<(), RemoteError> {
         for commit in commits.into_iter().take(OFFERED) {
             let name = format!("{COMMITS}/{commit}");
             self.git.reference(&name, oid(commit), true, "").map_err(|error| unusable(self.path(), &error))?;
@@ -112,7 +118,7 @@ impl Repository {
     }
 
     /// The commits whose parents are not here. A line that is damaged is skipped: at worst more is fetched.
-    pub(super) fn shallow(&self) -> Result<BTreeSet<CommitId>, RemoteError> {
+    pub(crate) fn shallow(&self) -> Result<BTreeSet<CommitId>, RemoteError> {
         match fs::read_to_string(self.path().join("shallow")) {
             Ok(text) => Ok(text.lines().filter_map(|line| CommitId::parse(line).ok()).collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
@@ -121,7 +127,7 @@ impl Repository {
     }
 
     /// Replaces the commits whose parents are not here.
-    pub(super) fn set_shallow(&self, commits: &BTreeSet<CommitId>) -> Result<(), RemoteError> {
+    pub(crate) fn set_shallow(&self, commits: &BTreeSet<CommitId>) -> Result<(), RemoteError> {
         let text: String = commits.iter().map(|commit| format!("{commit}\n")).collect();
         let path = self.path().join("shallow");
         let written = match fs::remove_file(&path) {
@@ -133,7 +139,7 @@ impl Repository {
     }
 
     /// Follows annotated tags from `target` to a commit.
-    pub(super) fn peel(&self, target: CommitId) -> Result<Found, RemoteError> {
+    pub(crate) fn peel(&self, target: CommitId) -> Result<Found, RemoteError> {
         let objects = self.objects()?;
         let mut id = oid(target);
         for _ in 0..TAGS_FOLLOWED {
@@ -191,7 +197,7 @@ fn refs_of(base: &Path) -> Result<String, git2::Error> {
 }
 
 /// A failure of libgit2 on the local disk.
-pub(super) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
+pub(crate) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
     let message = error.message();
     let full =
         ["No space left on device", "Disk quota exceeded", "File too large"].iter().any(|text| message.contains(text));
@@ -203,12 +209,12 @@ fn unusable_io(path: &Path, error: &io::Error) -> RemoteError {
     RemoteError::Local { path: path.to_owned(), full, source: Cause::new(error) }
 }
 
-pub(super) fn oid(commit: CommitId) -> Oid {
+pub(crate) fn oid(commit: CommitId) -> Oid {
     // libgit2 fails only for a different length, which this array cannot have.
     Oid::from_bytes(commit.as_bytes()).unwrap_or(Oid::ZERO_SHA1)
 }
 
-pub(super) fn commit_id(oid: Oid) -> CommitId {
+pub(crate) fn commit_id(oid: Oid) -> CommitId {
     let mut id = [0; 20];
     id.copy_from_slice(oid.as_bytes());
     CommitId::from_bytes(id)

@@ -90,7 +90,7 @@ impl<'a> Patience<'a> {
     /// Fails once the wait is no longer wanted, or too long.
     fn check(&self) -> Result<(), RemoteError> {
         let url = || self.request.errand.url.to_string();
-        self.request.cancel.check().map_err(|source| RemoteError::Interrupted { url: url(), source })?;
+        self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: url(), source })?;
         let stall = self.request.errand.limits.stall;
         if self.heard.elapsed() >= stall {
             return Err(RemoteError::Stalled { url: url(), seconds: stall.as_secs(), phase: self.phase.to_owned() });

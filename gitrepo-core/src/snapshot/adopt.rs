@@ -1,6 +1,6 @@
 //! Adopts a worker's output: the parent checks everything itself, once the worker is gone.
 //!
-//! By then nobody else can reach the staging directory, so the checked content cannot change.
+//! By then no other process can reach the staging directory, so the checked content cannot change.
 
 use std::ffi::CStr;
 use std::ffi::CString;

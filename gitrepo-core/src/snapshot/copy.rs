@@ -47,11 +47,11 @@ pub enum CopyError {
         action: &'static str,
         /// Relative to the tree, escaped.
         path: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Something that no adopted tree contains.
+    /// An entry of a type that no adopted tree contains.
     #[error("the snapshot holds {path:?}, which is neither file nor directory nor link")]
     Damaged {
         /// Relative to the tree, escaped.
@@ -213,7 +213,6 @@ mod tests {
 
     use super::super::fixture::Fixture;
     use super::super::fixture::contents;
-    use super::super::fixture::ourselves;
     use super::super::fixture::request;
     use super::*;
 
@@ -226,7 +225,8 @@ mod tests {
         let fixture = Fixture::new();
         let (staging, summary) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
-        let copied = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &Cancel::new());
+        let copied =
+            copy(&staging.root(), target.path(), Owner::ourselves(), Writers::Owner, no_reserve(), &Cancel::new());
         assert_eq!(copied.unwrap(), summary);
         assert_eq!(contents(target.path()), contents(&staging.root()));
         let mtime = |path: &Path| path.metadata().unwrap().mtime();
@@ -236,46 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_can_be_written_by_its_owner_whoever_that_is() {
-        if !unistd::geteuid().is_root() {
-            assert!(std::env::var_os("GITREPO_REQUIRE_ALL").is_none_or(|value| value != "1"), "needs root");
-            eprintln!("skipped: giving files away needs root");
-            return;
-        }
-        let fixture = Fixture::new();
-        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
-        fs::set_permissions(staging.root().join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
-        let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), Owner { uid: 7, gid: 8 }, Writers::Owner, no_reserve(), &Cancel::new())
-            .unwrap();
-        for name in ["", "a", "a-dir", "a-dir/run.sh", "dangling"] {
-            let metadata = target.path().join(name).symlink_metadata().unwrap();
-            assert_eq!((metadata.uid(), metadata.gid()), (7, 8), "{name}");
-            assert_eq!(metadata.mode() & 0o200, 0o200, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_copy_for_a_group_has_the_modes_that_the_kubelet_gives_to_an_fs_group() {
-        let fixture = Fixture::new();
-        let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
-        let target = tempfile::tempdir().unwrap();
-        copy(&staging.root(), target.path(), ourselves(), Writers::Group, no_reserve(), &Cancel::new()).unwrap();
-        for (name, mode) in [("", 0o2775), ("a", 0o664), ("a-dir", 0o2775), ("a-dir/run.sh", 0o775)] {
-            let metadata = target.path().join(name).symlink_metadata().unwrap();
-            assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
-        }
-        assert!(target.path().join("dangling").is_symlink());
-    }
-
-    #[test]
     fn nothing_in_the_target_is_written_over_or_followed() {
         let fixture = Fixture::new();
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let (target, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), target.path().join("a-dir")).unwrap();
-        let error = copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &Cancel::new())
-            .unwrap_err();
+        let error =
+            copy(&staging.root(), target.path(), Owner::ourselves(), Writers::Owner, no_reserve(), &Cancel::new())
+                .unwrap_err();
         assert!(matches!(error, CopyError::Io { .. }), "{error}");
         assert!(contents(elsewhere.path()).is_empty());
     }
@@ -287,8 +255,8 @@ mod tests {
         let cancel = Cancel::new();
         cancel.cancel();
         let target = tempfile::tempdir().unwrap();
-        let error =
-            copy(&staging.root(), target.path(), ourselves(), Writers::Owner, no_reserve(), &cancel).unwrap_err();
+        let error = copy(&staging.root(), target.path(), Owner::ourselves(), Writers::Owner, no_reserve(), &cancel)
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
     }
 }

@@ -1,4 +1,4 @@
-//! Test repositories, made object by object so that they can contain what git would never make.
+//! Test repositories, made object by object so that they can contain objects that git never makes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -19,9 +18,7 @@ use super::SnapshotFormat;
 use super::TreeRequest;
 use super::TreeSummary;
 use super::Watch;
-use crate::cancel::Cancel;
 use crate::policy::Limits;
-use crate::progress::Silent;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::TreeOptions;
@@ -118,7 +115,7 @@ impl Fixture {
 
     pub(crate) fn write(&self, request: &TreeRequest) -> Result<(Staging, TreeSummary), SnapshotError> {
         let staging = Staging(tempfile::tempdir().unwrap());
-        let summary = Directory.write(self.path(), request, staging.path(), &watch())?;
+        let summary = Directory.write(self.path(), request, staging.path(), &Watch::default())?;
         Ok((staging, summary))
     }
 }
@@ -136,7 +133,7 @@ impl Staging {
     }
 
     pub(crate) fn adopt(&self, request: &TreeRequest) -> Result<TreeSummary, SnapshotError> {
-        Directory.adopt(self.path(), request, ourselves())
+        Directory.adopt(self.path(), request, Owner::ourselves())
     }
 }
 
@@ -146,14 +143,6 @@ pub(crate) fn request(commit: CommitId) -> TreeRequest {
 
 pub(crate) fn path(text: &str) -> RelativePath {
     RelativePath::parse(text).unwrap()
-}
-
-pub(crate) fn watch() -> Watch {
-    Watch { cancel: Cancel::new(), progress: Arc::new(Silent) }
-}
-
-pub(crate) fn ourselves() -> Owner {
-    Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
 }
 
 /// Mode with file type, modification time, and content or target, of everything below `root`.

@@ -85,9 +85,9 @@ impl Listing {
             tree_root: 0,
             names: vec![0],
         };
-        let mut walk = Walk { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
-        walk.run(tree)?;
-        Ok(walk.listing)
+        let mut lister = Lister { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
+        lister.run(tree)?;
+        Ok(lister.listing)
     }
 
     pub(crate) fn directory_name(&self, directory: &Directory) -> &CStr {
@@ -151,7 +151,7 @@ impl Listing {
 }
 
 /// A walk in progress: `pending` is a stack, so that depth uses none of the call stack.
-struct Walk<'a> {
+struct Lister<'a> {
     odb: &'a Odb<'a>,
     request: &'a TreeRequest,
     watch: &'a Watch,
@@ -161,7 +161,7 @@ struct Walk<'a> {
     seen: u64,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Lister<'a> {
     fn run(&mut self, root: Oid) -> Result<(), SnapshotError> {
         let tree = self.select(root)?;
         let mut top = 0;
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Finds the tree of the subdirectory in the object database, where links lead nowhere.
+    /// Finds the tree of the subdirectory in the object database, so no link is followed.
     fn select(&self, root: Oid) -> Result<Oid, SnapshotError> {
         let commit = self.request.commit;
         let subdirectory = &self.request.tree.subdirectory;

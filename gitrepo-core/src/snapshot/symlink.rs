@@ -23,36 +23,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_within_the_volume_stay() {
-        for (target, depth) in [
-            (&b"file"[..], 0),
-            (b"a/b/c", 0),
-            (b"./a//b/", 0),
-            (b"..", 1),
-            (b"../x", 1),
-            (b"../../x", 2),
-            (b"./.././../x", 2),
-            (b"..x/...", 0),
-            (b"dangling", 5),
-        ] {
-            assert!(!may_escape(target, depth), "{} at {depth}", target.escape_ascii());
-        }
-    }
-
-    #[test]
     fn links_that_may_leave_the_volume_are_found() {
-        for (target, depth) in [
-            (&b"/"[..], 3),
-            (b"/etc/shadow", 3),
-            (b"..", 0),
-            (b"../..", 1),
-            (b"./../x", 0),
-            (b".//../../x", 1),
-            (b"a/..", 0),
-            (b"up/../../x", 9),
-            (b"../a/../b", 9),
+        for (target, depth, escapes) in [
+            (&b"file"[..], 0, false),
+            (b"a/b/c", 0, false),
+            (b"./a//b/", 0, false),
+            (b"..", 1, false),
+            (b"../x", 1, false),
+            (b"../../x", 2, false),
+            (b"./.././../x", 2, false),
+            (b"..x/...", 0, false),
+            (b"dangling", 5, false),
+            (b"/", 3, true),
+            (b"/etc/shadow", 3, true),
+            (b"..", 0, true),
+            (b"../..", 1, true),
+            (b"./../x", 0, true),
+            (b".//../../x", 1, true),
+            (b"a/..", 0, true),
+            (b"up/../../x", 9, true),
+            (b"../a/../b", 9, true),
         ] {
-            assert!(may_escape(target, depth), "{} at {depth}", target.escape_ascii());
+            assert_eq!(may_escape(target, depth), escapes, "{} at {depth}", target.escape_ascii());
         }
     }
 }

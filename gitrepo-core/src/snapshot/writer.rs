@@ -141,7 +141,7 @@ impl<'a> Writer<'a> {
     }
 
     fn make_directories(&self) -> Result<(), SnapshotError> {
-        let mut parent = Place::default();
+        let mut parent = OpenDirectory::default();
         for (index, directory) in self.listing.directories.iter().enumerate().skip(1) {
             self.check_wanted()?;
             let name = self.listing.directory_name(directory);
@@ -163,7 +163,7 @@ impl<'a> Writer<'a> {
 
     fn write_entries(&self) -> Result<(), SnapshotError> {
         self.share_entries(|odb, shares| {
-            let mut place = Place::default();
+            let mut place = OpenDirectory::default();
             for index in shares.flatten() {
                 let entry = &self.listing.entries[index];
                 if entry.mode == EntryMode::Submodule {
@@ -386,9 +386,9 @@ fn make_root(staging: &Beneath) -> Result<(Beneath, bool), Errno> {
 
 /// The current directory of a thread: one descriptor at a time, however deep the tree.
 #[derive(Default)]
-struct Place(Option<(usize, OwnedFd)>);
+struct OpenDirectory(Option<(usize, OwnedFd)>);
 
-impl Place {
+impl OpenDirectory {
     fn enter(&mut self, writer: &Writer<'_>, directory: usize) -> Result<BorrowedFd<'_>, SnapshotError> {
         let here = match self.0.take() {
             Some((index, opened)) if index == directory => opened,

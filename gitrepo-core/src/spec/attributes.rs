@@ -19,7 +19,7 @@ use crate::spec::nearest::nearest;
 
 /// One key of the vocabulary, as shown in documentation and help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub struct Attribute {
     /// As written in attributes; the flag is the same in kebab case.
     pub name: &'static str,
     /// The allowed values.
@@ -31,80 +31,80 @@ pub struct Key {
 }
 
 /// The whole vocabulary.
-pub const KEYS: &[Key] = &[
-    Key {
+pub const KEYS: &[Attribute] = &[
+    Attribute {
         name: "repository",
         values: "https://…, ssh://…, user@host:path; others by policy",
         default: "required",
         meaning: "where to fetch from",
     },
-    Key {
+    Attribute {
         name: "revision",
         values: "branch, tag, full ref, full commit id",
         default: "the remote's HEAD",
         meaning: "what to serve; annotated tags peel to their commit",
     },
-    Key {
+    Attribute {
         name: "directory",
         values: "relative path, .",
         default: "CSI: the repository's base name; FlexVolume and CLI: .",
         meaning: "where in the volume the tree appears",
     },
-    Key {
+    Attribute {
         name: "subdirectory",
         values: "path inside the repository",
         default: "the whole tree",
         meaning: "serve only this directory, as the tree's root",
     },
-    Key {
+    Attribute {
         name: "depth",
         values: "number, 0 for all",
         default: "1",
         meaning: "commits of history to fetch; visible only with gitDir: keep",
     },
-    Key {
+    Attribute {
         name: "gitDir",
         values: "omit (keep: not yet)",
         default: "omit",
         meaning: "whether .git is there, as a working repository for the pod",
     },
-    Key {
+    Attribute {
         name: "submodules",
         values: "none (recursive: not yet)",
         default: "none",
         meaning: "what appears where the tree has submodules; none leaves empty directories",
     },
-    Key {
+    Attribute {
         name: "lfs",
         values: "false (true: not yet)",
         default: "false",
         meaning: "replace Git LFS pointers by their content",
     },
-    Key {
+    Attribute {
         name: "symlinks",
         values: "keep, reject-escaping",
         default: "keep",
         meaning: "links are data; optionally refuse trees whose links leave the volume",
     },
-    Key {
+    Attribute {
         name: "pullPolicy",
         values: "Always, IfNotPresent",
         default: "Always",
         meaning: "for a moving revision: ask the remote where it stands, or take this credential's last answer",
     },
-    Key {
+    Attribute {
         name: "refresh",
         values: "never (a duration of at least 10s: not yet)",
         default: "never",
         meaning: "follow the revision while mounted",
     },
-    Key {
+    Attribute {
         name: "writable",
         values: "private, shared, copy",
         default: "inline: private; PersistentVolume: shared",
         meaning: "for a volume mounted read-write: a copy of its own, or one for all its targets on the node",
     },
-    Key { name: "uid", values: "number", default: "0", meaning: "owner of the files of a writable volume" },
+    Attribute { name: "uid", values: "number", default: "0", meaning: "owner of the files of a writable volume" },
 ];
 
 /// Attributes added by the kubelet and the provisioner; they are not validated.
@@ -250,7 +250,7 @@ impl VolumeSpec {
             "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
             "symlinks" => self.tree.symlinks = word("symlinks", value)?,
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
-            "refresh" => self.refresh = Refresh::parse(value).ok_or_else(|| refused("refresh", value))?,
+            "refresh" => self.refresh = Refresh::parse(value).map_err(|_| refused("refresh", value))?,
             "writable" => self.writable = Some(word("writable", value)?),
             "uid" => self.uid = decimal(value).filter(|uid| *uid != u32::MAX).ok_or_else(|| refused("uid", value))?,
             _ => {}

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::Serialize;
-
 /// A value that is one of a few words.
 pub trait Choice: Copy + PartialEq + Sized + 'static {
     /// Every value with its word.
@@ -21,7 +18,7 @@ pub trait Choice: Copy + PartialEq + Sized + 'static {
     }
 }
 
-/// Implements [`Choice`] and `Display` from one table.
+/// Implements [`Choice`], `Display` and serde from one table.
 macro_rules! choice {
     ($type:ty { $($value:ident = $word:literal),+ $(,)? }) => {
         impl Choice for $type {
@@ -33,13 +30,26 @@ macro_rules! choice {
                 f.write_str(self.word())
             }
         }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.word())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                let unknown = || serde::de::Error::unknown_variant(&word, &[$($word),+]);
+                Self::from_word(&word).ok_or_else(unknown)
+            }
+        }
     };
 }
 pub(crate) use choice;
 
 /// What to do with links that lead out of the volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Symlinks {
     /// Links are data: the reader's system resolves them.
     #[default]
@@ -50,7 +60,7 @@ pub enum Symlinks {
 choice!(Symlinks { Keep = "keep", RejectEscaping = "reject-escaping" });
 
 /// When to ask the remote where a moving revision stands. Neither choice skips the proof of access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PullPolicy {
     /// At every first publish.
     #[default]
@@ -61,8 +71,7 @@ pub enum PullPolicy {
 choice!(PullPolicy { Always = "Always", IfNotPresent = "IfNotPresent" });
 
 /// Whether `.git` is in the volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum GitDir {
     /// The tree only.
     #[default]
@@ -73,8 +82,7 @@ pub enum GitDir {
 choice!(GitDir { Omit = "omit", Keep = "keep" });
 
 /// What appears where the tree has submodules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Submodules {
     /// Empty directories, as before `git submodule update`.
     #[default]
@@ -85,8 +93,7 @@ pub enum Submodules {
 choice!(Submodules { None = "none", Recursive = "recursive" });
 
 /// Who sees writes to a read-write volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Writable {
     /// Each target sees only its own writes. A plain copy of the tree.
     Private,
@@ -101,22 +108,14 @@ choice!(Writable { Private = "private", Shared = "shared", Copy = "copy" });
 mod tests {
     use super::*;
 
-    fn words_agree_with_serde<T: Choice + fmt::Debug + Serialize + for<'de> Deserialize<'de>>() {
-        for (word, value) in T::WORDS {
-            assert_eq!(T::from_word(word), Some(*value));
-            assert_eq!(value.word(), *word);
-            assert_eq!(serde_json::to_value(value).unwrap(), *word);
-            assert_eq!(serde_json::from_value::<T>((*word).into()).unwrap(), *value);
-        }
-        assert_eq!(T::from_word(""), None);
-    }
-
     #[test]
     fn a_value_has_one_word_everywhere() {
-        words_agree_with_serde::<Symlinks>();
-        words_agree_with_serde::<PullPolicy>();
-        words_agree_with_serde::<GitDir>();
-        words_agree_with_serde::<Submodules>();
-        words_agree_with_serde::<Writable>();
+        for (word, value) in Symlinks::WORDS {
+            assert_eq!((Symlinks::from_word(word), value.word()), (Some(*value), *word));
+            assert_eq!(serde_json::to_value(value).unwrap(), *word);
+            assert_eq!(serde_json::from_value::<Symlinks>((*word).into()).unwrap(), *value);
+        }
+        let error = serde_json::from_value::<Symlinks>("".into()).unwrap_err();
+        assert_eq!(error.to_string(), "unknown variant ``, expected `keep` or `reject-escaping`");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::error::Kind;
 use crate::spec::serde_as_text;
 
 /// The SHA-1 id of a commit. Prints and serialises as 40 lower-case hexadecimal digits.
@@ -14,23 +13,15 @@ pub struct CommitId([u8; 20]);
 #[error("a commit id is 40 hexadecimal digits")]
 pub struct CommitIdError;
 
-impl CommitIdError {
-    /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
-        Kind::InvalidRequest
-    }
-}
-
 impl CommitId {
     /// Reads 40 hexadecimal digits of either case.
     pub fn parse(text: &str) -> Result<Self, CommitIdError> {
-        let digits: &[u8; 40] = text.as_bytes().try_into().map_err(|_| CommitIdError)?;
+        if text.len() != 40 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(CommitIdError);
+        }
         let mut id = [0; 20];
-        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = match pair {
-                [high, low] => digit(*high)? << 4 | digit(*low)?,
-                _ => return Err(CommitIdError),
-            };
+        for (byte, at) in id.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| CommitIdError)?;
         }
         Ok(Self(id))
     }
@@ -43,16 +34,6 @@ impl CommitId {
     /// As git stores it.
     pub fn as_bytes(&self) -> &[u8; 20] {
         &self.0
-    }
-}
-
-/// The value of one hexadecimal digit.
-fn digit(digit: u8) -> Result<u8, CommitIdError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        b'A'..=b'F' => Ok(digit - b'A' + 10),
-        _ => Err(CommitIdError),
     }
 }
 

@@ -10,8 +10,6 @@ use serde::Deserializer;
 use serde::Serializer;
 use serde::de::Error as _;
 
-use crate::error::Kind;
-
 /// Units and their length in nanoseconds, the longest first.
 const UNITS: [(&str, u128); 7] = [
     ("d", 86_400_000_000_000),
@@ -29,13 +27,6 @@ const UNITS: [(&str, u128); 7] = [
 pub struct DurationError {
     /// As written.
     pub text: String,
-}
-
-impl DurationError {
-    /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
-        Kind::InvalidRequest
-    }
 }
 
 /// Reads a time span: units in descending order, each at most once.

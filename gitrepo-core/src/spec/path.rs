@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::error::Kind;
 use crate::spec::names;
 use crate::spec::names::NameError;
 use crate::spec::serde_as_text;
@@ -24,13 +23,6 @@ pub struct PathError {
     pub text: String,
     /// The rule it violates.
     pub reason: &'static str,
-}
-
-impl PathError {
-    /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
-        Kind::InvalidRequest
-    }
 }
 
 impl RelativePath {
@@ -155,33 +147,9 @@ mod tests {
 
     #[test]
     fn s9_paths_that_leave_their_place_are_refused() {
-        let refused = [
-            "/",
-            "/etc",
-            "//x",
-            "..",
-            "../x",
-            "a/..",
-            "a/../b",
-            "a/../../b",
-            r"..\x",
-            r"a\b",
-            "a\0b",
-            "a\nb",
-            "a\x1bb",
-            "a\u{85}b",
-            ".git",
-            ".GIT",
-            "a/.Git/b",
-            "git~1",
-            "GIT~1/x",
-            ".git/hooks",
-            ".g\u{200c}it",
-            ".git.",
-            ".git ",
-            ".git:x",
-        ];
-        for text in refused {
+        let words = r"/ /etc //x .. ../x a/.. a/../b a/../../b ..\x a\b .git .GIT a/.Git/b git~1 GIT~1/x .git/hooks .git. .git:x";
+        let others = ["a\0b", "a\nb", "a\x1bb", "a\u{85}b", ".g\u{200c}it", ".git "];
+        for text in words.split_whitespace().chain(others) {
             assert!(RelativePath::parse(text).is_err(), "{text:?}");
         }
         assert!(RelativePath::parse(&"a".repeat(255)).is_ok());

@@ -2,13 +2,11 @@
 //!
 //! For use as `#[serde(with = "quantity")]` on a `u64`.
 
-use std::fmt;
-
+use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serializer;
-use serde::de::Visitor;
+use serde::de::Error as _;
 
-use crate::error::Kind;
 use crate::spec::decimal;
 
 /// Suffixes and what they multiply by, the largest first.
@@ -45,13 +43,6 @@ pub enum QuantityError {
     },
 }
 
-impl QuantityError {
-    /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
-        Kind::InvalidRequest
-    }
-}
-
 /// Reads an amount, in bytes.
 pub fn parse(text: &str) -> Result<u64, QuantityError> {
     let (digits, factor) = UNITS
@@ -82,25 +73,17 @@ pub(crate) fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::
 
 /// For serde: text, or a plain number.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    struct TextOrNumber;
-
-    impl Visitor<'_> for TextOrNumber {
-        type Value = u64;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(r#"an amount of bytes such as "10Gi""#)
-        }
-
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
-            parse(text).map_err(E::custom)
-        }
-
-        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<u64, E> {
-            Ok(number)
-        }
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "an amount of bytes such as \"10Gi\" is expected")]
+    enum TextOrNumber {
+        Text(String),
+        Number(u64),
     }
 
-    deserializer.deserialize_any(TextOrNumber)
+    match TextOrNumber::deserialize(deserializer)? {
+        TextOrNumber::Text(text) => parse(&text).map_err(D::Error::custom),
+        TextOrNumber::Number(bytes) => Ok(bytes),
+    }
 }
 
 #[cfg(test)]

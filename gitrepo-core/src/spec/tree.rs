@@ -7,8 +7,9 @@ use crate::spec::RelativePath;
 use crate::spec::Symlinks;
 
 /// Which part of a commit is written, and where. Equal options and the same commit give the same tree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct TreeOptions {
     /// Where in the volume the tree appears; `.` for the volume's root.
     pub directory: RelativePath,
@@ -16,10 +17,4 @@ pub struct TreeOptions {
     pub subdirectory: RelativePath,
     /// What to do with links that lead out of the volume.
     pub symlinks: Symlinks,
-}
-
-impl Default for TreeOptions {
-    fn default() -> Self {
-        Self { directory: RelativePath::root(), subdirectory: RelativePath::root(), symlinks: Symlinks::Keep }
-    }
 }

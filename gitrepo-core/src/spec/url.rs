@@ -9,9 +9,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Deserialize;
-use serde::Serialize;
-
 use crate::error::Kind;
 use crate::spec::Host;
 use crate::spec::HostError;
@@ -23,8 +20,7 @@ mod parse;
 mod percent;
 
 /// How to talk to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
     /// Smart HTTP over TLS.
     Https,

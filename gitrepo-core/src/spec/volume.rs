@@ -14,10 +14,12 @@ use crate::spec::Submodules;
 use crate::spec::TreeOptions;
 use crate::spec::Writable;
 use crate::spec::duration;
+use crate::spec::serde_as_text;
 
 /// What a volume shows, and how. The fields are the keys of [`KEYS`](crate::spec::KEYS).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct VolumeSpec {
     /// Where to fetch from.
     pub repository: RepositoryUrl,
@@ -73,12 +75,16 @@ impl Refresh {
     /// The shortest interval between two checks of the remote.
     pub const SHORTEST: Duration = Duration::from_secs(10);
 
-    /// Reads `never`, or a time span of at least 10 s; `None` for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
-        if text == "never" {
-            return Some(Self::NEVER);
+    /// Reads `never`, or a time span of at least 10 s.
+    ///
+    /// # Errors
+    /// What is accepted, for anything else.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        match duration::parse(text) {
+            Ok(span) if span >= Self::SHORTEST => Ok(Self(Some(span))),
+            _ if text == "never" => Ok(Self::NEVER),
+            _ => Err("refresh is never, or at least 10s"),
         }
-        duration::parse(text).ok().filter(|span| *span >= Self::SHORTEST).map(|span| Self(Some(span)))
     }
 }
 
@@ -91,15 +97,4 @@ impl fmt::Display for Refresh {
     }
 }
 
-impl Serialize for Refresh {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Refresh {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("refresh is never, or at least 10s"))
-    }
-}
+serde_as_text!(Refresh);

@@ -124,9 +124,8 @@ impl Store {
     fn mark_changed(&self, lease: &SnapshotLease, verdict: Verdict) -> Result<bool, StoreError> {
         let Verdict::Changed(reason) = verdict else { return Ok(false) };
         let mark = lease.path().join(CHANGED_FILE);
-        let json = serde_json::to_vec(&Mark { reason: &reason, noticed_at: SystemTime::now() })
-            .map_err(|error| StoreError::corrupt(&mark, error))?;
-        durable::replace(&mark, &json, Durability::Durable)?;
+        let content = Mark { reason: &reason, noticed_at: SystemTime::now() };
+        durable::replace_json(&mark, &content, Durability::Durable)?;
         self.changed.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             snapshot = %lease.id(),
@@ -176,9 +175,7 @@ impl Store {
                 }
             }
             looked.unfinished = true;
-            let cursor = serde_json::to_vec(&Cursor { snapshot: id.to_string(), offset })
-                .map_err(|error| StoreError::corrupt(&file, error))?;
-            durable::replace(&file, &cursor, Durability::Volatile)?;
+            durable::replace_json(&file, &Cursor { snapshot: id.to_string(), offset }, Durability::Volatile)?;
             return Ok(looked);
         }
         optional(fs::remove_file(&file).map_err(StoreError::io("remove", &file)))?;

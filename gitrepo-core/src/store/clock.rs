@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::time::ClockId;
@@ -19,11 +20,15 @@ use super::error::StoreError;
 pub struct BootId(String);
 
 impl BootId {
-    /// The boot of the running kernel.
+    /// The boot of the running kernel. Read once, since no process outlives it.
     pub fn current() -> Result<Self, StoreError> {
+        static CURRENT: OnceLock<BootId> = OnceLock::new();
+        if let Some(current) = CURRENT.get() {
+            return Ok(current.clone());
+        }
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         let text = std::fs::read_to_string(path).map_err(StoreError::io("read", path))?;
-        Ok(Self(text.trim().to_owned()))
+        Ok(CURRENT.get_or_init(|| Self(text.trim().to_owned())).clone())
     }
 
     /// A prefix that tells boots apart in a file name.

@@ -13,9 +13,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::digest::hex;
 use super::digest::is_hex;
 use super::error::StoreError;
+use super::error::optional;
 
 /// The name of a file until it is complete: `<name>.<random>.new`, locked by its writer.
 pub(crate) const UNFINISHED: &str = "new";
@@ -135,6 +139,30 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
 pub(crate) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
     let directory = File::open(path).map_err(StoreError::io("open", path))?;
     nix::unistd::syncfs(&directory).map_err(StoreError::io("sync the filesystem of", path))
+}
+
+/// Replaces the content of a private file by this value as JSON.
+pub(crate) fn replace_json(path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), StoreError> {
+    let json = serde_json::to_vec(value).map_err(|error| StoreError::corrupt(path, error))?;
+    replace(path, &json, durability)
+}
+
+/// The value in a JSON file of at most `limit` bytes; `None` if there is no file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<Option<T>, StoreError> {
+    let Some(json) = optional(read(path, limit))? else { return Ok(None) };
+    serde_json::from_slice(&json).map(Some).map_err(|error| StoreError::corrupt(path, error))
+}
+
+/// The paths of everything in a directory.
+pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let list = || fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>();
+    list().map_err(StoreError::io("list", directory))
+}
+
+/// Opens a private file that is written in place, and creates it if missing.
+pub(crate) fn open_in_place(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// The content of a file of at most `limit` bytes. A larger or non-regular file is damage.

@@ -85,9 +85,9 @@ impl Store {
         if !self.has_room(eviction) {
             freed.incomplete |= self.layout.trash.empty(deadline)?.out_of_time;
         }
-        let Survey { mut unused, mut snapshots_of } = self.survey()?;
+        let mut survey = self.survey()?;
         while !self.has_room(eviction)
-            && let Some((used, oldest)) = unused.pop_first()
+            && let Some((used, oldest)) = survey.unused.pop_first()
         {
             if is_over() {
                 return Ok(Freed { incomplete: true, ..freed });
@@ -109,15 +109,7 @@ impl Store {
             }
             freed.bytes = freed.bytes.saturating_add(bytes);
             freed.incomplete |= self.layout.trash.delete_taken(&path, deadline);
-            // A snapshot's use counts for its repository's packs too: later fetches build on them.
-            if let Some(hash) = repository
-                && let Some(left) = snapshots_of.get_mut(&hash)
-            {
-                *left -= 1;
-                if *left == 0 && self.layout.repositories().join(&hash).is_dir() {
-                    unused.insert((used.max(self.last_use_of_repository(&hash)?), Unused::Repository(hash)));
-                }
-            }
+            self.count_off(&mut survey, repository, used)?;
         }
         Ok(freed)
     }
@@ -130,9 +122,9 @@ impl Store {
             Eviction::Unreferenced => u64::MAX,
         };
         let Some(shown) = shown() else { return Ok(Freed { incomplete: true, ..freed }) };
-        let Survey { mut unused, mut snapshots_of } = self.survey()?;
+        let mut survey = self.survey()?;
         while missing > 0
-            && let Some((used, oldest)) = unused.pop_first()
+            && let Some((used, oldest)) = survey.unused.pop_first()
         {
             let bytes = match oldest {
                 Unused::Snapshot(id) => {
@@ -142,14 +134,7 @@ impl Store {
                     }
                     freed.snapshots += 1;
                     let (bytes, repository) = describe(&path);
-                    if let Some(hash) = repository
-                        && let Some(left) = snapshots_of.get_mut(&hash)
-                    {
-                        *left -= 1;
-                        if *left == 0 && self.layout.repositories().join(&hash).is_dir() {
-                            unused.insert((used.max(self.last_use_of_repository(&hash)?), Unused::Repository(hash)));
-                        }
-                    }
+                    self.count_off(&mut survey, repository, used)?;
                     bytes
                 }
                 Unused::Repository(hash) => {
@@ -194,8 +179,19 @@ impl Store {
         Ok(survey)
     }
 
-    fn last_use_of_repository(&self, hash: &str) -> Result<LastUse, StoreError> {
-        Ok(last_use::of(&self.layout.repositories().join(hash), &Moment::now()?))
+    /// After a snapshot of this repository, last used at `used`: without any other, the repository is unused as well. A
+    /// snapshot's use counts for the packs too, since later fetches build on them.
+    fn count_off(&self, survey: &mut Survey, repository: Option<String>, used: LastUse) -> Result<(), StoreError> {
+        if let Some(hash) = repository
+            && let Some(left) = survey.snapshots_of.get_mut(&hash)
+        {
+            *left -= 1;
+            let path = self.layout.repositories().join(&hash);
+            if *left == 0 && path.is_dir() {
+                survey.unused.insert((used.max(last_use::of(&path, &Moment::now()?)), Unused::Repository(hash)));
+            }
+        }
+        Ok(())
     }
 
     fn repository_of(&self, hash: String) -> Repository {

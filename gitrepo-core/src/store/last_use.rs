@@ -4,10 +4,8 @@
 //! file's modification time: if that jumped, something is evicted too early and fetched again.
 
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -38,9 +36,7 @@ pub(super) fn mark(directory: &Path) {
 fn write(directory: &Path) -> io::Result<()> {
     let now = Moment::now().map_err(io::Error::other)?;
     let text = serde_json::to_vec(&now)?;
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let mut file = options.open(directory.join(FILE))?;
+    let mut file = durable::open_in_place(&directory.join(FILE))?;
     file.write_all(&text)?;
     file.set_len(u64::try_from(text.len()).unwrap_or_default())
 }
@@ -58,6 +54,8 @@ pub(super) fn of(directory: &Path, now: &Moment) -> LastUse {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::store::BootId;
 

@@ -28,14 +28,14 @@ const ACCESS: &str = "access";
 
 /// The role of a store on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum StoreRole {
     /// Keeps the proofs of access.
     Main,
     /// Relies on the main store for them.
     Further,
 }
 
-impl Role {
+impl StoreRole {
     fn directories(self) -> impl Iterator<Item = &'static str> {
         DIRECTORIES.into_iter().chain((self == Self::Main).then_some(ACCESS))
     }
@@ -53,15 +53,15 @@ pub(crate) struct Layout {
 impl Layout {
     /// Opens the main store at `root`, creating it if missing. Several processes may do so at once.
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
-        Self::open_in(Root::open(root)?, Role::Main)
+        Self::open_in(Root::open(root)?, StoreRole::Main)
     }
 
     /// Opens the further store in `directory`; `None` if it is missing and not to be created.
     pub(super) fn open_further(directory: &Path, missing: Missing) -> Result<Option<Self>, StoreError> {
-        Root::open_further(directory, missing)?.map(|root| Self::open_in(root, Role::Further)).transpose()
+        Root::open_further(directory, missing)?.map(|root| Self::open_in(root, StoreRole::Further)).transpose()
     }
 
-    fn open_in(directory: Root, role: Role) -> Result<Self, StoreError> {
+    fn open_in(directory: Root, role: StoreRole) -> Result<Self, StoreError> {
         let version = read_version(&directory.path)?;
         if version.is_none() {
             check_unused(&directory.path)?;
@@ -107,10 +107,9 @@ impl Layout {
 /// Without a version, the directory may only contain the parts of an unfinished store or of a fresh filesystem: a typo
 /// must not turn a home directory into a store.
 fn check_unused(root: &Path) -> Result<(), StoreError> {
-    for entry in fs::read_dir(root).map_err(StoreError::io("list", root))? {
-        let name = entry.map_err(StoreError::io("list", root))?.file_name();
-        let name = name.to_string_lossy();
-        let ours = Role::Main.directories().any(|directory| directory == name)
+    for path in durable::entries(root)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let ours = StoreRole::Main.directories().any(|directory| directory == name)
             || name.starts_with(VERSION_FILE)
             || name == "lost+found";
         if !ours {
@@ -162,7 +161,7 @@ mod tests {
             Layout::open(&root).unwrap();
         }
         assert_eq!(mode(&root), 0o700);
-        for name in Role::Main.directories() {
+        for name in StoreRole::Main.directories() {
             assert_eq!(mode(&root.join(name)), 0o700, "{name}");
         }
         assert_eq!(fs::read_to_string(root.join(VERSION_FILE)).unwrap(), "1\n");
@@ -191,7 +190,7 @@ mod tests {
         fs::create_dir(root.join("lost+found")).unwrap();
         fs::write(root.join("VERSION.00.new"), "").unwrap();
         Layout::open(&root).unwrap();
-        assert!(Role::Main.directories().all(|name| root.join(name).is_dir()));
+        assert!(StoreRole::Main.directories().all(|name| root.join(name).is_dir()));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Locks between processes: `flock`s on files created on demand.
 //!
+//! The lock file of a target also holds a mark, which says whether the target was unpublished during a publish. An OFD
+//! lock ([`MarkWatch`]) protects it from sweeps.
+//!
 //! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
 //! allowed: target, resolve, repository, snapshot, volume. Serving a hit never waits for a lock that a fetch holds: it
 //! takes the locks of its target and of a snapshot, and an evictor only ever tries the latter. The holder of a volume's
@@ -20,11 +23,16 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::FcntlArg;
+use nix::fcntl::fcntl;
+
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 
 use super::durable;
 use super::error::StoreError;
+use super::error::optional;
 
 /// First and longest pause between two attempts. `flock` has no timeout and cannot be interrupted from another thread.
 /// Polling 40 times a second costs less than one part in ten thousand of a processor.
@@ -87,9 +95,6 @@ impl fmt::Display for LockName {
     }
 }
 
-/// The longest content of a lock file that is read, in bytes.
-const MARK_LIMIT: u64 = 64;
-
 const TARGET_PREFIX: &str = "target-";
 const VOLUME_PREFIX: &str = "volume-";
 
@@ -109,10 +114,25 @@ pub(crate) struct Lock {
 /// What the last unpublish of a target wrote into its lock file. Random, so no two are equal.
 pub(crate) type Mark = [u8; 16];
 
+/// The mark in a lock file, as it was. While this lives, no sweep removes the file, which would hide a newer mark. It
+/// does not hold the lock itself.
+#[derive(Debug)]
+pub(crate) struct MarkWatch {
+    file: File,
+    mark: Option<Mark>,
+}
+
 impl Lock {
     /// Replaces the mark in the lock file.
     pub(crate) fn write_mark(&self, mark: &Mark) -> io::Result<()> {
         self.file.write_all_at(mark, 0)
+    }
+}
+
+impl MarkWatch {
+    /// Whether the mark has been replaced since the watch began.
+    pub(crate) fn is_outdated(&self) -> io::Result<bool> {
+        Ok(read_mark(&self.file)? != self.mark)
     }
 }
 
@@ -189,16 +209,26 @@ impl Locks {
         }
     }
 
-    /// The mark in a lock file; `None` if there is none. A sweep removes it together with the file.
-    pub(crate) fn mark(&self, name: &LockName) -> Option<Mark> {
-        durable::read(&self.directory.join(name.file_name()), MARK_LIMIT).ok()?.try_into().ok()
+    /// Keeps the file of this lock, whoever holds the lock, and remembers its mark.
+    pub(crate) fn watch_mark(&self, name: &LockName, cancel: &Cancel) -> Result<MarkWatch, StoreError> {
+        let path = self.directory.join(name.file_name());
+        loop {
+            let file = open(&path)?;
+            if lock_mark(&file, libc::F_RDLCK).map_err(StoreError::io("lock", &path))? && is_named(&file, &path)? {
+                let mark = read_mark(&file).map_err(StoreError::io("read", &path))?;
+                return Ok(MarkWatch { file, mark });
+            }
+            // A sweep is removing the file at this moment.
+            cancel.check().map_err(|source| name.locked(source))?;
+            thread::sleep(FIRST_PAUSE);
+        }
     }
 
-    /// Removes the files of free locks, except those that `keep` names, and returns their number.
+    /// Removes the files of free locks, except those that `keep` names or a [`MarkWatch`] needs, and returns their
+    /// number.
     pub(crate) fn remove_unused(&self, keep: impl Fn(&str) -> bool) -> Result<usize, StoreError> {
         let mut removed = 0;
-        for entry in fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))? {
-            let path = entry.map_err(StoreError::io("list", &self.directory))?.path();
+        for path in durable::entries(&self.directory)? {
             let name = path.file_name().and_then(|name| name.to_str());
             if name.is_some_and(&keep) {
                 continue;
@@ -206,8 +236,11 @@ impl Locks {
             // The file is removed while we hold its lock. A process that has opened it meanwhile sees, once it has the
             // lock, that the name leads elsewhere, and starts over.
             if let Some(_lock) = try_lock_existing(&path)? {
-                fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
-                removed += 1;
+                let file = open(&path)?;
+                if lock_mark(&file, libc::F_WRLCK).map_err(StoreError::io("lock", &path))? {
+                    fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+                    removed += 1;
+                }
             }
         }
         Ok(removed)
@@ -226,32 +259,53 @@ impl Locks {
 
 fn try_lock_file(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
     loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)
-            .map_err(StoreError::io("open", path))?;
-        let Some(lock) = try_lock_open(file, mode, path)? else { return Ok(None) };
-        if is_named(&lock, path)? {
+        let Some(lock) = try_lock_open(open(path)?, mode, path)? else { return Ok(None) };
+        if is_named(&lock.file, path)? {
             return Ok(Some(lock));
         }
+    }
+}
+
+/// Opens a lock file, and creates it if there is none.
+fn open(path: &Path) -> Result<File, StoreError> {
+    durable::open_in_place(path).map_err(StoreError::io("open", path))
+}
+
+/// Locks the mark in a lock file against removal (`F_RDLCK`), or for it (`F_WRLCK`), until the file is closed. Returns
+/// whether that was possible. The kernel keeps this kind of lock apart from `flock`, so the holder of the lock itself is
+/// never in the way.
+fn lock_mark(file: &File, kind: libc::c_int) -> io::Result<bool> {
+    let whole = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The mark in a lock file; `None` if the target has not been unpublished since the file was created.
+fn read_mark(file: &File) -> io::Result<Option<Mark>> {
+    let mut mark = Mark::default();
+    match file.read_exact_at(&mut mark, 0) {
+        Ok(()) => Ok(Some(mark)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 /// The exclusive lock of an existing file or directory. If its owner keeps it locked, acquiring it proves that the
 /// owner is gone.
 pub(crate) fn try_lock_existing(path: &Path) -> Result<Option<Lock>, StoreError> {
-    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(StoreError::Io { action: "open", path: path.to_path_buf(), source }),
-    };
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let Some(file) = optional(opened.map_err(StoreError::io("open", path)))? else { return Ok(None) };
     let Some(lock) = try_lock_open(file, Mode::Exclusive, path)? else { return Ok(None) };
-    Ok(is_named(&lock, path)?.then_some(lock))
+    Ok(is_named(&lock.file, path)?.then_some(lock))
 }
 
 fn try_lock_open(file: File, mode: Mode, path: &Path) -> Result<Option<Lock>, StoreError> {
@@ -267,13 +321,10 @@ fn try_lock_open(file: File, mode: Mode, path: &Path) -> Result<Option<Lock>, St
 }
 
 /// Between opening and locking, the file may have been replaced by another of the same name.
-fn is_named(lock: &Lock, path: &Path) -> Result<bool, StoreError> {
-    let ours = lock.file.metadata().map_err(StoreError::io("examine", path))?;
-    match fs::symlink_metadata(path) {
-        Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(StoreError::Io { action: "examine", path: path.to_path_buf(), source }),
-    }
+fn is_named(file: &File, path: &Path) -> Result<bool, StoreError> {
+    let ours = file.metadata().map_err(StoreError::io("examine", path))?;
+    let theirs = optional(fs::symlink_metadata(path).map_err(StoreError::io("examine", path)))?;
+    Ok(theirs.is_some_and(|theirs| (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())))
 }
 
 #[cfg(test)]
@@ -348,6 +399,10 @@ mod tests {
         assert!(!place.path().join("target-cc").exists());
     }
 
+    fn inode(file: &File) -> u64 {
+        file.metadata().unwrap().ino()
+    }
+
     #[test]
     fn sweeping_lock_files_never_lets_two_in() {
         let (_place, locks) = locks();
@@ -362,7 +417,10 @@ mod tests {
             let workers = [(); 4].map(|()| {
                 scope.spawn(|| {
                     for _ in 0..50 {
-                        let _lock = locks.acquire(&name, Mode::Exclusive, &Cancel::new()).unwrap();
+                        let watch = locks.watch_mark(&name, &Cancel::new()).unwrap();
+                        let lock = locks.acquire(&name, Mode::Exclusive, &Cancel::new()).unwrap();
+                        assert_eq!(inode(&lock.file), inode(&watch.file), "a watched file is the lock's");
+                        drop(watch);
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         thread::yield_now();
                         inside.fetch_sub(1, Ordering::SeqCst);

@@ -6,13 +6,13 @@
 //! in its place.
 
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+
+use crate::mount::directory::is_absence;
 
 use super::Store;
 use super::durable;
@@ -64,10 +64,11 @@ impl Store {
     pub fn probe(&self) -> Result<(), StoreError> {
         self.check()?;
         let path = self.root().join(PROBE_FILE);
-        let mut options = File::options();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let written = options.open(&path).and_then(|mut file| file.write_all(b"ok\n").and_then(|()| file.sync_data()));
-        match written.map_err(StoreError::io("write", &path)) {
+        let write = || {
+            let mut file = durable::open_in_place(&path)?;
+            file.write_all(b"ok\n").and_then(|()| file.sync_data())
+        };
+        match write().map_err(StoreError::io("write", &path)) {
             Err(error) if error.is_full() => Ok(()),
             result => result,
         }
@@ -131,10 +132,6 @@ fn is_elsewhere(device: u64, memory: &Path) -> bool {
 
 fn missing(root: &Path, reason: &str) -> StoreError {
     StoreError::Missing { path: PathBuf::from(root), reason: reason.to_owned() }
-}
-
-fn is_absence(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]

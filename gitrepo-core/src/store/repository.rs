@@ -1,7 +1,5 @@
 //! What is kept of a repository: packs that later fetches need not download again.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +10,9 @@ use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 
 use super::digest::sha256_hex;
+use super::durable;
 use super::error::StoreError;
+use super::error::optional;
 use super::last_use;
 use super::layout::Layout;
 use super::lock::Lock;
@@ -135,12 +135,8 @@ impl RepositoryLock {
     /// What a fetch may build on; `None` if there is nothing, or too many packs to keep adding.
     pub(crate) fn base(&self) -> Result<Option<PathBuf>, StoreError> {
         let packs = self.repository.path.join(adopt::PACKS);
-        let entries = match fs::read_dir(&packs) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::Io { action: "list", path: packs, source }),
-        };
-        let indexes = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "idx"));
+        let Some(files) = optional(durable::entries(&packs))? else { return Ok(None) };
+        let indexes = files.iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
         Ok((indexes.count() <= MOST_PACKS).then(|| self.repository.path.clone()))
     }
 

@@ -64,7 +64,7 @@ impl Root {
             }
             result => result.map_err(StoreError::io("open", path))?,
         };
-        check(&directory, path, path, Place::Store)?;
+        check(&directory, path, path, PathRole::Store)?;
         let path = fs::canonicalize(path).map_err(StoreError::io("resolve", path))?;
         Ok(Self { path, directory })
     }
@@ -77,21 +77,21 @@ impl Root {
     pub(super) fn open_further(directory: &Path, missing: Missing) -> Result<Option<Self>, StoreError> {
         let names =
             names(directory).ok_or_else(|| unsuitable(directory, "it is no absolute path without `..`".to_owned()))?;
-        let places = std::iter::repeat_n(Place::Parent, names.len().saturating_sub(1))
-            .chain((!names.is_empty()).then_some(Place::Configured))
-            .chain([Place::Store]);
+        let roles = std::iter::repeat_n(PathRole::Parent, names.len().saturating_sub(1))
+            .chain((!names.is_empty()).then_some(PathRole::Configured))
+            .chain([PathRole::Store]);
         let mut path = PathBuf::from("/");
         let mut opened = File::open(&path).map_err(StoreError::io("open", &path))?;
-        check(&opened, &path, directory, Place::Parent)?;
-        for (name, place) in names.into_iter().chain([OsStr::new(FURTHER_STORE)]).zip(places) {
+        check(&opened, &path, directory, PathRole::Parent)?;
+        for (name, role) in names.into_iter().chain([OsStr::new(FURTHER_STORE)]).zip(roles) {
             path.push(name);
-            let step = Step { parent: &opened, name, path: &path, root: directory, place };
+            let step = PathStep { parent: &opened, name, path: &path, root: directory, role };
             opened = match (step.open()?, missing) {
                 (Some(next), _) => next,
                 (None, Missing::Make) => step.make()?,
                 (None, Missing::Leave) => return Ok(None),
             };
-            check(&opened, &path, directory, place)?;
+            check(&opened, &path, directory, role)?;
         }
         Ok(Some(Self { path, directory: opened }))
     }
@@ -108,7 +108,7 @@ impl Root {
 
 /// The role of a directory on the path to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum PathRole {
     /// Above the configured directory.
     Parent,
     /// The configured directory.
@@ -117,7 +117,7 @@ enum Place {
     Store,
 }
 
-impl Place {
+impl PathRole {
     fn mode(self) -> u32 {
         match self {
             Self::Parent => 0o755,
@@ -127,15 +127,15 @@ impl Place {
 }
 
 /// One component of a path, in a checked parent.
-struct Step<'a> {
+struct PathStep<'a> {
     parent: &'a File,
     name: &'a OsStr,
     path: &'a Path,
     root: &'a Path,
-    place: Place,
+    role: PathRole,
 }
 
-impl Step<'_> {
+impl PathStep<'_> {
     fn open(&self) -> Result<Option<File>, StoreError> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         match openat(self.parent, self.name, flags, Mode::empty()) {
@@ -161,8 +161,8 @@ impl Step<'_> {
         }
         let gone = || StoreError::io("open", self.path)(Errno::ENOENT);
         let made = self.open()?.ok_or_else(gone)?;
-        check(&made, self.path, self.root, self.place)?;
-        set_mode(&made, self.path, self.place.mode())?;
+        check(&made, self.path, self.root, self.role)?;
+        set_mode(&made, self.path, self.role.mode())?;
         self.parent.sync_all().map_err(StoreError::io("sync the parent of", self.path))?;
         Ok(made)
     }
@@ -170,11 +170,11 @@ impl Step<'_> {
 
 /// The owner of a directory on the path, or anyone who can write to it, could replace a snapshot with a tree of their
 /// own. For a user's own store, that user may own the directories too.
-fn check(directory: &File, path: &Path, root: &Path, place: Place) -> Result<(), StoreError> {
+fn check(directory: &File, path: &Path, root: &Path, role: PathRole) -> Result<(), StoreError> {
     let metadata = directory.metadata().map_err(StoreError::io("examine", path))?;
     let us = nix::unistd::geteuid().as_raw();
     let it = if path == root { "it".to_owned() } else { path.display().to_string() };
-    let is_trusted = metadata.uid() == us || (place != Place::Store && metadata.uid() == 0);
+    let is_trusted = metadata.uid() == us || (role != PathRole::Store && metadata.uid() == 0);
     if !is_trusted {
         return Err(unsuitable(
             root,
@@ -182,7 +182,7 @@ fn check(directory: &File, path: &Path, root: &Path, place: Place) -> Result<(),
         ));
     }
     let mode = metadata.mode() & 0o7777;
-    let is_sticky_parent = place == Place::Parent && mode & 0o1000 != 0;
+    let is_sticky_parent = role == PathRole::Parent && mode & 0o1000 != 0;
     if mode & 0o022 != 0 && !is_sticky_parent {
         return Err(unsuitable(root, format!("others may write to {it} (mode {mode:o})")));
     }

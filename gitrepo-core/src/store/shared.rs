@@ -98,9 +98,7 @@ impl VolumeSlot {
     /// ([`VolumeSlot::tree_in`]). Remains of an earlier copy are discarded.
     pub(crate) fn install(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
-        let meta = prepared.join(META_FILE);
-        let json = serde_json::to_vec(copy).map_err(|error| StoreError::corrupt(&meta, error))?;
-        durable::replace(&meta, &json, Durability::Volatile)?;
+        durable::replace_json(&prepared.join(META_FILE), copy, Durability::Volatile)?;
         durable::sync_filesystem(prepared)?;
         let shared = self.directory.join(SHARED_DIRECTORY);
         self.layout.in_volume_directory(&self.directory, || {
@@ -189,15 +187,12 @@ fn tree(volume: &Path) -> PathBuf {
 }
 
 fn read(volume: &Path) -> Result<Option<SharedCopy>, StoreError> {
-    let path = volume.join(SHARED_DIRECTORY).join(META_FILE);
-    let Some(json) = optional(durable::read(&path, META_LIMIT))? else { return Ok(None) };
-    let copy = serde_json::from_slice::<SharedCopy>(&json).map_err(|error| StoreError::corrupt(&path, error))?;
+    let meta = volume.join(SHARED_DIRECTORY).join(META_FILE);
+    let Some(copy) = durable::read_json(&meta, META_LIMIT)? else { return Ok(None) };
     let tree = tree(volume);
-    match fs::symlink_metadata(&tree) {
-        Ok(metadata) if metadata.is_dir() => Ok(Some(copy)),
-        Ok(_) => Err(StoreError::corrupt(&tree, "it is no directory")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(StoreError::Io { action: "examine", path: tree, source }),
+    match optional(fs::symlink_metadata(&tree).map_err(StoreError::io("examine", &tree)))? {
+        Some(metadata) if !metadata.is_dir() => Err(StoreError::corrupt(&tree, "it is no directory")),
+        found => Ok(found.map(|_| copy)),
     }
 }
 

@@ -271,9 +271,7 @@ impl Store {
         meta: &SnapshotMeta,
     ) -> Result<SnapshotLease, StoreError> {
         debug_assert!(tree.starts_with(staging.path()));
-        let meta_file = tree.join(META_FILE);
-        let json = serde_json::to_vec(meta).map_err(|error| StoreError::corrupt(&meta_file, error))?;
-        durable::replace(&meta_file, &json, Durability::Volatile)?;
+        durable::replace_json(&tree.join(META_FILE), meta, Durability::Volatile)?;
         fs::set_permissions(tree, fs::Permissions::from_mode(0o700))
             .map_err(StoreError::io("change the mode of", tree))?;
         changed::seal(tree)?;
@@ -350,24 +348,18 @@ impl Layout {
 
 pub(super) fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreError> {
     let path = snapshot.join(META_FILE);
-    let json = match read_meta_file(snapshot, &path)? {
-        Some(json) => json,
-        None => match fs::symlink_metadata(snapshot) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::Io { action: "examine", path: snapshot.to_path_buf(), source }),
-            // It may have been installed between the two reads, so only a third one proves that the file is missing.
-            Ok(_) => read_meta_file(snapshot, &path)?.ok_or_else(|| StoreError::corrupt(&path, "it is missing"))?,
-        },
-    };
-    serde_json::from_slice(&json).map(Some).map_err(|error| StoreError::corrupt(&path, error))
-}
-
-fn read_meta_file(snapshot: &Path, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match optional(durable::read(path, META_LIMIT)) {
+    let read = || match durable::read_json(&path, META_LIMIT) {
         Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
             Err(StoreError::corrupt(snapshot, "it is no directory"))
         }
         result => result,
+    };
+    let exists = || optional(fs::symlink_metadata(snapshot).map_err(StoreError::io("examine", snapshot)));
+    match read()? {
+        None if exists()?.is_none() => Ok(None),
+        // It may have been installed between the two reads, so only a third one proves that the file is missing.
+        None => read()?.ok_or_else(|| StoreError::corrupt(&path, "it is missing")).map(Some),
+        meta => Ok(meta),
     }
 }
 

@@ -119,15 +119,8 @@ impl Drop for Staging {
 
 /// The directories of fetches, running or dead, with the hashes of their repositories.
 fn fetching(layout: &Layout) -> Result<Vec<(PathBuf, String)>, StoreError> {
-    let directory = layout.staging();
-    let mut found = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(StoreError::io("list", &directory))? {
-        let path = entry.map_err(StoreError::io("list", &directory))?.path();
-        if let Some(repository) = repository_of(&path) {
-            found.push((path, repository));
-        }
-    }
-    Ok(found)
+    let paths = durable::entries(&layout.staging())?.into_iter();
+    Ok(paths.filter_map(|path| repository_of(&path).map(|repository| (path, repository))).collect())
 }
 
 /// The hash of the repository that this staging directory belongs to, if it is for a fetch.

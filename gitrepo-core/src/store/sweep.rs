@@ -246,6 +246,7 @@ mod tests {
     use crate::store::fixture::on_small_filesystem;
     use crate::store::fixture::record;
     use crate::store::fixture::store;
+    use crate::store::record::target_hash;
     use crate::store::target::TARGETS_DIRECTORY;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -323,6 +324,25 @@ mod tests {
         assert!(entries(&store.layout.volumes()).unwrap().is_empty());
         assert_eq!(entries(&store.root().join("trash")).unwrap().len(), 2);
         assert_eq!(store.sweep(LONG, &[]).trash, 2);
+    }
+
+    #[test]
+    fn a_sweep_during_a_publish_does_not_hide_that_the_target_was_unpublished() {
+        let (_place, store) = store();
+        let target = Path::new("/a");
+        let slot = || store.target("volume", target, &Cancel::new()).unwrap();
+        let lock = store.root().join("locks").join(Locks::target_file_name(&target_hash(target)));
+        for unpublished in [true, false] {
+            let watch = store.watch_target(target, &Cancel::new()).unwrap();
+            assert!(!slot().was_unpublished_since(&watch).unwrap());
+            if unpublished {
+                slot().mark_unpublished();
+            }
+            assert!(store.sweep(LONG, &[]).failures.is_empty() && lock.exists());
+            assert_eq!(slot().was_unpublished_since(&watch).unwrap(), unpublished);
+            drop(watch);
+            assert!(store.sweep(LONG, &[]).failures.is_empty() && !lock.exists(), "nobody needs it any more");
+        }
     }
 
     #[test]

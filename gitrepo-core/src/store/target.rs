@@ -19,7 +19,7 @@ use super::error::StoreError;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::lock::LockName;
-use super::lock::Mark;
+use super::lock::MarkWatch;
 use super::lock::Mode;
 use super::record;
 use super::record::RECORD_FILE;
@@ -64,6 +64,11 @@ impl TargetSlot {
         }
     }
 
+    /// Whether the target has been unpublished since the watch began.
+    pub(crate) fn was_unpublished_since(&self, watch: &MarkWatch) -> Result<bool, StoreError> {
+        watch.is_outdated().map_err(StoreError::io("read the mark of", &self.directory))
+    }
+
     /// Writes the record, durably: before the mount it describes is made.
     pub(crate) fn write(&self, record: &Record) -> Result<(), StoreError> {
         let path = self.directory.join(RECORD_FILE);
@@ -100,9 +105,12 @@ impl TargetSlot {
 }
 
 impl Store {
-    /// The mark of the last unpublish of a target. If it changes during a publish, the target was unpublished meanwhile.
-    pub(crate) fn unpublish_mark(&self, target: &Path) -> Option<Mark> {
-        self.layout.locks.mark(&LockName::Target(target_hash(target)))
+    /// Watches for an unpublish of a target, without its lock. No sweep removes the trace of one while the watch lives.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], of kind `Busy`, if a sweep is removing the lock's file until `cancel`.
+    pub(crate) fn watch_target(&self, target: &Path, cancel: &Cancel) -> Result<MarkWatch, StoreError> {
+        self.layout.locks.watch_mark(&LockName::Target(target_hash(target)), cancel)
     }
 
     /// Locks one target, waiting for other holders until `cancel`.

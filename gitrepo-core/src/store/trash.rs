@@ -64,11 +64,8 @@ impl Trash {
     /// Moves a file or tree to the trash, not durably. Returns its new path, or `None` if it does not exist.
     pub(crate) fn take(&self, path: &Path) -> Result<Option<PathBuf>, StoreError> {
         let taken = self.directory.join(durable::random_name()?);
-        match fs::rename(path, &taken) {
-            Ok(()) => Ok(Some(taken)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::Io { action: "move to the trash", path: path.to_path_buf(), source }),
-        }
+        let moved = fs::rename(path, &taken).map_err(StoreError::io("move to the trash", path));
+        Ok(optional(moved)?.map(|()| taken))
     }
 
     /// Moves a file or tree to the trash durably. Then deletes as much as possible, unless that is left to a sweep.
@@ -105,8 +102,7 @@ impl Trash {
     /// Empties the trash, until `deadline` if any. Returns how much was deleted, what failed, and whether time ran out.
     pub(super) fn empty(&self, deadline: Option<Instant>) -> Result<Emptied, StoreError> {
         let mut emptied = Emptied::default();
-        for entry in fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))? {
-            let path = entry.map_err(StoreError::io("list", &self.directory))?.path();
+        for path in durable::entries(&self.directory)? {
             match remove_within(&path, deadline) {
                 Ok(Outcome::Removed) => emptied.removed += 1,
                 Ok(Outcome::OutOfTime) => {
@@ -163,11 +159,11 @@ fn remove_directory(path: &Path, deadline: Option<Instant>) -> Result<Outcome, S
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let parent = openat(AT_FDCWD, parent, flags, Mode::empty()).map_err(StoreError::io("open", parent))?;
     let top = open_child(parent.as_fd(), &name).map_err(|errno| removal_error(errno, path))?;
-    let mut walk = Walk { top: top.as_fd(), path: path.to_path_buf(), deadline, blocked: None };
-    if walk.empty(top.as_fd(), 0)? == Outcome::OutOfTime {
+    let mut removal = Removal { top: top.as_fd(), path: path.to_path_buf(), deadline, blocked: None };
+    if removal.empty(top.as_fd(), 0)? == Outcome::OutOfTime {
         return Ok(Outcome::OutOfTime);
     }
-    match walk.blocked {
+    match removal.blocked {
         Some(error) => Err(error),
         None => unlinkat(&parent, name.as_c_str(), UnlinkatFlags::RemoveDir)
             .map(|()| Outcome::Removed)
@@ -176,7 +172,7 @@ fn remove_directory(path: &Path, deadline: Option<Instant>) -> Result<Outcome, S
 }
 
 /// One walk through a tree being deleted.
-struct Walk<'a> {
+struct Removal<'a> {
     top: BorrowedFd<'a>,
     /// The current position, for messages.
     path: PathBuf,
@@ -185,7 +181,7 @@ struct Walk<'a> {
     blocked: Option<StoreError>,
 }
 
-impl Walk<'_> {
+impl Removal<'_> {
     /// Deletes the content of a directory.
     fn empty(&mut self, directory: BorrowedFd<'_>, depth: usize) -> Result<Outcome, StoreError> {
         loop {
@@ -196,8 +192,7 @@ impl Walk<'_> {
                     return Ok(Outcome::OutOfTime);
                 }
                 self.path.push(std::ffi::OsStr::from_bytes(name.as_bytes()));
-                let removed = self.remove_entry(directory, name, *kind, depth);
-                match removed {
+                match self.remove_entry(directory, name, *kind, depth) {
                     Ok(Outcome::OutOfTime) => return Ok(Outcome::OutOfTime),
                     Ok(Outcome::Removed) => progress = true,
                     Err(error) => {
@@ -221,37 +216,28 @@ impl Walk<'_> {
     ) -> Result<Outcome, StoreError> {
         if kind != Some(Type::Directory) {
             match unlinkat(directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => return Ok(Outcome::Removed),
                 // Some filesystems do not report types.
                 Err(Errno::EISDIR) => {}
-                Err(errno) => return Err(removal_error(errno, &self.path)),
+                removed => return self.removed(removed),
             }
         }
-        self.remove_subdirectory(directory, name, depth)
-    }
-
-    fn remove_subdirectory(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        name: &CString,
-        depth: usize,
-    ) -> Result<Outcome, StoreError> {
         if depth >= DEPTH {
             let hoisted = durable::random_name()?;
-            return match renameat(directory, name.as_c_str(), self.top, hoisted.as_str()) {
-                Ok(()) | Err(Errno::ENOENT) => Ok(Outcome::Removed),
-                Err(errno) => Err(removal_error(errno, &self.path)),
-            };
+            return self.removed(renameat(directory, name.as_c_str(), self.top, hoisted.as_str()));
         }
         let child = match open_child(directory, name) {
             Ok(child) => child,
-            Err(Errno::ENOENT) => return Ok(Outcome::Removed),
-            Err(errno) => return Err(removal_error(errno, &self.path)),
+            Err(errno) => return self.removed(Err(errno)),
         };
         if self.empty(child.as_fd(), depth + 1)? == Outcome::OutOfTime {
             return Ok(Outcome::OutOfTime);
         }
-        match unlinkat(directory, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+        self.removed(unlinkat(directory, name.as_c_str(), UnlinkatFlags::RemoveDir))
+    }
+
+    /// Somebody else may have been faster.
+    fn removed(&self, result: nix::Result<()>) -> Result<Outcome, StoreError> {
+        match result {
             Ok(()) | Err(Errno::ENOENT) => Ok(Outcome::Removed),
             Err(errno) => Err(removal_error(errno, &self.path)),
         }

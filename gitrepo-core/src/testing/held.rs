@@ -10,12 +10,12 @@ use crate::store::VolumeSlot;
 
 /// A lock, until it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldLock {
     _target: Option<TargetSlot>,
     _volume: Option<VolumeSlot>,
 }
 
-impl Held {
+impl HeldLock {
     /// The lock that a publish or an unpublish of this target holds.
     ///
     /// # Errors

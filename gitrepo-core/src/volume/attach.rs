@@ -42,7 +42,7 @@ pub(super) struct Target {
 }
 
 /// The locks of a publish, held until the target is mounted.
-pub(super) struct Held<'a> {
+pub(super) struct PublishLocks<'a> {
     /// Of the target.
     pub(super) slot: &'a TargetSlot,
     /// Of the volume, if its targets share a copy.
@@ -76,7 +76,7 @@ impl Volumes {
     /// directory that this call created is removed.
     pub(super) fn attach(
         &self,
-        held: &Held<'_>,
+        held: &PublishLocks<'_>,
         record: &Record,
         request: &VolumeRequest,
         lease: &SnapshotLease,
@@ -92,7 +92,7 @@ impl Volumes {
 
     fn mount(
         &self,
-        held: &Held<'_>,
+        held: &PublishLocks<'_>,
         record: &Record,
         request: &VolumeRequest,
         lease: &SnapshotLease,

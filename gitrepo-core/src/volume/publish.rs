@@ -16,7 +16,7 @@ use crate::lease::Lease;
 use crate::lease::LeaseError;
 use crate::remote::Resolved;
 use crate::spec::Revision;
-use crate::store::Mark;
+use crate::store::MarkWatch;
 use crate::store::Record;
 use crate::watch::Watch;
 
@@ -25,8 +25,8 @@ pub struct VolumeLease<'a> {
     pub(super) request: &'a VolumeRequest,
     pub(super) lease: Lease,
     pub(super) proof: Proof,
-    /// The mark of the last unpublish before the lease.
-    pub(super) mark: Option<Mark>,
+    /// Notices an unpublish since the lease began.
+    pub(super) unpublish: MarkWatch,
 }
 
 /// What proved access for a lease.
@@ -90,32 +90,37 @@ impl Volumes {
         self.check(request)?;
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
         // First of all: an unpublish after this must keep the tree from being shown.
-        let mark = self.store.unpublish_mark(&request.target);
-        self.with_room(|| {
-            if let Some(record) = self.record_for(request)? {
-                let (lease, proof) = self.lease_of_record(&record, request, credentials, watch)?;
-                return Ok(VolumeLease { request, lease, proof, mark });
+        let unpublish = self.with_room(|| Ok(self.store.watch_target(&request.target, &watch.cancel)?))?;
+        let (lease, proof) = self.with_room(|| {
+            if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
+                return self.lease_of_record(&record, request, credentials, watch);
             }
-            match self.find_target(&request.target, None) {
-                // Another process may be publishing this very volume there: look twice before refusing.
-                Err(PublishError::TargetMounted { .. }) => self.find_target(&request.target, None)?,
-                found => found?,
-            };
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
-            let lease = self.snapshots.lease(&request.spec, &revision, credentials, watch)?;
-            Ok(VolumeLease { request, lease, proof: Proof::Credential, mark })
-        })
+            // Without a fetch, the look at the target that `show` takes under its lock comes soon enough.
+            let lease = match self.snapshots.lease_known(&request.spec, &revision, credentials)? {
+                Some(lease) => lease,
+                None => {
+                    self.check_free(request)?;
+                    self.snapshots.lease(&request.spec, &revision, credentials, watch)?
+                }
+            };
+            Ok((lease, Proof::Credential))
+        })?;
+        Ok(VolumeLease { request, lease, proof, unpublish })
     }
 
-    /// The record of the target, which must be this volume's.
-    fn record_for(&self, request: &VolumeRequest) -> Result<Option<Record>, PublishError> {
-        if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
-            return Ok(Some(record));
+    /// Fails if the target shows another volume, or something that is not ours.
+    fn check_free(&self, request: &VolumeRequest) -> Result<(), PublishError> {
+        if let Some(taken) = self.store.record_of_target(&request.target)?
+            && taken.volume_id != request.volume_id
+        {
+            return Err(taken_by(&taken));
         }
-        match self.store.record_of_target(&request.target)? {
-            Some(taken) if taken.volume_id != request.volume_id => Err(taken_by(&taken)),
-            record => Ok(record),
+        match self.find_target(&request.target, None) {
+            // Another process may be publishing this very volume there: look twice before refusing.
+            Err(PublishError::TargetMounted { .. }) => self.find_target(&request.target, None).map(drop),
+            found => found.map(drop),
         }
     }
 
@@ -180,4 +185,45 @@ fn check_target(target: &Path, store: &Path) -> Result<(), PublishError> {
         return Err(PublishError::TargetOverlapsStore { target: target.to_owned(), store: store.to_owned() });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::gateway::Gateway;
+    use crate::policy::Config;
+    use crate::policy::Policy;
+    use crate::spec::RepositoryUrl;
+    use crate::spec::VolumeSpec;
+    use crate::store::Store;
+    use crate::testing::FakeMounter;
+    use crate::testing::FakeRemote;
+    use crate::testing::mounter::Call;
+    use crate::volume::Outcome;
+    use crate::worker::InProcess;
+
+    #[test]
+    fn a_hit_looks_at_its_target_once_and_a_miss_before_the_fetch_too() {
+        let place = tempfile::tempdir().unwrap();
+        let home = place.path().canonicalize().unwrap();
+        let url = RepositoryUrl::parse("file:///app.git").unwrap();
+        let worker = InProcess::new(Arc::new(FakeRemote::of_one(&url)));
+        let mounter = Arc::new(FakeMounter::new());
+        let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker));
+        let store = Store::open(&home.join("store")).unwrap();
+        let volumes = Volumes::new(store, gateway, Arc::<FakeMounter>::clone(&mounter));
+
+        let looks = |name: &str| {
+            let before = mounter.calls().len();
+            let request = VolumeRequest::new(name, home.join(name), VolumeSpec::new(url.clone()));
+            let published = volumes.publish(&request, &Credentials::none(), &Watch::default()).unwrap();
+            (
+                published.outcome == Outcome::Hit,
+                mounter.calls()[before..].iter().filter(|call| **call == Call::List).count(),
+            )
+        };
+        assert_eq!([looks("miss"), looks("hit")], [(false, 2), (true, 1)]);
+    }
 }

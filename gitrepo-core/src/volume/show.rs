@@ -7,7 +7,7 @@ use super::PublishError;
 use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
-use super::attach::Held;
+use super::attach::PublishLocks;
 use super::publish::Proof;
 use super::publish::VolumeLease;
 use super::same_content;
@@ -30,12 +30,11 @@ impl Volumes {
     /// [`PublishError::Unpublished`] if the target was unpublished since the lease began. On every error
     /// but [`PublishError::NotUndone`], this call has undone what it did for the target.
     pub fn show(&self, leased: &VolumeLease<'_>, watch: &Watch) -> Result<Published, PublishError> {
-        let VolumeLease { request, lease, proof, mark } = leased;
+        let VolumeLease { request, lease, proof, unpublish } = leased;
         let target = || request.target.clone();
         self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
-            let now = self.store.unpublish_mark(&request.target);
-            if now.is_some() && now != *mark {
+            if slot.was_unpublished_since(unpublish)? {
                 return Err(PublishError::Unpublished { target: target() });
             }
             match slot.record()? {
@@ -58,7 +57,7 @@ impl Volumes {
         }
         let target = self.find_target(&request.target, None)?;
         let (volume, reference) = self.hold_shared(request, lease, watch)?;
-        let held = Held { slot, volume };
+        let held = PublishLocks { slot, volume };
         let record = Record {
             version: Record::VERSION,
             origin: request.origin.clone(),
@@ -119,7 +118,7 @@ impl Volumes {
     }
 
     /// Deletes the target's record and its copy.
-    fn clear(&self, held: &Held<'_>, record: &Record) -> Result<(), PublishError> {
+    fn clear(&self, held: &PublishLocks<'_>, record: &Record) -> Result<(), PublishError> {
         held.slot.remove(Deletion::Now)?;
         match &held.volume {
             Some(volume) => self.release(volume, &record.volume_id, &record.target, Deletion::Now),
@@ -164,7 +163,7 @@ impl Volumes {
             self.mounter.unmount(&record.target)?;
         }
         slot.write(&record)?;
-        self.attach(&Held { slot, volume }, &record, request, &lease.snapshot, watch)?;
+        self.attach(&PublishLocks { slot, volume }, &record, request, &lease.snapshot, watch)?;
         Ok(published(&record, Outcome::Hit))
     }
 }

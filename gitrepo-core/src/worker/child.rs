@@ -12,13 +12,14 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 
+use super::errand::SentErrand;
 use super::landlock;
 use super::monitor;
 use super::monitor::Room;
 use super::privileges;
-use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
+use super::protocol::RequestError;
 use super::protocol::SetupError;
 use super::seccomp;
 use super::serve;
@@ -31,10 +32,10 @@ use super::wire::Wire;
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
-use crate::remote::Errand;
 use crate::remote::Git;
 use crate::remote::Remote;
 use crate::sys::process;
+use crate::watch::Watch;
 
 /// The child's name: argument zero, and the only argument.
 pub(super) const NAME: &str = "gitrepo-worker";
@@ -100,10 +101,10 @@ fn work(room: Room, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
 }
 
 fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
-    let Some(errand) = receive::<Errand>(&mut wire) else { return 1 };
+    let Some(SentErrand(errand)) = receive(&mut wire) else { return 1 };
     let progress = Arc::new(Reported::new(Arc::clone(&replies) as Arc<dyn Replies>));
     // The parent cancels by ending this process.
-    let request = ConnectRequest { errand, cancel: Cancel::new(), progress };
+    let request = ConnectRequest::new(errand, Watch::new(Cancel::new(), progress));
     let remote = remote();
     replies.send(Reply::Ready { landlock });
     serve::serve(&*remote, &request, &mut Socket { wire, replies });
@@ -127,7 +128,7 @@ impl Replies for Lines {
         if let Err(error) = wire.send(&reply) {
             // An error that cannot be serialised, such as a path that is not UTF-8, still needs an answer.
             let failed =
-                Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
+                Reply::Failed(RequestError::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
             drop(wire.send(&failed));
         }
     }
@@ -158,7 +159,7 @@ fn report_panics(work: impl FnOnce() -> i32, replies: &dyn Replies) -> i32 {
     }));
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let place = PLACE.get().map_or("", String::as_str);
-        replies.send(Reply::Failed(Failure::Internal(Cause::new(format_args!("it panicked at {place}")))));
+        replies.send(Reply::Failed(RequestError::Internal(Cause::new(format_args!("it panicked at {place}")))));
         1
     })
 }

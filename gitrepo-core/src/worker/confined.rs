@@ -22,15 +22,16 @@ use super::Job;
 use super::Worker;
 use super::WorkerError;
 use super::child;
+use super::errand::SentErrand;
 use super::landlock;
 use super::monitor::send_with_descriptors;
 use super::namespace;
 use super::protocol;
-use super::protocol::Failure;
+use super::protocol::FileRepository;
 use super::protocol::Host;
 use super::protocol::Plan;
 use super::protocol::Reply;
-use super::protocol::Source;
+use super::protocol::RequestError;
 use super::relay::Destination;
 use super::relay::Relay;
 use super::session::Session;
@@ -103,7 +104,7 @@ impl Confined {
 
 impl Worker for Confined {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
-        let cancel = job.cancel.within(job.errand.limits.timeout);
+        let cancel = job.watch.cancel.within(job.errand.limits.timeout);
         let (plan, claim) = self.plan(&job, &cancel)?;
         let (control, theirs) = UnixStream::pair().map_err(at("making a socket"))?;
         control.set_write_timeout(Some(Self::PATIENCE)).map_err(at("preparing a socket"))?;
@@ -123,7 +124,9 @@ impl Worker for Confined {
         if namespaces && let Some(staging) = job.errand.staging.as_ref().and_then(|staging| staging.to_str()) {
             peer.places.push((namespace::STAGING.to_owned(), staging.to_owned()));
         }
-        peer.wire.send(&seen_by_the_child(&job.errand, plan, namespaces)).map_err(at("handing over the errand"))?;
+        peer.wire
+            .send(&SentErrand(seen_by_the_child(&job.errand, plan, namespaces)))
+            .map_err(at("handing over the errand"))?;
         let landlock = ready(&mut peer, &cancel)?;
         if !namespaces && geteuid().is_root() {
             check_landlock(&landlock)?;
@@ -202,7 +205,7 @@ impl Confined {
 }
 
 /// The repository of a `file` URL, and its owner.
-fn source(job: &Job) -> Result<Option<(Source, u32)>, WorkerError> {
+fn source(job: &Job) -> Result<Option<(FileRepository, u32)>, WorkerError> {
     if job.errand.url.scheme() != Scheme::File {
         return Ok(None);
     }
@@ -215,7 +218,7 @@ fn source(job: &Job) -> Result<Option<(Source, u32)>, WorkerError> {
     };
     let path = fs::canonicalize(shown_at).map_err(missing)?;
     let owner = fs::metadata(&path).map_err(missing)?.uid();
-    Ok(Some((Source { path: path.into(), shown_at: shown_at.into() }, owner)))
+    Ok(Some((FileRepository { path: path.into(), shown_at: shown_at.into() }, owner)))
 }
 
 /// The certificate authorities for this job: the configured ones, or else the system's.
@@ -266,7 +269,7 @@ fn check_landlock(enforced: &str) -> Result<(), WorkerError> {
 fn not_started(peer: &Contained, reply: Reply) -> WorkerError {
     match reply {
         Reply::NotStarted(error) => WorkerError::Start { step: error.step.clone(), source: error.into_io() },
-        Reply::Failed(Failure::Internal(source)) => WorkerError::Fault { url: peer.url.clone(), source },
+        Reply::Failed(RequestError::Internal(source)) => WorkerError::Fault { url: peer.url.clone(), source },
         other => peer.nonsense(format_args!("unexpected reply {other:?}")),
     }
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::Job;
 use super::Worker;
 use super::WorkerError;
-use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
+use super::protocol::RequestError;
 use super::serve;
 use super::serve::Client;
 use super::serve::Replies;
@@ -27,6 +27,7 @@ use crate::error::Kind;
 use crate::remote::ConnectRequest;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
+use crate::watch::Watch;
 
 /// Runs sessions in threads: no process, no privilege to drop, and **none of the confinement**.
 ///
@@ -46,14 +47,14 @@ impl InProcess {
 
 impl Worker for InProcess {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
-        let cancel = job.cancel.within(job.errand.limits.timeout);
+        let cancel = job.watch.cancel.within(job.errand.limits.timeout);
         // A separate flag: ending the thread must not cancel the caller's whole operation.
         let ended = cancel.remaining().map_or_else(Cancel::new, |remaining| Cancel::new().within(remaining));
         let (requests, asked) = mpsc::channel();
         let (replies, answers) = mpsc::channel();
         let mut client = Channel { asked, replies: Arc::new(Sender(replies)) };
         let progress = Arc::new(Reported::new(client.replies()));
-        let request = ConnectRequest { errand: job.errand.clone(), cancel: ended.clone(), progress };
+        let request = ConnectRequest::new(job.errand.clone(), Watch::new(ended.clone(), progress));
         let remote = Arc::clone(&self.remote);
         let thread = thread::Builder::new()
             .name("git-worker".to_owned())
@@ -63,7 +64,7 @@ impl Worker for InProcess {
                     serve::serve(&*remote, &request, &mut client);
                 }));
                 if served.is_err() {
-                    replies.send(Reply::Failed(Failure::Internal(Cause::new("it panicked"))));
+                    replies.send(Reply::Failed(RequestError::Internal(Cause::new("it panicked"))));
                 }
             })
             .map_err(|source| WorkerError::Start { step: "starting a thread".to_owned(), source })?;

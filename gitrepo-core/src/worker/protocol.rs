@@ -45,7 +45,7 @@ pub(super) struct Plan {
     /// The repository to read.
     pub(super) base: Option<OsString>,
     /// The repository of a `file` URL.
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<FileRepository>,
     /// Certificate authorities.
     pub(super) ca_file: Option<OsString>,
     /// The only host that may be connected to.
@@ -54,7 +54,7 @@ pub(super) struct Plan {
 
 /// The repository of a `file` URL.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Source {
+pub(super) struct FileRepository {
     /// Its path on the host.
     pub(super) path: OsString,
     /// Its path in the URL, which may contain symlinks.
@@ -139,13 +139,13 @@ pub(super) enum Reply {
     /// Answers [`Request::WriteTree`].
     Written(TreeSummary),
     /// Answers any request.
-    Failed(Failure),
+    Failed(RequestError),
 }
 
 /// Why a request failed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Failure {
+pub(super) enum RequestError {
     /// Talking to the remote failed.
     Remote(RemoteError),
     /// Writing the tree failed.
@@ -223,7 +223,7 @@ mod tests {
     fn texts_of_a_reply_are_scrubbed_bounded_and_placed() {
         let line = br#"{"failed":{"internal":"\u001b[31mno \r\n /inside/x"}}"#;
         let places = [("/inside".to_owned(), "/store/staging/1".to_owned())];
-        let Ok(Reply::Failed(Failure::Internal(cause))) = reply(line, &places) else { panic!("not a failure") };
+        let Ok(Reply::Failed(RequestError::Internal(cause))) = reply(line, &places) else { panic!("not a failure") };
         assert_eq!(cause.to_string(), " [31mno    /store/staging/1/x");
 
         let long = format!(r#"{{"acceptedHostKey":{{"line":"{}"}}}}"#, "ä".repeat(5000));

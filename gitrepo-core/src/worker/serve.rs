@@ -7,9 +7,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::TREE;
-use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
+use super::protocol::RequestError;
 use crate::error::Cause;
 use crate::progress::Progress;
 use crate::progress::Step;
@@ -20,7 +20,6 @@ use crate::remote::Remote;
 use crate::remote::RemoteError;
 use crate::snapshot;
 use crate::snapshot::TreeRequest;
-use crate::watch::Watch;
 
 /// The source of requests and the destination of replies.
 pub(super) trait Client {
@@ -40,11 +39,10 @@ pub(super) trait Replies: Send + Sync {
 /// Answers the requests of `client` over one connection, until there are no more.
 pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, client: &mut dyn Client) {
     let replies = client.replies();
-    let room = Room { request };
     let mut accepted = None;
     remote.converse(request, &mut |connection| {
         while let Some(asked) = client.next() {
-            let answer = room.answer(connection, asked);
+            let answer = answer(request, connection, asked);
             if let Some(line) = connection.accepted_host_key()
                 && accepted.as_ref() != Some(&line)
             {
@@ -56,48 +54,40 @@ pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, client: &mut 
     });
 }
 
-/// The state of a session.
-struct Room<'a> {
-    request: &'a ConnectRequest,
+fn answer(session: &ConnectRequest, connection: &mut dyn Connection, asked: Request) -> Reply {
+    match asked {
+        Request::Resolve(revision) => connection.resolve(&revision).map_or_else(remote_failure, Reply::Resolved),
+        Request::Fetch(request) => connection.fetch(&request).map_or_else(remote_failure, Reply::Fetched),
+        Request::WriteTree(request) => write_tree(session, &request),
+    }
 }
 
-impl Room<'_> {
-    fn answer(&self, connection: &mut dyn Connection, asked: Request) -> Reply {
-        match asked {
-            Request::Resolve(revision) => connection.resolve(&revision).map_or_else(remote_failure, Reply::Resolved),
-            Request::Fetch(request) => connection.fetch(&request).map_or_else(remote_failure, Reply::Fetched),
-            Request::WriteTree(request) => self.write_tree(&request),
-        }
+/// Writes the tree from what was fetched, or else from the store's repository.
+fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
+    let Some(staging) = &session.errand.staging else {
+        return Reply::Failed(RequestError::Internal(Cause::new("a tree needs a staging directory")));
+    };
+    let Some(format) = snapshot::format(&request.format) else {
+        let cause = format_args!("the format {:?} is unknown here", request.format).to_string();
+        return Reply::Failed(RequestError::Internal(Cause::new(cause)));
+    };
+    let fetched = staging.join(REPOSITORY);
+    let repository = match &session.errand.base {
+        Some(base) if !fetched.exists() => base,
+        _ => &fetched,
+    };
+    let tree = staging.join(TREE);
+    if let Err(error) = std::fs::create_dir(&tree) {
+        return Reply::Failed(RequestError::Internal(Cause::new(format_args!("cannot make {TREE}: {error}"))));
     }
-
-    /// Writes the tree from what was fetched, or else from the store's repository.
-    fn write_tree(&self, request: &TreeRequest) -> Reply {
-        let Some(staging) = &self.request.errand.staging else {
-            return Reply::Failed(Failure::Internal(Cause::new("a tree needs a staging directory")));
-        };
-        let Some(format) = snapshot::format(&request.format) else {
-            let cause = format_args!("the format {:?} is unknown here", request.format).to_string();
-            return Reply::Failed(Failure::Internal(Cause::new(cause)));
-        };
-        let fetched = staging.join(REPOSITORY);
-        let repository = match &self.request.errand.base {
-            Some(base) if !fetched.exists() => base,
-            _ => &fetched,
-        };
-        let tree = staging.join(TREE);
-        if let Err(error) = std::fs::create_dir(&tree) {
-            return Reply::Failed(Failure::Internal(Cause::new(format_args!("cannot make {TREE}: {error}"))));
-        }
-        let watch = Watch { cancel: self.request.cancel.clone(), progress: Arc::clone(&self.request.progress) };
-        match format.write(repository, request, &tree, &watch) {
-            Ok(summary) => Reply::Written(summary),
-            Err(error) => Reply::Failed(Failure::Snapshot(error)),
-        }
+    match format.write(repository, request, &tree, &session.watch) {
+        Ok(summary) => Reply::Written(summary),
+        Err(error) => Reply::Failed(RequestError::Snapshot(error)),
     }
 }
 
 fn remote_failure(error: RemoteError) -> Reply {
-    Reply::Failed(Failure::Remote(error))
+    Reply::Failed(RequestError::Remote(error))
 }
 
 /// Sends progress as replies: the first step of each kind, then only as often as the eye can follow.

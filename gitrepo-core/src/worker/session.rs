@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use super::Job;
 use super::WorkerError;
-use super::protocol::Failure;
 use super::protocol::Reply;
 use super::protocol::Request;
+use super::protocol::RequestError;
 use crate::cancel::Cancel;
 use crate::credentials::HostKeys;
 use crate::error::Cause;
@@ -78,7 +78,7 @@ impl Session {
             peer,
             url: job.errand.url.clone(),
             cancel,
-            progress: Arc::clone(&job.progress),
+            progress: Arc::clone(&job.watch.progress),
             disk,
             host_keys: job.errand.host_keys.clone(),
             accepted_host_keys: Vec::new(),
@@ -86,10 +86,9 @@ impl Session {
         }
     }
 
-    /// Keeps `held` until nothing of the worker is left. This allows a [`Worker`](super::Worker) around another one to
-    /// count and limit the sessions.
+    /// Keeps `held` until nothing of the worker is left.
     #[must_use]
-    pub fn holding(mut self, held: impl Any + Send) -> Self {
+    pub(crate) fn holding(mut self, held: impl Any + Send) -> Self {
         self.held.push(Box::new(held));
         self
     }
@@ -214,11 +213,11 @@ impl Session {
     }
 
     /// The relay knows why a connection failed; the worker only saw it end.
-    fn failure(&mut self, failure: Failure, phase: Phase) -> WorkerError {
+    fn failure(&mut self, failure: RequestError, phase: Phase) -> WorkerError {
         match failure {
-            Failure::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
-            Failure::Snapshot(error) => error.into(),
-            Failure::Internal(source) => WorkerError::Fault { url: self.url.to_string(), source },
+            RequestError::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
+            RequestError::Snapshot(error) => error.into(),
+            RequestError::Internal(source) => WorkerError::Fault { url: self.url.to_string(), source },
         }
     }
 
@@ -251,9 +250,9 @@ mod tests {
     use super::*;
     use crate::credentials::Checking;
 
-    use crate::progress::Silent;
     use crate::remote::Errand;
     use crate::spec::CommitId;
+    use crate::watch::Watch;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 
@@ -266,7 +265,7 @@ mod tests {
         }
 
         fn answer(&mut self, _patience: Duration) -> Result<Option<Reply>, WorkerError> {
-            let internal = || Reply::Failed(Failure::Internal(Cause::new("no more")));
+            let internal = || Reply::Failed(RequestError::Internal(Cause::new("no more")));
             Ok(Some(self.0.take().unwrap_or_else(internal)))
         }
 
@@ -281,7 +280,7 @@ mod tests {
 
     fn job(url: &str, checking: Checking) -> Job {
         let errand = Errand { host_keys: HostKeys::new(checking), ..Errand::new(RepositoryUrl::parse(url).unwrap()) };
-        Job { errand, host: None, reserve_bytes: 0, cancel: Cancel::new(), progress: Arc::new(Silent) }
+        Job::new(errand, Watch::default())
     }
 
     /// The lines kept from a worker's claim, and the error.

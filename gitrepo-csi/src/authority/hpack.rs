@@ -7,7 +7,7 @@
 mod huffman;
 mod table;
 
-use table::Table;
+use table::HeaderTable;
 
 /// Why a header block cannot be decoded. The connection must end: its compression state is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum Malformed {
 /// Decodes the header blocks of one direction of one connection, in order.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    table: Table,
+    table: HeaderTable,
 }
 
 /// A field of a header block.
@@ -49,7 +49,7 @@ pub(super) struct Field<'a> {
 
 impl Decoder {
     pub(super) fn new() -> Self {
-        Self { table: Table::new() }
+        Self { table: HeaderTable::new() }
     }
 
     /// Decodes a whole block, field by field; `each` may end it with an error of its own.

@@ -77,11 +77,11 @@ enum State {
     /// This many bytes of an ignored payload are still to come.
     Payload(usize),
     /// The payload so far of a frame with headers.
-    Headers(Head, Vec<u8>),
+    Headers(FrameHead, Vec<u8>),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Head {
+struct FrameHead {
     length: usize,
     kind: u8,
     flags: u8,
@@ -100,7 +100,7 @@ struct Block {
     continuations: usize,
 }
 
-impl Head {
+impl FrameHead {
     fn parse(bytes: [u8; HEAD]) -> Self {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = bytes;
         Self { length: u32::from_be_bytes([0, l0, l1, l2]) as usize, kind, flags, stream: [s0, s1, s2, s3] }
@@ -115,17 +115,13 @@ impl Head {
 }
 
 impl Default for Rewriter {
+    /// The state at the beginning of a connection.
     fn default() -> Self {
-        Self::new()
+        Self { state: State::Preface(0), block: None, decoder: Decoder::new() }
     }
 }
 
 impl Rewriter {
-    /// The state at the beginning of a connection.
-    pub fn new() -> Self {
-        Self { state: State::Preface(0), block: None, decoder: Decoder::new() }
-    }
-
     /// Consumes some of the client's bytes and appends what the server shall see; returns how many it consumed. It
     /// consumes all of them unless the output has grown too large.
     ///
@@ -163,7 +159,7 @@ impl Rewriter {
                 missing[..taken].copy_from_slice(&input[..taken]);
                 *have += taken;
                 if *have == HEAD {
-                    let head = Head::parse(*bytes);
+                    let head = FrameHead::parse(*bytes);
                     self.begin(head, output)?;
                 }
                 Ok(taken)
@@ -190,7 +186,7 @@ impl Rewriter {
     }
 
     /// Handles a complete frame header.
-    fn begin(&mut self, head: Head, output: &mut Vec<u8>) -> Result<(), Violation> {
+    fn begin(&mut self, head: FrameHead, output: &mut Vec<u8>) -> Result<(), Violation> {
         let in_block = self.block.as_ref().is_some_and(|block| block.stream == head.stream);
         match head.kind {
             CONTINUATION if !in_block => return Err(Violation::Order(head.kind)),
@@ -209,7 +205,7 @@ impl Rewriter {
     }
 
     /// Handles a complete frame with a header block or a part of one.
-    fn headers(&mut self, head: Head, payload: &[u8], output: &mut Vec<u8>) -> Result<(), Violation> {
+    fn headers(&mut self, head: FrameHead, payload: &[u8], output: &mut Vec<u8>) -> Result<(), Violation> {
         self.state = State::Head([0; HEAD], 0);
         let mut block = match self.block.take() {
             Some(mut block) => {
@@ -253,7 +249,7 @@ impl Rewriter {
 
 impl Block {
     /// Parses a HEADERS frame (RFC 9113, 6.2). Drops its padding.
-    fn begin(head: Head, payload: &[u8]) -> Result<Self, Violation> {
+    fn begin(head: FrameHead, payload: &[u8]) -> Result<Self, Violation> {
         let mut rest = payload;
         if head.flags & PADDED != 0 {
             let (padding, after) = rest.split_first().ok_or(Violation::Parts)?;
@@ -280,7 +276,7 @@ impl Block {
             if rest.is_empty() {
                 flags |= END_HEADERS;
             }
-            Head { length: priority.len() + part.len(), kind, flags, stream: self.stream }.write(output);
+            FrameHead { length: priority.len() + part.len(), kind, flags, stream: self.stream }.write(output);
             output.extend_from_slice(priority);
             output.extend_from_slice(part);
             if rest.is_empty() {

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
@@ -16,10 +15,9 @@ use super::creation::Creation;
 use super::memory::Created;
 use super::memory::Memory;
 use super::volume_id::VolumeId;
-use crate::blocking;
 use crate::context;
 use crate::deadline;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::proto::csi::v1::CreateVolumeRequest;
 use crate::proto::csi::v1::Volume;
 use crate::rpc_log::Call;
@@ -32,21 +30,21 @@ impl ControllerService {
         call: &mut Call,
         request: CreateVolumeRequest,
         deadline: Instant,
-    ) -> Result<Volume, Failure> {
+    ) -> Result<Volume, CallFailure> {
         call.about(&request.name, "");
         // The request's content comes from a claim's author, so parsing it must not block the serving thread.
-        let creation = blocking::until(deadline, blocking::READING, move || Creation::read(request)).await?;
+        let creation = deadline::keep(deadline, deadline::READING, move || Creation::read(request)).await?;
         call.repository(&creation.spec.repository);
-        let turn = self.creating.take(&creation.name).ok_or_else(|| {
-            Failure::new(Kind::Busy, format!("the volume {:?} is being created; try again", creation.name))
+        let lock = self.creating.try_lock(&creation.name).ok_or_else(|| {
+            CallFailure::new(Kind::Busy, format!("the volume {:?} is being created; try again", creation.name))
         })?;
         let storage = Arc::clone(&self.storage);
         let cancel = Cancel::new();
         let _given_up = GiveUp(cancel.clone());
         let cancel = cancel.within(deadline::left(deadline));
-        let created = blocking::until(deadline, blocking::REMOTE_OR_STORE, move || {
+        let created = deadline::keep(deadline, deadline::REMOTE_OR_STORE, move || {
             // Held until the end, even if the caller goes away earlier.
-            let _turn = turn;
+            let _lock = lock;
             create(&*storage.volumes()?, &creation, cancel)
         })
         .await?;
@@ -57,11 +55,10 @@ impl ControllerService {
     }
 
     /// Forgets a volume. There is nothing else to delete.
-    pub(super) async fn delete(&self, volume_id: String, deadline: Instant) -> Result<(), Failure> {
+    pub(super) async fn delete(&self, volume_id: String, deadline: Instant) -> Result<(), CallFailure> {
         target::check_id(&volume_id)?;
         let Some(id) = VolumeId::parse(&volume_id) else { return Ok(()) };
-        let storage = Arc::clone(&self.storage);
-        blocking::until(deadline, blocking::STORE, move || memory(&*storage.volumes()?).forget(&id)).await
+        self.storage.call(deadline, move |volumes| memory(volumes).forget(&id)).await
     }
 }
 
@@ -70,19 +67,19 @@ pub(super) fn memory(volumes: &Volumes) -> Memory {
     Memory::new(volumes.store().root().join("controller"))
 }
 
-fn create(volumes: &Volumes, creation: &Creation, cancel: Cancel) -> Result<Created, Failure> {
+fn create(volumes: &Volumes, creation: &Creation, cancel: Cancel) -> Result<Created, CallFailure> {
     let memory = memory(volumes);
     if let Some(created) = memory.recall(&creation.name)? {
         return if created.parameters == creation.parameters && creation.capacity.is_met_by(created.capacity) {
             Ok(created)
         } else {
-            Err(Failure::new(
+            Err(CallFailure::new(
                 Kind::AlreadyExists,
                 format!("a volume {:?} with other parameters or another capacity exists", creation.name),
             ))
         };
     }
-    let watch = Watch { cancel, progress: Arc::new(Silent) };
+    let watch = Watch::until(cancel);
     let resolved = volumes.snapshots().resolve(&creation.spec, &creation.credentials, &watch)?;
     let context = creation.context(resolved.commit)?;
     let content: BTreeMap<_, _> = context::own(context.clone().into_iter().collect());

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use gitrepo_core::credentials::Credentials;
-use gitrepo_core::credentials::Secret;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
 
-use crate::capability::Access;
+use crate::capability::Capability;
 use crate::context;
 use crate::context::REQUESTED_REVISION;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::proto::csi::v1::CapacityRange;
 use crate::proto::csi::v1::CreateVolumeRequest;
 
@@ -39,32 +38,30 @@ pub(super) struct Capacity {
 
 impl Creation {
     /// Reads a request.
-    pub(super) fn read(request: CreateVolumeRequest) -> Result<Self, Failure> {
-        let secrets = context::own(request.secrets);
-        let secrets = secrets.into_iter().map(|(key, value)| (key, Secret::new(value))).collect();
+    pub(super) fn read(request: CreateVolumeRequest) -> Result<Self, CallFailure> {
+        let credentials = context::credentials(request.secrets);
         if request.name.is_empty() || request.name.len() > LONGEST_NAME {
-            return Err(Failure::invalid(format!("name is missing, or longer than {LONGEST_NAME} bytes")));
+            return Err(CallFailure::invalid(format!("name is missing, or longer than {LONGEST_NAME} bytes")));
         }
         if request.volume_capabilities.is_empty() {
-            return Err(Failure::invalid("volume_capabilities is missing"));
+            return Err(CallFailure::invalid("volume_capabilities is missing"));
         }
         for capability in &request.volume_capabilities {
-            Access::read(Some(capability))?;
+            Capability::read(Some(capability))?;
         }
         if request.volume_content_source.is_some() {
-            return Err(Failure::invalid(
+            return Err(CallFailure::invalid(
                 "a volume is made from its repository alone, not from a snapshot or another volume (dataSource)",
             ));
         }
         if let Some(key) = request.mutable_parameters.keys().next() {
             let key: String = key.chars().take(64).collect();
-            return Err(Failure::invalid(format!("{key:?}: volumes have no parameters that could change")));
+            return Err(CallFailure::invalid(format!("{key:?}: volumes have no parameters that could change")));
         }
         let capacity = Capacity::read(request.capacity_range.as_ref())?;
         let parameters = context::own(request.parameters);
         let spec = VolumeSpec::from_attributes(&parameters, DefaultDirectory::BaseName)?;
-        let credentials = Credentials::from_secret_keys(secrets)?;
-        Ok(Self { name: request.name, spec, parameters, capacity, credentials })
+        Ok(Self { name: request.name, spec, parameters, capacity, credentials: credentials? })
     }
 
     /// The context of the volume at `commit`.
@@ -72,13 +69,13 @@ impl Creation {
     /// # Errors
     ///
     /// When it exceeds CSI's limit.
-    pub(super) fn context(&self, commit: CommitId) -> Result<BTreeMap<String, String>, Failure> {
+    pub(super) fn context(&self, commit: CommitId) -> Result<BTreeMap<String, String>, CallFailure> {
         let mut context = self.parameters.clone();
         context.insert("revision".to_owned(), commit.to_string());
         context.insert(REQUESTED_REVISION.to_owned(), self.spec.revision.to_string());
         let length: usize = context.iter().map(|(key, value)| key.len() + value.len()).sum();
         if length > CONTEXT_BYTES {
-            return Err(Failure::invalid(format!(
+            return Err(CallFailure::invalid(format!(
                 "the parameters are longer than the {CONTEXT_BYTES} bytes that a volume's context may have"
             )));
         }
@@ -87,11 +84,11 @@ impl Creation {
 }
 
 impl Capacity {
-    fn read(range: Option<&CapacityRange>) -> Result<Self, Failure> {
+    fn read(range: Option<&CapacityRange>) -> Result<Self, CallFailure> {
         let Some(range) = range else { return Ok(Self::default()) };
         let (required, limit) = (range.required_bytes, range.limit_bytes);
         if required < 0 || limit < 0 || (limit > 0 && required > limit) {
-            return Err(Failure::invalid(format!(
+            return Err(CallFailure::invalid(format!(
                 "capacity_range makes no sense: at least {required} and at most {limit} bytes"
             )));
         }
@@ -114,19 +111,15 @@ mod tests {
     use gitrepo_core::error::Kind;
 
     use super::*;
+    use crate::capability::tests::filesystem;
     use crate::proto::csi::v1::VolumeCapability;
     use crate::proto::csi::v1::VolumeContentSource;
-    use crate::proto::csi::v1::volume_capability::AccessMode;
     use crate::proto::csi::v1::volume_capability::AccessType;
     use crate::proto::csi::v1::volume_capability::BlockVolume;
-    use crate::proto::csi::v1::volume_capability::MountVolume;
     use crate::proto::csi::v1::volume_capability::access_mode::Mode;
 
     fn capability() -> VolumeCapability {
-        VolumeCapability {
-            access_mode: Some(AccessMode { mode: Mode::MultiNodeReaderOnly.into() }),
-            access_type: Some(AccessType::Mount(MountVolume::default())),
-        }
+        filesystem(Mode::MultiNodeReaderOnly, &[], "")
     }
 
     fn request(parameters: &[(&str, &str)]) -> CreateVolumeRequest {

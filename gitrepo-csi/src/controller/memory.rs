@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::volume_id::VolumeId;
 use super::volume_id::name_hash;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 
 /// A created volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,26 +51,26 @@ impl Memory {
     }
 
     /// The volume of this name. A damaged file counts as missing.
-    pub(super) fn recall(&self, name: &str) -> Result<Option<Created>, Failure> {
+    pub(super) fn recall(&self, name: &str) -> Result<Option<Created>, CallFailure> {
         let created = self.read(&self.path(&name_hash(name)))?;
         Ok(created.filter(|created| created.name == name))
     }
 
     /// The volume with this id.
-    pub(super) fn find(&self, id: &VolumeId) -> Result<Option<Created>, Failure> {
+    pub(super) fn find(&self, id: &VolumeId) -> Result<Option<Created>, CallFailure> {
         let created = self.read(&self.path(id.name_hash()))?;
         Ok(created.filter(|created| created.volume_id == id.to_string()))
     }
 
     /// Stores the volume durably.
-    pub(super) fn keep(&self, created: &Created) -> Result<(), Failure> {
+    pub(super) fn keep(&self, created: &Created) -> Result<(), CallFailure> {
         let path = self.path(&name_hash(&created.name));
         let json = serde_json::to_vec(created).map_err(io::Error::from);
         json.and_then(|json| self.write(&path, &json)).map_err(failed("write", &path))
     }
 
     /// Forgets the volume with this id.
-    pub(super) fn forget(&self, id: &VolumeId) -> Result<(), Failure> {
+    pub(super) fn forget(&self, id: &VolumeId) -> Result<(), CallFailure> {
         if self.find(id)?.is_none() {
             return Ok(());
         }
@@ -85,7 +85,7 @@ impl Memory {
         self.directory.join(format!("{name_hash}.json"))
     }
 
-    fn read(&self, path: &Path) -> Result<Option<Created>, Failure> {
+    fn read(&self, path: &Path) -> Result<Option<Created>, CallFailure> {
         match fs::read(path) {
             Ok(json) => Ok(serde_json::from_slice(&json)
                 .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a damaged file is ignored"))
@@ -107,13 +107,13 @@ impl Memory {
 }
 
 /// Not final, so that the provisioner retries.
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CallFailure {
     move |error| {
         let kind = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::ResourceExhausted,
             _ => Kind::Unavailable,
         };
-        Failure::new(kind, format!("cannot {action} {}: {error}", path.display()))
+        CallFailure::new(kind, format!("cannot {action} {}: {error}", path.display()))
     }
 }
 

@@ -8,10 +8,10 @@ use gitrepo_core::error::Kind;
 use super::ControllerService;
 use super::create::memory;
 use super::volume_id::VolumeId;
-use crate::blocking;
-use crate::capability::Access;
+use crate::capability::Capability;
 use crate::context;
-use crate::failure::Failure;
+use crate::deadline;
+use crate::failure::CallFailure;
 use crate::proto::csi::v1::ValidateVolumeCapabilitiesRequest;
 use crate::proto::csi::v1::ValidateVolumeCapabilitiesResponse;
 use crate::proto::csi::v1::validate_volume_capabilities_response::Confirmed;
@@ -24,25 +24,25 @@ impl ControllerService {
         &self,
         request: ValidateVolumeCapabilitiesRequest,
         deadline: Instant,
-    ) -> Result<ValidateVolumeCapabilitiesResponse, Failure> {
+    ) -> Result<ValidateVolumeCapabilitiesResponse, CallFailure> {
         target::check_id(&request.volume_id)?;
         if request.volume_capabilities.is_empty() {
-            return Err(Failure::invalid("volume_capabilities is missing"));
+            return Err(CallFailure::invalid("volume_capabilities is missing"));
         }
         let storage = Arc::clone(&self.storage);
-        blocking::until(deadline, blocking::STORE, move || validate(&storage, request)).await
+        deadline::keep(deadline, deadline::STORE, move || validate(&storage, request)).await
     }
 }
 
 fn validate(
     storage: &Storage,
     request: ValidateVolumeCapabilitiesRequest,
-) -> Result<ValidateVolumeCapabilitiesResponse, Failure> {
+) -> Result<ValidateVolumeCapabilitiesResponse, CallFailure> {
     if !is_known(storage, &request)? {
         let id: String = request.volume_id.chars().take(128).collect();
-        return Err(Failure::new(Kind::NotFound, format!("no volume {id:?} was created by this driver")));
+        return Err(CallFailure::new(Kind::NotFound, format!("no volume {id:?} was created by this driver")));
     }
-    let read = |capability| Access::read(Some(capability)).map(drop);
+    let read = |capability| Capability::read(Some(capability)).map(drop);
     Ok(match request.volume_capabilities.iter().try_for_each(read) {
         Err(failure) => ValidateVolumeCapabilitiesResponse { confirmed: None, message: failure.message },
         Ok(()) => ValidateVolumeCapabilitiesResponse {
@@ -58,7 +58,7 @@ fn validate(
 }
 
 /// Known by its context alone, or by the memory.
-fn is_known(storage: &Storage, request: &ValidateVolumeCapabilitiesRequest) -> Result<bool, Failure> {
+fn is_known(storage: &Storage, request: &ValidateVolumeCapabilitiesRequest) -> Result<bool, CallFailure> {
     let Some(id) = VolumeId::parse(&request.volume_id) else { return Ok(false) };
     if id.has_context(&context::own(request.volume_context.clone())) {
         return Ok(true);

@@ -66,7 +66,7 @@ fn hash<'a>(parts: impl Iterator<Item = &'a str>) -> String {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", hash.finalize())[..BYTES * 2].to_owned()
 }
 
 #[cfg(test)]

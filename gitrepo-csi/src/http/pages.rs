@@ -1,6 +1,5 @@
 //! The pages of the HTTP server.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +30,6 @@ pub struct Pages {
     /// One request of each at a time: a hanging disk must not pile up threads.
     metrics_turn: Arc<Semaphore>,
     ready_turn: Arc<Semaphore>,
-}
-
-impl fmt::Debug for Pages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages").finish_non_exhaustive()
-    }
 }
 
 impl Pages {

@@ -3,14 +3,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::progress::Step;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::volume::Outcome;
-use gitrepo_core::volume::VolumeRequest;
 
 use super::*;
 
@@ -26,44 +24,38 @@ fn with_token(token: &str) -> Order {
     Order { credentials: Credentials::from_secret_keys(keys).unwrap(), ..order("volume", "/pods/a") }
 }
 
-/// Publishes when it is told to, or gives up when it is to.
-struct Told {
-    calls: AtomicUsize,
-    orders: Mutex<mpsc::Receiver<Answer>>,
+/// Jobs that end as they are told to, unless they are given up, and how many of them have begun.
+fn told() -> (Jobs, Arc<AtomicUsize>, mpsc::Sender<Answer>) {
+    told_within(LONG)
 }
 
-impl Publisher for Told {
-    fn lease<'a>(&'a self, _order: &'a Order, watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
+/// The same with so long for each.
+fn told_within(limit: Duration) -> (Jobs, Arc<AtomicUsize>, mpsc::Sender<Answer>) {
+    let (answers, receiver) = mpsc::channel::<Answer>();
+    let (receiver, calls) = (Mutex::new(receiver), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&calls);
+    let publish = move |_: &Order, watch: &Watch, job: &Running<'_>| {
         watch.progress.report(&Step::Fetching { bytes: 412_000_000, objects: 1_000, total_objects: 3_000 });
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        counted.fetch_add(1, Ordering::Relaxed);
         loop {
-            let order = self.orders.lock().unwrap().recv_timeout(Duration::from_millis(5));
-            match order {
-                Ok(answer) => return answer.map(|published| Box::new(Ready(published)) as Box<dyn Leased>),
+            let answer = receiver.lock().unwrap().recv_timeout(Duration::from_millis(5));
+            match answer {
+                Ok(leased) => return leased.and_then(|published| job.begin_show().map(|()| published)),
                 Err(mpsc::RecvTimeoutError::Timeout) => watch.cancel.check()?,
-                Err(mpsc::RecvTimeoutError::Disconnected) => panic!("nobody gives orders"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => panic!("nobody tells"),
             }
         }
-    }
-}
-
-/// A tree that is there.
-struct Ready(Published);
-
-impl Leased for Ready {
-    fn show(&self) -> Result<Option<Published>, Failure> {
-        Ok(Some(self.0.clone()))
-    }
-}
-
-fn told() -> (Jobs, Arc<Told>, mpsc::Sender<Answer>) {
-    let (orders, receiver) = mpsc::channel();
-    let publisher = Arc::new(Told { calls: AtomicUsize::new(0), orders: Mutex::new(receiver) });
-    (Jobs::new(Arc::clone(&publisher) as Arc<dyn Publisher>, LONG), publisher, orders)
+    };
+    (Jobs::with(limit, publish), calls, answers)
 }
 
 async fn publish(jobs: &Jobs, order: Order, deadline: Instant) -> Answer {
     jobs.join(order)?.until(deadline).await
+}
+
+/// Starts a job whose caller goes away at once.
+async fn begin(jobs: &Jobs, order: Order) {
+    assert!(tokio::time::timeout(Duration::ZERO, publish(jobs, order, soon())).await.is_err());
 }
 
 fn done() -> Published {
@@ -81,11 +73,6 @@ fn soon() -> Instant {
     Instant::now() + LONG
 }
 
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(test)
-}
-
 /// Until the job that nobody waits for has ended.
 async fn until_idle(jobs: &Jobs) {
     while jobs.count().running > 0 {
@@ -93,249 +80,209 @@ async fn until_idle(jobs: &Jobs) {
     }
 }
 
-#[test]
-fn who_asks_the_same_joins_and_all_hear_one_answer() {
-    run(async {
-        let (jobs, publisher, orders) = told();
-        let ask = |target: &'static str| publish(&jobs, order("volume", target), soon());
-        let tell = async {
-            while publisher.calls.load(Ordering::Relaxed) == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            orders.send(Ok(done())).unwrap();
-        };
-        let (a, b, ()) = tokio::join!(ask("/pods/a"), ask("/pods//a/"), tell);
-        assert_eq!((a, b), (Ok(done()), Ok(done())));
-        assert_eq!(publisher.calls.load(Ordering::Relaxed), 1);
-        assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
-    });
-}
-
-#[test]
-fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it() {
-    run(async {
-        let (jobs, publisher, orders) = told();
-        while publisher.calls.load(Ordering::Relaxed) == 0 {
-            let soon = Instant::now() + Duration::from_millis(20);
-            let failure = publish(&jobs, order("volume", "/pods/a"), soon).await.unwrap_err();
-            assert_eq!(failure.kind, Kind::Timeout);
-        }
-        let failure = publish(&jobs, order("volume", "/pods/a"), Instant::now()).await.unwrap_err();
-        assert_eq!(failure.message, "received 412 MB of about 1.2 GB; a retry joins it");
-        orders.send(Ok(done())).unwrap();
-        let answer = publish(&jobs, order("volume", "/pods/a"), soon()).await;
-        // Unless it ended before: then this is a second job, which core would answer at once.
-        if publisher.calls.load(Ordering::Relaxed) == 1 {
-            assert_eq!(answer, Ok(done()));
-        }
-    });
-}
-
-#[test]
-fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
-    run(async {
-        let (jobs, _, orders) = told();
-        let other = || order("other", "/pods/b");
-        let is_first = |order| jobs.join(order).map(|waiting| waiting.is_first);
-        assert_eq!(is_first(order("volume", "/pods/a")), Ok(true));
-        assert_eq!(is_first(order("volume", "/pods/a")), Ok(true), "nobody was told anything");
-        jobs.told("volume", Path::new("/pods//a"));
-        assert_eq!(is_first(order("volume", "/pods/a")), Ok(false));
-        assert_eq!(is_first(other()), Ok(true));
-        // A remote that fails again and again does not get two pauses longer each time.
-        for _ in 0..2 {
-            orders.send(Err(Failure::new(Kind::Unavailable, "silent"))).unwrap();
-        }
-        until_idle(&jobs).await;
-        jobs.expire();
-        assert_eq!(publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err().message, "silent");
-        assert_eq!(is_first(order("volume", "/pods/a")), Ok(false));
-        assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
-        assert_eq!(is_first(order("volume", "/pods/a")), Ok(false), "a publish that fails for good ends its job, too");
-        assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::GivenUp));
-        jobs.forget("volume", Path::new("/pods/a"));
-        assert_eq!(is_first(order("volume", "/pods/a")), Ok(true), "another pod");
-    });
-}
-
-#[test]
-fn a_job_goes_on_when_its_caller_goes_away() {
-    run(async {
-        let (jobs, publisher, orders) = told();
-        let call = publish(&jobs, order("volume", "/pods/a"), soon());
-        assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
-        assert_eq!(jobs.count().running, 1);
-        orders.send(Err(Failure::new(Kind::NotFound, "no such revision"))).unwrap();
-        until_idle(&jobs).await;
-        assert_eq!(publisher.calls.load(Ordering::Relaxed), 1);
-
-        assert_eq!(jobs.count().unheard, 1);
-        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
-        assert_eq!(failure.message, "no such revision", "exactly the next caller hears it");
-        assert_eq!(jobs.count().unheard, 0);
-        orders.send(Ok(done())).unwrap();
-        assert_eq!(publish(&jobs, order("volume", "/pods/a"), soon()).await, Ok(done()));
-    });
-}
-
-#[test]
-fn a_failure_is_not_for_who_asks_something_else() {
-    run(async {
-        let (jobs, _, orders) = told();
-        assert!(tokio::time::timeout(Duration::ZERO, publish(&jobs, with_token("a"), soon())).await.is_err());
-        orders.send(Err(Failure::new(Kind::Unauthenticated, "wrong"))).unwrap();
-        until_idle(&jobs).await;
-        orders.send(Ok(done())).unwrap();
-        assert_eq!(publish(&jobs, with_token("b"), soon()).await, Ok(done()));
-    });
-}
-
-#[test]
-fn another_request_for_the_same_target_is_busy() {
-    run(async {
-        let (jobs, publisher, orders) = told();
-        let first = publish(&jobs, with_token("a"), soon());
-        let others = async {
-            let mut writable = with_token("a");
-            writable.request.read_only = false;
-            assert_eq!(publish(&jobs, writable, soon()).await.unwrap_err().kind, Kind::Busy);
-            assert_eq!(jobs.count().running, 1, "and it goes on");
-            assert_eq!(publish(&jobs, with_token("b"), soon()).await.unwrap_err().kind, Kind::Busy);
-        };
-        let (first, ()) = tokio::join!(first, others);
-        assert_eq!(first.unwrap_err().kind, Kind::Cancelled, "its secret is not the volume's any more");
-        orders.send(Ok(done())).unwrap();
-        assert_eq!(publish(&jobs, with_token("b"), soon()).await, Ok(done()));
-        assert_eq!(publisher.calls.load(Ordering::Relaxed), 2);
-    });
-}
-
-#[test]
-fn an_unpublish_ends_the_job_and_leaves_no_failure() {
-    run(async {
-        let (jobs, _, _orders) = told();
-        assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
-        for _ in 0..2 {
-            let call = publish(&jobs, order("volume", "/pods/a"), soon());
-            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
-            assert!(jobs.works_elsewhere("volume", Path::new("/pods/b")));
-            assert!(!jobs.works_elsewhere("volume", Path::new("/pods/a")));
-            assert!(!jobs.works_elsewhere("other", Path::new("/pods/b")));
-            assert_eq!(jobs.end("volume", Path::new("/pods/a/"), LONG).await, Ok(Ended::GivenUp));
-            assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
-        }
-    });
-}
-
-#[test]
-fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
-    run(async {
-        let (jobs, publisher, orders) = told();
-        let begin = async |volume: &str, target: &str| {
-            let call = publish(&jobs, order(volume, target), soon());
-            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
-        };
-        begin("first", "/pods/a").await;
-        begin("second", "/pods/b").await;
-        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
-        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
-        assert_eq!(jobs.count(), Count { running: 2, unheard: 0 });
-        for _ in 0..2 {
-            orders.send(Ok(done())).unwrap();
-        }
-        until_idle(&jobs).await;
-        assert_eq!(publisher.calls.load(Ordering::Relaxed), 2);
-
-        begin("first", "/pods/a").await;
-        begin("second", "/pods/b").await;
-        assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(Ended::Nothing));
-        assert_eq!(jobs.end("second", Path::new("/pods/b"), LONG).await, Ok(Ended::GivenUp));
-        until_idle(&jobs).await;
-        assert_eq!(jobs.count(), Count { running: 0, unheard: 0 }, "nobody wanted it any more");
-    });
-}
-
-#[test]
-fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() {
-    run(async {
-        let (jobs, publisher, orders) = told();
-        let begin = async |order: Order| {
-            let call = publish(&jobs, order, soon());
-            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
-        };
-        begin(order("near", "/pods/a")).await;
-        begin(order("waiting", "/pods/b")).await;
-        let other = RepositoryUrl::parse("https://git.example.com/other.git").unwrap();
-        let mut far = order("far", "/pods/c");
-        far.request.spec = VolumeSpec::new(other);
-        begin(far).await;
-        while publisher.calls.load(Ordering::Relaxed) < 3 {
+#[tokio::test]
+async fn who_asks_the_same_joins_and_all_hear_one_answer() {
+    let (jobs, calls, orders) = told();
+    let ask = |target: &'static str| publish(&jobs, order("volume", target), soon());
+    let tell = async {
+        while calls.load(Ordering::Relaxed) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        jobs.seen("near").report(&Step::Writing { entries: 1, total_entries: 2, bytes: 0 });
-        jobs.seen("waiting").report(&Step::Waiting);
-        let stop = async {
-            tokio::join!(jobs.finish(LONG), async {
-                while jobs.count().running > 2 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                // Who comes now gets what the store has.
-                for _ in 0..3 {
-                    orders.send(Ok(done())).unwrap();
-                }
-                assert_eq!(publish(&jobs, order("late", "/pods/d"), soon()).await, Ok(done()));
-            })
-        };
-        stop.await;
-        assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
-        assert_eq!(publisher.calls.load(Ordering::Relaxed), 4);
-        jobs.close();
-        let late = publish(&jobs, order("late", "/pods/e"), soon()).await.unwrap_err();
-        assert_eq!(late.kind, Kind::Unavailable);
-        assert!(late.message.contains("stopping"), "{late}");
-    });
+        orders.send(Ok(done())).unwrap();
+    };
+    let (a, b, ()) = tokio::join!(ask("/pods/a"), ask("/pods//a/"), tell);
+    assert_eq!((a, b), (Ok(done()), Ok(done())));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    assert_eq!(jobs.count(), JobCount { running: 0, unheard: 0 });
 }
 
-/// Pays no heed to being given up.
-struct Deaf(Mutex<mpsc::Receiver<()>>);
-
-impl Publisher for Deaf {
-    fn lease<'a>(&'a self, _order: &'a Order, _watch: &'a Watch) -> Result<Box<dyn Leased + 'a>, Failure> {
-        self.0.lock().unwrap().recv().unwrap();
-        Ok(Box::new(Ready(done())))
+#[tokio::test]
+async fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it() {
+    let (jobs, calls, orders) = told();
+    while calls.load(Ordering::Relaxed) == 0 {
+        let soon = Instant::now() + Duration::from_millis(20);
+        let failure = publish(&jobs, order("volume", "/pods/a"), soon).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Timeout);
+    }
+    let failure = publish(&jobs, order("volume", "/pods/a"), Instant::now()).await.unwrap_err();
+    assert_eq!(failure.message, "received 412 MB of about 1.2 GB; a retry joins it");
+    orders.send(Ok(done())).unwrap();
+    let answer = publish(&jobs, order("volume", "/pods/a"), soon()).await;
+    // Unless it ended before: then this is a second job, which core would answer at once.
+    if calls.load(Ordering::Relaxed) == 1 {
+        assert_eq!(answer, Ok(done()));
     }
 }
 
-#[test]
-fn the_wait_for_a_jobs_end_is_bounded() {
-    run(async {
-        let (wake, receiver) = mpsc::channel();
-        let jobs = Jobs::new(Arc::new(Deaf(Mutex::new(receiver))), LONG);
-        let call = publish(&jobs, order("volume", "/pods/a"), soon());
-        assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err());
-        let failure = jobs.end("volume", Path::new("/pods/a"), Duration::from_millis(5)).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Busy);
-        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Busy, "it is not joined either");
-        assert_eq!(jobs.shut_down(Duration::from_millis(5)).await, 1);
-        wake.send(()).unwrap();
-        assert_eq!(jobs.shut_down(LONG).await, 0);
-        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Unavailable, "the driver is stopping");
-    });
+#[tokio::test]
+async fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
+    let (jobs, _, orders) = told();
+    let other = || order("other", "/pods/b");
+    let is_first = |order| jobs.join(order).map(|waiting| waiting.job.is_first);
+    assert_eq!(is_first(order("volume", "/pods/a")), Ok(true));
+    assert_eq!(is_first(order("volume", "/pods/a")), Ok(true), "nobody was told anything");
+    jobs.told("volume", Path::new("/pods//a"));
+    assert_eq!(is_first(order("volume", "/pods/a")), Ok(false));
+    assert_eq!(is_first(other()), Ok(true));
+    // A remote that fails again and again does not get two pauses longer each time.
+    for _ in 0..2 {
+        orders.send(Err(CallFailure::new(Kind::Unavailable, "silent"))).unwrap();
+    }
+    until_idle(&jobs).await;
+    jobs.expire();
+    assert_eq!(publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err().message, "silent");
+    assert_eq!(is_first(order("volume", "/pods/a")), Ok(false));
+    assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(true));
+    assert_eq!(is_first(order("volume", "/pods/a")), Ok(false), "a publish that fails for good ends its job, too");
+    assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(true));
+    jobs.forget("volume", Path::new("/pods/a"));
+    assert_eq!(is_first(order("volume", "/pods/a")), Ok(true), "another pod");
 }
 
-#[test]
-fn a_job_has_its_time_and_a_panic_is_a_failure_that_is_not_final() {
-    run(async {
-        let (orders, receiver) = mpsc::channel();
-        let publisher = Told { calls: AtomicUsize::new(0), orders: Mutex::new(receiver) };
-        let jobs = Jobs::new(Arc::new(publisher), Duration::from_millis(20));
-        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Timeout);
-        drop(orders);
-        let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
-        assert!(failure.message.contains("a fault of this driver") && !failure.is_final(), "{failure}");
-        assert_eq!(jobs.count(), Count { running: 0, unheard: 0 });
+#[tokio::test]
+async fn a_job_goes_on_when_its_caller_goes_away() {
+    let (jobs, calls, orders) = told();
+    begin(&jobs, order("volume", "/pods/a")).await;
+    assert_eq!(jobs.count().running, 1);
+    orders.send(Err(CallFailure::new(Kind::NotFound, "no such revision"))).unwrap();
+    until_idle(&jobs).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+
+    assert_eq!(jobs.count().unheard, 1);
+    let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
+    assert_eq!(failure.message, "no such revision", "exactly the next caller hears it");
+    assert_eq!(jobs.count().unheard, 0);
+    orders.send(Ok(done())).unwrap();
+    assert_eq!(publish(&jobs, order("volume", "/pods/a"), soon()).await, Ok(done()));
+}
+
+#[tokio::test]
+async fn a_failure_is_not_for_who_asks_something_else() {
+    let (jobs, _, orders) = told();
+    begin(&jobs, with_token("a")).await;
+    orders.send(Err(CallFailure::new(Kind::Unauthenticated, "wrong"))).unwrap();
+    until_idle(&jobs).await;
+    orders.send(Ok(done())).unwrap();
+    assert_eq!(publish(&jobs, with_token("b"), soon()).await, Ok(done()));
+}
+
+#[tokio::test]
+async fn another_request_for_the_same_target_is_busy() {
+    let (jobs, calls, orders) = told();
+    let first = publish(&jobs, with_token("a"), soon());
+    let others = async {
+        let mut writable = with_token("a");
+        writable.request.read_only = false;
+        assert_eq!(publish(&jobs, writable, soon()).await.unwrap_err().kind, Kind::Busy);
+        assert_eq!(jobs.count().running, 1, "and it goes on");
+        assert_eq!(publish(&jobs, with_token("b"), soon()).await.unwrap_err().kind, Kind::Busy);
+    };
+    let (first, ()) = tokio::join!(first, others);
+    assert_eq!(first.unwrap_err().kind, Kind::Cancelled, "its secret is not the volume's any more");
+    orders.send(Ok(done())).unwrap();
+    assert_eq!(publish(&jobs, with_token("b"), soon()).await, Ok(done()));
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn an_unpublish_ends_the_job_and_leaves_no_failure() {
+    let (jobs, _, _orders) = told();
+    assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(false));
+    for _ in 0..2 {
+        begin(&jobs, order("volume", "/pods/a")).await;
+        assert!(jobs.works_elsewhere("volume", Path::new("/pods/b")));
+        assert!(!jobs.works_elsewhere("volume", Path::new("/pods/a")));
+        assert!(!jobs.works_elsewhere("other", Path::new("/pods/b")));
+        assert_eq!(jobs.end("volume", Path::new("/pods/a/"), LONG).await, Ok(true));
+        assert_eq!(jobs.count(), JobCount { running: 0, unheard: 0 });
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
+    let (jobs, calls, orders) = told();
+    begin(&jobs, order("first", "/pods/a")).await;
+    begin(&jobs, order("second", "/pods/b")).await;
+    assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(false));
+    assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(false));
+    assert_eq!(jobs.count(), JobCount { running: 2, unheard: 0 });
+    for _ in 0..2 {
+        orders.send(Ok(done())).unwrap();
+    }
+    until_idle(&jobs).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+
+    begin(&jobs, order("first", "/pods/a")).await;
+    begin(&jobs, order("second", "/pods/b")).await;
+    assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(false));
+    assert_eq!(jobs.end("second", Path::new("/pods/b"), LONG).await, Ok(true));
+    until_idle(&jobs).await;
+    assert_eq!(jobs.count(), JobCount { running: 0, unheard: 0 }, "nobody wanted it any more");
+}
+
+#[tokio::test]
+async fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() {
+    let (jobs, calls, orders) = told();
+    begin(&jobs, order("near", "/pods/a")).await;
+    begin(&jobs, order("waiting", "/pods/b")).await;
+    let other = RepositoryUrl::parse("https://git.example.com/other.git").unwrap();
+    let mut far = order("far", "/pods/c");
+    far.request.spec = VolumeSpec::new(other);
+    begin(&jobs, far).await;
+    while calls.load(Ordering::Relaxed) < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    jobs.seen("near").report(&Step::Writing { entries: 1, total_entries: 2, bytes: 0 });
+    jobs.seen("waiting").report(&Step::Waiting);
+    let stop = async {
+        tokio::join!(jobs.finish(LONG), async {
+            while jobs.count().running > 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // Who comes now gets what the store has.
+            for _ in 0..3 {
+                orders.send(Ok(done())).unwrap();
+            }
+            assert_eq!(publish(&jobs, order("late", "/pods/d"), soon()).await, Ok(done()));
+        })
+    };
+    stop.await;
+    assert_eq!(jobs.count(), JobCount { running: 0, unheard: 0 });
+    assert_eq!(calls.load(Ordering::Relaxed), 4);
+    jobs.close();
+    let late = publish(&jobs, order("late", "/pods/e"), soon()).await.unwrap_err();
+    assert_eq!(late.kind, Kind::Unavailable);
+    assert!(late.message.contains("stopping"), "{late}");
+}
+
+#[tokio::test]
+async fn the_wait_for_a_jobs_end_is_bounded() {
+    let (wake, receiver) = mpsc::channel();
+    let receiver = Mutex::new(receiver);
+    // It pays no heed to being given up.
+    let jobs = Jobs::with(LONG, move |_, _, _| {
+        receiver.lock().unwrap().recv().unwrap();
+        Ok(done())
     });
+    begin(&jobs, order("volume", "/pods/a")).await;
+    let failure = jobs.end("volume", Path::new("/pods/a"), Duration::from_millis(5)).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Busy);
+    let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Busy, "it is not joined either");
+    assert_eq!(jobs.shut_down(Duration::from_millis(5)).await, 1);
+    wake.send(()).unwrap();
+    assert_eq!(jobs.shut_down(LONG).await, 0);
+    let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Unavailable, "the driver is stopping");
+}
+
+#[tokio::test]
+async fn a_job_has_its_time_and_a_panic_is_a_failure_that_is_not_final() {
+    let (jobs, _, orders) = told_within(Duration::from_millis(20));
+    let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Timeout);
+    drop(orders);
+    let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
+    assert!(failure.message.contains("a fault of this driver") && !failure.is_final(), "{failure}");
+    assert_eq!(jobs.count(), JobCount { running: 0, unheard: 0 });
 }

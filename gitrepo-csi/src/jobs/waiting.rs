@@ -13,17 +13,14 @@ use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::volume::Published;
-use tokio::sync::watch;
 
-use super::Answer;
 use super::Shared;
-use super::progress::Seen;
+use super::pod::Neighbours;
+use super::table::JobKey;
 use super::table::Joined;
-use super::table::Key;
 use super::vanished;
-use crate::blocking;
-use crate::failure::Failure;
-use crate::pod::Neighbours;
+use crate::deadline;
+use crate::failure::CallFailure;
 
 /// When the first call for a volume answers with the progress of its job.
 const FIRST_WORD: Duration = Duration::from_secs(12);
@@ -33,28 +30,20 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A caller that waits for a job. The job goes on when this is dropped.
 pub struct Waiting {
-    shared: Arc<Shared>,
-    key: Key,
-    number: u64,
-    answer: watch::Receiver<Option<Answer>>,
-    seen: Arc<Seen>,
-    pub(super) is_first: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: JobKey,
+    pub(super) job: Joined,
 }
 
 impl Waiting {
-    pub(super) fn new(shared: Arc<Shared>, key: Key, joined: Joined) -> Self {
-        let Joined { number, answer, seen, is_first } = joined;
-        Self { shared, key, number, answer, seen, is_first }
-    }
-
     /// Waits for the job until `deadline`. The first call for a volume waits at most 12 seconds.
     ///
     /// # Errors
     ///
     /// The job's failure. Of kind `Timeout`, with the job's progress, if it still runs.
-    pub async fn until(self, deadline: Instant) -> Result<Published, Failure> {
-        let early = self.is_first.then(|| Instant::now() + FIRST_WORD).filter(|early| *early < deadline);
-        let mut answer = self.answer.clone();
+    pub async fn until(self, deadline: Instant) -> Result<Published, CallFailure> {
+        let early = self.job.is_first.then(|| Instant::now() + FIRST_WORD).filter(|early| *early < deadline);
+        let mut answer = self.job.answer.clone();
         tokio::select! {
             biased;
             ended = answer.wait_for(Option::is_some) => match ended {
@@ -71,22 +60,25 @@ impl Waiting {
     }
 
     /// Explains the failure of a job that was cancelled because the driver stops.
-    fn explained(&self, failure: Failure) -> Failure {
+    fn explained(&self, failure: CallFailure) -> CallFailure {
         if failure.kind != Kind::Cancelled || !self.shared.table().is_stopping() {
             return failure;
         }
-        let (seen, lost) = (&self.seen, self.seen.lost());
-        Failure::new(Kind::Unavailable, format!("the driver is stopping ({seen}): {lost}; a retry asks its successor"))
+        let (seen, lost) = (&self.job.seen, self.job.seen.lost());
+        CallFailure::new(
+            Kind::Unavailable,
+            format!("the driver is stopping ({seen}): {lost}; a retry asks its successor"),
+        )
     }
 
-    fn still_at_work(&self, why: &str) -> Failure {
-        Failure::new(Kind::Timeout, format!("{why}{}; a retry joins it", self.seen))
+    fn still_at_work(&self, why: &str) -> CallFailure {
+        CallFailure::new(Kind::Timeout, format!("{why}{}; a retry joins it", self.job.seen))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.table().leave(self.number);
+        self.shared.table().leave(self.job.number);
     }
 }
 
@@ -94,7 +86,7 @@ impl Drop for Waiting {
 async fn pod_ends(neighbours: Option<Neighbours>) {
     let Some(mut neighbours) = neighbours else { return std::future::pending().await };
     loop {
-        let looked = blocking::run(move || {
+        let looked = deadline::on_a_thread(move || {
             let is_ending = neighbours.look();
             Ok((neighbours, is_ending))
         });

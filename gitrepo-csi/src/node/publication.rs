@@ -4,7 +4,6 @@ use std::path::Path;
 
 use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::credentials::Credentials;
-use gitrepo_core::credentials::Secret;
 use gitrepo_core::error::Kind;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
@@ -12,9 +11,9 @@ use gitrepo_core::spec::Writable;
 use gitrepo_core::volume::VolumeRequest;
 
 use crate::ORIGIN;
-use crate::capability::Access;
+use crate::capability::Capability;
 use crate::context;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::target;
 
@@ -32,17 +31,14 @@ impl Publication {
     /// # Errors
     ///
     /// `InvalidRequest`, or `FailedPrecondition` for a volume that could not be kept read-only.
-    pub(super) fn read(request: NodePublishVolumeRequest, kubelet_dir: &Path) -> Result<Self, Failure> {
-        // First, so that they are wiped whatever becomes of the rest.
-        let secrets = context::own(request.secrets);
-        let secrets = secrets.into_iter().map(|(key, value)| (key, Secret::new(value))).collect();
-        let credentials = Credentials::from_secret_keys(secrets);
-
+    pub(super) fn read(request: NodePublishVolumeRequest, kubelet_dir: &Path) -> Result<Self, CallFailure> {
+        // First, so that the secrets are wiped whatever becomes of the rest.
+        let credentials = context::credentials(request.secrets);
         target::check_id(&request.volume_id)?;
         let target = target::check(&request.target_path, kubelet_dir)?;
-        let access = Access::read(request.volume_capability.as_ref())?;
-        if access.is_for_readers() && !request.readonly {
-            return Err(not_kept_read_only(&access));
+        let capability = Capability::read(request.volume_capability.as_ref())?;
+        if capability.is_for_readers() && !request.readonly {
+            return Err(not_kept_read_only(&capability));
         }
         let inline = context::is_inline(&request.volume_context);
         let attributes = context::own(request.volume_context);
@@ -50,23 +46,19 @@ impl Publication {
         if !request.readonly && spec.writable.is_none() {
             spec.writable = Some(if inline { Writable::Private } else { Writable::Shared });
         }
-        let request = VolumeRequest {
-            volume_id: request.volume_id,
-            target,
-            origin: ORIGIN,
-            spec,
-            read_only: request.readonly,
-            group: access.group,
-        };
-        Ok(Self { request, credentials, one_target: access.is_for_one_target() })
+        let mut volume = VolumeRequest::new(request.volume_id, target, spec);
+        volume.origin = ORIGIN;
+        volume.read_only = request.readonly;
+        volume.group = capability.group;
+        Ok(Self { request: volume, credentials, one_target: capability.is_for_one_target() })
     }
 }
 
 /// The kubelet tells the container runtime `readonly` and nothing else, and current runtimes then lift a mount's
 /// read-only flag, so the pod could write into a tree that it shares with others.
-fn not_kept_read_only(access: &Access) -> Failure {
-    let asked = if access.read_only_flag { "the mount option ro" } else { "the access mode" };
-    Failure::new(
+fn not_kept_read_only(capability: &Capability) -> CallFailure {
+    let asked = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
+    CallFailure::new(
         Kind::FailedPrecondition,
         format!(
             "{asked} asks for a read-only volume, which the kubelet does not pass on to the container runtime: set \
@@ -80,10 +72,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::proto::csi::v1::VolumeCapability;
-    use crate::proto::csi::v1::volume_capability::AccessMode;
-    use crate::proto::csi::v1::volume_capability::AccessType;
-    use crate::proto::csi::v1::volume_capability::MountVolume;
+    use crate::capability::tests::filesystem;
     use crate::proto::csi::v1::volume_capability::access_mode::Mode;
 
     fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
@@ -91,27 +80,19 @@ mod tests {
     }
 
     fn request(mode: Mode, flags: &[&str], readonly: bool, attributes: &[(&str, &str)]) -> NodePublishVolumeRequest {
-        let mount = MountVolume {
-            mount_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-            volume_mount_group: "3000".to_owned(),
-            ..MountVolume::default()
-        };
         let mut volume_context = map(attributes);
         volume_context.insert("repository".to_owned(), "https://git.example.org/group/app.git".to_owned());
         NodePublishVolumeRequest {
             volume_id: "handle".to_owned(),
             target_path: "/var/lib/kubelet/pods/1/mount".to_owned(),
-            volume_capability: Some(VolumeCapability {
-                access_mode: Some(AccessMode { mode: mode.into() }),
-                access_type: Some(AccessType::Mount(mount)),
-            }),
+            volume_capability: Some(filesystem(mode, flags, "3000")),
             readonly,
             volume_context,
             ..NodePublishVolumeRequest::default()
         }
     }
 
-    fn read(request: NodePublishVolumeRequest) -> Result<Publication, Failure> {
+    fn read(request: NodePublishVolumeRequest) -> Result<Publication, CallFailure> {
         Publication::read(request, Path::new("/var/lib/kubelet"))
     }
 
@@ -221,7 +202,7 @@ mod tests {
         let secrets = map(&[("tokn", "canary")]);
         let publication =
             read(NodePublishVolumeRequest { secrets, ..request(Mode::SingleNodeWriter, &[], true, &[]) }).unwrap();
-        let failure = Failure::from(publication.credentials.unwrap_err());
+        let failure = CallFailure::from(publication.credentials.unwrap_err());
         assert_eq!(failure.kind, Kind::InvalidRequest);
         assert!(failure.message.contains("token") && !failure.message.contains("canary"), "{failure}");
     }

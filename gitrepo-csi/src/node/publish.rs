@@ -1,10 +1,8 @@
 //! `NodePublishVolume`.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
-use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::State;
@@ -13,15 +11,13 @@ use gitrepo_core::volume::Volumes;
 
 use super::NodeService;
 use super::publication::Publication;
-use crate::blocking;
 use crate::deadline;
-use crate::failure::Failure;
-use crate::jobs::Ended;
+use crate::failure::CallFailure;
 use crate::jobs::Jobs;
 use crate::jobs::Order;
+use crate::name_lock::NameLock;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::rpc_log::Call;
-use crate::turn::Turn;
 
 impl NodeService {
     /// Publishes, or joins the job that does. A failure with a final code leaves nothing behind, since the kubelet may
@@ -31,7 +27,7 @@ impl NodeService {
         call: &mut Call,
         request: NodePublishVolumeRequest,
         deadline: Instant,
-    ) -> Result<Published, Failure> {
+    ) -> Result<Published, CallFailure> {
         let (volume_id, target) = (request.volume_id.clone(), request.target_path.clone());
         let failure = match self.try_publish(call, request, deadline).await {
             Ok(published) => {
@@ -49,45 +45,43 @@ impl NodeService {
         call: &mut Call,
         request: NodePublishVolumeRequest,
         deadline: Instant,
-    ) -> Result<Published, Failure> {
+    ) -> Result<Published, CallFailure> {
         // The pod's author controls this input, so reading it must not block the runtime.
         let kubelet_dir = self.kubelet_dir.clone();
         let publication =
-            blocking::until(deadline, blocking::READING, move || Publication::read(request, &kubelet_dir)).await?;
+            deadline::keep(deadline, deadline::READING, move || Publication::read(request, &kubelet_dir)).await?;
         call.repository(&publication.request.spec.repository);
         // Held until the job is in the table: otherwise two concurrent calls would not see each other.
-        let turn = match publication.one_target {
-            true => Some(self.turn(&publication.request.volume_id, deadline).await?),
+        let lock = match publication.one_target {
+            true => Some(self.lock(&publication.request.volume_id, deadline).await?),
             false => None,
         };
-        let storage = Arc::clone(&self.storage);
         let jobs = self.jobs.clone();
-        let looked =
-            blocking::until(deadline, blocking::STORE, move || look(&*storage.volumes()?, &jobs, publication)).await?;
-        let job = match looked {
+        let job = match self.storage.call(deadline, move |volumes| look(volumes, &jobs, publication)).await? {
             Look::Stands(published) => return Ok(published),
             Look::Missing(order) => self.jobs.join(*order)?,
         };
-        drop(turn);
+        drop(lock);
         job.until(deadline).await.map_err(advised)
     }
 
-    async fn turn(&self, volume_id: &str, deadline: Instant) -> Result<Turn, Failure> {
-        let busy = |_| Failure::new(Kind::Busy, "another call for the volume has not ended; try again");
-        tokio::time::timeout_at(deadline.into(), self.turns.wait(volume_id)).await.map_err(busy)
+    async fn lock(&self, volume_id: &str, deadline: Instant) -> Result<NameLock, CallFailure> {
+        let busy = |_| CallFailure::new(Kind::Busy, "another call for the volume has not ended; try again");
+        tokio::time::timeout_at(deadline.into(), self.locks.lock(volume_id)).await.map_err(busy)
     }
 
     /// Ends the job that an earlier call for the same volume may have started, before the kubelet forgets the volume.
     /// If that takes too long, the failure becomes one that the kubelet retries.
-    async fn undone(&self, failure: Failure, volume_id: String, target: String, deadline: Instant) -> Failure {
+    async fn undone(&self, failure: CallFailure, volume_id: String, target: String, deadline: Instant) -> CallFailure {
         match self.jobs.end(&volume_id, Path::new(&target), deadline::left(deadline)).await {
-            Ok(Ended::Nothing) => failure,
-            Ok(Ended::GivenUp) => {
-                let (storage, cancel) = (Arc::clone(&self.storage), Cancel::new().within(deadline::left(deadline)));
-                let undo = move || Ok(storage.volumes()?.unpublish(Some(&volume_id), Path::new(&target), &cancel)?);
-                match blocking::until(deadline, blocking::STORE, undo).await {
+            Ok(false) => failure,
+            Ok(true) => {
+                let cancel = deadline::cancel(deadline);
+                let undo =
+                    move |volumes: &Volumes| Ok(volumes.unpublish(Some(&volume_id), Path::new(&target), &cancel)?);
+                match self.storage.call(deadline, undo).await {
                     Ok(_) => failure,
-                    Err(undoing) => Failure::new(
+                    Err(undoing) => CallFailure::new(
                         Kind::Busy,
                         format!("{failure}; an earlier attempt is not undone yet ({undoing}); try again"),
                     ),
@@ -99,7 +93,7 @@ impl NodeService {
 }
 
 /// Adds where a pod names its secret, which only this frontend knows.
-fn advised(failure: Failure) -> Failure {
+fn advised(failure: CallFailure) -> CallFailure {
     match failure.kind {
         Kind::Unauthenticated => failure.advising("the volume's nodePublishSecretRef names the Secret with the keys"),
         _ => failure,
@@ -114,7 +108,7 @@ enum Look {
     Missing(Box<Order>),
 }
 
-fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look, Failure> {
+fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look, CallFailure> {
     let Publication { request, credentials, one_target } = publication;
     if let Some(published) = volumes.serves(&request).map_err(unseen)? {
         return Ok(Look::Stands(published));
@@ -129,22 +123,22 @@ fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look
 
 /// If records or mounts cannot be read, the volume may be published, so the kubelet must not forget it. Only a target
 /// that shows something else is certain.
-fn unseen(error: impl Into<Failure>) -> Failure {
+fn unseen(error: impl Into<CallFailure>) -> CallFailure {
     let failure = error.into();
     match failure.kind {
         Kind::AlreadyExists => failure,
-        _ if failure.is_final() => Failure::new(Kind::Unavailable, failure.message),
+        _ if failure.is_final() => CallFailure::new(Kind::Unavailable, failure.message),
         _ => failure,
     }
 }
 
-fn stands_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, Failure> {
+fn stands_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, CallFailure> {
     let targets = volumes.targets_of(&request.volume_id).map_err(unseen)?;
     Ok(targets.iter().any(|volume| volume.state == State::Mounted && volume.record.target != request.target))
 }
 
-fn second_target(target: &Path) -> Failure {
-    Failure::new(
+fn second_target(target: &Path) -> CallFailure {
+    CallFailure::new(
         Kind::FailedPrecondition,
         format!(
             "the volume is published for another pod of this node, and its access mode allows one: {} must wait until \
@@ -156,6 +150,7 @@ fn second_target(target: &Path) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use gitrepo_core::gateway::Gateway;
@@ -169,41 +164,37 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::capability::tests::filesystem;
     use crate::metrics::Metrics;
-    use crate::proto::csi::v1::VolumeCapability;
-    use crate::proto::csi::v1::volume_capability::AccessMode;
-    use crate::proto::csi::v1::volume_capability::AccessType;
-    use crate::proto::csi::v1::volume_capability::MountVolume;
+    use crate::name_lock::NameLocks;
     use crate::proto::csi::v1::volume_capability::access_mode::Mode;
     use crate::storage::Storage;
-    use crate::turn::Turns;
 
     /// A node on which every repository is refused.
     fn service(place: &TempDir) -> NodeService {
         let store = place.path().join("store");
         let open = move || {
-            let config = Config { denied_hosts: vec![HostPattern::parse("*").unwrap()], ..Config::for_drivers() };
+            let mut config = Config::for_drivers();
+            config.denied_hosts = vec![HostPattern::parse("*").unwrap()];
             let worker = InProcess::new(Arc::new(Git::default()));
             let gateway = Gateway::new(Policy::new(config), Arc::new(worker));
             let mounter = Arc::new(FakeMounter::new());
             Ok(Volumes::new(Store::open(&store)?, gateway, mounter))
         };
-        let metrics = Arc::new(Metrics::new());
-        let storage = Arc::new(Storage::new(Box::new(open), Arc::clone(&metrics)));
-        let jobs = Jobs::new(Arc::clone(&storage) as Arc<dyn crate::jobs::Publisher>, Duration::from_secs(60));
+        let metrics = Arc::new(Metrics::default());
+        let storage = Arc::new(Storage::new(open));
+        let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(60));
         let kubelet_dir = place.path().join("kubelet");
-        NodeService { node_id: "node".to_owned(), kubelet_dir, storage, jobs, turns: Turns::default(), metrics }
+        NodeService { node_id: "node".to_owned(), kubelet_dir, storage, jobs, locks: NameLocks::default(), metrics }
     }
 
     /// How a publish fails that has so long for it.
-    fn fails(service: &NodeService, mode: Mode, patience: Duration) -> Failure {
-        let access_type = Some(AccessType::Mount(MountVolume::default()));
-        let access_mode = Some(AccessMode { mode: mode.into() });
+    fn fails(service: &NodeService, mode: Mode, patience: Duration) -> CallFailure {
         let repository = ("repository".to_owned(), "https://git.example.org/app.git".to_owned());
         let request = NodePublishVolumeRequest {
             volume_id: "volume".to_owned(),
             target_path: service.kubelet_dir.join("pods/1/mount").display().to_string(),
-            volume_capability: Some(VolumeCapability { access_mode, access_type }),
+            volume_capability: Some(filesystem(mode, &[], "")),
             volume_context: [repository].into(),
             ..NodePublishVolumeRequest::default()
         };
@@ -217,12 +208,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let service = service(&place);
         let patience = Duration::from_secs(60);
-        let turn = service.turns.take("volume").unwrap();
+        let lock = service.locks.try_lock("volume").unwrap();
         for mode in [Mode::SingleNodeWriter, Mode::SingleNodeSingleWriter] {
             assert_eq!(fails(&service, mode, Duration::from_millis(5)).kind, Kind::Busy);
         }
         assert_eq!(fails(&service, Mode::SingleNodeMultiWriter, patience).kind, Kind::PermissionDenied);
-        drop(turn);
+        drop(lock);
         for _ in 0..2 {
             assert_eq!(fails(&service, Mode::SingleNodeWriter, patience).kind, Kind::PermissionDenied);
         }

@@ -5,12 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gitrepo_core::cancel::Cancel;
-
 use super::NodeService;
-use crate::blocking;
 use crate::deadline;
-use crate::failure::Failure;
+use crate::failure::CallFailure;
 use crate::proto::csi::v1::NodeUnpublishVolumeRequest;
 use crate::target;
 
@@ -21,22 +18,21 @@ impl NodeService {
         &self,
         request: NodeUnpublishVolumeRequest,
         deadline: Instant,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         target::check_id(&request.volume_id)?;
         if request.target_path.is_empty() {
-            return Err(Failure::invalid("target_path is missing"));
+            return Err(CallFailure::invalid("target_path is missing"));
         }
         let target = PathBuf::from(request.target_path);
         if !target.is_absolute() {
-            return Err(Failure::invalid(format!("target_path {} is not absolute", target.display())));
+            return Err(CallFailure::invalid(format!("target_path {} is not absolute", target.display())));
         }
         self.jobs.end(&request.volume_id, &target, deadline::left(deadline)).await?;
         self.jobs.forget(&request.volume_id, &target);
         let (storage, kubelet_dir) = (Arc::clone(&self.storage), self.kubelet_dir.clone());
-        blocking::until(deadline, blocking::STORE, move || match storage.volumes() {
+        deadline::keep(deadline, deadline::STORE, move || match storage.volumes() {
             Ok(volumes) => {
-                let cancel = Cancel::new().within(deadline::left(deadline));
-                volumes.unpublish(Some(&request.volume_id), &target, &cancel)?;
+                volumes.unpublish(Some(&request.volume_id), &target, &deadline::cancel(deadline))?;
                 target::remove(&target, &kubelet_dir)
             }
             Err(failure) => without_store(&target, &kubelet_dir, failure),
@@ -47,7 +43,7 @@ impl NodeService {
 
 /// Without the store, a target that does not exist or has nothing mounted counts as unpublished. A sweep deletes its
 /// record once the store is back.
-fn without_store(target: &Path, kubelet_dir: &Path, failure: Failure) -> Result<(), Failure> {
+fn without_store(target: &Path, kubelet_dir: &Path, failure: CallFailure) -> Result<(), CallFailure> {
     target::remove(target, kubelet_dir)?;
     if target.exists() { Err(failure) } else { Ok(()) }
 }

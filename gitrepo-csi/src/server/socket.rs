@@ -38,7 +38,7 @@ pub enum Occupied {
 #[derive(Debug)]
 pub struct Socket {
     /// Its name, for removal.
-    pub place: Place,
+    pub name: SocketName,
     pub(super) listener: UnixListener,
 }
 
@@ -46,7 +46,7 @@ pub struct Socket {
 ///
 /// Holds the file open, so that no other socket can get the same inode number meanwhile.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct SocketName {
     path: PathBuf,
     file: Arc<File>,
 }
@@ -123,20 +123,20 @@ impl Socket {
     /// See [`ListenError`]. Must be called within a tokio runtime.
     pub fn listen(path: &Path, occupied: Occupied) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Listen { path: path.to_owned(), source };
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        let (Some(directory), Some(file)) = (path.parent(), path.file_name()) else {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         };
         safe_directory(directory)?;
-        let mut _turn = None;
+        let mut _lock = None;
         if occupied == Occupied::Refuse {
-            _turn = Some(turn(directory, path)?);
+            _lock = Some(lock(directory, path)?);
             vacate(path)?;
         } else if is_other_than_socket(path).map_err(failed)? {
             return Err(ListenError::NotASocket { path: path.to_owned() });
         }
         // The kubelet watches its registration directory, but ignores names that begin with a dot.
         let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
+        hidden.push(file);
         hidden.push("~");
         let hidden = directory.join(hidden);
         if !is_other_than_socket(&hidden).map_err(failed)? {
@@ -144,7 +144,7 @@ impl Socket {
         }
         let listener = UnixListener::bind(&hidden).map_err(failed)?;
         match appear(&hidden, path, occupied) {
-            Ok(place) => Ok(Self { place, listener }),
+            Ok(name) => Ok(Self { name, listener }),
             Err(source) => {
                 fs::remove_file(&hidden).ok();
                 // Another process was faster between the check and the rename.
@@ -158,7 +158,7 @@ impl Socket {
 }
 
 /// Gives a listening socket its mode and its name.
-fn appear(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<Place> {
+fn appear(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<SocketName> {
     fs::set_permissions(hidden, fs::Permissions::from_mode(0o600))?;
     let file = open(hidden, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     match occupied {
@@ -169,10 +169,10 @@ fn appear(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<Place> {
         }
         Occupied::Replace => fs::rename(hidden, path)?,
     }
-    Ok(Place { path: path.to_owned(), file: Arc::new(File::from(file)) })
+    Ok(SocketName { path: path.to_owned(), file: Arc::new(File::from(file)) })
 }
 
-impl Place {
+impl SocketName {
     /// The socket's path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -219,7 +219,7 @@ fn safe_directory(path: &Path) -> Result<(), ListenError> {
 
 /// A lock for creating the socket. If two drivers find the same stale socket, the slower one would otherwise remove the
 /// new socket of the faster one.
-fn turn(directory: &Path, path: &Path) -> Result<File, ListenError> {
+fn lock(directory: &Path, path: &Path) -> Result<File, ListenError> {
     let failed = |source| ListenError::Directory { path: directory.to_owned(), source };
     let directory = File::open(directory).map_err(failed)?;
     match directory.try_lock() {
@@ -284,13 +284,13 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let stale = fs::metadata(&path).unwrap().ino();
 
-        let faster = turn(place.path(), &path).unwrap();
+        let faster = lock(place.path(), &path).unwrap();
         let refused = Socket::listen(&path, Occupied::Refuse).unwrap_err();
         assert!(matches!(refused, ListenError::Live { .. }), "{refused:?}");
         assert_eq!(fs::metadata(&path).unwrap().ino(), stale);
 
         drop(faster);
         let socket = Socket::listen(&path, Occupied::Refuse).unwrap();
-        assert!(socket.place.remove().unwrap());
+        assert!(socket.name.remove().unwrap());
     }
 }

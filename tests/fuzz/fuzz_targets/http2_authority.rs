@@ -1,12 +1,12 @@
-//! The rewriter of a gRPC client's bytes, which stands before the HTTP/2 library: whatever it is given, it does not
-//! panic, holds no more output than it says, and gives the same whether the bytes come at once or one by one.
+//! The rewriter of a gRPC client's bytes, in front of the HTTP/2 library: on any input it does not panic, buffers no
+//! more output than its limit, and gives the same result whether the bytes come at once or one by one.
 //!
 //! ```sh
 //! cd tests/fuzz && cargo +nightly fuzz run http2_authority -- -max_len=4096 -max_total_time=60
 //! ```
 //!
-//! Good seeds are the recordings in `gitrepo-csi/src/authority/recorded/`, without their first 24 bytes. An input that
-//! fails belongs into `gitrepo-csi/src/authority/rewriter/tests.rs`, where the same runs on stable Rust.
+//! Good seeds are the recordings in `gitrepo-csi/src/authority/recorded/`, without their first 24 bytes. Add an input
+//! that fails to `gitrepo-csi/src/authority/rewriter/tests.rs`, which runs the same checks on stable Rust.
 
 #![no_main]
 
@@ -14,10 +14,10 @@ use gitrepo_csi::authority::Rewriter;
 use gitrepo_csi::authority::Violation;
 use libfuzzer_sys::fuzz_target;
 
-/// All that comes out for the preface and `frames`, fed in pieces, and how it ended.
+/// The whole output for the preface and `frames`, fed in pieces, and the violation that ended it.
 fn rewritten(frames: &[u8], piece: usize) -> (Vec<u8>, Option<Violation>) {
     let input = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frames].concat();
-    let mut rewriter = Rewriter::new();
+    let mut rewriter = Rewriter::default();
     let mut all = Vec::new();
     for mut part in input.chunks(piece) {
         while !part.is_empty() {

@@ -1,14 +1,14 @@
-//! The parser of repository URLs, which stands before git's: whatever it is given, it does not panic, and what it
-//! accepts has one canonical form that reads back as the same URL.
+//! The parser of repository URLs, in front of git's: on any input it does not panic, and a URL that it accepts has one
+//! canonical form that parses to the same URL.
 //!
 //! ```sh
 //! cargo install cargo-fuzz
 //! cd tests/fuzz && cargo +nightly fuzz run repository_url -- -max_len=512 -max_total_time=60
 //! ```
 //!
-//! An input that fails is kept under `artifacts/repository_url/`, and `cargo +nightly fuzz run repository_url FILE`
-//! repeats it; it then belongs into the tables of `gitrepo-core/src/spec/url/tests.rs`, where the same properties run
-//! on stable Rust with every `cargo test`.
+//! A failing input is kept under `artifacts/repository_url/`, and `cargo +nightly fuzz run repository_url FILE` repeats
+//! it. Then add it to the tables of `gitrepo-core/src/spec/url/tests.rs`, which check the same properties on stable
+//! Rust with every `cargo test`.
 
 #![no_main]
 

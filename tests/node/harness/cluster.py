@@ -141,7 +141,7 @@ class Cluster:
         return sum(line[3] == "fetch-begins" for line in self.requests(path))
 
     def fetches_ended(self, path):
-        """How many of them have ended, whether the client got everything or not."""
+        """How many fetches have ended, complete or not."""
         return sum(line[3] in ("fetch", "fetch-cut") for line in self.requests(path))
 
     # Namespaces

@@ -79,7 +79,7 @@ class Node(Cluster):
         return driver.execute(self.driver_pod(), *command, container="driver")
 
     def left(self):
-        """What volumes have left when there are no pods with volumes: mounts, directories, records, worker processes."""
+        """Leftovers of volumes, when no pods with volumes exist: mounts, directories and records."""
         found = [f"mount {path}" for path in self.volume_mounts()]
         found += [f"mount {path}" for path, _ in self.mounts() if path.startswith(f"{STORE}/")]
         for name in VOLUMES:

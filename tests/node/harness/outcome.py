@@ -1,4 +1,4 @@
-"""The ways a scene can end, other than well."""
+"""How a scene can end, other than by passing."""
 
 
 class Failed(Exception):

@@ -1,4 +1,4 @@
-"""Who may write what: every kind of pod, with read-only and writable inline volumes."""
+"""Which pods may write: every kind of pod, with read-only and writable inline volumes."""
 
 from harness.objects import STAY, csi, pod
 from harness.outcome import check, contains, equal
@@ -24,7 +24,7 @@ def read_only(c, name):
     contains(c.shell(name, "cat /v/README.md"), README, f"{name} reads")
     for script in (WRITE, OVERWRITE, "rm /v/README.md", "chmod 777 /v/README.md", "mkdir /v/d"):
         refused(c, name, script)
-    contains(c.shell(name, "cat /v/README.md"), README, f"{name} still reads what was there")
+    contains(c.shell(name, "cat /v/README.md"), README, f"{name} still reads the same content")
 
 
 def has_user_namespaces(c):
@@ -39,7 +39,7 @@ def run(c):
     pods = [
         pod("read-only", ro),
         pod("writable", rw),
-        # The defaults: writable, in a directory named like the repository.
+        # The defaults: writable, in a directory named after the repository.
         pod("omitted", {"csi": {"driver": "csi.gitrepo.internal", "volumeAttributes": {"repository": url}}}),
         pod("writable-user", rw, securityContext=USER),
         pod("writable-group", rw, securityContext=GROUP),
@@ -63,10 +63,10 @@ def run(c):
     read_only(c, "read-only-group")
     for name in ("writable", "writable-group"):
         writable(c, name)
-    # The files are root's, and no group is set.
+    # The files belong to root, and no group is set.
     refused(c, "writable-user")
     equal(c.shell("writable-group", "stat -c %g /v/README.md").strip(), "2000", "group of a file of fsGroup")
-    equal(c.shell("read-only-group", "stat -c %g /v/README.md").strip(), "0", "group of a file that all share")
+    equal(c.shell("read-only-group", "stat -c %g /v/README.md").strip(), "0", "group of a shared file")
     contains(c.shell("omitted", "cat /v/small/README.md"), README, "the default directory")
     writing = "echo written > /v/small/new && cat /v/small/new"
     contains(c.shell("omitted", writing), "written", "the default is writable")
@@ -77,11 +77,11 @@ def run(c):
     refused(c, "subpath-file", "echo written >> /v")
     contains(c.shell("privileged", "cat /v/README.md"), README, "a privileged pod reads")
     refused(c, "privileged")
-    # Another pod's copy and the readers' shared tree do not contain what one pod writes.
+    # A pod's writes do not appear in another pod's copy or in the readers' shared tree.
     for name in ("read-only", "writable-user", "privileged"):
-        equal(c.shell(name, "ls /v/new 2>/dev/null"), "", f"{name} sees what another wrote")
+        equal(c.shell(name, "ls /v/new 2>/dev/null"), "", f"{name} sees another pod's file")
 
-    contains(c.shell("two", "cat /v/from-init"), "init", "what the init container wrote")
+    contains(c.shell("two", "cat /v/from-init"), "init", "the init container's file")
     contains(c.shell("two", "echo c > /v/from-c; cat /v/from-c"), "c", "the writing container")
     contains(c.shell("two", "cat /v/from-c", container="reader"), "c", "the reading container")
     contains(c.shell("two", "touch /v/x", container="reader"), REFUSED[0], "a read-only volumeMount")

@@ -17,4 +17,4 @@ def run(c):
     files = {c.execute(f"burst-{number}", "stat", "-c", "%d:%i", "/v/README.md") for number in range(PODS)}
     nodes = {running["spec"]["nodeName"] for running in c.get("pods")}
     check(len(files) <= len(nodes), f"{len(files)} different files on {len(nodes)} nodes")
-    equal(c.fetches(path), len(nodes), "fetches, of one for each node")
+    equal(c.fetches(path), len(nodes), "fetches, one for each node")

@@ -24,6 +24,6 @@ def run(c):
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
     for kind in ("CapEff", "CapPrm", "CapBnd"):
         held = names(int(status[kind], 16))
-        equal(held - listed, set(), f"{kind} {status[kind]}: what the manifest does not list")
+        equal(held - listed, set(), f"{kind} {status[kind]}: capabilities that the manifest does not list")
         check("SYS_ADMIN" in held, f"{kind} {status[kind]}: the driver cannot mount")
-    equal(int(status["CapAmb"], 16), 0, "ambient capabilities, which every program that it starts would have")
+    equal(int(status["CapAmb"], 16), 0, "ambient capabilities, which programs that it starts would inherit")

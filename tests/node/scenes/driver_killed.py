@@ -20,10 +20,10 @@ def run(c):
     c.kill(killed)
     contains(c.shell("before-ro", "cat /v/README.md"), "test repository", "a volume without its driver")
     contains(c.shell("before-rw", "cat /v/new"), "kept", "a writable volume without its driver")
-    # Unpublish and publish, by the successor.
+    # The successor unpublishes and publishes.
     c.delete("pod", "before-ro", seconds=120)
     c.start(pod("after", csi(c.url("small"))), seconds=120)
     c.ready("during", seconds=180)
     contains(c.shell("during", "ls /v"), "d7", "the clone that was interrupted")
-    contains(c.shell("before-rw", "cat /v/new"), "kept", "what was written before the kill")
+    contains(c.shell("before-rw", "cat /v/new"), "kept", "data written before the kill")
     check(c.driver_pid() != killed, "the driver was not killed")

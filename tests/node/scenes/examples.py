@@ -34,7 +34,7 @@ def secret_values(c, text):
 
 
 def run(c):
-    # Some examples name it.
+    # Some examples use this namespace.
     c = c.in_namespace("default")
     texts = {name: secret_values(c, manifest(name)) for name in names() if name not in PROVISIONED}
     try:

@@ -17,7 +17,7 @@ def run(c):
     contains(c.shell("read-only", "cat /v/README.md"), "test repository", "read-only")
     contains(c.shell("read-only", "touch /v/x"), "Read-only file system", "a write to a read-only volume")
     contains(c.shell("private", "echo own > /v/new; cat /v/new"), "own", "a private copy is writable")
-    contains(c.shell("group", "echo own > /v/new; cat /v/new"), "own", "a private copy is the group's")
+    contains(c.shell("group", "echo own > /v/new; cat /v/new"), "own", "a private copy belongs to the group")
     if isinstance(c, Node):
         on_one_node(c)
         over_ssh(c)
@@ -27,8 +27,8 @@ def on_one_node(c):
     url = c.url("small")
     c.start(pod("shared-1", flex(url, read_only=False)), pod("shared-2", flex(url, read_only=False)))
     c.shell("shared-1", "echo shared > /v/shared")
-    contains(c.shell("shared-2", "cat /v/shared"), "shared", "pods that ask for the same share a writable copy")
-    equal(c.shell("private", "ls /v/shared 2>/dev/null"), "", "a private copy has what another wrote")
+    contains(c.shell("shared-2", "cat /v/shared"), "shared", "pods with equal requests share a writable copy")
+    equal(c.shell("private", "ls /v/shared 2>/dev/null"), "", "a private copy shows another pod's file")
 
 
 def over_ssh(c):

@@ -28,5 +28,5 @@ def run(c):
     c.delete("pod", "deleted", seconds=120)
     for name in ("csi-ro", "csi-rw", "flex-ro", "during"):
         equal(len(c.volume_mounts(c.uid(name))), 1, f"mounts of {name}")
-    contains(c.shell("csi-rw", "cat /v/new"), "kept", "what was written before the kill")
+    contains(c.shell("csi-rw", "cat /v/new"), "kept", "data written before the kill")
     equal(c.fetches(path), 1, "fetches of the repository that was being cloned")

@@ -1,5 +1,5 @@
-"""After everything: no volume on record, no mount, no directory, no worker, nothing unfinished; and what is cached can
-be used."""
+"""After all scenes: no volume record, mount, directory, worker or unfinished work is left, and cached trees can be
+used."""
 
 import os
 import subprocess
@@ -25,10 +25,10 @@ def run(c):
     c.clean()
     equal(c.volumes_on_record(), [], "volumes on record")
     c.until_equal(workers, [], "workers", seconds=30)
-    # Killed calls leave something for the next sweep; run it now.
+    # The next sweep removes leftovers of killed calls; run it now.
     c.driver_cli("sweep")
     c.until_equal(unfinished, [], "unfinished in the store", seconds=30)
     before = c.fetches("/medium.git")
     c.start(pod("last", csi(c.url("medium"), "v1")))
-    contains(c.shell("last", "cat /v/README.md"), "test repository", "a volume after everything")
-    check(c.fetches("/medium.git") - before <= 1, "what is cached was fetched more than once")
+    contains(c.shell("last", "cat /v/README.md"), "test repository", "a volume after all scenes")
+    check(c.fetches("/medium.git") - before <= 1, "a cached tree was fetched again")

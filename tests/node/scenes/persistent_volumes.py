@@ -38,7 +38,7 @@ def claims(c, names):
         contains(c.shell(reader, "cat /v/README.md"), "test repository", f"{reader} reads")
         contains(c.shell(reader, "touch /v/x"), "Read-only file system", f"{reader} writes")
         check("rw" not in c.shell(reader, "ls /v").split(), f"{reader} sees the writers' copy")
-    # The access mode alone is not what the kubelet tells the driver.
+    # The kubelet tells the driver only the pod's `readOnly`, so a read-only access mode alone is refused.
     c.apply(pod("rox-writer", claim(names["rox"])), pod("rwop-2", claim(names["rwop"])))
     c.event("rox-writer", "FailedMount", "persistentVolumeClaim.readOnly")
     c.event("rwop-2", "FailedScheduling", "ReadWriteOncePod")

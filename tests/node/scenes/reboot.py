@@ -1,5 +1,6 @@
 """Simulates a reboot of the node: all containers, the runtime and the kubelet are killed, and all mounts of volumes
-are gone. Each volume shows again what it showed, although the branch has moved; new pods see the new commit."""
+are gone. Each volume shows the same commit and data as before, although the branch has moved; new pods see the new
+commit."""
 
 import os
 import subprocess
@@ -43,7 +44,7 @@ def rebooted(c, url):
         equal(names(c, name), trees[name], f"what {name} shows after the reboot")
         equal(len(c.volume_mounts(c.uid(name))), 1, f"mounts of {name}")
     for name in NAMES[1:]:
-        contains(c.shell(name, "cat /v/kept"), "kept", f"what was written to {name} before the reboot")
+        contains(c.shell(name, "cat /v/kept"), "kept", f"data written to {name} before the reboot")
     c.wait_for_driver()
     c.start(pod("new", csi(url)), seconds=120)
     contains(c.shell("new", "ls /v"), "NEW", "a new pod")

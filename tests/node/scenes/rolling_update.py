@@ -26,7 +26,7 @@ def run(c):
         c.wait_for_driver()
         c.ready("during", seconds=180)
         contains(c.shell("during", "ls /v"), "d7", "the clone during which the driver was updated")
-        contains(c.shell("before-rw", "cat /v/new"), "kept", "what was written before the update")
+        contains(c.shell("before-rw", "cat /v/new"), "kept", "data written before the update")
         c.start(pod("after", csi(c.url("small"))))
         c.delete("pod", "before-ro", seconds=90)
         new = c.in_namespace("kube-system").get("pod", c.driver_pod())

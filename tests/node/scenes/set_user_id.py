@@ -14,7 +14,7 @@ NOBODY = 65534
 
 
 def uid_as_nobody(program):
-    """The user that the program runs as when nobody starts it on the node."""
+    """The user that the program runs as when the user `nobody` starts it on the node."""
     done = subprocess.run([program, "-u"], capture_output=True, text=True, user=NOBODY, group=NOBODY, extra_groups=[])
     return done.stdout.strip() or done.stderr
 
@@ -29,7 +29,7 @@ def run(c):
         options = next(options for path, options in c.mounts() if path == mount).split(",")
         for option in ("nosuid", "nodev"):
             check(option in options, f"the {name} volume on the node is mounted {options}")
-        # The pod's root could do the same: the volume is its own.
+        # The pod's root could do the same: it owns the volume.
         subprocess.run(["install", "-m", "4755", PROGRAM, f"{mount}/id"], check=True)
         equal(oct(os.stat(f"{mount}/id").st_mode & 0o7777), "0o4755", "mode of the program")
         equal(c.shell(name, "stat -c %a /v/id").strip(), "4755", "mode of the program in the pod")
@@ -41,7 +41,7 @@ def run(c):
         finally:
             os.close(directory)
         equal(found, str(NOBODY), f"user of the program in the {name} volume, {program}, started by nobody")
-    # nobody cannot enter the store, where the same files lie on a mount that may have other flags.
+    # nobody cannot enter the store, which has the same files on a mount that may have other flags.
     check(not os.stat(STORE).st_mode & 0o007, f"{STORE} is open to other users")
 
 

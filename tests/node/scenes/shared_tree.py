@@ -18,7 +18,7 @@ def run(c):
     original = c.shell("reader", "cat /v/README.md")
     change = "mount -o remount,rw,bind /v && echo changed >> /v/README.md; tail -n 1 /v/README.md"
     changed = c.shell("privileged", change)
-    contains(changed, "changed", "what a privileged pod may do to its own mount")
+    contains(changed, "changed", "a privileged pod may change its own mount")
     c.start(pod("next", csi(url, "v1")))
     equal(c.shell("next", "cat /v/README.md"), original, "the tree of the next pod")
     contains(c.shell("next", "touch /v/x"), "Read-only file system", "a write to the tree of the next pod")

@@ -12,7 +12,7 @@ DRIVER = os.environ.get("PLUGIN_DIR", "") + "/piersharding~gitrepo/gitrepo"
 
 def run(c):
     c.start(pod("user", csi(c.url("small"))))
-    contains(make("delete-csi", fails=True), f"{c.namespace}/user", "who uses the driver")
+    contains(make("delete-csi", fails=True), f"{c.namespace}/user", "pods that use the driver")
     c.delete("pod", "user")
     c.until("the kubelet has unmounted it", lambda: not c.volume_mounts(), seconds=60)
     try:

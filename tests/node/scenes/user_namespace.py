@@ -12,7 +12,7 @@ WORDS = "cat /proc/self/uid_map; find /v -type f -exec cat {} + >/dev/null && ec
 
 def run(c: Node):
     if int(os.environ["KUBERNETES"].split(".")[1]) < 33:
-        raise Skipped("kubelets give pods users of their own since 1.33")
+        raise Skipped("kubelets give pods their own users since 1.33")
     volumes = {
         "csi-read": csi(c.url("small")),
         "csi-private": csi(c.url("small"), read_only=False),
@@ -32,4 +32,4 @@ def run(c: Node):
         c.shell(name, "echo new > /v/new && chmod 4755 /v/new")
         (mount,) = c.volume_mounts(c.uid(name))
         found = os.stat(f"{mount}/new")
-        equal((found.st_uid, oct(found.st_mode & 0o7777)), (0, "0o4755"), f"{name}: what the pod's root made")
+        equal((found.st_uid, oct(found.st_mode & 0o7777)), (0, "0o4755"), f"{name}: the file that the pod's root made")

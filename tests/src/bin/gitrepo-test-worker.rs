@@ -18,13 +18,10 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
-use gitrepo_core::cancel::Cancel;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::PinnedHost;
-use gitrepo_core::progress::Silent;
 use gitrepo_core::remote::ConnectRequest;
 use gitrepo_core::remote::Connection;
 use gitrepo_core::remote::Errand;
@@ -37,6 +34,7 @@ use gitrepo_core::remote::Resolved;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::Revision;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::Job;
 use gitrepo_core::worker::Worker;
@@ -94,13 +92,9 @@ fn worker(locks: PathBuf) -> Confined {
 }
 
 fn job(url: &str) -> Result<Job, Box<dyn Error>> {
-    Ok(Job {
-        errand: Errand { limits: Config::for_person().limits, ..Errand::new(RepositoryUrl::parse(url)?) },
-        host: None,
-        reserve_bytes: 0,
-        cancel: Cancel::new(),
-        progress: Arc::new(Silent),
-    })
+    let mut errand = Errand::new(RepositoryUrl::parse(url)?);
+    errand.limits = Config::for_person().limits;
+    Ok(Job::new(errand, Watch::default()))
 }
 
 /// A worker that its remote has compromised.
@@ -141,7 +135,7 @@ impl Connection for Trying<'_> {
             _ => return self.honest.resolve(revision),
         };
         let reference = serde_json::to_string(&outcomes).ok();
-        Ok(Resolved { commit: CommitId::from_bytes([0; 20]), reference })
+        Ok(Resolved::new(CommitId::from_bytes([0; 20]), reference))
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {

@@ -40,10 +40,7 @@ pub fn advertisement_never_ends() -> impl Fn(&Request) -> Answer {
 /// The pack has complete new incompressible objects for ever.
 pub fn pack_never_ends() -> impl Fn(&Request) -> Answer {
     |request| {
-        if !request.is_upload_pack() {
-            return Answer::Git;
-        }
-        endless_answer(&request.body, |wire| {
+        endless_answer(request, |wire| {
             message::write_chunk(wire, &pktline::band(1, &pack_header()))?;
             let mut content = fixtures::noise(1, 32 << 10);
             for number in 0..OBJECTS {
@@ -58,10 +55,7 @@ pub fn pack_never_ends() -> impl Fn(&Request) -> Answer {
 /// Instead of a pack, the server sends progress messages for ever.
 pub fn progress_never_ends() -> impl Fn(&Request) -> Answer {
     |request| {
-        if !request.is_upload_pack() {
-            return Answer::Git;
-        }
-        endless_answer(&request.body, |wire| {
+        endless_answer(request, |wire| {
             let words = pktline::band(2, "Counting objects: still counting\r".repeat(1000).as_bytes());
             loop {
                 message::write_chunk(wire, &words)?;
@@ -73,10 +67,7 @@ pub fn progress_never_ends() -> impl Fn(&Request) -> Answer {
 /// The pack arrives at one byte per `interval`: never silent for long and never complete.
 pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
     move |request| {
-        if !request.is_upload_pack() {
-            return Answer::Git;
-        }
-        endless_answer(&request.body, move |wire| {
+        endless_answer(request, move |wire| {
             message::write_chunk(wire, &pktline::band(1, &pack_header()))?;
             let objects = (0_u8..).flat_map(|number| pktline::band(1, &packed_blob(&[number; 1000])));
             for byte in objects {
@@ -90,9 +81,12 @@ pub fn pack_trickles(interval: Duration) -> impl Fn(&Request) -> Answer {
     }
 }
 
-/// The answer to a pack request, up to the beginning of the pack.
-fn endless_answer(asked: &[u8], rest: impl Fn(&mut Wire) -> io::Result<Ending> + Send + Sync + 'static) -> Answer {
-    let (preamble, pack) = (foreign::preamble(asked), foreign::wants_pack(asked));
+/// The answer to a pack request, up to the beginning of the pack; to any other, git's.
+fn endless_answer(request: &Request, rest: impl Fn(&mut Wire) -> io::Result<Ending> + Send + Sync + 'static) -> Answer {
+    if !request.is_upload_pack() {
+        return Answer::Git;
+    }
+    let (preamble, pack) = (foreign::preamble(&request.body), foreign::wants_pack(&request.body));
     Answer::raw(move |wire| {
         begin(wire, "application/x-git-upload-pack-result")?;
         if !preamble.is_empty() {

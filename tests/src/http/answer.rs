@@ -1,6 +1,5 @@
 //! How a request is answered: by git, or as a test decides.
 
-use std::fmt;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -72,18 +71,6 @@ impl Answer {
     }
 }
 
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Git => f.write_str("Git"),
-            Self::Status { status, .. } => write!(f, "Status({status})"),
-            Self::Tampered(_) => f.write_str("Tampered"),
-            Self::Slow(time) => write!(f, "Slow({time:?})"),
-            Self::Raw(_) => f.write_str("Raw"),
-        }
-    }
-}
-
 pub(super) fn status(wire: &mut Wire, status: u16, headers: Vec<(String, String)>) -> io::Result<Ending> {
     message::write_head(wire, status, &headers)?;
     message::write_chunk(wire, b"")?;
@@ -119,17 +106,13 @@ pub(super) fn slow(
     request: &Request,
     time: Duration,
 ) -> io::Result<Ending> {
-    let mut backend = start(repository, rest, request)?;
-    let mut answer = Vec::new();
-    backend.read_to_end(&mut answer)?;
-    let has_pack = pktline::find_pack(&answer).is_some();
-    request.brought_pack.store(has_pack, Ordering::Relaxed);
+    let (backend, answer) = whole(repository, rest, request)?;
     message::write_head(wire, backend.status, &backend.headers)?;
     let begun = Instant::now();
     for (number, part) in (1..).zip(answer.chunks(answer.len().div_ceil(PARTS as usize).max(1))) {
         message::write_chunk(wire, part)?;
         wire.flush()?;
-        if has_pack {
+        if request.brought_pack() {
             // Like a line with a fixed bandwidth.
             thread::sleep((time / PARTS * number).saturating_sub(begun.elapsed()));
         }
@@ -145,10 +128,7 @@ pub(super) fn tampered(
     request: &Request,
     tamper: &Tamper,
 ) -> io::Result<Ending> {
-    let mut backend = start(repository, rest, request)?;
-    let mut answer = Vec::new();
-    backend.read_to_end(&mut answer)?;
-    request.brought_pack.store(pktline::find_pack(&answer).is_some(), Ordering::Relaxed);
+    let (backend, answer) = whole(repository, rest, request)?;
     let (answer, ending) = tamper(answer);
     message::write_head(wire, backend.status, &backend.headers)?;
     if !answer.is_empty() {
@@ -158,6 +138,15 @@ pub(super) fn tampered(
         message::write_chunk(wire, b"")?;
     }
     Ok(ending)
+}
+
+/// Git's whole answer.
+fn whole(repository: &Path, rest: &str, request: &Request) -> io::Result<(Backend, Vec<u8>)> {
+    let mut backend = start(repository, rest, request)?;
+    let mut answer = Vec::new();
+    backend.read_to_end(&mut answer)?;
+    request.brought_pack.store(pktline::find_pack(&answer).is_some(), Ordering::Relaxed);
+    Ok((backend, answer))
 }
 
 fn start(repository: &Path, rest: &str, request: &Request) -> io::Result<Backend> {

@@ -8,13 +8,13 @@ use std::fmt::Display;
 use std::path::Path;
 use std::path::PathBuf;
 
-use gitrepo_core::mount::mountinfo;
 use serde_json::Value;
 use tonic::Code;
 
 use super::Pod;
 use crate::canaries::Canaries;
 use crate::repository::Repository;
+use crate::volumes;
 
 /// A machine where a kubelet runs one of the drivers, which allows servers on the loopback.
 pub trait Driver: Sized + Sync {
@@ -71,7 +71,7 @@ pub trait Driver: Sized + Sync {
 
     /// Mounts on `target`.
     fn mounts_on(&self, target: &Path) -> usize {
-        mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+        volumes::mounts_on(target)
     }
 
     /// The store.

@@ -31,7 +31,9 @@ impl Repository {
             content.push(b' ');
             content.extend_from_slice(name);
             content.push(0);
-            content.extend(id.as_bytes().chunks(2).map(hex_byte));
+            content.extend(
+                id.as_bytes().chunks(2).map(|digits| u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap()),
+            );
         }
         self.raw_object("tree", &content)
     }
@@ -46,8 +48,4 @@ impl Repository {
     pub fn commit_tree(&self, tree: &str) -> String {
         git::line(&mut self.git(["commit-tree", "-m", "A tree", tree]))
     }
-}
-
-fn hex_byte(digits: &[u8]) -> u8 {
-    u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap()
 }

@@ -1,4 +1,4 @@
-//! S14: hosts and addresses that the policy of a driver refuses, however they are written.
+//! S14: a driver's policy refuses hosts and addresses in every spelling.
 
 use gitrepo_tests::fixtures;
 use gitrepo_tests::hostile::SilentServer;
@@ -37,7 +37,7 @@ fn s14_loopback_is_refused_to_drivers_in_every_spelling() {
     assert_eq!(server.connections(), 0);
 }
 
-/// `inet_aton` would take them for addresses, and the resolver, or libgit2, may ask it.
+/// `inet_aton` reads these as addresses, and the resolver or libgit2 may call it.
 #[test]
 fn s14_address_that_is_written_as_a_number_is_refused() {
     let server = SilentServer::start();
@@ -59,7 +59,7 @@ fn s14_link_local_and_metadata_addresses_are_refused() {
     for host in ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]"] {
         let url = format!("http://{host}/latest/meta-data");
         assert_refused(&person, &url, 77, "denied", || person.clone(&url, &[&driver]));
-        // A person may use the loopback, and these all the same not.
+        // The command line allows the loopback, but not these.
         assert_refused(&person, &url, 77, "denied", || person.clone(&url, &[]));
     }
 }

@@ -1,4 +1,4 @@
-//! Who may clone: root, an ordinary user, and one who may not make user namespaces. The tree is the same for all.
+//! Clones by root, by an ordinary user, and by a user who may not create user namespaces. All get the same tree.
 
 use gitrepo_tests::authority::Authority;
 use gitrepo_tests::fixtures;
@@ -13,7 +13,7 @@ use gitrepo_tests::tree;
 use super::assert_clones_head;
 use super::assert_tree;
 
-/// What the log says about namespaces.
+/// Whether the worker ran in namespaces, by the log.
 fn namespaces(outcome: &Outcome) -> bool {
     let (yes, no) = (outcome.stderr.contains("namespaces=true"), outcome.stderr.contains("namespaces=false"));
     assert!(yes != no, "the log says which: {}", outcome.stderr);
@@ -68,7 +68,7 @@ fn ordinary_user_clones_over_https_and_ssh() {
 }
 
 #[test]
-fn user_who_may_not_make_namespaces_clones_with_landlock_alone() {
+fn user_who_may_not_create_namespaces_clones_with_landlock_alone() {
     if !require::root("to become an ordinary user") {
         return;
     }
@@ -82,7 +82,7 @@ fn user_who_may_not_make_namespaces_clones_with_landlock_alone() {
 }
 
 #[test]
-fn root_of_a_container_without_the_right_to_make_namespaces_clones_too() {
+fn root_of_a_container_that_may_not_create_namespaces_clones_too() {
     if !require::root("to be root") {
         return;
     }

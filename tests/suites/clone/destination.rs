@@ -1,4 +1,4 @@
-//! Where a clone may go, and what it leaves alone.
+//! Where a clone may write, and which files it leaves alone.
 
 use std::os::unix::fs::symlink;
 
@@ -37,7 +37,7 @@ impl Bench {
         let refused = self.clone_to(destination).assert_code(64);
         assert!(refused.stderr.contains("exists and is not an empty directory"), "{}", refused.stderr);
         assert_eq!(self.person.belongings(), before);
-        assert!(self.server.requests().is_empty(), "nothing is fetched in vain");
+        assert!(self.server.requests().is_empty(), "nothing is fetched");
     }
 }
 
@@ -91,11 +91,11 @@ fn clone_follows_a_link_to_an_empty_directory() {
     std::fs::create_dir(bench.person.home().join("elsewhere")).unwrap();
     symlink("elsewhere", bench.person.tree()).unwrap();
     bench.assert_arrives("tree", "elsewhere");
-    assert!(bench.person.tree().is_symlink(), "the link is the person's and stays");
+    assert!(bench.person.tree().is_symlink(), "the user's link stays");
 }
 
 #[test]
-fn clone_takes_an_absolute_destination_and_one_with_a_slash_at_its_end() {
+fn clone_accepts_an_absolute_destination_and_a_trailing_slash() {
     let bench = Bench::new();
     let absolute = bench.person.home().join("absolute");
     bench.assert_arrives(absolute.to_str().unwrap(), "absolute");
@@ -103,14 +103,14 @@ fn clone_takes_an_absolute_destination_and_one_with_a_slash_at_its_end() {
 }
 
 #[test]
-fn clone_takes_a_destination_whose_name_is_as_long_as_names_can_be() {
+fn clone_accepts_a_destination_with_the_longest_possible_name() {
     let bench = Bench::new();
     let longest = "n".repeat(255);
     bench.assert_arrives(&longest, &longest);
 }
 
 #[test]
-fn clone_touches_no_directory_that_has_something_in_it() {
+fn clone_refuses_a_directory_that_is_not_empty() {
     let bench = Bench::new();
     std::fs::create_dir(bench.person.tree()).unwrap();
     std::fs::write(bench.person.tree().join(".hidden"), "precious\n").unwrap();
@@ -144,7 +144,7 @@ fn clone_below_a_file_or_to_the_root_is_refused() {
 }
 
 #[test]
-fn of_two_clones_to_one_destination_one_arrives_and_the_other_says_so() {
+fn of_two_clones_to_one_destination_one_succeeds_and_the_other_is_refused() {
     let bench = Bench::new();
     let gate = bench.server.hold(gitrepo_tests::http::Request::is_upload_pack);
     let url = bench.server.url(&bench.repository);

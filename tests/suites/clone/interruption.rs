@@ -1,4 +1,4 @@
-//! A clone that is ended, politely or not: the destination is there whole or not at all.
+//! A clone that is interrupted or killed: the destination is complete or does not exist.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn interrupted_clone_leaves_nothing_and_says_that_it_was_interrupted() {
 }
 
 #[test]
-fn killed_clone_leaves_no_destination_and_no_worker_and_the_next_one_removes_what_is_left() {
+fn killed_clone_leaves_no_destination_and_no_worker_and_the_next_one_removes_the_rest() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let person = Person::new();
@@ -44,7 +44,7 @@ fn killed_clone_leaves_no_destination_and_no_worker_and_the_next_one_removes_wha
     assert!(processes.len() >= 2, "the program and its worker: {processes:?}");
     running.kill();
     assert!(!person.tree().exists());
-    assert_eq!(person.belongings().len(), 1, "what was in flight");
+    assert_eq!(person.belongings().len(), 1, "the partial clone");
     processes.into_iter().for_each(process::wait_for_end);
     gate.open();
 
@@ -54,7 +54,7 @@ fn killed_clone_leaves_no_destination_and_no_worker_and_the_next_one_removes_wha
 }
 
 #[test]
-fn clone_in_flight_is_left_alone_by_another_to_the_same_destination() {
+fn running_clone_is_left_alone_by_another_to_the_same_destination() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let person = Person::new();
@@ -62,16 +62,16 @@ fn clone_in_flight_is_left_alone_by_another_to_the_same_destination() {
     let gate = server.hold(Request::is_upload_pack);
     let slow = person.spawn_clone(&url, &[]);
     gate.wait_for(1);
-    // A clone that fails early has looked for leftovers as well.
+    // A clone that fails early also looks for leftovers.
     person.run(&["clone", &server.url_at("missing.git"), "tree"]).assert_code(66);
-    assert_eq!(person.belongings().len(), 1, "the other clone's");
+    assert_eq!(person.belongings().len(), 1, "the first clone's files");
     gate.open();
     slow.wait().assert_success();
     person.assert_tree_alone();
 }
 
 #[test]
-fn clone_killed_at_any_moment_is_whole_or_not_there() {
+fn clone_killed_at_any_moment_is_complete_or_absent() {
     const KILLS: u32 = 40;
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
@@ -85,7 +85,7 @@ fn clone_killed_at_any_moment_is_whole_or_not_there() {
     let (_never, clock) = mpsc::channel::<()>();
     for kill in 0..KILLS {
         let running = person.spawn_clone(&url, &[]);
-        // Nothing is waited for: this is the moment at which death comes, a little later each time.
+        // The clone is killed at this moment, a little later each time.
         let moment: Duration = whole * kill / KILLS;
         assert!(clock.recv_timeout(moment).is_err());
         running.kill();
@@ -106,7 +106,7 @@ fn clone_gives_up_after_its_timeout() {
     let person = Person::new();
     let gate = server.hold(Request::is_upload_pack);
     let outcome = person.clone(&server.url(&repository), &["--timeout", "2s"]).assert_code(75);
-    assert!(outcome.stderr.contains("--timeout"), "it says how to allow more: {}", outcome.stderr);
+    assert!(outcome.stderr.contains("--timeout"), "the message names the flag: {}", outcome.stderr);
     person.assert_nothing_left();
     drop(gate);
 }

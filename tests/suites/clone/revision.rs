@@ -1,4 +1,4 @@
-//! What a revision means, and how a commit is had from a server that does not give out commits by id.
+//! What a revision means, and how to get a commit from a server that does not serve commits by id.
 
 use gitrepo_tests::daemon::GitDaemon;
 use gitrepo_tests::fixtures;
@@ -50,7 +50,7 @@ fn revision_is_a_branch_a_tag_a_ref_or_a_commit() {
 }
 
 #[test]
-fn default_revision_is_where_head_of_the_remote_points() {
+fn default_revision_is_the_head_of_the_remote() {
     let fixture = fixtures::everything();
     fixture.repository.set_head("old");
     let server = HttpServer::start(&fixture.repository);
@@ -59,7 +59,7 @@ fn default_revision_is_where_head_of_the_remote_points() {
     assert_tree(&person.tree(), &fixture.repository, &fixture.parent);
 }
 
-/// A repository whose first commit no ref stands at, but leads to.
+/// A repository whose first commit is reachable, but no ref points to it.
 fn with_history() -> (Repository, String) {
     let repository = Repository::new("history");
     let first = repository.commit("main", &Files::new().file("first", "1\n"));
@@ -71,7 +71,7 @@ fn with_history() -> (Repository, String) {
 }
 
 #[test]
-fn commit_is_had_by_the_ref_that_stands_at_it_where_ids_are_not_given_out() {
+fn commit_is_fetched_by_its_ref_from_a_server_that_does_not_serve_ids() {
     let fixture = fixtures::everything();
     fixture.repository.refuse_commits_by_id();
     let server = HttpServer::start(&fixture.repository);
@@ -82,7 +82,7 @@ fn commit_is_had_by_the_ref_that_stands_at_it_where_ids_are_not_given_out() {
 }
 
 #[test]
-fn commit_is_had_by_the_history_that_leads_to_it_where_ids_are_not_given_out() {
+fn commit_is_fetched_with_its_history_from_a_server_that_does_not_serve_ids() {
     let (repository, first) = with_history();
     let person = Person::new();
     let server = HttpServer::start(&repository);
@@ -93,7 +93,7 @@ fn commit_is_had_by_the_history_that_leads_to_it_where_ids_are_not_given_out() {
 }
 
 #[test]
-fn commit_is_had_over_ssh_with_and_without_fetching_by_id() {
+fn commit_is_fetched_over_ssh_with_and_without_fetching_by_id() {
     if !require::tool("sshd") {
         return;
     }
@@ -111,7 +111,7 @@ fn commit_is_had_over_ssh_with_and_without_fetching_by_id() {
 }
 
 #[test]
-fn commit_that_nothing_leads_to_is_not_found_and_the_message_says_why() {
+fn unreachable_commit_is_not_found_and_the_message_says_why() {
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
     let (url, person) = (server.url(&fixture.repository), Person::new());
@@ -125,7 +125,7 @@ fn commit_that_nothing_leads_to_is_not_found_and_the_message_says_why() {
 }
 
 #[test]
-fn object_that_is_no_commit_is_refused() {
+fn object_that_is_not_a_commit_is_refused() {
     let fixture = fixtures::everything();
     let repository = &fixture.repository;
     let tree = repository.resolve("main^{tree}");

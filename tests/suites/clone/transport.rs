@@ -1,4 +1,4 @@
-//! Every way of fetching brings every fixture, byte for byte.
+//! Every transport fetches every fixture, byte for byte.
 
 use gitrepo_tests::authority::Authority;
 use gitrepo_tests::daemon::GitDaemon;
@@ -33,7 +33,7 @@ fn http_brings_every_fixture_byte_for_byte() {
 }
 
 #[test]
-fn http_server_that_closes_connections_brings_the_tree_as_well() {
+fn http_server_that_closes_connections_brings_the_tree_too() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::builder().serve(&repository).close_connections().start();
     assert_clones_head(&Person::new(), &server.url(&repository), &[], &repository);
@@ -54,7 +54,7 @@ fn https_with_an_own_authority_brings_every_fixture_byte_for_byte() {
 }
 
 #[test]
-fn https_believes_the_authority_of_the_configuration() {
+fn https_trusts_the_authority_of_the_configuration() {
     let (repository, _) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
@@ -64,7 +64,7 @@ fn https_believes_the_authority_of_the_configuration() {
 }
 
 #[test]
-fn https_server_is_shown_the_password_or_token_that_it_asks_for() {
+fn https_sends_the_password_or_token_that_the_server_asks_for() {
     let (repository, _) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder()
@@ -78,7 +78,7 @@ fn https_server_is_shown_the_password_or_token_that_it_asks_for() {
     let basic = [("ca.crt", &*ca), ("username", "alice"), ("password", "pass:word")];
     let bearer = [("ca.crt", &*ca), ("token", "token-1")];
     let of_the_host = [("ca.crt", &*ca), ("127.0.0.1.token", "token-1")];
-    // A file written by hand ends with a line break.
+    // A file written by hand ends with a newline.
     let by_hand = [("ca.crt", &*ca), ("username", "alice\n"), ("password", "pass:word\n")];
     for keys in [&basic[..], &bearer, &of_the_host, &by_hand] {
         assert_clones_head(&person, &url, &[&person.secret(keys)], &repository);
@@ -101,7 +101,7 @@ fn ssh_brings_every_fixture_byte_for_byte() {
 }
 
 #[test]
-fn https_trusts_configured_authorities_in_place_of_the_systems_and_the_secrets_besides() {
+fn https_trusts_configured_authorities_instead_of_the_systems_and_the_secrets_in_addition() {
     let (repository, _) = fixtures::small();
     let (ours, other) = (Authority::new(), Authority::new());
     let server = HttpServer::builder().serve(&repository).tls(ours.issue_for_loopback()).start();
@@ -117,7 +117,7 @@ fn https_trusts_configured_authorities_in_place_of_the_systems_and_the_secrets_b
         (&ours, Some(secret(&other)), 0),
         (&other, Some(secret(&ours)), 0),
     ] {
-        // The variable names what stands for the system's authorities.
+        // The variable replaces the system's authorities.
         let program = Program::cli().env("SSL_CERT_FILE", system.ca_file());
         let tree = program.home().join("tree").display().to_string();
         let url = server.url(&repository);
@@ -127,7 +127,7 @@ fn https_trusts_configured_authorities_in_place_of_the_systems_and_the_secrets_b
 }
 
 #[test]
-fn ssh_takes_keys_of_every_algorithm_and_format_with_and_without_passphrase() {
+fn ssh_accepts_keys_of_every_algorithm_and_format_with_and_without_passphrase() {
     if !require::tool("sshd") {
         return;
     }
@@ -147,7 +147,7 @@ fn ssh_takes_keys_of_every_algorithm_and_format_with_and_without_passphrase() {
 }
 
 #[test]
-fn ssh_believes_the_known_hosts_of_the_person() {
+fn ssh_trusts_the_known_hosts_of_the_user() {
     if !require::tool("sshd") {
         return;
     }
@@ -167,7 +167,7 @@ fn ssh_believes_the_known_hosts_of_the_person() {
 }
 
 #[test]
-fn ssh_accepts_a_new_host_once_where_the_configuration_says_so() {
+fn ssh_accepts_a_new_host_once_if_the_configuration_says_so() {
     if !require::tool("sshd") {
         return;
     }

@@ -1,4 +1,4 @@
-//! Which part of the tree is served, where, and under which rules.
+//! Options that choose a part of the tree, place it, and refuse links.
 
 use std::os::unix::process::CommandExt;
 
@@ -27,7 +27,7 @@ fn subdirectory_becomes_the_root_of_the_tree() {
 }
 
 #[test]
-fn subdirectory_that_is_missing_or_no_directory_is_refused() {
+fn subdirectory_that_is_missing_or_not_a_directory_is_refused() {
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
     let (url, person) = (server.url(&fixture.repository), Person::new());
@@ -58,7 +58,7 @@ fn directory_places_the_tree_deeper() {
 }
 
 #[test]
-fn links_that_leave_the_tree_are_refused_where_that_is_asked() {
+fn links_that_leave_the_tree_are_refused_on_request() {
     let repository = Repository::new("links");
     let inside = Files::new().file("bin/run", "").symlink("lib/run", "../bin/run").symlink("self", ".");
     repository.commit("inside", &inside);
@@ -82,7 +82,7 @@ fn links_that_leave_the_tree_are_refused_where_that_is_asked() {
 }
 
 #[test]
-fn umask_of_the_person_does_not_change_the_tree() {
+fn umask_of_the_user_does_not_change_the_tree() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let url = server.url(&repository);

@@ -1,5 +1,5 @@
-//! What fails for good leaves nothing, though the kubelet never asks for it to be undone; what fails for the time being
-//! is undone when it asks.
+//! A final failure leaves nothing, since the kubelet never unpublishes the volume. A temporary failure is undone by the
+//! unpublish that follows.
 
 use gitrepo_csi::proto::csi::v1::volume_capability::AccessType;
 use gitrepo_csi::proto::csi::v1::volume_capability::BlockVolume;
@@ -20,7 +20,7 @@ fn of(url: &str) -> Volume {
 }
 
 #[test]
-fn attributes_that_make_no_sense_are_named() {
+fn invalid_attributes_are_named() {
     let Some(scene) = Scene::new() else { return };
     let url = scene.url();
     for (attributes, words) in [
@@ -48,7 +48,7 @@ fn attributes_that_make_no_sense_are_named() {
 }
 
 #[test]
-fn what_is_no_directory_of_a_pod_is_refused() {
+fn a_target_outside_the_pods_directory_is_refused() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v"));
     let root = scene.kubelet().root().display().to_string();
@@ -100,7 +100,7 @@ fn every_final_code_leaves_nothing() {
         let failed = scene.assert_fails(&scene.inline("v").with_secret(keys), Code::InvalidArgument, &[keys[0].0]);
         assert!(!failed.message.contains("canary"), "{failed:?}");
     }
-    // After all of which the volume is set up as if nothing had been.
+    // After all these failures, the volume can be set up as usual.
     let (pod, target) = scene.start_pod("pod", &mine());
     scene.assert_shown_on(&target);
     scene.kubelet().must_tear_down(&pod, &mine());
@@ -108,9 +108,9 @@ fn every_final_code_leaves_nothing() {
 }
 
 #[test]
-fn a_remote_that_is_away_is_uncertain_and_its_volume_unpublished() {
+fn an_unreachable_remote_is_a_temporary_failure_and_its_volume_is_unpublished() {
     let Some(scene) = Scene::new() else { return };
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     for scheme in ["http", "ssh"] {
         let url = closed.url(scheme).replace("ssh://", "ssh://git@");
         scene.assert_fails_for_now(&of(&url), Code::Unavailable, &["127.0.0.1"]);
@@ -120,7 +120,7 @@ fn a_remote_that_is_away_is_uncertain_and_its_volume_unpublished() {
 }
 
 #[test]
-fn a_limit_that_is_exceeded_is_uncertain_and_names_what_the_admin_may_change() {
+fn an_exceeded_limit_is_a_temporary_failure_and_names_the_setting() {
     let limits = json!({"limits": {"entries": 2}});
     let Some(scene) = Scene::configured(&limits, |server| server) else { return };
     let large = gitrepo_tests::fixtures::many(40);
@@ -130,7 +130,7 @@ fn a_limit_that_is_exceeded_is_uncertain_and_names_what_the_admin_may_change() {
 }
 
 #[test]
-fn a_store_that_is_broken_is_uncertain_and_unready_until_it_is_put_right() {
+fn a_broken_store_is_a_temporary_failure_and_the_driver_unready_until_it_is_repaired() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.inline("v").read_only();
     let (pod, _) = scene.start_pod("pod", &volume);
@@ -142,7 +142,7 @@ fn a_store_that_is_broken_is_uncertain_and_unready_until_it_is_put_right() {
     scene.node.start_driver();
     let (status, why) = scene.node.get("/readyz");
     assert!(status == 503 && why.contains("store"), "{status}: {why}");
-    assert_eq!(scene.node.get("/healthz").0, 200, "a restart would heal nothing");
+    assert_eq!(scene.node.get("/healthz").0, 200, "a restart would not help");
     let other = Pod::new("other");
     let failed = scene.kubelet().set_up(&other, &volume).unwrap_err();
     assert_eq!(failed.code, Some(Code::Unavailable), "{failed:?}");

@@ -1,4 +1,4 @@
-//! One volume of one pod: how the kubelet asks for it, in every version and access mode.
+//! One volume of one pod: the kubelet's calls in every version and access mode.
 
 use gitrepo_csi::proto::csi::v1::NodeUnpublishVolumeRequest;
 use gitrepo_tests::csi;
@@ -26,7 +26,7 @@ fn the_kubelets_calls_are_answered_in_its_order() {
 }
 
 #[test]
-fn every_access_mode_of_kubernetes_serves() {
+fn every_access_mode_of_kubernetes_works() {
     let Some(scene) = Scene::new() else { return };
     for access in [AccessMode::ReadWriteOnce, AccessMode::ReadWriteOncePod, AccessMode::ReadWriteMany] {
         let volume = scene.persistent("v").with_access(access).with_mount_options(&["noatime"]);
@@ -43,7 +43,7 @@ fn every_access_mode_of_kubernetes_serves() {
     scene.node.assert_nothing_published();
 }
 
-/// Up to 1.25 the authority is the socket's path, on every call.
+/// Up to 1.25, the kubelet sends the socket's path as the authority of every call.
 #[test]
 fn a_kubelet_of_1_25_publishes_and_unpublishes() {
     let Some(scene) = Scene::new() else { return };

@@ -1,4 +1,4 @@
-//! Kubelets, drivers and machines that start again, and pods that are gone without a word.
+//! Restarts of the kubelet, the driver and the node, and pods that vanish without an unpublish.
 
 use std::fs;
 use std::thread;
@@ -16,10 +16,10 @@ use tonic::Code;
 use super::Scene;
 use super::read;
 
-/// What nothing here takes, on any machine.
+/// More time than anything here takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Four pods: two of a persistent volume, one with a read-only and one with a writable inline one.
+/// Four pods: two with the same persistent volume, one with a read-only and one with a writable inline volume.
 fn four_pods(scene: &Scene) -> Vec<(Pod, Volume)> {
     let volumes = [scene.persistent("p"), scene.persistent("p"), scene.inline("ro").read_only(), scene.inline("rw")];
     volumes.map(|volume| (scene.start_pod("pod", &volume).0, volume)).into()
@@ -38,13 +38,13 @@ fn tear_down_all(scene: &Scene, pods: &[(Pod, Volume)]) {
     scene.node.assert_nothing_published();
 }
 
-/// Nobody may ask the remote, nor would get an answer.
+/// Makes the server refuse all credentials.
 fn close(scene: &Scene) {
     scene.server.accept_only(&[Credential::Bearer("nobody's")]);
 }
 
 #[test]
-fn a_kubelet_that_starts_ten_times_publishes_everything_again_and_nothing_is_mounted_twice() {
+fn ten_restarts_of_the_kubelet_publish_everything_again_and_mount_nothing_twice() {
     let Some(scene) = Scene::new() else { return };
     let pods = four_pods(&scene);
     let mounts = scene.node.mounts();
@@ -70,7 +70,7 @@ fn mounts_outlive_a_killed_driver_and_its_successor_unpublishes_them() {
     close(&scene);
     for _ in 0..3 {
         scene.node.kill_driver();
-        assert_eq!(scene.node.mounts(), mounts, "mounts are the kernel's");
+        assert_eq!(scene.node.mounts(), mounts, "mounts survive the driver");
         assert_eq!(read(written.clone()), "before\n");
         let (pod, volume) = &pods[0];
         assert_eq!(scene.kubelet().tear_down(pod, volume).unwrap_err().code, Some(Code::Unavailable));
@@ -83,7 +83,7 @@ fn mounts_outlive_a_killed_driver_and_its_successor_unpublishes_them() {
 }
 
 #[test]
-fn a_driver_killed_during_a_clone_leaves_nothing_that_its_successor_trips_over() {
+fn a_driver_killed_during_a_clone_leaves_nothing_that_disturbs_its_successor() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let gate = scene.server.hold(Request::is_upload_pack);
@@ -107,7 +107,7 @@ fn a_driver_killed_during_a_clone_leaves_nothing_that_its_successor_trips_over()
 }
 
 #[test]
-fn after_a_reboot_the_recorded_commit_is_mounted_again_while_the_remote_is_away() {
+fn after_a_reboot_the_recorded_commit_is_mounted_again_without_the_remote() {
     let Some(scene) = Scene::new() else { return };
     let pods = four_pods(&scene);
     let written = scene.kubelet().target(&pods[3].0, &pods[3].1).join("written");
@@ -129,7 +129,7 @@ fn after_a_reboot_the_recorded_commit_is_mounted_again_while_the_remote_is_away(
 }
 
 #[test]
-fn after_a_reboot_what_is_not_mounted_is_unpublished() {
+fn after_a_reboot_volumes_that_are_not_mounted_are_unpublished() {
     let Some(scene) = Scene::new() else { return };
     let pods = four_pods(&scene);
     scene.node.go_down();
@@ -159,7 +159,7 @@ fn a_pod_that_is_force_deleted_while_its_node_is_down_leaves_no_record() {
     tear_down_all(&scene, staying);
 }
 
-/// What a killed driver left in flight is its successor's to clear away, in its own time.
+/// The successor of a killed driver removes its leftovers in the background.
 fn wait_until_nothing_is_left(scene: &Scene) {
     let begun = Instant::now();
     while !scene.node.leftovers().is_empty() {

@@ -1,4 +1,4 @@
-//! Secrets are in no process that others may see.
+//! No process shows secrets to other users.
 
 use gitrepo_tests::kubelet::Driver;
 use gitrepo_tests::kubelet::Pod;

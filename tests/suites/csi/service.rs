@@ -1,4 +1,4 @@
-//! The driver as a service of its node: registered, watched, asked to stop, and reached by nobody else.
+//! The driver as a service of its node: registration, health pages, logs, shutdown and access to its sockets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,11 +20,11 @@ use super::Scene;
 
 const REGISTERED: &str = "gitrepo_registered";
 
-/// The grace time, and all that a busy machine may add to it.
+/// The grace period plus what a busy machine may add to it.
 const END: Duration = Duration::from_secs(60);
 
 #[test]
-fn the_kubelet_registers_the_driver_and_loses_it_only_when_it_stops() {
+fn the_kubelet_registers_the_driver_and_deregisters_it_only_when_it_stops() {
     let Some(scene) = Scene::new() else { return };
     assert_eq!(scene.kubelet().node_id(), "node-1");
     assert_eq!(scene.node.metric(REGISTERED), 1.0);
@@ -44,7 +44,7 @@ fn the_kubelet_registers_the_driver_and_loses_it_only_when_it_stops() {
         assert!(scene.node.wait_for_driver().success());
         scene.node.start_driver();
     }
-    // A driver that was killed has left both sockets to its successor.
+    // A killed driver leaves both sockets to its successor.
     scene.node.kill_driver();
     assert!(scene.kubelet().registration_socket().exists());
     scene.node.start_driver();
@@ -53,7 +53,7 @@ fn the_kubelet_registers_the_driver_and_loses_it_only_when_it_stops() {
 }
 
 #[test]
-fn pages_tell_health_readiness_and_what_was_done() {
+fn pages_show_health_readiness_and_metrics() {
     let Some(scene) = Scene::new() else { return };
     for page in ["/healthz", "/readyz"] {
         let (status, text) = scene.node.get(page);
@@ -85,11 +85,11 @@ fn pages_tell_health_readiness_and_what_was_done() {
     }
     assert!(scene.node.metric("gitrepo_fetched_bytes_total") > 0.0);
     let (_, text) = scene.node.get("/metrics");
-    assert!(!text.contains("127.0.0.1") && !text.contains("mian"), "no label is a user's word: {text}");
+    assert!(!text.contains("127.0.0.1") && !text.contains("mian"), "labels contain no user input: {text}");
 }
 
 #[test]
-fn every_call_is_a_line_of_the_log() {
+fn every_call_is_logged_in_one_line() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.inline("v").read_only();
     let (pod, target) = scene.start_pod("pod", &volume);
@@ -109,7 +109,7 @@ fn every_call_is_a_line_of_the_log() {
 }
 
 #[test]
-fn a_driver_that_is_asked_to_stop_during_a_clone_answers_undoes_it_and_ends() {
+fn a_driver_that_is_stopped_during_a_clone_answers_and_undoes_it_before_it_ends() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let gate = scene.server.hold(Request::is_upload_pack);
@@ -120,7 +120,7 @@ fn a_driver_that_is_asked_to_stop_during_a_clone_answers_undoes_it_and_ends() {
         assert!(scene.node.stop_driver().success(), "{}", scene.node.log());
         assert!(begun.elapsed() < END, "{:?}", begun.elapsed());
         let failed = publishing.join().unwrap().unwrap_err();
-        assert!(!failed.is_final(), "the kubelet tries again: {failed:?}");
+        assert!(!failed.is_final(), "the kubelet must retry: {failed:?}");
     });
     for socket in
         [scene.kubelet().registration_socket(), scene.kubelet().root().join("plugins/csi.gitrepo.internal/csi.sock")]
@@ -150,7 +150,7 @@ fn a_second_driver_on_the_same_socket_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn another_user_is_answered_on_neither_socket() {
+fn both_sockets_refuse_another_user() {
     let Some(scene) = Scene::new() else { return };
     let open = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     for socket in [scene.kubelet().endpoint(), scene.kubelet().registration_socket()] {
@@ -169,14 +169,14 @@ fn another_user_is_answered_on_neither_socket() {
 }
 
 #[test]
-fn a_driver_that_cannot_work_says_why_and_does_not_start() {
+fn a_driver_with_wrong_flags_says_why_and_does_not_start() {
     let Some(scene) = Scene::new() else { return };
     let run = |flag: &str| {
         let mut flags = scene.node.flags();
         flags.push(flag.into());
         let name = flag.split('=').next().unwrap();
         let mut seen = false;
-        // The last of a flag's kind is the one that is meant, and giving it twice is refused.
+        // A flag may be given only once: keep the last of each.
         flags.reverse();
         flags.retain(|given| !given.to_str().unwrap().starts_with(name) || !std::mem::replace(&mut seen, true));
         Program::new(program::executable("gitrepo-csi")).run(&flags)

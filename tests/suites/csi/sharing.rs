@@ -1,4 +1,4 @@
-//! Who writes to the same copy, and who may have the volume at all.
+//! Which pods share a writable copy, and which may use a volume at all.
 
 use std::fs;
 
@@ -15,17 +15,17 @@ use super::assert_says;
 use crate::drivers::sharing::pods_share;
 
 #[test]
-fn a_persistent_volume_is_shared_an_inline_one_private_unless_it_says() {
+fn persistent_volumes_are_shared_and_inline_ones_private_by_default() {
     let Some(scene) = Scene::new() else { return };
     let pods = ["one", "other"].map(Pod::new);
     let share = |volume: &Volume| pods_share(&scene, [(&pods[0], volume), (&pods[1], volume)]);
     let (inline, persistent) = (scene.inline("v"), scene.persistent("v"));
-    assert!(!share(&inline), "inline volumes of two pods are two volumes");
+    assert!(!share(&inline), "inline volumes of two pods are separate volumes");
     assert!(share(&persistent));
     let private = persistent.with_attribute("writable", "private");
     assert!(!share(&private));
     let shared = inline.with_attribute("writable", "shared");
-    assert!(!share(&shared), "of two volumes");
+    assert!(!share(&shared), "`shared` does not join separate volumes");
     assert_eq!(scene.server.packs(), 1);
 }
 
@@ -47,7 +47,7 @@ fn two_pods_read_one_volume_and_neither_can_write() {
 }
 
 #[test]
-fn a_volume_for_one_pod_is_refused_to_a_second_one_until_the_first_is_gone() {
+fn a_volume_for_one_pod_is_refused_to_a_second_pod_until_the_first_is_gone() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.persistent("data").with_access(AccessMode::ReadWriteOncePod);
     let (first, _) = scene.start_pod("first", &volume);
@@ -56,7 +56,7 @@ fn a_volume_for_one_pod_is_refused_to_a_second_one_until_the_first_is_gone() {
     assert_eq!(failed.code, Some(Code::FailedPrecondition));
     assert_says(&failed, &["another pod", "ReadWriteOnce"]);
     assert!(!scene.kubelet().target(&second, &volume).exists());
-    // Its own pod may ask again.
+    // The first pod may publish it again.
     scene.kubelet().must_set_up(&first, &volume);
     scene.kubelet().must_tear_down(&first, &volume);
     scene.kubelet().must_set_up(&second, &volume);
@@ -65,7 +65,7 @@ fn a_volume_for_one_pod_is_refused_to_a_second_one_until_the_first_is_gone() {
 }
 
 #[test]
-fn other_content_on_a_published_target_is_refused_and_what_stands_stays() {
+fn different_content_for_a_published_target_is_refused_and_its_volume_stays() {
     let Some(scene) = Scene::new() else { return };
     scene.repository.commit("other", &Files::new().file("README.md", "# Other\n"));
     let volume = scene.inline("v").read_only();
@@ -84,7 +84,7 @@ fn other_content_on_a_published_target_is_refused_and_what_stands_stays() {
 }
 
 #[test]
-fn a_published_volume_is_published_again_whatever_became_of_secret_remote_and_pod_information() {
+fn a_published_volume_is_published_again_whatever_its_secret_remote_and_pod_information() {
     let open = |server: HttpServerBuilder| server.accept(Credential::Bearer("right"));
     let Some(scene) = Scene::serving(open) else { return };
     let volume = scene.inline("v").read_only().with_secret(&[("token", "right")]);
@@ -102,7 +102,7 @@ fn a_published_volume_is_published_again_whatever_became_of_secret_remote_and_po
         scene.kubelet().call_publish(other.request(&renamed, path)).unwrap();
         scene.assert_shown_on(&target);
     }
-    assert_eq!(scene.server.requests().len(), asked, "nobody was asked");
+    assert_eq!(scene.server.requests().len(), asked, "the remote was not asked");
     scene.kubelet().must_tear_down(&pod, &volume);
     scene.node.assert_nothing_published();
 }

@@ -15,12 +15,12 @@ use tonic::Code;
 use super::Scene;
 use super::assert_says;
 
-/// For a call that is to run out of it; everything else must end before, on any machine.
+/// A time limit for calls that must exceed it; all other calls end before it on any machine.
 const LITTLE: Duration = Duration::from_secs(10);
 
 const RUNNING: &str = "gitrepo_jobs{state=\"running\"}";
 
-/// Begins to set a volume up whose clone stays at a gate, until the kubelet's time is over.
+/// Begins to set up a volume and holds its clone at a gate until the kubelet's call times out.
 fn begin(scene: &Scene, pod: &Pod, volume: &Volume) -> Gate {
     let gate = scene.server.hold(Request::is_upload_pack);
     scene.kubelet().limit_calls(LITTLE);
@@ -49,7 +49,7 @@ fn a_clone_goes_on_after_its_deadline_and_the_retry_joins_it() {
 }
 
 #[test]
-fn the_first_event_of_a_silent_server_comes_within_15_s_and_says_what_is_waited_for() {
+fn the_first_event_for_a_silent_server_comes_within_15_s_and_says_what_the_call_waits_for() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let gate = scene.server.hold(|_| true);
@@ -60,7 +60,7 @@ fn the_first_event_of_a_silent_server_comes_within_15_s_and_says_what_is_waited_
     let url = scene.url();
     let remote = url.split('/').nth(2).unwrap();
     assert_says(&failed, &[&format!("waiting for {remote}, for 1"), " s: it has not yet said", "a retry joins it"]);
-    assert_eq!((gate.arrived(), scene.node.metric(RUNNING)), (1, 1.0), "it goes on");
+    assert_eq!((gate.arrived(), scene.node.metric(RUNNING)), (1, 1.0), "the clone goes on");
     gate.open();
     let target = scene.kubelet().must_set_up(&pod, &volume);
     scene.assert_shown_on(&target);
@@ -70,7 +70,7 @@ fn the_first_event_of_a_silent_server_comes_within_15_s_and_says_what_is_waited_
 }
 
 #[test]
-fn a_call_ends_when_the_pod_is_seen_to_end_and_its_unpublish_ends_the_clone() {
+fn a_call_ends_when_the_driver_sees_its_pod_end_and_the_unpublish_ends_the_clone() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let directory = scene.kubelet().target(&pod, &volume).ancestors().nth(3).unwrap().to_owned();
@@ -80,14 +80,14 @@ fn a_call_ends_when_the_pod_is_seen_to_end_and_its_unpublish_ends_the_clone() {
     let failed = thread::scope(|scope| {
         scope.spawn(|| {
             gate.wait_for(1);
-            // As a kubelet does that takes the pod away.
+            // The kubelet does this when it removes a pod.
             fs::remove_dir(&token).unwrap();
         });
         scene.kubelet().set_up(&pod, &volume).unwrap_err()
     });
     assert_eq!((failed.code, failed.is_final()), (Some(Code::DeadlineExceeded), false), "{failed:?}");
     assert_says(&failed, &["the pod is ending", "it has sent nothing of the pack yet", "a retry joins it"]);
-    // While the server still holds the clone back.
+    // The server still holds the clone.
     scene.kubelet().must_tear_down(&pod, &volume);
     assert_eq!(scene.node.metric(RUNNING), 0.0);
     fs::remove_dir(token.parent().unwrap()).unwrap();
@@ -100,7 +100,7 @@ fn an_unpublish_ends_the_clone_of_its_volume() {
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let gate = begin(&scene, &pod, &volume);
     scene.kubelet().limit_calls(Duration::from_secs(120));
-    // While the server still holds the clone back.
+    // The server still holds the clone.
     scene.kubelet().must_tear_down(&pod, &volume);
     assert_eq!(scene.node.metric(RUNNING), 0.0);
     scene.node.assert_nothing_published();
@@ -112,7 +112,7 @@ fn an_unpublish_ends_the_clone_of_its_volume() {
 }
 
 #[test]
-fn one_that_waits_for_the_same_clone_does_not_lose_it_when_another_gives_up() {
+fn a_pod_that_waits_for_a_clone_keeps_it_when_another_gives_up() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.inline("v").read_only();
     let [first, second] = ["first", "second"].map(Pod::new);
@@ -120,7 +120,7 @@ fn one_that_waits_for_the_same_clone_does_not_lose_it_when_another_gives_up() {
     let failed = scene.kubelet().set_up(&second, &volume).unwrap_err();
     assert_eq!(failed.code, Some(Code::DeadlineExceeded), "{failed:?}");
     scene.kubelet().limit_calls(Duration::from_secs(120));
-    // While the server still holds back the clone that the first one began.
+    // The server still holds the clone that the first pod began.
     scene.kubelet().must_tear_down(&first, &volume);
     gate.open();
     let target = scene.kubelet().must_set_up(&second, &volume);
@@ -131,7 +131,7 @@ fn one_that_waits_for_the_same_clone_does_not_lose_it_when_another_gives_up() {
 }
 
 #[test]
-fn how_a_clone_failed_that_nobody_waited_for_is_heard_by_the_retry() {
+fn the_retry_gets_the_error_of_a_clone_that_failed_between_calls() {
     let answer = |request: &Request| {
         if request.is_upload_pack() { Answer::status(403) } else { Answer::Git }
     };

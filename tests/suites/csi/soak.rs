@@ -3,7 +3,7 @@
 use super::Scene;
 
 #[test]
-fn publishing_and_unpublishing_three_hundred_times_takes_nothing_that_stays() {
+fn publishing_and_unpublishing_three_hundred_times_leaks_nothing() {
     let Some(scene) = Scene::new() else { return };
     let soak = scene.node.soak(&scene.inline("v").read_only().with_attribute("revision", &scene.commit), 300);
     soak.assert_no_growth();

@@ -1,4 +1,4 @@
-//! How full a volume is, and whether it is well.
+//! A volume's usage and condition.
 
 use gitrepo_csi::proto::csi::v1::VolumeUsage;
 use gitrepo_csi::proto::csi::v1::volume_usage::Unit;
@@ -9,7 +9,7 @@ use tonic::Code;
 use super::Scene;
 
 #[test]
-fn a_volume_tells_its_bytes_its_inodes_and_that_it_is_well() {
+fn a_volume_reports_bytes_inodes_and_a_normal_condition() {
     let Some(scene) = Scene::new() else { return };
     for volume in [scene.inline("ro").read_only(), scene.inline("rw"), scene.persistent("p")] {
         let (pod, target) = scene.start_pod("pod", &volume);
@@ -26,7 +26,7 @@ fn a_volume_tells_its_bytes_its_inodes_and_that_it_is_well() {
         nix::mount::umount2(&target, MntFlags::MNT_DETACH).unwrap();
         let condition = scene.kubelet().stats(&pod, &volume).unwrap().volume_condition.unwrap();
         assert!(condition.abnormal, "{condition:?}");
-        // A kubelet that starts heals it.
+        // A restarted kubelet repairs it by publishing again.
         scene.kubelet().must_set_up(&pod, &volume);
         assert!(!scene.kubelet().stats(&pod, &volume).unwrap().volume_condition.unwrap().abnormal);
         scene.kubelet().must_tear_down(&pod, &volume);
@@ -37,7 +37,7 @@ fn a_volume_tells_its_bytes_its_inodes_and_that_it_is_well() {
     scene.node.assert_nothing_published();
 }
 
-/// Whether an alert of kubernetes-mixin on full volumes fires, but for the prediction from several hours.
+/// Whether kubernetes-mixin's alerts on full volumes fire, without the one that extrapolates several hours.
 fn fires(usage: &VolumeUsage) -> bool {
     usage.used > 0 && (usage.available as f64) / (usage.total as f64) < 0.15
 }
@@ -52,7 +52,7 @@ fn the_statistics_of_a_claim_are_the_same_for_readers_and_writers_and_no_alert_f
         .map(|(pod, volume)| scene.kubelet().stats(pod, volume).unwrap().usage);
     for (writes, reads) in writes.iter().zip(&reads) {
         assert_eq!((writes.unit, writes.used), (reads.unit, reads.used));
-        // What others write on the same disk meanwhile.
+        // Others write to the same disk meanwhile.
         let drift = writes.available.abs_diff(reads.available);
         assert!(drift < reads.available.unsigned_abs() / 10, "{writes:?} {reads:?}");
         assert!(!fires(writes) && !fires(reads), "{writes:?} {reads:?}");

@@ -15,17 +15,17 @@ use tonic::Code;
 use super::Scene;
 use super::assert_says;
 
-/// Less than every driver takes that waits for anything.
+/// Less time than a driver that waits for anything takes.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
-/// What nothing here takes, on any machine.
+/// More time than anything here takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A pack takes this long of which nothing but its beginning comes here.
+/// How long a pack takes of which only the beginning arrives here.
 const VERY_LONG: Duration = Duration::from_secs(300);
 
-/// A volume of many files whose pack takes this long, and is as far as `words` say when this returns. Nobody waits for
-/// it.
+/// Begins to publish a volume of many files whose pack takes this long, and returns once an event says `words`. No call
+/// waits for it then.
 fn begin(time: Duration, words: &str) -> Option<(Scene, Pod, Volume)> {
     let slow = move |request: &Request| match request.path.contains("many") {
         true => Answer::Slow(time),
@@ -42,13 +42,13 @@ fn begin(time: Duration, words: &str) -> Option<(Scene, Pod, Volume)> {
         if failed.message.contains(words) {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "no pack comes: {failed:?}");
+        assert!(begun.elapsed() < PATIENCE, "the pack does not arrive: {failed:?}");
     }
     scene.kubelet().limit_calls(Duration::from_secs(120));
     Some((scene, pod, volume))
 }
 
-/// How often the driver has said this.
+/// How often `words` are in the driver's log.
 fn times(scene: &Scene, words: &str) -> usize {
     scene.node.log().matches(words).count()
 }
@@ -56,7 +56,7 @@ fn times(scene: &Scene, words: &str) -> usize {
 fn wait_for_log(scene: &Scene, words: &str, enough: usize) {
     let begun = Instant::now();
     while times(scene, words) < enough {
-        assert!(begun.elapsed() < PATIENCE, "the driver does not say {words:?}: {}", scene.node.log());
+        assert!(begun.elapsed() < PATIENCE, "the driver does not log {words:?}: {}", scene.node.log());
         thread::yield_now();
     }
 }
@@ -68,13 +68,13 @@ fn a_clone_near_its_end_is_finished_before_the_driver_stops() {
     scene.node.start_driver();
     let target = scene.kubelet().must_set_up(&pod, &volume);
     assert!(target.read_dir().unwrap().next().is_some());
-    assert_eq!(scene.server.packs(), 1, "the successor asks for no pack");
+    assert_eq!(scene.server.packs(), 1, "the successor fetches no pack");
     scene.kubelet().must_tear_down(&pod, &volume);
     scene.node.assert_nothing_published();
 }
 
 #[test]
-fn a_clone_far_from_its_end_is_given_up_and_what_is_lost_is_said() {
+fn a_clone_far_from_its_end_is_given_up_and_the_loss_is_logged() {
     let Some((scene, pod, volume)) = begin(VERY_LONG, "received ") else { return };
     let begun = Instant::now();
     assert!(scene.node.stop_driver().success());
@@ -90,11 +90,11 @@ fn a_clone_far_from_its_end_is_given_up_and_what_is_lost_is_said() {
 }
 
 #[test]
-fn a_stopping_driver_publishes_what_is_cached_and_a_second_signal_ends_it_at_once() {
+fn a_stopping_driver_publishes_cached_trees_and_a_second_signal_ends_it_at_once() {
     let Some((scene, pod, volume)) = begin(VERY_LONG, "received ") else { return };
     let (cached, late) = (scene.inline("v").read_only(), Pod::new("late"));
     scene.kubelet().must_set_up(&Pod::new("early"), &cached);
-    // Without a call that waits it would be given up at the first signal.
+    // Without a waiting call, the publish would be given up at the first signal.
     let (kubelet, joined) = (scene.kubelet(), times(&scene, "a call joins the publish in flight"));
     let heard = thread::scope(|scope| {
         let waiting = scope.spawn(|| kubelet.set_up(&pod, &volume).unwrap_err());

@@ -1,4 +1,4 @@
-//! A store on a filesystem of its own that hangs, or is not mounted when the driver starts again.
+//! A store on its own filesystem that hangs, or is not mounted when the driver restarts.
 
 use gitrepo_tests::faulty::Fault;
 use gitrepo_tests::faulty::FaultyFs;
@@ -30,7 +30,7 @@ fn a_store_that_hangs_makes_the_driver_unready_in_time() {
 }
 
 #[test]
-fn no_store_is_made_on_a_bare_mount_point_after_a_restart() {
+fn no_store_is_created_on_a_bare_mount_point_after_a_restart() {
     let Some(scene) = Scene::new() else { return };
     let (node, store, kept) = (&scene.node, scene.node.store(), scene.node.home().join("kept"));
     node.stop_driver();

@@ -1,4 +1,4 @@
-//! Messages that no kubelet would send: each is answered with a status, and none leaves anything behind.
+//! Messages that no kubelet would send: each is answered with a status and leaves nothing behind.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ use prost::Message;
 
 use super::*;
 
-/// Words that mean something here, and words that mean nothing anywhere.
+/// Words with a meaning here, and random ones.
 fn word() -> impl Strategy<Value = String> {
     prop_oneof![
         Just(String::new()),
@@ -65,7 +65,7 @@ fn target() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A capability that was decoded from any bytes, one with odd parts, or a usual one.
+/// No capability, one decoded from random bytes, one with odd parts, or a usual one.
 fn any_capability() -> impl Strategy<Value = Option<VolumeCapability>> {
     prop_oneof![
         1 => Just(None),
@@ -97,7 +97,7 @@ fn publish() -> impl Strategy<Value = NodePublishVolumeRequest> {
     )
 }
 
-/// Every failure is one that the services chose: none says that something panicked or was lost.
+/// Asserts that the services chose the failure: its code must not stand for a panic or lost data.
 fn assert_chosen<T>(answer: Result<T, Status>) {
     if let Err(status) = answer {
         let chosen = ![Code::Unknown, Code::Internal, Code::DataLoss].contains(&status.code());
@@ -158,7 +158,7 @@ fn any_message_is_answered_with_a_status() {
             assert!(identity.probe(Request::new(ProbeRequest {})).await.is_ok());
         });
     });
-    assert!(bench.server.packs() > 0, "some messages make sense");
+    assert!(bench.server.packs() > 0, "some messages are valid");
     assert_eq!(volumes::entries(&bench.store().join("volumes")), <[PathBuf; 0]>::default());
     assert!(bench.mounter.mounts().is_empty());
 }

@@ -55,7 +55,7 @@ fn validate(bench: &Bench, volume: &Volume, mode: Mode) -> Result<ValidateVolume
 }
 
 #[test]
-fn a_volume_stays_at_the_commit_that_it_was_created_at_for_all_pods() {
+fn a_volume_stays_at_the_commit_of_its_creation_for_all_pods() {
     let mut bench = Bench::new();
     let volume = create(&bench, &bench.controller(), request(&bench, "pvc-1")).unwrap();
     assert_eq!(volume.capacity_bytes, 1 << 20);
@@ -65,7 +65,7 @@ fn a_volume_stays_at_the_commit_that_it_was_created_at_for_all_pods() {
 
     bench.restart();
     let asked = bench.server.requests().len();
-    assert_eq!(create(&bench, &bench.controller(), request(&bench, "pvc-1")).unwrap(), volume, "also after a restart");
+    assert_eq!(create(&bench, &bench.controller(), request(&bench, "pvc-1")).unwrap(), volume, "even after a restart");
     assert_eq!(bench.server.requests().len(), asked);
 
     let mut volume_context = volume.volume_context.clone();
@@ -80,7 +80,7 @@ fn a_volume_stays_at_the_commit_that_it_was_created_at_for_all_pods() {
 }
 
 #[test]
-fn a_name_is_one_volume_until_it_is_deleted() {
+fn a_name_belongs_to_one_volume_until_it_is_deleted() {
     let bench = Bench::new();
     let volume = create(&bench, &bench.controller(), request(&bench, "pvc-1")).unwrap();
     let larger = Some(CapacityRange { required_bytes: 1 << 30, limit_bytes: 0 });
@@ -98,7 +98,7 @@ fn a_name_is_one_volume_until_it_is_deleted() {
 }
 
 #[test]
-fn deleting_what_is_not_known_succeeds() {
+fn deleting_an_unknown_volume_succeeds() {
     let bench = Bench::new();
     for volume_id in ["unknown", "../../x", "gitrepo-0-0"] {
         delete(&bench, volume_id).unwrap();
@@ -107,7 +107,7 @@ fn deleting_what_is_not_known_succeeds() {
 }
 
 #[test]
-fn a_volume_is_known_by_its_context_also_when_it_is_forgotten() {
+fn a_deleted_volume_is_still_validated_by_its_context() {
     let bench = Bench::new();
     let volume = create(&bench, &bench.controller(), request(&bench, "pvc-1")).unwrap();
     assert!(validate(&bench, &volume, Mode::SingleNodeMultiWriter).unwrap().confirmed.is_some());
@@ -122,7 +122,7 @@ fn a_volume_is_known_by_its_context_also_when_it_is_forgotten() {
 }
 
 #[test]
-fn what_the_remote_refuses_creates_nothing() {
+fn a_volume_that_the_remote_refuses_is_not_created() {
     let bench = Bench::new();
     let mut request = request(&bench, "pvc-1");
     request.parameters.insert("revision".to_owned(), "nowhere".to_owned());

@@ -1,4 +1,4 @@
-//! A store that is missing, or whose filesystem fails: no final code for what may stand, and nothing made in its place.
+//! A store that is missing, or whose filesystem fails: no final code for volumes that may exist, and no new store.
 
 use gitrepo_tests::faulty::Fault;
 use gitrepo_tests::faulty::FaultyFs;
@@ -15,7 +15,7 @@ use super::Bench;
 const NONE: Option<&str> = None;
 
 impl Bench {
-    /// What publish, unpublish and statistics of a volume that stands, and a publish of another one, answer.
+    /// Publishes, queries and unpublishes a published volume, and publishes another one.
     fn answers(&self) -> [Result<(), Status>; 4] {
         [
             self.publish(self.request("a")),
@@ -26,7 +26,7 @@ impl Bench {
     }
 
     fn assert_all_are_unavailable(&self, place: &str) {
-        // A mount would keep its target from being removed.
+        // A real mount would keep its target from being removed.
         let mounted = self.target("a").join("mounted");
         std::fs::write(&mounted, "").unwrap();
         for (number, answer) in self.answers().into_iter().enumerate() {
@@ -51,14 +51,14 @@ impl Bench {
 }
 
 #[test]
-fn a_store_that_is_missing_is_unavailable_until_it_is_back_and_none_is_made_in_its_place() {
+fn a_missing_store_is_unavailable_until_it_is_back_and_no_other_is_created() {
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     let (store, away) = (bench.store(), bench.home.join("away"));
     std::fs::rename(&store, &away).unwrap();
-    bench.assert_all_are_unavailable("no directory");
+    bench.assert_all_are_unavailable("a missing directory");
     assert!(!store.exists());
-    // A mount point without its mount.
+    // A bare mount point.
     std::fs::create_dir(&store).unwrap();
     bench.assert_all_are_unavailable("an empty directory");
     let status = bench.publish(bench.request("a")).unwrap_err();
@@ -70,11 +70,11 @@ fn a_store_that_is_missing_is_unavailable_until_it_is_back_and_none_is_made_in_i
 }
 
 #[test]
-fn a_store_that_gives_errors_is_unavailable_until_it_works_again() {
+fn a_failing_store_is_unavailable_until_it_works_again() {
     if !require::root("to mount") {
         return;
     }
-    // Before the runtime has threads, which would be in another namespace.
+    // Before the runtime starts threads: they would stay in the old namespace.
     namespace::private_mounts();
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
@@ -83,7 +83,7 @@ fn a_store_that_gives_errors_is_unavailable_until_it_works_again() {
         bench.assert_all_are_unavailable(place);
         drop(faulty);
     }
-    // Where less than all fails, some of it still works; what does not is not final.
+    // If only part of the store fails, some calls still work, and failures are not final.
     for place in ["locks", "snapshots", "access", "staging"] {
         let Some(faulty) = FaultyFs::over(&bench.store().join(place), Fault::Fails) else { return };
         let [again, stats, other, _] = [
@@ -104,7 +104,7 @@ fn a_store_that_gives_errors_is_unavailable_until_it_works_again() {
 }
 
 #[test]
-fn a_store_that_takes_no_writes_any_more_is_unavailable_and_its_volumes_stand() {
+fn a_read_only_store_is_unavailable_and_its_volumes_stay() {
     if !require::root("to mount") {
         return;
     }

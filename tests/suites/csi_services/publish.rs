@@ -9,7 +9,7 @@ use super::capability;
 use super::map;
 
 #[test]
-fn a_volume_shows_the_tree_in_a_directory_named_like_the_repository() {
+fn a_volume_shows_the_tree_in_a_directory_named_after_the_repository() {
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     assert_eq!(bench.mounts("a"), 1);
@@ -63,7 +63,7 @@ fn a_remote_that_hangs_holds_up_no_other_volume() {
 }
 
 #[test]
-fn what_fails_for_good_is_told_and_leaves_nothing() {
+fn final_failures_are_reported_and_leave_nothing() {
     let bench = Bench::new();
     let with = |entries: &[(&str, &str)]| {
         let mut request = bench.request("a");
@@ -90,13 +90,13 @@ fn what_fails_for_good_is_told_and_leaves_nothing() {
 }
 
 #[test]
-fn a_final_code_ends_what_an_earlier_call_left_at_work() {
+fn a_final_code_ends_the_job_of_an_earlier_call() {
     let bench = Bench::new();
     let gate = bench.server.hold(|request| request.is_upload_pack());
     assert_eq!(bench.publish_within(bench.request("a"), Some(300)).unwrap_err().code(), Code::DeadlineExceeded);
     gate.wait_for(1);
     let broken = NodePublishVolumeRequest { secrets: map(&[("tokn", "x")]), ..bench.request("a") };
-    // Until the worker, a thread here, notices, which is when its server speaks.
+    // The worker is a thread here and notices only when its server answers.
     assert_eq!(bench.publish_within(broken.clone(), Some(300)).unwrap_err().code(), Code::Aborted);
     gate.open();
     assert_eq!(bench.publish(broken).unwrap_err().code(), Code::InvalidArgument);
@@ -104,7 +104,7 @@ fn a_final_code_ends_what_an_earlier_call_left_at_work() {
 }
 
 #[test]
-fn another_request_while_one_is_at_work_is_aborted() {
+fn a_different_request_for_a_running_publish_is_aborted() {
     let bench = Bench::new();
     let gate = bench.server.hold(|request| request.is_upload_pack());
     assert_eq!(bench.publish_within(bench.request("a"), Some(300)).unwrap_err().code(), Code::DeadlineExceeded);
@@ -116,7 +116,7 @@ fn another_request_while_one_is_at_work_is_aborted() {
 }
 
 #[test]
-fn an_access_mode_for_one_pod_is_kept() {
+fn an_access_mode_for_one_pod_is_enforced() {
     let bench = Bench::new();
     for mode in [Mode::SingleNodeWriter, Mode::SingleNodeSingleWriter] {
         let request = |pod: &str| NodePublishVolumeRequest {
@@ -144,7 +144,7 @@ fn an_access_mode_for_one_pod_is_kept() {
 }
 
 #[test]
-fn a_writable_volume_is_the_pods_own_inline_and_the_volumes_elsewhere() {
+fn inline_writable_copies_belong_to_the_pod_and_others_to_the_volume() {
     let bench = Bench::new();
     let request = |pod: &str, ephemeral: &str| {
         let mut request = NodePublishVolumeRequest { readonly: false, ..bench.request(pod) };

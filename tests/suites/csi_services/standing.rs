@@ -1,4 +1,4 @@
-//! Publishing again what stands: never an error, never a second mount.
+//! Publishing a published volume again: never an error, never a second mount.
 
 use gitrepo_core::store::Store;
 use gitrepo_csi::proto::csi::v1::NodePublishVolumeRequest;
@@ -9,7 +9,7 @@ use super::Bench;
 use super::map;
 
 #[test]
-fn r10_publishing_again_asks_nobody_and_mounts_nothing() {
+fn r10_publishing_again_asks_no_remote_and_mounts_nothing() {
     let mut bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     let asked = bench.server.requests().len();
@@ -21,7 +21,7 @@ fn r10_publishing_again_asks_nobody_and_mounts_nothing() {
 }
 
 #[test]
-fn neither_secrets_nor_pod_information_are_content() {
+fn secrets_and_pod_information_are_not_content() {
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     let _down = bench.server.hold(|_| true);
@@ -34,7 +34,7 @@ fn neither_secrets_nor_pod_information_are_content() {
 }
 
 #[test]
-fn other_content_is_refused_and_what_stands_stays() {
+fn different_content_is_refused_and_the_volume_stays() {
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     let mut other = bench.request("a");
@@ -47,7 +47,7 @@ fn other_content_is_refused_and_what_stands_stays() {
 }
 
 #[test]
-fn r8_a_reboot_brings_the_commit_back_while_the_remote_is_away() {
+fn r8_after_a_reboot_the_same_commit_is_published_without_the_remote() {
     let mut bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     bench.repository.commit("main", &gitrepo_tests::repository::Files::new().file("README.md", "# Third\n"));

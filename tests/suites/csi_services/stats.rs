@@ -10,7 +10,7 @@ use tonic::Code;
 use super::Bench;
 
 #[test]
-fn a_volume_uses_what_its_tree_takes_and_has_what_its_store_has_left() {
+fn a_volume_reports_the_size_of_its_tree_and_the_free_space_of_its_store() {
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("b") }).unwrap();
@@ -29,7 +29,7 @@ fn a_volume_uses_what_its_tree_takes_and_has_what_its_store_has_left() {
 }
 
 #[test]
-fn what_is_not_mounted_is_abnormal_and_what_is_not_published_not_found() {
+fn an_unmounted_volume_is_abnormal_and_an_unpublished_one_not_found() {
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     let target = bench.target("a");

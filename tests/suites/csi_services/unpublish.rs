@@ -17,7 +17,7 @@ fn r15_an_unpublish_ends_the_clone_of_its_volume() {
 }
 
 #[test]
-fn what_is_not_there_is_unpublished_already_and_its_directory_goes() {
+fn unpublishing_an_unknown_volume_succeeds_and_removes_its_directory() {
     let bench = Bench::new();
     for _ in 0..2 {
         bench.unpublish("unknown").unwrap();
@@ -33,7 +33,7 @@ fn what_is_not_there_is_unpublished_already_and_its_directory_goes() {
 }
 
 #[test]
-fn a_target_that_the_kubelet_made_goes_too() {
+fn a_target_that_the_kubelet_made_is_removed_too() {
     let bench = Bench::new();
     std::fs::create_dir(bench.target("a")).unwrap();
     bench.publish(bench.request("a")).unwrap();
@@ -42,7 +42,7 @@ fn a_target_that_the_kubelet_made_goes_too() {
 }
 
 #[test]
-fn what_is_missing_in_the_request_is_an_invalid_argument() {
+fn a_missing_field_is_an_invalid_argument() {
     let bench = Bench::new();
     for (volume_id, target_path) in [("", "/x"), ("x", ""), ("x", "relative")] {
         let request =
@@ -72,5 +72,5 @@ fn a_volume_whose_target_the_kubelet_removed_is_collected() {
     let volumes = bench.node.storage.volumes().unwrap();
     let mut left: Vec<_> = volumes.list().unwrap().into_iter().map(|volume| volume.record.volume_id).collect();
     left.sort();
-    assert_eq!(left, ["csi-mounted", "csi-waiting"], "a reboot may have taken the mount of the one that waits");
+    assert_eq!(left, ["csi-mounted", "csi-waiting"], "a reboot may have removed the mount of csi-waiting");
 }

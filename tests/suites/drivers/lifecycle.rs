@@ -1,4 +1,4 @@
-//! One volume of one pod, in every flavour.
+//! One volume of one pod, in every combination of options.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,8 @@ use super::read;
 
 const SECRET: [(&str, &str); 2] = [("username", "alice"), ("password", "pass:word")];
 
-/// Inline and PersistentVolume, read-only and read-write, with and without secret, with and without fsGroup.
+/// Every combination of inline or persistent, read-only or writable, with or without a secret, and with or without
+/// fsGroup.
 fn flavours<D: Driver>(scene: &Scene<D>) -> Vec<(Pod, D::Volume)> {
     let flavour = |number: u8| {
         let [persistent, read_only, secret, fs_group] = [1, 2, 4, 8].map(|bit| number & bit != 0);
@@ -44,16 +45,16 @@ pub(super) fn every_flavour_of_volume_is_set_up_and_torn_down<D: Driver>() {
         let target = scene.set_up(pod, volume);
         assert_eq!(scene.node.mounts_on(&target), 1, "{volume:?}");
         assert_eq!(read(target.join("README.md")), "# Small\n");
-        assert_eq!(entries(&target), [target.join("README.md")], "no .git, no marker");
+        assert_eq!(entries(&target), [target.join("README.md")], "neither .git nor a marker");
         let beside = target.parent().unwrap();
-        assert_eq!(entries(beside).len(), D::BESIDE_TARGET, "only what the kubelet keeps there");
+        assert_eq!(entries(beside).len(), D::BESIDE_TARGET, "only the kubelet's files");
         assert_eq!(beside.metadata().unwrap().mode() & 0o777, 0o750, "the kubelet's directory stays as it was");
         match File::create(target.join("new")) {
             Ok(_) => assert!(!volume.is_read_only(), "{volume:?}"),
             Err(error) => assert_eq!((volume.is_read_only(), error.kind()), (true, io::ErrorKind::ReadOnlyFilesystem)),
         }
     }
-    // The server is asked anew by each credential, and fetched from once.
+    // Each credential asks the server, but only one fetches.
     assert_eq!(scene.server.packs(), 1);
     for (pod, volume) in &flavours {
         scene.tear_down(pod, volume);
@@ -78,7 +79,7 @@ pub(super) fn a_volume_shows_exactly_the_commits_tree<D: Driver>() {
     scene.node.assert_nothing_set_up();
 }
 
-pub(super) fn options_of_the_vocabulary_work<D: Driver>() {
+pub(super) fn common_options_work<D: Driver>() {
     let Some(scene) = Scene::<D>::new() else { return };
     let everything = fixtures::everything();
     let (repository, parent, commit) = (&everything.repository, &everything.parent, &everything.commit);
@@ -104,7 +105,7 @@ pub(super) fn options_of_the_vocabulary_work<D: Driver>() {
     scene.node.assert_nothing_set_up();
 }
 
-pub(super) fn a_secret_opens_a_private_repository_and_nobody_else_gets_it<D: Driver>() {
+pub(super) fn a_private_repository_needs_the_right_secret<D: Driver>() {
     let open = |server: HttpServerBuilder| {
         server.accept(Credential::Basic("alice", "pass:word")).accept(Credential::Bearer("token-1"))
     };
@@ -124,7 +125,7 @@ pub(super) fn a_secret_opens_a_private_repository_and_nobody_else_gets_it<D: Dri
     }
 }
 
-/// As the kubelet itself would change them; it leaves every file as it is.
+/// The driver sets what the kubelet would set, so the kubelet changes no file.
 pub(super) fn files_of_a_writable_volume_belong_to_the_fs_group<D: Driver>() {
     let Some(scene) = Scene::<D>::new() else { return };
     let everything = fixtures::everything();
@@ -143,7 +144,7 @@ pub(super) fn files_of_a_writable_volume_belong_to_the_fs_group<D: Driver>() {
         assert_eq!(modes, BTreeSet::from([(true, 0o2775), (false, 0o664), (false, 0o775)]), "{modes:?}");
         for new in ["new", "bin/new"] {
             fs::write(target.join(new), "new").unwrap();
-            assert_eq!(target.join(new).metadata().unwrap().gid(), 3000, "what is made in it is the group's, too");
+            assert_eq!(target.join(new).metadata().unwrap().gid(), 3000, "new files belong to the group, too");
         }
         scene.tear_down(&pod, &volume);
 
@@ -156,7 +157,7 @@ pub(super) fn files_of_a_writable_volume_belong_to_the_fs_group<D: Driver>() {
     scene.node.assert_nothing_set_up();
 }
 
-/// Shows a place, and all that is below it.
+/// Calls `see` for a place and everything below it.
 fn walk(place: &Path, see: &mut impl FnMut(&Path, &Metadata)) {
     let metadata = place.symlink_metadata().unwrap();
     see(place, &metadata);

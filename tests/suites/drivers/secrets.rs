@@ -1,4 +1,4 @@
-//! Secrets are in no log, message, metric or file, whatever becomes of the volume.
+//! No log, message, metric or file contains a secret, whether the volume works or fails.
 
 use gitrepo_tests::authority::Authority;
 use gitrepo_tests::canaries::Canaries;
@@ -24,9 +24,9 @@ const USERNAME: &str = "canary-user-4Wq7";
 const PASSWORD: &str = "canary-password-9bXz";
 pub(crate) const TOKEN: &str = "canary-token-2LmP";
 const PASSPHRASE: &str = "canary-passphrase-7GhT";
-/// Among certificates and host keys, which are public but nobody's business either.
+/// A comment among certificates and host keys, which are public but not shown either.
 const COMMENT: &str = "canary-comment-5RsV";
-/// Of the pod's service account.
+/// The token of the pod's service account.
 const POD_TOKEN: &str = "canary-pod-token-8KsD";
 
 pub(crate) fn canaries() -> Canaries {
@@ -34,7 +34,7 @@ pub(crate) fn canaries() -> Canaries {
     Canaries::new(&words).with_login(USERNAME, PASSWORD)
 }
 
-/// A scene whose server behind TLS knows the canaries, and volumes with the secrets that log in: a login and a token.
+/// A scene with a TLS server that accepts the canaries, and volumes with a password and with a token.
 pub(crate) fn secured<D: Driver>(
     change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder,
 ) -> Option<(Scene<D>, [D::Volume; 2])> {
@@ -54,13 +54,13 @@ pub(crate) fn secured<D: Driver>(
     Some((scene, volumes))
 }
 
-/// Setting the volume up fails, which is told without a secret.
+/// Asserts that setting the volume up fails, with a message that contains no secret.
 fn assert_told_without_secrets<D: Driver>(scene: &Scene<D>, volume: &D::Volume, canaries: &Canaries) {
     let failed = scene.assert_not_set_up(volume, &[]);
     canaries.assert_absent("the message", format!("{failed} {failed:?}").as_bytes());
 }
 
-pub(super) fn secrets_are_nowhere_when_all_goes_well<D: Driver>() {
+pub(super) fn secrets_do_not_leak_when_the_volume_works<D: Driver>() {
     let Some((scene, volumes)) = secured::<D>(|server| server) else { return };
     for volume in volumes.iter().chain(&volumes.clone().map(Manifest::read_only)) {
         let (pod, target) = scene.start_pod("pod", volume);
@@ -73,7 +73,7 @@ pub(super) fn secrets_are_nowhere_when_all_goes_well<D: Driver>() {
     scene.node.assert_nothing_set_up();
 }
 
-pub(super) fn secrets_are_nowhere_when_the_server_fails<D: Driver>() {
+pub(super) fn secrets_do_not_leak_when_the_server_fails<D: Driver>() {
     let answers: [fn(&Request) -> Answer; 4] = [
         |_| Answer::status(403),
         |_| Answer::status(500),
@@ -89,7 +89,7 @@ pub(super) fn secrets_are_nowhere_when_the_server_fails<D: Driver>() {
     }
 }
 
-pub(super) fn secrets_are_nowhere_when_they_are_wrong<D: Driver>() {
+pub(super) fn secrets_do_not_leak_when_they_are_wrong<D: Driver>() {
     let Some((scene, volumes)) = secured::<D>(|server| server) else { return };
     scene.server.accept_only(&[Credential::Basic("somebody", "else")]);
     let url = scene.url();
@@ -107,7 +107,7 @@ pub(super) fn secrets_are_nowhere_when_they_are_wrong<D: Driver>() {
     scene.node.assert_unseen(&canaries());
 }
 
-pub(super) fn ssh_secrets_are_nowhere<D: Driver>() {
+pub(super) fn ssh_secrets_do_not_leak<D: Driver>() {
     if !require::tool("sshd") {
         return;
     }

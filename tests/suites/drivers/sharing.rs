@@ -1,4 +1,4 @@
-//! Who writes to the same copy, and who does not.
+//! Which pods share a writable copy.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Scene;
 use super::read;
 
-/// Whether what is written to one is seen in the other.
+/// Whether `other` shows a file that is written to `one`.
 fn share(one: &Path, other: &Path) -> bool {
     fs::write(one.join("mark"), "mark\n").unwrap();
     let seen = other.join("mark").exists();
@@ -20,7 +20,7 @@ fn share(one: &Path, other: &Path) -> bool {
     seen
 }
 
-/// Sets the volumes of two pods up, says whether they share a copy, and tears both down.
+/// Sets up two pods' volumes, returns whether they share a copy, and tears both down.
 pub(crate) fn pods_share<D: Driver>(scene: &Scene<D>, pods: [(&Pod, &D::Volume); 2]) -> bool {
     let [one, other] = pods.map(|(pod, volume)| scene.set_up(pod, volume));
     let [there, back] = [share(&one, &other), share(&other, &one)];
@@ -32,7 +32,7 @@ pub(crate) fn pods_share<D: Driver>(scene: &Scene<D>, pods: [(&Pod, &D::Volume);
     there
 }
 
-pub(super) fn pods_of_a_persistent_volume_write_to_one_copy_that_goes_with_the_last<D: Driver>() {
+pub(super) fn pods_of_a_persistent_volume_share_one_copy_until_the_last_is_gone<D: Driver>() {
     let Some(scene) = Scene::<D>::new() else { return };
     let volume = scene.persistent("data");
     let (first, there) = scene.start_pod("first", &volume);
@@ -56,8 +56,8 @@ pub(super) fn pods_of_a_persistent_volume_write_to_one_copy_that_goes_with_the_l
     scene.node.assert_nothing_set_up();
 }
 
-pub(super) fn a_shared_copy_keeps_its_commit_for_those_who_join_it<D: Driver>() {
-    // Everybody asks where the branch stands, also within a second.
+pub(super) fn a_shared_copy_keeps_its_commit_for_pods_that_join_later<D: Driver>() {
+    // Every publish asks the remote for the branch's commit, even within a second.
     let configuration = json!({"cache": {"accessTtl": "0s"}});
     let Some(scene) = Scene::<D>::configured(&configuration, |server| server) else { return };
     let volume = scene.persistent("data");
@@ -73,7 +73,7 @@ pub(super) fn a_shared_copy_keeps_its_commit_for_those_who_join_it<D: Driver>() 
     scene.tear_down(&pod, &volume);
 }
 
-pub(super) fn a_pod_that_only_reads_sees_the_commit_and_not_what_others_write<D: Driver>() {
+pub(super) fn a_read_only_pod_sees_the_commit_and_not_other_pods_writes<D: Driver>() {
     let Some(scene) = Scene::<D>::new() else { return };
     let volume = scene.persistent("data");
     let (writer, written) = scene.start_pod("writer", &volume);

@@ -1,4 +1,4 @@
-//! Many at once: one fetch, and nobody waits for what does not concern them.
+//! Many publishes at once: one fetch, and none waits for unrelated work.
 
 use std::fs;
 use std::thread;
@@ -13,7 +13,7 @@ use gitrepo_tests::volumes::entries;
 
 use super::Scene;
 
-/// Does the same for each of many at once, and waits for all.
+/// Calls `act` for all at once and waits for them.
 fn at_once<T: Sync>(all: &[T], act: impl Fn(&T) + Sync) {
     thread::scope(|scope| {
         for one in all {
@@ -42,7 +42,7 @@ pub(super) fn many_pods_at_once_make_one_fetch_and_one_snapshot<D: Driver>() {
     }
     assert_eq!(scene.server.packs(), 1);
     assert_eq!(entries(&scene.node.store().join("snapshots")).len(), 1);
-    assert!(scene.server.info_refs() <= D::QUESTIONS, "{} questions", scene.server.info_refs());
+    assert!(scene.server.info_refs() <= D::QUESTIONS, "{} requests", scene.server.info_refs());
     at_once(&pods, |pod| scene.tear_down(pod, &volume));
     scene.node.assert_nothing_set_up();
 }
@@ -53,13 +53,13 @@ pub(super) fn pods_that_start_at_once_share_one_copy<D: Driver>() {
     at_once(&pods, |pod| drop(scene.set_up(pod, &volume)));
     let targets: Vec<_> = pods.iter().map(|pod| scene.node.target(pod, &volume)).collect();
     fs::write(targets[0].join("mark"), "mark\n").unwrap();
-    assert!(targets.iter().all(|target| target.join("mark").exists()), "each pod sees what one writes");
+    assert!(targets.iter().all(|target| target.join("mark").exists()), "every pod sees the file");
     assert_eq!(scene.server.packs(), 1);
     at_once(&pods, |pod| scene.tear_down(pod, &volume));
     scene.node.assert_nothing_set_up();
 }
 
-pub(super) fn one_target_is_mounted_once_however_many_ask<D: Driver>() {
+pub(super) fn concurrent_publishes_mount_one_target_once<D: Driver>() {
     let Some(scene) = Scene::<D>::new() else { return };
     for volume in [scene.inline("ro").read_only(), scene.inline("rw")] {
         let pod = Pod::new("pod");
@@ -87,13 +87,13 @@ pub(super) fn a_clone_that_hangs_holds_up_no_other_volume<D: Driver>() {
             scope.spawn(|| scene.set_up(pod, &hanging));
         }
         gate.wait_for(1);
-        // A new volume, one that stands, and their end.
+        // Set up a new volume, look after an existing one, and tear down both.
         let (second, _) = scene.start_pod("second", &standing);
         scene.node.look_after(&first, &standing);
         for pod in [&first, &second] {
             scene.tear_down(pod, &standing);
         }
-        assert!(pods.iter().all(|pod| scene.node.mounts_on(&scene.node.target(pod, &hanging)) == 0), "it hangs");
+        assert!(pods.iter().all(|pod| scene.node.mounts_on(&scene.node.target(pod, &hanging)) == 0), "they wait");
         gate.open();
     });
     for pod in &pods {

@@ -1,4 +1,4 @@
-//! What the driver is called for.
+//! The driver's calls and its configuration.
 
 use std::fs;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Scene;
 
 #[test]
-fn init_wants_no_other_calls_and_says_so_in_full() {
+fn init_declines_every_optional_call() {
     let Some(scene) = Scene::new() else { return };
     let finished = scene.kubelet().plugin().call(["init"]);
     let answer: Value = serde_json::from_slice(&finished.output).unwrap();
@@ -22,9 +22,9 @@ fn init_wants_no_other_calls_and_says_so_in_full() {
     assert_eq!(answer["capabilities"], capabilities);
 }
 
-/// It runs under locks that every volume of the node waits for, on the control plane too, and over and over.
+/// The kubelet and the control plane call it often, under locks that every volume of the node waits for.
 #[test]
-fn init_looks_at_nothing_and_cannot_fail() {
+fn init_reads_nothing_and_cannot_fail() {
     let Some(scene) = Scene::new() else { return };
     scene.node.configure(&json!({"no such field": 1}));
     let begun = Instant::now();
@@ -37,7 +37,7 @@ fn init_looks_at_nothing_and_cannot_fail() {
 }
 
 #[test]
-fn calls_that_will_never_be_supported_say_so() {
+fn unsupported_calls_are_answered_with_not_supported() {
     let Some(scene) = Scene::new() else { return };
     let options = scene.inline("v").json(&Pod::new("pod"));
     for arguments in [
@@ -57,7 +57,7 @@ fn calls_that_will_never_be_supported_say_so() {
 }
 
 #[test]
-fn the_configuration_beside_the_driver_serves_where_there_is_no_other() {
+fn the_configuration_beside_the_driver_is_used_if_there_is_no_other() {
     let Some(scene) = Scene::new() else { return };
     scene.node.configure_beside_driver(&json!({"deniedHosts": ["127.0.0.1"]}));
     scene.assert_fails(&scene.inline("v"), &["deniedHosts"]);
@@ -68,7 +68,7 @@ fn the_configuration_beside_the_driver_serves_where_there_is_no_other() {
 }
 
 #[test]
-fn a_configuration_that_is_refused_fails_mounts_and_no_unmount() {
+fn a_refused_configuration_fails_mounts_but_not_unmounts() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.inline("v").read_only();
     let (pod, _) = scene.start_pod("pod", &volume);

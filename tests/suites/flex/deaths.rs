@@ -1,4 +1,4 @@
-//! The driver is killed, its worker dies, or nobody can hear its answer.
+//! The driver is killed, its worker dies, or its answer cannot be delivered.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::Scene;
 
-/// A mount that waits in the middle of its fetch.
+/// Begins a mount and holds it in the middle of its fetch.
 fn begin_fetch<'a>(scene: &'a Scene, pod: &Pod, volume: &Volume) -> (SettingUp<'a>, Gate) {
     let gate = scene.server.hold(Request::is_upload_pack);
     let mounting = scene.kubelet().begin_set_up(pod, volume);
@@ -34,7 +34,7 @@ fn workers(driver: u32) -> Vec<u32> {
 }
 
 #[test]
-fn the_next_call_takes_over_from_a_driver_that_was_killed() {
+fn the_next_call_takes_over_from_a_killed_driver() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v"));
     for _ in 0..3 {
@@ -42,7 +42,7 @@ fn the_next_call_takes_over_from_a_driver_that_was_killed() {
         let workers = workers(mounting.id());
         mounting.kill();
         workers.into_iter().for_each(process::wait_for_end);
-        assert!(!scene.kubelet().target(&pod, &volume).exists(), "nothing was mounted or made");
+        assert!(!scene.kubelet().target(&pod, &volume).exists(), "nothing is mounted or created");
         gate.open();
     }
     let target = scene.kubelet().must_set_up(&pod, &volume);
@@ -52,9 +52,9 @@ fn the_next_call_takes_over_from_a_driver_that_was_killed() {
 }
 
 #[test]
-fn who_waits_for_a_fetch_takes_over_when_the_fetcher_is_killed() {
+fn a_waiting_mount_takes_over_when_the_fetcher_is_killed() {
     let Some(scene) = Scene::new() else { return };
-    // Each asks for itself, so that the server sees when the joiner is there.
+    // Each process asks the remote itself, so the server sees when the joiner has arrived.
     scene.node.configure(&json!({"cache": {"accessTtl": "0s"}}));
     let asking = scene.server.hold(Request::is_info_refs);
     asking.open();
@@ -77,7 +77,7 @@ fn who_waits_for_a_fetch_takes_over_when_the_fetcher_is_killed() {
 }
 
 #[test]
-fn a_driver_that_is_told_to_end_answers_one_failure_and_undoes_what_it_did() {
+fn a_signalled_driver_answers_one_failure_and_undoes_its_work() {
     let Some(scene) = Scene::new() else { return };
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let (pod, volume) = (Pod::new("pod"), scene.inline("v"));
@@ -100,7 +100,7 @@ fn a_worker_that_is_killed_fails_the_mount_and_nothing_else() {
     let (mounting, gate) = begin_fetch(&scene, &pod, &volume);
     for worker in workers(mounting.id()) {
         let killed = nix::sys::signal::kill(Pid::from_raw(worker.cast_signed()), Signal::SIGKILL);
-        // One of them may be the parent of the next.
+        // Killing a parent may already have ended the next one.
         assert!(matches!(killed, Ok(()) | Err(Errno::ESRCH)), "{killed:?}");
     }
     let failed = mounting.wait().unwrap_err();
@@ -113,9 +113,9 @@ fn a_worker_that_is_killed_fails_the_mount_and_nothing_else() {
     scene.node.assert_nothing_set_up();
 }
 
-/// `mount` and `unmount` with the standard files as a shell opens or closes them.
+/// `mount` and `unmount` with standard streams that a shell has redirected or closed.
 #[test]
-fn an_answer_that_nobody_can_hear_is_no_harm() {
+fn an_answer_that_cannot_be_delivered_does_no_harm() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let target = scene.kubelet().target(&pod, &volume);
@@ -124,7 +124,7 @@ fn an_answer_that_nobody_can_hear_is_no_harm() {
         std::fs::create_dir_all(&target).unwrap();
         shell(&scene, redirection, &["mount", target.to_str().unwrap(), &options]);
         scene.assert_shown_on(&target);
-        assert_eq!(entries(&target), [target.join("README.md")], "nothing was written to a file that took its place");
+        assert_eq!(entries(&target), [target.join("README.md")], "nothing is written to a file with its descriptor");
         shell(&scene, redirection, &["unmount", target.to_str().unwrap()]);
         assert_eq!(scene.node.mounts_on(&target), 0, "{redirection}");
         shell(&scene, redirection, &["init"]);
@@ -147,9 +147,9 @@ fn shell(scene: &Scene, redirection: &str, arguments: &[&str]) {
     assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), usize::from(is_open), "{redirection}");
 }
 
-/// A reader that goes away is SIGPIPE, unless it is ignored.
+/// Writing to a closed pipe raises SIGPIPE, unless it is ignored.
 #[test]
-fn a_reader_that_goes_away_is_no_harm() {
+fn a_closed_pipe_does_no_harm() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let target = scene.kubelet().target(&pod, &volume);
@@ -166,7 +166,7 @@ fn a_reader_that_goes_away_is_no_harm() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_is_no_harm() {
+fn a_log_that_cannot_be_written_does_no_harm() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let target = scene.kubelet().target(&pod, &volume);

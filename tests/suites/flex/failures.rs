@@ -1,4 +1,4 @@
-//! A mount that fails, in each way it can: the pod's owner reads why, and nothing is left.
+//! Mounts that fail: the message tells the pod's owner why, and nothing is left.
 
 use std::fs;
 use std::fs::File;
@@ -25,7 +25,7 @@ use serde_json::json;
 
 use super::Scene;
 
-/// Serves the scene's repository in another way.
+/// A server that answers for the scene's repository with `answer`.
 fn misbehaving(scene: &Scene, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> HttpServer {
     HttpServer::builder().serve(&scene.repository).answer(answer).start()
 }
@@ -35,7 +35,7 @@ fn of(url: &str) -> Volume {
 }
 
 #[test]
-fn options_that_make_no_sense_are_named() {
+fn invalid_options_are_named() {
     let Some(scene) = Scene::new() else { return };
     let url = scene.url();
     for (options, words) in [
@@ -73,7 +73,7 @@ fn a_refresh_is_refused_because_the_kubelet_never_calls_again() {
 }
 
 #[test]
-fn what_the_remote_does_not_have_is_not_found() {
+fn missing_repositories_revisions_and_directories_are_not_found() {
     let Some(scene) = Scene::new() else { return };
     let url = scene.url();
     scene.assert_fails(&scene.inline("v").with_option("revision", "mian"), &["mian", "main", &url]);
@@ -85,7 +85,7 @@ fn what_the_remote_does_not_have_is_not_found() {
 }
 
 #[test]
-fn who_may_not_is_told_which_keys_to_bring() {
+fn a_denied_pod_is_told_which_secret_keys_to_add() {
     let closed = |server: gitrepo_tests::http::HttpServerBuilder| server.accept(Credential::Bearer("right"));
     let Some(scene) = Scene::serving(closed) else { return };
     let url = scene.url();
@@ -98,7 +98,7 @@ fn who_may_not_is_told_which_keys_to_bring() {
 }
 
 #[test]
-fn secrets_that_cannot_be_used_are_named_and_not_quoted() {
+fn invalid_secrets_are_named_and_not_quoted() {
     let Some(scene) = Scene::new() else { return };
     for (keys, words) in [
         (&[("pasword", "canary")][..], &["pasword", "password"][..]),
@@ -120,7 +120,7 @@ fn secrets_that_cannot_be_used_are_named_and_not_quoted() {
 }
 
 #[test]
-fn what_the_policy_forbids_is_refused() {
+fn repositories_that_the_policy_denies_are_refused() {
     let Some(scene) = Scene::new() else { return };
     let (volume, url) = (scene.inline("v"), scene.url());
     let path = format!("file://{}", scene.repository.path().display());
@@ -140,9 +140,9 @@ fn what_the_policy_forbids_is_refused() {
 }
 
 #[test]
-fn a_remote_that_is_away_is_said_to_be() {
+fn an_unreachable_remote_is_reported_as_such() {
     let Some(scene) = Scene::new() else { return };
-    let closed = ClosedPort::new();
+    let closed = ClosedPort::reserve();
     for scheme in ["http", "https", "ssh"] {
         let url = closed.url(scheme).replace("ssh://", "ssh://git@");
         scene.assert_fails(&of(&url), &["cannot reach", "127.0.0.1"]);
@@ -165,9 +165,9 @@ fn a_remote_that_stalls_or_breaks_off_is_given_up() {
     scene.assert_fails(&of(&lying.url(&scene.repository)), &["as a git server should"]);
 }
 
-/// The kubelet has no limit on a call's time, so the driver has its own.
+/// The kubelet does not limit a call's time, so the driver does.
 #[test]
-fn a_mount_ends_when_its_time_is_up() {
+fn a_mount_fails_after_its_timeout() {
     let Some(scene) = Scene::new() else { return };
     scene.node.configure(&json!({"flexTimeout": "2s"}));
     let gate = scene.server.hold(Request::is_upload_pack);
@@ -180,7 +180,7 @@ fn a_mount_ends_when_its_time_is_up() {
 }
 
 #[test]
-fn a_limit_that_is_exceeded_is_named() {
+fn an_exceeded_limit_is_named() {
     let Some(scene) = Scene::new() else { return };
     let large = Repository::new("large");
     let files =
@@ -203,7 +203,7 @@ fn a_full_disk_fails_the_mount_and_nothing_else() {
     let volume = scene.inline("v").read_only();
     let (pod, target) = scene.start_pod("pod", &volume);
     let (other, copy) = (Pod::new("other"), scene.persistent("copy"));
-    // The kubelet's directories are on this disk as well.
+    // The kubelet's directories are on this disk too.
     fs::create_dir_all(scene.kubelet().target(&other, &copy)).unwrap();
     let filler = fill(&scene);
     let failed = scene.kubelet().set_up(&other, &copy).unwrap_err();
@@ -218,7 +218,7 @@ fn a_full_disk_fails_the_mount_and_nothing_else() {
     scene.kubelet().must_tear_down(&pod, &volume);
 }
 
-/// Writes until there is no block left.
+/// Writes until no block is free.
 fn fill(scene: &Scene) -> File {
     let mut file = File::create(scene.node.home().join("filler")).unwrap();
     for size in [1 << 20, 1 << 10] {
@@ -229,9 +229,9 @@ fn fill(scene: &Scene) -> File {
     file
 }
 
-/// The kubelet asks for nothing that is mounted; where its check does not see a mount, it calls.
+/// The kubelet does not call for a mounted target, but its check may miss a mount.
 #[test]
-fn a_target_that_is_taken_is_refused_and_stays_as_it_is() {
+fn an_occupied_target_is_refused_and_left_alone() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let target = scene.kubelet().target(&pod, &volume);
@@ -243,7 +243,7 @@ fn a_target_that_is_taken_is_refused_and_stays_as_it_is() {
     assert!(mount(&volume).failure().contains("mount point of something else"));
     assert_eq!(fs::read(target.join("theirs")).unwrap(), b"theirs\n");
     scene.kubelet().plugin().call(["unmount", path]).assert_success();
-    assert_eq!(scene.node.mounts_on(&target), 1, "it is not ours to unmount");
+    assert_eq!(scene.node.mounts_on(&target), 1, "a foreign mount stays");
     nix::mount::umount(&target).unwrap();
 
     mount(&volume).assert_success();
@@ -255,7 +255,7 @@ fn a_target_that_is_taken_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_host_or_certificate_that_is_not_known_is_refused() {
+fn an_unknown_host_key_or_certificate_is_refused() {
     let Some(scene) = Scene::new() else { return };
     let authority = Authority::new();
     let secure = HttpServer::builder().serve(&scene.repository).tls(authority.issue_for_loopback()).start();
@@ -274,11 +274,11 @@ fn a_host_or_certificate_that_is_not_known_is_refused() {
 }
 
 #[test]
-fn a_volume_whose_store_is_missing_is_not_taken_for_unmounted() {
+fn an_unmount_fails_while_the_store_is_missing() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.inline("v").read_only();
     let (pod, target) = scene.start_pod("pod", &volume);
-    // A bare mount point, as after the store's filesystem was taken off.
+    // An empty directory, as if the store's filesystem were not mounted.
     let store = scene.node.store();
     nix::mount::mount(Some("tmpfs"), &store, Some("tmpfs"), MsFlags::empty(), Some("mode=700")).unwrap();
     let failed = scene.kubelet().tear_down(&pod, &volume).unwrap_err();

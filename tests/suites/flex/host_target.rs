@@ -1,4 +1,4 @@
-//! `hostTarget` selects one of the stores that the node's admin has listed, and nothing beyond that.
+//! `hostTarget` selects one of the stores that the node's admin has listed, and does nothing else.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::Scene;
 
 impl Scene {
-    /// The volume's snapshots are in the store of `root`, or in the main one.
+    /// A read-only volume with `hostTarget: path`.
     fn with_host_target(&self, path: &Path) -> Volume {
         self.inline("v").read_only().with_option("hostTarget", path.to_str().unwrap())
     }
@@ -34,11 +34,11 @@ fn has_snapshots(store: &Path) -> bool {
 }
 
 #[test]
-fn a_listed_root_holds_what_is_selected_for_it() {
+fn a_listed_root_holds_the_snapshots_of_its_volumes() {
     let Some(scene) = Scene::new() else { return };
     let root = scene.node.home().join("images");
     scene.node.configure(&json!({"hostTargetRoots": [root]}));
-    // As on nodes where the bash driver was: its clones stay.
+    // As on nodes that had the bash driver: its clones stay.
     fs::create_dir(&root).unwrap();
     fs::create_dir(root.join("git-server-user-repo-git")).unwrap();
     let store = root.join(".gitrepo");
@@ -46,7 +46,7 @@ fn a_listed_root_holds_what_is_selected_for_it() {
     assert!(!has_snapshots(&scene.node.store()));
     assert!(root.join("git-server-user-repo-git").is_dir());
     assert_eq!(store.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
-    // What follows the root is ignored, and logged.
+    // The part after the root is ignored and logged.
     scene.assert_set_up_from(&store, &scene.with_host_target(&root.join("some/where")));
     assert!(!root.join("some").exists());
     assert!(scene.node.log().contains("some/where"), "{}", scene.node.log());
@@ -54,7 +54,7 @@ fn a_listed_root_holds_what_is_selected_for_it() {
 }
 
 #[test]
-fn the_longest_root_wins_and_components_count() {
+fn the_longest_root_wins_and_whole_components_are_compared() {
     let Some(scene) = Scene::new() else { return };
     let outer = scene.node.directory("images");
     let inner = outer.join("fast");
@@ -75,7 +75,7 @@ fn the_main_store_may_be_selected_too() {
 }
 
 #[test]
-fn a_root_that_is_not_listed_is_refused_and_not_made() {
+fn an_unlisted_root_is_refused_and_not_created() {
     let Some(scene) = Scene::new() else { return };
     let root = scene.node.directory("images");
     scene.node.configure(&json!({"hostTargetRoots": [root]}));
@@ -88,7 +88,7 @@ fn a_root_that_is_not_listed_is_refused_and_not_made() {
 }
 
 #[test]
-fn a_root_that_somebody_else_could_lead_elsewhere_is_refused() {
+fn a_root_that_other_users_could_redirect_is_refused() {
     let Some(scene) = Scene::new() else { return };
     let real = scene.node.directory("real");
     let link = scene.node.home().join("link");
@@ -116,9 +116,9 @@ fn a_root_that_somebody_else_could_lead_elsewhere_is_refused() {
     scene.assert_set_up_from(&good.join(".gitrepo"), &scene.with_host_target(&good));
 }
 
-/// Content is kept per store, the right to see it is not.
+/// Each store keeps its own content; all share the proofs of access.
 #[test]
-fn a_proof_of_access_holds_for_all_stores_and_for_no_other_credential() {
+fn a_proof_of_access_is_valid_for_all_stores_but_for_no_other_credential() {
     let closed = |server: HttpServerBuilder| server.accept(Credential::Bearer("right"));
     let Some(scene) = Scene::serving(closed) else { return };
     let root = scene.node.directory("images");
@@ -131,7 +131,7 @@ fn a_proof_of_access_holds_for_all_stores_and_for_no_other_credential() {
 }
 
 #[test]
-fn what_was_set_up_from_a_root_is_torn_down_when_it_is_no_longer_listed_first() {
+fn volumes_are_torn_down_after_their_roots_are_reordered() {
     let Some(scene) = Scene::new() else { return };
     let [one, other] = ["one", "other"].map(|name| scene.node.directory(name));
     scene.node.configure(&json!({"hostTargetRoots": [one, other]}));
@@ -149,7 +149,7 @@ fn what_was_set_up_from_a_root_is_torn_down_when_it_is_no_longer_listed_first() 
 }
 
 #[test]
-fn what_was_set_up_from_a_root_is_torn_down_also_when_the_main_store_is_damaged() {
+fn a_volume_from_a_root_is_torn_down_even_if_the_main_store_is_damaged() {
     let Some(scene) = Scene::new() else { return };
     let root = scene.node.directory("images");
     scene.node.configure(&json!({"hostTargetRoots": [root]}));

@@ -1,4 +1,4 @@
-//! One volume of one pod, and calls for what is set up already.
+//! One volume of one pod, and calls for volumes that are already set up.
 
 use super::Scene;
 
@@ -9,7 +9,7 @@ fn a_volume_that_is_set_up_stays_on_its_commit() {
     let (pod, target) = scene.start_pod("pod", &volume);
     let files = gitrepo_tests::repository::Files::new().file("README.md", "# Moved\n");
     scene.repository.commit("main", &files);
-    // The kubelet does not ask for what it finds mounted; whoever asks all the same moves nothing.
+    // The kubelet does not call for a mounted volume; a call anyway does not move its commit.
     let calls = scene.kubelet().calls().len();
     scene.kubelet().must_set_up(&pod, &volume);
     assert_eq!(scene.kubelet().calls().len(), calls);
@@ -20,7 +20,7 @@ fn a_volume_that_is_set_up_stays_on_its_commit() {
 }
 
 #[test]
-fn a_restarted_kubelet_calls_nothing_for_what_is_mounted() {
+fn a_restarted_kubelet_does_not_call_for_mounted_volumes() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.persistent("p");
     let (pod, target) = scene.start_pod("pod", &volume);

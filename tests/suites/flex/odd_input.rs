@@ -1,4 +1,4 @@
-//! Arguments that no kubelet sends: each call has its one answer all the same.
+//! Arguments that no kubelet sends: each call still gets exactly one answer.
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -8,11 +8,11 @@ use gitrepo_tests::kubelet::Pod;
 
 use super::Scene;
 
-/// What the kernel takes as one argument, with its end.
+/// The kernel's limit for one argument, including its terminating NUL.
 const LONGEST_ARGUMENT: usize = 128 << 10;
 
 impl Scene {
-    /// Fails unless the call is answered with a failure, and nothing is left.
+    /// Asserts that the call is answered with a failure and leaves nothing.
     fn assert_refused(&self, arguments: &[&OsStr]) -> String {
         let finished = self.kubelet().plugin().call(arguments);
         let message = finished.failure();
@@ -105,7 +105,7 @@ fn arguments_that_are_not_utf_8_are_refused() {
 }
 
 #[test]
-fn the_longest_arguments_are_answered_shortly() {
+fn the_longest_arguments_get_a_short_answer() {
     let Some(scene) = Scene::new() else { return };
     let target = scene.kubelet().target(&Pod::new("pod"), &scene.inline("v"));
     std::fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -119,7 +119,7 @@ fn the_longest_arguments_are_answered_shortly() {
         assert!(options.len() < LONGEST_ARGUMENT);
         scene.assert_refused(&[OsStr::new("mount"), target.as_os_str(), OsStr::new(&options)]);
     }
-    // Together, what the kernel takes for all arguments.
+    // Together, close to the kernel's limit for all arguments.
     let many: Vec<OsString> = (0..8).map(|_| "y".repeat(LONGEST_ARGUMENT - 1).into()).collect();
     let arguments: Vec<&OsStr> = [OsStr::new("mount")].into_iter().chain(many.iter().map(AsRef::as_ref)).collect();
     scene.assert_refused(&arguments);
@@ -128,9 +128,9 @@ fn the_longest_arguments_are_answered_shortly() {
     assert_eq!(answer.status, "Not supported");
 }
 
-/// The API server refuses them; so does the driver, for whom the user's options come last.
+/// The API server refuses such an option from a user; the driver ignores one that it does not know.
 #[test]
-fn keys_of_the_kubelet_are_the_kubelets() {
+fn unknown_kubelet_keys_are_ignored() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.inline("v").with_forged_option("kubernetes.io/no-such", "x");
     let (pod, target) = scene.start_pod("pod", &volume);

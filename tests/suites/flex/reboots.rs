@@ -1,4 +1,4 @@
-//! The machine starts again: every mount is gone, and the kubelet asks for its pods' volumes or takes them down.
+//! After a reboot, every mount is gone, and the kubelet sets its pods' volumes up again or tears them down.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use gitrepo_tests::repository::Files;
 use super::Scene;
 use super::read;
 
-/// One volume of each flavour, and the file that what was written to it is in.
+/// One volume of each kind, each with its pod.
 fn flavours(scene: &Scene) -> Vec<(Pod, Volume)> {
     let volumes = [
         scene.inline("ro").read_only(),
@@ -21,7 +21,7 @@ fn flavours(scene: &Scene) -> Vec<(Pod, Volume)> {
 }
 
 #[test]
-fn what_was_set_up_comes_back_without_the_remote() {
+fn volumes_are_set_up_again_after_a_reboot_without_the_remote() {
     let Some(mut scene) = Scene::new() else { return };
     let flavours = flavours(&scene);
     for (pod, volume) in &flavours {
@@ -51,7 +51,7 @@ fn what_was_set_up_comes_back_without_the_remote() {
 }
 
 #[test]
-fn what_was_set_up_is_torn_down_after_a_reboot() {
+fn volumes_are_torn_down_after_a_reboot() {
     let Some(scene) = Scene::new() else { return };
     let flavours = flavours(&scene);
     for (pod, volume) in &flavours {
@@ -66,7 +66,7 @@ fn what_was_set_up_is_torn_down_after_a_reboot() {
 }
 
 #[test]
-fn a_mount_lost_otherwise_is_made_again() {
+fn a_lost_mount_is_made_again() {
     let Some(scene) = Scene::new() else { return };
     for (pod, volume) in flavours(&scene) {
         let target = scene.kubelet().must_set_up(&pod, &volume);
@@ -79,9 +79,9 @@ fn a_mount_lost_otherwise_is_made_again() {
     scene.node.assert_nothing_set_up();
 }
 
-/// The kubelet does not call for a directory that is gone, as it is after a pod was deleted by force during a reboot.
+/// The kubelet does not call for a removed directory, such as that of a pod that was force-deleted during a reboot.
 #[test]
-fn what_the_kubelet_forgot_is_forgotten_by_a_later_mount() {
+fn a_later_mount_forgets_volumes_that_the_kubelet_forgot() {
     let Some(scene) = Scene::new() else { return };
     let flavours = flavours(&scene);
     for (pod, volume) in &flavours {

@@ -1,4 +1,4 @@
-//! Secrets come in argv, and are nowhere else, nor there for longer than it takes to read them.
+//! Secrets arrive in argv. They are nowhere else, and argv is wiped as soon as they are read.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -29,7 +29,7 @@ fn the_argument_list_is_wiped_and_no_child_gets_it() {
             assert!(!shown.windows(13).any(|window| window == b"kubernetes.io"), "{}", shown.escape_ascii());
         }
         scene.node.assert_unseen(&canaries());
-        // Nor do they come back when it is asked to end.
+        // Nor does a signalled driver show them.
         mounting.signal(Signal::SIGTERM);
         let failed = mounting.wait().unwrap_err();
         canaries().assert_absent("the answer", failed.event.as_bytes());
@@ -39,7 +39,7 @@ fn the_argument_list_is_wiped_and_no_child_gets_it() {
     }
 }
 
-/// The API server refuses such an option, and the kubelet writes secrets in base64.
+/// The API server refuses such an option, and the kubelet encodes secrets in base64.
 #[test]
 fn a_secret_that_is_not_in_base64_is_refused_and_not_repeated() {
     let Some(scene) = Scene::new() else { return };
@@ -50,7 +50,7 @@ fn a_secret_that_is_not_in_base64_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn logs_are_root_s_alone_and_not_where_the_kubelet_looks_for_drivers() {
+fn logs_are_readable_by_root_only_and_outside_the_plugin_directory() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.inline("v");
     let (pod, _) = scene.start_pod("pod", &volume);
@@ -63,6 +63,6 @@ fn logs_are_root_s_alone_and_not_where_the_kubelet_looks_for_drivers() {
     }
     let log = scene.node.log();
     assert!(log.contains(&scene.url()) && log.contains("no-such-branch"), "{log}");
-    assert!(log.contains(&pod.uid), "which pod it was for: {log}");
+    assert!(log.contains(&pod.uid), "the log names the pod: {log}");
     scene.kubelet().plugin().assert_untouched();
 }

@@ -1,4 +1,4 @@
-//! Who writes to the same copy, and who does not.
+//! Which pods share a writable copy.
 
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::kubelet::Pod;
@@ -10,7 +10,7 @@ use super::Scene;
 use crate::drivers::sharing::pods_share;
 
 #[test]
-fn the_option_writable_decides_for_a_volume() {
+fn the_option_writable_overrides_the_configuration() {
     let Some(scene) = Scene::new() else { return };
     let [one, other] = ["one", "other"].map(Pod::new);
     for (flex_writable, writable, shared) in [
@@ -30,7 +30,7 @@ fn the_option_writable_decides_for_a_volume() {
 }
 
 #[test]
-fn only_the_same_request_of_the_same_namespace_and_volume_shares() {
+fn only_equal_requests_of_one_namespace_and_volume_share() {
     let Some(scene) = Scene::new() else { return };
     scene.repository.commit("other", &Files::new().file("README.md", "# Other\n"));
     let (one, volume) = (Pod::new("one"), scene.persistent("data"));
@@ -56,7 +56,7 @@ fn another_credential_never_shares_a_copy() {
     let pods = ["one", "other"].map(Pod::new);
     assert!(pods_share(&scene, [(&pods[0], &one), (&pods[1], &one)]));
     assert!(!pods_share(&scene, [(&pods[0], &one), (&pods[1], &other)]));
-    // Nor somebody without any, for whom there is nothing at all.
+    // A pod without a credential gets no volume at all.
     let (pod, volume) = (&pods[0], &one);
     scene.kubelet().must_set_up(pod, volume);
     scene.kubelet().set_up(&pods[1], &scene.persistent("data")).unwrap_err();

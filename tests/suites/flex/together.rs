@@ -1,13 +1,13 @@
-//! Many calls at once, each a process of its own.
+//! Many calls at once, each in its own process.
 
 use gitrepo_tests::kubelet::Pod;
 
 use super::Scene;
 
-/// Mounts and unmounts of the same target may overlap. A mount that an unmount overtakes fails and says so; whatever
-/// comes last is what is.
+/// Mounts and unmounts of one target may overlap. A mount that an unmount overtakes fails and says so; the last call
+/// decides.
 #[test]
-fn mounts_and_unmounts_of_one_target_may_meet() {
+fn mounts_and_unmounts_of_one_target_may_overlap() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.persistent("data"));
     let target = scene.kubelet().target(&pod, &volume);
@@ -24,7 +24,7 @@ fn mounts_and_unmounts_of_one_target_may_meet() {
             }
             assert!(scene.node.mounts_on(&target) <= 1);
         }
-        // An unmount may have taken the directory away before a mount came, which makes only the last component.
+        // An unmount may have removed the directory, of which a mount creates only the last component.
         std::fs::create_dir_all(&target).unwrap();
         plugin.call(["mount", path, &options]).assert_success();
         scene.assert_shown_on(&target);

@@ -1,4 +1,4 @@
-//! Room is made of what no volume uses, and of nothing else.
+//! To make room, only content that no volume uses is removed.
 
 use std::path::PathBuf;
 use std::sync::Barrier;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::fill_blocks;
 
-/// So large that three of them, each as a pack and as a tree, fill a disk on which the reserve stays free.
+/// Three files of this size, each as a pack and as a tree, fill the disk up to the reserve.
 const SIZE: usize = 4 << 20;
 const DISK: u64 = 48 << 20;
 const RESERVE: &str = r#"{"cache": {"reserveBytes": "16Mi"}}"#;
@@ -56,7 +56,7 @@ impl Scene {
         self.server.url(&self.repositories[number])
     }
 
-    /// A volume that was there, and is gone: what it used is in the store.
+    /// Mounts and unmounts a volume: its content stays in the store, unused.
     fn use_once(&self, number: usize) {
         let target = self.mount(number, "once");
         self.shell.unmount(&target).assert_success();
@@ -71,7 +71,7 @@ impl Scene {
         entries(&self.shell.store().join(place)).len()
     }
 
-    /// Mounting it again costs a fetch.
+    /// Whether mounting it again needs a fetch.
     fn is_gone(&self, number: usize) -> bool {
         let packs = self.server.packs();
         self.use_once(number);
@@ -80,10 +80,10 @@ impl Scene {
 }
 
 #[test]
-fn a_cached_volume_is_published_below_the_reserve_and_nothing_makes_way_for_it() {
+fn a_cached_volume_is_published_below_the_reserve_and_nothing_is_removed_for_it() {
     let Some(scene) = Scene::new(&["cached", "other"]) else { return };
     (0..2).for_each(|number| scene.use_once(number));
-    // No sweep comes between, and what is in use cannot go.
+    // No sweep runs meanwhile, and content in use is not removed.
     let _used = scene.mount(1, "used");
     scene.shell.configure(ALL);
     let packs = scene.server.packs();
@@ -99,10 +99,10 @@ fn a_publish_below_the_reserve_makes_room_and_succeeds() {
     let used = scene.mount(0, "used");
     (1..5).for_each(|number| scene.use_once(number));
     assert_same_tree(&scene.repositories[0], "main", ".", &used);
-    assert!(scene.count("snapshots") < 5, "some went");
-    assert!(!scene.is_gone(4), "the last one is there");
+    assert!(scene.count("snapshots") < 5, "some are removed");
+    assert!(!scene.is_gone(4), "the last one is still cached");
     scene.shell.unmount(&used).assert_success();
-    assert!(!scene.is_gone(0), "what was in use is there");
+    assert!(!scene.is_gone(0), "the used one is still cached");
 }
 
 #[test]
@@ -118,11 +118,11 @@ fn a_refusal_says_what_was_removed_and_what_to_do() {
 }
 
 #[test]
-fn a_sweep_frees_the_reserve_oldest_first_and_leaves_what_is_used() {
+fn a_sweep_frees_the_reserve_oldest_first_and_keeps_used_content() {
     let Some(scene) = Scene::new(&["first", "second", "third"]) else { return };
     let used = scene.mount(0, "used");
     (1..3).for_each(|number| scene.use_once(number));
-    // Used again, so the third is older.
+    // This use makes the third one the oldest.
     scene.use_once(1);
     let free = statvfs(scene.shell.home()).unwrap();
     let free = free.blocks_available() * free.fragment_size();
@@ -146,7 +146,7 @@ fn a_sweep_frees_the_reserve_oldest_first_and_leaves_what_is_used() {
 }
 
 #[test]
-fn what_is_mounted_in_another_namespace_makes_way_for_nothing() {
+fn content_mounted_in_another_namespace_is_kept() {
     let Some(scene) = Scene::new(&["first", "second"]) else { return };
     scene.use_once(1);
     let (scene, step) = (&scene, &Barrier::new(2));
@@ -170,7 +170,7 @@ fn what_is_mounted_in_another_namespace_makes_way_for_nothing() {
 }
 
 #[test]
-fn a_repository_that_is_refused_leaves_no_byte() {
+fn a_refused_repository_leaves_no_content() {
     let Some(scene) = Scene::new(&["kept", "refused"]) else { return };
     let used = scene.mount(0, "used");
     let bytes = || files_below(&scene.shell.store()).iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
@@ -179,7 +179,7 @@ fn a_repository_that_is_refused_leaves_no_byte() {
     for _ in 0..2 {
         scene.shell.mount(&scene.url(1), &scene.shell.target("pod"), &[]).assert_code(73);
     }
-    // Small files of the store's own: what the remote answered, and locks.
+    // The store's own small files: the remote's answer and locks.
     let after = bytes();
     assert!(after < before + 8192, "{before} {after}");
     assert_eq!((scene.count("repositories"), scene.count("snapshots")), (1, 1));
@@ -188,14 +188,14 @@ fn a_repository_that_is_refused_leaves_no_byte() {
 }
 
 #[test]
-fn a_hit_needs_no_more_than_a_record_on_a_disk_without_a_byte() {
+fn a_hit_on_a_full_disk_frees_space_for_its_record() {
     let Some(scene) = Scene::new(&["cached", "unused"]) else { return };
     [1, 0].into_iter().for_each(|number| scene.use_once(number));
     scene.shell.configure(ALL);
     let _filler = fill_blocks(scene.shell.home());
-    // A record and its directories need a block each: what is unused makes way.
+    // The record and its directories need a block each: unused content is removed for them.
     let packs = scene.server.packs();
     let target = scene.mount(0, "pod");
-    assert_eq!(scene.server.packs(), packs, "it was there");
+    assert_eq!(scene.server.packs(), packs, "no fetch is needed");
     scene.shell.unmount(&target).assert_success();
 }

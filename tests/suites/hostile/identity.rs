@@ -1,4 +1,4 @@
-//! Servers that are not who they should be, or want more than they may have.
+//! Servers that are not who they claim to be, or ask for credentials that they must not get.
 
 use gitrepo_tests::authority::Authority;
 use gitrepo_tests::authority::Identity;
@@ -16,7 +16,7 @@ use super::IMPATIENT;
 use super::assert_ends;
 
 #[test]
-fn tls_server_that_says_nothing_is_given_up() {
+fn silent_tls_server_is_given_up() {
     let authority = Authority::new();
     let server = SilentServer::start_after_tls(authority.issue_for_loopback());
     let person = Person::new();
@@ -26,7 +26,7 @@ fn tls_server_that_says_nothing_is_given_up() {
 }
 
 #[test]
-fn certificate_that_is_not_trusted_is_refused_before_anything_is_asked() {
+fn untrusted_certificate_is_refused_before_any_request() {
     let (repository, _) = fixtures::small();
     let authority = Authority::new();
     let person = Person::new();
@@ -79,7 +79,7 @@ fn certificate_without_any_address_is_refused_for_an_address() {
 }
 
 #[test]
-fn authority_that_nobody_named_is_refused_and_the_key_to_add_is_told() {
+fn unknown_authority_is_refused_and_the_message_names_the_key_to_add() {
     let (repository, _) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
@@ -104,14 +104,14 @@ fn ssh_host_key_that_is_unknown_or_changed_is_refused_and_the_message_shows_it()
     {
         let secret = person.secret(&[("ssh-privatekey", &key.private), ("known_hosts", &known_hosts)]);
         let outcome = assert_ends(&person, &url, &[&secret], 77, words);
-        assert!(outcome.stderr.contains("SHA256:"), "the fingerprint: {}", outcome.stderr);
-        assert!(outcome.stderr.contains(&here), "which host: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("SHA256:"), "no fingerprint: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(&here), "no host: {}", outcome.stderr);
     }
-    assert_eq!(server.sessions(), 0, "nobody logged in");
+    assert_eq!(server.sessions(), 0, "there was no login");
 }
 
 #[test]
-fn line_that_the_message_offers_for_known_hosts_works() {
+fn known_hosts_line_in_the_message_works() {
     if !require::tool("sshd") {
         return;
     }
@@ -160,7 +160,7 @@ fn ssh_session_that_stops_anywhere_is_given_up() {
 }
 
 #[test]
-fn server_that_is_never_satisfied_is_shown_each_credential_once() {
+fn server_that_accepts_no_credential_gets_each_once() {
     let (repository, _) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder()
@@ -185,7 +185,7 @@ fn server_that_is_never_satisfied_is_shown_each_credential_once() {
 }
 
 #[test]
-fn credential_does_not_go_over_plain_http_unless_configured() {
+fn credential_is_not_sent_over_plain_http_unless_configured() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::builder().serve(&repository).accept(Credential::Basic("alice", "secret")).start();
     let person = Person::new();
@@ -198,7 +198,7 @@ fn credential_does_not_go_over_plain_http_unless_configured() {
 }
 
 #[test]
-fn credential_for_another_host_is_not_shown() {
+fn credential_for_another_host_is_not_sent() {
     let (repository, _) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder()

@@ -1,4 +1,4 @@
-//! Redirects: none is followed, none breaks anything, and each says what to write instead.
+//! Redirects are not followed and break nothing, and the message names the URL to write instead.
 
 use std::io::Write;
 
@@ -21,7 +21,7 @@ const PAGE: &str = "redirects to a page that is no repository";
 const ITSELF: &str = "redirects to itself";
 const UNCLEAR: &str = "redirects to an address that cannot be read";
 
-/// Somebody who believes the authority and has a password.
+/// A user who trusts the authority and has a password.
 struct Scene {
     person: Person,
     authority: Authority,
@@ -40,12 +40,12 @@ impl Scene {
         Self { person, authority, secret }
     }
 
-    /// Over TLS, or in the clear.
+    /// A server with or without TLS.
     fn server(&self, tls: bool) -> HttpServerBuilder {
         if tls { HttpServer::builder().tls(self.authority.issue_for_loopback()) } else { HttpServer::builder() }
     }
 
-    /// Fails unless a clone of `/r.git` ends with `words`, whatever asks for it being redirected.
+    /// Asserts that a clone of `/r.git` from a server with these answers ends with `words`.
     fn assert_redirected(&self, tls: bool, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static, words: &str) {
         let (repository, _) = fixtures::small();
         let server = self.server(tls).serve_at("r.git", &repository).answer(answer).start();
@@ -56,7 +56,7 @@ impl Scene {
     }
 }
 
-/// A redirect whose head is written as it stands here.
+/// A redirect with exactly these header fields.
 fn head(status: u16, fields: &str) -> Answer {
     let head = format!("HTTP/1.1 {status} Found\r\n{fields}Content-Length: 0\r\n\r\n");
     Answer::raw(move |wire| {
@@ -65,7 +65,7 @@ fn head(status: u16, fields: &str) -> Answer {
     })
 }
 
-/// `Location`s, and what is said of them.
+/// `Location`s, and words of the message for each.
 fn locations() -> Vec<(String, &'static str)> {
     let table = [
         ("/x/info/refs", "/x, and redirects are not followed; write that as the repository's URL"),
@@ -97,7 +97,7 @@ fn locations() -> Vec<(String, &'static str)> {
 }
 
 #[test]
-fn every_location_is_answered_with_what_to_write() {
+fn the_message_for_every_location_says_what_to_write() {
     let scene = Scene::new();
     for tls in [false, true] {
         for (location, words) in locations() {
@@ -108,7 +108,7 @@ fn every_location_is_answered_with_what_to_write() {
 }
 
 #[test]
-fn every_status_and_way_to_write_the_field_is_a_redirect() {
+fn every_3xx_status_and_spelling_of_the_field_is_a_redirect() {
     let scene = Scene::new();
     for tls in [false, true] {
         for status in [300, 301, 302, 303, 305, 307, 308, 399] {
@@ -131,7 +131,7 @@ fn every_status_and_way_to_write_the_field_is_a_redirect() {
 }
 
 #[test]
-fn a_redirect_of_the_negotiation_is_answered_in_the_same_way() {
+fn a_redirect_of_the_negotiation_is_reported_in_the_same_way() {
     let scene = Scene::new();
     for tls in [false, true] {
         for (location, words) in [
@@ -151,7 +151,7 @@ fn a_redirect_of_the_negotiation_is_answered_in_the_same_way() {
 }
 
 #[test]
-fn redirect_is_refused_and_whoever_it_leads_to_is_asked_nothing() {
+fn redirect_is_refused_and_its_target_not_contacted() {
     let (repository, _) = fixtures::small();
     let target = HttpServer::start(&repository);
     let scene = Scene::new();
@@ -161,14 +161,14 @@ fn redirect_is_refused_and_whoever_it_leads_to_is_asked_nothing() {
     {
         let server = scene.server(true).serve(&repository).answer(hostile::redirects_to(base, status)).start();
         assert_ends(&scene.person, &server.url(&repository), &[&scene.secret], 77, NOT_FOLLOWED);
-        // Where the server is closed to strangers, the redirect meets a credential.
+        // If the server needs a credential, the redirect answers a request with one.
         server.accept_only(&[Credential::Basic("alice", "canary-password")]);
         assert_ends(&scene.person, &server.url(&repository), &[&scene.secret], 77, NOT_FOLLOWED);
     }
     assert_eq!(target.connections(), 0);
 }
 
-/// The worker could reach no other port, and what forbids it is ours: that must not be told as the network's.
+/// The worker may not connect to another port. The message must not blame the network for that.
 #[test]
 fn redirect_to_another_port_or_to_https_names_the_url_to_write() {
     let (repository, commit) = fixtures::small();

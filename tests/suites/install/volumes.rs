@@ -1,5 +1,5 @@
-//! What an installer does about volumes: it sweeps those of pods that are gone, and does not remove a driver that has
-//! some.
+//! An installer and volumes: it sweeps the volumes of removed pods, and does not remove a driver that still has
+//! volumes.
 
 use std::fs;
 use std::path::Path;
@@ -7,43 +7,39 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gitrepo_core::mount::Mounter;
-use gitrepo_core::remote::Git;
+use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::testing::FakeMounter;
-use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::testing::FakeRemote;
 use gitrepo_core::worker::InProcess;
-use gitrepo_tests::http::HttpServer;
-use gitrepo_tests::repository::Files;
-use gitrepo_tests::repository::Repository;
 use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::with;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::Plugins;
 use super::wait_until;
 
-/// A node with volumes of two pods by each of two frontends, and the configuration that names its store.
+/// A node with volumes of two frontends, and a configuration that names its store.
 struct Populated {
     node: Node,
     configuration: PathBuf,
     kubelet: PathBuf,
-    /// The driver's, of a pod that is there and of one that will go.
+    /// The driver's targets, of a pod that stays and of one that goes.
     targets: [PathBuf; 2],
 }
 
 impl Populated {
     fn new(home: &Path) -> Self {
         let home = home.canonicalize().unwrap();
-        let worker = InProcess::new(Arc::new(Git::default()));
+        let url = "file:///app.git";
+        let worker = InProcess::new(Arc::new(FakeRemote::of_one(&RepositoryUrl::parse(url).unwrap())));
         let mounter: Arc<dyn Mounter> = Arc::new(FakeMounter::new());
         let node = Node::new(&home, volumes::config(), Arc::new(worker), mounter);
-        let repository = Repository::new("app");
-        repository.commit("main", &Files::new().file("a", "content\n"));
-        let server = HttpServer::start(&repository);
         let publish = |origin, pod: &str| {
             let target = node.target(pod);
-            let request = volumes::read_only(&server.url(&repository), &target);
-            node.publish(&VolumeRequest { origin, ..request }).unwrap();
+            let request = volumes::read_only(url, &target);
+            node.publish(&with(request, |request| request.origin = origin)).unwrap();
             target
         };
         let targets = ["stays", "goes"].map(|pod| publish(volumes::FLEX, pod));
@@ -63,12 +59,12 @@ impl Populated {
 }
 
 #[test]
-fn who_stays_sweeps_the_volumes_of_pods_that_are_gone_and_no_others() {
+fn a_staying_installer_sweeps_only_the_drivers_volumes_of_removed_pods() {
     let plugins = Plugins::new();
     let node = Populated::new(plugins.home.path());
     let [stays, goes] = &node.targets;
     let other = node.node.target("other");
-    // Not by the driver, so it is somebody else's to tell that it is gone.
+    // Another frontend's volume, which the installer must not sweep.
     fs::remove_dir(&other).unwrap();
     let options = ["--stay", "--sweep-interval=10ms", "--interval=1s", "--config"].map(str::to_owned);
     let [configuration, kubelet] = [&node.configuration, &node.kubelet].map(|path| path.to_str().unwrap().to_owned());
@@ -78,7 +74,7 @@ fn who_stays_sweeps_the_volumes_of_pods_that_are_gone_and_no_others() {
     wait_until("installed", || plugins.is_healthy(&options[3..5]));
     fs::remove_dir(goes).unwrap();
     wait_until("forgotten", || !node.published().contains(goes));
-    assert_eq!(node.published(), [other, stays.clone()], "neither is mounted in the eyes of who sweeps");
+    assert_eq!(node.published(), [other, stays.clone()], "the others stay, though the installer sees no mounts");
     staying.signal(Signal::SIGTERM);
     staying.wait().assert_success();
 }
@@ -93,7 +89,7 @@ fn a_driver_with_volumes_is_not_uninstalled() {
     assert!(refused.stderr.contains(node.targets[1].to_str().unwrap()), "{}", refused.stderr);
     assert!(refused.stderr.contains("2 volumes"), "{}", refused.stderr);
     assert!(plugins.is_healthy(&[]));
-    // Told by the driver's own configuration as well.
+    // The driver's installed configuration names the store too.
     plugins.run("install", &config).assert_success();
     let refused = plugins.run("uninstall", &[]).assert_code(1);
     assert!(refused.stderr.contains("2 volumes"), "{}", refused.stderr);
@@ -101,9 +97,9 @@ fn a_driver_with_volumes_is_not_uninstalled() {
     assert!(!plugins.directory().exists());
 }
 
-/// The store is not seen by who uninstalls, as that of a `hostTarget` in a container.
+/// The uninstaller may not see the store, such as that of a `hostTarget` from within a container.
 #[test]
-fn a_driver_whose_volumes_only_the_kubelet_knows_is_not_uninstalled() {
+fn a_driver_with_volumes_that_only_the_kubelet_knows_is_not_uninstalled() {
     let plugins = Plugins::new();
     plugins.install();
     let kubelet = plugins.home.path().join("kubelet");
@@ -112,6 +108,9 @@ fn a_driver_whose_volumes_only_the_kubelet_knows_is_not_uninstalled() {
     for volume in [&ours, &other] {
         fs::create_dir_all(volume).unwrap();
     }
+    // Neither a pod without volumes of the driver nor a file is one.
+    fs::create_dir_all(kubelet.join("pods/1/volumes/piersharding~gitrepo")).unwrap();
+    fs::write(kubelet.join("pods/file"), "").unwrap();
     let options = ["--kubelet-dir", kubelet.to_str().unwrap()];
     let refused = plugins.run("uninstall", &options).assert_code(1);
     assert!(

@@ -1,4 +1,4 @@
-//! `deploy/csi`: what its pods run is what the driver takes, where the kubelet and the node's other programs have it.
+//! `deploy/csi`: the driver accepts its pods' command lines, and paths match the kubelet's and other programs'.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use gitrepo_core::gateway::Bounds;
 use gitrepo_core::policy::Config;
 use gitrepo_core::spec::quantity;
 use gitrepo_core::worker::Confined;
-use gitrepo_csi::admission::Bounds;
 use gitrepo_csi::arguments::Arguments;
 use gitrepo_csi::arguments::Mode;
 use gitrepo_csi::server;
@@ -37,10 +37,10 @@ use tempfile::TempDir;
 
 const DRIVER: &str = "csi.gitrepo.internal";
 
-/// Longest time from the signal to the end beyond the grace for calls: cancelled calls, jobs, and core's calls.
+/// The longest time from the signal to the end, beyond the calls' grace: cancelled calls, jobs, and core's calls.
 const AFTER_GRACE: Duration = Duration::from_secs(9);
 
-/// Every way in which the driver is deployed here, rendered.
+/// Every deployment of the driver in `deploy`, rendered.
 fn deployments() -> Vec<(String, Vec<Object>)> {
     let is_csi = |directory: &PathBuf| directory.starts_with(workspace().join("deploy/csi"));
     let mut rendered = Vec::new();
@@ -110,7 +110,7 @@ fn host_path<'a>(pod: &'a PodSpec, volume: &str) -> &'a str {
 }
 
 #[test]
-fn the_csi_driver_object_is_what_the_driver_relies_on() {
+fn the_csi_driver_object_has_the_settings_that_the_driver_needs() {
     for (name, objects) in deployments() {
         let object = objects.iter().find_map(Object::get::<CSIDriver>).unwrap();
         assert_eq!(object.metadata.name.as_deref(), Some(DRIVER), "{name}");
@@ -128,7 +128,7 @@ fn the_csi_driver_object_is_what_the_driver_relies_on() {
 }
 
 #[test]
-fn the_driver_takes_the_command_line_of_every_daemon_set() {
+fn the_driver_accepts_the_command_line_of_every_daemon_set() {
     let place = TempDir::new().unwrap();
     for (name, objects) in deployments() {
         let pod = daemon_set(&objects);
@@ -142,7 +142,7 @@ fn the_driver_takes_the_command_line_of_every_daemon_set() {
         let field = from_node.value_from.as_ref().and_then(|from| from.field_ref.as_ref()).unwrap();
         assert_eq!(field.field_path, "spec.nodeName", "{name}");
 
-        // Records and requests hold paths of the node.
+        // Records and requests contain paths of the node.
         let kubelet = &arguments.kubelet_dir;
         for (volume, expected) in [("pods", kubelet.join("pods")), ("store", settings.config.store.clone())] {
             let mount = mount(container, volume);
@@ -157,16 +157,16 @@ fn the_driver_takes_the_command_line_of_every_daemon_set() {
         assert_eq!(Path::new(host_path(&pod, "registration")), kubelet.join("plugins_registry"), "{name}");
         let run = mount(container, "run");
         assert_eq!(run.mount_path, host_path(&pod, "run"), "{name}");
-        assert!(Path::new(Confined::UID_LOCKS).starts_with(&run.mount_path), "{name}: uids are taken once per node");
+        assert!(Path::new(Confined::UID_LOCKS).starts_with(&run.mount_path), "{name}: uids must be unique on the node");
 
-        assert!(!arguments.http.ip().is_loopback(), "{name}: nobody else would reach it");
+        assert!(!arguments.http.ip().is_loopback(), "{name}: other hosts could not reach it");
         let port = container.ports.iter().flatten().find(|port| port.name.as_deref() == Some("http")).unwrap();
         assert_eq!(i32::from(arguments.http.port()), port.container_port, "{name}");
     }
 }
 
 #[test]
-fn the_driver_or_the_registrar_registers_and_not_both() {
+fn either_the_driver_or_the_registrar_registers() {
     let mut sidecars = 0;
     for (name, objects) in deployments() {
         let pod = daemon_set(&objects);
@@ -193,16 +193,16 @@ fn the_driver_or_the_registrar_registers_and_not_both() {
 }
 
 #[test]
-fn a_pod_has_the_time_and_the_memory_that_its_driver_may_need() {
+fn a_pod_has_the_time_and_memory_that_its_driver_needs() {
     for (name, objects) in deployments() {
         let pod = daemon_set(&objects);
         let grace = u64::try_from(pod.termination_grace_period_seconds.unwrap()).unwrap();
         let finishing = finish_within(driver(&pod));
         assert!(Duration::from_secs(grace) > finishing + server::GRACE + AFTER_GRACE, "{name}");
-        // A registrar ends at once, and then nobody calls a driver that finishes clones.
+        // A registrar ends at once, and then no call reaches a driver that finishes clones.
         match pod.containers.iter().any(|container| container.name == "node-driver-registrar") {
             true => assert_eq!(finishing, Duration::ZERO, "{name}"),
-            false => assert!(finishing >= Duration::from_secs(60), "{name}: a clone near its end is finished"),
+            false => assert!(finishing >= Duration::from_secs(60), "{name}: too short to finish a clone"),
         }
 
         let text = configuration(&pod, &objects);
@@ -211,12 +211,12 @@ fn a_pod_has_the_time_and_the_memory_that_its_driver_may_need() {
         let limit = quantity::parse(&limits["memory"].0).unwrap();
         let workers = u64::try_from(Bounds::of(config.worker.uids).total).unwrap() * config.worker.memory;
         assert!(limit >= workers + (256 << 20), "{name}: {limit} bytes for workers of {workers}");
-        assert!(!limits.contains_key("cpu"), "{name}: a fetch that is throttled keeps a pod waiting");
+        assert!(!limits.contains_key("cpu"), "{name}: throttling a fetch delays pods");
     }
 }
 
 #[test]
-fn nothing_but_the_mounting_container_is_privileged() {
+fn only_the_mounting_container_is_privileged() {
     for (name, objects) in deployments() {
         let deployment = objects.iter().find_map(Object::get::<Deployment>);
         let controller = deployment.and_then(|deployment| deployment.spec.template.spec);
@@ -235,7 +235,7 @@ fn nothing_but_the_mounting_container_is_privileged() {
 }
 
 #[test]
-fn the_controller_asks_without_rights_and_the_provisioner_alone_has_a_token() {
+fn the_controller_is_unprivileged_and_only_the_provisioner_has_a_token() {
     let place = TempDir::new().unwrap();
     let mut controllers = 0;
     for (name, objects) in deployments() {
@@ -259,7 +259,7 @@ fn the_controller_asks_without_rights_and_the_provisioner_alone_has_a_token() {
         assert!(arguments.contains(&"--leader-election".to_owned()), "{name}");
         let shared = &mount(container, "socket").mount_path;
         assert_eq!(shared, &mount(provisioner, "socket").mount_path, "{name}");
-        // Others may write to an emptyDir, and then the driver trusts only a directory of its own in it.
+        // Other containers may write to an emptyDir: the driver trusts only its own directory in it.
         assert!(socket.parent().unwrap().parent() == Some(Path::new(shared)), "{name}");
         assert!(settings.config.store.parent() == Some(Path::new(&mount(container, "data").mount_path)), "{name}");
         mount(provisioner, "token");
@@ -268,9 +268,9 @@ fn the_controller_asks_without_rights_and_the_provisioner_alone_has_a_token() {
     assert!(controllers > 0);
 }
 
-/// The API server refuses an object whose definition it does not have.
+/// The API server refuses objects without an installed definition.
 #[test]
-fn no_overlay_needs_more_than_kubernetes() {
+fn no_overlay_needs_custom_resources() {
     for directory in manifests::kustomizations() {
         let Some(yaml) = manifests::render(&directory) else { return };
         for object in manifests::parse(&yaml).unwrap() {
@@ -280,7 +280,7 @@ fn no_overlay_needs_more_than_kubernetes() {
 }
 
 #[test]
-fn everything_of_the_controller_is_in_the_namespace_of_its_overlay() {
+fn all_objects_of_the_controller_are_in_the_namespace_of_its_overlay() {
     let Some(yaml) = manifests::render(&workspace().join("deploy/csi/overlays/controller")) else { return };
     let namespaces = |objects: &[Object]| -> BTreeSet<String> {
         let of_subjects = objects.iter().filter_map(|object| object.field("/subjects/0/namespace"));

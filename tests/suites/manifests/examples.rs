@@ -1,9 +1,9 @@
-//! `deploy/csi/examples`: what users copy is what the driver takes.
+//! `deploy/csi/examples`: the driver accepts the examples that users copy.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use gitrepo_core::credentials::Key;
+use gitrepo_core::credentials::SecretKey;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_csi::context;
@@ -17,7 +17,7 @@ const DRIVER: &str = "csi.gitrepo.internal";
 const EXAMPLES: [&str; 6] =
     ["inline-public", "inline-https", "inline-ssh", "persistent-volume", "storage-class", "storage-class-private"];
 
-/// Those whose Secret stands beside them, in `<name>-secret.yaml`.
+/// Examples with a Secret in `<name>-secret.yaml`.
 const WITH_SECRET: [&str; 3] = ["inline-https", "inline-ssh", "storage-class-private"];
 
 fn read(name: &str) -> Vec<Object> {
@@ -27,13 +27,13 @@ fn read(name: &str) -> Vec<Object> {
 
 fn examples() -> Vec<(&'static str, Vec<Object>)> {
     let files = fs::read_dir(workspace().join("deploy/csi/examples")).unwrap().count();
-    assert_eq!(files, EXAMPLES.len() + WITH_SECRET.len(), "one is not tested");
+    assert_eq!(files, EXAMPLES.len() + WITH_SECRET.len(), "an example is not tested");
     EXAMPLES.into_iter().map(|name| (name, read(name))).collect()
 }
 
-/// Applying an example must not put a placeholder in place of the Secret that its reader just made.
+/// Applying an example must not replace the Secret that its reader just made with a placeholder.
 #[test]
-fn secrets_stand_in_files_of_their_own() {
+fn secrets_have_their_own_files() {
     for (name, objects) in examples() {
         assert!(objects.iter().all(|object| object.kind() != "Secret"), "{name}");
     }
@@ -58,7 +58,7 @@ fn volumes(object: &Object) -> Vec<Value> {
     volumes.and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// The attributes or parameters of every volume in there.
+/// The attributes or parameters of every volume in `object`.
 fn attributes(object: &Object) -> Vec<BTreeMap<String, String>> {
     let of_volume = |csi: &Value| {
         assert_eq!(csi["driver"], DRIVER, "{}", object.name());
@@ -75,7 +75,7 @@ fn attributes(object: &Object) -> Vec<BTreeMap<String, String>> {
 }
 
 #[test]
-fn the_driver_understands_every_volume() {
+fn the_driver_accepts_every_volume() {
     for (name, objects) in examples() {
         let mut found = 0;
         for attributes in objects.iter().flat_map(attributes) {
@@ -89,7 +89,7 @@ fn the_driver_understands_every_volume() {
 }
 
 #[test]
-fn the_class_of_the_overlay_is_understood_too() {
+fn the_driver_accepts_the_class_of_the_overlay() {
     let text = fs::read_to_string(workspace().join("deploy/csi/overlays/controller/storageclass.yaml")).unwrap();
     for attributes in manifests::parse(&text).unwrap().iter().flat_map(attributes) {
         VolumeSpec::from_attributes(&attributes, DefaultDirectory::BaseName).unwrap();
@@ -97,14 +97,14 @@ fn the_class_of_the_overlay_is_understood_too() {
 }
 
 #[test]
-fn every_secret_that_a_volume_names_is_there_and_has_keys_that_the_driver_knows() {
+fn every_secret_that_a_volume_names_exists_and_has_known_keys() {
     let mut named = 0;
     for (name, objects) in examples() {
         let secrets = if WITH_SECRET.contains(&name) { read(&format!("{name}-secret")) } else { Vec::new() };
         for secret in &secrets {
-            // Only names: the values are to be replaced, and a key that is none is refused.
+            // Only the names: the values are placeholders, and an invalid key would be refused.
             for key in text(secret.field("/stringData").unwrap()).keys() {
-                assert!(Key::ALL.iter().any(|known| known.name() == key), "{name}: {key}");
+                assert!(SecretKey::ALL.iter().any(|known| known.name() == key), "{name}: {key}");
             }
         }
         let is_there = |wanted: &Value| secrets.iter().any(|secret| *wanted == secret.name());
@@ -126,7 +126,7 @@ fn every_secret_that_a_volume_names_is_there_and_has_keys_that_the_driver_knows(
     assert!(named >= 4, "{named}");
 }
 
-/// A read-only access mode alone makes the driver refuse the volume: the kubelet passes on the pod's word only.
+/// With a read-only access mode alone, the driver refuses the volume: the kubelet passes on only the pod's `readOnly`.
 #[test]
 fn a_claim_for_readers_is_mounted_read_only() {
     let mut claims = 0;

@@ -1,4 +1,4 @@
-//! The containers of `deploy/flexvolume`, run outside of a cluster as they would be run in one.
+//! The containers of `deploy/flexvolume`, run outside a cluster like inside one.
 
 use std::fs;
 use std::path::Path;
@@ -19,14 +19,14 @@ use tempfile::TempDir;
 
 use crate::install::wait_until;
 
-/// The node's and the image's files, as a container sees them.
+/// The files of the node and the image, as a container sees them.
 struct Root {
     directory: TempDir,
     mounts: Vec<PathBuf>,
 }
 
 impl Root {
-    /// With a directory for each mount; those of ConfigMaps are filled.
+    /// A directory for each mount, with the files of ConfigMaps.
     fn new(pod: &PodSpec, container: &Container, objects: &[Object]) -> Self {
         let directory = TempDir::new().unwrap();
         let mut mounts = Vec::new();
@@ -47,7 +47,7 @@ impl Root {
         Self { directory, mounts }
     }
 
-    /// A word of a command line, or a value, with paths below a mount led there.
+    /// A word of a command line or a variable's value, with paths below a mount translated.
     fn translate(&self, word: &str) -> String {
         if self.mounts.iter().any(|mount| Path::new(word).starts_with(mount)) {
             return format!("{}{word}", self.directory.path().display());
@@ -62,7 +62,7 @@ impl Root {
         })
     }
 
-    /// A command without its first word, which is the program that the image has.
+    /// A command without its first word, the program in the image.
     fn arguments(&self, command: &[String]) -> Vec<String> {
         assert_eq!(command.first().map(String::as_str), Some("/bin/gitrepo-flex-install"));
         command[1..].iter().map(|word| self.translate(word)).collect()
@@ -77,7 +77,7 @@ fn value<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
     container.env.iter().flatten().find(|variable| variable.name == name)?.value.as_deref()
 }
 
-/// Every DaemonSet below `deploy/flexvolume`, with what is rendered together with it.
+/// Every DaemonSet below `deploy/flexvolume`, with the objects rendered together with it.
 fn installers() -> Vec<(PathBuf, PodSpec, Vec<Object>)> {
     let mut rendered = Vec::new();
     for directory in manifests::kustomizations() {
@@ -100,7 +100,7 @@ fn installers() -> Vec<(PathBuf, PodSpec, Vec<Object>)> {
 }
 
 #[test]
-fn what_the_daemon_set_runs_installs_the_driver_and_its_probes_see_that() {
+fn the_daemon_set_installs_the_driver_and_its_probes_detect_that() {
     for (directory, pod, objects) in installers() {
         let [container] = &pod.containers[..] else { panic!("one container") };
         let root = Root::new(&pod, container, &objects);
@@ -151,7 +151,7 @@ fn the_kubelets_directories_have_the_same_path_in_the_container() {
             let volume = volumes.iter().find(|volume| volume.name == name).unwrap();
             &volume.host_path.as_ref().unwrap().path
         };
-        // Records hold paths of the node.
+        // Records contain paths of the node.
         for name in ["store", "pods"] {
             assert_eq!(mounted(name), host(name), "{}", directory.display());
         }

@@ -1,4 +1,4 @@
-//! `make test`: the names of the bash driver's test, over https and over ssh.
+//! `make test`: the manifests with the names of the bash driver's test, over https and ssh.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -45,12 +45,12 @@ fn mount_test_has_the_bash_drivers_names() {
 }
 
 #[test]
-fn mount_test_over_ssh_differs_by_its_secret_alone() {
+fn mount_test_over_ssh_differs_only_by_its_secret() {
     let (https, ssh) = (objects("mount-test.yaml"), objects("mount-test-ssh.yaml"));
     let more: Vec<_> = names(&ssh).difference(&names(&https)).copied().collect();
     assert_eq!(more, [("Secret", "gitrepo-ssh")]);
     let (secret, volume) = (find(&ssh, "Secret"), find(&ssh, "PersistentVolume"));
-    // Any other type is not given to the driver: kubelet pkg/volume/util, GetSecretForPV.
+    // The kubelet does not pass on a Secret of any other type: pkg/volume/util, GetSecretForPV.
     assert_eq!(secret.field("/type"), volume.field("/spec/flexVolume/driver"));
     assert_eq!(volume.field("/spec/flexVolume/secretRef/name").unwrap(), secret.name());
     assert!(secret.field("/stringData/sshKey").is_some());

@@ -1,4 +1,4 @@
-//! What the fake and the real mounters have in common.
+//! Promises of the fake and the real mounters.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -31,7 +31,7 @@ pub(super) fn a_bind_is_listed_with_its_flags<M: Mounter>(bench: &Bench<M>) {
     }
 }
 
-pub(super) fn exactly_what_is_attached_is_shown<M: Mounter>(bench: &Bench<M>) {
+pub(super) fn a_mount_shows_exactly_its_attachment<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("this", true);
     let other_source = Mount { attachment: bench.bind("other", true).attachment, ..bind.clone() };
     let other_access = Mount { read_only: false, ..bind.clone() };
@@ -44,7 +44,7 @@ pub(super) fn exactly_what_is_attached_is_shown<M: Mounter>(bench: &Bench<M>) {
     assert!(!shows(&other_access));
 
     bench.mounter.attach(&bind).unwrap();
-    assert!(!shows(&bind), "two layers are not what one publish leaves");
+    assert!(!shows(&bind), "a publish leaves one layer, not two");
 
     bench.mounter.unmount(&bind.target).unwrap();
     assert!(!shows(&bind));
@@ -52,7 +52,7 @@ pub(super) fn exactly_what_is_attached_is_shown<M: Mounter>(bench: &Bench<M>) {
     assert!(!shows(&Mount { target: bench.path("absent/target"), ..bind }));
 }
 
-pub(super) fn stacked_binds_are_peeled<M: Mounter>(bench: &Bench<M>) {
+pub(super) fn stacked_binds_are_all_unmounted<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("stacked", true);
     for _ in 0..3 {
         bench.mounter.attach(&bind).unwrap();
@@ -62,7 +62,7 @@ pub(super) fn stacked_binds_are_peeled<M: Mounter>(bench: &Bench<M>) {
     assert_eq!(bench.mounts_on(&bind.target), []);
 }
 
-pub(super) fn unmounting_what_is_not_mounted_is_no_error<M: Mounter>(bench: &Bench<M>) {
+pub(super) fn unmounting_an_unmounted_target_succeeds<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("once", true);
     let file = bench.path("file");
     fs::write(&file, "").unwrap();
@@ -80,12 +80,12 @@ pub(super) fn other_targets_stay_mounted<M: Mounter>(bench: &Bench<M>) {
     bench.mounter.attach(&bind).unwrap();
     bench.mounter.attach(&longer).unwrap();
 
-    assert_eq!(bench.mounter.unmount(&bench.home.join("target-a/.")).unwrap(), 1, "however the path is spelt");
+    assert_eq!(bench.mounter.unmount(&bench.home.join("target-a/.")).unwrap(), 1, "in any spelling of the path");
     assert_eq!(bench.mounts_on(&bind.target), []);
     assert!(bench.mounter.shows(&longer).unwrap());
 }
 
-pub(super) fn odd_names_are_listed_as_they_are<M: Mounter>(bench: &Bench<M>) {
+pub(super) fn unusual_names_are_listed_correctly<M: Mounter>(bench: &Bench<M>) {
     let source = bench.bind("plain", true).attachment.path().to_owned();
     let names: [&[u8]; 9] = [
         b"with space",
@@ -130,10 +130,10 @@ pub(super) fn a_symlink_is_refused_and_nothing_mounted<M: Mounter>(bench: &Bench
     bench.mounter.attach(&Mount { target: inner.clone(), ..bind }).unwrap();
     let error = bench.mounter.unmount(&bench.path("link/inner")).unwrap_err();
     assert!(matches!(error, MountError::Symlink { .. }), "{error}");
-    assert_eq!(bench.mounts_on(&inner).len(), 1, "unmounting through a link is refused as well");
+    assert_eq!(bench.mounts_on(&inner).len(), 1, "unmounting through a link is refused too");
 }
 
-pub(super) fn what_is_no_directory_is_refused<M: Mounter>(bench: &Bench<M>) {
+pub(super) fn sources_and_targets_must_be_directories<M: Mounter>(bench: &Bench<M>) {
     let bind = bench.bind("real", true);
     let file = bind.attachment.path().join("canary");
     let binds = [

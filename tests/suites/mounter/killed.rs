@@ -1,4 +1,4 @@
-//! A process that is killed while it mounts: nothing writable becomes visible, and a sweep removes what it left.
+//! A process is killed while it mounts: nothing writable becomes visible, and a sweep removes its leftovers.
 
 use std::env;
 use std::fs;
@@ -24,14 +24,14 @@ const HOME: &str = "GITREPO_TEST_MOUNTER_HOME";
 const READY: &str = "ready to be killed";
 
 #[test]
-fn a_sweep_removes_what_a_killed_process_left() {
+fn a_sweep_removes_leftovers_of_a_killed_process() {
     for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
-        let Some(bench) = Bench::linux(Strategy::PrivatePlace, propagation) else { return };
+        let Some(bench) = Bench::linux(Strategy::PrivateDirectory, propagation) else { return };
         let bind = bench.bind("killed", true);
         let mut swept = 0;
         for round in 0..40 {
             let mut child = mounting_process(&bench);
-            // At another moment in each round; nothing waits for this time to be enough for anything.
+            // This only chooses another moment in each round; nothing depends on what is done by then.
             thread::sleep(Duration::from_micros(round * 97 % 2000));
             child.kill().unwrap();
             child.wait().unwrap();
@@ -47,13 +47,13 @@ fn a_sweep_removes_what_a_killed_process_left() {
             assert!(!mounts.iter().any(|mount| mount.target.starts_with(&workdir)), "{mounts:?}");
             assert_eq!(fs::read(bind.attachment.path().join("canary")).unwrap(), b"alive");
         }
-        assert!(swept > 0, "no round has met the process in the middle of its work");
+        assert!(swept > 0, "no kill interrupted a mount");
     }
 }
 
 #[test]
-fn a_sweep_spares_what_a_living_process_makes() {
-    let Some(bench) = Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED) else { return };
+fn a_sweep_spares_the_work_of_a_running_process() {
+    let Some(bench) = Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED) else { return };
     let _bind = bench.bind("killed", true);
     let mut child = mounting_process(&bench);
     thread::scope(|scope| {
@@ -65,7 +65,7 @@ fn a_sweep_spares_what_a_living_process_makes() {
             });
         }
     });
-    assert_eq!(child.try_wait().unwrap(), None, "its mounts go on");
+    assert_eq!(child.try_wait().unwrap(), None, "the process still mounts");
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -81,15 +81,15 @@ fn mounting_process(bench: &Bench<LinuxMounter>) -> Child {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap() == READY), "the process has ended early");
+    assert!(lines.any(|line| line.unwrap() == READY), "the process ended early");
     child
 }
 
 #[test]
-#[ignore = "not a test, but what the process to be killed runs"]
+#[ignore = "not a test: the program of the process to be killed"]
 fn mount_until_killed() {
     let Some(home) = env::var_os(HOME).map(PathBuf::from) else { return };
-    let mounter = LinuxMounter::with_strategy(home.join("mounting"), Strategy::PrivatePlace);
+    let mounter = LinuxMounter::with_strategy(home.join("mounting"), Strategy::PrivateDirectory);
     let bind = Mount::bind(home.join("source-killed"), home.join("target-killed"), true);
     writeln!(std::io::stdout(), "\n{READY}").unwrap();
     loop {

@@ -1,4 +1,4 @@
-//! What only real mounts can show.
+//! Promises that only real mounts can test.
 
 use std::env;
 use std::fs;
@@ -44,7 +44,7 @@ use super::Bench;
 
 type LinuxBench = Bench<LinuxMounter>;
 
-/// Ends the loops of other threads, also when the test fails: the scope would wait for them for ever.
+/// Ends the loops of other threads even if the test fails: otherwise the scope would wait forever.
 #[derive(Default)]
 struct Done(AtomicBool);
 
@@ -55,7 +55,7 @@ impl Done {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sets it when the answer is dropped.
+    /// Sets it when the returned guard is dropped.
     fn at_the_end(&self) -> SetDone<'_> {
         SetDone(self)
     }
@@ -67,7 +67,7 @@ impl Drop for SetDone<'_> {
     }
 }
 
-pub(super) fn a_bind_shows_the_source_and_not_what_is_mounted_below(bench: &LinuxBench) {
+pub(super) fn a_bind_shows_the_source_without_mounts_below_it(bench: &LinuxBench) {
     let bind = bench.bind("outer", true);
     let below = bench.directory("source-outer/below");
     let inner = Mount { target: below, ..bench.bind("inner", true) };
@@ -113,7 +113,7 @@ pub(super) fn a_writable_bind_writes_the_source(bench: &LinuxBench) {
     assert_eq!(fs::read(bind.attachment.path().join("new")).unwrap(), b"content");
 }
 
-pub(super) fn no_write_succeeds_at_the_first_visible_instant(bench: &LinuxBench) {
+pub(super) fn no_write_succeeds_from_the_first_visible_moment(bench: &LinuxBench) {
     let bind = bench.bind("hammered", true);
     let (refused, written, done) = (AtomicUsize::new(0), AtomicUsize::new(0), Done::default());
     thread::scope(|scope| {
@@ -124,11 +124,11 @@ pub(super) fn no_write_succeeds_at_the_first_visible_instant(bench: &LinuxBench)
                     Ok(_) => written.fetch_add(1, Ordering::Relaxed),
                     Err(error) if error.raw_os_error() == Some(libc::EROFS) => refused.fetch_add(1, Ordering::Relaxed),
                     Err(error) => {
-                        assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}: not mounted now");
+                        assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}: the mount is missing");
                         0
                     }
                 };
-                // Succeeds in the covered directory, where it must stay.
+                // This succeeds in the covered directory, and must not reach the source.
                 if File::create_new(&stray).is_ok() {
                     let _covered = fs::remove_file(&stray);
                 }
@@ -164,12 +164,12 @@ pub(super) fn a_device_cannot_be_opened(bench: &LinuxBench) {
     let bind = bench.bind("device", false);
     mknod(&bind.attachment.path().join("null"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3))
         .unwrap();
-    File::open(bind.attachment.path().join("null")).expect("the device works where nothing forbids it");
+    File::open(bind.attachment.path().join("null")).expect("the device works without nodev");
     bench.mounter.attach(&bind).unwrap();
     assert_eq!(File::open(bind.target.join("null")).unwrap_err().raw_os_error(), Some(libc::EACCES));
 }
 
-pub(super) fn noexec_of_the_source_stays(bench: &LinuxBench) {
+pub(super) fn noexec_of_the_source_is_kept(bench: &LinuxBench) {
     let volume = bench.directory("volume");
     mount(Some("tmpfs"), &volume, Some("tmpfs"), MsFlags::MS_NOEXEC, None::<&str>).unwrap();
     let bind = Mount {
@@ -183,7 +183,7 @@ pub(super) fn noexec_of_the_source_stays(bench: &LinuxBench) {
     }
 }
 
-pub(super) fn a_target_in_use_is_unmounted_in_time_and_stays_whole_for_its_user(bench: &LinuxBench) {
+pub(super) fn a_target_in_use_is_unmounted_in_time_and_its_user_keeps_the_tree(bench: &LinuxBench) {
     let bind = bench.bind("busy", true);
     for _ in 0..3 {
         bench.mounter.attach(&bind).unwrap();
@@ -207,7 +207,7 @@ pub(super) fn a_target_in_use_is_unmounted_in_time_and_stays_whole_for_its_user(
     inside.wait().unwrap();
 }
 
-pub(super) fn a_mount_below_the_target_goes_with_it(bench: &LinuxBench) {
+pub(super) fn a_mount_below_the_target_is_unmounted_with_it(bench: &LinuxBench) {
     let bind = bench.bind("outer", true);
     fs::create_dir(bind.attachment.path().join("below")).unwrap();
     bench.mounter.attach(&bind).unwrap();
@@ -228,13 +228,13 @@ pub(super) fn a_deleted_source_is_not_shown(bench: &LinuxBench) {
     assert!(!bench.mounter.shows(&bind).unwrap());
 
     fs::create_dir(bind.attachment.path()).unwrap();
-    assert!(!bench.mounter.shows(&bind).unwrap(), "a new directory of the same name is not what is attached");
+    assert!(!bench.mounter.shows(&bind).unwrap(), "a new directory of the same name is not the attached one");
     assert!(bench.mounts_on(&bind.target)[0].root.to_str().unwrap().ends_with("//deleted"));
     assert_eq!(bench.mounter.unmount(&bind.target).unwrap(), 1);
 }
 
-/// CVE-2017-1002101, CVE-2021-25741: whoever swaps a component while it is mounted must not choose the place.
-pub(super) fn a_parent_swapped_for_a_symlink_leads_nowhere(bench: &LinuxBench) {
+/// CVE-2017-1002101, CVE-2021-25741: swapping a path component during a mount must not redirect it.
+pub(super) fn a_parent_swapped_for_a_symlink_does_not_redirect_a_mount(bench: &LinuxBench) {
     let bind = Mount { target: bench.directory("parent/target"), ..bench.bind("swapped", true) };
     let victim = bench.directory("victim/target");
     let (parent, link) = (bench.path("parent"), bench.path("link"));
@@ -260,19 +260,19 @@ pub(super) fn a_parent_swapped_for_a_symlink_leads_nowhere(bench: &LinuxBench) {
         }
     });
     assert_eq!(bench.mounts_on(&victim), []);
-    assert!(bound > 0 && refused > 0, "{bound} bound, {refused} refused: the swap was never met");
+    assert!(bound > 0 && refused > 0, "{bound} bound, {refused} refused: the swap never interfered");
     if parent.is_symlink() {
         swap();
     }
     assert_eq!(bench.mounter.unmount(&bind.target).unwrap(), bound);
 }
 
-pub(super) fn what_stays_mounted_is_in_every_list(bench: &LinuxBench) {
+pub(super) fn permanent_mounts_are_in_every_list(bench: &LinuxBench) {
     let source = bench.bind("stays", true).attachment.path().to_owned();
     let stays: Vec<_> = (0..200).map(|number| bench.directory(format!("stays-{number}"))).collect();
     let goes: Vec<_> = (0..50).map(|number| bench.directory(format!("goes-{number}"))).collect();
     let bind = |target: &Path| Mount::bind(&source, target, true);
-    // Mounts that come and go lie before, between and after those that stay.
+    // Mounts that come and go are before, between and after the permanent ones.
     for (number, target) in stays.iter().enumerate() {
         if let Some(target) = goes.get(number) {
             bench.mounter.attach(&bind(target)).unwrap();
@@ -298,11 +298,11 @@ pub(super) fn what_stays_mounted_is_in_every_list(bench: &LinuxBench) {
     });
 }
 
-pub(super) fn nothing_is_left_where_mounts_are_prepared(bench: &LinuxBench) {
+pub(super) fn nothing_is_left_in_the_working_directory(bench: &LinuxBench) {
     let bind = bench.bind("any", true);
     bench.mounter.attach(&bind).unwrap();
     let workdir = bench.path("mounting");
-    assert_eq!(workdir.exists(), bench.mounter.strategy() == Strategy::PrivatePlace);
+    assert_eq!(workdir.exists(), bench.mounter.strategy() == Strategy::PrivateDirectory);
     if workdir.exists() {
         assert_eq!(workdir.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
         assert_eq!(fs::read_dir(&workdir).unwrap().count(), 0);
@@ -313,7 +313,7 @@ pub(super) fn nothing_is_left_where_mounts_are_prepared(bench: &LinuxBench) {
 
 #[test]
 fn a_mount_on_a_shared_target_reaches_its_peers_read_only() {
-    for strategy in [Strategy::Detached, Strategy::PrivatePlace] {
+    for strategy in [Strategy::Detached, Strategy::PrivateDirectory] {
         let Some(bench) = Bench::linux(strategy, MsFlags::MS_SHARED) else { return };
         let peer = bench.directory("peer");
         mount(Some(&bench.home), &peer, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
@@ -326,7 +326,7 @@ fn a_mount_on_a_shared_target_reaches_its_peers_read_only() {
         assert_eq!(error.raw_os_error(), Some(libc::EROFS));
 
         assert_eq!(bench.mounter.unmount(&bind.target).unwrap(), 1);
-        assert!(!seen.join("canary").exists(), "and so does unmounting");
+        assert!(!seen.join("canary").exists(), "the peer sees the unmount too");
         let left = bench.mounter.list().unwrap();
         assert!(!left.iter().any(|mount| mount.target.starts_with(peer.join("mounting"))), "{left:?}");
     }
@@ -339,17 +339,17 @@ fn an_ordinary_user_is_told_that_mounting_is_not_permitted() {
     }
     let place = tempfile::tempdir().unwrap();
     let home = place.path().canonicalize().unwrap();
-    for strategy in [Strategy::Detached, Strategy::PrivatePlace] {
+    for strategy in [Strategy::Detached, Strategy::PrivateDirectory] {
         let mounter = LinuxMounter::with_strategy(home.join("mounting"), strategy);
         let error = mounter.attach(&Mount::bind(home.clone(), home.clone(), true)).unwrap_err();
         assert_eq!(error.kind(), gitrepo_core::error::Kind::PermissionDenied, "{error}");
     }
 }
 
-/// As `docs/semantics.md` has it of promise 6: what a runtime binds into a container has not the flags of the volume on
-/// the host.
+/// Promise 6 of `docs/semantics.md`: the mount that a runtime makes in a container does not have the flags of the
+/// volume on the host.
 #[test]
-fn in_a_pod_set_user_id_and_devices_of_a_writable_volume_work_as_on_its_own_disk() {
+fn in_a_pod_set_user_id_and_devices_of_a_writable_volume_work_as_on_any_disk() {
     let Some(bench) = Bench::linux(Strategy::of_this_kernel(), MsFlags::MS_PRIVATE) else { return };
     let (Some(id), Some(setpriv)) = (require::find("id"), require::find("setpriv")) else {
         panic!("coreutils or util-linux are missing")
@@ -377,17 +377,17 @@ fn in_a_pod_set_user_id_and_devices_of_a_writable_volume_work_as_on_its_own_disk
     assert!(File::open(bind.target.join("null")).is_err() && File::open(inside.join("null")).is_ok());
 }
 
-/// Container runtimes answer EPERM or ENOSYS to calls that their filter does not know.
+/// The filters of container runtimes answer EPERM or ENOSYS to calls that they do not know.
 #[test]
-fn behind_a_filter_that_hides_the_newer_calls_mounting_works_all_the_same() {
+fn mounting_works_behind_a_filter_that_hides_newer_calls() {
     for errno in [libc::ENOSYS, libc::EPERM] {
-        let Some(bench) = Bench::linux(Strategy::PrivatePlace, MsFlags::MS_SHARED) else { return };
+        let Some(bench) = Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED) else { return };
         let bind = bench.bind("filtered", true);
         thread::scope(|scope| {
             scope.spawn(|| {
                 hide_newer_calls(errno);
                 let mounter = LinuxMounter::new(bench.path("mounting"));
-                assert_eq!(mounter.strategy(), Strategy::PrivatePlace);
+                assert_eq!(mounter.strategy(), Strategy::PrivateDirectory);
                 mounter.attach(&bind).unwrap();
                 mounter.attach(&bind).unwrap();
                 assert_eq!(fs::write(bind.target.join("canary"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
@@ -399,7 +399,7 @@ fn behind_a_filter_that_hides_the_newer_calls_mounting_works_all_the_same() {
     }
 }
 
-/// Forbids the calling thread, for as long as it lives, what came with Linux 4.11 to 5.12.
+/// Forbids the calling thread the system calls of Linux 4.11 to 5.12, for the rest of its life.
 fn hide_newer_calls(errno: i32) {
     let calls =
         [libc::SYS_statx, libc::SYS_openat2, libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_mount_setattr];

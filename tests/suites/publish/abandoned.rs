@@ -1,4 +1,4 @@
-//! Volumes that nobody will unpublish: what counts as one, and what does not.
+//! Abandoned volumes, which no call will unpublish: which volumes a sweep counts as abandoned.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,22 +7,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mounter;
-use gitrepo_core::remote::Git;
+use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::store::Origin;
 use gitrepo_core::testing::FakeMounter;
-use gitrepo_core::testing::Held;
+use gitrepo_core::testing::FakeRemote;
+use gitrepo_core::testing::HeldLock;
 use gitrepo_core::testing::mounter::Call;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::worker::InProcess;
-use gitrepo_tests::fixtures;
-use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::shared;
+use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
 use tempfile::TempDir;
 
@@ -34,7 +35,7 @@ fn gone(origin: Origin, below: &Path) -> Abandoned {
     Abandoned::TargetGone { origin, below: below.to_owned() }
 }
 
-/// How many volumes a sweep forgot.
+/// Sweeps, and returns how many volumes it forgot.
 fn sweep(bench: &Bench, abandoned: &Abandoned) -> usize {
     let report = bench.node.volumes.sweep(abandoned, LONG).unwrap();
     assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
@@ -42,7 +43,7 @@ fn sweep(bench: &Bench, abandoned: &Abandoned) -> usize {
 }
 
 fn of(origin: Origin, request: VolumeRequest) -> VolumeRequest {
-    VolumeRequest { origin, ..request }
+    with(request, |request| request.origin = origin)
 }
 
 fn published(bench: &Bench) -> Vec<PathBuf> {
@@ -59,7 +60,7 @@ pub(super) fn a_volume_whose_target_is_gone_is_unpublished(bench: &Bench) {
     let abandoned = gone(volumes::FLEX, &pods);
     assert_eq!(sweep(bench, &abandoned), 0, "mounted");
     bench.node.reboot();
-    assert_eq!(sweep(bench, &abandoned), 0, "not mounted yet, but the kubelet still has them");
+    assert_eq!(sweep(bench, &abandoned), 0, "not mounted, but the kubelet still has them");
     fs::remove_dir(&read).unwrap();
     delete(&bench.node.target("pod"));
     assert_eq!(sweep(bench, &abandoned), 2);
@@ -70,7 +71,7 @@ fn delete(tree: &Path) {
     volumes::delete(tree);
 }
 
-pub(super) fn the_last_target_that_is_gone_takes_the_shared_copy_with_it(bench: &Bench) {
+pub(super) fn a_shared_copy_is_removed_with_the_last_target_that_is_gone(bench: &Bench) {
     let pods = bench.node.target("");
     let requests = ["one", "two"].map(|pod| of(volumes::CSI, shared(&bench.url(), "volume", &bench.node.target(pod))));
     for request in &requests {
@@ -111,7 +112,7 @@ pub(super) fn only_volumes_of_that_origin_and_place_are_abandoned(bench: &Bench)
     assert_eq!(published(bench), [here.join("flex"), there.join("csi")]);
 }
 
-pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
+pub(super) fn a_volume_whose_target_cannot_be_checked_is_not_abandoned(bench: &Bench) {
     let pods = bench.node.target("kubelet/pods");
     let targets = ["gone", "behind-a-link", "behind-a-file"].map(|pod| pods.join(pod).join("mount"));
     for target in &targets {
@@ -120,7 +121,7 @@ pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
     }
     bench.node.reboot();
 
-    // The directory is elsewhere, as in a container that was not given it.
+    // The pods' directory is missing, as in a container that does not mount it.
     let elsewhere = bench.node.target("elsewhere");
     fs::rename(&pods, &elsewhere).unwrap();
     for make in [|_: &Path| {}, |pods: &Path| fs::write(pods, "").unwrap(), |pods: &Path| symlink("/", pods).unwrap()] {
@@ -139,10 +140,10 @@ pub(super) fn what_cannot_be_seen_is_not_abandoned(bench: &Bench) {
     symlink("nowhere", pods.join("behind-a-link")).unwrap();
     fs::write(pods.join("behind-a-file"), "").unwrap();
     assert_eq!(sweep(bench, &gone(volumes::CSI, &pods)), 1);
-    assert_eq!(published(bench).len(), 2, "what is in the way of seeing a target says nothing of it");
+    assert_eq!(published(bench).len(), 2, "a link or a file on the path hides the target");
 }
 
-pub(super) fn a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_was_written(bench: &Bench) {
+pub(super) fn a_users_read_only_volume_is_abandoned_when_its_mount_is_lost(bench: &Bench) {
     let requests = [
         read_only(&bench.url(), &bench.node.target("read")),
         writable(&bench.url(), &bench.node.target("copy"), 0),
@@ -162,22 +163,22 @@ pub(super) fn a_persons_volume_is_abandoned_when_its_mount_is_lost_and_nothing_w
     }
 }
 
-/// A node whose mounter tells what it was asked for.
+const URL: &str = "file:///app.git";
+
+/// A node whose mounter records its calls.
 fn recorded(place: &TempDir) -> (Node, Arc<FakeMounter>) {
     let mounter = Arc::new(FakeMounter::new());
-    let worker = Arc::new(InProcess::new(Arc::new(Git::default())));
+    let worker = Arc::new(InProcess::new(Arc::new(FakeRemote::of_one(&RepositoryUrl::parse(URL).unwrap()))));
     let node = Node::new(place.path(), volumes::config(), worker, Arc::clone(&mounter) as Arc<dyn Mounter>);
     (node, mounter)
 }
 
 #[test]
-fn a_sweep_reads_the_mount_table_once_however_many_volumes_there_are() {
-    let (repository, _) = fixtures::small();
-    let server = HttpServer::start(&repository);
+fn a_sweep_reads_the_mount_table_once_for_all_volumes() {
     let place = TempDir::new().unwrap();
     let (node, mounter) = recorded(&place);
     for pod in 0..5 {
-        node.publish(&read_only(&server.url(&repository), &node.target(&format!("pod-{pod}")))).unwrap();
+        node.publish(&read_only(URL, &node.target(&format!("pod-{pod}")))).unwrap();
     }
     for abandoned in [Abandoned::Unmounted { origin: volumes::PERSON }, gone(volumes::PERSON, &node.target(""))] {
         let before = mounter.calls().len();
@@ -187,14 +188,12 @@ fn a_sweep_reads_the_mount_table_once_however_many_volumes_there_are() {
 }
 
 #[test]
-fn a_volume_that_is_mounted_is_not_abandoned_though_its_target_is_hidden() {
-    let (repository, _) = fixtures::small();
-    let server = HttpServer::start(&repository);
+fn a_mounted_volume_is_not_abandoned_even_if_its_target_is_hidden() {
     let place = TempDir::new().unwrap();
     let (node, _) = recorded(&place);
-    let request = of(volumes::CSI, read_only(&server.url(&repository), &node.target("pod")));
+    let request = of(volumes::CSI, read_only(URL, &node.target("pod")));
     node.publish(&request).unwrap();
-    // As if something were mounted over a directory on the way.
+    // As if a mount covered a directory on the path.
     fs::remove_dir(&request.target).unwrap();
     let abandoned = gone(volumes::CSI, &node.target(""));
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
@@ -203,22 +202,20 @@ fn a_volume_that_is_mounted_is_not_abandoned_though_its_target_is_hidden() {
 
 #[test]
 fn a_volume_that_another_process_works_on_is_not_abandoned() {
-    let (repository, _) = fixtures::small();
-    let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
     let (node, mounter) = recorded(&place);
-    let request = of(volumes::CSI, shared(&server.url(&repository), "volume", &node.target("pod")));
+    let request = of(volumes::CSI, shared(URL, "volume", &node.target("pod")));
     node.publish(&request).unwrap();
     mounter.reboot();
     fs::remove_dir(&request.target).unwrap();
     let abandoned = gone(volumes::CSI, &node.target(""));
-    let cancel = volumes::watch().cancel;
+    let cancel = Cancel::new();
     let store = node.volumes.store();
 
-    let target = Held::target(store, &request.volume_id, &request.target, &cancel).unwrap();
+    let target = HeldLock::target(store, &request.volume_id, &request.target, &cancel).unwrap();
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
     drop(target);
-    let volume = Held::volume(store, &request.volume_id, &cancel).unwrap();
+    let volume = HeldLock::volume(store, &request.volume_id, &cancel).unwrap();
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 0);
     drop(volume);
     assert_eq!(node.volumes.sweep(&abandoned, LONG).unwrap().volumes, 1);

@@ -1,10 +1,9 @@
-//! What publishing promises when nothing goes wrong.
+//! Promises of a publish that succeeds.
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::State;
-use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
@@ -13,6 +12,7 @@ use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::token;
+use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
@@ -66,7 +66,7 @@ pub(super) fn publish_and_unpublish_may_alternate(bench: &Bench) {
     assert_eq!((bench.server.packs(), bench.node.snapshots().len()), (1, 1));
 }
 
-pub(super) fn other_content_on_a_taken_target_is_refused(bench: &Bench) {
+pub(super) fn different_content_for_a_published_target_is_refused(bench: &Bench) {
     let target = bench.node.target("pod");
     let request = read_only(&bench.url(), &target);
     bench.node.publish(&request).unwrap();
@@ -74,7 +74,7 @@ pub(super) fn other_content_on_a_taken_target_is_refused(bench: &Bench) {
         at(read_only(&bench.url(), &target), &bench.first),
         read_only(&bench.server.url_at("another.git"), &target),
         writable(&bench.url(), &target, 0),
-        VolumeRequest { volume_id: "another".to_owned(), ..read_only(&bench.url(), &target) },
+        with(read_only(&bench.url(), &target), |request| request.volume_id = "another".to_owned()),
     ];
     for other in others {
         let error = bench.node.publish(&other).unwrap_err();
@@ -88,8 +88,9 @@ pub(super) fn other_content_on_a_taken_target_is_refused(bench: &Bench) {
 }
 
 pub(super) fn one_volume_may_be_on_many_targets(bench: &Bench) {
-    let requests = ["a", "b", "c"]
-        .map(|pod| VolumeRequest { volume_id: "one".to_owned(), ..read_only(&bench.url(), &bench.node.target(pod)) });
+    let requests = ["a", "b", "c"].map(|pod| {
+        with(read_only(&bench.url(), &bench.node.target(pod)), |request| request.volume_id = "one".to_owned())
+    });
     for request in &requests {
         bench.node.publish(request).unwrap();
     }
@@ -105,7 +106,7 @@ pub(super) fn one_volume_may_be_on_many_targets(bench: &Bench) {
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn a_subdirectory_appears_where_asked(bench: &Bench) {
+pub(super) fn a_subdirectory_appears_at_the_requested_directory(bench: &Bench) {
     let mut request = read_only(&bench.url(), &bench.node.target("pod"));
     request.spec.tree.subdirectory = RelativePath::parse("a/b").unwrap();
     request.spec.tree.directory = RelativePath::parse("x/y").unwrap();
@@ -115,21 +116,21 @@ pub(super) fn a_subdirectory_appears_where_asked(bench: &Bench) {
     assert_same_tree(&bench.repository, &bench.commit, "a/b", &shown.join("x/y"));
 }
 
-pub(super) fn what_was_published_stays_when_the_branch_moves(bench: &Bench) {
+pub(super) fn a_published_volume_stays_when_the_branch_moves(bench: &Bench) {
     let request = at(read_only(&bench.url(), &bench.node.target("before")), "main");
     bench.node.publish(&request).unwrap();
     let pushed = bench.repository.commit("main", &Files::new().file("README.md", "# Third\n"));
     assert_eq!(bench.node.publish(&request).unwrap().commit.to_string(), bench.commit);
     bench.assert_shows(&request.target, &bench.commit);
 
-    // Simultaneous publishes share an answer for a moment, which a full ref asked for the first time does not meet.
+    // Publishes share a recent answer for the same revision: a new spelling of it asks the remote.
     let later = at(read_only(&bench.url(), &bench.node.target("after")), "refs/heads/main");
     assert_eq!(bench.node.publish(&later).unwrap().commit.to_string(), pushed);
     bench.assert_shows(&later.target, &pushed);
     bench.assert_shows(&request.target, &bench.commit);
 }
 
-pub(super) fn a_reboot_brings_the_recorded_commit_back_without_the_remote(bench: &Bench) {
+pub(super) fn after_a_reboot_the_recorded_commit_is_published_without_the_remote(bench: &Bench) {
     let server = HttpServer::start(&bench.repository);
     let request = at(read_only(&server.url(&bench.repository), &bench.node.target("pod")), "main");
     bench.node.publish(&request).unwrap();
@@ -145,7 +146,7 @@ pub(super) fn a_reboot_brings_the_recorded_commit_back_without_the_remote(bench:
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn after_a_reboot_another_credential_has_to_prove_itself(bench: &Bench) {
+pub(super) fn after_a_reboot_another_credential_needs_its_own_proof(bench: &Bench) {
     bench.server.accept_only(&[Credential::Bearer("right")]);
     let right = read_only(&bench.url(), &bench.node.target("pod"));
     bench.node.publish_as(&right, &token(Some("right"))).unwrap();
@@ -159,10 +160,10 @@ pub(super) fn after_a_reboot_another_credential_has_to_prove_itself(bench: &Benc
     let asked = bench.server.requests().len();
     bench.node.publish_as(&right, &token(Some("right"))).unwrap();
     bench.assert_shows(&right.target, &bench.commit);
-    assert_eq!(bench.server.requests().len(), asked, "its own record is proof enough");
+    assert_eq!(bench.server.requests().len(), asked, "its own record is enough proof");
 }
 
-pub(super) fn the_list_says_what_is_mounted(bench: &Bench) {
+pub(super) fn the_list_shows_the_state_of_mounts(bench: &Bench) {
     assert!(bench.node.volumes.list().unwrap().is_empty());
     let requests = ["b", "a"].map(|pod| read_only(&bench.url(), &bench.node.target(pod)));
     for request in &requests {
@@ -177,12 +178,12 @@ pub(super) fn the_list_says_what_is_mounted(bench: &Bench) {
     assert!(bench.node.volumes.list().unwrap().iter().all(|volume| volume.state == State::NotMounted));
 }
 
-pub(super) fn unpublishing_what_is_not_published_is_no_error(bench: &Bench) {
+pub(super) fn unpublishing_an_unpublished_volume_succeeds(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let unpublished = bench.node.unpublish(&request);
     assert_eq!((unpublished.known, unpublished.mounts), (false, 0));
     bench.node.publish(&request).unwrap();
-    let other = VolumeRequest { volume_id: "another".to_owned(), ..read_only(&bench.url(), &request.target) };
+    let other = with(read_only(&bench.url(), &request.target), |request| request.volume_id = "another".to_owned());
     assert!(!bench.node.unpublish(&other).known);
     bench.assert_shows(&request.target, &bench.commit);
 

@@ -6,16 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use gitrepo_core::error::Kind;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::volume::Outcome;
-use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::require;
 use gitrepo_tests::volumes::delete;
 use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
 use super::shared::assert_owner_and_modes;
 
-pub(super) fn writes_to_a_copy_are_seen_by_nobody_else(bench: &Bench) {
+pub(super) fn writes_to_a_copy_are_not_visible_elsewhere(bench: &Bench) {
     let (one, two) = (bench.node.target("one"), bench.node.target("two"));
     let shared = bench.node.target("shared");
     for request in [writable(&bench.url(), &one, 0), writable(&bench.url(), &two, 0), read_only(&bench.url(), &shared)]
@@ -36,7 +36,7 @@ pub(super) fn writes_to_a_copy_are_seen_by_nobody_else(bench: &Bench) {
     assert_eq!(fs::read_to_string(bench.node.shown(&one).join("README.md")).unwrap(), "changed");
 }
 
-pub(super) fn a_copy_goes_with_its_volume(bench: &Bench) {
+pub(super) fn a_copy_is_removed_with_its_volume(bench: &Bench) {
     let request = writable(&bench.url(), &bench.node.target("pod"), 0);
     for _ in 0..2 {
         bench.node.publish(&request).unwrap();
@@ -59,9 +59,10 @@ pub(super) fn writes_to_a_copy_survive_a_reboot(bench: &Bench) {
     assert_eq!(bench.node.mounts_on(&request.target), 1);
 }
 
-pub(super) fn a_copy_is_private_unless_it_is_to_be_shared(bench: &Bench) {
+pub(super) fn a_copy_is_private_by_default(bench: &Bench) {
     let mut request = writable(&bench.url(), &bench.node.target("pod"), 0);
-    let mut other = VolumeRequest { target: bench.node.target("other"), ..writable(&bench.url(), &request.target, 0) };
+    let mut other =
+        with(writable(&bench.url(), &request.target, 0), |request| request.target = bench.node.target("other"));
     bench.node.publish(&request).unwrap();
     fs::write(bench.node.shown(&request.target).join("written"), "by the pod").unwrap();
     for word in [None, Some(Writable::Private), Some(Writable::Copy)] {
@@ -76,16 +77,17 @@ pub(super) fn a_copy_is_private_unless_it_is_to_be_shared(bench: &Bench) {
     assert_eq!(bench.node.publish(&request).unwrap_err().kind(), Kind::AlreadyExists);
 }
 
-pub(super) fn a_copy_is_for_the_group_asked_for(bench: &Bench) {
+pub(super) fn a_copy_belongs_to_the_requested_group(bench: &Bench) {
     if !require::root("to give files away") {
         return;
     }
-    let with_group = |group| VolumeRequest { group, ..writable(&bench.url(), &bench.node.target("pod"), 4711) };
+    let with_group =
+        |group| with(writable(&bench.url(), &bench.node.target("pod"), 4711), |request| request.group = group);
     bench.node.publish(&with_group(Some(4712))).unwrap();
     let shown = bench.node.shown(&bench.node.target("pod"));
     assert_owner_and_modes(&shown);
     fs::write(shown.join("a/new"), "").unwrap();
-    assert_eq!(fs::metadata(shown.join("a/new")).unwrap().gid(), 4712, "what is made there is the group's too");
+    assert_eq!(fs::metadata(shown.join("a/new")).unwrap().gid(), 4712, "new files belong to the group too");
 
     for other in [None, Some(4713)] {
         let error = bench.node.publish(&with_group(other)).unwrap_err();
@@ -93,13 +95,13 @@ pub(super) fn a_copy_is_for_the_group_asked_for(bench: &Bench) {
     }
     assert_eq!(bench.node.publish(&with_group(Some(4712))).unwrap().outcome, Outcome::AlreadyPublished);
 
-    let reading = |group| VolumeRequest { group, ..read_only(&bench.url(), &bench.node.target("reader")) };
+    let reading = |group| with(read_only(&bench.url(), &bench.node.target("reader")), |request| request.group = group);
     bench.node.publish(&reading(Some(4712))).unwrap();
     assert_eq!(bench.node.publish(&reading(None)).unwrap().outcome, Outcome::AlreadyPublished);
     assert_eq!(fs::metadata(bench.node.shown(&bench.node.target("reader")).join("a")).unwrap().mode() & 0o7777, 0o755);
 }
 
-pub(super) fn a_copy_belongs_to_the_user_asked_for(bench: &Bench) {
+pub(super) fn a_copy_belongs_to_the_requested_user(bench: &Bench) {
     if !require::root("to give files away") {
         return;
     }

@@ -1,4 +1,4 @@
-//! Files that were torn or deleted behind our back.
+//! Files of the store that were truncated, changed or deleted by others.
 
 use std::fs;
 use std::time::Duration;
@@ -33,19 +33,19 @@ pub(super) fn a_torn_record_breaks_neither_publish_nor_unpublish_nor_list(bench:
         bench.assert_shows(&request.target, &bench.commit);
 
         tear();
-        assert_eq!(bench.node.unpublish(&request).mounts, 1, "{torn:?}: what is mounted is ours all the same");
+        assert_eq!(bench.node.unpublish(&request).mounts, 1, "{torn:?}: the mount is still recognised");
         assert_eq!(bench.node.mounts_on(&request.target), 0);
     }
     fs::remove_dir(&request.target).unwrap();
     bench.node.assert_nothing_published();
 }
 
-/// Deletes what is in a directory of the store.
+/// Empties a directory of the store.
 fn empty(node: &Node, place: &str) {
     entries(&node.store().join(place)).iter().for_each(|path| delete(path));
 }
 
-pub(super) fn a_snapshot_deleted_behind_our_back_is_made_anew(bench: &Bench) {
+pub(super) fn a_deleted_snapshot_is_made_again(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     bench.node.publish(&request).unwrap();
     empty(&bench.node, "snapshots");
@@ -56,7 +56,7 @@ pub(super) fn a_snapshot_deleted_behind_our_back_is_made_anew(bench: &Bench) {
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished(bench: &Bench) {
+pub(super) fn a_deleted_snapshot_that_cannot_be_made_again_is_reported_and_unpublished(bench: &Bench) {
     let server = HttpServer::start(&bench.repository);
     let request = read_only(&server.url(&bench.repository), &bench.node.target("pod"));
     bench.node.publish(&request).unwrap();
@@ -69,7 +69,7 @@ pub(super) fn a_snapshot_that_cannot_be_made_anew_is_reported_and_unpublished(be
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn a_snapshot_that_somebody_changed_is_replaced_and_who_has_it_keeps_it(bench: &Bench) {
+pub(super) fn a_changed_snapshot_is_replaced_and_its_mounts_keep_it(bench: &Bench) {
     let [first, second, copy] = ["first", "second", "copy"].map(|pod| bench.node.target(pod));
     let [first, second] = [first, second].map(|target| read_only(&bench.url(), &target));
     let copy = writable(&bench.url(), &copy, 0);
@@ -80,13 +80,13 @@ pub(super) fn a_snapshot_that_somebody_changed_is_replaced_and_who_has_it_keeps_
         bench.node.publish(request).unwrap();
         bench.assert_shows(&request.target, &bench.commit);
     }
-    assert_eq!(bench.node.snapshots().len(), 2, "one fresh snapshot for both");
+    assert_eq!(bench.node.snapshots().len(), 2, "one new snapshot for both");
     assert_eq!(bench.node.volumes.store().changed_snapshots(), 1);
     bench.node.publish(&first).unwrap();
     assert_eq!(bench.node.mounts_on(&first.target), 1);
     assert_eq!(fs::read(bench.node.shown(&first.target).join("README.md")).unwrap(), b"# Evil..\n");
 
-    // What a reboot took comes back from the fresh one; the other one goes when nobody has it.
+    // After a reboot, the new snapshot is mounted; a sweep removes the changed one once it is unused.
     let sweep = || {
         bench.node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap()
     };
@@ -125,7 +125,7 @@ pub(super) fn a_changed_snapshot_is_unpublished_like_any_other(bench: &Bench) {
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn a_copy_that_is_mounted_outlives_its_record(bench: &Bench) {
+pub(super) fn a_mounted_copy_outlives_its_record(bench: &Bench) {
     let request = writable(&bench.url(), &bench.node.target("pod"), 0);
     let sweep = || {
         bench.node.volumes.sweep(&Abandoned::Unmounted { origin: volumes::PERSON }, Duration::from_secs(60)).unwrap()
@@ -143,11 +143,11 @@ pub(super) fn a_copy_that_is_mounted_outlives_its_record(bench: &Bench) {
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn a_copy_whose_record_was_lost_is_never_shown_again(bench: &Bench) {
+pub(super) fn a_copy_without_a_record_is_never_shown_again(bench: &Bench) {
     let target = bench.node.target("pod");
     let old = writable(&bench.url(), &target, 0);
     bench.node.publish(&old).unwrap();
-    fs::write(bench.node.shown(&target).join("secret"), "of whoever was here before").unwrap();
+    fs::write(bench.node.shown(&target).join("secret"), "of the previous pod").unwrap();
     fs::write(bench.node.record_file(), "").unwrap();
 
     let new = at(writable(&bench.url(), &target, 0), &bench.first);

@@ -1,10 +1,11 @@
-//! What a failure leaves: nothing, or what was there before.
+//! A failure leaves nothing, or the previous state.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
@@ -26,15 +27,14 @@ use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::shared;
-use gitrepo_tests::volumes::watch;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
 
-/// A configuration with which nothing can be published, and what is said.
+/// A configuration with which nothing can be published, and the error's kind.
 type Refusing = (fn(&mut Config), Kind);
 
-pub(super) fn a_publish_that_fails_for_good_leaves_nothing(bench: &Bench) {
+pub(super) fn a_final_failure_leaves_nothing(bench: &Bench) {
     let target = bench.node.target("pod");
     let closed = HttpServer::builder().serve(&bench.repository).accept(Credential::Bearer("key")).start();
     let gone = HttpServer::start(&bench.repository).url(&bench.repository);
@@ -77,7 +77,7 @@ pub(super) fn a_publish_whose_mount_fails_leaves_nothing(bench: &Bench) {
         [read_only(&bench.url(), &target), writable(&bench.url(), &target, 0), shared(&bench.url(), "volume", &target)];
     for request in requests {
         for verb in [Verb::Attach, Verb::List, Verb::Shows, Verb::Unmount] {
-            // Each call of the verb once, until there is none left to fail.
+            // Each call of the verb fails once, until the publish succeeds.
             for nth in 1.. {
                 match bench.failing(verb, nth).publish(&request) {
                     Ok(_) => break,
@@ -93,10 +93,10 @@ pub(super) fn a_publish_whose_mount_fails_leaves_nothing(bench: &Bench) {
             bench.node.assert_nothing_published();
         }
     }
-    assert!(failed >= 6, "binding and listing failed for all: {failed}");
+    assert!(failed >= 6, "too few calls failed: {failed}");
 }
 
-/// Can mount nothing, and from then on nothing can be deleted either: its trash is no directory any more.
+/// A mounter that fails, and replaces the store's trash with a file so that nothing can be deleted either.
 struct Breaking {
     mounter: Arc<dyn Mounter>,
     trash: PathBuf,
@@ -149,27 +149,29 @@ pub(super) fn a_failure_that_could_not_be_undone_is_not_final(bench: &Bench) {
     }
 }
 
-pub(super) fn an_unpublish_that_fails_may_be_repeated(bench: &Bench) {
+pub(super) fn a_failed_unpublish_may_be_repeated(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     bench.node.publish(&request).unwrap();
-    let cancel = watch().cancel;
+    let cancel = Watch::default().cancel;
     let failing = bench.failing(Verb::Unmount, 1);
     failing.volumes.unpublish(Some(&request.volume_id), &request.target, &cancel).unwrap_err();
     bench.assert_shows(&request.target, &bench.commit);
-    assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "what is mounted is still on record");
+    assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "the mounted volume keeps its record");
     assert_eq!(bench.node.unpublish(&request).mounts, 1);
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn what_is_unpublished_while_it_is_fetched_does_not_appear(bench: &Bench) {
+pub(super) fn a_volume_that_is_unpublished_during_its_fetch_does_not_appear(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let gate = bench.server.hold(|request| request.is_upload_pack());
     std::thread::scope(|scope| {
         let publishing = scope.spawn(|| bench.node.publish(&request));
         gate.wait_for(1);
-        // It waits for nobody, and finds nothing.
+        // It does not wait, and finds nothing.
         let unpublished = bench.node.unpublish(&request);
         assert_eq!((unpublished.known, unpublished.mounts), (false, 0));
+        let swept = bench.node.volumes.store().sweep(Duration::from_secs(60), &[]);
+        assert!(swept.failures.is_empty(), "{swept:?}");
         gate.open();
         let error = publishing.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), Kind::Busy, "{error}");
@@ -181,16 +183,16 @@ pub(super) fn what_is_unpublished_while_it_is_fetched_does_not_appear(bench: &Be
     bench.assert_shows(&request.target, &bench.commit);
 }
 
-pub(super) fn a_publish_that_was_given_up_leaves_nothing(bench: &Bench) {
+pub(super) fn a_cancelled_publish_leaves_nothing(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let gate = bench.server.hold(|request| request.is_upload_pack());
-    let watch = watch();
-    let giving_up = Watch { cancel: watch.cancel.clone(), progress: watch.progress.clone() };
+    let watch = Watch::default();
+    let giving_up = watch.clone();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             gate.wait_for(1);
             giving_up.cancel.cancel();
-            // A thread cannot be killed: it notices when the server answers.
+            // A worker in a thread cannot be killed. It notices when the server answers.
             gate.open();
         });
         let error = bench.node.volumes.publish(&request, &Credentials::none(), &watch).unwrap_err();
@@ -201,7 +203,7 @@ pub(super) fn a_publish_that_was_given_up_leaves_nothing(bench: &Bench) {
     bench.assert_shows(&request.target, &bench.commit);
 }
 
-pub(super) fn a_failed_republish_keeps_what_the_volume_is(bench: &Bench) {
+pub(super) fn a_failed_republish_keeps_the_volumes_record_and_data(bench: &Bench) {
     let request = at(writable(&bench.url(), &bench.node.target("pod"), 0), "main");
     bench.node.publish(&request).unwrap();
     fs::write(bench.node.shown(&request.target).join("written"), "by the pod").unwrap();

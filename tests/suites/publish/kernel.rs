@@ -1,4 +1,4 @@
-//! What only real mounts can show.
+//! Promises that only real mounts can test.
 
 use std::fs;
 use std::fs::File;
@@ -23,7 +23,7 @@ use nix::mount::umount;
 use super::Bench;
 
 #[test]
-fn root_cannot_write_from_the_first_visible_instant() {
+fn root_cannot_write_from_the_first_visible_moment() {
     let Some(shell) = Shell::new(64 << 20) else { return };
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
@@ -46,7 +46,7 @@ fn root_cannot_write_from_the_first_visible_instant() {
     }
 }
 
-/// Tries to open a file of the volume for writing, from before it is there until it has been refused.
+/// Tries to open a file of the volume for writing, from before the mount until the attempt is refused.
 fn write_until_refused(file: &Path, ended: &AtomicBool) -> Result<(), &'static str> {
     loop {
         let last = ended.load(Ordering::SeqCst);
@@ -60,12 +60,11 @@ fn write_until_refused(file: &Path, ended: &AtomicBool) -> Result<(), &'static s
 }
 
 #[test]
-fn s17_what_a_privileged_pod_changes_is_noticed_by_the_next_publish() {
+fn s17_the_next_publish_detects_changes_by_a_privileged_pod() {
     let Some(bench) = Bench::real() else { return };
     let [pod, other] = ["pod", "other"].map(|pod| read_only(&bench.url(), &bench.node.target(pod)));
     bench.node.publish(&pod).unwrap();
-    // What a runtime binds into a container is another mount of the same tree, and its root may change that one's
-    // flags.
+    // A runtime binds the tree into the container with another mount, whose flags the container's root may change.
     let inside = bench.home.join("inside");
     fs::create_dir(&inside).unwrap();
     let none = None::<&str>;
@@ -79,7 +78,7 @@ fn s17_what_a_privileged_pod_changes_is_noticed_by_the_next_publish() {
 
     bench.node.publish(&other).unwrap();
     bench.assert_shows(&other.target, &bench.commit);
-    assert_eq!(fs::read(&file).unwrap(), b"# Evil..\n", "the pod still has a tree");
+    assert_eq!(fs::read(&file).unwrap(), b"# Evil..\n", "the pod keeps its tree");
     assert_eq!(fs::read(pod.target.join("README.md")).unwrap(), b"# Evil..\n");
     umount(&inside).unwrap();
     for request in [&pod, &other] {
@@ -105,7 +104,7 @@ fn a_volume_in_use_is_unpublished_in_time() {
 
     let mut text = String::new();
     open.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "# Second\n", "who had the tree open keeps it");
+    assert_eq!(text, "# Second\n", "processes that have the tree open keep it");
     drop(inside.stdin.take());
     assert!(inside.wait().unwrap().success());
 }

@@ -22,6 +22,7 @@ use gitrepo_tests::volumes::entries;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::shared;
 use gitrepo_tests::volumes::token;
+use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
@@ -58,7 +59,7 @@ fn volume_directory(bench: &Bench) -> PathBuf {
     volumes[0].clone()
 }
 
-pub(super) fn targets_of_a_volume_share_what_they_write_until_the_last_is_gone(bench: &Bench) {
+pub(super) fn targets_of_a_volume_share_a_copy_until_the_last_is_gone(bench: &Bench) {
     let [one, two, three] = requests(bench, ["one", "two", "three"]);
     let first = bench.node.publish(&one).unwrap();
     bench.assert_shows(&one.target, &bench.commit);
@@ -70,7 +71,7 @@ pub(super) fn targets_of_a_volume_share_what_they_write_until_the_last_is_gone(b
     assert_eq!(written(bench, &two).as_deref(), Some(WRITTEN));
     let pushed = bench.repository.commit("main", &Files::new().file("README.md", "# Third\n"));
     let third = bench.node.publish(&three).unwrap();
-    assert_eq!((third.commit, &third.reference), (first.commit, &first.reference), "one copy is of one commit");
+    assert_eq!((third.commit, &third.reference), (first.commit, &first.reference), "a copy shows one commit");
     assert_eq!(written(bench, &three).as_deref(), Some(WRITTEN));
     assert_eq!(bench.node.publish(&three).unwrap().outcome, Outcome::AlreadyPublished);
 
@@ -86,13 +87,13 @@ pub(super) fn targets_of_a_volume_share_what_they_write_until_the_last_is_gone(b
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn other_volumes_and_private_copies_have_nothing_of_a_shared_one(bench: &Bench) {
+pub(super) fn other_volumes_and_private_copies_do_not_show_a_shared_copy(bench: &Bench) {
     let [one] = requests(bench, ["one"]);
     publish_and_write(bench, &one);
     let others = [
         shared(&bench.url(), "another", &bench.node.target("another")),
-        VolumeRequest { volume_id: "volume".to_owned(), ..writable(&bench.url(), &bench.node.target("copy"), 0) },
-        VolumeRequest { volume_id: "volume".to_owned(), ..read_only(&bench.url(), &bench.node.target("read")) },
+        with(writable(&bench.url(), &bench.node.target("copy"), 0), |request| request.volume_id = "volume".to_owned()),
+        with(read_only(&bench.url(), &bench.node.target("read")), |request| request.volume_id = "volume".to_owned()),
     ];
     for other in &others {
         bench.node.publish(other).unwrap();
@@ -106,7 +107,7 @@ pub(super) fn other_volumes_and_private_copies_have_nothing_of_a_shared_one(benc
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn a_reboot_brings_a_shared_copy_back_with_what_was_written(bench: &Bench) {
+pub(super) fn a_shared_copy_and_its_data_survive_a_reboot(bench: &Bench) {
     let requests = requests(bench, ["one", "two"]);
     for request in &requests {
         publish_and_write(bench, request);
@@ -128,7 +129,7 @@ pub(super) fn a_reboot_brings_a_shared_copy_back_with_what_was_written(bench: &B
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn other_content_than_a_shared_copy_has_is_refused_until_that_is_gone(bench: &Bench) {
+pub(super) fn different_content_is_refused_while_a_shared_copy_exists(bench: &Bench) {
     let [one, two] = requests(bench, ["one", "two"]);
     publish_and_write(bench, &one);
     let target = || two.target.clone();
@@ -149,7 +150,7 @@ pub(super) fn other_content_than_a_shared_copy_has_is_refused_until_that_is_gone
         assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
         let message = error.to_string();
         assert!(message.contains(words) && message.contains("unpublish all of them"), "{message}");
-        assert_eq!(bench.server.requests().len(), asked, "told before anything was asked");
+        assert_eq!(bench.server.requests().len(), asked, "refused before the remote is asked");
         assert!(!other.target.exists());
     }
     assert_eq!(written(bench, &one).as_deref(), Some(WRITTEN));
@@ -161,7 +162,7 @@ pub(super) fn other_content_than_a_shared_copy_has_is_refused_until_that_is_gone
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn a_shared_copy_is_refused_to_who_could_not_fetch_it(bench: &Bench) {
+pub(super) fn a_shared_copy_is_refused_to_credentials_that_could_not_fetch_it(bench: &Bench) {
     bench.server.accept_only(&[Credential::Bearer("right")]);
     let [one, two] = requests(bench, ["one", "two"]);
     let right = token(Some("right"));
@@ -176,7 +177,7 @@ pub(super) fn a_shared_copy_is_refused_to_who_could_not_fetch_it(bench: &Bench) 
     assert_eq!(written(bench, &two).as_deref(), Some(WRITTEN));
 }
 
-pub(super) fn a_target_that_cannot_join_leaves_the_shared_copy_to_the_others(bench: &Bench) {
+pub(super) fn a_target_that_fails_to_join_leaves_the_shared_copy_alone(bench: &Bench) {
     let [one, two] = requests(bench, ["one", "two"]);
     publish_and_write(bench, &one);
     for verb in [Verb::Attach, Verb::List, Verb::Shows, Verb::Unmount] {
@@ -196,8 +197,8 @@ pub(super) fn a_target_that_cannot_join_leaves_the_shared_copy_to_the_others(ben
     bench.node.assert_nothing_published();
 }
 
-/// What a process leaves that dies between the copy and the record, on the way in or out.
-pub(super) fn a_shared_copy_that_no_target_speaks_of_is_never_shown_again(bench: &Bench) {
+/// The state after a process dies with the copy on disk but no record, in a publish or an unpublish.
+pub(super) fn a_shared_copy_without_a_record_is_never_shown_again(bench: &Bench) {
     let [one, two] = requests(bench, ["one", "two"]);
     let leave = || {
         publish_and_write(bench, &one);
@@ -220,7 +221,7 @@ pub(super) fn a_shared_copy_that_no_target_speaks_of_is_never_shown_again(bench:
     leave();
     bench.node.unpublish(&one);
     assert_eq!(entries(&bench.node.store().join("trash")), [] as [PathBuf; 0]);
-    assert!(!volume_directory_has(bench, "shared"), "an unpublish that is repeated takes it away");
+    assert!(!volume_directory_has(bench, "shared"), "a repeated unpublish removes the copy");
 
     leave();
     sweep(bench);
@@ -231,7 +232,7 @@ fn volume_directory_has(bench: &Bench, name: &str) -> bool {
     entries(&bench.node.store().join("volumes")).iter().any(|volume| volume.join(name).exists())
 }
 
-pub(super) fn a_shared_copy_that_is_mounted_outlives_a_lost_record(bench: &Bench) {
+pub(super) fn a_mounted_shared_copy_outlives_a_lost_record(bench: &Bench) {
     let [one, two] = requests(bench, ["one", "two"]);
     publish_and_write(bench, &one);
     fs::write(bench.node.record_file(), "").unwrap();
@@ -239,7 +240,7 @@ pub(super) fn a_shared_copy_that_is_mounted_outlives_a_lost_record(bench: &Bench
     bench.node.publish(&two).unwrap();
     assert_eq!(written(bench, &two).as_deref(), Some(WRITTEN));
     bench.node.unpublish(&two);
-    assert_eq!(written(bench, &one).as_deref(), Some(WRITTEN), "still mounted, though nothing is on record");
+    assert_eq!(written(bench, &one).as_deref(), Some(WRITTEN), "the copy is still mounted, though it has no record");
 
     assert_eq!(bench.node.unpublish(&one).mounts, 1);
     fs::remove_dir(&one.target).unwrap();
@@ -247,8 +248,8 @@ pub(super) fn a_shared_copy_that_is_mounted_outlives_a_lost_record(bench: &Bench
     bench.node.assert_nothing_published();
 }
 
-/// What a process leaves that dies between the record and the copy; or somebody who deletes what is not theirs.
-pub(super) fn a_shared_copy_that_was_lost_is_made_anew_of_the_same_commit(bench: &Bench) {
+/// The state after a process dies with a record but no copy, or after somebody deletes the copy.
+pub(super) fn a_lost_shared_copy_is_made_again_from_the_same_commit(bench: &Bench) {
     let [one, two] = requests(bench, ["one", "two"]);
     publish_and_write(bench, &one);
     bench.repository.commit("main", &Files::new().file("README.md", "# Third\n"));
@@ -264,13 +265,13 @@ pub(super) fn a_shared_copy_that_was_lost_is_made_anew_of_the_same_commit(bench:
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn a_shared_copy_belongs_to_the_user_and_group_asked_for(bench: &Bench) {
+pub(super) fn a_shared_copy_belongs_to_the_requested_user_and_group(bench: &Bench) {
     if !require::root("to give files away") {
         return;
     }
     let requests = requests(bench, ["one", "two"]).map(|mut request| {
         request.spec.uid = 4711;
-        VolumeRequest { group: Some(4712), ..request }
+        with(request, |request| request.group = Some(4712))
     });
     for request in &requests {
         assert_eq!(request.spec.writable, Some(Writable::Shared));
@@ -279,7 +280,7 @@ pub(super) fn a_shared_copy_belongs_to_the_user_and_group_asked_for(bench: &Benc
     }
 }
 
-/// Of the second commit of the bench, for 4711 and the group 4712.
+/// Checks owners and modes of the bench's second commit, for user 4711 and group 4712.
 pub(super) fn assert_owner_and_modes(shown: &Path) {
     for (name, mode) in
         [("", 0o2775), ("README.md", 0o664), ("run", 0o775), ("a", 0o2775), ("a/b", 0o2775), ("a/b/c", 0o664)]

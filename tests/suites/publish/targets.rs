@@ -1,4 +1,4 @@
-//! The target directory: whose it is, and what it may be.
+//! The target directory: who owns it, and which targets are valid.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,17 +16,17 @@ use gitrepo_tests::volumes::read_only;
 
 use super::Bench;
 
-pub(super) fn a_target_directory_that_was_there_stays(bench: &Bench) {
+pub(super) fn an_existing_target_directory_stays(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     fs::create_dir(&request.target).unwrap();
     fs::set_permissions(&request.target, fs::Permissions::from_mode(0o711)).unwrap();
     bench.node.publish(&request).unwrap();
     bench.node.unpublish(&request);
     assert_eq!(fs::metadata(&request.target).unwrap().permissions().mode() & 0o7777, 0o711);
-    assert_eq!(fs::read_dir(&request.target).unwrap().count(), 0, "nothing of ours was put into it");
+    assert_eq!(fs::read_dir(&request.target).unwrap().count(), 0, "the store writes nothing into it");
 }
 
-pub(super) fn a_target_directory_that_was_made_goes(bench: &Bench) {
+pub(super) fn a_created_target_directory_is_removed(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     bench.node.publish(&request).unwrap();
     assert!(request.target.is_dir());
@@ -38,7 +38,7 @@ pub(super) fn a_target_directory_that_was_made_goes(bench: &Bench) {
     fs::remove_dir(&request.target).unwrap();
     bench.node.publish(&request).unwrap();
     bench.node.unpublish(&request);
-    assert!(!request.target.exists(), "also one that was made anew after a reboot");
+    assert!(!request.target.exists(), "a directory created again after a reboot is removed too");
 
     bench.node.publish(&request).unwrap();
     bench.node.reboot();
@@ -47,7 +47,7 @@ pub(super) fn a_target_directory_that_was_made_goes(bench: &Bench) {
     assert!(request.target.join("precious").exists());
 }
 
-pub(super) fn a_target_that_cannot_be_used_is_refused_and_nothing_made(bench: &Bench) {
+pub(super) fn an_unusable_target_is_refused_and_nothing_created(bench: &Bench) {
     let pods = bench.node.target("");
     fs::create_dir(pods.join("real")).unwrap();
     symlink("real", pods.join("link")).unwrap();
@@ -71,7 +71,7 @@ pub(super) fn a_target_that_cannot_be_used_is_refused_and_nothing_made(bench: &B
         let error = bench.node.publish(&read_only(&bench.url(), &target)).unwrap_err();
         assert_eq!(error.kind(), kind, "{}: {error}", target.display());
     }
-    assert_eq!(bench.server.requests().len(), 0, "told before anything was asked");
+    assert_eq!(bench.server.requests().len(), 0, "refused before the remote is asked");
     assert_eq!(fs::read_dir(pods.join("real")).unwrap().count(), 0);
     for name in ["link", "dangling", "file"] {
         fs::remove_file(pods.join(name)).unwrap();
@@ -80,7 +80,7 @@ pub(super) fn a_target_that_cannot_be_used_is_refused_and_nothing_made(bench: &B
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn what_somebody_else_mounted_after_a_reboot_stays(bench: &Bench) {
+pub(super) fn a_foreign_mount_made_after_a_reboot_stays(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let theirs = bench.home.join("theirs");
     for directory in [&theirs, &request.target] {
@@ -95,7 +95,7 @@ pub(super) fn what_somebody_else_mounted_after_a_reboot_stays(bench: &Bench) {
     assert!(bench.mounter.shows(&bind).unwrap());
 }
 
-pub(super) fn a_volume_that_somebody_else_covers_is_not_forgotten(bench: &Bench) {
+pub(super) fn a_volume_covered_by_a_foreign_mount_is_not_forgotten(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let theirs = bench.home.join("theirs");
     fs::create_dir(&theirs).unwrap();
@@ -106,7 +106,7 @@ pub(super) fn a_volume_that_somebody_else_covers_is_not_forgotten(bench: &Bench)
     assert_eq!(bench.node.unpublish(&request).mounts, 2);
 }
 
-pub(super) fn a_mount_of_somebody_else_is_neither_covered_nor_taken_off(bench: &Bench) {
+pub(super) fn a_foreign_mount_is_neither_covered_nor_unmounted(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let theirs = bench.home.join("theirs");
     for directory in [&theirs, &request.target] {

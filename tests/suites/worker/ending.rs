@@ -1,4 +1,4 @@
-//! However a session ends, nothing of its worker is left.
+//! Whichever way a session ends, its worker leaves nothing.
 
 use std::fs;
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::spec::Revision;
-use gitrepo_core::worker::Job;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Session;
 use gitrepo_core::worker::Worker;
 use gitrepo_core::worker::WorkerError;
@@ -30,7 +30,9 @@ fn attempt(what: &str) -> Revision {
 }
 
 fn session(rooms: &Rooms, cancel: Cancel) -> Session {
-    confined(&rooms.locks()).start(Job { cancel, ..job("http://localhost:1/site.git") }).unwrap()
+    let mut job = job("http://localhost:1/site.git");
+    job.watch = Watch::until(cancel);
+    confined(&rooms.locks()).start(job).unwrap()
 }
 
 /// Waits until no worker holds a uid: the monitor keeps its lock until the worker is gone.
@@ -40,7 +42,7 @@ fn wait_for_locks(locks: &Path) {
     }
 }
 
-/// Processes named as workers whose parent is `parent`, or that such a process started.
+/// The descendants of `parent`.
 fn workers_of(parent: u32) -> Vec<u32> {
     let mut found = Vec::new();
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
@@ -69,7 +71,7 @@ fn parent_and_workers(rooms: &Rooms) -> (Child, Vec<u32>) {
 }
 
 #[test]
-fn a_worker_is_the_first_to_go_when_memory_runs_out() {
+fn a_worker_is_the_first_to_be_killed_when_memory_runs_out() {
     if !require::root("to give workers uids, whose locks tell when they end") {
         return;
     }
@@ -114,7 +116,7 @@ fn a_deadline_ends_a_worker_that_never_answers() {
 }
 
 #[test]
-fn a_panic_is_reported_with_its_place_and_without_its_words() {
+fn a_panic_is_reported_with_its_location_and_without_its_message() {
     let rooms = Rooms::new();
     let error = session(&rooms, Cancel::new()).resolve(&attempt("panic")).unwrap_err();
     let text = gitrepo_core::error::chain(&error);
@@ -131,7 +133,7 @@ fn s15_a_worker_that_needs_too_much_memory_fails_its_own_job() {
 }
 
 #[test]
-fn an_abort_is_told_from_a_clean_end() {
+fn an_abort_is_distinguished_from_a_clean_end() {
     let rooms = Rooms::new();
     let error = session(&rooms, Cancel::new()).resolve(&attempt("abort")).unwrap_err();
     assert!(matches!(error, WorkerError::Died { .. }), "{error}");

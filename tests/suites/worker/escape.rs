@@ -1,5 +1,4 @@
-//! From inside the worker nothing can be written but its staging directory, nothing read but its job, and no address
-//! reached but the pinned one.
+//! A worker can write only its staging directory, read only its job, and reach only the pinned address.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,14 +22,14 @@ use gitrepo_tests::require;
 use super::Rooms;
 use super::program;
 
-/// An ordinary user whom nobody is.
+/// An otherwise unused ordinary user.
 const USER: u32 = 64_999;
 
-/// Attempts that nothing but namespaces stops.
+/// Attempts that only namespaces stop.
 const NEED_NAMESPACES: &[&str] =
     &["open /dev/null", "send a datagram", "make code", "reach the port at another address"];
 
-/// What there is on the host to be got at. Closes when dropped.
+/// Targets for a worker's attempts on the host. Closed when dropped.
 struct Host {
     rooms: Rooms,
     _listeners: Vec<TcpListener>,
@@ -110,7 +109,7 @@ fn outcomes<T: serde::de::DeserializeOwned>(command: &mut Command) -> T {
 fn escape(command: &mut Command, allowed: &[&str]) {
     let outcomes: BTreeMap<String, Outcomes> = outcomes(command);
     let failed: Vec<_> = outcomes["controls"].iter().filter(|(_, outcome)| outcome.is_some()).collect();
-    assert!(failed.is_empty(), "what a worker must do failed: {failed:?}");
+    assert!(failed.is_empty(), "a worker must be able to: {failed:?}");
     let escaped: Vec<_> = ["harmless", "harmful"]
         .iter()
         .flat_map(|what| &outcomes[*what])
@@ -120,19 +119,19 @@ fn escape(command: &mut Command, allowed: &[&str]) {
 }
 
 #[test]
-fn attempts_succeed_where_nothing_holds_them() {
-    if !require::root("to be held by nothing") {
+fn attempts_succeed_without_confinement() {
+    if !require::root("to be unconfined") {
         return;
     }
     let host = Host::new();
     fs::write(host.rooms.staging().join("file"), "").unwrap();
     let outcomes: Outcomes = outcomes(Command::new(program()).arg("attempt").arg(host.path()));
     let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_some()).collect();
-    assert!(failed.is_empty(), "these prove nothing: {failed:?}");
+    assert!(failed.is_empty(), "these attempts prove nothing: {failed:?}");
 }
 
 #[test]
-fn s19_worker_of_root_escapes_by_none_of_its_attempts() {
+fn s19_worker_of_root_does_not_escape() {
     if !require::root("to make namespaces") {
         return;
     }
@@ -142,7 +141,7 @@ fn s19_worker_of_root_escapes_by_none_of_its_attempts() {
 }
 
 #[test]
-fn s19_worker_of_an_ordinary_user_escapes_by_none_of_its_attempts() {
+fn s19_worker_of_an_ordinary_user_does_not_escape() {
     if !require::root("to become an ordinary user") {
         return;
     }
@@ -157,12 +156,12 @@ fn s19_worker_of_an_ordinary_user_escapes_by_none_of_its_attempts() {
 }
 
 #[test]
-fn s19_worker_without_namespaces_is_held_by_landlock_and_the_filter() {
+fn s19_worker_without_namespaces_is_confined_by_landlock_and_the_filter() {
     if !require::root("to refuse user namespaces") || !require::tool("unshare") || !require::tool("setpriv") {
         return;
     }
     let host = Host::new();
-    // In a user namespace that allows no further ones, without a capability.
+    // In a user namespace that allows no nested ones, without capabilities.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all -- \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["-Ur", "sh", "-c", script, "sh"]).arg(program()).arg("escape").arg(host.path());

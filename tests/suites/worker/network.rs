@@ -1,4 +1,4 @@
-//! The relay knows what became of a connection.
+//! The relay reports how a connection ended.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
-use gitrepo_core::policy::Limits;
 use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::Resolved;
@@ -28,11 +27,11 @@ use super::job;
 use super::with;
 
 #[test]
-fn a_closed_port_is_named_with_its_address_at_once() {
+fn a_closed_port_is_reported_with_its_address_at_once() {
     if !require::root("to have a relay") {
         return;
     }
-    let closed = hostile::ClosedPort::new();
+    let closed = hostile::ClosedPort::reserve();
     let rooms = Rooms::new();
     let mut session = confined(&rooms.locks()).start(job(&closed.url("http"))).unwrap();
     let begun = Instant::now();
@@ -43,7 +42,7 @@ fn a_closed_port_is_named_with_its_address_at_once() {
 }
 
 #[test]
-fn r7_a_silent_server_is_given_up_after_the_time_allowed() {
+fn r7_a_silent_server_is_given_up_in_time() {
     if !require::root("to have a relay") {
         return;
     }
@@ -53,9 +52,9 @@ fn r7_a_silent_server_is_given_up_after_the_time_allowed() {
         ("git", hostile::SilentServer::start()),
         ("ssh", hostile::SilentServer::start_after(b"SSH-2.0-OpenSSH_9.2\r\n")),
     ] {
-        let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
-        let mut session =
-            confined(&rooms.locks()).start(with(job(&server.url(scheme)), |errand| errand.limits = limits)).unwrap();
+        let mut session = confined(&rooms.locks())
+            .start(with(job(&server.url(scheme)), |errand| errand.limits.stall = Duration::from_secs(1)))
+            .unwrap();
         let begun = Instant::now();
         let error = session.resolve(&Revision::Head).unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable, "{scheme}: {}", chain(&error));
@@ -65,14 +64,14 @@ fn r7_a_silent_server_is_given_up_after_the_time_allowed() {
 
 fn attempt(what: &str, server: &hostile::SilentServer) -> Result<Resolved, WorkerError> {
     let rooms = Rooms::new();
-    let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
-    let mut session =
-        confined(&rooms.locks()).start(with(job(&server.url("git")), |errand| errand.limits = limits)).unwrap();
+    let mut session = confined(&rooms.locks())
+        .start(with(job(&server.url("git")), |errand| errand.limits.stall = Duration::from_secs(1)))
+        .unwrap();
     session.resolve(&Revision::parse(&format!("refs/attempts/{what}")).unwrap())
 }
 
 #[test]
-fn r7_a_worker_that_would_wait_for_ever_is_ended_when_the_remote_is_silent() {
+fn r7_a_worker_that_waits_forever_for_a_silent_remote_is_ended() {
     if !require::root("to have a relay") {
         return;
     }
@@ -89,22 +88,21 @@ fn a_worker_that_computes_while_the_remote_is_silent_is_left_alone() {
 }
 
 #[test]
-fn r7_a_server_that_stops_inside_a_pack_is_given_up_after_the_time_allowed() {
+fn r7_a_server_that_stops_inside_a_pack_is_given_up_in_time() {
     if !require::root("to have a relay") {
         return;
     }
     let repository = fixtures::many(200);
     let server = HttpServer::builder().serve(&repository).answer(hostile::pack_ends_midway(Ending::Silent)).start();
     let rooms = Rooms::new();
-    let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
     let job = with(job(&server.url(&repository)), |errand| {
-        errand.limits = limits;
+        errand.limits.stall = Duration::from_secs(1);
         errand.staging = Some(rooms.staging());
     });
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
     let begun = Instant::now();
-    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
+    let error = session.fetch(&FetchRequest::new(resolved, 1)).unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{}", chain(&error));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
@@ -128,11 +126,11 @@ fn s15_an_endless_advertisement_is_cut_by_the_relay() {
         sent
     });
     let rooms = Rooms::new();
-    let limits = Limits { fetch_bytes: 1 << 20, ..Limits::default() };
-    let mut session = confined(&rooms.locks()).start(with(job(&url), |errand| errand.limits = limits)).unwrap();
+    let mut session =
+        confined(&rooms.locks()).start(with(job(&url), |errand| errand.limits.fetch_bytes = 1 << 20)).unwrap();
     let error = session.resolve(&Revision::Head).unwrap_err();
     assert_eq!(error.kind(), Kind::ResourceExhausted, "{}", chain(&error));
     session.finish().unwrap();
     let sent = server.join().unwrap();
-    assert!(sent < 40 << 20, "{sent}: a little more than the limit, and what was under way in the kernel");
+    assert!(sent < 40 << 20, "{sent}: more than the limit and the kernel's buffers");
 }

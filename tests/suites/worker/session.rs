@@ -1,4 +1,4 @@
-//! A repository becomes a tree, in a child and in a thread.
+//! A session turns a repository into a tree, in a child process and in a thread.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -28,6 +28,7 @@ use gitrepo_core::snapshot::Directory;
 use gitrepo_core::snapshot::TreeRequest;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::spec::TreeOptions;
+use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::Confined;
 use gitrepo_core::worker::InProcess;
 use gitrepo_core::worker::Job;
@@ -49,12 +50,12 @@ use super::job;
 use super::program;
 use super::with;
 
-/// Resolves, fetches and lays down the default branch.
+/// Resolves and fetches the default branch, and writes its tree.
 fn lay_down(worker: &dyn Worker, job: Job) -> String {
     let mut session = worker.start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
     let commit = resolved.commit;
-    session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap();
+    session.fetch(&FetchRequest::new(resolved, 1)).unwrap();
     let request = TreeRequest::new(&TreeOptions::default(), commit, &Directory, &Limits::default());
     session.write_tree(&request).unwrap();
     session.finish().unwrap();
@@ -70,7 +71,7 @@ fn find(directory: &Path, name: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn confined_session_fetches_and_lays_down_a_tree_as_a_user_of_its_own() {
+fn confined_session_fetches_and_writes_a_tree_as_its_own_user() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
@@ -84,7 +85,7 @@ fn confined_session_fetches_and_lays_down_a_tree_as_a_user_of_its_own() {
 }
 
 #[test]
-fn s14_the_pinned_address_is_reached_by_whatever_host_the_url_names() {
+fn s14_the_pinned_address_is_used_whatever_host_the_url_names() {
     if !require::root("to have a relay") {
         return;
     }
@@ -100,7 +101,8 @@ fn s14_the_pinned_address_is_reached_by_whatever_host_the_url_names() {
         let url = server.url(&repository).replace("127.0.0.1", written);
         let pinned = vec![([127, 0, 0, 1], server.port()).into()];
         let host = Some(PinnedHost { name: name.to_owned(), port: server.port(), addresses: pinned });
-        let job = Job { host, ..with(job(&url), |errand| errand.staging = Some(rooms.staging())) };
+        let mut job = with(job(&url), |errand| errand.staging = Some(rooms.staging()));
+        job.host = host;
         assert_eq!(lay_down(&confined(&rooms.locks()), job), commit, "{url}");
     }
 }
@@ -125,14 +127,14 @@ fn a_session_builds_on_the_base_and_does_not_change_it() {
 }
 
 #[test]
-fn a_commit_that_the_server_announces_and_does_not_give_out_is_not_found() {
+fn a_commit_that_the_server_announces_but_does_not_serve_is_not_found() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::builder().serve(&repository).answer(hostile::announces_without_serving(&commit)).start();
     let rooms = Rooms::new();
     let job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
     let mut session = confined(&rooms.locks()).start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
-    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
+    let error = session.fetch(&FetchRequest::new(resolved, 1)).unwrap_err();
     assert!(matches!(error, WorkerError::Remote(RemoteError::CommitNotFound { .. })), "{}", chain(&error));
     assert_eq!(error.kind(), Kind::NotFound);
 }
@@ -142,19 +144,17 @@ fn r3_a_session_ends_before_the_disk_is_full() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
-    let job = Job {
-        reserve_bytes: u64::MAX,
-        ..with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()))
-    };
+    let mut job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
+    job.reserve_bytes = u64::MAX;
     let mut session = confined(&rooms.locks()).start(job).unwrap();
-    let resolved = session.resolve(&Revision::Head).expect("asking writes nothing");
-    let error = session.fetch(&FetchRequest { resolved, depth: 1 }).unwrap_err();
+    let resolved = session.resolve(&Revision::Head).expect("resolving writes nothing");
+    let error = session.fetch(&FetchRequest::new(resolved, 1)).unwrap_err();
     assert!(matches!(error, WorkerError::OutOfSpace(_)), "{error}");
     assert_eq!(error.kind(), Kind::ResourceExhausted);
 }
 
 #[test]
-fn more_workers_than_uids_wait_for_one_another() {
+fn more_workers_than_uids_wait_for_each_other() {
     if !require::root("to give workers uids") {
         return;
     }
@@ -163,7 +163,8 @@ fn more_workers_than_uids_wait_for_one_another() {
     config.uids = UidRange::parse("64901-64901").unwrap();
     let worker = Confined::new(&config).with_program(program()).with_uid_locks(rooms.locks());
     let first = worker.start(job("http://localhost:1/site.git")).unwrap();
-    let hurried = Job { cancel: Cancel::new().within(Duration::from_millis(50)), ..job("http://localhost:1/site.git") };
+    let mut hurried = job("http://localhost:1/site.git");
+    hurried.watch = Watch::until(Cancel::new().within(Duration::from_millis(50)));
     assert!(matches!(worker.start(hurried), Err(WorkerError::NoFreeWorker { count: 1 })));
     first.finish().unwrap();
     worker.start(job("http://localhost:1/site.git")).unwrap().finish().unwrap();
@@ -185,7 +186,7 @@ fn listing(directory: &Path) -> Vec<(PathBuf, u64, i64)> {
 }
 
 #[test]
-fn confined_session_speaks_tls_with_a_server_of_the_given_authority() {
+fn confined_session_speaks_tls_with_a_server_of_a_given_authority() {
     let (repository, commit) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
@@ -196,7 +197,7 @@ fn confined_session_speaks_tls_with_a_server_of_the_given_authority() {
     assert!(matches!(error, WorkerError::Remote(RemoteError::Certificate { .. })), "{}", chain(&error));
     drop(stranger);
 
-    // Readable for root alone, as an administrator may have it.
+    // Readable only by root, as an admin may set it.
     std::fs::set_permissions(authority.ca_file(), Permissions::from_mode(0o600)).unwrap();
     let ca_file = Some(authority.ca_file().to_owned());
     let job = with(job(&url), |errand| {
@@ -228,7 +229,7 @@ fn confined_session_speaks_ssh_with_every_kind_of_key() {
 }
 
 #[test]
-fn a_new_host_key_is_told_for_the_caller_to_keep() {
+fn a_new_host_key_is_reported_to_the_caller() {
     if !require::tool("sshd") {
         return;
     }
@@ -259,7 +260,7 @@ fn in_process_session_does_the_same_in_a_thread() {
 }
 
 #[test]
-fn a_file_repository_is_read_where_its_url_says() {
+fn a_file_repository_is_read_at_its_url() {
     let (repository, commit) = fixtures::small();
     let rooms = Rooms::new();
     let job =

@@ -154,13 +154,3 @@ fn a_password_of_a_proxy_is_not_repeated() {
     let message = crate::error::chain(&parse(r#"{ "proxy": "http://user:canary@proxy:3128" }"#).unwrap_err());
     assert!(!message.contains("canary"), "{message}");
 }
-
-#[test]
-fn a_file_is_read_and_named_in_errors() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("config.json");
-    let missing = Config::read(&path, Config::for_drivers()).unwrap_err();
-    assert!(missing.to_string().contains("config.json"));
-    std::fs::write(&path, r#"{ "store": "/elsewhere" }"#).unwrap();
-    assert_eq!(Config::read(&path, Config::for_drivers()).unwrap().store, Path::new("/elsewhere"));
-}

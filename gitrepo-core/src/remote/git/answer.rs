@@ -3,17 +3,18 @@
 use std::io;
 use std::io::Read;
 
-use super::advertisement::Advertisement;
 use super::packet::Packet;
 use super::packet::Packets;
 use super::packet::header;
 use super::packet::text;
 use crate::error::Cause;
+use crate::remote::advertisement::Advertisement;
+use crate::remote::advertisement::ListTooLong;
 use crate::spec::CommitId;
 
 /// Why an answer cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::remote) enum AnswerError {
+pub(super) enum AnswerError {
     /// The stream fails or ends.
     #[error(transparent)]
     Stream(#[from] io::Error),
@@ -23,6 +24,12 @@ pub(in crate::remote) enum AnswerError {
     /// This is not git's protocol.
     #[error("{0}")]
     Nonsense(String),
+}
+
+impl From<ListTooLong> for AnswerError {
+    fn from(error: ListTooLong) -> Self {
+        Self::Nonsense(error.to_string())
+    }
 }
 
 impl AnswerError {

@@ -1,12 +1,12 @@
 //! A server's first words: the protocol's version, what the server can do, and before version 2 all its refs.
 
-use super::advertisement::Advertisement;
 use super::answer::AnswerError;
 use super::answer::commit_id;
 use super::answer::nonsense;
 use super::packet::Packet;
 use super::packet::Packets;
 use super::packet::text;
+use crate::remote::advertisement::Advertisement;
 use crate::spec::CommitId;
 
 /// What a server says on connecting.

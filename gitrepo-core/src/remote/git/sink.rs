@@ -63,7 +63,7 @@ impl Meter<'_> {
 
     /// Checks whether the pack is still wanted, and reports its progress now and then.
     fn check(&mut self) -> Result<(), RemoteError> {
-        self.request.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url(), source })?;
+        self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url(), source })?;
         let limit = self.request.errand.limits.fetch_bytes;
         if self.arrived.bytes > limit {
             return Err(RemoteError::TooLarge { url: self.url(), limit });
@@ -77,7 +77,7 @@ impl Meter<'_> {
 
     fn report(&self) {
         let Arrived { bytes, objects } = self.arrived;
-        self.request.progress.report(&Step::Fetching { bytes, objects, total_objects: self.total_objects });
+        self.request.watch.progress.report(&Step::Fetching { bytes, objects, total_objects: self.total_objects });
     }
 }
 

@@ -14,6 +14,7 @@ use super::super::fixture::path;
 use super::super::fixture::request;
 use super::*;
 use crate::error::Kind;
+use crate::policy::Limits;
 
 /// A small tree as left by a worker, then changed by `tamper`, which gets the staging directory.
 fn adopted(tamper: impl FnOnce(&Path)) -> Result<TreeSummary, SnapshotError> {
@@ -152,18 +153,18 @@ fn a_manifest_that_tells_another_tree_is_refused() {
 #[test]
 fn limits_hold_for_what_is_really_there() {
     let (mut asked, staging) = written();
-    asked.limits.entries = 3;
-    assert_eq!(staging.adopt(&asked).unwrap_err().kind(), Kind::ResourceExhausted);
-    asked.limits.entries = 4;
-    asked.limits.path_depth = 1;
-    assert_eq!(staging.adopt(&asked).unwrap_err().kind(), Kind::ResourceExhausted);
-    asked.limits.path_depth = 2;
-    asked.limits.path_length = 12;
-    assert_eq!(staging.adopt(&asked).unwrap_err().kind(), Kind::ResourceExhausted);
-    asked.limits.path_length = 13;
-    asked.limits.tree_bytes = 8;
-    assert_eq!(staging.adopt(&asked).unwrap_err().kind(), Kind::ResourceExhausted);
-    asked.limits.tree_bytes = 9;
+    type Set = fn(&mut Limits, u32);
+    let settings: [(Set, u32); 4] = [
+        (|limits, entries| limits.entries = entries.into(), 4),
+        (|limits, depth| limits.path_depth = depth, 2),
+        (|limits, length| limits.path_length = length, 13),
+        (|limits, bytes| limits.tree_bytes = bytes.into(), 9),
+    ];
+    for (set, enough) in settings {
+        set(&mut asked.limits, enough - 1);
+        assert_eq!(staging.adopt(&asked).unwrap_err().kind(), Kind::ResourceExhausted);
+        set(&mut asked.limits, enough);
+    }
     assert!(staging.adopt(&asked).is_ok());
     // A sparse file uses no blocks, but a reader would pay for its length.
     fs::File::options().write(true).open(staging.root().join("top/file")).unwrap().set_len(1 << 40).unwrap();

@@ -1,6 +1,5 @@
 use std::fs;
 use std::fs::Permissions;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,18 +8,15 @@ use std::sync::Mutex;
 use git2::Oid;
 use git2::build::CheckoutBuilder;
 
-use super::super::fixture;
 use super::super::fixture::Contents;
 use super::super::fixture::FILE;
 use super::super::fixture::Fixture;
 use super::super::fixture::SYMLINK;
 use super::super::fixture::Staging;
-use super::super::fixture::TIME;
 use super::super::fixture::TREE;
 use super::super::fixture::contents;
 use super::super::fixture::path;
 use super::super::fixture::request;
-use super::super::fixture::watch;
 use super::*;
 use crate::error::Kind;
 use crate::progress::Progress;
@@ -89,34 +85,6 @@ fn the_tree_is_that_of_a_checkout_without_filters() {
 }
 
 #[test]
-fn modes_and_times_are_those_of_the_commit() {
-    let fixture = Fixture::new();
-    let mut asked = request(fixture.varied());
-    asked.tree.directory = path("some/where");
-    let (staging, summary) = fixture.write(&asked).unwrap();
-    let found = contents(&staging.root());
-    for (path, (mode, modified, _)) in &found {
-        let is_executable = path.ends_with("a-dir/run.sh");
-        let expected = match mode & 0o170000 {
-            0o040000 => 0o040755,
-            0o120000 => 0o120777,
-            _ if is_executable => 0o100755,
-            _ => 0o100644,
-        };
-        assert_eq!((*mode, *modified), (expected, TIME), "{path:?}");
-    }
-    let root = staging.root().metadata().unwrap();
-    assert_eq!((root.mode() & 0o7777, root.mtime()), (0o755, TIME));
-    assert_eq!(found["some/where/sub".as_ref() as &Path].0, 0o040755, "a submodule is an empty directory");
-    assert_eq!(found["some/where/empty".as_ref() as &Path].0, 0o040755);
-    let count = |kind| u64::try_from(found.values().filter(|(mode, ..)| mode & 0o170000 == kind).count()).unwrap();
-    let bytes = found.values().map(|(.., data)| u64::try_from(data.len()).unwrap()).sum();
-    let counted =
-        TreeSummary { files: count(0o100000), symlinks: count(0o120000), directories: count(0o040000), bytes };
-    assert_eq!(summary, counted);
-}
-
-#[test]
 fn an_adopted_tree_counts_as_it_was_written() {
     let fixture = Fixture::new();
     for (directory, subdirectory) in [(".", "."), ("a", "."), ("a/b/c", "deep/deep"), (".", "empty")] {
@@ -129,43 +97,14 @@ fn an_adopted_tree_counts_as_it_was_written() {
 }
 
 #[test]
-fn an_empty_tree_is_an_empty_volume() {
-    let fixture = Fixture::new();
-    let asked = request(fixture.commit_of(&[]));
-    let (staging, summary) = fixture.write(&asked).unwrap();
-    assert_eq!(summary, TreeSummary::default());
-    assert!(contents(&staging.root()).is_empty());
-    assert_eq!(staging.adopt(&asked).unwrap(), summary);
-}
-
-#[test]
 fn a_set_gid_staging_directory_does_not_show_in_the_tree() {
     let fixture = Fixture::new();
     let asked = request(fixture.varied());
     let staging = tempfile::tempdir().unwrap();
     fs::set_permissions(staging.path(), Permissions::from_mode(0o2755)).unwrap();
-    Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap();
+    Directory.write(fixture.path(), &asked, staging.path(), &Watch::default()).unwrap();
     assert!(contents(&staging.path().join("root")).values().all(|(mode, ..)| mode & 0o7000 == 0));
-    Directory.adopt(staging.path(), &asked, fixture::ourselves()).unwrap();
-}
-
-#[test]
-fn many_files_are_shared_among_threads_and_none_is_lost() {
-    let fixture = Fixture::new();
-    let names: Vec<_> = (0..1000).map(|number| format!("{number:04}")).collect();
-    let blobs: Vec<_> = names.iter().map(|name| fixture.blob(name)).collect();
-    let entries: Vec<_> = names.iter().zip(&blobs).map(|(name, id)| (FILE, name.as_bytes(), *id)).collect();
-    let tree = fixture.tree(&entries);
-    let (staging, summary) = fixture
-        .write(&request(fixture.commit_of(&[(TREE, b"x", tree), (TREE, b"y", tree), (TREE, b"z", tree)])))
-        .unwrap();
-    assert_eq!((summary.files, summary.directories, summary.bytes), (3000, 3, 12_000));
-    let found = contents(&staging.root());
-    for directory in ["x", "y", "z"] {
-        for name in &names {
-            assert_eq!(found[&Path::new(directory).join(name)].2, name.as_bytes());
-        }
-    }
+    Directory.adopt(staging.path(), &asked, Owner::ourselves()).unwrap();
 }
 
 #[test]
@@ -179,7 +118,7 @@ fn progress_ends_at_the_whole() {
     let fixture = Fixture::new();
     let staging = tempfile::tempdir().unwrap();
     let last = Arc::new(Last(Mutex::default()));
-    let watch = Watch { progress: last.clone(), ..watch() };
+    let watch = Watch { progress: last.clone(), ..Watch::default() };
     let summary = Directory.write(fixture.path(), &request(fixture.varied()), staging.path(), &watch).unwrap();
     let entries = summary.files + summary.symlinks;
     let expected = Step::Writing { entries, total_entries: entries, bytes: summary.bytes };
@@ -193,7 +132,7 @@ fn too_many_bytes_are_refused_before_anything_is_inflated_or_written() {
     let mut asked = request(fixture.commit_of(&[(TREE, b"d", fixture.tree(&[(FILE, b"zeros", zeros)]))]));
     asked.limits.tree_bytes = (64 << 20) - 1;
     let staging = tempfile::tempdir().unwrap();
-    let error = Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap_err();
+    let error = Directory.write(fixture.path(), &asked, staging.path(), &Watch::default()).unwrap_err();
     assert!(matches!(&error, SnapshotError::TooLarge { what, .. } if what == "bytes"), "{error}");
     assert!(contents(&staging.path().join("root")).is_empty());
     asked.limits.tree_bytes += 1;
@@ -290,7 +229,7 @@ fn nothing_that_is_there_already_is_written_over_or_followed() {
     let asked = request(fixture.varied());
     let (elsewhere, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink(elsewhere.path(), staging.path().join("root")).unwrap();
-    let error = Directory.write(fixture.path(), &asked, staging.path(), &watch()).unwrap_err();
+    let error = Directory.write(fixture.path(), &asked, staging.path(), &Watch::default()).unwrap_err();
     assert!(matches!(error, SnapshotError::Io { .. }), "{error}");
     assert!(contents(elsewhere.path()).is_empty());
 }
@@ -299,7 +238,7 @@ fn nothing_that_is_there_already_is_written_over_or_followed() {
 fn a_write_that_is_no_longer_wanted_ends() {
     let fixture = Fixture::new();
     let staging = tempfile::tempdir().unwrap();
-    let watch = watch();
+    let watch = Watch::default();
     let late = Watch { cancel: watch.cancel.within(std::time::Duration::ZERO), ..watch };
     let error = Directory.write(fixture.path(), &request(fixture.varied()), staging.path(), &late).unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);

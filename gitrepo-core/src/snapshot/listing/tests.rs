@@ -6,14 +6,13 @@ use super::super::fixture::SYMLINK;
 use super::super::fixture::TREE;
 use super::super::fixture::path;
 use super::super::fixture::request;
-use super::super::fixture::watch;
 use super::*;
 use crate::error::Kind;
 use crate::spec::CommitId;
 
 impl Fixture {
     fn list(&self, request: &TreeRequest) -> Result<Listing, SnapshotError> {
-        Listing::read(&self.repository, request, &watch())
+        Listing::read(&self.repository, request, &Watch::default())
     }
 
     /// The error for a commit with one entry below two directories.
@@ -174,19 +173,6 @@ fn the_length_of_a_path_in_the_volume_is_bounded() {
 }
 
 #[test]
-fn a_subdirectory_becomes_the_root() {
-    let fixture = Fixture::new();
-    let inner = fixture.tree(&[(FILE, b"x", fixture.blob("x"))]);
-    let outer = fixture.tree(&[(TREE, b"inner", inner), (FILE, b"y", fixture.blob("y"))]);
-    let mut asked = request(fixture.commit_of(&[(TREE, b"outer", outer), (FILE, b"z", fixture.blob("z"))]));
-    asked.tree.subdirectory = path("outer/inner");
-    asked.tree.directory = path("a/b");
-    let listing = fixture.list(&asked).unwrap();
-    assert_eq!(paths(&listing), ["a/b/x"]);
-    assert_eq!(listing.path_in_tree(&listing.entries[0]), b"x");
-}
-
-#[test]
 fn a_subdirectory_that_is_none_is_told_apart_from_one_that_is_missing() {
     let fixture = Fixture::new();
     let tree = fixture.tree(&[(FILE, b"file", fixture.blob("x"))]);
@@ -240,7 +226,7 @@ fn what_is_not_a_whole_commit_is_incomplete() {
 #[test]
 fn a_cancelled_listing_ends() {
     let fixture = Fixture::new();
-    let watch = watch();
+    let watch = Watch::default();
     watch.cancel.cancel();
     let error = Listing::read(&fixture.repository, &request(fixture.varied()), &watch).err().unwrap();
     assert_eq!(error.kind(), Kind::Cancelled);

@@ -139,7 +139,7 @@ fn of_a_tree_that_was_copied_a_seal_tells_nothing() {
     let moved = sealed.place.path().join("moved");
     fs::rename(sealed.place.path().join("snapshot"), &moved).unwrap();
     let moved = check(&sealed.seal(), &moved.join("tree"), 0, || true).unwrap();
-    assert_eq!(moved, Verdict::Same(None), "another name is no copy");
+    assert_eq!(moved, Verdict::Same(None), "a renamed tree is not a copy");
     fs::create_dir_all(sealed.tree()).unwrap();
     fs::write(sealed.tree().join("file"), "content").unwrap();
     assert_eq!(sealed.whole(), Verdict::Unknown);

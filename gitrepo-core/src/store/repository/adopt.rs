@@ -3,7 +3,6 @@
 use std::fs;
 use std::fs::DirBuilder;
 use std::fs::File;
-use std::io;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -34,6 +33,7 @@ use crate::store::durable;
 use crate::store::durable::Durability;
 use crate::store::durable::Readers;
 use crate::store::error::StoreError;
+use crate::store::error::optional;
 use crate::store::layout::Layout;
 use crate::store::staging::Staging;
 use crate::store::trash::Deletion;
@@ -107,12 +107,7 @@ fn write_shallow(repository: &Path, boundary: Option<&[u8]>, durability: Durabil
     let path = repository.join(SHALLOW);
     match boundary {
         Some(boundary) => durable::replace_for(Readers::Everyone, &path, boundary, durability),
-        None => match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::Io { action: "delete", path, source: error })
-            }
-            _ => Ok(()),
-        },
+        None => optional(fs::remove_file(&path).map_err(StoreError::io("delete", &path))).map(drop),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::path::Path;
 
+use crate::store::durable;
 use crate::store::durable::UNFINISHED;
 use crate::store::error::StoreError;
+use crate::store::error::optional;
 
 use super::adopt::COMMITS;
 use super::adopt::PACKS;
@@ -16,13 +17,7 @@ use super::adopt::PACKS;
 pub(super) fn remove_leftovers(repository: &Path) -> Result<(), StoreError> {
     for directory in ["", "objects", PACKS, "refs", COMMITS] {
         let directory = repository.join(directory);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(StoreError::Io { action: "list", path: directory, source }),
-        };
-        for entry in entries {
-            let path = entry.map_err(StoreError::io("list", &directory))?.path();
+        for path in optional(durable::entries(&directory))?.unwrap_or_default() {
             if is_leftover(&path) {
                 fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
             }

@@ -95,7 +95,7 @@ fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreE
         // The repository it built on was damaged and has been discarded.
         return Ok(0);
     }
-    let owner = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+    let owner = Owner::ourselves();
     let ours = Staging::create(&repository.layout)?;
     let checked = ours.path().join(REPOSITORY);
     let packs = checked.join(adopt::PACKS);

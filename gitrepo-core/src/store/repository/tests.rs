@@ -1,5 +1,6 @@
 //! Adoption of a worker's output, honest and hostile.
 
+use std::fs;
 use std::fs::Permissions;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
@@ -12,10 +13,6 @@ use crate::store::StoreError;
 use crate::store::fixture::commit;
 use crate::store::fixture::store;
 use crate::store::fixture::url;
-
-fn owner() -> Owner {
-    Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
-}
 
 fn pack(number: u32) -> String {
     format!("pack-{number:040x}")
@@ -58,7 +55,7 @@ fn the_first_fetch_makes_a_repository_that_git_can_open_and_another_uid_can_read
     let lock = repository.lock(&Cancel::new()).unwrap();
     assert_eq!(lock.base().unwrap(), None);
     let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
-    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
 
     assert!(repository.exists() && repository.contains(&commit(1)));
     assert_eq!(lock.base().unwrap().as_deref(), Some(repository.path()));
@@ -80,21 +77,21 @@ fn a_fetch_on_top_adds_packs_and_moves_the_boundary() {
     let repository = store.repository(&url());
     let lock = repository.lock(&Cancel::new()).unwrap();
     let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
-    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
     let base = lock.base().unwrap();
 
     let (_staging, path) = fetched(&store, [1, 2], Some(&(boundary(1) + &boundary(2))));
-    lock.adopt(&path, base.as_deref(), &commit(2), owner()).unwrap();
+    lock.adopt(&path, base.as_deref(), &commit(2), Owner::ourselves()).unwrap();
     assert_eq!(packs(&repository).len(), 4);
     assert!(repository.contains(&commit(1)) && repository.contains(&commit(2)));
     assert_eq!(fs::read_to_string(repository.path().join("shallow")).unwrap().lines().count(), 2);
 
     let (_staging, path) = fetched(&store, [3], None);
-    lock.adopt(&path, base.as_deref(), &commit(3), owner()).unwrap();
+    lock.adopt(&path, base.as_deref(), &commit(3), Owner::ourselves()).unwrap();
     assert!(!repository.path().join("shallow").exists(), "the whole history is there now");
 
     let (_staging, path) = fetched(&store, [4], None);
-    lock.adopt(&path, None, &commit(4), owner()).unwrap();
+    lock.adopt(&path, None, &commit(4), Owner::ourselves()).unwrap();
     assert_eq!(packs(&repository).len(), 2, "a fetch that builds on nothing replaces what was there");
     assert!(!repository.contains(&commit(1)));
 }
@@ -105,11 +102,11 @@ fn too_many_packs_are_no_base() {
     let lock = store.repository(&url()).lock(&Cancel::new()).unwrap();
     let most = u32::try_from(MOST_PACKS).unwrap();
     let (_staging, path) = fetched(&store, 0..most, None);
-    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
     let base = lock.base().unwrap();
     assert!(base.is_some());
     let (_staging, path) = fetched(&store, [most], None);
-    lock.adopt(&path, base.as_deref(), &commit(1), owner()).unwrap();
+    lock.adopt(&path, base.as_deref(), &commit(1), Owner::ourselves()).unwrap();
     assert_eq!(lock.base().unwrap(), None);
 }
 
@@ -145,7 +142,7 @@ fn s19_what_no_honest_worker_leaves_is_refused() {
         let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
         corrupt(&path);
         let lock = repository.lock(&Cancel::new()).unwrap();
-        let error = lock.adopt(&path, None, &commit(1), owner()).unwrap_err();
+        let error = lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap_err();
         assert!(matches!(error, StoreError::Untrusted { .. }), "{what}: {error}");
         assert!(!repository.exists(), "{what}");
         drop(lock);
@@ -170,7 +167,7 @@ fn names_that_are_no_packs_are_left_behind() {
     }
     fs::create_dir(path.join("hooks")).unwrap();
     fs::write(path.join("config"), "[core]\n\thooksPath = /tmp\n").unwrap();
-    repository.lock(&Cancel::new()).unwrap().adopt(&path, None, &commit(1), owner()).unwrap();
+    repository.lock(&Cancel::new()).unwrap().adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
     assert_eq!(packs(&repository), [format!("{}.idx", pack(1)), format!("{}.pack", pack(1))]);
     assert!(!repository.path().join("hooks").exists());
     assert!(!fs::read_to_string(repository.path().join("config")).unwrap().contains("hooksPath"));
@@ -182,7 +179,7 @@ fn r1_leftovers_of_a_kill_are_removed_before_the_next_fetch() {
     let repository = store.repository(&url());
     let lock = repository.lock(&Cancel::new()).unwrap();
     let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
-    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
     drop(lock);
     let directory = repository.path().join(adopt::PACKS);
     let leftovers = [
@@ -208,7 +205,7 @@ fn r4_a_discarded_repository_is_fetched_anew() {
     let repository = store.repository(&url());
     let lock = repository.lock(&Cancel::new()).unwrap();
     let (_staging, path) = fetched(&store, [1], None);
-    lock.adopt(&path, None, &commit(1), owner()).unwrap();
+    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
     lock.discard().unwrap();
     lock.discard().unwrap();
     assert!(!repository.exists());

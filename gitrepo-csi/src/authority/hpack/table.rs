@@ -12,14 +12,14 @@ const OVERHEAD: usize = 32;
 
 /// The static table and the connection's dynamic one, in one index space (RFC 7541, 2.3.3).
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct HeaderTable {
     /// The newest first.
     entries: VecDeque<(Vec<u8>, Vec<u8>)>,
     size: usize,
     limit: usize,
 }
 
-impl Table {
+impl HeaderTable {
     pub(super) fn new() -> Self {
         Self { entries: VecDeque::new(), size: 0, limit: LIMIT }
     }

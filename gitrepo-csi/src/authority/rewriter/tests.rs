@@ -8,7 +8,7 @@ use super::*;
 /// A frame as a client sends it.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Head { length: payload.len(), kind, flags, stream: stream.to_be_bytes() }.write(&mut bytes);
+    FrameHead { length: payload.len(), kind, flags, stream: stream.to_be_bytes() }.write(&mut bytes);
     bytes.extend_from_slice(payload);
     bytes
 }
@@ -16,7 +16,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// The output for `frames` after a preface, fed in pieces of `piece` bytes.
 fn rewritten(frames: &[u8], piece: usize) -> Result<Vec<u8>, Violation> {
     let input = [PREFACE, frames].concat();
-    let mut rewriter = Rewriter::new();
+    let mut rewriter = Rewriter::default();
     let mut all = Vec::new();
     for mut part in input.chunks(piece) {
         while !part.is_empty() {
@@ -34,7 +34,7 @@ fn rewritten(frames: &[u8], piece: usize) -> Result<Vec<u8>, Violation> {
 fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
     let mut frames = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() {
-        let head = Head::parse(*head);
+        let head = FrameHead::parse(*head);
         let (payload, rest) = rest.split_at(head.length);
         frames.push((head.kind, head.flags, u32::from_be_bytes(head.stream), payload.to_vec()));
         bytes = rest;
@@ -159,7 +159,7 @@ fn hostile_frames_end_the_connection() {
     assert_eq!(alone(frame(HEADERS, END_HEADERS | PADDED, 1, &[2, 0x82])), Err(Violation::Parts));
     assert_eq!(alone(frame(HEADERS, END_HEADERS | PRIORITY, 1, &[0; 4])), Err(Violation::Parts));
     assert_eq!(alone(frame(HEADERS, END_HEADERS, 1, &[0xbe])), Err(Violation::Block(Malformed::Index(62))));
-    assert_eq!(Rewriter::new().advance(b"GET / HTTP/1.1\r\n", &mut Vec::new()), Err(Violation::Preface));
+    assert_eq!(Rewriter::default().advance(b"GET / HTTP/1.1\r\n", &mut Vec::new()), Err(Violation::Preface));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn output_is_bounded_while_input_waits() {
     let mut input = [PREFACE, &frame(HEADERS, END_HEADERS, 1, &block)].concat();
     input.extend(frame(HEADERS, END_HEADERS, 3, &[0xbe; 15]).repeat(100));
     let mut output = Vec::new();
-    let taken = Rewriter::new().advance(&input, &mut output).unwrap();
+    let taken = Rewriter::default().advance(&input, &mut output).unwrap();
     assert!(taken < input.len() && output.len() < AHEAD + MAX_FIELDS, "{taken} {}", output.len());
 }
 

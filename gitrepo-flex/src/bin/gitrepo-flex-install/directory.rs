@@ -33,11 +33,7 @@ impl LockedDirectory {
         loop {
             match DirBuilder::new().mode(0o755).create(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(InstallError::Io {
-                        action: "make the directory",
-                        path: path.to_owned(),
-                        source: error,
-                    });
+                    return Err(InstallError::io("make the directory", path)(error));
                 }
                 _ => {}
             }

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use gitrepo_flex::configuration::OF_THE_DRIVER as CONFIGURATION;
 
+use crate::arguments::DriverLocation;
 use crate::arguments::Making;
-use crate::arguments::Place;
 use crate::directory;
 use crate::directory::LockedDirectory;
 use crate::error::InstallError;
@@ -33,16 +33,9 @@ pub(crate) struct Driver {
     name: String,
 }
 
-/// What an installation changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Changes {
-    executable: bool,
-    configuration: bool,
-}
-
 impl Driver {
     /// `<plugin directory>/<vendor>~<driver>/<driver>`.
-    pub(crate) fn of(place: &Place) -> Self {
+    pub(crate) fn of(place: &DriverLocation) -> Self {
         Self {
             plugin_directory: place.plugin_dir.clone(),
             directory: place.plugin_dir.join(format!("{}~{}", place.vendor, place.driver)),
@@ -82,7 +75,16 @@ impl Driver {
         // The configuration first: the kubelet calls the executable as soon as it appears.
         let configuration = directory.put(CONFIGURATION, CONFIGURATION_MODE, &mut settings.content.as_slice())?;
         let executable = directory.put(&self.name, EXECUTABLE_MODE, &mut program)?;
-        Changes { executable, configuration }.log(self);
+        let (driver, version) = (self.executable(), env!("CARGO_PKG_VERSION"));
+        if executable {
+            tracing::info!(driver = %driver.display(), version, "installed");
+        }
+        if configuration {
+            tracing::info!(configuration = %self.configuration().display(), "configured");
+        }
+        if !executable && !configuration {
+            tracing::info!(driver = %driver.display(), version, "installed already");
+        }
         self.clear(&directory)?;
         predecessor::remove(&self.plugin_directory, &self.executable(), making.predecessor_dir.as_deref())
     }
@@ -124,9 +126,7 @@ impl Driver {
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => Ok(()),
             Ok(_) => Err(InstallError::NotADirectory { path: path.clone() }),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(InstallError::Io { action: "examine", path: path.clone(), source: error })
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(InstallError::io("examine", path)(error)),
             Err(_) if !create => Err(InstallError::NoPluginDirectory { path: path.clone() }),
             Err(_) => {
                 let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
@@ -158,20 +158,5 @@ impl Driver {
             }
         }
         Ok(())
-    }
-}
-
-impl Changes {
-    fn log(self, driver: &Driver) {
-        let path = driver.executable();
-        if self.executable {
-            tracing::info!(driver = %path.display(), version = env!("CARGO_PKG_VERSION"), "installed");
-        }
-        if self.configuration {
-            tracing::info!(configuration = %driver.configuration().display(), "configured");
-        }
-        if self == (Self { executable: false, configuration: false }) {
-            tracing::info!(driver = %path.display(), version = env!("CARGO_PKG_VERSION"), "installed already");
-        }
     }
 }

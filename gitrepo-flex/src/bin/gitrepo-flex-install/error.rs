@@ -78,7 +78,7 @@ pub(crate) enum InstallError {
 
 impl InstallError {
     /// For `map_err`.
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_owned(), source }
+    pub(crate) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> Self {
+        move |error| Self::Io { action, path: path.to_owned(), source: error.into() }
     }
 }

@@ -73,26 +73,3 @@ fn published(configuration: &Configuration, driver: &OsStr) -> Result<Vec<PathBu
     }
     Ok(targets)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_volumes_of_the_driver_are_counted_and_no_others() {
-        let place = tempfile::tempdir().unwrap();
-        let pods = place.path().canonicalize().unwrap();
-        for volume in
-            ["1/volumes/a~b/x", "1/volumes/a~b/y", "2/volumes/a~c/x", "2/volumes/a~b", "3/volumes/kubernetes.io~csi/x"]
-        {
-            fs::create_dir_all(pods.join(volume)).unwrap();
-        }
-        fs::write(pods.join("file"), "").unwrap();
-        let found = below(&pods, OsStr::new("a~b")).unwrap();
-        assert_eq!(
-            found.into_iter().collect::<Vec<_>>(),
-            ["1/volumes/a~b/x", "1/volumes/a~b/y"].map(|path| pods.join(path))
-        );
-        assert!(below(&pods.join("missing"), OsStr::new("a~b")).unwrap().is_empty());
-    }
-}

@@ -68,33 +68,3 @@ fn set(fields: &mut Value, field: &str, value: Option<impl Serialize>) -> Result
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn content(text: &str, level: Option<LogLevel>) -> Value {
-        serde_json::from_slice(&combine(Path::new("c.json"), text, level, None).unwrap().content).unwrap()
-    }
-
-    #[test]
-    fn what_the_file_leaves_out_stays_out() {
-        assert_eq!(content("{}", None), json!({}));
-        let file = r#"{"allowLoopback": true, "limits": {"timeout": "1m"}}"#;
-        assert_eq!(content(file, None), json!({"allowLoopback": true, "limits": {"timeout": "1m"}}));
-    }
-
-    #[test]
-    fn a_level_is_put_over_the_files() {
-        assert_eq!(content("{}", Some(LogLevel::Debug)), json!({"log": {"level": "debug"}}));
-        let file = r#"{"log": {"level": "error", "format": "text"}}"#;
-        assert_eq!(content(file, Some(LogLevel::Debug)), json!({"log": {"level": "debug", "format": "text"}}));
-    }
-
-    #[test]
-    fn a_configuration_that_the_driver_would_refuse_is_refused_here() {
-        for text in ["", "[]", r#"{"no": 1}"#, r#"{"store": "relative"}"#] {
-            assert!(combine(Path::new("c.json"), text, None, None).is_err(), "{text}");
-        }
-    }
-}

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use gitrepo_core::error::chain;
@@ -33,13 +32,9 @@ impl Ending {
     /// threads inherit the signal mask.
     pub(crate) fn watch() -> Result<Self, InstallError> {
         let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
-        let refused = |errno: Errno| InstallError::Io {
-            action: "wait for signals with",
-            path: PathBuf::from("signalfd"),
-            source: errno.into(),
-        };
-        signals.thread_block().map_err(refused)?;
-        SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).map(Self).map_err(refused)
+        let blocked = signals.thread_block();
+        let watched = blocked.and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC));
+        watched.map(Self).map_err(InstallError::io("wait for signals with", Path::new("signalfd")))
     }
 
     /// Waits for a signal.
@@ -54,9 +49,7 @@ impl Ending {
         match nix::poll::poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(ready) => Ok(ready > 0),
             Err(Errno::EINTR) => Ok(false),
-            Err(errno) => {
-                Err(InstallError::Io { action: "wait with", path: PathBuf::from("poll"), source: errno.into() })
-            }
+            Err(errno) => Err(InstallError::io("wait with", Path::new("poll"))(errno)),
         }
     }
 }

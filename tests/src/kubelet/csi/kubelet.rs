@@ -15,7 +15,6 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use gitrepo_core::mount::mountinfo;
 use gitrepo_csi::proto::csi::v1::NodeGetCapabilitiesRequest;
 use gitrepo_csi::proto::csi::v1::NodeGetVolumeStatsRequest;
 use gitrepo_csi::proto::csi::v1::NodeGetVolumeStatsResponse;
@@ -32,6 +31,7 @@ use super::registration;
 use super::registration::Registered;
 use super::volume::Volume;
 use crate::kubelet::Pod;
+use crate::volumes::mounts_on;
 
 /// `csiTimeout`.
 pub(super) const CSI_TIMEOUT: Duration = Duration::from_secs(120);
@@ -184,10 +184,7 @@ impl Kubelet {
 
     /// Sets a volume up for a pod: `SetUpAt`, and records the outcome.
     pub fn set_up(&self, pod: &Pod, volume: &Volume) -> Result<(), Failed> {
-        let Some(Registered { endpoint, .. }) = self.registered() else {
-            let message = format!("driver name {} not found in the list of registered CSI drivers", self.driver);
-            return Err(Failed { code: None, message });
-        };
+        let endpoint = self.found()?.endpoint;
         let limit = self.limit();
         if volume.is_persistent() && !self.lock().volumes.contains_key(&key(pod, volume)) {
             // MountDevice, which does nothing for a driver that does not stage.
@@ -224,7 +221,7 @@ impl Kubelet {
         self.note("NodePublishVolume");
         let request = volume.request(pod, target.to_str().unwrap());
         call::node(endpoint, limit, request, async |mut client, request| client.node_publish_volume(request).await)?;
-        assert!(is_mount_point(&target), "{} was published and is no mount point", target.display());
+        assert!(mounts_on(&target) > 0, "{} was published and is no mount point", target.display());
         Ok(())
     }
 
@@ -255,17 +252,14 @@ impl Kubelet {
         if !self.lock().volumes.contains_key(&key(pod, volume)) {
             return Ok(TornDown::NothingKnown);
         }
-        let Some(Registered { endpoint, .. }) = self.registered() else {
-            let message = format!("driver name {} not found in the list of registered CSI drivers", self.driver);
-            return Err(Failed { code: None, message });
-        };
+        let endpoint = self.found()?.endpoint;
         let target = self.target(pod, volume);
         let limit = self.limit();
         let request =
             NodeUnpublishVolumeRequest { volume_id: volume.id(pod), target_path: target.to_str().unwrap().to_owned() };
         self.note("NodeUnpublishVolume");
         call::node(&endpoint, limit, request, async |mut client, request| client.node_unpublish_volume(request).await)?;
-        assert!(!is_mount_point(&target), "{} leaks for ever: unpublished, and a mount point", target.display());
+        assert_eq!(mounts_on(&target), 0, "{} leaks for ever: unpublished, and a mount point", target.display());
         assert!(!target.exists(), "the driver has to remove {}", target.display());
         self.remove(&target);
         self.lock().volumes.remove(&key(pod, volume));
@@ -327,7 +321,7 @@ impl Kubelet {
     /// `removeMountDir`: does nothing on a mount point; otherwise removes the directory, the files beside it, and their
     /// parent.
     fn remove(&self, target: &Path) {
-        if is_mount_point(target) {
+        if mounts_on(target) > 0 {
             return;
         }
         let directory = target.parent().unwrap();
@@ -358,6 +352,11 @@ impl Kubelet {
         Ok(kinds.map(|Type::Rpc(rpc)| rpc.r#type).collect())
     }
 
+    fn found(&self) -> Result<Registered, Failed> {
+        let message = || format!("driver name {} not found in the list of registered CSI drivers", self.driver);
+        self.registered().ok_or_else(|| Failed { code: None, message: message() })
+    }
+
     /// The driver, while its socket exists.
     fn registered(&self) -> Option<Registered> {
         let mut state = self.lock();
@@ -382,9 +381,4 @@ impl Kubelet {
 
 fn key(pod: &Pod, volume: &Volume) -> (String, String) {
     (pod.uid.clone(), volume.name.clone())
-}
-
-/// Whether something is mounted on exactly this path.
-fn is_mount_point(path: &Path) -> bool {
-    mountinfo::read().unwrap().iter().any(|mount| mount.target == path)
 }

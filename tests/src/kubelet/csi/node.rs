@@ -12,7 +12,6 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use gitrepo_core::mount::mountinfo;
 use nix::mount::MntFlags;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -22,7 +21,6 @@ use super::super::configuration;
 use super::driver::Driver;
 use super::kubelet::Kubelet;
 use crate::loopfs::LoopFs;
-use crate::require;
 use crate::volumes;
 
 /// The driver's name.
@@ -45,10 +43,7 @@ impl Node {
 
     /// The same with more configuration.
     pub fn configured(bytes: u64, fields: &Value) -> Option<Self> {
-        if !require::root("to mount") || !require::tool("mkfs.ext4") {
-            return None;
-        }
-        let file_system = LoopFs::new(bytes);
+        let file_system = LoopFs::if_possible(bytes)?;
         let home = file_system.path().canonicalize().unwrap();
         let kubelet = Kubelet::new(&home.join("kubelet"), DRIVER);
         let node = Self { kubelet, driver: Mutex::default(), home, _file_system: file_system };
@@ -74,13 +69,7 @@ impl Node {
 
     /// Changes the driver's configuration from its next start on: these fields, and those for servers on the loopback.
     pub fn configure(&self, fields: &Value) {
-        let mut configuration = json!({
-            "allowLoopback": true,
-            "credentialsOverHttp": true,
-            "cache": { "reserveBytes": "0" },
-        });
-        configuration::merge(&mut configuration, fields);
-        fs::write(self.home.join("config.json"), configuration.to_string()).unwrap();
+        configuration::write(&self.home.join("config.json"), fields);
     }
 
     /// The driver's flags.
@@ -109,12 +98,12 @@ impl Node {
 
     /// The driver's process id.
     pub fn driver_id(&self) -> u32 {
-        self.lock().as_ref().expect("the driver runs").id()
+        self.lock().as_ref().expect("the driver runs").process.id()
     }
 
     /// Sends the driver a signal.
     pub fn signal_driver(&self, signal: Signal) {
-        self.lock().as_ref().expect("the driver runs").signal(signal);
+        self.lock().as_ref().expect("the driver runs").process.signal(signal);
     }
 
     /// Kills the driver with SIGKILL.
@@ -132,7 +121,7 @@ impl Node {
     /// Waits for the driver's exit.
     pub fn wait_for_driver(&self) -> ExitStatus {
         let driver = self.lock().take();
-        driver.expect("the driver runs").wait()
+        driver.expect("the driver runs").process.wait().status
     }
 
     /// The driver's log file.
@@ -175,13 +164,12 @@ impl Node {
 
     /// Mounts on `target`.
     pub fn mounts_on(&self, target: &Path) -> usize {
-        mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+        volumes::mounts_on(target)
     }
 
     /// The mounts in the kubelet's directory and in the store.
     pub fn mounts(&self) -> Vec<PathBuf> {
-        let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
-        mounts.filter(|target| *target != self.home && target.starts_with(&self.home)).collect()
+        volumes::mounts_below(&self.home)
     }
 
     /// Loses the driver and all mounts, as in a reboot; the store's records become those of another boot. Starts
@@ -191,13 +179,7 @@ impl Node {
         for mount in self.mounts().into_iter().rev() {
             nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
         }
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        for file in ["volumes", "access"].iter().flat_map(|place| volumes::files_below(&self.store().join(place))) {
-            let Ok(text) = fs::read_to_string(&file) else { continue };
-            if text.contains(boot.trim()) {
-                fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
-            }
-        }
+        volumes::forget_boot(&self.store());
     }
 
     /// Fails if anything is left of published volumes, work in flight or crashes.

@@ -14,6 +14,7 @@ use crate::kubelet::flex::Failed;
 use crate::kubelet::flex::Node;
 use crate::kubelet::flex::Volume;
 use crate::repository::Repository;
+use crate::volumes::mounts_on;
 
 impl Driver for Node {
     type Volume = Volume;
@@ -75,7 +76,7 @@ impl Driver for Node {
     fn call_unpublish(&self, pod: &Pod, volume: &Volume) {
         let target = self.kubelet().target(pod, volume);
         self.kubelet().plugin().call(["unmount", target.to_str().unwrap()]).assert_success();
-        assert_eq!(self.mounts_on(&target), 0);
+        assert_eq!(mounts_on(&target), 0);
     }
 
     fn assert_code(_: &Failed, _: Code) {}

@@ -1,32 +1,46 @@
 //! A driver's output, decoded as Go's `json.Unmarshal` decodes it into the kubelet's `DriverStatus`
 //! (pkg/volume/flexvolume/driver-call.go).
 
+use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
 
 /// An answer as the kubelet sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Answer {
     /// `Success`, `Failure`, `Not supported`, or anything else; empty if missing.
     pub status: String,
     /// For people.
     pub message: String,
     /// The calls that the driver wants. `None` is a nil pointer, which the kubelet dereferences.
+    #[serde(default = "some_default")]
     pub capabilities: Option<Capabilities>,
+    device: String,
+    #[serde(rename = "volumename")]
+    volume_name: String,
+    attached: bool,
+    #[serde(rename = "volumenewsize")]
+    volume_new_size: i64,
 }
 
 /// The calls that a driver wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Capabilities {
     /// The kubelet calls attach before each mount.
     pub attach: bool,
     /// The kubelet changes SELinux labels.
+    #[serde(rename = "selinuxrelabel")]
     pub selinux_relabel: bool,
     /// The kubelet calls statfs on the volume.
+    #[serde(rename = "supportsmetrics")]
     pub supports_metrics: bool,
     /// The kubelet changes the owner of every file of a writable volume.
+    #[serde(rename = "fsgroup")]
     pub fs_group: bool,
     /// The kubelet calls `expandfs`.
+    #[serde(rename = "requiresfsresize")]
     pub requires_fs_resize: bool,
 }
 
@@ -46,105 +60,28 @@ impl Answer {
         if output.trim_ascii().is_empty() {
             return Err("unexpected end of JSON input".to_owned());
         }
-        let value: Value = serde_json::from_slice(output).map_err(|error| error.to_string())?;
-        let mut answer =
-            Self { status: String::new(), message: String::new(), capabilities: Some(Capabilities::default()) };
-        match value {
-            Value::Null => Ok(answer),
-            Value::Object(fields) => answer.read(&fields).map(|()| answer),
-            other => Err(format!("json: cannot unmarshal {} into Go value of type DriverStatus", kind(&other))),
-        }
-    }
-
-    fn read(&mut self, fields: &Map<String, Value>) -> Result<(), String> {
-        let (mut text, mut number) = (String::new(), 0);
-        for (key, value) in fields {
-            match key.to_lowercase().as_str() {
-                "status" => string(key, value, &mut self.status)?,
-                "message" => string(key, value, &mut self.message)?,
-                "device" | "volumename" => string(key, value, &mut text)?,
-                "attached" => boolean(key, value, &mut false)?,
-                "volumenewsize" => integer(key, value, &mut number)?,
-                "capabilities" => self.read_capabilities(key, value)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn read_capabilities(&mut self, key: &str, value: &Value) -> Result<(), String> {
-        let fields = match value {
-            Value::Null => {
-                self.capabilities = None;
-                return Ok(());
-            }
-            Value::Object(fields) => fields,
-            other => return Err(mismatch(key, other, "DriverCapabilities")),
+        let mut fields = match serde_json::from_slice(output).map_err(|error| error.to_string())? {
+            Value::Null => Map::new(),
+            Value::Object(fields) => as_go_matches(fields),
+            other => return Err(format!("json: cannot unmarshal {other} into Go value of type DriverStatus")),
         };
-        let mut capabilities = self.capabilities.unwrap_or_default();
-        for (key, value) in fields {
-            match key.to_lowercase().as_str() {
-                "attach" => boolean(key, value, &mut capabilities.attach)?,
-                "selinuxrelabel" => boolean(key, value, &mut capabilities.selinux_relabel)?,
-                "supportsmetrics" => boolean(key, value, &mut capabilities.supports_metrics)?,
-                "fsgroup" => boolean(key, value, &mut capabilities.fs_group)?,
-                "requiresfsresize" => boolean(key, value, &mut capabilities.requires_fs_resize)?,
-                _ => {}
-            }
+        match fields.get_mut("capabilities") {
+            Some(Value::Object(capabilities)) => *capabilities = as_go_matches(std::mem::take(capabilities)),
+            None | Some(Value::Null) => {}
+            Some(other) => return Err(format!("json: cannot unmarshal {other} into DriverStatus.capabilities")),
         }
-        self.capabilities = Some(capabilities);
-        Ok(())
+        serde_json::from_value(fields.into()).map_err(|error| format!("json: cannot unmarshal DriverStatus: {error}"))
     }
 }
 
-// Null leaves a field that is not a pointer unchanged.
-
-fn string(key: &str, value: &Value, field: &mut String) -> Result<(), String> {
-    match value {
-        Value::Null => Ok(()),
-        Value::String(text) => {
-            text.clone_into(field);
-            Ok(())
-        }
-        other => Err(mismatch(key, other, "string")),
-    }
+fn some_default() -> Option<Capabilities> {
+    Some(Capabilities::default())
 }
 
-fn boolean(key: &str, value: &Value, field: &mut bool) -> Result<(), String> {
-    match value {
-        Value::Null => Ok(()),
-        Value::Bool(value) => {
-            *field = *value;
-            Ok(())
-        }
-        other => Err(mismatch(key, other, "bool")),
-    }
-}
-
-fn integer(key: &str, value: &Value, field: &mut i64) -> Result<(), String> {
-    match (value, value.as_i64()) {
-        (Value::Null, _) => Ok(()),
-        (_, Some(value)) => {
-            *field = value;
-            Ok(())
-        }
-        (other, None) => Err(mismatch(key, other, "int64")),
-    }
-}
-
-fn mismatch(key: &str, value: &Value, wanted: &str) -> String {
-    format!("json: cannot unmarshal {} into Go struct field DriverStatus.{key} of type {wanted}", kind(value))
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
+/// Go compares keys without case. Null leaves a field unchanged that is not a pointer, as `capabilities` is.
+fn as_go_matches(fields: Map<String, Value>) -> Map<String, Value> {
+    let fields = fields.into_iter().map(|(key, value)| (key.to_lowercase(), value));
+    fields.filter(|(key, value)| !value.is_null() || key == "capabilities").collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -20,9 +19,9 @@ use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
 use super::answer::Answer;
+use crate::program::Running;
 
 /// Not the kubelet's. It makes the test of a driver that hangs fail.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -39,7 +38,7 @@ pub struct Plugin {
 pub struct DriverCall {
     command: String,
     arguments: String,
-    child: Option<Child>,
+    process: Running,
     pipe: File,
 }
 
@@ -106,7 +105,7 @@ impl Plugin {
         DriverCall {
             command: words.first().cloned().unwrap_or_default(),
             arguments: words.join(" "),
-            child: Some(child),
+            process: Running::new(child),
             pipe: ours.into(),
         }
     }
@@ -132,20 +131,18 @@ impl Plugin {
 impl DriverCall {
     /// The process id.
     pub fn id(&self) -> u32 {
-        self.child.as_ref().map(Child::id).unwrap()
+        self.process.id()
     }
 
     /// Sends a signal, unless it has exited.
     pub fn signal(&self, signal: Signal) {
-        // The process has not been reaped, so the id is still its own.
-        nix::sys::signal::kill(Pid::from_raw(self.id().cast_signed()), signal).unwrap();
+        self.process.signal(signal);
     }
 
     /// Waits until all holders have closed the pipe, and then for the driver's exit, as `CombinedOutput` does.
     pub fn wait(mut self) -> Finished {
         let output = self.read_to_end();
-        let status = self.child.take().unwrap().wait().unwrap();
-        Finished { command: self.command.clone(), arguments: self.arguments.clone(), status, output }
+        Finished { command: self.command, arguments: self.arguments, status: self.process.wait().status, output }
     }
 
     fn read_to_end(&mut self) -> Vec<u8> {
@@ -165,16 +162,6 @@ impl DriverCall {
                 0 => return output,
                 count => output.extend_from_slice(&buffer[..count]),
             }
-        }
-    }
-}
-
-impl Drop for DriverCall {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have exited by itself.
-            drop(child.kill());
-            drop(child.wait());
         }
     }
 }

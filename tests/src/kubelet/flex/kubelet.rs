@@ -11,7 +11,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use gitrepo_core::mount::mountinfo;
 use nix::sys::signal::Signal;
 
 use super::answer::Answer;
@@ -21,6 +20,7 @@ use super::call::Finished;
 use super::call::Plugin;
 use super::volume::Volume;
 use crate::kubelet::Pod;
+use crate::volumes::mounts_on;
 
 const NOT_SUPPORTED: &str = "Not supported";
 
@@ -138,7 +138,7 @@ impl Kubelet {
     /// The same without waiting: `SetUpAt` up to the driver's call.
     pub fn begin_set_up(&self, pod: &Pod, volume: &Volume) -> SettingUp<'_> {
         let target = self.target(pod, volume);
-        let call = (!is_mount_point(&target)).then(|| {
+        let call = (mounts_on(&target) == 0).then(|| {
             DirBuilder::new().recursive(true).mode(0o750).create(&target).unwrap();
             self.call("mount", ["mount", target.to_str().unwrap(), &volume.json(pod)])
                 .map_or(Begun::Unsupported, Begun::Called)
@@ -330,18 +330,13 @@ impl Failed {
     }
 }
 
-/// Whether something is mounted on exactly this path.
-fn is_mount_point(path: &Path) -> bool {
-    mountinfo::read().unwrap().iter().any(|mount| mount.target == path)
-}
-
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
 /// How the kubelet itself unmounts for a driver without `unmount`.
 fn unmount(target: &Path) -> Result<(), Failed> {
-    if !is_mount_point(target) {
+    if mounts_on(target) == 0 {
         return Ok(());
     }
     nix::mount::umount(target).map_err(|error| Failed::because(&error.to_string()))

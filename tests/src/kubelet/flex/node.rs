@@ -16,7 +16,6 @@ use super::Kubelet;
 use super::Plugin;
 use crate::loopfs::LoopFs;
 use crate::program;
-use crate::require;
 use crate::volumes;
 
 const VENDOR: &str = "piersharding";
@@ -37,11 +36,8 @@ impl Node {
     /// A machine with a file system of `bytes`, with `gitrepo-flex` installed and allowing servers on the loopback;
     /// `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
-        if !require::root("to mount") || !require::tool("mkfs.ext4") {
-            return None;
-        }
+        let file_system = LoopFs::if_possible(bytes)?;
         let driver = program::executable("gitrepo-flex");
-        let file_system = LoopFs::new(bytes);
         let home = file_system.path().canonicalize().unwrap();
         lay_over_etc(&home);
         for (place, own) in [("/var/lib", "lib"), ("/var/log", "log")] {
@@ -53,7 +49,7 @@ impl Node {
         // A bind mount, because a copy would take longer than most tests.
         bind(&driver, &plugin.executable());
         directory(Path::new(CONFIGURATION).parent().unwrap());
-        write_configuration(Path::new(CONFIGURATION), &json!({}));
+        configuration::write(Path::new(CONFIGURATION), &json!({}));
         let kubelet = Kubelet::start(&directory(Path::new(KUBELET)), plugin);
         Some(Self { kubelet, home, _file_system: file_system })
     }
@@ -65,13 +61,13 @@ impl Node {
 
     /// Changes the driver's configuration: these fields, and those for servers on the loopback.
     pub fn configure(&self, fields: &Value) {
-        write_configuration(Path::new(CONFIGURATION), fields);
+        configuration::write(Path::new(CONFIGURATION), fields);
     }
 
     /// The same in the file beside the driver, and in no other.
     pub fn configure_beside_driver(&self, fields: &Value) {
         fs::remove_file(CONFIGURATION).unwrap();
-        write_configuration(&self.kubelet.plugin().directory().join(".config.json"), fields);
+        configuration::write(&self.kubelet.plugin().directory().join(".config.json"), fields);
     }
 
     /// A new directory of this machine.
@@ -102,7 +98,7 @@ impl Node {
 
     /// Mounts on `target`.
     pub fn mounts_on(&self, target: &Path) -> usize {
-        mountinfo::read().unwrap().iter().filter(|mount| mount.target == target).count()
+        volumes::mounts_on(target)
     }
 
     /// Loses all mounts, as in a reboot; the stores' records become those of another boot, and the kubelet starts.
@@ -110,14 +106,7 @@ impl Node {
         for mount in self.mounts().into_iter().rev() {
             nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
         }
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let places = self.stores().into_iter().flat_map(|store| ["volumes", "access"].map(|place| store.join(place)));
-        let files = places.flat_map(|place| volumes::files_below(&place));
-        for (file, text) in files.filter_map(|file| fs::read_to_string(&file).ok().map(|text| (file, text))) {
-            if text.contains(boot.trim()) {
-                fs::write(file, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
-            }
-        }
+        self.stores().iter().for_each(|store| volumes::forget_boot(store));
         self.kubelet.restart();
     }
 
@@ -178,15 +167,4 @@ fn directory(path: &Path) -> PathBuf {
     fs::create_dir_all(path).unwrap();
     fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
     path.to_owned()
-}
-
-fn write_configuration(file: &Path, fields: &Value) {
-    let mut configuration = json!({
-        "allowLoopback": true,
-        "credentialsOverHttp": true,
-        "cache": { "reserveBytes": "0" },
-        "log": { "level": "trace" },
-    });
-    configuration::merge(&mut configuration, fields);
-    fs::write(file, configuration.to_string()).unwrap();
 }

@@ -116,14 +116,12 @@ fn schemes(challenges: &[Vec<u8>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::*;
-    use crate::cancel::Cancel;
     use crate::credentials::Credentials;
-    use crate::progress::Silent;
     use crate::remote::Errand;
     use crate::spec::RepositoryUrl;
+    use crate::watch::Watch;
 
     const HTTPS: &str = "https://git.example.com/a";
     const HTTP: &str = "http://git.example.com/a";
@@ -135,7 +133,7 @@ mod tests {
             keys.iter().map(|(key, value)| ((*key).to_owned(), Secret::new((*value).to_owned()))).collect();
         let credentials = Credentials::from_secret_keys(secret).unwrap();
         let errand = Errand { credentials, ..Errand::new(RepositoryUrl::parse(url).unwrap()) };
-        ConnectRequest { errand, cancel: Cancel::new(), progress: Arc::new(Silent) }
+        ConnectRequest::new(errand, Watch::default())
     }
 
     /// The headers that are sent while the server keeps answering with these challenges, and the error at the end.

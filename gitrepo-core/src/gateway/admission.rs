@@ -1,8 +1,8 @@
-//! Admission of sessions with remotes: how many run at once, and which starts next.
+//! Admission of sessions: how many run at once, and which starts next.
 //!
-//! A [`Worker`] around another worker. A session starts once it is admitted, and frees its place when its worker is
-//! gone. The number of places is bounded in total and per host, so that a host that hangs leaves places for the others.
-//! A free place goes to the host with the fewest sessions, and there to the oldest request.
+//! A session starts once it is admitted, and gives its place back when its worker is gone. The number of places is
+//! bounded in total and per host, so that a host that hangs leaves places for the others. A free place goes to the host
+//! with the fewest sessions, and there to the oldest request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,43 +12,33 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use gitrepo_core::cancel::Cancel;
-use gitrepo_core::cancel::Interrupted;
-use gitrepo_core::policy::UidRange;
-use gitrepo_core::progress::Step;
-use gitrepo_core::remote::RemoteError;
-use gitrepo_core::worker::Job;
-use gitrepo_core::worker::Session;
-use gitrepo_core::worker::Worker;
-use gitrepo_core::worker::WorkerError;
+use crate::cancel::Cancel;
+use crate::cancel::Interrupted;
+use crate::policy::UidRange;
 
-/// Admits sessions to a worker.
-pub struct Admission {
-    worker: Arc<dyn Worker>,
-    places: Places,
-}
-
-/// How many sessions may run.
+/// How many sessions may run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Bounds {
-    /// In all.
+    /// In total.
     pub total: usize,
-    /// Of one host.
+    /// With one host.
     pub per_host: usize,
 }
 
 /// How many sessions there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+#[non_exhaustive]
+pub struct SessionCount {
     /// At work.
     pub active: usize,
     /// Waiting for a place.
     pub queued: usize,
 }
 
-/// The places of one driver. Clones share them.
+/// The places for sessions, and who waits for one. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub(super) struct Admission {
     shared: Arc<Shared>,
 }
 
@@ -63,11 +53,12 @@ struct Shared {
 struct Queue {
     active: HashMap<String, usize>,
     total: usize,
+    /// Oldest first.
     waiting: Vec<Ticket>,
     issued: u64,
 }
 
-/// The waiting requests, oldest first.
+/// A request that waits for a place.
 #[derive(Debug)]
 struct Ticket {
     number: u64,
@@ -76,7 +67,7 @@ struct Ticket {
 
 /// A place that is taken until this is dropped.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Admitted {
     shared: Arc<Shared>,
     host: String,
 }
@@ -85,48 +76,35 @@ struct Place {
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Bounds {
+    /// No bounds.
+    pub const NONE: Self = Self::new(usize::MAX, usize::MAX);
+
+    /// These bounds in total and for each host.
+    pub const fn new(total: usize, per_host: usize) -> Self {
+        Self { total, per_host }
+    }
+
     /// For workers with these user ids. A few of them stay for other programs that share the range: the FlexVolume
     /// driver, and a person at a shell. Two thirds of the rest may go to one host.
     pub fn of(uids: UidRange) -> Self {
         let uids = uids.uids().count();
         let total = (uids - uids / 5).max(1);
-        Self { total, per_host: (total * 2).div_ceil(3) }
+        Self::new(total, (total * 2).div_ceil(3))
     }
 }
 
 impl Admission {
-    /// Before `worker`, with these places.
-    pub fn new(worker: Arc<dyn Worker>, places: Places) -> Self {
-        Self { worker, places }
-    }
-}
-
-impl Worker for Admission {
-    fn start(&self, job: Job) -> Result<Session, WorkerError> {
-        let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
-        let waiting = || job.progress.report(&Step::Queued);
-        let place = self
-            .places
-            .take(&host, &job.cancel, waiting)
-            .map_err(|source| RemoteError::Interrupted { url: job.errand.url.to_string(), source })?;
-        Ok(self.worker.start(job)?.holding(place))
-    }
-}
-
-impl Places {
-    /// So many.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self { shared: Arc::new(Shared { bounds, queue: Mutex::default(), changed: Condvar::new() }) }
     }
 
-    /// How many are taken and wanted.
-    pub fn count(&self) -> Count {
+    pub(super) fn count(&self) -> SessionCount {
         let queue = self.shared.queue();
-        Count { active: queue.total, queued: queue.waiting.len() }
+        SessionCount { active: queue.total, queued: queue.waiting.len() }
     }
 
-    /// Waits for a place, and calls `waiting` if there is none at once.
-    fn take(&self, host: &str, cancel: &Cancel, waiting: impl FnOnce()) -> Result<Place, Interrupted> {
+    /// Waits for a place. Calls `waiting` if none is free at once.
+    pub(super) fn admit(&self, host: &str, cancel: &Cancel, waiting: impl FnOnce()) -> Result<Admitted, Interrupted> {
         let shared = &self.shared;
         let mut waiting = Some(waiting);
         let mut queue = shared.queue();
@@ -136,7 +114,7 @@ impl Places {
                 queue.admit(number);
                 // There may be room for the next one, too.
                 shared.changed.notify_all();
-                return Ok(Place { shared: Arc::clone(shared), host: host.to_owned() });
+                return Ok(Admitted { shared: Arc::clone(shared), host: host.to_owned() });
             }
             if let Err(interrupted) = cancel.check() {
                 queue.waiting.retain(|ticket| ticket.number != number);
@@ -165,7 +143,7 @@ impl Queue {
         self.issued
     }
 
-    /// Whose turn it is, if there is room for anybody.
+    /// The request that is next, if there is a place for one.
     fn next(&self, bounds: Bounds) -> Option<u64> {
         if self.total >= bounds.total {
             return None;
@@ -194,7 +172,7 @@ impl Queue {
     }
 }
 
-impl Drop for Place {
+impl Drop for Admitted {
     fn drop(&mut self) {
         self.shared.queue().release(&self.host);
         self.shared.changed.notify_all();
@@ -260,29 +238,29 @@ mod tests {
 
     #[test]
     fn who_waits_is_counted_told_and_admitted_when_a_place_is_free() {
-        let places = Places::new(Bounds { total: 1, per_host: 1 });
-        let first = places.take("a", &Cancel::new(), || panic!("there is room")).unwrap();
+        let admission = Admission::new(Bounds { total: 1, per_host: 1 });
+        let first = admission.admit("a", &Cancel::new(), || panic!("there is room")).unwrap();
         let (told, waiting) = mpsc::channel();
         let second = thread::spawn({
-            let places = places.clone();
-            move || places.take("b", &Cancel::new(), || told.send(()).unwrap()).map(drop)
+            let admission = admission.clone();
+            move || admission.admit("b", &Cancel::new(), || told.send(()).unwrap()).map(drop)
         });
         waiting.recv().unwrap();
-        assert_eq!(places.count(), Count { active: 1, queued: 1 });
+        assert_eq!(admission.count(), SessionCount { active: 1, queued: 1 });
         drop(first);
         second.join().unwrap().unwrap();
-        assert_eq!(places.count(), Count::default());
+        assert_eq!(admission.count(), SessionCount::default());
     }
 
     #[test]
     fn who_gives_up_makes_room_in_the_queue() {
-        let places = Places::new(Bounds { total: 1, per_host: 1 });
-        let _first = places.take("a", &Cancel::new(), || {}).unwrap();
+        let admission = Admission::new(Bounds { total: 1, per_host: 1 });
+        let _first = admission.admit("a", &Cancel::new(), || {}).unwrap();
         let cancel = Cancel::new();
         let hurried = cancel.within(Duration::ZERO);
-        assert_eq!(places.take("a", &hurried, || {}).unwrap_err(), Interrupted::DeadlineExceeded);
+        assert_eq!(admission.admit("a", &hurried, || {}).unwrap_err(), Interrupted::DeadlineExceeded);
         cancel.cancel();
-        assert_eq!(places.take("a", &cancel, || {}).unwrap_err(), Interrupted::Cancelled);
-        assert_eq!(places.count(), Count { active: 1, queued: 0 });
+        assert_eq!(admission.admit("a", &cancel, || {}).unwrap_err(), Interrupted::Cancelled);
+        assert_eq!(admission.count(), SessionCount { active: 1, queued: 0 });
     }
 }

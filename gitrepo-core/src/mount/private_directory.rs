@@ -1,15 +1,15 @@
 //! Prepares a mount on kernels without detached mounts (before Linux 5.12).
 //!
 //! On these kernels a bind mount starts writable and only a second call makes it read-only. So it is made where nobody
-//! looks, then moved. The kernel refuses to move a mount out of a shared one, and most mounts of a node are shared.
-//! Therefore the place is a directory of mode 0700, mounted on itself and made private.
+//! looks, then moved. The kernel refuses to move a mount out of a shared one, and most mounts of a node are shared. So
+//! the directory, of mode 0700, is mounted on itself, and that mount is made private.
 //!
 //! ```text
 //! <workdir>/<random>/         locked by its maker; mounted on itself, private
 //! <workdir>/<random>/mount    the mount, until it is moved
 //! ```
 //!
-//! The lock tells a sweep whether a place is in use or its maker was killed.
+//! The lock tells a sweep whether a directory is in use or its maker was killed.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -31,25 +31,25 @@ use nix::sys::statvfs::FsFlags;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::mkdtemp;
 
-/// A place for one mount. Dropping it removes it, together with the mount unless that was moved.
-pub(super) struct Place {
+/// A directory for one mount. Dropping it removes it, together with the mount unless that was moved.
+pub(super) struct PrivateDirectory {
     path: PathBuf,
     _lock: File,
 }
 
 /// A step that failed, and why.
-pub(super) type Failure = (&'static str, io::Error);
+pub(super) type FailedStep = (&'static str, io::Error);
 
-impl Place {
-    /// Makes a place below `workdir`, which is created if missing; its parent must exist.
-    pub(super) fn make(workdir: &Path) -> Result<Self, Failure> {
-        let prepare = |error| ("prepare a private place", error);
+impl PrivateDirectory {
+    /// Makes one below `workdir`, which is created if missing; its parent must exist.
+    pub(super) fn make(workdir: &Path) -> Result<Self, FailedStep> {
+        let prepare = |error| ("prepare a private directory", error);
         match DirBuilder::new().mode(0o700).create(workdir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(prepare(error)),
             _ => {}
         }
 
-        // A sweep holds this lock exclusively, so it never sees a place that exists but is not locked yet.
+        // A sweep holds this lock exclusively, so it never sees a directory that exists but is not locked yet.
         let gate = open(workdir).map_err(prepare)?;
         gate.lock_shared().map_err(prepare)?;
         let path = mkdtemp(&workdir.join("X".repeat(REPLACED))).map_err(|error| prepare(error.into()))?;
@@ -57,15 +57,16 @@ impl Place {
         lock.lock().map_err(prepare)?;
         drop(gate);
 
-        let place = Self { path, _lock: lock };
-        DirBuilder::new().mode(0o700).create(place.mount()).map_err(prepare)?;
-        change(Some(&place.path), &place.path, MsFlags::MS_BIND).map_err(|error| ("bind a private place", error))?;
-        change(None, &place.path, MsFlags::MS_PRIVATE).map_err(|error| ("make a place private", error))?;
-        Ok(place)
+        let directory = Self { path, _lock: lock };
+        DirBuilder::new().mode(0o700).create(directory.mount()).map_err(prepare)?;
+        change(Some(&directory.path), &directory.path, MsFlags::MS_BIND)
+            .map_err(|error| ("bind a private directory", error))?;
+        change(None, &directory.path, MsFlags::MS_PRIVATE).map_err(|error| ("make a directory private", error))?;
+        Ok(directory)
     }
 
-    /// Binds `source` in this place, with its final flags.
-    pub(super) fn bind(&self, source: BorrowedFd<'_>, read_only: bool) -> Result<(), Failure> {
+    /// Binds `source` in this directory, with its final flags.
+    pub(super) fn bind(&self, source: BorrowedFd<'_>, read_only: bool) -> Result<(), FailedStep> {
         let mount = self.mount();
         change(Some(&behind(source)), &mount, MsFlags::MS_BIND).map_err(|error| ("bind", error))?;
         // The bind joins the peer group of the source's mount, and would receive mounts made there.
@@ -84,7 +85,7 @@ impl Place {
     }
 
     /// Moves the mount to `target`.
-    pub(super) fn move_to(self, target: BorrowedFd<'_>) -> Result<(), Failure> {
+    pub(super) fn move_to(self, target: BorrowedFd<'_>) -> Result<(), FailedStep> {
         change(Some(&self.mount()), &behind(target), MsFlags::MS_MOVE).map_err(|error| ("move", error))
     }
 
@@ -93,7 +94,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for PrivateDirectory {
     fn drop(&mut self) {
         // What remains looks like the leftovers of a killed process, and is swept like them.
         let _swept_later = dismantle(&self.path);
@@ -105,7 +106,7 @@ const REPLACED: usize = 6;
 
 const MOUNT: &str = "mount";
 
-/// Removes the places below `workdir` whose makers are gone, and returns their number.
+/// Removes the directories below `workdir` whose makers are gone, and returns their number.
 pub(super) fn sweep(workdir: &Path) -> Result<usize, (PathBuf, io::Error)> {
     let failed = |error| (workdir.to_path_buf(), error);
     let gate = match open(workdir) {
@@ -123,31 +124,31 @@ pub(super) fn sweep(workdir: &Path) -> Result<usize, (PathBuf, io::Error)> {
     Ok(swept)
 }
 
-/// Removes a place that is not in use; `false` if it is, or if its maker has already removed it.
+/// Removes a directory that is not in use; `false` if it is, or if its maker has already removed it.
 fn sweep_one(path: &Path) -> io::Result<bool> {
-    let place = match open(path) {
+    let directory = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened?,
     };
-    match place.try_lock() {
+    match directory.try_lock() {
         Ok(()) => dismantle(path),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
-/// Unmounts and removes a place, whatever its state; `false` if it does not exist.
+/// Unmounts and removes a directory, whatever its state; `false` if it does not exist.
 ///
-/// Both unmounts are lazy: the place is our own, and nothing in it is worth waiting for. If another mount namespace
+/// Both unmounts are lazy: the directory is our own, and nothing in it is worth waiting for. If another mount namespace
 /// still has the mounts, the kernel detaches them there when the directories are removed.
-fn dismantle(place: &Path) -> io::Result<bool> {
-    let mount = place.join(MOUNT);
-    for mounted in [&mount, place] {
+fn dismantle(directory: &Path) -> io::Result<bool> {
+    let mount = directory.join(MOUNT);
+    for mounted in [&mount, directory] {
         // A mount that stays blocks the removal below, which reports the error.
         let _not_mounted = umount2(mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     }
     remove(&mount)?;
-    remove(place)
+    remove(directory)
 }
 
 fn remove(directory: &Path) -> io::Result<bool> {

@@ -17,7 +17,7 @@ const KINDS: [&str; 5] = ["projected", "secret", "configmap", "downward-api", "e
 
 /// The other volumes of a target's pod.
 #[derive(Debug)]
-pub(crate) struct Neighbours {
+pub(super) struct Neighbours {
     /// `<kubelet>/pods/<uid>/volumes`.
     directory: PathBuf,
     seen: BTreeSet<PathBuf>,
@@ -25,7 +25,7 @@ pub(crate) struct Neighbours {
 
 impl Neighbours {
     /// For a target `<kubelet>/pods/<uid>/volumes/<plugin>/<name>/mount`.
-    pub(crate) fn of(target: &Path) -> Option<Self> {
+    pub(super) fn of(target: &Path) -> Option<Self> {
         let directory = target.ancestors().nth(3)?;
         let is_named = |path: &Path, name: &str| path.file_name().is_some_and(|last| last == name);
         let is_a_pods = is_named(directory, "volumes") && is_named(directory.ancestors().nth(2)?, "pods");
@@ -33,7 +33,7 @@ impl Neighbours {
     }
 
     /// Whether a volume has disappeared since the last look.
-    pub(crate) fn look(&mut self) -> bool {
+    pub(super) fn look(&mut self) -> bool {
         let Ok(there) = self.there() else { return false };
         let is_ending = !self.seen.is_subset(&there);
         self.seen = there;

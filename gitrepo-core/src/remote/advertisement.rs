@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::answer::AnswerError;
-use super::answer::nonsense;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::spec::CommitId;
@@ -23,9 +21,14 @@ const NAMES_COMPARED: usize = 10_000;
 /// Branches named in a message.
 const BRANCHES_SHOWN: usize = 5;
 
+/// The list of refs exceeds its limit.
+#[derive(Debug, thiserror::Error)]
+#[error("its list of refs is too long")]
+pub(crate) struct ListTooLong;
+
 /// A ref of the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
+struct Head {
     /// Its full name, a valid ref name.
     name: String,
     /// Its object: a commit, an annotated tag, or anything else.
@@ -47,7 +50,7 @@ impl Head {
 
 /// Refs of a server: all of them, or those that were asked for.
 #[derive(Debug, Default)]
-pub(in crate::remote) struct Advertisement {
+pub(crate) struct Advertisement {
     heads: Vec<Head>,
     positions: HashMap<String, usize>,
     default_branch: Option<String>,
@@ -60,16 +63,16 @@ impl Advertisement {
     /// # Errors
     ///
     /// If the list becomes too large.
-    pub(in crate::remote) fn add(
+    pub(crate) fn add(
         &mut self,
         name: &[u8],
         target: CommitId,
         peeled: Option<CommitId>,
         symref: Option<&[u8]>,
-    ) -> Result<(), AnswerError> {
+    ) -> Result<(), ListTooLong> {
         self.bytes = self.bytes.saturating_add(name.len() + size_of::<Head>());
         if self.bytes > MOST_BYTES {
-            return Err(nonsense("its list of refs is too long"));
+            return Err(ListTooLong);
         }
         let Ok(name) = std::str::from_utf8(name) else { return Ok(()) };
         if let Some(tag) = name.strip_suffix(PEELED) {
@@ -90,14 +93,14 @@ impl Advertisement {
     }
 
     /// The ref that `HEAD` names, which may not exist.
-    pub(super) fn set_default_branch(&mut self, name: &[u8]) {
+    pub(crate) fn set_default_branch(&mut self, name: &[u8]) {
         let name = std::str::from_utf8(name).ok().filter(|name| git2::Reference::is_valid_name(name));
         self.default_branch = name.map(str::to_owned);
     }
 
     /// The prefixes of refs that can answer `revision`. A full commit id needs no answer; that the server answers at
     /// all proves that the credential may read the repository.
-    pub(super) fn prefixes(revision: &Revision) -> Vec<String> {
+    pub(crate) fn prefixes(revision: &Revision) -> Vec<String> {
         match revision {
             Revision::Head | Revision::Commit(_) => vec!["HEAD".to_owned()],
             Revision::Named(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
@@ -107,7 +110,7 @@ impl Advertisement {
 
     /// Resolves `revision`; `None` if it is not among these refs. A commit id resolves to itself. A short name means
     /// the branch of that name, or else the tag, as for `git checkout`.
-    pub(in crate::remote) fn resolve(&self, revision: &Revision) -> Option<Resolved> {
+    pub(crate) fn resolve(&self, revision: &Revision) -> Option<Resolved> {
         let head = match revision {
             Revision::Commit(commit) => return Some(Resolved { commit: *commit, reference: None }),
             Revision::Head => {
@@ -124,7 +127,7 @@ impl Advertisement {
     }
 
     /// The error for a revision that is not among these refs, which are all of the server's.
-    pub(in crate::remote) fn missing(&self, revision: &Revision, url: &RepositoryUrl) -> RemoteError {
+    pub(crate) fn missing(&self, revision: &Revision, url: &RepositoryUrl) -> RemoteError {
         let url = url.to_string();
         if *revision != Revision::Head {
             return RemoteError::RevisionNotFound {
@@ -143,7 +146,7 @@ impl Advertisement {
 
     /// The object to fetch for `commit`: that of `preferred` if it leads there, or else of any other ref, branches and
     /// tags first.
-    pub(super) fn leading_to(&self, commit: CommitId, preferred: Option<&str>) -> Option<CommitId> {
+    pub(crate) fn leading_to(&self, commit: CommitId, preferred: Option<&str>) -> Option<CommitId> {
         let leads = |head: &&Head| head.commit() == commit || head.target == commit;
         let found = preferred.and_then(|name| self.get(name)).filter(leads).or_else(|| {
             let mut heads = self.heads.iter().filter(leads);
@@ -158,7 +161,7 @@ impl Advertisement {
     }
 
     /// The objects of all refs.
-    pub(super) fn targets(&self) -> impl Iterator<Item = CommitId> {
+    pub(crate) fn targets(&self) -> impl Iterator<Item = CommitId> {
         self.heads.iter().map(|head| head.target)
     }
 
@@ -192,7 +195,7 @@ impl Advertisement {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.heads.len()
     }
 }

@@ -1,0 +1,117 @@
+//! An errand on its way to the worker.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
+use serde::de::Error;
+
+use crate::credentials::Credentials;
+use crate::credentials::HostKeys;
+use crate::credentials::Secret;
+use crate::policy::Limits;
+use crate::remote::Errand;
+use crate::spec::RepositoryUrl;
+
+/// An errand as a message, secrets included. Private, so that nobody else can write an [`Errand`] out.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct SentErrand(#[serde(with = "Fields")] pub(super) Errand);
+
+/// The fields of an [`Errand`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Errand", rename_all = "camelCase")]
+struct Fields {
+    url: RepositoryUrl,
+    #[serde(serialize_with = "disclose", deserialize_with = "take")]
+    credentials: Credentials,
+    host_keys: HostKeys,
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    ca_file: Option<PathBuf>,
+    proxy: Option<String>,
+    credentials_over_http: bool,
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    staging: Option<PathBuf>,
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
+    base: Option<PathBuf>,
+    limits: Limits,
+}
+
+/// The only place that writes secrets out.
+fn disclose<S: Serializer>(credentials: &Credentials, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(credentials.secret_keys().iter().map(|(key, secret)| (key, secret.expose())))
+}
+
+fn take<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Credentials, D::Error> {
+    let secrets = BTreeMap::<String, Taken>::deserialize(deserializer)?;
+    let secrets = secrets.into_iter().map(|(key, secret)| (key, secret.0)).collect();
+    Credentials::from_secret_keys(secrets).map_err(D::Error::custom)
+}
+
+/// A secret read back.
+struct Taken(Secret);
+
+impl<'de> Deserialize<'de> for Taken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Secret::new(String::deserialize(deserializer)?)))
+    }
+}
+
+/// A path need not be UTF-8.
+fn write_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(OsStr::new).serialize(serializer)
+}
+
+fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    Ok(Option::<OsString>::deserialize(deserializer)?.map(PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn what_crosses_to_the_worker_comes_back_the_same() {
+        let secrets = BTreeMap::from([("token".to_owned(), Secret::new("canary".to_owned()))]);
+        let base = PathBuf::from(OsString::from_vec(b"/not-utf8-\xff".to_vec()));
+        let errand = Errand {
+            credentials: Credentials::from_secret_keys(secrets).unwrap(),
+            base: Some(base.clone()),
+            staging: Some("/staging".into()),
+            ..Errand::new(RepositoryUrl::parse("https://git.example.com/a.git").unwrap())
+        };
+        let line = serde_json::to_vec(&SentErrand(errand.clone())).unwrap();
+        let SentErrand(read) = serde_json::from_slice(&line).unwrap();
+        assert_eq!(read.credentials.secret_keys()["token"].expose(), "canary");
+        assert_eq!((read.base, read.ca_file), (Some(base), None));
+        assert_eq!(read.url, errand.url);
+        assert_eq!(read.staging, errand.staging);
+    }
+
+    /// `SERIALISES` is the inherent constant if `T` implements `Serialize`, and otherwise that of the trait.
+    struct Probe<T>(PhantomData<T>);
+
+    trait Otherwise {
+        const SERIALISES: bool = false;
+    }
+
+    impl<T> Otherwise for Probe<T> {}
+
+    impl<T: Serialize> Probe<T> {
+        const SERIALISES: bool = true;
+    }
+
+    #[test]
+    fn s13_only_the_private_form_of_an_errand_can_be_written_out() {
+        let serialise = [Probe::<Errand>::SERIALISES, Probe::<Credentials>::SERIALISES, Probe::<Secret>::SERIALISES];
+        assert_eq!((serialise, Probe::<SentErrand>::SERIALISES), ([false; 3], true));
+    }
+}
