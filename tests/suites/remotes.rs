@@ -363,7 +363,7 @@ macro_rules! implementation {
     };
 }
 
-implementation! { git: Git::default(); over_http over_ssh of_files }
+implementation! { ours: Git::default(); over_http over_ssh of_files }
 
 mod fake {
     use super::*;
