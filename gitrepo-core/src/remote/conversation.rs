@@ -48,6 +48,7 @@ enum Source<'a> {
 
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        self.check()?;
         self.request.watch.progress.report(&Step::Resolving);
         match &mut self.source {
             Source::Server(server) => server.resolve(revision),
@@ -56,6 +57,7 @@ impl Connection for Conversation<'_> {
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
+        self.check()?;
         let resolved = &request.resolved;
         let repository = match self.repository.take() {
             Some(repository) => repository,
@@ -84,6 +86,12 @@ impl Connection for Conversation<'_> {
 }
 
 impl Conversation<'_> {
+    /// Fails if the conversation is no longer wanted.
+    fn check(&self) -> Result<(), RemoteError> {
+        let interrupted = |source| RemoteError::Interrupted { url: self.request.errand.url.to_string(), source };
+        self.request.watch.cancel.check().map_err(interrupted)
+    }
+
     fn create_repository(&self) -> Result<Repository, RemoteError> {
         let errand = &self.request.errand;
         match errand.repository() {
