@@ -31,6 +31,7 @@ mod mounter;
 mod node_commands;
 mod node_scripts;
 mod old_manifests;
+mod parsers;
 mod programs;
 mod publish;
 mod remotes;
