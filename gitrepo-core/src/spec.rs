@@ -46,6 +46,7 @@ pub use volume::VolumeSpec;
 
 pub(crate) use decimal::decimal;
 pub(crate) use host::Host;
+pub(crate) use revision::looks_abbreviated;
 
 /// Serialises a type as the text it prints, and reads it back through its parser.
 macro_rules! serde_as_text {

@@ -105,6 +105,22 @@ pub(super) fn common_options_work<D: Driver>() {
     scene.node.assert_nothing_set_up();
 }
 
+pub(super) fn names_of_hexadecimal_digits_are_branches_and_tags<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    scene.repository.set_branch("deadbeef", &scene.commit);
+    scene.repository.tag("20240101", &scene.commit);
+    for revision in ["deadbeef", "20240101"] {
+        let volume = scene.inline("v").with("revision", revision);
+        let (pod, target) = scene.start_pod("pod", &volume);
+        scene.assert_shown_on(&target);
+        scene.tear_down(&pod, &volume);
+    }
+    let volume = scene.inline("v").with("revision", &scene.commit[..12]);
+    let failed = scene.assert_not_set_up(&volume, &["abbreviated commit id", "all 40 digits"]);
+    D::assert_code(&failed, Code::NotFound);
+    scene.node.assert_nothing_set_up();
+}
+
 pub(super) fn a_private_repository_needs_the_right_secret<D: Driver>() {
     let open = |server: HttpServerBuilder| {
         server.accept(Credential::Basic("alice", "pass:word")).accept(Credential::Bearer("token-1"))
