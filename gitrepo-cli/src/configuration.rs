@@ -44,9 +44,9 @@ pub(crate) fn volumes(global: &Global, store: &arguments::Store) -> Result<Volum
 }
 
 fn with_store(global: &Global, store: &arguments::Store) -> Result<Config, CommandError> {
-    let mut config = read(global.config.as_deref())?;
-    if let Some(store) = &store.store {
-        config.store.clone_from(store);
+    let mut config = read(global.config())?;
+    if let Some(store) = store.directory() {
+        config.store = store.to_owned();
     }
     Ok(config)
 }

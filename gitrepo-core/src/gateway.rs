@@ -67,12 +67,12 @@ pub enum GatewayError {
     /// The session failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// A line of the file of known host keys is invalid.
-    #[error("the known host keys in {} cannot be believed", path.display())]
+    /// Every line of the file of known host keys is malformed.
+    #[error("the file {} has no line in the format of known_hosts", path.display())]
     KnownHostsLine {
         /// Of the configuration's `hostKeys.file`.
         path: PathBuf,
-        /// Which line, and why.
+        /// The first line, and why.
         #[source]
         source: Malformed,
     },

@@ -126,6 +126,15 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
+    /// The certificate that was to be shown to the server.
+    #[error("the client certificate for {url} (tls.crt, tls.key) cannot be used")]
+    ClientCertificate {
+        /// Without user information.
+        url: String,
+        /// The cause.
+        #[source]
+        source: Cause,
+    },
     /// The server knows the user but denies access.
     #[error("{url}: the server forbids access")]
     Forbidden {
@@ -313,6 +322,7 @@ impl RemoteError {
             Self::CredentialMissing { .. }
             | Self::CredentialRefused { .. }
             | Self::UnusableKey { .. }
+            | Self::ClientCertificate { .. }
             | Self::Certificate { .. }
             | Self::Authorities { .. } => Kind::Unauthenticated,
             Self::Forbidden { .. } | Self::CredentialOverHttp { .. } | Self::Redirected { .. } => {

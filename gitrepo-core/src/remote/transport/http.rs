@@ -28,6 +28,7 @@ mod answer;
 mod authentication;
 mod authorities;
 mod certificate;
+mod client_certificate;
 mod redirect;
 mod refusal;
 
@@ -170,6 +171,7 @@ impl<'a> Http<'a> {
     fn configure(&self, easy: &mut Easy2<Answer>) -> Result<(), RemoteError> {
         let errand = &self.request.errand;
         let authorities = authorities::bundle(self.request)?;
+        let certificate = client_certificate::of(self.request)?;
         let set = |easy: &mut Easy2<Answer>| -> Result<(), curl::Error> {
             easy.signal(false)?;
             easy.useragent(USER_AGENT)?;
@@ -180,11 +182,16 @@ impl<'a> Http<'a> {
             easy.connect_timeout(errand.limits.stall)?;
             // The environment's proxies are the configuration's business.
             easy.proxy(errand.proxy.as_deref().unwrap_or_default())?;
-            match authorities {
-                authorities::Bundle::File(path) => easy.cainfo(path),
-                authorities::Bundle::Text(text) => easy.ssl_cainfo_blob(&text),
-                authorities::Bundle::System => Ok(()),
+            if let Some(bundle) = &authorities {
+                easy.ssl_cainfo_blob(bundle)?;
             }
+            if let Some(certificate) = certificate {
+                easy.ssl_cert_type("PEM")?;
+                easy.ssl_cert_blob(certificate.certificates().as_bytes())?;
+                easy.ssl_key_type("PEM")?;
+                easy.ssl_key_blob(certificate.key().expose().as_bytes())?;
+            }
+            Ok(())
         };
         set(easy).map_err(|error| self.library(&error))
     }
