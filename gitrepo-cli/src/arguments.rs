@@ -43,7 +43,8 @@ pub(crate) struct Global {
     /// Print the result, or the error, as one JSON object.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Configuration file; its defaults, schema and meaning are in docs/configuration.md.
+    /// Configuration file; its defaults, schema and meaning are in docs/configuration.md. If it names no proxy,
+    /// https_proxy, http_proxy, all_proxy and no_proxy of the environment do.
     #[arg(long, global = true, value_name = "FILE", env = "GITREPO_CONFIG", value_parser = path())]
     config: Option<PathBuf>,
 }
@@ -93,7 +94,7 @@ pub(crate) struct Source {
     /// https://host/path, ssh://user@host/path, user@host:path, git://…, file:///path
     pub(crate) repository: String,
     /// Directory with one file per secret key, as Kubernetes mounts a Secret: ssh-privatekey, ssh-passphrase,
-    /// known_hosts, username, password, token, ca.crt
+    /// known_hosts, username, password, token, ca.crt, tls.crt, tls.key
     #[arg(long, value_name = "DIR", value_parser = path())]
     secret_dir: Option<PathBuf>,
     /// Give up after this time, such as 90s or 10m [default: limits.timeout of the configuration]

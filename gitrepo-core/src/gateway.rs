@@ -212,7 +212,7 @@ impl Gateway {
             credentials: credentials.clone(),
             host_keys: self.host_keys(url, credentials)?,
             ca_file: config.ca_file.clone(),
-            proxy: config.proxy.as_ref().map(ToString::to_string),
+            proxy: self.policy.proxy_access(url)?,
             credentials_over_http: config.credentials_over_http,
             staging: workspace.map(|workspace| workspace.staging.to_owned()),
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),

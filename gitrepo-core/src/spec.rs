@@ -16,7 +16,7 @@ mod path;
 pub mod quantity;
 mod revision;
 mod tree;
-mod url;
+pub(crate) mod url;
 mod volume;
 pub(crate) mod wildcard;
 

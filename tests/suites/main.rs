@@ -32,6 +32,7 @@ mod node_commands;
 mod node_scripts;
 mod old_manifests;
 mod programs;
+mod proxies;
 mod publish;
 mod remotes;
 mod repositories;

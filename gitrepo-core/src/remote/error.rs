@@ -126,6 +126,20 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
+    /// The proxy wants a login, or another one.
+    #[error(
+        "cannot reach {url}: the proxy {proxy} {}; they are in the file proxy.credentialsFile of the configuration, or before \
+         the host in https_proxy or http_proxy of the environment",
+        if *given { "refuses the user and password" } else { "wants a user and a password" }
+    )]
+    ProxyLogin {
+        /// Without user information.
+        url: String,
+        /// Its address.
+        proxy: String,
+        /// Whether it got a login.
+        given: bool,
+    },
     /// The certificate that was to be shown to the server.
     #[error("the client certificate for {url} (tls.crt, tls.key) cannot be used")]
     ClientCertificate {
@@ -319,6 +333,8 @@ impl RemoteError {
             | Self::CommitNotFound { .. } => Kind::NotFound,
             Self::NotACommit { .. } | Self::WebPage { .. } => Kind::InvalidRequest,
             Self::Unsupported { .. } => Kind::Unsupported,
+            // The node's configuration has to change, not the volume's credential.
+            Self::ProxyLogin { .. } => Kind::FailedPrecondition,
             Self::CredentialMissing { .. }
             | Self::CredentialRefused { .. }
             | Self::UnusableKey { .. }

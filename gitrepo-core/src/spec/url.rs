@@ -17,7 +17,7 @@ use crate::spec::choice::choice;
 use crate::spec::serde_as_text;
 
 mod parse;
-mod percent;
+pub(crate) mod percent;
 
 /// How to talk to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

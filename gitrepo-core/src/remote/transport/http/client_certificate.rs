@@ -19,6 +19,30 @@ pub(super) fn of(request: &ConnectRequest) -> Result<Option<&ClientCertificate>,
     Ok(Some(certificate))
 }
 
+/// What a server says that wants a client certificate, and did not get one that it accepts: TLS's alerts as OpenSSL words
+/// them, and nginx's page.
+const REFUSALS: [&str; 7] = [
+    "alert certificate required",
+    "alert bad certificate",
+    "alert unknown ca",
+    "alert certificate unknown",
+    "alert certificate expired",
+    "alert certificate revoked",
+    "SSL certificate",
+];
+
+/// The error behind `words` of TLS or of an answer, if they are about a client certificate.
+pub(super) fn refusal(url: String, request: &ConnectRequest, words: &str) -> Option<RemoteError> {
+    if request.errand.url.scheme() != Scheme::Https || !REFUSALS.iter().any(|refusal| words.contains(refusal)) {
+        return None;
+    }
+    let host = request.errand.url.host().unwrap_or_default();
+    Some(match request.errand.credentials.for_host(host, host).client_certificate {
+        Some(_) => RemoteError::CredentialRefused { url, offered: "tls.crt".to_owned(), source: None },
+        None => RemoteError::CredentialMissing { url, wanted: "tls.crt and tls.key".to_owned() },
+    })
+}
+
 fn check(certificate: &ClientCertificate) -> Result<(), Cause> {
     let key = certificate.key().expose().as_bytes();
     // Without a callback, OpenSSL would ask on the terminal for the passphrase of an encrypted key.
