@@ -194,17 +194,18 @@ fn the_environment_names_proxies_as_for_curl() {
     run(&encrypted, &[("https_proxy", &with_login)], &[]).assert_success();
     run(&plain, &[("http_proxy", &with_login)], &["--config="]).assert_success();
     run(&encrypted, &[("ALL_PROXY", &with_login.replace("http://", "socks5h://"))], &[]).assert_success();
-    assert_eq!(proxy.asked().len(), 3, "{:?}", proxy.asked());
+    let asked = proxy.asked();
+    let expected = [format!("CONNECT {HOST}"), format!("GET {HOST}"), format!("SOCKS {HOST}")];
+    assert!(expected.iter().all(|start| asked.iter().any(|asked| asked.starts_with(start))), "{asked:?}");
 
     let straight = bench.encrypted.url(&bench.repository);
     run(&straight, &[("https_proxy", &with_login), ("no_proxy", "example.com,127.0.0.1")], &[]).assert_success();
     run(&straight, &[("http_proxy", &with_login)], &[]).assert_success();
     run(&straight, &[("https_proxy", ""), ("HTTP_PROXY", &with_login)], &[]).assert_success();
-    assert_eq!(proxy.asked().len(), 3, "{:?}", proxy.asked());
 
     let other = Proxy::start();
     run(&encrypted, &[("https_proxy", &with_login)], &[&bench.configuration(&other.http(), None)]).assert_success();
-    assert_eq!((proxy.asked().len(), other.asked().len()), (3, 1));
+    assert_eq!((proxy.asked(), other.asked().len()), (asked, 1));
 
     let outcome = run(&encrypted, &[("https_proxy", "https://canary-user-7Hd2:x@127.0.0.1:1")], &[]).assert_code(64);
     assert!(outcome.stderr.contains("https_proxy is refused"), "{}", outcome.stderr);

@@ -5,7 +5,7 @@ use super::Secret;
 use super::pem;
 use super::pem::PrivateKey;
 
-/// A client certificate for TLS and its private key. TLS checks that they match.
+/// A client certificate for TLS and its private key. Their form is checked here, and whether they match on connecting.
 #[derive(Debug, Clone)]
 pub struct ClientCertificate {
     certificates: String,

@@ -32,10 +32,12 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// The content; `None` if it is damaged, or encrypted by the older format's headers (RFC 1421).
+    /// The content; `None` if it is damaged.
     fn content(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let digits = self.text?.chars().filter(|letter| !letter.is_whitespace() && *letter != '\u{feff}');
-        let digits: Zeroizing<String> = Zeroizing::new(digits.collect());
+        let text = self.text?;
+        // Never grows, which would leave a copy behind.
+        let mut digits = Zeroizing::new(String::with_capacity(text.len()));
+        digits.extend(text.chars().filter(|letter| !letter.is_whitespace() && *letter != '\u{feff}'));
         let content = BASE64_STANDARD.decode(digits.as_bytes()).ok().map(Zeroizing::new)?;
         Some(content).filter(|content| !content.is_empty())
     }
@@ -85,12 +87,13 @@ pub(super) fn private_key(text: &str) -> PrivateKey {
     let Some(block) = blocks(text).find(|block| block.label.ends_with("PRIVATE KEY")) else {
         return PrivateKey::Missing;
     };
-    let has_header = block.text.is_some_and(|text| text.contains("ENCRYPTED"));
+    // The header of the older format (RFC 1421).
+    let has_header = block.text.is_some_and(|text| text.contains("Proc-Type:"));
     if block.label.starts_with("ENCRYPTED") || has_header {
         return PrivateKey::Encrypted;
     }
     let Some(content) = block.content() else { return PrivateKey::Damaged };
-    // Never grows, which would leave a copy behind.
+    // Never grows, either.
     let mut pem = Zeroizing::new(String::with_capacity(2 * content.len() + 2 * block.label.len() + LINE));
     write(&mut pem, block.label, &content);
     PrivateKey::Pem(pem)

@@ -140,7 +140,8 @@ fn otherwise(text: &str) -> SshKeyError {
 
 /// Whether the text is base64 of a private key in PEM format.
 fn is_encoded_key(text: &str) -> bool {
-    let digits: Zeroizing<String> = Zeroizing::new(text.split_ascii_whitespace().collect());
+    let mut digits = Zeroizing::new(String::with_capacity(text.len()));
+    digits.extend(text.split_ascii_whitespace());
     let mut content = Zeroizing::new(Vec::with_capacity(digits.len()));
     let has = |content: &[u8], part: &[u8]| content.windows(part.len()).any(|window| window == part);
     BASE64_STANDARD.decode_vec(digits.as_bytes(), &mut content).is_ok()

@@ -168,7 +168,7 @@ fn lines_of_known_hosts_that_are_malformed_are_skipped_with_a_warning() {
     let server = SshServer::start(&key);
     let url = server.url(&repository);
     let person = Person::new();
-    let bad = "half a li\n@revokd host ssh-rsa AAAA\n";
+    let bad = "# hosts\n@revokd host ssh-rsa AAAA\nhalf line\n";
     let mixed = format!("\u{feff}{bad}{}", server.known_hosts());
     let with_bom = format!("\u{feff}{}", key.private);
     let in_secret = person.secret(&[("ssh-privatekey", &with_bom), ("known_hosts", &mixed)]);
@@ -186,7 +186,7 @@ fn lines_of_known_hosts_that_are_malformed_are_skipped_with_a_warning() {
     person.discard_tree();
 
     std::fs::write(&file, bad).unwrap();
-    let words = "no line in the format of known_hosts: line 1 is not of the form";
+    let words = "no line in the format of known_hosts: line 2 has an unknown marker";
     for more in [vec![&*private, &configured], vec![&*person.secret(&[("known_hosts", bad)])]] {
         let outcome = person.clone(&url, &more).assert_code(64);
         assert!(outcome.stderr.contains(words), "{}", outcome.stderr);

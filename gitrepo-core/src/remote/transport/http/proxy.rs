@@ -2,7 +2,6 @@
 
 use curl::easy::Easy2;
 use curl::easy::Handler;
-use curl::easy::ProxyType;
 
 use crate::policy::ProxyAccess;
 use crate::policy::ProxyProtocol;
@@ -19,11 +18,13 @@ const REFUSALS: [&str; 3] = [
 pub(super) fn set<H: Handler>(easy: &mut Easy2<H>, access: Option<&ProxyAccess>) -> Result<(), curl::Error> {
     easy.noproxy("")?;
     let Some(access) = access else { return easy.proxy("") };
-    easy.proxy(&access.proxy.to_string())?;
-    easy.proxy_type(match access.proxy.protocol() {
-        ProxyProtocol::Http => ProxyType::Http,
-        ProxyProtocol::Socks5 => ProxyType::Socks5Hostname,
-    })?;
+    let scheme = match access.proxy.protocol() {
+        ProxyProtocol::Http => "http",
+        // With `socks5`, curl would look up the server's name itself, which the worker cannot.
+        ProxyProtocol::Socks5 => "socks5h",
+    };
+    let host = super::super::bracketed(access.proxy.host());
+    easy.proxy(&format!("{scheme}://{host}:{}", access.proxy.port()))?;
     if let Some(login) = &access.login {
         easy.proxy_username(login.user().expose())?;
         easy.proxy_password(login.password().expose())?;
