@@ -26,13 +26,8 @@ use crate::policy::Policy;
 use crate::policy::PolicyError;
 use crate::progress::Step;
 use crate::remote::Errand;
-use crate::remote::FetchReport;
-use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
-use crate::reserve::MakeRoom;
-use crate::snapshot::TreeRequest;
-use crate::snapshot::TreeSummary;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Scheme;
@@ -44,10 +39,12 @@ use crate::worker::Worker;
 use crate::worker::WorkerError;
 
 mod admission;
+mod session;
 
 use admission::Admission;
 pub use admission::Bounds;
 pub use admission::SessionCount;
+pub(crate) use session::Session;
 
 /// Opens sessions for repositories that the policy allows. Clones share the places for sessions.
 #[derive(Clone)]
@@ -110,60 +107,6 @@ pub(crate) struct Workspace<'a> {
     pub(crate) base: Option<&'a Path>,
 }
 
-/// A conversation with the remote of one repository. Dropping it ends its worker.
-pub(crate) struct Session<'a> {
-    worker: worker::Session,
-    gateway: &'a Gateway,
-}
-
-impl Session<'_> {
-    /// Asks `room` for space before it fails a fetch for lack of it.
-    #[must_use]
-    pub(crate) fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
-        Self { worker: self.worker.making_room(room), ..self }
-    }
-
-    /// See [`worker::Session::resolve`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub(crate) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
-        let resolved = self.worker.resolve(revision)?;
-        self.gateway.remember_host_keys(&self.worker)?;
-        Ok(resolved)
-    }
-
-    /// See [`worker::Session::fetch`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub(crate) fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
-        let report = self.worker.fetch(request)?;
-        self.gateway.remember_host_keys(&self.worker)?;
-        Ok(report)
-    }
-
-    /// See [`worker::Session::write_tree`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the worker.
-    pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
-        Ok(self.worker.write_tree(request)?)
-    }
-
-    /// See [`worker::Session::finish`].
-    ///
-    /// # Errors
-    ///
-    /// [`WorkerError::End`]; then the staging directory must not be used.
-    pub(crate) fn finish(self) -> Result<(), GatewayError> {
-        Ok(self.worker.finish()?)
-    }
-}
-
 impl Gateway {
     /// A gateway that runs its sessions in confined child processes of this program, as many as their user ids allow.
     /// `main` must begin with [`run_if_worker`](crate::worker::run_if_worker).
@@ -218,21 +161,23 @@ impl Gateway {
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),
             limits: self.policy.limits().clone(),
         };
-        let job = Job {
-            errand,
-            host: self.policy.pin(url, &watch.cancel)?,
-            reserve_bytes: config.cache.reserve_bytes,
-            watch: Watch::new(watch.cancel.within(self.policy.limits().timeout), Arc::clone(&watch.progress)),
-        };
-        Ok(Session { worker: self.start(job)?, gateway: self })
+        Session::open(self, errand, watch)
     }
 
-    /// Starts a session once it is admitted. Its place is free again when its worker is gone.
-    fn start(&self, job: Job) -> Result<worker::Session, WorkerError> {
+    /// Starts a worker on an errand once it is admitted. Its place is free again when the worker is gone.
+    fn start(&self, errand: Errand, watch: &Watch) -> Result<worker::Session, GatewayError> {
+        self.policy.check(&errand.url)?;
+        let limits = self.policy.limits();
+        let job = Job {
+            host: self.policy.pin(&errand.url, &watch.cancel)?,
+            errand,
+            reserve_bytes: self.policy.config().cache.reserve_bytes,
+            watch: Watch::new(watch.cancel.within(limits.timeout), Arc::clone(&watch.progress)),
+        };
         let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
         let admitted = self.admission.admit(&host, &job.watch.cancel, || job.watch.progress.report(&Step::Queued));
-        let admitted =
-            admitted.map_err(|source| RemoteError::Interrupted { url: job.errand.url.to_string(), source })?;
+        let interrupted = |source| RemoteError::Interrupted { url: job.errand.url.to_string(), source };
+        let admitted = admitted.map_err(interrupted).map_err(WorkerError::from)?;
         Ok(self.worker.start(job)?.holding(admitted))
     }
 
