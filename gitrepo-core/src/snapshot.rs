@@ -32,7 +32,6 @@ mod object;
 mod packed;
 pub(crate) mod seal;
 mod symlink;
-mod tree;
 mod walk;
 mod writer;
 

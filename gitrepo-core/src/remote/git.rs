@@ -25,6 +25,7 @@ mod packet;
 mod sink;
 
 pub(super) use sink::Arrived;
+pub(super) use sink::Sink;
 
 use answer::AnswerError;
 use ask::Wants;

@@ -21,7 +21,6 @@ use crate::error::io_kind;
 use crate::object;
 use crate::remote::RemoteError;
 use crate::spec::CommitId;
-use crate::spec::RepositoryUrl;
 use crate::sys;
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
@@ -79,11 +78,6 @@ impl Repository {
     /// The objects, those of the base included.
     pub(crate) fn objects(&self) -> Result<git2::Odb<'_>, RemoteError> {
         self.git.odb().map_err(|error| unusable(self.path(), &error))
-    }
-
-    /// libgit2's view of a repository on this machine, to copy from.
-    pub(crate) fn remote(&self, url: &RepositoryUrl) -> Result<git2::Remote<'_>, RemoteError> {
-        self.git.remote_anonymous(&url.transport()).map_err(|error| unusable(self.path(), &error))
     }
 
     /// Whether this object is here or in the base.

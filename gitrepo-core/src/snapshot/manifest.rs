@@ -10,7 +10,7 @@ use std::io::Write;
 use super::TreeSummary;
 use super::listing::Entry;
 use super::listing::Listing;
-use super::tree::EntryMode;
+use crate::object::EntryMode;
 
 /// The manifest's name, beside the tree.
 pub(crate) const NAME: &str = "manifest";
