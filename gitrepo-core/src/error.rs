@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// The text of an underlying error, scrubbed: no control characters, bounded length.
 ///
-/// Errors of libgit2 and of remotes reach the parent as text. A remote controls parts of that text (CVE-2024-52005), so
+/// Errors of C libraries and of remotes reach the parent as text. A remote controls parts of that text (CVE-2024-52005), so
 /// it is cleaned before it becomes part of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause(String);

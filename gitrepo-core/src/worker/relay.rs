@@ -147,7 +147,7 @@ enum Wanted {
 }
 
 impl Carrier {
-    /// Maximum number of simultaneous connections. libgit2 uses one.
+    /// Maximum number of simultaneous connections. The client uses one, or two for a moment when one is closed.
     const AT_ONCE: usize = 8;
     /// Maximum number of connections per session. A retried request makes a new one.
     const IN_ALL: usize = 64;

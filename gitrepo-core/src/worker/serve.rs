@@ -92,7 +92,7 @@ fn remote_failure(error: RemoteError) -> Reply {
 
 /// Sends progress as replies: the first step of each kind, then only as often as the eye can follow.
 ///
-/// libgit2 reports every chunk of a pack, which would be thousands of lines a second.
+/// A remote may report every chunk of a pack, which would be thousands of lines a second.
 pub(super) struct Reported {
     replies: Arc<dyn Replies>,
     last: Mutex<Option<(std::mem::Discriminant<Step>, Instant)>>,
