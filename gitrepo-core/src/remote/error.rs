@@ -182,6 +182,15 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
+    /// This node does not permit the connection.
+    #[error("this node does not permit the connection to {url}: is it the confinement of the worker, or a firewall?")]
+    NotPermitted {
+        /// Without user information.
+        url: String,
+        /// What failed.
+        #[source]
+        source: Cause,
+    },
     /// The server has gone silent.
     #[error("{url} went silent: no byte for {seconds} s while {phase}")]
     Stalled {
@@ -300,6 +309,7 @@ impl RemoteError {
             | Self::CommitUnreachable { .. }
             | Self::CommitNotFound { .. } => Kind::NotFound,
             Self::NotACommit { .. } | Self::WebPage { .. } => Kind::InvalidRequest,
+            Self::NotPermitted { .. } => Kind::FailedPrecondition,
             Self::Unsupported { .. } => Kind::Unsupported,
             Self::CredentialMissing { .. }
             | Self::CredentialRefused { .. }

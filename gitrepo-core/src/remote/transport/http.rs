@@ -373,8 +373,10 @@ impl<'a> Http<'a> {
     }
 
     fn failure(&mut self, error: &curl::Error) -> RemoteError {
-        self.exchange = None;
-        refusal::failure(self.url(), error, &self.patience)
+        let easy = self.exchange.take().and_then(|exchange| self.multi.remove2(exchange.handle).ok());
+        let errno = easy.and_then(|easy| easy.os_errno().ok()).filter(|errno| *errno != 0);
+        let system = errno.map(io::Error::from_raw_os_error);
+        refusal::failure(self.url(), error, system.as_ref(), &self.patience)
     }
 
     fn hung_up(&self) -> RemoteError {
