@@ -48,6 +48,7 @@ enum Source<'a> {
 
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        self.check_wanted()?;
         self.request.watch.progress.report(&Step::Resolving);
         match &mut self.source {
             Source::Server(server) => server.resolve(revision),
@@ -56,6 +57,7 @@ impl Connection for Conversation<'_> {
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
+        self.check_wanted()?;
         let resolved = &request.resolved;
         let repository = match self.repository.take() {
             Some(repository) => repository,
@@ -84,6 +86,11 @@ impl Connection for Conversation<'_> {
 }
 
 impl Conversation<'_> {
+    fn check_wanted(&self) -> Result<(), RemoteError> {
+        let url = &self.request.errand.url;
+        self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: url.to_string(), source })
+    }
+
     fn create_repository(&self) -> Result<Repository, RemoteError> {
         let errand = &self.request.errand;
         match errand.repository() {
