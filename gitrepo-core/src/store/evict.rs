@@ -151,7 +151,7 @@ impl Store {
     /// A filesystem that does not report its space counts as having room.
     fn has_room(&self, eviction: Eviction) -> bool {
         match eviction {
-            Eviction::Until(bytes) => free_bytes(self.root()).is_ok_and(|free| free >= bytes) || bytes == 0,
+            Eviction::Until(bytes) => free_bytes(self.root()).map_or(true, |free| free >= bytes),
             Eviction::Unreferenced => false,
         }
     }
