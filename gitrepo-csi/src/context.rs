@@ -38,9 +38,12 @@ pub fn own(entries: HashMap<String, String>) -> BTreeMap<String, String> {
     entries.into_iter().filter(|(key, _)| !is_foreign(key)).collect()
 }
 
-/// The credentials in the secrets of a request, which are wiped whatever becomes of it.
+/// The credentials in the secrets of a request. All values are wiped from memory, also those of keys that belong to
+/// others, and also if this fails.
 pub fn credentials(secrets: HashMap<String, String>) -> Result<Credentials, CredentialError> {
-    Credentials::from_secret_keys(own(secrets).into_iter().map(|(key, value)| (key, Secret::new(value))).collect())
+    let mut secrets: BTreeMap<_, _> = secrets.into_iter().map(|(key, value)| (key, Secret::new(value))).collect();
+    secrets.retain(|key, _| !is_foreign(key));
+    Credentials::from_secret_keys(secrets)
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl Bounds {
     /// No bounds.
     pub const NONE: Self = Self::new(usize::MAX, usize::MAX);
 
-    /// These bounds in total and for each host.
+    /// These bounds in total and for each host. A bound of zero counts as one.
     pub const fn new(total: usize, per_host: usize) -> Self {
         Self { total, per_host }
     }
@@ -95,6 +95,8 @@ impl Bounds {
 
 impl Admission {
     pub(super) fn new(bounds: Bounds) -> Self {
+        // With a bound of zero, sessions would wait for ever.
+        let bounds = Bounds { total: bounds.total.max(1), per_host: bounds.per_host.max(1) };
         Self { shared: Arc::new(Shared { bounds, queue: Mutex::default(), changed: Condvar::new() }) }
     }
 
@@ -106,27 +108,48 @@ impl Admission {
     /// Waits for a place. Calls `waiting` if none is free at once.
     pub(super) fn admit(&self, host: &str, cancel: &Cancel, waiting: impl FnOnce()) -> Result<Admitted, Interrupted> {
         let shared = &self.shared;
+        let request = Waiting::enter(shared, host);
         let mut waiting = Some(waiting);
-        let mut queue = shared.queue();
-        let number = queue.enter(host);
         loop {
-            if queue.next(shared.bounds) == Some(number) {
-                queue.admit(number);
+            let mut queue = shared.queue();
+            if queue.next(shared.bounds) == Some(request.number) {
+                queue.admit(request.number);
                 // There may be room for the next one, too.
                 shared.changed.notify_all();
                 return Ok(Admitted { shared: Arc::clone(shared), host: host.to_owned() });
             }
-            if let Err(interrupted) = cancel.check() {
-                queue.waiting.retain(|ticket| ticket.number != number);
-                shared.changed.notify_all();
-                return Err(interrupted);
+            cancel.check()?;
+            match waiting.take() {
+                Some(waiting) => {
+                    // It may take long, panic, or ask for the number of sessions.
+                    drop(queue);
+                    waiting();
+                }
+                None => {
+                    let patience = cancel.remaining().map_or(LOOK, |remaining| remaining.min(LOOK));
+                    drop(shared.changed.wait_timeout(queue, patience));
+                }
             }
-            if let Some(waiting) = waiting.take() {
-                waiting();
-            }
-            let patience = cancel.remaining().map_or(LOOK, |remaining| remaining.min(LOOK));
-            queue = shared.changed.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+/// A request in the queue. Dropping it removes it.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn enter(shared: &'a Shared, host: &str) -> Self {
+        Self { shared, number: shared.queue().enter(host) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.queue().waiting.retain(|ticket| ticket.number != self.number);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -262,5 +285,21 @@ mod tests {
         cancel.cancel();
         assert_eq!(admission.admit("a", &cancel, || {}).unwrap_err(), Interrupted::Cancelled);
         assert_eq!(admission.count(), SessionCount { active: 1, queued: 0 });
+    }
+
+    #[test]
+    fn a_waiting_request_may_count_the_sessions_and_leaves_the_queue_when_it_panics() {
+        let admission = Admission::new(Bounds { total: 0, per_host: 0 });
+        let first = admission.admit("a", &Cancel::new(), || panic!("there is room")).unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            admission.admit("a", &Cancel::new(), || {
+                assert_eq!(admission.count(), SessionCount { active: 1, queued: 1 });
+                panic!("the progress report fails");
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(admission.count(), SessionCount { active: 1, queued: 0 });
+        drop(first);
+        assert!(admission.admit("b", &Cancel::new(), || panic!("there is room again")).is_ok());
     }
 }

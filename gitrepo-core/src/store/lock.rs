@@ -136,6 +136,13 @@ impl MarkWatch {
     }
 }
 
+impl Drop for MarkWatch {
+    fn drop(&mut self) {
+        // As for [`Lock`].
+        drop(lock_mark(&self.file, libc::F_UNLCK));
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing alone would wait for a child between fork and exec, which still shares the descriptor.
@@ -166,11 +173,15 @@ impl Locks {
     /// Takes the lock if it is free.
     pub(crate) fn try_acquire(&self, name: &LockName, mode: Mode) -> Result<Option<Lock>, StoreError> {
         let path = self.directory.join(name.file_name());
-        match try_lock_file(&path, mode) {
-            // A full disk must not block an unpublish: unused lock files are inodes to spare.
+        self.with_room(|| try_lock_file(&path, mode))
+    }
+
+    /// Creates a lock file. On a full disk, unused lock files make room for it, so that an unpublish always succeeds.
+    fn with_room<T>(&self, create: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match create() {
             Err(error) if error.is_full() => {
                 self.remove_unused(|file| file.starts_with(TARGET_PREFIX) || file.starts_with(VOLUME_PREFIX))?;
-                try_lock_file(&path, mode)
+                create()
             }
             result => result,
         }
@@ -213,7 +224,7 @@ impl Locks {
     pub(crate) fn watch_mark(&self, name: &LockName, cancel: &Cancel) -> Result<MarkWatch, StoreError> {
         let path = self.directory.join(name.file_name());
         loop {
-            let file = open(&path)?;
+            let file = self.with_room(|| open(&path))?;
             if lock_mark(&file, libc::F_RDLCK).map_err(StoreError::io("lock", &path))? && is_named(&file, &path)? {
                 let mark = read_mark(&file).map_err(StoreError::io("read", &path))?;
                 return Ok(MarkWatch { file, mark });

@@ -100,28 +100,30 @@ impl Volumes {
             // Without a fetch, the look at the target that `show` takes under its lock comes soon enough.
             let lease = match self.snapshots.lease_known(&request.spec, &revision, credentials)? {
                 Some(lease) => lease,
-                None => {
-                    self.check_free(request)?;
-                    self.snapshots.lease(&request.spec, &revision, credentials, watch)?
-                }
+                None => match self.check_free(request)? {
+                    Some(record) => return self.lease_of_record(&record, request, credentials, watch),
+                    None => self.snapshots.lease(&request.spec, &revision, credentials, watch)?,
+                },
             };
             Ok((lease, Proof::Credential))
         })?;
         Ok(VolumeLease { request, lease, proof, unpublish })
     }
 
-    /// Fails if the target shows another volume, or something that is not ours.
-    fn check_free(&self, request: &VolumeRequest) -> Result<(), PublishError> {
-        if let Some(taken) = self.store.record_of_target(&request.target)?
-            && taken.volume_id != request.volume_id
-        {
-            return Err(taken_by(&taken));
+    /// Fails if the target shows another volume, or something that is not ours. Returns the record of this volume, if
+    /// another process has just written it.
+    fn check_free(&self, request: &VolumeRequest) -> Result<Option<Record>, PublishError> {
+        match self.store.record_of_target(&request.target)? {
+            Some(taken) if taken.volume_id != request.volume_id => return Err(taken_by(&taken)),
+            Some(record) => return Ok(Some(record)),
+            None => {}
         }
         match self.find_target(&request.target, None) {
             // Another process may be publishing this very volume there: look twice before refusing.
-            Err(PublishError::TargetMounted { .. }) => self.find_target(&request.target, None).map(drop),
-            found => found.map(drop),
-        }
+            Err(PublishError::TargetMounted { .. }) => self.find_target(&request.target, None)?,
+            found => found?,
+        };
+        Ok(None)
     }
 
     /// The snapshot that a record names. The record itself proves access for the credential that made it; another
