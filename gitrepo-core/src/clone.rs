@@ -73,7 +73,7 @@ pub enum CloneError {
     Destination {
         /// As given.
         destination: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -80,7 +80,7 @@ pub enum GatewayError {
         action: &'static str,
         /// Of the configuration's `hostKeys.file`.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

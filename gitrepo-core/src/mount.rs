@@ -167,7 +167,7 @@ pub enum MountError {
         path: PathBuf,
         /// Which end.
         role: Role,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -178,7 +178,7 @@ pub enum MountError {
         mount: Mount,
         /// The step that failed.
         step: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -187,7 +187,7 @@ pub enum MountError {
     Unmount {
         /// The target.
         target: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -204,7 +204,7 @@ pub enum MountError {
     Table {
         /// The table's path in `/proc`.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -213,7 +213,7 @@ pub enum MountError {
     Sweep {
         /// The prepared mount, or the directory that holds all of them.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -68,7 +68,7 @@ pub struct VolumeRequest {
     pub origin: Origin,
     /// The repository, the revision and the options.
     pub spec: VolumeSpec,
-    /// Nobody may write through the mount. When this is `false`, the target shows a plain copy: one of its own, or with
+    /// The mount is read-only. When this is `false`, the target shows a plain copy: one of its own, or with
     /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show.
     pub read_only: bool,
     /// The group that owns the files of a writable volume and may write them, as for a pod's `fsGroup`. Read-only

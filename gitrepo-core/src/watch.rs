@@ -7,7 +7,7 @@ use crate::cancel::Cancel;
 use crate::progress::Progress;
 use crate::progress::Silent;
 
-/// Cancellation and progress of one operation. By default the operation runs to its end and reports to nobody.
+/// Cancellation and progress of one operation. By default the operation runs to its end and reports nothing.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Watch {

@@ -91,7 +91,7 @@ pub enum WorkerError {
     Start {
         /// The step that failed.
         step: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -100,7 +100,7 @@ pub enum WorkerError {
     End {
         /// Without user information.
         url: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },

@@ -62,7 +62,7 @@ impl Capability {
         matches!(self.mode, Mode::SingleNodeWriter | Mode::SingleNodeSingleWriter)
     }
 
-    /// Nobody may write.
+    /// Read-only.
     pub fn is_for_readers(&self) -> bool {
         self.read_only_flag || matches!(self.mode, Mode::SingleNodeReaderOnly | Mode::MultiNodeReaderOnly)
     }

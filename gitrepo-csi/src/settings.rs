@@ -50,7 +50,7 @@ pub enum SettingsError {
     Flag {
         /// The flag.
         flag: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         reason: &'static str,
     },
 }

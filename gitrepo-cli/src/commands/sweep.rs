@@ -89,12 +89,12 @@ fn text(swept: &Swept) -> String {
     lines.extend(swept.failures.iter().map(|failure| format!("not removed: {failure}")));
     if swept.changed > 0 {
         lines.push(format!(
-            "{} snapshots were changed by somebody, and are served no more (the log says which)",
+            "{} snapshots were changed on disk and are no longer served (the log names them)",
             swept.changed
         ));
     }
     if swept.unchecked {
-        lines.push("not all snapshots were looked at for changes: run it again".to_owned());
+        lines.push("not all snapshots were checked for changes: run it again".to_owned());
     }
     if swept.incomplete {
         lines.push("there is more, or another process is sweeping: run it again".to_owned());

@@ -19,7 +19,7 @@ pub enum StoreError {
         action: &'static str,
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -73,7 +73,7 @@ pub enum StoreError {
     Corrupt {
         /// The path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: Cause,
     },

@@ -197,7 +197,7 @@ impl Locks {
 
     /// Waits for the lock, or until `done` returns an answer that makes it unnecessary, whichever comes first.
     ///
-    /// So all who waited for one fetch leave together when it ends, instead of queueing for a lock only to find that
+    /// So all calls that waited for one fetch return together when it ends, instead of queueing for a lock only to find that
     /// there is nothing to do.
     pub(crate) fn acquire_unless<T>(
         &self,

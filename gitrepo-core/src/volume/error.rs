@@ -32,7 +32,7 @@ pub enum PublishError {
     TargetDirectory {
         /// Which.
         target: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -146,7 +146,7 @@ pub enum UnpublishError {
     TargetsUnseen {
         /// As given.
         below: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

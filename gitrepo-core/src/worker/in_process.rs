@@ -84,7 +84,7 @@ struct Sender(mpsc::Sender<Reply>);
 
 impl Replies for Sender {
     fn send(&self, reply: Reply) {
-        // Nobody listens once the session has ended.
+        // The receiver is gone once the session has ended.
         drop(self.0.send(reply));
     }
 }

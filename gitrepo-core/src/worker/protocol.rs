@@ -73,7 +73,7 @@ pub(super) struct Host {
 pub(super) struct SetupError {
     /// What was tried.
     pub(super) step: String,
-    /// What the system said.
+    /// The system's error.
     pub(super) errno: i32,
     /// The same as text, for errors without an errno.
     pub(super) message: Cause,

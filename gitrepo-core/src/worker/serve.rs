@@ -62,7 +62,7 @@ fn answer(session: &ConnectRequest, connection: &mut dyn Connection, asked: Requ
     }
 }
 
-/// Writes the tree from what was fetched, or else from the store's repository.
+/// Writes the tree from the fetched objects, or from the store's repository if nothing was fetched.
 fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     let Some(staging) = &session.errand.staging else {
         return Reply::Failed(RequestError::Internal(Cause::new("a tree needs a staging directory")));
@@ -90,7 +90,7 @@ fn remote_failure(error: RemoteError) -> Reply {
     Reply::Failed(RequestError::Remote(error))
 }
 
-/// Sends progress as replies: the first step of each kind, then only as often as the eye can follow.
+/// Sends progress as replies: the first step of each kind, then at most every 50 ms.
 ///
 /// A remote may report every chunk of a pack, which would be thousands of lines a second.
 pub(super) struct Reported {

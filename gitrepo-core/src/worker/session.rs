@@ -52,7 +52,7 @@ pub(super) enum Phase {
 
 /// A conversation with a worker about one repository.
 ///
-/// Requests are sent one at a time, in any sensible number and order. Dropping a session ends its worker, whatever it
+/// Requests are sent one at a time, in any order. Dropping a session ends its worker, whatever it
 /// is doing. Every error of the worker itself ends it too, after which each request fails.
 pub struct Session {
     peer: Box<dyn Peer>,
@@ -187,7 +187,7 @@ impl Session {
     fn accept(&mut self, line: String) -> Result<(), WorkerError> {
         let nonsense = |what| Err(WorkerError::Protocol { url: self.url.to_string(), source: Cause::new(what) });
         let (Scheme::Ssh, Some(host), Some(port)) = (self.url.scheme(), self.url.host(), self.url.port()) else {
-            return nonsense("a host key, where there is none");
+            return nonsense("a host key, although the URL has no SSH host");
         };
         if !self.host_keys.is_new(host, port, &line) {
             return nonsense("a host key that is not this host's, or not new");

@@ -103,7 +103,7 @@ fn volume(created: Created) -> Volume {
     }
 }
 
-/// Cancels when its call is dropped: nobody waits for the answer any more.
+/// Cancels when its call is dropped, since no caller waits for the answer.
 struct GiveUp(Cancel);
 
 impl Drop for GiveUp {

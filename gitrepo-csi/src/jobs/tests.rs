@@ -73,7 +73,7 @@ fn soon() -> Instant {
     Instant::now() + LONG
 }
 
-/// Until the job that nobody waits for has ended.
+/// Waits until the job without a waiting call has ended.
 async fn until_idle(jobs: &Jobs) {
     while jobs.count().running > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -239,7 +239,7 @@ async fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for
             while jobs.count().running > 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            // Who comes now gets what the store has.
+            // New calls get cached trees.
             for _ in 0..3 {
                 orders.send(Ok(done())).unwrap();
             }

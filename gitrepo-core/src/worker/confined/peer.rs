@@ -47,7 +47,7 @@ pub(super) struct Contained {
     silence: Silence,
 }
 
-/// The time since anything has moved.
+/// The time since the worker last sent, received or computed.
 struct Silence {
     since: Instant,
     bytes: u64,
