@@ -1,7 +1,5 @@
 //! A session with the remote of one repository, wherever on its host the repository is.
 
-use std::fs;
-use std::io;
 use std::sync::Arc;
 
 use super::Gateway;
@@ -129,16 +127,6 @@ impl<'a> Session<'a> {
         tracing::debug!(from = %self.errand.url, to = %there, "following a redirect");
         if let Some(worker) = self.worker.take() {
             worker.finish()?;
-        }
-        // Made by the worker before it asked; nothing was fetched into it.
-        if let Some(repository) = self.errand.repository() {
-            match fs::remove_dir_all(&repository) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let source = Cause::new(format_args!("cannot remove {}: {error}", repository.display()));
-                    return Err(WorkerError::Fault { url: there.to_string(), source }.into());
-                }
-                _ => {}
-            }
         }
         self.errand.url = there;
         self.errand.credentials = trust_alone(&self.errand.credentials);

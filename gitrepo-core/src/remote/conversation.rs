@@ -58,6 +58,10 @@ impl Connection for Conversation<'_> {
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
         self.check_wanted()?;
+        // Before anything is written: the first answer may be a redirect, which another session follows.
+        if let Source::Server(server) = &mut self.source {
+            server.greet()?;
+        }
         let resolved = &request.resolved;
         let repository = match self.repository.take() {
             Some(repository) => repository,

@@ -70,6 +70,11 @@ impl<'a> Server<'a> {
         self.transport.accepted_host_key()
     }
 
+    /// Connects, if necessary, and hears the server's first words.
+    pub(super) fn greet(&mut self) -> Result<(), RemoteError> {
+        self.connect().map(drop)
+    }
+
     /// Asks where `revision` stands.
     pub(super) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         let url = &self.request.errand.url;

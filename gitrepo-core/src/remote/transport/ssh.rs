@@ -74,7 +74,7 @@ impl<'a> Ssh<'a> {
         let failed = |error: ssh2::Error| RemoteError::Protocol { url: url.clone(), source: Cause::new(error) };
         let mut channel = line.wait(|| session.channel_session())?.map_err(failed)?;
         // Servers accept this variable only if they are configured to. Without it they answer in version 0.
-        drop(line.wait(|| channel.setenv("GIT_PROTOCOL", &PROTOCOL.to_owned()))?);
+        drop(line.wait(|| channel.setenv("GIT_PROTOCOL", PROTOCOL))?);
         let command = format!("git-upload-pack {}", quoted(self.request.errand.url.path()));
         line.wait(|| channel.exec(&command))?.map_err(failed)?;
         Ok(Stream { line, channel, words: Vec::new() })
