@@ -23,6 +23,7 @@ const EXIT_STATUS: &str = "\
 Exit status:
   0   success
   64  the request is malformed or does not fit the situation
+  65  the repository is of a kind that cannot be served
   66  the repository, revision or subdirectory does not exist
   69  the network or the remote is down
   70  a fault of gitrepo or damaged data
