@@ -167,12 +167,11 @@ impl Gateway {
     /// Starts a worker on an errand once it is admitted. Its place is free again when the worker is gone.
     fn start(&self, errand: Errand, watch: &Watch) -> Result<worker::Session, GatewayError> {
         self.policy.check(&errand.url)?;
-        let limits = self.policy.limits();
         let job = Job {
             host: self.policy.pin(&errand.url, &watch.cancel)?,
             errand,
             reserve_bytes: self.policy.config().cache.reserve_bytes,
-            watch: Watch::new(watch.cancel.within(limits.timeout), Arc::clone(&watch.progress)),
+            watch: watch.clone(),
         };
         let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
         let admitted = self.admission.admit(&host, &job.watch.cancel, || job.watch.progress.report(&Step::Queued));

@@ -17,6 +17,7 @@ use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
+use crate::spec::Scheme;
 use crate::watch::Watch;
 use crate::worker;
 use crate::worker::WorkerError;
@@ -35,14 +36,19 @@ pub(crate) struct Session<'a> {
     watch: Watch,
     room: Option<Arc<dyn MakeRoom>>,
     redirects: usize,
+    /// The first URL, if credentials were left there.
+    left_behind: Option<RepositoryUrl>,
     /// `None` between two workers.
     worker: Option<worker::Session>,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn open(gateway: &'a Gateway, errand: Errand, watch: &Watch) -> Result<Self, GatewayError> {
-        let worker = gateway.start(errand.clone(), watch)?;
-        Ok(Self { gateway, errand, watch: watch.clone(), room: None, redirects: 0, worker: Some(worker) })
+        // For all its workers together.
+        let cancel = watch.cancel.within(gateway.policy().limits().timeout);
+        let watch = Watch::new(cancel, Arc::clone(&watch.progress));
+        let worker = gateway.start(errand.clone(), &watch)?;
+        Ok(Self { gateway, errand, watch, room: None, redirects: 0, left_behind: None, worker: Some(worker) })
     }
 
     /// Asks `room` for space before it fails a fetch for lack of it.
@@ -112,10 +118,22 @@ impl<'a> Session<'a> {
                 WorkerError::Remote(RemoteError::Redirected {
                     to: Redirection::Repository { write, follow: true },
                     ..
-                }) if self.redirects < MOST_REDIRECTS => {
-                    let there = RepositoryUrl::parse(write).map_err(|_| error)?;
-                    self.redirects += 1;
-                    self.go_to(there)?;
+                }) if self.redirects < MOST_REDIRECTS => match RepositoryUrl::parse(write) {
+                    Ok(there) if may_follow(&self.errand.url, &there) => {
+                        self.redirects += 1;
+                        self.go_to(there)?;
+                    }
+                    _ => return Err(error.into()),
+                },
+                WorkerError::Remote(RemoteError::CredentialMissing { .. }) => {
+                    return Err(match &self.left_behind {
+                        // The volume has a credential, but for the URL that it names.
+                        Some(first) => {
+                            let to = Redirection::Repository { write: self.errand.url.to_string(), follow: false };
+                            WorkerError::from(RemoteError::Redirected { url: first.to_string(), to }).into()
+                        }
+                        None => error.into(),
+                    });
                 }
                 _ => return Err(error.into()),
             }
@@ -128,8 +146,12 @@ impl<'a> Session<'a> {
         if let Some(worker) = self.worker.take() {
             worker.finish()?;
         }
-        self.errand.url = there;
-        self.errand.credentials = trust_alone(&self.errand.credentials);
+        let first = std::mem::replace(&mut self.errand.url, there);
+        let trusted = trust_alone(&self.errand.credentials);
+        if trusted.secret_keys().len() < self.errand.credentials.secret_keys().len() {
+            self.left_behind = Some(first);
+        }
+        self.errand.credentials = trusted;
         let worker = self.gateway.start(self.errand.clone(), &self.watch)?;
         self.worker = Some(match &self.room {
             Some(room) => worker.making_room(Arc::clone(room)),
@@ -139,10 +161,42 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Whether a worker may send its successor from one URL to another: to another origin of the same host, and never from
+/// TLS to plain text. A worker follows redirects within its origin itself.
+fn may_follow(here: &RepositoryUrl, there: &RepositoryUrl) -> bool {
+    let is_web = |url: &RepositoryUrl| matches!(url.scheme(), Scheme::Https | Scheme::Http);
+    let origin = |url: &RepositoryUrl| (url.scheme(), url.port());
+    is_web(here)
+        && is_web(there)
+        && here.host() == there.host()
+        && origin(here) != origin(there)
+        && (here.scheme(), there.scheme()) != (Scheme::Https, Scheme::Http)
+}
+
 /// The certificate authorities of a secret, without its secrets.
 fn trust_alone(credentials: &Credentials) -> Credentials {
     let keys = credentials.secret_keys().iter();
     let authorities = keys.filter(|(key, _)| key.ends_with("ca.crt")).map(|(key, value)| (key.clone(), value.clone()));
     // They were accepted together with the other keys.
     Credentials::from_secret_keys(authorities.collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_cannot_send_its_successor_to_another_host_or_to_plain_text() {
+        let follows =
+            |here, there| may_follow(&RepositoryUrl::parse(here).unwrap(), &RepositoryUrl::parse(there).unwrap());
+        for there in ["https://host/y", "http://host:8080/x", "https://host:8443/x"] {
+            assert!(follows("http://host/x", there), "{there}");
+        }
+        for there in ["http://host/y", "https://other/x", "ssh://host/x", "file:///x", "git://host/x"] {
+            assert!(!follows("http://host/x", there), "{there}");
+        }
+        for there in ["http://host/x", "http://host:8080/x"] {
+            assert!(!follows("https://host/x", there), "{there}");
+        }
+    }
 }

@@ -299,6 +299,17 @@ pub enum Unsupported {
 }
 
 impl RemoteError {
+    /// Adds to a broken connection what the server said beside it.
+    pub(super) fn with_words(self, words: Option<String>) -> Self {
+        let Some(words) = words else { return self };
+        let with = |source: &Cause| Cause::new(format_args!("{source}; it said: {words}"));
+        match self {
+            Self::Unreachable { url, source } => Self::Unreachable { source: with(&source), url },
+            Self::Protocol { url, source } => Self::Protocol { source: with(&source), url },
+            other => other,
+        }
+    }
+
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {

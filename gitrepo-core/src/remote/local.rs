@@ -24,6 +24,9 @@ use crate::object::TreeObject;
 use crate::spec::Revision;
 use crate::sys;
 
+/// Most tags of tags that are followed.
+const TAGS_FOLLOWED: usize = 16;
+
 /// A repository of a `file` URL.
 pub(super) struct Local<'a> {
     request: &'a ConnectRequest,
@@ -70,13 +73,23 @@ impl<'a> Local<'a> {
         }
         packed.map_err(failed)?;
         let arrived = sink.finish()?;
-        repository.set_shallow(&boundary.into_iter().map(commit_id).collect())?;
+        let mut shallow = repository.shallow()?;
+        shallow.retain(|commit| !missing.seen.contains(&oid(*commit)));
+        shallow.extend(boundary.into_iter().map(commit_id));
+        repository.set_shallow(&shallow)?;
         Ok(arrived)
     }
 
     fn open(&self) -> Result<git2::Repository, RemoteError> {
         sys::git::isolate().map_err(|error| RemoteError::Library { source: Cause::new(error.message()) })?;
-        git2::Repository::open(Path::new(self.request.errand.url.path())).map_err(|error| self.failure(&error))
+        let opened = git2::Repository::open(Path::new(self.request.errand.url.path()));
+        opened.map_err(|error| match error.code() {
+            ErrorCode::NotFound => {
+                let source = Some(Cause::new(error.message()));
+                RemoteError::RepositoryNotFound { url: self.url(), source }
+            }
+            _ => self.failure(&error),
+        })
     }
 
     fn refs(&self, source: &git2::Repository) -> Result<Advertisement, git2::Error> {
@@ -112,22 +125,21 @@ impl<'a> Local<'a> {
     }
 
     fn failure(&self, error: &git2::Error) -> RemoteError {
-        let source = Cause::new(error.message());
-        match error.code() {
-            ErrorCode::NotFound => RemoteError::RepositoryNotFound { url: self.url(), source: Some(source) },
-            _ => RemoteError::Protocol { url: self.url(), source },
-        }
+        RemoteError::Protocol { url: self.url(), source: Cause::new(error.message()) }
     }
 }
 
 /// The object that an annotated tag leads to.
 fn peel(objects: &Odb<'_>, target: Oid) -> Option<Oid> {
     let mut id = target;
-    // A tag cannot name itself, so this ends.
-    while let Ok((_, ObjectType::Tag)) = objects.read_header(id) {
-        id = object::target_of(objects.read(id).ok()?.data())?.0;
+    // On a damaged disk a tag may name itself.
+    for _ in 0..TAGS_FOLLOWED {
+        match objects.read(id).ok()? {
+            tag if tag.kind() == ObjectType::Tag => id = object::target_of(tag.data())?.0,
+            _ => return (id != target).then_some(id),
+        }
     }
-    (id != target).then_some(id)
+    None
 }
 
 /// What one repository has and another has not.
@@ -170,10 +182,13 @@ impl Missing<'_> {
                     self.tree(tree)?;
                 }
                 let before = object::parents_of(found.data());
-                let before: Vec<_> = before.into_iter().filter(|parent| self.from.exists(*parent)).collect();
-                match level == depth && !before.is_empty() {
-                    true => boundary.push(commit),
-                    false => parents.extend(before),
+                let all = before.len();
+                let there: Vec<_> = before.into_iter().filter(|parent| self.from.exists(*parent)).collect();
+                if (level == depth && all > 0) || there.len() < all {
+                    boundary.push(commit);
+                }
+                if level != depth {
+                    parents.extend(there);
                 }
             }
             generation = parents;

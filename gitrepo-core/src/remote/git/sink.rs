@@ -131,6 +131,10 @@ impl<'a> Sink<'a> {
         let (start, rest) = piece.split_at(begun);
         self.header.extend_from_slice(start);
         if begun > 0 && self.header.len() == HEADER {
+            if !self.header.starts_with(b"PACK") {
+                let source = Cause::new("what it sends is not a pack");
+                return Err(RemoteError::Protocol { url: self.meter.borrow().url(), source });
+            }
             let objects = self.objects();
             if objects > PACK_OBJECTS as u64 {
                 let url = self.meter.borrow().url();

@@ -112,6 +112,7 @@ fn wait(patience: &mut Patience<'_>, mut call: impl FnMut() -> io::Result<usize>
         match call() {
             Ok(length) => {
                 patience.hear();
+                patience.check().map_err(io::Error::other)?;
                 return Ok(length);
             }
             Err(error)

@@ -113,8 +113,11 @@ impl<'a> Http<'a> {
         let mut retries = refusal::Retries::new(&self.request.watch.cancel);
         loop {
             self.begin(question)?;
-            match self.await_head()? {
-                200 => return self.accept(question),
+            let status = self.await_head()?;
+            self.decode()?;
+            match status {
+                200 if question == Question::Refs => return self.check_type(),
+                200 => return Ok(()),
                 401 => {
                     let challenges = self.fields("www-authenticate");
                     self.authentication.challenged(&challenges)?;
@@ -273,11 +276,12 @@ impl<'a> Http<'a> {
             Ok(is_quiet)
         });
         match advanced {
-            Ok(false) => {
-                self.patience.hear();
-                Ok(())
+            Ok(is_quiet) => {
+                if !is_quiet {
+                    self.patience.hear();
+                }
+                self.patience.check()
             }
-            Ok(true) => self.patience.check(),
             Err(error) => Err(self.library(&error)),
         }
     }
@@ -303,21 +307,18 @@ impl<'a> Http<'a> {
         self.head(|answer| answer.fields(name).map(<[u8]>::to_vec).collect())
     }
 
-    /// Checks that an answer is git's, and prepares to read it.
-    fn accept(&mut self, question: Question<'_>) -> Result<(), RemoteError> {
+    /// Prepares to read a body that the server has compressed.
+    fn decode(&mut self) -> Result<(), RemoteError> {
         let encoding = self.head(|answer| answer.text("content-encoding")).unwrap_or_default().to_ascii_lowercase();
         match encoding.as_str() {
-            "" | "identity" => {}
+            "" | "identity" => Ok(()),
             "gzip" | "x-gzip" => {
                 if let Some(exchange) = &mut self.exchange {
                     exchange.inflate = Some(Inflate::default());
                 }
+                Ok(())
             }
-            other => return Err(self.protocol(format_args!("its answer is encoded as {other:?}"))),
-        }
-        match question {
-            Question::Refs => self.check_type(),
-            Question::UploadPack(_) => Ok(()),
+            other => Err(self.protocol(format_args!("its answer is encoded as {other:?}"))),
         }
     }
 
@@ -364,7 +365,7 @@ impl<'a> Http<'a> {
     /// The meaning of an answer without content.
     fn refusal(&mut self, question: Question<'_>, status: u16) -> RemoteError {
         if let 300..=399 = status {
-            let to = self.redirection(question);
+            let to = self.redirection(question).not_followed();
             return RemoteError::Redirected { url: self.request.errand.url.to_string(), to };
         }
         let kind = self.head(|answer| answer.text("content-type")).unwrap_or_default();
@@ -414,7 +415,10 @@ impl Read for Http<'_> {
             let Some(exchange) = &mut self.exchange else { return Ok(0) };
             let body = exchange.handle.get_mut();
             let length = match &mut exchange.inflate {
-                Some(inflate) => inflate.read(body, buffer)?,
+                Some(inflate) => match inflate.read(body, buffer) {
+                    Ok(length) => length,
+                    Err(error) => return Err(io::Error::other(self.protocol(format_args!("its answer: {error}")))),
+                },
                 None => body.read(buffer),
             };
             if length > 0 || buffer.is_empty() {
