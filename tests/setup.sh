@@ -41,6 +41,12 @@ if [ "$scope" = tests ]; then
     has unshare || need util-linux
     has losetup || need mount
     has curl || need curl
+    # Other git servers, and a proxy. The dulwich of Debian is for Debian's own Python.
+    has nginx || need nginx-light
+    has fcgiwrap || need fcgiwrap
+    has lighttpd || need lighttpd
+    /usr/bin/python3 -c 'import dulwich' 2>/dev/null || need python3-dulwich
+    has tinyproxy || need tinyproxy
     # For rendering manifests and building images.
     sh "$root/tests/kustomize.sh" --check || has go || need golang-go
     (. "$root/deploy/image/builder.sh") 2>/dev/null || need buildah

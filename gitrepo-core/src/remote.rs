@@ -22,6 +22,13 @@ mod local;
 pub(crate) mod repository;
 mod transport;
 
+/// The parsers of what a server sends, for `testing`.
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz {
+    pub use super::git::fuzz::*;
+    pub use super::transport::fuzz::*;
+}
+
 pub use conversation::Git;
 pub use errand::Errand;
 pub use error::RemoteError;

@@ -2,6 +2,7 @@
 //!
 //! A fake keeps its trait's promises; the same contract suite runs on it and on the real one.
 
+pub mod fuzz;
 mod gate;
 mod held;
 pub mod mounter;

@@ -65,8 +65,7 @@ impl Authority {
         let key = new_key();
         let mut builder = begin(&own_name, &key, Validity::Current);
         builder.set_issuer_name(&name(&own_name)).unwrap();
-        builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
-        builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap()).unwrap();
+        add_authority_extensions(&mut builder);
         let identity = Identity { certificate: finish(builder, &key), key };
         file.write_all(identity.pem().as_bytes()).unwrap();
         Self { identity, file }
@@ -80,6 +79,19 @@ impl Authority {
     /// A file with [`Self::ca_pem`].
     pub fn ca_file(&self) -> &Path {
         self.file.path()
+    }
+
+    /// An authority whose certificate this one has signed.
+    pub fn intermediate(&self) -> Self {
+        let mut file = NamedTempFile::with_prefix("gitrepo-ca-").unwrap();
+        let own_name = file.path().file_name().unwrap().to_string_lossy().into_owned();
+        let key = new_key();
+        let mut builder = begin(&own_name, &key, Validity::Current);
+        builder.set_issuer_name(self.identity.certificate.subject_name()).unwrap();
+        add_authority_extensions(&mut builder);
+        let identity = Identity { certificate: finish(builder, &self.identity.key), key };
+        file.write_all(identity.pem().as_bytes()).unwrap();
+        Self { identity, file }
     }
 
     /// A server certificate for `localhost` and 127.0.0.1.
@@ -146,6 +158,11 @@ fn begin(subject: &str, key: &PKey<Private>, validity: Validity) -> X509Builder 
     builder.set_not_before(&Asn1Time::from_unix(from).unwrap()).unwrap();
     builder.set_not_after(&Asn1Time::from_unix(to).unwrap()).unwrap();
     builder
+}
+
+fn add_authority_extensions(builder: &mut X509Builder) {
+    builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+    builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap()).unwrap();
 }
 
 fn add_server_extensions(builder: &mut X509Builder, names: &[&str], issuer: Option<&X509>) {

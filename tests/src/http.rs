@@ -34,6 +34,8 @@ mod wire;
 
 pub use answer::Answer;
 pub use answer::Ending;
+pub use answer::GitAnswer;
+pub use answer::Rewrite;
 pub use answer::Tamper;
 pub use answer::WriteAnswer;
 pub use gate::Gate;
@@ -65,6 +67,7 @@ pub struct HttpServerBuilder {
     identity: Option<Identity>,
     answer: Option<AnswerFor>,
     close: bool,
+    protocol: Option<u8>,
     address: Option<IpAddr>,
 }
 
@@ -77,6 +80,7 @@ struct Shared {
     identity: Option<Identity>,
     answer: AnswerFor,
     close: bool,
+    protocol: Option<u8>,
     requests: Mutex<Vec<Arc<Request>>>,
     sent: Arc<AtomicU64>,
     gates: Mutex<Vec<Arc<Barrier>>>,
@@ -125,6 +129,13 @@ impl HttpServerBuilder {
         self
     }
 
+    /// Speaks this version of git's protocol, whatever the client asks for.
+    #[must_use]
+    pub fn protocol(mut self, version: u8) -> Self {
+        self.protocol = Some(version);
+        self
+    }
+
     /// Listens on this address of the loopback instead of 127.0.0.1.
     #[must_use]
     pub fn at(mut self, address: IpAddr) -> Self {
@@ -141,6 +152,7 @@ impl HttpServerBuilder {
             identity: self.identity,
             answer: self.answer.unwrap_or_else(|| Box::new(|_| Answer::Git)),
             close: self.close,
+            protocol: self.protocol,
             requests: Mutex::default(),
             sent: Arc::default(),
             gates: Mutex::default(),
@@ -254,6 +266,9 @@ impl Shared {
                 reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
             request.read_body(&mut reader)?;
+            if let Some(version) = self.protocol {
+                request.speak(version);
+            }
             let request = self.log(request);
             let gates = lock(&self.gates).clone();
             gates.iter().for_each(|gate| gate.pass(&request));
@@ -290,6 +305,9 @@ impl Shared {
                 (None, _) => answer::status(wire, 404, Vec::new()),
                 (Some((repository, rest)), Answer::Tampered(tamper)) => {
                     answer::tampered(wire, &repository, &rest, request, &*tamper)
+                }
+                (Some((repository, rest)), Answer::Rewritten(rewrite)) => {
+                    answer::rewritten(wire, &repository, &rest, request, &*rewrite)
                 }
                 (Some((repository, rest)), Answer::Slow(time)) => answer::slow(wire, &repository, &rest, request, time),
                 (Some((repository, rest)), _) => answer::git(wire, &repository, &rest, request),

@@ -6,8 +6,10 @@
 //! | module | idea |
 //! |---|---|
 //! | [`require`] | skips, or fails, a test that cannot run here |
-//! | [`http`], [`ssh`], [`daemon`], [`authority`] | git servers that behave |
+//! | [`http`], [`ssh`], [`daemon`], [`web`], [`authority`] | git servers that behave |
+//! | [`odd`] | servers that behave as few others do |
 //! | [`hostile`], [`pktline`] | git servers that do not |
+//! | [`tinyproxy`] | a proxy of the machine |
 //! | [`attempts`] | what a compromised worker would try |
 //! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
 //! | [`csi`] | clients of a CSI driver's sockets |
@@ -34,6 +36,7 @@ pub mod csi;
 pub mod daemon;
 pub mod faulty;
 pub mod fixtures;
+mod foreground;
 pub mod git;
 pub mod hostile;
 pub mod http;
@@ -43,6 +46,7 @@ pub mod loopfs;
 pub mod manifests;
 pub mod name_server;
 pub mod namespace;
+pub mod odd;
 pub mod person;
 pub mod pktline;
 pub mod process;
@@ -51,5 +55,7 @@ pub mod repository;
 pub mod require;
 pub mod shell;
 pub mod ssh;
+pub mod tinyproxy;
 pub mod tree;
 pub mod volumes;
+pub mod web;

@@ -32,6 +32,15 @@ impl Repository {
     /// An empty repository `<name>.git`, whose HEAD is `refs/heads/main`. Like the large forges, it serves any commit
     /// by its id; see [`Self::refuse_commits_by_id`].
     pub fn new(name: &str) -> Self {
+        Self::of_format(name, "sha1")
+    }
+
+    /// The same, with ids of SHA-256.
+    pub fn of_sha256(name: &str) -> Self {
+        Self::of_format(name, "sha256")
+    }
+
+    fn of_format(name: &str, format: &str) -> Self {
         let place = TempDir::with_prefix("gitrepo-fixture-").unwrap();
         let repository = Self { name: format!("{name}.git"), place, commits: AtomicU64::new(0) };
         git::output(git::command(repository.place.path()).args([
@@ -40,6 +49,8 @@ impl Repository {
             "--bare",
             "--template=",
             "--initial-branch=main",
+            "--object-format",
+            format,
             &repository.name,
         ]));
         repository.configure("uploadpack.allowAnySHA1InWant", "true");
@@ -125,6 +136,26 @@ impl Repository {
     /// Points HEAD to `branch`, which need not exist.
     pub fn set_head(&self, branch: &str) {
         git::output(&mut self.git(["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")]));
+    }
+
+    /// Forgets all but so many commits of the history of `main`: the repository is shallow, as after
+    /// `git clone --depth`. No other ref may lead to them.
+    pub fn cut_history(&self, commits: usize) {
+        let last = self.resolve(&format!("main~{}", commits - 1));
+        std::fs::write(self.path().join("shallow"), format!("{last}\n")).unwrap();
+        git::output(&mut self.git(["repack", "-a", "-d", "--quiet"]));
+        git::output(&mut self.git(["prune", "--expire=now"]));
+    }
+
+    /// Adds so many refs at once: half of them changes, half branches below `many/`. To be called once, for a repository
+    /// without packed refs.
+    pub fn add_refs(&self, count: usize, target: &str) {
+        // git's own ways take a minute for so many.
+        let changes = (0..count / 2).map(|number| format!("{target} refs/changes/{number:06}\n"));
+        let branches = (count / 2..count).map(|number| format!("{target} refs/heads/many/{number:06}\n"));
+        let lines: String = changes.chain(branches).collect();
+        let packed = format!("# pack-refs with: peeled fully-peeled sorted \n{lines}");
+        std::fs::write(self.path().join("packed-refs"), packed).unwrap();
     }
 
     /// The object id of an existing revision.

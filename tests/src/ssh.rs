@@ -37,6 +37,7 @@ pub struct SshServer {
 pub struct SshServerBuilder {
     authorized: Vec<String>,
     settings: Vec<String>,
+    refuses_protocol: bool,
 }
 
 impl SshServerBuilder {
@@ -60,10 +61,20 @@ impl SshServerBuilder {
         self
     }
 
+    /// Takes no variable of the client, and so speaks version 0 of git's protocol.
+    #[must_use]
+    pub fn refuse_protocol(mut self) -> Self {
+        self.refuses_protocol = true;
+        self
+    }
+
     /// Starts it. [`require::tool`]`("sshd")` says whether it can.
     pub fn start(self) -> SshServer {
         let place = TempDir::with_prefix("gitrepo-sshd-").unwrap();
         let mut config = configuration(place.path());
+        if !self.refuses_protocol {
+            config.push_str("AcceptEnv GIT_PROTOCOL\n");
+        }
         for algorithm in HOST_KEYS {
             let file = host_key(place.path(), algorithm);
             key::keygen(&file, algorithm, Format::OpenSsh, "");
@@ -168,7 +179,6 @@ fn configuration(place: &Path) -> String {
     format!(
         "AuthorizedKeysFile {}\n\
          SetEnv PATH={path} GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null LC_ALL=C\n\
-         AcceptEnv GIT_PROTOCOL\n\
          StrictModes no\n\
          UsePAM no\n\
          PidFile none\n\

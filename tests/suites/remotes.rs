@@ -30,14 +30,19 @@ use gitrepo_core::testing::FakeRemote;
 use gitrepo_core::testing::FakeRepository;
 use gitrepo_core::testing::remote::Verb;
 use gitrepo_core::watch::Watch;
+use gitrepo_tests::daemon::GitDaemon;
 use gitrepo_tests::git;
 use gitrepo_tests::http;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::http::HttpServerBuilder;
+use gitrepo_tests::odd;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::require;
 use gitrepo_tests::ssh::ClientKey;
 use gitrepo_tests::ssh::SshServer;
+use gitrepo_tests::ssh::SshServerBuilder;
+use gitrepo_tests::web::WebServer;
 use tempfile::TempDir;
 
 mod contract;
@@ -55,11 +60,24 @@ struct Bench {
     place: TempDir,
 }
 
-/// Each accepts one credential, but for that of files.
+/// Each accepts one credential, but for those that let everybody in.
 enum Server {
-    Fake { remote: FakeRemote, base: &'static str },
+    Fake {
+        remote: FakeRemote,
+        base: &'static str,
+    },
     Http(HttpServer),
-    Ssh { server: SshServer, key: Box<ClientKey>, stranger: Box<ClientKey> },
+    Ssh {
+        server: SshServer,
+        key: Box<ClientKey>,
+        stranger: Box<ClientKey>,
+    },
+    Web(WebServer),
+    /// For everybody.
+    Dulwich(WebServer),
+    /// For everybody.
+    Daemon(GitDaemon),
+    /// For everybody.
     Files,
 }
 
@@ -77,12 +95,37 @@ enum Held {
     Http(http::Gate),
 }
 
+/// What is odd about a repository, apart from its server.
+#[derive(Clone, Copy)]
+enum Nature {
+    Plain,
+    /// Its history ends at the oldest of the three commits, which has a parent.
+    Shallow,
+    /// It has 60,000 refs more.
+    Crowded,
+    /// The server gives out only what its refs point to.
+    Closed,
+}
+
 impl Bench {
     fn new(remote: impl Remote + 'static, server: impl FnOnce(&Repository) -> Server) -> Self {
+        Self::of(Nature::Plain, remote, server)
+    }
+
+    fn of(nature: Nature, remote: impl Remote + 'static, server: impl FnOnce(&Repository) -> Server) -> Self {
         let repository = Repository::new("app");
+        if let Nature::Shallow = nature {
+            repository.commit("main", &Files::new().file("README.md", "0\n"));
+        }
         let commits = [1, 2, 3].map(|number| {
             repository.commit("main", &Files::new().file("README.md", format!("{number}\n")).file("a/b/c", "deep\n"))
         });
+        match nature {
+            Nature::Plain => {}
+            Nature::Shallow => repository.cut_history(3),
+            Nature::Crowded => repository.add_refs(60_000, &commits[2]),
+            Nature::Closed => repository.refuse_commits_by_id(),
+        }
         let server = server(&repository);
         let bench = Self { remote: Arc::new(remote), server, repository, commits, place: TempDir::new().unwrap() };
         bench.serve(&bench.repository);
@@ -96,18 +139,52 @@ impl Bench {
         Self::new(remote.clone(), |_| Server::Fake { remote, base })
     }
 
-    fn over_http(remote: impl Remote + 'static) -> Self {
-        let server = HttpServer::builder().accept(http::Credential::Bearer(TOKEN)).start();
-        Self::new(remote, |_| Server::Http(server))
+    fn over_http(remote: impl Remote + 'static, nature: Nature, protocol: u8) -> Self {
+        Self::over_http_as(remote, nature, HttpServer::builder().protocol(protocol))
+    }
+
+    fn over_odd_http(remote: impl Remote + 'static) -> Self {
+        Self::over_http_as(remote, Nature::Plain, odd::all_in_turn())
+    }
+
+    fn over_http_as(remote: impl Remote + 'static, nature: Nature, server: HttpServerBuilder) -> Self {
+        let server = server.accept(http::Credential::Bearer(TOKEN)).start();
+        Self::of(nature, remote, |_| Server::Http(server))
+    }
+
+    fn over_ssh(remote: impl Remote + 'static, nature: Nature) -> Option<Self> {
+        Self::over_ssh_as(remote, nature, |server| server)
+    }
+
+    fn over_old_ssh(remote: impl Remote + 'static, nature: Nature) -> Option<Self> {
+        Self::over_ssh_as(remote, nature, SshServerBuilder::refuse_protocol)
     }
 
     /// `None` without an SSH server.
-    fn over_ssh(remote: impl Remote + 'static) -> Option<Self> {
+    fn over_ssh_as(
+        remote: impl Remote + 'static,
+        nature: Nature,
+        change: impl FnOnce(SshServerBuilder) -> SshServerBuilder,
+    ) -> Option<Self> {
         require::tool("sshd").then(|| {
             let (key, stranger) = (ClientKey::new(), ClientKey::new());
-            let server = SshServer::start(&key);
-            Self::new(remote, |_| Server::Ssh { server, key: Box::new(key), stranger: Box::new(stranger) })
+            let server = change(SshServer::builder().authorize(&key)).start();
+            let server = Server::Ssh { server, key: Box::new(key), stranger: Box::new(stranger) };
+            Self::of(nature, remote, |_| server)
         })
+    }
+
+    fn over_daemon(remote: impl Remote + 'static, nature: Nature) -> Self {
+        Self::of(nature, remote, |_| Server::Daemon(GitDaemon::start()))
+    }
+
+    /// `None` if the server is not installed.
+    fn over_web(remote: impl Remote + 'static, server: impl FnOnce(&str) -> Option<WebServer>) -> Option<Self> {
+        server(TOKEN).map(|server| Self::new(remote, |_| Server::Web(server)))
+    }
+
+    fn over_dulwich(remote: impl Remote + 'static) -> Option<Self> {
+        WebServer::dulwich().map(|server| Self::new(remote, |_| Server::Dulwich(server)))
     }
 
     fn of_files(remote: impl Remote + 'static) -> Self {
@@ -122,7 +199,7 @@ impl Bench {
                 remote.serve(&url, &FakeRepository::open(&repository.path()));
             }
             Server::Http(server) => server.add(repository),
-            Server::Ssh { .. } | Server::Files => {}
+            Server::Ssh { .. } | Server::Web(_) | Server::Dulwich(_) | Server::Daemon(_) | Server::Files => {}
         }
     }
 
@@ -131,6 +208,8 @@ impl Bench {
             Server::Fake { base, .. } => format!("{base}{}", repository.name()),
             Server::Http(server) => server.url(repository),
             Server::Ssh { server, .. } => server.url(repository),
+            Server::Web(server) | Server::Dulwich(server) => server.url(repository),
+            Server::Daemon(server) => server.url(repository),
             Server::Files => format!("file://{}", repository.path().display()),
         }
     }
@@ -141,6 +220,8 @@ impl Bench {
             Server::Fake { remote, .. } => remote.count(Verb::Connect) as u64,
             Server::Http(server) => server.connections(),
             Server::Ssh { server, .. } => server.connections(),
+            Server::Web(server) | Server::Dulwich(server) => server.connections(),
+            Server::Daemon(server) => server.connections(),
             Server::Files => panic!("files have none"),
         }
     }
@@ -153,14 +234,14 @@ impl Bench {
                 Verb::Fetch => request.is_upload_pack(),
                 _ => request.is_info_refs(),
             })),
-            Server::Ssh { .. } | Server::Files => panic!("nothing is held there"),
+            _ => panic!("nothing is held there"),
         }
     }
 
     /// The secret key of a credential.
     fn secret(&self, credential: Credential) -> Option<(&'static str, String)> {
         match (credential, &self.server) {
-            (Credential::Missing, _) | (_, Server::Files) => None,
+            (Credential::Missing, _) | (_, Server::Dulwich(_) | Server::Daemon(_) | Server::Files) => None,
             (Credential::Right, Server::Ssh { key, .. }) => Some(("ssh-privatekey", key.private.clone())),
             (Credential::Wrong, Server::Ssh { stranger, .. }) => Some(("ssh-privatekey", stranger.private.clone())),
             (Credential::Right, _) => Some(("token", TOKEN.to_owned())),
@@ -289,7 +370,6 @@ macro_rules! everywhere {
             what_is_not_a_commit_is_refused
             the_commit_and_its_whole_tree_are_fetched_and_nothing_else_is_there
             what_was_resolved_is_fetched_although_its_branch_has_moved
-            what_the_base_has_is_not_sent_again
             the_same_again_receives_nothing
             a_commit_of_the_history_is_fetched_by_its_id
             a_commit_that_does_not_exist_is_not_found
@@ -302,15 +382,40 @@ macro_rules! everywhere {
     };
 }
 
-/// For servers that are connected to, and want a credential.
-macro_rules! over_a_network {
+/// For servers that send what is missing, and nothing else.
+macro_rules! of_a_sparing_server {
+    ($bench:expr) => {
+        scenes! { $bench;
+            what_the_base_has_is_not_sent_again
+        }
+    };
+}
+
+/// For servers that keep a connection.
+macro_rules! on_a_kept_connection {
     ($bench:expr) => {
         scenes! { $bench;
             resolve_and_fetch_share_a_connection
+        }
+    };
+}
+
+/// For servers that are connected to.
+macro_rules! over_a_network {
+    ($bench:expr) => {
+        scenes! { $bench;
             the_depth_bounds_the_history
             a_deeper_fetch_adds_to_the_base
-            a_credential_that_is_missing_or_wrong_is_told_apart_and_never_shown
             a_commit_that_is_not_given_out_by_its_id_is_found_in_the_history
+        }
+    };
+}
+
+/// For servers that want a credential.
+macro_rules! with_a_credential {
+    ($bench:expr) => {
+        scenes! { $bench;
+            a_credential_that_is_missing_or_wrong_is_told_apart_and_never_shown
         }
     };
 }
@@ -336,40 +441,95 @@ macro_rules! with_a_host_key {
 
 /// The tests of one kind of server for an implementation.
 macro_rules! served {
-    ($remote:expr, over_http) => {
-        everywhere! { Bench::over_http($remote) }
-        over_a_network! { Bench::over_http($remote) }
-        while_held! { Bench::over_http($remote) }
+    (over_http, $bench:expr) => {
+        everywhere! { $bench }
+        of_a_sparing_server! { $bench }
+        over_a_network! { $bench }
+        on_a_kept_connection! { $bench }
+        with_a_credential! { $bench }
+        while_held! { $bench }
     };
-    ($remote:expr, over_ssh) => {
-        everywhere! { Bench::over_ssh($remote) }
-        over_a_network! { Bench::over_ssh($remote) }
-        with_a_host_key! { Bench::over_ssh($remote) }
+    (over_ssh, $bench:expr) => {
+        everywhere! { $bench }
+        of_a_sparing_server! { $bench }
+        over_a_network! { $bench }
+        on_a_kept_connection! { $bench }
+        with_a_credential! { $bench }
+        with_a_host_key! { $bench }
     };
-    ($remote:expr, of_files) => {
-        everywhere! { Bench::of_files($remote) }
+    // It may close the connection at any time.
+    (over_odd_http, $bench:expr) => {
+        everywhere! { $bench }
+        of_a_sparing_server! { $bench }
+        with_a_credential! { $bench }
+    };
+    (over_web, $bench:expr) => {
+        everywhere! { $bench }
+        of_a_sparing_server! { $bench }
+        over_a_network! { $bench }
+        on_a_kept_connection! { $bench }
+        with_a_credential! { $bench }
+    };
+    (for_everybody, $bench:expr) => {
+        everywhere! { $bench }
+        of_a_sparing_server! { $bench }
+        over_a_network! { $bench }
+        on_a_kept_connection! { $bench }
+    };
+    // It speaks HTTP/1.0, and sends some objects again.
+    (over_dulwich, $bench:expr) => {
+        everywhere! { $bench }
+        over_a_network! { $bench }
+    };
+    (of_files, $bench:expr) => {
+        everywhere! { $bench }
+        of_a_sparing_server! { $bench }
     };
 }
 
 /// An implementation, and the servers that it reaches.
 macro_rules! implementation {
-    ($name:ident: $remote:expr; $($server:ident)*) => {
+    ($name:ident; $($server:ident: $kind:ident, $bench:expr;)*) => {
         mod $name {
             $(mod $server {
                 use super::super::*;
-                served! { $remote, $server }
+                served! { $kind, $bench }
             })*
         }
     };
 }
 
-implementation! { ours: Git::default(); over_http over_ssh of_files }
+implementation! { ours;
+    http: over_http, Bench::over_http(Git::default(), Nature::Plain, 2);
+    http_1: over_http, Bench::over_http(Git::default(), Nature::Plain, 1);
+    http_0: over_http, Bench::over_http(Git::default(), Nature::Plain, 0);
+    closed_http: over_http, Bench::over_http(Git::default(), Nature::Closed, 2);
+    closed_http_0: over_http, Bench::over_http(Git::default(), Nature::Closed, 0);
+    shallow_http: over_http, Bench::over_http(Git::default(), Nature::Shallow, 2);
+    shallow_http_0: over_http, Bench::over_http(Git::default(), Nature::Shallow, 0);
+    crowded_http: over_http, Bench::over_http(Git::default(), Nature::Crowded, 2);
+    crowded_http_0: over_http, Bench::over_http(Git::default(), Nature::Crowded, 0);
+    odd_http: over_odd_http, Bench::over_odd_http(Git::default());
+    nginx: over_web, Bench::over_web(Git::default(), WebServer::nginx);
+    lighttpd: over_web, Bench::over_web(Git::default(), WebServer::lighttpd);
+    dulwich: over_dulwich, Bench::over_dulwich(Git::default());
+    ssh: over_ssh, Bench::over_ssh(Git::default(), Nature::Plain);
+    ssh_0: over_ssh, Bench::over_old_ssh(Git::default(), Nature::Plain);
+    shallow_ssh: over_ssh, Bench::over_ssh(Git::default(), Nature::Shallow);
+    shallow_ssh_0: over_ssh, Bench::over_old_ssh(Git::default(), Nature::Shallow);
+    daemon: for_everybody, Bench::over_daemon(Git::default(), Nature::Plain);
+    shallow_daemon: for_everybody, Bench::over_daemon(Git::default(), Nature::Shallow);
+    files: of_files, Bench::of_files(Git::default());
+}
 
 mod fake {
     use super::*;
 
     everywhere! { Bench::fake("https://git.example.com/") }
+    of_a_sparing_server! { Bench::fake("https://git.example.com/") }
     over_a_network! { Bench::fake("https://git.example.com/") }
+    on_a_kept_connection! { Bench::fake("https://git.example.com/") }
+    with_a_credential! { Bench::fake("https://git.example.com/") }
     while_held! { Bench::fake("https://git.example.com/") }
     with_a_host_key! { Bench::fake("ssh://git@git.example.com/") }
 }

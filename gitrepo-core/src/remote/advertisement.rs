@@ -171,8 +171,10 @@ impl Advertisement {
 
     /// The name that was probably meant: with a prefix too many or missing, or with a typing error.
     fn nearest(&self, revision: &Revision) -> Option<String> {
-        let heads = || self.heads.iter().take(NAMES_COMPARED).map(|head| head.name.as_str());
-        let short = |name: &'static str| move |head: &str| head.strip_prefix(name).map(str::to_owned);
+        let names =
+            |of: fn(&Head) -> bool| self.heads.iter().filter(move |head| of(head)).map(|head| head.name.as_str());
+        // A server may list any number of changes or pull requests before them.
+        let branches_and_tags = || names(Head::is_branch_or_tag).take(NAMES_COMPARED);
         match revision {
             Revision::Named(name) => {
                 let as_ref = format!("refs/{name}");
@@ -183,13 +185,15 @@ impl Advertisement {
                         of_remote.filter(|rest| self.get(&format!("refs/heads/{rest}")).is_some()).map(str::to_owned)
                     })
                     .or_else(|| {
-                        let names: Vec<_> = heads()
-                            .filter_map(|head| short("refs/heads/")(head).or_else(|| short("refs/tags/")(head)))
-                            .collect();
+                        let short = |name: &str| name.splitn(3, '/').nth(2).unwrap_or_default().to_owned();
+                        let names: Vec<_> = branches_and_tags().map(short).collect();
                         nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
                     })
             }
-            Revision::Ref(name) => nearest(name, heads()).map(str::to_owned),
+            Revision::Ref(name) => {
+                let others = names(|head| !head.is_branch_or_tag()).take(NAMES_COMPARED);
+                nearest(name, branches_and_tags().chain(others)).map(str::to_owned)
+            }
             Revision::Head | Revision::Commit(_) => None,
         }
     }

@@ -21,6 +21,8 @@ use crate::spec::Revision;
 
 mod answer;
 mod ask;
+#[cfg(feature = "testing")]
+pub(super) mod fuzz;
 mod hello;
 mod packet;
 mod sink;

@@ -20,6 +20,8 @@ mod ssh;
 
 pub use http::CertificateProblem;
 pub use http::Redirection;
+#[cfg(feature = "testing")]
+pub(super) use http::fuzz;
 
 /// The version of the protocol that is asked for. A server that does not know it answers in an older one.
 const PROTOCOL: &str = "version=2";

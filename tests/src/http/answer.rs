@@ -35,6 +35,8 @@ pub enum Answer {
     Slow(Duration),
     /// With the output of the function, headers included.
     Raw(Arc<WriteAnswer>),
+    /// With the bytes that the function makes of git's answer.
+    Rewritten(Arc<Rewrite>),
 }
 
 /// Changes git's body.
@@ -42,6 +44,20 @@ pub type Tamper = dyn Fn(Vec<u8>) -> (Vec<u8>, Ending) + Send + Sync;
 
 /// Writes an answer.
 pub type WriteAnswer = dyn Fn(&mut Wire) -> io::Result<Ending> + Send + Sync;
+
+/// Writes git's answer in another way: head, body, and whatever surrounds them.
+pub type Rewrite = dyn Fn(&Request, GitAnswer) -> (Vec<u8>, Ending) + Send + Sync;
+
+/// A complete answer of git.
+#[derive(Debug, Clone)]
+pub struct GitAnswer {
+    /// Three digits.
+    pub status: u16,
+    /// Without those for the transfer.
+    pub headers: Vec<(String, String)>,
+    /// As it is before any coding.
+    pub body: Vec<u8>,
+}
 
 /// What follows an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +79,11 @@ impl Answer {
     /// See [`Answer::Tampered`].
     pub fn tampered(tamper: impl Fn(Vec<u8>) -> (Vec<u8>, Ending) + Send + Sync + 'static) -> Self {
         Self::Tampered(Arc::new(tamper))
+    }
+
+    /// See [`Answer::Rewritten`].
+    pub fn rewritten(rewrite: impl Fn(&Request, GitAnswer) -> (Vec<u8>, Ending) + Send + Sync + 'static) -> Self {
+        Self::Rewritten(Arc::new(rewrite))
     }
 
     /// See [`Answer::Raw`].
@@ -137,6 +158,21 @@ pub(super) fn tampered(
     if ending == Ending::Complete {
         message::write_chunk(wire, b"")?;
     }
+    Ok(ending)
+}
+
+pub(super) fn rewritten(
+    wire: &mut Wire,
+    repository: &Path,
+    rest: &str,
+    request: &Request,
+    rewrite: &Rewrite,
+) -> io::Result<Ending> {
+    let (backend, body) = whole(repository, rest, request)?;
+    let (bytes, ending) =
+        rewrite(request, GitAnswer { status: backend.status, headers: backend.headers.clone(), body });
+    wire.write_all(&bytes)?;
+    wire.flush()?;
     Ok(ending)
 }
 

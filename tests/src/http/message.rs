@@ -71,6 +71,14 @@ impl Request {
         reader.take(size).read_to_end(&mut self.body).map(drop)
     }
 
+    /// Asks for this version of git's protocol instead of any other.
+    pub(super) fn speak(&mut self, version: u8) {
+        self.headers.retain(|(name, _)| name != "git-protocol");
+        if version > 0 {
+            self.headers.push(("git-protocol".to_owned(), format!("version={version}")));
+        }
+    }
+
     /// The value of a header by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())

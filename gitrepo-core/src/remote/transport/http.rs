@@ -28,6 +28,8 @@ mod answer;
 mod authentication;
 mod authorities;
 mod certificate;
+#[cfg(feature = "testing")]
+pub(in crate::remote) mod fuzz;
 mod redirect;
 mod refusal;
 

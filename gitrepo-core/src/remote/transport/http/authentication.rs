@@ -72,8 +72,12 @@ impl<'a> Authentication<'a> {
         Err(match self.shown {
             Shown::Nothing if !matches!(self.first(), Shown::Nothing) => RemoteError::CredentialOverHttp { url: url() },
             Shown::Nothing => {
-                let wanted = if takes("basic") { "username and password, or token" } else { "token" };
-                RemoteError::CredentialMissing { url: url(), wanted: wanted.to_owned() }
+                let wanted = match () {
+                    () if takes("basic") => "username and password, or token".to_owned(),
+                    () if takes("bearer") || offered.is_empty() => "token".to_owned(),
+                    () => format!("{}: none that is supported", Cause::new(offered.join(", "))),
+                };
+                RemoteError::CredentialMissing { url: url(), wanted }
             }
             Shown::Token(_) | Shown::Login(..) => {
                 let offered = if self.credential.token.is_some() { "token" } else { "username, password" };
@@ -95,7 +99,7 @@ impl<'a> Authentication<'a> {
 
 /// The schemes of all challenges. A field may have several, separated by commas, as are the parameters of each
 /// (RFC 9110, section 11.6.1).
-fn schemes(challenges: &[Vec<u8>]) -> Vec<String> {
+pub(super) fn schemes(challenges: &[Vec<u8>]) -> Vec<String> {
     let mut schemes = Vec::new();
     for field in challenges {
         let mut is_quoted = false;
@@ -177,7 +181,12 @@ mod tests {
             assert_eq!(headers, [""]);
             assert!(matches!(error, RemoteError::CredentialOverHttp { .. }), "{error}");
         }
-        for (challenge, expected) in [("Basic", "username and password, or token"), ("Bearer", "token")] {
+        for (challenge, expected) in [
+            ("Basic", "username and password, or token"),
+            ("Bearer", "token"),
+            ("", "token"),
+            ("Negotiate, NTLM", "Negotiate, NTLM: none that is supported"),
+        ] {
             match sent(HTTPS, &[], &[challenge]) {
                 (_, RemoteError::CredentialMissing { wanted, .. }) => assert_eq!(wanted, expected),
                 (_, other) => panic!("{other}"),

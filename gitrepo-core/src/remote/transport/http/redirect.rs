@@ -14,7 +14,7 @@ use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
 
 /// Longest `Location` that is examined, in bytes.
-const LONGEST: usize = 2048;
+pub(super) const LONGEST: usize = 2048;
 
 /// Where a redirect leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use crate::cancel::Cancel;
 use crate::error::Cause;
@@ -20,6 +21,9 @@ const QUOTED: usize = 200;
 /// Most times that a server is asked again.
 const MOST_RETRIES: usize = 10;
 
+/// Shortest pause before a server is asked again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// Pauses that a server asks for.
 pub(super) struct Retries<'a> {
     cancel: &'a Cancel,
@@ -32,15 +36,26 @@ impl<'a> Retries<'a> {
     }
 
     /// How long to wait before asking again; `None` not to, as when the pause is longer than the time left. Only a
-    /// server that names a pause in seconds is asked again (RFC 9110, section 10.2.3).
+    /// server that names a pause, in seconds or by its end, is asked again (RFC 9110, section 10.2.3).
     pub(super) fn pause_before(&mut self, status: u16, retry_after: Option<String>) -> Option<Duration> {
         self.count += 1;
         if !matches!(status, 429 | 503) || self.count > MOST_RETRIES {
             return None;
         }
-        let pause = Duration::from_secs(retry_after?.trim().parse().ok()?).max(Duration::from_millis(100));
+        let pause = pause(retry_after?.trim())?.max(SHORTEST_PAUSE);
         let left = self.cancel.remaining().unwrap_or(Duration::from_secs(60));
         (pause < left).then_some(pause)
+    }
+}
+
+/// From the value of `Retry-After`. A time that has passed is no pause.
+fn pause(retry_after: &str) -> Option<Duration> {
+    match retry_after.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let until = httpdate::parse_http_date(retry_after).ok()?;
+            Some(until.duration_since(SystemTime::now()).unwrap_or_default())
+        }
     }
 }
 
@@ -174,7 +189,8 @@ mod tests {
         let pause = |status, after: &str| Retries::new(&cancel).pause_before(status, Some(after.to_owned()));
         assert_eq!(pause(429, "1"), Some(Duration::from_secs(1)));
         assert_eq!(pause(503, " 30 "), Some(Duration::from_secs(30)));
-        for (status, after) in [(429, "61"), (429, "Fri, 31 Dec 1999 23:59:59 GMT"), (429, "-1"), (500, "1"), (503, "")]
+        assert_eq!(pause(503, "Fri, 31 Dec 1999 23:59:59 GMT"), Some(SHORTEST_PAUSE));
+        for (status, after) in [(429, "61"), (429, "Fri, 31 Dec 2999 23:59:59 GMT"), (429, "-1"), (500, "1"), (503, "")]
         {
             assert_eq!(pause(status, after), None, "{status} {after}");
         }
