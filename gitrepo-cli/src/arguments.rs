@@ -1,10 +1,13 @@
 //! The command line.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use clap::builder::OsStringValueParser;
+use clap::builder::TypedValueParser;
 use clap_complete::Shell;
 
 /// Git repositories as directories and volumes: exactly the tree of a commit, nothing more.
@@ -41,9 +44,26 @@ pub(crate) struct Global {
     /// Print the result, or the error, as one JSON object.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Configuration file; its defaults, schema and meaning are in docs/configuration.md.
-    #[arg(long, global = true, value_name = "FILE", env = "GITREPO_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    /// Configuration file; its defaults, schema and meaning are in docs/configuration.md. If it names no proxy,
+    /// https_proxy, http_proxy, all_proxy and no_proxy of the environment do.
+    #[arg(long, global = true, value_name = "FILE", env = "GITREPO_CONFIG", value_parser = path())]
+    config: Option<PathBuf>,
+}
+
+impl Global {
+    /// The configuration file.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        given(&self.config)
+    }
+}
+
+/// Also accepts an empty path, which means the same as none.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+fn given(path: &Option<PathBuf>) -> Option<&Path> {
+    path.as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
 /// The commands.
@@ -75,12 +95,19 @@ pub(crate) struct Source {
     /// https://host/path, ssh://user@host/path, user@host:path, git://…, file:///path
     pub(crate) repository: String,
     /// Directory with one file per secret key, as Kubernetes mounts a Secret: ssh-privatekey, ssh-passphrase,
-    /// known_hosts, username, password, token, ca.crt
-    #[arg(long, value_name = "DIR")]
-    pub(crate) secret_dir: Option<PathBuf>,
+    /// known_hosts, username, password, token, ca.crt, tls.crt, tls.key
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    secret_dir: Option<PathBuf>,
     /// Give up after this time, such as 90s or 10m [default: limits.timeout of the configuration]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
+}
+
+impl Source {
+    /// The directory of the secret.
+    pub(crate) fn secret_dir(&self) -> Option<&Path> {
+        given(&self.secret_dir)
+    }
 }
 
 /// The tree to take.
@@ -131,7 +158,7 @@ pub(crate) struct Mount {
     pub(crate) uid: Option<String>,
     /// Group that may write the files of a writable volume [default: only their owner may]
     #[arg(long, value_name = "GID")]
-    pub(crate) group: Option<u32>,
+    pub(crate) group: Option<String>,
     /// When to ask the remote which commit a branch or tag names: Always, IfNotPresent [default: Always]
     #[arg(long, value_name = "POLICY")]
     pub(crate) pull_policy: Option<String>,
@@ -143,8 +170,15 @@ pub(crate) struct Mount {
 #[derive(Debug, Args)]
 pub(crate) struct Store {
     /// The store's directory [default: store of the configuration, /var/lib/gitrepo]
-    #[arg(long, value_name = "DIR", env = "GITREPO_STORE")]
-    pub(crate) store: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", env = "GITREPO_STORE", value_parser = path())]
+    store: Option<PathBuf>,
+}
+
+impl Store {
+    /// The directory, if not the configuration's.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        given(&self.store)
+    }
 }
 
 /// `unmount`.

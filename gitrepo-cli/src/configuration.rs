@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::policy::Config;
+use gitrepo_core::policy::EnvironmentProxies;
 use gitrepo_core::store::Origin;
 use gitrepo_core::volume::Volumes;
 use gitrepo_frontend::configuration::Configuration;
@@ -17,16 +18,19 @@ use crate::error::CommandError;
 pub(crate) const ORIGIN: Origin = Origin::program("cli");
 
 /// The configuration file, or the defaults for a person: `git`, `file` and the loopback are allowed, and the person's
-/// own known hosts are trusted.
+/// own known hosts are trusted. Without a proxy in the file, those of the environment are used.
 pub(crate) fn read(file: Option<&Path>) -> Result<Config, CommandError> {
     let mut config = Config::for_person();
     if let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) {
         config.host_keys.file = Some(PathBuf::from(home).join(".ssh/known_hosts"));
     }
-    Ok(match file {
-        Some(file) => Configuration::read(file, config)?.core,
-        None => config,
-    })
+    if let Some(file) = file {
+        config = Configuration::read(file, config)?.core;
+    }
+    if config.proxy.url.is_none() {
+        config.environment_proxies = EnvironmentProxies::read(|name| std::env::var(name).ok())?;
+    }
+    Ok(config)
 }
 
 /// The volumes of an existing store: a query with a misspelt path must not create one.
@@ -44,9 +48,9 @@ pub(crate) fn volumes(global: &Global, store: &arguments::Store) -> Result<Volum
 }
 
 fn with_store(global: &Global, store: &arguments::Store) -> Result<Config, CommandError> {
-    let mut config = read(global.config.as_deref())?;
-    if let Some(store) = &store.store {
-        config.store.clone_from(store);
+    let mut config = read(global.config())?;
+    if let Some(store) = store.directory() {
+        config.store = store.to_owned();
     }
     Ok(config)
 }

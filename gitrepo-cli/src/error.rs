@@ -8,6 +8,7 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::GatewayError;
 use gitrepo_core::lease::LeaseError;
 use gitrepo_core::policy::ConfigError;
+use gitrepo_core::policy::EnvironmentError;
 use gitrepo_core::spec::SpecError;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
@@ -30,6 +31,9 @@ pub(crate) enum CommandError {
     /// The configuration file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A proxy of the environment.
+    #[error(transparent)]
+    Proxy(#[from] EnvironmentError),
     /// `--secret-dir`.
     #[error(transparent)]
     Secret(#[from] SecretDirectoryError),
@@ -89,6 +93,7 @@ impl CommandError {
             Self::Usage { .. } => Kind::InvalidRequest,
             Self::Spec(error) => error.kind(),
             Self::Config(error) => error.kind(),
+            Self::Proxy(_) => Kind::InvalidRequest,
             Self::Secret(error) => error.kind(),
             Self::Directory { .. } => Kind::FailedPrecondition,
             Self::NeedsRoot { .. } => Kind::PermissionDenied,

@@ -10,14 +10,17 @@
 
 use std::collections::BTreeMap;
 
+mod certificates;
 mod error;
 mod forges;
 mod host_keys;
 mod known_hosts;
+pub(crate) mod pem;
 mod secret;
 mod secret_keys;
 mod ssh_key;
 
+pub use certificates::ClientCertificate;
 pub use error::CredentialError;
 pub use error::HostKeyError;
 pub use host_keys::Accepted;
@@ -54,18 +57,20 @@ impl Credentials {
         Self::default()
     }
 
-    /// Checks the keys of a secret, as Kubernetes passes them: name → value. [`SecretKey`] lists the names.
+    /// Checks the keys of a secret, as Kubernetes passes them: name → value. [`SecretKey`] lists the names. A blank value
+    /// means the same as a missing one.
     ///
     /// # Errors
     ///
     /// If the secret exceeds [`SECRET_BYTES`], or for the first key that is unknown, malformed or contradicts another.
     /// The error never contains a value.
-    pub fn from_secret_keys(given: BTreeMap<String, Secret>) -> Result<Self, CredentialError> {
+    pub fn from_secret_keys(mut given: BTreeMap<String, Secret>) -> Result<Self, CredentialError> {
         let length = given.iter().map(|(key, value)| key.len() + value.expose().len()).sum();
         if length > SECRET_BYTES {
             return Err(CredentialError::TooLarge { length });
         }
         let (own, prefixed) = secret_keys::sort(&given)?;
+        given.retain(|_, value| !secret_keys::is_blank(value));
         Ok(Self { given, own, prefixed })
     }
 
@@ -73,7 +78,7 @@ impl Credentials {
     /// neither includes a port.
     ///
     /// A prefixed key belongs to the host of its prefix, an unprefixed one to the repository's host. If both apply to
-    /// the repository's host, the prefixed one wins, separately for SSH key, HTTP login, known hosts and authorities.
+    /// the repository's host, the prefixed one wins, separately for SSH key, HTTP login, known hosts, authorities and client certificate.
     /// Each kind has at most one answer: no second credential is tried after the first was refused.
     pub fn for_host(&self, host: &str, repository_host: &str) -> HostCredential<'_> {
         let prefixed = self.prefixed.get(&host.to_ascii_lowercase());
@@ -87,6 +92,7 @@ impl Credentials {
             token: login.and_then(|group| group.token.as_ref()),
             known_hosts: groups().find_map(|group| group.known_hosts.as_ref()).map(Secret::expose),
             ca_certificates: groups().find_map(|group| group.ca_certificates.as_ref()).map(Secret::expose),
+            client_certificate: groups().find_map(|group| group.client_certificate.as_ref()),
         }
     }
 
@@ -100,7 +106,7 @@ impl Credentials {
         self.own.ca_certificates.as_ref().map(Secret::expose)
     }
 
-    /// The secret as given, for a proof of access over all of it and for the worker's pipe.
+    /// The secret as given, without blank values, for a proof of access over all of it and for the worker's pipe.
     pub fn secret_keys(&self) -> &BTreeMap<String, Secret> {
         &self.given
     }
@@ -122,10 +128,12 @@ pub struct HostCredential<'a> {
     pub password: Option<&'a Secret>,
     /// For HTTP, as `Authorization: Bearer`.
     pub token: Option<&'a Secret>,
-    /// Text in the format of OpenSSH's `known_hosts`, every line well formed.
+    /// Text in the format of OpenSSH's `known_hosts`. Malformed lines are to be skipped.
     pub known_hosts: Option<&'a str>,
     /// PEM certificates of authorities trusted in addition to the system's, at least one.
     pub ca_certificates: Option<&'a str>,
+    /// For TLS, if the server asks for one.
+    pub client_certificate: Option<&'a ClientCertificate>,
 }
 
 #[cfg(test)]

@@ -64,12 +64,12 @@ pub enum GatewayError {
     /// The session failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// A line of the file of known host keys is invalid.
-    #[error("the known host keys in {} cannot be believed", path.display())]
+    /// Every line of the file of known host keys is malformed.
+    #[error("the file {} has no line in the format of known_hosts", path.display())]
     KnownHostsLine {
         /// Of the configuration's `hostKeys.file`.
         path: PathBuf,
-        /// Which line, and why.
+        /// The first line, and why.
         #[source]
         source: Malformed,
     },
@@ -155,7 +155,7 @@ impl Gateway {
             credentials: credentials.clone(),
             host_keys: self.host_keys(url, credentials)?,
             ca_file: config.ca_file.clone(),
-            proxy: config.proxy.as_ref().map(ToString::to_string),
+            proxy: self.policy.proxy_access(url)?,
             credentials_over_http: config.credentials_over_http,
             staging: workspace.map(|workspace| workspace.staging.to_owned()),
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),

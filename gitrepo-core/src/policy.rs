@@ -5,7 +5,9 @@
 //! between check and use (DNS rebinding) nor a redirect leads elsewhere.
 
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
@@ -35,8 +37,17 @@ pub use config::WorkerConfig;
 pub use limits::Limits;
 pub use pattern::HostPattern;
 pub use pattern::PatternError;
+pub use proxy::Bypass;
+pub use proxy::BypassError;
+pub use proxy::EnvironmentError;
+pub use proxy::EnvironmentProxies;
+pub use proxy::LoginError;
 pub use proxy::Proxy;
+pub use proxy::ProxyAccess;
+pub use proxy::ProxyConfig;
 pub use proxy::ProxyError;
+pub use proxy::ProxyLogin;
+pub use proxy::ProxyProtocol;
 
 use lookup::LookupError;
 
@@ -105,6 +116,15 @@ pub enum PolicyError {
         #[source]
         source: Cause,
     },
+    /// The login for the proxy cannot be used.
+    #[error("the user and password for the proxy, in {}, cannot be used", path.display())]
+    ProxyLogin {
+        /// Of the configuration's `proxy.credentialsFile`.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: LoginError,
+    },
     /// Resolving was interrupted.
     #[error("resolving the name of the host {host} was given up")]
     Interrupted {
@@ -129,6 +149,7 @@ impl PolicyError {
             | Self::HostNotAllowed { .. }
             | Self::AddressDenied { .. } => Kind::PermissionDenied,
             Self::Unresolved { .. } => Kind::Unavailable,
+            Self::ProxyLogin { .. } => Kind::FailedPrecondition,
             Self::Interrupted { source, .. } => source.kind(),
         }
     }
@@ -177,17 +198,14 @@ impl Policy {
     /// Resolves the name of the host to connect to, once, and keeps the allowed addresses; `None` for `file` URLs.
     /// Takes at most 30 s.
     ///
-    /// With a proxy, for `https` and `http` that host is the proxy. The admin chose its address, so it is not checked.
-    /// The proxy then resolves the repository's name, but an address in the URL itself is checked.
+    /// With a proxy that host is the proxy. The admin chose its address, so it is not checked. The proxy then resolves the
+    /// repository's name, but an address in the URL itself is checked, and `localhost` is one: the proxy's own.
     pub fn pin(&self, url: &RepositoryUrl, cancel: &Cancel) -> Result<Option<PinnedHost>, PolicyError> {
         let (Some(name), Some(port)) = (url.host(), url.port()) else { return Ok(None) };
         let literal = url.address();
-        let proxy = match url.scheme() {
-            Scheme::Https | Scheme::Http => self.config.proxy.as_ref(),
-            Scheme::Ssh | Scheme::Git | Scheme::File => None,
-        };
-        if let Some(proxy) = proxy {
-            if let Some(address) = literal {
+        if let Some(proxy) = self.proxy(url) {
+            let is_localhost = name == "localhost" || name.ends_with(".localhost");
+            if let Some(address) = literal.or(is_localhost.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))) {
                 self.admit(url, &[address])?;
             }
             let addresses = self.resolve(proxy.host(), cancel)?;
@@ -198,6 +216,34 @@ impl Policy {
             None => self.resolve(name, cancel)?,
         };
         Ok(Some(PinnedHost::new(name, port, &self.admit(url, &addresses)?)))
+    }
+
+    /// The proxy for `url`: the configuration's, or else the environment's.
+    fn proxy(&self, url: &RepositoryUrl) -> Option<&Proxy> {
+        if !matches!(url.scheme(), Scheme::Https | Scheme::Http) {
+            return None;
+        }
+        match self.config.proxy.url {
+            Some(_) => self.config.proxy.of(url),
+            None => self.config.environment_proxies.of(url).map(|access| &access.proxy),
+        }
+    }
+
+    /// The proxy for `url`, with the login that it wants.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError::ProxyLogin`].
+    pub fn proxy_access(&self, url: &RepositoryUrl) -> Result<Option<ProxyAccess>, PolicyError> {
+        let Some(proxy) = self.proxy(url) else { return Ok(None) };
+        let read = |path: &PathBuf| {
+            ProxyLogin::read(path).map_err(|source| PolicyError::ProxyLogin { path: path.clone(), source })
+        };
+        let login = match self.config.proxy.url {
+            Some(_) => self.config.proxy.credentials_file.as_ref().map(read).transpose()?,
+            None => self.config.environment_proxies.of(url).and_then(|access| access.login.clone()),
+        };
+        Ok(Some(ProxyAccess::new(proxy.clone(), login)))
     }
 
     fn resolve(&self, name: &str, cancel: &Cancel) -> Result<Vec<IpAddr>, PolicyError> {

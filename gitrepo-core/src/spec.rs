@@ -8,6 +8,7 @@ mod choice;
 mod commit;
 mod decimal;
 pub mod duration;
+pub(crate) mod foreign;
 mod host;
 pub(crate) mod names;
 pub mod nearest;
@@ -15,7 +16,7 @@ mod path;
 pub mod quantity;
 mod revision;
 mod tree;
-mod url;
+pub(crate) mod url;
 mod volume;
 pub(crate) mod wildcard;
 
@@ -24,6 +25,7 @@ pub use attributes::Attribute;
 pub use attributes::DefaultDirectory;
 pub use attributes::KEYS;
 pub use attributes::SpecError;
+pub use attributes::suggestion;
 pub use choice::Choice;
 pub use choice::GitDir;
 pub use choice::PullPolicy;
@@ -46,6 +48,7 @@ pub use volume::VolumeSpec;
 
 pub(crate) use decimal::decimal;
 pub(crate) use host::Host;
+pub(crate) use revision::looks_abbreviated;
 
 /// Serialises a type as the text it prints, and reads it back through its parser.
 macro_rules! serde_as_text {

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn the_causes_are_told_too() {
-        let error = CredentialError::Empty { key: "token".to_owned() };
-        assert_eq!(CallFailure::from(error), CallFailure::invalid("secret key \"token\" is empty"));
+        let error = CredentialError::NoCertificate { key: "ca.crt".to_owned() };
+        let failure = CallFailure::from(error);
+        assert!(failure.message.starts_with("secret key \"ca.crt\" has no certificate"), "{failure}");
     }
 }

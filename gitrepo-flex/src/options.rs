@@ -18,6 +18,7 @@ use gitrepo_core::spec::KEYS;
 use gitrepo_core::spec::SpecError;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::nearest::nearest;
+use gitrepo_core::spec::suggestion;
 use zeroize::Zeroizing;
 
 mod json;
@@ -92,12 +93,14 @@ pub(crate) enum OptionsError {
     Secret(#[from] CredentialError),
     /// An option holds a secret, which everybody could read.
     #[error(
-        "the option {key:?} would show a secret to everybody who can read the volume's definition; put it into a Secret \
-         whose type is the driver's name, and name that in the volume's secretRef"
+        "the option {key:?} would show a secret to everybody who can read the volume's definition; put it as {name} into \
+         a Secret whose type is the driver's name, and name that in the volume's secretRef"
     )]
     SecretOption {
         /// The key.
         key: String,
+        /// The key of the secret.
+        name: &'static str,
     },
     /// An unknown key.
     #[error("there is no option {key:?}{}", nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
@@ -150,8 +153,7 @@ impl Options {
             read_only: read_only(kubelet("readwrite"))?,
             group: group(kubelet("mounterArgs.FsGroup"))?,
             credentials: credentials(secret)?,
-            // The bash driver treated an empty one as missing.
-            host_target: attributes.get(HOST_TARGET).filter(|path| !path.is_empty()).cloned(),
+            host_target: attributes.get(HOST_TARGET).cloned(),
             spec: spec(attributes)?,
         })
     }
@@ -200,11 +202,15 @@ fn decoded(base64: &str) -> Option<Secret> {
     }
 }
 
-/// The user's options, all with known keys; `repo` becomes `repository`.
+/// The user's options, all with known keys; `repo` becomes `repository`. An empty value means the same as a missing one,
+/// as in the bash driver.
 fn attributes(user: Texts) -> Result<BTreeMap<String, String>, OptionsError> {
     let mut attributes = BTreeMap::new();
     for (key, value) in user {
         check_key(&key)?;
+        if value.is_empty() {
+            continue;
+        }
         let key = if *key == REPO { "repository" } else { &key };
         if attributes.insert(key.to_owned(), value.to_string()).is_some() {
             return Err(OptionsError::TwoRepositories);
@@ -224,11 +230,11 @@ fn check_key(key: &str) -> Result<(), OptionsError> {
     if known().any(|known| known == key) {
         return Ok(());
     }
-    let secret = SecretKey::ALL.iter().map(|key| key.name()).chain(["sshKey"]);
-    if secret.into_iter().any(|secret| secret == key) {
-        return Err(OptionsError::SecretOption { key: shown(key) });
+    let nearest = nearest(key, known()).or_else(|| suggestion(key));
+    match SecretKey::meant_by(key) {
+        Some(meant) if nearest.is_none() => Err(OptionsError::SecretOption { key: shown(key), name: meant.name() }),
+        _ => Err(OptionsError::Unknown { nearest, key: shown(key) }),
     }
-    Err(OptionsError::Unknown { nearest: nearest(key, known()), key: shown(key) })
 }
 
 fn spec(mut attributes: BTreeMap<String, String>) -> Result<VolumeSpec, OptionsError> {

@@ -26,6 +26,8 @@ use tempfile::NamedTempFile;
 pub struct Identity {
     pub(crate) certificate: X509,
     pub(crate) key: PKey<Private>,
+    /// The authority of the clients that it serves; `None` for everybody.
+    pub(crate) clients: Option<X509>,
 }
 
 impl Identity {
@@ -35,12 +37,23 @@ impl Identity {
         let mut builder = begin("gitrepo self-signed", &key, Validity::Current);
         builder.set_issuer_name(&name("gitrepo self-signed")).unwrap();
         add_server_extensions(&mut builder, names, None);
-        Self { certificate: finish(builder, &key), key }
+        Self { certificate: finish(builder, &key), key, clients: None }
+    }
+
+    /// The same for a server that serves only clients with a certificate of `authority`.
+    #[must_use]
+    pub fn for_clients_of(self, authority: &Authority) -> Self {
+        Self { clients: Some(authority.identity.certificate.clone()), ..self }
     }
 
     /// The certificate.
     pub fn pem(&self) -> String {
         String::from_utf8(self.certificate.to_pem().unwrap()).unwrap()
+    }
+
+    /// The private key.
+    pub fn key_pem(&self) -> String {
+        String::from_utf8(self.key.private_key_to_pem_pkcs8().unwrap()).unwrap()
     }
 }
 
@@ -60,13 +73,25 @@ enum Validity {
 impl Authority {
     /// A new authority with a unique name: clients look authorities up by name.
     pub fn new() -> Self {
+        Self::signed_by(None)
+    }
+
+    /// An authority below this one.
+    #[must_use]
+    pub fn intermediate(&self) -> Self {
+        Self::signed_by(Some(&self.identity))
+    }
+
+    fn signed_by(issuer: Option<&Identity>) -> Self {
         let mut file = NamedTempFile::with_prefix("gitrepo-ca-").unwrap();
         let own_name = file.path().file_name().unwrap().to_string_lossy().into_owned();
         let key = new_key();
         let mut builder = begin(&own_name, &key, Validity::Current);
-        builder.set_issuer_name(&name(&own_name)).unwrap();
+        let own = name(&own_name);
+        builder.set_issuer_name(issuer.map_or(&own, |issuer| issuer.certificate.subject_name())).unwrap();
         add_authority_extensions(&mut builder);
-        let identity = Identity { certificate: finish(builder, &key), key };
+        let certificate = finish(builder, issuer.map_or(&key, |issuer| &issuer.key));
+        let identity = Identity { certificate, key, clients: None };
         file.write_all(identity.pem().as_bytes()).unwrap();
         Self { identity, file }
     }
@@ -79,19 +104,6 @@ impl Authority {
     /// A file with [`Self::ca_pem`].
     pub fn ca_file(&self) -> &Path {
         self.file.path()
-    }
-
-    /// An authority whose certificate this one has signed.
-    pub fn intermediate(&self) -> Self {
-        let mut file = NamedTempFile::with_prefix("gitrepo-ca-").unwrap();
-        let own_name = file.path().file_name().unwrap().to_string_lossy().into_owned();
-        let key = new_key();
-        let mut builder = begin(&own_name, &key, Validity::Current);
-        builder.set_issuer_name(self.identity.certificate.subject_name()).unwrap();
-        add_authority_extensions(&mut builder);
-        let identity = Identity { certificate: finish(builder, &self.identity.key), key };
-        file.write_all(identity.pem().as_bytes()).unwrap();
-        Self { identity, file }
     }
 
     /// A server certificate for `localhost` and 127.0.0.1.
@@ -119,7 +131,7 @@ impl Authority {
         let mut builder = begin("gitrepo test server", &key, validity);
         builder.set_issuer_name(self.identity.certificate.subject_name()).unwrap();
         add_server_extensions(&mut builder, names, Some(&self.identity.certificate));
-        Identity { certificate: finish(builder, &self.identity.key), key }
+        Identity { certificate: finish(builder, &self.identity.key), key, clients: None }
     }
 }
 
@@ -177,7 +189,7 @@ fn add_server_extensions(builder: &mut X509Builder, names: &[&str], issuer: Opti
     let alternative = alternative.build(&context).unwrap();
     builder.append_extension(alternative).unwrap();
     builder.append_extension(BasicConstraints::new().critical().build().unwrap()).unwrap();
-    builder.append_extension(ExtendedKeyUsage::new().server_auth().build().unwrap()).unwrap();
+    builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build().unwrap()).unwrap();
 }
 
 fn finish(mut builder: X509Builder, signer: &PKey<Private>) -> X509 {

@@ -51,6 +51,7 @@ pub mod person;
 pub mod pktline;
 pub mod process;
 pub mod program;
+pub mod proxy;
 pub mod repository;
 pub mod require;
 pub mod shell;

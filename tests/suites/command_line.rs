@@ -65,6 +65,49 @@ fn misuse_is_a_malformed_request_and_shows_the_usage() {
 }
 
 #[test]
+fn an_empty_value_means_the_same_as_a_missing_one() {
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let person = Person::new();
+    let empty = ["--revision=", "--subdirectory=", "--symlinks=", "--set=depth=", "--set=gitDir=", "--timeout="];
+    let outcome = person
+        .clone(&server.url(&repository), &[&empty[..], &["--secret-dir=", "--config="]].concat())
+        .assert_success();
+    assert_eq!(outcome.stdout, format!("{commit}  tree  1 file\n"));
+    person.discard_tree();
+    let secret = person.secret(&[("token", ""), ("username", "\n"), ("ssh-privatekey", ""), ("ca.crt", " ")]);
+    person.clone(&server.url(&repository), &[&secret]).assert_success();
+    assert!(server.requests().iter().all(|request| request.authorization().is_none()));
+    person.discard_tree();
+    let outcome = person.clone("", &[]).assert_code(64);
+    assert!(outcome.stderr.contains("repository is missing"), "{}", outcome.stderr);
+}
+
+#[test]
+fn names_of_other_tools_get_a_suggestion() {
+    let person = Person::new();
+    for (name, ours) in [
+        ("branch", "revision"),
+        ("ref", "revision"),
+        ("subPath", "subdirectory"),
+        ("dest", "directory"),
+        ("url", "repository"),
+    ] {
+        let outcome = person.clone("https://127.0.0.1/a", &["--set", &format!("{name}=x")]).assert_code(64);
+        assert!(outcome.stderr.contains(&format!("did you mean {ours}?")), "{}", outcome.stderr);
+    }
+    for (name, ours) in
+        [("identity", "ssh-privatekey"), ("user", "username"), ("pass", "password"), ("cacert", "ca.crt")]
+    {
+        let outcome = person.clone("https://127.0.0.1/a", &["--set", &format!("{name}=canary")]).assert_code(64);
+        assert!(outcome.stderr.contains(&format!("as the key {ours}")), "{}", outcome.stderr);
+        let outcome = person.clone("https://127.0.0.1/a", &[&person.secret(&[(name, "canary")])]).assert_code(64);
+        assert!(outcome.stderr.contains(&format!("did you mean {ours:?}?")), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("canary"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
 fn success_without_a_terminal_prints_only_the_result() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
@@ -203,7 +246,7 @@ fn owner_or_group_of_a_read_only_volume_is_refused_and_not_ignored() {
         let outcome = person.run(&[&mount[..], flags].concat()).assert_code(64);
         assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
     }
-    for how in ["layer", "true", ""] {
+    for how in ["layer", "true", " "] {
         let writable = format!("--writable={how}");
         let outcome = person.run(&[&mount[..], &[&writable]].concat()).assert_code(64);
         assert!(outcome.stderr.contains("private, shared, copy"), "{}", outcome.stderr);

@@ -133,6 +133,9 @@ over! { csi flex; {
         every_flavour_of_volume_is_set_up_and_torn_down
         a_volume_shows_exactly_the_commits_tree
         common_options_work
+        an_empty_value_means_the_same_as_a_missing_one
+        a_mistake_in_a_url_or_a_key_is_named_with_what_to_write
+        names_of_hexadecimal_digits_are_branches_and_tags
         a_private_repository_needs_the_right_secret
         files_of_a_writable_volume_belong_to_the_fs_group
         repeating_publish_and_unpublish_changes_nothing;

@@ -34,6 +34,7 @@ mod node_scripts;
 mod old_manifests;
 mod parsers;
 mod programs;
+mod proxies;
 mod publish;
 mod remotes;
 mod repositories;

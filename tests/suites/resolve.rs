@@ -85,6 +85,27 @@ fn resolve_suggests_the_most_similar_ref() {
 }
 
 #[test]
+fn an_abbreviated_commit_id_is_told_from_a_name() {
+    let (repository, commit) = fixtures::small();
+    repository.set_branch("deadbeef", &commit);
+    repository.tag("20240101", &commit);
+    repository.annotated_tag("1234567", &commit, "digits");
+    let server = HttpServer::start(&repository);
+    let url = server.url(&repository);
+    let person = Person::new();
+    for (name, reference) in
+        [("deadbeef", "refs/heads/deadbeef"), ("20240101", "refs/tags/20240101"), ("1234567", "refs/tags/1234567")]
+    {
+        let outcome = person.run(&["resolve", &url, name]).assert_success();
+        assert_eq!(outcome.stdout, format!("{commit}\t{reference}\n"));
+    }
+    for digits in [&commit[..7], &commit[..39]] {
+        let outcome = person.run(&["resolve", &url, digits]).assert_code(66);
+        assert!(outcome.stderr.contains("abbreviated commit id: write all 40 digits"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
 fn the_exit_status_of_resolve_tells_the_kind_of_failure() {
     let (repository, commit) = fixtures::small();
     let empty = fixtures::empty();
@@ -108,7 +129,7 @@ fn the_exit_status_of_resolve_tells_the_kind_of_failure() {
         ([&url, "missing", &right], 66),
         ([&url, "refs/heads/missing", &right], 66),
         ([&url, "main~1", &right], 64),
-        ([&url, &commit[..10], &right], 64),
+        ([&url, &commit[..10], &right], 66),
         ([&gone, "main", &right], 66),
         ([&server.url(&empty), "HEAD", &right], 66),
     ] {

@@ -33,8 +33,8 @@ struct Cloned {
 pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError> {
     let watch = request::watch(&arguments.source, global.json)?;
     let spec = request::spec(&arguments.source, &arguments.tree, &[])?;
-    let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
-    let gateway = Gateway::confined(configuration::read(global.config.as_deref())?);
+    let credentials = secret_directory::read(arguments.source.secret_dir())?;
+    let gateway = Gateway::confined(configuration::read(global.config())?);
     let destination = match &arguments.directory {
         Some(directory) => directory.clone(),
         None if spec.repository.base_name().is_empty() => {

@@ -40,13 +40,20 @@ fn check_writable(spec: &VolumeSpec, arguments: &Mount) -> Result<(), CommandErr
     if spec.writable.is_some() {
         return Ok(());
     }
-    let given = [("uid", spec.uid != 0 || arguments.uid.is_some()), ("group", arguments.group.is_some())];
+    let given = |flag: &Option<String>| flag.as_ref().is_some_and(|value| !value.is_empty());
+    let given = [("uid", spec.uid != 0 || given(&arguments.uid)), ("group", given(&arguments.group))];
     match given.iter().find(|(_, given)| *given) {
         Some((key, _)) => Err(CommandError::Usage {
             what: format!("{key} is for writable volumes, and this one is read-only; add --writable=private"),
         }),
         None => Ok(()),
     }
+}
+
+fn group(arguments: &Mount) -> Result<Option<u32>, CommandError> {
+    let Some(text) = arguments.group.as_ref().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let what = || format!("--group takes the number of a group, not {text:?}");
+    text.parse().map(Some).map_err(|_| CommandError::Usage { what: what() })
 }
 
 /// Publishes a volume on the target.
@@ -60,7 +67,8 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     ];
     let spec = request::spec(&arguments.source, &arguments.tree, &more)?;
     check_writable(&spec, arguments)?;
-    let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
+    let group = group(arguments)?;
+    let credentials = secret_directory::read(arguments.source.secret_dir())?;
     request::require_root("mount")?;
     let target = request::absolute(&arguments.target)?;
     let volumes = configuration::volumes(global, &arguments.store)?;
@@ -68,7 +76,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     let mut volume = VolumeRequest::new(volume_id(&target), target, spec);
     volume.origin = configuration::ORIGIN;
     volume.read_only = volume.spec.writable.is_none();
-    volume.group = arguments.group;
+    volume.group = group;
     let published = match volumes.publish(&volume, &credentials, &watch) {
         // Perhaps only a record is left, and a kill or a reboot took its mount. Sweep that, then try again.
         Err(PublishError::TargetTaken { .. }) => {

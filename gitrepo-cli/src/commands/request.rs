@@ -41,7 +41,8 @@ fn attributes<'a>(
     source: &Source,
     flags: impl Iterator<Item = &'a (&'a str, &'a Option<String>)>,
 ) -> BTreeMap<String, String> {
-    let given = flags.filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?)));
+    let given = flags.filter_map(|(key, value)| Some((*key, value.as_ref()?)));
+    let given = given.filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value.clone()));
     std::iter::once(("repository".to_owned(), source.repository.clone())).chain(given).collect()
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> 
 }
 
 fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError> {
-    let Some(text) = timeout else { return Ok(cancel) };
+    let Some(text) = timeout.filter(|text| !text.is_empty()) else { return Ok(cancel) };
     match duration::parse(text) {
         Ok(limit) => Ok(cancel.within(limit)),
         Err(error) => Err(CommandError::Usage { what: format!("--timeout: {error}") }),

@@ -23,8 +23,8 @@ struct Resolution {
 pub(crate) fn run(global: &Global, arguments: &Resolve) -> Result<(), CommandError> {
     let watch = request::watch(&arguments.source, global.json)?;
     let spec = request::lookup(&arguments.source, &arguments.revision)?;
-    let credentials = secret_directory::read(arguments.source.secret_dir.as_deref())?;
-    let gateway = Gateway::confined(configuration::read(global.config.as_deref())?);
+    let credentials = secret_directory::read(arguments.source.secret_dir())?;
+    let gateway = Gateway::confined(configuration::read(global.config())?);
 
     let resolved = gateway.resolve(&spec.repository, &spec.revision, &credentials, &watch)?;
     drop(watch);

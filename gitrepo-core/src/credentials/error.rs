@@ -43,12 +43,6 @@ pub enum CredentialError {
         /// The other.
         second: String,
     },
-    /// The value is empty or blank.
-    #[error("secret key {key:?} is empty")]
-    Empty {
-        /// As given.
-        key: String,
-    },
     /// A value for a header or a login would end it early, and could inject another.
     #[error("secret key {key:?} has a line break or another character in it that cannot be sent")]
     Unsendable {
@@ -99,12 +93,28 @@ pub enum CredentialError {
         /// As given.
         key: String,
     },
-    /// A malformed line. It could be the one that revokes a key.
-    #[error("secret key {key:?} is not in the format of known_hosts")]
+    /// A certificate is damaged.
+    #[error("secret key {key:?}: its certificate {number} is damaged; put the unchanged file into the secret")]
+    DamagedCertificate {
+        /// As given.
+        key: String,
+        /// Counted from 1.
+        number: usize,
+    },
+    /// The private key of the client certificate is not usable.
+    #[error("secret key {key:?} {reason}")]
+    TlsKey {
+        /// As given.
+        key: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Every line is malformed.
+    #[error("secret key {key:?} has no line in the format of known_hosts")]
     KnownHosts {
         /// As given.
         key: String,
-        /// The line and the reason.
+        /// The first line and the reason.
         #[source]
         source: Malformed,
     },

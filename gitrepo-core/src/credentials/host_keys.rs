@@ -17,6 +17,7 @@ use super::known_hosts;
 use super::known_hosts::Entry;
 use super::known_hosts::Malformed;
 use super::known_hosts::Marker;
+use super::known_hosts::Unusable;
 use super::known_hosts::host_name;
 
 /// How to treat a server without a known key.
@@ -104,14 +105,18 @@ impl HostKeys {
 
     /// Adds the file of the configuration, as the second source. The lines of [`Accepted::New`] are added to it.
     ///
-    /// A malformed line is skipped, as in OpenSSH: at worst, a host stays unknown.
+    /// A malformed line is skipped with a warning, as in OpenSSH.
     ///
     /// # Errors
     ///
-    /// If a malformed line has a marker: it could be meant to revoke a key, which would otherwise stay trusted.
+    /// If every line is malformed: the first of them.
     pub fn with_file(mut self, text: String) -> Result<Self, Malformed> {
-        if let Some(malformed) = known_hosts::entries(&text).filter_map(Result::err).find(|line| line.marked) {
-            return Err(malformed);
+        match known_hosts::check(&text) {
+            Ok(()) => {}
+            Err(Unusable { malformed, every: false }) => {
+                tracing::warn!(%malformed, "lines of the configured known_hosts file are skipped");
+            }
+            Err(Unusable { malformed, every: true }) => return Err(malformed),
         }
         self.file = Some(text);
         Ok(self)
@@ -440,12 +445,15 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_line_of_the_file_is_skipped_unless_it_could_revoke_a_key() {
+    fn a_malformed_line_of_the_file_is_skipped_unless_no_other_is_left() {
         for (line, reason) in [
-            ("@revokd host ssh-rsa AAAA", "line 1 has an unknown marker"),
-            (" @revoked host", "line 1 is not of the form: host type key"),
+            ("@revokd host ssh-rsa AAAA\nhalf a li", "line 1 has an unknown marker"),
+            ("# hosts\n @revoked host", "line 2 is not of the form: host type key"),
         ] {
             assert_eq!(accept_new().with_file(line.to_owned()).unwrap_err().to_string(), reason);
+            let keys =
+                HostKeys::new(Checking::Strict).with_file(format!("{line}\n{}", ed25519(1).line("host"))).unwrap();
+            assert_eq!(check(&keys, "host", 22, &ed25519(1)), Ok(Accepted::Known));
         }
         let keys =
             HostKeys::new(Checking::Strict).with_file(format!("host ssh-rsa\n{}", ed25519(1).line("host"))).unwrap();

@@ -25,8 +25,15 @@ pub struct Malformed {
     pub line: usize,
     /// The problem. Quotes nothing of the line.
     pub reason: &'static str,
-    /// Whether it begins with a marker, known or not: ignoring such a line could leave a key trusted.
-    pub(super) marked: bool,
+}
+
+/// Lines that have to be skipped, as OpenSSH does.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unusable {
+    /// The first of them.
+    pub(super) malformed: Malformed,
+    /// Whether no other line is left.
+    pub(super) every: bool,
 }
 
 /// The meaning of a line for its key.
@@ -58,14 +65,20 @@ enum Hosts<'a> {
 
 /// The meaningful lines of a file, and the malformed ones.
 pub(super) fn entries(text: &str) -> impl Iterator<Item = Result<Entry<'_>, Malformed>> {
-    text.lines().zip(1..).filter_map(|(text, line)| {
-        let entry = Entry::parse(text, line).map_err(|reason| Malformed {
-            line,
-            reason,
-            marked: text.trim_start().starts_with('@'),
-        });
+    // Some editors begin a file with a byte order mark.
+    let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines();
+    lines.zip(1..).filter_map(|(text, line)| {
+        let entry = Entry::parse(text, line).map_err(|reason| Malformed { line, reason });
         entry.transpose()
     })
+}
+
+/// Looks for malformed lines.
+pub(super) fn check(text: &str) -> Result<(), Unusable> {
+    match entries(text).find_map(Result::err) {
+        None => Ok(()),
+        Some(malformed) => Err(Unusable { malformed, every: entries(text).all(|entry| entry.is_err()) }),
+    }
 }
 
 /// The name of a server in the file: includes the port unless it is SSH's default.
@@ -199,6 +212,12 @@ mod tests {
         );
         let entries: Vec<_> = entries(&text).map(Result::unwrap).map(|entry| (entry.line, entry.marker)).collect();
         assert_eq!(entries, [(4, Marker::Host), (5, Marker::Revoked), (6, Marker::CertAuthority)]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_not_part_of_the_first_name() {
+        let text = format!("\u{feff}host {KEY}");
+        assert!(entries(&text).next().unwrap().unwrap().matches("host"));
     }
 
     #[test]

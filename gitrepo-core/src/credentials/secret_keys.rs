@@ -1,18 +1,19 @@
 //! The names of a secret's keys, the host of each, and the form of its value.
 //!
-//! The names are those of `kubernetes.io/ssh-auth` and `kubernetes.io/basic-auth`, so such secrets work unchanged. Keys
-//! of other secret types (`tls.key`, `.dockerconfigjson`) are rejected as unknown: otherwise a secret of the wrong kind
-//! would be silently ignored.
+//! The names are those of `kubernetes.io/ssh-auth`, `kubernetes.io/basic-auth` and `kubernetes.io/tls`, so such secrets
+//! work unchanged. Keys of other secret types (`.dockerconfigjson`) are rejected as unknown: otherwise a secret of the
+//! wrong kind would be silently ignored.
 
 use std::collections::BTreeMap;
-
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 
 use super::CredentialError;
 use super::Secret;
 use super::SshKey;
-use super::known_hosts::entries;
+use super::certificates::ClientCertificate;
+use super::certificates::certificates;
+use super::known_hosts;
+use super::known_hosts::Unusable;
+use crate::spec::foreign;
 use crate::spec::nearest::nearest;
 
 /// A key of a secret.
@@ -32,11 +33,15 @@ pub enum SecretKey {
     Token,
     /// `ca.crt`, certificates in PEM format.
     CaCertificates,
+    /// `tls.crt`, a client certificate in PEM format, with `tls.key`.
+    TlsCertificate,
+    /// `tls.key`, its private key in PEM format.
+    TlsKey,
 }
 
 impl SecretKey {
     /// All keys, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::SshPrivateKey,
         Self::SshPassphrase,
         Self::KnownHosts,
@@ -44,6 +49,8 @@ impl SecretKey {
         Self::Password,
         Self::Token,
         Self::CaCertificates,
+        Self::TlsCertificate,
+        Self::TlsKey,
     ];
 
     /// The key's name without a host.
@@ -56,7 +63,14 @@ impl SecretKey {
             Self::Password => "password",
             Self::Token => "token",
             Self::CaCertificates => "ca.crt",
+            Self::TlsCertificate => "tls.crt",
+            Self::TlsKey => "tls.key",
         }
+    }
+
+    /// The key that has this name here or in another tool.
+    pub fn meant_by(name: &str) -> Option<Self> {
+        Self::named(foreign::secret_key(name)?)
     }
 
     /// The key with this name, including aliases.
@@ -74,18 +88,6 @@ const LONGEST_NAME: usize = 253;
 /// Longest name shown in an error, in characters, including the host.
 const SHOWN: usize = 128;
 
-/// Names that other tools use for the same keys, too different to be typos.
-const FOREIGN: [(&str, SecretKey); 8] = [
-    ("identity", SecretKey::SshPrivateKey),
-    ("ssh", SecretKey::SshPrivateKey),
-    ("id_rsa", SecretKey::SshPrivateKey),
-    ("id_ecdsa", SecretKey::SshPrivateKey),
-    ("id_ed25519", SecretKey::SshPrivateKey),
-    ("bearerToken", SecretKey::Token),
-    ("caFile", SecretKey::CaCertificates),
-    ("user", SecretKey::Username),
-];
-
 /// A secret's keys for one host, checked.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Group {
@@ -95,17 +97,22 @@ pub(super) struct Group {
     pub(super) token: Option<Secret>,
     pub(super) known_hosts: Option<Secret>,
     pub(super) ca_certificates: Option<Secret>,
+    pub(super) client_certificate: Option<ClientCertificate>,
 }
 
 /// One host's keys as given: the full name and the value.
 type Given<'a> = BTreeMap<SecretKey, (&'a str, &'a Secret)>;
 
-/// Sorts a secret by host: the keys without a prefix, and those of each prefix in lower case.
+/// Sorts a secret by host: the keys without a prefix, and those of each prefix in lower case. A blank value means the
+/// same as a missing one.
 pub(super) fn sort(given: &BTreeMap<String, Secret>) -> Result<(Group, BTreeMap<String, Group>), CredentialError> {
     let mut own = Given::new();
     let mut prefixed: BTreeMap<String, Given<'_>> = BTreeMap::new();
     for (name, value) in given {
         let (host, key) = split(name)?;
+        if is_blank(value) {
+            continue;
+        }
         let group = match host {
             None => &mut own,
             Some(host) => prefixed.entry(host).or_default(),
@@ -116,6 +123,11 @@ pub(super) fn sort(given: &BTreeMap<String, Secret>) -> Result<(Group, BTreeMap<
     }
     let prefixed = prefixed.into_iter().map(|(host, given)| Ok((host, Group::check(&given)?)));
     Ok((Group::check(&own)?, prefixed.collect::<Result<_, _>>()?))
+}
+
+/// Whether nothing was given, except perhaps the line end that `echo` leaves.
+pub(super) fn is_blank(value: &Secret) -> bool {
+    value.expose().trim().is_empty()
 }
 
 /// Splits `git.example.com.ca.crt` into host and key. Tries the full name first, then the part after each dot, so the
@@ -152,8 +164,7 @@ fn suggest(name: &str) -> Option<String> {
     }
     let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
     starts.map(|start| name.split_at(start)).find_map(|(prefix, rest)| {
-        let foreign = FOREIGN.iter().find(|(foreign, _)| *foreign == rest).map(|(_, key)| key.name());
-        let known = foreign.or_else(|| nearest(rest, SecretKey::ALL.iter().map(|key| key.name())))?;
+        let known = foreign::secret_key(rest).or_else(|| nearest(rest, SecretKey::ALL.iter().map(|key| key.name())))?;
         Some(format!("{prefix}{known}"))
     })
 }
@@ -167,7 +178,8 @@ impl Group {
             password: password(given)?,
             token: token(given)?,
             known_hosts: known_hosts(given)?,
-            ca_certificates: ca_certificates(given)?,
+            ca_certificates: value(given, SecretKey::CaCertificates).map(certificates).transpose()?.map(Secret::new),
+            client_certificate: client_certificate(given)?,
         })
     }
 
@@ -182,20 +194,14 @@ impl Group {
     }
 }
 
-/// The value of `key`, which must not be blank.
-fn value<'a>(given: &Given<'a>, key: SecretKey) -> Result<Option<(&'a str, &'a str)>, CredentialError> {
-    match given.get(&key) {
-        Some((name, value)) if value.expose().trim().is_empty() => {
-            Err(CredentialError::Empty { key: (*name).to_owned() })
-        }
-        Some((name, value)) => Ok(Some((*name, value.expose()))),
-        None => Ok(None),
-    }
+/// The value of `key`, and its name as given.
+fn value<'a>(given: &Given<'a>, key: SecretKey) -> Option<(&'a str, &'a str)> {
+    given.get(&key).map(|(name, value)| (*name, value.expose()))
 }
 
 /// The value of a `key` of one line, without the line end that editors and `echo` leave.
 fn line(given: &Given<'_>, key: SecretKey, sendable: fn(char) -> bool) -> Result<Option<Secret>, CredentialError> {
-    let Some((name, value)) = value(given, key)? else { return Ok(None) };
+    let Some((name, value)) = value(given, key) else { return Ok(None) };
     let value = value.trim_end_matches(['\r', '\n']);
     if !value.chars().all(sendable) {
         return Err(CredentialError::Unsendable { key: name.to_owned() });
@@ -211,7 +217,7 @@ fn sibling(name: &str, key: SecretKey, sibling: SecretKey) -> String {
 
 fn ssh_key(given: &Given<'_>) -> Result<Option<SshKey>, CredentialError> {
     let passphrase = line(given, SecretKey::SshPassphrase, |character| character != '\0')?;
-    let Some((name, text)) = value(given, SecretKey::SshPrivateKey)? else {
+    let Some((name, text)) = value(given, SecretKey::SshPrivateKey) else {
         return match given.get(&SecretKey::SshPassphrase) {
             Some((name, _)) => Err(CredentialError::Incomplete {
                 key: (*name).to_owned(),
@@ -274,213 +280,34 @@ fn token(given: &Given<'_>) -> Result<Option<Secret>, CredentialError> {
     Ok(token)
 }
 
+/// Malformed lines are skipped, as in OpenSSH.
 fn known_hosts(given: &Given<'_>) -> Result<Option<Secret>, CredentialError> {
-    let Some((name, text)) = value(given, SecretKey::KnownHosts)? else { return Ok(None) };
-    match entries(text).find_map(Result::err) {
-        Some(source) => Err(CredentialError::KnownHosts { key: name.to_owned(), source }),
-        None => Ok(Some(Secret::new(text.to_owned()))),
-    }
-}
-
-fn ca_certificates(given: &Given<'_>) -> Result<Option<Secret>, CredentialError> {
-    let Some((name, text)) = value(given, SecretKey::CaCertificates)? else { return Ok(None) };
-    if !has_certificate(text) {
-        return Err(CredentialError::NoCertificate { key: name.to_owned() });
+    let Some((name, text)) = value(given, SecretKey::KnownHosts) else { return Ok(None) };
+    match known_hosts::check(text) {
+        Ok(()) => {}
+        Err(Unusable { malformed, every: false }) => {
+            tracing::warn!(key = name, %malformed, "lines of known_hosts are skipped")
+        }
+        Err(Unusable { malformed, every: true }) => {
+            return Err(CredentialError::KnownHosts { key: name.to_owned(), source: malformed });
+        }
     }
     Ok(Some(Secret::new(text.to_owned())))
 }
 
-/// Whether the first block of certificates is complete. TLS checks its content.
-fn has_certificate(text: &str) -> bool {
-    let block = text
-        .split_once("-----BEGIN CERTIFICATE-----")
-        .and_then(|(_, rest)| rest.split_once("-----END CERTIFICATE-----"));
-    block.is_some_and(|(body, _)| {
-        let body: String = body.split_ascii_whitespace().collect();
-        BASE64_STANDARD.decode(body).is_ok_and(|certificate| !certificate.is_empty())
-    })
+fn client_certificate(given: &Given<'_>) -> Result<Option<ClientCertificate>, CredentialError> {
+    let missing = |name: &str, key, missing| CredentialError::Incomplete {
+        key: name.to_owned(),
+        missing: sibling(name, key, missing),
+        hint: "",
+    };
+    match (value(given, SecretKey::TlsCertificate), value(given, SecretKey::TlsKey)) {
+        (Some(certificate), Some(key)) => ClientCertificate::parse(certificate, key).map(Some),
+        (Some((name, _)), None) => Err(missing(name, SecretKey::TlsCertificate, SecretKey::TlsKey)),
+        (None, Some((name, _))) => Err(missing(name, SecretKey::TlsKey, SecretKey::TlsCertificate)),
+        (None, None) => Ok(None),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::tests::CERTIFICATE;
-    use super::super::tests::PRIVATE_KEY;
-    use super::super::tests::credentials;
-    use super::*;
-
-    const ENCRYPTED_KEY: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIE\n-----END ENCRYPTED PRIVATE KEY-----\n";
-
-    fn error(keys: &[(&str, &str)]) -> String {
-        crate::error::chain(&credentials(keys).unwrap_err())
-    }
-
-    #[test]
-    fn a_name_is_split_at_the_longest_known_key() {
-        for (name, host, key) in [
-            ("token", None, SecretKey::Token),
-            ("sshKey", None, SecretKey::SshPrivateKey),
-            ("ca.crt", None, SecretKey::CaCertificates),
-            ("git.example.com.ca.crt", Some("git.example.com"), SecretKey::CaCertificates),
-            ("Git.Example.com.sshKey", Some("git.example.com"), SecretKey::SshPrivateKey),
-            ("localhost.known_hosts", Some("localhost"), SecretKey::KnownHosts),
-            ("10.0.0.1.ssh-passphrase", Some("10.0.0.1"), SecretKey::SshPassphrase),
-            ("token.token", Some("token"), SecretKey::Token),
-        ] {
-            assert_eq!(split(name), Ok((host.map(str::to_owned), key)), "{name}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_names_its_nearest_neighbour() {
-        for (name, nearest) in [
-            ("pasword", "password"),
-            ("sshPrivateKey", "ssh-privatekey"),
-            ("ssh-private-key", "ssh-privatekey"),
-            ("known-hosts", "known_hosts"),
-            ("ca.cert", "ca.crt"),
-            ("identity", "ssh-privatekey"),
-            ("git.example.com.tokn", "git.example.com.token"),
-        ] {
-            assert_eq!(error(&[(name, "x")]), format!("unknown secret key {name:?}; did you mean {nearest:?}?"));
-        }
-        let without = error(&[("tls.key", "x")]);
-        assert!(without.contains("\"tls.key\"; there are ssh-privatekey, ssh-passphrase,"), "{without}");
-    }
-
-    #[test]
-    fn what_is_no_host_is_no_prefix() {
-        for name in [".token", "a..token", "a b.token", "https://a.token"] {
-            assert!(error(&[(name, "x")]).contains("is not a host name"), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_line_end_that_a_file_has_is_not_part_of_the_value() {
-        let credentials = credentials(&[
-            ("username", "me\n"),
-            ("password", "pass \r\n"),
-            ("a.org.token", "t0k3n\n"),
-            ("ssh-privatekey", ENCRYPTED_KEY),
-            ("ssh-passphrase", " phrase\n"),
-        ])
-        .unwrap();
-        let own = credentials.for_host("host", "host");
-        assert_eq!((own.username, own.password.unwrap().expose()), (Some("me"), "pass "));
-        assert_eq!(own.ssh_key.unwrap().passphrase().unwrap().expose(), " phrase");
-        assert_eq!(credentials.for_host("a.org", "host").token.unwrap().expose(), "t0k3n");
-    }
-
-    #[test]
-    fn nothing_that_could_end_a_header_is_let_through() {
-        for value in ["a\nX-Evil: 1", "a\r\n\r\nGET /", "a\0b", "a\x1bb", "a\x7fb", "a\u{85}b"] {
-            for keys in [
-                vec![("token", value)],
-                vec![("username", value), ("password", "p")],
-                vec![("username", "u"), ("password", value)],
-            ] {
-                assert!(error(&keys).contains("cannot be sent"), "{keys:?}");
-            }
-        }
-        assert!(error(&[("token", "two words")]).contains("cannot be sent"));
-        assert!(error(&[("token", "tökén")]).contains("cannot be sent"));
-        assert!(error(&[("username", "a:b"), ("password", "p")]).contains("cannot be sent"));
-        assert!(credentials(&[("username", "jörg"), ("password", "p:ä ß")]).is_ok());
-    }
-
-    #[test]
-    fn an_empty_value_is_refused_under_every_key() {
-        for key in SecretKey::ALL {
-            for value in ["", " ", "\n"] {
-                let keys = [(key.name(), value)];
-                assert_eq!(error(&keys), format!("secret key {:?} is empty", key.name()));
-            }
-        }
-    }
-
-    #[test]
-    fn keys_that_need_or_exclude_one_another_say_so() {
-        for (keys, message) in [
-            (vec![("password", "p")], "has \"password\" but no \"username\"; if the server"),
-            (vec![("username", "u")], "has \"username\" but no \"password\""),
-            (vec![("username", "u"), ("token", "t")], "no \"password\"; a bearer token needs no user name"),
-            (vec![("a.org.username", "u"), ("password", "p")], "has \"password\" but no \"username\""),
-            (vec![("a.org.password", "p")], "has \"a.org.password\" but no \"a.org.username\""),
-            (vec![("ssh-passphrase", "p")], "has \"ssh-passphrase\" but no \"ssh-privatekey\""),
-            (
-                vec![("username", "u"), ("password", "p"), ("token", "t")],
-                "has \"token\" and \"password\", which are two",
-            ),
-            (vec![("ssh-privatekey", PRIVATE_KEY), ("sshKey", PRIVATE_KEY)], "which mean the same"),
-            (vec![("A.org.token", "t"), ("a.org.token", "t")], "which mean the same"),
-            (
-                vec![("ssh-privatekey", ENCRYPTED_KEY)],
-                "encrypted: add its passphrase to the secret as \"ssh-passphrase\"",
-            ),
-            (vec![("a.org.sshKey", ENCRYPTED_KEY)], "as \"a.org.ssh-passphrase\""),
-        ] {
-            assert!(error(&keys).contains(message), "{}", error(&keys));
-        }
-        assert!(credentials(&[("username", "git"), ("ssh-privatekey", PRIVATE_KEY)]).is_ok());
-        assert!(credentials(&[("token", "t"), ("a.org.username", "u"), ("a.org.password", "p")]).is_ok());
-    }
-
-    #[test]
-    fn a_key_a_certificate_and_known_hosts_are_checked_before_they_are_needed() {
-        for (key, value, message) in [
-            ("ssh-privatekey", "ssh-rsa AAAA", "\"ssh-privatekey\" cannot be used: it is a public key"),
-            ("ca.crt", "MIIB", "no certificate in PEM format"),
-            ("ca.crt", "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----", "no certificate"),
-            ("ca.crt", PRIVATE_KEY, "no certificate"),
-            ("known_hosts", "\ngit.example.com ssh-rsa", "not in the format of known_hosts: line 2 is not of the form"),
-        ] {
-            assert!(error(&[(key, value)]).contains(message), "{}", error(&[(key, value)]));
-        }
-        assert!(credentials(&[("ca.crt", &format!("# comment\n{CERTIFICATE}{CERTIFICATE}"))]).is_ok());
-    }
-
-    #[test]
-    fn no_error_shows_a_value() {
-        for key in SecretKey::ALL {
-            for value in
-                ["canary", "canary\r\ncanary", "canary ssh-rsa", "-----BEGIN canary PRIVATE KEY-----", "\0canary"]
-            {
-                let secret = [(key.name(), value)];
-                if let Err(error) = credentials(&secret) {
-                    let shown = format!("{} {error:?}", crate::error::chain(&error));
-                    assert!(!shown.contains("canary"), "{shown}");
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_secret_makes_the_check_panic(
-            names in prop::collection::vec("([a-z.]{0,5}\\.)?(ssh-privatekey|ssh-passphrase|known_hosts|username|password|token|ca.crt|\\PC*)", 0..6),
-            values in prop::collection::vec("\\PC*|-----BEGIN (OPENSSH )?PRIVATE KEY-----\n[A-Za-z0-9:\n]{0,80}\n-----END |[a-z]{1,8}\n?", 6),
-        ) {
-            let keys: Vec<_> = names.iter().map(String::as_str).zip(values.iter().map(String::as_str)).collect();
-            let _checked = credentials(&keys);
-        }
-    }
-
-    #[test]
-    fn s25_a_secret_is_measured_before_it_is_read() {
-        let secret = |name: &str, value: &str| {
-            let given = [(name.to_owned(), Secret::new(value.to_owned()))].into();
-            crate::credentials::Credentials::from_secret_keys(given).unwrap_err()
-        };
-        let long = "x".repeat(1_400_000);
-        for (name, value) in [(&*long, ""), ("known_hosts", &long), ("token", &long)] {
-            let error = secret(name, value);
-            assert!(matches!(error, CredentialError::TooLarge { length } if length >= 1_400_000), "{error}");
-        }
-        // Within the limit, names are checked but not compared letter by letter, and not shown in full.
-        let dots = ".a".repeat(400_000);
-        for name in [&long[..1_000_000], &dots, &format!("{}.token", &long[..900_000]), &format!("{dots}.token")] {
-            assert!(secret(name, "x").to_string().len() < 600);
-        }
-    }
-}
+mod tests;

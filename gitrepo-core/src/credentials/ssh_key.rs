@@ -24,6 +24,12 @@ pub enum SshKeyError {
     /// A key in PuTTY's own format.
     #[error("it is in PuTTY's format; convert it with: puttygen KEY.ppk -O private-openssh -o KEY")]
     Putty,
+    /// A key that is encoded once more.
+    #[error(
+        "it is a private key encoded as base64 twice; a Secret's `data` has base64 of the file itself, and its `stringData` \
+         the file as it is"
+    )]
+    EncodedTwice,
     /// Not a key at all.
     #[error("it is not a private key in OpenSSH or PEM format")]
     NotAKey,
@@ -43,10 +49,10 @@ pub enum SshKeyError {
 
 impl SshKey {
     /// Checks the form of `text`. Undoes the changes of editors and YAML files: line ends become Unix ones, indentation
-    /// is removed, and the last line is ended.
+    /// and a byte order mark are removed, and the last line is ended.
     pub(super) fn parse(text: &str, passphrase: Option<Secret>) -> Result<Self, SshKeyError> {
         let mut private = Zeroizing::new(String::with_capacity(text.len() + 1));
-        for line in text.trim().lines() {
+        for line in text.trim().trim_start_matches('\u{feff}').trim().lines() {
             private.push_str(line.trim());
             private.push('\n');
         }
@@ -125,9 +131,22 @@ fn otherwise(text: &str) -> SshKeyError {
         SshKeyError::Public
     } else if text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----") {
         SshKeyError::Damaged
+    } else if is_encoded_key(text) {
+        SshKeyError::EncodedTwice
     } else {
         SshKeyError::NotAKey
     }
+}
+
+/// Whether the text is base64 of a private key in PEM format.
+fn is_encoded_key(text: &str) -> bool {
+    let mut digits = Zeroizing::new(String::with_capacity(text.len()));
+    digits.extend(text.split_ascii_whitespace());
+    let mut content = Zeroizing::new(Vec::with_capacity(digits.len()));
+    let has = |content: &[u8], part: &[u8]| content.windows(part.len()).any(|window| window == part);
+    BASE64_STANDARD.decode_vec(digits.as_bytes(), &mut content).is_ok()
+        && has(&content, b"-----BEGIN ")
+        && has(&content, b"PRIVATE KEY-----")
 }
 
 /// Reads the unencrypted part of OpenSSH's own format (its PROTOCOL.key): cipher, key derivation, public key.
@@ -201,9 +220,14 @@ mod tests {
     fn line_ends_indentation_and_a_missing_last_newline_are_repaired() {
         let good = openssh("none", "ssh-ed25519");
         let indented: Vec<_> = good.lines().map(|line| format!("  {line}")).collect();
-        for text in
-            [good.replace('\n', "\r\n"), good.trim_end().to_owned(), indented.join("\n"), format!("\n{good}\n\n")]
-        {
+        for text in [
+            good.replace('\n', "\r\n"),
+            good.trim_end().to_owned(),
+            indented.join("\n"),
+            format!("\n{good}\n\n"),
+            format!("\u{feff}{good}"),
+            format!("\n\u{feff}\n{good}"),
+        ] {
             let key = SshKey::parse(&text, None).unwrap();
             assert_eq!(key.private().expose(), good);
         }
@@ -221,6 +245,9 @@ mod tests {
             ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA".to_owned(), SshKeyError::Public),
             ("PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none".to_owned(), SshKeyError::Putty),
             ("hunter2".to_owned(), SshKeyError::NotAKey),
+            (BASE64_STANDARD.encode("hunter2"), SshKeyError::NotAKey),
+            (BASE64_STANDARD.encode(&good), SshKeyError::EncodedTwice),
+            (BASE64_STANDARD.encode(format!("\u{feff}\n{good}")) + "\n", SshKeyError::EncodedTwice),
             (pem("CERTIFICATE", "MIIB"), SshKeyError::NotAKey),
             (pem("PGP PRIVATE KEY", "MIIB"), SshKeyError::NotAKey),
             (cut, SshKeyError::Damaged),

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::EnvironmentProxies;
 use super::HostPattern;
 use super::Limits;
-use super::Proxy;
+use super::ProxyConfig;
 use crate::credentials::Checking;
 use crate::error::Kind;
 use crate::spec::Scheme;
@@ -52,8 +53,11 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Which SSH host keys are trusted.
     pub host_keys: HostKeysConfig,
-    /// An HTTP proxy for `https` and `http`.
-    pub proxy: Option<Proxy>,
+    /// A proxy for `https` and `http`.
+    pub proxy: ProxyConfig,
+    /// The proxies of a person's environment, used if [`Config::proxy`] names none. Not in the file.
+    #[serde(skip)]
+    pub environment_proxies: EnvironmentProxies,
     /// Certificate authorities that replace the system's, a PEM bundle.
     pub ca_file: Option<PathBuf>,
     /// What happens to new volumes while the remote is unreachable.
@@ -219,7 +223,8 @@ impl Config {
             limits: Limits::default(),
             cache: CacheConfig::default(),
             host_keys: HostKeysConfig::default(),
-            proxy: None,
+            proxy: ProxyConfig::default(),
+            environment_proxies: EnvironmentProxies::default(),
             ca_file: None,
             offline: Offline::Refuse,
             snapshot_format: SnapshotChoice::Auto,

@@ -120,10 +120,49 @@ fn r7_a_resolver_that_hangs_holds_nobody_up() {
 
 #[test]
 fn a_proxy_is_pinned_in_place_of_a_web_host_but_not_of_an_ssh_host() {
-    let proxied = || driver(|config| config.proxy = Some(Proxy::parse("http://127.0.0.1:3128").unwrap()));
+    let proxy = || ProxyConfig::new(Proxy::parse("http://127.0.0.1:3128").unwrap());
+    let proxied = || driver(|config| config.proxy = proxy());
     let pinned = pin(proxied(), "https://unknown.example/x").unwrap().unwrap();
     assert_eq!((pinned.name.as_str(), pinned.port), ("127.0.0.1", 3128));
     assert_eq!(addresses(Ok(Some(pinned))), ["127.0.0.1:3128"]);
     assert_eq!(addresses(pin(proxied(), "git@public.example:x")), ["192.0.2.1:22", "[2001:db8::1]:22"]);
-    assert!(matches!(pin(proxied(), "http://169.254.169.254/x"), Err(PolicyError::AddressDenied { .. })));
+    for denied in ["http://169.254.169.254/x", "http://localhost/x", "https://git.localhost/x"] {
+        assert!(matches!(pin(proxied(), denied), Err(PolicyError::AddressDenied { .. })), "{denied}");
+    }
+    let excepting = |entry: &str| {
+        let no_proxy = vec![Bypass::parse(entry).unwrap()];
+        driver(|config| config.proxy = ProxyConfig { no_proxy, ..proxy() })
+    };
+    assert_eq!(
+        addresses(pin(excepting("example"), "https://public.example/x")),
+        ["192.0.2.1:443", "[2001:db8::1]:443"]
+    );
+    assert!(matches!(pin(excepting("*"), "https://metadata.example/x"), Err(PolicyError::AddressDenied { .. })));
+}
+
+#[test]
+fn the_configurations_proxy_goes_over_the_environments() {
+    let environment = |config: &mut Config| {
+        let read = |name: &str| (name == "https_proxy").then(|| "http://me:canary@environment:1".to_owned());
+        config.environment_proxies = EnvironmentProxies::read(read).unwrap();
+    };
+    let access = |policy: Policy| policy.proxy_access(&url("https://git.example.com/x")).unwrap();
+    let from_environment = access(driver(environment)).unwrap();
+    assert_eq!(from_environment.proxy.to_string(), "http://environment:1");
+    assert_eq!(from_environment.login.unwrap().password().expose(), "canary");
+    let both = |proxy: &ProxyConfig| {
+        driver(|config| {
+            environment(config);
+            config.proxy = proxy.clone();
+        })
+    };
+    let of_the_file = ProxyConfig::new(Proxy::parse("socks5://file:2").unwrap());
+    let from_file = access(both(&of_the_file)).unwrap();
+    assert_eq!((from_file.proxy.to_string().as_str(), from_file.login), ("socks5://file:2", None));
+    assert!(access(both(&ProxyConfig::default())).is_some_and(|access| access.proxy.host() == "environment"));
+
+    let missing = ProxyConfig { credentials_file: Some("/nonexistent/login".into()), ..of_the_file };
+    let error = both(&missing).proxy_access(&url("https://git.example.com/x")).unwrap_err();
+    assert!(matches!(error, PolicyError::ProxyLogin { .. }) && error.kind() == Kind::FailedPrecondition, "{error}");
+    assert_eq!(both(&missing).proxy_access(&url("ssh://git@git.example.com/x")), Ok(None));
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::credentials::Credentials;
 use crate::credentials::HostKeys;
 use crate::policy::Limits;
+use crate::policy::ProxyAccess;
 use crate::remote::REPOSITORY;
 use crate::spec::RepositoryUrl;
 
@@ -23,8 +24,8 @@ pub struct Errand {
     /// Certificate authorities, a PEM bundle on disk; `None` for the system's. The secret's `ca.crt` is in
     /// `credentials` instead.
     pub ca_file: Option<PathBuf>,
-    /// `http://host:port` of an HTTP proxy.
-    pub proxy: Option<String>,
+    /// The proxy to go through.
+    pub proxy: Option<ProxyAccess>,
     /// Whether basic and bearer credentials may go over plain `http`.
     pub credentials_over_http: bool,
     /// An empty directory owned by the session, which writes only there: [`REPOSITORY`] and the tree. Absolute. `None`

@@ -12,6 +12,7 @@ use crate::credentials::HostKeyError;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::spec::CommitId;
+use crate::spec::looks_abbreviated;
 
 /// A failure to talk to a remote.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ pub enum RemoteError {
         source: Option<Cause>,
     },
     /// There is no such branch, tag or ref.
-    #[error("{url} has no branch, tag or ref {revision:?}{}", nearest.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default())]
+    #[error("{url} has no branch, tag or ref {revision:?}{}", advice(revision, nearest.as_deref()))]
     RevisionNotFound {
         /// Without user information.
         url: String,
@@ -122,6 +123,29 @@ pub enum RemoteError {
         /// Whether it needs a passphrase.
         encrypted: bool,
         /// What libssh2 said.
+        #[source]
+        source: Cause,
+    },
+    /// The proxy wants a login, or another one.
+    #[error(
+        "cannot reach {url}: the proxy {proxy} {}; they are in the file proxy.credentialsFile of the configuration, or before \
+         the host in https_proxy or http_proxy of the environment",
+        if *given { "refuses the user and password" } else { "wants a user and a password" }
+    )]
+    ProxyLogin {
+        /// Without user information.
+        url: String,
+        /// Its address.
+        proxy: String,
+        /// Whether it got a login.
+        given: bool,
+    },
+    /// The certificate that was to be shown to the server.
+    #[error("the client certificate for {url} (tls.crt, tls.key) cannot be used")]
+    ClientCertificate {
+        /// Without user information.
+        url: String,
+        /// The cause.
         #[source]
         source: Cause,
     },
@@ -280,6 +304,14 @@ pub enum RemoteError {
     },
 }
 
+/// What to write in place of a name that the remote does not have.
+fn advice(revision: &str, nearest: Option<&str>) -> String {
+    let abbreviated = "; it looks like an abbreviated commit id: write all 40 digits";
+    let abbreviated = if looks_abbreviated(revision) { abbreviated } else { "" };
+    let nearest = nearest.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
+    format!("{abbreviated}{nearest}")
+}
+
 /// A kind of repository that cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -322,9 +354,12 @@ impl RemoteError {
             Self::NotACommit { .. } | Self::WebPage { .. } => Kind::InvalidRequest,
             Self::NotPermitted { .. } => Kind::FailedPrecondition,
             Self::Unsupported { .. } => Kind::Unsupported,
+            // The node's configuration has to change, not the volume's credential.
+            Self::ProxyLogin { .. } => Kind::FailedPrecondition,
             Self::CredentialMissing { .. }
             | Self::CredentialRefused { .. }
             | Self::UnusableKey { .. }
+            | Self::ClientCertificate { .. }
             | Self::Certificate { .. }
             | Self::Authorities { .. } => Kind::Unauthenticated,
             Self::Forbidden { .. } | Self::CredentialOverHttp { .. } | Self::Redirected { .. } => {
@@ -336,6 +371,29 @@ impl RemoteError {
             Self::Interrupted { source, .. } => source.kind(),
             Self::Local { full: true, .. } => Kind::ResourceExhausted,
             Self::Local { full: false, .. } | Self::Library { .. } => Kind::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_looks_like_part_of_a_commit_id_gets_advice() {
+        for (revision, nearest, expected) in [
+            ("v1", None, r#""v1""#),
+            ("v1", Some("v2"), r#""v1"; did you mean "v2"?"#),
+            ("0123abc", None, r#""0123abc"; it looks like an abbreviated commit id: write all 40 digits"#),
+            (
+                "20240101",
+                Some("20240102"),
+                r#""20240101"; it looks like an abbreviated commit id: write all 40 digits; did you mean "20240102"?"#,
+            ),
+        ] {
+            let (revision, nearest) = (revision.to_owned(), nearest.map(str::to_owned));
+            let error = RemoteError::RevisionNotFound { url: "u".to_owned(), revision, nearest };
+            assert_eq!(error.to_string(), format!("u has no branch, tag or ref {expected}"));
         }
     }
 }

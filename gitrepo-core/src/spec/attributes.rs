@@ -15,6 +15,7 @@ use crate::spec::Submodules;
 use crate::spec::UrlError;
 use crate::spec::VolumeSpec;
 use crate::spec::decimal;
+use crate::spec::foreign;
 use crate::spec::nearest::nearest;
 
 /// One key of the vocabulary, as shown in documentation and help.
@@ -147,6 +148,14 @@ pub enum SpecError {
         /// The most similar one.
         nearest: Option<&'static str>,
     },
+    /// The key belongs into the secret.
+    #[error("there is no key {key:?} of a volume; a credential belongs into the volume's secret, as the key {name}")]
+    SecretKey {
+        /// As written.
+        key: String,
+        /// The key of the secret.
+        name: &'static str,
+    },
     /// The key does not allow this value.
     #[error("{key} does not take {value:?}; write one of: {expected}")]
     Value {
@@ -218,19 +227,20 @@ impl VolumeSpec {
     }
 
     /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are ignored; every other key
-    /// must be one of [`KEYS`].
+    /// must be one of [`KEYS`]. An empty value means the same as a missing one.
     pub fn from_attributes(
         attributes: &BTreeMap<String, String>,
         default_directory: DefaultDirectory,
     ) -> Result<Self, SpecError> {
         check_length(attributes)?;
         refuse_unknown_keys(attributes)?;
-        let repository = attributes.get("repository").ok_or(SpecError::Missing { key: "repository" })?;
+        let given = |key: &str| attributes.get(key).filter(|value| !value.is_empty());
+        let repository = given("repository").ok_or(SpecError::Missing { key: "repository" })?;
         let mut spec = Self::new(RepositoryUrl::parse(repository).map_err(SpecError::Repository)?);
-        for (key, value) in attributes {
+        for (key, value) in attributes.iter().filter(|(_, value)| !value.is_empty()) {
             spec.set(key, value)?;
         }
-        if default_directory == DefaultDirectory::BaseName && !attributes.contains_key("directory") {
+        if default_directory == DefaultDirectory::BaseName && given("directory").is_none() {
             spec.tree.directory = base_directory(&spec.repository)?;
         }
         spec.refuse_what_does_not_work_yet()?;
@@ -291,17 +301,17 @@ fn check_length(attributes: &BTreeMap<String, String>) -> Result<(), SpecError> 
 
 fn refuse_unknown_keys(attributes: &BTreeMap<String, String>) -> Result<(), SpecError> {
     let is_known = |key: &str| KEYS.iter().any(|known| known.name == key);
-    match attributes.keys().find(|key| !is_known(key) && !is_foreign(key)) {
-        None => Ok(()),
-        Some(key) => {
-            // FlexVolume's name for it.
-            let nearest = match key.as_str() {
-                "repo" => Some("repository"),
-                _ => nearest(key, KEYS.iter().map(|known| known.name)),
-            };
-            Err(SpecError::UnknownKey { key: shortened(key), nearest })
-        }
-    }
+    let Some(key) = attributes.keys().find(|key| !is_known(key) && !is_foreign(key)) else { return Ok(()) };
+    let nearest = suggestion(key);
+    Err(match foreign::secret_key(key) {
+        Some(name) if nearest.is_none() => SpecError::SecretKey { key: shortened(key), name },
+        _ => SpecError::UnknownKey { key: shortened(key), nearest },
+    })
+}
+
+/// The key of a volume that was probably meant by `key`: another tool's name for it, or a typo.
+pub fn suggestion(key: &str) -> Option<&'static str> {
+    foreign::attribute(key).or_else(|| nearest(key, KEYS.iter().map(|known| known.name)))
 }
 
 fn base_directory(repository: &RepositoryUrl) -> Result<RelativePath, SpecError> {

@@ -26,17 +26,8 @@ pub enum RevisionError {
     /// The revision is empty.
     #[error("the revision is empty; leave it out for the remote's default branch")]
     Empty,
-    /// Seven to 39 hexadecimal digits.
-    #[error(
-        "{text:?} looks like an abbreviated commit id: write all 40 digits, or refs/heads/{text} if it is the name of a \
-         branch"
-    )]
-    Abbreviated {
-        /// As written.
-        text: String,
-    },
     /// A commit id of a SHA-256 repository.
-    #[error("this is a SHA-256 commit id; SHA-256 repositories are not supported by libgit2 yet")]
+    #[error("this is a SHA-256 commit id; SHA-256 repositories are not supported yet")]
     Sha256,
     /// Longer than a ref name can be.
     #[error("the revision is longer than {} bytes", Revision::MAX_LENGTH)]
@@ -60,7 +51,6 @@ impl Revision {
         let all_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
         match text.len() {
             0 => return Err(RevisionError::Empty),
-            7..=39 if all_hex => return Err(RevisionError::Abbreviated { text: text.to_owned() }),
             64 if all_hex => return Err(RevisionError::Sha256),
             length if length > Self::MAX_LENGTH => return Err(RevisionError::TooLong),
             _ => {}
@@ -74,6 +64,12 @@ impl Revision {
         check_ref_format(text).map_err(|reason| RevisionError::Malformed { text: text.to_owned(), reason })?;
         Ok(if text.starts_with("refs/") { Self::Ref(text.to_owned()) } else { Self::Named(text.to_owned()) })
     }
+}
+
+/// Whether a name that no branch or tag has was probably meant as the beginning of a commit id: git abbreviates ids to
+/// seven digits or more.
+pub(crate) fn looks_abbreviated(name: &str) -> bool {
+    (7..=39).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The rules of `git check-ref-format --allow-onelevel`, and no leading `-`, which git refuses for branches.
@@ -153,12 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn an_abbreviated_id_is_told_from_a_branch() {
-        for text in ["deadbee", "DEADBEEF", "1234567", &"a".repeat(39)] {
-            let error = Revision::parse(text).unwrap_err();
-            assert!(matches!(error, RevisionError::Abbreviated { .. }), "{text}: {error:?}");
-            assert!(error.to_string().contains("all 40 digits"));
-            assert!(error.to_string().contains(&format!("refs/heads/{text}")));
+    fn a_name_of_hexadecimal_digits_is_a_name() {
+        for text in ["deadbee", "DEADBEEF", "20240101", &"a".repeat(39)] {
+            assert_eq!(Revision::parse(text), Ok(Revision::Named(text.to_owned())));
+            assert!(looks_abbreviated(text), "{text}");
+        }
+        for text in ["deadbe", "deadbeefs", "v1", &"a".repeat(40)] {
+            assert!(!looks_abbreviated(text), "{text}");
         }
     }
 

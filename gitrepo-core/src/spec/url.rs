@@ -17,7 +17,7 @@ use crate::spec::choice::choice;
 use crate::spec::serde_as_text;
 
 mod parse;
-mod percent;
+pub(crate) mod percent;
 
 /// How to talk to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -181,6 +181,14 @@ pub enum UrlError {
         /// Its position.
         offset: usize,
     },
+    /// Such a character at one end, where it is easily overlooked.
+    #[error("the URL {edge} with {}; remove it{}", name_of(*character), where_from(*character))]
+    Edge {
+        /// "begins", "ends".
+        edge: &'static str,
+        /// The character.
+        character: char,
+    },
     /// A backslash.
     #[error("the URL has a backslash; write / between its parts")]
     Backslash,
@@ -237,6 +245,17 @@ pub enum UrlError {
     /// Not a number between 1 and 65535.
     #[error("what follows the host's colon is not a port, 1 to 65535")]
     Port,
+    /// `host:7999/path`, which git reads as a path on port 22.
+    #[error(
+        "what follows the host's colon is a path, not a port, unless the URL begins with ssh://; for the port write \
+         {with_port}, for a path that begins with this number {with_path}"
+    )]
+    PortInPath {
+        /// With the number as the port.
+        with_port: String,
+        /// With the number as the path's first part.
+        with_path: String,
+    },
     /// The path is missing.
     #[error("the URL ends after the host; write the repository's path too")]
     NoPath,
@@ -255,6 +274,25 @@ pub enum UrlError {
         /// The character.
         character: char,
     },
+}
+
+fn name_of(character: char) -> String {
+    match character {
+        ' ' => "a space".to_owned(),
+        '\n' => "a line break".to_owned(),
+        '\r' => "a carriage return".to_owned(),
+        '\t' => "a tab".to_owned(),
+        other => format!("the character {other:?}"),
+    }
+}
+
+fn where_from(character: char) -> &'static str {
+    match character {
+        '\n' | '\r' => {
+            "; in YAML, a block that begins with | or > ends with one, and a block that begins with |- does not"
+        }
+        _ => "",
+    }
 }
 
 impl UrlError {

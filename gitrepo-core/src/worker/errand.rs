@@ -15,6 +15,9 @@ use crate::credentials::Credentials;
 use crate::credentials::HostKeys;
 use crate::credentials::Secret;
 use crate::policy::Limits;
+use crate::policy::Proxy;
+use crate::policy::ProxyAccess;
+use crate::policy::ProxyLogin;
 use crate::remote::Errand;
 use crate::spec::RepositoryUrl;
 
@@ -33,7 +36,8 @@ struct Fields {
     host_keys: HostKeys,
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     ca_file: Option<PathBuf>,
-    proxy: Option<String>,
+    #[serde(serialize_with = "disclose_proxy", deserialize_with = "take_proxy")]
+    proxy: Option<ProxyAccess>,
     credentials_over_http: bool,
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     staging: Option<PathBuf>,
@@ -42,7 +46,14 @@ struct Fields {
     limits: Limits,
 }
 
-/// The only place that writes secrets out.
+/// A proxy and its login as a message.
+#[derive(Serialize, Deserialize)]
+struct SentProxy<T> {
+    url: Proxy,
+    login: Option<(T, T)>,
+}
+
+/// With [`disclose_proxy`], the only place that writes secrets out.
 fn disclose<S: Serializer>(credentials: &Credentials, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(credentials.secret_keys().iter().map(|(key, secret)| (key, secret.expose())))
 }
@@ -51,6 +62,22 @@ fn take<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Credentials, D::Er
     let secrets = BTreeMap::<String, Taken>::deserialize(deserializer)?;
     let secrets = secrets.into_iter().map(|(key, secret)| (key, secret.0)).collect();
     Credentials::from_secret_keys(secrets).map_err(D::Error::custom)
+}
+
+fn disclose_proxy<S: Serializer>(access: &Option<ProxyAccess>, serializer: S) -> Result<S::Ok, S::Error> {
+    let sent = access.as_ref().map(|access| SentProxy {
+        url: access.proxy.clone(),
+        login: access.login.as_ref().map(|login| (login.user().expose(), login.password().expose())),
+    });
+    sent.serialize(serializer)
+}
+
+fn take_proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ProxyAccess>, D::Error> {
+    let sent = Option::<SentProxy<Taken>>::deserialize(deserializer)?;
+    Ok(sent.map(|sent| {
+        let login = sent.login.map(|(user, password)| ProxyLogin::new(user.0, password.0));
+        ProxyAccess::new(sent.url, login)
+    }))
 }
 
 /// A secret read back.
@@ -85,6 +112,10 @@ mod tests {
         let errand = Errand {
             credentials: Credentials::from_secret_keys(secrets).unwrap(),
             base: Some(base.clone()),
+            proxy: Some(ProxyAccess::new(
+                Proxy::parse("socks5://proxy:1080").unwrap(),
+                Some(ProxyLogin::new(Secret::new("alice".to_owned()), Secret::new("canary".to_owned()))),
+            )),
             staging: Some("/staging".into()),
             ..Errand::new(RepositoryUrl::parse("https://git.example.com/a.git").unwrap())
         };
@@ -92,7 +123,7 @@ mod tests {
         let SentErrand(read) = serde_json::from_slice(&line).unwrap();
         assert_eq!(read.credentials.secret_keys()["token"].expose(), "canary");
         assert_eq!((read.base, read.ca_file), (Some(base), None));
-        assert_eq!(read.url, errand.url);
+        assert_eq!((read.url, read.proxy), (errand.url, errand.proxy));
         assert_eq!(read.staging, errand.staging);
     }
 
@@ -111,7 +142,12 @@ mod tests {
 
     #[test]
     fn s13_only_the_private_form_of_an_errand_can_be_written_out() {
-        let serialise = [Probe::<Errand>::SERIALISES, Probe::<Credentials>::SERIALISES, Probe::<Secret>::SERIALISES];
-        assert_eq!((serialise, Probe::<SentErrand>::SERIALISES), ([false; 3], true));
+        let serialise = [
+            Probe::<Errand>::SERIALISES,
+            Probe::<Credentials>::SERIALISES,
+            Probe::<ProxyLogin>::SERIALISES,
+            Probe::<Secret>::SERIALISES,
+        ];
+        assert_eq!((serialise, Probe::<SentErrand>::SERIALISES), ([false; 4], true));
     }
 }

@@ -59,8 +59,9 @@ impl Creation {
             return Err(CallFailure::invalid(format!("{key:?}: volumes have no parameters that could change")));
         }
         let capacity = Capacity::read(request.capacity_range.as_ref())?;
-        let parameters = context::own(request.parameters);
+        let mut parameters = context::own(request.parameters);
         let spec = VolumeSpec::from_attributes(&parameters, DefaultDirectory::BaseName)?;
+        parameters.retain(|_, value| !value.is_empty());
         Ok(Self { name: request.name, spec, parameters, capacity, credentials: credentials? })
     }
 
@@ -136,7 +137,8 @@ mod tests {
 
     #[test]
     fn the_context_has_the_commit_and_for_people_what_it_was_asked_as() {
-        let parameters = [REPOSITORY, ("subdirectory", "docs"), ("csi.storage.k8s.io/pvc/name", "claim")];
+        let parameters =
+            [REPOSITORY, ("subdirectory", "docs"), ("directory", ""), ("csi.storage.k8s.io/pvc/name", "claim")];
         let commit = CommitId::from_bytes([0xab; 20]);
         let creation = Creation::read(request(&parameters)).ok().unwrap();
         let expected = [
@@ -174,6 +176,7 @@ mod tests {
             (CreateVolumeRequest { capacity_range: range(-1, 0), ..good() }, "capacity_range"),
             (request(&[]), "repository"),
             (request(&[REPOSITORY, ("revison", "x")]), "revision"),
+            (request(&[REPOSITORY, ("branch", "x")]), "did you mean revision?"),
         ] {
             let failure = Creation::read(request).err().unwrap();
             assert_eq!(failure.kind, Kind::InvalidRequest);

@@ -129,6 +129,7 @@ mod tests {
             (vec![inline], Writable::Private),
             (vec![persistent], Writable::Shared),
             (vec![], Writable::Shared),
+            (vec![inline, ("writable", "")], Writable::Private),
             (vec![inline, ("writable", "shared")], Writable::Shared),
             (vec![persistent, ("writable", "private")], Writable::Private),
             (vec![persistent, ("writable", "copy")], Writable::Copy),
@@ -178,6 +179,8 @@ mod tests {
             (NodePublishVolumeRequest { volume_capability: None, ..good() }, "volume_capability"),
             (NodePublishVolumeRequest { volume_context: HashMap::new(), ..good() }, "repository"),
             (request(Mode::SingleNodeWriter, &[], false, &[("revison", "v1")]), "did you mean revision?"),
+            (request(Mode::SingleNodeWriter, &[], false, &[("ref", "v1")]), "did you mean revision?"),
+            (request(Mode::SingleNodeWriter, &[], false, &[("identity", "x")]), "secret, as the key ssh-privatekey"),
             (request(Mode::SingleNodeWriter, &[], false, &[("writable", "yes")]), "writable"),
         ];
         for (request, named) in cases {

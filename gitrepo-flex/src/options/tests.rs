@@ -69,6 +69,16 @@ fn a_repository_has_one_name() {
 }
 
 #[test]
+fn an_empty_option_is_a_missing_one() {
+    let options = [("repo", URL), ("repository", ""), ("revision", ""), ("directory", ""), ("refresh", "")];
+    let secret = [("kubernetes.io/secret/token", ""), ("kubernetes.io/secret/username", "Cg==")];
+    let empty = parse(&[&options[..], &secret].concat()).unwrap();
+    assert_eq!(empty.spec, parse(&[("repo", URL)]).unwrap().spec);
+    assert!(empty.credentials.is_empty());
+    assert_eq!(error(&[("repo", "")]), "repository is missing");
+}
+
+#[test]
 fn an_empty_host_target_is_none_as_in_the_bash_driver() {
     assert_eq!(parse(&[("repo", URL), ("hostTarget", "")]).unwrap().host_target, None);
     assert_eq!(parse(&[("repo", URL)]).unwrap().host_target, None);
@@ -123,6 +133,10 @@ fn an_unknown_option_names_its_nearest_neighbour() {
         ("hosttarget", "hostTarget"),
         ("host_target", "hostTarget"),
         ("Revision", "revision"),
+        ("branch", "revision"),
+        ("ref", "revision"),
+        ("url", "repository"),
+        ("subPath", "subdirectory"),
     ] {
         assert_eq!(error(&[("repo", URL), (key, "x")]), format!("there is no option {key:?}; did you mean {meant}?"));
     }
@@ -134,9 +148,19 @@ fn an_unknown_option_names_its_nearest_neighbour() {
 
 #[test]
 fn a_secret_among_the_options_is_refused_without_being_shown() {
-    for key in ["sshKey", "token", "password", "ssh-privatekey", "ca.crt"] {
+    for (key, name) in [
+        ("sshKey", "ssh-privatekey"),
+        ("identity", "ssh-privatekey"),
+        ("token", "token"),
+        ("password", "password"),
+        ("pass", "password"),
+        ("user", "username"),
+        ("ssh-privatekey", "ssh-privatekey"),
+        ("ca.crt", "ca.crt"),
+    ] {
         let refused = error(&[("repo", URL), (key, "canary")]);
         assert!(refused.contains("secretRef") && refused.contains(key) && !refused.contains("canary"), "{refused}");
+        assert!(refused.contains(&format!("as {name} into")), "{refused}");
     }
 }
 

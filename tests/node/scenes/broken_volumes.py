@@ -69,7 +69,7 @@ def anywhere(c):
     wrong = "InvalidArgument"
     return [
         small("no-revision", says=("NotFound", '"v9"', "did you mean"), revision="v9"),
-        small("short-commit", says=(wrong, "abbreviated commit id"), revision="0123abc"),
+        small("short-commit", says=("NotFound", "abbreviated commit id"), revision="0123abc"),
         small("misspelled-attribute", says=(wrong, "revison", "revision?"), attributes={"revison": "v1"}),
         small("no-subdirectory", says=("NotFound", "nosuch"), attributes={"subdirectory": "nosuch"}),
         small("directory-leaves", says=(wrong, "../x"), attributes={"directory": "../x"}),

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use openssl::ssl::SslAcceptor;
 use openssl::ssl::SslMethod;
 use openssl::ssl::SslStream;
+use openssl::ssl::SslVerifyMode;
 
 use crate::authority::Identity;
 
@@ -67,6 +68,10 @@ fn handshake(stream: TcpStream, identity: &Identity) -> io::Result<SslStream<Tcp
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     acceptor.set_private_key(&identity.key)?;
     acceptor.set_certificate(&identity.certificate)?;
+    if let Some(authority) = &identity.clients {
+        acceptor.cert_store_mut().add_cert(authority.clone())?;
+        acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    }
     acceptor.build().accept(stream).map_err(io::Error::other)
 }
 

@@ -105,6 +105,53 @@ pub(super) fn common_options_work<D: Driver>() {
     scene.node.assert_nothing_set_up();
 }
 
+pub(super) fn an_empty_value_means_the_same_as_a_missing_one<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    for volume in [scene.inline("v"), scene.persistent("v")] {
+        let empty = ["revision", "subdirectory", "depth", "symlinks", "writable", "uid", "refresh", "lfs"];
+        let volume = empty.iter().fold(volume.read_only(), |volume, key| volume.with(key, ""));
+        let volume = volume.with_secret(&[("token", ""), ("username", "\n"), ("ca.crt", "")]);
+        let (pod, target) = scene.start_pod("pod", &volume);
+        scene.assert_shown_on(&target);
+        scene.tear_down(&pod, &volume);
+    }
+    let failed = scene.assert_not_set_up(&D::inline("v", &[("repository", "")]), &["repository is missing"]);
+    D::assert_code(&failed, Code::InvalidArgument);
+}
+
+pub(super) fn a_mistake_in_a_url_or_a_key_is_named_with_what_to_write<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    for (url, words) in [
+        ("git@host.example:7999/group/repo", "ssh://git@host.example:7999/group/repo"),
+        ("https://host.example/a\n", "ends with a line break"),
+    ] {
+        let failed = scene.assert_not_set_up(&D::inline("v", &[("repository", url)]), &[words]);
+        D::assert_code(&failed, Code::InvalidArgument);
+    }
+    for (key, words) in [("branch", "did you mean revision?"), ("subPath", "did you mean subdirectory?")] {
+        let failed = scene.assert_not_set_up(&scene.inline("v").with(key, "x"), &[words]);
+        D::assert_code(&failed, Code::InvalidArgument);
+    }
+    let failed = scene.assert_not_set_up(&scene.inline("v").with("identity", "canary"), &["ssh-privatekey"]);
+    assert!(!failed.to_string().contains("canary"), "{failed}");
+}
+
+pub(super) fn names_of_hexadecimal_digits_are_branches_and_tags<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    scene.repository.set_branch("deadbeef", &scene.commit);
+    scene.repository.tag("20240101", &scene.commit);
+    for revision in ["deadbeef", "20240101"] {
+        let volume = scene.inline("v").with("revision", revision);
+        let (pod, target) = scene.start_pod("pod", &volume);
+        scene.assert_shown_on(&target);
+        scene.tear_down(&pod, &volume);
+    }
+    let volume = scene.inline("v").with("revision", &scene.commit[..12]);
+    let failed = scene.assert_not_set_up(&volume, &["abbreviated commit id", "all 40 digits"]);
+    D::assert_code(&failed, Code::NotFound);
+    scene.node.assert_nothing_set_up();
+}
+
 pub(super) fn a_private_repository_needs_the_right_secret<D: Driver>() {
     let open = |server: HttpServerBuilder| {
         server.accept(Credential::Basic("alice", "pass:word")).accept(Credential::Bearer("token-1"))

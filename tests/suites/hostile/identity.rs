@@ -1,5 +1,7 @@
 //! Servers that are not who they claim to be, or ask for credentials that they must not get.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use gitrepo_tests::authority::Authority;
 use gitrepo_tests::authority::Identity;
 use gitrepo_tests::fixtures;
@@ -85,6 +87,119 @@ fn unknown_authority_is_refused_and_the_message_names_the_key_to_add() {
     let server = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
     let person = Person::new();
     assert_ends(&person, &server.url(&repository), &[], 77, "ca.crt");
+}
+
+#[test]
+fn server_that_wants_a_client_certificate_gets_the_secrets_or_none() {
+    let (repository, _) = fixtures::small();
+    let (servers, clients, others) = (Authority::new(), Authority::new(), Authority::new());
+    let identity = servers.issue_for_loopback().for_clients_of(&clients);
+    let server = HttpServer::builder().serve(&repository).tls(identity).start();
+    let (url, ca) = (server.url(&repository), servers.ca_pem());
+    let person = Person::new();
+    let (right, stranger) = (clients.issue(&["client.example"]), others.issue(&["client.example"]));
+    let secret = |host: &str, certificate: &str, key: &str| {
+        let (certificate_key, key_key) = (format!("{host}tls.crt"), format!("{host}tls.key"));
+        person.secret(&[("ca.crt", &ca), (&certificate_key, certificate), (&key_key, key)])
+    };
+    for host in ["", "127.0.0.1."] {
+        person.clone(&url, &[&secret(host, &right.pem(), &right.key_pem())]).assert_success();
+        person.discard_tree();
+    }
+    let pasted = format!("\u{feff}{}", right.pem().replace('\n', "\r\n  "));
+    person.clone(&url, &[&secret("", &pasted, &right.key_pem().replace('\n', "\n  "))]).assert_success();
+    person.discard_tree();
+    let elsewhere = secret("git.example.com.", &right.pem(), &right.key_pem());
+    for (secret, words) in [
+        (person.secret(&[("ca.crt", &ca)]), "wants a credential (tls.crt and tls.key)"),
+        (elsewhere, "wants a credential (tls.crt and tls.key)"),
+        (secret("", &stranger.pem(), &stranger.key_pem()), "refused the credential (tls.crt)"),
+        (secret("", &right.pem(), &stranger.key_pem()), "tls.key is not the private key of the first certificate"),
+    ] {
+        let outcome = assert_ends(&person, &url, &[&secret, "-vv"], 77, words);
+        for line in right.key_pem().lines().chain(stranger.key_pem().lines()).filter(|line| !line.starts_with('-')) {
+            assert!(!outcome.stderr.contains(line), "{}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
+fn certificate_of_any_kind_is_a_trust_anchor_however_it_was_pasted() {
+    let (repository, _) = fixtures::small();
+    let root = Authority::new();
+    let intermediate = root.intermediate();
+    let identity = intermediate.issue_for_loopback();
+    let server = HttpServer::builder().serve(&repository).tls(identity.clone()).start();
+    let url = server.url(&repository);
+    let person = Person::new();
+    let other = Authority::new().ca_pem();
+    let joined = format!("{}{}", other.trim_end(), intermediate.ca_pem());
+    let indented = format!("  {}", joined.replace('\n', "\n  "));
+    let with_text = format!("# an authority\n{other}\nsubject=CN = x\n{}the end", intermediate.ca_pem());
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("ca.pem");
+    for bundle in [
+        intermediate.ca_pem(),
+        identity.pem(),
+        root.ca_pem() + &intermediate.ca_pem(),
+        joined.clone(),
+        indented,
+        with_text,
+        format!("\u{feff}{joined}"),
+        joined.replace('\n', "\r\n"),
+    ] {
+        std::fs::write(&file, &bundle).unwrap();
+        let configured = person.configuration(&format!("{{\"caFile\": {file:?}}}"));
+        for more in [person.secret(&[("ca.crt", &bundle)]), configured] {
+            person.clone(&url, &[&more]).assert_success();
+            person.discard_tree();
+        }
+    }
+    assert_ends(&person, &url, &[&person.secret(&[("ca.crt", &root.ca_pem())])], 77, "no trusted authority");
+}
+
+#[test]
+fn lines_of_known_hosts_that_are_malformed_are_skipped_with_a_warning() {
+    if !require::tool("sshd") {
+        return;
+    }
+    let (repository, _) = fixtures::small();
+    let key = ClientKey::new();
+    let server = SshServer::start(&key);
+    let url = server.url(&repository);
+    let person = Person::new();
+    let bad = "# hosts\n@revokd host ssh-rsa AAAA\nhalf line\n";
+    let mixed = format!("\u{feff}{bad}{}", server.known_hosts());
+    let with_bom = format!("\u{feff}{}", key.private);
+    let in_secret = person.secret(&[("ssh-privatekey", &with_bom), ("known_hosts", &mixed)]);
+    let outcome = person.clone(&url, &[&in_secret, "-v"]).assert_success();
+    assert!(outcome.stderr.contains("lines of known_hosts are skipped"), "{}", outcome.stderr);
+    person.discard_tree();
+
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("known_hosts");
+    let configured = person.configuration(&format!("{{\"hostKeys\": {{\"file\": {file:?}}}}}"));
+    let private = person.secret(&[("ssh-privatekey", &key.private)]);
+    std::fs::write(&file, &mixed).unwrap();
+    let outcome = person.clone(&url, &[&private, &configured, "-v"]).assert_success();
+    assert!(outcome.stderr.contains("known_hosts file are skipped"), "{}", outcome.stderr);
+    person.discard_tree();
+
+    std::fs::write(&file, bad).unwrap();
+    let words = "no line in the format of known_hosts: line 2 has an unknown marker";
+    for more in [vec![&*private, &configured], vec![&*person.secret(&[("known_hosts", bad)])]] {
+        let outcome = person.clone(&url, &more).assert_code(64);
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn private_key_that_is_encoded_twice_is_told() {
+    let person = Person::new();
+    let encoded = BASE64_STANDARD.encode(ClientKey::new().private);
+    let outcome = person.clone("git@127.0.0.1:x", &[&person.secret(&[("ssh-privatekey", &encoded)])]).assert_code(64);
+    assert!(outcome.stderr.contains("encoded as base64 twice"), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains(&encoded[..20]), "{}", outcome.stderr);
 }
 
 #[test]

@@ -39,13 +39,13 @@ fn fields<T: DeserializeOwned>(text: &str, mut defaults: Value) -> Result<T, Err
 /// Overwrites the fields of `base` with those of `over`, object by object.
 ///
 /// # Errors
-/// If an object is expected and something else is found. Serde alone would accept an array of the fields' values.
+/// If an object is expected and an array is found, which serde alone would accept as the fields' values.
 fn merge(base: &mut Value, over: Value) -> Result<(), Error> {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             over.into_iter().try_for_each(|(field, value)| merge(base.entry(field).or_insert(Value::Null), value))
         }
-        (Value::Object(base), _) => {
+        (Value::Object(base), Value::Array(_)) => {
             let fields: Vec<&str> = base.keys().map(String::as_str).collect();
             Err(Error::custom(format!("an object with the fields {} is expected", fields.join(", "))))
         }

@@ -44,7 +44,7 @@ fn what_works_is_taken_over() {
     assert_eq!(config.limits.fetch_bytes, 4096);
     assert_eq!(config.limits.stall, Duration::from_millis(500));
     assert_eq!((config.cache.reserve_bytes, config.cache.access_ttl), (5_000_000_000, Duration::ZERO));
-    assert_eq!(config.proxy.map(|proxy| proxy.to_string()).as_deref(), Some("http://proxy:3128"));
+    assert_eq!(config.proxy.url.unwrap().to_string(), "http://proxy:3128");
     assert_eq!(config.worker.uids.uids().collect::<Vec<_>>(), [1000, 1001, 1002, 1003]);
 }
 
@@ -136,7 +136,10 @@ fn values_without_sense_are_refused() {
         r#"{ "limits": { "timeout": "0s" } }"#,
         r#"{ "limits": { "entries": 0 } }"#,
         r#"{ "limits": { "stall": "0s" } }"#,
-        r#"{ "proxy": "socks5://p:1" }"#,
+        r#"{ "proxy": "socks4://p:1" }"#,
+        r#"{ "proxy": { "url": "http://p" } }"#,
+        r#"{ "proxy": { "login": "/x" } }"#,
+        r#"{ "proxy": { "noProxy": ["10.0.0.0/40"] } }"#,
         r#"{ "worker": { "uids": "0-10" } }"#,
         r#"{ "worker": { "uids": "10-5" } }"#,
         r#"{ "worker": { "uids": "1-4294967295" } }"#,

@@ -28,8 +28,10 @@ mod answer;
 mod authentication;
 mod authorities;
 mod certificate;
+mod client_certificate;
 #[cfg(feature = "testing")]
 pub(in crate::remote) mod fuzz;
+mod proxy;
 mod redirect;
 mod refusal;
 
@@ -175,6 +177,7 @@ impl<'a> Http<'a> {
     fn configure(&self, easy: &mut Easy2<Answer>) -> Result<(), RemoteError> {
         let errand = &self.request.errand;
         let authorities = authorities::bundle(self.request)?;
+        let certificate = client_certificate::of(self.request)?;
         let set = |easy: &mut Easy2<Answer>| -> Result<(), curl::Error> {
             easy.signal(false)?;
             easy.useragent(USER_AGENT)?;
@@ -183,13 +186,17 @@ impl<'a> Http<'a> {
             easy.path_as_is(true)?;
             easy.buffer_size(BUFFER)?;
             easy.connect_timeout(errand.limits.stall)?;
-            // The environment's proxies are the configuration's business.
-            easy.proxy(errand.proxy.as_deref().unwrap_or_default())?;
-            match authorities {
-                authorities::Bundle::File(path) => easy.cainfo(path),
-                authorities::Bundle::Text(text) => easy.ssl_cainfo_blob(&text),
-                authorities::Bundle::System => Ok(()),
+            proxy::set(easy, errand.proxy.as_ref())?;
+            if let Some(bundle) = &authorities {
+                easy.ssl_cainfo_blob(bundle)?;
             }
+            if let Some(certificate) = certificate {
+                easy.ssl_cert_type("PEM")?;
+                easy.ssl_cert_blob(certificate.certificates().as_bytes())?;
+                easy.ssl_key_type("PEM")?;
+                easy.ssl_key_blob(certificate.key().expose().as_bytes())?;
+            }
+            Ok(())
         };
         set(easy).map_err(|error| self.library(&error))
     }
@@ -231,9 +238,8 @@ impl<'a> Http<'a> {
     /// The addresses of the server, or of its proxy, so that curl need not look them up on a thread of its own.
     fn addresses(&self) -> Result<List, curl::Error> {
         let mut list = List::new();
-        let proxy = self.request.errand.proxy.as_deref().and_then(|proxy| crate::policy::Proxy::parse(proxy).ok());
-        let (host, port) = match &proxy {
-            Some(proxy) => (proxy.host(), proxy.port()),
+        let (host, port) = match &self.request.errand.proxy {
+            Some(access) => (access.proxy.host(), access.proxy.port()),
             None => (self.base.host().unwrap_or_default(), self.base.port().unwrap_or_default()),
         };
         if let Ok(addresses) = (host, port).to_socket_addrs() {
@@ -370,16 +376,27 @@ impl<'a> Http<'a> {
             let to = self.redirection(question).not_followed();
             return RemoteError::Redirected { url: self.request.errand.url.to_string(), to };
         }
+        if let (407, Some(access)) = (status, &self.request.errand.proxy) {
+            return proxy::wants_login(self.url(), access);
+        }
         let kind = self.head(|answer| answer.text("content-type")).unwrap_or_default();
         let beginning = self.beginning();
-        refusal::of(self.url(), status, &kind, &beginning)
+        let page = if status == 400 { beginning.as_str() } else { "" };
+        client_certificate::refusal(self.url(), self.request, page)
+            .unwrap_or_else(|| refusal::of(self.url(), status, &kind, &beginning))
     }
 
     fn failure(&mut self, error: &curl::Error) -> RemoteError {
         let easy = self.exchange.take().and_then(|exchange| self.multi.remove2(exchange.handle).ok());
         let errno = easy.and_then(|easy| easy.os_errno().ok()).filter(|errno| *errno != 0);
         let system = errno.map(io::Error::from_raw_os_error);
-        refusal::failure(self.url(), error, system.as_ref(), &self.patience)
+        if let Some(access) = self.request.errand.proxy.as_ref().filter(|_| proxy::refuses(error)) {
+            return proxy::wants_login(self.url(), access);
+        }
+        // An error of our own check of the server's certificate is not an alert of the server.
+        let words = error.extra_description().filter(|words| words.contains("alert")).unwrap_or_default();
+        client_certificate::refusal(self.url(), self.request, words)
+            .unwrap_or_else(|| refusal::failure(self.url(), error, system.as_ref(), &self.patience))
     }
 
     fn hung_up(&self) -> RemoteError {

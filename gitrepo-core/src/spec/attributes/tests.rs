@@ -61,7 +61,12 @@ fn an_unknown_key_is_named_with_its_nearest_neighbour() {
     for (key, neighbour) in [
         ("Revision", "revision"),
         ("repo", "repository"),
-        ("subDir", ""),
+        ("branch", "revision"),
+        ("ref", "revision"),
+        ("url", "repository"),
+        ("subDir", "subdirectory"),
+        ("path", "subdirectory"),
+        ("colour", ""),
         ("directroy", "directory"),
         ("git-dir", "gitDir"),
     ] {
@@ -71,7 +76,22 @@ fn an_unknown_key_is_named_with_its_nearest_neighbour() {
         assert!(message.contains(neighbour), "{message}");
     }
     // A value of an unknown key may be a secret in the wrong place.
-    assert!(!with("password", "canary").unwrap_err().to_string().contains("canary"));
+    for (key, name) in [("password", "password"), ("sshKey", "ssh-privatekey"), ("user", "username"), ("ca", "ca.crt")]
+    {
+        let message = with(key, "canary").unwrap_err().to_string();
+        assert!(message.ends_with(&format!("the volume's secret, as the key {name}")), "{message}");
+        assert!(message.contains(key) && !message.contains("canary"), "{message}");
+    }
+}
+
+#[test]
+fn an_empty_value_is_a_missing_one() {
+    let repository = ("repository", "https://host/a/tool.git");
+    for key in KEYS.iter().map(|key| key.name).filter(|key| *key != "repository") {
+        assert_eq!(read(&[repository, (key, "")]), read(&[repository]), "{key}");
+    }
+    assert_eq!(read(&[("repository", "")]), Err(SpecError::Missing { key: "repository" }));
+    assert!(matches!(with("revison", ""), Err(SpecError::UnknownKey { .. })), "a typo is told all the same");
 }
 
 #[test]
@@ -89,12 +109,10 @@ fn values_are_read_strictly() {
         ("depth", "-1"),
         ("depth", "+1"),
         ("depth", "1.0"),
-        ("depth", ""),
         ("depth", "2147483647"),
         ("depth", "99999999999"),
         ("lfs", "True"),
         ("lfs", "1"),
-        ("lfs", ""),
         ("gitDir", "Keep"),
         ("symlinks", "reject"),
         ("pullPolicy", "always"),
@@ -114,7 +132,7 @@ fn values_are_read_strictly() {
     }
     assert!(matches!(with("directory", "../x"), Err(SpecError::Path { key: "directory", .. })));
     assert!(matches!(with("subdirectory", "/x"), Err(SpecError::Path { key: "subdirectory", .. })));
-    assert!(matches!(with("revision", ""), Err(SpecError::Revision(_))));
+    assert!(matches!(with("revision", " "), Err(SpecError::Revision(_))));
     assert!(matches!(read(&[("repository", "/etc")]), Err(SpecError::Repository(_))));
     assert_eq!(read(&[]), Err(SpecError::Missing { key: "repository" }));
 }

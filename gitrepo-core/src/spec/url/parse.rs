@@ -8,6 +8,9 @@ use crate::spec::Host;
 use crate::spec::choice::Choice;
 use crate::spec::decimal;
 
+/// The large public forges. They have SSH on no other port, but users whose names are numbers.
+const FORGES: [&str; 3] = ["github.com", "gitlab.com", "bitbucket.org"];
+
 /// Why a percent encoding is refused.
 const BROKEN_ENCODING: &str = "its percent encoding is broken, or not of UTF-8";
 
@@ -43,8 +46,14 @@ fn check_text(text: &str) -> Result<(), UrlError> {
     if text.starts_with('-') {
         return Err(UrlError::Option { part: "URL" });
     }
+    let is_refused = |character: &char| is_hidden(*character) || character.is_control();
+    for (edge, character) in [("begins", text.chars().next()), ("ends", text.chars().next_back())] {
+        if let Some(character) = character.filter(is_refused) {
+            return Err(UrlError::Edge { edge, character });
+        }
+    }
     for (offset, character) in text.char_indices() {
-        if is_hidden(character) || character.is_control() {
+        if is_refused(&character) {
             return Err(UrlError::Character { character, offset });
         }
     }
@@ -138,7 +147,22 @@ fn scp_like(text: &str) -> Result<RepositoryUrl, UrlError> {
     }
     check_query(path)?;
     check_path(path)?;
-    Ok(RepositoryUrl { scheme: Scheme::Ssh, user, host: Some(host), port: None, path: home_path(path.to_owned()) })
+    let url =
+        RepositoryUrl { scheme: Scheme::Ssh, user, host: Some(host), port: None, path: home_path(path.to_owned()) };
+    refuse_port_in_path(&url)?;
+    Ok(url)
+}
+
+/// `host:7999/path` is a common slip for `ssh://host:7999/path`.
+fn refuse_port_in_path(url: &RepositoryUrl) -> Result<(), UrlError> {
+    let Some((number, rest)) = url.path.split_once('/').filter(|(_, rest)| !rest.is_empty()) else { return Ok(()) };
+    let port = decimal(number).filter(|port: &u16| *port != 0 && !number.starts_with('0'));
+    if port.is_none() || url.host().is_some_and(|host| FORGES.contains(&host)) {
+        return Ok(());
+    }
+    let with_port = RepositoryUrl { port, path: format!("/{rest}"), ..url.clone() };
+    let with_path = RepositoryUrl { path: format!("/{}", url.path), ..url.clone() };
+    Err(UrlError::PortInPath { with_port: with_port.to_string(), with_path: with_path.to_string() })
 }
 
 /// `c:/x` is a Windows path and `https:/x` a typo.

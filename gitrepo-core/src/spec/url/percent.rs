@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::parse::is_hidden;
 
 /// Decodes `%xx`; `None` if that is malformed or not UTF-8.
-pub(super) fn decode(text: &str) -> Option<String> {
+pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

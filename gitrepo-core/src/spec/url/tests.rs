@@ -207,6 +207,48 @@ fn s13_a_password_is_refused_and_never_repeated() {
 }
 
 #[test]
+fn a_port_in_a_path_is_told_from_a_path() {
+    for (text, with_port, with_path) in [
+        ("git@host:7999/group/repo", "ssh://git@host:7999/group/repo", "ssh://git@host/7999/group/repo"),
+        ("git@Host:2222/repo.git", "ssh://git@host:2222/repo.git", "ssh://git@host/2222/repo.git"),
+        ("host:22/repo", "ssh://host:22/repo", "ssh://host/22/repo"),
+        ("git@[::1]:65535/~me/x", "ssh://git@[::1]:65535/~me/x", "ssh://git@[::1]/65535/~me/x"),
+    ] {
+        let error = RepositoryUrl::parse(text).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidRequest);
+        for advice in [with_port, with_path] {
+            assert!(error.to_string().contains(advice), "{error}");
+            parsed(advice);
+        }
+    }
+    for text in
+        ["git@host:0/x", "git@host:007/x", "git@host:65536/x", "git@host:7999", "git@host:7999x/y", "host:/22/x"]
+    {
+        assert_eq!(parsed(text).port(), Some(22), "{text}");
+    }
+    assert_eq!(parsed("git@github.com:1234/repo.git").path(), "1234/repo.git");
+}
+
+#[test]
+fn a_blank_at_either_end_is_named() {
+    for (text, advice) in [
+        (" https://host/x", "begins with a space; remove it"),
+        ("https://host/x ", "ends with a space; remove it"),
+        ("https://host/x\n", "ends with a line break; remove it; in YAML, a block"),
+        ("https://host/x\r\n", "ends with a line break"),
+        ("\thttps://host/x", "begins with a tab"),
+        ("git@host:x\r", "ends with a carriage return"),
+        ("\u{feff}https://host/x", r"begins with the character '\u{feff}'"),
+        ("https://host/x\0", r"ends with the character '\0'"),
+    ] {
+        let error = RepositoryUrl::parse(text).unwrap_err();
+        assert!(matches!(error, UrlError::Edge { .. }), "{text:?}: {error:?}");
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+    assert!(matches!(RepositoryUrl::parse("https://host/a b"), Err(UrlError::Character { .. })));
+}
+
+#[test]
 fn errors_say_what_to_write_instead() {
     let table = [
         ("/srv/x", "file:///absolute/path"),

@@ -1,52 +1,50 @@
 //! The certificate authorities that are trusted.
 
 use std::fs;
-use std::path::Path;
 
 use openssl::x509::X509;
 
+use crate::credentials::pem;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
 
-/// Trusted certificates. A certificate that is not an authority's, or not a root's, is trusted as it stands: curl accepts
-/// a chain that ends at any of them.
-pub(super) enum Bundle<'a> {
-    /// Those of the system.
-    System,
-    /// Those of this file.
-    File(&'a Path),
-    /// These, in PEM format.
-    Text(Vec<u8>),
-}
-
-/// The certificates of the errand's file or of the system, and those of the secret.
-pub(super) fn bundle(request: &ConnectRequest) -> Result<Bundle<'_>, RemoteError> {
+/// The trusted certificates in PEM format: those of the errand's file or of the system, and those of the secret. `None` for
+/// those of the system alone.
+///
+/// A certificate that is not an authority's, or not a root's, is trusted as it stands: curl accepts a chain that ends at any
+/// of them.
+pub(super) fn bundle(request: &ConnectRequest) -> Result<Option<Vec<u8>>, RemoteError> {
     let failed = |cause: Cause| RemoteError::Authorities { url: request.errand.url.to_string(), source: cause };
-    let file = request.errand.ca_file.as_deref();
     let host = request.errand.url.host().unwrap_or_default();
     let secret = request.errand.credentials.for_host(host, host).ca_certificates;
-    if let Some(file) = file {
-        let text = fs::read(file).map_err(|error| failed(Cause::new(format!("caFile {}: {error}", file.display()))))?;
-        check("caFile", &text).map_err(failed)?;
-    }
-    let Some(secret) = secret else { return Ok(file.map_or(Bundle::System, Bundle::File)) };
-    let system = openssl_probe::probe().cert_file;
-    let mut text = match file.or(system.as_deref()) {
-        Some(path) => fs::read(path).unwrap_or_default(),
-        None => Vec::new(),
+    let mut bundle = match &request.errand.ca_file {
+        Some(file) => {
+            let name = format!("caFile {}", file.display());
+            let text = fs::read(file).map_err(|error| failed(Cause::new(format!("{name}: {error}"))))?;
+            read(&name, &String::from_utf8_lossy(&text)).map_err(failed)?
+        }
+        None if secret.is_none() => return Ok(None),
+        None => openssl_probe::probe().cert_file.and_then(|file| fs::read(file).ok()).unwrap_or_default(),
     };
-    for certificate in check("secret key ca.crt", secret.as_bytes()).map_err(failed)? {
-        text.push(b'\n');
-        text.extend(certificate.to_pem().map_err(|error| failed(Cause::new(error)))?);
+    if let Some(secret) = secret {
+        bundle.push(b'\n');
+        bundle.extend(read("secret key ca.crt", secret).map_err(failed)?);
     }
-    Ok(Bundle::Text(text))
+    Ok(Some(bundle))
 }
 
-fn check(name: &str, text: &[u8]) -> Result<Vec<X509>, Cause> {
-    let certificates = X509::stack_from_pem(text).map_err(|error| Cause::new(format!("{name}: {error}")))?;
-    match certificates.is_empty() {
-        true => Err(Cause::new(format!("{name} has no certificate in PEM format"))),
-        false => Ok(certificates),
+/// The certificates of a text, written as OpenSSL reads them.
+fn read(name: &str, text: &str) -> Result<Vec<u8>, Cause> {
+    let damaged = |number: usize| Cause::new(format!("{name}: its certificate {number} is damaged"));
+    let certificates = pem::certificates(text).map_err(|error| damaged(error.number))?;
+    if certificates.is_empty() {
+        return Err(Cause::new(format!("{name} has no certificate in PEM format")));
     }
+    let mut bundle = Vec::with_capacity(text.len());
+    for (certificate, number) in certificates.iter().zip(1..) {
+        let pem = X509::from_der(certificate).and_then(|certificate| certificate.to_pem());
+        bundle.extend(pem.map_err(|_| damaged(number))?);
+    }
+    Ok(bundle)
 }
