@@ -52,12 +52,12 @@ impl Cause {
     pub fn new(text: impl fmt::Display) -> Self {
         let mut clean = String::new();
         for character in text.to_string().trim().chars() {
-            let shown = if character.is_control() { ' ' } else { character };
-            if clean.len() + shown.len_utf8() > Self::LIMIT {
+            let printable = if character.is_control() { ' ' } else { character };
+            if clean.len() + printable.len_utf8() > Self::LIMIT {
                 clean.push('…');
                 break;
             }
-            clean.push(shown);
+            clean.push(printable);
         }
         Self(clean)
     }
@@ -84,7 +84,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether the error means that the device or server behind a filesystem failed, is gone, or became read-only because
-/// of that. It may recover, so no decision is based on it.
+/// of that. The filesystem may recover, so no decision is based on such an error.
 fn is_storage_fault(error: &std::io::Error) -> bool {
     const FAULTS: [i32; 10] = [
         libc::EIO,

@@ -1,7 +1,7 @@
 //! The gateway to remotes: policy check, address pinning, admission, and a worker session.
 //!
-//! Lease, clone and resolve all come through here, so nothing bypasses the policy, and the gateway itself keeps each
-//! host key that was accepted on first use.
+//! Lease, clone and resolve all use the gateway, so nothing bypasses the policy. The gateway also saves each host key
+//! that was accepted on first use.
 
 use std::fs::DirBuilder;
 use std::fs::OpenOptions;
@@ -49,7 +49,7 @@ use admission::Admission;
 pub use admission::Bounds;
 pub use admission::SessionCount;
 
-/// Opens sessions for repositories that the policy allows. Clones share the places for sessions.
+/// Opens sessions for repositories that the policy allows. Clones share one limit on sessions.
 #[derive(Clone)]
 pub struct Gateway {
     policy: Policy,
@@ -68,20 +68,20 @@ pub enum GatewayError {
     #[error(transparent)]
     Worker(#[from] WorkerError),
     /// A line of the file of known host keys is invalid.
-    #[error("the known host keys in {} cannot be believed", path.display())]
+    #[error("the file {} of known host keys has an invalid line", path.display())]
     KnownHostsLine {
-        /// Of the configuration's `hostKeys.file`.
+        /// The configuration's `hostKeys.file`.
         path: PathBuf,
-        /// Which line, and why.
+        /// The line, and why it is invalid.
         #[source]
         source: Malformed,
     },
     /// The file of known host keys cannot be used.
     #[error("cannot {action} the known host keys in {}", path.display())]
     KnownHosts {
-        /// A verb.
+        /// What was tried, as a verb.
         action: &'static str,
-        /// Of the configuration's `hostKeys.file`.
+        /// The configuration's `hostKeys.file`.
         path: PathBuf,
         /// The system's error.
         #[source]
@@ -104,7 +104,7 @@ impl GatewayError {
 /// Directories of a session that fetches; one that only resolves has none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workspace<'a> {
-    /// An empty directory of the caller.
+    /// An empty directory that the caller made.
     pub(crate) staging: &'a Path,
     /// The store's repository of the same URL.
     pub(crate) base: Option<&'a Path>,
@@ -117,7 +117,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Asks `room` for space before it fails a fetch for lack of it.
+    /// Lets a fetch that lacks space ask `room` for it before it fails.
     #[must_use]
     pub(crate) fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
         Self { worker: self.worker.making_room(room), ..self }
@@ -127,7 +127,7 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// Those of the worker, and [`GatewayError::KnownHosts`].
+    /// The worker's errors, and [`GatewayError::KnownHosts`].
     pub(crate) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
         let resolved = self.worker.resolve(revision)?;
         self.gateway.remember_host_keys(&self.worker)?;
@@ -138,7 +138,7 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// Those of the worker, and [`GatewayError::KnownHosts`].
+    /// The worker's errors, and [`GatewayError::KnownHosts`].
     pub(crate) fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
         let report = self.worker.fetch(request)?;
         self.gateway.remember_host_keys(&self.worker)?;
@@ -149,7 +149,7 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// Those of the worker.
+    /// The worker's errors.
     pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
         Ok(self.worker.write_tree(request)?)
     }
@@ -165,19 +165,19 @@ impl Session<'_> {
 }
 
 impl Gateway {
-    /// A gateway that runs its sessions in confined child processes of this program, as many as their user ids allow.
-    /// `main` must begin with [`run_if_worker`](crate::worker::run_if_worker).
+    /// Creates a gateway that runs each session in a confined child process of this program. The number of user ids
+    /// limits the sessions. `main` must begin with [`run_if_worker`](crate::worker::run_if_worker).
     pub fn confined(config: Config) -> Self {
         let (worker, bounds) = (Confined::new(&config.worker), Bounds::of(config.worker.uids));
         Self::new(Policy::new(config), Arc::new(worker)).bounded(bounds)
     }
 
-    /// A gateway with this policy and this worker, and any number of sessions.
+    /// Creates a gateway with this policy and this worker, without a limit on sessions.
     pub fn new(policy: Policy, worker: Arc<dyn Worker>) -> Self {
         Self { policy, worker, admission: Admission::new(Bounds::NONE) }
     }
 
-    /// Bounds the number of sessions that run at once. Others wait, and report [`Step::Queued`].
+    /// Limits the number of sessions that run at once. Further ones wait, and report [`Step::Queued`].
     #[must_use]
     pub fn bounded(self, bounds: Bounds) -> Self {
         Self { admission: Admission::new(bounds), ..self }
@@ -227,7 +227,7 @@ impl Gateway {
         Ok(Session { worker: self.start(job)?, gateway: self })
     }
 
-    /// Starts a session once it is admitted. Its place is free again when its worker is gone.
+    /// Waits for admission, then starts a session. Its place is free again when its worker has ended.
     fn start(&self, job: Job) -> Result<worker::Session, WorkerError> {
         let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
         let admitted = self.admission.admit(&host, &job.watch.cancel, || job.watch.progress.report(&Step::Queued));
@@ -250,7 +250,7 @@ impl Gateway {
         Ok(resolved)
     }
 
-    /// Keeps the host keys that a session accepted on first use (`hostKeys.checking: accept-new`).
+    /// Saves the host keys that a session accepted on first use (`hostKeys.checking: accept-new`).
     fn remember_host_keys(&self, session: &worker::Session) -> Result<(), GatewayError> {
         let Some(path) = &self.policy.config().host_keys.file else { return Ok(()) };
         for line in session.accepted_host_keys() {
@@ -317,7 +317,7 @@ mod tests {
     use crate::worker::InProcess;
 
     #[test]
-    fn a_pipe_of_host_keys_is_refused_and_not_waited_for() {
+    fn a_pipe_in_place_of_the_known_hosts_file_is_refused_without_waiting() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("known_hosts");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn clones_share_the_places_and_a_session_gives_its_own_back() {
+    fn clones_share_the_session_limit_and_a_finished_session_frees_its_place() {
         let worker = InProcess::new(Arc::new(Libgit2::default()));
         let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker)).bounded(Bounds::new(1, 1));
         let clone = gateway.clone();
