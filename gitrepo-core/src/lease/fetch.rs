@@ -91,8 +91,9 @@ impl Snapshots {
         let has_base = fetching.base.is_some();
         match self.fetch(wanted, resolved.clone(), fetching, watch) {
             Err(error) if has_base && error.is_damage() => {
-                tracing::warn!(url = %wanted.spec.repository, error = %chain(&error), "the store's copy is damaged; fetching again");
-                let lock = self.store.repository(&wanted.spec.repository).lock(&watch.cancel)?;
+                let url = &wanted.spec.repository;
+                tracing::warn!(%url, error = %chain(&error), "the store's copy is damaged; fetching again");
+                let lock = self.store.repository(url).lock(&watch.cancel)?;
                 lock.discard()?;
                 let fetching = self.start_fetching(wanted, lock, watch)?;
                 self.fetch(wanted, resolved, fetching, watch)

@@ -15,7 +15,7 @@ pub enum StoreError {
     /// A step on one path failed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// A verb.
+        /// What was tried, as a verb.
         action: &'static str,
         /// The path.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum StoreError {
     /// The store is not where it was. Its volumes may still be mounted.
     #[error("the store {} is missing: {reason}; check its mount, then retry", path.display())]
     Missing {
-        /// Its root.
+        /// The store's root.
         path: PathBuf,
         /// What is there instead.
         reason: String,
@@ -44,7 +44,7 @@ pub enum StoreError {
     Newer {
         /// The file with the version.
         path: PathBuf,
-        /// Its version.
+        /// The version in that file.
         found: u64,
         /// The newest version that can be read.
         supported: u64,
@@ -58,11 +58,11 @@ pub enum StoreError {
         format: String,
     },
     /// A lock was not released in time.
-    #[error("another process is at work on {lock}")]
+    #[error("another process is still {lock}")]
     Locked {
-        /// What the lock protects, in words.
+        /// What the holder of the lock does, in words.
         lock: String,
-        /// The lock is that of a target or a volume: another call for the same volume holds it.
+        /// Whether the lock is that of a target or a volume: then another call for the same volume holds it.
         of_volume: bool,
         /// Why waiting ended.
         #[source]
@@ -89,7 +89,7 @@ pub enum StoreError {
         /// The mount.
         path: PathBuf,
     },
-    /// The worker left something that no worker writes.
+    /// The worker left something that no honest worker writes.
     #[error("the worker left {}, which is refused: {reason}", path.display())]
     Untrusted {
         /// The path.
@@ -117,22 +117,22 @@ impl StoreError {
         }
     }
 
-    /// For `map_err`: a system error, with the action and its path.
+    /// Adds the action and its path to a system error. For `map_err`.
     pub(crate) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         move |error| Self::Io { action, path: path.to_path_buf(), source: error.into() }
     }
 
-    /// The file exists but is malformed.
+    /// Returns the error for a malformed file.
     pub(crate) fn corrupt(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::Corrupt { path: path.to_path_buf(), source: Cause::new(reason) }
     }
 
-    /// The file or directory does not exist.
+    /// Whether the file or directory does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// No space or inodes are left.
+    /// Whether no space or inodes are left.
     pub(crate) fn is_full(&self) -> bool {
         self.kind() == Kind::ResourceExhausted
     }

@@ -131,7 +131,7 @@ impl Volumes {
     fn is_candidate(&self, abandoned: &Abandoned, record: &Record, ours: &MountTable) -> bool {
         match abandoned {
             Abandoned::Unmounted { origin } => {
-                record.origin == *origin && record.mounted_in.is_told_by(ours) && !self.source_is_copy(record)
+                record.origin == *origin && record.mounted_in.can_be_checked_from(ours) && !self.source_is_copy(record)
             }
             Abandoned::TargetGone { origin, below } => {
                 record.origin == *origin

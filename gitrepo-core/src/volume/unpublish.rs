@@ -66,7 +66,7 @@ impl Volumes {
 
     /// Fails if the volume may be mounted in a namespace that this process does not see.
     fn check_seen(&self, record: &Record) -> Result<(), UnpublishError> {
-        let told = record.origin.propagates() || record.mounted_in.is_told_by(&MountTable::current()?);
+        let told = record.origin.propagates() || record.mounted_in.can_be_checked_from(&MountTable::current()?);
         if told || !self.is_lost(record)? {
             return Ok(());
         }
