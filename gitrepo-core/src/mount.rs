@@ -1,4 +1,4 @@
-//! Attaching and detaching.
+//! Mounts and unmounts.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ pub mod linux;
 pub mod mountinfo;
 mod private_directory;
 
-/// Mounts and unmounts. The real one is [`linux::LinuxMounter`]; `testing::FakeMounter` records its calls.
+/// Mounts and unmounts. The real implementation is [`linux::LinuxMounter`]; `testing::FakeMounter` records its calls.
 ///
 /// Arguments are plain data, so that a fake can record them and a test can read them. Paths are absolute and contain no
 /// symlinks: an attacker who could plant one would choose what is attached, or where (CVE-2021-25741). A caller that
@@ -72,7 +72,7 @@ pub enum Attachment {
 }
 
 impl Attachment {
-    /// Its path on disk.
+    /// Returns its path on disk.
     pub fn path(&self) -> &Path {
         let Self::Bind { source } = self;
         source
@@ -100,9 +100,9 @@ impl Mount {
 /// One line of the mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPoint {
-    /// Where it is attached.
+    /// The directory that it is attached to.
     pub target: PathBuf,
-    /// The attached path inside its filesystem: the source, for a plain bind. Ends in `//deleted` if the source was
+    /// The attached path inside the filesystem: the source, for a plain bind. Ends in `//deleted` if the source was
     /// deleted.
     pub root: PathBuf,
     /// `major:minor` of the filesystem.
@@ -123,9 +123,9 @@ impl MountPoint {
 /// Which end of a mount a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// What is attached.
+    /// The directory that is attached.
     Source,
-    /// Where it is attached.
+    /// The directory that it is attached to.
     Target,
 }
 
@@ -145,17 +145,17 @@ pub enum MountError {
     /// A path is relative or contains `..`.
     #[error("cannot use {path:?} as the {role} of a mount: not an absolute path without \"..\"")]
     Path {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Which end.
+        /// The end of the mount.
         role: Role,
     },
     /// A path contains a symlink.
     #[error("cannot use {path:?} as the {role} of a mount: {link:?} is a symbolic link; give the path it leads to")]
     Symlink {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Which end.
+        /// The end of the mount.
         role: Role,
         /// The first component that is a link.
         link: PathBuf,
@@ -163,9 +163,9 @@ pub enum MountError {
     /// The source or target directory cannot be used.
     #[error("cannot use {path:?} as the {role} of a mount")]
     Directory {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Which end.
+        /// The end of the mount.
         role: Role,
         /// The system's error.
         #[source]
