@@ -1,4 +1,4 @@
-//! An errand on its way to the worker.
+//! The message that carries an errand to the worker.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -42,7 +42,7 @@ struct Fields {
     limits: Limits,
 }
 
-/// The only place that writes secrets out.
+/// Writes out the secrets. No other code does.
 fn disclose<S: Serializer>(credentials: &Credentials, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(credentials.secret_keys().iter().map(|(key, secret)| (key, secret.expose())))
 }
@@ -53,7 +53,7 @@ fn take<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Credentials, D::Er
     Credentials::from_secret_keys(secrets).map_err(D::Error::custom)
 }
 
-/// A secret read back.
+/// A secret in a received message.
 struct Taken(Secret);
 
 impl<'de> Deserialize<'de> for Taken {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_crosses_to_the_worker_comes_back_the_same() {
+    fn an_errand_is_read_back_as_it_was_sent() {
         let secrets = BTreeMap::from([("token".to_owned(), Secret::new("canary".to_owned()))]);
         let base = PathBuf::from(OsString::from_vec(b"/not-utf8-\xff".to_vec()));
         let errand = Errand {

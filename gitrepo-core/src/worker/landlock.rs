@@ -85,7 +85,7 @@ pub(super) fn restrict(plan: &Plan, entered: Entered) -> Result<&'static str, Ru
     })
 }
 
-/// The rights to write a fetch and a tree of regular files, directories and links.
+/// Returns the rights to write a fetch and a tree of regular files, directories and links.
 fn write() -> BitFlags<AccessFs> {
     AccessFs::WriteFile
         | AccessFs::Truncate
