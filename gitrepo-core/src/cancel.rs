@@ -30,7 +30,7 @@ pub enum Interrupted {
 }
 
 impl Interrupted {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(self) -> Kind {
         match self {
             Self::Cancelled => Kind::Cancelled,

@@ -60,7 +60,7 @@ const TABLE: [Needed; 12] = {
     ]
 };
 
-/// The capabilities that a role needs. [`drop_others`] drops the rest.
+/// Returns the capabilities that a role needs. [`drop_others`] drops the rest.
 pub fn needed(role: Role) -> impl Iterator<Item = &'static Needed> {
     TABLE.iter().filter(move |needed| needed.roles.contains(&role))
 }

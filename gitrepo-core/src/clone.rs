@@ -28,7 +28,7 @@ use crate::store::StoreError;
 use crate::watch::Watch;
 use crate::worker::TREE;
 
-/// What to clone, with which credentials, and where to.
+/// A clone to make: the volume, the credentials and the destination.
 #[non_exhaustive]
 pub struct CloneRequest<'a> {
     /// The volume to clone. Keys that only apply to a mounted volume have no effect.
@@ -89,7 +89,7 @@ pub enum CloneError {
 }
 
 impl CloneError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Occupied { .. } => Kind::FailedPrecondition,

@@ -71,7 +71,7 @@ impl fmt::Display for Cause {
 
 impl std::error::Error for Cause {}
 
-/// An error and all its causes on one line, outermost first. Every frontend shows errors this way.
+/// Returns an error and all its causes on one line, outermost first. Every frontend shows errors this way.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -101,7 +101,7 @@ fn is_storage_fault(error: &std::io::Error) -> bool {
     error.raw_os_error().is_some_and(|errno| FAULTS.contains(&errno))
 }
 
-/// The kind of an input/output error on our own files.
+/// Returns the kind of an input/output error on our own files.
 pub(crate) fn io_kind(error: &std::io::Error) -> Kind {
     use std::io::ErrorKind;
     if is_storage_fault(error) {

@@ -90,7 +90,7 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Policy(error) => error.kind(),
@@ -183,12 +183,12 @@ impl Gateway {
         Self { admission: Admission::new(bounds), ..self }
     }
 
-    /// The number of sessions of this gateway and its clones.
+    /// Returns the number of sessions of this gateway and its clones.
     pub fn sessions(&self) -> SessionCount {
         self.admission.count()
     }
 
-    /// The policy.
+    /// Returns the policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -67,7 +67,7 @@ pub enum Provenance {
 }
 
 impl Lease {
-    /// The commit whose tree this is.
+    /// Returns the commit whose tree this is.
     pub fn commit(&self) -> CommitId {
         self.resolved.commit
     }
@@ -104,7 +104,7 @@ impl Snapshots {
         Self { store, gateway, room }
     }
 
-    /// The gateway to remotes.
+    /// Returns the gateway to remotes.
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
     }

@@ -23,15 +23,15 @@ pub trait Mounter: Send + Sync {
     /// All mounts are `nosuid` and `nodev`. Mounts below a bound directory are not included.
     fn attach(&self, mount: &Mount) -> Result<(), MountError>;
 
-    /// Whether exactly this is attached: one mount on the target, of the source itself, read-only or writable as asked.
-    /// `false` if the source or target is missing. A retried publish calls this to avoid a second layer.
+    /// Whether exactly this is attached: one mount on the target, of the source itself, read-only or writable as
+    /// requested. `false` if the source or target is missing. A retried publish calls this to avoid a second layer.
     fn shows(&self, mount: &Mount) -> Result<bool, MountError>;
 
     /// Detaches everything stacked on `target`, verifies it, and returns the number of mounts. Zero mounts or a missing
     /// target is not an error. A target in use is detached after about a second; processes with the tree open keep it.
     fn unmount(&self, target: &Path) -> Result<usize, MountError>;
 
-    /// The mounts visible to the calling thread. Mounts stacked on one target are listed oldest first.
+    /// Lists the mounts visible to the calling thread. Mounts stacked on one target are listed oldest first.
     fn list(&self) -> Result<Vec<MountPoint>, MountError>;
 
     /// Removes half-made mounts of killed processes and returns their number. Safe at any time: mounts in preparation
@@ -82,7 +82,7 @@ impl Attachment {
 /// One mount to make or look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// What to show.
+    /// The directory to show.
     pub attachment: Attachment,
     /// An existing directory to attach it to.
     pub target: PathBuf,
@@ -91,7 +91,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// A bind mount of a directory.
+    /// Creates a bind mount of a directory.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>, read_only: bool) -> Self {
         Self { attachment: Attachment::Bind { source: source.into() }, target: target.into(), read_only }
     }
@@ -174,7 +174,7 @@ pub enum MountError {
     /// A step of mounting failed.
     #[error("cannot mount {:?} at {:?} ({step})", mount.attachment.path(), mount.target)]
     Attach {
-        /// What was to be attached.
+        /// The mount to make.
         mount: Mount,
         /// The step that failed.
         step: &'static str,
@@ -220,7 +220,7 @@ pub enum MountError {
 }
 
 impl MountError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Path { .. } => Kind::InvalidRequest,

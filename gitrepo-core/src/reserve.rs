@@ -24,7 +24,7 @@ pub trait MakeRoom: Send + Sync {
     fn make_room(&self, bytes: u64) -> Freed;
 }
 
-/// What was removed from a store because it was unused.
+/// The unused content that was removed from a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Freed {
     /// Snapshots.
@@ -127,7 +127,7 @@ impl Reserve {
     }
 }
 
-/// The free bytes on the filesystem of `path` for unprivileged users.
+/// Returns the free bytes on the filesystem of `path` for unprivileged users.
 pub(crate) fn free_bytes(path: &Path) -> nix::Result<u64> {
     let filesystem = statvfs(path)?;
     Ok(filesystem.blocks_available().saturating_mul(filesystem.fragment_size()))

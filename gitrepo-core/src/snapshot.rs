@@ -42,7 +42,7 @@ pub use directory::Directory;
 
 /// How a tree is written to staging, and which part of a finished snapshot is attached.
 pub trait SnapshotFormat: Send + Sync {
-    /// The format's name, as in `meta.json`.
+    /// Returns the format's name, as in `meta.json`.
     fn name(&self) -> &'static str;
 
     /// Reads the tree from the bare repository and writes it to `staging`, an empty directory owned by the caller.
@@ -98,7 +98,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The user that runs this process, which is root in a driver.
+    /// Returns the user that runs this process, which is root in a driver.
     pub(crate) fn ourselves() -> Self {
         Self { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
     }
@@ -247,7 +247,7 @@ impl SnapshotError {
         Self::Io { action: action.to_owned(), path, kind: io_kind(&error), source: Cause::new(error) }
     }
 
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Incomplete { .. } => Kind::Corrupt,

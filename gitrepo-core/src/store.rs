@@ -4,7 +4,7 @@
 //! <root>/                                            private, everything owned by one user
 //!   VERSION                                          the version of this layout
 //!   repositories/<sha256 of the canonical URL>/      a bare repository
-//!   snapshots/<id>/                                  meta.json, what the snapshot format wrote, and its seal
+//!   snapshots/<id>/                                  meta.json, the output of the snapshot format, and its seal
 //!   volumes/<sha256 of the volume id>/
 //!     targets/<sha256 of the target>/                record.json, and copy/ of a writable volume
 //!     shared/                                        copy.json and tree/, the copy that all its targets share
@@ -137,7 +137,7 @@ impl Store {
         &self.layout.root
     }
 
-    /// A path in the store that is reserved for the mounter.
+    /// Returns a path in the store that is reserved for the mounter.
     pub fn mounting(&self) -> PathBuf {
         self.root().join("mounting")
     }
@@ -147,12 +147,12 @@ impl Store {
         Staging::create(&self.layout)
     }
 
-    /// The repository of this URL, which may not exist yet.
+    /// Returns the repository of this URL, which may not exist yet.
     pub(crate) fn repository(&self, url: &RepositoryUrl) -> Repository {
         Repository::new(&self.layout, url)
     }
 
-    /// The proofs of access.
+    /// Returns the proofs of access.
     pub fn access(&self) -> &Access {
         &self.access
     }

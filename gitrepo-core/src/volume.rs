@@ -81,7 +81,7 @@ pub struct VolumeRequest {
 pub struct Published {
     /// The commit that the target shows.
     pub commit: CommitId,
-    /// The ref that led to the commit; `None` if the commit was asked for by its id.
+    /// The ref that led to the commit; `None` if the commit was requested by its id.
     pub reference: Option<String>,
     /// How the volume came to be published.
     pub outcome: Outcome,
@@ -126,12 +126,12 @@ impl Volumes {
         Self { store, snapshots, mounter }
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The snapshots that the volumes show.
+    /// Returns the snapshots that the volumes show.
     pub fn snapshots(&self) -> &Snapshots {
         &self.snapshots
     }

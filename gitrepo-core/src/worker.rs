@@ -67,7 +67,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job without a host and without a reserve.
+    /// Creates a job without a host and without a reserve.
     pub fn new(errand: Errand, watch: Watch) -> Self {
         Self { errand, host: None, reserve_bytes: 0, watch }
     }
@@ -144,7 +144,7 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Remote(error) => error.kind(),

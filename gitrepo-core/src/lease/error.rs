@@ -35,7 +35,7 @@ pub enum LeaseError {
 }
 
 impl LeaseError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Policy(error) => error.kind(),

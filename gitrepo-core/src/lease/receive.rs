@@ -11,7 +11,7 @@ use crate::snapshot::TreeRequest;
 use crate::spec::VolumeSpec;
 use crate::watch::Watch;
 
-/// What a session received.
+/// The result of a fetch.
 pub(crate) struct Received {
     /// The requested tree.
     pub(crate) tree: TreeRequest,

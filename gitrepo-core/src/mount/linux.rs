@@ -47,7 +47,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The best strategy that this kernel supports.
+    /// Returns the best strategy that this kernel supports.
     pub fn of_this_kernel() -> Self {
         if sys::mount::detached_mounts_work() { Self::Detached } else { Self::PrivateDirectory }
     }
@@ -68,7 +68,7 @@ impl LinuxMounter {
         Self { workdir: workdir.into(), strategy }
     }
 
-    /// The strategy in use.
+    /// Returns the strategy in use.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }

@@ -169,7 +169,7 @@ fn change(source: Option<&Path>, target: &Path, flags: MsFlags) -> io::Result<()
     Ok(mount(source, target, None::<&Path>, flags, None::<&Path>)?)
 }
 
-/// A path to an open directory, wherever it is, for calls that take no descriptor.
+/// Returns a path to an open directory, wherever it is, for calls that take no descriptor.
 fn behind(directory: BorrowedFd<'_>) -> PathBuf {
     format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
 }

@@ -70,7 +70,7 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => io_kind(source),

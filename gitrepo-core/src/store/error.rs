@@ -40,7 +40,10 @@ pub enum StoreError {
         reason: String,
     },
     /// Something was written by a newer version of this program.
-    #[error("{} has version {found}, and this program knows versions up to {supported}; use the newer program", path.display())]
+    #[error(
+        "{} has version {found}, and this program knows versions up to {supported}; use the newer program",
+        path.display()
+    )]
     Newer {
         /// The file with the version.
         path: PathBuf,
@@ -78,7 +81,10 @@ pub enum StoreError {
         source: Cause,
     },
     /// A damaged snapshot cannot be replaced while volumes show it.
-    #[error("the snapshot {} is damaged, and cannot be replaced before the volumes that use it are unpublished", path.display())]
+    #[error(
+        "the snapshot {} is damaged, and cannot be replaced before the volumes that use it are unpublished",
+        path.display()
+    )]
     CorruptInUse {
         /// The path.
         path: PathBuf,
@@ -100,7 +106,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => crate::error::io_kind(source),

@@ -186,8 +186,8 @@ impl Locks {
 
     /// Waits for the lock, or until `done` returns an answer that makes it unnecessary, whichever comes first.
     ///
-    /// So all calls that waited for one fetch return together when it ends, instead of queueing for a lock only to find that
-    /// there is nothing to do.
+    /// That way, all calls that waited for one fetch return together when it ends, instead of queueing for a lock only
+    /// to find that there is nothing to do.
     pub(crate) fn acquire_unless<T>(
         &self,
         name: &LockName,
@@ -246,12 +246,12 @@ impl Locks {
         Ok(removed)
     }
 
-    /// The file whose lock protects the target with this hash.
+    /// Returns the file whose lock protects the target with this hash.
     pub(crate) fn target_file_name(target: &str) -> String {
         LockName::Target(target.to_owned()).file_name()
     }
 
-    /// The file whose lock protects the shared copy of the volume with this hash.
+    /// Returns the file whose lock protects the shared copy of the volume with this hash.
     pub(crate) fn volume_file_name(volume: &str) -> String {
         LockName::Volume(volume.to_owned()).file_name()
     }

@@ -16,14 +16,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A driver that a kubelet calls. Its mounts propagate to all mount namespaces, so after a restart it sees them
-    /// from a new one.
+    /// Creates the origin of a driver that a kubelet calls. Its mounts propagate to all mount namespaces, so after a
+    /// restart the driver sees them from a new one.
     pub const fn driver(name: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), propagates: true }
     }
 
-    /// A program whose mounts stay in its own mount namespace. Another namespace cannot tell whether they are still
-    /// there.
+    /// Creates the origin of a program whose mounts stay in its own mount namespace. Another namespace cannot tell
+    /// whether they are still there.
     pub const fn program(name: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), propagates: false }
     }

@@ -45,7 +45,7 @@ pub struct Record {
     pub repository: String,
     /// The revision, as the caller wrote it.
     pub revision: String,
-    /// The ref that led to the commit; `None` when it was asked for by its id.
+    /// The ref that led to the commit; `None` if the commit was requested by its id.
     #[serde(default)]
     pub reference: Option<String>,
     /// The commit of the revision at the first publish. It never changes.
@@ -132,7 +132,7 @@ pub(crate) struct MountTable {
 }
 
 impl MountTable {
-    /// The mount table of the calling thread.
+    /// Returns the mount table of the calling thread.
     pub(crate) fn current() -> Result<Self, StoreError> {
         let path = Path::new("/proc/thread-self/ns/mnt");
         let namespace = std::fs::read_link(path).map_err(StoreError::io("read", path))?;

@@ -170,7 +170,7 @@ impl RepositoryLock {
     }
 }
 
-/// The ref that keeps a commit alive. We never use the remote's own ref names.
+/// Returns the ref that keeps a commit alive. We never use the remote's own ref names.
 fn commit_ref(commit: &CommitId) -> String {
     format!("{}/{commit}", adopt::COMMITS)
 }

@@ -89,7 +89,7 @@ impl VolumeSlot {
         read(&self.directory)
     }
 
-    /// The path of the shared copy's files.
+    /// Returns the path of the shared copy's files.
     pub(crate) fn tree(&self) -> PathBuf {
         tree(&self.directory)
     }
@@ -108,7 +108,7 @@ impl VolumeSlot {
         Ok(self.tree())
     }
 
-    /// The path where [`VolumeSlot::install`] expects the files.
+    /// Returns the path where [`VolumeSlot::install`] expects the files.
     pub(crate) fn tree_in(prepared: &Path) -> PathBuf {
         prepared.join(TREE_DIRECTORY)
     }
@@ -135,12 +135,12 @@ impl Store {
         Ok(VolumeSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
     }
 
-    /// The shared copy of a volume, read without its lock.
+    /// Reads the description of a volume's shared copy, without the volume's lock.
     pub(crate) fn shared_copy(&self, volume_id: &str) -> Result<Option<SharedCopy>, StoreError> {
         read(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
 
-    /// The path of the files of a volume's shared copy, if it has one.
+    /// Returns the path of the files of a volume's shared copy, if it has one.
     pub(crate) fn shared_tree(&self, volume_id: &str) -> PathBuf {
         tree(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
@@ -174,7 +174,7 @@ impl Layout {
         Ok(lock.map(|lock| VolumeSlot { layout: Arc::clone(self), directory, _lock: lock }))
     }
 
-    /// The hashes of the volumes with any part of a shared copy.
+    /// Returns the hashes of the volumes with any part of a shared copy.
     pub(super) fn sharing_volumes(&self) -> Result<Vec<String>, StoreError> {
         let mut volumes = self.volume_hashes()?;
         volumes.retain(|volume| self.volumes().join(volume).join(SHARED_DIRECTORY).symlink_metadata().is_ok());

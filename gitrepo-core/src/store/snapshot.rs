@@ -69,7 +69,7 @@ pub struct SnapshotKey<'a> {
 }
 
 impl SnapshotKey<'_> {
-    /// The id of the snapshot with this key.
+    /// Returns the id of the snapshot with this key.
     pub fn id(&self) -> SnapshotId {
         let url = self.url.canonical();
         let commit = self.commit.to_string();
@@ -139,7 +139,7 @@ pub struct SnapshotMeta {
 }
 
 impl SnapshotMeta {
-    /// The metadata of a newly written tree.
+    /// Creates the metadata of a newly written tree.
     pub fn new(url: &RepositoryUrl, request: &TreeRequest, summary: TreeSummary) -> Self {
         Self {
             repository: url.to_string(),
@@ -162,12 +162,12 @@ pub struct SnapshotLease {
 }
 
 impl SnapshotLease {
-    /// The snapshot's id.
+    /// Returns the snapshot's id.
     pub fn id(&self) -> &SnapshotId {
         &self.id
     }
 
-    /// The snapshot's path. Neither the path nor the content ever changes.
+    /// Returns the snapshot's path. Neither the path nor the content ever changes.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -184,14 +184,14 @@ impl SnapshotLease {
         Ok(format.attachment(&self.path))
     }
 
-    /// The snapshot's metadata.
+    /// Returns the snapshot's metadata.
     pub fn meta(&self) -> &SnapshotMeta {
         &self.meta
     }
 }
 
 impl Store {
-    /// The path of the snapshot with this id, whether it exists or not.
+    /// Returns the path of the snapshot with this id, whether it exists or not.
     pub fn snapshot_path(&self, id: &SnapshotId) -> PathBuf {
         self.layout.snapshot(id)
     }

@@ -91,7 +91,7 @@ impl Staging {
         Ok(Self { layout: None, path, _lock: lock })
     }
 
-    /// The directory's path.
+    /// Returns the directory's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -131,7 +131,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// A place without a record is either being published, and locked, or the leftover of a dead process.
+    /// Removes places without a record. Such a place is either being published, and locked, or the leftover of a dead
+    /// process.
     fn sweep_targets(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for (volume, target) in self.layout.targets()? {
@@ -151,7 +152,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// A shared copy without a record is either being made, under its volume's lock, or the leftover of a dead process.
+    /// Removes shared copies without a record. Such a copy is either being made, under its volume's lock, or the
+    /// leftover of a dead process.
     fn sweep_shared_copies(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for volume in self.layout.sharing_volumes()? {
@@ -188,7 +190,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// The locks of published targets and shared copies stay, so that an unpublish needs no space on a full disk.
+    /// Removes unused lock files. Those of published targets and shared copies stay, so that an unpublish needs no
+    /// space on a full disk.
     fn sweep_locks(&self) -> Result<usize, StoreError> {
         let targets = self.layout.targets()?.into_iter().map(|(_, target)| Locks::target_file_name(&target));
         let volumes = self.layout.sharing_volumes()?.into_iter().map(|volume| Locks::volume_file_name(&volume));

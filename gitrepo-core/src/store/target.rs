@@ -41,8 +41,8 @@ pub(crate) struct TargetSlot {
 }
 
 impl TargetSlot {
-    /// The target's record. A damaged record is deleted with a warning: the next mount or unmount reads the mount table
-    /// instead, and a driver must not fail for ever over it.
+    /// Reads the target's record. A damaged record is deleted with a warning: the next mount or unmount reads the mount
+    /// table instead, and a driver must not fail for ever over it.
     pub(crate) fn record(&self) -> Result<Option<Record>, StoreError> {
         match record::read(&self.directory) {
             Err(StoreError::Corrupt { path, source }) => {
@@ -76,7 +76,7 @@ impl TargetSlot {
         self.layout.in_volume_directory(&self.directory, || durable::replace(&path, &json, Durability::Durable))
     }
 
-    /// The path of a writable volume's private copy, once [`TargetSlot::install_copy`] has put it there.
+    /// Returns the path of a writable volume's private copy, once [`TargetSlot::install_copy`] has put it there.
     pub(crate) fn copy_dir(&self) -> PathBuf {
         self.directory.join(COPY_DIRECTORY)
     }
@@ -131,7 +131,7 @@ impl Store {
         self.layout.try_target(&sha256_hex(volume_id), &target_hash(target))
     }
 
-    /// The path of a published volume's private copy, if it has one; needs no lock.
+    /// Returns the path of a published volume's private copy, if it has one; needs no lock.
     pub(crate) fn copy_dir(&self, record: &Record) -> PathBuf {
         self.layout.target(&sha256_hex(&record.volume_id), &target_hash(&record.target)).join(COPY_DIRECTORY)
     }
@@ -147,7 +147,7 @@ impl Store {
         Ok(None)
     }
 
-    /// The record of a volume's target, read without a lock.
+    /// Reads the record of a volume's target, without a lock.
     pub fn record(&self, volume_id: &str, target: &Path) -> Result<Option<Record>, StoreError> {
         self.record_in(&sha256_hex(volume_id), &target_hash(target))
     }
@@ -169,8 +169,8 @@ impl Store {
         Ok(records)
     }
 
-    /// The snapshots that records refer to. A holder of a snapshot's exclusive lock may evict it if it is not listed
-    /// here or in the mount table: a publish leases the snapshot until its record is written.
+    /// Returns the snapshots that records refer to. A holder of a snapshot's exclusive lock may evict it if it is not
+    /// listed here or in the mount table: a publish leases the snapshot until its record is written.
     pub(crate) fn referenced(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
         Ok(self.records()?.into_iter().map(|record| record.snapshot).collect())
     }

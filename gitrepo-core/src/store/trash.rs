@@ -128,7 +128,8 @@ pub(super) struct Emptied {
 /// Deletes an entry of the trash; a sweep retries after a failure.
 pub(super) fn delete_or_leave(taken: &Path) {
     if let Err(error) = remove_tree(taken) {
-        tracing::warn!(path = %taken.display(), error = %crate::error::chain(&error), "left in the trash for a later sweep");
+        let (path, error) = (taken.display(), crate::error::chain(&error));
+        tracing::warn!(%path, error, "left in the trash for a later sweep");
     }
 }
 
@@ -236,7 +237,7 @@ impl Removal<'_> {
         self.removed(unlinkat(directory, name.as_c_str(), UnlinkatFlags::RemoveDir))
     }
 
-    /// A missing entry counts as removed: another process may have been faster.
+    /// Converts the result of a removal. A missing entry counts as removed: another process may have been faster.
     fn removed(&self, result: nix::Result<()>) -> Result<Outcome, StoreError> {
         match result {
             Ok(()) | Err(Errno::ENOENT) => Ok(Outcome::Removed),
@@ -284,7 +285,7 @@ fn open_child(parent: BorrowedFd<'_>, name: &CString) -> nix::Result<OwnedFd> {
     }
 }
 
-/// The mount id of a descriptor, for kernels without `openat2`.
+/// Returns the mount id of a descriptor, for kernels without `openat2`.
 fn mount_id(descriptor: BorrowedFd<'_>) -> nix::Result<String> {
     let path = format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd());
     let text = fs::read_to_string(path).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;

@@ -111,7 +111,7 @@ fn succeeded(code: c_int) -> Result<(), git2::Error> {
     if code < 0 { Err(git2::Error::last_error(code)) } else { Ok(()) }
 }
 
-/// The name of an advertised ref and, for a symbolic one, of the ref it points to.
+/// Returns the name of an advertised ref and, for a symbolic one, of the ref it points to.
 ///
 /// `RemoteHead::name` and `RemoteHead::symref_target` panic if a name is not UTF-8, and a remote may send any bytes.
 pub(crate) fn head_names<'a>(head: &'a RemoteHead<'_>) -> (&'a [u8], Option<&'a [u8]>) {

@@ -106,7 +106,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Target { .. } | Self::TargetOverlapsStore { .. } => Kind::InvalidRequest,
@@ -142,7 +142,10 @@ pub enum UnpublishError {
         namespace: String,
     },
     /// The directory of the targets does not exist, so no target can be examined.
-    #[error("cannot tell which volumes below {} are abandoned, because that directory cannot be examined", below.display())]
+    #[error(
+        "cannot tell which volumes below {} are abandoned, because that directory cannot be examined",
+        below.display()
+    )]
     TargetsUnseen {
         /// The path as given.
         below: PathBuf,
@@ -159,7 +162,7 @@ pub enum UnpublishError {
 }
 
 impl UnpublishError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::MountedElsewhere { .. } | Self::TargetsUnseen { .. } => Kind::FailedPrecondition,

@@ -39,7 +39,7 @@ pub(super) enum Proof {
 }
 
 impl VolumeLease<'_> {
-    /// The leased snapshot.
+    /// Returns the leased snapshot.
     pub fn snapshot(&self) -> &Lease {
         &self.lease
     }

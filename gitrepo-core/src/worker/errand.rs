@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Taken {
     }
 }
 
-/// A path need not be UTF-8.
+/// Writes a path, which need not be UTF-8.
 fn write_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     path.as_ref().map(OsStr::new).serialize(serializer)
 }

@@ -97,7 +97,7 @@ fn write() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-/// The root contains only what the worker may read.
+/// Returns the readable and the writable paths in the worker's own root, which contains nothing else.
 fn inside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let staging = plan.staging.as_ref().map(|_| namespace::STAGING.into());
     (vec!["/".into()], staging.into_iter().chain([namespace::HOME.into()]).collect())

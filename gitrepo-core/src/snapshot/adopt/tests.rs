@@ -16,7 +16,7 @@ use super::*;
 use crate::error::Kind;
 use crate::policy::Limits;
 
-/// A small tree as left by a worker, then changed by `tamper`, which gets the staging directory.
+/// Adopts a worker's small tree after `tamper`, which gets the staging directory, has changed it.
 fn adopted(tamper: impl FnOnce(&Path)) -> Result<TreeSummary, SnapshotError> {
     let (asked, staging) = written();
     tamper(staging.path());

@@ -28,7 +28,7 @@ impl CredentialId {
         Self(digest::hex(&mac.finalize().into_bytes()))
     }
 
-    /// 64 hexadecimal digits.
+    /// Returns the id as 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }

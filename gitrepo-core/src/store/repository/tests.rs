@@ -18,7 +18,7 @@ fn pack(number: u32) -> String {
     format!("pack-{number:040x}")
 }
 
-/// A worker's output after a fetch: packs, and perhaps a boundary.
+/// Creates a worker's output after a fetch: packs, and perhaps a shallow boundary.
 fn fetched(store: &Store, packs: impl IntoIterator<Item = u32>, shallow: Option<&str>) -> (Staging, PathBuf) {
     let staging = store.staging().unwrap();
     let path = staging.path().join("repository.git");

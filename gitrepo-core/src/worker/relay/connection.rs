@@ -72,7 +72,8 @@ impl Connection {
         }
     }
 
-    /// Does what is possible without waiting. Stops reading from the remote once it has sent more than `allowance`.
+    /// Connects, or moves bytes, as far as possible without waiting. Stops reading from the remote once it has sent
+    /// more than `allowance`.
     ///
     /// # Errors
     ///

@@ -45,7 +45,7 @@ impl Dial {
         Self { destination, tried: 0, socket: None, deadline: Instant::now(), failures: Vec::new() }
     }
 
-    /// The socket to wait for; none before the first [`advance`](Self::advance).
+    /// Returns the socket to wait for; none before the first [`advance`](Self::advance).
     pub(super) fn socket(&self) -> Option<&OwnedFd> {
         self.socket.as_ref()
     }

@@ -17,7 +17,7 @@ fn relay(addresses: Vec<SocketAddr>, received_limit: u64) -> (Relay, SocketAddr)
     (Relay::start(listener, destination).unwrap(), address)
 }
 
-/// An address that refuses connections.
+/// Returns an address that refuses connections.
 fn closed() -> SocketAddr {
     listener().1
 }

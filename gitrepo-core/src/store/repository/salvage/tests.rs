@@ -22,7 +22,7 @@ fn pack() -> String {
     format!("{}/pack-{:040x}", adopt::PACKS, 1)
 }
 
-/// The repository in a staging directory, as left by a process killed after its fetch.
+/// Creates a repository in a staging directory, as a process leaves it when it is killed after its fetch.
 fn dead_fetch(store: &Store, hash: &str, commits: &[CommitId]) -> PathBuf {
     let name = format!("{}.{hash}.{}", BootId::other().prefix(), durable::random_name().unwrap());
     let path = store.root().join("staging").join(name).join(REPOSITORY);
