@@ -1,9 +1,9 @@
 //! Makes room: removes unused snapshots and repositories, the longest unused first.
 //!
 //! A snapshot or repository is in use while a record, a lease or the holder of a repository's lock refers to it, in any
-//! process and mount namespace. In case its record was lost, a mount visible here that shows it counts as well. Every
-//! check is repeated under the victim's lock. A victim is renamed into the trash: a late reader finds nothing, and
-//! fetches.
+//! process and mount namespace. A mount that shows it and is visible here counts too, in case the record was lost.
+//! Every check is repeated under the victim's lock. A victim is renamed into the trash: a late reader finds nothing,
+//! and fetches.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -23,7 +23,7 @@ use super::layout;
 
 const PROBE_FILE: &str = "probe";
 
-/// Size limit of that file, longer than any path.
+/// Size limit of the file that records where a store was: longer than any path.
 const MEMORY_LIMIT: u64 = 8192;
 
 /// Identifies a directory, whatever its name.

@@ -112,7 +112,8 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if let Err(error) = self.delete() {
-            tracing::warn!(error = %crate::error::chain(&error), "a staging directory is left for a later sweep");
+            let error = crate::error::chain(&error);
+            tracing::warn!(error, "cannot delete a staging directory; a later sweep retries it");
         }
     }
 }
@@ -157,7 +158,7 @@ fn delete_abandoned(parent: &Path, prefix: &str) {
             Err(error) => Err(error),
         };
         if let Err(error) = deleted {
-            tracing::debug!(error = %crate::error::chain(&error), "an abandoned staging directory stays");
+            tracing::debug!(error = %crate::error::chain(&error), "cannot delete an abandoned staging directory");
         }
     }
 }

@@ -94,7 +94,8 @@ impl Trash {
             Ok(Outcome::Removed) => false,
             Ok(Outcome::OutOfTime) => true,
             Err(error) => {
-                tracing::warn!(path = %taken.display(), error = %crate::error::chain(&error), "left in the trash");
+                let (path, error) = (taken.display(), crate::error::chain(&error));
+                tracing::warn!(%path, error, "cannot delete something in the trash");
                 true
             }
         }
@@ -129,7 +130,7 @@ pub(super) struct Emptied {
 pub(super) fn delete_or_leave(taken: &Path) {
     if let Err(error) = remove_tree(taken) {
         let (path, error) = (taken.display(), crate::error::chain(&error));
-        tracing::warn!(%path, error, "left in the trash for a later sweep");
+        tracing::warn!(%path, error, "cannot delete something in the trash; a later sweep retries it");
     }
 }
 
