@@ -18,12 +18,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches with these.
+    /// Creates a watch of these two.
     pub fn new(cancel: Cancel, progress: Arc<dyn Progress>) -> Self {
         Self { cancel, progress }
     }
 
-    /// Only ends the operation.
+    /// Creates a watch that only ends the operation, without progress.
     pub fn until(cancel: Cancel) -> Self {
         Self::new(cancel, Arc::new(Silent))
     }
