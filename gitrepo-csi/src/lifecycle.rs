@@ -106,17 +106,19 @@ impl Driver {
         let (stopping, _) = watch::channel(false);
         let (drained, _) = watch::channel(false);
         if let Some((http, pages)) = self.http {
-            tokio::spawn(http.serve(pages, told(&drained)));
+            tokio::spawn(http.serve(pages, until_set(&drained)));
         }
         let mut csi =
-            tokio::spawn(server::serve(self.socket, self.services, told(&stopping), self.grace, move || cancels()));
-        let ended = match appear(&mut csi, self.registration, stop, &drained, &mut names).await {
-            Ok(()) => end(csi, &stopping, self.finishing, self.hurry, &*cancel).await,
+            tokio::spawn(server::serve(self.socket, self.services, until_set(&stopping), self.grace, move || {
+                cancels()
+            }));
+        let ended = match register_and_wait(&mut csi, self.registration, stop, &drained, &mut names).await {
+            Ok(()) => stop_serving(csi, &stopping, self.finishing, self.hurry, &*cancel).await,
             Err(error) => Err(error),
         };
         drained.send_replace(true);
         for name in names {
-            leave(&name);
+            remove_socket(&name);
         }
         ended
     }
@@ -125,7 +127,7 @@ impl Driver {
 type Serving = JoinHandle<Result<Ended, ServeError>>;
 
 /// From the first answer of the CSI socket to the signal. Adds the registration socket to `names`.
-async fn appear(
+async fn register_and_wait(
     csi: &mut Serving,
     registration: Option<(PathBuf, Registrar)>,
     stop: impl Future<Output = &'static str>,
@@ -139,7 +141,7 @@ async fn appear(
         let socket = registrar.listen(&directory).map_err(RunError::Registration)?;
         tracing::info!(socket = %socket.name.path().display(), "waiting for the kubelet to register the driver");
         names.push(socket.name.clone());
-        tokio::spawn(server::serve(socket, registrar.into_routes(), told(drained), Duration::ZERO, || {}));
+        tokio::spawn(server::serve(socket, registrar.into_routes(), until_set(drained), Duration::ZERO, || {}));
     }
     tokio::select! {
         ended = csi => {
@@ -154,7 +156,7 @@ async fn appear(
 }
 
 /// From the signal to the last answer of the CSI socket.
-async fn end(
+async fn stop_serving(
     mut csi: Serving,
     stopping: &watch::Sender<bool>,
     finishing: Wait,
@@ -193,14 +195,14 @@ async fn end(
 }
 
 /// Waits until the flag is set or its owner is gone.
-fn told(flag: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+fn until_set(flag: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
     let mut flag = flag.subscribe();
     async move {
         flag.wait_for(|set| *set).await.ok();
     }
 }
 
-fn leave(name: &SocketName) {
+fn remove_socket(name: &SocketName) {
     match name.remove() {
         Ok(true) => {}
         Ok(false) => {

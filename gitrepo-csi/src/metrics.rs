@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happened_is_told() {
+    fn events_are_counted() {
         let metrics = Metrics::default();
         let published = |outcome| Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome });
         metrics.publish(&published(Outcome::Hit), Duration::from_millis(3));

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_locked_once_and_no_name_waits_for_another() {
+    fn a_name_is_locked_once_and_names_are_independent() {
         let locks = NameLocks::default();
         let first = locks.try_lock("a").unwrap();
         assert!(locks.try_lock("a").is_none());
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_the_lock() {
+    async fn a_waiting_call_gets_the_lock() {
         let locks = NameLocks::default();
         let first = locks.lock("a").await;
         assert!(tokio::time::timeout(Duration::from_millis(5), locks.lock("a")).await.is_err());

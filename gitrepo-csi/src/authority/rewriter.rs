@@ -14,7 +14,7 @@ const MAX_FRAME: usize = 16_384;
 /// The largest accepted header block, compressed: about twice what gRPC servers accept by default, uncompressed.
 const MAX_BLOCK: usize = 32 * 1024;
 
-/// The largest list of fields, counted as in RFC 9113, 6.5.2. It needs its own limit, because a small block may refer to
+/// The largest list of fields, counted as in RFC 9113, 6.5.2. It has its own limit because a small block may refer to
 /// large table entries.
 const MAX_FIELDS: usize = 64 * 1024;
 

@@ -57,11 +57,11 @@ impl Publication {
 /// The kubelet tells the container runtime `readonly` and nothing else, and current runtimes then lift a mount's
 /// read-only flag, so the pod could write into a tree that it shares with others.
 fn not_kept_read_only(capability: &Capability) -> CallFailure {
-    let asked = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
+    let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
     CallFailure::new(
         Kind::FailedPrecondition,
         format!(
-            "{asked} asks for a read-only volume, which the kubelet does not pass on to the container runtime: set \
+            "{source} asks for a read-only volume, which the kubelet does not pass on to the container runtime: set \
              persistentVolumeClaim.readOnly: true in the pod's volume (csi.readOnly: true for an inline one)"
         ),
     )
@@ -98,7 +98,7 @@ mod tests {
 
     /// The call that a kubelet makes for an inline volume.
     #[test]
-    fn what_the_kubelet_sends_is_understood() {
+    fn a_request_of_the_kubelet_is_parsed() {
         let attributes = [
             ("csi.storage.k8s.io/ephemeral", "true"),
             ("csi.storage.k8s.io/pod.name", "csi-a"),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_the_targets_inline_and_the_volumes_elsewhere_unless_it_says() {
+    fn inline_volumes_are_private_and_others_shared_unless_they_set_writable() {
         let inline = ("csi.storage.k8s.io/ephemeral", "true");
         let persistent = ("csi.storage.k8s.io/ephemeral", "false");
         for (attributes, expected) in [
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_kept_read_only_is_refused_with_what_to_do() {
+    fn a_volume_that_could_not_stay_read_only_is_refused_with_advice() {
         for (mode, flags) in [
             (Mode::MultiNodeReaderOnly, &[][..]),
             (Mode::SingleNodeReaderOnly, &[]),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn every_access_mode_has_its_number_of_targets() {
+    fn only_modes_for_a_single_pod_allow_one_target() {
         for (mode, one_target) in [
             (Mode::SingleNodeWriter, true),
             (Mode::SingleNodeSingleWriter, true),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_unknown_is_named() {
+    fn missing_and_unknown_fields_are_named() {
         let good = || request(Mode::SingleNodeWriter, &[], false, &[]);
         let cases = [
             (NodePublishVolumeRequest { volume_id: String::new(), ..good() }, "volume_id"),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn s25_attributes_longer_than_csi_allows_are_refused_in_few_words() {
+    fn s25_attributes_longer_than_csi_allows_are_refused_with_a_short_message() {
         let long = "x".repeat(1_400_000);
         let failure = read(request(Mode::SingleNodeWriter, &[], true, &[(&long, "")])).err().unwrap();
         assert_eq!(failure.kind, Kind::InvalidRequest);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_makes_no_sense_does_not_hinder_reading() {
+    fn a_request_with_an_invalid_secret_is_parsed() {
         let secrets = map(&[("tokn", "canary")]);
         let publication =
             read(NodePublishVolumeRequest { secrets, ..request(Mode::SingleNodeWriter, &[], true, &[]) }).unwrap();

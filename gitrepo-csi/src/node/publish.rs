@@ -37,7 +37,7 @@ impl NodeService {
             Err(failure) => failure,
         };
         self.jobs.told(&volume_id, Path::new(&target));
-        Err(if failure.is_final() { self.undone(failure, volume_id, target, deadline).await } else { failure })
+        Err(if failure.is_final() { self.undo(failure, volume_id, target, deadline).await } else { failure })
     }
 
     async fn try_publish(
@@ -57,9 +57,9 @@ impl NodeService {
             false => None,
         };
         let jobs = self.jobs.clone();
-        let job = match self.storage.call(deadline, move |volumes| look(volumes, &jobs, publication)).await? {
-            Look::Stands(published) => return Ok(published),
-            Look::Missing(order) => self.jobs.join(*order)?,
+        let job = match self.storage.call(deadline, move |volumes| find(volumes, &jobs, publication)).await? {
+            Found::Published(published) => return Ok(published),
+            Found::Missing(order) => self.jobs.join(*order)?,
         };
         drop(lock);
         job.until(deadline).await.map_err(advised)
@@ -72,7 +72,7 @@ impl NodeService {
 
     /// Ends the job that an earlier call for the same volume may have started, before the kubelet forgets the volume.
     /// If that takes too long, the failure becomes one that the kubelet retries.
-    async fn undone(&self, failure: CallFailure, volume_id: String, target: String, deadline: Instant) -> CallFailure {
+    async fn undo(&self, failure: CallFailure, volume_id: String, target: String, deadline: Instant) -> CallFailure {
         match self.jobs.end(&volume_id, Path::new(&target), deadline::left(deadline)).await {
             Ok(false) => failure,
             Ok(true) => {
@@ -101,29 +101,29 @@ fn advised(failure: CallFailure) -> CallFailure {
 }
 
 /// The state of the target before a job starts.
-enum Look {
+enum Found {
     /// The requested volume is published already.
-    Stands(Published),
+    Published(Published),
     /// It is not.
     Missing(Box<Order>),
 }
 
-fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look, CallFailure> {
+fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Found, CallFailure> {
     let Publication { request, credentials, one_target } = publication;
-    if let Some(published) = volumes.serves(&request).map_err(unseen)? {
-        return Ok(Look::Stands(published));
+    if let Some(published) = volumes.serves(&request).map_err(not_final)? {
+        return Ok(Found::Published(published));
     }
     // Check the jobs first: a job that ends in between leaves a record, which the second check finds.
     let works_elsewhere = jobs.works_elsewhere(&request.volume_id, &request.target);
-    if one_target && (works_elsewhere || stands_elsewhere(volumes, &request)?) {
+    if one_target && (works_elsewhere || is_published_elsewhere(volumes, &request)?) {
         return Err(second_target(&request.target));
     }
-    Ok(Look::Missing(Box::new(Order { request, credentials: credentials? })))
+    Ok(Found::Missing(Box::new(Order { request, credentials: credentials? })))
 }
 
 /// If records or mounts cannot be read, the volume may be published, so the kubelet must not forget it. Only a target
 /// that shows something else is certain.
-fn unseen(error: impl Into<CallFailure>) -> CallFailure {
+fn not_final(error: impl Into<CallFailure>) -> CallFailure {
     let failure = error.into();
     match failure.kind {
         Kind::AlreadyExists => failure,
@@ -132,8 +132,8 @@ fn unseen(error: impl Into<CallFailure>) -> CallFailure {
     }
 }
 
-fn stands_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, CallFailure> {
-    let targets = volumes.targets_of(&request.volume_id).map_err(unseen)?;
+fn is_published_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, CallFailure> {
+    let targets = volumes.targets_of(&request.volume_id).map_err(not_final)?;
     Ok(targets.iter().any(|volume| volume.state == State::Mounted && volume.record.target != request.target))
 }
 
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn two_publishes_of_a_volume_for_one_target_take_turns() {
+    fn publishes_of_a_volume_for_one_target_wait_for_its_lock() {
         let place = tempfile::tempdir().unwrap();
         let service = service(&place);
         let patience = Duration::from_secs(60);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_may_stand_and_is_not_refused_for_good() {
+    fn a_failure_to_read_the_records_is_not_final() {
         let place = tempfile::tempdir().unwrap();
         let service = service(&place);
         let volumes = service.storage.volumes().unwrap().store().root().join("volumes");

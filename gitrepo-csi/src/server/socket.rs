@@ -143,7 +143,7 @@ impl Socket {
             remove(&hidden).map_err(failed)?;
         }
         let listener = UnixListener::bind(&hidden).map_err(failed)?;
-        match appear(&hidden, path, occupied) {
+        match give_name(&hidden, path, occupied) {
             Ok(name) => Ok(Self { name, listener }),
             Err(source) => {
                 fs::remove_file(&hidden).ok();
@@ -158,7 +158,7 @@ impl Socket {
 }
 
 /// Gives a listening socket its mode and its name.
-fn appear(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<SocketName> {
+fn give_name(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<SocketName> {
     fs::set_permissions(hidden, fs::Permissions::from_mode(0o600))?;
     let file = open(hidden, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     match occupied {

@@ -81,7 +81,7 @@ fn a_clone_far_from_its_end_is_given_up_and_the_loss_is_logged() {
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     let log = scene.node.log();
     assert!(
-        log.contains("given up, for the driver stops: a pack is kept only when it was received to its end"),
+        log.contains("given up because the driver is stopping: a pack is kept only if it was received completely"),
         "{log}"
     );
     scene.node.start_driver();
@@ -100,7 +100,7 @@ fn a_stopping_driver_publishes_cached_trees_and_a_second_signal_ends_it_at_once(
         let waiting = scope.spawn(|| kubelet.set_up(&pod, &volume).unwrap_err());
         wait_for_log(&scene, "a call joins the publish in flight", joined + 1);
         scene.node.signal_driver(Signal::SIGTERM);
-        wait_for_log(&scene, "publishes that are near their end are finished", 1);
+        wait_for_log(&scene, "publishes that can end within these seconds may finish", 1);
         let target = kubelet.must_set_up(&late, &cached);
         assert!(target.read_dir().unwrap().next().is_some());
         scene.node.signal_driver(Signal::SIGTERM);
@@ -110,6 +110,9 @@ fn a_stopping_driver_publishes_cached_trees_and_a_second_signal_ends_it_at_once(
     assert!(scene.node.wait_for_driver().success());
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     assert_eq!(heard.code, Some(Code::Unavailable), "{heard:?}");
-    assert_says(&heard, &["the driver is stopping (received ", "so what came is lost", "a retry asks its successor"]);
+    assert_says(
+        &heard,
+        &["the driver is stopping (received ", "so the received part is lost", "the next driver serves a retry"],
+    );
     assert!(scene.node.log().contains("stopping at once"), "{}", scene.node.log());
 }
