@@ -1,7 +1,8 @@
 //! The order of startup and shutdown.
 //!
-//! The kubelet calls the CSI socket as soon as it sees the registration socket, so that socket comes last. Without it
-//! the kubelet cannot tear anything down, so it is removed only after the running requests are answered.
+//! The kubelet calls the CSI socket as soon as it sees the registration socket, so the registration socket is created
+//! last. Without it the kubelet cannot tear anything down, so it is removed only after the running requests are
+//! answered.
 
 use std::future::Future;
 use std::io;
@@ -34,19 +35,19 @@ pub struct Driver {
     pub socket: Socket,
     /// The CSI services.
     pub services: Routes,
-    /// The kubelet's registration directory, and the service that answers there.
+    /// The kubelet's registration directory, and the service on the socket there.
     pub registration: Option<(PathBuf, Registrar)>,
     /// Metrics and health.
     pub http: Option<(Http, Pages)>,
-    /// How long running requests may take at the end; [`server::GRACE`] by default.
+    /// How long running requests may take during shutdown; [`server::GRACE`] by default.
     pub grace: Duration,
-    /// Work to finish after the signal, while requests are still accepted.
+    /// Ends when the work that is to finish after the signal is done. Until then requests are accepted.
     pub finishing: Wait,
-    /// Ends that wait early: then everything stops at once.
+    /// Ends on a second signal: then everything stops at once.
     pub hurry: Wait,
 }
 
-/// Something to wait for.
+/// A future to wait for.
 pub type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Why the driver ended unexpectedly.
@@ -70,7 +71,7 @@ pub enum RunError {
     /// A server's task panicked.
     #[error("a server ended unexpectedly")]
     Task(#[from] tokio::task::JoinError),
-    /// The server of a socket stopped without being told to.
+    /// The server of a socket stopped without a signal.
     #[error("the gRPC server stopped by itself")]
     Stopped,
 }
@@ -86,8 +87,9 @@ impl RunError {
 }
 
 impl Driver {
-    /// Runs until `stop`, then waits for `finishing` and for the running requests; calls `cancel` if they take longer
-    /// than `grace`, or at once on `hurry`. In every case it finally removes the sockets that are still this driver's.
+    /// Runs until `stop`, then waits for `finishing` and for the running requests. Calls `cancel` if they take longer
+    /// than `grace`, or at once on `hurry`. Finally, in every case, removes the sockets that still belong to this
+    /// driver.
     ///
     /// Requests that ignore their cancellation may still run when this returns ([`Ended::Abandoned`]): end the runtime
     /// with `shutdown_timeout`, which does not wait for ever.
@@ -126,7 +128,8 @@ impl Driver {
 
 type Serving = JoinHandle<Result<Ended, ServeError>>;
 
-/// From the first answer of the CSI socket to the signal. Adds the registration socket to `names`.
+/// Waits for the first answer of the CSI socket, registers, and waits for the signal. Adds the registration socket to
+/// `names`.
 async fn register_and_wait(
     csi: &mut Serving,
     registration: Option<(PathBuf, Registrar)>,
@@ -149,13 +152,13 @@ async fn register_and_wait(
             Err(RunError::Stopped)
         }
         signal = stop => {
-            tracing::info!(signal, "stopping: running requests are finished, new ones refused");
+            tracing::info!(signal, "stopping: finishing running requests");
             Ok(())
         }
     }
 }
 
-/// From the signal to the last answer of the CSI socket.
+/// Stops the server of the CSI socket, and waits for its last answer.
 async fn stop_serving(
     mut csi: Serving,
     stopping: &watch::Sender<bool>,
@@ -178,7 +181,7 @@ async fn stop_serving(
     let ended = match in_time {
         Some(ended) => ended,
         None => {
-            tracing::warn!("stopping at once: another signal came");
+            tracing::warn!("stopping at once: a second signal came");
             cancel();
             match tokio::time::timeout(server::AFTER_CANCEL, &mut csi).await {
                 Ok(ended) => ended??.max(Ended::Cancelled),
@@ -206,7 +209,7 @@ fn remove_socket(name: &SocketName) {
     match name.remove() {
         Ok(true) => {}
         Ok(false) => {
-            tracing::info!(socket = %name.path().display(), "left a socket that is not this driver's any more")
+            tracing::info!(socket = %name.path().display(), "not removed: another driver has replaced the socket")
         }
         Err(error) => tracing::warn!(socket = %name.path().display(), %error, "cannot remove the driver's socket"),
     }

@@ -1,4 +1,4 @@
-//! Locks by name: one call at a time for each.
+//! Locks by name: only one call at a time may hold the lock of a name.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ struct Shared {
     freed: Notify,
 }
 
-/// The lock on one name, until dropped.
+/// The lock on one name, held until dropped.
 #[derive(Debug)]
 pub struct NameLock {
     shared: Arc<Shared>,
@@ -32,10 +32,10 @@ impl NameLocks {
         is_free.then(|| NameLock { shared: Arc::clone(&self.0), name: name.to_owned() })
     }
 
-    /// Locks `name`, once it is free.
+    /// Waits until `name` is free, and locks it.
     pub async fn lock(&self, name: &str) -> NameLock {
         loop {
-            // Subscribe before the attempt, so that no release is missed after it.
+            // Subscribe before the attempt, so as not to miss a release after it.
             let freed = self.0.freed.notified();
             if let Some(lock) = self.try_lock(name) {
                 return lock;

@@ -1,4 +1,4 @@
-//! A request to publish → what core is asked.
+//! Parses a request to publish into a request to core.
 
 use std::path::Path;
 
@@ -17,22 +17,22 @@ use crate::failure::CallFailure;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::target;
 
-/// What is to be published. The credentials may make no sense: a volume that is published already needs none.
+/// The volume to publish. The credentials may be invalid: a volume that is published already needs none.
 pub(super) struct Publication {
     pub(super) request: VolumeRequest,
     pub(super) credentials: Result<Credentials, CredentialError>,
-    /// The access mode forbids a second target.
+    /// The access mode allows only one target.
     pub(super) one_target: bool,
 }
 
 impl Publication {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
     ///
-    /// `InvalidRequest`, or `FailedPrecondition` for a volume that could not be kept read-only.
+    /// `InvalidRequest`, or `FailedPrecondition` for a volume that could not stay read-only.
     pub(super) fn read(request: NodePublishVolumeRequest, kubelet_dir: &Path) -> Result<Self, CallFailure> {
-        // First, so that the secrets are wiped whatever becomes of the rest.
+        // Take the secrets first, so that they are wiped even if the rest of the request is refused.
         let credentials = context::credentials(request.secrets);
         target::check_id(&request.volume_id)?;
         let target = target::check(&request.target_path, kubelet_dir)?;
@@ -54,14 +54,15 @@ impl Publication {
     }
 }
 
-/// The kubelet tells the container runtime `readonly` and nothing else, and current runtimes then lift a mount's
-/// read-only flag, so the pod could write into a tree that it shares with others.
+/// Returns the failure for a volume that asks for reading, but without `readonly`. The kubelet passes only `readonly`
+/// on to the container runtime. Without it, current runtimes lift a mount's read-only flag, so the pod could write to a
+/// tree that it shares with others.
 fn not_kept_read_only(capability: &Capability) -> CallFailure {
     let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
     CallFailure::new(
         Kind::FailedPrecondition,
         format!(
-            "{source} asks for a read-only volume, which the kubelet does not pass on to the container runtime: set \
+            "{source} asks for a read-only volume, but the kubelet does not pass that on to the container runtime: set \
              persistentVolumeClaim.readOnly: true in the pod's volume (csi.readOnly: true for an inline one)"
         ),
     )
@@ -96,7 +97,7 @@ mod tests {
         Publication::read(request, Path::new("/var/lib/kubelet"))
     }
 
-    /// The call that a kubelet makes for an inline volume.
+    /// The request is one that a kubelet sends for an inline volume.
     #[test]
     fn a_request_of_the_kubelet_is_parsed() {
         let attributes = [
