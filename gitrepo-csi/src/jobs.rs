@@ -115,7 +115,7 @@ fn publish(storage: &Storage, metrics: &Metrics, order: &Order, watch: &Watch, j
         job.begin_show()?;
         match volumes.show(&lease, watch) {
             Err(PublishError::Outdated { .. }) => job.leases_again(),
-            shown => return Ok(shown?),
+            result => return Ok(result?),
         }
     }
 }
