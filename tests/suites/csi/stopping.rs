@@ -15,17 +15,17 @@ use tonic::Code;
 use super::Scene;
 use super::assert_says;
 
-/// Less time than a driver that waits for anything takes.
+/// Less time than a driver takes to stop if it waits for a clone.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
 /// More time than anything here takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a pack takes of which only the beginning arrives here.
+/// How long a pack takes if only its beginning is to arrive.
 const VERY_LONG: Duration = Duration::from_secs(300);
 
-/// Begins to publish a volume of many files whose pack takes this long, and returns once an event says `words`. No call
-/// waits for it then.
+/// Begins to publish a volume of many files whose pack takes this long, and returns when an event says `words`. Then no
+/// call waits for the clone.
 fn begin(time: Duration, words: &str) -> Option<(Scene, Pod, Volume)> {
     let slow = move |request: &Request| match request.path.contains("many") {
         true => Answer::Slow(time),
@@ -48,7 +48,7 @@ fn begin(time: Duration, words: &str) -> Option<(Scene, Pod, Volume)> {
     Some((scene, pod, volume))
 }
 
-/// How often `words` are in the driver's log.
+/// Counts `words` in the driver's log.
 fn times(scene: &Scene, words: &str) -> usize {
     scene.node.log().matches(words).count()
 }
