@@ -29,7 +29,7 @@ const BUDGET: Duration = Duration::from_secs(30);
 pub struct Housekeeping {
     /// The volumes.
     pub storage: Arc<Storage>,
-    /// The jobs, whose kept failures expire.
+    /// The jobs. A run drops their failures that were kept long enough.
     pub jobs: Jobs,
     /// The directory above all targets; `None` in a controller, which has no targets.
     pub pods: Option<PathBuf>,

@@ -164,7 +164,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// Only those of writing to a `String`: none.
+    /// Those of writing to a `String`, which never fails.
     pub fn render(&self, observed: &Observed) -> Result<String, fmt::Error> {
         self.gauges.set(observed);
         self.changed.inc_by(observed.changed.saturating_sub(self.changed.get()));

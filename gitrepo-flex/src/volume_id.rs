@@ -39,8 +39,9 @@ impl VolumeName {
         format!("{}:{credential}", self.0)
     }
 
-    /// Returns the id from the record of the target, if it is of this volume. So the id stays the same if the secret
-    /// changes during the pod's life: the pod gets its volume back once the new credential has proved its access.
+    /// Returns the id from the record of the target, if it belongs to this volume. So the id does not change if the
+    /// secret changes during the pod's life: the pod gets its volume back once the new credential has proved its
+    /// access.
     pub(crate) fn recorded(&self, record: &Record) -> Option<String> {
         let (name, _credential) = record.volume_id.rsplit_once(':')?;
         (record.origin == ORIGIN && name == self.0).then(|| record.volume_id.clone())

@@ -141,7 +141,7 @@ async fn only_the_first_call_for_a_volume_answers_before_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_job_goes_on_when_its_caller_goes_away() {
+async fn a_job_continues_when_its_caller_goes_away() {
     let (jobs, calls, orders) = controlled();
     begin(&jobs, order("volume", "/pods/a")).await;
     assert_eq!(jobs.count().running, 1);

@@ -280,7 +280,7 @@ mod tests {
         let _context = runtime.enter();
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("csi.sock");
-        // Its listener is gone, but its name stays.
+        // Close the listener; the name remains.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let stale = fs::metadata(&path).unwrap().ino();
 

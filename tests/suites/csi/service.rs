@@ -137,7 +137,7 @@ fn a_driver_stopped_during_a_clone_answers_the_call_and_undoes_the_clone_before_
 }
 
 #[test]
-fn a_second_driver_on_the_same_socket_is_refused_and_the_first_goes_on() {
+fn a_second_driver_on_the_same_socket_is_refused_and_the_first_keeps_running() {
     let Some(scene) = Scene::new() else { return };
     let second = Program::new(program::executable("gitrepo-csi")).run(scene.node.flags());
     assert_eq!(second.code(), 75, "{second:?}");

@@ -32,7 +32,7 @@ fn begin(scene: &Scene, pod: &Pod, volume: &Volume) -> Gate {
 }
 
 #[test]
-fn a_clone_goes_on_after_its_deadline_and_the_retry_joins_it() {
+fn a_clone_continues_after_its_deadline_and_the_retry_joins_it() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let gate = begin(&scene, &pod, &volume);
