@@ -172,11 +172,6 @@ fn begin(subject: &str, key: &PKey<Private>, validity: Validity) -> X509Builder 
     builder
 }
 
-fn add_authority_extensions(builder: &mut X509Builder) {
-    builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
-    builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap()).unwrap();
-}
-
 fn add_server_extensions(builder: &mut X509Builder, names: &[&str], issuer: Option<&X509>) {
     let mut alternative = SubjectAlternativeName::new();
     for name in names {

@@ -272,13 +272,14 @@ impl Shared {
             let request = self.log(request);
             let gates = lock(&self.gates).clone();
             gates.iter().for_each(|gate| gate.pass(&request));
+            let is_last = request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
             let before = reader.get_ref().written();
             let answered = self.answer(&request, reader.get_mut());
             request.sent.store(reader.get_ref().written() - before, Ordering::Relaxed);
             match answered? {
                 Ending::Silent => return reader.get_mut().swallow(),
                 Ending::Broken => return Ok(()),
-                Ending::Complete if self.close || self.stopped.load(Ordering::SeqCst) => return Ok(()),
+                Ending::Complete if is_last || self.close || self.stopped.load(Ordering::SeqCst) => return Ok(()),
                 Ending::Complete => {}
             }
         }

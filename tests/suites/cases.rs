@@ -14,6 +14,7 @@ use tempfile::TempDir;
 mod answers;
 mod certificates;
 mod challenges;
+mod names;
 mod objects;
 mod redirects;
 mod repositories;

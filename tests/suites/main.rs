@@ -44,6 +44,7 @@ mod semantics;
 mod servers;
 mod static_binary;
 mod stores;
+mod tinyproxy;
 mod worker;
 
 /// A file without a `mod` line is not compiled, and its tests would never run.

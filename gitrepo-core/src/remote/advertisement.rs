@@ -49,7 +49,7 @@ impl Head {
 }
 
 /// Refs of a server: all of them, or those that were asked for.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Advertisement {
     heads: Vec<Head>,
     positions: HashMap<String, usize>,

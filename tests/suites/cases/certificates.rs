@@ -52,6 +52,23 @@ fn an_intermediate_or_a_leaf_alone_is_a_trust_anchor() {
 }
 
 #[test]
+fn certificates_are_read_however_they_were_pasted() {
+    let (repository, _) = fixtures::small();
+    let (ours, other) = (Authority::new(), Authority::new());
+    let server = serve(&repository, ours.issue_for_loopback());
+    let (ours, other) = (ours.ca_pem(), other.ca_pem());
+    for (case, pem) in [
+        ("joined without a newline", format!("{}{}", other.trim_end(), ours.trim_end())),
+        ("indented", ours.lines().map(|line| format!("    {line}\n")).collect()),
+        ("with a byte order mark", format!("\u{feff}{ours}")),
+        ("with returns", ours.replace('\n', "\r\n")),
+        ("with comments", format!("# ours\nCN = ours\n{other}\n\nand\n{ours}\n# end")),
+    ] {
+        assert_we_trust(&server, &repository, &pem, case);
+    }
+}
+
+#[test]
 fn certificates_that_are_not_trusted_are_told_apart() {
     let (repository, _) = fixtures::small();
     let authority = Authority::new();

@@ -13,14 +13,14 @@ use crate::remote::advertisement::Advertisement;
 use crate::spec::CommitId;
 
 /// What a server says on connecting.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) version: Version,
     pub(super) capabilities: Capabilities,
 }
 
 /// Which protocol the server speaks.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Version {
     /// The list of refs was sent at once (gitprotocol-pack(5)). Version 1 differs by its first line alone.
     Zero {
@@ -33,7 +33,7 @@ pub(super) enum Version {
 }
 
 /// What a server can do.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Capabilities(Vec<String>);
 
 impl Capabilities {

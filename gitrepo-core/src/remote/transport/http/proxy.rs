@@ -8,8 +8,10 @@ use crate::policy::ProxyProtocol;
 use crate::remote::RemoteError;
 
 /// What curl says when a proxy refuses a client for its login: to CONNECT, and over SOCKS5.
-const REFUSALS: [&str; 3] = [
+const REFUSALS: [&str; 4] = [
     "CONNECT tunnel failed, response 407",
+    // tinyproxy, to a wrong login. Only a proxy answers CONNECT.
+    "CONNECT tunnel failed, response 401",
     "No authentication method was acceptable",
     "User was rejected by the SOCKS5 server",
 ];
