@@ -89,7 +89,8 @@ impl Authority {
         let mut builder = begin(&own_name, &key, Validity::Current);
         let own = name(&own_name);
         builder.set_issuer_name(issuer.map_or(&own, |issuer| issuer.certificate.subject_name())).unwrap();
-        add_authority_extensions(&mut builder);
+        builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap()).unwrap();
         let certificate = finish(builder, issuer.map_or(&key, |issuer| &issuer.key));
         let identity = Identity { certificate, key, clients: None };
         file.write_all(identity.pem().as_bytes()).unwrap();

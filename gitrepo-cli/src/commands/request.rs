@@ -24,6 +24,9 @@ pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)
         let Some((key, value)) = setting.split_once('=') else {
             return Err(CommandError::Usage { what: format!("--set takes KEY=VALUE, not {setting:?}") });
         };
+        if value.is_empty() && attributes.contains_key(key) {
+            continue;
+        }
         if attributes.insert(key.to_owned(), value.to_owned()).is_some() {
             return Err(CommandError::Usage { what: format!("{key} is given twice") });
         }

@@ -376,7 +376,8 @@ impl<'a> Http<'a> {
             let to = self.redirection(question).not_followed();
             return RemoteError::Redirected { url: self.request.errand.url.to_string(), to };
         }
-        if let (407, Some(access)) = (status, &self.request.errand.proxy) {
+        // Over TLS it is the server's own answer.
+        if let (407, Scheme::Http, Some(access)) = (status, self.base.scheme(), &self.request.errand.proxy) {
             return proxy::wants_login(self.url(), access);
         }
         let kind = self.head(|answer| answer.text("content-type")).unwrap_or_default();
