@@ -25,9 +25,10 @@ pub(crate) struct Arguments {
 const EXIT_STATUS: &str = "\
 Exit status:
   0   success
-  64  the request is malformed or does not fit the situation
+  64  the request is invalid, or not possible in the current state
+  65  the repository is of a kind that cannot be served
   66  the repository, revision or subdirectory does not exist
-  69  the network or the remote is down
+  69  the network, the remote or the store is unavailable
   70  a fault of gitrepo or damaged data
   73  disk full, or a configured limit
   75  took too long, or another operation is in flight: try again
@@ -76,10 +77,10 @@ pub(crate) enum Command {
     Unmount(Unmount),
     /// List the published volumes of a store.
     Ls(Ls),
-    /// Ask the remote which commit a revision names, and through which ref.
+    /// Ask the remote which commit a revision names, and by which ref.
     Resolve(Resolve),
-    /// Remove what interrupted commands left behind, as `mount` and `unmount` also do briefly. On a full disk, also
-    /// remove snapshots and repositories that no volume uses, as a mount that needs the room does.
+    /// Remove leftovers of interrupted commands; `mount` and `unmount` also do this for a short time. On a full disk,
+    /// also remove snapshots and repositories that no volume uses, as a mount does that needs space.
     Sweep(Sweep),
     /// Print a completion script for a shell.
     Completions {
@@ -109,16 +110,16 @@ impl Source {
     }
 }
 
-/// The tree to take.
+/// The tree to clone or mount.
 #[derive(Debug, Args)]
 pub(crate) struct Tree {
     /// Branch, tag, full ref (refs/…) or full commit id [default: the remote's HEAD]
     #[arg(long, value_name = "R")]
     pub(crate) revision: Option<String>,
-    /// Only this directory of the repository, as the tree's root
+    /// Use only this directory of the repository, as the tree's root
     #[arg(long, value_name = "D")]
     pub(crate) subdirectory: Option<String>,
-    /// Links that lead out of the tree: keep, reject-escaping
+    /// What to do with links that lead out of the tree: keep, reject-escaping
     #[arg(long, value_name = "POLICY")]
     pub(crate) symlinks: Option<String>,
     /// Any other key of a volume (docs/volumes.md), as KEY=VALUE; may be repeated
@@ -208,8 +209,8 @@ pub(crate) struct Resolve {
 /// `sweep`.
 #[derive(Debug, Args)]
 pub(crate) struct Sweep {
-    /// Remove every snapshot and repository that no volume uses. Without this option the least recently used go first,
-    /// and only while less than cache.reserveBytes is free
+    /// Remove all snapshots and repositories that no volume uses. Without this option they are removed only while less
+    /// than cache.reserveBytes is free, the least recently used first
     #[arg(long)]
     pub(crate) unreferenced: bool,
     /// Remove nothing; list the snapshots and repositories that would be removed

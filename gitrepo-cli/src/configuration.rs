@@ -1,4 +1,4 @@
-//! Builds the parts of core that a command needs from the configuration.
+//! Reads the configuration and opens the store for a command.
 
 use std::io;
 use std::path::Path;
@@ -14,11 +14,12 @@ use crate::arguments;
 use crate::arguments::Global;
 use crate::error::CommandError;
 
-/// The name under which a person's volumes are on record.
+/// The name of this program in the records of its volumes.
 pub(crate) const ORIGIN: Origin = Origin::program("cli");
 
-/// The configuration file, or the defaults for a person: `git`, `file` and the loopback are allowed, and the person's
-/// own known hosts are trusted. Without a proxy in the file, those of the environment are used.
+/// Reads the configuration file, or returns the defaults for a person: `git`, `file` and the loopback are allowed, and
+/// the person's own known hosts are trusted. If the file names no proxy, those of
+/// the environment are used.
 pub(crate) fn read(file: Option<&Path>) -> Result<Config, CommandError> {
     let mut config = Config::for_person();
     if let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) {
@@ -33,7 +34,7 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Config, CommandError> {
     Ok(config)
 }
 
-/// The volumes of an existing store: a query with a misspelt path must not create one.
+/// Opens an existing store. Fails if it is missing: a query with a misspelt path must not create a store.
 pub(crate) fn existing_volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
     let config = with_store(global, store)?;
     match config.store.symlink_metadata() {
@@ -42,7 +43,7 @@ pub(crate) fn existing_volumes(global: &Global, store: &arguments::Store) -> Res
     }
 }
 
-/// The volumes of a store, which is created if missing.
+/// Opens the store, and creates it if it is missing.
 pub(crate) fn volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
     Ok(Volumes::open(with_store(global, store)?)?)
 }

@@ -28,16 +28,16 @@ pub(crate) enum CommandError {
     /// An invalid value for a key of the volume.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The configuration file.
+    /// The configuration file cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A proxy of the environment.
+    /// A proxy of the environment cannot be used.
     #[error(transparent)]
     Proxy(#[from] EnvironmentError),
-    /// `--secret-dir`.
+    /// The secret of `--secret-dir` cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretDirectoryError),
-    /// A directory from the command line.
+    /// The path of a directory cannot be resolved.
     #[error("cannot use {}", path.display())]
     Directory {
         /// The directory.
@@ -47,38 +47,38 @@ pub(crate) enum CommandError {
         source: io::Error,
     },
     /// The command needs root.
-    #[error("{command} needs root, to mount and to keep the store")]
+    #[error("{command} needs root, to mount and to write to the store")]
     NeedsRoot {
-        /// Its name.
+        /// The command's name.
         command: &'static str,
     },
-    /// `unmount` of a directory that is not our volume.
+    /// The directory to unmount is not a volume of the store.
     #[error("{} is not a volume of the store {}", target.display(), store.display())]
     NotAVolume {
-        /// As given.
+        /// The directory.
         target: PathBuf,
         /// The store that was searched.
         store: PathBuf,
     },
     /// The store of `ls`, `unmount` or `sweep` does not exist.
-    #[error("there is no store at {}, so no volume of it either", store.display())]
+    #[error("there is no store at {}, so there are no volumes", store.display())]
     NoStore {
-        /// As configured or given.
+        /// The store's path.
         store: PathBuf,
     },
-    /// Cloning.
+    /// The clone failed.
     #[error(transparent)]
     Clone(#[from] CloneError),
-    /// Asking the remote.
+    /// The remote could not be asked.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// Mounting.
+    /// The mount failed.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// Unmounting.
+    /// The unmount failed.
     #[error(transparent)]
     Unpublish(#[from] UnpublishError),
-    /// The store.
+    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The result cannot be printed.
@@ -87,7 +87,7 @@ pub(crate) enum CommandError {
 }
 
 impl CommandError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Usage { .. } => Kind::InvalidRequest,
@@ -107,14 +107,14 @@ impl CommandError {
         }
     }
 
-    /// What to do next, where the message does not say so.
+    /// Returns what to do next, if the message does not say so.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NeedsRoot { .. } => Some("run it with sudo; `gitrepo-cli clone` needs no root"),
+            Self::NeedsRoot { .. } => Some("run the command with sudo; `gitrepo-cli clone` needs no root"),
             Self::NotAVolume { .. } => Some("`gitrepo-cli ls` lists the volumes; --store names another store"),
-            Self::NoStore { .. } => Some("`gitrepo-cli mount` makes the store; --store names another one"),
+            Self::NoStore { .. } => Some("`gitrepo-cli mount` creates the store; --store names another one"),
             Self::Store(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("the store is private to its owner, usually root: run it with sudo")
+                Some("only the store's owner, usually root, can use the store: run the command with sudo")
             }
             Self::Store(_)
             | Self::Publish(PublishError::Store(_) | PublishError::Lease(LeaseError::Store(_)))
@@ -128,13 +128,13 @@ impl CommandError {
                     Some("check the URL, the revision and the subdirectory, and what the credential may read")
                 }
                 Kind::Unauthenticated => {
-                    Some("keys go into the files of the directory that --secret-dir names (docs/volumes.md)")
+                    Some("put the keys into files in a directory, and name it with --secret-dir (docs/volumes.md)")
                 }
                 Kind::Unavailable => Some("check the URL, the network and the proxy; --verbose shows each step"),
                 Kind::Timeout => Some("try again, or allow more time with --timeout"),
-                Kind::Busy => Some("another operation is in flight: try again when it is done"),
+                Kind::Busy => Some("another operation is in flight: try again when it has ended"),
                 Kind::ResourceExhausted => Some("free some space, or raise the limit in the configuration file"),
-                Kind::Internal | Kind::Corrupt => Some("run it again with -vv and report what it says"),
+                Kind::Internal | Kind::Corrupt => Some("run the command again with -vv and report its output"),
                 _ => None,
             },
         }

@@ -4,7 +4,7 @@ use gitrepo_core::cancel::Cancel;
 use gitrepo_frontend::signals;
 use nix::sys::signal::Signal;
 
-/// A cancellation that the first SIGINT or SIGTERM sets; the second one ends the program at once.
+/// Returns a cancellation that the first SIGINT or SIGTERM triggers. The second signal ends the program at once.
 ///
 /// Must be called before any other thread starts.
 pub(crate) fn cancellation() -> Cancel {

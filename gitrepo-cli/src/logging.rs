@@ -1,11 +1,11 @@
-//! `--verbose`: logs to stderr. Without it only the result and errors are shown.
+//! `--verbose`: logs to stderr. Without it, only the result and errors are printed.
 
 use std::io;
 use std::io::IsTerminal;
 
 use tracing::Level;
 
-/// Starts logging: none, then `debug` and `trace` of our own crates.
+/// Starts logging: at `debug` if `--verbose` is given once, at `trace` if more often, and not at all without it.
 pub(crate) fn start(verbose: u8) {
     let level = match verbose {
         0 => return,

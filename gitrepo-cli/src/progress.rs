@@ -12,7 +12,7 @@ use indicatif::HumanBytes;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 
-/// A bar on a terminal; nothing in a pipe or with `--json`.
+/// Returns a progress bar if stderr is a terminal; otherwise, and with `--json`, no progress is shown.
 pub(crate) fn to_terminal(json: bool) -> Arc<dyn Progress> {
     if json || !stderr().is_terminal() {
         return Arc::new(Silent);
@@ -28,7 +28,7 @@ impl Progress for Bar {
             Step::Resolving => self.spin("asking the remote"),
             Step::Queued => self.spin("waiting for a free session"),
             Step::Waiting => self.spin("another process fetches this repository; waiting for it"),
-            Step::Syncing => self.spin("making it durable"),
+            Step::Syncing => self.spin("syncing to the disk"),
             Step::Fetching { bytes, objects, total_objects } => {
                 self.fill(*objects, *total_objects, format!("objects, {}", HumanBytes(*bytes)), "receiving");
             }

@@ -1,4 +1,4 @@
-//! Prints results to stdout, errors to stderr; with `--json` both as one object on stdout.
+//! Prints results to stdout and errors to stderr; with `--json`, either as one object on stdout.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::error::CommandError;
 
-/// Prints a result: its text, or the object with `--json`.
+/// Prints a result as text, or with `--json` as one object.
 pub(crate) fn result<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CommandError> {
     let line = if json {
         serde_json::to_string(value).map_err(|error| CommandError::Output(error.into()))?

@@ -11,10 +11,10 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::error::Kind;
 
-/// Longest secret accepted, in bytes: the limit of a Kubernetes Secret.
+/// Longest accepted value of a key, in bytes: the limit of a Kubernetes Secret.
 const LONGEST: u64 = 1 << 20;
 
-/// A failure to read the directory.
+/// Why the secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretDirectoryError {
     /// The directory, or a file in it, cannot be read.
@@ -32,12 +32,12 @@ pub(crate) enum SecretDirectoryError {
         /// The file.
         path: PathBuf,
     },
-    /// The keys do not form a credential.
+    /// The keys are not a valid credential.
     #[error("the secret in {} cannot be used", path.display())]
     Keys {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: CredentialError,
     },
@@ -53,9 +53,9 @@ impl SecretDirectoryError {
     }
 }
 
-/// Reads the directory; without one there is no credential.
+/// Reads the credentials from the directory; returns none without a directory.
 ///
-/// Names that begin with a dot are skipped: a mounted Secret has `..data` and `..2026_11_21_…` beside its keys.
+/// Skips names that begin with a dot: a mounted Secret has `..data` and `..2026_11_21_…` beside its keys.
 pub(crate) fn read(directory: Option<&Path>) -> Result<Credentials, SecretDirectoryError> {
     let Some(directory) = directory else { return Ok(Credentials::none()) };
     let failed = |path: &Path| {

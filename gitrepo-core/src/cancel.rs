@@ -30,7 +30,7 @@ pub enum Interrupted {
 }
 
 impl Interrupted {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(self) -> Kind {
         match self {
             Self::Cancelled => Kind::Cancelled,
@@ -40,12 +40,12 @@ impl Interrupted {
 }
 
 impl Cancel {
-    /// Creates one without a deadline.
+    /// Creates a flag without a deadline.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same flag with a deadline at most `limit` from now; an earlier deadline stays.
+    /// Returns the same flag with a deadline at most `limit` from now; an earlier deadline stays.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         let ours = Instant::now().checked_add(limit);
@@ -72,7 +72,7 @@ impl Cancel {
         }
     }
 
-    /// Time left until the deadline; `None` without one.
+    /// Returns the time left until the deadline; `None` without a deadline.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }

@@ -35,8 +35,8 @@ pub struct Needed {
     roles: &'static [Role],
 }
 
-/// All capabilities that are ever kept. `docs/install-csi.md`, `docs/install-flexvolume.md` and the DaemonSets have the
-/// same lists; a test compares them.
+/// All capabilities that any role keeps. `docs/install-csi.md`, `docs/install-flexvolume.md` and the DaemonSets have
+/// the same lists; a test compares them.
 const TABLE: [Needed; 12] = {
     use Role::Controller;
     use Role::Installer;
@@ -60,7 +60,7 @@ const TABLE: [Needed; 12] = {
     ]
 };
 
-/// The capabilities that a role needs. [`drop_others`] drops the rest.
+/// Returns the capabilities that a role needs. [`drop_others`] drops the rest.
 pub fn needed(role: Role) -> impl Iterator<Item = &'static Needed> {
     TABLE.iter().filter(move |needed| needed.roles.contains(&role))
 }
@@ -72,14 +72,15 @@ pub fn needed(role: Role) -> impl Iterator<Item = &'static Needed> {
 ///
 /// # Errors
 ///
-/// If other threads exist, or on a system error, which no Linux is known to return.
+/// If other threads exist, or if a system call fails, which no Linux is known to do.
 pub fn drop_others(role: Role) -> io::Result<()> {
     if !process::has_one_thread()? {
         return Err(io::Error::other("another thread was started before, and would keep its capabilities"));
     }
     let kept = Set::of(needed(role).map(|needed| needed.number));
     match capability::bound(kept) {
-        // Without SETPCAP the bounding set cannot be changed. After the last line here nothing can be gained from it.
+        // Without SETPCAP the bounding set cannot be changed. The last line of this function makes sure that nothing
+        // can be gained from it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         result => result?,
     }
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_capability_is_listed_once_and_for_somebody() {
+    fn every_capability_is_listed_once_with_a_role_and_a_reason() {
         let names: std::collections::BTreeSet<_> = TABLE.iter().map(|needed| needed.name).collect();
         let numbers: std::collections::BTreeSet<_> = TABLE.iter().map(|needed| needed.number).collect();
         assert_eq!((names.len(), numbers.len()), (TABLE.len(), TABLE.len()));

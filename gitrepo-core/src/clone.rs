@@ -28,7 +28,7 @@ use crate::store::StoreError;
 use crate::watch::Watch;
 use crate::worker::TREE;
 
-/// What to clone, with which credentials, and where to.
+/// A clone to make: the volume, the credentials and the destination.
 #[non_exhaustive]
 pub struct CloneRequest<'a> {
     /// The volume to clone. Keys that only apply to a mounted volume have no effect.
@@ -40,7 +40,7 @@ pub struct CloneRequest<'a> {
 }
 
 impl<'a> CloneRequest<'a> {
-    /// A clone of this volume to this destination.
+    /// Creates a request to clone this volume to this destination.
     pub fn new(spec: &'a VolumeSpec, credentials: &'a Credentials, destination: &'a Path) -> Self {
         Self { spec, credentials, destination }
     }
@@ -65,15 +65,15 @@ pub enum CloneError {
     /// The destination is not empty.
     #[error("{} exists and is not an empty directory", destination.display())]
     Occupied {
-        /// As given.
+        /// The destination as given.
         destination: PathBuf,
     },
     /// The destination or its parent cannot be used.
     #[error("cannot write to {}", destination.display())]
     Destination {
-        /// As given.
+        /// The destination as given.
         destination: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -89,7 +89,7 @@ pub enum CloneError {
 }
 
 impl CloneError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Occupied { .. } => Kind::FailedPrecondition,
@@ -122,7 +122,7 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
     Ok(Cloned { resolved, tree: summary, received_bytes: received.bytes })
 }
 
-/// The destination, with its parent created and its parent's symlinks resolved, if it is free.
+/// Checks that the destination is free, creates its parent, and returns the destination without symlinks.
 fn free_destination(destination: &Path, parents: &mut MadeParents) -> Result<PathBuf, CloneError> {
     let failed = |source| CloneError::Destination { destination: destination.to_owned(), source };
     let absolute = std::path::absolute(destination).map_err(failed)?;

@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// The text of an underlying error, scrubbed: no control characters, bounded length.
 ///
-/// Errors of libgit2 and of remotes reach the parent as text. A remote controls parts of that text (CVE-2024-52005), so
+/// Errors of C libraries and of remotes reach the parent as text. A remote controls parts of that text (CVE-2024-52005), so
 /// it is cleaned before it becomes part of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause(String);
@@ -54,12 +54,12 @@ impl Cause {
     pub fn new(text: impl fmt::Display) -> Self {
         let mut clean = String::new();
         for character in text.to_string().trim().chars() {
-            let shown = if character.is_control() { ' ' } else { character };
-            if clean.len() + shown.len_utf8() > Self::LIMIT {
+            let printable = if character.is_control() { ' ' } else { character };
+            if clean.len() + printable.len_utf8() > Self::LIMIT {
                 clean.push('…');
                 break;
             }
-            clean.push(shown);
+            clean.push(printable);
         }
         Self(clean)
     }
@@ -73,7 +73,7 @@ impl fmt::Display for Cause {
 
 impl std::error::Error for Cause {}
 
-/// An error and all its causes on one line, outermost first. Every frontend shows errors this way.
+/// Returns an error and all its causes on one line, outermost first. Every frontend shows errors this way.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -86,7 +86,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether the error means that the device or server behind a filesystem failed, is gone, or became read-only because
-/// of that. It may recover, so no decision is based on it.
+/// of that. The filesystem may recover, so no decision is based on such an error.
 fn is_storage_fault(error: &std::io::Error) -> bool {
     const FAULTS: [i32; 10] = [
         libc::EIO,
@@ -103,7 +103,7 @@ fn is_storage_fault(error: &std::io::Error) -> bool {
     error.raw_os_error().is_some_and(|errno| FAULTS.contains(&errno))
 }
 
-/// The kind of an input/output error on our own files.
+/// Returns the kind of an input/output error on our own files.
 pub(crate) fn io_kind(error: &std::io::Error) -> Kind {
     use std::io::ErrorKind;
     if is_storage_fault(error) {

@@ -1,7 +1,7 @@
 //! The gateway to remotes: policy check, address pinning, admission, and a worker session.
 //!
-//! Lease, clone and resolve all come through here, so nothing bypasses the policy, and the gateway itself keeps each
-//! host key that was accepted on first use.
+//! Lease, clone and resolve all use the gateway, so nothing bypasses the policy. The gateway also saves each host key
+//! that was accepted on first use.
 
 use std::fs::DirBuilder;
 use std::fs::OpenOptions;
@@ -26,13 +26,8 @@ use crate::policy::Policy;
 use crate::policy::PolicyError;
 use crate::progress::Step;
 use crate::remote::Errand;
-use crate::remote::FetchReport;
-use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
-use crate::reserve::MakeRoom;
-use crate::snapshot::TreeRequest;
-use crate::snapshot::TreeSummary;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Scheme;
@@ -44,12 +39,14 @@ use crate::worker::Worker;
 use crate::worker::WorkerError;
 
 mod admission;
+mod session;
 
 use admission::Admission;
 pub use admission::Bounds;
 pub use admission::SessionCount;
+pub(crate) use session::Session;
 
-/// Opens sessions for repositories that the policy allows. Clones share the places for sessions.
+/// Opens sessions for repositories that the policy allows. Clones share one limit on sessions.
 #[derive(Clone)]
 pub struct Gateway {
     policy: Policy,
@@ -67,30 +64,30 @@ pub enum GatewayError {
     /// The session failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// Every line of the file of known host keys is malformed.
-    #[error("the file {} has no line in the format of known_hosts", path.display())]
+    /// A line of the file of known host keys is invalid.
+    #[error("the file {} of known host keys has an invalid line", path.display())]
     KnownHostsLine {
-        /// Of the configuration's `hostKeys.file`.
+        /// The configuration's `hostKeys.file`.
         path: PathBuf,
-        /// The first line, and why.
+        /// The line, and why it is invalid.
         #[source]
         source: Malformed,
     },
     /// The file of known host keys cannot be used.
     #[error("cannot {action} the known host keys in {}", path.display())]
     KnownHosts {
-        /// A verb.
+        /// What was tried, as a verb.
         action: &'static str,
-        /// Of the configuration's `hostKeys.file`.
+        /// The configuration's `hostKeys.file`.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl GatewayError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Policy(error) => error.kind(),
@@ -104,91 +101,37 @@ impl GatewayError {
 /// Directories of a session that fetches; one that only resolves has none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workspace<'a> {
-    /// An empty directory of the caller.
+    /// An empty directory that the caller made.
     pub(crate) staging: &'a Path,
     /// The store's repository of the same URL.
     pub(crate) base: Option<&'a Path>,
 }
 
-/// A conversation with the remote of one repository. Dropping it ends its worker.
-pub(crate) struct Session<'a> {
-    worker: worker::Session,
-    gateway: &'a Gateway,
-}
-
-impl Session<'_> {
-    /// Asks `room` for space before it fails a fetch for lack of it.
-    #[must_use]
-    pub(crate) fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
-        Self { worker: self.worker.making_room(room), ..self }
-    }
-
-    /// See [`worker::Session::resolve`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub(crate) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
-        let resolved = self.worker.resolve(revision)?;
-        self.gateway.remember_host_keys(&self.worker)?;
-        Ok(resolved)
-    }
-
-    /// See [`worker::Session::fetch`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the worker, and [`GatewayError::KnownHosts`].
-    pub(crate) fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
-        let report = self.worker.fetch(request)?;
-        self.gateway.remember_host_keys(&self.worker)?;
-        Ok(report)
-    }
-
-    /// See [`worker::Session::write_tree`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the worker.
-    pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
-        Ok(self.worker.write_tree(request)?)
-    }
-
-    /// See [`worker::Session::finish`].
-    ///
-    /// # Errors
-    ///
-    /// [`WorkerError::End`]; then the staging directory must not be used.
-    pub(crate) fn finish(self) -> Result<(), GatewayError> {
-        Ok(self.worker.finish()?)
-    }
-}
-
 impl Gateway {
-    /// A gateway that runs its sessions in confined child processes of this program, as many as their user ids allow.
-    /// `main` must begin with [`run_if_worker`](crate::worker::run_if_worker).
+    /// Creates a gateway that runs each session in a confined child process of this program. The number of user ids
+    /// limits the sessions. `main` must begin with [`run_if_worker`](crate::worker::run_if_worker).
     pub fn confined(config: Config) -> Self {
         let (worker, bounds) = (Confined::new(&config.worker), Bounds::of(config.worker.uids));
         Self::new(Policy::new(config), Arc::new(worker)).bounded(bounds)
     }
 
-    /// A gateway with this policy and this worker, and any number of sessions.
+    /// Creates a gateway with this policy and this worker, without a limit on sessions.
     pub fn new(policy: Policy, worker: Arc<dyn Worker>) -> Self {
         Self { policy, worker, admission: Admission::new(Bounds::NONE) }
     }
 
-    /// Bounds the number of sessions that run at once. Others wait, and report [`Step::Queued`].
+    /// Limits the number of sessions that run at once. Further ones wait, and report [`Step::Queued`].
     #[must_use]
     pub fn bounded(self, bounds: Bounds) -> Self {
         Self { admission: Admission::new(bounds), ..self }
     }
 
-    /// The number of sessions of this gateway and its clones.
+    /// Returns the number of sessions of this gateway and its clones.
     pub fn sessions(&self) -> SessionCount {
         self.admission.count()
     }
 
-    /// The policy.
+    /// Returns the policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -218,21 +161,22 @@ impl Gateway {
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),
             limits: self.policy.limits().clone(),
         };
-        let job = Job {
-            errand,
-            host: self.policy.pin(url, &watch.cancel)?,
-            reserve_bytes: config.cache.reserve_bytes,
-            watch: Watch::new(watch.cancel.within(self.policy.limits().timeout), Arc::clone(&watch.progress)),
-        };
-        Ok(Session { worker: self.start(job)?, gateway: self })
+        Session::open(self, errand, watch)
     }
 
-    /// Starts a session once it is admitted. Its place is free again when its worker is gone.
-    fn start(&self, job: Job) -> Result<worker::Session, WorkerError> {
+    /// Starts a worker on an errand once it is admitted. Its place is free again when the worker is gone.
+    fn start(&self, errand: Errand, watch: &Watch) -> Result<worker::Session, GatewayError> {
+        self.policy.check(&errand.url)?;
+        let job = Job {
+            host: self.policy.pin(&errand.url, &watch.cancel)?,
+            errand,
+            reserve_bytes: self.policy.config().cache.reserve_bytes,
+            watch: watch.clone(),
+        };
         let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
         let admitted = self.admission.admit(&host, &job.watch.cancel, || job.watch.progress.report(&Step::Queued));
-        let admitted =
-            admitted.map_err(|source| RemoteError::Interrupted { url: job.errand.url.to_string(), source })?;
+        let interrupted = |source| RemoteError::Interrupted { url: job.errand.url.to_string(), source };
+        let admitted = admitted.map_err(interrupted).map_err(WorkerError::from)?;
         Ok(self.worker.start(job)?.holding(admitted))
     }
 
@@ -250,7 +194,7 @@ impl Gateway {
         Ok(resolved)
     }
 
-    /// Keeps the host keys that a session accepted on first use (`hostKeys.checking: accept-new`).
+    /// Saves the host keys that a session accepted on first use (`hostKeys.checking: accept-new`).
     fn remember_host_keys(&self, session: &worker::Session) -> Result<(), GatewayError> {
         let Some(path) = &self.policy.config().host_keys.file else { return Ok(()) };
         for line in session.accepted_host_keys() {
@@ -317,7 +261,7 @@ mod tests {
     use crate::worker::InProcess;
 
     #[test]
-    fn a_pipe_of_host_keys_is_refused_and_not_waited_for() {
+    fn a_pipe_in_place_of_the_known_hosts_file_is_refused_without_waiting() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("known_hosts");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();

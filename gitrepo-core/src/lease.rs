@@ -1,9 +1,9 @@
 //! Leases on snapshots: the tree of a revision, on this node, for a credential that may read it.
 //!
-//! A lease is the answer to "this tree, as this credential". Everything about remotes, proofs of access, fetching and
-//! the store is behind [`Snapshots::lease`]; what happens to the tree next, such as a mount, is not.
+//! [`Snapshots::lease`] hides remotes, proofs of access, fetching and the store. The caller decides what happens to the
+//! tree next, such as a mount.
 //!
-//! Locks are taken in this order: resolve, repository, snapshot. A hit waits for none that a fetch holds.
+//! Locks are taken in this order: resolve, repository, snapshot. A hit never waits for a lock that a fetch holds.
 
 use std::sync::Arc;
 
@@ -33,10 +33,10 @@ mod receive;
 pub use error::LeaseError;
 pub(crate) use receive::receive;
 
-/// How new snapshots are laid out.
+/// The format of new snapshots.
 const FORMAT: &dyn SnapshotFormat = &Directory;
 
-/// The snapshots of one store, and the way to get more of them.
+/// The snapshots of one store, and the gateway that fetches more.
 pub struct Snapshots {
     store: Store,
     gateway: Gateway,
@@ -46,7 +46,7 @@ pub struct Snapshots {
 /// A snapshot that stays in the store while this value lives.
 #[derive(Debug)]
 pub struct Lease {
-    /// What was asked for.
+    /// The requested revision.
     pub(crate) revision: Revision,
     pub(crate) resolved: Resolved,
     pub(crate) credential: CredentialId,
@@ -57,7 +57,7 @@ pub struct Lease {
 /// Where a leased snapshot came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provenance {
-    /// It was in the store, or another call brought it there.
+    /// It was in the store, or another call fetched it.
     Store,
     /// This call fetched it.
     Remote {
@@ -67,7 +67,7 @@ pub enum Provenance {
 }
 
 impl Lease {
-    /// The commit whose tree this is.
+    /// Returns the commit whose tree this is.
     pub fn commit(&self) -> CommitId {
         self.resolved.commit
     }
@@ -78,7 +78,7 @@ impl Lease {
     }
 }
 
-/// What one call asks for, and as whom.
+/// The tree that one call wants, and the credentials it uses.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     spec: &'a VolumeSpec,
@@ -99,22 +99,22 @@ impl Wanted<'_> {
 }
 
 impl Snapshots {
-    /// The snapshots of `store`, fetched through `gateway`. When the disk is full, `room` is asked for space.
+    /// Creates the snapshots of `store`, which fetch through `gateway`. When the disk is full, `room` frees space.
     pub(crate) fn new(store: Store, gateway: Gateway, room: Arc<dyn MakeRoom>) -> Self {
         Self { store, gateway, room }
     }
 
-    /// The way to remotes.
+    /// Returns the gateway to remotes.
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
     }
 
-    /// Leases the tree that `spec` selects of `revision`. The credential's right to read the repository is proven, by
-    /// the remote or by a fresh proof.
+    /// Leases the tree that `spec` selects from `revision`. The remote or a fresh proof must show that the credential
+    /// may read the repository.
     ///
     /// # Errors
     ///
-    /// A refusal of the remote voids the credential's proof of access.
+    /// If the remote refuses the credential, the credential's proof of access becomes void.
     pub fn lease(
         &self,
         spec: &VolumeSpec,
@@ -125,7 +125,7 @@ impl Snapshots {
         self.as_credential(spec, revision, credentials, |wanted| self.obtain(wanted, watch))
     }
 
-    /// As [`Snapshots::lease`], without asking the remote: `None` unless a fresh proof and the store suffice.
+    /// Like [`Snapshots::lease`], but never asks the remote: returns `None` unless a fresh proof and the store suffice.
     pub(crate) fn lease_known(
         &self,
         spec: &VolumeSpec,
@@ -138,17 +138,17 @@ impl Snapshots {
         })
     }
 
-    /// Resolves the revision of `spec`, and fetches nothing. What the remote told the same credential within the last
-    /// second is not asked again.
+    /// Resolves the revision of `spec` without fetching. Reuses the remote's last answer to the same credential: under
+    /// `Always` for one second, otherwise while the proof of access is fresh.
     ///
     /// # Errors
     ///
-    /// As for [`Snapshots::lease`].
+    /// The same as for [`Snapshots::lease`].
     pub fn resolve(&self, spec: &VolumeSpec, credentials: &Credentials, watch: &Watch) -> Result<Resolved, LeaseError> {
         self.as_credential(spec, &spec.revision, credentials, |wanted| Ok(self.ask(wanted, false, watch)?.0))
     }
 
-    /// Leases a snapshot that a record names. The record is its own proof of access.
+    /// Leases a snapshot that a record names. The record itself proves access.
     pub(crate) fn lease_recorded(
         &self,
         id: &SnapshotId,
@@ -160,12 +160,12 @@ impl Snapshots {
         Ok(snapshot.map(|snapshot| Lease { revision, resolved, credential, snapshot, provenance: Provenance::Store }))
     }
 
-    /// The name of these credentials for the repository of `spec`.
+    /// Returns the id of these credentials for the repository of `spec`.
     pub(crate) fn credential(&self, spec: &VolumeSpec, credentials: &Credentials) -> Result<CredentialId, LeaseError> {
         Ok(self.store.access().credential(&spec.repository, credentials)?)
     }
 
-    /// Runs a call that may ask the remote. Where it is refused, what the credential proved before is void.
+    /// Runs a call that may ask the remote. If the remote refuses, deletes the credential's proof of access.
     fn as_credential<T>(
         &self,
         spec: &VolumeSpec,
@@ -181,7 +181,7 @@ impl Snapshots {
             && let Err(failure) = self.store.access().forget(&credential)
         {
             // The caller must hear the remote's refusal.
-            tracing::error!(error = %chain(&failure), "cannot delete a proof of access that is void");
+            tracing::error!(error = %chain(&failure), "cannot delete a void proof of access");
         }
         result
     }

@@ -1,25 +1,25 @@
 //! Git repositories as volumes: a repository and a revision become a directory with exactly that tree.
 //!
 //! Data flows one way. A frontend builds a [`volume::VolumeRequest`]. [`volume`] calls [`lease`] to bring the tree to
-//! the node. [`lease`] checks [`policy`], then asks [`store`] for a proof of access and the snapshot; on a miss, a
-//! [`worker`] session provides both. [`mount`] then attaches the tree to the target.
+//! the node. [`lease`] checks [`policy`], then asks [`store`] for a proof of access and the snapshot; if one is
+//! missing, a [`worker`] session gets it from the remote. [`mount`] then attaches the tree to the target.
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`spec`] | the request: validated newtypes |
-//! | [`policy`] | what the admin allows: schemes, hosts, addresses, limits |
+//! | [`spec`] | the fields of a request, validated |
+//! | [`policy`] | the admin's rules: schemes, hosts, addresses, limits |
 //! | [`credentials`] | secrets and host keys |
-//! | [`remote`] | talking to a git server |
-//! | [`snapshot`] | a commit's tree as an immutable thing on disk |
+//! | [`remote`] | the conversation with a git server |
+//! | [`snapshot`] | a commit's tree on disk, immutable |
 //! | [`worker`] | the confined child that runs `remote` and `snapshot` code |
-//! | [`gateway`] | the one door to a remote: policy, pinned address, admission, session |
-//! | [`store`] | what is kept on the node |
-//! | [`mount`] | attaching and detaching |
+//! | [`gateway`] | the only way to a remote: policy, pinned address, admission, session |
+//! | [`store`] | repositories, snapshots and records on the node's disk |
+//! | [`mount`] | mounts and unmounts |
 //! | [`lease`] | a tree on the node, for a credential that may read it |
-//! | [`volume`] | show a tree on a target, hide it, list, sweep |
+//! | [`volume`] | publishes a tree on a target, unpublishes, lists, sweeps |
 //! | [`watch`] | cancellation and progress of one operation |
-//! | [`capabilities`] | what root drops at the start of a driver |
-//! | [`clone`] | the same tree in a plain directory, without store or mount |
+//! | [`capabilities`] | the capabilities that a driver drops when it starts |
+//! | [`clone`] | a tree in a plain directory, without store or mount |
 
 pub mod cancel;
 pub mod capabilities;

@@ -1,4 +1,4 @@
-//! Attaching and detaching.
+//! Mounts and unmounts.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ pub mod linux;
 pub mod mountinfo;
 mod private_directory;
 
-/// Mounts and unmounts. The real one is [`linux::LinuxMounter`]; `testing::FakeMounter` records its calls.
+/// Mounts and unmounts. The real implementation is [`linux::LinuxMounter`]; `testing::FakeMounter` records its calls.
 ///
 /// Arguments are plain data, so that a fake can record them and a test can read them. Paths are absolute and contain no
 /// symlinks: an attacker who could plant one would choose what is attached, or where (CVE-2021-25741). A caller that
@@ -23,15 +23,15 @@ pub trait Mounter: Send + Sync {
     /// All mounts are `nosuid` and `nodev`. Mounts below a bound directory are not included.
     fn attach(&self, mount: &Mount) -> Result<(), MountError>;
 
-    /// Whether exactly this is attached: one mount on the target, of the source itself, read-only or writable as asked.
-    /// `false` if the source or target is missing. A retried publish calls this to avoid a second layer.
+    /// Whether exactly this is attached: one mount on the target, of the source itself, read-only or writable as
+    /// requested. `false` if the source or target is missing. A retried publish calls this to avoid a second layer.
     fn shows(&self, mount: &Mount) -> Result<bool, MountError>;
 
     /// Detaches everything stacked on `target`, verifies it, and returns the number of mounts. Zero mounts or a missing
     /// target is not an error. A target in use is detached after about a second; processes with the tree open keep it.
     fn unmount(&self, target: &Path) -> Result<usize, MountError>;
 
-    /// The mounts visible to the calling thread. Mounts stacked on one target are listed oldest first.
+    /// Lists the mounts visible to the calling thread. Mounts stacked on one target are listed oldest first.
     fn list(&self) -> Result<Vec<MountPoint>, MountError>;
 
     /// Removes half-made mounts of killed processes and returns their number. Safe at any time: mounts in preparation
@@ -72,7 +72,7 @@ pub enum Attachment {
 }
 
 impl Attachment {
-    /// Its path on disk.
+    /// Returns its path on disk.
     pub fn path(&self) -> &Path {
         let Self::Bind { source } = self;
         source
@@ -82,7 +82,7 @@ impl Attachment {
 /// One mount to make or look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// What to show.
+    /// The directory to show.
     pub attachment: Attachment,
     /// An existing directory to attach it to.
     pub target: PathBuf,
@@ -91,7 +91,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// A bind mount of a directory.
+    /// Creates a bind mount of a directory.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>, read_only: bool) -> Self {
         Self { attachment: Attachment::Bind { source: source.into() }, target: target.into(), read_only }
     }
@@ -100,9 +100,9 @@ impl Mount {
 /// One line of the mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPoint {
-    /// Where it is attached.
+    /// The directory that it is attached to.
     pub target: PathBuf,
-    /// The attached path inside its filesystem: the source, for a plain bind. Ends in `//deleted` if the source was
+    /// The attached path inside the filesystem: the source, for a plain bind. Ends in `//deleted` if the source was
     /// deleted.
     pub root: PathBuf,
     /// `major:minor` of the filesystem.
@@ -123,9 +123,9 @@ impl MountPoint {
 /// Which end of a mount a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// What is attached.
+    /// The directory that is attached.
     Source,
-    /// Where it is attached.
+    /// The directory that it is attached to.
     Target,
 }
 
@@ -145,17 +145,17 @@ pub enum MountError {
     /// A path is relative or contains `..`.
     #[error("cannot use {path:?} as the {role} of a mount: not an absolute path without \"..\"")]
     Path {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Which end.
+        /// The end of the mount.
         role: Role,
     },
     /// A path contains a symlink.
     #[error("cannot use {path:?} as the {role} of a mount: {link:?} is a symbolic link; give the path it leads to")]
     Symlink {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Which end.
+        /// The end of the mount.
         role: Role,
         /// The first component that is a link.
         link: PathBuf,
@@ -163,22 +163,22 @@ pub enum MountError {
     /// The source or target directory cannot be used.
     #[error("cannot use {path:?} as the {role} of a mount")]
     Directory {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Which end.
+        /// The end of the mount.
         role: Role,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// A step of mounting failed.
     #[error("cannot mount {:?} at {:?} ({step})", mount.attachment.path(), mount.target)]
     Attach {
-        /// What was to be attached.
+        /// The mount to make.
         mount: Mount,
         /// The step that failed.
         step: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -187,7 +187,7 @@ pub enum MountError {
     Unmount {
         /// The target.
         target: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -204,7 +204,7 @@ pub enum MountError {
     Table {
         /// The table's path in `/proc`.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -213,14 +213,14 @@ pub enum MountError {
     Sweep {
         /// The prepared mount, or the directory that holds all of them.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl MountError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Path { .. } => Kind::InvalidRequest,

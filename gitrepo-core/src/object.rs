@@ -1,13 +1,25 @@
-//! Commits and tags as git reads them: only what a volume needs, and no more strictly than git itself.
+//! Commits, tags and trees as git reads them: only what a volume needs, and no more strictly than git itself.
 //!
 //! libgit2 refuses commits and tags whose author line is malformed, which git checks out. So the bytes are read here.
 
 use git2::ObjectType;
 use git2::Oid;
 
+mod tree;
+
+pub(crate) use tree::EntryMode;
+pub(crate) use tree::TreeEntry;
+pub(crate) use tree::TreeObject;
+
 /// The tree of a commit: git requires that its first line names it.
 pub(crate) fn tree_of(commit: &[u8]) -> Option<Oid> {
     id_after(commit, b"tree ")
+}
+
+/// The parents of a commit.
+pub(crate) fn parents_of(commit: &[u8]) -> Vec<Oid> {
+    let lines = commit.split(|byte| *byte == b'\n').skip(1);
+    lines.map_while(|line| id_after(line, b"parent ")).collect()
 }
 
 /// When a commit was made, in seconds since 1970; 0 if its line is malformed, as for git.

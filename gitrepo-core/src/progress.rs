@@ -7,7 +7,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "step")]
 pub enum Step {
-    /// The remote is being asked where the revision stands.
+    /// The remote is being asked for the revision's commit.
     Resolving,
     /// All session slots for remotes are taken; waiting for one.
     Queued,
@@ -39,7 +39,7 @@ pub enum Step {
 
 /// Receives progress reports. Called often and from any thread: be quick.
 pub trait Progress: Send + Sync {
-    /// The operation has reached this step.
+    /// Reports that the operation has reached this step.
     fn report(&self, step: &Step);
 }
 

@@ -20,11 +20,11 @@ pub struct Reserve {
 
 /// Removes unused content.
 pub trait MakeRoom: Send + Sync {
-    /// Removes the longest unused until `bytes` are free, or nothing is left to remove.
+    /// Removes unused content, the longest unused first, until `bytes` are free or nothing is left to remove.
     fn make_room(&self, bytes: u64) -> Freed;
 }
 
-/// What was removed from a store because it was unused.
+/// The unused content that was removed from a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Freed {
     /// Snapshots.
@@ -64,18 +64,18 @@ pub struct BelowReserve {
     pub path: PathBuf,
     /// The bytes that must stay free.
     pub bytes: u64,
-    /// What was removed to make room; `None` if that was not possible.
+    /// The content that was removed to make room; `None` without a [`MakeRoom`].
     pub freed: Option<Freed>,
 }
 
 fn removed(freed: &Option<Freed>) -> String {
     match freed {
         Some(freed) if freed.is_nothing() && freed.incomplete => {
-            "and what is unused in the store could not be removed".to_owned()
+            "and unused content of the store could not be removed".to_owned()
         }
         Some(freed) if freed.is_nothing() => "and nothing in the store is unused".to_owned(),
         Some(freed) => format!("although {freed} were removed"),
-        None => "which is kept free".to_owned(),
+        None => "and that much must stay free".to_owned(),
     }
 }
 
@@ -87,7 +87,7 @@ impl Reserve {
         Self { path, bytes, next: Instant::now(), room: None }
     }
 
-    /// The same, but calls `room` to make room before it fails.
+    /// Makes [`Reserve::check`] call `room` before it fails.
     #[must_use]
     pub fn making_room(self, room: Arc<dyn MakeRoom>) -> Self {
         Self { room: Some(room), ..self }
@@ -120,14 +120,14 @@ impl Reserve {
         match free_bytes(&self.path) {
             Ok(free) => free >= self.bytes,
             Err(error) => {
-                tracing::debug!(path = %self.path.display(), %error, "cannot ask for free space");
+                tracing::debug!(path = %self.path.display(), %error, "cannot query the free space");
                 true
             }
         }
     }
 }
 
-/// The free bytes on the filesystem of `path` for unprivileged users.
+/// Returns the free bytes on the filesystem of `path` for unprivileged users.
 pub(crate) fn free_bytes(path: &Path) -> nix::Result<u64> {
     let filesystem = statvfs(path)?;
     Ok(filesystem.blocks_available().saturating_mul(filesystem.fragment_size()))
@@ -141,15 +141,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filesystem_with_less_than_the_reserve_is_refused_and_asked_seldom() {
+    fn a_filesystem_below_the_reserve_is_refused_and_rarely_queried() {
         let place = tempfile::tempdir().unwrap();
         let mut all = Reserve::new(place.path().to_owned(), u64::MAX);
         let error = all.check().unwrap_err();
         assert!(error.to_string().contains("cache.reserveBytes"), "{error}");
-        all.check().expect("not asked again at once");
+        all.check().expect("not queried again at once");
         Reserve::new(place.path().to_owned(), 1).check().unwrap();
         Reserve::new(place.path().to_owned(), 0).check().unwrap();
-        Reserve::new(place.path().join("gone"), u64::MAX).check().expect("it does not tell");
+        Reserve::new(place.path().join("gone"), u64::MAX).check().expect("its free space is unknown");
     }
 
     struct Counting(AtomicU64);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_before_anything_is_refused_and_the_refusal_says_so() {
+    fn a_check_makes_room_before_it_fails_and_its_error_says_so() {
         let place = tempfile::tempdir().unwrap();
         let room = Arc::new(Counting(AtomicU64::new(0)));
         let reserve = |bytes| Reserve::new(place.path().to_owned(), bytes).making_room(Arc::clone(&room) as _);

@@ -32,7 +32,6 @@ mod object;
 mod packed;
 pub(crate) mod seal;
 mod symlink;
-mod tree;
 mod walk;
 mod writer;
 
@@ -43,7 +42,7 @@ pub use directory::Directory;
 
 /// How a tree is written to staging, and which part of a finished snapshot is attached.
 pub trait SnapshotFormat: Send + Sync {
-    /// The format's name, as in `meta.json`.
+    /// Returns the format's name, as in `meta.json`.
     fn name(&self) -> &'static str;
 
     /// Reads the tree from the bare repository and writes it to `staging`, an empty directory owned by the caller.
@@ -55,19 +54,19 @@ pub trait SnapshotFormat: Send + Sync {
         watch: &Watch,
     ) -> Result<TreeSummary, SnapshotError>;
 
-    /// Checks what the worker left in `staging`, entry by entry, and takes ownership of it.
+    /// Checks the worker's output in `staging`, entry by entry, and takes ownership of it.
     fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError>;
 
-    /// The part of a finished snapshot that a volume shows.
+    /// Returns the part of a finished snapshot that a volume shows.
     fn attachment(&self, snapshot: &Path) -> Attachment;
 }
 
-/// The format with this name in `meta.json`; `None` if a newer version wrote it.
+/// Returns the format with this name in `meta.json`; `None` if a newer version wrote it.
 pub fn format(name: &str) -> Option<&'static dyn SnapshotFormat> {
     (name == Directory.name()).then_some(&Directory)
 }
 
-/// What to write.
+/// The tree to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TreeRequest {
@@ -83,7 +82,7 @@ pub struct TreeRequest {
 }
 
 impl TreeRequest {
-    /// The tree of a commit, to be written in this format.
+    /// Creates a request for the tree of a commit in this format.
     pub fn new(tree: &TreeOptions, commit: CommitId, format: &dyn SnapshotFormat, limits: &Limits) -> Self {
         Self { commit, tree: tree.clone(), format: format.name().to_owned(), limits: limits.clone() }
     }
@@ -99,13 +98,13 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The user that runs this process, which is root in a driver.
+    /// Returns the user that runs this process, which is root in a driver.
     pub(crate) fn ourselves() -> Self {
         Self { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
     }
 }
 
-/// What was written.
+/// The amount of content in a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeSummary {
     /// Regular files.
@@ -119,13 +118,13 @@ pub struct TreeSummary {
 }
 
 impl TreeSummary {
-    /// Everything that uses an inode.
+    /// Returns the number of entries, which use an inode each.
     pub fn entries(&self) -> u64 {
         self.files + self.symlinks + self.directories
     }
 }
 
-/// A length in memory, in the integer type of the limits.
+/// Converts a length in memory to the integer type of the limits.
 fn widen(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
@@ -136,7 +135,7 @@ fn widen(number: usize) -> u64 {
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The repository has no such commit, or lacks some of its objects.
-    #[error("commit {commit} is not whole in the local repository")]
+    #[error("commit {commit} is incomplete in the local repository")]
     Incomplete {
         /// The commit.
         commit: CommitId,
@@ -149,7 +148,7 @@ pub enum SnapshotError {
     SubdirectoryNotFound {
         /// The commit.
         commit: CommitId,
-        /// As requested.
+        /// The subdirectory as requested.
         subdirectory: RelativePath,
     },
     /// The subdirectory is a file, link or submodule.
@@ -157,17 +156,17 @@ pub enum SnapshotError {
     NotADirectory {
         /// The commit.
         commit: CommitId,
-        /// As requested.
+        /// The subdirectory as requested.
         subdirectory: RelativePath,
         /// Its actual type.
         found: String,
     },
-    /// A name that could escape the tree or be mistaken for git's own.
+    /// The commit contains a name that could escape the tree or be mistaken for git's own.
     #[error("commit {commit} holds the name {path:?}, which is refused: {reason}")]
     UnsafeName {
         /// The commit.
         commit: CommitId,
-        /// Escaped.
+        /// The path, escaped.
         path: String,
         /// The rule it violates.
         reason: String,
@@ -179,9 +178,9 @@ pub enum SnapshotError {
     EscapingSymlink {
         /// The commit.
         commit: CommitId,
-        /// Escaped.
+        /// The path, escaped.
         path: String,
-        /// Escaped.
+        /// The link's target, escaped.
         link: String,
     },
     /// The tree exceeds a configured limit.
@@ -193,13 +192,13 @@ pub enum SnapshotError {
         what: String,
         /// The limit's value.
         limit: u64,
-        /// Its name in the configuration.
+        /// The limit's name in the configuration.
         setting: String,
     },
     /// The worker left an entry that an honest worker never writes.
     #[error("the worker left {path:?}, which is refused: {reason}")]
     Untrusted {
-        /// Escaped, relative to the staging directory.
+        /// The path relative to the staging directory, escaped.
         path: String,
         /// The rule it violates.
         reason: String,
@@ -207,9 +206,9 @@ pub enum SnapshotError {
     /// Reading or writing our own disk failed.
     #[error("cannot {action} {path:?}")]
     Io {
-        /// A verb.
+        /// What was tried, as a verb.
         action: String,
-        /// Escaped.
+        /// The path, escaped.
         path: String,
         /// The kind, since the error itself cannot cross processes.
         kind: Kind,
@@ -248,7 +247,7 @@ impl SnapshotError {
         Self::Io { action: action.to_owned(), path, kind: io_kind(&error), source: Cause::new(error) }
     }
 
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Incomplete { .. } => Kind::Corrupt,

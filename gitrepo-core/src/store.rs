@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! <root>/                                            private, everything owned by one user
-//!   VERSION                                          of this layout
+//!   VERSION                                          the version of this layout
 //!   repositories/<sha256 of the canonical URL>/      a bare repository
-//!   snapshots/<id>/                                  meta.json, what the snapshot format wrote, and its seal
+//!   snapshots/<id>/                                  meta.json, the output of the snapshot format, and its seal
 //!   volumes/<sha256 of the volume id>/
 //!     targets/<sha256 of the target>/                record.json, and copy/ of a writable volume
 //!     shared/                                        copy.json and tree/, the copy that all its targets share
-//!   staging/<boot>.<random>/                         in flight
+//!   staging/<boot>.<random>/                         unfinished work
 //!   locks/  access/  trash/
 //! ```
 //!
@@ -17,7 +17,7 @@
 //!
 //! Several processes use a store at once, and each may be killed at any instruction. So everything appears by a rename
 //! once it is complete and durable, disappears by a rename into the trash, and is protected by a lock that the kernel
-//! drops with its holder (the module `lock` has the order). No state is kept in memory.
+//! releases when its holder dies (the module `lock` has their order). No state is kept in memory.
 
 use std::io;
 use std::path::Path;
@@ -90,7 +90,7 @@ use root::Missing;
 pub struct Store {
     layout: Arc<Layout>,
     access: Arc<Access>,
-    /// How many changed snapshots were found.
+    /// The number of changed snapshots found.
     changed: Arc<AtomicU64>,
 }
 
@@ -107,8 +107,7 @@ impl Store {
     }
 
     /// Opens a further store of the same node in `directory`, and creates it if there is none. Proofs of access are
-    /// kept in
-    /// `main`, so a proof or a refusal counts in both stores.
+    /// kept in `main`, so a proof or a refusal counts in both stores.
     ///
     /// The store is in `.gitrepo/`, so it touches nothing else in the directory. A missing directory is created with
     /// access for root alone.
@@ -133,27 +132,27 @@ impl Store {
         }))
     }
 
-    /// Its directory: absolute, without symlinks.
+    /// Returns the store's directory: absolute, without symlinks.
     pub fn root(&self) -> &Path {
         &self.layout.root
     }
 
-    /// A path in the store that is reserved for the mounter.
+    /// Returns a path in the store that is reserved for the mounter.
     pub fn mounting(&self) -> PathBuf {
         self.root().join("mounting")
     }
 
-    /// A new staging directory.
+    /// Creates a staging directory.
     pub(crate) fn staging(&self) -> Result<Staging, StoreError> {
         Staging::create(&self.layout)
     }
 
-    /// The repository of this URL, which may not exist yet.
+    /// Returns the repository of this URL, which may not exist yet.
     pub(crate) fn repository(&self, url: &RepositoryUrl) -> Repository {
         Repository::new(&self.layout, url)
     }
 
-    /// The proofs of access.
+    /// Returns the proofs of access.
     pub fn access(&self) -> &Access {
         &self.access
     }

@@ -1,8 +1,8 @@
-//! Volumes: trees on targets. Show, hide, list, sweep.
+//! Volumes: publishes trees on targets, unpublishes them, lists and sweeps.
 //!
-//! To publish is to lease a tree and then to show it. The order makes a crash harmless: the snapshot is in the store
-//! (durable), then the record (durable), and the mount comes last. Unpublish goes the other way. Whenever a process
-//! dies, the record says what to finish or to undo, and any process may repeat both calls.
+//! A publish leases a tree, then shows it. The order makes a crash harmless: first the snapshot (durable), then the
+//! record (durable), then the mount. An unpublish goes the other way. Whenever a process dies, the record says what to
+//! finish or to undo, and any process may repeat both calls.
 //!
 //! A lease may take minutes, so this module holds no lock meanwhile. A show checks under the lock whether the lease is
 //! still what the target needs. If not, it fails with [`PublishError::Outdated`], and the publish starts over. Locks
@@ -62,13 +62,13 @@ pub struct Volumes {
 pub struct VolumeRequest {
     /// The volume's name, chosen by the caller. It is hashed before it becomes part of a path.
     pub volume_id: String,
-    /// Where to mount it: absolute, without symlinks. Its last component is made when it is missing.
+    /// Where to mount it: absolute, without symlinks. The last component is created if it is missing.
     pub target: PathBuf,
-    /// Which program asks. Only this program collects the volumes that its users leave behind.
+    /// The program that publishes. Only this program collects the volumes that its users abandon.
     pub origin: Origin,
     /// The repository, the revision and the options.
     pub spec: VolumeSpec,
-    /// Nobody may write through the mount. When this is `false`, the target shows a plain copy: one of its own, or with
+    /// Whether the mount is read-only. If not, the target shows a plain copy: one of its own, or with
     /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show.
     pub read_only: bool,
     /// The group that owns the files of a writable volume and may write them, as for a pod's `fsGroup`. Read-only
@@ -81,7 +81,7 @@ pub struct VolumeRequest {
 pub struct Published {
     /// The commit that the target shows.
     pub commit: CommitId,
-    /// The ref that led to the commit; `None` if the commit was asked for by its id.
+    /// The ref that led to the commit; `None` if the commit was requested by its id.
     pub reference: Option<String>,
     /// How the volume came to be published.
     pub outcome: Outcome,
@@ -95,7 +95,7 @@ pub enum Outcome {
         /// Bytes of the pack received.
         received_bytes: u64,
     },
-    /// The snapshot was in the store, or another call brought it.
+    /// The snapshot was in the store, or another call fetched it.
     Hit,
     /// The target already showed this.
     AlreadyPublished,
@@ -113,25 +113,25 @@ impl Volumes {
         Ok(Self::of(store, Gateway::confined(config)))
     }
 
-    /// The volumes of an open store, mounted in the namespace of the calling thread.
+    /// Creates the volumes of an open store, mounted in the namespace of the calling thread.
     pub fn of(store: Store, gateway: Gateway) -> Self {
         let mounter = LinuxMounter::new(store.mounting());
         Self::new(store, gateway, Arc::new(mounter))
     }
 
-    /// Volumes over these parts. Touches nothing yet.
+    /// Creates volumes from these parts. Touches nothing yet.
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
         let snapshots = Snapshots::new(store.clone(), gateway, room);
         Self { store, snapshots, mounter }
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The snapshots that the volumes show.
+    /// Returns the snapshots that the volumes show.
     pub fn snapshots(&self) -> &Snapshots {
         &self.snapshots
     }
@@ -147,7 +147,7 @@ impl From<Provenance> for Outcome {
 }
 
 impl VolumeRequest {
-    /// A read-only volume of a program that embeds this library.
+    /// Creates a request for a read-only volume of a program that embeds this library.
     pub fn new(volume_id: impl Into<String>, target: impl Into<PathBuf>, spec: VolumeSpec) -> Self {
         Self {
             volume_id: volume_id.into(),
@@ -164,7 +164,7 @@ impl VolumeRequest {
         self.shows() == Shows::SharedCopy
     }
 
-    /// What the target will show.
+    /// Returns what the target will show.
     fn shows(&self) -> Shows {
         match self.spec.writable {
             _ if self.read_only => Shows::Snapshot,
@@ -173,7 +173,7 @@ impl VolumeRequest {
         }
     }
 
-    /// Every option that decides what the target shows and who may write it. A repeated publish compares these.
+    /// Returns every option that decides what the target shows and who may write it. A repeated publish compares these.
     fn content(&self) -> BTreeMap<String, String> {
         let mut content = self.spec.content();
         if !self.read_only {
@@ -185,7 +185,7 @@ impl VolumeRequest {
     }
 }
 
-/// Whether the recorded publish and the request ask for the same.
+/// Whether the record and the request have the same content.
 fn same_content(record: &Record, request: &VolumeRequest) -> bool {
     record.content == request.content() && record.shows == request.shows()
 }

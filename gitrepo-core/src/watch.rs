@@ -7,7 +7,7 @@ use crate::cancel::Cancel;
 use crate::progress::Progress;
 use crate::progress::Silent;
 
-/// Cancellation and progress of one operation. By default the operation runs to its end and reports to nobody.
+/// Cancellation and progress of one operation. By default the operation runs to its end and reports nothing.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Watch {
@@ -18,12 +18,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches with these.
+    /// Creates a watch of these two.
     pub fn new(cancel: Cancel, progress: Arc<dyn Progress>) -> Self {
         Self { cancel, progress }
     }
 
-    /// Only ends the operation.
+    /// Creates a watch that only ends the operation, without progress.
     pub fn until(cancel: Cancel) -> Self {
         Self::new(cancel, Arc::new(Silent))
     }

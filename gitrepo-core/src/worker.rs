@@ -53,21 +53,21 @@ pub trait Worker: Send + Sync {
     fn start(&self, job: Job) -> Result<Session, WorkerError>;
 }
 
-/// An errand, and what only the parent needs to know about it.
+/// An errand, with the details that only the parent needs.
 #[non_exhaustive]
 pub struct Job {
-    /// What the session is for.
+    /// The session's errand.
     pub errand: Errand,
     /// The only addresses that may be connected to; `None` for `file` URLs. With a proxy, the proxy's addresses.
     pub host: Option<PinnedHost>,
     /// Bytes that must stay free in the filesystem of `errand.staging`.
     pub reserve_bytes: u64,
-    /// Ends the session early, and is told while it works.
+    /// Ends the session early, and receives its progress.
     pub watch: Watch,
 }
 
 impl Job {
-    /// A job without a host and without a reserve.
+    /// Creates a job without a host and without a reserve.
     pub fn new(errand: Errand, watch: Watch) -> Self {
         Self { errand, host: None, reserve_bytes: 0, watch }
     }
@@ -91,16 +91,16 @@ pub enum WorkerError {
     Start {
         /// The step that failed.
         step: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
     /// Waiting for the child failed, so parts of it may still run.
     #[error("cannot tell whether the worker for {url} has ended")]
     End {
-        /// Without user information.
+        /// The URL, without user information.
         url: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -113,7 +113,7 @@ pub enum WorkerError {
     /// The child ended without an answer.
     #[error("the worker for {url} ended without an answer ({how})")]
     Died {
-        /// Without user information.
+        /// The URL, without user information.
         url: String,
         /// Exit status, or signal, or "out of memory".
         how: String,
@@ -123,7 +123,7 @@ pub enum WorkerError {
     /// The worker hit a bug of ours.
     #[error("the worker for {url} failed")]
     Fault {
-        /// Without user information.
+        /// The URL, without user information.
         url: String,
         /// The worker's message.
         #[source]
@@ -132,10 +132,10 @@ pub enum WorkerError {
     /// The filesystem of the staging directory is nearly full.
     #[error(transparent)]
     OutOfSpace(#[from] BelowReserve),
-    /// The child's answer makes no sense.
+    /// The child violated the protocol.
     #[error("the worker for {url} does not keep to the protocol")]
     Protocol {
-        /// Without user information.
+        /// The URL, without user information.
         url: String,
         /// What was wrong.
         #[source]
@@ -144,7 +144,7 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Remote(error) => error.kind(),

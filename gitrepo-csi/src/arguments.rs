@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use gitrepo_frontend::log::LogFormat;
 use gitrepo_frontend::log::LogLevel;
 
-/// Git repositories as Kubernetes volumes: the CSI driver. What it is for, and every option, is in docs/csi.md.
+/// Git repositories as Kubernetes volumes: the CSI driver. docs/csi.md describes it and its options.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "gitrepo-csi", version)]
 pub struct Arguments {
@@ -36,7 +36,7 @@ pub struct Arguments {
     /// Where the kubelet looks for plugins, to register without a sidecar [default: do not register]
     #[arg(long, value_name = "DIR", env = "GITREPO_KUBELET_REGISTRATION_DIR")]
     pub kubelet_registration_dir: Option<PathBuf>,
-    /// After SIGTERM, how long publishes that are nearly done may take; the driver exits at most 20 seconds later
+    /// How long publishes that are nearly done may take after SIGTERM; the driver exits at most 20 seconds later
     #[arg(long, value_name = "SECONDS", env = "GITREPO_FINISH_WITHIN", default_value_t = 10)]
     pub finish_within: u64,
     /// Where to serve /metrics, /healthz and /readyz
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_makes_sense_and_every_flag_has_its_variable() {
+    fn the_definition_is_consistent_and_every_flag_has_its_variable() {
         Arguments::command().debug_assert();
         for argument in Arguments::command().get_arguments() {
             let flag = argument.get_long().unwrap();

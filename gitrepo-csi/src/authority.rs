@@ -2,7 +2,7 @@
 //!
 //! A kubelet up to 1.25 sends the socket's path as `:authority` on every call, and newer ones (1.32 seen) send it
 //! percent-encoded on the registration socket. h2, under tonic, parses the pseudo-header as the authority of a URI and
-//! answers either with RST_STREAM PROTOCOL_ERROR before any of our code runs (hyperium/h2#487, hyperium/tonic#243). On
+//! answers both with RST_STREAM PROTOCOL_ERROR before any of our code runs (hyperium/h2#487, hyperium/tonic#243). On
 //! a Unix socket the name means nothing, so [`AnyAuthority`] replaces it in the client's bytes and passes everything
 //! else on.
 //!
@@ -34,8 +34,8 @@ const KEPT: usize = 16 * 1024;
 
 /// A server's side of a connection whose client may send any `:authority`.
 ///
-/// Holds at most one read and one header block; reads nothing ahead of what the server has taken. A client that
-/// violates the parts of HTTP/2 that are parsed here has its connection ended, with [`Violation`] as the cause.
+/// Holds at most one read and one header block, and reads more only when the server has taken everything. If a client
+/// violates the parts of HTTP/2 that are parsed here, its connection ends with a [`Violation`].
 #[derive(Debug)]
 pub struct AnyAuthority<S> {
     inner: S,
@@ -64,7 +64,7 @@ impl<S> AnyAuthority<S> {
         }
     }
 
-    /// Copies rewritten bytes to the server; false if there are none.
+    /// Copies rewritten bytes to the server. Returns false if there are none.
     fn hand_over(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let ready = self.output.get(self.taken..).unwrap_or_default();
         let part = &ready[..ready.len().min(buffer.remaining())];
@@ -105,7 +105,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnyAuthority<S> {
             }
             match this.rewriter.advance(&this.input[this.unread.clone()], &mut this.output) {
                 Ok(consumed) => this.unread.start += consumed,
-                // Bytes before the violation are handed over first, so that the server answers them.
+                // First hand over the bytes before the violation, so that the server answers them.
                 Err(violation) => this.violation = Some(violation),
             }
         }

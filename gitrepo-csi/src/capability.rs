@@ -7,8 +7,8 @@ use crate::proto::csi::v1::VolumeCapability;
 use crate::proto::csi::v1::volume_capability::AccessType;
 use crate::proto::csi::v1::volume_capability::access_mode::Mode;
 
-/// The accepted mount options: `ro` and `rw`, those that hold for every volume anyway (`nosuid`, `nodev`), and those
-/// that make no difference to a reader.
+/// The accepted mount options: `ro` and `rw`, those that every volume has anyway (`nosuid`, `nodev`), and those that
+/// make no difference to a reader.
 const MOUNT_FLAGS: [&str; 9] =
     ["ro", "rw", "nosuid", "nodev", "noatime", "nodiratime", "relatime", "strictatime", "lazytime"];
 
@@ -27,7 +27,7 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// Reads a capability.
+    /// Parses a capability.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl Capability {
         let mode = capability.access_mode.as_ref().map(|access| Mode::try_from(access.mode));
         let mode = match mode {
             Some(Ok(mode)) if mode != Mode::Unknown => mode,
-            _ => return Err(CallFailure::invalid("volume_capability has no access mode that is known")),
+            _ => return Err(CallFailure::invalid("volume_capability has no access mode, or an unknown one")),
         };
         let has = |flag: &str| mount.mount_flags.iter().any(|given| given == flag);
         if let Some(unknown) = mount.mount_flags.iter().find(|flag| !MOUNT_FLAGS.contains(&flag.as_str())) {
@@ -62,14 +62,14 @@ impl Capability {
         matches!(self.mode, Mode::SingleNodeWriter | Mode::SingleNodeSingleWriter)
     }
 
-    /// Nobody may write.
+    /// The access mode or the mount options ask for a read-only volume.
     pub fn is_for_readers(&self) -> bool {
         self.read_only_flag || matches!(self.mode, Mode::SingleNodeReaderOnly | Mode::MultiNodeReaderOnly)
     }
 }
 
 fn no_block_volumes() -> CallFailure {
-    CallFailure::invalid("a git repository is no block device: use volumeMode: Filesystem")
+    CallFailure::invalid("a git repository is not a block device: use volumeMode: Filesystem")
 }
 
 fn unknown_flag(flag: &str) -> CallFailure {
@@ -100,7 +100,7 @@ pub(crate) mod tests {
     use crate::proto::csi::v1::volume_capability::BlockVolume;
     use crate::proto::csi::v1::volume_capability::MountVolume;
 
-    /// What the kubelet and the provisioner send for a filesystem.
+    /// Returns the capability that the kubelet and the provisioner send for a filesystem.
     pub(crate) fn filesystem(mode: Mode, flags: &[&str], group: &str) -> VolumeCapability {
         let mount = MountVolume {
             fs_type: "ext4".to_owned(),
@@ -124,7 +124,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn flags_and_group_are_read() {
+    fn flags_and_group_are_parsed() {
         let access = Capability::read(Some(&capability(&["ro", "nosuid", "noatime"], "2000"))).unwrap();
         let expected = Capability { mode: Mode::SingleNodeMultiWriter, read_only_flag: true, group: Some(2000) };
         assert_eq!(access, expected);
@@ -151,7 +151,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_a_block_device_is_refused() {
+    fn a_missing_field_and_a_block_device_are_refused() {
         assert!(refused(None).contains("volume_capability is missing"));
         let whole = capability(&[], "");
         assert!(refused(Some(&VolumeCapability { access_type: None, ..whole })).contains("access type"));

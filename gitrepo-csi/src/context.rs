@@ -1,4 +1,4 @@
-//! Keys in a volume's attributes and secrets that belong to others.
+//! Separates a volume's own attributes and secret keys from those that Kubernetes and this driver add.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -7,20 +7,20 @@ use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 
-/// The requested revision, in the context of a created volume. Only for people: the driver serves the commit under
-/// `revision`.
+/// The key of the requested revision in the context of a created volume. It is for people only: the driver serves the
+/// commit under `revision`.
 pub const REQUESTED_REVISION: &str = "csi.gitrepo.internal/requestedRevision";
 
-/// Whether the volume is inline. The kubelet sets this and overwrites the pod author's value, if the CSIDriver object
-/// has `podInfoOnMount`. Without it a volume may lie, but gains nothing: only the default for `writable` depends on
-/// this.
+/// The key that says whether the volume is inline. If the CSIDriver object has `podInfoOnMount`, the kubelet sets it,
+/// and overwrites the value of the pod's author. Otherwise the author may set a false value, but gains nothing: it
+/// changes only the default for `writable`.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 
-/// Domains of Kubernetes, with their subdomains: `csi.storage.k8s.io/pod.name` and tokens come from the kubelet,
-/// `storage.kubernetes.io/csiProvisionerIdentity` from the provisioner.
+/// Domains of keys that Kubernetes adds; their subdomains count too. `csi.storage.k8s.io/pod.name` and tokens come from
+/// the kubelet, `storage.kubernetes.io/csiProvisionerIdentity` from the provisioner.
 const DOMAINS: [&str; 2] = ["kubernetes.io", "k8s.io"];
 
-/// Whether a key does not belong to the volume or secret itself.
+/// Whether Kubernetes or this driver added the key.
 fn is_foreign(key: &str) -> bool {
     let below = |domain: &str, parent: &str| domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
     let domain = key.split_once('/').map(|(domain, _)| domain);
@@ -33,14 +33,17 @@ pub fn is_inline(attributes: &HashMap<String, String>) -> bool {
     attributes.get(EPHEMERAL).is_some_and(|ephemeral| ephemeral == "true")
 }
 
-/// The entries that belong to the volume or secret itself.
+/// Returns the entries that belong to the volume or secret itself.
 pub fn own(entries: HashMap<String, String>) -> BTreeMap<String, String> {
     entries.into_iter().filter(|(key, _)| !is_foreign(key)).collect()
 }
 
-/// The credentials in the secrets of a request, which are wiped whatever becomes of it.
+/// Returns the credentials in the secrets of a request. All values are wiped from memory, also those of keys that belong
+/// to others, and also if this fails.
 pub fn credentials(secrets: HashMap<String, String>) -> Result<Credentials, CredentialError> {
-    Credentials::from_secret_keys(own(secrets).into_iter().map(|(key, value)| (key, Secret::new(value))).collect())
+    let mut secrets: BTreeMap<_, _> = secrets.into_iter().map(|(key, value)| (key, Secret::new(value))).collect();
+    secrets.retain(|key, _| !is_foreign(key));
+    Credentials::from_secret_keys(secrets)
 }
 
 #[cfg(test)]
@@ -48,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_of_kubernetes_are_dropped_and_no_others() {
+    fn only_keys_of_kubernetes_and_the_driver_are_dropped() {
         let foreign = [
             "csi.storage.k8s.io/pod.name",
             "csi.storage.k8s.io/serviceAccount.tokens",
@@ -65,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_word_true_is_inline() {
+    fn a_volume_is_inline_only_if_the_value_is_true() {
         for (value, inline) in [(Some("true"), true), (Some("false"), false), (Some("TRUE"), false), (None, false)] {
             let attributes = value.map(|value| (EPHEMERAL.to_owned(), value.to_owned())).into_iter().collect();
             assert_eq!(is_inline(&attributes), inline, "{value:?}");

@@ -1,7 +1,7 @@
 //! The controller service: turns the parameters of a StorageClass into a volume that stays at one commit.
 //!
-//! Such a volume is only a description, stored in its context. Creating it asks the remote which commit the revision
-//! names, so that all pods of a claim see the same commit. Deleting it only forgets it.
+//! Such a volume is only a description, which its context contains. To create it, the driver asks the remote which
+//! commit the revision names, so that all pods of a claim see the same commit. Deleting a volume only forgets it.
 
 use std::sync::Arc;
 
@@ -33,18 +33,18 @@ const CAPABILITIES: [rpc::Type; 2] = [rpc::Type::CreateDeleteVolume, rpc::Type::
 pub struct ControllerService {
     storage: Arc<Storage>,
     metrics: Arc<Metrics>,
-    /// Names of volumes being created.
+    /// Locks on the names of volumes that are being created.
     creating: NameLocks,
 }
 
 impl ControllerService {
-    /// Uses these volumes to ask remotes, and their store to remember created volumes.
+    /// Creates the service. It asks remotes through `storage`, and remembers created volumes in its store.
     pub fn new(storage: Arc<Storage>, metrics: Arc<Metrics>) -> Self {
         Self { storage, metrics, creating: NameLocks::default() }
     }
 }
 
-/// Methods that this driver does not implement.
+/// Implements the service. Its arguments are the methods that this driver does not offer.
 macro_rules! unimplemented_methods {
     ($($method:ident: $name:literal, $request:ident -> $response:ident;)+) => {
         #[tonic::async_trait]

@@ -1,4 +1,4 @@
-//! The deadline of a call, and the work that keeps to it.
+//! The deadline of a call, and work that must meet it.
 //!
 //! Core is synchronous, so its short calls run on separate threads.
 
@@ -11,43 +11,43 @@ use tonic::metadata::MetadataMap;
 
 use crate::failure::CallFailure;
 
-/// The longest that a call may take: the kubelet gives up after two minutes (`csiTimeout`), and loses a later answer
-/// with the progress that it reports.
+/// The longest that a call may take. The kubelet gives up after two minutes (`csiTimeout`), and would miss the progress
+/// in a later answer.
 pub const LONGEST: Duration = Duration::from_secs(110);
 
 /// How much of the caller's timeout to reserve for sending the answer.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// How long work that watches its deadline needs to report that it has passed, and why.
+/// Extra time for work that watches its deadline, to report why it did not meet it.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// Why work that uses the store may be late.
+/// The message for work that uses the store and misses its deadline.
 pub const STORE: &str = "the store did not respond in time: check its disk.";
 
-/// The same for work that also uses a remote. Such work watches its deadline, and then says more.
+/// The message for work that also uses a remote. Such work usually watches its deadline and gives a better message.
 pub const REMOTE_OR_STORE: &str = "neither the remote nor the store responded in time: check the store's disk.";
 
-/// The same for work that only reads its request.
+/// The message for work that only reads its request.
 pub const READING: &str = "the request was not read in time: the driver is overloaded.";
 
-/// The deadline for answering a call that just arrived.
+/// Returns the deadline for answering a call that just arrived.
 pub fn of(metadata: &MetadataMap) -> Instant {
     let given = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
     Instant::now() + patience(given)
 }
 
-/// The time left.
+/// Returns the time left.
 pub fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// A cancellation at the deadline.
+/// Returns a cancellation that the deadline triggers.
 pub fn cancel(deadline: Instant) -> Cancel {
     Cancel::new().within(left(deadline))
 }
 
-/// Does short work on a thread, and waits for it until `deadline`. If the work hangs with the disk, the caller gets the
-/// text in `late`. The work runs to its end even if nobody waits for it any more.
+/// Runs short work on a thread, and waits for it until `deadline`. If the work hangs, for instance with the disk, fails
+/// with the message `late`. The work runs to its end even if nobody waits for it any more.
 pub async fn keep<T, F>(deadline: Instant, late: &str, work: F) -> Result<T, CallFailure>
 where
     T: Send + 'static,
@@ -57,7 +57,7 @@ where
     tokio::time::timeout_at((deadline + LAST_WORD).into(), on_a_thread(work)).await.map_err(late)?
 }
 
-/// Does work on a thread, without a deadline.
+/// Runs work on a thread, and waits for it without a deadline.
 pub async fn on_a_thread<T, F>(work: F) -> Result<T, CallFailure>
 where
     T: Send + 'static,
@@ -65,17 +65,17 @@ where
 {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        // Not final: the work may already have had an effect.
+        // The failure is not final: the work may already have had an effect.
         Err(error) => Err(CallFailure::new(Kind::Unavailable, format!("the call did not end: {error}; see the log"))),
     }
 }
 
-/// For a short timeout a tenth is margin enough.
+/// Returns how long to work on a call with this timeout. For a short timeout, a tenth is margin enough.
 fn patience(given: Option<Duration>) -> Duration {
     given.map_or(LONGEST, |given| (given - MARGIN.min(given / 10)).min(LONGEST))
 }
 
-/// Reads the value of `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Requests").
+/// Parses the value of `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Requests").
 fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_timeout_of_grpc_is_read_and_nonsense_is_none() {
+    fn the_timeout_of_grpc_is_parsed_and_an_invalid_one_ignored() {
         for (text, expected) in [
             ("1H", Some(Duration::from_secs(3600))),
             ("2M", Some(Duration::from_secs(120))),
@@ -134,19 +134,19 @@ mod tests {
     #[tokio::test]
     async fn r7_a_call_that_hangs_is_answered_in_time_and_runs_to_its_end() {
         let (wake, asleep) = mpsc::channel::<()>();
-        let (told, done) = mpsc::channel();
+        let (ended, end) = mpsc::channel();
         let hung = keep(Instant::now(), STORE, move || {
             asleep.recv().unwrap();
-            told.send(()).unwrap();
+            ended.send(()).unwrap();
             Ok(())
         });
         assert_eq!(hung.await.unwrap_err().kind, Kind::Timeout);
         wake.send(()).unwrap();
-        done.recv().unwrap();
+        end.recv().unwrap();
     }
 
     #[tokio::test]
-    async fn a_call_that_panics_fails_and_not_for_good() {
+    async fn a_panic_is_a_failure_that_is_not_final() {
         let failure = on_a_thread::<(), _>(|| panic!("a fault")).await.unwrap_err();
         assert!(!failure.is_final(), "{failure}");
     }

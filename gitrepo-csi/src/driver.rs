@@ -47,10 +47,10 @@ use crate::store_size::LastLook;
 /// Threads for core's short calls; each may wait for a lock until the call's deadline.
 const THREADS: usize = 128;
 
-/// Their stack size: enough for core, and a fraction of the default.
+/// The stack size of these threads: enough for core, and a fraction of the default.
 const STACK: usize = 1 << 20;
 
-/// How long cancelled jobs may take to end, after all calls were answered.
+/// How long cancelled jobs may take to end, after all calls are answered.
 const JOBS_END: Duration = Duration::from_secs(5);
 
 /// How long core's calls may take to end after that.
@@ -59,11 +59,11 @@ const CALLS_END: Duration = Duration::from_secs(2);
 /// Why the driver did not start, or stopped unexpectedly.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// The settings.
+    /// The settings are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Mounting needs root.
-    #[error("the node service needs root, to mount and to keep the store; --mode controller does not")]
+    /// The node service needs root, but the process is not root.
+    #[error("the node service needs root, to mount and to write to the store; --mode controller does not")]
     NeedsRoot,
     /// A basic system call failed.
     #[error("cannot {action}")]
@@ -74,13 +74,13 @@ pub enum DriverError {
         #[source]
         source: io::Error,
     },
-    /// The CSI socket.
+    /// The driver cannot listen on the CSI socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The address of `--http`.
+    /// The address of `--http` cannot be used.
     #[error("--http")]
     Http(#[from] BindError),
-    /// While running.
+    /// The running driver failed.
     #[error(transparent)]
     Run(#[from] RunError),
 }
@@ -138,7 +138,7 @@ struct Parts {
 impl Parts {
     fn new(arguments: &Arguments, settings: Settings) -> Self {
         let metrics = Arc::new(Metrics::default());
-        // Cloned for each store: one that is opened again adds no places for sessions.
+        // Clones share one limit on sessions, so opening the store again adds no sessions.
         let gateway = Gateway::confined(settings.config.clone());
         // The socket's directory outlives the driver, and is not on the store's filesystem if the store has its own.
         let memory = settings.endpoint.path().with_file_name("store");
@@ -179,7 +179,7 @@ impl Parts {
         housekeeping.abort();
         match self.jobs.shut_down(JOBS_END).await {
             0 => {}
-            running => tracing::warn!(running, "publishes that were given up have not ended; the next start clears up"),
+            running => tracing::warn!(running, "cancelled publishes have not ended; the next driver cleans up"),
         }
         ended.map(drop).map_err(DriverError::from)
     }
@@ -215,8 +215,8 @@ impl Parts {
     fn registration(&self, arguments: &Arguments) -> Option<(PathBuf, Registrar)> {
         let directory = arguments.kubelet_registration_dir.clone()?;
         let metrics = Arc::clone(&self.metrics);
-        let told = move |registered| metrics.registered(registered);
-        Some((directory, Registrar::new(&arguments.driver_name, &self.settings.kubelet_endpoint, told)))
+        let on_status = move |registered| metrics.registered(registered);
+        Some((directory, Registrar::new(&arguments.driver_name, &self.settings.kubelet_endpoint, on_status)))
     }
 
     fn housekeeping(&self, arguments: &Arguments) -> Housekeeping {

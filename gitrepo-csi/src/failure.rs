@@ -1,4 +1,4 @@
-//! Why a call fails: its kind, which alone determines the gRPC code, and the message in the pod's event.
+//! Why a call failed: the kind, which alone determines the gRPC code, and the message in the pod's event.
 
 use std::error::Error;
 
@@ -23,12 +23,12 @@ const LONGEST: usize = 2048;
 pub struct CallFailure {
     /// The kind.
     pub kind: Kind,
-    /// What was tried, on what, why it failed, what to do. Without secrets.
+    /// What was tried, on what, why it failed, and what to do. Contains no secrets.
     pub message: String,
 }
 
 impl CallFailure {
-    /// A failure of this kind.
+    /// Returns a failure of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > LONGEST {
@@ -39,23 +39,23 @@ impl CallFailure {
         Self { kind, message }
     }
 
-    /// The request is malformed or can never be allowed.
+    /// Returns a failure for a request that is malformed or can never be allowed.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(Kind::InvalidRequest, message)
     }
 
-    /// Adds advice for the volume's owner, where the error knows nothing of volumes.
+    /// Appends advice for the volume's owner, which core cannot give.
     #[must_use]
     pub fn advising(self, advice: &str) -> Self {
         Self::new(self.kind, format!("{self}; {advice}"))
     }
 
-    /// A failure with all its causes.
+    /// Returns a failure with all causes of the error.
     fn of(kind: Kind, error: &dyn Error) -> Self {
         Self::new(kind, chain(error))
     }
 
-    /// Whether the kubelet then forgets a volume that was not published yet, and never asks to unpublish it
+    /// Whether the kubelet then forgets a volume that was not published yet, and never calls unpublish
     /// (`operationexecutor`, `IsFinalError`).
     pub fn is_final(&self) -> bool {
         !matches!(self.kind, Kind::Cancelled | Kind::Timeout | Kind::Unavailable | Kind::ResourceExhausted | Kind::Busy)
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_causes_are_told_too() {
+    fn the_message_includes_the_causes() {
         let error = CredentialError::NoCertificate { key: "ca.crt".to_owned() };
         let failure = CallFailure::from(error);
         assert!(failure.message.starts_with("secret key \"ca.crt\" has no certificate"), "{failure}");

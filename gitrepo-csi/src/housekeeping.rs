@@ -1,5 +1,5 @@
-//! Background work: removes leftovers of crashes, and forgets volumes whose pods are gone without an unpublish
-//! (kubernetes/kubernetes#92299: sometimes none comes after a reboot).
+//! Background work: removes leftovers of crashes, and unpublishes volumes whose pods were deleted without an unpublish
+//! call (kubernetes/kubernetes#92299: sometimes none comes after a reboot).
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -29,16 +29,16 @@ const BUDGET: Duration = Duration::from_secs(30);
 pub struct Housekeeping {
     /// The volumes.
     pub storage: Arc<Storage>,
-    /// The jobs whose unheard failures expire.
+    /// The jobs. A run drops their failures that were kept long enough.
     pub jobs: Jobs,
-    /// The directory above all targets; `None` in a controller, which has none.
+    /// The directory above all targets; `None` in a controller, which has no targets.
     pub pods: Option<PathBuf>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
 impl Housekeeping {
-    /// Runs at once, and then every few minutes, for ever.
+    /// Runs once at the start, and then every few minutes, for ever.
     pub async fn run(self) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -48,14 +48,14 @@ impl Housekeeping {
         }
     }
 
-    /// One run.
+    /// Runs once.
     pub async fn once(&self) {
         self.jobs.expire();
         let (storage, pods) = (Arc::clone(&self.storage), self.pods.clone());
         match deadline::on_a_thread(move || sweep(&storage, pods)).await {
             Ok(report) => {
                 self.metrics.sweep(Some(&report));
-                tell(&report);
+                log_report(&report);
             }
             Err(failure) => {
                 self.metrics.sweep(None);
@@ -71,17 +71,17 @@ fn sweep(storage: &Storage, pods: Option<PathBuf>) -> Result<SweepReport, CallFa
         Some(below) => {
             let records = volumes.store().records()?;
             let ours = records.into_iter().filter(|record| record.origin == ORIGIN);
-            check_seen(&below, ours.map(|record| record.target))?;
+            check_pods(&below, ours.map(|record| record.target))?;
             Ok(volumes.sweep(&Abandoned::TargetGone { origin: ORIGIN, below }, BUDGET)?)
         }
         None => Ok(volumes.store().sweep(BUDGET, &[])),
     }
 }
 
-/// The pods directory of a node with volumes is never empty: it contains at least the driver's own pod. An empty one is
-/// some other directory, such as one in the driver's image when the kubelet's is not mounted. By that one every volume
-/// would look abandoned, and its written data would be deleted.
-fn check_seen(pods: &Path, mut targets: impl Iterator<Item = PathBuf>) -> Result<(), CallFailure> {
+/// Fails if the pods directory is empty although volumes are published below it. The kubelet's directory contains at
+/// least the driver's own pod, so this is another one, for instance a directory of the driver's image because the
+/// kubelet's is not mounted. A sweep would take all volumes for abandoned, and delete their written data.
+fn check_pods(pods: &Path, mut targets: impl Iterator<Item = PathBuf>) -> Result<(), CallFailure> {
     let is_empty = std::fs::read_dir(pods).is_ok_and(|mut pods| pods.next().is_none());
     if !is_empty || !targets.any(|target| target.starts_with(pods)) {
         return Ok(());
@@ -89,18 +89,18 @@ fn check_seen(pods: &Path, mut targets: impl Iterator<Item = PathBuf>) -> Result
     Err(CallFailure::new(
         Kind::FailedPrecondition,
         format!(
-            "{} is empty, though volumes are published below it: is it the kubelet's? Nothing is cleared away",
+            "{} is empty, though volumes are published below it: is it the kubelet's directory? Nothing was removed",
             pods.display()
         ),
     ))
 }
 
-fn tell(report: &SweepReport) {
+fn log_report(report: &SweepReport) {
     for failure in &report.failures {
-        tracing::warn!(error = %chain(failure), "a leftover stays");
+        tracing::warn!(error = %chain(failure), "cannot remove a leftover");
     }
     match report.removed() {
-        0 => tracing::debug!("nothing to clear away"),
+        0 => tracing::debug!("no leftovers"),
         removed => tracing::info!(removed, incomplete = report.incomplete, "leftovers removed"),
     }
 }
@@ -110,15 +110,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_directory_of_pods_says_nothing_of_volumes() {
+    fn an_empty_directory_of_pods_is_refused_if_volumes_are_published_below_it() {
         let place = tempfile::tempdir().unwrap();
         let pods = place.path().join("pods");
         let targets = || [pods.join("1/volumes/mount"), PathBuf::from("/elsewhere/mount")].into_iter();
-        check_seen(&pods, targets()).unwrap();
+        check_pods(&pods, targets()).unwrap();
         std::fs::create_dir(&pods).unwrap();
-        assert_eq!(check_seen(&pods, targets()).unwrap_err().kind, Kind::FailedPrecondition);
-        check_seen(&pods, targets().skip(1)).unwrap();
+        assert_eq!(check_pods(&pods, targets()).unwrap_err().kind, Kind::FailedPrecondition);
+        check_pods(&pods, targets().skip(1)).unwrap();
         std::fs::create_dir(pods.join("2")).unwrap();
-        check_seen(&pods, targets()).unwrap();
+        check_pods(&pods, targets()).unwrap();
     }
 }

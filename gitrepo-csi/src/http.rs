@@ -1,7 +1,7 @@
-//! HTTP/1 beside gRPC: `/metrics`, `/healthz`, `/readyz`.
+//! The HTTP/1 server beside gRPC: `/metrics`, `/healthz`, `/readyz`.
 //!
-//! Clients may be slow or hostile: heads are bounded in size and time, connections in number and age, and a new
-//! connection replaces the oldest when there are too many.
+//! Clients may be slow or hostile. So the size and time of request heads and the number and age of connections are
+//! limited. If there are too many connections, a new one replaces the oldest.
 
 mod pages;
 
@@ -38,7 +38,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// How long to wait after a failed accept.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// A bound address.
+/// A server that listens on an address.
 #[derive(Debug)]
 pub struct Http {
     listener: TcpListener,
@@ -72,22 +72,22 @@ impl Http {
     ///
     /// # Errors
     ///
-    /// When the address is in use or not of this machine.
+    /// If the address is in use, or is not an address of this machine.
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let listener = TcpListener::bind(address).await.map_err(|source| BindError { address, source })?;
         Ok(Self { listener })
     }
 
-    /// The bound address.
+    /// Returns the address that it listens on.
     ///
     /// # Errors
     ///
-    /// When the system cannot report it.
+    /// If the system cannot report it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop`, which also ends the connections.
+    /// Answers requests until `stop`. Then ends the connections, too.
     pub async fn serve(self, pages: Pages, stop: impl Future<Output = ()>) {
         let pages = Arc::new(pages);
         let mut open = VecDeque::new();
@@ -132,7 +132,7 @@ async fn connection(stream: TcpStream, pages: Arc<Pages>) {
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), answer);
-    // How a client ends its connection does not matter.
+    // It does not matter how a client ends its connection.
     tokio::time::timeout(LIFETIME, connection).await.ok();
 }
 

@@ -1,4 +1,4 @@
-//! The identity service: instant, offline, lock-free.
+//! The identity service. It answers at once: it uses no remote, no store and no lock.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::rpc_log::Call;
 
 /// The identity of this driver.
 pub struct IdentityService {
-    /// Its name.
+    /// The driver's name.
     pub driver_name: String,
-    /// Whether it serves the controller, too.
+    /// Whether the driver also offers the controller service.
     pub has_controller: bool,
-    /// The metrics.
+    /// The driver's metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -49,8 +49,8 @@ impl Identity for IdentityService {
         call.answer(Ok(v1::GetPluginCapabilitiesResponse { capabilities }))
     }
 
-    /// Always ready: any other answer causes a restart, which repairs nothing, and unpublishing must keep working.
-    /// `/readyz` reports the state of the store.
+    /// Always answers "ready". Any other answer would cause a restart, which repairs nothing, and unpublishing must
+    /// keep working. `/readyz` reports the state of the store.
     async fn probe(&self, _request: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
         Call::quiet(&self.metrics, "Probe").answer(Ok(v1::ProbeResponse { ready: Some(true) }))
     }

@@ -1,13 +1,13 @@
 //! Publishes that outlive their calls.
 //!
 //! A clone may take longer than the kubelet waits, and the server drops a handler's future when its client goes away.
-//! So each publish is a job on a thread of its own, which leases the tree and then shows it on the target. A call for
-//! the same volume and target joins the job. A call whose time is up answers `Timeout` and says how far the job is; the
-//! job goes on. An unpublish ends the job, unless other volumes wait for the same tree: then the job leases, and shows
-//! nothing. The work of a job stands in the store. Only a failure that no caller heard is kept, for a while, for the
-//! next caller.
+//! So each publish is a job on its own thread, which leases the tree and then shows it on the target. A call for the
+//! same volume and target joins the job. If a call's deadline passes, it answers `Timeout` with the job's progress, and
+//! the job continues. An unpublish ends the job, unless other volumes wait for the same tree: then the job continues to
+//! lease the tree, but does not show it. The result of a job is in the store. Only a failure that was reported to no
+//! caller is kept, for a while, for the next caller.
 //!
-//! Nothing waits while it holds the lock of the table.
+//! No thread waits while it holds the lock of the table.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -42,7 +42,7 @@ mod table;
 mod tests;
 mod waiting;
 
-use progress::Seen;
+use progress::JobProgress;
 use table::Job;
 use table::JobKey;
 use table::JobTable;
@@ -52,29 +52,29 @@ pub use waiting::Waiting;
 pub struct Order {
     /// What to publish, and where.
     pub request: VolumeRequest,
-    /// As whom to fetch it.
+    /// The credentials to fetch it with.
     pub credentials: Credentials,
 }
 
-/// How many jobs may run at once, each on a thread: more than a node has pods.
+/// How many jobs may run at once, each on its own thread: more than a node has pods.
 const MOST: usize = 2048;
 
 /// The stack of a job's thread, in bytes. A limit on nested directories bounds the core's recursion.
 const STACK: usize = 1 << 20;
 
-/// How long every job that a call waits for may go on while the driver stops. Most clones take less in total.
+/// How long any job with a waiting call may continue while the driver stops. Most clones take less in total.
 const FOR_ALL: Duration = Duration::from_secs(10);
 
-/// How long a job may take that starts while the driver stops: enough for a cached tree.
+/// How long a job that starts while the driver stops may take: enough for a cached tree.
 const FOR_NEW: Duration = Duration::from_secs(2);
 
-/// How often the jobs of a stopping driver are judged.
+/// How often a stopping driver decides which jobs may continue.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How a job ends.
+/// The result of a job.
 type Answer = Result<Published, CallFailure>;
 
-/// The work of a job.
+/// The function that does the work of a job.
 type Publish = dyn Fn(&Order, &Watch, &Running<'_>) -> Answer + Send + Sync;
 
 /// The jobs of this driver. Clones share them.
@@ -83,12 +83,12 @@ pub struct Jobs {
     shared: Arc<Shared>,
 }
 
-/// How many jobs there are.
+/// The number of jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobCount {
-    /// Jobs that run.
+    /// Running jobs.
     pub running: usize,
-    /// Failures that no caller has heard yet.
+    /// Failures that were reported to no caller yet.
     pub unheard: usize,
 }
 
@@ -104,7 +104,7 @@ struct Running<'a> {
     number: u64,
 }
 
-/// Leases the tree, then shows it on the target. If it fails, what it did for the target is undone.
+/// Leases the tree, then shows it on the target. A failed attempt undoes its changes to the target.
 fn publish(storage: &Storage, metrics: &Metrics, order: &Order, watch: &Watch, job: &Running<'_>) -> Answer {
     loop {
         let volumes = storage.volumes()?;
@@ -115,13 +115,13 @@ fn publish(storage: &Storage, metrics: &Metrics, order: &Order, watch: &Watch, j
         job.begin_show()?;
         match volumes.show(&lease, watch) {
             Err(PublishError::Outdated { .. }) => job.leases_again(),
-            shown => return Ok(shown?),
+            result => return Ok(result?),
         }
     }
 }
 
 impl Running<'_> {
-    /// The tree is leased, and its show begins. Fails if the target was unpublished meanwhile.
+    /// Notes that the tree is leased and now shown. Fails if the target was unpublished meanwhile.
     fn begin_show(&self) -> Result<(), CallFailure> {
         match self.shared.table().begin_show(self.number) {
             true => Ok(()),
@@ -129,14 +129,14 @@ impl Running<'_> {
         }
     }
 
-    /// The target needs another tree by now.
+    /// Notes that the target needs another tree by now, which is leased next.
     fn leases_again(&self) {
         self.shared.table().leases_again(self.number);
     }
 }
 
 impl Jobs {
-    /// Jobs that publish these volumes. Each may take `limit` in total.
+    /// Returns an empty set of jobs, which will publish volumes of `storage`. Each job may take `limit` in total.
     pub fn new(storage: Arc<Storage>, metrics: Arc<Metrics>, limit: Duration) -> Self {
         Self::with(limit, move |order, watch, job| publish(&storage, &metrics, order, watch, job))
     }
@@ -145,12 +145,12 @@ impl Jobs {
         Self { shared: Arc::new(Shared { publish: Box::new(publish), limit, table: Mutex::default() }) }
     }
 
-    /// Starts a job for this order, or joins the one there is.
+    /// Starts a job for this order, or joins the existing one.
     ///
     /// # Errors
     ///
-    /// The failure of an earlier job that no caller heard. Of kind `Busy` if a different request works on the same
-    /// target; if only its secrets differ, that job is cancelled, so that the next try uses the corrected secret.
+    /// The failure of an earlier job that was reported to no caller. `Busy` if a job of a different request works on
+    /// the same target; if only the secrets differ, cancels that job, so that the next try uses the corrected secret.
     pub fn join(&self, order: Order) -> Result<Waiting, CallFailure> {
         let key = JobKey::new(&order.request.volume_id, &order.request.target);
         let mut table = self.shared.table();
@@ -182,7 +182,7 @@ impl Jobs {
     /// Starts the thread. The caller holds the table's lock, so the thread cannot report before its job is in the
     /// table.
     fn start(&self, number: u64, job: &Job, answered: watch::Sender<Option<Answer>>) -> Result<(), CallFailure> {
-        let watch = Watch::new(job.cancel.clone(), Arc::clone(&job.seen) as Arc<dyn Progress>);
+        let watch = Watch::new(job.cancel.clone(), Arc::clone(&job.progress) as Arc<dyn Progress>);
         let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
         let work = move || {
             let running = Running { shared: &shared, number };
@@ -198,33 +198,33 @@ impl Jobs {
         })
     }
 
-    /// Ends the job of this target, if there is one, and waits until it is over. If other volumes wait for the same
-    /// tree, the job goes on for them, and does nothing for this target. Returns whether a job was given up: what it
-    /// did for the target remains.
+    /// Ends the job of this target, if there is one, and waits for its end. If other volumes wait for the same tree,
+    /// the job continues for them, and does nothing for this target. Returns whether it cancelled a job. It does not
+    /// undo what that job did for the target.
     ///
     /// # Errors
     ///
-    /// `Busy` if the job is not over after `patience`. It still ends.
+    /// `Busy` if the job has not ended after `patience`. It ends later.
     pub async fn end(&self, volume_id: &str, target: &Path, patience: Duration) -> Result<bool, CallFailure> {
         let ending = self.shared.table().end(&JobKey::new(volume_id, target));
         let Some(mut answer) = ending else { return Ok(false) };
-        // A sender that is dropped without an answer also means the end.
+        // A job whose sender was dropped without an answer has ended, too.
         match tokio::time::timeout(patience, answer.wait_for(Option::is_some)).await.map(drop) {
             Ok(()) => Ok(true),
             Err(_) => Err(CallFailure::new(
                 Kind::Busy,
-                format!("the publish on {} is being given up; try again", target.display()),
+                format!("the publish on {} is being cancelled; try again", target.display()),
             )),
         }
     }
 
-    /// A call for this volume failed. The kubelet pauses longer after each failure, so the next calls wait until their
-    /// deadline instead of answering early.
+    /// Notes that a call for this volume failed. The kubelet pauses longer after each failure, so the next calls wait
+    /// until their deadline instead of answering early.
     pub fn told(&self, volume_id: &str, target: &Path) {
-        self.shared.table().told(&JobKey::new(volume_id, target));
+        self.shared.table().remember_failed_call(&JobKey::new(volume_id, target));
     }
 
-    /// The volume was unpublished: its next call may answer early again.
+    /// Notes that the volume was unpublished: its next call may answer early again.
     pub fn forget(&self, volume_id: &str, target: &Path) {
         self.shared.table().forget(&JobKey::new(volume_id, target));
     }
@@ -234,7 +234,7 @@ impl Jobs {
         self.shared.table().works_elsewhere(&JobKey::new(volume_id, target))
     }
 
-    /// The number of jobs and of kept failures.
+    /// Returns the number of jobs and of kept failures.
     pub fn count(&self) -> JobCount {
         self.shared.table().count()
     }
@@ -244,7 +244,7 @@ impl Jobs {
         self.shared.table().expire(Instant::now());
     }
 
-    /// Refuses new requests, and cancels every job.
+    /// Refuses new requests from now on, and cancels every job.
     pub fn close(&self) {
         drop(self.shared.table().close());
     }
@@ -263,10 +263,10 @@ impl Jobs {
         }
     }
 
-    /// Stops in good order. A pack that was not received completely is lost, and the next driver fetches it from the
-    /// beginning. So jobs that will probably end `within` this time, by the rate at which their objects arrive, are
-    /// finished, and a job that writes its tree always is. The others are cancelled. A job that starts meanwhile must
-    /// end soon. Returns when no job is left, or when the time is up; the rest is cancelled then.
+    /// Lets jobs near their end finish, since a partial pack is lost, and the next driver fetches it from the
+    /// beginning. A job may continue if it writes its tree, or if it will probably end `within` this time, by the rate
+    /// at which its objects arrive. The others are cancelled after a short time, as are jobs that start meanwhile.
+    /// Returns when no job is left, or when the time is up; then the remaining jobs are cancelled.
     pub async fn finish(&self, within: Duration) {
         let begun = Instant::now();
         self.shared.table().finish_up();
@@ -275,22 +275,22 @@ impl Jobs {
             tracing::info!(
                 running,
                 seconds = within.as_secs(),
-                "the driver stops: publishes that are near their end are finished, if they end in these seconds"
+                "the driver is stopping: publishes that can end within these seconds may finish"
             );
         }
         loop {
             let elapsed = begun.elapsed();
             let left = within.saturating_sub(elapsed);
-            let stays = |seen: &Seen, is_waited_for: bool| {
-                let has_time = elapsed < FOR_ALL || seen.age() < FOR_NEW;
-                !left.is_zero() && ((is_waited_for && has_time) || seen.ends_within(left))
+            let may_continue = |progress: &JobProgress, is_waited_for: bool| {
+                let has_time = elapsed < FOR_ALL || progress.age() < FOR_NEW;
+                !left.is_zero() && ((is_waited_for && has_time) || progress.ends_within(left))
             };
-            let (stay, given_up) = self.shared.table().give_up_but(stays);
-            for (key, seen) in given_up {
-                let (target, lost) = (key.target().display(), seen.lost());
-                tracing::warn!(target_path = %target, progress = %seen, "given up, for the driver stops: {lost}");
+            let (continuing, given_up) = self.shared.table().give_up_unless(may_continue);
+            for (key, progress) in given_up {
+                let (target, lost) = (key.target().display(), progress.lost());
+                tracing::warn!(target_path = %target, %progress, "given up because the driver is stopping: {lost}");
             }
-            if stay == 0 {
+            if continuing == 0 {
                 return;
             }
             tokio::time::sleep(LOOK.min(left)).await;
@@ -304,8 +304,11 @@ impl Shared {
     }
 }
 
-/// It is unknown what the job did and whether it was undone. So this failure is not final: the kubelet must retry or
-/// unpublish.
+/// Returns the failure of a job that ended without an answer. It is unknown what the job did and whether it was undone,
+/// so the failure is not final: the kubelet must retry or unpublish.
 fn vanished() -> CallFailure {
-    CallFailure::new(Kind::Unavailable, "the publish ended without an answer, by a fault of this driver; see the log")
+    CallFailure::new(
+        Kind::Unavailable,
+        "the publish ended without an answer: this is a fault of this driver; see the log",
+    )
 }

@@ -11,11 +11,11 @@
 //! | [`proto`] | the messages and services of CSI and of the kubelet's plugin registration |
 //! | [`identity`], [`node`], [`controller`] | the services: request → core → answer |
 //! | [`jobs`] | publishes that outlive their calls |
-//! | [`name_lock`] | one call at a time for a volume, where two would interfere |
-//! | [`storage`], [`housekeeping`] | the node's volumes, once their store can be opened; background cleanup |
-//! | [`capability`], [`context`], [`target`] | the parts of requests |
-//! | [`deadline`] | how long a call may take, and the work that keeps to it |
-//! | [`failure`], [`status`] | why a call fails, and with which code |
+//! | [`name_lock`] | one call at a time for a volume, if two would interfere |
+//! | [`storage`], [`housekeeping`] | the node's volumes, in a store that may be unavailable; background cleanup |
+//! | [`capability`], [`context`], [`target`] | parsing of the parts of requests |
+//! | [`deadline`] | the deadline of a call, and work that must meet it |
+//! | [`failure`], [`status`] | why a call failed, and the code that it answers |
 //! | [`metrics`], [`store_size`], [`rpc_log`] | observability |
 
 pub mod arguments;
@@ -47,5 +47,5 @@ pub mod target;
 
 use gitrepo_core::store::Origin;
 
-/// The name under which this driver's volumes are on record.
+/// The name of this driver in the records of its volumes.
 pub const ORIGIN: Origin = Origin::driver("csi");

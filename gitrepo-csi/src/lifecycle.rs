@@ -1,7 +1,8 @@
 //! The order of startup and shutdown.
 //!
-//! The kubelet calls the CSI socket as soon as it sees the registration socket, so that socket comes last. Without it
-//! the kubelet cannot tear anything down, so it is removed only after the running requests are answered.
+//! The kubelet calls the CSI socket as soon as it sees the registration socket, so the registration socket is created
+//! last. Without it the kubelet cannot tear anything down, so it is removed only after the running requests are
+//! answered.
 
 use std::future::Future;
 use std::io;
@@ -34,19 +35,19 @@ pub struct Driver {
     pub socket: Socket,
     /// The CSI services.
     pub services: Routes,
-    /// The kubelet's registration directory, and the service that answers there.
+    /// The kubelet's registration directory, and the service on the socket there.
     pub registration: Option<(PathBuf, Registrar)>,
     /// Metrics and health.
     pub http: Option<(Http, Pages)>,
-    /// How long running requests may take at the end; [`server::GRACE`] by default.
+    /// How long running requests may take during shutdown; [`server::GRACE`] by default.
     pub grace: Duration,
-    /// Work to finish after the signal, while requests are still accepted.
+    /// Ends when the work that is to finish after the signal is done. Until then requests are accepted.
     pub finishing: Wait,
-    /// Ends that wait early: then everything stops at once.
+    /// Ends on a second signal: then everything stops at once.
     pub hurry: Wait,
 }
 
-/// Something to wait for.
+/// A future to wait for.
 pub type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Why the driver ended unexpectedly.
@@ -70,7 +71,7 @@ pub enum RunError {
     /// A server's task panicked.
     #[error("a server ended unexpectedly")]
     Task(#[from] tokio::task::JoinError),
-    /// The server of a socket stopped without being told to.
+    /// The server of a socket stopped without a signal.
     #[error("the gRPC server stopped by itself")]
     Stopped,
 }
@@ -86,8 +87,9 @@ impl RunError {
 }
 
 impl Driver {
-    /// Runs until `stop`, then waits for `finishing` and for the running requests; calls `cancel` if they take longer
-    /// than `grace`, or at once on `hurry`. In every case it finally removes the sockets that are still this driver's.
+    /// Runs until `stop`, then waits for `finishing` and for the running requests. Calls `cancel` if they take longer
+    /// than `grace`, or at once on `hurry`. Finally, in every case, removes the sockets that still belong to this
+    /// driver.
     ///
     /// Requests that ignore their cancellation may still run when this returns ([`Ended::Abandoned`]): end the runtime
     /// with `shutdown_timeout`, which does not wait for ever.
@@ -106,17 +108,19 @@ impl Driver {
         let (stopping, _) = watch::channel(false);
         let (drained, _) = watch::channel(false);
         if let Some((http, pages)) = self.http {
-            tokio::spawn(http.serve(pages, told(&drained)));
+            tokio::spawn(http.serve(pages, until_set(&drained)));
         }
         let mut csi =
-            tokio::spawn(server::serve(self.socket, self.services, told(&stopping), self.grace, move || cancels()));
-        let ended = match appear(&mut csi, self.registration, stop, &drained, &mut names).await {
-            Ok(()) => end(csi, &stopping, self.finishing, self.hurry, &*cancel).await,
+            tokio::spawn(server::serve(self.socket, self.services, until_set(&stopping), self.grace, move || {
+                cancels()
+            }));
+        let ended = match register_and_wait(&mut csi, self.registration, stop, &drained, &mut names).await {
+            Ok(()) => stop_serving(csi, &stopping, self.finishing, self.hurry, &*cancel).await,
             Err(error) => Err(error),
         };
         drained.send_replace(true);
         for name in names {
-            leave(&name);
+            remove_socket(&name);
         }
         ended
     }
@@ -124,8 +128,9 @@ impl Driver {
 
 type Serving = JoinHandle<Result<Ended, ServeError>>;
 
-/// From the first answer of the CSI socket to the signal. Adds the registration socket to `names`.
-async fn appear(
+/// Waits for the first answer of the CSI socket, registers, and waits for the signal. Adds the registration socket to
+/// `names`.
+async fn register_and_wait(
     csi: &mut Serving,
     registration: Option<(PathBuf, Registrar)>,
     stop: impl Future<Output = &'static str>,
@@ -139,7 +144,7 @@ async fn appear(
         let socket = registrar.listen(&directory).map_err(RunError::Registration)?;
         tracing::info!(socket = %socket.name.path().display(), "waiting for the kubelet to register the driver");
         names.push(socket.name.clone());
-        tokio::spawn(server::serve(socket, registrar.into_routes(), told(drained), Duration::ZERO, || {}));
+        tokio::spawn(server::serve(socket, registrar.into_routes(), until_set(drained), Duration::ZERO, || {}));
     }
     tokio::select! {
         ended = csi => {
@@ -147,14 +152,14 @@ async fn appear(
             Err(RunError::Stopped)
         }
         signal = stop => {
-            tracing::info!(signal, "stopping: running requests are finished, new ones refused");
+            tracing::info!(signal, "stopping: finishing running requests");
             Ok(())
         }
     }
 }
 
-/// From the signal to the last answer of the CSI socket.
-async fn end(
+/// Stops the server of the CSI socket, and waits for its last answer.
+async fn stop_serving(
     mut csi: Serving,
     stopping: &watch::Sender<bool>,
     finishing: Wait,
@@ -176,7 +181,7 @@ async fn end(
     let ended = match in_time {
         Some(ended) => ended,
         None => {
-            tracing::warn!("stopping at once: another signal came");
+            tracing::warn!("stopping at once: a second signal came");
             cancel();
             match tokio::time::timeout(server::AFTER_CANCEL, &mut csi).await {
                 Ok(ended) => ended??.max(Ended::Cancelled),
@@ -193,18 +198,18 @@ async fn end(
 }
 
 /// Waits until the flag is set or its owner is gone.
-fn told(flag: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+fn until_set(flag: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
     let mut flag = flag.subscribe();
     async move {
         flag.wait_for(|set| *set).await.ok();
     }
 }
 
-fn leave(name: &SocketName) {
+fn remove_socket(name: &SocketName) {
     match name.remove() {
         Ok(true) => {}
         Ok(false) => {
-            tracing::info!(socket = %name.path().display(), "left a socket that is not this driver's any more")
+            tracing::info!(socket = %name.path().display(), "not removed: another driver has replaced the socket")
         }
         Err(error) => tracing::warn!(socket = %name.path().display(), %error, "cannot remove the driver's socket"),
     }

@@ -10,8 +10,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts logging. The level applies to our own crates. Libraries log only warnings and errors, because at `trace` some
-/// print the data that they handle.
+/// Starts logging. The level applies to our own crates. Libraries log only warnings and errors, because some print the
+/// data that they handle at `trace`.
 pub fn start(config: &LogConfig) {
     let level = Level::from(config.level);
     let others = level.min(Level::WARN);

@@ -1,5 +1,5 @@
-//! The content of `/metrics`. Every label has few values, all fixed words of this program: no URL, no volume, no
-//! secret.
+//! The metrics of `/metrics`. Every label has few values, and all values are fixed words of this program: no URL, no
+//! volume, no secret.
 
 use std::fmt;
 use std::time::Duration;
@@ -51,11 +51,11 @@ pub struct Metrics {
 pub struct Observed {
     /// Sessions with remotes.
     pub sessions: SessionCount,
-    /// Jobs; none in a controller.
+    /// Jobs; zero in a controller.
     pub jobs: JobCount,
     /// Changed snapshots that this driver has found since its start.
     pub changed: u64,
-    /// The store; none in a controller, or while it cannot be read.
+    /// The store's size; `None` in a controller, or while the store cannot be read.
     pub store: Option<StoreSize>,
 }
 
@@ -92,14 +92,18 @@ impl Default for Metrics {
             registered: added(all, "registered", "The kubelet has registered the driver"),
             gauges: Gauges {
                 sessions: added(all, "sessions", "Sessions with remotes"),
-                jobs: added(all, "jobs", "Publishes that continue after their calls"),
+                jobs: added(all, "jobs", "Running publishes, and failures that no call has reported yet"),
                 snapshots: added(all, "snapshots", "Snapshots in the store"),
                 snapshot_bytes: added_in_bytes(
                     all,
                     "snapshots",
                     "Size of the snapshots, counted when they were written",
                 ),
-                filesystem_bytes: added_in_bytes(all, "store_filesystem", "The filesystem of the store"),
+                filesystem_bytes: added_in_bytes(
+                    all,
+                    "store_filesystem",
+                    "Size and free space of the store's filesystem",
+                ),
                 store_up: added(all, "store_up", "The store can be read"),
             },
             registry,
@@ -108,7 +112,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A publish was answered after `took`.
+    /// Counts an answer to a publish, which took this long.
     pub fn publish(&self, answer: &Result<Published, CallFailure>, took: Duration) {
         let (result, outcome) = match answer {
             Ok(published) => ("ok", outcome(published.outcome)),
@@ -118,28 +122,28 @@ impl Metrics {
         self.publish_seconds.get_or_create(&[("outcome", outcome)]).observe(took.as_secs_f64());
     }
 
-    /// A pack was received, for any caller.
+    /// Counts a received pack.
     pub fn fetched(&self, bytes: u64) {
         self.fetched_bytes.inc_by(bytes);
     }
 
-    /// An unpublish was answered.
+    /// Counts an answer to an unpublish.
     pub fn unpublish<T>(&self, answer: &Result<T, CallFailure>) {
         let result = answer.as_ref().map_or_else(|failure| status::describe(failure.kind).word, |_| "ok");
         self.unpublishes.get_or_create(&[("result", result)]).inc();
     }
 
-    /// A call of this method failed.
+    /// Counts a failed call of this method.
     pub fn error(&self, method: &'static str, kind: Kind) {
         self.errors.get_or_create(&[("method", method), ("kind", status::describe(kind).word)]).inc();
     }
 
-    /// A call of this method was answered.
+    /// Counts an answer to a call of this method.
     pub fn rpc(&self, method: &'static str, code: &'static str) {
         self.rpcs.get_or_create(&[("method", method), ("code", code)]).inc();
     }
 
-    /// The housekeeping ran; `None` if it failed.
+    /// Counts a run of the housekeeping; `None` if it failed.
     pub fn sweep(&self, report: Option<&SweepReport>) {
         let result = match report {
             None => "error",
@@ -151,16 +155,16 @@ impl Metrics {
         self.swept.inc_by(report.map_or(0, |report| u64::try_from(report.removed()).unwrap_or(u64::MAX)));
     }
 
-    /// The kubelet has registered the driver, or failed to.
+    /// Notes whether the kubelet has registered the driver.
     pub fn registered(&self, registered: bool) {
         self.registered.set(i64::from(registered));
     }
 
-    /// All metrics in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format.
     ///
     /// # Errors
     ///
-    /// Only those of writing to a `String`: none.
+    /// Those of writing to a `String`, which never fails.
     pub fn render(&self, observed: &Observed) -> Result<String, fmt::Error> {
         self.gauges.set(observed);
         self.changed.inc_by(observed.changed.saturating_sub(self.changed.get()));
@@ -190,21 +194,21 @@ impl Gauges {
     }
 }
 
-/// A new metric in the registry.
+/// Adds a metric to the registry.
 fn added<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
     registry.register(name, help, metric.clone());
     metric
 }
 
-/// The same for one that counts bytes.
+/// Adds a metric that counts bytes.
 fn added_in_bytes<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
     registry.register_with_unit(name, help, Unit::Bytes, metric.clone());
     metric
 }
 
-/// The label value of an outcome.
+/// Returns the label value of an outcome.
 pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Fetched { .. } => "fetched",
@@ -224,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happened_is_told() {
+    fn events_are_counted() {
         let metrics = Metrics::default();
         let published = |outcome| Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome });
         metrics.publish(&published(Outcome::Hit), Duration::from_millis(3));

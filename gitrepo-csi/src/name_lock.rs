@@ -1,4 +1,4 @@
-//! Locks by name: one call at a time for each.
+//! Locks by name: only one call at a time may hold the lock of a name.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ struct Shared {
     freed: Notify,
 }
 
-/// The lock on one name, until dropped.
+/// The lock on one name, held until dropped.
 #[derive(Debug)]
 pub struct NameLock {
     shared: Arc<Shared>,
@@ -32,10 +32,10 @@ impl NameLocks {
         is_free.then(|| NameLock { shared: Arc::clone(&self.0), name: name.to_owned() })
     }
 
-    /// Locks `name`, once it is free.
+    /// Waits until `name` is free, and locks it.
     pub async fn lock(&self, name: &str) -> NameLock {
         loop {
-            // Subscribe before the attempt, so that no release is missed after it.
+            // Subscribe before the attempt, so as not to miss a release after it.
             let freed = self.0.freed.notified();
             if let Some(lock) = self.try_lock(name) {
                 return lock;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_locked_once_and_no_name_waits_for_another() {
+    fn a_name_is_locked_once_and_names_are_independent() {
         let locks = NameLocks::default();
         let first = locks.try_lock("a").unwrap();
         assert!(locks.try_lock("a").is_none());
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_the_lock() {
+    async fn a_waiting_call_gets_the_lock() {
         let locks = NameLocks::default();
         let first = locks.lock("a").await;
         assert!(tokio::time::timeout(Duration::from_millis(5), locks.lock("a")).await.is_err());

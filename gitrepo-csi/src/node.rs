@@ -35,9 +35,9 @@ pub struct NodeService {
     pub node_id: String,
     /// The kubelet's directory. All targets are below it.
     pub kubelet_dir: PathBuf,
-    /// The volumes.
+    /// The node's volumes.
     pub storage: Arc<Storage>,
-    /// The publishes that run.
+    /// The running publishes.
     pub jobs: Jobs,
     /// Serialises calls for volumes that may have only one target.
     pub locks: NameLocks,

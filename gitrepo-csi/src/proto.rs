@@ -1,8 +1,8 @@
-//! The protocols spoken on the driver's sockets: messages and server traits, generated from `proto/*.proto` and
+//! The protocols of the driver's sockets: messages and server traits, generated from `proto/*.proto` and
 //! checked in. The clients are behind the feature `client`.
 //!
-//! A message that holds a secret is marked in its definition (`csi_secret`). Its `Debug` here is written by hand and
-//! withholds the secret, so that no log line can print it by accident.
+//! The definition marks fields that hold secrets (`csi_secret`). `Debug` of such messages is written by hand and
+//! withholds the secrets, so that no log line can print them by accident.
 
 /// The Container Storage Interface, 1.12.
 pub mod csi {

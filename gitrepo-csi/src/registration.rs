@@ -1,8 +1,8 @@
-//! The kubelet's plugin registration, served by the driver itself, so that it needs no sidecar.
+//! The kubelet's plugin registration. The driver serves it itself, and so needs no sidecar.
 //!
 //! The kubelet finds the socket in its `plugins_registry` directory, asks for the driver's name and endpoint, calls
-//! NodeGetInfo there, and reports the outcome (pkg/kubelet/pluginmanager). Unlinking the socket deregisters the driver:
-//! no volume can be set up or torn down until it is back.
+//! NodeGetInfo at that endpoint, and reports the outcome (pkg/kubelet/pluginmanager). Unlinking the socket deregisters
+//! the driver: until it registers again, no volume can be set up or torn down.
 
 use std::io;
 use std::path::Path;
@@ -38,15 +38,15 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// `endpoint` is the path of the CSI socket as the *kubelet* sees it; `on_status` is called with each registration
-    /// status that the kubelet reports.
+    /// Creates the service. `endpoint` is the path of the CSI socket as the *kubelet* sees it. The service calls
+    /// `on_status` with each registration status that the kubelet reports.
     pub fn new(driver_name: &str, endpoint: &Path, on_status: impl Fn(bool) + Send + Sync + 'static) -> Self {
         Self { driver_name: driver_name.to_owned(), endpoint: endpoint.to_owned(), on_status: Box::new(on_status) }
     }
 
-    /// Listens in the kubelet's registration directory, which must exist. A socket of the same name is replaced in one
-    /// step, even if it still answers: it belongs to this driver's predecessor, whose CSI socket this driver has
-    /// already taken over, and the kubelet must not see a gap.
+    /// Listens in the kubelet's registration directory, which must exist. Atomically replaces a socket of the same
+    /// name, even if it still answers: it belongs to this driver's predecessor, whose CSI socket this driver has
+    /// already taken over, and the name must exist all the time, or the kubelet would deregister the driver.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl Registrar {
         Socket::listen(&directory.join(format!("{}-reg.sock", self.driver_name)), Occupied::Replace)
     }
 
-    /// The service, for [`crate::server::serve`].
+    /// Returns the service, for [`crate::server::serve`].
     pub fn into_routes(self) -> Routes {
         Routes::new(RegistrationServer::new(self))
     }

@@ -1,4 +1,4 @@
-//! One log line for each call: the method, the volume, the result, and the duration. Never a request's body.
+//! Logs one line for each call: the method, the volume, the result, and the duration, but never a request's body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::status;
 /// Longest logged name of a volume or target.
 const LONGEST: usize = 256;
 
-/// Codes that no kind of failure has, as gRPC spells them.
+/// Codes that belong to no kind of failure, as gRPC spells them.
 const OK: &str = "OK";
 const UNIMPLEMENTED: &str = "UNIMPLEMENTED";
 
-/// A call in progress. Dropped without an answer, it logs that the client went away.
+/// A call in progress. If it is dropped without an answer, it logs that the client went away.
 pub struct Call {
     metrics: Arc<Metrics>,
     method: &'static str,
@@ -36,7 +36,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A new call of this method.
+    /// Returns a new call of this method.
     pub fn new(metrics: &Arc<Metrics>, method: &'static str) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -52,14 +52,14 @@ impl Call {
         }
     }
 
-    /// A call that comes every few seconds: logged as `debug` unless it fails.
+    /// Returns a new call that comes every few seconds. It is logged as `debug` unless it fails.
     pub fn quiet(metrics: &Arc<Metrics>, method: &'static str) -> Self {
         let mut call = Self::new(metrics, method);
         call.quiet = true;
         call
     }
 
-    /// Adds the volume.
+    /// Adds the volume and target to the log line.
     pub fn about(&mut self, volume_id: &str, target: &str) {
         self.volume_id = Some(printable(volume_id));
         self.target = Some(printable(target));
@@ -81,7 +81,7 @@ impl Call {
         self.outcome = Some(metrics::outcome(published.outcome));
     }
 
-    /// The time since the call started.
+    /// Returns the time since the call started.
     pub fn took(&self) -> Duration {
         self.start.elapsed()
     }
@@ -145,10 +145,10 @@ impl Drop for Call {
     }
 }
 
-/// A name chosen by others, made safe for a log line.
+/// Makes a name that others chose safe for a log line.
 fn printable(text: &str) -> String {
-    let shown = text.chars().take(LONGEST);
-    shown.map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    let start = text.chars().take(LONGEST);
+    start.map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 #[cfg(test)]
@@ -158,13 +158,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_cannot_end_its_line() {
+    fn control_characters_of_a_name_are_replaced() {
         assert_eq!(printable("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
         assert_eq!(printable(&"ä".repeat(1000)).chars().count(), LONGEST);
     }
 
     #[test]
-    fn a_call_is_counted_by_its_code_also_when_its_client_goes_away() {
+    fn calls_are_counted_by_code_even_if_the_client_goes_away() {
         let metrics = Arc::new(Metrics::default());
         assert!(Call::new(&metrics, "Probe").answer(Ok(())).is_ok());
         let failed = Call::new(&metrics, "Probe").answer::<()>(Err(CallFailure::invalid("no")));

@@ -1,6 +1,6 @@
 //! gRPC on a Unix socket: who may listen, who may call, and how long shutdown may take.
 //!
-//! [`Socket::listen`] binds the socket, [`serve`] answers on it until it is told to stop.
+//! [`Socket::listen`] binds the socket, and [`serve`] answers on it until a signal to stop.
 
 mod endpoint;
 mod incoming;
@@ -29,7 +29,7 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// How long cancelled requests have to clean up and answer.
 pub(crate) const AFTER_CANCEL: Duration = Duration::from_secs(2);
 
-/// Concurrent calls on one connection. The kubelet makes one call per connection and sidecars a few.
+/// The most concurrent calls on one connection. The kubelet makes one call per connection, and sidecars a few.
 const STREAMS: u32 = 128;
 
 /// How serving ended.
@@ -37,9 +37,9 @@ const STREAMS: u32 = 128;
 pub enum Ended {
     /// Every request was answered.
     Drained,
-    /// Some were cancelled after the grace time, and then answered.
+    /// Some were cancelled after the grace time, and then were answered.
     Cancelled,
-    /// Some did not answer even then. They run until the process ends.
+    /// Some did not answer even when they were cancelled. They run until the process ends.
     Abandoned,
 }
 
@@ -54,14 +54,14 @@ pub struct ServeError {
     pub source: tonic::transport::Error,
 }
 
-/// Answers on `socket` until `stop`; running requests then have `grace` to finish, after which `cancel` is called and
-/// they have two seconds more. New connections are refused from `stop` on. The caller removes [`Socket::name`].
+/// Answers on `socket` until `stop`, and refuses new connections from then on. Running requests have `grace` to finish.
+/// After that, `cancel` is called, and they have two more seconds. The caller removes [`Socket::name`].
 ///
 /// Requests run as separate tasks: one that ignores its cancellation keeps running when this returns.
 ///
 /// # Errors
 ///
-/// When tonic stops serving.
+/// If tonic stops serving.
 pub async fn serve(
     socket: Socket,
     routes: Routes,

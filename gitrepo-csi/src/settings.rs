@@ -26,11 +26,11 @@ const LONGEST_NODE: usize = 256;
 pub struct Settings {
     /// Core's part of the configuration, with the overrides of the flags.
     pub config: Config,
-    /// The log settings, likewise.
+    /// The log settings, with the overrides of the flags.
     pub log: LogConfig,
-    /// Where to serve CSI.
+    /// The CSI socket, as the driver sees it.
     pub endpoint: Endpoint,
-    /// The same socket, at the kubelet's path.
+    /// The CSI socket, as the kubelet sees it.
     pub kubelet_endpoint: PathBuf,
     /// The cluster's name for this node; empty in a controller.
     pub node_id: String,
@@ -39,18 +39,18 @@ pub struct Settings {
 /// Why the settings are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The configuration file.
+    /// The configuration file cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// `--endpoint`.
+    /// `--endpoint` is invalid.
     #[error("--endpoint")]
     Endpoint(#[from] EndpointError),
-    /// A flag.
+    /// Another flag is invalid.
     #[error("{flag} {reason}")]
     Flag {
         /// The flag.
         flag: &'static str,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: &'static str,
     },
 }
@@ -107,7 +107,8 @@ fn check_path(flag: &'static str, path: &Path) -> Result<(), SettingsError> {
     Err(SettingsError::Flag { flag, reason: "must be an absolute path without `..`" })
 }
 
-/// A domain name, as CSI requires; Kubernetes accepts only lower case for the CSIDriver object.
+/// Checks that the name is a domain name, as CSI requires, in lower case, as Kubernetes requires of the CSIDriver
+/// object.
 fn check_name(name: &str) -> Result<(), SettingsError> {
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     let ends = name.bytes().next().zip(name.bytes().last());
@@ -135,8 +136,9 @@ fn node_id(arguments: &Arguments) -> Result<String, SettingsError> {
     }
 }
 
-/// A socket below the kubelet's directory has the same path for both. Any other path is only the container's: the
-/// plugin's own directory is mounted there, by convention `plugins/<driver>` on the node.
+/// Returns the path of the socket as the kubelet sees it. A socket below the kubelet's directory has the same path for
+/// both. Any other path exists only in the container, where the plugin's directory is mounted: by convention it is
+/// `plugins/<driver>` on the node.
 fn as_the_kubelet_sees_it(socket: &Path, arguments: &Arguments) -> PathBuf {
     if socket.starts_with(&arguments.kubelet_dir) {
         return socket.to_owned();
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_over_the_file_and_the_file_over_the_defaults() {
+    fn flags_override_the_file_and_the_file_overrides_the_defaults() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("config.json");
         std::fs::write(&file, r#"{"store": "/data/store", "log": {"level": "warn", "format": "text"}}"#).unwrap();
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_its_flag() {
+    fn invalid_settings_are_refused_and_name_their_flag() {
         for (flags, named) in [
             (&["--store=relative"][..], "--store"),
             (&["--kubelet-dir=/var/../lib"], "--kubelet-dir"),

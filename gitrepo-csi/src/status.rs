@@ -9,18 +9,18 @@ use crate::failure::CallFailure;
 /// [`Code::Cancelled`] as gRPC spells it.
 pub const CANCELLED: &str = "CANCELLED";
 
-/// A kind of failure, as it is shown outside.
+/// How clients, logs and metrics name a kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Described {
     /// The gRPC code.
     pub code: Code,
     /// The code as gRPC spells it.
     pub code_name: &'static str,
-    /// The kind in label values and log fields.
+    /// The value of labels and log fields.
     pub word: &'static str,
 }
 
-/// How this kind is shown.
+/// Returns the code and words for this kind.
 pub fn describe(kind: Kind) -> Described {
     let (code, code_name, word) = match kind {
         Kind::InvalidRequest => (Code::InvalidArgument, "INVALID_ARGUMENT", "invalidRequest"),
@@ -41,7 +41,7 @@ pub fn describe(kind: Kind) -> Described {
     Described { code, code_name, word }
 }
 
-/// Without details, as the kubelet expects.
+/// The status has no details, as the kubelet expects.
 impl From<CallFailure> for Status {
     fn from(failure: CallFailure) -> Self {
         Self::new(describe(failure.kind).code, failure.message)
@@ -70,7 +70,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_kind_has_its_code_its_word_and_its_finality() {
+    fn every_kind_has_the_right_code_word_and_finality() {
         for (kind, code, is_final) in TABLE {
             let failure = CallFailure::new(kind, "why");
             assert_eq!(failure.is_final(), is_final, "{kind:?}");

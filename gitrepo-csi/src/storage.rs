@@ -1,7 +1,7 @@
 //! The node's volumes, in a store that may be unavailable.
 //!
-//! The driver starts in any state of the store: the kubelet needs answers, and unpublishes should work if they can.
-//! Every use tries again to open the store, so a repaired store needs no restart.
+//! The driver starts in any state of the store: the kubelet needs answers, and an unpublish may be possible without the
+//! store. Every use tries again to open the store, so after a repair the driver needs no restart.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -26,12 +26,12 @@ type Open = dyn Fn() -> Result<Volumes, StoreError> + Send + Sync;
 pub struct Storage {
     open: Box<Open>,
     opened: Mutex<Option<Arc<Volumes>>>,
-    /// How many changed snapshots were found before the store was reopened.
+    /// The number of changed snapshots that were found before the store was reopened.
     changed_before: AtomicU64,
 }
 
 impl Storage {
-    /// Opens nothing yet.
+    /// Creates the storage. Calls `open` only at the first use.
     pub fn new(open: impl Fn() -> Result<Volumes, StoreError> + Send + Sync + 'static) -> Self {
         Self { open: Box::new(open), opened: Mutex::default(), changed_before: AtomicU64::new(0) }
     }
@@ -46,7 +46,7 @@ impl Storage {
         deadline::keep(deadline, deadline::STORE, move || call(&*storage.volumes()?)).await
     }
 
-    /// The volumes.
+    /// Returns the volumes. Opens the store if necessary.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Storage {
         if let Some(volumes) = &known {
             match volumes.store().check() {
                 Ok(()) => return Ok(Arc::clone(volumes)),
-                // Reopen a store that came back as another device. Do not create one in place of a store that is away.
+                // Reopen a store that came back as another device. Do not create a store in place of a missing one.
                 Err(StoreError::Missing { .. }) => Store::is_at(volumes.store().root()).map_err(unavailable)?,
                 Err(error) => return Err(unavailable(error)),
             }
@@ -73,7 +73,7 @@ impl Storage {
         Ok(Arc::clone(opened.insert(new)))
     }
 
-    /// How many changed snapshots this driver has found since its start.
+    /// Returns the number of changed snapshots that this driver has found since its start.
     pub fn changed_snapshots(&self) -> u64 {
         let now = self.opened().as_ref().map_or(0, |volumes| volumes.store().changed_snapshots());
         self.changed_before.load(Ordering::Relaxed) + now
@@ -88,7 +88,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// The fault, in words for the admin.
+    /// The fault, described for the admin.
     pub fn check(&self) -> Result<(), CallFailure> {
         let volumes = self.volumes()?;
         let root = volumes.store().root();

@@ -18,7 +18,7 @@ pub struct StoreSize {
     pub snapshot_bytes: u64,
     /// The size of the store's filesystem.
     pub filesystem_bytes: u64,
-    /// The free space there.
+    /// The free space of that filesystem.
     pub free_bytes: u64,
 }
 
@@ -29,7 +29,7 @@ pub struct LastLook(Mutex<Option<(Instant, StoreSize)>>);
 const FRESH: Duration = Duration::from_secs(15);
 
 impl LastLook {
-    /// The size of `store`; `None` when it cannot be read.
+    /// Returns the size of `store`, or `None` if it cannot be read.
     pub fn at(&self, store: &Store) -> Option<StoreSize> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((when, size)) = &*last
@@ -37,17 +37,17 @@ impl LastLook {
         {
             return Some(*size);
         }
-        let size = look(store)?;
+        let size = measure(store)?;
         *last = Some((Instant::now(), size));
         Some(size)
     }
 }
 
-fn look(store: &Store) -> Option<StoreSize> {
+fn measure(store: &Store) -> Option<StoreSize> {
     let usage =
-        store.usage().inspect_err(|error| tracing::warn!(error = %chain(error), "cannot size the store")).ok()?;
+        store.usage().inspect_err(|error| tracing::warn!(error = %chain(error), "cannot measure the store")).ok()?;
     let filesystem = statvfs(store.root())
-        .inspect_err(|error| tracing::warn!(%error, "cannot size the filesystem of the store"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot measure the filesystem of the store"))
         .ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(filesystem.fragment_size());
     Some(StoreSize {

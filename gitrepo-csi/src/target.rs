@@ -9,7 +9,7 @@ use gitrepo_core::error::Kind;
 
 use crate::failure::CallFailure;
 
-/// Longest volume id: far beyond the 128 bytes that CSI suggests, and short enough for a record.
+/// Longest volume id, in bytes: far beyond the 128 bytes that CSI suggests, and short enough for a record.
 const LONGEST_ID: usize = 16 << 10;
 
 /// Checks a volume's id, which is required.
@@ -21,8 +21,7 @@ pub fn check_id(volume_id: &str) -> Result<(), CallFailure> {
     }
 }
 
-/// The target of a publish. It must be below the kubelet's directory: only there do this driver's mounts reach the
-/// pods.
+/// Returns the target of a publish. It must be below the kubelet's directory: mounts elsewhere do not reach the pods.
 pub fn check(target: &str, kubelet_dir: &Path) -> Result<PathBuf, CallFailure> {
     if target.is_empty() {
         return Err(CallFailure::invalid("target_path is missing"));
@@ -37,12 +36,12 @@ pub fn check(target: &str, kubelet_dir: &Path) -> Result<PathBuf, CallFailure> {
     Ok(path.to_owned())
 }
 
-/// Removes the directory of a target that no longer has a volume. One that is not empty, or is not a directory, is not
-/// ours and stays.
+/// Removes the directory of a target that no longer has a volume. Keeps a target that is not empty or not a directory:
+/// it is not ours.
 ///
 /// # Errors
 ///
-/// `Busy` when something is still mounted there.
+/// `Busy` if something is still mounted there.
 pub fn remove(target: &Path, kubelet_dir: &Path) -> Result<(), CallFailure> {
     if !is_below(target, kubelet_dir) {
         return Ok(());
@@ -53,17 +52,17 @@ pub fn remove(target: &Path, kubelet_dir: &Path) -> Result<(), CallFailure> {
             io::ErrorKind::NotFound => Ok(()),
             io::ErrorKind::ResourceBusy => Err(CallFailure::new(
                 Kind::Busy,
-                format!("something that is not this driver's is mounted on {}", target.display()),
+                format!("a mount that this driver did not make is on {}", target.display()),
             )),
             _ => {
-                tracing::warn!(target_path = %target.display(), %error, "the target directory stays");
+                tracing::warn!(target_path = %target.display(), %error, "cannot remove the target directory");
                 Ok(())
             }
         },
     }
 }
 
-/// Compares the paths as text.
+/// Whether a path is below a directory. Compares them as text.
 fn is_below(path: &Path, directory: &Path) -> bool {
     is_clean(path) && path.starts_with(directory) && path != directory
 }
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s10_a_target_is_below_the_kubelets_directory() {
+    fn s10_a_target_must_be_below_the_kubelets_directory() {
         let kubelet = Path::new("/var/lib/kubelet");
         let good = "/var/lib/kubelet/pods/1/volumes/kubernetes.io~csi/v/mount";
         assert_eq!(check(good, kubelet), Ok(PathBuf::from(good)));
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_goes_and_anything_else_stays() {
+    fn only_an_empty_directory_is_removed() {
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("target");
         for _ in 0..2 {
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_has_a_name() {
+    fn a_volume_id_must_be_neither_empty_nor_too_long() {
         assert_eq!(check_id("").unwrap_err().kind, Kind::InvalidRequest);
         assert_eq!(check_id(&"x".repeat(20_000)).unwrap_err().kind, Kind::InvalidRequest);
         for id in ["../../x", "a/b", "ünï\n", &"x".repeat(4096)] {

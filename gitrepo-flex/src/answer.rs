@@ -1,4 +1,4 @@
-//! The one JSON object that answers a call.
+//! The answer to a call: one JSON object.
 //!
 //! The kubelet reads standard output and standard error together (`CombinedOutput`) and passes them to a JSON decoder.
 //! A second object, or one stray line from a library, breaks the answer. So this module keeps a private copy of the
@@ -20,7 +20,7 @@ use nix::unistd::dup2_stdin;
 use nix::unistd::dup2_stdout;
 use serde::Serialize;
 
-/// Longest message, in bytes. The kubelet writes it into an event, and into its log at each retry.
+/// Longest message, in bytes. The kubelet writes the message into an event, and into its log at each retry.
 const MESSAGE_LIMIT: usize = 4096;
 
 /// The answer to the kubelet. Keys without a value are left out: `"capabilities":null` crashes it.
@@ -41,7 +41,7 @@ enum Status {
     NotSupported,
 }
 
-/// Every field is written, because the kubelet takes most missing ones for true.
+/// All fields are written, because the kubelet takes most missing fields for true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Capabilities {
@@ -61,32 +61,32 @@ struct Capabilities {
 }
 
 impl Answer {
-    /// Answers `init`.
+    /// Returns the answer to `init`.
     pub(crate) fn initialised() -> Self {
         Self { capabilities: Some(Capabilities::default()), ..Self::of(Status::Success) }
     }
 
-    /// The call succeeded.
+    /// Returns the answer to a successful call.
     pub(crate) fn success() -> Self {
         Self::of(Status::Success)
     }
 
-    /// The call failed; the kubelet will retry. `message` becomes the pod's event.
+    /// Returns the answer to a failed call, which the kubelet will retry. `message` becomes the pod's event.
     pub(crate) fn failure(message: &str) -> Self {
         Self { message: Some(shortened(message)), ..Self::of(Status::Failure) }
     }
 
-    /// Answers `--version`.
+    /// Returns the answer to `--version`.
     pub(crate) fn version() -> Self {
         let version = concat!("gitrepo-flex ", env!("CARGO_PKG_VERSION"));
         Self { message: Some(version.to_owned()), ..Self::of(Status::Success) }
     }
 
-    /// The driver never supports this call. The kubelet remembers that and stops calling, so `mount` and `unmount` must
-    /// never return it. The kubelet does not read the message; a person at a prompt does.
+    /// Returns the answer to a call that the driver does not support. The kubelet remembers it and stops making this
+    /// call, so `mount` and `unmount` must never return it. The message is for people: the kubelet does not read it.
     pub(crate) fn not_supported() -> Self {
-        let known = "the kubelet calls this program with init, mount and unmount; gitrepo-flex-install installs it";
-        Self { message: Some(known.to_owned()), ..Self::of(Status::NotSupported) }
+        let usage = "the kubelet calls this program with init, mount and unmount; gitrepo-flex-install installs it";
+        Self { message: Some(usage.to_owned()), ..Self::of(Status::NotSupported) }
     }
 
     fn of(status: Status) -> Self {
@@ -95,7 +95,7 @@ impl Answer {
 
     fn line(&self) -> Vec<u8> {
         let object = serde_json::to_vec(self);
-        // Serializing cannot fail, but the kubelet must get an answer in any case.
+        // Serializing cannot fail, but if it did, the kubelet would still need an answer.
         let mut line = object.unwrap_or_else(|_| br#"{"status":"Failure"}"#.to_vec());
         line.push(b'\n');
         line
@@ -116,14 +116,14 @@ fn shortened(message: &str) -> String {
 pub(crate) struct Channel(Mutex<Option<File>>);
 
 impl Channel {
-    /// Takes standard output away from all other code: from here on, descriptors 0, 1 and 2 lead nowhere, in this
+    /// Takes standard output away from all other code: from here on, descriptors 0, 1 and 2 are `/dev/null`, in this
     /// process and its children.
     pub(crate) fn take_over() -> Self {
-        // The copy is close-on-exec. Rust's runtime has opened `/dev/null` on descriptors that were closed at the
-        // start.
+        // The copy is close-on-exec. If one of the descriptors was closed at the start, Rust's runtime has opened
+        // `/dev/null` on it.
         let stdout = io::stdout().as_fd().try_clone_to_owned().ok();
         if let Ok(nowhere) = nowhere() {
-            // If one cannot be replaced, a library may still write to it. The answer matters more.
+            // If a descriptor cannot be replaced, a library may write to it. Continue anyway: the answer matters more.
             let _each = [dup2_stdin(&nowhere), dup2_stdout(&nowhere), dup2_stderr(&nowhere)];
         }
         Self::over(stdout)
@@ -133,19 +133,19 @@ impl Channel {
         Self(Mutex::new(stdout.map(File::from)))
     }
 
-    /// Sends the answer, unless one was sent already, and closes the channel. Returns whether this was the answer.
+    /// Sends the answer, unless another one was sent already, and closes the channel. Returns whether it was sent.
     /// Write errors (a closed pipe, a full disk) are ignored: there is nowhere to report them.
     pub(crate) fn send(&self, answer: &Answer) -> bool {
         let stdout = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut stdout) = stdout else { return false };
         if let Err(error) = stdout.write_all(&answer.line()) {
-            tracing::warn!(%error, "the answer cannot be written");
+            tracing::warn!(%error, "cannot write the answer");
         }
         true
     }
 }
 
-/// A sink for output: `/dev/null`, or memory if there is no `/dev`.
+/// Opens a sink for output: `/dev/null`, or memory if there is no `/dev`.
 fn nowhere() -> io::Result<OwnedFd> {
     match OpenOptions::new().read(true).write(true).open("/dev/null") {
         Ok(null) => Ok(null.into()),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_nobody_takes_is_no_failure() {
+    fn an_answer_that_cannot_be_written_is_not_an_error() {
         let (ours, theirs) = io::pipe().unwrap();
         drop(ours);
         assert!(Channel::over(Some(theirs.into())).send(&Answer::success()));

@@ -1,4 +1,4 @@
-//! Parses the call.
+//! Parses the call from the arguments.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-/// A call from the kubelet, by its arguments (kubelet `pkg/volume/flexvolume/driver-call.go`).
+/// A call of the kubelet (`pkg/volume/flexvolume/driver-call.go`), or of a person.
 pub(crate) enum Call {
-    /// Probe the driver and its capabilities.
+    /// Return the driver's capabilities.
     Init,
     /// Mount the volume with these options on the directory.
     Mount {
@@ -27,14 +27,14 @@ pub(crate) enum Call {
         /// What is wrong.
         what: &'static str,
     },
-    /// Print the version, for people.
+    /// Return the version, for people.
     Version,
     /// Any other word, or none.
     Unsupported,
 }
 
 impl Call {
-    /// Reads the arguments after the program's name.
+    /// Parses the arguments after the program's name.
     pub(crate) fn parse(mut arguments: Vec<Zeroizing<Vec<u8>>>) -> Self {
         let path = |bytes: &mut Zeroizing<Vec<u8>>| PathBuf::from(OsString::from_vec(std::mem::take(&mut **bytes)));
         match arguments.as_mut_slice() {

@@ -1,4 +1,4 @@
-//! The configuration: the node's file, or the one beside the executable.
+//! Reads the configuration: the node's file, or the one beside the executable.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -23,10 +23,10 @@ const OF_THE_NODE: &str = "/etc/gitrepo/config.json";
 /// driver.
 pub const OF_THE_DRIVER: &str = ".config.json";
 
-/// Far larger than any real file, in bytes.
+/// How much of the file is read, in bytes: far more than any real file has.
 const LIMIT: u64 = 1 << 20;
 
-/// The configuration cannot be used.
+/// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
     /// The file cannot be read.
@@ -38,15 +38,15 @@ pub enum ConfigurationError {
         #[source]
         source: io::Error,
     },
-    /// Anyone who can write to the file decides what root does on this node.
+    /// Others than root may write to the file, and so decide what root does on this node.
     #[error("the configuration {} is refused: {reason}", path.display())]
     Untrusted {
         /// The file.
         path: PathBuf,
-        /// The rule it breaks.
+        /// Why it is not trusted.
         reason: &'static str,
     },
-    /// Its content is invalid.
+    /// The file's content is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
@@ -62,7 +62,7 @@ impl ConfigurationError {
     }
 }
 
-/// The node's configuration, else the driver's in `directory`, else the defaults for drivers.
+/// Returns the node's configuration, or else the driver's in `directory`, or else the defaults for drivers.
 pub fn read(directory: Option<&Path>) -> Result<Configuration, ConfigurationError> {
     match find(&places(directory))? {
         Some((path, text)) => Ok(Configuration::parse(&text, &path, Config::for_drivers())?),
@@ -70,8 +70,8 @@ pub fn read(directory: Option<&Path>) -> Result<Configuration, ConfigurationErro
     }
 }
 
-/// For calls that must not fail because of a bad configuration. Returns the configuration or, if it is refused, all
-/// configurations that may name a store, and the reason.
+/// Returns the configuration. If it is refused, returns the error, and configurations that name all stores that may
+/// exist: for calls that must not fail because of a bad configuration.
 pub fn read_or_guess(directory: Option<&Path>) -> (Vec<Configuration>, Option<ConfigurationError>) {
     let found = match find(&places(directory)) {
         Ok(Some((path, text))) => {
@@ -82,7 +82,7 @@ pub fn read_or_guess(directory: Option<&Path>) -> (Vec<Configuration>, Option<Co
     };
     match found {
         Ok(config) => (vec![config], None),
-        // Search the default store as well: the volume may be there.
+        // Search the default store as well: the volume may be in it.
         Err((error, text)) => (vec![guess(&text), Configuration::default()], Some(error)),
     }
 }
@@ -92,11 +92,11 @@ fn places(directory: Option<&Path>) -> Vec<PathBuf> {
     [Some(PathBuf::from(OF_THE_NODE)), beside].into_iter().flatten().collect()
 }
 
-/// The first of the files that exists, with its text.
+/// Returns the first file that exists, with its text.
 fn find(places: &[PathBuf]) -> Result<Option<(PathBuf, String)>, ConfigurationError> {
     for path in places {
         let failed = |source| ConfigurationError::Read { path: path.clone(), source };
-        // A pipe in its place must not block a mount for ever.
+        // Opening a pipe in its place must not block a mount for ever.
         let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
         match opened {
             Ok(mut file) => {
@@ -113,22 +113,22 @@ fn find(places: &[PathBuf]) -> Result<Option<(PathBuf, String)>, ConfigurationEr
     Ok(None)
 }
 
-/// Why an open file cannot be trusted as root's, if it cannot.
+/// Returns the reason if an open file cannot be trusted as root's.
 fn check(file: &File) -> io::Result<Option<&'static str>> {
     let metadata = file.metadata()?;
     let us = nix::unistd::geteuid().as_raw();
     Ok(if !metadata.is_file() {
-        Some("it is no file")
+        Some("it is not a file")
     } else if metadata.uid() != 0 && metadata.uid() != us {
-        Some("it belongs to another user than root")
+        Some("it belongs to a user other than root")
     } else if metadata.mode() & 0o022 != 0 {
-        Some("others than root may write to it; change its mode to 0644")
+        Some("users other than root may write to it; change its mode to 0644")
     } else {
         None
     })
 }
 
-/// The defaults, with the stores that a broken configuration names, as far as they can be read.
+/// Returns the defaults, with the stores of a broken configuration, as far as these can be read.
 fn guess(text: &str) -> Configuration {
     let mut configuration = Configuration::default();
     let broken: Value = serde_json::from_str(text).unwrap_or_default();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_file_that_is_there_counts() {
+    fn the_first_existing_file_is_used() {
         let (_first, first) = file("1", 0o644);
         let (_second, second) = file("2", 0o600);
         let missing = PathBuf::from("/nonexistent/config.json");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_broken_configuration_the_stores_are_known() {
+    fn the_stores_of_a_broken_configuration_are_guessed() {
         let configuration =
             guess(r#"{"store": "/srv/store", "hostTargetRoots": ["/srv/images", 5, "relative"], "no": "such"}"#);
         assert_eq!(configuration.core.store, Path::new("/srv/store"));

@@ -1,4 +1,4 @@
-//! Runs one call, from its arguments to its answer.
+//! Runs one call and answers it.
 
 use std::io;
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::unmount;
 /// How long an unmount may wait for other calls, or for a target in use. The kubelet retries.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs the call and always answers. `dropped` says whether dropping the unneeded capabilities succeeded.
+/// Runs the call, and answers in any case. `dropped` says whether the unneeded capabilities could be dropped.
 pub(crate) fn run(arguments: Arguments, dropped: io::Result<()>) {
     let cancel = Cancel::new();
     fault::watch(cancel.clone());
@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: Arguments, dropped: io::Result<()>) {
     if fault::contained(|| answer(arguments, dropped, &channel, &cancel)).is_none() {
         let place = fault::place().unwrap_or_default();
         tracing::error!(place, "panicked");
-        let message = format!("gitrepo-flex ran into a fault of its own at {place}; the kubelet tries again");
+        let message = format!("gitrepo-flex panicked at {place}, which is a fault of its own; the kubelet tries again");
         channel.send(&Answer::failure(&message));
     }
 }
@@ -48,30 +48,36 @@ fn answer(arguments: Arguments, dropped: io::Result<()>, channel: &Arc<Channel>,
         Call::Unsupported => drop(channel.send(&Answer::not_supported())),
         Call::Malformed { what } => {
             log::start(&LogConfig::default());
-            give(channel, Path::new(""), Err(CallError::Arguments { what }));
+            send(channel, Path::new(""), Err(CallError::Arguments { what }));
         }
         Call::Mount { target, options } => {
             interrupt::watch(cancel);
-            mount(channel, cancel, &target, &options, [hidden(arguments.hidden), fewer(dropped)]);
+            mount(
+                channel,
+                cancel,
+                &target,
+                &options,
+                [hidden_complaint(arguments.hidden), capabilities_complaint(dropped)],
+            );
         }
         Call::Unmount { target } => {
             interrupt::watch(cancel);
-            unmount(channel, cancel, &target, fewer(dropped));
+            unmount(channel, cancel, &target, capabilities_complaint(dropped));
         }
     }
 }
 
-/// A warning from before the log was open, which does not fail the call.
+/// A warning for the log, which is opened later. It does not fail the call.
 type Complaint = Option<String>;
 
-fn hidden(hidden: io::Result<()>) -> Complaint {
+fn hidden_complaint(hidden: io::Result<()>) -> Complaint {
     let error = hidden.err()?;
     Some(format!("the arguments stay visible in /proc while this call lasts: {error}"))
 }
 
-fn fewer(dropped: io::Result<()>) -> Complaint {
+fn capabilities_complaint(dropped: io::Result<()>) -> Complaint {
     let error = dropped.err()?;
-    Some(format!("this call has all capabilities that the kubelet has, which could not be dropped: {error}"))
+    Some(format!("this call keeps all capabilities of the kubelet, since they could not be dropped: {error}"))
 }
 
 fn complain(complaints: impl IntoIterator<Item = Complaint>) {
@@ -83,7 +89,7 @@ fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8],
         Ok(configuration) => configuration,
         Err(error) => {
             log::start(&LogConfig::default());
-            return give(channel, target, Err(error.into()));
+            return send(channel, target, Err(error.into()));
         }
     };
     log::start(&configuration.frontend.log);
@@ -93,10 +99,10 @@ fn mount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, options: &[u8],
     let cancel = cancel.within(limit);
     match Mount::prepare(configuration, target, options) {
         Ok(mount) => {
-            give(channel, target, mount.publish(&cancel));
+            send(channel, target, mount.publish(&cancel));
             sweep::in_passing(&[mount.volumes()], mount.target(), &cancel);
         }
-        Err(error) => give(channel, target, Err(error)),
+        Err(error) => send(channel, target, Err(error)),
     }
 }
 
@@ -106,21 +112,21 @@ fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, complaint: Co
     log::start(&log.unwrap_or_default());
     complain([complaint]);
     if let Some(error) = refused {
-        tracing::error!(error = %chain(&error), "refused; the stores that it seems to name are looked through");
+        tracing::error!(error = %chain(&error), "refused; searching the stores that it seems to name");
     }
     interrupt::end_after(UNMOUNT_LIMIT, channel);
     let cancel = cancel.within(UNMOUNT_LIMIT);
     let target = match target::resolve(target) {
         Ok(target) => target,
-        Err(error) => return give(channel, target, Err(error.into())),
+        Err(error) => return send(channel, target, Err(error.into())),
     };
     let unmounted = unmount::run(&configurations, &target, &cancel);
-    give(channel, &target, unmounted.result);
+    send(channel, &target, unmounted.result);
     sweep::in_passing(&unmounted.stores.iter().collect::<Vec<_>>(), &target, &cancel);
 }
 
 /// Sends the result of the call.
-fn give(channel: &Channel, target: &Path, result: Result<(), CallError>) {
+fn send(channel: &Channel, target: &Path, result: Result<(), CallError>) {
     let answer = match result {
         Ok(()) => Answer::success(),
         Err(error) => {

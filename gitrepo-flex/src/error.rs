@@ -14,31 +14,31 @@ use crate::target::TargetError;
 /// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// Arguments are missing, or there are too many.
+    /// The number of arguments is wrong.
     #[error("{what}")]
     Arguments {
         /// What is expected.
         what: &'static str,
     },
-    /// The directory.
+    /// The directory is invalid.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The volume's options.
+    /// The volume's options are invalid.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// The node's configuration.
+    /// The node's configuration cannot be used.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
-    /// The option `hostTarget`.
+    /// The option `hostTarget` selects no store.
     #[error(transparent)]
     HostTarget(#[from] HostTargetError),
-    /// The store.
+    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Mounting.
+    /// The mount failed.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// Unmounting.
+    /// The unmount failed.
     #[error(transparent)]
     Unpublish(#[from] UnpublishError),
 }
@@ -58,7 +58,7 @@ impl CallError {
         }
     }
 
-    /// The text of the pod's event: the error, plus a hint for FlexVolume users.
+    /// Returns the text of the pod's event: the error, and a hint for FlexVolume users.
     pub(crate) fn message(&self) -> String {
         let words = chain(self);
         match self.hint() {
@@ -72,9 +72,9 @@ impl CallError {
             Kind::Unauthenticated => {
                 Some("the volume's secretRef names the Secret with the keys, whose type must be the driver's name")
             }
-            Kind::Timeout => Some("the kubelet tries again (flexTimeout in the node's configuration bounds each try)"),
+            Kind::Timeout => Some("the kubelet tries again (flexTimeout in the node's configuration limits each try)"),
             Kind::Busy | Kind::Unavailable => Some("the kubelet tries again"),
-            Kind::Cancelled => Some("the driver was told to end; the kubelet tries again"),
+            Kind::Cancelled => Some("a signal ended the driver; the kubelet tries again"),
             _ => None,
         }
     }

@@ -9,25 +9,26 @@ use gitrepo_core::cancel::Cancel;
 /// Where the first panic of this process occurred.
 static PLACE: OnceLock<String> = OnceLock::new();
 
-/// From here on a panic is recorded instead of printed, and triggers `cancel`, because another thread may be waiting
-/// for the one that panicked. Only the location is kept. The message may quote the input, which may be secret.
+/// From here on the location of a panic is recorded, and the panic triggers `cancel`, because another thread may be
+/// waiting for the one that panicked. The message is neither printed nor kept: it may quote the input, which may be
+/// secret.
 pub(crate) fn watch(cancel: Cancel) {
     panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        // Only the first counts; later ones follow from it.
+        // Only the first panic matters; it may cause others.
         drop(PLACE.set(place));
         cancel.cancel();
     }));
 }
 
-/// Where the first panic occurred, if any.
+/// Returns where the first panic occurred, if any.
 pub(crate) fn place() -> Option<&'static str> {
     PLACE.get().map(String::as_str)
 }
 
-/// Runs `work`; `None` if it panicked.
+/// Runs `work`. Returns `None` if it panicked.
 pub(crate) fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
-    // State that a panic leaves half-done is discarded, never used.
+    // State that a panic left incomplete is never used.
     panic::catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_known_by_its_place_and_not_by_its_words() {
+    fn the_place_of_a_panic_is_kept_without_its_message() {
         let cancel = Cancel::new();
         watch(cancel.clone());
         assert_eq!(contained(|| 1), Some(1));

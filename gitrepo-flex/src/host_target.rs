@@ -15,7 +15,7 @@ use gitrepo_frontend::configuration::Configuration;
 
 use crate::error::CallError;
 
-/// The volumes of the store that `text` selects, or of the main one. Creates the store if missing.
+/// Opens the store that `text` selects, or the main one. Creates the store if it is missing.
 pub(crate) fn volumes(configuration: Configuration, text: Option<&str>) -> Result<Volumes, CallError> {
     let selected = text.map(|text| HostTarget::select(&configuration, text)).transpose()?;
     let main = Store::open(&configuration.core.store)?;
@@ -23,7 +23,7 @@ pub(crate) fn volumes(configuration: Configuration, text: Option<&str>) -> Resul
         None => main,
         Some(HostTarget { store, ignored }) => {
             if !ignored.as_os_str().is_empty() {
-                tracing::info!(ignored = %ignored.display(), "hostTarget selects a store; what follows it means nothing");
+                tracing::info!(ignored = %ignored.display(), "hostTarget only selects a store");
             }
             match store {
                 SelectedStore::Main => main,
@@ -34,12 +34,12 @@ pub(crate) fn volumes(configuration: Configuration, text: Option<&str>) -> Resul
     Ok(Volumes::of(store, Gateway::confined(configuration.core)))
 }
 
-/// The result of a `hostTarget`.
+/// A parsed `hostTarget`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HostTarget {
     /// The store of the volume.
     store: SelectedStore,
-    /// The rest of the path after the selected directory, empty if none. It has no effect, which is logged.
+    /// The rest of the path after the selected directory; may be empty. It is logged, and has no effect.
     ignored: PathBuf,
 }
 
@@ -52,9 +52,9 @@ enum SelectedStore {
     Beside(PathBuf),
 }
 
-/// The text selects no store.
+/// A `hostTarget` that selects no store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("hostTarget {text:?} {reason}; allowed are {} and what is below them", allowed.join(", "))]
+#[error("hostTarget {text:?} {reason}; allowed are {} and paths below them", allowed.join(", "))]
 pub(crate) struct HostTargetError {
     text: String,
     reason: &'static str,
@@ -69,12 +69,12 @@ impl HostTargetError {
 }
 
 impl HostTarget {
-    /// The directory among `hostTargetRoots` and `store` that is the longest prefix of `text`, component by component:
-    /// `/data/images2` is not below `/data/images`.
+    /// Selects the longest directory among `hostTargetRoots` and `store` that is a prefix of `text`. It compares whole
+    /// components: `/data/images2` is not below `/data/images`.
     ///
     /// # Errors
     ///
-    /// When no directory matches, or `text` is not an absolute path, or contains `..`.
+    /// If no directory matches, or `text` is not an absolute path, or contains `..`.
     fn select(configuration: &Configuration, text: &str) -> Result<Self, HostTargetError> {
         let (path, main) = (Path::new(text), &configuration.core.store);
         let beside = configuration.frontend.host_target_roots.iter().filter(|root| *root != main);
@@ -85,16 +85,16 @@ impl HostTarget {
             HostTargetError { text: text.to_owned(), reason, allowed }
         };
         if !path.is_absolute() {
-            return Err(refused("is no absolute path"));
+            return Err(refused("is not an absolute path"));
         }
         if text.contains('\0') || path.components().any(|part| part == Component::ParentDir) {
-            return Err(refused("has a NUL or a `..` in it"));
+            return Err(refused("contains a NUL or a `..`"));
         }
         let root = roots
             .clone()
             .filter(|root| path.starts_with(root))
             .max_by_key(|root| root.components().count())
-            .ok_or_else(|| refused("is in none of the configured directories"))?;
+            .ok_or_else(|| refused("is not in a configured directory"))?;
         let ignored = path.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
         let store = if root == main { SelectedStore::Main } else { SelectedStore::Beside(root.clone()) };
         Ok(Self { store, ignored })
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_listed_directory_is_selected_and_the_rest_is_told() {
+    fn the_longest_listed_directory_is_selected_and_the_rest_returned() {
         let beside = |root: &str| SelectedStore::Beside(root.into());
         for (text, store, ignored) in [
             ("/data/images", beside("/data/images"), ""),
@@ -134,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn the_store_is_the_store_also_where_it_is_listed_twice() {
+    fn the_main_store_is_selected_even_if_it_is_also_a_root() {
         let selected = HostTarget::select(&listing(&["/var/lib/gitrepo"]), "/var/lib/gitrepo").unwrap();
         assert_eq!(selected.store, SelectedStore::Main);
     }
 
     #[test]
-    fn anything_else_is_refused_with_what_is_allowed() {
+    fn other_paths_are_refused_and_the_error_lists_the_allowed_ones() {
         let words = "/ /data /data/images2 /data/image /etc data/images ./data/images /data/images/.. \
                      /data/images/../../etc /etc/../data/images ~/x";
         for text in words.split_whitespace().chain(["", "/data/images/\0x"]) {

@@ -24,28 +24,28 @@ const GRACE: Duration = Duration::from_secs(60);
 pub(crate) fn watch(cancel: &Cancel) {
     let watched = cancel.clone();
     let watching = signals::watch(&SIGNALS, move |signal| {
-        tracing::warn!(%signal, "told to end");
+        tracing::warn!(%signal, "a signal ends the call");
         watched.cancel();
     });
-    // Better to die without an answer than to ignore signals.
+    // If this failed, signals end the process without an answer. That is better than to ignore them.
     drop(watching);
 }
 
-/// Ends the process after `limit` and a grace period, and answers first if nothing has. The kubelet waits for ever for
-/// a call that hangs, and blocks the volume. The state is then as after a SIGKILL: the next call completes or undoes
-/// the work.
+/// Ends the process after `limit` and a grace period. If the call has not answered by then, answers first. Otherwise
+/// the kubelet would wait for ever for a call that hangs, and block the volume. The process ends as after a SIGKILL:
+/// the next call completes or undoes its work.
 pub(crate) fn end_after(limit: Duration, channel: &Arc<Channel>) {
     let channel = Arc::clone(channel);
     let watching = thread::Builder::new().name("deadline".into()).spawn(move || {
         thread::sleep(limit.saturating_add(GRACE));
-        tracing::error!("the call does not end; ending the process");
+        tracing::error!("the call did not end in time; ending the process");
         channel.send(&Answer::failure(
-            "the call did not end in the time allowed, nor when it was told to give up; it was ended. The log of \
-             gitrepo-flex on the node tells how far it came. The kubelet tries again",
+            "the call ended neither in its time nor when it was cancelled, so its process was ended. The log of \
+             gitrepo-flex on the node says how far it was. The kubelet tries again",
         ));
         process::exit(0);
     });
     if let Err(error) = watching {
-        tracing::warn!(%error, "cannot watch the time");
+        tracing::warn!(%error, "cannot limit the time of the call");
     }
 }

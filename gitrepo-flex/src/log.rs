@@ -1,7 +1,7 @@
-//! The log: a file, and syslog. Standard output and error belong to the kubelet.
+//! Logs to a file and to syslog, since the kubelet reads standard output and error.
 //!
-//! Logging errors are ignored, and logging never blocks a call: the volume matters more. The file is outside the plugin
-//! directory, where every change makes the kubelet probe all drivers again.
+//! Errors of logging are ignored, and logging never blocks a call: the volume matters more. The file is not in the
+//! plugin directory, where every change makes the kubelet probe all drivers again.
 
 use std::io;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub(crate) fn start(config: &LogConfig) {
     let places = Arc::new(Places { file: LogFile::open(Path::new(FILE)), syslog: Syslog::open() });
     let subscriber = tracing_subscriber::fmt().with_max_level(Level::from(config.level)).with_ansi(false);
     let subscriber = subscriber.with_writer(Writer(places)).log_internal_errors(false);
-    // Fails only when started twice.
+    // This fails only if logging was started before.
     match config.format {
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init().ok(),
         LogFormat::Text => subscriber.try_init().ok(),
@@ -41,7 +41,7 @@ struct Places {
 
 struct Writer(Arc<Places>);
 
-/// One event: one line, in one write.
+/// The writer of one event, which is one line in one write.
 struct Line {
     places: Arc<Places>,
     level: Level,

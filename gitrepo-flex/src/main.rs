@@ -6,9 +6,9 @@
 //!                                         └─ unmount ─────────► core     ┘
 //! ```
 //!
-//! The contract is the kubelet's `pkg/volume/flexvolume/driver-call.go`: whatever happens, standard output and error
+//! The kubelet's `pkg/volume/flexvolume/driver-call.go` defines the contract: in every case standard output and error
 //! together are one JSON object, and the exit status is 0. The arguments may hold secrets, so this program only answers
-//! such calls; `gitrepo-flex-install` installs it where the kubelet looks for it.
+//! such calls; a separate program, `gitrepo-flex-install`, installs it.
 
 mod answer;
 mod arguments;

@@ -1,4 +1,4 @@
-//! `mount`: mounts a volume with the given options on the directory.
+//! `mount`: mounts the volume that the options describe on the directory.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ impl Mount {
         Ok(Self { pod, request, credentials, volumes })
     }
 
-    /// Mounts the volume. This is the last step.
+    /// Mounts the volume, the last step of a call.
     pub(crate) fn publish(&self, cancel: &Cancel) -> Result<(), CallError> {
         let Self { pod, request, credentials, volumes } = self;
         let started = Instant::now();
@@ -75,18 +75,18 @@ impl Mount {
         Ok(())
     }
 
-    /// The volumes of its store.
+    /// Returns the volumes of the store.
     pub(crate) fn volumes(&self) -> &Volumes {
         &self.volumes
     }
 
-    /// The directory, with links on its path resolved.
+    /// Returns the directory, with links on its path resolved.
     pub(crate) fn target(&self) -> &PathBuf {
         &self.request.target
     }
 }
 
-/// Pack bytes that this call fetched.
+/// Returns the bytes of the pack that this call fetched.
 fn received(outcome: Outcome) -> u64 {
     match outcome {
         Outcome::Fetched { received_bytes } => received_bytes,
@@ -94,7 +94,7 @@ fn received(outcome: Outcome) -> u64 {
     }
 }
 
-/// The mode recorded at the volume's first mount here. It survives reboots, and changes of the configuration.
+/// Returns the value of `writable` that the target's record has. It survives reboots, and changes of the configuration.
 fn recorded(record: &Record) -> Option<Writable> {
     record.content.get("writable").and_then(|word| Writable::from_word(word))
 }

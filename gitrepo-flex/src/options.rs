@@ -35,45 +35,45 @@ const SECRET: &str = "kubernetes.io/secret/";
 /// The bash driver's name for `repository`.
 const REPO: &str = "repo";
 
-/// Selects the store, by a path of the host.
+/// The option that selects the store by a path of the host.
 const HOST_TARGET: &str = "hostTarget";
 
-/// Longest key that an error shows, in characters.
-const KEY_SHOWN: usize = 64;
+/// How many characters of a key or value an error shows.
+const KEY_LENGTH: usize = 64;
 
 /// The options of a volume.
 #[derive(Debug)]
 pub(crate) struct Options {
     /// The pod.
     pub(crate) pod: Pod,
-    /// Mount the volume read-only.
+    /// Whether to mount the volume read-only.
     pub(crate) read_only: bool,
     /// The group whose members may write to a writable volume (the pod's `fsGroup`).
     pub(crate) group: Option<u32>,
     /// The credentials to fetch with.
     pub(crate) credentials: Credentials,
-    /// Selects the store; `None` for the main one.
+    /// The path that selects the store; `None` for the main store.
     pub(crate) host_target: Option<String>,
     /// The requested volume.
     pub(crate) spec: VolumeSpec,
 }
 
-/// The pod and volume that the caller names. Empty if the caller is not a kubelet and names none.
+/// The pod and volume that the caller names. Its fields are empty if the caller is not a kubelet and names none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pod {
     /// The pod's namespace.
     pub(crate) namespace: String,
     /// The pod's name.
     pub(crate) name: String,
-    /// The name of the volume: that of the PersistentVolume, or the pod's own for an inline one. The kubelet does not
-    /// say which.
+    /// The name of the PersistentVolume, or the name of an inline volume in the pod. The kubelet does not say which of
+    /// the two it is.
     pub(crate) volume: String,
 }
 
 /// Why the options are refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OptionsError {
-    /// Not a JSON object of strings.
+    /// The argument is not a JSON object of strings.
     #[error(transparent)]
     Json(#[from] JsonError),
     /// `kubernetes.io/readwrite` is invalid.
@@ -91,7 +91,7 @@ pub(crate) enum OptionsError {
     /// The secret's keys are invalid.
     #[error("the volume's secret cannot be used")]
     Secret(#[from] CredentialError),
-    /// An option holds a secret, which everybody could read.
+    /// An option is a key of the secret, which everybody could read there.
     #[error(
         "the option {key:?} would show a secret to everybody who can read the volume's definition; put it as {name} into \
          a Secret whose type is the driver's name, and name that in the volume's secretRef"
@@ -102,12 +102,12 @@ pub(crate) enum OptionsError {
         /// The key of the secret.
         name: &'static str,
     },
-    /// An unknown key.
+    /// There is no such option.
     #[error("there is no option {key:?}{}", nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
     Unknown {
         /// As written.
         key: String,
-        /// The most similar one.
+        /// The most similar option.
         nearest: Option<&'static str>,
     },
     /// Both names of the repository are given.
@@ -122,7 +122,7 @@ pub(crate) enum OptionsError {
         /// As written.
         value: String,
     },
-    /// An invalid value for a key of the volume.
+    /// A value of the volume is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
 }
@@ -139,7 +139,7 @@ impl OptionsError {
 }
 
 impl Options {
-    /// Reads the argument.
+    /// Parses the argument.
     pub(crate) fn parse(argument: &[u8]) -> Result<Self, OptionsError> {
         let all = json::read(argument)?;
         let (kubelet, user) = all.into_iter().partition::<Texts, _>(|(key, _)| key.starts_with(KUBELET));
@@ -159,13 +159,13 @@ impl Options {
     }
 }
 
-/// The value of the key that is `prefix` and `name`.
+/// Returns the value of the key that consists of `prefix` and `name`.
 fn value<'a>(texts: &'a Texts, prefix: &str, name: &str) -> Option<&'a str> {
     let found = texts.iter().find(|(key, _)| key.strip_prefix(prefix) == Some(name));
     found.map(|(_, value)| value.as_str())
 }
 
-/// The kubelet always sends this key. Without it the mount is read-only, as with the bash driver.
+/// Parses the access mode, which the kubelet always sends. Without it the mount is read-only, as with the bash driver.
 fn read_only(readwrite: Option<&str>) -> Result<bool, OptionsError> {
     match readwrite {
         Some("rw") => Ok(false),
@@ -174,7 +174,7 @@ fn read_only(readwrite: Option<&str>) -> Result<bool, OptionsError> {
     }
 }
 
-/// `-1` as an id tells the kernel not to change it.
+/// Parses a group's number. The largest one is refused: the kernel reads it as "no change".
 fn group(text: Option<&str>) -> Result<Option<u32>, OptionsError> {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let number = |text: &str| text.parse().ok().filter(|group| digits(text) && *group != u32::MAX);
@@ -185,7 +185,7 @@ fn credentials(secret: Texts) -> Result<Credentials, OptionsError> {
     let mut keys = BTreeMap::new();
     for (key, value) in secret {
         let key = key.strip_prefix(SECRET).unwrap_or(&key);
-        let Some(value) = decoded(&value) else { return Err(OptionsError::SecretEncoding { key: shown(key) }) };
+        let Some(value) = decoded(&value) else { return Err(OptionsError::SecretEncoding { key: beginning(key) }) };
         keys.insert(key.to_owned(), value);
     }
     Ok(Credentials::from_secret_keys(keys)?)
@@ -202,8 +202,8 @@ fn decoded(base64: &str) -> Option<Secret> {
     }
 }
 
-/// The user's options, all with known keys; `repo` becomes `repository`. An empty value means the same as a missing one,
-/// as in the bash driver.
+/// Checks the keys of the user's options, and renames `repo` to `repository`. An empty value means the same as a missing
+/// one, as in the bash driver.
 fn attributes(user: Texts) -> Result<BTreeMap<String, String>, OptionsError> {
     let mut attributes = BTreeMap::new();
     for (key, value) in user {
@@ -219,7 +219,7 @@ fn attributes(user: Texts) -> Result<BTreeMap<String, String>, OptionsError> {
     Ok(attributes)
 }
 
-/// Checked before any other work, with the limit of CSI for a volume's attributes.
+/// Checks the size of the options before any other work. The limit is that of CSI for a volume's attributes.
 fn check_length(user: &Texts) -> Result<(), SpecError> {
     let length = user.iter().map(|(key, value)| key.len() + value.len()).sum();
     if length > ATTRIBUTES_BYTES { Err(SpecError::TooLong { length }) } else { Ok(()) }
@@ -232,22 +232,22 @@ fn check_key(key: &str) -> Result<(), OptionsError> {
     }
     let nearest = nearest(key, known()).or_else(|| suggestion(key));
     match SecretKey::meant_by(key) {
-        Some(meant) if nearest.is_none() => Err(OptionsError::SecretOption { key: shown(key), name: meant.name() }),
-        _ => Err(OptionsError::Unknown { nearest, key: shown(key) }),
+        Some(meant) if nearest.is_none() => Err(OptionsError::SecretOption { key: beginning(key), name: meant.name() }),
+        _ => Err(OptionsError::Unknown { nearest, key: beginning(key) }),
     }
 }
 
 fn spec(mut attributes: BTreeMap<String, String>) -> Result<VolumeSpec, OptionsError> {
     attributes.remove(HOST_TARGET);
     match attributes.remove("refresh") {
-        Some(value) if value != "never" => Err(OptionsError::Refresh { value: shown(&value) }),
+        Some(value) if value != "never" => Err(OptionsError::Refresh { value: beginning(&value) }),
         _ => Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?),
     }
 }
 
-/// The beginning of a text, to recognise it by.
-fn shown(text: &str) -> String {
-    text.chars().take(KEY_SHOWN).collect()
+/// Returns the beginning of a text, for an error.
+fn beginning(text: &str) -> String {
+    text.chars().take(KEY_LENGTH).collect()
 }
 
 #[cfg(test)]

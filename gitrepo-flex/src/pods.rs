@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The directory of all pods, if the target has the kubelet's layout: `<pods>/<uid>/volumes/<driver>/<volume>`.
+/// Returns the directory of all pods if the target has the kubelet's layout, `<pods>/<uid>/volumes/<driver>/<volume>`.
 pub fn directory(target: &Path) -> Option<&Path> {
     let mut above = target.ancestors().skip(2);
     let volumes = above.next()?;
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_directory_of_pods_is_found_where_a_kubelet_made_the_target() {
+    fn the_directory_of_pods_is_found_if_the_target_has_the_kubelets_layout() {
         let pods = |target: &str| directory(Path::new(target)).map(Path::to_owned);
         let volume = "volumes/example.org~git/data";
         let expected = Some("/var/lib/kubelet/pods".into());

@@ -1,4 +1,4 @@
-//! The stores of a node, and their volumes.
+//! The stores of a node.
 
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::store::Origin;
@@ -7,13 +7,13 @@ use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::Volumes;
 use gitrepo_frontend::configuration::Configuration;
 
-/// The name under which this driver's volumes are on record.
+/// The name of this driver in the records of its volumes.
 pub const ORIGIN: Origin = Origin::driver("flex");
 
-/// The volumes of every existing store; creates none. A store that cannot be opened yields an error and does not affect
-/// the others.
+/// Opens every existing store, and creates none. Returns an error for each store that cannot be opened, beside the
+/// others.
 pub fn existing(configuration: &Configuration) -> Vec<Result<Volumes, StoreError>> {
-    // A bare mount point is not a store. Any other error is reported when the store is opened.
+    // Skip a bare mount point, which is not a store. Opening the store reports any other error.
     let Configuration { core, frontend } = configuration;
     let is_there = !matches!(Store::is_at(&core.store), Err(StoreError::Missing { .. }));
     let main = is_there.then(|| Store::open(&core.store));

@@ -15,8 +15,8 @@ use gitrepo_flex::stores::ORIGIN;
 /// How long one call may spend on sweeping.
 const BUDGET: Duration = Duration::from_millis(100);
 
-/// Removes leftovers of dead calls in these stores, and the volumes of deleted pods, for a short while. The kubelet
-/// already has its answer. If the target is outside a kubelet's directory, deleted pods cannot be recognised.
+/// Removes leftovers of dead calls and volumes of deleted pods from these stores, for a short time. The kubelet already
+/// has its answer. If the target is outside a kubelet's directory, does nothing: deleted pods cannot be recognised.
 pub(crate) fn in_passing(stores: &[&Volumes], target: &Path, cancel: &Cancel) {
     let Some(pods) = pods::directory(target) else { return };
     let started = Instant::now();
@@ -26,7 +26,7 @@ pub(crate) fn in_passing(stores: &[&Volumes], target: &Path, cancel: &Cancel) {
             return;
         }
         let abandoned = Abandoned::TargetGone { origin: ORIGIN, below: pods.to_owned() };
-        // Unused snapshots stay. A mount that needs the room and the installer's sweeps remove them.
+        // Keep unused snapshots. A mount that needs space removes them, and so do the installer's sweeps.
         match volumes.sweep_and_evict(&abandoned, Eviction::Until(0), left) {
             Ok(report) => tracing::debug!(?report, store = %volumes.store().root().display(), "swept"),
             Err(error) => tracing::warn!(error = %chain(&error), "leftovers could not be swept"),

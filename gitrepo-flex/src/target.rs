@@ -1,4 +1,4 @@
-//! The directory that a call names.
+//! The directory of a call.
 
 use std::io;
 use std::path::Component;
@@ -8,17 +8,17 @@ use std::path::PathBuf;
 use gitrepo_core::error::Kind;
 use gitrepo_frontend::path;
 
-/// The directory cannot be used.
+/// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    /// It is not a usable path.
-    #[error("{target:?} is no absolute path of a directory, without `..`")]
+    /// The path is not absolute, or contains `..`.
+    #[error("{target:?} is not an absolute path of a directory without `..`")]
     Path {
         /// As given.
         target: PathBuf,
     },
     /// The path cannot be resolved.
-    #[error("cannot follow the way to the directory {}", target.display())]
+    #[error("cannot resolve the path of the directory {}", target.display())]
     Resolve {
         /// As given.
         target: PathBuf,
@@ -38,9 +38,9 @@ impl TargetError {
     }
 }
 
-/// The directory with links in its parents resolved, as the mount table shows it. An admin may have moved the kubelet's
-/// directory and left a link; below `pods/` every directory is the kubelet's own. The last component is not followed.
-/// Missing components are kept: a volume can be unmounted although its directory is gone.
+/// Resolves the links in the parents of the directory, as in the mount table. An admin may have moved the kubelet's
+/// directory and left a link; below `pods/` every directory is the kubelet's own. Does not follow the last component.
+/// Keeps missing components: a volume can be unmounted although its directory is gone.
 pub(crate) fn resolve(target: &Path) -> Result<PathBuf, TargetError> {
     let clean = target.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     let (true, true, Some(parent), Some(name)) = (clean, target.is_absolute(), target.parent(), target.file_name())
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_on_the_way_are_resolved_and_what_is_missing_is_kept() {
+    fn links_in_parents_are_resolved_and_missing_components_are_kept() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         fs::create_dir(home.join("real")).unwrap();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_absolute_path_is_refused() {
+    fn anything_but_an_absolute_path_is_refused() {
         for target in ["", "a/b", "/", "/a/../b", "/a/..", "{}", "./a"] {
             assert!(matches!(resolve(Path::new(target)), Err(TargetError::Path { .. })), "{target}");
         }

@@ -1,6 +1,6 @@
 //! `unmount`: removes our mounts from the directory.
 //!
-//! The kubelet passes only the directory. The stores' records tell which store the volume came from.
+//! The kubelet passes only the directory. The records in the stores show which store the volume came from.
 
 use std::path::Path;
 
@@ -25,13 +25,13 @@ pub(crate) struct Unmounted {
     pub(crate) stores: Vec<Volumes>,
 }
 
-/// Looks for the volume in every existing store and unmounts it. A directory without our mounts is a success, whatever
-/// else is mounted there: other mounts are not ours to remove.
+/// Looks for the volume in every existing store and unmounts it. Succeeds if the directory has no mount of ours,
+/// whatever else is mounted there: other mounts are not ours to remove.
 pub(crate) fn run(configurations: &[Configuration], target: &Path, cancel: &Cancel) -> Unmounted {
     let mut stores = Vec::new();
     let mut found = Unpublished { known: false, mounts: 0 };
     let mut failure = None;
-    // Search all of them: if the volume's definition has changed, an older mount may come from another store.
+    // Search all stores: if the volume's definition has changed, an older mount may come from another store.
     for volumes in configurations.iter().flat_map(stores::existing) {
         let unpublished = volumes.map_err(CallError::from).and_then(|volumes| {
             let unpublished = volumes.unpublish(None, target, cancel);
@@ -42,7 +42,7 @@ pub(crate) fn run(configurations: &[Configuration], target: &Path, cancel: &Canc
             Ok(Unpublished { known, mounts }) => {
                 found = Unpublished { known: found.known || known, mounts: found.mounts + mounts };
             }
-            // The volume may be in another store: go on.
+            // Continue: the volume may be in another store.
             Err(error) => drop(failure.get_or_insert(error)),
         }
     }
@@ -51,14 +51,14 @@ pub(crate) fn run(configurations: &[Configuration], target: &Path, cancel: &Canc
         None if is_lost => Err(missing(configurations)),
         Some(error) if may_be_ours(target, error.kind()) => Err(error),
         other => {
-            tell(target, found, other);
+            log_outcome(target, found, other);
             Ok(())
         }
     };
     Unmounted { result, stores }
 }
 
-fn tell(target: &Path, found: Unpublished, unsearched: Option<CallError>) {
+fn log_outcome(target: &Path, found: Unpublished, unsearched: Option<CallError>) {
     let directory = target.display();
     let is_found = found.known || found.mounts > 0;
     match unsearched.map(|error| chain(&error)) {
@@ -68,11 +68,11 @@ fn tell(target: &Path, found: Unpublished, unsearched: Option<CallError>) {
     }
     match is_found {
         true => tracing::info!(%directory, mounts = found.mounts, "unmounted"),
-        false => tracing::info!(%directory, "nothing of ours is mounted"),
+        false => tracing::info!(%directory, "no volume of this driver is mounted"),
     }
 }
 
-/// A volume from a store is mounted there, but no existing store knows it.
+/// Whether a volume from any store is mounted on the directory.
 fn shows_a_volume(target: &Path) -> bool {
     let mounts = mountinfo::read().unwrap_or_default();
     mounts.iter().any(|mount| mount.target == target && is_from_a_store(&mount.root))
@@ -80,12 +80,12 @@ fn shows_a_volume(target: &Path) -> bool {
 
 fn missing(configurations: &[Configuration]) -> CallError {
     let path = configurations.first().map(|configuration| configuration.core.store.clone()).unwrap_or_default();
-    let reason = "no store that is there knows the volume that is mounted".to_owned();
+    let reason = "a volume is mounted that no existing store has a record of".to_owned();
     CallError::Store(StoreError::Missing { path, reason })
 }
 
-/// Whether a volume of an unreadable store may be on the directory. If nothing is mounted and no operation is in
-/// flight, the pod need not wait until the store is repaired: leftovers are swept once the directory is gone.
+/// Whether a volume of a store that failed may be on the directory. If nothing is mounted and no operation is in
+/// flight, the pod need not wait until the store is repaired: a sweep removes leftovers once the directory is gone.
 fn may_be_ours(target: &Path, kind: Kind) -> bool {
     let in_flight = matches!(kind, Kind::Busy | Kind::Timeout | Kind::Cancelled);
     let mounted = || mountinfo::read().map_or(true, |mounts| mounts.iter().any(|mount| mount.target == target));

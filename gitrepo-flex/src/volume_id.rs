@@ -1,4 +1,4 @@
-//! Volume ids, which decide which targets of a node may share one writable copy.
+//! Volume ids. Targets of a node with the same id may share one writable copy.
 
 use std::path::Path;
 
@@ -12,35 +12,36 @@ use sha2::Sha256;
 
 use crate::options::Pod;
 
-/// The id of a volume without the credential: `flex:<namespace>/<volume>:<hash of the request>`.
+/// The part of a volume id before the credential: `flex:<namespace>/<volume>:<hash of the request>`.
 ///
-/// The kubelet passes no name that is the same for all pods that share a volume and different for all others. So
-/// everything that pods must agree on to share a volume is part of the name.
+/// The kubelet passes no name that pods have in common exactly if they share a volume. So everything that pods must
+/// have in common to share a volume is part of this name.
 pub(crate) struct VolumeName(String);
 
 impl VolumeName {
-    /// The name of the volume that `pod` asks for. Without a namespace or volume name it contains the target, so it is
-    /// not shared.
+    /// Returns the name of the volume that `pod` asks for. Without a namespace or volume name it contains the target,
+    /// so the volume is not shared.
     pub(crate) fn new(pod: &Pod, target: &Path, spec: &VolumeSpec, group: Option<u32>) -> Self {
         let mut content = spec.content();
-        // Only shared or not shared matters here.
+        // Of `writable`, it matters only whether the volume is shared.
         content.insert("writable".to_owned(), (spec.writable == Some(Writable::Shared)).to_string());
-        // Serializing a map of strings cannot fail; if it did, the target would stand in for it.
-        let asked = serde_json::to_vec(&(content, group)).unwrap_or_else(|_| target.display().to_string().into());
-        let hash: String = Sha256::digest(asked).iter().map(|byte| format!("{byte:02x}")).collect();
+        // Serializing a map of strings cannot fail; if it did, the target would replace it.
+        let request = serde_json::to_vec(&(content, group)).unwrap_or_else(|_| target.display().to_string().into());
+        let hash: String = Sha256::digest(request).iter().map(|byte| format!("{byte:02x}")).collect();
         Self(match pod.namespace.is_empty() || pod.volume.is_empty() {
             true => format!("flex:{}:{hash}", target.display()),
             false => format!("flex:{}/{}:{hash}", pod.namespace, pod.volume),
         })
     }
 
-    /// The full id, for a fetch with this credential: pods with different credentials share no writable copy.
+    /// Returns the full id, with this credential: pods with different credentials share no writable copy.
     pub(crate) fn with(&self, credential: &CredentialId) -> String {
         format!("{}:{credential}", self.0)
     }
 
-    /// The id already recorded for this volume on its target. It stays the same when the secret changes during the
-    /// pod's life: the pod gets its volume back once the new credential has proved its access.
+    /// Returns the id from the record of the target, if it belongs to this volume. So the id does not change if the
+    /// secret changes during the pod's life: the pod gets its volume back once the new credential has proved its
+    /// access.
     pub(crate) fn recorded(&self, record: &Record) -> Option<String> {
         let (name, _credential) = record.volume_id.rsplit_once(':')?;
         (record.origin == ORIGIN && name == self.0).then(|| record.volume_id.clone())
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_one_namespace_share_a_volume_of_one_name_and_content() {
+    fn the_name_depends_on_namespace_volume_content_and_group() {
         let first = name(&pod("a", "data"), "/pods/1/data", &spec("main"), Some(7));
         assert!(first.starts_with("flex:a/data:"), "{first}");
         assert_eq!(first, name(&pod("a", "data"), "/pods/2/data", &spec("main"), Some(7)));
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_say_whose_volume_it_is_shares_it_with_nobody() {
+    fn without_a_namespace_or_volume_name_nothing_is_shared() {
         for pod in [pod("", "data"), pod("a", ""), Pod::default()] {
             assert_ne!(name(&pod, "/mnt/1", &spec("main"), None), name(&pod, "/mnt/2", &spec("main"), None));
         }

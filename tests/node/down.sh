@@ -96,7 +96,7 @@ left() {
     ! ip link show "$NODE_BRIDGE" >/dev/null 2>&1 || printf 'bridge %s\n' "$NODE_BRIDGE"
     for path in "$NODE_DIR" $made; do [ ! -e "$path" ] || printf 'directory %s\n' "$path"; done
     grep -lsa -e "$NODE_DIR" -e 'piersharding~gitrepo/' /proc/[0-9]*/cmdline | while read -r file; do
-        # The grep itself has ended.
+        case $(readlink "${file%cmdline}exe") in */grep) continue ;; esac
         words=$(tr '\0' ' ' 2>/dev/null <"$file")
         [ -z "$words" ] || printf 'process %s: %s\n' "$file" "$words"
     done

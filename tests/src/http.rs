@@ -229,8 +229,7 @@ impl HttpServer {
         self.requests().iter().filter(|request| request.is_info_refs()).count()
     }
 
-    /// Requests to `git-upload-pack`, including refused ones. A fetch may need several: one for each command in
-    /// protocol version 2, one more for the shallow boundary in version 0.
+    /// Requests for a pack, including refused ones.
     pub fn upload_packs(&self) -> usize {
         self.requests().iter().filter(|request| request.is_upload_pack()).count()
     }

@@ -49,7 +49,7 @@ impl Scene {
         Self::proving_for(Duration::from_secs(300))
     }
 
-    /// A scene with this `accessTtl`.
+    /// Creates a scene with this `accessTtl`.
     fn proving_for(ttl: Duration) -> Self {
         let (repository, commit) = fixtures::small();
         let server = HttpServer::builder().serve(&repository).accept(KEY).start();
@@ -62,7 +62,7 @@ impl Scene {
         self.server.url(&self.repository)
     }
 
-    /// A new pod that requests `revision` with the token `key`.
+    /// Creates a pod that requests `revision` with the token `key`.
     fn pod(&self, revision: &str, key: Option<&str>) -> Pod {
         Pod { request: at(read_only(&self.url(), &self.new_target()), revision), credentials: token(key) }
     }

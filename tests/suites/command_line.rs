@@ -69,7 +69,15 @@ fn an_empty_value_means_the_same_as_a_missing_one() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let person = Person::new();
-    let empty = ["--revision=", "--subdirectory=", "--symlinks=", "--set=depth=", "--set=gitDir=", "--timeout="];
+    let empty = [
+        "--revision=",
+        "--subdirectory=",
+        "--symlinks=",
+        "--set=depth=",
+        "--set=gitDir=",
+        "--timeout=",
+        "--set=repository=",
+    ];
     let outcome = person
         .clone(&server.url(&repository), &[&empty[..], &["--secret-dir=", "--config="]].concat())
         .assert_success();

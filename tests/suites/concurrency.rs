@@ -1,4 +1,4 @@
-//! Many publishes at once: one fetch, one snapshot, and none waits for unrelated work.
+//! Many publishes at once: they share one fetch and one snapshot, and none waits for unrelated work.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ impl Scene {
     }
 }
 
-/// How many requests for a pack one fetch makes.
+/// Returns the number of requests for a pack that one fetch makes.
 fn requests_of_one_fetch() -> usize {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
@@ -171,11 +171,12 @@ fn twenty_first_publishes_of_a_shared_volume_make_one_copy() {
     node.assert_nothing_published();
 }
 
-/// Twelve targets of one volume come and go, so that its copy is made, joined, left and removed at every moment, while
-/// the branch moves and sweeps run. In every other round they wait for each other while all show the copy, and again
-/// when none does, so that each such round has its own copy. A deadlock runs into the deadline and fails the test.
+/// Twelve targets of one volume are published and unpublished, so that its copy is made, joined, left and removed at
+/// every moment, while the branch moves and sweeps run. In every other round they wait for each other, once all show
+/// the copy and again once none does, so that each such round has its own copy. A deadlock runs into the deadline and
+/// fails the test.
 #[test]
-fn targets_of_a_shared_volume_come_and_go_without_a_deadlock() {
+fn targets_of_a_shared_volume_are_added_and_removed_without_a_deadlock() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let place = TempDir::new().unwrap();
@@ -235,21 +236,22 @@ fn targets_of_a_shared_volume_come_and_go_without_a_deadlock() {
 /// A reusable barrier that panics when not all threads arrive in time.
 struct Meeting {
     all: usize,
-    come: Mutex<usize>,
+    arrived: Mutex<usize>,
     changed: Condvar,
 }
 
 impl Meeting {
     fn of(all: usize) -> Self {
-        Self { all, come: Mutex::new(0), changed: Condvar::new() }
+        Self { all, arrived: Mutex::new(0), changed: Condvar::new() }
     }
 
     fn meet(&self) {
-        let mut come = self.come.lock().unwrap();
-        *come += 1;
+        let mut arrived = self.arrived.lock().unwrap();
+        *arrived += 1;
         self.changed.notify_all();
-        let enough = come.div_ceil(self.all) * self.all;
-        let waited = self.changed.wait_timeout_while(come, Duration::from_secs(240), |come| *come < enough).unwrap();
+        let enough = arrived.div_ceil(self.all) * self.all;
+        let waited =
+            self.changed.wait_timeout_while(arrived, Duration::from_secs(240), |arrived| *arrived < enough).unwrap();
         assert!(!waited.1.timed_out(), "{} of {enough} have arrived", *waited.0);
     }
 }
@@ -280,7 +282,7 @@ fn concurrent_mounts_of_one_target_mount_it_once() {
 }
 
 #[test]
-fn a_stalled_repository_holds_up_no_other() {
+fn a_stalled_repository_does_not_delay_others() {
     let (stalled, other) = (fixtures::small().0, fixtures::small().0);
     let (slow, quick) = (HttpServer::start(&stalled), HttpServer::start(&other));
     let gate = slow.hold(|_| true);
@@ -323,7 +325,7 @@ fn cached_trees_are_served_while_their_repository_is_fetched() {
 }
 
 #[test]
-fn a_joiner_that_gives_up_leaves_the_work_alone() {
+fn a_waiting_mount_that_gives_up_does_not_stop_the_fetch() {
     let Some(scene) = Scene::new() else { return };
     let gate = scene.server.hold(|request| request.is_upload_pack());
     let [first, second] = ["first", "second"].map(|pod| scene.shell.target(pod));
@@ -338,9 +340,9 @@ fn a_joiner_that_gives_up_leaves_the_work_alone() {
 }
 
 #[test]
-fn a_joiner_takes_over_when_the_fetcher_is_killed() {
+fn a_waiting_mount_takes_over_when_the_fetching_process_is_killed() {
     let Some(scene) = Scene::new() else { return };
-    // Each process asks the remote itself, so the server sees when the joiner has arrived.
+    // Each process asks the remote itself, so the server sees when the second one has arrived.
     scene.shell.configure(r#"{"cache": {"reserveBytes": "0", "accessTtl": "0s"}}"#);
     let asking = scene.server.hold(|request| request.is_info_refs());
     asking.open();

@@ -141,12 +141,10 @@ impl Bench {
         self.runtime.block_on(self.node.node_unpublish_volume(request)).map(drop)
     }
 
-    /// Unpublishes a volume whose clone hangs at `gate`. The worker is a thread here and ends when its server answers.
+    /// Unpublishes a volume whose clone hangs at `gate`. That ends the worker, and the gate opens too late for it.
     fn unpublish_at(&self, pod: &str, gate: &Gate) {
-        let status = self.unpublish_within(pod, Some(300)).unwrap_err();
-        assert_eq!(status.code(), Code::Aborted, "{status}");
-        gate.open();
         self.unpublish(pod).unwrap();
+        gate.open();
     }
 
     fn stats(&self, volume_id: &str, path: &Path) -> Result<NodeGetVolumeStatsResponse, Status> {

@@ -183,7 +183,7 @@ async fn get_info(socket: &Path, authority: Authority<'_>) -> Result<PluginInfo,
 }
 
 #[tokio::test]
-async fn both_sockets_are_called_with_any_authority() {
+async fn both_sockets_accept_calls_with_any_authority() {
     let driver = Running::start(LONG, false).await;
     let path = driver.registration();
     let raw = path.as_os_str().as_encoded_bytes();
@@ -241,7 +241,7 @@ async fn running_requests_are_answered_before_the_driver_deregisters() {
 }
 
 #[tokio::test]
-async fn requests_that_take_too_long_are_cancelled_at_the_end() {
+async fn requests_that_outlast_the_grace_time_are_cancelled() {
     let mut driver = Running::start(Duration::from_millis(50), true).await;
     let unpublish = driver.unpublish().await;
     driver.stop();
@@ -251,10 +251,10 @@ async fn requests_that_take_too_long_are_cancelled_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_request_that_ignores_its_cancellation_does_not_hold_up_the_end() {
+async fn a_request_that_ignores_its_cancellation_does_not_delay_the_end() {
     let mut driver = Running::start(Duration::from_millis(50), false).await;
     let _unpublish = driver.unpublish().await;
-    // A client that connects and sends nothing does not either.
+    // A client that connects and sends nothing does not delay the end either.
     let _silent = tokio::net::UnixStream::connect(driver.socket()).await.unwrap();
     driver.stop();
     let (socket, registration) = (driver.socket(), driver.registration());
@@ -313,7 +313,7 @@ async fn a_driver_that_is_slow_to_accept_counts_as_alive() {
     let slow = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(slow.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
     listen(&slow, Backlog::new(0).unwrap()).unwrap();
-    // It fills the queue: the next connection would wait.
+    // This connection fills the queue: the next one would wait.
     let _waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let taken = within(tokio::task::spawn_blocking(move || {
         Socket::listen(&path, Occupied::Refuse).map_err(|error| error.kind()).err()

@@ -1,4 +1,5 @@
-//! The promises of both drivers, tested with each: the real program as root, under its fake kubelet, on its own node.
+//! Tests the promises of both drivers with each driver: the real program as root, under a fake kubelet, on its own
+//! node.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -34,12 +35,12 @@ impl<D: Driver> Scene<D> {
         Self::serving(|server| server)
     }
 
-    /// With a server that needs credentials or misbehaves.
+    /// Returns a scene whose server needs credentials or misbehaves.
     pub(crate) fn serving(change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder) -> Option<Self> {
         Self::configured(&json!({}), change)
     }
 
-    /// The same, with additions to the driver's configuration.
+    /// Returns a scene with additions to the driver's configuration.
     pub(crate) fn configured(
         configuration: &Value,
         change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder,
@@ -47,7 +48,7 @@ impl<D: Driver> Scene<D> {
         Some(Self::of(D::start(DISK, configuration)?, change))
     }
 
-    /// On this node.
+    /// Returns a scene on this node.
     pub(crate) fn of(node: D, change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder) -> Self {
         let (repository, commit) = fixtures::small();
         let server = change(HttpServer::builder().serve(&repository)).start();
@@ -63,7 +64,7 @@ impl<D: Driver> Scene<D> {
         D::inline(name, &[("repository", &self.url()), ("directory", ".")])
     }
 
-    /// A persistent volume, likewise.
+    /// A persistent volume with the tree at its root.
     pub(crate) fn persistent(&self, name: &str) -> D::Volume {
         D::persistent(name, &[("repository", &self.url()), ("directory", ".")])
     }
@@ -130,7 +131,7 @@ macro_rules! over {
 
 over! { csi flex; {
     lifecycle:
-        every_flavour_of_volume_is_set_up_and_torn_down
+        every_kind_of_volume_is_set_up_and_torn_down
         a_volume_shows_exactly_the_commits_tree
         common_options_work
         an_empty_value_means_the_same_as_a_missing_one
@@ -144,7 +145,7 @@ over! { csi flex; {
         secrets_do_not_leak_when_the_server_fails
         secrets_do_not_leak_when_they_are_wrong
         ssh_secrets_do_not_leak
-        only_a_server_that_asks_for_it_sees_a_credential;
+        a_credential_is_sent_only_to_a_server_that_asks_for_it;
     sharing:
         pods_of_a_persistent_volume_share_one_copy_until_the_last_is_gone
         a_shared_copy_keeps_its_commit_for_pods_that_join_later
@@ -153,5 +154,5 @@ over! { csi flex; {
         many_pods_at_once_make_one_fetch_and_one_snapshot
         pods_that_start_at_once_share_one_copy
         concurrent_publishes_mount_one_target_once
-        a_clone_that_hangs_holds_up_no_other_volume;
+        a_clone_that_hangs_does_not_delay_other_volumes;
 } }

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 const PROGRAMS: [&str; 4] = ["gitrepo-flex", "gitrepo-flex-install", "gitrepo-csi", "gitrepo-cli"];
 
 /// The C libraries in the programs, each with the package that contains it and its licence's path in that package.
-const LIBRARIES: [(&str, Option<(&str, &str)>); 5] = [
+const LIBRARIES: [(&str, Option<(&str, &str)>); 6] = [
+    ("curl", Some(("curl-sys", "curl/COPYING"))),
     ("libgit2", Some(("libgit2-sys", "libgit2/COPYING"))),
     ("libssh2", Some(("libssh2-sys", "libssh2/COPYING"))),
     // From Rust's standard library.

@@ -53,7 +53,7 @@ enum Place {
 }
 
 impl Bench {
-    /// Workers in threads, and fake mounts.
+    /// Creates a bench with workers in threads and fake mounts.
     fn fake() -> Self {
         let directory = TempDir::new().unwrap();
         let home = directory.path().canonicalize().unwrap();
@@ -61,7 +61,7 @@ impl Bench {
         Self::new(home, Arc::new(worker), Arc::new(FakeMounter::new()), Place::Directory { _directory: directory })
     }
 
-    /// Like a real node; `None` without root.
+    /// Creates a bench that works like a real node; `None` without root.
     fn real() -> Option<Self> {
         if !require::root("to mount") || !require::tool("mkfs.ext4") {
             return None;
@@ -87,14 +87,14 @@ impl Bench {
         self.server.url(&self.repository)
     }
 
-    /// The same node with this configuration, as another process would open it.
+    /// Returns the same node with another configuration, as another process would open it.
     fn configured(&self, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = volumes::config();
         change(&mut config);
         Node::new(&self.home, config, Arc::clone(&self.worker), Arc::clone(&self.mounter))
     }
 
-    /// The same node, but the `nth` call of `verb` fails.
+    /// Returns the same node, but the `nth` call of `verb` fails.
     fn failing(&self, verb: Verb, nth: usize) -> Node {
         let mounter = FailingMounter::new(Arc::clone(&self.mounter), verb, nth, libc::EIO);
         Node::new(&self.home, volumes::config(), Arc::clone(&self.worker), Arc::new(mounter))
@@ -130,7 +130,7 @@ over! {
     ; {
         contract:
             a_volume_shows_exactly_the_commits_tree
-            publishing_ten_times_is_one_mount
+            publishing_ten_times_makes_one_mount
             publish_and_unpublish_may_alternate
             different_content_for_a_published_target_is_refused
             one_volume_may_be_on_many_targets
@@ -143,16 +143,16 @@ over! {
         targets:
             an_existing_target_directory_stays
             a_created_target_directory_is_removed
-            an_unusable_target_is_refused_and_nothing_created
+            an_unusable_target_is_refused_and_nothing_is_created
             a_foreign_mount_made_after_a_reboot_stays
             a_volume_covered_by_a_foreign_mount_is_not_forgotten
             a_foreign_mount_is_neither_covered_nor_unmounted;
         failures:
-            a_final_failure_leaves_nothing
-            a_publish_whose_mount_fails_leaves_nothing
+            a_final_failure_leaves_nothing_behind
+            a_publish_whose_mount_fails_leaves_nothing_behind
             a_failure_that_could_not_be_undone_is_not_final
             a_failed_unpublish_may_be_repeated
-            a_cancelled_publish_leaves_nothing
+            a_cancelled_publish_leaves_nothing_behind
             a_volume_that_is_unpublished_during_its_fetch_does_not_appear
             a_failed_republish_keeps_the_volumes_record_and_data;
         damage:
@@ -184,7 +184,7 @@ over! {
         abandoned:
             a_volume_whose_target_is_gone_is_unpublished
             a_shared_copy_is_removed_with_the_last_target_that_is_gone
-            only_volumes_of_that_origin_and_place_are_abandoned
+            only_volumes_of_the_given_origin_and_directory_are_abandoned
             a_volume_whose_target_cannot_be_checked_is_not_abandoned
             a_users_read_only_volume_is_abandoned_when_its_mount_is_lost;
     }

@@ -54,7 +54,7 @@ fn same_calls_make_the_same_commits() {
 }
 
 #[test]
-fn everything_has_the_refs_it_documents() {
+fn the_fixture_everything_has_its_documented_refs() {
     let fixture = fixtures::everything();
     let at = |revision: &str| fixture.repository.resolve(revision);
     assert_eq!(at("HEAD"), fixture.commit);
@@ -72,7 +72,7 @@ fn everything_has_the_refs_it_documents() {
 }
 
 #[test]
-fn checkout_by_git_is_the_same_tree() {
+fn a_checkout_by_git_has_the_same_tree() {
     let fixture = fixtures::everything();
     let checkout = checkout(&fixture.repository, &fixture.commit);
     assert_same_tree(&fixture.repository, &fixture.commit, ".", checkout.path());
@@ -113,7 +113,7 @@ fn every_difference_from_the_tree_is_found() {
 }
 
 #[test]
-fn many_is_many_files_of_compressible_text() {
+fn the_fixture_many_has_many_files_of_compressible_text() {
     let repository = fixtures::many(3000);
     let listing = repository.list("main", ".");
     assert_eq!(listing.len(), 3000);

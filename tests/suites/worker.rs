@@ -18,12 +18,12 @@ mod escape;
 mod network;
 mod session;
 
-/// A program whose worker is honest, unless told otherwise.
+/// The program whose worker is honest, unless a test asks it to misbehave.
 fn program() -> PathBuf {
     chosen(env!("CARGO_BIN_EXE_gitrepo-test-worker"))
 }
 
-/// The confined worker, with this test's own locks.
+/// Creates a confined worker with this test's own locks.
 fn confined(locks: &Path) -> Confined {
     Confined::new(&Config::for_person().worker).with_program(program()).with_uid_locks(locks.to_owned())
 }
@@ -54,7 +54,7 @@ impl Rooms {
     }
 }
 
-/// A job for a server on the loopback, without directories.
+/// Creates a job for a server on the loopback, without directories.
 fn job(url: &str) -> Job {
     let url = RepositoryUrl::parse(url).unwrap();
     let host = url.host().zip(url.port()).map(|(name, port)| PinnedHost {
@@ -67,7 +67,7 @@ fn job(url: &str) -> Job {
     job
 }
 
-/// A job with another errand.
+/// Changes the errand of a job.
 fn with(mut job: Job, change: impl FnOnce(&mut Errand)) -> Job {
     change(&mut job.errand);
     job

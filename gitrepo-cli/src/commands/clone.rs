@@ -39,7 +39,7 @@ pub(crate) fn run(global: &Global, arguments: &Clone) -> Result<(), CommandError
         Some(directory) => directory.clone(),
         None if spec.repository.base_name().is_empty() => {
             return Err(CommandError::Usage {
-                what: format!("{} has no name: say where to clone to", spec.repository),
+                what: format!("{} has no name: name the directory to clone into", spec.repository),
             });
         }
         None => PathBuf::from(spec.repository.base_name()),

@@ -47,7 +47,7 @@ fn row(volume: PublishedVolume) -> Row {
     }
 }
 
-/// Columns as wide as their widest cell, under a heading; nothing when there are no volumes.
+/// Formats the rows in aligned columns under a heading; returns an empty text if there are no rows.
 fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
         return String::new();
@@ -74,13 +74,13 @@ fn cells(row: &Row) -> [String; 6] {
     ]
 }
 
-/// A path on one line of a terminal, whatever characters it contains.
+/// Formats a path for a terminal: escapes control characters.
 fn printable(path: &Path) -> String {
-    let shown = path.display().to_string();
-    shown.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    let text = path.display().to_string();
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// One unit, as `kubectl get` shows ages.
+/// Formats an age in one unit, as `kubectl get` does.
 fn age(age: Duration) -> String {
     match age.as_secs() {
         seconds @ 0..120 => format!("{seconds}s"),
@@ -95,13 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_targets_name_cannot_write_to_the_terminal() {
+    fn control_characters_of_a_path_are_escaped() {
         assert_eq!(printable(Path::new("/a\x1b[2J\nb ü")), "/a\\u{1b}[2J\\nb ü");
     }
 
     #[test]
     fn ages_have_one_unit() {
-        let shown = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(|seconds| age(Duration::from_secs(seconds)));
-        assert_eq!(shown, ["0s", "119s", "2m", "119m", "2h", "47h", "2d"]);
+        let ages = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(ages, ["0s", "119s", "2m", "119m", "2h", "47h", "2d"]);
     }
 }

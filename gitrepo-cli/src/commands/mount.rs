@@ -30,7 +30,7 @@ struct Mounted {
     received_bytes: u64,
 }
 
-/// The volume id of a target: the command line keeps one volume per target.
+/// Returns the volume id for a target: here a volume has only one target.
 fn volume_id(target: &Path) -> String {
     format!("cli:{}", target.display())
 }
@@ -78,7 +78,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
     volume.read_only = volume.spec.writable.is_none();
     volume.group = group;
     let published = match volumes.publish(&volume, &credentials, &watch) {
-        // Perhaps only a record is left, and a kill or a reboot took its mount. Sweep that, then try again.
+        // A kill or a reboot may have removed the mount and left the record. Sweep the record, then try again.
         Err(PublishError::TargetTaken { .. }) => {
             sweep::briefly(&volumes)?;
             volumes.publish(&volume, &credentials, &watch)?

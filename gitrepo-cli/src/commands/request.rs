@@ -16,7 +16,7 @@ use crate::error::CommandError;
 use crate::interrupt;
 use crate::progress;
 
-/// The volume that the arguments describe. `more` are the keys that only some commands have.
+/// Returns the volume that the arguments describe. `more` are the keys that only some commands have.
 pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)]) -> Result<VolumeSpec, CommandError> {
     let flags = [("revision", &tree.revision), ("subdirectory", &tree.subdirectory), ("symlinks", &tree.symlinks)];
     let mut attributes = attributes(source, flags.iter().chain(more));
@@ -24,6 +24,9 @@ pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)
         let Some((key, value)) = setting.split_once('=') else {
             return Err(CommandError::Usage { what: format!("--set takes KEY=VALUE, not {setting:?}") });
         };
+        if value.is_empty() && attributes.contains_key(key) {
+            continue;
+        }
         if attributes.insert(key.to_owned(), value.to_owned()).is_some() {
             return Err(CommandError::Usage { what: format!("{key} is given twice") });
         }
@@ -31,7 +34,7 @@ pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)
     Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?)
 }
 
-/// A volume for commands that need only the repository and the revision.
+/// Returns the volume for a command that needs only the repository and the revision.
 pub(crate) fn lookup(source: &Source, revision: &Option<String>) -> Result<VolumeSpec, CommandError> {
     let attributes = attributes(source, [("revision", revision)].iter());
     Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?)
@@ -46,7 +49,7 @@ fn attributes<'a>(
     std::iter::once(("repository".to_owned(), source.repository.clone())).chain(given).collect()
 }
 
-/// Cancellation (signals, `--timeout`) and progress (a bar on a terminal).
+/// Returns a watch that signals and `--timeout` cancel, with a progress bar if stderr is a terminal.
 pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> {
     let cancel = interrupt::cancellation();
     Ok(Watch::new(within(cancel, source.timeout.as_deref())?, progress::to_terminal(json)))
@@ -60,13 +63,13 @@ fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError>
     }
 }
 
-/// The absolute path of a target.
+/// Returns the absolute path of a target.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     let resolved = std::path::absolute(path).and_then(|path| gitrepo_frontend::path::resolve(&path));
     resolved.map_err(|source| CommandError::Directory { path: path.to_owned(), source })
 }
 
-/// Fails early, with a clear message, for commands that mount.
+/// Fails if the process is not root. For commands that mount, so that they fail early and with a clear message.
 pub(crate) fn require_root(command: &'static str) -> Result<(), CommandError> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(CommandError::NeedsRoot { command }) }
 }

@@ -18,19 +18,19 @@ use crate::render;
 /// How long other commands may spend on sweeping.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
-/// Enough for any leftovers; a sweep that finds nothing takes milliseconds.
+/// How long `sweep` may take: enough for any leftovers. A sweep that finds nothing takes milliseconds.
 const BUDGET: Duration = Duration::from_secs(600);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Swept {
-    /// Nothing was removed: the numbers say what would be.
+    /// Nothing was removed: the counts say what would be removed.
     dry_run: bool,
-    /// Everything removed; the next two counts are part of it.
+    /// All removed entries, including these snapshots and repositories:
     removed: usize,
     snapshots: u64,
     repositories: u64,
-    /// Size of those two.
+    /// Size of these snapshots and repositories.
     bytes: u64,
     incomplete: bool,
     /// Snapshots that were modified on disk and are no longer served.
@@ -62,13 +62,13 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
     render::result(global.json, &swept, text)
 }
 
-/// Sweeps leftovers that are in the way, but keeps unused snapshots and repositories.
+/// Sweeps leftovers for a short time. Keeps unused snapshots and repositories.
 pub(super) fn briefly(volumes: &Volumes) -> Result<(), CommandError> {
     volumes.sweep_and_evict(&Abandoned::Unmounted { origin: configuration::ORIGIN }, Eviction::Until(0), BRIEFLY)?;
     Ok(())
 }
 
-/// Sweeps briefly at the end of another command. A failure here does not fail that command.
+/// Sweeps briefly at the end of another command. If the sweep fails, that command still succeeds.
 pub(super) fn in_passing(volumes: &Volumes) {
     if let Err(error) = briefly(volumes) {
         tracing::warn!(error = %chain(&error), "leftovers could not be swept");
@@ -89,15 +89,15 @@ fn text(swept: &Swept) -> String {
     lines.extend(swept.failures.iter().map(|failure| format!("not removed: {failure}")));
     if swept.changed > 0 {
         lines.push(format!(
-            "{} snapshots were changed by somebody, and are served no more (the log says which)",
+            "{} snapshots were changed on disk and are no longer served (the log names them)",
             swept.changed
         ));
     }
     if swept.unchecked {
-        lines.push("not all snapshots were looked at for changes: run it again".to_owned());
+        lines.push("not all snapshots were checked for changes: run the command again".to_owned());
     }
     if swept.incomplete {
-        lines.push("there is more, or another process is sweeping: run it again".to_owned());
+        lines.push("leftovers remain, or another process is sweeping: run the command again".to_owned());
     }
     lines.join("\n")
 }

@@ -53,24 +53,24 @@ impl Default for FrontendConfig {
 }
 
 impl Configuration {
-    /// Reads a file. Missing fields keep their value in `core`, or the frontends' defaults.
+    /// Reads a file. Missing fields keep their values in `core`, or the defaults of the frontends.
     pub fn read(path: &Path, core: Config) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path);
         Self::parse(&text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?, path, core)
     }
 
-    /// As [`Configuration::read`]; `path` is for the error.
+    /// Parses the text of a file, like [`Configuration::read`]. Errors name `path`.
     pub fn parse(text: &str, path: &Path, core: Config) -> Result<Self, ConfigError> {
         let (core, frontend) = Config::parse_with(text, path, core, FrontendConfig::default())?;
         let configuration = Self { core, frontend };
-        match configuration.senseless() {
+        match configuration.invalid_field() {
             Some((field, reason)) => Err(ConfigError::Invalid { path: path.to_owned(), field, reason }),
             None => Ok(configuration),
         }
     }
 
-    /// A field of the frontends with an invalid value, and why.
-    fn senseless(&self) -> Option<(&'static str, &'static str)> {
+    /// Returns a field of the frontends whose value is invalid, and the reason.
+    fn invalid_field(&self) -> Option<(&'static str, &'static str)> {
         let (store, roots) = (&self.core.store, &self.frontend.host_target_roots);
         if !roots.iter().all(|root| is_clean(root)) {
             return Some(("hostTargetRoots", "must be absolute paths without `..`"));
@@ -81,11 +81,11 @@ impl Configuration {
         if self.frontend.flex_writable == Writable::Copy {
             return Some(("flexWritable", "must be shared or private"));
         }
-        self.frontend.flex_timeout.is_zero().then_some(("flexTimeout", "is 0, which lets no volume be mounted"))
+        self.frontend.flex_timeout.is_zero().then_some(("flexTimeout", "is 0, so that no volume could be mounted"))
     }
 }
 
-/// An absolute path without `..`.
+/// Whether the path is absolute, without `..`.
 fn is_clean(path: &Path) -> bool {
     path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
 }
@@ -109,7 +109,7 @@ mod tests {
         std::fs::read_to_string(path).unwrap()
     }
 
-    /// Paths of all fields that are not objects, such as `limits.entries`.
+    /// Returns the paths of all fields that are not objects, such as `limits.entries`.
     fn fields(prefix: &str, value: &Value) -> Vec<String> {
         let Some(object) = value.as_object() else { return vec![prefix.to_owned()] };
         let path = |name: &String| if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -121,7 +121,7 @@ mod tests {
         let documentation = documentation();
         let (_, after) = documentation.split_once("```json\n").unwrap();
         let (defaults, _) = after.split_once("```").unwrap();
-        // Name every field: a missing one would silently keep its default.
+        // Check that every field is named: a missing one would silently keep its default.
         let named: serde_json::Map<String, Value> = serde_json::from_str(defaults).unwrap();
         let own = serde_json::to_value(FrontendConfig::default()).unwrap();
         assert!(own.as_object().unwrap().keys().all(|field| named.contains_key(field)), "{own}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn values_without_sense_are_refused() {
+    fn invalid_values_are_refused() {
         for text in [
             r#"{ "store": "relative" }"#,
             r#"{ "hostTargetRoots": ["x"] }"#,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_and_named_in_errors() {
+    fn a_file_is_read_and_errors_name_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.json");
         let missing = Configuration::read(&path, Config::for_drivers()).unwrap_err();

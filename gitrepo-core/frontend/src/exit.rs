@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use gitrepo_core::error::Kind;
 
-/// The exit status of a program that ends with a failure of this kind.
+/// Returns the exit status for a failure of this kind.
 pub fn status(kind: Kind) -> ExitCode {
     ExitCode::from(number(kind))
 }

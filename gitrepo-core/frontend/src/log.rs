@@ -8,9 +8,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// The level.
+    /// Which messages are logged.
     pub level: LogLevel,
-    /// The format.
+    /// How they are formatted.
     pub format: LogFormat,
 }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// An absolute path with symlinks resolved, as core requires and the mount table shows. Components that do not exist
-/// are kept: a volume can be unmounted although directories on its path are missing.
+/// Resolves the symlinks of an absolute path, as core requires and as in the mount table. Keeps components that do not
+/// exist: a volume can be unmounted although directories on its path are missing.
 ///
 /// # Errors
 /// If a component that exists cannot be resolved.
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_of_what_exists_are_resolved_and_what_is_missing_is_kept() {
+    fn links_are_resolved_and_missing_components_are_kept() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         fs::create_dir(home.join("real")).unwrap();

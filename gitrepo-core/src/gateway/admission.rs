@@ -22,21 +22,21 @@ use crate::policy::UidRange;
 pub struct Bounds {
     /// In total.
     pub total: usize,
-    /// With one host.
+    /// For one host.
     pub per_host: usize,
 }
 
-/// How many sessions there are.
+/// The number of sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionCount {
-    /// At work.
+    /// Sessions that run.
     pub active: usize,
-    /// Waiting for a place.
+    /// Sessions that wait for a place.
     pub queued: usize,
 }
 
-/// The places for sessions, and who waits for one. Clones share them.
+/// The places for sessions, and the queue for them. Clones share both.
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
     shared: Arc<Shared>,
@@ -73,19 +73,19 @@ pub(super) struct Admitted {
 }
 
 /// How often a waiting request checks whether it was cancelled.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Bounds {
     /// No bounds.
     pub const NONE: Self = Self::new(usize::MAX, usize::MAX);
 
-    /// These bounds in total and for each host.
+    /// Creates bounds in total and for each host.
     pub const fn new(total: usize, per_host: usize) -> Self {
         Self { total, per_host }
     }
 
-    /// For workers with these user ids. A few of them stay for other programs that share the range: the FlexVolume
-    /// driver, and a person at a shell. Two thirds of the rest may go to one host.
+    /// Returns the bounds for workers with these user ids. A few ids are left to other programs that share the range:
+    /// the FlexVolume driver, and a person at a shell. One host gets at most two thirds of the rest.
     pub fn of(uids: UidRange) -> Self {
         let uids = uids.uids().count();
         let total = (uids - uids / 5).max(1);
@@ -95,6 +95,8 @@ impl Bounds {
 
 impl Admission {
     pub(super) fn new(bounds: Bounds) -> Self {
+        // With a bound of zero, sessions would wait for ever.
+        let bounds = Bounds { total: bounds.total.max(1), per_host: bounds.per_host.max(1) };
         Self { shared: Arc::new(Shared { bounds, queue: Mutex::default(), changed: Condvar::new() }) }
     }
 
@@ -106,27 +108,48 @@ impl Admission {
     /// Waits for a place. Calls `waiting` if none is free at once.
     pub(super) fn admit(&self, host: &str, cancel: &Cancel, waiting: impl FnOnce()) -> Result<Admitted, Interrupted> {
         let shared = &self.shared;
+        let request = Waiting::enter(shared, host);
         let mut waiting = Some(waiting);
-        let mut queue = shared.queue();
-        let number = queue.enter(host);
         loop {
-            if queue.next(shared.bounds) == Some(number) {
-                queue.admit(number);
-                // There may be room for the next one, too.
+            let mut queue = shared.queue();
+            if queue.next(shared.bounds) == Some(request.number) {
+                queue.admit(request.number);
+                // There may be a place for the next request, too.
                 shared.changed.notify_all();
                 return Ok(Admitted { shared: Arc::clone(shared), host: host.to_owned() });
             }
-            if let Err(interrupted) = cancel.check() {
-                queue.waiting.retain(|ticket| ticket.number != number);
-                shared.changed.notify_all();
-                return Err(interrupted);
+            cancel.check()?;
+            match waiting.take() {
+                Some(waiting) => {
+                    // It may take long, panic, or ask for the number of sessions.
+                    drop(queue);
+                    waiting();
+                }
+                None => {
+                    let patience = cancel.remaining().map_or(POLL_INTERVAL, |remaining| remaining.min(POLL_INTERVAL));
+                    drop(shared.changed.wait_timeout(queue, patience));
+                }
             }
-            if let Some(waiting) = waiting.take() {
-                waiting();
-            }
-            let patience = cancel.remaining().map_or(LOOK, |remaining| remaining.min(LOOK));
-            queue = shared.changed.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+/// A request in the queue. Dropping it removes it.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn enter(shared: &'a Shared, host: &str) -> Self {
+        Self { shared, number: shared.queue().enter(host) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.queue().waiting.retain(|ticket| ticket.number != self.number);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -143,7 +166,7 @@ impl Queue {
         self.issued
     }
 
-    /// The request that is next, if there is a place for one.
+    /// Returns the request that is next, if there is a place for it.
     fn next(&self, bounds: Bounds) -> Option<u64> {
         if self.total >= bounds.total {
             return None;
@@ -196,7 +219,7 @@ mod tests {
         queue
     }
 
-    /// Admits all for whom there is room, in order.
+    /// Admits every request that there is a place for, in order.
     fn admitted(queue: &mut Queue) -> Vec<u64> {
         let turns = std::iter::from_fn(|| {
             let number = queue.next(BOUNDS)?;
@@ -209,7 +232,7 @@ mod tests {
     #[test]
     fn a_host_that_fills_its_places_leaves_room_for_others() {
         let mut queue = queue(&["a", "a", "a", "a", "b"]);
-        assert_eq!(admitted(&mut queue), [1, 5, 2], "the first, then the host that has none, then in order");
+        assert_eq!(admitted(&mut queue), [1, 5, 2], "the first, then the host without sessions, then in order");
         queue.release("b");
         assert_eq!(admitted(&mut queue), Vec::<u64>::new(), "two of one host are enough");
         let late = queue.enter("c");
@@ -219,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_a_long_queue_does_not_come_before_one_that_has_nothing() {
+    fn a_host_without_sessions_comes_before_a_host_with_a_long_queue() {
         let mut queue = queue(&["a", "b", "a", "b", "a", "b"]);
         assert_eq!(admitted(&mut queue), [1, 2, 3]);
         let late = queue.enter("c");
@@ -228,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_third_of_the_places_is_kept_from_one_host_and_a_fifth_of_the_users_for_others() {
+    fn one_host_gets_two_thirds_of_the_places_and_other_programs_a_fifth_of_the_user_ids() {
         let bounds = |uids| Bounds::of(UidRange::parse(uids).unwrap());
         assert_eq!(bounds("65521-65531"), Bounds { total: 9, per_host: 6 });
         assert_eq!(bounds("7-7"), Bounds { total: 1, per_host: 1 });
@@ -237,15 +260,15 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_counted_told_and_admitted_when_a_place_is_free() {
+    fn a_waiting_request_is_counted_and_notified_and_gets_the_next_free_place() {
         let admission = Admission::new(Bounds { total: 1, per_host: 1 });
-        let first = admission.admit("a", &Cancel::new(), || panic!("there is room")).unwrap();
-        let (told, waiting) = mpsc::channel();
+        let first = admission.admit("a", &Cancel::new(), || panic!("a place is free")).unwrap();
+        let (notify, notified) = mpsc::channel();
         let second = thread::spawn({
             let admission = admission.clone();
-            move || admission.admit("b", &Cancel::new(), || told.send(()).unwrap()).map(drop)
+            move || admission.admit("b", &Cancel::new(), || notify.send(()).unwrap()).map(drop)
         });
-        waiting.recv().unwrap();
+        notified.recv().unwrap();
         assert_eq!(admission.count(), SessionCount { active: 1, queued: 1 });
         drop(first);
         second.join().unwrap().unwrap();
@@ -253,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_makes_room_in_the_queue() {
+    fn a_request_that_gives_up_leaves_the_queue() {
         let admission = Admission::new(Bounds { total: 1, per_host: 1 });
         let _first = admission.admit("a", &Cancel::new(), || {}).unwrap();
         let cancel = Cancel::new();
@@ -262,5 +285,21 @@ mod tests {
         cancel.cancel();
         assert_eq!(admission.admit("a", &cancel, || {}).unwrap_err(), Interrupted::Cancelled);
         assert_eq!(admission.count(), SessionCount { active: 1, queued: 0 });
+    }
+
+    #[test]
+    fn a_waiting_request_may_count_the_sessions_and_leaves_the_queue_when_it_panics() {
+        let admission = Admission::new(Bounds { total: 0, per_host: 0 });
+        let first = admission.admit("a", &Cancel::new(), || panic!("there is room")).unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            admission.admit("a", &Cancel::new(), || {
+                assert_eq!(admission.count(), SessionCount { active: 1, queued: 1 });
+                panic!("the progress report fails");
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(admission.count(), SessionCount { active: 1, queued: 0 });
+        drop(first);
+        assert!(admission.admit("b", &Cancel::new(), || panic!("there is room again")).is_ok());
     }
 }

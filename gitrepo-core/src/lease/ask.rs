@@ -1,5 +1,5 @@
-//! Where a revision stands, and whether the credential may read the repository: from fresh knowledge, or from the
-//! remote.
+//! Resolves a revision to a commit and checks that the credential may read the repository. Uses a recent answer, or
+//! asks the remote.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::store::StoreError;
 use crate::store::Turn;
 use crate::watch::Watch;
 
-/// How long an answer of the remote about a moving revision serves other calls with the same credential: long enough
-/// that a hundred pods that start at once ask once, too short for anyone to notice.
+/// How long other calls with the same credential may reuse the remote's answer about a moving revision. Long enough
+/// that a hundred pods that start at once ask once; too short for anyone to notice.
 const SHARED_ANSWER: Duration = Duration::from_secs(1);
 
 impl Snapshots {
-    /// Resolves the revision, unless this credential was told recently. A call that may fetch gets the session that
-    /// resolved, too, if nobody else fetches from the repository.
+    /// Resolves the revision, or reuses a recent answer. If `may_fetch`, and no other call is fetching from the
+    /// repository, a call that asked the remote also returns its session for a fetch.
     pub(super) fn ask(
         &self,
         wanted: Wanted<'_>,
@@ -50,19 +50,19 @@ impl Snapshots {
             None => self.gateway.resolve(&wanted.spec.repository, wanted.revision, wanted.credentials, watch)?,
         };
         match access.record_answer(wanted.credential, wanted.revision, &resolved) {
-            // An answer that cannot be kept is asked for again.
+            // Without the record, the next call asks the remote again.
             Err(error) if error.is_full() => {
-                tracing::warn!(error = %chain(&error), "an answer of the remote is not kept: the disk is full");
+                tracing::warn!(error = %chain(&error), "cannot record the remote's answer: the disk is full");
             }
             result => result?,
         }
         Ok((resolved, fetching))
     }
 
-    /// What this credential was told already, if that is fresh enough to act on without asking again.
+    /// Returns the remote's last answer to this credential, if it is fresh enough to act on without asking again.
     ///
-    /// A proof of access holds for `accessTtl`. Under `Always`, each call asks where a moving revision stands, but
-    /// calls within [`SHARED_ANSWER`] share one answer.
+    /// A proof of access holds for `accessTtl`. Under `Always`, each call asks the remote to resolve a moving revision,
+    /// but calls within [`SHARED_ANSWER`] share one answer.
     pub(super) fn known(&self, wanted: Wanted<'_>) -> Result<Option<Resolved>, StoreError> {
         let access = self.store.access();
         if !access.proof(wanted.credential, self.gateway.policy().config().cache.access_ttl) {

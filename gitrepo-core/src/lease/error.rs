@@ -1,4 +1,4 @@
-//! Why a lease was not granted.
+//! Failures of a lease.
 
 use crate::cancel::Interrupted;
 use crate::error::Kind;
@@ -25,7 +25,7 @@ pub enum LeaseError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Cancelled, or out of time.
+    /// The operation was cancelled, or its time ran out.
     #[error("publishing was given up")]
     Interrupted {
         /// Which of the two.
@@ -35,7 +35,7 @@ pub enum LeaseError {
 }
 
 impl LeaseError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Policy(error) => error.kind(),
@@ -46,16 +46,15 @@ impl LeaseError {
         }
     }
 
-    /// The repository itself is refused: it exceeds a limit, or holds something that an honest one does not. None of it
-    /// is worth its space.
+    /// Whether the repository itself is refused: it exceeds a limit, or contains something that an honest repository
+    /// never does. Then nothing of it is worth keeping.
     pub(super) fn is_refusal(&self) -> bool {
         let Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(error))) = self else { return false };
         matches!(error, SnapshotError::TooLarge { .. } | SnapshotError::UnsafeName { .. })
     }
 
-    /// An error after a complete fetch that says nothing against what was fetched: time was up, the worker came to
-    /// grief, or the commit itself is not as this volume wants it. Damage, a full disk and a worker that lies are not
-    /// of this kind.
+    /// Whether the pack of a complete fetch is still good after this error: the time ran out, the worker died or hit a
+    /// bug, or the commit does not suit this volume. After damage, a full disk or a lie of the worker, it is not.
     pub(super) fn leaves_the_pack_good(&self) -> bool {
         let error = match self {
             Self::Interrupted { .. } => return true,
@@ -74,7 +73,7 @@ impl LeaseError {
         }
     }
 
-    /// What the store has of the repository is damaged.
+    /// Whether the store's copy of the repository is damaged.
     pub(super) fn is_damage(&self) -> bool {
         let Self::Gateway(GatewayError::Worker(error)) = self else { return false };
         matches!(

@@ -1,4 +1,4 @@
-//! The snapshot of a resolved revision: from the store, or fetched.
+//! Gets the snapshot of a resolved revision from the store, or fetches it.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -27,8 +27,8 @@ use crate::store::Turn;
 use crate::watch::Watch;
 use crate::worker::TREE;
 
-/// A session that may fetch, and what it holds meanwhile. Fields drop in this order: the session ends before its
-/// staging directory goes, and that before another process may fetch.
+/// A session that may fetch, with its staging directory and its lock. Fields drop in this order: the session ends, then
+/// its staging directory is deleted, then another process may fetch.
 pub(super) struct Fetching<'a> {
     session: Session<'a>,
     base: Option<PathBuf>,
@@ -43,8 +43,8 @@ impl Fetching<'_> {
 }
 
 impl Snapshots {
-    /// Resolves, and fetches over the same connection when the snapshot is not there. While another call fetches from
-    /// the repository, this one only resolves, and then waits for that fetch.
+    /// Resolves the revision and, if its snapshot is missing, fetches over the same connection. If another call is
+    /// fetching from the repository, this one only resolves, then waits for that fetch.
     pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
         let (resolved, fetching) = self.ask(wanted, true, watch)?;
         if let Some(hit) = self.hit(wanted, &resolved)? {
@@ -66,7 +66,7 @@ impl Snapshots {
         self.fetch_healing(wanted, resolved, fetching, watch)
     }
 
-    /// A session that may fetch, unless another call fetches from the repository.
+    /// Opens a session that may fetch, unless another call is fetching from the repository.
     pub(super) fn try_fetching(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Option<Fetching<'_>>, LeaseError> {
         match self.store.repository(&wanted.spec.repository).try_lock()? {
             Some(lock) => self.start_fetching(wanted, lock, watch).map(Some),
@@ -79,8 +79,8 @@ impl Snapshots {
         Ok(snapshot.map(|snapshot| wanted.lease(resolved.clone(), snapshot, Provenance::Store)))
     }
 
-    /// Fetches. Where what the store has of the repository turns out to be damaged, fetches once more without it: git
-    /// believes that it has the objects of a damaged pack, so no fetch on top of it would ever bring them.
+    /// Fetches. If the store's copy of the repository turns out to be damaged, fetches once more without it: git
+    /// believes that it has the objects of a damaged pack, so a fetch that builds on it would never bring them.
     fn fetch_healing(
         &self,
         wanted: Wanted<'_>,
@@ -88,11 +88,12 @@ impl Snapshots {
         fetching: Fetching<'_>,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        let built_on_ours = fetching.base.is_some();
+        let has_base = fetching.base.is_some();
         match self.fetch(wanted, resolved.clone(), fetching, watch) {
-            Err(error) if built_on_ours && error.is_damage() => {
-                tracing::warn!(url = %wanted.spec.repository, error = %chain(&error), "fetching afresh: ours is damaged");
-                let lock = self.store.repository(&wanted.spec.repository).lock(&watch.cancel)?;
+            Err(error) if has_base && error.is_damage() => {
+                let url = &wanted.spec.repository;
+                tracing::warn!(%url, error = %chain(&error), "the store's copy is damaged; fetching again");
+                let lock = self.store.repository(url).lock(&watch.cancel)?;
                 lock.discard()?;
                 let fetching = self.start_fetching(wanted, lock, watch)?;
                 self.fetch(wanted, resolved, fetching, watch)
@@ -125,14 +126,14 @@ impl Snapshots {
         fetching: Fetching<'_>,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        // The lock goes last.
+        // The lock is dropped last.
         let Fetching { lock, staging, base, session } = fetching;
         let Received { tree, written, bytes } =
             receive(session, wanted.spec, &resolved, FORMAT, self.gateway.policy().limits(), watch)?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
-            self.keep_what_is_good(&lock, &staging, base.as_deref(), &resolved, &error);
+            self.keep_good_pack(&lock, &staging, base.as_deref(), &resolved, &error);
             return Err(error);
         }
 
@@ -146,8 +147,8 @@ impl Snapshots {
         Ok(wanted.lease(resolved, snapshot, Provenance::Remote { received_bytes: bytes }))
     }
 
-    /// After a fetch whose tree failed: a good pack is kept for the next attempt, and a refused repository goes.
-    fn keep_what_is_good(
+    /// After a fetch whose tree failed: keeps a good pack for the next attempt, and discards a refused repository.
+    fn keep_good_pack(
         &self,
         lock: &RepositoryLock,
         staging: &Staging,
@@ -163,7 +164,7 @@ impl Snapshots {
             Ok(())
         };
         if let Err(failure) = kept {
-            tracing::warn!(error = %chain(&failure), "cannot keep what was received, or drop what was refused");
+            tracing::warn!(error = %chain(&failure), "cannot keep a received pack, or discard a refused repository");
         }
     }
 }

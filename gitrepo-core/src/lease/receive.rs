@@ -1,4 +1,4 @@
-//! One fetch: the pack and the tree of a commit, from an open session into its staging directory.
+//! Receives the pack of a commit and writes its tree, from an open session into its staging directory.
 
 use crate::gateway::GatewayError;
 use crate::gateway::Session;
@@ -11,23 +11,23 @@ use crate::snapshot::TreeRequest;
 use crate::spec::VolumeSpec;
 use crate::watch::Watch;
 
-/// What a session received.
+/// The result of a fetch.
 pub(crate) struct Received {
-    /// The tree that was to be written.
+    /// The requested tree.
     pub(crate) tree: TreeRequest,
-    /// Whether it was.
+    /// Whether the tree was written.
     pub(crate) written: Result<(), GatewayError>,
-    /// Bytes of the pack.
+    /// Size of the pack, in bytes.
     pub(crate) bytes: u64,
 }
 
-/// Fetches a resolved revision, writes its tree, and ends the session: what the worker wrote may then be checked
-/// without its changing meanwhile.
+/// Fetches a resolved revision, writes its tree, and ends the session, so that the worker cannot change its output
+/// while that is checked.
 ///
 /// # Errors
 ///
-/// When the fetch failed, or when something of the worker may be left. A tree that was not written is told in the
-/// result, since the pack may be worth keeping.
+/// If the fetch failed, or if parts of the worker may still run. If only the tree failed, [`Received::written`] says
+/// so, since the pack may be worth keeping.
 pub(crate) fn receive(
     mut session: Session<'_>,
     spec: &VolumeSpec,

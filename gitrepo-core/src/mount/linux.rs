@@ -1,4 +1,4 @@
-//! Mounting on Linux.
+//! Mounts on Linux.
 
 use std::ffi::CStr;
 use std::ffi::OsStr;
@@ -47,7 +47,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The best strategy that this kernel supports.
+    /// Returns the best strategy that this kernel supports.
     pub fn of_this_kernel() -> Self {
         if sys::mount::detached_mounts_work() { Self::Detached } else { Self::PrivateDirectory }
     }
@@ -68,7 +68,7 @@ impl LinuxMounter {
         Self { workdir: workdir.into(), strategy }
     }
 
-    /// The strategy in use.
+    /// Returns the strategy in use.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }
@@ -88,18 +88,18 @@ impl Mounter for LinuxMounter {
         .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
     }
 
-    fn shows(&self, asked: &Mount) -> Result<bool, MountError> {
-        let Attachment::Bind { source } = &asked.attachment;
-        let (Some(source), Some(target)) = (identity(source, Role::Source)?, identity(&asked.target, Role::Target)?)
+    fn shows(&self, wanted: &Mount) -> Result<bool, MountError> {
+        let Attachment::Bind { source } = &wanted.attachment;
+        let (Some(source), Some(target)) = (identity(source, Role::Source)?, identity(&wanted.target, Role::Target)?)
         else {
             return Ok(false);
         };
         let mounts = self.list()?;
-        let mut on_target = mounts.iter().filter(|mount| mount.target == asked.target);
+        let mut on_target = mounts.iter().filter(|mount| mount.target == wanted.target);
         let (Some(only), None) = (on_target.next(), on_target.next()) else {
             return Ok(false);
         };
-        Ok(source == target && only.is_read_only() == asked.read_only)
+        Ok(source == target && only.is_read_only() == wanted.read_only)
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
@@ -161,8 +161,8 @@ struct Peel<'a> {
 /// How long to retry a busy target before detaching it lazily.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Unmount calls before giving up. A bug that stacks mounts at every kubelet restart is known to have reached 49,153
-/// (spiffe-csi#331).
+/// Number of unmount calls before it gives up. A bug that stacks mounts at every kubelet restart is known to have
+/// reached 49,153 (spiffe-csi#331).
 const ATTEMPTS: usize = 100_000;
 
 impl Peel<'_> {

@@ -18,7 +18,7 @@ use super::MountPoint;
 /// The table of the calling thread, which may have left its process's mount namespace.
 pub(crate) const TABLE: &str = "/proc/thread-self/mountinfo";
 
-/// How often to reread the table until it is stable. A node that mounts all the time must not keep us here. Since Linux
+/// How often to reread the table until it is stable. On a node that mounts all the time, it might never be. Since Linux
 /// 5.8, a mount that exists throughout is in every reading anyway.
 const READINGS: usize = 16;
 
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_undone_and_bytes_that_are_no_text_kept() {
+    fn escapes_are_decoded_and_bytes_that_are_not_utf8_are_kept() {
         let table = b"1 0 0:1 /s\\040\\134\\012//deleted /t\\011\\043\xff\\9\\08 ro - tmpfs no\\040ne rw\n";
         let mounts = parse(table);
         assert_eq!(mounts[0].root, Path::new("/s \\\n//deleted"));
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_kernel_writes_is_read_back(
+        fn every_table_that_the_kernel_writes_is_read_back(
             mounts in prop::collection::vec(any_mount(), 0..8),
             optional in prop::collection::vec("(shared|master):[0-9]{1,4}", 0..4),
         ) {
@@ -221,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(table in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn no_input_makes_the_parser_panic(table in prop::collection::vec(any::<u8>(), 0..400)) {
             let _mounts = parse(&table);
         }
     }

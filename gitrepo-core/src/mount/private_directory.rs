@@ -1,8 +1,9 @@
 //! Prepares a mount on kernels without detached mounts (before Linux 5.12).
 //!
-//! On these kernels a bind mount starts writable and only a second call makes it read-only. So it is made where nobody
-//! looks, then moved. The kernel refuses to move a mount out of a shared one, and most mounts of a node are shared. So
-//! the directory, of mode 0700, is mounted on itself, and that mount is made private.
+//! On these kernels a bind mount starts writable and only a second call makes it read-only. So the mount is made in a
+//! directory that nobody else can enter, then moved. The kernel refuses to move a mount out of a shared one, and most
+//! mounts of a node are shared. So the directory, of mode 0700, is first mounted on itself, and that mount is made
+//! private.
 //!
 //! ```text
 //! <workdir>/<random>/         locked by its maker; mounted on itself, private
@@ -41,7 +42,7 @@ pub(super) struct PrivateDirectory {
 pub(super) type FailedStep = (&'static str, io::Error);
 
 impl PrivateDirectory {
-    /// Makes one below `workdir`, which is created if missing; its parent must exist.
+    /// Makes a directory below `workdir`, which is created if missing; the parent of `workdir` must exist.
     pub(super) fn make(workdir: &Path) -> Result<Self, FailedStep> {
         let prepare = |error| ("prepare a private directory", error);
         match DirBuilder::new().mode(0o700).create(workdir) {
@@ -96,7 +97,7 @@ impl PrivateDirectory {
 
 impl Drop for PrivateDirectory {
     fn drop(&mut self) {
-        // What remains looks like the leftovers of a killed process, and is swept like them.
+        // Anything that remains looks like the leftovers of a killed process, and is swept like them.
         let _swept_later = dismantle(&self.path);
     }
 }
@@ -168,7 +169,7 @@ fn change(source: Option<&Path>, target: &Path, flags: MsFlags) -> io::Result<()
     Ok(mount(source, target, None::<&Path>, flags, None::<&Path>)?)
 }
 
-/// A path to an open directory, wherever it is, for calls that take no descriptor.
+/// Returns a path to an open directory, wherever it is, for calls that take no descriptor.
 fn behind(directory: BorrowedFd<'_>) -> PathBuf {
     format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
 }

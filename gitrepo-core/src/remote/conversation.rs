@@ -48,7 +48,7 @@ enum Source<'a> {
 
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
-        self.check()?;
+        self.check_wanted()?;
         self.request.watch.progress.report(&Step::Resolving);
         match &mut self.source {
             Source::Server(server) => server.resolve(revision),
@@ -57,7 +57,11 @@ impl Connection for Conversation<'_> {
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
-        self.check()?;
+        self.check_wanted()?;
+        // Before anything is written: the first answer may be a redirect, which another session follows.
+        if let Source::Server(server) = &mut self.source {
+            server.greet()?;
+        }
         let resolved = &request.resolved;
         let repository = match self.repository.take() {
             Some(repository) => repository,
@@ -86,10 +90,9 @@ impl Connection for Conversation<'_> {
 }
 
 impl Conversation<'_> {
-    /// Fails if the conversation is no longer wanted.
-    fn check(&self) -> Result<(), RemoteError> {
-        let interrupted = |source| RemoteError::Interrupted { url: self.request.errand.url.to_string(), source };
-        self.request.watch.cancel.check().map_err(interrupted)
+    fn check_wanted(&self) -> Result<(), RemoteError> {
+        let url = &self.request.errand.url;
+        self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: url.to_string(), source })
     }
 
     fn create_repository(&self) -> Result<Repository, RemoteError> {

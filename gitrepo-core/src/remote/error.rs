@@ -206,6 +206,15 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
+    /// This node does not permit the connection.
+    #[error("this node does not permit the connection to {url}: is it the confinement of the worker, or a firewall?")]
+    NotPermitted {
+        /// Without user information.
+        url: String,
+        /// What failed.
+        #[source]
+        source: Cause,
+    },
     /// The server has gone silent.
     #[error("{url} went silent: no byte for {seconds} s while {phase}")]
     Stalled {
@@ -322,6 +331,17 @@ pub enum Unsupported {
 }
 
 impl RemoteError {
+    /// Adds to a broken connection what the server said beside it.
+    pub(super) fn with_words(self, words: Option<String>) -> Self {
+        let Some(words) = words else { return self };
+        let with = |source: &Cause| Cause::new(format_args!("{source}; it said: {words}"));
+        match self {
+            Self::Unreachable { url, source } => Self::Unreachable { source: with(&source), url },
+            Self::Protocol { url, source } => Self::Protocol { source: with(&source), url },
+            other => other,
+        }
+    }
+
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
@@ -332,6 +352,7 @@ impl RemoteError {
             | Self::CommitUnreachable { .. }
             | Self::CommitNotFound { .. } => Kind::NotFound,
             Self::NotACommit { .. } | Self::WebPage { .. } => Kind::InvalidRequest,
+            Self::NotPermitted { .. } => Kind::FailedPrecondition,
             Self::Unsupported { .. } => Kind::Unsupported,
             // The node's configuration has to change, not the volume's credential.
             Self::ProxyLogin { .. } => Kind::FailedPrecondition,

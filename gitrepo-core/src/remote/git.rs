@@ -4,6 +4,7 @@
 //! and none of the protocol's ways to negotiate is used.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use super::ConnectRequest;
 use super::FetchRequest;
@@ -27,6 +28,7 @@ mod packet;
 mod sink;
 
 pub(super) use sink::Arrived;
+pub(super) use sink::Sink;
 
 use answer::AnswerError;
 use ask::Wants;
@@ -58,17 +60,22 @@ pub(super) struct Server<'a> {
     request: &'a ConnectRequest,
     transport: Box<dyn Transport + 'a>,
     hello: Option<Hello>,
-    /// Whether the answer to the current request has come as far as a pack.
-    has_pack: bool,
+    /// Whether the server has answered the current fetch, in whichever way.
+    answered: bool,
 }
 
 impl<'a> Server<'a> {
     pub(super) fn new(request: &'a ConnectRequest, transport: Box<dyn Transport + 'a>) -> Self {
-        Self { request, transport, hello: None, has_pack: false }
+        Self { request, transport, hello: None, answered: false }
     }
 
     pub(super) fn accepted_host_key(&self) -> Option<String> {
         self.transport.accepted_host_key()
+    }
+
+    /// Connects, if necessary, and hears the server's first words.
+    pub(super) fn greet(&mut self) -> Result<(), RemoteError> {
+        self.connect().map(drop)
     }
 
     /// Asks where `revision` stands.
@@ -89,10 +96,10 @@ impl<'a> Server<'a> {
     /// Fetches the commit and what is missing of its history into `repository`.
     pub(super) fn bring(&mut self, request: &FetchRequest, repository: &Repository) -> Result<Arrived, RemoteError> {
         let was_connected = self.hello.is_some();
-        self.has_pack = false;
+        self.answered = false;
         match self.try_bring(request, repository) {
             // The server may have closed the idle connection.
-            Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. }) if was_connected && !self.has_pack => {
+            Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. }) if was_connected && !self.answered => {
                 self.hello = None;
                 self.try_bring(request, repository)
             }
@@ -108,7 +115,7 @@ impl<'a> Server<'a> {
         let wanted = match &hello.version {
             Version::Two => Some(commit),
             Version::Zero { refs, .. } => {
-                let by_id = ["allow-tip-sha1-in-want", "allow-reachable-sha1-in-want", "allow-any-sha1-in-want"];
+                let by_id = ["allow-reachable-sha1-in-want", "allow-any-sha1-in-want"];
                 let is_served = by_id.iter().any(|capability| hello.capabilities.has(capability));
                 refs.leading_to(commit, request.resolved.reference.as_deref()).or(is_served.then_some(commit))
             }
@@ -162,18 +169,22 @@ impl<'a> Server<'a> {
         self.connect()?;
         let Some(hello) = &self.hello else { return Ok(Arrived::default()) };
         let (message, banded) = match &hello.version {
-            Version::Two => (ask::pack(&hello.capabilities, &wants), true),
+            Version::Two => {
+                if !hello.capabilities.has_feature("fetch", "shallow") {
+                    wants.whole();
+                }
+                (ask::pack(&hello.capabilities, &wants), true)
+            }
             Version::Zero { .. } => {
                 if !hello.capabilities.has("shallow") {
-                    wants.depth = 0;
-                    wants.shallow.clear();
+                    wants.whole();
                 }
                 (ask::old_pack(&hello.capabilities, &wants), hello.capabilities.has("side-band-64k"))
             }
         };
         let remote_shallow = match &hello.version {
             Version::Zero { shallow, .. } => shallow.clone(),
-            Version::Two => Vec::new(),
+            Version::Two => BTreeSet::new(),
         };
         if matches!(hello.version, Version::Zero { .. }) && self.transport.ends_with_fetch() {
             self.hello = None;
@@ -181,7 +192,7 @@ impl<'a> Server<'a> {
         let stream = self.transport.ask(&message)?;
         let outcome = match answer::read_to_pack(Packets::new(stream), banded) {
             Ok((boundary, mut pack)) => {
-                self.has_pack = true;
+                self.answered = true;
                 sink::receive(&mut pack, repository, self.request).map(|arrived| (boundary, arrived))
             }
             Err(error) => return Err(self.failure(error)),
@@ -193,11 +204,7 @@ impl<'a> Server<'a> {
         };
         let mut shallow = repository.shallow()?;
         shallow.extend(boundary.shallow);
-        for commit in remote_shallow {
-            if repository.has(commit)? {
-                shallow.insert(commit);
-            }
-        }
+        shallow.extend(repository.all_present(remote_shallow)?);
         for commit in boundary.unshallow {
             shallow.remove(&commit);
         }
@@ -236,27 +243,31 @@ impl<'a> Server<'a> {
     fn failure(&mut self, error: AnswerError) -> RemoteError {
         let url = self.url();
         self.hello = None;
-        match error {
-            AnswerError::Said(words) => said(url, words),
-            AnswerError::Nonsense(what) => match self.transport.last_words() {
-                Some(words) => said(url, Cause::new(words)),
-                None => RemoteError::Protocol { url, source: Cause::new(what) },
-            },
-            AnswerError::Stream(error) => match (transport::failure(error, &url), self.transport.last_words()) {
-                (RemoteError::Protocol { .. } | RemoteError::Unreachable { .. }, Some(words)) => {
-                    said(url, Cause::new(words))
-                }
-                (error, _) => error,
-            },
+        let has_pack = self.answered;
+        let words = self.transport.last_words();
+        self.answered |= words.is_some() || !matches!(error, AnswerError::Stream(_));
+        match (error, words) {
+            (AnswerError::Said(words), _) => said(url, words),
+            // A server that refuses says why and hangs up.
+            (AnswerError::Nonsense(_), Some(words)) if !has_pack => said(url, Cause::new(words)),
+            (AnswerError::Stream(error), Some(words)) if !has_pack && is_end(&error) => said(url, Cause::new(words)),
+            (AnswerError::Nonsense(what), _) => RemoteError::Protocol { url, source: Cause::new(what) },
+            (AnswerError::Stream(error), words) => transport::failure(error, &url).with_words(words),
         }
     }
+}
+
+/// Whether the stream just ends.
+fn is_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none_or(|inner| !inner.is::<RemoteError>())
 }
 
 /// The meaning of a server's words before it hangs up.
 fn said(url: String, words: Cause) -> RemoteError {
     let lower = words.to_string().to_lowercase();
     let says = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
-    if says(&["not our ref"]) {
+    // git's words, and JGit's.
+    if says(&["not our ref"]) || (says(&["want "]) && says(&[" not valid"])) {
         RemoteError::CommitNotFound { url, commit: CommitId::from_bytes([0; 20]), source: Some(words) }
     } else if says(NOT_FOUND) {
         RemoteError::RepositoryNotFound { url, source: Some(words) }
@@ -276,6 +287,7 @@ mod tests {
     fn the_words_of_a_server_tell_what_is_wrong() {
         for (words, kind) in [
             ("upload-pack: not our ref 0123", Kind::NotFound),
+            ("want 0123 not valid", Kind::NotFound),
             ("fatal: '/x.git' does not appear to be a git repository", Kind::NotFound),
             ("ERROR: Repository not found.", Kind::NotFound),
             ("access denied or repository not exported: /x", Kind::NotFound),

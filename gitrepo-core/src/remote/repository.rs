@@ -13,6 +13,7 @@ use std::path::Path;
 
 use git2::ErrorCode;
 use git2::ObjectType;
+use git2::OdbLookupFlags;
 use git2::Oid;
 
 use crate::error::Cause;
@@ -21,7 +22,6 @@ use crate::error::io_kind;
 use crate::object;
 use crate::remote::RemoteError;
 use crate::spec::CommitId;
-use crate::spec::RepositoryUrl;
 use crate::sys;
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
@@ -81,14 +81,18 @@ impl Repository {
         self.git.odb().map_err(|error| unusable(self.path(), &error))
     }
 
-    /// libgit2's view of a repository on this machine, to copy from.
-    pub(crate) fn remote(&self, url: &RepositoryUrl) -> Result<git2::Remote<'_>, RemoteError> {
-        self.git.remote_anonymous(&url.transport()).map_err(|error| unusable(self.path(), &error))
-    }
-
     /// Whether this object is here or in the base.
     pub(crate) fn has(&self, object: CommitId) -> Result<bool, RemoteError> {
         Ok(self.objects()?.exists(oid(object)))
+    }
+
+    /// Those of these objects that are here or in the base.
+    pub(crate) fn all_present(&self, ids: impl IntoIterator<Item = CommitId>) -> Result<Vec<CommitId>, RemoteError> {
+        let objects = self.objects()?;
+        objects.refresh().map_err(|error| unusable(self.path(), &error))?;
+        // Otherwise libgit2 looks for new packs after each one that is missing.
+        let exists = |id: &CommitId| objects.exists_ext(oid(*id), OdbLookupFlags::NO_REFRESH);
+        Ok(ids.into_iter().filter(exists).collect())
     }
 
     /// Whether the commit was fetched with its whole tree into this repository or its base.
@@ -99,12 +103,8 @@ impl Repository {
     /// The commits that are here with their whole trees, newest first, as many as a server is offered.
     pub(crate) fn offers(&self) -> Result<Vec<CommitId>, RemoteError> {
         let unusable = |error| unusable(self.path(), &error);
-        let references = self.git.references_glob(&format!("{COMMITS}/*")).map_err(unusable)?;
-        let mut offers = Vec::new();
-        for reference in references.take(OFFERED) {
-            offers.extend(reference.map_err(unusable)?.target().map(commit_id));
-        }
-        Ok(offers)
+        let commits = commits_of(&self.git).map_err(unusable)?;
+        Ok(commits.into_iter().take(OFFERED).map(commit_id).collect())
     }
 
     /// Records that these commits are here with their whole trees: [`holds`](Self::holds) reads this, and the next fetch
@@ -182,7 +182,12 @@ fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {
 
 /// The refs of `base` whose commits exist, newest first, as the text of a `packed-refs` file.
 fn refs_of(base: &Path) -> Result<String, git2::Error> {
-    let repository = git2::Repository::open_bare(base)?;
+    let commits = commits_of(&git2::Repository::open_bare(base)?)?;
+    Ok(commits.iter().map(|target| format!("{target} {COMMITS}/{target}\n")).collect())
+}
+
+/// The commits that were fetched into a repository and can be read, newest first.
+fn commits_of(repository: &git2::Repository) -> Result<Vec<Oid>, git2::Error> {
     let objects = repository.odb()?;
     let mut commits = Vec::new();
     for reference in repository.references_glob(&format!("{COMMITS}/*"))? {
@@ -193,7 +198,7 @@ fn refs_of(base: &Path) -> Result<String, git2::Error> {
         }
     }
     commits.sort_unstable();
-    Ok(commits.iter().map(|(_, target)| format!("{target} {COMMITS}/{target}\n")).collect())
+    Ok(commits.into_iter().map(|(_, target)| target).collect())
 }
 
 /// A failure of libgit2 on the local disk.

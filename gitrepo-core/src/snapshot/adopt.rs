@@ -119,7 +119,7 @@ impl Adoption<'_> {
     }
 }
 
-/// The checks for every entry, wherever it is.
+/// Checks one entry, wherever it is.
 fn check_entry(found: &Found<'_>, device: u64) -> Result<(), &'static str> {
     if found.stat.st_dev != device {
         return Err("it is on another filesystem");
@@ -136,11 +136,11 @@ fn check_entry(found: &Found<'_>, device: u64) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A volume without the requested directory would look like an empty one.
+/// Checks that the requested directory exists: a volume without it would look like an empty one.
 fn check_directory(staging: &Beneath, request: &TreeRequest) -> Result<(), SnapshotError> {
     let mut path = ROOT.to_owned();
     for component in request.tree.directory.components() {
-        let component = CString::new(component).map_err(|_| untrusted(path.to_bytes(), "it has a NUL in it"))?;
+        let component = CString::new(component).map_err(|_| untrusted(path.to_bytes(), "it contains a NUL"))?;
         path = join(&path, &component);
     }
     staging.open(&path).map(drop).map_err(|_| untrusted(path.to_bytes(), "it is not a directory"))
@@ -159,12 +159,12 @@ fn check_manifest(
     let failed = |error: std::io::Error| SnapshotError::io("read", name.as_bytes(), error);
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = fcntl::openat(staging, name, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-    let told = manifest::count(BufReader::new(File::from(file)), request.limits.path_length)
+    let counted = manifest::count(BufReader::new(File::from(file)), request.limits.path_length)
         .map_err(failed)?
         .map_err(|reason| untrusted(name.as_bytes(), reason))?;
-    let is_same = (told.files, told.symlinks, told.bytes) == (summary.files, summary.symlinks, summary.bytes);
+    let is_same = (counted.files, counted.symlinks, counted.bytes) == (summary.files, summary.symlinks, summary.bytes);
     // The manifest contains the directories of submodules, but no others.
-    if !is_same || told.directories > summary.directories {
+    if !is_same || counted.directories > summary.directories {
         return Err(untrusted(name.as_bytes(), "it does not match the tree"));
     }
     Ok(())

@@ -22,12 +22,12 @@ pub(crate) struct Beneath {
 }
 
 impl Beneath {
-    /// The directory `path`, owned by the caller: only links before its last component are followed.
+    /// Opens the directory `path`, owned by the caller: only links before its last component are followed.
     pub(crate) fn new(path: &Path) -> Result<Self, Errno> {
         Ok(Self { root: fcntl::open(path, DIRECTORY, Mode::empty())? })
     }
 
-    /// The same for the directory at `path`, relative to this one.
+    /// Like [`Beneath::new`], for the directory at `path`, relative to this one.
     pub(crate) fn beneath(&self, path: &CStr) -> Result<Self, Errno> {
         Ok(Self { root: self.open(path)? })
     }
@@ -58,7 +58,7 @@ impl AsFd for Beneath {
     }
 }
 
-/// `parent/name`, for [`Beneath::open`].
+/// Returns `parent/name`, for [`Beneath::open`].
 pub(crate) fn join(parent: &CStr, name: &CStr) -> CString {
     if parent.is_empty() {
         return name.to_owned();

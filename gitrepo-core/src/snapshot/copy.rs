@@ -1,4 +1,4 @@
-//! A writable copy of an adopted snapshot's tree.
+//! Makes a writable copy of an adopted snapshot's tree.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -43,18 +43,18 @@ pub enum CopyError {
     /// Reading the snapshot or writing the copy failed.
     #[error("cannot {action} {path:?}")]
     Io {
-        /// A verb.
+        /// What was tried, as a verb.
         action: &'static str,
-        /// Relative to the tree, escaped.
+        /// The path relative to the tree, escaped.
         path: String,
         /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// An entry of a type that no adopted tree contains.
+    /// The snapshot contains an entry of a type that no adopted tree contains.
     #[error("the snapshot holds {path:?}, which is neither file nor directory nor link")]
     Damaged {
-        /// Relative to the tree, escaped.
+        /// The path relative to the tree, escaped.
         path: String,
     },
     /// The filesystem of the copy is nearly full.
@@ -70,7 +70,7 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => io_kind(source),
@@ -88,9 +88,9 @@ impl CopyError {
 /// Who may write to a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writers {
-    /// Its owner.
+    /// The copy's owner.
     Owner,
-    /// Also its group, which new files inherit: the modes that the kubelet sets for a pod's `fsGroup` (kubelet
+    /// Also the copy's group, which new files inherit: the modes that the kubelet sets for a pod's `fsGroup` (kubelet
     /// pkg/volume/volume_linux.go).
     Group,
 }
@@ -179,7 +179,7 @@ impl Copying<'_> {
         Ok(stat::utimensat(&self.place, found.name, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
-    /// Owner first, since changing it may clear mode bits; time last.
+    /// Sets the owner first, since changing it may clear mode bits, and the time last.
     fn finish(&self, copied: BorrowedFd<'_>, original: &FileStat) -> io::Result<()> {
         let (uid, gid) = self.ids();
         unistd::fchown(copied, uid, gid)?;
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_the_tree_and_its_own() {
+    fn a_copy_has_the_same_content_and_is_independent() {
         let fixture = Fixture::new();
         let (staging, summary) = fixture.write(&request(fixture.varied())).unwrap();
         let target = tempfile::tempdir().unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_the_target_is_written_over_or_followed() {
+    fn existing_entries_of_the_target_are_neither_overwritten_nor_followed() {
         let fixture = Fixture::new();
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let (target, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_is_no_longer_wanted_ends() {
+    fn a_cancelled_copy_ends() {
         let fixture = Fixture::new();
         let (staging, _) = fixture.write(&request(fixture.varied())).unwrap();
         let cancel = Cancel::new();

@@ -34,7 +34,7 @@ pub(crate) const ROOT: &CStr = c"root";
 /// A tree as plain files, attached by a bind mount.
 ///
 /// [`write`](SnapshotFormat::write) never syncs: the store does, once for the whole tree. Each blob is fully in memory
-/// while it is written, since libgit2 cannot stream packed objects. Large ones (over 32 MiB) are written one at a time.
+/// while it is written, if it is a delta or at most 32 MiB. A larger one is streamed out of its pack.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Directory;
 

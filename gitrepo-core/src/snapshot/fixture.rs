@@ -56,7 +56,7 @@ impl Fixture {
         self.object(ObjectType::Blob, data.as_ref())
     }
 
-    /// A tree of exactly these entries, in this order.
+    /// Creates a tree of exactly these entries, in this order.
     pub(crate) fn tree(&self, entries: &[(u32, &[u8], Oid)]) -> Oid {
         let mut data = Vec::new();
         for (mode, name, id) in entries {
@@ -68,7 +68,7 @@ impl Fixture {
         self.object(ObjectType::Tree, &data)
     }
 
-    /// A tree object of these bytes, which may be malformed.
+    /// Creates a tree object of these bytes, which may be malformed.
     pub(crate) fn malformed_tree(&self, data: &[u8]) -> Oid {
         self.object(ObjectType::Tree, data)
     }
@@ -79,12 +79,12 @@ impl Fixture {
         CommitId::from_bytes(id.as_bytes().try_into().unwrap())
     }
 
-    /// A commit of a tree of these entries.
+    /// Creates a commit of a tree of these entries.
     pub(crate) fn commit_of(&self, entries: &[(u32, &[u8], Oid)]) -> CommitId {
         self.commit(self.tree(entries))
     }
 
-    /// A commit with every kind of entry, correctly sorted.
+    /// Creates a commit with every kind of entry, correctly sorted.
     pub(crate) fn varied(&self) -> CommitId {
         let deep = (0..40)
             .fold(self.tree(&[(FILE, b"leaf", self.blob("leaf\n"))]), |tree, _| self.tree(&[(TREE, b"deep", tree)]));

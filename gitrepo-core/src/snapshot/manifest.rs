@@ -10,7 +10,7 @@ use std::io::Write;
 use super::TreeSummary;
 use super::listing::Entry;
 use super::listing::Listing;
-use super::tree::EntryMode;
+use crate::object::EntryMode;
 
 /// The manifest's name, beside the tree.
 pub(crate) const NAME: &str = "manifest";
@@ -52,14 +52,14 @@ struct Record<'a> {
 /// malformed.
 pub(crate) fn count(mut from: impl BufRead, longest_path: u32) -> io::Result<Result<TreeSummary, &'static str>> {
     let longest = OVERHEAD + u64::from(longest_path);
-    let mut told = TreeSummary::default();
+    let mut counted = TreeSummary::default();
     let (mut bytes, mut previous) = (Vec::new(), Vec::new());
     loop {
         bytes.clear();
-        // One byte more, so that a record that is too long is not mistaken for one that just fits.
+        // One byte more, so that a record that is too long does not look like one that just fits.
         io::Read::take(&mut from, longest + 1).read_until(0, &mut bytes)?;
         if bytes.is_empty() {
-            return Ok(Ok(told));
+            return Ok(Ok(counted));
         }
         let Some(Record { mode, size, path }) = parse(&bytes) else {
             return Ok(Err("it has a malformed record"));
@@ -68,11 +68,11 @@ pub(crate) fn count(mut from: impl BufRead, longest_path: u32) -> io::Result<Res
             return Ok(Err("its paths are not in order"));
         }
         match mode {
-            EntryMode::File | EntryMode::Executable => told.files += 1,
-            EntryMode::Symlink => told.symlinks += 1,
-            EntryMode::Submodule => told.directories += 1,
+            EntryMode::File | EntryMode::Executable => counted.files += 1,
+            EntryMode::Symlink => counted.symlinks += 1,
+            EntryMode::Submodule => counted.directories += 1,
         }
-        told.bytes = told.bytes.saturating_add(size);
+        counted.bytes = counted.bytes.saturating_add(size);
         previous.clear();
         previous.extend_from_slice(path);
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_manifest_is_refused() {
+    fn a_malformed_manifest_is_refused() {
         for text in [
             "\0".to_owned(),
             format!("100644 blob {ID} 3\ta"),

@@ -59,9 +59,9 @@ pub(crate) fn write(tree: &Path, to: &mut dyn Write) -> io::Result<()> {
     walk::walk(&root, &mut Sealing { to })
 }
 
-/// Checks entries against the seal, from the first record at or after `offset`, while `goes_on` returns true; at least
+/// Checks entries against the seal, from the first record at or after `offset`, while `more` returns true; at least
 /// one.
-pub(crate) fn check(seal: &Path, tree: &Path, offset: u64, mut goes_on: impl FnMut() -> bool) -> io::Result<Verdict> {
+pub(crate) fn check(seal: &Path, tree: &Path, offset: u64, mut more: impl FnMut() -> bool) -> io::Result<Verdict> {
     let mut seal = BufReader::new(File::open(seal)?);
     let first = next(&mut seal)?.unwrap_or_default();
     let identity = match identity(tree) {
@@ -81,18 +81,18 @@ pub(crate) fn check(seal: &Path, tree: &Path, offset: u64, mut goes_on: impl FnM
     loop {
         let Some(record) = next(&mut seal)? else { return Ok(Verdict::Same(None)) };
         let Some((facts, path)) = split(&record) else { return Ok(Verdict::Unknown) };
-        match look(&root, &mut directory, &path)? {
+        match examine(&root, &mut directory, &path)? {
             Some(found) if facts_of(&found) == facts => {}
             Some(found) => return Ok(changed(&path, difference(facts, &found))),
             None => return Ok(changed(&path, "is gone")),
         }
-        if !goes_on() {
+        if !more() {
             return Ok(Verdict::Same(Some(seal.stream_position()?)));
         }
     }
 }
 
-/// Inode and birth time of a directory, which only its creator determines. Without birth times, the inode alone.
+/// Returns the inode and the birth time of a directory, which never change. Without birth times, only the inode.
 fn identity(tree: &Path) -> io::Result<String> {
     let found = std::fs::symlink_metadata(tree)?;
     let birth = found.created().ok().and_then(|birth| birth.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -122,7 +122,8 @@ fn record(to: &mut dyn Write, stat: &FileStat, path: &CStr) -> io::Result<()> {
     to.write_all(path.to_bytes_with_nul())
 }
 
-/// The recorded facts of an entry. For a directory, link count and size depend on the filesystem and are left out.
+/// Returns the recorded facts of an entry. For a directory, link count and size depend on the filesystem and are left
+/// out.
 fn facts_of(stat: &FileStat) -> String {
     let is_directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
     let (names, size) = if is_directory { (0, 0) } else { (stat.st_nlink, stat.st_size) };
@@ -140,7 +141,7 @@ fn difference(sealed: &str, found: &FileStat) -> &'static str {
     ];
     let found = facts_of(found);
     let differs = sealed.split(' ').zip(found.split(' ')).position(|(sealed, found)| sealed != found);
-    differs.and_then(|at| FIELDS.get(at)).copied().unwrap_or("was changed (its ctime tells)")
+    differs.and_then(|at| FIELDS.get(at)).copied().unwrap_or("was changed (its ctime differs)")
 }
 
 fn changed(path: &CStr, how: &str) -> Verdict {
@@ -151,8 +152,8 @@ fn changed(path: &CStr, how: &str) -> Verdict {
     Verdict::Changed(format!("{path} {how}"))
 }
 
-/// The entry itself, never a link's target; `None` if it is missing.
-fn look(root: &Beneath, directory: &mut Option<(CString, OwnedFd)>, path: &CStr) -> io::Result<Option<FileStat>> {
+/// Examines the entry itself, never a link's target; `None` if it is missing.
+fn examine(root: &Beneath, directory: &mut Option<(CString, OwnedFd)>, path: &CStr) -> io::Result<Option<FileStat>> {
     let absent = |error| match error {
         // A parent directory that is now a link or a file counts as missing.
         Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV => Ok(None),
@@ -177,7 +178,7 @@ fn look(root: &Beneath, directory: &mut Option<(CString, OwnedFd)>, path: &CStr)
     fstatat(&*opened, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(Some).or_else(absent)
 }
 
-/// The next record without its NUL; `None` at the end.
+/// Reads the next record without its NUL; `None` at the end.
 fn next(seal: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
     let mut record = Vec::new();
     seal.by_ref().take(LONGEST).read_until(0, &mut record)?;

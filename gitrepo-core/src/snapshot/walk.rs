@@ -1,4 +1,4 @@
-//! Walks a directory tree by descriptors: follows no link, and neither depth nor width costs a descriptor.
+//! Walks a directory tree by descriptors: follows no link, and needs no more descriptors for a deep or wide tree.
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -34,19 +34,19 @@ pub(crate) trait Visitor {
         Ok(())
     }
 
-    /// The error for a failure of the walk itself.
+    /// Returns the error for a failure of the walk itself.
     fn failed(&self, action: &'static str, path: &CStr, error: Errno) -> Self::Error;
 }
 
 /// One entry of a directory.
 pub(crate) struct Found<'a> {
-    /// The directory it is in.
+    /// The directory that contains the entry.
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) name: &'a CStr,
     pub(crate) path: &'a CStr,
     /// Number of path components.
     pub(crate) depth: usize,
-    /// Of the entry itself, even if it is a link.
+    /// The `stat` of the entry itself, even if it is a link.
     pub(crate) stat: FileStat,
 }
 

@@ -42,9 +42,9 @@ use super::listing::Listing;
 use super::object;
 use super::packed;
 use super::symlink;
-use super::tree::EntryMode;
 use super::widen;
 use crate::error::Cause;
+use crate::object::EntryMode;
 use crate::progress::Step;
 use crate::spec::Symlinks;
 

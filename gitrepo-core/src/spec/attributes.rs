@@ -148,8 +148,8 @@ pub enum SpecError {
         /// The most similar one.
         nearest: Option<&'static str>,
     },
-    /// The key belongs into the secret.
-    #[error("there is no key {key:?} of a volume; a credential belongs into the volume's secret, as the key {name}")]
+    /// The key belongs in the secret.
+    #[error("there is no key {key:?}; a credential belongs in the volume's secret, as the key {name}")]
     SecretKey {
         /// As written.
         key: String,

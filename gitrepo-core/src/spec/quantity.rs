@@ -73,16 +73,11 @@ pub(crate) fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::
 
 /// For serde: text, or a plain number.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "an amount of bytes such as \"10Gi\" is expected")]
-    enum TextOrNumber {
-        Text(String),
-        Number(u64),
-    }
-
-    match TextOrNumber::deserialize(deserializer)? {
-        TextOrNumber::Text(text) => parse(&text).map_err(D::Error::custom),
-        TextOrNumber::Number(bytes) => Ok(bytes),
+    let value = serde_json::Value::deserialize(deserializer)?;
+    match (value.as_str(), value.as_u64()) {
+        (Some(text), _) => parse(text).map_err(D::Error::custom),
+        (None, Some(bytes)) => Ok(bytes),
+        (None, None) => Err(D::Error::custom(format_args!("{value} is not an amount of bytes such as \"10Gi\""))),
     }
 }
 

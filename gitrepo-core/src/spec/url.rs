@@ -1,7 +1,7 @@
 //! Where a repository is.
 //!
-//! We parse the URL before git does. A URL that passes means the same to git, to libgit2 and to the server; everything
-//! else is refused with advice what to write instead (CVE-2017-1000117, CVE-2025-1767). Each repository has exactly one
+//! We parse the URL before git does. A URL that passes means the same to git and to the server; everything else is
+//! refused with advice what to write instead (CVE-2017-1000117, CVE-2025-1767). Each repository has exactly one
 //! text here, which is also the store's key. Two spellings share it only if they send the very same bytes to the
 //! server. All others stay apart, since a wrong merge would show one repository to readers of another.
 
@@ -114,18 +114,6 @@ impl RepositoryUrl {
         let path = path.strip_suffix("/.git").unwrap_or(path).trim_end_matches('/');
         let last = path.rsplit(['/', ':']).next().unwrap_or(path);
         last.strip_suffix(".git").unwrap_or(last)
-    }
-
-    /// The URL for libgit2. Differs from the canonical form where git decodes a path and libgit2 does not.
-    pub fn transport(&self) -> String {
-        match self.scheme {
-            Scheme::Ssh | Scheme::Git if !self.is_relative() => format!("{}{}", self.origin(), self.rooted_path()),
-            // libgit2 would look up the host name with its brackets. An SSH server starts in the user's home.
-            Scheme::Ssh if self.host.as_ref().is_some_and(Host::is_ipv6) => {
-                format!("{}/~/{}", self.origin(), self.path)
-            }
-            _ => self.to_string(),
-        }
     }
 
     /// Whether this is `host:path` with a path that begins neither at the server's root nor at a home directory.

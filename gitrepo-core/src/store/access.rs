@@ -40,7 +40,8 @@ use node_key::NodeKey;
 const PROOF_FILE: &str = "proof.json";
 const FILE_LIMIT: u64 = 64 * 1024;
 
-/// What the node knows about credentials: `access/<credential>/`, one directory per pair of repository and credential.
+/// The proofs and answers of all credentials: `access/<credential>/`, one directory per pair of repository and
+/// credential.
 ///
 /// Only the node's key is durable. A proof is void after a reboot anyway, and an answer lost in a power failure is
 /// requested again.
@@ -53,13 +54,13 @@ pub struct Access {
 /// The remote's last answer to this credential about a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
-    /// The answer.
+    /// The commit, and the ref that led to it.
     pub resolved: Resolved,
-    /// How long ago that was; `None` if it was before a reboot.
+    /// The age of the answer; `None` if it is from before a reboot.
     pub age: Option<Duration>,
 }
 
-/// The turn to ask a remote with one credential.
+/// The exclusive right to ask a remote with one credential.
 #[derive(Debug)]
 pub struct ResolveLock {
     _lock: Lock,
@@ -83,7 +84,8 @@ impl Access {
         Self { layout, key: NodeKey::default() }
     }
 
-    /// The id of these credentials for this repository on this node. Covers every secret key, including trust anchors.
+    /// Returns the id of these credentials for this repository on this node. It covers every secret key, including
+    /// trust anchors.
     pub fn credential(&self, url: &RepositoryUrl, credentials: &Credentials) -> Result<CredentialId, StoreError> {
         let key = self.key.get(&self.layout)?;
         Ok(CredentialId::new(key, url, credentials))
@@ -95,21 +97,21 @@ impl Access {
         proof.and_then(|proof| age(&proof.at)).is_some_and(|age| age < ttl)
     }
 
-    /// The remote has just refused this credential: its earlier proof is void at once. Its answers are kept, since they
-    /// are useless without a proof.
+    /// Deletes the credential's proof after the remote has refused it. Its answers are kept, since they are useless
+    /// without a proof.
     pub fn forget(&self, credential: &CredentialId) -> Result<(), StoreError> {
         let path = self.directory(credential).join(PROOF_FILE);
         optional(std::fs::remove_file(&path).map_err(StoreError::io("delete", &path))).map(|_| ())
     }
 
-    /// The remote's last answer to this credential. Not a proof.
+    /// Returns the remote's last answer to this credential. It is not a proof.
     pub fn resolution(&self, credential: &CredentialId, revision: &Revision) -> Option<Resolution> {
         let answer = self.read::<Answer>(credential, &answer_file(revision))?;
         Some(Resolution { age: age(&answer.at), resolved: answer.resolved })
     }
 
-    /// The remote has just answered this credential, which proves its access to the repository. For a commit requested
-    /// by its id, nothing else is recorded.
+    /// Records that the remote has just answered this credential, which proves its access to the repository. Also
+    /// records the answer, unless the revision is a commit id.
     pub fn record_answer(
         &self,
         credential: &CredentialId,
@@ -124,15 +126,14 @@ impl Access {
         self.write(credential, PROOF_FILE, &Proof { at })
     }
 
-    /// Takes the turn to ask the remote, waiting for others that ask with this credential.
+    /// Takes the exclusive right to ask the remote with this credential. Waits for other holders.
     pub fn resolve_lock(&self, credential: &CredentialId, cancel: &Cancel) -> Result<ResolveLock, StoreError> {
         let lock = self.layout.locks.acquire(&lock_name(credential), Mode::Exclusive, cancel)?;
         Ok(ResolveLock { _lock: lock })
     }
 
-    /// Takes the turn to ask the remote, or returns what `done` finds while others ask: a hundred pods with one
-    /// credential ask once. `done` runs only while another process holds the lock, so check again after taking the
-    /// turn.
+    /// Like [`Access::resolve_lock`], but returns early if `done` finds an answer: a hundred pods with one credential
+    /// ask once. `done` runs only while another process holds the lock, so check again after taking the lock.
     pub(crate) fn resolve_lock_unless<T>(
         &self,
         credential: &CredentialId,
@@ -145,10 +146,10 @@ impl Access {
         }
     }
 
-    /// Forgets the credentials that proved nothing and asked nothing for `unused`, and returns their number.
+    /// Deletes the credentials that were not used for `unused`, and returns their number.
     ///
-    /// Within this boot, the proof gives the age. Before it, only the wall clock does: if it jumped, a remote is asked
-    /// once more than needed.
+    /// The proof gives the age within this boot. From earlier boots, only the wall clock does: if it jumped, a remote
+    /// is asked once more than needed.
     pub(crate) fn sweep_unused(&self, unused: Duration) -> Result<usize, StoreError> {
         let mut removed = 0;
         for name in hashes_in(&self.layout.access())? {
@@ -156,7 +157,7 @@ impl Access {
             if self.is_used(&directory, unused) {
                 continue;
             }
-            // A process that asks holds this lock, and writes its answer there.
+            // A process that asks the remote holds this lock, and writes the answer into the directory.
             let lock = self.layout.locks.try_acquire(&LockName::Resolve(name), Mode::Exclusive)?;
             if lock.is_some() && !self.is_used(&directory, unused) {
                 removed += usize::from(self.layout.trash.take(&directory)?.is_some());
@@ -165,7 +166,7 @@ impl Access {
         Ok(removed)
     }
 
-    /// When in doubt, `true`.
+    /// Whether a credential was used within the last `unused`. When in doubt, `true`.
     fn is_used(&self, directory: &Path, unused: Duration) -> bool {
         if let Some(age) = read::<Proof>(&directory.join(PROOF_FILE)).and_then(|proof| age(&proof.at)) {
             return age < unused;
@@ -201,7 +202,7 @@ impl Access {
     }
 }
 
-/// A file that is missing, unreadable or malformed counts as absent: then the remote is asked.
+/// Returns `None` for a missing, unreadable or malformed file: then the remote is asked.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let json = durable::read(path, FILE_LIMIT).ok()?;
     serde_json::from_slice(&json).ok()
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn s12_a_proof_is_one_credentials_for_one_repository() {
+    fn s12_a_proof_counts_for_one_credential_and_one_repository() {
         let (_place, store) = store();
         let access = store.access();
         let other_url = RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap();
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn r11_a_credential_that_nobody_used_for_long_is_forgotten_and_one_that_asks_is_not() {
+    fn r11_a_sweep_deletes_a_long_unused_credential_unless_it_is_asking() {
         let (_place, store) = store();
         let access = store.access();
         let [used, asking, old, older_boot] = ["a", "b", "c", "d"].map(|name| {
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn r11_an_answer_outlives_a_reboot_but_not_its_age() {
+    fn r11_an_answer_survives_a_reboot_but_its_age_is_then_unknown() {
         let (_place, store) = store();
         let access = store.access();
         let credential = access.credential(&url(), &Credentials::none()).unwrap();
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn many_processes_make_one_key_that_no_file_but_one_holds() {
+    fn many_processes_create_one_key_in_one_file() {
         let (place, _) = store();
         let root = place.path().join("store");
         let names: BTreeSet<_> = std::thread::scope(|scope| {
@@ -374,7 +375,7 @@ mod tests {
 
         fs::write(&key, "torn").unwrap();
         let renamed = Store::open(&root).unwrap().access().credential(&url(), &token("canary")).unwrap();
-        assert!(!names.contains(&renamed), "with a new key every credential proves itself again");
+        assert!(!names.contains(&renamed), "with a new key, every credential must prove its access again");
     }
 
     #[test]
@@ -419,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_an_answer_shares_it() {
+    fn a_process_that_waits_for_an_answer_shares_it() {
         let (_place, store) = store();
         let access = store.access();
         let credential = access.credential(&url(), &Credentials::none()).unwrap();

@@ -50,12 +50,12 @@ const CHANGED_FILE: &str = "changed.json";
 const CURSOR_FILE: &str = "looked-at.json";
 const CURSOR_LIMIT: u64 = 1024;
 
-/// Entries that a publish checks from the beginning of a seal, and as many again from a random offset. A small tree is
-/// checked completely, a large one in a different part each time.
-const GLANCE: usize = 128;
+/// The number of entries that a publish checks from the beginning of a seal, and again from a random offset. A small
+/// tree is checked completely, a large one in a different part each time.
+const SAMPLE: usize = 128;
 
-/// Time limit for both together, whatever the disk does.
-const GLANCE_TIME: Duration = Duration::from_millis(2);
+/// Time limit for both checks together.
+const SAMPLE_TIME: Duration = Duration::from_millis(2);
 
 /// The content of a mark, for an admin who looks for the reason.
 #[derive(Serialize)]
@@ -74,7 +74,7 @@ struct Cursor {
 
 /// The result of checking the snapshots.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Looked {
+pub(super) struct Checked {
     /// Changed snapshots found for the first time.
     pub(super) changed: usize,
     /// Time ran out. The next check continues from there.
@@ -93,32 +93,33 @@ pub(super) fn seal(snapshot: &Path) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// How many changed snapshots this process has found since the store was opened.
+    /// Returns the number of changed snapshots that this process has found since it opened the store.
     pub fn changed_snapshots(&self) -> u64 {
         self.changed.load(Ordering::Relaxed)
     }
 
-    /// Whether a snapshot is marked. One that looks changed is marked now.
+    /// Whether a snapshot is marked as changed. Checks a sample of an unmarked snapshot, and marks it if it was
+    /// changed.
     pub(super) fn is_changed(&self, lease: &SnapshotLease) -> Result<bool, StoreError> {
         if is_marked(lease.path())? {
             return Ok(true);
         }
         let begun = Instant::now();
-        let beginning = self.look(lease, 0, counted(begun))?;
+        let beginning = self.compare(lease, 0, counted(begun))?;
         let Verdict::Same(Some(seen)) = beginning else { return self.mark_changed(lease, beginning) };
         let length = fs::metadata(lease.path().join(SEAL_FILE)).map_or(0, |seal| seal.len());
         let anywhere = u64::from_ne_bytes(durable::random_bytes()?) % length.saturating_sub(seen).max(1);
-        let elsewhere = self.look(lease, seen + anywhere, counted(begun))?;
+        let elsewhere = self.compare(lease, seen + anywhere, counted(begun))?;
         self.mark_changed(lease, elsewhere)
     }
 
-    /// A snapshot of an earlier version has no seal to compare with.
-    fn look(&self, lease: &SnapshotLease, offset: u64, goes_on: impl FnMut() -> bool) -> Result<Verdict, StoreError> {
+    /// Compares a snapshot with its seal, from `offset`. A snapshot of an earlier version has no seal.
+    fn compare(&self, lease: &SnapshotLease, offset: u64, more: impl FnMut() -> bool) -> Result<Verdict, StoreError> {
         let (seal, tree) = (lease.path().join(SEAL_FILE), lease.path().join(TREE));
         if optional(fs::symlink_metadata(&seal).map_err(StoreError::io("examine", &seal)))?.is_none() {
             return Ok(Verdict::Unknown);
         }
-        seal::check(&seal, &tree, offset, goes_on).map_err(StoreError::io("compare with its seal", &tree))
+        seal::check(&seal, &tree, offset, more).map_err(StoreError::io("compare with its seal", &tree))
     }
 
     fn mark_changed(&self, lease: &SnapshotLease, verdict: Verdict) -> Result<bool, StoreError> {
@@ -132,13 +133,13 @@ impl Store {
             repository = lease.meta().repository,
             commit = %lease.meta().commit,
             reason,
-            "a shared tree was changed on this node, by a privileged pod or by hand; no volume gets it any more, and those that \
-             have it keep it until they are unpublished"
+            "a shared tree was changed on this node, by a privileged pod or by hand; new volumes do not get it, and \
+             volumes that show it keep it until they are unpublished"
         );
         Ok(true)
     }
 
-    /// The first unmarked one of a snapshot and its successors, whether it exists or not.
+    /// Returns the first of a snapshot and its successors that is not marked, whether it exists or not.
     pub(super) fn unmarked(&self, id: &SnapshotId) -> Result<SnapshotId, StoreError> {
         let mut id = id.clone();
         while is_marked(&self.snapshot_path(&id))? {
@@ -148,58 +149,58 @@ impl Store {
     }
 
     /// Checks all sealed snapshots until `deadline`, from where the last check stopped.
-    pub(super) fn look_at_all(&self, deadline: Option<Instant>) -> Result<Looked, StoreError> {
+    pub(super) fn check_all(&self, deadline: Option<Instant>) -> Result<Checked, StoreError> {
         let file = self.root().join(CURSOR_FILE);
         let cursor = optional(durable::read(&file, CURSOR_LIMIT))?;
         let cursor: Cursor = cursor.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
         let mut names = hashes_in(&self.snapshots())?;
         names.sort_unstable();
-        let mut looked = Looked::default();
+        let mut checked = Checked::default();
         let in_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
         for name in names.into_iter().filter(|name| *name >= cursor.snapshot) {
             let mut offset = if name == cursor.snapshot { cursor.offset } else { 0 };
             let Ok(id) = SnapshotId::try_from(name) else { continue };
             if in_time() {
-                match self.look_through(&id, offset, in_time) {
+                match self.check_rest(&id, offset, in_time) {
                     Ok(Verdict::Same(Some(next))) => offset = next,
                     Ok(Verdict::Changed(_)) => {
-                        looked.changed += 1;
+                        checked.changed += 1;
                         continue;
                     }
                     Ok(Verdict::Same(None) | Verdict::Unknown) => continue,
                     // An unreadable snapshot must not keep the others from being checked.
                     Err(error) => {
-                        tracing::warn!(snapshot = %id, error = %chain(&error), "cannot look whether a snapshot was changed");
+                        tracing::warn!(snapshot = %id, error = %chain(&error), "cannot check a snapshot for changes");
                         continue;
                     }
                 }
             }
-            looked.unfinished = true;
+            checked.unfinished = true;
             durable::replace_json(&file, &Cursor { snapshot: id.to_string(), offset }, Durability::Volatile)?;
-            return Ok(looked);
+            return Ok(checked);
         }
         optional(fs::remove_file(&file).map_err(StoreError::io("remove", &file)))?;
-        Ok(looked)
+        Ok(checked)
     }
 
     /// Checks the rest of one snapshot, if it can be leased without waiting.
-    fn look_through(&self, id: &SnapshotId, offset: u64, in_time: impl FnMut() -> bool) -> Result<Verdict, StoreError> {
+    fn check_rest(&self, id: &SnapshotId, offset: u64, in_time: impl FnMut() -> bool) -> Result<Verdict, StoreError> {
         let Some(lease) = self.try_leased(id)? else { return Ok(Verdict::Unknown) };
         if is_marked(lease.path())? {
             return Ok(Verdict::Unknown);
         }
-        let verdict = self.look(&lease, offset, in_time)?;
+        let verdict = self.compare(&lease, offset, in_time)?;
         self.mark_changed(&lease, verdict.clone())?;
         Ok(verdict)
     }
 
-    /// Removes changed snapshots that have no record, no lease, and none of `shown` inside.
+    /// Removes changed snapshots that have no record and no lease, and contain no path of `shown`.
     pub(super) fn sweep_changed(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for name in hashes_in(&self.snapshots())? {
             let Ok(id) = SnapshotId::try_from(name) else { continue };
             let path = self.snapshot_path(&id);
-            if !is_marked(&path)? || shown.iter().any(|shown| shown.starts_with(&path)) {
+            if !is_marked(&path)? || shown.iter().any(|mounted| mounted.starts_with(&path)) {
                 continue;
             }
             let name = LockName::Snapshot(id.to_string());
@@ -218,12 +219,12 @@ impl Store {
     }
 }
 
-/// Continues for [`GLANCE`] entries, or until time runs out.
+/// Returns `true` for [`SAMPLE`] entries, or until time runs out.
 fn counted(begun: Instant) -> impl FnMut() -> bool {
     let mut entries = 0;
     move || {
         entries += 1;
-        entries < GLANCE && begun.elapsed() < GLANCE_TIME
+        entries < SAMPLE && begun.elapsed() < SAMPLE_TIME
     }
 }
 

@@ -20,7 +20,7 @@ use super::error::StoreError;
 pub struct BootId(String);
 
 impl BootId {
-    /// The boot of the running kernel. Read once, since no process outlives it.
+    /// Returns the boot of the running kernel. Read once, since no process outlives it.
     pub fn current() -> Result<Self, StoreError> {
         static CURRENT: OnceLock<BootId> = OnceLock::new();
         if let Some(current) = CURRENT.get() {
@@ -31,7 +31,7 @@ impl BootId {
         Ok(CURRENT.get_or_init(|| Self(text.trim().to_owned())).clone())
     }
 
-    /// A prefix that tells boots apart in a file name.
+    /// Returns a prefix that tells boots apart in a file name.
     pub(crate) fn prefix(&self) -> &str {
         self.0.split('-').next().unwrap_or_default()
     }
@@ -58,19 +58,19 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// Now. Time spent suspended counts.
+    /// Returns the present moment. Time spent suspended counts.
     pub(crate) fn now() -> Result<Self, StoreError> {
         let uptime =
             clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(StoreError::io("read", Path::new("CLOCK_BOOTTIME")))?;
         Ok(Self { boot_id: BootId::current()?, uptime: Duration::from(uptime) })
     }
 
-    /// The time since boot, if it is the same boot as that of `now`.
+    /// Returns the time since boot, if `now` is in the same boot.
     pub(crate) fn uptime_in(&self, now: &Self) -> Option<Duration> {
         (self.boot_id == now.boot_id).then_some(self.uptime)
     }
 
-    /// The age at `now`; `None` if it was before a reboot, or claims to be later than now.
+    /// Returns the age at `now`; `None` if the moment is from before a reboot, or later than `now`.
     pub(crate) fn age(&self, now: &Self) -> Option<Duration> {
         (self.boot_id == now.boot_id).then(|| now.uptime.checked_sub(self.uptime)).flatten()
     }

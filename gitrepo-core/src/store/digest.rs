@@ -7,7 +7,7 @@ use std::fmt::Write;
 use sha2::Digest;
 use sha2::Sha256;
 
-/// Lower-case hexadecimal.
+/// Encodes bytes as lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -17,12 +17,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The SHA-256 of one value, in hexadecimal.
+/// Returns the SHA-256 of one value, in hexadecimal.
 pub(crate) fn sha256_hex(value: impl AsRef<[u8]>) -> String {
     hex(&Sha256::digest(value.as_ref()))
 }
 
-/// Exactly `length` lower-case hexadecimal digits.
+/// Whether `text` is exactly `length` lower-case hexadecimal digits.
 pub(crate) fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_join_to_the_same_bytes_are_told_apart() {
+    fn fields_that_join_to_the_same_bytes_are_encoded_differently() {
         let encode = |fields: &[&str]| {
             let mut bytes = Vec::new();
             length_prefixed(fields.iter().map(|field| field.as_bytes()), |part| bytes.extend_from_slice(part));

@@ -21,7 +21,7 @@ use super::digest::is_hex;
 use super::error::StoreError;
 use super::error::optional;
 
-/// The name of a file until it is complete: `<name>.<random>.new`, locked by its writer.
+/// The extension of a file until it is complete: `<name>.<random>.new`, locked by its writer.
 pub(crate) const UNFINISHED: &str = "new";
 
 /// Whether a change is on disk when the call returns.
@@ -36,7 +36,7 @@ pub(crate) enum Durability {
 /// Who may read a file, if they can reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readers {
-    /// Its owner.
+    /// Only its owner.
     Owner,
     /// Also a worker, which sees only its repository in the store.
     Everyone,
@@ -66,7 +66,7 @@ pub(crate) fn replace_for(
         .map_err(StoreError::io("write", path))
         .and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("replace", path)));
     if written.is_err() {
-        // On a full disk the space must come back; if this fails too, a sweep retries it.
+        // Frees the space on a full disk. If this fails too, a sweep retries it.
         drop(fs::remove_file(&temporary));
         return written;
     }
@@ -76,7 +76,7 @@ pub(crate) fn replace_for(
     }
 }
 
-/// A new file beside `path`. Its lock tells a sweep that the writer is alive.
+/// Creates a file beside `path`. Its lock tells a sweep that the writer is alive.
 fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
     loop {
         let mut temporary = path.as_os_str().to_owned();
@@ -91,7 +91,7 @@ fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
         match file.try_lock() {
             // The name is random, so it can only be this file.
             Ok(()) if temporary.symlink_metadata().is_ok() => return Ok((temporary, file)),
-            // A sweep was faster, and removes it or already has.
+            // A sweep locked the file first, and removes it or already has.
             Ok(()) | Err(fs::TryLockError::WouldBlock) => {}
             Err(fs::TryLockError::Error(source)) => {
                 return Err(StoreError::Io { action: "lock", path: temporary, source });
@@ -100,7 +100,7 @@ fn create_unfinished(path: &Path) -> Result<(PathBuf, File), StoreError> {
     }
 }
 
-/// Renames out of staging, durably. Never replaces a directory that is not empty.
+/// Renames a file or tree out of staging, durably. Never replaces a directory that is not empty.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(StoreError::io("rename to", to))?;
     sync_parent(to)
@@ -147,13 +147,13 @@ pub(crate) fn replace_json(path: &Path, value: &impl Serialize, durability: Dura
     replace(path, &json, durability)
 }
 
-/// The value in a JSON file of at most `limit` bytes; `None` if there is no file.
+/// Reads a JSON file of at most `limit` bytes; `None` if there is no file.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<Option<T>, StoreError> {
     let Some(json) = optional(read(path, limit))? else { return Ok(None) };
     serde_json::from_slice(&json).map(Some).map_err(|error| StoreError::corrupt(path, error))
 }
 
-/// The paths of everything in a directory.
+/// Lists the paths in a directory.
 pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let list = || fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>();
     list().map_err(StoreError::io("list", directory))
@@ -165,7 +165,7 @@ pub(crate) fn open_in_place(path: &Path) -> io::Result<File> {
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-/// The content of a file of at most `limit` bytes. A larger or non-regular file is damage.
+/// Reads a file of at most `limit` bytes. A larger or non-regular file counts as damaged.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, StoreError> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -184,10 +184,10 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, StoreError> {
 }
 
 fn irregular(path: &Path) -> StoreError {
-    StoreError::corrupt(path, "it is no regular file")
+    StoreError::corrupt(path, "it is not a regular file")
 }
 
-/// Unpredictable bytes.
+/// Returns unpredictable bytes.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
@@ -195,7 +195,7 @@ pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
     Ok(bytes)
 }
 
-/// A unique name.
+/// Returns a unique name.
 pub(crate) fn random_name() -> Result<String, StoreError> {
     Ok(hex(&random_bytes::<16>()?))
 }
@@ -212,7 +212,7 @@ mod tests {
     use crate::store::fixture::on_small_filesystem;
 
     #[test]
-    fn a_file_is_replaced_as_a_whole_and_leaves_no_other() {
+    fn a_file_is_replaced_as_a_whole_and_no_other_file_stays() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("file");
         for (content, durability) in [("one", Durability::Durable), ("two", Durability::Volatile)] {

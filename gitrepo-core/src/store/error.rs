@@ -15,11 +15,11 @@ pub enum StoreError {
     /// A step on one path failed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// A verb.
+        /// What was tried, as a verb.
         action: &'static str,
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -34,17 +34,20 @@ pub enum StoreError {
     /// The store is not where it was. Its volumes may still be mounted.
     #[error("the store {} is missing: {reason}; check its mount, then retry", path.display())]
     Missing {
-        /// Its root.
+        /// The store's root.
         path: PathBuf,
         /// What is there instead.
         reason: String,
     },
     /// Something was written by a newer version of this program.
-    #[error("{} has version {found}, and this program knows versions up to {supported}; use the newer program", path.display())]
+    #[error(
+        "{} has version {found}, and this program knows versions up to {supported}; use the newer program",
+        path.display()
+    )]
     Newer {
         /// The file with the version.
         path: PathBuf,
-        /// Its version.
+        /// The version in that file.
         found: u64,
         /// The newest version that can be read.
         supported: u64,
@@ -58,11 +61,11 @@ pub enum StoreError {
         format: String,
     },
     /// A lock was not released in time.
-    #[error("another process is at work on {lock}")]
+    #[error("another process is still {lock}")]
     Locked {
-        /// What the lock protects, in words.
+        /// What the holder of the lock does, in words.
         lock: String,
-        /// The lock is that of a target or a volume: another call for the same volume holds it.
+        /// Whether the lock is that of a target or a volume: then another call for the same volume holds it.
         of_volume: bool,
         /// Why waiting ended.
         #[source]
@@ -73,12 +76,15 @@ pub enum StoreError {
     Corrupt {
         /// The path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: Cause,
     },
     /// A damaged snapshot cannot be replaced while volumes show it.
-    #[error("the snapshot {} is damaged, and cannot be replaced before the volumes that use it are unpublished", path.display())]
+    #[error(
+        "the snapshot {} is damaged, and cannot be replaced before the volumes that use it are unpublished",
+        path.display()
+    )]
     CorruptInUse {
         /// The path.
         path: PathBuf,
@@ -89,7 +95,7 @@ pub enum StoreError {
         /// The mount.
         path: PathBuf,
     },
-    /// The worker left something that no worker writes.
+    /// The worker left something that no honest worker writes.
     #[error("the worker left {}, which is refused: {reason}", path.display())]
     Untrusted {
         /// The path.
@@ -100,7 +106,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => crate::error::io_kind(source),
@@ -117,22 +123,22 @@ impl StoreError {
         }
     }
 
-    /// For `map_err`: a system error, with the action and its path.
+    /// Adds the action and its path to a system error. For `map_err`.
     pub(crate) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         move |error| Self::Io { action, path: path.to_path_buf(), source: error.into() }
     }
 
-    /// The file exists but is malformed.
+    /// Returns the error for a malformed file.
     pub(crate) fn corrupt(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::Corrupt { path: path.to_path_buf(), source: Cause::new(reason) }
     }
 
-    /// The file or directory does not exist.
+    /// Whether the file or directory does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// No space or inodes are left.
+    /// Whether no space or inodes are left.
     pub(crate) fn is_full(&self) -> bool {
         self.kind() == Kind::ResourceExhausted
     }

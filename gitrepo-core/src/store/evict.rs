@@ -1,9 +1,9 @@
 //! Makes room: removes unused snapshots and repositories, the longest unused first.
 //!
 //! A snapshot or repository is in use while a record, a lease or the holder of a repository's lock refers to it, in any
-//! process and mount namespace. So it is while a mount visible here shows it, in case its record was lost. Each use is
-//! checked again under the lock of the victim. A victim is renamed into the trash: a late reader finds nothing, and
-//! fetches.
+//! process and mount namespace. A mount that shows it and is visible here counts too, in case the record was lost.
+//! Every check is repeated under the victim's lock. A victim is renamed into the trash: a late reader finds nothing,
+//! and fetches.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ pub enum Eviction {
     Unreferenced,
 }
 
-/// What can be removed.
+/// An unused snapshot or repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Unused {
     Snapshot(SnapshotId),
@@ -60,7 +60,8 @@ struct Survey {
     snapshots_of: BTreeMap<String, usize>,
 }
 
-/// Returns what the mount table shows of a store now; `None` if it cannot be read, in which case nothing is removed.
+/// Lists the trees of a store that the mount table shows now; `None` if it cannot be read, in which case nothing is
+/// removed.
 pub type Shown<'a> = &'a dyn Fn() -> Option<Vec<PathBuf>>;
 
 impl Store {
@@ -68,15 +69,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If the store cannot be read. What was removed until then stays removed.
-    pub fn evict(&self, eviction: Eviction, shown: Shown<'_>, budget: Duration) -> Result<Freed, StoreError> {
+    /// If the store cannot be read. Anything removed until then stays removed.
+    pub fn evict(&self, eviction: Eviction, list_shown: Shown<'_>, budget: Duration) -> Result<Freed, StoreError> {
         let deadline = Instant::now().checked_add(budget);
         let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let mut freed = Freed::default();
         if self.has_room(eviction) {
             return Ok(freed);
         }
-        // One process at a time, or each would free what all need together.
+        // Only one process evicts at a time; otherwise each would free space for all of them.
         let patience = Cancel::new().within(budget.min(PATIENCE));
         let _turn = match self.layout.locks.acquire(&LockName::Evict, Mode::Exclusive, &patience) {
             Err(StoreError::Locked { .. }) => return Ok(Freed { incomplete: true, ..freed }),
@@ -93,12 +94,12 @@ impl Store {
                 return Ok(Freed { incomplete: true, ..freed });
             }
             let taken = match &oldest {
-                Unused::Snapshot(id) => self.take_snapshot(id, shown),
+                Unused::Snapshot(id) => self.take_snapshot(id, list_shown),
                 Unused::Repository(hash) => self.take_repository(hash),
             };
             // A failure must not keep the others from being removed.
             let taken = taken.unwrap_or_else(|error| {
-                tracing::warn!(error = %chain(&error), "something unused stays in the store");
+                tracing::warn!(error = %chain(&error), "cannot remove an unused snapshot or repository");
                 freed.incomplete = true;
                 None
             });
@@ -114,14 +115,14 @@ impl Store {
         Ok(freed)
     }
 
-    /// What [`Store::evict`] would remove by present knowledge. Removes nothing.
-    pub fn evictable(&self, eviction: Eviction, shown: Shown<'_>) -> Result<Freed, StoreError> {
+    /// Estimates what [`Store::evict`] would remove. Removes nothing.
+    pub fn evictable(&self, eviction: Eviction, list_shown: Shown<'_>) -> Result<Freed, StoreError> {
         let mut freed = Freed::default();
         let mut missing = match eviction {
             Eviction::Until(bytes) => bytes.saturating_sub(free_bytes(self.root()).unwrap_or(bytes)),
             Eviction::Unreferenced => u64::MAX,
         };
-        let Some(shown) = shown() else { return Ok(Freed { incomplete: true, ..freed }) };
+        let Some(shown) = list_shown() else { return Ok(Freed { incomplete: true, ..freed }) };
         let mut survey = self.survey()?;
         while missing > 0
             && let Some((used, oldest)) = survey.unused.pop_first()
@@ -129,7 +130,7 @@ impl Store {
             let bytes = match oldest {
                 Unused::Snapshot(id) => {
                     let path = self.snapshot_path(&id);
-                    if shown.iter().any(|shown| shown.starts_with(&path)) {
+                    if shown.iter().any(|mounted| mounted.starts_with(&path)) {
                         continue;
                     }
                     freed.snapshots += 1;
@@ -148,10 +149,10 @@ impl Store {
         Ok(freed)
     }
 
-    /// A filesystem that does not report its space counts as having room.
+    /// Whether enough space is free.
     fn has_room(&self, eviction: Eviction) -> bool {
         match eviction {
-            Eviction::Until(bytes) => free_bytes(self.root()).is_ok_and(|free| free >= bytes) || bytes == 0,
+            Eviction::Until(bytes) => free_bytes(self.root()).map_or(true, |free| free >= bytes),
             Eviction::Unreferenced => false,
         }
     }
@@ -179,8 +180,8 @@ impl Store {
         Ok(survey)
     }
 
-    /// After a snapshot of this repository, last used at `used`: without any other, the repository is unused as well. A
-    /// snapshot's use counts for the packs too, since later fetches build on them.
+    /// Counts a removed snapshot of this repository, last used at `used`. Without any other, the repository is unused
+    /// as well. A snapshot's use counts for the packs too, since later fetches build on them.
     fn count_off(&self, survey: &mut Survey, repository: Option<String>, used: LastUse) -> Result<(), StoreError> {
         if let Some(hash) = repository
             && let Some(left) = survey.snapshots_of.get_mut(&hash)
@@ -199,11 +200,11 @@ impl Store {
     }
 
     /// Moves a snapshot to the trash unless it is in use.
-    fn take_snapshot(&self, id: &SnapshotId, shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
+    fn take_snapshot(&self, id: &SnapshotId, list_shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
         let name = LockName::Snapshot(id.to_string());
         let Some(_lock) = self.layout.locks.try_acquire(&name, Mode::Exclusive)? else { return Ok(None) };
         let path = self.snapshot_path(id);
-        let is_shown = shown().is_none_or(|shown| shown.iter().any(|shown| shown.starts_with(&path)));
+        let is_shown = list_shown().is_none_or(|shown| shown.iter().any(|mounted| mounted.starts_with(&path)));
         if is_shown || self.referenced()?.contains(id) {
             return Ok(None);
         }
@@ -211,7 +212,8 @@ impl Store {
         Ok(self.layout.trash.take(&path)?.map(|path| Taken { path, bytes, repository }))
     }
 
-    /// The same for a repository. A fetch holds its lock until the snapshot is installed.
+    /// Moves a repository to the trash unless it is in use. A fetch holds the repository's lock until it has installed
+    /// the snapshot.
     fn take_repository(&self, hash: &str) -> Result<Option<Taken>, StoreError> {
         let repository = self.repository_of(hash.to_owned());
         let Some(_lock) = repository.try_lock()? else { return Ok(None) };
@@ -235,7 +237,7 @@ impl Store {
     }
 }
 
-/// Something moved to the trash.
+/// A snapshot or repository that was moved to the trash.
 struct Taken {
     path: PathBuf,
     bytes: u64,
@@ -243,7 +245,7 @@ struct Taken {
     repository: Option<String>,
 }
 
-/// The bytes of a snapshot, and the hash of its repository. A damaged snapshot has neither.
+/// Returns the bytes of a snapshot, and the hash of its repository. A damaged snapshot has neither.
 fn describe(snapshot: &Path) -> (u64, Option<String>) {
     let Some(meta) = read_meta(snapshot).ok().flatten() else { return (0, None) };
     let url = RepositoryUrl::parse(&meta.repository).ok();
@@ -251,7 +253,7 @@ fn describe(snapshot: &Path) -> (u64, Option<String>) {
 }
 
 impl Repository {
-    /// The total size of its packs.
+    /// Returns the total size of the repository's packs.
     fn pack_bytes(&self) -> u64 {
         let entries = fs::read_dir(self.packs()).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
@@ -272,7 +274,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn r12_nothing_goes_that_a_lease_a_record_or_a_mount_uses() {
+    fn r12_nothing_is_evicted_that_a_lease_a_record_or_a_mount_uses() {
         let (_place, store) = store();
         let [leased, recorded, mounted, unused] = [1, 2, 3, 4].map(|digit| install(&store, commit(digit), ""));
         let target = Path::new("/pods/a");
@@ -280,24 +282,24 @@ mod tests {
         slot.write(&record(&store, "volume", target, &recorded)).unwrap();
         let paths = [&leased, &recorded, &mounted, &unused].map(|lease| lease.path().to_owned());
         drop((recorded, mounted, unused));
-        let shown = || Some(vec![paths[2].join("root")]);
+        let list_shown = || Some(vec![paths[2].join("root")]);
 
-        let planned = store.evictable(Eviction::Unreferenced, &shown).unwrap();
-        assert_eq!(planned.snapshots, 2, "leases are not looked at");
+        let planned = store.evictable(Eviction::Unreferenced, &list_shown).unwrap();
+        assert_eq!(planned.snapshots, 2, "leases do not count here");
         let blind = store.evict(Eviction::Unreferenced, &|| None, LONG).unwrap();
         assert!(blind.is_nothing(), "{blind:?}");
-        let freed = store.evict(Eviction::Unreferenced, &shown, LONG).unwrap();
+        let freed = store.evict(Eviction::Unreferenced, &list_shown, LONG).unwrap();
         assert_eq!((freed.snapshots, freed.repositories, freed.incomplete), (1, 0, false));
         assert_eq!(paths.each_ref().map(|path| path.exists()), [true, true, true, false]);
         assert_eq!(fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
         drop((leased, slot));
         assert_eq!(store.evict(Eviction::Unreferenced, &|| Some(Vec::new()), LONG).unwrap().snapshots, 2);
         assert_eq!(paths.each_ref().map(|path| path.exists()), [false, true, false, false]);
-        assert!(store.evict(Eviction::Until(1), &shown, LONG).unwrap().is_nothing(), "there is room");
+        assert!(store.evict(Eviction::Until(1), &list_shown, LONG).unwrap().is_nothing(), "there is room");
     }
 
     #[test]
-    fn r12_who_comes_too_late_finds_a_miss_and_never_half_a_snapshot() {
+    fn r12_a_late_reader_finds_a_whole_snapshot_or_a_miss() {
         let (_place, store) = store();
         let id = install(&store, commit(1), "content").id().clone();
         let working = AtomicBool::new(true);

@@ -27,7 +27,7 @@ use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::TreeOptions;
 
-/// A new store and its temporary directory.
+/// Creates a store in a temporary directory.
 pub(crate) fn store() -> (TempDir, Store) {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("store")).unwrap();
@@ -38,12 +38,12 @@ pub(crate) fn url() -> RepositoryUrl {
     RepositoryUrl::parse("https://git.example.com/group/project.git").unwrap()
 }
 
-/// A commit id of this digit repeated forty times.
+/// Returns the commit id that repeats this digit forty times.
 pub(crate) fn commit(digit: u8) -> CommitId {
     CommitId::from_bytes([digit << 4 | digit; 20])
 }
 
-/// Gives up at the first lock that is held elsewhere.
+/// Returns a limit that gives up at the first lock that is held elsewhere.
 pub(crate) fn impatient() -> Cancel {
     Cancel::new().within(std::time::Duration::ZERO)
 }
@@ -61,7 +61,7 @@ pub(crate) fn install(store: &Store, commit: CommitId, content: &str) -> Snapsho
     store.install_snapshot(&key.id(), &staging, &tree, &meta).unwrap()
 }
 
-/// A record of `target`, showing a snapshot.
+/// Creates a record of `target`, which shows a snapshot.
 pub(crate) fn record(store: &Store, volume_id: &str, target: &Path, lease: &SnapshotLease) -> Record {
     Record {
         version: Record::VERSION,

@@ -16,12 +16,12 @@ use super::durable;
 const FILE: &str = "used";
 const FILE_LIMIT: u64 = 4096;
 
-/// Earlier is smaller.
+/// The time of the last use. Earlier is smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LastUse {
     /// In an earlier boot, or never recorded.
     Earlier(SystemTime),
-    /// Time since this boot.
+    /// In this boot, as the time since it began.
     ThisBoot(Duration),
 }
 
@@ -41,7 +41,7 @@ fn write(directory: &Path) -> io::Result<()> {
     file.set_len(u64::try_from(text.len()).unwrap_or_default())
 }
 
-/// When `directory` was last used.
+/// Returns when `directory` was last used.
 pub(super) fn of(directory: &Path, now: &Moment) -> LastUse {
     let path = directory.join(FILE);
     let moment = durable::read(&path, FILE_LIMIT).ok().and_then(|text| serde_json::from_slice::<Moment>(&text).ok());
@@ -60,7 +60,7 @@ mod tests {
     use crate::store::BootId;
 
     #[test]
-    fn r11_what_was_used_in_this_boot_is_newer_than_whatever_an_earlier_one_says() {
+    fn r11_a_use_in_this_boot_is_later_than_any_in_an_earlier_boot() {
         let place = tempfile::tempdir().unwrap();
         let [never, old, older, first, second] = ["never", "old", "older", "first", "second"].map(|name| {
             let directory = place.path().join(name);

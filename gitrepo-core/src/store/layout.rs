@@ -1,4 +1,4 @@
-//! The directories of a store, its version, and who may see it.
+//! The directories of a store, its version, and its permissions.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ impl StoreRole {
     }
 }
 
-/// Where everything in a store is.
+/// The paths of everything in a store.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
@@ -104,8 +104,8 @@ impl Layout {
     }
 }
 
-/// Without a version, the directory may only contain the parts of an unfinished store or of a fresh filesystem: a typo
-/// must not turn a home directory into a store.
+/// Checks that a directory without a version contains only parts of an unfinished store or of a fresh filesystem: a
+/// typo must not turn a home directory into a store.
 fn check_unused(root: &Path) -> Result<(), StoreError> {
     for path in durable::entries(root)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -113,7 +113,7 @@ fn check_unused(root: &Path) -> Result<(), StoreError> {
             || name.starts_with(VERSION_FILE)
             || name == "lost+found";
         if !ours {
-            return Err(unsuitable(root, format!("it is no store and not empty: it has {name:?}")));
+            return Err(unsuitable(root, format!("it is neither a store nor empty: it contains {name:?}")));
         }
     }
     Ok(())
@@ -135,7 +135,7 @@ fn read_version(root: &Path) -> Result<Option<u64>, StoreError> {
     match text.trim().parse::<u64>() {
         Ok(VERSION) => Ok(Some(VERSION)),
         Ok(found) if found > VERSION => Err(StoreError::Newer { path, found, supported: VERSION }),
-        _ => Err(StoreError::corrupt(&path, format_args!("{text:?} is no version of a store"))),
+        _ => Err(StoreError::corrupt(&path, format_args!("{text:?} is not the version of a store"))),
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn many_processes_make_one_store() {
+    fn many_processes_create_one_store() {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("store");
         std::thread::scope(|scope| {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_a_store_that_was_made_halfway_is_completed() {
+    fn r1_a_store_that_was_created_halfway_is_completed() {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("store");
         fs::create_dir_all(root.join("snapshots")).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_and_a_torn_one_is_said_to_be_damaged() {
+    fn a_newer_version_is_refused_and_a_torn_one_is_reported_as_damaged() {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("store");
         Layout::open(&root).unwrap();

@@ -1,13 +1,13 @@
 //! Locks between processes: `flock`s on files created on demand.
 //!
-//! The lock file of a target also holds a mark, which says whether the target was unpublished during a publish. An OFD
-//! lock ([`MarkWatch`]) protects it from sweeps.
+//! The lock file of a target also contains a mark, which tells a publish whether the target was unpublished meanwhile.
+//! An OFD lock ([`MarkWatch`]) protects the file from sweeps.
 //!
 //! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
 //! allowed: target, resolve, repository, snapshot, volume. Serving a hit never waits for a lock that a fetch holds: it
-//! takes the locks of its target and of a snapshot, and an evictor only ever tries the latter. The holder of a volume's
-//! lock makes, joins or leaves its shared copy, fetches nothing, and waits for no other lock but the one for making
-//! room. The holder of that one only tries the others.
+//! takes the locks of its target and of a snapshot, and an evictor never waits for a snapshot's lock. The holder of a
+//! volume's lock makes, joins or leaves its shared copy and fetches nothing. The only lock it waits for is the one for
+//! making room, whose holder never waits for another lock.
 
 use std::fmt;
 use std::fs;
@@ -34,12 +34,12 @@ use super::durable;
 use super::error::StoreError;
 use super::error::optional;
 
-/// First and longest pause between two attempts. `flock` has no timeout and cannot be interrupted from another thread.
-/// Polling 40 times a second costs less than one part in ten thousand of a processor.
+/// First and longest pause between two attempts to take a lock. `flock` has no timeout and cannot be interrupted from
+/// another thread. Polling 40 times a second costs less than one part in ten thousand of a processor.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
-/// What a lock protects; the hash identifies it.
+/// What a lock protects, identified by a hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LockName {
     /// All operations on one target.
@@ -83,11 +83,11 @@ impl LockName {
 impl fmt::Display for LockName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Target(_) => "this target",
-            Self::Resolve(_) => "asking this repository",
+            Self::Target(_) => "working on this target",
+            Self::Resolve(_) => "resolving a revision of this repository",
             Self::Repository(_) => "fetching this repository",
-            Self::Snapshot(_) => "this snapshot",
-            Self::Volume(_) => "this volume's shared copy",
+            Self::Snapshot(_) => "using this snapshot",
+            Self::Volume(_) => "working on this volume's shared copy",
             Self::AccessKey => "making the node's key",
             Self::Sweep => "sweeping the store",
             Self::Evict => "making room in the store",
@@ -111,11 +111,11 @@ pub(crate) struct Lock {
     file: File,
 }
 
-/// What the last unpublish of a target wrote into its lock file. Random, so no two are equal.
+/// A random value that the last unpublish of a target wrote into its lock file. No two are equal.
 pub(crate) type Mark = [u8; 16];
 
-/// The mark in a lock file, as it was. While this lives, no sweep removes the file, which would hide a newer mark. It
-/// does not hold the lock itself.
+/// The mark in a lock file when the watch began. While this lives, no sweep removes the file, which would hide a newer
+/// mark. It does not hold the lock itself.
 #[derive(Debug)]
 pub(crate) struct MarkWatch {
     file: File,
@@ -136,9 +136,16 @@ impl MarkWatch {
     }
 }
 
+impl Drop for MarkWatch {
+    fn drop(&mut self) {
+        // As for [`Lock`].
+        drop(lock_mark(&self.file, libc::F_UNLCK));
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone would wait for a child between fork and exec, which still shares the descriptor.
+        // Closing alone would keep the lock while a child between fork and exec still shares the descriptor.
         drop(self.file.unlock());
     }
 }
@@ -166,11 +173,15 @@ impl Locks {
     /// Takes the lock if it is free.
     pub(crate) fn try_acquire(&self, name: &LockName, mode: Mode) -> Result<Option<Lock>, StoreError> {
         let path = self.directory.join(name.file_name());
-        match try_lock_file(&path, mode) {
-            // A full disk must not block an unpublish: unused lock files are inodes to spare.
+        self.with_room(|| try_lock_file(&path, mode))
+    }
+
+    /// Creates a lock file. On a full disk, unused lock files make room for it, so that an unpublish always succeeds.
+    fn with_room<T>(&self, create: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match create() {
             Err(error) if error.is_full() => {
                 self.remove_unused(|file| file.starts_with(TARGET_PREFIX) || file.starts_with(VOLUME_PREFIX))?;
-                try_lock_file(&path, mode)
+                create()
             }
             result => result,
         }
@@ -186,8 +197,8 @@ impl Locks {
 
     /// Waits for the lock, or until `done` returns an answer that makes it unnecessary, whichever comes first.
     ///
-    /// So all who waited for one fetch leave together when it ends, instead of queueing for a lock only to find that
-    /// there is nothing to do.
+    /// That way, all calls that waited for one fetch return together when it ends, instead of queueing for a lock only
+    /// to find that there is nothing to do.
     pub(crate) fn acquire_unless<T>(
         &self,
         name: &LockName,
@@ -209,11 +220,11 @@ impl Locks {
         }
     }
 
-    /// Keeps the file of this lock, whoever holds the lock, and remembers its mark.
+    /// Remembers the mark in a lock file, and protects the file from sweeps, whoever holds the lock.
     pub(crate) fn watch_mark(&self, name: &LockName, cancel: &Cancel) -> Result<MarkWatch, StoreError> {
         let path = self.directory.join(name.file_name());
         loop {
-            let file = open(&path)?;
+            let file = self.with_room(|| open(&path))?;
             if lock_mark(&file, libc::F_RDLCK).map_err(StoreError::io("lock", &path))? && is_named(&file, &path)? {
                 let mark = read_mark(&file).map_err(StoreError::io("read", &path))?;
                 return Ok(MarkWatch { file, mark });
@@ -246,12 +257,12 @@ impl Locks {
         Ok(removed)
     }
 
-    /// The file whose lock protects the target with this hash.
+    /// Returns the file whose lock protects the target with this hash.
     pub(crate) fn target_file_name(target: &str) -> String {
         LockName::Target(target.to_owned()).file_name()
     }
 
-    /// The file whose lock protects the shared copy of the volume with this hash.
+    /// Returns the file whose lock protects the shared copy of the volume with this hash.
     pub(crate) fn volume_file_name(volume: &str) -> String {
         LockName::Volume(volume.to_owned()).file_name()
     }
@@ -271,9 +282,8 @@ fn open(path: &Path) -> Result<File, StoreError> {
     durable::open_in_place(path).map_err(StoreError::io("open", path))
 }
 
-/// Locks the mark in a lock file against removal (`F_RDLCK`), or for it (`F_WRLCK`), until the file is closed. Returns
-/// whether that was possible. The kernel keeps this kind of lock apart from `flock`, so the holder of the lock itself is
-/// never in the way.
+/// Locks a lock file against removal (`F_RDLCK`), or in order to remove it (`F_WRLCK`), until it is closed. Returns
+/// whether that was possible. The kernel keeps this kind of lock apart from `flock`, so the two never conflict.
 fn lock_mark(file: &File, kind: libc::c_int) -> io::Result<bool> {
     let whole = libc::flock {
         l_type: kind as libc::c_short,
@@ -289,7 +299,7 @@ fn lock_mark(file: &File, kind: libc::c_int) -> io::Result<bool> {
     }
 }
 
-/// The mark in a lock file; `None` if the target has not been unpublished since the file was created.
+/// Reads the mark in a lock file; `None` if the target has not been unpublished since the file was created.
 fn read_mark(file: &File) -> io::Result<Option<Mark>> {
     let mut mark = Mark::default();
     match file.read_exact_at(&mut mark, 0) {
@@ -299,8 +309,8 @@ fn read_mark(file: &File) -> io::Result<Option<Mark>> {
     }
 }
 
-/// The exclusive lock of an existing file or directory. If its owner keeps it locked, acquiring it proves that the
-/// owner is gone.
+/// Takes the exclusive lock of an existing file or directory, if it is free. If the owner always holds that lock,
+/// success proves that the owner is gone.
 pub(crate) fn try_lock_existing(path: &Path) -> Result<Option<Lock>, StoreError> {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let Some(file) = optional(opened.map_err(StoreError::io("open", path)))? else { return Ok(None) };
@@ -320,7 +330,7 @@ fn try_lock_open(file: File, mode: Mode, path: &Path) -> Result<Option<Lock>, St
     }
 }
 
-/// Between opening and locking, the file may have been replaced by another of the same name.
+/// Whether `path` still leads to this file: between opening and locking, another file may have replaced it.
 fn is_named(file: &File, path: &Path) -> Result<bool, StoreError> {
     let ours = file.metadata().map_err(StoreError::io("examine", path))?;
     let theirs = optional(fs::symlink_metadata(path).map_err(StoreError::io("examine", path)))?;
@@ -372,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn r6_who_waited_leaves_without_the_lock_once_the_work_is_done() {
+    fn r6_a_waiting_process_returns_without_the_lock_once_the_work_is_done() {
         let (_place, locks) = locks();
         let name = LockName::Repository("00".to_owned());
         let _held = locks.try_acquire(&name, Mode::Exclusive).unwrap().unwrap();
@@ -404,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn sweeping_lock_files_never_lets_two_in() {
+    fn a_sweep_of_lock_files_never_lets_two_hold_the_same_lock() {
         let (_place, locks) = locks();
         let name = LockName::Repository("00".to_owned());
         let (inside, working) = (AtomicUsize::new(0), AtomicBool::new(true));

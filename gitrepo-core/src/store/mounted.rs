@@ -14,13 +14,13 @@ use super::Store;
 use super::digest::is_hex;
 
 impl Store {
-    /// The tree of this store that a mount may show. Another store may have one of the same name: only comparing the
-    /// directories themselves can tell.
+    /// Returns the tree of this store that a mount may show. Another store may have a tree of the same name: only a
+    /// comparison of the directories themselves tells them apart.
     pub fn shown_by(&self, mount: &MountPoint) -> Option<PathBuf> {
         let names: Vec<_> = mount.root.components().collect();
         let tails = (0..names.len()).rev().map(|at| names[at..].iter().collect::<PathBuf>());
-        let shown = [self.layout.snapshots(), self.layout.volumes()];
-        tails.map(|tail| self.root().join(tail)).find(|path| shown.iter().any(|place| path.starts_with(place)))
+        let places = [self.layout.snapshots(), self.layout.volumes()];
+        tails.map(|tail| self.root().join(tail)).find(|path| places.iter().any(|place| path.starts_with(place)))
     }
 
     /// Whether a mount shows this tree of the store, or did before it was deleted.
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_of_a_store_are_known_by_their_names() {
+    fn mounts_of_a_store_are_recognised_by_their_paths() {
         let hash = "a".repeat(64);
         for (root, is_ours) in [
             (format!("/snapshots/{hash}/root"), true),

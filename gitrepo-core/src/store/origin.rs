@@ -1,4 +1,4 @@
-//! Who published a volume, and who may therefore collect it.
+//! The program that published a volume, and that alone may collect it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// A program that publishes volumes, by a name of its own choice. Only this program collects a volume that its users
-/// left behind.
+/// A program that publishes volumes, under a name of its own choice. Only this program collects the volumes that its
+/// users abandon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "Fields", into = "Fields")]
 pub struct Origin {
@@ -16,24 +16,24 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A driver that a kubelet calls. Its mounts propagate to all mount namespaces, so after a restart it sees them
-    /// from a new one.
+    /// Creates the origin of a driver that a kubelet calls. Its mounts propagate to all mount namespaces, so after a
+    /// restart the driver sees them from a new one.
     pub const fn driver(name: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), propagates: true }
     }
 
-    /// A program whose mounts stay in its own mount namespace. Another namespace cannot tell whether they are still
-    /// there.
+    /// Creates the origin of a program whose mounts stay in its own mount namespace. Another namespace cannot tell
+    /// whether they are still there.
     pub const fn program(name: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), propagates: false }
     }
 
-    /// Its name.
+    /// Returns the program's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its mounts are seen in every mount namespace.
+    /// Whether the program's mounts are visible in every mount namespace.
     pub fn propagates(&self) -> bool {
         self.propagates
     }
@@ -53,11 +53,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// How an origin stands in a record.
+/// An origin's fields in a record.
 #[derive(Serialize, Deserialize)]
 struct Fields {
     origin: Cow<'static, str>,
-    /// Earlier versions wrote none. Then there were two drivers, and the command line, `cli`.
+    /// Earlier versions did not write it. Their origins were two drivers, and the command line, `cli`.
     #[serde(default)]
     propagates: Option<bool>,
 }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_of_an_earlier_version_names_the_origin_alone() {
+    fn a_record_of_an_earlier_version_contains_only_the_name_of_the_origin() {
         for (json, origin) in [
             (r#"{"origin":"csi"}"#, Origin::driver("csi")),
             (r#"{"origin":"cli"}"#, Origin::program("cli")),

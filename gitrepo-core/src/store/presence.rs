@@ -1,9 +1,9 @@
-//! Whether a store is still where it was.
+//! Checks that a store is still where it was.
 //!
 //! If a filesystem is unmounted, or not mounted after a boot, its mount point is an empty directory, like one where a
-//! store is to be created. While a process has a store open, it identifies it by the device and inode of its root.
-//! Between processes, a file outside records that the store was on a filesystem of its own: then no new one is created
-//! in its place.
+//! store is to be created. A process that has a store open identifies it by the device and inode of its root. For later
+//! processes, a file outside the store records that it was on a filesystem of its own: then no new store is created in
+//! its place.
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ use super::layout;
 
 const PROBE_FILE: &str = "probe";
 
-/// Longer than any path.
+/// Size limit of the file that records where a store was: longer than any path.
 const MEMORY_LIMIT: u64 = 8192;
 
 /// Identifies a directory, whatever its name.
@@ -82,13 +82,13 @@ impl Store {
     pub fn is_at(root: &Path) -> Result<(), StoreError> {
         match layout::has_version(root) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(missing(root, "nothing of it is there")),
+            Ok(false) => Err(missing(root, "there is no store")),
             Err(error) => Err(error),
         }
     }
 
-    /// Like [`Store::open`], but creates no store if `memory`, a file outside it, records an earlier one there on a
-    /// filesystem of its own. The file is kept up to date.
+    /// Like [`Store::open`], but creates no store if `memory`, a file outside the store, records that an earlier store
+    /// at `root` was on a filesystem of its own. Keeps that file up to date.
     ///
     /// # Errors
     ///
@@ -100,8 +100,8 @@ impl Store {
         let is_bare = || fs::metadata(root).map_or(true, |found| !is_elsewhere(found.dev(), memory));
         if remembered && !layout::has_version(root)? && is_bare() {
             let reason = format!(
-                "it had a filesystem of its own, and its mount point is bare now (if that is meant, delete the file {:?} beside \
-                 the driver's socket)",
+                "it had a filesystem of its own, which is not mounted now (to create a new store here, delete the \
+                 file {:?} beside the driver's socket)",
                 memory.file_name().unwrap_or_default()
             );
             return Err(missing(root, &reason));
@@ -114,7 +114,7 @@ impl Store {
         };
         if let Err(error) = changed {
             // The store itself is present.
-            tracing::warn!(error = %crate::error::chain(&error), "cannot remember where the store is");
+            tracing::warn!(error = %crate::error::chain(&error), "cannot record where the store is");
         }
         Ok(store)
     }
@@ -124,7 +124,7 @@ impl Store {
     }
 }
 
-/// Whether this is a different filesystem from that of `memory`.
+/// Whether `device` is another filesystem than that of `memory`.
 fn is_elsewhere(device: u64, memory: &Path) -> bool {
     let parent = memory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::metadata(parent).is_ok_and(|metadata| metadata.dev() != device)
@@ -147,7 +147,7 @@ mod tests {
     use crate::store::fixture::store;
 
     #[test]
-    fn a_store_that_went_or_was_replaced_is_missing_and_one_that_is_back_is_not() {
+    fn a_removed_or_replaced_store_is_missing_until_it_is_back() {
         let (place, store) = store();
         let away = place.path().join("away");
         store.probe().unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn no_store_is_made_where_one_on_a_filesystem_of_its_own_was() {
+    fn no_store_is_created_on_the_mount_point_of_an_unmounted_one() {
         on_small_filesystem("size=1m", |place| {
             let (root, memory) = (place.join("store"), place.join("memory"));
             Store::open_remembered(&root, &memory).unwrap();
@@ -191,7 +191,7 @@ mod tests {
             umount2(&root, MntFlags::MNT_DETACH).unwrap();
             mount(Some(&kept), &root, none, MsFlags::MS_BIND, none).unwrap();
             Store::open_remembered(&root, &memory).unwrap();
-            // Another directory is another store, and an admin may replace a store given up.
+            // Another directory is another store, and an admin may give up a store and replace it.
             Store::open_remembered(&place.join("other"), &memory).unwrap();
             umount2(&root, MntFlags::MNT_DETACH).unwrap();
             fs::remove_file(&memory).unwrap();

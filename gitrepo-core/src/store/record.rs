@@ -24,8 +24,8 @@ use super::target::TARGETS_DIRECTORY;
 pub(super) const RECORD_FILE: &str = "record.json";
 const RECORD_LIMIT: u64 = 1024 * 1024;
 
-/// One published target. The record is written before the mount and deleted after the unmount. Until then it is a
-/// reference to the snapshot, for every process.
+/// One published target. The record is written before the mount and deleted after the unmount. In between, it tells
+/// every process that the snapshot is in use.
 ///
 /// Reading ignores unknown fields, and a field that older versions do not write has a default. So adjacent versions
 /// read each other's records.
@@ -39,13 +39,13 @@ pub struct Record {
     pub origin: Origin,
     /// The volume's name, as the caller chose it.
     pub volume_id: String,
-    /// Where it is mounted: absolute.
+    /// The absolute path of the target.
     pub target: PathBuf,
     /// The repository's URL, without secrets.
     pub repository: String,
     /// The revision, as the caller wrote it.
     pub revision: String,
-    /// The ref that led to the commit; `None` when it was asked for by its id.
+    /// The ref that led to the commit; `None` if the commit was requested by its id.
     #[serde(default)]
     pub reference: Option<String>,
     /// The commit of the revision at the first publish. It never changes.
@@ -65,7 +65,7 @@ pub struct Record {
     /// When it was first published, by the wall clock. Only for people to read.
     #[serde(with = "wall_clock")]
     pub created_at: SystemTime,
-    /// We created the target directory, so an unpublish removes it.
+    /// Whether we created the target directory, so that an unpublish removes it.
     #[serde(default)]
     pub target_created: bool,
 }
@@ -83,13 +83,13 @@ pub enum Shows {
 }
 
 impl Shows {
-    /// Nothing can be written through the mount.
+    /// Whether nothing can be written through the mount.
     pub fn is_read_only(self) -> bool {
         self == Self::Snapshot
     }
 }
 
-/// How [`Shows`] stands in a record.
+/// The fields of [`Shows`] in a record.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Flags {
@@ -132,21 +132,22 @@ pub(crate) struct MountTable {
 }
 
 impl MountTable {
-    /// The mount table of the calling thread.
+    /// Returns the mount table of the calling thread.
     pub(crate) fn current() -> Result<Self, StoreError> {
         let path = Path::new("/proc/thread-self/ns/mnt");
         let namespace = std::fs::read_link(path).map_err(StoreError::io("read", path))?;
         Ok(Self { boot_id: BootId::current()?, namespace: namespace.to_string_lossy().into_owned() })
     }
 
-    /// Whether the current mount table shows if a mount made in this one still exists: it is the same table, or a
-    /// reboot has removed the mount everywhere.
-    pub(crate) fn is_told_by(&self, current: &Self) -> bool {
+    /// Whether the table `current` tells if a mount made in this one still exists: it is the same table, or a reboot
+    /// has removed the mount everywhere.
+    pub(crate) fn can_be_checked_from(&self, current: &Self) -> bool {
         self.boot_id != current.boot_id || self.namespace == current.namespace
     }
 }
 
-/// The hash of a target in paths. Equal for all spellings of the same path, such as with a slash at the end.
+/// Returns the hash that stands for a target in paths. All spellings of the same path, such as with a slash at the end,
+/// have the same hash.
 pub(super) fn target_hash(target: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let plain: PathBuf = target.components().collect();
@@ -161,12 +162,12 @@ pub(super) fn read(slot: &Path) -> Result<Option<Record>, StoreError> {
     let record = serde_json::from_slice::<Record>(&json).map_err(|error| unreadable(&path, &json, &error))?;
     let place = Path::new(&sha256_hex(&record.volume_id)).join(TARGETS_DIRECTORY).join(target_hash(&record.target));
     if !slot.ends_with(place) {
-        return Err(StoreError::corrupt(&path, "it speaks of another volume"));
+        return Err(StoreError::corrupt(&path, "it belongs to another volume"));
     }
     Ok(Some(record))
 }
 
-/// Not understood because it is damaged, or because it is of a later version that must not be thrown away.
+/// Returns the error for a record that is damaged, or that a later version wrote and that must not be deleted.
 fn unreadable(path: &Path, json: &[u8], error: &serde_json::Error) -> StoreError {
     #[derive(Deserialize)]
     struct Versioned {

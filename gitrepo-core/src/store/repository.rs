@@ -1,4 +1,4 @@
-//! What is kept of a repository: packs that later fetches need not download again.
+//! The part of a repository that the store keeps: packs that later fetches need not download again.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -32,8 +32,8 @@ mod whole;
 /// Each fetch adds a pack, and libgit2 searches them one by one. Beyond this number the next fetch starts afresh.
 const MOST_PACKS: usize = 50;
 
-/// The bare repository of one URL; may not exist yet. Fetches only read it, as an alternate, and only
-/// [`RepositoryLock::adopt`] writes it. So git never leaves anything in it half done.
+/// The bare repository of one URL. It may not exist yet. Fetches only read it, as an alternate, and only
+/// [`RepositoryLock::adopt`] writes it. So git never leaves anything unfinished in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
     layout: Arc<Layout>,
@@ -46,12 +46,12 @@ impl Repository {
         Self::of_hash(layout, Self::hash_of(url))
     }
 
-    /// Its name in the store.
+    /// Returns the name in the store of the repository of a URL.
     pub(super) fn hash_of(url: &RepositoryUrl) -> String {
         sha256_hex(url.canonical())
     }
 
-    /// Where its packs are.
+    /// Returns the directory of the packs.
     pub(super) fn packs(&self) -> PathBuf {
         self.path.join(adopt::PACKS)
     }
@@ -61,7 +61,7 @@ impl Repository {
         Self { layout: Arc::clone(layout), hash, path }
     }
 
-    /// Its path, whether it exists or not.
+    /// Returns the repository's path, whether it exists or not.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -77,20 +77,20 @@ impl Repository {
         self.path.join(commit_ref(commit)).is_file()
     }
 
-    /// The right to fetch into it; waits for other fetches.
+    /// Takes the exclusive right to fetch into the repository. Waits for other fetches.
     pub(crate) fn lock(&self, cancel: &Cancel) -> Result<RepositoryLock, StoreError> {
         let lock = self.layout.locks.acquire(&self.lock_name(), Mode::Exclusive, cancel)?;
         self.locked(lock)
     }
 
-    /// The right to fetch into it, if nobody fetches.
+    /// Takes the exclusive right to fetch into the repository, if no fetch is running.
     pub(crate) fn try_lock(&self) -> Result<Option<RepositoryLock>, StoreError> {
         let lock = self.layout.locks.try_acquire(&self.lock_name(), Mode::Exclusive)?;
         lock.map(|lock| self.locked(lock)).transpose()
     }
 
-    /// The right to fetch into it, or what `done` finds, whichever comes first. Those who wait for the same commit look
-    /// for its snapshot, and leave together when it exists. `done` runs only while another process holds the lock, so
+    /// Like [`Repository::lock`], but returns early if `done` finds an answer. Calls that wait for the same commit look
+    /// for its snapshot, and return together when it exists. `done` runs only while another process holds the lock, so
     /// check again after taking it.
     pub(crate) fn lock_unless<T>(
         &self,
@@ -121,18 +121,18 @@ pub(crate) struct RepositoryLock {
 }
 
 impl RepositoryLock {
-    /// A directory to fetch into. If the process dies afterwards, the next fetch finds what was received.
+    /// Creates a directory to fetch into. If the process dies, the next fetch finds the received packs.
     pub(crate) fn staging(&self) -> Result<Staging, StoreError> {
         Staging::of_repository(&self.repository.layout, &self.repository.hash)
     }
 
-    /// Keeps what other processes had completely received for this repository when they died. Call it before
+    /// Keeps the packs that other processes had completely received for this repository when they died. Call it before
     /// [`RepositoryLock::base`], so that the fetch builds on it.
     pub(crate) fn salvage(&self) -> Result<(), StoreError> {
         salvage::salvage(&self.repository)
     }
 
-    /// What a fetch may build on; `None` if there is nothing, or too many packs to keep adding.
+    /// Returns the repository that a fetch may build on; `None` if it is empty, or has too many packs to add another.
     pub(crate) fn base(&self) -> Result<Option<PathBuf>, StoreError> {
         let packs = self.repository.path.join(adopt::PACKS);
         let Some(files) = optional(durable::entries(&packs))? else { return Ok(None) };
@@ -143,8 +143,8 @@ impl RepositoryLock {
     /// Moves the result of a fetch into the store, durably.
     ///
     /// `fetched` is the bare repository that the fetch wrote in staging. It is not trusted, and its writer must have
-    /// ended. `base` is what [`RepositoryLock::base`] gave that fetch: with it, the packs are added; without it, they
-    /// replace the old repository.
+    /// ended. `base` is the result of [`RepositoryLock::base`] for that fetch: with it, the packs are added; without
+    /// it, they replace the old repository.
     pub(crate) fn adopt(
         &self,
         fetched: &Path,
@@ -170,7 +170,7 @@ impl RepositoryLock {
     }
 }
 
-/// The ref that keeps a commit alive. We never use the remote's own ref names.
+/// Returns the ref that keeps a commit alive. We never use the remote's own ref names.
 fn commit_ref(commit: &CommitId) -> String {
     format!("{}/{commit}", adopt::COMMITS)
 }

@@ -1,4 +1,4 @@
-//! The directory of a store: found or created, and trusted only if nobody else can change its content.
+//! The directory of a store. It is created if missing, and trusted only if nobody else can change its content.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -46,7 +46,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Opens the main store's root. An administrator or user chose the path, so how it gets there is up to them.
+    /// Opens the main store's root. An administrator or user chose the path, so its parents are not checked.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
@@ -58,9 +58,9 @@ impl Root {
         }
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path);
         let directory = match opened {
-            // With both flags a link is ENOTDIR, as a file is.
+            // With both flags, a link gives ENOTDIR, like a file.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
-                return Err(unsuitable(path, "it is a symbolic link or no directory".to_owned()));
+                return Err(unsuitable(path, "it is a symbolic link or not a directory".to_owned()));
             }
             result => result.map_err(StoreError::io("open", path))?,
         };
@@ -75,8 +75,8 @@ impl Root {
     /// suffices: then nobody else can rename or delete root's entries. `None` if the root is missing and not to be
     /// created.
     pub(super) fn open_further(directory: &Path, missing: Missing) -> Result<Option<Self>, StoreError> {
-        let names =
-            names(directory).ok_or_else(|| unsuitable(directory, "it is no absolute path without `..`".to_owned()))?;
+        let names = names(directory)
+            .ok_or_else(|| unsuitable(directory, "it is not an absolute path without `..`".to_owned()))?;
         let roles = std::iter::repeat_n(PathRole::Parent, names.len().saturating_sub(1))
             .chain((!names.is_empty()).then_some(PathRole::Configured))
             .chain([PathRole::Store]);
@@ -96,7 +96,7 @@ impl Root {
         Ok(Some(Self { path, directory: opened }))
     }
 
-    /// Keeps everybody else from reading it, too.
+    /// Keeps everybody else from reading the directory, too.
     pub(super) fn make_private(&self) -> Result<(), StoreError> {
         let metadata = self.directory.metadata().map_err(StoreError::io("examine", &self.path))?;
         if metadata.mode() & 0o7777 == 0o700 {
@@ -145,14 +145,14 @@ impl PathStep<'_> {
                 let found = fstatat(self.parent, self.name, AtFlags::AT_SYMLINK_NOFOLLOW)
                     .map_err(StoreError::io("examine", self.path))?;
                 let is_link = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK;
-                let what = if is_link { "a symbolic link" } else { "no directory" };
+                let what = if is_link { "a symbolic link" } else { "not a directory" };
                 Err(unsuitable(self.root, format!("{} is {what}", self.path.display())))
             }
             Err(errno) => Err(StoreError::io("open", self.path)(errno)),
         }
     }
 
-    /// Durable: records in the store must not be lost with a directory above it.
+    /// Creates the directory, durably: records in the store must not be lost with a directory above it.
     fn make(&self) -> Result<File, StoreError> {
         match mkdirat(self.parent, self.name, Mode::S_IRWXU) {
             // Made by another process that creates the same store, or by an attacker, whom the check detects.
@@ -168,8 +168,8 @@ impl PathStep<'_> {
     }
 }
 
-/// The owner of a directory on the path, or anyone who can write to it, could replace a snapshot with a tree of their
-/// own. For a user's own store, that user may own the directories too.
+/// Checks the owner and the mode of a directory on the path. Its owner, or anyone who can write to it, could replace a
+/// snapshot with a tree of their own. For a user's own store, that user may own the directories too.
 fn check(directory: &File, path: &Path, root: &Path, role: PathRole) -> Result<(), StoreError> {
     let metadata = directory.metadata().map_err(StoreError::io("examine", path))?;
     let us = nix::unistd::geteuid().as_raw();
@@ -193,7 +193,7 @@ fn set_mode(directory: &File, path: &Path, mode: u32) -> Result<(), StoreError> 
     directory.set_permissions(Permissions::from_mode(mode)).map_err(StoreError::io("change the mode of", path))
 }
 
-/// The components of an absolute path, if all of them are plain names.
+/// Returns the components of an absolute path, if all of them are plain names.
 fn names(path: &Path) -> Option<Vec<&OsStr>> {
     let mut components = path.components();
     (components.next() == Some(Component::RootDir)).then_some(())?;
@@ -224,7 +224,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A place below the sticky directory for temporary files.
+    /// Creates a directory below the sticky directory for temporary files.
     fn place() -> (tempfile::TempDir, PathBuf) {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().canonicalize().unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn s16_a_further_root_is_made_private_and_its_parents_for_all_to_pass() {
+    fn s16_a_further_root_is_private_and_its_new_parents_are_open_to_all() {
         let (_place, home) = place();
         let directory = home.join("a/b/images");
         assert!(Root::open_further(&directory, Missing::Leave).unwrap().is_none());
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_there_stays_as_it_is() {
+    fn an_existing_directory_stays_unchanged() {
         let (_place, home) = place();
         let directory = home.join("images");
         make(&directory, 0o755);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn s16_a_link_or_a_file_on_the_way_is_refused_and_named() {
+    fn s16_a_link_or_a_file_in_the_path_is_refused_and_named() {
         let (_place, home) = place();
         make(&home.join("real"), 0o755);
         make(&home.join("real/images"), 0o755);
@@ -275,7 +275,7 @@ mod tests {
         for (path, words) in [
             ("link/images", "link is a symbolic link"),
             ("real/linked", "linked is a symbolic link"),
-            ("file/images", "file is no directory"),
+            ("file/images", "file is not a directory"),
         ] {
             let reason = reason(&home.join(path));
             assert!(reason.contains(words), "{reason}");
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn s16_what_others_may_write_to_is_refused_but_for_sticky_parents() {
+    fn s16_a_directory_that_others_may_write_to_is_refused_except_a_sticky_parent() {
         let (_place, home) = place();
         for (parent, own, is_fine) in [
             (0o755, 0o755, true),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn s16_what_another_user_owns_on_the_way_is_refused() {
+    fn s16_a_directory_of_another_user_in_the_path_is_refused() {
         if !nix::unistd::geteuid().is_root() {
             assert!(
                 std::env::var_os("GITREPO_REQUIRE_ALL").is_none(),

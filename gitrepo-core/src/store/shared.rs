@@ -35,7 +35,7 @@ const META_FILE: &str = "copy.json";
 const TREE_DIRECTORY: &str = "tree";
 const META_LIMIT: u64 = 1024 * 1024;
 
-/// What a shared copy was made from: every target of the volume must ask for the same.
+/// The source of a shared copy: every target of the volume must ask for the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SharedCopy {
@@ -56,7 +56,7 @@ impl SharedCopy {
     /// The schema that this program writes.
     pub(crate) const VERSION: u64 = 1;
 
-    /// The copy that a target with this record shows.
+    /// Returns the copy that a target with this record shows.
     pub(crate) fn of(record: &Record) -> Self {
         Self {
             version: Self::VERSION,
@@ -84,12 +84,12 @@ pub(crate) struct VolumeSlot {
 }
 
 impl VolumeSlot {
-    /// The volume's shared copy, if there is one.
+    /// Reads the description of the volume's shared copy, if there is one.
     pub(crate) fn shared_copy(&self) -> Result<Option<SharedCopy>, StoreError> {
         read(&self.directory)
     }
 
-    /// The path of the shared copy's files.
+    /// Returns the path of the shared copy's files.
     pub(crate) fn tree(&self) -> PathBuf {
         tree(&self.directory)
     }
@@ -108,7 +108,7 @@ impl VolumeSlot {
         Ok(self.tree())
     }
 
-    /// The path where [`VolumeSlot::install`] expects the files.
+    /// Returns the path where [`VolumeSlot::install`] expects the files.
     pub(crate) fn tree_in(prepared: &Path) -> PathBuf {
         prepared.join(TREE_DIRECTORY)
     }
@@ -127,7 +127,7 @@ impl Store {
     /// This lock is taken last: its holder fetches nothing and waits for nobody.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], of kind `Busy`, if they take longer.
+    /// [`StoreError::Locked`], of kind `Busy`, if they hold the lock longer.
     pub(crate) fn volume(&self, volume_id: &str, cancel: &Cancel) -> Result<VolumeSlot, StoreError> {
         let hash = sha256_hex(volume_id);
         let directory = self.layout.volumes().join(&hash);
@@ -135,12 +135,12 @@ impl Store {
         Ok(VolumeSlot { layout: Arc::clone(&self.layout), directory, _lock: lock })
     }
 
-    /// The shared copy of a volume, read without its lock.
+    /// Reads the description of a volume's shared copy, without the volume's lock.
     pub(crate) fn shared_copy(&self, volume_id: &str) -> Result<Option<SharedCopy>, StoreError> {
         read(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
 
-    /// The path of the files of a volume's shared copy, if it has one.
+    /// Returns the path of the files of a volume's shared copy, if it has one.
     pub(crate) fn shared_tree(&self, volume_id: &str) -> PathBuf {
         tree(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
@@ -148,11 +148,11 @@ impl Store {
     /// Whether any part of a shared copy exists, complete or not.
     pub(crate) fn has_shared_copy(&self, volume_id: &str) -> bool {
         let shared = self.layout.volumes().join(sha256_hex(volume_id)).join(SHARED_DIRECTORY);
-        // If we cannot look, it may exist.
+        // A path that cannot be examined may exist.
         !matches!(shared.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// The records of the targets that show a volume's shared copy. While the volume is locked, none are added.
+    /// Returns the records of the targets that show a volume's shared copy. While the volume is locked, none are added.
     pub(crate) fn sharers(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
         self.sharers_in(&sha256_hex(volume_id))
     }
@@ -167,14 +167,14 @@ impl Store {
 }
 
 impl Layout {
-    /// The volume with this hash, if it is not locked.
+    /// Locks the volume with this hash, if its lock is free.
     pub(super) fn try_volume(self: &Arc<Self>, volume: &str) -> Result<Option<VolumeSlot>, StoreError> {
         let lock = self.locks.try_acquire(&LockName::Volume(volume.to_owned()), Mode::Exclusive)?;
         let directory = self.volumes().join(volume);
         Ok(lock.map(|lock| VolumeSlot { layout: Arc::clone(self), directory, _lock: lock }))
     }
 
-    /// The hashes of the volumes with any part of a shared copy.
+    /// Returns the hashes of the volumes with any part of a shared copy.
     pub(super) fn sharing_volumes(&self) -> Result<Vec<String>, StoreError> {
         let mut volumes = self.volume_hashes()?;
         volumes.retain(|volume| self.volumes().join(volume).join(SHARED_DIRECTORY).symlink_metadata().is_ok());
@@ -191,7 +191,7 @@ fn read(volume: &Path) -> Result<Option<SharedCopy>, StoreError> {
     let Some(copy) = durable::read_json(&meta, META_LIMIT)? else { return Ok(None) };
     let tree = tree(volume);
     match optional(fs::symlink_metadata(&tree).map_err(StoreError::io("examine", &tree)))? {
-        Some(metadata) if !metadata.is_dir() => Err(StoreError::corrupt(&tree, "it is no directory")),
+        Some(metadata) if !metadata.is_dir() => Err(StoreError::corrupt(&tree, "it is not a directory")),
         found => Ok(found.map(|_| copy)),
     }
 }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_copy_appears_whole_and_goes_alone() {
+    fn a_shared_copy_appears_whole_and_leaves_nothing_behind() {
         let (_place, store) = store();
         let record = sharer(&store, "/pods/a");
         let copy = SharedCopy::of(&record);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_is_held_by_one_and_its_targets_are_not() {
+    fn one_process_at_a_time_locks_a_volume_and_its_targets_stay_free() {
         let (_place, store) = store();
         let _held = store.volume("volume", &impatient()).unwrap();
         assert_eq!(store.volume("volume", &impatient()).unwrap_err().kind(), Kind::Busy);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn only_targets_that_share_are_counted() {
+    fn only_targets_that_show_the_shared_copy_are_sharers() {
         let (_place, store) = store();
         let shared = ["/pods/a", "/pods/b"].map(|target| sharer(&store, target));
         let alone = Record { shows: Shows::Copy, ..sharer(&store, "/pods/c") };
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn r13_a_torn_description_is_said_to_be_damaged_and_a_missing_tree_is_no_copy() {
+    fn r13_a_torn_description_is_reported_as_damaged_and_without_a_tree_there_is_no_copy() {
         let (_place, store) = store();
         let copy = SharedCopy::of(&sharer(&store, "/pods/a"));
         let tree = make(&store, &copy, "");

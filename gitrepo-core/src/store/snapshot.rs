@@ -52,8 +52,9 @@ const SUCCESSOR: &str = "gitrepo snapshot in place of";
 /// How long a lease may wait for an evictor, which holds the lock for one rename.
 const EVICTION_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long others who found the same damage may hold a lease: long enough for one check. A longer lease means use.
-const GLANCE: Duration = Duration::from_secs(1);
+/// How long other processes that found the same damage may hold a lease: long enough for one check. A longer lease
+/// means that the snapshot is in use.
+const DAMAGE_CHECK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Everything that determines the content of a snapshot. Equal keys mean the same snapshot. Different URLs share
 /// nothing, so a server that announces another repository's commit gains nothing.
@@ -68,7 +69,7 @@ pub struct SnapshotKey<'a> {
 }
 
 impl SnapshotKey<'_> {
-    /// The id of the snapshot with this key.
+    /// Returns the id of the snapshot with this key.
     pub fn id(&self) -> SnapshotId {
         let url = self.url.canonical();
         let commit = self.commit.to_string();
@@ -94,7 +95,7 @@ impl fmt::Display for SnapshotId {
 }
 
 impl SnapshotId {
-    /// The id of the successor that replaces this snapshot if it was changed: the same content, made anew.
+    /// Returns the id of the successor that replaces this snapshot if it was changed: the same content, made anew.
     pub(super) fn successor(&self) -> Self {
         let mut hash = Sha256::new();
         digest::length_prefixed([SUCCESSOR.as_bytes(), self.0.as_bytes()], |part| hash.update(part));
@@ -106,8 +107,8 @@ impl TryFrom<String> for SnapshotId {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // It becomes part of a path, and a record could contain anything.
-        if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is no snapshot's id")) }
+        // The id becomes part of a path, and a record could contain anything.
+        if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is not a snapshot's id")) }
     }
 }
 
@@ -138,7 +139,7 @@ pub struct SnapshotMeta {
 }
 
 impl SnapshotMeta {
-    /// The metadata of a newly written tree.
+    /// Creates the metadata of a newly written tree.
     pub fn new(url: &RepositoryUrl, request: &TreeRequest, summary: TreeSummary) -> Self {
         Self {
             repository: url.to_string(),
@@ -161,21 +162,21 @@ pub struct SnapshotLease {
 }
 
 impl SnapshotLease {
-    /// Its id.
+    /// Returns the snapshot's id.
     pub fn id(&self) -> &SnapshotId {
         &self.id
     }
 
-    /// Its path. Neither the path nor the content ever changes.
+    /// Returns the snapshot's path. Neither the path nor the content ever changes.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The part that a volume shows.
+    /// Returns the part that a volume shows.
     ///
     /// # Errors
     ///
-    /// [`StoreError::UnknownFormat`] if a newer version made it.
+    /// [`StoreError::UnknownFormat`] if a newer version made the snapshot.
     pub fn attachment(&self) -> Result<Attachment, StoreError> {
         let path = || self.path.join(META_FILE);
         let format = snapshot::format(&self.meta.format)
@@ -183,20 +184,20 @@ impl SnapshotLease {
         Ok(format.attachment(&self.path))
     }
 
-    /// Its metadata.
+    /// Returns the snapshot's metadata.
     pub fn meta(&self) -> &SnapshotMeta {
         &self.meta
     }
 }
 
 impl Store {
-    /// The path of the snapshot with this id, whether it exists or not.
+    /// Returns the path of the snapshot with this id, whether it exists or not.
     pub fn snapshot_path(&self, id: &SnapshotId) -> PathBuf {
         self.layout.snapshot(id)
     }
 
-    /// The part of the snapshot with this id that a volume shows, by its metadata. If that is unreadable, by the format
-    /// that every version knows.
+    /// Returns the part of the snapshot with this id that a volume shows. The metadata names the format; if it is
+    /// unreadable, this uses the format that every version knows.
     pub fn snapshot_attachment(&self, id: &SnapshotId) -> Attachment {
         let path = self.layout.snapshot(id);
         let meta = read_meta(&path).ok().flatten();
@@ -204,7 +205,7 @@ impl Store {
         format.attachment(&path)
     }
 
-    /// The finished snapshot with this id, if it exists; if it was changed, its successor.
+    /// Leases the finished snapshot with this id, if it exists; if it was changed, its successor.
     pub fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         let mut id = self.unmarked(id)?;
         while let Some(lease) = self.undamaged(&id)? {
@@ -221,7 +222,7 @@ impl Store {
             Err(StoreError::Corrupt { source, .. }) => {
                 tracing::warn!(snapshot = %id, %source, "a damaged snapshot is discarded");
                 self.discard_damaged(id)?;
-                // Unless another process that found the damage has already replaced it.
+                // Another process that found the damage may have replaced it already.
                 self.leased(id)
             }
             result => result,
@@ -229,11 +230,11 @@ impl Store {
     }
 
     fn leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
-        // The lease comes first: what exists after it stays.
+        // The lock comes first: a snapshot that exists after it stays.
         self.leased_by(id, self.lease(id)?)
     }
 
-    /// The same, unless an evictor is about to remove it.
+    /// Leases the snapshot with this id, unless an evictor is about to remove it.
     pub(super) fn try_leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         match self.layout.locks.try_acquire(&LockName::Snapshot(id.to_string()), Mode::Shared)? {
             Some(lock) => match self.leased_by(id, lock) {
@@ -254,7 +255,7 @@ impl Store {
         Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock }))
     }
 
-    /// Records the end of a use: a volume with this snapshot is gone.
+    /// Records the end of a use: a volume with this snapshot was unpublished.
     pub fn snapshot_was_used(&self, id: &SnapshotId) {
         last_use::mark(&self.layout.snapshot(id));
     }
@@ -289,7 +290,7 @@ impl Store {
                 Err(StoreError::Io { source, .. }) if is_occupied(&source) => drop(lock),
                 Err(error) => return Err(error),
             }
-            // If theirs was damaged or evicted meanwhile, there is room for ours.
+            // If the other snapshot was damaged or evicted meanwhile, ours takes its place.
             if let Some(theirs) = self.snapshot(id)? {
                 return Ok(theirs);
             }
@@ -307,10 +308,11 @@ impl Store {
         self.discard_unreferenced(id, &lock)
     }
 
-    /// The same, if it is still damaged once no lease is left: if many find the damage at once, one discards it.
+    /// Like [`Store::discard_snapshot`], if the snapshot is still damaged once no lease is left. If many processes find
+    /// the damage at once, one discards it.
     fn discard_damaged(&self, id: &SnapshotId) -> Result<(), StoreError> {
         let name = LockName::Snapshot(id.to_string());
-        let patience = Cancel::new().within(GLANCE);
+        let patience = Cancel::new().within(DAMAGE_CHECK_LIMIT);
         let discarded = || match read_meta(&self.layout.snapshot(id)) {
             Err(StoreError::Corrupt { .. }) => Ok(None),
             result => result.map(Some),
@@ -350,7 +352,7 @@ pub(super) fn read_meta(snapshot: &Path) -> Result<Option<SnapshotMeta>, StoreEr
     let path = snapshot.join(META_FILE);
     let read = || match durable::read_json(&path, META_LIMIT) {
         Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
-            Err(StoreError::corrupt(snapshot, "it is no directory"))
+            Err(StoreError::corrupt(snapshot, "it is not a directory"))
         }
         result => result,
     };
@@ -388,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn s12_everything_that_decides_the_content_decides_the_name() {
+    fn s12_everything_that_decides_the_content_is_part_of_the_id() {
         let (url, other_url) = (url(), RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap());
         let part = || RelativePath::parse("part").unwrap();
         let whole = TreeOptions::default();
@@ -415,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_installed_is_found_and_the_first_one_stays() {
+    fn an_installed_snapshot_is_found_and_never_replaced_by_a_second_one() {
         let (_place, store) = store();
         let first = install(&store, commit(1), "first");
         let second = install(&store, commit(1), "second");
@@ -428,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn r6_many_install_one_snapshot() {
+    fn r6_many_processes_install_one_snapshot() {
         let (_place, store) = store();
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -439,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_a_miss() {
+    fn a_discarded_snapshot_is_a_miss() {
         let (_place, store) = store();
         let id = install(&store, commit(1), "").id().clone();
         store.discard_snapshot(&id).unwrap();
@@ -462,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn r6_who_looks_while_it_is_installed_finds_it_whole_or_not_at_all() {
+    fn r6_a_snapshot_that_is_being_installed_is_found_whole_or_not_at_all() {
         let (_place, store) = store();
         for _ in 0..20 {
             let id = install(&store, commit(1), "good").id().clone();
@@ -478,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn r4_many_find_one_damaged_snapshot_and_none_is_told_that_it_is_in_use() {
+    fn r4_many_processes_find_one_damaged_snapshot_and_all_get_it_replaced() {
         let (_place, store) = store();
         for _ in 0..20 {
             let lease = install(&store, commit(1), "good");
@@ -493,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn r12_a_damaged_snapshot_that_a_volume_shows_is_not_taken_away() {
+    fn r12_a_damaged_snapshot_that_a_volume_shows_is_kept() {
         let (_place, store) = store();
         let lease = install(&store, commit(1), "shown");
         let (id, path) = (lease.id().clone(), lease.path().to_path_buf());

@@ -31,23 +31,23 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// `staging/<boot>.<random>/` of a store.
+    /// Creates `staging/<boot>.<random>/` in a store.
     pub(super) fn create(layout: &Arc<Layout>) -> Result<Self, StoreError> {
         let boot = BootId::current()?;
         let (path, lock) = create_locked(&layout.staging(), boot.prefix())?;
         Ok(Self { layout: Some(Arc::clone(layout)), path, _lock: lock })
     }
 
-    /// `staging/<boot>.<repository>.<random>/` of a store, for a fetch into the repository with this hash. A worker may
-    /// write inside, but cannot change the name.
+    /// Creates `staging/<boot>.<repository>.<random>/` in a store, for a fetch into the repository with this hash. A
+    /// worker may write inside, but cannot change the name.
     pub(super) fn of_repository(layout: &Arc<Layout>, hash: &str) -> Result<Self, StoreError> {
         let boot = BootId::current()?;
         let (path, lock) = create_locked(&layout.staging(), &format!("{}.{hash}", boot.prefix()))?;
         Ok(Self { layout: Some(Arc::clone(layout)), path, _lock: lock })
     }
 
-    /// The directories of dead processes, of any boot, that fetched into the repository with this hash and that `take`
-    /// accepts. They are deleted when dropped.
+    /// Locks the directories that `take` accepts, of dead processes of any boot that fetched into the repository with
+    /// this hash. They are deleted when dropped.
     pub(super) fn abandoned(
         layout: &Arc<Layout>,
         hash: &str,
@@ -65,12 +65,12 @@ impl Staging {
         Ok(abandoned)
     }
 
-    /// The hashes of the repositories with a fetch in progress or cut short.
+    /// Returns the hashes of the repositories with a running or interrupted fetch.
     pub(super) fn repositories(layout: &Layout) -> Result<BTreeSet<String>, StoreError> {
         Ok(fetching(layout)?.into_iter().map(|(_, repository)| repository).collect())
     }
 
-    /// Moves it to the trash, to be deleted later.
+    /// Moves the directory to the trash, to be deleted later.
     pub(super) fn into_trash(self) -> Result<(), StoreError> {
         match &self.layout {
             // Nothing is left to do when `self` is dropped.
@@ -79,8 +79,8 @@ impl Staging {
         }
     }
 
-    /// A hidden directory beside `destination`, for a result outside any store. Leftovers of killed processes for the
-    /// same destination are deleted.
+    /// Creates a hidden directory beside `destination`, for a result outside any store. Deletes leftovers of killed
+    /// processes for the same destination.
     pub(crate) fn beside(destination: &Path) -> Result<Self, StoreError> {
         let parent = destination.parent().unwrap_or(Path::new("/"));
         let hash = sha256_hex(destination.as_os_str().as_bytes());
@@ -91,7 +91,7 @@ impl Staging {
         Ok(Self { layout: None, path, _lock: lock })
     }
 
-    /// Its path.
+    /// Returns the directory's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -112,18 +112,19 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if let Err(error) = self.delete() {
-            tracing::warn!(error = %crate::error::chain(&error), "a staging directory is left for a later sweep");
+            let error = crate::error::chain(&error);
+            tracing::warn!(error, "cannot delete a staging directory; a later sweep retries it");
         }
     }
 }
 
-/// The directories of fetches, running or dead, with the hashes of their repositories.
+/// Lists the directories of running and dead fetches, with the hashes of their repositories.
 fn fetching(layout: &Layout) -> Result<Vec<(PathBuf, String)>, StoreError> {
     let paths = durable::entries(&layout.staging())?.into_iter();
     Ok(paths.filter_map(|path| repository_of(&path).map(|repository| (path, repository))).collect())
 }
 
-/// The hash of the repository that this staging directory belongs to, if it is for a fetch.
+/// Returns the hash of the repository that this staging directory belongs to, if it is for a fetch.
 pub(super) fn repository_of(path: &Path) -> Option<String> {
     let (_boot, name) = path.file_name()?.to_str()?.split_once('.')?;
     let (repository, random) = name.split_once('.')?;
@@ -134,14 +135,15 @@ fn create_locked(parent: &Path, prefix: &str) -> Result<(PathBuf, Lock), StoreEr
     loop {
         let path = parent.join(format!("{prefix}.{}", durable::random_name()?));
         DirBuilder::new().mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
-        // `None` if a sweep was faster, and removes the directory.
+        // `None` if a sweep locked the directory first, and removes it.
         if let Some(lock) = lock::try_lock_existing(&path)? {
             return Ok((path, lock));
         }
     }
 }
 
-/// A leftover that cannot be deleted may be another user's, and does no harm.
+/// Deletes the directories of dead processes with this prefix. One that cannot be deleted may be another user's, and
+/// does no harm.
 fn delete_abandoned(parent: &Path, prefix: &str) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -156,7 +158,7 @@ fn delete_abandoned(parent: &Path, prefix: &str) {
             Err(error) => Err(error),
         };
         if let Err(error) = deleted {
-            tracing::debug!(error = %crate::error::chain(&error), "an abandoned staging directory stays");
+            tracing::debug!(error = %crate::error::chain(&error), "cannot delete an abandoned staging directory");
         }
     }
 }
@@ -167,7 +169,7 @@ mod tests {
     use crate::store::fixture::store;
 
     #[test]
-    fn a_staging_directory_goes_with_its_owner() {
+    fn a_staging_directory_is_deleted_with_its_owner() {
         let (_place, store) = store();
         let staging = store.staging().unwrap();
         let path = staging.path().to_path_buf();
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_staging_beside_a_destination_removes_what_the_dead_left_and_nothing_else() {
+    fn r1_staging_beside_a_destination_deletes_leftovers_of_dead_processes_only() {
         let place = tempfile::tempdir().unwrap();
         let destination = place.path().join("d".repeat(255));
         let living = Staging::beside(&destination).unwrap();

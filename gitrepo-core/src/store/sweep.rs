@@ -28,16 +28,16 @@ use super::trash::Deletion;
 /// With less time than this, packs received by a dead process are left for the next fetch or sweep.
 const TO_READ_PACKS: Duration = Duration::from_secs(10);
 
-/// With less time than this, a sweep checks no snapshots for changes.
-const TO_LOOK: Duration = Duration::from_secs(10);
+/// With less time than this, a sweep does not check snapshots for changes.
+const TO_CHECK: Duration = Duration::from_secs(10);
 
-/// The part of a sweep's time that may go into that check, which loads the node's disk and is not urgent.
-const LOOKING: u32 = 6;
+/// That check may take the time of a sweep divided by this: it loads the node's disk and is not urgent.
+const CHECK_DIVISOR: u32 = 6;
 
 /// What a sweep removed.
 #[derive(Debug, Default)]
 pub struct SweepReport {
-    /// Abandoned volumes, now forgotten.
+    /// Abandoned volumes, now unpublished.
     pub volumes: usize,
     /// Staging directories of dead processes.
     pub staging: usize,
@@ -63,7 +63,7 @@ pub struct SweepReport {
     pub freed: Freed,
     /// More remains to be removed: time ran out, or another process is sweeping.
     pub incomplete: bool,
-    /// What could not be removed. Everything else was removed regardless.
+    /// Failures to remove something. Everything else was removed regardless.
     pub failures: Vec<StoreError>,
 }
 
@@ -75,8 +75,8 @@ impl Store {
     /// Removes the leftovers of dead processes, for about as long as `budget`. Only locks tell whether an owner is
     /// dead, never ages or process ids, so this may run at any time, beside anything.
     ///
-    /// `shown` is what the mount table shows of this store ([`Store::shown_by`]); it is kept. If a damaged record
-    /// is lost, only the table tells that a copy is in use.
+    /// `shown` lists the trees of this store in the mount table ([`Store::shown_by`]); they are kept. If a damaged
+    /// record is lost, only the table tells that a copy is in use.
     pub fn sweep(&self, budget: Duration, shown: &[PathBuf]) -> SweepReport {
         // A budget beyond the clock's range means no deadline.
         let deadline = Instant::now().checked_add(budget);
@@ -99,9 +99,9 @@ impl Store {
         report.staging = fetching + report.keep(self.sweep_staging());
         report.targets = report.keep(self.sweep_targets(shown));
         report.shared_copies = report.keep(self.sweep_shared_copies(shown));
-        if budget >= TO_LOOK {
-            match self.look_at_all(Instant::now().checked_add(budget / LOOKING)) {
-                Ok(looked) => (report.changed, report.unchecked) = (looked.changed, looked.unfinished),
+        if budget >= TO_CHECK {
+            match self.check_all(Instant::now().checked_add(budget / CHECK_DIVISOR)) {
+                Ok(checked) => (report.changed, report.unchecked) = (checked.changed, checked.unfinished),
                 Err(error) => report.failures.push(error),
             }
         }
@@ -131,7 +131,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// A place without a record is either being published, and locked, or the leftover of a dead process.
+    /// Removes places without a record. Such a place is either being published, and locked, or the leftover of a dead
+    /// process.
     fn sweep_targets(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for (volume, target) in self.layout.targets()? {
@@ -151,7 +152,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// A shared copy without a record is either being made, under its volume's lock, or the leftover of a dead process.
+    /// Removes shared copies without a record. Such a copy is either being made, under its volume's lock, or the
+    /// leftover of a dead process.
     fn sweep_shared_copies(&self, shown: &[PathBuf]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for volume in self.layout.sharing_volumes()? {
@@ -180,7 +182,7 @@ impl Store {
             if path.extension() != Some(OsStr::new(UNFINISHED)) {
                 continue;
             }
-            // Held until it is removed: its writer may be about to lock it.
+            // The lock is held until the file is removed: its writer may be about to lock it.
             if let Some(_lock) = lock::try_lock_existing(&path)? {
                 removed += usize::from(self.layout.trash.take(&path)?.is_some());
             }
@@ -188,7 +190,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// The locks of published targets and shared copies stay, so that an unpublish needs no space on a full disk.
+    /// Removes unused lock files. Those of published targets and shared copies stay, so that an unpublish needs no
+    /// space on a full disk.
     fn sweep_locks(&self) -> Result<usize, StoreError> {
         let targets = self.layout.targets()?.into_iter().map(|(_, target)| Locks::target_file_name(&target));
         let volumes = self.layout.sharing_volumes()?.into_iter().map(|volume| Locks::volume_file_name(&volume));
@@ -198,7 +201,7 @@ impl Store {
 }
 
 impl SweepReport {
-    /// The number of things removed.
+    /// Returns the number of things removed.
     pub fn removed(&self) -> usize {
         let left = self.staging + self.targets + self.shared_copies + self.unfinished + self.locks + self.trash;
         let freed = usize::try_from(self.freed.snapshots + self.freed.repositories).unwrap_or(usize::MAX);
@@ -252,7 +255,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn r1_what_the_dead_left_goes_and_what_the_living_hold_stays() {
+    fn r1_a_sweep_removes_what_dead_processes_left_and_keeps_what_living_ones_hold() {
         let (_place, store) = store();
         let living = store.staging().unwrap();
         let staging = store.root().join("staging");
@@ -278,7 +281,7 @@ mod tests {
         assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
         assert_eq!((report.staging, report.targets, report.unfinished), (2, 1, 2));
         assert_eq!((report.volumes, report.shared_copies, report.credentials), (0, 0, 0));
-        assert_eq!(report.trash, 6, "two of staging, the target, two files and what was there");
+        assert_eq!(report.trash, 6, "two of staging, the target, two files and the old entry");
         assert!(living.path().exists() && busy.0.exists() && !dead.0.exists());
         assert!(!store.layout.volumes().join("3".repeat(64)).exists());
         assert_eq!(store.records().unwrap().len(), 1);
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_a_shared_copy_goes_when_nothing_speaks_of_it_shows_it_or_makes_it() {
+    fn r1_a_shared_copy_is_removed_unless_it_is_recorded_mounted_or_being_made() {
         let (_place, store) = store();
         let lease = install(&store, commit(1), "");
         let volumes = ["recorded", "shown", "held", "left"];
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_without_time_forgets_what_is_abandoned_and_leaves_its_files_to_the_next() {
+    fn a_sweep_without_time_moves_abandoned_files_to_the_trash_for_the_next() {
         let (_place, store) = store();
         let [volume, target] = ["0", "1"].map(|digit| digit.repeat(64));
         fs::create_dir_all(store.layout.target(&volume, &target).join("copy/deep")).unwrap();
@@ -353,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_in_the_trash_is_reported_and_survives() {
+    fn a_mount_in_the_trash_is_reported_and_its_content_survives() {
         use nix::mount::MsFlags;
         use nix::mount::mount;
 

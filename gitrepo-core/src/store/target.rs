@@ -41,8 +41,8 @@ pub(crate) struct TargetSlot {
 }
 
 impl TargetSlot {
-    /// The target's record. A damaged record is deleted with a warning: the next mount or unmount reads the mount table
-    /// instead, and a driver must not fail for ever over it.
+    /// Reads the target's record. A damaged record is deleted with a warning: the next mount or unmount reads the mount
+    /// table instead, and a driver must not fail for ever over it.
     pub(crate) fn record(&self) -> Result<Option<Record>, StoreError> {
         match record::read(&self.directory) {
             Err(StoreError::Corrupt { path, source }) => {
@@ -76,7 +76,7 @@ impl TargetSlot {
         self.layout.in_volume_directory(&self.directory, || durable::replace(&path, &json, Durability::Durable))
     }
 
-    /// The path of a writable volume's private copy, once [`TargetSlot::install_copy`] has put it there.
+    /// Returns the path of a writable volume's private copy, once [`TargetSlot::install_copy`] has put it there.
     pub(crate) fn copy_dir(&self) -> PathBuf {
         self.directory.join(COPY_DIRECTORY)
     }
@@ -105,10 +105,12 @@ impl TargetSlot {
 }
 
 impl Store {
-    /// Watches for an unpublish of a target, without its lock. No sweep removes the trace of one while the watch lives.
+    /// Watches for an unpublish of a target, without its lock. While the watch lives, no sweep removes the mark that an
+    /// unpublish leaves.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], of kind `Busy`, if a sweep is removing the lock's file until `cancel`.
+    /// [`StoreError::Locked`], of kind `Busy`, if a sweep is still removing the lock's file when `cancel` ends the
+    /// wait.
     pub(crate) fn watch_target(&self, target: &Path, cancel: &Cancel) -> Result<MarkWatch, StoreError> {
         self.layout.locks.watch_mark(&LockName::Target(target_hash(target)), cancel)
     }
@@ -116,7 +118,7 @@ impl Store {
     /// Locks one target, waiting for other holders until `cancel`.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], of kind `Busy`, if they take longer.
+    /// [`StoreError::Locked`], of kind `Busy`, if they hold the lock longer.
     pub(crate) fn target(&self, volume_id: &str, target: &Path, cancel: &Cancel) -> Result<TargetSlot, StoreError> {
         let hash = target_hash(target);
         let directory = self.layout.target(&sha256_hex(volume_id), &hash);
@@ -129,12 +131,12 @@ impl Store {
         self.layout.try_target(&sha256_hex(volume_id), &target_hash(target))
     }
 
-    /// The path of a published volume's private copy, if it has one; needs no lock.
+    /// Returns the path of a published volume's private copy, if it has one; needs no lock.
     pub(crate) fn copy_dir(&self, record: &Record) -> PathBuf {
         self.layout.target(&sha256_hex(&record.volume_id), &target_hash(&record.target)).join(COPY_DIRECTORY)
     }
 
-    /// The record of a target, whatever its volume; for callers that know only the target.
+    /// Returns the record of a target, whatever its volume. For callers that know only the target.
     pub fn record_of_target(&self, target: &Path) -> Result<Option<Record>, StoreError> {
         let hash = target_hash(target);
         for volume in self.layout.volume_hashes()? {
@@ -145,12 +147,12 @@ impl Store {
         Ok(None)
     }
 
-    /// The record of a volume's target, read without a lock.
+    /// Reads the record of a volume's target, without a lock.
     pub fn record(&self, volume_id: &str, target: &Path) -> Result<Option<Record>, StoreError> {
         self.record_in(&sha256_hex(volume_id), &target_hash(target))
     }
 
-    /// Every published target of one volume.
+    /// Returns the records of one volume's targets.
     pub(crate) fn records_of_volume(&self, volume_id: &str) -> Result<Vec<Record>, StoreError> {
         let volume = sha256_hex(volume_id);
         let targets = hashes_in(&self.layout.volumes().join(&volume).join(TARGETS_DIRECTORY))?;
@@ -158,7 +160,7 @@ impl Store {
         records.filter_map(Result::transpose).collect()
     }
 
-    /// Every published target.
+    /// Returns the records of all targets.
     pub fn records(&self) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::new();
         for (volume, target) in self.layout.targets()? {
@@ -167,8 +169,8 @@ impl Store {
         Ok(records)
     }
 
-    /// The snapshots that records refer to. A holder of a snapshot's exclusive lock may evict it if it is not listed
-    /// here or in the mount table: a publish leases the snapshot until its record is written.
+    /// Returns the snapshots that records refer to. A holder of a snapshot's exclusive lock may evict it if it is not
+    /// listed here or in the mount table: a publish leases the snapshot until its record is written.
     pub(crate) fn referenced(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
         Ok(self.records()?.into_iter().map(|record| record.snapshot).collect())
     }
@@ -176,8 +178,8 @@ impl Store {
     pub(super) fn record_in(&self, volume: &str, target: &str) -> Result<Option<Record>, StoreError> {
         let directory = self.layout.target(volume, target);
         match record::read(&directory) {
-            // Deleted only under the lock, so that it cannot have been replaced meanwhile. A current holder will see
-            // it.
+            // A damaged record is deleted only under the lock, so that it cannot have been replaced meanwhile. A
+            // current holder of the lock will find the damage itself.
             Err(StoreError::Corrupt { .. }) => match self.layout.try_target(volume, target)? {
                 Some(slot) => slot.record(),
                 None => Ok(None),
@@ -211,14 +213,14 @@ impl Layout {
         self.volumes().join(volume).join(TARGETS_DIRECTORY).join(target)
     }
 
-    /// The slot with these hashes, if it is not locked.
+    /// Locks the slot with these hashes, if its lock is free.
     pub(super) fn try_target(self: &Arc<Self>, volume: &str, target: &str) -> Result<Option<TargetSlot>, StoreError> {
         let lock = self.locks.try_acquire(&LockName::Target(target.to_owned()), Mode::Exclusive)?;
         let directory = self.target(volume, target);
         Ok(lock.map(|lock| TargetSlot { layout: Arc::clone(self), directory, lock }))
     }
 
-    /// The hashes of volume and target of every slot.
+    /// Returns the hashes of volume and target of every slot.
     pub(super) fn targets(&self) -> Result<Vec<(String, String)>, StoreError> {
         let mut targets = Vec::new();
         for volume in self.volume_hashes()? {
@@ -246,13 +248,14 @@ impl Layout {
     }
 }
 
-/// Removes the directories of a volume that has neither target nor shared copy. Usually it has one, which is no error.
+/// Removes the directories of a volume that has neither target nor shared copy. Usually it has one, which is not an
+/// error.
 pub(super) fn remove_empty_volume(volume: &Path) {
     drop(fs::remove_dir(volume.join(TARGETS_DIRECTORY)));
     drop(fs::remove_dir(volume));
 }
 
-/// The entries of a directory whose names are hashes; none if it is missing.
+/// Lists the entries of a directory whose names are hashes; none if it is missing.
 pub(crate) fn hashes_in(directory: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn r10_a_target_is_held_by_one_whatever_the_volume() {
+    fn r10_one_process_at_a_time_locks_a_target_whatever_the_volume() {
         let (_place, store) = store();
         let held = store.target("volume", Path::new(TARGET), &Cancel::new()).unwrap();
         assert_eq!(store.target("other", Path::new(TARGET), &impatient()).unwrap_err().kind(), Kind::Busy);
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_the_last_target_leaves_nothing_of_the_volume() {
+    fn removing_the_last_target_removes_the_whole_volume() {
         let (_place, store) = store();
         let targets = [TARGET, "/pods/b/volume"].map(|target| publish(&store, "volume", target).target);
         for target in &targets {
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_of_one_volume_come_and_go_at_once() {
+    fn targets_of_one_volume_are_added_and_removed_at_once() {
         let (_place, store) = store();
         let lease = install(&store, commit(1), "");
         std::thread::scope(|scope| {
@@ -365,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn s10_volume_ids_and_targets_are_no_part_of_a_path() {
+    fn s10_volume_ids_and_targets_never_become_part_of_a_path() {
         let (_place, store) = store();
         for id in ["../../x", "a/b", "", ".", "\0", &"x".repeat(4096), "ünï"] {
             publish(&store, id, TARGET);
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn r13_a_torn_record_is_thrown_away_and_never_fails() {
+    fn r13_a_torn_record_is_discarded_without_an_error() {
         let (_place, store) = store();
         let whole = publish(&store, "volume", TARGET);
         let path = store.copy_dir(&whole).with_file_name(RECORD_FILE);
@@ -401,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn r5_records_of_the_next_version_are_read_and_those_beyond_are_kept() {
+    fn r5_records_of_a_newer_version_are_read_if_possible_and_otherwise_kept() {
         let (_place, store) = store();
         let record = publish(&store, "volume", TARGET);
         let path = store.copy_dir(&record).with_file_name(RECORD_FILE);
@@ -417,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn r5_records_of_before_copies_could_be_shared_are_read() {
+    fn r5_records_from_before_shared_copies_are_read() {
         let (_place, store) = store();
         let record = publish(&store, "volume", TARGET);
         let path = store.copy_dir(&record).with_file_name(RECORD_FILE);
@@ -430,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_copy_appears_whole_and_goes_with_its_target() {
+    fn a_private_copy_appears_whole_and_is_removed_with_its_target() {
         let (_place, store) = store();
         let slot = store.target("volume", Path::new(TARGET), &Cancel::new()).unwrap();
         for content in ["one", "two"] {
@@ -461,7 +464,7 @@ mod tests {
                 fillers += 1;
             }
             let _other =
-                store.target("other", Path::new("/pods/b/volume"), &impatient()).expect("in place of an unused lock");
+                store.target("other", Path::new("/pods/b/volume"), &impatient()).expect("an unused lock made room");
             let error = store.target("third", Path::new("/pods/c/volume"), &impatient()).unwrap_err();
             assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
 

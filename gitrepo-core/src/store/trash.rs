@@ -1,4 +1,4 @@
-//! Deletes trees: the only place that does.
+//! Deletes trees. Nothing else in the store does.
 //!
 //! A tree is first renamed into the trash, so that nothing finds it half deleted. A sweep finishes what a crash leaves
 //! there. The walk goes from descriptor to descriptor, follows no link and enters no mount: one of our volumes may be
@@ -70,7 +70,7 @@ impl Trash {
 
     /// Moves a file or tree to the trash durably. Then deletes as much as possible, unless that is left to a sweep.
     pub(super) fn discard(&self, path: &Path, deletion: Deletion) -> Result<(), StoreError> {
-        // Opened first: once it is empty, a concurrent process may remove it.
+        // The directory is opened first: once it is empty, a concurrent process may remove it.
         let parent = match path.parent().map(File::open) {
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Some(opened) => Some(opened.map_err(StoreError::io("open the directory of", path))?),
@@ -86,14 +86,16 @@ impl Trash {
         Ok(())
     }
 
-    /// Deletes what [`Trash::take`] moved there, until `deadline` if any. Returns whether a sweep must finish it.
+    /// Deletes an entry that [`Trash::take`] moved there, until `deadline` if any. Returns whether a sweep must finish
+    /// it.
     pub(super) fn delete_taken(&self, taken: &Path, deadline: Option<Instant>) -> bool {
         debug_assert!(taken.starts_with(&self.directory));
         match remove_within(taken, deadline) {
             Ok(Outcome::Removed) => false,
             Ok(Outcome::OutOfTime) => true,
             Err(error) => {
-                tracing::warn!(path = %taken.display(), error = %crate::error::chain(&error), "left in the trash");
+                let (path, error) = (taken.display(), crate::error::chain(&error));
+                tracing::warn!(%path, error, "cannot delete something in the trash");
                 true
             }
         }
@@ -127,7 +129,8 @@ pub(super) struct Emptied {
 /// Deletes an entry of the trash; a sweep retries after a failure.
 pub(super) fn delete_or_leave(taken: &Path) {
     if let Err(error) = remove_tree(taken) {
-        tracing::warn!(path = %taken.display(), error = %crate::error::chain(&error), "left in the trash for a later sweep");
+        let (path, error) = (taken.display(), crate::error::chain(&error));
+        tracing::warn!(%path, error, "cannot delete something in the trash; a later sweep retries it");
     }
 }
 
@@ -235,7 +238,7 @@ impl Removal<'_> {
         self.removed(unlinkat(directory, name.as_c_str(), UnlinkatFlags::RemoveDir))
     }
 
-    /// Somebody else may have been faster.
+    /// Converts the result of a removal. A missing entry counts as removed: another process may have been faster.
     fn removed(&self, result: nix::Result<()>) -> Result<Outcome, StoreError> {
         match result {
             Ok(()) | Err(Errno::ENOENT) => Ok(Outcome::Removed),
@@ -283,7 +286,7 @@ fn open_child(parent: BorrowedFd<'_>, name: &CString) -> nix::Result<OwnedFd> {
     }
 }
 
-/// The mount id of a descriptor, for kernels without `openat2`.
+/// Returns the mount id of a descriptor, for kernels without `openat2`.
 fn mount_id(descriptor: BorrowedFd<'_>) -> nix::Result<String> {
     let path = format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd());
     let text = fs::read_to_string(path).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_left_is_said_and_nothing_is_lost_track_of() {
+    fn emptying_the_trash_without_time_says_so_and_loses_nothing() {
         let place = tempfile::tempdir().unwrap();
         let trash = Trash::new(place.path().join("trash"));
         fs::create_dir(&trash.directory).unwrap();

@@ -1,4 +1,4 @@
-//! How much is kept.
+//! The size of a store's snapshots.
 
 use super::Store;
 use super::error::StoreError;
@@ -8,7 +8,7 @@ use super::target::hashes_in;
 /// The total size of the snapshots in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How many there are.
+    /// The number of snapshots.
     pub snapshots: u64,
     /// Bytes of their files' content, as counted when they were written.
     pub bytes: u64,
@@ -37,7 +37,7 @@ mod tests {
     use crate::store::fixture::store;
 
     #[test]
-    fn snapshots_are_counted_with_what_they_say_of_themselves() {
+    fn usage_adds_up_the_sizes_in_the_metadata() {
         let (_place, store) = store();
         assert_eq!(store.usage().unwrap(), Usage::default());
         drop([1, 2].map(|number| install(&store, commit(number), "")));

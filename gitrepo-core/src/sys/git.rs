@@ -3,7 +3,6 @@
 //! libgit2 keeps its options in plain C globals. They are all set once, before this process uses libgit2 for anything
 //! else.
 
-use std::ffi::CStr;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,9 +11,7 @@ use std::sync::OnceLock;
 use git2::ConfigLevel;
 use git2::ErrorClass;
 use git2::ErrorCode;
-use git2::RemoteHead;
 use git2::opts;
-use libc::c_char;
 use libc::c_int;
 use libgit2_sys as raw;
 
@@ -80,26 +77,4 @@ fn set_text(option: raw::git_libgit2_opt_t, text: &Path) -> Result<(), git2::Err
 
 fn succeeded(code: c_int) -> Result<(), git2::Error> {
     if code < 0 { Err(git2::Error::last_error(code)) } else { Ok(()) }
-}
-
-/// The name of an advertised ref and, for a symbolic one, of the ref it points to.
-///
-/// `RemoteHead::name` and `RemoteHead::symref_target` panic if a name is not UTF-8, and a remote may send any bytes.
-pub(crate) fn head_names<'a>(head: &'a RemoteHead<'_>) -> (&'a [u8], Option<&'a [u8]>) {
-    const { assert!(size_of::<RemoteHead<'_>>() == size_of::<*const raw::git_remote_head>()) };
-    // SAFETY: a `RemoteHead` is nothing but a pointer to a `git_remote_head`, valid as long as the borrow of the list
-    // it came from: `git2::Remote::list` makes the list by transmuting libgit2's array of such pointers. Both strings
-    // are NUL-terminated or null, and live as long.
-    unsafe {
-        let raw = *std::ptr::from_ref(head).cast::<*const raw::git_remote_head>();
-        (text((*raw).name).unwrap_or_default(), text((*raw).symref_target))
-    }
-}
-
-/// # Safety
-///
-/// `text` is null or points to a NUL-terminated string that lives as long as `'a`.
-unsafe fn text<'a>(text: *const c_char) -> Option<&'a [u8]> {
-    // SAFETY: as the caller promises.
-    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
 }

@@ -1,4 +1,4 @@
-//! File leases: how the kernel tells that nobody writes to a file.
+//! File leases: with them, the kernel tells that nobody writes to a file.
 
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;

@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-/// A detached copy of the mount of `directory`, with `directory` as its root (Linux 5.2). It is discarded with its
-/// descriptor unless it is attached before.
+/// Makes a detached copy of the mount of `directory`, with `directory` as its root (Linux 5.2). The copy is discarded
+/// with its descriptor unless it is attached before.
 pub(crate) fn clone_tree(directory: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint;
     // SAFETY: the descriptor is open for the duration of the call and the path is a C string.

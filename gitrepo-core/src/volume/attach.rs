@@ -35,17 +35,17 @@ const TARGET_MODE: Mode = Mode::S_IRWXU.union(Mode::S_IRGRP).union(Mode::S_IXGRP
 
 /// The target directory before anything is attached to it.
 pub(super) struct Target {
-    /// It already existed.
+    /// Whether the directory already existed.
     pub(super) existed: bool,
-    /// One of our mounts is left on it, from before its record or a copy was lost. It is unmounted first.
+    /// Whether one of our mounts is left on it, although its record or a copy was lost. That mount is removed first.
     pub(super) remnant: bool,
 }
 
 /// The locks of a publish, held until the target is mounted.
 pub(super) struct PublishLocks<'a> {
-    /// Of the target.
+    /// The target's.
     pub(super) slot: &'a TargetSlot,
-    /// Of the volume, if its targets share a copy.
+    /// The volume's, if its targets share a copy.
     pub(super) volume: Option<VolumeSlot>,
 }
 
@@ -53,7 +53,7 @@ impl Volumes {
     /// Examines the target. Fails if something that is not ours is mounted on it.
     pub(super) fn find_target(&self, target: &Path, record: Option<&Record>) -> Result<Target, PublishError> {
         let failed = |source| PublishError::TargetDirectory { target: target.to_owned(), source };
-        // First of all: a symlink in the path would lead everything else astray.
+        // This comes first: a symlink in the path would mislead every later step.
         drop(directory::open_parent(target, Role::Target)?);
         let existed = match std::fs::symlink_metadata(target) {
             Ok(metadata) if metadata.is_dir() => true,
@@ -98,19 +98,19 @@ impl Volumes {
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
-        let shown = lease.attachment()?;
+        let snapshot = lease.attachment()?;
         let copied = match (&held.volume, record.shows) {
-            (Some(volume), _) => Some(self.shared_copy(volume, record, shown.path(), request, watch)?),
+            (Some(volume), _) => Some(self.shared_copy(volume, record, snapshot.path(), request, watch)?),
             (None, Shows::Copy | Shows::SharedCopy) => {
-                Some(self.private_copy(held.slot, shown.path(), request, watch)?)
+                Some(self.private_copy(held.slot, snapshot.path(), request, watch)?)
             }
             (None, Shows::Snapshot) => None,
         };
-        let attachment = copied.map_or(shown, |source| Attachment::Bind { source });
+        let attachment = copied.map_or(snapshot, |source| Attachment::Bind { source });
         Ok(self.mounter.attach(&mount_of(attachment, record))?)
     }
 
-    /// Unmounts the target and deletes its record. The last target of a volume takes the shared copy along.
+    /// Unmounts the target and deletes its record. With the last target of a volume, also deletes the shared copy.
     pub(super) fn detach(
         &self,
         slot: &TargetSlot,
@@ -125,7 +125,7 @@ impl Volumes {
             return Ok(mounts);
         }
         let volume = self.store.volume(&record.volume_id, cancel)?;
-        // The record goes first: if we die now, a sweep finds a copy without a record and removes it.
+        // The record is deleted first: if we die now, a sweep finds a copy without a record and removes it.
         forget(slot, record, deletion)?;
         self.release::<UnpublishError>(&volume, &record.volume_id, &record.target, deletion)?;
         Ok(mounts)
@@ -173,7 +173,7 @@ impl Volumes {
         self.mounter.shows(&Mount::bind(source, &mount.target, mount.is_read_only()))
     }
 
-    /// What a recorded volume mounts.
+    /// Returns the directory that a recorded volume mounts.
     pub(super) fn attachment(&self, record: &Record) -> Attachment {
         match record.shows {
             Shows::SharedCopy => Attachment::Bind { source: self.store.shared_tree(&record.volume_id) },
@@ -182,7 +182,7 @@ impl Volumes {
         }
     }
 
-    /// The topmost mount on a target.
+    /// Returns the topmost mount on a target.
     fn mounted_on(&self, target: &Path) -> Result<Option<MountPoint>, MountError> {
         Ok(self.mounter.list()?.into_iter().rev().find(|mount| mount.target == target))
     }
@@ -192,8 +192,8 @@ fn mount_of(attachment: Attachment, record: &Record) -> Mount {
     Mount { attachment, target: record.target.clone(), read_only: record.shows.is_read_only() }
 }
 
-/// Removes the target directory if we created it, then the record and the target's own copy. The record goes last:
-/// after a crash, it says that the directory is ours.
+/// Removes the target directory if we created it, then the record and the target's own copy. The record is deleted
+/// last: after a crash, it says that the directory is ours.
 fn forget(slot: &TargetSlot, record: &Record, deletion: Deletion) -> Result<(), StoreError> {
     if record.target_created {
         remove_directory(&record.target);
@@ -221,6 +221,6 @@ fn remove_directory(target: &Path) {
         })
     });
     if let Err(error) = removed {
-        tracing::debug!(error = %chain(&error), "the target directory stays");
+        tracing::debug!(error = %chain(&error), "cannot remove the target directory");
     }
 }

@@ -23,11 +23,11 @@ use crate::store::VolumeSlot;
 use crate::watch::Watch;
 
 impl Volumes {
-    /// The target's own copy. Makes it if there is none; it gets its name once it is complete.
+    /// Returns the target's own copy. Makes it if there is none, and installs it once it is complete.
     pub(super) fn private_copy(
         &self,
         slot: &TargetSlot,
-        shown: &Path,
+        source: &Path,
         request: &VolumeRequest,
         watch: &Watch,
     ) -> Result<PathBuf, PublishError> {
@@ -42,16 +42,16 @@ impl Volumes {
         }
         let staging = self.store.staging()?;
         let made = staging.path().join("copy");
-        self.copy_tree(shown, &made, request, &watch.cancel)?;
+        self.copy_tree(source, &made, request, &watch.cancel)?;
         Ok(slot.install_copy(&staging, &made)?)
     }
 
-    /// The volume's shared copy. Makes it if there is none; it gets its name once it is complete.
+    /// Returns the volume's shared copy. Makes it if there is none, and installs it once it is complete.
     pub(super) fn shared_copy(
         &self,
         volume: &VolumeSlot,
         record: &Record,
-        shown: &Path,
+        source: &Path,
         request: &VolumeRequest,
         watch: &Watch,
     ) -> Result<PathBuf, PublishError> {
@@ -63,11 +63,11 @@ impl Volumes {
         let staging = self.store.staging()?;
         let made = staging.path().join("shared");
         std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
-        self.copy_tree(shown, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
+        self.copy_tree(source, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
         Ok(volume.install(&staging, &made, &SharedCopy::of(record))?)
     }
 
-    /// The copy that other targets of the volume show, if any. Fails if it does not match the request.
+    /// Returns the copy that other targets of the volume show, if any. Fails if it does not match the request.
     pub(super) fn pinned(&self, request: &VolumeRequest) -> Result<Option<SharedCopy>, PublishError> {
         let others = self.sharers_but(&request.volume_id, &request.target)?;
         let in_use = !others.is_empty() || self.is_shown_elsewhere(&request.volume_id, &request.target)?;
@@ -101,7 +101,7 @@ impl Volumes {
         Ok(())
     }
 
-    /// As [`Volumes::release`], for a target whose record is lost.
+    /// Like [`Volumes::release`], for a target whose record is lost.
     pub(super) fn release_abandoned(
         &self,
         volume_id: &str,
@@ -132,7 +132,7 @@ impl Volumes {
 
     fn copy_tree(
         &self,
-        shown: &Path,
+        source: &Path,
         made: &Path,
         request: &VolumeRequest,
         cancel: &Cancel,
@@ -142,7 +142,7 @@ impl Volumes {
         let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
         let bytes = self.snapshots.gateway().policy().config().cache.reserve_bytes;
         let reserve = Reserve::new(made.to_owned(), bytes).making_room(self.room());
-        snapshot::copy(shown, made, owner, writers, reserve, cancel)?;
+        snapshot::copy(source, made, owner, writers, reserve, cancel)?;
         Ok(())
     }
 }
@@ -154,16 +154,16 @@ fn shared_otherwise(record: &Record, copy: &SharedCopy) -> PublishError {
     }
 }
 
-/// The options in which a copy differs from a request, in words.
-fn differences(copy: &SharedCopy, asked: &SharedCopy) -> String {
-    let mut keys: Vec<&String> = copy.content.keys().chain(asked.content.keys()).collect();
+/// Describes the options in which a copy differs from a request.
+fn differences(copy: &SharedCopy, requested: &SharedCopy) -> String {
+    let mut keys: Vec<&String> = copy.content.keys().chain(requested.content.keys()).collect();
     keys.sort_unstable();
     keys.dedup();
     let value = |copy: &SharedCopy, key| copy.content.get(key).map_or("none", String::as_str).to_owned();
-    let options = keys.into_iter().map(|key| (key.as_str(), value(copy, key), value(asked, key)));
-    let commit = [("commit", copy.commit.to_string(), asked.commit.to_string())];
-    let differing = options.chain(commit).filter(|(_, copy, asked)| copy != asked);
-    differing.map(|(key, copy, asked)| format!("{key} {copy} and not {asked}")).collect::<Vec<_>>().join(", ")
+    let options = keys.into_iter().map(|key| (key.as_str(), value(copy, key), value(requested, key)));
+    let commit = [("commit", copy.commit.to_string(), requested.commit.to_string())];
+    let differing = options.chain(commit).filter(|(_, copy, requested)| copy != requested);
+    differing.map(|(key, copy, requested)| format!("{key} {copy} and not {requested}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -173,7 +173,7 @@ mod tests {
     use crate::store::SnapshotId;
 
     #[test]
-    fn what_differs_is_named_with_both_values() {
+    fn each_difference_is_named_with_both_values() {
         let content = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
         };
@@ -184,9 +184,9 @@ mod tests {
             reference: None,
             snapshot: serde_json::from_value::<SnapshotId>("0".repeat(64).into()).unwrap(),
         };
-        let asked =
+        let requested =
             SharedCopy { content: content(&[("revision", "v1"), ("uid", "0"), ("group", "7")]), ..copy.clone() };
-        assert_eq!(differences(&copy, &asked), "group none and not 7, revision main and not v1");
+        assert_eq!(differences(&copy, &requested), "group none and not 7, revision main and not v1");
         assert_eq!(differences(&copy, &copy), "");
     }
 }

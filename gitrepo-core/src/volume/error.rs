@@ -16,13 +16,13 @@ pub enum PublishError {
     /// The target is relative, contains `..`, or is not UTF-8.
     #[error("the target {target:?} is not an absolute path in UTF-8 without `..`")]
     Target {
-        /// As given.
+        /// The path as given.
         target: PathBuf,
     },
     /// The target contains the store, or lies inside it.
     #[error("the target {} and the store {} overlap; choose one outside the other", target.display(), store.display())]
     TargetOverlapsStore {
-        /// As given.
+        /// The path as given.
         target: PathBuf,
         /// The store's root.
         store: PathBuf,
@@ -30,9 +30,9 @@ pub enum PublishError {
     /// The target directory cannot be created or used.
     #[error("cannot use {} as a target", target.display())]
     TargetDirectory {
-        /// Which.
+        /// The target.
         target: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -42,7 +42,7 @@ pub enum PublishError {
         target.display()
     )]
     TargetTaken {
-        /// Which.
+        /// The target.
         target: PathBuf,
         /// What it shows.
         published: String,
@@ -50,11 +50,11 @@ pub enum PublishError {
     /// Something that is not ours is mounted on the target.
     #[error("{} is a mount point of something else ({filesystem}, {root})", target.display())]
     TargetMounted {
-        /// Which.
+        /// The target.
         target: PathBuf,
-        /// Type of the filesystem.
+        /// The filesystem's type.
         filesystem: String,
-        /// Path inside it.
+        /// The mounted path inside the filesystem.
         root: String,
     },
     /// Other targets of the volume on this node share a copy with other options.
@@ -68,19 +68,19 @@ pub enum PublishError {
         /// The options of the copy, and those of the request.
         differences: String,
     },
-    /// The target or its volume shows another commit since the tree was leased.
-    #[error("what {} is to show has changed meanwhile; try again", target.display())]
+    /// After the tree was leased, the target or its volume got another commit.
+    #[error("the commit for {} has changed meanwhile; try again", target.display())]
     Outdated {
-        /// Which.
+        /// The target.
         target: PathBuf,
     },
     /// The target was unpublished while its tree was fetched.
     #[error("{} was unpublished while its tree was fetched, so nothing is mounted there", target.display())]
     Unpublished {
-        /// Which.
+        /// The target.
         target: PathBuf,
     },
-    /// The tree was not leased.
+    /// The tree could not be leased.
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The copy of a writable volume cannot be made.
@@ -95,7 +95,7 @@ pub enum PublishError {
     /// A failed publish could not be undone. The caller must retry, or unpublish.
     #[error("a failed publish on {} could not be undone ({undoing}); try again, or unpublish", target.display())]
     NotUndone {
-        /// Where.
+        /// The target.
         target: PathBuf,
         /// Why it could not be undone.
         undoing: String,
@@ -106,7 +106,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Target { .. } | Self::TargetOverlapsStore { .. } => Kind::InvalidRequest,
@@ -125,7 +125,7 @@ impl PublishError {
     }
 }
 
-/// A failure to unpublish or to sweep. It may be repeated.
+/// A failure to unpublish or to sweep. The call may be repeated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpublishError {
@@ -136,17 +136,20 @@ pub enum UnpublishError {
         target.display()
     )]
     MountedElsewhere {
-        /// Which.
+        /// The target.
         target: PathBuf,
-        /// As `/proc/<pid>/ns/mnt` names it.
+        /// The namespace, as `/proc/<pid>/ns/mnt` names it.
         namespace: String,
     },
     /// The directory of the targets does not exist, so no target can be examined.
-    #[error("cannot tell which volumes below {} are abandoned, because that directory cannot be seen", below.display())]
+    #[error(
+        "cannot tell which volumes below {} are abandoned, because that directory cannot be examined",
+        below.display()
+    )]
     TargetsUnseen {
-        /// As given.
+        /// The path as given.
         below: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -159,7 +162,7 @@ pub enum UnpublishError {
 }
 
 impl UnpublishError {
-    /// The kind of this failure.
+    /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::MountedElsewhere { .. } | Self::TargetsUnseen { .. } => Kind::FailedPrecondition,

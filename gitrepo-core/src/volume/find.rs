@@ -19,9 +19,9 @@ use crate::store::Record;
 use crate::store::StoreError;
 
 impl Volumes {
-    /// The published volume, if the target already shows what the request asks for. Most repeated publishes end here.
-    /// The answer comes from the record and the mount table alone: an absent remote, changed secrets or a stricter
-    /// policy do not fail a volume that is mounted. `None` if there is something to do.
+    /// Returns the published volume if the target already shows the requested content; `None` if there is something to
+    /// do. Most repeated publishes end here. The answer comes from the record and the mount table alone: an absent
+    /// remote, changed secrets or a stricter policy do not fail a volume that is mounted.
     ///
     /// # Errors
     ///
@@ -35,29 +35,29 @@ impl Volumes {
         Ok(self.is_attached(&record)?.then(|| published(&record, Outcome::AlreadyPublished)))
     }
 
-    /// One target of a volume, if it is published there.
+    /// Returns one target of a volume, if the volume is published there.
     ///
     /// # Errors
     ///
-    /// When the store or its mounts cannot be read.
+    /// If the store or the mount table cannot be read.
     pub fn find(&self, volume_id: &str, target: &Path) -> Result<Option<PublishedVolume>, UnpublishError> {
         self.store.check()?;
         let Some(record) = self.store.record(volume_id, target)? else { return Ok(None) };
         match self.is_attached(&record) {
-            // Unknown whether it is mounted.
+            // It is unknown whether the volume is mounted.
             Err(error) if error.kind() == Kind::Unavailable => Err(error.into()),
-            _ => Ok(Some(self.look_at(record))),
+            _ => Ok(Some(self.with_state(record))),
         }
     }
 
-    /// All targets of one volume.
+    /// Returns all targets of one volume.
     pub fn targets_of(&self, volume_id: &str) -> Result<Vec<PublishedVolume>, StoreError> {
         self.store.check()?;
         let records = self.store.records_of_volume(volume_id)?;
-        Ok(records.into_iter().map(|record| self.look_at(record)).collect())
+        Ok(records.into_iter().map(|record| self.with_state(record)).collect())
     }
 
-    pub(super) fn look_at(&self, record: Record) -> PublishedVolume {
+    pub(super) fn with_state(&self, record: Record) -> PublishedVolume {
         let state = state(self.is_attached(&record));
         let age = record.created_at.elapsed().unwrap_or_default();
         PublishedVolume { record, age, state }

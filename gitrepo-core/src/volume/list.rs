@@ -13,7 +13,7 @@ use crate::store::StoreError;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PublishedVolume {
-    /// Its record.
+    /// The target's record.
     pub record: Record,
     /// Time since the first publish, by the wall clock.
     pub age: Duration,
@@ -27,7 +27,7 @@ pub struct PublishedVolume {
 pub enum State {
     /// Mounted, and seen from this mount namespace.
     Mounted,
-    /// Not mounted in this mount namespace. It may be mounted in another one, or a reboot took the mount.
+    /// Not mounted in this mount namespace. It may be mounted in another one, or a reboot removed the mount.
     NotMounted,
 }
 
@@ -41,9 +41,9 @@ impl fmt::Display for State {
 }
 
 impl Volumes {
-    /// The published targets of this store, of all origins, sorted by target.
+    /// Lists the published targets of this store, of all origins, sorted by target.
     pub fn list(&self) -> Result<Vec<PublishedVolume>, StoreError> {
-        let mut volumes: Vec<_> = self.store.records()?.into_iter().map(|record| self.look_at(record)).collect();
+        let mut volumes: Vec<_> = self.store.records()?.into_iter().map(|record| self.with_state(record)).collect();
         volumes.sort_by(|a, b| a.record.target.cmp(&b.record.target));
         Ok(volumes)
     }

@@ -1,4 +1,4 @@
-//! Publish: lease what the target is to show, then show it.
+//! Publish: leases a tree for the target, then shows it.
 
 use std::path::Component;
 use std::path::Path;
@@ -39,7 +39,7 @@ pub(super) enum Proof {
 }
 
 impl VolumeLease<'_> {
-    /// The leased snapshot.
+    /// Returns the leased snapshot.
     pub fn snapshot(&self) -> &Lease {
         &self.lease
     }
@@ -52,8 +52,7 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// Everything that this call did for the target has been undone when an error is returned, but for
-    /// [`PublishError::NotUndone`].
+    /// On every error but [`PublishError::NotUndone`], this call has undone what it did for the target.
     pub fn publish(
         &self,
         request: &VolumeRequest,
@@ -73,9 +72,9 @@ impl Volumes {
         }
     }
 
-    /// Leases what the target is to show: the commit that its record names, or that the other targets of a shared
-    /// volume show, or otherwise what the request asks for. Nothing is done for the target, so to give up is not to
-    /// call [`show`](Self::show).
+    /// Leases a tree for the target: that of the commit in its record, or else of the commit that the other targets of
+    /// a shared volume show, or else of the requested revision. Does not touch the target, so a caller that gives up
+    /// just does not call [`show`](Self::show).
     ///
     /// # Errors
     ///
@@ -89,7 +88,7 @@ impl Volumes {
     ) -> Result<VolumeLease<'a>, PublishError> {
         self.check(request)?;
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
-        // First of all: an unpublish after this must keep the tree from being shown.
+        // The watch comes first: an unpublish after this must keep the tree from being shown.
         let unpublish = self.with_room(|| Ok(self.store.watch_target(&request.target, &watch.cancel)?))?;
         let (lease, proof) = self.with_room(|| {
             if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
@@ -97,35 +96,37 @@ impl Volumes {
             }
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
-            // Without a fetch, the look at the target that `show` takes under its lock comes soon enough.
+            // Without a fetch, it is soon enough that `show` examines the target under its lock.
             let lease = match self.snapshots.lease_known(&request.spec, &revision, credentials)? {
                 Some(lease) => lease,
-                None => {
-                    self.check_free(request)?;
-                    self.snapshots.lease(&request.spec, &revision, credentials, watch)?
-                }
+                None => match self.check_free(request)? {
+                    Some(record) => return self.lease_of_record(&record, request, credentials, watch),
+                    None => self.snapshots.lease(&request.spec, &revision, credentials, watch)?,
+                },
             };
             Ok((lease, Proof::Credential))
         })?;
         Ok(VolumeLease { request, lease, proof, unpublish })
     }
 
-    /// Fails if the target shows another volume, or something that is not ours.
-    fn check_free(&self, request: &VolumeRequest) -> Result<(), PublishError> {
-        if let Some(taken) = self.store.record_of_target(&request.target)?
-            && taken.volume_id != request.volume_id
-        {
-            return Err(taken_by(&taken));
+    /// Fails if the target shows another volume, or something that is not ours. Returns the record of this volume, if
+    /// another process has just written it.
+    fn check_free(&self, request: &VolumeRequest) -> Result<Option<Record>, PublishError> {
+        match self.store.record_of_target(&request.target)? {
+            Some(taken) if taken.volume_id != request.volume_id => return Err(taken_by(&taken)),
+            Some(record) => return Ok(Some(record)),
+            None => {}
         }
         match self.find_target(&request.target, None) {
             // Another process may be publishing this very volume there: look twice before refusing.
-            Err(PublishError::TargetMounted { .. }) => self.find_target(&request.target, None).map(drop),
-            found => found.map(drop),
-        }
+            Err(PublishError::TargetMounted { .. }) => self.find_target(&request.target, None)?,
+            found => found?,
+        };
+        Ok(None)
     }
 
-    /// The snapshot that a record names. The record itself proves access for the credential that made it; another
-    /// credential has to prove its own.
+    /// Leases the snapshot that a record names. The record proves access for the credential that made it; another
+    /// credential must prove its own.
     fn lease_of_record(
         &self,
         record: &Record,
@@ -147,13 +148,13 @@ impl Volumes {
         Ok((self.snapshots.lease(&request.spec, &revision, credentials, watch)?, Proof::Credential))
     }
 
-    /// Runs one half of a publish. On a full disk, what no volume uses makes way, and it runs once more.
+    /// Runs one half of a publish. On a full disk, removes unused content and runs it once more.
     pub(super) fn with_room<T>(&self, half: impl Fn() -> Result<T, PublishError>) -> Result<T, PublishError> {
         let result = match half() {
             Err(error) if self.made_room_after(&error) => return half(),
             result => result,
         };
-        // What fails because the store went away meanwhile says nothing about the volume.
+        // If the store has disappeared meanwhile, the error says nothing about the volume.
         if let Err(error) = &result
             && matches!(error.kind(), Kind::Internal | Kind::Corrupt | Kind::FailedPrecondition)
         {
@@ -162,7 +163,7 @@ impl Volumes {
         result
     }
 
-    /// Whether the request may be served here at all.
+    /// Checks the target, the store and the policy for the repository.
     fn check(&self, request: &VolumeRequest) -> Result<(), PublishError> {
         check_target(&request.target, self.store.root())?;
         self.store.check()?;
@@ -171,8 +172,8 @@ impl Volumes {
     }
 }
 
-/// A target is a path that means the same in every process: absolute, and clean by its letters alone. And it keeps out
-/// of the store's way.
+/// Checks that the target means the same in every process (absolute, UTF-8, without `..`), and does not overlap the
+/// store.
 fn check_target(target: &Path, store: &Path) -> Result<(), PublishError> {
     let clean = target.is_absolute()
         && target.file_name().is_some()
@@ -205,7 +206,7 @@ mod tests {
     use crate::worker::InProcess;
 
     #[test]
-    fn a_hit_looks_at_its_target_once_and_a_miss_before_the_fetch_too() {
+    fn a_hit_lists_the_mounts_once_and_a_miss_before_the_fetch_too() {
         let place = tempfile::tempdir().unwrap();
         let home = place.path().canonicalize().unwrap();
         let url = RepositoryUrl::parse("file:///app.git").unwrap();
@@ -215,7 +216,7 @@ mod tests {
         let store = Store::open(&home.join("store")).unwrap();
         let volumes = Volumes::new(store, gateway, Arc::<FakeMounter>::clone(&mounter));
 
-        let looks = |name: &str| {
+        let lists = |name: &str| {
             let before = mounter.calls().len();
             let request = VolumeRequest::new(name, home.join(name), VolumeSpec::new(url.clone()));
             let published = volumes.publish(&request, &Credentials::none(), &Watch::default()).unwrap();
@@ -224,6 +225,6 @@ mod tests {
                 mounter.calls()[before..].iter().filter(|call| **call == Call::List).count(),
             )
         };
-        assert_eq!([looks("miss"), looks("hit")], [(false, 2), (true, 1)]);
+        assert_eq!([lists("miss"), lists("hit")], [(false, 2), (true, 1)]);
     }
 }

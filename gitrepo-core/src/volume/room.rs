@@ -1,4 +1,4 @@
-//! Making room on a full disk: unused snapshots and repositories are removed.
+//! Makes room on a full disk: removes unused snapshots and repositories.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Evictor {
         Self { store, mounter }
     }
 
-    fn shown(&self) -> Option<Vec<PathBuf>> {
+    fn list_shown(&self) -> Option<Vec<PathBuf>> {
         match self.mounter.list() {
             Ok(mounts) => Some(mounts.iter().filter_map(|mount| self.store.shown_by(mount)).collect()),
             Err(error) => {
@@ -53,11 +53,11 @@ impl Evictor {
     }
 
     fn evict(&self, eviction: Eviction, budget: Duration) -> Result<Freed, StoreError> {
-        let freed = self.store.evict(eviction, &|| self.shown(), budget)?;
+        let freed = self.store.evict(eviction, &|| self.list_shown(), budget)?;
         if !freed.is_nothing() {
             tracing::info!(
                 store = %self.store.root().display(), snapshots = freed.snapshots, repositories = freed.repositories,
-                bytes = freed.bytes, "made room: removed what no volume uses"
+                bytes = freed.bytes, "made room: removed unused content"
             );
         }
         Ok(freed)
@@ -78,7 +78,7 @@ impl Volumes {
         Evictor::new(self.store.clone(), Arc::clone(&self.mounter))
     }
 
-    /// Makes room for writes when the disk is below the reserve.
+    /// Returns what makes room for writes when the disk is below the reserve.
     pub(super) fn room(&self) -> Arc<dyn MakeRoom> {
         Arc::new(self.evictor())
     }
@@ -87,22 +87,22 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub fn evict(&self, eviction: Eviction, budget: Duration) -> Result<Freed, StoreError> {
         self.evictor().evict(eviction, budget)
     }
 
-    /// What [`Volumes::evict`] would remove.
+    /// Estimates what [`Volumes::evict`] would remove.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub fn evictable(&self, eviction: Eviction) -> Result<Freed, StoreError> {
         let evictor = self.evictor();
-        self.store.evictable(eviction, &|| evictor.shown())
+        self.store.evictable(eviction, &|| evictor.list_shown())
     }
 
-    /// An eviction that frees `cache.reserveBytes`.
+    /// Returns the eviction that frees `cache.reserveBytes`.
     pub fn reserve(&self) -> Eviction {
         Eviction::Until(self.snapshots.gateway().policy().config().cache.reserve_bytes)
     }
@@ -126,14 +126,14 @@ impl Volumes {
     }
 }
 
-/// What did not fit.
+/// The kind of content that did not fit.
 enum Fullness {
     OfSmallFiles,
     OfTrees,
 }
 
-/// Whether a write failed on a full disk. An exceeded limit does not count, nor does the reserve: room was already made
-/// for it.
+/// Returns what did not fit, if a write failed on a full disk. An exceeded limit does not count, nor does the reserve:
+/// room was already made for it.
 fn fullness(error: &PublishError) -> Option<Fullness> {
     let is_full = |kind: Kind| kind == Kind::ResourceExhausted;
     let trees = match error {

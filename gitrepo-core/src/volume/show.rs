@@ -1,4 +1,4 @@
-//! Show: a leased tree appears on a target.
+//! Show: mounts a leased tree on a target.
 
 use std::time::SystemTime;
 
@@ -95,7 +95,7 @@ impl Volumes {
     }
 
     /// Locks the volume if its targets share a copy. Returns the lock, and the ref that led to the commit. Fails if the
-    /// lease is not what the request needs now: the commit that other targets show, or else the revision.
+    /// lease is outdated: it must be of the commit that other targets show, or else of the requested revision.
     fn hold_shared(
         &self,
         request: &VolumeRequest,

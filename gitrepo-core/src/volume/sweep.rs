@@ -45,7 +45,7 @@ pub enum Abandoned {
 
 impl Volumes {
     /// Removes what dead processes left, unpublishes abandoned volumes, and evicts unused snapshots until the reserve
-    /// is free. Stops after about `budget`. Skips whatever another process works on; the next sweep tries again.
+    /// is free. Stops after about `budget`. Skips anything that another process works on; the next sweep tries again.
     ///
     /// # Errors
     ///
@@ -54,11 +54,11 @@ impl Volumes {
         self.sweep_and_evict(abandoned, self.reserve(), budget)
     }
 
-    /// As [`Volumes::sweep`], with another amount to evict.
+    /// Like [`Volumes::sweep`], with another amount to evict.
     ///
     /// # Errors
     ///
-    /// As [`Volumes::sweep`].
+    /// The same as for [`Volumes::sweep`].
     pub fn sweep_and_evict(
         &self,
         abandoned: &Abandoned,
@@ -105,7 +105,8 @@ impl Volumes {
             match self.collect_one(abandoned, &record) {
                 Ok(gone) => collected.volumes += usize::from(gone),
                 Err(error) => {
-                    tracing::warn!(target = %record.target.display(), error = %chain(&error), "an abandoned volume stays");
+                    let target = record.target.display();
+                    tracing::warn!(%target, error = %chain(&error), "cannot unpublish an abandoned volume");
                     // A volume that another call works on is not abandoned.
                     collected.incomplete |= error.kind() != Kind::Busy;
                 }
@@ -127,11 +128,11 @@ impl Volumes {
         Ok(true)
     }
 
-    /// Whether the volume is abandoned if it is not mounted.
+    /// Whether the volume counts as abandoned, provided that it is not mounted.
     fn is_candidate(&self, abandoned: &Abandoned, record: &Record, ours: &MountTable) -> bool {
         match abandoned {
             Abandoned::Unmounted { origin } => {
-                record.origin == *origin && record.mounted_in.is_told_by(ours) && !self.source_is_copy(record)
+                record.origin == *origin && record.mounted_in.can_be_checked_from(ours) && !self.has_copy(record)
             }
             Abandoned::TargetGone { origin, below } => {
                 record.origin == *origin
@@ -145,7 +146,7 @@ impl Volumes {
     }
 
     /// Whether the volume has a copy, which may hold data.
-    fn source_is_copy(&self, record: &Record) -> bool {
+    fn has_copy(&self, record: &Record) -> bool {
         // A copy that cannot be examined may exist.
         let seen = self.attachment(record).path().symlink_metadata();
         record.shows != Shows::Snapshot && !matches!(seen, Err(error) if error.kind() == io::ErrorKind::NotFound)

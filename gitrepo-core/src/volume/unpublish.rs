@@ -14,16 +14,16 @@ use crate::store::TargetSlot;
 /// The result of an unpublish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unpublished {
-    /// The target had a record.
+    /// Whether the target had a record.
     pub known: bool,
     /// How many mounts were removed.
     pub mounts: usize,
 }
 
 impl Volumes {
-    /// Unmounts the volume from its target and deletes what was private to the target. The last target of a volume
-    /// takes the shared copy along. A target that is not published is not an error. With `None` as the volume id, the
-    /// volume is found by its target.
+    /// Unmounts the volume from its target and deletes the target's record and private copy. With the last target of a
+    /// volume, also deletes the shared copy. A target that is not published is not an error. With `None` as the volume
+    /// id, the volume is found by its target.
     ///
     /// Unmounts only our own mounts: the recorded one, or, if the record was damaged, one that shows something of the
     /// store. Other mounts on the target stay.
@@ -66,8 +66,8 @@ impl Volumes {
 
     /// Fails if the volume may be mounted in a namespace that this process does not see.
     fn check_seen(&self, record: &Record) -> Result<(), UnpublishError> {
-        let told = record.origin.propagates() || record.mounted_in.is_told_by(&MountTable::current()?);
-        if told || !self.is_lost(record)? {
+        let is_visible = record.origin.propagates() || record.mounted_in.can_be_checked_from(&MountTable::current()?);
+        if is_visible || !self.is_lost(record)? {
             return Ok(());
         }
         Err(UnpublishError::MountedElsewhere {

@@ -48,7 +48,7 @@ pub fn run_if_worker() {
     run_if_worker_with(|| Box::new(Git::default()));
 }
 
-/// The same with another remote, created once the child is confined.
+/// Like [`run_if_worker`], with another remote. `remote` creates it once the child is confined.
 pub fn run_if_worker_with(remote: impl FnOnce() -> Box<dyn Remote>) {
     if !is_worker() {
         return;
@@ -60,10 +60,10 @@ pub fn run_if_worker_with(remote: impl FnOnce() -> Box<dyn Remote>) {
 /// and [`std::env::args_os`] would leave copies of them in memory.
 fn is_worker() -> bool {
     let mut beginning = Vec::new();
-    let shown =
+    let read =
         File::open("/proc/self/cmdline").and_then(|list| list.take(NAME.len() as u64 + 1).read_to_end(&mut beginning));
     // Without /proc there are no workers either.
-    shown.is_ok() && beginning.strip_suffix(b"\0") == Some(NAME.as_bytes())
+    read.is_ok() && beginning.strip_suffix(b"\0") == Some(NAME.as_bytes())
 }
 
 fn run(remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
@@ -75,7 +75,7 @@ fn run(remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
     }
 }
 
-/// The worker's whole life. Returns its exit status, 0 unless something is wrong.
+/// Confines the worker and runs its session. Returns the exit status, 0 unless something is wrong.
 fn work(room: Room, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
     let Room { control, monitor, plan, entered } = room;
     let replies = match control.try_clone() {
@@ -111,7 +111,7 @@ fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl Fn
     0
 }
 
-/// The next message, if the parent sends one and it is valid.
+/// Receives the next message, if the parent sends a valid one.
 fn receive<T: serde::de::DeserializeOwned>(wire: &mut Wire) -> Option<T> {
     match wire.receive(None) {
         Ok(Incoming::Line(line)) => serde_json::from_slice(&zeroize::Zeroizing::new(line)).ok(),
@@ -128,7 +128,7 @@ impl Replies for Lines {
         if let Err(error) = wire.send(&reply) {
             // An error that cannot be serialised, such as a path that is not UTF-8, still needs an answer.
             let failed =
-                Reply::Failed(RequestError::Internal(Cause::new(format_args!("cannot tell what happened: {error}"))));
+                Reply::Failed(RequestError::Internal(Cause::new(format_args!("cannot send the reply: {error}"))));
             drop(wire.send(&failed));
         }
     }

@@ -72,13 +72,13 @@ pub struct Confined {
 
 impl Confined {
     /// The directory of uid locks: one for all processes of the host and all stores of the node, so that the range
-    /// limits the workers of the node. A driver in a container must see the host's.
+    /// limits the workers of the node. A driver in a container must see the host's directory.
     pub const UID_LOCKS: &str = "/run/gitrepo/uids";
 
     /// Time for the child to confine itself and to read a message, far more than a loaded machine needs.
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// Workers of this program.
+    /// Creates workers of this program.
     pub fn new(config: &WorkerConfig) -> Self {
         Self {
             program: "/proc/self/exe".into(),
@@ -88,7 +88,7 @@ impl Confined {
         }
     }
 
-    /// Workers of another program that calls [`run_if_worker`](super::run_if_worker) or
+    /// Uses workers of another program that calls [`run_if_worker`](super::run_if_worker) or
     /// [`run_if_worker_with`](super::run_if_worker_with): for a library loaded into a foreign program, and for tests.
     #[must_use]
     pub fn with_program(self, program: PathBuf) -> Self {
@@ -132,7 +132,7 @@ impl Worker for Confined {
             check_landlock(&landlock)?;
             tracing::warn!(
                 landlock,
-                "no right to make namespaces (CAP_SYS_ADMIN): only Landlock and limits hold the worker"
+                "no right to make namespaces (CAP_SYS_ADMIN): only Landlock and limits confine the worker"
             );
         }
         tracing::debug!(url = %job.errand.url, pid, namespaces, landlock, "worker started");
@@ -204,7 +204,7 @@ impl Confined {
     }
 }
 
-/// The repository of a `file` URL, and its owner.
+/// Returns the repository of a `file` URL, and its owner.
 fn source(job: &Job) -> Result<Option<(FileRepository, u32)>, WorkerError> {
     if job.errand.url.scheme() != Scheme::File {
         return Ok(None);
@@ -221,7 +221,7 @@ fn source(job: &Job) -> Result<Option<(FileRepository, u32)>, WorkerError> {
     Ok(Some((FileRepository { path: path.into(), shown_at: shown_at.into() }, owner)))
 }
 
-/// The certificate authorities for this job: the configured ones, or else the system's.
+/// Returns the certificate authorities for this job: the configured ones, or else the system's.
 fn ca_file(job: &Job) -> Option<PathBuf> {
     /// Paths on Debian and Alpine, Fedora and older Red Hat, openSUSE, and OpenSSL's own defaults.
     const SYSTEM: &[&str] = &[
@@ -238,7 +238,7 @@ fn ca_file(job: &Job) -> Option<PathBuf> {
     job.errand.ca_file.clone().or_else(of_the_environment).or_else(of_the_system)
 }
 
-/// The child's report once its namespaces are set up.
+/// Waits for the child's report that its namespaces are set up.
 fn started(peer: &mut Contained, cancel: &Cancel) -> Result<(i32, bool, Option<TcpListener>), WorkerError> {
     match peer.first_reply(cancel)? {
         Reply::Started { pid, namespaces } => {
@@ -248,7 +248,7 @@ fn started(peer: &mut Contained, cancel: &Cancel) -> Result<(i32, bool, Option<T
     }
 }
 
-/// How much of Landlock is enforced, once the worker is confined.
+/// Waits until the worker is confined. Returns how much of Landlock is enforced.
 fn ready(peer: &mut Contained, cancel: &Cancel) -> Result<String, WorkerError> {
     match peer.next_reply(cancel)? {
         Reply::Ready { landlock } => Ok(landlock),
@@ -256,8 +256,8 @@ fn ready(peer: &mut Contained, cancel: &Cancel) -> Result<String, WorkerError> {
     }
 }
 
-/// Without namespaces, root's worker stays root, so without Landlock it could access all of root's files. An ordinary
-/// user's worker has no more rights than any program of that user.
+/// Refuses a worker of root that has neither namespaces nor Landlock: it stays root, and could access all of root's
+/// files. An ordinary user's worker has no more rights than any program of that user.
 fn check_landlock(enforced: &str) -> Result<(), WorkerError> {
     if enforced == landlock::NOT_ENFORCED {
         let text = "it needs CAP_SYS_ADMIN, or a kernel with Landlock (Linux 5.13)";
@@ -274,7 +274,7 @@ fn not_started(peer: &Contained, reply: Reply) -> WorkerError {
     }
 }
 
-/// The errand with the paths as the child sees them.
+/// Returns the errand with the paths as the child sees them.
 fn seen_by_the_child(errand: &Errand, plan: Plan, namespaces: bool) -> Errand {
     let seen = |path: Option<OsString>, inside: &str| {
         path.map(|path| if namespaces { PathBuf::from(inside) } else { path.into() })
@@ -302,7 +302,7 @@ fn destination(job: &Job, addresses: Vec<std::net::SocketAddr>) -> Destination {
     }
 }
 
-/// For `map_err`.
+/// Adds the failed step to a system error. For `map_err`.
 fn at(step: &'static str) -> impl FnOnce(io::Error) -> WorkerError {
     move |source| WorkerError::Start { step: step.to_owned(), source }
 }
@@ -313,7 +313,7 @@ mod tests {
     use crate::error::Kind;
 
     #[test]
-    fn a_worker_of_root_is_not_started_where_nothing_would_hold_it() {
+    fn a_worker_of_root_is_refused_without_namespaces_and_landlock() {
         assert_eq!(check_landlock(landlock::NOT_ENFORCED).unwrap_err().kind(), Kind::FailedPrecondition);
         assert!(check_landlock("partial").is_ok() && check_landlock("full").is_ok());
     }

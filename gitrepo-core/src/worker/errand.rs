@@ -1,4 +1,4 @@
-//! An errand on its way to the worker.
+//! The message that carries an errand to the worker.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for Taken {
     }
 }
 
-/// A path need not be UTF-8.
+/// Writes a path, which need not be UTF-8.
 fn write_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     path.as_ref().map(OsStr::new).serialize(serializer)
 }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_crosses_to_the_worker_comes_back_the_same() {
+    fn an_errand_is_read_back_as_it_was_sent() {
         let secrets = BTreeMap::from([("token".to_owned(), Secret::new("canary".to_owned()))]);
         let base = PathBuf::from(OsString::from_vec(b"/not-utf8-\xff".to_vec()));
         let errand = Errand {

@@ -1,4 +1,4 @@
-//! The same loop in a thread of this process, for embedders and tests.
+//! Runs the worker's loop in a thread of this process, for embedders and tests.
 
 use std::io;
 use std::panic;
@@ -39,7 +39,7 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Runs sessions with this remote.
+    /// Creates a worker that runs sessions with this remote.
     pub fn new(remote: Arc<dyn Remote>) -> Self {
         Self { remote }
     }
@@ -50,9 +50,9 @@ impl Worker for InProcess {
         let cancel = job.watch.cancel.within(job.errand.limits.timeout);
         // A separate flag: ending the thread must not cancel the caller's whole operation.
         let ended = cancel.remaining().map_or_else(Cancel::new, |remaining| Cancel::new().within(remaining));
-        let (requests, asked) = mpsc::channel();
+        let (requests, incoming) = mpsc::channel();
         let (replies, answers) = mpsc::channel();
-        let mut client = Channel { asked, replies: Arc::new(Sender(replies)) };
+        let mut client = Channel { incoming, replies: Arc::new(Sender(replies)) };
         let progress = Arc::new(Reported::new(client.replies()));
         let request = ConnectRequest::new(job.errand.clone(), Watch::new(ended.clone(), progress));
         let remote = Arc::clone(&self.remote);
@@ -76,7 +76,7 @@ impl Worker for InProcess {
 
 /// The thread's side.
 struct Channel {
-    asked: mpsc::Receiver<Request>,
+    incoming: mpsc::Receiver<Request>,
     replies: Arc<Sender>,
 }
 
@@ -84,14 +84,14 @@ struct Sender(mpsc::Sender<Reply>);
 
 impl Replies for Sender {
     fn send(&self, reply: Reply) {
-        // Nobody listens once the session has ended.
+        // The receiver is gone once the session has ended.
         drop(self.0.send(reply));
     }
 }
 
 impl Client for Channel {
     fn next(&mut self) -> Option<Request> {
-        self.asked.recv().ok()
+        self.incoming.recv().ok()
     }
 
     fn replies(&self) -> Arc<dyn Replies> {

@@ -85,7 +85,7 @@ pub(super) fn restrict(plan: &Plan, entered: Entered) -> Result<&'static str, Ru
     })
 }
 
-/// The rights to write a fetch and a tree of regular files, directories and links.
+/// Returns the rights to write a fetch and a tree of regular files, directories and links.
 fn write() -> BitFlags<AccessFs> {
     AccessFs::WriteFile
         | AccessFs::Truncate
@@ -97,7 +97,7 @@ fn write() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-/// The root contains only what the worker may read.
+/// Returns the readable and the writable paths in the worker's own root, which contains nothing else.
 fn inside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {
     (vec!["/".into()], plan.staging.iter().map(|_| namespace::STAGING.into()).collect())
 }

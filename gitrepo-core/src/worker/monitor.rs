@@ -43,7 +43,7 @@ pub(super) const SIGNALLED: i32 = 128;
 /// The status of a monitor that failed; the reason was sent to the parent.
 const FAILED: i32 = 1;
 
-/// The descriptors of the worker's process. It closes all others of the monitor.
+/// What the monitor passes to the worker's process, which closes the monitor's other descriptors.
 pub(super) struct Room {
     pub(super) control: UnixStream,
     /// Hangs up when the monitor dies.
@@ -65,7 +65,7 @@ pub(super) fn run(control: UnixStream, work: impl FnOnce(Room) -> i32) -> i32 {
     }
 }
 
-/// Returns only in the monitor.
+/// Starts the worker in its namespaces. Returns only in the monitor.
 fn start(wire: &mut Wire, work: impl FnOnce(Room) -> i32) -> Result<(Pid, UnixStream), SetupError> {
     let (plan, held) = receive_plan(wire).map_err(SetupError::at("reading the plan"))?;
     let (entered, listener) = namespace::enter(&plan)?;
@@ -80,7 +80,7 @@ fn start(wire: &mut Wire, work: impl FnOnce(Room) -> i32) -> Result<(Pid, UnixSt
             drop((control, monitor));
             let started = Reply::Started { pid: child.as_raw(), namespaces: entered.namespaces };
             announce(wire, &started, listener).map_err(SetupError::at("handing over the socket"))?;
-            // Kept until this process ends, after the worker: a uid stays taken as long as a process has it.
+            // Kept until this process ends, after the worker: a uid stays taken as long as a process has its lock open.
             std::mem::forget(held);
             Ok((child, lifeline))
         }

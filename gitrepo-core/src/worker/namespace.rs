@@ -1,4 +1,4 @@
-//! Namespaces of the worker's own, and the few files visible in them.
+//! The worker's own namespaces, and the few files visible in them.
 //!
 //! ```text
 //! /.gitrepo/staging     the job's staging directory
@@ -52,7 +52,7 @@ use super::protocol::Plan;
 use super::protocol::SetupError;
 use crate::sys::network;
 
-/// Everything of ours in the worker's root.
+/// The directory of all our files in the worker's root.
 const OURS: &str = "/.gitrepo";
 /// The job's staging directory, as the worker sees it.
 pub(super) const STAGING: &str = "/.gitrepo/staging";
@@ -89,10 +89,10 @@ pub(super) struct Entered {
 /// of the new PID namespace.
 ///
 /// Without permission (an ordinary user where user namespaces are refused, root without `CAP_SYS_ADMIN`) the worker
-/// stays outside. Then limits, Landlock and the system-call filter confine it, and of the address only the port is
+/// stays outside. Then limits, Landlock and the system-call filter confine it, and only the port of the address is
 /// pinned.
 pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), SetupError> {
-    be_the_first_to_go();
+    be_killed_first();
     let outside = Entered { namespaces: false, own_uid: false };
     let Some(own_uid) = unshare_most()? else { return Ok((outside, None)) };
     match make_private("/") {
@@ -103,7 +103,7 @@ pub(super) fn enter(plan: &Plan) -> Result<(Entered, Option<TcpListener>), Setup
         Err(Errno::EPERM | Errno::EACCES) => return Ok((outside, None)),
         Err(error) => return Err(SetupError::at("making mounts private")(error)),
     }
-    // Only now: a worker that falls back needs the present network.
+    // The network comes last: a worker that falls back needs the present one.
     unshare(CloneFlags::CLONE_NEWNET).map_err(SetupError::at("unshare"))?;
     network::loopback_up().map_err(SetupError::at("switching the loopback on"))?;
     let listener = plan.host.as_ref().map(listen).transpose()?;
@@ -118,7 +118,7 @@ fn make_private(path: &str) -> nix::Result<()> {
 
 /// Makes the kernel's OOM killer choose this process before any pod: a driver's pod is protected as critical for the
 /// node, and its children inherit that.
-fn be_the_first_to_go() {
+fn be_killed_first() {
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "1000") {
         tracing::debug!(%error, "cannot lower the worker's protection from the OOM killer");
     }
@@ -169,7 +169,7 @@ fn unshare_most() -> Result<Option<bool>, SetupError> {
     }
 }
 
-/// The socket that the worker connects to in place of its host.
+/// Opens the socket that the worker connects to in place of its host.
 fn listen(host: &Host) -> Result<TcpListener, SetupError> {
     let address = match host.name.parse::<IpAddr>() {
         Ok(address) => {
@@ -216,7 +216,7 @@ fn build_root(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
 }
 
 fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
-    // Before any bind: none of this may ever be written into one.
+    // This comes before any bind: none of these files may ever be written into one.
     write_names(plan.host.as_ref()).map_err(SetupError::at("writing /etc/hosts"))?;
     if let Some(ca_file) = &plan.ca_file {
         // A copy, since the worker's user may not have permission to read the original.
@@ -267,7 +267,7 @@ fn copy_bounded(from: &Path, to: &Path) -> io::Result<()> {
     copy.set_permissions(fs::Permissions::from_mode(0o444))
 }
 
-/// The path of a host's file while the new root is being built.
+/// Returns the path of a host's file while the new root is being built.
 fn outside(path: &OsStr) -> PathBuf {
     let mut outside = OsString::from(OUTSIDE);
     outside.push(path);

@@ -67,7 +67,8 @@ fn limit(plan: &Plan, entered: Entered) -> nix::Result<()> {
     Ok(())
 }
 
-/// Set after the change of user, which clears it. Then checked, since the monitor may have died before.
+/// Makes the kernel kill this process when the monitor dies. Called after the change of user, which clears this
+/// setting. Then checks that the monitor is alive, since it may have died before.
 fn die_with(monitor: &UnixStream) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let mut end = [PollFd::new(monitor.as_fd(), PollFlags::empty())];

@@ -73,14 +73,14 @@ pub(super) struct Host {
 pub(super) struct SetupError {
     /// What was tried.
     pub(super) step: String,
-    /// What the system said.
+    /// The system's error.
     pub(super) errno: i32,
     /// The same as text, for errors without an errno.
     pub(super) message: Cause,
 }
 
 impl SetupError {
-    /// For `map_err`.
+    /// Adds the failed step to a system error. For `map_err`.
     pub(super) fn at<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Self {
         move |error| {
             let error = error.into();
@@ -88,7 +88,7 @@ impl SetupError {
         }
     }
 
-    /// The original error of the child.
+    /// Returns the original error of the child.
     pub(super) fn into_io(self) -> io::Error {
         if self.errno == 0 { io::Error::other(self.message) } else { io::Error::from_raw_os_error(self.errno) }
     }
@@ -120,7 +120,7 @@ pub(super) enum Reply {
     },
     /// A step failed, so the child will do nothing.
     NotStarted(SetupError),
-    /// Confined, and waiting for requests.
+    /// The worker is confined, and waits for requests.
     Ready {
         /// How much of the Landlock rules the kernel enforces.
         landlock: String,
@@ -129,7 +129,7 @@ pub(super) enum Reply {
     Progress(Step),
     /// The key of an unknown host was trusted.
     AcceptedHostKey {
-        /// For a `known_hosts` file.
+        /// The key's line for a `known_hosts` file.
         line: String,
     },
     /// Answers [`Request::Resolve`].
@@ -154,7 +154,7 @@ pub(super) enum RequestError {
     Internal(Cause),
 }
 
-/// One message as a line, wiped when dropped because it may contain secrets.
+/// Writes one message as a line, wiped when dropped because it may contain secrets.
 pub(super) fn line(message: &impl Serialize) -> io::Result<Zeroizing<Vec<u8>>> {
     /// Measures the length, so that the buffer never grows: growing would leave a copy behind.
     struct Length(usize);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_a_reply_are_scrubbed_bounded_and_placed() {
+    fn texts_of_a_reply_are_scrubbed_and_truncated_and_name_host_paths() {
         let line = br#"{"failed":{"internal":"\u001b[31mno \r\n /inside/x"}}"#;
         let places = [("/inside".to_owned(), "/store/staging/1".to_owned())];
         let Ok(Reply::Failed(RequestError::Internal(cause))) = reply(line, &places) else { panic!("not a failure") };

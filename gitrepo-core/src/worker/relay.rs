@@ -42,7 +42,7 @@ pub(super) struct Destination {
     pub(super) received_limit: u64,
 }
 
-/// Why connections fail.
+/// The reason why connections fail.
 #[derive(Debug, Clone)]
 pub(super) enum Trouble {
     /// No address responds.
@@ -64,7 +64,7 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// Bytes so far, in both directions.
+    /// Returns the number of bytes so far, in both directions.
     pub(super) fn bytes(&self) -> u64 {
         self.received.load(Ordering::Relaxed) + self.sent.load(Ordering::Relaxed)
     }
@@ -74,7 +74,7 @@ impl Traffic {
         self.open.load(Ordering::Relaxed) > 0
     }
 
-    /// Why the latest connection failed.
+    /// Returns why the latest connection failed.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.lock_trouble().clone()
     }
@@ -147,7 +147,7 @@ enum Wanted {
 }
 
 impl Carrier {
-    /// Maximum number of simultaneous connections. libgit2 uses one.
+    /// Maximum number of simultaneous connections. The client uses one, or two for a moment when one is closed.
     const AT_ONCE: usize = 8;
     /// Maximum number of connections per session. A retried request makes a new one.
     const IN_ALL: usize = 64;
@@ -204,7 +204,7 @@ impl Carrier {
 
     /// # Errors
     ///
-    /// Only an error that would repeat at once while the connection waits, such as running out of descriptors.
+    /// Fails only with an error that would repeat at once while a connection waits, such as running out of descriptors.
     fn accept(&mut self) -> io::Result<()> {
         while self.has_room() {
             match self.listener.accept() {

@@ -45,7 +45,7 @@ fn compile(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> i
 fn allowed(entered: Entered) -> io::Result<Rules> {
     let plain = [MEMORY, THREADS, TIME, FILES, OLD_FILES, INTERNET].into_iter().flatten();
     let mut rules: Rules = plain.map(|call| (*call, Vec::new())).collect();
-    // Left to the other filter: of the two, the stricter one decides.
+    // These calls are left to the other filter: of the two, the stricter one decides.
     rules.extend([libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())));
     rules.extend(conditional(entered).map_err(io::Error::other)?);
     Ok(rules)
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn only_tcp_is_spoken_and_only_to_who_was_connected_to() {
+    fn only_tcp_works_and_only_to_the_connected_peer() {
         use nix::errno::Errno;
         use nix::sys::socket::*;
 

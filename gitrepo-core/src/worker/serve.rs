@@ -23,10 +23,10 @@ use crate::snapshot::TreeRequest;
 
 /// The source of requests and the destination of replies.
 pub(super) trait Client {
-    /// The next request; `None` once there are no more.
+    /// Waits for the next request; `None` once there are no more.
     fn next(&mut self) -> Option<Request>;
 
-    /// The destination of replies, for any thread.
+    /// Returns the destination of replies, for any thread.
     fn replies(&self) -> Arc<dyn Replies>;
 }
 
@@ -41,8 +41,8 @@ pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, client: &mut 
     let replies = client.replies();
     let mut accepted = None;
     remote.converse(request, &mut |connection| {
-        while let Some(asked) = client.next() {
-            let answer = answer(request, connection, asked);
+        while let Some(received) = client.next() {
+            let answer = answer(request, connection, received);
             if let Some(line) = connection.accepted_host_key()
                 && accepted.as_ref() != Some(&line)
             {
@@ -54,15 +54,15 @@ pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, client: &mut 
     });
 }
 
-fn answer(session: &ConnectRequest, connection: &mut dyn Connection, asked: Request) -> Reply {
-    match asked {
+fn answer(session: &ConnectRequest, connection: &mut dyn Connection, received: Request) -> Reply {
+    match received {
         Request::Resolve(revision) => connection.resolve(&revision).map_or_else(remote_failure, Reply::Resolved),
         Request::Fetch(request) => connection.fetch(&request).map_or_else(remote_failure, Reply::Fetched),
         Request::WriteTree(request) => write_tree(session, &request),
     }
 }
 
-/// Writes the tree from what was fetched, or else from the store's repository.
+/// Writes the tree from the fetched objects, or from the store's repository if nothing was fetched.
 fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     let Some(staging) = &session.errand.staging else {
         return Reply::Failed(RequestError::Internal(Cause::new("a tree needs a staging directory")));
@@ -90,9 +90,9 @@ fn remote_failure(error: RemoteError) -> Reply {
     Reply::Failed(RequestError::Remote(error))
 }
 
-/// Sends progress as replies: the first step of each kind, then only as often as the eye can follow.
+/// Sends progress as replies: the first step of each kind, then at most every 50 ms.
 ///
-/// libgit2 reports every chunk of a pack, which would be thousands of lines a second.
+/// A remote may report every chunk of a pack, which would be thousands of lines a second.
 pub(super) struct Reported {
     replies: Arc<dyn Replies>,
     last: Mutex<Option<(std::mem::Discriminant<Step>, Instant)>>,

@@ -1,4 +1,4 @@
-//! The parent's side of a session: asks, waits, watches and ends it.
+//! The parent's side of a session: sends requests, waits for replies, watches the worker and ends it.
 
 use std::any::Any;
 use std::io;
@@ -32,10 +32,10 @@ pub(super) trait Peer: Send {
     /// Sends a request.
     fn ask(&mut self, request: Request) -> Result<(), WorkerError>;
 
-    /// The next reply, if one comes in time.
+    /// Waits for the next reply, for up to `patience`.
     fn answer(&mut self, patience: Duration) -> Result<Option<Reply>, WorkerError>;
 
-    /// A network failure, if the peer knows more about it than the worker.
+    /// Returns a network failure, if the peer knows more about it than the worker.
     fn network_failure(&mut self, phase: Phase) -> Option<RemoteError>;
 
     /// Ends the worker, whatever it is doing, and returns once nothing of it is left. Ending it twice is not an error.
@@ -52,8 +52,8 @@ pub(super) enum Phase {
 
 /// A conversation with a worker about one repository.
 ///
-/// Requests are sent one at a time, in any sensible number and order. Dropping a session ends its worker, whatever it
-/// is doing. Every error of the worker itself ends it too, after which each request fails.
+/// Requests are sent one at a time, in any order. Dropping a session ends its worker, whatever it is doing. An error of
+/// the worker itself also ends it, and every later request fails.
 pub struct Session {
     peer: Box<dyn Peer>,
     url: RepositoryUrl,
@@ -69,7 +69,7 @@ impl Session {
     /// How long to wait for a reply between two checks.
     const TICK: Duration = Duration::from_millis(50);
 
-    /// New host keys that one session may report.
+    /// Maximum number of new host keys that one session may report.
     const HOST_KEYS: usize = 8;
 
     pub(super) fn new(peer: Box<dyn Peer>, job: &Job, cancel: Cancel) -> Self {
@@ -100,7 +100,7 @@ impl Session {
         self
     }
 
-    /// Asks the remote where `revision` stands. See [`Connection::resolve`](crate::remote::Connection::resolve).
+    /// Asks the remote to resolve `revision`. See [`Connection::resolve`](crate::remote::Connection::resolve).
     ///
     /// # Errors
     ///
@@ -120,14 +120,14 @@ impl Session {
     /// Errors of the remote, and of the worker itself.
     pub fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, WorkerError> {
         match self.exchange(Request::Fetch(request.clone()), Phase::Fetching)? {
-            // Everything that follows is stored under this commit.
+            // The caller stores everything that follows under this commit.
             Reply::Fetched(report) if report.commit == request.resolved.commit => Ok(report),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    /// Writes the tree to [`TREE`](super::TREE) in the staging directory, from what was fetched, or from the job's
-    /// `base` if nothing was.
+    /// Writes the tree to [`TREE`](super::TREE) in the staging directory, from the fetched objects, or from the job's
+    /// `base` if nothing was fetched.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Session {
         }
     }
 
-    /// The `known_hosts` lines of unknown hosts that were trusted, for the caller to store.
+    /// Returns the `known_hosts` lines of unknown hosts that were trusted, for the caller to store.
     pub fn accepted_host_keys(&self) -> &[String] {
         &self.accepted_host_keys
     }
@@ -182,12 +182,12 @@ impl Session {
         }
     }
 
-    /// A session has one host, and a host has few keys. A stored key is trusted by every later session, so it must be
-    /// for this host, and new.
+    /// Keeps a host key that the worker reports. Every later session trusts a stored key, so it must be for this
+    /// session's host, and new. A host has few keys.
     fn accept(&mut self, line: String) -> Result<(), WorkerError> {
         let nonsense = |what| Err(WorkerError::Protocol { url: self.url.to_string(), source: Cause::new(what) });
         let (Scheme::Ssh, Some(host), Some(port)) = (self.url.scheme(), self.url.host(), self.url.port()) else {
-            return nonsense("a host key, where there is none");
+            return nonsense("a host key, although the URL has no SSH host");
         };
         if !self.host_keys.is_new(host, port, &line) {
             return nonsense("a host key that is not this host's, or not new");
@@ -199,7 +199,7 @@ impl Session {
         Ok(())
     }
 
-    /// Checks what the worker cannot see, or cannot be trusted to report.
+    /// Checks cancellation, the network and the disk. The worker cannot see them, or cannot be trusted to report them.
     fn watch(&mut self, phase: Phase) -> Result<(), WorkerError> {
         self.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url.to_string(), source })?;
         if let Some(error) = self.peer.network_failure(phase) {
@@ -212,7 +212,7 @@ impl Session {
         }
     }
 
-    /// The relay knows why a connection failed; the worker only saw it end.
+    /// Returns the error for a failed request. The relay knows why a connection failed; the worker only saw it end.
     fn failure(&mut self, failure: RequestError, phase: Phase) -> WorkerError {
         match failure {
             RequestError::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
@@ -256,7 +256,7 @@ mod tests {
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 
-    /// Gives one reply, whatever was asked, and then fails.
+    /// Gives one reply to any request, and then fails.
     struct Claiming(Option<Reply>);
 
     impl Peer for Claiming {
@@ -283,7 +283,7 @@ mod tests {
         Job::new(errand, Watch::default())
     }
 
-    /// The lines kept from a worker's claim, and the error.
+    /// Returns the lines kept from a worker's claim, and the error.
     fn claim(url: &str, checking: Checking, line: String) -> (Vec<String>, WorkerError) {
         let job = job(url, checking);
         let mut session = Session::new(Box::new(Claiming(Some(Reply::AcceptedHostKey { line }))), &job, Cancel::new());
@@ -293,22 +293,22 @@ mod tests {
 
     #[test]
     fn a_fetch_that_reports_another_commit_is_refused() {
-        let [asked, other] = [1, 2].map(|byte| CommitId::from_bytes([byte; 20]));
-        let resolved = Resolved { commit: asked, reference: None };
+        let [requested, other] = [1, 2].map(|byte| CommitId::from_bytes([byte; 20]));
+        let resolved = Resolved { commit: requested, reference: None };
         let request = FetchRequest { resolved, depth: 1 };
-        for reported in [asked, other] {
+        for reported in [requested, other] {
             let reply = Reply::Fetched(FetchReport { commit: reported, received_bytes: 0, received_objects: 0 });
             let job = job("https://git.example.com/a.git", Checking::Strict);
             let mut session = Session::new(Box::new(Claiming(Some(reply))), &job, Cancel::new());
             match session.fetch(&request) {
-                Ok(report) => assert_eq!((reported, report.commit), (asked, asked)),
+                Ok(report) => assert_eq!((reported, report.commit), (requested, requested)),
                 Err(error) => assert!(reported == other && matches!(error, WorkerError::Protocol { .. }), "{error}"),
             }
         }
     }
 
     #[test]
-    fn a_host_key_is_kept_for_the_host_of_the_session_alone() {
+    fn only_a_host_key_of_the_sessions_host_is_kept() {
         let line = |hosts: &str| format!("{hosts} {KEY}");
         let (kept, error) = claim("git@host:x", Checking::AcceptNew, line("host"));
         assert_eq!(kept, [line("host")]);
@@ -351,12 +351,12 @@ mod tests {
 
     impl Drop for Held {
         fn drop(&mut self) {
-            assert!(self.0.load(Ordering::Relaxed), "let go while the worker was there");
+            assert!(self.0.load(Ordering::Relaxed), "dropped before the worker had ended");
         }
     }
 
     #[test]
-    fn what_a_session_holds_is_let_go_when_its_worker_has_ended() {
+    fn a_session_drops_what_it_holds_after_its_worker_has_ended() {
         for finish in [true, false] {
             let ended = Arc::new(AtomicBool::new(false));
             let peer = Ending(Arc::clone(&ended));

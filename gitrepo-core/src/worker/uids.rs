@@ -22,7 +22,7 @@ pub(super) struct Claim {
     pub(super) lock: OwnedFd,
 }
 
-/// Why there is no uid.
+/// Why no uid could be claimed.
 #[derive(Debug)]
 pub(super) enum ClaimError {
     /// All are taken, and stayed so until the caller gave up.

@@ -28,9 +28,9 @@ pub(super) const REQUEST_LIMIT: usize = 4 << 20;
 pub(super) enum Incoming {
     /// A line without its line end.
     Line(Vec<u8>),
-    /// Nothing yet.
+    /// No whole line yet.
     Quiet,
-    /// The other side is gone.
+    /// The other side closed the socket.
     Closed,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Reads lines of up to `limit` bytes.
+    /// Creates an end that reads lines of up to `limit` bytes.
     pub(super) fn new(stream: UnixStream, limit: usize) -> Self {
         Self { stream, limit, buffer: Vec::new(), searched: 0, descriptors: Vec::new() }
     }
@@ -60,8 +60,8 @@ impl Wire {
         self.receive_by(patience, |wire, chunk| (&wire.stream).read(chunk))
     }
 
-    /// The same, but keeps descriptors sent along for [`take_descriptors`](Self::take_descriptors). Only for a trusted
-    /// peer: they count against our limit.
+    /// Like [`Wire::receive`], but keeps descriptors sent along for [`take_descriptors`](Self::take_descriptors). Only
+    /// for a trusted peer: they count against our limit.
     pub(super) fn receive_with_descriptors(&mut self, patience: Option<Duration>) -> io::Result<Incoming> {
         self.receive_by(patience, |wire, chunk| {
             let (length, descriptors) = receive_with_descriptors(wire.stream.as_fd(), chunk)?;
@@ -96,7 +96,7 @@ impl Wire {
         }
     }
 
-    /// The descriptors received so far.
+    /// Returns the descriptors received so far.
     pub(super) fn take_descriptors(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.descriptors)
     }

@@ -1,7 +1,7 @@
 //! Header compression of HTTP/2 (RFC 7541), as far as a rewriter needs it: full decoding, but encoding only as literals
 //! that leave the peer's table unchanged.
 //!
-//! Why not a crate: h2's own is private, `hpack` is unmaintained and panics (RUSTSEC-2023-0084, RUSTSEC-2023-0085), and
+//! No crate fits: h2's own is private, `hpack` is unmaintained and panics (RUSTSEC-2023-0084, RUSTSEC-2023-0085), and
 //! its forks have had no release for years.
 
 mod huffman;
@@ -15,19 +15,19 @@ pub enum Malformed {
     /// The block ends inside a field.
     #[error("the header block ends inside a field")]
     Truncated,
-    /// A number exceeds every size that HTTP/2 allows here.
+    /// A number is larger than any header block may be.
     #[error("a number in the header block is too large")]
     Number,
-    /// A reference to a table entry that does not exist.
+    /// The block refers to a table entry that does not exist.
     #[error("the header block names the table entry {0}, which does not exist")]
     Index(usize),
-    /// The client makes its table larger than the server allows.
+    /// The client asks for a larger table than the server allows.
     #[error("the header block asks for a table of {0} bytes")]
     TableSize(usize),
-    /// A table size update that is not at the start of a header block.
+    /// A table size update is not at the start of the block.
     #[error("the header block changes the table's size between fields")]
     LateTableSize,
-    /// Bits that are not a Huffman code.
+    /// Some bits are not a Huffman code.
     #[error("the header block holds an invalid Huffman code")]
     Huffman,
 }
@@ -43,7 +43,7 @@ pub(super) struct Decoder {
 pub(super) struct Field<'a> {
     pub(super) name: &'a [u8],
     pub(super) value: &'a [u8],
-    /// This field must not enter a table when it is passed on either (RFC 7541, 7.1.3).
+    /// This field must not enter a table, not even when it is passed on (RFC 7541, 7.1.3).
     pub(super) never_indexed: bool,
 }
 
@@ -52,7 +52,7 @@ impl Decoder {
         Self { table: HeaderTable::new() }
     }
 
-    /// Decodes a whole block, field by field; `each` may end it with an error of its own.
+    /// Decodes a whole block and calls `each` with every field. An error of `each` ends the decoding.
     pub(super) fn decode<E: From<Malformed>>(
         &mut self,
         block: &[u8],
@@ -96,14 +96,14 @@ impl Decoder {
     }
 }
 
-/// A number in the low `prefix` bits of the next byte, continued in the next bytes if all are set (RFC 7541, 5.1).
+/// Reads a number: the low `prefix` bits of the next byte, and further bytes if all these bits are set (RFC 7541, 5.1).
 fn number(rest: &mut &[u8], prefix: u32) -> Result<usize, Malformed> {
     let mask = (1_u8 << prefix) - 1;
     let mut value = usize::from(byte(rest)? & mask);
     if value < usize::from(mask) {
         return Ok(value);
     }
-    // Four bytes hold 2^28, more than any header block accepted.
+    // Four bytes hold numbers below 2^28, more than the length of any accepted header block.
     for shift in [0, 7, 14, 21] {
         let next = byte(rest)?;
         value += usize::from(next & 0x7f) << shift;
@@ -114,7 +114,7 @@ fn number(rest: &mut &[u8], prefix: u32) -> Result<usize, Malformed> {
     Err(Malformed::Number)
 }
 
-/// A length and that many bytes, plain or Huffman coded (RFC 7541, 5.2).
+/// Reads a length and that many bytes, plain or Huffman coded (RFC 7541, 5.2).
 fn string(rest: &mut &[u8]) -> Result<Vec<u8>, Malformed> {
     let is_huffman = rest.first().is_some_and(|first| first & 0x80 != 0);
     let length = number(rest, 7)?;
@@ -138,7 +138,7 @@ pub(super) fn encode(field: &Field<'_>, into: &mut Vec<u8>) {
     }
 }
 
-/// The length of a string that is not Huffman coded: a number in seven bits.
+/// Writes the length of a string that is not Huffman coded, with a prefix of seven bits.
 fn encode_length(length: usize, into: &mut Vec<u8>) {
     if length < 0x7f {
         into.push(length as u8);

@@ -11,16 +11,17 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The largest payload of a frame, under the default `SETTINGS_MAX_FRAME_SIZE`.
 const MAX_FRAME: usize = 16_384;
 
-/// The largest header block accepted, compressed: about twice what gRPC servers accept uncompressed by default.
+/// The largest accepted header block, compressed: about twice what gRPC servers accept by default, uncompressed.
 const MAX_BLOCK: usize = 32 * 1024;
 
-/// The largest list of fields, counted as in RFC 9113, 6.5.2: a small block may refer to large table entries.
+/// The largest list of fields, counted as in RFC 9113, 6.5.2. It has its own limit because a small block may refer to
+/// large table entries.
 const MAX_FIELDS: usize = 64 * 1024;
 
 /// How many frames a client may split one header block into.
 const MAX_CONTINUATIONS: usize = 128;
 
-/// Stop taking input while this much output waits.
+/// Bytes of waiting output at which the rewriter stops consuming input.
 const AHEAD: usize = 16 * 1024;
 
 const HEADERS: u8 = 1;
@@ -45,14 +46,14 @@ pub enum Violation {
     /// A frame with headers exceeds the server's limit.
     #[error("the client sent a frame of {0} bytes with headers, and {MAX_FRAME} are allowed")]
     FrameSize(usize),
-    /// Padding or priority exceed their frame.
+    /// The padding or the priority does not fit into its frame.
     #[error("the client sent a header frame whose parts do not fit into it")]
     Parts,
-    /// A frame inside another frame's header block, or a continuation without one.
-    #[error("the client sent a frame of type {0} where none may be")]
+    /// A frame interrupts a header block, or continues one that was not begun.
+    #[error("the client sent a frame of type {0} where none is allowed")]
     Order(u8),
     /// The headers exceed a limit.
-    #[error("the client sent more headers than are taken")]
+    #[error("the client sent more headers than are accepted")]
     TooLarge,
     /// The header block is not valid HPACK.
     #[error("the client sent a header block that cannot be decoded")]
@@ -74,9 +75,9 @@ enum State {
     Preface(usize),
     /// This many bytes of a frame header have arrived.
     Head([u8; HEAD], usize),
-    /// This many bytes of an ignored payload are still to come.
+    /// This many bytes of a payload that passes unchanged are still missing.
     Payload(usize),
-    /// The payload so far of a frame with headers.
+    /// The received part of the payload of a frame with headers.
     Headers(FrameHead, Vec<u8>),
 }
 
@@ -92,7 +93,7 @@ struct FrameHead {
 #[derive(Debug)]
 struct Block {
     stream: [u8; 4],
-    /// The original flags that are passed on.
+    /// Those of the original flags that are passed on.
     flags: u8,
     /// Exclusive bit, dependency and weight, or empty.
     priority: Vec<u8>,
@@ -122,8 +123,8 @@ impl Default for Rewriter {
 }
 
 impl Rewriter {
-    /// Consumes some of the client's bytes and appends what the server shall see; returns how many it consumed. It
-    /// consumes all of them unless the output has grown too large.
+    /// Consumes bytes of the client, and appends the bytes for the server to `output`. Returns how many bytes it
+    /// consumed: all of them, unless the output has grown too large.
     ///
     /// # Errors
     ///
@@ -227,12 +228,12 @@ impl Rewriter {
         Ok(())
     }
 
-    /// The same fields as a block without references, with `localhost` as the authority.
+    /// Encodes the fields of a block again, without references and with `localhost` as the authority.
     fn rewrite(&mut self, block: &[u8]) -> Result<Vec<u8>, Violation> {
         let mut rewritten = Vec::with_capacity(block.len() * 2);
         let mut size = 0;
         self.decoder.decode(block, |mut field| {
-            // An absent one stays absent: h2 requires none. A duplicate stays, for h2 to refuse.
+            // Add no missing authority: h2 requires none. Keep a duplicate: h2 refuses it.
             if field.name == b":authority" {
                 field = Field { value: b"localhost", ..field };
             }

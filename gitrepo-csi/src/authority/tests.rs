@@ -1,4 +1,4 @@
-//! Recorded client bytes, served by a real tonic server through the adaptor; recorded/README.md says how they were
+//! Replays recorded bytes of clients to a real tonic server behind the adaptor; recorded/README.md says how they were
 //! recorded.
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ const RECORDED: [(&str, &[u8], usize, bool); 6] = [
     ("1.67 registration", include_bytes!("recorded/grpc-go-1.67-registration.bin"), 2, true),
 ];
 
-/// Preface and empty SETTINGS: what a client sends before it hears from the server.
+/// Length of the preface and empty SETTINGS, which a client sends before it hears from the server.
 const OPENING: usize = 24 + 9;
 
 struct Answers;
@@ -71,7 +71,7 @@ where
     tokio::spawn(server.serve_with_incoming(tokio_stream::once(Ok::<_, io::Error>(stream))));
 }
 
-/// A frame from the server: kind, flags, payload.
+/// Reads a frame of the server: kind, flags, payload.
 async fn next_frame(from: &mut UnixStream) -> Option<(u8, u8, Vec<u8>)> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await.ok()?;
@@ -81,7 +81,7 @@ async fn next_frame(from: &mut UnixStream) -> Option<(u8, u8, Vec<u8>)> {
     Some((kind, flags, payload))
 }
 
-/// The server's settings, and for each call its status fields, or that it was reset.
+/// Returns the server's settings, and for each call its last status field or its reset.
 async fn replay(mut client: UnixStream, bytes: &[u8], piece: usize, calls: usize) -> (Vec<u8>, Vec<String>) {
     client.write_all(&bytes[..OPENING]).await.unwrap();
     let (kind, _, settings) = next_frame(&mut client).await.unwrap();
@@ -134,7 +134,7 @@ async fn recorded_clients_are_answered() {
 
 /// If this fails, h2 has become lenient, and this module can be removed.
 #[tokio::test]
-async fn without_the_adaptor_they_are_refused() {
+async fn without_the_adaptor_clients_with_a_path_as_authority_are_refused() {
     for (name, bytes, calls, is_refused) in RECORDED {
         let (client, server) = UnixStream::pair().unwrap();
         serve(server);
@@ -156,7 +156,7 @@ async fn the_server_announces_no_other_table_size_and_no_larger_frames() {
     }
 }
 
-/// Preface, empty SETTINGS, and one NodeGetInfo with this encoded authority.
+/// Returns the bytes of a client that calls NodeGetInfo once, with this encoded authority.
 fn call(authority: &[u8]) -> Vec<u8> {
     let mut block = b"\x83\x86\x04\x18/csi.v1.Node/NodeGetInfo".to_vec();
     block.extend_from_slice(authority);
@@ -169,7 +169,7 @@ fn call(authority: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn any_authority_is_answered_also_an_empty_one_and_none() {
+async fn calls_with_any_authority_or_an_empty_one_or_none_are_answered() {
     for authority in [&b""[..], b"\x01\0", b"\x81", b"\x01\x09localhost", b"\x01\x0b/csi//a b\xff\"", b"\x41\x01:"] {
         let (client, server) = UnixStream::pair().unwrap();
         serve(AnyAuthority::new(server));
@@ -190,7 +190,7 @@ async fn a_hostile_client_loses_its_connection_only() {
 }
 
 #[tokio::test]
-async fn nothing_is_read_ahead_of_the_server() {
+async fn the_adaptor_does_not_read_ahead_of_the_server() {
     let (client, server) = UnixStream::pair().unwrap();
     let mut adaptor = AnyAuthority::new(server);
     let data = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\0\0\0\0\0\x01"[..], &[7; 1 << 16]].concat();

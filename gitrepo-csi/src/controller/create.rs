@@ -24,7 +24,7 @@ use crate::rpc_log::Call;
 use crate::target;
 
 impl ControllerService {
-    /// Creates a volume, or returns the existing one of this name.
+    /// Creates a volume, or returns the existing volume of this name.
     pub(super) async fn create(
         &self,
         call: &mut Call,
@@ -32,7 +32,7 @@ impl ControllerService {
         deadline: Instant,
     ) -> Result<Volume, CallFailure> {
         call.about(&request.name, "");
-        // The request's content comes from a claim's author, so parsing it must not block the serving thread.
+        // A claim's author controls the request, so parsing it must not block the serving thread.
         let creation = deadline::keep(deadline, deadline::READING, move || Creation::read(request)).await?;
         call.repository(&creation.spec.repository);
         let lock = self.creating.try_lock(&creation.name).ok_or_else(|| {
@@ -43,7 +43,7 @@ impl ControllerService {
         let _given_up = GiveUp(cancel.clone());
         let cancel = cancel.within(deadline::left(deadline));
         let created = deadline::keep(deadline, deadline::REMOTE_OR_STORE, move || {
-            // Held until the end, even if the caller goes away earlier.
+            // Hold the lock until the end, even if the caller goes away earlier.
             let _lock = lock;
             create(&*storage.volumes()?, &creation, cancel)
         })
@@ -62,7 +62,7 @@ impl ControllerService {
     }
 }
 
-/// The memory of created volumes.
+/// Returns the memory of created volumes.
 pub(super) fn memory(volumes: &Volumes) -> Memory {
     Memory::new(volumes.store().root().join("controller"))
 }
@@ -75,7 +75,7 @@ fn create(volumes: &Volumes, creation: &Creation, cancel: Cancel) -> Result<Crea
         } else {
             Err(CallFailure::new(
                 Kind::AlreadyExists,
-                format!("a volume {:?} with other parameters or another capacity exists", creation.name),
+                format!("the volume {:?} exists already, with other parameters or another capacity", creation.name),
             ))
         };
     }
@@ -103,7 +103,7 @@ fn volume(created: Created) -> Volume {
     }
 }
 
-/// Cancels when its call is dropped: nobody waits for the answer any more.
+/// Cancels the work when the call is dropped, since nobody waits for the answer any more.
 struct GiveUp(Cancel);
 
 impl Drop for GiveUp {

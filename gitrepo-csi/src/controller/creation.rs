@@ -14,10 +14,10 @@ use crate::failure::CallFailure;
 use crate::proto::csi::v1::CapacityRange;
 use crate::proto::csi::v1::CreateVolumeRequest;
 
-/// Longest context of a volume, all keys and values together: CSI's limit.
+/// Longest context of a volume, in bytes, all keys and values together: CSI's limit.
 const CONTEXT_BYTES: usize = 4096;
 
-/// Longest name: the provisioner's have about forty letters, and CSI suggests 128.
+/// Longest name of a volume. The provisioner's names have about forty letters, and CSI suggests 128.
 const LONGEST_NAME: usize = 1024;
 
 /// The volume to create.
@@ -37,7 +37,7 @@ pub(super) struct Capacity {
 }
 
 impl Creation {
-    /// Reads a request.
+    /// Parses a request.
     pub(super) fn read(request: CreateVolumeRequest) -> Result<Self, CallFailure> {
         let credentials = context::credentials(request.secrets);
         if request.name.is_empty() || request.name.len() > LONGEST_NAME {
@@ -51,12 +51,12 @@ impl Creation {
         }
         if request.volume_content_source.is_some() {
             return Err(CallFailure::invalid(
-                "a volume is made from its repository alone, not from a snapshot or another volume (dataSource)",
+                "a volume can be created only from its repository, not from a snapshot or another volume (dataSource)",
             ));
         }
         if let Some(key) = request.mutable_parameters.keys().next() {
             let key: String = key.chars().take(64).collect();
-            return Err(CallFailure::invalid(format!("{key:?}: volumes have no parameters that could change")));
+            return Err(CallFailure::invalid(format!("{key:?}: the parameters of a volume cannot be changed")));
         }
         let capacity = Capacity::read(request.capacity_range.as_ref())?;
         let mut parameters = context::own(request.parameters);
@@ -65,7 +65,7 @@ impl Creation {
         Ok(Self { name: request.name, spec, parameters, capacity, credentials: credentials? })
     }
 
-    /// The context of the volume at `commit`.
+    /// Returns the context of the volume at `commit`.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Creation {
         let length: usize = context.iter().map(|(key, value)| key.len() + value.len()).sum();
         if length > CONTEXT_BYTES {
             return Err(CallFailure::invalid(format!(
-                "the parameters are longer than the {CONTEXT_BYTES} bytes that a volume's context may have"
+                "the parameters are too long: a volume's context may have {CONTEXT_BYTES} bytes"
             )));
         }
         Ok(context)
@@ -90,7 +90,7 @@ impl Capacity {
         let (required, limit) = (range.required_bytes, range.limit_bytes);
         if required < 0 || limit < 0 || (limit > 0 && required > limit) {
             return Err(CallFailure::invalid(format!(
-                "capacity_range makes no sense: at least {required} and at most {limit} bytes"
+                "capacity_range is contradictory: at least {required} and at most {limit} bytes"
             )));
         }
         Ok(Self { required, limit })
@@ -136,7 +136,7 @@ mod tests {
     const REPOSITORY: (&str, &str) = ("repository", "https://git.example.org/a");
 
     #[test]
-    fn the_context_has_the_commit_and_for_people_what_it_was_asked_as() {
+    fn the_context_has_the_commit_and_the_requested_revision() {
         let parameters =
             [REPOSITORY, ("subdirectory", "docs"), ("directory", ""), ("csi.storage.k8s.io/pvc/name", "claim")];
         let commit = CommitId::from_bytes([0xab; 20]);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_created_is_refused() {
+    fn requests_that_cannot_be_met_are_refused() {
         let good = || request(&[REPOSITORY]);
         let block = VolumeCapability { access_type: Some(AccessType::Block(BlockVolume {})), ..capability() };
         let range = |required_bytes, limit_bytes| Some(CapacityRange { required_bytes, limit_bytes });
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capacity_is_echoed_and_compared() {
+    fn the_required_capacity_is_promised_and_compared() {
         let capacity =
             |required_bytes, limit_bytes| Capacity::read(Some(&CapacityRange { required_bytes, limit_bytes })).unwrap();
         assert_eq!(capacity(10, 0).promised(), 10);

@@ -1,7 +1,7 @@
 //! Remembers created volumes, so that creating one again returns the same volume, even after a restart.
 //!
-//! One small file for each, in its own directory in the store. Losing them costs little: the context of a created
-//! volume is complete, and a volume that is created again is resolved again.
+//! Each volume has one small file, in a separate directory of the store. Losing these files costs little: the context
+//! of a created volume is complete, and creating a volume again resolves it again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,19 +26,19 @@ use crate::failure::CallFailure;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Created {
-    /// The provisioner's name for it.
+    /// The name that the provisioner gave the volume.
     pub(super) name: String,
-    /// The cluster's id for it.
+    /// The id by which the cluster knows the volume.
     pub(super) volume_id: String,
     /// The requested parameters.
     pub(super) parameters: BTreeMap<String, String>,
-    /// The context that is served.
+    /// The volume's context.
     pub(super) context: BTreeMap<String, String>,
     /// The promised size in bytes; 0 for none.
     pub(super) capacity: i64,
 }
 
-/// The directory of files.
+/// The directory of the files.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     directory: PathBuf,
@@ -50,13 +50,13 @@ impl Memory {
         Self { directory }
     }
 
-    /// The volume of this name. A damaged file counts as missing.
+    /// Returns the volume of this name. A damaged file counts as missing.
     pub(super) fn recall(&self, name: &str) -> Result<Option<Created>, CallFailure> {
         let created = self.read(&self.path(&name_hash(name)))?;
         Ok(created.filter(|created| created.name == name))
     }
 
-    /// The volume with this id.
+    /// Returns the volume with this id.
     pub(super) fn find(&self, id: &VolumeId) -> Result<Option<Created>, CallFailure> {
         let created = self.read(&self.path(id.name_hash()))?;
         Ok(created.filter(|created| created.volume_id == id.to_string()))
@@ -106,7 +106,7 @@ impl Memory {
     }
 }
 
-/// Not final, so that the provisioner retries.
+/// Returns a failure that is not final, so that the provisioner retries.
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CallFailure {
     move |error| {
         let kind = match error.kind() {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_created_is_remembered_until_it_is_forgotten() {
+    fn a_created_volume_is_remembered_until_it_is_forgotten() {
         let place = tempfile::tempdir().unwrap();
         let memory = Memory::new(place.path().join("controller"));
         assert_eq!(memory.recall("pvc-1"), Ok(None));
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(memory.recall("pvc-1"), Ok(Some(made.clone())));
         assert_eq!(memory.find(&id), Ok(Some(made)));
         assert_eq!(memory.recall("pvc-2"), Ok(None));
-        assert_eq!(memory.find(&VolumeId::new("pvc-1", &BTreeMap::new())), Ok(None), "another one of the same name");
+        assert_eq!(memory.find(&VolumeId::new("pvc-1", &BTreeMap::new())), Ok(None), "another volume of the same name");
         for _ in 0..2 {
             memory.forget(&id).unwrap();
             assert_eq!(memory.recall("pvc-1"), Ok(None));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn r13_a_damaged_file_is_as_good_as_none() {
+    fn r13_a_damaged_file_counts_as_missing() {
         let place = tempfile::tempdir().unwrap();
         let memory = Memory::new(place.path().to_owned());
         let made = created("../../x");

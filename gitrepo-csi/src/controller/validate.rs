@@ -19,7 +19,7 @@ use crate::storage::Storage;
 use crate::target;
 
 impl ControllerService {
-    /// Says whether a volume of this controller supports these capabilities.
+    /// Answers whether a volume of this controller supports these capabilities.
     pub(super) async fn validate(
         &self,
         request: ValidateVolumeCapabilitiesRequest,
@@ -40,7 +40,7 @@ fn validate(
 ) -> Result<ValidateVolumeCapabilitiesResponse, CallFailure> {
     if !is_known(storage, &request)? {
         let id: String = request.volume_id.chars().take(128).collect();
-        return Err(CallFailure::new(Kind::NotFound, format!("no volume {id:?} was created by this driver")));
+        return Err(CallFailure::new(Kind::NotFound, format!("this driver has not created a volume {id:?}")));
     }
     let read = |capability| Capability::read(Some(capability)).map(drop);
     Ok(match request.volume_capabilities.iter().try_for_each(read) {
@@ -57,7 +57,7 @@ fn validate(
     })
 }
 
-/// Known by its context alone, or by the memory.
+/// Whether this controller created the volume. The context alone proves it, or else the memory.
 fn is_known(storage: &Storage, request: &ValidateVolumeCapabilitiesRequest) -> Result<bool, CallFailure> {
     let Some(id) = VolumeId::parse(&request.volume_id) else { return Ok(false) };
     if id.has_context(&context::own(request.volume_context.clone())) {

@@ -6,13 +6,13 @@ use std::fmt;
 use sha2::Digest;
 use sha2::Sha256;
 
-/// Hash bytes in an id: enough to rule out collisions.
+/// Bytes of each hash in an id: enough to rule out collisions.
 const BYTES: usize = 20;
 
 const PREFIX: &str = "gitrepo-";
 
-/// `gitrepo-<hash of the name>-<hash of the content>`. The first hash finds the remembered volume. The second shows
-/// whether a context is this volume's, without the memory.
+/// A volume id: `gitrepo-<hash of the name>-<hash of the context>`. The first hash finds the remembered volume. The
+/// second shows whether a context belongs to this volume, without the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VolumeId {
     name: String,
@@ -20,12 +20,12 @@ pub(super) struct VolumeId {
 }
 
 impl VolumeId {
-    /// The id of the volume with this name and this context.
+    /// Returns the id of the volume with this name and this context.
     pub(super) fn new(name: &str, context: &BTreeMap<String, String>) -> Self {
         Self { name: name_hash(name), content: content_hash(context) }
     }
 
-    /// Parses one of our ids; `None` for any other.
+    /// Parses an id of this driver; returns `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (name, content) = text.strip_prefix(PREFIX)?.split_once('-')?;
         let is_hash =
@@ -33,12 +33,12 @@ impl VolumeId {
         (is_hash(name) && is_hash(content)).then(|| Self { name: name.to_owned(), content: content.to_owned() })
     }
 
-    /// The part of a file's name that stands for the volume's name.
+    /// Returns the hash of the name, which names the file of the remembered volume.
     pub(super) fn name_hash(&self) -> &str {
         &self.name
     }
 
-    /// Whether this id belongs to this context, given the right name.
+    /// Whether this id was made for this context.
     pub(super) fn has_context(&self, context: &BTreeMap<String, String>) -> bool {
         self.content == content_hash(context)
     }
@@ -50,7 +50,7 @@ impl fmt::Display for VolumeId {
     }
 }
 
-/// The hash that replaces a name chosen by others.
+/// Returns the hash that stands for a volume's name in ids and file names.
 pub(super) fn name_hash(name: &str) -> String {
     hash([name].into_iter())
 }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_made_of_name_and_content_and_is_read_back() {
+    fn an_id_depends_on_name_and_context_and_can_be_parsed() {
         let whole = context(&[("a", "b"), ("c", "d")]);
         let id = VolumeId::new("pvc-1", &whole);
         assert_eq!(id, VolumeId::new("pvc-1", &whole));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_others_are_not_ours() {
+    fn other_ids_are_not_parsed() {
         let ours = VolumeId::new("name", &context(&[])).to_string();
         for text in ["", "gitrepo-", "gitrepo-x-y", &ours.to_uppercase(), &format!("{ours}0"), &ours[1..], "../../x"] {
             assert_eq!(VolumeId::parse(text), None, "{text:?}");

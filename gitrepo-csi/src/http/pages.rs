@@ -14,7 +14,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::header::HeaderValue;
 use tokio::sync::Semaphore;
 
-/// How long rendering may take: less than the default timeout of a probe or scrape.
+/// How long rendering a page may take: less than the default timeout of a probe or scrape.
 const LIMIT: Duration = Duration::from_secs(5);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -27,7 +27,7 @@ type Ready = dyn Fn() -> Result<(), String> + Send + Sync;
 pub struct Pages {
     metrics: Arc<Metrics>,
     ready: Arc<Ready>,
-    /// One request of each at a time: a hanging disk must not pile up threads.
+    /// Permits to call `metrics` and `ready`, one each: if a disk hangs, threads must not pile up.
     metrics_turn: Arc<Semaphore>,
     ready_turn: Arc<Semaphore>,
 }
@@ -73,7 +73,8 @@ impl Pages {
     }
 }
 
-/// The result of `make`, if it is free and ends in time. A late one stays busy until it is done.
+/// Calls `make` when its permit is free; returns `None` if that takes too long. A late call keeps the permit until it
+/// ends.
 async fn made<T, F>(turn: &Arc<Semaphore>, make: &Arc<F>) -> Option<T>
 where
     T: Send + 'static,

@@ -1,4 +1,4 @@
-//! Tests the pages over a real connection, also with clients that try to block them.
+//! Tests the pages over real connections, also with clients that try to block the server.
 
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -16,7 +16,7 @@ fn pages() -> Pages {
     Pages::new(|| "a_metric 1\n".to_owned(), || Ok(()))
 }
 
-/// Everything the server answers until it closes the connection.
+/// Sends the request, and returns everything that the server sends until it closes the connection.
 async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // The server may answer and close before it has read everything.
@@ -31,7 +31,7 @@ async fn get(address: SocketAddr, page: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_pages_and_no_others() {
+async fn only_the_three_pages_exist() {
     let address = start(pages()).await;
     let metrics = get(address, "/metrics").await;
     assert!(metrics.starts_with("HTTP/1.1 200 ") && metrics.ends_with("\r\n\r\na_metric 1\n"), "{metrics}");
@@ -50,7 +50,7 @@ async fn the_pages_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_driver_that_is_not_ready_says_why_and_is_healthy() {
+async fn an_unready_driver_says_why_and_is_healthy() {
     let address = start(Pages::new(String::new, || Err("the store is read-only".to_owned()))).await;
     let answer = get(address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("the store is read-only\n"), "{answer}");
@@ -58,7 +58,7 @@ async fn a_driver_that_is_not_ready_says_why_and_is_healthy() {
 }
 
 #[tokio::test]
-async fn a_check_that_hangs_or_panics_is_an_answer_too() {
+async fn a_check_that_hangs_or_panics_is_answered_with_an_error() {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let hang = move || held.lock().unwrap().recv().map_err(|error| error.to_string());
@@ -82,14 +82,14 @@ async fn slow_clients_cannot_keep_others_out() {
         slow.push(stream);
     }
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
-    // The first ones were closed to make room.
+    // The first connections were closed to make room.
     let mut end = [0; 1];
-    let read = tokio::time::timeout(HEAD, slow[0].read(&mut end)).await.expect("sooner than a slow head is");
+    let read = tokio::time::timeout(HEAD, slow[0].read(&mut end)).await.expect("closed before its time is up");
     assert_eq!(read.unwrap_or(0), 0);
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() {
+async fn a_head_that_is_too_large_or_never_ends_is_refused() {
     let address = start(pages()).await;
     let large = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_BYTES));
     let answer = exchange(address, large.as_bytes()).await;

@@ -1,4 +1,4 @@
-//! The progress of a job, in words.
+//! The progress of a job: describes it, and estimates when the job ends.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -11,33 +11,34 @@ use gitrepo_core::progress::Progress;
 use gitrepo_core::progress::Step;
 use gitrepo_core::spec::RepositoryUrl;
 
-/// How long nothing may arrive of a pack before it counts as halted.
-const HALT: Duration = Duration::from_secs(5);
+/// After how long without data a pack counts as stalled.
+const STALLED: Duration = Duration::from_secs(5);
 
-/// The share of the time left that an estimate may use. Estimates may be wrong, and the tree must still be written.
-const SAFE: (u32, u32) = (3, 4);
+/// The share of the remaining time that an estimate may use. Estimates may be wrong, and the tree must still be
+/// written.
+const USABLE: (u32, u32) = (3, 4);
 
 /// The last progress that a job reported.
 #[derive(Debug)]
-pub(super) struct Seen {
-    /// The remote that it talks to.
+pub(super) struct JobProgress {
+    /// The remote that the job talks to.
     remote: String,
-    /// When it began.
+    /// When the job began.
     begun: Instant,
-    told: Mutex<Told>,
+    reported: Mutex<Reported>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Reported {
     step: Option<Step>,
-    /// When the job reached this step, or progressed in it.
+    /// When the job reached this step, or last made progress in it.
     at: Instant,
-    /// When the first bytes of the pack arrived, and how many objects had arrived then.
+    /// When the first bytes of the pack arrived, and the number of objects by then.
     began: Option<(Instant, u64)>,
 }
 
-impl Seen {
-    /// The progress of a new job for this repository.
+impl JobProgress {
+    /// Returns the progress of a new job for this repository.
     pub(super) fn of(repository: &RepositoryUrl) -> Self {
         let remote = match (repository.host(), repository.port()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -45,59 +46,57 @@ impl Seen {
             (None, _) => "the remote".to_owned(),
         };
         let now = Instant::now();
-        Self { remote, begun: now, told: Mutex::new(Told { step: None, at: now, began: None }) }
+        Self { remote, begun: now, reported: Mutex::new(Reported { step: None, at: now, began: None }) }
     }
 
-    /// The job's age.
+    /// Returns the job's age.
     pub(super) fn age(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Whether the job will probably end in this time.
+    /// Whether the job will probably end within this time.
     pub(super) fn ends_within(&self, left: Duration) -> bool {
-        self.told().ends_within(left, Instant::now())
+        self.reported().ends_within(left, Instant::now())
     }
 
-    /// What is lost when the job is cancelled, in words.
+    /// Describes what is lost if the job is cancelled.
     pub(super) fn lost(&self) -> &'static str {
-        match self.told().step {
+        match self.reported().step {
             Some(Step::Fetching { bytes, .. }) if bytes > 0 => {
-                "a pack is kept only when it was received to its end, so what came is lost"
+                "a pack is kept only if it was received completely, so the received part is lost"
             }
-            Some(Step::Writing { .. } | Step::Syncing) => {
-                "the pack that was received is kept, and is not asked for again"
-            }
-            _ => "nothing of a pack had come",
+            Some(Step::Writing { .. } | Step::Syncing) => "the received pack is kept, and is not fetched again",
+            _ => "no part of a pack was received",
         }
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Progress for Seen {
+impl Progress for JobProgress {
     fn report(&self, step: &Step) {
-        let mut told = self.told();
-        if told.step.as_ref() != Some(step) {
+        let mut reported = self.reported();
+        if reported.step.as_ref() != Some(step) {
             let at = Instant::now();
             let began = match *step {
-                Step::Fetching { bytes, objects, .. } if bytes > 0 => told.began.or(Some((at, objects))),
+                Step::Fetching { bytes, objects, .. } if bytes > 0 => reported.began.or(Some((at, objects))),
                 _ => None,
             };
-            *told = Told { step: Some(step.clone()), at, began };
+            *reported = Reported { step: Some(step.clone()), at, began };
         }
     }
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for JobProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = self.told();
-        told.tell(&self.remote, told.at.elapsed(), f)
+        let reported = self.reported();
+        reported.describe(&self.remote, reported.at.elapsed(), f)
     }
 }
 
-impl Told {
+impl Reported {
     fn ends_within(&self, left: Duration, now: Instant) -> bool {
         match self.step {
             Some(Step::Writing { .. } | Step::Syncing) => true,
@@ -107,29 +106,28 @@ impl Told {
             Some(Step::Fetching { objects, total_objects, .. }) => {
                 let Some((began, objects_then)) = self.began else { return false };
                 let came = objects.saturating_sub(objects_then);
-                if came == 0 || total_objects == 0 || now.saturating_duration_since(self.at) >= HALT {
+                if came == 0 || total_objects == 0 || now.saturating_duration_since(self.at) >= STALLED {
                     return false;
                 }
                 let rest = (total_objects - objects) as f64 / came as f64;
                 let needed = now.saturating_duration_since(began).as_secs_f64() * rest;
-                let (of, whole) = SAFE;
+                let (of, whole) = USABLE;
                 needed <= (left * of / whole).as_secs_f64()
             }
             _ => false,
         }
     }
 
-    fn tell(&self, remote: &str, since: Duration, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn describe(&self, remote: &str, since: Duration, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = since.as_secs();
         match &self.step {
-            None => write!(f, "waiting for the store, for {seconds} s: another process may be at work on this volume"),
+            None => write!(f, "waiting for the store, for {seconds} s: another process may be working on this volume"),
             Some(Step::Resolving) => {
-                write!(f, "waiting for {remote}, for {seconds} s: it has not yet said where the revision stands")
+                write!(f, "waiting for {remote}, for {seconds} s: it has not yet said which commit the revision names")
             }
-            Some(Step::Queued) => write!(
-                f,
-                "waiting for a place, for {seconds} s: as many sessions with remotes are at work as there may be"
-            ),
+            Some(Step::Queued) => {
+                write!(f, "waiting for a free session, for {seconds} s: all allowed sessions with remotes are in use")
+            }
             Some(Step::Waiting) => {
                 write!(f, "waiting for another volume's fetch of the same repository, for {seconds} s")
             }
@@ -141,7 +139,7 @@ impl Told {
                 if let Some(total) = estimate(*bytes, *objects, *total_objects) {
                     write!(f, " of about {}", Bytes(total))?;
                 }
-                match since >= HALT {
+                match since >= STALLED {
                     true => write!(f, " from {remote}, and nothing more for {seconds} s"),
                     false => Ok(()),
                 }
@@ -149,12 +147,12 @@ impl Told {
             Some(Step::Writing { entries, total_entries, .. }) => {
                 write!(f, "wrote {entries} of {total_entries} entries")
             }
-            Some(Step::Syncing) => f.write_str("everything is written and goes to the disk"),
+            Some(Step::Syncing) => f.write_str("wrote all entries, and is syncing them to the disk"),
         }
     }
 }
 
-/// The estimated size of a pack in bytes, from the objects received so far. `None` for the first few.
+/// Estimates the size of a pack in bytes from the received objects. `None` if these are too few.
 fn estimate(bytes: u64, objects: u64, total_objects: u64) -> Option<u64> {
     if objects < 16 || objects >= total_objects {
         return None;
@@ -162,7 +160,7 @@ fn estimate(bytes: u64, objects: u64, total_objects: u64) -> Option<u64> {
     u64::try_from(u128::from(bytes) * u128::from(total_objects) / u128::from(objects)).ok()
 }
 
-/// A number of bytes for people.
+/// A number of bytes, displayed with a unit.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
@@ -187,21 +185,21 @@ impl fmt::Display for Bytes {
 mod tests {
     use super::*;
 
-    /// What is told of a step that was reached so long ago.
-    struct Words(Told, Duration);
+    /// The description of a step that was reached this long ago.
+    struct Words(Reported, Duration);
 
     impl fmt::Display for Words {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.tell("git.example.com:443", self.1, f)
+            self.0.describe("git.example.com:443", self.1, f)
         }
     }
 
     fn words(step: Option<Step>, seconds: u64) -> String {
-        Words(Told { step, at: Instant::now(), began: None }, Duration::from_secs(seconds)).to_string()
+        Words(Reported { step, at: Instant::now(), began: None }, Duration::from_secs(seconds)).to_string()
     }
 
     #[test]
-    fn progress_is_told_in_words() {
+    fn progress_is_described() {
         for (bytes, objects, total_objects, expected) in [
             (999, 1, 3_000, "received 999 bytes"),
             (412_345_678, 1_000, 3_200, "received 412 MB of about 1.3 GB"),
@@ -211,19 +209,19 @@ mod tests {
             assert_eq!(words(Some(Step::Fetching { bytes, objects, total_objects }), 4), expected);
         }
         let step = Step::Fetching { bytes: 412_345_678, objects: 1_000, total_objects: 3_200 };
-        let halted = "received 412 MB of about 1.3 GB from git.example.com:443, and nothing more for 20 s";
-        assert_eq!(words(Some(step), 20), halted);
+        let stalled = "received 412 MB of about 1.3 GB from git.example.com:443, and nothing more for 20 s";
+        assert_eq!(words(Some(step), 20), stalled);
         let step = Step::Writing { entries: 3, total_entries: 10, bytes: 5 };
         assert_eq!(words(Some(step), 20), "wrote 3 of 10 entries");
     }
 
     #[test]
-    fn what_is_waited_for_is_told_by_name_and_for_how_long() {
+    fn a_wait_is_described_with_its_reason_and_duration() {
         let nothing = Step::Fetching { bytes: 0, objects: 0, total_objects: 0 };
         for (step, expected) in [
             (None, "waiting for the store, for 12 s"),
             (Some(Step::Resolving), "waiting for git.example.com:443, for 12 s: it has not yet said"),
-            (Some(Step::Queued), "waiting for a place, for 12 s"),
+            (Some(Step::Queued), "waiting for a free session, for 12 s"),
             (Some(Step::Waiting), "waiting for another volume's fetch of the same repository, for 12 s"),
             (Some(nothing), "waiting for git.example.com:443, for 12 s: it has sent nothing"),
         ] {
@@ -233,39 +231,39 @@ mod tests {
     }
 
     #[test]
-    fn the_remote_is_named_and_a_step_begins_once() {
+    fn the_remote_is_named_and_a_repeated_step_is_no_progress() {
         for (url, remote) in [
             ("https://git.example.com/a.git", "git.example.com:443"),
             ("https://git.example.com:8443/a.git", "git.example.com:8443"),
             ("git@git.example.com:a.git", "git.example.com:22"),
             ("file:///srv/a.git", "the remote"),
         ] {
-            let seen = Seen::of(&RepositoryUrl::parse(url).unwrap());
-            assert_eq!(seen.remote, remote);
-            seen.report(&Step::Resolving);
-            let at = seen.told().at;
-            seen.report(&Step::Resolving);
-            assert_eq!(seen.told().at, at, "said again, it is no progress");
+            let progress = JobProgress::of(&RepositoryUrl::parse(url).unwrap());
+            assert_eq!(progress.remote, remote);
+            progress.report(&Step::Resolving);
+            let at = progress.reported().at;
+            progress.report(&Step::Resolving);
+            assert_eq!(progress.reported().at, at, "a repeated step");
         }
     }
 
     #[test]
-    fn a_fetch_ends_in_time_when_its_objects_come_fast_enough() {
+    fn a_fetch_ends_in_time_if_its_objects_arrive_fast_enough() {
         let began = Instant::now();
         let now = began + Duration::from_secs(20);
         let ends = |step: Step, at: Instant, left: u64| {
-            let told = Told { step: Some(step), at, began: Some((began, 0)) };
-            told.ends_within(Duration::from_secs(left), now)
+            let reported = Reported { step: Some(step), at, began: Some((began, 0)) };
+            reported.ends_within(Duration::from_secs(left), now)
         };
         // 100 objects a second: the last 1000 need 10 s.
         let fetching = |objects, total_objects| Step::Fetching { bytes: 1 << 20, objects, total_objects };
         assert!(ends(fetching(2_000, 3_000), now, 14));
-        assert!(!ends(fetching(2_000, 3_000), now, 13), "it must be written, too");
-        assert!(!ends(fetching(2_000, 3_000), now - HALT, 100), "it has come to a halt");
-        assert!(!ends(fetching(2_000, 0), now, 100) && !ends(fetching(0, 3_000), now, 100), "nobody knows");
-        assert!(ends(fetching(3_000, 3_000), now - HALT, 1), "its deltas are resolved");
+        assert!(!ends(fetching(2_000, 3_000), now, 13), "the tree must be written, too");
+        assert!(!ends(fetching(2_000, 3_000), now - STALLED, 100), "the pack has stalled");
+        assert!(!ends(fetching(2_000, 0), now, 100) && !ends(fetching(0, 3_000), now, 100), "there is no rate");
+        assert!(ends(fetching(3_000, 3_000), now - STALLED, 1), "only its deltas are left");
         for step in [Step::Syncing, Step::Writing { entries: 1, total_entries: 1_000, bytes: 0 }] {
-            assert!(ends(step, now - HALT, 1));
+            assert!(ends(step, now - STALLED, 1));
         }
         for step in [Step::Resolving, Step::Queued, Step::Waiting] {
             assert!(!ends(step, now, 100));
@@ -273,12 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stop_loses_is_an_unfinished_pack() {
-        let seen = Seen::of(&RepositoryUrl::parse("https://git.example.com/a.git").unwrap());
-        assert!(seen.lost().starts_with("nothing"));
-        seen.report(&Step::Fetching { bytes: 1, objects: 1, total_objects: 2 });
-        assert!(seen.lost().ends_with("is lost"));
-        seen.report(&Step::Writing { entries: 0, total_entries: 1, bytes: 0 });
-        assert!(seen.lost().contains("is kept"));
+    fn a_stop_loses_only_an_incomplete_pack() {
+        let progress = JobProgress::of(&RepositoryUrl::parse("https://git.example.com/a.git").unwrap());
+        assert!(progress.lost().starts_with("no part"));
+        progress.report(&Step::Fetching { bytes: 1, objects: 1, total_objects: 2 });
+        assert!(progress.lost().ends_with("is lost"));
+        progress.report(&Step::Writing { entries: 0, total_entries: 1, bytes: 0 });
+        assert!(progress.lost().contains("is kept"));
     }
 }

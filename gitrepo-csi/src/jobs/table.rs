@@ -1,4 +1,4 @@
-//! The jobs, the stage of each, and the target that each works for.
+//! The table of jobs: the stage of each job, and its target.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use super::Answer;
 use super::JobCount;
 use super::Order;
-use super::progress::Seen;
+use super::progress::JobProgress;
 use crate::failure::CallFailure;
 
-/// How long a failure that no caller heard is kept: twice the kubelet's longest pause between two tries.
+/// How long a failure that was reported to no caller is kept: twice the kubelet's longest pause between two tries.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 
 /// All jobs, and the job of each target.
@@ -26,21 +26,21 @@ const KEPT: Duration = Duration::from_secs(5 * 60);
 pub(super) struct JobTable {
     jobs: BTreeMap<u64, Job>,
     targets: HashMap<JobKey, TargetState>,
-    /// Volumes of which a call has failed, and until when this is remembered.
-    told: HashMap<JobKey, Instant>,
+    /// Volumes with a failed call, and until when this is remembered.
+    failed_calls: HashMap<JobKey, Instant>,
     started: u64,
     phase: Phase,
 }
 
-/// Whether the driver is about to stop.
+/// Whether the driver is stopping.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
-    /// It is not.
+    /// The driver is not stopping.
     #[default]
     Open,
-    /// Jobs that cannot end soon are cancelled.
+    /// The driver is stopping, and cancels jobs that cannot end soon.
     Finishing,
-    /// No job starts, and no caller joins one.
+    /// No job may start, and no caller may join one.
     Closed,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct JobKey {
 pub(super) struct Joined {
     pub(super) number: u64,
     pub(super) answer: watch::Receiver<Option<Answer>>,
-    pub(super) seen: Arc<Seen>,
+    pub(super) progress: Arc<JobProgress>,
     /// No call for this volume has failed yet.
     pub(super) is_first: bool,
 }
@@ -63,47 +63,47 @@ pub(super) struct Joined {
 /// How two orders for one target differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Likeness {
-    /// Not at all.
+    /// They do not differ.
     Same,
-    /// In the secrets alone.
+    /// Only their secrets differ.
     OtherSecrets,
-    /// They ask for different things.
+    /// Their requests differ.
     Other,
 }
 
 /// The state of a target.
 enum TargetState {
-    /// This job works for it.
+    /// This job works on it.
     AtWork(u64),
-    /// Its job failed, and no caller has heard of it yet.
+    /// Its job failed, which was reported to no caller yet.
     Failed(Failed),
 }
 
-/// A job, for which calls wait.
+/// A job.
 pub(super) struct Job {
     key: JobKey,
     pub(super) order: Arc<Order>,
     pub(super) cancel: Cancel,
-    pub(super) seen: Arc<Seen>,
+    pub(super) progress: Arc<JobProgress>,
     answer: watch::Receiver<Option<Answer>>,
     stage: Stage,
     waiting: usize,
 }
 
-/// How far a job is, and for which targets it works.
+/// The stage of a job, and the targets that it works for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It leases the tree, and has done nothing for its target.
+    /// It leases the tree, and has not changed its target.
     Leasing,
     /// It shows the tree on its target.
     Showing,
-    /// It leases the tree for other targets; its own was unpublished.
+    /// It leases the tree for other targets; its own target was unpublished.
     LeasingForOthers,
     /// It was cancelled.
     GivenUp,
 }
 
-/// A failure that no caller has heard yet.
+/// A failure that was reported to no caller yet.
 struct Failed {
     order: Arc<Order>,
     failure: CallFailure,
@@ -111,7 +111,7 @@ struct Failed {
 }
 
 impl JobKey {
-    /// Equal for all spellings of the same target.
+    /// Returns the key of a target. All spellings of a target have the same key.
     pub(super) fn new(volume_id: &str, target: &Path) -> Self {
         Self { volume_id: volume_id.to_owned(), target: target.components().collect() }
     }
@@ -126,31 +126,31 @@ impl JobKey {
 }
 
 impl JobTable {
-    /// The number of the next job.
+    /// Returns the number for a new job.
     pub(super) fn number(&mut self) -> u64 {
         self.started += 1;
         self.started
     }
 
-    /// Adds a job that was just started. One caller waits for it.
+    /// Adds a job that was just started, with one waiting caller.
     pub(super) fn insert(&mut self, number: u64, job: Job) -> Joined {
-        let joined = job.joined(number, !self.told.contains_key(&job.key));
+        let joined = job.joined(number, !self.failed_calls.contains_key(&job.key));
         self.targets.insert(job.key.clone(), TargetState::AtWork(number));
         self.jobs.insert(number, job);
         joined
     }
 
-    /// A call failed, or answered early: the next ones wait until their deadline.
-    pub(super) fn told(&mut self, key: &JobKey) {
-        self.told.insert(key.clone(), Instant::now() + KEPT);
+    /// Remembers that a call failed or answered early: the next calls wait until their deadline.
+    pub(super) fn remember_failed_call(&mut self, key: &JobKey) {
+        self.failed_calls.insert(key.clone(), Instant::now() + KEPT);
     }
 
-    /// The volume was unpublished: the next call is a first one again.
+    /// Forgets failed calls of an unpublished volume: the next call is a first call again.
     pub(super) fn forget(&mut self, key: &JobKey) {
-        self.told.remove(key);
+        self.failed_calls.remove(key);
     }
 
-    /// Takes the failure that was kept for this order. A failure of a different order is dropped.
+    /// Takes the failure that was kept for this order. Drops a failure of a different order.
     pub(super) fn take_failure(&mut self, key: &JobKey, order: &Order) -> Option<CallFailure> {
         let Some(TargetState::Failed(failed)) = self.targets.get(key) else { return None };
         let failure = (compare(&failed.order, order) == Likeness::Same).then(|| failed.failure.clone());
@@ -158,18 +158,18 @@ impl JobTable {
         failure
     }
 
-    /// Another caller waits for the job of this target, if there is one.
+    /// Lets another caller wait for the job of this target, if there is one.
     pub(super) fn join(&mut self, key: &JobKey, order: &Order) -> Result<Option<Joined>, CallFailure> {
-        if let Some(until) = self.told.get_mut(key) {
+        if let Some(until) = self.failed_calls.get_mut(key) {
             *until = Instant::now() + KEPT;
         }
-        let is_first = !self.told.contains_key(key);
+        let is_first = !self.failed_calls.contains_key(key);
         if self.phase == Phase::Closed {
             return Err(CallFailure::new(Kind::Unavailable, "the driver is stopping; try again"));
         }
         let Some((number, job)) = self.at_work(key) else { return Ok(None) };
         if job.stage == Stage::GivenUp {
-            return Err(busy(key, "is being given up"));
+            return Err(busy(key, "is being cancelled"));
         }
         match compare(&job.order, order) {
             Likeness::Same => {
@@ -178,20 +178,20 @@ impl JobTable {
             }
             Likeness::OtherSecrets => {
                 job.give_up();
-                Err(busy(key, "with other secrets is being given up for this one"))
+                Err(busy(key, "with other secrets is being cancelled in favour of this one"))
             }
-            Likeness::Other => Err(busy(key, "of something else is in flight")),
+            Likeness::Other => Err(busy(key, "with a different request is in flight")),
         }
     }
 
-    /// A caller no longer waits.
+    /// Notes that a caller no longer waits.
     pub(super) fn leave(&mut self, number: u64) {
         if let Some(job) = self.jobs.get_mut(&number) {
             job.waiting -= 1;
         }
     }
 
-    /// A job has leased its tree. Returns whether it may show the tree on its target.
+    /// Notes that a job has leased its tree. Returns whether it may show the tree on its target.
     pub(super) fn begin_show(&mut self, number: u64) -> bool {
         let Some(job) = self.jobs.get_mut(&number) else { return false };
         if job.stage == Stage::Leasing {
@@ -200,7 +200,7 @@ impl JobTable {
         job.stage == Stage::Showing
     }
 
-    /// The target of a job needs another tree by now.
+    /// Notes that the target of a job needs another tree by now.
     pub(super) fn leases_again(&mut self, number: u64) {
         if let Some(job) = self.jobs.get_mut(&number)
             && job.stage == Stage::Showing
@@ -209,7 +209,7 @@ impl JobTable {
         }
     }
 
-    /// A job has ended. The waiting callers hear a failure; if nobody waits, the next caller does.
+    /// Removes a job that has ended. If nobody waits for it, keeps its failure for the next caller.
     pub(super) fn finish(&mut self, number: u64, answer: &Answer) {
         if let Some(job) = self.jobs.remove(&number)
             && matches!(self.targets.get(&job.key), Some(TargetState::AtWork(at_work)) if *at_work == number)
@@ -229,8 +229,8 @@ impl JobTable {
     }
 
     /// Ends the job of this target, if there is one, and drops a kept failure. A job that has not begun to show its
-    /// tree goes on if other targets need the tree. Returns the answer of a job that was given up, which comes when it
-    /// is over.
+    /// tree continues if other targets need the tree. Returns a receiver for the answer of a job that was given up,
+    /// which arrives when that job ends.
     pub(super) fn end(&mut self, key: &JobKey) -> Option<watch::Receiver<Option<Answer>>> {
         let Some((number, job)) = self.at_work(key) else {
             self.targets.remove(key);
@@ -261,7 +261,7 @@ impl JobTable {
             .any(|(other, job)| *other != number && job.has_target() && needs_the_same_tree(&job.order, order))
     }
 
-    /// Cancels the jobs that lease a tree for others if no other target needs it any more.
+    /// Cancels jobs that lease a tree for other targets, if no target needs the tree any more.
     fn give_up_unwanted(&mut self) {
         let is_unwanted = |(number, job): &(&u64, &Job)| {
             job.stage == Stage::LeasingForOthers && !self.is_wanted(&job.order, **number)
@@ -272,42 +272,46 @@ impl JobTable {
         }
     }
 
-    /// The driver will stop. Jobs may still start, and [`JobTable::give_up_but`] judges each.
+    /// Notes that the driver is stopping. Jobs may still start, but [`JobTable::give_up_unless`] may cancel them.
     pub(super) fn finish_up(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Finishing;
         }
     }
 
-    /// Whether the driver is about to stop.
+    /// Whether the driver is stopping.
     pub(super) fn is_stopping(&self) -> bool {
         self.phase != Phase::Open
     }
 
-    /// Cancels the jobs for which `stays` is false; it gets a job's progress, and whether a caller waits for the job. A
-    /// job also stays if a job that stays brings its tree. Returns how many stay, and the jobs that were cancelled.
-    pub(super) fn give_up_but(&mut self, stays: impl Fn(&Seen, bool) -> bool) -> (usize, Vec<(JobKey, Arc<Seen>)>) {
-        let bringing: Vec<_> = self
+    /// Cancels the jobs for which `may_continue` returns false. Its arguments are a job's progress, and whether a
+    /// caller waits for the job. A job also continues if another job that continues leases the same tree. Returns how
+    /// many jobs continue, and the cancelled ones.
+    pub(super) fn give_up_unless(
+        &mut self,
+        may_continue: impl Fn(&JobProgress, bool) -> bool,
+    ) -> (usize, Vec<(JobKey, Arc<JobProgress>)>) {
+        let continuing: Vec<_> = self
             .jobs
             .values()
-            .filter(|job| job.stage != Stage::GivenUp && stays(&job.seen, false))
+            .filter(|job| job.stage != Stage::GivenUp && may_continue(&job.progress, false))
             .map(|job| Arc::clone(&job.order))
             .collect();
-        let (mut stay, mut given_up) = (0, Vec::new());
+        let (mut staying, mut given_up) = (0, Vec::new());
         for job in self.jobs.values_mut().filter(|job| job.has_target()) {
-            let is_brought = || bringing.iter().any(|other| needs_the_same_tree(other, &job.order));
-            if stays(&job.seen, job.waiting > 0) || is_brought() {
-                stay += 1;
+            let gets_its_tree = || continuing.iter().any(|other| needs_the_same_tree(other, &job.order));
+            if may_continue(&job.progress, job.waiting > 0) || gets_its_tree() {
+                staying += 1;
             } else {
                 job.give_up();
-                given_up.push((job.key.clone(), Arc::clone(&job.seen)));
+                given_up.push((job.key.clone(), Arc::clone(&job.progress)));
             }
         }
         self.give_up_unwanted();
-        (stay, given_up)
+        (staying, given_up)
     }
 
-    /// Refuses new jobs, and cancels those that run.
+    /// Refuses new jobs from now on, and cancels the running ones.
     pub(super) fn close(&mut self) -> Vec<watch::Receiver<Option<Answer>>> {
         self.phase = Phase::Closed;
         self.jobs.values_mut().map(Job::give_up).collect()
@@ -324,32 +328,32 @@ impl JobTable {
         JobCount { running: self.jobs.len(), unheard }
     }
 
-    /// The progress of the only job of a volume.
+    /// Returns the progress of the only job of a volume.
     #[cfg(test)]
-    pub(super) fn seen(&self, volume_id: &str) -> Arc<Seen> {
+    pub(super) fn progress(&self, volume_id: &str) -> Arc<JobProgress> {
         let job = self.jobs.values().find(|job| job.key.volume_id == volume_id);
-        job.map_or_else(|| panic!("{volume_id} has no job"), |job| Arc::clone(&job.seen))
+        job.map_or_else(|| panic!("{volume_id} has no job"), |job| Arc::clone(&job.progress))
     }
 
     /// Drops failures that were kept long enough.
     pub(super) fn expire(&mut self, now: Instant) {
         self.targets.retain(|_, target| !matches!(target, TargetState::Failed(failed) if failed.until <= now));
         let targets = &self.targets;
-        self.told.retain(|key, until| *until > now || matches!(targets.get(key), Some(TargetState::AtWork(_))));
+        self.failed_calls.retain(|key, until| *until > now || matches!(targets.get(key), Some(TargetState::AtWork(_))));
     }
 }
 
 impl Job {
     pub(super) fn new(key: JobKey, order: Order, cancel: Cancel, answer: watch::Receiver<Option<Answer>>) -> Self {
-        let seen = Arc::new(Seen::of(&order.request.spec.repository));
-        Self { key, order: Arc::new(order), cancel, seen, answer, stage: Stage::Leasing, waiting: 1 }
+        let progress = Arc::new(JobProgress::of(&order.request.spec.repository));
+        Self { key, order: Arc::new(order), cancel, progress, answer, stage: Stage::Leasing, waiting: 1 }
     }
 
     fn joined(&self, number: u64, is_first: bool) -> Joined {
-        Joined { number, answer: self.answer.clone(), seen: Arc::clone(&self.seen), is_first }
+        Joined { number, answer: self.answer.clone(), progress: Arc::clone(&self.progress), is_first }
     }
 
-    /// Whether it works for its own target.
+    /// Whether the job works for its own target.
     fn has_target(&self) -> bool {
         matches!(self.stage, Stage::Leasing | Stage::Showing)
     }
@@ -361,10 +365,10 @@ impl Job {
     }
 }
 
-/// Compares what selects the content, and the credentials.
+/// Compares two orders for one target.
 fn compare(one: &Order, other: &Order) -> Likeness {
-    let asked = |order: &Order| (order.request.read_only, order.request.group);
-    if one.request.spec != other.request.spec || asked(one) != asked(other) {
+    let options = |order: &Order| (order.request.read_only, order.request.group);
+    if one.request.spec != other.request.spec || options(one) != options(other) {
         return Likeness::Other;
     }
     let (ours, theirs) = (one.credentials.secret_keys().iter(), other.credentials.secret_keys());
@@ -372,7 +376,7 @@ fn compare(one: &Order, other: &Order) -> Likeness {
     if same { Likeness::Same } else { Likeness::OtherSecrets }
 }
 
-/// Whether both orders need the same tree in the store, on whatever target and with whatever credentials.
+/// Whether both orders need the same tree of the store. Their targets and credentials may differ.
 fn needs_the_same_tree(one: &Order, other: &Order) -> bool {
     let tree = |order: &Order| {
         let mut content = order.request.spec.content();
@@ -391,7 +395,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_that_nobody_hears_expires() {
+    fn an_unreported_failure_expires() {
         let mut table = JobTable::default();
         let order = Arc::new(super::super::tests::order("volume", "/pods/a"));
         let key = JobKey::new("volume", Path::new("/pods/a/"));

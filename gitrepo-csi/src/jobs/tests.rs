@@ -24,13 +24,14 @@ fn with_token(token: &str) -> Order {
     Order { credentials: Credentials::from_secret_keys(keys).unwrap(), ..order("volume", "/pods/a") }
 }
 
-/// Jobs that end as they are told to, unless they are given up, and how many of them have begun.
-fn told() -> (Jobs, Arc<AtomicUsize>, mpsc::Sender<Answer>) {
-    told_within(LONG)
+/// Returns jobs that end with the answers sent to them, or when they are given up; the number of begun jobs; the
+/// sender.
+fn controlled() -> (Jobs, Arc<AtomicUsize>, mpsc::Sender<Answer>) {
+    controlled_within(LONG)
 }
 
-/// The same with so long for each.
-fn told_within(limit: Duration) -> (Jobs, Arc<AtomicUsize>, mpsc::Sender<Answer>) {
+/// The same, with a time limit for each job.
+fn controlled_within(limit: Duration) -> (Jobs, Arc<AtomicUsize>, mpsc::Sender<Answer>) {
     let (answers, receiver) = mpsc::channel::<Answer>();
     let (receiver, calls) = (Mutex::new(receiver), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&calls);
@@ -42,7 +43,7 @@ fn told_within(limit: Duration) -> (Jobs, Arc<AtomicUsize>, mpsc::Sender<Answer>
             match answer {
                 Ok(leased) => return leased.and_then(|published| job.begin_show().map(|()| published)),
                 Err(mpsc::RecvTimeoutError::Timeout) => watch.cancel.check()?,
-                Err(mpsc::RecvTimeoutError::Disconnected) => panic!("nobody tells"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => panic!("the sender is gone"),
             }
         }
     };
@@ -63,9 +64,9 @@ fn done() -> Published {
 }
 
 impl Jobs {
-    /// What the job of this volume has told.
-    fn seen(&self, volume_id: &str) -> Arc<Seen> {
-        self.shared.table().seen(volume_id)
+    /// Returns the progress of the job of this volume.
+    fn progress(&self, volume_id: &str) -> Arc<JobProgress> {
+        self.shared.table().progress(volume_id)
     }
 }
 
@@ -73,7 +74,7 @@ fn soon() -> Instant {
     Instant::now() + LONG
 }
 
-/// Until the job that nobody waits for has ended.
+/// Waits until the job without a waiting call has ended.
 async fn until_idle(jobs: &Jobs) {
     while jobs.count().running > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -81,8 +82,8 @@ async fn until_idle(jobs: &Jobs) {
 }
 
 #[tokio::test]
-async fn who_asks_the_same_joins_and_all_hear_one_answer() {
-    let (jobs, calls, orders) = told();
+async fn equal_requests_share_one_job_and_its_answer() {
+    let (jobs, calls, orders) = controlled();
     let ask = |target: &'static str| publish(&jobs, order("volume", target), soon());
     let tell = async {
         while calls.load(Ordering::Relaxed) == 0 {
@@ -97,8 +98,8 @@ async fn who_asks_the_same_joins_and_all_hear_one_answer() {
 }
 
 #[tokio::test]
-async fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it() {
-    let (jobs, calls, orders) = told();
+async fn a_call_that_times_out_reports_the_progress_and_the_retry_joins_the_job() {
+    let (jobs, calls, orders) = controlled();
     while calls.load(Ordering::Relaxed) == 0 {
         let soon = Instant::now() + Duration::from_millis(20);
         let failure = publish(&jobs, order("volume", "/pods/a"), soon).await.unwrap_err();
@@ -108,23 +109,23 @@ async fn a_call_whose_time_is_up_tells_how_far_the_job_is_and_the_retry_joins_it
     assert_eq!(failure.message, "received 412 MB of about 1.2 GB; a retry joins it");
     orders.send(Ok(done())).unwrap();
     let answer = publish(&jobs, order("volume", "/pods/a"), soon()).await;
-    // Unless it ended before: then this is a second job, which core would answer at once.
+    // If the first job ended before, this is a second one, which core would answer at once.
     if calls.load(Ordering::Relaxed) == 1 {
         assert_eq!(answer, Ok(done()));
     }
 }
 
 #[tokio::test]
-async fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
-    let (jobs, _, orders) = told();
+async fn only_the_first_call_for_a_volume_answers_before_its_deadline() {
+    let (jobs, _, orders) = controlled();
     let other = || order("other", "/pods/b");
     let is_first = |order| jobs.join(order).map(|waiting| waiting.job.is_first);
     assert_eq!(is_first(order("volume", "/pods/a")), Ok(true));
-    assert_eq!(is_first(order("volume", "/pods/a")), Ok(true), "nobody was told anything");
+    assert_eq!(is_first(order("volume", "/pods/a")), Ok(true), "no call has failed");
     jobs.told("volume", Path::new("/pods//a"));
     assert_eq!(is_first(order("volume", "/pods/a")), Ok(false));
     assert_eq!(is_first(other()), Ok(true));
-    // A remote that fails again and again does not get two pauses longer each time.
+    // If a remote fails repeatedly, only one call per failure may end, or the pauses would grow twice as fast.
     for _ in 0..2 {
         orders.send(Err(CallFailure::new(Kind::Unavailable, "silent"))).unwrap();
     }
@@ -140,8 +141,8 @@ async fn only_the_first_call_for_a_volume_answers_before_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn a_job_goes_on_when_its_caller_goes_away() {
-    let (jobs, calls, orders) = told();
+async fn a_job_continues_when_its_caller_goes_away() {
+    let (jobs, calls, orders) = controlled();
     begin(&jobs, order("volume", "/pods/a")).await;
     assert_eq!(jobs.count().running, 1);
     orders.send(Err(CallFailure::new(Kind::NotFound, "no such revision"))).unwrap();
@@ -150,15 +151,15 @@ async fn a_job_goes_on_when_its_caller_goes_away() {
 
     assert_eq!(jobs.count().unheard, 1);
     let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
-    assert_eq!(failure.message, "no such revision", "exactly the next caller hears it");
+    assert_eq!(failure.message, "no such revision", "only the next caller gets it");
     assert_eq!(jobs.count().unheard, 0);
     orders.send(Ok(done())).unwrap();
     assert_eq!(publish(&jobs, order("volume", "/pods/a"), soon()).await, Ok(done()));
 }
 
 #[tokio::test]
-async fn a_failure_is_not_for_who_asks_something_else() {
-    let (jobs, _, orders) = told();
+async fn a_kept_failure_is_not_reported_to_a_different_request() {
+    let (jobs, _, orders) = controlled();
     begin(&jobs, with_token("a")).await;
     orders.send(Err(CallFailure::new(Kind::Unauthenticated, "wrong"))).unwrap();
     until_idle(&jobs).await;
@@ -167,18 +168,18 @@ async fn a_failure_is_not_for_who_asks_something_else() {
 }
 
 #[tokio::test]
-async fn another_request_for_the_same_target_is_busy() {
-    let (jobs, calls, orders) = told();
+async fn a_different_request_for_the_same_target_is_busy() {
+    let (jobs, calls, orders) = controlled();
     let first = publish(&jobs, with_token("a"), soon());
     let others = async {
         let mut writable = with_token("a");
         writable.request.read_only = false;
         assert_eq!(publish(&jobs, writable, soon()).await.unwrap_err().kind, Kind::Busy);
-        assert_eq!(jobs.count().running, 1, "and it goes on");
+        assert_eq!(jobs.count().running, 1, "the first one continues");
         assert_eq!(publish(&jobs, with_token("b"), soon()).await.unwrap_err().kind, Kind::Busy);
     };
     let (first, ()) = tokio::join!(first, others);
-    assert_eq!(first.unwrap_err().kind, Kind::Cancelled, "its secret is not the volume's any more");
+    assert_eq!(first.unwrap_err().kind, Kind::Cancelled, "the volume has another secret now");
     orders.send(Ok(done())).unwrap();
     assert_eq!(publish(&jobs, with_token("b"), soon()).await, Ok(done()));
     assert_eq!(calls.load(Ordering::Relaxed), 2);
@@ -186,7 +187,7 @@ async fn another_request_for_the_same_target_is_busy() {
 
 #[tokio::test]
 async fn an_unpublish_ends_the_job_and_leaves_no_failure() {
-    let (jobs, _, _orders) = told();
+    let (jobs, _, _orders) = controlled();
     assert_eq!(jobs.end("volume", Path::new("/pods/a"), LONG).await, Ok(false));
     for _ in 0..2 {
         begin(&jobs, order("volume", "/pods/a")).await;
@@ -200,7 +201,7 @@ async fn an_unpublish_ends_the_job_and_leaves_no_failure() {
 
 #[tokio::test]
 async fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
-    let (jobs, calls, orders) = told();
+    let (jobs, calls, orders) = controlled();
     begin(&jobs, order("first", "/pods/a")).await;
     begin(&jobs, order("second", "/pods/b")).await;
     assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(false));
@@ -217,12 +218,12 @@ async fn a_fetch_that_others_wait_for_outlives_the_volume_that_began_it() {
     assert_eq!(jobs.end("first", Path::new("/pods/a"), LONG).await, Ok(false));
     assert_eq!(jobs.end("second", Path::new("/pods/b"), LONG).await, Ok(true));
     until_idle(&jobs).await;
-    assert_eq!(jobs.count(), JobCount { running: 0, unheard: 0 }, "nobody wanted it any more");
+    assert_eq!(jobs.count(), JobCount { running: 0, unheard: 0 }, "no target needs the tree any more");
 }
 
 #[tokio::test]
-async fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for_it() {
-    let (jobs, calls, orders) = told();
+async fn a_stopping_driver_finishes_jobs_near_their_end_and_those_that_need_the_same_tree() {
+    let (jobs, calls, orders) = controlled();
     begin(&jobs, order("near", "/pods/a")).await;
     begin(&jobs, order("waiting", "/pods/b")).await;
     let other = RepositoryUrl::parse("https://git.example.com/other.git").unwrap();
@@ -232,14 +233,14 @@ async fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for
     while calls.load(Ordering::Relaxed) < 3 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    jobs.seen("near").report(&Step::Writing { entries: 1, total_entries: 2, bytes: 0 });
-    jobs.seen("waiting").report(&Step::Waiting);
+    jobs.progress("near").report(&Step::Writing { entries: 1, total_entries: 2, bytes: 0 });
+    jobs.progress("waiting").report(&Step::Waiting);
     let stop = async {
         tokio::join!(jobs.finish(LONG), async {
             while jobs.count().running > 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            // Who comes now gets what the store has.
+            // New calls get cached trees.
             for _ in 0..3 {
                 orders.send(Ok(done())).unwrap();
             }
@@ -259,7 +260,7 @@ async fn a_driver_that_ends_finishes_what_is_nearly_done_with_those_who_wait_for
 async fn the_wait_for_a_jobs_end_is_bounded() {
     let (wake, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
-    // It pays no heed to being given up.
+    // The job ignores its cancellation.
     let jobs = Jobs::with(LONG, move |_, _, _| {
         receiver.lock().unwrap().recv().unwrap();
         Ok(done())
@@ -268,7 +269,7 @@ async fn the_wait_for_a_jobs_end_is_bounded() {
     let failure = jobs.end("volume", Path::new("/pods/a"), Duration::from_millis(5)).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Busy);
     let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
-    assert_eq!(failure.kind, Kind::Busy, "it is not joined either");
+    assert_eq!(failure.kind, Kind::Busy, "the call does not join it");
     assert_eq!(jobs.shut_down(Duration::from_millis(5)).await, 1);
     wake.send(()).unwrap();
     assert_eq!(jobs.shut_down(LONG).await, 0);
@@ -277,8 +278,8 @@ async fn the_wait_for_a_jobs_end_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_job_has_its_time_and_a_panic_is_a_failure_that_is_not_final() {
-    let (jobs, _, orders) = told_within(Duration::from_millis(20));
+async fn a_job_times_out_and_a_panic_is_a_failure_that_is_not_final() {
+    let (jobs, _, orders) = controlled_within(Duration::from_millis(20));
     let failure = publish(&jobs, order("volume", "/pods/a"), soon()).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Timeout);
     drop(orders);

@@ -1,11 +1,12 @@
 //! A call that waits for a job.
 //!
 //! The driver's answer becomes the pod's event, and the kubelet cannot unpublish a volume while its publish call runs.
-//! So a wait ends before the call's deadline in two cases: the first call for a volume answers early with the progress
-//! of the job, and any call ends as soon as the pod is being deleted. The job goes on, and a retry joins it.
+//! So a call stops waiting before its deadline in two cases: the first call for a volume answers early with the
+//! progress of the job, and any call answers as soon as the pod is being deleted. The job continues, and a retry joins
+//! it.
 //!
-//! Only the first call answers early. After each failure the kubelet pauses twice as long, up to two minutes, and a
-//! volume that is ready during a pause is not used before the pause ends.
+//! Only the first call answers early. After each failure the kubelet pauses twice as long, up to two minutes, and it
+//! notices only after a pause that the volume became ready.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +23,13 @@ use super::vanished;
 use crate::deadline;
 use crate::failure::CallFailure;
 
-/// When the first call for a volume answers with the progress of its job.
+/// After this time the first call for a volume answers with the progress of its job.
 const FIRST_WORD: Duration = Duration::from_secs(12);
 
 /// How often to check whether the pod is being deleted.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A caller that waits for a job. The job goes on when this is dropped.
+/// A caller that waits for a job. The job continues when this is dropped.
 pub struct Waiting {
     pub(super) shared: Arc<Shared>,
     pub(super) key: JobKey,
@@ -40,7 +41,7 @@ impl Waiting {
     ///
     /// # Errors
     ///
-    /// The job's failure. Of kind `Timeout`, with the job's progress, if it still runs.
+    /// The job's failure, or `Timeout` with the job's progress if it still runs.
     pub async fn until(self, deadline: Instant) -> Result<Published, CallFailure> {
         let early = self.job.is_first.then(|| Instant::now() + FIRST_WORD).filter(|early| *early < deadline);
         let mut answer = self.job.answer.clone();
@@ -54,25 +55,25 @@ impl Waiting {
                 Err(self.still_at_work(""))
             }
             () = pod_ends(Neighbours::of(self.key.target())) => {
-                Err(self.still_at_work("the pod is ending, for the kubelet takes its other volumes away; meanwhile "))
+                Err(self.still_at_work("the pod is ending, since the kubelet removes its other volumes; progress: "))
             }
         }
     }
 
-    /// Explains the failure of a job that was cancelled because the driver stops.
+    /// Adds an explanation to the failure of a job that was cancelled because the driver is stopping.
     fn explained(&self, failure: CallFailure) -> CallFailure {
         if failure.kind != Kind::Cancelled || !self.shared.table().is_stopping() {
             return failure;
         }
-        let (seen, lost) = (&self.job.seen, self.job.seen.lost());
+        let (progress, lost) = (&self.job.progress, self.job.progress.lost());
         CallFailure::new(
             Kind::Unavailable,
-            format!("the driver is stopping ({seen}): {lost}; a retry asks its successor"),
+            format!("the driver is stopping ({progress}): {lost}; the next driver serves a retry"),
         )
     }
 
     fn still_at_work(&self, why: &str) -> CallFailure {
-        CallFailure::new(Kind::Timeout, format!("{why}{}; a retry joins it", self.job.seen))
+        CallFailure::new(Kind::Timeout, format!("{why}{}; a retry joins it", self.job.progress))
     }
 }
 
@@ -82,7 +83,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Waits until the kubelet removes the pod's other volumes. Never returns if that cannot be observed.
+/// Waits until the kubelet removes another volume of the pod. Never returns if that cannot be observed.
 async fn pod_ends(neighbours: Option<Neighbours>) {
     let Some(mut neighbours) = neighbours else { return std::future::pending().await };
     loop {

@@ -1,4 +1,4 @@
-//! A request to publish → what core is asked.
+//! Parses a request to publish into a request to core.
 
 use std::path::Path;
 
@@ -17,22 +17,22 @@ use crate::failure::CallFailure;
 use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::target;
 
-/// What is to be published. The credentials may make no sense: a volume that is published already needs none.
+/// The volume to publish. The credentials may be invalid: a volume that is published already needs none.
 pub(super) struct Publication {
     pub(super) request: VolumeRequest,
     pub(super) credentials: Result<Credentials, CredentialError>,
-    /// The access mode forbids a second target.
+    /// The access mode allows only one target.
     pub(super) one_target: bool,
 }
 
 impl Publication {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
     ///
-    /// `InvalidRequest`, or `FailedPrecondition` for a volume that could not be kept read-only.
+    /// `InvalidRequest`, or `FailedPrecondition` for a volume that could not stay read-only.
     pub(super) fn read(request: NodePublishVolumeRequest, kubelet_dir: &Path) -> Result<Self, CallFailure> {
-        // First, so that the secrets are wiped whatever becomes of the rest.
+        // Take the secrets first, so that they are wiped even if the rest of the request is refused.
         let credentials = context::credentials(request.secrets);
         target::check_id(&request.volume_id)?;
         let target = target::check(&request.target_path, kubelet_dir)?;
@@ -54,14 +54,15 @@ impl Publication {
     }
 }
 
-/// The kubelet tells the container runtime `readonly` and nothing else, and current runtimes then lift a mount's
-/// read-only flag, so the pod could write into a tree that it shares with others.
+/// Returns the failure for a volume that asks for reading, but without `readonly`. The kubelet passes only `readonly`
+/// on to the container runtime. Without it, current runtimes lift a mount's read-only flag, so the pod could write to a
+/// tree that it shares with others.
 fn not_kept_read_only(capability: &Capability) -> CallFailure {
-    let asked = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
+    let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
     CallFailure::new(
         Kind::FailedPrecondition,
         format!(
-            "{asked} asks for a read-only volume, which the kubelet does not pass on to the container runtime: set \
+            "{source} asks for a read-only volume, but the kubelet does not pass that on to the container runtime: set \
              persistentVolumeClaim.readOnly: true in the pod's volume (csi.readOnly: true for an inline one)"
         ),
     )
@@ -96,9 +97,9 @@ mod tests {
         Publication::read(request, Path::new("/var/lib/kubelet"))
     }
 
-    /// The call that a kubelet makes for an inline volume.
+    /// The request is one that a kubelet sends for an inline volume.
     #[test]
-    fn what_the_kubelet_sends_is_understood() {
+    fn a_request_of_the_kubelet_is_parsed() {
         let attributes = [
             ("csi.storage.k8s.io/ephemeral", "true"),
             ("csi.storage.k8s.io/pod.name", "csi-a"),
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_the_targets_inline_and_the_volumes_elsewhere_unless_it_says() {
+    fn inline_volumes_are_private_and_others_shared_unless_they_set_writable() {
         let inline = ("csi.storage.k8s.io/ephemeral", "true");
         let persistent = ("csi.storage.k8s.io/ephemeral", "false");
         for (attributes, expected) in [
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_kept_read_only_is_refused_with_what_to_do() {
+    fn a_volume_that_could_not_stay_read_only_is_refused_with_advice() {
         for (mode, flags) in [
             (Mode::MultiNodeReaderOnly, &[][..]),
             (Mode::SingleNodeReaderOnly, &[]),
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_access_mode_has_its_number_of_targets() {
+    fn only_modes_for_a_single_pod_allow_one_target() {
         for (mode, one_target) in [
             (Mode::SingleNodeWriter, true),
             (Mode::SingleNodeSingleWriter, true),
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_unknown_is_named() {
+    fn missing_and_unknown_fields_are_named() {
         let good = || request(Mode::SingleNodeWriter, &[], false, &[]);
         let cases = [
             (NodePublishVolumeRequest { volume_id: String::new(), ..good() }, "volume_id"),
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn s25_attributes_longer_than_csi_allows_are_refused_in_few_words() {
+    fn s25_attributes_longer_than_csi_allows_are_refused_with_a_short_message() {
         let long = "x".repeat(1_400_000);
         let failure = read(request(Mode::SingleNodeWriter, &[], true, &[(&long, "")])).err().unwrap();
         assert_eq!(failure.kind, Kind::InvalidRequest);
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_makes_no_sense_does_not_hinder_reading() {
+    fn a_request_with_an_invalid_secret_is_parsed() {
         let secrets = map(&[("tokn", "canary")]);
         let publication =
             read(NodePublishVolumeRequest { secrets, ..request(Mode::SingleNodeWriter, &[], true, &[]) }).unwrap();

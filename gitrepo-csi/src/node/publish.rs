@@ -20,8 +20,8 @@ use crate::proto::csi::v1::NodePublishVolumeRequest;
 use crate::rpc_log::Call;
 
 impl NodeService {
-    /// Publishes, or joins the job that does. A failure with a final code leaves nothing behind, since the kubelet may
-    /// never unpublish such a volume.
+    /// Publishes the volume, or joins the job that publishes it. A failure with a final code leaves nothing behind,
+    /// since the kubelet may never unpublish such a volume.
     pub(super) async fn publish(
         &self,
         call: &mut Call,
@@ -37,7 +37,7 @@ impl NodeService {
             Err(failure) => failure,
         };
         self.jobs.told(&volume_id, Path::new(&target));
-        Err(if failure.is_final() { self.undone(failure, volume_id, target, deadline).await } else { failure })
+        Err(if failure.is_final() { self.undo(failure, volume_id, target, deadline).await } else { failure })
     }
 
     async fn try_publish(
@@ -46,20 +46,20 @@ impl NodeService {
         request: NodePublishVolumeRequest,
         deadline: Instant,
     ) -> Result<Published, CallFailure> {
-        // The pod's author controls this input, so reading it must not block the runtime.
+        // The pod's author controls the request, so parsing it must not block the runtime.
         let kubelet_dir = self.kubelet_dir.clone();
         let publication =
             deadline::keep(deadline, deadline::READING, move || Publication::read(request, &kubelet_dir)).await?;
         call.repository(&publication.request.spec.repository);
-        // Held until the job is in the table: otherwise two concurrent calls would not see each other.
+        // Hold the lock until the job is in the table: otherwise two concurrent calls would not see each other.
         let lock = match publication.one_target {
             true => Some(self.lock(&publication.request.volume_id, deadline).await?),
             false => None,
         };
         let jobs = self.jobs.clone();
-        let job = match self.storage.call(deadline, move |volumes| look(volumes, &jobs, publication)).await? {
-            Look::Stands(published) => return Ok(published),
-            Look::Missing(order) => self.jobs.join(*order)?,
+        let job = match self.storage.call(deadline, move |volumes| find(volumes, &jobs, publication)).await? {
+            Found::Published(published) => return Ok(published),
+            Found::Missing(order) => self.jobs.join(*order)?,
         };
         drop(lock);
         job.until(deadline).await.map_err(advised)
@@ -70,9 +70,9 @@ impl NodeService {
         tokio::time::timeout_at(deadline.into(), self.locks.lock(volume_id)).await.map_err(busy)
     }
 
-    /// Ends the job that an earlier call for the same volume may have started, before the kubelet forgets the volume.
-    /// If that takes too long, the failure becomes one that the kubelet retries.
-    async fn undone(&self, failure: CallFailure, volume_id: String, target: String, deadline: Instant) -> CallFailure {
+    /// Ends a job that an earlier call for the volume started, and undoes its work, before the kubelet forgets the
+    /// volume. Returns `failure`, or if that takes too long, a failure after which the kubelet remembers the volume.
+    async fn undo(&self, failure: CallFailure, volume_id: String, target: String, deadline: Instant) -> CallFailure {
         match self.jobs.end(&volume_id, Path::new(&target), deadline::left(deadline)).await {
             Ok(false) => failure,
             Ok(true) => {
@@ -83,7 +83,7 @@ impl NodeService {
                     Ok(_) => failure,
                     Err(undoing) => CallFailure::new(
                         Kind::Busy,
-                        format!("{failure}; an earlier attempt is not undone yet ({undoing}); try again"),
+                        format!("{failure}; an earlier attempt could not be undone yet ({undoing}); try again"),
                     ),
                 }
             }
@@ -92,7 +92,7 @@ impl NodeService {
     }
 }
 
-/// Adds where a pod names its secret, which only this frontend knows.
+/// Adds advice where to name the secret, which core cannot give.
 fn advised(failure: CallFailure) -> CallFailure {
     match failure.kind {
         Kind::Unauthenticated => failure.advising("the volume's nodePublishSecretRef names the Secret with the keys"),
@@ -100,30 +100,30 @@ fn advised(failure: CallFailure) -> CallFailure {
     }
 }
 
-/// The state of the target before a job starts.
-enum Look {
+/// The volume on the target before a job starts.
+enum Found {
     /// The requested volume is published already.
-    Stands(Published),
-    /// It is not.
+    Published(Published),
+    /// It is not published.
     Missing(Box<Order>),
 }
 
-fn look(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Look, CallFailure> {
+fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Found, CallFailure> {
     let Publication { request, credentials, one_target } = publication;
-    if let Some(published) = volumes.serves(&request).map_err(unseen)? {
-        return Ok(Look::Stands(published));
+    if let Some(published) = volumes.serves(&request).map_err(not_final)? {
+        return Ok(Found::Published(published));
     }
-    // Check the jobs first: a job that ends in between leaves a record, which the second check finds.
+    // Check the jobs before the records: if a job ends in between, the second check finds its record.
     let works_elsewhere = jobs.works_elsewhere(&request.volume_id, &request.target);
-    if one_target && (works_elsewhere || stands_elsewhere(volumes, &request)?) {
+    if one_target && (works_elsewhere || is_published_elsewhere(volumes, &request)?) {
         return Err(second_target(&request.target));
     }
-    Ok(Look::Missing(Box::new(Order { request, credentials: credentials? })))
+    Ok(Found::Missing(Box::new(Order { request, credentials: credentials? })))
 }
 
-/// If records or mounts cannot be read, the volume may be published, so the kubelet must not forget it. Only a target
-/// that shows something else is certain.
-fn unseen(error: impl Into<CallFailure>) -> CallFailure {
+/// Makes the failure one after which the kubelet remembers the volume: if records or mounts cannot be read, the volume
+/// may be published. Only `AlreadyExists` stays final: then the target shows something else.
+fn not_final(error: impl Into<CallFailure>) -> CallFailure {
     let failure = error.into();
     match failure.kind {
         Kind::AlreadyExists => failure,
@@ -132,8 +132,8 @@ fn unseen(error: impl Into<CallFailure>) -> CallFailure {
     }
 }
 
-fn stands_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, CallFailure> {
-    let targets = volumes.targets_of(&request.volume_id).map_err(unseen)?;
+fn is_published_elsewhere(volumes: &Volumes, request: &VolumeRequest) -> Result<bool, CallFailure> {
+    let targets = volumes.targets_of(&request.volume_id).map_err(not_final)?;
     Ok(targets.iter().any(|volume| volume.state == State::Mounted && volume.record.target != request.target))
 }
 
@@ -141,8 +141,8 @@ fn second_target(target: &Path) -> CallFailure {
     CallFailure::new(
         Kind::FailedPrecondition,
         format!(
-            "the volume is published for another pod of this node, and its access mode allows one: {} must wait until \
-             that pod is gone, or use ReadWriteOnce, ReadOnlyMany or ReadWriteMany",
+            "the volume is published for another pod of this node, and its access mode allows only one pod: {} has to \
+             wait until that pod is gone; or use ReadWriteOnce, ReadOnlyMany or ReadWriteMany",
             target.display()
         ),
     )
@@ -170,7 +170,7 @@ mod tests {
     use crate::proto::csi::v1::volume_capability::access_mode::Mode;
     use crate::storage::Storage;
 
-    /// A node on which every repository is refused.
+    /// Returns a node service that refuses every repository.
     fn service(place: &TempDir) -> NodeService {
         let store = place.path().join("store");
         let open = move || {
@@ -188,7 +188,7 @@ mod tests {
         NodeService { node_id: "node".to_owned(), kubelet_dir, storage, jobs, locks: NameLocks::default(), metrics }
     }
 
-    /// How a publish fails that has so long for it.
+    /// Publishes with this much time, and returns the failure.
     fn fails(service: &NodeService, mode: Mode, patience: Duration) -> CallFailure {
         let repository = ("repository".to_owned(), "https://git.example.org/app.git".to_owned());
         let request = NodePublishVolumeRequest {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn two_publishes_of_a_volume_for_one_target_take_turns() {
+    fn publishes_of_a_volume_for_one_target_wait_for_its_lock() {
         let place = tempfile::tempdir().unwrap();
         let service = service(&place);
         let patience = Duration::from_secs(60);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_may_stand_and_is_not_refused_for_good() {
+    fn a_failure_to_read_the_records_is_not_final() {
         let place = tempfile::tempdir().unwrap();
         let service = service(&place);
         let volumes = service.storage.volumes().unwrap().store().root().join("volumes");

@@ -1,4 +1,4 @@
-//! `NodeGetVolumeStats`: the size of the tree, and the free space of the store. Walks no tree.
+//! `NodeGetVolumeStats`: reports the size of the tree and the free space of the store, without walking a tree.
 //!
 //! All targets of a volume report the same, because the kubelet's metrics are per claim, not per pod. `used` is the
 //! size of the tree when it was written. `available` is the free space of the store's filesystem, where writable copies
@@ -47,7 +47,7 @@ fn stats(volumes: &Volumes, request: &NodeGetVolumeStatsRequest) -> Result<NodeG
     let mounted = volume.state == State::Mounted;
     let message = match mounted {
         true => format!("shows {} of {}", volume.record.commit, volume.record.repository),
-        false => format!("nothing of this volume is mounted on {}; a new pod gets it mounted again", path.display()),
+        false => format!("the volume is not mounted on {} any more; for a new pod it is mounted again", path.display()),
     };
     Ok(NodeGetVolumeStatsResponse {
         usage: usage(volumes, &volume.record)?,
@@ -59,11 +59,12 @@ fn usage(volumes: &Volumes, record: &Record) -> Result<Vec<VolumeUsage>, CallFai
     let summary = volumes.store().snapshot(&record.snapshot)?.map(|lease| lease.meta().summary).unwrap_or_default();
     let place = volumes.store().root();
     let filesystem = statvfs(place).map_err(|error| {
-        CallFailure::new(Kind::Unavailable, format!("cannot size the filesystem of {}: {error}", place.display()))
+        CallFailure::new(Kind::Unavailable, format!("cannot measure the filesystem of {}: {error}", place.display()))
     })?;
     let bytes = filesystem.blocks_available().saturating_mul(filesystem.fragment_size());
     let inodes = match filesystem.files() {
-        // It makes inodes as it needs them and never runs out. The kubelet reports zeros for its own volumes there.
+        // This filesystem creates inodes on demand and has no limit. The kubelet reports zeros for its own volumes
+        // there.
         0 => amount(Unit::Inodes, 0, 0),
         _ => amount(Unit::Inodes, summary.entries(), filesystem.files_available()),
     };

@@ -12,8 +12,8 @@ use crate::proto::csi::v1::NodeUnpublishVolumeRequest;
 use crate::target;
 
 impl NodeService {
-    /// Ends a running publish, unmounts the volume and removes the target. A volume that is already gone is not a
-    /// failure; a target that is still mounted is.
+    /// Ends a running publish, unmounts the volume and removes the target. Succeeds if the volume is already gone;
+    /// fails if the target is still mounted.
     pub(super) async fn unpublish(
         &self,
         request: NodeUnpublishVolumeRequest,
@@ -41,8 +41,8 @@ impl NodeService {
     }
 }
 
-/// Without the store, a target that does not exist or has nothing mounted counts as unpublished. A sweep deletes its
-/// record once the store is back.
+/// Unpublishes a target while the store is unavailable. Succeeds if the target does not exist or has nothing mounted. A
+/// sweep deletes its record once the store is back.
 fn without_store(target: &Path, kubelet_dir: &Path, failure: CallFailure) -> Result<(), CallFailure> {
     target::remove(target, kubelet_dir)?;
     if target.exists() { Err(failure) } else { Ok(()) }

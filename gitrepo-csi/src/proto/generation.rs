@@ -17,7 +17,7 @@ use super::csi::v1::*;
 const CSI: &str = "csi.proto";
 const REGISTRATION: &str = "pluginregistration.proto";
 
-/// Not marked in the definition, which says only that it may be sensitive.
+/// A message that the definition does not mark, but whose comment says that it may be sensitive.
 const MOUNT_VOLUME: &str = "csi.v1.VolumeCapability.MountVolume";
 
 fn compiled(proto: &str) -> protox::Compiler {
@@ -31,7 +31,7 @@ fn marked_secret(pool: &DescriptorPool) -> ExtensionDescriptor {
     pool.get_extension_by_name("csi.v1.csi_secret").unwrap()
 }
 
-/// The messages that have a field marked `csi_secret`.
+/// Returns the messages that have a field marked `csi_secret`.
 fn secretive(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
     let mark = marked_secret(pool);
     let is_marked = |message: &MessageDescriptor| {
@@ -56,7 +56,7 @@ fn generate(proto: &str, into: &Path) {
 }
 
 #[test]
-fn the_checked_in_code_is_what_the_definitions_give() {
+fn the_checked_in_code_matches_the_definitions() {
     let checked_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proto/generated");
     let fresh = tempfile::tempdir().unwrap();
     for (proto, file) in [(CSI, "csi.v1.rs"), (REGISTRATION, "pluginregistration.rs")] {
@@ -66,11 +66,11 @@ fn the_checked_in_code_is_what_the_definitions_give() {
             std::fs::write(checked_in.join(file), &generated).unwrap();
         }
         let kept = std::fs::read_to_string(checked_in.join(file)).unwrap();
-        assert!(kept == generated, "src/proto/generated/{file} is not what proto/{proto} gives; see proto/README.md");
+        assert!(kept == generated, "src/proto/generated/{file} does not match proto/{proto}; see proto/README.md");
     }
 }
 
-/// A message of this type whose secret fields, and mount flags, all hold `value`.
+/// Encodes a message of this type whose secret fields and mount flags all hold `value`.
 fn filled(message: &MessageDescriptor, mark: &ExtensionDescriptor, value: &str) -> Vec<u8> {
     let mut filled = DynamicMessage::new(message.clone());
     for field in message.fields() {
@@ -81,7 +81,7 @@ fn filled(message: &MessageDescriptor, mark: &ExtensionDescriptor, value: &str) 
         } else if field.name() == "mount_flags" {
             filled.set_field(&field, Value::List(vec![Value::String(value.to_owned())]));
         } else {
-            assert!(!marked, "{} is marked a secret and no map: fill it here", field.full_name());
+            assert!(!marked, "{} is marked as a secret and is not a map: fill it here", field.full_name());
         }
     }
     filled.encode_to_vec()
@@ -128,7 +128,7 @@ fn mount_flags_are_counted_not_printed() {
 }
 
 #[test]
-fn a_request_shows_what_identifies_it() {
+fn the_debug_text_of_a_request_identifies_it() {
     let request = NodePublishVolumeRequest {
         volume_id: "csi-0123".to_owned(),
         volume_context: [("repository".to_owned(), "https://u:hunter2@example.com/r".to_owned())].into(),

@@ -1,4 +1,4 @@
-//! Where the driver listens, from `--endpoint` or `CSI_ENDPOINT`.
+//! The path of the driver's socket, from `--endpoint`.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(PathBuf);
 
-/// Why a text is not a usable endpoint.
+/// Why an endpoint is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// A network address would let anybody who can reach it mount volumes.
+    /// It is a network address: anybody who can reach that could mount volumes.
     #[error("the endpoint \"{0}\" is not a Unix socket: write unix:///path/csi.sock; other transports are not offered")]
     Transport(String),
-    /// An abstract socket has no directory to keep others out.
+    /// It is an abstract socket, which has no directory to keep other users out.
     #[error("the endpoint \"{0}\" is an abstract socket, which has no permissions: write unix:///path/csi.sock")]
     Abstract(String),
-    /// A relative path would depend on the working directory.
+    /// It is a relative path, which would depend on the working directory.
     #[error("the endpoint \"{0}\" is not an absolute path to a socket: write unix:///path/csi.sock")]
     Relative(String),
 }
@@ -32,7 +32,7 @@ impl Endpoint {
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// `unix:///path`, `unix:/path` as the CSI specification's `CSI_ENDPOINT` allows, or `/path`.
+    /// Parses `unix:///path`, `unix:/path` as the CSI specification allows in `CSI_ENDPOINT`, or `/path`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let path = match text.split_once(':') {
             Some(("unix", rest)) => rest.strip_prefix("//").unwrap_or(rest),
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_with_or_without_its_scheme() {
+    fn a_path_is_accepted_with_and_without_its_scheme() {
         for text in ["unix:///csi/csi.sock", "unix:/csi/csi.sock", "/csi/csi.sock"] {
             assert_eq!(text.parse::<Endpoint>().unwrap().path(), Path::new("/csi/csi.sock"), "{text}");
         }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_with_permissions_is_refused() {
+    fn anything_but_a_socket_with_permissions_is_refused() {
         let parse = |text: &str| text.parse::<Endpoint>().unwrap_err();
         for text in ["tcp://127.0.0.1:1", "tcp:127.0.0.1:1", "http://x/y", "vsock:1:2", "unix-abstract:x", "0.0.0.0:1"]
         {

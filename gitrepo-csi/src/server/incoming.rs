@@ -15,8 +15,8 @@ use tokio_stream::Stream;
 
 use crate::authority::AnyAuthority;
 
-/// How long to wait after a failed accept. The usual cause, no free descriptor, passes by itself, and retrying at once
-/// only burns time.
+/// How long to wait after a failed accept. The usual cause is that no descriptor is free. That passes by itself, and
+/// retrying at once only wastes time.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Accepts connections from root and from the driver's own user; drops and logs others.
@@ -53,16 +53,16 @@ impl Stream for Incoming {
     }
 }
 
-/// A second check: normally the socket's mode already keeps others out.
+/// Whether the client is root or the driver's own user. Normally the socket's mode already keeps others out.
 fn may_call(stream: &UnixStream) -> bool {
     match stream.peer_cred() {
         Ok(peer) if peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw() => true,
         Ok(peer) => {
-            tracing::warn!(uid = peer.uid(), pid = peer.pid(), "refused a connection of a user who is not root");
+            tracing::warn!(uid = peer.uid(), pid = peer.pid(), "refused a connection of a user other than root");
             false
         }
         Err(error) => {
-            tracing::warn!(%error, "refused a connection whose user is not known");
+            tracing::warn!(%error, "refused a connection of an unknown user");
             false
         }
     }

@@ -17,7 +17,7 @@ const SETTINGS: u8 = 4;
 ///
 /// # Errors
 ///
-/// When nobody listens there, or the server speaks another protocol.
+/// If no server listens there, or the server speaks another protocol.
 pub async fn answers(path: &Path) -> io::Result<()> {
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(OPENING).await?;

@@ -1,4 +1,4 @@
-//! A Unix socket's name in the file system: created and removed without harming another driver's socket.
+//! Creates and removes the name of a Unix socket in the file system, without harming another driver's socket.
 
 use std::fs;
 use std::fs::File;
@@ -37,14 +37,14 @@ pub enum Occupied {
 /// A listening socket.
 #[derive(Debug)]
 pub struct Socket {
-    /// Its name, for removal.
+    /// The socket's name, to remove it later.
     pub name: SocketName,
     pub(super) listener: UnixListener,
 }
 
 /// The name of a socket, and the identity of its file.
 ///
-/// Holds the file open, so that no other socket can get the same inode number meanwhile.
+/// It holds the file open, so that no other socket can get the same inode number meanwhile.
 #[derive(Clone, Debug)]
 pub struct SocketName {
     path: PathBuf,
@@ -65,8 +65,8 @@ pub enum ListenError {
     },
     /// Another user could put a socket there.
     #[error(
-        "the directory {} belongs to uid {owner} and has mode {mode:04o}: nobody but root may be able to write where \
-         the driver's socket is; use a directory of its own, with mode 0700",
+        "the directory {} belongs to uid {owner} and has mode {mode:04o}: only root may be able to write to the \
+         directory of the driver's socket; use a separate directory with mode 0700",
         path.display()
     )]
     Unsafe {
@@ -77,19 +77,19 @@ pub enum ListenError {
         /// Its permissions.
         mode: u32,
     },
-    /// The name belongs to something that is not a socket.
-    #[error("{} is there and not a socket; remove it or choose another path", path.display())]
+    /// The path exists, and is not a socket.
+    #[error("{} exists and is not a socket; remove it or choose another path", path.display())]
     NotASocket {
         /// The path.
         path: PathBuf,
     },
-    /// Another driver runs.
+    /// Another driver answers on the socket.
     #[error("another process answers on {}; stop it first, or give this driver another endpoint", path.display())]
     Live {
         /// The path.
         path: PathBuf,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot listen on {}", path.display())]
     Listen {
         /// The path.
@@ -116,7 +116,7 @@ impl Socket {
     /// Listens at `path`, with mode 0600. A missing directory is created with mode 0700; an existing one must belong to
     /// root or to this user and be closed to others. A socket on which nobody answers is replaced.
     ///
-    /// The socket gets its name only once it listens: any client that sees it can connect.
+    /// The socket gets its name only when it already listens: any client that sees it can connect.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl Socket {
             remove(&hidden).map_err(failed)?;
         }
         let listener = UnixListener::bind(&hidden).map_err(failed)?;
-        match appear(&hidden, path, occupied) {
+        match give_name(&hidden, path, occupied) {
             Ok(name) => Ok(Self { name, listener }),
             Err(source) => {
                 fs::remove_file(&hidden).ok();
@@ -157,12 +157,12 @@ impl Socket {
     }
 }
 
-/// Gives a listening socket its mode and its name.
-fn appear(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<SocketName> {
+/// Gives a listening socket its mode and its final name.
+fn give_name(hidden: &Path, path: &Path, occupied: Occupied) -> io::Result<SocketName> {
     fs::set_permissions(hidden, fs::Permissions::from_mode(0o600))?;
     let file = open(hidden, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     match occupied {
-        // A rename without replacing, which works with every C library and file system.
+        // This renames without replacing, with every C library and file system.
         Occupied::Refuse => {
             fs::hard_link(hidden, path)?;
             fs::remove_file(hidden)?;
@@ -178,11 +178,11 @@ impl SocketName {
         &self.path
     }
 
-    /// Removes the name if it is still this socket's, and returns whether it was.
+    /// Removes the name if it still belongs to this socket. Returns whether it did.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// If a system call fails.
     pub fn remove(&self) -> io::Result<bool> {
         let ours = self.file.metadata()?;
         match fs::symlink_metadata(&self.path) {
@@ -197,8 +197,8 @@ impl SocketName {
     }
 }
 
-/// Creates the directory, or checks that it is closed to others. The kubelet's own directories (0750, root) are; their
-/// modes belong to the kubelet and stay.
+/// Creates the directory, or checks that others cannot write to it. The kubelet's own directories (0750, root) pass.
+/// The mode of an existing directory is not changed: it may be the kubelet's.
 fn safe_directory(path: &Path) -> Result<(), ListenError> {
     let failed = |source| ListenError::Directory { path: path.to_owned(), source };
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
@@ -217,8 +217,8 @@ fn safe_directory(path: &Path) -> Result<(), ListenError> {
     Err(ListenError::Unsafe { path: path.to_owned(), owner: found.uid(), mode: found.mode() & 0o7777 })
 }
 
-/// A lock for creating the socket. If two drivers find the same stale socket, the slower one would otherwise remove the
-/// new socket of the faster one.
+/// Locks the directory while a socket is created. If two drivers find the same stale socket, the slower one would
+/// otherwise remove the new socket of the faster one.
 fn lock(directory: &Path, path: &Path) -> Result<File, ListenError> {
     let failed = |source| ListenError::Directory { path: directory.to_owned(), source };
     let directory = File::open(directory).map_err(failed)?;
@@ -229,7 +229,7 @@ fn lock(directory: &Path, path: &Path) -> Result<File, ListenError> {
     }
 }
 
-/// Removes a socket on which nobody answers.
+/// Removes a socket on which no server listens.
 fn vacate(path: &Path) -> Result<(), ListenError> {
     let failed = |source| ListenError::Listen { path: path.to_owned(), source };
     if is_other_than_socket(path).map_err(failed)? {
@@ -247,7 +247,7 @@ fn vacate(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-/// Whether somebody listens; does not wait.
+/// Connects to a socket, without waiting.
 fn connect(path: &Path) -> nix::Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let client = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
@@ -275,12 +275,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_socket_is_left_to_the_driver_that_is_about_to_replace_it() {
+    fn a_stale_socket_is_not_removed_while_another_driver_replaces_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _context = runtime.enter();
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("csi.sock");
-        // Its listener is gone, but its name stays.
+        // Close the listener; the name remains.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let stale = fs::metadata(&path).unwrap().ino();
 

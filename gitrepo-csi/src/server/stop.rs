@@ -7,12 +7,12 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
 
-/// Waits for SIGTERM or SIGINT and returns its name; the second future waits for another one after it. Both are caught
-/// as soon as this is called, not only when awaited. Needs a runtime.
+/// Returns a future that waits for SIGTERM or SIGINT and returns its name, and a future that waits for a second signal.
+/// Signals are caught as soon as this is called, not only when the futures are awaited. Needs a runtime.
 ///
 /// # Errors
 ///
-/// When the handlers cannot be installed.
+/// If the handlers cannot be installed.
 pub fn stop_signals() -> io::Result<(impl Future<Output = &'static str> + Send, impl Future<Output = ()> + Send)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -28,15 +28,15 @@ pub fn stop_signals() -> io::Result<(impl Future<Output = &'static str> + Send, 
         }
     });
     let again = async move {
-        caught_so_many(second, 2).await;
+        wait_for_count(second, 2).await;
     };
-    Ok((caught_so_many(first, 1), again))
+    Ok((wait_for_count(first, 1), again))
 }
 
-async fn caught_so_many(mut caught: watch::Receiver<(u64, &'static str)>, enough: u64) -> &'static str {
+async fn wait_for_count(mut caught: watch::Receiver<(u64, &'static str)>, enough: u64) -> &'static str {
     if let Ok(caught) = caught.wait_for(|(count, _)| *count >= enough).await {
         return caught.1;
     }
-    // The task that catches them ends only with the runtime.
+    // The task that catches signals ends only with the runtime.
     std::future::pending().await
 }

@@ -12,14 +12,14 @@ use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
 
-/// At this size, in bytes, the file is renamed to `<name>.1`, replacing the previous one.
+/// The size, in bytes, at which the file is renamed to `<name>.1`, replacing the previous one.
 const FULL: u64 = 10 << 20;
 
 /// An open log file.
 pub(super) struct LogFile(File);
 
 impl LogFile {
-    /// Opens or creates the file, private to root; rotates a full one first. `None` if that fails.
+    /// Opens or creates the file, readable only by root. Rotates a full file first. Returns `None` on failure.
     pub(super) fn open(path: &Path) -> Option<Self> {
         Self::open_below(path, FULL)
     }
@@ -32,15 +32,15 @@ impl LogFile {
         }
     }
 
-    /// Appends a line in one write, so that lines of several processes do not mix. On a full disk the rest of it is
-    /// lost.
+    /// Appends a line in one write, so that lines of several processes do not mix. If the disk is full, a part of the
+    /// line may be lost.
     pub(super) fn append(&self, line: &[u8]) {
         drop((&self.0).write(line));
     }
 }
 
-/// Refuses links, through which root would write elsewhere, pipes, which would block, and files of other users, who
-/// could read them. On some nodes other users can create files in the log directory.
+/// Opens the file. Refuses links, through which root would write elsewhere, pipes, which would block, and files of
+/// other users, who could read them: on some nodes other users can create files in the log directory.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path)?;
@@ -49,29 +49,29 @@ fn open(path: &Path) -> io::Result<File> {
     is_ours.then_some(file).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// Rotates the file if it is full. Returns whether this process or another one has renamed it. If the file is locked,
-/// another process is rotating it, or blocks it: do not wait, and keep writing to this file.
+/// Rotates the file if it is full. Returns whether this process or another one has renamed it. Does not wait if the
+/// file is locked: another process may be rotating it. Then this process continues to write to it.
 fn rotate(file: &File, path: &Path, full: u64) -> io::Result<bool> {
     if file.metadata()?.len() < full || file.try_lock().is_err() {
         return Ok(false);
     }
-    let moved = put_aside(file, path);
+    let moved = rename_full(file, path);
     file.unlock()?;
     moved.map(|()| true)
 }
 
-/// Renames the file, unless another process already did and the name is free or a new file's.
-fn put_aside(file: &File, path: &Path) -> io::Result<()> {
+/// Renames the file, unless another process has already done that.
+fn rename_full(file: &File, path: &Path) -> io::Result<()> {
     let ours = file.metadata()?;
     match fs::symlink_metadata(path) {
-        Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => fs::rename(path, aside(path)),
+        Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => fs::rename(path, rotated_name(path)),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn aside(path: &Path) -> PathBuf {
+fn rotated_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
     name.into()
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_link_nor_a_pipe_nor_anybody_elses_file_is_written_to() {
+    fn links_pipes_and_files_of_other_users_are_not_written_to() {
         let place = tempfile::tempdir().unwrap();
         let link = place.path().join("link");
         symlink(place.path().join("elsewhere"), &link).unwrap();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_put_aside_once_by_however_many_and_no_line_is_lost() {
+    fn concurrent_processes_rotate_a_full_file_once_and_lose_no_line() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("log");
         for round in ["first ", "second "] {
@@ -127,14 +127,15 @@ mod tests {
                     scope.spawn(|| LogFile::open_below(&path, 20).unwrap().append(b"."));
                 }
             });
-            let (old, new) = (fs::read_to_string(aside(&path)).unwrap(), fs::read_to_string(&path).unwrap_or_default());
+            let (old, new) =
+                (fs::read_to_string(rotated_name(&path)).unwrap(), fs::read_to_string(&path).unwrap_or_default());
             assert!(old.starts_with(&round.repeat(4)), "{old}");
             assert_eq!(format!("{old}{new}").matches('.').count(), 8, "{old} {new}");
         }
     }
 
     #[test]
-    fn nobody_who_holds_the_file_holds_up_a_call() {
+    fn a_locked_file_does_not_delay_a_call() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("log");
         fs::write(&path, "full ").unwrap();

@@ -17,22 +17,22 @@ const FACILITY: u8 = 3;
 pub(super) struct Syslog(UnixDatagram);
 
 impl Syslog {
-    /// Connects; `None` if nobody listens.
+    /// Connects to syslog. Returns `None` if none is running.
     pub(super) fn open() -> Option<Self> {
         let socket = UnixDatagram::unbound().ok()?;
-        // A syslog that hangs must not hold up a mount.
+        // A syslog that hangs must not delay a mount.
         socket.set_nonblocking(true).ok()?;
         socket.connect(SOCKET).ok()?;
         Some(Self(socket))
     }
 
-    /// Sends a line, unless syslog is busy.
+    /// Sends a line. Drops it if syslog is busy.
     pub(super) fn send(&self, level: Level, line: &[u8]) {
         drop(self.0.send(&message(level, std::process::id(), line)));
     }
 }
 
-/// A message as syslog(3) formats it, without the time, which the receiver adds.
+/// Formats a message as syslog(3) does, without the time, which the receiver adds.
 fn message(level: Level, process: u32, line: &[u8]) -> Vec<u8> {
     let line = line.trim_ascii_end();
     let mut message = format!("<{}>gitrepo-flex[{process}]: ", FACILITY * 8 + severity(level)).into_bytes();

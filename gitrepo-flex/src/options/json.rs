@@ -1,7 +1,8 @@
-//! A JSON object whose values are all strings, wiped when dropped.
+//! Parses a JSON object whose values are all strings. Keys and values are wiped when dropped.
 //!
-//! Parsed by `serde_json`. Its own errors quote the input, which may be secret; these give only the position, or the
-//! key and the type. A `serde_json` object would keep the last of two values with one key, so [`Members`] keeps both.
+//! `serde_json` does the parsing. Its errors quote the input, which may be secret; the errors of this module contain
+//! only the position, or the key and the type. Of two values with the same key a `serde_json` object would keep only
+//! the last, so [`Members`] keeps both.
 
 use std::fmt;
 use std::mem;
@@ -15,7 +16,7 @@ use serde_json::error::Category;
 use zeroize::Zeroize;
 use zeroize::Zeroizing;
 
-use super::shown;
+use super::beginning;
 
 /// Keys and values, sorted by key, without duplicates. All are wiped when dropped.
 pub(super) type Texts = Vec<(Zeroizing<String>, Zeroizing<String>)>;
@@ -23,7 +24,7 @@ pub(super) type Texts = Vec<(Zeroizing<String>, Zeroizing<String>)>;
 /// Why the options are refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JsonError {
-    /// Malformed or truncated.
+    /// The text is malformed or truncated.
     #[error("the options are not valid JSON (line {line}, column {column})")]
     Syntax {
         /// Counted from 1.
@@ -31,7 +32,7 @@ pub(crate) enum JsonError {
         /// Counted from 1.
         column: usize,
     },
-    /// Not an object.
+    /// The text is not an object.
     #[error("the options are not a JSON object")]
     NotAnObject,
     /// The value is not a string. The kubelet passes only strings.
@@ -50,7 +51,7 @@ pub(crate) enum JsonError {
     },
 }
 
-/// Reads the whole argument.
+/// Parses the argument.
 pub(super) fn read(argument: &[u8]) -> Result<Texts, JsonError> {
     let Members(members) = serde_json::from_slice(argument).map_err(|error| match error.classify() {
         Category::Data => JsonError::NotAnObject,
@@ -61,7 +62,7 @@ pub(super) fn read(argument: &[u8]) -> Result<Texts, JsonError> {
     let mut texts = members.into_iter().map(|(key, value)| text(key, value)).collect::<Result<Texts, _>>()?;
     texts.sort_by(|(one, _), (other, _)| one.cmp(other));
     match texts.windows(2).find(|two| two[0].0 == two[1].0) {
-        Some(two) => Err(JsonError::Twice { key: shown(&two[0].0) }),
+        Some(two) => Err(JsonError::Twice { key: beginning(&two[0].0) }),
         None => Ok(texts),
     }
 }
@@ -75,7 +76,7 @@ fn text(key: Zeroizing<String>, mut value: Wiped) -> Result<(Zeroizing<String>, 
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     };
-    Err(JsonError::NotText { key: shown(&key), found })
+    Err(JsonError::NotText { key: beginning(&key), found })
 }
 
 /// A value, wiped when dropped.
@@ -87,7 +88,7 @@ impl Drop for Wiped {
     }
 }
 
-/// The recursion is bounded: `serde_json` refuses more than 128 nested values.
+/// Wipes a value. The recursion is bounded: `serde_json` refuses more than 128 nested values.
 fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
@@ -102,7 +103,7 @@ fn wipe(value: &mut Value) {
     }
 }
 
-/// All members of an object, in order. Members read before an error are wiped, too.
+/// All members of an object, in order. If parsing fails, the members read before are wiped, too.
 struct Members(Vec<(Zeroizing<String>, Wiped)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -136,14 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_was_read_is_left_of_a_wiped_value() {
+    fn a_wiped_value_contains_nothing_that_was_read() {
         let mut value = json!(["canary", {"canary": ["canary", {"canary": "canary"}]}, 1, null]);
         wipe(&mut value);
         assert_eq!(value, json!(["", {}, 1, null]));
     }
 
     #[test]
-    fn the_place_of_an_error_is_told() {
+    fn an_error_has_its_line_and_column() {
         let refused = read(b"{\n\"a\": \"canary\",\n\"b\" \"canary\"}").unwrap_err();
         assert_eq!(refused.to_string(), "the options are not valid JSON (line 3, column 5)");
     }

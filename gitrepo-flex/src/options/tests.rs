@@ -20,7 +20,7 @@ fn encoded(secret: &str) -> String {
 }
 
 #[test]
-fn what_the_kubelet_passes_for_a_volume_is_understood() {
+fn an_argument_of_the_kubelet_is_parsed() {
     let argument =
         br#"{"hostTarget":"/data/images","kubernetes.io/fsType":"git","kubernetes.io/mounterArgs.FsGroup":"2000",
         "kubernetes.io/pod.name":"flex-b","kubernetes.io/pod.namespace":"default","kubernetes.io/pod.uid":"8a435348",
@@ -42,7 +42,7 @@ fn what_the_kubelet_passes_for_a_volume_is_understood() {
 }
 
 #[test]
-fn repositories_that_the_bash_driver_took_are_taken() {
+fn repositories_that_the_bash_driver_accepted_are_accepted() {
     for (repo, scheme) in [
         ("https://github.com/piersharding/k8s-flexvol-gitrepo.git", Scheme::Https),
         ("http://git.example.org:8080/a/b.git", Scheme::Http),
@@ -60,7 +60,7 @@ fn repositories_that_the_bash_driver_took_are_taken() {
 }
 
 #[test]
-fn a_repository_has_one_name() {
+fn exactly_one_of_repo_and_repository_must_be_given() {
     assert_eq!(
         error(&[("repo", URL), ("repository", URL)]),
         "the options repo and repository mean the same: leave one out"
@@ -85,7 +85,7 @@ fn an_empty_host_target_is_none_as_in_the_bash_driver() {
 }
 
 #[test]
-fn who_does_not_ask_to_write_may_not() {
+fn a_volume_is_read_only_unless_the_kubelet_says_otherwise() {
     let read_only =
         |value| parse(&[("repo", URL), ("kubernetes.io/readwrite", value)]).map(|options| options.read_only);
     assert!(!read_only("rw").unwrap());
@@ -109,7 +109,7 @@ fn a_group_is_a_number() {
 }
 
 #[test]
-fn the_old_secret_serves() {
+fn the_secret_key_of_the_bash_driver_is_accepted() {
     let key = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n";
     let options = parse(&[("repo", "git@github.com:a/b.git"), ("kubernetes.io/secret/sshKey", &encoded(key))]).unwrap();
     assert_eq!(options.credentials.secret_keys()["sshKey"].expose(), key);
@@ -173,7 +173,7 @@ fn refresh_is_refused_with_the_reason() {
 }
 
 #[test]
-fn only_an_object_of_strings_is_taken_and_no_error_quotes_a_value() {
+fn only_an_object_of_strings_is_accepted_and_no_error_quotes_a_value() {
     for (argument, message) in [
         (r#"{"token": 17654}"#, "the value of the option \"token\" is a number, not a string"),
         (r#"{"a": 1.7654}"#, "is a number"),
@@ -202,7 +202,7 @@ fn only_an_object_of_strings_is_taken_and_no_error_quotes_a_value() {
 
 proptest! {
     #[test]
-    fn no_argument_makes_it_panic(argument in prop::collection::vec(any::<u8>(), 0..200), text in "[{}\\[\\]\":,a-z0-9\\\\ ]{0,60}") {
+    fn no_argument_causes_a_panic(argument in prop::collection::vec(any::<u8>(), 0..200), text in "[{}\\[\\]\":,a-z0-9\\\\ ]{0,60}") {
         let _read = (Options::parse(&argument), Options::parse(text.as_bytes()));
     }
 
@@ -216,8 +216,8 @@ proptest! {
         let value = if encode { encoded(&value) } else { value };
         let members = [("repo", URL), (key.as_str(), value.as_str()), (other.as_str(), URL)];
         if let Err(error) = parse(&members) {
-            let shown = format!("{} {error:?}", chain(&error));
-            prop_assert!(!shown.contains("canary") && !shown.contains(&value), "{shown}");
+            let text = format!("{} {error:?}", chain(&error));
+            prop_assert!(!text.contains("canary") && !text.contains(&value), "{text}");
         }
     }
 }

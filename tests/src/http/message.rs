@@ -94,9 +94,10 @@ impl Request {
         self.method == "GET" && self.path.ends_with("/info/refs") && self.query == "service=git-upload-pack"
     }
 
-    /// Whether this requests a pack, or, in protocol version 2, runs a command.
+    /// Whether this requests a pack, and not the refs, as protocol version 2 does in the same way.
     pub fn is_upload_pack(&self) -> bool {
-        self.method == "POST" && self.path.ends_with("/git-upload-pack")
+        let asks_for_refs = self.body.starts_with(b"0014command=ls-refs");
+        self.method == "POST" && self.path.ends_with("/git-upload-pack") && !asks_for_refs
     }
 
     /// Whether git's answer contained a pack, sent completely or not.

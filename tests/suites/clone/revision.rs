@@ -111,16 +111,21 @@ fn commit_is_fetched_over_ssh_with_and_without_fetching_by_id() {
 }
 
 #[test]
-fn unreachable_commit_is_not_found_and_the_message_says_why() {
+fn commit_that_no_ref_leads_to_is_cloned_as_git_does_and_a_missing_one_is_not_found() {
     let fixture = fixtures::everything();
     let server = HttpServer::start(&fixture.repository);
     let (url, person) = (server.url(&fixture.repository), Person::new());
     let nowhere = "0123456789".repeat(4);
-    let clone = |revision: &str| person.clone(&url, &["--revision", revision]);
-    assert_refused(&person, clone(&nowhere), 66, &format!("does not give out commit {nowhere}"));
-    fixture.repository.refuse_commits_by_id();
-    for commit in [&nowhere, &fixture.unreachable] {
-        assert_refused(&person, clone(commit), 66, "none of its branches and tags leads to this one");
+    for by_id in [true, false] {
+        if !by_id {
+            // Over version 2 of the protocol this changes nothing.
+            fixture.repository.refuse_commits_by_id();
+        }
+        let refused = person.clone(&url, &["--revision", &nowhere]);
+        assert_refused(&person, refused, 66, &format!("does not give out commit {nowhere}"));
+        person.clone(&url, &["--revision", &fixture.unreachable]).assert_success();
+        assert_tree(&person.tree(), &fixture.repository, &fixture.unreachable);
+        person.discard_tree();
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::Code;
 use super::Scene;
 
 #[test]
-fn the_kubelets_calls_are_answered_in_its_order() {
+fn the_kubelet_makes_its_calls_in_the_expected_order() {
     let Some(scene) = Scene::new() else { return };
     let (capabilities, publish, unpublish) = ("NodeGetCapabilities", "NodePublishVolume", "NodeUnpublishVolume");
     let inline = scene.inline("v");

@@ -9,7 +9,7 @@ use crate::drivers::secrets::canaries;
 use crate::drivers::secrets::secured;
 
 #[test]
-fn no_process_shows_a_secret_while_it_clones() {
+fn no_process_has_a_secret_in_its_arguments_or_environment_during_a_clone() {
     let Some((scene, volumes)) = secured::<Node>(|server| server) else { return };
     let volume = &volumes[1].clone().read_only();
     let pod = Pod::new("pod");

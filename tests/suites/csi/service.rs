@@ -53,7 +53,7 @@ fn the_kubelet_registers_the_driver_and_deregisters_it_only_when_it_stops() {
 }
 
 #[test]
-fn pages_show_health_readiness_and_metrics() {
+fn the_http_pages_show_health_readiness_and_metrics() {
     let Some(scene) = Scene::new() else { return };
     for page in ["/healthz", "/readyz"] {
         let (status, text) = scene.node.get(page);
@@ -109,7 +109,7 @@ fn every_call_is_logged_in_one_line() {
 }
 
 #[test]
-fn a_driver_that_is_stopped_during_a_clone_answers_and_undoes_it_before_it_ends() {
+fn a_driver_stopped_during_a_clone_answers_the_call_and_undoes_the_clone_before_it_ends() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let gate = scene.server.hold(Request::is_upload_pack);
@@ -137,7 +137,7 @@ fn a_driver_that_is_stopped_during_a_clone_answers_and_undoes_it_before_it_ends(
 }
 
 #[test]
-fn a_second_driver_on_the_same_socket_is_refused_and_the_first_goes_on() {
+fn a_second_driver_on_the_same_socket_is_refused_and_the_first_keeps_running() {
     let Some(scene) = Scene::new() else { return };
     let second = Program::new(program::executable("gitrepo-csi")).run(scene.node.flags());
     assert_eq!(second.code(), 75, "{second:?}");

@@ -84,7 +84,7 @@ fn different_content_for_a_published_target_is_refused_and_its_volume_stays() {
 }
 
 #[test]
-fn a_published_volume_is_published_again_whatever_its_secret_remote_and_pod_information() {
+fn a_published_volume_is_published_again_even_if_its_secret_remote_or_pod_information_changed() {
     let open = |server: HttpServerBuilder| server.accept(Credential::Bearer("right"));
     let Some(scene) = Scene::serving(open) else { return };
     let volume = scene.inline("v").read_only().with_secret(&[("token", "right")]);

@@ -15,7 +15,7 @@ use tonic::Code;
 use super::Scene;
 use super::assert_says;
 
-/// A time limit for calls that must exceed it; all other calls end before it on any machine.
+/// A time limit for calls. Calls that wait for a clone exceed it; all others end before it on any machine.
 const LITTLE: Duration = Duration::from_secs(10);
 
 const RUNNING: &str = "gitrepo_jobs{state=\"running\"}";
@@ -32,7 +32,7 @@ fn begin(scene: &Scene, pod: &Pod, volume: &Volume) -> Gate {
 }
 
 #[test]
-fn a_clone_goes_on_after_its_deadline_and_the_retry_joins_it() {
+fn a_clone_continues_after_its_deadline_and_the_retry_joins_it() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let gate = begin(&scene, &pod, &volume);
@@ -146,7 +146,7 @@ fn the_retry_gets_the_error_of_a_clone_that_failed_between_calls() {
 }
 
 #[test]
-fn another_request_for_the_target_of_a_clone_is_aborted() {
+fn a_different_request_for_the_target_of_a_running_clone_is_aborted() {
     let Some(scene) = Scene::new() else { return };
     let (pod, volume) = (Pod::new("pod"), scene.inline("v").read_only());
     let gate = begin(&scene, &pod, &volume);

@@ -15,17 +15,17 @@ use tonic::Code;
 use super::Scene;
 use super::assert_says;
 
-/// Less time than a driver that waits for anything takes.
+/// Less time than a driver takes to stop if it waits for a clone.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
 /// More time than anything here takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a pack takes of which only the beginning arrives here.
+/// How long a pack takes if only its beginning is to arrive.
 const VERY_LONG: Duration = Duration::from_secs(300);
 
-/// Begins to publish a volume of many files whose pack takes this long, and returns once an event says `words`. No call
-/// waits for it then.
+/// Begins to publish a volume of many files whose pack takes this long, and returns when an event says `words`. Then no
+/// call waits for the clone.
 fn begin(time: Duration, words: &str) -> Option<(Scene, Pod, Volume)> {
     let slow = move |request: &Request| match request.path.contains("many") {
         true => Answer::Slow(time),
@@ -48,7 +48,7 @@ fn begin(time: Duration, words: &str) -> Option<(Scene, Pod, Volume)> {
     Some((scene, pod, volume))
 }
 
-/// How often `words` are in the driver's log.
+/// Counts `words` in the driver's log.
 fn times(scene: &Scene, words: &str) -> usize {
     scene.node.log().matches(words).count()
 }
@@ -81,7 +81,7 @@ fn a_clone_far_from_its_end_is_given_up_and_the_loss_is_logged() {
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     let log = scene.node.log();
     assert!(
-        log.contains("given up, for the driver stops: a pack is kept only when it was received to its end"),
+        log.contains("given up because the driver is stopping: a pack is kept only if it was received completely"),
         "{log}"
     );
     scene.node.start_driver();
@@ -100,7 +100,7 @@ fn a_stopping_driver_publishes_cached_trees_and_a_second_signal_ends_it_at_once(
         let waiting = scope.spawn(|| kubelet.set_up(&pod, &volume).unwrap_err());
         wait_for_log(&scene, "a call joins the publish in flight", joined + 1);
         scene.node.signal_driver(Signal::SIGTERM);
-        wait_for_log(&scene, "publishes that are near their end are finished", 1);
+        wait_for_log(&scene, "publishes that can end within these seconds may finish", 1);
         let target = kubelet.must_set_up(&late, &cached);
         assert!(target.read_dir().unwrap().next().is_some());
         scene.node.signal_driver(Signal::SIGTERM);
@@ -110,6 +110,9 @@ fn a_stopping_driver_publishes_cached_trees_and_a_second_signal_ends_it_at_once(
     assert!(scene.node.wait_for_driver().success());
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     assert_eq!(heard.code, Some(Code::Unavailable), "{heard:?}");
-    assert_says(&heard, &["the driver is stopping (received ", "so what came is lost", "a retry asks its successor"]);
+    assert_says(
+        &heard,
+        &["the driver is stopping (received ", "so the received part is lost", "the next driver serves a retry"],
+    );
     assert!(scene.node.log().contains("stopping at once"), "{}", scene.node.log());
 }

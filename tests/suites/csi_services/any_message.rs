@@ -20,7 +20,7 @@ use prost::Message;
 
 use super::*;
 
-/// Words with a meaning here, and random ones.
+/// Words that the driver knows, and random ones.
 fn word() -> impl Strategy<Value = String> {
     prop_oneof![
         Just(String::new()),
@@ -65,7 +65,7 @@ fn target() -> impl Strategy<Value = String> {
     ]
 }
 
-/// No capability, one decoded from random bytes, one with odd parts, or a usual one.
+/// No capability, one decoded from random bytes, one with unusual parts, or a usual one.
 fn any_capability() -> impl Strategy<Value = Option<VolumeCapability>> {
     prop_oneof![
         1 => Just(None),

@@ -58,7 +58,7 @@ fn a_missing_store_is_unavailable_until_it_is_back_and_no_other_is_created() {
     std::fs::rename(&store, &away).unwrap();
     bench.assert_all_are_unavailable("a missing directory");
     assert!(!store.exists());
-    // A bare mount point.
+    // Now the directory is a bare mount point.
     std::fs::create_dir(&store).unwrap();
     bench.assert_all_are_unavailable("an empty directory");
     let status = bench.publish(bench.request("a")).unwrap_err();
@@ -74,7 +74,7 @@ fn a_failing_store_is_unavailable_until_it_works_again() {
     if !require::root("to mount") {
         return;
     }
-    // Before the runtime starts threads: they would stay in the old namespace.
+    // Do this before the runtime starts threads, which would stay in the old namespace.
     namespace::private_mounts();
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();

@@ -47,7 +47,7 @@ fn r7_a_clone_outlives_its_call_and_the_retry_joins_it() {
 }
 
 #[test]
-fn a_remote_that_hangs_holds_up_no_other_volume() {
+fn a_remote_that_hangs_does_not_delay_other_volumes() {
     let bench = Bench::new();
     bench.publish(bench.request("standing")).unwrap();
     let gate = bench.server.hold(|_| true);
@@ -104,7 +104,7 @@ fn a_final_code_ends_the_job_of_an_earlier_call() {
 }
 
 #[test]
-fn a_different_request_for_a_running_publish_is_aborted() {
+fn a_different_request_for_the_target_of_a_running_publish_is_aborted() {
     let bench = Bench::new();
     let gate = bench.server.hold(|request| request.is_upload_pack());
     assert_eq!(bench.publish_within(bench.request("a"), Some(300)).unwrap_err().code(), Code::DeadlineExceeded);
@@ -144,7 +144,7 @@ fn an_access_mode_for_one_pod_is_enforced() {
 }
 
 #[test]
-fn inline_writable_copies_belong_to_the_pod_and_others_to_the_volume() {
+fn writable_copies_of_inline_volumes_are_private_and_others_shared() {
     let bench = Bench::new();
     let request = |pod: &str, ephemeral: &str| {
         let mut request = NodePublishVolumeRequest { readonly: false, ..bench.request(pod) };

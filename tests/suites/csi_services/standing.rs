@@ -9,7 +9,7 @@ use super::Bench;
 use super::map;
 
 #[test]
-fn r10_publishing_again_asks_no_remote_and_mounts_nothing() {
+fn r10_publishing_again_contacts_no_remote_and_mounts_nothing() {
     let mut bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     let asked = bench.server.requests().len();
@@ -21,7 +21,7 @@ fn r10_publishing_again_asks_no_remote_and_mounts_nothing() {
 }
 
 #[test]
-fn secrets_and_pod_information_are_not_content() {
+fn a_published_volume_is_published_again_with_other_secrets_and_pod_information() {
     let bench = Bench::new();
     bench.publish(bench.request("a")).unwrap();
     let _down = bench.server.hold(|_| true);
@@ -59,7 +59,7 @@ fn r8_after_a_reboot_the_same_commit_is_published_without_the_remote() {
 }
 
 #[test]
-fn a_store_that_cannot_be_opened_is_unavailable_until_it_can() {
+fn a_store_that_cannot_be_opened_is_unavailable_until_it_can_be() {
     let bench = Bench::new();
     drop(Store::open(&bench.store()).unwrap());
     let version = bench.store().join("VERSION");

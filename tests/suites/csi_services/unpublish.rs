@@ -53,7 +53,7 @@ fn a_missing_field_is_an_invalid_argument() {
 }
 
 #[test]
-fn a_volume_whose_target_the_kubelet_removed_is_collected() {
+fn a_volume_whose_target_the_kubelet_removed_is_unpublished() {
     let bench = Bench::new();
     for pod in ["gone", "waiting", "mounted"] {
         bench.publish(bench.request(pod)).unwrap();

@@ -26,8 +26,8 @@ const SECRET: [(&str, &str); 2] = [("username", "alice"), ("password", "pass:wor
 
 /// Every combination of inline or persistent, read-only or writable, with or without a secret, and with or without
 /// fsGroup.
-fn flavours<D: Driver>(scene: &Scene<D>) -> Vec<(Pod, D::Volume)> {
-    let flavour = |number: u8| {
+fn kinds<D: Driver>(scene: &Scene<D>) -> Vec<(Pod, D::Volume)> {
+    let kind = |number: u8| {
         let [persistent, read_only, secret, fs_group] = [1, 2, 4, 8].map(|bit| number & bit != 0);
         let name = format!("v-{number}");
         let volume = if persistent { scene.persistent(&name) } else { scene.inline(&name) };
@@ -35,13 +35,13 @@ fn flavours<D: Driver>(scene: &Scene<D>) -> Vec<(Pod, D::Volume)> {
         let volume = if secret { volume.with_secret(&SECRET) } else { volume };
         (Pod { fs_group: fs_group.then_some(2000), ..Pod::new("pod") }, volume)
     };
-    (0..16).map(flavour).collect()
+    (0..16).map(kind).collect()
 }
 
-pub(super) fn every_flavour_of_volume_is_set_up_and_torn_down<D: Driver>() {
+pub(super) fn every_kind_of_volume_is_set_up_and_torn_down<D: Driver>() {
     let Some(scene) = Scene::<D>::new() else { return };
-    let flavours = flavours(&scene);
-    for (pod, volume) in &flavours {
+    let kinds = kinds(&scene);
+    for (pod, volume) in &kinds {
         let target = scene.set_up(pod, volume);
         assert_eq!(scene.node.mounts_on(&target), 1, "{volume:?}");
         assert_eq!(read(target.join("README.md")), "# Small\n");
@@ -56,7 +56,7 @@ pub(super) fn every_flavour_of_volume_is_set_up_and_torn_down<D: Driver>() {
     }
     // Each credential asks the server, but only one fetches.
     assert_eq!(scene.server.packs(), 1);
-    for (pod, volume) in &flavours {
+    for (pod, volume) in &kinds {
         scene.tear_down(pod, volume);
     }
     scene.node.assert_nothing_set_up();

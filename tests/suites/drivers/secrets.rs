@@ -24,7 +24,7 @@ const USERNAME: &str = "canary-user-4Wq7";
 const PASSWORD: &str = "canary-password-9bXz";
 pub(crate) const TOKEN: &str = "canary-token-2LmP";
 const PASSPHRASE: &str = "canary-passphrase-7GhT";
-/// A comment among certificates and host keys, which are public but not shown either.
+/// A comment among certificates and host keys. These are public, but must not be shown either.
 const COMMENT: &str = "canary-comment-5RsV";
 /// The token of the pod's service account.
 const POD_TOKEN: &str = "canary-pod-token-8KsD";
@@ -55,7 +55,7 @@ pub(crate) fn secured<D: Driver>(
 }
 
 /// Asserts that setting the volume up fails, with a message that contains no secret.
-fn assert_told_without_secrets<D: Driver>(scene: &Scene<D>, volume: &D::Volume, canaries: &Canaries) {
+fn assert_fails_without_secrets_in_the_message<D: Driver>(scene: &Scene<D>, volume: &D::Volume, canaries: &Canaries) {
     let failed = scene.assert_not_set_up(volume, &[]);
     canaries.assert_absent("the message", format!("{failed} {failed:?}").as_bytes());
 }
@@ -83,7 +83,7 @@ pub(super) fn secrets_do_not_leak_when_the_server_fails<D: Driver>() {
     for answer in answers {
         let Some((scene, volumes)) = secured::<D>(|server| server.answer(answer)) else { return };
         for volume in &volumes {
-            assert_told_without_secrets(&scene, volume, &canaries());
+            assert_fails_without_secrets_in_the_message(&scene, volume, &canaries());
         }
         scene.node.assert_unseen(&canaries());
     }
@@ -102,7 +102,7 @@ pub(super) fn secrets_do_not_leak_when_they_are_wrong<D: Driver>() {
         D::inline("v", &[("repository", &format!("{url}?access_token={TOKEN}"))]),
     ];
     for volume in volumes.iter().chain(&more) {
-        assert_told_without_secrets(&scene, volume, &canaries());
+        assert_fails_without_secrets_in_the_message(&scene, volume, &canaries());
     }
     scene.node.assert_unseen(&canaries());
 }
@@ -128,12 +128,12 @@ pub(super) fn ssh_secrets_do_not_leak<D: Driver>() {
     scene.tear_down(&pod, &good);
     let other = SshServer::start(&ClientKey::new());
     for bad in [volume(TOKEN, &known_hosts), volume(PASSPHRASE, &other.known_hosts())] {
-        assert_told_without_secrets(&scene, &bad, &canaries);
+        assert_fails_without_secrets_in_the_message(&scene, &bad, &canaries);
     }
     scene.node.assert_unseen(&canaries);
 }
 
-pub(super) fn only_a_server_that_asks_for_it_sees_a_credential<D: Driver>() {
+pub(super) fn a_credential_is_sent_only_to_a_server_that_asks_for_it<D: Driver>() {
     let Some(scene) = Scene::<D>::new() else { return };
     let elsewhere = HttpServer::builder().serve(&scene.repository).accept(Credential::Bearer(TOKEN)).start();
     let base = format!("http://localhost:{}", elsewhere.port());

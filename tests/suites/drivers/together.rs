@@ -73,7 +73,7 @@ pub(super) fn concurrent_publishes_mount_one_target_once<D: Driver>() {
     scene.node.assert_nothing_set_up();
 }
 
-pub(super) fn a_clone_that_hangs_holds_up_no_other_volume<D: Driver>() {
+pub(super) fn a_clone_that_hangs_does_not_delay_other_volumes<D: Driver>() {
     let Some(scene) = Scene::<D>::new() else { return };
     let standing = scene.inline("v").read_only();
     let (first, _) = scene.start_pod("first", &standing);

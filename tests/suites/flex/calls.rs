@@ -22,7 +22,7 @@ fn init_declines_every_optional_call() {
     assert_eq!(answer["capabilities"], capabilities);
 }
 
-/// The kubelet and the control plane call it often, under locks that every volume of the node waits for.
+/// The kubelet and the control plane call `init` often, under locks that every volume of the node waits for.
 #[test]
 fn init_reads_nothing_and_cannot_fail() {
     let Some(scene) = Scene::new() else { return };

@@ -85,7 +85,7 @@ fn missing_repositories_revisions_and_directories_are_not_found() {
 }
 
 #[test]
-fn a_denied_pod_is_told_which_secret_keys_to_add() {
+fn a_refused_credential_fails_the_mount_and_the_message_names_the_secret_keys() {
     let closed = |server: gitrepo_tests::http::HttpServerBuilder| server.accept(Credential::Bearer("right"));
     let Some(scene) = Scene::serving(closed) else { return };
     let url = scene.url();

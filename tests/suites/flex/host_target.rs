@@ -38,7 +38,7 @@ fn a_listed_root_holds_the_snapshots_of_its_volumes() {
     let Some(scene) = Scene::new() else { return };
     let root = scene.node.home().join("images");
     scene.node.configure(&json!({"hostTargetRoots": [root]}));
-    // As on nodes that had the bash driver: its clones stay.
+    // A node that had the bash driver has its clones there; they stay.
     fs::create_dir(&root).unwrap();
     fs::create_dir(root.join("git-server-user-repo-git")).unwrap();
     let store = root.join(".gitrepo");

@@ -3,13 +3,13 @@
 use super::Scene;
 
 #[test]
-fn a_volume_that_is_set_up_stays_on_its_commit() {
+fn a_volume_keeps_the_commit_of_its_first_mount() {
     let Some(scene) = Scene::new() else { return };
     let volume = scene.inline("v").read_only();
     let (pod, target) = scene.start_pod("pod", &volume);
     let files = gitrepo_tests::repository::Files::new().file("README.md", "# Moved\n");
     scene.repository.commit("main", &files);
-    // The kubelet does not call for a mounted volume; a call anyway does not move its commit.
+    // The kubelet does not call for a mounted volume. If it did, the commit would stay the same.
     let calls = scene.kubelet().calls().len();
     scene.kubelet().must_set_up(&pod, &volume);
     assert_eq!(scene.kubelet().calls().len(), calls);

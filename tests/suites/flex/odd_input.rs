@@ -29,7 +29,7 @@ fn words<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
 }
 
 #[test]
-fn missing_and_odd_arguments_have_one_answer_each() {
+fn missing_and_unexpected_arguments_get_exactly_one_answer() {
     let Some(scene) = Scene::new() else { return };
     let options = scene.inline("v").json(&Pod::new("pod"));
     for arguments in [
@@ -119,7 +119,7 @@ fn the_longest_arguments_get_a_short_answer() {
         assert!(options.len() < LONGEST_ARGUMENT);
         scene.assert_refused(&[OsStr::new("mount"), target.as_os_str(), OsStr::new(&options)]);
     }
-    // Together, close to the kernel's limit for all arguments.
+    // Together these are close to the kernel's limit for all arguments.
     let many: Vec<OsString> = (0..8).map(|_| "y".repeat(LONGEST_ARGUMENT - 1).into()).collect();
     let arguments: Vec<&OsStr> = [OsStr::new("mount")].into_iter().chain(many.iter().map(AsRef::as_ref)).collect();
     scene.assert_refused(&arguments);

@@ -29,7 +29,7 @@ fn the_argument_list_is_wiped_and_no_child_gets_it() {
             assert!(!shown.windows(13).any(|window| window == b"kubernetes.io"), "{}", shown.escape_ascii());
         }
         scene.node.assert_unseen(&canaries());
-        // Nor does a signalled driver show them.
+        // A signalled driver does not show them either.
         mounting.signal(Signal::SIGTERM);
         let failed = mounting.wait().unwrap_err();
         canaries().assert_absent("the answer", failed.event.as_bytes());

@@ -30,7 +30,7 @@ fn the_option_writable_overrides_the_configuration() {
 }
 
 #[test]
-fn only_equal_requests_of_one_namespace_and_volume_share() {
+fn requests_share_a_copy_only_if_namespace_volume_and_options_are_equal() {
     let Some(scene) = Scene::new() else { return };
     scene.repository.commit("other", &Files::new().file("README.md", "# Other\n"));
     let (one, volume) = (Pod::new("one"), scene.persistent("data"));
@@ -46,7 +46,7 @@ fn only_equal_requests_of_one_namespace_and_volume_share() {
 }
 
 #[test]
-fn another_credential_never_shares_a_copy() {
+fn pods_with_different_credentials_never_share_a_copy() {
     let tokens = ["token-1", "token-2"];
     let open = |server: gitrepo_tests::http::HttpServerBuilder| {
         tokens.into_iter().fold(server, |server, token| server.accept(Credential::Bearer(token)))

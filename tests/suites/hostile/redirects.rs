@@ -1,5 +1,5 @@
-//! Redirects that are not followed break nothing, and the message names the URL to write instead. Those that are followed
-//! are in the suite `cases`.
+//! Redirects are followed on the same host alone, without a credential where the origin changes. Others break nothing,
+//! and the message names the URL to write instead.
 
 use std::io::Write;
 
@@ -14,10 +14,11 @@ use gitrepo_tests::http::HttpServerBuilder;
 use gitrepo_tests::http::Request;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::require;
+use gitrepo_tests::tree;
 
 use super::assert_ends;
 
-const NOT_FOLLOWED: &str = "is not followed";
+const NOT_FOLLOWED: &str = "which is not followed";
 const PAGE: &str = "redirects to a page that is no repository";
 const ITSELF: &str = "redirects to itself";
 const UNCLEAR: &str = "redirects to an address that cannot be read";
@@ -70,8 +71,9 @@ fn head(status: u16, fields: &str) -> Answer {
 fn locations() -> Vec<(String, &'static str)> {
     let table = [
         ("/x/info/refs", "/x; write that as the repository's URL"),
-        ("/x/info/refs?token=canary", "/x; write that as the repository's URL"),
-        ("../group/x.git/info/refs", "/r.git/group/x.git; write that"),
+        // Followed, to the same answer.
+        ("/x/info/refs?service=git-upload-pack&token=canary", ITSELF),
+        ("../group/x.git/info/refs?service=git-upload-pack", "/group/x.git/group/x.git; write that as"),
         ("login", PAGE),
         ("/users/sign_in?token=canary", PAGE),
         ("?x", ITSELF),
@@ -92,8 +94,8 @@ fn locations() -> Vec<(String, &'static str)> {
             "https://alice:canary@other.example.com/x/info/refs",
             "another host, https://other.example.com/x, which is not followed",
         ),
-        ("//other.example.com/x", "another host, "),
-        ("https://[::1]/x/info/refs", "another host, https://[::1]/x"),
+        ("//other.example.com/x", "//other.example.com, which is not followed"),
+        ("https://[::1]/x/info/refs", "another host, https://[::1]/x, which"),
     ];
     let mut locations: Vec<_> = table.map(|(location, words)| (location.to_owned(), words)).into();
     locations.push((format!("/{}/info/refs", "x".repeat(20_000)), UNCLEAR));
@@ -142,7 +144,7 @@ fn a_redirect_of_the_negotiation_is_reported_in_the_same_way() {
             ("/x/info/refs", PAGE),
             ("login", PAGE),
             ("", ITSELF),
-            ("https://other.example.com/x/git-upload-pack", "another host, https://other.example.com/x"),
+            ("https://other.example.com/x/git-upload-pack", "another host, https://other.example.com/x,"),
         ] {
             let answer = move |request: &Request| match request.is_upload_pack() {
                 true => head(307, &format!("Location: {location}\r\n")),
@@ -171,9 +173,9 @@ fn redirect_is_refused_and_its_target_not_contacted() {
     assert_eq!(target.connections(), 0);
 }
 
-/// The worker may not connect to another port. The message must not blame the network for that.
+/// The worker may not connect to another port, so another one goes there.
 #[test]
-fn redirect_to_another_port_or_to_https_names_the_url_to_write() {
+fn redirect_to_another_port_or_to_https_is_followed_without_the_credential() {
     let (repository, commit) = fixtures::small();
     let mut people = vec![Person::new()];
     if require::root("to become an ordinary user") {
@@ -184,14 +186,23 @@ fn redirect_to_another_port_or_to_https_names_the_url_to_write() {
         for tls in [false, true] {
             let answer = hostile::redirects_to(target.url_at("").trim_end_matches('/'), 302);
             let server = scene.server(tls).serve(&repository).answer(answer).start();
-            let there = target.url(&repository);
-            let words = format!("redirects to {there}; write that");
-            let outcome = assert_ends(&scene.person, &server.url(&repository), &[&scene.secret], 77, &words);
-            assert!(!outcome.stderr.contains("Permission denied"), "{}", outcome.stderr);
+            scene.person.clone(&server.url(&repository), &[&scene.secret]).assert_success();
+            tree::assert_same_tree(&repository, &commit, ".", &scene.person.tree());
+            scene.person.discard_tree();
+            assert_eq!(server.requests().iter().any(|request| request.authorization().is_some()), tls);
         }
-        assert_eq!(target.connections(), 0);
-        scene.person.clone(&target.url(&repository), &[&scene.secret]).assert_success();
-        assert!(scene.person.tree().exists(), "{commit}");
-        scene.person.discard_tree();
+        assert!(target.requests().iter().all(|request| request.authorization().is_none()));
     }
+}
+
+#[test]
+fn redirect_to_a_url_that_the_policy_denies_is_not_followed() {
+    let (repository, _) = fixtures::small();
+    let scene = Scene::new();
+    let target = scene.server(true).serve(&repository).start();
+    let answer = hostile::redirects_to(target.url_at("").trim_end_matches('/'), 302);
+    let server = scene.server(false).serve(&repository).answer(answer).start();
+    let config = scene.person.configuration(r#"{ "allowedSchemes": ["http"], "allowLoopback": true }"#);
+    assert_ends(&scene.person, &server.url(&repository), &[&config], 77, "https");
+    assert_eq!(target.connections(), 0);
 }

@@ -1,4 +1,4 @@
-//! Abandoned volumes, which no call will unpublish: which volumes a sweep counts as abandoned.
+//! Abandoned volumes, which no call will unpublish: the volumes that a sweep counts as abandoned.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -35,7 +35,7 @@ fn gone(origin: Origin, below: &Path) -> Abandoned {
     Abandoned::TargetGone { origin, below: below.to_owned() }
 }
 
-/// Sweeps, and returns how many volumes it forgot.
+/// Sweeps, and returns the number of unpublished volumes.
 fn sweep(bench: &Bench, abandoned: &Abandoned) -> usize {
     let report = bench.node.volumes.sweep(abandoned, LONG).unwrap();
     assert!(report.failures.is_empty() && !report.incomplete, "{report:?}");
@@ -91,7 +91,7 @@ pub(super) fn a_shared_copy_is_removed_with_the_last_target_that_is_gone(bench: 
     bench.node.assert_nothing_published();
 }
 
-pub(super) fn only_volumes_of_that_origin_and_place_are_abandoned(bench: &Bench) {
+pub(super) fn only_volumes_of_the_given_origin_and_directory_are_abandoned(bench: &Bench) {
     let (here, there) = (bench.node.target("here"), bench.node.target("there"));
     for place in [&here, &there] {
         fs::create_dir(place).unwrap();

@@ -31,7 +31,7 @@ pub(super) fn a_volume_shows_exactly_the_commits_tree(bench: &Bench) {
     }
 }
 
-pub(super) fn publishing_ten_times_is_one_mount(bench: &Bench) {
+pub(super) fn publishing_ten_times_makes_one_mount(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let first = bench.node.publish(&request).unwrap();
     for _ in 1..10 {

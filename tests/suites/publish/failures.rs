@@ -1,4 +1,4 @@
-//! A failure leaves nothing, or the previous state.
+//! A failure leaves nothing behind, or leaves the previous state.
 
 use std::fs;
 use std::io;
@@ -31,10 +31,10 @@ use gitrepo_tests::volumes::writable;
 
 use super::Bench;
 
-/// A configuration with which nothing can be published, and the error's kind.
+/// A change to a configuration that makes every publish fail, and the error's kind.
 type Refusing = (fn(&mut Config), Kind);
 
-pub(super) fn a_final_failure_leaves_nothing(bench: &Bench) {
+pub(super) fn a_final_failure_leaves_nothing_behind(bench: &Bench) {
     let target = bench.node.target("pod");
     let closed = HttpServer::builder().serve(&bench.repository).accept(Credential::Bearer("key")).start();
     let gone = HttpServer::start(&bench.repository).url(&bench.repository);
@@ -70,7 +70,7 @@ pub(super) fn a_final_failure_leaves_nothing(bench: &Bench) {
     bench.assert_shows(&target, &bench.commit);
 }
 
-pub(super) fn a_publish_whose_mount_fails_leaves_nothing(bench: &Bench) {
+pub(super) fn a_publish_whose_mount_fails_leaves_nothing_behind(bench: &Bench) {
     let target = bench.node.target("pod");
     let mut failed = 0;
     let requests =
@@ -167,7 +167,7 @@ pub(super) fn a_volume_that_is_unpublished_during_its_fetch_does_not_appear(benc
     std::thread::scope(|scope| {
         let publishing = scope.spawn(|| bench.node.publish(&request));
         gate.wait_for(1);
-        // It does not wait, and finds nothing.
+        // The unpublish does not wait, and finds nothing.
         let unpublished = bench.node.unpublish(&request);
         assert_eq!((unpublished.known, unpublished.mounts), (false, 0));
         let swept = bench.node.volumes.store().sweep(Duration::from_secs(60), &[]);
@@ -183,7 +183,7 @@ pub(super) fn a_volume_that_is_unpublished_during_its_fetch_does_not_appear(benc
     bench.assert_shows(&request.target, &bench.commit);
 }
 
-pub(super) fn a_cancelled_publish_leaves_nothing(bench: &Bench) {
+pub(super) fn a_cancelled_publish_leaves_nothing_behind(bench: &Bench) {
     let request = read_only(&bench.url(), &bench.node.target("pod"));
     let gate = bench.server.hold(|request| request.is_upload_pack());
     let watch = Watch::default();

@@ -23,7 +23,7 @@ use nix::mount::umount;
 use super::Bench;
 
 #[test]
-fn root_cannot_write_from_the_first_visible_moment() {
+fn root_can_never_write_not_even_when_the_mount_has_just_appeared() {
     let Some(shell) = Shell::new(64 << 20) else { return };
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);

@@ -47,7 +47,7 @@ pub(super) fn a_created_target_directory_is_removed(bench: &Bench) {
     assert!(request.target.join("precious").exists());
 }
 
-pub(super) fn an_unusable_target_is_refused_and_nothing_created(bench: &Bench) {
+pub(super) fn an_unusable_target_is_refused_and_nothing_is_created(bench: &Bench) {
     let pods = bench.node.target("");
     fs::create_dir(pods.join("real")).unwrap();
     symlink("real", pods.join("link")).unwrap();

@@ -1,4 +1,4 @@
-//! Whichever way a session ends, its worker leaves nothing.
+//! However a session ends, its worker leaves nothing behind.
 
 use std::fs;
 use std::fs::File;
@@ -42,7 +42,7 @@ fn wait_for_locks(locks: &Path) {
     }
 }
 
-/// The descendants of `parent`.
+/// Returns the descendants of `parent`.
 fn workers_of(parent: u32) -> Vec<u32> {
     let mut found = Vec::new();
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
@@ -53,7 +53,7 @@ fn workers_of(parent: u32) -> Vec<u32> {
     found
 }
 
-/// A process that holds a session open until its standard input ends, and the processes of its worker.
+/// Starts a process that holds a session open until its standard input ends. Also returns the processes of its worker.
 fn parent_and_workers(rooms: &Rooms) -> (Child, Vec<u32>) {
     let mut parent = Command::new(program())
         .arg("hold")
@@ -86,7 +86,7 @@ fn a_worker_is_the_first_to_be_killed_when_memory_runs_out() {
 }
 
 #[test]
-fn r1_killed_parent_leaves_no_worker() {
+fn r1_a_killed_parent_leaves_no_worker() {
     if !require::root("to give workers uids, whose locks tell when they end") {
         return;
     }

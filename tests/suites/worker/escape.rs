@@ -131,7 +131,7 @@ fn attempts_succeed_without_confinement() {
 }
 
 #[test]
-fn s19_worker_of_root_does_not_escape() {
+fn s19_a_worker_of_root_does_not_escape() {
     if !require::root("to make namespaces") {
         return;
     }
@@ -141,7 +141,7 @@ fn s19_worker_of_root_does_not_escape() {
 }
 
 #[test]
-fn s19_worker_of_an_ordinary_user_does_not_escape() {
+fn s19_a_worker_of_an_ordinary_user_does_not_escape() {
     if !require::root("to become an ordinary user") {
         return;
     }
@@ -156,7 +156,7 @@ fn s19_worker_of_an_ordinary_user_does_not_escape() {
 }
 
 #[test]
-fn s19_worker_without_namespaces_is_confined_by_landlock_and_the_filter() {
+fn s19_a_worker_without_namespaces_is_confined_by_landlock_and_the_filter() {
     if !require::root("to refuse user namespaces") || !require::tool("unshare") || !require::tool("setpriv") {
         return;
     }

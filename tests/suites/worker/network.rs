@@ -80,7 +80,7 @@ fn r7_a_worker_that_waits_forever_for_a_silent_remote_is_ended() {
 }
 
 #[test]
-fn a_worker_that_computes_while_the_remote_is_silent_is_left_alone() {
+fn a_worker_that_computes_while_the_remote_is_silent_is_not_ended() {
     if !require::root("to have a relay") {
         return;
     }

@@ -51,7 +51,7 @@ use super::program;
 use super::with;
 
 /// Resolves and fetches the default branch, and writes its tree.
-fn lay_down(worker: &dyn Worker, job: Job) -> String {
+fn fetch_and_write(worker: &dyn Worker, job: Job) -> String {
     let mut session = worker.start(job).unwrap();
     let resolved = session.resolve(&Revision::Head).unwrap();
     let commit = resolved.commit;
@@ -71,12 +71,12 @@ fn find(directory: &Path, name: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn confined_session_fetches_and_writes_a_tree_as_its_own_user() {
+fn a_confined_session_fetches_and_writes_a_tree_as_its_own_user() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
     let job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
-    assert_eq!(lay_down(&confined(&rooms.locks()), job), commit);
+    assert_eq!(fetch_and_write(&confined(&rooms.locks()), job), commit);
     let tree = rooms.staging().join(TREE);
     assert!(find(&tree, "manifest").is_some(), "the tree is there");
     if require::root("to give the worker a uid") {
@@ -103,7 +103,7 @@ fn s14_the_pinned_address_is_used_whatever_host_the_url_names() {
         let host = Some(PinnedHost { name: name.to_owned(), port: server.port(), addresses: pinned });
         let mut job = with(job(&url), |errand| errand.staging = Some(rooms.staging()));
         job.host = host;
-        assert_eq!(lay_down(&confined(&rooms.locks()), job), commit, "{url}");
+        assert_eq!(fetch_and_write(&confined(&rooms.locks()), job), commit, "{url}");
     }
 }
 
@@ -113,7 +113,7 @@ fn a_session_builds_on_the_base_and_does_not_change_it() {
     let server = HttpServer::start(&repository);
     let (first, second) = (Rooms::new(), Rooms::new());
     let url = server.url(&repository);
-    lay_down(&confined(&first.locks()), with(job(&url), |errand| errand.staging = Some(first.staging())));
+    fetch_and_write(&confined(&first.locks()), with(job(&url), |errand| errand.staging = Some(first.staging())));
     let base = first.staging().join(REPOSITORY);
     let before = listing(&base);
 
@@ -122,7 +122,7 @@ fn a_session_builds_on_the_base_and_does_not_change_it() {
         errand.staging = Some(second.staging());
         errand.base = Some(base.clone());
     });
-    assert_eq!(lay_down(&confined(&second.locks()), job), commit);
+    assert_eq!(fetch_and_write(&confined(&second.locks()), job), commit);
     assert_eq!(listing(&base), before);
 }
 
@@ -170,7 +170,7 @@ fn more_workers_than_uids_wait_for_each_other() {
     worker.start(job("http://localhost:1/site.git")).unwrap().finish().unwrap();
 }
 
-/// Every path below `directory`, with size and time.
+/// Lists every path below `directory`, with size and time.
 fn listing(directory: &Path) -> Vec<(PathBuf, u64, i64)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -186,7 +186,7 @@ fn listing(directory: &Path) -> Vec<(PathBuf, u64, i64)> {
 }
 
 #[test]
-fn confined_session_speaks_tls_with_a_server_of_a_given_authority() {
+fn a_confined_session_speaks_tls_with_a_server_of_a_given_authority() {
     let (repository, commit) = fixtures::small();
     let authority = Authority::new();
     let server = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
@@ -204,11 +204,11 @@ fn confined_session_speaks_tls_with_a_server_of_a_given_authority() {
         errand.ca_file = ca_file;
         errand.staging = Some(rooms.staging());
     });
-    assert_eq!(lay_down(&confined(&rooms.locks()), job), commit);
+    assert_eq!(fetch_and_write(&confined(&rooms.locks()), job), commit);
 }
 
 #[test]
-fn confined_session_speaks_ssh_with_every_kind_of_key() {
+fn a_confined_session_speaks_ssh_with_every_kind_of_key() {
     if !require::tool("sshd") {
         return;
     }
@@ -224,7 +224,7 @@ fn confined_session_speaks_ssh_with_every_kind_of_key() {
             errand.credentials = Credentials::from_secret_keys(secret).unwrap();
             errand.host_keys = HostKeys::new(Checking::AcceptNew);
         });
-        assert_eq!(lay_down(&confined(&rooms.locks()), job), commit, "{algorithm:?} {format:?}");
+        assert_eq!(fetch_and_write(&confined(&rooms.locks()), job), commit, "{algorithm:?} {format:?}");
     }
 }
 
@@ -249,13 +249,13 @@ fn a_new_host_key_is_reported_to_the_caller() {
 }
 
 #[test]
-fn in_process_session_does_the_same_in_a_thread() {
+fn an_in_process_session_fetches_and_writes_a_tree() {
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let rooms = Rooms::new();
     let worker = InProcess::new(Arc::new(Git::default()));
     let job = with(job(&server.url(&repository)), |errand| errand.staging = Some(rooms.staging()));
-    assert_eq!(lay_down(&worker, job), commit);
+    assert_eq!(fetch_and_write(&worker, job), commit);
     assert!(find(&rooms.staging().join(TREE), "manifest").is_some());
 }
 
@@ -265,5 +265,5 @@ fn a_file_repository_is_read_at_its_url() {
     let rooms = Rooms::new();
     let job =
         with(job(&format!("file://{}", repository.path().display())), |errand| errand.staging = Some(rooms.staging()));
-    assert_eq!(lay_down(&confined(&rooms.locks()), job), commit);
+    assert_eq!(fetch_and_write(&confined(&rooms.locks()), job), commit);
 }

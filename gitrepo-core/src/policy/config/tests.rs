@@ -157,3 +157,12 @@ fn a_password_of_a_proxy_is_not_repeated() {
     let message = crate::error::chain(&parse(r#"{ "proxy": "http://user:canary@proxy:3128" }"#).unwrap_err());
     assert!(!message.contains("canary"), "{message}");
 }
+
+#[test]
+fn the_message_for_a_refused_amount_names_it() {
+    for value in ["-1", "1.5", "[1]"] {
+        let text = format!(r#"{{ "limits": {{ "fetchBytes": {value} }} }}"#);
+        let message = crate::error::chain(&parse(&text).unwrap_err());
+        assert!(message.contains(&format!("{value} is not an amount of bytes")), "{message}");
+    }
+}

@@ -76,7 +76,7 @@ fn parse(text: &str) -> Result<ProxyAccess, ProxyError> {
 fn login(text: &str) -> Option<ProxyLogin> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let decoded = |text| percent::decode(text).map(Secret::new);
-    Some(ProxyLogin::new(decoded(user)?, decoded(password)?))
+    ProxyLogin::checked(decoded(user)?, decoded(password)?)
 }
 
 #[cfg(test)]
@@ -130,9 +130,15 @@ mod tests {
 
     #[test]
     fn a_variable_that_names_no_proxy_is_named_and_not_quoted() {
-        for value in
-            ["https://canary:3128", "socks4://canary", "http://canary:x@", "canary:99999", "http://u:canary%ff@p:1"]
-        {
+        for value in [
+            "https://canary:3128",
+            "socks4://canary",
+            "http://canary:x@",
+            "canary:99999",
+            "http://u:canary%ff@p:1",
+            "http://u%3A:canary@p:1",
+            "http://u:canary%00@p:1",
+        ] {
             let error = read(&[("HTTPS_PROXY", value)]).unwrap_err();
             assert_eq!(error.variable, "HTTPS_PROXY");
             assert!(!error.to_string().contains("canary"), "{error}");

@@ -57,10 +57,14 @@ impl ProxyLogin {
             [line] => line.split_once(':')?,
             _ => return None,
         };
-        let is_sendable = |text: &str| !text.chars().any(char::is_control);
-        // A colon would end the user's name (RFC 7617).
-        let is_sound = !user.is_empty() && !user.contains(':') && is_sendable(user) && is_sendable(password);
-        is_sound.then(|| Self::new(Secret::new(user.to_owned()), Secret::new(password.to_owned())))
+        Self::checked(Secret::new(user.to_owned()), Secret::new(password.to_owned()))
+    }
+
+    /// `None` for what cannot be sent (RFC 7617): a colon would end the user's name.
+    pub(super) fn checked(user: Secret, password: Secret) -> Option<Self> {
+        let is_sendable = |secret: &Secret| !secret.expose().chars().any(char::is_control);
+        let is_sound = !user.expose().is_empty() && !user.expose().contains(':');
+        (is_sound && is_sendable(&user) && is_sendable(&password)).then(|| Self::new(user, password))
     }
 
     /// The user.

@@ -99,8 +99,8 @@ pub(super) struct Boundary {
 /// asked for, as version 2 always does.
 ///
 /// Before version 2 there are no section headers, and a flush ends what version 2 ends with a delimiter. Since each line
-/// tells what it is, one loop reads both. Before version 2 there is one acknowledgement: none of its extensions is asked
-/// for.
+/// tells what it is, one loop reads both. Before version 2, more acknowledgements may follow the first: [`Pack`] skips
+/// them.
 pub(super) fn read_to_pack<'a>(mut packets: Packets<'a>, banded: bool) -> Result<(Boundary, Pack<'a>), AnswerError> {
     let mut boundary = Boundary::default();
     loop {
@@ -116,7 +116,7 @@ pub(super) fn read_to_pack<'a>(mut packets: Packets<'a>, banded: bool) -> Result
         } else if let Some(id) = line.strip_prefix(b"unshallow ") {
             push(&mut boundary.unshallow, id)?;
         } else if line == b"packfile" || line == b"NAK" || line.starts_with(b"ACK ") {
-            return Ok((boundary, Pack { stream: packets.stream(), banded, left: 0, ended: false }));
+            return Ok((boundary, Pack::new(packets.stream(), banded)));
         } else if line != b"shallow-info" {
             return Err(nonsense("a line before the pack is of no known kind"));
         }
@@ -124,7 +124,7 @@ pub(super) fn read_to_pack<'a>(mut packets: Packets<'a>, banded: bool) -> Result
 }
 
 /// Most commits at which the history of a repository is cut.
-const MOST_BOUNDARIES: usize = 1_000_000;
+pub(super) const MOST_BOUNDARIES: usize = 1_000_000;
 
 fn push(ids: &mut Vec<CommitId>, digits: &[u8]) -> Result<(), AnswerError> {
     if ids.len() == MOST_BOUNDARIES {
@@ -138,12 +138,38 @@ fn push(ids: &mut Vec<CommitId>, digits: &[u8]) -> Result<(), AnswerError> {
 pub(super) struct Pack<'a> {
     stream: &'a mut dyn Read,
     banded: bool,
+    /// Whether the first bytes have come.
+    begun: bool,
+    /// Without side bands: what was read to find the first bytes, and how much of it is left.
+    start: ([u8; 4], usize),
     /// Bytes of the current packet that were not read.
     left: usize,
     ended: bool,
 }
 
-impl Pack<'_> {
+impl<'a> Pack<'a> {
+    fn new(stream: &'a mut dyn Read, banded: bool) -> Self {
+        Self { stream, banded, begun: false, start: ([0; 4], 0), left: 0, ended: false }
+    }
+
+    /// Skips acknowledgements before a pack without side bands, which begins with "PACK" and not with a length.
+    fn begin(&mut self) -> Result<(), AnswerError> {
+        while !self.begun {
+            let mut start = [0; 4];
+            self.stream.read_exact(&mut start)?;
+            if &start == b"PACK" {
+                self.start = (start, start.len());
+                self.begun = true;
+            } else {
+                match header(&mut start.as_slice())? {
+                    length @ 4.. => drop(self.message(length - 4)?),
+                    _ => return Err(nonsense("its answer has no pack")),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Reads up to the next packet of the pack.
     fn advance(&mut self) -> Result<(), AnswerError> {
         while self.left == 0 && !self.ended {
@@ -153,7 +179,12 @@ impl Pack<'_> {
                     let mut band = [0];
                     self.stream.read_exact(&mut band)?;
                     match band[0] {
-                        1 => self.left = length - 5,
+                        1 => {
+                            self.begun = true;
+                            self.left = length - 5;
+                        }
+                        // "ACK" and "NAK".
+                        b'A' | b'N' if !self.begun => drop(self.message(length - 5)?),
                         2 => drop(self.message(length - 5)?),
                         3 => return Err(AnswerError::said(&self.message(length - 5)?)),
                         _ => return Err(nonsense("a packet of the pack is in no band")),
@@ -176,13 +207,22 @@ impl Pack<'_> {
 impl Read for Pack<'_> {
     /// Fails with an [`AnswerError`] inside if the server does.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.banded {
-            return self.stream.read(buffer);
-        }
-        self.advance().map_err(|error| match error {
+        let step = if self.banded { self.advance() } else { self.begin() };
+        step.map_err(|error| match error {
             AnswerError::Stream(error) => error,
             error => io::Error::other(error),
         })?;
+        if !self.banded {
+            let (start, left) = self.start;
+            let length = buffer.len().min(left);
+            if length == 0 {
+                return self.stream.read(buffer);
+            }
+            let from = start.len() - left;
+            buffer[..length].copy_from_slice(&start[from..from + length]);
+            self.start.1 -= length;
+            return Ok(length);
+        }
         let length = buffer.len().min(self.left);
         if length == 0 {
             return Ok(0);
@@ -238,14 +278,17 @@ mod tests {
             &["shallow-info\n", &cut, &grown, "0001", "packfile\n"][..],
             &[&cut, &grown, "0000", "NAK\n"],
             &[&cut, &grown, "0000", &format!("ACK {ID}\n")],
+            &[&cut, &grown, "0000", &format!("ACK {ID}\n"), &format!("ACK {ID}\n"), "NAK\n"],
         ] {
             let parts = [start, &bands].concat();
             let read = pack(&message(&parts), true).unwrap();
             assert_eq!(read, (boundary.clone(), b"PACKrest".to_vec()));
         }
-        let mut plain = message(&["NAK\n"]);
-        plain.extend_from_slice(b"PACKrest");
-        assert_eq!(pack(&plain, false).unwrap(), (Boundary::default(), b"PACKrest".to_vec()));
+        for acknowledgements in [&["NAK\n"][..], &["NAK\n", &format!("ACK {ID}\n")]] {
+            let mut plain = message(acknowledgements);
+            plain.extend_from_slice(b"PACKrest");
+            assert_eq!(pack(&plain, false).unwrap(), (Boundary::default(), b"PACKrest".to_vec()));
+        }
     }
 
     #[test]

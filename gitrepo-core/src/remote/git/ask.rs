@@ -25,6 +25,14 @@ pub(super) struct Wants {
     pub(super) depth: u32,
 }
 
+impl Wants {
+    /// Wants the whole history, of a server that cannot cut it.
+    pub(super) fn whole(&mut self) {
+        self.depth = 0;
+        self.shallow.clear();
+    }
+}
+
 /// Asks for the refs that begin with one of `prefixes`, or for all (gitprotocol-v2(5), ls-refs).
 pub(super) fn refs(capabilities: &Capabilities, prefixes: &[String]) -> Vec<u8> {
     let mut message = command("ls-refs", capabilities);

@@ -1,6 +1,9 @@
 //! A server's first words: the protocol's version, what the server can do, and before version 2 all its refs.
 
+use std::collections::BTreeSet;
+
 use super::answer::AnswerError;
+use super::answer::MOST_BOUNDARIES;
 use super::answer::commit_id;
 use super::answer::nonsense;
 use super::packet::Packet;
@@ -23,7 +26,7 @@ pub(super) enum Version {
     Zero {
         refs: Advertisement,
         /// Commits whose parents the server does not have.
-        shallow: Vec<CommitId>,
+        shallow: BTreeSet<CommitId>,
     },
     /// Refs are asked for (gitprotocol-v2(5)).
     Two,
@@ -105,7 +108,7 @@ impl Hello {
 
     fn read_zero(packets: &mut Packets<'_>, first: Option<Vec<u8>>) -> Result<Self, AnswerError> {
         let mut refs = Advertisement::default();
-        let mut shallow = Vec::new();
+        let mut shallow = BTreeSet::new();
         let mut capabilities = Capabilities::default();
         let mut is_first = true;
         let mut next = first;
@@ -120,7 +123,10 @@ impl Hello {
             }
             is_first = false;
             if let Some(id) = entry.strip_prefix(b"shallow ") {
-                shallow.push(commit_id(id)?);
+                shallow.insert(commit_id(id)?);
+                if shallow.len() > MOST_BOUNDARIES {
+                    return Err(nonsense("its history is cut in too many places"));
+                }
             } else {
                 let (id, name) = entry.split_at_checked(40).ok_or_else(|| nonsense("a ref's line is too short"))?;
                 let name = name.strip_prefix(b" ").ok_or_else(|| nonsense("a ref's line has no name"))?;

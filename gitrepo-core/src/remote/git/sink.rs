@@ -4,10 +4,12 @@ use std::cell::RefCell;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::rc::Rc;
 use std::time::Duration;
 use std::time::Instant;
 
 use git2::ErrorClass;
+use git2::Indexer;
 
 use crate::error::Cause;
 use crate::progress::Step;
@@ -53,6 +55,7 @@ struct Meter<'a> {
     arrived: Arrived,
     total_objects: u64,
     reported: Option<Instant>,
+    /// Why libgit2 was told to stop.
     refusal: Option<RemoteError>,
 }
 
@@ -77,78 +80,133 @@ impl Meter<'_> {
 
     fn report(&self) {
         let Arrived { bytes, objects } = self.arrived;
-        self.request.watch.progress.report(&Step::Fetching { bytes, objects, total_objects: self.total_objects });
+        let total_objects = self.total_objects;
+        self.request.watch.progress.report(&Step::Fetching { bytes, objects, total_objects });
     }
 }
 
-/// Reads a pack to its end and keeps it in `repository`. A thin pack is completed from the objects there.
+/// Takes a pack in, piece by piece. A thin pack is completed from the objects of the repository.
+pub(in crate::remote) struct Sink<'a> {
+    meter: Rc<RefCell<Meter<'a>>>,
+    repository: &'a Repository,
+    indexer: Indexer<'a>,
+    header: Vec<u8>,
+}
+
+impl<'a> Sink<'a> {
+    /// Takes a pack into `repository`. The pack is kept once it is [finished](Self::finish).
+    pub(in crate::remote) fn new(
+        repository: &'a Repository,
+        objects: &git2::Odb<'a>,
+        request: &'a ConnectRequest,
+    ) -> Result<Self, RemoteError> {
+        let meter = Meter { request, arrived: Arrived::default(), total_objects: 0, reported: None, refusal: None };
+        let meter = Rc::new(RefCell::new(meter));
+        let directory = repository.path().join("objects/pack");
+        let indexer = Indexer::new(Some(objects), &directory, 0, false);
+        let mut indexer = indexer.map_err(|error| repository::unusable(repository.path(), &error))?;
+        let watched = Rc::clone(&meter);
+        indexer.progress(move |progress| {
+            let mut meter = watched.borrow_mut();
+            meter.arrived.objects = progress.received_objects() as u64;
+            match meter.check() {
+                Ok(()) => true,
+                Err(error) => {
+                    meter.refusal = Some(error);
+                    false
+                }
+            }
+        });
+        Ok(Self { meter, repository, indexer, header: Vec::with_capacity(HEADER) })
+    }
+
+    /// Takes the next piece.
+    pub(in crate::remote) fn write(&mut self, piece: &[u8]) -> Result<(), RemoteError> {
+        {
+            let mut meter = self.meter.borrow_mut();
+            meter.arrived.bytes += piece.len() as u64;
+            meter.check()?;
+        }
+        let begun = piece.len().min(HEADER - self.header.len());
+        let (start, rest) = piece.split_at(begun);
+        self.header.extend_from_slice(start);
+        if begun > 0 && self.header.len() == HEADER {
+            if !self.header.starts_with(b"PACK") {
+                let source = Cause::new("what it sends is not a pack");
+                return Err(RemoteError::Protocol { url: self.meter.borrow().url(), source });
+            }
+            let objects = self.objects();
+            if objects > PACK_OBJECTS as u64 {
+                let url = self.meter.borrow().url();
+                return Err(RemoteError::TooManyObjects { url, limit: PACK_OBJECTS as u64 });
+            }
+            self.meter.borrow_mut().total_objects = objects;
+            let header = std::mem::take(&mut self.header);
+            let outcome = if objects > 0 { self.index(&header) } else { Ok(()) };
+            self.header = header;
+            outcome?;
+        }
+        // An empty pack says that everything is here, and libgit2 would keep it as a file.
+        if self.objects() > 0 { self.index(rest) } else { Ok(()) }
+    }
+
+    /// Keeps the pack.
+    pub(in crate::remote) fn finish(self) -> Result<Arrived, RemoteError> {
+        let objects = self.objects();
+        let Self { meter, repository, indexer, header } = self;
+        if header.len() < HEADER {
+            let source = Cause::new("its pack ends before the first object");
+            return Err(RemoteError::Protocol { url: meter.borrow().url(), source });
+        }
+        if objects > 0 {
+            indexer.commit().map_err(|error| failure(&error, &meter, repository))?;
+        }
+        let meter = meter.borrow();
+        meter.report();
+        Ok(Arrived { objects, ..meter.arrived })
+    }
+
+    /// The number of objects that the pack announces; 0 before it does.
+    fn objects(&self) -> u64 {
+        self.header.get(8..HEADER).and_then(|count| count.try_into().ok()).map_or(0, u32::from_be_bytes).into()
+    }
+
+    fn index(&mut self, piece: &[u8]) -> Result<(), RemoteError> {
+        self.indexer.write_all(piece).map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<git2::Error>()) {
+                Some(error) => failure(error, &self.meter, self.repository),
+                None => RemoteError::Protocol { url: self.meter.borrow().url(), source: Cause::new(&error) },
+            }
+        })
+    }
+}
+
+/// A failure of libgit2: because it was told to stop, of our disk or memory, or else because of what was sent.
+fn failure(error: &git2::Error, meter: &RefCell<Meter<'_>>, repository: &Repository) -> RemoteError {
+    let mut meter = meter.borrow_mut();
+    if let Some(refusal) = meter.refusal.take() {
+        return refusal;
+    }
+    match error.class() {
+        ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::Odb => repository::unusable(repository.path(), error),
+        ErrorClass::NoMemory => RemoteError::OutOfMemory { url: meter.url() },
+        _ => RemoteError::Protocol { url: meter.url(), source: Cause::new(error.message()) },
+    }
+}
+
+/// Reads a pack to its end and keeps it in `repository`.
 pub(super) fn receive(
     pack: &mut dyn Read,
     repository: &Repository,
     request: &ConnectRequest,
 ) -> Result<Arrived, SinkError> {
-    let meter = Meter { request, arrived: Arrived::default(), total_objects: 0, reported: None, refusal: None };
-    let url = meter.url();
-    let mut header = [0; HEADER];
-    pack.read_exact(&mut header).map_err(SinkError::Stream)?;
-    let objects = u64::from(u32::from_be_bytes([header[8], header[9], header[10], header[11]]));
-    if objects > PACK_OBJECTS as u64 {
-        return Err(RemoteError::TooManyObjects { url, limit: PACK_OBJECTS as u64 }.into());
-    }
-    let meter = RefCell::new(Meter { total_objects: objects, ..meter });
-    let failed = |error: &git2::Error| match meter.borrow_mut().refusal.take() {
-        Some(refusal) => refusal,
-        None => unusable(error, repository, &url),
-    };
-    let odb = repository.objects()?;
-    let directory = repository.path().join("objects/pack");
-    let mut indexer = git2::Indexer::new(Some(&odb), &directory, 0, false).map_err(|error| failed(&error))?;
-    indexer.progress(|progress| {
-        let mut meter = meter.borrow_mut();
-        meter.arrived.objects = progress.received_objects() as u64;
-        match meter.check() {
-            Ok(()) => true,
-            Err(error) => {
-                meter.refusal = Some(error);
-                false
-            }
-        }
-    });
+    let objects = repository.objects()?;
+    let mut sink = Sink::new(repository, &objects, request)?;
     let mut buffer = vec![0; CHUNK];
-    buffer[..HEADER].copy_from_slice(&header);
-    let mut length = HEADER;
-    while length > 0 {
-        {
-            let mut meter = meter.borrow_mut();
-            meter.arrived.bytes += length as u64;
-            meter.check()?;
+    loop {
+        match pack.read(&mut buffer).map_err(SinkError::Stream)? {
+            0 => return Ok(sink.finish()?),
+            length => sink.write(&buffer[..length])?,
         }
-        // An empty pack says that everything is here, and libgit2 would keep it as a file.
-        if objects > 0 {
-            indexer.write_all(&buffer[..length]).map_err(|error| {
-                match error.get_ref().and_then(|e| e.downcast_ref()) {
-                    Some(error) => failed(error),
-                    None => RemoteError::Protocol { url: url.clone(), source: Cause::new(&error) },
-                }
-            })?;
-        }
-        length = pack.read(&mut buffer).map_err(SinkError::Stream)?;
-    }
-    if objects > 0 {
-        indexer.commit().map_err(|error| failed(&error))?;
-    } else {
-        drop(indexer);
-    }
-    let meter = meter.borrow();
-    meter.report();
-    Ok(Arrived { objects, ..meter.arrived })
-}
-
-/// A failure of libgit2: of our disk or memory, or else because of what was sent.
-fn unusable(error: &git2::Error, repository: &Repository, url: &str) -> RemoteError {
-    match error.class() {
-        ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::Odb => repository::unusable(repository.path(), error),
-        ErrorClass::NoMemory => RemoteError::OutOfMemory { url: url.to_owned() },
-        _ => RemoteError::Protocol { url: url.to_owned(), source: Cause::new(error.message()) },
     }
 }

@@ -68,6 +68,9 @@ pub(super) fn dial(request: &ConnectRequest) -> Result<TcpStream, RemoteError> {
     for address in addresses {
         match TcpStream::connect_timeout(&address, stall) {
             Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(RemoteError::NotPermitted { url: url.to_string(), source: Cause::new(error) });
+            }
             Err(error) => failures.push(format!("failed to connect to {host}: {error}")),
         }
     }
@@ -109,6 +112,7 @@ fn wait(patience: &mut Patience<'_>, mut call: impl FnMut() -> io::Result<usize>
         match call() {
             Ok(length) => {
                 patience.hear();
+                patience.check().map_err(io::Error::other)?;
                 return Ok(length);
             }
             Err(error)

@@ -117,8 +117,11 @@ impl<'a> Http<'a> {
         let mut retries = refusal::Retries::new(&self.request.watch.cancel);
         loop {
             self.begin(question)?;
-            match self.await_head()? {
-                200 => return self.accept(question),
+            let status = self.await_head()?;
+            self.decode()?;
+            match status {
+                200 if question == Question::Refs => return self.check_type(),
+                200 => return Ok(()),
                 401 => {
                     let challenges = self.fields("www-authenticate");
                     self.authentication.challenged(&challenges)?;
@@ -281,11 +284,12 @@ impl<'a> Http<'a> {
             Ok(is_quiet)
         });
         match advanced {
-            Ok(false) => {
-                self.patience.hear();
-                Ok(())
+            Ok(is_quiet) => {
+                if !is_quiet {
+                    self.patience.hear();
+                }
+                self.patience.check()
             }
-            Ok(true) => self.patience.check(),
             Err(error) => Err(self.library(&error)),
         }
     }
@@ -311,21 +315,18 @@ impl<'a> Http<'a> {
         self.head(|answer| answer.fields(name).map(<[u8]>::to_vec).collect())
     }
 
-    /// Checks that an answer is git's, and prepares to read it.
-    fn accept(&mut self, question: Question<'_>) -> Result<(), RemoteError> {
+    /// Prepares to read a body that the server has compressed.
+    fn decode(&mut self) -> Result<(), RemoteError> {
         let encoding = self.head(|answer| answer.text("content-encoding")).unwrap_or_default().to_ascii_lowercase();
         match encoding.as_str() {
-            "" | "identity" => {}
+            "" | "identity" => Ok(()),
             "gzip" | "x-gzip" => {
                 if let Some(exchange) = &mut self.exchange {
                     exchange.inflate = Some(Inflate::default());
                 }
+                Ok(())
             }
-            other => return Err(self.protocol(format_args!("its answer is encoded as {other:?}"))),
-        }
-        match question {
-            Question::Refs => self.check_type(),
-            Question::UploadPack(_) => Ok(()),
+            other => Err(self.protocol(format_args!("its answer is encoded as {other:?}"))),
         }
     }
 
@@ -372,10 +373,11 @@ impl<'a> Http<'a> {
     /// The meaning of an answer without content.
     fn refusal(&mut self, question: Question<'_>, status: u16) -> RemoteError {
         if let 300..=399 = status {
-            let to = self.redirection(question);
+            let to = self.redirection(question).not_followed();
             return RemoteError::Redirected { url: self.request.errand.url.to_string(), to };
         }
-        if let (407, Some(access)) = (status, &self.request.errand.proxy) {
+        // Over TLS it is the server's own answer.
+        if let (407, Scheme::Http, Some(access)) = (status, self.base.scheme(), &self.request.errand.proxy) {
             return proxy::wants_login(self.url(), access);
         }
         let kind = self.head(|answer| answer.text("content-type")).unwrap_or_default();
@@ -386,14 +388,16 @@ impl<'a> Http<'a> {
     }
 
     fn failure(&mut self, error: &curl::Error) -> RemoteError {
-        self.exchange = None;
+        let easy = self.exchange.take().and_then(|exchange| self.multi.remove2(exchange.handle).ok());
+        let errno = easy.and_then(|easy| easy.os_errno().ok()).filter(|errno| *errno != 0);
+        let system = errno.map(io::Error::from_raw_os_error);
         if let Some(access) = self.request.errand.proxy.as_ref().filter(|_| proxy::refuses(error)) {
             return proxy::wants_login(self.url(), access);
         }
         // An error of our own check of the server's certificate is not an alert of the server.
         let words = error.extra_description().filter(|words| words.contains("alert")).unwrap_or_default();
         client_certificate::refusal(self.url(), self.request, words)
-            .unwrap_or_else(|| refusal::failure(self.url(), error, &self.patience))
+            .unwrap_or_else(|| refusal::failure(self.url(), error, system.as_ref(), &self.patience))
     }
 
     fn hung_up(&self) -> RemoteError {
@@ -431,7 +435,10 @@ impl Read for Http<'_> {
             let Some(exchange) = &mut self.exchange else { return Ok(0) };
             let body = exchange.handle.get_mut();
             let length = match &mut exchange.inflate {
-                Some(inflate) => inflate.read(body, buffer)?,
+                Some(inflate) => match inflate.read(body, buffer) {
+                    Ok(length) => length,
+                    Err(error) => return Err(io::Error::other(self.protocol(format_args!("its answer: {error}")))),
+                },
                 None => body.read(buffer),
             };
             if length > 0 || buffer.is_empty() {

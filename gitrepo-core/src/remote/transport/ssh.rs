@@ -36,6 +36,9 @@ const AGAIN: ErrorCode = ErrorCode::Session(-37);
 /// Most bytes kept of what a server says beside git's protocol.
 const WORDS: usize = 4096;
 
+/// Most reads of standard error in a row.
+const LISTENS: usize = 64;
+
 /// A connection to an SSH server.
 pub(super) struct Ssh<'a> {
     request: &'a ConnectRequest,
@@ -152,8 +155,7 @@ impl Line<'_> {
 
     fn pause(&mut self) -> Result<(), RemoteError> {
         let events = match self.session.block_directions() {
-            BlockDirections::None => return self.patience.check(),
-            BlockDirections::Inbound => PollFlags::POLLIN,
+            BlockDirections::None | BlockDirections::Inbound => PollFlags::POLLIN,
             BlockDirections::Outbound => PollFlags::POLLOUT,
             BlockDirections::Both => PollFlags::POLLIN | PollFlags::POLLOUT,
         };
@@ -182,7 +184,8 @@ impl Stream<'_> {
         let mut left = bytes;
         while !left.is_empty() {
             match self.channel.write(left) {
-                Ok(length) => left = &left[length..],
+                Ok(length @ 1..) => left = &left[length..],
+                Ok(_) => self.line.pause().map_err(io::Error::other)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.line.pause().map_err(io::Error::other)?
                 }
@@ -195,7 +198,8 @@ impl Stream<'_> {
     /// Reads what is there of standard error: if nobody does, the server cannot go on.
     fn listen(&mut self) {
         let mut buffer = [0; 1024];
-        while let Ok(length @ 1..) = self.channel.stderr().read(&mut buffer) {
+        for _ in 0..LISTENS {
+            let Ok(length @ 1..) = self.channel.stderr().read(&mut buffer) else { break };
             let room = WORDS.saturating_sub(self.words.len());
             self.words.extend_from_slice(&buffer[..length.min(room)]);
         }
@@ -208,6 +212,7 @@ impl Read for Stream<'_> {
             match self.channel.read(buffer) {
                 Ok(length) => {
                     self.line.patience.hear();
+                    self.line.patience.check().map_err(io::Error::other)?;
                     return Ok(length);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -16,7 +16,7 @@ use super::*;
 use crate::error::Kind;
 use crate::policy::Limits;
 
-/// A small tree as left by a worker, then changed by `tamper`, which gets the staging directory.
+/// Adopts a worker's small tree after `tamper`, which gets the staging directory, has changed it.
 fn adopted(tamper: impl FnOnce(&Path)) -> Result<TreeSummary, SnapshotError> {
     let (asked, staging) = written();
     tamper(staging.path());
@@ -49,7 +49,7 @@ fn assert_refused(name: &str, tamper: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn what_a_worker_writes_is_adopted() {
+fn a_tree_of_an_honest_worker_is_adopted() {
     let expected = TreeSummary { files: 2, symlinks: 0, directories: 2, bytes: 9 };
     assert_eq!(adopted(|_| ()).unwrap(), expected);
 }
@@ -80,7 +80,7 @@ fn modes_that_no_tree_has_are_refused() {
 }
 
 #[test]
-fn a_file_with_another_name_is_refused() {
+fn a_file_with_a_second_hard_link_is_refused() {
     let elsewhere = tempfile::tempdir().unwrap();
     assert_refused("root/top/file", |staging| {
         fs::hard_link(staging.join("root/top/file"), elsewhere.path().join("kept")).unwrap();
@@ -111,7 +111,7 @@ fn a_link_in_place_of_a_directory_leads_nowhere() {
 }
 
 #[test]
-fn nothing_but_tree_and_manifest_may_be_there() {
+fn anything_beside_the_tree_and_the_manifest_is_refused() {
     assert_refused("extra", |staging| fs::write(staging.join("extra"), "").unwrap());
     assert_refused("extra", |staging| {
         fs::create_dir(staging.join("extra")).unwrap();
@@ -131,7 +131,7 @@ fn names_are_checked_again() {
 }
 
 #[test]
-fn a_manifest_that_tells_another_tree_is_refused() {
+fn a_manifest_of_another_tree_is_refused() {
     let add = |path: &Path, text: &str| {
         set_mode(path, 0o644);
         let told = fs::read_to_string(path).unwrap();
@@ -151,7 +151,7 @@ fn a_manifest_that_tells_another_tree_is_refused() {
 }
 
 #[test]
-fn limits_hold_for_what_is_really_there() {
+fn limits_are_checked_against_the_actual_content() {
     let (mut asked, staging) = written();
     type Set = fn(&mut Limits, u32);
     let settings: [(Set, u32); 4] = [

@@ -48,7 +48,7 @@ fn ls_tree(fixture: &Fixture, treeish: &str) -> String {
 }
 
 #[test]
-fn the_manifest_is_what_git_ls_tree_tells() {
+fn the_manifest_equals_the_output_of_git_ls_tree() {
     let fixture = Fixture::new();
     let commit = fixture.varied();
     let mut asked = request(commit);
@@ -85,7 +85,7 @@ fn the_tree_is_that_of_a_checkout_without_filters() {
 }
 
 #[test]
-fn an_adopted_tree_counts_as_it_was_written() {
+fn an_adopted_tree_has_the_counts_of_the_written_one() {
     let fixture = Fixture::new();
     for (directory, subdirectory) in [(".", "."), ("a", "."), ("a/b/c", "deep/deep"), (".", "empty")] {
         let mut asked = request(fixture.varied());
@@ -97,7 +97,7 @@ fn an_adopted_tree_counts_as_it_was_written() {
 }
 
 #[test]
-fn a_set_gid_staging_directory_does_not_show_in_the_tree() {
+fn the_set_gid_bit_of_staging_does_not_appear_in_the_tree() {
     let fixture = Fixture::new();
     let asked = request(fixture.varied());
     let staging = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ fn a_set_gid_staging_directory_does_not_show_in_the_tree() {
 }
 
 #[test]
-fn progress_ends_at_the_whole() {
+fn progress_ends_with_all_entries_and_bytes() {
     struct Last(Mutex<Option<Step>>);
     impl Progress for Last {
         fn report(&self, step: &Step) {
@@ -140,7 +140,7 @@ fn too_many_bytes_are_refused_before_anything_is_inflated_or_written() {
 }
 
 #[test]
-fn one_blob_under_many_names_counts_as_often() {
+fn a_blob_counts_once_for_each_of_its_names() {
     let fixture = Fixture::new();
     let blob = fixture.blob([b'x'; 100]);
     let mut asked = request(fixture.commit_of(&[(FILE, b"1", blob), (FILE, b"2", blob), (FILE, b"3", blob)]));
@@ -179,7 +179,7 @@ fn links_are_data_unless_they_must_stay_in_the_volume() {
 }
 
 #[test]
-fn links_that_no_filesystem_takes_are_refused() {
+fn links_that_no_filesystem_accepts_are_refused() {
     let fixture = Fixture::new();
     for target in [vec![], vec![b'x'; 4096], b"a\0b".to_vec()] {
         let asked = request(fixture.commit_of(&[(SYMLINK, b"link", fixture.blob(target))]));
@@ -224,7 +224,7 @@ fn paths_as_long_as_linux_takes_are_written_and_adopted() {
 }
 
 #[test]
-fn nothing_that_is_there_already_is_written_over_or_followed() {
+fn existing_entries_of_staging_are_neither_overwritten_nor_followed() {
     let fixture = Fixture::new();
     let asked = request(fixture.varied());
     let (elsewhere, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -235,7 +235,7 @@ fn nothing_that_is_there_already_is_written_over_or_followed() {
 }
 
 #[test]
-fn a_write_that_is_no_longer_wanted_ends() {
+fn a_cancelled_write_ends() {
     let fixture = Fixture::new();
     let staging = tempfile::tempdir().unwrap();
     let watch = Watch::default();

@@ -42,7 +42,7 @@ impl Sealed {
 }
 
 #[test]
-fn s17_reading_changes_nothing() {
+fn s17_reading_does_not_count_as_a_change() {
     let sealed = Sealed::new();
     let file = sealed.tree().join("file");
     fs::read(&file).unwrap();
@@ -104,18 +104,18 @@ fn a_change_is_named() {
     assert_eq!(sealed.whole(), Verdict::Changed(r#""dir/deep/other\nname" has another size"#.to_owned()));
     fs::remove_file(sealed.tree().join("dir/deep/other\nname")).unwrap();
     let Verdict::Changed(words) = sealed.whole() else { panic!("the directory was changed") };
-    assert_eq!(words, r#""dir/deep" was changed (its ctime tells)"#);
+    assert_eq!(words, r#""dir/deep" was changed (its ctime differs)"#);
 }
 
 #[test]
-fn a_tree_that_is_gone_was_changed() {
+fn a_missing_tree_counts_as_changed() {
     let sealed = Sealed::new();
     fs::rename(sealed.tree(), sealed.place.path().join("elsewhere")).unwrap();
     assert_eq!(sealed.whole(), Verdict::Changed("the root of the tree is gone".to_owned()));
 }
 
 #[test]
-fn a_look_goes_on_where_the_last_one_stopped() {
+fn a_check_of_the_seal_continues_where_the_last_one_stopped() {
     let sealed = Sealed::new();
     let (mut offset, mut looks) = (0, 0);
     loop {
@@ -134,7 +134,7 @@ fn a_look_goes_on_where_the_last_one_stopped() {
 }
 
 #[test]
-fn of_a_tree_that_was_copied_a_seal_tells_nothing() {
+fn a_seal_does_not_apply_to_a_copy_of_its_tree() {
     let sealed = Sealed::new();
     let moved = sealed.place.path().join("moved");
     fs::rename(sealed.place.path().join("snapshot"), &moved).unwrap();

@@ -247,7 +247,7 @@ fn http_path(path: &str) -> Result<String, UrlError> {
 fn decoded_path(path: &str) -> Result<String, UrlError> {
     check_query(path)?;
     let decoded = percent::decode(path).ok_or(UrlError::Path { reason: BROKEN_ENCODING })?;
-    // libgit2 gets the decoded path, and would cut it there.
+    // The decoded path becomes a C string, which would end there.
     check_query(&decoded)?;
     check_path(&decoded)?;
     Ok(decoded)

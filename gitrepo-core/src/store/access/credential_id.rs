@@ -1,4 +1,4 @@
-//! The name of a credential.
+//! The id of a credential.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl CredentialId {
         Self(digest::hex(&mac.finalize().into_bytes()))
     }
 
-    /// 64 hexadecimal digits.
+    /// Returns the id as 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -44,8 +44,8 @@ impl TryFrom<String> for CredentialId {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // It becomes part of a path, and a record could contain anything.
-        if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is no credential's id")) }
+        // The id becomes part of a path, and a record could contain anything.
+        if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is not a credential's id")) }
     }
 }
 

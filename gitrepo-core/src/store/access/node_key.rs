@@ -1,4 +1,4 @@
-//! The key that derives this node's credential ids.
+//! The key from which this node's credential ids are derived.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -20,13 +20,13 @@ use crate::store::lock::Mode;
 
 const KEY_FILE: &str = "key";
 
-/// A whole block of SHA-256, so that HMAC uses it as it is.
+/// The block size of SHA-256, so that HMAC uses the key unchanged.
 const KEY_LENGTH: usize = 64;
 
-/// Long enough for the one small write that makes the key.
+/// How long to wait for another process that creates the key with one small write.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Read once per process, when first needed.
+/// The node's key, read once per process, when first needed.
 #[derive(Default)]
 pub(super) struct NodeKey(OnceLock<Key>);
 
@@ -55,13 +55,14 @@ impl NodeKey {
     }
 }
 
-/// The key on disk. One of the wrong length is ignored: with a new one, every credential must prove itself again.
+/// Reads the key from disk. Ignores one of the wrong length: with a new key, every credential must prove its access
+/// again.
 fn read(layout: &Layout) -> Result<Option<Key>, StoreError> {
     let content = optional(durable::read(&layout.access().join(KEY_FILE), KEY_LENGTH as u64))?.map(Zeroizing::new);
     Ok(content.and_then(|content| content.as_slice().try_into().ok()).map(|bytes| Key(Zeroizing::new(bytes))))
 }
 
-/// Makes the key, unless another process has just made it.
+/// Creates the key, unless another process has just created it.
 fn make(layout: &Layout) -> Result<Key, StoreError> {
     let _lock = layout.locks.acquire(&LockName::AccessKey, Mode::Exclusive, &Cancel::new().within(PATIENCE))?;
     if let Some(key) = read(layout)? {

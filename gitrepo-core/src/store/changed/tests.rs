@@ -26,7 +26,7 @@ fn content(lease: &SnapshotLease) -> String {
 }
 
 #[test]
-fn s17_a_changed_snapshot_is_served_no_more_and_its_successor_is() {
+fn s17_a_changed_snapshot_is_no_longer_served_and_its_successor_is() {
     let (_place, store) = store();
     let lease = install(&store, commit(1), "good");
     let id = lease.id().clone();
@@ -36,7 +36,7 @@ fn s17_a_changed_snapshot_is_served_no_more_and_its_successor_is() {
     assert_eq!(store.changed_snapshots(), 1);
     let fresh = install(&store, commit(1), "good");
     assert_ne!(fresh.path(), lease.path());
-    assert_eq!((content(&fresh), content(&lease)), ("good".to_owned(), "evil".to_owned()), "who shows it keeps it");
+    assert_eq!((content(&fresh), content(&lease)), ("good".to_owned(), "evil".to_owned()), "its volume keeps it");
     assert_eq!(store.snapshot(&id).unwrap().unwrap().id(), fresh.id());
     // And again.
     change(&fresh);
@@ -46,7 +46,7 @@ fn s17_a_changed_snapshot_is_served_no_more_and_its_successor_is() {
 }
 
 #[test]
-fn s17_a_sweep_notices_and_removes_what_nothing_refers_to() {
+fn s17_a_sweep_finds_changed_snapshots_and_removes_unreferenced_ones() {
     let (_place, store) = store();
     let (lease, other) = (install(&store, commit(1), "good"), install(&store, commit(2), "good"));
     let target = Path::new("/pods/a/volume");
@@ -66,26 +66,26 @@ fn s17_a_sweep_notices_and_removes_what_nothing_refers_to() {
 }
 
 #[test]
-fn a_look_at_all_goes_on_where_it_ran_out_of_time() {
+fn a_check_continues_where_the_last_one_ran_out_of_time() {
     let (_place, store) = store();
     let leases = [1, 2, 3].map(|number| install(&store, commit(number), "good"));
     for lease in &leases {
         change(lease);
     }
     let over = Some(Instant::now());
-    let looked = store.look_at_all(over).unwrap();
-    assert_eq!(looked, Looked { changed: 0, unfinished: true }, "no time at all");
+    let checked = store.check_all(over).unwrap();
+    assert_eq!(checked, Checked { changed: 0, unfinished: true }, "out of time");
     // The cursor is at the last one: those before were checked.
     let mut ids: Vec<_> = leases.iter().map(|lease| lease.id().to_string()).collect();
     ids.sort();
     fs::write(store.root().join(CURSOR_FILE), format!(r#"{{"snapshot":"{}","offset":0}}"#, ids[2])).unwrap();
-    assert_eq!(store.look_at_all(None).unwrap(), Looked { changed: 1, unfinished: false });
+    assert_eq!(store.check_all(None).unwrap(), Checked { changed: 1, unfinished: false });
     assert!(!store.root().join(CURSOR_FILE).exists());
-    assert_eq!(store.look_at_all(None).unwrap(), Looked { changed: 2, unfinished: false }, "from the beginning");
+    assert_eq!(store.check_all(None).unwrap(), Checked { changed: 2, unfinished: false }, "from the beginning");
 }
 
 #[test]
-fn one_that_is_damaged_keeps_none_of_the_others_from_being_looked_at() {
+fn a_damaged_snapshot_does_not_keep_others_from_being_checked() {
     let (_place, store) = store();
     let mut leases = [1, 2, 3].map(|number| install(&store, commit(number), "good"));
     leases.sort_by_key(|lease| lease.id().to_string());
@@ -94,7 +94,7 @@ fn one_that_is_damaged_keeps_none_of_the_others_from_being_looked_at() {
     fs::create_dir(leases[0].path().join(SEAL_FILE)).unwrap();
     fs::rename(leases[1].path().join(TREE), leases[1].path().join("elsewhere")).unwrap();
     change(&leases[2]);
-    assert_eq!(store.look_at_all(None).unwrap(), Looked { changed: 2, unfinished: false });
+    assert_eq!(store.check_all(None).unwrap(), Checked { changed: 2, unfinished: false });
     assert!(store.snapshot(leases[1].id()).unwrap().is_none(), "it is fetched anew");
 }
 
@@ -105,5 +105,5 @@ fn a_snapshot_without_a_seal_is_served_as_before() {
     fs::remove_file(lease.path().join(SEAL_FILE)).unwrap();
     change(&lease);
     assert_eq!(store.snapshot(lease.id()).unwrap().unwrap().path(), lease.path());
-    assert_eq!(store.look_at_all(None).unwrap(), Looked::default());
+    assert_eq!(store.check_all(None).unwrap(), Checked::default());
 }

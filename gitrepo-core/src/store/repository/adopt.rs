@@ -56,7 +56,7 @@ const SHALLOW_LIMIT: u64 = 16 * 1024 * 1024;
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 const HEAD: &str = "ref: refs/heads/main\n";
 
-/// Adds what was fetched on top of a repository to that repository.
+/// Adds a fetch that built on a repository to that repository.
 ///
 /// The ref is written last: without it, nothing else is used. The boundary is written whole, because the fetch began
 /// with a copy of ours, and a deeper fetch removes commits from it.
@@ -68,7 +68,7 @@ pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner
     write_ref(repository, commit, Durability::Durable)
 }
 
-/// Makes a repository from what was fetched, and replaces the old one with it.
+/// Makes a repository from a fetch, and replaces the old one with it.
 pub(super) fn replace(
     layout: &Arc<Layout>,
     repository: &Path,
@@ -88,8 +88,8 @@ pub(super) fn replace(
     durable::rename(&fresh, repository)
 }
 
-/// An empty bare repository, as git makes it from an empty template. A worker with another uid must be able to read it;
-/// the directory above keeps everybody else out.
+/// Makes an empty bare repository, as git does from an empty template. A worker with another uid must be able to read
+/// it; the directory above keeps everybody else out.
 fn make_bare(repository: &Path) -> Result<(), StoreError> {
     for directory in ["", "objects", "objects/info", PACKS, "refs", COMMITS] {
         let path = repository.join(directory);
@@ -141,7 +141,7 @@ impl Fetched {
         Ok(())
     }
 
-    /// The packs that have an index. Any other file is unfinished or not ours, and stays.
+    /// Lists the packs that have an index. Any other file is unfinished or not ours, and stays.
     pub(super) fn pack_names(&self) -> Result<Vec<String>, StoreError> {
         let mut packs = self.names_in(self.packs.as_fd(), |name| {
             name.strip_suffix(".idx").filter(|stem| is_pack_name(stem)).map(str::to_owned)
@@ -150,7 +150,8 @@ impl Fetched {
         Ok(packs)
     }
 
-    /// The commits that the worker claims to have fetched, from the names of their refs; at most [`MOST_COMMITS`].
+    /// Returns the commits that the worker claims to have fetched, from the names of their refs; at most
+    /// [`MOST_COMMITS`].
     pub(super) fn commits(&self) -> Result<Vec<CommitId>, StoreError> {
         let mut directory = None;
         for name in COMMITS.split('/') {
@@ -202,7 +203,7 @@ impl Fetched {
         renameat(&self.packs, name, AT_FDCWD, &target).map_err(StoreError::io("move", &path))
     }
 
-    /// The commits whose parents were not fetched; `None` if none are missing.
+    /// Reads the commits whose parents were not fetched; `None` if there are none.
     pub(super) fn shallow(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path.join(SHALLOW);
         let Some(file) = open_file(self.top.as_fd(), SHALLOW, &path)? else { return Ok(None) };
@@ -228,32 +229,32 @@ fn is_commit_line(line: &[u8]) -> bool {
     id.is_some_and(|id| is_hex(id, 40))
 }
 
-fn open_directory(parent: BorrowedFd<'_>, name: &Path, shown: &Path) -> Result<OwnedFd, StoreError> {
+fn open_directory(parent: BorrowedFd<'_>, name: &Path, message_path: &Path) -> Result<OwnedFd, StoreError> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     openat(parent, name, flags, Mode::empty()).map_err(|errno| match errno {
         Errno::ENOTDIR | Errno::ELOOP | Errno::ENOENT => {
-            StoreError::Untrusted { path: shown.to_path_buf(), reason: "it is no bare repository" }
+            StoreError::Untrusted { path: message_path.to_path_buf(), reason: "it is not a bare repository" }
         }
-        errno => StoreError::io("open", shown)(errno),
+        errno => StoreError::io("open", message_path)(errno),
     })
 }
 
 /// Opens a plain file with one hard link: no symlink, pipe or device, and no second name to change it through later.
-fn open_file(directory: BorrowedFd<'_>, name: &str, shown: &Path) -> Result<Option<File>, StoreError> {
+fn open_file(directory: BorrowedFd<'_>, name: &str, message_path: &Path) -> Result<Option<File>, StoreError> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let file = match openat(directory, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::ENOENT) => return Ok(None),
         Err(Errno::ELOOP | Errno::ENXIO) => {
-            return Err(StoreError::Untrusted { path: shown.to_path_buf(), reason: "it is no regular file" });
+            return Err(StoreError::Untrusted { path: message_path.to_path_buf(), reason: "it is not a regular file" });
         }
-        Err(errno) => return Err(StoreError::io("open", shown)(errno)),
+        Err(errno) => return Err(StoreError::io("open", message_path)(errno)),
     };
-    let metadata = file.metadata().map_err(StoreError::io("examine", shown))?;
+    let metadata = file.metadata().map_err(StoreError::io("examine", message_path))?;
     let reason = match (metadata.is_file(), metadata.nlink()) {
         (true, 1) => return Ok(Some(file)),
         (true, _) => "it has more than one name",
-        (false, _) => "it is no regular file",
+        (false, _) => "it is not a regular file",
     };
-    Err(StoreError::Untrusted { path: shown.to_path_buf(), reason })
+    Err(StoreError::Untrusted { path: message_path.to_path_buf(), reason })
 }

@@ -12,7 +12,7 @@ use crate::store::error::optional;
 use super::adopt::COMMITS;
 use super::adopt::PACKS;
 
-/// Removes unfinished files, and packs without an index or the other way round. Git itself never cleans up after a
+/// Removes unfinished files, packs without an index, and indexes without a pack. Git itself never cleans up after a
 /// kill: a `shallow.lock` alone makes every later fetch fail. Call only under the repository's lock.
 pub(super) fn remove_leftovers(repository: &Path) -> Result<(), StoreError> {
     for directory in ["", "objects", PACKS, "refs", COMMITS] {

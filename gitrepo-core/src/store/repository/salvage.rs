@@ -38,8 +38,9 @@ pub(super) fn salvage(repository: &Repository) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The same for every repository without a running fetch, but moves the rest to the trash. Without time to read packs,
-/// those worth keeping stay. Returns how many staging directories were removed, and whether some stayed.
+/// Like [`salvage`] for every repository without a running fetch, but moves the rest to the trash. Without time to read
+/// packs, directories with packs worth keeping stay. Returns how many staging directories were removed, and whether
+/// some stayed.
 pub(in crate::store) fn sweep(layout: &Arc<Layout>, has_time: bool) -> Result<(usize, bool), StoreError> {
     let (mut gone, mut stay) = (0, false);
     for hash in Staging::repositories(layout)? {
@@ -62,10 +63,10 @@ pub(in crate::store) fn sweep(layout: &Arc<Layout>, has_time: bool) -> Result<(u
 fn keep(repository: &Repository, staging: &Staging) {
     match take_over(repository, staging) {
         Ok(0) => {}
-        Ok(packs) => tracing::info!(repository = repository.hash, packs, "kept what a dead process had received"),
+        Ok(packs) => tracing::info!(repository = repository.hash, packs, "kept the packs of a dead process"),
         Err(error) => {
             let error = chain(&error);
-            tracing::warn!(repository = repository.hash, error, "what a dead process had received is not kept");
+            tracing::warn!(repository = repository.hash, error, "cannot keep the packs of a dead process");
         }
     }
 }
@@ -74,7 +75,7 @@ fn may_be_kept(staging: &Path) -> bool {
     left_in(staging).is_ok_and(|left| left.is_some())
 }
 
-/// The output of a completed fetch, with its commits.
+/// Returns the output of a fetch with its commits, if the fetch was complete.
 fn left_in(staging: &Path) -> Result<Option<(Fetched, Vec<CommitId>)>, StoreError> {
     let path = staging.join(REPOSITORY);
     if !path.exists() {
@@ -87,7 +88,7 @@ fn left_in(staging: &Path) -> Result<Option<(Fetched, Vec<CommitId>)>, StoreErro
     Ok(is_something.then_some((left, commits)))
 }
 
-/// Returns how many packs are kept.
+/// Moves the packs of a dead fetch into the repository, if they are complete. Returns their number.
 fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreError> {
     let Some((left, commits)) = left_in(staging.path())? else { return Ok(0) };
     let on_base = left.builds_on_base()?;
@@ -101,7 +102,7 @@ fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreE
     let packs = checked.join(adopt::PACKS);
     DirBuilder::new().recursive(true).mode(0o700).create(&packs).map_err(StoreError::io("create", &packs))?;
     left.move_packs(&packs, owner)?;
-    // Read again where the worker cannot reach.
+    // The names are read again, where the worker cannot change them.
     let names = Fetched::open(&checked)?.pack_names()?;
     if names.is_empty() || names.len() > MOST_PACKS {
         return Ok(0);

@@ -18,7 +18,7 @@ fn pack(number: u32) -> String {
     format!("pack-{number:040x}")
 }
 
-/// A worker's output after a fetch: packs, and perhaps a boundary.
+/// Creates a worker's output after a fetch: packs, and perhaps a shallow boundary.
 fn fetched(store: &Store, packs: impl IntoIterator<Item = u32>, shallow: Option<&str>) -> (Staging, PathBuf) {
     let staging = store.staging().unwrap();
     let path = staging.path().join("repository.git");
@@ -97,7 +97,7 @@ fn a_fetch_on_top_adds_packs_and_moves_the_boundary() {
 }
 
 #[test]
-fn too_many_packs_are_no_base() {
+fn no_fetch_builds_on_a_repository_with_too_many_packs() {
     let (_place, store) = store();
     let lock = store.repository(&url()).lock(&Cancel::new()).unwrap();
     let most = u32::try_from(MOST_PACKS).unwrap();
@@ -110,11 +110,11 @@ fn too_many_packs_are_no_base() {
     assert_eq!(lock.base().unwrap(), None);
 }
 
-/// A description, and how to derive it from an honest fetch.
+/// A description of a hostile output, and how to make it from an honest one.
 type Hostile<'a> = (&'a str, &'a dyn Fn(&Path));
 
 #[test]
-fn s19_what_no_honest_worker_leaves_is_refused() {
+fn s19_output_that_no_honest_worker_leaves_is_refused() {
     let (place, store) = store();
     let repository = store.repository(&url());
     let secret = place.path().join("secret");
@@ -157,7 +157,7 @@ fn replace_by(path: &Path, make: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn names_that_are_no_packs_are_left_behind() {
+fn files_that_are_not_packs_are_left_behind() {
     let (_place, store) = store();
     let repository = store.repository(&url());
     let (_staging, path) = fetched(&store, [1], None);
@@ -214,7 +214,7 @@ fn r4_a_discarded_repository_is_fetched_anew() {
 }
 
 #[test]
-fn r6_one_fetches_at_a_time_and_others_leave_when_it_is_done() {
+fn r6_one_process_fetches_at_a_time_and_others_return_when_it_is_done() {
     let (_place, store) = store();
     let repository = store.repository(&url());
     let lock = repository.lock(&Cancel::new()).unwrap();

@@ -19,7 +19,7 @@ use crate::sys::lease;
 const PACK_BEGINS: [u8; 8] = *b"PACK\0\0\0\x02";
 const INDEX_BEGINS: [u8; 8] = *b"\xfftOc\0\0\0\x02";
 
-/// A SHA-1.
+/// Length of a SHA-1, in bytes.
 const CHECKSUM: usize = 20;
 
 const CHUNK: usize = 1 << 20;
@@ -36,7 +36,7 @@ pub(super) fn check(pack: &Path, index: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The last two checksums' worth of bytes of a file, if its beginning and its trailing checksum are right.
+/// Checks the beginning and the trailing checksum of a file. Returns its end, as long as two checksums.
 fn checked(path: &Path, begins: [u8; 8]) -> Result<[u8; 2 * CHECKSUM], StoreError> {
     let file = File::open(path).map_err(StoreError::io("open", path))?;
     if !lease::nobody_writes(file.as_fd()).map_err(StoreError::io("take a lease on", path))? {
@@ -61,7 +61,7 @@ struct Hashing {
 }
 
 impl Hashing {
-    /// Hashes `content` bytes, keeps the last of them and what follows as the tail, and returns the first.
+    /// Hashes `content` bytes, keeps the end of the file as the tail, and returns the `first` bytes.
     fn read_to(&mut self, content: u64, first: usize) -> io::Result<Vec<u8>> {
         let mut chunk = vec![0; CHUNK];
         let mut beginning = Vec::new();
@@ -119,7 +119,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn complete_files_of_any_length_are_whole() {
+    fn complete_files_of_any_length_are_accepted() {
         let place = tempfile::tempdir().unwrap();
         for length in [12, 31, 32, 33, 1000, CHUNK - 28, CHUNK - 8, CHUNK, CHUNK + 1, 2 * CHUNK + 5] {
             let (pack, index) = pack_and_index(&vec![7; length]);
@@ -128,7 +128,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn r4_what_is_cut_short_or_changed_is_not() {
+    fn r4_truncated_or_changed_files_are_refused() {
         let place = tempfile::tempdir().unwrap();
         let (pack, index) = pack_and_index(&[7; 4000]);
         let changes: [fn(&mut Vec<u8>); 6] = [
@@ -146,14 +146,14 @@ pub(super) mod tests {
             assert!(write(place.path(), &bad_pack, &index).is_err(), "pack {number}");
             assert!(write(place.path(), &pack, &bad_index).is_err(), "index {number}");
         }
-        assert!(write(place.path(), &index, &pack).is_err(), "the one for the other");
+        assert!(write(place.path(), &index, &pack).is_err(), "pack and index exchanged");
         let (_, other) = pack_and_index(&[8; 4000]);
         assert!(write(place.path(), &pack, &other).is_err(), "another's index");
         write(place.path(), &pack, &index).unwrap();
     }
 
     #[test]
-    fn s19_what_somebody_can_still_write_to_is_not() {
+    fn s19_files_that_somebody_can_still_write_to_are_refused() {
         let place = tempfile::tempdir().unwrap();
         let (pack, index) = pack_and_index(&[7; 4000]);
         write(place.path(), &pack, &index).unwrap();

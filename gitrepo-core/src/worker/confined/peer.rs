@@ -36,7 +36,7 @@ pub(super) struct Contained {
     pub(super) url: String,
     pub(super) wire: Wire,
     pub(super) relay: Option<Relay>,
-    /// In the parent's PID namespace.
+    /// The worker's process id, in the parent's PID namespace.
     pub(super) worker: Option<Pid>,
     /// Paths as the worker sees them, and on the host.
     pub(super) places: Vec<(String, String)>,
@@ -47,7 +47,7 @@ pub(super) struct Contained {
     silence: Silence,
 }
 
-/// The time since anything has moved.
+/// The time since the worker last sent, received or computed.
 struct Silence {
     since: Instant,
     bytes: u64,
@@ -72,7 +72,7 @@ impl Contained {
         }
     }
 
-    /// The child's first reply, the only one from which descriptors are accepted.
+    /// Waits for the child's first reply, the only one from which descriptors are accepted.
     pub(super) fn first_reply(&mut self, cancel: &Cancel) -> Result<Reply, WorkerError> {
         self.in_time(cancel, |peer| {
             let incoming = peer.wire.receive_with_descriptors(Some(Self::TICK));
@@ -80,7 +80,7 @@ impl Contained {
         })
     }
 
-    /// The next reply, which must come soon.
+    /// Waits for the next reply, which must come soon.
     pub(super) fn next_reply(&mut self, cancel: &Cancel) -> Result<Reply, WorkerError> {
         self.in_time(cancel, |peer| peer.answer(Self::TICK))
     }
@@ -88,11 +88,11 @@ impl Contained {
     fn in_time(
         &mut self,
         cancel: &Cancel,
-        mut look: impl FnMut(&mut Self) -> Result<Option<Reply>, WorkerError>,
+        mut receive: impl FnMut(&mut Self) -> Result<Option<Reply>, WorkerError>,
     ) -> Result<Reply, WorkerError> {
         let begun = Instant::now();
         loop {
-            if let Some(found) = look(self)? {
+            if let Some(found) = receive(self)? {
                 return Ok(found);
             }
             cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url.clone(), source })?;
@@ -114,12 +114,12 @@ impl Contained {
         }
     }
 
-    /// The child violates the protocol.
+    /// Returns the error for a violation of the protocol.
     pub(super) fn nonsense(&self, what: impl fmt::Display) -> WorkerError {
         WorkerError::Protocol { url: self.url.clone(), source: Cause::new(what) }
     }
 
-    /// The child hung up.
+    /// Returns the error for a child that hung up.
     fn died(&mut self) -> WorkerError {
         let (how, kind) = match self.stop() {
             Ok(status) => how_it_died(status),
@@ -137,29 +137,30 @@ impl Contained {
         Ok(status)
     }
 
-    /// Whether nothing moves on the network and the worker is not computing either: it waits for a silent remote.
+    /// Whether the worker waits for a silent remote: nothing moves on the network, and the worker is not computing
+    /// either.
     ///
     /// A worker that resolves deltas is silent too, but busy.
     fn stalled(&mut self) -> bool {
         let Some(traffic) = self.relay.as_ref().map(Relay::traffic) else { return false };
         let bytes = traffic.bytes();
         if bytes != self.silence.bytes || !traffic.is_open() {
-            self.hear(bytes);
+            self.note_activity(bytes);
             return false;
         }
         if self.silence.since.elapsed() < self.stall {
             return false;
         }
         let busy = self.processor_time().saturating_sub(self.silence.processor);
-        self.hear(bytes);
+        self.note_activity(bytes);
         busy < self.stall / 20
     }
 
-    fn hear(&mut self, bytes: u64) {
+    fn note_activity(&mut self, bytes: u64) {
         self.silence = Silence { since: Instant::now(), bytes, processor: self.processor_time() };
     }
 
-    /// The processor time that the worker has used so far.
+    /// Returns the processor time that the worker has used so far.
     fn processor_time(&self) -> Duration {
         self.worker
             .and_then(|worker| clock_getcpuclockid(worker).ok())
@@ -171,7 +172,7 @@ impl Contained {
 impl Peer for Contained {
     fn ask(&mut self, request: Request) -> Result<(), WorkerError> {
         let bytes = self.relay.as_ref().map_or(0, |relay| relay.traffic().bytes());
-        self.hear(bytes);
+        self.note_activity(bytes);
         self.wire.send(&request).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.died(),
             _ => self.nonsense(error),
@@ -211,7 +212,7 @@ impl Drop for Contained {
     }
 }
 
-/// A killed monitor has not waited for the worker, which dies shortly after it.
+/// Checks that the monitor has waited for the worker. A killed monitor has not: its worker dies shortly after it.
 fn waited_for(monitor: ExitStatus) -> io::Result<()> {
     match monitor.signal() {
         Some(signal) => Err(io::Error::other(format!("its monitor was ended by signal {signal}"))),
@@ -219,7 +220,7 @@ fn waited_for(monitor: ExitStatus) -> io::Result<()> {
     }
 }
 
-/// Describes the death, and whose fault it is.
+/// Describes how the worker died, and returns the kind of the failure.
 fn how_it_died(status: ExitStatus) -> (String, Kind) {
     let signal = status.signal().or_else(|| status.code().map(|code| code - SIGNALLED)).filter(|signal| *signal > 0);
     match signal.map(Signal::try_from) {
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_killed_monitor_has_not_seen_the_end_of_its_worker() {
+    fn a_killed_monitor_has_not_waited_for_its_worker() {
         assert!(waited_for(ExitStatus::from_raw(Signal::SIGKILL as i32)).is_err());
         assert!(waited_for(ExitStatus::from_raw((SIGNALLED + Signal::SIGKILL as i32) << 8)).is_ok());
     }

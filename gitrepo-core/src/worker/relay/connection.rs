@@ -46,7 +46,7 @@ impl Connection {
         Self { worker, remote: Remote::Dialling(Dial::new(destination.clone())) }
     }
 
-    /// The events to wait for. Idle sockets are left out: their hang-ups would wake us endlessly.
+    /// Returns the events to wait for. Idle sockets are left out: their hang-ups would wake us endlessly.
     pub(super) fn interest(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         match &self.remote {
             Remote::Dialling(dial) => {
@@ -64,7 +64,7 @@ impl Connection {
         }
     }
 
-    /// When to check again even if nothing happens.
+    /// Returns when to check again even if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.remote {
             Remote::Dialling(dial) => Some(dial.deadline()),
@@ -72,11 +72,12 @@ impl Connection {
         }
     }
 
-    /// Does what is possible without waiting. Stops reading from the remote once it has sent more than `allowance`.
+    /// Connects, or moves bytes, as far as possible without waiting. Stops reading from the remote once it has sent
+    /// more than `allowance`.
     ///
     /// # Errors
     ///
-    /// The connection is no longer usable; with a cause if the remote was never reached.
+    /// If the connection is no longer usable; with a cause if the remote was never reached.
     pub(super) fn advance(&mut self, allowance: u64) -> Result<Moved, Option<Cause>> {
         let mut moved = Moved::default();
         if let Remote::Dialling(_) = self.remote {

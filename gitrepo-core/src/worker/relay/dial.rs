@@ -45,7 +45,7 @@ impl Dial {
         Self { destination, tried: 0, socket: None, deadline: Instant::now(), failures: Vec::new() }
     }
 
-    /// The socket to wait for; none before the first [`advance`](Self::advance).
+    /// Returns the socket to wait for; none before the first [`advance`](Self::advance).
     pub(super) fn socket(&self) -> Option<&OwnedFd> {
         self.socket.as_ref()
     }
@@ -62,7 +62,7 @@ impl Dial {
             };
             let outcome = match self.socket.take() {
                 None => self.begin(address),
-                Some(socket) => self.look(socket),
+                Some(socket) => self.check(socket),
             };
             match outcome {
                 Ok(Some(stream)) => return Progress::Connected(stream),
@@ -90,7 +90,7 @@ impl Dial {
         }
     }
 
-    fn look(&mut self, socket: OwnedFd) -> io::Result<Option<TcpStream>> {
+    fn check(&mut self, socket: OwnedFd) -> io::Result<Option<TcpStream>> {
         let answered = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO)? > 0;
         if answered {
             let stream = TcpStream::from(socket);

@@ -17,7 +17,7 @@ fn relay(addresses: Vec<SocketAddr>, received_limit: u64) -> (Relay, SocketAddr)
     (Relay::start(listener, destination).unwrap(), address)
 }
 
-/// An address that refuses connections.
+/// Returns an address that refuses connections.
 fn closed() -> SocketAddr {
     listener().1
 }
@@ -25,17 +25,17 @@ fn closed() -> SocketAddr {
 #[test]
 fn bytes_pass_both_ways_and_an_end_is_passed_on() {
     let (server, address) = listener();
-    let (relay, door) = relay(vec![address], u64::MAX);
+    let (relay, entrance) = relay(vec![address], u64::MAX);
     let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let expected = content.clone();
     let server = thread::spawn(move || {
         let (mut stream, _) = server.accept().unwrap();
-        let mut asked = String::new();
-        stream.read_to_string(&mut asked).unwrap();
+        let mut request = String::new();
+        stream.read_to_string(&mut request).unwrap();
         stream.write_all(&content).unwrap();
-        asked
+        request
     });
-    let mut client = TcpStream::connect(door).unwrap();
+    let mut client = TcpStream::connect(entrance).unwrap();
     client.write_all(b"please").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
@@ -49,18 +49,18 @@ fn bytes_pass_both_ways_and_an_end_is_passed_on() {
 #[test]
 fn the_next_address_is_tried_when_one_does_not_answer() {
     let (server, address) = listener();
-    let (relay, door) = relay(vec![closed(), address], u64::MAX);
-    let client = TcpStream::connect(door).unwrap();
+    let (relay, entrance) = relay(vec![closed(), address], u64::MAX);
+    let client = TcpStream::connect(entrance).unwrap();
     drop(server.accept().unwrap());
     assert_eq!((&client).read(&mut [0]).unwrap(), 0);
     assert!(relay.traffic().trouble().is_none());
 }
 
 #[test]
-fn that_no_address_answers_is_known_before_the_connection_ends() {
+fn a_failure_of_all_addresses_is_known_before_the_connection_ends() {
     let refused = closed();
-    let (relay, door) = relay(vec![refused], u64::MAX);
-    let client = TcpStream::connect(door).unwrap();
+    let (relay, entrance) = relay(vec![refused], u64::MAX);
+    let client = TcpStream::connect(entrance).unwrap();
     assert_eq!((&client).read(&mut [0]).unwrap_or(0), 0);
     let Some(Trouble::Unreachable(cause)) = relay.traffic().trouble() else { panic!("no trouble") };
     assert!(cause.to_string().starts_with(&format!("{refused}: ")), "{cause}");
@@ -69,12 +69,12 @@ fn that_no_address_answers_is_known_before_the_connection_ends() {
 #[test]
 fn a_remote_that_sends_too_much_is_cut_off() {
     let (server, address) = listener();
-    let (relay, door) = relay(vec![address], 1 << 20);
+    let (relay, entrance) = relay(vec![address], 1 << 20);
     let server = thread::spawn(move || {
         let (mut stream, _) = server.accept().unwrap();
         while stream.write_all(&[0; 65536]).is_ok() {}
     });
-    let mut client = TcpStream::connect(door).unwrap();
+    let mut client = TcpStream::connect(entrance).unwrap();
     // A dropped connection may be reset, which counts as an error here.
     drop(client.read_to_end(&mut Vec::new()));
     assert!(matches!(relay.traffic().trouble(), Some(Trouble::TooLarge)));
@@ -86,21 +86,21 @@ fn a_remote_that_sends_too_much_is_cut_off() {
 #[test]
 fn dropping_the_relay_ends_its_connections() {
     let (server, address) = listener();
-    let (relay, door) = relay(vec![address], u64::MAX);
-    let mut client = TcpStream::connect(door).unwrap();
+    let (relay, entrance) = relay(vec![address], u64::MAX);
+    let mut client = TcpStream::connect(entrance).unwrap();
     let (mut accepted, _) = server.accept().unwrap();
     assert!(relay.traffic().is_open());
     drop(relay);
     assert_eq!(accepted.read(&mut [0]).unwrap(), 0);
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-    assert!(TcpStream::connect(door).is_err(), "nobody listens");
+    assert!(TcpStream::connect(entrance).is_err(), "nobody listens");
 }
 
 #[test]
 fn connections_beyond_the_limit_wait() {
     let (server, address) = listener();
-    let (relay, door) = relay(vec![address], u64::MAX);
-    let clients: Vec<_> = (0..=Carrier::AT_ONCE).map(|_| TcpStream::connect(door).unwrap()).collect();
+    let (relay, entrance) = relay(vec![address], u64::MAX);
+    let clients: Vec<_> = (0..=Carrier::AT_ONCE).map(|_| TcpStream::connect(entrance).unwrap()).collect();
     let accepted: Vec<_> = (0..Carrier::AT_ONCE).map(|_| server.accept().unwrap()).collect();
     server.set_nonblocking(true).unwrap();
     assert!(server.accept().is_err());

@@ -24,13 +24,13 @@ const LENGTHS: [u8; 257] = [
     27, 27, 27, 27, 27, 26, 30,
 ];
 
-/// The code, by length.
+/// The code, ordered by length.
 struct Code {
     /// The first code of each length.
     first: [u32; LONGEST + 1],
     /// How many codes have each length.
     count: [u32; LONGEST + 1],
-    /// Where the symbols of each length begin in `symbols`.
+    /// The index in `symbols` at which the symbols of each length begin.
     start: [usize; LONGEST + 1],
     symbols: [u16; 257],
 }
@@ -84,7 +84,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(decoded)
 }
 
-/// The byte whose code is these bits, if they are a complete code.
+/// Returns the byte that has this code, or `None` if the bits are only the beginning of a code.
 fn symbol(bits: u32, length: usize) -> Result<Option<u8>, Malformed> {
     let (Some(first), Some(count)) = (CODE.first.get(length), CODE.count.get(length)) else {
         return Err(Malformed::Huffman);

@@ -13,7 +13,7 @@ const OVERHEAD: usize = 32;
 /// The static table and the connection's dynamic one, in one index space (RFC 7541, 2.3.3).
 #[derive(Debug)]
 pub(super) struct HeaderTable {
-    /// The newest first.
+    /// The dynamic table, the newest entry first.
     entries: VecDeque<(Vec<u8>, Vec<u8>)>,
     size: usize,
     limit: usize,
@@ -24,7 +24,7 @@ impl HeaderTable {
         Self { entries: VecDeque::new(), size: 0, limit: LIMIT }
     }
 
-    /// The name and value at an index, counted from 1.
+    /// Returns the name and value at an index, counted from 1.
     pub(super) fn get(&self, index: usize) -> Result<(&[u8], &[u8]), Malformed> {
         let at = index.checked_sub(1).ok_or(Malformed::Index(index))?;
         if let Some((name, value)) = STATIC.get(at) {

@@ -150,7 +150,7 @@ fn responses_with_huffman_codes_and_eviction_of_appendix_c_6() {
 }
 
 #[test]
-fn a_size_update_evicts_and_must_come_first_and_may_not_exceed_the_default() {
+fn a_size_update_evicts_entries_and_must_come_first_and_not_exceed_the_default() {
     let mut decoder = Decoder::new();
     fields(&mut decoder, &bytes("400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572")).unwrap();
     assert_eq!(fields(&mut decoder, &bytes("20 3fe1 1f 82")).unwrap(), [":method: GET"]);
@@ -172,7 +172,7 @@ fn an_entry_larger_than_the_table_empties_it() {
 }
 
 #[test]
-fn what_is_no_header_block_is_an_error() {
+fn malformed_blocks_are_errors() {
     let decode = |hex: &str| fields(&mut Decoder::new(), &bytes(hex));
     assert_eq!(decode("80"), Err(Malformed::Index(0)));
     assert_eq!(decode("ff00"), Err(Malformed::Index(127)));
@@ -188,7 +188,7 @@ fn what_is_no_header_block_is_an_error() {
 }
 
 #[test]
-fn what_is_encoded_decodes_to_the_same() {
+fn an_encoded_field_decodes_to_the_same_field() {
     for length in [0, 1, 126, 127, 128, 254, 255, 16_383 + 127, 20_000] {
         let value = vec![b'v'; length];
         let mut block = Vec::new();

@@ -21,7 +21,7 @@ const (
 	csiSocket          = "/var/lib/kubelet/plugins/csi.gitrepo.internal/csi.sock"
 )
 
-// recording keeps what the client sent.
+// recording is a connection that keeps the bytes that the client sent.
 type recording struct {
 	net.Conn
 	mutex sync.Mutex

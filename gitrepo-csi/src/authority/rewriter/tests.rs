@@ -1,4 +1,4 @@
-//! Frames in, frames out: what changes, what stays, and what ends the connection.
+//! Which frames the rewriter changes or passes on, and which end the connection.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The output for `frames` after a preface, fed in pieces of `piece` bytes.
+/// Feeds a preface and `frames` in pieces of `piece` bytes, and returns the output after the preface.
 fn rewritten(frames: &[u8], piece: usize) -> Result<Vec<u8>, Violation> {
     let input = [PREFACE, frames].concat();
     let mut rewriter = Rewriter::default();
@@ -30,7 +30,7 @@ fn rewritten(frames: &[u8], piece: usize) -> Result<Vec<u8>, Violation> {
     Ok(all.strip_prefix(PREFACE).expect("the preface passes").to_vec())
 }
 
-/// The frames of `bytes`, with their kind, flags, stream and payload.
+/// Parses frames into kind, flags, stream and payload.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
     let mut frames = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() {
@@ -55,7 +55,7 @@ fn fields(block: &[u8]) -> Vec<(String, String)> {
     fields
 }
 
-/// `:method: POST`, an authority, and a field that goes into the table.
+/// A block with `:method: POST`, an authority, and a field that enters the table.
 const BLOCK: &[u8] = b"\x83\x41\x05/a/b/\x40\x01a\x01b";
 
 fn expected() -> Vec<(String, String)> {
@@ -63,7 +63,7 @@ fn expected() -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_header_block_comes_out_with_localhost_whatever_its_frames() {
+fn the_authority_becomes_localhost_however_the_block_is_framed() {
     let padded = [&[3][..], BLOCK, &[0; 3]].concat();
     let priority = [&[0x80, 0, 0, 1, 15][..], BLOCK].concat();
     let both = [&[2, 0x80, 0, 0, 1, 15][..], BLOCK, &[0; 2]].concat();
@@ -93,7 +93,7 @@ fn a_header_block_comes_out_with_localhost_whatever_its_frames() {
 }
 
 #[test]
-fn the_table_goes_on_from_block_to_block() {
+fn a_block_may_refer_to_entries_of_an_earlier_block() {
     // The second request names both entries by their indices.
     let input = [
         frame(HEADERS, END_HEADERS, 1, BLOCK),
@@ -106,7 +106,7 @@ fn the_table_goes_on_from_block_to_block() {
 }
 
 #[test]
-fn an_absent_authority_stays_absent_and_an_empty_one_is_named() {
+fn an_absent_authority_stays_absent_and_an_empty_one_becomes_localhost() {
     let absent = frames(&rewritten(&frame(HEADERS, END_HEADERS, 1, &[0x83]), 9).unwrap());
     assert_eq!(fields(&absent[0].3), [(":method".to_owned(), "POST".to_owned())]);
     let empty = frames(&rewritten(&frame(HEADERS, END_HEADERS, 1, &[0x81]), 9).unwrap());
@@ -114,7 +114,7 @@ fn an_absent_authority_stays_absent_and_an_empty_one_is_named() {
 }
 
 #[test]
-fn other_frames_pass_as_they_are() {
+fn other_frames_pass_unchanged() {
     let large = vec![7; 70_000];
     let input = [
         frame(4, 0, 0, &[]),
@@ -276,7 +276,7 @@ proptest! {
             for (name, value, how) in fields {
                 client.write(name, value, how, &mut block);
             }
-            // As few continuations as are allowed.
+            // Not more continuations than are allowed.
             let cut = (*cut).max(block.len().div_ceil(MAX_CONTINUATIONS));
             let (first, rest) = block.split_at(block.len().min(cut));
             let last = if rest.is_empty() { END_HEADERS } else { 0 };

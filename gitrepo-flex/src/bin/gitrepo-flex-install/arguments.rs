@@ -12,7 +12,7 @@ use gitrepo_frontend::log::LogLevel;
 
 use crate::names::Name;
 
-/// Installs the FlexVolume driver for git repositories: the program gitrepo-flex, which lies beside this one.
+/// Installs the FlexVolume driver for git repositories: the program gitrepo-flex in the directory of this program.
 #[derive(Debug, Parser)]
 #[command(name = "gitrepo-flex-install", version, arg_required_else_help = true)]
 pub(crate) struct Arguments {
@@ -24,10 +24,10 @@ pub(crate) struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Copy the driver to where the kubelet looks for drivers, and write its configuration. Files that are already
-    /// right are left alone.
+    /// Copy the driver to the kubelet's plugin directory, and write its configuration. Files that are already right are
+    /// not written again.
     Install(Install),
-    /// Remove the driver and its configuration; refused while it has volumes on this node.
+    /// Remove the driver and its configuration. Fails while the driver has volumes on this node.
     Uninstall(Uninstall),
     /// Exit with 0 while `install`, with the same options, would change nothing.
     Healthy(Healthy),
@@ -58,10 +58,10 @@ pub(crate) struct Settings {
     /// Configuration to install, a JSON file as in docs/configuration.md
     #[arg(long, value_name = "FILE", env = "GITREPO_FLEX_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// How much the driver logs [default: debug if the environment has DEBUG=true, else that of the configuration]
+    /// The driver's log level [default: debug if the environment has DEBUG=true, else log.level of the configuration]
     #[arg(long, value_name = "LEVEL", env = "GITREPO_FLEX_LOG_LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
-    /// The log format [default: that of the configuration]
+    /// The driver's log format [default: log.format of the configuration]
     #[arg(long, value_name = "FORMAT", env = "GITREPO_FLEX_LOG_FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
 }
@@ -72,8 +72,8 @@ pub(crate) struct Making {
     /// Create the plugin directory if it is missing
     #[arg(long, env = "GITREPO_FLEX_CREATE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) create: bool,
-    /// Where the bash driver's installer put its git, jq and settings: the directory above the plugin directory. They
-    /// are removed from there
+    /// Remove the git, jq and settings of the bash driver's installer from this directory, usually the one above the
+    /// plugin directory
     #[arg(long, value_name = "DIR", env = "GITREPO_FLEX_PREDECESSOR_DIR")]
     pub(crate) predecessor_dir: Option<PathBuf>,
 }
@@ -87,7 +87,7 @@ pub(crate) struct Install {
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) making: Making,
-    /// Stay, and reinstall whenever the files differ; ends at SIGTERM and leaves the driver installed
+    /// Keep running, and reinstall the driver whenever its files differ. SIGTERM ends this; the driver stays installed
     #[arg(long, env = "GITREPO_FLEX_STAY", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) stay: bool,
     /// With --stay: how often to check
@@ -100,7 +100,7 @@ pub(crate) struct Install {
     pub(crate) kubelet: Kubelet,
 }
 
-/// Locates the pods.
+/// The kubelet's directory.
 #[derive(Debug, Args)]
 pub(crate) struct Kubelet {
     /// The kubelet's --root-dir, without symbolic links
@@ -115,7 +115,7 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    /// The directory of all pods.
+    /// Returns the directory of all pods.
     pub(crate) fn pods(&self) -> PathBuf {
         self.directory.join("pods")
     }
@@ -130,10 +130,10 @@ pub(crate) struct Uninstall {
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) kubelet: Kubelet,
-    /// Uninstall even while volumes are mounted. The kubelet can then not unmount them
+    /// Uninstall even while volumes are mounted. The kubelet cannot unmount them afterwards
     #[arg(long, env = "GITREPO_FLEX_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) force: bool,
-    /// Stay afterwards until SIGTERM, as a DaemonSet's process must
+    /// Keep running afterwards until SIGTERM, as a DaemonSet's process must
     #[arg(long, env = "GITREPO_FLEX_STAY", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) stay: bool,
 }

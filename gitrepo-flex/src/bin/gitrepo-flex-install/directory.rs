@@ -1,4 +1,4 @@
-//! A directory whose files are only replaced by rename, and left alone if they are already right.
+//! A directory whose files are replaced only by rename, and not written if they are already right.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -20,8 +20,8 @@ use nix::fcntl::OFlag;
 
 use crate::error::InstallError;
 
-/// A directory locked against other installers while this value lives. It is a kernel lock on the directory itself, and
-/// works across containers.
+/// A directory that is locked against other installers while this value lives. The lock is a kernel lock on the
+/// directory itself, and works across containers.
 pub(crate) struct LockedDirectory {
     path: PathBuf,
     lock: File,
@@ -43,7 +43,7 @@ impl LockedDirectory {
         }
     }
 
-    /// Waits for the lock; `None` if there is no directory.
+    /// Opens the directory, and waits for the lock. Returns `None` if there is no directory.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, InstallError> {
         let opened =
             OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY).bits()).open(path);
@@ -61,21 +61,21 @@ impl LockedDirectory {
         Ok(still.then(|| Self { path: path.to_owned(), lock }))
     }
 
-    /// Gives a file this content and mode, whatever is there. Returns whether that changed anything. A reader sees the
-    /// old file or the new one.
+    /// Gives a file this content and mode, whatever it was before. Returns whether that changed anything. A reader sees
+    /// either the old file or the new one.
     pub(crate) fn put(&self, name: &str, mode: u32, content: &mut dyn Content) -> Result<bool, InstallError> {
         let path = self.path.join(name);
         if difference(&path, mode, content)?.is_none() {
             return Ok(false);
         }
         let unfinished = self.path.join(unfinished(name));
-        // Left by an installer that died: the lock excludes others.
+        // An installer that died left this file: the lock excludes running ones.
         self.remove(&self::unfinished(name))?;
         let written = write(&unfinished, mode, content)
             .and_then(|()| fs::rename(&unfinished, &path).map_err(InstallError::io("replace", &path)))
             .and_then(|()| self.sync());
         if written.is_err() {
-            // On a full disk, free the space.
+            // Free the space: the disk may be full.
             fs::remove_file(&unfinished).ok();
         }
         written.map(|()| true)
@@ -90,7 +90,7 @@ impl LockedDirectory {
         }
     }
 
-    /// The names of its entries.
+    /// Returns the names of the directory's entries.
     pub(crate) fn names(&self) -> Result<Vec<String>, InstallError> {
         let read = || -> io::Result<Vec<String>> {
             let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -99,7 +99,7 @@ impl LockedDirectory {
         read().map_err(InstallError::io("list", &self.path))
     }
 
-    /// Its path.
+    /// Returns the directory's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -109,9 +109,9 @@ impl LockedDirectory {
     }
 }
 
-/// The content for a file. May be read more than once.
+/// The content for a file. It may be read more than once.
 pub(crate) trait Content {
-    /// Reads from the beginning.
+    /// Returns a reader that begins at the start of the content.
     fn reader(&mut self) -> io::Result<Box<dyn Read + '_>>;
 }
 
@@ -121,13 +121,13 @@ impl Content for &[u8] {
     }
 }
 
-/// The temporary name of a file until it is complete. The kubelet ignores names with a leading dot.
+/// Returns the name that a file has until it is complete. The kubelet ignores names with a leading dot.
 pub(crate) fn unfinished(name: &str) -> String {
     let dot = if name.starts_with('.') { "" } else { "." };
     format!("{dot}{name}.new")
 }
 
-/// How a file differs from this content and mode, if it does.
+/// Returns how a file differs from this content and mode, if it does.
 pub(crate) fn difference(
     path: &Path,
     mode: u32,
@@ -135,7 +135,7 @@ pub(crate) fn difference(
 ) -> Result<Option<&'static str>, InstallError> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("is not there")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("does not exist")),
         Err(error) if is(&error, Errno::ELOOP) => return Ok(Some("is a link")),
         opened => opened.map_err(InstallError::io("open", path))?,
     };
@@ -144,13 +144,13 @@ pub(crate) fn difference(
         return Ok(Some("is not a file"));
     }
     if found.permissions().mode() & 0o7777 != mode {
-        return Ok(Some("has other permissions than it should"));
+        return Ok(Some("has the wrong permissions"));
     }
     if found.uid() != nix::unistd::geteuid().as_raw() {
         return Ok(Some("belongs to another user"));
     }
     let equal = content.reader().and_then(|reader| same_bytes(BufReader::new(file), BufReader::new(reader)));
-    Ok((!equal.map_err(InstallError::io("compare", path))?).then_some("has other content than it should"))
+    Ok((!equal.map_err(InstallError::io("compare", path))?).then_some("has the wrong content"))
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {
@@ -172,7 +172,7 @@ fn same_bytes(mut one: impl io::BufRead, mut other: impl io::BufRead) -> io::Res
     }
 }
 
-/// Writes a new file and closes it: the kernel does not execute a file that is open for writing.
+/// Writes a new file, and closes it, since the kernel does not execute a file that is open for writing.
 fn write(path: &Path, mode: u32, content: &mut dyn Content) -> Result<(), InstallError> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -182,7 +182,7 @@ fn write(path: &Path, mode: u32, content: &mut dyn Content) -> Result<(), Instal
         .map_err(InstallError::io("create", path))?;
     let copied = content.reader().and_then(|mut reader| io::copy(&mut reader, &mut file));
     copied
-        // Set again after creation, where the umask applies.
+        // Set the mode again: the umask applied at creation.
         .and_then(|_| file.set_permissions(Permissions::from_mode(mode)))
         .and_then(|()| file.sync_all())
         .map_err(InstallError::io("write", path))
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_bytes_are_equal_however_they_are_cut() {
+    fn bytes_are_compared_independently_of_their_blocks() {
         let equal = |one: &[u8], other: &[u8]| {
             same_bytes(BufReader::with_capacity(2, one), BufReader::with_capacity(3, other)).unwrap()
         };

@@ -1,4 +1,4 @@
-//! The driver as the kubelet sees it: an executable in a directory named after its vendor and itself, with its
+//! The installed driver: an executable in a directory named after its vendor and itself, with its
 //! configuration beside it.
 
 use std::ffi::OsStr;
@@ -34,7 +34,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// `<plugin directory>/<vendor>~<driver>/<driver>`.
+    /// Returns the paths of the driver `<plugin directory>/<vendor>~<driver>/<driver>`.
     pub(crate) fn of(place: &DriverLocation) -> Self {
         Self {
             plugin_directory: place.plugin_dir.clone(),
@@ -43,27 +43,27 @@ impl Driver {
         }
     }
 
-    /// The directory of the executable and its configuration.
+    /// Returns the directory of the executable and its configuration.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The driver's part of directory names of the kubelet.
+    /// Returns the name that the kubelet gives to directories of this driver's volumes.
     pub(crate) fn directory_name(&self) -> &OsStr {
         self.directory.file_name().unwrap_or_default()
     }
 
-    /// The installed executable.
+    /// Returns the path of the installed executable.
     pub(crate) fn executable(&self) -> PathBuf {
         self.directory.join(&self.name)
     }
 
-    /// The installed configuration.
+    /// Returns the path of the installed configuration.
     pub(crate) fn configuration(&self) -> PathBuf {
         self.directory.join(CONFIGURATION)
     }
 
-    /// Installs missing or different files, and removes those of earlier versions.
+    /// Installs missing or different files, and removes files of unfinished installations and of the bash driver.
     pub(crate) fn install(
         &self,
         mut program: &Program,
@@ -72,7 +72,7 @@ impl Driver {
     ) -> Result<(), InstallError> {
         self.find_plugin_directory(making.create)?;
         let directory = LockedDirectory::make(&self.directory)?;
-        // The configuration first: the kubelet calls the executable as soon as it appears.
+        // Write the configuration first: the kubelet calls the executable as soon as it appears.
         let configuration = directory.put(CONFIGURATION, CONFIGURATION_MODE, &mut settings.content.as_slice())?;
         let executable = directory.put(&self.name, EXECUTABLE_MODE, &mut program)?;
         let (driver, version) = (self.executable(), env!("CARGO_PKG_VERSION"));
@@ -89,7 +89,7 @@ impl Driver {
         predecessor::remove(&self.plugin_directory, &self.executable(), making.predecessor_dir.as_deref())
     }
 
-    /// Removes the driver, and its directory if that is then empty.
+    /// Removes the driver, and its directory if the directory is then empty.
     pub(crate) fn uninstall(&self) -> Result<(), InstallError> {
         let Some(directory) = LockedDirectory::open(&self.directory)? else {
             tracing::info!(directory = %self.directory.display(), "there is no driver to remove");
@@ -100,7 +100,7 @@ impl Driver {
         directory.remove(CONFIGURATION)?;
         match fs::remove_dir(directory.path()) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                tracing::warn!(directory = %self.directory.display(), "not removed: something else is in it");
+                tracing::warn!(directory = %self.directory.display(), "not removed: the directory has other files");
             }
             emptied => emptied.map_err(InstallError::io("remove", directory.path()))?,
         }
@@ -135,12 +135,12 @@ impl Driver {
         }
     }
 
-    /// Removes unfinished files, ours and the bash driver's. Logs unknown files and keeps them.
+    /// Removes unfinished files of this installer and the bash driver's. Logs and keeps unknown files.
     fn clear(&self, directory: &LockedDirectory) -> Result<(), InstallError> {
         self.remove_unfinished(directory)?;
         for name in directory.names()? {
             if name != self.name && name != CONFIGURATION && !predecessor::is_known(&name) {
-                tracing::warn!(path = %self.directory.join(name).display(), "left alone: not of this driver");
+                tracing::warn!(path = %self.directory.join(name).display(), "not removed: not the driver's");
             }
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Driver {
         ];
         for name in names {
             if directory.remove(&name)? {
-                tracing::info!(path = %self.directory.join(name).display(), "removed: an installer died over it");
+                tracing::info!(path = %self.directory.join(name).display(), "removed: left by an installer that died");
             }
         }
         Ok(())

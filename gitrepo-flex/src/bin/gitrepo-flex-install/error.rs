@@ -14,7 +14,7 @@ pub(crate) enum InstallError {
     #[error("the driver's configuration cannot be installed")]
     Config(#[from] ConfigError),
     /// The driver is missing beside the installer.
-    #[error("cannot read the driver to install, {}, which belongs beside gitrepo-flex-install", path.display())]
+    #[error("cannot read the driver to install, {}: it belongs beside gitrepo-flex-install", path.display())]
     NoProgram {
         /// The expected path.
         path: PathBuf,
@@ -24,14 +24,14 @@ pub(crate) enum InstallError {
     },
     /// The plugin directory does not exist.
     #[error(
-        "there is no plugin directory {}: the kubelet makes it when it starts, so this node's kubelet has another one \
-         (--volume-plugin-dir); name it by --plugin-dir, or have this one made by --create", path.display()
+        "there is no plugin directory {}: the kubelet creates it when it starts, so this node's kubelet has another \
+         one (--volume-plugin-dir); name that with --plugin-dir, or create this one with --create", path.display()
     )]
     NoPluginDirectory {
         /// The directory.
         path: PathBuf,
     },
-    /// A file, or a link, which may point anywhere.
+    /// The path is a file, or a link, which may point anywhere.
     #[error("{} is not a directory; remove it and try again", path.display())]
     NotADirectory {
         /// The path.
@@ -53,10 +53,10 @@ pub(crate) enum InstallError {
     InUse {
         /// The number of volumes.
         count: usize,
-        /// One of them.
+        /// The target of one of them.
         first: PathBuf,
     },
-    /// Cannot tell whether the driver is in use.
+    /// A store cannot be read, so the driver may be in use.
     #[error("cannot look for volumes of the driver on this node; use --force if there are none")]
     Stores {
         /// The store's error.
@@ -77,7 +77,7 @@ pub(crate) enum InstallError {
 }
 
 impl InstallError {
-    /// For `map_err`.
+    /// Returns a function for `map_err`.
     pub(crate) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> Self {
         move |error| Self::Io { action, path: path.to_owned(), source: error.into() }
     }

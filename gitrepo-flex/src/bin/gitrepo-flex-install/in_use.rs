@@ -1,8 +1,8 @@
-//! Whether pods of this node use volumes of the driver: without it the kubelet could not unmount them.
+//! Checks whether pods of this node use volumes of the driver: without it the kubelet could not unmount them.
 //!
-//! The kubelet's directory is checked first: it has a directory for each volume of a pod, named after the driver. The
-//! stores come second, and are the only evidence if that directory is not visible. In a container either may be
-//! missing: only stores that are mounted into it are seen.
+//! The first evidence is the kubelet's directory: it has a directory for each volume of a pod, named after the driver.
+//! The second is the records in the stores. In a container either may be missing: only what is mounted into it is
+//! visible.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,8 +20,7 @@ use gitrepo_frontend::configuration::Configuration;
 use crate::driver::Driver;
 use crate::error::InstallError;
 
-/// Fails if the driver has volumes below `pods`, or in a store that the `given` configuration or the installed one
-/// names.
+/// Fails if the driver has volumes below `pods`, or in a store that the `given` or the installed configuration names.
 pub(crate) fn refuse(driver: &Driver, given: &Configuration, pods: &Path) -> Result<(), InstallError> {
     let mut targets = below(pods, driver.directory_name())?;
     let (installed, _) = configuration::read_or_guess(Some(driver.directory()));
@@ -34,8 +33,8 @@ pub(crate) fn refuse(driver: &Driver, given: &Configuration, pods: &Path) -> Res
     }
 }
 
-/// The kubelet's directories for this driver: `<pods>/<uid>/volumes/<driver>/<volume>`, with links resolved, as in
-/// records.
+/// Returns the kubelet's directories of this driver's volumes, `<pods>/<uid>/volumes/<driver>/<volume>`, with links
+/// resolved, as in records.
 fn below(pods: &Path, driver: &OsStr) -> Result<BTreeSet<PathBuf>, InstallError> {
     let Some(pods) = present(pods, pods.canonicalize())? else { return Ok(BTreeSet::new()) };
     let mut volumes = BTreeSet::new();
@@ -50,7 +49,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, InstallError> {
     Ok(present(directory, list())?.unwrap_or_default())
 }
 
-/// A path that is missing is fine: pods come and go, and most have no volume of this driver.
+/// Returns `None` for a missing path: pods come and go, and most have no volume of this driver.
 fn present<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, InstallError> {
     match found {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -58,8 +57,8 @@ fn present<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, InstallErr
     }
 }
 
-/// Targets on record for this driver. A driver with another name may share the store. A target outside any kubelet's
-/// directory may belong to either, so it counts.
+/// Returns the targets on record that may belong to this driver. A driver with another name may share the store. A
+/// target outside a kubelet's directory may belong to either driver, so it is included.
 fn published(configuration: &Configuration, driver: &OsStr) -> Result<Vec<PathBuf>, InstallError> {
     let may_be_ours = |target: &Path| {
         pods::directory(target).is_none() || target.parent().and_then(Path::file_name).is_none_or(|name| name == driver)

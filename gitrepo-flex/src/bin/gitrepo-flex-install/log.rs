@@ -1,4 +1,4 @@
-//! The installer's own log, on stderr for the container runtime.
+//! The installer's own log, written to stderr for the container runtime.
 
 use std::io;
 use std::io::IsTerminal;
@@ -24,7 +24,7 @@ pub(crate) fn start(settings: &Settings) {
     }
 }
 
-/// Prints why a command failed, for a person or for the kubelet, which shows a probe's output in an event.
+/// Prints why a command failed, for people and for the kubelet, which shows a probe's output in an event.
 pub(crate) fn failure(error: &InstallError) {
     // If printing fails, there is nowhere to report it.
     writeln!(io::stderr(), "gitrepo-flex-install: {}", chain(error)).ok();

@@ -1,4 +1,4 @@
-//! `gitrepo-flex-install`: puts the FlexVolume driver where the kubelet looks for it, keeps it there, and removes it.
+//! `gitrepo-flex-install`: installs the FlexVolume driver in the kubelet's plugin directory, and removes it.
 //!
 //! ```text
 //!  a person, the DaemonSet ── install   ──► settings ─► driver ─► directory     --stay: ─► stay ─► sweep
@@ -6,9 +6,10 @@
 //!                             uninstall ──► in_use ───► driver ─► directory
 //! ```
 //!
-//! The driver is the program `gitrepo-flex` beside this one. It is copied, with its configuration beside it. Every
-//! change is a rename, and files that are already right are not written: the kubelet watches the directory and calls
-//! `init` after each change of a name without a leading dot (kubelet `pkg/volume/flexvolume/probe.go`).
+//! The driver is the program `gitrepo-flex` in the directory of this one. It is copied, and its configuration is
+//! written beside it. Every change is a rename, and files that are already right are not written: the kubelet watches
+//! the directory and calls `init` after each change of a name without a leading dot (kubelet
+//! `pkg/volume/flexvolume/probe.go`).
 
 mod arguments;
 mod directory;
@@ -62,7 +63,7 @@ fn drop_capabilities() -> Result<(), InstallError> {
 }
 
 fn run_install(arguments: &arguments::Install) -> Result<(), InstallError> {
-    // First of all, so that an early signal is not lost.
+    // Watch for signals first, so that an early one is not lost.
     let ending = arguments.stay.then(stay::Ending::watch).transpose()?;
     let settings = settings::read(&arguments.settings)?;
     log::start(&settings);

@@ -1,4 +1,4 @@
-//! Vendor and driver: two names that become one directory and, in manifests, `vendor/driver`.
+//! Names of vendors and drivers. Together they name a directory and, in manifests, the driver: `vendor/driver`.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use std::fmt;
 pub(crate) struct Name(String);
 
 impl Name {
-    /// Letters, digits, `-`, `_` and `.`, not beginning with a dot. The kubelet separates the two names at `~` and
-    /// ignores names with a leading dot; `/` would lead to another directory.
+    /// Accepts letters, digits, `-`, `_` and `.`, but no dot at the beginning. The kubelet separates the two names at
+    /// `~` and ignores names with a leading dot; `/` would lead to another directory.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         if text.is_empty() || text.starts_with('.') || !text.chars().all(fits) {

@@ -1,8 +1,8 @@
 //! Removes files of the bash driver's installer: its own git and jq and their settings, in the directory above the
 //! plugin directory, where the kubelet does not look.
 //!
-//! Its driver has the same name as ours, which replaces it. The other files are removed only if its settings lie beside
-//! them, which proves their origin, and only while no driver on the node is still that script.
+//! The bash driver has the same name as ours, which replaces it. The other files are removed only if the settings lie
+//! beside them, which proves their origin, and only if no driver on the node is still that script.
 
 use std::fs;
 use std::fs::File;
@@ -13,33 +13,34 @@ use std::path::PathBuf;
 
 use crate::error::InstallError;
 
-/// Its settings, which its script reads from two directories above itself.
+/// The name of the settings, which the bash driver reads from two directories above itself.
 const SETTINGS: &str = "gitrepo_env.rc";
 
-/// The variables that its settings assign.
+/// The variables that the settings assign.
 const ASSIGNED: [&str; 3] = ["DRIVER_LOCATION=", "GIT_EXE=", "JQ_EXE="];
 
-/// Far larger than the script.
+/// How much of a file to read, in bytes: far more than the script's size.
 const SCRIPT_LIMIT: u64 = 256 * 1024;
 
-/// The installer's temporary name for an unfinished driver.
+/// Returns the temporary name that the bash driver's installer gives to an unfinished driver.
 pub(crate) fn unfinished(driver: &str) -> String {
     format!(".tmp_{driver}")
 }
 
-/// Whether the installer creates files with this name.
+/// Whether the bash driver's installer creates files with this name.
 pub(crate) fn is_known(name: &str) -> bool {
     ["git", "jq", "jq-linux64", SETTINGS].contains(&name) || (name.starts_with("git_") && name.ends_with("_amd64.deb"))
 }
 
-/// Removes its files from the directory of the driver `executable`, which may itself be called `git`, and from `above`.
+/// Removes the installer's files from `above`, and from the directory of the driver `executable`, which may itself be
+/// called `git`.
 pub(crate) fn remove(plugin_directory: &Path, executable: &Path, above: Option<&Path>) -> Result<(), InstallError> {
     for directory in [executable.parent(), above].into_iter().flatten() {
         if !has_settings(directory)? {
             continue;
         }
         if let Some(user) = script_in_use(plugin_directory)? {
-            tracing::warn!(driver = %user.display(), "the bash driver's git and jq stay: this driver uses them");
+            tracing::warn!(driver = %user.display(), "git and jq are not removed: the bash driver uses them");
             return Ok(());
         }
         remove_from(directory, executable)?;
@@ -54,7 +55,7 @@ fn has_settings(directory: &Path) -> Result<bool, InstallError> {
     Ok(ASSIGNED.iter().all(|assigned| text.lines().any(|line| line.starts_with(assigned))))
 }
 
-/// A driver of the node that is the bash script, from another vendor or under another name.
+/// Returns a driver of the node that is still the bash script, under another vendor or name.
 fn script_in_use(plugin_directory: &Path) -> Result<Option<PathBuf>, InstallError> {
     let list = |path: &Path| -> io::Result<Vec<PathBuf>> {
         match fs::read_dir(path) {
@@ -78,21 +79,21 @@ fn remove_from(directory: &Path, executable: &Path) -> Result<(), InstallError> 
     let list = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
     let mut names = list().map_err(InstallError::io("list", directory))?;
     names.retain(|name| name.to_str().is_some_and(is_known) && directory.join(name) != executable);
-    // The settings last: if this process dies early, the next one still recognises the files.
+    // Remove the settings last: if this process dies early, the next one still recognises the files.
     names.sort_by_key(|name| name == SETTINGS);
     for name in names {
         let path = directory.join(name);
         if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
-            tracing::warn!(path = %path.display(), "left alone: a directory");
+            tracing::warn!(path = %path.display(), "not removed: it is a directory");
             continue;
         }
         fs::remove_file(&path).map_err(InstallError::io("remove", &path))?;
-        tracing::info!(path = %path.display(), "removed: the bash driver's");
+        tracing::info!(path = %path.display(), "removed: it belonged to the bash driver");
     }
     Ok(())
 }
 
-/// The beginning of a regular file; empty for anything else.
+/// Returns the beginning of a regular file, or nothing for any other file.
 fn read_start(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     if path.symlink_metadata().is_ok_and(|found| found.is_file()) {

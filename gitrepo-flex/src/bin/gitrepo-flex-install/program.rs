@@ -1,4 +1,4 @@
-//! The program to install: `gitrepo-flex`, which lies beside this one in the image and in the build directory.
+//! The program to install: `gitrepo-flex`, which is in the directory of this program in the image and in the build.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -15,15 +15,15 @@ use crate::error::InstallError;
 
 const NAME: &str = "gitrepo-flex";
 
-/// The program as opened, even if its file is later replaced or removed.
+/// The open program. It stays readable even if its file is replaced or removed.
 #[derive(Debug)]
 pub(crate) struct Program(File);
 
 impl Program {
-    /// Opens it.
+    /// Opens the program.
     pub(crate) fn open() -> Result<Self, InstallError> {
         let path = program::directory().unwrap_or_default().join(NAME);
-        // A pipe in its place must not block.
+        // Opening a pipe in its place must not block.
         let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path);
         let regular = opened.and_then(|file| match file.metadata()?.is_file() {
             true => Ok(file),

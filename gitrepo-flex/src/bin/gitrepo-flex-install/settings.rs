@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::arguments;
 use crate::error::InstallError;
 
-/// The bash driver's debug switch, an environment variable of its installer.
+/// The environment variable that enables debug logging, as in the bash driver's installer.
 const DEBUG: &str = "DEBUG";
 
 /// A configuration and its text.
@@ -22,7 +22,7 @@ const DEBUG: &str = "DEBUG";
 pub(crate) struct Settings {
     /// The parsed configuration.
     pub(crate) configuration: Configuration,
-    /// The file's content: only what differs from the defaults, which a later version may change.
+    /// The content of the file. It has only the given fields: a later version may change the defaults of others.
     pub(crate) content: Vec<u8>,
 }
 
@@ -47,7 +47,7 @@ fn combine(
     level: Option<LogLevel>,
     format: Option<LogFormat>,
 ) -> Result<Settings, ConfigError> {
-    // Parsed only for errors with line and column.
+    // Parse the original text only to get errors with line and column.
     Configuration::parse(text, path, Config::for_drivers())?;
     let refused = |source| ConfigError::Parse { path: path.to_owned(), source };
     let mut fields: Value = serde_json::from_str(text).map_err(refused)?;

@@ -24,12 +24,12 @@ use crate::settings;
 use crate::settings::Settings;
 use crate::sweep;
 
-/// SIGTERM or SIGINT. PID 1 of a container receives them only if it asks for them.
+/// Waits for SIGTERM or SIGINT. PID 1 of a container receives them only if it handles them.
 pub(crate) struct Ending(SignalFd);
 
 impl Ending {
-    /// From now on these signals end the waiting, not the process. Must be called before any other thread starts, since
-    /// threads inherit the signal mask.
+    /// From now on these signals end only the wait, not the process. Must be called before any other thread starts,
+    /// since threads inherit the signal mask.
     pub(crate) fn watch() -> Result<Self, InstallError> {
         let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
         let blocked = signals.thread_block();
@@ -66,13 +66,13 @@ pub(crate) fn run(
     loop {
         keeper.look();
         if ending.within(arguments.interval)? {
-            tracing::info!(driver = %driver.executable().display(), "ends; the driver stays installed");
+            tracing::info!(driver = %driver.executable().display(), "ending; the driver stays installed");
             return Ok(());
         }
     }
 }
 
-/// The last installation that was found right.
+/// The last installation that was right.
 struct Kept {
     settings: Settings,
     executable: Fingerprint,
@@ -84,7 +84,7 @@ struct Keeper<'a> {
     driver: &'a Driver,
     program: &'a Program,
     kept: Option<Kept>,
-    /// The last error logged, so that a lasting one is logged once.
+    /// The last logged error, so that a lasting error is logged only once.
     complaint: Option<String>,
 }
 
@@ -95,14 +95,14 @@ impl Keeper<'_> {
             Err(error) => {
                 let complaint = chain(&error);
                 if self.complaint.as_ref() != Some(&complaint) {
-                    tracing::error!(error = %complaint, "cannot keep the driver installed; goes on trying");
+                    tracing::error!(error = %complaint, "cannot keep the driver installed; trying again");
                     self.complaint = Some(complaint);
                 }
             }
         }
     }
 
-    /// Reads both files only if one of them or the settings have changed.
+    /// Installs the driver if one of its files or the settings have changed; otherwise does not read the files.
     fn install(&mut self) -> Result<(), InstallError> {
         let settings = settings::read(&self.arguments.settings)?;
         let now = || (Fingerprint::of(&self.driver.executable()), Fingerprint::of(&self.driver.configuration()));
@@ -121,7 +121,7 @@ impl Keeper<'_> {
     }
 }
 
-/// Distinguishes a file from others, and from its own earlier versions.
+/// Distinguishes a file from other files and from its own earlier versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint {
     device: u64,

@@ -1,4 +1,4 @@
-//! Sweeps the stores of this node while the installer stays.
+//! Sweeps the stores of this node while the installer keeps running.
 
 use std::path::Path;
 use std::thread;
@@ -18,7 +18,7 @@ use crate::settings;
 /// How long one sweep of one store may take. The next sweep continues.
 const BUDGET: Duration = Duration::from_secs(60);
 
-/// Sweeps repeatedly while the process lives. The process may end at any point of a sweep.
+/// Starts to sweep repeatedly, on a thread. The process may end at any point of a sweep.
 pub(crate) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
     let (settings, interval) = (arguments.settings.clone(), arguments.sweep_interval);
     let pods = arguments.kubelet.pods();
@@ -35,11 +35,11 @@ pub(crate) fn from_now_on(arguments: &Install) -> Result<(), InstallError> {
     started.map(drop).map_err(InstallError::io("start a thread in", Path::new("/proc/self")))
 }
 
-/// Sweeps every store visible here. Only the kubelet's directory shows which pods are gone: in a container the mount
-/// table does not show which volumes are mounted.
+/// Sweeps every store that is visible here. It finds deleted pods by the kubelet's directory alone: in a container the
+/// mount table does not show which volumes are mounted.
 fn sweep(configuration: &Configuration, pods: &Path) {
     if !pods.is_dir() {
-        tracing::debug!(pods = %pods.display(), "not swept: the kubelet's directory is not seen from here");
+        tracing::debug!(pods = %pods.display(), "not swept: the kubelet's directory is not visible here");
         return;
     }
     let abandoned = Abandoned::TargetGone { origin: ORIGIN, below: pods.to_owned() };

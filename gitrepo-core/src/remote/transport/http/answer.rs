@@ -11,6 +11,9 @@ use flate2::Status;
 /// Most bytes of a head, over all its lines. curl has a similar bound of its own.
 const MOST_HEAD: usize = 256 * 1024;
 
+/// The first bytes of a gzip member (RFC 1952).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
 /// The window of gzip (RFC 1952): the largest that the format has.
 const GZIP_WINDOW: u8 = 15;
 
@@ -91,7 +94,7 @@ impl Handler for Answer {
         self.arrived += line.len() as u64;
         self.head_bytes += line.len();
         if self.has_body {
-            return true;
+            return self.head_bytes <= MOST_HEAD;
         }
         let line = line.trim_ascii_end();
         if let Some(rest) = line.strip_prefix(b"HTTP/") {
@@ -121,7 +124,15 @@ impl Default for Inflate {
 impl Inflate {
     /// Reads of what has arrived; 0 if there is no more yet.
     pub(super) fn read(&mut self, body: &mut Answer, buffer: &mut [u8]) -> io::Result<usize> {
-        while !self.ended && body.taken < body.body.len() {
+        while body.taken < body.body.len() {
+            if self.ended {
+                // Another member may follow (RFC 1952, section 2.2). Anything else is not part of the answer.
+                if !body.body[body.taken..].starts_with(&GZIP_MAGIC) {
+                    body.take_body();
+                    break;
+                }
+                *self = Self::default();
+            }
             let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
             let status = self.inflate.decompress(&body.body[body.taken..], buffer, FlushDecompress::None)?;
             body.take((self.inflate.total_in() - read) as usize);

@@ -67,6 +67,14 @@ impl fmt::Display for Redirection {
 }
 
 impl Redirection {
+    /// The same, to be explained and not followed.
+    pub(super) fn not_followed(self) -> Self {
+        match self {
+            Self::Repository { write, .. } => Self::Repository { write, follow: false },
+            other => other,
+        }
+    }
+
     /// The meaning of a response's `Location` fields for a request for `url` and `suffix`, the part of its path after
     /// the repository's.
     pub(super) fn read(url: &RepositoryUrl, suffix: &str, locations: &[&[u8]]) -> Self {

@@ -1,5 +1,6 @@
 //! What an answer without content means, and whether to ask again.
 
+use std::io;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -113,12 +114,24 @@ fn quoted(kind: &str, body: &str) -> Option<String> {
     Some(line.chars().take(QUOTED).collect())
 }
 
-/// The meaning of a failure of curl.
-pub(super) fn failure(url: String, error: &curl::Error, patience: &Patience<'_>) -> RemoteError {
+/// The meaning of a failure of curl, with the system's error if there was one.
+pub(super) fn failure(
+    url: String,
+    error: &curl::Error,
+    system: Option<&io::Error>,
+    patience: &Patience<'_>,
+) -> RemoteError {
     let message = error.extra_description().unwrap_or(error.description());
     let source = Cause::new(message);
     if error.is_peer_failed_verification() || error.is_ssl_cacert() {
         RemoteError::Certificate { url, problem: CertificateProblem::of(message), source }
+    } else if error.is_couldnt_connect()
+        && let Some(system) = system
+    {
+        match system.kind() {
+            io::ErrorKind::PermissionDenied => RemoteError::NotPermitted { url, source: Cause::new(system) },
+            _ => RemoteError::Unreachable { url, source: Cause::new(format_args!("{message}: {system}")) },
+        }
     } else if error.is_operation_timedout() {
         let seconds = patience.request.errand.limits.stall.as_secs();
         RemoteError::Stalled { url, seconds, phase: "connecting".to_owned() }

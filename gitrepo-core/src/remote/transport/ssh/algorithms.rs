@@ -14,8 +14,8 @@ const WEAK_MACS: [&str; 3] = ["md5", "ripemd", "-96"];
 /// Key exchanges with groups or hashes that can be broken.
 const WEAK_EXCHANGES: [&str; 2] = ["group1-sha1", "group-exchange-sha1"];
 
-/// Weak types of host keys and signatures: DSA, and RSA with SHA-1, which OpenSSH switched off in 8.8.
-const WEAK_HOST_KEYS: [&str; 1] = ["ssh-dss"];
+/// Types of host keys that are not asked for: DSA is weak, and `known_hosts` knows keys, not certificates.
+const WEAK_HOST_KEYS: [&str; 2] = ["ssh-dss", "-cert-"];
 
 /// Sets the algorithms before the handshake: none that is weak, and first the types of host keys that are known for
 /// this host, as OpenSSH does. Otherwise a server could present a key of another type than the known one.

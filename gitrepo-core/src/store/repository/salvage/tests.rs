@@ -22,7 +22,7 @@ fn pack() -> String {
     format!("{}/pack-{:040x}", adopt::PACKS, 1)
 }
 
-/// The repository in a staging directory, as left by a process killed after its fetch.
+/// Creates a repository in a staging directory, as a process leaves it when it is killed after its fetch.
 fn dead_fetch(store: &Store, hash: &str, commits: &[CommitId]) -> PathBuf {
     let name = format!("{}.{hash}.{}", BootId::other().prefix(), durable::random_name().unwrap());
     let path = store.root().join("staging").join(name).join(REPOSITORY);
@@ -49,7 +49,7 @@ fn staged(store: &Store) -> usize {
 }
 
 #[test]
-fn r1_what_a_dead_fetch_had_received_is_kept_and_the_rest_goes() {
+fn r1_the_pack_of_a_dead_fetch_is_kept_and_the_rest_is_deleted() {
     let (_place, store) = store();
     let repository = store.repository(&url());
     dead_fetch(&store, &repository.hash, &[commit(1)]);
@@ -62,14 +62,14 @@ fn r1_what_a_dead_fetch_had_received_is_kept_and_the_rest_goes() {
 }
 
 #[test]
-fn what_was_fetched_on_top_is_added_and_what_stands_alone_replaces() {
+fn a_pack_that_builds_on_the_repository_is_added_and_one_that_does_not_replaces_it() {
     let (_place, store) = store();
     let repository = store.repository(&url());
     let salvage = || repository.lock(&Cancel::new()).unwrap().salvage().unwrap();
 
     build_on_base(&dead_fetch(&store, &repository.hash, &[commit(1)]));
     salvage();
-    assert!(!repository.exists(), "what it was built on is gone");
+    assert!(!repository.exists(), "the repository it was built on is gone");
 
     dead_fetch(&store, &repository.hash, &[commit(2)]);
     salvage();
@@ -84,7 +84,7 @@ fn what_was_fetched_on_top_is_added_and_what_stands_alone_replaces() {
 }
 
 #[test]
-fn neither_the_living_nor_other_repositories_are_touched() {
+fn neither_running_fetches_nor_other_repositories_are_touched() {
     let (_place, store) = store();
     let repository = store.repository(&url());
     let other = dead_fetch(&store, &"0".repeat(64), &[commit(1)]);
@@ -103,7 +103,7 @@ fn neither_the_living_nor_other_repositories_are_touched() {
 type Spoil<'a> = (&'a str, &'a dyn Fn(&Path));
 
 #[test]
-fn r4_nothing_that_is_not_whole_enters_the_store() {
+fn r4_incomplete_packs_never_enter_the_store() {
     let (place, store) = store();
     let repository = store.repository(&url());
     let secret = place.path().join("secret");
@@ -138,7 +138,7 @@ fn r4_nothing_that_is_not_whole_enters_the_store() {
 }
 
 #[test]
-fn s19_what_a_worker_that_lives_on_can_write_to_is_not_kept() {
+fn s19_a_pack_that_a_surviving_worker_can_write_to_is_not_kept() {
     let (_place, store) = store();
     let repository = store.repository(&url());
     let left = dead_fetch(&store, &repository.hash, &[commit(1)]);
@@ -149,7 +149,7 @@ fn s19_what_a_worker_that_lives_on_can_write_to_is_not_kept() {
 }
 
 #[test]
-fn a_sweep_keeps_packs_too_and_without_time_leaves_them() {
+fn a_sweep_keeps_packs_too_and_without_time_leaves_them_alone() {
     let (_place, store) = store();
     let repository = store.repository(&url());
     dead_fetch(&store, &repository.hash, &[commit(1)]);
@@ -159,7 +159,7 @@ fn a_sweep_keeps_packs_too_and_without_time_leaves_them() {
     assert_eq!((brief.staging, staged(&store)), (1, 1), "the one without a pack goes");
 
     let lock = repository.lock(&Cancel::new()).unwrap();
-    assert_eq!(store.sweep(LONG, &[]).staging, 0, "whoever fetches has looked already");
+    assert_eq!(store.sweep(LONG, &[]).staging, 0, "a running fetch has salvaged already");
     drop(lock);
     let long = store.sweep(LONG, &[]);
     assert!(!long.incomplete && long.failures.is_empty(), "{long:?}");

@@ -1,0 +1,202 @@
+//! A session with the remote of one repository, wherever on its host the repository is.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use super::GatewayError;
+use crate::credentials::Credentials;
+use crate::error::Cause;
+use crate::remote::Errand;
+use crate::remote::FetchReport;
+use crate::remote::FetchRequest;
+use crate::remote::Redirection;
+use crate::remote::RemoteError;
+use crate::remote::Resolved;
+use crate::reserve::MakeRoom;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
+use crate::spec::RepositoryUrl;
+use crate::spec::Revision;
+use crate::spec::Scheme;
+use crate::watch::Watch;
+use crate::worker;
+use crate::worker::WorkerError;
+
+/// Most redirects to another origin that are followed.
+const MOST_REDIRECTS: usize = 5;
+
+/// A conversation with the remote of one repository. Dropping it ends its worker.
+///
+/// The worker can reach one origin: scheme, host and port. So where a server redirects to another origin of the same
+/// host, such as from `http` to `https`, a new worker goes there, if the policy allows that URL. It gets no
+/// credentials, since they were given for the first origin, but trusts the same authorities.
+pub(crate) struct Session<'a> {
+    gateway: &'a Gateway,
+    errand: Errand,
+    watch: Watch,
+    room: Option<Arc<dyn MakeRoom>>,
+    redirects: usize,
+    /// The first URL, if credentials were left there.
+    left_behind: Option<RepositoryUrl>,
+    /// `None` between two workers.
+    worker: Option<worker::Session>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn open(gateway: &'a Gateway, errand: Errand, watch: &Watch) -> Result<Self, GatewayError> {
+        // For all its workers together.
+        let cancel = watch.cancel.within(gateway.policy().limits().timeout);
+        let watch = Watch::new(cancel, Arc::clone(&watch.progress));
+        let worker = gateway.start(errand.clone(), &watch)?;
+        Ok(Self { gateway, errand, watch, room: None, redirects: 0, left_behind: None, worker: Some(worker) })
+    }
+
+    /// Asks `room` for space before it fails a fetch for lack of it.
+    #[must_use]
+    pub(crate) fn making_room(mut self, room: Arc<dyn MakeRoom>) -> Self {
+        self.worker = self.worker.take().map(|worker| worker.making_room(Arc::clone(&room)));
+        self.room = Some(room);
+        self
+    }
+
+    /// See [`worker::Session::resolve`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker, and [`GatewayError::KnownHosts`].
+    pub(crate) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
+        self.ask(|worker| worker.resolve(revision))
+    }
+
+    /// See [`worker::Session::fetch`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker, and [`GatewayError::KnownHosts`].
+    pub(crate) fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
+        self.ask(|worker| worker.fetch(request))
+    }
+
+    /// See [`worker::Session::write_tree`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker.
+    pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
+        Ok(self.worker()?.write_tree(request)?)
+    }
+
+    /// See [`worker::Session::finish`].
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::End`]; then the staging directory must not be used.
+    pub(crate) fn finish(mut self) -> Result<(), GatewayError> {
+        Ok(self.worker.take().map_or(Ok(()), worker::Session::finish)?)
+    }
+
+    fn worker(&mut self) -> Result<&mut worker::Session, GatewayError> {
+        let url = &self.errand.url;
+        self.worker.as_mut().ok_or_else(|| {
+            let source = Cause::new("it was redirected, and could not be started again");
+            WorkerError::Fault { url: url.to_string(), source }.into()
+        })
+    }
+
+    /// Asks the remote, and follows it to another origin.
+    fn ask<T>(&mut self, question: impl Fn(&mut worker::Session) -> Result<T, WorkerError>) -> Result<T, GatewayError> {
+        loop {
+            let error = match question(self.worker()?) {
+                Ok(answer) => {
+                    let gateway = self.gateway;
+                    gateway.remember_host_keys(self.worker()?)?;
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            match &error {
+                WorkerError::Remote(RemoteError::Redirected {
+                    to: Redirection::Repository { write, follow: true },
+                    ..
+                }) if self.redirects < MOST_REDIRECTS => match RepositoryUrl::parse(write) {
+                    Ok(there) if may_follow(&self.errand.url, &there) => {
+                        self.redirects += 1;
+                        self.go_to(there)?;
+                    }
+                    _ => return Err(error.into()),
+                },
+                WorkerError::Remote(RemoteError::CredentialMissing { .. }) => {
+                    return Err(match &self.left_behind {
+                        // The volume has a credential, but for the URL that it names.
+                        Some(first) => {
+                            let to = Redirection::Repository { write: self.errand.url.to_string(), follow: false };
+                            WorkerError::from(RemoteError::Redirected { url: first.to_string(), to }).into()
+                        }
+                        None => error.into(),
+                    });
+                }
+                _ => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Ends the worker and starts another one.
+    fn go_to(&mut self, there: RepositoryUrl) -> Result<(), GatewayError> {
+        tracing::debug!(from = %self.errand.url, to = %there, "following a redirect");
+        if let Some(worker) = self.worker.take() {
+            worker.finish()?;
+        }
+        let first = std::mem::replace(&mut self.errand.url, there);
+        let trusted = trust_alone(&self.errand.credentials);
+        if trusted.secret_keys().len() < self.errand.credentials.secret_keys().len() {
+            self.left_behind = Some(first);
+        }
+        self.errand.credentials = trusted;
+        let worker = self.gateway.start(self.errand.clone(), &self.watch)?;
+        self.worker = Some(match &self.room {
+            Some(room) => worker.making_room(Arc::clone(room)),
+            None => worker,
+        });
+        Ok(())
+    }
+}
+
+/// Whether a worker may send its successor from one URL to another: to another origin of the same host, and never from
+/// TLS to plain text. A worker follows redirects within its origin itself.
+fn may_follow(here: &RepositoryUrl, there: &RepositoryUrl) -> bool {
+    let is_web = |url: &RepositoryUrl| matches!(url.scheme(), Scheme::Https | Scheme::Http);
+    let origin = |url: &RepositoryUrl| (url.scheme(), url.port());
+    is_web(here)
+        && is_web(there)
+        && here.host() == there.host()
+        && origin(here) != origin(there)
+        && (here.scheme(), there.scheme()) != (Scheme::Https, Scheme::Http)
+}
+
+/// The certificate authorities of a secret, without its secrets.
+fn trust_alone(credentials: &Credentials) -> Credentials {
+    let keys = credentials.secret_keys().iter();
+    let authorities = keys.filter(|(key, _)| key.ends_with("ca.crt")).map(|(key, value)| (key.clone(), value.clone()));
+    // They were accepted together with the other keys.
+    Credentials::from_secret_keys(authorities.collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_cannot_send_its_successor_to_another_host_or_to_plain_text() {
+        let follows =
+            |here, there| may_follow(&RepositoryUrl::parse(here).unwrap(), &RepositoryUrl::parse(there).unwrap());
+        for there in ["https://host/y", "http://host:8080/x", "https://host:8443/x"] {
+            assert!(follows("http://host/x", there), "{there}");
+        }
+        for there in ["http://host/y", "https://other/x", "ssh://host/x", "file:///x", "git://host/x"] {
+            assert!(!follows("http://host/x", there), "{there}");
+        }
+        for there in ["http://host/x", "http://host:8080/x"] {
+            assert!(!follows("https://host/x", there), "{there}");
+        }
+    }
+}
