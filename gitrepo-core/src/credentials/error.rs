@@ -27,6 +27,15 @@ pub enum CredentialError {
         /// The most similar name.
         nearest: Option<String>,
     },
+    /// There is no key of that name, but there is the one that is probably meant, such as the private key beside a public
+    /// one.
+    #[error("unknown secret key {key:?}; the secret also has {nearest:?}: leave {key:?} out")]
+    NotNeeded {
+        /// As given.
+        key: String,
+        /// The key that the secret has.
+        nearest: String,
+    },
     /// The prefix of a key's name is not a host.
     #[error("secret key {key:?}: {prefix:?} is not a host name")]
     Prefix {

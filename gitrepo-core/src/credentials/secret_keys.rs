@@ -109,7 +109,12 @@ pub(super) fn sort(given: &BTreeMap<String, Secret>) -> Result<(Group, BTreeMap<
     let mut own = Given::new();
     let mut prefixed: BTreeMap<String, Given<'_>> = BTreeMap::new();
     for (name, value) in given {
-        let (host, key) = split(name)?;
+        let (host, key) = split(name).map_err(|error| match error {
+            CredentialError::UnknownKey { key, nearest: Some(nearest) } if given.contains_key(&nearest) => {
+                CredentialError::NotNeeded { key, nearest }
+            }
+            error => error,
+        })?;
         if is_blank(value) {
             continue;
         }

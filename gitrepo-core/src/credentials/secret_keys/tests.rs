@@ -45,6 +45,8 @@ fn an_unknown_key_names_its_nearest_neighbour() {
     ] {
         assert_eq!(error(&[(name, "x")]), format!("unknown secret key {name:?}; did you mean {nearest:?}?"));
     }
+    let beside = error(&[("ssh-privatekey", PRIVATE_KEY), ("ssh-publickey", "ssh-ed25519 AAAA")]);
+    assert!(beside.ends_with("the secret also has \"ssh-privatekey\": leave \"ssh-publickey\" out"), "{beside}");
     let without = error(&[("colour", "x")]);
     assert!(without.contains("\"colour\"; there are ssh-privatekey, ssh-passphrase,"), "{without}");
 }
