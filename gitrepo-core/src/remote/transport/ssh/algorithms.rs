@@ -70,6 +70,12 @@ mod tests {
     }
 
     #[test]
+    fn a_post_quantum_key_exchange_is_offered() {
+        let supported = Session::new().unwrap().supported_algs(MethodType::Kex).unwrap();
+        assert!(strong(supported, &WEAK_EXCHANGES).contains(&"mlkem768x25519-sha256"));
+    }
+
+    #[test]
     fn rsa_keys_sign_with_sha2() {
         assert!(signs_with("ssh-rsa", "rsa-sha2-512") && signs_with("ssh-ed25519", "ssh-ed25519"));
         assert!(!signs_with("ssh-ed25519", "rsa-sha2-512"));
