@@ -64,12 +64,12 @@ pub enum GatewayError {
     /// The session failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// A line of the file of known host keys is invalid.
-    #[error("the file {} of known host keys has an invalid line", path.display())]
+    /// The file of known host keys has no valid line.
+    #[error("the file {} has no line in the format of known_hosts", path.display())]
     KnownHostsLine {
         /// The configuration's `hostKeys.file`.
         path: PathBuf,
-        /// The line, and why it is invalid.
+        /// The first line, and why it is invalid.
         #[source]
         source: Malformed,
     },
