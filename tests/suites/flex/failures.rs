@@ -213,6 +213,8 @@ fn a_full_disk_fails_the_mount_and_nothing_else() {
     scene.node.assert_nothing_set_up();
     drop(filler);
     fs::remove_file(scene.node.home().join("filler")).unwrap();
+    // ext4 gives the blocks back with its next journal commit.
+    nix::unistd::sync();
     let (pod, _) = scene.start_pod("pod", &volume);
     scene.kubelet().must_tear_down(&pod, &volume);
 }
