@@ -47,8 +47,8 @@ pub enum RemoteError {
     /// The remote's HEAD names a branch that does not exist, while others do.
     #[error(
         "the default branch of {url}{} does not exist; write a revision: it has {}",
-        head.as_ref().map(|head| format!(", {head},")).unwrap_or_default(),
-        branches.join(", ")
+        head.as_ref().map(|head| format!(", {head:?},")).unwrap_or_default(),
+        branches.iter().map(|branch| format!("{branch:?}")).collect::<Vec<_>>().join(", ")
     )]
     NoDefaultBranch {
         /// Without user information.

@@ -114,7 +114,7 @@ impl<'a> Http<'a> {
     /// Sends a question, with whatever the server asks for first. Returns when the answer begins.
     fn answer(&mut self, question: Question<'_>) -> Result<(), RemoteError> {
         let mut redirects = 0;
-        let mut retries = refusal::Retries::new(&self.request.watch.cancel);
+        let mut retries = refusal::Retries::new(&self.request.watch.cancel, self.request.errand.limits.stall);
         loop {
             self.begin(question)?;
             let status = self.await_head()?;

@@ -27,15 +27,17 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// Pauses that a server asks for.
 pub(super) struct Retries<'a> {
     cancel: &'a Cancel,
+    /// The longest silence. The parent of a worker takes a longer pause for one, and ends the worker.
+    stall: Duration,
     count: usize,
 }
 
 impl<'a> Retries<'a> {
-    pub(super) fn new(cancel: &'a Cancel) -> Self {
-        Self { cancel, count: 0 }
+    pub(super) fn new(cancel: &'a Cancel, stall: Duration) -> Self {
+        Self { cancel, stall, count: 0 }
     }
 
-    /// How long to wait before asking again; `None` not to, as when the pause is longer than the time left. Only a
+    /// How long to wait before asking again; `None` not to, as when the pause is longer than the time allowed. Only a
     /// server that names a pause, in seconds or by its end, is asked again (RFC 9110, section 10.2.3).
     pub(super) fn pause_before(&mut self, status: u16, retry_after: Option<String>) -> Option<Duration> {
         self.count += 1;
@@ -43,7 +45,7 @@ impl<'a> Retries<'a> {
             return None;
         }
         let pause = pause(retry_after?.trim())?.max(SHORTEST_PAUSE);
-        let left = self.cancel.remaining().unwrap_or(Duration::from_secs(60));
+        let left = self.cancel.remaining().map_or(self.stall, |left| left.min(self.stall));
         (pause < left).then_some(pause)
     }
 }
@@ -185,8 +187,8 @@ mod tests {
 
     #[test]
     fn a_server_is_asked_again_as_it_asks_for_and_as_time_allows() {
-        let cancel = Cancel::new().within(Duration::from_secs(60));
-        let pause = |status, after: &str| Retries::new(&cancel).pause_before(status, Some(after.to_owned()));
+        let (cancel, stall) = (Cancel::new(), Duration::from_secs(60));
+        let pause = |status, after: &str| Retries::new(&cancel, stall).pause_before(status, Some(after.to_owned()));
         assert_eq!(pause(429, "1"), Some(Duration::from_secs(1)));
         assert_eq!(pause(503, " 30 "), Some(Duration::from_secs(30)));
         assert_eq!(pause(503, "Fri, 31 Dec 1999 23:59:59 GMT"), Some(SHORTEST_PAUSE));
@@ -194,7 +196,9 @@ mod tests {
         {
             assert_eq!(pause(status, after), None, "{status} {after}");
         }
-        let mut retries = Retries::new(&cancel);
+        let late = cancel.within(Duration::from_secs(30));
+        assert_eq!(Retries::new(&late, stall).pause_before(429, Some("31".to_owned())), None);
+        let mut retries = Retries::new(&cancel, stall);
         assert_eq!(
             (0..100).filter(|_| retries.pause_before(429, Some("0".to_owned())).is_some()).count(),
             MOST_RETRIES
