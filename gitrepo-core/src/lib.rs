@@ -30,6 +30,7 @@ pub mod gateway;
 pub mod lease;
 pub mod mount;
 mod object;
+mod pack;
 pub mod policy;
 pub mod progress;
 pub mod remote;

@@ -28,14 +28,14 @@ mod packet;
 mod sink;
 
 pub(super) use sink::Arrived;
-pub(super) use sink::Sink;
+pub(super) use sink::SinkError;
+pub(super) use sink::receive;
 
 use answer::AnswerError;
 use ask::Wants;
 use hello::Hello;
 use hello::Version;
 use packet::Packets;
-use sink::SinkError;
 
 /// Depths of the search for a commit that no ref names, on a server that serves refs alone.
 const SEARCH_DEPTHS: [u32; 3] = [50, 500, ask::WHOLE];
@@ -193,7 +193,7 @@ impl<'a> Server<'a> {
         let outcome = match answer::read_to_pack(Packets::new(stream), banded) {
             Ok((boundary, mut pack)) => {
                 self.answered = true;
-                sink::receive(&mut pack, repository, self.request).map(|arrived| (boundary, arrived))
+                receive(&mut pack, repository, self.request).map(|arrived| (boundary, arrived))
             }
             Err(error) => return Err(self.failure(error)),
         };

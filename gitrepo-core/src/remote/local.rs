@@ -14,7 +14,8 @@ use super::RemoteError;
 use super::Resolved;
 use super::advertisement::Advertisement;
 use super::git::Arrived;
-use super::git::Sink;
+use super::git::SinkError;
+use super::git::receive;
 use super::repository::Repository;
 use super::repository::commit_id;
 use super::repository::oid;
@@ -59,20 +60,12 @@ impl<'a> Local<'a> {
             Ok(()) => self.failure(&error),
             Err(interrupted) => interrupted,
         })?;
-        let mut sink = Sink::new(repository, &to, self.request)?;
-        let mut refusal = None;
-        let packed = missing.pack.foreach(|piece| match sink.write(piece) {
-            Ok(()) => true,
-            Err(error) => {
-                refusal = Some(error);
-                false
-            }
-        });
-        if let Some(refusal) = refusal {
-            return Err(refusal);
-        }
-        packed.map_err(failed)?;
-        let arrived = sink.finish()?;
+        let mut pack = git2::Buf::new();
+        missing.pack.write_buf(&mut pack).map_err(failed)?;
+        let arrived = receive(&mut &pack[..], repository, self.request).map_err(|error| match error {
+            SinkError::Remote(error) => error,
+            SinkError::Stream(source) => RemoteError::Protocol { url: self.url(), source: Cause::new(source) },
+        })?;
         let mut shallow = repository.shallow()?;
         shallow.retain(|commit| !missing.seen.contains(&oid(*commit)));
         shallow.extend(boundary.into_iter().map(commit_id));

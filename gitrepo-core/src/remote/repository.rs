@@ -209,7 +209,7 @@ pub(crate) fn unusable(path: &Path, error: &git2::Error) -> RemoteError {
     RemoteError::Local { path: path.to_owned(), full, source: Cause::new(message) }
 }
 
-fn unusable_io(path: &Path, error: &io::Error) -> RemoteError {
+pub(crate) fn unusable_io(path: &Path, error: &io::Error) -> RemoteError {
     let full = io_kind(error) == Kind::ResourceExhausted;
     RemoteError::Local { path: path.to_owned(), full, source: Cause::new(error) }
 }

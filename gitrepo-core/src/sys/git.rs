@@ -27,10 +27,6 @@ const MAPPED_BYTES: usize = 256 << 20;
 /// Limit for the cache of parsed objects. Trees and commits are read once each, so a large cache is useless.
 const CACHE_BYTES: isize = 32 << 20;
 
-/// libgit2 allocates a table for as many objects as the first 12 bytes of a pack announce. The full history of the
-/// Linux kernel has some 11 million.
-pub(crate) const PACK_OBJECTS: usize = 25_000_000;
-
 /// Sets the options for every use of libgit2 in this process: nothing of the host is read, and memory is bounded. Must
 /// be called before any other use of libgit2.
 pub(crate) fn isolate() -> Result<(), git2::Error> {
@@ -51,9 +47,7 @@ pub(crate) fn isolate() -> Result<(), git2::Error> {
             // The worker's uid differs from the owner of the store that it reads, and libgit2 runs nothing from it.
             opts::set_verify_owner_validation(false)?;
         }
-        set_text(raw::GIT_OPT_SET_TEMPLATE_PATH, Path::new(NOWHERE))?;
-        // SAFETY: this option takes one `size_t`; for the global it writes, see above.
-        succeeded(unsafe { raw::git_libgit2_opts(raw::GIT_OPT_SET_PACK_MAX_OBJECTS as c_int, PACK_OBJECTS) })
+        set_text(raw::GIT_OPT_SET_TEMPLATE_PATH, Path::new(NOWHERE))
     })
 }
 

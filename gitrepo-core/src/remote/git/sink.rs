@@ -1,32 +1,31 @@
-//! Takes a pack in: counted, limited, and indexed by libgit2 as it arrives.
+//! Takes a pack in: counted, limited, and kept as it arrives.
 
 use std::cell::RefCell;
 use std::io;
 use std::io::Read;
-use std::io::Write;
-use std::rc::Rc;
+use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
-use git2::ErrorClass;
-use git2::Indexer;
+use git2::ErrorCode;
+use git2::ObjectType;
+use git2::Odb;
+use git2::OdbLookupFlags;
+use git2::Oid;
 
 use crate::error::Cause;
+use crate::pack;
+use crate::pack::Content;
+use crate::pack::Outside;
+use crate::pack::PackError;
 use crate::progress::Step;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
 use crate::remote::repository;
 use crate::remote::repository::Repository;
-use crate::sys::git::PACK_OBJECTS;
 
 /// Time between two progress reports.
 const PACE: Duration = Duration::from_millis(100);
-
-/// Bytes read at once.
-const CHUNK: usize = 64 * 1024;
-
-/// The bytes before the first object: "PACK", a version, and the number of objects (gitformat-pack(5)).
-const HEADER: usize = 12;
 
 /// What has arrived.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub(in crate::remote) struct Arrived {
 }
 
 /// Why a pack could not be taken in.
-pub(super) enum SinkError {
+pub(in crate::remote) enum SinkError {
     /// The stream failed.
     Stream(io::Error),
     /// Anything else.
@@ -49,33 +48,77 @@ impl From<RemoteError> for SinkError {
     }
 }
 
+/// Reads a pack to its end and keeps it in `repository`. A thin pack is completed from the objects there.
+pub(in crate::remote) fn receive(
+    pack: &mut dyn Read,
+    repository: &Repository,
+    request: &ConnectRequest,
+) -> Result<Arrived, SinkError> {
+    let objects = Objects(repository.objects()?);
+    let meter = RefCell::new(Meter::new(request));
+    let mut counted = Counted { pack, meter: &meter };
+    let kept = pack::keep(&mut counted, &repository.path().join("objects/pack"), &objects, &mut |seen| {
+        meter.borrow_mut().see(seen)
+    });
+    let mut meter = meter.into_inner();
+    let url = || request.errand.url.to_string();
+    match kept {
+        Ok(_) => {
+            meter.report();
+            Ok(meter.arrived)
+        }
+        Err(error) => Err(match (meter.refusal.take(), error) {
+            (Some(refusal), _) => refusal.into(),
+            (None, PackError::Stream(error)) => SinkError::Stream(error),
+            (None, PackError::Disk(error)) => repository::unusable_io(repository.path(), &error).into(),
+            (None, PackError::OutOfMemory) => RemoteError::OutOfMemory { url: url() }.into(),
+            (None, PackError::TooMany(_)) => {
+                RemoteError::TooManyObjects { url: url(), limit: pack::MOST_OBJECTS.into() }.into()
+            }
+            (None, error) => RemoteError::Protocol { url: url(), source: Cause::new(error) }.into(),
+        }),
+    }
+}
+
 /// Counts a pack for its limits and its progress.
 struct Meter<'a> {
     request: &'a ConnectRequest,
     arrived: Arrived,
     total_objects: u64,
     reported: Option<Instant>,
-    /// Why libgit2 was told to stop.
+    /// Why the pack is not wanted any more.
     refusal: Option<RemoteError>,
 }
 
-impl Meter<'_> {
-    fn url(&self) -> String {
-        self.request.errand.url.to_string()
+impl<'a> Meter<'a> {
+    fn new(request: &'a ConnectRequest) -> Self {
+        Self { request, arrived: Arrived::default(), total_objects: 0, reported: None, refusal: None }
+    }
+
+    /// Counts objects. Returns whether the pack is still wanted.
+    fn see(&mut self, seen: pack::Seen) -> bool {
+        self.arrived.objects = seen.objects;
+        self.total_objects = seen.total;
+        self.is_wanted()
     }
 
     /// Checks whether the pack is still wanted, and reports its progress now and then.
-    fn check(&mut self) -> Result<(), RemoteError> {
-        self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url(), source })?;
+    fn is_wanted(&mut self) -> bool {
+        let url = || self.request.errand.url.to_string();
         let limit = self.request.errand.limits.fetch_bytes;
+        if let Err(source) = self.request.watch.cancel.check() {
+            self.refusal = Some(RemoteError::Interrupted { url: url(), source });
+            return false;
+        }
         if self.arrived.bytes > limit {
-            return Err(RemoteError::TooLarge { url: self.url(), limit });
+            self.refusal = Some(RemoteError::TooLarge { url: url(), limit });
+            return false;
         }
         if self.reported.is_none_or(|reported| reported.elapsed() >= PACE) {
             self.reported = Some(Instant::now());
             self.report();
         }
-        Ok(())
+        true
     }
 
     fn report(&self) {
@@ -85,128 +128,34 @@ impl Meter<'_> {
     }
 }
 
-/// Takes a pack in, piece by piece. A thin pack is completed from the objects of the repository.
-pub(in crate::remote) struct Sink<'a> {
-    meter: Rc<RefCell<Meter<'a>>>,
-    repository: &'a Repository,
-    indexer: Indexer<'a>,
-    header: Vec<u8>,
+/// A pack whose bytes are counted.
+struct Counted<'a, 'b> {
+    pack: &'a mut dyn Read,
+    meter: &'a RefCell<Meter<'b>>,
 }
 
-impl<'a> Sink<'a> {
-    /// Takes a pack into `repository`. The pack is kept once it is [finished](Self::finish).
-    pub(in crate::remote) fn new(
-        repository: &'a Repository,
-        objects: &git2::Odb<'a>,
-        request: &'a ConnectRequest,
-    ) -> Result<Self, RemoteError> {
-        let meter = Meter { request, arrived: Arrived::default(), total_objects: 0, reported: None, refusal: None };
-        let meter = Rc::new(RefCell::new(meter));
-        let directory = repository.path().join("objects/pack");
-        let indexer = Indexer::new(Some(objects), &directory, 0, false);
-        let mut indexer = indexer.map_err(|error| repository::unusable(repository.path(), &error))?;
-        let watched = Rc::clone(&meter);
-        indexer.progress(move |progress| {
-            let mut meter = watched.borrow_mut();
-            meter.arrived.objects = progress.received_objects() as u64;
-            match meter.check() {
-                Ok(()) => true,
-                Err(error) => {
-                    meter.refusal = Some(error);
-                    false
-                }
-            }
-        });
-        Ok(Self { meter, repository, indexer, header: Vec::with_capacity(HEADER) })
-    }
-
-    /// Takes the next piece.
-    pub(in crate::remote) fn write(&mut self, piece: &[u8]) -> Result<(), RemoteError> {
-        {
-            let mut meter = self.meter.borrow_mut();
-            meter.arrived.bytes += piece.len() as u64;
-            meter.check()?;
-        }
-        let begun = piece.len().min(HEADER - self.header.len());
-        let (start, rest) = piece.split_at(begun);
-        self.header.extend_from_slice(start);
-        if begun > 0 && self.header.len() == HEADER {
-            if !self.header.starts_with(b"PACK") {
-                let source = Cause::new("what it sends is not a pack");
-                return Err(RemoteError::Protocol { url: self.meter.borrow().url(), source });
-            }
-            let objects = self.objects();
-            if objects > PACK_OBJECTS as u64 {
-                let url = self.meter.borrow().url();
-                return Err(RemoteError::TooManyObjects { url, limit: PACK_OBJECTS as u64 });
-            }
-            self.meter.borrow_mut().total_objects = objects;
-            let header = std::mem::take(&mut self.header);
-            let outcome = if objects > 0 { self.index(&header) } else { Ok(()) };
-            self.header = header;
-            outcome?;
-        }
-        // An empty pack says that everything is here, and libgit2 would keep it as a file.
-        if self.objects() > 0 { self.index(rest) } else { Ok(()) }
-    }
-
-    /// Keeps the pack.
-    pub(in crate::remote) fn finish(self) -> Result<Arrived, RemoteError> {
-        let objects = self.objects();
-        let Self { meter, repository, indexer, header } = self;
-        if header.len() < HEADER {
-            let source = Cause::new("its pack ends before the first object");
-            return Err(RemoteError::Protocol { url: meter.borrow().url(), source });
-        }
-        if objects > 0 {
-            indexer.commit().map_err(|error| failure(&error, &meter, repository))?;
-        }
-        let meter = meter.borrow();
-        meter.report();
-        Ok(Arrived { objects, ..meter.arrived })
-    }
-
-    /// The number of objects that the pack announces; 0 before it does.
-    fn objects(&self) -> u64 {
-        self.header.get(8..HEADER).and_then(|count| count.try_into().ok()).map_or(0, u32::from_be_bytes).into()
-    }
-
-    fn index(&mut self, piece: &[u8]) -> Result<(), RemoteError> {
-        self.indexer.write_all(piece).map_err(|error| {
-            match error.get_ref().and_then(|inner| inner.downcast_ref::<git2::Error>()) {
-                Some(error) => failure(error, &self.meter, self.repository),
-                None => RemoteError::Protocol { url: self.meter.borrow().url(), source: Cause::new(&error) },
-            }
-        })
+impl Read for Counted<'_, '_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.pack.read(into)?;
+        let mut meter = self.meter.borrow_mut();
+        meter.arrived.bytes += length as u64;
+        if meter.is_wanted() { Ok(length) } else { Err(io::Error::other("it is no longer wanted")) }
     }
 }
 
-/// A failure of libgit2: because it was told to stop, of our disk or memory, or else because of what was sent.
-fn failure(error: &git2::Error, meter: &RefCell<Meter<'_>>, repository: &Repository) -> RemoteError {
-    let mut meter = meter.borrow_mut();
-    if let Some(refusal) = meter.refusal.take() {
-        return refusal;
-    }
-    match error.class() {
-        ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::Odb => repository::unusable(repository.path(), error),
-        ErrorClass::NoMemory => RemoteError::OutOfMemory { url: meter.url() },
-        _ => RemoteError::Protocol { url: meter.url(), source: Cause::new(error.message()) },
-    }
-}
+/// The objects of the repository and its base.
+struct Objects<'a>(Odb<'a>);
 
-/// Reads a pack to its end and keeps it in `repository`.
-pub(super) fn receive(
-    pack: &mut dyn Read,
-    repository: &Repository,
-    request: &ConnectRequest,
-) -> Result<Arrived, SinkError> {
-    let objects = repository.objects()?;
-    let mut sink = Sink::new(repository, &objects, request)?;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match pack.read(&mut buffer).map_err(SinkError::Stream)? {
-            0 => return Ok(sink.finish()?),
-            length => sink.write(&buffer[..length])?,
+impl Outside for Objects<'_> {
+    fn has(&self, id: Oid) -> bool {
+        self.0.exists_ext(id, OdbLookupFlags::NO_REFRESH)
+    }
+
+    fn read(&self, id: Oid, _place: &Path) -> Result<Option<(ObjectType, Content)>, PackError> {
+        match self.0.read(id) {
+            Ok(object) => Ok(Some((object.kind(), Content::from(object.data().to_vec())))),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(PackError::Disk(io::Error::other(error.message().to_owned()))),
         }
     }
 }

@@ -1,0 +1,195 @@
+//! Applies a delta: instructions that copy parts of a base, or insert bytes of their own (gitformat-pack(5)).
+
+use std::io;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+
+use super::CHUNK;
+use super::content::Content;
+use super::content::Draft;
+
+/// Why a delta cannot be applied.
+#[derive(Debug)]
+pub(super) enum DeltaError {
+    /// It is damaged, or made for another base.
+    Damaged(&'static str),
+    Disk(io::Error),
+}
+
+impl From<io::Error> for DeltaError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Damaged("is a delta that is cut short"),
+            _ => Self::Disk(error),
+        }
+    }
+}
+
+/// Applies `delta` to `base`. `place` is a directory for the temporary file of a large result.
+pub(super) fn apply(base: &Content, delta: &Content, place: &Path) -> Result<Content, DeltaError> {
+    let mut delta = Instructions::of(delta);
+    if delta.size()? != base.len() {
+        return Err(DeltaError::Damaged("is a delta of another object"));
+    }
+    let size = delta.size()?;
+    let mut result = Draft::new(size, place)?;
+    let mut left = size;
+    let mut piece = vec![0; CHUNK];
+    while let Some(instruction) = delta.optional_byte()? {
+        let (length, from) = match instruction {
+            0 => return Err(DeltaError::Damaged("is a delta with an unknown instruction")),
+            insert if insert & 0x80 == 0 => (u64::from(insert), None),
+            copy => {
+                let offset = delta.number(copy, 4)?;
+                let length = delta.number(copy >> 4, 3)?;
+                let length = if length == 0 { 0x10000 } else { length };
+                if offset + length > base.len() {
+                    return Err(DeltaError::Damaged("is a delta that copies what its base does not have"));
+                }
+                (length, Some(offset))
+            }
+        };
+        left = left.checked_sub(length).ok_or(DeltaError::Damaged("is a delta that makes more than it says"))?;
+        let mut done = 0;
+        while done < length {
+            let wanted = usize::try_from(length - done).unwrap_or(CHUNK).min(CHUNK);
+            let part = &mut piece[..wanted];
+            match from {
+                Some(offset) => base.read_exact_at(part, offset + done)?,
+                None => delta.source.read_exact(part)?,
+            }
+            result.write_all(part)?;
+            done += wanted as u64;
+        }
+    }
+    if left > 0 {
+        return Err(DeltaError::Damaged("is a delta that makes less than it says"));
+    }
+    Ok(result.finish())
+}
+
+/// The bytes of a delta.
+struct Instructions<'a> {
+    source: BufReader<Reader<'a>>,
+}
+
+impl<'a> Instructions<'a> {
+    fn of(delta: &'a Content) -> Self {
+        Self { source: BufReader::with_capacity(4096, Reader { content: delta, position: 0 }) }
+    }
+
+    fn optional_byte(&mut self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((self.source.read(&mut byte)? == 1).then_some(byte[0]))
+    }
+
+    fn byte(&mut self) -> io::Result<u8> {
+        self.optional_byte()?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// A size, seven bits in a byte.
+    fn size(&mut self) -> Result<u64, DeltaError> {
+        let (mut size, mut shift) = (0, 0);
+        loop {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift > 62 || bits << shift >> shift != bits {
+                return Err(DeltaError::Damaged("is a delta without a sensible size"));
+            }
+            size |= bits << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return Ok(size);
+            }
+        }
+    }
+
+    /// A number of up to `bytes` bytes, the lowest first, of which only those are there whose bit is set.
+    fn number(&mut self, bits: u8, bytes: u32) -> io::Result<u64> {
+        let mut number = 0;
+        for place in (0..bytes).filter(|place| bits & (1 << place) != 0) {
+            number |= u64::from(self.byte()?) << (8 * place);
+        }
+        Ok(number)
+    }
+}
+
+/// Reads a content from its beginning.
+struct Reader<'a> {
+    content: &'a Content,
+    position: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.content.len() - self.position).unwrap_or(usize::MAX);
+        let wanted = left.min(into.len());
+        self.content.read_exact_at(&mut into[..wanted], self.position)?;
+        self.position += wanted as u64;
+        Ok(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(bytes: &[u8]) -> Content {
+        Content::Whole(std::rc::Rc::new(bytes.to_vec()))
+    }
+
+    fn spilled(bytes: &[u8], place: &Path) -> Content {
+        let mut draft = Draft::new(u64::MAX, place).unwrap();
+        draft.write_all(bytes).unwrap();
+        draft.finish()
+    }
+
+    fn bytes(content: &Content) -> Vec<u8> {
+        let mut all = Vec::new();
+        content.for_each_piece(|piece| io::Result::Ok(all.extend_from_slice(piece))).unwrap();
+        all
+    }
+
+    #[test]
+    fn parts_are_copied_and_inserted() {
+        let place = tempfile::tempdir().unwrap();
+        let base = b"0123456789".repeat(10_000);
+        // The size of the base, 100,000, and of the result.
+        let mut delta = vec![0xa0, 0x8d, 0x06, 0x8d, 0x80, 0x04];
+        // Without a length 65,536 bytes are copied.
+        delta.extend([0x80, 3, b'a', b'b', b'c', 0x91, 98, 10]);
+        let expected = [&base[..65_536], b"abc", &base[98..108]].concat();
+        assert_eq!(expected.len(), 65_549);
+        for base in [whole(&base), spilled(&base, place.path())] {
+            for delta in [whole(&delta), spilled(&delta, place.path())] {
+                assert_eq!(bytes(&apply(&base, &delta, place.path()).unwrap()), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let base = whole(b"0123456789");
+        for (delta, words) in [
+            (&[9, 1, 1, b'x'][..], "another object"),
+            (&[10, 1, 2, b'x', b'y'], "more than it says"),
+            (&[10, 3, 1, b'x'], "less than it says"),
+            (&[10, 1, 0], "unknown instruction"),
+            (&[10, 11, 0x90, 11], "does not have"),
+            (&[10, 3, 0x91, 9, 3], "does not have"),
+            (&[10, 3, 0x9f, 255, 255, 255, 255, 3], "does not have"),
+            (&[10, 3, 3, b'x'], "cut short"),
+            (&[10, 3, 0x91], "cut short"),
+            (&[10], "cut short"),
+            (&[], "cut short"),
+            (&[0xff; 30], "sensible size"),
+        ] {
+            let Err(DeltaError::Damaged(what)) = apply(&base, &whole(delta), place.path()) else { panic!("{delta:?}") };
+            assert!(what.contains(words), "{delta:?}: {what}");
+        }
+        assert_eq!(bytes(&apply(&base, &whole(&[10, 0]), place.path()).unwrap()), b"");
+    }
+}
