@@ -10,6 +10,8 @@ mod cache;
 mod content;
 mod delta;
 mod entry;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod hash;
 mod index;
 mod inflate;

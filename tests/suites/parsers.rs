@@ -1,6 +1,10 @@
 //! The properties of `tests/fuzz`, over input that is nearly right. Coverage-guided runs find more; these run on stable
 //! Rust, for a bounded time.
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use gitrepo_core::testing::fuzz;
 use proptest::prelude::*;
 
@@ -72,6 +76,41 @@ fn location() -> impl Strategy<Value = String> {
     prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
 }
 
+/// Objects of a pack, or nearly: the number of objects, and each with a header and its content.
+fn objects() -> impl Strategy<Value = Vec<u8>> {
+    let header = prop_oneof![
+        4 => (1..=4_u8, 0..16_u8).prop_map(|(kind, size)| vec![kind << 4 | size]),
+        2 => (0..16_u8, 0..64_u8).prop_map(|(size, back)| vec![6 << 4 | size, back]),
+        1 => (0..16_u8).prop_map(|size| [&[7 << 4 | size][..], &EMPTY_BLOB].concat()),
+        1 => any::<Vec<u8>>(),
+    ];
+    let content = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..16),
+        Just(vec![0, 3, 3, b'a', b'b', b'c']),
+        Just(vec![0, 0]),
+        Just(vec![5, 5, 0x90, 5]),
+    ];
+    let object = (header, content).prop_map(|(mut object, content)| {
+        if let Some(first) = object.first_mut() {
+            *first = (*first & 0x70) | u8::try_from(content.len()).unwrap();
+        }
+        let mut zlib = ZlibEncoder::new(&mut object, Compression::fast());
+        zlib.write_all(&content).unwrap();
+        zlib.finish().unwrap();
+        object
+    });
+    (prop::collection::vec(object, 0..6), 0..2_u32).prop_map(|(objects, more)| {
+        let count = u32::try_from(objects.len()).unwrap() + more;
+        [&count.to_be_bytes()[..], &objects.concat()].concat()
+    })
+}
+
+/// The id of the empty blob.
+const EMPTY_BLOB: [u8; 20] = [
+    0xe6, 0x9d, 0xe2, 0x9b, 0xb2, 0xd1, 0xd6, 0x43, 0x4b, 0x8b, 0x29, 0xae, 0x77, 0x5a, 0xd8, 0xc2, 0xe4, 0x8c, 0x53,
+    0x91,
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -102,13 +141,22 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn any_pack_is_kept_whole_or_refused(objects in objects()) {
+        fuzz::pack(&objects);
+    }
+}
+
 /// A target without a section in the manifest is not built, and would never run.
 #[test]
 fn every_fuzz_target_is_named_in_its_manifest() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let manifest = std::fs::read_to_string(directory.join("Cargo.toml")).unwrap();
     let targets = gitrepo_tests::volumes::entries(&directory.join("fuzz_targets"));
-    assert!(targets.len() >= 9, "{targets:?}");
+    assert!(targets.len() >= 10, "{targets:?}");
     for target in targets {
         let name = target.file_stem().unwrap().to_str().unwrap();
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name}");

@@ -1,5 +1,6 @@
 //! The objects of a pack that is being kept: what is known of each, and its content, read back from the pack.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fs::File;
@@ -38,11 +39,31 @@ struct Record {
 }
 
 /// What a delta builds on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Base {
     /// The object with this number.
     Here(usize),
     /// An object that is not in the pack.
+    Outside(Oid),
+}
+
+impl Base {
+    fn outside(&self) -> Option<Oid> {
+        match self {
+            Self::Outside(id) => Some(*id),
+            Self::Here(_) => None,
+        }
+    }
+}
+
+/// The deltas that wait for each base.
+type Waiting = BTreeMap<Base, Vec<usize>>;
+
+/// Where a chain of deltas begins.
+enum Start {
+    Remembered(ObjectType, Content),
+    /// The object with this number.
+    Plain(ObjectType, usize),
     Outside(Oid),
 }
 
@@ -58,6 +79,7 @@ pub(super) struct Objects<'a> {
     numbers: Option<HashMap<Oid, usize>>,
     /// Deltas whose base was not there when they came.
     waiting: Vec<usize>,
+    /// The objects outside that deltas build on.
     borrowed: BTreeSet<Oid>,
     cache: Cache<Base>,
     inflater: Inflater,
@@ -104,9 +126,9 @@ impl<'a> Objects<'a> {
         self.announce(number, id)
     }
 
-    /// Resolves the deltas that came before their bases.
+    /// Resolves the deltas that came before their bases, then those of a thin pack, whose bases are outside.
     pub(super) fn settle(&mut self, mut is_wanted: impl FnMut() -> bool) -> Result<(), PackError> {
-        let mut after: HashMap<Base, Vec<usize>> = HashMap::new();
+        let mut after = Waiting::new();
         let mut ready = Vec::new();
         for number in std::mem::take(&mut self.waiting) {
             let entry = self.entry(number)?;
@@ -119,6 +141,25 @@ impl<'a> Objects<'a> {
                 (None, Form::Plain(_)) => {}
             }
         }
+        self.resolve_all(ready, &mut after, &mut is_wanted)?;
+        let outside = after.keys().filter_map(Base::outside).filter(|id| self.outside.has(*id));
+        self.borrowed = outside.collect();
+        let ready = self.borrowed.iter().filter_map(|id| after.remove(&Base::Outside(*id))).flatten().collect();
+        self.resolve_all(ready, &mut after, &mut is_wanted)?;
+        // Each chain of deltas leads back to the beginning of the pack, or to an object named by its id.
+        match after.keys().find_map(Base::outside) {
+            Some(id) => Err(PackError::MissingBase(id)),
+            None => self.check_circles(),
+        }
+    }
+
+    /// Resolves deltas whose bases are known, and those that wait for them.
+    fn resolve_all(
+        &mut self,
+        mut ready: Vec<usize>,
+        after: &mut Waiting,
+        is_wanted: &mut impl FnMut() -> bool,
+    ) -> Result<(), PackError> {
         while let Some(number) = ready.pop() {
             if !is_wanted() {
                 return Err(PackError::Stopped);
@@ -134,12 +175,18 @@ impl<'a> Objects<'a> {
                 ready.extend(after.remove(&base).unwrap_or_default());
             }
         }
-        // Each chain of deltas leads back to the beginning of the pack, or to an object named by its id.
-        let missing = after.into_keys().find_map(|base| match base {
-            Base::Outside(id) => Some(id),
-            Base::Here(_) => None,
-        });
-        missing.map_or(Ok(()), |id| Err(PackError::MissingBase(id)))
+        Ok(())
+    }
+
+    /// Refuses a pack that would have no end for those who read it: an object was resolved from one outside, and now the
+    /// pack has that one too, as a delta of the first.
+    fn check_circles(&mut self) -> Result<(), PackError> {
+        let numbers = self.numbers.as_ref();
+        let doubtful: Vec<_> = self.borrowed.iter().filter_map(|id| numbers?.get(id).copied()).collect();
+        for number in doubtful {
+            self.chain(Base::Here(number), |_, _| None)?;
+        }
+        Ok(())
     }
 
     /// The objects that deltas build on and that are not in the pack.
@@ -184,13 +231,26 @@ impl<'a> Objects<'a> {
         hasher.finish()
     }
 
-    /// Makes the id of an object known, for deltas that name their bases by id.
-    fn announce(&mut self, number: usize, id: Oid) -> Result<(), PackError> {
-        if let Some(numbers) = self.numbers.as_mut().filter(|_| !id.is_zero()) {
-            numbers.try_reserve(1).map_err(|_| PackError::OutOfMemory)?;
-            numbers.entry(id).or_insert(number);
+    /// Makes all ids known, for deltas that name their bases by id.
+    fn number_all(&mut self) -> Result<(), PackError> {
+        if self.numbers.is_none() {
+            self.numbers = Some(HashMap::new());
+            for number in 0..self.records.len() {
+                self.announce(number, self.records[number].line.id)?;
+            }
         }
         Ok(())
+    }
+
+    /// Makes the id of an object known. Among deltas that name their bases by id, an object must not be there twice: who
+    /// reads the pack could go round in circles between the two.
+    fn announce(&mut self, number: usize, id: Oid) -> Result<(), PackError> {
+        let Some(numbers) = self.numbers.as_mut().filter(|_| !id.is_zero()) else { return Ok(()) };
+        numbers.try_reserve(1).map_err(|_| PackError::OutOfMemory)?;
+        match numbers.insert(id, number) {
+            None => Ok(()),
+            Some(_) => Err(PackError::Object { offset: self.records[number].line.offset, what: "is there twice" }),
+        }
     }
 
     /// What an entry builds on, if that is known and can be read.
@@ -202,15 +262,11 @@ impl<'a> Objects<'a> {
                 Ok(self.records[number].kind.map(|_| Base::Here(number)))
             }
             Form::DeltaOf(id) => {
-                // Looked at first, so that the answer never changes: no delta can come to build on itself.
-                if self.outside.has(id) {
-                    return Ok(Some(Base::Outside(id)));
+                self.number_all()?;
+                if let Some(number) = self.numbers.as_ref().and_then(|numbers| numbers.get(&id)) {
+                    return Ok(Some(Base::Here(*number)));
                 }
-                if self.numbers.is_none() {
-                    let known = self.records.iter().enumerate().filter(|(_, record)| record.kind.is_some());
-                    self.numbers = Some(known.map(|(number, record)| (record.line.id, number)).collect());
-                }
-                Ok(self.numbers.as_ref().and_then(|numbers| numbers.get(&id)).map(|number| Base::Here(*number)))
+                Ok(self.borrowed.contains(&id).then_some(Base::Outside(id)))
             }
         }
     }
@@ -240,40 +296,54 @@ impl<'a> Objects<'a> {
 
     /// The content of an object whose base and whose bases' bases are known.
     fn content(&mut self, base: Base) -> Result<(ObjectType, Content), PackError> {
-        let mut deltas = Vec::new();
-        let mut at = base;
-        let (kind, mut content) = loop {
-            let kind = match at {
-                Base::Here(number) => self.records[number].kind,
-                Base::Outside(_) => None,
-            };
-            if let (Some(kind), Some(content)) = (kind, self.cache.get(at)) {
-                break (kind, content);
-            }
-            match at {
-                Base::Outside(id) => {
-                    self.borrowed.insert(id);
-                    break self.borrow(id)?;
-                }
-                Base::Here(number) => {
-                    let entry = self.entry(number)?;
-                    match (entry.form, self.base_of(&entry)?) {
-                        (Form::Plain(kind), _) => break (kind, self.body(number)?),
-                        (_, Some(base)) => {
-                            deltas.push((number, entry.offset));
-                            at = base;
-                        }
-                        (_, None) => return Err(PackError::Object { offset: entry.offset, what: "builds on nothing" }),
-                    }
-                }
-            }
+        let (mut deltas, start) = self.chain(base, |objects, base| objects.remembered(base))?;
+        let (kind, mut content) = match start {
+            Start::Remembered(kind, content) => (kind, content),
+            Start::Plain(kind, number) => (kind, self.body(number)?),
+            Start::Outside(id) => self.borrow(id)?,
         };
-        while let Some((number, offset)) = deltas.pop() {
+        while let Some(number) = deltas.pop() {
             let delta = self.body(number)?;
-            content = self.apply(offset, &content, &delta)?;
+            content = self.apply(self.records[number].line.offset, &content, &delta)?;
             self.cache.insert(Base::Here(number), content.clone());
         }
         Ok((kind, content))
+    }
+
+    /// The deltas from `base` back to an object that is none, or that is remembered.
+    fn chain(
+        &mut self,
+        base: Base,
+        remembered: impl Fn(&mut Self, Base) -> Option<Start>,
+    ) -> Result<(Vec<usize>, Start), PackError> {
+        let mut deltas = Vec::new();
+        let mut at = base;
+        loop {
+            if let Some(start) = remembered(self, at) {
+                return Ok((deltas, start));
+            }
+            let number = match at {
+                Base::Outside(id) => return Ok((deltas, Start::Outside(id))),
+                Base::Here(number) => number,
+            };
+            let entry = self.entry(number)?;
+            match (entry.form, self.base_of(&entry)?) {
+                (Form::Plain(kind), _) => return Ok((deltas, Start::Plain(kind, number))),
+                (_, Some(base)) if deltas.len() < self.records.len() => {
+                    deltas.push(number);
+                    at = base;
+                }
+                _ => return Err(PackError::Object { offset: entry.offset, what: "builds on itself" }),
+            }
+        }
+    }
+
+    fn remembered(&mut self, base: Base) -> Option<Start> {
+        let kind = match base {
+            Base::Here(number) => self.records[number].kind?,
+            Base::Outside(_) => return None,
+        };
+        self.cache.get(base).map(|content| Start::Remembered(kind, content))
     }
 
     fn apply(&self, offset: u64, base: &Content, delta: &Content) -> Result<Content, PackError> {

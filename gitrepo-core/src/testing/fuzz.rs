@@ -1,6 +1,7 @@
 //! Properties of the parsers of what a server sends. Each function takes any bytes, and panics if a property does not
 //! hold: the targets of `tests/fuzz` and the property tests of `tests/suites` call them.
 
+pub use crate::pack::fuzz::pack;
 pub use crate::remote::fuzz::challenges;
 pub use crate::remote::fuzz::fetch;
 pub use crate::remote::fuzz::head;

@@ -279,6 +279,18 @@ fn an_object_may_come_twice_and_junk_at_the_end_is_ignored() {
 }
 
 #[test]
+fn an_object_may_not_come_twice_among_deltas_by_id() {
+    let by_id = Piece::DeltaOf(blob_id(b"twice"), append(b"twice", b"!"));
+    for pieces in [
+        vec![blob(b"twice"), blob(b"twice"), by_id.clone()],
+        vec![by_id.clone(), blob(b"twice"), blob(b"twice")],
+        vec![blob(b"twice"), by_id.clone(), by_id],
+    ] {
+        assert_damaged(Bare::new().keep(&pack(&pieces), &Nothing), "is there twice", &pieces);
+    }
+}
+
+#[test]
 fn an_empty_pack_leaves_nothing() {
     let bare = Bare::new();
     assert_eq!(bare.keep(&pack(&[]), &Nothing).unwrap(), 0);
@@ -337,6 +349,39 @@ fn deltas_in_a_circle_are_refused() {
         Piece::DeltaOf(blob_id(&one), append(&one, b" and two")),
     ]);
     assert_damaged(Bare::new().keep(&bytes, &Nothing), "is missing", &"circle");
+}
+
+/// Readers of such a pack would never end.
+#[test]
+fn what_is_here_cannot_become_a_delta_of_what_builds_on_it() {
+    const HERE: &[u8] = b"what is here already";
+    let more = [HERE, b"!"].concat();
+    let shorter = [&size(more.len())[..], &size(HERE.len()), &[0x90, HERE.len() as u8]].concat();
+    let same = append(HERE, b"");
+    for pieces in [
+        vec![Piece::DeltaOf(blob_id(HERE), same)],
+        vec![Piece::DeltaOf(blob_id(HERE), append(HERE, b"!")), Piece::DeltaAt(0, shorter.clone())],
+        vec![Piece::DeltaOf(blob_id(&more), shorter), Piece::DeltaOf(blob_id(HERE), append(HERE, b"!"))],
+    ] {
+        let bare = Bare::new();
+        assert_damaged(bare.keep(&pack(&pieces), &One(HERE)), "builds on itself", &pieces);
+        assert!(bare.files().is_empty());
+    }
+}
+
+#[test]
+fn what_is_here_may_come_again_as_a_delta() {
+    const HERE: &[u8] = b"what is here already";
+    let more = [HERE, b"!"].concat();
+    let bare = Bare::new();
+    let bytes = pack(&[
+        Piece::DeltaOf(blob_id(HERE), append(HERE, b"!")),
+        Piece::DeltaOf(blob_id(b"what"), append(b"what", b" is here already")),
+        blob(b"what"),
+    ]);
+    bare.keep(&bytes, &One(HERE)).unwrap();
+    assert!(bare.files().iter().any(|(_, content)| *content == bytes), "nothing was missing");
+    assert!(bare.objects().iter().any(|(_, content)| *content == more));
 }
 
 #[test]
