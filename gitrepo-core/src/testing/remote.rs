@@ -194,7 +194,7 @@ impl Conversation<'_> {
         match self.request.errand.credentials.secret_keys().get(&key) {
             Some(given) if given.expose() == value => Ok(()),
             Some(_) => Err(RemoteError::CredentialRefused { url: self.url(), offered: key, source: None }),
-            None => Err(RemoteError::CredentialMissing { url: self.url(), wanted: key }),
+            None => Err(RemoteError::CredentialMissing { url: self.url(), wanted: key, source: None }),
         }
     }
 
