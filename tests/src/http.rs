@@ -230,6 +230,11 @@ impl HttpServer {
         self.listener.as_ref().map(Listener::accepted).unwrap()
     }
 
+    /// Waits until everything that clients sent before they hung up has been answered. No client may be connected.
+    pub fn settle(&self) {
+        self.listener.iter().for_each(Listener::settle)
+    }
+
     /// All requests in the order read, including those still being answered.
     pub fn requests(&self) -> Vec<Arc<Request>> {
         lock(&self.shared.requests).clone()
