@@ -28,6 +28,8 @@ pub struct Identity {
     pub(crate) key: PKey<Private>,
     /// The authority of the clients that it serves; `None` for everybody.
     pub(crate) clients: Option<X509>,
+    /// Whether its server speaks no newer TLS than 1.2.
+    pub(crate) old: bool,
 }
 
 impl Identity {
@@ -37,13 +39,19 @@ impl Identity {
         let mut builder = begin("gitrepo self-signed", &key, Validity::Current);
         builder.set_issuer_name(&name("gitrepo self-signed")).unwrap();
         add_server_extensions(&mut builder, names, None);
-        Self { certificate: finish(builder, &key), key, clients: None }
+        Self { certificate: finish(builder, &key), key, clients: None, old: false }
     }
 
     /// The same for a server that serves only clients with a certificate of `authority`.
     #[must_use]
     pub fn for_clients_of(self, authority: &Authority) -> Self {
         Self { clients: Some(authority.identity.certificate.clone()), ..self }
+    }
+
+    /// The same for a server that speaks no newer TLS than 1.2.
+    #[must_use]
+    pub fn until_tls_1_2(self) -> Self {
+        Self { old: true, ..self }
     }
 
     /// The certificate.
@@ -92,7 +100,7 @@ impl Authority {
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
         builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap()).unwrap();
         let certificate = finish(builder, issuer.map_or(&key, |issuer| &issuer.key));
-        let identity = Identity { certificate, key, clients: None };
+        let identity = Identity { certificate, key, clients: None, old: false };
         file.write_all(identity.pem().as_bytes()).unwrap();
         Self { identity, file }
     }
@@ -132,7 +140,7 @@ impl Authority {
         let mut builder = begin("gitrepo test server", &key, validity);
         builder.set_issuer_name(self.identity.certificate.subject_name()).unwrap();
         add_server_extensions(&mut builder, names, Some(&self.identity.certificate));
-        Identity { certificate: finish(builder, &self.identity.key), key, clients: None }
+        Identity { certificate: finish(builder, &self.identity.key), key, clients: None, old: false }
     }
 }
 

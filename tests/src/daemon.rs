@@ -30,6 +30,11 @@ impl GitDaemon {
     pub fn connections(&self) -> u64 {
         self.listener.accepted()
     }
+
+    /// Waits until everything that clients did before they hung up has been served.
+    pub fn settle(&self) {
+        self.listener.settle()
+    }
 }
 
 fn serve(stream: TcpStream) -> io::Result<()> {

@@ -67,6 +67,7 @@ pub struct HttpServerBuilder {
     identity: Option<Identity>,
     answer: Option<AnswerFor>,
     close: bool,
+    resets: u64,
     protocol: Option<u8>,
     address: Option<IpAddr>,
 }
@@ -80,6 +81,8 @@ struct Shared {
     identity: Option<Identity>,
     answer: AnswerFor,
     close: bool,
+    /// Connections still to be reset.
+    resets: AtomicU64,
     protocol: Option<u8>,
     requests: Mutex<Vec<Arc<Request>>>,
     sent: Arc<AtomicU64>,
@@ -129,6 +132,13 @@ impl HttpServerBuilder {
         self
     }
 
+    /// Resets the first `count` connections after their TLS handshake, with or without the certificate that it asks for.
+    #[must_use]
+    pub fn reset_first(mut self, count: u64) -> Self {
+        self.resets = count;
+        self
+    }
+
     /// Speaks this version of git's protocol, whatever the client asks for.
     #[must_use]
     pub fn protocol(mut self, version: u8) -> Self {
@@ -152,6 +162,7 @@ impl HttpServerBuilder {
             identity: self.identity,
             answer: self.answer.unwrap_or_else(|| Box::new(|_| Answer::Git)),
             close: self.close,
+            resets: AtomicU64::new(self.resets),
             protocol: self.protocol,
             requests: Mutex::default(),
             sent: Arc::default(),
@@ -219,6 +230,11 @@ impl HttpServer {
         self.listener.as_ref().map(Listener::accepted).unwrap()
     }
 
+    /// Waits until everything that clients sent before they hung up has been answered. No client may be connected.
+    pub fn settle(&self) {
+        self.listener.iter().for_each(Listener::settle)
+    }
+
     /// All requests in the order read, including those still being answered.
     pub fn requests(&self) -> Vec<Arc<Request>> {
         lock(&self.shared.requests).clone()
@@ -257,6 +273,10 @@ impl Drop for HttpServer {
 
 impl Shared {
     fn converse(&self, stream: TcpStream) -> io::Result<()> {
+        let left = self.resets.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_ok() {
+            return wire::reset(stream, self.identity.as_ref());
+        }
         let mut wire = Wire::accept(stream, self.identity.as_ref(), Arc::clone(&self.sent))?;
         wire.closing = self.close;
         let mut reader = BufReader::new(wire);

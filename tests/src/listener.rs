@@ -1,6 +1,7 @@
 //! A TCP server on the loopback, one thread per connection. Dropping it ends all threads, whatever they wait for.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::Ipv4Addr;
 use std::net::Shutdown;
 use std::net::SocketAddr;
@@ -8,19 +9,30 @@ use std::net::TcpListener;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::socket::Shutdown as SocketShutdown;
+
+/// Enough for any server to notice on a busy machine that its client is gone.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A listening address.
 pub(crate) struct Listener {
     address: SocketAddr,
     socket: Arc<TcpListener>,
-    connections: Arc<Mutex<Connections>>,
+    connections: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    connections: Mutex<Connections>,
+    closed: Condvar,
 }
 
 #[derive(Default)]
@@ -42,7 +54,7 @@ impl Listener {
     pub(crate) fn start_at(address: SocketAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let socket = Arc::new(TcpListener::bind(address).expect("bind a port of the loopback"));
         let address = socket.local_addr().unwrap();
-        let connections = Arc::<Mutex<Connections>>::default();
+        let connections = Arc::<Shared>::default();
         let acceptor = {
             let (socket, connections) = (Arc::clone(&socket), Arc::clone(&connections));
             std::thread::spawn(move || accept(&socket, &connections, &serve))
@@ -57,13 +69,30 @@ impl Listener {
 
     /// Connections accepted so far.
     pub(crate) fn accepted(&self) -> u64 {
-        lock(&self.connections).accepted
+        self.connections.lock().accepted
+    }
+
+    /// Waits until everything that clients did before they hung up has been served. No client may be connected.
+    pub(crate) fn settle(&self) {
+        // Connections are accepted in order, so all others are known once this one has been served.
+        let knock = TcpStream::connect(self.address).unwrap();
+        knock.shutdown(Shutdown::Write).unwrap();
+        // A server may also reset it.
+        drop(io::copy(&mut &knock, &mut io::sink()));
+        let connections = self.connections.lock();
+        let waited = self
+            .connections
+            .closed
+            .wait_timeout_while(connections, PATIENCE, |connections| !connections.open.is_empty());
+        let (mut connections, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!timeout.timed_out(), "{} connections are still open", connections.open.len());
+        connections.accepted -= 1;
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut connections = lock(&self.connections);
+        let mut connections = self.connections.lock();
         connections.stopped = true;
         for stream in connections.open.values() {
             // A client that is gone has already ended the stream.
@@ -77,10 +106,10 @@ impl Drop for Listener {
     }
 }
 
-fn accept(socket: &TcpListener, connections: &Mutex<Connections>, serve: &(impl Fn(TcpStream) + Sync)) {
+fn accept(socket: &TcpListener, connections: &Shared, serve: &(impl Fn(TcpStream) + Sync)) {
     std::thread::scope(|scope| {
         while let Ok((stream, _)) = socket.accept() {
-            let mut open = lock(connections);
+            let mut open = connections.lock();
             if open.stopped {
                 break;
             }
@@ -91,12 +120,15 @@ fn accept(socket: &TcpListener, connections: &Mutex<Connections>, serve: &(impl 
             scope.spawn(move || {
                 serve(stream);
                 // The registered clone keeps the connection open; dropping it closes the connection.
-                lock(connections).open.remove(&number);
+                connections.lock().open.remove(&number);
+                connections.closed.notify_all();
             });
         }
     });
 }
 
-fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
-    connections.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -205,8 +205,9 @@ fn connect(target: &str) -> io::Result<TcpStream> {
 /// Copies both ways until both sides have ended.
 fn splice(client: TcpStream, server: TcpStream) -> io::Result<()> {
     fn copy(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
-        io::copy(&mut from, &mut to)?;
-        to.shutdown(Shutdown::Write)
+        let copied = io::copy(&mut from, &mut to);
+        // Also after an error: a side that was reset has ended.
+        copied.and(to.shutdown(Shutdown::Write))
     }
 
     let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);

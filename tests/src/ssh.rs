@@ -119,6 +119,11 @@ impl SshServer {
         self.listener.accepted()
     }
 
+    /// Waits until everything that clients did before they hung up has been served.
+    pub fn settle(&self) {
+        self.listener.settle()
+    }
+
     /// Commands started, which requires authentication. Complete once the clients have ended.
     pub fn sessions(&self) -> usize {
         self.log().matches("Starting session: ").count()

@@ -57,6 +57,11 @@ impl WebServer {
         self.listener.accepted()
     }
 
+    /// Waits until everything that clients did before they hung up has been served.
+    pub fn settle(&self) {
+        self.listener.settle()
+    }
+
     fn start_nginx(password: &str) -> Self {
         let place = place();
         let users = place.write("users", &format!("{USER}:{{PLAIN}}{password}\n"));

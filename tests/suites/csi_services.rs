@@ -6,6 +6,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use gitrepo_core::gateway::Bounds;
 use gitrepo_core::gateway::Gateway;
@@ -52,6 +53,9 @@ mod publish;
 mod standing;
 mod stats;
 mod unpublish;
+
+/// Enough for any request to come to a gate on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A driver, and a server with a repository of two commits.
 struct Bench {
@@ -126,6 +130,16 @@ impl Bench {
             request.set_timeout(Duration::from_millis(milliseconds.into()));
         }
         self.runtime.block_on(self.node.node_publish_volume(request)).map(drop)
+    }
+
+    /// Publishes with calls that end soon, until the clone hangs at `gate`.
+    fn publish_up_to(&self, gate: &Gate, request: &NodePublishVolumeRequest) {
+        let begun = Instant::now();
+        while gate.arrived() == 0 {
+            assert!(begun.elapsed() < PATIENCE, "no request comes to the gate");
+            let status = self.publish_within(request.clone(), Some(300)).unwrap_err();
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        }
     }
 
     fn unpublish(&self, pod: &str) -> Result<(), Status> {

@@ -14,6 +14,7 @@ use gitrepo_tests::http::Request;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::program::Outcome;
 
+mod client_certificate;
 mod identity;
 mod redirects;
 

@@ -71,10 +71,12 @@ impl Killed {
 
     /// Bytes and packs that the server sends for a successful mount.
     fn cost_of_mounting(&self, pod: &str) -> (u64, usize) {
+        self.server.settle();
         let (bytes, packs) = (self.server.bytes_sent(), self.server.packs());
         let target = self.shell.target(pod);
         self.shell.mount(&self.server.url(&self.repository), &target, &[]).assert_success();
         assert_same_tree(&self.repository, "main", ".", &target);
+        self.server.settle();
         (self.server.bytes_sent() - bytes, self.server.packs() - packs)
     }
 
@@ -194,6 +196,7 @@ impl Scene {
     }
 
     fn assert_published_without_a_pack(&self) {
+        self.server.settle();
         let (bytes, node) = (self.server.bytes_sent(), self.node(|_| {}));
         let target = node.target("next");
         node.publish(&read_only(&self.server.url(&self.repository), &target)).unwrap();

@@ -58,6 +58,7 @@ fn http_server_serves_a_repository_in_both_protocols_and_counts() {
     for (protocol, requests) in PROTOCOLS {
         let server = HttpServer::start(&fixture.repository);
         assert_eq!(cloned(&["-c", protocol], &server.url(&fixture.repository), &[]), fixture.commit);
+        server.settle();
         assert_eq!(server.info_refs(), 1);
         assert_eq!(server.upload_packs(), requests, "{protocol}");
         assert_eq!(server.packs(), 1, "{protocol}");

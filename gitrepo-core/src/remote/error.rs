@@ -97,6 +97,9 @@ pub enum RemoteError {
         url: String,
         /// Secret keys that it would accept.
         wanted: String,
+        /// What the server did, if it did not say so.
+        #[source]
+        source: Option<Cause>,
     },
     /// The server refused the credential.
     #[error(

@@ -54,6 +54,9 @@ const CURSOR_LIMIT: u64 = 1024;
 /// tree is checked completely, a large one in a different part each time.
 const SAMPLE: usize = 128;
 
+/// The number of entries that each check covers even after its time: a busy node may interrupt a check for longer.
+const LEAST: usize = 16;
+
 /// Time limit for both checks together.
 const SAMPLE_TIME: Duration = Duration::from_millis(2);
 
@@ -219,12 +222,12 @@ impl Store {
     }
 }
 
-/// Returns `true` for [`SAMPLE`] entries, or until time runs out.
+/// Returns `true` for [`SAMPLE`] entries, or until time runs out after [`LEAST`].
 fn counted(begun: Instant) -> impl FnMut() -> bool {
     let mut entries = 0;
     move || {
         entries += 1;
-        entries < SAMPLE && begun.elapsed() < SAMPLE_TIME
+        entries < LEAST || (entries < SAMPLE && begun.elapsed() < SAMPLE_TIME)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Holds calls until a test releases them.
+//! Holds calls until a test releases them, or they are given up.
 
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -6,10 +6,15 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use crate::cancel::Cancel;
+
+/// How often a held call looks whether it is still wanted.
+const TICK: Duration = Duration::from_millis(10);
+
 /// Enough for any call on a busy machine; then the test fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Holds calls until it is opened or dropped.
+/// Holds calls until it is opened or dropped, or they are given up.
 #[derive(Debug)]
 pub struct Gate(Arc<Barrier>);
 
@@ -57,11 +62,13 @@ impl Drop for Gate {
 }
 
 impl Barrier {
-    /// Waits until the gate is open.
-    pub(super) fn pass(&self) {
+    /// Waits until the gate is open, or the call is no longer wanted.
+    pub(super) fn pass(&self, cancel: &Cancel) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.arrived += 1;
         self.changed.notify_all();
-        drop(self.changed.wait_while(state, |state| !state.open));
+        while !state.open && cancel.check().is_ok() {
+            state = self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }

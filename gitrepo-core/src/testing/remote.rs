@@ -12,6 +12,7 @@ use super::gate::Barrier;
 use super::gate::Gate;
 use super::repository::FakeRepository;
 use super::repository::Pack;
+use crate::cancel::Cancel;
 use crate::credentials::Accepted;
 use crate::credentials::PresentedKey;
 use crate::error::Cause;
@@ -84,7 +85,7 @@ impl FakeRemote {
         self.state().host_key = Some((kind.to_owned(), blob.to_owned()));
     }
 
-    /// From now on holds every call of `verb` before it is answered.
+    /// From now on holds every call of `verb` before it is answered, unless it is given up meanwhile.
     pub fn hold(&self, verb: Verb) -> Gate {
         let barrier = Arc::<Barrier>::default();
         self.state().gates.push((verb, Arc::clone(&barrier)));
@@ -106,7 +107,7 @@ impl FakeRemote {
     }
 
     /// Counts a call, holds it at the gates, and returns the failure that is meant for it.
-    fn call(&self, verb: Verb) -> Result<(), RemoteError> {
+    fn call(&self, verb: Verb, cancel: &Cancel) -> Result<(), RemoteError> {
         let mut state = self.state();
         state.calls.push(verb);
         let next = state.failures.iter().position(|(failing, _)| *failing == verb);
@@ -114,7 +115,7 @@ impl FakeRemote {
         let gates: Vec<_> =
             state.gates.iter().filter(|(held, _)| *held == verb).map(|(_, gate)| gate.clone()).collect();
         drop(state);
-        gates.iter().for_each(|gate| gate.pass());
+        gates.iter().for_each(|gate| gate.pass(cancel));
         failure.map_or(Ok(()), Err)
     }
 }
@@ -127,7 +128,7 @@ impl fmt::Debug for State {
 
 impl Remote for FakeRemote {
     fn converse(&self, request: &ConnectRequest, conversation: &mut dyn FnMut(&mut dyn Connection)) {
-        conversation(&mut Conversation { remote: self, request, connected: None, accepted: None });
+        conversation(&mut Conversation { remote: self, request, connected: None, local: None, accepted: None });
     }
 }
 
@@ -135,14 +136,14 @@ struct Conversation<'a> {
     remote: &'a FakeRemote,
     request: &'a ConnectRequest,
     connected: Option<Connected>,
+    /// Where to fetch into, once something was fetched.
+    local: Option<Repository>,
     accepted: Option<String>,
 }
 
 struct Connected {
     repository: FakeRepository,
     told: Advertisement,
-    /// Where to fetch into.
-    local: Option<Repository>,
 }
 
 impl Conversation<'_> {
@@ -154,6 +155,13 @@ impl Conversation<'_> {
         RemoteError::Protocol { url: self.url(), source: Cause::new(error.message()) }
     }
 
+    /// Makes a call that is still wanted, before it and after it.
+    fn call(&self, verb: Verb) -> Result<(), RemoteError> {
+        self.check_wanted()?;
+        self.remote.call(verb, &self.request.watch.cancel)?;
+        self.check_wanted()
+    }
+
     fn check_wanted(&self) -> Result<(), RemoteError> {
         let cancel = &self.request.watch.cancel;
         cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url(), source })
@@ -161,18 +169,14 @@ impl Conversation<'_> {
 
     fn connect(&mut self) -> Result<&Connected, RemoteError> {
         if self.connected.is_none() {
-            let errand = &self.request.errand;
-            let local =
-                errand.repository().map(|path| Repository::create(&path, errand.base.as_deref())).transpose()?;
-            self.check_wanted()?;
-            self.remote.call(Verb::Connect)?;
+            self.call(Verb::Connect)?;
             self.check_host_key()?;
             self.authenticate()?;
             let repository = self.remote.state().repositories.get(&self.url()).cloned();
             let repository =
                 repository.ok_or_else(|| RemoteError::RepositoryNotFound { url: self.url(), source: None })?;
             let told = repository.advertisement().map_err(|error| self.broken(&error))?;
-            self.connected = Some(Connected { repository, told, local });
+            self.connected = Some(Connected { repository, told });
         }
         self.connected.as_ref().ok_or_else(|| self.broken(&git2::Error::from_str("not connected")))
     }
@@ -194,7 +198,7 @@ impl Conversation<'_> {
         match self.request.errand.credentials.secret_keys().get(&key) {
             Some(given) if given.expose() == value => Ok(()),
             Some(_) => Err(RemoteError::CredentialRefused { url: self.url(), offered: key, source: None }),
-            None => Err(RemoteError::CredentialMissing { url: self.url(), wanted: key }),
+            None => Err(RemoteError::CredentialMissing { url: self.url(), wanted: key, source: None }),
         }
     }
 
@@ -202,7 +206,12 @@ impl Conversation<'_> {
     fn bring(&mut self, request: &FetchRequest) -> Result<(u64, u64), RemoteError> {
         let Resolved { commit, reference } = &request.resolved;
         let (url, connect) = (self.url(), self.request);
-        let Connected { repository, told, local: Some(local) } = self.connect()? else {
+        self.connect()?;
+        if self.local.is_none() {
+            let (path, base) = (connect.errand.repository(), connect.errand.base.as_deref());
+            self.local = path.map(|path| Repository::create(&path, base)).transpose()?;
+        }
+        let (Some(Connected { repository, told }), Some(local)) = (&self.connected, &self.local) else {
             let source = Cause::new("this conversation was begun without a repository");
             return Err(RemoteError::Local { path: "(none)".into(), full: false, source });
         };
@@ -252,17 +261,14 @@ impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         self.request.watch.progress.report(&Step::Resolving);
         self.connect()?;
-        self.remote.call(Verb::Resolve)?;
-        self.check_wanted()?;
+        self.call(Verb::Resolve)?;
         let url = &self.request.errand.url;
         let told = &self.connect()?.told;
         told.resolve(revision).ok_or_else(|| told.missing(revision, url))
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
-        self.check_wanted()?;
-        self.remote.call(Verb::Fetch)?;
-        self.check_wanted()?;
+        self.call(Verb::Fetch)?;
         let (received_bytes, received_objects) = self.bring(request)?;
         Ok(FetchReport { commit: request.resolved.commit, received_bytes, received_objects })
     }

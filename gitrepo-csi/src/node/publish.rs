@@ -210,7 +210,7 @@ mod tests {
         let patience = Duration::from_secs(60);
         let lock = service.locks.try_lock("volume").unwrap();
         for mode in [Mode::SingleNodeWriter, Mode::SingleNodeSingleWriter] {
-            assert_eq!(fails(&service, mode, Duration::from_millis(5)).kind, Kind::Busy);
+            assert_eq!(fails(&service, mode, Duration::from_millis(300)).kind, Kind::Busy);
         }
         assert_eq!(fails(&service, Mode::SingleNodeMultiWriter, patience).kind, Kind::PermissionDenied);
         drop(lock);

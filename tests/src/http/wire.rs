@@ -8,10 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use nix::libc::linger;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt;
 use openssl::ssl::SslAcceptor;
+use openssl::ssl::SslAcceptorBuilder;
 use openssl::ssl::SslMethod;
 use openssl::ssl::SslStream;
 use openssl::ssl::SslVerifyMode;
+use openssl::ssl::SslVersion;
 
 use crate::authority::Identity;
 
@@ -64,15 +69,36 @@ impl Wire {
     }
 }
 
+/// Accepts a connection, as [`Wire::accept`] does but from any client, and resets it: so ends a server's connection
+/// that is closed before the client's request is read.
+pub(super) fn reset(stream: TcpStream, identity: Option<&Identity>) -> io::Result<()> {
+    setsockopt(&stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?;
+    if let Some(identity) = identity {
+        let mut acceptor = acceptor(identity)?;
+        if identity.clients.is_some() {
+            acceptor.set_verify_callback(SslVerifyMode::PEER, |_, _| true);
+        }
+        acceptor.build().accept(stream).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
 fn handshake(stream: TcpStream, identity: &Identity) -> io::Result<SslStream<TcpStream>> {
+    acceptor(identity)?.build().accept(stream).map_err(io::Error::other)
+}
+
+fn acceptor(identity: &Identity) -> io::Result<SslAcceptorBuilder> {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     acceptor.set_private_key(&identity.key)?;
     acceptor.set_certificate(&identity.certificate)?;
+    if identity.old {
+        acceptor.set_max_proto_version(Some(SslVersion::TLS1_2))?;
+    }
     if let Some(authority) = &identity.clients {
         acceptor.cert_store_mut().add_cert(authority.clone())?;
         acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
     }
-    acceptor.build().accept(stream).map_err(io::Error::other)
+    Ok(acceptor)
 }
 
 impl Read for Wire {

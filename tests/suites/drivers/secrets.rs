@@ -16,6 +16,7 @@ use gitrepo_tests::ssh::Algorithm;
 use gitrepo_tests::ssh::ClientKey;
 use gitrepo_tests::ssh::Format;
 use gitrepo_tests::ssh::SshServer;
+use serde_json::Value;
 use serde_json::json;
 
 use super::Scene;
@@ -38,13 +39,20 @@ pub(crate) fn canaries() -> Canaries {
 pub(crate) fn secured<D: Driver>(
     change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder,
 ) -> Option<(Scene<D>, [D::Volume; 2])> {
+    secured_and_configured(&json!({}), change)
+}
+
+fn secured_and_configured<D: Driver>(
+    configuration: &Value,
+    change: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder,
+) -> Option<(Scene<D>, [D::Volume; 2])> {
     let authority = Authority::new();
     let identity = authority.issue_for_loopback();
     let closed = |server: HttpServerBuilder| {
         let server = server.tls(identity).accept(Credential::Basic(USERNAME, PASSWORD));
         change(server.accept(Credential::Bearer(TOKEN)))
     };
-    let scene = Scene::<D>::configured(&json!({"limits": {"stall": "2s"}}), closed)?;
+    let scene = Scene::<D>::configured(configuration, closed)?;
     let ca = format!("{COMMENT}\n{}", authority.ca_pem());
     let volume = scene.inline("v").with_pod_token(POD_TOKEN);
     let volumes = [
@@ -80,8 +88,10 @@ pub(super) fn secrets_do_not_leak_when_the_server_fails<D: Driver>() {
         |request| hostile::unauthorized_for_ever()(request),
         |request| hostile::pack_ends_midway(Ending::Silent)(request),
     ];
+    let impatient = json!({"limits": {"stall": "2s"}});
     for answer in answers {
-        let Some((scene, volumes)) = secured::<D>(|server| server.answer(answer)) else { return };
+        let failing = secured_and_configured::<D>(&impatient, |server| server.answer(answer));
+        let Some((scene, volumes)) = failing else { return };
         for volume in &volumes {
             assert_fails_without_secrets_in_the_message(&scene, volume, &canaries());
         }

@@ -158,6 +158,8 @@ fn a_remote_that_stalls_or_breaks_off_is_given_up() {
     scene.assert_fails(&of(&SilentServer::start().url("http")), &["went silent"]);
     let stalling = misbehaving(&scene, hostile::pack_ends_midway(Ending::Silent));
     scene.assert_fails(&of(&stalling.url(&scene.repository)), &["went silent"]);
+    // A busy machine is not silence.
+    scene.node.configure(&json!({}));
     let breaking = misbehaving(&scene, hostile::pack_ends_midway(Ending::Broken));
     scene.assert_fails(&of(&breaking.url(&scene.repository)), &["127.0.0.1"]);
     let lying = misbehaving(&scene, hostile::pack_is_garbage());

@@ -227,6 +227,29 @@ impl Bench {
         }
     }
 
+    /// What clients have begun so far, as far as the server can tell: connections and requests.
+    pub(super) fn begun(&self) -> (u64, usize) {
+        match &self.server {
+            Server::Fake { remote, .. } => {
+                (self.connections(), remote.count(Verb::Resolve) + remote.count(Verb::Fetch))
+            }
+            Server::Http(server) => (self.connections(), server.requests().len()),
+            Server::Ssh { .. } | Server::Web(_) | Server::Dulwich(_) | Server::Daemon(_) => (self.connections(), 0),
+            Server::Files => (0, 0),
+        }
+    }
+
+    /// Waits until the server has seen everything that clients did before they hung up.
+    pub(super) fn settle(&self) {
+        match &self.server {
+            Server::Http(server) => server.settle(),
+            Server::Ssh { server, .. } => server.settle(),
+            Server::Web(server) | Server::Dulwich(server) => server.settle(),
+            Server::Daemon(server) => server.settle(),
+            Server::Fake { .. } | Server::Files => {}
+        }
+    }
+
     /// Holds what a client sends for `verb`.
     pub(super) fn hold(&self, verb: Verb) -> Held {
         match &self.server {

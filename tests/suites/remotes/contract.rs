@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use gitrepo_core::cancel::Cancel;
@@ -24,10 +26,14 @@ use gitrepo_tests::repository::Files;
 
 use super::Bench;
 use super::Credential;
+use super::Held;
 use super::fetch;
 use super::history;
 use super::resolve;
 use super::with;
+
+/// How long a remote may take to notice on a busy machine that it is given up.
+const DEAF: Duration = Duration::from_secs(30);
 
 pub(super) fn every_revision_resolves_to_its_commit(bench: &Bench) {
     let [first, second, commit] = &bench.commits;
@@ -180,19 +186,28 @@ pub(super) fn a_directory_that_is_taken_is_not_fetched_into(bench: &Bench) {
 pub(super) fn what_was_given_up_or_is_late_is_not_begun(bench: &Bench) {
     let cancelled = Cancel::new();
     cancelled.cancel();
+    let before = bench.begun();
     for (cancel, expected) in
         [(cancelled, Interrupted::Cancelled), (Cancel::new().within(Duration::ZERO), Interrupted::DeadlineExceeded)]
     {
         let (error, _) = bench.converse_until(bench.errand(), &cancel, |connection| resolve(connection, "main"));
         assert_interrupted(error.unwrap_err(), expected);
     }
+    bench.settle();
+    assert_eq!(bench.begun(), before, "the server was asked");
+
     let late = Cancel::new();
+    let mut by_then = None;
     let (error, _) = bench.converse_until(bench.fetching("late"), &late, |connection| {
-        let resolved = resolve(connection, "main")?;
+        let found = resolve(connection, "main")?;
+        by_then = Some(bench.begun());
         late.cancel();
-        connection.fetch(&FetchRequest::new(resolved, 1))
+        connection.fetch(&FetchRequest::new(found, 1))
     });
     assert_interrupted(error.unwrap_err(), Interrupted::Cancelled);
+    bench.settle();
+    assert_eq!(Some(bench.begun()), by_then, "the server was asked for a pack");
+    assert!(!bench.fetched("late").exists(), "there is a repository");
 }
 
 pub(super) fn progress_is_reported(bench: &Bench) {
@@ -260,33 +275,40 @@ pub(super) fn a_commit_that_is_not_given_out_by_its_id_is_found_in_the_history(b
 pub(super) fn what_is_given_up_meanwhile_ends(bench: &Bench) {
     for verb in [Verb::Resolve, Verb::Fetch] {
         let cancel = Cancel::new();
-        assert_interrupted(interrupt(bench, verb, &cancel, || cancel.cancel()), Interrupted::Cancelled);
+        let error = fetch_from_held(bench, verb, &cancel, |held| {
+            held.wait();
+            cancel.cancel();
+        });
+        assert_interrupted(error, Interrupted::Cancelled);
     }
 }
 
 pub(super) fn what_takes_too_long_ends(bench: &Bench) {
     for verb in [Verb::Resolve, Verb::Fetch] {
-        let cancel = Cancel::new().within(Duration::from_secs(2));
-        let passes = || {
-            while cancel.check().is_ok() {
-                std::thread::yield_now()
-            }
-        };
-        assert_interrupted(interrupt(bench, verb, &cancel, passes), Interrupted::DeadlineExceeded);
+        let cancel = Cancel::new().within(Duration::from_secs(1));
+        // On a busy machine the time may be over before the server is asked.
+        let error = fetch_from_held(bench, verb, &cancel, |_| {});
+        assert_interrupted(error, Interrupted::DeadlineExceeded);
     }
 }
 
-/// Fetches, and interrupts that while the server has not answered `verb`. Returns the error.
-fn interrupt(bench: &Bench, verb: Verb, cancel: &Cancel, interrupt: impl FnOnce() + Send) -> RemoteError {
+/// Fetches from a server that does not answer `verb` before the fetch has ended. Returns the error.
+fn fetch_from_held(bench: &Bench, verb: Verb, cancel: &Cancel, meanwhile: impl FnOnce(&Held) + Send) -> RemoteError {
     let held = bench.hold(verb);
+    let (ended, end) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            held.wait();
-            interrupt();
+        let holder = scope.spawn(move || {
+            meanwhile(&held);
+            // Nothing is sent: the other side is dropped.
+            let outcome = end.recv_timeout(DEAF);
             drop(held);
+            outcome
         });
         let errand = bench.fetching(&format!("{verb:?}"));
-        bench.converse_until(errand, cancel, |connection| fetch(connection, "main", 1)).0.unwrap_err()
+        let (outcome, _) = bench.converse_until(errand, cancel, |connection| fetch(connection, "main", 1));
+        drop(ended);
+        assert_eq!(holder.join().unwrap(), Err(RecvTimeoutError::Disconnected), "{verb:?} waited for the server");
+        outcome.unwrap_err()
     })
 }
 

@@ -26,6 +26,9 @@ use super::confined;
 use super::job;
 use super::with;
 
+/// Far more than any of these takes on a busy machine, and far less than the default limits.
+const PROMPT: Duration = Duration::from_secs(30);
+
 #[test]
 fn a_closed_port_is_reported_with_its_address_at_once() {
     if !require::root("to have a relay") {
@@ -38,7 +41,7 @@ fn a_closed_port_is_reported_with_its_address_at_once() {
     let error = session.resolve(&Revision::Head).unwrap_err();
     assert!(matches!(&error, WorkerError::Remote(RemoteError::Unreachable { .. })), "{error}");
     assert!(chain(&error).contains(&format!("127.0.0.1:{}: Connection refused", closed.port())), "{}", chain(&error));
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < PROMPT);
 }
 
 #[test]
@@ -58,7 +61,7 @@ fn r7_a_silent_server_is_given_up_in_time() {
         let begun = Instant::now();
         let error = session.resolve(&Revision::Head).unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable, "{scheme}: {}", chain(&error));
-        assert!(begun.elapsed() < Duration::from_secs(10), "{scheme}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < PROMPT, "{scheme}: {:?}", begun.elapsed());
     }
 }
 
@@ -96,7 +99,8 @@ fn r7_a_server_that_stops_inside_a_pack_is_given_up_in_time() {
     let server = HttpServer::builder().serve(&repository).answer(hostile::pack_ends_midway(Ending::Silent)).start();
     let rooms = Rooms::new();
     let job = with(job(&server.url(&repository)), |errand| {
-        errand.limits.stall = Duration::from_secs(1);
+        // Enough for the refs on a busy machine.
+        errand.limits.stall = Duration::from_secs(5);
         errand.staging = Some(rooms.staging());
     });
     let mut session = confined(&rooms.locks()).start(job).unwrap();
@@ -104,7 +108,7 @@ fn r7_a_server_that_stops_inside_a_pack_is_given_up_in_time() {
     let begun = Instant::now();
     let error = session.fetch(&FetchRequest::new(resolved, 1)).unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{}", chain(&error));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
 }
 
 #[test]

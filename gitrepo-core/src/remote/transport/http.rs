@@ -83,6 +83,10 @@ pub(super) struct Http<'a> {
     base: RepositoryUrl,
     multi: Multi,
     exchange: Option<Exchange>,
+    /// How the connection ended, if the server asked for a client certificate and then just hung up.
+    silence: Option<Cause>,
+    /// Whether the server has asked for a client certificate and then answered.
+    admitted: bool,
     patience: Patience<'a>,
 }
 
@@ -103,6 +107,8 @@ impl<'a> Http<'a> {
             base: request.errand.url.clone(),
             multi: Multi::new(),
             exchange: None,
+            silence: None,
+            admitted: false,
             patience: Patience::new(request),
         }
     }
@@ -116,8 +122,7 @@ impl<'a> Http<'a> {
         let mut redirects = 0;
         let mut retries = refusal::Retries::new(&self.request.watch.cancel, self.request.errand.limits.stall);
         loop {
-            self.begin(question)?;
-            let status = self.await_head()?;
+            let status = self.head_of_answer(question)?;
             self.decode()?;
             match status {
                 200 if question == Question::Refs => return self.check_type(),
@@ -138,6 +143,26 @@ impl<'a> Http<'a> {
                     }
                 }
             }
+        }
+    }
+
+    /// Sends one request and waits for the head of its answer. Returns the status.
+    ///
+    /// In TLS 1.3 a client may have sent its request when the server refuses its certificate. A server that closes the
+    /// connection without reading the request resets it, and the refusal may be lost. So a server that asks for a
+    /// certificate and hangs up is asked once more.
+    fn head_of_answer(&mut self, question: Question<'_>) -> Result<u16, RemoteError> {
+        self.begin(question)?;
+        let first = self.await_head();
+        if self.silence.is_none() {
+            return first;
+        }
+        self.begin(question)?;
+        self.silence = None;
+        let second = self.await_head();
+        match self.silence.take() {
+            Some(end) => Err(client_certificate::refusal_in_silence(self.url(), self.request, &end)),
+            None => second,
         }
     }
 
@@ -186,6 +211,8 @@ impl<'a> Http<'a> {
             easy.path_as_is(true)?;
             easy.buffer_size(BUFFER)?;
             easy.connect_timeout(errand.limits.stall)?;
+            // curl tells of the server's request for a client certificate only when it is verbose.
+            easy.verbose(errand.url.scheme() == Scheme::Https)?;
             proxy::set(easy, errand.proxy.as_ref())?;
             if let Some(bundle) = &authorities {
                 easy.ssl_cainfo_blob(bundle)?;
@@ -211,6 +238,8 @@ impl<'a> Http<'a> {
             url.push_str(SERVICE);
         }
         easy.url(&url)?;
+        // A server does not ask for a certificate when it resumes a session.
+        easy.ssl_sessionid_cache(self.silence.is_none())?;
         easy.resolve(self.addresses()?)?;
         let mut headers = List::new();
         headers.append(&format!("Git-Protocol: {PROTOCOL}"))?;
@@ -266,6 +295,7 @@ impl<'a> Http<'a> {
                 None => self.advance()?,
             }
         }
+        self.admitted |= self.head(Answer::asked_for_certificate);
         Ok(self.head(Answer::status))
     }
 
@@ -383,20 +413,24 @@ impl<'a> Http<'a> {
         let kind = self.head(|answer| answer.text("content-type")).unwrap_or_default();
         let beginning = self.beginning();
         let page = if status == 400 { beginning.as_str() } else { "" };
-        client_certificate::refusal(self.url(), self.request, page)
+        let asked = self.head(Answer::asked_for_certificate);
+        client_certificate::refusal(self.url(), self.request, page, asked)
             .unwrap_or_else(|| refusal::of(self.url(), status, &kind, &beginning))
     }
 
     fn failure(&mut self, error: &curl::Error) -> RemoteError {
+        let asked = self.head(Answer::asked_for_certificate);
+        let is_silent = self.head(Answer::is_silent_since_asking);
         let easy = self.exchange.take().and_then(|exchange| self.multi.remove2(exchange.handle).ok());
         let errno = easy.and_then(|easy| easy.os_errno().ok()).filter(|errno| *errno != 0);
         let system = errno.map(io::Error::from_raw_os_error);
+        self.silence = client_certificate::end(error, system.as_ref()).filter(|_| is_silent && !self.admitted);
         if let Some(access) = self.request.errand.proxy.as_ref().filter(|_| proxy::refuses(error)) {
             return proxy::wants_login(self.url(), access);
         }
         // An error of our own check of the server's certificate is not an alert of the server.
         let words = error.extra_description().filter(|words| words.contains("alert")).unwrap_or_default();
-        client_certificate::refusal(self.url(), self.request, words)
+        client_certificate::refusal(self.url(), self.request, words, asked)
             .unwrap_or_else(|| refusal::failure(self.url(), error, system.as_ref(), &self.patience))
     }
 

@@ -107,3 +107,14 @@ fn a_snapshot_without_a_seal_is_served_as_before() {
     assert_eq!(store.snapshot(lease.id()).unwrap().unwrap().path(), lease.path());
     assert_eq!(store.check_all(None).unwrap(), Checked::default());
 }
+
+#[test]
+fn a_check_covers_some_entries_even_without_time() {
+    let begun = Instant::now();
+    while begun.elapsed() < SAMPLE_TIME {
+        std::thread::yield_now();
+    }
+    let mut more = counted(begun);
+    let further = (0..SAMPLE).take_while(|_| more()).count();
+    assert_eq!(further + 1, LEAST);
+}

@@ -84,8 +84,18 @@ impl Connection {
             moved.connected = self.dial()?;
         }
         if let Remote::Open { stream, outward, inward } = &mut self.remote {
-            moved.sent = outward.pump(&self.worker, stream, u64::MAX).map_err(|_| None)?;
-            moved.received = inward.pump(stream, &self.worker, allowance).map_err(|_| None)?;
+            // A remote may say why it hangs up before it has read everything. The worker still gets these words, even if
+            // it goes on writing.
+            match outward.pump(&self.worker, stream, u64::MAX, &mut moved.sent) {
+                Ok(()) => {}
+                Err(Broken::Sink) => outward.spill(),
+                Err(Broken::Source) => return Err(None),
+            }
+            match inward.pump(stream, &self.worker, allowance, &mut moved.received) {
+                Ok(()) => {}
+                Err(Broken::Source) => inward.finish(&self.worker).map_err(|_| None)?,
+                Err(Broken::Sink) => return Err(None),
+            }
             moved.open = !(outward.is_done() && inward.is_done());
         } else {
             moved.open = true;
@@ -136,7 +146,17 @@ enum State {
     Flowing,
     /// Nothing more comes; the rest of the buffer must still be written.
     Ending,
+    /// Nobody takes it any more. What still comes is read and dropped: a socket that is closed with unread bytes resets
+    /// its connection.
+    Spilling,
     Done,
+}
+
+/// The end of a flow that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Source,
+    Sink,
 }
 
 impl Flow {
@@ -156,42 +176,63 @@ impl Flow {
     }
 
     fn wants_to_read(&self) -> PollFlags {
-        if self.state == State::Flowing && self.is_empty() { PollFlags::POLLIN } else { PollFlags::empty() }
+        let reads = matches!(self.state, State::Flowing | State::Spilling) && self.is_empty();
+        if reads { PollFlags::POLLIN } else { PollFlags::empty() }
     }
 
     fn wants_to_write(&self) -> PollFlags {
         if self.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT }
     }
 
-    /// Moves bytes until one side would block or more than `allowance` were read. Returns how many were read. When one
-    /// side ends, so does the other.
-    fn pump(&mut self, mut from: &TcpStream, mut to: &TcpStream, allowance: u64) -> io::Result<u64> {
-        let mut read = 0;
+    /// Drops what comes from now on.
+    fn spill(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.state = State::Spilling;
+    }
+
+    /// Passes on that nothing more comes.
+    fn finish(&mut self, to: &TcpStream) -> io::Result<()> {
+        self.state = State::Done;
+        to.shutdown(Shutdown::Write)
+    }
+
+    /// Moves bytes until one side would block or more than `allowance` were read. Adds how many were read to `read`.
+    /// When one side ends, so does the other.
+    fn pump(&mut self, mut from: &TcpStream, mut to: &TcpStream, allowance: u64, read: &mut u64) -> Result<(), Broken> {
         for _ in 0..Self::ROUNDS {
-            if read > allowance {
+            if *read > allowance {
                 break;
             }
+            if self.state == State::Spilling {
+                let spilt = unless_blocked(from.read(&mut self.buffer)).map_err(|_| Broken::Source)?;
+                match spilt {
+                    Some(0) => self.state = State::Done,
+                    Some(_) => continue,
+                    None => break,
+                }
+            }
             if self.state == State::Flowing && self.is_empty() {
-                let Some(length) = unless_blocked(from.read(&mut self.buffer))? else { break };
+                let length = unless_blocked(from.read(&mut self.buffer)).map_err(|_| Broken::Source)?;
+                let Some(length) = length else { break };
                 (self.start, self.end) = (0, length);
-                read += length as u64;
+                *read += length as u64;
                 if length == 0 {
                     self.state = State::Ending;
                 }
             }
             if !self.is_empty() {
-                let Some(length) = unless_blocked(to.write(&self.buffer[self.start..self.end]))? else { break };
+                let length = unless_blocked(to.write(&self.buffer[self.start..self.end])).map_err(|_| Broken::Sink)?;
+                let Some(length) = length else { break };
                 self.start += length;
             }
             if self.state == State::Ending && self.is_empty() {
-                self.state = State::Done;
-                return to.shutdown(Shutdown::Write).map(|()| read);
+                self.finish(to).map_err(|_| Broken::Sink)?;
             }
             if self.is_done() {
                 break;
             }
         }
-        Ok(read)
+        Ok(())
     }
 }
 
@@ -200,5 +241,68 @@ fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
         Ok(length) => Ok(Some(length)),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use nix::poll::PollFd;
+    use nix::poll::PollTimeout;
+    use nix::poll::poll;
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (stream, listener.accept().unwrap().0)
+    }
+
+    /// Waits until `stream` has at least these events.
+    fn wait_for(stream: &TcpStream, events: PollFlags) {
+        let mut waited = [PollFd::new(stream.as_fd(), events)];
+        while !waited[0].revents().is_some_and(|found| found.contains(events)) {
+            poll(&mut waited, PollTimeout::NONE).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_last_words_of_a_remote_are_passed_on_although_it_reads_no_more() {
+        let (mut worker, inside) = pair();
+        worker.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = vec![listener.local_addr().unwrap()];
+        let destination = Destination { addresses, connect_timeout: Duration::from_secs(5), received_limit: u64::MAX };
+        let mut connection = Connection::new(inside, &destination);
+        while !connection.advance(u64::MAX).unwrap().connected {
+            std::thread::yield_now();
+        }
+        let (mut remote, _) = listener.accept().unwrap();
+
+        worker.write_all(b"never read").unwrap();
+        wait_for(&connection.worker, PollFlags::POLLIN);
+        assert_eq!(connection.advance(u64::MAX).unwrap().sent, 10);
+        wait_for(&remote, PollFlags::POLLIN);
+        remote.write_all(b"no").unwrap();
+        // Closed with unread bytes, which resets the connection.
+        drop(remote);
+        let Remote::Open { stream, .. } = &connection.remote else { panic!("not connected") };
+        wait_for(stream, PollFlags::POLLHUP);
+        worker.write_all(b"more").unwrap();
+        wait_for(&connection.worker, PollFlags::POLLIN);
+
+        let moved = connection.advance(u64::MAX).unwrap();
+        assert_eq!((moved.received, moved.open), (2, true));
+        let mut heard = String::new();
+        worker.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "no");
+        worker.write_all(b"and more").unwrap();
+        drop(worker);
+        while connection.advance(u64::MAX).unwrap().open {
+            std::thread::yield_now();
+        }
     }
 }

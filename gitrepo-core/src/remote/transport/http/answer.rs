@@ -3,6 +3,7 @@
 use std::io;
 
 use curl::easy::Handler;
+use curl::easy::InfoType;
 use curl::easy::WriteError;
 use flate2::Decompress;
 use flate2::FlushDecompress;
@@ -13,6 +14,9 @@ const MOST_HEAD: usize = 256 * 1024;
 
 /// The first bytes of a gzip member (RFC 1952).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// How curl writes that the server asks for a client certificate. The number is TLS's (RFC 8446, section 4).
+const CERTIFICATE_REQUEST: &str = "(IN), TLS handshake, Request CERT (13)";
 
 /// The window of gzip (RFC 1952): the largest that the format has.
 const GZIP_WINDOW: u8 = 15;
@@ -30,6 +34,8 @@ pub(super) struct Answer {
     /// Bytes of heads and bodies that have arrived.
     arrived: u64,
     has_body: bool,
+    /// Bytes that had arrived when the server asked for a client certificate.
+    asked_after: Option<u64>,
 }
 
 impl Answer {
@@ -58,6 +64,16 @@ impl Answer {
         self.arrived
     }
 
+    /// Whether the server has asked for a client certificate on the way to this answer.
+    pub(super) fn asked_for_certificate(&self) -> bool {
+        self.asked_after.is_some()
+    }
+
+    /// Whether it has asked for one and sent nothing since.
+    pub(super) fn is_silent_since_asking(&self) -> bool {
+        self.asked_after == Some(self.arrived)
+    }
+
     /// Reads of the body what has arrived; 0 if there is no more yet.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
         let unread = &self.body[self.taken..];
@@ -82,6 +98,13 @@ impl Answer {
 }
 
 impl Handler for Answer {
+    /// Called for everything that curl does. None of it is shown or kept: headers may contain credentials.
+    fn debug(&mut self, kind: InfoType, data: &[u8]) {
+        if matches!(kind, InfoType::Text) && String::from_utf8_lossy(data).contains(CERTIFICATE_REQUEST) {
+            self.asked_after = Some(self.arrived);
+        }
+    }
+
     fn write(&mut self, data: &[u8]) -> Result<usize, WriteError> {
         self.has_body = true;
         self.arrived += data.len() as u64;
@@ -182,6 +205,18 @@ mod tests {
         answer.write(b"body").unwrap();
         assert!(answer.header(b"HTTP/1.1 200 a trailer\r\n"));
         assert_eq!(answer.status(), 401);
+    }
+
+    #[test]
+    fn silence_counts_from_the_request_for_a_certificate() {
+        let mut answer = head(&["HTTP/1.1 200 Connection established", ""]);
+        answer.debug(InfoType::Text, b"TLSv1.3 (IN), TLS handshake, Certificate (11):\n");
+        answer.debug(InfoType::HeaderOut, format!("X: {CERTIFICATE_REQUEST}").as_bytes());
+        assert!(!answer.asked_for_certificate() && !answer.is_silent_since_asking());
+        answer.debug(InfoType::Text, b"TLSv1.3 (IN), TLS handshake, Request CERT (13):\n");
+        assert!(answer.asked_for_certificate() && answer.is_silent_since_asking());
+        assert!(answer.header(b"HTTP/1.1 200 OK\r\n"));
+        assert!(answer.asked_for_certificate() && !answer.is_silent_since_asking());
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl<'a> Authentication<'a> {
                     () if takes("bearer") || offered.is_empty() => "token".to_owned(),
                     () => format!("{}: none that is supported", Cause::new(offered.join(", "))),
                 };
-                RemoteError::CredentialMissing { url: url(), wanted }
+                RemoteError::CredentialMissing { url: url(), wanted, source: None }
             }
             Shown::Token(_) | Shown::Login(..) => {
                 let offered = if self.credential.token.is_some() { "token" } else { "username, password" };

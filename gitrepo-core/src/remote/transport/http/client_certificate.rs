@@ -1,5 +1,7 @@
 //! The certificate that this client shows to a server.
 
+use std::io;
+
 use openssl::pkey::PKey;
 use openssl::x509::X509;
 
@@ -21,26 +23,52 @@ pub(super) fn of(request: &ConnectRequest) -> Result<Option<&ClientCertificate>,
 
 /// What a server says that wants a client certificate, and did not get one that it accepts: TLS's alerts as OpenSSL words
 /// them, and nginx's page.
-const REFUSALS: [&str; 7] = [
+const REFUSALS: [&str; 9] = [
     "alert certificate required",
     "alert bad certificate",
+    "alert unsupported certificate",
     "alert unknown ca",
     "alert certificate unknown",
     "alert certificate expired",
     "alert certificate revoked",
+    "alert access denied",
     "SSL certificate",
 ];
 
-/// The error behind `words` of TLS or of an answer, if they are about a client certificate.
-pub(super) fn refusal(url: String, request: &ConnectRequest, words: &str) -> Option<RemoteError> {
-    if request.errand.url.scheme() != Scheme::Https || !REFUSALS.iter().any(|refusal| words.contains(refusal)) {
-        return None;
-    }
+/// What it says in TLS 1.2 instead of "certificate required" (RFC 5246, section 7.4.6). A server that has not asked for a
+/// certificate means something else by it.
+const REFUSAL_AFTER_REQUEST: &str = "alert handshake failure";
+
+/// How OpenSSL words the end of a connection that TLS did not announce.
+const UNANNOUNCED_END: &str = "unexpected eof";
+
+/// The error behind `words` of TLS or of an answer, if they are about a client certificate. `asked` says whether the
+/// server has asked for one.
+pub(super) fn refusal(url: String, request: &ConnectRequest, words: &str, asked: bool) -> Option<RemoteError> {
+    let is_refusal =
+        REFUSALS.iter().any(|refusal| words.contains(refusal)) || (asked && words.contains(REFUSAL_AFTER_REQUEST));
+    (is_refusal && request.errand.url.scheme() == Scheme::Https).then(|| refused(url, request, None))
+}
+
+/// The error of a server that asks for a certificate and hangs up, twice.
+pub(super) fn refusal_in_silence(url: String, request: &ConnectRequest, end: &Cause) -> RemoteError {
+    let what = format_args!("the server asked for a client certificate and hung up, twice: {end}");
+    refused(url, request, Some(Cause::new(what)))
+}
+
+/// How a connection ended, if the server just hung up. `system` is the system's error behind curl's.
+pub(super) fn end(error: &curl::Error, system: Option<&io::Error>) -> Option<Cause> {
+    let words = error.extra_description().unwrap_or(error.description());
+    let is_end = error.is_got_nothing() || system.is_some() || words.contains(UNANNOUNCED_END);
+    (is_end && !words.contains("alert")).then(|| Cause::new(words))
+}
+
+fn refused(url: String, request: &ConnectRequest, source: Option<Cause>) -> RemoteError {
     let host = request.errand.url.host().unwrap_or_default();
-    Some(match request.errand.credentials.for_host(host, host).client_certificate {
-        Some(_) => RemoteError::CredentialRefused { url, offered: "tls.crt".to_owned(), source: None },
-        None => RemoteError::CredentialMissing { url, wanted: "tls.crt and tls.key".to_owned() },
-    })
+    match request.errand.credentials.for_host(host, host).client_certificate {
+        Some(_) => RemoteError::CredentialRefused { url, offered: "tls.crt".to_owned(), source },
+        None => RemoteError::CredentialMissing { url, wanted: "tls.crt and tls.key".to_owned(), source },
+    }
 }
 
 fn check(certificate: &ClientCertificate) -> Result<(), Cause> {

@@ -57,7 +57,11 @@ pub(super) fn authenticate(line: &mut Line<'_>, request: &ConnectRequest) -> Res
     };
     let said = format!("it takes {methods}");
     match offered.is_empty() {
-        true => Err(RemoteError::CredentialMissing { url: url.to_string(), wanted: "ssh-privatekey".to_owned() }),
+        true => Err(RemoteError::CredentialMissing {
+            url: url.to_string(),
+            wanted: "ssh-privatekey".to_owned(),
+            source: None,
+        }),
         false => Err(refused(url, &offered, &said)),
     }
 }

@@ -16,7 +16,9 @@ use crate::store::fixture::url;
 use crate::store::repository::whole::tests::pack_and_index;
 
 const LONG: Duration = Duration::from_secs(600);
-const BRIEF: Duration = Duration::from_millis(100);
+
+/// Too brief to read packs.
+const BRIEF: Duration = Duration::from_secs(9);
 
 fn pack() -> String {
     format!("{}/pack-{:040x}", adopt::PACKS, 1)
