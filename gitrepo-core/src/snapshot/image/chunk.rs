@@ -1,10 +1,9 @@
 //! Chunk indexes, which name the device of a file's content.
 //!
-//! The alternative is an address in the space of all devices. It takes 32 bytes less for each file, but the kernel (6.18)
-//! searches all devices for it at each read, and reads a large file from a mounted file page by page. Measured: with 64
-//! devices the search takes 1 µs, with 256 it takes 7; files of 10 MB take three times as long when nothing is cached,
-//! those of 600 KB do not. And for small files in another order than their devices', the separate reads bring neighbours
-//! into the cache: half as many reads.
+//! The alternative is an address in the space of all devices. It makes an image a third smaller, but the kernel searches
+//! all devices for it at each read, and it reads a large file page by page if image and devices are mounted as files.
+//! Measured on Linux 6.18: the search takes 1 µs among 64 devices and 7 µs among 256; a file of 10 MB that is not cached
+//! takes three times as long, one of 600 KB no longer.
 
 use super::BlockSize;
 use super::Extent;

@@ -38,8 +38,8 @@ impl Layout {
             blocks[number] = end;
             end += inodes[number].blocks * block_size;
         }
-        // The block before `start`, so that no inode has the id 0: readers take that for a deleted entry. And the root's
-        // id, which has 16 bits only, is small whatever comes before the inodes.
+        // Ids count from a block before the root's: readers take the id 0 for a deleted entry. And from no earlier one:
+        // the root's id has only 16 bits.
         Self { block_size, inodes: places, blocks, end, metadata: (start - 1) / block_size }
     }
 
