@@ -53,6 +53,8 @@ fn odd(block_size: BlockSize) -> Sample {
             sample.file(None, format!("file of {size} on {device}"), device, size);
         }
     }
+    let same = sample.nodes.last().map(|(_, _, kind)| kind.clone()).expect("the file before");
+    sample.add(None, "the same content again", same);
     for length in [1, 448, 449, 480, 481, 511, 512, 513, 600, 1000, 3000, 4032, 4033, 4064, 4065, 4095] {
         sample.symlink(format!("link of {length}"), vec![b't'; length]);
     }

@@ -166,7 +166,7 @@ impl fmt::Display for BlockSize {
 ///
 /// # Errors
 ///
-/// [`ImageError`] when the nodes are not a tree, their content is not on the devices, or EROFS has no room for them.
+/// [`ImageError`] when the nodes do not form a tree, their content is not on the devices, or EROFS has no room for them.
 pub fn build(tree: &Tree<'_>, view: &View) -> Result<Vec<u8>, ImageError> {
     devices::check(tree)?;
     let hierarchy = Hierarchy::new(tree.nodes)?;

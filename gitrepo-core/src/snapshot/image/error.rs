@@ -1,4 +1,4 @@
-//! Why a tree has no image.
+//! Why a tree cannot become an image.
 
 use super::BlockSize;
 use super::Node;
@@ -28,7 +28,7 @@ pub enum ImageError {
     #[error("cannot use {0} devices for an EROFS image: it has at most 65,535")]
     TooManyDevices(usize),
     /// There are more blocks than EROFS can address.
-    #[error("the EROFS image and its devices have {blocks} blocks of {block_size} bytes: it can address {limit}")]
+    #[error("the EROFS image and its devices have {blocks} blocks of {block_size} bytes: EROFS can address {limit}")]
     TooLarge {
         /// The blocks of the image and its devices.
         blocks: u64,
@@ -42,8 +42,8 @@ pub enum ImageError {
 /// A problem of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// The name is not a name.
-    #[error("its name is empty, a dot or two, or has a slash or NUL")]
+    /// No directory can have such a name.
+    #[error("its name is empty, \".\" or \"..\", or contains a slash or NUL")]
     Name,
     /// The name is too long for Linux.
     #[error("its name has {0} bytes: at most 255 are possible")]
@@ -51,17 +51,17 @@ pub enum EntryError {
     /// Another entry has the same name.
     #[error("its directory has another entry of the same name")]
     Duplicate,
-    /// The parent is a file or a link, or no node at all.
+    /// The parent is a file or a link, or does not exist.
     #[error("its parent is not a directory of the tree")]
     Parent,
-    /// The parent is below the entry.
+    /// It is an ancestor of its own, or below such a directory.
     #[error("it is not below the root")]
     Unreachable,
     /// The target is empty or too long for Linux.
     #[error("the target of the link has {0} bytes: 1 to 4095 are possible")]
     TargetLength(usize),
-    /// The target has a NUL, where Linux would cut it.
-    #[error("the target of the link has a NUL")]
+    /// The target contains a NUL, where Linux would cut it.
+    #[error("the target of the link contains a NUL")]
     TargetNul,
     /// There is no such device.
     #[error("its content is on device {device}, and there are {devices}")]

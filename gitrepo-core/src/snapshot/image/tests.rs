@@ -43,7 +43,7 @@ fn impossible_names_and_targets_are_refused() {
 }
 
 #[test]
-fn nodes_that_are_no_tree_are_refused() {
+fn nodes_that_do_not_form_a_tree_are_refused() {
     let twice = [directory(b"a", None), directory(b"x\n", Some(0)), directory(b"b", None), directory(b"x\n", Some(0))];
     assert_eq!(problem(&[], &twice), (r"a/x\n".to_owned(), EntryError::Duplicate));
     assert_eq!(problem(&[], &[directory(b"a", Some(1))]), ("a".to_owned(), EntryError::Parent));
