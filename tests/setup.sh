@@ -38,6 +38,7 @@ if [ "$scope" = tests ]; then
     has ssh-keygen || need openssh-client
     has sshd || need openssh-server
     has mkfs.ext4 || need e2fsprogs
+    has fsck.erofs || need erofs-utils
     has unshare || need util-linux
     has losetup || need mount
     has curl || need curl

@@ -26,6 +26,9 @@ mod copy;
 mod directory;
 #[cfg(test)]
 mod fixture;
+// Only tests make images so far.
+#[cfg(feature = "testing")]
+pub(crate) mod image;
 mod listing;
 mod manifest;
 mod object;

@@ -5,6 +5,7 @@
 pub mod fuzz;
 mod gate;
 mod held;
+pub mod image;
 pub mod mounter;
 pub mod remote;
 mod repository;

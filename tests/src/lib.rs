@@ -21,6 +21,7 @@
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
 //! | [`namespace`], [`loopfs`] | mounts and networks that vanish with the test, and a fresh ext4 |
+//! | [`erofs`] | EROFS images, read and mounted |
 //! | [`faulty`] | a filesystem that fails or hangs |
 //! | [`chroot`], [`name_server`] | an empty root directory, and a DNS server for it |
 //! | [`manifests`] | Kubernetes objects, read as the API server reads them |
@@ -34,6 +35,7 @@ pub mod canaries;
 pub mod chroot;
 pub mod csi;
 pub mod daemon;
+pub mod erofs;
 pub mod faulty;
 pub mod fixtures;
 mod foreground;

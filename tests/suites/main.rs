@@ -15,6 +15,7 @@ mod csi;
 mod csi_services;
 mod csi_wire;
 mod drivers;
+mod erofs;
 mod fake_kubelet;
 mod flex;
 mod full_disk;
