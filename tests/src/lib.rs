@@ -34,6 +34,7 @@ pub mod canaries;
 pub mod chroot;
 pub mod csi;
 pub mod daemon;
+pub mod erofs;
 pub mod faulty;
 pub mod fixtures;
 mod foreground;
