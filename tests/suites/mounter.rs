@@ -23,7 +23,11 @@ use tempfile::TempDir;
 
 mod contract;
 mod image_contract;
+mod image_devices;
 mod image_kernel;
+mod image_kills;
+mod image_store;
+mod image_support;
 mod killed;
 mod linux;
 
@@ -250,6 +254,48 @@ mod promises_of_the_kernel_about_images {
             a_new_image_at_an_old_path_is_neither_shown_nor_shared
             an_image_is_shown_wherever_its_store_is_mounted
             nothing_is_left_in_the_working_directory
+        }
+    }
+}
+
+mod devices_of_images {
+    over! {
+        files_detached_on_private: files(Strategy::Detached, MsFlags::MS_PRIVATE);
+        files_place_on_shared: files(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        loop_devices_detached_on_shared: loop_devices(Strategy::Detached, MsFlags::MS_SHARED);
+        loop_devices_place_on_private: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        ; { image_devices:
+            a_wrong_number_of_devices_is_refused
+            a_device_that_was_cut_off_is_refused
+            reads_beyond_the_end_of_a_device_fail
+            an_error_has_the_words_of_the_kernel
+            a_hundred_devices_are_mounted
+        }
+    }
+}
+
+mod images_and_stores {
+    over! {
+        files_detached_on_private: files(Strategy::Detached, MsFlags::MS_PRIVATE);
+        files_place_on_shared: files(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        loop_devices_detached_on_shared: loop_devices(Strategy::Detached, MsFlags::MS_SHARED);
+        loop_devices_place_on_private: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        ; { image_store:
+            a_snapshot_whose_image_is_mounted_is_not_evicted
+            an_image_of_the_store_without_a_record_is_removed
+            an_image_of_another_store_stays
+        }
+    }
+}
+
+mod kills {
+    over! {
+        files_detached_on_private: files(Strategy::Detached, MsFlags::MS_PRIVATE);
+        files_place_on_shared: files(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        loop_devices_detached_on_shared: loop_devices(Strategy::Detached, MsFlags::MS_SHARED);
+        loop_devices_place_on_private: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        ; { image_kills:
+            nothing_is_left_of_a_killed_process
         }
     }
 }

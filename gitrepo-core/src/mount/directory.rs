@@ -62,11 +62,16 @@ pub(crate) fn open_file(path: &Path, role: Role) -> Result<File, MountError> {
 pub(crate) fn open_file_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<File> {
     // A named pipe would wait for a writer without O_NONBLOCK.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(openat(directory, name, flags, Mode::empty())?);
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::Unsupported, "not a regular file")),
+    let file = openat(directory, name, flags, Mode::empty())?;
+    match kind(&fstat(&file)?) {
+        SFlag::S_IFREG => Ok(file.into()),
+        _ => Err(not_a_regular_file()),
     }
+}
+
+/// The error for anything but a regular file.
+pub(super) fn not_a_regular_file() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "not a regular file")
 }
 
 /// Whether the error means that the directory or file does not exist, rather than that it is unusable.
@@ -74,7 +79,8 @@ pub(crate) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn kind(found: &FileStat) -> SFlag {
+/// Returns the type of a file.
+pub(super) fn kind(found: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT
 }
 

@@ -3,8 +3,12 @@
 use std::fs;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::Mounter;
@@ -73,20 +77,20 @@ pub(super) fn readers_keep_the_tree_after_a_lazy_unmount(bench: &LinuxBench) {
     let mut content = String::new();
     open.read_to_string(&mut content).unwrap();
     assert_eq!(content, erofs::content(0, 7));
-    let inside = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory));
+    let inside = format!("/proc/self/fd/{}", directory.as_raw_fd());
     assert_readable(Path::new(&inside), 7);
 
     drop((open, directory));
-    wait_for_no_loop_devices(bench);
+    wait_for_loop_devices(bench, 0);
 }
 
-/// The kernel frees the filesystem, and then its loop devices, soon after its last reader is gone: in the next task
-/// work of a process that had it open, which may be another one than this. `/dev/loop*` has no event for that.
-fn wait_for_no_loop_devices(bench: &LinuxBench) {
-    let start = std::time::Instant::now();
-    while !loop_devices_below(&bench.home).is_empty() {
-        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", loop_devices_below(&bench.home));
-        std::thread::yield_now();
+/// Waits until this many loop devices have a file of the bench. The kernel frees them a little later than their last
+/// user, and announces it nowhere.
+pub(super) fn wait_for_loop_devices(bench: &LinuxBench, count: usize) {
+    let start = Instant::now();
+    while loop_devices_below(&bench.home).len() != count {
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", loop_devices_below(&bench.home));
+        thread::yield_now();
     }
 }
 
@@ -95,13 +99,13 @@ pub(super) fn nothing_is_left_after_the_last_unmount(bench: &LinuxBench) {
     let second = image.mount(bench.directory("second"));
     bench.mounter.attach(&second).unwrap();
     assert_eq!(device_of(&first.target), device_of(&second.target));
-    let attached = loop_devices_below(&bench.home).len();
-    assert!(attached == 0 || attached == 3, "{attached}: one for the image and each device, once");
+    let devices = loop_devices_below(&bench.home).len();
+    assert!(devices == 0 || devices == 3, "one for the image and one for each device: {devices}");
 
     bench.mounter.unmount(&first.target).unwrap();
     assert_readable(&second.target, 7);
     bench.mounter.unmount(&second.target).unwrap();
-    wait_for_no_loop_devices(bench);
+    wait_for_loop_devices(bench, 0);
 }
 
 fn device_of(target: &Path) -> u64 {

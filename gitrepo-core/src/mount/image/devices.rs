@@ -1,12 +1,14 @@
 //! The files with the content of an image, checked before the kernel opens them.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -28,7 +30,7 @@ pub(super) struct Devices {
 
 impl Devices {
     /// Checks that there are as many devices as the image lists, and that each is a regular file of at least the listed
-    /// length. The kernel checks neither of these, and reads fail later.
+    /// length. The kernel accepts an image without any of them, and files that are too short, and fails to read later.
     pub(super) fn check(image: &Path, paths: &[PathBuf], listed: &[u64]) -> Result<Self, MountError> {
         if paths.len() != listed.len() {
             return Err(MountError::DeviceCount { image: image.into(), listed: listed.len(), given: paths.len() });
@@ -37,29 +39,17 @@ impl Devices {
         let mut known = HashMap::new();
         for (path, &listed) in paths.iter().zip(listed) {
             let unusable = || MountError::Path { path: path.clone(), role: Role::Device };
-            let failed = |source| MountError::Directory { path: path.clone(), role: Role::Device, source };
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(unusable()) };
+            let name = CString::new(name.as_bytes()).map_err(|_| unusable())?;
             let at = match known.get(parent) {
                 Some(&at) => at,
                 None => {
                     devices.directories.push(directory::open(parent, Role::Device)?);
-                    let at = devices.directories.len() - 1;
-                    known.insert(parent, at);
-                    at
+                    known.insert(parent, devices.directories.len() - 1);
+                    devices.directories.len() - 1
                 }
             };
-            let name = CString::new(name.as_bytes()).map_err(|_| unusable())?;
-            let directory = &devices.directories[at];
-            let found = fstatat(directory, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
-            let found = found.map_err(|error| failed(error.into()))?;
-            match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
-                SFlag::S_IFREG => {}
-                SFlag::S_IFLNK => {
-                    return Err(MountError::Symlink { path: path.clone(), role: Role::Device, link: path.clone() });
-                }
-                _ => return Err(failed(io::Error::new(io::ErrorKind::Unsupported, "not a regular file"))),
-            }
-            let length = u64::try_from(found.st_size).unwrap_or(0);
+            let length = length(devices.directories[at].as_fd(), &name, path)?;
             if length < listed {
                 return Err(MountError::ShortDevice { image: image.into(), device: path.clone(), length, listed });
             }
@@ -80,5 +70,16 @@ impl Devices {
     /// Opens each device for reading.
     pub(super) fn open(&self) -> impl Iterator<Item = io::Result<File>> {
         self.files.iter().map(|(at, name)| directory::open_file_in(self.directories[*at].as_fd(), name))
+    }
+}
+
+/// Returns the length of a device.
+fn length(directory: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<u64, MountError> {
+    let failed = |source| MountError::Directory { path: path.into(), role: Role::Device, source };
+    let found = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|error| failed(error.into()))?;
+    match directory::kind(&found) {
+        SFlag::S_IFREG => Ok(found.st_size.unsigned_abs()),
+        SFlag::S_IFLNK => Err(MountError::Symlink { path: path.into(), role: Role::Device, link: path.into() }),
+        _ => Err(failed(directory::not_a_regular_file())),
     }
 }

@@ -145,3 +145,27 @@ const fn put(image: &mut [u8; 4096], at: usize, bytes: &[u8]) {
         index += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mount::linux::Strategy;
+
+    /// The block size of kernels before Linux 6.4.
+    #[test]
+    fn the_tiny_image_is_right_with_each_block_size() {
+        if !nix::unistd::geteuid().is_root() || Strategy::of_this_kernel() != Strategy::Detached {
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let mounter = LinuxMounter::new(place.path().join("mounting"));
+        if mounter.image_support(place.path()).is_err() {
+            return;
+        }
+        for block_bits in 9..=12 {
+            let support = mounter.try_block_size(place.path(), block_bits).unwrap();
+            assert_eq!(support.block_size, 1 << block_bits);
+        }
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+}
