@@ -187,9 +187,9 @@ impl Explained {
     }
 
     /// Returns the system's error.
-    fn unwrap(error: &io::Error) -> &io::Error {
+    fn system_error(error: &io::Error) -> &io::Error {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
-        inner.map_or(error, |explained| Self::unwrap(&explained.source))
+        inner.map_or(error, |explained| Self::system_error(&explained.source))
     }
 }
 
@@ -334,7 +334,7 @@ impl MountError {
                 io::ErrorKind::ResourceBusy => Kind::Busy,
                 // An image that was cut off.
                 io::ErrorKind::UnexpectedEof => Kind::Corrupt,
-                _ => crate::error::io_kind(Explained::unwrap(source)),
+                _ => crate::error::io_kind(Explained::system_error(source)),
             },
             Self::StillMounted { .. } => Kind::Busy,
             Self::Table { .. } => Kind::Internal,

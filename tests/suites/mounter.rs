@@ -251,6 +251,7 @@ mod promises_of_the_kernel_about_images {
             readers_keep_the_tree_after_a_lazy_unmount
             nothing_is_left_after_the_last_unmount
             a_covered_mount_is_not_shared
+            a_mount_with_other_flags_is_not_shared
             a_new_image_at_an_old_path_is_neither_shown_nor_shared
             an_image_is_shown_wherever_its_store_is_mounted
             nothing_is_left_in_the_working_directory

@@ -6,8 +6,10 @@
 //! are equal, and each goes with its last target.
 
 use std::fs::File;
+use std::fs::TryLockError;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
@@ -74,21 +76,20 @@ pub(super) fn attach(
     }
     let image = Image::open(metadata)?;
     let target = directory::open(&mount.target, Role::Target)?;
-    let is_copied = |root: Option<OwnedFd>| {
-        let Some(root) = root else { return false };
+    let is_copied = || -> Result<bool, MountError> {
+        let Some(root) = image.visible_root()? else { return Ok(false) };
         // It may have been unmounted meanwhile.
         let copied = mounter.bind(root.as_fd(), target.as_fd(), true);
-        copied.inspect_err(|(step, error)| tracing::debug!(step, %error, "cannot copy the mount of an image")).is_ok()
+        let copied = copied.inspect_err(|(step, error)| tracing::debug!(step, %error, "cannot copy an image's mount"));
+        Ok(copied.is_ok())
     };
-    if is_copied(image.visible_root()?) {
+    if is_copied()? {
         return Ok(());
     }
-    let turn = image.turn();
-    if let root @ Some(_) = image.visible_root()? {
-        drop(turn);
-        if is_copied(root) {
-            return Ok(());
-        }
+    // Many targets of a new image may be attached at once.
+    let _turn = image.turn();
+    if is_copied()? {
+        return Ok(());
     }
     let listed = image.header.as_ref().map_or_else(|| vec![0; devices.len()], |header| header.devices.clone());
     let devices = Devices::check(metadata, devices, &listed)?;
@@ -111,7 +112,6 @@ pub(super) fn is_shown_by(mount: &MountPoint, metadata: &Path) -> Result<bool, M
 
 /// Whether a path in the mount table means this image. Whoever mounted it may see the store elsewhere.
 fn is_same(shown: &Path, image: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     if shown == image {
         return true;
     }
@@ -139,12 +139,21 @@ impl<'a> Image<'a> {
         Ok(Self { path, file, header })
     }
 
-    /// Returns the root of a mount of this image in this mount namespace.
+    /// Returns the root of a mount of this image in this mount namespace, to copy. A copy inherits flags, so mounts to
+    /// which somebody added some are left out.
     fn visible_root(&self) -> Result<Option<OwnedFd>, MountError> {
         let failed = |source| MountError::Table { path: mountinfo::TABLE.into(), source };
         let mounts = mountinfo::read().map_err(failed)?;
-        let mut ours = mounts.iter().filter(|mount| mount.image() == Some(self.path) && mount.root == Path::new("/"));
-        Ok(ours.find_map(|mount| self.root_of(mount)))
+        let is_ours = |mount: &MountPoint| mount.image() == Some(self.path) && mount.root == Path::new("/");
+        let is_changed =
+            |mount: &MountPoint| mount.options.iter().any(|option| option == "noexec" || option == "idmapped");
+        let is_on_top =
+            |at: usize, mount: &MountPoint| !mounts[at + 1..].iter().any(|later| later.target == mount.target);
+        let mut usable = mounts
+            .iter()
+            .enumerate()
+            .filter(|(at, mount)| is_ours(mount) && !is_changed(mount) && is_on_top(*at, mount));
+        Ok(usable.find_map(|(_, mount)| self.root_of(mount)))
     }
 
     /// Returns the root of a mount, unless that is covered, gone, or of an earlier image at the same path.
@@ -164,7 +173,7 @@ impl<'a> Image<'a> {
     /// Waits until nobody makes a filesystem of this image, but not for long: a second one does no harm.
     fn turn(&self) -> Turn<'_> {
         let start = Instant::now();
-        while self.file.try_lock().is_err() && start.elapsed() < PATIENCE {
+        while matches!(self.file.try_lock(), Err(TryLockError::WouldBlock)) && start.elapsed() < PATIENCE {
             thread::sleep(PAUSE);
         }
         Turn(&self.file)

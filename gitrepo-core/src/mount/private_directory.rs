@@ -1,10 +1,9 @@
 //! Prepares a mount on kernels without detached mounts (before Linux 5.12).
 //!
-//! On these kernels a bind mount starts writable and only a second call makes it read-only; and a new filesystem is
-//! mounted somewhere before it can be examined. So the mount is made in a
-//! directory that nobody else can enter, then moved. The kernel refuses to move a mount out of a shared one, and most
-//! mounts of a node are shared. So the directory, of mode 0700, is first mounted on itself, and that mount is made
-//! private.
+//! On these kernels a bind mount starts writable and only a second call makes it read-only; and a new filesystem starts
+//! on a directory, not detached. So the mount is made in a directory that nobody else can enter, then moved. The kernel
+//! refuses to move a mount out of a shared one, and most mounts of a node are shared. So the directory, of mode 0700, is
+//! first mounted on itself, and that mount is made private.
 //!
 //! ```text
 //! <workdir>/<random>/         locked by its maker; mounted on itself, private

@@ -51,7 +51,7 @@ pub(super) fn a_device_that_was_cut_off_is_refused(bench: &LinuxBench) {
         assert_eq!((device, *found, *listed), (&image.devices[1], shorter, length));
         assert_eq!(error.kind(), Kind::Corrupt);
     }
-    // And so is an image, whose table of devices is missing.
+    // So is an image whose device table is missing.
     let metadata = File::options().write(true).open(&image.metadata).unwrap();
     metadata.set_len(1200).unwrap();
     assert_eq!(bench.mounter.attach(&mount).unwrap_err().kind(), Kind::Corrupt);
@@ -125,7 +125,7 @@ fn thousands_of_devices_are_mounted() {
 }
 
 #[test]
-fn too_many_devices_for_an_old_kernel_are_refused_and_not_forgotten() {
+fn too_many_devices_for_an_old_kernel_are_refused() {
     for errno in [libc::ENOSYS, libc::EPERM] {
         let Some(bench) = files(Strategy::PrivateDirectory, MsFlags::MS_SHARED) else { return };
         let many = Image::write(&bench.path("many"), 200, 9).mount(bench.directory("target"));

@@ -127,6 +127,18 @@ pub(super) fn a_covered_mount_is_not_shared(bench: &LinuxBench) {
     assert!(!bench.mounter.shows(&whole).unwrap());
 }
 
+pub(super) fn a_mount_with_other_flags_is_not_shared(bench: &LinuxBench) {
+    let (image, first) = attached(bench, "image", 7);
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC;
+    mount(None::<&str>, &first.target, None::<&str>, flags, None::<&str>).unwrap();
+    let second = image.mount(bench.directory("second"));
+    bench.mounter.attach(&second).unwrap();
+    let options = &bench.mounts_on(&second.target)[0].options;
+    for (flag, is_set) in [("ro", true), ("nosuid", true), ("nodev", true), ("noexec", false)] {
+        assert_eq!(options.iter().any(|option| option == flag), is_set, "{flag} in {options:?}");
+    }
+}
+
 pub(super) fn a_new_image_at_an_old_path_is_neither_shown_nor_shared(bench: &LinuxBench) {
     let (image, old) = attached(bench, "image", 7);
     image.remove();
