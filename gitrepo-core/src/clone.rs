@@ -14,7 +14,6 @@ use crate::gateway::Gateway;
 use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
 use crate::lease::receive;
-use crate::mount::Attachment;
 use crate::progress::Step;
 use crate::remote::Resolved;
 use crate::snapshot::Directory;
@@ -116,8 +115,7 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
 
     let laid_out = staging.path().join(TREE);
     let summary = Directory.adopt(&laid_out, &received.tree, Owner::ourselves())?;
-    let Attachment::Bind { source } = Directory.attachment(&laid_out);
-    put(&source, &destination)?;
+    put(Directory.attachment(&laid_out).path(), &destination)?;
     parents.keep();
     Ok(Cloned { resolved, tree: summary, received_bytes: received.bytes })
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use crate::error::Kind;
 
 pub(crate) mod directory;
+mod image;
 pub mod linux;
+mod loop_device;
 pub mod mountinfo;
 mod private_directory;
 
@@ -24,7 +26,8 @@ pub trait Mounter: Send + Sync {
     fn attach(&self, mount: &Mount) -> Result<(), MountError>;
 
     /// Whether exactly this is attached: one mount on the target, of the source itself, read-only or writable as
-    /// requested. `false` if the source or target is missing. A retried publish calls this to avoid a second layer.
+    /// requested. `false` if the source or target is missing. A retried publish calls this to avoid a second layer. An
+    /// image is recognised by its metadata alone: its devices are not compared.
     fn shows(&self, mount: &Mount) -> Result<bool, MountError>;
 
     /// Detaches everything stacked on `target`, verifies it, and returns the number of mounts. Zero mounts or a missing
@@ -69,13 +72,25 @@ pub enum Attachment {
         /// The directory.
         source: PathBuf,
     },
+    /// An EROFS image. All its mounts that see each other are of one filesystem, and so share its page cache.
+    ///
+    /// The kernel opens the files by their paths, so nobody else may be able to change the directories above them.
+    Image {
+        /// The image, a file that never changes. The UUID in its superblock tells it from every other image that ever
+        /// had this path.
+        metadata: PathBuf,
+        /// The files with the content, in the order of the image's device table.
+        devices: Vec<PathBuf>,
+    },
 }
 
 impl Attachment {
-    /// Returns its path on disk.
+    /// Returns its path on disk: the directory, or the image's metadata.
     pub fn path(&self) -> &Path {
-        let Self::Bind { source } = self;
-        source
+        match self {
+            Self::Bind { source } => source,
+            Self::Image { metadata, .. } => metadata,
+        }
     }
 }
 
@@ -95,6 +110,12 @@ impl Mount {
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>, read_only: bool) -> Self {
         Self { attachment: Attachment::Bind { source: source.into() }, target: target.into(), read_only }
     }
+
+    /// Creates a mount of an image, which is always read-only.
+    pub fn image(metadata: impl Into<PathBuf>, devices: Vec<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        let attachment = Attachment::Image { metadata: metadata.into(), devices };
+        Self { attachment, target: target.into(), read_only: true }
+    }
 }
 
 /// One line of the mount table.
@@ -109,24 +130,37 @@ pub struct MountPoint {
     pub device: String,
     /// Type of the filesystem.
     pub filesystem: String,
+    /// What the filesystem is made of: a device, a file, or a mere name. Instead of a loop device, the file behind it;
+    /// that ends in `//deleted` if the file was deleted.
+    pub source: PathBuf,
     /// Options of this mount, such as `ro`, `nosuid`.
     pub options: Vec<String>,
 }
+
+/// The type of an image's filesystem.
+pub(crate) const EROFS: &str = "erofs";
 
 impl MountPoint {
     /// Whether this mount refuses writes.
     pub fn is_read_only(&self) -> bool {
         self.options.iter().any(|option| option == "ro")
     }
+
+    /// Returns the image that this mount shows, whole or a directory of it.
+    pub fn image(&self) -> Option<&Path> {
+        (self.filesystem == EROFS).then_some(&self.source)
+    }
 }
 
-/// Which end of a mount a path is.
+/// What a path is to a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The directory that is attached.
+    /// The directory or image that is attached.
     Source,
     /// The directory that it is attached to.
     Target,
+    /// A file with the content of an image.
+    Device,
 }
 
 impl fmt::Display for Role {
@@ -134,7 +168,28 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Source => "source",
             Self::Target => "target",
+            Self::Device => "device",
         })
+    }
+}
+
+/// The system's error, and what it means here.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Explained {
+    text: String,
+    source: io::Error,
+}
+
+impl Explained {
+    fn wrap(text: impl Into<String>, source: io::Error) -> io::Error {
+        io::Error::new(source.kind(), Self { text: text.into(), source })
+    }
+
+    /// Returns the system's error.
+    fn system_error(error: &io::Error) -> &io::Error {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        inner.map_or(error, |explained| Self::system_error(&explained.source))
     }
 }
 
@@ -147,7 +202,7 @@ pub enum MountError {
     Path {
         /// The path as given.
         path: PathBuf,
-        /// The end of the mount.
+        /// What it is to the mount.
         role: Role,
     },
     /// A path contains a symlink.
@@ -155,17 +210,17 @@ pub enum MountError {
     Symlink {
         /// The path as given.
         path: PathBuf,
-        /// The end of the mount.
+        /// What it is to the mount.
         role: Role,
         /// The first component that is a link.
         link: PathBuf,
     },
-    /// The source or target directory cannot be used.
+    /// A directory or file cannot be used.
     #[error("cannot use {path:?} as the {role} of a mount")]
     Directory {
         /// The path as given.
         path: PathBuf,
-        /// The end of the mount.
+        /// What it is to the mount.
         role: Role,
         /// The system's error.
         #[source]
@@ -176,6 +231,45 @@ pub enum MountError {
     Attach {
         /// The mount to make.
         mount: Mount,
+        /// The step that failed.
+        step: &'static str,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// A writable mount of an image was requested.
+    #[error("cannot mount {image:?} writable: an image is always read-only")]
+    WritableImage {
+        /// The image.
+        image: PathBuf,
+    },
+    /// An image does not have as many devices as were given.
+    #[error("cannot mount {image:?}: it was made for {listed} devices, and {given} are given")]
+    DeviceCount {
+        /// The image.
+        image: PathBuf,
+        /// Number of devices in the image's table.
+        listed: usize,
+        /// Number of files given.
+        given: usize,
+    },
+    /// A device of an image was truncated, or is another image's.
+    #[error("cannot mount {image:?}: its device {device:?} has {length} bytes, and at least {listed} are needed")]
+    ShortDevice {
+        /// The image.
+        image: PathBuf,
+        /// The device.
+        device: PathBuf,
+        /// The file's length in bytes.
+        length: u64,
+        /// The length in the image's table, in bytes.
+        listed: u64,
+    },
+    /// A trial showed that no image in this directory can be mounted.
+    #[error("images in {directory:?} cannot be mounted ({step})")]
+    NoImages {
+        /// The directory.
+        directory: PathBuf,
         /// The step that failed.
         step: &'static str,
         /// The system's error.
@@ -225,17 +319,59 @@ impl MountError {
         match self {
             Self::Path { .. } => Kind::InvalidRequest,
             Self::Symlink { .. } => Kind::FailedPrecondition,
-            Self::Directory { source, .. } | Self::Attach { source, .. } | Self::Unmount { source, .. } => {
-                match source.kind() {
-                    io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Kind::FailedPrecondition,
-                    io::ErrorKind::ResourceBusy => Kind::Busy,
-                    _ => crate::error::io_kind(source),
+            Self::WritableImage { .. } => Kind::InvalidRequest,
+            Self::DeviceCount { .. } | Self::ShortDevice { .. } => Kind::Corrupt,
+            // Part of an image was deleted.
+            Self::Directory { role: Role::Device, source, .. } if directory::is_absence(source) => Kind::Corrupt,
+            Self::Directory { source, .. }
+            | Self::Attach { source, .. }
+            | Self::NoImages { source, .. }
+            | Self::Unmount { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::Unsupported => {
+                    Kind::FailedPrecondition
                 }
-            }
+                io::ErrorKind::ResourceBusy => Kind::Busy,
+                // An image that was cut off.
+                io::ErrorKind::UnexpectedEof => Kind::Corrupt,
+                _ => crate::error::io_kind(Explained::system_error(source)),
+            },
             Self::StillMounted { .. } => Kind::Busy,
             Self::Table { .. } => Kind::Internal,
             Self::Sweep { source, .. } => crate::error::io_kind(source),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::chain;
+
+    fn attach(source: io::Error) -> MountError {
+        MountError::Attach { mount: Mount::image("/s/image", Vec::new(), "/pod"), step: "mount", source }
+    }
+
+    #[test]
+    fn an_explanation_is_part_of_the_message_and_changes_no_kind() {
+        for errno in [libc::EIO, libc::EBUSY, libc::ENOSPC, libc::EINVAL, libc::EPERM, libc::ENOENT] {
+            let plain = attach(io::Error::from_raw_os_error(errno));
+            let explained = attach(Explained::wrap("a device is gone", io::Error::from_raw_os_error(errno)));
+            assert_eq!(explained.kind(), plain.kind(), "{errno}");
+            let start = r#"cannot mount "/s/image" at "/pod" (mount): a device is gone: "#;
+            let cause = io::Error::from_raw_os_error(errno).to_string();
+            assert_eq!(chain(&explained), format!("{start}{cause}"));
+        }
+    }
+
+    #[test]
+    fn an_image_without_a_device_is_damaged_and_a_bind_without_a_source_is_not() {
+        let missing = |role| MountError::Directory {
+            path: "/s/x".into(),
+            role,
+            source: io::Error::from_raw_os_error(libc::ENOENT),
+        };
+        assert_eq!(missing(Role::Device).kind(), Kind::Corrupt);
+        assert_eq!(missing(Role::Source).kind(), Kind::FailedPrecondition);
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod capability;
 pub(crate) mod git;
 pub(crate) mod lease;
+pub(crate) mod loop_device;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod process;

@@ -75,7 +75,7 @@ fn log_outcome(target: &Path, found: Unpublished, unsearched: Option<CallError>)
 /// Whether a volume from any store is mounted on the directory.
 fn shows_a_volume(target: &Path) -> bool {
     let mounts = mountinfo::read().unwrap_or_default();
-    mounts.iter().any(|mount| mount.target == target && is_from_a_store(&mount.root))
+    mounts.iter().any(|mount| mount.target == target && is_from_a_store(mount))
 }
 
 fn missing(configurations: &[Configuration]) -> CallError {

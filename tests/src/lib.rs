@@ -42,6 +42,7 @@ mod foreground;
 pub mod git;
 pub mod hostile;
 pub mod http;
+pub mod images;
 pub mod kubelet;
 mod listener;
 pub mod loopfs;

@@ -1,16 +1,20 @@
 //! The promises of every mounter, tested with the fake and with each way of mounting on Linux, on private and on shared
-//! mounts, and promises that only real mounts can test.
+//! mounts, and promises that only real mounts can test. Images are tested from files and from loop devices.
 
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use gitrepo_core::error::chain;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::linux::Backing;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::mount::linux::Strategy;
 use gitrepo_core::testing::FakeMounter;
+use gitrepo_tests::images::Image;
+use gitrepo_tests::loopfs::LoopFs;
 use gitrepo_tests::namespace;
 use gitrepo_tests::require;
 use nix::mount::MntFlags;
@@ -18,6 +22,12 @@ use nix::mount::MsFlags;
 use tempfile::TempDir;
 
 mod contract;
+mod image_contract;
+mod image_devices;
+mod image_kernel;
+mod image_kills;
+mod image_store;
+mod image_support;
 mod killed;
 mod linux;
 
@@ -26,32 +36,69 @@ struct Bench<M> {
     mounter: M,
     home: PathBuf,
     mounted: bool,
-    _place: TempDir,
+    _place: Place,
+}
+
+/// Kept until the end of a test.
+enum Place {
+    Directory { _directory: TempDir },
+    FileSystem { _file_system: LoopFs },
 }
 
 impl Bench<FakeMounter> {
     fn fake() -> Self {
         let place = TempDir::new().unwrap();
         let home = place.path().canonicalize().unwrap();
-        Self { mounter: FakeMounter::new(), home, mounted: false, _place: place }
+        Self { mounter: FakeMounter::new(), home, mounted: false, _place: Place::Directory { _directory: place } }
     }
 }
 
 impl Bench<LinuxMounter> {
     /// A tmpfs in the thread's own mount namespace, or `None` without root.
     fn linux(strategy: Strategy, propagation: MsFlags) -> Option<Self> {
-        let works = strategy != Strategy::Detached || Strategy::of_this_kernel() == Strategy::Detached;
-        if !require::root("to mount") || !require::feature(works, "detached mounts (Linux 5.12)") {
+        if !can_mount(strategy) {
             return None;
         }
         namespace::private_mounts();
         let place = TempDir::new().unwrap();
         let home = place.path().canonicalize().unwrap();
         nix::mount::mount(Some("tmpfs"), &home, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+        Some(Self::at(home, strategy, propagation, Place::Directory { _directory: place }))
+    }
+
+    /// A filesystem whose images the kernel reads in this way: an ext4 on which it can mount files, or a tmpfs on which
+    /// it cannot. `None` without root or EROFS.
+    fn of_images(strategy: Strategy, propagation: MsFlags, backing: Backing) -> Option<Self> {
+        if !can_mount(strategy) {
+            return None;
+        }
+        let bench = match backing {
+            Backing::Files => {
+                let file_system = LoopFs::if_possible(64 << 20)?;
+                let home = file_system.path().canonicalize().unwrap();
+                Self::at(home, strategy, propagation, Place::FileSystem { _file_system: file_system })
+            }
+            Backing::LoopDevices => Self::linux(strategy, propagation)?,
+        };
+        let supported = match bench.mounter.image_support(&bench.home) {
+            Ok(support) if support.backing == backing => return Some(bench),
+            Ok(support) => format!("{:?}", support.backing),
+            Err(error) => chain(&error),
+        };
+        let _skipped = require::feature(false, &format!("images mounted from {backing:?} (only {supported})"));
+        None
+    }
+
+    fn at(home: PathBuf, strategy: Strategy, propagation: MsFlags, place: Place) -> Self {
         nix::mount::mount(None::<&str>, &home, None::<&str>, propagation, None::<&str>).unwrap();
         let mounter = LinuxMounter::with_strategy(home.join("mounting"), strategy);
-        Some(Self { mounter, home, mounted: true, _place: place })
+        Self { mounter, home, mounted: true, _place: place }
     }
+}
+
+fn can_mount(strategy: Strategy) -> bool {
+    let works = strategy != Strategy::Detached || Strategy::of_this_kernel() == Strategy::Detached;
+    require::root("to mount") && require::feature(works, "detached mounts (Linux 5.12)")
 }
 
 impl<M: Mounter> Bench<M> {
@@ -72,6 +119,13 @@ impl<M: Mounter> Bench<M> {
         Mount::bind(source, self.directory(format!("target-{name}")), read_only)
     }
 
+    /// An image with two devices, in a directory of this name.
+    fn image(&self, name: &str) -> Image {
+        // The sum of the letters is different for the names that the tests use.
+        let seed = name.bytes().fold(1, u8::wrapping_add);
+        Image::write(&self.path(name), 2, seed)
+    }
+
     fn mounts_on(&self, target: &Path) -> Vec<MountPoint> {
         self.mounter.list().unwrap().into_iter().filter(|mount| mount.target == target).collect()
     }
@@ -84,6 +138,14 @@ impl<M> Drop for Bench<M> {
             let _ = nix::mount::umount2(&self.home, MntFlags::MNT_DETACH);
         }
     }
+}
+
+/// Loop devices, of anybody, with a file below this directory, which may be deleted.
+fn loop_devices_below(home: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir("/sys/block")
+        .unwrap()
+        .filter_map(|device| fs::read_to_string(device.unwrap().path().join("loop/backing_file")).ok());
+    files.map(PathBuf::from).filter(|file| file.starts_with(home)).collect()
 }
 
 /// Makes tests of a module's functions, which take a [`Bench`], for each bench.
@@ -150,4 +212,99 @@ mod promises_of_the_kernel {
             nothing_is_left_in_the_working_directory
         }
     }
+}
+
+mod promises_about_images {
+    over! {
+        fake: Some(Bench::fake());
+        files_detached_on_private: files(Strategy::Detached, MsFlags::MS_PRIVATE);
+        files_detached_on_shared: files(Strategy::Detached, MsFlags::MS_SHARED);
+        files_place_on_private: files(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        files_place_on_shared: files(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        loop_devices_detached_on_private: loop_devices(Strategy::Detached, MsFlags::MS_PRIVATE);
+        loop_devices_detached_on_shared: loop_devices(Strategy::Detached, MsFlags::MS_SHARED);
+        loop_devices_place_on_private: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        loop_devices_place_on_shared: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        ; { image_contract:
+            an_image_is_listed_with_its_flags
+            a_mount_shows_exactly_its_image
+            targets_of_one_image_share_a_filesystem
+            many_threads_attach_one_image_once
+            images_on_images_and_binds_are_all_unmounted
+            an_image_is_never_writable
+            images_and_devices_must_be_files
+            a_symlink_is_refused_and_nothing_mounted
+            a_sweep_leaves_images_alone
+        }
+    }
+}
+
+mod promises_of_the_kernel_about_images {
+    over! {
+        files_detached_on_private: files(Strategy::Detached, MsFlags::MS_PRIVATE);
+        files_place_on_shared: files(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        loop_devices_detached_on_shared: loop_devices(Strategy::Detached, MsFlags::MS_SHARED);
+        loop_devices_place_on_private: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        ; { image_kernel:
+            each_file_is_read_from_its_device
+            not_even_a_remount_makes_an_image_writable
+            readers_keep_the_tree_after_a_lazy_unmount
+            nothing_is_left_after_the_last_unmount
+            a_covered_mount_is_not_shared
+            a_mount_with_other_flags_is_not_shared
+            a_new_image_at_an_old_path_is_neither_shown_nor_shared
+            an_image_is_shown_wherever_its_store_is_mounted
+            nothing_is_left_in_the_working_directory
+        }
+    }
+}
+
+mod devices_of_images {
+    over! {
+        files_detached_on_private: files(Strategy::Detached, MsFlags::MS_PRIVATE);
+        files_place_on_shared: files(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        loop_devices_detached_on_shared: loop_devices(Strategy::Detached, MsFlags::MS_SHARED);
+        loop_devices_place_on_private: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        ; { image_devices:
+            a_wrong_number_of_devices_is_refused
+            a_device_that_was_cut_off_is_refused
+            reads_beyond_the_end_of_a_device_fail
+            an_error_has_the_words_of_the_kernel
+            a_hundred_devices_are_mounted
+        }
+    }
+}
+
+mod images_and_stores {
+    over! {
+        files_detached_on_private: files(Strategy::Detached, MsFlags::MS_PRIVATE);
+        files_place_on_shared: files(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        loop_devices_detached_on_shared: loop_devices(Strategy::Detached, MsFlags::MS_SHARED);
+        loop_devices_place_on_private: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        ; { image_store:
+            a_snapshot_whose_image_is_mounted_is_not_evicted
+            an_image_of_the_store_without_a_record_is_removed
+            an_image_of_another_store_stays
+        }
+    }
+}
+
+mod kills {
+    over! {
+        files_detached_on_private: files(Strategy::Detached, MsFlags::MS_PRIVATE);
+        files_place_on_shared: files(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        loop_devices_detached_on_shared: loop_devices(Strategy::Detached, MsFlags::MS_SHARED);
+        loop_devices_place_on_private: loop_devices(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        ; { image_kills:
+            nothing_is_left_of_a_killed_process
+        }
+    }
+}
+
+fn files(strategy: Strategy, propagation: MsFlags) -> Option<Bench<LinuxMounter>> {
+    Bench::of_images(strategy, propagation, Backing::Files)
+}
+
+fn loop_devices(strategy: Strategy, propagation: MsFlags) -> Option<Bench<LinuxMounter>> {
+    Bench::of_images(strategy, propagation, Backing::LoopDevices)
 }

@@ -1,13 +1,16 @@
-//! Opens directories without following a symlink anywhere in their path.
+//! Opens directories, and files, without following a symlink anywhere in their path.
 //!
 //! A mount made through such a descriptor lands where the path led when it was checked, even if the path changes later.
 //! The descent goes one component at a time. `openat2` would not say which component is the link, and is missing in
 //! container filters and in kernels before 5.6.
 
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Component;
@@ -49,12 +52,35 @@ pub(crate) fn open_parent(path: &Path, role: Role) -> Result<(OwnedFd, CString),
     }
 }
 
-/// Whether the error means that the directory does not exist, rather than that it is unusable.
+/// Opens the regular file `path` for reading.
+pub(crate) fn open_file(path: &Path, role: Role) -> Result<File, MountError> {
+    let (parent, name) = open_parent(path, role)?;
+    open_file_in(parent.as_fd(), &name).map_err(|source| MountError::Directory { path: path.into(), role, source })
+}
+
+/// Opens the regular file `name` in a directory for reading.
+pub(crate) fn open_file_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<File> {
+    // A named pipe would wait for a writer without O_NONBLOCK.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty())?;
+    match kind(&fstat(&file)?) {
+        SFlag::S_IFREG => Ok(file.into()),
+        _ => Err(not_a_regular_file()),
+    }
+}
+
+/// The error for anything but a regular file.
+pub(super) fn not_a_regular_file() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "not a regular file")
+}
+
+/// Whether the error means that the directory or file does not exist, rather than that it is unusable.
 pub(crate) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn kind(found: &FileStat) -> SFlag {
+/// Returns the type of a file.
+pub(super) fn kind(found: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT
 }
 
@@ -138,5 +164,28 @@ mod tests {
             }
         }
         assert!(open(&home.join("real//inner/."), Role::Source).is_ok());
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_as_one() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        fs::write(home.join("file"), "content").unwrap();
+        symlink("file", home.join("link")).unwrap();
+        nix::unistd::mkfifo(&home.join("pipe"), Mode::S_IRWXU).unwrap();
+
+        assert!(open_file(&home.join("file"), Role::Source).is_ok());
+        assert!(matches!(open_file(&home.join("link"), Role::Source), Err(MountError::Symlink { .. })));
+        for (name, kind) in [
+            ("pipe", io::ErrorKind::Unsupported),
+            (".", io::ErrorKind::Unsupported),
+            ("absent", io::ErrorKind::NotFound),
+            ("file/below", io::ErrorKind::NotADirectory),
+        ] {
+            match open_file(&home.join(name), Role::Source) {
+                Err(MountError::Directory { source, .. }) => assert_eq!(source.kind(), kind, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
     }
 }

@@ -24,11 +24,15 @@ use super::MountPoint;
 use super::Mounter;
 use super::Role;
 use super::directory;
+use super::image;
 use super::mountinfo;
 use super::private_directory;
 use super::private_directory::FailedStep;
 use super::private_directory::PrivateDirectory;
 use crate::sys;
+
+pub use super::image::Backing;
+pub use super::image::ImageSupport;
 
 /// Mounts in the mount namespace of the calling thread.
 #[derive(Debug, Clone)]
@@ -72,34 +76,54 @@ impl LinuxMounter {
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }
+
+    pub(super) fn workdir(&self) -> &Path {
+        &self.workdir
+    }
+
+    /// Binds a directory, without mounts below it.
+    pub(super) fn bind(
+        &self,
+        source: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        read_only: bool,
+    ) -> Result<(), FailedStep> {
+        match self.strategy {
+            Strategy::Detached => bind_detached(source, target, read_only),
+            Strategy::PrivateDirectory => {
+                let directory = PrivateDirectory::make(&self.workdir)?;
+                directory.bind(source, read_only)?;
+                directory.move_to(target)
+            }
+        }
+    }
 }
 
 impl Mounter for LinuxMounter {
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
-        let Attachment::Bind { source } = &mount.attachment;
-        let source = directory::open(source, Role::Source)?;
-        let target = directory::open(&mount.target, Role::Target)?;
-        match self.strategy {
-            Strategy::Detached => bind_detached(source.as_fd(), target.as_fd(), mount.read_only),
-            Strategy::PrivateDirectory => {
-                bind_through_private_directory(&self.workdir, source.as_fd(), target.as_fd(), mount.read_only)
+        match &mount.attachment {
+            Attachment::Bind { source } => {
+                let source = directory::open(source, Role::Source)?;
+                let target = directory::open(&mount.target, Role::Target)?;
+                self.bind(source.as_fd(), target.as_fd(), mount.read_only)
+                    .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
             }
+            Attachment::Image { metadata, devices } => image::attach(self, mount, metadata, devices),
         }
-        .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
     }
 
     fn shows(&self, wanted: &Mount) -> Result<bool, MountError> {
-        let Attachment::Bind { source } = &wanted.attachment;
-        let (Some(source), Some(target)) = (identity(source, Role::Source)?, identity(&wanted.target, Role::Target)?)
-        else {
-            return Ok(false);
-        };
+        let Some(target) = identity(&wanted.target, Role::Target)? else { return Ok(false) };
         let mounts = self.list()?;
         let mut on_target = mounts.iter().filter(|mount| mount.target == wanted.target);
         let (Some(only), None) = (on_target.next(), on_target.next()) else {
             return Ok(false);
         };
-        Ok(source == target && only.is_read_only() == wanted.read_only)
+        let is_shown = match &wanted.attachment {
+            Attachment::Bind { source } => identity(source, Role::Source)? == Some(target),
+            Attachment::Image { metadata, .. } => image::is_shown_by(only, metadata)?,
+        };
+        Ok(is_shown && only.is_read_only() == wanted.read_only)
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
@@ -127,17 +151,6 @@ fn bind_detached(source: BorrowedFd<'_>, target: BorrowedFd<'_>, read_only: bool
     }
     sys::mount::set_attributes(tree.as_fd(), attributes).map_err(|error| ("mount_setattr", error.into()))?;
     sys::mount::attach(tree.as_fd(), target).map_err(|error| ("move_mount", error.into()))
-}
-
-fn bind_through_private_directory(
-    workdir: &Path,
-    source: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
-    read_only: bool,
-) -> Result<(), FailedStep> {
-    let directory = PrivateDirectory::make(workdir)?;
-    directory.bind(source, read_only)?;
-    directory.move_to(target)
 }
 
 /// Device and inode of a directory; `None` if it does not exist. `st_dev` is the same on both sides of a bind.

@@ -1,5 +1,6 @@
 //! The kernel's mount table, `/proc/<pid>/mountinfo`.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -14,6 +15,7 @@ use nix::poll::PollTimeout;
 use nix::poll::poll;
 
 use super::MountPoint;
+use super::loop_device;
 
 /// The table of the calling thread, which may have left its process's mount namespace.
 pub(crate) const TABLE: &str = "/proc/thread-self/mountinfo";
@@ -22,7 +24,7 @@ pub(crate) const TABLE: &str = "/proc/thread-self/mountinfo";
 /// 5.8, a mount that exists throughout is in every reading anyway.
 const READINGS: usize = 16;
 
-/// Reads the mount table of the calling thread.
+/// Reads the mount table of the calling thread. The source of an image on a loop device is the file behind that.
 ///
 /// The kernel returns the table page by page and drops its lock in between, so a mount made or removed meanwhile can
 /// hide another one. The file polls as urgent once the table has changed since it was opened, which shows whether the
@@ -37,7 +39,20 @@ pub fn read() -> io::Result<Vec<MountPoint>> {
             break;
         }
     }
-    Ok(parse(&table))
+    let mut mounts = parse(&table);
+    name_files_behind_loop_devices(&mut mounts);
+    Ok(mounts)
+}
+
+/// Many targets may show one image, so each device is looked up once.
+fn name_files_behind_loop_devices(mounts: &mut [MountPoint]) {
+    let mut known: HashMap<PathBuf, Option<PathBuf>> = HashMap::new();
+    for mount in mounts.iter_mut().filter(|mount| mount.image().is_some()) {
+        let file = known.entry(mount.source.clone()).or_insert_with(|| loop_device::backing_file(&mount.source));
+        if let Some(file) = file {
+            mount.source.clone_from(file);
+        }
+    }
 }
 
 fn has_changed(table: &File) -> io::Result<bool> {
@@ -46,7 +61,7 @@ fn has_changed(table: &File) -> io::Result<bool> {
     Ok(polled[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLPRI | PollFlags::POLLERR)))
 }
 
-/// Parses a mount table. Malformed lines, such as a truncated one, are skipped.
+/// Parses a mount table. Malformed lines, such as a truncated one, are skipped. Loop devices stay as they are.
 pub fn parse(table: &[u8]) -> Vec<MountPoint> {
     table.split(|&byte| byte == b'\n').filter_map(line).collect()
 }
@@ -75,7 +90,9 @@ fn line(line: &[u8]) -> Option<MountPoint> {
     if filesystem.is_empty() || !target.is_absolute() {
         return None;
     }
-    Some(MountPoint { target, root, device, filesystem, options })
+    // A line that ends here was cut, or the source is empty, which the kernel allows.
+    let source = path(fields.next().unwrap_or_default());
+    Some(MountPoint { target, root, device, filesystem, source, options })
 }
 
 fn number(field: &[u8]) -> Option<u64> {
@@ -130,6 +147,7 @@ mod tests {
                 root: "/mnt1".into(),
                 device: "98:0".into(),
                 filesystem: "ext3".into(),
+                source: "/dev/root".into(),
                 options: vec!["rw".into(), "noatime".into()],
             }]
         );
@@ -150,6 +168,7 @@ mod tests {
         let mounts = parse(table);
         assert_eq!(mounts[0].root, Path::new("/s \\\n//deleted"));
         assert_eq!(mounts[0].target, Path::new(OsStr::from_bytes(b"/t\t#\xff\\9\\08")));
+        assert_eq!(mounts[0].source, Path::new("no ne"));
     }
 
     #[test]
@@ -161,6 +180,19 @@ mod tests {
                 assert!(whole.iter().any(|known| known.target == mount.target), "{end}: {mount:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_empty_source_is_kept_as_empty() {
+        let mounts = parse(b"1 0 0:1 / /a ro - tmpfs  rw\n");
+        assert_eq!(mounts[0].source, Path::new(""));
+    }
+
+    #[test]
+    fn only_a_mount_of_an_image_has_one() {
+        let table = b"1 0 0:1 / /a ro - erofs /s/image ro\n2 1 7:0 / /b ro - ext4 /dev/loop0 ro\n";
+        let images: Vec<_> = parse(table).iter().map(|mount| mount.image().map(Path::to_owned)).collect();
+        assert_eq!(images, [Some("/s/image".into()), None]);
     }
 
     #[test]
@@ -193,9 +225,10 @@ mod tests {
             root in any_path(),
             device in "[0-9]{1,3}:[0-9]{1,7}",
             filesystem in "[a-z0-9.]{1,9}",
+            source in any_path(),
             options in prop::collection::vec("[a-z]{1,9}", 1..5),
         ) -> MountPoint {
-            MountPoint { target, root, device, filesystem, options }
+            MountPoint { target, root, device, filesystem, source, options }
         }
     }
 
@@ -206,7 +239,9 @@ mod tests {
         line.extend(escape(&mount.target));
         line.extend(format!(" {} ", mount.options.join(",")).bytes());
         line.extend(optional.iter().flat_map(|field| format!("{field} ").into_bytes()));
-        line.extend(format!("- {} none rw\n", mount.filesystem).bytes());
+        line.extend(format!("- {} ", mount.filesystem).bytes());
+        line.extend(escape(&mount.source));
+        line.extend(b" rw\n");
         line
     }
 

@@ -1,9 +1,9 @@
 //! Prepares a mount on kernels without detached mounts (before Linux 5.12).
 //!
-//! On these kernels a bind mount starts writable and only a second call makes it read-only. So the mount is made in a
-//! directory that nobody else can enter, then moved. The kernel refuses to move a mount out of a shared one, and most
-//! mounts of a node are shared. So the directory, of mode 0700, is first mounted on itself, and that mount is made
-//! private.
+//! On these kernels a bind mount starts writable and only a second call makes it read-only; and a new filesystem starts
+//! on a directory, not detached. So the mount is made in a directory that nobody else can enter, then moved. The kernel
+//! refuses to move a mount out of a shared one, and most mounts of a node are shared. So the directory, of mode 0700, is
+//! first mounted on itself, and that mount is made private.
 //!
 //! ```text
 //! <workdir>/<random>/         locked by its maker; mounted on itself, private
@@ -12,6 +12,7 @@
 //!
 //! The lock tells a sweep whether a directory is in use or its maker was killed.
 
+use std::ffi::CStr;
 use std::fs;
 use std::fs::DirBuilder;
 use std::fs::File;
@@ -85,12 +86,19 @@ impl PrivateDirectory {
         change(None, &mount, flags).map_err(|error| ("remount with flags", error))
     }
 
+    /// Mounts a filesystem in this directory, read-only, with its final flags.
+    pub(super) fn mount_new(&self, filesystem: &str, source: &Path, options: &CStr) -> nix::Result<()> {
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some(source), &self.mount(), Some(filesystem), flags, Some(options))
+    }
+
     /// Moves the mount to `target`.
     pub(super) fn move_to(self, target: BorrowedFd<'_>) -> Result<(), FailedStep> {
         change(Some(&self.mount()), &behind(target), MsFlags::MS_MOVE).map_err(|error| ("move", error))
     }
 
-    fn mount(&self) -> PathBuf {
+    /// Returns the path of the mount.
+    pub(super) fn mount(&self) -> PathBuf {
         self.path.join(MOUNT)
     }
 }

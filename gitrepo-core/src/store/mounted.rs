@@ -1,8 +1,9 @@
 //! Finds the tree of a store that a line of the mount table shows.
 //!
-//! The mount table gives a path inside a filesystem ([`MountPoint::root`]), and a store may be anywhere in one. So a
-//! path is recognised by its tail, which begins with a name that only stores have. The kernel appends `//deleted` to
-//! the path of a deleted directory.
+//! For a directory, the mount table gives its path inside a filesystem ([`MountPoint::root`]), and a store may be
+//! anywhere in one. For an image, it gives the path of the file as seen by whoever mounted it ([`MountPoint::image`]).
+//! So a path is recognised by its tail, which begins with a name that only stores have. The kernel appends `//deleted`
+//! to the path of a deleted directory.
 
 use std::path::Component;
 use std::path::Path;
@@ -14,25 +15,32 @@ use super::Store;
 use super::digest::is_hex;
 
 impl Store {
-    /// Returns the tree of this store that a mount may show. Another store may have a tree of the same name: only a
-    /// comparison of the directories themselves tells them apart.
+    /// Returns the tree, or the image of one, of this store that a mount may show. Another store may have a tree of the
+    /// same name: only a comparison of the directories or files themselves tells them apart.
     pub fn shown_by(&self, mount: &MountPoint) -> Option<PathBuf> {
-        let names: Vec<_> = mount.root.components().collect();
+        let names: Vec<_> = shown(mount).components().collect();
         let tails = (0..names.len()).rev().map(|at| names[at..].iter().collect::<PathBuf>());
         let places = [self.layout.snapshots(), self.layout.volumes()];
         tails.map(|tail| self.root().join(tail)).find(|path| places.iter().any(|place| path.starts_with(place)))
     }
 
-    /// Whether a mount shows this tree of the store, or did before it was deleted.
+    /// Whether a mount shows this tree of the store, a directory or an image, or did before that was deleted.
     pub fn is_mount_of(&self, mount: &MountPoint, tree: &Path) -> bool {
         let inside = tree.strip_prefix(self.root()).unwrap_or(tree);
-        mount.root.ends_with(inside) || mount.root.ends_with(inside.join("deleted"))
+        // A mount of an image may also show a mere directory in it.
+        let is_whole = mount.image().is_none() || mount.root == Path::new("/");
+        is_whole && (shown(mount).ends_with(inside) || shown(mount).ends_with(inside.join("deleted")))
     }
 }
 
-/// Whether a mount with this root shows a tree of any store.
-pub fn is_from_a_store(root: &Path) -> bool {
-    let names: Vec<_> = root.components().collect();
+/// Returns the directory or image that a mount shows.
+fn shown(mount: &MountPoint) -> &Path {
+    mount.image().unwrap_or(&mount.root)
+}
+
+/// Whether a mount shows a tree of any store.
+pub fn is_from_a_store(mount: &MountPoint) -> bool {
+    let names: Vec<_> = shown(mount).components().collect();
     names.windows(2).any(|pair| {
         let [Component::Normal(place), Component::Normal(name)] = pair else { return false };
         (*place == "snapshots" || *place == "volumes") && name.to_str().is_some_and(|name| is_hex(name, 64))
@@ -43,17 +51,61 @@ pub fn is_from_a_store(root: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn directory(root: &str) -> MountPoint {
+        MountPoint {
+            target: "/pod".into(),
+            root: root.into(),
+            device: "8:1".into(),
+            filesystem: "ext4".into(),
+            source: "/dev/sda1".into(),
+            options: vec!["ro".into()],
+        }
+    }
+
+    fn image(source: &str) -> MountPoint {
+        MountPoint { filesystem: "erofs".into(), source: source.into(), ..directory("/") }
+    }
+
     #[test]
     fn mounts_of_a_store_are_recognised_by_their_paths() {
         let hash = "a".repeat(64);
-        for (root, is_ours) in [
-            (format!("/snapshots/{hash}/root"), true),
-            (format!("/var/lib/gitrepo/volumes/{hash}/shared/tree"), true),
-            (format!("/var/lib/docker/overlay2/{hash}"), false),
-            ("/snapshots/1/fs".to_owned(), false),
-            ("/".to_owned(), false),
+        for (mount, is_ours) in [
+            (directory(&format!("/snapshots/{hash}/root")), true),
+            (directory(&format!("/var/lib/gitrepo/volumes/{hash}/shared/tree")), true),
+            (directory(&format!("/var/lib/docker/overlay2/{hash}")), false),
+            (directory("/snapshots/1/fs"), false),
+            (directory("/"), false),
+            (image(&format!("/var/lib/gitrepo/snapshots/{hash}/image")), true),
+            (image(&format!("/snapshots/{hash}/image//deleted")), true),
+            (image("/dev/sda1"), false),
+            (image("/usr/share/system.erofs"), false),
         ] {
-            assert_eq!(is_from_a_store(Path::new(&root)), is_ours, "{root}");
+            assert_eq!(is_from_a_store(&mount), is_ours, "{mount:?}");
         }
+    }
+
+    #[test]
+    fn an_image_is_recognised_from_any_mount_namespace_deleted_or_not() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("store")).unwrap();
+        let hash = "a".repeat(64);
+        let path = store.root().join("snapshots").join(&hash).join("image");
+        let other = store.root().join("snapshots").join("b".repeat(64)).join("image");
+
+        for prefix in [store.root().to_str().unwrap(), "/host/var/lib/gitrepo", ""] {
+            let mount = image(&format!("{prefix}/snapshots/{hash}/image"));
+            assert_eq!(store.shown_by(&mount), Some(path.clone()), "{mount:?}");
+            assert!(store.is_mount_of(&mount, &path) && !store.is_mount_of(&mount, &other), "{mount:?}");
+        }
+        let deleted = image(&format!("/snapshots/{hash}/image//deleted"));
+        assert!(store.is_mount_of(&deleted, &path) && !store.is_mount_of(&deleted, &other));
+        assert!(store.shown_by(&deleted).is_some_and(|shown| shown.starts_with(path.parent().unwrap())));
+
+        let part = MountPoint { root: "/src".into(), ..image(&format!("/snapshots/{hash}/image")) };
+        assert_eq!(store.shown_by(&part), Some(path.clone()), "in use");
+        assert!(!store.is_mount_of(&part, &path), "but not the volume");
+        // The root of a filesystem of another type says nothing about its source.
+        let covered = MountPoint { filesystem: "ext4".into(), ..image(&format!("/snapshots/{hash}/image")) };
+        assert_eq!(store.shown_by(&covered), None);
     }
 }

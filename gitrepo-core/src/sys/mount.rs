@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::ptr;
 
 use nix::errno::Errno;
 
@@ -39,7 +40,7 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: u64) -> nix::Res
     Errno::result(result).map(drop)
 }
 
-/// Attaches a mount of [`clone_tree`] at a directory (Linux 5.2).
+/// Attaches a mount of [`clone_tree`] or [`mount_filesystem`] at a directory (Linux 5.2).
 pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Result<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: both descriptors are open for the duration of the call and the paths are C strings.
@@ -61,6 +62,74 @@ pub(crate) fn detached_mounts_work() -> bool {
     // For unknown calls, container filters return EPERM, kernels ENOSYS.
     let missing = |result: nix::Result<_>| matches!(result, Err(Errno::ENOSYS | Errno::EPERM));
     !missing(set_attributes) && !missing(open_tree)
+}
+
+/// Starts the configuration of a new filesystem (Linux 5.2). The kernel's messages about it can be read from the
+/// descriptor.
+pub(crate) fn open_filesystem(kind: &CStr) -> nix::Result<OwnedFd> {
+    // SAFETY: the name is a C string.
+    let result = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) };
+    let descriptor = Errno::result(result)?;
+    // SAFETY: the call has just returned this descriptor to us, and a descriptor fits an int.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })
+}
+
+/// Sets an option of a filesystem of [`open_filesystem`]. A key may be set several times, if it means a list.
+pub(crate) fn set_option(filesystem: BorrowedFd<'_>, key: &CStr, value: &CStr) -> nix::Result<()> {
+    configure(filesystem, libc::FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr())
+}
+
+/// Sets an option that has no value.
+pub(crate) fn set_flag(filesystem: BorrowedFd<'_>, key: &CStr) -> nix::Result<()> {
+    configure(filesystem, libc::FSCONFIG_SET_FLAG, key.as_ptr(), ptr::null())
+}
+
+/// Makes the filesystem: opens its source and reads its superblock.
+pub(crate) fn create_filesystem(filesystem: BorrowedFd<'_>) -> nix::Result<()> {
+    configure(filesystem, libc::FSCONFIG_CMD_CREATE, ptr::null(), ptr::null())
+}
+
+fn configure(
+    filesystem: BorrowedFd<'_>,
+    command: libc::c_uint,
+    key: *const libc::c_char,
+    value: *const libc::c_char,
+) -> nix::Result<()> {
+    // SAFETY: every caller in this module passes C strings that live through the call, or null where the command takes
+    // none.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, filesystem.as_raw_fd(), command, key, value, 0) };
+    Errno::result(result).map(drop)
+}
+
+/// Mounts a filesystem that was created, detached, with `attributes` (`MOUNT_ATTR_*`). The mount is discarded with its
+/// descriptor unless it is attached before.
+pub(crate) fn mount_filesystem(filesystem: BorrowedFd<'_>, attributes: u64) -> nix::Result<OwnedFd> {
+    // SAFETY: the descriptor is open for the duration of the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_fsmount, filesystem.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes as libc::c_uint)
+    };
+    let descriptor = Errno::result(result)?;
+    // SAFETY: the call has just returned this descriptor to us, and a descriptor fits an int.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })
+}
+
+/// The length of a UUID.
+pub(crate) const UUID_LENGTH: usize = 16;
+
+/// Returns the UUID of the filesystem that a file or directory, open for reading, is on (Linux 6.9); `None` if the
+/// kernel or the filesystem does not tell.
+pub(crate) fn filesystem_uuid(file: BorrowedFd<'_>) -> Option<[u8; UUID_LENGTH]> {
+    /// `struct fsuuid2` of `linux/fs.h`.
+    #[repr(C)]
+    struct Uuid {
+        length: u8,
+        uuid: [u8; UUID_LENGTH],
+    }
+    let mut found = Uuid { length: 0, uuid: [0; UUID_LENGTH] };
+    let request = nix::request_code_read!(0x15, 0, size_of::<Uuid>());
+    // SAFETY: the descriptor is open for the duration of the call, which fills the structure of this size.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), request as _, &raw mut found) };
+    (Errno::result(result).is_ok() && usize::from(found.length) == UUID_LENGTH).then_some(found.uuid)
 }
 
 /// Whether `name` in `directory` is the root of a mount, without following a final symlink; `None` if the kernel cannot

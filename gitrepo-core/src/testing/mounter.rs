@@ -9,6 +9,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use crate::mount::Attachment;
+use crate::mount::EROFS;
 use crate::mount::Mount;
 use crate::mount::MountError;
 use crate::mount::MountPoint;
@@ -16,7 +18,8 @@ use crate::mount::Mounter;
 use crate::mount::Role;
 use crate::mount::directory;
 
-/// A mount table in memory, for tests without root. Directories must exist as for the real one, but stay unchanged.
+/// A mount table in memory, for tests without root. Directories and images must exist as for the real one, but stay
+/// unchanged.
 #[derive(Debug, Default)]
 pub struct FakeMounter {
     state: Mutex<State>,
@@ -26,6 +29,8 @@ pub struct FakeMounter {
 struct State {
     mounts: Vec<Mount>,
     calls: Vec<Call>,
+    /// All images that were ever attached: the place of each is the number of its filesystem.
+    images: Vec<PathBuf>,
 }
 
 /// One call to a [`FakeMounter`], successful or not.
@@ -78,22 +83,24 @@ impl FakeMounter {
 impl Mounter for FakeMounter {
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
         let mut state = self.called(Call::Attach(mount.clone()));
-        directory::open(mount.attachment.path(), Role::Source)?;
+        check_parts(mount)?;
         directory::open(&mount.target, Role::Target)?;
+        state.remember(&mount.attachment);
         state.mounts.push(mount.clone());
         Ok(())
     }
 
     fn shows(&self, asked: &Mount) -> Result<bool, MountError> {
         let state = self.called(Call::Shows(asked.clone()));
-        for (path, role) in [(asked.attachment.path(), Role::Source), (&*asked.target, Role::Target)] {
-            match directory::open(path, role) {
+        for opened in [check_source(&asked.attachment), directory::open(&asked.target, Role::Target).map(drop)] {
+            match opened {
                 Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(false),
                 opened => opened?,
             };
         }
         let mut on_target = state.mounts.iter().filter(|mount| mount.target == asked.target);
-        Ok(on_target.next() == Some(asked) && on_target.next().is_none())
+        let (Some(only), None) = (on_target.next(), on_target.next()) else { return Ok(false) };
+        Ok(is_same(&only.attachment, &asked.attachment) && only.read_only == asked.read_only)
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
@@ -108,7 +115,8 @@ impl Mounter for FakeMounter {
     }
 
     fn list(&self) -> Result<Vec<MountPoint>, MountError> {
-        Ok(self.called(Call::List).mounts.iter().map(shown).collect())
+        let state = self.called(Call::List);
+        Ok(state.mounts.iter().map(|mount| state.shown(mount)).collect())
     }
 
     fn sweep(&self) -> Result<usize, MountError> {
@@ -117,15 +125,66 @@ impl Mounter for FakeMounter {
     }
 }
 
-fn shown(mount: &Mount) -> MountPoint {
-    let access = if mount.read_only { "ro" } else { "rw" };
-    MountPoint {
-        target: mount.target.clone(),
-        root: mount.attachment.path().to_owned(),
-        device: "0:0".into(),
-        filesystem: "fake".into(),
-        options: [access, "nosuid", "nodev"].map(String::from).into(),
+impl State {
+    fn shown(&self, mount: &Mount) -> MountPoint {
+        let access = if mount.read_only { "ro" } else { "rw" };
+        let (target, path) = (mount.target.clone(), mount.attachment.path().to_owned());
+        let options = [access, "nosuid", "nodev"].map(String::from).into();
+        match &mount.attachment {
+            Attachment::Bind { .. } => MountPoint {
+                target,
+                root: path,
+                device: "0:0".into(),
+                filesystem: "fake".into(),
+                source: "none".into(),
+                options,
+            },
+            Attachment::Image { .. } => MountPoint {
+                target,
+                root: "/".into(),
+                device: self.device_of(&path),
+                filesystem: EROFS.into(),
+                source: path,
+                options,
+            },
+        }
     }
+
+    fn remember(&mut self, attachment: &Attachment) {
+        if let Attachment::Image { metadata, .. } = attachment
+            && !self.images.contains(metadata)
+        {
+            self.images.push(metadata.clone());
+        }
+    }
+
+    /// The mounts of an image are of one filesystem.
+    fn device_of(&self, image: &Path) -> String {
+        let number = self.images.iter().position(|known| known == image);
+        format!("0:{}", number.map_or(0, |number| number + 1))
+    }
+}
+
+/// Checks everything that a mount needs but its target.
+fn check_parts(mount: &Mount) -> Result<(), MountError> {
+    check_source(&mount.attachment)?;
+    let Attachment::Image { metadata, devices } = &mount.attachment else { return Ok(()) };
+    if !mount.read_only {
+        return Err(MountError::WritableImage { image: metadata.clone() });
+    }
+    devices.iter().try_for_each(|device| directory::open_file(device, Role::Device).map(drop))
+}
+
+fn check_source(attachment: &Attachment) -> Result<(), MountError> {
+    match attachment {
+        Attachment::Bind { source } => directory::open(source, Role::Source).map(drop),
+        Attachment::Image { metadata, .. } => directory::open_file(metadata, Role::Source).map(drop),
+    }
+}
+
+/// Whether both are the same directory, or the same image.
+fn is_same(a: &Attachment, b: &Attachment) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b) && a.path() == b.path()
 }
 
 /// A mounter whose `nth` call of one verb fails before it does anything; other calls go to the inner one.

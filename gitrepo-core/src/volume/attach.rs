@@ -66,8 +66,8 @@ impl Volumes {
             Some(mount) if self.is_remnant(&mount, record)? => Ok(Target { existed, remnant: true }),
             Some(mount) => Err(PublishError::TargetMounted {
                 target: target.to_owned(),
+                root: mount.image().unwrap_or(&mount.root).display().to_string(),
                 filesystem: mount.filesystem,
-                root: mount.root.display().to_string(),
             }),
         }
     }
@@ -170,10 +170,14 @@ impl Volumes {
             return Ok(self.store.is_mount_of(mount, self.attachment(record).path()));
         }
         let Some(source) = self.store.shown_by(mount) else { return Ok(false) };
-        self.mounter.shows(&Mount::bind(source, &mount.target, mount.is_read_only()))
+        let attachment = match mount.image() {
+            Some(_) => Attachment::Image { metadata: source, devices: Vec::new() },
+            None => Attachment::Bind { source },
+        };
+        self.mounter.shows(&Mount { attachment, target: mount.target.clone(), read_only: mount.is_read_only() })
     }
 
-    /// Returns the directory that a recorded volume mounts.
+    /// Returns the directory or image that a recorded volume mounts.
     pub(super) fn attachment(&self, record: &Record) -> Attachment {
         match record.shows {
             Shows::SharedCopy => Attachment::Bind { source: self.store.shared_tree(&record.volume_id) },

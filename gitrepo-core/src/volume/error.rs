@@ -54,7 +54,7 @@ pub enum PublishError {
         target: PathBuf,
         /// The filesystem's type.
         filesystem: String,
-        /// The mounted path inside the filesystem.
+        /// The mounted path inside the filesystem, or the mounted image.
         root: String,
     },
     /// Other targets of the volume on this node share a copy with other options.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -21,6 +22,7 @@ use nix::mount::MsFlags;
 use super::Bench;
 
 const HOME: &str = "GITREPO_TEST_MOUNTER_HOME";
+const STRATEGY: &str = "GITREPO_TEST_MOUNTER_STRATEGY";
 const READY: &str = "ready to be killed";
 
 #[test]
@@ -70,12 +72,17 @@ fn a_sweep_spares_the_work_of_a_running_process() {
     child.wait().unwrap();
 }
 
-/// Starts [`mount_until_killed`] in this thread's mount namespace.
 fn mounting_process(bench: &Bench<LinuxMounter>) -> Child {
-    let name = format!("{}::mount_until_killed", module_path!().split_once("::").unwrap().1);
+    start("killed::mount_until_killed", &bench.home, Strategy::PrivateDirectory)
+}
+
+/// Starts a program of this suite, which mounts until it is killed, in this thread's mount namespace.
+pub(super) fn start(program: &str, home: &Path, strategy: Strategy) -> Child {
+    let suite = module_path!().split("::").nth(1).unwrap();
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &name, "--ignored", "--nocapture"])
-        .env(HOME, &bench.home)
+        .args(["--exact", &format!("{suite}::{program}"), "--ignored", "--nocapture"])
+        .env(HOME, home)
+        .env(STRATEGY, format!("{strategy:?}"))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -85,13 +92,27 @@ fn mounting_process(bench: &Bench<LinuxMounter>) -> Child {
     child
 }
 
+/// In such a program: the home and the mounter to use; `None` in a run of all ignored tests.
+pub(super) fn started() -> Option<(PathBuf, LinuxMounter)> {
+    let home = PathBuf::from(env::var_os(HOME)?);
+    let strategies = [Strategy::Detached, Strategy::PrivateDirectory];
+    let strategy = strategies.into_iter().find(|strategy| env::var(STRATEGY).unwrap() == format!("{strategy:?}"))?;
+    let mounter = LinuxMounter::with_strategy(home.join("mounting"), strategy);
+    Some((home, mounter))
+}
+
+/// In such a program: says that it may be killed.
+pub(super) fn is_ready() {
+    let mut output = std::io::stdout();
+    writeln!(output, "\n{READY}").unwrap();
+}
+
 #[test]
 #[ignore = "not a test: the program of the process to be killed"]
 fn mount_until_killed() {
-    let Some(home) = env::var_os(HOME).map(PathBuf::from) else { return };
-    let mounter = LinuxMounter::with_strategy(home.join("mounting"), Strategy::PrivateDirectory);
+    let Some((home, mounter)) = started() else { return };
     let bind = Mount::bind(home.join("source-killed"), home.join("target-killed"), true);
-    writeln!(std::io::stdout(), "\n{READY}").unwrap();
+    is_ready();
     loop {
         mounter.attach(&bind).unwrap();
         mounter.unmount(&bind.target).unwrap();

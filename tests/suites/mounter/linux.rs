@@ -38,7 +38,11 @@ use nix::sys::stat::makedev;
 use nix::sys::stat::mknod;
 use seccompiler::BpfProgram;
 use seccompiler::SeccompAction;
+use seccompiler::SeccompCmpArgLen;
+use seccompiler::SeccompCmpOp;
+use seccompiler::SeccompCondition;
 use seccompiler::SeccompFilter;
+use seccompiler::SeccompRule;
 
 use super::Bench;
 
@@ -400,11 +404,26 @@ fn mounting_works_behind_a_filter_that_hides_newer_calls() {
 }
 
 /// Forbids the calling thread the system calls of Linux 4.11 to 5.12, for the rest of its life.
-fn hide_newer_calls(errno: i32) {
+pub(super) fn hide_newer_calls(errno: i32) {
     let calls =
         [libc::SYS_statx, libc::SYS_openat2, libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_mount_setattr];
+    hide_calls(&calls, errno);
+}
+
+/// Forbids the calling thread these system calls.
+pub(super) fn hide_calls(calls: &[libc::c_long], errno: i32) {
+    refuse(calls.iter().map(|&call| (call, Vec::new())), errno);
+}
+
+/// Forbids the calling thread one ioctl.
+pub(super) fn refuse_control(request: u64, errno: i32) {
+    let is_this = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request).unwrap();
+    refuse([(libc::SYS_ioctl, vec![SeccompRule::new(vec![is_this]).unwrap()])], errno);
+}
+
+fn refuse(rules: impl IntoIterator<Item = (libc::c_long, Vec<SeccompRule>)>, errno: i32) {
     let filter = SeccompFilter::new(
-        calls.map(|call| (call, Vec::new())).into(),
+        rules.into_iter().collect(),
         SeccompAction::Allow,
         SeccompAction::Errno(errno.try_into().unwrap()),
         env::consts::ARCH.try_into().unwrap(),

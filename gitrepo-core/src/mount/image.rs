@@ -1,0 +1,192 @@
+//! Attaches EROFS images.
+//!
+//! Each filesystem of an image has a page cache of its own, so all targets should show one. It has no mount point in the
+//! store: the second target gets a copy of the mount on the first, the third of either. Only if this mount namespace
+//! shows none, a new filesystem is made. Two may come of that, if two processes do not see each other's mounts. They
+//! are equal, and each goes with its last target.
+
+use std::fs::File;
+use std::fs::TryLockError;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::fcntl::OFlag;
+use nix::fcntl::openat;
+use nix::sys::stat::Mode;
+use nix::sys::stat::fstat;
+use nix::sys::stat::major;
+use nix::sys::stat::minor;
+
+use super::Mount;
+use super::MountError;
+use super::MountPoint;
+use super::Role;
+use super::directory;
+use super::linux::LinuxMounter;
+use super::mountinfo;
+use crate::error::chain;
+use crate::sys;
+
+mod devices;
+mod filesystem;
+mod header;
+mod kernel_log;
+mod probe;
+
+use devices::Devices;
+use filesystem::Hidden;
+use filesystem::Parts;
+use header::Header;
+
+pub use probe::ImageSupport;
+
+/// What the kernel reads an image from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backing {
+    /// The files themselves (Linux 6.12, not on every filesystem).
+    Files,
+    /// Read-only loop devices.
+    LoopDevices,
+}
+
+/// How long to wait while another process makes a filesystem of the same image.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often to look whether it has.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How many components at the end of a path name an image wherever its store is: `snapshots/<id>/image`.
+const NAME: usize = 3;
+
+/// Attaches an image to the mount's target.
+pub(super) fn attach(
+    mounter: &LinuxMounter,
+    mount: &Mount,
+    metadata: &Path,
+    devices: &[PathBuf],
+) -> Result<(), MountError> {
+    if !mount.read_only {
+        return Err(MountError::WritableImage { image: metadata.into() });
+    }
+    let image = Image::open(metadata)?;
+    let target = directory::open(&mount.target, Role::Target)?;
+    let is_copied = || -> Result<bool, MountError> {
+        let Some(root) = image.visible_root()? else { return Ok(false) };
+        // It may have been unmounted meanwhile.
+        let copied = mounter.bind(root.as_fd(), target.as_fd(), true);
+        let copied = copied.inspect_err(|(step, error)| tracing::debug!(step, %error, "cannot copy an image's mount"));
+        Ok(copied.is_ok())
+    };
+    if is_copied()? {
+        return Ok(());
+    }
+    // Many targets of a new image may be attached at once.
+    let _turn = image.turn();
+    if is_copied()? {
+        return Ok(());
+    }
+    let listed = image.header.as_ref().map_or_else(|| vec![0; devices.len()], |header| header.devices.clone());
+    let devices = Devices::check(metadata, devices, &listed)?;
+    let files = Parts::files(metadata, devices.paths());
+    let loop_devices = || Parts::loop_devices(&image.file, devices.open());
+    Hidden::mount_either(&files, loop_devices, mounter.strategy(), mounter.workdir())
+        .and_then(|(filesystem, _)| filesystem.attach(target.as_fd()))
+        .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
+}
+
+/// Whether a mount shows this image, and the whole of it; `false` if the image does not exist.
+pub(super) fn is_shown_by(mount: &MountPoint, metadata: &Path) -> Result<bool, MountError> {
+    let image = match Image::open(metadata) {
+        Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(false),
+        image => image?,
+    };
+    let is_shown = mount.image().is_some_and(|shown| is_same(shown, metadata)) && mount.root == Path::new("/");
+    Ok(is_shown && image.root_of(mount).is_some())
+}
+
+/// Whether a path in the mount table means this image. Whoever mounted it may see the store elsewhere.
+fn is_same(shown: &Path, image: &Path) -> bool {
+    if shown == image {
+        return true;
+    }
+    match (shown.metadata(), image.metadata()) {
+        (Ok(shown), Ok(image)) => (shown.dev(), shown.ino()) == (image.dev(), image.ino()),
+        _ => {
+            let name = |path: &Path| path.components().rev().take(NAME).collect::<PathBuf>();
+            name(shown) == name(image)
+        }
+    }
+}
+
+/// An image that exists.
+struct Image<'a> {
+    path: &'a Path,
+    file: File,
+    header: Option<Header>,
+}
+
+impl<'a> Image<'a> {
+    fn open(path: &'a Path) -> Result<Self, MountError> {
+        let file = directory::open_file(path, Role::Source)?;
+        let unreadable = |source| MountError::Directory { path: path.into(), role: Role::Source, source };
+        let header = Header::read(&file).map_err(unreadable)?;
+        Ok(Self { path, file, header })
+    }
+
+    /// Returns the root of a mount of this image in this mount namespace, to copy. A copy inherits flags, so mounts to
+    /// which somebody added some are left out.
+    fn visible_root(&self) -> Result<Option<OwnedFd>, MountError> {
+        let failed = |source| MountError::Table { path: mountinfo::TABLE.into(), source };
+        let mounts = mountinfo::read().map_err(failed)?;
+        let is_ours = |mount: &MountPoint| mount.image() == Some(self.path) && mount.root == Path::new("/");
+        let is_changed =
+            |mount: &MountPoint| mount.options.iter().any(|option| option == "noexec" || option == "idmapped");
+        let is_on_top =
+            |at: usize, mount: &MountPoint| !mounts[at + 1..].iter().any(|later| later.target == mount.target);
+        let mut usable = mounts
+            .iter()
+            .enumerate()
+            .filter(|(at, mount)| is_ours(mount) && !is_changed(mount) && is_on_top(*at, mount));
+        Ok(usable.find_map(|(_, mount)| self.root_of(mount)))
+    }
+
+    /// Returns the root of a mount, unless that is covered, gone, or of an earlier image at the same path.
+    fn root_of(&self, mount: &MountPoint) -> Option<OwnedFd> {
+        let target = directory::open(&mount.target, Role::Target).ok()?;
+        let device = fstat(&target).ok()?.st_dev;
+        if format!("{}:{}", major(device), minor(device)) != mount.device {
+            return None;
+        }
+        let readable = openat(&target, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+        let mounted = sys::mount::filesystem_uuid(readable.ok()?.as_fd());
+        let ours = self.header.as_ref().map(|header| header.uuid);
+        // Before Linux 6.9 there are only loop devices, whose path is marked when the file was deleted.
+        (mounted.is_none() || mounted == ours).then_some(target)
+    }
+
+    /// Waits until nobody makes a filesystem of this image, but not for long: a second one does no harm.
+    fn turn(&self) -> Turn<'_> {
+        let start = Instant::now();
+        while matches!(self.file.try_lock(), Err(TryLockError::WouldBlock)) && start.elapsed() < PATIENCE {
+            thread::sleep(PAUSE);
+        }
+        Turn(&self.file)
+    }
+}
+
+/// The turn to make a filesystem of an image, until dropped.
+struct Turn<'a>(&'a File);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(error = %chain(&error), "cannot unlock an image");
+        }
+    }
+}

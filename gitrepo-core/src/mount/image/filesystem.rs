@@ -1,0 +1,230 @@
+//! Makes the filesystem of an image.
+
+use std::ffi::CStr;
+use std::ffi::CString;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use super::Backing;
+use super::kernel_log::KernelLog;
+use crate::error::Cause;
+use crate::mount::EROFS;
+use crate::mount::Explained;
+use crate::mount::linux::Strategy;
+use crate::mount::loop_device::LoopDevice;
+use crate::mount::private_directory::FailedStep;
+use crate::mount::private_directory::PrivateDirectory;
+use crate::sys;
+
+/// What the kernel shall open.
+pub(super) struct Parts {
+    source: PathBuf,
+    devices: Vec<PathBuf>,
+    /// Attached until the filesystem, which then keeps them, is made.
+    _loop_devices: Vec<LoopDevice>,
+}
+
+impl Parts {
+    /// The files themselves.
+    pub(super) fn files(source: impl Into<PathBuf>, devices: Vec<PathBuf>) -> Self {
+        Self { source: source.into(), devices, _loop_devices: Vec::new() }
+    }
+
+    /// A loop device for each file.
+    pub(super) fn loop_devices(source: &File, devices: impl Iterator<Item = io::Result<File>>) -> io::Result<Self> {
+        let source = LoopDevice::attach(source.as_fd())?;
+        let devices: Vec<_> =
+            devices.map(|file| LoopDevice::attach(file?.as_fd())).collect::<Result<_, io::Error>>()?;
+        Ok(Self {
+            source: source.path().to_owned(),
+            devices: devices.iter().map(|device| device.path().to_owned()).collect(),
+            _loop_devices: devices.into_iter().chain([source]).collect(),
+        })
+    }
+
+    /// Returns the options for mount(2); `None` if they do not fit.
+    fn options(&self) -> Option<CString> {
+        let mut options = Vec::new();
+        for device in &self.devices {
+            let path = device.as_os_str().as_bytes();
+            if path.contains(&b',') {
+                return None;
+            }
+            options.extend([if options.is_empty() { &b"device="[..] } else { b",device=" }, path].concat());
+        }
+        (options.len() < OPTIONS).then(|| CString::new(options).ok()).flatten()
+    }
+}
+
+/// The space for the options of mount(2), with a zero byte at the end. The kernel ignores what is beyond.
+const OPTIONS: usize = 4096;
+
+/// The longest value of one option before Linux accepted any path.
+const VALUE: usize = 255;
+
+/// A filesystem that nobody sees yet. Dropping it unmounts it.
+pub(super) enum Hidden {
+    /// Attached nowhere.
+    Detached(OwnedFd),
+    /// In a private directory.
+    InDirectory(PrivateDirectory),
+}
+
+impl Hidden {
+    /// Mounts the parts, read-only.
+    fn mount(parts: &Parts, strategy: Strategy, workdir: &Path) -> Result<Self, FailedStep> {
+        match (strategy, parts.options()) {
+            (Strategy::Detached, _) => detached(parts).map(Self::Detached),
+            (Strategy::PrivateDirectory, Some(options)) => {
+                let directory = PrivateDirectory::make(workdir)?;
+                let log = KernelLog::from_now_on();
+                match directory.mount_new(EROFS, &parts.source, &options) {
+                    Ok(()) => Ok(Self::InDirectory(directory)),
+                    Err(error) => Err(("mount", explained(error, || log.complaints()))),
+                }
+            }
+            (Strategy::PrivateDirectory, None) => detached(parts).map(Self::Detached).map_err(too_many_devices),
+        }
+    }
+
+    /// Mounts the files themselves, or loop devices where the kernel cannot do that.
+    pub(super) fn mount_either(
+        files: &Parts,
+        loop_devices: impl FnOnce() -> io::Result<Parts>,
+        strategy: Strategy,
+        workdir: &Path,
+    ) -> Result<(Self, Backing), FailedStep> {
+        match Self::mount(files, strategy, workdir) {
+            Err((_, error)) if error.raw_os_error() == Some(libc::ENOTBLK) => {
+                let devices = loop_devices()
+                    .map_err(|error| ("attach loop devices, since the kernel cannot mount these files", error))?;
+                Ok((Self::mount(&devices, strategy, workdir)?, Backing::LoopDevices))
+            }
+            mounted => Ok((mounted?, Backing::Files)),
+        }
+    }
+
+    /// Reads a file of the filesystem.
+    pub(super) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let root = match self {
+            Self::Detached(mount) => format!("/proc/self/fd/{}", mount.as_raw_fd()).into(),
+            Self::InDirectory(directory) => directory.mount(),
+        };
+        fs::read(root.join(name))
+    }
+
+    /// Shows the filesystem on a directory.
+    pub(super) fn attach(self, target: BorrowedFd<'_>) -> Result<(), FailedStep> {
+        match self {
+            Self::Detached(mount) => {
+                sys::mount::attach(mount.as_fd(), target).map_err(|error| ("move_mount", error.into()))
+            }
+            Self::InDirectory(directory) => directory.move_to(target),
+        }
+    }
+}
+
+fn detached(parts: &Parts) -> Result<OwnedFd, FailedStep> {
+    let log = KernelLog::from_now_on();
+    let filesystem = sys::mount::open_filesystem(c"erofs").map_err(|error| ("fsopen", explained(error, || None)))?;
+    match configure_and_mount(filesystem.as_fd(), parts) {
+        Ok(mount) => Ok(mount),
+        Err((step, error)) => Err((step, explained(error, || messages(filesystem).or_else(|| log.complaints())))),
+    }
+}
+
+fn configure_and_mount(filesystem: BorrowedFd<'_>, parts: &Parts) -> Result<OwnedFd, (&'static str, Errno)> {
+    set_path(filesystem, c"source", &parts.source).map_err(|error| ("fsconfig: source", error))?;
+    for device in &parts.devices {
+        set_path(filesystem, c"device", device).map_err(|error| ("fsconfig: device", error))?;
+    }
+    sys::mount::set_flag(filesystem, c"ro").map_err(|error| ("fsconfig: ro", error))?;
+    sys::mount::create_filesystem(filesystem).map_err(|error| ("fsconfig: create", error))?;
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    sys::mount::mount_filesystem(filesystem, attributes).map_err(|error| ("fsmount", error))
+}
+
+fn set_path(filesystem: BorrowedFd<'_>, key: &CStr, path: &Path) -> nix::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    match sys::mount::set_option(filesystem, key, &path) {
+        Err(Errno::EINVAL) if path.count_bytes() > VALUE => Err(Errno::ENAMETOOLONG),
+        set => set,
+    }
+}
+
+/// Returns the messages that the kernel left on the descriptor: a letter for the severity, and a text.
+fn messages(filesystem: OwnedFd) -> Option<Cause> {
+    let mut filesystem = File::from(filesystem);
+    let mut message = [0; 4096];
+    let mut said = Vec::new();
+    while let Ok(length @ 1..) = filesystem.read(&mut message) {
+        let text = String::from_utf8_lossy(&message[..length]).trim_end().to_owned();
+        if let Some(("e" | "w", text)) = text.split_once(' ') {
+            said.push(text.to_owned());
+        }
+    }
+    (!said.is_empty()).then(|| Cause::new(said.join("; ")))
+}
+
+fn explained(error: Errno, said: impl FnOnce() -> Option<Cause>) -> io::Error {
+    match error {
+        // The caller knows what to do about it.
+        Errno::ENOTBLK => error.into(),
+        Errno::ENODEV => {
+            let text = "this kernel has no EROFS (CONFIG_EROFS_FS)".to_owned();
+            io::Error::new(io::ErrorKind::Unsupported, Explained { text, source: error.into() })
+        }
+        _ => match said() {
+            Some(said) => Explained::wrap(format!("the kernel says {:?}", said.to_string()), error.into()),
+            None => error.into(),
+        },
+    }
+}
+
+/// For a container whose filter hides the newer calls.
+fn too_many_devices((step, error): FailedStep) -> FailedStep {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM) => {
+            let text = format!(
+                "the image has too many devices for mount(2), whose options end after {OPTIONS} bytes, and fsopen(2) \
+                 (Linux 5.2) is missing or not permitted"
+            );
+            (step, io::Error::new(io::ErrorKind::Unsupported, Explained { text, source: error }))
+        }
+        _ => (step, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(device: &str, count: usize) -> Parts {
+        Parts::files("/image", vec![device.into(); count])
+    }
+
+    #[test]
+    fn options_are_for_mount_as_long_as_they_fit() {
+        assert_eq!(parts("", 0).options().unwrap(), c"".to_owned());
+        assert_eq!(parts("/a", 2).options().unwrap(), c"device=/a,device=/a".to_owned());
+        // 10 bytes each, with a comma but for the last; and one is for the zero.
+        assert_eq!(parts("/a", 409).options().unwrap().count_bytes(), 4089);
+        assert_eq!(parts("/a", 410).options(), None);
+    }
+
+    #[test]
+    fn a_comma_would_end_an_option() {
+        assert_eq!(parts("/a,b", 1).options(), None);
+    }
+}
