@@ -29,7 +29,6 @@ mod fixture;
 mod listing;
 mod manifest;
 mod object;
-mod packed;
 pub(crate) mod seal;
 mod symlink;
 mod walk;
