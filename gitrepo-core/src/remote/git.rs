@@ -28,14 +28,14 @@ mod packet;
 mod sink;
 
 pub(super) use sink::Arrived;
-pub(super) use sink::Sink;
+pub(super) use sink::SinkError;
+pub(super) use sink::receive;
 
 use answer::AnswerError;
 use ask::Wants;
 use hello::Hello;
 use hello::Version;
 use packet::Packets;
-use sink::SinkError;
 
 /// Depths of the search for a commit that no ref names, on a server that serves refs alone.
 const SEARCH_DEPTHS: [u32; 3] = [50, 500, ask::WHOLE];

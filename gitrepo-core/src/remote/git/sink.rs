@@ -36,7 +36,7 @@ pub(in crate::remote) struct Arrived {
 }
 
 /// Why a pack could not be taken in.
-pub(super) enum SinkError {
+pub(in crate::remote) enum SinkError {
     /// The stream failed.
     Stream(io::Error),
     /// Anything else.
@@ -195,7 +195,7 @@ fn failure(error: &git2::Error, meter: &RefCell<Meter<'_>>, repository: &Reposit
 }
 
 /// Reads a pack to its end and keeps it in `repository`.
-pub(super) fn receive(
+pub(in crate::remote) fn receive(
     pack: &mut dyn Read,
     repository: &Repository,
     request: &ConnectRequest,
