@@ -5,6 +5,9 @@
 use git2::ObjectType;
 use git2::Oid;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+pub(crate) mod large;
 mod tree;
 
 pub(crate) use tree::EntryMode;

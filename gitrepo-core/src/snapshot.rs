@@ -32,7 +32,6 @@ pub(crate) mod image;
 mod listing;
 mod manifest;
 mod object;
-mod packed;
 pub(crate) mod seal;
 mod symlink;
 mod walk;

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 mod ending;
 mod escape;
+mod large_files;
 mod network;
 mod session;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use git2::ErrorCode;
 use git2::ObjectType;
 use git2::Odb;
+use git2::OdbObject;
 use git2::Oid;
 
 use super::ConnectRequest;
@@ -19,11 +20,19 @@ use super::git::receive;
 use super::repository::Repository;
 use super::repository::commit_id;
 use super::repository::oid;
+use crate::cancel::Cancel;
 use crate::error::Cause;
+use crate::error::chain;
 use crate::object;
+use crate::object::EntryMode;
 use crate::object::TreeObject;
 use crate::spec::Revision;
 use crate::sys;
+
+mod pack;
+
+use pack::Pack;
+use pack::SourceError;
 
 /// Most tags of tags that are followed.
 const TAGS_FOLLOWED: usize = 16;
@@ -53,18 +62,15 @@ impl<'a> Local<'a> {
         if !from.exists(oid(commit)) {
             return Err(RemoteError::CommitNotFound { url: self.url(), commit, source: None });
         }
-        let mut missing =
-            Missing { from: &from, to: &to, pack: source.packbuilder().map_err(failed)?, seen: HashSet::new() };
-        let boundary = missing.history(oid(commit), request.depth, &|| self.check_wanted());
-        let boundary = boundary.map_err(|error| match self.check_wanted() {
-            Ok(()) => self.failure(&error),
-            Err(interrupted) => interrupted,
-        })?;
-        let mut pack = git2::Buf::new();
-        missing.pack.write_buf(&mut pack).map_err(failed)?;
-        let arrived = receive(&mut &pack[..], repository, self.request).map_err(|error| match error {
+        let cancel = &self.request.watch.cancel;
+        let mut missing = Missing::new(&from, &to, cancel);
+        let boundary = missing.history(oid(commit), request.depth).map_err(|error| self.unreadable(error))?;
+        let objects = source.commondir().join("objects");
+        let ids = [missing.commits, missing.trees, missing.blobs].concat();
+        let mut pack = Pack::new(&from, &objects, &ids, cancel);
+        let arrived = receive(&mut pack, repository, self.request).map_err(|error| match error {
+            SinkError::Stream(error) => self.unreadable(error.into()),
             SinkError::Remote(error) => error,
-            SinkError::Stream(source) => RemoteError::Protocol { url: self.url(), source: Cause::new(source) },
         })?;
         let mut shallow = repository.shallow()?;
         shallow.retain(|commit| !missing.seen.contains(&oid(*commit)));
@@ -108,17 +114,22 @@ impl<'a> Local<'a> {
         Ok(refs)
     }
 
-    fn check_wanted(&self) -> Result<(), RemoteError> {
-        let cancel = &self.request.watch.cancel;
-        cancel.check().map_err(|source| RemoteError::Interrupted { url: self.url(), source })
-    }
-
     fn url(&self) -> String {
         self.request.errand.url.to_string()
     }
 
     fn failure(&self, error: &git2::Error) -> RemoteError {
         RemoteError::Protocol { url: self.url(), source: Cause::new(error.message()) }
+    }
+
+    /// An object of this repository cannot be read, or is no longer wanted.
+    fn unreadable(&self, error: SourceError) -> RemoteError {
+        let url = self.url();
+        match error {
+            SourceError::Interrupted(source) => RemoteError::Interrupted { url, source },
+            error if error.is_out_of_memory() => RemoteError::OutOfMemory { url },
+            error => RemoteError::Protocol { url, source: Cause::new(chain(&error)) },
+        }
     }
 }
 
@@ -139,19 +150,23 @@ fn peel(objects: &Odb<'_>, target: Oid) -> Option<Oid> {
 struct Missing<'a> {
     from: &'a Odb<'a>,
     to: &'a Odb<'a>,
-    pack: git2::PackBuilder<'a>,
+    cancel: &'a Cancel,
     seen: HashSet<Oid>,
+    /// Commits, and an object that was asked for in place of one.
+    commits: Vec<Oid>,
+    trees: Vec<Oid>,
+    blobs: Vec<Oid>,
 }
 
-impl Missing<'_> {
-    /// Packs `depth` commits of history with their trees, all of it if that is 0. Returns the commits whose parents are
-    /// left out.
-    fn history(
-        &mut self,
-        commit: Oid,
-        depth: u32,
-        check_wanted: &dyn Fn() -> Result<(), RemoteError>,
-    ) -> Result<Vec<Oid>, git2::Error> {
+impl<'a> Missing<'a> {
+    fn new(from: &'a Odb<'a>, to: &'a Odb<'a>, cancel: &'a Cancel) -> Self {
+        let seen = HashSet::new();
+        Self { from, to, cancel, seen, commits: Vec::new(), trees: Vec::new(), blobs: Vec::new() }
+    }
+
+    /// Collects `depth` commits of history with their trees, all of it if that is 0. Returns the commits whose parents
+    /// are left out.
+    fn history(&mut self, commit: Oid, depth: u32) -> Result<Vec<Oid>, SourceError> {
         let mut boundary = Vec::new();
         let mut generation = vec![commit];
         let mut level = 0;
@@ -159,15 +174,14 @@ impl Missing<'_> {
             level += 1;
             let mut parents = Vec::new();
             for commit in generation {
-                check_wanted().map_err(|error| git2::Error::from_str(&error.to_string()))?;
                 if !self.seen.insert(commit) {
                     continue;
                 }
                 // What is not a commit is packed as it is: whoever asked for it is told what it is.
-                let found = self.from.read(commit)?;
                 if !self.to.exists(commit) {
-                    self.pack.insert_object(commit, None)?;
+                    self.commits.push(commit);
                 }
+                let found = self.read(commit)?;
                 if found.kind() != ObjectType::Commit {
                     continue;
                 }
@@ -189,31 +203,71 @@ impl Missing<'_> {
         Ok(boundary)
     }
 
-    /// Packs a tree with everything below it.
-    fn tree(&mut self, root: Oid) -> Result<(), git2::Error> {
+    /// Collects a tree with everything below it.
+    fn tree(&mut self, root: Oid) -> Result<(), SourceError> {
         let mut trees = vec![root];
         while let Some(tree) = trees.pop() {
-            if !self.add(tree)? {
+            if !self.seen.insert(tree) {
                 continue;
             }
-            let object = self.from.read(tree)?;
-            for entry in TreeObject(object.data()).flatten() {
-                if entry.is_tree() {
-                    trees.push(entry.id);
-                } else if self.from.exists(entry.id) {
-                    self.add(entry.id)?;
+            if !self.to.exists(tree) {
+                self.trees.push(tree);
+            }
+            for entry in TreeObject(self.read(tree)?.data()).flatten() {
+                match entry.mode() {
+                    None => trees.push(entry.id),
+                    Some(EntryMode::Submodule) => {}
+                    Some(_) => self.blob(entry.id),
                 }
             }
         }
         Ok(())
     }
 
-    /// Returns whether the object was not met before.
-    fn add(&mut self, id: Oid) -> Result<bool, git2::Error> {
-        let is_new = self.seen.insert(id);
-        if is_new && !self.to.exists(id) {
-            self.pack.insert_object(id, None)?;
+    fn blob(&mut self, id: Oid) {
+        if self.seen.insert(id) && self.from.exists(id) && !self.to.exists(id) {
+            self.blobs.push(id);
         }
-        Ok(is_new)
+    }
+
+    fn read(&self, id: Oid) -> Result<OdbObject<'a>, SourceError> {
+        self.cancel.check()?;
+        self.from.read(id).map_err(|source| SourceError::Object { id, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use git2::Signature;
+    use git2::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_submodule_that_is_in_the_history_too_hides_nothing_of_it() {
+        let place = tempfile::tempdir().unwrap();
+        let git = git2::Repository::init_bare(place.path().join("from")).unwrap();
+        let empty = git2::Repository::init_bare(place.path().join("to")).unwrap();
+        let author = Signature::new("A", "a@example.com", &Time::new(1_700_000_000, 0)).unwrap();
+        let tree = |name: &str, id, mode| {
+            let mut tree = git.treebuilder(None).unwrap();
+            tree.insert(name, id, mode).unwrap();
+            git.find_tree(tree.write().unwrap()).unwrap()
+        };
+        let blob = git.blob(b"content").unwrap();
+        let first = tree("file", blob, 0o100_644);
+        let parent = git.commit(None, &author, &author, "m", &first, &[]).unwrap();
+        let second = tree("module", parent, 0o160_000);
+        let parents = [&git.find_commit(parent).unwrap()];
+        let commit = git.commit(None, &author, &author, "m", &second, &parents).unwrap();
+
+        let (from, to, cancel) = (git.odb().unwrap(), empty.odb().unwrap(), Cancel::new());
+        let mut missing = Missing::new(&from, &to, &cancel);
+        assert_eq!(missing.history(commit, 0).unwrap(), []);
+        assert_eq!((missing.commits, missing.trees), (vec![commit, parent], vec![second.id(), first.id()]));
+        assert_eq!(missing.blobs, [blob]);
+        cancel.cancel();
+        let mut missing = Missing::new(&from, &to, &cancel);
+        assert!(matches!(missing.history(commit, 0), Err(SourceError::Interrupted(_))));
     }
 }

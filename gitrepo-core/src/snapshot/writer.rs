@@ -40,19 +40,17 @@ use super::directory::ROOT;
 use super::listing::Entry;
 use super::listing::Listing;
 use super::object;
-use super::packed;
 use super::symlink;
 use super::widen;
 use crate::error::Cause;
 use crate::object::EntryMode;
+use crate::object::large;
+use crate::object::large::LARGE;
 use crate::progress::Step;
 use crate::spec::Symlinks;
 
 /// Entries per share: enough that a thread seldom changes directories, few enough that none waits for a slow thread.
 const SHARE: usize = 64;
-
-/// Only one thread at a time holds a blob larger than this in memory, in bytes.
-const LARGE: u64 = 32 << 20;
 
 /// Bytes written between two checks for cancellation.
 const SLICE: usize = 8 << 20;
@@ -186,7 +184,7 @@ impl<'a> Writer<'a> {
         size: u64,
         directory: BorrowedFd<'_>,
     ) -> Result<(), SnapshotError> {
-        // Two blobs that each fit into memory may not fit together.
+        // Only one thread at a time: two blobs that each fit into memory may not fit together.
         let _alone = (size > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         if entry.mode == EntryMode::Symlink {
             self.check_target_length(entry, size)?;
@@ -213,15 +211,15 @@ impl<'a> Writer<'a> {
     }
 
     /// A blob that need not be held in memory.
-    fn open_large(&self, entry: &Entry) -> Result<Option<packed::Content>, SnapshotError> {
-        let opened = packed::open(self.repository, entry.id);
+    fn open_large(&self, entry: &Entry) -> Result<Option<large::Content>, SnapshotError> {
+        let opened = large::open(&self.repository.join("objects"), entry.id);
         opened.map_err(|error| self.incomplete(format_args!("object {}: {error}", entry.id)))
     }
 
     fn write_large(
         &self,
         entry: &Entry,
-        mut content: packed::Content,
+        mut content: large::Content,
         size: u64,
         mode: Mode,
         directory: BorrowedFd<'_>,
