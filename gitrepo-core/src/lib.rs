@@ -24,6 +24,7 @@
 pub mod cancel;
 pub mod capabilities;
 pub mod clone;
+mod content;
 pub mod credentials;
 pub mod error;
 pub mod gateway;

@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 pub(crate) mod large;
 mod tree;
 
+pub(crate) use large::alternates;
 pub(crate) use tree::EntryMode;
 pub(crate) use tree::TreeEntry;
 pub(crate) use tree::TreeObject;

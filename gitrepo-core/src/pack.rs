@@ -1,6 +1,6 @@
 //! Packs: read once, object by object, as they arrive (gitformat-pack(5)).
 //!
-//! Memory is bounded whatever a pack contains: an object larger than [`WHOLE`] is never held whole.
+//! Memory is bounded whatever a pack contains: an object of a pack that is larger than [`WHOLE`] is never held whole.
 
 use std::io;
 
@@ -13,22 +13,24 @@ mod entry;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod hash;
+mod history;
 mod index;
 mod inflate;
+mod ingest;
 mod input;
-mod keep;
-mod objects;
+mod stage;
 
 pub(crate) use content::Content;
-pub(crate) use keep::Outside;
-pub(crate) use keep::Seen;
-pub(crate) use keep::keep;
+pub(crate) use history::header;
+pub(crate) use ingest::Outside;
+pub(crate) use ingest::Places;
+pub(crate) use ingest::Seen;
+pub(crate) use ingest::ingest;
 
-/// Largest object that is held in memory, in bytes. A larger one is hashed piece by piece, and written to a temporary file
-/// if a delta builds on it.
-pub(crate) const WHOLE: u64 = 16 << 20;
+/// Largest object that is held in memory, in bytes. A larger one goes through a file.
+const WHOLE: u64 = 4 << 20;
 
-/// Most objects of a pack: some 40 bytes are remembered of each. The full history of the Linux kernel has some 11 million.
+/// Most objects of a pack: some 80 bytes are remembered of each. The full history of the Linux kernel has some 11 million.
 pub(crate) const MOST_OBJECTS: u32 = 25_000_000;
 
 /// Bytes read or written at once.
@@ -60,6 +62,9 @@ pub(crate) enum PackError {
     /// The object was made to share its id with another one (<https://shattered.io>).
     #[error("object {0} is one half of an attack on SHA-1")]
     Collision(Oid),
+    /// Its content is larger than is accepted.
+    #[error("its content is larger than {0} bytes")]
+    TooLarge(u64),
     /// It announces more objects than are accepted.
     #[error("it has {0} objects")]
     TooMany(u32),
@@ -69,4 +74,14 @@ pub(crate) enum PackError {
     /// The observer ended it.
     #[error("it is no longer wanted")]
     Stopped,
+}
+
+/// Makes room for one more in a list of at most `most`. It grows by eighths: to double what takes hundreds of megabytes
+/// would need them three times.
+fn make_room<T>(list: &mut Vec<T>, most: usize) -> Result<(), PackError> {
+    if list.len() < list.capacity() {
+        return Ok(());
+    }
+    let more = (list.len() / 8).max(1024).min(most.saturating_sub(list.len()).max(1));
+    list.try_reserve_exact(more).map_err(|_| PackError::OutOfMemory)
 }

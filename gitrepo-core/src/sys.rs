@@ -11,3 +11,4 @@ pub(crate) mod loop_device;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod writeback;

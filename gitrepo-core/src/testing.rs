@@ -2,6 +2,7 @@
 //!
 //! A fake keeps its trait's promises; the same contract suite runs on it and on the real one.
 
+mod blobs;
 pub mod fuzz;
 mod gate;
 mod held;
@@ -10,6 +11,7 @@ pub mod mounter;
 pub mod remote;
 mod repository;
 
+pub use blobs::export_blobs;
 pub use gate::Gate;
 pub use held::HeldLock;
 pub use mounter::FailingMounter;

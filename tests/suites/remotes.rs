@@ -11,6 +11,7 @@ use gitrepo_core::remote::Git;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::Resolved;
 use gitrepo_core::spec::Revision;
+use gitrepo_core::testing;
 use gitrepo_tests::git;
 use gitrepo_tests::web::WebServer;
 use std::path::Path;
@@ -41,8 +42,15 @@ fn fetch(connection: &mut dyn Connection, revision: &str, depth: u32) -> Result<
 
 /// How many commits of the history of `commit` are in a repository, whose objects must all be there.
 fn history(repository: &Path, commit: &str) -> usize {
-    git::output(git::command(repository).args(["rev-list", "--objects", commit]));
-    git::line(git::command(repository).args(["rev-list", "--count", commit])).parse().unwrap()
+    let blobs = tempfile::tempdir().unwrap();
+    testing::export_blobs(repository, blobs.path());
+    let reading = |arguments: &[&str]| {
+        let mut command = git::command(repository);
+        command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", blobs.path().join("objects")).args(arguments);
+        command
+    };
+    git::output(&mut reading(&["rev-list", "--objects", commit]));
+    git::line(&mut reading(&["rev-list", "--count", commit])).parse().unwrap()
 }
 
 impl Held {

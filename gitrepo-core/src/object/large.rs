@@ -62,7 +62,8 @@ fn with_alternates(objects: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn alternates(objects: &Path) -> io::Result<Vec<PathBuf>> {
+/// The directories of objects that a repository's directory `objects` builds on.
+pub(crate) fn alternates(objects: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(text) = if_found(fs::read(objects.join("info/alternates")))? else { return Ok(Vec::new()) };
     let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let paths = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));

@@ -9,6 +9,9 @@ use super::content::Content;
 /// Bytes that are remembered.
 const CAPACITY: u64 = 16 << 20;
 
+/// Bytes that an entry takes besides its content.
+const OVERHEAD: u64 = 160;
+
 /// The contents that were used last.
 pub(super) struct Cache<K> {
     contents: HashMap<K, (u64, Content)>,
@@ -43,16 +46,16 @@ impl<K: Copy + Eq + Hash> Cache<K> {
             return;
         }
         self.now += 1;
-        self.bytes += content.len();
+        self.bytes += content.len() + OVERHEAD;
         self.used.insert(self.now, key);
         if let Some((used, old)) = self.contents.insert(key, (self.now, content)) {
             self.used.remove(&used);
-            self.bytes -= old.len();
+            self.bytes -= old.len() + OVERHEAD;
         }
         while self.bytes > CAPACITY {
             let Some((_, oldest)) = self.used.pop_first() else { return };
             if let Some((_, old)) = self.contents.remove(&oldest) {
-                self.bytes -= old.len();
+                self.bytes -= old.len() + OVERHEAD;
             }
         }
     }
@@ -60,26 +63,24 @@ impl<K: Copy + Eq + Hash> Cache<K> {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use super::*;
 
     fn content(bytes: u64) -> Content {
-        Content::Whole(Rc::new(vec![0; usize::try_from(bytes).unwrap()]))
+        vec![0; usize::try_from(bytes).unwrap()].into()
     }
 
     #[test]
     fn what_was_used_last_is_remembered() {
         let mut cache = Cache::new();
         for key in 0..4 {
-            cache.insert(key, content(CAPACITY / 4));
+            cache.insert(key, content(CAPACITY / 4 - OVERHEAD));
         }
         assert!(cache.get(0).is_some());
-        cache.insert(4, content(CAPACITY / 4));
+        cache.insert(4, content(CAPACITY / 4 - OVERHEAD));
         assert!(cache.get(1).is_none(), "it was used the longest time ago");
         assert!([0, 2, 3, 4].iter().all(|key| cache.get(*key).is_some()));
         cache.insert(0, content(1));
-        cache.insert(5, content(CAPACITY / 4 - 1));
+        cache.insert(5, content(CAPACITY / 4 - 2 * OVERHEAD - 1));
         assert!([0, 2, 3, 4, 5].iter().all(|key| cache.get(*key).is_some()), "the length of the old one is free again");
         cache.insert(6, content(CAPACITY));
         assert!(cache.get(6).is_none() && cache.get(0).is_some());

@@ -1,4 +1,4 @@
-//! The content of an object: in memory, or in a temporary file if it is large.
+//! The content of an object: in memory, or in a file if it is large.
 
 use std::fs;
 use std::fs::File;
@@ -6,19 +6,22 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
+use super::CHUNK;
 use super::WHOLE;
 
 /// The content of an object.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     /// In memory.
-    Whole(Rc<Vec<u8>>),
-    /// In a file without a name.
-    Spilled {
-        /// The file, and nothing else is in it.
-        file: Rc<File>,
+    Whole(Arc<Vec<u8>>),
+    /// A part of a file.
+    Part {
+        /// The file.
+        file: Arc<File>,
+        /// Where the part begins, in bytes.
+        offset: u64,
         /// Its length in bytes.
         length: u64,
     },
@@ -26,15 +29,28 @@ pub(crate) enum Content {
 
 impl From<Vec<u8>> for Content {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::Whole(Rc::new(bytes))
+        Self::Whole(Arc::new(bytes))
     }
 }
 
 impl Content {
-    pub(super) fn len(&self) -> u64 {
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Whole(bytes) => bytes.len() as u64,
-            Self::Spilled { length, .. } => *length,
+            Self::Part { length, .. } => *length,
+        }
+    }
+
+    /// Reads it into memory, unless it is too large for that.
+    pub(super) fn gather(self) -> io::Result<Self> {
+        match &self {
+            Self::Part { length, .. } if *length <= WHOLE => {
+                let mut bytes = vec![0; usize::try_from(*length).map_err(io::Error::other)?];
+                self.read_exact_at(&mut bytes, 0)?;
+                Ok(bytes.into())
+            }
+            _ => Ok(self),
         }
     }
 
@@ -48,56 +64,46 @@ impl Content {
                 into.copy_from_slice(part);
                 Ok(())
             }
-            Self::Spilled { file, .. } => file.read_exact_at(into, offset),
+            Self::Part { file, offset: start, .. } => file.read_exact_at(into, start + offset),
         }
     }
 
     /// Passes the content on piece by piece.
-    pub(super) fn for_each_piece<E>(&self, mut pass_on: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>
-    where
-        E: From<io::Error>,
-    {
-        match self {
-            Self::Whole(bytes) => pass_on(bytes),
-            Self::Spilled { file, length } => {
-                let mut piece = vec![0; super::CHUNK];
-                let mut offset = 0;
-                while offset < *length {
-                    let wanted = usize::try_from(length - offset).unwrap_or(usize::MAX).min(piece.len());
-                    file.read_exact_at(&mut piece[..wanted], offset)?;
-                    pass_on(&piece[..wanted])?;
-                    offset += wanted as u64;
-                }
-                Ok(())
-            }
+    pub(super) fn for_each_piece(&self, mut pass_on: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        if let Self::Whole(bytes) = self {
+            return pass_on(bytes);
         }
+        let mut piece = vec![0; usize::try_from(self.len()).unwrap_or(CHUNK).min(CHUNK)];
+        let mut offset = 0;
+        while offset < self.len() {
+            let wanted = usize::try_from(self.len() - offset).unwrap_or(CHUNK).min(CHUNK);
+            self.read_exact_at(&mut piece[..wanted], offset)?;
+            pass_on(&piece[..wanted])?;
+            offset += wanted as u64;
+        }
+        Ok(())
     }
 }
 
-/// Writes the content of one object.
+/// Takes the content of one object, in memory or in a temporary file.
 pub(crate) enum Draft {
     Whole(Vec<u8>),
     Spilled(File, u64),
 }
 
 impl Draft {
-    /// For an object of this size. `place` is a directory for a temporary file.
+    /// For an object of this size in bytes. `place` is a directory for a temporary file.
     pub(crate) fn new(size: u64, place: &Path) -> io::Result<Self> {
         match usize::try_from(size) {
             Ok(length) if size <= WHOLE => Ok(Self::Whole(Vec::with_capacity(length))),
-            _ => {
-                let path = place.join("tmp_object");
-                let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-                fs::remove_file(path)?;
-                Ok(Self::Spilled(file, 0))
-            }
+            _ => Ok(Self::Spilled(unnamed(place)?, 0)),
         }
     }
 
     pub(crate) fn finish(self) -> Content {
         match self {
             Self::Whole(bytes) => bytes.into(),
-            Self::Spilled(file, length) => Content::Spilled { file: Rc::new(file), length },
+            Self::Spilled(file, length) => Content::Part { file: Arc::new(file), offset: 0, length },
         }
     }
 }
@@ -117,4 +123,12 @@ impl Write for Draft {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A file without a name in `place`, which the kernel deletes once it is closed.
+pub(super) fn unnamed(place: &Path) -> io::Result<File> {
+    let path = place.join("tmp_object");
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    fs::remove_file(path)?;
+    Ok(file)
 }

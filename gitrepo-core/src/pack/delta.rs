@@ -4,11 +4,9 @@ use std::io;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
-use std::path::Path;
 
 use super::CHUNK;
 use super::content::Content;
-use super::content::Draft;
 
 /// Why a delta cannot be applied.
 #[derive(Debug)]
@@ -27,47 +25,62 @@ impl From<io::Error> for DeltaError {
     }
 }
 
-/// Applies `delta` to `base`. `place` is a directory for the temporary file of a large result.
-pub(super) fn apply(base: &Content, delta: &Content, place: &Path) -> Result<Content, DeltaError> {
-    let mut delta = Instructions::of(delta);
-    if delta.size()? != base.len() {
-        return Err(DeltaError::Damaged("is a delta of another object"));
-    }
-    let size = delta.size()?;
-    let mut result = Draft::new(size, place)?;
-    let mut left = size;
-    let mut piece = vec![0; CHUNK];
-    while let Some(instruction) = delta.optional_byte()? {
-        let (length, from) = match instruction {
-            0 => return Err(DeltaError::Damaged("is a delta with an unknown instruction")),
-            insert if insert & 0x80 == 0 => (u64::from(insert), None),
-            copy => {
-                let offset = delta.number(copy, 4)?;
-                let length = delta.number(copy >> 4, 3)?;
-                let length = if length == 0 { 0x10000 } else { length };
-                if offset + length > base.len() {
-                    return Err(DeltaError::Damaged("is a delta that copies what its base does not have"));
-                }
-                (length, Some(offset))
-            }
-        };
-        left = left.checked_sub(length).ok_or(DeltaError::Damaged("is a delta that makes more than it says"))?;
-        let mut done = 0;
-        while done < length {
-            let wanted = usize::try_from(length - done).unwrap_or(CHUNK).min(CHUNK);
-            let part = &mut piece[..wanted];
-            match from {
-                Some(offset) => base.read_exact_at(part, offset + done)?,
-                None => delta.source.read_exact(part)?,
-            }
-            result.write_all(part)?;
-            done += wanted as u64;
+/// A delta whose header was read.
+pub(super) struct Delta<'a> {
+    base: &'a Content,
+    instructions: Instructions<'a>,
+    /// Size of the result, in bytes.
+    pub(super) size: u64,
+}
+
+impl<'a> Delta<'a> {
+    /// Reads the header of `delta`, which must have been made for `base`.
+    pub(super) fn new(base: &'a Content, delta: &'a Content) -> Result<Self, DeltaError> {
+        let mut instructions = Instructions::of(delta);
+        if instructions.size()? != base.len() {
+            return Err(DeltaError::Damaged("is a delta of another object"));
         }
+        let size = instructions.size()?;
+        Ok(Self { base, instructions, size })
     }
-    if left > 0 {
-        return Err(DeltaError::Damaged("is a delta that makes less than it says"));
+
+    /// Writes the result.
+    pub(super) fn apply(self, result: &mut impl Write) -> Result<(), DeltaError> {
+        let Self { base, instructions: mut delta, size } = self;
+        let mut left = size;
+        let mut piece = vec![0; usize::try_from(size).unwrap_or(CHUNK).min(CHUNK)];
+        while let Some(instruction) = delta.optional_byte()? {
+            let (length, from) = match instruction {
+                0 => return Err(DeltaError::Damaged("is a delta with an unknown instruction")),
+                insert if insert & 0x80 == 0 => (u64::from(insert), None),
+                copy => {
+                    let offset = delta.number(copy, 4)?;
+                    let length = delta.number(copy >> 4, 3)?;
+                    let length = if length == 0 { 0x10000 } else { length };
+                    if offset + length > base.len() {
+                        return Err(DeltaError::Damaged("is a delta that copies what its base does not have"));
+                    }
+                    (length, Some(offset))
+                }
+            };
+            left = left.checked_sub(length).ok_or(DeltaError::Damaged("is a delta that makes more than it says"))?;
+            let mut done = 0;
+            while done < length {
+                let wanted = usize::try_from(length - done).unwrap_or(CHUNK).min(CHUNK);
+                let part = &mut piece[..wanted];
+                match from {
+                    Some(offset) => base.read_exact_at(part, offset + done)?,
+                    None => delta.source.read_exact(part)?,
+                }
+                result.write_all(part)?;
+                done += wanted as u64;
+            }
+        }
+        if left > 0 {
+            return Err(DeltaError::Damaged("is a delta that makes less than it says"));
+        }
+        Ok(())
     }
-    Ok(result.finish())
 }
 
 /// The bytes of a delta.
@@ -134,27 +147,31 @@ impl Read for Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn whole(bytes: &[u8]) -> Content {
-        Content::Whole(std::rc::Rc::new(bytes.to_vec()))
+        bytes.to_vec().into()
     }
 
-    fn spilled(bytes: &[u8], place: &Path) -> Content {
-        let mut draft = Draft::new(u64::MAX, place).unwrap();
-        draft.write_all(bytes).unwrap();
-        draft.finish()
+    /// The same, in the middle of a file.
+    fn part(bytes: &[u8]) -> Content {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"before").unwrap();
+        file.write_all(bytes).unwrap();
+        file.write_all(b"after").unwrap();
+        Content::Part { file: Arc::new(file), offset: 6, length: bytes.len() as u64 }
     }
 
-    fn bytes(content: &Content) -> Vec<u8> {
-        let mut all = Vec::new();
-        content.for_each_piece(|piece| io::Result::Ok(all.extend_from_slice(piece))).unwrap();
-        all
+    fn apply(base: &Content, delta: &Content) -> Result<Vec<u8>, DeltaError> {
+        let mut result = Vec::new();
+        Delta::new(base, delta)?.apply(&mut result)?;
+        Ok(result)
     }
 
     #[test]
     fn parts_are_copied_and_inserted() {
-        let place = tempfile::tempdir().unwrap();
         let base = b"0123456789".repeat(10_000);
         // The size of the base, 100,000, and of the result.
         let mut delta = vec![0xa0, 0x8d, 0x06, 0x8d, 0x80, 0x04];
@@ -162,16 +179,15 @@ mod tests {
         delta.extend([0x80, 3, b'a', b'b', b'c', 0x91, 98, 10]);
         let expected = [&base[..65_536], b"abc", &base[98..108]].concat();
         assert_eq!(expected.len(), 65_549);
-        for base in [whole(&base), spilled(&base, place.path())] {
-            for delta in [whole(&delta), spilled(&delta, place.path())] {
-                assert_eq!(bytes(&apply(&base, &delta, place.path()).unwrap()), expected);
+        for base in [whole(&base), part(&base)] {
+            for delta in [whole(&delta), part(&delta)] {
+                assert_eq!(apply(&base, &delta).unwrap(), expected);
             }
         }
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let place = tempfile::tempdir().unwrap();
         let base = whole(b"0123456789");
         for (delta, words) in [
             (&[9, 1, 1, b'x'][..], "another object"),
@@ -187,9 +203,9 @@ mod tests {
             (&[], "cut short"),
             (&[0xff; 30], "sensible size"),
         ] {
-            let Err(DeltaError::Damaged(what)) = apply(&base, &whole(delta), place.path()) else { panic!("{delta:?}") };
+            let Err(DeltaError::Damaged(what)) = apply(&base, &whole(delta)) else { panic!("{delta:?}") };
             assert!(what.contains(words), "{delta:?}: {what}");
         }
-        assert_eq!(bytes(&apply(&base, &whole(&[10, 0]), place.path()).unwrap()), b"");
+        assert_eq!(apply(&base, &whole(&[10, 0])).unwrap(), b"");
     }
 }

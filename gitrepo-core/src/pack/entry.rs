@@ -1,7 +1,6 @@
 //! The header of one object in a pack.
 
 use std::io::Read;
-use std::io::Write;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -32,7 +31,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Reads a header. `offset` is where it begins in the pack.
-    pub(super) fn read<R: Read, W: Write>(input: &mut Input<R, W>, offset: u64) -> Result<Self, PackError> {
+    pub(super) fn read<R: Read>(input: &mut Input<R>, offset: u64) -> Result<Self, PackError> {
         let damaged = |what| PackError::Object { offset, what };
         let mut byte = input.byte()?;
         let kind = (byte >> 4) & 7;
@@ -65,7 +64,7 @@ impl Entry {
 }
 
 /// How far back the base of a delta begins; `None` if that is beyond any pack.
-fn distance<R: Read, W: Write>(input: &mut Input<R, W>) -> Result<Option<u64>, PackError> {
+fn distance<R: Read>(input: &mut Input<R>) -> Result<Option<u64>, PackError> {
     let mut byte = input.byte()?;
     let mut distance = u64::from(byte & 0x7f);
     while byte & 0x80 != 0 {
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8], offset: u64) -> Result<Entry, PackError> {
-        Entry::read(&mut Input::new(bytes, std::io::sink()), offset)
+        Entry::read(&mut Input::new(bytes), offset)
     }
 
     #[test]

@@ -2,30 +2,23 @@
 
 use git2::ObjectType;
 use git2::Oid;
+use sha1dc::Hasher;
 
 use super::PackError;
+use super::content::Content;
 
-/// Hashes the content of an object piece by piece.
-pub(super) struct Hasher(sha1dc::Hasher);
-
-impl Hasher {
-    /// For an object of this type and size in bytes.
-    pub(super) fn new(kind: ObjectType, size: u64) -> Self {
-        let mut hasher = sha1dc::Hasher::new();
-        hasher.update(format!("{kind} {size}\0").as_bytes());
-        Self(hasher)
-    }
-
-    pub(super) fn update(&mut self, piece: &[u8]) {
-        self.0.update(piece);
-    }
-
-    /// The id, unless the content was made to share its id with another one (CVE-2005-4900).
-    pub(super) fn finish(self) -> Result<Oid, PackError> {
-        match self.0.finalize() {
-            Ok(digest) => Ok(id(digest.as_ref())),
-            Err(collision) => Err(PackError::Collision(id(collision.digest().as_ref()))),
-        }
+/// The id of an object, unless its content was made to share its id with another one (CVE-2005-4900).
+pub(super) fn id_of(kind: ObjectType, content: &Content) -> Result<Oid, PackError> {
+    let mut hasher = Hasher::new();
+    hasher.update(format!("{kind} {}\0", content.len()).as_bytes());
+    let hashed = content.for_each_piece(|piece| {
+        hasher.update(piece);
+        Ok(())
+    });
+    hashed.map_err(PackError::Disk)?;
+    match hasher.finalize() {
+        Ok(digest) => Ok(id(digest.as_ref())),
+        Err(collision) => Err(PackError::Collision(id(collision.digest().as_ref()))),
     }
 }
 

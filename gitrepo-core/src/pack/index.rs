@@ -4,11 +4,9 @@ use std::io;
 use std::io::BufWriter;
 use std::io::Write;
 
-use git2::Oid;
-use sha1::Digest;
-use sha1::Sha1;
-
 use super::input::TRAILER;
+use crate::content::Hashed;
+use git2::Oid;
 
 const MAGIC: [u8; 8] = *b"\xfftOc\0\0\0\x02";
 
@@ -26,18 +24,25 @@ pub(super) struct Line {
 }
 
 /// Writes the index of the pack with this trailer. `lines` are sorted by their ids.
-pub(super) fn write(lines: &[Line], trailer: [u8; TRAILER], to: impl Write) -> io::Result<()> {
-    let mut to = Hashed { to: BufWriter::new(to), hash: Sha1::new() };
+pub(super) fn write<L>(lines: L, trailer: [u8; TRAILER], to: impl Write) -> io::Result<()>
+where
+    L: ExactSizeIterator<Item = Line> + Clone,
+{
+    let mut to = Hashed::new(BufWriter::new(to));
     to.write_all(&MAGIC)?;
-    let mut upto = 0;
-    for first in 0..=u8::MAX {
-        upto += lines[upto..].iter().take_while(|line| line.id.as_bytes()[0] == first).count();
-        to.write_all(&number(upto)?.to_be_bytes())?;
+    let mut counts = [0_u32; 256];
+    for line in lines.clone() {
+        counts[usize::from(line.id.as_bytes()[0])] += 1;
     }
-    for line in lines {
+    let mut up_to = 0;
+    for count in counts {
+        up_to += count;
+        to.write_all(&up_to.to_be_bytes())?;
+    }
+    for line in lines.clone() {
         to.write_all(line.id.as_bytes())?;
     }
-    for line in lines {
+    for line in lines.clone() {
         to.write_all(&line.crc.to_be_bytes())?;
     }
     let mut long = Vec::new();
@@ -46,7 +51,7 @@ pub(super) fn write(lines: &[Line], trailer: [u8; TRAILER], to: impl Write) -> i
             Ok(short) if line.offset < LONG => short,
             _ => {
                 long.push(line.offset);
-                number(long.len() - 1)? | 1 << 31
+                u32::try_from(long.len() - 1).map_err(io::Error::other)? | 1 << 31
             }
         };
         to.write_all(&short.to_be_bytes())?;
@@ -55,28 +60,5 @@ pub(super) fn write(lines: &[Line], trailer: [u8; TRAILER], to: impl Write) -> i
         to.write_all(&offset.to_be_bytes())?;
     }
     to.write_all(&trailer)?;
-    let sum: [u8; TRAILER] = to.hash.finalize().into();
-    to.to.write_all(&sum)?;
-    to.to.flush()
-}
-
-fn number(count: usize) -> io::Result<u32> {
-    u32::try_from(count).map_err(io::Error::other)
-}
-
-struct Hashed<W> {
-    to: W,
-    hash: Sha1,
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let length = self.to.write(piece)?;
-        self.hash.update(&piece[..length]);
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
+    to.finish().map(drop)
 }

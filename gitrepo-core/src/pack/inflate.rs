@@ -1,7 +1,6 @@
 //! Inflates the objects of a pack.
 
 use std::io::Read;
-use std::io::Write;
 
 use flate2::Decompress;
 use flate2::FlushDecompress;
@@ -24,9 +23,9 @@ impl Inflater {
 
     /// Inflates what comes next in `input`, which must be exactly `size` bytes, and passes it on piece by piece.
     /// `offset` is where the object begins.
-    pub(super) fn inflate<R: Read, W: Write>(
+    pub(super) fn inflate<R: Read>(
         &mut self,
-        input: &mut Input<R, W>,
+        input: &mut Input<R>,
         (offset, size): (u64, u64),
         mut pass_on: impl FnMut(&[u8]) -> Result<(), PackError>,
     ) -> Result<(), PackError> {

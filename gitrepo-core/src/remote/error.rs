@@ -236,6 +236,16 @@ pub enum RemoteError {
         /// In bytes.
         limit: u64,
     },
+    /// The content of the pack exceeds both limits of the configuration.
+    #[error(
+        "{url} sends more than {limit} bytes of content, which neither limits.fetchBytes nor limits.treeBytes allows"
+    )]
+    ContentTooLarge {
+        /// Without user information.
+        url: String,
+        /// In bytes.
+        limit: u64,
+    },
     /// The index of the pack alone would use all memory.
     #[error("{url} sends a pack of more than {limit} objects")]
     TooManyObjects {
@@ -370,7 +380,10 @@ impl RemoteError {
             }
             Self::HostKey(error) => error.kind(),
             Self::Unreachable { .. } | Self::Stalled { .. } | Self::Protocol { .. } => Kind::Unavailable,
-            Self::TooLarge { .. } | Self::TooManyObjects { .. } | Self::OutOfMemory { .. } => Kind::ResourceExhausted,
+            Self::TooLarge { .. }
+            | Self::ContentTooLarge { .. }
+            | Self::TooManyObjects { .. }
+            | Self::OutOfMemory { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source, .. } => source.kind(),
             Self::Local { full: true, .. } => Kind::ResourceExhausted,
             Self::Local { full: false, .. } | Self::Library { .. } => Kind::Internal,

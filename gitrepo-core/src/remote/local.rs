@@ -66,7 +66,9 @@ impl<'a> Local<'a> {
         let mut missing = Missing::new(&from, &to, cancel);
         let boundary = missing.history(oid(commit), request.depth).map_err(|error| self.unreadable(error))?;
         let objects = source.commondir().join("objects");
-        let ids = [missing.commits, missing.trees, missing.blobs].concat();
+        let there = repository.locate(&missing.blobs)?;
+        let blobs = missing.blobs.iter().zip(there).filter(|(_, there)| there.is_none()).map(|(id, _)| *id).collect();
+        let ids = [missing.commits, missing.trees, blobs].concat();
         let mut pack = Pack::new(&from, &objects, &ids, cancel);
         let arrived = receive(&mut pack, repository, self.request).map_err(|error| match error {
             SinkError::Stream(error) => self.unreadable(error.into()),
@@ -225,7 +227,7 @@ impl<'a> Missing<'a> {
     }
 
     fn blob(&mut self, id: Oid) {
-        if self.seen.insert(id) && self.from.exists(id) && !self.to.exists(id) {
+        if self.seen.insert(id) && self.from.exists(id) {
             self.blobs.push(id);
         }
     }

@@ -16,16 +16,23 @@ use git2::ObjectType;
 use git2::OdbLookupFlags;
 use git2::Oid;
 
+use crate::content::DIRECTORY as SEGMENTS;
+use crate::content::Extent;
+use crate::content::Segments;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::error::io_kind;
 use crate::object;
+use crate::pack::Places;
 use crate::remote::RemoteError;
 use crate::spec::CommitId;
 use crate::sys;
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
 const HEAD: &str = "ref: refs/heads/main\n";
+
+/// The directory of the packs with the history.
+const PACKS: &str = "objects/pack";
 
 /// A ref below this is named after its commit, and records that the commit's whole tree is here.
 const COMMITS: &str = "refs/commits";
@@ -76,7 +83,17 @@ impl Repository {
         self.git.path()
     }
 
-    /// The objects, those of the base included.
+    /// Where the parts of a pack go, of which no more than `limit` bytes are written.
+    pub(crate) fn places(&self, limit: u64) -> Places {
+        Places { segments: self.path().join(SEGMENTS), packs: self.path().join(PACKS), limit }
+    }
+
+    /// The segments, those of the base included.
+    pub(crate) fn segments(&self) -> Result<Segments, RemoteError> {
+        Segments::open(self.path()).map_err(|error| unusable_io(self.path(), &error))
+    }
+
+    /// The commits, trees and tags, those of the base included.
     pub(crate) fn objects(&self) -> Result<git2::Odb<'_>, RemoteError> {
         self.git.odb().map_err(|error| unusable(self.path(), &error))
     }
@@ -145,7 +162,7 @@ impl Repository {
         for _ in 0..TAGS_FOLLOWED {
             let object = match objects.read(id) {
                 Ok(object) => object,
-                Err(error) if error.code() == ErrorCode::NotFound => return Ok(Found::Nothing),
+                Err(error) if error.code() == ErrorCode::NotFound => return self.blob_or_nothing(id),
                 Err(error) => return Err(unusable(self.path(), &error)),
             };
             match object.kind() {
@@ -162,10 +179,20 @@ impl Repository {
         }
         Ok(Found::Other(ObjectType::Tag))
     }
+
+    fn blob_or_nothing(&self, id: Oid) -> Result<Found, RemoteError> {
+        let found = self.locate(&[id])?.pop().flatten();
+        Ok(found.map_or(Found::Nothing, |_| Found::Other(ObjectType::Blob)))
+    }
+
+    /// Finds these blobs in the segments.
+    pub(crate) fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, RemoteError> {
+        self.segments()?.locate(ids).map_err(|error| unusable_io(self.path(), &io::Error::other(error)))
+    }
 }
 
 fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {
-    for directory in ["objects/info", "objects/pack", "refs"] {
+    for directory in ["objects/info", PACKS, SEGMENTS, "refs"] {
         fs::create_dir_all(path.join(directory))?;
     }
     fs::File::create_new(path.join("config"))?.write_all(CONFIG.as_bytes())?;

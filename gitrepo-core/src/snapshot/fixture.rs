@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,6 +19,8 @@ use super::SnapshotFormat;
 use super::TreeRequest;
 use super::TreeSummary;
 use super::Watch;
+use crate::content;
+use crate::content::SegmentWriter;
 use crate::policy::Limits;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
@@ -53,7 +56,16 @@ impl Fixture {
     }
 
     pub(crate) fn blob(&self, data: impl AsRef<[u8]>) -> Oid {
-        self.object(ObjectType::Blob, data.as_ref())
+        let data = data.as_ref();
+        // For git and libgit2, which the product is compared with.
+        let id = self.object(ObjectType::Blob, data);
+        let segments = self.path().join(content::DIRECTORY);
+        fs::create_dir_all(&segments).unwrap();
+        let mut segment = SegmentWriter::create(&segments).unwrap();
+        let offset = segment.begin().unwrap();
+        segment.write_all(data).unwrap();
+        segment.finish([(id, offset, data.len() as u64)].into_iter()).unwrap();
+        id
     }
 
     /// Creates a tree of exactly these entries, in this order.

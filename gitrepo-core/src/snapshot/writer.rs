@@ -1,7 +1,5 @@
-//! Writes a listed tree into an empty directory, from several threads.
-//!
-//! libgit2 reads objects on the calling thread and writes files on only one. So every thread has its own repository and
-//! takes the next few entries of the listing. Their order is roughly that of the pack: neighbours share delta bases.
+//! Writes a listed tree into an empty directory, from several threads, each of which takes the next few entries of the
+//! listing. The content comes out of the segments of the repository.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +9,6 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
@@ -21,8 +18,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use git2::ObjectType;
-use git2::Odb;
-use git2::Repository;
+use git2::Oid;
 use nix::errno::Errno;
 use nix::fcntl;
 use nix::fcntl::OFlag;
@@ -42,34 +38,32 @@ use super::listing::Listing;
 use super::object;
 use super::symlink;
 use super::widen;
+use crate::content::Extent;
+use crate::content::IndexError;
+use crate::content::Segments;
 use crate::error::Cause;
 use crate::object::EntryMode;
-use crate::object::large;
-use crate::object::large::LARGE;
 use crate::progress::Step;
+use crate::spec::CommitId;
 use crate::spec::Symlinks;
 
 /// Entries per share: enough that a thread seldom changes directories, few enough that none waits for a slow thread.
 const SHARE: usize = 64;
 
-/// Bytes written between two checks for cancellation.
-const SLICE: usize = 8 << 20;
-
-/// Bytes of a large blob in memory at once.
+/// Bytes of a blob in memory at once.
 const PIECE: usize = 1 << 20;
 
 /// One write, shared by its threads.
 pub(crate) struct Writer<'a> {
-    repository: &'a Path,
     request: &'a TreeRequest,
     watch: &'a Watch,
     listing: &'a Listing,
+    segments: Segments,
     root: Beneath,
     /// Whether the umask clears bits that a mode needs.
     is_masked: bool,
-    /// Size of each entry; known after [`Self::measure`].
-    sizes: Vec<AtomicU64>,
-    large: Mutex<()>,
+    /// Where the content of each entry is; `None` for a submodule.
+    extents: Vec<Option<Extent>>,
     /// Set by the first thread that fails.
     is_failed: AtomicBool,
     meter: Meter,
@@ -86,10 +80,13 @@ impl<'a> Writer<'a> {
     ) -> Result<Self, SnapshotError> {
         let (root, is_masked) =
             make_root(staging).map_err(|error| SnapshotError::io("create directory", ROOT.to_bytes(), error))?;
-        let sizes = listing.entries.iter().map(|_| AtomicU64::new(0)).collect();
+        let segments = Segments::open(repository).map_err(|error| {
+            SnapshotError::io("open the segments of", repository.as_os_str().as_encoded_bytes(), error)
+        })?;
+        let extents = locate(&segments, listing, request.commit)?;
         let meter = Meter::new(listing.entries.iter().filter(|entry| entry.mode != EntryMode::Submodule).count());
-        let (large, is_failed) = (Mutex::new(()), AtomicBool::new(false));
-        Ok(Self { repository, request, watch, listing, root, is_masked, sizes, large, is_failed, meter })
+        let is_failed = AtomicBool::new(false);
+        Ok(Self { request, watch, listing, segments, root, is_masked, extents, is_failed, meter })
     }
 
     /// Writes everything. The caller keeps or removes the result, also after a failure.
@@ -110,32 +107,17 @@ impl<'a> Writer<'a> {
 
     /// The size of each entry, in the order of the listing.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = u64> {
-        self.sizes.iter().map(|size| size.load(Ordering::Relaxed))
+        self.extents.iter().map(|extent| extent.map_or(0, |extent| extent.length))
     }
 
-    /// Reads the size of every blob and adds them up, so that nothing is decompressed that exceeds the limits.
+    /// Adds up the sizes of all blobs, so that nothing is written that exceeds the limits.
     fn measure(&self) -> Result<u64, SnapshotError> {
-        let total = AtomicU64::new(0);
         let limit = self.request.limits.tree_bytes;
-        self.share_entries(|odb, shares| {
-            for index in shares.flatten() {
-                let entry = &self.listing.entries[index];
-                if entry.mode == EntryMode::Submodule {
-                    continue;
-                }
-                self.check_wanted()?;
-                let (size, kind) = odb.read_header(entry.id).map_err(|error| self.unreadable(&error))?;
-                if kind != ObjectType::Blob {
-                    return Err(self.not_a_blob(entry));
-                }
-                self.sizes[index].store(widen(size), Ordering::Relaxed);
-                if total.fetch_add(widen(size), Ordering::Relaxed).saturating_add(widen(size)) > limit {
-                    return Err(SnapshotError::too_large(self.request.commit, "bytes", limit, "limits.treeBytes"));
-                }
-            }
-            Ok(())
-        })?;
-        Ok(total.into_inner())
+        let total = self.sizes().fold(0, u64::saturating_add);
+        if total > limit {
+            return Err(SnapshotError::too_large(self.request.commit, "bytes", limit, "limits.treeBytes"));
+        }
+        Ok(total)
     }
 
     fn make_directories(&self) -> Result<(), SnapshotError> {
@@ -160,18 +142,16 @@ impl<'a> Writer<'a> {
     }
 
     fn write_entries(&self) -> Result<(), SnapshotError> {
-        self.share_entries(|odb, shares| {
+        self.share_entries(|shares| {
             let mut place = OpenDirectory::default();
+            let mut piece = vec![0; PIECE];
             for index in shares.flatten() {
                 let entry = &self.listing.entries[index];
-                if entry.mode == EntryMode::Submodule {
-                    continue;
-                }
+                let Some(extent) = self.extents[index] else { continue };
                 self.check_wanted()?;
-                let size = self.sizes[index].load(Ordering::Relaxed);
                 let directory = place.enter(self, entry.directory)?;
-                self.write_entry(odb, entry, size, directory)?;
-                self.meter.add(size, self.watch);
+                self.write_entry(entry, extent, directory, &mut piece)?;
+                self.meter.add(extent.length, self.watch);
             }
             Ok(())
         })
@@ -179,70 +159,51 @@ impl<'a> Writer<'a> {
 
     fn write_entry(
         &self,
-        odb: &Odb<'_>,
         entry: &Entry,
-        size: u64,
+        extent: Extent,
         directory: BorrowedFd<'_>,
+        piece: &mut [u8],
     ) -> Result<(), SnapshotError> {
-        // Only one thread at a time: two blobs that each fit into memory may not fit together.
-        let _alone = (size > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         if entry.mode == EntryMode::Symlink {
-            self.check_target_length(entry, size)?;
+            self.check_target_length(entry, extent.length)?;
+            let mut target = Vec::new();
+            self.copy(entry, extent, piece, |piece| {
+                target.extend_from_slice(piece);
+                Ok(())
+            })?;
+            return self.write_symlink(entry, &target, directory);
         }
         let mode = Mode::from_bits_truncate(if entry.mode == EntryMode::Executable { 0o755 } else { 0o644 });
-        if size > LARGE
-            && entry.mode != EntryMode::Symlink
-            && let Some(content) = self.open_large(entry)?
-        {
-            return self.write_large(entry, content, size, mode, directory);
-        }
-        let blob = object::read(odb, self.request.commit, entry.id, ObjectType::Blob)?;
-        match entry.mode {
-            EntryMode::Symlink => self.write_symlink(entry, blob.data(), directory),
-            _ => {
-                let mut file = self.create_file(entry, mode, directory)?;
-                for slice in blob.data().chunks(SLICE) {
-                    self.check_wanted()?;
-                    file.write_all(slice).map_err(|error| self.unwritten(entry, error))?;
-                }
-                self.finish_file(entry, &file, mode)
-            }
-        }
+        let mut file = self.create_file(entry, mode, directory)?;
+        self.copy(entry, extent, piece, |piece| file.write_all(piece).map_err(|error| self.unwritten(entry, error)))?;
+        self.finish_file(entry, &file, mode)
     }
 
-    /// A blob that need not be held in memory.
-    fn open_large(&self, entry: &Entry) -> Result<Option<large::Content>, SnapshotError> {
-        let opened = large::open(&self.repository.join("objects"), entry.id);
-        opened.map_err(|error| self.incomplete(format_args!("object {}: {error}", entry.id)))
-    }
-
-    fn write_large(
+    /// Passes on the content of an entry piece by piece, and verifies at the end that it is what its id says.
+    fn copy(
         &self,
         entry: &Entry,
-        mut content: large::Content,
-        size: u64,
-        mode: Mode,
-        directory: BorrowedFd<'_>,
+        extent: Extent,
+        piece: &mut [u8],
+        mut pass_on: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
-        let mut file = self.create_file(entry, mode, directory)?;
-        let mut hash = object::Hash::new(ObjectType::Blob, size);
-        let mut piece = vec![0; PIECE];
-        let mut written = 0;
+        let mut content = self.segments.read(extent);
+        let mut hash = object::Hash::new(ObjectType::Blob, extent.length);
         loop {
             self.check_wanted()?;
-            let read = content.read(&mut piece);
-            let length = read.map_err(|error| self.incomplete(format_args!("object {}: {error}", entry.id)))?;
-            written += widen(length);
-            if length == 0 || written > size {
-                break;
+            let read = content.read(piece);
+            match read.map_err(|error| self.incomplete(format_args!("object {}: {error}", entry.id)))? {
+                0 => break,
+                length => {
+                    hash.update(&piece[..length]);
+                    pass_on(&piece[..length])?;
+                }
             }
-            hash.update(&piece[..length]);
-            file.write_all(&piece[..length]).map_err(|error| self.unwritten(entry, error))?;
         }
-        if written != size || !hash.is(entry.id) {
-            return Err(self.incomplete(format_args!("object {} is damaged", entry.id)));
+        if hash.is(entry.id) {
+            return Ok(());
         }
-        self.finish_file(entry, &file, mode)
+        Err(self.incomplete(format_args!("object {} is damaged", entry.id)))
     }
 
     fn create_file(&self, entry: &Entry, mode: Mode, directory: BorrowedFd<'_>) -> Result<File, SnapshotError> {
@@ -295,11 +256,10 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Runs `work` on several threads, each with its own object database and an iterator over its shares of the
-    /// entries.
+    /// Runs `work` on several threads, each with an iterator over its shares of the entries.
     fn share_entries(
         &self,
-        work: impl Fn(&Odb<'_>, &mut dyn Iterator<Item = std::ops::Range<usize>>) -> Result<(), SnapshotError> + Sync,
+        work: impl Fn(&mut dyn Iterator<Item = std::ops::Range<usize>>) -> Result<(), SnapshotError> + Sync,
     ) -> Result<(), SnapshotError> {
         let next = AtomicUsize::new(0);
         let entries = self.listing.entries.len();
@@ -307,11 +267,7 @@ impl<'a> Writer<'a> {
             let start = next.fetch_add(SHARE, Ordering::Relaxed);
             (start < entries && !self.is_failed.load(Ordering::Relaxed)).then(|| start..entries.min(start + SHARE))
         };
-        let run = || -> Result<(), SnapshotError> {
-            let repository = Repository::open_bare(self.repository).map_err(|error| self.unreadable(&error))?;
-            let odb = repository.odb().map_err(|error| self.unreadable(&error))?;
-            work(&odb, &mut std::iter::from_fn(shares))
-        };
+        let run = || work(&mut std::iter::from_fn(shares));
         let run = || run().inspect_err(|_| self.is_failed.store(true, Ordering::Relaxed));
         let others =
             thread::available_parallelism().map_or(1, usize::from).clamp(2, 8).min(entries.div_ceil(SHARE)).max(1) - 1;
@@ -356,17 +312,31 @@ impl<'a> Writer<'a> {
         SnapshotError::UnsafeName { commit: self.request.commit, path, reason: reason.to_owned() }
     }
 
-    fn not_a_blob(&self, entry: &Entry) -> SnapshotError {
-        self.incomplete(format_args!("object {} is not a blob", entry.id))
-    }
-
     fn incomplete(&self, what: std::fmt::Arguments<'_>) -> SnapshotError {
         SnapshotError::Incomplete { commit: self.request.commit, source: Cause::new(what) }
     }
+}
 
-    fn unreadable(&self, error: &git2::Error) -> SnapshotError {
-        SnapshotError::unreadable(self.request.commit, error)
-    }
+/// Finds the content of each entry.
+fn locate(segments: &Segments, listing: &Listing, commit: CommitId) -> Result<Vec<Option<Extent>>, SnapshotError> {
+    let incomplete = |what: &dyn std::fmt::Display| SnapshotError::Incomplete { commit, source: Cause::new(what) };
+    let is_blob = |entry: &&Entry| entry.mode != EntryMode::Submodule;
+    let ids: Vec<Oid> = listing.entries.iter().filter(is_blob).map(|entry| entry.id).collect();
+    let mut found = segments
+        .locate(&ids)
+        .map_err(|error| match error {
+            IndexError::Io(error) => SnapshotError::io("read the index of", b"a segment", error),
+            IndexError::Damaged(what) => incomplete(&format_args!("a segment is damaged: {what}")),
+        })?
+        .into_iter();
+    let locate = |entry: &Entry| match entry.mode {
+        EntryMode::Submodule => Ok(None),
+        _ => match found.next().flatten() {
+            Some(extent) => Ok(Some(extent)),
+            None => Err(incomplete(&format_args!("object {} is missing, or is not a blob", entry.id))),
+        },
+    };
+    listing.entries.iter().map(locate).collect()
 }
 
 /// Creates the volume's root and finds out whether new files get other modes than requested, because of the umask, a

@@ -140,7 +140,7 @@ impl Store {
                 }
                 Unused::Repository(hash) => {
                     freed.repositories += 1;
-                    self.repository_of(hash).pack_bytes()
+                    self.repository_of(hash).bytes()
                 }
             };
             freed.bytes = freed.bytes.saturating_add(bytes);
@@ -220,7 +220,7 @@ impl Store {
         if self.has_snapshot_of(hash)? {
             return Ok(None);
         }
-        let bytes = repository.pack_bytes();
+        let bytes = repository.bytes();
         let taken = self.layout.trash.take(repository.path())?;
         Ok(taken.map(|path| Taken { path, bytes, repository: None }))
     }
@@ -253,9 +253,9 @@ fn describe(snapshot: &Path) -> (u64, Option<String>) {
 }
 
 impl Repository {
-    /// Returns the total size of the repository's packs.
-    fn pack_bytes(&self) -> u64 {
-        let entries = fs::read_dir(self.packs()).into_iter().flatten().flatten();
+    /// Returns the total size of the repository's segments and packs.
+    fn bytes(&self) -> u64 {
+        let entries = self.directories().into_iter().filter_map(|path| fs::read_dir(path).ok()).flatten().flatten();
         entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
     }
 }

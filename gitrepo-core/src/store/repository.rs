@@ -1,4 +1,4 @@
-//! The part of a repository that the store keeps: packs that later fetches need not download again.
+//! The part of a repository that the store keeps: segments and packs that later fetches need not download again.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -29,7 +29,11 @@ pub(super) mod salvage;
 mod tests;
 mod whole;
 
-/// Each fetch adds a pack, and libgit2 searches them one by one. Beyond this number the next fetch starts afresh.
+/// Part of every name, so that a change of the layout gives new names. An earlier version's repositories, and a later
+/// one's, are not used, and evicted as any other that is not.
+const GENERATION: &str = "gitrepo repository 2 ";
+
+/// Each fetch adds a pack and perhaps a segment, and they are searched one by one. Beyond this number the next fetch starts afresh.
 const MOST_PACKS: usize = 50;
 
 /// The bare repository of one URL. It may not exist yet. Fetches only read it, as an alternate, and only
@@ -48,12 +52,12 @@ impl Repository {
 
     /// Returns the name in the store of the repository of a URL.
     pub(super) fn hash_of(url: &RepositoryUrl) -> String {
-        sha256_hex(url.canonical())
+        sha256_hex(format!("{GENERATION}{}", url.canonical()))
     }
 
-    /// Returns the directory of the packs.
-    pub(super) fn packs(&self) -> PathBuf {
-        self.path.join(adopt::PACKS)
+    /// Returns the directories of the segments and packs.
+    pub(super) fn directories(&self) -> [PathBuf; 2] {
+        adopt::PAIRS.map(|pairs| self.path.join(pairs.directory))
     }
 
     pub(super) fn of_hash(layout: &Arc<Layout>, hash: String) -> Self {

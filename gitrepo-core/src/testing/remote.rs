@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+
+use git2::ObjectType;
+use git2::Oid;
 
 use super::gate::Barrier;
 use super::gate::Gate;
@@ -16,6 +18,10 @@ use crate::cancel::Cancel;
 use crate::credentials::Accepted;
 use crate::credentials::PresentedKey;
 use crate::error::Cause;
+use crate::pack;
+use crate::pack::Content;
+use crate::pack::Outside;
+use crate::pack::PackError;
 use crate::progress::Step;
 use crate::remote::ConnectRequest;
 use crate::remote::Connection;
@@ -232,14 +238,14 @@ impl Conversation<'_> {
             }
             None => return Err(RemoteError::CommitUnreachable { url: url.clone(), commit: *commit }),
         }
-        let pack = repository.pack(*commit, request.depth, local.git()).map_err(broken)?;
+        let pack = repository.pack(*commit, request.depth, local).map_err(broken)?;
         let (bytes, objects) = (pack.bytes.len() as u64, pack.objects);
         let limit = connect.errand.limits.fetch_bytes;
         if bytes > limit {
             return Err(RemoteError::TooLarge { url: url.clone(), limit });
         }
         connect.watch.progress.report(&Step::Fetching { bytes, objects, total_objects: objects });
-        install(local, &pack).map_err(|error| repository::unusable(local.path(), &error))?;
+        install(local, &pack)?;
         local.set_shallow(&pack.boundary.iter().copied().map(repository::commit_id).collect())?;
         local.record([*commit])?;
         Ok((bytes, objects))
@@ -247,14 +253,22 @@ impl Conversation<'_> {
 }
 
 /// Adds a pack to a repository.
-fn install(local: &Repository, pack: &Pack) -> Result<(), git2::Error> {
-    if pack.objects == 0 {
-        return Ok(());
+fn install(local: &Repository, pack: &Pack) -> Result<(), RemoteError> {
+    let failed = |error| RemoteError::Protocol { url: String::new(), source: Cause::new(error) };
+    pack::ingest(&mut &pack.bytes[..], &local.places(u64::MAX), &Nothing, &mut |_| true).map_err(failed)
+}
+
+/// These packs build on nothing outside.
+struct Nothing;
+
+impl Outside for Nothing {
+    fn blobs(&self, ids: &[Oid]) -> Result<Vec<Option<Content>>, PackError> {
+        Ok(vec![None; ids.len()])
     }
-    let odb = local.git().odb()?;
-    let mut writer = odb.packwriter()?;
-    writer.write_all(&pack.bytes).map_err(|error| git2::Error::from_str(&error.to_string()))?;
-    writer.commit().map(drop)
+
+    fn history(&self, _: Oid) -> Result<Option<(ObjectType, Content)>, PackError> {
+        Ok(None)
+    }
 }
 
 impl Connection for Conversation<'_> {
@@ -280,7 +294,10 @@ impl Connection for Conversation<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
+    use crate::content::Segments;
     use crate::remote::Errand;
     use crate::watch::Watch;
 
@@ -322,8 +339,11 @@ mod tests {
         assert_eq!(report.unwrap().received_objects, 7);
         let fetched = git2::Repository::open(errand.repository().unwrap()).unwrap();
         let tree = fetched.find_commit(repository::oid(first)).unwrap().tree().unwrap();
-        let blob = tree.get_path(std::path::Path::new("a/b/c")).unwrap().to_object(&fetched).unwrap();
-        assert_eq!(blob.as_blob().unwrap().content(), b"deep");
+        let blob = tree.get_path(std::path::Path::new("a/b/c")).unwrap().id();
+        let segments = Segments::open(fetched.path()).unwrap();
+        let mut content = String::new();
+        segments.read(segments.locate(&[blob]).unwrap()[0].unwrap()).read_to_string(&mut content).unwrap();
+        assert_eq!(content, "deep");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use git2::TreeWalkMode;
 use git2::TreeWalkResult;
 
 use crate::remote::advertisement::Advertisement;
+use crate::remote::repository::Repository;
 use crate::remote::repository::commit_id;
 use crate::remote::repository::oid;
 use crate::spec::CommitId;
@@ -169,9 +170,10 @@ impl FakeRepository {
     }
 
     /// What `client` lacks of `depth` commits of history; 0 for all of it.
-    pub(super) fn pack(&self, id: CommitId, depth: u32, client: &git2::Repository) -> Result<Pack, git2::Error> {
+    pub(super) fn pack(&self, id: CommitId, depth: u32, client: &Repository) -> Result<Pack, git2::Error> {
         let content = self.content();
-        let has = client.odb()?;
+        let history = client.git().odb()?;
+        let has = |id: Oid| history.exists(id) || client.locate(&[id]).is_ok_and(|found| found[0].is_some());
         let mut pack = content.objects.packbuilder()?;
         let mut boundary = Vec::new();
         let mut generation = vec![oid(id)];
@@ -181,11 +183,11 @@ impl FakeRepository {
             let mut parents = Vec::new();
             for commit in generation {
                 let commit = content.objects.find_commit(commit)?;
-                if !has.exists(commit.id()) {
+                if !has(commit.id()) {
                     pack.insert_object(commit.id(), None)?;
                 }
                 for object in objects_of(&commit.tree()?)? {
-                    if !has.exists(object) {
+                    if !has(object) {
                         pack.insert_object(object, None)?;
                     }
                 }

@@ -277,6 +277,7 @@ const FILES: &[c_long] = &[
     libc::SYS_statfs,
     libc::SYS_statx,
     libc::SYS_symlinkat,
+    libc::SYS_sync_file_range,
     libc::SYS_syncfs,
     libc::SYS_truncate,
     libc::SYS_umask,

@@ -110,7 +110,7 @@ pub(super) fn the_commit_and_its_whole_tree_are_fetched_and_nothing_else_is_ther
     history(&fetched, commit);
     let mut names: Vec<_> = entries(&fetched).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
     names.retain(|name| name != "shallow");
-    assert_eq!(names, ["HEAD", "config", "objects", "refs"], "neither hooks nor anything of the host");
+    assert_eq!(names, ["HEAD", "config", "objects", "refs", "segments"], "neither hooks nor anything of the host");
 }
 
 pub(super) fn what_was_resolved_is_fetched_although_its_branch_has_moved(bench: &Bench) {

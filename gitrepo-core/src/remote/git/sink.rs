@@ -1,9 +1,9 @@
-//! Takes a pack in: counted, limited, and kept as it arrives.
+//! Takes a pack in: counted, limited, and taken apart as it arrives.
 
 use std::cell::RefCell;
 use std::io;
 use std::io::Read;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -13,6 +13,8 @@ use git2::Odb;
 use git2::OdbLookupFlags;
 use git2::Oid;
 
+use crate::content::Extent;
+use crate::content::Segments;
 use crate::error::Cause;
 use crate::pack;
 use crate::pack::Content;
@@ -54,16 +56,16 @@ pub(in crate::remote) fn receive(
     repository: &Repository,
     request: &ConnectRequest,
 ) -> Result<Arrived, SinkError> {
-    let objects = Objects(repository.objects()?);
+    let here = Here::of(repository)?;
     let meter = RefCell::new(Meter::new(request));
     let mut counted = Counted { pack, meter: &meter };
-    let kept = pack::keep(&mut counted, &repository.path().join("objects/pack"), &objects, &mut |seen| {
-        meter.borrow_mut().see(seen)
-    });
+    let limits = &request.errand.limits;
+    let places = repository.places(limits.fetch_bytes.max(limits.tree_bytes));
+    let kept = pack::ingest(&mut counted, &places, &here, &mut |seen| meter.borrow_mut().see(seen));
     let mut meter = meter.into_inner();
     let url = || request.errand.url.to_string();
     match kept {
-        Ok(_) => {
+        Ok(()) => {
             meter.report();
             Ok(meter.arrived)
         }
@@ -71,6 +73,11 @@ pub(in crate::remote) fn receive(
             (Some(refusal), _) => refusal.into(),
             (None, PackError::Stream(error)) => SinkError::Stream(error),
             (None, PackError::Disk(error)) => repository::unusable_io(repository.path(), &error).into(),
+            // A base that lost an object: the same fetch without it brings the object again.
+            (None, error @ PackError::MissingBase(_)) if request.errand.base.is_some() => {
+                repository::unusable_io(repository.path(), &io::Error::other(error)).into()
+            }
+            (None, PackError::TooLarge(limit)) => RemoteError::ContentTooLarge { url: url(), limit }.into(),
             (None, PackError::OutOfMemory) => RemoteError::OutOfMemory { url: url() }.into(),
             (None, PackError::TooMany(_)) => {
                 RemoteError::TooManyObjects { url: url(), limit: pack::MOST_OBJECTS.into() }.into()
@@ -144,18 +151,44 @@ impl Read for Counted<'_, '_> {
 }
 
 /// The objects of the repository and its base.
-struct Objects<'a>(Odb<'a>);
+struct Here<'a> {
+    history: Odb<'a>,
+    segments: Segments,
+}
 
-impl Outside for Objects<'_> {
-    fn has(&self, id: Oid) -> bool {
-        self.0.exists_ext(id, OdbLookupFlags::NO_REFRESH)
+impl<'a> Here<'a> {
+    fn of(repository: &'a Repository) -> Result<Self, RemoteError> {
+        Ok(Self { history: repository.objects()?, segments: repository.segments()? })
+    }
+}
+
+impl Outside for Here<'_> {
+    fn blobs(&self, ids: &[Oid]) -> Result<Vec<Option<Content>>, PackError> {
+        let found = self.segments.locate(ids).map_err(unreadable)?;
+        let content = |extent: Option<Extent>| {
+            let part = |extent: Extent| {
+                let file = Arc::new(self.segments.file(extent).try_clone()?);
+                Ok(Content::Part { file, offset: extent.offset, length: extent.length })
+            };
+            extent.map(part).transpose().map_err(PackError::Disk)
+        };
+        found.into_iter().map(content).collect()
     }
 
-    fn read(&self, id: Oid, _place: &Path) -> Result<Option<(ObjectType, Content)>, PackError> {
-        match self.0.read(id) {
-            Ok(object) => Ok(Some((object.kind(), Content::from(object.data().to_vec())))),
+    fn history(&self, id: Oid) -> Result<Option<(ObjectType, Content)>, PackError> {
+        // Otherwise libgit2 looks for new packs after each one that is missing.
+        if !self.history.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
+            return Ok(None);
+        }
+        match self.history.read(id) {
+            Ok(object) => Ok(Some((object.kind(), object.data().to_vec().into()))),
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
-            Err(error) => Err(PackError::Disk(io::Error::other(error.message().to_owned()))),
+            Err(error) => Err(unreadable(error.message())),
         }
     }
+}
+
+/// What is here cannot be read.
+fn unreadable(error: impl std::fmt::Display) -> PackError {
+    PackError::Disk(io::Error::other(error.to_string()))
 }

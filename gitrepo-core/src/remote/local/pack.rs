@@ -23,6 +23,7 @@ use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 use crate::object::large;
 use crate::object::large::LARGE;
+use crate::pack::header;
 
 /// How a pack begins: "PACK", and the version 2. The number of objects follows.
 const START: [u8; 8] = *b"PACK\0\0\0\x02";
@@ -191,27 +192,6 @@ impl Read for Large {
         }
         Ok(length)
     }
-}
-
-/// The header of an object: its type, and its size in a variable number of bytes, the lowest bits first.
-fn header(kind: ObjectType, size: u64) -> Vec<u8> {
-    let kind = match kind {
-        ObjectType::Commit => 1,
-        ObjectType::Tree => 2,
-        ObjectType::Tag => 4,
-        // What libgit2 reads is of no other type.
-        ObjectType::Blob | ObjectType::Any => 3,
-    };
-    let mut byte = kind << 4 | (size & 0x0f) as u8;
-    let mut rest = size >> 4;
-    let mut header = Vec::new();
-    while rest > 0 {
-        header.push(byte | 0x80);
-        byte = (rest & 0x7f) as u8;
-        rest >>= 7;
-    }
-    header.push(byte);
-    header
 }
 
 #[cfg(test)]

@@ -204,10 +204,12 @@ fn a_missing_or_wrong_object_is_incomplete() {
 #[test]
 fn a_damaged_blob_is_noticed() {
     let fixture = Fixture::new();
-    let (one, other) = (fixture.blob("content"), fixture.blob("CONTENT"));
-    let loose = |id: Oid| fixture.path().join("objects").join(&id.to_string()[..2]).join(&id.to_string()[2..]);
-    fs::remove_file(loose(one)).unwrap();
-    fs::copy(loose(other), loose(one)).unwrap();
+    let one = fixture.blob("content");
+    let segments = fs::read_dir(fixture.path().join("segments")).unwrap().map(|entry| entry.unwrap().path());
+    let content = segments.into_iter().find(|path| path.extension().is_some_and(|end| end == "content")).unwrap();
+    let mut damaged = fs::read(&content).unwrap();
+    damaged[0] ^= 1;
+    fs::write(content, damaged).unwrap();
     let error = fixture.write(&request(fixture.commit_of(&[(FILE, b"x", one)]))).err().unwrap();
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");
 }

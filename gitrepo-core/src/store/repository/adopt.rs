@@ -1,4 +1,4 @@
-//! Moves a worker's fetch into the store: packs, the shallow boundary and one ref, each checked.
+//! Moves a worker's fetch into the store: segments, packs, the shallow boundary and one ref, each checked.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -26,6 +26,7 @@ use nix::unistd::Gid;
 use nix::unistd::Uid;
 use nix::unistd::fchown;
 
+use crate::content;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
 use crate::store::digest::is_hex;
@@ -61,9 +62,13 @@ const HEAD: &str = "ref: refs/heads/main\n";
 /// The ref is written last: without it, nothing else is used. The boundary is written whole, because the fetch began
 /// with a copy of ours, and a deeper fetch removes commits from it.
 pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner: Owner) -> Result<(), StoreError> {
+    // What has its name in the repository must not be lost or torn by a power failure.
+    durable::sync_filesystem(fetched)?;
     let fetched = Fetched::open(fetched)?;
-    fetched.move_packs(&repository.join(PACKS), owner)?;
-    durable::sync_filesystem(repository)?;
+    fetched.move_pairs(PAIRS, repository, owner)?;
+    for pairs in PAIRS {
+        durable::sync_directory(&repository.join(pairs.directory))?;
+    }
     write_shallow(repository, fetched.shallow()?.as_deref(), Durability::Durable)?;
     write_ref(repository, commit, Durability::Durable)
 }
@@ -80,7 +85,7 @@ pub(super) fn replace(
     let staging = Staging::create(layout)?;
     let fresh = staging.path().join("repository");
     make_bare(&fresh)?;
-    fetched.move_packs(&fresh.join(PACKS), owner)?;
+    fetched.move_pairs(PAIRS_TAKEN, &fresh, owner)?;
     write_shallow(&fresh, fetched.shallow()?.as_deref(), Durability::Volatile)?;
     write_ref(&fresh, commit, Durability::Volatile)?;
     durable::sync_filesystem(&fresh)?;
@@ -91,7 +96,7 @@ pub(super) fn replace(
 /// Makes an empty bare repository, as git does from an empty template. A worker with another uid must be able to read
 /// it; the directory above keeps everybody else out.
 fn make_bare(repository: &Path) -> Result<(), StoreError> {
-    for directory in ["", "objects", "objects/info", PACKS, "refs", COMMITS] {
+    for directory in ["", "objects", "objects/info", PACKS, content::DIRECTORY, "refs", COMMITS] {
         let path = repository.join(directory);
         DirBuilder::new().create(&path).map_err(StoreError::io("create", &path))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
@@ -116,38 +121,88 @@ fn write_ref(repository: &Path, commit: &CommitId, durability: Durability) -> Re
     durable::replace_for(Readers::Everyone, &path, format!("{commit}\n").as_bytes(), durability)
 }
 
+/// A kind of file of which a fetch brings pairs: a directory, the beginning of a name before a hash, and the ends of the
+/// two names. The second one makes the first one visible, and comes last.
+pub(super) struct Pairs {
+    pub(super) directory: &'static str,
+    prefix: &'static str,
+    pub(super) ends: [&'static str; 2],
+}
+
+/// The packs with commits, trees and tags, and their indexes.
+pub(super) const HISTORY: Pairs = Pairs { directory: PACKS, prefix: "pack-", ends: ["pack", "idx"] };
+
+/// The segments with blobs, and their indexes.
+pub(super) const CONTENT: Pairs =
+    Pairs { directory: content::DIRECTORY, prefix: content::PREFIX, ends: [content::CONTENT, content::INDEX] };
+
+/// All of them, in the order in which a repository gets them: the history, which leads to the blobs, comes last.
+pub(super) const PAIRS: [&Pairs; 2] = [&CONTENT, &HISTORY];
+
+/// All of them, in the order in which a fetch loses them: without its history, nothing of it is kept after a kill.
+pub(super) const PAIRS_TAKEN: [&Pairs; 2] = [&HISTORY, &CONTENT];
+
+/// Most pairs of one kind that one fetch brings.
+const MOST_PAIRS: usize = 64;
+
+impl Pairs {
+    /// The common beginning of the names of a pair, if `name` is that of its index.
+    pub(super) fn stem_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let stem = name.strip_suffix(self.ends[1])?.strip_suffix('.')?;
+        stem.strip_prefix(self.prefix).is_some_and(|hash| is_hex(hash, 40)).then_some(stem)
+    }
+}
+
 /// A worker's output. Every path component is opened without following links.
 pub(super) struct Fetched {
     path: PathBuf,
     top: OwnedFd,
-    packs: OwnedFd,
 }
 
 impl Fetched {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let top = open_directory(AT_FDCWD, path, path)?;
-        let objects = open_directory(top.as_fd(), Path::new("objects"), path)?;
-        let packs = open_directory(objects.as_fd(), Path::new("pack"), path)?;
-        Ok(Self { path: path.to_path_buf(), top, packs })
+        let fetched = Self { path: path.to_path_buf(), top };
+        for pairs in PAIRS {
+            fetched.directory(pairs)?;
+        }
+        Ok(fetched)
     }
 
-    /// Moves the finished packs, each before its index, which makes git see it.
-    pub(super) fn move_packs(&self, to: &Path, owner: Owner) -> Result<(), StoreError> {
-        for name in self.pack_names()? {
-            for end in ["pack", "idx"] {
-                self.move_file(&format!("{name}.{end}"), to, owner)?;
+    /// Moves the finished segments and packs into a repository, each before its index.
+    pub(super) fn move_pairs(&self, order: [&Pairs; 2], to: &Path, owner: Owner) -> Result<(), StoreError> {
+        for pairs in order {
+            let directory = self.directory(pairs)?;
+            let names = self.names_of(pairs)?;
+            if names.len() > MOST_PAIRS {
+                return Err(StoreError::Untrusted {
+                    path: self.path.clone(),
+                    reason: "a fetch does not bring so many files",
+                });
+            }
+            for name in names {
+                for end in pairs.ends {
+                    self.move_file(pairs, &directory, &format!("{name}.{end}"), to, owner)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Lists the packs that have an index. Any other file is unfinished or not ours, and stays.
-    pub(super) fn pack_names(&self) -> Result<Vec<String>, StoreError> {
-        let mut packs = self.names_in(self.packs.as_fd(), |name| {
-            name.strip_suffix(".idx").filter(|stem| is_pack_name(stem)).map(str::to_owned)
-        })?;
-        packs.sort_unstable();
-        Ok(packs)
+    /// Lists the pairs that have an index. Any other file is unfinished or not ours, and stays.
+    pub(super) fn names_of(&self, pairs: &Pairs) -> Result<Vec<String>, StoreError> {
+        let directory = self.directory(pairs)?;
+        let mut names = self.names_in(directory.as_fd(), |name| pairs.stem_of(name).map(str::to_owned))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn directory(&self, pairs: &Pairs) -> Result<OwnedFd, StoreError> {
+        let mut directory = self.top.try_clone().map_err(StoreError::io("open", &self.path))?;
+        for name in pairs.directory.split('/') {
+            directory = open_directory(directory.as_fd(), Path::new(name), &self.path)?;
+        }
+        Ok(directory)
     }
 
     /// Returns the commits that the worker claims to have fetched, from the names of their refs; at most
@@ -188,19 +243,26 @@ impl Fetched {
         Ok(names)
     }
 
-    fn move_file(&self, name: &str, to: &Path, owner: Owner) -> Result<(), StoreError> {
-        let path = self.path.join(PACKS).join(name);
-        let target = to.join(name);
+    fn move_file(
+        &self,
+        pairs: &Pairs,
+        directory: &OwnedFd,
+        name: &str,
+        to: &Path,
+        owner: Owner,
+    ) -> Result<(), StoreError> {
+        let path = self.path.join(pairs.directory).join(name);
+        let target = to.join(pairs.directory).join(name);
         if target.exists() {
             // The name is a hash of the content.
             return Ok(());
         }
-        let file = open_file(self.packs.as_fd(), name, &path)?
-            .ok_or(StoreError::Untrusted { path: path.clone(), reason: "an index has no pack" })?;
+        let file = open_file(directory.as_fd(), name, &path)?
+            .ok_or(StoreError::Untrusted { path: path.clone(), reason: "an index has no content" })?;
         fchown(&file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
             .map_err(StoreError::io("take ownership of", &path))?;
         file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(StoreError::io("change the mode of", &path))?;
-        renameat(&self.packs, name, AT_FDCWD, &target).map_err(StoreError::io("move", &path))
+        renameat(directory, name, AT_FDCWD, &target).map_err(StoreError::io("move", &path))
     }
 
     /// Reads the commits whose parents were not fetched; `None` if there are none.
@@ -218,10 +280,6 @@ impl Fetched {
             (false, false) => Err(StoreError::Untrusted { path, reason: "it is not a list of commits" }),
         }
     }
-}
-
-fn is_pack_name(stem: &str) -> bool {
-    stem.strip_prefix("pack-").is_some_and(|hash| is_hex(hash, 40))
 }
 
 fn is_commit_line(line: &[u8]) -> bool {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use crate::content;
 use crate::store::durable;
 use crate::store::durable::UNFINISHED;
 use crate::store::error::StoreError;
@@ -12,10 +13,10 @@ use crate::store::error::optional;
 use super::adopt::COMMITS;
 use super::adopt::PACKS;
 
-/// Removes unfinished files, packs without an index, and indexes without a pack. Git itself never cleans up after a
-/// kill: a `shallow.lock` alone makes every later fetch fail. Call only under the repository's lock.
+/// Removes unfinished files, and packs, segments and indexes without their counterparts. Git itself never cleans up after
+/// a kill: a `shallow.lock` alone makes every later fetch fail. Call only under the repository's lock.
 pub(super) fn remove_leftovers(repository: &Path) -> Result<(), StoreError> {
-    for directory in ["", "objects", PACKS, "refs", COMMITS] {
+    for directory in ["", "objects", PACKS, content::DIRECTORY, "refs", COMMITS] {
         let directory = repository.join(directory);
         for path in optional(durable::entries(&directory))?.unwrap_or_default() {
             if is_leftover(&path) {
@@ -32,6 +33,8 @@ fn is_leftover(path: &Path) -> bool {
         Some("lock" | UNFINISHED) => true,
         Some("pack") => !path.with_extension("idx").exists(),
         Some("idx") => !path.with_extension("pack").exists(),
+        Some(content::CONTENT) => !path.with_extension(content::INDEX).exists(),
+        Some(content::INDEX) => !path.with_extension(content::CONTENT).exists(),
         _ => name.starts_with("tmp_"),
     }
 }

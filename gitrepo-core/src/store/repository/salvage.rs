@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::content;
 use crate::error::chain;
 use crate::remote::REPOSITORY;
 use crate::snapshot::Owner;
@@ -78,13 +79,14 @@ fn may_be_kept(staging: &Path) -> bool {
 /// Returns the output of a fetch with its commits, if the fetch was complete.
 fn left_in(staging: &Path) -> Result<Option<(Fetched, Vec<CommitId>)>, StoreError> {
     let path = staging.join(REPOSITORY);
-    if !path.exists() {
+    // An earlier version made no segments, and its packs are of no use.
+    if !path.join(content::DIRECTORY).exists() {
         return Ok(None);
     }
     let left = Fetched::open(&path)?;
     // The worker writes the ref once all its objects are there, so without a ref the fetch was incomplete.
     let commits = left.commits()?;
-    let is_something = !commits.is_empty() && !left.pack_names()?.is_empty();
+    let is_something = !commits.is_empty() && !left.names_of(&adopt::HISTORY)?.is_empty();
     Ok(is_something.then_some((left, commits)))
 }
 
@@ -99,16 +101,26 @@ fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreE
     let owner = Owner::ourselves();
     let ours = Staging::create(&repository.layout)?;
     let checked = ours.path().join(REPOSITORY);
-    let packs = checked.join(adopt::PACKS);
-    DirBuilder::new().recursive(true).mode(0o700).create(&packs).map_err(StoreError::io("create", &packs))?;
-    left.move_packs(&packs, owner)?;
+    for pairs in adopt::PAIRS {
+        let directory = checked.join(pairs.directory);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.map_err(StoreError::io("create", &directory))?;
+    }
+    left.move_pairs(adopt::PAIRS_TAKEN, &checked, owner)?;
     // The names are read again, where the worker cannot change them.
-    let names = Fetched::open(&checked)?.pack_names()?;
+    let moved = Fetched::open(&checked)?;
+    let names = moved.names_of(&adopt::HISTORY)?;
     if names.is_empty() || names.len() > MOST_PACKS {
         return Ok(0);
     }
-    for name in &names {
-        whole::check(&packs.join(format!("{name}.pack")), &packs.join(format!("{name}.idx")))?;
+    for pairs in adopt::PAIRS {
+        for name in moved.names_of(pairs)? {
+            let [content, index] = pairs.ends.map(|end| checked.join(pairs.directory).join(format!("{name}.{end}")));
+            match pairs.directory {
+                adopt::PACKS => whole::check_pack(&content, &index)?,
+                _ => whole::check_segment(&content, &index)?,
+            }
+        }
     }
     if let Some(boundary) = left.shallow()? {
         durable::replace(&checked.join(adopt::SHALLOW), &boundary, Durability::Volatile)?;

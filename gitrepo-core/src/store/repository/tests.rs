@@ -7,12 +7,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::content;
 use crate::store::Staging;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::fixture::commit;
 use crate::store::fixture::store;
 use crate::store::fixture::url;
+
+fn segment(number: u32) -> String {
+    format!("segment-{number:040x}")
+}
 
 fn pack(number: u32) -> String {
     format!("pack-{number:040x}")
@@ -22,10 +27,15 @@ fn pack(number: u32) -> String {
 fn fetched(store: &Store, packs: impl IntoIterator<Item = u32>, shallow: Option<&str>) -> (Staging, PathBuf) {
     let staging = store.staging().unwrap();
     let path = staging.path().join("repository.git");
-    fs::create_dir_all(path.join(adopt::PACKS)).unwrap();
+    for pairs in adopt::PAIRS {
+        fs::create_dir_all(path.join(pairs.directory)).unwrap();
+    }
     for number in packs {
         for end in ["pack", "idx"] {
             fs::write(path.join(adopt::PACKS).join(format!("{}.{end}", pack(number))), end).unwrap();
+        }
+        for end in [content::CONTENT, content::INDEX] {
+            fs::write(path.join(content::DIRECTORY).join(format!("{}.{end}", segment(number))), end).unwrap();
         }
     }
     if let Some(shallow) = shallow {
@@ -35,10 +45,16 @@ fn fetched(store: &Store, packs: impl IntoIterator<Item = u32>, shallow: Option<
 }
 
 fn packs(repository: &Repository) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(repository.path().join(adopt::PACKS))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    names(&repository.path().join(adopt::PACKS))
+}
+
+fn segments(repository: &Repository) -> Vec<String> {
+    names(&repository.path().join(content::DIRECTORY))
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = entries.collect();
     names.sort();
     names
 }
@@ -82,7 +98,7 @@ fn a_fetch_on_top_adds_packs_and_moves_the_boundary() {
 
     let (_staging, path) = fetched(&store, [1, 2], Some(&(boundary(1) + &boundary(2))));
     lock.adopt(&path, base.as_deref(), &commit(2), Owner::ourselves()).unwrap();
-    assert_eq!(packs(&repository).len(), 4);
+    assert_eq!((packs(&repository).len(), segments(&repository).len()), (4, 4));
     assert!(repository.contains(&commit(1)) && repository.contains(&commit(2)));
     assert_eq!(fs::read_to_string(repository.path().join("shallow")).unwrap().lines().count(), 2);
 
@@ -92,7 +108,8 @@ fn a_fetch_on_top_adds_packs_and_moves_the_boundary() {
 
     let (_staging, path) = fetched(&store, [4], None);
     lock.adopt(&path, None, &commit(4), Owner::ourselves()).unwrap();
-    assert_eq!(packs(&repository).len(), 2, "a fetch that builds on nothing replaces what was there");
+    let left = (packs(&repository).len(), segments(&repository).len());
+    assert_eq!(left, (2, 2), "a fetch that builds on nothing replaces what was there");
     assert!(!repository.contains(&commit(1)));
 }
 
@@ -121,7 +138,8 @@ fn s19_output_that_no_honest_worker_leaves_is_refused() {
     fs::write(&secret, "secret").unwrap();
     let name = format!("{}.pack", pack(1));
     let pipe = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let hostile: [Hostile; 8] = [
+    let content = format!("{}/{}.content", content::DIRECTORY, segment(1));
+    let hostile: [Hostile; 11] = [
         ("a link for a pack", &|path| {
             replace_by(&path.join(adopt::PACKS).join(&name), |at| symlink(&secret, at).unwrap())
         }),
@@ -130,6 +148,12 @@ fn s19_output_that_no_honest_worker_leaves_is_refused() {
         }),
         ("a pipe", &|path| replace_by(&path.join(adopt::PACKS).join(&name), pipe)),
         ("no pack", &|path| replace_by(&path.join(adopt::PACKS).join(&name), |_| {})),
+        ("a link for a segment", &|path| replace_by(&path.join(&content), |at| symlink(&secret, at).unwrap())),
+        ("no segment", &|path| replace_by(&path.join(&content), |_| {})),
+        ("a link for the segments", &|path| {
+            fs::rename(path.join(content::DIRECTORY), path.join("elsewhere")).unwrap();
+            symlink("elsewhere", path.join(content::DIRECTORY)).unwrap();
+        }),
         ("a link for a directory", &|path| {
             fs::rename(path.join("objects"), path.join("elsewhere")).unwrap();
             symlink("elsewhere", path.join("objects")).unwrap();
@@ -165,10 +189,14 @@ fn files_that_are_not_packs_are_left_behind() {
     for name in ["tmp_pack_1", "pack-xyz.idx", "evil.pack", &format!("{}.keep", pack(1)), "..idx"] {
         fs::write(directory.join(name), "").unwrap();
     }
+    for name in ["tmp_content", "segment-xyz.index", "evil.content", "..index"] {
+        fs::write(path.join(content::DIRECTORY).join(name), "").unwrap();
+    }
     fs::create_dir(path.join("hooks")).unwrap();
     fs::write(path.join("config"), "[core]\n\thooksPath = /tmp\n").unwrap();
     repository.lock(&Cancel::new()).unwrap().adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
     assert_eq!(packs(&repository), [format!("{}.idx", pack(1)), format!("{}.pack", pack(1))]);
+    assert_eq!(segments(&repository), [format!("{}.content", segment(1)), format!("{}.index", segment(1))]);
     assert!(!repository.path().join("hooks").exists());
     assert!(!fs::read_to_string(repository.path().join("config")).unwrap().contains("hooksPath"));
 }
@@ -189,6 +217,9 @@ fn r1_leftovers_of_a_kill_are_removed_before_the_next_fetch() {
         directory.join("tmp_pack_abc"),
         directory.join(format!("{}.pack", pack(7))),
         directory.join(format!("{}.idx", pack(8))),
+        repository.path().join(content::DIRECTORY).join("tmp_index"),
+        repository.path().join(content::DIRECTORY).join(format!("{}.content", segment(7))),
+        repository.path().join(content::DIRECTORY).join(format!("{}.index", segment(8))),
     ];
     for path in &leftovers {
         fs::write(path, "").unwrap();

@@ -1,4 +1,4 @@
-//! Checks that a pack and its index are complete, by their trailing checksums.
+//! Checks that a pack or a segment, and its index, are complete, by their checksums.
 //!
 //! A kill, a full disk or a power failure leaves files that are truncated or contain zeros. The content of a pack is
 //! not interpreted here; only the worker that reads it does that.
@@ -12,6 +12,8 @@ use std::path::Path;
 use sha1::Digest;
 use sha1::Sha1;
 
+use crate::content;
+use crate::content::IndexError;
 use crate::store::error::StoreError;
 use crate::sys::lease;
 
@@ -26,7 +28,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Checks a pack and its index, in a place where nobody else can open them. A process that still has them open for
 /// writing could invalidate the result.
-pub(super) fn check(pack: &Path, index: &Path) -> Result<(), StoreError> {
+pub(super) fn check_pack(pack: &Path, index: &Path) -> Result<(), StoreError> {
     let in_pack = checked(pack, PACK_BEGINS)?;
     let in_index = checked(index, INDEX_BEGINS)?;
     // An index ends with the checksum of its pack, then its own.
@@ -36,12 +38,27 @@ pub(super) fn check(pack: &Path, index: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks the beginning and the trailing checksum of a file. Returns its end, as long as two checksums.
-fn checked(path: &Path, begins: [u8; 8]) -> Result<[u8; 2 * CHECKSUM], StoreError> {
+/// Checks a segment and its index in the same way.
+pub(super) fn check_segment(segment: &Path, index: &Path) -> Result<(), StoreError> {
+    let [segment_file, index_file] = [open_unwritten(segment)?, open_unwritten(index)?];
+    content::check(&segment_file, index_file).map_err(|error| match error {
+        IndexError::Io(error) => StoreError::io("read", index)(error),
+        IndexError::Damaged(what) => StoreError::corrupt(index, what),
+    })
+}
+
+/// Opens a file that nobody can write to any more.
+fn open_unwritten(path: &Path) -> Result<File, StoreError> {
     let file = File::open(path).map_err(StoreError::io("open", path))?;
     if !lease::nobody_writes(file.as_fd()).map_err(StoreError::io("take a lease on", path))? {
         return Err(StoreError::Untrusted { path: path.to_path_buf(), reason: "somebody still writes to it" });
     }
+    Ok(file)
+}
+
+/// Checks the beginning and the trailing checksum of a file. Returns its end, as long as two checksums.
+fn checked(path: &Path, begins: [u8; 8]) -> Result<[u8; 2 * CHECKSUM], StoreError> {
+    let file = open_unwritten(path)?;
     let length = file.metadata().map_err(StoreError::io("examine", path))?.len();
     let content = length.checked_sub(CHECKSUM as u64).filter(|content| *content >= begins.len() as u64);
     let content = content.ok_or_else(|| StoreError::corrupt(path, "it is cut short"))?;
@@ -115,7 +132,7 @@ pub(super) mod tests {
             fs::write(place.join(name), content).unwrap();
             place.join(name)
         });
-        check(&paths[0], &paths[1])
+        check_pack(&paths[0], &paths[1])
     }
 
     #[test]
@@ -159,7 +176,7 @@ pub(super) mod tests {
         write(place.path(), &pack, &index).unwrap();
         for name in ["pack", "idx"] {
             let writer = File::options().append(true).open(place.path().join(name)).unwrap();
-            let checked = check(&place.path().join("pack"), &place.path().join("idx"));
+            let checked = check_pack(&place.path().join("pack"), &place.path().join("idx"));
             assert!(matches!(checked, Err(StoreError::Untrusted { .. })), "{name}");
             drop(writer);
         }

@@ -2,12 +2,19 @@
 
 use std::fs;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use git2::ObjectType;
+use git2::Oid;
+
 use super::*;
 use crate::cancel::Cancel;
+use crate::content;
+use crate::content::SegmentWriter;
+use crate::content::Segments;
 use crate::store::Store;
 use crate::store::clock::BootId;
 use crate::store::fixture::commit;
@@ -28,18 +35,34 @@ fn pack() -> String {
 fn dead_fetch(store: &Store, hash: &str, commits: &[CommitId]) -> PathBuf {
     let name = format!("{}.{hash}.{}", BootId::other().prefix(), durable::random_name().unwrap());
     let path = store.root().join("staging").join(name).join(REPOSITORY);
-    for directory in [adopt::PACKS, "objects/info", adopt::COMMITS] {
+    for directory in [adopt::PACKS, content::DIRECTORY, "objects/info", adopt::COMMITS] {
         fs::create_dir_all(path.join(directory)).unwrap();
     }
     let (content, index) = pack_and_index(&[7; 5000]);
     fs::write(path.join(pack() + ".pack"), content).unwrap();
     fs::write(path.join(pack() + ".idx"), index).unwrap();
+    write_segment(&path.join(content::DIRECTORY));
     for commit in commits {
         fs::write(path.join(adopt::COMMITS).join(commit.to_string()), format!("{commit}\n")).unwrap();
         fs::write(path.join(adopt::SHALLOW), format!("{commit}\n")).unwrap();
     }
     fs::create_dir(path.parent().unwrap().join("tree")).unwrap();
     path
+}
+
+/// A segment with one blob.
+fn write_segment(directory: &Path) {
+    let mut segment = SegmentWriter::create(directory).unwrap();
+    let offset = segment.begin().unwrap();
+    segment.write_all(b"content").unwrap();
+    let id = Oid::hash_object(ObjectType::Blob, b"content").unwrap();
+    segment.finish([(id, offset, 7)].into_iter()).unwrap();
+}
+
+/// The file of that segment.
+fn segment_in(repository: &Path) -> Option<PathBuf> {
+    let mut paths = fs::read_dir(repository.join(content::DIRECTORY)).unwrap().map(|entry| entry.unwrap().path());
+    paths.find(|path| path.extension().is_some_and(|end| end == content::CONTENT))
 }
 
 fn build_on_base(left: &Path) {
@@ -59,6 +82,7 @@ fn r1_the_pack_of_a_dead_fetch_is_kept_and_the_rest_is_deleted() {
     lock.salvage().unwrap();
     assert!(repository.contains(&commit(1)) && lock.base().unwrap().is_some());
     assert!(repository.path().join(pack() + ".pack").exists());
+    assert!(Segments::open(repository.path()).unwrap().blobs().unwrap().len() == 1, "its segment is lost");
     assert_eq!(fs::read_to_string(repository.path().join("shallow")).unwrap(), format!("{}\n", commit(1)));
     assert_eq!(staged(&store), 0);
 }
@@ -111,12 +135,16 @@ fn r4_incomplete_packs_never_enter_the_store() {
     let secret = place.path().join("secret");
     fs::write(&secret, "secret").unwrap();
     let of = |path: &Path, end: &str| path.join(format!("{}.{end}", pack()));
-    let cut = |path: PathBuf| File::options().write(true).open(path).unwrap().set_len(3000).unwrap();
+    let cut = |path: PathBuf| {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    };
     let replace = |path: PathBuf, make: &dyn Fn(&Path)| {
         fs::remove_file(&path).unwrap();
         make(&path);
     };
-    let spoils: [Spoil<'_>; 10] = [
+    let segment = |path: &Path| segment_in(path).unwrap();
+    let spoils: [Spoil<'_>; 14] = [
         ("no ref", &|path| fs::remove_file(path.join(adopt::COMMITS).join(commit(1).to_string())).unwrap()),
         ("a pack cut short", &|path| cut(of(path, "pack"))),
         ("an index cut short", &|path| fs::write(of(path, "idx"), "").unwrap()),
@@ -124,6 +152,10 @@ fn r4_incomplete_packs_never_enter_the_store() {
         ("another's index", &|path| fs::write(of(path, "idx"), pack_and_index(b"other").1).unwrap()),
         ("no index", &|path| fs::remove_file(of(path, "idx")).unwrap()),
         ("no pack", &|path| fs::remove_file(of(path, "pack")).unwrap()),
+        ("a segment cut short", &|path| cut(segment(path))),
+        ("another byte in a segment", &|path| fs::write(segment(path), [7; 512]).unwrap()),
+        ("an index of a segment cut short", &|path| cut(segment(path).with_extension(content::INDEX))),
+        ("a link for a segment", &|path| replace(segment(path), &|path| symlink(&secret, path).unwrap())),
         ("a link", &|path| replace(of(path, "pack"), &|path| symlink(&secret, path).unwrap())),
         ("a second name", &|path| replace(of(path, "pack"), &|path| fs::hard_link(&secret, path).unwrap())),
         ("a pipe", &|path| {

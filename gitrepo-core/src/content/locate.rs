@@ -1,0 +1,125 @@
+//! Finds blobs in the segments of a repository and its base.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use git2::Oid;
+
+use super::CONTENT;
+use super::DIRECTORY;
+use super::INDEX;
+use super::IndexError;
+use super::index::Record;
+use super::index::Records;
+use crate::object;
+
+/// A blob in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The number of the segment in [`Segments`].
+    pub(crate) segment: usize,
+    /// In bytes.
+    pub(crate) offset: u64,
+    /// In bytes.
+    pub(crate) length: u64,
+}
+
+/// The segments of a repository and its base.
+pub(crate) struct Segments {
+    paths: Vec<PathBuf>,
+    contents: Vec<File>,
+}
+
+impl Segments {
+    /// Opens the segments of a bare repository and of its alternates.
+    pub(crate) fn open(repository: &Path) -> io::Result<Self> {
+        let mut paths = Vec::new();
+        let bases = object::alternates(&repository.join("objects"))?;
+        let bases = bases.iter().filter_map(|objects| objects.parent());
+        for directory in bases.chain([repository]) {
+            let entries = match fs::read_dir(directory.join(DIRECTORY)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let path = entry?.path();
+                if path.extension() == Some(OsStr::new(INDEX)) {
+                    paths.push(path.with_extension(CONTENT));
+                }
+            }
+        }
+        paths.sort_unstable();
+        let contents = paths.iter().map(File::open).collect::<io::Result<_>>()?;
+        Ok(Self { paths, contents })
+    }
+
+    /// Finds these blobs, each where it is first. `None` for one that is nowhere.
+    pub(crate) fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, IndexError> {
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_unstable_by_key(|at| ids[*at]);
+        let mut found = vec![None; ids.len()];
+        for (segment, path) in self.paths.iter().enumerate() {
+            let mut records = Records::open(File::open(path.with_extension(INDEX))?)?;
+            if self.contents[segment].metadata()?.len() < records.length {
+                return Err(IndexError::Damaged("a segment is cut short"));
+            }
+            let mut wanted = order.iter().copied().peekable();
+            while let Some(Record { id, offset, length }) = records.next()? {
+                while wanted.next_if(|at| ids[*at] < id).is_some() {}
+                while let Some(at) = wanted.next_if(|at| ids[*at] == id) {
+                    found[at].get_or_insert(Extent { segment, offset, length });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// All blobs.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn blobs(&self) -> Result<Vec<(Oid, Extent)>, IndexError> {
+        let mut blobs = Vec::new();
+        for (segment, path) in self.paths.iter().enumerate() {
+            let mut records = Records::open(File::open(path.with_extension(INDEX))?)?;
+            while let Some(Record { id, offset, length }) = records.next()? {
+                blobs.push((id, Extent { segment, offset, length }));
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// The file of a segment.
+    pub(crate) fn file(&self, extent: Extent) -> &File {
+        &self.contents[extent.segment]
+    }
+
+    /// Reads a blob from its beginning.
+    pub(crate) fn read(&self, extent: Extent) -> BlobReader<'_> {
+        BlobReader { file: self.file(extent), offset: extent.offset, left: extent.length }
+    }
+}
+
+/// Reads the content of a blob.
+pub(crate) struct BlobReader<'a> {
+    file: &'a File,
+    offset: u64,
+    left: u64,
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
+        let length = self.file.read_at(&mut into[..wanted], self.offset)?;
+        if length == 0 && wanted > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.offset += length as u64;
+        self.left -= length as u64;
+        Ok(length)
+    }
+}

@@ -1,0 +1,444 @@
+//! Takes a pack in, in one pass: blobs go into a segment, commits, trees and tags into the history.
+//!
+//! A delta is resolved as soon as it comes, against what was written before. One whose base is not there yet, or is named
+//! by its id, waits in a file.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use git2::ObjectType;
+use git2::Oid;
+
+use super::MOST_OBJECTS;
+use super::PackError;
+use super::cache::Cache;
+use super::content::Content;
+use super::content::Draft;
+use super::content::unnamed;
+use super::delta::Delta;
+use super::delta::DeltaError;
+use super::entry::Entry;
+use super::entry::Form;
+use super::hash;
+use super::history::History;
+use super::inflate::Inflater;
+use super::input::Input;
+use super::make_room;
+use super::stage::HashStage;
+use crate::content::SegmentWriter;
+
+/// Objects that are here already, and that the deltas of a thin pack build on.
+pub(crate) trait Outside {
+    /// Finds those of these objects that are blobs here, in their order.
+    fn blobs(&self, ids: &[Oid]) -> Result<Vec<Option<Content>>, PackError>;
+
+    /// Reads a commit, tree or tag, if it is here.
+    fn history(&self, id: Oid) -> Result<Option<(ObjectType, Content)>, PackError>;
+}
+
+/// Where the parts of a pack go, and how large they may become.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The directory of segments.
+    pub(crate) segments: PathBuf,
+    /// The directory of git's packs, for the history.
+    pub(crate) packs: PathBuf,
+    /// Most bytes that are written for one pack.
+    pub(crate) limit: u64,
+}
+
+/// How much of a pack was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// Objects that were read.
+    pub(crate) objects: u64,
+    /// Objects that the pack announces.
+    pub(crate) total: u64,
+}
+
+/// Reads `source` to its end, and keeps its objects in `places`. `go_on` is told how far it is, and ends it by `false`.
+/// Nothing is left of a pack that is refused.
+pub(crate) fn ingest(
+    source: &mut dyn Read,
+    places: &Places,
+    outside: &dyn Outside,
+    go_on: &mut dyn FnMut(Seen) -> bool,
+) -> Result<(), PackError> {
+    let mut input = Input::new(source);
+    let total = total(&mut input)?;
+    let mut ingest = Ingest::begin(places, outside, total)?;
+    let ids = std::thread::scope(|scope| {
+        let mut stage = HashStage::start(scope)?;
+        for objects in 0..total {
+            if !go_on(Seen { objects, total }) {
+                return Err(PackError::Stopped);
+            }
+            if !ingest.read(&mut input, &mut stage)? {
+                break;
+            }
+        }
+        ingest.segment.put().map_err(PackError::Disk)?;
+        let ids = stage.finish()?;
+        input.finish()?;
+        Ok(ids)
+    })?;
+    ingest.name(ids);
+    let seen = Seen { objects: total, total };
+    if !go_on(seen) {
+        return Err(PackError::Stopped);
+    }
+    ingest.settle(&mut || go_on(seen))?;
+    ingest.finish()
+}
+
+/// Reads the beginning of a pack, and returns the number of its objects.
+fn total<R: Read>(input: &mut Input<R>) -> Result<u64, PackError> {
+    if input.array()? != *b"PACK" {
+        return Err(PackError::Damaged("it does not begin as one"));
+    }
+    match u32::from_be_bytes(input.array()?) {
+        2 | 3 => {}
+        _ => return Err(PackError::Damaged("it has an unknown version")),
+    }
+    match u32::from_be_bytes(input.array()?) {
+        total if total > MOST_OBJECTS => Err(PackError::TooMany(total)),
+        total => Ok(total.into()),
+    }
+}
+
+/// An object of the pack that was written.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    /// Where it begins in the pack.
+    offset: u64,
+    /// `None` for a delta that waits.
+    kind: Option<ObjectType>,
+    /// Zero as long as it is not known.
+    id: Oid,
+    /// Where it begins in the segment, in the history or, for a delta that waits, in the file of those.
+    place: u64,
+    /// Its length there, inflated.
+    length: u64,
+}
+
+/// What a waiting delta builds on: the object with this number, or with this id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Base {
+    Number(usize),
+    Id(Oid),
+}
+
+impl Base {
+    fn id(&self) -> Option<Oid> {
+        match self {
+            Self::Id(id) => Some(*id),
+            Self::Number(_) => None,
+        }
+    }
+}
+
+/// Deltas that wait for bases that were resolved.
+type Ready = Vec<(usize, Vec<usize>)>;
+
+/// A pack that is being taken in.
+struct Ingest<'a> {
+    places: &'a Places,
+    outside: &'a dyn Outside,
+    segment: SegmentWriter,
+    history: History,
+    /// The objects, in the order of the pack, and how many there will be.
+    records: Vec<Record>,
+    total: usize,
+    waiting: BTreeMap<Base, Vec<usize>>,
+    /// Deltas that wait, one after the other.
+    spool: Option<(Arc<File>, u64)>,
+    cache: Cache<usize>,
+    inflater: Inflater,
+}
+
+impl<'a> Ingest<'a> {
+    fn begin(places: &'a Places, outside: &'a dyn Outside, total: u64) -> Result<Self, PackError> {
+        Ok(Self {
+            places,
+            outside,
+            segment: SegmentWriter::create(&places.segments).map_err(PackError::Disk)?,
+            history: History::create(&places.packs).map_err(PackError::Disk)?,
+            records: Vec::new(),
+            total: usize::try_from(total).unwrap_or(usize::MAX),
+            waiting: BTreeMap::new(),
+            spool: None,
+            cache: Cache::new(),
+            inflater: Inflater::new(),
+        })
+    }
+
+    /// Reads the next object of the pack. Returns whether the second thread still runs.
+    fn read<R: Read>(&mut self, input: &mut Input<R>, stage: &mut HashStage<'_>) -> Result<bool, PackError> {
+        let entry = Entry::read(input, input.position())?;
+        make_room(&mut self.records, self.total)?;
+        let number = self.records.len();
+        let resolved = match entry.form {
+            Form::Plain(ObjectType::Blob) => {
+                let place = self.begin_blob(entry.size)?;
+                let Self { inflater, segment, .. } = self;
+                inflater.inflate(input, (entry.offset, entry.size), |piece| {
+                    segment.write_all(piece).map_err(PackError::Disk)
+                })?;
+                Some(self.blob(place, entry.size))
+            }
+            Form::Plain(kind) => {
+                let content = self.inflate(input, &entry)?;
+                Some(self.add_to_history(number, kind, content)?)
+            }
+            Form::DeltaAt(offset) => {
+                let base = self.number_at(offset)?;
+                match self.records[base].kind {
+                    Some(kind) => {
+                        let delta = self.inflate(input, &entry)?;
+                        let base = self.content(base, kind)?;
+                        Some(self.resolve(number, entry.offset, kind, (&base, &delta))?)
+                    }
+                    None => self.wait(input, &entry, Base::Number(base))?,
+                }
+            }
+            Form::DeltaOf(id) => self.wait(input, &entry, Base::Id(id))?,
+        };
+        let Some(Resolved { kind, place, content }) = resolved else { return Ok(true) };
+        let length = content.len();
+        self.records.push(Record { offset: entry.offset, kind: Some(kind), id: Oid::ZERO_SHA1, place, length });
+        stage.take(kind, content, if kind == ObjectType::Blob { 0 } else { length });
+        if stage.is_full() {
+            self.segment.put().map_err(PackError::Disk)?;
+            return Ok(stage.send());
+        }
+        Ok(true)
+    }
+
+    /// Refuses what would make the content larger than the limit.
+    fn check_size(&self, more: u64) -> Result<(), PackError> {
+        let spooled = self.spool.as_ref().map_or(0, |(_, end)| *end);
+        let written = self.segment.position().saturating_add(self.history.length()).saturating_add(spooled);
+        match written.saturating_add(more) > self.places.limit {
+            true => Err(PackError::TooLarge(self.places.limit)),
+            false => Ok(()),
+        }
+    }
+
+    fn begin_blob(&mut self, size: u64) -> Result<u64, PackError> {
+        self.check_size(size)?;
+        self.segment.begin().map_err(PackError::Disk)
+    }
+
+    fn inflate<R: Read>(&mut self, input: &mut Input<R>, entry: &Entry) -> Result<Content, PackError> {
+        self.check_size(entry.size)?;
+        let mut draft = Draft::new(entry.size, &self.places.packs).map_err(PackError::Disk)?;
+        self.inflater
+            .inflate(input, (entry.offset, entry.size), |piece| draft.write_all(piece).map_err(PackError::Disk))?;
+        Ok(draft.finish())
+    }
+
+    /// Spools a delta until its base is known.
+    fn wait<R: Read>(
+        &mut self,
+        input: &mut Input<R>,
+        entry: &Entry,
+        base: Base,
+    ) -> Result<Option<Resolved>, PackError> {
+        self.check_size(entry.size)?;
+        let (file, place) = match &self.spool {
+            Some((file, end)) => (Arc::clone(file), *end),
+            None => (Arc::new(unnamed(&self.places.packs).map_err(PackError::Disk)?), 0),
+        };
+        self.inflater
+            .inflate(input, (entry.offset, entry.size), |piece| (&*file).write_all(piece).map_err(PackError::Disk))?;
+        self.spool = Some((file, place + entry.size));
+        self.waiting.entry(base).or_default().push(self.records.len());
+        let (offset, length) = (entry.offset, entry.size);
+        self.records.push(Record { offset, kind: None, id: Oid::ZERO_SHA1, place, length });
+        Ok(None)
+    }
+
+    /// The number of the object that begins at this byte.
+    fn number_at(&self, offset: u64) -> Result<usize, PackError> {
+        let found = self.records.binary_search_by_key(&offset, |record| record.offset);
+        found.map_err(|_| PackError::Object { offset, what: "is none, and a delta builds on it" })
+    }
+
+    /// Reads an object that was written.
+    fn content(&mut self, number: usize, kind: ObjectType) -> Result<Content, PackError> {
+        if let Some(content) = self.cache.get(number) {
+            return Ok(content);
+        }
+        let Record { place, length, .. } = self.records[number];
+        let content = match kind {
+            ObjectType::Blob => {
+                if place + length > self.segment.written() {
+                    self.segment.put().map_err(PackError::Disk)?;
+                }
+                self.blob(place, length).content.gather().map_err(PackError::Disk)?
+            }
+            _ => self.history.read(place, &self.places.packs)?,
+        };
+        if let Content::Whole(_) = content {
+            self.cache.insert(number, content.clone());
+        }
+        Ok(content)
+    }
+
+    /// Writes the result of a delta of the object with this number, which begins at `offset` in the pack.
+    fn resolve(
+        &mut self,
+        number: usize,
+        offset: u64,
+        kind: ObjectType,
+        (base, delta): (&Content, &Content),
+    ) -> Result<Resolved, PackError> {
+        let failed = |error| match error {
+            DeltaError::Damaged(what) => PackError::Object { offset, what },
+            DeltaError::Disk(error) => PackError::Disk(error),
+        };
+        let delta = Delta::new(base, delta).map_err(failed)?;
+        let size = delta.size;
+        if kind == ObjectType::Blob {
+            let place = self.begin_blob(size)?;
+            delta.apply(&mut self.segment).map_err(failed)?;
+            return Ok(self.blob(place, size));
+        }
+        self.check_size(size)?;
+        let mut draft = Draft::new(size, &self.places.packs).map_err(PackError::Disk)?;
+        delta.apply(&mut draft).map_err(failed)?;
+        self.add_to_history(number, kind, draft.finish())
+    }
+
+    /// A blob in the segment.
+    fn blob(&self, place: u64, length: u64) -> Resolved {
+        let content = Content::Part { file: Arc::clone(self.segment.file()), offset: place, length };
+        Resolved { kind: ObjectType::Blob, place, content }
+    }
+
+    fn add_to_history(&mut self, number: usize, kind: ObjectType, content: Content) -> Result<Resolved, PackError> {
+        let short = u32::try_from(number).map_err(|_| PackError::OutOfMemory)?;
+        let place = self.history.add(short, kind, &content)?;
+        if let Content::Whole(_) = content {
+            self.cache.insert(number, content.clone());
+        }
+        Ok(Resolved { kind, place, content })
+    }
+
+    /// Gives the objects that were hashed their ids, in the order of the pack.
+    fn name(&mut self, ids: Vec<Oid>) {
+        let hashed = self.records.iter_mut().filter(|record| record.kind.is_some());
+        for (record, id) in hashed.zip(ids) {
+            record.id = id;
+        }
+    }
+
+    /// Resolves the deltas that wait: of objects that came later, and of those outside.
+    fn settle(&mut self, is_wanted: &mut dyn FnMut() -> bool) -> Result<(), PackError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let ready = self.ready()?;
+        self.resolve_all(ready, is_wanted)?;
+        self.settle_outside(is_wanted)?;
+        match self.waiting.keys().find_map(Base::id) {
+            Some(id) => Err(PackError::MissingBase(id)),
+            None if self.records.iter().all(|record| record.kind.is_some()) => Ok(()),
+            None => Err(PackError::Damaged("a delta builds on nothing")),
+        }
+    }
+
+    /// The deltas that wait for objects that are there by now.
+    fn ready(&mut self) -> Result<Ready, PackError> {
+        let mut numbers = HashMap::new();
+        numbers.try_reserve(self.records.len()).map_err(|_| PackError::OutOfMemory)?;
+        let named = self.records.iter().enumerate().filter(|(_, record)| record.kind.is_some());
+        numbers.extend(named.map(|(number, record)| (record.id, number)));
+        let here = |base: &Base| Some((*base, *numbers.get(&base.id()?)?));
+        let found: Vec<_> = self.waiting.keys().filter_map(here).collect();
+        let deltas_of = |(base, number)| Some((number, self.waiting.remove(&base)?));
+        Ok(found.into_iter().filter_map(deltas_of).collect())
+    }
+
+    /// Resolves the deltas that build on objects outside, and those that wait for them.
+    fn settle_outside(&mut self, is_wanted: &mut dyn FnMut() -> bool) -> Result<(), PackError> {
+        let ids: Vec<Oid> = self.waiting.keys().filter_map(Base::id).collect();
+        let blobs = self.outside.blobs(&ids)?;
+        for (id, blob) in ids.into_iter().zip(blobs) {
+            if !is_wanted() {
+                return Err(PackError::Stopped);
+            }
+            // The object may have come meanwhile, as a delta of another one outside.
+            let Some(deltas) = self.waiting.remove(&Base::Id(id)) else { continue };
+            let found = match blob {
+                Some(blob) => Some((ObjectType::Blob, blob.gather().map_err(PackError::Disk)?)),
+                None => self.outside.history(id)?,
+            };
+            let Some((kind, base)) = found else {
+                self.waiting.insert(Base::Id(id), deltas);
+                continue;
+            };
+            for number in deltas {
+                let ready = self.resolve_waiting(number, kind, &base)?;
+                self.resolve_all(ready, is_wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves deltas of objects that are there, and those that wait for them.
+    fn resolve_all(&mut self, mut ready: Ready, is_wanted: &mut dyn FnMut() -> bool) -> Result<(), PackError> {
+        while let Some((base, deltas)) = ready.pop() {
+            let Some(kind) = self.records[base].kind else { continue };
+            let base = self.content(base, kind)?;
+            for number in deltas {
+                if !is_wanted() {
+                    return Err(PackError::Stopped);
+                }
+                ready.extend(self.resolve_waiting(number, kind, &base)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves one delta that waited. Returns the ones that waited for it.
+    fn resolve_waiting(&mut self, number: usize, kind: ObjectType, base: &Content) -> Result<Ready, PackError> {
+        let Record { offset, place, length, .. } = self.records[number];
+        let Some((file, _)) = &self.spool else { return Ok(Vec::new()) };
+        let delta = Content::Part { file: Arc::clone(file), offset: place, length };
+        let delta = delta.gather().map_err(PackError::Disk)?;
+        let Resolved { place, content, .. } = self.resolve(number, offset, kind, (base, &delta))?;
+        if kind == ObjectType::Blob {
+            self.segment.put().map_err(PackError::Disk)?;
+        }
+        let (id, length) = (hash::id_of(kind, &content)?, content.len());
+        self.records[number] = Record { offset, kind: Some(kind), id, place, length };
+        let waited = [Base::Number(number), Base::Id(id)].map(|base| self.waiting.remove(&base));
+        Ok(waited.into_iter().flatten().map(|deltas| (number, deltas)).collect())
+    }
+
+    fn finish(self) -> Result<(), PackError> {
+        let Self { records, segment, history, .. } = self;
+        let blobs = records.iter().filter(|record| record.kind == Some(ObjectType::Blob));
+        segment.finish(blobs.map(|blob| (blob.id, blob.place, blob.length))).map_err(PackError::Disk)?;
+        let line =
+            |number: u32| records.get(number as usize).map_or((Oid::ZERO_SHA1, 0), |record| (record.id, record.place));
+        history.finish(line).map_err(PackError::Disk)
+    }
+}
+
+/// An object that was written.
+struct Resolved {
+    kind: ObjectType,
+    /// Where it begins in the segment or in the history.
+    place: u64,
+    content: Content,
+}
+
+#[cfg(test)]
+mod tests;

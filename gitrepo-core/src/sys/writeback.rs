@@ -1,0 +1,14 @@
+//! Early writeback, which the standard library does not offer.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+/// Tells the kernel to begin to write these bytes to the disk, and does not wait. It is advice: a failure, as on a
+/// filesystem that does not know it, only makes a later sync longer.
+pub(crate) fn begin(file: &File, offset: u64, length: u64) {
+    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
+    // SAFETY: the call takes a descriptor, which `file` keeps open, and plain numbers.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE);
+    }
+}
