@@ -7,7 +7,9 @@
 
 use std::fs::File;
 use std::fs::TryLockError;
+use std::io;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -62,7 +64,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// How many components at the end of a path name an image wherever its store is: `snapshots/<id>/image`.
-const NAME: usize = 3;
+const COMPONENTS_OF_NAME: usize = 3;
+
+/// The options of a mount that this makes.
+const OPTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "relatime"];
 
 /// Attaches an image to the mount's target.
 pub(super) fn attach(
@@ -76,38 +81,44 @@ pub(super) fn attach(
     }
     let image = Image::open(metadata)?;
     let target = directory::open(&mount.target, Role::Target)?;
-    let is_copied = || -> Result<bool, MountError> {
+    let copy_visible = || -> Result<bool, MountError> {
         let Some(root) = image.visible_root()? else { return Ok(false) };
         // It may have been unmounted meanwhile.
         let copied = mounter.bind(root.as_fd(), target.as_fd(), true);
         let copied = copied.inspect_err(|(step, error)| tracing::debug!(step, %error, "cannot copy an image's mount"));
         Ok(copied.is_ok())
     };
-    if is_copied()? {
+    if copy_visible()? {
         return Ok(());
     }
     // Many targets of a new image may be attached at once.
     let _turn = image.turn();
-    if is_copied()? {
+    if copy_visible()? {
         return Ok(());
     }
     let listed = image.header.as_ref().map_or_else(|| vec![0; devices.len()], |header| header.devices.clone());
     let devices = Devices::check(metadata, devices, &listed)?;
     let files = Parts::files(metadata, devices.paths());
-    let loop_devices = || Parts::loop_devices(&image.file, devices.open());
+    let loop_devices = || Parts::loop_devices(&image.opened_again()?, devices.open());
     Hidden::mount_either(&files, loop_devices, mounter.strategy(), mounter.workdir())
         .and_then(|(filesystem, _)| filesystem.attach(target.as_fd()))
         .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
 }
 
-/// Whether a mount shows this image, and the whole of it; `false` if the image does not exist.
-pub(super) fn is_shown_by(mount: &MountPoint, metadata: &Path) -> Result<bool, MountError> {
-    let image = match Image::open(metadata) {
-        Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(false),
-        image => image?,
-    };
-    let is_shown = mount.image().is_some_and(|shown| is_same(shown, metadata)) && mount.root == Path::new("/");
-    Ok(is_shown && image.root_of(mount).is_some())
+/// Whether a mount shows this image, and the whole of it; `false` if the image is gone or damaged, so that its volume can
+/// be unpublished.
+pub(super) fn is_shown_by(mount: &MountPoint, metadata: &Path) -> bool {
+    let may_be_shown = mount.image().is_some_and(|shown| is_same(shown, metadata)) && mount.root == Path::new("/");
+    if !may_be_shown {
+        return false;
+    }
+    match Image::open(metadata) {
+        Ok(image) => image.root_of(mount).is_some(),
+        Err(error) => {
+            tracing::debug!(image = %metadata.display(), error = %chain(&error), "cannot read a mounted image");
+            false
+        }
+    }
 }
 
 /// Whether a path in the mount table means this image. Whoever mounted it may see the store elsewhere.
@@ -118,7 +129,7 @@ fn is_same(shown: &Path, image: &Path) -> bool {
     match (shown.metadata(), image.metadata()) {
         (Ok(shown), Ok(image)) => (shown.dev(), shown.ino()) == (image.dev(), image.ino()),
         _ => {
-            let name = |path: &Path| path.components().rev().take(NAME).collect::<PathBuf>();
+            let name = |path: &Path| path.components().rev().take(COMPONENTS_OF_NAME).collect::<PathBuf>();
             name(shown) == name(image)
         }
     }
@@ -139,14 +150,18 @@ impl<'a> Image<'a> {
         Ok(Self { path, file, header })
     }
 
+    /// Opens the file again: a loop device keeps its open file, and with it the lock that [`turn`](Self::turn) takes.
+    fn opened_again(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
     /// Returns the root of a mount of this image in this mount namespace, to copy. A copy inherits flags, so mounts to
     /// which somebody added some are left out.
     fn visible_root(&self) -> Result<Option<OwnedFd>, MountError> {
         let failed = |source| MountError::Table { path: mountinfo::TABLE.into(), source };
         let mounts = mountinfo::read().map_err(failed)?;
         let is_ours = |mount: &MountPoint| mount.image() == Some(self.path) && mount.root == Path::new("/");
-        let is_changed =
-            |mount: &MountPoint| mount.options.iter().any(|option| option == "noexec" || option == "idmapped");
+        let is_changed = |mount: &MountPoint| !mount.options.iter().all(|option| OPTIONS.contains(&option.as_str()));
         let is_on_top =
             |at: usize, mount: &MountPoint| !mounts[at + 1..].iter().any(|later| later.target == mount.target);
         let mut usable = mounts
@@ -165,9 +180,10 @@ impl<'a> Image<'a> {
         }
         let readable = openat(&target, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
         let mounted = sys::mount::filesystem_uuid(readable.ok()?.as_fd());
-        let ours = self.header.as_ref().map(|header| header.uuid);
+        // Without a UUID, a filesystem of another image could be taken for this one's.
+        let ours = self.header.as_ref().map(|header| header.uuid).filter(|uuid| uuid.iter().any(|byte| *byte != 0));
         // Before Linux 6.9 there are only loop devices, whose path is marked when the file was deleted.
-        (mounted.is_none() || mounted == ours).then_some(target)
+        mounted.is_none_or(|mounted| Some(mounted) == ours).then_some(target)
     }
 
     /// Waits until nobody makes a filesystem of this image, but not for long: a second one does no harm.

@@ -113,6 +113,10 @@ impl Mounter for LinuxMounter {
     }
 
     fn shows(&self, wanted: &Mount) -> Result<bool, MountError> {
+        let source = match &wanted.attachment {
+            Attachment::Bind { source } => identity(source, Role::Source)?,
+            Attachment::Image { .. } => None,
+        };
         let Some(target) = identity(&wanted.target, Role::Target)? else { return Ok(false) };
         let mounts = self.list()?;
         let mut on_target = mounts.iter().filter(|mount| mount.target == wanted.target);
@@ -120,8 +124,8 @@ impl Mounter for LinuxMounter {
             return Ok(false);
         };
         let is_shown = match &wanted.attachment {
-            Attachment::Bind { source } => identity(source, Role::Source)? == Some(target),
-            Attachment::Image { metadata, .. } => image::is_shown_by(only, metadata)?,
+            Attachment::Bind { .. } => source == Some(target),
+            Attachment::Image { metadata, .. } => image::is_shown_by(only, metadata),
         };
         Ok(is_shown && only.is_read_only() == wanted.read_only)
     }

@@ -30,6 +30,14 @@ use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
 use crate::watch::Watch;
 
+/// What a mount shows, for a message: an image, or the part of a filesystem.
+fn shown_part(mount: &MountPoint) -> &Path {
+    match mount.image() {
+        Some(image) if mount.root == Path::new("/") => image,
+        _ => &mount.root,
+    }
+}
+
 /// Mode of the target directories that we create, the same as the kubelet's.
 const TARGET_MODE: Mode = Mode::S_IRWXU.union(Mode::S_IRGRP).union(Mode::S_IXGRP);
 
@@ -66,7 +74,7 @@ impl Volumes {
             Some(mount) if self.is_remnant(&mount, record)? => Ok(Target { existed, remnant: true }),
             Some(mount) => Err(PublishError::TargetMounted {
                 target: target.to_owned(),
-                root: mount.image().unwrap_or(&mount.root).display().to_string(),
+                root: shown_part(&mount).display().to_string(),
                 filesystem: mount.filesystem,
             }),
         }

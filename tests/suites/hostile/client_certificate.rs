@@ -131,3 +131,21 @@ fn alert_of_tls_1_2_about_the_certificate_is_understood() {
         }
     }
 }
+
+#[test]
+fn server_that_asks_for_a_certificate_and_has_an_untrusted_one_itself_is_not_asked_again() {
+    let scene = Scene::new();
+    let shown = scene.clients.issue(&["client.example"]);
+    for person in people() {
+        for identity in [scene.asking(), scene.asking().until_tls_1_2()] {
+            let server = scene.server(identity).start();
+            let other = Authority::new().ca_pem();
+            let (certificate, key) = (shown.pem(), shown.key_pem());
+            let secret = person.secret(&[("ca.crt", &other), ("tls.crt", &certificate), ("tls.key", &key)]);
+            let outcome = assert_ends(&person, &server.url(&scene.repository), &[&secret], 77, "certificate");
+            assert!(!outcome.stderr.contains("credential"), "{}", outcome.stderr);
+            assert!(server.requests().is_empty());
+            assert_eq!(server.connections(), 1);
+        }
+    }
+}

@@ -70,7 +70,7 @@ impl Parts {
 /// The space for the options of mount(2), with a zero byte at the end. The kernel ignores what is beyond.
 const OPTIONS: usize = 4096;
 
-/// The longest value of one option before Linux accepted any path.
+/// Older kernels refuse a longer value of one option with EINVAL.
 const VALUE: usize = 255;
 
 /// A filesystem that nobody sees yet. Dropping it unmounts it.

@@ -31,8 +31,8 @@ pub struct ImageSupport {
 }
 
 impl LinuxMounter {
-    /// Finds out how images in a directory can be mounted, by mounting a tiny one. Nothing of that is ever visible, and
-    /// nothing is left.
+    /// Finds out how images in a directory can be mounted, by mounting a tiny one. The mount is never visible. The
+    /// image is a file in the directory that has a name, `probe.<random>`, only for an instant.
     ///
     /// # Errors
     ///

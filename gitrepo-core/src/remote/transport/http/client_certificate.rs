@@ -39,6 +39,10 @@ const REFUSALS: [&str; 9] = [
 /// certificate means something else by it.
 const REFUSAL_AFTER_REQUEST: &str = "alert handshake failure";
 
+/// The system's errors of a connection that the other end has closed.
+const HANG_UPS: [io::ErrorKind; 3] =
+    [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionAborted];
+
 /// How OpenSSL words the end of a connection that TLS did not announce.
 const UNANNOUNCED_END: &str = "unexpected eof";
 
@@ -56,10 +60,13 @@ pub(super) fn refusal_in_silence(url: String, request: &ConnectRequest, end: &Ca
     refused(url, request, Some(Cause::new(what)))
 }
 
-/// How a connection ended, if the server just hung up. `system` is the system's error behind curl's.
+/// How a connection ended, if the server just hung up. `system` is the system's last error, which need not be the cause:
+/// curl remembers that of another address of the server, too.
 pub(super) fn end(error: &curl::Error, system: Option<&io::Error>) -> Option<Cause> {
     let words = error.extra_description().unwrap_or(error.description());
-    let is_end = error.is_got_nothing() || system.is_some() || words.contains(UNANNOUNCED_END);
+    let is_of_connection = error.is_send_error() || error.is_recv_error() || error.is_ssl_connect_error();
+    let is_hang_up = words.contains(UNANNOUNCED_END) || system.is_some_and(|system| HANG_UPS.contains(&system.kind()));
+    let is_end = error.is_got_nothing() || (is_of_connection && is_hang_up);
     (is_end && !words.contains("alert")).then(|| Cause::new(words))
 }
 
