@@ -29,7 +29,7 @@ pub trait MakeRoom: Send + Sync {
 pub struct Freed {
     /// Snapshots.
     pub snapshots: u64,
-    /// Repositories: packs that later fetches could have built on.
+    /// Repositories: segments and packs that later fetches could have built on.
     pub repositories: u64,
     /// Bytes of their files.
     pub bytes: u64,

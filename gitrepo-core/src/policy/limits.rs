@@ -13,7 +13,7 @@ use crate::spec::quantity;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes received from the remote.
+    /// Bytes received from the remote. Unpacked, they may be as many as the larger one of this and `tree_bytes`.
     #[serde(with = "quantity")]
     pub fetch_bytes: u64,
     /// Bytes of content of the tree; each file counts every time it appears.

@@ -33,8 +33,8 @@ pub(crate) const ROOT: &CStr = c"root";
 
 /// A tree as plain files, attached by a bind mount.
 ///
-/// [`write`](SnapshotFormat::write) never syncs: the store does, once for the whole tree. Each blob is fully in memory
-/// while it is written, if it is a delta or at most 32 MiB. A larger one is streamed out of its pack.
+/// [`write`](SnapshotFormat::write) never syncs: the store does, once for the whole tree. Files are copied piece by piece
+/// out of the segments of the repository.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Directory;
 
