@@ -33,9 +33,6 @@ mod receive;
 pub use error::LeaseError;
 pub(crate) use receive::receive;
 
-/// The format of new snapshots.
-const FORMAT: &dyn SnapshotFormat = &Directory;
-
 /// The snapshots of one store, and the gateway that fetches more.
 pub struct Snapshots {
     store: Store,
@@ -85,11 +82,13 @@ struct Wanted<'a> {
     revision: &'a Revision,
     credentials: &'a Credentials,
     credential: &'a CredentialId,
+    format: &'static dyn SnapshotFormat,
 }
 
 impl Wanted<'_> {
     fn snapshot(&self, resolved: &Resolved) -> SnapshotId {
-        SnapshotKey { url: &self.spec.repository, commit: &resolved.commit, tree: &self.spec.tree }.id()
+        let VolumeSpec { repository: url, tree, .. } = self.spec;
+        SnapshotKey { url, commit: &resolved.commit, tree, format: self.format.name() }.id()
     }
 
     fn lease(&self, resolved: Resolved, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
@@ -109,7 +108,7 @@ impl Snapshots {
         &self.gateway
     }
 
-    /// Leases the tree that `spec` selects from `revision`. The remote or a fresh proof must show that the credential
+    /// Leases the tree that `spec` selects from `revision`, as a snapshot of this format. The remote or a fresh proof must show that the credential
     /// may read the repository.
     ///
     /// # Errors
@@ -119,10 +118,11 @@ impl Snapshots {
         &self,
         spec: &VolumeSpec,
         revision: &Revision,
+        format: &'static dyn SnapshotFormat,
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        self.as_credential(spec, revision, credentials, |wanted| self.obtain(wanted, watch))
+        self.as_credential(spec, revision, format, credentials, |wanted| self.obtain(wanted, watch))
     }
 
     /// Like [`Snapshots::lease`], but never asks the remote: returns `None` unless a fresh proof and the store suffice.
@@ -130,9 +130,10 @@ impl Snapshots {
         &self,
         spec: &VolumeSpec,
         revision: &Revision,
+        format: &'static dyn SnapshotFormat,
         credentials: &Credentials,
     ) -> Result<Option<Lease>, LeaseError> {
-        self.as_credential(spec, revision, credentials, |wanted| match self.known(wanted)? {
+        self.as_credential(spec, revision, format, credentials, |wanted| match self.known(wanted)? {
             Some(resolved) => Ok(self.hit(wanted, &resolved)?),
             None => Ok(None),
         })
@@ -145,7 +146,10 @@ impl Snapshots {
     ///
     /// The same as for [`Snapshots::lease`].
     pub fn resolve(&self, spec: &VolumeSpec, credentials: &Credentials, watch: &Watch) -> Result<Resolved, LeaseError> {
-        self.as_credential(spec, &spec.revision, credentials, |wanted| Ok(self.ask(wanted, false, watch)?.0))
+        // Nothing is fetched, in any format.
+        self.as_credential(spec, &spec.revision, &Directory, credentials, |wanted| {
+            Ok(self.ask(wanted, false, watch)?.0)
+        })
     }
 
     /// Leases a snapshot that a record names. The record itself proves access.
@@ -170,12 +174,13 @@ impl Snapshots {
         &self,
         spec: &VolumeSpec,
         revision: &Revision,
+        format: &'static dyn SnapshotFormat,
         credentials: &Credentials,
         call: impl FnOnce(Wanted<'_>) -> Result<T, LeaseError>,
     ) -> Result<T, LeaseError> {
         self.gateway.policy().check(&spec.repository)?;
         let credential = self.credential(spec, credentials)?;
-        let result = call(Wanted { spec, revision, credentials, credential: &credential });
+        let result = call(Wanted { spec, revision, credentials, credential: &credential, format });
         if let Err(error) = &result
             && matches!(error.kind(), Kind::Unauthenticated | Kind::PermissionDenied | Kind::NotFound)
             && let Err(failure) = self.store.access().forget(&credential)

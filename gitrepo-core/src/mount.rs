@@ -37,6 +37,12 @@ pub trait Mounter: Send + Sync {
     /// Lists the mounts visible to the calling thread. Mounts stacked on one target are listed oldest first.
     fn list(&self) -> Result<Vec<MountPoint>, MountError>;
 
+    /// Fails if images in this directory, whose content begins at multiples of 512 bytes, cannot be mounted. May return
+    /// `Ok` without trying.
+    fn check_images(&self, _directory: &Path) -> Result<(), MountError> {
+        Ok(())
+    }
+
     /// Removes half-made mounts of killed processes and returns their number. Safe at any time: mounts in preparation
     /// by a live process are left alone.
     fn sweep(&self) -> Result<usize, MountError>;
@@ -57,6 +63,10 @@ impl<M: Mounter + ?Sized> Mounter for Arc<M> {
 
     fn list(&self) -> Result<Vec<MountPoint>, MountError> {
         (**self).list()
+    }
+
+    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
+        (**self).check_images(directory)
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

@@ -26,11 +26,13 @@ mod copy;
 mod directory;
 #[cfg(test)]
 mod fixture;
-// Only tests make images so far.
-#[cfg(feature = "testing")]
+// Tests see and use all of it.
+#[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
 mod listing;
+mod located;
 mod manifest;
+mod mountable;
 mod object;
 pub(crate) mod seal;
 mod symlink;
@@ -41,6 +43,8 @@ pub use copy::CopyError;
 pub use copy::Writers;
 pub use copy::copy;
 pub use directory::Directory;
+pub(crate) use mountable::IMAGE;
+pub use mountable::Image;
 
 /// How a tree is written to staging, and which part of a finished snapshot is attached.
 pub trait SnapshotFormat: Send + Sync {
@@ -59,13 +63,19 @@ pub trait SnapshotFormat: Send + Sync {
     /// Checks the worker's output in `staging`, entry by entry, and takes ownership of it.
     fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError>;
 
+    /// Completes an adopted snapshot in `staging`, once `repository` has what the worker fetched.
+    fn complete(&self, _staging: &Path, _repository: &Path, _request: &TreeRequest) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+
     /// Returns the part of a finished snapshot that a volume shows.
     fn attachment(&self, snapshot: &Path) -> Attachment;
 }
 
 /// Returns the format with this name in `meta.json`; `None` if a newer version wrote it.
 pub fn format(name: &str) -> Option<&'static dyn SnapshotFormat> {
-    (name == Directory.name()).then_some(&Directory)
+    let formats: [&'static dyn SnapshotFormat; 2] = [&Directory, &Image];
+    formats.into_iter().find(|format| format.name() == name)
 }
 
 /// The tree to write.

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use crate::gateway::Gateway;
 use crate::lease::Provenance;
@@ -55,6 +56,8 @@ pub struct Volumes {
     store: Store,
     snapshots: Snapshots,
     mounter: Arc<dyn Mounter>,
+    /// Set once images could be mounted.
+    images_work: OnceLock<()>,
 }
 
 /// A volume to publish. [`VolumeRequest::new`] makes one; its fields may be changed.
@@ -123,7 +126,7 @@ impl Volumes {
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
         let snapshots = Snapshots::new(store.clone(), gateway, room);
-        Self { store, snapshots, mounter }
+        Self { store, snapshots, mounter, images_work: OnceLock::new() }
     }
 
     /// Returns the store.

@@ -98,6 +98,11 @@ impl Segments {
         &self.contents[extent.segment]
     }
 
+    /// The name of a segment, without its end.
+    pub(crate) fn stem(&self, extent: Extent) -> &str {
+        self.paths[extent.segment].file_stem().and_then(OsStr::to_str).unwrap_or_default()
+    }
+
     /// Reads a blob from its beginning.
     pub(crate) fn read(&self, extent: Extent) -> BlobReader<'_> {
         BlobReader { file: self.file(extent), offset: extent.offset, left: extent.length }

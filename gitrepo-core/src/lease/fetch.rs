@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::path::PathBuf;
 
-use super::FORMAT;
 use super::Lease;
 use super::LeaseError;
 use super::Provenance;
@@ -129,7 +128,7 @@ impl Snapshots {
         // The lock is dropped last.
         let Fetching { lock, staging, base, session } = fetching;
         let Received { tree, written, bytes } =
-            receive(session, wanted.spec, &resolved, FORMAT, self.gateway.policy().limits(), watch)?;
+            receive(session, wanted.spec, &resolved, wanted.format, self.gateway.policy().limits(), watch)?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
@@ -140,8 +139,9 @@ impl Snapshots {
         watch.progress.report(&Step::Syncing);
         let owner = Owner::ourselves();
         let laid_out = staging.path().join(TREE);
-        let summary = FORMAT.adopt(&laid_out, &tree, owner)?;
+        let summary = wanted.format.adopt(&laid_out, &tree, owner)?;
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
+        wanted.format.complete(&laid_out, lock.repository().path(), &tree)?;
         let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, summary);
         let snapshot = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &laid_out, &meta)?;
         Ok(wanted.lease(resolved, snapshot, Provenance::Remote { received_bytes: bytes }))

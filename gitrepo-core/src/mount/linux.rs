@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
@@ -140,6 +141,17 @@ impl Mounter for LinuxMounter {
 
     fn list(&self) -> Result<Vec<MountPoint>, MountError> {
         mountinfo::read().map_err(|source| MountError::Table { path: mountinfo::TABLE.into(), source })
+    }
+
+    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
+        match self.image_support(directory)? {
+            ImageSupport { block_size: 512, .. } => Ok(()),
+            _ => Err(MountError::NoImages {
+                directory: directory.into(),
+                step: "mount blocks of 512 bytes",
+                source: io::Error::new(io::ErrorKind::Unsupported, "this needs Linux 6.4"),
+            }),
+        }
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

@@ -130,6 +130,8 @@ pub enum SnapshotChoice {
     Auto,
     /// As directories of files.
     Directory,
+    /// As EROFS images, for read-only volumes. Writable volumes have directories.
+    Image,
 }
 
 /// The confined workers.

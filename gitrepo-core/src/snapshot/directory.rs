@@ -2,18 +2,11 @@
 
 use std::ffi::CStr;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::io::BufWriter;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-use git2::Repository;
-use nix::fcntl;
-use nix::fcntl::OFlag;
-use nix::sys::stat;
-use nix::sys::stat::Mode;
 
 use super::Owner;
 use super::SnapshotError;
@@ -24,6 +17,7 @@ use super::Watch;
 use super::adopt;
 use super::beneath::Beneath;
 use super::listing::Listing;
+use super::located::Located;
 use super::manifest;
 use super::writer::Writer;
 use crate::mount::Attachment;
@@ -50,15 +44,11 @@ impl SnapshotFormat for Directory {
         staging: &Path,
         watch: &Watch,
     ) -> Result<TreeSummary, SnapshotError> {
-        let opened = crate::sys::git::isolate()
-            .and_then(|()| Repository::open_bare(repository))
-            .map_err(|error| SnapshotError::unreadable(request.commit, &error))?;
-        let listing = Listing::read(&opened, request, watch)?;
-        drop(opened);
+        let listing = Listing::of(repository, request, watch)?;
+        let located = Located::find(repository, request, &listing)?;
         let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let writer = Writer::new(repository, request, watch, &listing, &staging)?;
-        let summary = writer.write()?;
-        write_manifest(&staging, &listing, &writer)
+        let summary = Writer::new(&located, watch, &staging)?.write()?;
+        write_manifest(&staging, &located)
             .map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
         Ok(summary)
     }
@@ -72,13 +62,10 @@ impl SnapshotFormat for Directory {
     }
 }
 
-fn write_manifest(staging: &Beneath, listing: &Listing, writer: &Writer<'_>) -> io::Result<()> {
-    let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mode = Mode::from_bits_truncate(0o644);
-    let file = File::from(fcntl::openat(staging, manifest::NAME, new, mode)?);
-    stat::fchmod(&file, mode)?;
+fn write_manifest(staging: &Beneath, located: &Located<'_>) -> io::Result<()> {
+    let file = manifest::create(staging)?;
     let mut buffered = BufWriter::new(file);
-    manifest::write(&mut buffered, listing, writer.sizes())?;
+    manifest::write(&mut buffered, located.listing, located.sizes())?;
     buffered.flush()
 }
 

@@ -99,6 +99,9 @@ pub enum BlockSize {
     B4096,
 }
 
+/// The UUID of an image.
+pub type Uuid = [u8; 16];
+
 /// What an image shows besides the tree: the same for all its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
@@ -162,12 +165,12 @@ impl fmt::Display for BlockSize {
     }
 }
 
-/// Returns the image of a tree. Equal arguments give equal bytes.
+/// Returns the image of a tree. Equal arguments give equal bytes. The UUID tells the image from every other one.
 ///
 /// # Errors
 ///
 /// [`ImageError`] when the nodes do not form a tree, their content is not on the devices, or EROFS has no room for them.
-pub fn build(tree: &Tree<'_>, view: &View) -> Result<Vec<u8>, ImageError> {
+pub fn build(tree: &Tree<'_>, view: &View, uuid: &Uuid) -> Result<Vec<u8>, ImageError> {
     devices::check(tree)?;
     let hierarchy = Hierarchy::new(tree.nodes)?;
     let format = Format { block_size: tree.block_size, devices: tree.devices.len(), view: *view };
@@ -177,7 +180,7 @@ pub fn build(tree: &Tree<'_>, view: &View) -> Result<Vec<u8>, ImageError> {
 
     let mut image = Writer::new(&hierarchy, &inodes, &layout, &devices, &format).into_image();
     devices.write(&mut image);
-    superblock::write(&mut image, &inodes, &format, &layout, &devices);
+    superblock::write(&mut image, uuid, &inodes, &format, &layout, &devices);
     Ok(image)
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::ffi::CString;
+use std::path::Path;
 
 use git2::ObjectType;
 use git2::Odb;
@@ -69,6 +70,14 @@ struct Pending {
 }
 
 impl Listing {
+    /// Opens a bare repository, and lists the tree of `request`.
+    pub(crate) fn of(repository: &Path, request: &TreeRequest, watch: &Watch) -> Result<Self, SnapshotError> {
+        let opened = crate::sys::git::isolate()
+            .and_then(|()| Repository::open_bare(repository))
+            .map_err(|error| SnapshotError::unreadable(request.commit, &error))?;
+        Self::read(&opened, request, watch)
+    }
+
     /// Lists the tree of `request`, or rejects it.
     pub(crate) fn read(repository: &Repository, request: &TreeRequest, watch: &Watch) -> Result<Self, SnapshotError> {
         let commit = request.commit;
@@ -117,6 +126,11 @@ impl Listing {
     /// The path of an entry in the tree, as git prints it.
     pub(crate) fn path_in_tree(&self, entry: &Entry) -> Vec<u8> {
         self.entry_path_below(self.tree_root, entry)
+    }
+
+    /// The path of a directory in the tree.
+    pub(crate) fn directory_path_in_tree(&self, directory: usize) -> Vec<u8> {
+        self.path_below(self.tree_root, directory)
     }
 
     fn entry_path_below(&self, top: usize, entry: &Entry) -> Vec<u8> {

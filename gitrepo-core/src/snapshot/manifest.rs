@@ -3,17 +3,33 @@
 //! The records are those of `git ls-tree -r -l -z` without padding, in its order, with paths as git prints them:
 //! `<mode> blob <id> <size>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a submodule's directory.
 
+use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::Write;
 
+use nix::fcntl;
+use nix::fcntl::OFlag;
+use nix::sys::stat;
+use nix::sys::stat::Mode;
+
 use super::TreeSummary;
+use super::beneath::Beneath;
 use super::listing::Entry;
 use super::listing::Listing;
 use crate::object::EntryMode;
 
 /// The manifest's name, beside the tree.
 pub(crate) const NAME: &str = "manifest";
+
+/// Creates the manifest in an empty directory.
+pub(crate) fn create(staging: &Beneath) -> io::Result<File> {
+    let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(0o644);
+    let file = File::from(fcntl::openat(staging, NAME, new, mode)?);
+    stat::fchmod(&file, mode)?;
+    Ok(file)
+}
 
 /// Bytes of a record besides its path: mode, kind, id, the largest size, separators.
 const OVERHEAD: u64 = 6 + 1 + 6 + 1 + 40 + 1 + 20 + 1 + 1;
@@ -84,8 +100,7 @@ fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let path = &record[tab + 1..];
     let mut fields = std::str::from_utf8(&record[..tab]).ok()?.split(' ');
     let (mode, kind, id, size) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    let is_id = id.len() == 40 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_id || path.is_empty() || fields.next().is_some() {
+    if !is_id(id) || path.is_empty() || fields.next().is_some() {
         return None;
     }
     let (mode, size) = match (mode, kind, size) {
@@ -96,6 +111,11 @@ fn parse(bytes: &[u8]) -> Option<Record<'_>> {
         _ => return None,
     };
     Some(Record { mode, size, path })
+}
+
+/// Whether this is an id as git prints it.
+pub(crate) fn is_id(id: &str) -> bool {
+    id.len() == 40 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

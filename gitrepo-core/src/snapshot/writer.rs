@@ -7,7 +7,6 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -18,7 +17,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use git2::ObjectType;
-use git2::Oid;
 use nix::errno::Errno;
 use nix::fcntl;
 use nix::fcntl::OFlag;
@@ -35,17 +33,13 @@ use super::beneath::Beneath;
 use super::directory::ROOT;
 use super::listing::Entry;
 use super::listing::Listing;
+use super::located::Located;
 use super::object;
-use super::symlink;
 use super::widen;
 use crate::content::Extent;
-use crate::content::IndexError;
-use crate::content::Segments;
 use crate::error::Cause;
 use crate::object::EntryMode;
 use crate::progress::Step;
-use crate::spec::CommitId;
-use crate::spec::Symlinks;
 
 /// Entries per share: enough that a thread seldom changes directories, few enough that none waits for a slow thread.
 const SHARE: usize = 64;
@@ -58,12 +52,10 @@ pub(crate) struct Writer<'a> {
     request: &'a TreeRequest,
     watch: &'a Watch,
     listing: &'a Listing,
-    segments: Segments,
+    located: &'a Located<'a>,
     root: Beneath,
     /// Whether the umask clears bits that a mode needs.
     is_masked: bool,
-    /// Where the content of each entry is; `None` for a submodule.
-    extents: Vec<Option<Extent>>,
     /// Set by the first thread that fails.
     is_failed: AtomicBool,
     meter: Meter,
@@ -71,53 +63,21 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// A writer into `root`, which it creates in the empty directory `staging`.
-    pub(crate) fn new(
-        repository: &'a Path,
-        request: &'a TreeRequest,
-        watch: &'a Watch,
-        listing: &'a Listing,
-        staging: &Beneath,
-    ) -> Result<Self, SnapshotError> {
+    pub(crate) fn new(located: &'a Located<'a>, watch: &'a Watch, staging: &Beneath) -> Result<Self, SnapshotError> {
         let (root, is_masked) =
             make_root(staging).map_err(|error| SnapshotError::io("create directory", ROOT.to_bytes(), error))?;
-        let segments = Segments::open(repository).map_err(|error| {
-            SnapshotError::io("open the segments of", repository.as_os_str().as_encoded_bytes(), error)
-        })?;
-        let extents = locate(&segments, listing, request.commit)?;
+        let Located { request, listing, .. } = *located;
         let meter = Meter::new(listing.entries.iter().filter(|entry| entry.mode != EntryMode::Submodule).count());
-        let is_failed = AtomicBool::new(false);
-        Ok(Self { request, watch, listing, segments, root, is_masked, extents, is_failed, meter })
+        Ok(Self { request, watch, listing, located, root, is_masked, is_failed: AtomicBool::new(false), meter })
     }
 
     /// Writes everything. The caller keeps or removes the result, also after a failure.
     pub(crate) fn write(&self) -> Result<TreeSummary, SnapshotError> {
-        let bytes = self.measure()?;
         self.make_directories()?;
         self.write_entries()?;
         self.meter.report(self.watch);
         self.set_directory_times()?;
-        let count = |mode| self.listing.entries.iter().filter(|entry| entry.mode == mode).count();
-        Ok(TreeSummary {
-            files: widen(count(EntryMode::File) + count(EntryMode::Executable)),
-            symlinks: widen(count(EntryMode::Symlink)),
-            directories: widen(self.listing.directories.len() - 1),
-            bytes,
-        })
-    }
-
-    /// The size of each entry, in the order of the listing.
-    pub(crate) fn sizes(&self) -> impl Iterator<Item = u64> {
-        self.extents.iter().map(|extent| extent.map_or(0, |extent| extent.length))
-    }
-
-    /// Adds up the sizes of all blobs, so that nothing is written that exceeds the limits.
-    fn measure(&self) -> Result<u64, SnapshotError> {
-        let limit = self.request.limits.tree_bytes;
-        let total = self.sizes().fold(0, u64::saturating_add);
-        if total > limit {
-            return Err(SnapshotError::too_large(self.request.commit, "bytes", limit, "limits.treeBytes"));
-        }
-        Ok(total)
+        Ok(self.located.summary())
     }
 
     fn make_directories(&self) -> Result<(), SnapshotError> {
@@ -147,7 +107,7 @@ impl<'a> Writer<'a> {
             let mut piece = vec![0; PIECE];
             for index in shares.flatten() {
                 let entry = &self.listing.entries[index];
-                let Some(extent) = self.extents[index] else { continue };
+                let Some(extent) = self.located.extents[index] else { continue };
                 self.check_wanted()?;
                 let directory = place.enter(self, entry.directory)?;
                 self.write_entry(entry, extent, directory, &mut piece)?;
@@ -165,7 +125,7 @@ impl<'a> Writer<'a> {
         piece: &mut [u8],
     ) -> Result<(), SnapshotError> {
         if entry.mode == EntryMode::Symlink {
-            self.check_target_length(entry, extent.length)?;
+            self.located.check_target_length(entry, extent.length)?;
             let mut target = Vec::new();
             self.copy(entry, extent, piece, |piece| {
                 target.extend_from_slice(piece);
@@ -187,7 +147,7 @@ impl<'a> Writer<'a> {
         piece: &mut [u8],
         mut pass_on: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
-        let mut content = self.segments.read(extent);
+        let mut content = self.located.segments.read(extent);
         let mut hash = object::Hash::new(ObjectType::Blob, extent.length);
         loop {
             self.check_wanted()?;
@@ -224,17 +184,7 @@ impl<'a> Writer<'a> {
     }
 
     fn write_symlink(&self, entry: &Entry, target: &[u8], directory: BorrowedFd<'_>) -> Result<(), SnapshotError> {
-        if target.contains(&0) {
-            return Err(self.unsafe_link(entry, "a link to a path with a NUL in it"));
-        }
-        let depth = self.listing.directory_depth(entry.directory);
-        if self.request.tree.symlinks == Symlinks::RejectEscaping && symlink::may_escape(target, depth) {
-            return Err(SnapshotError::EscapingSymlink {
-                commit: self.request.commit,
-                path: String::from_utf8_lossy(&self.listing.path(entry)).into_owned(),
-                link: String::from_utf8_lossy(target).into_owned(),
-            });
-        }
+        self.located.check_target(entry, target)?;
         let name = self.listing.entry_name(entry);
         nix::unistd::symlinkat(target, directory, name)
             .and_then(|()| {
@@ -297,46 +247,9 @@ impl<'a> Writer<'a> {
         self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })
     }
 
-    fn check_target_length(&self, entry: &Entry, size: u64) -> Result<(), SnapshotError> {
-        if size == 0 {
-            return Err(self.unsafe_link(entry, "a link to nothing"));
-        }
-        if size > widen(symlink::LONGEST_TARGET) {
-            return Err(self.unsafe_link(entry, "a link to a path of more than 4095 bytes"));
-        }
-        Ok(())
-    }
-
-    fn unsafe_link(&self, entry: &Entry, reason: &str) -> SnapshotError {
-        let path = String::from_utf8_lossy(&self.listing.path(entry)).into_owned();
-        SnapshotError::UnsafeName { commit: self.request.commit, path, reason: reason.to_owned() }
-    }
-
     fn incomplete(&self, what: std::fmt::Arguments<'_>) -> SnapshotError {
         SnapshotError::Incomplete { commit: self.request.commit, source: Cause::new(what) }
     }
-}
-
-/// Finds the content of each entry.
-fn locate(segments: &Segments, listing: &Listing, commit: CommitId) -> Result<Vec<Option<Extent>>, SnapshotError> {
-    let incomplete = |what: &dyn std::fmt::Display| SnapshotError::Incomplete { commit, source: Cause::new(what) };
-    let is_blob = |entry: &&Entry| entry.mode != EntryMode::Submodule;
-    let ids: Vec<Oid> = listing.entries.iter().filter(is_blob).map(|entry| entry.id).collect();
-    let mut found = segments
-        .locate(&ids)
-        .map_err(|error| match error {
-            IndexError::Io(error) => SnapshotError::io("read the index of", b"a segment", error),
-            IndexError::Damaged(what) => incomplete(&format_args!("a segment is damaged: {what}")),
-        })?
-        .into_iter();
-    let locate = |entry: &Entry| match entry.mode {
-        EntryMode::Submodule => Ok(None),
-        _ => match found.next().flatten() {
-            Some(extent) => Ok(Some(extent)),
-            None => Err(incomplete(&format_args!("object {} is missing, or is not a blob", entry.id))),
-        },
-    };
-    listing.entries.iter().map(locate).collect()
 }
 
 /// Creates the volume's root and finds out whether new files get other modes than requested, because of the umask, a

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::error::chain;
+use crate::snapshot::IMAGE;
 use crate::snapshot::seal;
 use crate::snapshot::seal::Verdict;
 
@@ -84,9 +85,13 @@ pub(super) struct Checked {
     pub(super) unfinished: bool,
 }
 
-/// Seals the tree of a snapshot that is about to be installed. Nothing in it may change from here on.
+/// Seals the tree of a snapshot that is about to be installed. Nothing in it may change from here on. An image needs no
+/// seal: its filesystem is read-only, so nobody changes it through a mount.
 pub(super) fn seal(snapshot: &Path) -> Result<(), StoreError> {
     let (tree, file) = (snapshot.join(TREE), snapshot.join(SEAL_FILE));
+    if snapshot.join(IMAGE).exists() {
+        return Ok(());
+    }
     let write = || {
         let mut to = BufWriter::new(File::create_new(&file)?);
         seal::write(&tree, &mut to)?;
@@ -140,6 +145,11 @@ impl Store {
              volumes that show it keep it until they are unpublished"
         );
         Ok(true)
+    }
+
+    /// Marks a snapshot that cannot be mounted, because a part of it is damaged or gone. Its successor replaces it.
+    pub(crate) fn mark_damaged(&self, lease: &SnapshotLease, reason: String) -> Result<(), StoreError> {
+        self.mark_changed(lease, Verdict::Changed(reason)).map(drop)
     }
 
     /// Returns the first of a snapshot and its successors that is not marked, whether it exists or not.

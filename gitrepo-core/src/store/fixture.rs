@@ -21,6 +21,7 @@ use crate::cancel::Cancel;
 use crate::credentials::Credentials;
 use crate::policy::Limits;
 use crate::snapshot::Directory;
+use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::CommitId;
@@ -55,7 +56,7 @@ pub(crate) fn install(store: &Store, commit: CommitId, content: &str) -> Snapsho
     std::fs::create_dir_all(tree.join("root")).unwrap();
     std::fs::write(tree.join("root/file"), content).unwrap();
     let (url, options) = (url(), TreeOptions::default());
-    let key = SnapshotKey { url: &url, commit: &commit, tree: &options };
+    let key = SnapshotKey { url: &url, commit: &commit, tree: &options, format: Directory.name() };
     let request = TreeRequest::new(&options, commit, &Directory, &Limits::default());
     let meta = SnapshotMeta::new(&url, &request, TreeSummary { files: 1, ..TreeSummary::default() });
     store.install_snapshot(&key.id(), &staging, &tree, &meta).unwrap()

@@ -164,6 +164,11 @@ impl RepositoryLock {
         Ok(())
     }
 
+    /// Returns the locked repository.
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     pub(super) fn hash(&self) -> &str {
         &self.repository.hash
     }

@@ -17,6 +17,7 @@ use sha2::Sha256;
 use crate::cancel::Cancel;
 use crate::mount::Attachment;
 use crate::snapshot;
+use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::CommitId;
@@ -66,6 +67,8 @@ pub struct SnapshotKey<'a> {
     pub commit: &'a CommitId,
     /// Which part of the tree, and where it appears.
     pub tree: &'a TreeOptions,
+    /// Name of the [`SnapshotFormat`](crate::snapshot::SnapshotFormat).
+    pub format: &'a str,
 }
 
 impl SnapshotKey<'_> {
@@ -76,9 +79,11 @@ impl SnapshotKey<'_> {
         let subdirectory = self.tree.subdirectory.to_string();
         let directory = self.tree.directory.to_string();
         let symlinks = self.tree.symlinks.to_string();
-        let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks];
+        let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks, self.format];
+        // The first format is not part of the id: older than the others, it keeps its ids.
+        let named = if self.format == snapshot::Directory.name() { &fields[..6] } else { &fields };
         let mut hash = Sha256::new();
-        digest::length_prefixed(fields.iter().map(|field| field.as_bytes()), |part| hash.update(part));
+        digest::length_prefixed(named.iter().map(|field| field.as_bytes()), |part| hash.update(part));
         SnapshotId(digest::hex(&hash.finalize()))
     }
 }
@@ -197,11 +202,14 @@ impl Store {
     }
 
     /// Returns the part of the snapshot with this id that a volume shows. The metadata names the format; if it is
-    /// unreadable, this uses the format that every version knows.
+    /// unreadable, what is in the snapshot tells it.
     pub fn snapshot_attachment(&self, id: &SnapshotId) -> Attachment {
         let path = self.layout.snapshot(id);
         let meta = read_meta(&path).ok().flatten();
-        let format = meta.and_then(|meta| snapshot::format(&meta.format)).unwrap_or(&snapshot::Directory);
+        let guessed = || -> &'static dyn SnapshotFormat {
+            if path.join(snapshot::IMAGE).exists() { &snapshot::Image } else { &snapshot::Directory }
+        };
+        let format = meta.and_then(|meta| snapshot::format(&meta.format)).unwrap_or_else(guessed);
         format.attachment(&path)
     }
 
@@ -400,7 +408,7 @@ mod tests {
             TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
         ];
         let (first, second) = (commit(1), commit(2));
-        let key = SnapshotKey { url: &url, commit: &first, tree: &whole };
+        let key = SnapshotKey { url: &url, commit: &first, tree: &whole, format: "directory" };
         let ids: std::collections::BTreeSet<_> = [
             key,
             SnapshotKey { url: &other_url, ..key },
@@ -408,11 +416,12 @@ mod tests {
             SnapshotKey { tree: &parts[0], ..key },
             SnapshotKey { tree: &parts[1], ..key },
             SnapshotKey { tree: &parts[2], ..key },
+            SnapshotKey { format: "image", ..key },
         ]
         .iter()
         .map(SnapshotKey::id)
         .collect();
-        assert_eq!(ids.len(), 6);
+        assert_eq!(ids.len(), 7);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 

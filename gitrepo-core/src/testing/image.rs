@@ -8,5 +8,6 @@ pub use crate::snapshot::image::Kind;
 pub use crate::snapshot::image::Modes;
 pub use crate::snapshot::image::Node;
 pub use crate::snapshot::image::Tree;
+pub use crate::snapshot::image::Uuid;
 pub use crate::snapshot::image::View;
 pub use crate::snapshot::image::build;

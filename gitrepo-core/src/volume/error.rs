@@ -92,6 +92,13 @@ pub enum PublishError {
     /// Mounting failed.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// Snapshots are to be images, and this node cannot mount them.
+    #[error("the snapshotFormat \"image\" is not available here; use \"auto\" or \"directory\"")]
+    NoImages {
+        /// Why they cannot be mounted.
+        #[source]
+        source: MountError,
+    },
     /// A failed publish could not be undone. The caller must retry, or unpublish.
     #[error("a failed publish on {} could not be undone ({undoing}); try again, or unpublish", target.display())]
     NotUndone {
@@ -115,7 +122,9 @@ impl PublishError {
                 _ => crate::error::io_kind(source),
             },
             Self::TargetTaken { .. } => Kind::AlreadyExists,
-            Self::TargetMounted { .. } | Self::SharedOtherwise { .. } => Kind::FailedPrecondition,
+            Self::TargetMounted { .. } | Self::SharedOtherwise { .. } | Self::NoImages { .. } => {
+                Kind::FailedPrecondition
+            }
             Self::Lease(error) => error.kind(),
             Self::Copy(error) => error.kind(),
             Self::Store(error) => error.kind(),

@@ -11,12 +11,17 @@ use super::attach::PublishLocks;
 use super::publish::Proof;
 use super::publish::VolumeLease;
 use super::same_content;
+use crate::error::Kind;
 use crate::error::chain;
 use crate::lease::Lease;
+use crate::lease::Provenance;
+use crate::mount::Attachment;
+use crate::mount::MountError;
 use crate::store::Deletion;
 use crate::store::MountTable;
 use crate::store::Record;
 use crate::store::Shows;
+use crate::store::SnapshotLease;
 use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
 use crate::watch::Watch;
@@ -81,7 +86,7 @@ impl Volumes {
         // A copy without a record has unknown content.
         self.clear(&held, &record)?;
         let written = slot.write(&record).map_err(PublishError::from);
-        match written.and_then(|()| self.attach(&held, &record, request, &lease.snapshot, watch)) {
+        match written.and_then(|()| self.attach_leased(&held, &record, request, lease, watch)) {
             Ok(()) => Ok(published(&record, lease.provenance().into())),
             Err(error) => match self.clear(&held, &record) {
                 Ok(()) => Err(error),
@@ -91,6 +96,28 @@ impl Volumes {
                     source: Box::new(error),
                 }),
             },
+        }
+    }
+
+    /// Attaches a leased tree. An image of which a part is damaged or gone is marked, so that the next lease replaces
+    /// it.
+    fn attach_leased(
+        &self,
+        held: &PublishLocks<'_>,
+        record: &Record,
+        request: &VolumeRequest,
+        lease: &Lease,
+        watch: &Watch,
+    ) -> Result<(), PublishError> {
+        match self.attach(held, record, request, &lease.snapshot, watch) {
+            // What was fetched just now would be no better the next time.
+            Err(PublishError::Mount(error))
+                if lease.provenance() == Provenance::Store && is_damage(&error, &lease.snapshot)? =>
+            {
+                self.store.mark_damaged(&lease.snapshot, chain(&error))?;
+                Err(PublishError::Outdated { target: record.target.clone() })
+            }
+            attached => attached,
         }
     }
 
@@ -163,9 +190,15 @@ impl Volumes {
             self.mounter.unmount(&record.target)?;
         }
         slot.write(&record)?;
-        self.attach(&PublishLocks { slot, volume }, &record, request, &lease.snapshot, watch)?;
+        self.attach_leased(&PublishLocks { slot, volume }, &record, request, lease, watch)?;
         Ok(published(&record, Outcome::Hit))
     }
+}
+
+/// Whether an image could not be mounted because a part of it is damaged or gone.
+fn is_damage(error: &MountError, snapshot: &SnapshotLease) -> Result<bool, PublishError> {
+    let Attachment::Image { metadata, .. } = snapshot.attachment()? else { return Ok(false) };
+    Ok(error.kind() == Kind::Corrupt || !metadata.exists())
 }
 
 pub(super) fn published(record: &Record, outcome: Outcome) -> Published {

@@ -89,7 +89,7 @@ impl Sample {
             Node { parent: *parent, name, kind }
         });
         let nodes: Vec<_> = nodes.collect();
-        image::build(&Tree { nodes: &nodes, devices: &self.devices, block_size: self.block_size }, view)
+        image::build(&Tree { nodes: &nodes, devices: &self.devices, block_size: self.block_size }, view, &[7; 16])
     }
 
     /// What a filesystem with this view shows.

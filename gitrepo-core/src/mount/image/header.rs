@@ -40,7 +40,7 @@ impl Header {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
-        // struct erofs_super_block: magic 0, blkszbits 12, uuid 48, feature_incompat 80, extra_devices 86,
+        // struct erofs_super_block: magic 0, blkszbits 12, blocks 36, uuid 48, feature_incompat 80, extra_devices 86,
         // devt_slotoff 88.
         if word(&superblock, 0) != MAGIC {
             return Ok(None);
@@ -54,8 +54,13 @@ impl Header {
         let mut table = vec![0; usize::from(count) * SLOT];
         image.read_exact_at(&mut table, u64::from(half(&superblock, 88)) * SLOT as u64)?;
         let block_bits = u32::from(superblock[12]);
-        // struct erofs_deviceslot: blocks 64. A nonsensical block size is the kernel's to refuse.
-        let length = |slot: &[u8]| u64::from(word(slot, 64)).checked_shl(block_bits).unwrap_or(0);
+        // A nonsensical block size is the kernel's to refuse.
+        let bytes = |blocks: u32| u64::from(blocks).checked_shl(block_bits).unwrap_or(0);
+        if image.metadata()?.len() < bytes(word(&superblock, 36)) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut short"));
+        }
+        // struct erofs_deviceslot: blocks 64.
+        let length = |slot: &[u8]| bytes(word(slot, 64));
         Ok(Some(Self { uuid, devices: table.chunks(SLOT).map(length).collect() }))
     }
 }

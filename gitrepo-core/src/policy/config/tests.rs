@@ -111,7 +111,7 @@ fn what_later_versions_will_do_is_refused_and_not_ignored() {
         let error = parse(text).unwrap_err();
         assert!(matches!(&error, ConfigError::NotYet { field: found, .. } if *found == field), "{error:?}");
     }
-    for text in [r#"{ "offline": "serve" }"#, r#"{ "snapshotFormat": "image" }"#] {
+    for text in [r#"{ "offline": "serve" }"#, r#"{ "snapshotFormat": "squashfs" }"#] {
         assert!(matches!(parse(text), Err(ConfigError::Parse { .. })), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! The superblock.
 
 use super::BlockSize;
+use super::Uuid;
 use super::devices::DeviceTable;
 use super::devices::FIRST_SLOT;
 use super::fields::Fields;
@@ -29,9 +30,14 @@ const INCOMPAT_CHUNKED_FILE: u32 = 0x4;
 const INCOMPAT_DEVICE_TABLE: u32 = 0x8;
 
 /// Writes the superblock into an image that is complete but for it.
-///
-/// It has no UUID: tools that identify disks by their UUID would take equal images for one disk.
-pub(super) fn write(image: &mut [u8], inodes: &[Inode], format: &Format, layout: &Layout, devices: &DeviceTable) {
+pub(super) fn write(
+    image: &mut [u8],
+    uuid: &Uuid,
+    inodes: &[Inode],
+    format: &Format,
+    layout: &Layout,
+    devices: &DeviceTable,
+) {
     let mut fields = Fields(&mut image[START..END]);
     fields.put(MAGIC.to_le_bytes());
     fields.skip(4);
@@ -46,8 +52,11 @@ pub(super) fn write(image: &mut [u8], inodes: &[Inode], format: &Format, layout:
     // The devices have addresses behind these blocks, so 32 bits are enough.
     fields.put((layout.block_count() as u32).to_le_bytes());
     fields.put((layout.metadata_block() as u32).to_le_bytes());
-    // Extended attributes, UUID and name.
-    fields.skip(4 + 16 + 16);
+    // Extended attributes.
+    fields.skip(4);
+    fields.put(*uuid);
+    // Name.
+    fields.skip(16);
     let table = if devices.count() > 0 { INCOMPAT_DEVICE_TABLE } else { 0 };
     let chunks = if inodes.iter().any(Inode::has_chunks) { INCOMPAT_CHUNKED_FILE } else { 0 };
     fields.put((table | chunks).to_le_bytes());

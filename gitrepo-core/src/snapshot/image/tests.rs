@@ -17,7 +17,7 @@ fn file(name: &[u8], device: usize, offset: u64, size: u64) -> Node<'_> {
 }
 
 fn build_on(devices: &[u64], nodes: &[Node<'_>], block_size: BlockSize) -> Result<Vec<u8>, ImageError> {
-    build(&Tree { nodes, devices, block_size }, &VIEW)
+    build(&Tree { nodes, devices, block_size }, &VIEW, &[7; 16])
 }
 
 /// The problem of the only bad entry, and its path.

@@ -1,0 +1,125 @@
+//! A listed tree with the place of each entry's content in the segments of its repository.
+
+use std::io;
+use std::path::Path;
+
+use git2::Oid;
+
+use super::SnapshotError;
+use super::TreeRequest;
+use super::TreeSummary;
+use super::listing::Entry;
+use super::listing::Listing;
+use super::symlink;
+use super::widen;
+use crate::content::Extent;
+use crate::content::IndexError;
+use crate::content::Segments;
+use crate::error::Cause;
+use crate::object::EntryMode;
+use crate::spec::CommitId;
+use crate::spec::Symlinks;
+
+/// A tree whose content was found, within the limits.
+pub(crate) struct Located<'a> {
+    pub(crate) request: &'a TreeRequest,
+    pub(crate) listing: &'a Listing,
+    pub(crate) segments: Segments,
+    /// Where the content of each entry is; `None` for a submodule.
+    pub(crate) extents: Vec<Option<Extent>>,
+}
+
+impl<'a> Located<'a> {
+    /// Finds the content of a tree in a bare repository and its alternates.
+    pub(crate) fn find(
+        repository: &Path,
+        request: &'a TreeRequest,
+        listing: &'a Listing,
+    ) -> Result<Self, SnapshotError> {
+        let segments = Segments::open(repository).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SnapshotError::Incomplete {
+                commit: request.commit,
+                source: Cause::new("the content of a segment is gone"),
+            },
+            _ => SnapshotError::io("open the segments of", repository.as_os_str().as_encoded_bytes(), error),
+        })?;
+        let extents = locate(&segments, listing, request.commit)?;
+        let located = Self { request, listing, segments, extents };
+        let limit = request.limits.tree_bytes;
+        if located.bytes() > limit {
+            return Err(SnapshotError::too_large(request.commit, "bytes", limit, "limits.treeBytes"));
+        }
+        Ok(located)
+    }
+
+    /// The size of each entry, in the order of the listing.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.extents.iter().map(|extent| extent.map_or(0, |extent| extent.length))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.sizes().fold(0, u64::saturating_add)
+    }
+
+    pub(crate) fn summary(&self) -> TreeSummary {
+        let count = |mode| self.listing.entries.iter().filter(|entry| entry.mode == mode).count();
+        TreeSummary {
+            files: widen(count(EntryMode::File) + count(EntryMode::Executable)),
+            symlinks: widen(count(EntryMode::Symlink)),
+            directories: widen(self.listing.directories.len() - 1),
+            bytes: self.bytes(),
+        }
+    }
+
+    pub(crate) fn check_target_length(&self, entry: &Entry, size: u64) -> Result<(), SnapshotError> {
+        if size == 0 {
+            return Err(self.unsafe_link(entry, "a link to nothing"));
+        }
+        if size > widen(symlink::LONGEST_TARGET) {
+            return Err(self.unsafe_link(entry, "a link to a path of more than 4095 bytes"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_target(&self, entry: &Entry, target: &[u8]) -> Result<(), SnapshotError> {
+        if target.contains(&0) {
+            return Err(self.unsafe_link(entry, "a link to a path with a NUL in it"));
+        }
+        let depth = self.listing.directory_depth(entry.directory);
+        if self.request.tree.symlinks == Symlinks::RejectEscaping && symlink::may_escape(target, depth) {
+            return Err(SnapshotError::EscapingSymlink {
+                commit: self.request.commit,
+                path: String::from_utf8_lossy(&self.listing.path(entry)).into_owned(),
+                link: String::from_utf8_lossy(target).into_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn unsafe_link(&self, entry: &Entry, reason: &str) -> SnapshotError {
+        let path = String::from_utf8_lossy(&self.listing.path(entry)).into_owned();
+        SnapshotError::UnsafeName { commit: self.request.commit, path, reason: reason.to_owned() }
+    }
+}
+
+/// Finds the content of each entry.
+fn locate(segments: &Segments, listing: &Listing, commit: CommitId) -> Result<Vec<Option<Extent>>, SnapshotError> {
+    let incomplete = |what: &dyn std::fmt::Display| SnapshotError::Incomplete { commit, source: Cause::new(what) };
+    let is_blob = |entry: &&Entry| entry.mode != EntryMode::Submodule;
+    let ids: Vec<Oid> = listing.entries.iter().filter(is_blob).map(|entry| entry.id).collect();
+    let mut found = segments
+        .locate(&ids)
+        .map_err(|error| match error {
+            IndexError::Io(error) => SnapshotError::io("read the index of", b"a segment", error),
+            IndexError::Damaged(what) => incomplete(&format_args!("a segment is damaged: {what}")),
+        })?
+        .into_iter();
+    let locate = |entry: &Entry| match entry.mode {
+        EntryMode::Submodule => Ok(None),
+        _ => match found.next().flatten() {
+            Some(extent) => Ok(Some(extent)),
+            None => Err(incomplete(&format_args!("object {} is missing, or is not a blob", entry.id))),
+        },
+    };
+    listing.entries.iter().map(locate).collect()
+}

@@ -1,0 +1,113 @@
+//! The image format: `image` is an EROFS image of the tree, `0`, `1`, … are the devices with the content of its files,
+//! and `manifest` says where each blob is.
+//!
+//! The devices are segments of the repository, under a second name. No content is copied, and a snapshot keeps its
+//! content when the repository is evicted: a segment is freed with its last name. So a snapshot also keeps those blobs
+//! of its segments that it does not show.
+//!
+//! The worker only writes the manifest ([`record`]). The parent checks it ([`listed`]), and makes the image out of it
+//! ([`assemble`]): the kernel never reads metadata that a worker wrote.
+
+use std::io;
+use std::io::BufWriter;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::Owner;
+use super::SnapshotError;
+use super::SnapshotFormat;
+use super::TreeRequest;
+use super::TreeSummary;
+use super::Watch;
+use super::beneath::Beneath;
+use super::listing::Listing;
+use super::located::Located;
+use super::manifest;
+use crate::error::Cause;
+use crate::mount::Attachment;
+use crate::object::EntryMode;
+use crate::progress::Step;
+
+mod assemble;
+mod listed;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use listed::Listed;
+
+/// The image's name in a snapshot.
+pub(crate) const IMAGE: &str = "image";
+
+/// A tree as an EROFS image, attached by a mount of its own. It is always read-only.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Image;
+
+impl SnapshotFormat for Image {
+    fn name(&self) -> &'static str {
+        "image"
+    }
+
+    fn write(
+        &self,
+        repository: &Path,
+        request: &TreeRequest,
+        staging: &Path,
+        watch: &Watch,
+    ) -> Result<TreeSummary, SnapshotError> {
+        let listing = Listing::of(repository, request, watch)?;
+        let located = Located::find(repository, request, &listing)?;
+        check_links(&located, watch)?;
+        let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
+        write_manifest(&staging, &located)
+            .map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
+        let summary = located.summary();
+        let entries = summary.files + summary.symlinks;
+        watch.progress.report(&Step::Writing { entries, total_entries: entries, bytes: summary.bytes });
+        Ok(summary)
+    }
+
+    fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError> {
+        let manifest = listed::take(staging, owner)?;
+        Ok(Listed::read(manifest, request)?.summary)
+    }
+
+    fn complete(&self, staging: &Path, repository: &Path, request: &TreeRequest) -> Result<(), SnapshotError> {
+        assemble::assemble(staging, repository, request)
+    }
+
+    fn attachment(&self, snapshot: &Path) -> Attachment {
+        let device = |number: usize| snapshot.join(device_name(number));
+        let devices: Vec<PathBuf> = (0..).map(device).take_while(|path| path.symlink_metadata().is_ok()).collect();
+        Attachment::Image { metadata: snapshot.join(IMAGE), devices }
+    }
+}
+
+fn device_name(number: usize) -> String {
+    number.to_string()
+}
+
+/// Checks the targets of all links: they become part of the image.
+fn check_links(located: &Located<'_>, watch: &Watch) -> Result<(), SnapshotError> {
+    let commit = located.request.commit;
+    for (entry, extent) in located.listing.entries.iter().zip(&located.extents) {
+        let (EntryMode::Symlink, Some(extent)) = (entry.mode, extent) else { continue };
+        watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
+        located.check_target_length(entry, extent.length)?;
+        let mut target = Vec::new();
+        located.segments.read(*extent).read_to_end(&mut target).map_err(|error| SnapshotError::Incomplete {
+            commit,
+            source: Cause::new(format_args!("object {}: {error}", entry.id)),
+        })?;
+        located.check_target(entry, &target)?;
+    }
+    Ok(())
+}
+
+fn write_manifest(staging: &Beneath, located: &Located<'_>) -> io::Result<()> {
+    let mut buffered = BufWriter::new(manifest::create(staging)?);
+    record::write(&mut buffered, located)?;
+    buffered.flush()
+}

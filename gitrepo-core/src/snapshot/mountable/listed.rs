@@ -1,0 +1,313 @@
+//! The tree that a manifest lists, as far as its reader can check it without the content.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::fcntl;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd;
+use nix::unistd::Gid;
+use nix::unistd::Uid;
+use sha2::Digest;
+use sha2::Sha256;
+
+use super::record;
+use super::record::Place;
+use super::record::Record;
+use crate::snapshot::Owner;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
+use crate::snapshot::beneath::Beneath;
+use crate::snapshot::image;
+use crate::snapshot::manifest;
+use crate::snapshot::symlink::LONGEST_TARGET;
+use crate::snapshot::widen;
+use crate::spec::names;
+
+/// Most segments of one tree: far more than a repository has.
+const MOST_SEGMENTS: usize = 1024;
+
+/// A checked manifest.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// In seconds since 1970.
+    pub(super) time: i64,
+    /// Directories come before what is in them.
+    pub(super) nodes: Vec<Node>,
+    /// The names of the segments, in the order of their first use.
+    pub(super) segments: Vec<String>,
+    pub(super) summary: TreeSummary,
+    /// Different for every other manifest.
+    pub(super) uuid: image::Uuid,
+    /// The names of the nodes, one after the other.
+    names: Vec<u8>,
+}
+
+/// An entry of a directory.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Its directory, as an index into [`Listed::nodes`]. `None` is the root.
+    pub(super) parent: Option<usize>,
+    name: std::ops::Range<usize>,
+    pub(super) kind: Kind,
+}
+
+/// The type of a [`Node`].
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Directory,
+    File { executable: bool, content: Extent },
+    Symlink { target: Extent },
+}
+
+/// A part of a segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    /// As an index into [`Listed::segments`].
+    pub(super) segment: usize,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+/// Checks that the worker left one plain file, its manifest, and takes ownership of it.
+pub(super) fn take(staging: &Path, owner: Owner) -> Result<File, SnapshotError> {
+    let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
+    let failed = |error: nix::Error| SnapshotError::io("list", b"", error);
+    let listing = opened.open(c"").and_then(Dir::from_fd).map_err(failed)?;
+    for entry in listing {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") && name != manifest::NAME.as_bytes() {
+            return Err(untrusted(name, "it does not belong there"));
+        }
+    }
+    let file = open(&opened)?;
+    let failed = |error| SnapshotError::io("examine", manifest::NAME.as_bytes(), error);
+    let (found, place) = (file.metadata().map_err(failed)?, staging.metadata().map_err(failed)?);
+    let reason = match (found.is_file(), found.mode() & 0o7777, found.nlink(), found.dev() == place.dev()) {
+        (true, 0o644, 1, true) => None,
+        (false, ..) => Some("it is not a regular file"),
+        (_, _, _, false) => Some("it is on another filesystem"),
+        (_, _, 1, _) => Some("its mode is not one that a tree has"),
+        // A second hard link could be anywhere, and stay writable.
+        _ => Some("it has more than one name"),
+    };
+    if let Some(reason) = reason {
+        return Err(untrusted(manifest::NAME.as_bytes(), reason));
+    }
+    let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+    unistd::fchown(&file, uid, gid)
+        .map_err(|error| SnapshotError::io("take ownership of", manifest::NAME.as_bytes(), error))?;
+    Ok(file)
+}
+
+/// Opens the manifest, and follows no link.
+pub(super) fn open(staging: &Beneath) -> Result<File, SnapshotError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    match fcntl::openat(staging, manifest::NAME, flags, Mode::empty()) {
+        Ok(file) => Ok(File::from(file)),
+        Err(nix::errno::Errno::ENOENT) => Err(untrusted(manifest::NAME.as_bytes(), "it is missing")),
+        Err(nix::errno::Errno::ELOOP) => Err(untrusted(manifest::NAME.as_bytes(), "it is not a regular file")),
+        Err(error) => Err(SnapshotError::io("open", manifest::NAME.as_bytes(), error)),
+    }
+}
+
+impl Listed {
+    /// Reads a manifest, and checks names, order and limits. An honest worker has already enforced them.
+    pub(super) fn read(from: impl Read, request: &TreeRequest) -> Result<Self, SnapshotError> {
+        let mut reader = Reader::new(request);
+        let mut from = BufReader::with_capacity(256 * 1024, from);
+        let longest = record::OVERHEAD + u64::from(request.limits.path_length);
+        // The image also depends on where the tree appears.
+        let mut hash = Sha256::new_with_prefix(format!("{}\0", request.tree.directory));
+        let (mut bytes, mut previous) = (Vec::new(), Vec::new());
+        let mut time = None;
+        loop {
+            bytes.clear();
+            // One byte more, so that a record that is too long does not look like one that just fits.
+            Read::take(&mut from, longest + 1)
+                .read_until(0, &mut bytes)
+                .map_err(|error| SnapshotError::io("read", manifest::NAME.as_bytes(), error))?;
+            if bytes.is_empty() {
+                break;
+            }
+            hash.update(&bytes);
+            if time.is_none() {
+                time = Some(record::parse_time(&bytes).ok_or_else(malformed)?);
+                continue;
+            }
+            let record = record::parse(&bytes).ok_or_else(malformed)?;
+            // With the slash at the end of a directory.
+            let path =
+                bytes.iter().position(|&byte| byte == b'\t').map_or(&[][..], |tab| &bytes[tab + 1..bytes.len() - 1]);
+            if path <= previous.as_slice() {
+                return Err(untrusted(manifest::NAME.as_bytes(), "its paths are not in order"));
+            }
+            reader.add(&record)?;
+            previous.clear();
+            previous.extend_from_slice(path);
+        }
+        let mut listed = reader.listed;
+        listed.time = time.ok_or_else(malformed)?;
+        let hash: [u8; 32] = hash.finalize().into();
+        listed.uuid = std::array::from_fn(|at| hash[at]);
+        Ok(listed)
+    }
+
+    pub(super) fn name(&self, node: &Node) -> &[u8] {
+        &self.names[node.name.clone()]
+    }
+
+    /// The path of a node in the volume.
+    pub(super) fn path(&self, node: &Node) -> Vec<u8> {
+        let parent = |node: &&Node| node.parent.map(|parent| &self.nodes[parent]);
+        let mut names: Vec<_> = std::iter::successors(Some(node), parent).map(|node| self.name(node)).collect();
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// How many directories a node is in.
+    pub(super) fn depth(&self, node: &Node) -> usize {
+        std::iter::successors(node.parent, |parent| self.nodes[*parent].parent).count()
+    }
+}
+
+/// A manifest that is being read.
+struct Reader<'a> {
+    request: &'a TreeRequest,
+    listed: Listed,
+    numbers: HashMap<String, usize>,
+    /// The directory of the last entry, from the root on.
+    open: Vec<usize>,
+    /// Directories above the tree.
+    above: usize,
+    /// A directory in which there can be nothing: a submodule's, or an empty one.
+    empty: Option<usize>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(request: &'a TreeRequest) -> Self {
+        let listed = Listed {
+            time: 0,
+            nodes: Vec::new(),
+            segments: Vec::new(),
+            summary: TreeSummary::default(),
+            uuid: image::Uuid::default(),
+            names: Vec::new(),
+        };
+        let mut reader = Self { request, listed, numbers: HashMap::new(), open: Vec::new(), above: 0, empty: None };
+        for component in request.tree.directory.components() {
+            reader.enter(component.as_bytes());
+        }
+        reader.above = reader.open.len();
+        reader
+    }
+
+    fn add(&mut self, record: &Record<'_>) -> Result<(), SnapshotError> {
+        let Record { path, kind } = record;
+        let is_link = matches!(kind, record::Kind::Symlink { .. });
+        let mut components: Vec<_> = path.split(|&byte| byte == b'/').collect();
+        for (at, component) in components.iter().enumerate() {
+            let is_link = is_link && at + 1 == components.len();
+            names::check(component, is_link).map_err(|error| untrusted(path, &error.to_string()))?;
+        }
+        let last = match kind {
+            record::Kind::Directory => None,
+            _ => components.pop(),
+        };
+        let opened = self.open[self.above..].iter().map(|at| self.listed.name(&self.listed.nodes[*at]));
+        let same = opened.zip(&components).take_while(|(open, component)| open == *component).count();
+        self.open.truncate(self.above + same);
+        if self.empty.take().is_some_and(|empty| self.open.contains(&empty)) {
+            return Err(untrusted(path, "it is in an empty directory"));
+        }
+        for component in &components[same..] {
+            self.enter(component);
+        }
+        match last {
+            Some(name) => {
+                let kind = self.kind(path, kind)?;
+                self.push(name, kind);
+            }
+            None => self.empty = self.open.last().copied(),
+        }
+        self.check_limits(path)
+    }
+
+    fn kind(&mut self, path: &[u8], kind: &record::Kind<'_>) -> Result<Kind, SnapshotError> {
+        Ok(match kind {
+            record::Kind::Directory => Kind::Directory,
+            record::Kind::File { executable, content } => {
+                self.listed.summary.files += 1;
+                Kind::File { executable: *executable, content: self.extent(content)? }
+            }
+            record::Kind::Symlink { target } => {
+                self.listed.summary.symlinks += 1;
+                if !(1..=widen(LONGEST_TARGET)).contains(&target.size) {
+                    return Err(untrusted(path, "it is a link to a path of no possible length"));
+                }
+                Kind::Symlink { target: self.extent(target)? }
+            }
+        })
+    }
+
+    fn extent(&mut self, place: &Place<'_>) -> Result<Extent, SnapshotError> {
+        let segment = match self.numbers.get(place.segment) {
+            Some(&number) => number,
+            None => {
+                let number = self.listed.segments.len();
+                if number == MOST_SEGMENTS {
+                    return Err(untrusted(manifest::NAME.as_bytes(), "it names more segments than a repository has"));
+                }
+                self.listed.segments.push(place.segment.to_owned());
+                self.numbers.insert(place.segment.to_owned(), number);
+                number
+            }
+        };
+        self.listed.summary.bytes = self.listed.summary.bytes.saturating_add(place.size);
+        Ok(Extent { segment, offset: place.offset, size: place.size })
+    }
+
+    /// Adds a directory, for the entries that follow.
+    fn enter(&mut self, name: &[u8]) {
+        self.listed.summary.directories += 1;
+        self.push(name, Kind::Directory);
+        self.open.push(self.listed.nodes.len() - 1);
+    }
+
+    fn push(&mut self, name: &[u8], kind: Kind) {
+        let start = self.listed.names.len();
+        self.listed.names.extend_from_slice(name);
+        let name = start..self.listed.names.len();
+        self.listed.nodes.push(Node { parent: self.open.last().copied(), name, kind });
+    }
+
+    fn check_limits(&self, path: &[u8]) -> Result<(), SnapshotError> {
+        let TreeRequest { commit, limits, tree, .. } = self.request;
+        let over = |count: u64, limit: u64, what: &str, setting: &str| {
+            if count > limit { Err(SnapshotError::too_large(*commit, what, limit, setting)) } else { Ok(()) }
+        };
+        let above = tree.directory.components().map(|component| component.len() + 1).sum::<usize>();
+        let summary = &self.listed.summary;
+        over(widen(self.open.len()), limits.path_depth.into(), "nested directories", "limits.pathDepth")?;
+        over(widen(above + path.len()), limits.path_length.into(), "bytes in a path", "limits.pathLength")?;
+        over(summary.entries(), limits.entries, "entries", "limits.entries")?;
+        over(summary.bytes, limits.tree_bytes, "bytes", "limits.treeBytes")
+    }
+}
+
+fn malformed() -> SnapshotError {
+    untrusted(manifest::NAME.as_bytes(), "it has a malformed record")
+}
+
+pub(super) fn untrusted(path: &[u8], reason: &str) -> SnapshotError {
+    SnapshotError::Untrusted { path: String::from_utf8_lossy(path).into_owned(), reason: reason.to_owned() }
+}

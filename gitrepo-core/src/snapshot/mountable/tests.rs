@@ -1,0 +1,300 @@
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+use crate::policy::Limits;
+use crate::spec::CommitId;
+use crate::spec::RelativePath;
+use crate::spec::Symlinks;
+use crate::spec::TreeOptions;
+
+const ID: &str = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+const ONE: &str = "segment-1111111111111111111111111111111111111111";
+const TWO: &str = "segment-2222222222222222222222222222222222222222";
+
+/// A repository with two segments, and an empty staging directory.
+struct Place {
+    place: tempfile::TempDir,
+    request: TreeRequest,
+}
+
+impl Place {
+    /// The first segment has four blocks and a link's target in the third, the second has two blocks.
+    fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let segments = place.path().join("repository/segments");
+        fs::create_dir_all(&segments).unwrap();
+        fs::create_dir(place.path().join("tree")).unwrap();
+        let one = fs::File::create(segments.join(format!("{ONE}.content"))).unwrap();
+        one.set_len(2048).unwrap();
+        one.write_all_at(b"../a", 1024).unwrap();
+        fs::write(segments.join(format!("{TWO}.content")), [b'x'; 1024]).unwrap();
+        let commit = CommitId::parse(ID).unwrap();
+        let request = TreeRequest::new(&TreeOptions::default(), commit, &Image, &Limits::default());
+        Self { place, request }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.place.path().join("tree")
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.place.path().join("repository")
+    }
+
+    fn segment(&self, stem: &str) -> PathBuf {
+        self.repository().join(format!("segments/{stem}.content"))
+    }
+
+    /// Writes a manifest of these records.
+    fn write(&self, records: &[String]) {
+        let text: String = [vec!["time 1700000000".to_owned()], records.to_vec()].concat().join("\0") + "\0";
+        fs::write(self.tree().join("manifest"), text).unwrap();
+        fs::set_permissions(self.tree().join("manifest"), PermissionsExt::from_mode(0o644)).unwrap();
+    }
+
+    fn adopt(&self) -> Result<TreeSummary, SnapshotError> {
+        Image.adopt(&self.tree(), &self.request, Owner::ourselves())
+    }
+
+    fn complete(&self) -> Result<(), SnapshotError> {
+        self.adopt()?;
+        Image.complete(&self.tree(), &self.repository(), &self.request)
+    }
+
+    /// Completes a snapshot of these records, which must be refused. Returns the reason.
+    fn refusal(&self, records: &[String]) -> String {
+        self.write(records);
+        match self.complete() {
+            Err(SnapshotError::Untrusted { reason, .. }) => reason,
+            other => panic!("{records:?}: {other:?}"),
+        }
+    }
+}
+
+fn file(path: &str, size: u64, segment: &str, offset: u64) -> String {
+    format!("100644 blob {ID} {size} {segment} {offset}\t{path}")
+}
+
+fn link(path: &str, size: u64, offset: u64) -> String {
+    format!("120000 blob {ID} {size} {ONE} {offset}\t{path}")
+}
+
+fn submodule(path: &str) -> String {
+    format!("160000 commit {ID} -\t{path}")
+}
+
+fn empty(path: &str) -> String {
+    format!("040000 tree {ID} -\t{path}/")
+}
+
+#[test]
+fn a_manifest_becomes_an_image_over_the_segments_it_needs() {
+    let place = Place::new();
+    place.write(&[
+        file("a", 0, ONE, 512),
+        file("b-", 1024, TWO, 0),
+        file("b/c", 700, ONE, 512),
+        link("b/d", 4, 1024),
+        empty("b/e"),
+        submodule("f"),
+    ]);
+    let summary = TreeSummary { files: 3, symlinks: 1, directories: 3, bytes: 1024 + 700 + 4 };
+    assert_eq!(place.adopt().unwrap(), summary);
+    place.complete().unwrap();
+    let snapshot = place.tree();
+    let Attachment::Image { metadata, devices } = Image.attachment(&snapshot) else { panic!("an image") };
+    assert_eq!((metadata, devices), (snapshot.join("image"), vec![snapshot.join("0"), snapshot.join("1")]));
+    let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+    // In the order of first use; nothing of the empty file is needed.
+    assert_eq!(inode(snapshot.join("0")), inode(place.segment(TWO)));
+    assert_eq!(inode(snapshot.join("1")), inode(place.segment(ONE)));
+
+    let image = fs::read(snapshot.join("image")).unwrap();
+    fs::remove_file(snapshot.join("image")).unwrap();
+    for device in ["0", "1"] {
+        fs::remove_file(snapshot.join(device)).unwrap();
+    }
+    place.complete().unwrap();
+    assert_eq!(fs::read(snapshot.join("image")).unwrap(), image, "the same again");
+}
+
+#[test]
+fn links_and_empty_files_need_no_device() {
+    let place = Place::new();
+    place.write(&[file("a", 0, ONE, 0), link("b", 4, 1024)]);
+    place.complete().unwrap();
+    assert!(matches!(Image.attachment(&place.tree()), Attachment::Image { devices, .. } if devices.is_empty()));
+}
+
+#[test]
+fn everything_else_in_staging_is_refused() {
+    for name in ["image", "0", "root"] {
+        let place = Place::new();
+        place.write(&[]);
+        fs::write(place.tree().join(name), "").unwrap();
+        assert!(matches!(place.adopt(), Err(SnapshotError::Untrusted { .. })), "{name}");
+    }
+    let place = Place::new();
+    assert!(matches!(place.adopt(), Err(SnapshotError::Untrusted { .. })), "no manifest");
+    place.write(&[]);
+    fs::hard_link(place.tree().join("manifest"), place.place.path().join("other")).unwrap();
+    assert!(matches!(place.adopt(), Err(SnapshotError::Untrusted { .. })), "a second name");
+    fs::remove_file(place.tree().join("manifest")).unwrap();
+    std::os::unix::fs::symlink("../other", place.tree().join("manifest")).unwrap();
+    assert!(matches!(place.adopt(), Err(SnapshotError::Untrusted { .. })), "a link");
+}
+
+#[test]
+fn malformed_records_are_refused() {
+    for records in [
+        "",
+        "time 1\0",
+        "time x\0time 1\0",
+        &format!("{}\0", file("a", 1, ONE, 0)),
+        &format!("time 1\0{}", file("a", 1, ONE, 0)),
+        &format!("time 1\0{}\0", file("", 1, ONE, 0)),
+        &format!("time 1\0{}\0", file("a", 1, ONE, 100)),
+        &format!("time 1\0{}\0", file("a", 1, &ONE[1..], 0)),
+        &format!("time 1\0{}\0", file("a", 1, &ONE[..40], 0)),
+        &format!("time 1\0{}\0", file("a", 1, "segment-../../../../../../../../../../../etc/passwd", 0)),
+        &format!("time 1\0{}\0", file("a", 1, "..", 0)),
+        &format!("time 1\0100644 blob {ID} -1 {ONE} 0\ta\0"),
+        &format!("time 1\0100644 blob {ID} 1 {ONE} 0 0\ta\0"),
+        &format!("time 1\0100644 blob {ID} 1 {ONE}\ta\0"),
+        &format!("time 1\0100644 blob {ID} 1\ta\0"),
+        &format!("time 1\0104755 blob {ID} 1 {ONE} 0\ta\0"),
+        &format!("time 1\0100644 tree {ID} -\ta/\0"),
+        &format!("time 1\0040000 tree {ID} -\ta\0"),
+        &format!("time 1\0160000 commit {ID} - {ONE}\ta\0"),
+        &format!("time 1\0{}\0", file(&"x".repeat(5000), 1, ONE, 0)),
+    ] {
+        let place = Place::new();
+        place.write(&[]);
+        fs::write(place.tree().join("manifest"), records).unwrap();
+        match place.complete() {
+            Err(SnapshotError::Untrusted { reason, .. }) => assert_eq!(reason, "it has a malformed record"),
+            // Nothing but the time is an empty tree.
+            Ok(()) => assert_eq!(records, "time 1\0"),
+            other => panic!("{records:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_is_not_one_is_refused() {
+    let at = |path: &str| file(path, 1, ONE, 0);
+    for (records, reason) in [
+        (vec![at("b"), at("a")], "order"),
+        (vec![at("a"), at("a")], "order"),
+        (vec![at("a/b"), at("a-")], "order"),
+        (vec![at("a"), at("a/b")], "same name"),
+        (vec![at("a"), at("a-"), at("a/b")], "same name"),
+        (vec![submodule("a"), at("a/b")], "empty directory"),
+        (vec![empty("a"), at("a/b")], "empty directory"),
+        (vec![submodule("a"), at("a-"), at("a/b")], "same name"),
+        (vec![link("a", 4, 1024), at("a/b")], "same name"),
+        (vec![at("../a")], ".."),
+        (vec![at("a/../b")], ".."),
+        (vec![at("./a")], "."),
+        (vec![at("/a")], "empty"),
+        (vec![at("a//b")], "empty"),
+        (vec![at(".git/config")], ".git"),
+        (vec![submodule("..")], ".."),
+        (vec![empty("a/..")], ".."),
+        (vec![link("a", 0, 1024)], "length"),
+        (vec![link("a", 4096, 0)], "length"),
+        (vec![link("a", 4, 0)], "NUL"),
+    ] {
+        let found = Place::new().refusal(&records);
+        assert!(found.contains(reason), "{records:?}: {found}");
+    }
+}
+
+#[test]
+fn content_outside_its_segment_is_refused() {
+    for (record, reason) in [
+        (file("a", 2049, ONE, 0), "not inside its segment"),
+        (file("a", 1025, TWO, 0), "not inside its segment"),
+        (file("a", 513, TWO, 512), "not inside its segment"),
+        (file("a", 1, TWO, 1024), "not inside its segment"),
+        (file("a", u64::MAX, ONE, 512), "not inside its segment"),
+        (link("a", 5, 2048), "not inside its segment"),
+        (file("a", 1, &ONE.replace('1', "3"), 0), "no such segment"),
+    ] {
+        let mut place = Place::new();
+        place.request.limits.tree_bytes = u64::MAX;
+        assert!(place.refusal(std::slice::from_ref(&record)).contains(reason), "{record:?}");
+        assert!(!place.tree().join("image").exists() && !place.tree().join("0").exists());
+    }
+    // Those of two blobs may be the same, or overlap: they are the repository's anyway.
+    let place = Place::new();
+    place.write(&[file("a", 600, ONE, 0), file("b", 600, ONE, 0), file("c", 100, ONE, 512)]);
+    place.complete().unwrap();
+}
+
+#[test]
+fn swapped_or_odd_segments_are_refused() {
+    let place = Place::new();
+    let (one, two) = (place.segment(ONE), place.segment(TWO));
+    place.write(&[file("a", 1, TWO, 0), file("b", 1500, ONE, 0)]);
+    fs::rename(&two, place.repository().join("aside")).unwrap();
+    fs::rename(&one, &two).unwrap();
+    fs::rename(place.repository().join("aside"), &one).unwrap();
+    assert!(matches!(place.complete(), Err(SnapshotError::Untrusted { .. })), "swapped");
+
+    let place = Place::new();
+    fs::write(place.segment(ONE), [0; 700]).unwrap();
+    assert_eq!(place.refusal(&[file("a", 1, ONE, 0)]), "its last block is not whole");
+
+    let place = Place::new();
+    fs::remove_file(place.segment(ONE)).unwrap();
+    std::os::unix::fs::symlink(place.segment(TWO), place.segment(ONE)).unwrap();
+    assert_eq!(place.refusal(&[file("a", 1, ONE, 0)]), "it is not a regular file");
+}
+
+#[test]
+fn limits_and_rejected_links_hold_in_the_parent() {
+    let change: [fn(&mut Limits); 4] = [
+        |limits| limits.entries = 3,
+        |limits| limits.tree_bytes = 99,
+        |limits| limits.path_depth = 1,
+        |limits| limits.path_length = 4,
+    ];
+    for change in change {
+        let mut place = Place::new();
+        place.write(&[file("a/b/c", 100, ONE, 0), submodule("d")]);
+        assert!(place.adopt().is_ok());
+        change(&mut place.request.limits);
+        assert!(matches!(place.adopt(), Err(SnapshotError::TooLarge { .. })), "{:?}", place.request.limits);
+    }
+    let mut place = Place::new();
+    place.request.tree.symlinks = Symlinks::RejectEscaping;
+    assert!(place.refusal(&[link("a", 4, 1024)]).contains("leave the volume"));
+    place.write(&[link("d/a", 4, 1024)]);
+    place.complete().unwrap();
+    let mut place = Place::new();
+    place.request.tree.symlinks = Symlinks::RejectEscaping;
+    place.request.tree.directory = RelativePath::parse("above").unwrap();
+    place.write(&[link("a", 4, 1024)]);
+    place.complete().unwrap();
+}
+
+#[test]
+fn the_uuid_depends_on_all_that_an_image_shows() {
+    let uuid = |change: fn(&mut TreeRequest), records: &[String]| {
+        let mut place = Place::new();
+        change(&mut place.request);
+        place.write(records);
+        place.complete().unwrap();
+        fs::read(place.tree().join("image")).unwrap()[1072..1088].to_vec()
+    };
+    let records = [file("a", 1, ONE, 0)];
+    let first = uuid(|_| {}, &records);
+    assert_eq!(uuid(|_| {}, &records), first);
+    assert_ne!(uuid(|_| {}, &[file("a", 1, ONE, 512)]), first);
+    assert_ne!(uuid(|request| request.tree.directory = RelativePath::parse("d").unwrap(), &records), first);
+}
