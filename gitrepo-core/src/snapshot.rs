@@ -45,6 +45,7 @@ pub use copy::copy;
 pub use directory::Directory;
 pub(crate) use mountable::IMAGE;
 pub use mountable::Image;
+pub(crate) use mountable::is_image;
 
 /// How a tree is written to staging, and which part of a finished snapshot is attached.
 pub trait SnapshotFormat: Send + Sync {
@@ -72,10 +73,12 @@ pub trait SnapshotFormat: Send + Sync {
     fn attachment(&self, snapshot: &Path) -> Attachment;
 }
 
+/// All formats of this version.
+pub(crate) const FORMATS: [&dyn SnapshotFormat; 2] = [&Directory, &Image];
+
 /// Returns the format with this name in `meta.json`; `None` if a newer version wrote it.
 pub fn format(name: &str) -> Option<&'static dyn SnapshotFormat> {
-    let formats: [&'static dyn SnapshotFormat; 2] = [&Directory, &Image];
-    formats.into_iter().find(|format| format.name() == name)
+    FORMATS.into_iter().find(|format| format.name() == name)
 }
 
 /// The tree to write.

@@ -139,6 +139,7 @@ over! { csi flex; {
         names_of_hexadecimal_digits_are_branches_and_tags
         a_private_repository_needs_the_right_secret
         files_of_a_writable_volume_belong_to_the_fs_group
+        read_only_volumes_are_images_if_the_configuration_says_so
         repeating_publish_and_unpublish_changes_nothing;
     secrets:
         secrets_do_not_leak_when_the_volume_works

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gitrepo_core::error::chain;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
+use gitrepo_core::policy::SnapshotChoice;
 use gitrepo_core::remote::Git;
 use gitrepo_core::testing::FailingMounter;
 use gitrepo_core::testing::FakeMounter;
@@ -30,6 +32,7 @@ mod contract;
 mod copies;
 mod damage;
 mod failures;
+mod images;
 mod kernel;
 mod shared;
 mod targets;
@@ -44,6 +47,8 @@ struct Bench {
     repository: Repository,
     first: String,
     commit: String,
+    /// The format of the snapshots of read-only volumes.
+    format: SnapshotChoice,
     _place: Place,
 }
 
@@ -58,11 +63,24 @@ impl Bench {
         let directory = TempDir::new().unwrap();
         let home = directory.path().canonicalize().unwrap();
         let worker = InProcess::new(Arc::new(Git::default()));
-        Self::new(home, Arc::new(worker), Arc::new(FakeMounter::new()), Place::Directory { _directory: directory })
+        let place = Place::Directory { _directory: directory };
+        Self::new(home, Arc::new(worker), Arc::new(FakeMounter::new()), SnapshotChoice::Directory, place)
     }
 
     /// Creates a bench that works like a real node; `None` without root.
     fn real() -> Option<Self> {
+        Self::real_with(SnapshotChoice::Directory)
+    }
+
+    /// The same with images as snapshots; `None` also on a machine that cannot mount them.
+    fn images() -> Option<Self> {
+        let bench = Self::real_with(SnapshotChoice::Image)?;
+        let supported = bench.mounter.check_images(&bench.home);
+        let what = supported.as_ref().err().map(|error| chain(error)).unwrap_or_default();
+        require::feature(supported.is_ok(), &format!("images of 512-byte blocks: {what}")).then_some(bench)
+    }
+
+    fn real_with(format: SnapshotChoice) -> Option<Self> {
         if !require::root("to mount") || !require::tool("mkfs.ext4") {
             return None;
         }
@@ -70,17 +88,24 @@ impl Bench {
         let home = file_system.path().canonicalize().unwrap();
         let worker = Confined::new(&volumes::config().worker).with_program(program::executable("gitrepo-cli"));
         let mounter = LinuxMounter::new(home.join("store/mounting"));
-        Some(Self::new(home, Arc::new(worker), Arc::new(mounter), Place::FileSystem { _file_system: file_system }))
+        let place = Place::FileSystem { _file_system: file_system };
+        Some(Self::new(home, Arc::new(worker), Arc::new(mounter), format, place))
     }
 
-    fn new(home: PathBuf, worker: Arc<dyn Worker>, mounter: Arc<dyn Mounter>, place: Place) -> Self {
+    fn new(
+        home: PathBuf,
+        worker: Arc<dyn Worker>,
+        mounter: Arc<dyn Mounter>,
+        format: SnapshotChoice,
+        place: Place,
+    ) -> Self {
         let repository = Repository::new("app");
         let first = repository.commit("main", &Files::new().file("README.md", "# First\n").file("a/b/c", "deep\n"));
         let commit =
             repository.commit("main", &Files::new().file("README.md", "# Second\n").executable("run", "#!/bin/sh\n"));
         let server = HttpServer::start(&repository);
-        let node = Node::new(&home, volumes::config(), Arc::clone(&worker), Arc::clone(&mounter));
-        Self { node, worker, mounter, home, server, repository, first, commit, _place: place }
+        let node = Node::new(&home, config(format), Arc::clone(&worker), Arc::clone(&mounter));
+        Self { node, worker, mounter, home, server, repository, first, commit, format, _place: place }
     }
 
     fn url(&self) -> String {
@@ -89,7 +114,7 @@ impl Bench {
 
     /// Returns the same node with another configuration, as another process would open it.
     fn configured(&self, change: impl FnOnce(&mut Config)) -> Node {
-        let mut config = volumes::config();
+        let mut config = config(self.format);
         change(&mut config);
         Node::new(&self.home, config, Arc::clone(&self.worker), Arc::clone(&self.mounter))
     }
@@ -97,7 +122,7 @@ impl Bench {
     /// Returns the same node, but the `nth` call of `verb` fails.
     fn failing(&self, verb: Verb, nth: usize) -> Node {
         let mounter = FailingMounter::new(Arc::clone(&self.mounter), verb, nth, libc::EIO);
-        Node::new(&self.home, volumes::config(), Arc::clone(&self.worker), Arc::new(mounter))
+        Node::new(&self.home, config(self.format), Arc::clone(&self.worker), Arc::new(mounter))
     }
 
     /// Asserts that `target` shows `commit` in one mount.
@@ -105,6 +130,12 @@ impl Bench {
         assert_eq!(self.node.mounts_on(target), 1, "mounts on {}", target.display());
         gitrepo_tests::tree::assert_same_tree(&self.repository, commit, ".", &self.node.shown(target));
     }
+}
+
+fn config(snapshot_format: SnapshotChoice) -> Config {
+    let mut config = volumes::config();
+    config.snapshot_format = snapshot_format;
+    config
 }
 
 /// Makes tests of functions that take a [`Bench`], for each bench.
@@ -187,5 +218,62 @@ over! {
             only_volumes_of_the_given_origin_and_directory_are_abandoned
             a_volume_whose_target_cannot_be_checked_is_not_abandoned
             a_users_read_only_volume_is_abandoned_when_its_mount_is_lost;
+    }
+}
+
+over! {
+    of_images: Bench::images();
+    ; {
+        contract:
+            a_volume_shows_exactly_the_commits_tree
+            publishing_ten_times_makes_one_mount
+            publish_and_unpublish_may_alternate
+            different_content_for_a_published_target_is_refused
+            one_volume_may_be_on_many_targets
+            a_subdirectory_appears_at_the_requested_directory
+            a_published_volume_stays_when_the_branch_moves
+            after_a_reboot_the_recorded_commit_is_published_without_the_remote
+            after_a_reboot_another_credential_needs_its_own_proof
+            the_list_shows_the_state_of_mounts
+            unpublishing_an_unpublished_volume_succeeds;
+        targets:
+            an_existing_target_directory_stays
+            a_created_target_directory_is_removed
+            an_unusable_target_is_refused_and_nothing_is_created
+            a_foreign_mount_made_after_a_reboot_stays
+            a_volume_covered_by_a_foreign_mount_is_not_forgotten
+            a_foreign_mount_is_neither_covered_nor_unmounted;
+        failures:
+            a_final_failure_leaves_nothing_behind
+            a_publish_whose_mount_fails_leaves_nothing_behind
+            a_failure_that_could_not_be_undone_is_not_final
+            a_failed_unpublish_may_be_repeated
+            a_cancelled_publish_leaves_nothing_behind
+            a_volume_that_is_unpublished_during_its_fetch_does_not_appear
+            a_failed_republish_keeps_the_volumes_record_and_data;
+        damage:
+            a_torn_record_breaks_neither_publish_nor_unpublish_nor_list
+            a_deleted_snapshot_is_made_again
+            a_deleted_snapshot_that_cannot_be_made_again_is_reported_and_unpublished;
+        copies:
+            writes_to_a_copy_are_not_visible_elsewhere
+            writes_to_a_copy_survive_a_reboot
+            a_copy_belongs_to_the_requested_group;
+        shared:
+            targets_of_a_volume_share_a_copy_until_the_last_is_gone
+            a_lost_shared_copy_is_made_again_from_the_same_commit;
+        abandoned:
+            a_volume_whose_target_is_gone_is_unpublished
+            only_volumes_of_the_given_origin_and_directory_are_abandoned
+            a_users_read_only_volume_is_abandoned_when_its_mount_is_lost;
+        images:
+            every_fixture_is_shown_as_git_has_it
+            targets_share_one_filesystem_and_the_second_fetches_nothing
+            a_new_commit_is_another_image_over_old_and_new_segments
+            an_unpublish_leaves_neither_mount_nor_loop_device
+            a_mounted_image_survives_eviction_of_all_else
+            a_writable_volume_is_a_copy_of_files
+            a_damaged_image_is_fetched_again
+            a_node_without_images_says_so;
     }
 }

@@ -31,6 +31,9 @@ mod writer;
 pub use error::EntryError;
 pub use error::ImageError;
 
+pub(crate) use superblock::MAGIC;
+pub(crate) use superblock::START as SUPERBLOCK;
+
 use devices::DeviceTable;
 use hierarchy::Hierarchy;
 use inode::Format;

@@ -8,10 +8,12 @@
 //! The worker only writes the manifest ([`record`]). The parent checks it ([`listed`]), and makes the image out of it
 //! ([`assemble`]): the kernel never reads metadata that a worker wrote.
 
+use std::fs::File;
 use std::io;
 use std::io::BufWriter;
 use std::io::Read;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -22,6 +24,7 @@ use super::TreeRequest;
 use super::TreeSummary;
 use super::Watch;
 use super::beneath::Beneath;
+use super::image;
 use super::listing::Listing;
 use super::located::Located;
 use super::manifest;
@@ -83,6 +86,14 @@ impl SnapshotFormat for Image {
         let devices: Vec<PathBuf> = (0..).map(device).take_while(|path| path.symlink_metadata().is_ok()).collect();
         Attachment::Image { metadata: snapshot.join(IMAGE), devices }
     }
+}
+
+/// Whether a file begins as an image does. The kernel says the same of all that is not one, and of an image whose
+/// options it does not know.
+pub(crate) fn is_image(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut magic, image::SUPERBLOCK as u64));
+    read.is_ok() && u32::from_le_bytes(magic) == image::MAGIC
 }
 
 fn device_name(number: usize) -> String {

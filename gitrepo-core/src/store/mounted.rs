@@ -10,9 +10,11 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::mount::MountPoint;
+use crate::snapshot;
 
 use super::Store;
 use super::digest::is_hex;
+use super::snapshot::SnapshotId;
 
 impl Store {
     /// Returns the tree, or the image of one, of this store that a mount may show. Another store may have a tree of the
@@ -22,6 +24,13 @@ impl Store {
         let tails = (0..names.len()).rev().map(|at| names[at..].iter().collect::<PathBuf>());
         let places = [self.layout.snapshots(), self.layout.volumes()];
         tails.map(|tail| self.root().join(tail)).find(|path| places.iter().any(|place| path.starts_with(place)))
+    }
+
+    /// Whether a mount shows the snapshot with this id, or did before that was deleted. Then nothing else tells its
+    /// format.
+    pub fn is_mount_of_snapshot(&self, mount: &MountPoint, id: &SnapshotId) -> bool {
+        let path = self.snapshot_path(id);
+        snapshot::FORMATS.iter().any(|format| self.is_mount_of(mount, format.attachment(&path).path()))
     }
 
     /// Whether a mount shows this tree of the store, a directory or an image, or did before that was deleted.

@@ -167,15 +167,14 @@ impl Volumes {
 
     /// Whether one of these mounts is the recorded volume on its target.
     pub(super) fn is_among(&self, mounts: &[MountPoint], record: &Record) -> bool {
-        let attachment = self.attachment(record);
-        mounts.iter().any(|mount| mount.target == record.target && self.store.is_mount_of(mount, attachment.path()))
+        mounts.iter().any(|mount| mount.target == record.target && self.is_mount_of(mount, record))
     }
 
     /// Whether a mount is ours and may be removed: with a record, if it shows the recorded tree, deleted or not;
     /// without one, if it shows anything of this store.
     fn is_remnant(&self, mount: &MountPoint, record: Option<&Record>) -> Result<bool, MountError> {
         if let Some(record) = record {
-            return Ok(self.store.is_mount_of(mount, self.attachment(record).path()));
+            return Ok(self.is_mount_of(mount, record));
         }
         let Some(source) = self.store.shown_by(mount) else { return Ok(false) };
         let attachment = match mount.image() {
@@ -183,6 +182,14 @@ impl Volumes {
             None => Attachment::Bind { source },
         };
         self.mounter.shows(&Mount { attachment, target: mount.target.clone(), read_only: mount.is_read_only() })
+    }
+
+    /// Whether a mount shows the tree that a record names, deleted or not.
+    fn is_mount_of(&self, mount: &MountPoint, record: &Record) -> bool {
+        match record.shows {
+            Shows::Snapshot => self.store.is_mount_of_snapshot(mount, &record.snapshot),
+            Shows::Copy | Shows::SharedCopy => self.store.is_mount_of(mount, self.attachment(record).path()),
+        }
     }
 
     /// Returns the directory or image that a recorded volume mounts.

@@ -17,6 +17,7 @@ use crate::lease::Lease;
 use crate::lease::Provenance;
 use crate::mount::Attachment;
 use crate::mount::MountError;
+use crate::snapshot::is_image;
 use crate::store::Deletion;
 use crate::store::MountTable;
 use crate::store::Record;
@@ -198,7 +199,7 @@ impl Volumes {
 /// Whether an image could not be mounted because a part of it is damaged or gone.
 fn is_damage(error: &MountError, snapshot: &SnapshotLease) -> Result<bool, PublishError> {
     let Attachment::Image { metadata, .. } = snapshot.attachment()? else { return Ok(false) };
-    Ok(error.kind() == Kind::Corrupt || !metadata.exists())
+    Ok(error.kind() == Kind::Corrupt || !is_image(&metadata))
 }
 
 pub(super) fn published(record: &Record, outcome: Outcome) -> Published {

@@ -8,15 +8,21 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::linux::LinuxMounter;
+use gitrepo_core::mount::mountinfo;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServerBuilder;
 use gitrepo_tests::kubelet::Driver;
 use gitrepo_tests::kubelet::Manifest;
 use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::loopfs::LoopFs;
+use gitrepo_tests::require;
 use gitrepo_tests::tree::assert_owner;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::entries;
+use serde_json::json;
 use tonic::Code;
 
 use super::Scene;
@@ -228,6 +234,37 @@ pub(super) fn repeating_publish_and_unpublish_changes_nothing<D: Driver>() {
         assert!(!target.exists(), "{} is still there", target.display());
         scene.node.call_unpublish(&pod, &volume);
         scene.node.call_unpublish(&Pod::new("unknown"), &volume);
+    }
+    scene.node.assert_nothing_set_up();
+}
+
+pub(super) fn read_only_volumes_are_images_if_the_configuration_says_so<D: Driver>() {
+    let Some(place) = LoopFs::if_possible(16 << 20) else { return };
+    let supported = LinuxMounter::new(place.path().join("mounting")).check_images(place.path()).is_ok();
+    drop(place);
+    if !require::feature(supported, "images of 512-byte blocks") {
+        return;
+    }
+    let Some(scene) = Scene::<D>::configured(&json!({ "snapshotFormat": "image" }), |server| server) else { return };
+    let filesystem = |target: &Path| {
+        let mounts = mountinfo::read().unwrap().into_iter().filter(|mount| mount.target == target);
+        mounts.map(|mount| mount.filesystem).collect::<Vec<_>>()
+    };
+    let pods = ["one", "two"].map(Pod::new);
+    let [image, copy] = [scene.inline("image").read_only(), scene.inline("copy")];
+    for pod in &pods {
+        let target = scene.set_up(pod, &image);
+        scene.assert_shown_on(&target);
+        assert_eq!(filesystem(&target), ["erofs"]);
+    }
+    let target = scene.set_up(&pods[0], &copy);
+    scene.assert_shown_on(&target);
+    assert_eq!(filesystem(&target), ["ext4"]);
+    fs::write(target.join("new"), "mine").unwrap();
+
+    scene.tear_down(&pods[0], &copy);
+    for pod in &pods {
+        scene.tear_down(pod, &image);
     }
     scene.node.assert_nothing_set_up();
 }

@@ -10,7 +10,7 @@ use super::inode::Inode;
 use super::layout::Layout;
 
 /// Where it begins.
-const START: usize = 1024;
+pub(crate) const START: usize = 1024;
 
 /// Where it ends. It has no extensions.
 pub(super) const END: usize = START + 128;
@@ -18,7 +18,7 @@ pub(super) const END: usize = START + 128;
 /// Where its checksum is.
 const CHECKSUM: usize = START + 4;
 
-const MAGIC: u32 = 0xE0F5_E1E2;
+pub(crate) const MAGIC: u32 = 0xE0F5_E1E2;
 
 /// The superblock has a checksum.
 const COMPAT_CHECKSUM: u32 = 0x1;

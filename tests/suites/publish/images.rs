@@ -1,0 +1,275 @@
+//! Read-only volumes as images.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gitrepo_core::error::Kind;
+use gitrepo_core::error::chain;
+use gitrepo_core::mount::Mount;
+use gitrepo_core::mount::MountError;
+use gitrepo_core::mount::MountPoint;
+use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::linux::LinuxMounter;
+use gitrepo_core::spec::RelativePath;
+use gitrepo_core::store::Eviction;
+use gitrepo_core::volume::Outcome;
+use gitrepo_tests::fixtures;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::require;
+use gitrepo_tests::shell::Shell;
+use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::tree::assert_times;
+use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::at;
+use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::writable;
+
+use super::Bench;
+use super::config;
+
+/// The mount of an image on a target, which must be the only one there.
+fn image_on(bench: &Bench, target: &Path) -> MountPoint {
+    let mounts = bench.mounter.list().unwrap();
+    let mut mounts = mounts.into_iter().filter(|mount| mount.target == target);
+    let (Some(mount), None) = (mounts.next(), mounts.next()) else { panic!("one mount on {}", target.display()) };
+    assert!(mount.image().is_some() && mount.is_read_only(), "{mount:?}");
+    mount
+}
+
+/// The only snapshot.
+fn snapshot(bench: &Bench) -> PathBuf {
+    let [snapshot] = &bench.node.snapshots()[..] else { panic!("one snapshot") };
+    snapshot.clone()
+}
+
+pub(super) fn every_fixture_is_shown_as_git_has_it(bench: &Bench) {
+    let everything = fixtures::everything();
+    let others = [fixtures::empty_tree(), fixtures::empty_directories(), fixtures::many(3000)];
+    let repositories = [&everything.repository, &others[0], &others[1], &others[2]];
+    for (number, repository) in repositories.into_iter().enumerate() {
+        let server = HttpServer::start(repository);
+        let commit = repository.resolve("main");
+        let whole = read_only(&server.url(repository), &bench.node.target(&format!("whole-{number}")));
+        bench.node.publish(&whole).unwrap();
+        image_on(bench, &whole.target);
+        assert_same_tree(repository, &commit, ".", &whole.target);
+
+        let mut below = read_only(&server.url(repository), &bench.node.target(&format!("below-{number}")));
+        below.spec.tree.directory = RelativePath::parse("x/y").unwrap();
+        bench.node.publish(&below).unwrap();
+        assert_eq!(gitrepo_tests::volumes::entries(&below.target), [below.target.join("x")]);
+        assert_same_tree(repository, &commit, ".", &below.target.join("x/y"));
+        for request in [&whole, &below] {
+            bench.node.unpublish(request);
+        }
+    }
+    let server = HttpServer::start(&everything.repository);
+    let old = at(read_only(&server.url(&everything.repository), &bench.node.target("old")), &everything.parent);
+    bench.node.publish(&old).unwrap();
+    assert_same_tree(&everything.repository, &everything.parent, ".", &old.target);
+    assert_times(&old.target, everything.repository.commit_time(&everything.parent));
+    let refused = File::create(old.target.join("new")).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
+    bench.node.unpublish(&old);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn targets_share_one_filesystem_and_the_second_fetches_nothing(bench: &Bench) {
+    let [first, second] = ["first", "second"].map(|pod| read_only(&bench.url(), &bench.node.target(pod)));
+    assert!(matches!(bench.node.publish(&first).unwrap().outcome, Outcome::Fetched { .. }));
+    let packs = bench.server.packs();
+    assert_eq!(bench.node.publish(&second).unwrap().outcome, Outcome::Hit);
+    assert_eq!(bench.server.packs(), packs);
+    let [one, two] = [&first, &second].map(|request| image_on(bench, &request.target));
+    assert_eq!(one.device, two.device, "one filesystem, one page cache");
+    bench.node.unpublish(&first);
+    bench.assert_shows(&second.target, &bench.commit);
+    bench.node.unpublish(&second);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn a_new_commit_is_another_image_over_old_and_new_segments(bench: &Bench) {
+    let before = at(read_only(&bench.url(), &bench.node.target("before")), &bench.first);
+    bench.node.publish(&before).unwrap();
+    let old = snapshot(bench);
+    let after = read_only(&bench.url(), &bench.node.target("after"));
+    bench.node.publish(&after).unwrap();
+    let new = bench.node.snapshots().into_iter().find(|snapshot| *snapshot != old).unwrap();
+    let devices = |snapshot: &Path| {
+        let paths = (0..).map(|number: usize| snapshot.join(number.to_string())).take_while(|path| path.exists());
+        paths.map(|path| fs::metadata(path).unwrap().ino()).collect::<Vec<_>>()
+    };
+    assert!(devices(&new).len() == 2 && devices(&new).contains(&devices(&old)[0]), "a/b/c is where it was");
+    bench.assert_shows(&before.target, &bench.first);
+    bench.assert_shows(&after.target, &bench.commit);
+    for request in [&before, &after] {
+        bench.node.unpublish(request);
+    }
+}
+
+pub(super) fn an_unpublish_leaves_neither_mount_nor_loop_device(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    bench.node.publish(&request).unwrap();
+    bench.node.unpublish(&request);
+    bench.node.assert_nothing_published();
+    let store = bench.node.store().to_str().unwrap().to_owned();
+    let backing = |block: PathBuf| fs::read_to_string(block.join("loop/backing_file")).unwrap_or_default();
+    let blocks = fs::read_dir("/sys/block").unwrap().map(|block| block.unwrap().path());
+    let left: Vec<_> = blocks.map(backing).filter(|file| file.contains(&store)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+pub(super) fn a_mounted_image_survives_eviction_of_all_else(bench: &Bench) {
+    let request = read_only(&bench.url(), &bench.node.target("pod"));
+    bench.node.publish(&request).unwrap();
+    let store = bench.node.volumes.store();
+    let shown = || Some(bench.mounter.list().unwrap().iter().filter_map(|mount| store.shown_by(mount)).collect());
+    let evict = || store.evict(Eviction::Unreferenced, &shown, Duration::from_secs(60)).unwrap();
+    assert_eq!(evict().snapshots, 0);
+    // Its content does not go with the repository.
+    gitrepo_tests::volumes::entries(&store.root().join("repositories"))
+        .iter()
+        .for_each(|repository| gitrepo_tests::volumes::delete(repository));
+    bench.assert_shows(&request.target, &bench.commit);
+    let other = read_only(&bench.url(), &bench.node.target("other"));
+    assert_eq!(bench.node.publish(&other).unwrap().outcome, Outcome::Hit);
+    bench.assert_shows(&other.target, &bench.commit);
+    // Nor is it lost in a reboot.
+    bench.node.reboot();
+    bench.node.publish(&request).unwrap();
+    bench.assert_shows(&request.target, &bench.commit);
+    for request in [&request, &other] {
+        bench.node.unpublish(request);
+    }
+    assert_eq!(evict().snapshots, 1);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn a_writable_volume_is_a_copy_of_files(bench: &Bench) {
+    let image = read_only(&bench.url(), &bench.node.target("image"));
+    let copy = writable(&bench.url(), &bench.node.target("copy"), 1000);
+    for request in [&image, &copy] {
+        bench.node.publish(request).unwrap();
+        bench.assert_shows(&request.target, &bench.commit);
+    }
+    image_on(bench, &image.target);
+    fs::write(copy.target.join("new"), "mine").unwrap();
+    let formats = bench.node.snapshots().into_iter().map(|snapshot| {
+        (snapshot.join("image").exists(), snapshot.join("root").exists(), snapshot.join("seal").exists())
+    });
+    let mut formats: Vec<_> = formats.collect();
+    formats.sort_unstable();
+    assert_eq!(formats, [(false, true, true), (true, false, false)]);
+    for request in [&image, &copy] {
+        bench.node.unpublish(request);
+    }
+}
+
+pub(super) fn a_damaged_image_is_fetched_again(bench: &Bench) {
+    let cut =
+        |name: &'static str| move |snapshot: &Path| File::options().write(true).open(snapshot.join(name))?.set_len(512);
+    let gone = |name: &'static str| move |snapshot: &Path| fs::remove_file(snapshot.join(name));
+    let damages: [(&str, Box<dyn Fn(&Path) -> io::Result<()>>); 4] = [
+        ("a segment cut short", Box::new(cut("0"))),
+        ("a segment gone", Box::new(gone("0"))),
+        ("an image cut short", Box::new(cut("image"))),
+        ("an image gone", Box::new(gone("image"))),
+    ];
+    // More than a block, so that there is something to cut.
+    let large = bench.repository.commit("main", &Files::new().file("large", &fixtures::text(1, 5000)));
+    let request = at(read_only(&bench.url(), &bench.node.target("pod")), &large);
+    for (what, damage) in damages {
+        for reboots in [false, true] {
+            bench.node.publish(&request).unwrap();
+            let shown = image_on(bench, &request.target).image().unwrap().parent().unwrap().to_owned();
+            match reboots {
+                true => bench.node.reboot(),
+                false => drop(bench.node.unpublish(&request)),
+            }
+            damage(&shown).unwrap();
+            bench.node.publish(&request).unwrap_or_else(|error| panic!("{what}: {}", chain(&error)));
+            bench.assert_shows(&request.target, &large);
+            let now = image_on(bench, &request.target).image().unwrap().parent().unwrap().to_owned();
+            assert_ne!(now, shown, "{what}: its successor");
+            bench.node.unpublish(&request);
+        }
+    }
+    bench.node.assert_nothing_published();
+}
+
+#[test]
+fn a_shell_mounts_an_image_if_the_configuration_says_so() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let mounter = LinuxMounter::new(shell.home().join("mounting"));
+    let supported = mounter.check_images(shell.home()).is_ok();
+    if !require::feature(supported, "images of 512-byte blocks") {
+        return;
+    }
+    shell.configure(r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "image"}"#);
+    let (repository, commit) = fixtures::small();
+    let server = HttpServer::start(&repository);
+    let targets = ["one", "two"].map(|pod| shell.target(pod));
+    for target in &targets {
+        shell.mount(&server.url(&repository), target, &[]).assert_success();
+        assert_same_tree(&repository, &commit, ".", target);
+    }
+    let images =
+        |mounter: &LinuxMounter| mounter.list().unwrap().iter().filter(|mount| mount.image().is_some()).count();
+    assert_eq!((images(&mounter), server.packs()), (2, 1));
+    for target in &targets {
+        shell.unmount(target).assert_success();
+    }
+    assert_eq!(images(&mounter), 0);
+}
+
+/// Mounts no image.
+struct WithoutImages(Arc<dyn Mounter>);
+
+impl Mounter for WithoutImages {
+    fn attach(&self, mount: &Mount) -> Result<(), MountError> {
+        self.0.attach(mount)
+    }
+
+    fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
+        self.0.shows(mount)
+    }
+
+    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
+        self.0.unmount(target)
+    }
+
+    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
+        self.0.list()
+    }
+
+    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "this needs Linux 6.4");
+        Err(MountError::NoImages { directory: directory.into(), step: "mount", source })
+    }
+
+    fn sweep(&self) -> Result<usize, MountError> {
+        self.0.sweep()
+    }
+}
+
+pub(super) fn a_node_without_images_says_so(bench: &Bench) {
+    let mounter = Arc::new(WithoutImages(Arc::clone(&bench.mounter)));
+    let node = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), mounter);
+    let request = read_only(&bench.url(), &node.target("pod"));
+    let error = node.publish(&request).unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+    let message = chain(&error);
+    assert!(message.contains("snapshotFormat") && message.contains("Linux 6.4"), "{message}");
+    assert_eq!(bench.server.packs(), 0, "found out before the fetch");
+    node.assert_nothing_published();
+    let copy = writable(&bench.url(), &node.target("copy"), 0);
+    node.publish(&copy).unwrap();
+    node.unpublish(&copy);
+}
