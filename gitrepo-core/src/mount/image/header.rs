@@ -113,6 +113,15 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_is_cut_short_is_an_error() {
+        let mut image = image();
+        image[1060] = 8;
+        assert!(read(&image).is_ok());
+        image[1060] = 9;
+        assert_eq!(read(&image).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
     fn anything_else_is_no_image_and_a_table_beyond_the_end_an_error() {
         for other in [&[][..], &[0; 4096], &image()[..1100]] {
             assert!(read(other).unwrap().is_none());

@@ -6,6 +6,11 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::policy::Limits;
+use crate::snapshot::fixture::FILE;
+use crate::snapshot::fixture::Fixture;
+use crate::snapshot::fixture::SUBMODULE;
+use crate::snapshot::fixture::SYMLINK;
+use crate::snapshot::fixture::TREE;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
@@ -197,14 +202,14 @@ fn a_tree_that_is_not_one_is_refused() {
         (vec![empty("a"), at("a/b")], "empty directory"),
         (vec![submodule("a"), at("a-"), at("a/b")], "same name"),
         (vec![link("a", 4, 1024), at("a/b")], "same name"),
-        (vec![at("../a")], ".."),
-        (vec![at("a/../b")], ".."),
-        (vec![at("./a")], "."),
+        (vec![at("../a")], "means another directory"),
+        (vec![at("a/../b")], "means another directory"),
+        (vec![at("./a")], "means another directory"),
         (vec![at("/a")], "empty"),
         (vec![at("a//b")], "empty"),
-        (vec![at(".git/config")], ".git"),
-        (vec![submodule("..")], ".."),
-        (vec![empty("a/..")], ".."),
+        (vec![at(".git/config")], "git's own directory"),
+        (vec![submodule("..")], "means another directory"),
+        (vec![empty("a/..")], "means another directory"),
         (vec![link("a", 0, 1024)], "length"),
         (vec![link("a", 4096, 0)], "length"),
         (vec![link("a", 4, 0)], "NUL"),
@@ -297,4 +302,88 @@ fn the_uuid_depends_on_all_that_an_image_shows() {
     assert_eq!(uuid(|_| {}, &records), first);
     assert_ne!(uuid(|_| {}, &[file("a", 1, ONE, 512)]), first);
     assert_ne!(uuid(|request| request.tree.directory = RelativePath::parse("d").unwrap(), &records), first);
+}
+
+fn written(fixture: &Fixture, request: &TreeRequest) -> Result<(tempfile::TempDir, TreeSummary), SnapshotError> {
+    let staging = tempfile::tempdir().unwrap();
+    let summary = Image.write(fixture.path(), request, staging.path(), &Watch::default())?;
+    Ok((staging, summary))
+}
+
+fn request(commit: CommitId) -> TreeRequest {
+    TreeRequest::new(&TreeOptions::default(), commit, &Image, &Limits::default())
+}
+
+#[test]
+fn the_parent_accepts_what_the_worker_writes() {
+    let fixture = Fixture::new();
+    for directory in [".", "a/b"] {
+        let mut request = request(fixture.varied());
+        request.tree.directory = RelativePath::parse(directory).unwrap();
+        let (staging, summary) = written(&fixture, &request).unwrap();
+        assert_eq!(Image.adopt(staging.path(), &request, Owner::ourselves()).unwrap(), summary);
+        // The other format counts the same.
+        assert_eq!(fixture.write(&request).unwrap().1, summary);
+        Image.complete(staging.path(), fixture.path(), &request).unwrap();
+        assert!(is_image(&staging.path().join("image")));
+    }
+}
+
+#[test]
+fn empty_directories_are_part_of_the_order() {
+    let fixture = Fixture::new();
+    let (nothing, file) = (fixture.tree(&[]), fixture.blob("x"));
+    let nested = fixture.tree(&[(TREE, b"nothing", nothing)]);
+    // git sorts a directory as if its name ended in a slash.
+    let commit = fixture.commit_of(&[
+        (FILE, b"a-", file),
+        (TREE, b"a", nothing),
+        (FILE, b"a0", file),
+        (SUBMODULE, b"b", file),
+        (TREE, b"c", nested),
+        (TREE, b"z", nothing),
+    ]);
+    let request = request(commit);
+    let (staging, summary) = written(&fixture, &request).unwrap();
+    assert_eq!(summary, TreeSummary { files: 2, symlinks: 0, directories: 5, bytes: 2 });
+    assert_eq!(Image.adopt(staging.path(), &request, Owner::ourselves()).unwrap(), summary);
+    let manifest = fs::read_to_string(staging.path().join("manifest")).unwrap();
+    let paths: Vec<_> = manifest.split_terminator('\0').filter_map(|record| record.split('\t').nth(1)).collect();
+    assert_eq!(paths, ["a-", "a/", "a0", "b", "c/nothing/", "z/"]);
+}
+
+#[test]
+fn the_worker_refuses_the_links_that_files_could_not_be_either() {
+    let fixture = Fixture::new();
+    for target in [vec![], vec![b'x'; 4096], b"a\0b".to_vec()] {
+        let request = request(fixture.commit_of(&[(SYMLINK, b"link", fixture.blob(target))]));
+        assert!(matches!(written(&fixture, &request), Err(SnapshotError::UnsafeName { .. })));
+    }
+    let mut request = request(fixture.commit_of(&[(SYMLINK, b"link", fixture.blob("../x"))]));
+    assert!(written(&fixture, &request).is_ok());
+    request.tree.symlinks = Symlinks::RejectEscaping;
+    assert!(matches!(written(&fixture, &request), Err(SnapshotError::EscapingSymlink { .. })));
+}
+
+#[test]
+fn too_many_bytes_are_refused_before_anything_is_written() {
+    let fixture = Fixture::new();
+    let mut request = request(fixture.commit_of(&[(FILE, b"zeros", fixture.blob(vec![0; 4096]))]));
+    request.limits.tree_bytes = 4095;
+    let staging = tempfile::tempdir().unwrap();
+    let refused = Image.write(fixture.path(), &request, staging.path(), &Watch::default());
+    assert!(matches!(refused, Err(SnapshotError::TooLarge { .. })));
+    assert_eq!(fs::read_dir(staging.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_repository_that_has_lost_content_is_damaged() {
+    let fixture = Fixture::new();
+    let request = request(fixture.commit_of(&[(FILE, b"file", fixture.blob("content"))]));
+    let segments: Vec<_> = fs::read_dir(fixture.path().join("segments")).unwrap().map(|found| found.unwrap()).collect();
+    let content = segments.iter().map(fs::DirEntry::path).find(|path| path.extension().unwrap() == "content").unwrap();
+    fs::File::options().write(true).open(&content).unwrap().set_len(0).unwrap();
+    assert!(matches!(written(&fixture, &request), Err(SnapshotError::Incomplete { .. })), "cut short");
+    fs::remove_file(content).unwrap();
+    assert!(matches!(written(&fixture, &request), Err(SnapshotError::Incomplete { .. })), "gone");
 }
