@@ -82,7 +82,8 @@ impl<'a> Reader<'a> {
         assert_eq!(features & DEVICE_TABLE != 0, count > 0);
         assert_eq!(self.u32(field(36)) as usize * self.block_size, self.image.len(), "blocks of the image");
         self.metadata = self.u32(field(40)) as usize * self.block_size;
-        for unused in [13..14, 32..36, 44..80, 84..86, 90..128] {
+        // The UUID is at byte 48.
+        for unused in [13..14, 32..36, 44..48, 64..80, 84..86, 90..128] {
             let unused = field(unused.start)..field(unused.end);
             assert!(
                 self.image[unused.clone()].iter().all(|byte| *byte == 0),

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use nix::sys::stat::fstat;
+
 use crate::sys::mount::UUID_LENGTH;
 
 /// Where the superblock is, whatever the block size.
@@ -56,7 +58,7 @@ impl Header {
         let block_bits = u32::from(superblock[12]);
         // A nonsensical block size is the kernel's to refuse.
         let bytes = |blocks: u32| u64::from(blocks).checked_shl(block_bits).unwrap_or(0);
-        if image.metadata()?.len() < bytes(word(&superblock, 36)) {
+        if fstat(image)?.st_size.unsigned_abs() < bytes(word(&superblock, 36)) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut short"));
         }
         // struct erofs_deviceslot: blocks 64.
