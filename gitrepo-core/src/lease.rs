@@ -108,8 +108,8 @@ impl Snapshots {
         &self.gateway
     }
 
-    /// Leases the tree that `spec` selects from `revision`, as a snapshot of this format. The remote or a fresh proof must show that the credential
-    /// may read the repository.
+    /// Leases the tree that `spec` selects from `revision`, as a snapshot of this format. The remote or a fresh proof must
+    /// show that the credential may read the repository.
     ///
     /// # Errors
     ///
