@@ -425,6 +425,13 @@ mod tests {
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 
+    /// An update must find the snapshots of the version before.
+    #[test]
+    fn the_id_of_a_directory_never_changes() {
+        let key = SnapshotKey { url: &url(), commit: &commit(1), tree: &TreeOptions::default(), format: "directory" };
+        assert_eq!(key.id().to_string(), "773562e25d39041f8a9fbb7d548129c2ed48affd60dce67ce2a83e4b60dfed42");
+    }
+
     #[test]
     fn an_installed_snapshot_is_found_and_never_replaced_by_a_second_one() {
         let (_place, store) = store();
