@@ -172,18 +172,21 @@ pub(super) fn a_writable_volume_is_a_copy_of_files(bench: &Bench) {
     }
 }
 
+/// Does something to a part of a snapshot.
+type Damage = Box<dyn Fn(&Path) -> io::Result<()>>;
+
 pub(super) fn a_damaged_image_is_fetched_again(bench: &Bench) {
     let cut =
         |name: &'static str| move |snapshot: &Path| File::options().write(true).open(snapshot.join(name))?.set_len(512);
     let gone = |name: &'static str| move |snapshot: &Path| fs::remove_file(snapshot.join(name));
-    let damages: [(&str, Box<dyn Fn(&Path) -> io::Result<()>>); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("a segment cut short", Box::new(cut("0"))),
         ("a segment gone", Box::new(gone("0"))),
         ("an image cut short", Box::new(cut("image"))),
         ("an image gone", Box::new(gone("image"))),
     ];
     // More than a block, so that there is something to cut.
-    let large = bench.repository.commit("main", &Files::new().file("large", &fixtures::text(1, 5000)));
+    let large = bench.repository.commit("main", &Files::new().file("large", fixtures::text(1, 5000)));
     let request = at(read_only(&bench.url(), &bench.node.target("pod")), &large);
     for (what, damage) in damages {
         for reboots in [false, true] {
