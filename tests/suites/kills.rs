@@ -1,6 +1,7 @@
 //! Kills `mount` and `unmount` at 200 random moments: the next command always succeeds, and a sweep leaves nothing.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::io::Write;
@@ -60,7 +61,19 @@ struct Lane {
     commits: Vec<String>,
     /// The commit that each target shows, and its kind of copy, if it is writable.
     mounted: BTreeMap<PathBuf, (String, Option<&'static str>)>,
-    longest: [Duration; 2],
+    /// Commits that were mounted before.
+    known: BTreeSet<String>,
+    /// How long each command may run before it is killed, at most.
+    spans: [Duration; 3],
+}
+
+/// A command to kill.
+#[derive(Clone, Copy)]
+enum Command {
+    /// Mounts a commit that has to be fetched.
+    Fetch,
+    Mount,
+    Unmount,
 }
 
 impl Lane {
@@ -81,7 +94,8 @@ impl Lane {
             repository,
             commits,
             mounted: BTreeMap::new(),
-            longest: [Duration::ZERO; 2],
+            known: BTreeSet::new(),
+            spans: [Duration::ZERO; 3],
         };
         lane.measure();
         Some(lane)
@@ -91,12 +105,15 @@ impl Lane {
     fn measure(&mut self) {
         let target = self.shell.target("measured");
         let commit = self.commits[0].clone();
-        let begin = Instant::now();
-        self.shell.mount(&self.url(), &target, &[&format!("--revision={commit}")]).assert_success();
-        self.longest[0] = begin.elapsed();
-        let begin = Instant::now();
-        self.shell.unmount(&target).assert_success();
-        self.longest[1] = begin.elapsed();
+        for command in [Command::Fetch, Command::Mount] {
+            let begin = Instant::now();
+            self.shell.mount(&self.url(), &target, &[&format!("--revision={commit}")]).assert_success();
+            self.spans[command as usize] = begin.elapsed();
+            let begin = Instant::now();
+            self.shell.unmount(&target).assert_success();
+            self.spans[Command::Unmount as usize] = begin.elapsed();
+        }
+        self.known.insert(commit);
     }
 
     fn url(&self) -> String {
@@ -110,7 +127,8 @@ impl Lane {
             None => {
                 let commit = self.commits[self.random.below(COMMITS)].clone();
                 let copy = [None, None, Some("private"), Some("shared")][self.random.below(4)];
-                let met = self.kill(0, |shell, url| mount(shell, url, &target, &commit, copy));
+                let command = if self.known.insert(commit.clone()) { Command::Fetch } else { Command::Mount };
+                let met = self.kill(command, |shell, url| mount(shell, url, &target, &commit, copy));
                 self.shell.run(&["ls"]).assert_success();
                 mount(&self.shell, &self.url(), &target, &commit, copy).wait().assert_success();
                 self.assert_shows(&target, &commit);
@@ -118,7 +136,7 @@ impl Lane {
                 met
             }
             Some((commit, copy)) => {
-                let met = self.kill(1, |shell, _| shell.spawn_unmount(&target));
+                let met = self.kill(Command::Unmount, |shell, _| shell.spawn_unmount(&target));
                 self.shell.run(&["ls"]).assert_success();
                 if self.random.below(2) == 0 {
                     // Whether it was unmounted or not, it can be mounted and is complete.
@@ -136,13 +154,17 @@ impl Lane {
         }
     }
 
-    fn kill(&mut self, command: usize, start: impl FnOnce(&Shell, &str) -> Running) -> bool {
-        let moment = self.random.within(self.longest[command]);
+    fn kill(&mut self, command: Command, start: impl FnOnce(&Shell, &str) -> Running) -> bool {
+        let span = self.spans[command as usize];
+        let moment = self.random.within(span);
         let running = start(&self.shell, &self.url());
         // This only chooses the moment of the kill; nothing depends on what is done by then.
         std::thread::sleep(moment);
         running.signal(Signal::SIGKILL);
-        running.wait().status.code().is_none()
+        let met = running.wait().status.code().is_none();
+        // Commands take longer, or no longer as long, as other work on the machine comes and goes.
+        self.spans[command as usize] = if met { span + span / 16 } else { moment };
+        met
     }
 
     fn assert_shows(&self, target: &Path, commit: &str) {
