@@ -67,7 +67,7 @@ pub struct SnapshotKey<'a> {
     pub commit: &'a CommitId,
     /// Which part of the tree, and where it appears.
     pub tree: &'a TreeOptions,
-    /// Name of the [`SnapshotFormat`](crate::snapshot::SnapshotFormat).
+    /// Name of the [`SnapshotFormat`].
     pub format: &'a str,
 }
 
@@ -134,7 +134,7 @@ pub struct SnapshotMeta {
     /// Which part of the tree, and where it appears.
     #[serde(flatten)]
     pub tree: TreeOptions,
-    /// Name of the [`SnapshotFormat`](crate::snapshot::SnapshotFormat) that wrote it.
+    /// Name of the [`SnapshotFormat`] that wrote it.
     pub format: String,
     /// The amount of content.
     pub summary: TreeSummary,
