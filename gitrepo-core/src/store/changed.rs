@@ -132,10 +132,7 @@ impl Store {
 
     fn mark_changed(&self, lease: &SnapshotLease, verdict: Verdict) -> Result<bool, StoreError> {
         let Verdict::Changed(reason) = verdict else { return Ok(false) };
-        let mark = lease.path().join(CHANGED_FILE);
-        let content = Mark { reason: &reason, noticed_at: SystemTime::now() };
-        durable::replace_json(&mark, &content, Durability::Durable)?;
-        self.changed.fetch_add(1, Ordering::Relaxed);
+        self.mark(lease, &reason)?;
         tracing::error!(
             snapshot = %lease.id(),
             repository = lease.meta().repository,
@@ -148,8 +145,23 @@ impl Store {
     }
 
     /// Marks a snapshot that cannot be mounted, because a part of it is damaged or gone. Its successor replaces it.
-    pub(crate) fn mark_damaged(&self, lease: &SnapshotLease, reason: String) -> Result<(), StoreError> {
-        self.mark_changed(lease, Verdict::Changed(reason)).map(drop)
+    pub(crate) fn mark_damaged(&self, lease: &SnapshotLease, reason: &str) -> Result<(), StoreError> {
+        self.mark(lease, reason)?;
+        tracing::error!(
+            snapshot = %lease.id(),
+            repository = lease.meta().repository,
+            commit = %lease.meta().commit,
+            reason,
+            "a part of a shared tree is damaged or gone; new volumes get another one, which is fetched"
+        );
+        Ok(())
+    }
+
+    fn mark(&self, lease: &SnapshotLease, reason: &str) -> Result<(), StoreError> {
+        let mark = lease.path().join(CHANGED_FILE);
+        durable::replace_json(&mark, &Mark { reason, noticed_at: SystemTime::now() }, Durability::Durable)?;
+        self.changed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns the first of a snapshot and its successors that is not marked, whether it exists or not.

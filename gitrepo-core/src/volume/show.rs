@@ -115,7 +115,7 @@ impl Volumes {
             Err(PublishError::Mount(error))
                 if lease.provenance() == Provenance::Store && is_damage(&error, &lease.snapshot)? =>
             {
-                self.store.mark_damaged(&lease.snapshot, chain(&error))?;
+                self.store.mark_damaged(&lease.snapshot, &chain(&error))?;
                 Err(PublishError::Outdated { target: record.target.clone() })
             }
             attached => attached,
