@@ -10,6 +10,8 @@ mod cache;
 mod content;
 mod delta;
 mod entry;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fake;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod hash;

@@ -26,7 +26,7 @@ mod copy;
 mod directory;
 #[cfg(test)]
 mod fixture;
-// Tests see and use all of it.
+// Only tests use other owners, modes and block sizes yet.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
 mod listing;

@@ -155,54 +155,76 @@ macro_rules! over {
     };
 }
 
-over! {
-    fake: Some(Bench::fake());
-    real: Bench::real();
-    ; {
-        contract:
-            a_volume_shows_exactly_the_commits_tree
-            publishing_ten_times_makes_one_mount
-            publish_and_unpublish_may_alternate
-            different_content_for_a_published_target_is_refused
-            one_volume_may_be_on_many_targets
-            a_subdirectory_appears_at_the_requested_directory
-            a_published_volume_stays_when_the_branch_moves
-            after_a_reboot_the_recorded_commit_is_published_without_the_remote
-            after_a_reboot_another_credential_needs_its_own_proof
-            the_list_shows_the_state_of_mounts
-            unpublishing_an_unpublished_volume_succeeds;
-        targets:
-            an_existing_target_directory_stays
-            a_created_target_directory_is_removed
-            an_unusable_target_is_refused_and_nothing_is_created
-            a_foreign_mount_made_after_a_reboot_stays
-            a_volume_covered_by_a_foreign_mount_is_not_forgotten
-            a_foreign_mount_is_neither_covered_nor_unmounted;
-        failures:
-            a_final_failure_leaves_nothing_behind
-            a_publish_whose_mount_fails_leaves_nothing_behind
-            a_failure_that_could_not_be_undone_is_not_final
-            a_failed_unpublish_may_be_repeated
-            a_cancelled_publish_leaves_nothing_behind
-            a_volume_that_is_unpublished_during_its_fetch_does_not_appear
-            a_failed_republish_keeps_the_volumes_record_and_data;
+/// Runs the promises of every format, and more.
+macro_rules! over_every_format {
+    ({ $($bench:ident: $make:expr;)* } { $($more:tt)* }) => {
+        over! {
+            $($bench: $make;)*
+            ; {
+                contract:
+                    a_volume_shows_exactly_the_commits_tree
+                    publishing_ten_times_makes_one_mount
+                    publish_and_unpublish_may_alternate
+                    different_content_for_a_published_target_is_refused
+                    one_volume_may_be_on_many_targets
+                    a_subdirectory_appears_at_the_requested_directory
+                    a_published_volume_stays_when_the_branch_moves
+                    after_a_reboot_the_recorded_commit_is_published_without_the_remote
+                    after_a_reboot_another_credential_needs_its_own_proof
+                    the_list_shows_the_state_of_mounts
+                    unpublishing_an_unpublished_volume_succeeds;
+                targets:
+                    an_existing_target_directory_stays
+                    a_created_target_directory_is_removed
+                    an_unusable_target_is_refused_and_nothing_is_created
+                    a_foreign_mount_made_after_a_reboot_stays
+                    a_volume_covered_by_a_foreign_mount_is_not_forgotten
+                    a_foreign_mount_is_neither_covered_nor_unmounted;
+                failures:
+                    a_final_failure_leaves_nothing_behind
+                    a_publish_whose_mount_fails_leaves_nothing_behind
+                    a_failure_that_could_not_be_undone_is_not_final
+                    a_failed_unpublish_may_be_repeated
+                    a_cancelled_publish_leaves_nothing_behind
+                    a_volume_that_is_unpublished_during_its_fetch_does_not_appear
+                    a_failed_republish_keeps_the_volumes_record_and_data;
+                damage:
+                    a_torn_record_breaks_neither_publish_nor_unpublish_nor_list
+                    a_deleted_snapshot_is_made_again
+                    a_deleted_snapshot_that_cannot_be_made_again_is_reported_and_unpublished;
+                copies:
+                    writes_to_a_copy_are_not_visible_elsewhere
+                    writes_to_a_copy_survive_a_reboot
+                    a_copy_belongs_to_the_requested_group;
+                shared:
+                    targets_of_a_volume_share_a_copy_until_the_last_is_gone
+                    a_lost_shared_copy_is_made_again_from_the_same_commit;
+                abandoned:
+                    a_volume_whose_target_is_gone_is_unpublished
+                    only_volumes_of_the_given_origin_and_directory_are_abandoned
+                    a_users_read_only_volume_is_abandoned_when_its_mount_is_lost;
+                $($more)*
+            }
+        }
+    };
+}
+
+over_every_format! {
+    {
+        fake: Some(Bench::fake());
+        real: Bench::real();
+    }
+    {
         damage:
-            a_torn_record_breaks_neither_publish_nor_unpublish_nor_list
-            a_deleted_snapshot_is_made_again
-            a_deleted_snapshot_that_cannot_be_made_again_is_reported_and_unpublished
             a_changed_snapshot_is_replaced_and_its_mounts_keep_it
             a_changed_snapshot_is_unpublished_like_any_other
             a_mounted_copy_outlives_its_record
             a_copy_without_a_record_is_never_shown_again;
         copies:
-            writes_to_a_copy_are_not_visible_elsewhere
             a_copy_is_removed_with_its_volume
-            writes_to_a_copy_survive_a_reboot
             a_copy_is_private_by_default
-            a_copy_belongs_to_the_requested_group
             a_copy_belongs_to_the_requested_user;
         shared:
-            targets_of_a_volume_share_a_copy_until_the_last_is_gone
             other_volumes_and_private_copies_do_not_show_a_shared_copy
             a_shared_copy_and_its_data_survive_a_reboot
             different_content_is_refused_while_a_shared_copy_exists
@@ -210,62 +232,18 @@ over! {
             a_target_that_fails_to_join_leaves_the_shared_copy_alone
             a_shared_copy_without_a_record_is_never_shown_again
             a_mounted_shared_copy_outlives_a_lost_record
-            a_lost_shared_copy_is_made_again_from_the_same_commit
             a_shared_copy_belongs_to_the_requested_user_and_group;
         abandoned:
-            a_volume_whose_target_is_gone_is_unpublished
             a_shared_copy_is_removed_with_the_last_target_that_is_gone
-            only_volumes_of_the_given_origin_and_directory_are_abandoned
-            a_volume_whose_target_cannot_be_checked_is_not_abandoned
-            a_users_read_only_volume_is_abandoned_when_its_mount_is_lost;
+            a_volume_whose_target_cannot_be_checked_is_not_abandoned;
     }
 }
 
-over! {
-    of_images: Bench::images();
-    ; {
-        contract:
-            a_volume_shows_exactly_the_commits_tree
-            publishing_ten_times_makes_one_mount
-            publish_and_unpublish_may_alternate
-            different_content_for_a_published_target_is_refused
-            one_volume_may_be_on_many_targets
-            a_subdirectory_appears_at_the_requested_directory
-            a_published_volume_stays_when_the_branch_moves
-            after_a_reboot_the_recorded_commit_is_published_without_the_remote
-            after_a_reboot_another_credential_needs_its_own_proof
-            the_list_shows_the_state_of_mounts
-            unpublishing_an_unpublished_volume_succeeds;
-        targets:
-            an_existing_target_directory_stays
-            a_created_target_directory_is_removed
-            an_unusable_target_is_refused_and_nothing_is_created
-            a_foreign_mount_made_after_a_reboot_stays
-            a_volume_covered_by_a_foreign_mount_is_not_forgotten
-            a_foreign_mount_is_neither_covered_nor_unmounted;
-        failures:
-            a_final_failure_leaves_nothing_behind
-            a_publish_whose_mount_fails_leaves_nothing_behind
-            a_failure_that_could_not_be_undone_is_not_final
-            a_failed_unpublish_may_be_repeated
-            a_cancelled_publish_leaves_nothing_behind
-            a_volume_that_is_unpublished_during_its_fetch_does_not_appear
-            a_failed_republish_keeps_the_volumes_record_and_data;
-        damage:
-            a_torn_record_breaks_neither_publish_nor_unpublish_nor_list
-            a_deleted_snapshot_is_made_again
-            a_deleted_snapshot_that_cannot_be_made_again_is_reported_and_unpublished;
-        copies:
-            writes_to_a_copy_are_not_visible_elsewhere
-            writes_to_a_copy_survive_a_reboot
-            a_copy_belongs_to_the_requested_group;
-        shared:
-            targets_of_a_volume_share_a_copy_until_the_last_is_gone
-            a_lost_shared_copy_is_made_again_from_the_same_commit;
-        abandoned:
-            a_volume_whose_target_is_gone_is_unpublished
-            only_volumes_of_the_given_origin_and_directory_are_abandoned
-            a_users_read_only_volume_is_abandoned_when_its_mount_is_lost;
+over_every_format! {
+    {
+        of_images: Bench::images();
+    }
+    {
         images:
             every_fixture_is_shown_as_git_has_it
             targets_share_one_filesystem_and_the_second_fetches_nothing

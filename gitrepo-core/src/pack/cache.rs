@@ -26,11 +26,6 @@ impl<K: Copy + Eq + Hash> Cache<K> {
         Self { contents: HashMap::new(), used: BTreeMap::new(), now: 0, bytes: 0 }
     }
 
-    /// Whether a content of so many bytes is worth remembering.
-    pub(super) fn takes(length: u64) -> bool {
-        length <= CAPACITY / 4
-    }
-
     pub(super) fn get(&mut self, key: K) -> Option<Content> {
         let (used, content) = self.contents.get_mut(&key)?;
         self.used.remove(used);
@@ -40,9 +35,10 @@ impl<K: Copy + Eq + Hash> Cache<K> {
         Some(content.clone())
     }
 
-    /// Remembers a content, and forgets what was not used for the longest time.
+    /// Remembers a content unless it is large, and forgets what was not used for the longest time.
     pub(super) fn insert(&mut self, key: K, content: Content) {
-        if !Self::takes(content.len()) {
+        // A large one would drive out many.
+        if content.len() > CAPACITY / 4 {
             return;
         }
         self.now += 1;

@@ -14,8 +14,7 @@ use super::content::Content;
 use super::hash;
 use super::make_room;
 
-/// Batches that wait. With the one that is filled and the one that is hashed, three times [`HELD`] are held, and as many
-/// objects more as batches.
+/// Batches that wait. Another one is being filled, and another one hashed: each holds [`HELD`] bytes and one object more.
 const BATCHES: usize = 1;
 
 /// Content that a batch holds in memory or in temporary files, in bytes.

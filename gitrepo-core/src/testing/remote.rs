@@ -7,9 +7,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use git2::ObjectType;
-use git2::Oid;
-
 use super::gate::Barrier;
 use super::gate::Gate;
 use super::repository::FakeRepository;
@@ -19,9 +16,7 @@ use crate::credentials::Accepted;
 use crate::credentials::PresentedKey;
 use crate::error::Cause;
 use crate::pack;
-use crate::pack::Content;
-use crate::pack::Outside;
-use crate::pack::PackError;
+use crate::pack::fake::OnlyBlobs;
 use crate::progress::Step;
 use crate::remote::ConnectRequest;
 use crate::remote::Connection;
@@ -255,20 +250,7 @@ impl Conversation<'_> {
 /// Adds a pack to a repository.
 fn install(local: &Repository, pack: &Pack) -> Result<(), RemoteError> {
     let failed = |error| RemoteError::Protocol { url: String::new(), source: Cause::new(error) };
-    pack::ingest(&mut &pack.bytes[..], &local.places(u64::MAX), &Nothing, &mut |_| true).map_err(failed)
-}
-
-/// These packs build on nothing outside.
-struct Nothing;
-
-impl Outside for Nothing {
-    fn blobs(&self, ids: &[Oid]) -> Result<Vec<Option<Content>>, PackError> {
-        Ok(vec![None; ids.len()])
-    }
-
-    fn history(&self, _: Oid) -> Result<Option<(ObjectType, Content)>, PackError> {
-        Ok(None)
-    }
+    pack::ingest(&mut &pack.bytes[..], &local.places(u64::MAX), &OnlyBlobs(&[]), &mut |_| true).map_err(failed)
 }
 
 impl Connection for Conversation<'_> {

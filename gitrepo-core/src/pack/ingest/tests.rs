@@ -16,34 +16,12 @@ use super::*;
 use crate::content;
 use crate::content::Segments;
 use crate::pack::WHOLE;
+use crate::pack::fake::OnlyBlobs;
 use crate::pack::history::header;
 use crate::pack::input::TRAILER;
 
 /// Nothing is here.
-struct Nothing;
-
-impl Outside for Nothing {
-    fn blobs(&self, ids: &[Oid]) -> Result<Vec<Option<Content>>, PackError> {
-        Ok(vec![None; ids.len()])
-    }
-
-    fn history(&self, _: Oid) -> Result<Option<(ObjectType, Content)>, PackError> {
-        Ok(None)
-    }
-}
-
-/// One blob is here.
-struct One(&'static [u8]);
-
-impl Outside for One {
-    fn blobs(&self, ids: &[Oid]) -> Result<Vec<Option<Content>>, PackError> {
-        Ok(ids.iter().map(|id| (*id == blob_id(self.0)).then(|| self.0.to_vec().into())).collect())
-    }
-
-    fn history(&self, _: Oid) -> Result<Option<(ObjectType, Content)>, PackError> {
-        Ok(None)
-    }
-}
+const NOTHING: OnlyBlobs<'_> = OnlyBlobs(&[]);
 
 fn blob_id(content: &[u8]) -> Oid {
     Oid::hash_object(ObjectType::Blob, content).unwrap()
@@ -236,7 +214,7 @@ fn all_objects_of_a_repository_are_kept_and_those_of_the_history_as_a_pack() {
         let mut bytes = git2::Buf::new();
         pack.write_buf(&mut bytes).unwrap();
         let bare = Bare::new();
-        bare.ingest(&bytes, &Nothing).unwrap();
+        bare.ingest(&bytes, &NOTHING).unwrap();
         assert!(bare.objects() == expected, "{count} commits");
         assert_eq!(bare.files().len(), 4, "{:?}", bare.files());
     }
@@ -258,13 +236,13 @@ fn deltas_of_later_and_of_outside_objects_are_resolved() {
         blob(&last),
     ]);
     let bare = Bare::new();
-    bare.ingest(&bytes, &One(HERE)).unwrap();
+    bare.ingest(&bytes, &OnlyBlobs(&[HERE])).unwrap();
     assert_eq!(bare.objects().len(), 6);
     for content in [&last, &second, &first, &[&first[..], b"!"].concat(), &thin, &[&thin[..], b"er"].concat()] {
         assert!(bare.has(content));
     }
     let without = Bare::new();
-    assert_damaged(without.ingest(&bytes, &Nothing), "is missing", &"thin");
+    assert_damaged(without.ingest(&bytes, &NOTHING), "is missing", &"thin");
     assert_eq!(without.files(), [""; 0]);
 }
 
@@ -280,7 +258,7 @@ fn objects_that_build_on_each_other_through_one_that_is_here_are_kept_whole() {
         vec![Piece::DeltaOf(blob_id(&more), shorter), Piece::DeltaOf(blob_id(HERE), append(HERE, b"!"))],
     ] {
         let bare = Bare::new();
-        bare.ingest(&pack(&pieces), &One(HERE)).unwrap();
+        bare.ingest(&pack(&pieces), &OnlyBlobs(&[HERE])).unwrap();
         assert!(bare.has(HERE), "{pieces:?}");
     }
 }
@@ -298,7 +276,7 @@ fn large_objects_and_their_deltas_go_through_files() {
             Piece::DeltaAt(1, append(&large, b"more")),
             Piece::DeltaAt(2, append(&larger, b"!")),
         ]);
-        bare.ingest(&bytes, &Nothing).unwrap();
+        bare.ingest(&bytes, &NOTHING).unwrap();
         let objects = bare.objects();
         for end in [&b""[..], b"more", b"more and more", b"more!"] {
             let content = [&large[..], end].concat();
@@ -312,14 +290,14 @@ fn large_objects_and_their_deltas_go_through_files() {
 fn an_object_may_come_twice_and_junk_at_the_end_is_ignored() {
     let bare = Bare::new();
     let bytes = pack(&[blob(b"twice"), blob(b"once"), blob(b"twice")]);
-    bare.ingest(&[&bytes[..], &[0; 100_000]].concat(), &Nothing).unwrap();
+    bare.ingest(&[&bytes[..], &[0; 100_000]].concat(), &NOTHING).unwrap();
     assert_eq!(bare.objects().len(), 2);
 }
 
 #[test]
 fn an_empty_pack_leaves_nothing() {
     let bare = Bare::new();
-    bare.ingest(&pack(&[]), &Nothing).unwrap();
+    bare.ingest(&pack(&[]), &NOTHING).unwrap();
     assert_eq!(bare.files(), [""; 0]);
 }
 
@@ -356,12 +334,12 @@ fn what_is_not_a_pack_is_refused() {
         (pack(&[blob(b"base"), Piece::Raw([&typed(6, &[], &[3])[..], b"x"].concat())]), "builds on it"),
     ] {
         let bare = Bare::new();
-        assert_damaged(bare.ingest(&bytes, &Nothing), words, &bytes);
+        assert_damaged(bare.ingest(&bytes, &NOTHING), words, &bytes);
         assert!(bare.files().is_empty(), "{words}");
     }
     for length in 0..whole.len() {
         let bare = Bare::new();
-        assert_damaged(bare.ingest(&whole[..length], &Nothing), "it ends too early", &length);
+        assert_damaged(bare.ingest(&whole[..length], &NOTHING), "it ends too early", &length);
         assert!(bare.files().is_empty());
     }
 }
@@ -369,14 +347,14 @@ fn what_is_not_a_pack_is_refused() {
 #[test]
 fn a_delta_of_an_object_without_an_id_is_refused() {
     let bytes = pack(&[Piece::DeltaOf(Oid::ZERO_SHA1, append(b"x", b"y")), blob(b"x")]);
-    assert_damaged(Bare::new().ingest(&bytes, &Nothing), "is missing", &"zero");
+    assert_damaged(Bare::new().ingest(&bytes, &NOTHING), "is missing", &"zero");
 }
 
 #[test]
 fn objects_are_counted_to_the_last() {
     let mut seen = Vec::new();
     let bytes = pack(&[blob(b"1"), blob(b"2")]);
-    ingest(&mut &bytes[..], &Bare::new().places(), &Nothing, &mut |now| {
+    ingest(&mut &bytes[..], &Bare::new().places(), &NOTHING, &mut |now| {
         seen.push((now.objects, now.total));
         true
     })
@@ -399,7 +377,7 @@ fn no_more_is_written_than_the_limit() {
     ] {
         let bare = Bare::new();
         let places = Places { limit: 5 << 19, ..bare.places() };
-        let outcome = ingest(&mut &pack(&pieces)[..], &places, &Nothing, &mut |_| true);
+        let outcome = ingest(&mut &pack(&pieces)[..], &places, &NOTHING, &mut |_| true);
         assert!(matches!(outcome, Err(PackError::TooLarge(_))), "{outcome:?}");
         assert!(bare.files().is_empty());
     }
@@ -413,7 +391,7 @@ fn deltas_in_a_circle_are_refused() {
         Piece::DeltaAt(0, append(&one, b" and two")),
         Piece::DeltaOf(blob_id(&one), append(&one, b" and two")),
     ]);
-    assert_damaged(Bare::new().ingest(&bytes, &Nothing), "is missing", &"circle");
+    assert_damaged(Bare::new().ingest(&bytes, &NOTHING), "is missing", &"circle");
 }
 
 #[test]
@@ -425,7 +403,7 @@ fn a_chain_of_deltas_may_be_long() {
         content.push(b'1');
     }
     let bare = Bare::new();
-    bare.ingest(&pack(&pieces), &Nothing).unwrap();
+    bare.ingest(&pack(&pieces), &NOTHING).unwrap();
     assert_eq!(bare.objects().len(), 5001);
 }
 
@@ -434,7 +412,7 @@ fn it_ends_as_soon_as_it_is_not_wanted() {
     let bytes = pack(&[blob(b"1"), blob(b"2"), blob(b"3")]);
     for last in 0..3 {
         let bare = Bare::new();
-        let outcome = ingest(&mut &bytes[..], &bare.places(), &Nothing, &mut |seen| seen.objects < last);
+        let outcome = ingest(&mut &bytes[..], &bare.places(), &NOTHING, &mut |seen| seen.objects < last);
         assert!(matches!(outcome, Err(PackError::Stopped)), "{last}");
         assert!(bare.files().is_empty());
     }
@@ -463,7 +441,7 @@ proptest! {
             bytes = signed(bytes);
         }
         let bare = Bare::new();
-        match bare.ingest(&bytes, &Nothing) {
+        match bare.ingest(&bytes, &NOTHING) {
             Ok(()) => drop(bare.objects()),
             Err(_) => prop_assert!(bare.files().is_empty()),
         }

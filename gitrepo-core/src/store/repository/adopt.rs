@@ -133,14 +133,14 @@ pub(super) struct Pairs {
 pub(super) const HISTORY: Pairs = Pairs { directory: PACKS, prefix: "pack-", ends: ["pack", "idx"] };
 
 /// The segments with blobs, and their indexes.
-pub(super) const CONTENT: Pairs =
+pub(super) const SEGMENTS: Pairs =
     Pairs { directory: content::DIRECTORY, prefix: content::PREFIX, ends: [content::CONTENT, content::INDEX] };
 
 /// All of them, in the order in which a repository gets them: the history, which leads to the blobs, comes last.
-pub(super) const PAIRS: [&Pairs; 2] = [&CONTENT, &HISTORY];
+pub(super) const PAIRS: [&Pairs; 2] = [&SEGMENTS, &HISTORY];
 
 /// All of them, in the order in which a fetch loses them: without its history, nothing of it is kept after a kill.
-pub(super) const PAIRS_TAKEN: [&Pairs; 2] = [&HISTORY, &CONTENT];
+pub(super) const PAIRS_TAKEN: [&Pairs; 2] = [&HISTORY, &SEGMENTS];
 
 /// Most pairs of one kind that one fetch brings.
 const MOST_PAIRS: usize = 64;
