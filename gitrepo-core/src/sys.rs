@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod capability;
+pub(crate) mod deflate;
 pub(crate) mod git;
 pub(crate) mod lease;
 pub(crate) mod loop_device;

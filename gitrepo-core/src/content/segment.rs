@@ -37,7 +37,7 @@ pub(crate) struct SegmentWriter {
     written: u64,
     /// Up to where writeback has begun.
     begun: u64,
-    crc: flate2::Crc,
+    crc: u32,
     is_finished: bool,
 }
 
@@ -48,22 +48,17 @@ impl SegmentWriter {
         Ok(Self {
             directory: directory.to_owned(),
             file: Arc::new(file),
-            buffer: Vec::with_capacity(BUFFER),
+            buffer: Vec::new(),
             written: 0,
             begun: 0,
-            crc: flate2::Crc::new(),
+            crc: 0,
             is_finished: false,
         })
     }
 
-    /// The file, in which the first [`written`](Self::written) bytes can be read.
+    /// The file, in which what was written can be read.
     pub(crate) fn file(&self) -> &Arc<File> {
         &self.file
-    }
-
-    /// What is in the file already, in bytes.
-    pub(crate) fn written(&self) -> u64 {
-        self.written
     }
 
     /// Begins a blob, and returns its offset in bytes. What is written next is its content.
@@ -82,10 +77,18 @@ impl SegmentWriter {
 
     /// Writes everything to the file, so that it can be read there.
     pub(crate) fn put(&mut self) -> io::Result<()> {
-        (&*self.file).write_all(&self.buffer)?;
-        self.crc.update(&self.buffer);
-        self.written += self.buffer.len() as u64;
+        let buffer = std::mem::take(&mut self.buffer);
+        self.append(&buffer)?;
+        self.buffer = buffer;
         self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes bytes to the file at once. Nothing may be left to be [put](Self::put) there.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        (&*self.file).write_all(bytes)?;
+        self.crc = sys::deflate::crc32(self.crc, bytes);
+        self.written += bytes.len() as u64;
         if self.written - self.begun >= WRITEBACK {
             sys::writeback::begin(&self.file, self.begun, self.written - self.begun);
             self.begun = self.written;
@@ -105,7 +108,7 @@ impl SegmentWriter {
             return Ok(());
         }
         let index = File::create_new(self.directory.join(DRAFT_INDEX))?;
-        let hash = index::write(&index, &records, self.written, self.crc.sum())?;
+        let hash = index::write(&index, &records, self.written, self.crc)?;
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let named = |end: &str| self.directory.join(format!("{PREFIX}{hash}.{end}"));
         fs::rename(self.directory.join(DRAFT), named(CONTENT))?;

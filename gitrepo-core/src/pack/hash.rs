@@ -7,19 +7,39 @@ use sha1dc::Hasher;
 use super::PackError;
 use super::content::Content;
 
-/// The id of an object, unless its content was made to share its id with another one (CVE-2005-4900).
+/// Hashes one object, piece by piece.
+pub(super) struct ObjectHash(Hasher);
+
+impl ObjectHash {
+    /// `length` is the object's, in bytes.
+    pub(super) fn new(kind: ObjectType, length: u64) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(format!("{kind} {length}\0").as_bytes());
+        Self(hasher)
+    }
+
+    pub(super) fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Returns the object's id, unless its content was made to share its id with another one (CVE-2005-4900).
+    pub(super) fn finish(self) -> Result<Oid, PackError> {
+        match self.0.finalize() {
+            Ok(digest) => Ok(id(digest.as_ref())),
+            Err(collision) => Err(PackError::Collision(id(collision.digest().as_ref()))),
+        }
+    }
+}
+
+/// Hashes an object.
 pub(super) fn id_of(kind: ObjectType, content: &Content) -> Result<Oid, PackError> {
-    let mut hasher = Hasher::new();
-    hasher.update(format!("{kind} {}\0", content.len()).as_bytes());
+    let mut hash = ObjectHash::new(kind, content.len());
     let hashed = content.for_each_piece(|piece| {
-        hasher.update(piece);
+        hash.update(piece);
         Ok(())
     });
     hashed.map_err(PackError::Disk)?;
-    match hasher.finalize() {
-        Ok(digest) => Ok(id(digest.as_ref())),
-        Err(collision) => Err(PackError::Collision(id(collision.digest().as_ref()))),
-    }
+    hash.finish()
 }
 
 /// libgit2 fails only for another length.

@@ -52,13 +52,17 @@ pub(super) struct History {
 
 impl History {
     /// Begins a pack in `directory`.
-    pub(super) fn create(directory: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create_new(true).open(directory.join(PACK))?;
-        let mut pack = BufWriter::with_capacity(CHUNK, file);
-        // The number of objects is written last.
-        pack.write_all(b"PACK\0\0\0\x02\0\0\0\0")?;
-        let (directory, objects) = (directory.to_owned(), Vec::new());
-        Ok(Self { directory, pack, position: 12, objects, inflater: Inflater::new(), is_finished: false })
+    pub(super) fn create(directory: &Path) -> Result<Self, PackError> {
+        let inflater = Inflater::new()?;
+        let begin = || {
+            let file = File::options().read(true).write(true).create_new(true).open(directory.join(PACK))?;
+            let mut pack = BufWriter::with_capacity(CHUNK, file);
+            // The number of objects is written last.
+            pack.write_all(b"PACK\0\0\0\x02\0\0\0\0")?;
+            Ok(pack)
+        };
+        let (directory, pack) = (directory.to_owned(), begin().map_err(PackError::Disk)?);
+        Ok(Self { directory, pack, position: 12, objects: Vec::new(), inflater, is_finished: false })
     }
 
     /// Adds an object. Returns the byte where it begins.

@@ -10,6 +10,7 @@ use std::io::Read;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -24,12 +25,12 @@ use super::delta::Delta;
 use super::delta::DeltaError;
 use super::entry::Entry;
 use super::entry::Form;
-use super::hash;
 use super::history::History;
 use super::inflate::Inflater;
 use super::input::Input;
 use super::make_room;
-use super::stage::HashStage;
+use super::stage::Stage;
+use super::stage::WHOLE_BLOB;
 use crate::content::SegmentWriter;
 
 /// Objects that are here already, and that the deltas of a thin pack build on.
@@ -71,29 +72,15 @@ pub(crate) fn ingest(
 ) -> Result<(), PackError> {
     let mut input = Input::new(source);
     let total = total(&mut input)?;
-    let mut ingest = Ingest::begin(places, outside, total)?;
-    let ids = std::thread::scope(|scope| {
-        let mut stage = HashStage::start(scope)?;
-        for objects in 0..total {
-            if !go_on(Seen { objects, total }) {
-                return Err(PackError::Stopped);
-            }
-            if !ingest.read(&mut input, &mut stage)? {
-                break;
-            }
+    let segment = SegmentWriter::create(&places.segments).map_err(PackError::Disk)?;
+    thread::scope(|scope| {
+        let mut ingest = Ingest::begin(places, outside, total, Stage::start(scope, segment)?)?;
+        match ingest.take_in(input, total, go_on) {
+            Ok(()) => ingest.finish(),
+            // If the second thread failed, that is why.
+            Err(error) => Err(ingest.stage.finish().err().unwrap_or(error)),
         }
-        ingest.segment.put().map_err(PackError::Disk)?;
-        let ids = stage.finish()?;
-        input.finish()?;
-        Ok(ids)
-    })?;
-    ingest.name(ids);
-    let seen = Seen { objects: total, total };
-    if !go_on(seen) {
-        return Err(PackError::Stopped);
-    }
-    ingest.settle(&mut || go_on(seen))?;
-    ingest.finish()
+    })
 }
 
 /// Reads the beginning of a pack, and returns the number of its objects.
@@ -146,10 +133,10 @@ impl Base {
 type Ready = Vec<(usize, Vec<usize>)>;
 
 /// A pack that is being taken in.
-struct Ingest<'a> {
+struct Ingest<'a, 'scope> {
     places: &'a Places,
     outside: &'a dyn Outside,
-    segment: SegmentWriter,
+    stage: Stage<'scope>,
     history: History,
     /// The objects, in the order of the pack, and how many there will be.
     records: Vec<Record>,
@@ -161,39 +148,61 @@ struct Ingest<'a> {
     inflater: Inflater,
 }
 
-impl<'a> Ingest<'a> {
-    fn begin(places: &'a Places, outside: &'a dyn Outside, total: u64) -> Result<Self, PackError> {
+impl<'a, 'scope> Ingest<'a, 'scope> {
+    fn begin(
+        places: &'a Places,
+        outside: &'a dyn Outside,
+        total: u64,
+        stage: Stage<'scope>,
+    ) -> Result<Self, PackError> {
         Ok(Self {
             places,
             outside,
-            segment: SegmentWriter::create(&places.segments).map_err(PackError::Disk)?,
-            history: History::create(&places.packs).map_err(PackError::Disk)?,
+            stage,
+            history: History::create(&places.packs)?,
             records: Vec::new(),
             total: usize::try_from(total).unwrap_or(usize::MAX),
             waiting: BTreeMap::new(),
             spool: None,
             cache: Cache::new(),
-            inflater: Inflater::new(),
+            inflater: Inflater::new()?,
         })
     }
 
-    /// Reads the next object of the pack. Returns whether the second thread still runs.
-    fn read<R: Read>(&mut self, input: &mut Input<R>, stage: &mut HashStage<'_>) -> Result<bool, PackError> {
+    /// Reads the objects of the pack, and resolves all deltas.
+    fn take_in<R: Read>(
+        &mut self,
+        mut input: Input<R>,
+        total: u64,
+        go_on: &mut dyn FnMut(Seen) -> bool,
+    ) -> Result<(), PackError> {
+        for objects in 0..=total {
+            if !go_on(Seen { objects, total }) {
+                return Err(PackError::Stopped);
+            }
+            if objects < total {
+                self.read(&mut input)?;
+            }
+        }
+        let ids = self.stage.ids()?;
+        input.finish()?;
+        let hashed = self.records.iter_mut().filter(|record| record.kind.is_some());
+        for (record, id) in hashed.zip(ids) {
+            record.id = id;
+        }
+        self.settle(&mut || go_on(Seen { objects: total, total }))
+    }
+
+    /// Reads the next object of the pack.
+    fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<(), PackError> {
         let entry = Entry::read(input, input.position())?;
         make_room(&mut self.records, self.total)?;
         let number = self.records.len();
         let resolved = match entry.form {
-            Form::Plain(ObjectType::Blob) => {
-                let place = self.begin_blob(entry.size)?;
-                let Self { inflater, segment, .. } = self;
-                inflater.inflate(input, (entry.offset, entry.size), |piece| {
-                    segment.write_all(piece).map_err(PackError::Disk)
-                })?;
-                Some(self.blob(place, entry.size))
-            }
+            Form::Plain(ObjectType::Blob) => self.read_blob(input, &entry)?,
             Form::Plain(kind) => {
                 let content = self.inflate(input, &entry)?;
-                Some(self.add_to_history(number, kind, content)?)
+                self.add_to_history(number, kind, content)?
             }
             Form::DeltaAt(offset) => {
                 let base = self.number_at(offset)?;
@@ -201,54 +210,60 @@ impl<'a> Ingest<'a> {
                     Some(kind) => {
                         let delta = self.inflate(input, &entry)?;
                         let base = self.content(base, kind)?;
-                        Some(self.resolve(number, entry.offset, kind, (&base, &delta))?)
+                        self.resolve(number, entry.offset, kind, (&base, &delta))?
                     }
-                    None => self.wait(input, &entry, Base::Number(base))?,
+                    None => return self.wait(input, &entry, Base::Number(base)),
                 }
             }
-            Form::DeltaOf(id) => self.wait(input, &entry, Base::Id(id))?,
+            Form::DeltaOf(id) => return self.wait(input, &entry, Base::Id(id)),
         };
-        let Some(Resolved { kind, place, content }) = resolved else { return Ok(true) };
-        let length = content.len();
+        let Resolved { kind, place, length } = resolved;
         self.records.push(Record { offset: entry.offset, kind: Some(kind), id: Oid::ZERO_SHA1, place, length });
-        stage.take(kind, content, if kind == ObjectType::Blob { 0 } else { length });
-        if stage.is_full() {
-            self.segment.put().map_err(PackError::Disk)?;
-            return Ok(stage.send());
-        }
-        Ok(true)
+        Ok(())
+    }
+
+    fn read_blob<R: Read>(&mut self, input: &mut Input<R>, entry: &Entry) -> Result<Resolved, PackError> {
+        let Entry { offset, size, .. } = *entry;
+        self.check_size(size)?;
+        let Self { inflater, stage, .. } = self;
+        let place = if size <= WHOLE_BLOB {
+            let (place, room) = stage.blob(size)?;
+            inflater.fill(input, offset, room)?;
+            place
+        } else {
+            let place = stage.begin_large(size)?;
+            inflater.inflate(input, (offset, size), |piece| stage.write_all(piece).map_err(PackError::Disk))?;
+            stage.end_large();
+            place
+        };
+        Ok(Resolved { kind: ObjectType::Blob, place, length: size })
     }
 
     /// Refuses what would make the content larger than the limit.
     fn check_size(&self, more: u64) -> Result<(), PackError> {
         let spooled = self.spool.as_ref().map_or(0, |(_, end)| *end);
-        let written = self.segment.position().saturating_add(self.history.length()).saturating_add(spooled);
+        let written = self.stage.position().saturating_add(self.history.length()).saturating_add(spooled);
         match written.saturating_add(more) > self.places.limit {
             true => Err(PackError::TooLarge(self.places.limit)),
             false => Ok(()),
         }
     }
 
-    fn begin_blob(&mut self, size: u64) -> Result<u64, PackError> {
-        self.check_size(size)?;
-        self.segment.begin().map_err(PackError::Disk)
-    }
-
     fn inflate<R: Read>(&mut self, input: &mut Input<R>, entry: &Entry) -> Result<Content, PackError> {
-        self.check_size(entry.size)?;
-        let mut draft = Draft::new(entry.size, &self.places.packs).map_err(PackError::Disk)?;
-        self.inflater
-            .inflate(input, (entry.offset, entry.size), |piece| draft.write_all(piece).map_err(PackError::Disk))?;
+        let Entry { offset, size, .. } = *entry;
+        self.check_size(size)?;
+        if size <= WHOLE_BLOB {
+            let mut content = vec![0; usize::try_from(size).map_err(|_| PackError::OutOfMemory)?];
+            self.inflater.fill(input, offset, &mut content)?;
+            return Ok(content.into());
+        }
+        let mut draft = Draft::new(size, &self.places.packs).map_err(PackError::Disk)?;
+        self.inflater.inflate(input, (offset, size), |piece| draft.write_all(piece).map_err(PackError::Disk))?;
         Ok(draft.finish())
     }
 
     /// Spools a delta until its base is known.
-    fn wait<R: Read>(
-        &mut self,
-        input: &mut Input<R>,
-        entry: &Entry,
-        base: Base,
-    ) -> Result<Option<Resolved>, PackError> {
+    fn wait<R: Read>(&mut self, input: &mut Input<R>, entry: &Entry, base: Base) -> Result<(), PackError> {
         self.check_size(entry.size)?;
         let (file, place) = match &self.spool {
             Some((file, end)) => (Arc::clone(file), *end),
@@ -260,7 +275,7 @@ impl<'a> Ingest<'a> {
         self.waiting.entry(base).or_default().push(self.records.len());
         let (offset, length) = (entry.offset, entry.size);
         self.records.push(Record { offset, kind: None, id: Oid::ZERO_SHA1, place, length });
-        Ok(None)
+        Ok(())
     }
 
     /// The number of the object that begins at this byte.
@@ -276,12 +291,7 @@ impl<'a> Ingest<'a> {
         }
         let Record { place, length, .. } = self.records[number];
         let content = match kind {
-            ObjectType::Blob => {
-                if place + length > self.segment.written() {
-                    self.segment.put().map_err(PackError::Disk)?;
-                }
-                self.blob(place, length).content.gather().map_err(PackError::Disk)?
-            }
+            ObjectType::Blob => self.stage.read(place, length)?,
             _ => self.history.read(place, &self.places.packs)?,
         };
         if let Content::Whole(_) = content {
@@ -304,21 +314,23 @@ impl<'a> Ingest<'a> {
         };
         let delta = Delta::new(base, delta).map_err(failed)?;
         let size = delta.size;
-        if kind == ObjectType::Blob {
-            let place = self.begin_blob(size)?;
-            delta.apply(&mut self.segment).map_err(failed)?;
-            return Ok(self.blob(place, size));
-        }
         self.check_size(size)?;
+        if kind == ObjectType::Blob {
+            let place = if size <= WHOLE_BLOB {
+                let (place, mut room) = self.stage.blob(size)?;
+                delta.apply(&mut room).map_err(failed)?;
+                place
+            } else {
+                let place = self.stage.begin_large(size)?;
+                delta.apply(&mut self.stage).map_err(failed)?;
+                self.stage.end_large();
+                place
+            };
+            return Ok(Resolved { kind, place, length: size });
+        }
         let mut draft = Draft::new(size, &self.places.packs).map_err(PackError::Disk)?;
         delta.apply(&mut draft).map_err(failed)?;
         self.add_to_history(number, kind, draft.finish())
-    }
-
-    /// A blob in the segment.
-    fn blob(&self, place: u64, length: u64) -> Resolved {
-        let content = Content::Part { file: Arc::clone(self.segment.file()), offset: place, length };
-        Resolved { kind: ObjectType::Blob, place, content }
     }
 
     fn add_to_history(&mut self, number: usize, kind: ObjectType, content: Content) -> Result<Resolved, PackError> {
@@ -327,15 +339,9 @@ impl<'a> Ingest<'a> {
         if let Content::Whole(_) = content {
             self.cache.insert(number, content.clone());
         }
-        Ok(Resolved { kind, place, content })
-    }
-
-    /// Gives the objects that were hashed their ids, in the order of the pack.
-    fn name(&mut self, ids: Vec<Oid>) {
-        let hashed = self.records.iter_mut().filter(|record| record.kind.is_some());
-        for (record, id) in hashed.zip(ids) {
-            record.id = id;
-        }
+        let length = content.len();
+        self.stage.take(kind, content)?;
+        Ok(Resolved { kind, place, length })
     }
 
     /// Resolves the deltas that wait: of objects that came later, and of those outside.
@@ -412,18 +418,16 @@ impl<'a> Ingest<'a> {
         let Some((file, _)) = &self.spool else { return Ok(Vec::new()) };
         let delta = Content::Part { file: Arc::clone(file), offset: place, length };
         let delta = delta.gather().map_err(PackError::Disk)?;
-        let Resolved { place, content, .. } = self.resolve(number, offset, kind, (base, &delta))?;
-        if kind == ObjectType::Blob {
-            self.segment.put().map_err(PackError::Disk)?;
-        }
-        let (id, length) = (hash::id_of(kind, &content)?, content.len());
+        let Resolved { place, length, .. } = self.resolve(number, offset, kind, (base, &delta))?;
+        let id = self.stage.ids()?.pop().ok_or(PackError::Stopped)?;
         self.records[number] = Record { offset, kind: Some(kind), id, place, length };
         let waited = [Base::Number(number), Base::Id(id)].map(|base| self.waiting.remove(&base));
         Ok(waited.into_iter().flatten().map(|deltas| (number, deltas)).collect())
     }
 
     fn finish(self) -> Result<(), PackError> {
-        let Self { records, segment, history, .. } = self;
+        let Self { records, stage, history, .. } = self;
+        let segment = stage.finish()?;
         let blobs = records.iter().filter(|record| record.kind == Some(ObjectType::Blob));
         segment.finish(blobs.map(|blob| (blob.id, blob.place, blob.length))).map_err(PackError::Disk)?;
         let line =
@@ -437,7 +441,8 @@ struct Resolved {
     kind: ObjectType,
     /// Where it begins in the segment or in the history.
     place: u64,
-    content: Content,
+    /// Its length in bytes.
+    length: u64,
 }
 
 #[cfg(test)]
