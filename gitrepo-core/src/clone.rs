@@ -15,7 +15,9 @@ use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
 use crate::lease::receive;
 use crate::progress::Step;
+use crate::remote::REPOSITORY;
 use crate::remote::Resolved;
+use crate::snapshot;
 use crate::snapshot::Directory;
 use crate::snapshot::Owner;
 use crate::snapshot::SnapshotError;
@@ -114,7 +116,8 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
     received.written?;
 
     let laid_out = staging.path().join(TREE);
-    let summary = Directory.adopt(&laid_out, &received.tree, Owner::ourselves())?;
+    let summary = snapshot::adopt(&laid_out, &received.tree, Owner::ourselves())?;
+    Directory.complete(&laid_out, &staging.path().join(REPOSITORY), &received.tree, watch)?;
     put(Directory.attachment(&laid_out).path(), &destination)?;
     parents.keep();
     Ok(Cloned { resolved, tree: summary, received_bytes: received.bytes })

@@ -1,7 +1,8 @@
 //! A commit's tree as immutable files on disk.
 //!
-//! A format has two halves, one on each side of the worker's sandbox. [`SnapshotFormat::write`] reads git objects and
-//! runs confined. [`SnapshotFormat::adopt`] runs in the parent, which trusts nothing the child left behind.
+//! The worker, which reads git objects and runs confined, only [lists](list) the tree: which names there are, and where
+//! the content of each file is. The parent trusts nothing the child left behind: it [checks](adopt) the list, and makes
+//! the snapshot out of it in one of the [formats](SnapshotFormat).
 
 use std::io;
 use std::path::Path;
@@ -20,7 +21,6 @@ use crate::spec::RelativePath;
 use crate::spec::TreeOptions;
 use crate::watch::Watch;
 
-mod adopt;
 mod beneath;
 mod copy;
 mod directory;
@@ -45,29 +45,24 @@ pub use copy::copy;
 pub use directory::Directory;
 pub(crate) use mountable::IMAGE;
 pub use mountable::Image;
+pub(crate) use mountable::adopt;
 pub(crate) use mountable::is_image;
+pub(crate) use mountable::list;
 
-/// How a tree is written to staging, and which part of a finished snapshot is attached.
+/// How a listed tree becomes a snapshot, and which part of that is attached.
 pub trait SnapshotFormat: Send + Sync {
     /// Returns the format's name, as in `meta.json`.
     fn name(&self) -> &'static str;
 
-    /// Reads the tree from the bare repository and writes it to `staging`, an empty directory owned by the caller.
-    fn write(
+    /// Makes the snapshot in `staging` out of the manifest that was [adopted](adopt) there and the content in `repository`,
+    /// a bare one.
+    fn complete(
         &self,
+        staging: &Path,
         repository: &Path,
         request: &TreeRequest,
-        staging: &Path,
         watch: &Watch,
-    ) -> Result<TreeSummary, SnapshotError>;
-
-    /// Checks the worker's output in `staging`, entry by entry, and takes ownership of it.
-    fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError>;
-
-    /// Completes an adopted snapshot in `staging`, once `repository` has what the worker fetched.
-    fn complete(&self, _staging: &Path, _repository: &Path, _request: &TreeRequest) -> Result<(), SnapshotError> {
-        Ok(())
-    }
+    ) -> Result<(), SnapshotError>;
 
     /// Returns the part of a finished snapshot that a volume shows.
     fn attachment(&self, snapshot: &Path) -> Attachment;

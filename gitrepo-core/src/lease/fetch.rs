@@ -16,6 +16,7 @@ use crate::gateway::Workspace;
 use crate::progress::Step;
 use crate::remote::REPOSITORY;
 use crate::remote::Resolved;
+use crate::snapshot;
 use crate::snapshot::Owner;
 use crate::spec::Revision;
 use crate::store::RepositoryLock;
@@ -136,12 +137,12 @@ impl Snapshots {
             return Err(error);
         }
 
-        watch.progress.report(&Step::Syncing);
         let owner = Owner::ourselves();
         let laid_out = staging.path().join(TREE);
-        let summary = wanted.format.adopt(&laid_out, &tree, owner)?;
+        let summary = snapshot::adopt(&laid_out, &tree, owner)?;
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
-        wanted.format.complete(&laid_out, lock.repository().path(), &tree)?;
+        wanted.format.complete(&laid_out, lock.repository().path(), &tree, watch)?;
+        watch.progress.report(&Step::Syncing);
         let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, summary);
         let snapshot = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &laid_out, &meta)?;
         Ok(wanted.lease(resolved, snapshot, Provenance::Remote { received_bytes: bytes }))

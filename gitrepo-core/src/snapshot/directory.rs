@@ -1,24 +1,21 @@
-//! The directory format: `root/<directory>/…` has the tree as plain files, `manifest` beside it the blob of each.
+//! The directory format: `root/<directory>/…` has the tree as plain files, `manifest` beside it says what each is made of.
+//!
+//! The worker lists the tree, and the parent lays it out. So no file has to change hands, and the parent itself hashes
+//! what it writes.
 
 use std::ffi::CStr;
 use std::ffi::OsStr;
-use std::io;
-use std::io::BufWriter;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::Owner;
 use super::SnapshotError;
 use super::SnapshotFormat;
 use super::TreeRequest;
-use super::TreeSummary;
 use super::Watch;
-use super::adopt;
 use super::beneath::Beneath;
-use super::listing::Listing;
-use super::located::Located;
-use super::manifest;
+use super::mountable::assemble::Segments;
+use super::mountable::listed;
+use super::mountable::listed::Listed;
 use super::writer::Writer;
 use crate::mount::Attachment;
 
@@ -27,8 +24,8 @@ pub(crate) const ROOT: &CStr = c"root";
 
 /// A tree as plain files, attached by a bind mount.
 ///
-/// [`write`](SnapshotFormat::write) never syncs: the store does, once for the whole tree. Files are copied piece by piece
-/// out of the segments of the repository.
+/// [`complete`](SnapshotFormat::complete) never syncs: the store does, once for the whole tree. Files are copied piece by
+/// piece out of the segments of the repository.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Directory;
 
@@ -37,36 +34,22 @@ impl SnapshotFormat for Directory {
         "directory"
     }
 
-    fn write(
+    fn complete(
         &self,
+        staging: &Path,
         repository: &Path,
         request: &TreeRequest,
-        staging: &Path,
         watch: &Watch,
-    ) -> Result<TreeSummary, SnapshotError> {
-        let listing = Listing::of(repository, request, watch)?;
-        let located = Located::find(repository, request, &listing)?;
+    ) -> Result<(), SnapshotError> {
         let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let summary = Writer::new(&located, watch, &staging)?.write()?;
-        write_manifest(&staging, &located)
-            .map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
-        Ok(summary)
-    }
-
-    fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError> {
-        adopt::adopt(staging, request, owner)
+        let listed = Listed::read(listed::open(&staging)?, request)?;
+        let segments = Segments::open(repository, &listed)?;
+        Writer::new(&listed, &segments, request, watch, &staging)?.write()
     }
 
     fn attachment(&self, snapshot: &Path) -> Attachment {
         Attachment::Bind { source: snapshot.join(OsStr::from_bytes(ROOT.to_bytes())) }
     }
-}
-
-fn write_manifest(staging: &Beneath, located: &Located<'_>) -> io::Result<()> {
-    let file = manifest::create(staging)?;
-    let mut buffered = BufWriter::new(file);
-    manifest::write(&mut buffered, located.listing, located.sizes())?;
-    buffered.flush()
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use super::SnapshotFormat;
 use super::TreeRequest;
 use super::TreeSummary;
 use super::Watch;
+use super::adopt;
+use super::list;
 use crate::content;
 use crate::content::SegmentWriter;
 use crate::policy::Limits;
@@ -125,10 +127,31 @@ impl Fixture {
         self.commit_of(entries)
     }
 
+    /// What a worker and its parent make of a tree.
     pub(crate) fn write(&self, request: &TreeRequest) -> Result<(Staging, TreeSummary), SnapshotError> {
+        self.write_watched(request, &Watch::default())
+    }
+
+    pub(crate) fn write_watched(
+        &self,
+        request: &TreeRequest,
+        watch: &Watch,
+    ) -> Result<(Staging, TreeSummary), SnapshotError> {
         let staging = Staging(tempfile::tempdir().unwrap());
-        let summary = Directory.write(self.path(), request, staging.path(), &Watch::default())?;
+        let summary = self.write_into(staging.path(), request, watch)?;
         Ok((staging, summary))
+    }
+
+    pub(crate) fn write_into(
+        &self,
+        staging: &Path,
+        request: &TreeRequest,
+        watch: &Watch,
+    ) -> Result<TreeSummary, SnapshotError> {
+        let listed = list(self.path(), request, staging, watch)?;
+        assert_eq!(adopt(staging, request, Owner::ourselves())?, listed);
+        Directory.complete(staging, self.path(), request, watch)?;
+        Ok(listed)
     }
 }
 
@@ -142,10 +165,6 @@ impl Staging {
 
     pub(crate) fn root(&self) -> PathBuf {
         self.path().join("root")
-    }
-
-    pub(crate) fn adopt(&self, request: &TreeRequest) -> Result<TreeSummary, SnapshotError> {
-        Directory.adopt(self.path(), request, Owner::ourselves())
     }
 }
 

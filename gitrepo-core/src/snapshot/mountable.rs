@@ -31,10 +31,9 @@ use super::manifest;
 use crate::error::Cause;
 use crate::mount::Attachment;
 use crate::object::EntryMode;
-use crate::progress::Step;
 
-mod assemble;
-mod listed;
+pub(crate) mod assemble;
+pub(crate) mod listed;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -53,31 +52,13 @@ impl SnapshotFormat for Image {
         "image"
     }
 
-    fn write(
+    fn complete(
         &self,
+        staging: &Path,
         repository: &Path,
         request: &TreeRequest,
-        staging: &Path,
-        watch: &Watch,
-    ) -> Result<TreeSummary, SnapshotError> {
-        let listing = Listing::of(repository, request, watch)?;
-        let located = Located::find(repository, request, &listing)?;
-        check_links(&located, watch)?;
-        let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-        write_manifest(&staging, &located)
-            .map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
-        let summary = located.summary();
-        let entries = summary.files + summary.symlinks;
-        watch.progress.report(&Step::Writing { entries, total_entries: entries, bytes: summary.bytes });
-        Ok(summary)
-    }
-
-    fn adopt(&self, staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError> {
-        let manifest = listed::take(staging, owner)?;
-        Ok(Listed::read(manifest, request)?.summary)
-    }
-
-    fn complete(&self, staging: &Path, repository: &Path, request: &TreeRequest) -> Result<(), SnapshotError> {
+        _watch: &Watch,
+    ) -> Result<(), SnapshotError> {
         assemble::assemble(staging, repository, request)
     }
 
@@ -86,6 +67,28 @@ impl SnapshotFormat for Image {
         let devices: Vec<PathBuf> = (0..).map(device).take_while(|path| path.symlink_metadata().is_ok()).collect();
         Attachment::Image { metadata: snapshot.join(IMAGE), devices }
     }
+}
+
+/// Lists a tree in the worker: writes the manifest into `staging`, an empty directory. `repository` is a bare one, with
+/// alternates or without.
+pub(crate) fn list(
+    repository: &Path,
+    request: &TreeRequest,
+    staging: &Path,
+    watch: &Watch,
+) -> Result<TreeSummary, SnapshotError> {
+    let listing = Listing::of(repository, request, watch)?;
+    let located = Located::find(repository, request, &listing)?;
+    check_links(&located, watch)?;
+    let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
+    write_manifest(&staging, &located).map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
+    Ok(located.summary())
+}
+
+/// Checks what the worker listed in `staging`, and gives it to `owner`. By now no other process can reach it.
+pub(crate) fn adopt(staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError> {
+    let manifest = listed::take(staging, owner)?;
+    Ok(Listed::read(manifest, request)?.summary)
 }
 
 /// Whether a file begins as an image does. The kernel says the same of all that is not one, and of an image whose

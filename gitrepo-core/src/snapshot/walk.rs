@@ -44,8 +44,6 @@ pub(crate) struct Found<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) name: &'a CStr,
     pub(crate) path: &'a CStr,
-    /// Number of path components.
-    pub(crate) depth: usize,
     /// The `stat` of the entry itself, even if it is a link.
     pub(crate) stat: FileStat,
 }
@@ -67,11 +65,6 @@ impl Found<'_> {
             libc::S_IFLNK => FileType::Symlink,
             _ => FileType::Other,
         }
-    }
-
-    /// Permissions, with the bits for set-uid, set-gid and sticky.
-    pub(crate) fn permissions(&self) -> libc::mode_t {
-        self.stat.st_mode & 0o7777
     }
 
     /// Bytes of a file, or of a link's target.
@@ -128,7 +121,7 @@ fn scan<V: Visitor>(
         let path = join(path, name);
         let stat = stat::fstatat(&opened, name, AtFlags::AT_SYMLINK_NOFOLLOW)
             .map_err(|error| visitor.failed("examine", &path, error))?;
-        let found = Found { directory: opened.as_fd(), name, path: &path, depth: depth + 1, stat };
+        let found = Found { directory: opened.as_fd(), name, path: &path, stat };
         visitor.visit(&found)?;
         if found.file_type() == FileType::Directory {
             waiting.push((depth + 1, name.to_owned()));

@@ -1,8 +1,8 @@
 //! Writes a listed tree into an empty directory, from several threads, each of which takes the next few entries of the
 //! listing. The content comes out of the segments of the repository.
 
+use std::ffi::CString;
 use std::fs::File;
-use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -27,18 +27,17 @@ use nix::sys::time::TimeSpec;
 
 use super::SnapshotError;
 use super::TreeRequest;
-use super::TreeSummary;
 use super::Watch;
 use super::beneath::Beneath;
 use super::directory::ROOT;
-use super::listing::Entry;
-use super::listing::Listing;
-use super::located::Located;
+use super::mountable::assemble::Segments;
+use super::mountable::listed::Extent;
+use super::mountable::listed::Kind;
+use super::mountable::listed::Listed;
+use super::mountable::listed::Node;
 use super::object;
 use super::widen;
-use crate::content::Extent;
 use crate::error::Cause;
-use crate::object::EntryMode;
 use crate::progress::Step;
 
 /// Entries per share: enough that a thread seldom changes directories, few enough that none waits for a slow thread.
@@ -51,8 +50,10 @@ const PIECE: usize = 1 << 20;
 pub(crate) struct Writer<'a> {
     request: &'a TreeRequest,
     watch: &'a Watch,
-    listing: &'a Listing,
-    located: &'a Located<'a>,
+    listed: &'a Listed,
+    segments: &'a Segments,
+    /// The files and links, as indexes into the list.
+    entries: Vec<usize>,
     root: Beneath,
     /// Whether the umask clears bits that a mode needs.
     is_masked: bool,
@@ -62,30 +63,42 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// A writer into `root`, which it creates in the empty directory `staging`.
-    pub(crate) fn new(located: &'a Located<'a>, watch: &'a Watch, staging: &Beneath) -> Result<Self, SnapshotError> {
+    /// A writer into `root`, which it creates in the directory `staging`.
+    pub(crate) fn new(
+        listed: &'a Listed,
+        segments: &'a Segments,
+        request: &'a TreeRequest,
+        watch: &'a Watch,
+        staging: &Beneath,
+    ) -> Result<Self, SnapshotError> {
         let (root, is_masked) =
             make_root(staging).map_err(|error| SnapshotError::io("create directory", ROOT.to_bytes(), error))?;
-        let Located { request, listing, .. } = *located;
-        let meter = Meter::new(listing.entries.iter().filter(|entry| entry.mode != EntryMode::Submodule).count());
-        Ok(Self { request, watch, listing, located, root, is_masked, is_failed: AtomicBool::new(false), meter })
+        let is_entry = |at: &usize| !matches!(listed.nodes[*at].kind, Kind::Directory);
+        let entries: Vec<_> = (0..listed.nodes.len()).filter(is_entry).collect();
+        let meter = Meter::new(entries.len());
+        let is_failed = AtomicBool::new(false);
+        Ok(Self { request, watch, listed, segments, entries, root, is_masked, is_failed, meter })
     }
 
     /// Writes everything. The caller keeps or removes the result, also after a failure.
-    pub(crate) fn write(&self) -> Result<TreeSummary, SnapshotError> {
+    pub(crate) fn write(&self) -> Result<(), SnapshotError> {
         self.make_directories()?;
         self.write_entries()?;
         self.meter.report(self.watch);
-        self.set_directory_times()?;
-        Ok(self.located.summary())
+        self.set_directory_times()
+    }
+
+    fn directories(&self) -> impl Iterator<Item = (usize, &'a Node)> {
+        let nodes = self.listed.nodes.iter().enumerate();
+        nodes.filter(|(_, node)| matches!(node.kind, Kind::Directory))
     }
 
     fn make_directories(&self) -> Result<(), SnapshotError> {
         let mut parent = OpenDirectory::default();
-        for (index, directory) in self.listing.directories.iter().enumerate().skip(1) {
+        for (_, node) in self.directories() {
             self.check_wanted()?;
-            let name = self.listing.directory_name(directory);
-            let inside = parent.enter(self, directory.parent)?;
+            let name = self.listed.name(node);
+            let inside = parent.enter(self, node.parent)?;
             let made = stat::mkdirat(inside, name, Mode::from_bits_truncate(0o755)).and_then(|()| {
                 // No other process is here, and what we created is not a link.
                 if !self.is_masked {
@@ -94,9 +107,7 @@ impl<'a> Writer<'a> {
                 let follow = stat::FchmodatFlags::FollowSymlink;
                 stat::fchmodat(inside, name, Mode::from_bits_truncate(0o755), follow)
             });
-            made.map_err(|error| {
-                SnapshotError::io("create directory", self.listing.directory_path(index).to_bytes(), error)
-            })?;
+            made.map_err(|error| self.failed("create directory", node, error))?;
         }
         Ok(())
     }
@@ -105,103 +116,85 @@ impl<'a> Writer<'a> {
         self.share_entries(|shares| {
             let mut place = OpenDirectory::default();
             let mut piece = vec![0; PIECE];
-            for index in shares.flatten() {
-                let entry = &self.listing.entries[index];
-                let Some(extent) = self.located.extents[index] else { continue };
+            for at in shares.flatten() {
+                let node = &self.listed.nodes[self.entries[at]];
                 self.check_wanted()?;
-                let directory = place.enter(self, entry.directory)?;
-                self.write_entry(entry, extent, directory, &mut piece)?;
-                self.meter.add(extent.length, self.watch);
+                let directory = place.enter(self, node.parent)?;
+                let bytes = match &node.kind {
+                    Kind::Directory => continue,
+                    Kind::Symlink { target } => {
+                        self.write_symlink(node, target, directory)?;
+                        target.size
+                    }
+                    Kind::File { executable, content } => {
+                        let mode = Mode::from_bits_truncate(if *executable { 0o755 } else { 0o644 });
+                        self.write_file(node, content, mode, directory, &mut piece)?;
+                        content.size
+                    }
+                };
+                self.meter.add(bytes, self.watch);
             }
             Ok(())
         })
     }
 
-    fn write_entry(
+    /// Writes a file piece by piece, and verifies at the end that its content is what its id says.
+    fn write_file(
         &self,
-        entry: &Entry,
-        extent: Extent,
+        node: &Node,
+        content: &Extent,
+        mode: Mode,
         directory: BorrowedFd<'_>,
         piece: &mut [u8],
     ) -> Result<(), SnapshotError> {
-        if entry.mode == EntryMode::Symlink {
-            self.located.check_target_length(entry, extent.length)?;
-            let mut target = Vec::new();
-            self.copy(entry, extent, piece, |piece| {
-                target.extend_from_slice(piece);
-                Ok(())
-            })?;
-            return self.write_symlink(entry, &target, directory);
-        }
-        let mode = Mode::from_bits_truncate(if entry.mode == EntryMode::Executable { 0o755 } else { 0o644 });
-        let mut file = self.create_file(entry, mode, directory)?;
-        self.copy(entry, extent, piece, |piece| file.write_all(piece).map_err(|error| self.unwritten(entry, error)))?;
-        self.finish_file(entry, &file, mode)
-    }
-
-    /// Passes on the content of an entry piece by piece, and verifies at the end that it is what its id says.
-    fn copy(
-        &self,
-        entry: &Entry,
-        extent: Extent,
-        piece: &mut [u8],
-        mut pass_on: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
-    ) -> Result<(), SnapshotError> {
-        let mut content = self.located.segments.read(extent);
-        let mut hash = object::Hash::new(ObjectType::Blob, extent.length);
-        loop {
-            self.check_wanted()?;
-            let read = content.read(piece);
-            match read.map_err(|error| self.incomplete(format_args!("object {}: {error}", entry.id)))? {
-                0 => break,
-                length => {
-                    hash.update(&piece[..length]);
-                    pass_on(&piece[..length])?;
-                }
-            }
-        }
-        if hash.is(entry.id) {
-            return Ok(());
-        }
-        Err(self.incomplete(format_args!("object {} is damaged", entry.id)))
-    }
-
-    fn create_file(&self, entry: &Entry, mode: Mode, directory: BorrowedFd<'_>) -> Result<File, SnapshotError> {
         let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let name = self.listing.entry_name(entry);
-        fcntl::openat(directory, name, new, mode).map(File::from).map_err(|error| self.unwritten(entry, error))
-    }
-
-    fn finish_file(&self, entry: &Entry, file: &File, mode: Mode) -> Result<(), SnapshotError> {
-        let masked = if self.is_masked { stat::fchmod(file, mode) } else { Ok(()) };
+        let created = fcntl::openat(directory, self.listed.name(node), new, mode).map(File::from);
+        let mut file = created.map_err(|error| self.failed("create", node, error))?;
+        let mut hash = object::Hash::new(ObjectType::Blob, content.size);
+        let mut done = 0;
+        while done < content.size {
+            self.check_wanted()?;
+            let length = piece.len().min(usize::try_from(content.size - done).unwrap_or(usize::MAX));
+            let piece = &mut piece[..length];
+            let read = self.segments.read_exact_at(content, piece, done);
+            read.map_err(|error| self.incomplete(format_args!("object {}: {error}", content.id)))?;
+            hash.update(piece);
+            file.write_all(piece).map_err(|error| self.failed("write", node, error))?;
+            done += widen(length);
+        }
+        if !hash.is(content.id) {
+            return Err(self.damaged(content));
+        }
+        let masked = if self.is_masked { stat::fchmod(&file, mode) } else { Ok(()) };
         masked
-            .and_then(|()| stat::futimens(file, &TimeSpec::UTIME_OMIT, &self.time()))
-            .map_err(|error| self.unwritten(entry, error))
+            .and_then(|()| stat::futimens(&file, &TimeSpec::UTIME_OMIT, &self.time()))
+            .map_err(|error| self.failed("write", node, error))
     }
 
-    fn unwritten(&self, entry: &Entry, error: impl Into<std::io::Error>) -> SnapshotError {
-        SnapshotError::io("write", &self.listing.path(entry), error)
-    }
-
-    fn write_symlink(&self, entry: &Entry, target: &[u8], directory: BorrowedFd<'_>) -> Result<(), SnapshotError> {
-        self.located.check_target(entry, target)?;
-        let name = self.listing.entry_name(entry);
-        nix::unistd::symlinkat(target, directory, name)
+    fn write_symlink(&self, node: &Node, content: &Extent, directory: BorrowedFd<'_>) -> Result<(), SnapshotError> {
+        let target = self.segments.target(self.listed, node, content, self.request)?;
+        let mut hash = object::Hash::new(ObjectType::Blob, content.size);
+        hash.update(&target);
+        if !hash.is(content.id) {
+            return Err(self.damaged(content));
+        }
+        let name = self.listed.name(node);
+        nix::unistd::symlinkat(&*target, directory, name)
             .and_then(|()| {
                 let at = UtimensatFlags::NoFollowSymlink;
                 stat::utimensat(directory, name, &TimeSpec::UTIME_OMIT, &self.time(), at)
             })
-            .map_err(|error| SnapshotError::io("create link", &self.listing.path(entry), error))
+            .map_err(|error| self.failed("create link", node, error))
     }
 
     /// Done last, since every new entry changes a directory's time.
     fn set_directory_times(&self) -> Result<(), SnapshotError> {
-        for index in 0..self.listing.directories.len() {
+        let all = [None].into_iter().chain(self.directories().map(|(at, _)| Some(at)));
+        for directory in all {
             self.check_wanted()?;
-            let opened = self.open_directory(index)?;
-            stat::futimens(&opened, &TimeSpec::UTIME_OMIT, &self.time()).map_err(|error| {
-                SnapshotError::io("set time of", self.listing.directory_path(index).to_bytes(), error)
-            })?;
+            let opened = self.open_directory(directory)?;
+            stat::futimens(&opened, &TimeSpec::UTIME_OMIT, &self.time())
+                .map_err(|error| SnapshotError::io("set time of", &self.path(directory), error))?;
         }
         Ok(())
     }
@@ -212,7 +205,7 @@ impl<'a> Writer<'a> {
         work: impl Fn(&mut dyn Iterator<Item = std::ops::Range<usize>>) -> Result<(), SnapshotError> + Sync,
     ) -> Result<(), SnapshotError> {
         let next = AtomicUsize::new(0);
-        let entries = self.listing.entries.len();
+        let entries = self.entries.len();
         let shares = || {
             let start = next.fetch_add(SHARE, Ordering::Relaxed);
             (start < entries && !self.is_failed.load(Ordering::Relaxed)).then(|| start..entries.min(start + SHARE))
@@ -233,13 +226,27 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn open_directory(&self, index: usize) -> Result<OwnedFd, SnapshotError> {
-        let path = self.listing.directory_path(index);
-        self.root.open(&path).map_err(|error| SnapshotError::io("open", path.to_bytes(), error))
+    /// Opens a directory of the list, or the root.
+    fn open_directory(&self, directory: Option<usize>) -> Result<OwnedFd, SnapshotError> {
+        let path = self.path(directory);
+        let opened = CString::new(path.clone()).map_err(|_| Errno::EINVAL).and_then(|path| self.root.open(&path));
+        opened.map_err(|error| SnapshotError::io("open", &path, error))
+    }
+
+    fn path(&self, directory: Option<usize>) -> Vec<u8> {
+        directory.map_or(Vec::new(), |at| self.listed.path(&self.listed.nodes[at]))
     }
 
     fn time(&self) -> TimeSpec {
-        TimeSpec::new(self.listing.time, 0)
+        TimeSpec::new(self.listed.time, 0)
+    }
+
+    fn failed(&self, action: &str, node: &Node, error: impl Into<std::io::Error>) -> SnapshotError {
+        SnapshotError::io(action, &self.listed.path(node), error)
+    }
+
+    fn damaged(&self, content: &Extent) -> SnapshotError {
+        self.incomplete(format_args!("object {} is damaged", content.id))
     }
 
     fn check_wanted(&self) -> Result<(), SnapshotError> {
@@ -267,10 +274,10 @@ fn make_root(staging: &Beneath) -> Result<(Beneath, bool), Errno> {
 
 /// The current directory of a thread: one descriptor at a time, however deep the tree.
 #[derive(Default)]
-struct OpenDirectory(Option<(usize, OwnedFd)>);
+struct OpenDirectory(Option<(Option<usize>, OwnedFd)>);
 
 impl OpenDirectory {
-    fn enter(&mut self, writer: &Writer<'_>, directory: usize) -> Result<BorrowedFd<'_>, SnapshotError> {
+    fn enter(&mut self, writer: &Writer<'_>, directory: Option<usize>) -> Result<BorrowedFd<'_>, SnapshotError> {
         let here = match self.0.take() {
             Some((index, opened)) if index == directory => opened,
             _ => writer.open_directory(directory)?,

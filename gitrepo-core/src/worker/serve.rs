@@ -62,14 +62,10 @@ fn answer(session: &ConnectRequest, connection: &mut dyn Connection, received: R
     }
 }
 
-/// Writes the tree from the fetched objects, or from the store's repository if nothing was fetched.
+/// Lists the tree from the fetched objects, or from the store's repository if nothing was fetched.
 fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     let Some(staging) = &session.errand.staging else {
         return Reply::Failed(RequestError::Internal(Cause::new("a tree needs a staging directory")));
-    };
-    let Some(format) = snapshot::format(&request.format) else {
-        let cause = format_args!("the format {:?} is unknown here", request.format).to_string();
-        return Reply::Failed(RequestError::Internal(Cause::new(cause)));
     };
     let fetched = staging.join(REPOSITORY);
     let repository = match &session.errand.base {
@@ -80,7 +76,7 @@ fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     if let Err(error) = std::fs::create_dir(&tree) {
         return Reply::Failed(RequestError::Internal(Cause::new(format_args!("cannot make {TREE}: {error}"))));
     }
-    match format.write(repository, request, &tree, &session.watch) {
+    match snapshot::list(repository, request, &tree, &session.watch) {
         Ok(summary) => Reply::Written(summary),
         Err(error) => Reply::Failed(RequestError::Snapshot(error)),
     }

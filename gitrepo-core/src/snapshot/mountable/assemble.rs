@@ -60,7 +60,7 @@ pub(super) fn assemble(staging: &Path, repository: &Path, request: &TreeRequest)
 }
 
 /// The segments that a manifest names, in its order.
-struct Segments {
+pub(crate) struct Segments {
     directory: OwnedFd,
     files: Vec<(CString, File)>,
     /// Their lengths in bytes.
@@ -69,7 +69,7 @@ struct Segments {
 
 impl Segments {
     /// Opens the segments, and checks that each extent of the manifest is inside one.
-    fn open(repository: &Path, listed: &Listed) -> Result<Self, SnapshotError> {
+    pub(crate) fn open(repository: &Path, listed: &Listed) -> Result<Self, SnapshotError> {
         let name = content::DIRECTORY.as_bytes();
         let opened = CString::new(name).map_err(|_| Errno::EINVAL);
         let directory = opened
@@ -127,7 +127,7 @@ impl Segments {
         listed.nodes.iter().filter_map(link).collect()
     }
 
-    fn target(
+    pub(crate) fn target(
         &self,
         listed: &Listed,
         node: &Node,
@@ -147,6 +147,12 @@ impl Segments {
             return Err(untrusted(&listed.path(node), "it is a link that may leave the volume"));
         }
         Ok(target)
+    }
+
+    /// Reads a part of a blob.
+    pub(crate) fn read_exact_at(&self, extent: &Extent, into: &mut [u8], offset: u64) -> io::Result<()> {
+        let (_, file) = &self.files[extent.segment];
+        file.read_exact_at(into, extent.offset + offset)
     }
 
     /// Links those segments that have content of files into the snapshot, in the order of their first use. Returns the
@@ -181,7 +187,7 @@ fn build(
     let kind = |kind: &Kind| match kind {
         Kind::Directory => image::Kind::Directory,
         Kind::Symlink { .. } => image::Kind::Symlink { target: targets.next().map_or(&[], Vec::as_slice) },
-        Kind::File { executable, content: Extent { segment, offset, size } } => {
+        Kind::File { executable, content: Extent { segment, offset, size, .. } } => {
             // A file with nothing in it needs no device.
             let device = devices[*segment].unwrap_or_default();
             let content = image::Extent { device, offset: *offset, size: *size };

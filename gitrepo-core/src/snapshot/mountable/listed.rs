@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use git2::Oid;
 use nix::dir::Dir;
 use nix::fcntl;
 use nix::fcntl::OFlag;
@@ -37,32 +38,32 @@ const MOST_SEGMENTS: usize = 1024;
 
 /// A checked manifest.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     /// In seconds since 1970.
-    pub(super) time: i64,
+    pub(crate) time: i64,
     /// Directories come before what is in them.
-    pub(super) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// The names of the segments, in the order of their first use.
-    pub(super) segments: Vec<String>,
-    pub(super) summary: TreeSummary,
+    pub(crate) segments: Vec<String>,
+    pub(crate) summary: TreeSummary,
     /// Different for every other manifest.
-    pub(super) uuid: image::Uuid,
+    pub(crate) uuid: image::Uuid,
     /// The names of the nodes, one after the other.
     names: Vec<u8>,
 }
 
 /// An entry of a directory.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Its directory, as an index into [`Listed::nodes`]. `None` is the root.
-    pub(super) parent: Option<usize>,
+    pub(crate) parent: Option<usize>,
     name: std::ops::Range<usize>,
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 /// The type of a [`Node`].
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Directory,
     File { executable: bool, content: Extent },
     Symlink { target: Extent },
@@ -70,15 +71,17 @@ pub(super) enum Kind {
 
 /// A part of a segment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
+    /// The blob's id.
+    pub(crate) id: Oid,
     /// As an index into [`Listed::segments`].
-    pub(super) segment: usize,
-    pub(super) offset: u64,
-    pub(super) size: u64,
+    pub(crate) segment: usize,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
 
 /// Checks that the worker left one plain file, its manifest, and takes ownership of it.
-pub(super) fn take(staging: &Path, owner: Owner) -> Result<File, SnapshotError> {
+pub(crate) fn take(staging: &Path, owner: Owner) -> Result<File, SnapshotError> {
     let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
     let failed = |error: nix::Error| SnapshotError::io("list", b"", error);
     let listing = opened.open(c"").and_then(Dir::from_fd).map_err(failed)?;
@@ -110,7 +113,7 @@ pub(super) fn take(staging: &Path, owner: Owner) -> Result<File, SnapshotError> 
 }
 
 /// Opens the manifest, and follows no link.
-pub(super) fn open(staging: &Beneath) -> Result<File, SnapshotError> {
+pub(crate) fn open(staging: &Beneath) -> Result<File, SnapshotError> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     match fcntl::openat(staging, manifest::NAME, flags, Mode::empty()) {
         Ok(file) => Ok(File::from(file)),
@@ -122,7 +125,7 @@ pub(super) fn open(staging: &Beneath) -> Result<File, SnapshotError> {
 
 impl Listed {
     /// Reads a manifest, and checks names, order and limits. An honest worker has already enforced them.
-    pub(super) fn read(from: impl Read, request: &TreeRequest) -> Result<Self, SnapshotError> {
+    pub(crate) fn read(from: impl Read, request: &TreeRequest) -> Result<Self, SnapshotError> {
         let mut reader = Reader::new(request);
         let mut from = BufReader::with_capacity(256 * 1024, from);
         let longest = record::OVERHEAD + u64::from(request.limits.path_length);
@@ -162,12 +165,12 @@ impl Listed {
         Ok(listed)
     }
 
-    pub(super) fn name(&self, node: &Node) -> &[u8] {
+    pub(crate) fn name(&self, node: &Node) -> &[u8] {
         &self.names[node.name.clone()]
     }
 
     /// The path of a node in the volume.
-    pub(super) fn path(&self, node: &Node) -> Vec<u8> {
+    pub(crate) fn path(&self, node: &Node) -> Vec<u8> {
         let parent = |node: &&Node| node.parent.map(|parent| &self.nodes[parent]);
         let mut names: Vec<_> = std::iter::successors(Some(node), parent).map(|node| self.name(node)).collect();
         names.reverse();
@@ -175,7 +178,7 @@ impl Listed {
     }
 
     /// How many directories a node is in.
-    pub(super) fn depth(&self, node: &Node) -> usize {
+    pub(crate) fn depth(&self, node: &Node) -> usize {
         std::iter::successors(node.parent, |parent| self.nodes[*parent].parent).count()
     }
 }
@@ -273,7 +276,7 @@ impl<'a> Reader<'a> {
             }
         };
         self.listed.summary.bytes = self.listed.summary.bytes.saturating_add(place.size);
-        Ok(Extent { segment, offset: place.offset, size: place.size })
+        Ok(Extent { id: place.id, segment, offset: place.offset, size: place.size })
     }
 
     /// Adds a directory, for the entries that follow.
@@ -308,6 +311,6 @@ fn malformed() -> SnapshotError {
     untrusted(manifest::NAME.as_bytes(), "it has a malformed record")
 }
 
-pub(super) fn untrusted(path: &[u8], reason: &str) -> SnapshotError {
+pub(crate) fn untrusted(path: &[u8], reason: &str) -> SnapshotError {
     SnapshotError::Untrusted { path: String::from_utf8_lossy(path).into_owned(), reason: reason.to_owned() }
 }

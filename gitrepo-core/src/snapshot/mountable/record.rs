@@ -8,6 +8,8 @@
 use std::io;
 use std::io::Write;
 
+use git2::Oid;
+
 use crate::content::ALIGNMENT;
 use crate::content::PREFIX;
 use crate::object::EntryMode;
@@ -96,6 +98,7 @@ pub(super) enum Kind<'a> {
 /// The part of a segment that is a blob.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place<'a> {
+    pub(super) id: Oid,
     pub(super) segment: &'a str,
     pub(super) offset: u64,
     pub(super) size: u64,
@@ -121,8 +124,12 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
         ("040000", "tree", "-") => (path.strip_suffix(b"/")?, Kind::Directory),
         ("160000", "commit", "-") => (path, Kind::Directory),
         (mode, "blob", size) => {
-            let place =
-                Place { segment: segment(fields.next()?)?, offset: offset(fields.next()?)?, size: size.parse().ok()? };
+            let place = Place {
+                id: Oid::from_str(id).ok()?,
+                segment: segment(fields.next()?)?,
+                offset: offset(fields.next()?)?,
+                size: size.parse().ok()?,
+            };
             let kind = match mode {
                 "100644" => Kind::File { executable: false, content: place },
                 "100755" => Kind::File { executable: true, content: place },

@@ -62,12 +62,12 @@ impl Place {
     }
 
     fn adopt(&self) -> Result<TreeSummary, SnapshotError> {
-        Image.adopt(&self.tree(), &self.request, Owner::ourselves())
+        adopt(&self.tree(), &self.request, Owner::ourselves())
     }
 
     fn complete(&self) -> Result<(), SnapshotError> {
         self.adopt()?;
-        Image.complete(&self.tree(), &self.repository(), &self.request)
+        Image.complete(&self.tree(), &self.repository(), &self.request, &Watch::default())
     }
 
     /// Completes a snapshot of these records, which must be refused. Returns the reason.
@@ -306,7 +306,7 @@ fn the_uuid_depends_on_all_that_an_image_shows() {
 
 fn written(fixture: &Fixture, request: &TreeRequest) -> Result<(tempfile::TempDir, TreeSummary), SnapshotError> {
     let staging = tempfile::tempdir().unwrap();
-    let summary = Image.write(fixture.path(), request, staging.path(), &Watch::default())?;
+    let summary = list(fixture.path(), request, staging.path(), &Watch::default())?;
     Ok((staging, summary))
 }
 
@@ -321,10 +321,10 @@ fn the_parent_accepts_what_the_worker_writes() {
         let mut request = request(fixture.varied());
         request.tree.directory = RelativePath::parse(directory).unwrap();
         let (staging, summary) = written(&fixture, &request).unwrap();
-        assert_eq!(Image.adopt(staging.path(), &request, Owner::ourselves()).unwrap(), summary);
+        assert_eq!(adopt(staging.path(), &request, Owner::ourselves()).unwrap(), summary);
         // The other format counts the same.
         assert_eq!(fixture.write(&request).unwrap().1, summary);
-        Image.complete(staging.path(), fixture.path(), &request).unwrap();
+        Image.complete(staging.path(), fixture.path(), &request, &Watch::default()).unwrap();
         assert!(is_image(&staging.path().join("image")));
     }
 }
@@ -346,7 +346,7 @@ fn empty_directories_are_part_of_the_order() {
     let request = request(commit);
     let (staging, summary) = written(&fixture, &request).unwrap();
     assert_eq!(summary, TreeSummary { files: 2, symlinks: 0, directories: 5, bytes: 2 });
-    assert_eq!(Image.adopt(staging.path(), &request, Owner::ourselves()).unwrap(), summary);
+    assert_eq!(adopt(staging.path(), &request, Owner::ourselves()).unwrap(), summary);
     let manifest = fs::read_to_string(staging.path().join("manifest")).unwrap();
     let paths: Vec<_> = manifest.split_terminator('\0').filter_map(|record| record.split('\t').nth(1)).collect();
     assert_eq!(paths, ["a-", "a/", "a0", "b", "c/nothing/", "z/"]);
@@ -371,7 +371,7 @@ fn too_many_bytes_are_refused_before_anything_is_written() {
     let mut request = request(fixture.commit_of(&[(FILE, b"zeros", fixture.blob(vec![0; 4096]))]));
     request.limits.tree_bytes = 4095;
     let staging = tempfile::tempdir().unwrap();
-    let refused = Image.write(fixture.path(), &request, staging.path(), &Watch::default());
+    let refused = list(fixture.path(), &request, staging.path(), &Watch::default());
     assert!(matches!(refused, Err(SnapshotError::TooLarge { .. })));
     assert_eq!(fs::read_dir(staging.path()).unwrap().count(), 0);
 }
