@@ -20,9 +20,13 @@ use super::digest::hex;
 use super::digest::is_hex;
 use super::error::StoreError;
 use super::error::optional;
+use crate::sys;
 
 /// The extension of a file until it is complete: `<name>.<random>.new`, locked by its writer.
 pub(crate) const UNFINISHED: &str = "new";
+
+/// Most files and directories that are synced one by one: a repository and a snapshot in the image format have about ten.
+const MOST_SYNCED: usize = 64;
 
 /// Whether a change is on disk when the call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +145,46 @@ pub(crate) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
     nix::unistd::syncfs(&directory).map_err(StoreError::io("sync the filesystem of", path))
 }
 
+/// Makes a directory with all that is in it durable. A few files are synced one by one, so that whatever else is written to
+/// the same filesystem need not reach the disk first; many files by one call.
+pub(crate) fn sync_tree(path: &Path) -> Result<(), StoreError> {
+    let mut few = Some(Vec::new());
+    collect(path, &mut few)?;
+    let Some(few) = few else { return sync_filesystem(path) };
+    // All of them are on their way before the first one is waited for, and one commit of the journal serves all.
+    few.iter().for_each(|(_, file)| sys::writeback::begin(file, 0, 0));
+    few.iter().try_for_each(|(path, file)| file.sync_all().map_err(StoreError::io("sync", path)))
+}
+
+/// Opens all files and directories of a tree, unless there are too many. What is neither is passed over.
+fn collect(directory: &Path, few: &mut Option<Vec<(PathBuf, File)>>) -> Result<(), StoreError> {
+    for path in entries(directory)? {
+        let kind = path.symlink_metadata().map_err(StoreError::io("examine", &path))?.file_type();
+        if kind.is_dir() {
+            collect(&path, few)?;
+        } else if kind.is_file() {
+            add(path, few)?;
+        }
+        if few.is_none() {
+            return Ok(());
+        }
+    }
+    add(directory.to_owned(), few)
+}
+
+fn add(path: PathBuf, few: &mut Option<Vec<(PathBuf, File)>>) -> Result<(), StoreError> {
+    let Some(files) = few else { return Ok(()) };
+    if files.len() == MOST_SYNCED {
+        *few = None;
+        return Ok(());
+    }
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+    let file = opened.map_err(StoreError::io("open", &path))?;
+    files.push((path, file));
+    Ok(())
+}
+
 /// Replaces the content of a private file by this value as JSON.
 pub(crate) fn replace_json(path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), StoreError> {
     let json = serde_json::to_vec(value).map_err(|error| StoreError::corrupt(path, error))?;
@@ -222,6 +266,30 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
         assert_eq!(read(&path, 2).unwrap_err().kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    fn a_tree_of_few_files_or_many_is_synced() {
+        let place = tempfile::tempdir().unwrap();
+        let inner = place.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        std::os::unix::fs::symlink("missing", inner.join("link")).unwrap();
+        nix::unistd::mkfifo(&inner.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut few = Some(Vec::new());
+        collect(place.path(), &mut few).unwrap();
+        assert_eq!(
+            few.unwrap().iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(),
+            [inner.clone(), place.path().to_owned()]
+        );
+        sync_tree(place.path()).unwrap();
+        for number in 0..MOST_SYNCED {
+            fs::write(inner.join(number.to_string()), "content").unwrap();
+        }
+        let mut many = Some(Vec::new());
+        collect(place.path(), &mut many).unwrap();
+        assert!(many.is_none());
+        sync_tree(place.path()).unwrap();
+        assert_eq!(sync_tree(&place.path().join("missing")).unwrap_err().kind(), Kind::Internal);
     }
 
     #[test]
