@@ -116,11 +116,11 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
     received.written?;
 
     let laid_out = staging.path().join(TREE);
-    let summary = snapshot::adopt(&laid_out, &received.tree, Owner::ourselves())?;
-    Directory.complete(&laid_out, &staging.path().join(REPOSITORY), &received.tree, watch)?;
+    let listed = snapshot::adopt(&laid_out, &received.tree, Owner::ourselves())?;
+    Directory.complete(&listed, &laid_out, &staging.path().join(REPOSITORY), &received.tree, watch)?;
     put(Directory.attachment(&laid_out).path(), &destination)?;
     parents.keep();
-    Ok(Cloned { resolved, tree: summary, received_bytes: received.bytes })
+    Ok(Cloned { resolved, tree: listed.summary, received_bytes: received.bytes })
 }
 
 /// Checks that the destination is free, creates its parent, and returns the destination without symlinks.

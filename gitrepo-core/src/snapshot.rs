@@ -48,16 +48,17 @@ pub use mountable::Image;
 pub(crate) use mountable::adopt;
 pub(crate) use mountable::is_image;
 pub(crate) use mountable::list;
+pub use mountable::listed::Listed;
 
 /// How a listed tree becomes a snapshot, and which part of that is attached.
 pub trait SnapshotFormat: Send + Sync {
     /// Returns the format's name, as in `meta.json`.
     fn name(&self) -> &'static str;
 
-    /// Makes the snapshot in `staging` out of the manifest that was [adopted](adopt) there and the content in `repository`,
-    /// a bare one.
+    /// Makes the snapshot in `staging`, where the tree was [listed](adopt), with the content in `repository`, a bare one.
     fn complete(
         &self,
+        listed: &Listed,
         staging: &Path,
         repository: &Path,
         request: &TreeRequest,

@@ -61,19 +61,24 @@ impl Segments {
 
     /// Finds these blobs, each where it is first. `None` for one that is nowhere.
     pub(crate) fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, IndexError> {
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.sort_unstable_by_key(|at| ids[*at]);
+        // Comparing bytes in place is several times as fast as calling libgit2 for each pair.
+        let mut order: Vec<([u8; 20], usize)> = Vec::with_capacity(ids.len());
+        for (at, id) in ids.iter().enumerate() {
+            order.push((std::array::from_fn(|byte| id.as_bytes()[byte]), at));
+        }
+        order.sort_unstable();
         let mut found = vec![None; ids.len()];
         for (segment, path) in self.paths.iter().enumerate() {
             let mut records = Records::open(File::open(path.with_extension(INDEX))?)?;
             if self.contents[segment].metadata()?.len() < records.length {
                 return Err(IndexError::Damaged("a segment is cut short"));
             }
-            let mut wanted = order.iter().copied().peekable();
+            let mut wanted = order.iter().peekable();
             while let Some(Record { id, offset, length }) = records.next()? {
-                while wanted.next_if(|at| ids[*at] < id).is_some() {}
-                while let Some(at) = wanted.next_if(|at| ids[*at] == id) {
-                    found[at].get_or_insert(Extent { segment, offset, length });
+                let id = id.as_bytes();
+                while wanted.next_if(|(wanted, _)| &wanted[..] < id).is_some() {}
+                while let Some((_, at)) = wanted.next_if(|(wanted, _)| &wanted[..] == id) {
+                    found[*at].get_or_insert(Extent { segment, offset, length });
                 }
             }
         }

@@ -139,11 +139,11 @@ impl Snapshots {
 
         let owner = Owner::ourselves();
         let laid_out = staging.path().join(TREE);
-        let summary = snapshot::adopt(&laid_out, &tree, owner)?;
+        let listed = snapshot::adopt(&laid_out, &tree, owner)?;
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
-        wanted.format.complete(&laid_out, lock.repository().path(), &tree, watch)?;
+        wanted.format.complete(&listed, &laid_out, lock.repository().path(), &tree, watch)?;
         watch.progress.report(&Step::Syncing);
-        let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, summary);
+        let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary);
         let snapshot = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &laid_out, &meta)?;
         Ok(wanted.lease(resolved, snapshot, Provenance::Remote { received_bytes: bytes }))
     }

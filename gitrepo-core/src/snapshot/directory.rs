@@ -14,7 +14,6 @@ use super::TreeRequest;
 use super::Watch;
 use super::beneath::Beneath;
 use super::mountable::assemble::Segments;
-use super::mountable::listed;
 use super::mountable::listed::Listed;
 use super::writer::Writer;
 use crate::mount::Attachment;
@@ -36,15 +35,15 @@ impl SnapshotFormat for Directory {
 
     fn complete(
         &self,
+        listed: &Listed,
         staging: &Path,
         repository: &Path,
         request: &TreeRequest,
         watch: &Watch,
     ) -> Result<(), SnapshotError> {
         let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let listed = Listed::read(listed::open(&staging)?, request)?;
-        let segments = Segments::open(repository, &listed)?;
-        Writer::new(&listed, &segments, request, watch, &staging)?.write()
+        let segments = Segments::open(repository, listed)?;
+        Writer::new(listed, &segments, request, watch, &staging)?.write()
     }
 
     fn attachment(&self, snapshot: &Path) -> Attachment {

@@ -13,6 +13,7 @@ use git2::Oid;
 use tempfile::TempDir;
 
 use super::Directory;
+use super::Listed;
 use super::Owner;
 use super::SnapshotError;
 use super::SnapshotFormat;
@@ -148,10 +149,11 @@ impl Fixture {
         request: &TreeRequest,
         watch: &Watch,
     ) -> Result<TreeSummary, SnapshotError> {
-        let listed = list(self.path(), request, staging, watch)?;
-        assert_eq!(adopt(staging, request, Owner::ourselves())?, listed);
-        Directory.complete(staging, self.path(), request, watch)?;
-        Ok(listed)
+        let summary = list(self.path(), request, staging, watch)?;
+        let listed = adopt(staging, request, Owner::ourselves())?;
+        assert_eq!(listed.summary, summary);
+        Directory.complete(&listed, staging, self.path(), request, watch)?;
+        Ok(summary)
     }
 }
 
@@ -161,6 +163,19 @@ pub(crate) struct Staging(TempDir);
 impl Staging {
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Lays out what was listed here once more.
+    pub(crate) fn lay_out_again(
+        &self,
+        fixture: &Fixture,
+        request: &TreeRequest,
+        watch: &Watch,
+    ) -> Result<(), SnapshotError> {
+        let manifest = fs::File::open(self.path().join("manifest")).unwrap();
+        let listed = Listed::read(manifest, request)?;
+        fs::rename(self.root(), self.path().join("before")).unwrap();
+        Directory.complete(&listed, self.path(), fixture.path(), request, watch)
     }
 
     pub(crate) fn root(&self) -> PathBuf {

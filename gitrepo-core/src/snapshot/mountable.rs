@@ -54,12 +54,13 @@ impl SnapshotFormat for Image {
 
     fn complete(
         &self,
+        listed: &Listed,
         staging: &Path,
         repository: &Path,
         request: &TreeRequest,
         _watch: &Watch,
     ) -> Result<(), SnapshotError> {
-        assemble::assemble(staging, repository, request)
+        assemble::assemble(listed, staging, repository, request)
     }
 
     fn attachment(&self, snapshot: &Path) -> Attachment {
@@ -86,9 +87,8 @@ pub(crate) fn list(
 }
 
 /// Checks what the worker listed in `staging`, and gives it to `owner`. By now no other process can reach it.
-pub(crate) fn adopt(staging: &Path, request: &TreeRequest, owner: Owner) -> Result<TreeSummary, SnapshotError> {
-    let manifest = listed::take(staging, owner)?;
-    Ok(Listed::read(manifest, request)?.summary)
+pub(crate) fn adopt(staging: &Path, request: &TreeRequest, owner: Owner) -> Result<Listed, SnapshotError> {
+    Listed::read(listed::take(staging, owner)?, request)
 }
 
 /// Whether a file begins as an image does. The kernel says the same of all that is not one, and of an image whose

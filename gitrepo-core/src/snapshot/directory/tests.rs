@@ -27,12 +27,12 @@ use crate::progress::Progress;
 use crate::progress::Step;
 use crate::spec::Symlinks;
 
-/// The manifest without the places of blobs, the time, and directories with nothing in them.
+/// The manifest without the time, segments, the places of blobs, and directories with nothing in them.
 fn manifest_of(staging: &Staging) -> String {
     let manifest = fs::read(staging.path().join("manifest")).unwrap();
     let mut told = Vec::new();
-    for record in manifest.split_inclusive(|&byte| byte == 0).skip(1) {
-        let tab = record.iter().position(|&byte| byte == b'\t').unwrap();
+    for record in manifest.split_inclusive(|&byte| byte == 0) {
+        let Some(tab) = record.iter().position(|&byte| byte == b'\t') else { continue };
         let fields: Vec<_> = std::str::from_utf8(&record[..tab]).unwrap().split(' ').collect();
         if fields[1] != "tree" {
             told.extend_from_slice(fields[..4].join(" ").as_bytes());
@@ -188,9 +188,7 @@ fn links_are_data_unless_they_must_stay_in_the_volume() {
             assert!(matches!(&error, SnapshotError::EscapingSymlink { link, .. } if link == target), "{error}");
         }
         // The parent checks it itself.
-        std::fs::rename(staging.root(), staging.path().join("before")).unwrap();
-        let laid_out = Directory.complete(staging.path(), fixture.path(), &asked, &Watch::default());
-        assert_eq!(laid_out.is_ok(), stays, "{target}");
+        assert_eq!(staging.lay_out_again(&fixture, &asked, &Watch::default()).is_ok(), stays, "{target}");
     }
 }
 
@@ -249,10 +247,11 @@ fn existing_entries_of_staging_are_neither_overwritten_nor_followed() {
     let fixture = Fixture::new();
     let asked = request(fixture.varied());
     let (elsewhere, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::os::unix::fs::symlink(elsewhere.path(), staging.path().join("root")).unwrap();
     list(fixture.path(), &asked, staging.path(), &Watch::default()).unwrap();
+    let listed = adopt(staging.path(), &asked, Owner::ourselves()).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), staging.path().join("root")).unwrap();
     assert!(adopt(staging.path(), &asked, Owner::ourselves()).is_err());
-    let error = Directory.complete(staging.path(), fixture.path(), &asked, &Watch::default()).unwrap_err();
+    let error = Directory.complete(&listed, staging.path(), fixture.path(), &asked, &Watch::default()).unwrap_err();
     assert!(matches!(error, SnapshotError::Io { .. }), "{error}");
     assert!(contents(elsewhere.path()).is_empty());
 }
@@ -265,7 +264,6 @@ fn a_cancelled_write_ends() {
     let late = Watch { cancel: watch.cancel.within(std::time::Duration::ZERO), ..watch };
     assert_eq!(fixture.write_watched(&asked, &late).err().unwrap().kind(), Kind::Timeout);
     let (staging, _) = fixture.write(&asked).unwrap();
-    std::fs::rename(staging.root(), staging.path().join("before")).unwrap();
-    let error = Directory.complete(staging.path(), fixture.path(), &asked, &late).unwrap_err();
+    let error = staging.lay_out_again(&fixture, &asked, &late).unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);
 }

@@ -19,7 +19,6 @@ use nix::unistd;
 
 use super::IMAGE;
 use super::device_name;
-use super::listed;
 use super::listed::Extent;
 use super::listed::Kind;
 use super::listed::Listed;
@@ -43,14 +42,17 @@ use crate::spec::Symlinks;
 const BLOCK_SIZE: BlockSize = BlockSize::B512;
 const _: () = assert!(BLOCK_SIZE.bytes() as u64 == content::ALIGNMENT);
 
-/// Makes the image of the manifest in `staging`, with links to the segments of the repository.
-pub(super) fn assemble(staging: &Path, repository: &Path, request: &TreeRequest) -> Result<(), SnapshotError> {
-    let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-    let listed = Listed::read(listed::open(&opened)?, request)?;
-    let segments = Segments::open(repository, &listed)?;
-    let targets = segments.targets(&listed, request)?;
-    let devices = segments.link(&listed, staging)?;
-    let image = build(&listed, &segments, &targets, &devices)?;
+/// Makes the image of a listed tree in `staging`, with links to the segments of the repository.
+pub(super) fn assemble(
+    listed: &Listed,
+    staging: &Path,
+    repository: &Path,
+    request: &TreeRequest,
+) -> Result<(), SnapshotError> {
+    let segments = Segments::open(repository, listed)?;
+    let targets = segments.targets(listed, request)?;
+    let devices = segments.link(listed, staging)?;
+    let image = build(listed, &segments, &targets, &devices)?;
     let path = staging.join(IMAGE);
     let write = || {
         let mut file = File::options().write(true).create_new(true).mode(0o444).open(&path)?;
@@ -59,7 +61,7 @@ pub(super) fn assemble(staging: &Path, repository: &Path, request: &TreeRequest)
     write().map_err(|error| SnapshotError::io("write", IMAGE.as_bytes(), error))
 }
 
-/// The segments that a manifest names, in its order.
+/// The segments that a manifest names, in their order.
 pub(crate) struct Segments {
     directory: OwnedFd,
     files: Vec<(CString, File)>,

@@ -1,6 +1,5 @@
 //! The tree that a manifest lists, as far as its reader can check it without the content.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -36,9 +35,9 @@ use crate::spec::names;
 /// Most segments of one tree: far more than a repository has.
 const MOST_SEGMENTS: usize = 1024;
 
-/// A checked manifest.
+/// A tree that was listed and checked: what a [format](super::SnapshotFormat) makes a snapshot of.
 #[derive(Debug)]
-pub(crate) struct Listed {
+pub struct Listed {
     /// In seconds since 1970.
     pub(crate) time: i64,
     /// Directories come before what is in them.
@@ -133,6 +132,8 @@ impl Listed {
         let mut hash = Sha256::new_with_prefix(format!("{}\0", request.tree.directory));
         let (mut bytes, mut previous) = (Vec::new(), Vec::new());
         let mut time = None;
+        // Segments come before the tree.
+        let above = reader.listed.nodes.len();
         loop {
             bytes.clear();
             // One byte more, so that a record that is too long does not look like one that just fits.
@@ -145,6 +146,12 @@ impl Listed {
             hash.update(&bytes);
             if time.is_none() {
                 time = Some(record::parse_time(&bytes).ok_or_else(malformed)?);
+                continue;
+            }
+            if reader.listed.nodes.len() == above
+                && let Some(segment) = record::parse_segment(&bytes)
+            {
+                reader.add_segment(segment.ok_or_else(malformed)?)?;
                 continue;
             }
             let record = record::parse(&bytes).ok_or_else(malformed)?;
@@ -187,11 +194,13 @@ impl Listed {
 struct Reader<'a> {
     request: &'a TreeRequest,
     listed: Listed,
-    numbers: HashMap<String, usize>,
     /// The directory of the last entry, from the root on.
     open: Vec<usize>,
-    /// Directories above the tree.
+    /// Its path in the tree.
+    directory: Vec<u8>,
+    /// Directories above the tree, and the bytes of their path with its slashes.
     above: usize,
+    above_bytes: usize,
     /// A directory in which there can be nothing: a submodule's, or an empty one.
     empty: Option<usize>,
 }
@@ -206,9 +215,11 @@ impl<'a> Reader<'a> {
             uuid: image::Uuid::default(),
             names: Vec::new(),
         };
-        let mut reader = Self { request, listed, numbers: HashMap::new(), open: Vec::new(), above: 0, empty: None };
+        let mut reader =
+            Self { request, listed, open: Vec::new(), directory: Vec::new(), above: 0, above_bytes: 0, empty: None };
         for component in request.tree.directory.components() {
             reader.enter(component.as_bytes());
+            reader.above_bytes += component.len() + 1;
         }
         reader.above = reader.open.len();
         reader
@@ -216,16 +227,33 @@ impl<'a> Reader<'a> {
 
     fn add(&mut self, record: &Record<'_>) -> Result<(), SnapshotError> {
         let Record { path, kind } = record;
-        let is_link = matches!(kind, record::Kind::Symlink { .. });
-        let mut components: Vec<_> = path.split(|&byte| byte == b'/').collect();
-        for (at, component) in components.iter().enumerate() {
-            let is_link = is_link && at + 1 == components.len();
-            names::check(component, is_link).map_err(|error| untrusted(path, &error.to_string()))?;
-        }
-        let last = match kind {
-            record::Kind::Directory => None,
-            _ => components.pop(),
+        let (directory, last) = match (kind, path.iter().rposition(|&byte| byte == b'/')) {
+            (record::Kind::Directory, _) => (*path, None),
+            (_, Some(slash)) => (&path[..slash], Some(&path[slash + 1..])),
+            (_, None) => (&b""[..], Some(*path)),
         };
+        // Most entries are in the directory of the one before.
+        if directory != self.directory || self.empty.is_some() || path.starts_with(b"/") {
+            self.change_directory(path, directory)?;
+        }
+        match last {
+            Some(name) => {
+                let is_link = matches!(kind, record::Kind::Symlink { .. });
+                check_name(path, name, is_link)?;
+                let kind = self.kind(path, kind)?;
+                self.push(name, kind);
+            }
+            None => self.empty = self.open.last().copied(),
+        }
+        self.check_limits(path)
+    }
+
+    fn change_directory(&mut self, path: &[u8], directory: &[u8]) -> Result<(), SnapshotError> {
+        let components: Vec<_> = match directory {
+            b"" if !path.starts_with(b"/") => Vec::new(),
+            directory => directory.split(|&byte| byte == b'/').collect(),
+        };
+        components.iter().try_for_each(|component| check_name(path, component, false))?;
         let opened = self.open[self.above..].iter().map(|at| self.listed.name(&self.listed.nodes[*at]));
         let same = opened.zip(&components).take_while(|(open, component)| open == *component).count();
         self.open.truncate(self.above + same);
@@ -235,48 +263,47 @@ impl<'a> Reader<'a> {
         for component in &components[same..] {
             self.enter(component);
         }
-        match last {
-            Some(name) => {
-                let kind = self.kind(path, kind)?;
-                self.push(name, kind);
-            }
-            None => self.empty = self.open.last().copied(),
-        }
-        self.check_limits(path)
+        self.directory.clear();
+        self.directory.extend_from_slice(directory);
+        Ok(())
     }
 
-    fn kind(&mut self, path: &[u8], kind: &record::Kind<'_>) -> Result<Kind, SnapshotError> {
+    fn kind(&mut self, path: &[u8], kind: &record::Kind) -> Result<Kind, SnapshotError> {
         Ok(match kind {
             record::Kind::Directory => Kind::Directory,
             record::Kind::File { executable, content } => {
                 self.listed.summary.files += 1;
-                Kind::File { executable: *executable, content: self.extent(content)? }
+                Kind::File { executable: *executable, content: self.extent(path, content)? }
             }
             record::Kind::Symlink { target } => {
                 self.listed.summary.symlinks += 1;
                 if !(1..=widen(LONGEST_TARGET)).contains(&target.size) {
                     return Err(untrusted(path, "it is a link to a path of no possible length"));
                 }
-                Kind::Symlink { target: self.extent(target)? }
+                Kind::Symlink { target: self.extent(path, target)? }
             }
         })
     }
 
-    fn extent(&mut self, place: &Place<'_>) -> Result<Extent, SnapshotError> {
-        let segment = match self.numbers.get(place.segment) {
-            Some(&number) => number,
-            None => {
-                let number = self.listed.segments.len();
-                if number == MOST_SEGMENTS {
-                    return Err(untrusted(manifest::NAME.as_bytes(), "it names more segments than a repository has"));
-                }
-                self.listed.segments.push(place.segment.to_owned());
-                self.numbers.insert(place.segment.to_owned(), number);
-                number
-            }
-        };
-        self.listed.summary.bytes = self.listed.summary.bytes.saturating_add(place.size);
-        Ok(Extent { id: place.id, segment, offset: place.offset, size: place.size })
+    fn add_segment(&mut self, name: &str) -> Result<(), SnapshotError> {
+        let refused = |reason| Err(untrusted(manifest::NAME.as_bytes(), reason));
+        if self.listed.segments.len() == MOST_SEGMENTS {
+            return refused("it names more segments than a repository has");
+        }
+        if self.listed.segments.iter().any(|other| other == name) {
+            return refused("it names a segment twice");
+        }
+        self.listed.segments.push(name.to_owned());
+        Ok(())
+    }
+
+    fn extent(&mut self, path: &[u8], place: &Place) -> Result<Extent, SnapshotError> {
+        let Place { id, segment, offset, size } = *place;
+        if segment >= self.listed.segments.len() {
+            return Err(untrusted(path, "it is in a segment that is not named"));
+        }
+        self.listed.summary.bytes = self.listed.summary.bytes.saturating_add(size);
+        Ok(Extent { id, segment, offset, size })
     }
 
     /// Adds a directory, for the entries that follow.
@@ -294,17 +321,20 @@ impl<'a> Reader<'a> {
     }
 
     fn check_limits(&self, path: &[u8]) -> Result<(), SnapshotError> {
-        let TreeRequest { commit, limits, tree, .. } = self.request;
+        let TreeRequest { commit, limits, .. } = self.request;
         let over = |count: u64, limit: u64, what: &str, setting: &str| {
             if count > limit { Err(SnapshotError::too_large(*commit, what, limit, setting)) } else { Ok(()) }
         };
-        let above = tree.directory.components().map(|component| component.len() + 1).sum::<usize>();
         let summary = &self.listed.summary;
         over(widen(self.open.len()), limits.path_depth.into(), "nested directories", "limits.pathDepth")?;
-        over(widen(above + path.len()), limits.path_length.into(), "bytes in a path", "limits.pathLength")?;
+        over(widen(self.above_bytes + path.len()), limits.path_length.into(), "bytes in a path", "limits.pathLength")?;
         over(summary.entries(), limits.entries, "entries", "limits.entries")?;
         over(summary.bytes, limits.tree_bytes, "bytes", "limits.treeBytes")
     }
+}
+
+fn check_name(path: &[u8], name: &[u8], is_link: bool) -> Result<(), SnapshotError> {
+    names::check(name, is_link).map_err(|error| untrusted(path, &error.to_string()))
 }
 
 fn malformed() -> SnapshotError {

@@ -1,9 +1,10 @@
-//! The manifest of an image: where the content of each file is.
+//! The manifest of a tree: its names, and where the content of each file is.
 //!
-//! The first record is the time of the commit: `time <seconds>\0`. The others are those of the
-//! [other manifest](crate::snapshot::manifest), with the place of each blob:
-//! `<mode> blob <id> <size> <segment> <offset>\t<path>\0`, and one for each directory with nothing in it:
-//! `040000 tree <id> -\t<path>/\0`. They are sorted by path.
+//! The first record is the time of the commit: `time <seconds>\0`. Then come the segments, each once:
+//! `segment <name>\0`. The others are like those of `git ls-tree -r -l -z`, in its order, with the place of each blob:
+//! `<mode> blob <id> <size> <number of the segment> <offset>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a
+//! submodule's directory. There is one more for each directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They
+//! are sorted by path.
 
 use std::io;
 use std::io::Write;
@@ -11,6 +12,7 @@ use std::io::Write;
 use git2::Oid;
 
 use crate::content::ALIGNMENT;
+use crate::content::Extent;
 use crate::content::PREFIX;
 use crate::object::EntryMode;
 use crate::snapshot::listing::Entry;
@@ -20,36 +22,93 @@ use crate::snapshot::manifest::is_id;
 /// The id of a tree with nothing in it.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
-/// Bytes of a record besides its path: mode, kind, id, two numbers, the segment, separators.
-pub(super) const OVERHEAD: u64 = 6 + 1 + 6 + 1 + 40 + 1 + 20 + 1 + 48 + 1 + 20 + 1 + 1 + 1;
+/// Bytes of a record besides its path: mode, kind, id, three numbers, separators.
+pub(crate) const OVERHEAD: u64 = 6 + 1 + 6 + 1 + 40 + 1 + 20 + 1 + 20 + 1 + 20 + 1 + 1 + 1;
 
 /// Writes all records.
 pub(super) fn write(to: &mut impl Write, located: &Located<'_>) -> io::Result<()> {
     let listing = located.listing;
     write!(to, "time {}\0", listing.time)?;
+    let numbers = write_segments(to, located)?;
     let mut empty = empty_directories(located).into_iter().peekable();
+    let mut record = Vec::new();
+    let (mut directory, mut path) = (None, Vec::new());
     for (entry, extent) in listing.entries.iter().zip(&located.extents) {
-        let path = listing.path_in_tree(entry);
+        // Entries of one directory follow each other.
+        if directory.replace(entry.directory) != Some(entry.directory) {
+            path = listing.directory_path_in_tree(entry.directory);
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+        }
+        let start = path.len();
+        path.extend_from_slice(listing.entry_name(entry).to_bytes());
         while let Some(directory) = empty.next_if(|directory| *directory < path) {
             write_empty(to, &directory)?;
         }
-        let Entry { mode, id, .. } = entry;
-        match extent {
-            Some(extent) => {
-                let mode = match mode {
-                    EntryMode::Executable => "100755",
-                    EntryMode::Symlink => "120000",
-                    EntryMode::File | EntryMode::Submodule => "100644",
-                };
-                let segment = located.segments.stem(*extent);
-                write!(to, "{mode} blob {id} {} {segment} {}\t", extent.length, extent.offset)?;
-            }
-            None => write!(to, "160000 commit {id} -\t")?,
-        }
-        to.write_all(&path)?;
-        to.write_all(b"\0")?;
+        record.clear();
+        push_fields(&mut record, entry, extent.map(|extent| (extent, numbers[extent.segment])));
+        record.push(b'\t');
+        record.extend_from_slice(&path);
+        record.push(0);
+        to.write_all(&record)?;
+        path.truncate(start);
     }
     empty.try_for_each(|directory| write_empty(to, &directory))
+}
+
+/// Writes the segments in the order of their first use. Returns the number of each.
+fn write_segments(to: &mut impl Write, located: &Located<'_>) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    let mut next = 0;
+    for extent in located.extents.iter().flatten() {
+        if numbers.len() <= extent.segment {
+            numbers.resize(extent.segment + 1, None);
+        }
+        if numbers[extent.segment].is_none() {
+            numbers[extent.segment] = Some(next);
+            next += 1;
+            write!(to, "segment {}\0", located.segments.stem(*extent))?;
+        }
+    }
+    Ok(numbers.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+fn push_fields(record: &mut Vec<u8>, Entry { mode, id, .. }: &Entry, content: Option<(Extent, u64)>) {
+    let Some((extent, segment)) = content else {
+        record.extend_from_slice(b"160000 commit ");
+        push_id(record, *id);
+        record.extend_from_slice(b" -");
+        return;
+    };
+    record.extend_from_slice(match mode {
+        EntryMode::Executable => b"100755 blob ",
+        EntryMode::Symlink => b"120000 blob ",
+        EntryMode::File | EntryMode::Submodule => b"100644 blob ",
+    });
+    push_id(record, *id);
+    for number in [extent.length, segment, extent.offset] {
+        record.push(b' ');
+        push_number(record, number);
+    }
+}
+
+fn push_id(record: &mut Vec<u8>, id: Oid) {
+    let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+    record.extend(id.as_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+}
+
+fn push_number(record: &mut Vec<u8>, number: u64) {
+    let start = record.len();
+    let mut rest = number;
+    loop {
+        record.push(b'0' + (rest % 10) as u8);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    record[start..].reverse();
 }
 
 fn write_empty(to: &mut impl Write, path: &[u8]) -> io::Result<()> {
@@ -79,27 +138,28 @@ fn empty_directories(located: &Located<'_>) -> Vec<Vec<u8>> {
     paths
 }
 
-/// One record but the first.
+/// A record of the tree.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     /// In the tree, without a slash at its end.
     pub(super) path: &'a [u8],
-    pub(super) kind: Kind<'a>,
+    pub(super) kind: Kind,
 }
 
 /// The type of an entry.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub(super) enum Kind {
     Directory,
-    File { executable: bool, content: Place<'a> },
-    Symlink { target: Place<'a> },
+    File { executable: bool, content: Place },
+    Symlink { target: Place },
 }
 
 /// The part of a segment that is a blob.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place<'a> {
+pub(super) struct Place {
     pub(super) id: Oid,
-    pub(super) segment: &'a str,
+    /// The number of the segment.
+    pub(super) segment: usize,
     pub(super) offset: u64,
     pub(super) size: u64,
 }
@@ -110,30 +170,32 @@ pub(super) fn parse_time(bytes: &[u8]) -> Option<i64> {
     std::str::from_utf8(seconds).ok()?.parse().ok()
 }
 
+/// Reads the record of a segment, which is a name in a directory and nothing else. `Some(None)` if it is one, and
+/// malformed.
+pub(super) fn parse_segment(bytes: &[u8]) -> Option<Option<&str>> {
+    let name = bytes.strip_prefix(b"segment ")?.strip_suffix(b"\0").and_then(|name| std::str::from_utf8(name).ok());
+    Some(name.filter(|name| name.strip_prefix(PREFIX).is_some_and(is_id)))
+}
+
 /// Reads any other record.
 pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let record = bytes.strip_suffix(b"\0")?;
     let tab = record.iter().position(|&byte| byte == b'\t')?;
     let path = &record[tab + 1..];
-    let mut fields = std::str::from_utf8(&record[..tab]).ok()?.split(' ');
-    let (mode, kind, id, size) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    if !is_id(id) {
-        return None;
-    }
+    let mut fields = record[..tab].split(|&byte| byte == b' ');
+    let (mode, kind, id, size) = (fields.next()?, fields.next()?, id(fields.next()?)?, fields.next()?);
     let (path, kind) = match (mode, kind, size) {
-        ("040000", "tree", "-") => (path.strip_suffix(b"/")?, Kind::Directory),
-        ("160000", "commit", "-") => (path, Kind::Directory),
-        (mode, "blob", size) => {
-            let place = Place {
-                id: Oid::from_str(id).ok()?,
-                segment: segment(fields.next()?)?,
-                offset: offset(fields.next()?)?,
-                size: size.parse().ok()?,
-            };
+        (b"040000", b"tree", b"-") => (path.strip_suffix(b"/")?, Kind::Directory),
+        (b"160000", b"commit", b"-") => (path, Kind::Directory),
+        (mode, b"blob", size) => {
+            let size = number(size)?;
+            let segment = usize::try_from(number(fields.next()?)?).ok()?;
+            let offset = number(fields.next()?).filter(|offset| offset.is_multiple_of(ALIGNMENT))?;
+            let place = Place { id, segment, offset, size };
             let kind = match mode {
-                "100644" => Kind::File { executable: false, content: place },
-                "100755" => Kind::File { executable: true, content: place },
-                "120000" => Kind::Symlink { target: place },
+                b"100644" => Kind::File { executable: false, content: place },
+                b"100755" => Kind::File { executable: true, content: place },
+                b"120000" => Kind::Symlink { target: place },
                 _ => return None,
             };
             (path, kind)
@@ -143,11 +205,25 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     (fields.next().is_none() && !path.is_empty()).then_some(Record { path, kind })
 }
 
-/// A segment is a name in a directory, and nothing else.
-fn segment(name: &str) -> Option<&str> {
-    name.strip_prefix(PREFIX).is_some_and(is_id).then_some(name)
+/// An id as git prints it.
+fn id(digits: &[u8]) -> Option<Oid> {
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let digits: &[u8; 40] = digits.try_into().ok()?;
+    let mut bytes = [0; 20];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Oid::from_bytes(&bytes).ok()
 }
 
-fn offset(number: &str) -> Option<u64> {
-    number.parse().ok().filter(|offset: &u64| offset.is_multiple_of(ALIGNMENT))
+fn number(digits: &[u8]) -> Option<u64> {
+    let add = |number: u64, digit: &u8| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }

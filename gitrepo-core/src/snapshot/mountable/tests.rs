@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
+use crate::content::PREFIX;
 use crate::policy::Limits;
 use crate::snapshot::fixture::FILE;
 use crate::snapshot::fixture::Fixture;
@@ -54,20 +55,20 @@ impl Place {
         self.repository().join(format!("segments/{stem}.content"))
     }
 
-    /// Writes a manifest of these records.
+    /// Writes a manifest of these records, in which segments stand with their names.
     fn write(&self, records: &[String]) {
-        let text: String = [vec!["time 1700000000".to_owned()], records.to_vec()].concat().join("\0") + "\0";
+        let text = manifest(&[vec!["time 1700000000".to_owned()], records.to_vec()].concat());
         fs::write(self.tree().join("manifest"), text).unwrap();
         fs::set_permissions(self.tree().join("manifest"), PermissionsExt::from_mode(0o644)).unwrap();
     }
 
-    fn adopt(&self) -> Result<TreeSummary, SnapshotError> {
+    fn adopt(&self) -> Result<Listed, SnapshotError> {
         adopt(&self.tree(), &self.request, Owner::ourselves())
     }
 
     fn complete(&self) -> Result<(), SnapshotError> {
-        self.adopt()?;
-        Image.complete(&self.tree(), &self.repository(), &self.request, &Watch::default())
+        let listed = self.adopt()?;
+        Image.complete(&listed, &self.tree(), &self.repository(), &self.request, &Watch::default())
     }
 
     /// Completes a snapshot of these records, which must be refused. Returns the reason.
@@ -78,6 +79,32 @@ impl Place {
             other => panic!("{records:?}: {other:?}"),
         }
     }
+}
+
+/// A manifest of these records, of which the first is the time, with numbers instead of the names of segments.
+fn manifest(records: &[String]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    let mut numbered = |field: &str| match field.starts_with(PREFIX) {
+        true => {
+            let at = names.iter().position(|name| name == field).unwrap_or_else(|| {
+                names.push(field.to_owned());
+                names.len() - 1
+            });
+            at.to_string()
+        }
+        false => field.to_owned(),
+    };
+    let number = |record: &String| match record.split_once('\t') {
+        Some((fields, path)) => {
+            format!("{}\t{path}", fields.split(' ').map(&mut numbered).collect::<Vec<_>>().join(" "))
+        }
+        None => record.clone(),
+    };
+    let records: Vec<_> = records.iter().map(number).collect();
+    let names = names.iter().map(|name| format!("segment {name}"));
+    let (time, tree) = records.split_at(1);
+    let all: Vec<_> = time.iter().cloned().chain(names).chain(tree.iter().cloned()).collect();
+    all.join("\0") + "\0"
 }
 
 fn file(path: &str, size: u64, segment: &str, offset: u64) -> String {
@@ -108,7 +135,7 @@ fn a_manifest_becomes_an_image_over_the_segments_it_needs() {
         submodule("f"),
     ]);
     let summary = TreeSummary { files: 3, symlinks: 1, directories: 3, bytes: 1024 + 700 + 4 };
-    assert_eq!(place.adopt().unwrap(), summary);
+    assert_eq!(place.adopt().unwrap().summary, summary);
     place.complete().unwrap();
     let snapshot = place.tree();
     let Attachment::Image { metadata, devices } = Image.attachment(&snapshot) else { panic!("an image") };
@@ -154,28 +181,59 @@ fn everything_else_in_staging_is_refused() {
 }
 
 #[test]
+fn segments_are_named_once_and_used_by_their_numbers() {
+    for (text, reason) in [
+        (format!("time 1\0segment {ONE}\0segment {ONE}\0"), "twice"),
+        (format!("time 1\0segment {ONE}\0{}\0", record("1", 1, 0)), "not named"),
+        (format!("time 1\0{}\0", record("0", 1, 0)), "not named"),
+    ] {
+        let place = Place::new();
+        place.write(&[]);
+        fs::write(place.tree().join("manifest"), text).unwrap();
+        let Err(SnapshotError::Untrusted { reason: found, .. }) = place.adopt() else { panic!("{reason}") };
+        assert!(found.contains(reason), "{found}");
+    }
+}
+
+fn record(segment: &str, size: u64, offset: u64) -> String {
+    format!("100644 blob {ID} {size} {segment} {offset}\ta")
+}
+
+#[test]
 fn malformed_records_are_refused() {
+    let named = |record: &str| format!("time 1\0segment {ONE}\0{record}\0");
     for records in [
         "",
         "time 1\0",
         "time x\0time 1\0",
-        &format!("{}\0", file("a", 1, ONE, 0)),
-        &format!("time 1\0{}", file("a", 1, ONE, 0)),
-        &format!("time 1\0{}\0", file("", 1, ONE, 0)),
-        &format!("time 1\0{}\0", file("a", 1, ONE, 100)),
-        &format!("time 1\0{}\0", file("a", 1, &ONE[1..], 0)),
-        &format!("time 1\0{}\0", file("a", 1, &ONE[..40], 0)),
-        &format!("time 1\0{}\0", file("a", 1, "segment-../../../../../../../../../../../etc/passwd", 0)),
-        &format!("time 1\0{}\0", file("a", 1, "..", 0)),
-        &format!("time 1\0100644 blob {ID} -1 {ONE} 0\ta\0"),
-        &format!("time 1\0100644 blob {ID} 1 {ONE} 0 0\ta\0"),
-        &format!("time 1\0100644 blob {ID} 1 {ONE}\ta\0"),
-        &format!("time 1\0100644 blob {ID} 1\ta\0"),
-        &format!("time 1\0104755 blob {ID} 1 {ONE} 0\ta\0"),
-        &format!("time 1\0100644 tree {ID} -\ta/\0"),
-        &format!("time 1\0040000 tree {ID} -\ta\0"),
-        &format!("time 1\0160000 commit {ID} - {ONE}\ta\0"),
-        &format!("time 1\0{}\0", file(&"x".repeat(5000), 1, ONE, 0)),
+        &format!("{}\0", record("0", 1, 0)),
+        &format!("time 1\0segment {ONE}\0{}", record("0", 1, 0)),
+        &named(&format!("100644 blob {ID} 1 0 0\t")),
+        &named(&record("0", 1, 100)),
+        &named(&record(ONE, 1, 0)),
+        &named(&record("", 1, 0)),
+        &named(&record("-0", 1, 0)),
+        &named(&record("0x0", 1, 0)),
+        &named(&record("99999999999999999999", 1, 0)),
+        &format!("time 1\0segment {}\0", &ONE[1..]),
+        &format!("time 1\0segment {}\0", &ONE[..40]),
+        &format!("time 1\0segment {}\0", ONE.replace("11", "\u{e9}")),
+        "time 1\0segment segment-../../../../../../../../../../../etc/passwd\0",
+        "time 1\0segment ..\0",
+        "time 1\0segment \0",
+        "time 1\0segment\0",
+        &named(&format!("{}\0segment {TWO}", record("0", 1, 0))),
+        &named(&format!("100644 blob {ID} -1 0 0\ta")),
+        &named(&format!("100644 blob {ID} 1 0 0 0\ta")),
+        &named(&format!("100644 blob {ID} 1 0\ta")),
+        &named(&format!("100644 blob {ID} 1\ta")),
+        &named(&format!("104755 blob {ID} 1 0 0\ta")),
+        &named(&format!("100644 blob {} 1 0 0\ta", ID.to_uppercase())),
+        &named(&format!("100644 blob {}  1 0 0\ta", &ID[1..])),
+        &named(&format!("100644 tree {ID} -\ta/")),
+        &named(&format!("040000 tree {ID} -\ta")),
+        &named(&format!("160000 commit {ID} - 0\ta")),
+        &named(&format!("100644 blob {ID} 1 0 0\t{}", "x".repeat(5000))),
     ] {
         let place = Place::new();
         place.write(&[]);
@@ -321,10 +379,11 @@ fn the_parent_accepts_what_the_worker_writes() {
         let mut request = request(fixture.varied());
         request.tree.directory = RelativePath::parse(directory).unwrap();
         let (staging, summary) = written(&fixture, &request).unwrap();
-        assert_eq!(adopt(staging.path(), &request, Owner::ourselves()).unwrap(), summary);
+        let listed = adopt(staging.path(), &request, Owner::ourselves()).unwrap();
+        assert_eq!(listed.summary, summary);
         // The other format counts the same.
         assert_eq!(fixture.write(&request).unwrap().1, summary);
-        Image.complete(staging.path(), fixture.path(), &request, &Watch::default()).unwrap();
+        Image.complete(&listed, staging.path(), fixture.path(), &request, &Watch::default()).unwrap();
         assert!(is_image(&staging.path().join("image")));
     }
 }
@@ -346,7 +405,7 @@ fn empty_directories_are_part_of_the_order() {
     let request = request(commit);
     let (staging, summary) = written(&fixture, &request).unwrap();
     assert_eq!(summary, TreeSummary { files: 2, symlinks: 0, directories: 5, bytes: 2 });
-    assert_eq!(adopt(staging.path(), &request, Owner::ourselves()).unwrap(), summary);
+    assert_eq!(adopt(staging.path(), &request, Owner::ourselves()).unwrap().summary, summary);
     let manifest = fs::read_to_string(staging.path().join("manifest")).unwrap();
     let paths: Vec<_> = manifest.split_terminator('\0').filter_map(|record| record.split('\t').nth(1)).collect();
     assert_eq!(paths, ["a-", "a/", "a0", "b", "c/nothing/", "z/"]);
