@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::io::BufReader;
 use std::io::BufWriter;
 use std::io::Read;
 use std::io::Write;
@@ -104,9 +103,15 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
+/// Records that are read at once.
+const BATCH: usize = 4096;
+
 /// The records of an index, read one after the other.
 pub(super) struct Records {
-    from: BufReader<File>,
+    from: File,
+    /// Records that were read, and where the next one begins.
+    batch: Vec<u8>,
+    position: usize,
     hash: Sha1,
     left: u64,
     /// Length of the segment, in bytes.
@@ -117,8 +122,8 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn open(index: File) -> Result<Self, IndexError> {
-        let size = index.metadata()?.len();
-        let mut from = BufReader::with_capacity(256 * 1024, index);
+        let mut from = index;
+        let size = from.metadata()?.len();
         let mut header = [0; HEADER];
         from.read_exact(&mut header)?;
         let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| header[at + byte]));
@@ -129,7 +134,7 @@ impl Records {
         }
         let crc = u32::from_be_bytes(std::array::from_fn(|byte| header[24 + byte]));
         let hash = Sha1::new_with_prefix(header);
-        Ok(Self { from, hash, left, length: number(16), crc, last: None })
+        Ok(Self { from, batch: Vec::new(), position: 0, hash, left, length: number(16), crc, last: None })
     }
 
     /// The next record: sorted, and inside the segment. At the end, the hash must match.
@@ -140,10 +145,16 @@ impl Records {
             self.from.read_exact(&mut trailer)?;
             return if hash == trailer { Ok(None) } else { Err(IndexError::Damaged("its checksum does not match")) };
         }
+        if self.position == self.batch.len() {
+            let records = usize::try_from(self.left).unwrap_or(BATCH).min(BATCH);
+            self.batch.resize(records * RECORD, 0);
+            self.from.read_exact(&mut self.batch)?;
+            self.hash.update(&self.batch);
+            self.position = 0;
+        }
         self.left -= 1;
-        let mut bytes = [0; RECORD];
-        self.from.read_exact(&mut bytes)?;
-        self.hash.update(bytes);
+        let bytes = &self.batch[self.position..self.position + RECORD];
+        self.position += RECORD;
         let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| bytes[at + byte]));
         let id = Oid::from_bytes(&bytes[..20]).map_err(|_| IndexError::Damaged("it has no sensible id"))?;
         let record = Record { id, offset: number(20), length: number(28) };

@@ -61,12 +61,10 @@ impl Segments {
 
     /// Finds these blobs, each where it is first. `None` for one that is nowhere.
     pub(crate) fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, IndexError> {
-        // Comparing bytes in place is several times as fast as calling libgit2 for each pair.
-        let mut order: Vec<([u8; 20], usize)> = Vec::with_capacity(ids.len());
-        for (at, id) in ids.iter().enumerate() {
-            order.push((std::array::from_fn(|byte| id.as_bytes()[byte]), at));
-        }
-        order.sort_unstable();
+        // The first bytes tell most ids apart, and numbers are quick to compare.
+        let start = |id: &Oid| u64::from_be_bytes(std::array::from_fn(|byte| id.as_bytes()[byte]));
+        let mut order: Vec<(u64, &Oid, usize)> = ids.iter().enumerate().map(|(at, id)| (start(id), id, at)).collect();
+        order.sort_unstable_by(|one, other| one.0.cmp(&other.0).then_with(|| one.1.cmp(other.1)));
         let mut found = vec![None; ids.len()];
         for (segment, path) in self.paths.iter().enumerate() {
             let mut records = Records::open(File::open(path.with_extension(INDEX))?)?;
@@ -75,9 +73,9 @@ impl Segments {
             }
             let mut wanted = order.iter().peekable();
             while let Some(Record { id, offset, length }) = records.next()? {
-                let id = id.as_bytes();
-                while wanted.next_if(|(wanted, _)| &wanted[..] < id).is_some() {}
-                while let Some((_, at)) = wanted.next_if(|(wanted, _)| &wanted[..] == id) {
+                let start = start(&id);
+                while wanted.next_if(|wanted| (wanted.0, wanted.1) < (start, &id)).is_some() {}
+                while let Some((.., at)) = wanted.next_if(|wanted| wanted.0 == start && *wanted.1 == id) {
                     found[*at].get_or_insert(Extent { segment, offset, length });
                 }
             }

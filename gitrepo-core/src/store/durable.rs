@@ -145,12 +145,17 @@ pub(crate) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
     nix::unistd::syncfs(&directory).map_err(StoreError::io("sync the filesystem of", path))
 }
 
-/// Makes a directory with all that is in it durable. A few files are synced one by one, so that whatever else is written to
-/// the same filesystem need not reach the disk first; many files by one call.
-pub(crate) fn sync_tree(path: &Path) -> Result<(), StoreError> {
+/// Makes directories of one filesystem with all that is in them durable. A few files are synced one by one, so that
+/// whatever else is written to the same filesystem need not reach the disk first; many files by one call.
+pub(crate) fn sync_trees(directories: &[impl AsRef<Path>]) -> Result<(), StoreError> {
     let mut few = Some(Vec::new());
-    collect(path, &mut few)?;
-    let Some(few) = few else { return sync_filesystem(path) };
+    for directory in directories {
+        collect(directory.as_ref(), &mut few)?;
+        if few.is_none() {
+            return sync_filesystem(directory.as_ref());
+        }
+    }
+    let few = few.unwrap_or_default();
     // All of them are on their way before the first one is waited for, and one commit of the journal serves all.
     few.iter().for_each(|(_, file)| sys::writeback::begin(file, 0, 0));
     few.iter().try_for_each(|(path, file)| file.sync_all().map_err(StoreError::io("sync", path)))
@@ -281,15 +286,15 @@ mod tests {
             few.unwrap().iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(),
             [inner.clone(), place.path().to_owned()]
         );
-        sync_tree(place.path()).unwrap();
+        sync_trees(&[place.path()]).unwrap();
         for number in 0..MOST_SYNCED {
             fs::write(inner.join(number.to_string()), "content").unwrap();
         }
         let mut many = Some(Vec::new());
         collect(place.path(), &mut many).unwrap();
         assert!(many.is_none());
-        sync_tree(place.path()).unwrap();
-        assert_eq!(sync_tree(&place.path().join("missing")).unwrap_err().kind(), Kind::Internal);
+        sync_trees(&[place.path()]).unwrap();
+        assert_eq!(sync_trees(&[place.path().join("missing")]).unwrap_err().kind(), Kind::Internal);
     }
 
     #[test]

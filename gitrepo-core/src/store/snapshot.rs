@@ -284,7 +284,7 @@ impl Store {
         fs::set_permissions(tree, fs::Permissions::from_mode(0o700))
             .map_err(StoreError::io("change the mode of", tree))?;
         changed::seal(tree)?;
-        durable::sync_tree(tree)?;
+        durable::sync_trees(&[tree])?;
 
         loop {
             let id = &self.unmarked(id)?;

@@ -180,50 +180,59 @@ pub(super) fn parse_segment(bytes: &[u8]) -> Option<Option<&str>> {
 /// Reads any other record.
 pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let record = bytes.strip_suffix(b"\0")?;
-    let tab = record.iter().position(|&byte| byte == b'\t')?;
-    let path = &record[tab + 1..];
-    let mut fields = record[..tab].split(|&byte| byte == b' ');
-    let (mode, kind, id, size) = (fields.next()?, fields.next()?, id(fields.next()?)?, fields.next()?);
-    let (path, kind) = match (mode, kind, size) {
-        (b"040000", b"tree", b"-") => (path.strip_suffix(b"/")?, Kind::Directory),
-        (b"160000", b"commit", b"-") => (path, Kind::Directory),
-        (mode, b"blob", size) => {
-            let size = number(size)?;
-            let segment = usize::try_from(number(fields.next()?)?).ok()?;
-            let offset = number(fields.next()?).filter(|offset| offset.is_multiple_of(ALIGNMENT))?;
-            let place = Place { id, segment, offset, size };
-            let kind = match mode {
-                b"100644" => Kind::File { executable: false, content: place },
-                b"100755" => Kind::File { executable: true, content: place },
-                b"120000" => Kind::Symlink { target: place },
-                _ => return None,
-            };
-            (path, kind)
-        }
-        _ => return None,
+    let (path, kind) = if let Some(rest) = record.strip_prefix(b"040000 tree ") {
+        (without_content(rest)?.strip_suffix(b"/")?, Kind::Directory)
+    } else if let Some(rest) = record.strip_prefix(b"160000 commit ") {
+        (without_content(rest)?, Kind::Directory)
+    } else {
+        let (mode, rest) = record.split_at_checked(6)?;
+        let (id, mut rest) = id(rest.strip_prefix(b" blob ")?)?;
+        rest = rest.strip_prefix(b" ")?;
+        let size = number(&mut rest, b' ')?;
+        let segment = usize::try_from(number(&mut rest, b' ')?).ok()?;
+        let offset = number(&mut rest, b'\t').filter(|offset| offset.is_multiple_of(ALIGNMENT))?;
+        let place = Place { id, segment, offset, size };
+        let kind = match mode {
+            b"100644" => Kind::File { executable: false, content: place },
+            b"100755" => Kind::File { executable: true, content: place },
+            b"120000" => Kind::Symlink { target: place },
+            _ => return None,
+        };
+        (rest, kind)
     };
-    (fields.next().is_none() && !path.is_empty()).then_some(Record { path, kind })
+    (!path.is_empty()).then_some(Record { path, kind })
 }
 
-/// An id as git prints it.
-fn id(digits: &[u8]) -> Option<Oid> {
+/// The path of a record without content.
+fn without_content(rest: &[u8]) -> Option<&[u8]> {
+    id(rest)?.1.strip_prefix(b" -\t")
+}
+
+/// Reads an id as git prints it. Returns also what follows.
+fn id(bytes: &[u8]) -> Option<(Oid, &[u8])> {
     let value = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
         _ => None,
     };
-    let digits: &[u8; 40] = digits.try_into().ok()?;
+    let (digits, rest) = bytes.split_at_checked(40)?;
     let mut bytes = [0; 20];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = value(pair[0])? << 4 | value(pair[1])?;
     }
-    Oid::from_bytes(&bytes).ok()
+    Some((Oid::from_bytes(&bytes).ok()?, rest))
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    let add = |number: u64, digit: &u8| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(digit.into())
-    };
-    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
+/// Reads a number and the byte at its end.
+fn number(bytes: &mut &[u8], end: u8) -> Option<u64> {
+    let mut number: u64 = 0;
+    for (length, &byte) in bytes.iter().enumerate() {
+        if byte == end && length > 0 {
+            *bytes = &bytes[length + 1..];
+            return Some(number);
+        }
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number = number.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    None
 }

@@ -63,7 +63,7 @@ const HEAD: &str = "ref: refs/heads/main\n";
 /// with a copy of ours, and a deeper fetch removes commits from it.
 pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner: Owner) -> Result<(), StoreError> {
     // What has its name in the repository must not be lost or torn by a power failure.
-    durable::sync_tree(fetched)?;
+    durable::sync_trees(&PAIRS.map(|pairs| fetched.join(pairs.directory)))?;
     let fetched = Fetched::open(fetched)?;
     fetched.move_pairs(PAIRS, repository, owner)?;
     for pairs in PAIRS {
@@ -88,7 +88,7 @@ pub(super) fn replace(
     fetched.move_pairs(PAIRS_TAKEN, &fresh, owner)?;
     write_shallow(&fresh, fetched.shallow()?.as_deref(), Durability::Volatile)?;
     write_ref(&fresh, commit, Durability::Volatile)?;
-    durable::sync_tree(&fresh)?;
+    durable::sync_trees(std::slice::from_ref(&fresh))?;
     layout.trash.discard(repository, Deletion::Now)?;
     durable::rename(&fresh, repository)
 }
