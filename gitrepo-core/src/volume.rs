@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
 
 use crate::gateway::Gateway;
 use crate::lease::Provenance;
@@ -34,6 +33,7 @@ mod attach;
 mod copies;
 mod error;
 mod find;
+mod format;
 mod list;
 mod publish;
 mod room;
@@ -41,10 +41,13 @@ mod show;
 mod sweep;
 mod unpublish;
 
+use format::Trial;
 use room::Evictor;
 
 pub use error::PublishError;
 pub use error::UnpublishError;
+pub use format::Format;
+pub use format::Serving;
 pub use list::PublishedVolume;
 pub use list::State;
 pub use publish::VolumeLease;
@@ -56,8 +59,7 @@ pub struct Volumes {
     store: Store,
     snapshots: Snapshots,
     mounter: Arc<dyn Mounter>,
-    /// Set once images could be mounted.
-    images_work: OnceLock<()>,
+    images: Trial,
 }
 
 /// A volume to publish. [`VolumeRequest::new`] makes one; its fields may be changed.
@@ -88,6 +90,8 @@ pub struct Published {
     pub reference: Option<String>,
     /// How the volume came to be published.
     pub outcome: Outcome,
+    /// How the target shows it.
+    pub format: Format,
 }
 
 /// How a volume came to be published.
@@ -126,7 +130,7 @@ impl Volumes {
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
         let snapshots = Snapshots::new(store.clone(), gateway, room);
-        Self { store, snapshots, mounter, images_work: OnceLock::new() }
+        Self { store, snapshots, mounter, images: Trial::default() }
     }
 
     /// Returns the store.

@@ -224,13 +224,16 @@ fn signed(value: impl TryInto<i64>) -> i64 {
 #[cfg(test)]
 mod tests {
     use gitrepo_core::spec::CommitId;
+    use gitrepo_core::volume::Format;
 
     use super::*;
 
     #[test]
     fn events_are_counted() {
         let metrics = Metrics::default();
-        let published = |outcome| Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome });
+        let published = |outcome| {
+            Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome, format: Format::Image })
+        };
         metrics.publish(&published(Outcome::Hit), Duration::from_millis(3));
         metrics.publish(&published(Outcome::Fetched { received_bytes: 7 }), Duration::from_secs(5));
         metrics.publish(&Err(CallFailure::new(Kind::Timeout, "later")), Duration::from_secs(110));

@@ -32,6 +32,7 @@ mod contract;
 mod copies;
 mod damage;
 mod failures;
+mod formats;
 mod images;
 mod kernel;
 mod shared;
@@ -253,5 +254,10 @@ over_every_format! {
             a_writable_volume_is_a_copy_of_files
             a_damaged_image_is_fetched_again
             a_node_without_images_says_so;
+        formats:
+            read_only_volumes_are_images_where_the_node_can_mount_them
+            a_published_image_stays_whatever_the_configuration_says
+            a_published_directory_stays_when_images_work
+            an_image_is_replaced_by_a_directory_after_the_boot_of_a_kernel_without_images;
     }
 }

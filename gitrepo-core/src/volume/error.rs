@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::Kind;
 use crate::lease::LeaseError;
@@ -97,7 +98,7 @@ pub enum PublishError {
     NoImages {
         /// Why they cannot be mounted.
         #[source]
-        source: MountError,
+        source: Arc<MountError>,
     },
     /// A failed publish could not be undone. The caller must retry, or unpublish.
     #[error("a failed publish on {} could not be undone ({undoing}); try again, or unpublish", target.display())]

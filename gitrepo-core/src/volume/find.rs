@@ -11,7 +11,6 @@ use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
 use super::same_content;
-use super::show::published;
 use super::show::taken_by;
 use crate::error::Kind;
 use crate::mount::MountError;
@@ -32,7 +31,7 @@ impl Volumes {
         if !same_content(&record, request) {
             return Err(taken_by(&record));
         }
-        Ok(self.is_attached(&record)?.then(|| published(&record, Outcome::AlreadyPublished)))
+        Ok(self.is_attached(&record)?.then(|| self.published(&record, Outcome::AlreadyPublished)))
     }
 
     /// Returns one target of a volume, if the volume is published there.
@@ -60,7 +59,8 @@ impl Volumes {
     pub(super) fn with_state(&self, record: Record) -> PublishedVolume {
         let state = state(self.is_attached(&record));
         let age = record.created_at.elapsed().unwrap_or_default();
-        PublishedVolume { record, age, state }
+        let format = self.format_of(&record);
+        PublishedVolume { record, age, state, format }
     }
 }
 

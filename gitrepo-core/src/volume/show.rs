@@ -88,7 +88,7 @@ impl Volumes {
         self.clear(&held, &record)?;
         let written = slot.write(&record).map_err(PublishError::from);
         match written.and_then(|()| self.attach_leased(&held, &record, request, lease, watch)) {
-            Ok(()) => Ok(published(&record, lease.provenance().into())),
+            Ok(()) => Ok(self.published(&record, lease.provenance().into())),
             Err(error) => match self.clear(&held, &record) {
                 Ok(()) => Err(error),
                 Err(undoing) => Err(PublishError::NotUndone {
@@ -98,6 +98,12 @@ impl Volumes {
                 }),
             },
         }
+    }
+
+    /// Describes a published target.
+    pub(super) fn published(&self, record: &Record, outcome: Outcome) -> Published {
+        let format = self.format_of(record);
+        Published { commit: record.commit, reference: record.reference.clone(), outcome, format }
     }
 
     /// Attaches a leased tree. An image of which a part is damaged or gone is marked, so that the next lease replaces
@@ -170,7 +176,7 @@ impl Volumes {
             return Err(taken_by(&record));
         }
         if self.is_attached(&record)? {
-            return Ok(published(&record, Outcome::AlreadyPublished));
+            return Ok(self.published(&record, Outcome::AlreadyPublished));
         }
         if record.commit != lease.commit() {
             return Err(PublishError::Outdated { target: record.target });
@@ -192,7 +198,7 @@ impl Volumes {
         }
         slot.write(&record)?;
         self.attach_leased(&PublishLocks { slot, volume }, &record, request, lease, watch)?;
-        Ok(published(&record, Outcome::Hit))
+        Ok(self.published(&record, Outcome::Hit))
     }
 }
 
@@ -200,10 +206,6 @@ impl Volumes {
 fn is_damage(error: &MountError, snapshot: &SnapshotLease) -> Result<bool, PublishError> {
     let Attachment::Image { metadata, .. } = snapshot.attachment()? else { return Ok(false) };
     Ok(error.kind() == Kind::Corrupt || !is_image(&metadata))
-}
-
-pub(super) fn published(record: &Record, outcome: Outcome) -> Published {
-    Published { commit: record.commit, reference: record.reference.clone(), outcome }
 }
 
 pub(super) fn taken_by(record: &Record) -> PublishError {

@@ -1,0 +1,149 @@
+//! The format of read-only volumes: images where this node can mount them, otherwise directories.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use serde::Serialize;
+
+use super::PublishError;
+use super::VolumeRequest;
+use super::Volumes;
+use crate::error::Kind;
+use crate::error::chain;
+use crate::mount::Attachment;
+use crate::mount::MountError;
+use crate::policy::SnapshotChoice;
+use crate::snapshot::Directory;
+use crate::snapshot::Image;
+use crate::snapshot::SnapshotFormat;
+use crate::store::Record;
+use crate::store::Shows;
+
+/// How a target shows its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A snapshot as an EROFS image: a read-only filesystem.
+    Image,
+    /// A snapshot as a directory, by a read-only bind mount.
+    Directory,
+    /// A writable copy.
+    Copy,
+}
+
+impl Format {
+    /// Returns its name, one lower-case word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Directory => "directory",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How new read-only volumes are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// The format.
+    pub format: Format,
+    /// Why this node has no images: the configuration, or the kernel's words. If the format is [`Format::Image`] all the
+    /// same, the configuration demands images, and new read-only volumes fail.
+    pub without_images: Option<String>,
+}
+
+/// Whether images can be mounted, once it was tried.
+#[derive(Default)]
+pub(super) struct Trial(OnceLock<Result<(), Arc<MountError>>>);
+
+impl Volumes {
+    /// Returns how new read-only volumes are served. The first call tries to mount an image.
+    pub fn serving(&self) -> Serving {
+        let choice = self.snapshot_choice();
+        if choice == SnapshotChoice::Directory {
+            let reason = "the configuration says \"snapshotFormat\": \"directory\"".to_owned();
+            return Serving { format: Format::Directory, without_images: Some(reason) };
+        }
+        let without_images = self.try_images().err().map(|error| chain(&error));
+        let is_image = choice == SnapshotChoice::Image || without_images.is_none();
+        Serving { format: if is_image { Format::Image } else { Format::Directory }, without_images }
+    }
+
+    /// Returns the format of a new snapshot for a request. A copy is made from files.
+    pub(super) fn format_for(&self, request: &VolumeRequest) -> Result<&'static dyn SnapshotFormat, PublishError> {
+        if request.shows() != Shows::Snapshot {
+            return Ok(&Directory);
+        }
+        match self.snapshot_choice() {
+            SnapshotChoice::Directory => Ok(&Directory),
+            SnapshotChoice::Auto if self.try_images().is_err() => Ok(&Directory),
+            SnapshotChoice::Auto => Ok(&Image),
+            SnapshotChoice::Image => match self.try_images() {
+                Ok(()) => Ok(&Image),
+                Err(source) => Err(PublishError::NoImages { source }),
+            },
+        }
+    }
+
+    /// Whether this node can mount the part of a snapshot that a volume shows. If that is unclear, the mount itself tells.
+    pub(super) fn can_mount(&self, attachment: &Attachment) -> bool {
+        match attachment {
+            Attachment::Bind { .. } => true,
+            Attachment::Image { .. } => self.try_images().err().is_none_or(|error| may_pass(&error)),
+        }
+    }
+
+    /// Returns how the target of a record shows its tree.
+    pub(super) fn format_of(&self, record: &Record) -> Format {
+        match (record.shows, self.attachment(record)) {
+            (Shows::Copy | Shows::SharedCopy, _) => Format::Copy,
+            (Shows::Snapshot, Attachment::Image { .. }) => Format::Image,
+            (Shows::Snapshot, Attachment::Bind { .. }) => Format::Directory,
+        }
+    }
+
+    fn snapshot_choice(&self) -> SnapshotChoice {
+        self.snapshots.gateway().policy().config().snapshot_format
+    }
+
+    /// Fails if images in this store cannot be mounted. Tries it once. A failure is tried again if it may pass, or if the
+    /// configuration demands images.
+    fn try_images(&self) -> Result<(), Arc<MountError>> {
+        let is_demanded = self.snapshot_choice() == SnapshotChoice::Image;
+        if let Some(known) = self.images.0.get()
+            && (known.is_ok() || !is_demanded)
+        {
+            return known.clone();
+        }
+        let tried = self.mounter.check_images(self.store.root()).map_err(Arc::new);
+        let stays = tried.as_ref().err().is_none_or(|error| !is_demanded && !may_pass(error));
+        if stays && self.images.0.set(tried.clone()).is_ok() {
+            self.log(&tried);
+        }
+        tried
+    }
+
+    fn log(&self, tried: &Result<(), Arc<MountError>>) {
+        let store = self.store.root().display();
+        match tried {
+            Ok(()) => tracing::info!(%store, format = Format::Image.name(), "read-only volumes are images"),
+            Err(error) => tracing::info!(
+                %store, format = Format::Directory.name(), reason = chain(error),
+                "read-only volumes are directories, because this node cannot mount images"
+            ),
+        }
+    }
+}
+
+/// Whether images may work a moment later: the store could not be read, there was no room for a tiny image, or a loop
+/// device was busy.
+fn may_pass(error: &MountError) -> bool {
+    !matches!(error, MountError::NoImages { .. }) || matches!(error.kind(), Kind::ResourceExhausted | Kind::Busy)
+}
