@@ -4,9 +4,11 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::spec::VolumeSpec;
+use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::volume::Volumes;
 use serde::Serialize;
 
 use super::request;
@@ -28,6 +30,10 @@ struct Mounted {
     target: PathBuf,
     outcome: &'static str,
     received_bytes: u64,
+    format: Format,
+    /// Why a read-only volume is no image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without_images: Option<String>,
 }
 
 /// Returns the volume id for a target: here a volume has only one target.
@@ -54,6 +60,11 @@ fn group(arguments: &Mount) -> Result<Option<u32>, CommandError> {
     let Some(text) = arguments.group.as_ref().filter(|text| !text.is_empty()) else { return Ok(None) };
     let what = || format!("--group takes the number of a group, not {text:?}");
     text.parse().map(Some).map_err(|_| CommandError::Usage { what: what() })
+}
+
+/// Returns why a read-only volume is a directory.
+fn without_images(volumes: &Volumes, format: Format) -> Option<String> {
+    (format == Format::Directory).then(|| volumes.serving().without_images).flatten()
 }
 
 /// Publishes a volume on the target.
@@ -101,6 +112,11 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         target: volume.target,
         outcome,
         received_bytes,
+        format: published.format,
+        without_images: without_images(&volumes, published.format),
     };
+    if let Some(reason) = &result.without_images {
+        tracing::info!(reason, "the volume is a directory, because there are no images");
+    }
     render::result(global.json, &result, |result| format!("{}  {}", result.commit, result.target.display()))
 }

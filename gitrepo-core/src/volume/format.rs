@@ -133,11 +133,8 @@ impl Volumes {
     fn log(&self, tried: &Result<(), Arc<MountError>>) {
         let store = self.store.root().display();
         match tried {
-            Ok(()) => tracing::info!(%store, format = Format::Image.name(), "read-only volumes are images"),
-            Err(error) => tracing::info!(
-                %store, format = Format::Directory.name(), reason = chain(error),
-                "read-only volumes are directories, because this node cannot mount images"
-            ),
+            Ok(()) => tracing::debug!(%store, "images can be mounted"),
+            Err(error) => tracing::debug!(%store, reason = chain(error), "images cannot be mounted"),
         }
     }
 }
