@@ -26,7 +26,7 @@ mod copy;
 mod directory;
 #[cfg(test)]
 mod fixture;
-// Only tests use other owners, modes and block sizes yet.
+// Only tests use other block sizes yet.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
 mod listing;
@@ -34,6 +34,7 @@ mod located;
 mod manifest;
 mod mountable;
 mod object;
+mod ownership;
 pub(crate) mod seal;
 mod symlink;
 mod walk;
@@ -46,6 +47,8 @@ pub use directory::Directory;
 pub(crate) use mountable::IMAGE;
 pub use mountable::Image;
 pub(crate) use mountable::is_image;
+pub use ownership::GroupAccess;
+pub use ownership::Ownership;
 
 /// How a tree is written to staging, and which part of a finished snapshot is attached.
 pub trait SnapshotFormat: Send + Sync {

@@ -107,6 +107,23 @@ fn the_format_of_a_volume_is_shown_and_why_it_is_no_image() {
 }
 
 #[test]
+fn owner_or_group_of_a_read_only_directory_is_refused_and_not_ignored() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    shell.configure(r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "directory"}"#);
+    let repository = Repository::new("app");
+    repository.commit("main", &Files::new().file("a", "content\n"));
+    let server = HttpServer::start(&repository);
+    let (url, target) = (server.url(&repository), shell.target("pod"));
+    for flags in [&["--uid=1000"][..], &["--uid=0"], &["--set", "uid=1000"], &["--group=1000"]] {
+        let refused = shell.mount(&url, &target, flags).assert_code(64).stderr;
+        let key = if flags[0].contains("group") { "group" } else { "uid" };
+        let start = format!("error: {key} is for images and writable volumes");
+        assert!(refused.starts_with(&start) && refused.contains("\"snapshotFormat\": \"directory\""), "{refused}");
+    }
+    assert!(!target.exists() && server.requests().is_empty());
+}
+
+#[test]
 fn writes_to_a_copy_survive_a_lost_mount_and_a_sweep() {
     let Some(shell) = Shell::new(64 << 20) else { return };
     let repository = Repository::new("app");

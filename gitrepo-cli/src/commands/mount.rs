@@ -7,6 +7,7 @@ use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
+use gitrepo_core::volume::Serving;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 use serde::Serialize;
@@ -41,18 +42,22 @@ fn volume_id(target: &Path) -> String {
     format!("cli:{}", target.display())
 }
 
-/// Refuses options that would have no effect.
-fn check_writable(spec: &VolumeSpec, arguments: &Mount) -> Result<(), CommandError> {
+/// Refuses options that would have no effect: a read-only directory belongs to root.
+fn check_owners(volumes: &Volumes, spec: &VolumeSpec, arguments: &Mount) -> Result<(), CommandError> {
+    let given = |flag: &Option<String>| flag.as_ref().is_some_and(|value| !value.is_empty());
+    let given = [("uid", spec.uid != 0 || given(&arguments.uid)), ("group", given(&arguments.group))];
+    let Some((key, _)) = given.iter().find(|(_, given)| *given) else { return Ok(()) };
     if spec.writable.is_some() {
         return Ok(());
     }
-    let given = |flag: &Option<String>| flag.as_ref().is_some_and(|value| !value.is_empty());
-    let given = [("uid", spec.uid != 0 || given(&arguments.uid)), ("group", given(&arguments.group))];
-    match given.iter().find(|(_, given)| *given) {
-        Some((key, _)) => Err(CommandError::Usage {
-            what: format!("{key} is for writable volumes, and this one is read-only; add --writable=private"),
+    match volumes.serving() {
+        Serving { format: Format::Directory, without_images: Some(reason) } => Err(CommandError::Usage {
+            what: format!(
+                "{key} is for images and writable volumes, and this volume would be a read-only directory, which belongs \
+                 to root; add --writable=private, or see why this node has no images: {reason}"
+            ),
         }),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -77,12 +82,12 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         ("pullPolicy", &arguments.pull_policy),
     ];
     let spec = request::spec(&arguments.source, &arguments.tree, &more)?;
-    check_writable(&spec, arguments)?;
     let group = group(arguments)?;
     let credentials = secret_directory::read(arguments.source.secret_dir())?;
     request::require_root("mount")?;
     let target = request::absolute(&arguments.target)?;
     let volumes = configuration::volumes(global, &arguments.store)?;
+    check_owners(&volumes, &spec, arguments)?;
 
     let mut volume = VolumeRequest::new(volume_id(&target), target, spec);
     volume.origin = configuration::ORIGIN;

@@ -8,6 +8,7 @@ use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -139,6 +140,19 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
 pub(crate) fn sync_filesystem(path: &Path) -> Result<(), StoreError> {
     let directory = File::open(path).map_err(StoreError::io("open", path))?;
     nix::unistd::syncfs(&directory).map_err(StoreError::io("sync the filesystem of", path))
+}
+
+/// Makes the files of a directory durable that have one name, and the names of all. Other writers of the filesystem need
+/// not be waited for.
+pub(crate) fn sync_new_files(path: &Path) -> Result<(), StoreError> {
+    for file in entries(path)? {
+        let sync = || match File::open(&file)? {
+            new if new.metadata()?.nlink() == 1 => new.sync_all(),
+            _ => Ok(()),
+        };
+        sync().map_err(StoreError::io("sync", &file))?;
+    }
+    sync_directory(path)
 }
 
 /// Replaces the content of a private file by this value as JSON.

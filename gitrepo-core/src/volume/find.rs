@@ -10,8 +10,6 @@ use super::State;
 use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
-use super::same_content;
-use super::show::taken_by;
 use crate::error::Kind;
 use crate::mount::MountError;
 use crate::store::Record;
@@ -28,9 +26,7 @@ impl Volumes {
     pub fn serves(&self, request: &VolumeRequest) -> Result<Option<Published>, PublishError> {
         self.store.check()?;
         let Some(record) = self.store.record(&request.volume_id, &request.target)? else { return Ok(None) };
-        if !same_content(&record, request) {
-            return Err(taken_by(&record));
-        }
+        self.check_recorded(&record, request)?;
         Ok(self.is_attached(&record)?.then(|| self.published(&record, Outcome::AlreadyPublished)))
     }
 

@@ -9,14 +9,15 @@ use serde::Serialize;
 use super::PublishError;
 use super::VolumeRequest;
 use super::Volumes;
+use super::same_content;
+use super::show::taken_by;
 use crate::error::Kind;
 use crate::error::chain;
+use crate::lease::Form;
 use crate::mount::Attachment;
 use crate::mount::MountError;
 use crate::policy::SnapshotChoice;
-use crate::snapshot::Directory;
 use crate::snapshot::Image;
-use crate::snapshot::SnapshotFormat;
 use crate::store::Record;
 use crate::store::Shows;
 
@@ -76,20 +77,44 @@ impl Volumes {
         Serving { format: if is_image { Format::Image } else { Format::Directory }, without_images }
     }
 
-    /// Returns the format of a new snapshot for a request. A copy is made from files.
-    pub(super) fn format_for(&self, request: &VolumeRequest) -> Result<&'static dyn SnapshotFormat, PublishError> {
-        if request.shows() != Shows::Snapshot {
-            return Ok(&Directory);
+    /// Returns the form of a new snapshot for a request. A copy is made from files, and gets its owners itself.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::NoImages`] if the configuration demands images, and [`PublishError::NotAnImage`] if only the
+    /// request does.
+    pub(super) fn form_for(&self, request: &VolumeRequest) -> Result<Form, PublishError> {
+        let Some(ownership) = request.ownership() else { return Ok(Form::DIRECTORY) };
+        let image = Form { format: &Image, ownership };
+        if self.snapshot_choice() == SnapshotChoice::Image {
+            return self.try_images().map(|()| image).map_err(|source| PublishError::NoImages { source });
         }
-        match self.snapshot_choice() {
-            SnapshotChoice::Directory => Ok(&Directory),
-            SnapshotChoice::Auto if self.try_images().is_err() => Ok(&Directory),
-            SnapshotChoice::Auto => Ok(&Image),
-            SnapshotChoice::Image => match self.try_images() {
-                Ok(()) => Ok(&Image),
-                Err(source) => Err(PublishError::NoImages { source }),
-            },
+        match self.serving() {
+            Serving { format: Format::Image, .. } => Ok(image),
+            Serving { without_images: Some(reason), .. } if request.only_image => {
+                Err(PublishError::NotAnImage { reason })
+            }
+            _ => Ok(Form::DIRECTORY),
         }
+    }
+
+    /// Fails if a volume must be an image ([`VolumeRequest::only_image`]) and cannot be one. Publishes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::NotAnImage`], and those of reading the store.
+    pub fn check_only_image(&self, request: &VolumeRequest) -> Result<(), PublishError> {
+        match self.store.record(&request.volume_id, &request.target)? {
+            // Its format is that of the record.
+            Some(_) => Ok(()),
+            None => self.form_for(request).map(drop),
+        }
+    }
+
+    /// Fails if the record is of other content, or of a directory where only an image will do.
+    pub(super) fn check_recorded(&self, record: &Record, request: &VolumeRequest) -> Result<(), PublishError> {
+        let is_too_weak = request.only_image && self.format_of(record) == Format::Directory;
+        if is_too_weak || !same_content(record, request) { Err(taken_by(record)) } else { Ok(()) }
     }
 
     /// Whether this node can mount the part of a snapshot that a volume shows. If that is unclear, the mount itself tells.

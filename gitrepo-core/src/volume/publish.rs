@@ -7,7 +7,6 @@ use super::PublishError;
 use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
-use super::same_content;
 use super::same_credential;
 use super::show::taken_by;
 use crate::credentials::Credentials;
@@ -96,9 +95,9 @@ impl Volumes {
             }
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
-            let format = self.format_for(request)?;
+            let form = self.form_for(request)?;
             // Without a fetch, it is soon enough that `show` examines the target under its lock.
-            let lease = match self.snapshots.lease_known(&request.spec, &revision, format, credentials)? {
+            let lease = match self.snapshots.lease_known(&request.spec, &revision, form, credentials)? {
                 Some(lease) => lease,
                 None => match self.check_free(request)? {
                     Some(record) => return self.lease_of_record(&record, request, credentials, watch),
@@ -135,9 +134,7 @@ impl Volumes {
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<(Lease, Proof), PublishError> {
-        if !same_content(record, request) {
-            return Err(taken_by(record));
-        }
+        self.check_recorded(record, request)?;
         let credential = self.snapshots.credential(&request.spec, credentials)?;
         if same_credential(record, &credential) {
             let resolved = Resolved { commit: record.commit, reference: record.reference.clone() };
@@ -152,7 +149,7 @@ impl Volumes {
         Ok((self.lease_new(request, &revision, credentials, watch)?, Proof::Credential))
     }
 
-    /// Leases a snapshot that may have to be fetched, in a format that can be mounted here.
+    /// Leases a snapshot that may have to be fetched, in a form that can be mounted here.
     fn lease_new(
         &self,
         request: &VolumeRequest,
@@ -160,8 +157,8 @@ impl Volumes {
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, PublishError> {
-        let format = self.format_for(request)?;
-        Ok(self.snapshots.lease(&request.spec, revision, format, credentials, watch)?)
+        let form = self.form_for(request)?;
+        Ok(self.snapshots.lease(&request.spec, revision, form, credentials, watch)?)
     }
 
     /// Runs one half of a publish. On a full disk, removes unused content and runs it once more.

@@ -10,7 +10,6 @@ use super::Volumes;
 use super::attach::PublishLocks;
 use super::publish::Proof;
 use super::publish::VolumeLease;
-use super::same_content;
 use crate::error::Kind;
 use crate::error::chain;
 use crate::lease::Lease;
@@ -76,6 +75,7 @@ impl Volumes {
             snapshot: lease.snapshot.id().clone(),
             content: request.content(),
             shows: request.shows(),
+            ownership: lease.snapshot.ownership(),
             credential: lease.credential.clone(),
             mounted_in: MountTable::current()?,
             created_at: SystemTime::now(),
@@ -172,9 +172,7 @@ impl Volumes {
         lease: &Lease,
         watch: &Watch,
     ) -> Result<Published, PublishError> {
-        if !same_content(&record, request) {
-            return Err(taken_by(&record));
-        }
+        self.check_recorded(&record, request)?;
         if self.is_attached(&record)? {
             return Ok(self.published(&record, Outcome::AlreadyPublished));
         }
@@ -188,6 +186,8 @@ impl Volumes {
         };
         let record = Record {
             snapshot: lease.snapshot.id().clone(),
+            // An image of a version without owners stays one.
+            ownership: record.ownership.and(lease.snapshot.ownership()),
             mounted_in: MountTable::current()?,
             credential: lease.credential.clone(),
             target_created: record.target_created || !target.existed,
