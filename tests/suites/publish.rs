@@ -261,7 +261,8 @@ over_every_format! {
             read_only_volumes_are_images_where_the_node_can_mount_them
             a_published_image_stays_whatever_the_configuration_says
             a_published_directory_stays_when_images_work
-            an_image_is_replaced_by_a_directory_after_the_boot_of_a_kernel_without_images;
+            an_image_is_replaced_by_a_directory_after_the_boot_of_a_kernel_without_images
+            a_volume_that_must_be_an_image_is_never_a_directory;
         views:
             every_fixture_belongs_to_the_owners_that_were_asked_for
             groups_of_one_commit_share_its_segments

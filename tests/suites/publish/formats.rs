@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Attachment;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
@@ -17,6 +18,7 @@ use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::Serving;
 use gitrepo_core::volume::State;
 use gitrepo_core::volume::VolumeRequest;
+use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::writable;
@@ -188,5 +190,34 @@ pub(super) fn an_image_is_replaced_by_a_directory_after_the_boot_of_a_kernel_wit
     // The image is no longer in use.
     assert_eq!(bench.node.publish(&request).unwrap().format, Format::Directory);
     assert_eq!(node.unpublish(&request).mounts, 1);
+    node.assert_nothing_published();
+}
+
+pub(super) fn a_volume_that_must_be_an_image_is_never_a_directory(bench: &Bench) {
+    let plain = read_only(&bench.url(), &bench.node.target("pod"));
+    let request = volumes::with(read_only(&bench.url(), &plain.target), |request| request.only_image = true);
+    let (directories, _) = without_images(bench, SnapshotChoice::Auto);
+    for refused in [directories.volumes.check_only_image(&request), directories.publish(&request).map(drop)] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+        assert!(error.to_string().ends_with("this needs Linux 6.4"), "{error}");
+    }
+    directories.assert_nothing_published();
+    // Not even if it is one already, for somebody who keeps its mount read-only.
+    directories.publish(&plain).unwrap();
+    for node in [&directories, &with(bench, SnapshotChoice::Auto)] {
+        assert_eq!(node.publish(&request).unwrap_err().kind(), Kind::AlreadyExists);
+        bench.node.reboot();
+        assert_eq!(node.publish(&request).unwrap_err().kind(), Kind::AlreadyExists);
+        node.publish(&plain).unwrap();
+    }
+    directories.unpublish(&plain);
+
+    let node = with(bench, SnapshotChoice::Auto);
+    node.volumes.check_only_image(&request).unwrap();
+    assert_eq!(node.publish(&request).unwrap().format, Format::Image);
+    directories.volumes.check_only_image(&request).unwrap();
+    assert_eq!(directories.publish(&request).unwrap().outcome, Outcome::AlreadyPublished);
+    node.unpublish(&request);
     node.assert_nothing_published();
 }

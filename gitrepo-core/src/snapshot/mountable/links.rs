@@ -44,17 +44,15 @@ pub(super) fn read(snapshot: &Path, listed: &Listed) -> Result<Vec<Vec<u8>>, Sna
     }
     let expected: u64 = lengths.iter().map(|length| length + 1).sum();
     let mut content = Vec::new();
-    let read = File::options()
+    File::options()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(snapshot.join(NAME))
-        .and_then(|file| file.take(expected + 1).read_to_end(&mut content));
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(untrusted(NAME.as_bytes(), "it is missing"));
-        }
-        read => drop(read.map_err(|error| SnapshotError::io("read", NAME.as_bytes(), error))?),
-    }
+        .and_then(|file| file.take(expected + 1).read_to_end(&mut content))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => untrusted(NAME.as_bytes(), "it is missing"),
+            _ => SnapshotError::io("read", NAME.as_bytes(), error),
+        })?;
     let targets: Vec<Vec<u8>> = content.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
     let fits = |(target, length): (&Vec<u8>, &u64)| target.len() as u64 == *length;
     match targets.split_last() {
