@@ -153,10 +153,11 @@ pub(crate) struct Mount {
     /// Mount read-write: private, shared, copy. Each shows a plain copy, removed with the volume
     #[arg(long, value_name = "HOW")]
     pub(crate) writable: Option<String>,
-    /// Owner of the files of a writable volume [default: 0]
+    /// Owner of the files of a writable volume, or of an image [default: 0]
     #[arg(long, value_name = "UID")]
     pub(crate) uid: Option<String>,
-    /// Group that may write the files of a writable volume [default: only their owner may]
+    /// Group that may write the files of a writable volume, and owns those of an image [default: only the owner may
+    /// write]
     #[arg(long, value_name = "GID")]
     pub(crate) group: Option<String>,
     /// When to ask the remote which commit a branch or tag names: Always, IfNotPresent [default: Always]

@@ -14,6 +14,7 @@ use crate::gateway::Gateway;
 use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
 use crate::snapshot::Directory;
+use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::Revision;
@@ -29,6 +30,7 @@ mod ask;
 mod error;
 mod fetch;
 mod receive;
+mod view;
 
 pub use error::LeaseError;
 pub(crate) use receive::receive;
@@ -75,6 +77,20 @@ impl Lease {
     }
 }
 
+/// How a tree is kept in a snapshot.
+#[derive(Clone, Copy)]
+pub struct Form {
+    /// The format.
+    pub format: &'static dyn SnapshotFormat,
+    /// Whom the files belong to; [`Ownership::ROOT`] in a directory.
+    pub ownership: Ownership,
+}
+
+impl Form {
+    /// A directory of files that belong to root.
+    pub const DIRECTORY: Self = Self { format: &Directory, ownership: Ownership::ROOT };
+}
+
 /// The tree that one call wants, and the credentials it uses.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
@@ -82,13 +98,23 @@ struct Wanted<'a> {
     revision: &'a Revision,
     credentials: &'a Credentials,
     credential: &'a CredentialId,
-    format: &'static dyn SnapshotFormat,
+    form: Form,
 }
 
 impl Wanted<'_> {
+    /// The id of the wanted snapshot.
     fn snapshot(&self, resolved: &Resolved) -> SnapshotId {
+        self.owned_by(resolved, self.form.ownership)
+    }
+
+    /// The id of the snapshot that is fetched: its files belong to root. Others are views of it.
+    fn fetched(&self, resolved: &Resolved) -> SnapshotId {
+        self.owned_by(resolved, Ownership::ROOT)
+    }
+
+    fn owned_by(&self, resolved: &Resolved, ownership: Ownership) -> SnapshotId {
         let VolumeSpec { repository: url, tree, .. } = self.spec;
-        SnapshotKey { url, commit: &resolved.commit, tree, format: self.format.name() }.id()
+        SnapshotKey { url, commit: &resolved.commit, tree, format: self.form.format.name(), ownership }.id()
     }
 
     fn lease(&self, resolved: Resolved, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
@@ -108,8 +134,8 @@ impl Snapshots {
         &self.gateway
     }
 
-    /// Leases the tree that `spec` selects from `revision`, as a snapshot of this format. The remote or a fresh proof must
-    /// show that the credential may read the repository.
+    /// Leases the tree that `spec` selects from `revision`, in this form. The remote or a fresh proof must show that the
+    /// credential may read the repository.
     ///
     /// # Errors
     ///
@@ -118,11 +144,11 @@ impl Snapshots {
         &self,
         spec: &VolumeSpec,
         revision: &Revision,
-        format: &'static dyn SnapshotFormat,
+        form: Form,
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        self.as_credential(spec, revision, format, credentials, |wanted| self.obtain(wanted, watch))
+        self.as_credential(spec, revision, form, credentials, |wanted| self.obtain(wanted, watch))
     }
 
     /// Like [`Snapshots::lease`], but never asks the remote: returns `None` unless a fresh proof and the store suffice.
@@ -130,11 +156,11 @@ impl Snapshots {
         &self,
         spec: &VolumeSpec,
         revision: &Revision,
-        format: &'static dyn SnapshotFormat,
+        form: Form,
         credentials: &Credentials,
     ) -> Result<Option<Lease>, LeaseError> {
-        self.as_credential(spec, revision, format, credentials, |wanted| match self.known(wanted)? {
-            Some(resolved) => Ok(self.hit(wanted, &resolved)?),
+        self.as_credential(spec, revision, form, credentials, |wanted| match self.known(wanted)? {
+            Some(resolved) => self.hit(wanted, &resolved),
             None => Ok(None),
         })
     }
@@ -146,8 +172,8 @@ impl Snapshots {
     ///
     /// The same as for [`Snapshots::lease`].
     pub fn resolve(&self, spec: &VolumeSpec, credentials: &Credentials, watch: &Watch) -> Result<Resolved, LeaseError> {
-        // Nothing is fetched, in any format.
-        self.as_credential(spec, &spec.revision, &Directory, credentials, |wanted| {
+        // Nothing is fetched, in any form.
+        self.as_credential(spec, &spec.revision, Form::DIRECTORY, credentials, |wanted| {
             Ok(self.ask(wanted, false, watch)?.0)
         })
     }
@@ -174,13 +200,13 @@ impl Snapshots {
         &self,
         spec: &VolumeSpec,
         revision: &Revision,
-        format: &'static dyn SnapshotFormat,
+        form: Form,
         credentials: &Credentials,
         call: impl FnOnce(Wanted<'_>) -> Result<T, LeaseError>,
     ) -> Result<T, LeaseError> {
         self.gateway.policy().check(&spec.repository)?;
         let credential = self.credential(spec, credentials)?;
-        let result = call(Wanted { spec, revision, credentials, credential: &credential, format });
+        let result = call(Wanted { spec, revision, credentials, credential: &credential, form });
         if let Err(error) = &result
             && matches!(error.kind(), Kind::Unauthenticated | Kind::PermissionDenied | Kind::NotFound)
             && let Err(failure) = self.store.access().forget(&credential)

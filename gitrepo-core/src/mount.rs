@@ -37,11 +37,8 @@ pub trait Mounter: Send + Sync {
     /// Lists the mounts visible to the calling thread. Mounts stacked on one target are listed oldest first.
     fn list(&self) -> Result<Vec<MountPoint>, MountError>;
 
-    /// Fails if images in this directory, whose content begins at multiples of 512 bytes, cannot be mounted. May return
-    /// `Ok` without trying.
-    fn check_images(&self, _directory: &Path) -> Result<(), MountError> {
-        Ok(())
-    }
+    /// Fails if images in this directory, whose content begins at multiples of 512 bytes, cannot be mounted. Tries it.
+    fn check_images(&self, directory: &Path) -> Result<(), MountError>;
 
     /// Removes half-made mounts of killed processes and returns their number. Safe at any time: mounts in preparation
     /// by a live process are left alone.

@@ -26,7 +26,7 @@ mod copy;
 mod directory;
 #[cfg(test)]
 mod fixture;
-// Only tests use other owners, modes and block sizes yet.
+// Only tests use other block sizes yet.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
 mod listing;
@@ -34,6 +34,7 @@ mod located;
 mod manifest;
 mod mountable;
 mod object;
+mod ownership;
 pub(crate) mod seal;
 mod symlink;
 mod walk;
@@ -49,6 +50,8 @@ pub(crate) use mountable::adopt;
 pub(crate) use mountable::is_image;
 pub(crate) use mountable::list;
 pub use mountable::listed::Listed;
+pub use ownership::GroupAccess;
+pub use ownership::Ownership;
 
 /// How a listed tree becomes a snapshot, and which part of that is attached.
 pub trait SnapshotFormat: Send + Sync {

@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
 
 use crate::gateway::Gateway;
 use crate::lease::Provenance;
@@ -20,6 +19,7 @@ use crate::lease::Snapshots;
 use crate::mount::Mounter;
 use crate::mount::linux::LinuxMounter;
 use crate::policy::Config;
+use crate::snapshot::Ownership;
 use crate::spec::CommitId;
 use crate::spec::VolumeSpec;
 use crate::spec::Writable;
@@ -34,6 +34,7 @@ mod attach;
 mod copies;
 mod error;
 mod find;
+mod format;
 mod list;
 mod publish;
 mod room;
@@ -41,10 +42,13 @@ mod show;
 mod sweep;
 mod unpublish;
 
+use format::Trial;
 use room::Evictor;
 
 pub use error::PublishError;
 pub use error::UnpublishError;
+pub use format::Format;
+pub use format::Serving;
 pub use list::PublishedVolume;
 pub use list::State;
 pub use publish::VolumeLease;
@@ -56,8 +60,7 @@ pub struct Volumes {
     store: Store,
     snapshots: Snapshots,
     mounter: Arc<dyn Mounter>,
-    /// Set once images could be mounted.
-    images_work: OnceLock<()>,
+    images: Trial,
 }
 
 /// A volume to publish. [`VolumeRequest::new`] makes one; its fields may be changed.
@@ -74,8 +77,11 @@ pub struct VolumeRequest {
     /// Whether the mount is read-only. If not, the target shows a plain copy: one of its own, or with
     /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show.
     pub read_only: bool,
-    /// The group that owns the files of a writable volume and may write them, as for a pod's `fsGroup`. Read-only
-    /// volumes have none.
+    /// Whether a read-only volume must be an image: somebody mounts the target further and does not keep the mount's
+    /// flag, but cannot make an image writable.
+    pub only_image: bool,
+    /// The group that owns the files, as for a pod's `fsGroup`: it may write those of a writable volume. The files of a
+    /// read-only volume belong to it, and to the user [`VolumeSpec::uid`], only if the volume is an image.
     pub group: Option<u32>,
 }
 
@@ -88,6 +94,8 @@ pub struct Published {
     pub reference: Option<String>,
     /// How the volume came to be published.
     pub outcome: Outcome,
+    /// How the target shows it.
+    pub format: Format,
 }
 
 /// How a volume came to be published.
@@ -126,7 +134,7 @@ impl Volumes {
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
         let snapshots = Snapshots::new(store.clone(), gateway, room);
-        Self { store, snapshots, mounter, images_work: OnceLock::new() }
+        Self { store, snapshots, mounter, images: Trial::default() }
     }
 
     /// Returns the store.
@@ -158,6 +166,7 @@ impl VolumeRequest {
             origin: Origin::program("embedded"),
             spec,
             read_only: true,
+            only_image: false,
             group: None,
         }
     }
@@ -176,6 +185,12 @@ impl VolumeRequest {
         }
     }
 
+    /// Returns whom the files of a read-only volume belong to, if it is an image. `None` for a writable volume: its copy
+    /// gets its owners from the options.
+    fn ownership(&self) -> Option<Ownership> {
+        self.read_only.then(|| Ownership::of_readers(self.spec.uid, self.group))
+    }
+
     /// Returns every option that decides what the target shows and who may write it. A repeated publish compares these.
     fn content(&self) -> BTreeMap<String, String> {
         let mut content = self.spec.content();
@@ -188,9 +203,10 @@ impl VolumeRequest {
     }
 }
 
-/// Whether the record and the request have the same content.
+/// Whether the record and the request have the same content. A volume whose record names no owners takes none.
 fn same_content(record: &Record, request: &VolumeRequest) -> bool {
-    record.content == request.content() && record.shows == request.shows()
+    let same_owners = record.ownership.is_none() || record.ownership == request.ownership();
+    record.content == request.content() && record.shows == request.shows() && same_owners
 }
 
 /// Whether the record proves access for this credential.

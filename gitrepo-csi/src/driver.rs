@@ -10,6 +10,8 @@ use gitrepo_core::capabilities::Role;
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::store::Store;
+use gitrepo_core::volume::Format;
+use gitrepo_core::volume::Serving;
 use gitrepo_core::volume::Volumes;
 use tokio::runtime;
 use tonic::service::Routes;
@@ -126,6 +128,17 @@ pub fn run(arguments: &Arguments) -> Result<(), DriverError> {
     ran
 }
 
+/// Logs how read-only volumes are served, and why not as images.
+fn log_format(serving: &Serving) {
+    let (format, reason) = (serving.format.name(), serving.without_images.as_deref());
+    match (serving.format, reason) {
+        (Format::Image, Some(reason)) => {
+            tracing::error!(format, reason, "read-only volumes will fail: they are to be images");
+        }
+        _ => tracing::info!(format, reason, "the format of new read-only volumes"),
+    }
+}
+
 /// The parts that live as long as the driver.
 struct Parts {
     settings: Settings,
@@ -143,7 +156,14 @@ impl Parts {
         // The socket's directory outlives the driver, and is not on the store's filesystem if the store has its own.
         let memory = settings.endpoint.path().with_file_name("store");
         let (root, remotes) = (settings.config.store.clone(), gateway.clone());
-        let open = move || Ok(Volumes::of(Store::open_remembered(&root, &memory)?, remotes.clone()));
+        let has_node = arguments.mode.has_node();
+        let open = move || {
+            let volumes = Volumes::of(Store::open_remembered(&root, &memory)?, remotes.clone());
+            if has_node {
+                log_format(&volumes.serving());
+            }
+            Ok(volumes)
+        };
         let storage = Arc::new(Storage::new(open));
         let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), settings.config.limits.timeout);
         tracing::info!(
@@ -163,12 +183,17 @@ impl Parts {
         if let Ok(address) = http.address() {
             tracing::info!(http = %address, "metrics and health");
         }
+        // The log says early how read-only volumes are served. A store that hangs must not keep the driver from starting.
+        if arguments.mode.has_node() {
+            let storage = Arc::clone(&self.storage);
+            tokio::task::spawn_blocking(move || drop(storage.volumes()));
+        }
         let socket = Socket::listen(self.settings.endpoint.path(), Occupied::Refuse)?;
         let driver = lifecycle::Driver {
             socket,
             services: self.services(arguments),
             registration: self.registration(arguments),
-            http: Some((http, self.pages())),
+            http: Some((http, self.pages(arguments))),
             grace: server::GRACE,
             finishing: self.finishing(arguments),
             hurry: Box::pin(again),
@@ -228,14 +253,16 @@ impl Parts {
         }
     }
 
-    fn pages(&self) -> Pages {
+    fn pages(&self, arguments: &Arguments) -> Pages {
+        let has_node = arguments.mode.has_node();
         let (metrics, gateway) = (Arc::clone(&self.metrics), self.gateway.clone());
         let (storage, jobs, last_look) = (Arc::clone(&self.storage), self.jobs.clone(), LastLook::default());
         let render = move || {
             let volumes = storage.volumes().ok();
             let changed = storage.changed_snapshots();
+            let format = volumes.as_ref().filter(|_| has_node).map(|volumes| volumes.serving().format);
             let store = volumes.and_then(|volumes| last_look.at(volumes.store()));
-            let observed = Observed { sessions: gateway.sessions(), jobs: jobs.count(), changed, store };
+            let observed = Observed { sessions: gateway.sessions(), jobs: jobs.count(), changed, format, store };
             metrics.render(&observed).unwrap_or_default()
         };
         let storage = Arc::clone(&self.storage);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::SessionCount;
 use gitrepo_core::store::SweepReport;
+use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::Published;
 use prometheus_client::encoding::text::encode;
@@ -35,6 +36,7 @@ pub struct Metrics {
     registry: Registry,
     publishes: Family<Labels<2>, Counter>,
     publish_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    published: Family<Labels<1>, Counter>,
     fetched_bytes: Counter,
     unpublishes: Family<Labels<1>, Counter>,
     errors: Family<Labels<2>, Counter>,
@@ -55,6 +57,8 @@ pub struct Observed {
     pub jobs: JobCount,
     /// Changed snapshots that this driver has found since its start.
     pub changed: u64,
+    /// The format of new read-only volumes; `None` in a controller, or while the store cannot be opened.
+    pub format: Option<Format>,
     /// The store's size; `None` in a controller, or while the store cannot be read.
     pub store: Option<StoreSize>,
 }
@@ -66,6 +70,7 @@ struct Gauges {
     snapshot_bytes: Gauge,
     filesystem_bytes: Family<Labels<1>, Gauge>,
     store_up: Gauge,
+    format: Family<Labels<1>, Gauge>,
 }
 
 impl Default for Metrics {
@@ -82,6 +87,7 @@ impl Default for Metrics {
         Self {
             publishes,
             publish_seconds,
+            published: added(all, "volumes_published", "Volumes that a call mounted, by format"),
             fetched_bytes: added_in_bytes(all, "fetched", "Packs received"),
             unpublishes: added(all, "unpublishes", "NodeUnpublishVolume calls by result"),
             errors: added(all, "errors", "Failed calls by method and kind"),
@@ -105,6 +111,7 @@ impl Default for Metrics {
                     "Size and free space of the store's filesystem",
                 ),
                 store_up: added(all, "store_up", "The store can be read"),
+                format: added(all, "snapshot_format", "The format of new read-only volumes"),
             },
             registry,
         }
@@ -118,6 +125,9 @@ impl Metrics {
             Ok(published) => ("ok", outcome(published.outcome)),
             Err(failure) => (status::describe(failure.kind).word, "none"),
         };
+        if let Ok(Published { outcome: Outcome::Fetched { .. } | Outcome::Hit, format, .. }) = answer {
+            self.published.get_or_create(&[("format", format.name())]).inc();
+        }
         self.publishes.get_or_create(&[("result", result), ("outcome", outcome)]).inc();
         self.publish_seconds.get_or_create(&[("outcome", outcome)]).observe(took.as_secs_f64());
     }
@@ -179,6 +189,12 @@ impl Gauges {
         let set = |family: &Family<Labels<1>, Gauge>, state, value: usize| {
             family.get_or_create(&[("state", state)]).set(signed(value));
         };
+        if let Some(serving) = observed.format {
+            for format in [Format::Image, Format::Directory] {
+                let is_serving = i64::from(format == serving);
+                self.format.get_or_create(&[("format", format.name())]).set(is_serving);
+            }
+        }
         set(&self.sessions, "active", observed.sessions.active);
         set(&self.sessions, "queued", observed.sessions.queued);
         set(&self.jobs, "running", observed.jobs.running);
@@ -230,7 +246,9 @@ mod tests {
     #[test]
     fn events_are_counted() {
         let metrics = Metrics::default();
-        let published = |outcome| Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome });
+        let published = |outcome| {
+            Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome, format: Format::Image })
+        };
         metrics.publish(&published(Outcome::Hit), Duration::from_millis(3));
         metrics.publish(&published(Outcome::Fetched { received_bytes: 7 }), Duration::from_secs(5));
         metrics.publish(&Err(CallFailure::new(Kind::Timeout, "later")), Duration::from_secs(110));
@@ -240,13 +258,16 @@ mod tests {
         metrics.rpc("NodePublishVolume", "DEADLINE_EXCEEDED");
         metrics.sweep(None);
         let store = StoreSize { snapshots: 2, snapshot_bytes: 300, filesystem_bytes: 4_000, free_bytes: 1_000 };
-        let observed = Observed { store: Some(store), changed: 2, ..Observed::default() };
+        let observed = Observed { store: Some(store), changed: 2, format: Some(Format::Image), ..Observed::default() };
         metrics.render(&observed).unwrap();
         let text = metrics.render(&observed).unwrap();
         for line in [
             "gitrepo_publishes_total{result=\"ok\",outcome=\"hit\"} 1",
             "gitrepo_publishes_total{result=\"timeout\",outcome=\"none\"} 1",
             "gitrepo_publish_duration_seconds_bucket{le=\"0.005\",outcome=\"hit\"} 1",
+            "gitrepo_volumes_published_total{format=\"image\"} 2",
+            "gitrepo_snapshot_format{format=\"image\"} 1",
+            "gitrepo_snapshot_format{format=\"directory\"} 0",
             "gitrepo_fetched_bytes_total 7",
             "gitrepo_unpublishes_total{result=\"ok\"} 1",
             "gitrepo_errors_total{method=\"NodePublishVolume\",kind=\"timeout\"} 1",

@@ -32,6 +32,7 @@ pub struct Call {
     repository: Option<String>,
     commit: Option<CommitId>,
     outcome: Option<&'static str>,
+    format: Option<&'static str>,
     answered: bool,
 }
 
@@ -48,6 +49,7 @@ impl Call {
             repository: None,
             commit: None,
             outcome: None,
+            format: None,
             answered: false,
         }
     }
@@ -79,6 +81,7 @@ impl Call {
     pub fn published(&mut self, published: &Published) {
         self.commit = Some(published.commit);
         self.outcome = Some(metrics::outcome(published.outcome));
+        self.format = Some(published.format.name());
     }
 
     /// Returns the time since the call started.
@@ -122,6 +125,7 @@ impl Call {
                     repository = self.repository,
                     commit = self.commit.map(tracing::field::display),
                     outcome = self.outcome,
+                    format = self.format,
                     code,
                     milliseconds,
                     error,

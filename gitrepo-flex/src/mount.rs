@@ -9,6 +9,7 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::store::Record;
+use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
@@ -66,10 +67,12 @@ impl Mount {
         );
         let watch = Watch::until(cancel.clone());
         let published = volumes.publish(request, credentials, &watch)?;
+        // Why a read-only volume is no image.
+        let reason = (published.format == Format::Directory).then(|| volumes.serving().without_images).flatten();
         tracing::info!(
             directory = %request.target.display(), repository = %request.spec.repository,
             revision = %request.spec.revision, commit = %published.commit, received_bytes = received(published.outcome),
-            read_only = request.read_only, namespace = pod.namespace, pod = pod.name, volume = pod.volume,
+            read_only = request.read_only, format = published.format.name(), reason, namespace = pod.namespace, pod = pod.name, volume = pod.volume,
             milliseconds = started.elapsed().as_millis(), "mounted"
         );
         Ok(())

@@ -11,6 +11,7 @@
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`tinyproxy`] | a proxy of the machine |
 //! | [`attempts`] | what a compromised worker would try |
+//! | [`snapshot_format`] | the format of snapshots in a whole run |
 //! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
 //! | [`csi`] | clients of a CSI driver's sockets |
 //! | [`kubelet`] | calls a driver on a node |
@@ -58,6 +59,7 @@ pub mod proxy;
 pub mod repository;
 pub mod require;
 pub mod shell;
+pub mod snapshot_format;
 pub mod ssh;
 pub mod tinyproxy;
 pub mod tree;

@@ -9,6 +9,7 @@ use crate::loopfs::LoopFs;
 use crate::program::Outcome;
 use crate::program::Program;
 use crate::program::Running;
+use crate::snapshot_format;
 use crate::volumes;
 
 /// A root shell with a store and a directory for targets. Its mounts are visible to this thread and those it starts.
@@ -42,9 +43,11 @@ impl Shell {
         self
     }
 
-    /// Gives the program another configuration.
+    /// Gives the program another configuration, with the [format of this run][snapshot_format].
     pub fn configure(&self, json: &str) {
-        std::fs::write(&self.configuration, json).unwrap();
+        let mut configuration = serde_json::from_str(json).unwrap();
+        snapshot_format::add_to(&mut configuration);
+        std::fs::write(&self.configuration, configuration.to_string()).unwrap();
     }
 
     /// The root of the file system.

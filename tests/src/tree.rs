@@ -24,9 +24,35 @@ enum Entry {
 /// Compares names, file content, link targets and permissions (0644, 0755; directories 0755). A submodule is an empty
 /// directory, as git shows before `submodule update`.
 pub fn assert_same_tree(repository: &Repository, commit: &str, subdirectory: &str, directory: &Path) {
+    assert_same(repository, commit, subdirectory, directory, 0);
+}
+
+/// The same of the tree of a group: directories have mode 2755, and everything below `directory` belongs to this user and
+/// this group, `directory` included.
+pub fn assert_same_tree_of_group(repository: &Repository, commit: &str, directory: &Path, (uid, gid): (u32, u32)) {
+    assert_same(repository, commit, ".", directory, libc::S_ISGID);
+    let mut found = BTreeMap::from([(Vec::new(), read(directory))]);
+    walk(directory, &mut Vec::new(), &mut found);
+    for path in found.keys() {
+        let metadata = directory.join(OsStr::from_bytes(path)).symlink_metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (uid, gid), "owner of {:?}", path.escape_ascii().to_string());
+    }
+    let mode = directory.metadata().unwrap().mode() & 0o7777;
+    assert_eq!(mode, 0o755 | libc::S_ISGID, "mode of {}", directory.display());
+}
+
+/// `special` are the bits that directories have besides 0755.
+fn assert_same(repository: &Repository, commit: &str, subdirectory: &str, directory: &Path, special: u32) {
     let expected = expected(repository, commit, subdirectory);
     let mut found = BTreeMap::new();
     walk(directory, &mut Vec::new(), &mut found);
+    for entry in found.values_mut() {
+        if matches!(entry, Entry::Other { mode } if *mode == libc::S_IFDIR | special | 0o755) {
+            *entry = Entry::Directory;
+        } else if special != 0 && *entry == Entry::Directory {
+            *entry = Entry::Other { mode: libc::S_IFDIR | 0o755 };
+        }
+    }
     let paths: BTreeSet<&Vec<u8>> = expected.keys().chain(found.keys()).collect();
     let differences: Vec<String> = paths
         .into_iter()

@@ -1,13 +1,20 @@
 //! `mount`, `unmount`, `ls` and `sweep` in a root shell when a store, a mount or a directory is missing.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Barrier;
 
+use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
+use gitrepo_tests::require;
 use gitrepo_tests::shell::Shell;
+use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
+use serde_json::Value;
+use serde_json::json;
 
 #[test]
 fn commands_that_need_a_store_do_not_create_one() {
@@ -37,6 +44,83 @@ fn a_volume_without_its_mount_does_not_block_another() {
     shell.mount(&url, &target, &[&format!("--revision={second}")]).assert_success();
     assert_eq!(fs::read(target.join("a")).unwrap(), b"second\n");
     shell.unmount(&target).assert_success();
+}
+
+/// The answer of `mount --json`, and that of `ls --json` about the same target.
+fn mounted(shell: &Shell, url: &str, target: &Path, more: &[&str]) -> [Value; 2] {
+    let mounted = shell.mount(url, target, &[&["--json"], more].concat()).assert_success();
+    let listed = shell.run(&["ls", "--json"]).assert_success();
+    let listed: Vec<Value> = serde_json::from_str(&listed.stdout).unwrap();
+    let row = listed.into_iter().find(|row| row["target"] == target.to_str().unwrap()).unwrap();
+    [serde_json::from_str(&mounted.stdout).unwrap(), row]
+}
+
+#[test]
+fn the_format_of_a_volume_is_shown_and_why_it_is_no_image() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    // A kernel that mounts no image: on a tmpfs it needs loop devices, and there are none.
+    let nothing = None::<&str>;
+    fs::create_dir(shell.store()).unwrap();
+    nix::mount::mount(Some("tmpfs"), &shell.store(), Some("tmpfs"), MsFlags::empty(), Some("mode=0700")).unwrap();
+    nix::mount::mount(Some("/dev/null"), "/dev/loop-control", nothing, MsFlags::MS_BIND, nothing).unwrap();
+    shell.configure(r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "auto"}"#);
+    let repository = Repository::new("app");
+    repository.commit("main", &Files::new().file("a", "content\n"));
+    let server = HttpServer::start(&repository);
+    let url = server.url(&repository);
+    let [directory, copy, setting, image] = ["directory", "copy", "setting", "image"].map(|pod| shell.target(pod));
+
+    let [answer, row] = mounted(&shell, &url, &directory, &[]);
+    assert_eq!((&answer["format"], &row["format"]), (&json!("directory"), &json!("directory")));
+    let reason = answer["withoutImages"].as_str().unwrap();
+    assert!(reason.contains("/dev/loop-control") && reason.ends_with("(os error 25)"), "{reason}");
+    let [answer, row] = mounted(&shell, &url, &copy, &["--writable=copy"]);
+    assert_eq!(
+        (&answer["format"], &row["format"], &answer["withoutImages"]),
+        (&json!("copy"), &json!("copy"), &Value::Null)
+    );
+    shell.configure(r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "directory"}"#);
+    let [answer, _] = mounted(&shell, &url, &setting, &[]);
+    assert!(answer["withoutImages"].as_str().unwrap().contains("snapshotFormat"), "{answer}");
+
+    nix::mount::umount("/dev/loop-control").unwrap();
+    shell.configure(r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "auto"}"#);
+    let mounter = LinuxMounter::new(shell.home().join("mounting"));
+    if require::feature(mounter.check_images(&shell.store()).is_ok(), "images of 512-byte blocks") {
+        let [answer, row] = mounted(&shell, &url, &image, &[]);
+        assert_eq!(
+            (&answer["format"], &row["format"], &answer["withoutImages"]),
+            (&json!("image"), &json!("image"), &Value::Null)
+        );
+        let table = shell.run(&["ls"]).assert_success().stdout;
+        let line = table.lines().find(|line| line.starts_with(image.to_str().unwrap())).unwrap();
+        assert!(
+            table.lines().next().unwrap().ends_with("FORMAT     STATE") && line.ends_with("image      mounted"),
+            "{table}"
+        );
+        shell.unmount(&image).assert_success();
+    }
+    for target in [&directory, &copy, &setting] {
+        shell.unmount(target).assert_success();
+    }
+    nix::mount::umount(&shell.store()).unwrap();
+}
+
+#[test]
+fn owner_or_group_of_a_read_only_directory_is_refused_and_not_ignored() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    shell.configure(r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "directory"}"#);
+    let repository = Repository::new("app");
+    repository.commit("main", &Files::new().file("a", "content\n"));
+    let server = HttpServer::start(&repository);
+    let (url, target) = (server.url(&repository), shell.target("pod"));
+    for flags in [&["--uid=1000"][..], &["--uid=0"], &["--set", "uid=1000"], &["--group=1000"]] {
+        let refused = shell.mount(&url, &target, flags).assert_code(64).stderr;
+        let key = if flags[0].contains("group") { "group" } else { "uid" };
+        let start = format!("error: {key} is for images and writable volumes");
+        assert!(refused.starts_with(&start) && refused.contains("\"snapshotFormat\": \"directory\""), "{refused}");
+    }
+    assert!(!target.exists() && server.requests().is_empty());
 }
 
 #[test]

@@ -32,10 +32,12 @@ mod contract;
 mod copies;
 mod damage;
 mod failures;
+mod formats;
 mod images;
 mod kernel;
 mod shared;
 mod targets;
+mod views;
 
 /// A node, and a server with a repository of two commits.
 struct Bench {
@@ -196,6 +198,8 @@ macro_rules! over_every_format {
                     writes_to_a_copy_are_not_visible_elsewhere
                     writes_to_a_copy_survive_a_reboot
                     a_copy_belongs_to_the_requested_group;
+                views:
+                    a_directory_takes_no_owners;
                 shared:
                     targets_of_a_volume_share_a_copy_until_the_last_is_gone
                     a_lost_shared_copy_is_made_again_from_the_same_commit;
@@ -253,5 +257,20 @@ over_every_format! {
             a_writable_volume_is_a_copy_of_files
             a_damaged_image_is_fetched_again
             a_node_without_images_says_so;
+        formats:
+            read_only_volumes_are_images_where_the_node_can_mount_them
+            a_published_image_stays_whatever_the_configuration_says
+            a_published_directory_stays_when_images_work
+            an_image_is_replaced_by_a_directory_after_the_boot_of_a_kernel_without_images
+            a_volume_that_must_be_an_image_is_never_a_directory;
+        views:
+            every_fixture_belongs_to_the_owners_that_were_asked_for
+            groups_of_one_commit_share_its_segments
+            a_view_is_made_without_remote_and_repository
+            a_view_is_kept_and_the_same_again_after_a_reboot
+            a_view_outlives_the_snapshot_that_it_was_made_of
+            a_damaged_view_is_made_again_from_the_store
+            a_view_of_a_damaged_snapshot_is_fetched
+            a_volume_of_a_version_without_owners_stays_as_it_is;
     }
 }

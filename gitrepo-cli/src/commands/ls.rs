@@ -4,6 +4,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gitrepo_core::volume::Format;
 use gitrepo_core::volume::PublishedVolume;
 use gitrepo_core::volume::State;
 use serde::Serialize;
@@ -24,6 +25,7 @@ struct Row {
     read_only: bool,
     origin: String,
     age_seconds: u64,
+    format: Format,
     state: State,
 }
 
@@ -43,6 +45,7 @@ fn row(volume: PublishedVolume) -> Row {
         read_only: volume.record.shows.is_read_only(),
         origin: volume.record.origin.to_string(),
         age_seconds: volume.age.as_secs(),
+        format: volume.format,
         state: volume.state,
     }
 }
@@ -52,24 +55,25 @@ fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let heading = ["TARGET", "REPOSITORY", "REVISION", "COMMIT", "AGE", "STATE"].map(str::to_owned);
-    let cells: Vec<[String; 6]> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
+    let heading = ["TARGET", "REPOSITORY", "REVISION", "COMMIT", "AGE", "FORMAT", "STATE"].map(str::to_owned);
+    let cells: Vec<[String; 7]> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
     let widths: Vec<usize> =
-        (0..6).map(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let line = |row: &[String; 6]| {
+        (0..7).map(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let line = |row: &[String; 7]| {
         let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
     cells.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn cells(row: &Row) -> [String; 6] {
+fn cells(row: &Row) -> [String; 7] {
     [
         printable(&row.target),
         row.repository.clone(),
         row.revision.clone(),
         row.commit.chars().take(12).collect(),
         age(Duration::from_secs(row.age_seconds)),
+        row.format.to_string(),
         row.state.to_string(),
     ]
 }

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::spec::VolumeSpec;
+use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
+use gitrepo_core::volume::Serving;
 use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::volume::Volumes;
 use serde::Serialize;
 
 use super::request;
@@ -28,6 +31,10 @@ struct Mounted {
     target: PathBuf,
     outcome: &'static str,
     received_bytes: u64,
+    format: Format,
+    /// Why a read-only volume is no image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without_images: Option<String>,
 }
 
 /// Returns the volume id for a target: here a volume has only one target.
@@ -35,18 +42,22 @@ fn volume_id(target: &Path) -> String {
     format!("cli:{}", target.display())
 }
 
-/// Refuses options that would have no effect.
-fn check_writable(spec: &VolumeSpec, arguments: &Mount) -> Result<(), CommandError> {
+/// Refuses options that would have no effect: a read-only directory belongs to root.
+fn check_owners(volumes: &Volumes, spec: &VolumeSpec, arguments: &Mount) -> Result<(), CommandError> {
+    let given = |flag: &Option<String>| flag.as_ref().is_some_and(|value| !value.is_empty());
+    let given = [("uid", spec.uid != 0 || given(&arguments.uid)), ("group", given(&arguments.group))];
+    let Some((key, _)) = given.iter().find(|(_, given)| *given) else { return Ok(()) };
     if spec.writable.is_some() {
         return Ok(());
     }
-    let given = |flag: &Option<String>| flag.as_ref().is_some_and(|value| !value.is_empty());
-    let given = [("uid", spec.uid != 0 || given(&arguments.uid)), ("group", given(&arguments.group))];
-    match given.iter().find(|(_, given)| *given) {
-        Some((key, _)) => Err(CommandError::Usage {
-            what: format!("{key} is for writable volumes, and this one is read-only; add --writable=private"),
+    match volumes.serving() {
+        Serving { format: Format::Directory, without_images: Some(reason) } => Err(CommandError::Usage {
+            what: format!(
+                "{key} is for images and writable volumes, and this volume would be a read-only directory, which belongs \
+                 to root; add --writable=private, or see why this node has no images: {reason}"
+            ),
         }),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -54,6 +65,11 @@ fn group(arguments: &Mount) -> Result<Option<u32>, CommandError> {
     let Some(text) = arguments.group.as_ref().filter(|text| !text.is_empty()) else { return Ok(None) };
     let what = || format!("--group takes the number of a group, not {text:?}");
     text.parse().map(Some).map_err(|_| CommandError::Usage { what: what() })
+}
+
+/// Returns why a read-only volume is a directory.
+fn without_images(volumes: &Volumes, format: Format) -> Option<String> {
+    (format == Format::Directory).then(|| volumes.serving().without_images).flatten()
 }
 
 /// Publishes a volume on the target.
@@ -66,12 +82,12 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         ("pullPolicy", &arguments.pull_policy),
     ];
     let spec = request::spec(&arguments.source, &arguments.tree, &more)?;
-    check_writable(&spec, arguments)?;
     let group = group(arguments)?;
     let credentials = secret_directory::read(arguments.source.secret_dir())?;
     request::require_root("mount")?;
     let target = request::absolute(&arguments.target)?;
     let volumes = configuration::volumes(global, &arguments.store)?;
+    check_owners(&volumes, &spec, arguments)?;
 
     let mut volume = VolumeRequest::new(volume_id(&target), target, spec);
     volume.origin = configuration::ORIGIN;
@@ -101,6 +117,11 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         target: volume.target,
         outcome,
         received_bytes,
+        format: published.format,
+        without_images: without_images(&volumes, published.format),
     };
+    if let Some(reason) = &result.without_images {
+        tracing::info!(reason, "the volume is a directory, because there are no images");
+    }
     render::result(global.json, &result, |result| format!("{}  {}", result.commit, result.target.display()))
 }

@@ -20,6 +20,7 @@ use crate::snapshot;
 use crate::snapshot::Owner;
 use crate::spec::Revision;
 use crate::store::RepositoryLock;
+use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
 use crate::store::Staging;
 use crate::store::StoreError;
@@ -34,6 +35,14 @@ pub(super) struct Fetching<'a> {
     base: Option<PathBuf>,
     staging: Staging,
     lock: RepositoryLock,
+}
+
+/// A snapshot in the store.
+enum Found {
+    /// The wanted one.
+    Wanted(SnapshotLease),
+    /// The same tree with other owners.
+    Viewable(SnapshotLease),
 }
 
 impl Fetching<'_> {
@@ -55,13 +64,15 @@ impl Snapshots {
         }
         watch.progress.report(&Step::Waiting);
         let repository = self.store.repository(&wanted.spec.repository);
-        let lock = match repository.lock_unless(&watch.cancel, || self.hit(wanted, &resolved))? {
-            Turn::Done(hit) => return Ok(hit),
-            Turn::Ours(lock) => lock,
+        let lock = loop {
+            let turn = repository.lock_unless(&watch.cancel, || self.find(wanted, &resolved))?;
+            if let Some(hit) = self.hit(wanted, &resolved)? {
+                return Ok(hit);
+            }
+            if let Turn::Ours(lock) = turn {
+                break lock;
+            }
         };
-        if let Some(hit) = self.hit(wanted, &resolved)? {
-            return Ok(hit);
-        }
         let fetching = self.start_fetching(wanted, lock, watch)?;
         self.fetch_healing(wanted, resolved, fetching, watch)
     }
@@ -74,9 +85,25 @@ impl Snapshots {
         }
     }
 
-    pub(super) fn hit(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Lease>, StoreError> {
-        let snapshot = self.store.snapshot(&wanted.snapshot(resolved))?;
+    /// Leases the snapshot if the store has it, or can make it without a fetch.
+    pub(super) fn hit(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Lease>, LeaseError> {
+        let snapshot = match self.find(wanted, resolved)? {
+            Some(Found::Wanted(snapshot)) => Some(snapshot),
+            Some(Found::Viewable(fetched)) => self.view_unless_damaged(wanted, resolved, &fetched)?,
+            None => None,
+        };
         Ok(snapshot.map(|snapshot| wanted.lease(resolved.clone(), snapshot, Provenance::Store)))
+    }
+
+    /// Finds the snapshot, or one of which it can be a view.
+    fn find(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Found>, StoreError> {
+        if let Some(snapshot) = self.store.snapshot(&wanted.snapshot(resolved))? {
+            return Ok(Some(Found::Wanted(snapshot)));
+        }
+        match wanted.form.ownership.is_root() {
+            true => Ok(None),
+            false => Ok(self.store.snapshot(&wanted.fetched(resolved))?.map(Found::Viewable)),
+        }
     }
 
     /// Fetches. If the store's copy of the repository turns out to be damaged, fetches once more without it: git
@@ -129,7 +156,7 @@ impl Snapshots {
         // The lock is dropped last.
         let Fetching { lock, staging, base, session } = fetching;
         let Received { tree, written, bytes } =
-            receive(session, wanted.spec, &resolved, wanted.format, self.gateway.policy().limits(), watch)?;
+            receive(session, wanted.spec, &resolved, wanted.form.format, self.gateway.policy().limits(), watch)?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
@@ -141,10 +168,14 @@ impl Snapshots {
         let laid_out = staging.path().join(TREE);
         let listed = snapshot::adopt(&laid_out, &tree, owner)?;
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
-        wanted.format.complete(&listed, &laid_out, lock.repository().path(), &tree, watch)?;
+        wanted.form.format.complete(&listed, &laid_out, lock.repository().path(), &tree, watch)?;
         watch.progress.report(&Step::Syncing);
         let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary);
-        let snapshot = self.store.install_snapshot(&wanted.snapshot(&resolved), &staging, &laid_out, &meta)?;
+        let fetched = self.store.install_snapshot(&wanted.fetched(&resolved), &staging, &laid_out, &meta)?;
+        let snapshot = match wanted.form.ownership.is_root() {
+            true => fetched,
+            false => self.view(wanted, &resolved, &fetched)?,
+        };
         Ok(wanted.lease(resolved, snapshot, Provenance::Remote { received_bytes: bytes }))
     }
 

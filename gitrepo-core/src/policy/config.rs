@@ -125,7 +125,7 @@ pub enum Offline {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SnapshotChoice {
-    /// The best format for the node.
+    /// As images if the node can mount them, otherwise as directories.
     #[default]
     Auto,
     /// As directories of files.

@@ -42,7 +42,7 @@ impl SnapshotFormat for Directory {
         watch: &Watch,
     ) -> Result<(), SnapshotError> {
         let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let segments = Segments::open(repository, listed)?;
+        let segments = Segments::of_repository(repository, listed)?;
         Writer::new(listed, &segments, request, watch, &staging)?.write()
     }
 

@@ -33,6 +33,7 @@ pub use error::ImageError;
 
 pub(crate) use superblock::MAGIC;
 pub(crate) use superblock::START as SUPERBLOCK;
+pub(crate) use superblock::UUID;
 
 use devices::DeviceTable;
 use hierarchy::Hierarchy;
@@ -132,6 +133,9 @@ pub struct Modes {
 impl Modes {
     /// Those of a git checkout with the umask 022.
     pub const PLAIN: Self = Self { directory: 0o755, file: 0o644, executable: 0o755 };
+
+    /// Those for a group that may only read, as a pod's `fsGroup` of a read-only volume.
+    pub const GROUP_READABLE: Self = Self { directory: 0o2755, ..Self::PLAIN };
 
     /// Those for a group that may write, as a pod's `fsGroup`: a new file belongs to the group of its directory.
     pub const GROUP_WRITABLE: Self = Self { directory: 0o2775, file: 0o664, executable: 0o775 };

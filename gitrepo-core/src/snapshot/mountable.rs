@@ -1,5 +1,5 @@
 //! The image format: `image` is an EROFS image of the tree, `0`, `1`, … are the devices with the content of its files,
-//! and `manifest` says where each blob is.
+//! `manifest` says where each blob is, and `links` has the targets of links.
 //!
 //! The devices are segments of the repository, under a second name. No content is copied, and a snapshot keeps its
 //! content when the repository is evicted: a segment is freed with its last name. So a snapshot also keeps those blobs
@@ -33,10 +33,12 @@ use crate::mount::Attachment;
 use crate::object::EntryMode;
 
 pub(crate) mod assemble;
+mod links;
 pub(crate) mod listed;
 mod record;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use listed::Listed;
 

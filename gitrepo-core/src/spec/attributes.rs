@@ -105,7 +105,12 @@ pub const KEYS: &[Attribute] = &[
         default: "inline: private; PersistentVolume: shared",
         meaning: "for a volume mounted read-write: a copy of its own, or one for all its targets on the node",
     },
-    Attribute { name: "uid", values: "number", default: "0", meaning: "owner of the files of a writable volume" },
+    Attribute {
+        name: "uid",
+        values: "number",
+        default: "0",
+        meaning: "owner of the files; of a read-only volume, only if it is an image",
+    },
 ];
 
 /// Attributes added by the kubelet and the provisioner; they are not validated.

@@ -33,8 +33,8 @@ use super::error::StoreError;
 use super::error::optional;
 use super::lock::LockName;
 use super::lock::Mode;
-use super::snapshot::SnapshotId;
 use super::snapshot::SnapshotLease;
+use super::snapshot_id::SnapshotId;
 use super::target::hashes_in;
 use super::trash::Deletion;
 

@@ -28,8 +28,8 @@ use super::lock::LockName;
 use super::lock::Mode;
 use super::repository::Repository;
 use super::repository::RepositoryLock;
-use super::snapshot::SnapshotId;
 use super::snapshot::read_meta;
+use super::snapshot_id::SnapshotId;
 use super::target::hashes_in;
 
 /// How long to wait for another process that is making room.

@@ -21,6 +21,7 @@ use crate::cancel::Cancel;
 use crate::credentials::Credentials;
 use crate::policy::Limits;
 use crate::snapshot::Directory;
+use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
@@ -56,7 +57,13 @@ pub(crate) fn install(store: &Store, commit: CommitId, content: &str) -> Snapsho
     std::fs::create_dir_all(tree.join("root")).unwrap();
     std::fs::write(tree.join("root/file"), content).unwrap();
     let (url, options) = (url(), TreeOptions::default());
-    let key = SnapshotKey { url: &url, commit: &commit, tree: &options, format: Directory.name() };
+    let key = SnapshotKey {
+        url: &url,
+        commit: &commit,
+        tree: &options,
+        format: Directory.name(),
+        ownership: Ownership::ROOT,
+    };
     let request = TreeRequest::new(&options, commit, &Directory, &Limits::default());
     let meta = SnapshotMeta::new(&url, &request, TreeSummary { files: 1, ..TreeSummary::default() });
     store.install_snapshot(&key.id(), &staging, &tree, &meta).unwrap()
@@ -76,6 +83,7 @@ pub(crate) fn record(store: &Store, volume_id: &str, target: &Path, lease: &Snap
         snapshot: lease.id().clone(),
         content: [("repository".to_owned(), url().to_string())].into(),
         shows: Shows::Snapshot,
+        ownership: None,
         credential: store.access().credential(&url(), &Credentials::none()).unwrap(),
         mounted_in: MountTable::current().unwrap(),
         created_at: SystemTime::UNIX_EPOCH,

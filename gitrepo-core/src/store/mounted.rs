@@ -14,7 +14,7 @@ use crate::snapshot;
 
 use super::Store;
 use super::digest::is_hex;
-use super::snapshot::SnapshotId;
+use super::snapshot_id::SnapshotId;
 
 impl Store {
     /// Returns the tree, or the image of one, of this store that a mount may show. Another store may have a tree of the

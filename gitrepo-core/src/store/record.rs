@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::snapshot::Ownership;
 use crate::spec::CommitId;
 use crate::store::CredentialId;
 
@@ -18,7 +19,7 @@ use super::durable;
 use super::error::StoreError;
 use super::error::optional;
 use super::origin::Origin;
-use super::snapshot::SnapshotId;
+use super::snapshot_id::SnapshotId;
 use super::target::TARGETS_DIRECTORY;
 
 pub(super) const RECORD_FILE: &str = "record.json";
@@ -58,6 +59,10 @@ pub struct Record {
     /// What the target shows.
     #[serde(flatten)]
     pub shows: Shows,
+    /// Whom the files of an image belong to. `None` for other volumes, and for images of versions that did not know
+    /// owners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ownership: Option<Ownership>,
     /// The credential that proved access to the repository.
     pub credential: CredentialId,
     /// The mount table that the mount was made in.

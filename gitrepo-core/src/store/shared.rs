@@ -25,7 +25,7 @@ use super::lock::LockName;
 use super::lock::Mode;
 use super::record::Record;
 use super::record::Shows;
-use super::snapshot::SnapshotId;
+use super::snapshot_id::SnapshotId;
 use super::staging::Staging;
 use super::target::remove_empty_volume;
 use super::trash::Deletion;

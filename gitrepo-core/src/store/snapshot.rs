@@ -1,6 +1,5 @@
 //! Finished trees, found by their content key.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -11,12 +10,11 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::Serialize;
-use sha2::Digest;
-use sha2::Sha256;
 
 use crate::cancel::Cancel;
 use crate::mount::Attachment;
 use crate::snapshot;
+use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
@@ -27,7 +25,6 @@ use crate::spec::TreeOptions;
 use super::Store;
 use super::changed;
 use super::clock::wall_clock;
-use super::digest;
 use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
@@ -38,17 +35,12 @@ use super::lock::Lock;
 use super::lock::LockName;
 use super::lock::Mode;
 use super::lock::Turn;
+use super::snapshot_id::SnapshotId;
 use super::staging::Staging;
 use super::trash::Deletion;
 
 const META_FILE: &str = "meta.json";
 const META_LIMIT: u64 = 64 * 1024;
-
-/// Part of every id, so that a change of the snapshot format gives new ids.
-const GENERATION: &str = "gitrepo snapshot 1";
-
-/// Part of the id of a changed snapshot's successor.
-const SUCCESSOR: &str = "gitrepo snapshot in place of";
 
 /// How long a lease may wait for an evictor, which holds the lock for one rename.
 const EVICTION_LIMIT: Duration = Duration::from_secs(30);
@@ -56,72 +48,6 @@ const EVICTION_LIMIT: Duration = Duration::from_secs(30);
 /// How long other processes that found the same damage may hold a lease: long enough for one check. A longer lease
 /// means that the snapshot is in use.
 const DAMAGE_CHECK_LIMIT: Duration = Duration::from_secs(1);
-
-/// Everything that determines the content of a snapshot. Equal keys mean the same snapshot. Different URLs share
-/// nothing, so a server that announces another repository's commit gains nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SnapshotKey<'a> {
-    /// The repository.
-    pub url: &'a RepositoryUrl,
-    /// The commit whose tree it is.
-    pub commit: &'a CommitId,
-    /// Which part of the tree, and where it appears.
-    pub tree: &'a TreeOptions,
-    /// Name of the [`SnapshotFormat`].
-    pub format: &'a str,
-}
-
-impl SnapshotKey<'_> {
-    /// Returns the id of the snapshot with this key.
-    pub fn id(&self) -> SnapshotId {
-        let url = self.url.canonical();
-        let commit = self.commit.to_string();
-        let subdirectory = self.tree.subdirectory.to_string();
-        let directory = self.tree.directory.to_string();
-        let symlinks = self.tree.symlinks.to_string();
-        let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks, self.format];
-        // The first format is not part of the id: older than the others, it keeps its ids.
-        let named = if self.format == snapshot::Directory.name() { &fields[..6] } else { &fields };
-        let mut hash = Sha256::new();
-        digest::length_prefixed(named.iter().map(|field| field.as_bytes()), |part| hash.update(part));
-        SnapshotId(digest::hex(&hash.finalize()))
-    }
-}
-
-/// 64 hexadecimal digits that identify a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SnapshotId(String);
-
-impl fmt::Display for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl SnapshotId {
-    /// Returns the id of the successor that replaces this snapshot if it was changed: the same content, made anew.
-    pub(super) fn successor(&self) -> Self {
-        let mut hash = Sha256::new();
-        digest::length_prefixed([SUCCESSOR.as_bytes(), self.0.as_bytes()], |part| hash.update(part));
-        Self(digest::hex(&hash.finalize()))
-    }
-}
-
-impl TryFrom<String> for SnapshotId {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        // The id becomes part of a path, and a record could contain anything.
-        if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is not a snapshot's id")) }
-    }
-}
-
-impl From<SnapshotId> for String {
-    fn from(id: SnapshotId) -> Self {
-        id.0
-    }
-}
 
 /// The content of a snapshot's `meta.json`. Unknown fields, written by a newer version, are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +62,9 @@ pub struct SnapshotMeta {
     pub tree: TreeOptions,
     /// Name of the [`SnapshotFormat`] that wrote it.
     pub format: String,
+    /// Whom its files belong to.
+    #[serde(default, skip_serializing_if = "Ownership::is_root")]
+    pub ownership: Ownership,
     /// The amount of content.
     pub summary: TreeSummary,
     /// When it was made, by the wall clock: for people only.
@@ -151,9 +80,15 @@ impl SnapshotMeta {
             commit: request.commit,
             tree: request.tree.clone(),
             format: request.format.clone(),
+            ownership: Ownership::ROOT,
             summary,
             created_at: SystemTime::now(),
         }
+    }
+
+    /// Creates the metadata of a view of this snapshot.
+    pub fn of_view(&self, ownership: Ownership) -> Self {
+        Self { ownership, created_at: SystemTime::now(), ..self.clone() }
     }
 }
 
@@ -187,6 +122,11 @@ impl SnapshotLease {
         let format = snapshot::format(&self.meta.format)
             .ok_or_else(|| StoreError::UnknownFormat { path: path(), format: self.meta.format.clone() })?;
         Ok(format.attachment(&self.path))
+    }
+
+    /// Returns whom the files belong to if the snapshot is an image. Directories take no owners.
+    pub fn ownership(&self) -> Option<Ownership> {
+        (self.meta.format == snapshot::Image.name()).then_some(self.meta.ownership)
     }
 
     /// Returns the snapshot's metadata.
@@ -279,13 +219,20 @@ impl Store {
         tree: &Path,
         meta: &SnapshotMeta,
     ) -> Result<SnapshotLease, StoreError> {
+        self.finish(staging, tree, meta)?;
+        durable::sync_trees(&[tree])?;
+        self.install(id, tree, meta)
+    }
+
+    fn finish(&self, staging: &Staging, tree: &Path, meta: &SnapshotMeta) -> Result<(), StoreError> {
         debug_assert!(tree.starts_with(staging.path()));
         durable::replace_json(&tree.join(META_FILE), meta, Durability::Volatile)?;
         fs::set_permissions(tree, fs::Permissions::from_mode(0o700))
             .map_err(StoreError::io("change the mode of", tree))?;
-        changed::seal(tree)?;
-        durable::sync_trees(&[tree])?;
+        changed::seal(tree)
+    }
 
+    fn install(&self, id: &SnapshotId, tree: &Path, meta: &SnapshotMeta) -> Result<SnapshotLease, StoreError> {
         loop {
             let id = &self.unmarked(id)?;
             let path = self.layout.snapshot(id);
@@ -352,7 +299,7 @@ impl Store {
 
 impl Layout {
     fn snapshot(&self, id: &SnapshotId) -> PathBuf {
-        self.snapshots().join(&id.0)
+        self.snapshots().join(id.to_string())
     }
 }
 
@@ -385,51 +332,13 @@ fn is_occupied(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::spec::RelativePath;
-    use crate::spec::Symlinks;
     use crate::store::fixture::commit;
     use crate::store::fixture::install;
     use crate::store::fixture::record;
     use crate::store::fixture::store;
-    use crate::store::fixture::url;
 
     fn content(lease: &SnapshotLease) -> String {
         fs::read_to_string(lease.path().join("root/file")).unwrap()
-    }
-
-    #[test]
-    fn s12_everything_that_decides_the_content_is_part_of_the_id() {
-        let (url, other_url) = (url(), RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap());
-        let part = || RelativePath::parse("part").unwrap();
-        let whole = TreeOptions::default();
-        let parts = [
-            TreeOptions { subdirectory: part(), ..whole.clone() },
-            TreeOptions { directory: part(), ..whole.clone() },
-            TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
-        ];
-        let (first, second) = (commit(1), commit(2));
-        let key = SnapshotKey { url: &url, commit: &first, tree: &whole, format: "directory" };
-        let ids: std::collections::BTreeSet<_> = [
-            key,
-            SnapshotKey { url: &other_url, ..key },
-            SnapshotKey { commit: &second, ..key },
-            SnapshotKey { tree: &parts[0], ..key },
-            SnapshotKey { tree: &parts[1], ..key },
-            SnapshotKey { tree: &parts[2], ..key },
-            SnapshotKey { format: "image", ..key },
-        ]
-        .iter()
-        .map(SnapshotKey::id)
-        .collect();
-        assert_eq!(ids.len(), 7);
-        assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
-    }
-
-    /// An update must find the snapshots of the version before.
-    #[test]
-    fn the_id_of_a_directory_never_changes() {
-        let key = SnapshotKey { url: &url(), commit: &commit(1), tree: &TreeOptions::default(), format: "directory" };
-        assert_eq!(key.id().to_string(), "773562e25d39041f8a9fbb7d548129c2ed48affd60dce67ce2a83e4b60dfed42");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::record;
 use super::record::RECORD_FILE;
 use super::record::Record;
 use super::record::target_hash;
-use super::snapshot::SnapshotId;
+use super::snapshot_id::SnapshotId;
 use super::staging::Staging;
 use super::trash::Deletion;
 

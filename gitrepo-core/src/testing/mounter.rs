@@ -119,6 +119,12 @@ impl Mounter for FakeMounter {
         Ok(state.mounts.iter().map(|mount| state.shown(mount)).collect())
     }
 
+    /// Says no: images can be attached, but a test could not look at what they show.
+    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "nothing is really mounted");
+        Err(MountError::NoImages { directory: directory.into(), step: "mount", source })
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         let _state = self.called(Call::Sweep);
         Ok(0)
@@ -246,6 +252,10 @@ impl<M: Mounter> Mounter for FailingMounter<M> {
     fn list(&self) -> Result<Vec<MountPoint>, MountError> {
         self.check(Verb::List, table)?;
         self.inner.list()
+    }
+
+    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
+        self.inner.check_images(directory)
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

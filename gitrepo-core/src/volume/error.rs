@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::Kind;
 use crate::lease::LeaseError;
@@ -97,7 +98,13 @@ pub enum PublishError {
     NoImages {
         /// Why they cannot be mounted.
         #[source]
-        source: MountError,
+        source: Arc<MountError>,
+    },
+    /// Only an image would keep the volume read-only, and the node has none.
+    #[error("only an image stays read-only whoever mounts it further, and this node has none: {reason}")]
+    NotAnImage {
+        /// Why it has none.
+        reason: String,
     },
     /// A failed publish could not be undone. The caller must retry, or unpublish.
     #[error("a failed publish on {} could not be undone ({undoing}); try again, or unpublish", target.display())]
@@ -122,9 +129,10 @@ impl PublishError {
                 _ => crate::error::io_kind(source),
             },
             Self::TargetTaken { .. } => Kind::AlreadyExists,
-            Self::TargetMounted { .. } | Self::SharedOtherwise { .. } | Self::NoImages { .. } => {
-                Kind::FailedPrecondition
-            }
+            Self::TargetMounted { .. }
+            | Self::SharedOtherwise { .. }
+            | Self::NoImages { .. }
+            | Self::NotAnImage { .. } => Kind::FailedPrecondition,
             Self::Lease(error) => error.kind(),
             Self::Copy(error) => error.kind(),
             Self::Store(error) => error.kind(),

@@ -10,9 +10,6 @@ use super::State;
 use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
-use super::same_content;
-use super::show::published;
-use super::show::taken_by;
 use crate::error::Kind;
 use crate::mount::MountError;
 use crate::store::Record;
@@ -29,10 +26,8 @@ impl Volumes {
     pub fn serves(&self, request: &VolumeRequest) -> Result<Option<Published>, PublishError> {
         self.store.check()?;
         let Some(record) = self.store.record(&request.volume_id, &request.target)? else { return Ok(None) };
-        if !same_content(&record, request) {
-            return Err(taken_by(&record));
-        }
-        Ok(self.is_attached(&record)?.then(|| published(&record, Outcome::AlreadyPublished)))
+        self.check_recorded(&record, request)?;
+        Ok(self.is_attached(&record)?.then(|| self.published(&record, Outcome::AlreadyPublished)))
     }
 
     /// Returns one target of a volume, if the volume is published there.
@@ -60,7 +55,8 @@ impl Volumes {
     pub(super) fn with_state(&self, record: Record) -> PublishedVolume {
         let state = state(self.is_attached(&record));
         let age = record.created_at.elapsed().unwrap_or_default();
-        PublishedVolume { record, age, state }
+        let format = self.format_of(&record);
+        PublishedVolume { record, age, state, format }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Format;
 use super::Volumes;
 use crate::store::Record;
 use crate::store::StoreError;
@@ -19,6 +20,8 @@ pub struct PublishedVolume {
     pub age: Duration,
     /// Whether it is mounted.
     pub state: State,
+    /// How it shows its tree.
+    pub format: Format,
 }
 
 /// Whether a target is mounted.

@@ -7,22 +7,16 @@ use super::PublishError;
 use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
-use super::same_content;
 use super::same_credential;
 use super::show::taken_by;
 use crate::credentials::Credentials;
 use crate::error::Kind;
 use crate::lease::Lease;
 use crate::lease::LeaseError;
-use crate::policy::SnapshotChoice;
 use crate::remote::Resolved;
-use crate::snapshot::Directory;
-use crate::snapshot::Image;
-use crate::snapshot::SnapshotFormat;
 use crate::spec::Revision;
 use crate::store::MarkWatch;
 use crate::store::Record;
-use crate::store::Shows;
 use crate::watch::Watch;
 
 /// A lease for the target of a request.
@@ -101,9 +95,9 @@ impl Volumes {
             }
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
-            let format = self.format_for(request);
+            let form = self.form_for(request)?;
             // Without a fetch, it is soon enough that `show` examines the target under its lock.
-            let lease = match self.snapshots.lease_known(&request.spec, &revision, format, credentials)? {
+            let lease = match self.snapshots.lease_known(&request.spec, &revision, form, credentials)? {
                 Some(lease) => lease,
                 None => match self.check_free(request)? {
                     Some(record) => return self.lease_of_record(&record, request, credentials, watch),
@@ -140,13 +134,14 @@ impl Volumes {
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<(Lease, Proof), PublishError> {
-        if !same_content(record, request) {
-            return Err(taken_by(record));
-        }
+        self.check_recorded(record, request)?;
         let credential = self.snapshots.credential(&request.spec, credentials)?;
         if same_credential(record, &credential) {
             let resolved = Resolved { commit: record.commit, reference: record.reference.clone() };
-            if let Some(lease) = self.snapshots.lease_recorded(&record.snapshot, resolved, credential)? {
+            // In whichever format it is, unless this node can no longer mount it, as after the boot of another kernel.
+            if let Some(lease) = self.snapshots.lease_recorded(&record.snapshot, resolved, credential)?
+                && self.can_mount(&lease.snapshot.attachment()?)
+            {
                 return Ok((lease, Proof::Record));
             }
         }
@@ -154,7 +149,7 @@ impl Volumes {
         Ok((self.lease_new(request, &revision, credentials, watch)?, Proof::Credential))
     }
 
-    /// Leases a snapshot that may have to be fetched, in a format that can be mounted here.
+    /// Leases a snapshot that may have to be fetched, in a form that can be mounted here.
     fn lease_new(
         &self,
         request: &VolumeRequest,
@@ -162,30 +157,8 @@ impl Volumes {
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, PublishError> {
-        let format = self.format_for(request);
-        if format.name() == Image.name() {
-            self.check_images()?;
-        }
-        Ok(self.snapshots.lease(&request.spec, revision, format, credentials, watch)?)
-    }
-
-    /// Returns the format of the snapshot for a request. A copy is made from files.
-    fn format_for(&self, request: &VolumeRequest) -> &'static dyn SnapshotFormat {
-        match (self.snapshots.gateway().policy().config().snapshot_format, request.shows()) {
-            (SnapshotChoice::Image, Shows::Snapshot) => &Image,
-            _ => &Directory,
-        }
-    }
-
-    /// Fails if images in this store cannot be mounted. Tries it once.
-    fn check_images(&self) -> Result<(), PublishError> {
-        if self.images_work.get().is_none() {
-            let tried = self.mounter.check_images(self.store.root());
-            tried.map_err(|source| PublishError::NoImages { source })?;
-            // Another thread may have been faster.
-            self.images_work.get_or_init(|| ());
-        }
-        Ok(())
+        let form = self.form_for(request)?;
+        Ok(self.snapshots.lease(&request.spec, revision, form, credentials, watch)?)
     }
 
     /// Runs one half of a publish. On a full disk, removes unused content and runs it once more.

@@ -10,7 +10,6 @@ use super::Volumes;
 use super::attach::PublishLocks;
 use super::publish::Proof;
 use super::publish::VolumeLease;
-use super::same_content;
 use crate::error::Kind;
 use crate::error::chain;
 use crate::lease::Lease;
@@ -76,6 +75,7 @@ impl Volumes {
             snapshot: lease.snapshot.id().clone(),
             content: request.content(),
             shows: request.shows(),
+            ownership: lease.snapshot.ownership(),
             credential: lease.credential.clone(),
             mounted_in: MountTable::current()?,
             created_at: SystemTime::now(),
@@ -88,7 +88,7 @@ impl Volumes {
         self.clear(&held, &record)?;
         let written = slot.write(&record).map_err(PublishError::from);
         match written.and_then(|()| self.attach_leased(&held, &record, request, lease, watch)) {
-            Ok(()) => Ok(published(&record, lease.provenance().into())),
+            Ok(()) => Ok(self.published(&record, lease.provenance().into())),
             Err(error) => match self.clear(&held, &record) {
                 Ok(()) => Err(error),
                 Err(undoing) => Err(PublishError::NotUndone {
@@ -98,6 +98,12 @@ impl Volumes {
                 }),
             },
         }
+    }
+
+    /// Describes a published target.
+    pub(super) fn published(&self, record: &Record, outcome: Outcome) -> Published {
+        let format = self.format_of(record);
+        Published { commit: record.commit, reference: record.reference.clone(), outcome, format }
     }
 
     /// Attaches a leased tree. An image of which a part is damaged or gone is marked, so that the next lease replaces
@@ -166,11 +172,9 @@ impl Volumes {
         lease: &Lease,
         watch: &Watch,
     ) -> Result<Published, PublishError> {
-        if !same_content(&record, request) {
-            return Err(taken_by(&record));
-        }
+        self.check_recorded(&record, request)?;
         if self.is_attached(&record)? {
-            return Ok(published(&record, Outcome::AlreadyPublished));
+            return Ok(self.published(&record, Outcome::AlreadyPublished));
         }
         if record.commit != lease.commit() {
             return Err(PublishError::Outdated { target: record.target });
@@ -182,6 +186,8 @@ impl Volumes {
         };
         let record = Record {
             snapshot: lease.snapshot.id().clone(),
+            // An image of a version without owners stays one.
+            ownership: record.ownership.and(lease.snapshot.ownership()),
             mounted_in: MountTable::current()?,
             credential: lease.credential.clone(),
             target_created: record.target_created || !target.existed,
@@ -192,7 +198,7 @@ impl Volumes {
         }
         slot.write(&record)?;
         self.attach_leased(&PublishLocks { slot, volume }, &record, request, lease, watch)?;
-        Ok(published(&record, Outcome::Hit))
+        Ok(self.published(&record, Outcome::Hit))
     }
 }
 
@@ -200,10 +206,6 @@ impl Volumes {
 fn is_damage(error: &MountError, snapshot: &SnapshotLease) -> Result<bool, PublishError> {
     let Attachment::Image { metadata, .. } = snapshot.attachment()? else { return Ok(false) };
     Ok(error.kind() == Kind::Corrupt || !is_image(&metadata))
-}
-
-pub(super) fn published(record: &Record, outcome: Outcome) -> Published {
-    Published { commit: record.commit, reference: record.reference.clone(), outcome }
 }
 
 pub(super) fn taken_by(record: &Record) -> PublishError {

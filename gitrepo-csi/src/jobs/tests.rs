@@ -8,6 +8,7 @@ use gitrepo_core::progress::Step;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::spec::VolumeSpec;
+use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
 
 use super::*;
@@ -60,7 +61,7 @@ async fn begin(jobs: &Jobs, order: Order) {
 }
 
 fn done() -> Published {
-    Published { commit: CommitId::from_bytes([7; 20]), reference: None, outcome: Outcome::Hit }
+    Published { commit: CommitId::from_bytes([7; 20]), reference: None, outcome: Outcome::Hit, format: Format::Image }
 }
 
 impl Jobs {

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::credentials::Credentials;
-use gitrepo_core::error::Kind;
 use gitrepo_core::spec::DefaultDirectory;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::Writable;
+use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::VolumeRequest;
 
 use crate::ORIGIN;
@@ -23,6 +23,8 @@ pub(super) struct Publication {
     pub(super) credentials: Result<Credentials, CredentialError>,
     /// The access mode allows only one target.
     pub(super) one_target: bool,
+    /// What asks for a read-only volume, if the kubelet does not pass that on to the container runtime.
+    pub(super) read_only_by: Option<&'static str>,
 }
 
 impl Publication {
@@ -30,40 +32,40 @@ impl Publication {
     ///
     /// # Errors
     ///
-    /// `InvalidRequest`, or `FailedPrecondition` for a volume that could not stay read-only.
+    /// `InvalidRequest`.
     pub(super) fn read(request: NodePublishVolumeRequest, kubelet_dir: &Path) -> Result<Self, CallFailure> {
         // Take the secrets first, so that they are wiped even if the rest of the request is refused.
         let credentials = context::credentials(request.secrets);
         target::check_id(&request.volume_id)?;
         let target = target::check(&request.target_path, kubelet_dir)?;
         let capability = Capability::read(request.volume_capability.as_ref())?;
-        if capability.is_for_readers() && !request.readonly {
-            return Err(not_kept_read_only(&capability));
-        }
+        let is_read_only = request.readonly || capability.is_for_readers();
         let inline = context::is_inline(&request.volume_context);
         let attributes = context::own(request.volume_context);
         let mut spec = VolumeSpec::from_attributes(&attributes, DefaultDirectory::BaseName)?;
-        if !request.readonly && spec.writable.is_none() {
+        if !is_read_only && spec.writable.is_none() {
             spec.writable = Some(if inline { Writable::Private } else { Writable::Shared });
         }
         let mut volume = VolumeRequest::new(request.volume_id, target, spec);
         volume.origin = ORIGIN;
-        volume.read_only = request.readonly;
+        volume.read_only = is_read_only;
+        volume.only_image = !request.readonly && is_read_only;
         volume.group = capability.group;
-        Ok(Self { request: volume, credentials, one_target: capability.is_for_one_target() })
+        let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
+        let read_only_by = volume.only_image.then_some(source);
+        Ok(Self { request: volume, credentials, one_target: capability.is_for_one_target(), read_only_by })
     }
 }
 
-/// Returns the failure for a volume that asks for reading, but without `readonly`. The kubelet passes only `readonly`
-/// on to the container runtime. Without it, current runtimes lift a mount's read-only flag, so the pod could write to a
-/// tree that it shares with others.
-fn not_kept_read_only(capability: &Capability) -> CallFailure {
-    let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
+/// Returns the failure for a volume that asks for reading, but without `readonly`, and is no image. The kubelet passes only
+/// `readonly` on to the container runtime. Without it, current runtimes lift a mount's read-only flag, so the pod could
+/// write to a tree that it shares with others.
+pub(super) fn not_kept_read_only(read_only_by: &str, error: &PublishError) -> CallFailure {
     CallFailure::new(
-        Kind::FailedPrecondition,
+        error.kind(),
         format!(
-            "{source} asks for a read-only volume, but the kubelet does not pass that on to the container runtime: set \
-             persistentVolumeClaim.readOnly: true in the pod's volume (csi.readOnly: true for an inline one)"
+            "{read_only_by} asks for a read-only volume, but the kubelet does not pass that on to the container runtime: \
+             set persistentVolumeClaim.readOnly: true in the pod's volume (csi.readOnly: true for an inline one); {error}"
         ),
     )
 }
@@ -71,6 +73,8 @@ fn not_kept_read_only(capability: &Capability) -> CallFailure {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+
+    use gitrepo_core::error::Kind;
 
     use super::*;
     use crate::capability::tests::filesystem;
@@ -143,17 +147,21 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_could_not_stay_read_only_is_refused_with_advice() {
+    fn a_volume_for_readers_is_read_only_and_without_readonly_only_as_an_image() {
         for (mode, flags) in [
             (Mode::MultiNodeReaderOnly, &[][..]),
             (Mode::SingleNodeReaderOnly, &[]),
             (Mode::MultiNodeReaderOnly, &["ro"]),
             (Mode::SingleNodeMultiWriter, &["ro"]),
         ] {
-            let failure = read(request(mode, flags, false, &[])).err().unwrap();
-            assert_eq!(failure.kind, Kind::FailedPrecondition);
-            assert!(failure.message.contains("persistentVolumeClaim.readOnly: true"), "{failure}");
-            assert!(read(request(mode, flags, true, &[])).unwrap().request.read_only);
+            let publication = read(request(mode, flags, false, &[])).unwrap();
+            assert!(publication.request.read_only && publication.request.only_image);
+            assert_eq!(publication.request.spec.writable, None);
+            let source = if flags.is_empty() { "the access mode" } else { "the mount option ro" };
+            assert_eq!(publication.read_only_by, Some(source));
+            let publication = read(request(mode, flags, true, &[])).unwrap();
+            assert!(publication.request.read_only && !publication.request.only_image);
+            assert_eq!(publication.read_only_by, None);
         }
     }
 

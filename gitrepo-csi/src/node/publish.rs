@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use gitrepo_core::error::Kind;
+use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::State;
 use gitrepo_core::volume::VolumeRequest;
@@ -11,6 +12,7 @@ use gitrepo_core::volume::Volumes;
 
 use super::NodeService;
 use super::publication::Publication;
+use super::publication::not_kept_read_only;
 use crate::deadline;
 use crate::failure::CallFailure;
 use crate::jobs::Jobs;
@@ -109,7 +111,13 @@ enum Found {
 }
 
 fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Found, CallFailure> {
-    let Publication { request, credentials, one_target } = publication;
+    let Publication { request, credentials, one_target, read_only_by } = publication;
+    if let Some(source) = read_only_by {
+        volumes.check_only_image(&request).map_err(|error| match error {
+            PublishError::NotAnImage { .. } => not_kept_read_only(source, &error),
+            error => not_final(error),
+        })?;
+    }
     if let Some(published) = volumes.serves(&request).map_err(not_final)? {
         return Ok(Found::Published(published));
     }

@@ -5,6 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::snapshot_format;
+
 /// Writes a configuration for servers on the loopback and small file systems, with these fields instead or in addition.
 pub(super) fn write(file: &Path, fields: &Value) {
     let mut configuration = json!({
@@ -14,6 +16,7 @@ pub(super) fn write(file: &Path, fields: &Value) {
         "log": { "level": "trace" },
     });
     merge(&mut configuration, fields);
+    snapshot_format::add_to(&mut configuration);
     std::fs::write(file, configuration.to_string()).unwrap();
 }
 

@@ -8,6 +8,9 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use gitrepo_core::error::chain;
+use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_tests::http::Request;
 use gitrepo_tests::kubelet::Pod;
 use gitrepo_tests::person::NOBODY;
@@ -15,6 +18,8 @@ use gitrepo_tests::program;
 use gitrepo_tests::program::Program;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
+use serde_json::Value;
+use serde_json::json;
 
 use super::Scene;
 
@@ -86,6 +91,42 @@ fn the_http_pages_show_health_readiness_and_metrics() {
     assert!(scene.node.metric("gitrepo_fetched_bytes_total") > 0.0);
     let (_, text) = scene.node.get("/metrics");
     assert!(!text.contains("127.0.0.1") && !text.contains("mian"), "labels contain no user input: {text}");
+}
+
+#[test]
+fn the_log_and_the_metrics_name_the_format_of_volumes_and_why_it_is_no_image() {
+    for choice in ["directory", "auto"] {
+        let Some(scene) = Scene::configured(&json!({ "snapshotFormat": choice }), |server| server) else { return };
+        let tried = LinuxMounter::new(scene.node.home().join("mounting")).check_images(scene.node.home());
+        let reason = match choice {
+            "directory" => Some("the configuration says \"snapshotFormat\": \"directory\"".to_owned()),
+            _ => tried.as_ref().err().map(|error| chain(error).rsplit(": ").next().unwrap().to_owned()),
+        };
+        let format = if reason.is_some() { "directory" } else { "image" };
+        let volume = scene.inline("v").read_only();
+        let (pod, _) = scene.start_pod("pod", &volume);
+        for name in ["image", "directory"] {
+            let is_served = f64::from(u8::from(name == format));
+            assert_eq!(
+                scene.node.metric(&format!("gitrepo_snapshot_format{{format=\"{name}\"}}")),
+                is_served,
+                "{name}"
+            );
+        }
+        assert_eq!(scene.node.metric(&format!("gitrepo_volumes_published_total{{format=\"{format}\"}}")), 1.0);
+        let log = scene.node.log();
+        let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let line = lines.find(|line| line["message"] == "the format of new read-only volumes").expect("a line");
+        assert_eq!(line["format"], format);
+        let logged = line["reason"].as_str();
+        assert!(
+            logged.is_some() == reason.is_some() && logged.unwrap_or("").ends_with(&reason.unwrap_or_default()),
+            "{line}"
+        );
+        let call = lines.find(|line| line["method"] == "NodePublishVolume").expect("a line");
+        assert_eq!(call["format"], format);
+        scene.kubelet().must_tear_down(&pod, &volume);
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use gitrepo_tests::loopfs::LoopFs;
 use gitrepo_tests::require;
 use gitrepo_tests::tree::assert_owner;
 use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::tree::assert_same_tree_of_group;
 use gitrepo_tests::volumes::entries;
 use serde_json::json;
 use tonic::Code;
@@ -180,7 +181,8 @@ pub(super) fn a_private_repository_needs_the_right_secret<D: Driver>() {
 
 /// The driver sets what the kubelet would set, so the kubelet changes no file.
 pub(super) fn files_of_a_writable_volume_belong_to_the_fs_group<D: Driver>() {
-    let Some(scene) = Scene::<D>::new() else { return };
+    let directories = json!({ "snapshotFormat": "directory" });
+    let Some(scene) = Scene::<D>::configured(&directories, |server| server) else { return };
     let everything = fixtures::everything();
     scene.server.add(&everything.repository);
     let options = [("repository", &*scene.server.url(&everything.repository)), ("directory", ".")];
@@ -257,13 +259,17 @@ pub(super) fn read_only_volumes_are_images_if_the_configuration_says_so<D: Drive
         scene.assert_shown_on(&target);
         assert_eq!(filesystem(&target), ["erofs"]);
     }
+    let member = Pod::new("member").with_fs_group(70_000);
+    let target = scene.set_up(&member, &image);
+    assert_eq!(filesystem(&target), ["erofs"]);
+    assert_same_tree_of_group(&scene.repository, &scene.commit, &target, (0, 70_000));
     let target = scene.set_up(&pods[0], &copy);
     scene.assert_shown_on(&target);
     assert_eq!(filesystem(&target), ["ext4"]);
     fs::write(target.join("new"), "mine").unwrap();
 
     scene.tear_down(&pods[0], &copy);
-    for pod in &pods {
+    for pod in pods.iter().chain([&member]) {
         scene.tear_down(pod, &image);
     }
     scene.node.assert_nothing_set_up();

@@ -17,10 +17,12 @@ use serde_json::Value;
 
 use super::fill_blocks;
 
-/// Three files of this size, each as a pack and as a tree, fill the disk up to the reserve.
+/// Three files of this size, each as a segment and as a directory, fill the disk up to the reserve.
 const SIZE: usize = 4 << 20;
 const DISK: u64 = 48 << 20;
-const RESERVE: &str = r#"{"cache": {"reserveBytes": "16Mi"}}"#;
+const RESERVE: &str = r#"{"cache": {"reserveBytes": "16Mi"}, "snapshotFormat": "directory"}"#;
+/// An image shares its content with the repository, so that neither alone frees it.
+const DIRECTORIES: &str = r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "directory"}"#;
 const ALL: &str = r#"{"cache": {"reserveBytes": "1Ti"}}"#;
 
 /// A shell, and a server with some repositories of incompressible content.
@@ -120,6 +122,7 @@ fn a_refusal_says_what_was_removed_and_what_to_do() {
 #[test]
 fn a_sweep_frees_the_reserve_oldest_first_and_keeps_used_content() {
     let Some(scene) = Scene::new(&["first", "second", "third"]) else { return };
+    scene.shell.configure(DIRECTORIES);
     let used = scene.mount(0, "used");
     (1..3).for_each(|number| scene.use_once(number));
     // This use makes the third one the oldest.

@@ -8,6 +8,7 @@ use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
+use gitrepo_core::policy::SnapshotChoice;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::store::Eviction;
 use gitrepo_core::testing::FakeRemote;
@@ -25,7 +26,9 @@ const URL: &str = "file:///app.git";
 fn node(bench: &LinuxBench) -> Node {
     let remote = FakeRemote::of_one(&RepositoryUrl::parse(URL).unwrap());
     let worker = Arc::new(InProcess::new(Arc::new(remote)));
-    Node::new(&bench.home, volumes::config(), worker, Arc::new(bench.mounter.clone()))
+    let mut config = volumes::config();
+    config.snapshot_format = SnapshotChoice::Directory;
+    Node::new(&bench.home, config, worker, Arc::new(bench.mounter.clone()))
 }
 
 /// The image of this snapshot, in a store.

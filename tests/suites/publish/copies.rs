@@ -94,11 +94,6 @@ pub(super) fn a_copy_belongs_to_the_requested_group(bench: &Bench) {
         assert_eq!(error.kind(), Kind::AlreadyExists, "{error}");
     }
     assert_eq!(bench.node.publish(&with_group(Some(4712))).unwrap().outcome, Outcome::AlreadyPublished);
-
-    let reading = |group| with(read_only(&bench.url(), &bench.node.target("reader")), |request| request.group = group);
-    bench.node.publish(&reading(Some(4712))).unwrap();
-    assert_eq!(bench.node.publish(&reading(None)).unwrap().outcome, Outcome::AlreadyPublished);
-    assert_eq!(fs::metadata(bench.node.shown(&bench.node.target("reader")).join("a")).unwrap().mode() & 0o7777, 0o755);
 }
 
 pub(super) fn a_copy_belongs_to_the_requested_user(bench: &Bench) {

@@ -22,7 +22,6 @@ use gitrepo_tests::http::Answer;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
-use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
@@ -30,6 +29,7 @@ use gitrepo_tests::volumes::shared;
 use gitrepo_tests::volumes::writable;
 
 use super::Bench;
+use super::config;
 
 /// A change to a configuration that makes every publish fail, and the error's kind.
 type Refusing = (fn(&mut Config), Kind);
@@ -125,6 +125,10 @@ impl Mounter for Breaking {
         self.mounter.list()
     }
 
+    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
+        self.mounter.check_images(directory)
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         self.mounter.sweep()
     }
@@ -135,7 +139,7 @@ pub(super) fn a_failure_that_could_not_be_undone_is_not_final(bench: &Bench) {
     let target = bench.node.target("pod");
     for request in [read_only(&bench.url(), &target), writable(&bench.url(), &target, 0)] {
         let mounter = Breaking { mounter: Arc::clone(&bench.mounter), trash: trash.clone() };
-        let node = Node::new(&bench.home, volumes::config(), Arc::clone(&bench.worker), Arc::new(mounter));
+        let node = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), Arc::new(mounter));
         let error = node.publish(&request).unwrap_err();
         assert_eq!(error.kind(), Kind::Busy, "{error}");
         assert_eq!(bench.node.volumes.list().unwrap().len(), 1, "its record stays");

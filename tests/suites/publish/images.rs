@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
-use gitrepo_core::mount::Mount;
-use gitrepo_core::mount::MountError;
 use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
@@ -33,9 +31,10 @@ use gitrepo_tests::volumes::writable;
 
 use super::Bench;
 use super::config;
+use super::formats::WithoutImages;
 
 /// The mount of an image on a target, which must be the only one there.
-fn image_on(bench: &Bench, target: &Path) -> MountPoint {
+pub(super) fn image_on(bench: &Bench, target: &Path) -> MountPoint {
     let mounts = bench.mounter.list().unwrap();
     let mut mounts = mounts.into_iter().filter(|mount| mount.target == target);
     let (Some(mount), None) = (mounts.next(), mounts.next()) else { panic!("one mount on {}", target.display()) };
@@ -232,38 +231,8 @@ fn a_shell_mounts_an_image_if_the_configuration_says_so() {
     assert_eq!(images(&mounter), 0);
 }
 
-/// Mounts no image.
-struct WithoutImages(Arc<dyn Mounter>);
-
-impl Mounter for WithoutImages {
-    fn attach(&self, mount: &Mount) -> Result<(), MountError> {
-        self.0.attach(mount)
-    }
-
-    fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
-        self.0.shows(mount)
-    }
-
-    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
-        self.0.unmount(target)
-    }
-
-    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
-        self.0.list()
-    }
-
-    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
-        let source = io::Error::new(io::ErrorKind::Unsupported, "this needs Linux 6.4");
-        Err(MountError::NoImages { directory: directory.into(), step: "mount", source })
-    }
-
-    fn sweep(&self) -> Result<usize, MountError> {
-        self.0.sweep()
-    }
-}
-
 pub(super) fn a_node_without_images_says_so(bench: &Bench) {
-    let mounter = Arc::new(WithoutImages(Arc::clone(&bench.mounter)));
+    let mounter = Arc::new(WithoutImages::new(&bench.mounter));
     let node = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), mounter);
     let request = read_only(&bench.url(), &node.target("pod"));
     let error = node.publish(&request).unwrap_err();

@@ -15,6 +15,9 @@ pub(crate) const START: usize = 1024;
 /// Where it ends. It has no extensions.
 pub(super) const END: usize = START + 128;
 
+/// Where the UUID is.
+pub(crate) const UUID: usize = START + 48;
+
 /// Where its checksum is.
 const CHECKSUM: usize = START + 4;
 

@@ -19,6 +19,7 @@ use nix::unistd;
 
 use super::IMAGE;
 use super::device_name;
+use super::links;
 use super::listed::Extent;
 use super::listed::Kind;
 use super::listed::Listed;
@@ -27,13 +28,13 @@ use super::listed::untrusted;
 use crate::content;
 use crate::error::Cause;
 use crate::error::chain;
+use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::beneath::Beneath;
 use crate::snapshot::image;
 use crate::snapshot::image::BlockSize;
 use crate::snapshot::image::ImageError;
-use crate::snapshot::image::Modes;
 use crate::snapshot::image::View;
 use crate::snapshot::symlink;
 use crate::spec::Symlinks;
@@ -49,40 +50,74 @@ pub(super) fn assemble(
     repository: &Path,
     request: &TreeRequest,
 ) -> Result<(), SnapshotError> {
-    let segments = Segments::open(repository, listed)?;
+    let segments = Segments::of_repository(repository, listed)?;
     let targets = segments.targets(listed, request)?;
-    let devices = segments.link(listed, staging)?;
-    let image = build(listed, &segments, &targets, &devices)?;
-    let path = staging.join(IMAGE);
-    let write = || {
-        let mut file = File::options().write(true).create_new(true).mode(0o444).open(&path)?;
-        file.write_all(&image)
-    };
-    write().map_err(|error| SnapshotError::io("write", IMAGE.as_bytes(), error))
+    let devices = devices(listed);
+    segments.link(&devices, staging)?;
+    write(staging, listed, &segments, &targets, &devices, &Ownership::ROOT)?;
+    links::write(staging, &targets)
 }
 
-/// The segments that a manifest names, in their order.
+/// The number of each segment as a device, in the order of their first use. Only those with content of files have one.
+pub(super) fn devices(listed: &Listed) -> Vec<Option<usize>> {
+    let mut devices = vec![None; listed.segments.len()];
+    let mut count = 0;
+    for node in &listed.nodes {
+        let Kind::File { content: Extent { segment, size: 1.., .. }, .. } = node.kind else { continue };
+        if devices[segment].is_none() {
+            devices[segment] = Some(count);
+            count += 1;
+        }
+    }
+    devices
+}
+
+/// The segments that a manifest names.
 pub(crate) struct Segments {
+    /// Where they are.
     directory: OwnedFd,
-    files: Vec<(CString, File)>,
-    /// Their lengths in bytes.
-    lengths: Vec<u64>,
+    /// In the order of the manifest. `None` for one that is not needed.
+    segments: Vec<Option<Segment>>,
+}
+
+struct Segment {
+    name: CString,
+    file: File,
+    /// In bytes.
+    length: u64,
 }
 
 impl Segments {
-    /// Opens the segments, and checks that each extent of the manifest is inside one.
-    pub(crate) fn open(repository: &Path, listed: &Listed) -> Result<Self, SnapshotError> {
+    /// Opens the segments in a repository.
+    pub(crate) fn of_repository(repository: &Path, listed: &Listed) -> Result<Self, SnapshotError> {
         let name = content::DIRECTORY.as_bytes();
         let opened = CString::new(name).map_err(|_| Errno::EINVAL);
         let directory = opened
             .and_then(|name| Beneath::new(repository)?.open(&name))
             .map_err(|error| SnapshotError::io("open", name, error))?;
-        let mut segments = Self { directory, files: Vec::new(), lengths: Vec::new() };
-        for stem in &listed.segments {
-            let (name, file, length) = segments.open_one(stem)?;
-            segments.files.push((name, file));
-            segments.lengths.push(length);
-        }
+        let name = |stem: &String| Some(format!("{stem}.{}", content::CONTENT));
+        Self::open(directory, listed.segments.iter().map(name), listed)
+    }
+
+    /// Opens those segments that are devices of a finished snapshot.
+    pub(super) fn of_snapshot(
+        snapshot: &Path,
+        listed: &Listed,
+        devices: &[Option<usize>],
+    ) -> Result<Self, SnapshotError> {
+        let directory = Beneath::new(snapshot).and_then(|snapshot| snapshot.open(c""));
+        let directory = directory.map_err(|error| SnapshotError::io("open", b"", error))?;
+        Self::open(directory, devices.iter().map(|device| device.map(device_name)), listed)
+    }
+
+    /// Opens segments by their names, and checks that each extent of the manifest is inside one.
+    fn open(
+        directory: OwnedFd,
+        names: impl Iterator<Item = Option<String>>,
+        listed: &Listed,
+    ) -> Result<Self, SnapshotError> {
+        let segments = names.map(|name| name.map(|name| Segment::open(&directory, &name)).transpose());
+        let segments = Self { segments: segments.collect::<Result<_, _>>()?, directory };
         for node in &listed.nodes {
             if let Kind::File { content: extent, .. } | Kind::Symlink { target: extent } = node.kind {
                 segments.check(&extent).map_err(|reason| untrusted(&listed.path(node), reason))?;
@@ -91,31 +126,10 @@ impl Segments {
         Ok(segments)
     }
 
-    fn open_one(&self, stem: &str) -> Result<(CString, File, u64), SnapshotError> {
-        let name = format!("{stem}.{}", content::CONTENT);
-        let refused = |reason| untrusted(name.as_bytes(), reason);
-        let failed = |error: io::Error| SnapshotError::io("open", name.as_bytes(), error);
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match fcntl::openat(&self.directory, name.as_str(), flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(Errno::ENOENT) => return Err(refused("the repository has no such segment")),
-            Err(Errno::ELOOP) => return Err(refused("it is not a regular file")),
-            Err(error) => return Err(failed(error.into())),
-        };
-        let found = file.metadata().map_err(failed)?;
-        if !found.is_file() {
-            return Err(refused("it is not a regular file"));
-        }
-        if !found.len().is_multiple_of(content::ALIGNMENT) {
-            return Err(refused("its last block is not whole"));
-        }
-        let name = CString::new(name.as_bytes()).map_err(|_| refused("its name contains a NUL"))?;
-        Ok((name, file, found.len()))
-    }
-
     fn check(&self, extent: &Extent) -> Result<(), &'static str> {
+        let Some(segment) = &self.segments[extent.segment] else { return Ok(()) };
         match extent.offset.checked_add(extent.size) {
-            Some(end) if end <= self.lengths[extent.segment] => Ok(()),
+            Some(end) if end <= segment.length => Ok(()),
             _ => Err("its content is not inside its segment"),
         }
     }
@@ -138,8 +152,11 @@ impl Segments {
     ) -> Result<Vec<u8>, SnapshotError> {
         // It has at most 4095 bytes.
         let mut target = vec![0; usize::try_from(extent.size).unwrap_or_default()];
-        let (_, file) = &self.files[extent.segment];
-        file.read_exact_at(&mut target, extent.offset)
+        let missing = || untrusted(&listed.path(node), "its segment is not there");
+        let segment = self.segments[extent.segment].as_ref().ok_or_else(missing)?;
+        segment
+            .file
+            .read_exact_at(&mut target, extent.offset)
             .map_err(|error| SnapshotError::io("read link", &listed.path(node), error))?;
         if target.contains(&0) {
             return Err(untrusted(&listed.path(node), "it is a link to a path with a NUL in it"));
@@ -153,30 +170,61 @@ impl Segments {
 
     /// Reads a part of a blob.
     pub(crate) fn read_exact_at(&self, extent: &Extent, into: &mut [u8], offset: u64) -> io::Result<()> {
-        let (_, file) = &self.files[extent.segment];
-        file.read_exact_at(into, extent.offset + offset)
+        let segment = self.segments[extent.segment].as_ref().ok_or(io::ErrorKind::NotFound)?;
+        segment.file.read_exact_at(into, extent.offset + offset)
     }
 
-    /// Links those segments that have content of files into the snapshot, in the order of their first use. Returns the
-    /// number of each as a device.
-    fn link(&self, listed: &Listed, staging: &Path) -> Result<Vec<Option<usize>>, SnapshotError> {
-        let mut devices = vec![None; self.files.len()];
-        let mut count = 0;
-        for node in &listed.nodes {
-            let Kind::File { content: Extent { segment, size: 1.., .. }, .. } = node.kind else { continue };
-            if devices[segment].is_some() {
-                continue;
-            }
-            let name = device_name(count);
-            let (segment_name, _) = &self.files[segment];
+    /// Links the segments that are devices into a snapshot.
+    pub(super) fn link(&self, devices: &[Option<usize>], staging: &Path) -> Result<(), SnapshotError> {
+        for (segment, device) in self.segments.iter().zip(devices) {
+            let (Some(segment), Some(device)) = (segment, device) else { continue };
+            let name = device_name(*device);
             let new = staging.join(&name);
-            unistd::linkat(self.directory.as_fd(), segment_name.as_c_str(), fcntl::AT_FDCWD, &new, AtFlags::empty())
+            unistd::linkat(self.directory.as_fd(), segment.name.as_c_str(), fcntl::AT_FDCWD, &new, AtFlags::empty())
                 .map_err(|error| SnapshotError::io("link a segment as", name.as_bytes(), error))?;
-            devices[segment] = Some(count);
-            count += 1;
         }
-        Ok(devices)
+        Ok(())
     }
+}
+
+impl Segment {
+    fn open(directory: &OwnedFd, name: &str) -> Result<Self, SnapshotError> {
+        let refused = |reason| untrusted(name.as_bytes(), reason);
+        let failed = |error: io::Error| SnapshotError::io("open", name.as_bytes(), error);
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match fcntl::openat(directory, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT) => return Err(refused("there is no such segment")),
+            Err(Errno::ELOOP) => return Err(refused("it is not a regular file")),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let found = file.metadata().map_err(failed)?;
+        if !found.is_file() {
+            return Err(refused("it is not a regular file"));
+        }
+        if !found.len().is_multiple_of(content::ALIGNMENT) {
+            return Err(refused("its last block is not whole"));
+        }
+        let name = CString::new(name).map_err(|_| refused("its name contains a NUL"))?;
+        Ok(Self { name, file, length: found.len() })
+    }
+}
+
+/// Writes the image into a snapshot that has its devices.
+pub(super) fn write(
+    staging: &Path,
+    listed: &Listed,
+    segments: &Segments,
+    targets: &[Vec<u8>],
+    devices: &[Option<usize>],
+    ownership: &Ownership,
+) -> Result<(), SnapshotError> {
+    let image = build(listed, segments, targets, devices, ownership)?;
+    let write = || {
+        let mut file = File::options().write(true).create_new(true).mode(0o444).open(staging.join(IMAGE))?;
+        file.write_all(&image)
+    };
+    write().map_err(|error| SnapshotError::io("write", IMAGE.as_bytes(), error))
 }
 
 fn build(
@@ -184,6 +232,7 @@ fn build(
     segments: &Segments,
     targets: &[Vec<u8>],
     devices: &[Option<usize>],
+    ownership: &Ownership,
 ) -> Result<Vec<u8>, SnapshotError> {
     let mut targets = targets.iter();
     let kind = |kind: &Kind| match kind {
@@ -203,14 +252,15 @@ fn build(
         .map(|node| image::Node { parent: node.parent, name: listed.name(node), kind: kind(&node.kind) })
         .collect();
     let mut lengths = vec![0; devices.iter().flatten().count()];
-    for (segment, device) in devices.iter().enumerate() {
-        if let Some(device) = device {
-            lengths[*device] = segments.lengths[segment];
+    for (segment, device) in segments.segments.iter().zip(devices) {
+        if let (Some(segment), Some(device)) = (segment, device) {
+            lengths[*device] = segment.length;
         }
     }
     let tree = image::Tree { nodes: &nodes, devices: &lengths, block_size: BLOCK_SIZE };
-    let view = View { mtime: listed.time, uid: 0, gid: 0, modes: Modes::PLAIN };
-    image::build(&tree, &view, &listed.uuid).map_err(|error| match &error {
+    let Ownership { uid, gid, .. } = *ownership;
+    let view = View { mtime: listed.time, uid, gid, modes: ownership.modes() };
+    image::build(&tree, &view, &listed.uuid(ownership)).map_err(|error| match &error {
         ImageError::Entry { path, problem } => untrusted(path.as_bytes(), &problem.to_string()),
         _ => SnapshotError::Io {
             action: "make".to_owned(),

@@ -22,6 +22,7 @@ use super::record;
 use super::record::Place;
 use super::record::Record;
 use crate::snapshot::Owner;
+use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
@@ -45,8 +46,8 @@ pub struct Listed {
     /// The names of the segments, in the order of their first use.
     pub(crate) segments: Vec<String>,
     pub(crate) summary: TreeSummary,
-    /// Different for every other manifest.
-    pub(crate) uuid: image::Uuid,
+    /// Different for every other manifest, and place of the tree.
+    digest: [u8; 32],
     /// The names of the nodes, one after the other.
     names: Vec<u8>,
 }
@@ -167,9 +168,17 @@ impl Listed {
         }
         let mut listed = reader.listed;
         listed.time = time.ok_or_else(malformed)?;
-        let hash: [u8; 32] = hash.finalize().into();
-        listed.uuid = std::array::from_fn(|at| hash[at]);
+        listed.digest = hash.finalize().into();
         Ok(listed)
+    }
+
+    /// The UUID of its image with these owners. No other image has it.
+    pub(crate) fn uuid(&self, ownership: &Ownership) -> image::Uuid {
+        let digest = match ownership.is_root() {
+            true => self.digest,
+            false => Sha256::new_with_prefix(self.digest).chain_update(ownership.to_bytes()).finalize().into(),
+        };
+        std::array::from_fn(|at| digest[at])
     }
 
     pub(crate) fn name(&self, node: &Node) -> &[u8] {
@@ -212,7 +221,7 @@ impl<'a> Reader<'a> {
             nodes: Vec::new(),
             segments: Vec::new(),
             summary: TreeSummary::default(),
-            uuid: image::Uuid::default(),
+            digest: [0; 32],
             names: Vec::new(),
         };
         let mut reader =

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::content::PREFIX;
 use crate::policy::Limits;
+use crate::snapshot::GroupAccess;
+use crate::snapshot::Ownership;
 use crate::snapshot::fixture::FILE;
 use crate::snapshot::fixture::Fixture;
 use crate::snapshot::fixture::SUBMODULE;
@@ -147,11 +149,89 @@ fn a_manifest_becomes_an_image_over_the_segments_it_needs() {
 
     let image = fs::read(snapshot.join("image")).unwrap();
     fs::remove_file(snapshot.join("image")).unwrap();
-    for device in ["0", "1"] {
-        fs::remove_file(snapshot.join(device)).unwrap();
+    for file in ["0", "1", "links"] {
+        fs::remove_file(snapshot.join(file)).unwrap();
     }
     place.complete().unwrap();
     assert_eq!(fs::read(snapshot.join("image")).unwrap(), image, "the same again");
+}
+
+#[test]
+fn a_view_is_another_image_over_the_same_devices() {
+    let place = Place::new();
+    place.write(&[file("a", 0, ONE, 512), file("b", 1024, TWO, 0), file("c", 700, ONE, 512), link("d", 4, 1024)]);
+    place.complete().unwrap();
+    let number = std::cell::Cell::new(0);
+    let view = |uid, gid, group| {
+        number.set(number.get() + 1);
+        let staging = place.place.path().join(format!("view-{}", number.get()));
+        fs::create_dir(&staging).unwrap();
+        Image::view(&place.tree(), &staging, &place.request, &Ownership { uid, gid, group }).unwrap();
+        staging
+    };
+    let image = |snapshot: &std::path::Path| fs::read(snapshot.join("image")).unwrap();
+    let root = view(0, 0, GroupAccess::Everybody);
+    assert_eq!(image(&root), image(&place.tree()), "the links are read as they were written");
+    let one = view(0, 2000, GroupAccess::Read);
+    assert_eq!(image(&one), image(&view(0, 2000, GroupAccess::Read)), "the same again");
+    let others = [
+        view(1, 2000, GroupAccess::Read),
+        view(0, 2001, GroupAccess::Read),
+        view(0, 70_000, GroupAccess::Read),
+        view(0, 2000, GroupAccess::Everybody),
+        view(0, 2000, GroupAccess::Write),
+        root,
+    ];
+    let uuid = |snapshot: &std::path::PathBuf| image(snapshot)[1072..1088].to_vec();
+    let all: Vec<_> = others.iter().chain([&one]).map(uuid).collect();
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+    for name in ["0", "1", "manifest"] {
+        let inode = |snapshot: PathBuf| fs::metadata(snapshot.join(name)).unwrap().ino();
+        assert!(others.iter().all(|view| inode(view.clone()) == inode(place.tree())), "{name}");
+    }
+    // A view of a view, too, if there is one of root.
+    assert_eq!(fs::read_dir(&one).unwrap().count(), fs::read_dir(place.tree()).unwrap().count());
+}
+
+#[test]
+fn a_damaged_snapshot_has_no_view() {
+    let remove = |name: &'static str| -> Box<dyn Fn(PathBuf)> {
+        Box::new(move |tree| fs::remove_file(tree.join(name)).unwrap())
+    };
+    let write = |name: &'static str, bytes: &'static [u8]| -> Box<dyn Fn(PathBuf)> {
+        Box::new(move |tree| {
+            fs::remove_file(tree.join(name)).unwrap();
+            fs::write(tree.join(name), bytes).unwrap();
+        })
+    };
+    for (damage, reason) in [
+        (remove("manifest"), "it is missing"),
+        (write("manifest", b"time 1700000000\0"), "the image was not made from it"),
+        (write("manifest", b"time 1"), "malformed"),
+        (remove("image"), "it is missing or cut short"),
+        (write("image", b"short"), "it is missing or cut short"),
+        (remove("links"), "it is missing"),
+        (write("links", b""), "does not match the manifest"),
+        (write("links", b"abc\0"), "does not match the manifest"),
+        (write("links", b"abcde\0"), "does not match the manifest"),
+        (write("links", b"abcd"), "does not match the manifest"),
+        (write("links", b"abcd\0x\0"), "does not match the manifest"),
+        (remove("0"), "no such segment"),
+        (write("0", &[0; 512]), "not inside its segment"),
+        (write("0", &[0; 700]), "its last block is not whole"),
+    ] {
+        let place = Place::new();
+        place.write(&[file("a", 1024, TWO, 0), link("b", 4, 1024)]);
+        place.complete().unwrap();
+        damage(place.tree());
+        let staging = place.place.path().join("view");
+        fs::create_dir(&staging).unwrap();
+        let ownership = Ownership::of_readers(0, Some(7));
+        match Image::view(&place.tree(), &staging, &place.request, &ownership) {
+            Err(SnapshotError::Untrusted { reason: found, .. }) => assert!(found.contains(reason), "{reason}: {found}"),
+            other => panic!("{reason}: {other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! The names of snapshots: hashes of all that determines their content.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::Serialize;
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::snapshot;
+use crate::snapshot::Ownership;
+use crate::snapshot::SnapshotFormat;
+use crate::spec::CommitId;
+use crate::spec::RepositoryUrl;
+use crate::spec::TreeOptions;
+
+use super::digest;
+
+/// Part of every id, so that a change of the snapshot format gives new ids.
+const GENERATION: &str = "gitrepo snapshot 1";
+
+/// Part of the id of a changed snapshot's successor.
+const SUCCESSOR: &str = "gitrepo snapshot in place of";
+
+/// Everything that determines the content of a snapshot. Equal keys mean the same snapshot. Different URLs share
+/// nothing, so a server that announces another repository's commit gains nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotKey<'a> {
+    /// The repository.
+    pub url: &'a RepositoryUrl,
+    /// The commit whose tree it is.
+    pub commit: &'a CommitId,
+    /// Which part of the tree, and where it appears.
+    pub tree: &'a TreeOptions,
+    /// Name of the [`SnapshotFormat`].
+    pub format: &'a str,
+    /// Whom its files belong to.
+    pub ownership: Ownership,
+}
+
+impl SnapshotKey<'_> {
+    /// Returns the id of the snapshot with this key.
+    pub fn id(&self) -> SnapshotId {
+        let url = self.url.canonical();
+        let commit = self.commit.to_string();
+        let subdirectory = self.tree.subdirectory.to_string();
+        let directory = self.tree.directory.to_string();
+        let symlinks = self.tree.symlinks.to_string();
+        let ownership = self.ownership.to_bytes();
+        let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks, self.format];
+        let fields = fields.map(str::as_bytes).into_iter().chain([&ownership[..]]);
+        // What every snapshot once had is not part of the id, so that the oldest ids stay.
+        let named = match (self.format == snapshot::Directory.name(), self.ownership.is_root()) {
+            (true, true) => 6,
+            (false, true) => 7,
+            (_, false) => 8,
+        };
+        let mut hash = Sha256::new();
+        digest::length_prefixed(fields.take(named), |part| hash.update(part));
+        SnapshotId(digest::hex(&hash.finalize()))
+    }
+}
+
+/// 64 hexadecimal digits that identify a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotId(String);
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl SnapshotId {
+    /// Returns the id of the successor that replaces this snapshot if it was changed: the same content, made anew.
+    pub(super) fn successor(&self) -> Self {
+        let mut hash = Sha256::new();
+        digest::length_prefixed([SUCCESSOR.as_bytes(), self.0.as_bytes()], |part| hash.update(part));
+        Self(digest::hex(&hash.finalize()))
+    }
+}
+
+impl TryFrom<String> for SnapshotId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // The id becomes part of a path, and a record could contain anything.
+        if digest::is_hex(&text, 64) { Ok(Self(text)) } else { Err(format!("{text:?} is not a snapshot's id")) }
+    }
+}
+
+impl From<SnapshotId> for String {
+    fn from(id: SnapshotId) -> Self {
+        id.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::GroupAccess::Everybody;
+    use crate::snapshot::GroupAccess::Read;
+    use crate::snapshot::GroupAccess::Write;
+    use crate::spec::RelativePath;
+    use crate::spec::Symlinks;
+    use crate::store::fixture::commit;
+    use crate::store::fixture::url;
+
+    #[test]
+    fn s12_everything_that_decides_the_content_is_part_of_the_id() {
+        let (url, other_url) = (url(), RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap());
+        let part = || RelativePath::parse("part").unwrap();
+        let whole = TreeOptions::default();
+        let parts = [
+            TreeOptions { subdirectory: part(), ..whole.clone() },
+            TreeOptions { directory: part(), ..whole.clone() },
+            TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
+        ];
+        let (first, second) = (commit(1), commit(2));
+        let key =
+            SnapshotKey { url: &url, commit: &first, tree: &whole, format: "directory", ownership: Ownership::ROOT };
+        let image = SnapshotKey { format: "image", ..key };
+        let owners = [(1, 0, Everybody), (0, 1, Everybody), (0, 1, Read), (0, 1, Write)];
+        let owners = owners.map(|(uid, gid, group)| Ownership { uid, gid, group });
+        let ids: std::collections::BTreeSet<_> = [
+            key,
+            SnapshotKey { url: &other_url, ..key },
+            SnapshotKey { commit: &second, ..key },
+            SnapshotKey { tree: &parts[0], ..key },
+            SnapshotKey { tree: &parts[1], ..key },
+            SnapshotKey { tree: &parts[2], ..key },
+            image,
+        ]
+        .into_iter()
+        .chain(owners.map(|ownership| SnapshotKey { ownership, ..image }))
+        .map(|key| key.id())
+        .collect();
+        assert_eq!(ids.len(), 11);
+        assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
+    }
+
+    /// An update must find the snapshots of the version before.
+    #[test]
+    fn the_id_of_a_directory_never_changes() {
+        let key = SnapshotKey {
+            url: &url(),
+            commit: &commit(1),
+            tree: &TreeOptions::default(),
+            format: "directory",
+            ownership: Ownership::ROOT,
+        };
+        assert_eq!(key.id().to_string(), "773562e25d39041f8a9fbb7d548129c2ed48affd60dce67ce2a83e4b60dfed42");
+    }
+}

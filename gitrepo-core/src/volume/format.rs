@@ -1,0 +1,171 @@
+//! The format of read-only volumes: images where this node can mount them, otherwise directories.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use serde::Serialize;
+
+use super::PublishError;
+use super::VolumeRequest;
+use super::Volumes;
+use super::same_content;
+use super::show::taken_by;
+use crate::error::Kind;
+use crate::error::chain;
+use crate::lease::Form;
+use crate::mount::Attachment;
+use crate::mount::MountError;
+use crate::policy::SnapshotChoice;
+use crate::snapshot::Image;
+use crate::store::Record;
+use crate::store::Shows;
+
+/// How a target shows its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A snapshot as an EROFS image: a read-only filesystem.
+    Image,
+    /// A snapshot as a directory, by a read-only bind mount.
+    Directory,
+    /// A writable copy.
+    Copy,
+}
+
+impl Format {
+    /// Returns its name, one lower-case word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Directory => "directory",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How new read-only volumes are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// The format.
+    pub format: Format,
+    /// Why this node has no images: the configuration, or the kernel's words. If the format is [`Format::Image`] all the
+    /// same, the configuration demands images, and new read-only volumes fail.
+    pub without_images: Option<String>,
+}
+
+/// Whether images can be mounted, once it was tried.
+#[derive(Default)]
+pub(super) struct Trial(OnceLock<Result<(), Arc<MountError>>>);
+
+impl Volumes {
+    /// Returns how new read-only volumes are served. The first call tries to mount an image.
+    pub fn serving(&self) -> Serving {
+        let choice = self.snapshot_choice();
+        if choice == SnapshotChoice::Directory {
+            let reason = "the configuration says \"snapshotFormat\": \"directory\"".to_owned();
+            return Serving { format: Format::Directory, without_images: Some(reason) };
+        }
+        let without_images = self.try_images().err().map(|error| chain(&error));
+        let is_image = choice == SnapshotChoice::Image || without_images.is_none();
+        Serving { format: if is_image { Format::Image } else { Format::Directory }, without_images }
+    }
+
+    /// Returns the form of a new snapshot for a request. A copy is made from files, and gets its owners itself.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::NoImages`] if the configuration demands images, and [`PublishError::NotAnImage`] if only the
+    /// request does.
+    pub(super) fn form_for(&self, request: &VolumeRequest) -> Result<Form, PublishError> {
+        let Some(ownership) = request.ownership() else { return Ok(Form::DIRECTORY) };
+        let image = Form { format: &Image, ownership };
+        if self.snapshot_choice() == SnapshotChoice::Image {
+            return self.try_images().map(|()| image).map_err(|source| PublishError::NoImages { source });
+        }
+        match self.serving() {
+            Serving { format: Format::Image, .. } => Ok(image),
+            Serving { without_images: Some(reason), .. } if request.only_image => {
+                Err(PublishError::NotAnImage { reason })
+            }
+            _ => Ok(Form::DIRECTORY),
+        }
+    }
+
+    /// Fails if a volume must be an image ([`VolumeRequest::only_image`]) and cannot be one. Publishes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::NotAnImage`], and those of reading the store.
+    pub fn check_only_image(&self, request: &VolumeRequest) -> Result<(), PublishError> {
+        match self.store.record(&request.volume_id, &request.target)? {
+            // Its format is that of the record.
+            Some(_) => Ok(()),
+            None => self.form_for(request).map(drop),
+        }
+    }
+
+    /// Fails if the record is of other content, or of a directory where only an image will do.
+    pub(super) fn check_recorded(&self, record: &Record, request: &VolumeRequest) -> Result<(), PublishError> {
+        let is_too_weak = request.only_image && self.format_of(record) == Format::Directory;
+        if is_too_weak || !same_content(record, request) { Err(taken_by(record)) } else { Ok(()) }
+    }
+
+    /// Whether this node can mount the part of a snapshot that a volume shows. If that is unclear, the mount itself tells.
+    pub(super) fn can_mount(&self, attachment: &Attachment) -> bool {
+        match attachment {
+            Attachment::Bind { .. } => true,
+            Attachment::Image { .. } => self.try_images().err().is_none_or(|error| may_pass(&error)),
+        }
+    }
+
+    /// Returns how the target of a record shows its tree.
+    pub(super) fn format_of(&self, record: &Record) -> Format {
+        match (record.shows, self.attachment(record)) {
+            (Shows::Copy | Shows::SharedCopy, _) => Format::Copy,
+            (Shows::Snapshot, Attachment::Image { .. }) => Format::Image,
+            (Shows::Snapshot, Attachment::Bind { .. }) => Format::Directory,
+        }
+    }
+
+    fn snapshot_choice(&self) -> SnapshotChoice {
+        self.snapshots.gateway().policy().config().snapshot_format
+    }
+
+    /// Fails if images in this store cannot be mounted. Tries it once. A failure is tried again if it may pass, or if the
+    /// configuration demands images.
+    fn try_images(&self) -> Result<(), Arc<MountError>> {
+        let is_demanded = self.snapshot_choice() == SnapshotChoice::Image;
+        if let Some(known) = self.images.0.get()
+            && (known.is_ok() || !is_demanded)
+        {
+            return known.clone();
+        }
+        let tried = self.mounter.check_images(self.store.root()).map_err(Arc::new);
+        let stays = tried.as_ref().err().is_none_or(|error| !is_demanded && !may_pass(error));
+        if stays && self.images.0.set(tried.clone()).is_ok() {
+            self.log(&tried);
+        }
+        tried
+    }
+
+    fn log(&self, tried: &Result<(), Arc<MountError>>) {
+        let store = self.store.root().display();
+        match tried {
+            Ok(()) => tracing::debug!(%store, "images can be mounted"),
+            Err(error) => tracing::debug!(%store, reason = chain(error), "images cannot be mounted"),
+        }
+    }
+}
+
+/// Whether images may work a moment later: the store could not be read, there was no room for a tiny image, or a loop
+/// device was busy.
+fn may_pass(error: &MountError) -> bool {
+    !matches!(error, MountError::NoImages { .. }) || matches!(error.kind(), Kind::ResourceExhausted | Kind::Busy)
+}

@@ -1,0 +1,18 @@
+//! The snapshot format that whole runs of the suites use.
+
+use std::env;
+
+use serde_json::Value;
+
+/// `image` or `directory`: the `snapshotFormat` of every configuration that tests give to the programs and that names
+/// none. Unset: `auto`.
+pub const FORMAT: &str = "GITREPO_TEST_SNAPSHOT_FORMAT";
+
+/// Adds the chosen format to a configuration, unless that names one.
+pub(crate) fn add_to(configuration: &mut Value) {
+    let Some(format) = env::var_os(FORMAT) else { return };
+    let format = format.to_str().filter(|format| ["image", "directory"].contains(format));
+    let format = format.unwrap_or_else(|| panic!("{FORMAT} is neither image nor directory"));
+    let fields = configuration.as_object_mut().expect("a configuration is an object");
+    fields.entry("snapshotFormat").or_insert_with(|| format.into());
+}
