@@ -46,6 +46,7 @@ pub use directory::Directory;
 pub(crate) use mountable::IMAGE;
 pub use mountable::Image;
 pub(crate) use mountable::is_image;
+pub(crate) use mountable::sealed;
 
 /// How a tree is written to staging, and which part of a finished snapshot is attached.
 pub trait SnapshotFormat: Send + Sync {

@@ -60,6 +60,7 @@ pub mod require;
 pub mod shell;
 pub mod ssh;
 pub mod tinyproxy;
+pub mod tmpfs;
 pub mod tree;
 pub mod volumes;
 pub mod web;

@@ -283,7 +283,7 @@ impl Store {
         durable::replace_json(&tree.join(META_FILE), meta, Durability::Volatile)?;
         fs::set_permissions(tree, fs::Permissions::from_mode(0o700))
             .map_err(StoreError::io("change the mode of", tree))?;
-        changed::seal(tree)?;
+        changed::seal(tree, &meta.format)?;
         durable::sync_filesystem(tree)?;
 
         loop {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
@@ -21,7 +22,6 @@ use gitrepo_core::store::Eviction;
 use gitrepo_core::volume::Outcome;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
-use gitrepo_tests::repository::Files;
 use gitrepo_tests::require;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::tree::assert_same_tree;
@@ -35,7 +35,7 @@ use super::Bench;
 use super::config;
 
 /// The mount of an image on a target, which must be the only one there.
-fn image_on(bench: &Bench, target: &Path) -> MountPoint {
+pub(super) fn image_on(bench: &Bench, target: &Path) -> MountPoint {
     let mounts = bench.mounter.list().unwrap();
     let mut mounts = mounts.into_iter().filter(|mount| mount.target == target);
     let (Some(mount), None) = (mounts.next(), mounts.next()) else { panic!("one mount on {}", target.display()) };
@@ -121,9 +121,16 @@ pub(super) fn an_unpublish_leaves_neither_mount_nor_loop_device(bench: &Bench) {
     bench.node.assert_nothing_published();
     let store = bench.node.store().to_str().unwrap().to_owned();
     let backing = |block: PathBuf| fs::read_to_string(block.join("loop/backing_file")).unwrap_or_default();
-    let blocks = fs::read_dir("/sys/block").unwrap().map(|block| block.unwrap().path());
-    let left: Vec<_> = blocks.map(backing).filter(|file| file.contains(&store)).collect();
-    assert!(left.is_empty(), "{left:?}");
+    let left = || {
+        let blocks = fs::read_dir("/sys/block").unwrap().map(|block| block.unwrap().path());
+        blocks.map(backing).filter(|file| file.contains(&store)).collect::<Vec<_>>()
+    };
+    // The kernel frees a device a moment after its last user is gone.
+    let start = Instant::now();
+    while !left().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", left());
+        std::thread::yield_now();
+    }
 }
 
 pub(super) fn a_mounted_image_survives_eviction_of_all_else(bench: &Bench) {
@@ -166,45 +173,10 @@ pub(super) fn a_writable_volume_is_a_copy_of_files(bench: &Bench) {
     });
     let mut formats: Vec<_> = formats.collect();
     formats.sort_unstable();
-    assert_eq!(formats, [(false, true, true), (true, false, false)]);
+    assert_eq!(formats, [(false, true, true), (true, false, true)]);
     for request in [&image, &copy] {
         bench.node.unpublish(request);
     }
-}
-
-/// Does something to a part of a snapshot.
-type Damage = Box<dyn Fn(&Path) -> io::Result<()>>;
-
-pub(super) fn a_damaged_image_is_fetched_again(bench: &Bench) {
-    let cut =
-        |name: &'static str| move |snapshot: &Path| File::options().write(true).open(snapshot.join(name))?.set_len(512);
-    let gone = |name: &'static str| move |snapshot: &Path| fs::remove_file(snapshot.join(name));
-    let damages: [(&str, Damage); 4] = [
-        ("a segment cut short", Box::new(cut("0"))),
-        ("a segment gone", Box::new(gone("0"))),
-        ("an image cut short", Box::new(cut("image"))),
-        ("an image gone", Box::new(gone("image"))),
-    ];
-    // More than a block, so that there is something to cut.
-    let large = bench.repository.commit("main", &Files::new().file("large", fixtures::text(1, 5000)));
-    let request = at(read_only(&bench.url(), &bench.node.target("pod")), &large);
-    for (what, damage) in damages {
-        for reboots in [false, true] {
-            bench.node.publish(&request).unwrap();
-            let shown = image_on(bench, &request.target).image().unwrap().parent().unwrap().to_owned();
-            match reboots {
-                true => bench.node.reboot(),
-                false => drop(bench.node.unpublish(&request)),
-            }
-            damage(&shown).unwrap();
-            bench.node.publish(&request).unwrap_or_else(|error| panic!("{what}: {}", chain(&error)));
-            bench.assert_shows(&request.target, &large);
-            let now = image_on(bench, &request.target).image().unwrap().parent().unwrap().to_owned();
-            assert_ne!(now, shown, "{what}: its successor");
-            bench.node.unpublish(&request);
-        }
-    }
-    bench.node.assert_nothing_published();
 }
 
 #[test]
