@@ -22,7 +22,8 @@ use gitrepo_core::store::Eviction;
 use gitrepo_core::volume::Outcome;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
-use gitrepo_tests::require;
+use gitrepo_tests::loopfs::loop_devices_below;
+use gitrepo_tests::shell::Format;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::tree::assert_times;
@@ -119,16 +120,10 @@ pub(super) fn an_unpublish_leaves_neither_mount_nor_loop_device(bench: &Bench) {
     bench.node.publish(&request).unwrap();
     bench.node.unpublish(&request);
     bench.node.assert_nothing_published();
-    let store = bench.node.store().to_str().unwrap().to_owned();
-    let backing = |block: PathBuf| fs::read_to_string(block.join("loop/backing_file")).unwrap_or_default();
-    let left = || {
-        let blocks = fs::read_dir("/sys/block").unwrap().map(|block| block.unwrap().path());
-        blocks.map(backing).filter(|file| file.contains(&store)).collect::<Vec<_>>()
-    };
     // The kernel frees a device a moment after its last user is gone.
     let start = Instant::now();
-    while !left().is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", left());
+    while !loop_devices_below(&bench.home).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", loop_devices_below(&bench.home));
         std::thread::yield_now();
     }
 }
@@ -181,13 +176,8 @@ pub(super) fn a_writable_volume_is_a_copy_of_files(bench: &Bench) {
 
 #[test]
 fn a_shell_mounts_an_image_if_the_configuration_says_so() {
-    let Some(shell) = Shell::new(64 << 20) else { return };
+    let Some(shell) = Shell::new_with(64 << 20, Format::Image) else { return };
     let mounter = LinuxMounter::new(shell.home().join("mounting"));
-    let supported = mounter.check_images(shell.home()).is_ok();
-    if !require::feature(supported, "images of 512-byte blocks") {
-        return;
-    }
-    shell.configure(r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "image"}"#);
     let (repository, commit) = fixtures::small();
     let server = HttpServer::start(&repository);
     let targets = ["one", "two"].map(|pod| shell.target(pod));
