@@ -50,7 +50,8 @@ fn two_hundred_kills_leave_whole_images_and_no_loop_device() {
 
 fn run(shells: [fn() -> Option<Shell>; 2]) {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(any_seed);
-    writeln!(io::stderr(), "{SEED}={seed}").unwrap();
+    let mut errors = io::stderr();
+    writeln!(errors, "{SEED}={seed}").unwrap();
     // Each lane has its own thread, because it has its own mount namespace.
     let [one, two] = shells;
     let lanes = [(seed, one), (!seed, two)].map(|(seed, shell)| std::thread::spawn(move || run_lane(seed, shell)));

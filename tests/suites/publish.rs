@@ -276,6 +276,7 @@ over_every_format! {
             a_new_commit_is_another_image_over_old_and_new_segments
             an_unpublish_leaves_neither_mount_nor_loop_device
             a_mounted_image_survives_eviction_of_all_else
+            an_eviction_frees_what_was_foretold
             a_writable_volume_is_a_copy_of_files
             a_node_without_images_says_so;
         image_damage:

@@ -180,8 +180,11 @@ impl Volumes {
     /// Fails if images in this store cannot be mounted. Tries it once.
     fn check_images(&self) -> Result<(), PublishError> {
         if self.images_work.get().is_none() {
-            let tried = self.mounter.check_images(self.store.root());
-            tried.map_err(|source| PublishError::NoImages { source })?;
+            self.mounter.check_images(self.store.root()).map_err(|source| match source.kind() {
+                // The trial needs a few bytes. It says nothing about images if they are missing.
+                Kind::ResourceExhausted => source.into(),
+                _ => PublishError::NoImages { source },
+            })?;
             // Another thread may have been faster.
             self.images_work.get_or_init(|| ());
         }

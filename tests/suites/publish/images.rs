@@ -23,6 +23,7 @@ use gitrepo_core::volume::Outcome;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::loopfs::loop_devices_below;
+use gitrepo_tests::repository::Files;
 use gitrepo_tests::shell::Format;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::tree::assert_same_tree;
@@ -31,6 +32,8 @@ use gitrepo_tests::volumes::Node;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::writable;
+
+use nix::sys::statvfs::statvfs;
 
 use super::Bench;
 use super::config;
@@ -151,6 +154,44 @@ pub(super) fn a_mounted_image_survives_eviction_of_all_else(bench: &Bench) {
         bench.node.unpublish(request);
     }
     assert_eq!(evict().snapshots, 1);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn an_eviction_frees_what_was_foretold(bench: &Bench) {
+    const SIZE: u64 = 1 << 20;
+    let noise = |seed| fixtures::noise(seed, usize::try_from(SIZE).unwrap());
+    let one = bench.repository.commit("main", &Files::new().file("one", noise(1)));
+    let two = bench.repository.commit("main", &Files::new().file("one", noise(1)).file("two", noise(2)));
+    let [older, newer] = [one, two].map(|commit| at(read_only(&bench.url(), &bench.node.target(&commit)), &commit));
+    let volumes = &bench.node.volumes;
+    for request in [&older, &newer] {
+        bench.node.publish(request).unwrap();
+    }
+    // Two segments: of the first content, which both images use, and of the second.
+    let usage = volumes.store().usage().unwrap();
+    let about = |bytes: u64, segments: u64| (segments * SIZE..segments * SIZE + (256 << 10)).contains(&bytes);
+    assert!(usage.snapshots == 2 && about(usage.bytes, 2), "{usage:?}");
+
+    let space = || {
+        let space = statvfs(&bench.home).unwrap();
+        space.blocks_free() * space.fragment_size()
+    };
+    let evict = |segments: u64| {
+        let foretold = volumes.evictable(Eviction::Unreferenced).unwrap();
+        assert!(about(foretold.bytes, segments), "{segments}: {foretold:?}");
+        let before = space();
+        assert_eq!(volumes.evict(Eviction::Unreferenced, Duration::from_secs(60)).unwrap(), foretold, "{segments}");
+        let freed = space() - before;
+        assert!(freed >= foretold.bytes && about(freed, segments), "{segments}: {freed} {foretold:?}");
+    };
+    evict(0);
+    // What the other image and the repository use is not freed.
+    bench.node.unpublish(&older);
+    evict(0);
+    bench.assert_shows(&newer.target, &newer.spec.revision.to_string());
+    bench.node.unpublish(&newer);
+    evict(2);
+    assert_eq!(bench.node.snapshots(), [] as [PathBuf; 0]);
     bench.node.assert_nothing_published();
 }
 
