@@ -75,10 +75,11 @@ pub(crate) fn ingest(
     let ids = std::thread::scope(|scope| {
         let mut stage = HashStage::start(scope)?;
         for objects in 0..total {
-            if !go_on(Seen { objects, total }) {
+            let seen = Seen { objects, total };
+            if !go_on(seen) {
                 return Err(PackError::Stopped);
             }
-            if !ingest.read(&mut input, &mut stage)? {
+            if !ingest.read(&mut input, &mut stage, &mut || go_on(seen))? {
                 break;
             }
         }
@@ -178,7 +179,12 @@ impl<'a> Ingest<'a> {
     }
 
     /// Reads the next object of the pack. Returns whether the second thread still runs.
-    fn read<R: Read>(&mut self, input: &mut Input<R>, stage: &mut HashStage<'_>) -> Result<bool, PackError> {
+    fn read<R: Read>(
+        &mut self,
+        input: &mut Input<R>,
+        stage: &mut HashStage<'_>,
+        is_wanted: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, PackError> {
         let entry = Entry::read(input, input.position())?;
         make_room(&mut self.records, self.total)?;
         let number = self.records.len();
@@ -201,7 +207,7 @@ impl<'a> Ingest<'a> {
                     Some(kind) => {
                         let delta = self.inflate(input, &entry)?;
                         let base = self.content(base, kind)?;
-                        Some(self.resolve(number, entry.offset, kind, (&base, &delta))?)
+                        Some(self.resolve(number, entry.offset, kind, (&base, &delta), is_wanted)?)
                     }
                     None => self.wait(input, &entry, Base::Number(base))?,
                 }
@@ -297,21 +303,23 @@ impl<'a> Ingest<'a> {
         offset: u64,
         kind: ObjectType,
         (base, delta): (&Content, &Content),
+        is_wanted: &mut dyn FnMut() -> bool,
     ) -> Result<Resolved, PackError> {
         let failed = |error| match error {
             DeltaError::Damaged(what) => PackError::Object { offset, what },
             DeltaError::Disk(error) => PackError::Disk(error),
+            DeltaError::Stopped => PackError::Stopped,
         };
         let delta = Delta::new(base, delta).map_err(failed)?;
         let size = delta.size;
         if kind == ObjectType::Blob {
             let place = self.begin_blob(size)?;
-            delta.apply(&mut self.segment).map_err(failed)?;
+            delta.apply(&mut self.segment, is_wanted).map_err(failed)?;
             return Ok(self.blob(place, size));
         }
         self.check_size(size)?;
         let mut draft = Draft::new(size, &self.places.packs).map_err(PackError::Disk)?;
-        delta.apply(&mut draft).map_err(failed)?;
+        delta.apply(&mut draft, is_wanted).map_err(failed)?;
         self.add_to_history(number, kind, draft.finish())
     }
 
@@ -384,7 +392,7 @@ impl<'a> Ingest<'a> {
                 continue;
             };
             for number in deltas {
-                let ready = self.resolve_waiting(number, kind, &base)?;
+                let ready = self.resolve_waiting(number, kind, &base, is_wanted)?;
                 self.resolve_all(ready, is_wanted)?;
             }
         }
@@ -400,19 +408,25 @@ impl<'a> Ingest<'a> {
                 if !is_wanted() {
                     return Err(PackError::Stopped);
                 }
-                ready.extend(self.resolve_waiting(number, kind, &base)?);
+                ready.extend(self.resolve_waiting(number, kind, &base, is_wanted)?);
             }
         }
         Ok(())
     }
 
     /// Resolves one delta that waited. Returns the ones that waited for it.
-    fn resolve_waiting(&mut self, number: usize, kind: ObjectType, base: &Content) -> Result<Ready, PackError> {
+    fn resolve_waiting(
+        &mut self,
+        number: usize,
+        kind: ObjectType,
+        base: &Content,
+        is_wanted: &mut dyn FnMut() -> bool,
+    ) -> Result<Ready, PackError> {
         let Record { offset, place, length, .. } = self.records[number];
         let Some((file, _)) = &self.spool else { return Ok(Vec::new()) };
         let delta = Content::Part { file: Arc::clone(file), offset: place, length };
         let delta = delta.gather().map_err(PackError::Disk)?;
-        let Resolved { place, content, .. } = self.resolve(number, offset, kind, (base, &delta))?;
+        let Resolved { place, content, .. } = self.resolve(number, offset, kind, (base, &delta), is_wanted)?;
         if kind == ObjectType::Blob {
             self.segment.put().map_err(PackError::Disk)?;
         }
