@@ -4,10 +4,12 @@
 //! nothing else. The rest of each block is zeros. So a file of a volume can be a part of a segment. Its index says where
 //! each blob is. Neither ever changes once it is complete.
 
+mod identity;
 mod index;
 mod locate;
 mod segment;
 
+pub(crate) use identity::Identity;
 pub(crate) use index::Hashed;
 pub(crate) use index::IndexError;
 pub(crate) use index::check;

@@ -31,7 +31,7 @@ pub struct Freed {
     pub snapshots: u64,
     /// Repositories: segments and packs that later fetches could have built on.
     pub repositories: u64,
-    /// Bytes of their files.
+    /// Bytes of their files that nothing else uses.
     pub bytes: u64,
     /// There may be more to remove: time ran out, or the mount table could not be read.
     pub incomplete: bool,

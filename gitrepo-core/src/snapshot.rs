@@ -50,6 +50,7 @@ pub(crate) use mountable::adopt;
 pub(crate) use mountable::is_image;
 pub(crate) use mountable::list;
 pub use mountable::listed::Listed;
+pub(crate) use mountable::sealed;
 pub use ownership::GroupAccess;
 pub use ownership::Ownership;
 

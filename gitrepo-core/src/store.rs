@@ -40,6 +40,7 @@ mod last_use;
 mod layout;
 mod lock;
 mod mounted;
+mod names;
 mod origin;
 mod presence;
 mod record;

@@ -62,6 +62,7 @@ pub mod shell;
 pub mod snapshot_format;
 pub mod ssh;
 pub mod tinyproxy;
+pub mod tmpfs;
 pub mod tree;
 pub mod volumes;
 pub mod web;

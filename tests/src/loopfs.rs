@@ -55,3 +55,13 @@ impl Drop for LoopFs {
         let _ = nix::mount::umount2(&self.root, MntFlags::MNT_DETACH);
     }
 }
+
+/// The files below a directory, deleted or not, that loop devices of anybody have open.
+pub fn loop_devices_below(directory: &Path) -> Vec<PathBuf> {
+    let blocks = std::fs::read_dir("/sys/block").unwrap();
+    // A device that goes away meanwhile has no file either.
+    let file = |block: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(block.ok()?.path().join("loop/backing_file")).ok()
+    };
+    blocks.filter_map(file).map(PathBuf::from).filter(|file| file.starts_with(directory)).collect()
+}

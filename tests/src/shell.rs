@@ -1,34 +1,66 @@
 //! `gitrepo-cli mount` at a shell, with a store on a new private file system.
 
+use std::any::Any;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
+use gitrepo_core::error::chain;
+use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::linux::LinuxMounter;
+
 use crate::loopfs::LoopFs;
 use crate::program::Outcome;
 use crate::program::Program;
 use crate::program::Running;
+use crate::require;
 use crate::snapshot_format;
+use crate::snapshot_format::Format;
+use crate::tmpfs::Tmpfs;
 use crate::volumes;
 
 /// A root shell with a store and a directory for targets. Its mounts are visible to this thread and those it starts.
 pub struct Shell {
     program: Program,
     configuration: PathBuf,
+    format: Option<Format>,
     home: PathBuf,
-    _file_system: LoopFs,
+    _file_system: Box<dyn Any + Send + Sync>,
 }
 
 impl Shell {
     /// With a file system of `bytes`, without reserved blocks; `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
         let file_system = LoopFs::if_possible(bytes)?;
-        let home = file_system.path().canonicalize().unwrap();
+        Self::on(&file_system.path().canonicalize().unwrap(), None, Box::new(file_system))
+    }
+
+    /// The same with snapshots in this format; `None` also on a machine that cannot mount them.
+    pub fn new_with(bytes: u64, format: Format) -> Option<Self> {
+        let file_system = LoopFs::if_possible(bytes)?;
+        Self::on(&file_system.path().canonicalize().unwrap(), Some(format), Box::new(file_system))
+    }
+
+    /// With images as snapshots on a tmpfs, where they are mounted through loop devices; `None` without root, or on a
+    /// machine that cannot mount them.
+    pub fn with_loop_devices() -> Option<Self> {
+        let file_system = Tmpfs::if_possible()?;
+        Self::on(&file_system.path().canonicalize().unwrap(), Some(Format::Image), Box::new(file_system))
+    }
+
+    fn on(home: &Path, format: Option<Format>, file_system: Box<dyn Any + Send + Sync>) -> Option<Self> {
+        if format == Some(Format::Image) {
+            let supported = LinuxMounter::new(home.join("mounting")).check_images(home);
+            let what = supported.as_ref().err().map(|error| chain(error)).unwrap_or_default();
+            if !require::feature(supported.is_ok(), &format!("images of 512-byte blocks: {what}")) {
+                return None;
+            }
+        }
         std::fs::create_dir(home.join("pods")).unwrap();
         let program = Program::cli();
-        let shell =
-            Self { configuration: program.home().join("config.json"), program, home, _file_system: file_system };
+        let configuration = program.home().join("config.json");
+        let shell = Self { configuration, format, program, home: home.to_owned(), _file_system: file_system };
         shell.configure(r#"{"cache": {"reserveBytes": "0"}}"#);
         Some(shell)
     }
@@ -43,9 +75,12 @@ impl Shell {
         self
     }
 
-    /// Gives the program another configuration, with the [format of this run][snapshot_format].
+    /// Gives the program another configuration, with the shell's format, or else that [of this run][snapshot_format].
     pub fn configure(&self, json: &str) {
         let mut configuration = serde_json::from_str(json).unwrap();
+        if let Some(format) = self.format {
+            snapshot_format::set(&mut configuration, format);
+        }
         snapshot_format::add_to(&mut configuration);
         std::fs::write(&self.configuration, configuration.to_string()).unwrap();
     }

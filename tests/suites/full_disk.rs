@@ -1,4 +1,5 @@
 //! A store whose file system is full: a clear refusal, no leftovers, and published volumes stay and can be unpublished.
+//! With snapshots in either format.
 
 mod room;
 
@@ -14,10 +15,34 @@ use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
+use gitrepo_tests::snapshot_format::Format;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::delete;
+use nix::fcntl::FallocateFlags;
+use nix::fcntl::fallocate;
 use nix::sys::statvfs::Statvfs;
 use nix::sys::statvfs::statvfs;
+
+/// Makes tests of functions that take the format of snapshots.
+macro_rules! in_each_format {
+    ($($test:ident)*) => {
+        mod directories {
+            $(#[test]
+            fn $test() {
+                super::$test(gitrepo_tests::snapshot_format::Format::Directory);
+            })*
+        }
+
+        mod images {
+            $(#[test]
+            fn $test() {
+                super::$test(gitrepo_tests::snapshot_format::Format::Image);
+            })*
+        }
+    };
+}
+
+use in_each_format;
 
 const SMALL_DISK: u64 = 16 << 20;
 
@@ -31,8 +56,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Option<Self> {
-        let shell = Shell::new(SMALL_DISK)?;
+    fn new(format: Format) -> Option<Self> {
+        let shell = Shell::new_with(SMALL_DISK, format)?;
         let (small, commit) = fixtures::small();
         let server = HttpServer::start(&small);
         let published = shell.target("published");
@@ -75,8 +100,8 @@ impl Scene {
 
 /// Writes until no byte is free.
 fn fill_blocks(directory: &Path) -> File {
-    let mut file = File::create(directory.join("filler")).unwrap();
-    for size in [64 << 10, 1] {
+    let mut file = File::create(directory.join("rest")).unwrap();
+    for size in [64 << 10, 4 << 10, 1] {
         let chunk = vec![0; size];
         let error = loop {
             if let Err(error) = file.write_all(&chunk).and_then(|()| file.sync_data()) {
@@ -85,6 +110,15 @@ fn fill_blocks(directory: &Path) -> File {
         };
         assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
     }
+    file
+}
+
+/// Takes all blocks but those of so many bytes.
+fn fill_except(directory: &Path, bytes: u64) -> File {
+    let file = File::create(directory.join("filler")).unwrap();
+    let space = statvfs(directory).unwrap();
+    let length = (space.blocks_available() * space.fragment_size()).saturating_sub(bytes);
+    fallocate(&file, FallocateFlags::empty(), 0, length.try_into().unwrap()).unwrap();
     file
 }
 
@@ -97,17 +131,15 @@ fn fill_inodes(directory: &Path) -> PathBuf {
     place
 }
 
-#[test]
-fn a_pack_that_does_not_fit_is_refused_and_its_space_freed() {
-    let Some(scene) = Scene::new() else { return };
+fn a_pack_that_does_not_fit_is_refused_and_its_space_freed(format: Format) {
+    let Some(scene) = Scene::new(format) else { return };
     let large = Repository::new("large");
     large.commit("main", &Files::new().file("noise", fixtures::noise(1, 24 << 20)));
     scene.assert_does_not_fit(&large);
 }
 
-#[test]
-fn a_tree_that_does_not_fit_is_refused_and_its_space_freed() {
-    let Some(scene) = Scene::new() else { return };
+fn a_tree_that_does_not_fit_is_refused_and_its_space_freed(format: Format) {
+    let Some(scene) = Scene::new(format) else { return };
     let large = Repository::new("large");
     let files =
         (0..24).fold(Files::new(), |files, number| files.file(format!("zeros-{number}"), vec![number; 1 << 20]));
@@ -115,22 +147,35 @@ fn a_tree_that_does_not_fit_is_refused_and_its_space_freed() {
     scene.assert_does_not_fit(&large);
 }
 
-#[test]
-fn a_tree_of_too_many_files_is_refused_and_its_inodes_freed() {
-    let Some(scene) = Scene::new() else { return };
-    // An image needs no inode for a file.
-    scene.shell.configure(r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "directory"}"#);
+/// More files than the disk has inodes.
+fn too_many_files(scene: &Scene) -> Repository {
     let many = Repository::new("many");
     let count = scene.space().files_available() + 100;
     let files =
         (0..count).fold(Files::new(), |files, number| files.file(format!("{}/{number}", number % 100), "same\n"));
     many.commit("main", &files);
-    scene.assert_does_not_fit(&many);
+    many
 }
 
 #[test]
-fn nothing_new_is_published_on_a_full_disk_and_everything_can_be_unpublished() {
-    let Some(scene) = Scene::new() else { return };
+fn a_tree_of_too_many_files_is_refused_and_its_inodes_freed() {
+    let Some(scene) = Scene::new(Format::Directory) else { return };
+    scene.assert_does_not_fit(&too_many_files(&scene));
+}
+
+#[test]
+fn an_image_of_many_files_needs_no_inodes() {
+    let Some(scene) = Scene::new(Format::Image) else { return };
+    let many = too_many_files(&scene);
+    scene.server.add(&many);
+    let target = scene.shell.target("many");
+    scene.shell.mount(&scene.server.url(&many), &target, &[]).assert_success();
+    assert_same_tree(&many, "main", ".", &target);
+    scene.shell.unmount(&target).assert_success();
+}
+
+fn nothing_new_is_published_on_a_full_disk_and_everything_can_be_unpublished(format: Format) {
+    let Some(scene) = Scene::new(format) else { return };
     let _filler = fill_blocks(scene.shell.home());
     let other = scene.shell.target("other");
     scene.shell.mount(&scene.server.url(&scene.small), &other, &["--writable=copy"]).assert_code(73);
@@ -139,9 +184,8 @@ fn nothing_new_is_published_on_a_full_disk_and_everything_can_be_unpublished() {
     scene.assert_can_be_unmounted();
 }
 
-#[test]
-fn a_volume_is_unpublished_without_a_free_inode() {
-    let Some(scene) = Scene::new() else { return };
+fn a_volume_is_unpublished_without_a_free_inode(format: Format) {
+    let Some(scene) = Scene::new(format) else { return };
     let fillers = fill_inodes(scene.shell.home());
     scene.assert_volume_lives();
     scene.assert_can_be_unmounted();
@@ -150,9 +194,8 @@ fn a_volume_is_unpublished_without_a_free_inode() {
     scene.assert_volume_lives();
 }
 
-#[test]
-fn the_reserve_stays_free() {
-    let Some(scene) = Scene::new() else { return };
+fn the_reserve_stays_free(format: Format) {
+    let Some(scene) = Scene::new(format) else { return };
     scene.shell.configure(r#"{"cache": {"reserveBytes": "1Gi"}}"#);
     let large = Repository::new("other");
     large.commit("main", &Files::new().file("file", "content\n"));
@@ -160,13 +203,66 @@ fn the_reserve_stays_free() {
     scene.assert_can_be_unmounted();
 }
 
-#[test]
-fn the_reserve_stays_free_of_writable_copies_too() {
-    let Some(scene) = Scene::new() else { return };
+fn the_reserve_stays_free_of_writable_copies_too(format: Format) {
+    let Some(scene) = Scene::new(format) else { return };
     scene.shell.configure(r#"{"cache": {"reserveBytes": "1Gi"}}"#);
     let target = scene.shell.target("copy");
     let outcome = scene.shell.mount(&scene.server.url(&scene.small), &target, &["--writable", "copy"]).assert_code(73);
     assert!(outcome.stderr.contains("cache.reserveBytes"), "{outcome:?}");
     assert!(!target.exists(), "{outcome:?}");
     scene.assert_volume_lives();
+}
+
+fn a_publish_on_a_disk_that_fills_up_at_any_stage_leaves_nothing_or_succeeds(format: Format) {
+    const STEP: u64 = 96 << 10;
+    let Some(shell) = Shell::new_with(SMALL_DISK, format) else { return };
+    let repository = Repository::new("filling");
+    let files = (0..100).fold(Files::new(), |files, number| {
+        let file = format!("{}/{number}", number % 10);
+        files.file(file, fixtures::noise(number + 1, 12 << 10)).symlink(format!("link-{number}"), "0/0")
+    });
+    repository.commit("main", &files);
+    let server = HttpServer::start(&repository);
+    let url = server.url(&repository);
+    let target = shell.target("pod");
+    // The directories of the store are there, whose blocks are not freed any more.
+    shell.mount(&url, &target, &[]).assert_success();
+    shell.unmount(&target).assert_success();
+    let mut refused = 0;
+    let mut succeeded = 0;
+    while succeeded < 3 {
+        shell.run(&["sweep", "--unreferenced"]).assert_success();
+        let free = (refused + succeeded) * STEP;
+        let filler = fill_except(shell.home(), free);
+        let outcome = shell.mount(&url, &target, &[]);
+        if outcome.status.success() {
+            succeeded += 1;
+            assert_same_tree(&repository, "main", ".", &target);
+            let rest = fill_blocks(shell.home());
+            shell.unmount(&target).assert_success();
+            drop(rest);
+        } else {
+            refused += 1;
+            let stderr = outcome.assert_code(73).stderr;
+            assert_eq!(shell.leftovers(), [] as [PathBuf; 0], "{free} bytes free: {stderr}");
+        }
+        drop(filler);
+        ["filler", "rest"].iter().for_each(|name| drop(fs::remove_file(shell.home().join(name))));
+        // What a failure left in the store is of use, or harms nothing.
+        shell.mount(&url, &target, &[]).assert_success();
+        assert_same_tree(&repository, "main", ".", &target);
+        shell.unmount(&target).assert_success();
+        assert_eq!(shell.leftovers(), [] as [PathBuf; 0], "{free} bytes free");
+    }
+    assert!(refused >= 10, "only {refused} stages");
+}
+
+in_each_format! {
+    a_pack_that_does_not_fit_is_refused_and_its_space_freed
+    a_tree_that_does_not_fit_is_refused_and_its_space_freed
+    nothing_new_is_published_on_a_full_disk_and_everything_can_be_unpublished
+    a_volume_is_unpublished_without_a_free_inode
+    the_reserve_stays_free
+    the_reserve_stays_free_of_writable_copies_too
+    a_publish_on_a_disk_that_fills_up_at_any_stage_leaves_nothing_or_succeeds
 }

@@ -1,4 +1,5 @@
-//! Kills `mount` and `unmount` at 200 random moments: the next command always succeeds, and a sweep leaves nothing.
+//! Kills `mount`, its worker and `unmount` at 200 random moments, with snapshots in either format: the next command always
+//! succeeds, and a sweep leaves nothing.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -12,14 +13,18 @@ use std::time::Duration;
 use std::time::Instant;
 
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::loopfs::loop_devices_below;
 use gitrepo_tests::program;
 use gitrepo_tests::program::Running;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
+use gitrepo_tests::snapshot_format::Format;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::entries;
 use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 /// Kills in each of two lanes with a store each. Only kills of a running command count.
 const KILLS: usize = 100;
@@ -27,15 +32,29 @@ const KILLS: usize = 100;
 /// Number of commits to choose from, so that a killed mount often fetches.
 const COMMITS: usize = 40;
 
+/// Bytes of a lane's file system.
+const DISK: u64 = 256 << 20;
+
 /// Set this to the number that a failed run printed, to repeat its choices.
 const SEED: &str = "GITREPO_TEST_SEED";
 
 #[test]
 fn two_hundred_kills_leave_a_store_that_works_and_nothing_after_a_sweep() {
+    run([|| Shell::new(DISK); 2]);
+}
+
+#[test]
+fn two_hundred_kills_leave_whole_images_and_no_loop_device() {
+    run([|| Shell::new_with(DISK, Format::Image), Shell::with_loop_devices]);
+}
+
+fn run(shells: [fn() -> Option<Shell>; 2]) {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(any_seed);
-    writeln!(io::stderr(), "{SEED}={seed}").unwrap();
+    let mut errors = io::stderr();
+    writeln!(errors, "{SEED}={seed}").unwrap();
     // Each lane has its own thread, because it has its own mount namespace.
-    let lanes = [seed, !seed].map(|seed| std::thread::spawn(move || run_lane(seed)));
+    let [one, two] = shells;
+    let lanes = [(seed, one), (!seed, two)].map(|(seed, shell)| std::thread::spawn(move || run_lane(seed, shell)));
     for lane in lanes {
         lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
@@ -45,8 +64,8 @@ fn any_seed() -> u64 {
     u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() & u128::from(u64::MAX)).unwrap()
 }
 
-fn run_lane(seed: u64) {
-    let Some(mut lane) = Lane::new(seed) else { return };
+fn run_lane(seed: u64, shell: fn() -> Option<Shell>) {
+    let Some(mut lane) = shell().map(|shell| Lane::new(seed, shell)) else { return };
     let met = (0..8 * KILLS).filter(|_| lane.kill_one()).take(KILLS).count();
     assert_eq!(met, KILLS, "too many commands ended before they were killed");
     lane.assert_nothing_is_left();
@@ -67,6 +86,14 @@ struct Lane {
     spans: [Duration; 3],
 }
 
+/// A process to kill.
+#[derive(Clone, Copy, PartialEq)]
+enum Victim {
+    Command,
+    /// The worker of the command, if it has one at that moment.
+    Worker,
+}
+
 /// A command to kill.
 #[derive(Clone, Copy)]
 enum Command {
@@ -77,8 +104,7 @@ enum Command {
 }
 
 impl Lane {
-    fn new(seed: u64) -> Option<Self> {
-        let shell = Shell::new(256 << 20)?;
+    fn new(seed: u64, shell: Shell) -> Self {
         // Its own executable distinguishes its processes from those of other tests.
         let executable = shell.home().join("gitrepo-cli");
         fs::copy(program::executable("gitrepo-cli"), &executable).unwrap();
@@ -98,7 +124,7 @@ impl Lane {
             spans: [Duration::ZERO; 3],
         };
         lane.measure();
-        Some(lane)
+        lane
     }
 
     /// Measures how long the commands take on this machine, so that kills meet them running.
@@ -128,7 +154,8 @@ impl Lane {
                 let commit = self.commits[self.random.below(COMMITS)].clone();
                 let copy = [None, None, Some("private"), Some("shared")][self.random.below(4)];
                 let command = if self.known.insert(commit.clone()) { Command::Fetch } else { Command::Mount };
-                let met = self.kill(command, |shell, url| mount(shell, url, &target, &commit, copy));
+                let victim = if self.random.below(4) == 0 { Victim::Worker } else { Victim::Command };
+                let met = self.kill(victim, command, |shell, url| mount(shell, url, &target, &commit, copy));
                 self.shell.run(&["ls"]).assert_success();
                 mount(&self.shell, &self.url(), &target, &commit, copy).wait().assert_success();
                 self.assert_shows(&target, &commit);
@@ -136,7 +163,7 @@ impl Lane {
                 met
             }
             Some((commit, copy)) => {
-                let met = self.kill(Command::Unmount, |shell, _| shell.spawn_unmount(&target));
+                let met = self.kill(Victim::Command, Command::Unmount, |shell, _| shell.spawn_unmount(&target));
                 self.shell.run(&["ls"]).assert_success();
                 if self.random.below(2) == 0 {
                     // Whether it was unmounted or not, it can be mounted and is complete.
@@ -154,14 +181,20 @@ impl Lane {
         }
     }
 
-    fn kill(&mut self, command: Command, start: impl FnOnce(&Shell, &str) -> Running) -> bool {
+    /// Kills a command or its worker. Returns whether the command was still running.
+    fn kill(&mut self, victim: Victim, command: Command, start: impl FnOnce(&Shell, &str) -> Running) -> bool {
         let span = self.spans[command as usize];
         let moment = self.random.within(span);
         let running = start(&self.shell, &self.url());
         // This only chooses the moment of the kill; nothing depends on what is done by then.
         std::thread::sleep(moment);
-        running.signal(Signal::SIGKILL);
-        let met = running.wait().status.code().is_none();
+        let worker = || self.processes().into_iter().find(|process| *process != running.id());
+        match worker().filter(|_| victim == Victim::Worker) {
+            // It may have ended meanwhile.
+            Some(worker) => drop(kill(Pid::from_raw(worker.try_into().unwrap()), Signal::SIGKILL)),
+            None => running.signal(Signal::SIGKILL),
+        }
+        let met = !running.wait().status.success();
         // Commands take longer, or no longer as long, as other work on the machine comes and goes.
         self.spans[command as usize] = if met { span + span / 16 } else { moment };
         met
@@ -177,31 +210,54 @@ impl Lane {
             self.assert_shows(target, commit);
             self.shell.unmount(target).assert_success();
         }
-        self.assert_no_process_is_left();
+        wait_for_none("processes", || self.processes());
+        wait_for_none("loop devices", || loop_devices_below(self.shell.home()));
         let swept = self.shell.run(&["sweep", "--json"]).assert_success();
         assert!(swept.stdout.contains("\"failures\":[]"), "{swept:?}");
         assert_eq!(self.shell.leftovers(), [] as [PathBuf; 0]);
         assert!(entries(&self.shell.store().join("locks")).len() <= 1, "only the sweep's own lock");
         let snapshots = entries(&self.shell.store().join("snapshots"));
         assert!(!snapshots.is_empty() && snapshots.len() <= COMMITS, "{snapshots:?}");
+        let fetches = self.server.packs();
         for snapshot in snapshots {
             let meta = fs::read_to_string(snapshot.join("meta.json")).unwrap();
             let commit = self.commits.iter().find(|commit| meta.contains(commit.as_str())).unwrap();
-            assert_same_tree(&self.repository, commit, ".", &snapshot.join("root"));
+            if snapshot.join("root").exists() {
+                assert_same_tree(&self.repository, commit, ".", &snapshot.join("root"));
+                continue;
+            }
+            let target = self.shell.target("image");
+            mount(&self.shell, &self.url(), &target, commit, None).wait().assert_success();
+            self.assert_shows(&target, commit);
+            self.shell.unmount(&target).assert_success();
         }
+        assert_eq!(self.server.packs(), fetches, "every image is whole");
+        wait_for_none("loop devices", || loop_devices_below(self.shell.home()));
     }
 
-    /// A worker ends after its parent, without any notification.
-    fn assert_no_process_is_left(&self) {
-        let patience = Instant::now() + Duration::from_secs(20);
-        loop {
-            let left = processes_of(&self.executable);
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < patience, "processes are left: {left:?}");
-            std::thread::yield_now();
+    /// Ids of the processes that run this lane's executable, wherever their root is.
+    fn processes(&self) -> Vec<u32> {
+        let ours = self.executable.metadata().unwrap();
+        let id = |process: PathBuf| {
+            let theirs = fs::metadata(process.join("exe")).ok()?;
+            let is_ours = (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino());
+            process.file_name()?.to_str()?.parse().ok().filter(|_| is_ours)
+        };
+        entries(Path::new("/proc")).into_iter().filter_map(id).collect()
+    }
+}
+
+/// Waits until the kernel has removed what goes with a process: a worker ends after its parent, and a loop device is freed
+/// after its last user, without any notification.
+fn wait_for_none<T: std::fmt::Debug>(what: &str, list: impl Fn() -> Vec<T>) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let left = list();
+        if left.is_empty() {
+            return;
         }
+        assert!(Instant::now() < patience, "{what} are left: {left:?}");
+        std::thread::yield_now();
     }
 }
 
@@ -221,17 +277,6 @@ fn mount(shell: &Shell, url: &str, target: &Path, commit: &str, copy: Option<&st
     let writable = copy.map(|copy| format!("--writable={copy}"));
     let more: Vec<&str> = [revision.as_str()].into_iter().chain(writable.as_deref()).collect();
     shell.spawn_mount(url, target, &more)
-}
-
-/// Ids of the processes that run this executable, wherever their root is.
-fn processes_of(executable: &Path) -> Vec<String> {
-    let ours = executable.metadata().unwrap();
-    let is_ours = |process: &PathBuf| {
-        let theirs = fs::metadata(process.join("exe"));
-        theirs.is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
-    };
-    let processes = entries(Path::new("/proc")).into_iter().filter(is_ours);
-    processes.map(|process| process.display().to_string()).collect()
 }
 
 /// splitmix64.

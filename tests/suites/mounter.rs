@@ -15,6 +15,7 @@ use gitrepo_core::mount::linux::Strategy;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_tests::images::Image;
 use gitrepo_tests::loopfs::LoopFs;
+use gitrepo_tests::loopfs::loop_devices_below;
 use gitrepo_tests::namespace;
 use gitrepo_tests::require;
 use nix::mount::MntFlags;
@@ -138,14 +139,6 @@ impl<M> Drop for Bench<M> {
             let _ = nix::mount::umount2(&self.home, MntFlags::MNT_DETACH);
         }
     }
-}
-
-/// Loop devices, of anybody, with a file below this directory, which may be deleted.
-fn loop_devices_below(home: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir("/sys/block")
-        .unwrap()
-        .filter_map(|device| fs::read_to_string(device.unwrap().path().join("loop/backing_file")).ok());
-    files.map(PathBuf::from).filter(|file| file.starts_with(home)).collect()
 }
 
 /// Makes tests of a module's functions, which take a [`Bench`], for each bench.

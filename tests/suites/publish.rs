@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use gitrepo_core::error::chain;
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::mount::linux::Backing;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::SnapshotChoice;
@@ -23,6 +24,7 @@ use gitrepo_tests::program;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::require;
+use gitrepo_tests::tmpfs::Tmpfs;
 use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::Node;
 use tempfile::TempDir;
@@ -33,6 +35,7 @@ mod copies;
 mod damage;
 mod failures;
 mod formats;
+mod image_damage;
 mod images;
 mod kernel;
 mod shared;
@@ -55,43 +58,66 @@ struct Bench {
 }
 
 enum Place {
-    Directory { _directory: TempDir },
-    FileSystem { _file_system: LoopFs },
+    Directory(TempDir),
+    Disk(LoopFs),
+    Memory(Tmpfs),
+}
+
+impl Place {
+    fn disk() -> Option<Self> {
+        LoopFs::if_possible(1 << 30).map(Self::Disk)
+    }
+
+    fn memory() -> Option<Self> {
+        Tmpfs::if_possible().map(Self::Memory)
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Directory(directory) => directory.path(),
+            Self::Disk(file_system) => file_system.path(),
+            Self::Memory(file_system) => file_system.path(),
+        }
+    }
 }
 
 impl Bench {
     /// Creates a bench with workers in threads and fake mounts.
     fn fake() -> Self {
-        let directory = TempDir::new().unwrap();
-        let home = directory.path().canonicalize().unwrap();
+        let place = Place::Directory(TempDir::new().unwrap());
+        let home = place.path().canonicalize().unwrap();
         let worker = InProcess::new(Arc::new(Git::default()));
-        let place = Place::Directory { _directory: directory };
         Self::new(home, Arc::new(worker), Arc::new(FakeMounter::new()), SnapshotChoice::Directory, place)
     }
 
     /// Creates a bench that works like a real node; `None` without root.
     fn real() -> Option<Self> {
-        Self::real_with(SnapshotChoice::Directory)
+        Some(Self::real_on(SnapshotChoice::Directory, Place::disk()?))
     }
 
     /// The same with images as snapshots; `None` also on a machine that cannot mount them.
     fn images() -> Option<Self> {
-        let bench = Self::real_with(SnapshotChoice::Image)?;
-        let supported = bench.mounter.check_images(&bench.home);
-        let what = supported.as_ref().err().map(|error| chain(error)).unwrap_or_default();
-        require::feature(supported.is_ok(), &format!("images of 512-byte blocks: {what}")).then_some(bench)
+        Self::real_on(SnapshotChoice::Image, Place::disk()?).with_images()
     }
 
-    fn real_with(format: SnapshotChoice) -> Option<Self> {
-        if !require::root("to mount") || !require::tool("mkfs.ext4") {
-            return None;
-        }
-        let file_system = LoopFs::new(1 << 30);
-        let home = file_system.path().canonicalize().unwrap();
+    /// The same on a file system whose files the kernel mounts only through loop devices.
+    fn images_on_loop_devices() -> Option<Self> {
+        let bench = Self::real_on(SnapshotChoice::Image, Place::memory()?).with_images()?;
+        let backing = LinuxMounter::new(bench.home.join("mounting")).image_support(&bench.home).unwrap().backing;
+        require::feature(backing == Backing::LoopDevices, "a tmpfs without images as files").then_some(bench)
+    }
+
+    fn with_images(self) -> Option<Self> {
+        let supported = self.mounter.check_images(&self.home);
+        let what = supported.as_ref().err().map(|error| chain(error)).unwrap_or_default();
+        require::feature(supported.is_ok(), &format!("images of 512-byte blocks: {what}")).then_some(self)
+    }
+
+    fn real_on(format: SnapshotChoice, place: Place) -> Self {
+        let home = place.path().canonicalize().unwrap();
         let worker = Confined::new(&volumes::config().worker).with_program(program::executable("gitrepo-cli"));
         let mounter = LinuxMounter::new(home.join("store/mounting"));
-        let place = Place::FileSystem { _file_system: file_system };
-        Some(Self::new(home, Arc::new(worker), Arc::new(mounter), format, place))
+        Self::new(home, Arc::new(worker), Arc::new(mounter), format, place)
     }
 
     fn new(
@@ -254,8 +280,8 @@ over_every_format! {
             a_new_commit_is_another_image_over_old_and_new_segments
             an_unpublish_leaves_neither_mount_nor_loop_device
             a_mounted_image_survives_eviction_of_all_else
+            an_eviction_frees_what_was_foretold
             a_writable_volume_is_a_copy_of_files
-            a_damaged_image_is_fetched_again
             a_node_without_images_says_so;
         formats:
             read_only_volumes_are_images_where_the_node_can_mount_them
@@ -272,5 +298,24 @@ over_every_format! {
             a_damaged_view_is_made_again_from_the_store
             a_view_of_a_damaged_snapshot_is_fetched
             a_volume_of_a_version_without_owners_stays_as_it_is;
+        image_damage:
+            a_damaged_image_is_replaced_once_it_is_unmounted
+            a_damaged_image_is_replaced_while_another_target_shows_it
+            a_damaged_segment_is_not_built_upon
+            a_snapshot_from_a_backup_is_shown;
+    }
+}
+
+over! {
+    of_images_on_loop_devices: Bench::images_on_loop_devices();
+    ; {
+        images:
+            every_fixture_is_shown_as_git_has_it
+            targets_share_one_filesystem_and_the_second_fetches_nothing
+            an_unpublish_leaves_neither_mount_nor_loop_device
+            a_mounted_image_survives_eviction_of_all_else;
+        image_damage:
+            a_damaged_image_is_replaced_while_another_target_shows_it
+            a_damaged_segment_is_not_built_upon;
     }
 }

@@ -8,12 +8,17 @@ use std::io::Write;
 use super::CHUNK;
 use super::content::Content;
 
+/// After how many bytes of a result to look whether it is still wanted.
+const LOOK: u64 = 1 << 20;
+
 /// Why a delta cannot be applied.
 #[derive(Debug)]
 pub(super) enum DeltaError {
     /// It is damaged, or made for another base.
     Damaged(&'static str),
     Disk(io::Error),
+    /// The result is not wanted any more.
+    Stopped,
 }
 
 impl From<io::Error> for DeltaError {
@@ -44,10 +49,11 @@ impl<'a> Delta<'a> {
         Ok(Self { base, instructions, size })
     }
 
-    /// Writes the result.
-    pub(super) fn apply(self, result: &mut impl Write) -> Result<(), DeltaError> {
+    /// Writes the result, as long as `is_wanted`: a few bytes can make gigabytes.
+    pub(super) fn apply(self, result: &mut impl Write, is_wanted: &mut dyn FnMut() -> bool) -> Result<(), DeltaError> {
         let Self { base, instructions: mut delta, size } = self;
         let mut left = size;
+        let mut next_look = left.saturating_sub(LOOK);
         let mut piece = vec![0; usize::try_from(size).unwrap_or(CHUNK).min(CHUNK)];
         while let Some(instruction) = delta.optional_byte()? {
             let (length, from) = match instruction {
@@ -64,6 +70,12 @@ impl<'a> Delta<'a> {
                 }
             };
             left = left.checked_sub(length).ok_or(DeltaError::Damaged("is a delta that makes more than it says"))?;
+            if left < next_look {
+                if !is_wanted() {
+                    return Err(DeltaError::Stopped);
+                }
+                next_look = left.saturating_sub(LOOK);
+            }
             let mut done = 0;
             while done < length {
                 let wanted = usize::try_from(length - done).unwrap_or(CHUNK).min(CHUNK);
@@ -166,8 +178,26 @@ mod tests {
 
     fn apply(base: &Content, delta: &Content) -> Result<Vec<u8>, DeltaError> {
         let mut result = Vec::new();
-        Delta::new(base, delta)?.apply(&mut result)?;
+        Delta::new(base, delta)?.apply(&mut result, &mut || true)?;
         Ok(result)
+    }
+
+    #[test]
+    fn a_large_result_that_is_not_wanted_any_more_is_given_up() {
+        // The result is 1,024 times the base: 64 MiB.
+        let base = whole(&[0; 1 << 16]);
+        let mut delta = vec![0x80, 0x80, 0x04, 0x80, 0x80, 0x80, 0x20];
+        delta.extend(std::iter::repeat_n(0x80, 1024));
+        let delta = whole(&delta);
+        let mut looks = 0;
+        let mut result = Vec::new();
+        let given_up = Delta::new(&base, &delta).unwrap().apply(&mut result, &mut || {
+            looks += 1;
+            looks < 3
+        });
+        assert!(matches!(given_up, Err(DeltaError::Stopped)), "{given_up:?}");
+        assert!((2 << 20..4 << 20).contains(&result.len()), "{}", result.len());
+        assert_eq!(apply(&base, &delta).unwrap().len(), 64 << 20);
     }
 
     #[test]

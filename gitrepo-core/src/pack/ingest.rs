@@ -177,11 +177,12 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         go_on: &mut dyn FnMut(Seen) -> bool,
     ) -> Result<(), PackError> {
         for objects in 0..=total {
-            if !go_on(Seen { objects, total }) {
+            let mut is_wanted = || go_on(Seen { objects, total });
+            if !is_wanted() {
                 return Err(PackError::Stopped);
             }
             if objects < total {
-                self.read(&mut input)?;
+                self.read(&mut input, &mut is_wanted)?;
             }
         }
         let ids = self.stage.ids()?;
@@ -194,7 +195,7 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
     }
 
     /// Reads the next object of the pack.
-    fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<(), PackError> {
+    fn read<R: Read>(&mut self, input: &mut Input<R>, is_wanted: &mut dyn FnMut() -> bool) -> Result<(), PackError> {
         let entry = Entry::read(input, input.position())?;
         make_room(&mut self.records, self.total)?;
         let number = self.records.len();
@@ -210,7 +211,7 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
                     Some(kind) => {
                         let delta = self.inflate(input, &entry)?;
                         let base = self.content(base, kind)?;
-                        self.resolve(number, entry.offset, kind, (&base, &delta))?
+                        self.resolve(number, entry.offset, kind, (&base, &delta), is_wanted)?
                     }
                     None => return self.wait(input, &entry, Base::Number(base)),
                 }
@@ -307,10 +308,12 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         offset: u64,
         kind: ObjectType,
         (base, delta): (&Content, &Content),
+        is_wanted: &mut dyn FnMut() -> bool,
     ) -> Result<Resolved, PackError> {
         let failed = |error| match error {
             DeltaError::Damaged(what) => PackError::Object { offset, what },
             DeltaError::Disk(error) => PackError::Disk(error),
+            DeltaError::Stopped => PackError::Stopped,
         };
         let delta = Delta::new(base, delta).map_err(failed)?;
         let size = delta.size;
@@ -318,18 +321,18 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         if kind == ObjectType::Blob {
             let place = if size <= WHOLE_BLOB {
                 let (place, mut room) = self.stage.blob(size)?;
-                delta.apply(&mut room).map_err(failed)?;
+                delta.apply(&mut room, is_wanted).map_err(failed)?;
                 place
             } else {
                 let place = self.stage.begin_large(size)?;
-                delta.apply(&mut self.stage).map_err(failed)?;
+                delta.apply(&mut self.stage, is_wanted).map_err(failed)?;
                 self.stage.end_large();
                 place
             };
             return Ok(Resolved { kind, place, length: size });
         }
         let mut draft = Draft::new(size, &self.places.packs).map_err(PackError::Disk)?;
-        delta.apply(&mut draft).map_err(failed)?;
+        delta.apply(&mut draft, is_wanted).map_err(failed)?;
         self.add_to_history(number, kind, draft.finish())
     }
 
@@ -390,7 +393,7 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
                 continue;
             };
             for number in deltas {
-                let ready = self.resolve_waiting(number, kind, &base)?;
+                let ready = self.resolve_waiting(number, kind, &base, is_wanted)?;
                 self.resolve_all(ready, is_wanted)?;
             }
         }
@@ -406,19 +409,25 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
                 if !is_wanted() {
                     return Err(PackError::Stopped);
                 }
-                ready.extend(self.resolve_waiting(number, kind, &base)?);
+                ready.extend(self.resolve_waiting(number, kind, &base, is_wanted)?);
             }
         }
         Ok(())
     }
 
     /// Resolves one delta that waited. Returns the ones that waited for it.
-    fn resolve_waiting(&mut self, number: usize, kind: ObjectType, base: &Content) -> Result<Ready, PackError> {
+    fn resolve_waiting(
+        &mut self,
+        number: usize,
+        kind: ObjectType,
+        base: &Content,
+        is_wanted: &mut dyn FnMut() -> bool,
+    ) -> Result<Ready, PackError> {
         let Record { offset, place, length, .. } = self.records[number];
         let Some((file, _)) = &self.spool else { return Ok(Vec::new()) };
         let delta = Content::Part { file: Arc::clone(file), offset: place, length };
         let delta = delta.gather().map_err(PackError::Disk)?;
-        let Resolved { place, length, .. } = self.resolve(number, offset, kind, (base, &delta))?;
+        let Resolved { place, length, .. } = self.resolve(number, offset, kind, (base, &delta), is_wanted)?;
         let id = self.stage.ids()?.pop().ok_or(PackError::Stopped)?;
         self.records[number] = Record { offset, kind: Some(kind), id, place, length };
         let waited = [Base::Number(number), Base::Id(id)].map(|base| self.waiting.remove(&base));

@@ -36,6 +36,7 @@ pub(crate) mod assemble;
 mod links;
 pub(crate) mod listed;
 mod record;
+pub(crate) mod sealed;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -66,9 +67,7 @@ impl SnapshotFormat for Image {
     }
 
     fn attachment(&self, snapshot: &Path) -> Attachment {
-        let device = |number: usize| snapshot.join(device_name(number));
-        let devices: Vec<PathBuf> = (0..).map(device).take_while(|path| path.symlink_metadata().is_ok()).collect();
-        Attachment::Image { metadata: snapshot.join(IMAGE), devices }
+        Attachment::Image { metadata: snapshot.join(IMAGE), devices: devices(snapshot) }
     }
 }
 
@@ -99,6 +98,12 @@ pub(crate) fn is_image(path: &Path) -> bool {
     let mut magic = [0; 4];
     let read = File::open(path).and_then(|file| file.read_exact_at(&mut magic, image::SUPERBLOCK as u64));
     read.is_ok() && u32::from_le_bytes(magic) == image::MAGIC
+}
+
+/// Returns the paths of the devices of a snapshot.
+fn devices(snapshot: &Path) -> Vec<PathBuf> {
+    let device = |number: usize| snapshot.join(device_name(number));
+    (0..).map(device).take_while(|path| path.symlink_metadata().is_ok()).collect()
 }
 
 fn device_name(number: usize) -> String {

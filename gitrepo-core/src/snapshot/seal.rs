@@ -93,7 +93,7 @@ pub(crate) fn check(seal: &Path, tree: &Path, offset: u64, mut more: impl FnMut(
 }
 
 /// Returns the inode and the birth time of a directory, which never change. Without birth times, only the inode.
-fn identity(tree: &Path) -> io::Result<String> {
+pub(super) fn identity(tree: &Path) -> io::Result<String> {
     let found = std::fs::symlink_metadata(tree)?;
     let birth = found.created().ok().and_then(|birth| birth.duration_since(SystemTime::UNIX_EPOCH).ok());
     let birth = birth.map_or("-".to_owned(), |birth| format!("{}.{:09}", birth.as_secs(), birth.subsec_nanos()));

@@ -1,7 +1,7 @@
 //! Snapshots modified behind the store's back.
 //!
 //! Each snapshot is sealed when it is finished ([`seal()`]). A publish checks a few of its entries, a sweep all of
-//! them. A changed snapshot is marked and no longer served, but stays for the volumes that show it. Its successor, with
+//! them; of an image, both check all of its files. A changed snapshot is marked and no longer served, but stays for the volumes that show it. Its successor, with
 //! a name and a directory of its own, replaces it. A sweep removes it once nothing refers to it.
 //!
 //! Marking takes no lock: a mark only keeps a snapshot from being served, and marking twice is harmless.
@@ -21,9 +21,11 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::error::chain;
-use crate::snapshot::IMAGE;
+use crate::snapshot::Image;
+use crate::snapshot::SnapshotFormat;
 use crate::snapshot::seal;
 use crate::snapshot::seal::Verdict;
+use crate::snapshot::sealed;
 
 use super::Store;
 use super::clock::wall_clock;
@@ -38,7 +40,7 @@ use super::snapshot_id::SnapshotId;
 use super::target::hashes_in;
 use super::trash::Deletion;
 
-/// The sealed part of a snapshot: all that a volume shows.
+/// The sealed part of a snapshot of files: all that a volume shows.
 const TREE: &str = "root";
 
 /// The seal, beside the tree, out of reach of pods.
@@ -85,16 +87,15 @@ pub(super) struct Checked {
     pub(super) unfinished: bool,
 }
 
-/// Seals the tree of a snapshot that is about to be installed. Nothing in it may change from here on. An image needs no
-/// seal: its filesystem is read-only, so nobody changes it through a mount.
-pub(super) fn seal(snapshot: &Path) -> Result<(), StoreError> {
-    let (tree, file) = (snapshot.join(TREE), snapshot.join(SEAL_FILE));
-    if snapshot.join(IMAGE).exists() {
-        return Ok(());
-    }
+/// Seals a snapshot in this format that is about to be installed. Nothing that a volume shows may change from here on.
+pub(super) fn seal(snapshot: &Path, format: &str) -> Result<(), StoreError> {
+    let file = snapshot.join(SEAL_FILE);
     let write = || {
         let mut to = BufWriter::new(File::create_new(&file)?);
-        seal::write(&tree, &mut to)?;
+        match is_image(format) {
+            true => sealed::write(snapshot, &mut to)?,
+            false => seal::write(&snapshot.join(TREE), &mut to)?,
+        }
         to.flush()
     };
     write().map_err(StoreError::io("write", &file))
@@ -121,17 +122,25 @@ impl Store {
         self.mark_changed(lease, elsewhere)
     }
 
-    /// Compares a snapshot with its seal, from `offset`. A snapshot of an earlier version has no seal.
+    /// Compares a snapshot with its seal, from `offset`; all of an image. A snapshot of an earlier version has no seal.
     fn compare(&self, lease: &SnapshotLease, offset: u64, more: impl FnMut() -> bool) -> Result<Verdict, StoreError> {
         let (seal, tree) = (lease.path().join(SEAL_FILE), lease.path().join(TREE));
         if optional(fs::symlink_metadata(&seal).map_err(StoreError::io("examine", &seal)))?.is_none() {
             return Ok(Verdict::Unknown);
         }
-        seal::check(&seal, &tree, offset, more).map_err(StoreError::io("compare with its seal", &tree))
+        let verdict = match is_image(&lease.meta().format) {
+            true => sealed::check(&seal, lease.path()),
+            false => seal::check(&seal, &tree, offset, more),
+        };
+        verdict.map_err(StoreError::io("compare with its seal", lease.path()))
     }
 
     fn mark_changed(&self, lease: &SnapshotLease, verdict: Verdict) -> Result<bool, StoreError> {
         let Verdict::Changed(reason) = verdict else { return Ok(false) };
+        if is_image(&lease.meta().format) {
+            self.mark_damaged(lease, &reason)?;
+            return Ok(true);
+        }
         self.mark(lease, &reason)?;
         tracing::error!(
             snapshot = %lease.id(),
@@ -144,7 +153,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Marks a snapshot that cannot be mounted, because a part of it is damaged or gone. Its successor replaces it.
+    /// Marks a snapshot of which a part is damaged or gone. Its successor replaces it.
     pub(crate) fn mark_damaged(&self, lease: &SnapshotLease, reason: &str) -> Result<(), StoreError> {
         self.mark(lease, reason)?;
         tracing::error!(
@@ -251,6 +260,10 @@ fn counted(begun: Instant) -> impl FnMut() -> bool {
         entries += 1;
         entries < LEAST || (entries < SAMPLE && begun.elapsed() < SAMPLE_TIME)
     }
+}
+
+fn is_image(format: &str) -> bool {
+    format == Image.name()
 }
 
 fn is_marked(snapshot: &Path) -> Result<bool, StoreError> {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::Metadata;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +26,9 @@ use super::last_use;
 use super::last_use::LastUse;
 use super::lock::LockName;
 use super::lock::Mode;
+use super::names::Deleted;
+use super::names::files_in;
+use super::names::image_files;
 use super::repository::Repository;
 use super::repository::RepositoryLock;
 use super::snapshot::read_meta;
@@ -124,6 +127,7 @@ impl Store {
         };
         let Some(shown) = list_shown() else { return Ok(Freed { incomplete: true, ..freed }) };
         let mut survey = self.survey()?;
+        let mut deleted = Deleted::default();
         while missing > 0
             && let Some((used, oldest)) = survey.unused.pop_first()
         {
@@ -134,13 +138,12 @@ impl Store {
                         continue;
                     }
                     freed.snapshots += 1;
-                    let (bytes, repository) = describe(&path);
-                    self.count_off(&mut survey, repository, used)?;
-                    bytes
+                    self.count_off(&mut survey, repository_of(&path), used)?;
+                    bytes_of(&path, &mut deleted)
                 }
                 Unused::Repository(hash) => {
                     freed.repositories += 1;
-                    self.repository_of(hash).bytes()
+                    deleted.count(self.repository_of(hash).files())
                 }
             };
             freed.bytes = freed.bytes.saturating_add(bytes);
@@ -164,7 +167,7 @@ impl Store {
         for name in hashes_in(&self.layout.snapshots())? {
             let Ok(id) = SnapshotId::try_from(name) else { continue };
             let path = self.snapshot_path(&id);
-            if let (_, Some(repository)) = describe(&path) {
+            if let Some(repository) = repository_of(&path) {
                 *survey.snapshots_of.entry(repository).or_default() += 1;
             }
             if !referenced.contains(&id) {
@@ -208,7 +211,7 @@ impl Store {
         if is_shown || self.referenced()?.contains(id) {
             return Ok(None);
         }
-        let (bytes, repository) = describe(&path);
+        let (bytes, repository) = (bytes_of(&path, &mut Deleted::default()), repository_of(&path));
         Ok(self.layout.trash.take(&path)?.map(|path| Taken { path, bytes, repository }))
     }
 
@@ -220,7 +223,7 @@ impl Store {
         if self.has_snapshot_of(hash)? {
             return Ok(None);
         }
-        let bytes = repository.bytes();
+        let bytes = Deleted::default().count(repository.files());
         let taken = self.layout.trash.take(repository.path())?;
         Ok(taken.map(|path| Taken { path, bytes, repository: None }))
     }
@@ -233,7 +236,7 @@ impl Store {
     /// Whether the store has a snapshot of the repository with this hash.
     fn has_snapshot_of(&self, repository: &str) -> Result<bool, StoreError> {
         let mut snapshots = hashes_in(&self.layout.snapshots())?.into_iter();
-        Ok(snapshots.any(|name| describe(&self.layout.snapshots().join(name)).1.as_deref() == Some(repository)))
+        Ok(snapshots.any(|name| repository_of(&self.layout.snapshots().join(name)).as_deref() == Some(repository)))
     }
 }
 
@@ -245,23 +248,29 @@ struct Taken {
     repository: Option<String>,
 }
 
-/// Returns the bytes of a snapshot, and the hash of its repository. A damaged snapshot has neither.
-fn describe(snapshot: &Path) -> (u64, Option<String>) {
-    let Some(meta) = read_meta(snapshot).ok().flatten() else { return (0, None) };
-    let url = RepositoryUrl::parse(&meta.repository).ok();
-    (meta.summary.bytes, url.map(|url| Repository::hash_of(&url)))
+/// Returns the hash of a snapshot's repository; `None` for a damaged one.
+fn repository_of(snapshot: &Path) -> Option<String> {
+    let meta = read_meta(snapshot).ok().flatten()?;
+    RepositoryUrl::parse(&meta.repository).ok().map(|url| Repository::hash_of(&url))
+}
+
+/// Returns the bytes that the deletion of a snapshot frees. Of a tree of files, those of its content when it was
+/// written; of an image, those of its files that have no other name. A damaged one counts as 0 bytes.
+fn bytes_of(snapshot: &Path, deleted: &mut Deleted) -> u64 {
+    let Some(meta) = read_meta(snapshot).ok().flatten() else { return 0 };
+    image_files(snapshot, &meta).map_or(meta.summary.bytes, |files| deleted.count(files))
 }
 
 impl Repository {
-    /// Returns the total size of the repository's segments and packs.
-    fn bytes(&self) -> u64 {
-        let entries = self.directories().into_iter().filter_map(|path| fs::read_dir(path).ok()).flatten().flatten();
-        entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    /// Returns the repository's segments and packs, and their indexes.
+    fn files(&self) -> impl Iterator<Item = Metadata> {
+        self.directories().into_iter().flat_map(|directory| files_in(&directory))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
+use crate::error::chain;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
@@ -25,6 +26,7 @@ use super::trash::Deletion;
 mod adopt;
 mod recover;
 pub(super) mod salvage;
+mod sealed;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -33,7 +35,8 @@ mod whole;
 /// one's, are not used, and evicted as any other that is not.
 const GENERATION: &str = "gitrepo repository 2 ";
 
-/// Each fetch adds a pack and perhaps a segment, and they are searched one by one. Beyond this number the next fetch starts afresh.
+/// Each fetch adds a pack and perhaps a segment, and they are searched one by one. Beyond this number the next fetch
+/// starts afresh.
 const MOST_PACKS: usize = 50;
 
 /// The bare repository of one URL. It may not exist yet. Fetches only read it, as an alternate, and only
@@ -136,12 +139,22 @@ impl RepositoryLock {
         salvage::salvage(&self.repository)
     }
 
-    /// Returns the repository that a fetch may build on; `None` if it is empty, or has too many packs to add another.
+    /// Returns the repository that a fetch may build on; `None` if it is empty, has too many packs to add another, or a
+    /// segment of it is damaged.
     pub(crate) fn base(&self) -> Result<Option<PathBuf>, StoreError> {
         let packs = self.repository.path.join(adopt::PACKS);
         let Some(files) = optional(durable::entries(&packs))? else { return Ok(None) };
         let indexes = files.iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
-        Ok((indexes.count() <= MOST_PACKS).then(|| self.repository.path.clone()))
+        if indexes.count() > MOST_PACKS {
+            return Ok(None);
+        }
+        match sealed::check(&self.repository.path) {
+            Err(error @ (StoreError::Corrupt { .. } | StoreError::Untrusted { .. })) => {
+                tracing::warn!(error = %chain(&error), "a segment of the store is damaged; everything is fetched again");
+                Ok(None)
+            }
+            checked => checked.map(|()| Some(self.repository.path.clone())),
+        }
     }
 
     /// Moves the result of a fetch into the store, durably.
@@ -161,7 +174,7 @@ impl RepositoryLock {
             None => adopt::replace(&self.repository.layout, &self.repository.path, fetched, commit, owner)?,
         }
         last_use::mark(&self.repository.path);
-        Ok(())
+        sealed::add_new(&self.repository.path)
     }
 
     /// Returns the locked repository.

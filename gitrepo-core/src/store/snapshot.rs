@@ -179,10 +179,14 @@ impl Store {
 
     fn leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         // The lock comes first: a snapshot that exists after it stays.
-        self.leased_by(id, self.lease(id)?)
+        let leased = self.leased_by(id, self.lease(id)?)?;
+        if let Some(lease) = &leased {
+            last_use::mark(lease.path());
+        }
+        Ok(leased)
     }
 
-    /// Leases the snapshot with this id, unless an evictor is about to remove it.
+    /// Leases the snapshot with this id to check it, which is no use of it, unless an evictor is about to remove it.
     pub(super) fn try_leased(&self, id: &SnapshotId) -> Result<Option<SnapshotLease>, StoreError> {
         match self.layout.locks.try_acquire(&LockName::Snapshot(id.to_string()), Mode::Shared)? {
             Some(lock) => match self.leased_by(id, lock) {
@@ -197,9 +201,6 @@ impl Store {
     fn leased_by(&self, id: &SnapshotId, lock: Lock) -> Result<Option<SnapshotLease>, StoreError> {
         let path = self.layout.snapshot(id);
         let meta = read_meta(&path)?;
-        if meta.is_some() {
-            last_use::mark(&path);
-        }
         Ok(meta.map(|meta| SnapshotLease { id: id.clone(), path, meta, _lock: lock }))
     }
 
@@ -229,7 +230,7 @@ impl Store {
         durable::replace_json(&tree.join(META_FILE), meta, Durability::Volatile)?;
         fs::set_permissions(tree, fs::Permissions::from_mode(0o700))
             .map_err(StoreError::io("change the mode of", tree))?;
-        changed::seal(tree)
+        changed::seal(tree, &meta.format)
     }
 
     fn install(&self, id: &SnapshotId, tree: &Path, meta: &SnapshotMeta) -> Result<SnapshotLease, StoreError> {

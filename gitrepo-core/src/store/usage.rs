@@ -2,6 +2,8 @@
 
 use super::Store;
 use super::error::StoreError;
+use super::names::Taken;
+use super::names::image_files;
 use super::snapshot::read_meta;
 use super::target::hashes_in;
 
@@ -10,20 +12,24 @@ use super::target::hashes_in;
 pub struct Usage {
     /// The number of snapshots.
     pub snapshots: u64,
-    /// Bytes of their files' content, as counted when they were written.
+    /// Bytes of the content of their files, as counted when they were written; of images, bytes of the images and their
+    /// segments, each of which counts once.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Adds up the sizes recorded in the snapshots' metadata, without walking the trees. A damaged one counts as 0
-    /// bytes.
+    /// Adds up the sizes of the snapshots, without walking the trees. A damaged one counts as 0 bytes.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let directory = self.layout.snapshots();
         let mut usage = Usage::default();
+        let mut taken = Taken::default();
         for name in hashes_in(&directory)? {
-            let meta = read_meta(&directory.join(name)).ok().flatten();
+            let snapshot = directory.join(name);
             usage.snapshots += 1;
-            usage.bytes = usage.bytes.saturating_add(meta.map_or(0, |meta| meta.summary.bytes));
+            if let Some(meta) = read_meta(&snapshot).ok().flatten() {
+                let bytes = image_files(&snapshot, &meta).map_or(meta.summary.bytes, |files| taken.count(files));
+                usage.bytes = usage.bytes.saturating_add(bytes);
+            }
         }
         Ok(usage)
     }

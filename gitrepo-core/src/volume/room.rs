@@ -140,6 +140,7 @@ fn fullness(error: &PublishError) -> Option<Fullness> {
         PublishError::Store(error) | PublishError::Lease(LeaseError::Store(error)) => {
             return error.is_full().then_some(Fullness::OfSmallFiles);
         }
+        PublishError::Mount(error) => return is_full(error.kind()).then_some(Fullness::OfSmallFiles),
         PublishError::Copy(error @ CopyError::Io { .. }) => is_full(error.kind()),
         PublishError::Lease(LeaseError::Snapshot(SnapshotError::Io { kind, .. })) => is_full(*kind),
         PublishError::Lease(LeaseError::Gateway(GatewayError::Worker(error))) => match error {

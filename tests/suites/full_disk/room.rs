@@ -8,6 +8,7 @@ use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
+use gitrepo_tests::snapshot_format::Format;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes::entries;
 use gitrepo_tests::volumes::files_below;
@@ -16,14 +17,21 @@ use nix::sys::statvfs::statvfs;
 use serde_json::Value;
 
 use super::fill_blocks;
+use super::in_each_format;
 
-/// Three files of this size, each as a segment and as a directory, fill the disk up to the reserve.
-const SIZE: usize = 4 << 20;
+/// Three repositories of this size fill the disk up to the reserve.
+const SIZE: usize = 8 << 20;
 const DISK: u64 = 48 << 20;
-const RESERVE: &str = r#"{"cache": {"reserveBytes": "16Mi"}, "snapshotFormat": "directory"}"#;
-/// An image shares its content with the repository, so that neither alone frees it.
-const DIRECTORIES: &str = r#"{"cache": {"reserveBytes": "0"}, "snapshotFormat": "directory"}"#;
+const RESERVE: &str = r#"{"cache": {"reserveBytes": "16Mi"}}"#;
 const ALL: &str = r#"{"cache": {"reserveBytes": "1Ti"}}"#;
+
+/// A directory takes its content twice: in the segment and in the tree.
+fn size_of_content(format: Format) -> usize {
+    match format {
+        Format::Directory => SIZE / 2,
+        Format::Image => SIZE,
+    }
+}
 
 /// A shell, and a server with some repositories of incompressible content.
 struct Scene {
@@ -33,14 +41,14 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(names: &[&str]) -> Option<Self> {
-        let shell = Shell::new(DISK)?;
+    fn new(format: Format, names: &[&str]) -> Option<Self> {
+        let shell = Shell::new_with(DISK, format)?;
         let mut server = None;
         let mut repositories = Vec::new();
         for (number, name) in names.iter().enumerate() {
             let repository = Repository::new(name);
             let seed = u64::try_from(number).unwrap() + 1;
-            repository.commit("main", &Files::new().file("noise", fixtures::noise(seed, SIZE)));
+            repository.commit("main", &Files::new().file("noise", fixtures::noise(seed, size_of_content(format))));
             server.get_or_insert_with(|| HttpServer::start(&repository)).add(&repository);
             repositories.push(repository);
         }
@@ -81,9 +89,8 @@ impl Scene {
     }
 }
 
-#[test]
-fn a_cached_volume_is_published_below_the_reserve_and_nothing_is_removed_for_it() {
-    let Some(scene) = Scene::new(&["cached", "other"]) else { return };
+fn a_cached_volume_is_published_below_the_reserve_and_nothing_is_removed_for_it(format: Format) {
+    let Some(scene) = Scene::new(format, &["cached", "other"]) else { return };
     (0..2).for_each(|number| scene.use_once(number));
     // No sweep runs meanwhile, and content in use is not removed.
     let _used = scene.mount(1, "used");
@@ -94,9 +101,8 @@ fn a_cached_volume_is_published_below_the_reserve_and_nothing_is_removed_for_it(
     scene.shell.unmount(&target).assert_success();
 }
 
-#[test]
-fn a_publish_below_the_reserve_makes_room_and_succeeds() {
-    let Some(scene) = Scene::new(&["first", "second", "third", "fourth", "fifth"]) else { return };
+fn a_publish_below_the_reserve_makes_room_and_succeeds(format: Format) {
+    let Some(scene) = Scene::new(format, &["first", "second", "third", "fourth", "fifth"]) else { return };
     scene.shell.configure(RESERVE);
     let used = scene.mount(0, "used");
     (1..5).for_each(|number| scene.use_once(number));
@@ -107,9 +113,8 @@ fn a_publish_below_the_reserve_makes_room_and_succeeds() {
     assert!(!scene.is_gone(0), "the used one is still cached");
 }
 
-#[test]
-fn a_refusal_says_what_was_removed_and_what_to_do() {
-    let Some(scene) = Scene::new(&["unused", "new"]) else { return };
+fn a_refusal_says_what_was_removed_and_what_to_do(format: Format) {
+    let Some(scene) = Scene::new(format, &["unused", "new"]) else { return };
     scene.use_once(0);
     scene.shell.configure(ALL);
     let refused = scene.shell.mount(&scene.url(1), &scene.shell.target("pod"), &[]).assert_code(73).stderr;
@@ -119,10 +124,8 @@ fn a_refusal_says_what_was_removed_and_what_to_do() {
     assert_eq!((scene.count("snapshots"), scene.count("repositories")), (0, 0));
 }
 
-#[test]
-fn a_sweep_frees_the_reserve_oldest_first_and_keeps_used_content() {
-    let Some(scene) = Scene::new(&["first", "second", "third"]) else { return };
-    scene.shell.configure(DIRECTORIES);
+fn a_sweep_frees_the_reserve_oldest_first_and_keeps_used_content(format: Format) {
+    let Some(scene) = Scene::new(format, &["first", "second", "third"]) else { return };
     let used = scene.mount(0, "used");
     (1..3).for_each(|number| scene.use_once(number));
     // This use makes the third one the oldest.
@@ -135,22 +138,33 @@ fn a_sweep_frees_the_reserve_oldest_first_and_keeps_used_content() {
     assert_eq!((&planned["snapshots"], &planned["dryRun"]), (&1.into(), &true.into()), "{planned}");
     assert_eq!(scene.count("snapshots"), 3);
     let swept = scene.sweep(&[]);
-    assert_eq!((&swept["snapshots"], &swept["repositories"]), (&1.into(), &0.into()), "{swept}");
-    assert_eq!(swept["bytes"], SIZE, "{swept}");
+    // The content of an image is freed with its last name, which the repository has.
+    let repositories = usize::from(format == Format::Image);
+    assert_eq!((&swept["snapshots"], &swept["repositories"]), (&1.into(), &repositories.into()), "{swept}");
+    let freed = swept["bytes"].as_u64().and_then(|bytes| usize::try_from(bytes).ok()).unwrap();
+    assert!((size_of_content(format)..size_of_content(format) + (64 << 10)).contains(&freed), "{swept}");
+    for number in ["snapshots", "repositories", "bytes"] {
+        assert_eq!(planned[number], swept[number], "{number}");
+    }
+    let oldest = scene.repositories[2].resolve("main");
+    let is_left = entries(&scene.shell.store().join("snapshots")).iter().any(|snapshot| {
+        let meta = std::fs::read_to_string(snapshot.join("meta.json")).unwrap();
+        meta.contains(&oldest)
+    });
+    assert!(!is_left, "another one was removed");
     assert_same_tree(&scene.repositories[0], "main", ".", &used);
     scene.shell.configure(r#"{"cache": {"reserveBytes": "0"}}"#);
     assert_eq!(scene.sweep(&[])["snapshots"], 0, "there is room");
 
     let swept = scene.sweep(&["--unreferenced"]);
-    assert_eq!((&swept["snapshots"], &swept["repositories"]), (&1.into(), &2.into()), "{swept}");
+    assert_eq!((&swept["snapshots"], &swept["repositories"]), (&1.into(), &(2 - repositories).into()), "{swept}");
     assert_eq!((scene.count("snapshots"), scene.count("repositories")), (1, 1));
     assert_same_tree(&scene.repositories[0], "main", ".", &used);
     scene.shell.unmount(&used).assert_success();
 }
 
-#[test]
-fn content_mounted_in_another_namespace_is_kept() {
-    let Some(scene) = Scene::new(&["first", "second"]) else { return };
+fn content_mounted_in_another_namespace_is_kept(format: Format) {
+    let Some(scene) = Scene::new(format, &["first", "second"]) else { return };
     scene.use_once(1);
     let (scene, step) = (&scene, &Barrier::new(2));
     std::thread::scope(|scope| {
@@ -172,9 +186,8 @@ fn content_mounted_in_another_namespace_is_kept() {
     });
 }
 
-#[test]
-fn a_refused_repository_leaves_no_content() {
-    let Some(scene) = Scene::new(&["kept", "refused"]) else { return };
+fn a_refused_repository_leaves_no_content(format: Format) {
+    let Some(scene) = Scene::new(format, &["kept", "refused"]) else { return };
     let used = scene.mount(0, "used");
     let bytes = || files_below(&scene.shell.store()).iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
     scene.shell.configure(r#"{"cache": {"reserveBytes": "0"}, "limits": {"treeBytes": "1Mi"}}"#);
@@ -190,9 +203,8 @@ fn a_refused_repository_leaves_no_content() {
     scene.shell.unmount(&used).assert_success();
 }
 
-#[test]
-fn a_hit_on_a_full_disk_frees_space_for_its_record() {
-    let Some(scene) = Scene::new(&["cached", "unused"]) else { return };
+fn a_hit_on_a_full_disk_frees_space_for_its_record(format: Format) {
+    let Some(scene) = Scene::new(format, &["cached", "unused"]) else { return };
     [1, 0].into_iter().for_each(|number| scene.use_once(number));
     scene.shell.configure(ALL);
     let _filler = fill_blocks(scene.shell.home());
@@ -201,4 +213,14 @@ fn a_hit_on_a_full_disk_frees_space_for_its_record() {
     let target = scene.mount(0, "pod");
     assert_eq!(scene.server.packs(), packs, "no fetch is needed");
     scene.shell.unmount(&target).assert_success();
+}
+
+in_each_format! {
+    a_cached_volume_is_published_below_the_reserve_and_nothing_is_removed_for_it
+    a_publish_below_the_reserve_makes_room_and_succeeds
+    a_refusal_says_what_was_removed_and_what_to_do
+    a_sweep_frees_the_reserve_oldest_first_and_keeps_used_content
+    content_mounted_in_another_namespace_is_kept
+    a_refused_repository_leaves_no_content
+    a_hit_on_a_full_disk_frees_space_for_its_record
 }

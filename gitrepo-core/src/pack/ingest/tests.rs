@@ -447,3 +447,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_huge_delta_is_given_up_when_it_is_not_wanted_any_more() {
+    // 128 times the base: 8 MiB.
+    let base = vec![b'x'; 1 << 16];
+    let mut delta = vec![0x80, 0x80, 0x04, 0x80, 0x80, 0x80, 0x04];
+    delta.extend(std::iter::repeat_n(0x80, 128));
+    let blob = || Piece::Plain(ObjectType::Blob, base.clone());
+    // As it arrives, and once all others are there.
+    for huge in [Piece::DeltaAt(0, delta.clone()), Piece::DeltaOf(blob_id(&base), delta)] {
+        let bytes = pack(&[blob(), huge]);
+        let looks = |most: usize| {
+            let (bare, mut looks) = (Bare::new(), 0);
+            let done = ingest(&mut &bytes[..], &bare.places(), &NOTHING, &mut |_| {
+                looks += 1;
+                looks <= most
+            });
+            (done, looks, bare.files())
+        };
+        let (done, all, _) = looks(usize::MAX);
+        done.unwrap();
+        assert!(all > 8, "{all}");
+        for most in [5, all / 2] {
+            let (done, looked, files) = looks(most);
+            assert!(matches!(done, Err(PackError::Stopped)), "{done:?}");
+            assert_eq!((looked, files), (most + 1, Vec::new()));
+        }
+    }
+}
