@@ -75,7 +75,12 @@ impl LeaseError {
 
     /// Whether the store's copy of the repository is damaged.
     pub(super) fn is_damage(&self) -> bool {
-        let Self::Gateway(GatewayError::Worker(error)) = self else { return false };
+        let error = match self {
+            Self::Gateway(GatewayError::Worker(error)) => error,
+            // Laid out by us.
+            Self::Snapshot(error) => return matches!(error, SnapshotError::Incomplete { .. }),
+            _ => return false,
+        };
         matches!(
             error,
             WorkerError::Snapshot(SnapshotError::Incomplete { .. })

@@ -10,6 +10,7 @@ use super::Snapshots;
 use super::Wanted;
 use super::receive::Received;
 use super::receive::receive;
+use crate::error::Kind;
 use crate::error::chain;
 use crate::gateway::Session;
 use crate::gateway::Workspace;
@@ -168,10 +169,21 @@ impl Snapshots {
         let laid_out = staging.path().join(TREE);
         let listed = snapshot::adopt(&laid_out, &tree, owner)?;
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
-        wanted.form.format.complete(&listed, &laid_out, lock.repository().path(), &tree, watch)?;
-        watch.progress.report(&Step::Syncing);
-        let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary);
-        let fetched = self.store.install_snapshot(&wanted.fetched(&resolved), &staging, &laid_out, &meta)?;
+        let repository = lock.repository().path();
+        let made = wanted.form.format.complete(&listed, &laid_out, repository, &tree, watch);
+        let fetched = made.map_err(LeaseError::from).and_then(|()| {
+            watch.progress.report(&Step::Syncing);
+            let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary);
+            Ok(self.store.install_snapshot(&wanted.fetched(&resolved), &staging, &laid_out, &meta)?)
+        });
+        let fetched = match fetched {
+            // Nothing is left of what has no room.
+            Err(error) if error.kind() == Kind::ResourceExhausted => {
+                self.store.drop_unused(&lock)?;
+                return Err(error);
+            }
+            fetched => fetched?,
+        };
         let snapshot = match wanted.form.ownership.is_root() {
             true => fetched,
             false => self.view(wanted, &resolved, &fetched)?,

@@ -80,7 +80,8 @@ fn a_target_outside_the_pods_directory_is_refused() {
 #[test]
 fn every_final_code_leaves_nothing() {
     let closed = |server: HttpServerBuilder| server.accept(Credential::Bearer("right"));
-    let Some(scene) = Scene::serving(closed) else { return };
+    // An image could stay read-only without the pod's `readOnly`.
+    let Some(scene) = Scene::configured(&json!({ "snapshotFormat": "directory" }), closed) else { return };
     let url = scene.url();
     let mine = || scene.inline("v").with_secret(&[("token", "right")]);
     scene.assert_fails(&scene.inline("v"), Code::Unauthenticated, &[&url, "nodePublishSecretRef"]);
