@@ -23,7 +23,9 @@ mod input;
 mod stage;
 
 pub(crate) use content::Content;
+pub(crate) use hash::ObjectHash;
 pub(crate) use history::header;
+pub(crate) use history::write_history;
 pub(crate) use ingest::Outside;
 pub(crate) use ingest::Places;
 pub(crate) use ingest::Seen;

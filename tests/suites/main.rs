@@ -9,6 +9,7 @@ mod capabilities;
 mod cases;
 mod clone;
 mod command_line;
+mod compaction;
 mod concurrency;
 mod configuration;
 mod csi;

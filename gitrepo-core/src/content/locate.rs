@@ -83,8 +83,12 @@ impl Segments {
         Ok(found)
     }
 
-    /// All blobs.
-    #[cfg(any(test, feature = "testing"))]
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// All blobs, in no particular order.
     pub(crate) fn blobs(&self) -> Result<Vec<(Oid, Extent)>, IndexError> {
         let mut blobs = Vec::new();
         for (segment, path) in self.paths.iter().enumerate() {

@@ -8,22 +8,22 @@ use super::PackError;
 use super::content::Content;
 
 /// Hashes one object, piece by piece.
-pub(super) struct ObjectHash(Hasher);
+pub(crate) struct ObjectHash(Hasher);
 
 impl ObjectHash {
     /// `length` is the object's, in bytes.
-    pub(super) fn new(kind: ObjectType, length: u64) -> Self {
+    pub(crate) fn new(kind: ObjectType, length: u64) -> Self {
         let mut hasher = Hasher::new();
         hasher.update(format!("{kind} {length}\0").as_bytes());
         Self(hasher)
     }
 
-    pub(super) fn update(&mut self, piece: &[u8]) {
+    pub(crate) fn update(&mut self, piece: &[u8]) {
         self.0.update(piece);
     }
 
     /// Returns the object's id, unless its content was made to share its id with another one (CVE-2005-4900).
-    pub(super) fn finish(self) -> Result<Oid, PackError> {
+    pub(crate) fn finish(self) -> Result<Oid, PackError> {
         match self.0.finalize() {
             Ok(digest) => Ok(id(digest.as_ref())),
             Err(collision) => Err(PackError::Collision(id(collision.digest().as_ref()))),

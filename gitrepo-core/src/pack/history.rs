@@ -119,6 +119,20 @@ impl History {
     }
 }
 
+/// Writes a pack of these commits, trees and tags into `directory`, with its index.
+pub(crate) fn write_history(
+    directory: &Path,
+    objects: impl Iterator<Item = (Oid, ObjectType, Vec<u8>)>,
+) -> Result<(), PackError> {
+    let mut history = History::create(directory)?;
+    let mut lines = Vec::new();
+    for (number, (id, kind, content)) in (0..).zip(objects) {
+        lines.push((id, history.add(number, kind, &content.into())?));
+    }
+    let line = |number: u32| lines.get(number as usize).copied().unwrap_or((Oid::ZERO_SHA1, 0));
+    history.finish(line).map_err(PackError::Disk)
+}
+
 impl Drop for History {
     fn drop(&mut self) {
         if !self.is_finished {

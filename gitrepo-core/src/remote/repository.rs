@@ -28,6 +28,8 @@ use crate::remote::RemoteError;
 use crate::spec::CommitId;
 use crate::sys;
 
+mod compact;
+
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
 const HEAD: &str = "ref: refs/heads/main\n";
 
