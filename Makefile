@@ -143,7 +143,7 @@ node-bench: ## bring up a node here and print how long volumes and pods take on 
 bench: ## compare with git, git-sync, the bash driver and the in-tree volume: time, memory, bytes (as root)
 	cargo build --release --locked -p gitrepo-cli
 	cargo bench --locked -p gitrepo-tests --bench rivals -- --rounds "$(ROUNDS)" --cases "$(CASES)" \
-	    --git-sync "$(GIT_SYNC)" --divide "$(DIVIDE)" --out "$(abspath $(OUT))"
+	    $(if $(GIT_SYNC),--git-sync "$(abspath $(GIT_SYNC))") --divide "$(DIVIDE)" --out "$(abspath $(OUT))"
 
 bench-docs: ## put the results of the last bench into README.md and docs/
 	@sh tests/bench-docs.sh

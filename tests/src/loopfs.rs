@@ -40,6 +40,8 @@ impl LoopFs {
         let mkfs = require::find("mkfs.ext4").expect("mkfs.ext4 is installed");
         git::output(Command::new(mkfs).args(["-q", "-F"]).args(options).arg(&image));
         git::output(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&image).arg(&root));
+        // The mount keeps the file's content, and leaves nothing on the disk however this process ends.
+        std::fs::remove_file(&image).unwrap();
         let mounted = Self { root, _place: place };
         std::fs::remove_dir(mounted.root.join("lost+found")).unwrap();
         std::fs::set_permissions(&mounted.root, PermissionsExt::from_mode(0o755)).unwrap();

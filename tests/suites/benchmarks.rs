@@ -160,7 +160,7 @@ A processor, 2 cores, 4 GiB of memory, Linux 6.12, ext4, git 2.39; gitrepo 0123,
 
 | what | another way | gitrepo, image | gitrepo, directory |
 |---|---|---|---|
-| a <miss> & \"more\" | `git clone --depth 1`: 4000 ms | 1000 ms, 3.0× | not available |
+| a <miss> & \"more\" | `git clone --depth 1`: 4.00 s | 1.00 s, 3.0× | not available |
 | a hit |  | 4.00 ms |  |
 ";
     assert_eq!(tables::summary(&results()), expected);
@@ -237,4 +237,14 @@ fn bench_docs_replaces_what_is_between_the_markers() {
     fs::remove_file(out.path().join("bench.svg")).unwrap();
     let refused = bench_docs(out.path(), root.path());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("run make bench first"));
+}
+
+#[test]
+fn the_readme_has_the_markers_and_the_files_that_it_shows() {
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+    let table = readme.split("<!-- bench:begin -->").nth(1).and_then(|rest| rest.split("<!-- bench:end -->").next());
+    assert!(table.unwrap().contains(SHALLOW), "the README has the table");
+    for name in ["docs/bench.svg", "docs/bench.md"] {
+        assert!(readme.contains(&format!("({name})")) && workspace().join(name).exists(), "{name}");
+    }
 }

@@ -86,7 +86,7 @@ impl Bench {
         self.results
     }
 
-    /// The repository of a workload, as large as it is asked for, and its URL.
+    /// The repository of a workload, divided as the user asked, and its URL.
     pub(crate) fn serve(&self, workload: Workload) -> (Repository, Workload, String) {
         let workload = if self.divide > 1 { workload.divided(self.divide) } else { workload };
         eprintln!("repository {workload}");
@@ -116,8 +116,8 @@ impl Bench {
         [text(&std::env::current_exe().unwrap()), usage::READ, text(directory)].map(str::to_owned).into()
     }
 
-    /// Measures commands that start together. In round 0 it watches the memory of all processes, and the time counts for
-    /// nothing.
+    /// Measures commands that start together. In round 0 it watches the memory of all processes, which takes time, so that
+    /// round's other figures are not counted.
     pub(crate) fn measure(&self, round: usize, commands: Vec<Words>) -> Result<(Sample, Option<u64>), String> {
         self.sync();
         let (used, sent, server) = (self.used(), self.server.bytes_sent(), everything());
@@ -149,7 +149,7 @@ impl Bench {
         git::output(Command::new("rm").args(["-rf", "--one-file-system"]).arg(directory));
     }
 
-    /// Drops the kernel's caches, but for this program, which reads.
+    /// Drops the kernel's caches, then loads the program that reads: its own start is not part of the case.
     pub(crate) fn cool(&self, reader: &[String]) {
         self.sync();
         fs::write("/proc/sys/vm/drop_caches", "3").unwrap();

@@ -58,7 +58,9 @@ fn hits_of(bench: &mut Bench, workload: Workload) {
         places.push((contender, place));
     }
     let places: Vec<_> = places.iter().map(|(contender, place)| (*contender, place.as_path())).collect();
-    for Kind { key, title, by, more, stale } in KINDS {
+    // How many refs there are matters only to a remote that is asked for one.
+    let kinds = KINDS.into_iter().filter(|kind| workload.refs == 0 || matches!(kind.by, By::NewBranch));
+    for Kind { key, title, by, more, stale } in kinds {
         let mut turns = Bench::case(&format!("{key}-{name}"), &format!("{title}, {what}"), &[]);
         for (round, (contender, place)) in Bench::turns(bench.rounds * OFTEN, &places) {
             let new = format!("asked/{contender:?}/{round}");

@@ -9,7 +9,7 @@ use crate::contender::Mount;
 
 const VOLUMES: usize = 100;
 /// It takes long.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 pub(crate) fn run(bench: &mut Bench) {
     let (_repository, workload, url) = bench.serve(Workload::SMALL);

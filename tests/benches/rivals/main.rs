@@ -22,6 +22,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Parser;
+use gitrepo_tests::bench::goals;
 use gitrepo_tests::bench::plot;
 use gitrepo_tests::bench::results::Results;
 use gitrepo_tests::bench::tables;
@@ -79,7 +80,6 @@ fn main() {
     }
     let mut arguments = Arguments::parse();
     arguments.cases.retain(|group| !group.is_empty());
-    arguments.git_sync = arguments.git_sync.filter(|path| !path.as_os_str().is_empty());
     for group in &arguments.cases {
         assert!(GROUPS.iter().any(|(name, _)| name == group), "there are no cases {group:?}: see --help");
     }
@@ -94,7 +94,12 @@ fn main() {
             run(&mut bench);
         }
     }
-    report(&bench.into_results(), &arguments.out);
+    let results = bench.into_results();
+    if arguments.cases.is_empty() {
+        goals::cases()
+            .for_each(|key| assert!(results.case(key).is_some(), "a goal is about {key}, which was not measured"));
+    }
+    report(&results, &arguments.out);
 }
 
 fn report(results: &Results, out: &Path) {

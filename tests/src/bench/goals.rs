@@ -81,9 +81,14 @@ pub struct Judgement {
     pub met: Option<bool>,
 }
 
-/// Judges by medians.
+/// Judges the cases that were tried, by medians.
 pub fn judge(results: &Results) -> Vec<Judgement> {
-    GOALS.iter().map(|goal| goal.judge(results)).collect()
+    GOALS.iter().filter(|goal| results.case(goal.case).is_some()).map(|goal| goal.judge(results)).collect()
+}
+
+/// The keys of the cases that have goals.
+pub fn cases() -> impl Iterator<Item = &'static str> {
+    GOALS.iter().map(|goal| goal.case)
 }
 
 impl Goal {
@@ -97,7 +102,7 @@ impl Goal {
         });
         let text = |number: f64| match self.bound {
             Bound::Faster(..) => tables::times(number),
-            Bound::Within(_) => tables::milliseconds(number),
+            Bound::Within(_) => tables::duration(number),
             Bound::Times(..) | Bound::Disk(..) => format!("{number:.2}×"),
             Bound::Memory(_) => format!("{:.0} MiB", number / MEBIBYTE),
         };

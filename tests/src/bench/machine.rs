@@ -70,7 +70,7 @@ fn field(file: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().strip_prefix(':')?.trim().to_owned()))
 }
 
-/// Without the name that who built the kernel gave it.
+/// A kernel release without the suffix of its distribution.
 fn version(release: &str) -> String {
     release.trim().split('-').next().unwrap_or_default().to_owned()
 }

@@ -15,7 +15,7 @@ const ROW: f64 = 22.0;
 const TITLE: f64 = 34.0;
 const MARGIN: f64 = 12.0;
 
-/// Colours that can be read on white; and others on black, for whom prefers that. The image itself is transparent.
+/// Colours for light and for dark pages: the image is transparent.
 const STYLE: &str = "
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .title { font-weight: 600; }
@@ -89,7 +89,7 @@ fn panel(text: &mut String, case: &Case, top: f64) -> f64 {
         .unwrap();
         writeln!(text, "<path class=\"range\" d=\"M{low:.1} {middle:.1}H{high:.1}\"/>").unwrap();
         let beside = end.max(high) + 8.0;
-        writeln!(text, "<text x=\"{beside:.1}\" y=\"{:.1}\">{}</text>", middle + 4.5, tables::milliseconds(median))
+        writeln!(text, "<text x=\"{beside:.1}\" y=\"{:.1}\">{}</text>", middle + 4.5, tables::duration(median))
             .unwrap();
         y += ROW;
     }

@@ -28,7 +28,7 @@ pub fn summary(results: &Results) -> String {
 }
 
 fn summary_row(text: &mut String, case: &Case, rival: Option<&str>, ours: &[&str]) {
-    let wall = |series: &Series| series.spread(|sample| sample.wall).map(|spread| milliseconds(spread.median));
+    let wall = |series: &Series| series.spread(|sample| sample.wall).map(|spread| duration(spread.median));
     let theirs = rival.map_or(String::new(), |rival| {
         let taken = case.of(rival).and_then(wall);
         format!("{}: {}", code(rival), taken.unwrap_or_else(|| "not measured".to_owned()))
@@ -76,8 +76,17 @@ pub fn goals(results: &Results) -> String {
 
 /// Everything but the samples themselves: a table for each case.
 pub fn details(results: &Results) -> String {
-    results.cases.iter().map(case_table).collect::<Vec<_>>().join("\n")
+    let tables: Vec<_> = results.cases.iter().map(case_table).collect();
+    format!("{LEGEND}\n{}", tables.join("\n"))
 }
+
+const LEGEND: &str = "\
+Medians; ranges in parentheses. *wall* ends when the command returns, *on disk after* when all that it wrote is on disk:
+git does not wait for that, and gitrepo does. Ratios are of the same round. *CPU* is that of all processes of the command,
+without the kernel's own threads. *memory* is the most that one process had, with the files that it maps; *together* the
+most that all processes had at once, without files. *received* is what the server sent. *disk* is how much more of the
+filesystem is in use afterwards.
+";
 
 fn case_table(case: &Case) -> String {
     let rival = case.rivals.first();
@@ -141,9 +150,9 @@ pub fn times(ratio: f64) -> String {
     }
 }
 
-/// Seconds as milliseconds, or as seconds from ten on.
-pub fn milliseconds(seconds: f64) -> String {
-    if seconds < 10.0 { format!("{} ms", digits(seconds * 1e3)) } else { format!("{seconds:.1} s") }
+/// Seconds, or milliseconds below one.
+pub fn duration(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{} ms", digits(seconds * 1e3)) } else { format!("{} s", digits(seconds)) }
 }
 
 /// Bytes in decimal units.

@@ -18,7 +18,7 @@ pub mod source;
 mod stream;
 
 /// To be raised with every change of what the generator writes, so that kept repositories are not used any more.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 
 /// The shape of a repository. The same shape gives the same commit ids on every machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Workload {
         }
     }
 
-    /// What is remarkable about it.
+    /// Its size in words.
     pub fn describe(&self) -> String {
         match self {
             Self { refs: 1.., .. } => format!("{} refs", grouped(self.refs)),
@@ -98,7 +98,7 @@ impl Workload {
         repository
     }
 
-    /// Generates the repository, packed as servers pack theirs.
+    /// Generates the repository, packed as servers pack theirs: the last version of a file is whole, older ones are deltas.
     pub fn generate(&self) -> Repository {
         let repository = Repository::new(self.name);
         let mut import = repository.git(["fast-import", "--quiet", "--done"]);
@@ -107,7 +107,7 @@ impl Workload {
         self.write_stream(&mut input).and_then(|()| io::Write::flush(&mut input)).expect("git fast-import reads");
         drop(input);
         assert!(child.wait().unwrap().success(), "git fast-import failed");
-        git::output(&mut repository.git(["repack", "-a", "-d", "-q"]));
+        git::output(&mut repository.git(["repack", "-a", "-d", "-f", "-q"]));
         if self.refs > 0 {
             repository.add_refs(self.refs, &repository.resolve("main"));
         }
