@@ -37,8 +37,14 @@ TEST ?= tests/mount-test.yaml## manifest of the test; or tests/mount-test-ssh.ya
 KUBERNETES ?= v1.34.1## version of the kubelet that node-test and node-bench build and bring up
 SCENES ?=## scenes that node-test and e2e run; all by default
 KEEP ?=## 1: node-test leaves the node up
-ROUNDS ?= 5## how often node-bench measures each kind of volume
+ROUNDS ?= 5## how often bench measures each contender, and node-bench each kind of volume
 GIT_SERVER_IMAGE ?= docker.io/library/python:3.13-bookworm## image with python3 and git, for the git server of e2e
+
+## Benchmarks
+CASES ?=## what bench measures: small large refs history read hits commit view hundred; all by default
+GIT_SYNC ?=## path of git-sync 4, to compare with it too
+OUT ?= target/bench## where bench writes its results and keeps its repositories; needs 10 GB
+DIVIDE ?= 1## makes the repositories of bench so many times smaller, to try something quickly
 
 ## kubectl
 KUBECTL_VERSION ?= 1.34.1## version that kubectl_dependencies installs if kubectl is missing
@@ -49,12 +55,12 @@ REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
 .DEFAULT_GOAL := help
 .PHONY: help k8s kubectl_dependencies static image archive push show-csi deploy-csi wait-csi delete-csi logs-csi
 .PHONY: show deploy wait delete uninstall logs describe redeploy namespace delete_namespace driver-tests conformance
-.PHONY: test test-results test-clean clean cleanall node-test node-bench e2e
+.PHONY: test test-results test-clean clean cleanall node-test node-bench e2e bench bench-docs
 
 # Exported for the scripts, so that their recipes need not contain the user's text.
 export WAIT_TIMEOUT REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE DEBUG KUBELET_DIR CSI_OVERLAY FORCE
 export OVERLAY VENDOR DRIVER PLUGIN_DIR KUBE_NAMESPACE TEST KUBECTL_VERSION KUBECTL_DIR
-export KUBERNETES SCENES KEEP ROUNDS GIT_SERVER_IMAGE
+export KUBERNETES SCENES KEEP ROUNDS GIT_SERVER_IMAGE OUT
 
 help: ## show this help
 	@sh deploy/make/help.sh $(firstword $(MAKEFILE_LIST))
@@ -133,6 +139,14 @@ node-test: ## bring up a node here, run the scenes of tests/node on it, remove i
 
 node-bench: ## bring up a node here and print how long volumes and pods take on it (as root, on Debian)
 	@bash tests/node/node-bench.sh
+
+bench: ## compare with git, git-sync, the bash driver and the in-tree volume: time, memory, bytes (as root)
+	cargo build --release --locked -p gitrepo-cli
+	cargo bench --locked -p gitrepo-tests --bench rivals -- --rounds "$(ROUNDS)" --cases "$(CASES)" \
+	    $(if $(GIT_SYNC),--git-sync "$(abspath $(GIT_SYNC))") --divide "$(DIVIDE)" --out "$(abspath $(OUT))"
+
+bench-docs: ## put the results of the last bench into README.md and docs/
+	@sh tests/bench-docs.sh
 
 e2e: ## run the scenes of tests/node on the cluster of KUBECONFIG, with a git server there
 	@bash tests/node/e2e.sh

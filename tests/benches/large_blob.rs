@@ -20,6 +20,7 @@ use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::namespace;
 use gitrepo_tests::process;
+use gitrepo_tests::process::Memory;
 use gitrepo_tests::program;
 use gitrepo_tests::repository::RawEntry;
 use gitrepo_tests::repository::Repository;
@@ -109,25 +110,4 @@ fn is_noise(path: &Path, noise: &[u8], bytes: u64) -> bool {
         left -= length as u64;
     }
     file.read(&mut part).unwrap() == 0
-}
-
-/// Memory of a process, in KiB.
-#[derive(Clone, Copy, Default)]
-struct Memory {
-    /// The most that it ever had, as the kernel keeps it (`VmHWM`): with the pages of files that it has mapped.
-    all: u64,
-    /// What it has now without files (`RssAnon`).
-    anonymous: u64,
-}
-
-impl Memory {
-    /// `None` if the process has ended.
-    fn of(pid: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim_start_matches(':').split_ascii_whitespace().next()?.parse().ok()
-        };
-        Some(Self { all: field("VmHWM")?, anonymous: field("RssAnon")? })
-    }
 }

@@ -25,6 +25,7 @@
 //! | [`erofs`] | EROFS images, read and mounted |
 //! | [`faulty`] | a filesystem that fails or hangs |
 //! | [`chroot`], [`name_server`] | an empty root directory, and a DNS server for it |
+//! | [`bench`] | repositories, measures and reports of benchmarks |
 //! | [`manifests`] | Kubernetes objects, read as the API server reads them |
 
 // The harness is test code: its failures are panics, reported by the test that hits them.
@@ -32,6 +33,7 @@
 
 pub mod attempts;
 pub mod authority;
+pub mod bench;
 pub mod canaries;
 pub mod chroot;
 pub mod csi;

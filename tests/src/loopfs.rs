@@ -22,15 +22,26 @@ pub struct LoopFs {
 impl LoopFs {
     /// Creates and mounts a file system of `bytes` in a [private mount namespace][namespace::private_mounts].
     pub fn new(bytes: u64) -> Self {
+        Self::made(TempDir::new().unwrap(), bytes, &[])
+    }
+
+    /// The same, with its file in `directory`, and complete: the kernel initialises nothing later, while a benchmark runs.
+    pub fn complete_in(directory: &Path, bytes: u64) -> Self {
+        let place = TempDir::with_prefix_in("filesystem-", directory).unwrap();
+        Self::made(place, bytes, &["-E", "lazy_itable_init=0,lazy_journal_init=0"])
+    }
+
+    fn made(place: TempDir, bytes: u64, options: &[&str]) -> Self {
         namespace::private_mounts();
-        let place = TempDir::new().unwrap();
         let image = place.path().join("image");
         let root = place.path().join("root");
         File::create(&image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(&root).unwrap();
         let mkfs = require::find("mkfs.ext4").expect("mkfs.ext4 is installed");
-        git::output(Command::new(mkfs).args(["-q", "-F"]).arg(&image));
+        git::output(Command::new(mkfs).args(["-q", "-F"]).args(options).arg(&image));
         git::output(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&image).arg(&root));
+        // The mount keeps the file's content, and leaves nothing on the disk however this process ends.
+        std::fs::remove_file(&image).unwrap();
         let mounted = Self { root, _place: place };
         std::fs::remove_dir(mounted.root.join("lost+found")).unwrap();
         std::fs::set_permissions(&mounted.root, PermissionsExt::from_mode(0o755)).unwrap();

@@ -75,6 +75,27 @@ fn rights_in(status: &str) -> Rights {
     }
 }
 
+/// Memory of a process, in KiB.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory {
+    /// The most that it ever had, as the kernel keeps it (`VmHWM`): with the pages of files that it has mapped.
+    pub all: u64,
+    /// What it has now without files (`RssAnon`).
+    pub anonymous: u64,
+}
+
+impl Memory {
+    /// `None` if the process has ended.
+    pub fn of(pid: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim_start_matches(':').split_ascii_whitespace().next()?.parse().ok()
+        };
+        Some(Self { all: field("VmHWM")?, anonymous: field("RssAnon")? })
+    }
+}
+
 fn all() -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()

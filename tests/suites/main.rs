@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod bash_driver;
+mod benchmarks;
 mod capabilities;
 mod cases;
 mod clone;

@@ -16,7 +16,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 
 /// The targets of the bash driver, and ours.
-const TARGETS: [&str; 30] = [
+const TARGETS: [&str; 32] = [
     "k8s",
     "show",
     "deploy",
@@ -47,8 +47,10 @@ const TARGETS: [&str; 30] = [
     "node-test",
     "node-bench",
     "e2e",
+    "bench",
+    "bench-docs",
 ];
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 21] = [
     "CI_REGISTRY",
     "CI_REPOSITORY",
     "CSI_OVERLAY",
@@ -66,6 +68,10 @@ const VARIABLES: [&str; 17] = [
     "KEEP",
     "ROUNDS",
     "GIT_SERVER_IMAGE",
+    "CASES",
+    "GIT_SYNC",
+    "OUT",
+    "DIVIDE",
 ];
 
 /// A fake cluster.
