@@ -37,6 +37,7 @@ mod failures;
 mod image_damage;
 mod images;
 mod kernel;
+mod older;
 mod shared;
 mod targets;
 
@@ -284,6 +285,8 @@ over_every_format! {
             a_damaged_image_is_replaced_while_another_target_shows_it
             a_damaged_segment_is_not_built_upon
             a_snapshot_from_a_backup_is_shown;
+        older:
+            a_store_of_an_older_version_is_set_aside_and_its_volumes_stay;
     }
 }
 
