@@ -2,6 +2,7 @@
 
 mod mount;
 mod reader;
+pub mod tools;
 
 pub use mount::Mounted;
 pub use mount::Way;

@@ -38,6 +38,7 @@ mod formats;
 mod image_damage;
 mod images;
 mod kernel;
+mod older;
 mod shared;
 mod targets;
 mod views;
@@ -303,6 +304,8 @@ over_every_format! {
             a_damaged_image_is_replaced_while_another_target_shows_it
             a_damaged_segment_is_not_built_upon
             a_snapshot_from_a_backup_is_shown;
+        older:
+            a_store_of_an_older_version_is_set_aside_and_its_volumes_stay;
     }
 }
 

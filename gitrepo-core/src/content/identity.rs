@@ -47,10 +47,10 @@ impl Identity {
             }
             found => found?,
         };
-        let is_older = matches!((self.created, found.created), (Some(then), Some(now)) if then != now);
+        let was_made_anew = matches!((self.created, found.created), (Some(then), Some(now)) if then != now);
         Ok(if found.length != self.length {
             Some("has another length")
-        } else if found.inode != self.inode || is_older {
+        } else if found.inode != self.inode || was_made_anew {
             Some("is another file")
         } else if found.modified != self.modified {
             Some("was written to")

@@ -1,8 +1,9 @@
 //! Snapshots modified behind the store's back.
 //!
 //! Each snapshot is sealed when it is finished ([`seal()`]). A publish checks a few of its entries, a sweep all of
-//! them; of an image, both check all of its files. A changed snapshot is marked and no longer served, but stays for the volumes that show it. Its successor, with
-//! a name and a directory of its own, replaces it. A sweep removes it once nothing refers to it.
+//! them; of an image, both check all of its files. A changed snapshot is marked and no longer served, but stays for the
+//! volumes that show it. Its successor, with a name and a directory of its own, replaces it. A sweep removes it once
+//! nothing refers to it.
 //!
 //! Marking takes no lock: a mark only keeps a snapshot from being served, and marking twice is harmless.
 

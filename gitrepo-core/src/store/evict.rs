@@ -138,7 +138,7 @@ impl Store {
                         continue;
                     }
                     freed.snapshots += 1;
-                    self.count_off(&mut survey, repository_of(&path), used)?;
+                    self.count_off(&mut survey, repository_of_snapshot(&path), used)?;
                     bytes_of(&path, &mut deleted)
                 }
                 Unused::Repository(hash) => {
@@ -167,7 +167,7 @@ impl Store {
         for name in hashes_in(&self.layout.snapshots())? {
             let Ok(id) = SnapshotId::try_from(name) else { continue };
             let path = self.snapshot_path(&id);
-            if let Some(repository) = repository_of(&path) {
+            if let Some(repository) = repository_of_snapshot(&path) {
                 *survey.snapshots_of.entry(repository).or_default() += 1;
             }
             if !referenced.contains(&id) {
@@ -211,7 +211,7 @@ impl Store {
         if is_shown || self.referenced()?.contains(id) {
             return Ok(None);
         }
-        let (bytes, repository) = (bytes_of(&path, &mut Deleted::default()), repository_of(&path));
+        let (bytes, repository) = (bytes_of(&path, &mut Deleted::default()), repository_of_snapshot(&path));
         Ok(self.layout.trash.take(&path)?.map(|path| Taken { path, bytes, repository }))
     }
 
@@ -236,7 +236,8 @@ impl Store {
     /// Whether the store has a snapshot of the repository with this hash.
     fn has_snapshot_of(&self, repository: &str) -> Result<bool, StoreError> {
         let mut snapshots = hashes_in(&self.layout.snapshots())?.into_iter();
-        Ok(snapshots.any(|name| repository_of(&self.layout.snapshots().join(name)).as_deref() == Some(repository)))
+        Ok(snapshots
+            .any(|name| repository_of_snapshot(&self.layout.snapshots().join(name)).as_deref() == Some(repository)))
     }
 }
 
@@ -249,7 +250,7 @@ struct Taken {
 }
 
 /// Returns the hash of a snapshot's repository; `None` for a damaged one.
-fn repository_of(snapshot: &Path) -> Option<String> {
+fn repository_of_snapshot(snapshot: &Path) -> Option<String> {
     let meta = read_meta(snapshot).ok().flatten()?;
     RepositoryUrl::parse(&meta.repository).ok().map(|url| Repository::hash_of(&url))
 }

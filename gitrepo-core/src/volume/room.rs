@@ -10,6 +10,7 @@ use crate::error::Kind;
 use crate::error::chain;
 use crate::gateway::GatewayError;
 use crate::lease::LeaseError;
+use crate::mount::MountError;
 use crate::mount::Mounter;
 use crate::remote::RemoteError;
 use crate::reserve::Freed;
@@ -140,7 +141,10 @@ fn fullness(error: &PublishError) -> Option<Fullness> {
         PublishError::Store(error) | PublishError::Lease(LeaseError::Store(error)) => {
             return error.is_full().then_some(Fullness::OfSmallFiles);
         }
-        PublishError::Mount(error) => return is_full(error.kind()).then_some(Fullness::OfSmallFiles),
+        // Other steps fail in this way if there are too many mounts.
+        PublishError::Mount(error @ MountError::NoImages { .. }) => {
+            return is_full(error.kind()).then_some(Fullness::OfSmallFiles);
+        }
         PublishError::Copy(error @ CopyError::Io { .. }) => is_full(error.kind()),
         PublishError::Lease(LeaseError::Snapshot(SnapshotError::Io { kind, .. })) => is_full(*kind),
         PublishError::Lease(LeaseError::Gateway(GatewayError::Worker(error))) => match error {

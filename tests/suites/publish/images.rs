@@ -18,6 +18,7 @@ use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::store::Eviction;
 use gitrepo_core::volume::Outcome;
+use gitrepo_tests::erofs::tools;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::loopfs::loop_devices_below;
@@ -61,8 +62,9 @@ pub(super) fn every_fixture_is_shown_as_git_has_it(bench: &Bench) {
         let commit = repository.resolve("main");
         let whole = read_only(&server.url(repository), &bench.node.target(&format!("whole-{number}")));
         bench.node.publish(&whole).unwrap();
-        image_on(bench, &whole.target);
+        let mount = image_on(bench, &whole.target);
         assert_same_tree(repository, &commit, ".", &whole.target);
+        assert_tools_accept(mount.image().unwrap());
 
         let mut below = read_only(&server.url(repository), &bench.node.target(&format!("below-{number}")));
         below.spec.tree.directory = RelativePath::parse("x/y").unwrap();
@@ -82,6 +84,15 @@ pub(super) fn every_fixture_is_shown_as_git_has_it(bench: &Bench) {
     assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
     bench.node.unpublish(&old);
     bench.node.assert_nothing_published();
+}
+
+/// Asserts that erofs-utils accept the image of a snapshot, unless they are too old.
+fn assert_tools_accept(image: &Path) {
+    if tools::has_tools() && tools::take_small_blocks() {
+        let device = |number: usize| image.with_file_name(number.to_string());
+        let devices: Vec<_> = (0..).map(device).take_while(|path| path.exists()).collect();
+        tools::assert_accepted(image, &devices);
+    }
 }
 
 pub(super) fn targets_share_one_filesystem_and_the_second_fetches_nothing(bench: &Bench) {

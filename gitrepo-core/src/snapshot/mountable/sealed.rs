@@ -59,6 +59,8 @@ pub(crate) fn check(seal: &Path, snapshot: &Path) -> io::Result<Verdict> {
 mod tests {
     use std::fs;
     use std::path::PathBuf;
+    use std::time::Duration;
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -67,8 +69,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let snapshot = place.path().join("snapshot");
         fs::create_dir(&snapshot).unwrap();
+        // Times of files may have no more than a few milliseconds of precision.
+        let earlier = SystemTime::now() - Duration::from_secs(60);
         for name in [IMAGE, "0", "1"] {
             fs::write(snapshot.join(name), name.repeat(512)).unwrap();
+            File::options().write(true).open(snapshot.join(name)).unwrap().set_modified(earlier).unwrap();
         }
         let seal = snapshot.join("seal");
         write(&snapshot, &mut File::create(&seal).unwrap()).unwrap();

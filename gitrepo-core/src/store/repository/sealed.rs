@@ -110,6 +110,8 @@ mod tests {
     use std::fs::File;
     use std::io::Write;
     use std::os::unix::fs::FileExt;
+    use std::time::Duration;
+    use std::time::SystemTime;
 
     use git2::ObjectType;
     use git2::Oid;
@@ -127,6 +129,11 @@ mod tests {
             let offset = segment.begin().unwrap();
             segment.write_all(blob).unwrap();
             segment.finish([(Oid::hash_object(ObjectType::Blob, blob).unwrap(), offset, 3)].into_iter()).unwrap();
+        }
+        // Times of files may have no more than a few milliseconds of precision.
+        let earlier = SystemTime::now() - Duration::from_secs(60);
+        for path in segments(place.path()).unwrap().into_values().flatten() {
+            File::options().write(true).open(path).unwrap().set_modified(earlier).unwrap();
         }
         let found = segments(place.path()).unwrap().into_values().map(|[content, _]| content.with_extension(""));
         let found = found.collect::<Vec<_>>().try_into().unwrap();
