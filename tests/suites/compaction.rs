@@ -39,7 +39,13 @@ fn a_repository_of_many_fetches_keeps_what_its_last_commit_has() {
         assert!(segments.len() <= 2 * MOST && packs.len() <= 2 * MOST, "{} {}", segments.len(), packs.len());
         counts.push(segments.len());
         commits.push(commit);
-        sizes.push(segments.iter().filter(|path| path.extension().is_some_and(|end| end == "content")).map(size).sum());
+        sizes.push(
+            segments
+                .iter()
+                .filter(|path| path.extension().is_some_and(|end| end == "content"))
+                .map(|path| size(path))
+                .sum(),
+        );
     }
     assert!(!counts.is_sorted(), "nothing was compacted: {counts:?}");
     // Those that were published before still show what they did.
@@ -58,6 +64,6 @@ fn files_in(store: &Path, place: &str) -> Vec<std::path::PathBuf> {
     entries(&repository.join(place))
 }
 
-fn size(path: &std::path::PathBuf) -> u64 {
+fn size(path: &Path) -> u64 {
     path.metadata().unwrap().len()
 }
