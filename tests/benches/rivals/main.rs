@@ -10,6 +10,7 @@
 
 mod bench;
 mod contender;
+mod driver;
 mod hits;
 mod hundred;
 mod life;
@@ -33,13 +34,13 @@ use gitrepo_tests::require;
 use bench::Bench;
 
 /// The cases that are plotted.
-const PLOTTED: [&str; 5] = ["miss-small", "miss-large", "miss-history", "new-commit", "hundred-same"];
+const PLOTTED: [&str; 6] = ["miss-small", "miss-large", "miss-history", "new-commit", "hundred-same", "driver-hundred"];
 
 /// A name and what measures it.
 type Group = (&'static str, fn(&mut Bench));
 
 /// Groups of cases, in the order in which they run and are reported.
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("small", |bench| life::run(bench, Workload::SMALL, true)),
     ("large", |bench| life::run(bench, Workload::LARGE, true)),
     ("refs", |bench| life::run(bench, Workload::REFS, false)),
@@ -49,6 +50,7 @@ const GROUPS: [Group; 9] = [
     ("commit", new_commit::run),
     ("view", view::run),
     ("hundred", hundred::run),
+    ("driver", driver::run),
 ];
 
 /// Compares gitrepo with the other ways to get a commit's tree onto a node.
@@ -57,7 +59,7 @@ struct Arguments {
     /// How often each contender runs
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Groups of cases: small, large, refs, history, read, hits, commit, view, hundred [default: all]
+    /// Groups of cases: small, large, refs, history, read, hits, commit, view, hundred, driver [default: all]
     #[arg(long, value_delimiter = ' ')]
     cases: Vec<String>,
     /// The program git-sync, as a further contender
