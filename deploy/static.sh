@@ -43,7 +43,7 @@ dev) directory=debug ;;
 esac
 directory=${CARGO_TARGET_DIR:-$root/target}/$target/$directory
 
-# For the C libraries: curl, OpenSSL, libgit2, libssh2 and zlib-ng.
+# For the C libraries: curl, libdeflate, libgit2, libssh2, OpenSSL and zlib-ng.
 export "CC_$(printf %s "$target" | tr - _)=musl-gcc"
 cd "$root"
 # shellcheck disable=SC2046 # A list of words.
