@@ -17,6 +17,7 @@ use crate::lease::receive;
 use crate::progress::Step;
 use crate::remote::REPOSITORY;
 use crate::remote::Resolved;
+use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Directory;
 use crate::snapshot::Owner;
@@ -117,7 +118,8 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
 
     let laid_out = staging.path().join(TREE);
     let listed = snapshot::adopt(&laid_out, &received.tree, Owner::ourselves())?;
-    Directory.complete(&listed, &laid_out, &staging.path().join(REPOSITORY), &received.tree, watch)?;
+    let reserve = Reserve::new(staging.path().to_owned(), gateway.policy().config().cache.reserve_bytes);
+    Directory.complete(&listed, &laid_out, &staging.path().join(REPOSITORY), &received.tree, reserve, watch)?;
     put(Directory.attachment(&laid_out).path(), &destination)?;
     parents.keep();
     Ok(Cloned { resolved, tree: listed.summary, received_bytes: received.bytes })

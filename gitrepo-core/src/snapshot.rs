@@ -16,6 +16,8 @@ use crate::error::Kind;
 use crate::error::io_kind;
 use crate::mount::Attachment;
 use crate::policy::Limits;
+use crate::reserve::BelowReserve;
+use crate::reserve::Reserve;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::TreeOptions;
@@ -60,12 +62,14 @@ pub trait SnapshotFormat: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Makes the snapshot in `staging`, where the tree was [listed](adopt), with the content in `repository`, a bare one.
+    /// The reserve stays free.
     fn complete(
         &self,
         listed: &Listed,
         staging: &Path,
         repository: &Path,
         request: &TreeRequest,
+        reserve: Reserve,
         watch: &Watch,
     ) -> Result<(), SnapshotError>;
 
@@ -254,6 +258,11 @@ impl SnapshotError {
 
     pub(crate) fn too_large(commit: CommitId, what: &str, limit: u64, setting: &str) -> Self {
         Self::TooLarge { commit, what: what.to_owned(), limit, setting: setting.to_owned() }
+    }
+
+    /// The reserve would not stay free.
+    pub(crate) fn no_room(path: &[u8], error: &BelowReserve) -> Self {
+        Self::io("write", path, io::Error::new(io::ErrorKind::StorageFull, error.to_string()))
     }
 
     pub(crate) fn io(action: &str, path: &[u8], error: impl Into<io::Error>) -> Self {

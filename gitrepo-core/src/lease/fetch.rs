@@ -17,6 +17,7 @@ use crate::gateway::Workspace;
 use crate::progress::Step;
 use crate::remote::REPOSITORY;
 use crate::remote::Resolved;
+use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Owner;
 use crate::spec::Revision;
@@ -170,7 +171,9 @@ impl Snapshots {
         let listed = snapshot::adopt(&laid_out, &tree, owner)?;
         lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
         let repository = lock.repository().path();
-        let made = wanted.form.format.complete(&listed, &laid_out, repository, &tree, watch);
+        let kept_free = self.gateway.policy().config().cache.reserve_bytes;
+        let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());
+        let made = wanted.form.format.complete(&listed, &laid_out, repository, &tree, reserve, watch);
         let fetched = made.map_err(LeaseError::from).and_then(|()| {
             watch.progress.report(&Step::Syncing);
             let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary);
@@ -179,7 +182,9 @@ impl Snapshots {
         let fetched = match fetched {
             // Nothing is left of what has no room.
             Err(error) if error.kind() == Kind::ResourceExhausted => {
-                self.store.drop_unused(&lock)?;
+                if let Err(failure) = self.store.drop_unused(&lock) {
+                    tracing::warn!(error = %chain(&failure), "cannot discard the repository of a tree that has no room");
+                }
                 return Err(error);
             }
             fetched => fetched?,

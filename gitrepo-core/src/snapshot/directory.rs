@@ -17,6 +17,7 @@ use super::mountable::assemble::Segments;
 use super::mountable::listed::Listed;
 use super::writer::Writer;
 use crate::mount::Attachment;
+use crate::reserve::Reserve;
 
 /// The volume's root, in staging and in a snapshot.
 pub(crate) const ROOT: &CStr = c"root";
@@ -39,11 +40,12 @@ impl SnapshotFormat for Directory {
         staging: &Path,
         repository: &Path,
         request: &TreeRequest,
+        reserve: Reserve,
         watch: &Watch,
     ) -> Result<(), SnapshotError> {
         let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
         let segments = Segments::of_repository(repository, listed)?;
-        Writer::new(listed, &segments, request, watch, &staging)?.write()
+        Writer::new(listed, &segments, request, (watch, reserve), &staging)?.write()
     }
 
     fn attachment(&self, snapshot: &Path) -> Attachment {

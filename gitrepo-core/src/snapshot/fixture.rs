@@ -25,6 +25,7 @@ use super::list;
 use crate::content;
 use crate::content::SegmentWriter;
 use crate::policy::Limits;
+use crate::reserve::Reserve;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::TreeOptions;
@@ -152,7 +153,7 @@ impl Fixture {
         let summary = list(self.path(), request, staging, watch)?;
         let listed = adopt(staging, request, Owner::ourselves())?;
         assert_eq!(listed.summary, summary);
-        Directory.complete(&listed, staging, self.path(), request, watch)?;
+        Directory.complete(&listed, staging, self.path(), request, no_reserve(), watch)?;
         Ok(summary)
     }
 }
@@ -175,12 +176,17 @@ impl Staging {
         let manifest = fs::File::open(self.path().join("manifest")).unwrap();
         let listed = Listed::read(manifest, request)?;
         fs::rename(self.root(), self.path().join("before")).unwrap();
-        Directory.complete(&listed, self.path(), fixture.path(), request, watch)
+        Directory.complete(&listed, self.path(), fixture.path(), request, no_reserve(), watch)
     }
 
     pub(crate) fn root(&self) -> PathBuf {
         self.path().join("root")
     }
+}
+
+/// All of the filesystem may be used.
+pub(crate) fn no_reserve() -> Reserve {
+    Reserve::new(PathBuf::from("/"), 0)
 }
 
 pub(crate) fn request(commit: CommitId) -> TreeRequest {

@@ -31,6 +31,7 @@ use super::manifest;
 use crate::error::Cause;
 use crate::mount::Attachment;
 use crate::object::EntryMode;
+use crate::reserve::Reserve;
 
 pub(crate) mod assemble;
 mod links;
@@ -61,8 +62,11 @@ impl SnapshotFormat for Image {
         staging: &Path,
         repository: &Path,
         request: &TreeRequest,
+        mut reserve: Reserve,
         _watch: &Watch,
     ) -> Result<(), SnapshotError> {
+        // An image is small beside its content, which was written already.
+        reserve.check().map_err(|error| SnapshotError::no_room(IMAGE.as_bytes(), &error))?;
         assemble::assemble(listed, staging, repository, request)
     }
 
@@ -113,10 +117,13 @@ fn device_name(number: usize) -> String {
 /// Checks the targets of all links: they become part of the image.
 fn check_links(located: &Located<'_>, watch: &Watch) -> Result<(), SnapshotError> {
     let commit = located.request.commit;
+    let mut bytes = 0;
     for (entry, extent) in located.listing.entries.iter().zip(&located.extents) {
         let (EntryMode::Symlink, Some(extent)) = (entry.mode, extent) else { continue };
         watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
         located.check_target_length(entry, extent.length)?;
+        bytes += extent.length;
+        listed::check_link_bytes(located.request, bytes)?;
         let mut target = Vec::new();
         located.segments.read(*extent).read_to_end(&mut target).map_err(|error| SnapshotError::Incomplete {
             commit,

@@ -39,6 +39,7 @@ use super::object;
 use super::widen;
 use crate::error::Cause;
 use crate::progress::Step;
+use crate::reserve::Reserve;
 
 /// Entries per share: enough that a thread seldom changes directories, few enough that none waits for a slow thread.
 const SHARE: usize = 64;
@@ -60,6 +61,7 @@ pub(crate) struct Writer<'a> {
     /// Set by the first thread that fails.
     is_failed: AtomicBool,
     meter: Meter,
+    reserve: Mutex<Reserve>,
 }
 
 impl<'a> Writer<'a> {
@@ -68,7 +70,7 @@ impl<'a> Writer<'a> {
         listed: &'a Listed,
         segments: &'a Segments,
         request: &'a TreeRequest,
-        watch: &'a Watch,
+        (watch, reserve): (&'a Watch, Reserve),
         staging: &Beneath,
     ) -> Result<Self, SnapshotError> {
         let (root, is_masked) =
@@ -77,7 +79,8 @@ impl<'a> Writer<'a> {
         let entries: Vec<_> = (0..listed.nodes.len()).filter(is_entry).collect();
         let meter = Meter::new(entries.len());
         let is_failed = AtomicBool::new(false);
-        Ok(Self { request, watch, listed, segments, entries, root, is_masked, is_failed, meter })
+        let reserve = Mutex::new(reserve);
+        Ok(Self { request, watch, listed, segments, entries, root, is_masked, is_failed, meter, reserve })
     }
 
     /// Writes everything. The caller keeps or removes the result, also after a failure.
@@ -251,7 +254,12 @@ impl<'a> Writer<'a> {
 
     fn check_wanted(&self) -> Result<(), SnapshotError> {
         let commit = self.request.commit;
-        self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })
+        self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
+        // If the lock is taken, its holder checks.
+        match self.reserve.try_lock() {
+            Ok(mut reserve) => reserve.check().map_err(|error| SnapshotError::no_room(b"root", &error)),
+            Err(_) => Ok(()),
+        }
     }
 
     fn incomplete(&self, what: std::fmt::Arguments<'_>) -> SnapshotError {

@@ -155,10 +155,14 @@ pub(crate) fn sync_trees(directories: &[impl AsRef<Path>]) -> Result<(), StoreEr
             return sync_filesystem(directory.as_ref());
         }
     }
-    let few = few.unwrap_or_default();
+    sync_files(&few.unwrap_or_default())
+}
+
+/// Makes open files durable. Their paths are for messages.
+pub(crate) fn sync_files(files: &[(PathBuf, File)]) -> Result<(), StoreError> {
     // All of them are on their way before the first one is waited for, and one commit of the journal serves all.
-    few.iter().for_each(|(_, file)| sys::writeback::begin(file, 0, 0));
-    few.iter().try_for_each(|(path, file)| file.sync_all().map_err(StoreError::io("sync", path)))
+    files.iter().for_each(|(_, file)| sys::writeback::begin(file, 0, 0));
+    files.iter().try_for_each(|(path, file)| file.sync_all().map_err(StoreError::io("sync", path)))
 }
 
 /// Opens all files and directories of a tree, unless there are too many. What is neither is passed over.

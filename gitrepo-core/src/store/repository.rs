@@ -160,8 +160,8 @@ impl RepositoryLock {
     /// Moves the result of a fetch into the store, durably.
     ///
     /// `fetched` is the bare repository that the fetch wrote in staging. It is not trusted, and its writer must have
-    /// ended. `base` is the result of [`RepositoryLock::base`] for that fetch: with it, the packs are added; without
-    /// it, they replace the old repository.
+    /// ended. `base` is the result of [`RepositoryLock::base`] for that fetch: if what was fetched builds on it, it is added;
+    /// otherwise it replaces the old repository.
     pub(crate) fn adopt(
         &self,
         fetched: &Path,
@@ -170,8 +170,10 @@ impl RepositoryLock {
         owner: Owner,
     ) -> Result<(), StoreError> {
         match base {
-            Some(_) => adopt::extend(&self.repository.path, fetched, commit, owner)?,
-            None => adopt::replace(&self.repository.layout, &self.repository.path, fetched, commit, owner)?,
+            Some(_) if adopt::builds_on_base(fetched)? => {
+                adopt::extend(&self.repository.path, fetched, commit, owner)?;
+            }
+            _ => adopt::replace(&self.repository.layout, &self.repository.path, fetched, commit, owner)?,
         }
         last_use::mark(&self.repository.path);
         sealed::add_new(&self.repository.path)

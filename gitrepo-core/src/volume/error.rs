@@ -94,7 +94,7 @@ pub enum PublishError {
     #[error(transparent)]
     Mount(#[from] MountError),
     /// Snapshots are to be images, and this node cannot mount them.
-    #[error("the snapshotFormat \"image\" is not available here; use \"auto\" or \"directory\"")]
+    #[error("images cannot be mounted here now; with the snapshotFormat \"directory\" none is needed")]
     NoImages {
         /// Why they cannot be mounted.
         #[source]
@@ -129,10 +129,13 @@ impl PublishError {
                 _ => crate::error::io_kind(source),
             },
             Self::TargetTaken { .. } => Kind::AlreadyExists,
-            Self::TargetMounted { .. }
-            | Self::SharedOtherwise { .. }
-            | Self::NoImages { .. }
-            | Self::NotAnImage { .. } => Kind::FailedPrecondition,
+            Self::TargetMounted { .. } | Self::SharedOtherwise { .. } | Self::NotAnImage { .. } => {
+                Kind::FailedPrecondition
+            }
+            Self::NoImages { source } => match source.kind() {
+                kind @ (Kind::ResourceExhausted | Kind::Busy) => kind,
+                _ => Kind::FailedPrecondition,
+            },
             Self::Lease(error) => error.kind(),
             Self::Copy(error) => error.kind(),
             Self::Store(error) => error.kind(),

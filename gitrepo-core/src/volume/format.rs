@@ -89,6 +89,13 @@ impl Volumes {
         if self.snapshot_choice() == SnapshotChoice::Image {
             return self.try_images().map(|()| image).map_err(|source| PublishError::NoImages { source });
         }
+        if self.snapshot_choice() == SnapshotChoice::Auto
+            && let Err(source) = self.try_images()
+            && may_pass(&source)
+        {
+            // A directory would stay one for the volume's life.
+            return Err(PublishError::NoImages { source });
+        }
         match self.serving() {
             Serving { format: Format::Image, .. } => Ok(image),
             Serving { without_images: Some(reason), .. } if request.only_image => {
@@ -113,7 +120,8 @@ impl Volumes {
 
     /// Fails if the record is of other content, or of a directory where only an image will do.
     pub(super) fn check_recorded(&self, record: &Record, request: &VolumeRequest) -> Result<(), PublishError> {
-        let is_too_weak = request.only_image && self.format_of(record) == Format::Directory;
+        // The record says so: the snapshot itself may be lost, and is made again.
+        let is_too_weak = request.only_image && record.ownership.is_none();
         if is_too_weak || !same_content(record, request) { Err(taken_by(record)) } else { Ok(()) }
     }
 
@@ -164,8 +172,10 @@ impl Volumes {
     }
 }
 
-/// Whether images may work a moment later: the store could not be read, there was no room for a tiny image, or a loop
-/// device was busy.
+/// Whether images may work a moment later: the store could not be read, there was no room for a tiny image, or no free
+/// descriptor, or a loop device was busy.
 fn may_pass(error: &MountError) -> bool {
-    !matches!(error, MountError::NoImages { .. }) || matches!(error.kind(), Kind::ResourceExhausted | Kind::Busy)
+    let MountError::NoImages { source, .. } = error else { return true };
+    let lacks_descriptors = matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    lacks_descriptors || matches!(error.kind(), Kind::ResourceExhausted | Kind::Busy)
 }

@@ -10,7 +10,6 @@ use crate::error::Kind;
 use crate::error::chain;
 use crate::gateway::GatewayError;
 use crate::lease::LeaseError;
-use crate::mount::MountError;
 use crate::mount::Mounter;
 use crate::remote::RemoteError;
 use crate::reserve::Freed;
@@ -142,8 +141,8 @@ fn fullness(error: &PublishError) -> Option<Fullness> {
             return error.is_full().then_some(Fullness::OfSmallFiles);
         }
         // Other steps fail in this way if there are too many mounts.
-        PublishError::Mount(error @ MountError::NoImages { .. }) => {
-            return is_full(error.kind()).then_some(Fullness::OfSmallFiles);
+        PublishError::NoImages { source } => {
+            return is_full(source.kind()).then_some(Fullness::OfSmallFiles);
         }
         PublishError::Copy(error @ CopyError::Io { .. }) => is_full(error.kind()),
         PublishError::Lease(LeaseError::Snapshot(SnapshotError::Io { kind, .. })) => is_full(*kind),

@@ -17,6 +17,7 @@ use super::super::fixture::SYMLINK;
 use super::super::fixture::Staging;
 use super::super::fixture::TREE;
 use super::super::fixture::contents;
+use super::super::fixture::no_reserve;
 use super::super::fixture::path;
 use super::super::fixture::request;
 use super::super::list;
@@ -251,7 +252,9 @@ fn existing_entries_of_staging_are_neither_overwritten_nor_followed() {
     let listed = adopt(staging.path(), &asked, Owner::ourselves()).unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), staging.path().join("root")).unwrap();
     assert!(adopt(staging.path(), &asked, Owner::ourselves()).is_err());
-    let error = Directory.complete(&listed, staging.path(), fixture.path(), &asked, &Watch::default()).unwrap_err();
+    let error = Directory
+        .complete(&listed, staging.path(), fixture.path(), &asked, no_reserve(), &Watch::default())
+        .unwrap_err();
     assert!(matches!(error, SnapshotError::Io { .. }), "{error}");
     assert!(contents(elsewhere.path()).is_empty());
 }

@@ -16,7 +16,7 @@ use super::listed::untrusted;
 use crate::snapshot::SnapshotError;
 
 /// The file's name in a snapshot. A tree without links has none.
-const NAME: &str = "links";
+pub(super) const NAME: &str = "links";
 
 /// Writes the targets into a snapshot.
 pub(super) fn write(staging: &Path, targets: &[Vec<u8>]) -> Result<(), SnapshotError> {

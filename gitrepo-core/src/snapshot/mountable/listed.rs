@@ -36,6 +36,9 @@ use crate::spec::names;
 /// Most segments of one tree: far more than a repository has.
 const MOST_SEGMENTS: usize = 1024;
 
+/// Most bytes of link targets in a tree: 64 MiB. The Linux kernel's tree has about 2,000.
+const MOST_LINK_BYTES: u64 = 64 << 20;
+
 /// A tree that was listed and checked: what a [format](super::SnapshotFormat) makes a snapshot of.
 #[derive(Debug)]
 pub struct Listed {
@@ -107,6 +110,7 @@ pub(crate) fn take(staging: &Path, owner: Owner) -> Result<File, SnapshotError> 
         return Err(untrusted(manifest::NAME.as_bytes(), reason));
     }
     let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+    unistd::fchown(&opened, uid, gid).map_err(|error| SnapshotError::io("take ownership of", b"", error))?;
     unistd::fchown(&file, uid, gid)
         .map_err(|error| SnapshotError::io("take ownership of", manifest::NAME.as_bytes(), error))?;
     Ok(file)
@@ -210,6 +214,8 @@ struct Reader<'a> {
     /// Directories above the tree, and the bytes of their path with its slashes.
     above: usize,
     above_bytes: usize,
+    /// Bytes of the targets of links so far.
+    link_bytes: u64,
     /// A directory in which there can be nothing: a submodule's, or an empty one.
     empty: Option<usize>,
 }
@@ -224,8 +230,16 @@ impl<'a> Reader<'a> {
             digest: [0; 32],
             names: Vec::new(),
         };
-        let mut reader =
-            Self { request, listed, open: Vec::new(), directory: Vec::new(), above: 0, above_bytes: 0, empty: None };
+        let mut reader = Self {
+            request,
+            listed,
+            open: Vec::new(),
+            directory: Vec::new(),
+            above: 0,
+            above_bytes: 0,
+            link_bytes: 0,
+            empty: None,
+        };
         for component in request.tree.directory.components() {
             reader.enter(component.as_bytes());
             reader.above_bytes += component.len() + 1;
@@ -289,6 +303,8 @@ impl<'a> Reader<'a> {
                 if !(1..=widen(LONGEST_TARGET)).contains(&target.size) {
                     return Err(untrusted(path, "it is a link to a path of no possible length"));
                 }
+                self.link_bytes += target.size;
+                check_link_bytes(self.request, self.link_bytes)?;
                 Kind::Symlink { target: self.extent(path, target)? }
             }
         })
@@ -340,6 +356,15 @@ impl<'a> Reader<'a> {
         over(summary.entries(), limits.entries, "entries", "limits.entries")?;
         over(summary.bytes, limits.tree_bytes, "bytes", "limits.treeBytes")
     }
+}
+
+/// An image holds the targets of its links, and so does whoever makes it: unlike content, they cost memory of the driver.
+pub(crate) fn check_link_bytes(request: &TreeRequest, bytes: u64) -> Result<(), SnapshotError> {
+    if bytes <= MOST_LINK_BYTES {
+        return Ok(());
+    }
+    let what = "bytes of link targets";
+    Err(SnapshotError::too_large(request.commit, what, MOST_LINK_BYTES, "this version"))
 }
 
 fn check_name(path: &[u8], name: &[u8], is_link: bool) -> Result<(), SnapshotError> {

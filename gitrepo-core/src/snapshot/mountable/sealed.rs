@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::IMAGE;
 use super::devices;
+use super::links;
 use crate::content::Identity;
 use crate::snapshot::seal;
 use crate::snapshot::seal::Verdict;
@@ -23,13 +24,14 @@ use crate::snapshot::seal::Verdict;
 struct Seal {
     /// The snapshot's directory. If a backup brought a snapshot back, its files are others, and the seal says nothing.
     directory: String,
-    /// The image and its devices, by their names.
+    /// The image, its devices and its links, by their names.
     files: BTreeMap<String, Identity>,
 }
 
 /// Writes the seal of a finished snapshot.
 pub(crate) fn write(snapshot: &Path, to: &mut dyn Write) -> io::Result<()> {
-    let paths = devices(snapshot).into_iter().chain([snapshot.join(IMAGE)]);
+    let links = Some(snapshot.join(links::NAME)).filter(|links| links.symlink_metadata().is_ok());
+    let paths = devices(snapshot).into_iter().chain([snapshot.join(IMAGE)]).chain(links);
     let identity = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((name, Identity::of(path)?))

@@ -14,6 +14,7 @@ use crate::snapshot::fixture::Fixture;
 use crate::snapshot::fixture::SUBMODULE;
 use crate::snapshot::fixture::SYMLINK;
 use crate::snapshot::fixture::TREE;
+use crate::snapshot::fixture::no_reserve;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
@@ -70,7 +71,7 @@ impl Place {
 
     fn complete(&self) -> Result<(), SnapshotError> {
         let listed = self.adopt()?;
-        Image.complete(&listed, &self.tree(), &self.repository(), &self.request, &Watch::default())
+        Image.complete(&listed, &self.tree(), &self.repository(), &self.request, no_reserve(), &Watch::default())
     }
 
     /// Completes a snapshot of these records, which must be refused. Returns the reason.
@@ -463,7 +464,7 @@ fn the_parent_accepts_what_the_worker_writes() {
         assert_eq!(listed.summary, summary);
         // The other format counts the same.
         assert_eq!(fixture.write(&request).unwrap().1, summary);
-        Image.complete(&listed, staging.path(), fixture.path(), &request, &Watch::default()).unwrap();
+        Image.complete(&listed, staging.path(), fixture.path(), &request, no_reserve(), &Watch::default()).unwrap();
         assert!(is_image(&staging.path().join("image")));
     }
 }

@@ -57,14 +57,19 @@ const SHALLOW_LIMIT: u64 = 16 * 1024 * 1024;
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 const HEAD: &str = "ref: refs/heads/main\n";
 
+/// Whether a fetch builds on a repository. One that compacted it does not.
+pub(super) fn builds_on_base(fetched: &Path) -> Result<bool, StoreError> {
+    Fetched::open(fetched)?.builds_on_base()
+}
+
 /// Adds a fetch that built on a repository to that repository.
 ///
 /// The ref is written last: without it, nothing else is used. The boundary is written whole, because the fetch began
 /// with a copy of ours, and a deeper fetch removes commits from it.
 pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner: Owner) -> Result<(), StoreError> {
-    // What has its name in the repository must not be lost or torn by a power failure.
-    durable::sync_trees(&PAIRS.map(|pairs| fetched.join(pairs.directory)))?;
     let fetched = Fetched::open(fetched)?;
+    // What has its name in the repository must not be lost or torn by a power failure.
+    fetched.sync_pairs(PAIRS)?;
     fetched.move_pairs(PAIRS, repository, owner)?;
     for pairs in PAIRS {
         durable::sync_directory(&repository.join(pairs.directory))?;
@@ -187,6 +192,23 @@ impl Fetched {
             }
         }
         Ok(())
+    }
+
+    /// Makes the content of the finished segments and packs durable, by descriptors: a path may lead elsewhere.
+    fn sync_pairs(&self, order: [&Pairs; 2]) -> Result<(), StoreError> {
+        let mut files = Vec::new();
+        for pairs in order {
+            let directory = self.directory(pairs)?;
+            for name in self.names_of(pairs)?.into_iter().take(MOST_PAIRS) {
+                for end in pairs.ends {
+                    let name = format!("{name}.{end}");
+                    let path = self.path.join(pairs.directory).join(&name);
+                    // One that is missing is refused when it is moved.
+                    files.extend(open_file(directory.as_fd(), &name, &path)?.map(|file| (path, file)));
+                }
+            }
+        }
+        durable::sync_files(&files)
     }
 
     /// Lists the pairs that have an index. Any other file is unfinished or not ours, and stays.

@@ -44,6 +44,12 @@ fn fetched(store: &Store, packs: impl IntoIterator<Item = u32>, shallow: Option<
     (staging, path)
 }
 
+/// Makes a fetch one that builds on a repository.
+fn build_on(path: &Path, base: Option<&Path>) {
+    fs::create_dir_all(path.join("objects/info")).unwrap();
+    fs::write(path.join("objects/info/alternates"), format!("{}/objects\n", base.unwrap().display())).unwrap();
+}
+
 fn packs(repository: &Repository) -> Vec<String> {
     names(&repository.path().join(adopt::PACKS))
 }
@@ -97,17 +103,20 @@ fn a_fetch_on_top_adds_packs_and_moves_the_boundary() {
     let base = lock.base().unwrap();
 
     let (_staging, path) = fetched(&store, [1, 2], Some(&(boundary(1) + &boundary(2))));
+    build_on(&path, base.as_deref());
     lock.adopt(&path, base.as_deref(), &commit(2), Owner::ourselves()).unwrap();
     assert_eq!((packs(&repository).len(), segments(&repository).len()), (4, 4));
     assert!(repository.contains(&commit(1)) && repository.contains(&commit(2)));
     assert_eq!(fs::read_to_string(repository.path().join("shallow")).unwrap().lines().count(), 2);
 
     let (_staging, path) = fetched(&store, [3], None);
+    build_on(&path, base.as_deref());
     lock.adopt(&path, base.as_deref(), &commit(3), Owner::ourselves()).unwrap();
     assert!(!repository.path().join("shallow").exists(), "the whole history is there now");
 
+    // It compacted the repository that it was to build on.
     let (_staging, path) = fetched(&store, [4], None);
-    lock.adopt(&path, None, &commit(4), Owner::ourselves()).unwrap();
+    lock.adopt(&path, base.as_deref(), &commit(4), Owner::ourselves()).unwrap();
     let left = (packs(&repository).len(), segments(&repository).len());
     assert_eq!(left, (2, 2), "a fetch that builds on nothing replaces what was there");
     assert!(!repository.contains(&commit(1)));
@@ -123,6 +132,7 @@ fn no_fetch_builds_on_a_repository_with_too_many_packs() {
     let base = lock.base().unwrap();
     assert!(base.is_some());
     let (_staging, path) = fetched(&store, [most], None);
+    build_on(&path, base.as_deref());
     lock.adopt(&path, base.as_deref(), &commit(1), Owner::ourselves()).unwrap();
     assert_eq!(lock.base().unwrap(), None);
 }
