@@ -22,7 +22,7 @@ pub struct Capability {
     pub mode: Mode,
     /// `ro` is among the mount options.
     pub read_only_flag: bool,
-    /// The group of a writable volume's files (`fsGroup`).
+    /// The group of the files of a writable volume or an image (`fsGroup`).
     pub group: Option<u32>,
 }
 

@@ -72,7 +72,8 @@ impl Mount {
         tracing::info!(
             directory = %request.target.display(), repository = %request.spec.repository,
             revision = %request.spec.revision, commit = %published.commit, received_bytes = received(published.outcome),
-            read_only = request.read_only, format = published.format.name(), reason, namespace = pod.namespace, pod = pod.name, volume = pod.volume,
+            read_only = request.read_only, format = published.format.name(), reason, namespace = pod.namespace,
+            pod = pod.name, volume = pod.volume,
             milliseconds = started.elapsed().as_millis(), "mounted"
         );
         Ok(())

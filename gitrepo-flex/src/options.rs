@@ -48,7 +48,7 @@ pub(crate) struct Options {
     pub(crate) pod: Pod,
     /// Whether to mount the volume read-only.
     pub(crate) read_only: bool,
-    /// The group whose members may write to a writable volume (the pod's `fsGroup`).
+    /// The group of the files of a writable volume or an image (the pod's `fsGroup`).
     pub(crate) group: Option<u32>,
     /// The credentials to fetch with.
     pub(crate) credentials: Credentials,

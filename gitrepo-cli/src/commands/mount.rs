@@ -64,7 +64,9 @@ fn check_owners(volumes: &Volumes, spec: &VolumeSpec, arguments: &Mount) -> Resu
 fn group(arguments: &Mount) -> Result<Option<u32>, CommandError> {
     let Some(text) = arguments.group.as_ref().filter(|text| !text.is_empty()) else { return Ok(None) };
     let what = || format!("--group takes the number of a group, not {text:?}");
-    text.parse().map(Some).map_err(|_| CommandError::Usage { what: what() })
+    // The last number means "no group" to the kernel.
+    let group = text.parse().ok().filter(|group| *group != u32::MAX);
+    group.map(Some).ok_or_else(|| CommandError::Usage { what: what() })
 }
 
 /// Returns why a read-only volume is a directory.

@@ -19,7 +19,7 @@ pub enum LeaseError {
     /// Resolving or fetching failed.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// The tree that the worker wrote was refused.
+    /// What the worker listed was refused, or the snapshot cannot be made of it.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// The store failed.

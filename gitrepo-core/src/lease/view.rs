@@ -1,4 +1,4 @@
-//! Makes views: the same tree with other owners, out of a snapshot in the store. Nothing is fetched, and no lock is held
+//! Makes views: the same tree with other owners, out of a snapshot in the store. Nothing is fetched, and no lock is needed
 //! but the lease on that snapshot. If several calls make one view at once, the first one stays.
 
 use super::LeaseError;
