@@ -40,7 +40,7 @@ const SEED: &str = "GITREPO_TEST_SEED";
 
 #[test]
 fn two_hundred_kills_leave_a_store_that_works_and_nothing_after_a_sweep() {
-    run([|| Shell::new(DISK); 2]);
+    run([|| Shell::new_with(DISK, Format::Directory); 2]);
 }
 
 #[test]
