@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::watch::Watch;
 
 mod ask;
+mod compact;
 mod error;
 mod fetch;
 mod receive;

@@ -33,6 +33,7 @@ pub use conversation::Git;
 pub use errand::Errand;
 pub use error::RemoteError;
 pub use error::Unsupported;
+pub(crate) use repository::compact;
 pub use transport::CertificateProblem;
 pub use transport::Redirection;
 

@@ -70,6 +70,7 @@ pub use origin::Origin;
 pub(crate) use record::MountTable;
 pub use record::Record;
 pub use record::Shows;
+pub(crate) use repository::Fragmented;
 pub(crate) use repository::Repository;
 pub(crate) use repository::RepositoryLock;
 pub(crate) use shared::SharedCopy;

@@ -83,11 +83,6 @@ impl Segments {
         Ok(found)
     }
 
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.paths.len()
-    }
-
     /// All blobs, in no particular order.
     pub(crate) fn blobs(&self) -> Result<Vec<(Oid, Extent)>, IndexError> {
         let mut blobs = Vec::new();

@@ -15,6 +15,7 @@ use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
+use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Scheme;
@@ -84,6 +85,15 @@ impl<'a> Session<'a> {
     /// Those of the worker.
     pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
         Ok(self.worker()?.write_tree(request)?)
+    }
+
+    /// See [`worker::Session::compact`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker.
+    pub(crate) fn compact(&mut self) -> Result<CommitId, GatewayError> {
+        Ok(self.worker()?.compact()?)
     }
 
     /// See [`worker::Session::finish`].

@@ -77,7 +77,6 @@ impl Connection for Conversation<'_> {
             };
             verify(repository, resolved, &self.request.errand.url.to_string())?;
             repository.record([resolved.commit])?;
-            repository.compact(resolved.commit, &self.request.watch.cancel)?;
         }
         Ok(FetchReport { commit: resolved.commit, received_bytes: arrived.bytes, received_objects: arrived.objects })
     }

@@ -30,6 +30,8 @@ use crate::sys;
 
 mod compact;
 
+pub(crate) use compact::compact;
+
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
 const HEAD: &str = "ref: refs/heads/main\n";
 

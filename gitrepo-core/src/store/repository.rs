@@ -24,12 +24,15 @@ use super::staging::Staging;
 use super::trash::Deletion;
 
 mod adopt;
+mod fragmented;
 mod recover;
 pub(super) mod salvage;
 mod sealed;
 #[cfg(test)]
 mod tests;
 mod whole;
+
+pub(crate) use fragmented::Fragmented;
 
 /// Part of every name, so that a change of the layout gives new names. An earlier version's repositories, and a later
 /// one's, are not used, and evicted as any other that is not.

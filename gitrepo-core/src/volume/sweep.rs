@@ -22,6 +22,7 @@ use crate::store::Origin;
 use crate::store::Record;
 use crate::store::Shows;
 use crate::store::SweepReport;
+use crate::watch::Watch;
 
 /// Which volumes count as abandoned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub enum Abandoned {
 }
 
 impl Volumes {
-    /// Removes what dead processes left, unpublishes abandoned volumes, and evicts unused snapshots until the reserve
-    /// is free. Stops after about `budget`. Skips anything that another process works on; the next sweep tries again.
+    /// Removes what dead processes left, unpublishes abandoned volumes, evicts unused snapshots until the reserve is
+    /// free, and compacts repositories. Stops after about `budget`. Skips anything that another process works on; the next sweep tries again.
     ///
     /// # Errors
     ///
@@ -82,6 +83,11 @@ impl Volumes {
                 report.incomplete |= freed.incomplete;
             }
             Err(error) => report.failures.push(error),
+        }
+        let rest = budget.saturating_sub(begin.elapsed());
+        let watch = Watch { cancel: Cancel::new().within(rest), ..Watch::default() };
+        if let Err(error) = self.snapshots.compact(&watch) {
+            tracing::warn!(error = %chain(&error), "cannot look for repositories to compact");
         }
         Ok(report)
     }

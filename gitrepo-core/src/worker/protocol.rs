@@ -24,6 +24,7 @@ use crate::remote::Resolved;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
+use crate::spec::CommitId;
 use crate::spec::Revision;
 
 /// How to confine the child. Contains no secret.
@@ -104,6 +105,8 @@ pub(super) enum Request {
     Fetch(FetchRequest),
     /// Write its tree.
     WriteTree(TreeRequest),
+    /// Make a compact copy of [`Plan::base`].
+    Compact,
 }
 
 /// A reply of the child.
@@ -138,6 +141,8 @@ pub(super) enum Reply {
     Fetched(FetchReport),
     /// Answers [`Request::WriteTree`].
     Written(TreeSummary),
+    /// Answers [`Request::Compact`]: the newest commit.
+    Compacted(CommitId),
     /// Answers any request.
     Failed(RequestError),
 }

@@ -13,6 +13,7 @@ use super::protocol::RequestError;
 use crate::error::Cause;
 use crate::progress::Progress;
 use crate::progress::Step;
+use crate::remote;
 use crate::remote::ConnectRequest;
 use crate::remote::Connection;
 use crate::remote::REPOSITORY;
@@ -59,7 +60,17 @@ fn answer(session: &ConnectRequest, connection: &mut dyn Connection, received: R
         Request::Resolve(revision) => connection.resolve(&revision).map_or_else(remote_failure, Reply::Resolved),
         Request::Fetch(request) => connection.fetch(&request).map_or_else(remote_failure, Reply::Fetched),
         Request::WriteTree(request) => write_tree(session, &request),
+        Request::Compact => compact(session),
     }
+}
+
+/// Copies the store's repository. Nothing is asked of the remote.
+fn compact(session: &ConnectRequest) -> Reply {
+    let (Some(staging), Some(base)) = (&session.errand.staging, &session.errand.base) else {
+        return Reply::Failed(RequestError::Internal(Cause::new("compaction needs a repository and a directory")));
+    };
+    let copied = remote::compact(&staging.join(REPOSITORY), base, &session.watch.cancel);
+    copied.map_or_else(remote_failure, Reply::Compacted)
 }
 
 /// Lists the tree from the fetched objects, or from the store's repository if nothing was fetched.

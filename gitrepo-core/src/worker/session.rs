@@ -23,6 +23,7 @@ use crate::reserve::MakeRoom;
 use crate::reserve::Reserve;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
+use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Scheme;
@@ -135,6 +136,19 @@ impl Session {
     pub fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, WorkerError> {
         match self.exchange(Request::WriteTree(request.clone()), Phase::Writing)? {
             Reply::Written(summary) => Ok(summary),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Makes a compact copy of the job's `base` in [`REPOSITORY`](crate::remote::REPOSITORY) of the staging directory.
+    /// Returns its newest commit.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError::Local`], and errors of the worker itself.
+    pub fn compact(&mut self) -> Result<CommitId, WorkerError> {
+        match self.exchange(Request::Compact, Phase::Writing)? {
+            Reply::Compacted(commit) => Ok(commit),
             other => Err(self.unexpected(&other)),
         }
     }

@@ -1,14 +1,16 @@
-//! Compaction: a repository of many segments becomes one of few.
+//! Compaction: a repository of many fetches becomes one of few files.
 //!
-//! Each fetch adds a segment and a pack to the repository that it builds on. Once there are many, a fetch copies what it
-//! needs of them, and so builds on nothing: the store puts it in the place of the old repository. Snapshots keep the
-//! segments that they show.
+//! Each fetch adds a pack, and a segment if it brings content. The newest commit is copied with all that a later fetch
+//! may build on, and the store puts the copy in the place of the old repository. Snapshots keep the segments that they
+//! show.
 
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::path::Path;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -31,9 +33,6 @@ use crate::pack::write_history;
 use crate::remote::RemoteError;
 use crate::spec::CommitId;
 
-/// Most segments that a repository has after a fetch. An image over them has as many devices.
-const MOST_SEGMENTS: usize = 32;
-
 /// Bytes copied at once.
 const PIECE: usize = 1 << 20;
 
@@ -42,47 +41,50 @@ struct Kept {
     /// `None` for all.
     blobs: Option<HashSet<Oid>>,
     history: Vec<Oid>,
+    /// The commits whose parents are not there.
+    shallow: BTreeSet<CommitId>,
+}
+
+/// Makes the repository at `path`, an absent or empty directory, a compact copy of `base`. Returns its newest commit, the
+/// only one that it offers.
+///
+/// # Errors
+///
+/// [`RemoteError::Local`] if the base is damaged or the disk is full, and [`RemoteError::Interrupted`].
+pub(crate) fn compact(path: &Path, base: &Path, cancel: &Cancel) -> Result<CommitId, RemoteError> {
+    let copy = Repository::create(path, Some(base))?;
+    let newest = copy.offers()?.first().copied();
+    let newest = newest.ok_or_else(|| unusable_io(base, &io::Error::other("it has no commit")))?;
+    let kept = copy.kept(newest)?;
+    copy.copy_blobs(&copy.segments()?, kept.blobs.as_ref(), cancel)?;
+    copy.copy_history(&kept.history, cancel)?;
+    copy.set_shallow(&kept.shallow)?;
+    // First the refs of the base, among which the newest commit's would count as written.
+    for name in ["packed-refs", "objects/info/alternates"] {
+        fs::remove_file(path.join(name)).map_err(|error| unusable_io(path, &error))?;
+    }
+    copy.record([newest])?;
+    Ok(newest)
 }
 
 impl Repository {
-    /// Copies what this repository needs of its base, if there are too many segments, and forgets the base. `commit` was
-    /// fetched just now. Returns whether it did.
-    ///
-    /// # Errors
-    ///
-    /// [`RemoteError::Local`] if the base is damaged: what was fetched needs it. A full disk is no error.
-    pub(crate) fn compact(&self, commit: CommitId, cancel: &Cancel) -> Result<bool, RemoteError> {
-        let segments = self.segments()?;
-        if segments.count() <= MOST_SEGMENTS {
-            return Ok(false);
-        }
-        let copied = self.kept(commit).and_then(|kept| {
-            self.copy_blobs(&segments, kept.blobs.as_ref(), cancel)?;
-            self.copy_history(&kept.history, cancel)
-        });
-        match copied {
-            Ok(()) => {}
-            Err(RemoteError::Local { full: true, .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        }
-        let alternates = self.path().join("objects/info/alternates");
-        fs::remove_file(alternates).map_err(|error| unusable_io(self.path(), &error))?;
-        Ok(true)
-    }
-
-    /// What is needed: of a commit without its history its tree, and otherwise everything, since a server may send
-    /// differences to whatever the commit's history has.
+    /// What a later fetch may build on: the commit's tree, if its history is not here; otherwise everything, since a server
+    /// may send differences to whatever the history has.
     fn kept(&self, commit: CommitId) -> Result<Kept, RemoteError> {
         let unusable = |error| unusable(self.path(), &error);
         let objects = self.objects()?;
-        if !self.shallow()?.contains(&commit) {
+        let shallow = self.shallow()?;
+        if !shallow.contains(&commit) {
             let mut history = Vec::new();
             let all = objects.foreach(|id| {
                 history.push(*id);
                 true
             });
             all.map_err(unusable)?;
-            return Ok(Kept { blobs: None, history });
+            // Each pack lists its own.
+            history.sort_unstable();
+            history.dedup();
+            return Ok(Kept { blobs: None, history, shallow });
         }
         let read = objects.read(oid(commit)).map_err(unusable)?;
         let mut waiting: Vec<Oid> = object::tree_of(read.data()).into_iter().collect();
@@ -99,7 +101,8 @@ impl Repository {
                 }
             }
         }
-        Ok(Kept { blobs: Some(blobs), history: trees.into_iter().chain([oid(commit)]).collect() })
+        let history = trees.into_iter().chain([oid(commit)]).collect();
+        Ok(Kept { blobs: Some(blobs), history, shallow: [commit].into() })
     }
 
     /// Copies blobs into a segment of this repository, and verifies them.
@@ -149,7 +152,7 @@ impl Repository {
         }
         match hash.finish() {
             Ok(found) if found == id => Ok(()),
-            _ => Err(failed(io::Error::other(format!("object {id} is damaged")))),
+            _ => Err(self.damaged(id)),
         }
     }
 
@@ -157,11 +160,8 @@ impl Repository {
     fn copy_history(&self, ids: &[Oid], cancel: &Cancel) -> Result<(), RemoteError> {
         let objects = self.objects()?;
         let mut problem = None;
-        let read = |id: &Oid| match self
-            .check(cancel)
-            .and_then(|()| objects.read(*id).map_err(|error| unusable(self.path(), &error)))
-        {
-            Ok(object) => Some((*id, object.kind(), object.data().to_vec())),
+        let read = |id: &Oid| match self.check(cancel).and_then(|()| self.read_verified(&objects, *id)) {
+            Ok((kind, content)) => Some((*id, kind, content)),
             Err(error) => {
                 problem = Some(error);
                 None
@@ -177,6 +177,20 @@ impl Repository {
         }
     }
 
+    fn read_verified(&self, objects: &git2::Odb<'_>, id: Oid) -> Result<(ObjectType, Vec<u8>), RemoteError> {
+        let object = objects.read(id).map_err(|error| unusable(self.path(), &error))?;
+        let mut hash = ObjectHash::new(object.kind(), object.len() as u64);
+        hash.update(object.data());
+        match hash.finish() {
+            Ok(found) if found == id => Ok((object.kind(), object.data().to_vec())),
+            _ => Err(self.damaged(id)),
+        }
+    }
+
+    fn damaged(&self, id: Oid) -> RemoteError {
+        unusable_io(self.path(), &io::Error::other(format!("object {id} is damaged")))
+    }
+
     fn check(&self, cancel: &Cancel) -> Result<(), RemoteError> {
         let url = || self.path().display().to_string();
         cancel.check().map_err(|source| RemoteError::Interrupted { url: url(), source })
@@ -185,14 +199,14 @@ impl Repository {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::error::Kind;
     use crate::remote::repository::commit_id;
 
-    /// A base with a commit in each of its segments, and a fetch of one more commit that builds on it.
-    struct Fetched {
+    const COMMITS: usize = 40;
+
+    /// A repository with a commit in each of its segments.
+    struct Base {
         place: tempfile::TempDir,
         repository: Repository,
         commits: Vec<Oid>,
@@ -202,24 +216,27 @@ mod tests {
         format!("content {number}\n").into_bytes()
     }
 
-    fn write_blob(repository: &Path, content: &[u8]) -> Oid {
-        let id = Oid::hash_object(ObjectType::Blob, content).unwrap();
-        let mut segment = SegmentWriter::create(&repository.join(SEGMENTS)).unwrap();
-        let place = segment.begin().unwrap();
-        segment.write_all(content).unwrap();
-        segment.finish([(id, place, content.len() as u64)].into_iter()).unwrap();
-        id
+    fn blob_id(number: usize) -> Oid {
+        Oid::hash_object(ObjectType::Blob, &blob(number)).unwrap()
     }
 
-    /// A commit whose tree has this blob, and always the first one.
-    fn commit(git: &git2::Repository, blob: Oid, parent: Option<Oid>) -> Oid {
+    fn write_blob(repository: &Path, number: usize) {
+        let content = blob(number);
+        let mut segment = SegmentWriter::create(&repository.join(SEGMENTS)).unwrap();
+        let place = segment.begin().unwrap();
+        segment.write_all(&content).unwrap();
+        segment.finish([(blob_id(number), place, content.len() as u64)].into_iter()).unwrap();
+    }
+
+    /// A commit whose tree has the blob with this number, and always the first one.
+    fn commit(git: &git2::Repository, number: usize, parent: Option<Oid>) -> Oid {
         let odb = git.odb().unwrap();
-        let first = Oid::hash_object(ObjectType::Blob, &super::tests::blob(0)).unwrap();
-        let inner = odb.write(ObjectType::Tree, &entry("100644", "file", blob)).unwrap();
-        let tree = [entry("100644", "first", first), entry("40000", "inner", inner)].concat();
+        let inner = odb.write(ObjectType::Tree, &entry("100644", "file", blob_id(number))).unwrap();
+        let tree = [entry("100644", "first", blob_id(0)), entry("40000", "inner", inner)].concat();
         let tree = odb.write(ObjectType::Tree, &tree).unwrap();
         let parent = parent.map_or(String::new(), |parent| format!("parent {parent}\n"));
-        let text = format!("tree {tree}\n{parent}author A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nm\n");
+        let who = format!("A <a@b> {number} +0000");
+        let text = format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\nm\n");
         odb.write(ObjectType::Commit, text.as_bytes()).unwrap()
     }
 
@@ -227,92 +244,86 @@ mod tests {
         [format!("{mode} {name}\0").as_bytes(), id.as_bytes()].concat()
     }
 
-    impl Fetched {
-        fn new(segments: usize) -> Self {
+    impl Base {
+        fn new() -> Self {
             let place = tempfile::tempdir().unwrap();
-            let base_path = place.path().join("base");
-            let base = Repository::create(&base_path, None).unwrap();
+            let path = place.path().join("base");
+            let repository = Repository::create(&path, None).unwrap();
             let mut commits: Vec<Oid> = Vec::new();
-            for number in 0..segments {
-                let blob = write_blob(&base_path, &blob(number));
-                commits.push(commit(base.git(), blob, commits.last().copied()));
+            for number in 0..COMMITS {
+                write_blob(&path, number);
+                commits.push(commit(repository.git(), number, commits.last().copied()));
             }
-            base.record([commit_id(commits[segments - 1])]).unwrap();
-            let path = place.path().join("fetched");
-            let repository = Repository::create(&path, Some(&base_path)).unwrap();
-            let blob = write_blob(&path, &blob(segments));
-            commits.push(commit(repository.git(), blob, commits.last().copied()));
+            repository.record(commits.iter().copied().map(commit_id)).unwrap();
             Self { place, repository, commits }
         }
 
         fn newest(&self) -> CommitId {
-            commit_id(self.commits[self.commits.len() - 1])
+            commit_id(self.commits[COMMITS - 1])
         }
 
-        fn compact(&self) -> Result<bool, RemoteError> {
-            self.repository.compact(self.newest(), &Cancel::new())
+        fn compact(&self, cancel: &Cancel) -> Result<CommitId, RemoteError> {
+            compact(&self.place.path().join("copy"), &self.place.path().join("base"), cancel)
         }
 
-        /// Which blobs and which commits are there without the base.
-        fn found_alone(&self) -> (Vec<bool>, Vec<bool>) {
+        /// Compacts, and returns the copy without the base.
+        fn compacted(&self) -> Repository {
+            assert_eq!(self.compact(&Cancel::new()).unwrap(), self.newest());
             fs::rename(self.place.path().join("base"), self.place.path().join("gone")).unwrap();
-            let git = git2::Repository::open_bare(self.repository.path()).unwrap();
-            let alone = Repository { git };
-            let ids = (0..self.commits.len()).map(|number| Oid::hash_object(ObjectType::Blob, &blob(number)).unwrap());
-            let blobs = alone.locate(&ids.collect::<Vec<_>>()).unwrap();
-            let odb = alone.objects().unwrap();
-            let commits = self.commits.iter().map(|commit| odb.exists(*commit)).collect();
-            (blobs.iter().map(Option::is_some).collect(), commits)
+            let copy = Repository { git: git2::Repository::open_bare(self.place.path().join("copy")).unwrap() };
+            assert_eq!(copy.offers().unwrap(), [self.newest()]);
+            assert_eq!(fs::read_dir(copy.path().join(SEGMENTS)).unwrap().count(), 2, "one segment and its index");
+            copy
         }
-    }
 
-    #[test]
-    fn few_segments_stay_as_they_are() {
-        let fetched = Fetched::new(MOST_SEGMENTS - 1);
-        assert!(!fetched.compact().unwrap());
-        assert_eq!(fetched.repository.segments().unwrap().count(), MOST_SEGMENTS);
+        /// The numbers of the blobs and of the commits that a repository has.
+        fn found_in(&self, copy: &Repository) -> (Vec<usize>, Vec<usize>) {
+            let blobs = copy.locate(&(0..COMMITS).map(blob_id).collect::<Vec<_>>()).unwrap();
+            let odb = copy.objects().unwrap();
+            (
+                (0..COMMITS).filter(|number| blobs[*number].is_some()).collect(),
+                (0..COMMITS).filter(|number| odb.exists(self.commits[*number])).collect(),
+            )
+        }
     }
 
     #[test]
     fn a_commit_without_its_history_keeps_its_tree() {
-        let fetched = Fetched::new(MOST_SEGMENTS);
-        fetched.repository.set_shallow(&[fetched.newest()].into()).unwrap();
-        assert!(fetched.compact().unwrap());
-        let (blobs, commits) = fetched.found_alone();
-        let kept = |number: usize| number == 0 || number == MOST_SEGMENTS;
-        assert_eq!(blobs, (0..=MOST_SEGMENTS).map(kept).collect::<Vec<_>>());
-        assert_eq!(commits, (0..=MOST_SEGMENTS).map(|number| number == MOST_SEGMENTS).collect::<Vec<_>>());
+        let base = Base::new();
+        base.repository.set_shallow(&base.commits.iter().copied().map(commit_id).collect()).unwrap();
+        let copy = base.compacted();
+        assert_eq!(base.found_in(&copy), (vec![0, COMMITS - 1], vec![COMMITS - 1]));
+        assert_eq!(copy.shallow().unwrap(), [base.newest()].into(), "others are not there any more");
     }
 
     #[test]
     fn a_commit_with_its_history_keeps_everything() {
-        let fetched = Fetched::new(MOST_SEGMENTS);
-        assert!(fetched.compact().unwrap());
-        assert_eq!(Segments::open(fetched.repository.path()).unwrap().count(), 2);
-        let (blobs, commits) = fetched.found_alone();
-        assert!(blobs.into_iter().chain(commits).all(|found| found));
+        let base = Base::new();
+        let first = BTreeSet::from([commit_id(base.commits[0])]);
+        base.repository.set_shallow(&first).unwrap();
+        let copy = base.compacted();
+        let all: Vec<_> = (0..COMMITS).collect();
+        assert_eq!(base.found_in(&copy), (all.clone(), all));
+        assert_eq!(copy.shallow().unwrap(), first);
     }
 
     #[test]
     fn damage_is_not_copied() {
-        let fetched = Fetched::new(MOST_SEGMENTS);
-        let segments = fs::read_dir(fetched.place.path().join("base").join(SEGMENTS)).unwrap();
+        let base = Base::new();
+        let segments = fs::read_dir(base.place.path().join("base").join(SEGMENTS)).unwrap();
         let paths = segments.map(|entry| entry.unwrap().path());
         let content = paths.into_iter().find(|path| path.extension().is_some_and(|end| end == "content")).unwrap();
         let mut bytes = fs::read(&content).unwrap();
         bytes[0] ^= 1;
         fs::write(content, bytes).unwrap();
-        let error = fetched.compact().unwrap_err();
+        let error = base.compact(&Cancel::new()).unwrap_err();
         assert!(matches!(error, RemoteError::Local { full: false, .. }), "{error}");
-        assert!(fetched.repository.path().join("objects/info/alternates").exists());
     }
 
     #[test]
     fn it_ends_when_it_is_not_wanted() {
-        let fetched = Fetched::new(MOST_SEGMENTS);
         let cancel = Cancel::new();
         cancel.cancel();
-        let error = fetched.repository.compact(fetched.newest(), &cancel).unwrap_err();
-        assert_eq!(error.kind(), Kind::Cancelled);
+        assert_eq!(Base::new().compact(&cancel).unwrap_err().kind(), Kind::Cancelled);
     }
 }

@@ -1,0 +1,66 @@
+//! Finds repositories that many fetches added to.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+
+use super::Repository;
+use super::adopt;
+use crate::content;
+use crate::spec::RepositoryUrl;
+use crate::store::Store;
+use crate::store::durable;
+use crate::store::error::StoreError;
+use crate::store::error::optional;
+use crate::store::snapshot::read_meta;
+use crate::store::target::hashes_in;
+
+/// Most packs, and most segments, that a repository has before it is worth compacting.
+const MANY: usize = 32;
+
+/// A repository that is worth compacting.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fragmented {
+    /// Its URL.
+    pub(crate) url: RepositoryUrl,
+    /// Its packs and segments.
+    pub(crate) files: usize,
+    /// Their length in bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Store {
+    /// Returns the repositories with many packs or segments. Only snapshots know their URLs: without one, a repository is
+    /// soon evicted.
+    pub(crate) fn fragmented(&self) -> Result<Vec<Fragmented>, StoreError> {
+        let mut found = Vec::new();
+        for hash in hashes_in(&self.layout.repositories())? {
+            let repository = Repository::of_hash(&self.layout, hash.clone());
+            let (packs, packed) = count(&repository, adopt::PACKS, "pack")?;
+            let (segments, content) = count(&repository, content::DIRECTORY, content::CONTENT)?;
+            if packs.max(segments) > MANY {
+                found.push((hash, packs + segments, packed + content));
+            }
+        }
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut urls = BTreeMap::new();
+        for snapshot in hashes_in(&self.layout.snapshots())? {
+            let meta = read_meta(&self.layout.snapshots().join(snapshot)).ok().flatten();
+            if let Some(url) = meta.and_then(|meta| RepositoryUrl::parse(&meta.repository).ok()) {
+                urls.insert(Repository::hash_of(&url), url);
+            }
+        }
+        let fragmented = |(hash, files, bytes)| Some(Fragmented { url: urls.get(&hash)?.clone(), files, bytes });
+        Ok(found.into_iter().filter_map(fragmented).collect())
+    }
+}
+
+/// The number of files with this end in a directory of a repository, and their length in bytes.
+fn count(repository: &Repository, directory: &str, end: &str) -> Result<(usize, u64), StoreError> {
+    let files = optional(durable::entries(&repository.path().join(directory)))?.unwrap_or_default();
+    let files = files.iter().filter(|file| file.extension() == Some(OsStr::new(end)));
+    // One that is gone meanwhile has no length.
+    let lengths: Vec<u64> = files.map(|file| file.symlink_metadata().map_or(0, |found| found.len())).collect();
+    Ok((lengths.len(), lengths.iter().sum()))
+}
