@@ -41,7 +41,7 @@ ROUNDS ?= 5## how often bench measures each contender, and node-bench each kind 
 GIT_SERVER_IMAGE ?= docker.io/library/python:3.13-bookworm## image with python3 and git, for the git server of e2e
 
 ## Benchmarks
-CASES ?=## what bench measures: small large refs history read hits commit view hundred; all by default
+CASES ?=## what bench measures: small large refs history read hits commit view hundred driver; all by default
 GIT_SYNC ?=## path of git-sync 4, to compare with it too
 OUT ?= target/bench## where bench writes its results and keeps its repositories; needs 10 GB
 DIVIDE ?= 1## makes the repositories of bench so many times smaller, to try something quickly
@@ -141,7 +141,7 @@ node-bench: ## bring up a node here and print how long volumes and pods take on 
 	@bash tests/node/node-bench.sh
 
 bench: ## compare with git, git-sync, the bash driver and the in-tree volume: time, memory, bytes (as root)
-	cargo build --release --locked -p gitrepo-cli
+	cargo build --release --locked -p gitrepo-cli -p gitrepo-csi
 	cargo bench --locked -p gitrepo-tests --bench rivals -- --rounds "$(ROUNDS)" --cases "$(CASES)" \
 	    $(if $(GIT_SYNC),--git-sync "$(abspath $(GIT_SYNC))") --divide "$(DIVIDE)" --out "$(abspath $(OUT))"
 
