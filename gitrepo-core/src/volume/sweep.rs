@@ -24,6 +24,9 @@ use crate::store::Shows;
 use crate::store::SweepReport;
 use crate::watch::Watch;
 
+/// Time that must be left to compact repositories: a large one takes seconds, and is begun anew if it is not finished.
+const FOR_COMPACTION: Duration = Duration::from_secs(10);
+
 /// Which volumes count as abandoned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Abandoned {
@@ -46,7 +49,7 @@ pub enum Abandoned {
 
 impl Volumes {
     /// Removes what dead processes left, unpublishes abandoned volumes, evicts unused snapshots until the reserve is
-    /// free, and compacts repositories. Stops after about `budget`. Skips anything that another process works on; the next sweep tries again.
+    /// free, and compacts repositories if there is time for it. Stops after about `budget`. Skips anything that another process works on; the next sweep tries again.
     ///
     /// # Errors
     ///
@@ -85,9 +88,11 @@ impl Volumes {
             Err(error) => report.failures.push(error),
         }
         let rest = budget.saturating_sub(begin.elapsed());
-        let watch = Watch { cancel: Cancel::new().within(rest), ..Watch::default() };
-        if let Err(error) = self.snapshots.compact(&watch) {
-            tracing::warn!(error = %chain(&error), "cannot look for repositories to compact");
+        if rest >= FOR_COMPACTION {
+            let watch = Watch { cancel: Cancel::new().within(rest), ..Watch::default() };
+            if let Err(error) = self.snapshots.compact(&watch) {
+                tracing::warn!(error = %chain(&error), "cannot look for repositories to compact");
+            }
         }
         Ok(report)
     }
