@@ -1,7 +1,7 @@
 //! A commit's tree as immutable files on disk.
 //!
-//! The worker, which reads git objects and runs confined, only [lists](list) the tree: which names there are, and where
-//! the content of each file is. The parent trusts nothing the child left behind: it [checks](adopt) the list, and makes
+//! The worker, which reads git objects and runs confined, only lists the tree: which names there are, and where
+//! the content of each file is. The parent trusts nothing the child left behind: it checks the list, and makes
 //! the snapshot out of it in one of the [formats](SnapshotFormat).
 
 use std::io;
@@ -61,7 +61,7 @@ pub trait SnapshotFormat: Send + Sync {
     /// Returns the format's name, as in `meta.json`.
     fn name(&self) -> &'static str;
 
-    /// Makes the snapshot in `staging`, where the tree was [listed](adopt), with the content in `repository`, a bare one.
+    /// Makes the snapshot in `staging`, where the tree was listed, with the content in `repository`, a bare one.
     /// The reserve stays free.
     fn complete(
         &self,
