@@ -25,7 +25,7 @@
 //! | [`erofs`] | EROFS images, read and mounted |
 //! | [`faulty`] | a filesystem that fails or hangs |
 //! | [`chroot`], [`name_server`] | an empty root directory, and a DNS server for it |
-//! | [`bench`] | repositories, measures and reports of benchmarks |
+//! | [`bench`](mod@bench) | repositories, measures and reports of benchmarks |
 //! | [`manifests`] | Kubernetes objects, read as the API server reads them |
 
 // The harness is test code: its failures are panics, reported by the test that hits them.
