@@ -1,7 +1,6 @@
-//! The only unsafe code: system calls and start-up options that no library wraps safely.
+//! The only unsafe code: system calls, start-up options, and functions of C libraries that no crate wraps safely.
 //!
-//! All functions are thin wrappers that take and return owned or borrowed descriptors. Their callers document why they
-//! are used.
+//! All functions are thin wrappers over borrowed or owned values. Their callers document why they are used.
 #![allow(unsafe_code)]
 
 pub(crate) mod capability;

@@ -123,6 +123,10 @@ impl Snapshots {
                 let url = &wanted.spec.repository;
                 tracing::warn!(%url, error = %chain(&error), "the store's copy is damaged; fetching again");
                 let lock = self.store.repository(url).lock(&watch.cancel)?;
+                // Another call may have found the damage, and mended it, while nobody held the lock.
+                if let Some(hit) = self.hit(wanted, &resolved)? {
+                    return Ok(hit);
+                }
                 lock.discard()?;
                 let fetching = self.start_fetching(wanted, lock, watch)?;
                 self.fetch(wanted, resolved, fetching, watch)

@@ -2,7 +2,7 @@
 //! inflates.
 //!
 //! Blobs are made in buffers that become parts of the segment as they are. A buffer that was passed on can be read until
-//! it was written: nothing waits for the disk to read a base.
+//! it was written, so a base that is in one buffer is read without waiting for the disk.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -200,7 +200,7 @@ impl<'scope> Stage<'scope> {
         Ok(std::mem::take(&mut self.ids))
     }
 
-    /// Ends the thread, and returns the segment or the thread's failure.
+    /// Ends the thread, and returns the segment or the thread's failure. What was not [reported](Self::ids) may be lost.
     pub(super) fn finish(self) -> Result<SegmentWriter, PackError> {
         let Self { to, thread, .. } = self;
         drop(to);

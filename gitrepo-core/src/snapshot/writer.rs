@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -31,6 +32,7 @@ use super::Watch;
 use super::beneath::Beneath;
 use super::directory::ROOT;
 use super::mountable::assemble::Segments;
+use super::mountable::assemble::check_target;
 use super::mountable::listed::Extent;
 use super::mountable::listed::Kind;
 use super::mountable::listed::Listed;
@@ -159,8 +161,7 @@ impl<'a> Writer<'a> {
             self.check_wanted()?;
             let length = piece.len().min(usize::try_from(content.size - done).unwrap_or(usize::MAX));
             let piece = &mut piece[..length];
-            let read = self.segments.read_exact_at(content, piece, done);
-            read.map_err(|error| self.incomplete(format_args!("object {}: {error}", content.id)))?;
+            self.read(node, content, piece, done)?;
             hash.update(piece);
             file.write_all(piece).map_err(|error| self.failed("write", node, error))?;
             done += widen(length);
@@ -175,12 +176,15 @@ impl<'a> Writer<'a> {
     }
 
     fn write_symlink(&self, node: &Node, content: &Extent, directory: BorrowedFd<'_>) -> Result<(), SnapshotError> {
-        let target = self.segments.target(self.listed, node, content, self.request)?;
+        // It has at most 4095 bytes.
+        let mut target = vec![0; usize::try_from(content.size).unwrap_or_default()];
+        self.read(node, content, &mut target, 0)?;
         let mut hash = object::Hash::new(ObjectType::Blob, content.size);
         hash.update(&target);
         if !hash.is(content.id) {
             return Err(self.damaged(content));
         }
+        check_target(self.listed, node, &target, self.request)?;
         let name = self.listed.name(node);
         nix::unistd::symlinkat(&*target, directory, name)
             .and_then(|()| {
@@ -188,6 +192,14 @@ impl<'a> Writer<'a> {
                 stat::utimensat(directory, name, &TimeSpec::UTIME_OMIT, &self.time(), at)
             })
             .map_err(|error| self.failed("create link", node, error))
+    }
+
+    /// Reads a part of a blob. Only a segment that is too short is damaged: another error may pass.
+    fn read(&self, node: &Node, content: &Extent, into: &mut [u8], offset: u64) -> Result<(), SnapshotError> {
+        self.segments.read_exact_at(content, into, offset).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => self.incomplete(format_args!("object {}: {error}", content.id)),
+            _ => self.failed("read the content of", node, error),
+        })
     }
 
     /// Done last, since every new entry changes a directory's time.

@@ -179,7 +179,11 @@ impl RepositoryLock {
             _ => adopt::replace(&self.repository.layout, &self.repository.path, fetched, commit, owner)?,
         }
         last_use::mark(&self.repository.path);
-        sealed::add_new(&self.repository.path)
+        // Segments that it does not know are checked by their content.
+        if let Err(error) = sealed::add_new(&self.repository.path) {
+            tracing::warn!(error = %chain(&error), "cannot note down what identifies new segments");
+        }
+        Ok(())
     }
 
     /// Returns the locked repository.

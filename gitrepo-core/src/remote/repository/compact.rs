@@ -58,12 +58,13 @@ pub(crate) fn compact(path: &Path, base: &Path, cancel: &Cancel) -> Result<Commi
     let kept = copy.kept(newest)?;
     copy.copy_blobs(&copy.segments()?, kept.blobs.as_ref(), cancel)?;
     copy.copy_history(&kept.history, cancel)?;
-    copy.set_shallow(&kept.shallow)?;
-    // First the refs of the base, among which the newest commit's would count as written.
-    for name in ["packed-refs", "objects/info/alternates"] {
-        fs::remove_file(path.join(name)).map_err(|error| unusable_io(path, &error))?;
-    }
+    let remove = |name: &str| fs::remove_file(path.join(name)).map_err(|error| unusable_io(path, &error));
+    // Among the base's refs, the newest commit's would count as written.
+    remove("packed-refs")?;
     copy.record([newest])?;
+    copy.set_shallow(&kept.shallow)?;
+    // Last: if this process dies, what builds on nothing must be complete.
+    remove("objects/info/alternates")?;
     Ok(newest)
 }
 
