@@ -23,6 +23,7 @@ use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::loopfs::loop_devices_below;
 use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::snapshot_format::Format;
 use gitrepo_tests::tree::assert_same_tree;
@@ -53,11 +54,14 @@ fn snapshot(bench: &Bench) -> PathBuf {
     snapshot.clone()
 }
 
+/// A repository for each kind of tree.
+pub(super) fn every_fixture() -> [Repository; 4] {
+    let everything = fixtures::everything().repository;
+    [everything, fixtures::empty_tree(), fixtures::empty_directories(), fixtures::many(3000)]
+}
+
 pub(super) fn every_fixture_is_shown_as_git_has_it(bench: &Bench) {
-    let everything = fixtures::everything();
-    let others = [fixtures::empty_tree(), fixtures::empty_directories(), fixtures::many(3000)];
-    let repositories = [&everything.repository, &others[0], &others[1], &others[2]];
-    for (number, repository) in repositories.into_iter().enumerate() {
+    for (number, repository) in every_fixture().iter().enumerate() {
         let server = HttpServer::start(repository);
         let commit = repository.resolve("main");
         let whole = read_only(&server.url(repository), &bench.node.target(&format!("whole-{number}")));
@@ -75,6 +79,7 @@ pub(super) fn every_fixture_is_shown_as_git_has_it(bench: &Bench) {
             bench.node.unpublish(request);
         }
     }
+    let everything = fixtures::everything();
     let server = HttpServer::start(&everything.repository);
     let old = at(read_only(&server.url(&everything.repository), &bench.node.target("old")), &everything.parent);
     bench.node.publish(&old).unwrap();

@@ -27,6 +27,7 @@ use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::with;
 
 use super::Bench;
+use super::images::every_fixture;
 use super::images::image_on;
 
 /// A group beyond the 16 bits of a compact inode.
@@ -56,10 +57,7 @@ fn devices(snapshot: &Path) -> Vec<u64> {
 }
 
 pub(super) fn every_fixture_belongs_to_the_owners_that_were_asked_for(bench: &Bench) {
-    let everything = fixtures::everything();
-    let others = [fixtures::empty_tree(), fixtures::empty_directories(), fixtures::many(3000)];
-    let repositories = [&everything.repository, &others[0], &others[1], &others[2]];
-    for (number, repository) in repositories.into_iter().enumerate() {
+    for (number, repository) in every_fixture().iter().enumerate() {
         let server = HttpServer::start(repository);
         let commit = repository.resolve("main");
         let target = |owner: &str| bench.node.target(&format!("{owner}-{number}"));
