@@ -181,6 +181,20 @@ fn s19_output_that_no_honest_worker_leaves_is_refused() {
         assert!(!repository.exists(), "{what}");
         drop(lock);
     }
+    // Nor does it get into a repository that it builds on.
+    for (what, corrupt) in hostile {
+        let (_place, store) = crate::store::fixture::store();
+        let repository = store.repository(&url());
+        let lock = repository.lock(&Cancel::new()).unwrap();
+        let (_staging, path) = fetched(&store, [2], Some(&boundary(2)));
+        lock.adopt(&path, None, &commit(2), Owner::ourselves()).unwrap();
+        let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
+        build_on(&path, Some(repository.path()));
+        corrupt(&path);
+        let error = lock.adopt(&path, Some(repository.path()), &commit(1), Owner::ourselves()).unwrap_err();
+        assert!(matches!(error, StoreError::Untrusted { .. }), "{what}: {error}");
+        assert!(repository.contains(&commit(2)) && !repository.contains(&commit(1)), "{what}");
+    }
     assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
     assert_eq!(fs::read_dir(store.root().join("staging")).unwrap().count(), 0);
 }
