@@ -42,7 +42,7 @@ const fn goal(what: &'static str, case: &'static str, contender: &'static str, b
 }
 
 const MEBIBYTE: f64 = 1_048_576.0;
-const GOALS: [Goal; 23] = [
+const GOALS: [Goal; 25] = [
     goal("miss, small, image", "miss-small", IMAGE, Bound::Faster(SHALLOW, 3.0)),
     goal("miss, small, directory", "miss-small", DIRECTORY, Bound::Faster(SHALLOW, 2.0)),
     goal("miss, large, image", "miss-large", IMAGE, Bound::Faster(SHALLOW, 3.5)),
@@ -62,6 +62,8 @@ const GOALS: [Goal; 23] = [
     goal("hit, commit id, large, directory", "hit-commit-large", DIRECTORY, Bound::Within(0.005)),
     goal("hit, known branch, large, image", "hit-branch-large", IMAGE, Bound::Within(0.005)),
     goal("hit, known branch, large, directory", "hit-branch-large", DIRECTORY, Bound::Within(0.005)),
+    goal("hit through the driver, image", "driver-hit", IMAGE, Bound::Within(0.005)),
+    goal("hit through the driver, directory", "driver-hit", DIRECTORY, Bound::Within(0.005)),
     goal("100 at once against one miss, image", "driver-hundred", IMAGE, Bound::Times("driver-one", 1.5)),
     goal("100 at once against one miss, directory", "driver-hundred", DIRECTORY, Bound::Times("driver-one", 1.5)),
     goal("disk of 100 against one miss, image", "driver-hundred", IMAGE, Bound::Disk("driver-one", 1.05)),
