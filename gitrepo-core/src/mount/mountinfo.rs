@@ -5,14 +5,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-
-use nix::poll::PollFd;
-use nix::poll::PollFlags;
-use nix::poll::PollTimeout;
-use nix::poll::poll;
 
 use super::MountPoint;
 use super::loop_device;
@@ -20,25 +14,16 @@ use super::loop_device;
 /// The table of the calling thread, which may have left its process's mount namespace.
 pub(crate) const TABLE: &str = "/proc/thread-self/mountinfo";
 
-/// How often to reread the table until it is stable. On a node that mounts all the time, it might never be. Since Linux
-/// 5.8, a mount that exists throughout is in every reading anyway.
-const READINGS: usize = 16;
+/// The size of a node's mount table, in bytes. Only a larger one takes more readings than pages.
+const TYPICAL_SIZE: usize = 64 << 10;
 
 /// Reads the mount table of the calling thread. The source of an image on a loop device is the file behind that.
 ///
-/// The kernel returns the table page by page and drops its lock in between, so a mount made or removed meanwhile can
-/// hide another one. The file polls as urgent once the table has changed since it was opened, which shows whether the
-/// reading is consistent.
+/// The kernel returns the table page by page and drops its lock in between. Since Linux 5.8, a mount that exists
+/// throughout is in the reading all the same.
 pub fn read() -> io::Result<Vec<MountPoint>> {
-    let mut table = Vec::new();
-    for _ in 0..READINGS {
-        let mut file = File::open(TABLE)?;
-        table.clear();
-        file.read_to_end(&mut table)?;
-        if !has_changed(&file)? {
-            break;
-        }
-    }
+    let mut table = Vec::with_capacity(TYPICAL_SIZE);
+    File::open(TABLE)?.read_to_end(&mut table)?;
     let mut mounts = parse(&table);
     name_files_behind_loop_devices(&mut mounts);
     Ok(mounts)
@@ -53,12 +38,6 @@ fn name_files_behind_loop_devices(mounts: &mut [MountPoint]) {
             mount.source.clone_from(file);
         }
     }
-}
-
-fn has_changed(table: &File) -> io::Result<bool> {
-    let mut polled = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
-    poll(&mut polled, PollTimeout::ZERO)?;
-    Ok(polled[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLPRI | PollFlags::POLLERR)))
 }
 
 /// Parses a mount table. Malformed lines, such as a truncated one, are skipped. Loop devices stay as they are.

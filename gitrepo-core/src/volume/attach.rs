@@ -69,7 +69,9 @@ impl Volumes {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(failed(error)),
         };
-        match self.mounted_on(target)? {
+        // Nothing is mounted on a directory that does not exist.
+        let mounted = if existed { self.mounted_on(target)? } else { None };
+        match mounted {
             None => Ok(Target { existed, remnant: false }),
             Some(mount) if self.is_remnant(&mount, record)? => Ok(Target { existed, remnant: true }),
             Some(mount) => Err(PublishError::TargetMounted {

@@ -232,6 +232,7 @@ mod tests {
         let lists = |name: &str| {
             let before = mounter.calls().len();
             let request = VolumeRequest::new(name, home.join(name), VolumeSpec::new(url.clone()));
+            std::fs::create_dir(&request.target).unwrap();
             let published = volumes.publish(&request, &Credentials::none(), &Watch::default()).unwrap();
             (
                 published.outcome == Outcome::Hit,
