@@ -58,6 +58,32 @@ pub(crate) fn replace_for(
     content: &[u8],
     durability: Durability,
 ) -> Result<(), StoreError> {
+    let sync = |file: &File| if durability == Durability::Durable { file.sync_all() } else { Ok(()) };
+    write_and_rename(readers, path, content, sync)?;
+    match durability {
+        Durability::Durable => sync_parent(path),
+        Durability::Volatile => Ok(()),
+    }
+}
+
+/// Creates a private file that does not exist, durably; no process ever sees a part. After a power failure during this
+/// call, the file may be there with a part of the content: it is for readers that discard such a file.
+///
+/// Unlike [`replace`], which must not lose the old content, this needs a single commit of a journaling filesystem: the
+/// content and the name reach the disk together.
+pub(crate) fn create(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    let file = write_and_rename(Readers::Owner, path, content, |_| Ok(()))?;
+    file.sync_all().map_err(StoreError::io("sync", path))?;
+    sync_parent(path)
+}
+
+/// Writes a file beside `path`, makes it as durable as `sync` does, and renames it to `path`.
+fn write_and_rename(
+    readers: Readers,
+    path: &Path,
+    content: &[u8],
+    sync: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<File, StoreError> {
     let (temporary, mut file) = create_unfinished(path)?;
     let permissions = match readers {
         Readers::Owner => Ok(()),
@@ -66,18 +92,15 @@ pub(crate) fn replace_for(
     };
     let written = permissions
         .and_then(|()| file.write_all(content))
-        .and_then(|()| if durability == Durability::Durable { file.sync_all() } else { Ok(()) })
+        .and_then(|()| sync(&file))
         .map_err(StoreError::io("write", path))
         .and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("replace", path)));
-    if written.is_err() {
+    if let Err(error) = written {
         // Frees the space on a full disk. If this fails too, a sweep retries it.
         drop(fs::remove_file(&temporary));
-        return written;
+        return Err(error);
     }
-    match durability {
-        Durability::Durable => sync_parent(path),
-        Durability::Volatile => Ok(()),
-    }
+    Ok(file)
 }
 
 /// Creates a file beside `path`. Its lock tells a sweep that the writer is alive.
@@ -225,10 +248,12 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, StoreError> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => return Err(irregular(path)),
         result => result.map_err(StoreError::io("open", path))?,
     };
-    if !file.metadata().map_err(StoreError::io("examine", path))?.is_file() {
+    let metadata = file.metadata().map_err(StoreError::io("examine", path))?;
+    if !metadata.is_file() {
         return Err(irregular(path));
     }
-    let mut content = Vec::new();
+    // One byte more than there is: then one read finds the end.
+    let mut content = Vec::with_capacity(usize::try_from(metadata.len().min(limit)).unwrap_or_default() + 1);
     let read = file.take(limit + 1).read_to_end(&mut content).map_err(StoreError::io("read", path))?;
     if read as u64 > limit {
         return Err(StoreError::corrupt(path, format_args!("it is larger than {limit} bytes")));

@@ -73,7 +73,11 @@ impl TargetSlot {
     pub(crate) fn write(&self, record: &Record) -> Result<(), StoreError> {
         let path = self.directory.join(RECORD_FILE);
         let json = serde_json::to_vec(record).map_err(|error| StoreError::corrupt(&path, error))?;
-        self.layout.in_volume_directory(&self.directory, || durable::replace(&path, &json, Durability::Durable))
+        self.layout.in_volume_directory(&self.directory, || match path.symlink_metadata() {
+            // Only we write here. A record that a power failure tore is discarded: its target was never mounted.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => durable::create(&path, &json),
+            _ => durable::replace(&path, &json, Durability::Durable),
+        })
     }
 
     /// Returns the path of a writable volume's private copy, once [`TargetSlot::install_copy`] has put it there.
