@@ -18,7 +18,11 @@ const LONG: Duration = Duration::from_secs(60);
 
 pub(super) fn order(volume_id: &str, target: &str) -> Order {
     let spec = VolumeSpec::new(RepositoryUrl::parse("https://git.example.com/a.git").unwrap());
-    Order { request: VolumeRequest::new(volume_id, target, spec), credentials: Credentials::none() }
+    Order {
+        request: VolumeRequest::new(volume_id, target, spec),
+        requester: Requester::default(),
+        credentials: Credentials::none(),
+    }
 }
 
 fn with_token(token: &str) -> Order {
