@@ -24,6 +24,7 @@ use crate::snapshot::Owner;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeSummary;
+use crate::spec::Revision;
 use crate::spec::VolumeSpec;
 use crate::store::Staging;
 use crate::store::StoreError;
@@ -112,7 +113,11 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
 
     watch.progress.report(&Step::Resolving);
     let mut session = gateway.open(&request.spec.repository, request.credentials, Some(workspace), watch)?;
-    let resolved = session.resolve(&request.spec.revision)?;
+    let resolved = match request.spec.revision {
+        // The fetch tells whether the remote gives it out: nothing of ours is on offer.
+        Revision::Commit(commit) => Resolved::new(commit, None),
+        ref revision => session.resolve(revision)?,
+    };
     let received = receive(session, request.spec, &resolved, &Directory, gateway.policy().limits(), watch)?;
     received.written?;
 

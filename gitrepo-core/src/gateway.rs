@@ -180,7 +180,7 @@ impl Gateway {
         Ok(self.worker.start(job)?.holding(admitted))
     }
 
-    /// Resolves `revision` at the remote. Success proves that the credential may read the repository.
+    /// Resolves `revision` at the remote. Success proves that the credential may read that commit.
     pub fn resolve(
         &self,
         url: &RepositoryUrl,

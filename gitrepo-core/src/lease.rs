@@ -8,8 +8,6 @@
 use std::sync::Arc;
 
 use crate::credentials::Credentials;
-use crate::error::Kind;
-use crate::error::chain;
 use crate::gateway::Gateway;
 use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
@@ -30,11 +28,16 @@ mod ask;
 mod compact;
 mod error;
 mod fetch;
+mod offline;
+mod proof;
 mod receive;
 mod view;
 
 pub use error::LeaseError;
+pub use proof::Proof;
 pub(crate) use receive::receive;
+
+use proof::Proven;
 
 /// The snapshots of one store, and the gateway that fetches more.
 pub struct Snapshots {
@@ -52,6 +55,7 @@ pub struct Lease {
     pub(crate) credential: CredentialId,
     pub(crate) snapshot: SnapshotLease,
     pub(crate) provenance: Provenance,
+    pub(crate) proof: Proof,
 }
 
 /// Where a leased snapshot came from.
@@ -75,6 +79,11 @@ impl Lease {
     /// Where the snapshot came from.
     pub fn provenance(&self) -> Provenance {
         self.provenance
+    }
+
+    /// What proved that the credential may read the commit.
+    pub fn proof(&self) -> Proof {
+        self.proof
     }
 }
 
@@ -118,9 +127,10 @@ impl Wanted<'_> {
         SnapshotKey { url, commit: &resolved.commit, tree, format: self.form.format.name(), ownership }.id()
     }
 
-    fn lease(&self, resolved: Resolved, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
+    fn lease(&self, proven: Proven, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
         let (revision, credential) = (self.revision.clone(), self.credential.clone());
-        Lease { revision, resolved, credential, snapshot, provenance }
+        let Proven { resolved, proof } = proven;
+        Lease { revision, resolved, credential, snapshot, provenance, proof }
     }
 }
 
@@ -136,11 +146,12 @@ impl Snapshots {
     }
 
     /// Leases the tree that `spec` selects from `revision`, in this form. The remote or a fresh proof must show that the
-    /// credential may read the repository.
+    /// credential may read the commit. While the remote is away, an expired proof may do (`offline`).
     ///
     /// # Errors
     ///
-    /// If the remote refuses the credential, the credential's proof of access becomes void.
+    /// If the remote refuses the credential, all proofs of the credential become void. If it refuses one commit, the proof
+    /// of that commit does.
     pub fn lease(
         &self,
         spec: &VolumeSpec,
@@ -149,7 +160,9 @@ impl Snapshots {
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        self.as_credential(spec, revision, form, credentials, |wanted| self.obtain(wanted, watch))
+        self.as_credential(spec, revision, form, credentials, |wanted| {
+            self.obtain(wanted, watch).or_else(|failure| self.lease_offline(wanted, failure))
+        })
     }
 
     /// Like [`Snapshots::lease`], but never asks the remote: returns `None` unless a fresh proof and the store suffice.
@@ -160,14 +173,15 @@ impl Snapshots {
         form: Form,
         credentials: &Credentials,
     ) -> Result<Option<Lease>, LeaseError> {
-        self.as_credential(spec, revision, form, credentials, |wanted| match self.known(wanted)? {
-            Some(resolved) => self.hit(wanted, &resolved),
+        self.as_credential(spec, revision, form, credentials, |wanted| match self.known(wanted) {
+            Some(proven) => self.hit(wanted, &proven),
             None => Ok(None),
         })
     }
 
     /// Resolves the revision of `spec` without fetching. Reuses the remote's last answer to the same credential: under
-    /// `Always` for one second, otherwise while the proof of access is fresh.
+    /// `Always` for one second, otherwise while the proof of access is fresh. A commit id stands for itself even if the
+    /// remote does not tell without a fetch whether the credential may read it.
     ///
     /// # Errors
     ///
@@ -175,7 +189,10 @@ impl Snapshots {
     pub fn resolve(&self, spec: &VolumeSpec, credentials: &Credentials, watch: &Watch) -> Result<Resolved, LeaseError> {
         // Nothing is fetched, in any form.
         self.as_credential(spec, &spec.revision, Form::DIRECTORY, credentials, |wanted| {
-            Ok(self.ask(wanted, false, watch)?.0)
+            match (self.ask(wanted, false, watch), &spec.revision) {
+                (Err(error), Revision::Commit(commit)) if error.is_not_proven() => Ok(Resolved::new(*commit, None)),
+                (asked, _) => Ok(asked?.0.resolved),
+            }
         })
     }
 
@@ -188,7 +205,8 @@ impl Snapshots {
     ) -> Result<Option<Lease>, LeaseError> {
         let revision = Revision::Commit(resolved.commit);
         let snapshot = self.store.snapshot(id)?;
-        Ok(snapshot.map(|snapshot| Lease { revision, resolved, credential, snapshot, provenance: Provenance::Store }))
+        let (provenance, proof) = (Provenance::Store, Proof::Record);
+        Ok(snapshot.map(|snapshot| Lease { revision, resolved, credential, snapshot, provenance, proof }))
     }
 
     /// Returns the id of these credentials for the repository of `spec`.
@@ -196,7 +214,7 @@ impl Snapshots {
         Ok(self.store.access().credential(&spec.repository, credentials)?)
     }
 
-    /// Runs a call that may ask the remote. If the remote refuses, deletes the credential's proof of access.
+    /// Runs a call that may ask the remote. If the remote refuses, deletes the credential's proofs that are void.
     fn as_credential<T>(
         &self,
         spec: &VolumeSpec,
@@ -207,14 +225,7 @@ impl Snapshots {
     ) -> Result<T, LeaseError> {
         self.gateway.policy().check(&spec.repository)?;
         let credential = self.credential(spec, credentials)?;
-        let result = call(Wanted { spec, revision, credentials, credential: &credential, form });
-        if let Err(error) = &result
-            && matches!(error.kind(), Kind::Unauthenticated | Kind::PermissionDenied | Kind::NotFound)
-            && let Err(failure) = self.store.access().forget(&credential)
-        {
-            // The caller must hear the remote's refusal.
-            tracing::error!(error = %chain(&failure), "cannot delete a void proof of access");
-        }
-        result
+        let wanted = Wanted { spec, revision, credentials, credential: &credential, form };
+        call(wanted).inspect_err(|refusal| self.void(wanted, refusal))
     }
 }

@@ -12,6 +12,7 @@ mod delta;
 mod entry;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fake;
+mod find;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod hash;
@@ -23,6 +24,7 @@ mod input;
 mod stage;
 
 pub(crate) use content::Content;
+pub(crate) use find::find;
 pub(crate) use hash::ObjectHash;
 pub(crate) use history::header;
 pub(crate) use history::write_history;

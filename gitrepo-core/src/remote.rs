@@ -51,8 +51,13 @@ pub trait Remote: Send + Sync {
 
 /// A conversation with one repository.
 pub trait Connection {
-    /// Resolves `revision` to a commit. A full commit id is not looked up, but the remote is still asked for its refs,
-    /// which proves that the credential may read the repository.
+    /// Resolves `revision` to a commit, which proves that the credential may read that commit: a ref stands there. Asks
+    /// for a full commit id itself, with nothing of ours on offer: a ref stands there, or the remote gives it out.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError::CommitNotProven`] if the remote gives out no commit by its id. Then a fetch without a base
+    /// ([`Errand::base`]) is the proof.
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError>;
 
     /// Fetches the history of a resolved revision into the bare repository of the [`ConnectRequest`]. Afterwards the

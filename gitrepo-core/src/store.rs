@@ -57,6 +57,7 @@ mod usage;
 
 pub use access::Access;
 pub use access::CredentialId;
+pub use access::Evidence;
 pub use access::Resolution;
 pub use access::ResolveLock;
 pub use clock::BootId;

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::gateway::Gateway;
+use crate::lease::Proof;
 use crate::lease::Provenance;
 use crate::lease::Snapshots;
 use crate::mount::Mounter;
@@ -96,6 +97,10 @@ pub struct Published {
     pub outcome: Outcome,
     /// How the target shows it.
     pub format: Format,
+    /// What proved that the credential may read the commit.
+    pub proof: Proof,
+    /// The credential. For a target that already showed the volume, the one that it was published with.
+    pub credential: CredentialId,
 }
 
 /// How a volume came to be published.

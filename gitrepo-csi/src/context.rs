@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
+use gitrepo_frontend::audit::Requester;
 
 /// The key of the requested revision in the context of a created volume. It is for people only: the driver serves the
 /// commit under `revision`.
@@ -31,6 +32,18 @@ fn is_foreign(key: &str) -> bool {
 /// Whether the attributes mark an inline volume.
 pub fn is_inline(attributes: &HashMap<String, String>) -> bool {
     attributes.get(EPHEMERAL).is_some_and(|ephemeral| ephemeral == "true")
+}
+
+/// Returns the pod that a volume is published for. If the CSIDriver object has `podInfoOnMount`, the kubelet names it;
+/// otherwise nobody does, or the pod's author.
+pub fn requester(volume_id: &str, attributes: &HashMap<String, String>) -> Requester {
+    let text = |key: &str| attributes.get(&format!("csi.storage.k8s.io/{key}")).cloned();
+    Requester {
+        namespace: text("pod.namespace"),
+        pod: text("pod.name"),
+        service_account: text("serviceAccount.name"),
+        volume: volume_id.to_owned(),
+    }
 }
 
 /// Returns the entries that belong to the volume or secret itself.

@@ -29,6 +29,8 @@ use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::watch::Watch;
+use gitrepo_frontend::audit;
+use gitrepo_frontend::audit::Requester;
 use tokio::sync::watch;
 
 use crate::failure::CallFailure;
@@ -52,6 +54,8 @@ pub use waiting::Waiting;
 pub struct Order {
     /// What to publish, and where.
     pub request: VolumeRequest,
+    /// For whom.
+    pub requester: Requester,
     /// The credentials to fetch it with.
     pub credentials: Credentials,
 }
@@ -108,14 +112,22 @@ struct Running<'a> {
 fn publish(storage: &Storage, metrics: &Metrics, order: &Order, watch: &Watch, job: &Running<'_>) -> Answer {
     loop {
         let volumes = storage.volumes()?;
-        let lease = volumes.lease(&order.request, &order.credentials, watch)?;
+        let audited = |error: PublishError| {
+            audit::refused(&order.requester, &order.request, &order.credentials, &volumes, &error);
+            error
+        };
+        let lease = volumes.lease(&order.request, &order.credentials, watch).map_err(audited)?;
         if let Provenance::Remote { received_bytes } = lease.snapshot().provenance() {
             metrics.fetched(received_bytes);
         }
         job.begin_show()?;
         match volumes.show(&lease, watch) {
             Err(PublishError::Outdated { .. }) => job.leases_again(),
-            result => return Ok(result?),
+            result => {
+                let published = result.map_err(audited)?;
+                audit::published(&order.requester, &order.request, &published);
+                return Ok(published);
+            }
         }
     }
 }

@@ -239,6 +239,7 @@ fn signed(value: impl TryInto<i64>) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use gitrepo_core::lease::Proof;
     use gitrepo_core::spec::CommitId;
 
     use super::*;
@@ -247,7 +248,14 @@ mod tests {
     fn events_are_counted() {
         let metrics = Metrics::default();
         let published = |outcome| {
-            Ok(Published { commit: CommitId::from_bytes([1; 20]), reference: None, outcome, format: Format::Image })
+            Ok(Published {
+                commit: CommitId::from_bytes([1; 20]),
+                reference: None,
+                outcome,
+                format: Format::Image,
+                proof: Proof::Ref,
+                credential: "0".repeat(64).try_into().unwrap(),
+            })
         };
         metrics.publish(&published(Outcome::Hit), Duration::from_millis(3));
         metrics.publish(&published(Outcome::Fetched { received_bytes: 7 }), Duration::from_secs(5));

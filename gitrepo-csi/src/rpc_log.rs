@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::volume::Published;
+use gitrepo_frontend::log::printable;
 use tonic::Response;
 use tonic::Status;
 
@@ -13,9 +14,6 @@ use crate::failure::CallFailure;
 use crate::metrics;
 use crate::metrics::Metrics;
 use crate::status;
-
-/// Longest logged name of a volume or target.
-const LONGEST: usize = 256;
 
 /// Codes that belong to no kind of failure, as gRPC spells them.
 const OK: &str = "OK";
@@ -149,23 +147,11 @@ impl Drop for Call {
     }
 }
 
-/// Makes a name that others chose safe for a log line.
-fn printable(text: &str) -> String {
-    let start = text.chars().take(LONGEST);
-    start.map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use tonic::Code;
 
     use super::*;
-
-    #[test]
-    fn control_characters_of_a_name_are_replaced() {
-        assert_eq!(printable("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
-        assert_eq!(printable(&"ä".repeat(1000)).chars().count(), LONGEST);
-    }
 
     #[test]
     fn calls_are_counted_by_code_even_if_the_client_goes_away() {

@@ -7,11 +7,16 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use gitrepo_frontend::audit;
 use gitrepo_frontend::log::LogConfig;
 use gitrepo_frontend::log::LogFormat;
 use tracing::Level;
 use tracing::Metadata;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 mod file;
 mod syslog;
@@ -22,16 +27,18 @@ use syslog::Syslog;
 /// The log file.
 const FILE: &str = "/var/log/gitrepo-flex.log";
 
-/// Starts logging.
+/// Starts logging. The audit log has no level of its own.
 pub(crate) fn start(config: &LogConfig) {
     let places = Arc::new(Places { file: LogFile::open(Path::new(FILE)), syslog: Syslog::open() });
-    let subscriber = tracing_subscriber::fmt().with_max_level(Level::from(config.level)).with_ansi(false);
-    let subscriber = subscriber.with_writer(Writer(places)).log_internal_errors(false);
-    // This fails only if logging was started before.
-    match config.format {
-        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init().ok(),
-        LogFormat::Text => subscriber.try_init().ok(),
+    let filter = Targets::new().with_default(Level::from(config.level)).with_target(audit::TARGET, Level::INFO);
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Writer(places)).log_internal_errors(false);
+    let lines = match config.format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Text => lines.boxed(),
     };
+    // This fails only if logging was started before.
+    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().ok();
 }
 
 struct Places {

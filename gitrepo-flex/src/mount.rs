@@ -15,6 +15,8 @@ use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
 use gitrepo_flex::stores::ORIGIN;
+use gitrepo_frontend::audit;
+use gitrepo_frontend::audit::Requester;
 use gitrepo_frontend::configuration::Configuration;
 
 use crate::error::CallError;
@@ -66,7 +68,11 @@ impl Mount {
             group = request.group, store = %volumes.store().root().display(), "mounting"
         );
         let watch = Watch::until(cancel.clone());
-        let published = volumes.publish(request, credentials, &watch)?;
+        let requester = requester(pod);
+        let published = volumes
+            .publish(request, credentials, &watch)
+            .inspect_err(|error| audit::refused(&requester, request, credentials, volumes, error))?;
+        audit::published(&requester, request, &published);
         // Why a read-only volume is no image.
         let reason = (published.format == Format::Directory).then(|| volumes.serving().without_images).flatten();
         tracing::info!(
@@ -87,6 +93,17 @@ impl Mount {
     /// Returns the directory, with links on its path resolved.
     pub(crate) fn target(&self) -> &PathBuf {
         &self.request.target
+    }
+}
+
+/// Returns what the kubelet says of the pod, for the audit log.
+fn requester(pod: &Pod) -> Requester {
+    let known = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    Requester {
+        namespace: known(&pod.namespace),
+        pod: known(&pod.name),
+        service_account: known(&pod.service_account),
+        volume: pod.volume.clone(),
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Pod {
     pub(crate) namespace: String,
     /// The pod's name.
     pub(crate) name: String,
+    /// The pod's service account.
+    pub(crate) service_account: String,
     /// The name of the PersistentVolume, or the name of an inline volume in the pod. The kubelet does not say which of
     /// the two it is.
     pub(crate) volume: String,
@@ -149,7 +151,12 @@ impl Options {
         let text = |key: &str| kubelet(key).unwrap_or_default().to_owned();
         let attributes = attributes(user)?;
         Ok(Self {
-            pod: Pod { namespace: text("pod.namespace"), name: text("pod.name"), volume: text("pvOrVolumeName") },
+            pod: Pod {
+                namespace: text("pod.namespace"),
+                name: text("pod.name"),
+                service_account: text("serviceAccount.name"),
+                volume: text("pvOrVolumeName"),
+            },
             read_only: read_only(kubelet("readwrite"))?,
             group: group(kubelet("mounterArgs.FsGroup"))?,
             credentials: credentials(secret)?,

@@ -252,7 +252,12 @@ impl HttpServer {
 
     /// Packs sent, or begun: fetches that transferred something.
     pub fn packs(&self) -> usize {
-        self.requests().iter().filter(|request| request.brought_pack()).count()
+        self.requests().iter().filter(|request| request.brought_pack() && !request.is_proof()).count()
+    }
+
+    /// Requests for a commit as a proof of access, including refused ones.
+    pub fn proofs(&self) -> usize {
+        self.requests().iter().filter(|request| request.is_proof()).count()
     }
 
     /// Bytes of HTTP sent to all clients, before encryption.

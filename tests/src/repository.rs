@@ -53,7 +53,7 @@ impl Repository {
             format,
             &repository.name,
         ]));
-        repository.configure("uploadpack.allowAnySHA1InWant", "true");
+        repository.serve_commits_by_id();
         repository
     }
 
@@ -82,6 +82,11 @@ impl Repository {
     /// Sets a configuration variable of the repository.
     pub fn configure(&self, key: &str, value: &str) {
         git::output(&mut self.git(["config", key, value]));
+    }
+
+    /// Lets the server serve any commit by its id.
+    pub fn serve_commits_by_id(&self) {
+        self.configure("uploadpack.allowAnySHA1InWant", "true");
     }
 
     /// Lets the server serve only what its refs point to, as servers do by default.

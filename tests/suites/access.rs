@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_core::error::Kind;
+use gitrepo_core::policy::Config;
 use gitrepo_core::remote::Git;
 use gitrepo_core::spec::RepositoryUrl;
 use gitrepo_core::testing::FakeMounter;
@@ -18,6 +21,7 @@ use gitrepo_core::worker::InProcess;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::http::HttpServerBuilder;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::volumes;
@@ -27,7 +31,14 @@ use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::token;
 use tempfile::TempDir;
 
+mod commits;
+mod offline;
+mod revisions;
+
 const KEY: Credential = Credential::Bearer("key");
+
+/// Another credential that the server accepts.
+const OTHER: Credential = Credential::Bearer("other");
 
 /// A node, and a private repository.
 struct Scene {
@@ -36,6 +47,7 @@ struct Scene {
     repository: Repository,
     commit: String,
     place: TempDir,
+    targets: AtomicUsize,
 }
 
 /// A pod's request, and its secret.
@@ -51,11 +63,19 @@ impl Scene {
 
     /// Creates a scene with this `accessTtl`.
     fn proving_for(ttl: Duration) -> Self {
+        Self::serving(|server, _| server, |config| config.cache.access_ttl = ttl)
+    }
+
+    /// Creates a scene whose server and configuration are changed. The server's change is told the commit.
+    fn serving(
+        server: impl FnOnce(HttpServerBuilder, &str) -> HttpServerBuilder,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let (repository, commit) = fixtures::small();
-        let server = HttpServer::builder().serve(&repository).accept(KEY).start();
+        let server = server(HttpServer::builder().serve(&repository).accept(KEY), &commit).start();
         let place = TempDir::new().unwrap();
-        let node = node(&place, ttl);
-        Self { node, server, repository, commit, place }
+        let node = configured(&place, change);
+        Self { node, server, repository, commit, place, targets: AtomicUsize::new(0) }
     }
 
     fn url(&self) -> String {
@@ -68,7 +88,17 @@ impl Scene {
     }
 
     fn new_target(&self) -> PathBuf {
-        self.node.target(&format!("pod-{}", volumes::entries(&self.node.target("")).len()))
+        self.node.target(&format!("pod-{}", self.targets.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Publishes a new volume.
+    fn publish_new(&self, revision: &str, key: Option<&str>) -> Result<Published, PublishError> {
+        self.publish(&self.pod(revision, key))
+    }
+
+    /// Restarts the driver with another `accessTtl`.
+    fn restart(&mut self, ttl: Duration) {
+        self.node = node(&self.place, ttl);
     }
 
     fn publish(&self, pod: &Pod) -> Result<Published, PublishError> {
@@ -84,8 +114,13 @@ impl Scene {
 }
 
 fn node(place: &TempDir, ttl: Duration) -> Node {
+    configured(place, |config| config.cache.access_ttl = ttl)
+}
+
+/// A node with this store, as after a restart of the driver.
+fn configured(place: &TempDir, change: impl FnOnce(&mut Config)) -> Node {
     let mut config = volumes::config();
-    config.cache.access_ttl = ttl;
+    change(&mut config);
     let worker = InProcess::new(Arc::new(Git::default()));
     Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
 }

@@ -14,6 +14,7 @@ use gitrepo_tests::tree::assert_same_tree;
 use serde_json::Value;
 use serde_json::json;
 
+mod access;
 mod lifecycle;
 pub(crate) mod secrets;
 pub(crate) mod sharing;
@@ -130,6 +131,9 @@ macro_rules! over {
 }
 
 over! { csi flex; {
+    access:
+        s23_a_purged_commit_is_refused_to_a_pod_that_never_had_it
+        the_audit_log_names_who_got_what_and_what_proved_it;
     lifecycle:
         every_kind_of_volume_is_set_up_and_torn_down
         a_volume_shows_exactly_the_commits_tree

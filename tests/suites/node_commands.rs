@@ -6,6 +6,7 @@ use std::sync::Barrier;
 
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
+use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
@@ -189,4 +190,27 @@ fn a_volume_is_unmounted_even_if_its_parent_directory_is_gone() {
     fs::remove_dir(&parent).unwrap();
     shell.unmount(&target).assert_success();
     assert_eq!(shell.leftovers(), <[std::path::PathBuf; 0]>::default());
+}
+
+#[test]
+fn s23_a_purged_commit_is_refused_to_a_person() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let repository = Repository::new("app");
+    let old = repository.commit("main", &Files::new().file("a", "old\n"));
+    let server = HttpServer::start(&repository);
+    let (url, target) = (server.url(&repository), shell.target("pod"));
+    let revision = format!("--revision={old}");
+    shell.mount(&url, &target, &[]).assert_success();
+    shell.unmount(&target).assert_success();
+    repository.commit_unrelated("refs/heads/main", &Files::new().file("a", "new\n"));
+    git::output(&mut repository.git(["gc", "--quiet", "--prune=now"]));
+    // The same person, while the proof is fresh, and when it is not.
+    shell.mount(&url, &target, &[&revision]).assert_success();
+    shell.unmount(&target).assert_success();
+    shell.configure(r#"{"cache": {"reserveBytes": "0", "accessTtl": "0s"}}"#);
+    let refused = shell.mount(&url, &target, &[&revision]).assert_code(66);
+    assert!(refused.stderr.contains("does not give out"), "{}", refused.stderr);
+    shell.mount(&url, &target, &[]).assert_success();
+    assert_eq!(fs::read(target.join("a")).unwrap(), b"new\n");
+    shell.unmount(&target).assert_success();
 }

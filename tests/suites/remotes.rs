@@ -10,6 +10,7 @@ use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::Git;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::Resolved;
+use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::Revision;
 use gitrepo_core::testing;
 use gitrepo_tests::git;
@@ -35,8 +36,12 @@ fn resolve(connection: &mut dyn Connection, revision: &str) -> Result<Resolved, 
     connection.resolve(&Revision::parse(revision).unwrap())
 }
 
+/// Fetches a revision. A commit id need not be resolved.
 fn fetch(connection: &mut dyn Connection, revision: &str, depth: u32) -> Result<FetchReport, RemoteError> {
-    let resolved = resolve(connection, revision)?;
+    let resolved = match CommitId::parse(revision) {
+        Ok(commit) => Resolved::new(commit, None),
+        Err(_) => resolve(connection, revision)?,
+    };
     connection.fetch(&FetchRequest::new(resolved, depth))
 }
 
@@ -99,6 +104,8 @@ macro_rules! everywhere {
             the_same_again_receives_nothing
             a_commit_of_the_history_is_fetched_by_its_id
             a_commit_that_does_not_exist_is_not_found
+            s23_an_object_that_is_no_commit_is_named
+            s23_a_commit_that_a_ref_stands_at_is_proven_and_fetched_over_one_session
             a_limit_of_bytes_ends_the_fetch
             an_errand_without_staging_only_resolves
             a_directory_that_is_taken_is_not_fetched_into
@@ -133,6 +140,7 @@ macro_rules! over_a_network {
             the_depth_bounds_the_history
             a_deeper_fetch_adds_to_the_base
             a_commit_that_is_not_given_out_by_its_id_is_found_in_the_history
+            s23_a_commit_of_the_history_is_proven_only_by_a_server_that_gives_it_out
         }
     };
 }

@@ -3,11 +3,13 @@
 //! | module | idea |
 //! |---|---|
 //! | [`configuration`] | the configuration file: the fields of core and of the frontends, in one schema |
+//! | [`audit`] | the audit log |
 //! | [`log`] | how much the drivers log, and in which format |
 //! | [`exit`] | exit statuses |
 //! | [`signals`] | signals that ask a program to end |
 //! | [`path`] | paths that a caller gives to a program |
 
+pub mod audit;
 pub mod configuration;
 pub mod exit;
 pub mod log;

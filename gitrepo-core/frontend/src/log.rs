@@ -53,3 +53,23 @@ impl From<LogLevel> for tracing::Level {
         }
     }
 }
+
+/// Longest name in a line, in characters.
+const LONGEST: usize = 256;
+
+/// Makes a name that others chose safe for a line of a log.
+pub fn printable(text: &str) -> String {
+    let start = text.chars().take(LONGEST);
+    start.map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_of_a_name_are_replaced() {
+        assert_eq!(printable("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(printable(&"ä".repeat(1000)).chars().count(), LONGEST);
+    }
+}

@@ -73,6 +73,32 @@ impl LeaseError {
         }
     }
 
+    /// Whether the remote could not be reached, or has a failure of its own. One that answers in words that nobody
+    /// understands is not away: it may have refused.
+    pub(super) fn is_remote_away(&self) -> bool {
+        let is_away = matches!(self, Self::Gateway(error) if error.kind() == Kind::Unavailable);
+        is_away && !matches!(self.of_remote(), Some(RemoteError::Protocol { .. }))
+    }
+
+    /// Whether the remote gives out no commit by its id, so that a fetch has to prove access.
+    pub(super) fn is_not_proven(&self) -> bool {
+        matches!(self.of_remote(), Some(RemoteError::CommitNotProven { .. }))
+    }
+
+    /// Whether the remote refuses one commit by its id, and nothing else.
+    pub(super) fn is_about_one_commit(&self) -> bool {
+        let error = self.of_remote();
+        matches!(error, Some(RemoteError::CommitNotProven { .. } | RemoteError::CommitNotFound { .. }))
+    }
+
+    /// The error of the remote, if it is one.
+    pub(super) fn of_remote(&self) -> Option<&RemoteError> {
+        match self {
+            Self::Gateway(GatewayError::Worker(WorkerError::Remote(error))) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Whether the store's copy of the repository is damaged.
     pub(super) fn is_damage(&self) -> bool {
         let error = match self {

@@ -8,6 +8,8 @@ use super::LeaseError;
 use super::Provenance;
 use super::Snapshots;
 use super::Wanted;
+use super::proof::Proof;
+use super::proof::Proven;
 use super::receive::Received;
 use super::receive::receive;
 use crate::error::Kind;
@@ -21,6 +23,7 @@ use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Owner;
 use crate::spec::Revision;
+use crate::store::Evidence;
 use crate::store::RepositoryLock;
 use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
@@ -57,18 +60,25 @@ impl Snapshots {
     /// Resolves the revision and, if its snapshot is missing, fetches over the same connection. If another call is
     /// fetching from the repository, this one only resolves, then waits for that fetch.
     pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
-        let (resolved, fetching) = self.ask(wanted, true, watch)?;
-        if let Some(hit) = self.hit(wanted, &resolved)? {
+        let is_here = match wanted.revision {
+            Revision::Commit(commit) => self.find(wanted, &Resolved::new(*commit, None))?.is_some(),
+            _ => false,
+        };
+        let (proven, fetching) = match self.ask(wanted, !is_here, watch) {
+            Err(error) if error.is_not_proven() => return self.prove_by_fetching(wanted, error, watch),
+            asked => asked?,
+        };
+        if let Some(hit) = self.hit(wanted, &proven)? {
             return Ok(hit);
         }
         if let Some(fetching) = fetching {
-            return self.fetch_healing(wanted, resolved, fetching, watch);
+            return self.fetch_healing(wanted, proven, fetching, watch);
         }
         watch.progress.report(&Step::Waiting);
         let repository = self.store.repository(&wanted.spec.repository);
         let lock = loop {
-            let turn = repository.lock_unless(&watch.cancel, || self.find(wanted, &resolved))?;
-            if let Some(hit) = self.hit(wanted, &resolved)? {
+            let turn = repository.lock_unless(&watch.cancel, || self.find(wanted, &proven.resolved))?;
+            if let Some(hit) = self.hit(wanted, &proven)? {
                 return Ok(hit);
             }
             if let Turn::Ours(lock) = turn {
@@ -76,7 +86,30 @@ impl Snapshots {
             }
         };
         let fetching = self.start_fetching(wanted, lock, watch)?;
-        self.fetch_healing(wanted, resolved, fetching, watch)
+        self.fetch_healing(wanted, proven, fetching, watch)
+    }
+
+    /// Fetches a commit from a server that gives out none by its id. With nothing of ours on offer, the fetch itself proves
+    /// access. So a snapshot in the store saves nothing here, unless another call has proved the same meanwhile.
+    fn prove_by_fetching(
+        &self,
+        wanted: Wanted<'_>,
+        not_proven: LeaseError,
+        watch: &Watch,
+    ) -> Result<Lease, LeaseError> {
+        let Revision::Commit(commit) = *wanted.revision else { return Err(not_proven) };
+        watch.progress.report(&Step::Waiting);
+        let lock = self.store.repository(&wanted.spec.repository).lock(&watch.cancel)?;
+        if let Some(proven) = self.known(wanted)
+            && let Some(hit) = self.hit(wanted, &proven)?
+        {
+            return Ok(hit);
+        }
+        let fetching = self.fetch_onto(wanted, lock, None, watch)?;
+        let proven = Proven { resolved: Resolved::new(commit, None), proof: Proof::Commit };
+        let lease = self.fetch(wanted, proven, fetching, watch)?;
+        self.record(self.store.access().record_proof(wanted.credential, &commit, Evidence::Commit))?;
+        Ok(lease)
     }
 
     /// Opens a session that may fetch, unless another call is fetching from the repository.
@@ -88,13 +121,14 @@ impl Snapshots {
     }
 
     /// Leases the snapshot if the store has it, or can make it without a fetch.
-    pub(super) fn hit(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Lease>, LeaseError> {
+    pub(super) fn hit(&self, wanted: Wanted<'_>, proven: &Proven) -> Result<Option<Lease>, LeaseError> {
+        let resolved = &proven.resolved;
         let snapshot = match self.find(wanted, resolved)? {
             Some(Found::Wanted(snapshot)) => Some(snapshot),
             Some(Found::Viewable(fetched)) => self.view_unless_damaged(wanted, resolved, &fetched)?,
             None => None,
         };
-        Ok(snapshot.map(|snapshot| wanted.lease(resolved.clone(), snapshot, Provenance::Store)))
+        Ok(snapshot.map(|snapshot| wanted.lease(proven.clone(), snapshot, Provenance::Store)))
     }
 
     /// Finds the snapshot, or one of which it can be a view.
@@ -113,23 +147,23 @@ impl Snapshots {
     fn fetch_healing(
         &self,
         wanted: Wanted<'_>,
-        resolved: Resolved,
+        proven: Proven,
         fetching: Fetching<'_>,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
         let has_base = fetching.base.is_some();
-        match self.fetch(wanted, resolved.clone(), fetching, watch) {
+        match self.fetch(wanted, proven.clone(), fetching, watch) {
             Err(error) if has_base && error.is_damage() => {
                 let url = &wanted.spec.repository;
                 tracing::warn!(%url, error = %chain(&error), "the store's copy is damaged; fetching again");
                 let lock = self.store.repository(url).lock(&watch.cancel)?;
                 // Another call may have found the damage, and mended it, while nobody held the lock.
-                if let Some(hit) = self.hit(wanted, &resolved)? {
+                if let Some(hit) = self.hit(wanted, &proven)? {
                     return Ok(hit);
                 }
                 lock.discard()?;
                 let fetching = self.start_fetching(wanted, lock, watch)?;
-                self.fetch(wanted, resolved, fetching, watch)
+                self.fetch(wanted, proven, fetching, watch)
             }
             result => result,
         }
@@ -143,8 +177,19 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Fetching<'_>, LeaseError> {
         lock.salvage()?;
-        let staging = lock.staging()?;
         let base = lock.base()?;
+        self.fetch_onto(wanted, lock, base, watch)
+    }
+
+    /// Opens a session whose fetch builds on `base`.
+    fn fetch_onto(
+        &self,
+        wanted: Wanted<'_>,
+        lock: RepositoryLock,
+        base: Option<PathBuf>,
+        watch: &Watch,
+    ) -> Result<Fetching<'_>, LeaseError> {
+        let staging = lock.staging()?;
         let workspace = Workspace { staging: staging.path(), base: base.as_deref() };
         let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), watch)?;
         let session = session.making_room(self.room.clone());
@@ -155,18 +200,19 @@ impl Snapshots {
     fn fetch(
         &self,
         wanted: Wanted<'_>,
-        resolved: Resolved,
+        proven: Proven,
         fetching: Fetching<'_>,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
+        let resolved = &proven.resolved;
         // The lock is dropped last.
         let Fetching { lock, staging, base, session } = fetching;
         let Received { tree, written, bytes } =
-            receive(session, wanted.spec, &resolved, wanted.form.format, self.gateway.policy().limits(), watch)?;
+            receive(session, wanted.spec, resolved, wanted.form.format, self.gateway.policy().limits(), watch)?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
-            self.keep_good_pack(&lock, &staging, base.as_deref(), &resolved, &error);
+            self.keep_good_pack(&lock, &staging, base.as_deref(), resolved, &error);
             return Err(error);
         }
 
@@ -181,7 +227,7 @@ impl Snapshots {
         let fetched = made.map_err(LeaseError::from).and_then(|()| {
             watch.progress.report(&Step::Syncing);
             let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary);
-            Ok(self.store.install_snapshot(&wanted.fetched(&resolved), &staging, &laid_out, &meta)?)
+            Ok(self.store.install_snapshot(&wanted.fetched(resolved), &staging, &laid_out, &meta)?)
         });
         let fetched = match fetched {
             // Nothing is left of what has no room.
@@ -195,9 +241,9 @@ impl Snapshots {
         };
         let snapshot = match wanted.form.ownership.is_root() {
             true => fetched,
-            false => self.view(wanted, &resolved, &fetched)?,
+            false => self.view(wanted, resolved, &fetched)?,
         };
-        Ok(wanted.lease(resolved, snapshot, Provenance::Remote { received_bytes: bytes }))
+        Ok(wanted.lease(proven, snapshot, Provenance::Remote { received_bytes: bytes }))
     }
 
     /// After a fetch whose tree failed: keeps a good pack for the next attempt, and discards a refused repository.

@@ -84,7 +84,7 @@ pub(crate) fn ingest(
 }
 
 /// Reads the beginning of a pack, and returns the number of its objects.
-fn total<R: Read>(input: &mut Input<R>) -> Result<u64, PackError> {
+pub(super) fn total<R: Read>(input: &mut Input<R>) -> Result<u64, PackError> {
     if input.array()? != *b"PACK" {
         return Err(PackError::Damaged("it does not begin as one"));
     }

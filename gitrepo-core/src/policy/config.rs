@@ -97,7 +97,7 @@ pub struct CacheConfig {
     /// Bytes of the filesystem that must stay free.
     #[serde(with = "quantity")]
     pub reserve_bytes: u64,
-    /// How long a proof that a credential may read a repository is valid.
+    /// How long a proof that a credential may read a commit is valid.
     #[serde(with = "duration")]
     pub access_ttl: Duration,
 }
@@ -116,9 +116,12 @@ pub struct HostKeysConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Offline {
-    /// They fail.
+    /// They fail, unless a fresh proof and the store suffice.
     #[default]
     Refuse,
+    /// A snapshot in the store is served to a credential that was once proven to have access to it, and not refused since.
+    /// A moving revision stands where the remote last told this credential.
+    Stale,
 }
 
 /// How snapshots are kept.

@@ -98,11 +98,11 @@ impl Advertisement {
         self.default_branch = name.map(str::to_owned);
     }
 
-    /// The prefixes of refs that can answer `revision`. A full commit id needs no answer; that the server answers at
-    /// all proves that the credential may read the repository.
+    /// The prefixes of refs that can answer `revision`: none for a full commit id.
     pub(crate) fn prefixes(revision: &Revision) -> Vec<String> {
         match revision {
-            Revision::Head | Revision::Commit(_) => vec!["HEAD".to_owned()],
+            Revision::Commit(_) => Vec::new(),
+            Revision::Head => vec!["HEAD".to_owned()],
             Revision::Named(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
             Revision::Ref(name) => vec![name.clone()],
         }

@@ -79,6 +79,17 @@ pub enum RemoteError {
         /// As requested.
         commit: CommitId,
     },
+    /// The server does not tell without a fetch whether this credential may have the commit.
+    #[error(
+        "{url} does not give out commits by id, and none of its refs stands at {commit}; name the branch or tag that leads to \
+         it, or allow uploadpack.allowReachableSHA1InWant on the server"
+    )]
+    CommitNotProven {
+        /// Without user information.
+        url: String,
+        /// As requested.
+        commit: CommitId,
+    },
     /// The server serves commits by id, but not this one.
     #[error("{url} does not give out commit {commit}: there is none, or no branch or tag leads to it any more")]
     CommitNotFound {
@@ -355,6 +366,14 @@ impl RemoteError {
         }
     }
 
+    /// Names the commit that was asked for, which the server's words do not.
+    pub(super) fn about(self, commit: CommitId) -> Self {
+        match self {
+            Self::CommitNotFound { url, source, .. } => Self::CommitNotFound { url, commit, source },
+            other => other,
+        }
+    }
+
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
@@ -363,6 +382,7 @@ impl RemoteError {
             | Self::EmptyRepository { .. }
             | Self::NoDefaultBranch { .. }
             | Self::CommitUnreachable { .. }
+            | Self::CommitNotProven { .. }
             | Self::CommitNotFound { .. } => Kind::NotFound,
             Self::NotACommit { .. } | Self::WebPage { .. } => Kind::InvalidRequest,
             Self::NotPermitted { .. } => Kind::FailedPrecondition,

@@ -25,6 +25,7 @@ mod ask;
 pub(super) mod fuzz;
 mod hello;
 mod packet;
+mod prove;
 mod sink;
 
 pub(super) use sink::Arrived;
@@ -78,8 +79,12 @@ impl<'a> Server<'a> {
         self.connect().map(drop)
     }
 
-    /// Asks where `revision` stands.
+    /// Asks where `revision` stands, or for a commit whose id it is.
     pub(super) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        if let Revision::Commit(commit) = *revision {
+            self.prove(commit)?;
+            return Ok(Resolved { commit, reference: None });
+        }
         let url = &self.request.errand.url;
         self.connect()?;
         if let Some(Hello { version: Version::Zero { refs, .. }, .. }) = &self.hello {
@@ -114,27 +119,19 @@ impl<'a> Server<'a> {
         let hello = self.connect()?;
         let wanted = match &hello.version {
             Version::Two => Some(commit),
-            Version::Zero { refs, .. } => {
-                let by_id = ["allow-reachable-sha1-in-want", "allow-any-sha1-in-want"];
-                let is_served = by_id.iter().any(|capability| hello.capabilities.has(capability));
-                refs.leading_to(commit, request.resolved.reference.as_deref()).or(is_served.then_some(commit))
-            }
+            Version::Zero { refs, .. } => refs
+                .leading_to(commit, request.resolved.reference.as_deref())
+                .or(hello.gives_commits_by_id().then_some(commit)),
         };
         match wanted {
             Some(object) => {
-                let haves = repository.offers()?;
-                self.fetch(
-                    Wants { objects: vec![object], haves, shallow: shallow.into_iter().collect(), depth },
-                    repository,
-                )
+                let (haves, shallow) = (repository.offers()?, shallow.into_iter().collect());
+                self.fetch(Wants { objects: vec![object], haves, shallow, depth, alone: false }, repository)
             }
             None => self.search(commit, repository),
         }
-        .map_err(|error| match error {
-            // Even for a ref that it just told of: a branch may move in between, and a server may lie.
-            RemoteError::CommitNotFound { url, source, .. } => RemoteError::CommitNotFound { url, commit, source },
-            error => error,
-        })
+        // Even for a ref that it just told of: a branch may move in between, and a server may lie.
+        .map_err(|error| error.about(commit))
     }
 
     /// Fetches more and more history of all refs until `commit` is in it.
@@ -152,7 +149,7 @@ impl<'a> Server<'a> {
                 haves.extend(&objects);
             }
             let shallow = repository.shallow()?.into_iter().collect();
-            let arrived = self.fetch(Wants { objects, haves, shallow, depth }, repository)?;
+            let arrived = self.fetch(Wants { objects, haves, shallow, depth, alone: false }, repository)?;
             total = Arrived { bytes: total.bytes + arrived.bytes, objects: total.objects + arrived.objects };
             if repository.has(commit)? {
                 return Ok(total);
@@ -164,11 +161,10 @@ impl<'a> Server<'a> {
         Err(RemoteError::CommitUnreachable { url: self.url(), commit })
     }
 
-    /// Asks for a pack and takes it in.
-    fn fetch(&mut self, mut wants: Wants, repository: &Repository) -> Result<Arrived, RemoteError> {
-        self.connect()?;
-        let Some(hello) = &self.hello else { return Ok(Arrived::default()) };
-        let (message, banded) = match &hello.version {
+    /// Returns the request for a pack, and whether it asks for a side band.
+    fn pack_request(&mut self, mut wants: Wants) -> Result<(Vec<u8>, bool), RemoteError> {
+        let hello = self.connect()?;
+        let request = match &hello.version {
             Version::Two => {
                 if !hello.capabilities.has_feature("fetch", "shallow") {
                     wants.whole();
@@ -182,13 +178,19 @@ impl<'a> Server<'a> {
                 (ask::old_pack(&hello.capabilities, &wants), hello.capabilities.has("side-band-64k"))
             }
         };
-        let remote_shallow = match &hello.version {
-            Version::Zero { shallow, .. } => shallow.clone(),
-            Version::Two => BTreeSet::new(),
-        };
         if matches!(hello.version, Version::Zero { .. }) && self.transport.ends_with_fetch() {
             self.hello = None;
         }
+        Ok(request)
+    }
+
+    /// Asks for a pack and takes it in.
+    fn fetch(&mut self, wants: Wants, repository: &Repository) -> Result<Arrived, RemoteError> {
+        let remote_shallow = match &self.connect()?.version {
+            Version::Zero { shallow, .. } => shallow.clone(),
+            Version::Two => BTreeSet::new(),
+        };
+        let (message, banded) = self.pack_request(wants)?;
         let stream = self.transport.ask(&message)?;
         let outcome = match answer::read_to_pack(Packets::new(stream), banded) {
             Ok((boundary, mut pack)) => {
@@ -217,6 +219,14 @@ impl<'a> Server<'a> {
         let message = ask::refs(&self.connect()?.capabilities, prefixes);
         let stream = self.transport.ask(&message)?;
         answer::read_refs(&mut Packets::new(stream)).map_err(|error| self.failure(error))
+    }
+
+    /// Ends an answer that goes on although nobody needs it. Over HTTP, the server need not be greeted again.
+    fn hang_up(&mut self) {
+        self.transport.hang_up();
+        if self.transport.ends_with_fetch() {
+            self.hello = None;
+        }
     }
 
     fn connect(&mut self) -> Result<&Hello, RemoteError> {

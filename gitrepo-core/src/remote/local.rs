@@ -26,6 +26,7 @@ use crate::error::chain;
 use crate::object;
 use crate::object::EntryMode;
 use crate::object::TreeObject;
+use crate::spec::CommitId;
 use crate::spec::Revision;
 use crate::sys;
 
@@ -47,8 +48,18 @@ impl<'a> Local<'a> {
         Self { request }
     }
 
-    /// Looks where `revision` stands.
+    /// Looks where `revision` stands, or whether a commit with this id exists.
     pub(super) fn resolve(&self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        if let Revision::Commit(commit) = *revision {
+            return match self.kind(&self.open()?, commit)? {
+                ObjectType::Commit => Ok(Resolved { commit, reference: None }),
+                kind => Err(RemoteError::NotACommit {
+                    url: self.url(),
+                    revision: commit.to_string(),
+                    object: kind.to_string(),
+                }),
+            };
+        }
         let refs = self.refs(&self.open()?).map_err(|error| self.failure(&error))?;
         refs.resolve(revision).ok_or_else(|| refs.missing(revision, &self.request.errand.url))
     }
@@ -58,10 +69,8 @@ impl<'a> Local<'a> {
         let commit = request.resolved.commit;
         let source = self.open()?;
         let failed = |error: git2::Error| self.failure(&error);
+        self.kind(&source, commit)?;
         let (from, to) = (source.odb().map_err(failed)?, repository.objects()?);
-        if !from.exists(oid(commit)) {
-            return Err(RemoteError::CommitNotFound { url: self.url(), commit, source: None });
-        }
         let cancel = &self.request.watch.cancel;
         let mut missing = Missing::new(&from, &to, cancel);
         let boundary = missing.history(oid(commit), request.depth).map_err(|error| self.unreadable(error))?;
@@ -91,6 +100,17 @@ impl<'a> Local<'a> {
             }
             _ => self.failure(&error),
         })
+    }
+
+    /// The type of an object.
+    fn kind(&self, source: &git2::Repository, id: CommitId) -> Result<ObjectType, RemoteError> {
+        match source.odb().and_then(|objects| objects.read_header(oid(id))) {
+            Ok((_, kind)) => Ok(kind),
+            Err(error) if error.code() == ErrorCode::NotFound => {
+                Err(RemoteError::CommitNotFound { url: self.url(), commit: id, source: None })
+            }
+            Err(error) => Err(self.failure(&error)),
+        }
     }
 
     fn refs(&self, source: &git2::Repository) -> Result<Advertisement, git2::Error> {

@@ -40,6 +40,9 @@ pub(super) trait Transport {
     /// Sends a request. The stream continues with the answer.
     fn ask(&mut self, request: &[u8]) -> Result<&mut dyn Read, RemoteError>;
 
+    /// Ends an answer whose rest nobody needs, with its connection.
+    fn hang_up(&mut self);
+
     /// Whether a connection ends with the fetch that it is used for: before version 2 of the protocol, and except over
     /// HTTP, where the server forgets each request.
     fn ends_with_fetch(&self) -> bool;

@@ -1,8 +1,9 @@
-//! Proofs that a credential may read a repository, and the remote's last answers to it.
+//! Proofs that a credential may read a commit, and the remote's last answers to it.
 //!
-//! A snapshot is stored once and served to many, so each credential must prove its access: by asking the remote, or by
-//! a recent proof of the same credential for the same repository. "No credential" is a credential like any other. A
-//! credential is identified by an HMAC with this node's key, never by anything that helps to guess it.
+//! A snapshot is stored once and served to many, so each credential must prove its access to the commit: by asking the
+//! remote, or by a recent proof of the same credential for the same commit of the same repository. "No credential" is a
+//! credential like any other. A credential is identified by an HMAC with this node's key, never by anything that helps
+//! to guess it.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -28,16 +29,19 @@ use super::target::hashes_in;
 use crate::cancel::Cancel;
 use crate::credentials::Credentials;
 use crate::remote::Resolved;
+use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 
 mod credential_id;
 mod node_key;
+mod proof;
 
 pub use credential_id::CredentialId;
 use node_key::NodeKey;
+pub use proof::Evidence;
+use proof::Proof;
 
-const PROOF_FILE: &str = "proof.json";
 const FILE_LIMIT: u64 = 64 * 1024;
 
 /// The proofs and answers of all credentials: `access/<credential>/`, one directory per pair of repository and
@@ -68,12 +72,6 @@ pub struct ResolveLock {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Proof {
-    at: Moment,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Answer {
     at: Moment,
     resolved: Resolved,
@@ -91,17 +89,26 @@ impl Access {
         Ok(CredentialId::new(key, url, credentials))
     }
 
-    /// Whether this credential proved access to its repository within the last `ttl`. `false` if unknown.
-    pub fn proof(&self, credential: &CredentialId, ttl: Duration) -> bool {
-        let proof = self.read::<Proof>(credential, PROOF_FILE);
-        proof.and_then(|proof| age(&proof.at)).is_some_and(|age| age < ttl)
+    /// Returns what proved within the last `ttl` of this boot that this credential may read the commit.
+    pub fn proof(&self, credential: &CredentialId, commit: &CommitId, ttl: Duration) -> Option<Evidence> {
+        proof::fresh(&self.directory(credential), commit, ttl)
     }
 
-    /// Deletes the credential's proof after the remote has refused it. Its answers are kept, since they are useless
-    /// without a proof.
+    /// Deletes all of the credential's proofs after the remote has refused it. Its answers are kept, since they are
+    /// useless without a proof.
     pub fn forget(&self, credential: &CredentialId) -> Result<(), StoreError> {
-        let path = self.directory(credential).join(PROOF_FILE);
-        optional(std::fs::remove_file(&path).map_err(StoreError::io("delete", &path))).map(|_| ())
+        proof::delete_all(&self.directory(credential))
+    }
+
+    /// Deletes the credential's proof of one commit, which the remote no longer gives out.
+    pub fn forget_commit(&self, credential: &CredentialId, commit: &CommitId) -> Result<(), StoreError> {
+        proof::delete(&self.directory(credential), commit)
+    }
+
+    /// Deletes the remote's last answer about a revision, which no longer exists.
+    pub fn forget_answer(&self, credential: &CredentialId, revision: &Revision) -> Result<(), StoreError> {
+        let path = self.directory(credential).join(answer_file(revision));
+        optional(std::fs::remove_file(&path).map_err(StoreError::io("delete", &path))).map(drop)
     }
 
     /// Returns the remote's last answer to this credential. It is not a proof.
@@ -110,20 +117,28 @@ impl Access {
         Some(Resolution { age: age(&answer.at), resolved: answer.resolved })
     }
 
-    /// Records that the remote has just answered this credential, which proves its access to the repository. Also
-    /// records the answer, unless the revision is a commit id.
+    /// Records what the remote has just answered this credential about a revision, which proves its access to that
+    /// commit.
     pub fn record_answer(
         &self,
         credential: &CredentialId,
         revision: &Revision,
         resolved: &Resolved,
     ) -> Result<(), StoreError> {
-        let at = Moment::now()?;
-        if !matches!(revision, Revision::Commit(_)) {
-            let answer = Answer { at: at.clone(), resolved: resolved.clone() };
-            self.write(credential, &answer_file(revision), &answer)?;
+        if let Revision::Commit(commit) = revision {
+            return self.record_proof(credential, commit, Evidence::Commit);
         }
-        self.write(credential, PROOF_FILE, &Proof { at })
+        let answer = Answer { at: Moment::now()?, resolved: resolved.clone() };
+        self.write(credential, &answer_file(revision), &answer)?;
+        self.record_proof(credential, &resolved.commit, Evidence::Ref)
+    }
+
+    /// Records that the remote has just proved this credential's access to a commit. Drops the oldest proofs of a
+    /// credential that has many.
+    pub fn record_proof(&self, credential: &CredentialId, commit: &CommitId, by: Evidence) -> Result<(), StoreError> {
+        let is_new = !self.directory(credential).join(proof::file_name(commit)).exists();
+        self.write(credential, &proof::file_name(commit), &Proof { at: Moment::now()?, by })?;
+        if is_new { proof::bound(&self.directory(credential)) } else { Ok(()) }
     }
 
     /// Takes the exclusive right to ask the remote with this credential. Waits for other holders.
@@ -148,7 +163,7 @@ impl Access {
 
     /// Deletes the credentials that were not used for `unused`, and returns their number.
     ///
-    /// The proof gives the age within this boot. From earlier boots, only the wall clock does: if it jumped, a remote
+    /// The proofs give the age within this boot. From earlier boots, only the wall clock does: if it jumped, a remote
     /// is asked once more than needed.
     pub(crate) fn sweep_unused(&self, unused: Duration) -> Result<usize, StoreError> {
         let mut removed = 0;
@@ -168,8 +183,8 @@ impl Access {
 
     /// Whether a credential was used within the last `unused`. When in doubt, `true`.
     fn is_used(&self, directory: &Path, unused: Duration) -> bool {
-        if let Some(age) = read::<Proof>(&directory.join(PROOF_FILE)).and_then(|proof| age(&proof.at)) {
-            return age < unused;
+        if let Some(is_used) = proof::any_younger(directory, unused) {
+            return is_used;
         }
         let Ok(entries) = std::fs::read_dir(directory) else { return true };
         let files = entries.flatten().map(|entry| entry.metadata());
@@ -221,215 +236,4 @@ fn lock_name(credential: &CredentialId) -> LockName {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::collections::BTreeSet;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::credentials::Secret;
-    use crate::spec::CommitId;
-    use crate::store::Store;
-    use crate::store::fixture::commit;
-    use crate::store::fixture::impatient;
-    use crate::store::fixture::store;
-    use crate::store::fixture::url;
-
-    const TTL: Duration = Duration::from_secs(300);
-
-    fn token(token: &str) -> Credentials {
-        let keys = BTreeMap::from([("token".to_owned(), Secret::new(token.to_owned()))]);
-        Credentials::from_secret_keys(keys).unwrap()
-    }
-
-    fn main() -> Revision {
-        Revision::Named("main".to_owned())
-    }
-
-    fn resolved(commit: CommitId) -> Resolved {
-        Resolved { commit, reference: Some("refs/heads/main".to_owned()) }
-    }
-
-    #[test]
-    fn s12_a_proof_counts_for_one_credential_and_one_repository() {
-        let (_place, store) = store();
-        let access = store.access();
-        let other_url = RepositoryUrl::parse("https://git.example.com/group/other.git").unwrap();
-        let proven = access.credential(&url(), &token("a")).unwrap();
-        let others = [
-            access.credential(&url(), &token("b")).unwrap(),
-            access.credential(&url(), &Credentials::none()).unwrap(),
-            access.credential(&other_url, &token("a")).unwrap(),
-            access.credential(&other_url, &Credentials::none()).unwrap(),
-        ];
-        assert_eq!(others.iter().chain([&proven]).collect::<BTreeSet<_>>().len(), 5);
-        access.record_answer(&proven, &main(), &resolved(commit(1))).unwrap();
-        assert!(access.proof(&proven, TTL));
-        for other in &others {
-            assert!(!access.proof(other, TTL));
-            assert_eq!(access.resolution(other, &main()), None);
-        }
-    }
-
-    #[test]
-    fn a_proof_ends_with_its_lifetime_the_boot_or_a_refusal() {
-        let (_place, store) = store();
-        let access = store.access();
-        let credential = access.credential(&url(), &Credentials::none()).unwrap();
-        assert!(!access.proof(&credential, TTL));
-        access.forget(&credential).unwrap();
-        access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
-        assert!(access.proof(&credential, TTL));
-        assert!(!access.proof(&credential, Duration::ZERO));
-
-        let path = access.directory(&credential).join(PROOF_FILE);
-        let proof = fs::read_to_string(&path).unwrap();
-        let boot = crate::store::BootId::current().unwrap().to_string();
-        let reboot = proof.replace(&boot, &crate::store::BootId::other().to_string());
-        for void in [reboot.as_str(), "", "{}"] {
-            fs::write(&path, void).unwrap();
-            assert!(!access.proof(&credential, TTL), "{void}");
-        }
-        fs::write(&path, proof).unwrap();
-        assert!(access.proof(&credential, TTL));
-
-        access.forget(&credential).unwrap();
-        assert!(!access.proof(&credential, TTL));
-        assert_eq!(access.resolution(&credential, &main()).unwrap().resolved, resolved(commit(1)));
-    }
-
-    #[test]
-    fn r11_a_sweep_deletes_a_long_unused_credential_unless_it_is_asking() {
-        let (_place, store) = store();
-        let access = store.access();
-        let [used, asking, old, older_boot] = ["a", "b", "c", "d"].map(|name| {
-            let credential = access.credential(&url(), &token(name)).unwrap();
-            access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
-            credential
-        });
-        let boot = crate::store::BootId::current().unwrap().to_string();
-        for credential in [&asking, &old, &older_boot] {
-            let path = access.directory(credential).join(PROOF_FILE);
-            let proof = fs::read_to_string(&path).unwrap();
-            fs::write(&path, proof.replace(&boot, &crate::store::BootId::other().to_string())).unwrap();
-        }
-        // Changing the files also changes the directory, so its time is set last.
-        for credential in [&asking, &old] {
-            let directory = access.directory(credential);
-            let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-            for path in files.iter().chain([&directory]) {
-                let long_ago = std::time::SystemTime::now() - 2 * TTL;
-                fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
-            }
-        }
-        let turn = access.resolve_lock(&asking, &impatient()).unwrap();
-        assert_eq!(access.sweep_unused(TTL).unwrap(), 1);
-        for (credential, known) in [(&used, true), (&asking, true), (&old, false), (&older_boot, true)] {
-            assert_eq!(access.resolution(credential, &main()).is_some(), known);
-        }
-        drop(turn);
-        assert_eq!(access.sweep_unused(TTL).unwrap(), 1);
-        assert_eq!(access.sweep_unused(Duration::ZERO).unwrap(), 2);
-        access.record_answer(&old, &main(), &resolved(commit(1))).unwrap();
-        assert!(access.proof(&old, TTL));
-    }
-
-    #[test]
-    fn r11_an_answer_survives_a_reboot_but_its_age_is_then_unknown() {
-        let (_place, store) = store();
-        let access = store.access();
-        let credential = access.credential(&url(), &Credentials::none()).unwrap();
-        for digit in [1, 2] {
-            access.record_answer(&credential, &main(), &resolved(commit(digit))).unwrap();
-        }
-        let answer = access.resolution(&credential, &main()).unwrap();
-        assert_eq!(answer.resolved, resolved(commit(2)));
-        assert!(answer.age.is_some_and(|age| age < TTL));
-        assert_eq!(access.resolution(&credential, &Revision::Named("other".to_owned())), None);
-
-        let path = access.directory(&credential).join(answer_file(&main()));
-        let (boot, other) = (crate::store::BootId::current().unwrap(), crate::store::BootId::other());
-        let json = fs::read_to_string(&path).unwrap().replace(&boot.to_string(), &other.to_string());
-        fs::write(&path, json).unwrap();
-        let answer = access.resolution(&credential, &main()).unwrap();
-        assert_eq!((answer.resolved, answer.age), (resolved(commit(2)), None));
-    }
-
-    #[test]
-    fn many_processes_create_one_key_in_one_file() {
-        let (place, _) = store();
-        let root = place.path().join("store");
-        let names: BTreeSet<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| Store::open(&root).unwrap().access().credential(&url(), &token("canary")).unwrap())
-                })
-                .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        });
-        assert_eq!(names.len(), 1);
-        let key = root.join("access/key");
-        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(fs::read_dir(root.join("access")).unwrap().count(), 1);
-
-        fs::write(&key, "torn").unwrap();
-        let renamed = Store::open(&root).unwrap().access().credential(&url(), &token("canary")).unwrap();
-        assert!(!names.contains(&renamed), "with a new key, every credential must prove its access again");
-    }
-
-    #[test]
-    fn s13_no_secret_is_on_disk_or_printed() {
-        let (place, store) = store();
-        let credential = store.access().credential(&url(), &token("canary")).unwrap();
-        store.access().record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
-        let mut directories = vec![place.path().to_path_buf()];
-        while let Some(directory) = directories.pop() {
-            for entry in fs::read_dir(directory).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    directories.push(path);
-                } else {
-                    let content = fs::read(&path).unwrap();
-                    assert!(!content.windows(6).any(|window| window == b"canary"), "{path:?}");
-                }
-            }
-        }
-        assert!(!format!("{store:?} {credential:?}").contains("canary"));
-    }
-
-    #[test]
-    fn s12_a_proof_and_its_refusal_count_in_every_store_of_the_node() {
-        let (branch, (place, main)) = (main(), store());
-        let roots = ["one", "two"].map(|name| place.path().join(name));
-        let [one, two] = [&roots[0], &roots[1]].map(|root| Store::open_beside(root, &main).unwrap());
-        let credential = one.access().credential(&url(), &token("canary")).unwrap();
-        assert_eq!(two.access().credential(&url(), &token("canary")).unwrap(), credential);
-        one.access().record_answer(&credential, &branch, &resolved(commit(1))).unwrap();
-        for store in [&one, &two, &main, &Store::open(main.root()).unwrap()] {
-            assert!(store.access().proof(&credential, TTL));
-            assert!(store.access().resolution(&credential, &branch).is_some());
-        }
-        let asking = one.access().resolve_lock(&credential, &Cancel::new()).unwrap();
-        assert!(two.access().resolve_lock(&credential, &impatient()).is_err());
-        drop(asking);
-        two.access().forget(&credential).unwrap();
-        assert!([&one, &two, &main].iter().all(|store| !store.access().proof(&credential, TTL)));
-        assert!([&one, &two].iter().all(|store| !store.root().join("access").exists()));
-        assert!(one.sweep(TTL, &[]).failures.is_empty());
-    }
-
-    #[test]
-    fn a_process_that_waits_for_an_answer_shares_it() {
-        let (_place, store) = store();
-        let access = store.access();
-        let credential = access.credential(&url(), &Credentials::none()).unwrap();
-        let asking = access.resolve_lock(&credential, &Cancel::new()).unwrap();
-        assert!(access.resolve_lock(&credential, &impatient()).is_err());
-        let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(Some("answer"))).unwrap();
-        assert!(matches!(turn, Turn::Done("answer")));
-        drop(asking);
-        let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(None::<()>)).unwrap();
-        assert!(matches!(turn, Turn::Ours(_)));
-    }
-}
+mod tests;

@@ -63,7 +63,7 @@ pub struct Record {
     /// owners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ownership: Option<Ownership>,
-    /// The credential that proved access to the repository.
+    /// The credential that proved access to the commit.
     pub credential: CredentialId,
     /// The mount table that the mount was made in.
     pub(crate) mounted_in: MountTable,

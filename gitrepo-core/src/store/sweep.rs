@@ -68,7 +68,7 @@ pub struct SweepReport {
 }
 
 /// A credential unused for this long is forgotten. The only loss is the last answer that a volume with `pullPolicy:
-/// IfNotPresent` would have used: the remote is asked again.
+/// IfNotPresent`, or one without its remote (`offline: stale`), would have used: the remote is asked again.
 const CREDENTIAL_UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl Store {

@@ -28,6 +28,7 @@ use crate::remote::Resolved;
 use crate::remote::advertisement::Advertisement;
 use crate::remote::repository;
 use crate::remote::repository::Repository;
+use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Scheme;
@@ -203,6 +204,25 @@ impl Conversation<'_> {
         }
     }
 
+    /// Gives out a commit by its id, or tells that a ref stands there.
+    fn prove(&mut self, commit: CommitId) -> Result<(), RemoteError> {
+        let url = self.url();
+        let Connected { repository, told } = self.connect()?;
+        let by_id = repository.serves_any_commit();
+        if told.leading_to(commit, None).is_some() {
+            return Ok(());
+        }
+        match repository.kind(commit, told) {
+            _ if !by_id => Err(RemoteError::CommitNotProven { url, commit }),
+            Ok(Some(git2::ObjectType::Commit)) => Ok(()),
+            Ok(Some(kind)) => {
+                Err(RemoteError::NotACommit { url, revision: commit.to_string(), object: kind.to_string() })
+            }
+            Ok(None) => Err(RemoteError::CommitNotFound { url, commit, source: None }),
+            Err(error) => Err(self.broken(&error)),
+        }
+    }
+
     /// Brings what is missing into the local repository. Returns its bytes and objects.
     fn bring(&mut self, request: &FetchRequest) -> Result<(u64, u64), RemoteError> {
         let Resolved { commit, reference } = &request.resolved;
@@ -258,6 +278,10 @@ impl Connection for Conversation<'_> {
         self.request.watch.progress.report(&Step::Resolving);
         self.connect()?;
         self.call(Verb::Resolve)?;
+        if let Revision::Commit(commit) = *revision {
+            self.prove(commit)?;
+            return Ok(Resolved { commit, reference: None });
+        }
         let url = &self.request.errand.url;
         let told = &self.connect()?.told;
         told.resolve(revision).ok_or_else(|| told.missing(revision, url))

@@ -11,6 +11,7 @@ use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
 use crate::error::Kind;
+use crate::lease::Proof;
 use crate::mount::MountError;
 use crate::store::Record;
 use crate::store::StoreError;
@@ -27,7 +28,7 @@ impl Volumes {
         self.store.check()?;
         let Some(record) = self.store.record(&request.volume_id, &request.target)? else { return Ok(None) };
         self.check_recorded(&record, request)?;
-        Ok(self.is_attached(&record)?.then(|| self.published(&record, Outcome::AlreadyPublished)))
+        Ok(self.is_attached(&record)?.then(|| self.published(&record, Outcome::AlreadyPublished, Proof::Record)))
     }
 
     /// Returns one target of a volume, if the volume is published there.

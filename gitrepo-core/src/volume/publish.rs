@@ -23,18 +23,8 @@ use crate::watch::Watch;
 pub struct VolumeLease<'a> {
     pub(super) request: &'a VolumeRequest,
     pub(super) lease: Lease,
-    pub(super) proof: Proof,
     /// Notices an unpublish since the lease began.
     pub(super) unpublish: MarkWatch,
-}
-
-/// What proved access for a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Proof {
-    /// The credential.
-    Credential,
-    /// The record of the target. Void once that record is deleted.
-    Record,
 }
 
 impl VolumeLease<'_> {
@@ -89,7 +79,7 @@ impl Volumes {
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
         // The watch comes first: an unpublish after this must keep the tree from being shown.
         let unpublish = self.with_room(|| Ok(self.store.watch_target(&request.target, &watch.cancel)?))?;
-        let (lease, proof) = self.with_room(|| {
+        let lease = self.with_room(|| {
             if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
                 return self.lease_of_record(&record, request, credentials, watch);
             }
@@ -97,16 +87,15 @@ impl Volumes {
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
             let form = self.form_for(request)?;
             // Without a fetch, it is soon enough that `show` examines the target under its lock.
-            let lease = match self.snapshots.lease_known(&request.spec, &revision, form, credentials)? {
-                Some(lease) => lease,
+            match self.snapshots.lease_known(&request.spec, &revision, form, credentials)? {
+                Some(lease) => Ok(lease),
                 None => match self.check_free(request)? {
-                    Some(record) => return self.lease_of_record(&record, request, credentials, watch),
-                    None => self.lease_new(request, &revision, credentials, watch)?,
+                    Some(record) => self.lease_of_record(&record, request, credentials, watch),
+                    None => self.lease_new(request, &revision, credentials, watch),
                 },
-            };
-            Ok((lease, Proof::Credential))
+            }
         })?;
-        Ok(VolumeLease { request, lease, proof, unpublish })
+        Ok(VolumeLease { request, lease, unpublish })
     }
 
     /// Fails if the target shows another volume, or something that is not ours. Returns the record of this volume, if
@@ -133,7 +122,7 @@ impl Volumes {
         request: &VolumeRequest,
         credentials: &Credentials,
         watch: &Watch,
-    ) -> Result<(Lease, Proof), PublishError> {
+    ) -> Result<Lease, PublishError> {
         self.check_recorded(record, request)?;
         let credential = self.snapshots.credential(&request.spec, credentials)?;
         if same_credential(record, &credential) {
@@ -142,11 +131,11 @@ impl Volumes {
             if let Some(lease) = self.snapshots.lease_recorded(&record.snapshot, resolved, credential)?
                 && self.can_mount(&lease.snapshot.attachment()?)
             {
-                return Ok((lease, Proof::Record));
+                return Ok(lease);
             }
         }
         let revision = Revision::Commit(record.commit);
-        Ok((self.lease_new(request, &revision, credentials, watch)?, Proof::Credential))
+        self.lease_new(request, &revision, credentials, watch)
     }
 
     /// Leases a snapshot that may have to be fetched, in a form that can be mounted here.

@@ -8,11 +8,11 @@ use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
 use super::attach::PublishLocks;
-use super::publish::Proof;
 use super::publish::VolumeLease;
 use crate::error::Kind;
 use crate::error::chain;
 use crate::lease::Lease;
+use crate::lease::Proof;
 use crate::lease::Provenance;
 use crate::mount::Attachment;
 use crate::mount::MountError;
@@ -35,7 +35,7 @@ impl Volumes {
     /// [`PublishError::Unpublished`] if the target was unpublished since the lease began. On every error
     /// but [`PublishError::NotUndone`], this call has undone what it did for the target.
     pub fn show(&self, leased: &VolumeLease<'_>, watch: &Watch) -> Result<Published, PublishError> {
-        let VolumeLease { request, lease, proof, unpublish } = leased;
+        let VolumeLease { request, lease, unpublish } = leased;
         let target = || request.target.clone();
         self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
@@ -44,7 +44,7 @@ impl Volumes {
             }
             match slot.record()? {
                 Some(record) => self.show_again(&slot, record, request, lease, watch),
-                None if *proof == Proof::Record => Err(PublishError::Outdated { target: target() }),
+                None if lease.proof() == Proof::Record => Err(PublishError::Outdated { target: target() }),
                 None => self.show_first(&slot, request, lease, watch),
             }
         })
@@ -88,7 +88,7 @@ impl Volumes {
         self.clear(&held, &record)?;
         let written = slot.write(&record).map_err(PublishError::from);
         match written.and_then(|()| self.attach_leased(&held, &record, request, lease, watch)) {
-            Ok(()) => Ok(self.published(&record, lease.provenance().into())),
+            Ok(()) => Ok(self.published(&record, lease.provenance().into(), lease.proof())),
             Err(error) => match self.clear(&held, &record) {
                 Ok(()) => Err(error),
                 Err(undoing) => Err(PublishError::NotUndone {
@@ -101,9 +101,15 @@ impl Volumes {
     }
 
     /// Describes a published target.
-    pub(super) fn published(&self, record: &Record, outcome: Outcome) -> Published {
-        let format = self.format_of(record);
-        Published { commit: record.commit, reference: record.reference.clone(), outcome, format }
+    pub(super) fn published(&self, record: &Record, outcome: Outcome, proof: Proof) -> Published {
+        Published {
+            commit: record.commit,
+            reference: record.reference.clone(),
+            outcome,
+            format: self.format_of(record),
+            proof,
+            credential: record.credential.clone(),
+        }
     }
 
     /// Attaches a leased tree. An image of which a part is damaged or gone is marked, so that the next lease replaces
@@ -174,7 +180,7 @@ impl Volumes {
     ) -> Result<Published, PublishError> {
         self.check_recorded(&record, request)?;
         if self.is_attached(&record)? {
-            return Ok(self.published(&record, Outcome::AlreadyPublished));
+            return Ok(self.published(&record, Outcome::AlreadyPublished, Proof::Record));
         }
         if record.commit != lease.commit() {
             return Err(PublishError::Outdated { target: record.target });
@@ -198,7 +204,7 @@ impl Volumes {
         }
         slot.write(&record)?;
         self.attach_leased(&PublishLocks { slot, volume }, &record, request, lease, watch)?;
-        Ok(self.published(&record, Outcome::Hit))
+        Ok(self.published(&record, Outcome::Hit, lease.proof()))
     }
 }
 

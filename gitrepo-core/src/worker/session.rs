@@ -108,7 +108,10 @@ impl Session {
     /// Errors of the remote, and of the worker itself.
     pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, WorkerError> {
         match self.exchange(Request::Resolve(revision.clone()), Phase::Resolving)? {
-            Reply::Resolved(resolved) => Ok(resolved),
+            // A commit id means itself, whatever a worker says.
+            Reply::Resolved(resolved) if !matches!(revision, Revision::Commit(id) if *id != resolved.commit) => {
+                Ok(resolved)
+            }
             other => Err(self.unexpected(&other)),
         }
     }

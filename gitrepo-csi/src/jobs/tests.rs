@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use gitrepo_core::credentials::Secret;
+use gitrepo_core::lease::Proof;
 use gitrepo_core::progress::Step;
 use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::RepositoryUrl;
@@ -17,7 +18,11 @@ const LONG: Duration = Duration::from_secs(60);
 
 pub(super) fn order(volume_id: &str, target: &str) -> Order {
     let spec = VolumeSpec::new(RepositoryUrl::parse("https://git.example.com/a.git").unwrap());
-    Order { request: VolumeRequest::new(volume_id, target, spec), credentials: Credentials::none() }
+    Order {
+        request: VolumeRequest::new(volume_id, target, spec),
+        requester: Requester::default(),
+        credentials: Credentials::none(),
+    }
 }
 
 fn with_token(token: &str) -> Order {
@@ -61,7 +66,14 @@ async fn begin(jobs: &Jobs, order: Order) {
 }
 
 fn done() -> Published {
-    Published { commit: CommitId::from_bytes([7; 20]), reference: None, outcome: Outcome::Hit, format: Format::Image }
+    Published {
+        commit: CommitId::from_bytes([7; 20]),
+        reference: None,
+        outcome: Outcome::Hit,
+        format: Format::Image,
+        proof: Proof::Ref,
+        credential: "0".repeat(64).try_into().unwrap(),
+    }
 }
 
 impl Jobs {

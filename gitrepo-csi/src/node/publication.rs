@@ -9,6 +9,7 @@ use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::VolumeRequest;
+use gitrepo_frontend::audit::Requester;
 
 use crate::ORIGIN;
 use crate::capability::Capability;
@@ -20,6 +21,7 @@ use crate::target;
 /// The volume to publish. The credentials may be invalid: a volume that is published already needs none.
 pub(super) struct Publication {
     pub(super) request: VolumeRequest,
+    pub(super) requester: Requester,
     pub(super) credentials: Result<Credentials, CredentialError>,
     /// The access mode allows only one target.
     pub(super) one_target: bool,
@@ -41,6 +43,7 @@ impl Publication {
         let capability = Capability::read(request.volume_capability.as_ref())?;
         let is_read_only = request.readonly || capability.is_for_readers();
         let inline = context::is_inline(&request.volume_context);
+        let requester = context::requester(&request.volume_id, &request.volume_context);
         let attributes = context::own(request.volume_context);
         let mut spec = VolumeSpec::from_attributes(&attributes, DefaultDirectory::BaseName)?;
         if !is_read_only && spec.writable.is_none() {
@@ -53,7 +56,8 @@ impl Publication {
         volume.group = capability.group;
         let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
         let read_only_by = volume.only_image.then_some(source);
-        Ok(Self { request: volume, credentials, one_target: capability.is_for_one_target(), read_only_by })
+        let one_target = capability.is_for_one_target();
+        Ok(Self { request: volume, requester, credentials, one_target, read_only_by })
     }
 }
 

@@ -9,6 +9,7 @@ use gitrepo_core::volume::Published;
 use gitrepo_core::volume::State;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
+use gitrepo_frontend::audit;
 
 use super::NodeService;
 use super::publication::Publication;
@@ -111,7 +112,7 @@ enum Found {
 }
 
 fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Found, CallFailure> {
-    let Publication { request, credentials, one_target, read_only_by } = publication;
+    let Publication { request, requester, credentials, one_target, read_only_by } = publication;
     if let Some(source) = read_only_by {
         volumes.check_only_image(&request).map_err(|error| match error {
             PublishError::NotAnImage { .. } => not_kept_read_only(source, &error),
@@ -119,6 +120,7 @@ fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Foun
         })?;
     }
     if let Some(published) = volumes.serves(&request).map_err(not_final)? {
+        audit::published(&requester, &request, &published);
         return Ok(Found::Published(published));
     }
     // Check the jobs before the records: if a job ends in between, the second check finds its record.
@@ -126,7 +128,7 @@ fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Foun
     if one_target && (works_elsewhere || is_published_elsewhere(volumes, &request)?) {
         return Err(second_target(&request.target));
     }
-    Ok(Found::Missing(Box::new(Order { request, credentials: credentials? })))
+    Ok(Found::Missing(Box::new(Order { request, requester, credentials: credentials? })))
 }
 
 /// Makes the failure one after which the kubelet remembers the volume: if records or mounts cannot be read, the volume

@@ -94,8 +94,23 @@ impl Request {
         self.method == "GET" && self.path.ends_with("/info/refs") && self.query == "service=git-upload-pack"
     }
 
-    /// Whether this requests a pack, and not the refs, as protocol version 2 does in the same way.
+    /// Whether this requests a pack to keep, and neither the refs, as protocol version 2 does in the same way, nor a proof
+    /// of access.
     pub fn is_upload_pack(&self) -> bool {
+        self.asks_for_objects() && self.says("thin-pack")
+    }
+
+    /// Whether this requests a commit by its id as a proof of access, and keeps nothing of the answer.
+    pub fn is_proof(&self) -> bool {
+        self.asks_for_objects() && !self.says("thin-pack")
+    }
+
+    /// Whether the body contains this word.
+    pub fn says(&self, word: &str) -> bool {
+        self.body.windows(word.len()).any(|window| window == word.as_bytes())
+    }
+
+    fn asks_for_objects(&self) -> bool {
         let asks_for_refs = self.body.starts_with(b"0014command=ls-refs");
         self.method == "POST" && self.path.ends_with("/git-upload-pack") && !asks_for_refs
     }

@@ -74,6 +74,9 @@ pub trait Driver: Sized + Sync {
         volumes::mounts_on(target)
     }
 
+    /// What the driver has logged.
+    fn log(&self) -> String;
+
     /// The store.
     fn store(&self) -> PathBuf;
 

@@ -158,10 +158,62 @@ pub(super) fn a_commit_of_the_history_is_fetched_by_its_id(bench: &Bench) {
 }
 
 pub(super) fn a_commit_that_does_not_exist_is_not_found(bench: &Bench) {
-    let error = bench.fetch(bench.fetching("into"), &"1".repeat(40), 1).unwrap_err();
+    let nowhere = "1".repeat(40);
+    let error = bench.fetch(bench.fetching("into"), &nowhere, 1).unwrap_err();
     // A server that does not give out commits by id does not tell whether there is one.
     let is_not_found = matches!(error, RemoteError::CommitNotFound { .. } | RemoteError::CommitUnreachable { .. });
     assert!(is_not_found, "{}", chain(&error));
+    match bench.resolve(bench.errand(), &nowhere).unwrap_err() {
+        RemoteError::CommitNotFound { commit, .. } | RemoteError::CommitNotProven { commit, .. } => {
+            assert_eq!(commit.to_string(), nowhere);
+        }
+        error => panic!("{}", chain(&error)),
+    }
+}
+
+pub(super) fn s23_an_object_that_is_no_commit_is_named(bench: &Bench) {
+    match bench.resolve(bench.errand(), &bench.repository.resolve("main^{tree}")) {
+        Err(RemoteError::NotACommit { object, .. }) => assert_eq!(object, "tree"),
+        // A server may give out commits alone by their ids.
+        Err(RemoteError::CommitNotFound { .. } | RemoteError::CommitNotProven { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn s23_a_commit_that_a_ref_stands_at_is_proven_and_fetched_over_one_session(bench: &Bench) {
+    let commit = &bench.commits[2];
+    for into in ["first", "second"] {
+        let report = bench.converse(bench.fetching(into), |connection| {
+            let resolved = resolve(connection, commit)?;
+            assert_eq!((resolved.commit.to_string(), &resolved.reference), (commit.clone(), &None));
+            connection.fetch(&FetchRequest::new(resolved, 1))
+        });
+        assert!(report.unwrap().received_objects >= 5, "nothing was kept of the proof");
+        history(&bench.fetched(into), commit);
+        // What is here already is not offered: the server must give the commit out again.
+        bench.resolve(with(bench.fetching("third"), |errand| errand.base = Some(bench.fetched(into))), commit).unwrap();
+        bench.repository.refuse_commits_by_id();
+        bench.serve(&bench.repository);
+    }
+}
+
+pub(super) fn s23_a_commit_of_the_history_is_proven_only_by_a_server_that_gives_it_out(bench: &Bench) {
+    let [first, _, last] = &bench.commits;
+    bench.fetch(bench.fetching("base"), "main", 0).unwrap();
+    for gives in [true, false] {
+        match gives {
+            true => bench.repository.serve_commits_by_id(),
+            false => bench.repository.refuse_commits_by_id(),
+        }
+        bench.serve(&bench.repository);
+        let on_base = || with(bench.fetching("into"), |errand| errand.base = Some(bench.fetched("base")));
+        bench.resolve(on_base(), last).unwrap();
+        match bench.resolve(on_base(), first) {
+            Ok(resolved) => assert_eq!(resolved.commit.to_string(), *first),
+            // What the base has does not count.
+            Err(error) => assert!(matches!(error, RemoteError::CommitNotProven { .. }), "{gives}: {}", chain(&error)),
+        }
+    }
 }
 
 pub(super) fn a_limit_of_bytes_ends_the_fetch(bench: &Bench) {

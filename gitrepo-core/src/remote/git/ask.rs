@@ -23,7 +23,13 @@ pub(super) struct Wants {
     pub(super) shallow: Vec<CommitId>,
     /// Commits of history; 0 for all that is not here.
     pub(super) depth: u32,
+    /// Whether the objects are wanted alone, without their trees, if the server can leave those out. Then no delta is
+    /// wanted that builds on something here.
+    pub(super) alone: bool,
 }
+
+/// The filter that leaves out all trees and blobs but those that are named (rev-list(1), `--filter`).
+const NO_TREES: &str = "filter tree:0\n";
 
 impl Wants {
     /// Wants the whole history, of a server that cannot cut it.
@@ -51,14 +57,19 @@ pub(super) fn refs(capabilities: &Capabilities, prefixes: &[String]) -> Vec<u8> 
 /// Asks for a pack (gitprotocol-v2(5), fetch). Everything is said at once, so the server does not negotiate.
 pub(super) fn pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     let mut message = command("fetch", capabilities);
-    for option in ["thin-pack\n", "no-progress\n", "ofs-delta\n"] {
-        append(&mut message, option);
+    append(&mut message, "no-progress\n");
+    if !wants.alone {
+        append(&mut message, "thin-pack\n");
+        append(&mut message, "ofs-delta\n");
     }
     for id in &wants.shallow {
         append(&mut message, &format!("shallow {id}\n"));
     }
     if wants.depth > 0 {
         append(&mut message, &format!("deepen {}\n", wants.depth));
+    }
+    if wants.alone && capabilities.has_feature("fetch", "filter") {
+        append(&mut message, NO_TREES);
     }
     for id in &wants.objects {
         append(&mut message, &format!("want {id}\n"));
@@ -75,9 +86,12 @@ pub(super) fn pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
 /// acknowledgement.
 pub(super) fn old_pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     let mut message = Vec::new();
-    let known = ["side-band-64k", "ofs-delta", "thin-pack", "no-progress", "shallow"];
+    let known: &[_] = match wants.alone {
+        true => &["side-band-64k", "no-progress", "shallow", "filter"],
+        false => &["side-band-64k", "ofs-delta", "thin-pack", "no-progress", "shallow"],
+    };
     let mut features: String =
-        known.into_iter().filter(|feature| capabilities.has(feature)).flat_map(|feature| [" ", feature]).collect();
+        known.iter().filter(|feature| capabilities.has(feature)).flat_map(|feature| [" ", feature]).collect();
     if capabilities.has("agent") {
         features.push_str(&format!(" agent={AGENT}"));
     }
@@ -90,6 +104,9 @@ pub(super) fn old_pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     }
     if wants.depth > 0 {
         append(&mut message, &format!("deepen {}\n", wants.depth));
+    }
+    if wants.alone && capabilities.has("filter") {
+        append(&mut message, NO_TREES);
     }
     message.extend_from_slice(FLUSH);
     for id in &wants.haves {

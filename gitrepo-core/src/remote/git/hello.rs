@@ -95,6 +95,12 @@ impl Hello {
         }
     }
 
+    /// Whether the server gives out commits that no ref stands at. In version 2, every one does.
+    pub(super) fn gives_commits_by_id(&self) -> bool {
+        let by_id = ["allow-reachable-sha1-in-want", "allow-any-sha1-in-want"];
+        self.version == Version::Two || by_id.iter().any(|capability| self.capabilities.has(capability))
+    }
+
     fn read_two(packets: &mut Packets<'_>) -> Result<Self, AnswerError> {
         let mut capabilities = Vec::new();
         while let Some(line) = line(packets)? {

@@ -53,6 +53,10 @@ impl Transport for Daemon<'_> {
         Ok(stream)
     }
 
+    fn hang_up(&mut self) {
+        self.stream = None;
+    }
+
     fn ends_with_fetch(&self) -> bool {
         true
     }

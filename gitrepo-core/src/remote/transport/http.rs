@@ -458,6 +458,10 @@ impl Transport for Http<'_> {
         Ok(self)
     }
 
+    fn hang_up(&mut self) {
+        self.exchange = None;
+    }
+
     fn ends_with_fetch(&self) -> bool {
         false
     }

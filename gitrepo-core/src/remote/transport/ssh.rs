@@ -113,6 +113,10 @@ impl Transport for Ssh<'_> {
         Ok(stream)
     }
 
+    fn hang_up(&mut self) {
+        self.stream = None;
+    }
+
     fn ends_with_fetch(&self) -> bool {
         true
     }

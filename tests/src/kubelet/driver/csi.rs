@@ -85,6 +85,10 @@ impl Driver for Node {
         assert_eq!((failed.code, failed.is_final()), (Some(code), true), "{failed:?}");
     }
 
+    fn log(&self) -> String {
+        Self::log(self)
+    }
+
     fn store(&self) -> PathBuf {
         Self::store(self)
     }

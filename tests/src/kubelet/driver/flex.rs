@@ -81,6 +81,10 @@ impl Driver for Node {
 
     fn assert_code(_: &Failed, _: Code) {}
 
+    fn log(&self) -> String {
+        Self::log(self)
+    }
+
     fn store(&self) -> PathBuf {
         Self::store(self)
     }

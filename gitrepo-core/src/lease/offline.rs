@@ -1,0 +1,36 @@
+//! What happens while the remote is away: the configuration's `offline`.
+
+use super::Lease;
+use super::LeaseError;
+use super::Snapshots;
+use super::Wanted;
+use super::proof::Proof;
+use super::proof::Proven;
+use crate::error::chain;
+use crate::policy::Offline;
+
+impl Snapshots {
+    /// After the remote could not be reached: leases a snapshot in the store whose commit this credential was once proven
+    /// to have access to, if the configuration says so. A moving revision stands where the remote last told this
+    /// credential.
+    ///
+    /// A refusal deletes proofs, so an old one says that nothing has been refused since. It counts until the node boots
+    /// again, or the store drops it: [`Access`](crate::store::Access).
+    ///
+    /// # Errors
+    ///
+    /// `failure` if there is no such proof or snapshot.
+    pub(super) fn lease_offline(&self, wanted: Wanted<'_>, failure: LeaseError) -> Result<Lease, LeaseError> {
+        if self.gateway.policy().config().offline == Offline::Refuse || !failure.is_remote_away() {
+            return Err(failure);
+        }
+        let Some(Proven { resolved, .. }) = self.once_known(wanted) else { return Err(failure) };
+        let proven = Proven { resolved, proof: Proof::Offline };
+        let Some(lease) = self.hit(wanted, &proven)? else { return Err(failure) };
+        tracing::warn!(
+            url = %wanted.spec.repository, revision = %wanted.revision, commit = %lease.commit(), error = %chain(&failure),
+            "the remote is away; served from the store with an expired proof of access (offline: stale)"
+        );
+        Ok(lease)
+    }
+}

@@ -1,0 +1,86 @@
+//! Asks for one commit by its id, with nothing of ours on offer. A server gives it only to a credential that may have it,
+//! so the commit object itself proves access. It is not kept.
+
+use std::io;
+use std::io::Read;
+
+use git2::ObjectType;
+
+use super::Server;
+use super::answer;
+use super::answer::AnswerError;
+use super::ask::Wants;
+use super::hello::Version;
+use super::packet::Packets;
+use crate::error::Cause;
+use crate::pack;
+use crate::pack::PackError;
+use crate::remote::RemoteError;
+use crate::remote::repository::oid;
+use crate::spec::CommitId;
+
+/// Most bytes that are read after the commit so that the connection can be used again.
+const REST: u64 = 16 * 1024;
+
+impl Server<'_> {
+    /// Has the server give out `commit`, or tell that a ref stands there.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError::CommitNotFound`] if it does not, and [`RemoteError::CommitNotProven`] if it gives out no commit in
+    /// this way.
+    pub(super) fn prove(&mut self, commit: CommitId) -> Result<(), RemoteError> {
+        let not_proven = RemoteError::CommitNotProven { url: self.url(), commit };
+        let hello = self.connect()?;
+        if let Version::Zero { refs, .. } = &hello.version {
+            if refs.leading_to(commit, None).is_some() {
+                return Ok(());
+            }
+            if !hello.gives_commits_by_id() {
+                return Err(not_proven);
+            }
+        }
+        match self.find(commit)? {
+            Some(ObjectType::Commit) => Ok(()),
+            Some(kind) => {
+                Err(RemoteError::NotACommit { url: self.url(), revision: commit.to_string(), object: kind.to_string() })
+            }
+            None => Err(not_proven),
+        }
+    }
+
+    /// Asks for a pack with this object, and returns the object's type; `None` if the pack does not have it.
+    fn find(&mut self, id: CommitId) -> Result<Option<ObjectType>, RemoteError> {
+        self.answered = false;
+        let (message, banded) =
+            self.pack_request(Wants { objects: vec![id], depth: 1, alone: true, ..Wants::default() })?;
+        let stream = self.transport.ask(&message)?;
+        let (found, is_at_end) = match answer::read_to_pack(Packets::new(stream), banded) {
+            Ok((_, mut pack)) => {
+                self.answered = true;
+                let found = pack::find(&mut pack, oid(id));
+                let is_at_end = found.is_ok() && is_quickly_read(&mut pack);
+                (found, is_at_end)
+            }
+            Err(error) => return Err(self.failure(error).about(id)),
+        };
+        if let Err(PackError::Stream(error)) = found {
+            return Err(self.failure(AnswerError::from_stream(error)).about(id));
+        }
+        if !is_at_end {
+            // A server that cannot filter sends the whole tree.
+            self.hang_up();
+        }
+        match found {
+            Ok(found) => Ok(found),
+            Err(PackError::TooLarge(_)) => Ok(None),
+            Err(PackError::OutOfMemory) => Err(RemoteError::OutOfMemory { url: self.url() }),
+            Err(error) => Err(RemoteError::Protocol { url: self.url(), source: Cause::new(error) }),
+        }
+    }
+}
+
+/// Reads the rest of a pack, unless it is long.
+fn is_quickly_read(pack: &mut dyn Read) -> bool {
+    io::copy(&mut pack.take(REST), &mut io::sink()).is_ok_and(|read| read < REST)
+}
