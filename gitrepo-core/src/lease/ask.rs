@@ -34,7 +34,8 @@ impl Snapshots {
         }
         watch.progress.report(&Step::Resolving);
         let access = self.store.access();
-        let _asking = match access.resolve_lock_unless(wanted.credential, &watch.cancel, || self.known(wanted))? {
+        let (credential, tenant) = (wanted.credential, watch.account());
+        let _asking = match access.resolve_lock_unless(credential, tenant, &watch.cancel, || self.known(wanted))? {
             Turn::Done(resolved) => return Ok((resolved, None)),
             Turn::Ours(lock) => lock,
         };

@@ -60,10 +60,13 @@ pub struct Resolution {
     pub age: Option<Duration>,
 }
 
-/// The exclusive right to ask a remote with one credential.
+/// The exclusive right of a tenant to ask a remote with one credential. Tenants that share a credential, such as none, do
+/// not wait for each other: the remote may be slow for one of them.
 #[derive(Debug)]
 pub struct ResolveLock {
-    _lock: Lock,
+    _turn: Lock,
+    /// Keeps the credential from being swept.
+    _credential: Lock,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,22 +129,23 @@ impl Access {
         self.write(credential, PROOF_FILE, &Proof { at })
     }
 
-    /// Takes the exclusive right to ask the remote with this credential. Waits for other holders.
-    pub fn resolve_lock(&self, credential: &CredentialId, cancel: &Cancel) -> Result<ResolveLock, StoreError> {
-        let lock = self.layout.locks.acquire(&lock_name(credential), Mode::Exclusive, cancel)?;
-        Ok(ResolveLock { _lock: lock })
-    }
-
-    /// Like [`Access::resolve_lock`], but returns early if `done` finds an answer: a hundred pods with one credential
-    /// ask once. `done` runs only while another process holds the lock, so check again after taking the lock.
+    /// Takes the exclusive right of a tenant to ask the remote with this credential. Waits for other holders, or until
+    /// `done` finds an answer: a hundred pods with one credential ask once. `done` runs only while another process holds
+    /// the lock, so check again after taking the lock.
     pub(crate) fn resolve_lock_unless<T>(
         &self,
         credential: &CredentialId,
+        tenant: &str,
         cancel: &Cancel,
         done: impl FnMut() -> Result<Option<T>, StoreError>,
     ) -> Result<Turn<ResolveLock, T>, StoreError> {
-        match self.layout.locks.acquire_unless(&lock_name(credential), Mode::Exclusive, cancel, done)? {
-            Turn::Ours(lock) => Ok(Turn::Ours(ResolveLock { _lock: lock })),
+        let locks = &self.layout.locks;
+        match locks.acquire_unless(&turn_name(credential, tenant), Mode::Exclusive, cancel, done)? {
+            Turn::Ours(turn) => {
+                let credential = LockName::Resolve(credential.as_str().to_owned());
+                let credential = locks.acquire(&credential, Mode::Shared, cancel)?;
+                Ok(Turn::Ours(ResolveLock { _turn: turn, _credential: credential }))
+            }
             Turn::Done(answer) => Ok(Turn::Done(answer)),
         }
     }
@@ -216,8 +220,8 @@ fn answer_file(revision: &Revision) -> String {
     format!("{}.json", sha256_hex(revision.to_string()))
 }
 
-fn lock_name(credential: &CredentialId) -> LockName {
-    LockName::Resolve(credential.as_str().to_owned())
+fn turn_name(credential: &CredentialId, tenant: &str) -> LockName {
+    LockName::Ask(sha256_hex(format!("{} {tenant}", credential.as_str())))
 }
 
 #[cfg(test)]
@@ -249,6 +253,14 @@ mod tests {
 
     fn resolved(commit: CommitId) -> Resolved {
         Resolved { commit, reference: Some("refs/heads/main".to_owned()) }
+    }
+
+    /// The right of a tenant to ask, if it is free in time.
+    fn asking_of(access: &Access, credential: &CredentialId, cancel: &Cancel) -> Result<ResolveLock, StoreError> {
+        match access.resolve_lock_unless(credential, "", cancel, || Ok(None::<()>))? {
+            Turn::Ours(lock) => Ok(lock),
+            Turn::Done(()) => unreachable!("no answer is looked for"),
+        }
     }
 
     #[test]
@@ -323,7 +335,7 @@ mod tests {
                 fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
             }
         }
-        let turn = access.resolve_lock(&asking, &impatient()).unwrap();
+        let turn = asking_of(access, &asking, &impatient()).unwrap();
         assert_eq!(access.sweep_unused(TTL).unwrap(), 1);
         for (credential, known) in [(&used, true), (&asking, true), (&old, false), (&older_boot, true)] {
             assert_eq!(access.resolution(credential, &main()).is_some(), known);
@@ -410,8 +422,8 @@ mod tests {
             assert!(store.access().proof(&credential, TTL));
             assert!(store.access().resolution(&credential, &branch).is_some());
         }
-        let asking = one.access().resolve_lock(&credential, &Cancel::new()).unwrap();
-        assert!(two.access().resolve_lock(&credential, &impatient()).is_err());
+        let asking = asking_of(one.access(), &credential, &Cancel::new()).unwrap();
+        assert!(asking_of(two.access(), &credential, &impatient()).is_err());
         drop(asking);
         two.access().forget(&credential).unwrap();
         assert!([&one, &two, &main].iter().all(|store| !store.access().proof(&credential, TTL)));
@@ -424,12 +436,14 @@ mod tests {
         let (_place, store) = store();
         let access = store.access();
         let credential = access.credential(&url(), &Credentials::none()).unwrap();
-        let asking = access.resolve_lock(&credential, &Cancel::new()).unwrap();
-        assert!(access.resolve_lock(&credential, &impatient()).is_err());
-        let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(Some("answer"))).unwrap();
+        let asking = asking_of(access, &credential, &Cancel::new()).unwrap();
+        assert!(asking_of(access, &credential, &impatient()).is_err());
+        let turn = access.resolve_lock_unless(&credential, "", &Cancel::new(), || Ok(Some("answer"))).unwrap();
         assert!(matches!(turn, Turn::Done("answer")));
+        let other = access.resolve_lock_unless(&credential, "other", &impatient(), || Ok(Some("answer"))).unwrap();
+        assert!(matches!(other, Turn::Ours(_)), "another tenant does not wait");
         drop(asking);
-        let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(None::<()>)).unwrap();
+        let turn = access.resolve_lock_unless(&credential, "", &Cancel::new(), || Ok(None::<()>)).unwrap();
         assert!(matches!(turn, Turn::Ours(_)));
     }
 }
