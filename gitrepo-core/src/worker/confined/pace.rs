@@ -54,7 +54,9 @@ impl Pace {
         self.behind = (self.behind + waited).saturating_sub(self.worth(bytes));
         self.last = now;
         let has_begun = self.worth(self.received) >= self.window;
-        self.behind > if has_begun { self.window } else { self.window.saturating_mul(PREPARATION) }
+        let allowed = if has_begun { self.window } else { self.window.saturating_mul(PREPARATION) };
+        // A remote that sends nothing is not slow but silent, and soon given up for that.
+        bytes > 0 && self.behind > allowed
     }
 
     /// How long these bytes take at the minimum rate.
@@ -115,16 +117,21 @@ mod tests {
     }
 
     #[test]
+    fn a_remote_that_sends_nothing_is_not_slow() {
+        assert_eq!(Remote::new().seconds_at(0, |_| {}), None);
+    }
+
+    #[test]
     fn a_worker_that_computes_or_takes_nothing_does_not_make_its_remote_slow() {
         let mut remote = Remote::new();
-        assert_eq!(remote.seconds_at(0, |now| now.processor += Duration::from_secs(1)), None);
-        assert_eq!(remote.seconds_at(0, |now| now.is_worker_behind = true), None);
+        assert_eq!(remote.seconds_at(1, |now| now.processor += Duration::from_secs(1)), None);
+        assert_eq!(remote.seconds_at(1, |now| now.is_worker_behind = true), None);
     }
 
     #[test]
     fn without_a_minimum_every_remote_is_quick_enough() {
         let mut remote = Remote::new();
         remote.pace.minimum_rate = 0;
-        assert_eq!(remote.seconds_at(0, |_| {}), None);
+        assert_eq!(remote.seconds_at(1, |_| {}), None);
     }
 }
