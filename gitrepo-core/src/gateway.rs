@@ -39,11 +39,15 @@ use crate::worker::Worker;
 use crate::worker::WorkerError;
 
 mod admission;
+mod held_back;
 mod session;
 
 use admission::Admission;
+use admission::Admitted;
 pub use admission::Bounds;
+use admission::Purpose;
 pub use admission::SessionCount;
+use held_back::HeldBack;
 pub(crate) use session::Session;
 
 /// Opens sessions for repositories that the policy allows. Clones share one limit on sessions.
@@ -52,6 +56,7 @@ pub struct Gateway {
     policy: Policy,
     worker: Arc<dyn Worker>,
     admission: Admission,
+    held_back: HeldBack,
 }
 
 /// A failure to open or use a session.
@@ -64,6 +69,14 @@ pub enum GatewayError {
     /// The session failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// The remote was too slow for this tenant a short time ago.
+    #[error("{url} was too slow, and is asked again in {seconds} s")]
+    HeldBack {
+        /// Without user information.
+        url: String,
+        /// How long it is not asked.
+        seconds: u64,
+    },
     /// The file of known host keys has no valid line.
     #[error("the file {} has no line in the format of known_hosts", path.display())]
     KnownHostsLine {
@@ -92,6 +105,7 @@ impl GatewayError {
         match self {
             Self::Policy(error) => error.kind(),
             Self::Worker(error) => error.kind(),
+            Self::HeldBack { .. } => Kind::Unavailable,
             Self::KnownHostsLine { .. } => Kind::FailedPrecondition,
             Self::KnownHosts { source, .. } => crate::error::io_kind(source),
         }
@@ -117,7 +131,7 @@ impl Gateway {
 
     /// Creates a gateway with this policy and this worker, without a limit on sessions.
     pub fn new(policy: Policy, worker: Arc<dyn Worker>) -> Self {
-        Self { policy, worker, admission: Admission::new(Bounds::NONE) }
+        Self { policy, worker, admission: Admission::new(Bounds::NONE), held_back: HeldBack::default() }
     }
 
     /// Limits the number of sessions that run at once. Further ones wait, and report [`Step::Queued`].
@@ -136,11 +150,11 @@ impl Gateway {
         &self.policy
     }
 
-    /// Opens a session. Resolves the remote's name and waits to be admitted, but does not connect yet.
+    /// Opens a session. Its first request resolves the remote's name and waits for a place.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Policy`] if the policy refuses the URL or every address of its host.
+    /// [`GatewayError::Policy`] if the policy refuses the URL.
     pub(crate) fn open(
         &self,
         url: &RepositoryUrl,
@@ -161,11 +175,17 @@ impl Gateway {
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),
             limits: self.policy.limits().clone(),
         };
-        Session::open(self, errand, watch)
+        Ok(Session::open(self, errand, watch))
     }
 
-    /// Starts a worker on an errand once it is admitted. Its place is free again when the worker is gone.
-    fn start(&self, errand: Errand, watch: &Watch) -> Result<worker::Session, GatewayError> {
+    /// Starts a worker on an errand once it is admitted. Its place is free again when the worker is gone and nobody else
+    /// has it.
+    fn start(
+        &self,
+        errand: Errand,
+        purpose: Purpose,
+        watch: &Watch,
+    ) -> Result<(worker::Session, Arc<Admitted>), GatewayError> {
         self.policy.check(&errand.url)?;
         let job = Job {
             host: self.policy.pin(&errand.url, &watch.cancel)?,
@@ -174,10 +194,11 @@ impl Gateway {
             watch: watch.clone(),
         };
         let host = job.errand.url.host().unwrap_or_default().to_ascii_lowercase();
-        let admitted = self.admission.admit(&host, &job.watch.cancel, || job.watch.progress.report(&Step::Queued));
+        let queued = || job.watch.progress.report(&Step::Queued);
+        let admitted = self.admission.admit(job.watch.account(), &host, purpose, &job.watch.cancel, queued);
         let interrupted = |source| RemoteError::Interrupted { url: job.errand.url.to_string(), source };
-        let admitted = admitted.map_err(interrupted).map_err(WorkerError::from)?;
-        Ok(self.worker.start(job)?.holding(admitted))
+        let admitted = Arc::new(admitted.map_err(interrupted).map_err(WorkerError::from)?);
+        Ok((self.worker.start(job)?.holding(Arc::clone(&admitted)), admitted))
     }
 
     /// Resolves `revision` at the remote. Success proves that the credential may read that commit.
@@ -257,7 +278,7 @@ mod tests {
 
     use super::*;
     use crate::cancel::Cancel;
-    use crate::remote::Git;
+    use crate::testing::FakeRemote;
     use crate::worker::InProcess;
 
     #[test]
@@ -285,18 +306,20 @@ mod tests {
 
     #[test]
     fn clones_share_the_places_and_a_session_gives_its_own_back() {
-        let worker = InProcess::new(Arc::new(Git::default()));
-        let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker)).bounded(Bounds::new(1, 1));
+        let url = RepositoryUrl::parse("http://127.0.0.1/app.git").unwrap();
+        let worker = InProcess::new(Arc::new(FakeRemote::of_one(&url)));
+        let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker)).bounded(Bounds::new(1));
         let clone = gateway.clone();
-        let url = RepositoryUrl::parse("file:///srv/app.git").unwrap();
-        let open = |watch: &Watch| clone.open(&url, &Credentials::none(), None, watch);
-        let first = gateway.open(&url, &Credentials::none(), None, &Watch::default()).unwrap();
+        let open = || gateway.open(&url, &Credentials::none(), None, &Watch::default()).unwrap();
+        let mut first = open();
+        assert_eq!(clone.sessions(), SessionCount::default(), "nothing was asked yet");
+        first.resolve(&Revision::Head).unwrap();
         assert_eq!(clone.sessions().active, 1);
         let hurried = Watch::until(Cancel::new().within(Duration::ZERO));
-        let refused = open(&hurried).err().unwrap();
+        let refused = clone.resolve(&url, &Revision::Head, &Credentials::none(), &hurried).unwrap_err();
         assert_eq!(refused.kind(), Kind::Timeout, "{refused}");
         first.finish().unwrap();
-        drop(open(&Watch::default()).unwrap());
+        open().resolve(&Revision::Head).unwrap();
         assert_eq!(gateway.sessions(), SessionCount::default());
     }
 }

@@ -84,6 +84,8 @@ pub struct VolumeRequest {
     /// The group that owns the files, as for a pod's `fsGroup`: it may write those of a writable volume. The files of a
     /// read-only volume belong to it, and to the user [`VolumeSpec::uid`], only if the volume is an image.
     pub group: Option<u32>,
+    /// On whose account the volume is published, as in [`Watch::tenant`](crate::watch::Watch::tenant).
+    pub tenant: Option<String>,
 }
 
 /// A published volume.
@@ -173,6 +175,7 @@ impl VolumeRequest {
             read_only: true,
             only_image: false,
             group: None,
+            tenant: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Cancellation and progress of a long operation.
+//! Cancellation, progress and tenant of a long operation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use crate::cancel::Cancel;
 use crate::progress::Progress;
 use crate::progress::Silent;
 
-/// Cancellation and progress of one operation. By default the operation runs to its end and reports nothing.
+/// Cancellation, progress and tenant of one operation. By default the operation runs to its end, reports nothing, and
+/// belongs to no tenant.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Watch {
@@ -15,12 +16,26 @@ pub struct Watch {
     pub cancel: Cancel,
     /// Receives the operation's progress.
     pub progress: Arc<dyn Progress>,
+    /// On whose account the operation uses what all share, such as places for sessions: any name. Operations without one
+    /// share one account.
+    pub tenant: Option<Arc<str>>,
 }
 
 impl Watch {
-    /// Creates a watch of these two.
+    /// Creates a watch of these two, without a tenant.
     pub fn new(cancel: Cancel, progress: Arc<dyn Progress>) -> Self {
-        Self { cancel, progress }
+        Self { cancel, progress, tenant: None }
+    }
+
+    /// Makes this the operation of a tenant.
+    #[must_use]
+    pub fn on_account_of(self, tenant: Option<&str>) -> Self {
+        Self { tenant: tenant.map(Arc::from), ..self }
+    }
+
+    /// Returns the tenant's name; empty without a tenant.
+    pub(crate) fn account(&self) -> &str {
+        self.tenant.as_deref().unwrap_or_default()
     }
 
     /// Creates a watch that only ends the operation, without progress.

@@ -17,6 +17,13 @@ pub const REQUESTED_REVISION: &str = "csi.gitrepo.internal/requestedRevision";
 /// changes only the default for `writable`.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 
+/// The key of the pod's namespace. The kubelet sets it as it does [`EPHEMERAL`]. Without `podInfoOnMount`, an author who
+/// sets it takes places for sessions on the account of another namespace.
+const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
+
+/// The key of the claim's namespace, which the provisioner adds to the parameters (`--extra-create-metadata`).
+const CLAIM_NAMESPACE: &str = "csi.storage.k8s.io/pvc/namespace";
+
 /// Domains of keys that Kubernetes adds; their subdomains count too. `csi.storage.k8s.io/pod.name` and tokens come from
 /// the kubelet, `storage.kubernetes.io/csiProvisionerIdentity` from the provisioner.
 const DOMAINS: [&str; 2] = ["kubernetes.io", "k8s.io"];
@@ -44,6 +51,15 @@ pub fn requester(volume_id: &str, attributes: &HashMap<String, String>) -> Reque
         service_account: text("serviceAccount.name"),
         volume: volume_id.to_owned(),
     }
+}
+
+/// Longest name of a namespace, in bytes: a DNS label.
+const LONGEST_NAMESPACE: usize = 63;
+
+/// Returns the namespace of the pod that a volume is for, or of the claim that it is created for.
+pub fn namespace(attributes: &HashMap<String, String>) -> Option<String> {
+    let found = [POD_NAMESPACE, CLAIM_NAMESPACE].iter().find_map(|key| attributes.get(*key));
+    found.filter(|name| name.len() <= LONGEST_NAMESPACE).cloned()
 }
 
 /// Returns the entries that belong to the volume or secret itself.
@@ -78,6 +94,16 @@ mod tests {
         let mut expected = own_keys.map(str::to_owned);
         expected.sort();
         assert!(own(all).into_keys().eq(expected));
+    }
+
+    #[test]
+    fn the_namespace_is_the_pods_or_the_claims() {
+        let of = |key: &str, value: &str| namespace(&[(key.to_owned(), value.to_owned())].into());
+        for key in [POD_NAMESPACE, CLAIM_NAMESPACE] {
+            assert_eq!(of(key, "team-a").as_deref(), Some("team-a"));
+            assert_eq!(of(key, &"x".repeat(64)), None);
+        }
+        assert_eq!(of("namespace", "team-a"), None);
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub struct Order {
 /// How many jobs may run at once, each on its own thread: more than a node has pods.
 const MOST: usize = 2048;
 
+/// How many of them may be of one tenant.
+const MOST_OF_ONE: usize = MOST / 3 * 2;
+
 /// The stack of a job's thread, in bytes. A limit on nested directories bounds the core's recursion.
 const STACK: usize = 1 << 20;
 
@@ -180,6 +183,12 @@ impl Jobs {
             return Err(CallFailure::new(
                 Kind::ResourceExhausted,
                 format!("{MOST} publishes are in flight; try again"),
+            ));
+        }
+        if table.running_of(&order) >= MOST_OF_ONE {
+            return Err(CallFailure::new(
+                Kind::ResourceExhausted,
+                format!("{MOST_OF_ONE} publishes for this namespace are in flight; try again"),
             ));
         }
         let (answered, answer) = watch::channel(None);

@@ -55,6 +55,7 @@ impl Mount {
         request.origin = ORIGIN;
         request.read_only = read_only;
         request.group = group;
+        request.tenant = (!pod.namespace.is_empty()).then(|| pod.namespace.clone());
         Ok(Self { pod, request, credentials, volumes })
     }
 

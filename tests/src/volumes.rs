@@ -88,6 +88,12 @@ pub fn at(request: VolumeRequest, revision: &str) -> VolumeRequest {
     with(request, |request| request.spec.revision = Revision::parse(revision).unwrap())
 }
 
+/// The same for a tenant.
+#[must_use]
+pub fn of_tenant(request: VolumeRequest, tenant: &str) -> VolumeRequest {
+    with(request, |request| request.tenant = Some(tenant.to_owned()))
+}
+
 /// The same, changed.
 #[must_use]
 pub fn with(mut request: VolumeRequest, change: impl FnOnce(&mut VolumeRequest)) -> VolumeRequest {
@@ -98,10 +104,14 @@ pub fn with(mut request: VolumeRequest, change: impl FnOnce(&mut VolumeRequest))
 impl Node {
     /// A node below `home`, a directory on the filesystem for the store.
     pub fn new(home: &Path, config: Config, worker: Arc<dyn Worker>, mounter: Arc<dyn Mounter>) -> Self {
+        Self::with_gateway(home, Gateway::new(Policy::new(config), worker), mounter)
+    }
+
+    /// The same with this gateway to remotes.
+    pub fn with_gateway(home: &Path, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let home = home.canonicalize().unwrap();
         let store = Store::open(&home.join("store")).unwrap();
         std::fs::create_dir_all(home.join("pods")).unwrap();
-        let gateway = Gateway::new(Policy::new(config), worker);
         let volumes = Volumes::new(store, gateway, Arc::clone(&mounter));
         Self { volumes, mounter, home }
     }

@@ -18,6 +18,7 @@ mod service;
 mod sharing;
 mod slow;
 mod soak;
+mod starvation;
 mod stats;
 mod stopping;
 mod store_faults;

@@ -105,6 +105,13 @@ fn pack_that_trickles_is_ended_by_the_timeout() {
     assert_answer_ends(answer, r#"{"limits": {"timeout": "3s"}}"#, 75, "given up");
 }
 
+/// The server is given up five seconds after it began, long before it is silent for one.
+#[test]
+fn s26_pack_that_trickles_is_ended_by_the_minimum_rate() {
+    let answer = hostile::pack_trickles(Duration::from_millis(100));
+    assert_answer_ends(answer, r#"{"limits": {"stall": "1s"}}"#, 69, "limits.minimumRate");
+}
+
 #[test]
 fn pack_without_end_is_ended_by_the_limit_on_bytes() {
     assert_answer_ends(hostile::pack_never_ends(), r#"{"limits": {"fetchBytes": "2Mi"}}"#, 73, "limits.fetchBytes");

@@ -45,6 +45,7 @@ mod resolve;
 mod secrets;
 mod semantics;
 mod servers;
+mod shares;
 mod static_binary;
 mod stores;
 mod tinyproxy;

@@ -1,11 +1,14 @@
 //! A session with the remote of one repository, wherever on its host the repository is.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::Admitted;
 use super::Gateway;
 use super::GatewayError;
+use super::Purpose;
+use super::held_back::Key;
 use crate::credentials::Credentials;
-use crate::error::Cause;
 use crate::remote::Errand;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
@@ -28,6 +31,9 @@ const MOST_REDIRECTS: usize = 5;
 
 /// A conversation with the remote of one repository. Dropping it ends its worker.
 ///
+/// The first request starts the worker. A session that asks and then fetches keeps its worker and its place if a fetch has
+/// room; otherwise it gives both back, and waits for a place to fetch.
+///
 /// The worker can reach one origin: scheme, host and port. So where a server redirects to another origin of the same
 /// host, such as from `http` to `https`, a new worker goes there, if the policy allows that URL. It gets no
 /// credentials, since they were given for the first origin, but trusts the same authorities.
@@ -39,23 +45,30 @@ pub(crate) struct Session<'a> {
     redirects: usize,
     /// The first URL, if credentials were left there.
     left_behind: Option<RepositoryUrl>,
-    /// `None` between two workers.
-    worker: Option<worker::Session>,
+    /// Who is held back if the remote is too slow.
+    key: Key,
+    /// `None` before the first request, and between two workers.
+    running: Option<Running>,
+}
+
+/// A worker and its place.
+struct Running {
+    worker: worker::Session,
+    place: Arc<Admitted>,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn open(gateway: &'a Gateway, errand: Errand, watch: &Watch) -> Result<Self, GatewayError> {
+    pub(super) fn open(gateway: &'a Gateway, errand: Errand, watch: &Watch) -> Self {
         // For all its workers together.
         let cancel = watch.cancel.within(gateway.policy().limits().timeout);
-        let watch = Watch::new(cancel, Arc::clone(&watch.progress));
-        let worker = gateway.start(errand.clone(), &watch)?;
-        Ok(Self { gateway, errand, watch, room: None, redirects: 0, left_behind: None, worker: Some(worker) })
+        let watch = Watch { cancel, ..watch.clone() };
+        let key = (watch.account().to_owned(), errand.url.canonical());
+        Self { gateway, errand, watch, room: None, redirects: 0, left_behind: None, key, running: None }
     }
 
     /// Asks `room` for space before it fails a fetch for lack of it.
     #[must_use]
     pub(crate) fn making_room(mut self, room: Arc<dyn MakeRoom>) -> Self {
-        self.worker = self.worker.take().map(|worker| worker.making_room(Arc::clone(&room)));
         self.room = Some(room);
         self
     }
@@ -66,7 +79,7 @@ impl<'a> Session<'a> {
     ///
     /// Those of the worker, and [`GatewayError::KnownHosts`].
     pub(crate) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, GatewayError> {
-        self.ask(|worker| worker.resolve(revision))
+        self.ask(Purpose::Ask, |worker| worker.resolve(revision))
     }
 
     /// See [`worker::Session::fetch`].
@@ -75,7 +88,9 @@ impl<'a> Session<'a> {
     ///
     /// Those of the worker, and [`GatewayError::KnownHosts`].
     pub(crate) fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, GatewayError> {
-        self.ask(|worker| worker.fetch(request))
+        let fetched = self.ask(Purpose::Fetch, |worker| worker.fetch(request))?;
+        self.gateway.held_back.fetched(&self.key);
+        Ok(fetched)
     }
 
     /// See [`worker::Session::write_tree`].
@@ -84,7 +99,7 @@ impl<'a> Session<'a> {
     ///
     /// Those of the worker.
     pub(crate) fn write_tree(&mut self, request: &TreeRequest) -> Result<TreeSummary, GatewayError> {
-        Ok(self.worker()?.write_tree(request)?)
+        Ok(self.worker(Purpose::Fetch)?.write_tree(request)?)
     }
 
     /// See [`worker::Session::compact`].
@@ -93,7 +108,7 @@ impl<'a> Session<'a> {
     ///
     /// Those of the worker.
     pub(crate) fn compact(&mut self) -> Result<CommitId, GatewayError> {
-        Ok(self.worker()?.compact()?)
+        Ok(self.worker(Purpose::Fetch)?.compact()?)
     }
 
     /// See [`worker::Session::finish`].
@@ -102,29 +117,58 @@ impl<'a> Session<'a> {
     ///
     /// [`WorkerError::End`]; then the staging directory must not be used.
     pub(crate) fn finish(mut self) -> Result<(), GatewayError> {
-        Ok(self.worker.take().map_or(Ok(()), worker::Session::finish)?)
+        self.end_worker()
     }
 
-    fn worker(&mut self) -> Result<&mut worker::Session, GatewayError> {
-        let url = &self.errand.url;
-        self.worker.as_mut().ok_or_else(|| {
-            let source = Cause::new("it was redirected, and could not be started again");
-            WorkerError::Fault { url: url.to_string(), source }.into()
-        })
+    fn end_worker(&mut self) -> Result<(), GatewayError> {
+        Ok(self.running.take().map_or(Ok(()), |running| running.worker.finish())?)
+    }
+
+    /// Returns the worker, with a place for this purpose.
+    fn worker(&mut self, purpose: Purpose) -> Result<&mut worker::Session, GatewayError> {
+        if purpose == Purpose::Fetch && self.running.as_ref().is_some_and(|running| !running.place.promote()) {
+            self.end_worker()?;
+        }
+        let running = match self.running.take() {
+            Some(running) => running,
+            None => self.start(purpose)?,
+        };
+        Ok(&mut self.running.insert(running).worker)
+    }
+
+    fn start(&self, purpose: Purpose) -> Result<Running, GatewayError> {
+        if let Some(left) = self.gateway.held_back.remaining(&self.key, Instant::now()) {
+            return Err(GatewayError::HeldBack { url: self.errand.url.to_string(), seconds: left.as_secs() + 1 });
+        }
+        let (worker, place) = self.gateway.start(self.errand.clone(), purpose, &self.watch)?;
+        let worker = match &self.room {
+            Some(room) => worker.making_room(Arc::clone(room)),
+            None => worker,
+        };
+        Ok(Running { worker, place })
     }
 
     /// Asks the remote, and follows it to another origin.
-    fn ask<T>(&mut self, question: impl Fn(&mut worker::Session) -> Result<T, WorkerError>) -> Result<T, GatewayError> {
+    fn ask<T>(
+        &mut self,
+        purpose: Purpose,
+        question: impl Fn(&mut worker::Session) -> Result<T, WorkerError>,
+    ) -> Result<T, GatewayError> {
         loop {
-            let error = match question(self.worker()?) {
+            let gateway = self.gateway;
+            let worker = self.worker(purpose)?;
+            let error = match question(worker) {
                 Ok(answer) => {
-                    let gateway = self.gateway;
-                    gateway.remember_host_keys(self.worker()?)?;
+                    gateway.remember_host_keys(worker)?;
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
             match &error {
+                WorkerError::Remote(RemoteError::TooSlow { .. }) => {
+                    gateway.held_back.slow(&self.key, Instant::now());
+                    return Err(error.into());
+                }
                 WorkerError::Remote(RemoteError::Redirected {
                     to: Redirection::Repository { write, follow: true },
                     ..
@@ -150,23 +194,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ends the worker and starts another one.
+    /// Ends the worker. The next one goes there.
     fn go_to(&mut self, there: RepositoryUrl) -> Result<(), GatewayError> {
         tracing::debug!(from = %self.errand.url, to = %there, "following a redirect");
-        if let Some(worker) = self.worker.take() {
-            worker.finish()?;
-        }
+        self.end_worker()?;
         let first = std::mem::replace(&mut self.errand.url, there);
         let trusted = trust_alone(&self.errand.credentials);
         if trusted.secret_keys().len() < self.errand.credentials.secret_keys().len() {
             self.left_behind = Some(first);
         }
         self.errand.credentials = trusted;
-        let worker = self.gateway.start(self.errand.clone(), &self.watch)?;
-        self.worker = Some(match &self.room {
-            Some(room) => worker.making_room(Arc::clone(room)),
-            None => worker,
-        });
         Ok(())
     }
 }

@@ -35,7 +35,8 @@ impl Snapshots {
         }
         watch.progress.report(&Step::Resolving);
         let access = self.store.access();
-        let _asking = match access.resolve_lock_unless(wanted.credential, &watch.cancel, || Ok(self.known(wanted)))? {
+        let (credential, tenant) = (wanted.credential, watch.account());
+        let _asking = match access.resolve_lock_unless(credential, tenant, &watch.cancel, || Ok(self.known(wanted)))? {
             Turn::Done(proven) => return Ok((proven, None)),
             Turn::Ours(lock) => lock,
         };

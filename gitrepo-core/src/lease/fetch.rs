@@ -1,13 +1,13 @@
 //! Gets the snapshot of a resolved revision from the store, or fetches it.
 
-use std::path::Path;
-use std::path::PathBuf;
-
 use super::Lease;
 use super::LeaseError;
 use super::Provenance;
 use super::Snapshots;
 use super::Wanted;
+use super::advance;
+use super::destination::Destination;
+use super::destination::Place;
 use super::proof::Proof;
 use super::proof::Proven;
 use super::receive::Received;
@@ -17,33 +17,33 @@ use crate::error::chain;
 use crate::gateway::Session;
 use crate::gateway::Workspace;
 use crate::progress::Step;
-use crate::remote::REPOSITORY;
 use crate::remote::Resolved;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Owner;
 use crate::spec::Revision;
 use crate::store::Evidence;
+use crate::store::FetchTurn;
 use crate::store::RepositoryLock;
 use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
 use crate::store::Staging;
 use crate::store::StoreError;
-use crate::store::Turn;
 use crate::watch::Watch;
 use crate::worker::TREE;
 
-/// A session that may fetch, with its staging directory and its lock. Fields drop in this order: the session ends, then
-/// its staging directory is deleted, then another process may fetch.
+/// A session that may fetch, with its staging directory and its destination. Fields drop in this order: the session ends,
+/// then its staging directory is deleted, then another process may fetch.
 pub(super) struct Fetching<'a> {
+    watch: Watch,
     session: Session<'a>,
-    base: Option<PathBuf>,
     staging: Staging,
-    lock: RepositoryLock,
+    destination: Destination,
+    turn: Option<FetchTurn>,
 }
 
 /// A snapshot in the store.
-enum Found {
+pub(super) enum Found {
     /// The wanted one.
     Wanted(SnapshotLease),
     /// The same tree with other owners.
@@ -58,7 +58,7 @@ impl Fetching<'_> {
 
 impl Snapshots {
     /// Resolves the revision and, if its snapshot is missing, fetches over the same connection. If another call is
-    /// fetching from the repository, this one only resolves, then waits for that fetch.
+    /// fetching from the repository, this one only resolves, then waits for that fetch, or for a while.
     pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
         let is_here = match wanted.revision {
             Revision::Commit(commit) => self.find(wanted, &Resolved::new(*commit, None))?.is_some(),
@@ -71,22 +71,26 @@ impl Snapshots {
         if let Some(hit) = self.hit(wanted, &proven)? {
             return Ok(hit);
         }
-        if let Some(fetching) = fetching {
+        if let Some(mut fetching) = fetching {
+            let repository = self.store.repository(&wanted.spec.repository);
+            fetching.turn = repository.try_turn(watch.account(), &proven.resolved.commit)?;
             return self.fetch_healing(wanted, proven, fetching, watch);
         }
         watch.progress.report(&Step::Waiting);
-        let repository = self.store.repository(&wanted.spec.repository);
-        let lock = loop {
-            let turn = repository.lock_unless(&watch.cancel, || self.find(wanted, &proven.resolved))?;
+        loop {
+            let place = self.place_to_fetch(wanted, &proven.resolved, watch)?;
+            // Another call may have fetched it just before this one got its place.
             if let Some(hit) = self.hit(wanted, &proven)? {
                 return Ok(hit);
             }
-            if let Turn::Ours(lock) = turn {
-                break lock;
-            }
-        };
-        let fetching = self.start_fetching(wanted, lock, watch)?;
-        self.fetch_healing(wanted, proven, fetching, watch)
+            let Some(Place { turn, lock }) = place else { continue };
+            let mut fetching = match lock {
+                Some(lock) => self.start_fetching(wanted, lock, watch)?,
+                None => self.start_fetching_aside(wanted, watch)?,
+            };
+            fetching.turn = turn;
+            return self.fetch_healing(wanted, proven, fetching, watch);
+        }
     }
 
     /// Fetches a commit from a server that gives out none by its id. With nothing of ours on offer, the fetch itself proves
@@ -105,9 +109,11 @@ impl Snapshots {
         {
             return Ok(hit);
         }
-        let fetching = self.fetch_onto(wanted, lock, None, watch)?;
+        let watch = advance::told_by(watch, lock.repository().heartbeat());
+        let (destination, staging) = Destination::anew(lock)?;
+        let fetching = self.open(wanted, destination, staging, watch)?;
         let proven = Proven { resolved: Resolved::new(commit, None), proof: Proof::Commit };
-        let lease = self.fetch(wanted, proven, fetching, watch)?;
+        let lease = self.fetch(wanted, proven, fetching)?;
         self.record(self.store.access().record_proof(wanted.credential, &commit, Evidence::Commit))?;
         Ok(lease)
     }
@@ -132,7 +138,7 @@ impl Snapshots {
     }
 
     /// Finds the snapshot, or one of which it can be a view.
-    fn find(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Found>, StoreError> {
+    pub(super) fn find(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<Found>, StoreError> {
         if let Some(snapshot) = self.store.snapshot(&wanted.snapshot(resolved))? {
             return Ok(Some(Found::Wanted(snapshot)));
         }
@@ -151,8 +157,8 @@ impl Snapshots {
         fetching: Fetching<'_>,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        let has_base = fetching.base.is_some();
-        match self.fetch(wanted, proven.clone(), fetching, watch) {
+        let has_base = fetching.destination.base().is_some();
+        match self.fetch(wanted, proven.clone(), fetching) {
             Err(error) if has_base && error.is_damage() => {
                 let url = &wanted.spec.repository;
                 tracing::warn!(%url, error = %chain(&error), "the store's copy is damaged; fetching again");
@@ -163,7 +169,7 @@ impl Snapshots {
                 }
                 lock.discard()?;
                 let fetching = self.start_fetching(wanted, lock, watch)?;
-                self.fetch(wanted, proven, fetching, watch)
+                self.fetch(wanted, proven, fetching)
             }
             result => result,
         }
@@ -176,51 +182,49 @@ impl Snapshots {
         lock: RepositoryLock,
         watch: &Watch,
     ) -> Result<Fetching<'_>, LeaseError> {
-        lock.salvage()?;
-        let base = lock.base()?;
-        self.fetch_onto(wanted, lock, base, watch)
+        let watch = advance::told_by(watch, lock.repository().heartbeat());
+        let (destination, staging) = Destination::in_store(lock)?;
+        self.open(wanted, destination, staging, watch)
     }
 
-    /// Opens a session whose fetch builds on `base`.
-    fn fetch_onto(
+    /// Opens a session while another call holds the repository's lock.
+    fn start_fetching_aside(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Fetching<'_>, LeaseError> {
+        let url = &wanted.spec.repository;
+        tracing::info!(%url, "fetching aside: another call has been fetching from the repository for long");
+        self.open(wanted, Destination::Aside, self.store.staging()?, watch.clone())
+    }
+
+    fn open(
         &self,
         wanted: Wanted<'_>,
-        lock: RepositoryLock,
-        base: Option<PathBuf>,
-        watch: &Watch,
+        destination: Destination,
+        staging: Staging,
+        watch: Watch,
     ) -> Result<Fetching<'_>, LeaseError> {
-        let staging = lock.staging()?;
-        let workspace = Workspace { staging: staging.path(), base: base.as_deref() };
-        let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), watch)?;
+        let workspace = Workspace { staging: staging.path(), base: destination.base() };
+        let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), &watch)?;
         let session = session.making_room(self.room.clone());
-        Ok(Fetching { session, base, staging, lock })
+        Ok(Fetching { watch, session, staging, destination, turn: None })
     }
 
     /// Fetches a tree, checks it, and installs it as a snapshot.
-    fn fetch(
-        &self,
-        wanted: Wanted<'_>,
-        proven: Proven,
-        fetching: Fetching<'_>,
-        watch: &Watch,
-    ) -> Result<Lease, LeaseError> {
+    fn fetch(&self, wanted: Wanted<'_>, proven: Proven, fetching: Fetching<'_>) -> Result<Lease, LeaseError> {
         let resolved = &proven.resolved;
-        // The lock is dropped last.
-        let Fetching { lock, staging, base, session } = fetching;
+        // The locks are dropped last.
+        let Fetching { turn: _turn, destination, staging, session, watch } = fetching;
+        let watch = &watch;
         let Received { tree, written, bytes } =
             receive(session, wanted.spec, resolved, wanted.form.format, self.gateway.policy().limits(), watch)?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
-            self.keep_good_pack(&lock, &staging, base.as_deref(), resolved, &error);
+            self.keep_good_pack(&destination, &staging, resolved, &error);
             return Err(error);
         }
 
-        let owner = Owner::ourselves();
         let laid_out = staging.path().join(TREE);
-        let listed = snapshot::adopt(&laid_out, &tree, owner)?;
-        lock.adopt(&staging.path().join(REPOSITORY), base.as_deref(), &resolved.commit, owner)?;
-        let repository = lock.repository().path();
+        let listed = snapshot::adopt(&laid_out, &tree, Owner::ourselves())?;
+        let repository = &destination.adopt(&staging, &resolved.commit)?;
         let kept_free = self.gateway.policy().config().cache.reserve_bytes;
         let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());
         let made = wanted.form.format.complete(&listed, &laid_out, repository, &tree, reserve, watch);
@@ -232,7 +236,9 @@ impl Snapshots {
         let fetched = match fetched {
             // Nothing is left of what has no room.
             Err(error) if error.kind() == Kind::ResourceExhausted => {
-                if let Err(failure) = self.store.drop_unused(&lock) {
+                if let Some(lock) = destination.lock()
+                    && let Err(failure) = self.store.drop_unused(lock)
+                {
                     tracing::warn!(error = %chain(&failure), "cannot discard the repository of a tree that has no room");
                 }
                 return Err(error);
@@ -247,18 +253,12 @@ impl Snapshots {
     }
 
     /// After a fetch whose tree failed: keeps a good pack for the next attempt, and discards a refused repository.
-    fn keep_good_pack(
-        &self,
-        lock: &RepositoryLock,
-        staging: &Staging,
-        base: Option<&Path>,
-        resolved: &Resolved,
-        error: &LeaseError,
-    ) {
+    fn keep_good_pack(&self, destination: &Destination, staging: &Staging, resolved: &Resolved, error: &LeaseError) {
+        let Some(lock) = destination.lock() else { return };
         let kept = if error.is_refusal() {
             self.store.drop_unused(lock)
         } else if error.leaves_the_pack_good() {
-            lock.adopt(&staging.path().join(REPOSITORY), base, &resolved.commit, Owner::ourselves())
+            destination.adopt(staging, &resolved.commit).map(drop)
         } else {
             Ok(())
         };

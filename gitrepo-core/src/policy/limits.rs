@@ -31,6 +31,10 @@ pub struct Limits {
     /// How long a server may stay silent while it owes an answer.
     #[serde(with = "duration")]
     pub stall: Duration,
+    /// Bytes per second that a server must send, on average over `stall`, while somebody waits for it; 0 for any. Until it
+    /// has begun to send, it has five times as long.
+    #[serde(with = "quantity")]
+    pub minimum_rate: u64,
     /// Bytes that a pod may add to a writable volume.
     #[serde(with = "quantity")]
     pub writable_bytes: u64,
@@ -46,6 +50,7 @@ impl Default for Limits {
             path_length: 4095,
             timeout: Duration::from_secs(30 * 60),
             stall: Duration::from_secs(60),
+            minimum_rate: 1 << 10,
             writable_bytes: 1 << 30,
         }
     }

@@ -271,6 +271,32 @@ mod tests {
     }
 
     #[test]
+    fn s25_a_suggestion_among_any_number_of_refs_is_soon_found_or_given_up() {
+        let long = "x".repeat(900);
+        let (mut many, mut wide) = (Advertisement::default(), Advertisement::default());
+        for number in 0..1_000_000 {
+            many.add(format!("refs/changes/{number}").as_bytes(), id(1), None, None).unwrap();
+        }
+        for number in 0..2_000 {
+            wide.add(format!("refs/heads/{long}{number}").as_bytes(), id(1), None, None).unwrap();
+        }
+        for list in [&mut many, &mut wide] {
+            list.add(b"refs/tags/main", id(2), None, None).unwrap();
+        }
+        for (list, revision, expected) in [
+            (&many, "mian", Some("main")),
+            (&wide, "mian", Some("main")),
+            (&wide, &long, None),
+            (&many, "refs/changes/x", Some("refs/changes/0")),
+        ] {
+            match list.missing(&Revision::parse(revision).unwrap(), &url()) {
+                RemoteError::RevisionNotFound { nearest, .. } => assert_eq!(nearest.as_deref(), expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_head_that_leads_nowhere_is_told_from_an_empty_repository() {
         let mut list = Advertisement::default();
         list.set_default_branch(b"refs/heads/master");

@@ -239,6 +239,19 @@ pub enum RemoteError {
         /// The current phase.
         phase: String,
     },
+    /// The server sends, but hardly anything.
+    #[error(
+        "{url} was too slow while {phase}: it sent fewer than the {rate} bytes a second of limits.minimumRate; check the \
+         network and the server"
+    )]
+    TooSlow {
+        /// Without user information.
+        url: String,
+        /// The minimum, in bytes per second.
+        rate: u64,
+        /// The current phase.
+        phase: String,
+    },
     /// The pack exceeds a limit of the configuration.
     #[error("{url} sends more than the {limit} bytes that limits.fetchBytes allows")]
     TooLarge {
@@ -399,7 +412,9 @@ impl RemoteError {
                 Kind::PermissionDenied
             }
             Self::HostKey(error) => error.kind(),
-            Self::Unreachable { .. } | Self::Stalled { .. } | Self::Protocol { .. } => Kind::Unavailable,
+            Self::Unreachable { .. } | Self::Stalled { .. } | Self::TooSlow { .. } | Self::Protocol { .. } => {
+                Kind::Unavailable
+            }
             Self::TooLarge { .. }
             | Self::ContentTooLarge { .. }
             | Self::TooManyObjects { .. }

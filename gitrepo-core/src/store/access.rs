@@ -64,10 +64,13 @@ pub struct Resolution {
     pub age: Option<Duration>,
 }
 
-/// The exclusive right to ask a remote with one credential.
+/// The exclusive right of a tenant to ask a remote with one credential. Tenants that share a credential, such as none, do
+/// not wait for each other: the remote may be slow for one of them.
 #[derive(Debug)]
 pub struct ResolveLock {
-    _lock: Lock,
+    _turn: Lock,
+    /// Keeps the credential from being swept.
+    _credential: Lock,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,22 +144,23 @@ impl Access {
         if is_new { proof::bound(&self.directory(credential)) } else { Ok(()) }
     }
 
-    /// Takes the exclusive right to ask the remote with this credential. Waits for other holders.
-    pub fn resolve_lock(&self, credential: &CredentialId, cancel: &Cancel) -> Result<ResolveLock, StoreError> {
-        let lock = self.layout.locks.acquire(&lock_name(credential), Mode::Exclusive, cancel)?;
-        Ok(ResolveLock { _lock: lock })
-    }
-
-    /// Like [`Access::resolve_lock`], but returns early if `done` finds an answer: a hundred pods with one credential
-    /// ask once. `done` runs only while another process holds the lock, so check again after taking the lock.
+    /// Takes the exclusive right of a tenant to ask the remote with this credential. Waits for other holders, or until
+    /// `done` finds an answer: a hundred pods with one credential ask once. `done` runs only while another process holds
+    /// the lock, so check again after taking the lock.
     pub(crate) fn resolve_lock_unless<T>(
         &self,
         credential: &CredentialId,
+        tenant: &str,
         cancel: &Cancel,
         done: impl FnMut() -> Result<Option<T>, StoreError>,
     ) -> Result<Turn<ResolveLock, T>, StoreError> {
-        match self.layout.locks.acquire_unless(&lock_name(credential), Mode::Exclusive, cancel, done)? {
-            Turn::Ours(lock) => Ok(Turn::Ours(ResolveLock { _lock: lock })),
+        let locks = &self.layout.locks;
+        match locks.acquire_unless(&turn_name(credential, tenant), Mode::Exclusive, cancel, done)? {
+            Turn::Ours(turn) => {
+                let credential = LockName::Resolve(credential.as_str().to_owned());
+                let credential = locks.acquire(&credential, Mode::Shared, cancel)?;
+                Ok(Turn::Ours(ResolveLock { _turn: turn, _credential: credential }))
+            }
             Turn::Done(answer) => Ok(Turn::Done(answer)),
         }
     }
@@ -231,8 +235,8 @@ fn answer_file(revision: &Revision) -> String {
     format!("{}.json", sha256_hex(revision.to_string()))
 }
 
-fn lock_name(credential: &CredentialId) -> LockName {
-    LockName::Resolve(credential.as_str().to_owned())
+fn turn_name(credential: &CredentialId, tenant: &str) -> LockName {
+    LockName::Ask(sha256_hex(format!("{} {tenant}", credential.as_str())))
 }
 
 #[cfg(test)]

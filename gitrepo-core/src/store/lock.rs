@@ -4,7 +4,8 @@
 //! An OFD lock ([`MarkWatch`]) protects the file from sweeps.
 //!
 //! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
-//! allowed: target, resolve, repository, snapshot, volume. Serving a hit never waits for a lock that a fetch holds: it
+//! allowed: target, ask, resolve, repository or fetch, snapshot, volume. Whoever holds one of the two in the middle may try to
+//! take the other, but does not wait for it. Serving a hit never waits for a lock that a fetch holds: it
 //! takes the locks of its target and of a snapshot, and an evictor never waits for a snapshot's lock. The holder of a
 //! volume's lock makes, joins or leaves its shared copy and fetches nothing. The only lock it waits for is the one for
 //! making room, whose holder never waits for another lock.
@@ -51,10 +52,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 pub(crate) enum LockName {
     /// All operations on one target.
     Target(String),
-    /// Asking a remote with one credential.
+    /// Shared while a remote is asked with one credential, exclusive to forget the credential.
     Resolve(String),
+    /// Asking a remote with one credential, for one tenant.
+    Ask(String),
     /// Fetching into one repository.
     Repository(String),
+    /// Fetching a commit of one repository for one tenant.
+    Fetch(String),
     /// Shared while a snapshot is in use, exclusive to evict it.
     Snapshot(String),
     /// Making, joining and leaving the copy shared by the targets of one volume.
@@ -77,7 +82,9 @@ impl LockName {
         match self {
             Self::Target(hash) => format!("{TARGET_PREFIX}{hash}"),
             Self::Resolve(hash) => format!("resolve-{hash}"),
+            Self::Ask(hash) => format!("ask-{hash}"),
             Self::Repository(hash) => format!("repository-{hash}"),
+            Self::Fetch(hash) => format!("fetch-{hash}"),
             Self::Snapshot(hash) => format!("snapshot-{hash}"),
             Self::Volume(hash) => format!("{VOLUME_PREFIX}{hash}"),
             Self::AccessKey => "access-key".to_owned(),
@@ -91,8 +98,10 @@ impl fmt::Display for LockName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Target(_) => "working on this target",
-            Self::Resolve(_) => "resolving a revision of this repository",
+            Self::Resolve(_) => "using this credential",
+            Self::Ask(_) => "resolving a revision of this repository",
             Self::Repository(_) => "fetching this repository",
+            Self::Fetch(_) => "fetching this commit",
             Self::Snapshot(_) => "using this snapshot",
             Self::Volume(_) => "working on this volume's shared copy",
             Self::AccessKey => "making the node's key",
@@ -180,13 +189,16 @@ impl Locks {
         Self { directory, releases: Arc::default() }
     }
 
+    /// Returns the lock's file, which may not exist.
+    pub(crate) fn path(&self, name: &LockName) -> PathBuf {
+        self.directory.join(name.file_name())
+    }
+
     /// Takes the lock if it is free.
     pub(crate) fn try_acquire(&self, name: &LockName, mode: Mode) -> Result<Option<Lock>, StoreError> {
-        let file = name.file_name();
-        let path = self.directory.join(&file);
-        let mut lock = self.with_room(|| try_lock_file(&path, mode))?;
+        let mut lock = self.with_room(|| try_lock_file(&self.path(name), mode))?;
         if let Some(lock) = &mut lock {
-            lock._held = Some(self.releases.hold(file));
+            lock._held = Some(self.releases.hold(name.file_name()));
         }
         Ok(lock)
     }

@@ -25,14 +25,18 @@ use super::trash::Deletion;
 
 mod adopt;
 mod fragmented;
+mod heartbeat;
 mod recover;
 pub(super) mod salvage;
 mod sealed;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod whole;
 
 pub(crate) use fragmented::Fragmented;
+pub(crate) use heartbeat::Heartbeat;
+pub(crate) use turn::FetchTurn;
 
 /// Part of every name, so that a change of the layout gives new names. An earlier version's repositories, and a later
 /// one's, are not used, and evicted as any other that is not.
@@ -74,6 +78,17 @@ impl Repository {
     /// Returns the repository's path, whether it exists or not.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes a repository in `directory`, which must not exist, out of a fetch that built on none. Not durable, and no
+    /// part of the store. `fetched` is as for [`RepositoryLock::adopt`].
+    pub(crate) fn adopt_aside(
+        fetched: &Path,
+        directory: &Path,
+        commit: &CommitId,
+        owner: Owner,
+    ) -> Result<(), StoreError> {
+        adopt::make(directory, fetched, commit, owner)
     }
 
     /// Whether anything has been fetched.

@@ -76,6 +76,7 @@ impl Volumes {
         watch: &Watch,
     ) -> Result<VolumeLease<'a>, PublishError> {
         self.check(request)?;
+        let watch = &watch.clone().on_account_of(request.tenant.as_deref());
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
         // The watch comes first: an unpublish after this must keep the tree from being shown.
         let unpublish = self.with_room(|| Ok(self.store.watch_target(&request.target, &watch.cancel)?))?;

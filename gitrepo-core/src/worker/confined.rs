@@ -49,6 +49,7 @@ use crate::remote::Errand;
 use crate::remote::RemoteError;
 use crate::spec::Scheme;
 
+mod pace;
 mod peer;
 
 use peer::Contained;

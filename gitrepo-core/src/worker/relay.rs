@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -60,6 +61,8 @@ pub(super) struct Traffic {
     sent: AtomicU64,
     /// Connections to the remote, including those being made.
     open: AtomicUsize,
+    /// Whether bytes of the remote wait for the worker.
+    is_worker_behind: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -72,6 +75,11 @@ impl Traffic {
     /// Whether there is a connection.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the worker has not taken all that the remote has sent.
+    pub(super) fn is_worker_behind(&self) -> bool {
+        self.is_worker_behind.load(Ordering::Relaxed)
     }
 
     /// Returns why the latest connection failed.
@@ -252,6 +260,8 @@ impl Carrier {
             }
             alive
         });
+        let is_worker_behind = self.connections.iter().any(Connection::is_worker_behind);
+        traffic.is_worker_behind.store(is_worker_behind, Ordering::Relaxed);
     }
 }
 

@@ -79,7 +79,7 @@ fn create(volumes: &Volumes, creation: &Creation, cancel: Cancel) -> Result<Crea
             ))
         };
     }
-    let watch = Watch::until(cancel);
+    let watch = Watch::until(cancel).on_account_of(creation.namespace.as_deref());
     let resolved = volumes.snapshots().resolve(&creation.spec, &creation.credentials, &watch)?;
     let context = creation.context(resolved.commit)?;
     let content: BTreeMap<_, _> = context::own(context.clone().into_iter().collect());

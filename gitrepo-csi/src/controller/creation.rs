@@ -27,6 +27,8 @@ pub(super) struct Creation {
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) capacity: Capacity,
     pub(super) credentials: Credentials,
+    /// The claim's namespace, if the provisioner tells.
+    pub(super) namespace: Option<String>,
 }
 
 /// The requested size. A volume is always as large as its tree, so any size is promised.
@@ -59,10 +61,11 @@ impl Creation {
             return Err(CallFailure::invalid(format!("{key:?}: the parameters of a volume cannot be changed")));
         }
         let capacity = Capacity::read(request.capacity_range.as_ref())?;
+        let namespace = context::namespace(&request.parameters);
         let mut parameters = context::own(request.parameters);
         let spec = VolumeSpec::from_attributes(&parameters, DefaultDirectory::BaseName)?;
         parameters.retain(|_, value| !value.is_empty());
-        Ok(Self { name: request.name, spec, parameters, capacity, credentials: credentials? })
+        Ok(Self { name: request.name, spec, parameters, capacity, credentials: credentials?, namespace })
     }
 
     /// Returns the context of the volume at `commit`.

@@ -328,6 +328,12 @@ impl JobTable {
         JobCount { running: self.jobs.len(), unheard }
     }
 
+    /// Returns the number of running jobs of the tenant of this order.
+    pub(super) fn running_of(&self, order: &Order) -> usize {
+        let is_of = |job: &&Job| job.order.request.tenant == order.request.tenant;
+        self.jobs.values().filter(is_of).count()
+    }
+
     /// Returns the progress of the only job of a volume.
     #[cfg(test)]
     pub(super) fn progress(&self, volume_id: &str) -> Arc<JobProgress> {

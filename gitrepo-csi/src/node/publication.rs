@@ -44,6 +44,7 @@ impl Publication {
         let is_read_only = request.readonly || capability.is_for_readers();
         let inline = context::is_inline(&request.volume_context);
         let requester = context::requester(&request.volume_id, &request.volume_context);
+        let namespace = context::namespace(&request.volume_context);
         let attributes = context::own(request.volume_context);
         let mut spec = VolumeSpec::from_attributes(&attributes, DefaultDirectory::BaseName)?;
         if !is_read_only && spec.writable.is_none() {
@@ -54,6 +55,7 @@ impl Publication {
         volume.read_only = is_read_only;
         volume.only_image = !request.readonly && is_read_only;
         volume.group = capability.group;
+        volume.tenant = namespace;
         let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
         let read_only_by = volume.only_image.then_some(source);
         let one_target = capability.is_for_one_target();
@@ -123,6 +125,7 @@ mod tests {
         let publication = read(request).unwrap();
         assert!(!publication.one_target && !publication.request.read_only);
         assert_eq!(publication.request.group, Some(3000));
+        assert_eq!(publication.request.tenant.as_deref(), Some("default"));
         let spec = &publication.request.spec;
         assert_eq!((spec.revision.to_string().as_str(), spec.tree.directory.as_str()), ("v1", "app"));
         assert_eq!(spec.writable, Some(Writable::Private));

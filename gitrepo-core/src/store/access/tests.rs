@@ -32,6 +32,14 @@ fn resolved(commit: CommitId) -> Resolved {
     Resolved { commit, reference: Some("refs/heads/main".to_owned()) }
 }
 
+/// The right of a tenant to ask, if it is free in time.
+fn asking_of(access: &Access, credential: &CredentialId, cancel: &Cancel) -> Result<ResolveLock, StoreError> {
+    match access.resolve_lock_unless(credential, "", cancel, || Ok(None::<()>))? {
+        Turn::Ours(lock) => Ok(lock),
+        Turn::Done(()) => unreachable!("no answer is looked for"),
+    }
+}
+
 #[test]
 fn s12_a_proof_counts_for_one_credential_and_one_repository() {
     let (_place, store) = store();
@@ -104,7 +112,7 @@ fn r11_a_sweep_deletes_a_long_unused_credential_unless_it_is_asking() {
             fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
         }
     }
-    let turn = access.resolve_lock(&asking, &impatient()).unwrap();
+    let turn = asking_of(access, &asking, &impatient()).unwrap();
     assert_eq!(access.sweep_unused(TTL).unwrap(), 1);
     for (credential, known) in [(&used, true), (&asking, true), (&old, false), (&older_boot, true)] {
         assert_eq!(access.resolution(credential, &main()).is_some(), known);
@@ -189,8 +197,8 @@ fn s12_a_proof_and_its_refusal_count_in_every_store_of_the_node() {
         assert!(is_proven(store.access(), &credential));
         assert!(store.access().resolution(&credential, &branch).is_some());
     }
-    let asking = one.access().resolve_lock(&credential, &Cancel::new()).unwrap();
-    assert!(two.access().resolve_lock(&credential, &impatient()).is_err());
+    let asking = asking_of(one.access(), &credential, &Cancel::new()).unwrap();
+    assert!(asking_of(two.access(), &credential, &impatient()).is_err());
     drop(asking);
     two.access().forget(&credential).unwrap();
     assert!([&one, &two, &main].iter().all(|store| !is_proven(store.access(), &credential)));
@@ -203,12 +211,14 @@ fn a_process_that_waits_for_an_answer_shares_it() {
     let (_place, store) = store();
     let access = store.access();
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
-    let asking = access.resolve_lock(&credential, &Cancel::new()).unwrap();
-    assert!(access.resolve_lock(&credential, &impatient()).is_err());
-    let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(Some("answer"))).unwrap();
+    let asking = asking_of(access, &credential, &Cancel::new()).unwrap();
+    assert!(asking_of(access, &credential, &impatient()).is_err());
+    let turn = access.resolve_lock_unless(&credential, "", &Cancel::new(), || Ok(Some("answer"))).unwrap();
     assert!(matches!(turn, Turn::Done("answer")));
+    let other = access.resolve_lock_unless(&credential, "other", &impatient(), || Ok(Some("answer"))).unwrap();
+    assert!(matches!(other, Turn::Ours(_)), "another tenant does not wait");
     drop(asking);
-    let turn = access.resolve_lock_unless(&credential, &Cancel::new(), || Ok(None::<()>)).unwrap();
+    let turn = access.resolve_lock_unless(&credential, "", &Cancel::new(), || Ok(None::<()>)).unwrap();
     assert!(matches!(turn, Turn::Ours(_)));
 }
 

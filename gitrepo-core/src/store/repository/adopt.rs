@@ -86,16 +86,21 @@ pub(super) fn replace(
     commit: &CommitId,
     owner: Owner,
 ) -> Result<(), StoreError> {
-    let fetched = Fetched::open(fetched)?;
     let staging = Staging::create(layout)?;
     let fresh = staging.path().join("repository");
-    make_bare(&fresh)?;
-    fetched.move_pairs(PAIRS_TAKEN, &fresh, owner)?;
-    write_shallow(&fresh, fetched.shallow()?.as_deref(), Durability::Volatile)?;
-    write_ref(&fresh, commit, Durability::Volatile)?;
+    make(&fresh, fetched, commit, owner)?;
     durable::sync_trees(std::slice::from_ref(&fresh))?;
     layout.trash.discard(repository, Deletion::Now)?;
     durable::rename(&fresh, repository)
+}
+
+/// Makes a repository from a fetch that builds on none.
+pub(super) fn make(repository: &Path, fetched: &Path, commit: &CommitId, owner: Owner) -> Result<(), StoreError> {
+    let fetched = Fetched::open(fetched)?;
+    make_bare(repository)?;
+    fetched.move_pairs(PAIRS_TAKEN, repository, owner)?;
+    write_shallow(repository, fetched.shallow()?.as_deref(), Durability::Volatile)?;
+    write_ref(repository, commit, Durability::Volatile)
 }
 
 /// Makes an empty bare repository, as git does from an empty template. A worker with another uid must be able to read

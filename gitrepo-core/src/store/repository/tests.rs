@@ -280,3 +280,20 @@ fn r6_one_process_fetches_at_a_time_and_others_return_when_it_is_done() {
     let turn = repository.lock_unless(&Cancel::new(), || Ok(None::<()>)).unwrap();
     assert!(matches!(turn, Turn::Ours(_)));
 }
+
+#[test]
+fn s27_calls_of_one_tenant_fetch_a_commit_once_and_others_do_not_wait() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let _lock = repository.lock(&Cancel::new()).unwrap();
+    let turn = repository.try_turn("a", &commit(1)).unwrap().expect("nobody fetches");
+    assert!(repository.try_turn("a", &commit(1)).unwrap().is_none());
+    for (tenant, commit) in [("b", commit(1)), ("a", commit(2)), ("", commit(1))] {
+        assert!(repository.try_turn(tenant, &commit).unwrap().is_some(), "{tenant:?} {commit}");
+    }
+    let found = repository.turn_unless("a", &commit(1), &Cancel::new(), || Ok(Some("fetched"))).unwrap();
+    assert!(matches!(found, Turn::Done("fetched")));
+    drop(turn);
+    let found = repository.turn_unless("a", &commit(1), &Cancel::new(), || Ok(None::<()>)).unwrap();
+    assert!(matches!(found, Turn::Ours(_)));
+}

@@ -19,6 +19,8 @@ use super::Job;
 use super::Relay;
 use super::Wire;
 use super::WorkerError;
+use super::pace::Observed;
+use super::pace::Pace;
 use super::protocol;
 use super::protocol::Reply;
 use crate::cancel::Cancel;
@@ -45,6 +47,9 @@ pub(super) struct Contained {
     fetch_bytes: u64,
     stall: Duration,
     silence: Silence,
+    minimum_rate: u64,
+    /// Of the current request.
+    pace: Option<Pace>,
 }
 
 /// The time since the worker last sent, received or computed.
@@ -69,6 +74,8 @@ impl Contained {
             fetch_bytes: job.errand.limits.fetch_bytes,
             stall: job.errand.limits.stall,
             silence: Silence { since: Instant::now(), bytes: 0, processor: Duration::ZERO },
+            minimum_rate: job.errand.limits.minimum_rate,
+            pace: None,
         }
     }
 
@@ -156,6 +163,24 @@ impl Contained {
         busy < self.stall / 20
     }
 
+    /// Whether the remote keeps the worker waiting, byte by byte.
+    fn is_too_slow(&mut self) -> bool {
+        let Some(now) = self.observe() else { return false };
+        let (rate, window) = (self.minimum_rate, self.stall);
+        self.pace.get_or_insert_with(|| Pace::new(rate, window, now)).is_too_slow(now)
+    }
+
+    /// Returns `None` without a connection: then nobody waits for the remote.
+    fn observe(&self) -> Option<Observed> {
+        let traffic = self.relay.as_ref().map(Relay::traffic)?;
+        traffic.is_open().then(|| Observed {
+            at: Instant::now(),
+            bytes: traffic.bytes(),
+            processor: self.processor_time(),
+            is_worker_behind: traffic.is_worker_behind(),
+        })
+    }
+
     fn note_activity(&mut self, bytes: u64) {
         self.silence = Silence { since: Instant::now(), bytes, processor: self.processor_time() };
     }
@@ -173,6 +198,7 @@ impl Peer for Contained {
     fn ask(&mut self, request: Request) -> Result<(), WorkerError> {
         let bytes = self.relay.as_ref().map_or(0, |relay| relay.traffic().bytes());
         self.note_activity(bytes);
+        self.pace = None;
         self.wire.send(&request).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.died(),
             _ => self.nonsense(error),
@@ -196,7 +222,10 @@ impl Peer for Contained {
             Some(Trouble::Unreachable(source)) => return Some(RemoteError::Unreachable { url, source }),
             None => {}
         }
-        self.stalled().then(|| RemoteError::Stalled { url, seconds: self.stall.as_secs(), phase: phase.to_owned() })
+        if self.stalled() {
+            return Some(RemoteError::Stalled { url, seconds: self.stall.as_secs(), phase: phase.to_owned() });
+        }
+        self.is_too_slow().then(|| RemoteError::TooSlow { url, rate: self.minimum_rate, phase: phase.to_owned() })
     }
 
     fn end(&mut self) -> io::Result<()> {

@@ -64,6 +64,11 @@ impl Connection {
         }
     }
 
+    /// Whether bytes of the remote wait for the worker.
+    pub(super) fn is_worker_behind(&self) -> bool {
+        matches!(&self.remote, Remote::Open { inward, .. } if !inward.is_empty())
+    }
+
     /// Returns when to check again even if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.remote {

@@ -1,0 +1,46 @@
+//! The turn of a tenant to fetch a commit: the calls of one tenant that want the same commit fetch it once, even beside
+//! the store's repository, whose lock they do not have there.
+
+use crate::cancel::Cancel;
+use crate::spec::CommitId;
+use crate::store::digest::sha256_hex;
+use crate::store::error::StoreError;
+use crate::store::lock::Lock;
+use crate::store::lock::LockName;
+use crate::store::lock::Mode;
+use crate::store::lock::Turn;
+
+use super::Repository;
+
+/// The turn, until dropped. Whoever holds it may only try to take the repository's lock, not wait for it, and the other
+/// way round.
+#[derive(Debug)]
+pub(crate) struct FetchTurn {
+    _lock: Lock,
+}
+
+impl Repository {
+    /// Takes the turn, if nobody has it.
+    pub(crate) fn try_turn(&self, tenant: &str, commit: &CommitId) -> Result<Option<FetchTurn>, StoreError> {
+        let lock = self.layout.locks.try_acquire(&self.turn_name(tenant, commit), Mode::Exclusive)?;
+        Ok(lock.map(|lock| FetchTurn { _lock: lock }))
+    }
+
+    /// Waits for the turn, unless `done` finds an answer.
+    pub(crate) fn turn_unless<T>(
+        &self,
+        tenant: &str,
+        commit: &CommitId,
+        cancel: &Cancel,
+        done: impl FnMut() -> Result<Option<T>, StoreError>,
+    ) -> Result<Turn<FetchTurn, T>, StoreError> {
+        match self.layout.locks.acquire_unless(&self.turn_name(tenant, commit), Mode::Exclusive, cancel, done)? {
+            Turn::Ours(lock) => Ok(Turn::Ours(FetchTurn { _lock: lock })),
+            Turn::Done(answer) => Ok(Turn::Done(answer)),
+        }
+    }
+
+    fn turn_name(&self, tenant: &str, commit: &CommitId) -> LockName {
+        LockName::Fetch(sha256_hex(format!("{} {commit} {tenant}", self.hash)))
+    }
+}
