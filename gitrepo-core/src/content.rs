@@ -15,6 +15,7 @@ pub(crate) use index::IndexError;
 pub(crate) use index::check;
 pub(crate) use locate::Extent;
 pub(crate) use locate::Segments;
+pub(crate) use segment::DRAFT;
 pub(crate) use segment::SegmentWriter;
 
 /// The directory of the segments, in a repository.

@@ -1,8 +1,13 @@
 //! Packs: read once, object by object, as they arrive (gitformat-pack(5)).
 //!
+//! Two processes work on a pack at the same time. The receiver [ingests](ingest) it: it inflates the objects and resolves
+//! the deltas. The verifier [keeps](keep) the objects: it hashes them and writes them into a segment and the history.
+//! Between them is a [stream].
+//!
 //! Memory is bounded whatever a pack contains: an object of a pack that is larger than [`WHOLE`] is never held whole.
 
 use std::io;
+use std::path::PathBuf;
 
 use git2::Oid;
 
@@ -21,7 +26,9 @@ mod index;
 mod inflate;
 mod ingest;
 mod input;
+mod keep;
 mod stage;
+mod stream;
 
 pub(crate) use content::Content;
 pub(crate) use find::find;
@@ -29,9 +36,24 @@ pub(crate) use hash::ObjectHash;
 pub(crate) use history::header;
 pub(crate) use history::write_history;
 pub(crate) use ingest::Outside;
-pub(crate) use ingest::Places;
 pub(crate) use ingest::Seen;
 pub(crate) use ingest::ingest;
+pub(crate) use keep::Named;
+pub(crate) use keep::keep;
+pub(crate) use stream::Inlet;
+pub(crate) use stream::Outlet;
+pub(crate) use stream::pipes;
+
+/// Where the parts of a pack are kept, and how large they may become.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The directory of segments.
+    pub(crate) segments: PathBuf,
+    /// The directory of git's packs, for the history.
+    pub(crate) packs: PathBuf,
+    /// Most bytes that are written for one fetch.
+    pub(crate) limit: u64,
+}
 
 /// Largest object that is held in memory, in bytes. A larger one goes through a file.
 const WHOLE: u64 = 4 << 20;
@@ -48,6 +70,9 @@ pub(crate) enum PackError {
     /// The stream that brings the pack failed.
     #[error("the stream failed")]
     Stream(#[source] io::Error),
+    /// The process that receives objects and the one that keeps them do not understand each other, or one has ended.
+    #[error("its objects cannot be handed over")]
+    HandOver(#[source] io::Error),
     /// Our own disk failed.
     #[error("cannot write the pack")]
     Disk(#[source] io::Error),

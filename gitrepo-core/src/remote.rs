@@ -6,9 +6,13 @@
 //! The trait follows a connection: resolve and fetch share one. So the fetch gets exactly what was resolved, and a
 //! distant remote is dialled once.
 
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::pack::Outlet;
 use crate::spec::CommitId;
 use crate::spec::Revision;
 use crate::watch::Watch;
@@ -33,7 +37,10 @@ pub use conversation::Git;
 pub use errand::Errand;
 pub use error::RemoteError;
 pub use error::Unsupported;
+pub(crate) use repository::Verifier;
 pub(crate) use repository::compact;
+pub(crate) use repository::content_limit;
+pub(crate) use repository::places;
 pub use transport::CertificateProblem;
 pub use transport::Redirection;
 
@@ -60,8 +67,9 @@ pub trait Connection {
     /// ([`Errand::base`]) is the proof.
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError>;
 
-    /// Fetches the history of a resolved revision into the bare repository of the [`ConnectRequest`]. Afterwards the
-    /// commit and its whole tree are there or in its base, and `refs/commits/<id>` records that.
+    /// Fetches the history of a resolved revision. Unless another process verifies its objects, they go into the bare
+    /// repository of the errand: afterwards the commit and its whole tree are there or in its base, and
+    /// `refs/commits/<id>` records that.
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError>;
 
     /// The `known_hosts` line of an SSH host key that was trusted only because the host was unknown
@@ -77,12 +85,25 @@ pub struct ConnectRequest {
     pub errand: Errand,
     /// Ends the conversation early, and is told while a pack arrives.
     pub watch: Watch,
+    /// Where the objects of fetches go, if another process verifies them.
+    outlet: Mutex<Option<Outlet>>,
 }
 
 impl ConnectRequest {
     /// A conversation on this errand.
     pub fn new(errand: Errand, watch: Watch) -> Self {
-        Self { errand, watch }
+        Self { errand, watch, outlet: Mutex::new(None) }
+    }
+
+    /// Hands the objects of fetches over to another process.
+    #[must_use]
+    pub(crate) fn handing_over(self, outlet: Outlet) -> Self {
+        Self { outlet: Mutex::new(Some(outlet)), ..self }
+    }
+
+    /// Where the objects of fetches go. For one conversation.
+    pub(crate) fn take_outlet(&self) -> Option<Outlet> {
+        self.outlet.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

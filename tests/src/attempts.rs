@@ -68,7 +68,7 @@ pub fn controls(around: &Surroundings) -> Outcomes {
         ("start a thread", attempt(|| std::thread::Builder::new().name("git-odb".to_owned()).spawn(|| ()).map(drop))),
         ("have no environment", attempt(|| none_of(std::env::vars_os().count()))),
         ("have no arguments", attempt(|| none_of(std::env::args_os().count() - 1))),
-        ("hold no descriptor but the parent's", attempt(foreign_descriptors)),
+        ("hold no descriptor but the parent's and the verifier's", attempt(foreign_descriptors)),
     ])
 }
 
@@ -205,7 +205,8 @@ fn foreign_descriptors() -> io::Result<()> {
                 let flags = unsafe { libc::fcntl(number, libc::F_GETFL) };
                 kind == libc::S_IFIFO && flags & libc::O_ACCMODE == libc::O_RDONLY
             }
-            _ => kind == libc::S_IFSOCK,
+            // The parent's socket, and the two pipes to the verifier.
+            _ => kind == libc::S_IFSOCK || kind == libc::S_IFIFO,
         };
         if found && !expected {
             return Err(io::Error::other(format!("descriptor {number} has mode {:o}", status.st_mode)));

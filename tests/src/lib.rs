@@ -10,7 +10,7 @@
 //! | [`odd`] | servers that behave as few others do |
 //! | [`hostile`], [`pktline`] | git servers that do not |
 //! | [`tinyproxy`] | a proxy of the machine |
-//! | [`attempts`] | what a compromised worker would try |
+//! | [`attempts`], [`lies`] | what a compromised worker would try, and tell |
 //! | [`snapshot_format`] | the format of snapshots in a whole run |
 //! | [`volumes`], [`shell`] | a node with a store and pods, and one driven from a shell |
 //! | [`csi`] | clients of a CSI driver's sockets |
@@ -47,6 +47,7 @@ pub mod hostile;
 pub mod http;
 pub mod images;
 pub mod kubelet;
+pub mod lies;
 mod listener;
 pub mod loopfs;
 pub mod manifests;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 mod ending;
 mod escape;
 mod large_files;
+mod lies;
 mod network;
 mod session;
 

@@ -6,7 +6,6 @@ use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use git2::Oid;
 
@@ -19,7 +18,7 @@ use super::index::Record;
 use crate::sys;
 
 /// Names of the segment and its index until they are complete.
-const DRAFT: &str = "tmp_content";
+pub(crate) const DRAFT: &str = "tmp_content";
 const DRAFT_INDEX: &str = "tmp_index";
 
 /// Bytes that are written at once.
@@ -31,7 +30,7 @@ const WRITEBACK: u64 = 8 << 20;
 /// A segment that is being written. It is removed unless it is finished.
 pub(crate) struct SegmentWriter {
     directory: PathBuf,
-    file: Arc<File>,
+    file: File,
     buffer: Vec<u8>,
     /// What is in the file already, in bytes.
     written: u64,
@@ -47,18 +46,13 @@ impl SegmentWriter {
         let file = File::options().read(true).write(true).create_new(true).open(directory.join(DRAFT))?;
         Ok(Self {
             directory: directory.to_owned(),
-            file: Arc::new(file),
+            file,
             buffer: Vec::new(),
             written: 0,
             begun: 0,
             crc: 0,
             is_finished: false,
         })
-    }
-
-    /// The file, in which what was written can be read.
-    pub(crate) fn file(&self) -> &Arc<File> {
-        &self.file
     }
 
     /// Begins a blob, and returns its offset in bytes. What is written next is its content.
@@ -84,9 +78,8 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Writes bytes to the file at once. Nothing may be left to be [put](Self::put) there.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        (&*self.file).write_all(bytes)?;
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
         self.crc = sys::deflate::crc32(self.crc, bytes);
         self.written += bytes.len() as u64;
         if self.written - self.begun >= WRITEBACK {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::CHUNK;
+use super::PackError;
 use super::WHOLE;
 
 /// The content of an object.
@@ -66,6 +67,16 @@ impl Content {
             }
             Self::Part { file, offset: start, .. } => file.read_exact_at(into, start + offset),
         }
+    }
+
+    /// Reads all of it into memory.
+    pub(super) fn whole(&self) -> Result<Vec<u8>, PackError> {
+        let mut bytes = Vec::new();
+        let length = usize::try_from(self.len()).map_err(|_| PackError::OutOfMemory)?;
+        bytes.try_reserve_exact(length).map_err(|_| PackError::OutOfMemory)?;
+        bytes.resize(length, 0);
+        self.read_exact_at(&mut bytes, 0).map_err(PackError::Disk)?;
+        Ok(bytes)
     }
 
     /// Passes the content on piece by piece.

@@ -13,7 +13,7 @@ use sha1::Sha1;
 
 use super::Places;
 use super::fake::OnlyBlobs;
-use super::ingest;
+use super::fake::ingest;
 use crate::content;
 use crate::content::Segments;
 

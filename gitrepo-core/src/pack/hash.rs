@@ -5,7 +5,6 @@ use git2::Oid;
 use sha1dc::Hasher;
 
 use super::PackError;
-use super::content::Content;
 
 /// Hashes one object, piece by piece.
 pub(crate) struct ObjectHash(Hasher);
@@ -31,17 +30,6 @@ impl ObjectHash {
     }
 }
 
-/// Hashes an object.
-pub(super) fn id_of(kind: ObjectType, content: &Content) -> Result<Oid, PackError> {
-    let mut hash = ObjectHash::new(kind, content.len());
-    let hashed = content.for_each_piece(|piece| {
-        hash.update(piece);
-        Ok(())
-    });
-    hashed.map_err(PackError::Disk)?;
-    hash.finish()
-}
-
 /// libgit2 fails only for another length.
 fn id(digest: &[u8]) -> Oid {
     Oid::from_bytes(digest).unwrap_or(Oid::ZERO_SHA1)
@@ -55,6 +43,7 @@ mod tests {
     use sha1::Sha1;
 
     use super::*;
+    use crate::pack::Content;
 
     /// The beginning that the two files of the first public collision share (shattered.io, 2017), and the two blocks of
     /// each that follow.
@@ -112,6 +101,16 @@ mod tests {
         hash.update(&harmless);
         assert_eq!(hash.finish().unwrap(), id(&Sha1::digest(&harmless)));
         assert_eq!(checked(&harmless), (Sha1::digest(&harmless).to_vec(), false));
+    }
+
+    fn id_of(kind: ObjectType, content: &Content) -> Result<Oid, PackError> {
+        let mut hash = ObjectHash::new(kind, content.len());
+        let hashed = content.for_each_piece(|piece| {
+            hash.update(piece);
+            Ok(())
+        });
+        hashed.map_err(PackError::Disk)?;
+        hash.finish()
     }
 
     proptest! {

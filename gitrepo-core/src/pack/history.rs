@@ -33,7 +33,7 @@ use super::input::TRAILER;
 use super::make_room;
 
 /// Names of the pack and its index until they are complete.
-const PACK: &str = "tmp_pack";
+pub(super) const PACK: &str = "tmp_pack";
 const INDEX: &str = "tmp_idx";
 
 /// Bytes read back at once. Most objects are smaller.
@@ -46,14 +46,12 @@ pub(super) struct History {
     position: u64,
     /// The checksum and the owner's number of each object, in the pack's order.
     objects: Vec<(u32, u32)>,
-    inflater: Inflater,
     is_finished: bool,
 }
 
 impl History {
     /// Begins a pack in `directory`.
     pub(super) fn create(directory: &Path) -> Result<Self, PackError> {
-        let inflater = Inflater::new()?;
         let begin = || {
             let file = File::options().read(true).write(true).create_new(true).open(directory.join(PACK))?;
             let mut pack = BufWriter::with_capacity(CHUNK, file);
@@ -62,7 +60,7 @@ impl History {
             Ok(pack)
         };
         let (directory, pack) = (directory.to_owned(), begin().map_err(PackError::Disk)?);
-        Ok(Self { directory, pack, position: 12, objects: Vec::new(), inflater, is_finished: false })
+        Ok(Self { directory, pack, position: 12, objects: Vec::new(), is_finished: false })
     }
 
     /// Adds an object. Returns the byte where it begins.
@@ -86,15 +84,9 @@ impl History {
         self.position
     }
 
-    /// Reads an object back. `place` is a directory for a temporary file.
-    pub(super) fn read(&mut self, offset: u64, place: &Path) -> Result<Content, PackError> {
-        self.pack.flush().map_err(PackError::Disk)?;
-        let mut input = Input::with_capacity(BACK, Back { pack: self.pack.get_ref(), offset });
-        let entry = Entry::read(&mut input, offset)?;
-        let mut draft = Draft::new(entry.size, place).map_err(PackError::Disk)?;
-        self.inflater
-            .inflate(&mut input, (offset, entry.size), |piece| draft.write_all(piece).map_err(PackError::Disk))?;
-        Ok(draft.finish())
+    /// Writes everything to the file, so that it can be read there.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.pack.flush()
     }
 
     /// Completes the pack and its index, which makes git see it. `line` gives the id and the place of a number.
@@ -117,6 +109,15 @@ impl History {
         self.is_finished = true;
         Ok(())
     }
+}
+
+/// Reads an object of a pack of the history that is still written. `scratch` is a directory for a temporary file.
+pub(super) fn read(pack: &File, offset: u64, inflater: &mut Inflater, scratch: &Path) -> Result<Content, PackError> {
+    let mut input = Input::with_capacity(BACK, Back { pack, offset });
+    let entry = Entry::read(&mut input, offset)?;
+    let mut draft = Draft::new(entry.size, scratch).map_err(PackError::Disk)?;
+    inflater.inflate(&mut input, (offset, entry.size), |piece| draft.write_all(piece).map_err(PackError::Disk))?;
+    Ok(draft.finish())
 }
 
 /// Writes a pack of these commits, trees and tags into `directory`, with its index.

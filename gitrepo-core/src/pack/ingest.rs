@@ -1,16 +1,15 @@
-//! Takes a pack in, in one pass: blobs go into a segment, commits, trees and tags into the history.
+//! Takes a pack in, in one pass, and hands its objects over to be kept.
 //!
-//! A delta is resolved as soon as it comes, against what was written before. One whose base is not there yet, or is named
-//! by its id, waits in a file.
+//! A delta is resolved as soon as it comes, against what was handed over before. One whose base is not there yet, or is
+//! named by its id, waits in a file.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::io::Read;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -25,13 +24,13 @@ use super::delta::Delta;
 use super::delta::DeltaError;
 use super::entry::Entry;
 use super::entry::Form;
-use super::history::History;
+use super::history;
 use super::inflate::Inflater;
 use super::input::Input;
 use super::make_room;
 use super::stage::Stage;
 use super::stage::WHOLE_BLOB;
-use crate::content::SegmentWriter;
+use super::stream::Outlet;
 
 /// Objects that are here already, and that the deltas of a thin pack build on.
 pub(crate) trait Outside {
@@ -40,17 +39,6 @@ pub(crate) trait Outside {
 
     /// Reads a commit, tree or tag, if it is here.
     fn history(&self, id: Oid) -> Result<Option<(ObjectType, Content)>, PackError>;
-}
-
-/// Where the parts of a pack go, and how large they may become.
-#[derive(Debug, Clone)]
-pub(crate) struct Places {
-    /// The directory of segments.
-    pub(crate) segments: PathBuf,
-    /// The directory of git's packs, for the history.
-    pub(crate) packs: PathBuf,
-    /// Most bytes that are written for one pack.
-    pub(crate) limit: u64,
 }
 
 /// How much of a pack was read.
@@ -62,25 +50,34 @@ pub(crate) struct Seen {
     pub(crate) total: u64,
 }
 
-/// Reads `source` to its end, and keeps its objects in `places`. `go_on` is told how far it is, and ends it by `false`.
-/// Nothing is left of a pack that is refused.
+/// Reads `source` to its end, and hands its objects over to `outlet`. No more than `limit` bytes of content are read.
+/// `scratch` is a directory for temporary files. `go_on` is told how far it is, and ends it by `false`.
 pub(crate) fn ingest(
     source: &mut dyn Read,
-    places: &Places,
+    outlet: &mut Outlet,
+    (scratch, limit): (&Path, u64),
     outside: &dyn Outside,
     go_on: &mut dyn FnMut(Seen) -> bool,
 ) -> Result<(), PackError> {
     let mut input = Input::new(source);
     let total = total(&mut input)?;
-    let segment = SegmentWriter::create(&places.segments).map_err(PackError::Disk)?;
-    thread::scope(|scope| {
-        let mut ingest = Ingest::begin(places, outside, total, Stage::start(scope, segment)?)?;
-        match ingest.take_in(input, total, go_on) {
-            Ok(()) => ingest.finish(),
-            // If the second thread failed, that is why.
-            Err(error) => Err(ingest.stage.finish().err().unwrap_or(error)),
-        }
-    })
+    let mut ingest = Ingest {
+        scratch,
+        limit,
+        outside,
+        stage: Stage::begin(outlet)?,
+        others: 0,
+        records: Vec::new(),
+        total: usize::try_from(total).unwrap_or(usize::MAX),
+        unnamed: Vec::new(),
+        named: Vec::new(),
+        waiting: BTreeMap::new(),
+        spool: None,
+        cache: Cache::new(),
+        inflater: Inflater::new()?,
+    };
+    ingest.take_in(input, total, go_on)?;
+    ingest.stage.finish()
 }
 
 /// Reads the beginning of a pack, and returns the number of its objects.
@@ -98,7 +95,7 @@ pub(super) fn total<R: Read>(input: &mut Input<R>) -> Result<u64, PackError> {
     }
 }
 
-/// An object of the pack that was written.
+/// An object of the pack.
 #[derive(Debug, Clone, Copy)]
 struct Record {
     /// Where it begins in the pack.
@@ -107,7 +104,8 @@ struct Record {
     kind: Option<ObjectType>,
     /// Zero as long as it is not known.
     id: Oid,
-    /// Where it begins in the segment, in the history or, for a delta that waits, in the file of those.
+    /// Where it begins in the segment, in the history or, for a delta that waits, in the file of those. In the history
+    /// this is known together with the id.
     place: u64,
     /// Its length there, inflated.
     length: u64,
@@ -133,14 +131,20 @@ impl Base {
 type Ready = Vec<(usize, Vec<usize>)>;
 
 /// A pack that is being taken in.
-struct Ingest<'a, 'scope> {
-    places: &'a Places,
+struct Ingest<'a> {
+    scratch: &'a Path,
+    limit: u64,
     outside: &'a dyn Outside,
-    stage: Stage<'scope>,
-    history: History,
+    stage: Stage<'a>,
+    /// Bytes of commits, trees and tags.
+    others: u64,
     /// The objects, in the order of the pack, and how many there will be.
     records: Vec<Record>,
     total: usize,
+    /// The objects that were handed over, and whose ids are not known yet.
+    unnamed: Vec<u32>,
+    /// Those whose ids are known, and for which nobody has asked whether deltas wait for them.
+    named: Vec<u32>,
     waiting: BTreeMap<Base, Vec<usize>>,
     /// Deltas that wait, one after the other.
     spool: Option<(Arc<File>, u64)>,
@@ -148,27 +152,7 @@ struct Ingest<'a, 'scope> {
     inflater: Inflater,
 }
 
-impl<'a, 'scope> Ingest<'a, 'scope> {
-    fn begin(
-        places: &'a Places,
-        outside: &'a dyn Outside,
-        total: u64,
-        stage: Stage<'scope>,
-    ) -> Result<Self, PackError> {
-        Ok(Self {
-            places,
-            outside,
-            stage,
-            history: History::create(&places.packs)?,
-            records: Vec::new(),
-            total: usize::try_from(total).unwrap_or(usize::MAX),
-            waiting: BTreeMap::new(),
-            spool: None,
-            cache: Cache::new(),
-            inflater: Inflater::new()?,
-        })
-    }
-
+impl Ingest<'_> {
     /// Reads the objects of the pack, and resolves all deltas.
     fn take_in<R: Read>(
         &mut self,
@@ -185,12 +169,7 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
                 self.read(&mut input, &mut is_wanted)?;
             }
         }
-        let ids = self.stage.ids()?;
         input.finish()?;
-        let hashed = self.records.iter_mut().filter(|record| record.kind.is_some());
-        for (record, id) in hashed.zip(ids) {
-            record.id = id;
-        }
         self.settle(&mut || go_on(Seen { objects: total, total }))
     }
 
@@ -203,7 +182,7 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
             Form::Plain(ObjectType::Blob) => self.read_blob(input, &entry)?,
             Form::Plain(kind) => {
                 let content = self.inflate(input, &entry)?;
-                self.add_to_history(number, kind, content)?
+                self.hand_over(number, kind, content)?
             }
             Form::DeltaAt(offset) => {
                 let base = self.number_at(offset)?;
@@ -220,6 +199,28 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         };
         let Resolved { kind, place, length } = resolved;
         self.records.push(Record { offset: entry.offset, kind: Some(kind), id: Oid::ZERO_SHA1, place, length });
+        self.expect_name(number)
+    }
+
+    /// Remembers that the id of an object that was handed over is not known.
+    fn expect_name(&mut self, number: usize) -> Result<(), PackError> {
+        make_room(&mut self.unnamed, self.total)?;
+        self.unnamed.push(u32::try_from(number).map_err(|_| PackError::OutOfMemory)?);
+        Ok(())
+    }
+
+    /// Asks for the ids that are not known.
+    fn learn_names(&mut self) -> Result<(), PackError> {
+        let Self { stage, records, unnamed, named, .. } = self;
+        if unnamed.is_empty() {
+            return Ok(());
+        }
+        stage.ask(unnamed.len(), |at, id, place| {
+            let record = &mut records[unnamed[at] as usize];
+            (record.id, record.place) = (id, place);
+        })?;
+        named.try_reserve(unnamed.len()).map_err(|_| PackError::OutOfMemory)?;
+        named.append(unnamed);
         Ok(())
     }
 
@@ -233,8 +234,7 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
             place
         } else {
             let place = stage.begin_large(size)?;
-            inflater.inflate(input, (offset, size), |piece| stage.write_all(piece).map_err(PackError::Disk))?;
-            stage.end_large();
+            inflater.inflate(input, (offset, size), |piece| stage.write_all(piece).map_err(PackError::HandOver))?;
             place
         };
         Ok(Resolved { kind: ObjectType::Blob, place, length: size })
@@ -243,9 +243,9 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
     /// Refuses what would make the content larger than the limit.
     fn check_size(&self, more: u64) -> Result<(), PackError> {
         let spooled = self.spool.as_ref().map_or(0, |(_, end)| *end);
-        let written = self.stage.position().saturating_add(self.history.length()).saturating_add(spooled);
-        match written.saturating_add(more) > self.places.limit {
-            true => Err(PackError::TooLarge(self.places.limit)),
+        let written = self.stage.position().saturating_add(self.others).saturating_add(spooled);
+        match written.saturating_add(more) > self.limit {
+            true => Err(PackError::TooLarge(self.limit)),
             false => Ok(()),
         }
     }
@@ -258,7 +258,7 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
             self.inflater.fill(input, offset, &mut content)?;
             return Ok(content.into());
         }
-        let mut draft = Draft::new(size, &self.places.packs).map_err(PackError::Disk)?;
+        let mut draft = Draft::new(size, self.scratch).map_err(PackError::Disk)?;
         self.inflater.inflate(input, (offset, size), |piece| draft.write_all(piece).map_err(PackError::Disk))?;
         Ok(draft.finish())
     }
@@ -268,7 +268,7 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         self.check_size(entry.size)?;
         let (file, place) = match &self.spool {
             Some((file, end)) => (Arc::clone(file), *end),
-            None => (Arc::new(unnamed(&self.places.packs).map_err(PackError::Disk)?), 0),
+            None => (Arc::new(unnamed(self.scratch).map_err(PackError::Disk)?), 0),
         };
         self.inflater
             .inflate(input, (entry.offset, entry.size), |piece| (&*file).write_all(piece).map_err(PackError::Disk))?;
@@ -285,15 +285,18 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         found.map_err(|_| PackError::Object { offset, what: "is none, and a delta builds on it" })
     }
 
-    /// Reads an object that was written.
+    /// Reads an object that was handed over.
     fn content(&mut self, number: usize, kind: ObjectType) -> Result<Content, PackError> {
         if let Some(content) = self.cache.get(number) {
             return Ok(content);
         }
-        let Record { place, length, .. } = self.records[number];
-        let content = match kind {
-            ObjectType::Blob => self.stage.read(place, length)?,
-            _ => self.history.read(place, &self.places.packs)?,
+        let recent = match kind {
+            ObjectType::Blob => self.stage.recent(self.records[number].place, self.records[number].length),
+            _ => None,
+        };
+        let content = match recent {
+            Some(content) => content,
+            None => self.read_back(number, kind)?,
         };
         if let Content::Whole(_) = content {
             self.cache.insert(number, content.clone());
@@ -301,7 +304,22 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         Ok(content)
     }
 
-    /// Writes the result of a delta of the object with this number, which begins at `offset` in the pack.
+    /// Reads an object where it is kept.
+    fn read_back(&mut self, number: usize, kind: ObjectType) -> Result<Content, PackError> {
+        if self.records[number].id == Oid::ZERO_SHA1 {
+            self.learn_names()?;
+        }
+        let Record { place, length, .. } = self.records[number];
+        match kind {
+            ObjectType::Blob => {
+                let content = Content::Part { file: self.stage.segment()?, offset: place, length };
+                content.gather().map_err(PackError::Disk)
+            }
+            _ => history::read(&*self.stage.history()?, place, &mut self.inflater, self.scratch),
+        }
+    }
+
+    /// Hands over the result of a delta of the object with this number, which begins at `offset` in the pack.
     fn resolve(
         &mut self,
         number: usize,
@@ -312,6 +330,8 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
     ) -> Result<Resolved, PackError> {
         let failed = |error| match error {
             DeltaError::Damaged(what) => PackError::Object { offset, what },
+            // A blob is handed over while it is made.
+            DeltaError::Disk(error) if error.kind() == io::ErrorKind::BrokenPipe => PackError::HandOver(error),
             DeltaError::Disk(error) => PackError::Disk(error),
             DeltaError::Stopped => PackError::Stopped,
         };
@@ -326,25 +346,24 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
             } else {
                 let place = self.stage.begin_large(size)?;
                 delta.apply(&mut self.stage, is_wanted).map_err(failed)?;
-                self.stage.end_large();
                 place
             };
             return Ok(Resolved { kind, place, length: size });
         }
-        let mut draft = Draft::new(size, &self.places.packs).map_err(PackError::Disk)?;
+        let mut draft = Draft::new(size, self.scratch).map_err(PackError::Disk)?;
         delta.apply(&mut draft, is_wanted).map_err(failed)?;
-        self.add_to_history(number, kind, draft.finish())
+        self.hand_over(number, kind, draft.finish())
     }
 
-    fn add_to_history(&mut self, number: usize, kind: ObjectType, content: Content) -> Result<Resolved, PackError> {
-        let short = u32::try_from(number).map_err(|_| PackError::OutOfMemory)?;
-        let place = self.history.add(short, kind, &content)?;
-        if let Content::Whole(_) = content {
-            self.cache.insert(number, content.clone());
-        }
+    /// Hands over a commit, tree or tag.
+    fn hand_over(&mut self, number: usize, kind: ObjectType, content: Content) -> Result<Resolved, PackError> {
+        self.stage.send(kind, &content)?;
         let length = content.len();
-        self.stage.take(kind, content)?;
-        Ok(Resolved { kind, place, length })
+        self.others = self.others.saturating_add(length);
+        if let Content::Whole(_) = content {
+            self.cache.insert(number, content);
+        }
+        Ok(Resolved { kind, place: 0, length })
     }
 
     /// Resolves the deltas that wait: of objects that came later, and of those outside.
@@ -352,8 +371,8 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let ready = self.ready()?;
-        self.resolve_all(ready, is_wanted)?;
+        self.learn_names()?;
+        self.resolve_named(is_wanted)?;
         self.settle_outside(is_wanted)?;
         match self.waiting.keys().find_map(Base::id) {
             Some(id) => Err(PackError::MissingBase(id)),
@@ -362,16 +381,23 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         }
     }
 
-    /// The deltas that wait for objects that are there by now.
-    fn ready(&mut self) -> Result<Ready, PackError> {
-        let mut numbers = HashMap::new();
-        numbers.try_reserve(self.records.len()).map_err(|_| PackError::OutOfMemory)?;
-        let named = self.records.iter().enumerate().filter(|(_, record)| record.kind.is_some());
-        numbers.extend(named.map(|(number, record)| (record.id, number)));
-        let here = |base: &Base| Some((*base, *numbers.get(&base.id()?)?));
-        let found: Vec<_> = self.waiting.keys().filter_map(here).collect();
-        let deltas_of = |(base, number)| Some((number, self.waiting.remove(&base)?));
-        Ok(found.into_iter().filter_map(deltas_of).collect())
+    /// Resolves the deltas that wait for ids that are known now, and then those that wait for the ids of the results.
+    fn resolve_named(&mut self, is_wanted: &mut dyn FnMut() -> bool) -> Result<(), PackError> {
+        while !self.named.is_empty() {
+            let mut ready = Ready::new();
+            for number in std::mem::take(&mut self.named).into_iter().map(|number| number as usize) {
+                let id = self.records[number].id;
+                // Zeros are nobody's id.
+                if id != Oid::ZERO_SHA1
+                    && let Some(deltas) = self.waiting.remove(&Base::Id(id))
+                {
+                    ready.push((number, deltas));
+                }
+            }
+            self.resolve_all(ready, is_wanted)?;
+            self.learn_names()?;
+        }
+        Ok(())
     }
 
     /// Resolves the deltas that build on objects outside, and those that wait for them.
@@ -397,7 +423,8 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
                 self.resolve_all(ready, is_wanted)?;
             }
         }
-        Ok(())
+        self.learn_names()?;
+        self.resolve_named(is_wanted)
     }
 
     /// Resolves deltas of objects that are there, and those that wait for them.
@@ -428,27 +455,16 @@ impl<'a, 'scope> Ingest<'a, 'scope> {
         let delta = Content::Part { file: Arc::clone(file), offset: place, length };
         let delta = delta.gather().map_err(PackError::Disk)?;
         let Resolved { place, length, .. } = self.resolve(number, offset, kind, (base, &delta), is_wanted)?;
-        let id = self.stage.ids()?.pop().ok_or(PackError::Stopped)?;
-        self.records[number] = Record { offset, kind: Some(kind), id, place, length };
-        let waited = [Base::Number(number), Base::Id(id)].map(|base| self.waiting.remove(&base));
-        Ok(waited.into_iter().flatten().map(|deltas| (number, deltas)).collect())
-    }
-
-    fn finish(self) -> Result<(), PackError> {
-        let Self { records, stage, history, .. } = self;
-        let segment = stage.finish()?;
-        let blobs = records.iter().filter(|record| record.kind == Some(ObjectType::Blob));
-        segment.finish(blobs.map(|blob| (blob.id, blob.place, blob.length))).map_err(PackError::Disk)?;
-        let line =
-            |number: u32| records.get(number as usize).map_or((Oid::ZERO_SHA1, 0), |record| (record.id, record.place));
-        history.finish(line).map_err(PackError::Disk)
+        self.records[number] = Record { offset, kind: Some(kind), id: Oid::ZERO_SHA1, place, length };
+        self.expect_name(number)?;
+        Ok(self.waiting.remove(&Base::Number(number)).map(|deltas| (number, deltas)).into_iter().collect())
     }
 }
 
-/// An object that was written.
+/// An object that was handed over.
 struct Resolved {
     kind: ObjectType,
-    /// Where it begins in the segment or in the history.
+    /// Where it begins in the segment; 0 for what is not a blob.
     place: u64,
     /// Its length in bytes.
     length: u64,

@@ -1,7 +1,5 @@
 //! A conversation about one repository: resolve and fetch over one connection.
 
-use std::path::Path;
-
 use super::ConnectRequest;
 use super::Connection;
 use super::FetchReport;
@@ -12,10 +10,12 @@ use super::Resolved;
 use super::git::Arrived;
 use super::git::Server;
 use super::local::Local;
-use super::repository::Found;
 use super::repository::Repository;
+use super::repository::Verifier;
+use super::repository::oid;
+use super::repository::refusal;
 use super::transport;
-use crate::error::Cause;
+use crate::pack::Outlet;
 use crate::progress::Step;
 use crate::spec::Revision;
 
@@ -30,14 +30,23 @@ impl Remote for Git {
             Some(transport) => Source::Server(Server::new(request, transport)),
             None => Source::Local(Local::new(request)),
         };
-        conversation(&mut Conversation { request, source, repository: None });
+        conversation(&mut Conversation { request, source, keeper: None });
     }
 }
 
 struct Conversation<'a> {
     request: &'a ConnectRequest,
     source: Source<'a>,
-    repository: Option<Repository>,
+    /// Once something was fetched.
+    keeper: Option<Keeper>,
+}
+
+/// Who keeps and verifies the objects of a fetch.
+enum Keeper {
+    /// Another process. The repository shows what is here.
+    Other(Outlet, Repository),
+    /// This process, for embedders and tests.
+    Ours(Verifier),
 }
 
 /// Where the repository is.
@@ -62,23 +71,23 @@ impl Connection for Conversation<'_> {
         if let Source::Server(server) = &mut self.source {
             server.greet()?;
         }
-        let resolved = &request.resolved;
-        let repository = match self.repository.take() {
-            Some(repository) => repository,
-            None => self.create_repository()?,
+        let url = self.request.errand.url.to_string();
+        let keeper = match self.keeper.take() {
+            Some(keeper) => keeper,
+            None => self.begin_to_keep()?,
         };
-        let repository = self.repository.insert(repository);
-        let is_enough = request.depth == 1 || repository.shallow()?.is_empty();
-        let mut arrived = Arrived::default();
-        if !(is_enough && repository.holds(resolved.commit)) {
-            arrived = match &mut self.source {
-                Source::Server(server) => server.bring(request, repository)?,
-                Source::Local(local) => local.bring(request, repository)?,
-            };
-            verify(repository, resolved, &self.request.errand.url.to_string())?;
-            repository.record([resolved.commit])?;
-        }
-        Ok(FetchReport { commit: resolved.commit, received_bytes: arrived.bytes, received_objects: arrived.objects })
+        let keeper = self.keeper.insert(keeper);
+        let Arrived { bytes, objects } = match keeper {
+            Keeper::Other(outlet, repository) => self.source.hand_over(request, repository, outlet, &url)?,
+            Keeper::Ours(verifier) => {
+                let repository = verifier.repository()?.anew()?;
+                let arrived =
+                    verifier.take_beside(|outlet| self.source.hand_over(request, &repository, outlet, &url))?;
+                verifier.check(request)?;
+                arrived
+            }
+        };
+        Ok(FetchReport { commit: request.resolved.commit, received_bytes: bytes, received_objects: objects })
     }
 
     fn accepted_host_key(&self) -> Option<String> {
@@ -95,37 +104,39 @@ impl Conversation<'_> {
         self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: url.to_string(), source })
     }
 
-    fn create_repository(&self) -> Result<Repository, RemoteError> {
+    fn begin_to_keep(&self) -> Result<Keeper, RemoteError> {
         let errand = &self.request.errand;
-        match errand.repository() {
-            Some(path) => Repository::create(&path, errand.base.as_deref()),
-            None => Err(RemoteError::Local {
-                path: Path::new("(none)").to_owned(),
-                full: false,
-                source: Cause::new("this conversation was begun without a directory to fetch into"),
-            }),
+        match (self.request.take_outlet(), errand.repository()) {
+            (Some(outlet), Some(path)) => {
+                let repository = Repository::create_beside(&path, errand.base.as_deref(), outlet.kept())?;
+                Ok(Keeper::Other(outlet, repository))
+            }
+            _ => {
+                let mut verifier = Verifier::new(errand)?;
+                verifier.repository()?;
+                Ok(Keeper::Ours(verifier))
+            }
         }
     }
 }
 
-/// Checks what is in the repository, not what the server claimed.
-fn verify(repository: &Repository, resolved: &Resolved, url: &str) -> Result<(), RemoteError> {
-    let (url, commit) = (url.to_owned(), resolved.commit);
-    let not_a_commit = |object: String| {
-        let revision = resolved.reference.clone().unwrap_or_else(|| commit.to_string());
-        Err(RemoteError::NotACommit { url: url.clone(), revision, object })
-    };
-    match repository.peel(commit)? {
-        Found::Commit(found) if found == commit => Ok(()),
-        // Requested by its id, the object is exactly that: an annotated tag.
-        Found::Commit(_) => not_a_commit("tag".to_owned()),
-        Found::Other(kind) => not_a_commit(kind.to_string()),
-        Found::Nothing if resolved.reference.is_none() => {
-            Err(RemoteError::CommitNotFound { url, commit, source: None })
-        }
-        Found::Nothing => {
-            let source = Cause::new(format_args!("it did not send {commit} with its tree"));
-            Err(RemoteError::Protocol { url, source })
-        }
+impl Source<'_> {
+    /// Hands over what is missing of the commit and its history in `repository`.
+    fn hand_over(
+        &mut self,
+        request: &FetchRequest,
+        repository: &Repository,
+        outlet: &mut Outlet,
+        url: &str,
+    ) -> Result<Arrived, RemoteError> {
+        let is_enough = request.depth == 1 || repository.shallow()?.is_empty();
+        let arrived = match self {
+            _ if is_enough && repository.holds(request.resolved.commit) => Arrived::default(),
+            Source::Server(server) => server.bring(request, repository, outlet)?,
+            Source::Local(local) => local.bring(request, repository, outlet)?,
+        };
+        let boundary: Vec<_> = repository.shallow()?.into_iter().map(oid).collect();
+        outlet.finish(&boundary).map_err(|error| refusal(error, url, repository.path(), false))?;
+        Ok(arrived)
     }
 }

@@ -284,6 +284,15 @@ pub enum RemoteError {
         /// Without user information.
         url: String,
     },
+    /// The processes that receive and verify the objects of a fetch lost each other.
+    #[error("what {url} sends cannot be handed over to be verified")]
+    HandOver {
+        /// Without user information.
+        url: String,
+        /// What failed.
+        #[source]
+        source: Cause,
+    },
     /// The server shows a web page where a repository should be.
     #[error(
         "{url} is a web page{}, not a repository; does the URL name a repository, and does that want a credential?",
@@ -421,7 +430,7 @@ impl RemoteError {
             | Self::OutOfMemory { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source, .. } => source.kind(),
             Self::Local { full: true, .. } => Kind::ResourceExhausted,
-            Self::Local { full: false, .. } | Self::Library { .. } => Kind::Internal,
+            Self::Local { full: false, .. } | Self::HandOver { .. } | Self::Library { .. } => Kind::Internal,
         }
     }
 }

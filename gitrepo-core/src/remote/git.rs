@@ -16,6 +16,7 @@ use super::repository::Repository;
 use super::transport;
 use super::transport::Transport;
 use crate::error::Cause;
+use crate::pack::Outlet;
 use crate::spec::CommitId;
 use crate::spec::Revision;
 
@@ -98,21 +99,31 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Fetches the commit and what is missing of its history into `repository`.
-    pub(super) fn bring(&mut self, request: &FetchRequest, repository: &Repository) -> Result<Arrived, RemoteError> {
+    /// Fetches the commit and what is missing of its history in `repository`, and hands it over.
+    pub(super) fn bring(
+        &mut self,
+        request: &FetchRequest,
+        repository: &Repository,
+        outlet: &mut Outlet,
+    ) -> Result<Arrived, RemoteError> {
         let was_connected = self.hello.is_some();
         self.answered = false;
-        match self.try_bring(request, repository) {
+        match self.try_bring(request, repository, outlet) {
             // The server may have closed the idle connection.
             Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. }) if was_connected && !self.answered => {
                 self.hello = None;
-                self.try_bring(request, repository)
+                self.try_bring(request, repository, outlet)
             }
             outcome => outcome,
         }
     }
 
-    fn try_bring(&mut self, request: &FetchRequest, repository: &Repository) -> Result<Arrived, RemoteError> {
+    fn try_bring(
+        &mut self,
+        request: &FetchRequest,
+        repository: &Repository,
+        outlet: &mut Outlet,
+    ) -> Result<Arrived, RemoteError> {
         let commit = request.resolved.commit;
         let shallow = repository.shallow()?;
         let depth = if request.depth == 0 && !shallow.is_empty() { ask::WHOLE } else { request.depth };
@@ -126,16 +137,21 @@ impl<'a> Server<'a> {
         match wanted {
             Some(object) => {
                 let (haves, shallow) = (repository.offers()?, shallow.into_iter().collect());
-                self.fetch(Wants { objects: vec![object], haves, shallow, depth, alone: false }, repository)
+                self.fetch(Wants { objects: vec![object], haves, shallow, depth, alone: false }, repository, outlet)
             }
-            None => self.search(commit, repository),
+            None => self.search(commit, repository, outlet),
         }
         // Even for a ref that it just told of: a branch may move in between, and a server may lie.
         .map_err(|error| error.about(commit))
     }
 
     /// Fetches more and more history of all refs until `commit` is in it.
-    fn search(&mut self, commit: CommitId, repository: &Repository) -> Result<Arrived, RemoteError> {
+    fn search(
+        &mut self,
+        commit: CommitId,
+        repository: &Repository,
+        outlet: &mut Outlet,
+    ) -> Result<Arrived, RemoteError> {
         let mut total = Arrived::default();
         for depth in SEARCH_DEPTHS {
             let Version::Zero { refs, .. } = &self.connect()?.version else { break };
@@ -149,9 +165,9 @@ impl<'a> Server<'a> {
                 haves.extend(&objects);
             }
             let shallow = repository.shallow()?.into_iter().collect();
-            let arrived = self.fetch(Wants { objects, haves, shallow, depth, alone: false }, repository)?;
+            let arrived = self.fetch(Wants { objects, haves, shallow, depth, alone: false }, repository, outlet)?;
             total = Arrived { bytes: total.bytes + arrived.bytes, objects: total.objects + arrived.objects };
-            if repository.has(commit)? {
+            if repository.anew()?.has(commit)? {
                 return Ok(total);
             }
             if repository.shallow()?.is_empty() {
@@ -184,8 +200,8 @@ impl<'a> Server<'a> {
         Ok(request)
     }
 
-    /// Asks for a pack and takes it in.
-    fn fetch(&mut self, wants: Wants, repository: &Repository) -> Result<Arrived, RemoteError> {
+    /// Asks for a pack, and hands its objects over.
+    fn fetch(&mut self, wants: Wants, repository: &Repository, outlet: &mut Outlet) -> Result<Arrived, RemoteError> {
         let remote_shallow = match &self.connect()?.version {
             Version::Zero { shallow, .. } => shallow.clone(),
             Version::Two => BTreeSet::new(),
@@ -195,7 +211,7 @@ impl<'a> Server<'a> {
         let outcome = match answer::read_to_pack(Packets::new(stream), banded) {
             Ok((boundary, mut pack)) => {
                 self.answered = true;
-                receive(&mut pack, repository, self.request).map(|arrived| (boundary, arrived))
+                receive(&mut pack, repository, outlet, self.request).map(|arrived| (boundary, arrived))
             }
             Err(error) => return Err(self.failure(error)),
         };
@@ -206,7 +222,9 @@ impl<'a> Server<'a> {
         };
         let mut shallow = repository.shallow()?;
         shallow.extend(boundary.shallow);
-        shallow.extend(repository.all_present(remote_shallow)?);
+        if !remote_shallow.is_empty() {
+            shallow.extend(repository.anew()?.all_present(remote_shallow)?);
+        }
         for commit in boundary.unshallow {
             shallow.remove(&commit);
         }

@@ -26,6 +26,7 @@ use crate::error::chain;
 use crate::object;
 use crate::object::EntryMode;
 use crate::object::TreeObject;
+use crate::pack::Outlet;
 use crate::spec::CommitId;
 use crate::spec::Revision;
 use crate::sys;
@@ -64,8 +65,13 @@ impl<'a> Local<'a> {
         refs.resolve(revision).ok_or_else(|| refs.missing(revision, &self.request.errand.url))
     }
 
-    /// Copies what is missing of the commit and its history.
-    pub(super) fn bring(&self, request: &FetchRequest, repository: &Repository) -> Result<Arrived, RemoteError> {
+    /// Hands over what is missing of the commit and its history in `repository`.
+    pub(super) fn bring(
+        &self,
+        request: &FetchRequest,
+        repository: &Repository,
+        outlet: &mut Outlet,
+    ) -> Result<Arrived, RemoteError> {
         let commit = request.resolved.commit;
         let source = self.open()?;
         let failed = |error: git2::Error| self.failure(&error);
@@ -79,7 +85,7 @@ impl<'a> Local<'a> {
         let blobs = missing.blobs.iter().zip(there).filter(|(_, there)| there.is_none()).map(|(id, _)| *id).collect();
         let ids = [missing.commits, missing.trees, blobs].concat();
         let mut pack = Pack::new(&from, &objects, &ids, cancel);
-        let arrived = receive(&mut pack, repository, self.request).map_err(|error| match error {
+        let arrived = receive(&mut pack, repository, outlet, self.request).map_err(|error| match error {
             SinkError::Stream(error) => self.unreadable(error.into()),
             SinkError::Remote(error) => error,
         })?;

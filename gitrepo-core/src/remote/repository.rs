@@ -29,11 +29,18 @@ use crate::spec::CommitId;
 use crate::sys;
 
 mod compact;
+mod verify;
 
 pub(crate) use compact::compact;
+pub(crate) use verify::Verifier;
+pub(crate) use verify::content_limit;
+pub(crate) use verify::refusal;
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
 const HEAD: &str = "ref: refs/heads/main\n";
+
+/// The repositories whose objects can be read in another one.
+const ALTERNATES: &str = "objects/info/alternates";
 
 /// The directory of the packs with the history.
 const PACKS: &str = "objects/pack";
@@ -72,8 +79,26 @@ impl Repository {
             let refs = refs_of(base).map_err(|error| unusable(base, &error))?;
             fs::write(path.join("packed-refs"), refs).map_err(|error| unusable_io(path, &error))?;
         }
+        Self::open(path)
+    }
+
+    /// Like [`Repository::create`], for a process whose objects another one keeps in the repository at `kept`.
+    pub(crate) fn create_beside(path: &Path, base: Option<&Path>, kept: &Path) -> Result<Self, RemoteError> {
+        Self::create(path, base)?;
+        let alternates = fs::File::options().append(true).create(true).open(path.join(ALTERNATES));
+        alternates.and_then(|mut file| add_alternate(&mut file, kept)).map_err(|error| unusable_io(path, &error))?;
+        Self::open(path)
+    }
+
+    fn open(path: &Path) -> Result<Self, RemoteError> {
         let git = git2::Repository::open_bare(path).map_err(|error| unusable(path, &error))?;
         Ok(Self { git })
+    }
+
+    /// The same repository with the packs that it has by now. Those of an alternate that was not there before are found
+    /// in no other way.
+    pub(crate) fn anew(&self) -> Result<Self, RemoteError> {
+        Self::open(self.path())
     }
 
     /// libgit2's view of it.
@@ -89,7 +114,7 @@ impl Repository {
 
     /// Where the parts of a pack go, of which no more than `limit` bytes are written.
     pub(crate) fn places(&self, limit: u64) -> Places {
-        Places { segments: self.path().join(SEGMENTS), packs: self.path().join(PACKS), limit }
+        places(self.path(), limit)
     }
 
     /// The segments, those of the base included.
@@ -195,6 +220,11 @@ impl Repository {
     }
 }
 
+/// The places in the repository at `path`, which need not be there yet.
+pub(crate) fn places(path: &Path, limit: u64) -> Places {
+    Places { segments: path.join(SEGMENTS), packs: path.join(PACKS), limit }
+}
+
 fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {
     for directory in ["objects/info", PACKS, SEGMENTS, "refs"] {
         fs::create_dir_all(path.join(directory))?;
@@ -202,13 +232,18 @@ fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {
     fs::File::create_new(path.join("config"))?.write_all(CONFIG.as_bytes())?;
     fs::File::create_new(path.join("HEAD"))?.write_all(HEAD.as_bytes())?;
     let Some(base) = base else { return Ok(()) };
-    let mut alternates = base.join("objects").as_os_str().as_bytes().to_vec();
-    alternates.push(b'\n');
-    fs::write(path.join("objects/info/alternates"), alternates)?;
+    add_alternate(&mut fs::File::create_new(path.join(ALTERNATES))?, base)?;
     match fs::copy(base.join("shallow"), path.join("shallow")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Makes the objects of another repository readable.
+fn add_alternate(alternates: &mut fs::File, other: &Path) -> io::Result<()> {
+    let mut line = other.join("objects").as_os_str().as_bytes().to_vec();
+    line.push(b'\n');
+    alternates.write_all(&line)
 }
 
 /// The refs of `base` whose commits exist, newest first, as the text of a `packed-refs` file.

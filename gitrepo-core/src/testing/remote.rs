@@ -270,7 +270,7 @@ impl Conversation<'_> {
 /// Adds a pack to a repository.
 fn install(local: &Repository, pack: &Pack) -> Result<(), RemoteError> {
     let failed = |error| RemoteError::Protocol { url: String::new(), source: Cause::new(error) };
-    pack::ingest(&mut &pack.bytes[..], &local.places(u64::MAX), &OnlyBlobs(&[]), &mut |_| true).map_err(failed)
+    pack::fake::ingest(&mut &pack.bytes[..], &local.places(u64::MAX), &OnlyBlobs(&[]), &mut |_| true).map_err(failed)
 }
 
 impl Connection for Conversation<'_> {

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -16,10 +18,14 @@ use super::errand::SentErrand;
 use super::landlock;
 use super::monitor;
 use super::monitor::Room;
+use super::namespace;
+use super::namespace::Entered;
 use super::privileges;
+use super::protocol::Plan;
 use super::protocol::Reply;
 use super::protocol::Request;
 use super::protocol::RequestError;
+use super::protocol::Role;
 use super::protocol::SetupError;
 use super::seccomp;
 use super::serve;
@@ -31,9 +37,13 @@ use super::wire::REQUEST_LIMIT;
 use super::wire::Wire;
 use crate::cancel::Cancel;
 use crate::error::Cause;
+use crate::pack::Inlet;
+use crate::pack::Outlet;
 use crate::remote::ConnectRequest;
 use crate::remote::Git;
 use crate::remote::Remote;
+use crate::remote::content_limit;
+use crate::remote::places;
 use crate::sys::process;
 use crate::watch::Watch;
 
@@ -77,7 +87,7 @@ fn run(remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
 
 /// Confines the worker and runs its session. Returns the exit status, 0 unless something is wrong.
 fn work(room: Room, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
-    let Room { control, monitor, plan, entered } = room;
+    let Room { control, monitor, plan, entered, pipes } = room;
     let replies = match control.try_clone() {
         Ok(control) => Arc::new(Lines(Mutex::new(Wire::new(control, 0)))),
         Err(_) => return 1,
@@ -85,7 +95,7 @@ fn work(room: Room, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
     let confined = privileges::drop_all(&plan, entered, &monitor).and_then(|()| {
         let landlock =
             landlock::restrict(&plan, entered).map_err(|error| SetupError::at("Landlock")(io::Error::other(error)))?;
-        seccomp::restrict(entered).map_err(SetupError::at("the system-call filter"))?;
+        seccomp::restrict(entered, plan.role).map_err(SetupError::at("the system-call filter"))?;
         process::exit_on_abort().map_err(SetupError::at("handling an abort"))?;
         Ok(landlock)
     });
@@ -97,18 +107,70 @@ fn work(room: Room, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
         }
     };
     let wire = Wire::new(control, REQUEST_LIMIT);
-    report_panics(|| answer(wire, Arc::clone(&replies), landlock, remote), &*replies)
+    let work = |wire| {
+        let ready = Ready { wire, replies: Arc::clone(&replies), landlock };
+        match plan.role {
+            Role::Receiver => receive_objects(ready, pipes.map(|pipes| (pipes, kept(&plan, entered))), remote),
+            Role::Verifier => verify(ready, pipes),
+        }
+    };
+    report_panics(|| work(wire), &*replies)
 }
 
-fn answer(mut wire: Wire, replies: Arc<Lines>, landlock: String, remote: impl FnOnce() -> Box<dyn Remote>) -> i32 {
-    let Some(SentErrand(errand)) = receive(&mut wire) else { return 1 };
-    let progress = Arc::new(Reported::new(Arc::clone(&replies) as Arc<dyn Replies>));
-    // The parent cancels by ending this process.
-    let request = ConnectRequest::new(errand, Watch::new(Cancel::new(), progress));
+/// A worker that is confined.
+struct Ready {
+    wire: Wire,
+    replies: Arc<Lines>,
+    landlock: String,
+}
+
+impl Ready {
+    /// Receives the errand.
+    fn begin(&mut self) -> Option<ConnectRequest> {
+        let SentErrand(errand) = receive(&mut self.wire)?;
+        let progress = Arc::new(Reported::new(Arc::clone(&self.replies) as Arc<dyn Replies>));
+        // The parent cancels by ending this process.
+        Some(ConnectRequest::new(errand, Watch::new(Cancel::new(), progress)))
+    }
+
+    /// Tells the parent that requests may come.
+    fn announce(self) -> Socket {
+        let Self { wire, replies, landlock } = self;
+        replies.send(Reply::Ready { landlock });
+        Socket { wire, replies }
+    }
+}
+
+fn receive_objects(
+    mut ready: Ready,
+    keeper: Option<([OwnedFd; 2], PathBuf)>,
+    remote: impl FnOnce() -> Box<dyn Remote>,
+) -> i32 {
+    let Some(request) = ready.begin() else { return 1 };
+    let request = match keeper {
+        Some(([to, from], kept)) => {
+            let places = places(&kept, content_limit(&request.errand));
+            request.handing_over(Outlet::new(to.into(), from.into(), places))
+        }
+        None => request,
+    };
     let remote = remote();
-    replies.send(Reply::Ready { landlock });
-    serve::serve(&*remote, &request, &mut Socket { wire, replies });
+    serve::serve(&*remote, &request, &mut ready.announce());
     0
+}
+
+fn verify(mut ready: Ready, pipes: Option<[OwnedFd; 2]>) -> i32 {
+    let (Some(request), Some([from, to])) = (ready.begin(), pipes) else { return 1 };
+    serve::verify(&request, Inlet::new(from.into(), to.into()), &mut ready.announce());
+    0
+}
+
+/// What the verifier keeps, as this receiver sees it.
+fn kept(plan: &Plan, entered: Entered) -> PathBuf {
+    match (&plan.kept, entered.namespaces) {
+        (Some(kept), false) => kept.into(),
+        _ => namespace::KEPT.into(),
+    }
 }
 
 /// Receives the next message, if the parent sends a valid one.

@@ -6,15 +6,19 @@ use std::io;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::FcntlArg;
+use nix::fcntl::fcntl;
 use nix::unistd::Pid;
 use nix::unistd::geteuid;
 
@@ -32,6 +36,7 @@ use super::protocol::Host;
 use super::protocol::Plan;
 use super::protocol::Reply;
 use super::protocol::RequestError;
+use super::protocol::Role;
 use super::relay::Destination;
 use super::relay::Relay;
 use super::session::Session;
@@ -46,15 +51,24 @@ use crate::cancel::Interrupted;
 use crate::error::Cause;
 use crate::policy::WorkerConfig;
 use crate::remote::Errand;
+use crate::remote::REPOSITORY;
 use crate::remote::RemoteError;
 use crate::spec::Scheme;
 
 mod pace;
+mod pair;
 mod peer;
 
+use pair::Pair;
+use pair::Seed;
 use peer::Contained;
 
-/// Runs sessions in a child of the same program that can access nothing but its job.
+/// The directory of a receiver, in the staging directory.
+const RECEIVED: &str = "received";
+
+/// Runs sessions in children of the same program that can access nothing but their job: a receiver, and for a fetch a
+/// verifier. The receiver can only read what the verifier keeps, and the verifier has no network. All verifiers have the
+/// last uid of the range.
 ///
 /// | caller | confinement |
 /// |---|---|
@@ -76,7 +90,7 @@ impl Confined {
     /// limits the workers of the node. A driver in a container must see the host's directory.
     pub const UID_LOCKS: &str = "/run/gitrepo/uids";
 
-    /// Time for the child to confine itself and to read a message, far more than a loaded machine needs.
+    /// Time for a child to confine itself and to read a message, far more than a loaded machine needs.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Creates workers of this program.
@@ -106,39 +120,103 @@ impl Confined {
 impl Worker for Confined {
     fn start(&self, job: Job) -> Result<Session, WorkerError> {
         let cancel = job.watch.cancel.within(job.errand.limits.timeout);
-        let (plan, claim) = self.plan(&job, &cancel)?;
-        let (control, theirs) = UnixStream::pair().map_err(at("making a socket"))?;
-        control.set_write_timeout(Some(Self::PATIENCE)).map_err(at("preparing a socket"))?;
-        let child = self.spawn(theirs)?;
-        // From here on, dropping `peer` ends the child.
-        let mut peer = Contained::new(&job, child, Wire::new(control, REPLY_LIMIT));
-
-        let lock: Vec<OwnedFd> = claim.into_iter().map(|claim| claim.lock).collect();
-        let line = protocol::line(&plan).map_err(at("writing the plan"))?;
-        send_with_descriptors(peer.wire.stream(), &line, &lock).map_err(at("handing over the plan"))?;
-        let (pid, namespaces, listener) = started(&mut peer, &cancel)?;
-        if let (Some(listener), Some(host)) = (listener, &job.host) {
-            peer.relay =
-                Some(Relay::start(listener, destination(&job, host.addresses.clone())).map_err(at("the relay"))?);
+        let (mut plan, claim) = self.plan(&job, &cancel)?;
+        let mut descriptors = Vec::new();
+        let mut seed = None;
+        if let Some(staging) = &job.errand.staging {
+            let [scratch, kept] = prepare(staging).map_err(at("preparing the staging directory"))?;
+            let ((objects, to), (from, answers)) = pipes().map_err(at("making a pipe"))?;
+            descriptors.extend([to, from]);
+            seed = Some(Seed {
+                program: self.program.clone(),
+                plan: self.plan_of_verifier(&plan),
+                errand: without_secrets(&job.errand),
+                pipes: vec![objects, answers],
+                cancel: cancel.clone(),
+            });
+            (plan.staging, plan.kept) = (Some(scratch.into()), Some(kept.into()));
         }
-        peer.worker = Some(Pid::from_raw(pid));
-        if namespaces && let Some(staging) = job.errand.staging.as_ref().and_then(|staging| staging.to_str()) {
-            peer.places.push((namespace::STAGING.to_owned(), staging.to_owned()));
-        }
-        peer.wire
-            .send(&SentErrand(seen_by_the_child(&job.errand, plan, namespaces)))
-            .map_err(at("handing over the errand"))?;
-        let landlock = ready(&mut peer, &cancel)?;
-        if !namespaces && geteuid().is_root() {
-            check_landlock(&landlock)?;
-            tracing::warn!(
-                landlock,
-                "no right to make namespaces (CAP_SYS_ADMIN): only Landlock and limits confine the worker"
-            );
-        }
-        tracing::debug!(url = %job.errand.url, pid, namespaces, landlock, "worker started");
-        Ok(Session::new(Box::new(peer), &job, cancel))
+        descriptors.extend(claim.map(|claim| claim.lock));
+        let destination = job.host.as_ref().map(|host| destination(&job, host.addresses.clone()));
+        let receiver = launch(&self.program, &job.errand, plan, descriptors, destination, &cancel)?;
+        Ok(Session::new(Box::new(Pair::new(receiver, seed)), &job, cancel))
     }
+}
+
+/// Starts a child with these descriptors, and waits until it is confined.
+fn launch(
+    program: &Path,
+    errand: &Errand,
+    plan: Plan,
+    descriptors: Vec<OwnedFd>,
+    destination: Option<Destination>,
+    cancel: &Cancel,
+) -> Result<Contained, WorkerError> {
+    let (control, theirs) = UnixStream::pair().map_err(at("making a socket"))?;
+    control.set_write_timeout(Some(Confined::PATIENCE)).map_err(at("preparing a socket"))?;
+    let child = spawn(program, theirs)?;
+    // From here on, dropping `peer` ends the child.
+    let mut peer = Contained::new(errand, child, Wire::new(control, REPLY_LIMIT));
+
+    let line = protocol::line(&plan).map_err(at("writing the plan"))?;
+    send_with_descriptors(peer.wire.stream(), &line, &descriptors).map_err(at("handing over the plan"))?;
+    // The other end of a pipe must notice when the child closes its own.
+    drop(descriptors);
+    let (pid, namespaces, listener) = started(&mut peer, cancel)?;
+    if let (Some(listener), Some(destination)) = (listener, destination) {
+        peer.relay = Some(Relay::start(listener, destination).map_err(at("the relay"))?);
+    }
+    peer.worker = Some(Pid::from_raw(pid));
+    for (inside, outside) in [(namespace::STAGING, &plan.staging), (namespace::KEPT, &plan.kept)] {
+        if namespaces && let Some(outside) = outside.as_ref().and_then(|outside| outside.to_str()) {
+            peer.places.push((inside.to_owned(), outside.to_owned()));
+        }
+    }
+    let role = plan.role;
+    peer.wire.send(&SentErrand(seen_by_the_child(errand, plan, namespaces))).map_err(at("handing over the errand"))?;
+    let landlock = ready(&mut peer, cancel)?;
+    if !namespaces && geteuid().is_root() {
+        check_landlock(&landlock)?;
+        tracing::warn!(
+            landlock,
+            "no right to make namespaces (CAP_SYS_ADMIN): only Landlock and limits confine the worker"
+        );
+    }
+    tracing::debug!(url = %errand.url, ?role, pid, namespaces, landlock, "worker started");
+    Ok(peer)
+}
+
+/// Makes the directory in which the receiver works, and the one in which the verifier keeps the repository.
+fn prepare(staging: &Path) -> io::Result<[PathBuf; 2]> {
+    let staging = fs::canonicalize(staging)?;
+    let make = |name: &str| {
+        let path = staging.join(name);
+        match fs::DirBuilder::new().mode(0o755).create(&path) {
+            // Another session of the same fetch made it, and its workers have ended.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.symlink_metadata()?.is_dir() => Ok(path),
+            made => made.map(|()| path),
+        }
+    };
+    Ok([make(RECEIVED)?, make(REPOSITORY)?])
+}
+
+/// The two pipes between a receiver and its verifier: for objects, and for answers. Each with its reader first.
+type Pipes = ((OwnedFd, OwnedFd), (OwnedFd, OwnedFd));
+
+fn pipes() -> io::Result<Pipes> {
+    /// Bytes of a pipe: the receiver need not wait while the verifier hashes the last buffer.
+    const CAPACITY: libc::c_int = 1 << 20;
+    let (objects, answers) = (io::pipe()?, io::pipe()?);
+    // A user with many pipes gets no large ones.
+    fcntl(&objects.1, FcntlArg::F_SETPIPE_SZ(CAPACITY)).ok();
+    Ok(((objects.0.into(), objects.1.into()), (answers.0.into(), answers.1.into())))
+}
+
+/// What a verifier needs to know of an errand.
+fn without_secrets(errand: &Errand) -> Errand {
+    let Errand { url, staging, base, limits, .. } = errand;
+    let (staging, base, limits) = (staging.clone(), base.clone(), limits.clone());
+    Errand { staging, base, limits, ..Errand::new(url.clone()) }
 }
 
 impl Confined {
@@ -148,11 +226,13 @@ impl Confined {
         };
         let source = source(job)?;
         let mut plan = Plan {
+            role: Role::Receiver,
             uid: None,
             uid_is_ours: false,
             memory: self.memory,
             file_size: job.errand.limits.fetch_bytes.max(job.errand.limits.tree_bytes),
             staging: real(&job.errand.staging, "finding the staging directory")?,
+            kept: None,
             base: real(&job.errand.base, "finding the base repository")?,
             source: None,
             ca_file: real(&ca_file(job), "finding the certificate authorities")?,
@@ -176,33 +256,56 @@ impl Confined {
         Ok((plan, claim))
     }
 
+    /// All but the last one, which all verifiers share. If there is no other one, the receivers share it, too.
+    fn uids_of_receivers(&self) -> RangeInclusive<u32> {
+        let (first, last) = (*self.uids.start(), *self.uids.end());
+        first..=last.saturating_sub(1).max(first)
+    }
+
     fn claim(&self, job: &Job, cancel: &Cancel) -> Result<Claim, WorkerError> {
-        uids::claim(self.uids.clone(), &self.uid_locks, cancel).map_err(|error| match error {
-            ClaimError::AllTaken(Interrupted::DeadlineExceeded) => {
-                WorkerError::NoFreeWorker { count: self.uids.clone().count() }
-            }
+        let uids = self.uids_of_receivers();
+        uids::claim(uids.clone(), &self.uid_locks, cancel).map_err(|error| match error {
+            ClaimError::AllTaken(Interrupted::DeadlineExceeded) => WorkerError::NoFreeWorker { count: uids.count() },
             ClaimError::AllTaken(source) => RemoteError::Interrupted { url: job.errand.url.to_string(), source }.into(),
             ClaimError::Locks(source) => at("taking a uid")(source),
         })
     }
 
-    fn spawn(&self, control: UnixStream) -> Result<Child, WorkerError> {
-        // A sink in place of /dev/null, which an empty chroot lacks: writing to the read end of a pipe fails.
-        let (nowhere, _) = io::pipe().map_err(at("making a pipe"))?;
-        let errors = nowhere.try_clone().map_err(at("making a pipe"))?;
-        // Others can read arguments and environment, so both are empty. A separate process group, so that the
-        // terminal's interrupt reaches only the parent.
-        Command::new(&self.program)
-            .arg0(child::NAME)
-            .env_clear()
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::from(OwnedFd::from(control)))
-            .stdout(nowhere)
-            .stderr(errors)
-            .spawn()
-            .map_err(at("starting the program"))
+    /// How to confine the verifier beside a receiver that is confined by `plan`.
+    fn plan_of_verifier(&self, plan: &Plan) -> Plan {
+        let Plan { memory, file_size, staging, base, .. } = plan;
+        Plan {
+            role: Role::Verifier,
+            uid: geteuid().is_root().then(|| *self.uids.end()),
+            uid_is_ours: false,
+            memory: *memory,
+            file_size: *file_size,
+            staging: staging.clone(),
+            kept: None,
+            base: base.clone(),
+            source: None,
+            ca_file: None,
+            host: None,
+        }
     }
+}
+
+fn spawn(program: &Path, control: UnixStream) -> Result<Child, WorkerError> {
+    // A sink in place of /dev/null, which an empty chroot lacks: writing to the read end of a pipe fails.
+    let (nowhere, _) = io::pipe().map_err(at("making a pipe"))?;
+    let errors = nowhere.try_clone().map_err(at("making a pipe"))?;
+    // Others can read arguments and environment, so both are empty. A separate process group, so that the
+    // terminal's interrupt reaches only the parent.
+    Command::new(program)
+        .arg0(child::NAME)
+        .env_clear()
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::from(OwnedFd::from(control)))
+        .stdout(nowhere)
+        .stderr(errors)
+        .spawn()
+        .map_err(at("starting the program"))
 }
 
 /// Returns the repository of a `file` URL, and its owner.

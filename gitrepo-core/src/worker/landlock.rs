@@ -104,7 +104,10 @@ fn inside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {
 
 fn outside(plan: &Plan) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let source = plan.source.as_ref().map(|source| &source.path);
-    let of_the_job = [source, plan.base.as_ref(), plan.ca_file.as_ref()].into_iter().flatten().map(PathBuf::from);
+    let of_the_job = [source, plan.base.as_ref(), plan.kept.as_ref(), plan.ca_file.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::from);
     let readable = SYSTEM.iter().map(Path::new).map(Path::to_owned).chain(of_the_job).collect();
     (readable, plan.staging.iter().map(PathBuf::from).collect())
 }

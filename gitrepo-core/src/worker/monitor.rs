@@ -50,6 +50,8 @@ pub(super) struct Room {
     pub(super) monitor: UnixStream,
     pub(super) plan: Plan,
     pub(super) entered: Entered,
+    /// The worker's ends of the pipes to its companion, for objects and for answers.
+    pub(super) pipes: Option<[OwnedFd; 2]>,
 }
 
 /// Runs the monitor on the parent's socket; `work` runs in the worker. Returns the program's exit status.
@@ -67,17 +69,19 @@ pub(super) fn run(control: UnixStream, work: impl FnOnce(Room) -> i32) -> i32 {
 
 /// Starts the worker in its namespaces. Returns only in the monitor.
 fn start(wire: &mut Wire, work: impl FnOnce(Room) -> i32) -> Result<(Pid, UnixStream), SetupError> {
-    let (plan, held) = receive_plan(wire).map_err(SetupError::at("reading the plan"))?;
+    let (plan, mut held) = receive_plan(wire).map_err(SetupError::at("reading the plan"))?;
+    let pipes = take_pipes(&plan, &mut held).map_err(SetupError::at("reading the plan"))?;
     let (entered, listener) = namespace::enter(&plan)?;
     let (lifeline, monitor) = UnixStream::pair().map_err(SetupError::at("making a socket"))?;
     let control = wire.stream().try_clone().map_err(SetupError::at("duplicating a socket"))?;
     match process::fork().map_err(SetupError::at("fork"))? {
         ForkResult::Child => {
             drop((listener, lifeline, held));
-            process::exit_now(work(Room { control, monitor, plan, entered }));
+            process::exit_now(work(Room { control, monitor, plan, entered, pipes }));
         }
         ForkResult::Parent { child } => {
-            drop((control, monitor));
+            // Only the worker's own end keeps a pipe open.
+            drop((control, monitor, pipes));
             let started = Reply::Started { pid: child.as_raw(), namespaces: entered.namespaces };
             announce(wire, &started, listener).map_err(SetupError::at("handing over the socket"))?;
             // Kept until this process ends, after the worker: a uid stays taken as long as a process has its lock open.
@@ -92,6 +96,15 @@ fn receive_plan(wire: &mut Wire) -> io::Result<(Plan, Vec<OwnedFd>)> {
         Incoming::Line(line) => Ok((serde_json::from_slice(&line)?, wire.take_descriptors())),
         Incoming::Quiet | Incoming::Closed => Err(io::ErrorKind::UnexpectedEof.into()),
     }
+}
+
+/// The pipes come first.
+fn take_pipes(plan: &Plan, held: &mut Vec<OwnedFd>) -> io::Result<Option<[OwnedFd; 2]>> {
+    if plan.staging.is_none() {
+        return Ok(None);
+    }
+    let pipes: Vec<OwnedFd> = held.drain(..held.len().min(2)).collect();
+    pipes.try_into().map(Some).map_err(|_| io::ErrorKind::UnexpectedEof.into())
 }
 
 fn announce(wire: &Wire, started: &Reply, listener: Option<TcpListener>) -> io::Result<()> {

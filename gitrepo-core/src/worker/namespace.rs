@@ -1,7 +1,8 @@
 //! The worker's own namespaces, and the few files visible in them.
 //!
 //! ```text
-//! /.gitrepo/staging     the job's staging directory
+//! /.gitrepo/staging     the directory to write to
+//! /.gitrepo/kept        a receiver's: what the verifier keeps, read-only
 //! /.gitrepo/base        the repository that it builds on, read-only
 //! /.gitrepo/ca.pem      certificate authorities
 //! /etc/hosts            the repository's host is 127.0.0.1
@@ -23,7 +24,7 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::lchown;
 use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
@@ -49,13 +50,17 @@ use nix::unistd::pivot_root;
 
 use super::protocol::Host;
 use super::protocol::Plan;
+use super::protocol::Role;
 use super::protocol::SetupError;
+use crate::remote::REPOSITORY;
 use crate::sys::network;
 
 /// The directory of all our files in the worker's root.
 const OURS: &str = "/.gitrepo";
-/// The job's staging directory, as the worker sees it.
+/// The directory to write to, as the worker sees it.
 pub(super) const STAGING: &str = "/.gitrepo/staging";
+/// What the verifier keeps, as the receiver sees it.
+pub(super) const KEPT: &str = "/.gitrepo/kept";
 /// The job's base, as the worker sees it.
 pub(super) const BASE: &str = "/.gitrepo/base";
 /// The certificate authorities, as the worker sees them.
@@ -234,10 +239,18 @@ fn furnish(plan: &Plan, own_uid: bool) -> Result<(), SetupError> {
     if let Some(base) = &plan.base {
         bind(base, Path::new(BASE), MsFlags::MS_RDONLY).map_err(SetupError::at("showing the base repository"))?;
     }
+    if let Some(kept) = &plan.kept {
+        bind(kept, Path::new(KEPT), MsFlags::MS_RDONLY).map_err(SetupError::at("showing what is kept"))?;
+    }
     if let Some(staging) = &plan.staging {
         bind(staging, Path::new(STAGING), MsFlags::empty()).map_err(SetupError::at("showing the staging directory"))?;
         if own_uid {
-            chown(STAGING, plan.uid, plan.uid).map_err(SetupError::at("giving the staging directory away"))?;
+            let gave = || SetupError::at("giving the staging directory away");
+            lchown(STAGING, plan.uid, plan.uid).map_err(gave())?;
+            if plan.role == Role::Verifier {
+                // Made by the parent, so that the receiver could be shown it before the verifier is there.
+                lchown(Path::new(STAGING).join(REPOSITORY), plan.uid, plan.uid).map_err(gave())?;
+            }
         }
     }
     Ok(())

@@ -33,6 +33,8 @@ use crate::spec::Revision;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Plan {
+    /// What the child is for.
+    pub(super) role: Role,
     /// The user to change to, if the child may choose.
     pub(super) uid: Option<u32>,
     /// Whether no other process has this uid, so that its processes can be limited.
@@ -41,8 +43,11 @@ pub(super) struct Plan {
     pub(super) memory: u64,
     /// Maximum size of a file in bytes.
     pub(super) file_size: u64,
-    /// The directory to write to.
+    /// The directory to write to. With it comes a receiver's pipe for objects and its pipe for answers, or a verifier's
+    /// other ends of both.
     pub(super) staging: Option<OsString>,
+    /// What the verifier keeps, for a receiver to read.
+    pub(super) kept: Option<OsString>,
     /// The repository to read.
     pub(super) base: Option<OsString>,
     /// The repository of a `file` URL.
@@ -51,6 +56,16 @@ pub(super) struct Plan {
     pub(super) ca_file: Option<OsString>,
     /// The only host that may be connected to.
     pub(super) host: Option<Host>,
+}
+
+/// What a child is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Role {
+    /// It speaks to the remote, reads its pack, and hands the objects over.
+    Receiver,
+    /// It keeps and checks the objects, and lists the tree. It has neither a network nor a secret.
+    Verifier,
 }
 
 /// The repository of a `file` URL.
@@ -101,8 +116,12 @@ impl SetupError {
 pub(super) enum Request {
     /// Resolve this revision.
     Resolve(Revision),
-    /// Fetch its history.
+    /// Fetch its history, and hand it over.
     Fetch(FetchRequest),
+    /// Keep what the receiver hands over, to the end of its fetch.
+    Take,
+    /// Check what was taken for this fetch.
+    Check(FetchRequest),
     /// Write its tree.
     WriteTree(TreeRequest),
     /// Make a compact copy of [`Plan::base`].
@@ -139,6 +158,10 @@ pub(super) enum Reply {
     Resolved(Resolved),
     /// Answers [`Request::Fetch`].
     Fetched(FetchReport),
+    /// Answers [`Request::Take`].
+    Taken,
+    /// Answers [`Request::Check`].
+    Checked,
     /// Answers [`Request::WriteTree`].
     Written(TreeSummary),
     /// Answers [`Request::Compact`]: the newest commit.

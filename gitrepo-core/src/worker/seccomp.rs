@@ -20,12 +20,13 @@ use seccompiler::SeccompRule;
 use seccompiler::TargetArch;
 
 use super::namespace::Entered;
+use super::protocol::Role;
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
 /// Installs the filter permanently, for this thread and those it starts later.
-pub(super) fn restrict(entered: Entered) -> io::Result<()> {
-    let allowed = compile(allowed(entered)?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?;
+pub(super) fn restrict(entered: Entered, role: Role) -> io::Result<()> {
+    let allowed = compile(allowed(entered, role)?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?;
     // `clone3` and `openat2` pass their arguments by pointer, which a filter cannot follow. If they fail as unknown, a
     // C library uses the older calls. Installed first, because the other filter forbids installing filters.
     let hidden = [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())).into_iter().collect();
@@ -42,12 +43,43 @@ fn compile(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> i
     filter.try_into().map_err(|error: seccompiler::BackendError| io::Error::other(error))
 }
 
-fn allowed(entered: Entered) -> io::Result<Rules> {
-    let plain = [MEMORY, THREADS, TIME, FILES, OLD_FILES, INTERNET].into_iter().flatten();
+fn allowed(entered: Entered, role: Role) -> io::Result<Rules> {
+    let plain = [MEMORY, THREADS, TIME, FILES, OLD_FILES].into_iter().flatten();
     let mut rules: Rules = plain.map(|call| (*call, Vec::new())).collect();
     // These calls are left to the other filter: of the two, the stricter one decides.
     rules.extend([libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())));
     rules.extend(conditional(entered).map_err(io::Error::other)?);
+    match role {
+        Role::Receiver => {
+            rules.extend(INTERNET.iter().map(|call| (*call, Vec::new())));
+            rules.extend(sockets_and_names(entered).map_err(io::Error::other)?);
+        }
+        Role::Verifier => {
+            // For its requests and replies: a socket that it was given, and no other address.
+            rules.insert(libc::SYS_recvfrom, Vec::new());
+            rules.insert(libc::SYS_sendto, vec![equal_pointer(4, 0).map_err(io::Error::other)?]);
+            rules.insert(libc::SYS_mprotect, vec![none_set(2, libc::PROT_EXEC as u64).map_err(io::Error::other)?]);
+        }
+    }
+    Ok(rules)
+}
+
+/// The calls with conditions that a connection needs.
+fn sockets_and_names(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
+    let mut rules = BTreeMap::from([
+        // Connecting by sending would bypass Landlock's rules for ports.
+        (libc::SYS_sendto, vec![none_set(3, libc::MSG_FASTOPEN as u64)?]),
+        (libc::SYS_sendmsg, vec![none_set(2, libc::MSG_FASTOPEN as u64)?]),
+        (libc::SYS_sendmmsg, vec![none_set(3, libc::MSG_FASTOPEN as u64)?]),
+        (libc::SYS_setsockopt, socket_options(entered)?),
+        (libc::SYS_socket, sockets(entered)?),
+        // curl wakes its own wait over one. It leads nowhere else.
+        (libc::SYS_socketpair, vec![equal(0, libc::AF_UNIX as u64)?]),
+    ]);
+    if !entered.namespaces {
+        // Resolving a name may load a library. The answer comes over UDP, on a socket that musl binds.
+        rules.extend([libc::SYS_mprotect, libc::SYS_bind].map(|call| (call, Vec::new())));
+    }
     Ok(rules)
 }
 
@@ -62,19 +94,11 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
         (libc::SYS_prlimit64, vec![equal_pointer(2, 0)?]),
         (libc::SYS_ioctl, ioctls()?),
         (libc::SYS_fcntl, one_of(1, DESCRIPTOR_COMMANDS)?),
-        // Connecting by sending would bypass Landlock's rules for ports.
-        (libc::SYS_sendto, vec![none_set(3, libc::MSG_FASTOPEN as u64)?]),
-        (libc::SYS_sendmsg, vec![none_set(2, libc::MSG_FASTOPEN as u64)?]),
-        (libc::SYS_sendmmsg, vec![none_set(3, libc::MSG_FASTOPEN as u64)?]),
-        (libc::SYS_setsockopt, socket_options(entered)?),
         (libc::SYS_mmap, mappings(entered)?),
         (libc::SYS_openat, vec![none_set(3, SET_ID_BITS)?]),
         (libc::SYS_mkdirat, vec![none_set(2, SET_ID_BITS)?]),
         (libc::SYS_fchmod, vec![none_set(1, SET_ID_BITS)?]),
         (libc::SYS_fchmodat, vec![none_set(2, SET_ID_BITS)?]),
-        (libc::SYS_socket, sockets(entered)?),
-        // curl wakes its own wait over one. It leads nowhere else.
-        (libc::SYS_socketpair, vec![equal(0, libc::AF_UNIX as u64)?]),
     ]);
     #[cfg(target_arch = "x86_64")]
     rules.extend([
@@ -91,8 +115,6 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
     } else {
         // The first thread's id is the process id; other ids could belong to any process.
         rules.insert(libc::SYS_tkill, vec![equal(0, own_process)?]);
-        // Resolving a name may load a library. The answer comes over UDP, on a socket that musl binds.
-        rules.extend([libc::SYS_mprotect, libc::SYS_bind].map(|call| (call, Vec::new())));
     }
     Ok(rules)
 }
@@ -332,10 +354,13 @@ const INTERNET: &[c_long] = &[
 mod tests {
     use super::*;
 
+    const ROLES: [Role; 2] = [Role::Receiver, Role::Verifier];
+
     #[test]
-    fn both_filters_compile() {
-        for namespaces in [true, false] {
-            let rules = allowed(Entered { namespaces, own_uid: namespaces }).unwrap();
+    fn all_filters_compile() {
+        for (namespaces, role) in [true, false].into_iter().flat_map(|namespaces| ROLES.map(|role| (namespaces, role)))
+        {
+            let rules = allowed(Entered { namespaces, own_uid: namespaces }, role).unwrap();
             assert!(!rules.contains_key(&libc::SYS_execve));
             let program = compile(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow).unwrap();
             assert!(program.len() < 4096, "the kernel takes no more");
@@ -351,7 +376,7 @@ mod tests {
         for namespaces in [true, false] {
             let held = std::thread::spawn(move || {
                 nix::sys::prctl::set_no_new_privs().unwrap();
-                restrict(Entered { namespaces, own_uid: namespaces }).unwrap();
+                restrict(Entered { namespaces, own_uid: namespaces }, Role::Receiver).unwrap();
                 let open = |kind, protocol: Option<SockProtocol>| {
                     socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, protocol)
                 };
@@ -367,6 +392,34 @@ mod tests {
                 let descriptor = std::os::fd::AsRawFd::as_raw_fd(&stream);
                 assert_eq!(sendto(descriptor, b"x", &nobody, fast), Err(Errno::EPERM));
                 assert_eq!(sendmsg(descriptor, &[], &[], fast, Some(&nobody)), Err(Errno::EPERM));
+            });
+            held.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_verifier_has_no_sockets() {
+        use nix::errno::Errno;
+        use nix::sys::socket::*;
+
+        for namespaces in [true, false] {
+            let held = std::thread::spawn(move || {
+                let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+                let address = SockaddrStorage::from(address);
+                let before = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+                nix::sys::prctl::set_no_new_privs().unwrap();
+                restrict(Entered { namespaces, own_uid: namespaces }, Role::Verifier).unwrap();
+                for family in [AddressFamily::Inet, AddressFamily::Inet6, AddressFamily::Unix, AddressFamily::Netlink] {
+                    for kind in [SockType::Stream, SockType::Datagram] {
+                        assert_eq!(socket(family, kind, SockFlag::empty(), None).unwrap_err(), Errno::EPERM);
+                    }
+                }
+                let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty());
+                assert_eq!(pair.unwrap_err(), Errno::EPERM);
+                let descriptor = std::os::fd::AsRawFd::as_raw_fd(&before);
+                assert_eq!(connect(descriptor, &address), Err(Errno::EPERM));
+                assert_eq!(bind(descriptor, &address), Err(Errno::EPERM));
+                assert_eq!(sendto(descriptor, b"x", &address, MsgFlags::empty()), Err(Errno::EPERM));
             });
             held.join().unwrap();
         }

@@ -11,6 +11,7 @@ use super::protocol::Reply;
 use super::protocol::Request;
 use super::protocol::RequestError;
 use crate::error::Cause;
+use crate::pack::Inlet;
 use crate::progress::Progress;
 use crate::progress::Step;
 use crate::remote;
@@ -19,6 +20,7 @@ use crate::remote::Connection;
 use crate::remote::REPOSITORY;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
+use crate::remote::Verifier;
 use crate::snapshot;
 use crate::snapshot::TreeRequest;
 
@@ -61,7 +63,45 @@ fn answer(session: &ConnectRequest, connection: &mut dyn Connection, received: R
         Request::Fetch(request) => connection.fetch(&request).map_or_else(remote_failure, Reply::Fetched),
         Request::WriteTree(request) => write_tree(session, &request),
         Request::Compact => compact(session),
+        Request::Take | Request::Check(_) => not_mine(),
     }
+}
+
+/// Answers the requests of `client` without a remote, until there are no more.
+pub(super) fn verify(session: &ConnectRequest, inlet: Inlet, client: &mut dyn Client) {
+    let replies = client.replies();
+    let mut verifier = match Verifier::new(&session.errand) {
+        Ok(verifier) => verifier,
+        Err(error) => return replies.send(remote_failure(error)),
+    };
+    let mut inlet = Some(inlet);
+    while let Some(received) = client.next() {
+        replies.send(match received {
+            Request::Take => take(&mut verifier, &mut inlet),
+            Request::Check(fetch) => verifier.check(&fetch).map_or_else(remote_failure, |()| Reply::Checked),
+            Request::WriteTree(request) => write_tree(session, &request),
+            Request::Compact => compact(session),
+            Request::Resolve(_) | Request::Fetch(_) => not_mine(),
+        });
+    }
+}
+
+/// Takes the objects of one fetch. After a failure the stream is closed, so that the receiver ends, too.
+fn take(verifier: &mut Verifier, inlet: &mut Option<Inlet>) -> Reply {
+    let Some(mut open) = inlet.take() else {
+        return Reply::Failed(RequestError::Internal(Cause::new("the stream of objects is closed")));
+    };
+    match verifier.take(&mut open) {
+        Ok(()) => {
+            *inlet = Some(open);
+            Reply::Taken
+        }
+        Err(error) => remote_failure(error),
+    }
+}
+
+fn not_mine() -> Reply {
+    Reply::Failed(RequestError::Internal(Cause::new("this request is for another process")))
 }
 
 /// Copies the store's repository. Nothing is asked of the remote.
@@ -80,7 +120,8 @@ fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     };
     let fetched = staging.join(REPOSITORY);
     let repository = match &session.errand.base {
-        Some(base) if !fetched.exists() => base,
+        // Until something is fetched, it is at most an empty directory.
+        Some(base) if !fetched.join("objects").exists() => base,
         _ => &fetched,
     };
     let tree = staging.join(TREE);

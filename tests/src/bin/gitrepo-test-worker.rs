@@ -1,4 +1,5 @@
-//! The drivers' worker with one change: for the revision `refs/attempts/…` it tries to escape and reports the outcomes.
+//! The drivers' worker with one change: for the revision `refs/attempts/…` it tries to escape and reports the outcomes,
+//! or lies.
 //!
 //! Called with arguments, it is a parent:
 //!
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use gitrepo_core::error::Cause;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::PinnedHost;
 use gitrepo_core::remote::ConnectRequest;
@@ -42,6 +44,7 @@ use gitrepo_core::worker::run_if_worker_with;
 use gitrepo_tests::attempts;
 use gitrepo_tests::attempts::Outcomes;
 use gitrepo_tests::attempts::Surroundings;
+use gitrepo_tests::lies;
 
 fn main() -> Result<(), Box<dyn Error>> {
     run_if_worker_with(|| Box::new(Taken(Git::default())));
@@ -97,6 +100,9 @@ fn job(url: &str) -> Result<Job, Box<dyn Error>> {
     Ok(Job::new(errand, Watch::default()))
 }
 
+/// Revisions with which a volume has its receiver tell a [lie](lies).
+const LIES: &str = "refs/attempts/lies/";
+
 /// A worker that its remote has compromised.
 struct Taken(Git);
 
@@ -132,18 +138,37 @@ impl Connection for Trying<'_> {
             },
             ("refs/attempts/patience", _) => wait_for_the_remote(self.request),
             ("refs/attempts/thought", _) => think_while_connected(self.request),
-            _ => return self.honest.resolve(revision),
+            (name, _) => return self.resolve_as_told(name, revision),
         };
         let reference = serde_json::to_string(&outcomes).ok();
         Ok(Resolved::new(CommitId::from_bytes([0; 20]), reference))
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
+        if let Some(lie) = request.resolved.reference.as_deref().and_then(|name| name.strip_prefix(LIES)) {
+            let url = self.request.errand.url.to_string();
+            lies::tell(lie).map_err(|error| RemoteError::HandOver { url, source: Cause::new(error) })?;
+        }
         self.honest.fetch(request)
     }
 
     fn accepted_host_key(&self) -> Option<String> {
         self.honest.accepted_host_key()
+    }
+}
+
+impl Trying<'_> {
+    /// For a lie, the remote's HEAD; the name stays, so that the fetch knows the lie, too. For a lie about a branch, what
+    /// another branch has.
+    fn resolve_as_told(&mut self, name: &str, revision: &Revision) -> Result<Resolved, RemoteError> {
+        if let Some(other) = name.strip_prefix("refs/attempts/stands-at/") {
+            let other = self.honest.resolve(&Revision::parse(other).unwrap_or(Revision::Head))?;
+            return Ok(Resolved::new(other.commit, Some("refs/heads/main".to_owned())));
+        }
+        match name.starts_with(LIES) {
+            true => Ok(Resolved::new(self.honest.resolve(&Revision::Head)?.commit, Some(name.to_owned()))),
+            false => self.honest.resolve(revision),
+        }
     }
 }
 

@@ -15,8 +15,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::content;
 use crate::content::Segments;
+use crate::pack::Places;
 use crate::pack::WHOLE;
 use crate::pack::fake::OnlyBlobs;
+use crate::pack::fake::ingest;
 use crate::pack::history::header;
 use crate::pack::input::TRAILER;
 
@@ -405,6 +407,25 @@ fn a_chain_of_deltas_may_be_long() {
     let bare = Bare::new();
     bare.ingest(&pack(&pieces), &NOTHING).unwrap();
     assert_eq!(bare.objects().len(), 5001);
+}
+
+#[test]
+fn a_delta_that_waits_for_an_id_is_resolved_whenever_the_id_becomes_known() {
+    // Too large to be remembered: the delta of the delta has it read back, which asks for its id.
+    let base = vec![b'x'; 5 << 20];
+    let [first, second, third] =
+        [&b"1"[..], b"12", b"13"].map(|more| base.iter().chain(more).copied().collect::<Vec<u8>>());
+    let pieces = [
+        Piece::DeltaOf(blob_id(&base), append(&base, b"1")),
+        Piece::DeltaAt(0, append(&first, b"2")),
+        Piece::DeltaOf(blob_id(&first), append(&first, b"3")),
+        blob(&base),
+    ];
+    let bare = Bare::new();
+    bare.ingest(&pack(&pieces), &NOTHING).unwrap();
+    for blob in [base, first, second, third] {
+        assert!(bare.has(&blob));
+    }
 }
 
 #[test]

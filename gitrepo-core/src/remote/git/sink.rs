@@ -15,16 +15,17 @@ use git2::Oid;
 
 use crate::content::Extent;
 use crate::content::Segments;
-use crate::error::Cause;
 use crate::pack;
 use crate::pack::Content;
+use crate::pack::Outlet;
 use crate::pack::Outside;
 use crate::pack::PackError;
 use crate::progress::Step;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
-use crate::remote::repository;
 use crate::remote::repository::Repository;
+use crate::remote::repository::content_limit;
+use crate::remote::repository::refusal;
 
 /// Time between two progress reports.
 const PACE: Duration = Duration::from_millis(100);
@@ -50,21 +51,21 @@ impl From<RemoteError> for SinkError {
     }
 }
 
-/// Reads a pack to its end and keeps it in `repository`. A thin pack is completed from the objects there.
+/// Reads a pack to its end and hands its objects over. A thin pack is completed from the objects of `repository`.
 pub(in crate::remote) fn receive(
     pack: &mut dyn Read,
     repository: &Repository,
+    outlet: &mut Outlet,
     request: &ConnectRequest,
 ) -> Result<Arrived, SinkError> {
+    let repository = &repository.anew()?;
     let here = Here::of(repository)?;
     let meter = RefCell::new(Meter::new(request));
     let mut counted = Counted { pack, meter: &meter };
-    let limits = &request.errand.limits;
-    let places = repository.places(limits.fetch_bytes.max(limits.tree_bytes));
-    let kept = pack::ingest(&mut counted, &places, &here, &mut |seen| meter.borrow_mut().see(seen));
+    let room = (repository.path(), content_limit(&request.errand));
+    let handed_over = pack::ingest(&mut counted, outlet, room, &here, &mut |seen| meter.borrow_mut().see(seen));
     let mut meter = meter.into_inner();
-    let url = || request.errand.url.to_string();
-    match kept {
+    match handed_over {
         Ok(()) => {
             meter.report();
             Ok(meter.arrived)
@@ -72,17 +73,10 @@ pub(in crate::remote) fn receive(
         Err(error) => Err(match (meter.refusal.take(), error) {
             (Some(refusal), _) => refusal.into(),
             (None, PackError::Stream(error)) => SinkError::Stream(error),
-            (None, PackError::Disk(error)) => repository::unusable_io(repository.path(), &error).into(),
-            // A base that lost an object: the same fetch without it brings the object again.
-            (None, error @ PackError::MissingBase(_)) if request.errand.base.is_some() => {
-                repository::unusable_io(repository.path(), &io::Error::other(error)).into()
+            (None, error) => {
+                let errand = &request.errand;
+                refusal(error, &errand.url.to_string(), repository.path(), errand.base.is_some()).into()
             }
-            (None, PackError::TooLarge(limit)) => RemoteError::ContentTooLarge { url: url(), limit }.into(),
-            (None, PackError::OutOfMemory) => RemoteError::OutOfMemory { url: url() }.into(),
-            (None, PackError::TooMany(_)) => {
-                RemoteError::TooManyObjects { url: url(), limit: pack::MOST_OBJECTS.into() }.into()
-            }
-            (None, error) => RemoteError::Protocol { url: url(), source: Cause::new(error) }.into(),
         }),
     }
 }

@@ -87,6 +87,15 @@ impl Repository {
             history.dedup();
             return Ok(Kept { blobs: None, history, shallow });
         }
+        let (trees, blobs) = self.tree(commit)?;
+        let history = trees.into_iter().chain([oid(commit)]).collect();
+        Ok(Kept { blobs: Some(blobs), history, shallow: [commit].into() })
+    }
+
+    /// The trees and the blobs of a commit.
+    pub(super) fn tree(&self, commit: CommitId) -> Result<(HashSet<Oid>, HashSet<Oid>), RemoteError> {
+        let unusable = |error| unusable(self.path(), &error);
+        let objects = self.objects()?;
         let read = objects.read(oid(commit)).map_err(unusable)?;
         let mut waiting: Vec<Oid> = object::tree_of(read.data()).into_iter().collect();
         let mut trees: HashSet<Oid> = waiting.iter().copied().collect();
@@ -102,8 +111,7 @@ impl Repository {
                 }
             }
         }
-        let history = trees.into_iter().chain([oid(commit)]).collect();
-        Ok(Kept { blobs: Some(blobs), history, shallow: [commit].into() })
+        Ok((trees, blobs))
     }
 
     /// Copies blobs into a segment of this repository, and verifies them.

@@ -15,7 +15,6 @@ use nix::unistd::Pid;
 
 use super::Confined;
 use super::Incoming;
-use super::Job;
 use super::Relay;
 use super::Wire;
 use super::WorkerError;
@@ -26,6 +25,7 @@ use super::protocol::Reply;
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::error::Kind;
+use crate::remote::Errand;
 use crate::remote::RemoteError;
 use crate::worker::monitor::SIGNALLED;
 use crate::worker::protocol::Request;
@@ -40,6 +40,8 @@ pub(super) struct Contained {
     pub(super) relay: Option<Relay>,
     /// The worker's process id, in the parent's PID namespace.
     pub(super) worker: Option<Pid>,
+    /// The process that it hands its work over to, and may have to wait for.
+    pub(super) companion: Option<Pid>,
     /// Paths as the worker sees them, and on the host.
     pub(super) places: Vec<(String, String)>,
     /// The monitor.
@@ -63,18 +65,19 @@ impl Contained {
     /// How often cancellation is checked while the child starts.
     const TICK: Duration = Duration::from_millis(50);
 
-    pub(super) fn new(job: &Job, child: Child, wire: Wire) -> Self {
+    pub(super) fn new(errand: &Errand, child: Child, wire: Wire) -> Self {
         Self {
-            url: job.errand.url.to_string(),
+            url: errand.url.to_string(),
             wire,
             relay: None,
             worker: None,
+            companion: None,
             places: Vec::new(),
             child,
-            fetch_bytes: job.errand.limits.fetch_bytes,
-            stall: job.errand.limits.stall,
+            fetch_bytes: errand.limits.fetch_bytes,
+            stall: errand.limits.stall,
             silence: Silence { since: Instant::now(), bytes: 0, processor: Duration::ZERO },
-            minimum_rate: job.errand.limits.minimum_rate,
+            minimum_rate: errand.limits.minimum_rate,
             pace: None,
         }
     }
@@ -135,10 +138,15 @@ impl Contained {
         WorkerError::Died { url: self.url.clone(), how, kind }
     }
 
-    /// Hangs up, which makes the monitor end the worker, and waits for the monitor.
-    fn stop(&mut self) -> io::Result<ExitStatus> {
+    /// Makes the monitor end the worker.
+    pub(super) fn hang_up(&self) {
         // Fails only if the other side has already hung up.
         drop(self.wire.stream().shutdown(Shutdown::Both));
+    }
+
+    /// Hangs up, and waits for the monitor.
+    fn stop(&mut self) -> io::Result<ExitStatus> {
+        self.hang_up();
         let status = self.child.wait()?;
         self.relay = None;
         Ok(status)
@@ -185,12 +193,10 @@ impl Contained {
         self.silence = Silence { since: Instant::now(), bytes, processor: self.processor_time() };
     }
 
-    /// Returns the processor time that the worker has used so far.
+    /// Returns the processor time that the worker and its companion have used so far.
     fn processor_time(&self) -> Duration {
-        self.worker
-            .and_then(|worker| clock_getcpuclockid(worker).ok())
-            .and_then(|clock| clock.now().ok())
-            .map_or(Duration::ZERO, Duration::from)
+        let used = |process: Pid| clock_getcpuclockid(process).ok()?.now().ok().map(Duration::from);
+        [self.worker, self.companion].into_iter().flatten().filter_map(used).sum()
     }
 }
 

@@ -1,0 +1,230 @@
+//! Keeps what a fetch brings, and checks it. Knows no remote: whoever receives the objects has no say in what they are.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::panic;
+use std::path::PathBuf;
+use std::thread;
+
+use git2::ErrorCode;
+use git2::ObjectType;
+use git2::Odb;
+use git2::OdbLookupFlags;
+use git2::Oid;
+
+use super::Found;
+use super::Repository;
+use super::commit_id;
+use super::oid;
+use super::unusable;
+use super::unusable_io;
+use crate::error::Cause;
+use crate::object;
+use crate::pack;
+use crate::pack::Inlet;
+use crate::pack::Named;
+use crate::pack::Outlet;
+use crate::pack::PackError;
+use crate::pack::Places;
+use crate::remote::Errand;
+use crate::remote::FetchRequest;
+use crate::remote::RemoteError;
+use crate::remote::Resolved;
+use crate::spec::CommitId;
+
+/// Makes the repository of a fetch out of the objects that another process or thread received.
+pub(crate) struct Verifier {
+    url: String,
+    path: PathBuf,
+    base: Option<PathBuf>,
+    limit: u64,
+    repository: Option<Repository>,
+    named: Named,
+}
+
+impl Verifier {
+    /// For an errand with a staging directory. Nothing is written yet.
+    pub(crate) fn new(errand: &Errand) -> Result<Self, RemoteError> {
+        let path = errand.repository().ok_or_else(|| RemoteError::Local {
+            path: "(none)".into(),
+            full: false,
+            source: Cause::new("this conversation was begun without a directory to fetch into"),
+        })?;
+        let (url, base, limit) = (errand.url.to_string(), errand.base.clone(), content_limit(errand));
+        Ok(Self { url, path, base, limit, repository: None, named: Named::default() })
+    }
+
+    /// The repository, made on top of the base by the first call.
+    pub(crate) fn repository(&mut self) -> Result<&Repository, RemoteError> {
+        let repository = match self.repository.take() {
+            Some(repository) => repository,
+            None => Repository::create(&self.path, self.base.as_deref())?,
+        };
+        Ok(self.repository.insert(repository))
+    }
+
+    /// Keeps the objects of one fetch, from another process. Waits until it has begun to send.
+    pub(crate) fn take(&mut self, inlet: &mut Inlet) -> Result<(), RemoteError> {
+        inlet.wait().map_err(|error| self.refusal(error))?;
+        let places = self.places()?;
+        pack::keep(inlet, &places, &mut self.named).map_err(|error| self.refusal(error))
+    }
+
+    /// Keeps the objects that `receive` hands over in this process, in a second thread.
+    pub(crate) fn take_beside<T>(
+        &mut self,
+        receive: impl FnOnce(&mut Outlet) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
+        let places = self.places()?;
+        let opened = pack::pipes(places.clone()).map_err(PackError::HandOver);
+        let (mut outlet, mut inlet) = opened.map_err(|error| self.refusal(error))?;
+        let named = &mut self.named;
+        let (received, kept) = thread::scope(|scope| {
+            let keeper = scope.spawn(move || pack::keep(&mut inlet, &places, named));
+            let received = receive(&mut outlet);
+            drop(outlet);
+            (received, keeper.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+        });
+        match (received, kept) {
+            // Why the other half ended.
+            (Ok(_) | Err(RemoteError::HandOver { .. }), Err(error)) => Err(self.refusal(error)),
+            (received, _) => received,
+        }
+    }
+
+    /// Checks that the commit is here with its whole tree, and that every commit and tree that came has all that it
+    /// names. Then writes down what is here: [`Repository::holds`] reads it, and the next fetch builds on it.
+    pub(crate) fn check(&mut self, request: &FetchRequest) -> Result<(), RemoteError> {
+        let (commit, named) = (request.resolved.commit, std::mem::take(&mut self.named));
+        let (url, has_base) = (self.url.clone(), self.base.is_some());
+        let repository = &self.repository()?.anew()?;
+        if named.commits.is_empty() && repository.holds(commit) {
+            return Ok(());
+        }
+        check_commit(repository, &request.resolved, &url)?;
+        let missing = match named.commits.contains(&oid(commit)) {
+            true => repository.missing(named.trees.iter(), named.blobs.iter())?,
+            false => {
+                // It came with an earlier fetch that wanted another commit.
+                let (trees, blobs) = repository.tree(commit)?;
+                repository.missing(trees.iter().chain(&named.trees), blobs.iter().chain(&named.blobs))?
+            }
+        };
+        if let Some(id) = missing {
+            return Err(match has_base {
+                // The base may have lost it. The same fetch without the base brings it again.
+                true => unusable_io(repository.path(), &io::Error::other(format!("object {id} is missing"))),
+                false => RemoteError::Protocol { url, source: Cause::new(format_args!("it did not send {id}")) },
+            });
+        }
+        if !named.commits.is_empty() {
+            repository.set_shallow(&repository.boundary(&named)?)?;
+        }
+        repository.record([commit])
+    }
+
+    fn places(&mut self) -> Result<Places, RemoteError> {
+        let limit = self.limit;
+        Ok(self.repository()?.places(limit))
+    }
+
+    fn refusal(&self, error: PackError) -> RemoteError {
+        refusal(error, &self.url, &self.path, self.base.is_some())
+    }
+}
+
+/// Most bytes of content that a fetch may bring.
+pub(crate) fn content_limit(errand: &Errand) -> u64 {
+    errand.limits.fetch_bytes.max(errand.limits.tree_bytes)
+}
+
+/// The meaning of a pack that was not kept.
+pub(crate) fn refusal(error: PackError, url: &str, repository: &std::path::Path, has_base: bool) -> RemoteError {
+    let url = url.to_owned();
+    match error {
+        PackError::Disk(error) => unusable_io(repository, &error),
+        // A base that lost an object: the same fetch without it brings the object again.
+        error @ PackError::MissingBase(_) if has_base => unusable_io(repository, &io::Error::other(error)),
+        PackError::TooLarge(limit) => RemoteError::ContentTooLarge { url, limit },
+        PackError::OutOfMemory => RemoteError::OutOfMemory { url },
+        PackError::TooMany(_) => RemoteError::TooManyObjects { url, limit: pack::MOST_OBJECTS.into() },
+        PackError::HandOver(error) => RemoteError::HandOver { url, source: Cause::new(error) },
+        error => RemoteError::Protocol { url, source: Cause::new(error) },
+    }
+}
+
+/// Checks what is in the repository, not what the server claimed.
+fn check_commit(repository: &Repository, resolved: &Resolved, url: &str) -> Result<(), RemoteError> {
+    let (url, commit) = (url.to_owned(), resolved.commit);
+    let not_a_commit = |object: String| {
+        let revision = resolved.reference.clone().unwrap_or_else(|| commit.to_string());
+        Err(RemoteError::NotACommit { url: url.clone(), revision, object })
+    };
+    match repository.peel(commit)? {
+        Found::Commit(found) if found == commit => Ok(()),
+        // Requested by its id, the object is exactly that: an annotated tag.
+        Found::Commit(_) => not_a_commit("tag".to_owned()),
+        Found::Other(kind) => not_a_commit(kind.to_string()),
+        Found::Nothing if resolved.reference.is_none() => {
+            Err(RemoteError::CommitNotFound { url, commit, source: None })
+        }
+        Found::Nothing => {
+            let source = Cause::new(format_args!("it did not send {commit} with its tree"));
+            Err(RemoteError::Protocol { url, source })
+        }
+    }
+}
+
+impl Repository {
+    /// Finds one of these trees and blobs that is not here.
+    fn missing<'a>(
+        &self,
+        trees: impl Iterator<Item = &'a Oid>,
+        blobs: impl Iterator<Item = &'a Oid>,
+    ) -> Result<Option<Oid>, RemoteError> {
+        let objects = self.objects()?;
+        for tree in trees {
+            if !is_here(&objects, *tree) {
+                return Ok(Some(*tree));
+            }
+        }
+        let blobs: Vec<Oid> = blobs.copied().collect();
+        let there = self.locate(&blobs)?;
+        Ok(blobs.into_iter().zip(there).find_map(|(id, there)| there.is_none().then_some(id)))
+    }
+
+    /// The commits whose parents are not here: what the server told of commits that are here, and what is found.
+    fn boundary(&self, named: &Named) -> Result<BTreeSet<CommitId>, RemoteError> {
+        let objects = self.objects()?;
+        let mut boundary: BTreeSet<CommitId> = BTreeSet::new();
+        for id in &named.boundary {
+            if self.parents(&objects, *id)?.is_some() {
+                boundary.insert(commit_id(*id));
+            }
+        }
+        for before in self.shallow()? {
+            let parents = self.parents(&objects, oid(before))?.unwrap_or_default();
+            if parents.iter().any(|parent| !is_here(&objects, *parent)) {
+                boundary.insert(before);
+            }
+        }
+        let cut = named.parents.iter().filter(|(_, parent)| !is_here(&objects, *parent));
+        boundary.extend(cut.map(|(commit, _)| commit_id(*commit)));
+        Ok(boundary)
+    }
+
+    /// The parents of a commit; `None` if it is not here.
+    fn parents(&self, objects: &Odb<'_>, id: Oid) -> Result<Option<Vec<Oid>>, RemoteError> {
+        match objects.read(id) {
+            Ok(found) if found.kind() == ObjectType::Commit => Ok(Some(object::parents_of(found.data()))),
+            Ok(_) => Ok(None),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(unusable(self.path(), &error)),
+        }
+    }
+}
+
+/// Whether a commit or tree is here. Otherwise libgit2 looks for new packs after each one that is missing.
+fn is_here(objects: &Odb<'_>, id: Oid) -> bool {
+    objects.exists_ext(id, OdbLookupFlags::NO_REFRESH)
+}

@@ -1,0 +1,171 @@
+//! The two processes of a confined session: the receiver, which speaks to the remote, and the verifier, which does not.
+//!
+//! The verifier is started with the first fetch, while the remote is being asked. A session that only resolves has none.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::Contained;
+use super::WorkerError;
+use super::launch;
+use crate::cancel::Cancel;
+use crate::remote::Errand;
+use crate::remote::FetchReport;
+use crate::remote::FetchRequest;
+use crate::remote::RemoteError;
+use crate::worker::protocol::Plan;
+use crate::worker::protocol::Reply;
+use crate::worker::protocol::Request;
+use crate::worker::protocol::RequestError;
+use crate::worker::session::Peer;
+use crate::worker::session::Phase;
+
+/// What a verifier is started with.
+pub(super) struct Seed {
+    pub(super) program: PathBuf,
+    pub(super) plan: Plan,
+    /// Without a secret.
+    pub(super) errand: Errand,
+    /// Its ends of the pipes to the receiver.
+    pub(super) pipes: Vec<OwnedFd>,
+    pub(super) cancel: Cancel,
+}
+
+/// Whose answer comes next.
+enum Turn {
+    /// The receiver's.
+    Receiver,
+    /// The verifier's.
+    Verifier,
+    /// The verifier's, about the fetch that the receiver has finished.
+    Check(FetchReport),
+    /// The verifier's, if it can tell why the receiver could not hand its objects over.
+    Blame(RemoteError, Instant),
+}
+
+/// How long a verifier may take to say why it has closed the stream.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A session's processes. Dropping it ends both.
+pub(super) struct Pair {
+    receiver: Contained,
+    verifier: Option<Contained>,
+    seed: Option<Seed>,
+    turn: Turn,
+    /// The last fetch.
+    wanted: Option<FetchRequest>,
+    /// Whether the verifier waits for the objects of a fetch.
+    is_taking: bool,
+}
+
+impl Pair {
+    pub(super) fn new(receiver: Contained, seed: Option<Seed>) -> Self {
+        Self { receiver, verifier: None, seed, turn: Turn::Receiver, wanted: None, is_taking: false }
+    }
+
+    /// Starts the verifier unless it runs.
+    fn verifier(&mut self) -> Result<&mut Contained, WorkerError> {
+        let verifier = match (self.verifier.take(), self.seed.take()) {
+            (Some(verifier), _) => verifier,
+            (None, Some(Seed { program, plan, errand, pipes, cancel })) => {
+                let verifier = launch(&program, &errand, plan, pipes, None, &cancel)?;
+                self.receiver.companion = verifier.worker;
+                verifier
+            }
+            (None, None) => {
+                return Err(self.receiver.nonsense("a session without a staging directory has no verifier"));
+            }
+        };
+        Ok(self.verifier.insert(verifier))
+    }
+
+    fn ask_verifier(&mut self, request: Request, turn: Turn) -> Result<(), WorkerError> {
+        self.verifier()?.ask(request)?;
+        self.turn = turn;
+        Ok(())
+    }
+
+    /// Reads an answer of the receiver. What it says about a fetch is not the last word.
+    fn heed_receiver(&mut self, reply: Reply) -> Result<Option<Reply>, WorkerError> {
+        match reply {
+            Reply::Fetched(report) => {
+                let Some(wanted) = self.wanted.take() else {
+                    return Err(self.receiver.nonsense("nothing was fetched"));
+                };
+                self.ask_verifier(Request::Check(wanted), Turn::Check(report))?;
+                Ok(None)
+            }
+            Reply::Failed(RequestError::Remote(error @ RemoteError::HandOver { .. })) if self.is_taking => {
+                self.turn = Turn::Blame(error, Instant::now());
+                Ok(None)
+            }
+            reply => Ok(Some(reply)),
+        }
+    }
+}
+
+impl Peer for Pair {
+    fn ask(&mut self, request: Request) -> Result<(), WorkerError> {
+        match request {
+            Request::Resolve(_) => {
+                self.turn = Turn::Receiver;
+                self.receiver.ask(request)
+            }
+            Request::Fetch(fetch) => {
+                self.receiver.ask(Request::Fetch(fetch.clone()))?;
+                if !std::mem::replace(&mut self.is_taking, true) {
+                    self.verifier()?.ask(Request::Take)?;
+                }
+                self.wanted = Some(fetch);
+                self.turn = Turn::Receiver;
+                Ok(())
+            }
+            request => self.ask_verifier(request, Turn::Verifier),
+        }
+    }
+
+    fn answer(&mut self, patience: Duration) -> Result<Option<Reply>, WorkerError> {
+        if let Turn::Receiver = self.turn {
+            return match self.receiver.answer(patience)? {
+                Some(reply) => self.heed_receiver(reply),
+                None => Ok(None),
+            };
+        }
+        let reply = self.verifier()?.answer(patience)?;
+        match (std::mem::replace(&mut self.turn, Turn::Receiver), reply) {
+            (Turn::Blame(error, since), None) if since.elapsed() > PATIENCE => Ok(Some(failed(error))),
+            (Turn::Blame(error, _), Some(Reply::Taken)) => Ok(Some(failed(error))),
+            (turn, Some(Reply::Taken)) => {
+                self.is_taking = false;
+                self.turn = turn;
+                Ok(None)
+            }
+            (turn, None) => {
+                self.turn = turn;
+                Ok(None)
+            }
+            (Turn::Check(report), Some(Reply::Checked)) if !self.is_taking => Ok(Some(Reply::Fetched(report))),
+            (_, reply) => Ok(reply),
+        }
+    }
+
+    fn network_failure(&mut self, phase: Phase) -> Option<RemoteError> {
+        match self.turn {
+            Turn::Receiver => self.receiver.network_failure(phase),
+            _ => None,
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.receiver.hang_up();
+        let verifier = self.verifier.as_mut().map_or(Ok(()), Contained::end);
+        self.receiver.end().and(verifier)
+    }
+}
+
+fn failed(error: RemoteError) -> Reply {
+    Reply::Failed(RequestError::Remote(error))
+}

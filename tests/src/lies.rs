@@ -1,0 +1,219 @@
+//! What a receiver that was taken over may tell the verifier.
+//!
+//! It has two pipes: it hands objects over in one, and gets answers from the other. Here it puts itself between the
+//! honest code and both. It knows what any attacker can know: the descriptors, and the messages.
+#![allow(unsafe_code, reason = "only the system call replaces a descriptor that others own")]
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::PipeReader;
+use std::io::PipeWriter;
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+
+use nix::fcntl::FcntlArg;
+use nix::fcntl::OFlag;
+use nix::fcntl::fcntl;
+use nix::sys::stat::SFlag;
+use nix::sys::stat::fstat;
+
+/// What becomes of the volume of whoever lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is refused.
+    Refused,
+    /// It shows exactly what the remote has: the lie changed nothing.
+    Harmless,
+}
+
+/// All lies about objects.
+pub const LIES: &[(&str, End)] = &[
+    ("other-content", End::Refused),
+    ("other-tree", End::Refused),
+    ("other-commit", End::Refused),
+    ("other-type", End::Refused),
+    ("no-content", End::Refused),
+    ("no-tree", End::Refused),
+    ("no-commit", End::Refused),
+    ("nothing", End::Refused),
+    ("hollow-commit", End::Refused),
+    ("endless-object", End::Refused),
+    ("cut-short", End::Refused),
+    ("nonsense", End::Refused),
+    ("endless-boundary", End::Refused),
+    ("foreign-boundary", End::Harmless),
+    ("more-objects", End::Harmless),
+    ("writing-before-the-end", End::Harmless),
+    ("writing-after-the-end", End::Harmless),
+];
+
+/// A message to the verifier.
+enum Message {
+    /// An object, as its type and its content.
+    Object(u8, Vec<u8>),
+    PackEnds,
+    Boundary,
+    Other,
+}
+
+/// From now on tells this lie about what this process hands over.
+pub fn tell(lie: &str) -> io::Result<()> {
+    let lie = lie.to_owned();
+    let (to, from) = (descriptor(OFlag::O_WRONLY)?, descriptor(OFlag::O_RDONLY)?);
+    let (real_to, real_from) = (duplicate(to)?, duplicate(from)?);
+    let ((messages, new_to), (new_from, answers)) = (io::pipe()?, io::pipe()?);
+    replace(to, &new_to)?;
+    replace(from, &new_from)?;
+    thread::Builder::new().name("liar".to_owned()).spawn(move || {
+        // Both sides see it when the pipes are closed.
+        drop(relay(&lie, (messages, answers), (PipeWriter::from(real_to), PipeReader::from(real_from))));
+    })?;
+    Ok(())
+}
+
+fn relay(
+    lie: &str,
+    (mut from, mut to): (PipeReader, PipeWriter),
+    (mut real_to, mut real_from): (PipeWriter, PipeReader),
+) -> io::Result<()> {
+    loop {
+        let mut command = [0];
+        from.read_exact(&mut command)?;
+        let (message, plain) = match command[0] {
+            kind @ (b'b' | b'c' | b't' | b'g') => {
+                let content = counted(&mut from, 1)?;
+                (Message::Object(kind, content.clone()), object(kind, &content))
+            }
+            b's' => {
+                let ids = counted(&mut from, 20)?;
+                (Message::Boundary, [&[b's'][..], &(ids.len() as u64 / 20).to_be_bytes(), &ids].concat())
+            }
+            b'e' => (Message::PackEnds, vec![b'e']),
+            other => (Message::Other, vec![other]),
+        };
+        real_to.write_all(&told(lie, &message, plain))?;
+        if lie == "cut-short" && matches!(message, Message::Object(b'b', _)) {
+            return Ok(());
+        }
+        if let Message::PackEnds = message {
+            let mut answer = [0];
+            real_from.read_exact(&mut answer)?;
+            if lie == "writing-after-the-end" {
+                write_everywhere();
+            }
+            to.write_all(&answer)?;
+        }
+    }
+}
+
+/// What the verifier is told in place of `plain`.
+fn told(lie: &str, message: &Message, plain: Vec<u8>) -> Vec<u8> {
+    let changed = |change: fn(&mut Vec<u8>)| match message {
+        Message::Object(kind, content) => {
+            let mut content = content.clone();
+            change(&mut content);
+            object(*kind, &content)
+        }
+        _ => plain.clone(),
+    };
+    match (lie, message) {
+        ("other-content", Message::Object(b'b', _)) => changed(|content| content.fill(b'!')),
+        ("other-tree", Message::Object(b't', _)) => {
+            changed(|content| content.iter_mut().last().map_or((), |id| *id ^= 1))
+        }
+        ("other-commit", Message::Object(b'c', _)) => changed(|content| content.extend(b"and more\n")),
+        ("other-type", Message::Object(b'c', content)) => object(b'g', content),
+        ("no-content", Message::Object(b'b', _)) => Vec::new(),
+        ("no-tree", Message::Object(b't', _)) => Vec::new(),
+        ("no-commit", Message::Object(b'c', _)) => Vec::new(),
+        ("nothing", Message::Object(..)) => Vec::new(),
+        ("hollow-commit", Message::PackEnds) => [object(b'c', &commit(&"5".repeat(40))), plain].concat(),
+        ("more-objects", Message::PackEnds) => {
+            // git's empty tree has a well-known id.
+            let empty = commit("4b825dc642cb6eb9a060e54bf8d69288fbee4904");
+            [object(b'b', b"more"), object(b't', b""), object(b'c', &empty), plain].concat()
+        }
+        ("endless-object", Message::Object(b'b', content)) => [&[b'b'; 1][..], &[0x7f; 8], content].concat(),
+        ("cut-short", Message::Object(b'b', content)) => object(b'b', content)[..9 + content.len() / 2].to_vec(),
+        ("nonsense", Message::PackEnds) => vec![b'#'],
+        ("endless-boundary", Message::Boundary) => [&[b's'][..], &[0x7f; 8]].concat(),
+        ("foreign-boundary", Message::Boundary) => [&[b's'][..], &2_u64.to_be_bytes(), &[0; 20], &[7; 20]].concat(),
+        ("writing-before-the-end", Message::PackEnds) => {
+            write_everywhere();
+            plain
+        }
+        _ => plain,
+    }
+}
+
+fn object(kind: u8, content: &[u8]) -> Vec<u8> {
+    [&[kind][..], &(content.len() as u64).to_be_bytes(), content].concat()
+}
+
+fn commit(tree: &str) -> Vec<u8> {
+    format!("tree {tree}\nauthor A <a@b> 9999999999 +0000\ncommitter A <a@b> 9999999999 +0000\n\nm\n").into_bytes()
+}
+
+/// A number, and so many parts of this size.
+fn counted(from: &mut impl Read, size: usize) -> io::Result<Vec<u8>> {
+    let mut count = [0; 8];
+    from.read_exact(&mut count)?;
+    let count = usize::try_from(u64::from_be_bytes(count)).map_err(io::Error::other)?;
+    let mut bytes = vec![0; count * size];
+    from.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Tries to change all that the verifier keeps.
+fn write_everywhere() {
+    let mut places = vec![PathBuf::from("/.gitrepo/kept"), PathBuf::from("/.gitrepo/base")];
+    let mut could = Vec::new();
+    while let Some(place) = places.pop() {
+        could.extend(attempt(&place.join("new"), |path| File::create(path).map(drop)));
+        for path in fs::read_dir(&place).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                places.push(path);
+                continue;
+            }
+            could.extend(attempt(&path, |path| File::options().append(true).open(path)?.write_all(b"lie")));
+            could.extend(attempt(&path, |path| File::options().write(true).open(path)?.write_all(b"lie")));
+            could.extend(attempt(&path, |path| fs::rename(path, path.with_extension("moved"))));
+            could.extend(attempt(&path, |path| fs::remove_file(path)));
+        }
+    }
+    assert!(could.is_empty(), "{could:?}");
+}
+
+fn attempt(path: &Path, change: impl FnOnce(&Path) -> io::Result<()>) -> Option<PathBuf> {
+    change(path).is_ok().then(|| path.to_owned())
+}
+
+/// The pipe that is open for reading, or the one that is open for writing, besides the standard streams.
+fn descriptor(mode: OFlag) -> io::Result<RawFd> {
+    let is_wanted = |number: &RawFd| {
+        // SAFETY: nothing is done with a number that is not open.
+        let open = unsafe { BorrowedFd::borrow_raw(*number) };
+        let is_pipe = fstat(open).is_ok_and(|found| SFlag::from_bits_truncate(found.st_mode).contains(SFlag::S_IFIFO));
+        let flags = fcntl(open, FcntlArg::F_GETFL).map(OFlag::from_bits_truncate);
+        is_pipe && flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE == mode)
+    };
+    (3..1024).find(is_wanted).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn duplicate(number: RawFd) -> io::Result<std::os::fd::OwnedFd> {
+    // SAFETY: it was just found open, and its owner lives as long as the conversation.
+    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
+}
+
+fn replace(number: RawFd, by: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: the number stays open, for another pipe; its owner need not know.
+    let replaced = unsafe { libc::dup2(by.as_raw_fd(), number) };
+    if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

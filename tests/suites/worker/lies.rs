@@ -1,0 +1,147 @@
+//! A receiver that was taken over lies to the verifier: at worst its own volume fails.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gitrepo_core::error::chain;
+use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::PublishError;
+use gitrepo_core::volume::Published;
+use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::lies::End;
+use gitrepo_tests::lies::LIES;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::require;
+use gitrepo_tests::volumes;
+use gitrepo_tests::volumes::Node;
+use gitrepo_tests::volumes::at;
+use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::token;
+use tempfile::TempDir;
+
+use super::confined;
+
+/// A node, and a repository that tenants share.
+struct Scene {
+    node: Node,
+    server: HttpServer,
+    repository: Repository,
+    _place: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let repository = Repository::new("shared");
+        commit(&repository, "first");
+        let server = HttpServer::start(&repository);
+        let place = TempDir::new().unwrap();
+        let mut config = volumes::config();
+        config.limits.timeout = std::time::Duration::from_secs(60);
+        fs::create_dir(place.path().join("locks")).unwrap();
+        let worker = confined(&place.path().join("locks"));
+        let node = Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()));
+        Self { node, server, repository, _place: place }
+    }
+
+    /// Publishes for one of the tenants, each of whom has a token.
+    fn publish(&self, tenant: &str, revision: &str) -> (PathBuf, Result<Published, PublishError>) {
+        let target = self.node.target(&format!("{tenant}-{}", volumes::entries(&self.node.target("")).len()));
+        let request = at(read_only(&self.server.url(&self.repository), &target), revision);
+        let published = self.node.publish_as(&request, &token(Some(tenant)));
+        (target, published)
+    }
+
+    /// Fails unless an honest tenant gets exactly the remote's tree. Another one each time: the remote's last answer to a
+    /// credential is taken again for a second.
+    fn assert_honest_is_served(&self, content: &str) -> Published {
+        let (target, published) = self.publish(&format!("honest-{content}"), "main");
+        let published = published.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        assert_shown(&self.node.shown(&target), content);
+        published
+    }
+
+    fn refs(&self) -> Vec<String> {
+        let repositories = volumes::entries(&self.node.store().join("repositories"));
+        let refs = repositories.iter().flat_map(|repository| volumes::entries(&repository.join("refs/commits")));
+        refs.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// A commit with this content in all of its files.
+fn commit(repository: &Repository, content: &str) -> String {
+    let files = Files::new().file("README.md", content).file("docs/guide.md", format!("{content}, explained"));
+    repository.commit("main", &files)
+}
+
+fn assert_shown(tree: &Path, content: &str) {
+    let root = if tree.join("root").is_dir() { tree.join("root") } else { tree.to_owned() };
+    assert_eq!(fs::read_to_string(root.join("README.md")).unwrap(), content);
+    assert_eq!(fs::read_to_string(root.join("docs/guide.md")).unwrap(), format!("{content}, explained"));
+}
+
+#[test]
+fn s19_a_lie_about_objects_fails_the_liars_volume_at_most() {
+    if !require::root("to confine workers") {
+        return;
+    }
+    for (lie, end) in LIES {
+        let scene = Scene::new();
+        let (target, published) = scene.publish("liar", &format!("refs/attempts/lies/{lie}"));
+        match (end, published) {
+            (End::Refused, Err(error)) => {
+                assert!(!target.exists(), "{lie}");
+                scene.node.assert_nothing_published();
+                assert!(scene.node.snapshots().is_empty() && scene.refs().is_empty(), "{lie}: {}", chain(&error));
+            }
+            (End::Harmless, Ok(_)) => assert_shown(&scene.node.shown(&target), "first"),
+            (_, published) => panic!("{lie}: {published:?}"),
+        }
+        let packs = scene.server.packs();
+        let honest = scene.assert_honest_is_served("first");
+        let fetched = scene.server.packs() > packs;
+        assert_eq!((fetched, honest.outcome != Outcome::Hit), (*end == End::Refused, *end == End::Refused), "{lie}");
+    }
+}
+
+#[test]
+fn s19_a_lie_does_not_spoil_what_others_build_on() {
+    if !require::root("to confine workers") {
+        return;
+    }
+    for (lie, end) in LIES {
+        let scene = Scene::new();
+        scene.assert_honest_is_served("first");
+        let second = commit(&scene.repository, "second");
+        let (target, published) = scene.publish("liar", &format!("refs/attempts/lies/{lie}"));
+        match end {
+            End::Refused => {
+                published.expect_err(lie);
+                assert!(!scene.refs().contains(&second), "{lie}");
+            }
+            End::Harmless => assert_shown(&scene.node.shown(&target), published.map(|_| "second").expect(lie)),
+        }
+        scene.assert_honest_is_served("second");
+        // Everything that a later fetch builds on is right.
+        commit(&scene.repository, "third");
+        scene.assert_honest_is_served("third");
+    }
+}
+
+#[test]
+fn s19_a_lie_about_a_branch_is_believed_for_the_liars_volume_alone() {
+    if !require::root("to confine workers") {
+        return;
+    }
+    let scene = Scene::new();
+    let old = scene.repository.resolve("main");
+    scene.repository.set_branch("old", &old);
+    commit(&scene.repository, "second");
+    let (target, published) = scene.publish("liar", "refs/attempts/stands-at/refs/heads/old");
+    published.unwrap();
+    assert_shown(&scene.node.shown(&target), "first");
+    scene.assert_honest_is_served("second");
+}
