@@ -46,14 +46,20 @@ enum Source<'a> {
     Local(Local<'a>),
 }
 
+impl Source<'_> {
+    fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        match self {
+            Self::Server(server) => server.resolve(revision),
+            Self::Local(local) => local.resolve(revision),
+        }
+    }
+}
+
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         self.check_wanted()?;
         self.request.watch.progress.report(&Step::Resolving);
-        match &mut self.source {
-            Source::Server(server) => server.resolve(revision),
-            Source::Local(local) => local.resolve(revision),
-        }
+        self.source.resolve(revision)
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
@@ -68,6 +74,10 @@ impl Connection for Conversation<'_> {
             None => self.create_repository()?,
         };
         let repository = self.repository.insert(repository);
+        // What is here is not sent again, so that a fetch would prove nothing.
+        if request.proves && repository.has(resolved.commit)? {
+            self.source.resolve(&Revision::Commit(resolved.commit))?;
+        }
         let is_enough = request.depth == 1 || repository.shallow()?.is_empty();
         let mut arrived = Arrived::default();
         if !(is_enough && repository.holds(resolved.commit)) {
