@@ -15,6 +15,7 @@ use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
 use crate::lease::receive;
 use crate::progress::Step;
+use crate::remote::FetchRequest;
 use crate::remote::REPOSITORY;
 use crate::remote::Resolved;
 use crate::reserve::Reserve;
@@ -118,7 +119,8 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
         Revision::Commit(commit) => Resolved::new(commit, None),
         ref revision => session.resolve(revision)?,
     };
-    let received = receive(session, request.spec, &resolved, &Directory, gateway.policy().limits(), watch)?;
+    let fetch = FetchRequest::new(resolved.clone(), request.spec.depth);
+    let received = receive(session, request.spec, &fetch, &Directory, gateway.policy().limits(), watch)?;
     received.written?;
 
     let laid_out = staging.path().join(TREE);

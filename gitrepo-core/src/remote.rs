@@ -64,7 +64,7 @@ pub trait Connection {
     /// # Errors
     ///
     /// [`RemoteError::CommitNotProven`] if the remote gives out no commit by its id. Then a fetch without a base
-    /// ([`Errand::base`]) is the proof.
+    /// ([`Errand::base`]) is the proof, if it [proves](FetchRequest::proves).
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError>;
 
     /// Fetches the history of a resolved revision. Unless another process verifies its objects, they go into the bare
@@ -132,12 +132,14 @@ pub struct FetchRequest {
     pub resolved: Resolved,
     /// Commits of history; 0 for all of it.
     pub depth: u32,
+    /// Whether the remote must give out the commit itself, because nothing has proven yet that the credential may read it.
+    pub proves: bool,
 }
 
 impl FetchRequest {
     /// So many commits of the history of a resolved revision; 0 for all of it.
     pub fn new(resolved: Resolved, depth: u32) -> Self {
-        Self { resolved, depth }
+        Self { resolved, depth, proves: false }
     }
 }
 

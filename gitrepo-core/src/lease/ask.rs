@@ -9,6 +9,7 @@ use super::Wanted;
 use super::fetch::Fetching;
 use super::proof::Proof;
 use super::proof::Proven;
+use super::proof::unless_full;
 use crate::progress::Step;
 use crate::remote::Resolved;
 use crate::spec::PullPolicy;
@@ -55,7 +56,7 @@ impl Snapshots {
             Some(proven) => proven,
             None => {
                 let resolved = question(wanted.revision)?;
-                self.record(access.record_answer(wanted.credential, wanted.revision, &resolved))?;
+                unless_full(access.record_answer(wanted.credential, wanted.revision, &resolved))?;
                 let proof = if resolved.reference.is_some() { Proof::Ref } else { Proof::Commit };
                 Proven { resolved, proof }
             }
@@ -78,7 +79,7 @@ impl Snapshots {
         let commit = last.resolved.commit;
         match question(&Revision::Commit(commit)) {
             Ok(_) => {
-                self.record(access.record_proof(wanted.credential, &commit, Evidence::Commit))?;
+                unless_full(access.record_proof(wanted.credential, &commit, Evidence::Commit))?;
                 Ok(Some(Proven { resolved: last.resolved, proof: Proof::Commit }))
             }
             Err(error) if error.is_about_one_commit() => {

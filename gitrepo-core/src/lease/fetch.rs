@@ -10,6 +10,7 @@ use super::destination::Destination;
 use super::destination::Place;
 use super::proof::Proof;
 use super::proof::Proven;
+use super::proof::unless_full;
 use super::receive::Received;
 use super::receive::receive;
 use crate::error::Kind;
@@ -17,10 +18,12 @@ use crate::error::chain;
 use crate::gateway::Session;
 use crate::gateway::Workspace;
 use crate::progress::Step;
+use crate::remote::FetchRequest;
 use crate::remote::Resolved;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Owner;
+use crate::spec::CommitId;
 use crate::spec::Revision;
 use crate::store::Evidence;
 use crate::store::FetchTurn;
@@ -37,6 +40,8 @@ use crate::worker::TREE;
 pub(super) struct Fetching<'a> {
     watch: Watch,
     session: Session<'a>,
+    /// Whether the fetch has to prove access: [`FetchRequest::proves`].
+    proves: bool,
     staging: Staging,
     destination: Destination,
     turn: Option<FetchTurn>,
@@ -60,11 +65,15 @@ impl Snapshots {
     /// Resolves the revision and, if its snapshot is missing, fetches over the same connection. If another call is
     /// fetching from the repository, this one only resolves, then waits for that fetch, or for a while.
     pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
-        let is_here = match wanted.revision {
-            Revision::Commit(commit) => self.find(wanted, &Resolved::new(*commit, None))?.is_some(),
-            _ => false,
-        };
-        let (proven, fetching) = match self.ask(wanted, !is_here, watch) {
+        if let Revision::Commit(commit) = *wanted.revision
+            && self.known(wanted).is_none()
+            && self.find(wanted, &Resolved::new(commit, None))?.is_none()
+            && let Some(fetching) = self.try_fetching(wanted, watch)?
+        {
+            return self.fetch_proving(wanted, commit, fetching, watch);
+        }
+        let may_fetch = !matches!(wanted.revision, Revision::Commit(_));
+        let (proven, fetching) = match self.ask(wanted, may_fetch, watch) {
             Err(error) if error.is_not_proven() => return self.prove_by_fetching(wanted, error, watch),
             asked => asked?,
         };
@@ -93,6 +102,29 @@ impl Snapshots {
         }
     }
 
+    /// Fetches a commit that the store does not have. If the remote gives it out, that proves access.
+    fn fetch_proving(
+        &self,
+        wanted: Wanted<'_>,
+        commit: CommitId,
+        fetching: Fetching<'_>,
+        watch: &Watch,
+    ) -> Result<Lease, LeaseError> {
+        let proven = Proven { resolved: Resolved::new(commit, None), proof: Proof::Commit };
+        let fetching = Fetching { proves: true, ..fetching };
+        match self.fetch_healing(wanted, proven, fetching, watch) {
+            Err(error) if error.is_not_proven() => self.prove_by_fetching(wanted, error, watch),
+            fetched => self.proven_by(fetched?),
+        }
+    }
+
+    /// Records that the fetch of a commit proved access.
+    fn proven_by(&self, fetched: Lease) -> Result<Lease, LeaseError> {
+        let access = self.store.access();
+        unless_full(access.record_proof(&fetched.credential, &fetched.resolved.commit, Evidence::Commit))?;
+        Ok(fetched)
+    }
+
     /// Fetches a commit from a server that gives out none by its id. With nothing of ours on offer, the fetch itself proves
     /// access. So a snapshot in the store saves nothing here, unless another call has proved the same meanwhile.
     fn prove_by_fetching(
@@ -113,9 +145,7 @@ impl Snapshots {
         let (destination, staging) = Destination::anew(lock)?;
         let fetching = self.open(wanted, destination, staging, watch)?;
         let proven = Proven { resolved: Resolved::new(commit, None), proof: Proof::Commit };
-        let lease = self.fetch(wanted, proven, fetching)?;
-        self.record(self.store.access().record_proof(wanted.credential, &commit, Evidence::Commit))?;
-        Ok(lease)
+        self.proven_by(self.fetch(wanted, proven, Fetching { proves: true, ..fetching })?)
     }
 
     /// Opens a session that may fetch, unless another call is fetching from the repository.
@@ -157,19 +187,19 @@ impl Snapshots {
         fetching: Fetching<'_>,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        let has_base = fetching.destination.base().is_some();
+        let (has_base, proves) = (fetching.destination.base().is_some(), fetching.proves);
         match self.fetch(wanted, proven.clone(), fetching) {
             Err(error) if has_base && error.is_damage() => {
                 let url = &wanted.spec.repository;
                 tracing::warn!(%url, error = %chain(&error), "the store's copy is damaged; fetching again");
                 let lock = self.store.repository(url).lock(&watch.cancel)?;
                 // Another call may have found the damage, and mended it, while nobody held the lock.
-                if let Some(hit) = self.hit(wanted, &proven)? {
+                if !proves && let Some(hit) = self.hit(wanted, &proven)? {
                     return Ok(hit);
                 }
                 lock.discard()?;
                 let fetching = self.start_fetching(wanted, lock, watch)?;
-                self.fetch(wanted, proven, fetching)
+                self.fetch(wanted, proven, Fetching { proves, ..fetching })
             }
             result => result,
         }
@@ -204,17 +234,19 @@ impl Snapshots {
         let workspace = Workspace { staging: staging.path(), base: destination.base() };
         let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), &watch)?;
         let session = session.making_room(self.room.clone());
-        Ok(Fetching { watch, session, staging, destination, turn: None })
+        Ok(Fetching { watch, session, proves: false, staging, destination, turn: None })
     }
 
     /// Fetches a tree, checks it, and installs it as a snapshot.
     fn fetch(&self, wanted: Wanted<'_>, proven: Proven, fetching: Fetching<'_>) -> Result<Lease, LeaseError> {
         let resolved = &proven.resolved;
         // The locks are dropped last.
-        let Fetching { turn: _turn, destination, staging, session, watch } = fetching;
+        let Fetching { turn: _turn, destination, staging, session, proves, watch } = fetching;
         let watch = &watch;
+        let request = FetchRequest { proves, ..FetchRequest::new(resolved.clone(), wanted.spec.depth) };
+        let limits = self.gateway.policy().limits();
         let Received { tree, written, bytes } =
-            receive(session, wanted.spec, resolved, wanted.form.format, self.gateway.policy().limits(), watch)?;
+            receive(session, wanted.spec, &request, wanted.form.format, limits, watch)?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {

@@ -52,17 +52,6 @@ pub(super) struct Proven {
 }
 
 impl Snapshots {
-    /// Records that the remote has just proved access. Without the record, the next call asks the remote again.
-    pub(super) fn record(&self, recorded: Result<(), StoreError>) -> Result<(), StoreError> {
-        match recorded {
-            Err(error) if error.is_full() => {
-                tracing::warn!(error = %chain(&error), "cannot record the remote's answer: the disk is full");
-                Ok(())
-            }
-            result => result,
-        }
-    }
-
     /// Deletes what the remote's refusal makes void. If the remote just does not have one commit or ref, the proofs of
     /// other commits stay.
     pub(super) fn void(&self, wanted: Wanted<'_>, refusal: &LeaseError) {
@@ -89,4 +78,15 @@ impl Snapshots {
 
 fn is_refusal(kind: Kind) -> bool {
     matches!(kind, Kind::Unauthenticated | Kind::PermissionDenied)
+}
+
+/// Goes on without the record of a proof if the disk is full: the next call asks the remote again.
+pub(super) fn unless_full(recorded: Result<(), StoreError>) -> Result<(), StoreError> {
+    match recorded {
+        Err(error) if error.is_full() => {
+            tracing::warn!(error = %chain(&error), "cannot record the remote's answer: the disk is full");
+            Ok(())
+        }
+        result => result,
+    }
 }

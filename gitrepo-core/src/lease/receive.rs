@@ -5,7 +5,6 @@ use crate::gateway::Session;
 use crate::policy::Limits;
 use crate::progress::Step;
 use crate::remote::FetchRequest;
-use crate::remote::Resolved;
 use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::spec::VolumeSpec;
@@ -31,15 +30,15 @@ pub(crate) struct Received {
 pub(crate) fn receive(
     mut session: Session<'_>,
     spec: &VolumeSpec,
-    resolved: &Resolved,
+    request: &FetchRequest,
     format: &dyn SnapshotFormat,
     limits: &Limits,
     watch: &Watch,
 ) -> Result<Received, GatewayError> {
     // A server may think for minutes about a large pack before it sends any of it.
     watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
-    let report = session.fetch(&FetchRequest::new(resolved.clone(), spec.depth))?;
-    let tree = TreeRequest::new(&spec.tree, resolved.commit, format, limits);
+    let report = session.fetch(request)?;
+    let tree = TreeRequest::new(&spec.tree, request.resolved.commit, format, limits);
     let written = session.write_tree(&tree).map(drop);
     session.finish()?;
     Ok(Received { tree, written, bytes: report.received_bytes })

@@ -55,14 +55,20 @@ enum Source<'a> {
     Local(Local<'a>),
 }
 
+impl Source<'_> {
+    fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        match self {
+            Self::Server(server) => server.resolve(revision),
+            Self::Local(local) => local.resolve(revision),
+        }
+    }
+}
+
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         self.check_wanted()?;
         self.request.watch.progress.report(&Step::Resolving);
-        match &mut self.source {
-            Source::Server(server) => server.resolve(revision),
-            Source::Local(local) => local.resolve(revision),
-        }
+        self.source.resolve(revision)
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
@@ -129,9 +135,14 @@ impl Source<'_> {
         outlet: &mut Outlet,
         url: &str,
     ) -> Result<Arrived, RemoteError> {
+        let commit = request.resolved.commit;
+        // What is here is not sent again, so that a fetch would prove nothing.
+        if request.proves && repository.has(commit)? {
+            self.resolve(&Revision::Commit(commit))?;
+        }
         let is_enough = request.depth == 1 || repository.shallow()?.is_empty();
         let arrived = match self {
-            _ if is_enough && repository.holds(request.resolved.commit) => Arrived::default(),
+            _ if is_enough && repository.holds(commit) => Arrived::default(),
             Source::Server(server) => server.bring(request, repository, outlet)?,
             Source::Local(local) => local.bring(request, repository, outlet)?,
         };

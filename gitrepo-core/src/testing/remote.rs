@@ -232,6 +232,13 @@ impl Conversation<'_> {
             let (path, base) = (connect.errand.repository(), connect.errand.base.as_deref());
             self.local = path.map(|path| Repository::create(&path, base)).transpose()?;
         }
+        let is_here = match &self.local {
+            Some(local) => local.has(*commit)?,
+            None => false,
+        };
+        if request.proves && is_here {
+            self.prove(*commit)?;
+        }
         let (Some(Connected { repository, told }), Some(local)) = (&self.connected, &self.local) else {
             let source = Cause::new("this conversation was begun without a repository");
             return Err(RemoteError::Local { path: "(none)".into(), full: false, source });

@@ -312,7 +312,7 @@ mod tests {
     fn a_fetch_that_reports_another_commit_is_refused() {
         let [requested, other] = [1, 2].map(|byte| CommitId::from_bytes([byte; 20]));
         let resolved = Resolved { commit: requested, reference: None };
-        let request = FetchRequest { resolved, depth: 1 };
+        let request = FetchRequest::new(resolved, 1);
         for reported in [requested, other] {
             let reply = Reply::Fetched(FetchReport { commit: reported, received_bytes: 0, received_objects: 0 });
             let job = job("https://git.example.com/a.git", Checking::Strict);

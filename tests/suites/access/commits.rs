@@ -163,10 +163,19 @@ fn s23_an_empty_pack_proves_nothing() {
         },
         |_| {},
     );
-    scene.publish_new("main", Some("key")).unwrap();
+    // The history of one commit is in the store, but not the snapshots of those before.
+    let last = scene.repository.commit("main", &Files::new().file("new", "new\n"));
+    let mut whole = scene.pod("main", Some("key"));
+    whole.request.spec.depth = 0;
+    scene.publish(&whole).unwrap();
     empties.store(true, Ordering::Relaxed);
-    scene.assert_refused(&scene.commit, &[Some("other")]);
+    scene.assert_refused(&last, &[Some("other")]);
+    assert_eq!(scene.refused(&scene.pod(&scene.commit, Some("other"))), Kind::NotFound);
     empties.store(false, Ordering::Relaxed);
+    assert_eq!(scene.publish_new(&last, Some("other")).unwrap().outcome, Outcome::Hit);
+    let proofs = scene.server.proofs();
+    scene.publish_new(&scene.commit, Some("key")).unwrap();
+    assert_eq!(scene.server.proofs(), proofs + 1, "what is here is not sent again, so it is asked for alone");
     assert_eq!(scene.publish_new(&scene.commit, Some("other")).unwrap().outcome, Outcome::Hit);
 }
 
@@ -179,11 +188,11 @@ fn s23_who_joins_a_fetch_in_flight_needs_a_proof_of_its_own() {
     std::thread::scope(|scope| {
         let fetch = scope.spawn(|| scene.publish(&first));
         gate.wait_for(1);
-        let joined = [&second, &third].map(|pod| scope.spawn(|| scene.publish(pod)));
         for credential in [Some("other"), Some("wrong"), None] {
             let expected = if credential == Some("other") { Kind::NotFound } else { Kind::Unauthenticated };
             assert_eq!(scene.refused(&scene.pod(&scene.commit, credential)), expected, "while the fetch is held");
         }
+        let joined = [&second, &third].map(|pod| scope.spawn(|| scene.publish(pod)));
         drop(gate);
         assert!(matches!(fetch.join().unwrap().unwrap().outcome, Outcome::Fetched { .. }));
         for joined in joined {
@@ -229,7 +238,7 @@ fn s23_a_refusal_of_the_credential_voids_all_its_proofs() {
         scene.publish_unasked(commit, "key");
     }
     scene.server.accept_only(&[Credential::Bearer("changed")]);
-    assert_eq!(scene.refused(&scene.pod("main", Some("key"))), Kind::Unauthenticated);
+    assert_eq!(scene.refused(&scene.pod("refs/heads/main", Some("key"))), Kind::Unauthenticated);
     for commit in [&other, &scene.commit] {
         assert_eq!(scene.refused(&scene.pod(commit, Some("key"))), Kind::Unauthenticated);
     }
