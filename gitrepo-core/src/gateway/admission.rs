@@ -87,8 +87,8 @@ impl Bounds {
     /// Returns the bounds for workers with these user ids. A few ids are left to other programs that share the range:
     /// the FlexVolume driver, and a person at a shell. One host gets at most two thirds of the rest.
     pub fn of(uids: UidRange) -> Self {
-        let uids = uids.uids().count();
-        let total = (uids - uids / 5).max(1);
+        let (uids, receivers) = (uids.uids().count(), uids.of_receivers().count());
+        let total = (uids - uids / 5).min(receivers);
         Self::new(total, (total * 2).div_ceil(3))
     }
 }
@@ -255,8 +255,9 @@ mod tests {
         let bounds = |uids| Bounds::of(UidRange::parse(uids).unwrap());
         assert_eq!(bounds("65521-65531"), Bounds { total: 9, per_host: 6 });
         assert_eq!(bounds("7-7"), Bounds { total: 1, per_host: 1 });
-        assert_eq!(bounds("7-8"), Bounds { total: 2, per_host: 2 });
-        assert_eq!(bounds("7-9"), Bounds { total: 3, per_host: 2 });
+        // One is for the verifiers.
+        assert_eq!(bounds("7-8"), Bounds { total: 1, per_host: 1 });
+        assert_eq!(bounds("7-9"), Bounds { total: 2, per_host: 2 });
     }
 
     #[test]
