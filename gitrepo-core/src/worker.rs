@@ -1,20 +1,28 @@
 //! Runs the code that talks to a remote or reads its bytes.
 //!
-//! A [`Worker`] starts a [`Session`] for one repository. The [`Confined`] worker is a child of the same program in its
-//! own namespaces, and sees only its staging directory. The [`InProcess`] worker is a thread, for embedders and tests.
-//! Both run the same loop over the same messages, so they behave the same.
+//! A [`Worker`] starts a [`Session`] for one repository. The [`Confined`] worker is one or two children of the same
+//! program in namespaces of their own. The [`InProcess`] worker is a thread, for embedders and tests. Both run the same
+//! code over the same messages, so they behave the same.
 //!
 //! ```text
 //!  parent: Session ── Confined ─ Relay ══ TCP ═══════════════════════════► the pinned address
 //!             │ lines (protocol)  ║
 //!  ───────────┼───────────────────╨ listening socket ──────────────── namespaces ──
 //!             │                   ║
-//!  child:   monitor ── fork ──► worker (pid 1): Remote, SnapshotFormat
+//!  child:     ├─ monitor ─ fork ─► receiver (pid 1): Remote, inflate, deltas
+//!             │                       ║ pipes (pack::stream)
+//!  child:     └─ monitor ─ fork ─► verifier (pid 1): hash, keep, check, list
 //! ```
 //!
-//! The worker's network namespace has only a loopback. Its `/etc/hosts` maps the repository's host to 127.0.0.1, where
-//! the parent holds the listening socket and relays every connection to the address that the policy checked. So the
-//! worker sees the real name and port, while a redirect or a rebinding name leads nowhere.
+//! The receiver has the secrets and the connection. Its network namespace has only a loopback. Its `/etc/hosts` maps the
+//! repository's host to 127.0.0.1, where the parent holds the listening socket and relays every connection to the address
+//! that the policy checked. So the receiver sees the real name and port, while a redirect or a rebinding name leads
+//! nowhere.
+//!
+//! The verifier has neither. It makes the repository that the parent adopts and the list of the tree, out of the content
+//! that the receiver hands over. The receiver claims no id and no place, and can open nothing that is kept for writing. So
+//! whoever takes the receiver over can fail its own volume, but cannot put other bytes under a commit. The verifier is
+//! started with the first fetch, while the remote is being asked.
 
 use crate::error::Cause;
 use crate::error::Kind;

@@ -19,6 +19,7 @@ mod large_files;
 mod lies;
 mod network;
 mod session;
+mod verifier;
 
 /// The program whose worker is honest, unless a test asks it to misbehave.
 fn program() -> PathBuf {

@@ -141,9 +141,10 @@ pub enum SnapshotChoice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WorkerConfig {
-    /// User ids, one per worker, so also the maximum number of workers at once.
+    /// User ids: one for all processes that verify, and one for each that speaks to a remote. So their number also limits
+    /// how many workers run at once.
     pub uids: UidRange,
-    /// Memory limit of one worker in bytes.
+    /// Memory limit of each process of a worker, in bytes.
     #[serde(with = "quantity")]
     pub memory: u64,
 }
@@ -337,6 +338,16 @@ impl UidRange {
     /// All user ids, in order.
     pub fn uids(self) -> std::ops::RangeInclusive<u32> {
         self.first..=self.last
+    }
+
+    /// The user id of all processes that verify what is fetched: the last one.
+    pub fn of_verifiers(self) -> u32 {
+        self.last
+    }
+
+    /// The user ids of the processes that speak to remotes, one for each: the others, or the only one.
+    pub fn of_receivers(self) -> std::ops::RangeInclusive<u32> {
+        self.first..=self.last.saturating_sub(1).max(self.first)
     }
 }
 

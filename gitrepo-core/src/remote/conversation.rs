@@ -55,15 +55,6 @@ enum Source<'a> {
     Local(Local<'a>),
 }
 
-impl Source<'_> {
-    fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
-        match self {
-            Self::Server(server) => server.resolve(revision),
-            Self::Local(local) => local.resolve(revision),
-        }
-    }
-}
-
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         self.check_wanted()?;
@@ -127,6 +118,13 @@ impl Conversation<'_> {
 }
 
 impl Source<'_> {
+    fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
+        match self {
+            Self::Server(server) => server.resolve(revision),
+            Self::Local(local) => local.resolve(revision),
+        }
+    }
+
     /// Hands over what is missing of the commit and its history in `repository`.
     fn hand_over(
         &mut self,

@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -49,6 +48,7 @@ use super::wire::Wire;
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 use crate::error::Cause;
+use crate::policy::UidRange;
 use crate::policy::WorkerConfig;
 use crate::remote::Errand;
 use crate::remote::REPOSITORY;
@@ -80,7 +80,7 @@ const RECEIVED: &str = "received";
 #[derive(Debug)]
 pub struct Confined {
     program: PathBuf,
-    uids: RangeInclusive<u32>,
+    uids: UidRange,
     memory: u64,
     uid_locks: PathBuf,
 }
@@ -97,7 +97,7 @@ impl Confined {
     pub fn new(config: &WorkerConfig) -> Self {
         Self {
             program: "/proc/self/exe".into(),
-            uids: config.uids.uids(),
+            uids: config.uids,
             memory: config.memory,
             uid_locks: Self::UID_LOCKS.into(),
         }
@@ -189,13 +189,18 @@ fn launch(
 /// Makes the directory in which the receiver works, and the one in which the verifier keeps the repository.
 fn prepare(staging: &Path) -> io::Result<[PathBuf; 2]> {
     let staging = fs::canonicalize(staging)?;
-    let make = |name: &str| {
+    let make = |name: &str| -> io::Result<PathBuf> {
         let path = staging.join(name);
-        match fs::DirBuilder::new().mode(0o755).create(&path) {
+        match fs::create_dir(&path) {
             // Another session of the same fetch made it, and its workers have ended.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.symlink_metadata()?.is_dir() => Ok(path),
-            made => made.map(|()| path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.symlink_metadata()?.is_dir() => {}
+            made => {
+                made?;
+                // Whatever the umask: the receiver reads what the verifier, another user, keeps.
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+            }
         }
+        Ok(path)
     };
     Ok([make(RECEIVED)?, make(REPOSITORY)?])
 }
@@ -256,14 +261,8 @@ impl Confined {
         Ok((plan, claim))
     }
 
-    /// All but the last one, which all verifiers share. If there is no other one, the receivers share it, too.
-    fn uids_of_receivers(&self) -> RangeInclusive<u32> {
-        let (first, last) = (*self.uids.start(), *self.uids.end());
-        first..=last.saturating_sub(1).max(first)
-    }
-
     fn claim(&self, job: &Job, cancel: &Cancel) -> Result<Claim, WorkerError> {
-        let uids = self.uids_of_receivers();
+        let uids = self.uids.of_receivers();
         uids::claim(uids.clone(), &self.uid_locks, cancel).map_err(|error| match error {
             ClaimError::AllTaken(Interrupted::DeadlineExceeded) => WorkerError::NoFreeWorker { count: uids.count() },
             ClaimError::AllTaken(source) => RemoteError::Interrupted { url: job.errand.url.to_string(), source }.into(),
@@ -276,8 +275,8 @@ impl Confined {
         let Plan { memory, file_size, staging, base, .. } = plan;
         Plan {
             role: Role::Verifier,
-            uid: geteuid().is_root().then(|| *self.uids.end()),
-            uid_is_ours: false,
+            uid: geteuid().is_root().then(|| self.uids.of_verifiers()),
+            uid_is_ours: geteuid().is_root(),
             memory: *memory,
             file_size: *file_size,
             staging: staging.clone(),

@@ -37,7 +37,7 @@ pub(super) struct Plan {
     pub(super) role: Role,
     /// The user to change to, if the child may choose.
     pub(super) uid: Option<u32>,
-    /// Whether no other process has this uid, so that its processes can be limited.
+    /// Whether only workers have this uid, so that their processes can be limited.
     pub(super) uid_is_ours: bool,
     /// Limit of private memory in bytes.
     pub(super) memory: u64,

@@ -6,10 +6,11 @@
 //! | arguments | |
 //! |---|---|
 //! | `hold <locks>` | starts a session, prints `ready`, and waits to be killed |
+//! | `fetch <directory> <URL>` | fetches from the loopback into its `staging`; it also contains `locks` |
 //! | `escape <directory>` | makes a worker try everything, and prints the outcomes as JSON |
 //! | `attempt <directory>` | tries the harmless attempts itself, and prints the outcomes as JSON |
 //!
-//! The directory contains `base/surroundings.json` and an empty `staging`.
+//! Otherwise the directory contains `base/surroundings.json` and an empty `staging`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -52,9 +53,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next().map(PathBuf::from)) {
         (Some("hold"), Some(locks)) => hold(locks),
+        (Some("fetch"), Some(directory)) => fetch(&directory, &arguments.next().unwrap_or_default()),
         (Some("escape"), Some(directory)) => escape(&directory),
         (Some("attempt"), Some(directory)) => print(&attempts::forbidden_and_harmless(&surroundings(&directory)?)),
-        _ => Err("usage: gitrepo-test-worker hold|escape|attempt <directory>".into()),
+        _ => Err("usage: gitrepo-test-worker hold|fetch|escape|attempt <directory>".into()),
     }
 }
 
@@ -70,6 +72,20 @@ fn hold(locks: PathBuf) -> Result<(), Box<dyn Error>> {
     let session = worker(locks).start(job("https://git.example.com/team/site.git")?)?;
     std::io::stdout().write_all(b"ready\n")?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(session.finish()?)
+}
+
+fn fetch(directory: &Path, url: &str) -> Result<(), Box<dyn Error>> {
+    let mut job = job(url)?;
+    let host = job.errand.url.host().zip(job.errand.url.port());
+    job.host = host.map(|(name, port)| {
+        let addresses = vec![([127, 0, 0, 1], port).into()];
+        PinnedHost { name: name.to_owned(), port, addresses }
+    });
+    job.errand.staging = Some(directory.join("staging"));
+    let mut session = worker(directory.join("locks")).start(job)?;
+    let resolved = session.resolve(&Revision::Head)?;
+    session.fetch(&FetchRequest::new(resolved, 1))?;
     Ok(session.finish()?)
 }
 

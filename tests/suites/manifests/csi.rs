@@ -209,7 +209,8 @@ fn a_pod_has_the_time_and_memory_that_its_driver_needs() {
         let config = Configuration::parse(&text, Path::new("config.json"), Config::for_drivers()).unwrap().core;
         let limits = driver(&pod).resources.as_ref().and_then(|resources| resources.limits.as_ref()).unwrap();
         let limit = quantity::parse(&limits["memory"].0).unwrap();
-        let workers = u64::try_from(Bounds::of(config.worker.uids).total).unwrap() * config.worker.memory;
+        // A worker has two processes.
+        let workers = u64::try_from(Bounds::of(config.worker.uids).total).unwrap() * 2 * config.worker.memory;
         assert!(limit >= workers + (256 << 20), "{name}: {limit} bytes for workers of {workers}");
         assert!(!limits.contains_key("cpu"), "{name}: throttling a fetch delays pods");
     }

@@ -46,7 +46,7 @@ fn wait_for_locks(locks: &Path) {
 }
 
 /// Returns the descendants of `parent`.
-fn workers_of(parent: u32) -> Vec<u32> {
+pub(super) fn workers_of(parent: u32) -> Vec<u32> {
     let mut found = Vec::new();
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     for child in children.split_whitespace().map(|child| child.parse().unwrap()) {
