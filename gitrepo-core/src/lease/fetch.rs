@@ -29,8 +29,8 @@ use crate::store::StoreError;
 use crate::watch::Watch;
 use crate::worker::TREE;
 
-/// A session that may fetch, with its staging directory and its destination. Fields drop in this order: the session ends,
-/// then its staging directory is deleted, then another process may fetch.
+/// A session that may fetch, with its staging directory and its destination. Fields drop in this order: the session
+/// ends, then its staging directory is deleted, then another process may fetch.
 pub(super) struct Fetching<'a> {
     watch: Watch,
     session: Session<'a>,
@@ -132,7 +132,9 @@ impl Snapshots {
                     return Ok(hit);
                 }
                 lock.discard()?;
-                let fetching = self.start_fetching(wanted, lock, watch)?;
+                let turn = lock.repository().try_turn(watch.account(), &resolved.commit)?;
+                let mut fetching = self.start_fetching(wanted, lock, watch)?;
+                fetching.turn = turn;
                 self.fetch(wanted, resolved, fetching)
             }
             result => result,
