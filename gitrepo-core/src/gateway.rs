@@ -70,7 +70,7 @@ pub enum GatewayError {
     #[error(transparent)]
     Worker(#[from] WorkerError),
     /// The remote was too slow for this tenant a short time ago.
-    #[error("{url} was too slow, and is asked again in {seconds} s")]
+    #[error("{url} was too slow, and is asked again in {seconds} s; check the network and the server")]
     HeldBack {
         /// Without user information.
         url: String,
@@ -178,8 +178,8 @@ impl Gateway {
         Ok(Session::open(self, errand, watch))
     }
 
-    /// Starts a worker on an errand once it is admitted. Its place is free again when the worker is gone and nobody else
-    /// has it.
+    /// Starts a worker on an errand once it is admitted. Its place is free again when the worker is gone and nobody
+    /// else has it.
     fn start(
         &self,
         errand: Errand,

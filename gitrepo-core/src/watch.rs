@@ -16,8 +16,8 @@ pub struct Watch {
     pub cancel: Cancel,
     /// Receives the operation's progress.
     pub progress: Arc<dyn Progress>,
-    /// On whose account the operation uses what all share, such as places for sessions: any name. Operations without one
-    /// share one account.
+    /// On whose account the operation uses what all share, such as places for sessions: any name. Operations without
+    /// one share one account.
     pub tenant: Option<Arc<str>>,
 }
 

@@ -17,8 +17,8 @@ pub const REQUESTED_REVISION: &str = "csi.gitrepo.internal/requestedRevision";
 /// changes only the default for `writable`.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 
-/// The key of the pod's namespace. The kubelet sets it as it does [`EPHEMERAL`]. Without `podInfoOnMount`, an author who
-/// sets it takes places for sessions on the account of another namespace.
+/// The key of the pod's namespace. The kubelet sets it as it does [`EPHEMERAL`]. Without `podInfoOnMount`, an author
+/// who sets it takes places for sessions on the account of another namespace.
 const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
 
 /// The key of the claim's namespace, which the provisioner adds to the parameters (`--extra-create-metadata`).

@@ -31,8 +31,8 @@ const MOST_REDIRECTS: usize = 5;
 
 /// A conversation with the remote of one repository. Dropping it ends its worker.
 ///
-/// The first request starts the worker. A session that asks and then fetches keeps its worker and its place if a fetch has
-/// room; otherwise it gives both back, and waits for a place to fetch.
+/// The first request starts the worker. A session that asks and then fetches keeps its worker and its place if a fetch
+/// has room; otherwise it gives both back, and waits for a place to fetch.
 ///
 /// The worker can reach one origin: scheme, host and port. So where a server redirects to another origin of the same
 /// host, such as from `http` to `https`, a new worker goes there, if the policy allows that URL. It gets no

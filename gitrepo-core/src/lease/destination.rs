@@ -20,8 +20,8 @@ use crate::store::StoreError;
 use crate::store::Turn;
 use crate::watch::Watch;
 
-/// How long a call waits for a fetch of another call that does not advance: that may be for another tenant, whose remote
-/// trickles.
+/// How long a call waits for a fetch of another call that does not advance: that may be for another tenant, whose
+/// remote trickles.
 const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// The same if the store has something to build on: then a fetch takes longer without it. A sweep compacts for about as
@@ -87,7 +87,8 @@ impl Destination {
         }
     }
 
-    /// Moves the result of a fetch from its staging directory to its destination, and returns the repository that has it.
+    /// Moves the result of a fetch from its staging directory to its destination, and returns the repository that has
+    /// it.
     pub(super) fn adopt(&self, staging: &Staging, commit: &CommitId) -> Result<PathBuf, StoreError> {
         let (fetched, owner) = (staging.path().join(REPOSITORY), Owner::ourselves());
         match self {

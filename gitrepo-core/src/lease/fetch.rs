@@ -35,8 +35,8 @@ use crate::store::StoreError;
 use crate::watch::Watch;
 use crate::worker::TREE;
 
-/// A session that may fetch, with its staging directory and its destination. Fields drop in this order: the session ends,
-/// then its staging directory is deleted, then another process may fetch.
+/// A session that may fetch, with its staging directory and its destination. Fields drop in this order: the session
+/// ends, then its staging directory is deleted, then another process may fetch.
 pub(super) struct Fetching<'a> {
     watch: Watch,
     session: Session<'a>,
@@ -198,8 +198,9 @@ impl Snapshots {
                     return Ok(hit);
                 }
                 lock.discard()?;
+                let turn = lock.repository().try_turn(watch.account(), &proven.resolved.commit)?;
                 let fetching = self.start_fetching(wanted, lock, watch)?;
-                self.fetch(wanted, proven, Fetching { proves, ..fetching })
+                self.fetch(wanted, proven, Fetching { turn, proves, ..fetching })
             }
             result => result,
         }

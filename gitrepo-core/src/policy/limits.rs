@@ -31,8 +31,8 @@ pub struct Limits {
     /// How long a server may stay silent while it owes an answer.
     #[serde(with = "duration")]
     pub stall: Duration,
-    /// Bytes per second that a server must send, on average over `stall`, while somebody waits for it; 0 for any. Until it
-    /// has begun to send, it has five times as long.
+    /// Bytes per second that a server must send, on average over `stall`, while somebody waits for it; 0 for any. Until
+    /// it has begun to send, it has five times as long.
     #[serde(with = "quantity")]
     pub minimum_rate: u64,
     /// Bytes that a pod may add to a writable volume.

@@ -64,8 +64,8 @@ pub struct Resolution {
     pub age: Option<Duration>,
 }
 
-/// The exclusive right of a tenant to ask a remote with one credential. Tenants that share a credential, such as none, do
-/// not wait for each other: the remote may be slow for one of them.
+/// The exclusive right of a tenant to ask a remote with one credential. Tenants that share a credential, such as none,
+/// do not wait for each other: the remote may be slow for one of them.
 #[derive(Debug)]
 pub struct ResolveLock {
     _turn: Lock,
@@ -145,8 +145,8 @@ impl Access {
     }
 
     /// Takes the exclusive right of a tenant to ask the remote with this credential. Waits for other holders, or until
-    /// `done` finds an answer: a hundred pods with one credential ask once. `done` runs only while another process holds
-    /// the lock, so check again after taking the lock.
+    /// `done` finds an answer: a hundred pods with one credential ask once. `done` runs only while another process
+    /// holds the lock, so check again after taking the lock.
     pub(crate) fn resolve_lock_unless<T>(
         &self,
         credential: &CredentialId,

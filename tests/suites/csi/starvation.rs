@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
@@ -16,6 +18,7 @@ use gitrepo_tests::http::HttpServerBuilder;
 use gitrepo_tests::kubelet::Pod;
 use gitrepo_tests::kubelet::csi::Volume;
 use gitrepo_tests::tree::assert_same_tree;
+use gitrepo_tests::volumes;
 use nix::mount::MsFlags;
 use serde_json::json;
 use tonic::Code;
@@ -141,6 +144,35 @@ fn s26_twenty_hostile_volumes_on_ten_hosts_delay_no_other_namespace() {
         scene.kubelet().must_tear_down(pod, volume);
     }
     scene.kubelet().must_tear_down(&first, &hit);
+    scene.node.assert_nothing_published();
+}
+
+/// The second namespace's image has its content from a repository that is gone when the first one's fetch continues.
+#[test]
+fn s26_a_clone_that_hangs_holds_up_no_other_namespace_and_both_show_one_image() {
+    let Some(scene) = Scene::new() else { return };
+    let asked = AtomicUsize::new(0);
+    let gate = scene.server.hold(move |request| request.is_upload_pack() && asked.fetch_add(1, Ordering::SeqCst) == 0);
+    let volume = scene.inline("v").read_only();
+    let [hanging, going, late] = ["hanging", "going", "late"].map(|name| Pod::new(name).in_namespace(name));
+    thread::scope(|scope| {
+        let hung = scope.spawn(|| while scene.kubelet().set_up(&hanging, &volume).is_err() {});
+        gate.wait_for(1);
+        while let Err(failed) = scene.kubelet().set_up(&going, &volume) {
+            assert_eq!(failed.code, Some(Code::DeadlineExceeded), "{failed:?}");
+        }
+        scene.assert_shown_on(&scene.kubelet().target(&going, &volume));
+        gate.open();
+        hung.join().unwrap();
+    });
+    scene.kubelet().must_set_up(&late, &volume);
+    for pod in [&hanging, &going, &late] {
+        scene.assert_shown_on(&scene.kubelet().target(pod, &volume));
+    }
+    assert_eq!(volumes::entries(&scene.node.store().join("snapshots")).len(), 1);
+    for pod in [&hanging, &going, &late] {
+        scene.kubelet().must_tear_down(pod, &volume);
+    }
     scene.node.assert_nothing_published();
 }
 

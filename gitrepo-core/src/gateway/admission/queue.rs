@@ -6,8 +6,8 @@ use crate::policy::UidRange;
 
 /// How many sessions may run at once.
 ///
-/// A tenant gets at most two thirds of the places to fetch, so does a host, and a tenant at one host gets two thirds of a
-/// host's. Each of them gets half of the other places besides. So a tenant or a host that hangs leaves places for the
+/// A tenant gets at most two thirds of the places to fetch, so does a host, and a tenant at one host gets two thirds of
+/// a host's. Each of them gets half of the other places besides. So a tenant or a host that hangs leaves places for the
 /// others, and fetches that hang leave some for questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

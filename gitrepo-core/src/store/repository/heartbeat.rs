@@ -1,5 +1,5 @@
-//! The sign of life of a fetch, for calls in any process that wait for its repository: the modification time of the lock
-//! file. Only a change of it means anything.
+//! The sign of life of a fetch, for calls in any process that wait for its repository: the modification time of the
+//! lock file. Only a change of it means anything.
 
 use std::fs::File;
 use std::path::PathBuf;

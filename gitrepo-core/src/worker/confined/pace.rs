@@ -5,8 +5,8 @@
 use std::time::Duration;
 use std::time::Instant;
 
-/// How many times as long as `limits.stall` a server may take until it has begun to send: it may work on a large pack, or
-/// have told the worker to ask again later.
+/// How many times as long as `limits.stall` a server may take until it has begun to send: it may work on a large pack,
+/// or have told the worker to ask again later.
 const PREPARATION: u32 = 5;
 
 /// The pace of one request.
