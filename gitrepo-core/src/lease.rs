@@ -31,6 +31,7 @@ mod compact;
 mod error;
 mod fetch;
 mod receive;
+mod refused;
 mod view;
 
 pub use error::LeaseError;

@@ -61,6 +61,7 @@ impl Snapshots {
         if let Some(hit) = self.hit(wanted, &resolved)? {
             return Ok(hit);
         }
+        self.check_refused(wanted, &resolved)?;
         if let Some(fetching) = fetching {
             return self.fetch_healing(wanted, resolved, fetching, watch);
         }
@@ -71,6 +72,7 @@ impl Snapshots {
             if let Some(hit) = self.hit(wanted, &resolved)? {
                 return Ok(hit);
             }
+            self.check_refused(wanted, &resolved)?;
             if let Turn::Ours(lock) = turn {
                 break lock;
             }
@@ -161,13 +163,15 @@ impl Snapshots {
     ) -> Result<Lease, LeaseError> {
         // The lock is dropped last.
         let Fetching { lock, staging, base, session } = fetching;
+        let received =
+            receive(session, wanted.spec, &resolved, wanted.form.format, self.gateway.policy().limits(), watch);
         let Received { tree, written, bytes } =
-            receive(session, wanted.spec, &resolved, wanted.form.format, self.gateway.policy().limits(), watch)?;
+            received.map_err(|error| self.remembered(wanted, &resolved, error.into()))?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
             self.keep_good_pack(&lock, &staging, base.as_deref(), &resolved, &error);
-            return Err(error);
+            return Err(self.remembered(wanted, &resolved, error));
         }
 
         let owner = Owner::ourselves();
