@@ -210,8 +210,9 @@ pub(crate) struct Resolve {
 /// `sweep`.
 #[derive(Debug, Args)]
 pub(crate) struct Sweep {
-    /// Remove all snapshots and repositories that no volume uses. Without this option they are removed only while less
-    /// than cache.reserveBytes is free, the least recently used first
+    /// Remove all snapshots and repositories that no volume uses. Without this option, the least recently used are
+    /// removed while the store exceeds cache.maxBytes or leaves less than cache.reserveBytes free, and what was not used
+    /// for cache.maxAge
     #[arg(long)]
     pub(crate) unreferenced: bool,
     /// Remove nothing; list the snapshots and repositories that would be removed

@@ -34,6 +34,7 @@ mod fetch;
 mod offline;
 mod proof;
 mod receive;
+mod refused;
 mod view;
 
 pub use error::LeaseError;

@@ -38,6 +38,15 @@ pub struct Freed {
 }
 
 impl Freed {
+    /// Counts a removed snapshot, or a repository.
+    pub(crate) fn count(&mut self, is_snapshot: bool, bytes: u64) {
+        match is_snapshot {
+            true => self.snapshots += 1,
+            false => self.repositories += 1,
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
     /// Nothing was removed.
     pub fn is_nothing(&self) -> bool {
         self.snapshots + self.repositories == 0

@@ -9,7 +9,7 @@
 //!     targets/<sha256 of the target>/                record.json, and copy/ of a writable volume
 //!     shared/                                        copy.json and tree/, the copy that all its targets share
 //!   staging/<boot>.<random>/                         unfinished work
-//!   locks/  access/  trash/
+//!   locks/  access/  refusals/  trash/  spare/
 //! ```
 //!
 //! A node has one main store. It may have further stores on other filesystems, each in `.gitrepo/` of a configured
@@ -24,6 +24,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::spec::RepositoryUrl;
 
@@ -44,15 +46,19 @@ mod names;
 mod origin;
 mod presence;
 mod record;
+mod refusal;
+mod removal;
 mod repository;
 mod root;
 mod shared;
 mod snapshot;
 mod snapshot_id;
+mod spare;
 mod staging;
 mod sweep;
 mod target;
 mod trash;
+mod unused;
 mod usage;
 
 pub use access::Access;
@@ -62,7 +68,9 @@ pub use access::Resolution;
 pub use access::ResolveLock;
 pub use clock::BootId;
 pub use error::StoreError;
+pub use evict::Bounds;
 pub use evict::Eviction;
+pub use evict::Reason;
 pub use evict::Shown;
 pub(crate) use lock::MarkWatch;
 pub(crate) use lock::Turn;
@@ -71,6 +79,7 @@ pub use origin::Origin;
 pub(crate) use record::MountTable;
 pub use record::Record;
 pub use record::Shows;
+pub(crate) use refusal::REFUSAL_HOLDS;
 pub(crate) use repository::FetchTurn;
 pub(crate) use repository::Fragmented;
 pub(crate) use repository::Heartbeat;
@@ -88,7 +97,9 @@ pub(crate) use target::TargetSlot;
 pub(crate) use trash::Deletion;
 pub use usage::Usage;
 
+use evict::EvictionCount;
 use layout::Layout;
+use removal::Pace;
 use root::Missing;
 
 /// A store on disk. Clones share it, and so do other processes.
@@ -98,6 +109,7 @@ pub struct Store {
     access: Arc<Access>,
     /// The number of changed snapshots found.
     changed: Arc<AtomicU64>,
+    evicted: Arc<EvictionCount>,
 }
 
 impl Store {
@@ -109,7 +121,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let layout = Arc::new(Layout::open(root)?);
         let access = Arc::new(Access::new(Arc::clone(&layout)));
-        Ok(Self { layout, access, changed: Arc::default() })
+        Ok(Self { layout, access, changed: Arc::default(), evicted: Arc::default() })
     }
 
     /// Opens a further store of the same node in `directory`, and creates it if there is none. Proofs of access are
@@ -124,7 +136,12 @@ impl Store {
     pub fn open_beside(directory: &Path, main: &Self) -> Result<Self, StoreError> {
         let gone = || StoreError::io("open", directory)(io::Error::from(io::ErrorKind::NotFound));
         let layout = Layout::open_further(directory, Missing::Make)?.ok_or_else(gone)?;
-        Ok(Self { layout: Arc::new(layout), access: Arc::clone(&main.access), changed: Arc::default() })
+        Ok(Self {
+            layout: Arc::new(layout),
+            access: Arc::clone(&main.access),
+            changed: Arc::default(),
+            evicted: Arc::default(),
+        })
     }
 
     /// Opens the further store in `directory`, if there is one. Creates nothing. For unpublishing when the main store
@@ -135,6 +152,7 @@ impl Store {
             access: Arc::new(Access::new(Arc::clone(&layout))),
             layout,
             changed: Arc::default(),
+            evicted: Arc::default(),
         }))
     }
 
@@ -156,6 +174,31 @@ impl Store {
     /// Returns the repository of this URL, which may not exist yet.
     pub(crate) fn repository(&self, url: &RepositoryUrl) -> Repository {
         Repository::new(&self.layout, url)
+    }
+
+    /// Deletes what calls of this process have moved to the trash, for about as long as `budget`. For callers that hold
+    /// no lock. Returns whether something is left for a sweep.
+    pub fn delete_discarded(&self, budget: Duration) -> bool {
+        self.layout.trash.delete_left(Instant::now().checked_add(budget))
+    }
+
+    /// Empties the trash, also of what others left there, for about as long as `budget`. Returns whether it is empty.
+    ///
+    /// # Errors
+    ///
+    /// If the trash cannot be read.
+    pub fn empty_trash(&self, budget: Duration) -> Result<bool, StoreError> {
+        let emptied = self.layout.trash.empty(Instant::now().checked_add(budget), Pace::within(budget))?;
+        Ok(!emptied.out_of_time && emptied.failures.is_empty())
+    }
+
+    /// Returns how many trees and files are in the trash.
+    ///
+    /// # Errors
+    ///
+    /// If the trash cannot be read.
+    pub fn trash_entries(&self) -> Result<usize, StoreError> {
+        self.layout.trash.count()
     }
 
     /// Returns the proofs of access.

@@ -42,6 +42,7 @@ mod room;
 mod show;
 mod sweep;
 mod unpublish;
+mod written;
 
 use format::Trial;
 use room::Evictor;
@@ -55,6 +56,7 @@ pub use list::State;
 pub use publish::VolumeLease;
 pub use sweep::Abandoned;
 pub use unpublish::Unpublished;
+pub use written::Overgrown;
 
 /// The volumes of one node.
 pub struct Volumes {

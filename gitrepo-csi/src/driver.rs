@@ -262,7 +262,9 @@ impl Parts {
             let changed = storage.changed_snapshots();
             let format = volumes.as_ref().filter(|_| has_node).map(|volumes| volumes.serving().format);
             let store = volumes.and_then(|volumes| last_look.at(volumes.store()));
-            let observed = Observed { sessions: gateway.sessions(), jobs: jobs.count(), changed, format, store };
+            let (sessions, jobs, evicted) = (gateway.sessions(), jobs.count(), storage.evicted());
+            let overgrown = storage.overgrown().len();
+            let observed = Observed { sessions, jobs, changed, evicted, overgrown, format, store };
             metrics.render(&observed).unwrap_or_default()
         };
         let storage = Arc::clone(&self.storage);

@@ -1,5 +1,6 @@
 //! Background work: removes leftovers of crashes, and unpublishes volumes whose pods were deleted without an unpublish
-//! call (kubernetes/kubernetes#92299: sometimes none comes after a reboot).
+//! call (kubernetes/kubernetes#92299: sometimes none comes after a reboot). Soon after a fetch or an unpublish, removes
+//! what exceeds the store's budget, and empties the trash.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
 use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Abandoned;
+use gitrepo_core::volume::Overgrown;
+use tokio::time::Instant;
 
 use crate::ORIGIN;
 use crate::deadline;
@@ -21,8 +24,14 @@ use crate::storage::Storage;
 /// The time between runs.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
 
+/// The time between two tidyings.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How long one run may take. The next run continues.
 const BUDGET: Duration = Duration::from_secs(30);
+
+/// How long one run may measure writable volumes.
+const TO_MEASURE: Duration = Duration::from_secs(10);
 
 /// The housekeeping of a driver.
 #[derive(Clone)]
@@ -38,13 +47,31 @@ pub struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// Runs once at the start, and then every few minutes, for ever.
+    /// Runs once at the start, and then every few minutes, for ever. Tidies in between.
     pub async fn run(self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
             self.once().await;
+            let next = Instant::now() + INTERVAL;
+            while Instant::now() < next && tokio::time::timeout_at(next, self.storage.until_untidy()).await.is_ok() {
+                self.tidy().await;
+                // Many volumes are often unpublished at once.
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Removes what exceeds the budget, and empties the trash.
+    pub async fn tidy(&self) {
+        let storage = Arc::clone(&self.storage);
+        let tidied = deadline::on_a_thread(move || {
+            let volumes = storage.volumes()?;
+            let freed = volumes.evict(volumes.budget(), BUDGET)?;
+            Ok(volumes.store().empty_trash(BUDGET)? && !freed.incomplete)
+        });
+        match tidied.await {
+            Ok(true) => {}
+            Ok(false) => tracing::debug!("the next run of the housekeeping goes on to tidy the store"),
+            Err(failure) => tracing::warn!(error = failure.message, "the store cannot be tidied"),
         }
     }
 
@@ -52,6 +79,7 @@ impl Housekeeping {
     pub async fn once(&self) {
         self.jobs.expire();
         let (storage, pods) = (Arc::clone(&self.storage), self.pods.clone());
+        let has_node = pods.is_some();
         match deadline::on_a_thread(move || sweep(&storage, pods)).await {
             Ok(report) => {
                 self.metrics.sweep(Some(&report));
@@ -61,6 +89,26 @@ impl Housekeeping {
                 self.metrics.sweep(None);
                 tracing::warn!(error = failure.message, "the housekeeping failed");
             }
+        }
+        if has_node {
+            self.measure().await;
+        }
+    }
+
+    /// Measures the writable volumes.
+    async fn measure(&self) {
+        let storage = Arc::clone(&self.storage);
+        let measured = move || {
+            let overgrown = storage.volumes()?.overgrown(TO_MEASURE)?;
+            for Overgrown { volume_id, target, bytes, limit } in &overgrown {
+                let target_path = target.display().to_string();
+                tracing::warn!(volume_id, target_path, bytes, limit, "a writable volume exceeds limits.writableBytes");
+            }
+            storage.set_overgrown(overgrown);
+            Ok(())
+        };
+        if let Err(failure) = deadline::on_a_thread(measured).await {
+            tracing::warn!(error = failure.message, "the writable volumes cannot be measured");
         }
     }
 }

@@ -122,6 +122,7 @@ fn publish(storage: &Storage, metrics: &Metrics, order: &Order, watch: &Watch, j
         let lease = volumes.lease(&order.request, &order.credentials, watch).map_err(audited)?;
         if let Provenance::Remote { received_bytes } = lease.snapshot().provenance() {
             metrics.fetched(received_bytes);
+            storage.note_untidy();
         }
         job.begin_show()?;
         match volumes.show(&lease, watch) {

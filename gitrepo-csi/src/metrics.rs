@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::SessionCount;
+use gitrepo_core::store::Reason;
 use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
@@ -44,12 +45,13 @@ pub struct Metrics {
     sweeps: Family<Labels<1>, Counter>,
     swept: Counter,
     changed: Counter,
+    evictions: Family<Labels<1>, Counter>,
     registered: Gauge,
     gauges: Gauges,
 }
 
 /// The values that are read on each scrape.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Observed {
     /// Sessions with remotes.
     pub sessions: SessionCount,
@@ -57,16 +59,39 @@ pub struct Observed {
     pub jobs: JobCount,
     /// Changed snapshots that this driver has found since its start.
     pub changed: u64,
+    /// Unused snapshots and repositories that this driver has removed since its start, by reason.
+    pub evicted: [(Reason, u64); Reason::ALL.len()],
+    /// Targets of writable volumes that are larger than `limits.writableBytes`.
+    pub overgrown: usize,
     /// The format of new read-only volumes; `None` in a controller, or while the store cannot be opened.
     pub format: Option<Format>,
     /// The store's size; `None` in a controller, or while the store cannot be read.
     pub store: Option<StoreSize>,
 }
 
+impl Default for Observed {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            sessions: SessionCount::default(),
+            jobs: JobCount::default(),
+            changed: 0,
+            evicted: Reason::ALL.map(|reason| (reason, 0)),
+            overgrown: 0,
+            format: None,
+            store: None,
+        }
+    }
+}
+
 struct Gauges {
     sessions: Family<Labels<1>, Gauge>,
     jobs: Family<Labels<1>, Gauge>,
+    overgrown: Gauge,
     snapshots: Gauge,
+    repositories: Gauge,
+    store_bytes: Gauge,
+    trash: Gauge,
     snapshot_bytes: Gauge,
     filesystem_bytes: Family<Labels<1>, Gauge>,
     store_up: Gauge,
@@ -94,12 +119,21 @@ impl Default for Metrics {
             rpcs: added(all, "rpcs", "Calls by method and gRPC code"),
             sweeps: added(all, "sweeps", "Runs of the housekeeping by result"),
             swept: added(all, "swept", "Leftovers that the housekeeping removed"),
+            evictions: added(all, "evictions", "Unused snapshots and repositories removed, by reason"),
             changed: added(all, "changed_snapshots", "Shared trees found changed and no longer served"),
             registered: added(all, "registered", "The kubelet has registered the driver"),
             gauges: Gauges {
                 sessions: added(all, "sessions", "Sessions with remotes"),
                 jobs: added(all, "jobs", "Running publishes, and failures that no call has reported yet"),
+                overgrown: added(all, "overgrown_volumes", "Writable volumes above limits.writableBytes, by target"),
                 snapshots: added(all, "snapshots", "Snapshots in the store"),
+                repositories: added(all, "repositories", "Repositories in the store"),
+                store_bytes: added_in_bytes(
+                    all,
+                    "store",
+                    "What snapshots and repositories take, as cache.maxBytes counts",
+                ),
+                trash: added(all, "trash_entries", "Trees and files that are still to be deleted"),
                 snapshot_bytes: added_in_bytes(
                     all,
                     "snapshots",
@@ -178,6 +212,10 @@ impl Metrics {
     pub fn render(&self, observed: &Observed) -> Result<String, fmt::Error> {
         self.gauges.set(observed);
         self.changed.inc_by(observed.changed.saturating_sub(self.changed.get()));
+        for (reason, count) in observed.evicted {
+            let counter = self.evictions.get_or_create(&[("reason", reason.name())]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -199,9 +237,13 @@ impl Gauges {
         set(&self.sessions, "queued", observed.sessions.queued);
         set(&self.jobs, "running", observed.jobs.running);
         set(&self.jobs, "unheard", observed.jobs.unheard);
+        self.overgrown.set(signed(observed.overgrown));
         self.store_up.set(i64::from(observed.store.is_some()));
         if let Some(store) = &observed.store {
             self.snapshots.set(signed(store.snapshots));
+            self.repositories.set(signed(store.repositories));
+            self.store_bytes.set(signed(store.store_bytes));
+            self.trash.set(signed(store.trash));
             self.snapshot_bytes.set(signed(store.snapshot_bytes));
             for (state, bytes) in [("size", store.filesystem_bytes), ("free", store.free_bytes)] {
                 self.filesystem_bytes.get_or_create(&[("state", state)]).set(signed(bytes));
@@ -265,8 +307,18 @@ mod tests {
         metrics.error("NodePublishVolume", Kind::Timeout);
         metrics.rpc("NodePublishVolume", "DEADLINE_EXCEEDED");
         metrics.sweep(None);
-        let store = StoreSize { snapshots: 2, snapshot_bytes: 300, filesystem_bytes: 4_000, free_bytes: 1_000 };
-        let observed = Observed { store: Some(store), changed: 2, format: Some(Format::Image), ..Observed::default() };
+        let store = StoreSize {
+            snapshots: 2,
+            snapshot_bytes: 300,
+            repositories: 1,
+            store_bytes: 500,
+            trash: 3,
+            filesystem_bytes: 4_000,
+            free_bytes: 1_000,
+        };
+        let evicted = Reason::ALL.map(|reason| (reason, u64::from(reason == Reason::Size)));
+        let (store, format) = (Some(store), Some(Format::Image));
+        let observed = Observed { store, changed: 2, evicted, format, ..Observed::default() };
         metrics.render(&observed).unwrap();
         let text = metrics.render(&observed).unwrap();
         for line in [
@@ -285,6 +337,12 @@ mod tests {
             "gitrepo_sessions{state=\"queued\"} 0",
             "gitrepo_jobs{state=\"running\"} 0",
             "gitrepo_snapshots 2",
+            "gitrepo_repositories 1",
+            "gitrepo_overgrown_volumes 0",
+            "gitrepo_store_bytes 500",
+            "gitrepo_trash_entries 3",
+            "gitrepo_evictions_total{reason=\"size\"} 1",
+            "gitrepo_evictions_total{reason=\"age\"} 0",
             "gitrepo_snapshots_bytes 300",
             "gitrepo_store_filesystem_bytes{state=\"free\"} 1000",
             "gitrepo_store_up 1",

@@ -13,9 +13,12 @@ use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
+use gitrepo_core::store::Reason;
 use gitrepo_core::store::Store;
 use gitrepo_core::store::StoreError;
+use gitrepo_core::volume::Overgrown;
 use gitrepo_core::volume::Volumes;
+use tokio::sync::Notify;
 
 use crate::deadline;
 use crate::failure::CallFailure;
@@ -28,12 +31,25 @@ pub struct Storage {
     opened: Mutex<Option<Arc<Volumes>>>,
     /// The number of changed snapshots that were found before the store was reopened.
     changed_before: AtomicU64,
+    /// The number of evictions by reason before the store was reopened.
+    evicted_before: [AtomicU64; Reason::ALL.len()],
+    /// The writable volumes that are too large, as of the last measurement.
+    overgrown: Mutex<Vec<Overgrown>>,
+    /// Wakes the housekeeping.
+    untidy: Notify,
 }
 
 impl Storage {
     /// Creates the storage. Calls `open` only at the first use.
     pub fn new(open: impl Fn() -> Result<Volumes, StoreError> + Send + Sync + 'static) -> Self {
-        Self { open: Box::new(open), opened: Mutex::default(), changed_before: AtomicU64::new(0) }
+        Self {
+            open: Box::new(open),
+            opened: Mutex::default(),
+            changed_before: AtomicU64::default(),
+            evicted_before: Default::default(),
+            overgrown: Mutex::default(),
+            untidy: Notify::new(),
+        }
     }
 
     /// Makes a short call on the volumes, and waits for it until `deadline`.
@@ -69,6 +85,9 @@ impl Storage {
                 return Ok(Arc::clone(volumes));
             }
             self.changed_before.fetch_add(volumes.store().changed_snapshots(), Ordering::Relaxed);
+            for (before, (_, count)) in self.evicted_before.iter().zip(volumes.store().evicted()) {
+                before.fetch_add(count, Ordering::Relaxed);
+            }
         }
         Ok(Arc::clone(opened.insert(new)))
     }
@@ -77,6 +96,37 @@ impl Storage {
     pub fn changed_snapshots(&self) -> u64 {
         let now = self.opened().as_ref().map_or(0, |volumes| volumes.store().changed_snapshots());
         self.changed_before.load(Ordering::Relaxed) + now
+    }
+
+    /// Returns how many snapshots and repositories this driver has evicted since its start, by reason.
+    pub fn evicted(&self) -> [(Reason, u64); Reason::ALL.len()] {
+        let now = self.opened().as_ref().map(|volumes| volumes.store().evicted());
+        let mut counts = now.unwrap_or_else(|| Reason::ALL.map(|reason| (reason, 0)));
+        for ((_, count), before) in counts.iter_mut().zip(&self.evicted_before) {
+            *count += before.load(Ordering::Relaxed);
+        }
+        counts
+    }
+
+    /// Replaces the list of writable volumes that are too large.
+    pub fn set_overgrown(&self, overgrown: Vec<Overgrown>) {
+        *self.overgrown.lock().unwrap_or_else(PoisonError::into_inner) = overgrown;
+    }
+
+    /// Returns the writable volumes that were too large when they were measured last.
+    pub fn overgrown(&self) -> Vec<Overgrown> {
+        self.overgrown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that a fetch may have exceeded the store's budget, or that an unpublish may have left something in the
+    /// trash.
+    pub fn note_untidy(&self) {
+        self.untidy.notify_one();
+    }
+
+    /// Waits until something is to be tidied.
+    pub async fn until_untidy(&self) {
+        self.untidy.notified().await;
     }
 
     fn opened(&self) -> MutexGuard<'_, Option<Arc<Volumes>>> {

@@ -16,6 +16,12 @@ pub struct StoreSize {
     pub snapshots: u64,
     /// The size of their content.
     pub snapshot_bytes: u64,
+    /// How many repositories there are.
+    pub repositories: u64,
+    /// What snapshots and repositories take together: what `cache.maxBytes` bounds.
+    pub store_bytes: u64,
+    /// How many trees and files are still to be deleted.
+    pub trash: u64,
     /// The size of the store's filesystem.
     pub filesystem_bytes: u64,
     /// The free space of that filesystem.
@@ -53,6 +59,9 @@ fn measure(store: &Store) -> Option<StoreSize> {
     Some(StoreSize {
         snapshots: usage.snapshots,
         snapshot_bytes: usage.bytes,
+        repositories: usage.repositories,
+        store_bytes: usage.total,
+        trash: store.trash_entries().map_or(0, |entries| u64::try_from(entries).unwrap_or(u64::MAX)),
         filesystem_bytes: bytes(filesystem.blocks()),
         free_bytes: bytes(filesystem.blocks_available()),
     })

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::error::chain;
-use gitrepo_core::store::Eviction;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Volumes;
 use gitrepo_flex::pods;
@@ -26,8 +25,8 @@ pub(crate) fn in_passing(stores: &[&Volumes], target: &Path, cancel: &Cancel) {
             return;
         }
         let abandoned = Abandoned::TargetGone { origin: ORIGIN, below: pods.to_owned() };
-        // Keep unused snapshots. A mount that needs space removes them, and so do the installer's sweeps.
-        match volumes.sweep_and_evict(&abandoned, Eviction::Until(0), left) {
+        // What a fetch added may exceed the store's budget.
+        match volumes.sweep_and_evict(&abandoned, volumes.budget(), left) {
             Ok(report) => tracing::debug!(?report, store = %volumes.store().root().display(), "swept"),
             Err(error) => tracing::warn!(error = %chain(&error), "leftovers could not be swept"),
         }

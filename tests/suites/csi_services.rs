@@ -11,6 +11,7 @@ use std::time::Instant;
 use gitrepo_core::gateway::Bounds;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::policy::UidRange;
 use gitrepo_core::remote::Git;
@@ -19,6 +20,7 @@ use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::worker::InProcess;
 use gitrepo_csi::controller::ControllerService;
+use gitrepo_csi::housekeeping::Housekeeping;
 use gitrepo_csi::jobs::Jobs;
 use gitrepo_csi::metrics::Metrics;
 use gitrepo_csi::metrics::Observed;
@@ -215,10 +217,14 @@ impl Bench {
 }
 
 fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
+    driver_with(volumes::config(), home, mounter)
+}
+
+fn driver_with(config: Config, home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
     let metrics = Arc::new(Metrics::default());
     let worker = Arc::new(InProcess::new(Arc::new(Git::default())));
     let bounds = Bounds::of(UidRange::parse("7-9").unwrap());
-    let gateway = Gateway::new(Policy::new(volumes::config()), worker).bounded(bounds);
+    let gateway = Gateway::new(Policy::new(config), worker).bounded(bounds);
     let (root, mounter) = (home.join("store"), Arc::clone(mounter));
     let open = move || {
         let mounter = Arc::clone(&mounter) as Arc<dyn Mounter>;
@@ -228,6 +234,15 @@ fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
     let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(600));
     let (node_id, kubelet_dir) = ("node-1".to_owned(), home.join("kubelet"));
     NodeService { node_id, kubelet_dir, storage, jobs, locks: NameLocks::default(), metrics }
+}
+
+fn housekeeping(bench: &Bench) -> Housekeeping {
+    Housekeeping {
+        storage: Arc::clone(&bench.node.storage),
+        jobs: bench.node.jobs.clone(),
+        pods: Some(bench.home.join("kubelet/pods")),
+        metrics: Arc::clone(&bench.node.metrics),
+    }
 }
 
 fn capability(mode: Mode) -> VolumeCapability {

@@ -43,7 +43,7 @@ struct Swept {
 /// Removes what interrupted commands left behind, and makes room.
 pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError> {
     let volumes = configuration::existing_volumes(global, &arguments.store)?;
-    let eviction = if arguments.unreferenced { Eviction::Unreferenced } else { volumes.reserve() };
+    let eviction = if arguments.unreferenced { Eviction::Unreferenced } else { volumes.bounds() };
     let report = match arguments.dry_run {
         true => SweepReport { freed: volumes.evictable(eviction)?, ..SweepReport::default() },
         false => volumes.sweep_and_evict(&Abandoned::Unmounted { origin: configuration::ORIGIN }, eviction, BUDGET)?,
@@ -62,9 +62,9 @@ pub(crate) fn run(global: &Global, arguments: &Sweep) -> Result<(), CommandError
     render::result(global.json, &swept, text)
 }
 
-/// Sweeps leftovers for a short time. Keeps unused snapshots and repositories.
+/// Sweeps leftovers for a short time, and removes unused snapshots and repositories above `cache.maxBytes`.
 pub(super) fn briefly(volumes: &Volumes) -> Result<(), CommandError> {
-    volumes.sweep_and_evict(&Abandoned::Unmounted { origin: configuration::ORIGIN }, Eviction::Until(0), BRIEFLY)?;
+    volumes.sweep_and_evict(&Abandoned::Unmounted { origin: configuration::ORIGIN }, volumes.budget(), BRIEFLY)?;
     Ok(())
 }
 

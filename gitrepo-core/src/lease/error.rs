@@ -1,5 +1,7 @@
 //! Failures of a lease.
 
+use std::time::Duration;
+
 use crate::cancel::Interrupted;
 use crate::error::Kind;
 use crate::gateway::GatewayError;
@@ -25,6 +27,18 @@ pub enum LeaseError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The tree exceeded a limit before, and none was raised since.
+    #[error(
+        "{refusal} (found {} ago, and not fetched again; raise the limit, or wait for {} hours at most)",
+        ago(*age),
+        crate::store::REFUSAL_HOLDS.as_secs() / 3600
+    )]
+    RefusedBefore {
+        /// Which limit it exceeded, and against what.
+        refusal: String,
+        /// How long ago.
+        age: Duration,
+    },
     /// The operation was cancelled, or its time ran out.
     #[error("publishing was given up")]
     Interrupted {
@@ -42,8 +56,19 @@ impl LeaseError {
             Self::Gateway(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::RefusedBefore { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source } => source.kind(),
         }
+    }
+
+    /// Whether the commit exceeds a limit of the configuration, which it will do again.
+    pub(super) fn exceeds_a_limit(&self) -> bool {
+        let Self::Gateway(GatewayError::Worker(error)) = self else { return false };
+        matches!(
+            error,
+            WorkerError::Snapshot(SnapshotError::TooLarge { .. })
+                | WorkerError::Remote(RemoteError::TooLarge { .. } | RemoteError::ContentTooLarge { .. })
+        )
     }
 
     /// Whether the repository itself is refused: it exceeds a limit, or contains something that an honest repository
@@ -112,5 +137,14 @@ impl LeaseError {
             WorkerError::Snapshot(SnapshotError::Incomplete { .. })
                 | WorkerError::Remote(RemoteError::Local { full: false, .. })
         )
+    }
+}
+
+/// Describes a time in its largest unit.
+fn ago(age: Duration) -> String {
+    match age.as_secs() {
+        seconds @ 0..60 => format!("{seconds} seconds"),
+        seconds @ 60..3600 => format!("{} minutes", seconds / 60),
+        seconds => format!("{} hours", seconds / 3600),
     }
 }

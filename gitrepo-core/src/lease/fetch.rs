@@ -68,6 +68,8 @@ impl Snapshots {
         if let Revision::Commit(commit) = *wanted.revision
             && self.known(wanted).is_none()
             && self.find(wanted, &Resolved::new(commit, None))?.is_none()
+            // It would be fetched to be refused again. First the remote must say whether the credential may know.
+            && self.check_refused(wanted, &Resolved::new(commit, None)).is_ok()
             && let Some(fetching) = self.try_fetching(wanted, watch)?
         {
             return self.fetch_proving(wanted, commit, fetching, watch);
@@ -80,6 +82,7 @@ impl Snapshots {
         if let Some(hit) = self.hit(wanted, &proven)? {
             return Ok(hit);
         }
+        self.check_refused(wanted, &proven.resolved)?;
         if let Some(mut fetching) = fetching {
             let repository = self.store.repository(&wanted.spec.repository);
             fetching.turn = repository.try_turn(watch.account(), &proven.resolved.commit)?;
@@ -92,6 +95,7 @@ impl Snapshots {
             if let Some(hit) = self.hit(wanted, &proven)? {
                 return Ok(hit);
             }
+            self.check_refused(wanted, &proven.resolved)?;
             let Some(Place { turn, lock }) = place else { continue };
             let mut fetching = match lock {
                 Some(lock) => self.start_fetching(wanted, lock, watch)?,
@@ -246,13 +250,14 @@ impl Snapshots {
         let watch = &watch;
         let request = FetchRequest { proves, ..FetchRequest::new(resolved.clone(), wanted.spec.depth) };
         let limits = self.gateway.policy().limits();
+        let received = receive(session, wanted.spec, &request, wanted.form.format, limits, watch);
         let Received { tree, written, bytes } =
-            receive(session, wanted.spec, &request, wanted.form.format, limits, watch)?;
+            received.map_err(|error| self.remembered(wanted, resolved, error.into()))?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
             self.keep_good_pack(&destination, &staging, resolved, &error);
-            return Err(error);
+            return Err(self.remembered(wanted, resolved, error));
         }
 
         let laid_out = staging.path().join(TREE);

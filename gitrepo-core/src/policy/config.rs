@@ -88,10 +88,10 @@ pub struct NodeCredential {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CacheConfig {
-    /// Maximum size of the whole store in bytes. Cannot be changed yet.
+    /// Bytes that snapshots and repositories may take. Above, unused ones are removed, the longest unused first.
     #[serde(with = "quantity")]
     pub max_bytes: u64,
-    /// Maximum age of an unused snapshot. Cannot be changed yet.
+    /// How long an unused snapshot or repository is kept.
     #[serde(with = "duration")]
     pub max_age: Duration,
     /// Bytes of the filesystem that must stay free.
@@ -285,10 +285,7 @@ impl Config {
         let defaults = Self::for_drivers();
         let unchangeable = [
             ("nodeCredentials", self.node_credentials.is_empty()),
-            ("cache.maxBytes", self.cache.max_bytes == defaults.cache.max_bytes),
-            ("cache.maxAge", self.cache.max_age == defaults.cache.max_age),
             ("seLinuxContext", self.se_linux_context == defaults.se_linux_context),
-            ("limits.writableBytes", self.limits.writable_bytes == defaults.limits.writable_bytes),
         ];
         match unchangeable.into_iter().find(|(_, is_default)| !is_default) {
             Some((field, _)) => Err(ConfigError::NotYet { path: path.to_owned(), field }),

@@ -35,7 +35,7 @@ pub struct Limits {
     /// it has begun to send, it has five times as long.
     #[serde(with = "quantity")]
     pub minimum_rate: u64,
-    /// Bytes that a pod may add to a writable volume.
+    /// Bytes of a writable volume. A larger tree is not copied; what pods add is measured.
     #[serde(with = "quantity")]
     pub writable_bytes: u64,
 }
@@ -57,6 +57,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether any size may be larger than `others` allow.
+    pub(crate) fn allow_more_than(&self, others: &Self) -> bool {
+        let sizes = |limits: &Self| {
+            let [depth, length] = [limits.path_depth, limits.path_length].map(u64::from);
+            [limits.fetch_bytes, limits.tree_bytes, limits.entries, depth, length]
+        };
+        sizes(self).iter().zip(sizes(others)).any(|(ours, theirs)| *ours > theirs)
+    }
+
     /// The name of a limit that is zero, if any: a mistake that is hard to diagnose from its effects.
     pub(super) fn field_without_room(&self) -> Option<&'static str> {
         let fields = [
@@ -65,6 +74,7 @@ impl Limits {
             ("limits.entries", self.entries == 0),
             ("limits.pathDepth", self.path_depth == 0),
             ("limits.pathLength", self.path_length == 0),
+            ("limits.writableBytes", self.writable_bytes == 0),
             ("limits.timeout", self.timeout.is_zero()),
             ("limits.stall", self.stall.is_zero()),
         ];

@@ -242,7 +242,7 @@ impl Store {
             if let Some(_lock) = self.layout.locks.try_acquire(&name, Mode::Exclusive)?
                 && !self.referenced()?.contains(&id)
             {
-                self.layout.trash.discard(&path, Deletion::BySweep)?;
+                self.layout.trash.discard(&path, Deletion::Later)?;
                 removed += 1;
             }
         }

@@ -5,11 +5,9 @@
 //! Every check is repeated under the victim's lock. A victim is renamed into the trash: a late reader finds nothing,
 //! and fetches.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::fs::Metadata;
-use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -17,50 +15,45 @@ use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::reserve::Freed;
 use crate::reserve::free_bytes;
-use crate::spec::RepositoryUrl;
 
 use super::Store;
-use super::clock::Moment;
 use super::error::StoreError;
-use super::last_use;
-use super::last_use::LastUse;
 use super::lock::LockName;
 use super::lock::Mode;
 use super::names::Deleted;
-use super::names::files_in;
-use super::names::image_files;
-use super::repository::Repository;
+use super::removal::Pace;
 use super::repository::RepositoryLock;
-use super::snapshot::read_meta;
 use super::snapshot_id::SnapshotId;
 use super::target::hashes_in;
+use super::unused::Unused;
+use super::unused::bytes_of;
+use super::unused::repository_of_snapshot;
+
+mod goal;
+
+pub use goal::Bounds;
+pub use goal::Eviction;
+pub use goal::Reason;
+
+use goal::Goal;
 
 /// How long to wait for another process that is making room.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How much to remove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eviction {
-    /// As little as possible until this many bytes are free on the store's filesystem.
-    Until(u64),
-    /// Everything unused.
-    Unreferenced,
-}
+/// The repository of snapshots that stay is removed only if that frees this many bytes: the next fetch brings them
+/// again.
+const WORTH_A_FETCH: u64 = 1 << 20;
 
-/// An unused snapshot or repository.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Unused {
-    Snapshot(SnapshotId),
-    /// A repository, by its hash.
-    Repository(String),
-}
+/// How many snapshots and repositories this process has removed, by reason.
+#[derive(Debug, Default)]
+pub(super) struct EvictionCount([AtomicU64; Reason::ALL.len()]);
 
-/// The candidates, ordered by last use.
-#[derive(Default)]
-struct Survey {
-    unused: BTreeSet<(LastUse, Unused)>,
-    /// Snapshots per repository; a repository without any is unused.
-    snapshots_of: BTreeMap<String, usize>,
+impl EvictionCount {
+    fn add(&self, reason: Reason) {
+        for (known, count) in Reason::ALL.iter().zip(&self.0) {
+            count.fetch_add(u64::from(*known == reason), Ordering::Relaxed);
+        }
+    }
 }
 
 /// Lists the trees of a store that the mount table shows now; `None` if it cannot be read, in which case nothing is
@@ -68,7 +61,8 @@ struct Survey {
 pub type Shown<'a> = &'a dyn Fn() -> Option<Vec<PathBuf>>;
 
 impl Store {
-    /// Removes unused snapshots and repositories, the longest unused first, for about as long as `budget`.
+    /// Removes unused snapshots and repositories, the longest unused first, for about as long as `budget`. If that is
+    /// not enough, removes repositories of snapshots that stay: the snapshots keep their own content.
     ///
     /// # Errors
     ///
@@ -77,132 +71,121 @@ impl Store {
         let deadline = Instant::now().checked_add(budget);
         let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let mut freed = Freed::default();
-        if self.has_room(eviction) {
+        let has_room = || self.free() >= eviction.free_bytes();
+        if matches!(eviction, Eviction::Until(_)) && has_room() {
             return Ok(freed);
         }
         // Only one process evicts at a time; otherwise each would free space for all of them.
         let patience = Cancel::new().within(budget.min(PATIENCE));
-        let _turn = match self.layout.locks.acquire(&LockName::Evict, Mode::Exclusive, &patience) {
+        let turn = match self.layout.locks.acquire(&LockName::Evict, Mode::Exclusive, &patience) {
             Err(StoreError::Locked { .. }) => return Ok(Freed { incomplete: true, ..freed }),
             lock => lock?,
         };
-        if !self.has_room(eviction) {
-            freed.incomplete |= self.layout.trash.empty(deadline)?.out_of_time;
+        if !has_room() {
+            freed.incomplete |= self.layout.trash.empty(deadline, Pace::Full)?.out_of_time;
         }
-        let mut survey = self.survey()?;
-        while !self.has_room(eviction)
-            && let Some((used, oldest)) = survey.unused.pop_first()
-        {
+        let mut goal = Goal::of(eviction, self)?;
+        if goal.is_reached(self.free()) {
+            return Ok(freed);
+        }
+        let mut survey = self.survey(&goal.now)?;
+        let mut slowly = Vec::new();
+        while let Some((used, oldest)) = survey.pop() {
+            let Some(reason) = goal.reason(oldest.may_be_old().then_some(used), self.free()) else { break };
             if is_over() {
-                return Ok(Freed { incomplete: true, ..freed });
+                freed.incomplete = true;
+                break;
             }
-            let taken = match &oldest {
-                Unused::Snapshot(id) => self.take_snapshot(id, list_shown),
-                Unused::Repository(hash) => self.take_repository(hash),
-            };
+            if matches!((&oldest, reason), (Unused::Base(_), Reason::Request)) {
+                break;
+            }
             // A failure must not keep the others from being removed.
-            let taken = taken.unwrap_or_else(|error| {
+            let taken = self.take(&oldest, list_shown).unwrap_or_else(|error| {
                 tracing::warn!(error = %chain(&error), "cannot remove an unused snapshot or repository");
                 freed.incomplete = true;
                 None
             });
             let Some(Taken { path, bytes, repository }) = taken else { continue };
-            match oldest {
-                Unused::Snapshot(_) => freed.snapshots += 1,
-                Unused::Repository(_) => freed.repositories += 1,
+            freed.count(oldest.is_snapshot(), bytes);
+            goal.freed(bytes);
+            self.evicted.add(reason);
+            tracing::debug!(reason = reason.name(), bytes, removed = %oldest, "removed unused content");
+            match reason.pace(budget) {
+                Pace::Full => freed.incomplete |= self.layout.trash.delete_taken(&path, deadline, Pace::Full),
+                Pace::Gentle => slowly.push(path),
             }
-            freed.bytes = freed.bytes.saturating_add(bytes);
-            freed.incomplete |= self.layout.trash.delete_taken(&path, deadline);
-            self.count_off(&mut survey, repository, used)?;
+            survey.count_off(self, repository, used, &goal.now);
+        }
+        // A publish that needs space must not wait for these.
+        drop(turn);
+        for path in slowly {
+            freed.incomplete |= self.layout.trash.delete_taken(&path, deadline, Pace::Gentle);
         }
         Ok(freed)
     }
 
     /// Estimates what [`Store::evict`] would remove. Removes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn evictable(&self, eviction: Eviction, list_shown: Shown<'_>) -> Result<Freed, StoreError> {
         let mut freed = Freed::default();
-        let mut missing = match eviction {
-            Eviction::Until(bytes) => bytes.saturating_sub(free_bytes(self.root()).unwrap_or(bytes)),
-            Eviction::Unreferenced => u64::MAX,
-        };
         let Some(shown) = list_shown() else { return Ok(Freed { incomplete: true, ..freed }) };
-        let mut survey = self.survey()?;
+        let free = self.free();
+        let mut goal = Goal::of(eviction, self)?;
+        let mut survey = self.survey(&goal.now)?;
         let mut deleted = Deleted::default();
-        while missing > 0
-            && let Some((used, oldest)) = survey.unused.pop_first()
-        {
-            let bytes = match oldest {
-                Unused::Snapshot(id) => {
-                    let path = self.snapshot_path(&id);
+        while let Some((used, oldest)) = survey.pop() {
+            let then_free = free.saturating_add(freed.bytes);
+            let Some(reason) = goal.reason(oldest.may_be_old().then_some(used), then_free) else { break };
+            let bytes = match &oldest {
+                Unused::View(id) | Unused::Snapshot(id) => {
+                    let path = self.snapshot_path(id);
                     if shown.iter().any(|mounted| mounted.starts_with(&path)) {
                         continue;
                     }
-                    freed.snapshots += 1;
-                    self.count_off(&mut survey, repository_of_snapshot(&path), used)?;
+                    survey.count_off(self, repository_of_snapshot(&path), used, &goal.now);
                     bytes_of(&path, &mut deleted)
                 }
-                Unused::Repository(hash) => {
-                    freed.repositories += 1;
-                    deleted.count(self.repository_of(hash).files())
+                Unused::Repository(hash) => deleted.count(self.repository_of(hash.clone()).files()),
+                Unused::Base(_) if reason == Reason::Request => break,
+                Unused::Base(hash) => {
+                    let bytes = deleted.count(self.repository_of(hash.clone()).files());
+                    if bytes < WORTH_A_FETCH {
+                        continue;
+                    }
+                    bytes
                 }
             };
-            freed.bytes = freed.bytes.saturating_add(bytes);
-            missing = missing.saturating_sub(bytes);
+            freed.count(oldest.is_snapshot(), bytes);
+            goal.freed(bytes);
         }
         Ok(freed)
     }
 
-    /// Whether enough space is free.
-    fn has_room(&self, eviction: Eviction) -> bool {
-        match eviction {
-            Eviction::Until(bytes) => free_bytes(self.root()).map_or(true, |free| free >= bytes),
-            Eviction::Unreferenced => false,
+    /// Returns how many snapshots and repositories this process has removed because they were unused, by reason.
+    pub fn evicted(&self) -> [(Reason, u64); Reason::ALL.len()] {
+        let mut counts = Reason::ALL.map(|reason| (reason, 0));
+        for ((_, count), counted) in counts.iter_mut().zip(&self.evicted.0) {
+            *count = counted.load(Ordering::Relaxed);
+        }
+        counts
+    }
+
+    /// Returns the free bytes on the store's filesystem; without an answer, nothing is removed for lack of space.
+    fn free(&self) -> u64 {
+        free_bytes(self.root()).unwrap_or(u64::MAX)
+    }
+
+    /// Moves something to the trash unless it is in use.
+    fn take(&self, unused: &Unused, list_shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
+        match unused {
+            Unused::View(id) | Unused::Snapshot(id) => self.take_snapshot(id, list_shown),
+            Unused::Repository(hash) | Unused::Base(hash) => self.take_repository(hash, unused),
         }
     }
 
-    fn survey(&self) -> Result<Survey, StoreError> {
-        let now = Moment::now()?;
-        let referenced = self.referenced()?;
-        let mut survey = Survey::default();
-        for name in hashes_in(&self.layout.snapshots())? {
-            let Ok(id) = SnapshotId::try_from(name) else { continue };
-            let path = self.snapshot_path(&id);
-            if let Some(repository) = repository_of_snapshot(&path) {
-                *survey.snapshots_of.entry(repository).or_default() += 1;
-            }
-            if !referenced.contains(&id) {
-                survey.unused.insert((last_use::of(&path, &now), Unused::Snapshot(id)));
-            }
-        }
-        for hash in hashes_in(&self.layout.repositories())? {
-            if !survey.snapshots_of.contains_key(&hash) {
-                let used = last_use::of(&self.layout.repositories().join(&hash), &now);
-                survey.unused.insert((used, Unused::Repository(hash)));
-            }
-        }
-        Ok(survey)
-    }
-
-    /// Counts a removed snapshot of this repository, last used at `used`. Without any other, the repository is unused
-    /// as well. A snapshot's use counts for the packs too, since later fetches build on them.
-    fn count_off(&self, survey: &mut Survey, repository: Option<String>, used: LastUse) -> Result<(), StoreError> {
-        if let Some(hash) = repository
-            && let Some(left) = survey.snapshots_of.get_mut(&hash)
-        {
-            *left -= 1;
-            let path = self.layout.repositories().join(&hash);
-            if *left == 0 && path.is_dir() {
-                survey.unused.insert((used.max(last_use::of(&path, &Moment::now()?)), Unused::Repository(hash)));
-            }
-        }
-        Ok(())
-    }
-
-    fn repository_of(&self, hash: String) -> Repository {
-        Repository::of_hash(&self.layout, hash)
-    }
-
-    /// Moves a snapshot to the trash unless it is in use.
     fn take_snapshot(&self, id: &SnapshotId, list_shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
         let name = LockName::Snapshot(id.to_string());
         let Some(_lock) = self.layout.locks.try_acquire(&name, Mode::Exclusive)? else { return Ok(None) };
@@ -215,15 +198,19 @@ impl Store {
         Ok(self.layout.trash.take(&path)?.map(|path| Taken { path, bytes, repository }))
     }
 
-    /// Moves a repository to the trash unless it is in use. A fetch holds the repository's lock until it has installed
-    /// the snapshot.
-    fn take_repository(&self, hash: &str) -> Result<Option<Taken>, StoreError> {
+    /// A fetch holds the repository's lock until it has installed the snapshot.
+    fn take_repository(&self, hash: &str, unused: &Unused) -> Result<Option<Taken>, StoreError> {
         let repository = self.repository_of(hash.to_owned());
         let Some(_lock) = repository.try_lock()? else { return Ok(None) };
-        if self.has_snapshot_of(hash)? {
+        let bytes = Deleted::default().count(repository.files());
+        let may_go = match unused {
+            // Its snapshots have names of their own for the segments.
+            Unused::Base(_) => bytes >= WORTH_A_FETCH,
+            _ => !self.has_snapshot_of(hash)?,
+        };
+        if !may_go {
             return Ok(None);
         }
-        let bytes = Deleted::default().count(repository.files());
         let taken = self.layout.trash.take(repository.path())?;
         Ok(taken.map(|path| Taken { path, bytes, repository: None }))
     }
@@ -249,37 +236,21 @@ struct Taken {
     repository: Option<String>,
 }
 
-/// Returns the hash of a snapshot's repository; `None` for a damaged one.
-fn repository_of_snapshot(snapshot: &Path) -> Option<String> {
-    let meta = read_meta(snapshot).ok().flatten()?;
-    RepositoryUrl::parse(&meta.repository).ok().map(|url| Repository::hash_of(&url))
-}
-
-/// Returns the bytes that the deletion of a snapshot frees. Of a tree of files, those of its content when it was
-/// written; of an image, those of its files that have no other name. A damaged one counts as 0 bytes.
-fn bytes_of(snapshot: &Path, deleted: &mut Deleted) -> u64 {
-    let Some(meta) = read_meta(snapshot).ok().flatten() else { return 0 };
-    image_files(snapshot, &meta).map_or(meta.summary.bytes, |files| deleted.count(files))
-}
-
-impl Repository {
-    /// Returns the repository's segments and packs, and their indexes.
-    fn files(&self) -> impl Iterator<Item = Metadata> {
-        self.directories().into_iter().flat_map(|directory| files_in(&directory))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
     use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering;
 
     use super::*;
+    use crate::store::SnapshotLease;
     use crate::store::fixture::commit;
     use crate::store::fixture::install;
     use crate::store::fixture::record;
     use crate::store::fixture::store;
+    use crate::store::fixture::url;
+    use crate::store::last_use;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -332,5 +303,88 @@ mod tests {
             working.store(false, Ordering::Relaxed);
             assert!(results.iter().all(Result::is_ok));
         });
+    }
+
+    const BOUNDS: Bounds = Bounds { free_bytes: 0, max_bytes: u64::MAX, max_age: Duration::MAX };
+
+    /// Removes what the bounds forbid; returns how many snapshots went, after checking that so many were foretold.
+    fn evict_within(store: &Store, bounds: Bounds) -> u64 {
+        let list_shown = || Some(Vec::new());
+        let planned = store.evictable(Eviction::Within(bounds), &list_shown).unwrap();
+        let freed = store.evict(Eviction::Within(bounds), &list_shown, LONG).unwrap();
+        assert_eq!(planned, freed);
+        freed.snapshots
+    }
+
+    /// Lets a volume use this snapshot.
+    fn use_it(store: &Store, lease: &SnapshotLease) {
+        let target = Path::new("/pods/a");
+        let slot = store.target("volume", target, &Cancel::new()).unwrap();
+        slot.write(&record(store, "volume", target, lease)).unwrap();
+    }
+
+    fn evicted(store: &Store) -> [u64; 4] {
+        store.evicted().map(|(_, count)| count)
+    }
+
+    #[test]
+    fn above_the_high_mark_the_longest_unused_go_until_the_low_mark_and_used_content_counts() {
+        let (_place, store) = store();
+        let used = install(&store, commit(1), "");
+        use_it(&store, &used);
+        let [oldest, middle, newest] = [2, 3, 4].map(|digit| install(&store, commit(digit), ""));
+        // The oldest one was used again since.
+        store.snapshot_was_used(oldest.id());
+        let paths = [&used, &oldest, &middle, &newest].map(|lease| lease.path().to_owned());
+        drop((used, oldest, middle, newest));
+        let total = store.usage().unwrap().total;
+        let one = total / 4;
+        assert!(one > 0);
+        assert_eq!(evict_within(&store, BOUNDS), 0);
+        assert_eq!(evict_within(&store, Bounds { max_bytes: total, ..BOUNDS }), 0, "at the mark");
+        // Just above the mark; a tenth below it is more than one snapshot less.
+        assert_eq!(evict_within(&store, Bounds { max_bytes: total - 1, ..BOUNDS }), 1);
+        assert_eq!(paths.each_ref().map(|path| path.exists()), [true, true, false, true]);
+        assert_eq!(evict_within(&store, Bounds { max_bytes: 2 * one + one / 2, ..BOUNDS }), 1);
+        assert_eq!(paths.each_ref().map(|path| path.exists()), [true, true, false, false]);
+        assert_eq!(evict_within(&store, Bounds { max_bytes: 1, ..BOUNDS }), 1, "what is in use stays");
+        assert_eq!(evicted(&store), [0, 3, 0, 0]);
+    }
+
+    #[test]
+    fn what_was_not_used_for_long_goes_whatever_is_free() {
+        let (_place, store) = store();
+        let [old, new] = [1, 2].map(|digit| install(&store, commit(digit), ""));
+        let paths = [&old, &new].map(|lease| lease.path().to_owned());
+        drop((old, new));
+        let day = Duration::from_secs(24 * 60 * 60);
+        last_use::pretend(&paths[0], std::time::SystemTime::now() - 2 * day);
+        assert_eq!(evict_within(&store, Bounds { max_age: 3 * day, ..BOUNDS }), 0);
+        assert_eq!(evict_within(&store, Bounds { max_age: day, ..BOUNDS }), 1);
+        assert_eq!(paths.each_ref().map(|path| path.exists()), [false, true]);
+        assert_eq!(evicted(&store), [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_repository_of_a_used_snapshot_goes_last_and_only_if_that_frees_much() {
+        let (_place, store) = store();
+        let lease = install(&store, commit(1), "");
+        use_it(&store, &lease);
+        let repository = store.repository(&url());
+        let content = repository.path().join("objects/pack");
+        fs::create_dir_all(&content).unwrap();
+        fs::write(content.join("small"), "").unwrap();
+        assert_eq!(evict_within(&store, Bounds { max_bytes: 1, ..BOUNDS }), 0);
+        assert!(repository.exists(), "it would free nothing");
+        fs::write(content.join("large"), vec![0; 2 << 20]).unwrap();
+        let list_shown = || Some(Vec::new());
+        assert!(store.evict(Eviction::Unreferenced, &list_shown, LONG).unwrap().is_nothing(), "it is not unused");
+        let held = repository.try_lock().unwrap();
+        assert!(
+            store.evict(Eviction::Within(Bounds { max_bytes: 1, ..BOUNDS }), &list_shown, LONG).unwrap().is_nothing()
+        );
+        drop(held);
+        assert_eq!(evict_within(&store, Bounds { max_bytes: 1 << 20, ..BOUNDS }), 0);
+        assert!(!repository.exists() && lease.path().exists());
     }
 }

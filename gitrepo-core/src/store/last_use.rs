@@ -25,6 +25,16 @@ pub(super) enum LastUse {
     ThisBoot(Duration),
 }
 
+impl LastUse {
+    /// Returns the time since then; `None` if it is in the future.
+    pub(super) fn age(self, now: &Moment) -> Option<Duration> {
+        match self {
+            Self::Earlier(time) => SystemTime::now().duration_since(time).ok(),
+            Self::ThisBoot(uptime) => now.uptime_in(now).and_then(|now| now.checked_sub(uptime)),
+        }
+    }
+}
+
 /// Records that `directory` is used now. The file is written in place, so that this works on a full disk once the file
 /// exists. If it cannot be written, the directory counts as unused for longer than it was.
 pub(super) fn mark(directory: &Path) {
@@ -50,6 +60,14 @@ pub(super) fn of(directory: &Path, now: &Moment) -> LastUse {
     }
     let modified = |path: &Path| fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
     LastUse::Earlier(modified(&path).or_else(|| modified(directory)).unwrap_or(SystemTime::UNIX_EPOCH))
+}
+
+/// For tests: makes the last use one of an earlier boot.
+#[cfg(test)]
+pub(super) fn pretend(directory: &Path, time: SystemTime) {
+    let path = directory.join(FILE);
+    fs::write(&path, "").unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
 }
 
 #[cfg(test)]

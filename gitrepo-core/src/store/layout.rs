@@ -21,7 +21,8 @@ const VERSION: u64 = 1;
 const VERSION_FILE: &str = "VERSION";
 
 /// Directories of every store.
-const DIRECTORIES: [&str; 6] = ["repositories", "snapshots", "volumes", "staging", "locks", "trash"];
+const DIRECTORIES: [&str; 8] =
+    ["repositories", "snapshots", "volumes", "staging", "locks", "trash", "refusals", "spare"];
 
 /// The directory of the node's proofs of access, in the main store only.
 const ACCESS: &str = "access";

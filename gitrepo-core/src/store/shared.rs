@@ -102,7 +102,7 @@ impl VolumeSlot {
         durable::sync_filesystem(prepared)?;
         let shared = self.directory.join(SHARED_DIRECTORY);
         self.layout.in_volume_directory(&self.directory, || {
-            self.layout.trash.discard(&shared, Deletion::Now)?;
+            self.layout.trash.discard(&shared, Deletion::Later)?;
             durable::rename(prepared, &shared)
         })?;
         Ok(self.tree())
@@ -235,6 +235,7 @@ mod tests {
         assert!(copy.is_of(&record) && store.has_shared_copy("volume") && !store.has_shared_copy("other"));
         store.volume("volume", &impatient()).unwrap().discard(Deletion::Now).unwrap();
         store.volume("volume", &impatient()).unwrap().discard(Deletion::Now).unwrap();
+        assert!(!store.delete_discarded(std::time::Duration::from_secs(60)), "what the second one replaced");
         for place in ["volumes", "trash", "staging"] {
             assert_eq!(fs::read_dir(store.root().join(place)).unwrap().count(), 0, "{place}");
         }

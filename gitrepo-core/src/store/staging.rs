@@ -71,10 +71,13 @@ impl Staging {
     }
 
     /// Moves the directory to the trash, to be deleted later.
-    pub(super) fn into_trash(self) -> Result<(), StoreError> {
+    pub(crate) fn into_trash(self) -> Result<(), StoreError> {
         match &self.layout {
             // Nothing is left to do when `self` is dropped.
-            Some(layout) => layout.trash.take(&self.path).map(drop),
+            Some(layout) => {
+                layout.trash.take(&self.path)?.into_iter().for_each(|taken| layout.trash.leave(taken));
+                Ok(())
+            }
             None => Ok(()),
         }
     }

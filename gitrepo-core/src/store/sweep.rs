@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::error::chain;
 use crate::reserve::Freed;
 
 use super::Store;
@@ -19,6 +20,7 @@ use super::lock::LockName;
 use super::lock::Locks;
 use super::lock::Mode;
 use super::record::RECORD_FILE;
+use super::removal::Pace;
 use super::repository::salvage;
 use super::shared::SHARED_DIRECTORY;
 use super::staging;
@@ -53,6 +55,8 @@ pub struct SweepReport {
     pub unchecked: bool,
     /// Credentials not used for a month, with their proofs and answers.
     pub credentials: usize,
+    /// Refusals that do not hold any more.
+    pub refusals: usize,
     /// Unfinished files.
     pub unfinished: usize,
     /// Files of unused locks.
@@ -107,15 +111,19 @@ impl Store {
         }
         report.snapshots = report.keep(self.sweep_changed(shown));
         report.credentials = report.keep(self.access.sweep_unused(CREDENTIAL_UNUSED));
+        report.refusals = report.keep(self.sweep_refusals());
         report.unfinished = report.keep(self.sweep_unfinished());
         report.locks = report.keep(self.sweep_locks());
-        match self.layout.trash.empty(deadline) {
+        match self.layout.trash.empty(deadline, Pace::within(budget)) {
             Ok(emptied) => {
                 report.trash = emptied.removed;
                 report.incomplete = emptied.out_of_time || packs_stay;
                 report.failures.extend(emptied.failures);
             }
             Err(error) => report.failures.push(error),
+        }
+        if let Err(error) = self.set_spare_aside() {
+            tracing::debug!(error = %chain(&error), "no space can be set aside for records");
         }
         report
     }
@@ -144,7 +152,7 @@ impl Store {
             if let Some(slot) = self.layout.try_target(&volume, &target)?
                 && !is_there(&record)?
             {
-                slot.remove(Deletion::BySweep)?;
+                slot.remove(Deletion::Later)?;
                 removed += 1;
             }
         }
@@ -164,7 +172,7 @@ impl Store {
             if let Some(slot) = self.layout.try_volume(&volume)?
                 && self.sharers_in(&volume)?.is_empty()
             {
-                slot.discard(Deletion::BySweep)?;
+                slot.discard(Deletion::Later)?;
                 removed += 1;
             }
         }
@@ -205,7 +213,7 @@ impl SweepReport {
     pub fn removed(&self) -> usize {
         let left = self.staging + self.targets + self.shared_copies + self.unfinished + self.locks + self.trash;
         let freed = usize::try_from(self.freed.snapshots + self.freed.repositories).unwrap_or(usize::MAX);
-        (self.volumes + self.snapshots + self.credentials + left).saturating_add(freed)
+        (self.volumes + self.snapshots + self.credentials + self.refusals + left).saturating_add(freed)
     }
 
     fn keep(&mut self, result: Result<usize, StoreError>) -> usize {

@@ -92,7 +92,7 @@ impl TargetSlot {
         let copy = self.copy_dir();
         durable::sync_filesystem(prepared)?;
         self.layout.in_volume_directory(&self.directory, || {
-            self.layout.trash.discard(&copy, Deletion::Now)?;
+            self.layout.trash.discard(&copy, Deletion::Later)?;
             durable::rename(prepared, &copy)
         })?;
         Ok(copy)
@@ -449,9 +449,12 @@ mod tests {
             assert_eq!(copy, slot.copy_dir());
             assert_eq!(fs::read_to_string(copy.join("file")).unwrap(), content);
         }
-        slot.remove(Deletion::Now).unwrap();
+        slot.remove(Deletion::Later).unwrap();
         assert!(!slot.copy_dir().exists());
-        assert!(is_empty(&store, "volumes") && is_empty(&store, "trash"));
+        assert!(is_empty(&store, "volumes") && !is_empty(&store, "trash"), "nothing is deleted under the lock");
+        drop(slot);
+        assert!(!store.delete_discarded(std::time::Duration::from_secs(60)));
+        assert!(is_empty(&store, "trash"));
     }
 
     #[test]

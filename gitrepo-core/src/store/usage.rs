@@ -1,4 +1,6 @@
-//! The size of a store's snapshots.
+//! The size of a store's snapshots and repositories.
+
+use crate::snapshot::TreeSummary;
 
 use super::Store;
 use super::error::StoreError;
@@ -7,7 +9,11 @@ use super::names::image_files;
 use super::snapshot::read_meta;
 use super::target::hashes_in;
 
-/// The total size of the snapshots in a store.
+/// What a file, link or directory of a tree takes on disk beside its content, in bytes: an inode, a name, and half a
+/// block that its content does not fill.
+const ENTRY: u64 = 2048;
+
+/// The size of the snapshots and repositories in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The number of snapshots.
@@ -15,10 +21,24 @@ pub struct Usage {
     /// Bytes of the content of their files, as counted when they were written; of images, bytes of the images and their
     /// segments, each of which counts once.
     pub bytes: u64,
+    /// The number of repositories.
+    pub repositories: u64,
+    /// Bytes that snapshots and repositories take together: each file of an image and of a repository counts once, and a
+    /// tree of files also for its entries.
+    pub total: u64,
+}
+
+/// Returns about how many bytes a tree of files takes.
+pub(super) fn taken_by_tree(summary: &TreeSummary) -> u64 {
+    summary.bytes.saturating_add(summary.entries().saturating_mul(ENTRY))
 }
 
 impl Store {
-    /// Adds up the sizes of the snapshots, without walking the trees. A damaged one counts as 0 bytes.
+    /// Adds up the sizes of the snapshots and repositories, without walking the trees. A damaged one counts as 0 bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let directory = self.layout.snapshots();
         let mut usage = Usage::default();
@@ -27,9 +47,18 @@ impl Store {
             let snapshot = directory.join(name);
             usage.snapshots += 1;
             if let Some(meta) = read_meta(&snapshot).ok().flatten() {
-                let bytes = image_files(&snapshot, &meta).map_or(meta.summary.bytes, |files| taken.count(files));
+                let (bytes, total) = match image_files(&snapshot, &meta) {
+                    Some(files) => [taken.count(files); 2].into(),
+                    None => (meta.summary.bytes, taken_by_tree(&meta.summary)),
+                };
                 usage.bytes = usage.bytes.saturating_add(bytes);
+                usage.total = usage.total.saturating_add(total);
             }
+        }
+        for hash in hashes_in(&self.layout.repositories())? {
+            usage.repositories += 1;
+            let bytes = taken.count(self.repository_of(hash).files());
+            usage.total = usage.total.saturating_add(bytes);
         }
         Ok(usage)
     }
@@ -53,8 +82,15 @@ mod tests {
         let mut meta: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         meta["summary"]["bytes"] = 7.into();
         std::fs::write(&path, meta.to_string()).unwrap();
-        assert_eq!(store.usage().unwrap(), Usage { snapshots: 3, bytes: 7 });
+        let usage = store.usage().unwrap();
+        assert_eq!((usage.snapshots, usage.bytes, usage.total), (3, 7, 7 + 3 * ENTRY));
         std::fs::write(&path, "").unwrap();
-        assert_eq!(store.usage().unwrap(), Usage { snapshots: 3, bytes: 0 });
+        let usage = store.usage().unwrap();
+        assert_eq!((usage.snapshots, usage.bytes, usage.total), (3, 0, 2 * ENTRY));
+        let packs = store.repository(&crate::store::fixture::url()).directories()[0].clone();
+        std::fs::create_dir_all(&packs).unwrap();
+        std::fs::write(packs.join("pack"), [0; 100]).unwrap();
+        let usage = store.usage().unwrap();
+        assert_eq!((usage.repositories, usage.bytes, usage.total), (1, 0, 2 * ENTRY + 100));
     }
 }

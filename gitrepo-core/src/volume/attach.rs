@@ -110,34 +110,26 @@ impl Volumes {
     ) -> Result<(), PublishError> {
         let snapshot = lease.attachment()?;
         let copied = match (&held.volume, record.shows) {
-            (Some(volume), _) => Some(self.shared_copy(volume, record, snapshot.path(), request, watch)?),
-            (None, Shows::Copy | Shows::SharedCopy) => {
-                Some(self.private_copy(held.slot, snapshot.path(), request, watch)?)
-            }
+            (Some(volume), _) => Some(self.shared_copy(volume, record, lease, request, watch)?),
+            (None, Shows::Copy | Shows::SharedCopy) => Some(self.private_copy(held.slot, lease, request, watch)?),
             (None, Shows::Snapshot) => None,
         };
         let attachment = copied.map_or(snapshot, |source| Attachment::Bind { source });
         Ok(self.mounter.attach(&mount_of(attachment, record))?)
     }
 
-    /// Unmounts the target and deletes its record. With the last target of a volume, also deletes the shared copy.
-    pub(super) fn detach(
-        &self,
-        slot: &TargetSlot,
-        record: &Record,
-        deletion: Deletion,
-        cancel: &Cancel,
-    ) -> Result<usize, UnpublishError> {
+    /// Unmounts the target and discards its record. With the last target of a volume, also discards the shared copy.
+    pub(super) fn detach(&self, slot: &TargetSlot, record: &Record, cancel: &Cancel) -> Result<usize, UnpublishError> {
         let mounts = if self.is_lost(record)? { 0 } else { self.mounter.unmount(&record.target)? };
         self.store.snapshot_was_used(&record.snapshot);
         if record.shows != Shows::SharedCopy {
-            forget(slot, record, deletion)?;
+            forget(slot, record)?;
             return Ok(mounts);
         }
         let volume = self.store.volume(&record.volume_id, cancel)?;
         // The record is deleted first: if we die now, a sweep finds a copy without a record and removes it.
-        forget(slot, record, deletion)?;
-        self.release::<UnpublishError>(&volume, &record.volume_id, &record.target, deletion)?;
+        forget(slot, record)?;
+        self.release::<UnpublishError>(&volume, &record.volume_id, &record.target)?;
         Ok(mounts)
     }
 
@@ -146,7 +138,7 @@ impl Volumes {
         match self.mounted_on(target)? {
             Some(mount) if self.store.record_of_target(target)?.is_none() && self.is_remnant(&mount, None)? => {
                 let mounts = self.mounter.unmount(target)?;
-                slot.remove(Deletion::Now)?;
+                slot.remove(Deletion::Later)?;
                 Ok(mounts)
             }
             _ => Ok(0),
@@ -215,11 +207,11 @@ fn mount_of(attachment: Attachment, record: &Record) -> Mount {
 
 /// Removes the target directory if we created it, then the record and the target's own copy. The record is deleted
 /// last: after a crash, it says that the directory is ours.
-fn forget(slot: &TargetSlot, record: &Record, deletion: Deletion) -> Result<(), StoreError> {
+fn forget(slot: &TargetSlot, record: &Record) -> Result<(), StoreError> {
     if record.target_created {
         remove_directory(&record.target);
     }
-    slot.remove(deletion)
+    slot.remove(Deletion::Later)
 }
 
 /// Creates the target directory. Returns whether it was missing. Follows no symlinks, like the mount itself.

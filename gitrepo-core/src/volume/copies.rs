@@ -9,6 +9,7 @@ use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
 use crate::cancel::Cancel;
+use crate::error::chain;
 use crate::mount::MountError;
 use crate::reserve::Reserve;
 use crate::snapshot;
@@ -17,6 +18,8 @@ use crate::snapshot::Writers;
 use crate::store::Deletion;
 use crate::store::Record;
 use crate::store::SharedCopy;
+use crate::store::SnapshotLease;
+use crate::store::Staging;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
@@ -27,7 +30,7 @@ impl Volumes {
     pub(super) fn private_copy(
         &self,
         slot: &TargetSlot,
-        source: &Path,
+        source: &SnapshotLease,
         request: &VolumeRequest,
         watch: &Watch,
     ) -> Result<PathBuf, PublishError> {
@@ -40,10 +43,11 @@ impl Volumes {
             }
             Err(_) => {}
         }
-        let staging = self.store.staging()?;
-        let made = staging.path().join("copy");
-        self.copy_tree(source, &made, request, &watch.cancel)?;
-        Ok(slot.install_copy(&staging, &made)?)
+        self.in_staging(|staging| {
+            let made = staging.path().join("copy");
+            self.copy_tree(source, &made, request, &watch.cancel)?;
+            Ok(slot.install_copy(staging, &made)?)
+        })
     }
 
     /// Returns the volume's shared copy. Makes it if there is none, and installs it once it is complete.
@@ -51,7 +55,7 @@ impl Volumes {
         &self,
         volume: &VolumeSlot,
         record: &Record,
-        source: &Path,
+        source: &SnapshotLease,
         request: &VolumeRequest,
         watch: &Watch,
     ) -> Result<PathBuf, PublishError> {
@@ -60,11 +64,27 @@ impl Volumes {
             Some(copy) => return Err(shared_otherwise(record, &copy)),
             None => {}
         }
+        self.in_staging(|staging| {
+            let made = staging.path().join("shared");
+            std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
+            self.copy_tree(source, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
+            Ok(volume.install(staging, &made, &SharedCopy::of(record))?)
+        })
+    }
+
+    /// Makes a copy in a staging directory. What a failure leaves there is deleted once the target's lock is released.
+    fn in_staging(
+        &self,
+        make: impl FnOnce(&Staging) -> Result<PathBuf, PublishError>,
+    ) -> Result<PathBuf, PublishError> {
         let staging = self.store.staging()?;
-        let made = staging.path().join("shared");
-        std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
-        self.copy_tree(source, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
-        Ok(volume.install(&staging, &made, &SharedCopy::of(record))?)
+        let made = make(&staging);
+        if made.is_err()
+            && let Err(error) = staging.into_trash()
+        {
+            tracing::warn!(error = %chain(&error), "cannot move an unfinished copy to the trash");
+        }
+        made
     }
 
     /// Returns the copy that other targets of the volume show, if any. Fails if it does not match the request.
@@ -84,19 +104,13 @@ impl Volumes {
         }
     }
 
-    /// Deletes the shared copy of a volume, unless a target other than this one shows it.
-    pub(super) fn release<E>(
-        &self,
-        volume: &VolumeSlot,
-        volume_id: &str,
-        target: &Path,
-        deletion: Deletion,
-    ) -> Result<(), E>
+    /// Discards the shared copy of a volume, unless a target other than this one shows it.
+    pub(super) fn release<E>(&self, volume: &VolumeSlot, volume_id: &str, target: &Path) -> Result<(), E>
     where
         E: From<StoreError> + From<MountError>,
     {
         if self.sharers_but(volume_id, target)?.is_empty() && !self.is_shown_elsewhere(volume_id, target)? {
-            volume.discard(deletion)?;
+            volume.discard(Deletion::Later)?;
         }
         Ok(())
     }
@@ -112,7 +126,7 @@ impl Volumes {
             return Ok(());
         }
         let volume = self.store.volume(volume_id, cancel)?;
-        self.release(&volume, volume_id, target, Deletion::Now)
+        self.release(&volume, volume_id, target)
     }
 
     fn sharers_but(&self, volume_id: &str, target: &Path) -> Result<Vec<Record>, StoreError> {
@@ -132,17 +146,21 @@ impl Volumes {
 
     fn copy_tree(
         &self,
-        source: &Path,
+        source: &SnapshotLease,
         made: &Path,
         request: &VolumeRequest,
         cancel: &Cancel,
     ) -> Result<(), PublishError> {
+        let config = self.snapshots.gateway().policy().config();
+        let (bytes, limit) = (source.meta().summary.bytes, config.limits.writable_bytes);
+        if bytes > limit {
+            return Err(PublishError::TooLargeToWrite { commit: source.meta().commit, bytes, limit });
+        }
         std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
         let owner = Owner { uid: request.spec.uid, gid: request.group.unwrap_or(request.spec.uid) };
         let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
-        let bytes = self.snapshots.gateway().policy().config().cache.reserve_bytes;
-        let reserve = Reserve::new(made.to_owned(), bytes).making_room(self.room());
-        snapshot::copy(source, made, owner, writers, reserve, cancel)?;
+        let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
+        snapshot::copy(source.attachment()?.path(), made, owner, writers, reserve, cancel)?;
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use crate::error::Kind;
 use crate::lease::LeaseError;
 use crate::mount::MountError;
 use crate::snapshot::CopyError;
+use crate::spec::CommitId;
 use crate::store::StoreError;
 
 /// A failure to publish. Unless it is [`PublishError::NotUndone`], everything done for the target has been undone.
@@ -84,6 +85,19 @@ pub enum PublishError {
     /// The tree could not be leased.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The tree is larger than a writable volume may be.
+    #[error(
+        "the tree of commit {commit} has {bytes} bytes, and a writable volume may have the {limit} that \
+         limits.writableBytes allows; select a subdirectory, mount it read-only, or raise the limit"
+    )]
+    TooLargeToWrite {
+        /// The commit.
+        commit: CommitId,
+        /// Bytes of its content.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The copy of a writable volume cannot be made.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -137,6 +151,7 @@ impl PublishError {
                 _ => Kind::FailedPrecondition,
             },
             Self::Lease(error) => error.kind(),
+            Self::TooLargeToWrite { .. } => Kind::ResourceExhausted,
             Self::Copy(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Mount(error) => error.kind(),

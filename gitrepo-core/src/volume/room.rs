@@ -11,12 +11,14 @@ use crate::error::chain;
 use crate::gateway::GatewayError;
 use crate::lease::LeaseError;
 use crate::mount::Mounter;
+use crate::policy::CacheConfig;
 use crate::remote::RemoteError;
 use crate::reserve::Freed;
 use crate::reserve::MakeRoom;
 use crate::reserve::free_bytes;
 use crate::snapshot::CopyError;
 use crate::snapshot::SnapshotError;
+use crate::store::Bounds;
 use crate::store::Eviction;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -24,6 +26,9 @@ use crate::worker::WorkerError;
 
 /// How long a publish may spend on making room.
 const LONGEST: Duration = Duration::from_secs(20);
+
+/// How long a call may take to delete what it has discarded.
+const AFTER_A_CALL: Duration = Duration::from_millis(100);
 
 /// Bytes to free for a tree that did not fit. Bounded, so that one large tree does not evict the whole store.
 const FOR_A_TREE: u64 = 256 << 20;
@@ -102,9 +107,27 @@ impl Volumes {
         self.store.evictable(eviction, &|| evictor.list_shown())
     }
 
-    /// Returns the eviction that frees `cache.reserveBytes`.
-    pub fn reserve(&self) -> Eviction {
-        Eviction::Until(self.snapshots.gateway().policy().config().cache.reserve_bytes)
+    /// Returns the eviction that frees `cache.reserveBytes`, and keeps to `cache.maxBytes` and `cache.maxAge`.
+    pub fn bounds(&self) -> Eviction {
+        let CacheConfig { reserve_bytes: free_bytes, max_bytes, max_age, .. } =
+            self.snapshots.gateway().policy().config().cache;
+        Eviction::Within(Bounds { free_bytes, max_bytes, max_age })
+    }
+
+    /// Returns the eviction that keeps to `cache.maxBytes`: for after a fetch, which may have exceeded it. Whether the
+    /// disk had room for it was checked before.
+    pub fn budget(&self) -> Eviction {
+        let max_bytes = self.snapshots.gateway().policy().config().cache.max_bytes;
+        Eviction::Within(Bounds { free_bytes: 0, max_bytes, max_age: Duration::MAX })
+    }
+
+    /// Deletes what this call has discarded, now that it holds no lock. What takes long is left to a sweep, unless
+    /// `is_full`: what a refused tree left behind goes at once.
+    pub(super) fn delete_discarded(&self, is_full: bool) {
+        let budget = if is_full { LONGEST } else { AFTER_A_CALL };
+        if self.store.delete_discarded(budget) {
+            tracing::debug!("the next sweep deletes the rest of what was discarded");
+        }
     }
 
     /// After a write failed on a full disk: removes something unused. Returns whether a retry makes sense.
@@ -115,14 +138,17 @@ impl Volumes {
             Some(Fullness::OfTrees) => FOR_A_TREE.max(self.snapshots.gateway().policy().config().cache.reserve_bytes),
             None => return false,
         };
+        // What the failed write left is not what has to be removed.
+        self.delete_discarded(true);
         let Ok(free) = free_bytes(self.store.root()) else { return false };
-        match self.evict(Eviction::Until(free.saturating_add(more)), LONGEST) {
+        let has_freed = match self.evict(Eviction::Until(free.saturating_add(more)), LONGEST) {
             Ok(freed) => !freed.is_nothing(),
             Err(failure) => {
                 tracing::warn!(error = %chain(&failure), "cannot make room in the store");
                 false
             }
-        }
+        };
+        has_freed || (more == A_LITTLE && self.store.release_spare())
     }
 }
 

@@ -37,7 +37,7 @@ impl Volumes {
     pub fn show(&self, leased: &VolumeLease<'_>, watch: &Watch) -> Result<Published, PublishError> {
         let VolumeLease { request, lease, unpublish } = leased;
         let target = || request.target.clone();
-        self.with_room(|| {
+        let shown = self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
             if slot.was_unpublished_since(unpublish)? {
                 return Err(PublishError::Unpublished { target: target() });
@@ -47,7 +47,9 @@ impl Volumes {
                 None if lease.proof() == Proof::Record => Err(PublishError::Outdated { target: target() }),
                 None => self.show_first(&slot, request, lease, watch),
             }
-        })
+        });
+        self.delete_discarded(shown.as_ref().is_err_and(|error| error.kind() == Kind::ResourceExhausted));
+        shown
     }
 
     fn show_first(
@@ -159,9 +161,9 @@ impl Volumes {
 
     /// Deletes the target's record and its copy.
     fn clear(&self, held: &PublishLocks<'_>, record: &Record) -> Result<(), PublishError> {
-        held.slot.remove(Deletion::Now)?;
+        held.slot.remove(Deletion::Later)?;
         match &held.volume {
-            Some(volume) => self.release(volume, &record.volume_id, &record.target, Deletion::Now),
+            Some(volume) => self.release(volume, &record.volume_id, &record.target),
             None => Ok(()),
         }
     }

@@ -15,7 +15,6 @@ use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::mount::Role;
 use crate::mount::directory;
-use crate::store::Deletion;
 use crate::store::Eviction;
 use crate::store::MountTable;
 use crate::store::Origin;
@@ -48,14 +47,16 @@ pub enum Abandoned {
 }
 
 impl Volumes {
-    /// Removes what dead processes left, unpublishes abandoned volumes, evicts unused snapshots until the reserve is
-    /// free, and compacts repositories if there is time for it. Stops after about `budget`. Skips anything that another process works on; the next sweep tries again.
+    /// Removes what dead processes left, unpublishes abandoned volumes, evicts unused content that exceeds
+    /// [`Volumes::bounds`], and compacts repositories if there is time for it. Stops after about `budget`. With more
+    /// than a few seconds, it deletes at a pace that leaves the disk to others. Skips anything that another process
+    /// works on; the next sweep tries again.
     ///
     /// # Errors
     ///
     /// [`UnpublishError::TargetsUnseen`] if the directory of the targets does not exist; nothing was done.
     pub fn sweep(&self, abandoned: &Abandoned, budget: Duration) -> Result<SweepReport, UnpublishError> {
-        self.sweep_and_evict(abandoned, self.reserve(), budget)
+        self.sweep_and_evict(abandoned, self.bounds(), budget)
     }
 
     /// Like [`Volumes::sweep`], with another amount to evict.
@@ -135,7 +136,7 @@ impl Volumes {
             return Ok(false);
         }
         // A publish may hold the volume while it copies a tree. A sweep does not wait for that.
-        self.detach(&slot, &record, Deletion::BySweep, &Cancel::new().within(Duration::ZERO))?;
+        self.detach(&slot, &record, &Cancel::new().within(Duration::ZERO))?;
         Ok(true)
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::UnpublishError;
 use super::Volumes;
 use crate::cancel::Cancel;
-use crate::store::Deletion;
+use crate::error::Kind;
 use crate::store::MountTable;
 use crate::store::Record;
 use crate::store::StoreError;
@@ -40,6 +40,23 @@ impl Volumes {
     ) -> Result<Unpublished, UnpublishError> {
         // In an empty directory in place of the store, every volume would look unpublished.
         self.store.check()?;
+        let unpublished = match self.unpublish_once(volume_id, target, cancel) {
+            // To delete a file may need space, too.
+            Err(error) if error.kind() == Kind::ResourceExhausted && self.store.release_spare() => {
+                self.unpublish_once(volume_id, target, cancel)
+            }
+            result => result,
+        };
+        self.delete_discarded(false);
+        unpublished
+    }
+
+    fn unpublish_once(
+        &self,
+        volume_id: Option<&str>,
+        target: &Path,
+        cancel: &Cancel,
+    ) -> Result<Unpublished, UnpublishError> {
         let slot = match volume_id {
             Some(volume_id) => self.store.target(volume_id, target, cancel)?,
             None => self.slot_of(target, cancel)?,
@@ -50,9 +67,7 @@ impl Volumes {
         }
         slot.mark_unpublished();
         match record {
-            Some(record) => {
-                Ok(Unpublished { known: true, mounts: self.detach(&slot, &record, Deletion::Now, cancel)? })
-            }
+            Some(record) => Ok(Unpublished { known: true, mounts: self.detach(&slot, &record, cancel)? }),
             None => {
                 let mounts = self.detach_unrecorded(&slot, target)?;
                 if let Some(volume_id) = volume_id {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::store::Record;
+use gitrepo_core::volume::Overgrown;
 use gitrepo_core::volume::State;
 use gitrepo_core::volume::Volumes;
 use nix::sys::statvfs::statvfs;
@@ -32,11 +33,18 @@ impl NodeService {
         if request.volume_path.is_empty() {
             return Err(CallFailure::invalid("volume_path is missing"));
         }
-        self.storage.call(deadline, move |volumes| stats(volumes, &request)).await
+        let mut overgrown = self.storage.overgrown();
+        overgrown
+            .retain(|volume| volume.volume_id == request.volume_id && volume.target == Path::new(&request.volume_path));
+        self.storage.call(deadline, move |volumes| stats(volumes, &request, overgrown.first())).await
     }
 }
 
-fn stats(volumes: &Volumes, request: &NodeGetVolumeStatsRequest) -> Result<NodeGetVolumeStatsResponse, CallFailure> {
+fn stats(
+    volumes: &Volumes,
+    request: &NodeGetVolumeStatsRequest,
+    overgrown: Option<&Overgrown>,
+) -> Result<NodeGetVolumeStatsResponse, CallFailure> {
     let path = Path::new(&request.volume_path);
     let Some(volume) = volumes.find(&request.volume_id, path)? else {
         return Err(CallFailure::new(
@@ -45,13 +53,19 @@ fn stats(volumes: &Volumes, request: &NodeGetVolumeStatsRequest) -> Result<NodeG
         ));
     };
     let mounted = volume.state == State::Mounted;
-    let message = match mounted {
-        true => format!("shows {} of {}", volume.record.commit, volume.record.repository),
-        false => format!("the volume is not mounted on {} any more; for a new pod it is mounted again", path.display()),
+    let message = match (mounted, overgrown) {
+        (true, Some(Overgrown { bytes, limit, .. })) => format!(
+            "the volume has grown to at least {bytes} bytes, more than the {limit} that limits.writableBytes allows; \
+             delete some of its files"
+        ),
+        (true, None) => format!("shows {} of {}", volume.record.commit, volume.record.repository),
+        (false, _) => {
+            format!("the volume is not mounted on {} any more; for a new pod it is mounted again", path.display())
+        }
     };
     Ok(NodeGetVolumeStatsResponse {
         usage: usage(volumes, &volume.record)?,
-        volume_condition: Some(VolumeCondition { abnormal: !mounted, message }),
+        volume_condition: Some(VolumeCondition { abnormal: !mounted || overgrown.is_some(), message }),
     })
 }
 

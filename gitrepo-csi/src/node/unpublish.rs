@@ -32,7 +32,9 @@ impl NodeService {
         let (storage, kubelet_dir) = (Arc::clone(&self.storage), self.kubelet_dir.clone());
         deadline::keep(deadline, deadline::STORE, move || match storage.volumes() {
             Ok(volumes) => {
-                volumes.unpublish(Some(&request.volume_id), &target, &deadline::cancel(deadline))?;
+                let unpublished = volumes.unpublish(Some(&request.volume_id), &target, &deadline::cancel(deadline));
+                storage.note_untidy();
+                unpublished?;
                 target::remove(&target, &kubelet_dir)
             }
             Err(failure) => without_store(&target, &kubelet_dir, failure),

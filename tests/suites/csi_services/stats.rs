@@ -5,9 +5,11 @@ use std::path::Path;
 use gitrepo_core::mount::Mounter;
 use gitrepo_csi::proto::csi::v1::NodePublishVolumeRequest;
 use gitrepo_csi::proto::csi::v1::volume_usage::Unit;
+use gitrepo_tests::volumes;
 use tonic::Code;
 
 use super::Bench;
+use super::housekeeping;
 
 #[test]
 fn a_volume_reports_the_size_of_its_tree_and_the_free_space_of_its_store() {
@@ -46,4 +48,30 @@ fn an_unmounted_volume_is_abnormal_and_an_unpublished_one_not_found() {
     let stats = bench.stats("csi-a", &target).unwrap();
     assert!(stats.volume_condition.unwrap().abnormal);
     assert_eq!(stats.usage.len(), 2);
+}
+
+#[test]
+fn a_writable_volume_that_grew_beyond_the_limit_is_abnormal_until_it_shrinks() {
+    let mut bench = Bench::new();
+    let mut config = volumes::config();
+    config.limits.writable_bytes = 1 << 20;
+    bench.node = super::driver_with(config, &bench.home, &bench.mounter);
+    for (pod, readonly) in [("grows", false), ("small", false), ("reads", true)] {
+        bench.publish(NodePublishVolumeRequest { readonly, ..bench.request(pod) }).unwrap();
+    }
+    let abnormal = || {
+        bench.runtime.block_on(housekeeping(&bench).once());
+        ["grows", "small", "reads"].map(|pod| {
+            let condition = bench.stats(&format!("csi-{pod}"), &bench.target(pod)).unwrap().volume_condition.unwrap();
+            assert_eq!(condition.abnormal, condition.message.contains("limits.writableBytes"), "{condition:?}");
+            condition.abnormal
+        })
+    };
+    assert_eq!(abnormal(), [false, false, false]);
+    let written = bench.shown("grows").join("written");
+    std::fs::write(&written, vec![1; 2 << 20]).unwrap();
+    assert_eq!(abnormal(), [true, false, false]);
+    assert_eq!(bench.node.storage.overgrown().len(), 1);
+    std::fs::remove_file(&written).unwrap();
+    assert_eq!(abnormal(), [false, false, false]);
 }

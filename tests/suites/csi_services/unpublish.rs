@@ -1,9 +1,11 @@
 //! Unpublishing.
 
-use gitrepo_csi::housekeeping::Housekeeping;
+use gitrepo_core::store::Reason;
+use gitrepo_tests::volumes;
 use tonic::Code;
 
 use super::Bench;
+use super::housekeeping;
 
 #[test]
 fn r15_an_unpublish_ends_the_clone_of_its_volume() {
@@ -61,15 +63,33 @@ fn a_volume_whose_target_the_kubelet_removed_is_unpublished() {
         gitrepo_core::mount::Mounter::unmount(&*bench.mounter, &bench.target(pod)).unwrap();
     }
     std::fs::remove_dir(bench.target("gone")).unwrap();
-    let housekeeping = Housekeeping {
-        storage: std::sync::Arc::clone(&bench.node.storage),
-        jobs: bench.node.jobs.clone(),
-        pods: Some(bench.home.join("kubelet/pods")),
-        metrics: std::sync::Arc::clone(&bench.node.metrics),
-    };
-    bench.runtime.block_on(housekeeping.once());
+    bench.runtime.block_on(housekeeping(&bench).once());
     let volumes = bench.node.storage.volumes().unwrap();
     let mut left: Vec<_> = volumes.list().unwrap().into_iter().map(|volume| volume.record.volume_id).collect();
     left.sort();
     assert_eq!(left, ["csi-mounted", "csi-waiting"], "a reboot may have removed the mount of csi-waiting");
+}
+
+#[test]
+fn after_a_fetch_and_an_unpublish_the_driver_keeps_to_its_budget_and_empties_the_trash() {
+    let mut bench = Bench::new();
+    let mut config = volumes::config();
+    config.cache.max_bytes = 1;
+    bench.node = super::driver_with(config, &bench.home, &bench.mounter);
+    let tidy = |bench: &Bench| {
+        bench.runtime.block_on(async {
+            bench.node.storage.until_untidy().await;
+            housekeeping(bench).tidy().await;
+        });
+        volumes::entries(&bench.store().join("snapshots")).len()
+    };
+    bench.publish(bench.request("a")).unwrap();
+    assert_eq!(tidy(&bench), 1, "it is in use");
+    std::fs::create_dir_all(bench.store().join("trash/left/tree")).unwrap();
+    bench.unpublish("a").unwrap();
+    assert_eq!(tidy(&bench), 0);
+    let evicted = |reason: Reason| bench.node.storage.evicted().iter().find(|(is, _)| *is == reason).unwrap().1;
+    // The snapshot and its repository.
+    assert_eq!(Reason::ALL.map(evicted), [0, 2, 0, 0]);
+    bench.assert_nothing_is_left();
 }

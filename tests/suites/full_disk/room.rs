@@ -215,6 +215,21 @@ fn a_hit_on_a_full_disk_frees_space_for_its_record(format: Format) {
     scene.shell.unmount(&target).assert_success();
 }
 
+fn a_hit_on_a_full_disk_is_published_though_nothing_is_unused(format: Format) {
+    let Some(scene) = Scene::new(format, &["cached"]) else { return };
+    let used = scene.mount(0, "used");
+    // Sets space for records aside.
+    scene.sweep(&[]);
+    let _filler = fill_blocks(scene.shell.home());
+    let packs = scene.server.packs();
+    let targets = ["one", "two"].map(|pod| scene.mount(0, pod));
+    assert_eq!(scene.server.packs(), packs, "no fetch is needed");
+    for target in targets.iter().chain([&used]) {
+        scene.shell.unmount(target).assert_success();
+    }
+    assert_eq!(scene.shell.leftovers(), [] as [PathBuf; 0]);
+}
+
 in_each_format! {
     a_cached_volume_is_published_below_the_reserve_and_nothing_is_removed_for_it
     a_publish_below_the_reserve_makes_room_and_succeeds
@@ -223,4 +238,5 @@ in_each_format! {
     content_mounted_in_another_namespace_is_kept
     a_refused_repository_leaves_no_content
     a_hit_on_a_full_disk_frees_space_for_its_record
+    a_hit_on_a_full_disk_is_published_though_nothing_is_unused
 }
