@@ -98,7 +98,7 @@ impl Advertisement {
         self.default_branch = name.map(str::to_owned);
     }
 
-    /// The prefixes of refs that can answer `revision`: none for a full commit id.
+    /// The prefixes of refs that can answer `revision`. A commit id is not looked up among refs.
     pub(crate) fn prefixes(revision: &Revision) -> Vec<String> {
         match revision {
             Revision::Commit(_) => Vec::new(),
@@ -108,11 +108,11 @@ impl Advertisement {
         }
     }
 
-    /// Resolves `revision`; `None` if it is not among these refs. A commit id resolves to itself. A short name means
-    /// the branch of that name, or else the tag, as for `git checkout`.
+    /// Resolves `revision`; `None` if it is not among these refs, as a commit id never is. A short name means the branch
+    /// of that name, or else the tag, as for `git checkout`.
     pub(crate) fn resolve(&self, revision: &Revision) -> Option<Resolved> {
         let head = match revision {
-            Revision::Commit(commit) => return Some(Resolved { commit: *commit, reference: None }),
+            Revision::Commit(_) => None,
             Revision::Head => {
                 let head = self.get("HEAD")?;
                 let reference = self.default_branch.as_deref().unwrap_or("HEAD").to_owned();
@@ -247,7 +247,7 @@ mod tests {
         ] {
             assert_eq!(resolve(&list, revision), Some((id(commit), Some(reference.to_owned()))), "{revision}");
         }
-        assert_eq!(resolve(&list, &id(9).to_string()), Some((id(9), None)));
+        assert_eq!(resolve(&list, &id(1).to_string()), None, "a commit id is no name");
         assert_eq!(resolve(&list, "colour"), None);
     }
 

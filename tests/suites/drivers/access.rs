@@ -49,7 +49,7 @@ pub(super) fn s23_a_purged_commit_is_refused_to_a_pod_that_never_had_it<D: Drive
     git::output(&mut scene.repository.git(["gc", "--quiet", "--prune=now"]));
     scene.visit("second", "main", SECOND);
     scene.assert_not_set_up(&scene.volume(&scene.commit, SECOND), &[&scene.commit, "does not give out"]);
-    // The driver may restart in between.
+    // Its proof is still fresh.
     scene.visit("first-again", &scene.commit, FIRST);
 }
 
