@@ -401,6 +401,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn s26_jobs_are_counted_by_tenant() {
+        let mut table = JobTable::default();
+        let order = |volume: &str, tenant: Option<&str>| {
+            let mut order = super::super::tests::order(volume, "/pods/a");
+            order.request.tenant = tenant.map(str::to_owned);
+            order
+        };
+        for (volume, tenant) in [("1", Some("a")), ("2", Some("a")), ("3", Some("b")), ("4", None)] {
+            let (_, answer) = watch::channel(None);
+            let job = Job::new(JobKey::new(volume, Path::new("/pods/a")), order(volume, tenant), Cancel::new(), answer);
+            let number = table.number();
+            table.insert(number, job);
+        }
+        for (tenant, expected) in [(Some("a"), 2), (Some("b"), 1), (None, 1), (Some("c"), 0)] {
+            assert_eq!(table.running_of(&order("5", tenant)), expected, "{tenant:?}");
+        }
+    }
+
+    #[test]
     fn an_unreported_failure_expires() {
         let mut table = JobTable::default();
         let order = Arc::new(super::super::tests::order("volume", "/pods/a"));
