@@ -18,6 +18,7 @@ mod csi_services;
 mod csi_wire;
 mod drivers;
 mod erofs;
+mod eviction;
 mod fake_kubelet;
 mod flex;
 mod full_disk;
