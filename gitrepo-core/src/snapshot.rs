@@ -47,6 +47,7 @@ pub use copy::CopyError;
 pub use copy::Writers;
 pub use copy::copy;
 pub use directory::Directory;
+pub(crate) use measure::Measured;
 pub(crate) use measure::measure;
 pub(crate) use mountable::IMAGE;
 pub use mountable::Image;

@@ -46,6 +46,7 @@ mod written;
 
 use format::Trial;
 use room::Evictor;
+use written::Written;
 
 pub use error::PublishError;
 pub use error::UnpublishError;
@@ -64,6 +65,7 @@ pub struct Volumes {
     snapshots: Snapshots,
     mounter: Arc<dyn Mounter>,
     images: Trial,
+    written: Written,
 }
 
 /// A volume to publish. [`VolumeRequest::new`] makes one; its fields may be changed.
@@ -143,7 +145,7 @@ impl Volumes {
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
         let snapshots = Snapshots::new(store.clone(), gateway, room);
-        Self { store, snapshots, mounter, images: Trial::default() }
+        Self { store, snapshots, mounter, images: Trial::default(), written: Written::default() }
     }
 
     /// Returns the store.

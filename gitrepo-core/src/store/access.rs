@@ -5,6 +5,7 @@
 //! credential like any other. A credential is identified by an HMAC with this node's key, never by anything that helps
 //! to guess it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 
 mod credential_id;
+mod files;
 mod node_key;
 mod proof;
 
@@ -43,6 +45,9 @@ pub use proof::Evidence;
 use proof::Proof;
 
 const FILE_LIMIT: u64 = 64 * 1024;
+
+/// The extension of an answer's file name.
+const ANSWER: &str = "json";
 
 /// The proofs and answers of all credentials: `access/<credential>/`, one directory per pair of repository and
 /// credential.
@@ -110,8 +115,7 @@ impl Access {
 
     /// Deletes the remote's last answer about a revision, which no longer exists.
     pub fn forget_answer(&self, credential: &CredentialId, revision: &Revision) -> Result<(), StoreError> {
-        let path = self.directory(credential).join(answer_file(revision));
-        optional(std::fs::remove_file(&path).map_err(StoreError::io("delete", &path))).map(drop)
+        files::delete(&self.directory(credential).join(answer_file(revision)))
     }
 
     /// Returns the remote's last answer to this credential. It is not a proof.
@@ -121,7 +125,7 @@ impl Access {
     }
 
     /// Records what the remote has just answered this credential about a revision, which proves its access to that
-    /// commit.
+    /// commit. Drops old answers of a credential that has many.
     pub fn record_answer(
         &self,
         credential: &CredentialId,
@@ -132,16 +136,22 @@ impl Access {
             return self.record_proof(credential, commit, Evidence::Commit);
         }
         let answer = Answer { at: Moment::now()?, resolved: resolved.clone() };
-        self.write(credential, &answer_file(revision), &answer)?;
+        if self.write(credential, &answer_file(revision), &answer)? {
+            files::bound(&self.directory(credential), ANSWER, BTreeSet::new)?;
+        }
         self.record_proof(credential, &resolved.commit, Evidence::Ref)
     }
 
-    /// Records that the remote has just proved this credential's access to a commit. Drops the oldest proofs of a
-    /// credential that has many.
+    /// Records that the remote has just proved this credential's access to a commit. Drops old proofs of a credential
+    /// that has many: for those commits the remote is asked again. Those that an answer needs stay.
     pub fn record_proof(&self, credential: &CredentialId, commit: &CommitId, by: Evidence) -> Result<(), StoreError> {
-        let is_new = !self.directory(credential).join(proof::file_name(commit)).exists();
-        self.write(credential, &proof::file_name(commit), &Proof { at: Moment::now()?, by })?;
-        if is_new { proof::bound(&self.directory(credential)) } else { Ok(()) }
+        if !self.write(credential, &proof::file_name(commit), &Proof { at: Moment::now()?, by })? {
+            return Ok(());
+        }
+        let directory = self.directory(credential);
+        let answers = || files::list(&directory, ANSWER).filter_map(|path| read::<Answer>(&path));
+        let needed = || answers().map(|answer| proof::file_name(&answer.resolved.commit)).collect();
+        files::bound(&directory, proof::EXTENSION, needed)
     }
 
     /// Takes the exclusive right of a tenant to ask the remote with this credential. Waits for other holders, or until
@@ -207,9 +217,11 @@ impl Access {
         read(&self.directory(credential).join(name))
     }
 
-    fn write(&self, credential: &CredentialId, name: &str, content: &impl Serialize) -> Result<(), StoreError> {
+    /// Writes a file, and returns whether it is new.
+    fn write(&self, credential: &CredentialId, name: &str, content: &impl Serialize) -> Result<bool, StoreError> {
         let directory = self.directory(credential);
         let path = directory.join(name);
+        let is_new = !path.exists();
         let json = serde_json::to_vec(content).map_err(|error| StoreError::corrupt(&path, error))?;
         match durable::replace(&path, &json, Durability::Volatile) {
             Err(error) if error.is_not_found() => {
@@ -218,6 +230,7 @@ impl Access {
             }
             result => result,
         }
+        .map(|()| is_new)
     }
 }
 
@@ -232,7 +245,7 @@ fn age(moment: &Moment) -> Option<Duration> {
 }
 
 fn answer_file(revision: &Revision) -> String {
-    format!("{}.json", sha256_hex(revision.to_string()))
+    format!("{}.{ANSWER}", sha256_hex(revision.to_string()))
 }
 
 fn turn_name(credential: &CredentialId, tenant: &str) -> LockName {

@@ -352,6 +352,23 @@ mod tests {
     }
 
     #[test]
+    fn content_in_use_beyond_the_mark_leaves_others_a_cache() {
+        let (_place, store) = store();
+        let used = install(&store, commit(1), "");
+        use_it(&store, &used);
+        drop([2, 3].map(|digit| install(&store, commit(digit), "")));
+        let unused = store.usage().unwrap().total / 3 * 2;
+        let path = used.path().join("meta.json");
+        let mut meta: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        meta["summary"]["bytes"] = (1_u64 << 30).into();
+        fs::write(&path, meta.to_string()).unwrap();
+        drop(used);
+        assert_eq!(evict_within(&store, Bounds { max_bytes: 5 * unused, ..BOUNDS }), 0);
+        assert_eq!(evict_within(&store, Bounds { max_bytes: 5 * (unused - 1), ..BOUNDS }), 1);
+        assert_eq!(evict_within(&store, Bounds { free_bytes: u64::MAX, max_bytes: 5 * unused, ..BOUNDS }), 1);
+    }
+
+    #[test]
     fn what_was_not_used_for_long_goes_whatever_is_free() {
         let (_place, store) = store();
         let [old, new] = [1, 2].map(|digit| install(&store, commit(digit), ""));

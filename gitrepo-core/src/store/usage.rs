@@ -1,5 +1,7 @@
 //! The size of a store's snapshots and repositories.
 
+use std::path::Path;
+
 use crate::snapshot::TreeSummary;
 
 use super::Store;
@@ -44,16 +46,10 @@ impl Store {
         let mut usage = Usage::default();
         let mut taken = Taken::default();
         for name in hashes_in(&directory)? {
-            let snapshot = directory.join(name);
             usage.snapshots += 1;
-            if let Some(meta) = read_meta(&snapshot).ok().flatten() {
-                let (bytes, total) = match image_files(&snapshot, &meta) {
-                    Some(files) => [taken.count(files); 2].into(),
-                    None => (meta.summary.bytes, taken_by_tree(&meta.summary)),
-                };
-                usage.bytes = usage.bytes.saturating_add(bytes);
-                usage.total = usage.total.saturating_add(total);
-            }
+            let (bytes, total) = taken_by(&directory.join(name), &mut taken);
+            usage.bytes = usage.bytes.saturating_add(bytes);
+            usage.total = usage.total.saturating_add(total);
         }
         for hash in hashes_in(&self.layout.repositories())? {
             usage.repositories += 1;
@@ -61,6 +57,22 @@ impl Store {
             usage.total = usage.total.saturating_add(bytes);
         }
         Ok(usage)
+    }
+
+    /// Returns the part of [`Usage::total`] that snapshots of volumes take.
+    pub(super) fn bytes_in_use(&self) -> Result<u64, StoreError> {
+        let mut taken = Taken::default();
+        let totals = self.referenced()?.into_iter().map(|id| taken_by(&self.snapshot_path(&id), &mut taken).1);
+        Ok(totals.fold(0, u64::saturating_add))
+    }
+}
+
+/// Returns the bytes of a snapshot's content, and those that it takes, without files that were counted before.
+fn taken_by(snapshot: &Path, taken: &mut Taken) -> (u64, u64) {
+    let Some(meta) = read_meta(snapshot).ok().flatten() else { return (0, 0) };
+    match image_files(snapshot, &meta) {
+        Some(files) => [taken.count(files); 2].into(),
+        None => (meta.summary.bytes, taken_by_tree(&meta.summary)),
     }
 }
 

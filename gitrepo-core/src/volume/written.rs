@@ -5,12 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
 use super::Volumes;
 use crate::snapshot;
+use crate::snapshot::Measured;
 use crate::store::Record;
 use crate::store::Shows;
 use crate::store::StoreError;
@@ -28,15 +32,32 @@ pub struct Overgrown {
     pub limit: u64,
 }
 
+/// What the copies took when they were measured last.
+#[derive(Debug, Default)]
+pub(super) struct Written(Mutex<Sizes>);
+
+#[derive(Debug, Default)]
+struct Sizes {
+    /// Bytes, by copy.
+    bytes: BTreeMap<PathBuf, u64>,
+    /// The copy that was measured last.
+    last: Option<PathBuf>,
+}
+
+/// The least time for one copy. If there are too many for the budget, the next run goes on with the others.
+const SHARE: Duration = Duration::from_secs(1);
+
 impl Volumes {
     /// Measures the copies of writable volumes, for about as long as `budget` and at a pace that leaves the disk to
     /// others. Returns those that are known to be too large. Of a volume that shares its copy, names every target.
+    ///
+    /// Each copy has a share of the time, and what another run did not reach comes first: no volume keeps the others
+    /// from being measured. A copy that was not measured wholly this time is as large as it was before.
     ///
     /// # Errors
     ///
     /// If the records cannot be read. A copy that cannot be read is left out.
     pub fn overgrown(&self, budget: Duration) -> Result<Vec<Overgrown>, StoreError> {
-        let deadline = Instant::now() + budget;
         let limit = self.snapshots.gateway().policy().limits().writable_bytes;
         let mut copies: BTreeMap<PathBuf, Vec<Record>> = BTreeMap::new();
         for record in self.store.records()? {
@@ -44,21 +65,86 @@ impl Volumes {
                 copies.entry(self.attachment(&record).path().to_owned()).or_default().push(record);
             }
         }
+        let mut sizes = self.written.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sizes.bytes.retain(|copy, _| copies.contains_key(copy));
+        sizes.update(copies.keys(), Instant::now() + budget, |copy, deadline| measure(copy, limit, deadline));
         let mut overgrown = Vec::new();
         for (copy, records) in copies {
-            let bytes = match snapshot::measure(&copy, limit, deadline) {
-                Ok(measured) => measured.bytes,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-                Err(error) => {
-                    tracing::warn!(copy = %copy.display(), %error, "cannot measure a writable volume");
-                    0
-                }
-            };
+            let bytes = sizes.bytes.get(&copy).copied().unwrap_or_default();
             if bytes > limit {
                 let of = |Record { volume_id, target, .. }| Overgrown { volume_id, target, bytes, limit };
                 overgrown.extend(records.into_iter().map(of));
             }
         }
         Ok(overgrown)
+    }
+}
+
+impl Sizes {
+    /// Measures the copies, beginning after the last one of the run before, until `deadline`: at least one.
+    fn update<'a>(
+        &mut self,
+        copies: impl Iterator<Item = &'a PathBuf>,
+        deadline: Instant,
+        mut measure: impl FnMut(&Path, Instant) -> Measured,
+    ) {
+        let (before, after): (Vec<_>, Vec<_>) = copies.partition(|copy| Some(*copy) <= self.last.as_ref());
+        let mut left = before.len() + after.len();
+        for copy in after.into_iter().chain(before) {
+            let now = Instant::now();
+            let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
+            left -= 1;
+            let measured = measure(copy, now + share.max(SHARE));
+            let known = self.bytes.entry(copy.clone()).or_default();
+            *known = if measured.complete { measured.bytes } else { measured.bytes.max(*known) };
+            self.last = Some(copy.clone());
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+    }
+}
+
+/// Measures a copy until it is known to exceed `limit`. One that is gone, or cannot be read, takes nothing.
+fn measure(copy: &Path, limit: u64, deadline: Instant) -> Measured {
+    snapshot::measure(copy, limit, deadline).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(copy = %copy.display(), %error, "cannot measure a writable volume");
+        }
+        Measured { bytes: 0, complete: true }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_copy_has_a_share_of_the_time_and_the_next_run_goes_on_after_the_last() {
+        let copies = ["a", "b", "c"].map(PathBuf::from);
+        let mut sizes = Sizes::default();
+        let mut run = |budget: Duration, measured: &dyn Fn(&Path) -> Measured| {
+            let mut order = Vec::new();
+            sizes.update(copies.iter(), Instant::now() + budget, |copy, deadline| {
+                let share = deadline.saturating_duration_since(Instant::now());
+                order.push((copy.display().to_string(), share));
+                measured(copy)
+            });
+            (order, sizes.bytes.values().copied().collect::<Vec<_>>())
+        };
+        let complete = |bytes| move |_: &Path| Measured { bytes, complete: true };
+
+        let (order, bytes) = run(Duration::from_secs(300), &complete(5));
+        assert!(order[0].1 <= Duration::from_secs(100) && order[2].1 > Duration::from_secs(200), "{order:?}");
+        assert_eq!(bytes, [5, 5, 5]);
+        let cut_off = |_: &Path| Measured { bytes: 3, complete: false };
+        for expected in ["a", "b", "c", "a"] {
+            let (order, bytes) = run(Duration::ZERO, &cut_off);
+            assert!(order.len() == 1 && order[0].0 == expected && order[0].1 > SHARE / 2, "{order:?}");
+            assert_eq!(bytes, [5, 5, 5], "they were larger when they were measured wholly");
+        }
+        let (order, bytes) = run(Duration::from_secs(300), &complete(4));
+        assert_eq!(order.iter().map(|(copy, _)| copy.as_str()).collect::<Vec<_>>(), ["b", "c", "a"]);
+        assert_eq!(bytes, [4, 4, 4]);
     }
 }

@@ -1,27 +1,20 @@
 //! The proofs of one credential: a small file for each commit.
 
-use std::ffi::OsStr;
-use std::fs;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::StoreError;
 use super::age;
-use super::optional;
+use super::files;
 use super::read;
 use crate::spec::CommitId;
 use crate::store::clock::Moment;
 
-const EXTENSION: &str = "proof";
-
-/// Most proofs that are kept of a credential. Beyond this number the oldest quarter is dropped: for those commits the
-/// remote is asked again.
-pub(super) const MOST: usize = 256;
+/// The extension of the file's name.
+pub(super) const EXTENSION: &str = "proof";
 
 /// What the remote did to prove that a credential may read a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,38 +47,17 @@ pub(super) fn fresh(directory: &Path, commit: &CommitId, ttl: Duration) -> Optio
 
 /// Whether a proof of this boot is younger than `limit`; `None` without a proof of this boot.
 pub(super) fn any_younger(directory: &Path, limit: Duration) -> Option<bool> {
-    let mut ages = files(directory).filter_map(|path| age(&read::<Proof>(&path)?.at)).peekable();
+    let mut ages = files::list(directory, EXTENSION).filter_map(|path| age(&read::<Proof>(&path)?.at)).peekable();
     ages.peek()?;
     Some(ages.any(|age| age < limit))
 }
 
 /// Deletes the proof of one commit.
 pub(super) fn delete(directory: &Path, commit: &CommitId) -> Result<(), StoreError> {
-    delete_file(&directory.join(file_name(commit)))
+    files::delete(&directory.join(file_name(commit)))
 }
 
 /// Deletes all proofs.
 pub(super) fn delete_all(directory: &Path) -> Result<(), StoreError> {
-    files(directory).try_for_each(|path| delete_file(&path))
-}
-
-/// Deletes the oldest proofs if there are too many. A time that jumped decides no more than which ones.
-pub(super) fn bound(directory: &Path) -> Result<(), StoreError> {
-    if files(directory).count() <= MOST {
-        return Ok(());
-    }
-    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut files: Vec<_> = files(directory).map(|path| (changed(&path), path)).collect();
-    files.sort_unstable();
-    let surplus = files.len().saturating_sub(MOST - MOST / 4);
-    files.iter().take(surplus).try_for_each(|(_, path)| delete_file(path))
-}
-
-fn files(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.extension() == Some(OsStr::new(EXTENSION)))
-}
-
-fn delete_file(path: &Path) -> Result<(), StoreError> {
-    optional(fs::remove_file(path).map_err(StoreError::io("delete", path))).map(drop)
+    files::list(directory, EXTENSION).try_for_each(|path| files::delete(&path))
 }

@@ -241,30 +241,77 @@ fn s23_a_proof_counts_for_one_commit() {
     assert_eq!(proofs(), [None; 3], "a refusal voids every proof");
 }
 
+/// A commit of many.
+fn numbered(number: usize) -> CommitId {
+    let mut id = [0; 20];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    CommitId::from_bytes(id)
+}
+
+/// Pretends that a file of a credential was written so long ago.
+fn make_older(access: &Access, credential: &CredentialId, name: &str, age: Duration) {
+    let file = fs::File::options().write(true).open(access.directory(credential).join(name)).unwrap();
+    file.set_modified(std::time::SystemTime::now() - age).unwrap();
+}
+
 #[test]
 fn s23_a_credential_has_a_bounded_number_of_proofs_and_loses_the_oldest() {
     let (_place, store) = store();
     let access = store.access();
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
-    let id = |number: usize| {
-        let mut id = [0; 20];
-        id[..8].copy_from_slice(&number.to_le_bytes());
-        crate::spec::CommitId::from_bytes(id)
-    };
-    let long_ago = std::time::SystemTime::now() - TTL;
-    for number in 0..proof::MOST {
-        access.record_proof(&credential, &id(number), Evidence::Ref).unwrap();
-        let path = access.directory(&credential).join(proof::file_name(&id(number)));
-        let time = long_ago + Duration::from_millis(number as u64);
-        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    let age_of = |number: usize| files::YOUNG * 2 - Duration::from_secs(number as u64);
+    for number in 0..files::MOST {
+        access.record_proof(&credential, &numbered(number), Evidence::Ref).unwrap();
+        make_older(access, &credential, &proof::file_name(&numbered(number)), age_of(number));
     }
-    let proven = || (0..=proof::MOST).filter(|number| access.proof(&credential, &id(*number), TTL).is_some());
-    assert_eq!(proven().count(), proof::MOST);
-    access.record_proof(&credential, &id(proof::MOST - 1), Evidence::Ref).unwrap();
-    assert_eq!(proven().count(), proof::MOST, "it was there before");
-    access.record_proof(&credential, &id(proof::MOST), Evidence::Ref).unwrap();
+    // A branch stands there.
+    access.record_answer(&credential, &main(), &resolved(numbered(0))).unwrap();
+    make_older(access, &credential, &proof::file_name(&numbered(0)), age_of(0));
+    let proven = || (0..=files::MOST).filter(|number| access.proof(&credential, &numbered(*number), TTL).is_some());
+    assert_eq!(proven().count(), files::MOST);
+    access.record_proof(&credential, &numbered(files::MOST - 1), Evidence::Ref).unwrap();
+    assert_eq!(proven().count(), files::MOST, "it was there before");
+    access.record_proof(&credential, &numbered(files::MOST), Evidence::Ref).unwrap();
     let left: Vec<_> = proven().collect();
-    assert_eq!(left, (proof::MOST / 4 + 1..=proof::MOST).collect::<Vec<_>>());
+    let latest = files::MOST / 4 + 2..=files::MOST;
+    assert_eq!(left, [0].into_iter().chain(latest).collect::<Vec<_>>());
+}
+
+#[test]
+fn s23_many_new_proofs_drop_no_new_one_of_another_tenant_until_there_are_far_too_many() {
+    let (_place, store) = store();
+    let access = store.access();
+    let credential = access.credential(&url(), &Credentials::none()).unwrap();
+    let record = |number| access.record_proof(&credential, &numbered(number), Evidence::Commit).unwrap();
+    record(0);
+    make_older(access, &credential, &proof::file_name(&numbered(0)), files::YOUNG / 2);
+    (1..=2 * files::MOST).for_each(record);
+    let proven = || (0..=files::MOST_YOUNG).filter(|it| access.proof(&credential, &numbered(*it), TTL).is_some());
+    assert_eq!(proven().count(), 2 * files::MOST + 1);
+    let proof = access.directory(&credential).join(proof::file_name(&numbered(0)));
+    for number in 2 * files::MOST + 1..files::MOST_YOUNG {
+        fs::copy(&proof, proof.with_file_name(proof::file_name(&numbered(number)))).unwrap();
+    }
+    record(files::MOST_YOUNG);
+    assert_eq!(proven().count(), files::MOST_YOUNG);
+    assert!(access.proof(&credential, &numbered(0), TTL).is_none(), "the oldest one goes");
+}
+
+#[test]
+fn a_credential_has_a_bounded_number_of_answers() {
+    let (_place, store) = store();
+    let access = store.access();
+    let credential = access.credential(&url(), &Credentials::none()).unwrap();
+    let revision = |number: usize| Revision::Named(format!("branch-{number}"));
+    for number in 0..files::MOST {
+        access.record_answer(&credential, &revision(number), &resolved(commit(1))).unwrap();
+        let age = files::YOUNG * 2 - Duration::from_secs(number as u64);
+        make_older(access, &credential, &answer_file(&revision(number)), age);
+    }
+    let known = || (0..=files::MOST).filter(|number| access.resolution(&credential, &revision(*number)).is_some());
+    assert_eq!(known().count(), files::MOST);
+    access.record_answer(&credential, &revision(files::MOST), &resolved(commit(1))).unwrap();
+    assert!(known().eq(files::MOST / 4 + 1..=files::MOST));
 }
 
 #[test]

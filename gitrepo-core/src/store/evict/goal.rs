@@ -24,8 +24,9 @@ pub enum Eviction {
 pub struct Bounds {
     /// Bytes that stay free on the store's filesystem.
     pub free_bytes: u64,
-    /// How many bytes snapshots and repositories may take, as [`Usage::total`](crate::store::Usage::total) counts them. If they
-    /// take more, they are removed until they take a tenth less than this.
+    /// How many bytes snapshots and repositories may take, as [`Usage::total`](crate::store::Usage::total) counts them.
+    /// If they take more, they are removed until they take a tenth less than this. But as many unused bytes as a fifth
+    /// of this stay, whatever is in use: else one tenant's volumes would leave all others without a cache.
     pub max_bytes: u64,
     /// How long something unused is kept.
     pub max_age: Duration,
@@ -85,7 +86,8 @@ impl Goal {
         {
             let total = store.usage()?.total;
             if total > max_bytes {
-                (taken, enough) = (total, max_bytes - max_bytes / 10);
+                let with_a_cache = store.bytes_in_use()?.saturating_add(max_bytes / 5);
+                (taken, enough) = (total, (max_bytes - max_bytes / 10).max(with_a_cache));
             }
         }
         Ok(Self { eviction, now: Moment::now()?, taken, enough })
