@@ -39,6 +39,11 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    /// Whether nothing came that names anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commits.is_empty() && self.trees.is_empty() && self.blobs.is_empty()
+    }
+
     fn note(&mut self, id: Oid, kind: ObjectType, content: &[u8]) {
         match kind {
             ObjectType::Commit => {

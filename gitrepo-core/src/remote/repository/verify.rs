@@ -32,6 +32,9 @@ use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::spec::CommitId;
 
+#[cfg(test)]
+mod tests;
+
 /// Makes the repository of a fetch out of the objects that another process or thread received.
 pub(crate) struct Verifier {
     url: String,
@@ -94,11 +97,15 @@ impl Verifier {
 
     /// Checks that the commit is here with its whole tree, and that every commit and tree that came has all that it
     /// names. Then writes down what is here: [`Repository::holds`] reads it, and the next fetch builds on it.
+    ///
+    /// After a failure, what came is checked again with the next fetch.
     pub(crate) fn check(&mut self, request: &FetchRequest) -> Result<(), RemoteError> {
-        let (commit, named) = (request.resolved.commit, std::mem::take(&mut self.named));
+        let commit = request.resolved.commit;
         let (url, has_base) = (self.url.clone(), self.base.is_some());
         let repository = &self.repository()?.anew()?;
-        if named.commits.is_empty() && repository.holds(commit) {
+        let named = &self.named;
+        // A tree counts, too: a later commit may lead to it.
+        if named.is_empty() && repository.holds(commit) {
             return Ok(());
         }
         check_commit(repository, &request.resolved, &url)?;
@@ -118,9 +125,11 @@ impl Verifier {
             });
         }
         if !named.commits.is_empty() {
-            repository.set_shallow(&repository.boundary(&named)?)?;
+            repository.set_shallow(&repository.boundary(named)?)?;
         }
-        repository.record([commit])
+        repository.record([commit])?;
+        self.named = Named::default();
+        Ok(())
     }
 
     fn places(&mut self) -> Result<Places, RemoteError> {
