@@ -108,7 +108,7 @@ impl Verifier {
         if named.is_empty() && repository.holds(commit) {
             return Ok(());
         }
-        check_commit(repository, &request.resolved, &url)?;
+        check_commit(repository, &request.resolved, &url, has_base)?;
         let missing = match named.commits.contains(&oid(commit)) {
             true => repository.missing(named.trees.iter(), named.blobs.iter())?,
             false => {
@@ -163,7 +163,7 @@ pub(crate) fn refusal(error: PackError, url: &str, repository: &std::path::Path,
 }
 
 /// Checks what is in the repository, not what the server claimed.
-fn check_commit(repository: &Repository, resolved: &Resolved, url: &str) -> Result<(), RemoteError> {
+fn check_commit(repository: &Repository, resolved: &Resolved, url: &str, has_base: bool) -> Result<(), RemoteError> {
     let (url, commit) = (url.to_owned(), resolved.commit);
     let not_a_commit = |object: String| {
         let revision = resolved.reference.clone().unwrap_or_else(|| commit.to_string());
@@ -174,6 +174,11 @@ fn check_commit(repository: &Repository, resolved: &Resolved, url: &str) -> Resu
         // Requested by its id, the object is exactly that: an annotated tag.
         Found::Commit(_) => not_a_commit("tag".to_owned()),
         Found::Other(kind) => not_a_commit(kind.to_string()),
+        // The base may have lost it.
+        Found::Nothing if has_base => {
+            let missing = io::Error::other(format!("commit {commit} is missing, or its tree"));
+            Err(unusable_io(repository.path(), &missing))
+        }
         Found::Nothing if resolved.reference.is_none() => {
             Err(RemoteError::CommitNotFound { url, commit, source: None })
         }

@@ -71,3 +71,16 @@ fn trees_that_come_without_a_commit_are_checked() {
     assert!(!fetch.verifier.repository().unwrap().holds(commit_id(id(&hollow))));
     fetch.bring(&[lost], &[], &hollow).unwrap();
 }
+
+#[test]
+fn a_tree_that_the_base_lost_is_damage_and_no_lie_of_the_remote() {
+    let file = blob("here");
+    let (first, second) = (commit(&tree(&file), None), commit(&tree(&file), Some(&commit(&tree(&file), None))));
+    let mut base = Fetch::new(None);
+    base.bring(&[file.clone(), first.clone()], &[], &first).unwrap_err();
+    base.verifier.repository().unwrap().record([commit_id(id(&first))]).unwrap();
+    let brought = Fetch::new(Some(&base.path())).bring(&[second.clone()], &[], &second);
+    assert!(matches!(brought, Err(RemoteError::Local { full: false, .. })), "{brought:?}");
+    let brought = Fetch::new(None).bring(&[second.clone()], &[], &second);
+    assert!(matches!(brought, Err(RemoteError::Protocol { .. })), "{brought:?}");
+}
