@@ -9,6 +9,7 @@ use git2::ObjectType;
 use git2::Oid;
 
 use super::MOST_OBJECTS;
+use super::MOST_PACKS;
 use super::PackError;
 use super::Places;
 use super::content::Content;
@@ -70,10 +71,15 @@ impl Named {
 /// [`PackError::HandOver`] if the stream ends before the fetch, or does not make sense; [`PackError::Collision`]; and
 /// those of our own disk and limits.
 pub(crate) fn keep(inlet: &mut Inlet, places: &Places, named: &mut Named) -> Result<(), PackError> {
-    let mut written = 0;
+    let (mut written, mut packs) = (0, 0);
     loop {
         match inlet.command()? {
-            stream::PACK => written = Keeping::begin(places, written)?.take_in(inlet, named)?,
+            // Each becomes a pair of files, which every later fetch has to open.
+            stream::PACK if packs == MOST_PACKS => return Err(nonsense("too many packs")),
+            stream::PACK => {
+                written = Keeping::begin(places, written)?.take_in(inlet, named)?;
+                packs += 1;
+            }
             stream::BOUNDARY => named.boundary = inlet.ids()?,
             stream::DONE => return Ok(()),
             _ => return Err(nonsense("an unknown command")),

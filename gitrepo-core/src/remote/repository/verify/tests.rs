@@ -59,6 +59,20 @@ impl Fetch {
 }
 
 #[test]
+fn no_fetch_brings_more_packs_than_it_needs() {
+    for (packs, accepted) in [(pack::MOST_PACKS, true), (pack::MOST_PACKS + 1, false)] {
+        let mut fetch = Fetch::new(None);
+        let path = fetch.path();
+        let objects: Vec<_> = (0..packs).map(|number| [blob(&number.to_string())]).collect();
+        let objects: Vec<&[Object]> = objects.iter().map(|pack| pack.as_slice()).collect();
+        let taken = fetch.verifier.take_beside(|outlet| {
+            hand_over(outlet, &objects, &[]).map_err(|error| refusal(error, "a", &path, false))
+        });
+        assert_eq!(taken.is_ok(), accepted, "{packs}: {taken:?}");
+    }
+}
+
+#[test]
 fn trees_that_come_without_a_commit_are_checked() {
     let (file, lost) = (blob("here"), blob("not here"));
     let (first, hollow) = (commit(&tree(&file), None), commit(&tree(&lost), None));
