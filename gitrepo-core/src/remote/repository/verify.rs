@@ -125,7 +125,8 @@ impl Verifier {
             });
         }
         if !named.commits.is_empty() {
-            repository.set_shallow(&repository.boundary(named)?)?;
+            let base = self.base.as_deref().map(Repository::open).transpose()?;
+            repository.set_shallow(&repository.boundary(named, base.as_ref())?)?;
         }
         repository.record([commit])?;
         self.named = Named::default();
@@ -207,19 +208,19 @@ impl Repository {
         Ok(blobs.into_iter().zip(there).find_map(|(id, there)| there.is_none().then_some(id)))
     }
 
-    /// The commits whose parents are not here: what the server told of commits that are here, and what is found.
-    fn boundary(&self, named: &Named) -> Result<BTreeSet<CommitId>, RemoteError> {
+    /// The commits at which the history is cut: those whose parents are not here, and new ones as the server told. Its
+    /// word does not cut the history of a commit that the base has: others build on that.
+    fn boundary(&self, named: &Named, base: Option<&Self>) -> Result<BTreeSet<CommitId>, RemoteError> {
         let objects = self.objects()?;
-        let mut boundary: BTreeSet<CommitId> = BTreeSet::new();
-        for id in &named.boundary {
-            if self.parents(&objects, *id)?.is_some() {
-                boundary.insert(commit_id(*id));
-            }
-        }
-        for before in self.shallow()? {
-            let parents = self.parents(&objects, oid(before))?.unwrap_or_default();
+        let of_the_base = base.map(Self::objects).transpose()?;
+        let is_new =
+            |id: Oid| named.commits.contains(&id) && !of_the_base.as_ref().is_some_and(|base| is_here(base, id));
+        let mut boundary: BTreeSet<CommitId> =
+            named.boundary.iter().copied().filter(|id| is_new(*id)).map(commit_id).collect();
+        for id in named.boundary.iter().copied().chain(self.shallow()?.into_iter().map(oid)) {
+            let parents = self.parents(&objects, id)?.unwrap_or_default();
             if parents.iter().any(|parent| !is_here(&objects, *parent)) {
-                boundary.insert(before);
+                boundary.insert(commit_id(id));
             }
         }
         let cut = named.parents.iter().filter(|(_, parent)| !is_here(&objects, *parent));
@@ -229,6 +230,9 @@ impl Repository {
 
     /// The parents of a commit; `None` if it is not here.
     fn parents(&self, objects: &Odb<'_>, id: Oid) -> Result<Option<Vec<Oid>>, RemoteError> {
+        if !is_here(objects, id) {
+            return Ok(None);
+        }
         match objects.read(id) {
             Ok(found) if found.kind() == ObjectType::Commit => Ok(Some(object::parents_of(found.data()))),
             Ok(_) => Ok(None),

@@ -59,15 +59,32 @@ impl Fetch {
 }
 
 #[test]
+fn a_server_does_not_cut_the_history_of_a_commit_that_is_here() {
+    let file = blob("here");
+    let oldest = commit(&tree(&file), None);
+    let old = commit(&tree(&file), Some(&oldest));
+    let new = commit(&tree(&file), Some(&old));
+    let mut base = Fetch::new(None);
+    base.bring(&[file.clone(), tree(&file), oldest.clone(), old.clone()], &[], &old).unwrap();
+    let told = [id(&old), id(&new), Oid::ZERO_SHA1];
+    for again in [vec![new.clone()], vec![new.clone(), old.clone()]] {
+        let mut fetch = Fetch::new(Some(&base.path()));
+        fetch.bring(&again, &told, &new).unwrap();
+        let shallow = fetch.verifier.repository().unwrap().shallow().unwrap();
+        assert_eq!(shallow, [commit_id(id(&new))].into());
+    }
+}
+
+#[test]
 fn no_fetch_brings_more_packs_than_it_needs() {
     for (packs, accepted) in [(pack::MOST_PACKS, true), (pack::MOST_PACKS + 1, false)] {
         let mut fetch = Fetch::new(None);
         let path = fetch.path();
         let objects: Vec<_> = (0..packs).map(|number| [blob(&number.to_string())]).collect();
         let objects: Vec<&[Object]> = objects.iter().map(|pack| pack.as_slice()).collect();
-        let taken = fetch.verifier.take_beside(|outlet| {
-            hand_over(outlet, &objects, &[]).map_err(|error| refusal(error, "a", &path, false))
-        });
+        let taken = fetch
+            .verifier
+            .take_beside(|outlet| hand_over(outlet, &objects, &[]).map_err(|error| refusal(error, "a", &path, false)));
         assert_eq!(taken.is_ok(), accepted, "{packs}: {taken:?}");
     }
 }
