@@ -45,22 +45,35 @@ impl Named {
         self.commits.is_empty() && self.trees.is_empty() && self.blobs.is_empty()
     }
 
-    fn note(&mut self, id: Oid, kind: ObjectType, content: &[u8]) {
+    fn note(&mut self, id: Oid, kind: ObjectType, content: &[u8]) -> Result<(), PackError> {
         match kind {
             ObjectType::Commit => {
-                self.commits.insert(id);
-                self.trees.extend(object::tree_of(content));
-                self.parents.extend(object::parents_of(content).into_iter().map(|parent| (id, parent)));
+                insert(&mut self.commits, id)?;
+                object::tree_of(content).map_or(Ok(()), |tree| insert(&mut self.trees, tree))?;
+                let parents = object::parents_of(content);
+                self.parents.try_reserve(parents.len()).map_err(|_| PackError::OutOfMemory)?;
+                self.parents.extend(parents.into_iter().map(|parent| (id, parent)));
             }
             // The listing of a tree refuses what is malformed, and says why.
-            ObjectType::Tree => TreeObject(content).map_while(Result::ok).for_each(|entry| match entry.mode() {
-                None => drop(self.trees.insert(entry.id)),
-                Some(EntryMode::Submodule) => {}
-                Some(_) => drop(self.blobs.insert(entry.id)),
-            }),
+            ObjectType::Tree => {
+                for entry in TreeObject(content).map_while(Result::ok) {
+                    match entry.mode() {
+                        None => insert(&mut self.trees, entry.id)?,
+                        Some(EntryMode::Submodule) => {}
+                        Some(_) => insert(&mut self.blobs, entry.id)?,
+                    }
+                }
+            }
             _ => {}
         }
+        Ok(())
     }
+}
+
+fn insert(ids: &mut HashSet<Oid>, id: Oid) -> Result<(), PackError> {
+    ids.try_reserve(1).map_err(|_| PackError::OutOfMemory)?;
+    ids.insert(id);
+    Ok(())
 }
 
 /// Keeps the objects of one fetch in `places`, and adds what they name to `named`. Nothing is left of a pack that does
@@ -187,7 +200,6 @@ impl<'a> Keeping<'a> {
             Content::Whole(bytes) => named.note(id, kind, &bytes),
             content => named.note(id, kind, &content.whole()?),
         }
-        Ok(())
     }
 
     /// Tells the id and the place of each object since the last time, once they can be read.
