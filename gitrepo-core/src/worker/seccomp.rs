@@ -122,8 +122,8 @@ fn conditional(entered: Entered) -> Result<Rules, seccompiler::BackendError> {
 /// Set-user-id, set-group-id and sticky.
 const SET_ID_BITS: u64 = 0o7000;
 
-/// Allows opening files, but truncating them only for writing. Before Linux 6.2, Landlock does not see it otherwise: without
-/// namespaces, a receiver could empty what its verifier keeps. For the same reason there is no `truncate`.
+/// Allows opening files, but truncating them only for writing. Before Linux 6.2, Landlock sees it in no other case, and
+/// a receiver without namespaces could empty what its verifier keeps. For the same reason there is no `truncate`.
 fn openings(flags: u8) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let kinds = [(libc::O_TRUNC, 0), (libc::O_ACCMODE, libc::O_WRONLY), (libc::O_ACCMODE, libc::O_RDWR)];
     let rule = |(mask, kind): (libc::c_int, libc::c_int)| {

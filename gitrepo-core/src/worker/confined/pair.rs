@@ -49,8 +49,8 @@ enum Turn {
 /// How long a verifier may take to say why it has closed the stream.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the stream of objects may go on once the receiver has finished its fetch. By then, all that is left to read is
-/// in the pipe: less than a megabyte.
+/// How long the stream of objects may go on once the receiver has finished its fetch. By then, all that is left to read
+/// is in the pipe: a megabyte at most.
 const REST: Duration = Duration::from_secs(10);
 
 /// A session's processes. Dropping it ends both.
