@@ -58,8 +58,12 @@ pub(crate) struct Places {
 /// Largest object that is held in memory, in bytes. A larger one goes through a file.
 const WHOLE: u64 = 4 << 20;
 
-/// Most objects of a pack: some 80 bytes are remembered of each. The full history of the Linux kernel has some 11 million.
+/// Most objects of a pack: some 80 bytes are remembered of each while it is received, and some 150 while it is kept. The
+/// full history of the Linux kernel has some 11 million.
 pub(crate) const MOST_OBJECTS: u32 = 25_000_000;
+
+/// Most packs of one fetch. It brings one, or a few if it looks for a commit in more and more history.
+pub(crate) const MOST_PACKS: usize = 8;
 
 /// Bytes read or written at once.
 const CHUNK: usize = 64 * 1024;

@@ -9,6 +9,7 @@ use git2::ObjectType;
 use git2::Oid;
 
 use super::MOST_OBJECTS;
+use super::MOST_PACKS;
 use super::PackError;
 use super::Places;
 use super::content::Content;
@@ -39,22 +40,40 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn note(&mut self, id: Oid, kind: ObjectType, content: &[u8]) {
+    /// Whether nothing came that names anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commits.is_empty() && self.trees.is_empty() && self.blobs.is_empty()
+    }
+
+    fn note(&mut self, id: Oid, kind: ObjectType, content: &[u8]) -> Result<(), PackError> {
         match kind {
             ObjectType::Commit => {
-                self.commits.insert(id);
-                self.trees.extend(object::tree_of(content));
-                self.parents.extend(object::parents_of(content).into_iter().map(|parent| (id, parent)));
+                insert(&mut self.commits, id)?;
+                object::tree_of(content).map_or(Ok(()), |tree| insert(&mut self.trees, tree))?;
+                let parents = object::parents_of(content);
+                self.parents.try_reserve(parents.len()).map_err(|_| PackError::OutOfMemory)?;
+                self.parents.extend(parents.into_iter().map(|parent| (id, parent)));
             }
             // The listing of a tree refuses what is malformed, and says why.
-            ObjectType::Tree => TreeObject(content).map_while(Result::ok).for_each(|entry| match entry.mode() {
-                None => drop(self.trees.insert(entry.id)),
-                Some(EntryMode::Submodule) => {}
-                Some(_) => drop(self.blobs.insert(entry.id)),
-            }),
+            ObjectType::Tree => {
+                for entry in TreeObject(content).map_while(Result::ok) {
+                    match entry.mode() {
+                        None => insert(&mut self.trees, entry.id)?,
+                        Some(EntryMode::Submodule) => {}
+                        Some(_) => insert(&mut self.blobs, entry.id)?,
+                    }
+                }
+            }
             _ => {}
         }
+        Ok(())
     }
+}
+
+fn insert(ids: &mut HashSet<Oid>, id: Oid) -> Result<(), PackError> {
+    ids.try_reserve(1).map_err(|_| PackError::OutOfMemory)?;
+    ids.insert(id);
+    Ok(())
 }
 
 /// Keeps the objects of one fetch in `places`, and adds what they name to `named`. Nothing is left of a pack that does
@@ -65,10 +84,15 @@ impl Named {
 /// [`PackError::HandOver`] if the stream ends before the fetch, or does not make sense; [`PackError::Collision`]; and
 /// those of our own disk and limits.
 pub(crate) fn keep(inlet: &mut Inlet, places: &Places, named: &mut Named) -> Result<(), PackError> {
-    let mut written = 0;
+    let (mut written, mut packs) = (0, 0);
     loop {
         match inlet.command()? {
-            stream::PACK => written = Keeping::begin(places, written)?.take_in(inlet, named)?,
+            // Each becomes a pair of files, which every later fetch has to open.
+            stream::PACK if packs == MOST_PACKS => return Err(nonsense("too many packs")),
+            stream::PACK => {
+                written = Keeping::begin(places, written)?.take_in(inlet, named)?;
+                packs += 1;
+            }
             stream::BOUNDARY => named.boundary = inlet.ids()?,
             stream::DONE => return Ok(()),
             _ => return Err(nonsense("an unknown command")),
@@ -176,7 +200,6 @@ impl<'a> Keeping<'a> {
             Content::Whole(bytes) => named.note(id, kind, &bytes),
             content => named.note(id, kind, &content.whole()?),
         }
-        Ok(())
     }
 
     /// Tells the id and the place of each object since the last time, once they can be read.

@@ -4,12 +4,16 @@
 //! the host gets in. `objects/info/alternates` gives access to the objects of a base, whose refs and `shallow` file are
 //! copied: what they name is offered to the server, so that it sends a thin pack.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use git2::ErrorCode;
 use git2::ObjectType;
@@ -50,6 +54,9 @@ const COMMITS: &str = "refs/commits";
 
 /// Most commits that are offered to a server.
 const OFFERED: usize = 256;
+
+/// How far the clock of an honest committer may be ahead of ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Most tags of tags that are followed.
 const TAGS_FOLLOWED: usize = 16;
@@ -253,18 +260,23 @@ fn refs_of(base: &Path) -> Result<String, git2::Error> {
 }
 
 /// The commits that were fetched into a repository and can be read, newest first.
+///
+/// Committers choose their dates. One that is still to come would be the newest for years, so it counts as the oldest.
 fn commits_of(repository: &git2::Repository) -> Result<Vec<Oid>, git2::Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + CLOCK_SKEW;
+    let is_to_come = |time: i64| u64::try_from(time).is_ok_and(|time| time > now.as_secs());
     let objects = repository.odb()?;
     let mut commits = Vec::new();
     for reference in repository.references_glob(&format!("{COMMITS}/*"))? {
         let Some(target) = reference?.target() else { continue };
         // What cannot be read cannot be built on.
         if let Ok(commit) = objects.read(target) {
-            commits.push((std::cmp::Reverse(object::time_of(commit.data())), target));
+            let time = object::time_of(commit.data());
+            commits.push((is_to_come(time), Reverse(time), target));
         }
     }
     commits.sort_unstable();
-    Ok(commits.into_iter().map(|(_, target)| target).collect())
+    Ok(commits.into_iter().map(|(.., target)| target).collect())
 }
 
 /// A failure of libgit2 on the local disk.

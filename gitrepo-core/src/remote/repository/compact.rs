@@ -317,6 +317,15 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_that_is_dated_in_the_future_is_not_the_newest() {
+        let base = Base::new();
+        let future = commit(base.repository.git(), 9_999_999_999, None);
+        base.repository.record([commit_id(future)]).unwrap();
+        assert_eq!(base.repository.offers().unwrap().last(), Some(&commit_id(future)));
+        assert_eq!(base.compact(&Cancel::new()).unwrap(), base.newest());
+    }
+
+    #[test]
     fn damage_is_not_copied() {
         let base = Base::new();
         let segments = fs::read_dir(base.place.path().join("base").join(SEGMENTS)).unwrap();

@@ -32,6 +32,9 @@ use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::spec::CommitId;
 
+#[cfg(test)]
+mod tests;
+
 /// Makes the repository of a fetch out of the objects that another process or thread received.
 pub(crate) struct Verifier {
     url: String,
@@ -94,14 +97,18 @@ impl Verifier {
 
     /// Checks that the commit is here with its whole tree, and that every commit and tree that came has all that it
     /// names. Then writes down what is here: [`Repository::holds`] reads it, and the next fetch builds on it.
+    ///
+    /// After a failure, what came is checked again with the next fetch.
     pub(crate) fn check(&mut self, request: &FetchRequest) -> Result<(), RemoteError> {
-        let (commit, named) = (request.resolved.commit, std::mem::take(&mut self.named));
+        let commit = request.resolved.commit;
         let (url, has_base) = (self.url.clone(), self.base.is_some());
         let repository = &self.repository()?.anew()?;
-        if named.commits.is_empty() && repository.holds(commit) {
+        let named = &self.named;
+        // A tree counts, too: a later commit may lead to it.
+        if named.is_empty() && repository.holds(commit) {
             return Ok(());
         }
-        check_commit(repository, &request.resolved, &url)?;
+        check_commit(repository, &request.resolved, &url, has_base)?;
         let missing = match named.commits.contains(&oid(commit)) {
             true => repository.missing(named.trees.iter(), named.blobs.iter())?,
             false => {
@@ -118,9 +125,12 @@ impl Verifier {
             });
         }
         if !named.commits.is_empty() {
-            repository.set_shallow(&repository.boundary(&named)?)?;
+            let base = self.base.as_deref().map(Repository::open).transpose()?;
+            repository.set_shallow(&repository.boundary(named, base.as_ref())?)?;
         }
-        repository.record([commit])
+        repository.record([commit])?;
+        self.named = Named::default();
+        Ok(())
     }
 
     fn places(&mut self) -> Result<Places, RemoteError> {
@@ -154,7 +164,7 @@ pub(crate) fn refusal(error: PackError, url: &str, repository: &std::path::Path,
 }
 
 /// Checks what is in the repository, not what the server claimed.
-fn check_commit(repository: &Repository, resolved: &Resolved, url: &str) -> Result<(), RemoteError> {
+fn check_commit(repository: &Repository, resolved: &Resolved, url: &str, has_base: bool) -> Result<(), RemoteError> {
     let (url, commit) = (url.to_owned(), resolved.commit);
     let not_a_commit = |object: String| {
         let revision = resolved.reference.clone().unwrap_or_else(|| commit.to_string());
@@ -165,6 +175,11 @@ fn check_commit(repository: &Repository, resolved: &Resolved, url: &str) -> Resu
         // Requested by its id, the object is exactly that: an annotated tag.
         Found::Commit(_) => not_a_commit("tag".to_owned()),
         Found::Other(kind) => not_a_commit(kind.to_string()),
+        // The base may have lost it.
+        Found::Nothing if has_base => {
+            let missing = io::Error::other(format!("commit {commit} is missing, or its tree"));
+            Err(unusable_io(repository.path(), &missing))
+        }
         Found::Nothing if resolved.reference.is_none() => {
             Err(RemoteError::CommitNotFound { url, commit, source: None })
         }
@@ -193,19 +208,19 @@ impl Repository {
         Ok(blobs.into_iter().zip(there).find_map(|(id, there)| there.is_none().then_some(id)))
     }
 
-    /// The commits whose parents are not here: what the server told of commits that are here, and what is found.
-    fn boundary(&self, named: &Named) -> Result<BTreeSet<CommitId>, RemoteError> {
+    /// The commits at which the history is cut: those whose parents are not here, and new ones as the server told. Its
+    /// word does not cut the history of a commit that the base has: others build on that.
+    fn boundary(&self, named: &Named, base: Option<&Self>) -> Result<BTreeSet<CommitId>, RemoteError> {
         let objects = self.objects()?;
-        let mut boundary: BTreeSet<CommitId> = BTreeSet::new();
-        for id in &named.boundary {
-            if self.parents(&objects, *id)?.is_some() {
-                boundary.insert(commit_id(*id));
-            }
-        }
-        for before in self.shallow()? {
-            let parents = self.parents(&objects, oid(before))?.unwrap_or_default();
+        let of_the_base = base.map(Self::objects).transpose()?;
+        let is_new =
+            |id: Oid| named.commits.contains(&id) && !of_the_base.as_ref().is_some_and(|base| is_here(base, id));
+        let mut boundary: BTreeSet<CommitId> =
+            named.boundary.iter().copied().filter(|id| is_new(*id)).map(commit_id).collect();
+        for id in named.boundary.iter().copied().chain(self.shallow()?.into_iter().map(oid)) {
+            let parents = self.parents(&objects, id)?.unwrap_or_default();
             if parents.iter().any(|parent| !is_here(&objects, *parent)) {
-                boundary.insert(before);
+                boundary.insert(commit_id(id));
             }
         }
         let cut = named.parents.iter().filter(|(_, parent)| !is_here(&objects, *parent));
@@ -215,6 +230,9 @@ impl Repository {
 
     /// The parents of a commit; `None` if it is not here.
     fn parents(&self, objects: &Odb<'_>, id: Oid) -> Result<Option<Vec<Oid>>, RemoteError> {
+        if !is_here(objects, id) {
+            return Ok(None);
+        }
         match objects.read(id) {
             Ok(found) if found.kind() == ObjectType::Commit => Ok(Some(object::parents_of(found.data()))),
             Ok(_) => Ok(None),

@@ -27,6 +27,7 @@ use nix::unistd::Uid;
 use nix::unistd::fchown;
 
 use crate::content;
+use crate::pack::MOST_PACKS;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
 use crate::store::digest::is_hex;
@@ -152,9 +153,6 @@ pub(super) const PAIRS: [&Pairs; 2] = [&SEGMENTS, &HISTORY];
 /// All of them, in the order in which a fetch loses them: without its history, nothing of it is kept after a kill.
 pub(super) const PAIRS_TAKEN: [&Pairs; 2] = [&HISTORY, &SEGMENTS];
 
-/// Most pairs of one kind that one fetch brings.
-const MOST_PAIRS: usize = 64;
-
 impl Pairs {
     /// The common beginning of the names of a pair, if `name` is that of its index.
     pub(super) fn stem_of<'a>(&self, name: &'a str) -> Option<&'a str> {
@@ -184,7 +182,7 @@ impl Fetched {
         for pairs in order {
             let directory = self.directory(pairs)?;
             let names = self.names_of(pairs)?;
-            if names.len() > MOST_PAIRS {
+            if names.len() > MOST_PACKS {
                 return Err(StoreError::Untrusted {
                     path: self.path.clone(),
                     reason: "a fetch does not bring so many files",
@@ -204,7 +202,7 @@ impl Fetched {
         let mut files = Vec::new();
         for pairs in order {
             let directory = self.directory(pairs)?;
-            for name in self.names_of(pairs)?.into_iter().take(MOST_PAIRS) {
+            for name in self.names_of(pairs)?.into_iter().take(MOST_PACKS) {
                 for end in pairs.ends {
                     let name = format!("{name}.{end}");
                     let path = self.path.join(pairs.directory).join(&name);

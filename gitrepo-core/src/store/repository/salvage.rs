@@ -27,9 +27,6 @@ use super::adopt;
 use super::adopt::Fetched;
 use super::whole;
 
-/// One fetch brings one pack, and another one for each retry.
-const MOST_PACKS: usize = 8;
-
 /// Takes over the packs that dead processes left for this repository, whose lock the caller holds, and deletes the
 /// rest. A failure loses a pack, which can be fetched again.
 pub(super) fn salvage(repository: &Repository) -> Result<(), StoreError> {
@@ -110,7 +107,7 @@ fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreE
     // The names are read again, where the worker cannot change them.
     let moved = Fetched::open(&checked)?;
     let names = moved.names_of(&adopt::HISTORY)?;
-    if names.is_empty() || names.len() > MOST_PACKS {
+    if names.is_empty() {
         return Ok(0);
     }
     for pairs in adopt::PAIRS {

@@ -127,14 +127,31 @@ fn no_fetch_builds_on_a_repository_with_too_many_packs() {
     let (_place, store) = store();
     let lock = store.repository(&url()).lock(&Cancel::new()).unwrap();
     let most = u32::try_from(MOST_PACKS).unwrap();
-    let (_staging, path) = fetched(&store, 0..most, None);
-    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
-    let base = lock.base().unwrap();
-    assert!(base.is_some());
+    let mut base = None;
+    for number in 0..most {
+        let (_staging, path) = fetched(&store, [number], None);
+        if base.is_some() {
+            build_on(&path, base.as_deref());
+        }
+        lock.adopt(&path, base.as_deref(), &commit(1), Owner::ourselves()).unwrap();
+        base = lock.base().unwrap();
+        assert!(base.is_some());
+    }
     let (_staging, path) = fetched(&store, [most], None);
     build_on(&path, base.as_deref());
     lock.adopt(&path, base.as_deref(), &commit(1), Owner::ourselves()).unwrap();
     assert_eq!(lock.base().unwrap(), None);
+}
+
+#[test]
+fn a_fetch_with_too_many_packs_is_refused() {
+    let (_place, store) = store();
+    let lock = store.repository(&url()).lock(&Cancel::new()).unwrap();
+    for (packs, accepted) in [(9, false), (8, true)] {
+        let (_staging, path) = fetched(&store, 0..packs, None);
+        let adopted = lock.adopt(&path, None, &commit(1), Owner::ourselves());
+        assert_eq!(adopted.is_ok(), accepted, "{packs}: {adopted:?}");
+    }
 }
 
 /// A description of a hostile output, and how to make it from an honest one.

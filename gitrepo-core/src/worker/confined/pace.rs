@@ -29,6 +29,8 @@ pub(super) struct Observed {
     pub(super) bytes: u64,
     /// Processor time of the worker since it started.
     pub(super) processor: Duration,
+    /// Whether there is a connection. Without one, nobody waits for the remote.
+    pub(super) is_connected: bool,
     /// Whether the worker has not taken all that the remote has sent.
     pub(super) is_worker_behind: bool,
 }
@@ -45,9 +47,9 @@ impl Pace {
             return false;
         }
         let elapsed = now.at.saturating_duration_since(self.last.at);
-        let waited = match now.is_worker_behind {
-            true => Duration::ZERO,
-            false => elapsed.saturating_sub(now.processor.saturating_sub(self.last.processor)),
+        let waited = match now.is_connected && !now.is_worker_behind {
+            true => elapsed.saturating_sub(now.processor.saturating_sub(self.last.processor)),
+            false => Duration::ZERO,
         };
         let bytes = now.bytes.saturating_sub(self.last.bytes);
         self.received += bytes;
@@ -56,7 +58,7 @@ impl Pace {
         let has_begun = self.worth(self.received) >= self.window;
         let allowed = if has_begun { self.window } else { self.window.saturating_mul(PREPARATION) };
         // A remote that sends nothing is not slow but silent, and soon given up for that.
-        bytes > 0 && self.behind > allowed
+        now.is_connected && bytes > 0 && self.behind > allowed
     }
 
     /// How long these bytes take at the minimum rate.
@@ -79,7 +81,8 @@ mod tests {
 
     impl Remote {
         fn new() -> Self {
-            let now = Observed { at: Instant::now(), bytes: 0, processor: Duration::ZERO, is_worker_behind: false };
+            let (at, processor) = (Instant::now(), Duration::ZERO);
+            let now = Observed { at, bytes: 0, processor, is_connected: true, is_worker_behind: false };
             Self { pace: Pace::new(1024, WINDOW, now), now }
         }
 
@@ -126,6 +129,13 @@ mod tests {
         let mut remote = Remote::new();
         assert_eq!(remote.seconds_at(1, |now| now.processor += Duration::from_secs(1)), None);
         assert_eq!(remote.seconds_at(1, |now| now.is_worker_behind = true), None);
+    }
+
+    #[test]
+    fn time_without_a_connection_does_not_count() {
+        let mut remote = Remote::new();
+        assert_eq!(remote.seconds_at(0, |now| now.is_connected = false), None);
+        assert_eq!(remote.seconds_at(1, |now| now.is_connected = true), Some(301));
     }
 
     #[test]

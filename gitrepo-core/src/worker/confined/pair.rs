@@ -40,14 +40,18 @@ enum Turn {
     Receiver,
     /// The verifier's.
     Verifier,
-    /// The verifier's, about the fetch that the receiver has finished.
-    Check(FetchReport),
+    /// The verifier's, about the fetch that the receiver has finished, and when it did.
+    Check(FetchReport, Instant),
     /// The verifier's, if it can tell why the receiver could not hand its objects over.
     Blame(RemoteError, Instant),
 }
 
 /// How long a verifier may take to say why it has closed the stream.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the stream of objects may go on once the receiver has finished its fetch. By then, all that is left to read
+/// is in the pipe: a megabyte at most.
+const REST: Duration = Duration::from_secs(10);
 
 /// A session's processes. Dropping it ends both.
 pub(super) struct Pair {
@@ -95,13 +99,15 @@ impl Pair {
                 let Some(wanted) = self.wanted.take() else {
                     return Err(self.receiver.nonsense("nothing was fetched"));
                 };
-                self.ask_verifier(Request::Check(wanted), Turn::Check(report))?;
+                self.ask_verifier(Request::Check(wanted), Turn::Check(report, Instant::now()))?;
                 Ok(None)
             }
             Reply::Failed(RequestError::Remote(error @ RemoteError::HandOver { .. })) if self.is_taking => {
                 self.turn = Turn::Blame(error, Instant::now());
                 Ok(None)
             }
+            // It lists no tree.
+            Reply::Failed(RequestError::Snapshot(_)) => Err(self.receiver.nonsense("a failure of the verifier's work")),
             reply => Ok(Some(reply)),
         }
     }
@@ -135,7 +141,8 @@ impl Peer for Pair {
             };
         }
         let reply = self.verifier()?.answer(patience)?;
-        match (std::mem::replace(&mut self.turn, Turn::Receiver), reply) {
+        // If this is its last reply, it is still the verifier's: the network has no part in it.
+        match (std::mem::replace(&mut self.turn, Turn::Verifier), reply) {
             (Turn::Blame(error, since), None) if since.elapsed() > PATIENCE => Ok(Some(failed(error))),
             (Turn::Blame(error, _), Some(Reply::Taken)) => Ok(Some(failed(error))),
             (turn, Some(Reply::Taken)) => {
@@ -143,11 +150,14 @@ impl Peer for Pair {
                 self.turn = turn;
                 Ok(None)
             }
-            (turn, None) => {
-                self.turn = turn;
-                Ok(None)
+            (Turn::Check(_, since), None) if self.is_taking && since.elapsed() > REST => {
+                Err(self.receiver.nonsense("its fetch has ended, but not the stream of its objects"))
             }
-            (Turn::Check(report), Some(Reply::Checked)) if !self.is_taking => Ok(Some(Reply::Fetched(report))),
+            (turn, reply @ (None | Some(Reply::Progress(_)))) => {
+                self.turn = turn;
+                Ok(reply)
+            }
+            (Turn::Check(report, _), Some(Reply::Checked)) if !self.is_taking => Ok(Some(Reply::Fetched(report))),
             (_, reply) => Ok(reply),
         }
     }

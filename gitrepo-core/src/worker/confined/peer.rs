@@ -159,7 +159,7 @@ impl Contained {
     fn stalled(&mut self) -> bool {
         let Some(traffic) = self.relay.as_ref().map(Relay::traffic) else { return false };
         let bytes = traffic.bytes();
-        if bytes != self.silence.bytes || !traffic.is_open() {
+        if bytes != self.silence.bytes || !traffic.is_open() || traffic.is_worker_behind() {
             self.note_activity(bytes);
             return false;
         }
@@ -178,13 +178,13 @@ impl Contained {
         self.pace.get_or_insert_with(|| Pace::new(rate, window, now)).is_too_slow(now)
     }
 
-    /// Returns `None` without a connection: then nobody waits for the remote.
     fn observe(&self) -> Option<Observed> {
         let traffic = self.relay.as_ref().map(Relay::traffic)?;
-        traffic.is_open().then(|| Observed {
+        Some(Observed {
             at: Instant::now(),
             bytes: traffic.bytes(),
             processor: self.processor_time(),
+            is_connected: traffic.is_open(),
             is_worker_behind: traffic.is_worker_behind(),
         })
     }
