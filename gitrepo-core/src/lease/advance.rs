@@ -40,7 +40,10 @@ impl Progress for Advancing {
 
 fn has_advanced(last: &Step, step: &Step) -> bool {
     match (last, step) {
-        (Step::Fetching { bytes: before, .. }, Step::Fetching { bytes, .. }) => *bytes >= before + WORTHWHILE,
+        (Step::Fetching { bytes: before, .. }, Step::Fetching { bytes, .. }) => {
+            // Fewer bytes are another attempt's.
+            *bytes < *before || *bytes >= before.saturating_add(WORTHWHILE)
+        }
         (Step::Queued | Step::Resolving, Step::Queued | Step::Resolving) => false,
         (before, now) => before != now,
     }
@@ -60,6 +63,8 @@ mod tests {
             (Step::Resolving, fetching(0), true),
             (fetching(0), fetching(WORTHWHILE - 1), false),
             (fetching(5), fetching(5 + WORTHWHILE), true),
+            (fetching(5), fetching(4), true),
+            (fetching(u64::MAX), fetching(u64::MAX), false),
             (fetching(5), writing(0), true),
             (writing(1), writing(1), false),
             (writing(1), writing(2), true),

@@ -61,14 +61,11 @@ impl LeaseError {
         }
     }
 
-    /// Whether the commit exceeds a limit of the configuration, which it will do again.
-    pub(super) fn exceeds_a_limit(&self) -> bool {
-        let Self::Gateway(GatewayError::Worker(error)) = self else { return false };
-        matches!(
-            error,
-            WorkerError::Snapshot(SnapshotError::TooLarge { .. })
-                | WorkerError::Remote(RemoteError::TooLarge { .. } | RemoteError::ContentTooLarge { .. })
-        )
+    /// Whether the tree exceeds a limit of the configuration, which it will do again. The size of a pack also depends on
+    /// what the fetch builds on.
+    pub(super) fn tree_exceeds_a_limit(&self) -> bool {
+        let Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(error))) = self else { return false };
+        matches!(error, SnapshotError::TooLarge { .. })
     }
 
     /// Whether the repository itself is refused: it exceeds a limit, or contains something that an honest repository
@@ -124,7 +121,7 @@ impl LeaseError {
         }
     }
 
-    /// Whether the store's copy of the repository is damaged.
+    /// Whether the store's copy of the repository may be damaged. A receiver that was taken over may say so, too.
     pub(super) fn is_damage(&self) -> bool {
         let error = match self {
             Self::Gateway(GatewayError::Worker(error)) => error,

@@ -183,7 +183,8 @@ impl Snapshots {
     }
 
     /// Fetches. If the store's copy of the repository turns out to be damaged, fetches once more without it: git
-    /// believes that it has the objects of a damaged pack, so a fetch that builds on it would never bring them.
+    /// believes that it has the objects of a damaged pack, so a fetch that builds on it would never bring them. The copy
+    /// stays until the new one is verified: the receiver that calls it damaged may have been taken over.
     fn fetch_healing(
         &self,
         wanted: Wanted<'_>,
@@ -201,9 +202,10 @@ impl Snapshots {
                 if !proves && let Some(hit) = self.hit(wanted, &proven)? {
                     return Ok(hit);
                 }
-                lock.discard()?;
                 let turn = lock.repository().try_turn(watch.account(), &proven.resolved.commit)?;
-                let fetching = self.start_fetching(wanted, lock, watch)?;
+                let watch = advance::told_by(watch, lock.repository().heartbeat());
+                let (destination, staging) = Destination::anew(lock)?;
+                let fetching = self.open(wanted, destination, staging, watch)?;
                 self.fetch(wanted, proven, Fetching { turn, proves, ..fetching })
             }
             result => result,
@@ -251,8 +253,7 @@ impl Snapshots {
         let request = FetchRequest { proves, ..FetchRequest::new(resolved.clone(), wanted.spec.depth) };
         let limits = self.gateway.policy().limits();
         let received = receive(session, wanted.spec, &request, wanted.form.format, limits, watch);
-        let Received { tree, written, bytes } =
-            received.map_err(|error| self.remembered(wanted, resolved, error.into()))?;
+        let Received { tree, written, bytes } = received?;
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {

@@ -16,10 +16,11 @@ impl Snapshots {
         }
     }
 
-    /// Remembers a failed fetch if the same commit would fail again. Called while the repository is locked, so that those
-    /// who wait for it know at once. Returns the error.
+    /// Remembers that a tree could not be written if it would fail again for every tenant. `error` is the verifier's: the
+    /// word of a receiver, which the remote may have taken over, counts for its own fetch alone. In the store's
+    /// repository, the lock is still held, so that those who wait for it know at once. Returns the error.
     pub(super) fn remembered(&self, wanted: Wanted<'_>, resolved: &Resolved, error: LeaseError) -> LeaseError {
-        if error.exceeds_a_limit() {
+        if error.tree_exceeds_a_limit() {
             let limits = self.gateway.policy().limits();
             self.store.remember_refusal(&wanted.fetched(resolved), wanted.spec.depth, limits, chain(&error));
         }
