@@ -40,14 +40,14 @@ enum Turn {
     Receiver,
     /// The verifier's.
     Verifier,
-    /// The verifier's, about the fetch that the receiver has finished.
-    Check(FetchReport),
+    /// The verifier's, about the fetch that the receiver says it has finished since then.
+    Check(FetchReport, Instant),
     /// The verifier's, if it can tell why the receiver could not hand its objects over.
     Blame(RemoteError, Instant),
 }
 
-/// How long a verifier may take to say why it has closed the stream.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a verifier may take to notice the end of a stream. It comes within the few bytes that a pipe holds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A session's processes. Dropping it ends both.
 pub(super) struct Pair {
@@ -95,7 +95,7 @@ impl Pair {
                 let Some(wanted) = self.wanted.take() else {
                     return Err(self.receiver.nonsense("nothing was fetched"));
                 };
-                self.ask_verifier(Request::Check(wanted), Turn::Check(report))?;
+                self.ask_verifier(Request::Check(wanted), Turn::Check(report, Instant::now()))?;
                 Ok(None)
             }
             Reply::Failed(RequestError::Remote(error @ RemoteError::HandOver { .. })) if self.is_taking => {
@@ -143,11 +143,14 @@ impl Peer for Pair {
                 self.turn = turn;
                 Ok(None)
             }
+            (Turn::Check(_, since), None) if self.is_taking && since.elapsed() > PATIENCE => {
+                Err(self.receiver.nonsense("it says that it has handed over everything, and has not"))
+            }
             (turn, None) => {
                 self.turn = turn;
                 Ok(None)
             }
-            (Turn::Check(report), Some(Reply::Checked)) if !self.is_taking => Ok(Some(Reply::Fetched(report))),
+            (Turn::Check(report, _), Some(Reply::Checked)) if !self.is_taking => Ok(Some(Reply::Fetched(report))),
             (_, reply) => Ok(reply),
         }
     }
