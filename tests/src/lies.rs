@@ -47,6 +47,7 @@ pub const LIES: &[(&str, End)] = &[
     ("endless-object", End::Refused),
     ("cut-short", End::Refused),
     ("nonsense", End::Refused),
+    ("no-end", End::Refused),
     ("endless-boundary", End::Refused),
     ("foreign-boundary", End::Harmless),
     ("more-objects", End::Harmless),
@@ -143,6 +144,7 @@ fn told(lie: &str, message: &Message, plain: Vec<u8>) -> Vec<u8> {
         ("endless-object", Message::Object(b'b', content)) => [&[b'b'; 1][..], &[0x7f; 8], content].concat(),
         ("cut-short", Message::Object(b'b', content)) => object(b'b', content)[..9 + content.len() / 2].to_vec(),
         ("nonsense", Message::PackEnds) => vec![b'#'],
+        ("no-end", Message::Other) if plain == b"." => Vec::new(),
         ("endless-boundary", Message::Boundary) => [&[b's'][..], &[0x7f; 8]].concat(),
         ("foreign-boundary", Message::Boundary) => [&[b's'][..], &2_u64.to_be_bytes(), &[0; 20], &[7; 20]].concat(),
         ("writing-before-the-end", Message::PackEnds) => {

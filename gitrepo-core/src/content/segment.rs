@@ -22,7 +22,7 @@ pub(crate) const DRAFT: &str = "tmp_content";
 const DRAFT_INDEX: &str = "tmp_index";
 
 /// Bytes that are written at once.
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 1 << 20;
 
 /// Bytes after which the kernel is told to begin to write them to the disk, so that the sync at the end is short.
 const WRITEBACK: u64 = 8 << 20;

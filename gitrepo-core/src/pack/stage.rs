@@ -28,9 +28,6 @@ pub(super) const WHOLE_BLOB: u64 = 1 << 20;
 /// Length of a buffer, in bytes.
 const BUFFER: usize = WHOLE_BLOB as usize + HEAD;
 
-/// Bytes that are sent at once: few enough to be in a core's own cache still.
-const PIECE: usize = 128 * 1024;
-
 /// Buffers that are remembered.
 const REMEMBERED: usize = 3;
 
@@ -38,15 +35,13 @@ const REMEMBERED: usize = 3;
 struct Buffer {
     bytes: Box<[u8]>,
     length: usize,
-    /// What was sent of it.
-    sent: usize,
     /// Where the blobs that are whole in here are, and where each begins in the segment.
     blobs: Vec<(u64, Range<usize>)>,
 }
 
 impl Buffer {
     fn new() -> Self {
-        Self { bytes: vec![0; BUFFER].into_boxed_slice(), length: 0, sent: 0, blobs: Vec::new() }
+        Self { bytes: vec![0; BUFFER].into_boxed_slice(), length: 0, blobs: Vec::new() }
     }
 
     /// An empty blob has the same place as the next one.
@@ -91,7 +86,9 @@ impl<'a> Stage<'a> {
     /// the caller fills.
     pub(super) fn blob(&mut self, size: u64) -> Result<(u64, &mut [u8]), PackError> {
         let length = usize::try_from(size).unwrap_or(BUFFER).min(BUFFER - HEAD);
-        self.make_room(HEAD + length)?;
+        if self.buffer.length + HEAD + length > BUFFER {
+            self.pass_on()?;
+        }
         let place = self.place(size);
         let start = self.buffer.length + HEAD;
         let room = start..start + length;
@@ -144,32 +141,16 @@ impl<'a> Stage<'a> {
         place
     }
 
-    /// Sends what is in the buffer, if it is enough, and begins another buffer if there is no room for so many bytes.
-    fn make_room(&mut self, length: usize) -> Result<(), PackError> {
-        if self.buffer.length + length > BUFFER {
-            return self.pass_on();
-        }
-        if self.buffer.length - self.buffer.sent >= PIECE { self.send_buffer() } else { Ok(()) }
-    }
-
-    fn send_buffer(&mut self) -> Result<(), PackError> {
-        let Buffer { bytes, length, sent, .. } = &mut self.buffer;
-        self.outlet.send(&bytes[*sent..*length])?;
-        *sent = *length;
-        Ok(())
-    }
-
-    /// Sends what is in the buffer, and begins another one.
     fn pass_on(&mut self) -> Result<(), PackError> {
         if self.buffer.length == 0 {
             return Ok(());
         }
-        self.send_buffer()?;
+        self.outlet.send(&self.buffer.bytes[..self.buffer.length])?;
         let mut next = match self.sent.len() < REMEMBERED {
             true => Buffer::new(),
             false => self.sent.pop_front().unwrap_or_else(Buffer::new),
         };
-        (next.length, next.sent) = (0, 0);
+        next.length = 0;
         next.blobs.clear();
         self.sent.push_back(std::mem::replace(&mut self.buffer, next));
         Ok(())
@@ -179,10 +160,12 @@ impl<'a> Stage<'a> {
 /// Writes the content of a large object.
 impl Write for Stage<'_> {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        self.make_room(1).map_err(|error| match error {
-            PackError::HandOver(error) => error,
-            error => io::Error::other(error),
-        })?;
+        if self.buffer.length == BUFFER {
+            self.pass_on().map_err(|error| match error {
+                PackError::HandOver(error) => error,
+                error => io::Error::other(error),
+            })?;
+        }
         let start = self.buffer.length;
         let length = piece.len().min(BUFFER - start);
         self.buffer.bytes[start..start + length].copy_from_slice(&piece[..length]);

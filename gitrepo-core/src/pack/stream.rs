@@ -47,8 +47,8 @@ const ANSWER: usize = 20 + 8;
 /// Most ids of a boundary.
 const MOST_IDS: u64 = 400_000;
 
-/// Bytes read at once: few enough to be in a core's own cache until they are hashed.
-const BUFFER: usize = 128 * 1024;
+/// Bytes read at once.
+const BUFFER: usize = 1 << 20;
 
 /// What precedes the content of an object of this length.
 pub(super) fn head(kind: ObjectType, length: u64) -> [u8; HEAD] {

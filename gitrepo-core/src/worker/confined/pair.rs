@@ -40,18 +40,14 @@ enum Turn {
     Receiver,
     /// The verifier's.
     Verifier,
-    /// The verifier's, about the fetch that the receiver has finished, and when it did.
+    /// The verifier's, about the fetch that the receiver says it has finished since then.
     Check(FetchReport, Instant),
     /// The verifier's, if it can tell why the receiver could not hand its objects over.
     Blame(RemoteError, Instant),
 }
 
-/// How long a verifier may take to say why it has closed the stream.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long the stream of objects may go on once the receiver has finished its fetch. By then, all that is left to read
-/// is in the pipe: a megabyte at most.
-const REST: Duration = Duration::from_secs(10);
+/// How long a verifier may take to notice the end of a stream. It comes within the few bytes that a pipe holds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A session's processes. Dropping it ends both.
 pub(super) struct Pair {
@@ -150,8 +146,8 @@ impl Peer for Pair {
                 self.turn = turn;
                 Ok(None)
             }
-            (Turn::Check(_, since), None) if self.is_taking && since.elapsed() > REST => {
-                Err(self.receiver.nonsense("its fetch has ended, but not the stream of its objects"))
+            (Turn::Check(_, since), None) if self.is_taking && since.elapsed() > PATIENCE => {
+                Err(self.receiver.nonsense("it says that it has handed over everything, and has not"))
             }
             (turn, reply @ (None | Some(Reply::Progress(_)))) => {
                 self.turn = turn;
