@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod cache;
+
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -82,6 +84,8 @@ pub(crate) enum Command {
     /// Remove leftovers of interrupted commands; `mount` and `unmount` also do this for a short time. On a full disk,
     /// also remove snapshots and repositories that no volume uses, as a mount does that needs space.
     Sweep(Sweep),
+    /// Look into a store: its snapshots and repositories, their sizes and damage; and remove what is unused.
+    Cache(cache::Cache),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod cache;
 mod clone;
 mod completions;
 mod ls;
@@ -9,14 +10,17 @@ mod resolve;
 mod sweep;
 mod unmount;
 
+use std::process::ExitCode;
+
 use crate::arguments::Arguments;
 use crate::arguments::Command;
 use crate::error::CommandError;
 
-/// Runs the command.
-pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
+/// Runs the command. Returns its exit status, which is no success if the result names a problem.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let global = &arguments.global;
     match &arguments.command {
+        Command::Cache(cache) => return cache::run(global, cache),
         Command::Clone(clone) => clone::run(global, clone),
         Command::Mount(mount) => mount::run(global, mount),
         Command::Unmount(unmount) => unmount::run(global, unmount),
@@ -25,4 +29,5 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Sweep(sweep) => sweep::run(global, sweep),
         Command::Completions { shell } => completions::run(*shell),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod bash_driver;
 mod benchmarks;
+mod cache;
 mod capabilities;
 mod cases;
 mod clone;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::spec::DefaultDirectory;
+use gitrepo_core::spec::UrlError;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::duration;
 use gitrepo_core::watch::Watch;
@@ -51,8 +52,18 @@ fn attributes<'a>(
 
 /// Returns a watch that signals and `--timeout` cancel, with a progress bar if stderr is a terminal.
 pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> {
+    watch_within(source.timeout.as_deref(), json)
+}
+
+/// Like [`watch`], for a command without a source.
+pub(crate) fn watch_within(timeout: Option<&str>, json: bool) -> Result<Watch, CommandError> {
     let cancel = interrupt::cancellation();
-    Ok(Watch::new(within(cancel, source.timeout.as_deref())?, progress::to_terminal(json)))
+    Ok(Watch::new(within(cancel, timeout)?, progress::to_terminal(json)))
+}
+
+/// Returns the error for a URL that is not a repository's.
+pub(crate) fn invalid_url(error: UrlError) -> CommandError {
+    CommandError::Usage { what: error.to_string() }
 }
 
 fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError> {

@@ -22,13 +22,13 @@ use crate::spec::RepositoryUrl;
 use super::Store;
 use super::clock::Moment;
 use super::error::StoreError;
+use super::inventory::tree_bytes;
 use super::last_use;
 use super::last_use::LastUse;
 use super::lock::LockName;
 use super::lock::Mode;
 use super::names::Deleted;
 use super::names::files_in;
-use super::names::image_files;
 use super::repository::Repository;
 use super::repository::RepositoryLock;
 use super::snapshot::read_meta;
@@ -45,6 +45,14 @@ pub enum Eviction {
     Until(u64),
     /// Everything unused.
     Unreferenced,
+    /// What exceeds a budget: everything unused for longer than `age`, and the longest unused until the store's
+    /// repositories and snapshots take no more than `bytes`.
+    Within {
+        /// [`u64::MAX`] for no limit.
+        bytes: u64,
+        /// [`Duration::MAX`] for no limit.
+        age: Duration,
+    },
 }
 
 /// An unused snapshot or repository.
@@ -89,9 +97,10 @@ impl Store {
         if !self.has_room(eviction) {
             freed.incomplete |= self.layout.trash.empty(deadline)?.out_of_time;
         }
+        let size = self.size_for(eviction)?;
         let mut survey = self.survey()?;
-        while !self.has_room(eviction)
-            && let Some((used, oldest)) = survey.unused.pop_first()
+        while let Some((used, oldest)) = survey.unused.pop_first()
+            && !self.is_enough(eviction, size.saturating_sub(freed.bytes), used)?
         {
             if is_over() {
                 return Ok(Freed { incomplete: true, ..freed });
@@ -124,12 +133,15 @@ impl Store {
         let mut missing = match eviction {
             Eviction::Until(bytes) => bytes.saturating_sub(free_bytes(self.root()).unwrap_or(bytes)),
             Eviction::Unreferenced => u64::MAX,
+            Eviction::Within { bytes, .. } => self.size_for(eviction)?.saturating_sub(bytes),
         };
+        let now = Moment::now()?;
+        let is_old = |used: LastUse| matches!(eviction, Eviction::Within { age, .. } if used.idle(&now) > age);
         let Some(shown) = list_shown() else { return Ok(Freed { incomplete: true, ..freed }) };
         let mut survey = self.survey()?;
         let mut deleted = Deleted::default();
-        while missing > 0
-            && let Some((used, oldest)) = survey.unused.pop_first()
+        while let Some((used, oldest)) = survey.unused.pop_first()
+            && (missing > 0 || is_old(used))
         {
             let bytes = match oldest {
                 Unused::Snapshot(id) => {
@@ -156,7 +168,24 @@ impl Store {
     fn has_room(&self, eviction: Eviction) -> bool {
         match eviction {
             Eviction::Until(bytes) => free_bytes(self.root()).map_or(true, |free| free >= bytes),
-            Eviction::Unreferenced => false,
+            Eviction::Unreferenced | Eviction::Within { .. } => false,
+        }
+    }
+
+    /// Whether nothing more needs to be removed from a store of `size` bytes, whose longest unused part was last used
+    /// at `oldest`.
+    fn is_enough(&self, eviction: Eviction, size: u64, oldest: LastUse) -> Result<bool, StoreError> {
+        match eviction {
+            Eviction::Within { bytes, age } => Ok(size <= bytes && oldest.idle(&Moment::now()?) <= age),
+            Eviction::Until(_) | Eviction::Unreferenced => Ok(self.has_room(eviction)),
+        }
+    }
+
+    /// Returns the size of the store if the eviction depends on it.
+    fn size_for(&self, eviction: Eviction) -> Result<u64, StoreError> {
+        match eviction {
+            Eviction::Within { bytes, .. } if bytes < u64::MAX => Ok(self.inventory()?.bytes()),
+            _ => Ok(0),
         }
     }
 
@@ -203,7 +232,7 @@ impl Store {
     }
 
     /// Moves a snapshot to the trash unless it is in use.
-    fn take_snapshot(&self, id: &SnapshotId, list_shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
+    pub(super) fn take_snapshot(&self, id: &SnapshotId, list_shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
         let name = LockName::Snapshot(id.to_string());
         let Some(_lock) = self.layout.locks.try_acquire(&name, Mode::Exclusive)? else { return Ok(None) };
         let path = self.snapshot_path(id);
@@ -217,7 +246,7 @@ impl Store {
 
     /// Moves a repository to the trash unless it is in use. A fetch holds the repository's lock until it has installed
     /// the snapshot.
-    fn take_repository(&self, hash: &str) -> Result<Option<Taken>, StoreError> {
+    pub(super) fn take_repository(&self, hash: &str) -> Result<Option<Taken>, StoreError> {
         let repository = self.repository_of(hash.to_owned());
         let Some(_lock) = repository.try_lock()? else { return Ok(None) };
         if self.has_snapshot_of(hash)? {
@@ -242,24 +271,24 @@ impl Store {
 }
 
 /// A snapshot or repository that was moved to the trash.
-struct Taken {
-    path: PathBuf,
-    bytes: u64,
+pub(super) struct Taken {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
     /// The repository of the snapshot.
     repository: Option<String>,
 }
 
 /// Returns the hash of a snapshot's repository; `None` for a damaged one.
-fn repository_of_snapshot(snapshot: &Path) -> Option<String> {
+pub(super) fn repository_of_snapshot(snapshot: &Path) -> Option<String> {
     let meta = read_meta(snapshot).ok().flatten()?;
     RepositoryUrl::parse(&meta.repository).ok().map(|url| Repository::hash_of(&url))
 }
 
-/// Returns the bytes that the deletion of a snapshot frees. Of a tree of files, those of its content when it was
-/// written; of an image, those of its files that have no other name. A damaged one counts as 0 bytes.
+/// Returns the bytes that the deletion of a snapshot frees: those of its files that have no other name, and of a tree of
+/// files those of its content when it was written. A damaged one counts as 0 bytes.
 fn bytes_of(snapshot: &Path, deleted: &mut Deleted) -> u64 {
     let Some(meta) = read_meta(snapshot).ok().flatten() else { return 0 };
-    image_files(snapshot, &meta).map_or(meta.summary.bytes, |files| deleted.count(files))
+    deleted.count(files_in(snapshot)).saturating_add(tree_bytes(&meta))
 }
 
 impl Repository {
@@ -306,6 +335,30 @@ mod tests {
         assert_eq!(store.evict(Eviction::Unreferenced, &|| Some(Vec::new()), LONG).unwrap().snapshots, 2);
         assert_eq!(paths.each_ref().map(|path| path.exists()), [false, true, false, false]);
         assert!(store.evict(Eviction::Until(1), &list_shown, LONG).unwrap().is_nothing(), "there is room");
+    }
+
+    #[test]
+    fn a_budget_removes_the_longest_unused_and_no_more() {
+        let (_place, store) = store();
+        let nothing = || Some(Vec::new());
+        let installed = [1, 2, 3].map(|digit| install(&store, commit(digit), ""));
+        let paths = installed.each_ref().map(|lease| lease.path().to_owned());
+        drop(installed);
+        let exists = || paths.each_ref().map(|path| path.exists());
+        let size = store.inventory().unwrap().bytes();
+        let within = |bytes, age| Eviction::Within { bytes, age };
+
+        assert!(store.evict(within(size, Duration::MAX), &nothing, LONG).unwrap().is_nothing());
+        let one_less = within(size - 1, Duration::MAX);
+        let planned = store.evictable(one_less, &nothing).unwrap();
+        let freed = store.evict(one_less, &nothing, LONG).unwrap();
+        assert_eq!((planned.snapshots, freed.snapshots), (1, 1));
+        assert_eq!(exists(), [false, true, true]);
+        let day = within(u64::MAX, Duration::from_secs(86_400));
+        assert!(store.evict(day, &nothing, LONG).unwrap().is_nothing());
+        let all = within(u64::MAX, Duration::ZERO);
+        assert_eq!(store.evictable(all, &nothing).unwrap().snapshots, 2);
+        assert_eq!(store.evict(all, &nothing, LONG).unwrap().snapshots, 2);
     }
 
     #[test]

@@ -25,6 +25,16 @@ pub(super) enum LastUse {
     ThisBoot(Duration),
 }
 
+impl LastUse {
+    /// Returns how long ago that was.
+    pub(super) fn idle(self, now: &Moment) -> Duration {
+        match self {
+            Self::ThisBoot(uptime) => now.uptime_in(now).unwrap_or_default().saturating_sub(uptime),
+            Self::Earlier(time) => time.elapsed().unwrap_or_default(),
+        }
+    }
+}
+
 /// Records that `directory` is used now. The file is written in place, so that this works on a full disk once the file
 /// exists. If it cannot be written, the directory counts as unused for longer than it was.
 pub(super) fn mark(directory: &Path) {
