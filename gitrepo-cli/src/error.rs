@@ -13,8 +13,7 @@ use gitrepo_core::spec::SpecError;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::UnpublishError;
-
-use crate::secret_directory::SecretDirectoryError;
+use gitrepo_frontend::secret_directory::SecretDirectoryError;
 
 /// A failed command.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,6 @@ mod interrupt;
 mod logging;
 mod progress;
 mod render;
-mod secret_directory;
 mod table;
 
 use std::process::ExitCode;

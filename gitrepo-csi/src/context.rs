@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::path::Path;
 
 use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
+use gitrepo_frontend::node_credentials;
 
 /// The key of the requested revision in the context of a created volume. It is for people only: the driver serves the
 /// commit under `revision`.
@@ -15,6 +17,10 @@ pub const REQUESTED_REVISION: &str = "csi.gitrepo.internal/requestedRevision";
 /// and overwrites the value of the pod's author. Otherwise the author may set a false value, but gains nothing: it
 /// changes only the default for `writable`.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
+
+/// The keys of the pod's namespace and uid, which the kubelet sets if the CSIDriver object has `podInfoOnMount`.
+const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
+const POD_UID: &str = "csi.storage.k8s.io/pod.uid";
 
 /// Domains of keys that Kubernetes adds; their subdomains count too. `csi.storage.k8s.io/pod.name` and tokens come from
 /// the kubelet, `storage.kubernetes.io/csiProvisionerIdentity` from the provisioner.
@@ -31,6 +37,14 @@ fn is_foreign(key: &str) -> bool {
 /// Whether the attributes mark an inline volume.
 pub fn is_inline(attributes: &HashMap<String, String>) -> bool {
     attributes.get(EPHEMERAL).is_some_and(|ephemeral| ephemeral == "true")
+}
+
+/// Returns the namespace of the pod with this target. `None` if the kubelet did not say so: without `podInfoOnMount` the
+/// author of the pod could set the key. The author does not know the pod's uid, which is part of the target, so a uid that
+/// fits was set by the kubelet, which then also sets the namespace.
+pub fn pod_namespace(attributes: &HashMap<String, String>, target: &Path) -> Option<String> {
+    let uid = attributes.get(POD_UID)?;
+    node_credentials::is_target_of(target, uid).then(|| attributes.get(POD_NAMESPACE).cloned()).flatten()
 }
 
 /// Returns the entries that belong to the volume or secret itself.
@@ -65,6 +79,19 @@ mod tests {
         let mut expected = own_keys.map(str::to_owned);
         expected.sort();
         assert!(own(all).into_keys().eq(expected));
+    }
+
+    #[test]
+    fn s13_a_namespace_counts_only_beside_the_uid_of_the_target() {
+        let attributes = |uid: &str| -> HashMap<String, String> {
+            [(POD_NAMESPACE, "ci"), (POD_UID, uid)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+        };
+        let target = Path::new("/var/lib/kubelet/pods/c5bdec01-0000/volumes/kubernetes.io~csi/v/mount");
+        assert_eq!(pod_namespace(&attributes("c5bdec01-0000"), target).as_deref(), Some("ci"));
+        assert_eq!(pod_namespace(&attributes("c5bdec01-0001"), target), None);
+        assert_eq!(pod_namespace(&attributes(""), target), None);
+        let forged = [(POD_NAMESPACE.to_owned(), "ci".to_owned())].into();
+        assert_eq!(pod_namespace(&forged, target), None, "written by the author of a pod");
     }
 
     #[test]

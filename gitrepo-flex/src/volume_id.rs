@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     fn pod(namespace: &str, volume: &str) -> Pod {
-        Pod { namespace: namespace.to_owned(), name: "any".to_owned(), volume: volume.to_owned() }
+        Pod { namespace: namespace.to_owned(), volume: volume.to_owned(), ..Pod::default() }
     }
 
     fn spec(revision: &str) -> VolumeSpec {

@@ -21,6 +21,8 @@ use crate::target;
 pub(super) struct Publication {
     pub(super) request: VolumeRequest,
     pub(super) credentials: Result<Credentials, CredentialError>,
+    /// The pod's namespace, if the kubelet told it.
+    pub(super) namespace: Option<String>,
     /// The access mode allows only one target.
     pub(super) one_target: bool,
     /// What asks for a read-only volume, if the kubelet does not pass that on to the container runtime.
@@ -41,6 +43,7 @@ impl Publication {
         let capability = Capability::read(request.volume_capability.as_ref())?;
         let is_read_only = request.readonly || capability.is_for_readers();
         let inline = context::is_inline(&request.volume_context);
+        let namespace = context::pod_namespace(&request.volume_context, &target);
         let attributes = context::own(request.volume_context);
         let mut spec = VolumeSpec::from_attributes(&attributes, DefaultDirectory::BaseName)?;
         if !is_read_only && spec.writable.is_none() {
@@ -53,7 +56,7 @@ impl Publication {
         volume.group = capability.group;
         let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
         let read_only_by = volume.only_image.then_some(source);
-        Ok(Self { request: volume, credentials, one_target: capability.is_for_one_target(), read_only_by })
+        Ok(Self { request: volume, credentials, namespace, one_target: capability.is_for_one_target(), read_only_by })
     }
 }
 

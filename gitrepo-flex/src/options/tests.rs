@@ -29,7 +29,10 @@ fn an_argument_of_the_kubelet_is_parsed() {
         "kubernetes.io/serviceAccount.name":"default","kubernetes.io/something.new":"x",
         "repository":"https://git.example.org/a\u0026b.git","revision":"v1"}"#;
     let options = Options::parse(argument).unwrap();
-    assert_eq!(options.pod, Pod { namespace: "default".into(), name: "flex-b".into(), volume: "gitdata".into() });
+    assert_eq!(
+        options.pod,
+        Pod { namespace: "default".into(), name: "flex-b".into(), uid: "8a435348".into(), volume: "gitdata".into() }
+    );
     assert!(!options.read_only);
     assert_eq!(options.group, Some(2000));
     assert_eq!(options.host_target.as_deref(), Some("/data/images"));
