@@ -3,8 +3,10 @@
 mod cache;
 mod clone;
 mod completions;
+mod doctor;
 mod ls;
 mod mount;
+mod prefetch;
 mod request;
 mod resolve;
 mod sweep;
@@ -21,6 +23,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let global = &arguments.global;
     match &arguments.command {
         Command::Cache(cache) => return cache::run(global, cache),
+        Command::Doctor(doctor) => return doctor::run(global, doctor),
+        Command::Prefetch(prefetch) => prefetch::run(global, prefetch),
         Command::Clone(clone) => clone::run(global, clone),
         Command::Mount(mount) => mount::run(global, mount),
         Command::Unmount(unmount) => unmount::run(global, unmount),

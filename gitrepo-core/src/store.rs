@@ -92,6 +92,7 @@ pub(crate) use staging::Staging;
 pub use sweep::SweepReport;
 pub(crate) use target::TargetSlot;
 pub(crate) use trash::Deletion;
+pub use trash::remove_tree;
 pub use usage::Usage;
 pub use verify::Damage;
 pub use verify::Part;

@@ -136,7 +136,11 @@ pub(super) fn delete_or_leave(taken: &Path) {
 
 /// Deletes a file or tree of ours. If something is mounted inside, it deletes the rest and fails. A missing path is not
 /// an error.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), StoreError> {
+///
+/// # Errors
+///
+/// If something cannot be deleted.
+pub fn remove_tree(path: &Path) -> Result<(), StoreError> {
     remove_within(path, None).map(|_| ())
 }
 

@@ -34,6 +34,7 @@ use super::protocol::Reply;
 use super::protocol::RequestError;
 use super::relay::Destination;
 use super::relay::Relay;
+use super::session::Confinement;
 use super::session::Session;
 use super::uids;
 use super::uids::Claim;
@@ -136,7 +137,7 @@ impl Worker for Confined {
             );
         }
         tracing::debug!(url = %job.errand.url, pid, namespaces, landlock, "worker started");
-        Ok(Session::new(Box::new(peer), &job, cancel))
+        Ok(Session::new(Box::new(peer), &job, cancel).confined_by(Confinement { namespaces, landlock }))
     }
 }
 
@@ -223,6 +224,14 @@ fn source(job: &Job) -> Result<Option<(FileRepository, u32)>, WorkerError> {
 
 /// Returns the certificate authorities for this job: the configured ones, or else the system's.
 fn ca_file(job: &Job) -> Option<PathBuf> {
+    if job.errand.url.scheme() != Scheme::Https {
+        return None;
+    }
+    job.errand.ca_file.clone().or_else(system_authorities)
+}
+
+/// Returns the system's bundle of certificate authorities: that of `SSL_CERT_FILE`, or the first at a usual place.
+pub fn system_authorities() -> Option<PathBuf> {
     /// Paths on Debian and Alpine, Fedora and older Red Hat, openSUSE, and OpenSSL's own defaults.
     const SYSTEM: &[&str] = &[
         "/etc/ssl/certs/ca-certificates.crt",
@@ -230,12 +239,8 @@ fn ca_file(job: &Job) -> Option<PathBuf> {
         "/etc/ssl/ca-bundle.pem",
         "/etc/ssl/cert.pem",
     ];
-    if job.errand.url.scheme() != Scheme::Https {
-        return None;
-    }
-    let of_the_environment = || std::env::var_os("SSL_CERT_FILE").map(PathBuf::from).filter(|path| path.is_file());
-    let of_the_system = || SYSTEM.iter().map(PathBuf::from).find(|path| path.is_file());
-    job.errand.ca_file.clone().or_else(of_the_environment).or_else(of_the_system)
+    let of_the_environment = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    of_the_environment.into_iter().chain(SYSTEM.iter().map(PathBuf::from)).find(|path| path.is_file())
 }
 
 /// Waits for the child's report that its namespaces are set up.
