@@ -18,7 +18,7 @@ pub(crate) struct Cache {
 pub(crate) enum CacheCommand {
     /// List the snapshots and repositories of a store: owner, size, age, last use, volumes, known damage.
     Ls(List),
-    /// Add up what the store takes, by repository and kind. Content that snapshots share counts once.
+    /// Add up the size of a store, by repository and kind. Content that snapshots share counts once.
     Du(List),
     /// Remove snapshots and repositories that no volume uses, the longest unused first, until the store keeps to the
     /// given limits. At least one limit must be given.
@@ -26,7 +26,8 @@ pub(crate) enum CacheCommand {
     /// Read everything in the store and compare it with the ids of its content. Exits with 70 if something is damaged
     /// and still served or shown by a volume.
     Verify(Verify),
-    /// Remove what the store has of a repository, or of one commit, except what is in use. Exits with 64 if something is.
+    /// Remove the snapshots and the content of a repository, or the snapshots of one commit. Keeps those in use, and then
+    /// exits with 64.
     Rm(Remove),
 }
 
@@ -46,7 +47,7 @@ pub(crate) struct Gc {
     /// Longest time without a use, such as 7d or 12h
     #[arg(long, value_name = "DURATION")]
     pub(crate) max_age: Option<String>,
-    /// Remove nothing; say what would be removed
+    /// Remove nothing; print how much would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
@@ -58,7 +59,7 @@ pub(crate) struct Gc {
 pub(crate) struct Verify {
     /// Verify only this repository [default: all]
     pub(crate) repository: Option<String>,
-    /// Take what is damaged out of service: the next volume fetches it anew
+    /// Take damaged parts out of service: the next volume fetches them anew
     #[arg(long)]
     pub(crate) repair: bool,
     /// Give up after this time, such as 10m [default: never]

@@ -105,7 +105,7 @@ fn text(verified: &Verified) -> String {
     lines.extend(verified.damaged.iter().map(line));
     lines.extend(verified.failures.iter().cloned());
     if verified.damaged.iter().any(|damaged| !damaged.quarantined) {
-        lines.push("run the command with --repair to take what is damaged out of service".to_owned());
+        lines.push("run the command with --repair to take the damaged parts out of service".to_owned());
     }
     lines.join("\n")
 }
