@@ -184,7 +184,8 @@ mod tests {
         assert!(words.contains("others may read it") && !words.contains("new"), "{words}");
         secrets.set_mode("old", 0o440);
         assert_eq!(token(&use_it().unwrap()).as_deref(), Some("new"));
-        std::fs::remove_dir_all(&directory).unwrap();
+        std::fs::remove_file(directory.join("token")).unwrap();
+        std::fs::remove_dir(&directory).unwrap();
         assert!(use_it().is_err());
     }
 

@@ -10,6 +10,7 @@ use gitrepo_core::store::Eviction;
 use gitrepo_csi::prefetch::Prefetching;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::repository::Files;
+use gitrepo_tests::volumes::delete;
 use gitrepo_tests::volumes::entries;
 use serde_json::json;
 
@@ -33,7 +34,7 @@ fn evict_everything(bench: &Bench) -> u64 {
 fn forget_answers(bench: &Bench) {
     for path in entries(&bench.store().join("access")) {
         if path.is_dir() {
-            std::fs::remove_dir_all(path).unwrap();
+            delete(&path);
         }
     }
 }
