@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod cache;
+
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -82,6 +84,12 @@ pub(crate) enum Command {
     /// Remove leftovers of interrupted commands; `mount` and `unmount` also do this for a short time. On a full disk,
     /// also remove snapshots and repositories that no volume uses, as a mount does that needs space.
     Sweep(Sweep),
+    /// Bring the tree of a revision into the store, for volumes to come. Does nothing if it is there. Needs root.
+    Prefetch(Prefetch),
+    /// Look into a store: its snapshots and repositories, their sizes and damage; and remove what is unused.
+    Cache(cache::Cache),
+    /// Check the node, and then a repository step by step. Exits with 0 only if no check fails.
+    Doctor(Doctor),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -165,6 +173,58 @@ pub(crate) struct Mount {
     pub(crate) pull_policy: Option<String>,
     #[command(flatten)]
     pub(crate) store: Store,
+}
+
+/// `prefetch`.
+#[derive(Debug, Args)]
+pub(crate) struct Prefetch {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) tree: Tree,
+    /// Directory in the volume where the tree will appear [default: .; inline volumes of the CSI driver: the repository's
+    /// base name]
+    #[arg(long, value_name = "D")]
+    pub(crate) directory: Option<String>,
+    /// Owner of the files, if the volume is an image [default: 0]
+    #[arg(long, value_name = "UID")]
+    pub(crate) uid: Option<String>,
+    /// Group of the files, if the volume is an image
+    #[arg(long, value_name = "GID")]
+    pub(crate) group: Option<String>,
+    /// When to ask the remote which commit a branch or tag names: Always, IfNotPresent [default: Always]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) pull_policy: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The repository to check, after the node
+    pub(crate) repository: Option<String>,
+    /// Branch, tag, full ref or full commit id [default: the remote's HEAD]
+    #[arg(long, value_name = "R")]
+    pub(crate) revision: Option<String>,
+    /// Directory with one file per secret key
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    secret_dir: Option<PathBuf>,
+    /// The kubelet's directory, below which volumes are mounted
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub(crate) kubelet_dir: PathBuf,
+    /// How long each step may take [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+impl Doctor {
+    /// The directory of the secret.
+    pub(crate) fn secret_dir(&self) -> Option<&Path> {
+        given(&self.secret_dir)
+    }
 }
 
 /// The store.

@@ -36,7 +36,7 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Config, CommandError> {
 
 /// Opens an existing store. Fails if it is missing: a query with a misspelt path must not create a store.
 pub(crate) fn existing_volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
-    let config = with_store(global, store)?;
+    let config = read_with_store(global, store)?;
     match config.store.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CommandError::NoStore { store: config.store }),
         _ => Ok(Volumes::open(config)?),
@@ -45,10 +45,11 @@ pub(crate) fn existing_volumes(global: &Global, store: &arguments::Store) -> Res
 
 /// Opens the store, and creates it if it is missing.
 pub(crate) fn volumes(global: &Global, store: &arguments::Store) -> Result<Volumes, CommandError> {
-    Ok(Volumes::open(with_store(global, store)?)?)
+    Ok(Volumes::open(read_with_store(global, store)?)?)
 }
 
-fn with_store(global: &Global, store: &arguments::Store) -> Result<Config, CommandError> {
+/// Reads the configuration, with the store of the command line if it names one.
+pub(crate) fn read_with_store(global: &Global, store: &arguments::Store) -> Result<Config, CommandError> {
     let mut config = read(global.config())?;
     if let Some(store) = store.directory() {
         config.store = store.to_owned();

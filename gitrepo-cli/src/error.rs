@@ -13,8 +13,7 @@ use gitrepo_core::spec::SpecError;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::UnpublishError;
-
-use crate::secret_directory::SecretDirectoryError;
+use gitrepo_frontend::secret_directory::SecretDirectoryError;
 
 /// A failed command.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +65,14 @@ pub(crate) enum CommandError {
         /// The store's path.
         store: PathBuf,
     },
+    /// The store has nothing of what `cache rm` names.
+    #[error("the store {} has nothing of {what}", store.display())]
+    NotCached {
+        /// The repository, and perhaps the commit.
+        what: String,
+        /// The store.
+        store: PathBuf,
+    },
     /// The clone failed.
     #[error(transparent)]
     Clone(#[from] CloneError),
@@ -97,7 +104,7 @@ impl CommandError {
             Self::Secret(error) => error.kind(),
             Self::Directory { .. } => Kind::FailedPrecondition,
             Self::NeedsRoot { .. } => Kind::PermissionDenied,
-            Self::NotAVolume { .. } | Self::NoStore { .. } => Kind::NotFound,
+            Self::NotAVolume { .. } | Self::NoStore { .. } | Self::NotCached { .. } => Kind::NotFound,
             Self::Clone(error) => error.kind(),
             Self::Gateway(error) => error.kind(),
             Self::Publish(error) => error.kind(),
@@ -112,6 +119,7 @@ impl CommandError {
         match self {
             Self::NeedsRoot { .. } => Some("run the command with sudo; `gitrepo-cli clone` needs no root"),
             Self::NotAVolume { .. } => Some("`gitrepo-cli ls` lists the volumes; --store names another store"),
+            Self::NotCached { .. } => Some("`gitrepo-cli cache ls` lists the repositories and commits"),
             Self::NoStore { .. } => Some("`gitrepo-cli mount` creates the store; --store names another one"),
             Self::Store(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("only the store's owner, usually root, can use the store: run the command with sudo")

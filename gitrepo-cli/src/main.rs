@@ -8,7 +8,7 @@ mod interrupt;
 mod logging;
 mod progress;
 mod render;
-mod secret_directory;
+mod table;
 
 use std::process::ExitCode;
 
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     logging::start(arguments.global.verbose);
     let json = arguments.global.json;
     match commands::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             render::error(&error, json);
             exit::status(error.kind())

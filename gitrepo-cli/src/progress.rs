@@ -29,6 +29,10 @@ impl Progress for Bar {
             Step::Queued => self.spin("waiting for a free session"),
             Step::Waiting => self.spin("another process fetches this repository; waiting for it"),
             Step::Syncing => self.spin("syncing to the disk"),
+            Step::Verifying { bytes } => {
+                self.0.set_style(spinner());
+                self.0.set_message(format!("verifying, {}", HumanBytes(*bytes)));
+            }
             Step::Fetching { bytes, objects, total_objects } => {
                 self.fill(*objects, *total_objects, format!("objects, {}", HumanBytes(*bytes)), "receiving");
             }

@@ -39,6 +39,7 @@ use crate::worker::Worker;
 use crate::worker::WorkerError;
 
 mod admission;
+mod confinement;
 mod held_back;
 mod session;
 

@@ -22,6 +22,7 @@ mod limits;
 mod lookup;
 mod pattern;
 mod proxy;
+mod url_pattern;
 
 pub use address::AddressClass;
 pub use config::CacheConfig;
@@ -30,6 +31,7 @@ pub use config::ConfigError;
 pub use config::HostKeysConfig;
 pub use config::NodeCredential;
 pub use config::Offline;
+pub use config::PrefetchEntry;
 pub use config::SnapshotChoice;
 pub use config::UidRange;
 pub use config::UidRangeError;
@@ -48,6 +50,8 @@ pub use proxy::ProxyConfig;
 pub use proxy::ProxyError;
 pub use proxy::ProxyLogin;
 pub use proxy::ProxyProtocol;
+pub use url_pattern::UrlPattern;
+pub use url_pattern::UrlPatternError;
 
 use lookup::LookupError;
 

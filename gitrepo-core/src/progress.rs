@@ -35,6 +35,12 @@ pub enum Step {
     },
     /// Everything is written and is being made durable.
     Syncing,
+    /// The content of the store is being read and checked.
+    #[serde(rename_all = "camelCase")]
+    Verifying {
+        /// Bytes read.
+        bytes: u64,
+    },
 }
 
 /// Receives progress reports. Called often and from any thread: be quick.

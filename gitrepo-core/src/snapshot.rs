@@ -27,7 +27,7 @@ mod beneath;
 mod copy;
 mod directory;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 // Only tests use other block sizes yet.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
@@ -40,6 +40,7 @@ mod object;
 mod ownership;
 pub(crate) mod seal;
 mod symlink;
+mod verify;
 mod walk;
 mod writer;
 
@@ -58,6 +59,8 @@ pub use mountable::listed::Listed;
 pub(crate) use mountable::sealed;
 pub use ownership::GroupAccess;
 pub use ownership::Ownership;
+pub use verify::Verifier;
+pub use verify::VerifyError;
 
 /// How a listed tree becomes a snapshot, and which part of that is attached.
 pub trait SnapshotFormat: Send + Sync {
@@ -75,6 +78,19 @@ pub trait SnapshotFormat: Send + Sync {
         reserve: Reserve,
         watch: &Watch,
     ) -> Result<(), SnapshotError>;
+
+    /// Reads all of a finished snapshot, and compares it with its manifest and the ids of its blobs.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError::Damaged`] names the first difference.
+    fn verify(
+        &self,
+        snapshot: &Path,
+        request: &TreeRequest,
+        ownership: &Ownership,
+        verifier: &mut Verifier<'_>,
+    ) -> Result<(), VerifyError>;
 
     /// Returns the part of a finished snapshot that a volume shows.
     fn attachment(&self, snapshot: &Path) -> Attachment;

@@ -37,6 +37,7 @@ mod error;
 mod find;
 mod format;
 mod list;
+mod prefetch;
 mod publish;
 mod room;
 mod show;

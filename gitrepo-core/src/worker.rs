@@ -52,7 +52,9 @@ mod wire;
 pub use child::run_if_worker;
 pub use child::run_if_worker_with;
 pub use confined::Confined;
+pub use confined::system_authorities;
 pub use in_process::InProcess;
+pub use session::Confinement;
 pub use session::Session;
 
 /// Starts sessions.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::path::Path;
 
 use gitrepo_core::credentials::CredentialError;
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::credentials::Secret;
 use gitrepo_frontend::audit::Requester;
+use gitrepo_frontend::node_credentials;
 
 /// The key of the requested revision in the context of a created volume. It is for people only: the driver serves the
 /// commit under `revision`.
@@ -17,9 +19,10 @@ pub const REQUESTED_REVISION: &str = "csi.gitrepo.internal/requestedRevision";
 /// changes only the default for `writable`.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 
-/// The key of the pod's namespace. The kubelet sets it as it does [`EPHEMERAL`]. Without `podInfoOnMount`, an author
-/// who sets it takes places for sessions on the account of another namespace.
+/// The keys of the pod's namespace and uid, which the kubelet sets as it does [`EPHEMERAL`]. Without `podInfoOnMount`, an
+/// author who sets the namespace takes places for sessions on the account of another one.
 const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
+const POD_UID: &str = "csi.storage.k8s.io/pod.uid";
 
 /// The key of the claim's namespace, which the provisioner adds to the parameters (`--extra-create-metadata`).
 const CLAIM_NAMESPACE: &str = "csi.storage.k8s.io/pvc/namespace";
@@ -60,6 +63,14 @@ const LONGEST_NAMESPACE: usize = 63;
 pub fn namespace(attributes: &HashMap<String, String>) -> Option<String> {
     let found = [POD_NAMESPACE, CLAIM_NAMESPACE].iter().find_map(|key| attributes.get(*key));
     found.filter(|name| name.len() <= LONGEST_NAMESPACE).cloned()
+}
+
+/// Returns the namespace of the pod with this target. `None` if the kubelet did not say so: without `podInfoOnMount` the
+/// author of the pod could set the key. The author does not know the pod's uid, which is part of the target, so a uid that
+/// fits was set by the kubelet, which then also sets the namespace.
+pub fn pod_namespace(attributes: &HashMap<String, String>, target: &Path) -> Option<String> {
+    let uid = attributes.get(POD_UID)?;
+    node_credentials::is_target_of(target, uid).then(|| attributes.get(POD_NAMESPACE).cloned()).flatten()
 }
 
 /// Returns the entries that belong to the volume or secret itself.
@@ -104,6 +115,19 @@ mod tests {
             assert_eq!(of(key, &"x".repeat(64)), None);
         }
         assert_eq!(of("namespace", "team-a"), None);
+    }
+
+    #[test]
+    fn s13_a_namespace_counts_only_beside_the_uid_of_the_target() {
+        let attributes = |uid: &str| -> HashMap<String, String> {
+            [(POD_NAMESPACE, "ci"), (POD_UID, uid)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+        };
+        let target = Path::new("/var/lib/kubelet/pods/c5bdec01-0000/volumes/kubernetes.io~csi/v/mount");
+        assert_eq!(pod_namespace(&attributes("c5bdec01-0000"), target).as_deref(), Some("ci"));
+        assert_eq!(pod_namespace(&attributes("c5bdec01-0001"), target), None);
+        assert_eq!(pod_namespace(&attributes(""), target), None);
+        let forged = [(POD_NAMESPACE.to_owned(), "ci".to_owned())].into();
+        assert_eq!(pod_namespace(&forged, target), None, "written by the author of a pod");
     }
 
     #[test]

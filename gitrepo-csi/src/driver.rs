@@ -33,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::metrics::Observed;
 use crate::name_lock::NameLocks;
 use crate::node::NodeService;
+use crate::prefetch::Prefetching;
 use crate::proto::csi::v1::controller_server::ControllerServer;
 use crate::proto::csi::v1::identity_server::IdentityServer;
 use crate::proto::csi::v1::node_server::NodeServer;
@@ -199,9 +200,11 @@ impl Parts {
             hurry: Box::pin(again),
         };
         let housekeeping = tokio::spawn(self.housekeeping(arguments).run());
+        let prefetching = tokio::spawn(self.prefetching(arguments).run());
         let jobs = self.jobs.clone();
         let ended = driver.run(stop, move || jobs.close()).await;
         housekeeping.abort();
+        prefetching.abort();
         match self.jobs.shut_down(JOBS_END).await {
             0 => {}
             running => tracing::warn!(running, "cancelled publishes have not ended; the next driver cleans up"),
@@ -251,6 +254,13 @@ impl Parts {
             pods: arguments.mode.has_node().then(|| arguments.kubelet_dir.join("pods")),
             metrics: Arc::clone(&self.metrics),
         }
+    }
+
+    fn prefetching(&self, arguments: &Arguments) -> Prefetching {
+        let config = &self.settings.config;
+        // A controller has no store that pods use.
+        let entries = if arguments.mode.has_node() { &config.prefetch[..] } else { &[] };
+        Prefetching::new(Arc::clone(&self.storage), Arc::clone(&self.metrics), entries, &config.node_credentials)
     }
 
     fn pages(&self, arguments: &Arguments) -> Pages {

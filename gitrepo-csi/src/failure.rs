@@ -12,6 +12,7 @@ use gitrepo_core::spec::SpecError;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::UnpublishError;
+use gitrepo_frontend::node_credentials::NodeCredentialError;
 
 /// Longest message, in bytes. It is sent as a header. Clients accept 8 KiB of headers, and most bytes outside ASCII
 /// need three each.
@@ -62,7 +63,7 @@ impl CallFailure {
     }
 }
 
-/// Converts errors of core that have a kind.
+/// Converts errors that have a kind.
 macro_rules! from_core {
     ($($error:ty),+ $(,)?) => {
         $(impl From<$error> for CallFailure {
@@ -73,7 +74,17 @@ macro_rules! from_core {
     };
 }
 
-from_core!(LeaseError, PublishError, UnpublishError, StoreError, GatewayError, SpecError, CredentialError, Interrupted);
+from_core!(
+    LeaseError,
+    PublishError,
+    UnpublishError,
+    StoreError,
+    GatewayError,
+    SpecError,
+    CredentialError,
+    NodeCredentialError,
+    Interrupted,
+);
 
 #[cfg(test)]
 mod tests {

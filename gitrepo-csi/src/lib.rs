@@ -13,6 +13,7 @@
 //! | [`jobs`] | publishes that outlive their calls |
 //! | [`name_lock`] | one call at a time for a volume, if two would interfere |
 //! | [`storage`], [`housekeeping`] | the node's volumes, in a store that may be unavailable; background cleanup |
+//! | [`prefetch`] | trees that every node brings and keeps |
 //! | [`capability`], [`context`], [`target`] | parsing of the parts of requests |
 //! | [`deadline`] | the deadline of a call, and work that must meet it |
 //! | [`failure`], [`status`] | why a call failed, and the code that it answers |
@@ -35,6 +36,7 @@ pub mod logging;
 pub mod metrics;
 pub mod name_lock;
 pub mod node;
+pub mod prefetch;
 pub mod proto;
 pub mod registration;
 pub mod rpc_log;

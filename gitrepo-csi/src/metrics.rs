@@ -46,6 +46,8 @@ pub struct Metrics {
     swept: Counter,
     changed: Counter,
     evictions: Family<Labels<1>, Counter>,
+    prefetches: Family<Labels<1>, Counter>,
+    prefetched: Family<Labels<1>, Gauge>,
     registered: Gauge,
     gauges: Gauges,
 }
@@ -121,6 +123,8 @@ impl Default for Metrics {
             swept: added(all, "swept", "Leftovers that the housekeeping removed"),
             evictions: added(all, "evictions", "Unused snapshots and repositories removed, by reason"),
             changed: added(all, "changed_snapshots", "Shared trees found changed and no longer served"),
+            prefetches: added(all, "prefetches", "Entries of the prefetch list that were brought, by result"),
+            prefetched: added(all, "prefetched", "Entries of the prefetch list that are kept, and that are missing"),
             registered: added(all, "registered", "The kubelet has registered the driver"),
             gauges: Gauges {
                 sessions: added(all, "sessions", "Sessions with remotes"),
@@ -197,6 +201,14 @@ impl Metrics {
         };
         self.sweeps.get_or_create(&[("result", result)]).inc();
         self.swept.inc_by(report.map_or(0, |report| u64::try_from(report.removed()).unwrap_or(u64::MAX)));
+    }
+
+    /// Counts an attempt to bring an entry of the prefetch list, and notes how many entries are kept, and how many there
+    /// are.
+    pub fn prefetch(&self, is_ok: bool, (kept, all): (usize, usize)) {
+        self.prefetches.get_or_create(&[("result", if is_ok { "ok" } else { "error" })]).inc();
+        self.prefetched.get_or_create(&[("state", "kept")]).set(signed(kept));
+        self.prefetched.get_or_create(&[("state", "missing")]).set(signed(all - kept));
     }
 
     /// Notes whether the kubelet has registered the driver.
@@ -307,6 +319,7 @@ mod tests {
         metrics.error("NodePublishVolume", Kind::Timeout);
         metrics.rpc("NodePublishVolume", "DEADLINE_EXCEEDED");
         metrics.sweep(None);
+        metrics.prefetch(false, (1, 3));
         let store = StoreSize {
             snapshots: 2,
             snapshot_bytes: 300,
@@ -334,6 +347,8 @@ mod tests {
             "gitrepo_rpcs_total{method=\"NodePublishVolume\",code=\"DEADLINE_EXCEEDED\"} 1",
             "gitrepo_sweeps_total{result=\"error\"} 1",
             "gitrepo_changed_snapshots_total 2",
+            "gitrepo_prefetches_total{result=\"error\"} 1",
+            "gitrepo_prefetched{state=\"missing\"} 2",
             "gitrepo_sessions{state=\"queued\"} 0",
             "gitrepo_jobs{state=\"running\"} 0",
             "gitrepo_snapshots 2",

@@ -6,6 +6,7 @@ use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::UnpublishError;
 use gitrepo_flex::configuration::ConfigurationError;
+use gitrepo_frontend::node_credentials::NodeCredentialError;
 
 use crate::host_target::HostTargetError;
 use crate::options::OptionsError;
@@ -32,6 +33,9 @@ pub(crate) enum CallError {
     /// The option `hostTarget` selects no store.
     #[error(transparent)]
     HostTarget(#[from] HostTargetError),
+    /// The node's credential for the repository cannot be used.
+    #[error(transparent)]
+    NodeCredential(#[from] NodeCredentialError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,6 +56,7 @@ impl CallError {
             Self::Options(error) => error.kind(),
             Self::Configuration(error) => error.kind(),
             Self::HostTarget(error) => error.kind(),
+            Self::NodeCredential(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Publish(error) => error.kind(),
             Self::Unpublish(error) => error.kind(),

@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::credentials::Credentials;
+use gitrepo_core::error::chain;
 use gitrepo_core::spec::Choice;
 use gitrepo_core::spec::Writable;
 use gitrepo_core::store::Record;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
+use gitrepo_core::volume::State;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 use gitrepo_core::watch::Watch;
@@ -18,6 +20,7 @@ use gitrepo_flex::stores::ORIGIN;
 use gitrepo_frontend::audit;
 use gitrepo_frontend::audit::Requester;
 use gitrepo_frontend::configuration::Configuration;
+use gitrepo_frontend::node_credentials;
 
 use crate::error::CallError;
 use crate::host_target;
@@ -43,6 +46,16 @@ impl Mount {
         let volumes = host_target::volumes(configuration, host_target.as_deref())?;
 
         let record = volumes.store().record_of_target(&target)?;
+        let of_the_node = &volumes.snapshots().gateway().policy().config().node_credentials;
+        let namespace = pod.known_namespace(&target);
+        let credentials = match node_credentials::for_pod(of_the_node, &spec.repository, namespace, credentials) {
+            // A repeated call needs no credentials.
+            Err(error) if record.as_ref().is_some_and(|record| is_mounted(&volumes, record)) => {
+                tracing::warn!(error = %chain(&error), directory = %target.display(), "the volume stays mounted");
+                Credentials::none()
+            }
+            credentials => credentials?,
+        };
         if !read_only {
             spec.writable = spec.writable.or_else(|| record.as_ref().and_then(recorded)).or(Some(default));
         }
@@ -106,6 +119,12 @@ fn requester(pod: &Pod) -> Requester {
         service_account: known(&pod.service_account),
         volume: pod.volume.clone(),
     }
+}
+
+/// Whether the volume of this record is mounted.
+fn is_mounted(volumes: &Volumes, record: &Record) -> bool {
+    let found = volumes.find(&record.volume_id, &record.target);
+    found.is_ok_and(|found| found.is_some_and(|volume| volume.state == State::Mounted))
 }
 
 /// Returns the bytes of the pack that this call fetched.

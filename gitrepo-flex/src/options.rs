@@ -4,6 +4,7 @@
 //! the volume, or one of the two that FlexVolume adds. No error quotes a value that could be secret.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -19,6 +20,7 @@ use gitrepo_core::spec::SpecError;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::nearest::nearest;
 use gitrepo_core::spec::suggestion;
+use gitrepo_frontend::node_credentials;
 use zeroize::Zeroizing;
 
 mod json;
@@ -67,9 +69,19 @@ pub(crate) struct Pod {
     pub(crate) name: String,
     /// The pod's service account.
     pub(crate) service_account: String,
+    /// The pod's uid.
+    pub(crate) uid: String,
     /// The name of the PersistentVolume, or the name of an inline volume in the pod. The kubelet does not say which of
     /// the two it is.
     pub(crate) volume: String,
+}
+
+impl Pod {
+    /// Returns the namespace if the kubelet told it. The kubelet lets a user's options overwrite its own, and the API
+    /// server refuses such options. The uid, which is part of the target, shows that a kubelet called.
+    pub(crate) fn known_namespace(&self, target: &Path) -> Option<&str> {
+        node_credentials::is_target_of(target, &self.uid).then_some(&*self.namespace)
+    }
 }
 
 /// Why the options are refused.
@@ -155,6 +167,7 @@ impl Options {
                 namespace: text("pod.namespace"),
                 name: text("pod.name"),
                 service_account: text("serviceAccount.name"),
+                uid: text("pod.uid"),
                 volume: text("pvOrVolumeName"),
             },
             read_only: read_only(kubelet("readwrite"))?,

@@ -11,7 +11,8 @@ use gitrepo_tests::http::Request;
 use gitrepo_tests::person::Person;
 use serde_json::Value;
 
-const COMMANDS: [&str; 7] = ["clone", "mount", "unmount", "ls", "resolve", "sweep", "completions"];
+const COMMANDS: [&str; 10] =
+    ["clone", "mount", "unmount", "ls", "resolve", "sweep", "prefetch", "cache", "doctor", "completions"];
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()

@@ -51,6 +51,7 @@ use tonic::Status;
 mod any_message;
 mod controller;
 mod faults;
+mod prefetch;
 mod publish;
 mod standing;
 mod stats;

@@ -16,6 +16,7 @@ use serde_json::json;
 
 mod access;
 mod lifecycle;
+mod node_credentials;
 pub(crate) mod secrets;
 pub(crate) mod sharing;
 mod together;
@@ -151,6 +152,9 @@ over! { csi flex; {
         secrets_do_not_leak_when_they_are_wrong
         ssh_secrets_do_not_leak
         a_credential_is_sent_only_to_a_server_that_asks_for_it;
+    node_credentials:
+        a_key_of_the_node_serves_pods_of_its_namespaces_and_nobody_else
+        a_new_key_of_the_node_is_used_without_a_restart;
     sharing:
         pods_of_a_persistent_volume_share_one_copy_until_the_last_is_gone
         a_shared_copy_keeps_its_commit_for_pods_that_join_later

@@ -6,6 +6,7 @@ use gitrepo_core::clone::CloneRequest;
 use gitrepo_core::clone::clone;
 use gitrepo_core::gateway::Gateway;
 use gitrepo_core::snapshot::TreeSummary;
+use gitrepo_frontend::secret_directory;
 use serde::Serialize;
 
 use super::request;
@@ -14,7 +15,6 @@ use crate::arguments::Global;
 use crate::configuration;
 use crate::error::CommandError;
 use crate::render;
-use crate::secret_directory;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,5 @@
 //! `gitrepo-cli ls`.
 
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use crate::arguments::Ls;
 use crate::configuration;
 use crate::error::CommandError;
 use crate::render;
+use crate::table;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,7 +33,7 @@ struct Row {
 pub(crate) fn run(global: &Global, arguments: &Ls) -> Result<(), CommandError> {
     let volumes = configuration::existing_volumes(global, &arguments.store)?;
     let rows: Vec<Row> = volumes.list()?.into_iter().map(row).collect();
-    render::result(global.json, &rows, |rows| table(rows))
+    render::result(global.json, &rows, |rows| text(rows))
 }
 
 fn row(volume: PublishedVolume) -> Row {
@@ -50,62 +50,19 @@ fn row(volume: PublishedVolume) -> Row {
     }
 }
 
-/// Formats the rows in aligned columns under a heading; returns an empty text if there are no rows.
-fn table(rows: &[Row]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let heading = ["TARGET", "REPOSITORY", "REVISION", "COMMIT", "AGE", "FORMAT", "STATE"].map(str::to_owned);
-    let cells: Vec<[String; 7]> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
-    let widths: Vec<usize> =
-        (0..7).map(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let line = |row: &[String; 7]| {
-        let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        padded.join("  ").trim_end().to_owned()
-    };
-    cells.iter().map(line).collect::<Vec<_>>().join("\n")
+fn text(rows: &[Row]) -> String {
+    let heading = ["TARGET", "REPOSITORY", "REVISION", "COMMIT", "AGE", "FORMAT", "STATE"];
+    table::table(heading, rows.iter().map(cells).collect())
 }
 
 fn cells(row: &Row) -> [String; 7] {
     [
-        printable(&row.target),
+        table::printable(&row.target),
         row.repository.clone(),
         row.revision.clone(),
-        row.commit.chars().take(12).collect(),
-        age(Duration::from_secs(row.age_seconds)),
+        table::short(&row.commit),
+        table::age(Duration::from_secs(row.age_seconds)),
         row.format.to_string(),
         row.state.to_string(),
     ]
-}
-
-/// Formats a path for a terminal: escapes control characters.
-fn printable(path: &Path) -> String {
-    let text = path.display().to_string();
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
-}
-
-/// Formats an age in one unit, as `kubectl get` does.
-fn age(age: Duration) -> String {
-    match age.as_secs() {
-        seconds @ 0..120 => format!("{seconds}s"),
-        seconds @ 120..7_200 => format!("{}m", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_of_a_path_are_escaped() {
-        assert_eq!(printable(Path::new("/a\x1b[2J\nb ü")), "/a\\u{1b}[2J\\nb ü");
-    }
-
-    #[test]
-    fn ages_have_one_unit() {
-        let ages = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(|seconds| age(Duration::from_secs(seconds)));
-        assert_eq!(ages, ["0s", "119s", "2m", "119m", "2h", "47h", "2d"]);
-    }
 }

@@ -10,6 +10,7 @@ use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Serving;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
+use gitrepo_frontend::secret_directory;
 use serde::Serialize;
 
 use super::request;
@@ -19,7 +20,6 @@ use crate::arguments::Mount;
 use crate::configuration;
 use crate::error::CommandError;
 use crate::render;
-use crate::secret_directory;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,14 +61,6 @@ fn check_owners(volumes: &Volumes, spec: &VolumeSpec, arguments: &Mount) -> Resu
     }
 }
 
-fn group(arguments: &Mount) -> Result<Option<u32>, CommandError> {
-    let Some(text) = arguments.group.as_ref().filter(|text| !text.is_empty()) else { return Ok(None) };
-    let what = || format!("--group takes the number of a group, not {text:?}");
-    // The last number means "no group" to the kernel.
-    let group = text.parse().ok().filter(|group| *group != u32::MAX);
-    group.map(Some).ok_or_else(|| CommandError::Usage { what: what() })
-}
-
 /// Returns why a read-only volume is a directory.
 fn without_images(volumes: &Volumes, format: Format) -> Option<String> {
     (format == Format::Directory).then(|| volumes.serving().without_images).flatten()
@@ -84,7 +76,7 @@ pub(crate) fn run(global: &Global, arguments: &Mount) -> Result<(), CommandError
         ("pullPolicy", &arguments.pull_policy),
     ];
     let spec = request::spec(&arguments.source, &arguments.tree, &more)?;
-    let group = group(arguments)?;
+    let group = request::group(&arguments.group)?;
     let credentials = secret_directory::read(arguments.source.secret_dir())?;
     request::require_root("mount")?;
     let target = request::absolute(&arguments.target)?;

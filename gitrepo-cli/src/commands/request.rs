@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::spec::DefaultDirectory;
+use gitrepo_core::spec::UrlError;
 use gitrepo_core::spec::VolumeSpec;
 use gitrepo_core::spec::duration;
 use gitrepo_core::watch::Watch;
@@ -19,7 +21,7 @@ use crate::progress;
 /// Returns the volume that the arguments describe. `more` are the keys that only some commands have.
 pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)]) -> Result<VolumeSpec, CommandError> {
     let flags = [("revision", &tree.revision), ("subdirectory", &tree.subdirectory), ("symlinks", &tree.symlinks)];
-    let mut attributes = attributes(source, flags.iter().chain(more));
+    let mut attributes = attributes(&source.repository, flags.iter().chain(more));
     for setting in &tree.settings {
         let Some((key, value)) = setting.split_once('=') else {
             return Err(CommandError::Usage { what: format!("--set takes KEY=VALUE, not {setting:?}") });
@@ -35,32 +37,53 @@ pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)
 }
 
 /// Returns the volume for a command that needs only the repository and the revision.
-pub(crate) fn lookup(source: &Source, revision: &Option<String>) -> Result<VolumeSpec, CommandError> {
-    let attributes = attributes(source, [("revision", revision)].iter());
+pub(crate) fn lookup(repository: &str, revision: &Option<String>) -> Result<VolumeSpec, CommandError> {
+    let attributes = attributes(repository, [("revision", revision)].iter());
     Ok(VolumeSpec::from_attributes(&attributes, DefaultDirectory::Root)?)
 }
 
 fn attributes<'a>(
-    source: &Source,
+    repository: &str,
     flags: impl Iterator<Item = &'a (&'a str, &'a Option<String>)>,
 ) -> BTreeMap<String, String> {
     let given = flags.filter_map(|(key, value)| Some((*key, value.as_ref()?)));
     let given = given.filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value.clone()));
-    std::iter::once(("repository".to_owned(), source.repository.clone())).chain(given).collect()
+    std::iter::once(("repository".to_owned(), repository.to_owned())).chain(given).collect()
 }
 
 /// Returns a watch that signals and `--timeout` cancel, with a progress bar if stderr is a terminal.
 pub(crate) fn watch(source: &Source, json: bool) -> Result<Watch, CommandError> {
+    watch_within(source.timeout.as_deref(), json)
+}
+
+/// Like [`watch`], for a command without a source.
+pub(crate) fn watch_within(timeout: Option<&str>, json: bool) -> Result<Watch, CommandError> {
     let cancel = interrupt::cancellation();
-    Ok(Watch::new(within(cancel, source.timeout.as_deref())?, progress::to_terminal(json)))
+    Ok(Watch::new(within(cancel, timeout)?, progress::to_terminal(json)))
+}
+
+/// Returns the error for a URL that is not a repository's.
+pub(crate) fn invalid_url(error: UrlError) -> CommandError {
+    CommandError::Usage { what: error.to_string() }
 }
 
 fn within(cancel: Cancel, timeout: Option<&str>) -> Result<Cancel, CommandError> {
     let Some(text) = timeout.filter(|text| !text.is_empty()) else { return Ok(cancel) };
-    match duration::parse(text) {
-        Ok(limit) => Ok(cancel.within(limit)),
-        Err(error) => Err(CommandError::Usage { what: format!("--timeout: {error}") }),
-    }
+    parse_timeout(text).map(|limit| cancel.within(limit))
+}
+
+/// Reads the value of `--timeout`.
+pub(crate) fn parse_timeout(text: &str) -> Result<Duration, CommandError> {
+    duration::parse(text).map_err(|error| CommandError::Usage { what: format!("--timeout: {error}") })
+}
+
+/// Reads a group's number.
+pub(crate) fn group(text: &Option<String>) -> Result<Option<u32>, CommandError> {
+    let Some(text) = text.as_ref().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let what = || format!("--group takes the number of a group, not {text:?}");
+    // The last number means "no group" to the kernel.
+    let group = text.parse().ok().filter(|group| *group != u32::MAX);
+    group.map(Some).ok_or_else(|| CommandError::Usage { what: what() })
 }
 
 /// Returns the absolute path of a target.

@@ -1,6 +1,7 @@
 //! `gitrepo-cli resolve`.
 
 use gitrepo_core::gateway::Gateway;
+use gitrepo_frontend::secret_directory;
 use serde::Serialize;
 
 use super::request;
@@ -9,7 +10,6 @@ use crate::arguments::Resolve;
 use crate::configuration;
 use crate::error::CommandError;
 use crate::render;
-use crate::secret_directory;
 
 #[derive(Serialize)]
 struct Resolution {
@@ -22,7 +22,7 @@ struct Resolution {
 /// Asks the remote which commit a revision names.
 pub(crate) fn run(global: &Global, arguments: &Resolve) -> Result<(), CommandError> {
     let watch = request::watch(&arguments.source, global.json)?;
-    let spec = request::lookup(&arguments.source, &arguments.revision)?;
+    let spec = request::lookup(&arguments.source.repository, &arguments.revision)?;
     let credentials = secret_directory::read(arguments.source.secret_dir())?;
     let gateway = Gateway::confined(configuration::read(global.config())?);
 

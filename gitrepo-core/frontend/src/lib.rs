@@ -6,6 +6,8 @@
 //! | [`audit`] | the audit log |
 //! | [`log`] | how much the drivers log, and in which format |
 //! | [`exit`] | exit statuses |
+//! | [`secret_directory`] | a secret as a directory with one file per key |
+//! | [`node_credentials`] | which pods get a credential of the node |
 //! | [`signals`] | signals that ask a program to end |
 //! | [`path`] | paths that a caller gives to a program |
 
@@ -13,5 +15,7 @@ pub mod audit;
 pub mod configuration;
 pub mod exit;
 pub mod log;
+pub mod node_credentials;
 pub mod path;
+pub mod secret_directory;
 pub mod signals;

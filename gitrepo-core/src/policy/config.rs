@@ -1,5 +1,6 @@
 //! The admin's settings: core's fields of a JSON file. The file may also contain fields of a frontend.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -14,9 +15,13 @@ use super::EnvironmentProxies;
 use super::HostPattern;
 use super::Limits;
 use super::ProxyConfig;
+use super::UrlPattern;
 use crate::credentials::Checking;
 use crate::error::Kind;
+use crate::spec::DefaultDirectory;
 use crate::spec::Scheme;
+use crate::spec::SpecError;
+use crate::spec::VolumeSpec;
 use crate::spec::decimal;
 use crate::spec::duration;
 use crate::spec::quantity;
@@ -45,8 +50,10 @@ pub struct Config {
     pub allow_link_local: bool,
     /// Whether passwords and tokens may go over plain `http`.
     pub credentials_over_http: bool,
-    /// Credentials stored on the node. Not supported yet.
+    /// Credentials stored on the node.
     pub node_credentials: Vec<NodeCredential>,
+    /// What the driver brings into the store and keeps.
+    pub prefetch: Vec<PrefetchEntry>,
     /// The limits of one volume.
     pub limits: Limits,
     /// What is kept, and for how long.
@@ -74,14 +81,36 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeCredential {
-    /// A pattern of repository URLs.
+    /// The repositories that it is for.
     #[serde(rename = "match")]
-    pub matches: String,
+    pub matches: UrlPattern,
     /// A directory with one file per secret key.
     pub secret_dir: PathBuf,
-    /// Namespaces whose pods may use it.
-    #[serde(default)]
+    /// Namespaces whose pods may use it; `*` stands for all. Must be given, so that nobody allows all by omission.
     pub namespaces: Vec<String>,
+}
+
+impl NodeCredential {
+    /// Whether pods of this namespace may use it.
+    pub fn is_for(&self, namespace: &str) -> bool {
+        !namespace.is_empty() && self.namespaces.iter().any(|name| name == "*" || name == namespace)
+    }
+}
+
+/// A tree that every node brings into its store and keeps: the keys of a volume that decide what it shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PrefetchEntry(BTreeMap<String, String>);
+
+impl PrefetchEntry {
+    /// Returns the volume that shows this tree, with the defaults of the CSI driver's inline volumes.
+    ///
+    /// # Errors
+    ///
+    /// If a key or a value is not one of a volume.
+    pub fn spec(&self) -> Result<VolumeSpec, SpecError> {
+        VolumeSpec::from_attributes(&self.0, DefaultDirectory::BaseName)
+    }
 }
 
 /// What is kept on the node, and for how long.
@@ -193,6 +222,15 @@ pub enum ConfigError {
         /// The problem.
         reason: &'static str,
     },
+    /// An entry of `prefetch` is no volume.
+    #[error("the configuration {} is refused: an entry of prefetch is invalid", path.display())]
+    Prefetch {
+        /// The path.
+        path: PathBuf,
+        /// The problem.
+        #[source]
+        source: SpecError,
+    },
     /// The value is reserved for a later version.
     #[error("the configuration {} is refused: {field} cannot be changed yet in this version; leave it out", path.display())]
     NotYet {
@@ -209,7 +247,9 @@ impl ConfigError {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::InvalidRequest,
             Self::Read { source, .. } => crate::error::io_kind(source),
-            Self::Parse { .. } | Self::Invalid { .. } | Self::NotYet { .. } => Kind::InvalidRequest,
+            Self::Parse { .. } | Self::Invalid { .. } | Self::Prefetch { .. } | Self::NotYet { .. } => {
+                Kind::InvalidRequest
+            }
         }
     }
 }
@@ -226,6 +266,7 @@ impl Config {
             allow_link_local: false,
             credentials_over_http: false,
             node_credentials: Vec::new(),
+            prefetch: Vec::new(),
             limits: Limits::default(),
             cache: CacheConfig::default(),
             host_keys: HostKeysConfig::default(),
@@ -282,11 +323,14 @@ impl Config {
         if self.worker.memory < WorkerConfig::LEAST_MEMORY {
             return invalid("worker.memory", "is less than 64Mi, with which no worker can start");
         }
+        if !self.node_credentials.iter().all(|credential| credential.secret_dir.is_absolute()) {
+            return invalid("nodeCredentials.secretDir", "must be an absolute path");
+        }
+        if let Some(error) = self.prefetch.iter().find_map(|entry| entry.spec().err()) {
+            return Err(ConfigError::Prefetch { path: path.to_owned(), source: error });
+        }
         let defaults = Self::for_drivers();
-        let unchangeable = [
-            ("nodeCredentials", self.node_credentials.is_empty()),
-            ("seLinuxContext", self.se_linux_context == defaults.se_linux_context),
-        ];
+        let unchangeable = [("seLinuxContext", self.se_linux_context == defaults.se_linux_context)];
         match unchangeable.into_iter().find(|(_, is_default)| !is_default) {
             Some((field, _)) => Err(ConfigError::NotYet { path: path.to_owned(), field }),
             None => Ok(()),

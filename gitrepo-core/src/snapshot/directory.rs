@@ -3,14 +3,19 @@
 //! The worker lists the tree, and the parent lays it out. So no file has to change hands, and the parent itself hashes
 //! what it writes.
 
+mod verify;
+
 use std::ffi::CStr;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::Ownership;
 use super::SnapshotError;
 use super::SnapshotFormat;
 use super::TreeRequest;
+use super::Verifier;
+use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
 use super::mountable::assemble::Segments;
@@ -46,6 +51,16 @@ impl SnapshotFormat for Directory {
         let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
         let segments = Segments::of_repository(repository, listed)?;
         Writer::new(listed, &segments, request, (watch, reserve), &staging)?.write()
+    }
+
+    fn verify(
+        &self,
+        snapshot: &Path,
+        request: &TreeRequest,
+        _ownership: &Ownership,
+        verifier: &mut Verifier<'_>,
+    ) -> Result<(), VerifyError> {
+        Self::verify_snapshot(snapshot, request, verifier)
     }
 
     fn attachment(&self, snapshot: &Path) -> Attachment {

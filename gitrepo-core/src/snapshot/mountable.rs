@@ -18,10 +18,13 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use super::Owner;
+use super::Ownership;
 use super::SnapshotError;
 use super::SnapshotFormat;
 use super::TreeRequest;
 use super::TreeSummary;
+use super::Verifier;
+use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
 use super::image;
@@ -40,6 +43,7 @@ mod record;
 pub(crate) mod sealed;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod view;
 
 use listed::Listed;
@@ -68,6 +72,16 @@ impl SnapshotFormat for Image {
         // An image is small beside its content, which was written already.
         reserve.check().map_err(|error| SnapshotError::no_room(IMAGE.as_bytes(), &error))?;
         assemble::assemble(listed, staging, repository, request)
+    }
+
+    fn verify(
+        &self,
+        snapshot: &Path,
+        request: &TreeRequest,
+        ownership: &Ownership,
+        verifier: &mut Verifier<'_>,
+    ) -> Result<(), VerifyError> {
+        Self::verify_snapshot(snapshot, request, ownership, verifier)
     }
 
     fn attachment(&self, snapshot: &Path) -> Attachment {

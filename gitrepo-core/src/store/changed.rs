@@ -267,7 +267,7 @@ fn is_image(format: &str) -> bool {
     format == Image.name()
 }
 
-fn is_marked(snapshot: &Path) -> Result<bool, StoreError> {
+pub(super) fn is_marked(snapshot: &Path) -> Result<bool, StoreError> {
     let mark = snapshot.join(CHANGED_FILE);
     match fs::symlink_metadata(&mark) {
         Ok(_) => Ok(true),

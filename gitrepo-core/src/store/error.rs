@@ -71,6 +71,15 @@ pub enum StoreError {
         #[source]
         source: Interrupted,
     },
+    /// A long operation on the store was interrupted.
+    #[error("{work} was given up")]
+    GivenUp {
+        /// The operation, as a noun.
+        work: &'static str,
+        /// Why it ended.
+        #[source]
+        source: Interrupted,
+    },
     /// A file of the store is damaged.
     #[error("{} is damaged", path.display())]
     Corrupt {
@@ -117,6 +126,7 @@ impl StoreError {
                 Interrupted::DeadlineExceeded if *of_volume => Kind::Busy,
                 Interrupted::DeadlineExceeded => Kind::Timeout,
             },
+            Self::GivenUp { source, .. } => source.kind(),
             Self::Corrupt { .. } | Self::CorruptInUse { .. } => Kind::Corrupt,
             Self::HoldsMount { .. } => Kind::Busy,
             Self::Untrusted { .. } => Kind::Internal,

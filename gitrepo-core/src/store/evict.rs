@@ -186,7 +186,8 @@ impl Store {
         }
     }
 
-    fn take_snapshot(&self, id: &SnapshotId, list_shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
+    /// Moves a snapshot to the trash unless it is in use.
+    pub(super) fn take_snapshot(&self, id: &SnapshotId, list_shown: Shown<'_>) -> Result<Option<Taken>, StoreError> {
         let name = LockName::Snapshot(id.to_string());
         let Some(_lock) = self.layout.locks.try_acquire(&name, Mode::Exclusive)? else { return Ok(None) };
         let path = self.snapshot_path(id);
@@ -198,8 +199,9 @@ impl Store {
         Ok(self.layout.trash.take(&path)?.map(|path| Taken { path, bytes, repository }))
     }
 
-    /// A fetch holds the repository's lock until it has installed the snapshot.
-    fn take_repository(&self, hash: &str, unused: &Unused) -> Result<Option<Taken>, StoreError> {
+    /// Moves a repository to the trash unless it is in use. A fetch holds the repository's lock until it has installed
+    /// the snapshot.
+    pub(super) fn take_repository(&self, hash: &str, unused: &Unused) -> Result<Option<Taken>, StoreError> {
         let repository = self.repository_of(hash.to_owned());
         let Some(_lock) = repository.try_lock()? else { return Ok(None) };
         let bytes = Deleted::default().count(repository.files());
@@ -229,9 +231,9 @@ impl Store {
 }
 
 /// A snapshot or repository that was moved to the trash.
-struct Taken {
-    path: PathBuf,
-    bytes: u64,
+pub(super) struct Taken {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
     /// The repository of the snapshot.
     repository: Option<String>,
 }

@@ -128,6 +128,13 @@ impl Repository {
         }
     }
 
+    /// Checks the checksums of all packs and their indexes.
+    pub(super) fn check_packs(&self) -> Result<(), StoreError> {
+        let files = optional(durable::entries(&self.path.join(adopt::PACKS)))?.unwrap_or_default();
+        let mut indexes = files.iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
+        indexes.try_for_each(|index| whole::check_pack(&index.with_extension("pack"), index))
+    }
+
     fn lock_name(&self) -> LockName {
         LockName::Repository(self.hash.clone())
     }
@@ -173,6 +180,11 @@ impl RepositoryLock {
             }
             checked => checked.map(|()| Some(self.repository.path.clone())),
         }
+    }
+
+    /// Checks that the segments are those that fetches brought, and that none is gone.
+    pub(super) fn check_segments(&self) -> Result<(), StoreError> {
+        sealed::check(&self.repository.path)
     }
 
     /// Moves the result of a fetch into the store, durably.

@@ -135,7 +135,11 @@ pub(super) fn delete_or_leave(taken: &Path) {
 
 /// Deletes a file or tree of ours, as fast as possible. If something is mounted inside, it deletes the rest and fails.
 /// A missing path is not an error.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), StoreError> {
+///
+/// # Errors
+///
+/// If something cannot be deleted.
+pub fn remove_tree(path: &Path) -> Result<(), StoreError> {
     removal::remove(path, None, Pace::Full).map(drop)
 }
 

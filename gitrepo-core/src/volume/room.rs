@@ -18,8 +18,11 @@ use crate::reserve::MakeRoom;
 use crate::reserve::free_bytes;
 use crate::snapshot::CopyError;
 use crate::snapshot::SnapshotError;
+use crate::spec::CommitId;
+use crate::spec::RepositoryUrl;
 use crate::store::Bounds;
 use crate::store::Eviction;
+use crate::store::Removal;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::worker::WorkerError;
@@ -105,6 +108,16 @@ impl Volumes {
     pub fn evictable(&self, eviction: Eviction) -> Result<Freed, StoreError> {
         let evictor = self.evictor();
         self.store.evictable(eviction, &|| evictor.list_shown())
+    }
+
+    /// Removes the snapshots of a repository, or of one commit, except those in use; see [`Store::remove`].
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read or changed.
+    pub fn remove(&self, url: &RepositoryUrl, commit: Option<&CommitId>) -> Result<Removal, StoreError> {
+        let evictor = self.evictor();
+        self.store.remove(url, commit, &|| evictor.list_shown())
     }
 
     /// Returns the eviction that frees `cache.reserveBytes`, and keeps to `cache.maxBytes` and `cache.maxAge`.

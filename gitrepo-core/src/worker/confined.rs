@@ -38,6 +38,7 @@ use super::protocol::RequestError;
 use super::protocol::Role;
 use super::relay::Destination;
 use super::relay::Relay;
+use super::session::Confinement;
 use super::session::Session;
 use super::uids;
 use super::uids::Claim;
@@ -138,8 +139,8 @@ impl Worker for Confined {
         }
         descriptors.extend(claim.map(|claim| claim.lock));
         let destination = job.host.as_ref().map(|host| destination(&job, host.addresses.clone()));
-        let receiver = launch(&self.program, &job.errand, plan, descriptors, destination, &cancel)?;
-        Ok(Session::new(Box::new(Pair::new(receiver, seed)), &job, cancel))
+        let (receiver, confinement) = launch(&self.program, &job.errand, plan, descriptors, destination, &cancel)?;
+        Ok(Session::new(Box::new(Pair::new(receiver, seed)), &job, cancel).confined_by(confinement))
     }
 }
 
@@ -151,7 +152,7 @@ fn launch(
     descriptors: Vec<OwnedFd>,
     destination: Option<Destination>,
     cancel: &Cancel,
-) -> Result<Contained, WorkerError> {
+) -> Result<(Contained, Confinement), WorkerError> {
     let (control, theirs) = UnixStream::pair().map_err(at("making a socket"))?;
     control.set_write_timeout(Some(Confined::PATIENCE)).map_err(at("preparing a socket"))?;
     let child = spawn(program, theirs)?;
@@ -183,7 +184,7 @@ fn launch(
         );
     }
     tracing::debug!(url = %errand.url, ?role, pid, namespaces, landlock, "worker started");
-    Ok(peer)
+    Ok((peer, Confinement { namespaces, landlock }))
 }
 
 /// Makes the directory in which the receiver works, and the one in which the verifier keeps the repository.
@@ -326,6 +327,14 @@ fn source(job: &Job) -> Result<Option<(FileRepository, u32)>, WorkerError> {
 
 /// Returns the certificate authorities for this job: the configured ones, or else the system's.
 fn ca_file(job: &Job) -> Option<PathBuf> {
+    if job.errand.url.scheme() != Scheme::Https {
+        return None;
+    }
+    job.errand.ca_file.clone().or_else(system_authorities)
+}
+
+/// Returns the system's bundle of certificate authorities: that of `SSL_CERT_FILE`, or the first at a usual place.
+pub fn system_authorities() -> Option<PathBuf> {
     /// Paths on Debian and Alpine, Fedora and older Red Hat, openSUSE, and OpenSSL's own defaults.
     const SYSTEM: &[&str] = &[
         "/etc/ssl/certs/ca-certificates.crt",
@@ -333,12 +342,8 @@ fn ca_file(job: &Job) -> Option<PathBuf> {
         "/etc/ssl/ca-bundle.pem",
         "/etc/ssl/cert.pem",
     ];
-    if job.errand.url.scheme() != Scheme::Https {
-        return None;
-    }
-    let of_the_environment = || std::env::var_os("SSL_CERT_FILE").map(PathBuf::from).filter(|path| path.is_file());
-    let of_the_system = || SYSTEM.iter().map(PathBuf::from).find(|path| path.is_file());
-    job.errand.ca_file.clone().or_else(of_the_environment).or_else(of_the_system)
+    let of_the_environment = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    of_the_environment.into_iter().chain(SYSTEM.iter().map(PathBuf::from)).find(|path| path.is_file())
 }
 
 /// Waits for the child's report that its namespaces are set up.

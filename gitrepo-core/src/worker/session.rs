@@ -51,6 +51,15 @@ pub(super) enum Phase {
     Writing,
 }
 
+/// What confines a worker beside its limits and its system-call filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    /// Whether it has namespaces of its own, and sees only its own files.
+    pub namespaces: bool,
+    /// How much of the Landlock rules the kernel enforces: `full`, `partial` or `none`.
+    pub landlock: String,
+}
+
 /// A conversation with a worker about one repository.
 ///
 /// Requests are sent one at a time, in any order. Dropping a session ends its worker, whatever it is doing. An error of
@@ -64,6 +73,7 @@ pub struct Session {
     host_keys: HostKeys,
     accepted_host_keys: Vec<String>,
     held: Vec<Box<dyn Any + Send>>,
+    confinement: Option<Confinement>,
 }
 
 impl Session {
@@ -84,7 +94,20 @@ impl Session {
             host_keys: job.errand.host_keys.clone(),
             accepted_host_keys: Vec::new(),
             held: Vec::new(),
+            confinement: None,
         }
+    }
+
+    /// Notes what confines the worker.
+    #[must_use]
+    pub(super) fn confined_by(mut self, confinement: Confinement) -> Self {
+        self.confinement = Some(confinement);
+        self
+    }
+
+    /// Returns what confines the worker; `None` if it runs in this process.
+    pub fn confinement(&self) -> Option<&Confinement> {
+        self.confinement.as_ref()
     }
 
     /// Keeps `held` until nothing of the worker is left.

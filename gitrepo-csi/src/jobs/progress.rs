@@ -148,6 +148,7 @@ impl Reported {
                 write!(f, "wrote {entries} of {total_entries} entries")
             }
             Some(Step::Syncing) => f.write_str("wrote all entries, and is syncing them to the disk"),
+            Some(Step::Verifying { bytes }) => write!(f, "verified {} of the store", Bytes(*bytes)),
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Publication {
     pub(super) request: VolumeRequest,
     pub(super) requester: Requester,
     pub(super) credentials: Result<Credentials, CredentialError>,
+    /// The pod's namespace, if the kubelet told it.
+    pub(super) namespace: Option<String>,
     /// The access mode allows only one target.
     pub(super) one_target: bool,
     /// What asks for a read-only volume, if the kubelet does not pass that on to the container runtime.
@@ -44,7 +46,8 @@ impl Publication {
         let is_read_only = request.readonly || capability.is_for_readers();
         let inline = context::is_inline(&request.volume_context);
         let requester = context::requester(&request.volume_id, &request.volume_context);
-        let namespace = context::namespace(&request.volume_context);
+        let tenant = context::namespace(&request.volume_context);
+        let namespace = context::pod_namespace(&request.volume_context, &target);
         let attributes = context::own(request.volume_context);
         let mut spec = VolumeSpec::from_attributes(&attributes, DefaultDirectory::BaseName)?;
         if !is_read_only && spec.writable.is_none() {
@@ -55,11 +58,11 @@ impl Publication {
         volume.read_only = is_read_only;
         volume.only_image = !request.readonly && is_read_only;
         volume.group = capability.group;
-        volume.tenant = namespace;
+        volume.tenant = tenant;
         let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
         let read_only_by = volume.only_image.then_some(source);
         let one_target = capability.is_for_one_target();
-        Ok(Self { request: volume, requester, credentials, one_target, read_only_by })
+        Ok(Self { request: volume, requester, credentials, namespace, one_target, read_only_by })
     }
 }
 

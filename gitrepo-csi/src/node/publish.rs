@@ -10,6 +10,7 @@ use gitrepo_core::volume::State;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::volume::Volumes;
 use gitrepo_frontend::audit;
+use gitrepo_frontend::node_credentials;
 
 use super::NodeService;
 use super::publication::Publication;
@@ -112,7 +113,7 @@ enum Found {
 }
 
 fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Found, CallFailure> {
-    let Publication { request, requester, credentials, one_target, read_only_by } = publication;
+    let Publication { request, requester, credentials, namespace, one_target, read_only_by } = publication;
     if let Some(source) = read_only_by {
         volumes.check_only_image(&request).map_err(|error| match error {
             PublishError::NotAnImage { .. } => not_kept_read_only(source, &error),
@@ -128,7 +129,10 @@ fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Foun
     if one_target && (works_elsewhere || is_published_elsewhere(volumes, &request)?) {
         return Err(second_target(&request.target));
     }
-    Ok(Found::Missing(Box::new(Order { request, requester, credentials: credentials? })))
+    let of_the_node = &volumes.snapshots().gateway().policy().config().node_credentials;
+    let url = &request.spec.repository;
+    let credentials = node_credentials::for_pod(of_the_node, url, namespace.as_deref(), credentials?)?;
+    Ok(Found::Missing(Box::new(Order { request, requester, credentials })))
 }
 
 /// Makes the failure one after which the kubelet remembers the volume: if records or mounts cannot be read, the volume

@@ -34,6 +34,7 @@ fn an_argument_of_the_kubelet_is_parsed() {
         namespace: text("default"),
         name: text("flex-b"),
         service_account: text("default"),
+        uid: text("8a435348"),
         volume: text("gitdata"),
     };
     assert_eq!(options.pod, pod);

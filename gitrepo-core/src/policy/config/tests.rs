@@ -103,16 +103,27 @@ fn somebody_elses_fields_are_read_beside_cores() {
 
 #[test]
 fn what_later_versions_will_do_is_refused_and_not_ignored() {
-    for (text, field) in [
-        (r#"{ "nodeCredentials": [{ "match": "*", "secretDir": "/s" }] }"#, "nodeCredentials"),
-        (r#"{ "seLinuxContext": "x" }"#, "seLinuxContext"),
-    ] {
+    for (text, field) in [(r#"{ "seLinuxContext": "x" }"#, "seLinuxContext")] {
         let error = parse(text).unwrap_err();
         assert!(matches!(&error, ConfigError::NotYet { field: found, .. } if *found == field), "{error:?}");
     }
     for text in [r#"{ "offline": "serve" }"#, r#"{ "snapshotFormat": "squashfs" }"#] {
         assert!(matches!(parse(text), Err(ConfigError::Parse { .. })), "{text}");
     }
+}
+
+#[test]
+fn node_credentials_and_the_prefetch_list_are_read() {
+    let config = parse(
+        r#"{ "nodeCredentials": [{ "match": "git@h:team/*", "secretDir": "/s", "namespaces": ["ci"] }],
+             "prefetch": [{ "repository": "https://h/app.git", "revision": "v1", "subdirectory": "docs" }] }"#,
+    )
+    .unwrap();
+    let [credential] = &config.node_credentials[..] else { panic!("{config:?}") };
+    assert!(credential.is_for("ci") && !credential.is_for("default") && !credential.is_for(""));
+    let spec = config.prefetch[0].spec().unwrap();
+    assert_eq!((spec.revision.to_string().as_str(), spec.tree.directory.as_str()), ("v1", "app"));
+    assert_eq!(spec.tree.subdirectory.as_str(), "docs");
 }
 
 #[test]
@@ -145,6 +156,12 @@ fn values_without_sense_are_refused() {
         r#"{ "worker": { "uids": "7" } }"#,
         r#"{ "worker": { "memory": "1Mi" } }"#,
         r#"{ "allowLoopback": "yes" }"#,
+        r#"{ "nodeCredentials": [{ "match": "*", "secretDir": "/s", "namespaces": ["a"] }] }"#,
+        r#"{ "nodeCredentials": [{ "match": "git@h:*", "secretDir": "s", "namespaces": ["a"] }] }"#,
+        r#"{ "nodeCredentials": [{ "match": "git@h:*", "secretDir": "/s" }] }"#,
+        r#"{ "prefetch": [{ "revision": "main" }] }"#,
+        r#"{ "prefetch": [{ "repository": "https://h/a", "branch": "main" }] }"#,
+        r#"{ "prefetch": [{ "repository": "https://h/a", "depth": 1 }] }"#,
         r#"{ "store": "/a", "store": "/b" }"#,
     ] {
         assert_eq!(parse(text).map_err(|error| error.kind()), Err(Kind::InvalidRequest), "{text}");

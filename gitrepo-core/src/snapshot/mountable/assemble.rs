@@ -158,6 +158,11 @@ impl Segments {
         Ok(target)
     }
 
+    /// The file of a segment by its number in the manifest; `None` if it is not needed.
+    pub(super) fn file(&self, segment: usize) -> Option<&File> {
+        self.segments.get(segment)?.as_ref().map(|segment| &segment.file)
+    }
+
     /// Reads a part of a blob.
     pub(crate) fn read_exact_at(&self, extent: &Extent, into: &mut [u8], offset: u64) -> io::Result<()> {
         let segment = self.segments[extent.segment].as_ref().ok_or(io::ErrorKind::NotFound)?;
@@ -234,7 +239,7 @@ pub(super) fn write(
     write().map_err(|error| SnapshotError::io("write", IMAGE.as_bytes(), error))
 }
 
-fn build(
+pub(super) fn build(
     listed: &Listed,
     segments: &Segments,
     targets: &[Vec<u8>],

@@ -71,7 +71,7 @@ impl Pair {
         let verifier = match (self.verifier.take(), self.seed.take()) {
             (Some(verifier), _) => verifier,
             (None, Some(Seed { program, plan, errand, pipes, cancel })) => {
-                let verifier = launch(&program, &errand, plan, pipes, None, &cancel)?;
+                let (verifier, _) = launch(&program, &errand, plan, pipes, None, &cancel)?;
                 self.receiver.companion = verifier.worker;
                 verifier
             }

@@ -1,0 +1,102 @@
+//! Full verification of a tree of plain files against its manifest.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::path::Path;
+
+use git2::ObjectType;
+use git2::Oid;
+use nix::errno::Errno;
+use nix::fcntl;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use super::Directory;
+use super::ROOT;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::beneath::Beneath;
+use crate::snapshot::mountable::listed;
+use crate::snapshot::mountable::listed::Kind;
+use crate::snapshot::mountable::listed::Listed;
+use crate::snapshot::verify::Verifier;
+use crate::snapshot::verify::VerifyError;
+use crate::snapshot::verify::without_limits;
+use crate::snapshot::walk;
+use crate::snapshot::walk::FileType;
+use crate::snapshot::walk::Found;
+use crate::snapshot::walk::Visitor;
+
+impl Directory {
+    /// Compares every name, type and permission with the manifest, and hashes every file and link.
+    pub(super) fn verify_snapshot(
+        snapshot: &Path,
+        request: &TreeRequest,
+        verifier: &mut Verifier<'_>,
+    ) -> Result<(), VerifyError> {
+        let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
+        let listed = Listed::read(listed::open(&opened)?, &without_limits(request))?;
+        let root = match opened.beneath(ROOT) {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+                return Err(VerifyError::Damaged("its tree is gone".to_owned()));
+            }
+            root => root.map_err(|error| VerifyError::Unreadable(error.into()))?,
+        };
+        let missing = listed.nodes.iter().map(|node| (listed.path(node), node.kind)).collect();
+        let mut comparison = Comparison { missing, verifier };
+        walk::walk(&root, &mut comparison)?;
+        match comparison.missing.keys().min() {
+            None => Ok(()),
+            Some(path) => Err(damaged(path, "is gone")),
+        }
+    }
+}
+
+struct Comparison<'a, 'b> {
+    /// What the manifest lists and the walk has not found yet.
+    missing: HashMap<Vec<u8>, Kind>,
+    verifier: &'a mut Verifier<'b>,
+}
+
+impl Visitor for Comparison<'_, '_> {
+    type Error = VerifyError;
+
+    fn visit(&mut self, found: &Found<'_>) -> Result<(), VerifyError> {
+        let path = found.path.to_bytes();
+        let Some(kind) = self.missing.remove(path) else {
+            return Err(damaged(path, "does not belong to the tree"));
+        };
+        match (kind, found.file_type()) {
+            (Kind::Directory, FileType::Directory) => Ok(()),
+            (Kind::Symlink { target }, FileType::Symlink) => {
+                let link = fcntl::readlinkat(found.directory, found.name);
+                let link = link.map_err(|error| VerifyError::Unreadable(error.into()))?;
+                let id = Oid::hash_object(ObjectType::Blob, link.as_encoded_bytes());
+                if id.is_ok_and(|id| id == target.id) { Ok(()) } else { Err(damaged(path, "links to something else")) }
+            }
+            (Kind::File { executable, content }, FileType::Regular) => {
+                let mode = if executable { 0o755 } else { 0o644 };
+                if found.stat.st_mode & 0o7777 != mode {
+                    return Err(damaged(path, "has other permissions"));
+                }
+                let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+                let file = fcntl::openat(found.directory, found.name, flags, Mode::empty());
+                let file = File::from(file.map_err(|error| VerifyError::Unreadable(error.into()))?);
+                match found.size() == content.size && self.verifier.hash(&file, 0, content.size)? == Some(content.id) {
+                    true => Ok(()),
+                    false => Err(damaged(path, "has other content")),
+                }
+            }
+            _ => Err(damaged(path, "is of another type")),
+        }
+    }
+
+    fn failed(&self, _action: &'static str, _path: &CStr, error: Errno) -> VerifyError {
+        VerifyError::Unreadable(error.into())
+    }
+}
+
+fn damaged(path: &[u8], what: &str) -> VerifyError {
+    VerifyError::Damaged(format!("{:?} {what}", path.escape_ascii().to_string()))
+}

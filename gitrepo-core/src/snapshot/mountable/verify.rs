@@ -1,0 +1,73 @@
+//! Full verification of an image: its manifest, its metadata, and the content of all its files.
+
+use std::fs;
+use std::path::Path;
+
+use git2::ObjectType;
+use git2::Oid;
+
+use super::IMAGE;
+use super::Image;
+use super::assemble;
+use super::assemble::Segments;
+use super::links;
+use super::listed;
+use super::listed::Extent;
+use super::listed::Kind;
+use super::listed::Listed;
+use crate::snapshot::Ownership;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::beneath::Beneath;
+use crate::snapshot::verify::Verifier;
+use crate::snapshot::verify::VerifyError;
+use crate::snapshot::verify::without_limits;
+
+impl Image {
+    /// Makes the image's metadata once more and compares, then hashes every file.
+    pub(super) fn verify_snapshot(
+        snapshot: &Path,
+        request: &TreeRequest,
+        ownership: &Ownership,
+        verifier: &mut Verifier<'_>,
+    ) -> Result<(), VerifyError> {
+        let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
+        let listed = Listed::read(listed::open(&opened)?, &without_limits(request))?;
+        let devices = assemble::devices(&listed);
+        let segments = Segments::of_snapshot(snapshot, &listed, &devices)?;
+        let targets = links::read(snapshot, &listed)?;
+        let image = assemble::build(&listed, &segments, &targets, &devices, ownership)?;
+        let found = fs::read(snapshot.join(IMAGE)).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => VerifyError::Damaged("its image is gone".to_owned()),
+            _ => VerifyError::Unreadable(error),
+        })?;
+        if found != image {
+            return Err(VerifyError::Damaged("its image does not show what its manifest lists".to_owned()));
+        }
+        let mut targets = targets.iter();
+        for node in &listed.nodes {
+            let is_good = match node.kind {
+                Kind::Directory => true,
+                Kind::Symlink { target: Extent { id, .. } } => targets.next().is_some_and(|target| is(id, target)),
+                Kind::File { content: Extent { id, size: 0, .. }, .. } => is(id, b""),
+                Kind::File { content: Extent { id, segment, offset, size }, .. } => match segments.file(segment) {
+                    Some(file) => verifier.is_blob(file, id, offset, size)?,
+                    None => false,
+                },
+            };
+            if !is_good {
+                let path = listed.path(node);
+                return Err(VerifyError::Damaged(format!(
+                    "the content of {:?} is damaged",
+                    path.escape_ascii().to_string()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is the content of the blob.
+fn is(id: Oid, content: &[u8]) -> bool {
+    Oid::hash_object(ObjectType::Blob, content).is_ok_and(|found| found == id)
+}

@@ -1,0 +1,263 @@
+//! Verifies a store: reads all of its repositories and snapshots, and compares the content with the ids of the blobs.
+//!
+//! Segments and snapshots never change once they have their names, so they are read without locks. What looks damaged
+//! is verified again under its lock: a compaction or an eviction may have removed it meanwhile.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::cancel::Interrupted;
+use crate::error::Kind;
+use crate::error::chain;
+use crate::policy::Limits;
+use crate::snapshot;
+use crate::snapshot::TreeRequest;
+use crate::snapshot::Verifier;
+use crate::snapshot::VerifyError;
+use crate::spec::CommitId;
+use crate::watch::Watch;
+
+use super::Store;
+use super::error::StoreError;
+use super::inventory::Condition;
+use super::inventory::KeptRepository;
+use super::inventory::KeptSnapshot;
+use super::repository::Repository;
+use super::snapshot::SnapshotLease;
+use super::snapshot::SnapshotMeta;
+use super::snapshot_id::SnapshotId;
+
+/// What to do about damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Only report it.
+    No,
+    /// Take what is damaged out of service, so that the next publish fetches it anew.
+    Quarantine,
+}
+
+/// The result of verifying a store.
+#[derive(Debug, Default)]
+pub struct Verification {
+    /// Repositories that were read.
+    pub repositories: usize,
+    /// Snapshots that were read. Those that are quarantined already are not.
+    pub snapshots: usize,
+    /// Bytes of content that were read.
+    pub bytes: u64,
+    /// What is damaged.
+    pub damages: Vec<Damage>,
+    /// Why something could not be read, or not be repaired.
+    pub failures: Vec<String>,
+}
+
+/// A damaged repository or snapshot.
+#[derive(Debug, Clone)]
+pub struct Damage {
+    /// What is damaged.
+    pub part: Part,
+    /// The repository's URL, if it is known.
+    pub repository: Option<String>,
+    /// The commit of the snapshot.
+    pub commit: Option<CommitId>,
+    /// What is wrong.
+    pub reason: String,
+    /// The number of targets that show the snapshot, or a copy of it.
+    pub volumes: usize,
+    /// Whether it is no longer served to new volumes.
+    pub quarantined: bool,
+}
+
+/// A part of a store that may be damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// What fetches brought, by the repository's hash.
+    Repository(String),
+    /// A snapshot.
+    Snapshot(SnapshotId),
+}
+
+impl Store {
+    /// Reads the repositories for which `wanted` returns true, and all their snapshots.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read, or the watch ends the verification. A single unreadable part is among the
+    /// [failures](Verification::failures).
+    pub fn verify(
+        &self,
+        wanted: impl Fn(Option<&str>) -> bool,
+        repair: Repair,
+        watch: &Watch,
+    ) -> Result<Verification, StoreError> {
+        let inventory = self.inventory()?;
+        let mut snapshots: BTreeMap<Option<String>, Vec<KeptSnapshot>> = BTreeMap::new();
+        for kept in inventory.snapshots {
+            snapshots.entry(kept.repository.clone()).or_default().push(kept);
+        }
+        let urls: BTreeMap<String, KeptRepository> =
+            inventory.repositories.into_iter().map(|kept| (kept.hash.clone(), kept)).collect();
+        let hashes: BTreeSet<Option<String>> =
+            urls.keys().cloned().map(Some).chain(snapshots.keys().cloned()).collect();
+        let mut verification = Verification::default();
+        for hash in hashes {
+            let url = hash.as_ref().and_then(|hash| urls.get(hash)?.url.as_deref());
+            if !wanted(url) {
+                continue;
+            }
+            // The memory of what is good ends with each repository: they share nothing.
+            let mut verifier = Verifier::new(watch, verification.bytes);
+            if let Some(hash) = &hash {
+                self.verify_repository(hash, url, repair, &mut verifier, &mut verification, watch)?;
+            }
+            for kept in snapshots.remove(&hash).unwrap_or_default() {
+                self.verify_snapshot(&kept, repair, &mut verifier, &mut verification)?;
+            }
+            verification.bytes = verifier.bytes();
+        }
+        Ok(verification)
+    }
+
+    fn verify_repository(
+        &self,
+        hash: &str,
+        url: Option<&str>,
+        repair: Repair,
+        verifier: &mut Verifier<'_>,
+        verification: &mut Verification,
+        watch: &Watch,
+    ) -> Result<(), StoreError> {
+        let repository = Repository::of_hash(&self.layout, hash.to_owned());
+        if !repository.exists() {
+            return Ok(());
+        }
+        verification.repositories += 1;
+        let read = |verifier: &mut Verifier<'_>| {
+            verifier.segments(repository.path())?;
+            repository.check_packs().map_err(of_store)
+        };
+        match read(verifier) {
+            Ok(()) => return Ok(()),
+            // A compaction may have replaced it meanwhile.
+            Err(VerifyError::Damaged(_)) => {}
+            Err(error) => return self.keep(error, &repository.path().display().to_string(), verification),
+        }
+        let lock = repository.lock(&watch.cancel)?;
+        if !repository.exists() {
+            return Ok(());
+        }
+        let reason = match lock.check_segments().map_err(of_store).and_then(|()| read(verifier)) {
+            Ok(()) => return Ok(()),
+            Err(VerifyError::Damaged(reason)) => reason,
+            Err(error) => return self.keep(error, &repository.path().display().to_string(), verification),
+        };
+        let mut quarantined = false;
+        if repair == Repair::Quarantine {
+            match lock.discard() {
+                Ok(()) => quarantined = true,
+                Err(error) => verification.failures.push(chain(&error)),
+            }
+        }
+        verification.damages.push(Damage {
+            part: Part::Repository(hash.to_owned()),
+            repository: url.map(str::to_owned),
+            commit: None,
+            reason,
+            volumes: 0,
+            quarantined,
+        });
+        Ok(())
+    }
+
+    fn verify_snapshot(
+        &self,
+        kept: &KeptSnapshot,
+        repair: Repair,
+        verifier: &mut Verifier<'_>,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        if kept.condition == Condition::Quarantined {
+            return Ok(());
+        }
+        let path = self.snapshot_path(&kept.id);
+        let damage = |reason: String, meta: Option<&SnapshotMeta>, quarantined: bool| Damage {
+            part: Part::Snapshot(kept.id.clone()),
+            repository: meta.map(|meta| meta.repository.clone()),
+            commit: meta.map(|meta| meta.commit),
+            reason,
+            volumes: kept.volumes,
+            quarantined,
+        };
+        if kept.condition == Condition::Unreadable {
+            verification.snapshots += 1;
+            let quarantined = repair == Repair::Quarantine && self.discarded(&kept.id, verification);
+            let reason = "its meta.json is damaged or missing".to_owned();
+            verification.damages.push(damage(reason, None, quarantined));
+            return Ok(());
+        }
+        // `None`: somebody is about to remove it, or has.
+        let Some(lease) = self.try_leased(&kept.id)? else { return Ok(()) };
+        verification.snapshots += 1;
+        let reason = match read_snapshot(&lease, verifier) {
+            Ok(()) => return Ok(()),
+            Err(VerifyError::Damaged(reason)) => reason,
+            Err(error) => return self.keep(error, &path.display().to_string(), verification),
+        };
+        let mut quarantined = false;
+        if repair == Repair::Quarantine {
+            match self.mark_damaged(&lease, &reason) {
+                Ok(()) => quarantined = true,
+                Err(error) => verification.failures.push(chain(&error)),
+            }
+        }
+        verification.damages.push(damage(reason, Some(lease.meta()), quarantined));
+        Ok(())
+    }
+
+    /// Discards a snapshot that nobody can use any more. Returns whether that was possible.
+    fn discarded(&self, id: &SnapshotId, verification: &mut Verification) -> bool {
+        match self.discard_snapshot(id) {
+            Ok(()) => true,
+            Err(error) => {
+                verification.failures.push(chain(&error));
+                false
+            }
+        }
+    }
+
+    /// Notes that something could not be read, unless the verification was given up.
+    fn keep(&self, error: VerifyError, what: &str, verification: &mut Verification) -> Result<(), StoreError> {
+        if let VerifyError::Interrupted(source) = error {
+            return Err(interrupted(source));
+        }
+        verification.failures.push(format!("cannot verify {what}: {}", chain(&error)));
+        Ok(())
+    }
+}
+
+fn read_snapshot(lease: &SnapshotLease, verifier: &mut Verifier<'_>) -> Result<(), VerifyError> {
+    let meta = lease.meta();
+    let Some(format) = snapshot::format(&meta.format) else {
+        return Err(VerifyError::Unreadable(std::io::Error::other(format!(
+            "a newer version wrote it, in the format {:?}",
+            meta.format
+        ))));
+    };
+    let request = TreeRequest::new(&meta.tree, meta.commit, format, &Limits::default());
+    format.verify(lease.path(), &request, &meta.ownership, verifier)
+}
+
+/// What a failure of the store says about its content.
+fn of_store(error: StoreError) -> VerifyError {
+    match error.kind() == Kind::Corrupt || error.is_not_found() {
+        true => VerifyError::Damaged(chain(&error)),
+        false => VerifyError::Unreadable(std::io::Error::other(chain(&error))),
+    }
+}
+
+fn interrupted(source: Interrupted) -> StoreError {
+    StoreError::GivenUp { work: "the verification", source }
+}
+
+#[cfg(test)]
+mod tests;
