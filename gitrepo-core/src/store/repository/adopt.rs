@@ -248,7 +248,8 @@ impl Fetched {
         Ok(commits)
     }
 
-    /// Whether the fetch began with the store's objects. A false answer harms only the liar's own repository.
+    /// Whether the fetch began with the store's objects. A false answer harms no more than the repository of its URL, which
+    /// all tenants share: what it lacks is fetched again.
     pub(super) fn builds_on_base(&self) -> Result<bool, StoreError> {
         match fstatat(&self.top, ALTERNATES, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
