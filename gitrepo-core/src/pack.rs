@@ -65,6 +65,9 @@ pub(crate) const MOST_OBJECTS: u32 = 25_000_000;
 /// Most packs of one fetch. It brings one, or a few if it looks for a commit in more and more history.
 pub(crate) const MOST_PACKS: usize = 8;
 
+/// Most commits at which the history of a repository is cut.
+pub(crate) const MOST_BOUNDARIES: usize = 400_000;
+
 /// Bytes read or written at once.
 const CHUNK: usize = 64 * 1024;
 

@@ -50,6 +50,10 @@ pub const LIES: &[(&str, End)] = &[
     ("no-end", End::Refused),
     ("endless-boundary", End::Refused),
     ("foreign-boundary", End::Harmless),
+    ("trees-alone", End::Refused),
+    ("many-packs", End::Refused),
+    ("no-end", End::Refused),
+    ("too-large-a-tree", End::Refused),
     ("more-objects", End::Harmless),
     ("writing-before-the-end", End::Harmless),
     ("writing-after-the-end", End::Harmless),
@@ -61,6 +65,7 @@ enum Message {
     Object(u8, Vec<u8>),
     PackEnds,
     Boundary,
+    FetchEnds,
     Other,
 }
 
@@ -97,8 +102,18 @@ fn relay(
                 (Message::Boundary, [&[b's'][..], &(ids.len() as u64 / 20).to_be_bytes(), &ids].concat())
             }
             b'e' => (Message::PackEnds, vec![b'e']),
+            b'.' => (Message::FetchEnds, vec![b'.']),
             other => (Message::Other, vec![other]),
         };
+        let extra = match (lie, &message) {
+            ("trees-alone", Message::Boundary) => vec![object(b't', &[b"100644 file\0", &[7; 20][..]].concat())],
+            ("many-packs", Message::Boundary) => vec![Vec::new(); 60],
+            _ => Vec::new(),
+        };
+        for objects in extra {
+            real_to.write_all(&[b"p", &objects[..], b"e"].concat())?;
+            real_from.read_exact(&mut [0])?;
+        }
         real_to.write_all(&told(lie, &message, plain))?;
         if lie == "cut-short" && matches!(message, Message::Object(b'b', _)) {
             return Ok(());
@@ -147,6 +162,13 @@ fn told(lie: &str, message: &Message, plain: Vec<u8>) -> Vec<u8> {
         ("no-end", Message::Other) if plain == b"." => Vec::new(),
         ("endless-boundary", Message::Boundary) => [&[b's'][..], &[0x7f; 8]].concat(),
         ("foreign-boundary", Message::Boundary) => [&[b's'][..], &2_u64.to_be_bytes(), &[0; 20], &[7; 20]].concat(),
+        ("no-end", Message::FetchEnds) => Vec::new(),
+        ("too-large-a-tree", Message::Boundary) => {
+            // Only the verifier may say so.
+            let (commit, why) = ("1".repeat(40), r#""what":"bytes","limit":1,"setting":"limits.treeBytes""#);
+            let reply = format!(r#"{{"failed":{{"snapshot":{{"tooLarge":{{"commit":"{commit}",{why}}}}}}}}}"#) + "\n";
+            nix::unistd::write(io::stdin(), reply.as_bytes()).map_or_else(|_| Vec::new(), |_| plain)
+        }
         ("writing-before-the-end", Message::PackEnds) => {
             write_everywhere();
             plain

@@ -26,6 +26,7 @@ use std::path::Path;
 use git2::ObjectType;
 use git2::Oid;
 
+use super::MOST_BOUNDARIES;
 use super::PackError;
 use super::Places;
 
@@ -43,9 +44,6 @@ pub(super) const HEAD: usize = 1 + 8;
 
 /// Length of an id and a place, in bytes.
 const ANSWER: usize = 20 + 8;
-
-/// Most ids of a boundary.
-const MOST_IDS: u64 = 400_000;
 
 /// Bytes read at once.
 const BUFFER: usize = 1 << 20;
@@ -167,7 +165,7 @@ impl Inlet {
 
     pub(super) fn ids(&mut self) -> Result<Vec<Oid>, PackError> {
         let count = self.number()?;
-        if count > MOST_IDS {
+        if count > MOST_BOUNDARIES as u64 {
             return Err(PackError::HandOver(io::Error::new(io::ErrorKind::InvalidData, "the boundary is too long")));
         }
         (0..count).map(|_| Ok(Oid::from_bytes(&self.array::<20>()?).unwrap_or(Oid::ZERO_SHA1))).collect()

@@ -15,6 +15,8 @@ use super::repository::Verifier;
 use super::repository::oid;
 use super::repository::refusal;
 use super::transport;
+use crate::error::Cause;
+use crate::pack::MOST_BOUNDARIES;
 use crate::pack::Outlet;
 use crate::progress::Step;
 use crate::spec::Revision;
@@ -145,6 +147,10 @@ impl Source<'_> {
             Source::Local(local) => local.bring(request, repository, outlet)?,
         };
         let boundary: Vec<_> = repository.shallow()?.into_iter().map(oid).collect();
+        if boundary.len() > MOST_BOUNDARIES {
+            let source = Cause::new("its history is cut in too many places");
+            return Err(RemoteError::Protocol { url: url.to_owned(), source });
+        }
         outlet.finish(&boundary).map_err(|error| refusal(error, url, repository.path(), false))?;
         Ok(arrived)
     }

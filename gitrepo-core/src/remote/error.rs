@@ -285,7 +285,7 @@ pub enum RemoteError {
         url: String,
     },
     /// The processes that receive and verify the objects of a fetch lost each other.
-    #[error("what {url} sends cannot be handed over to be verified")]
+    #[error("the process that verifies what {url} sends has ended or was lost; try again")]
     HandOver {
         /// Without user information.
         url: String,

@@ -28,8 +28,8 @@ use crate::sys::capability;
 /// Descriptors that a worker may have open: packs, indexes, a socket or two.
 const DESCRIPTORS: u64 = 1024;
 
-/// Threads of a receiver, which has a uid of its own, or of all verifiers, which have one each. The system-call filter
-/// allows no processes.
+/// Threads of a receiver, which has a uid of its own, or of all verifiers together, which share a uid. The system-call
+/// filter allows no processes.
 const THREADS: u64 = 128;
 
 /// Sets the worker's limits, drops its capabilities, changes its user if possible, and ties its life to the monitor's.

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
 
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::Gate;
@@ -58,7 +60,8 @@ impl Fetching {
 
     /// Waits until the verifier is confined. Returns the monitor and the worker of the receiver, then the verifier's.
     fn workers(&self) -> [u32; 4] {
-        loop {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(60) {
             if let Ok(workers) = <[u32; 4]>::try_from(workers_of(self.parent.id()))
                 && fs::read_to_string(format!("/proc/{}/status", workers[3])).is_ok_and(is_filtered)
             {
@@ -66,6 +69,7 @@ impl Fetching {
             }
             std::thread::yield_now();
         }
+        panic!("no verifier was started: {:?}", workers_of(self.parent.id()));
     }
 
     /// Lets the server go on. Returns whether the fetch succeeded, and what the parent printed.

@@ -8,6 +8,7 @@ use super::packet::Packets;
 use super::packet::header;
 use super::packet::text;
 use crate::error::Cause;
+use crate::pack::MOST_BOUNDARIES;
 use crate::remote::advertisement::Advertisement;
 use crate::remote::advertisement::ListTooLong;
 use crate::spec::CommitId;
@@ -122,9 +123,6 @@ pub(super) fn read_to_pack<'a>(mut packets: Packets<'a>, banded: bool) -> Result
         }
     }
 }
-
-/// Most commits at which the history of a repository is cut.
-pub(super) const MOST_BOUNDARIES: usize = 1_000_000;
 
 fn push(ids: &mut Vec<CommitId>, digits: &[u8]) -> Result<(), AnswerError> {
     if ids.len() == MOST_BOUNDARIES {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::answer::AnswerError;
-use super::answer::MOST_BOUNDARIES;
 use super::answer::commit_id;
 use super::answer::nonsense;
 use super::packet::Packet;
 use super::packet::Packets;
 use super::packet::text;
+use crate::pack::MOST_BOUNDARIES;
 use crate::remote::advertisement::Advertisement;
 use crate::spec::CommitId;
 

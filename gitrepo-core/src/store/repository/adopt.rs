@@ -52,7 +52,7 @@ const ALTERNATES: &str = "objects/info/alternates";
 /// Maximum number of refs read from a worker's repository.
 const MOST_COMMITS: usize = 16;
 
-/// Size limit of a `shallow` file: 400,000 commits.
+/// Size limit of a `shallow` file, for [`MOST_BOUNDARIES`](crate::pack::MOST_BOUNDARIES) commits.
 const SHALLOW_LIMIT: u64 = 16 * 1024 * 1024;
 
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
@@ -248,7 +248,8 @@ impl Fetched {
         Ok(commits)
     }
 
-    /// Whether the fetch began with the store's objects. A false answer harms only the liar's own repository.
+    /// Whether the fetch began with the store's objects. A false answer harms no more than the repository of its URL, which
+    /// all tenants share: what it lacks is fetched again.
     pub(super) fn builds_on_base(&self) -> Result<bool, StoreError> {
         match fstatat(&self.top, ALTERNATES, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
