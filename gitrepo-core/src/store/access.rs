@@ -97,6 +97,17 @@ impl Access {
         proof::fresh(&self.directory(credential), commit, ttl)
     }
 
+    /// Whether the remote has given out this commit to this credential in this boot, and refused neither since. Without
+    /// that, a ref that stands at the commit is only a word about it.
+    pub fn has_content(&self, credential: &CredentialId, commit: &CommitId) -> bool {
+        proof::has_content(&self.directory(credential), commit)
+    }
+
+    /// Returns the commits that the remote once told or gave this credential, so that it may be told of them.
+    pub(crate) fn commits(&self, credential: &CredentialId) -> Vec<CommitId> {
+        proof::commits(&self.directory(credential))
+    }
+
     /// Deletes all of the credential's proofs after the remote has refused it. Its answers are kept, since they are
     /// useless without a proof.
     pub fn forget(&self, credential: &CredentialId) -> Result<(), StoreError> {
@@ -120,27 +131,39 @@ impl Access {
         Some(Resolution { age: age(&answer.at), resolved: answer.resolved })
     }
 
-    /// Records what the remote has just answered this credential about a revision, which proves its access to that
-    /// commit.
-    pub fn record_answer(
+    /// Records what the remote has answered this credential about a revision, asked at `asked`. That proves its access to
+    /// the commit: to its content if the revision is its id, otherwise only if the remote gave it out before.
+    pub(crate) fn record_answer(
         &self,
         credential: &CredentialId,
         revision: &Revision,
         resolved: &Resolved,
+        asked: &Moment,
     ) -> Result<(), StoreError> {
         if let Revision::Commit(commit) = revision {
-            return self.record_proof(credential, commit, Evidence::Commit);
+            return self.record_content(credential, commit, Evidence::Commit, asked);
         }
         let answer = Answer { at: Moment::now()?, resolved: resolved.clone() };
         self.write(credential, &answer_file(revision), &answer)?;
-        self.record_proof(credential, &resolved.commit, Evidence::Ref)
+        let content = self.has_content(credential, &resolved.commit);
+        self.record(credential, &resolved.commit, Proof { at: asked.clone(), by: Evidence::Ref, content })
     }
 
-    /// Records that the remote has just proved this credential's access to a commit. Drops the oldest proofs of a
-    /// credential that has many.
-    pub fn record_proof(&self, credential: &CredentialId, commit: &CommitId, by: Evidence) -> Result<(), StoreError> {
+    /// Records that the remote, asked at `asked`, gave out a commit to this credential.
+    pub(crate) fn record_content(
+        &self,
+        credential: &CredentialId,
+        commit: &CommitId,
+        by: Evidence,
+        asked: &Moment,
+    ) -> Result<(), StoreError> {
+        self.record(credential, commit, Proof { at: asked.clone(), by, content: true })
+    }
+
+    /// Drops the oldest proofs of a credential that has many.
+    fn record(&self, credential: &CredentialId, commit: &CommitId, proof: Proof) -> Result<(), StoreError> {
         let is_new = !self.directory(credential).join(proof::file_name(commit)).exists();
-        self.write(credential, &proof::file_name(commit), &Proof { at: Moment::now()?, by })?;
+        self.write(credential, &proof::file_name(commit), &proof)?;
         if is_new { proof::bound(&self.directory(credential)) } else { Ok(()) }
     }
 
