@@ -133,7 +133,7 @@ impl Wanted<'_> {
 
     fn lease(&self, proven: Proven, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
         let (revision, credential) = (self.revision.clone(), self.credential.clone());
-        let Proven { resolved, proof } = proven;
+        let Proven { resolved, proof, .. } = proven;
         Lease { revision, resolved, credential, snapshot, provenance, proof }
     }
 }

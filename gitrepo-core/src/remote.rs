@@ -58,12 +58,12 @@ pub trait Remote: Send + Sync {
 
 /// A conversation with one repository.
 pub trait Connection {
-    /// Resolves `revision` to a commit, which proves that the credential may read that commit: a ref stands there. Asks
-    /// for a full commit id itself, with nothing of ours on offer: a ref stands there, or the remote gives it out.
+    /// Resolves `revision` to a commit. Asks for a full commit id itself, with nothing of ours on offer: that the remote
+    /// gives it out proves that the credential may read that commit.
     ///
     /// # Errors
     ///
-    /// [`RemoteError::CommitNotProven`] if the remote gives out no commit by its id. Then a fetch without a base
+    /// [`RemoteError::CommitNotProven`] if the remote gives out no commit by its id, and no ref stands there. Then a fetch without a base
     /// ([`Errand::base`]) is the proof, if it [proves](FetchRequest::proves).
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError>;
 
@@ -134,12 +134,14 @@ pub struct FetchRequest {
     pub depth: u32,
     /// Whether the remote must give out the commit itself, because nothing has proven yet that the credential may read it.
     pub proves: bool,
+    /// Those commits here that the remote may be told of; `None` for all of them. It could claim to have others, too.
+    pub offers: Option<Vec<CommitId>>,
 }
 
 impl FetchRequest {
     /// So many commits of the history of a resolved revision; 0 for all of it.
     pub fn new(resolved: Resolved, depth: u32) -> Self {
-        Self { resolved, depth, proves: false }
+        Self { resolved, depth, proves: false, offers: None }
     }
 }
 

@@ -70,6 +70,7 @@ pub use access::Evidence;
 pub use access::Resolution;
 pub use access::ResolveLock;
 pub use clock::BootId;
+pub(crate) use clock::Moment;
 pub use error::StoreError;
 pub use evict::Bounds;
 pub use evict::Eviction;

@@ -42,7 +42,7 @@ fn has_advanced(last: &Step, step: &Step) -> bool {
     match (last, step) {
         (Step::Fetching { bytes: before, .. }, Step::Fetching { bytes, .. }) => {
             // Fewer bytes are another attempt's.
-            *bytes < *before || *bytes >= before.saturating_add(WORTHWHILE)
+            *bytes < *before || before.checked_add(WORTHWHILE).is_some_and(|then| *bytes >= then)
         }
         (Step::Queued | Step::Resolving, Step::Queued | Step::Resolving) => false,
         (before, now) => before != now,

@@ -15,6 +15,8 @@ use crate::remote::Resolved;
 use crate::spec::PullPolicy;
 use crate::spec::Revision;
 use crate::store::Evidence;
+use crate::store::Moment;
+use crate::store::StoreError;
 use crate::store::Turn;
 use crate::watch::Watch;
 
@@ -23,28 +25,32 @@ use crate::watch::Watch;
 const SHARED_ANSWER: Duration = Duration::from_secs(1);
 
 impl Snapshots {
-    /// Resolves the revision and proves access to its commit, or reuses a recent answer. If `may_fetch`, and no other
-    /// call is fetching from the repository, a call that asked the remote also returns its session for a fetch.
+    /// Resolves the revision and proves access to its commit, or reuses a recent answer.
+    ///
+    /// A call that `leases` the commit's tree gets no snapshot of the store unless the remote gave out the commit itself:
+    /// whoever knows its id can say that a ref stands there. If such a call asked about a moving revision, and no other
+    /// call is fetching from the repository, it also gets its session back for a fetch.
     pub(super) fn ask(
         &self,
         wanted: Wanted<'_>,
-        may_fetch: bool,
+        leases: bool,
         watch: &Watch,
     ) -> Result<(Proven, Option<Fetching<'_>>), LeaseError> {
-        if let Some(proven) = self.known(wanted) {
+        let known = || self.known_enough(wanted, leases);
+        if let Some(proven) = known()? {
             return Ok((proven, None));
         }
         watch.progress.report(&Step::Resolving);
         let access = self.store.access();
         let (credential, tenant) = (wanted.credential, watch.account());
-        let _asking = match access.resolve_lock_unless(credential, tenant, &watch.cancel, || Ok(self.known(wanted)))? {
+        let _asking = match access.resolve_lock_unless(credential, tenant, &watch.cancel, known)? {
             Turn::Done(proven) => return Ok((proven, None)),
             Turn::Ours(lock) => lock,
         };
-        if let Some(proven) = self.known(wanted) {
+        if let Some(proven) = known()? {
             return Ok((proven, None));
         }
-        let mut fetching = match may_fetch {
+        let mut fetching = match leases && !matches!(wanted.revision, Revision::Commit(_)) {
             true => self.try_fetching(wanted, watch)?,
             false => None,
         };
@@ -55,10 +61,24 @@ impl Snapshots {
         let proven = match self.still_given(wanted, &mut question)? {
             Some(proven) => proven,
             None => {
+                let asked = Moment::now()?;
                 let resolved = question(wanted.revision)?;
-                unless_full(access.record_answer(wanted.credential, wanted.revision, &resolved))?;
-                let proof = if resolved.reference.is_some() { Proof::Ref } else { Proof::Commit };
-                Proven { resolved, proof }
+                unless_full(access.record_answer(credential, wanted.revision, &resolved, &asked))?;
+                let proof = match wanted.revision {
+                    Revision::Commit(_) => Proof::Commit,
+                    _ => Proof::Ref,
+                };
+                let content = proof == Proof::Commit || access.has_content(credential, &resolved.commit);
+                Proven { resolved, proof, content }
+            }
+        };
+        let proven = match !leases || proven.content || self.find(wanted, &proven.resolved)?.is_none() {
+            true => proven,
+            false => {
+                let (commit, asked) = (proven.resolved.commit, Moment::now()?);
+                question(&Revision::Commit(commit))?;
+                unless_full(access.record_content(credential, &commit, proven.evidence(), &asked))?;
+                Proven { content: true, ..proven }
             }
         };
         Ok((proven, fetching))
@@ -76,11 +96,11 @@ impl Snapshots {
         }
         let access = self.store.access();
         let Some(last) = access.resolution(wanted.credential, wanted.revision) else { return Ok(None) };
-        let commit = last.resolved.commit;
+        let (commit, asked) = (last.resolved.commit, Moment::now()?);
         match question(&Revision::Commit(commit)) {
             Ok(_) => {
-                unless_full(access.record_proof(wanted.credential, &commit, Evidence::Commit))?;
-                Ok(Some(Proven { resolved: last.resolved, proof: Proof::Commit }))
+                unless_full(access.record_content(wanted.credential, &commit, Evidence::Commit, &asked))?;
+                Ok(Some(Proven { resolved: last.resolved, proof: Proof::Commit, content: true }))
             }
             Err(error) if error.is_about_one_commit() => {
                 self.void(wanted, &error);
@@ -103,6 +123,13 @@ impl Snapshots {
         self.proven(wanted, max_age, self.gateway.policy().config().cache.access_ttl)
     }
 
+    /// Like [`Snapshots::known`], unless the store has the snapshot and nothing has proven the commit's content.
+    fn known_enough(&self, wanted: Wanted<'_>, leases: bool) -> Result<Option<Proven>, StoreError> {
+        let Some(proven) = self.known(wanted) else { return Ok(None) };
+        let is_enough = !leases || proven.content || self.find(wanted, &proven.resolved)?.is_none();
+        Ok(is_enough.then_some(proven))
+    }
+
     /// Like [`Snapshots::known`], however long ago it was.
     pub(super) fn once_known(&self, wanted: Wanted<'_>) -> Option<Proven> {
         self.proven(wanted, None, Duration::MAX)
@@ -119,7 +146,14 @@ impl Snapshots {
                 is_recent.then_some(answer.resolved)?
             }
         };
+        self.still_proven(wanted, resolved, ttl)
+    }
+
+    /// Returns the proof of a commit if it is younger than `ttl`.
+    pub(super) fn still_proven(&self, wanted: Wanted<'_>, resolved: Resolved, ttl: Duration) -> Option<Proven> {
+        let access = self.store.access();
         let proof = access.proof(wanted.credential, &resolved.commit, ttl)?.into();
-        Some(Proven { resolved, proof })
+        let content = access.has_content(wanted.credential, &resolved.commit);
+        Some(Proven { resolved, proof, content })
     }
 }

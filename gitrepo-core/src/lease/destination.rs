@@ -9,7 +9,6 @@ use super::LeaseError;
 use super::Snapshots;
 use super::Wanted;
 use crate::remote::REPOSITORY;
-use crate::remote::Resolved;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
 use crate::store::FetchTurn;
@@ -52,7 +51,7 @@ pub(super) enum Destination {
 
 /// What a call fetches into, and its turn to do so.
 pub(super) struct Place {
-    /// `None` for the store's repository if another call of this tenant is fetching the same commit aside.
+    /// `None` before it is known which commit is fetched.
     pub(super) turn: Option<FetchTurn>,
     /// `None` for a place aside.
     pub(super) lock: Option<RepositoryLock>,
@@ -106,26 +105,29 @@ impl Destination {
 }
 
 impl Snapshots {
-    /// Waits for a place to fetch into. Returns `None` once another call has fetched the snapshot.
+    /// Waits for a place to fetch into. Returns `None` once `is_done` finds what another call has fetched.
     ///
     /// A call waits for as long as another one of its tenant fetches the same commit. It waits for any other one only
     /// while that advances, and not for ever.
     pub(super) fn place_to_fetch(
         &self,
         wanted: Wanted<'_>,
-        resolved: &Resolved,
+        commit: CommitId,
+        is_done: &dyn Fn() -> Result<Option<()>, StoreError>,
         watch: &Watch,
     ) -> Result<Option<Place>, LeaseError> {
         let repository = self.store.repository(&wanted.spec.repository);
-        let (tenant, commit) = (watch.account(), &resolved.commit);
+        let tenant = watch.account();
         let heartbeat = repository.heartbeat();
         let begun = Instant::now();
         let (mut beat, mut advanced) = (heartbeat.last(), begun);
         loop {
-            match repository.lock_unless(&watch.cancel.within(LOOK), || self.find(wanted, resolved)) {
-                Ok(Turn::Ours(lock)) => {
-                    return Ok(Some(Place { turn: repository.try_turn(tenant, commit)?, lock: Some(lock) }));
-                }
+            match repository.lock_unless(&watch.cancel.within(LOOK), is_done) {
+                Ok(Turn::Ours(lock)) => match repository.try_turn(tenant, &commit)? {
+                    Some(turn) => return Ok(Some(Place { turn: Some(turn), lock: Some(lock) })),
+                    // Another call of this tenant is fetching the same commit aside.
+                    None => break,
+                },
                 Ok(Turn::Done(_)) => return Ok(None),
                 Err(StoreError::Locked { .. }) if watch.cancel.check().is_ok() => {}
                 Err(error) => return Err(error.into()),
@@ -139,7 +141,7 @@ impl Snapshots {
                 break;
             }
         }
-        match repository.turn_unless(tenant, commit, &watch.cancel, || self.find(wanted, resolved))? {
+        match repository.turn_unless(tenant, &commit, &watch.cancel, is_done)? {
             Turn::Ours(turn) => Ok(Some(Place { turn: Some(turn), lock: repository.try_lock()? })),
             Turn::Done(_) => Ok(None),
         }

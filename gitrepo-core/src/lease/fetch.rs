@@ -25,9 +25,8 @@ use crate::snapshot;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
 use crate::spec::Revision;
-use crate::store::Evidence;
 use crate::store::FetchTurn;
-use crate::store::RepositoryLock;
+use crate::store::Moment;
 use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
 use crate::store::Staging;
@@ -40,8 +39,6 @@ use crate::worker::TREE;
 pub(super) struct Fetching<'a> {
     watch: Watch,
     session: Session<'a>,
-    /// Whether the fetch has to prove access: [`FetchRequest::proves`].
-    proves: bool,
     staging: Staging,
     destination: Destination,
     turn: Option<FetchTurn>,
@@ -53,6 +50,19 @@ pub(super) enum Found {
     Wanted(SnapshotLease),
     /// The same tree with other owners.
     Viewable(SnapshotLease),
+}
+
+/// What a fetch into the store's repository builds on.
+enum Base {
+    /// What the repository has.
+    Store,
+    /// Nothing: what is fetched replaces it.
+    Nothing,
+}
+
+/// A commit that was asked for by its id, before the remote has given it out.
+fn unproven(commit: CommitId) -> Proven {
+    Proven { resolved: Resolved::new(commit, None), proof: Proof::Commit, content: false }
 }
 
 impl Fetching<'_> {
@@ -70,39 +80,51 @@ impl Snapshots {
             && self.find(wanted, &Resolved::new(commit, None))?.is_none()
             // It would be fetched to be refused again. First the remote must say whether the credential may know.
             && self.check_refused(wanted, &Resolved::new(commit, None)).is_ok()
-            && let Some(fetching) = self.try_fetching(wanted, watch)?
+            && let Some(mut fetching) = self.try_fetching(wanted, watch)?
+            && let repository = self.store.repository(&wanted.spec.repository)
+            && let Some(turn) = repository.try_turn(watch.account(), &commit)?
         {
+            fetching.turn = Some(turn);
             return self.fetch_proving(wanted, commit, fetching, watch);
         }
-        let may_fetch = !matches!(wanted.revision, Revision::Commit(_));
-        let (proven, fetching) = match self.ask(wanted, may_fetch, watch) {
-            Err(error) if error.is_not_proven() => return self.prove_by_fetching(wanted, error, watch),
-            asked => asked?,
-        };
-        if let Some(hit) = self.hit(wanted, &proven)? {
-            return Ok(hit);
-        }
-        self.check_refused(wanted, &proven.resolved)?;
-        if let Some(mut fetching) = fetching {
-            let repository = self.store.repository(&wanted.spec.repository);
-            fetching.turn = repository.try_turn(watch.account(), &proven.resolved.commit)?;
-            return self.fetch_healing(wanted, proven, fetching, watch);
-        }
-        watch.progress.report(&Step::Waiting);
         loop {
-            let place = self.place_to_fetch(wanted, &proven.resolved, watch)?;
-            // Another call may have fetched it just before this one got its place.
+            let (proven, fetching) = match self.ask(wanted, true, watch) {
+                Err(error) if error.is_not_proven() => return self.prove_by_fetching(wanted, error, watch),
+                asked => asked?,
+            };
             if let Some(hit) = self.hit(wanted, &proven)? {
                 return Ok(hit);
             }
             self.check_refused(wanted, &proven.resolved)?;
-            let Some(Place { turn, lock }) = place else { continue };
-            let mut fetching = match lock {
-                Some(lock) => self.start_fetching(wanted, lock, watch)?,
-                None => self.start_fetching_aside(wanted, watch)?,
-            };
-            fetching.turn = turn;
-            return self.fetch_healing(wanted, proven, fetching, watch);
+            if let Some(mut fetching) = fetching {
+                let repository = self.store.repository(&wanted.spec.repository);
+                fetching.turn = repository.try_turn(watch.account(), &proven.resolved.commit)?;
+                // Otherwise another call of this tenant is fetching the same commit aside.
+                if fetching.turn.is_some() {
+                    return self.fetch_healing(wanted, proven, fetching, watch);
+                }
+            }
+            watch.progress.report(&Step::Waiting);
+            let commit = proven.resolved.commit;
+            let is_done = || self.find(wanted, &proven.resolved).map(|found| found.map(drop));
+            let place = self.place_to_fetch(wanted, commit, &is_done, watch)?;
+            match place {
+                // Another call may have fetched it just before this one got its place.
+                Some(place) if is_done()?.is_none() => {
+                    self.check_refused(wanted, &proven.resolved)?;
+                    let fetching = self.start_fetching(wanted, place, Base::Store, watch)?;
+                    return self.fetch_healing(wanted, proven, fetching, watch);
+                }
+                // The proof is from before the wait. If the remote has refused since, it is asked again.
+                _ => {
+                    let ttl = self.gateway.policy().config().cache.access_ttl;
+                    if let Some(proven) = self.still_proven(wanted, proven.resolved, ttl)
+                        && let Some(hit) = self.hit(wanted, &proven)?
+                    {
+                        return Ok(hit);
+                    }
+                }
+            }
         }
     }
 
@@ -114,19 +136,10 @@ impl Snapshots {
         fetching: Fetching<'_>,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        let proven = Proven { resolved: Resolved::new(commit, None), proof: Proof::Commit };
-        let fetching = Fetching { proves: true, ..fetching };
-        match self.fetch_healing(wanted, proven, fetching, watch) {
+        match self.fetch_healing(wanted, unproven(commit), fetching, watch) {
             Err(error) if error.is_not_proven() => self.prove_by_fetching(wanted, error, watch),
-            fetched => self.proven_by(fetched?),
+            fetched => fetched,
         }
-    }
-
-    /// Records that the fetch of a commit proved access.
-    fn proven_by(&self, fetched: Lease) -> Result<Lease, LeaseError> {
-        let access = self.store.access();
-        unless_full(access.record_proof(&fetched.credential, &fetched.resolved.commit, Evidence::Commit))?;
-        Ok(fetched)
     }
 
     /// Fetches a commit from a server that gives out none by its id. With nothing of ours on offer, the fetch itself proves
@@ -139,30 +152,39 @@ impl Snapshots {
     ) -> Result<Lease, LeaseError> {
         let Revision::Commit(commit) = *wanted.revision else { return Err(not_proven) };
         watch.progress.report(&Step::Waiting);
-        let lock = self.store.repository(&wanted.spec.repository).lock(&watch.cancel)?;
+        let is_done = || match self.known(wanted) {
+            Some(proven) if proven.content => self.find(wanted, &proven.resolved).map(|found| found.map(drop)),
+            _ => Ok(None),
+        };
+        let place = self.place_to_fetch(wanted, commit, &is_done, watch)?;
         if let Some(proven) = self.known(wanted)
             && let Some(hit) = self.hit(wanted, &proven)?
         {
             return Ok(hit);
         }
-        let watch = advance::told_by(watch, lock.repository().heartbeat());
-        let (destination, staging) = Destination::anew(lock)?;
-        let fetching = self.open(wanted, destination, staging, watch)?;
-        let proven = Proven { resolved: Resolved::new(commit, None), proof: Proof::Commit };
-        self.proven_by(self.fetch(wanted, proven, Fetching { proves: true, ..fetching })?)
+        let Some(place) = place else { return self.prove_by_fetching(wanted, not_proven, watch) };
+        let fetching = self.start_fetching(wanted, place, Base::Nothing, watch)?;
+        self.fetch(wanted, unproven(commit), fetching)
     }
 
     /// Opens a session that may fetch, unless another call is fetching from the repository.
     pub(super) fn try_fetching(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Option<Fetching<'_>>, LeaseError> {
         match self.store.repository(&wanted.spec.repository).try_lock()? {
-            Some(lock) => self.start_fetching(wanted, lock, watch).map(Some),
+            Some(lock) => {
+                let place = Place { turn: None, lock: Some(lock) };
+                self.start_fetching(wanted, place, Base::Store, watch).map(Some)
+            }
             None => Ok(None),
         }
     }
 
-    /// Leases the snapshot if the store has it, or can make it without a fetch.
+    /// Leases the snapshot if the store has it, or can make it without a fetch, and the remote gave out its commit to this
+    /// credential.
     pub(super) fn hit(&self, wanted: Wanted<'_>, proven: &Proven) -> Result<Option<Lease>, LeaseError> {
         let resolved = &proven.resolved;
+        if !proven.content {
+            return Ok(None);
+        }
         let snapshot = match self.find(wanted, resolved)? {
             Some(Found::Wanted(snapshot)) => Some(snapshot),
             Some(Found::Viewable(fetched)) => self.view_unless_damaged(wanted, resolved, &fetched)?,
@@ -192,43 +214,50 @@ impl Snapshots {
         fetching: Fetching<'_>,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        let (has_base, proves) = (fetching.destination.base().is_some(), fetching.proves);
+        let has_base = fetching.destination.base().is_some();
         match self.fetch(wanted, proven.clone(), fetching) {
             Err(error) if has_base && error.is_damage() => {
                 let url = &wanted.spec.repository;
                 tracing::warn!(%url, error = %chain(&error), "the store's copy is damaged; fetching again");
-                let lock = self.store.repository(url).lock(&watch.cancel)?;
-                // Another call may have found the damage, and mended it, while nobody held the lock.
-                if !proves && let Some(hit) = self.hit(wanted, &proven)? {
+                // Another call may find the damage, and mend it, while this one has no lock.
+                let is_done = || match proven.content {
+                    true => self.find(wanted, &proven.resolved).map(|found| found.map(drop)),
+                    false => Ok(None),
+                };
+                let place = self.place_to_fetch(wanted, proven.resolved.commit, &is_done, watch)?;
+                if let Some(hit) = self.hit(wanted, &proven)? {
                     return Ok(hit);
                 }
-                let turn = lock.repository().try_turn(watch.account(), &proven.resolved.commit)?;
-                let watch = advance::told_by(watch, lock.repository().heartbeat());
-                let (destination, staging) = Destination::anew(lock)?;
-                let fetching = self.open(wanted, destination, staging, watch)?;
-                self.fetch(wanted, proven, Fetching { turn, proves, ..fetching })
+                // It was there a moment ago.
+                let Some(place) = place else { return Err(error) };
+                let fetching = self.start_fetching(wanted, place, Base::Nothing, watch)?;
+                self.fetch(wanted, proven, fetching)
             }
             result => result,
         }
     }
 
-    /// Opens a session under the repository's lock, with a staging directory of its own.
+    /// Opens a session with a staging directory of its own, at the place that was found for it.
     fn start_fetching(
         &self,
         wanted: Wanted<'_>,
-        lock: RepositoryLock,
+        Place { turn, lock }: Place,
+        base: Base,
         watch: &Watch,
     ) -> Result<Fetching<'_>, LeaseError> {
+        let Some(lock) = lock else {
+            let url = &wanted.spec.repository;
+            tracing::info!(%url, "fetching aside: another call has been fetching from the repository for long");
+            let fetching = self.open(wanted, Destination::Aside, self.store.staging()?, watch.clone())?;
+            return Ok(Fetching { turn, ..fetching });
+        };
         let watch = advance::told_by(watch, lock.repository().heartbeat());
-        let (destination, staging) = Destination::in_store(lock)?;
-        self.open(wanted, destination, staging, watch)
-    }
-
-    /// Opens a session while another call holds the repository's lock.
-    fn start_fetching_aside(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Fetching<'_>, LeaseError> {
-        let url = &wanted.spec.repository;
-        tracing::info!(%url, "fetching aside: another call has been fetching from the repository for long");
-        self.open(wanted, Destination::Aside, self.store.staging()?, watch.clone())
+        let (destination, staging) = match base {
+            Base::Store => Destination::in_store(lock)?,
+            Base::Nothing => Destination::anew(lock)?,
+        };
+        let fetching = self.open(wanted, destination, staging, watch)?;
+        Ok(Fetching { turn, ..fetching })
     }
 
     fn open(
@@ -241,19 +270,28 @@ impl Snapshots {
         let workspace = Workspace { staging: staging.path(), base: destination.base() };
         let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), &watch)?;
         let session = session.making_room(self.room.clone());
-        Ok(Fetching { watch, session, proves: false, staging, destination, turn: None })
+        Ok(Fetching { watch, session, staging, destination, turn: None })
     }
 
     /// Fetches a tree, checks it, and installs it as a snapshot.
     fn fetch(&self, wanted: Wanted<'_>, proven: Proven, fetching: Fetching<'_>) -> Result<Lease, LeaseError> {
         let resolved = &proven.resolved;
         // The locks are dropped last.
-        let Fetching { turn: _turn, destination, staging, session, proves, watch } = fetching;
-        let watch = &watch;
-        let request = FetchRequest { proves, ..FetchRequest::new(resolved.clone(), wanted.spec.depth) };
+        let Fetching { turn: _turn, destination, staging, session, watch } = fetching;
+        let (watch, access, asked) = (&watch, self.store.access(), Moment::now()?);
+        let request = FetchRequest {
+            proves: !proven.content,
+            offers: Some(access.commits(wanted.credential)),
+            ..FetchRequest::new(resolved.clone(), wanted.spec.depth)
+        };
         let limits = self.gateway.policy().limits();
         let received = receive(session, wanted.spec, &request, wanted.form.format, limits, watch);
         let Received { tree, written, bytes } = received?;
+        // Before others of this credential find the snapshot.
+        if !proven.content {
+            let recorded = access.record_content(wanted.credential, &resolved.commit, proven.evidence(), &asked);
+            unless_full(recorded)?;
+        }
         let given_up = |source| LeaseError::Interrupted { source };
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {

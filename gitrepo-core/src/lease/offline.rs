@@ -24,8 +24,8 @@ impl Snapshots {
         if self.gateway.policy().config().offline == Offline::Refuse || !failure.is_remote_away() {
             return Err(failure);
         }
-        let Some(Proven { resolved, .. }) = self.once_known(wanted) else { return Err(failure) };
-        let proven = Proven { resolved, proof: Proof::Offline };
+        let Some(proven) = self.once_known(wanted) else { return Err(failure) };
+        let proven = Proven { proof: Proof::Offline, ..proven };
         let Some(lease) = self.hit(wanted, &proven)? else { return Err(failure) };
         tracing::warn!(
             url = %wanted.spec.repository, revision = %wanted.revision, commit = %lease.commit(), error = %chain(&failure),

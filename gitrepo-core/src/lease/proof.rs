@@ -49,6 +49,19 @@ impl From<Evidence> for Proof {
 pub(super) struct Proven {
     pub(super) resolved: Resolved,
     pub(super) proof: Proof,
+    /// Whether the remote gave out the commit to this credential. Otherwise it only told that a ref stands there: it may
+    /// fetch the commit, but gets nothing from the store.
+    pub(super) content: bool,
+}
+
+impl Proven {
+    /// What the record of a proof says that this one is by.
+    pub(super) fn evidence(&self) -> Evidence {
+        match self.resolved.reference {
+            Some(_) => Evidence::Ref,
+            None => Evidence::Commit,
+        }
+    }
 }
 
 impl Snapshots {

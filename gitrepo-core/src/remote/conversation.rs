@@ -140,13 +140,15 @@ impl Source<'_> {
         if request.proves && repository.has(commit)? {
             self.resolve(&Revision::Commit(commit))?;
         }
+        let offer = repository.offer(request.offers.as_deref())?;
         let is_enough = request.depth == 1 || repository.shallow()?.is_empty();
         let arrived = match self {
             _ if is_enough && repository.holds(commit) => Arrived::default(),
-            Source::Server(server) => server.bring(request, repository, outlet)?,
+            Source::Server(server) => server.bring(request, &offer, repository, outlet)?,
             Source::Local(local) => local.bring(request, repository, outlet)?,
         };
-        let boundary: Vec<_> = repository.shallow()?.into_iter().map(oid).collect();
+        // Of what the server was not told of, the parents may have come, too: the verifier looks.
+        let boundary: Vec<_> = repository.shallow()?.difference(&offer.untold).copied().map(oid).collect();
         if boundary.len() > MOST_BOUNDARIES {
             let source = Cause::new("its history is cut in too many places");
             return Err(RemoteError::Protocol { url: url.to_owned(), source });

@@ -12,6 +12,7 @@ use super::RemoteError;
 use super::Resolved;
 use super::Unsupported;
 use super::advertisement::Advertisement;
+use super::repository::Offer;
 use super::repository::Repository;
 use super::transport;
 use super::transport::Transport;
@@ -103,16 +104,17 @@ impl<'a> Server<'a> {
     pub(super) fn bring(
         &mut self,
         request: &FetchRequest,
+        offer: &Offer,
         repository: &Repository,
         outlet: &mut Outlet,
     ) -> Result<Arrived, RemoteError> {
         let was_connected = self.hello.is_some();
         self.answered = false;
-        match self.try_bring(request, repository, outlet) {
+        match self.try_bring(request, offer, repository, outlet) {
             // The server may have closed the idle connection.
             Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. }) if was_connected && !self.answered => {
                 self.hello = None;
-                self.try_bring(request, repository, outlet)
+                self.try_bring(request, offer, repository, outlet)
             }
             outcome => outcome,
         }
@@ -121,12 +123,12 @@ impl<'a> Server<'a> {
     fn try_bring(
         &mut self,
         request: &FetchRequest,
+        offer: &Offer,
         repository: &Repository,
         outlet: &mut Outlet,
     ) -> Result<Arrived, RemoteError> {
         let commit = request.resolved.commit;
-        let shallow = repository.shallow()?;
-        let depth = if request.depth == 0 && !shallow.is_empty() { ask::WHOLE } else { request.depth };
+        let depth = if request.depth == 0 && !offer.shallow.is_empty() { ask::WHOLE } else { request.depth };
         let hello = self.connect()?;
         let wanted = match &hello.version {
             Version::Two => Some(commit),
@@ -136,10 +138,10 @@ impl<'a> Server<'a> {
         };
         match wanted {
             Some(object) => {
-                let (haves, shallow) = (repository.offers()?, shallow.into_iter().collect());
+                let (haves, shallow) = (offer.commits.clone(), offer.shallow.iter().copied().collect());
                 self.fetch(Wants { objects: vec![object], haves, shallow, depth, alone: false }, repository, outlet)
             }
-            None => self.search(commit, repository, outlet),
+            None => self.search(commit, offer, repository, outlet),
         }
         // Even for a ref that it just told of: a branch may move in between, and a server may lie.
         .map_err(|error| error.about(commit))
@@ -149,6 +151,7 @@ impl<'a> Server<'a> {
     fn search(
         &mut self,
         commit: CommitId,
+        offer: &Offer,
         repository: &Repository,
         outlet: &mut Outlet,
     ) -> Result<Arrived, RemoteError> {
@@ -160,11 +163,11 @@ impl<'a> Server<'a> {
                 break;
             }
             // What came before is offered, so that only older history is sent.
-            let mut haves = repository.offers()?;
+            let mut haves = offer.commits.clone();
             if total != Arrived::default() {
                 haves.extend(&objects);
             }
-            let shallow = repository.shallow()?.into_iter().collect();
+            let shallow = repository.shallow()?.difference(&offer.untold).copied().collect();
             let arrived = self.fetch(Wants { objects, haves, shallow, depth, alone: false }, repository, outlet)?;
             total = Arrived { bytes: total.bytes + arrived.bytes, objects: total.objects + arrived.objects };
             if repository.anew()?.has(commit)? {

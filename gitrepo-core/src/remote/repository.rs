@@ -77,6 +77,16 @@ pub(crate) enum Found {
     Nothing,
 }
 
+/// What a server is told of a repository.
+pub(crate) struct Offer {
+    /// The commits that are here with their whole trees, newest first.
+    pub(crate) commits: Vec<CommitId>,
+    /// Commits in their history whose parents are not here.
+    pub(crate) shallow: BTreeSet<CommitId>,
+    /// The other commits whose parents are not here.
+    pub(crate) untold: BTreeSet<CommitId>,
+}
+
 impl Repository {
     /// Creates a bare repository on top of `base` at `path`, an absent or empty directory.
     pub(crate) fn create(path: &Path, base: Option<&Path>) -> Result<Self, RemoteError> {
@@ -153,11 +163,28 @@ impl Repository {
         self.git.find_reference(&format!("{COMMITS}/{commit}")).is_ok()
     }
 
-    /// The commits that are here with their whole trees, newest first, as many as a server is offered.
+    /// The commits that are here with their whole trees, newest first, as many as a server is offered at most.
     pub(crate) fn offers(&self) -> Result<Vec<CommitId>, RemoteError> {
         let unusable = |error| unusable(self.path(), &error);
         let commits = commits_of(&self.git).map_err(unusable)?;
         Ok(commits.into_iter().take(OFFERED).map(commit_id).collect())
+    }
+
+    /// What a server is told that may be told of these commits; `None` for all of them.
+    pub(crate) fn offer(&self, of: Option<&[CommitId]>) -> Result<Offer, RemoteError> {
+        let (mut commits, shallow) = (self.offers()?, self.shallow()?);
+        let everything = commits_of(&self.git).map_err(|error| unusable(self.path(), &error))?;
+        let told: BTreeSet<_> = match of {
+            Some(of) => of.iter().copied().collect(),
+            None => BTreeSet::new(),
+        };
+        if of.is_none() || everything.into_iter().all(|commit| told.contains(&commit_id(commit))) {
+            return Ok(Offer { commits, shallow, untold: BTreeSet::new() });
+        }
+        // If a history is cut, the server must know where. Where a commit itself is cut, nobody has to look for that.
+        commits.retain(|commit| told.contains(commit) && (shallow.is_empty() || shallow.contains(commit)));
+        let (shallow, untold) = shallow.into_iter().partition(|commit| commits.contains(commit));
+        Ok(Offer { commits, shallow, untold })
     }
 
     /// Records that these commits are here with their whole trees: [`holds`](Self::holds) reads this, and the next fetch

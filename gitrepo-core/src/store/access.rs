@@ -102,6 +102,17 @@ impl Access {
         proof::fresh(&self.directory(credential), commit, ttl)
     }
 
+    /// Whether the remote has given out this commit to this credential in this boot, and refused neither since. Without
+    /// that, a ref that stands at the commit is only a word about it.
+    pub fn has_content(&self, credential: &CredentialId, commit: &CommitId) -> bool {
+        proof::has_content(&self.directory(credential), commit)
+    }
+
+    /// Returns the commits that the remote once told or gave this credential, so that it may be told of them.
+    pub(crate) fn commits(&self, credential: &CredentialId) -> Vec<CommitId> {
+        proof::commits(&self.directory(credential))
+    }
+
     /// Deletes all of the credential's proofs after the remote has refused it. Its answers are kept, since they are
     /// useless without a proof.
     pub fn forget(&self, credential: &CredentialId) -> Result<(), StoreError> {
@@ -124,28 +135,41 @@ impl Access {
         Some(Resolution { age: age(&answer.at), resolved: answer.resolved })
     }
 
-    /// Records what the remote has just answered this credential about a revision, which proves its access to that
-    /// commit. Drops old answers of a credential that has many.
-    pub fn record_answer(
+    /// Records what the remote has answered this credential about a revision, asked at `asked`. That proves its access to
+    /// the commit: to its content if the revision is its id, otherwise only if the remote gave it out before.
+    pub(crate) fn record_answer(
         &self,
         credential: &CredentialId,
         revision: &Revision,
         resolved: &Resolved,
+        asked: &Moment,
     ) -> Result<(), StoreError> {
         if let Revision::Commit(commit) = revision {
-            return self.record_proof(credential, commit, Evidence::Commit);
+            return self.record_content(credential, commit, Evidence::Commit, asked);
         }
         let answer = Answer { at: Moment::now()?, resolved: resolved.clone() };
         if self.write(credential, &answer_file(revision), &answer)? {
             files::bound(&self.directory(credential), ANSWER, BTreeSet::new)?;
         }
-        self.record_proof(credential, &resolved.commit, Evidence::Ref)
+        let content = self.has_content(credential, &resolved.commit);
+        self.record(credential, &resolved.commit, Proof { at: asked.clone(), by: Evidence::Ref, content })
     }
 
-    /// Records that the remote has just proved this credential's access to a commit. Drops old proofs of a credential
-    /// that has many: for those commits the remote is asked again. Those that an answer needs stay.
-    pub fn record_proof(&self, credential: &CredentialId, commit: &CommitId, by: Evidence) -> Result<(), StoreError> {
-        if !self.write(credential, &proof::file_name(commit), &Proof { at: Moment::now()?, by })? {
+    /// Records that the remote, asked at `asked`, gave out a commit to this credential.
+    pub(crate) fn record_content(
+        &self,
+        credential: &CredentialId,
+        commit: &CommitId,
+        by: Evidence,
+        asked: &Moment,
+    ) -> Result<(), StoreError> {
+        self.record(credential, commit, Proof { at: asked.clone(), by, content: true })
+    }
+
+    /// Drops old proofs of a credential that has many: for those commits the remote is asked again, and offered nothing
+    /// that builds on them. Those that an answer needs stay.
+    fn record(&self, credential: &CredentialId, commit: &CommitId, proof: Proof) -> Result<(), StoreError> {
+        if !self.write(credential, &proof::file_name(commit), &proof)? {
             return Ok(());
         }
         let directory = self.directory(credential);

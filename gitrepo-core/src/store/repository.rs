@@ -114,9 +114,9 @@ impl Repository {
         lock.map(|lock| self.locked(lock)).transpose()
     }
 
-    /// Like [`Repository::lock`], but returns early if `done` finds an answer. Calls that wait for the same commit look
-    /// for its snapshot, and return together when it exists. `done` runs only while another process holds the lock, so
-    /// check again after taking it.
+    /// Takes the exclusive right to fetch into the repository. Waits for other fetches, or until `done` finds an answer.
+    /// Calls that wait for the same commit look for its snapshot, and return together when it exists. `done` runs only
+    /// while another process holds the lock, so check again after taking it.
     pub(crate) fn lock_unless<T>(
         &self,
         cancel: &Cancel,

@@ -131,10 +131,7 @@ impl Session {
     /// Errors of the remote, and of the worker itself.
     pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, WorkerError> {
         match self.exchange(Request::Resolve(revision.clone()), Phase::Resolving)? {
-            // A commit id means itself, whatever a worker says.
-            Reply::Resolved(resolved) if !matches!(revision, Revision::Commit(id) if *id != resolved.commit) => {
-                Ok(resolved)
-            }
+            Reply::Resolved(resolved) if answers(revision, &resolved) => Ok(resolved),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -276,6 +273,14 @@ impl Session {
     }
 }
 
+/// Whether a worker may say this of a revision: a commit id means itself, and only a ref leads to any other commit.
+fn answers(revision: &Revision, resolved: &Resolved) -> bool {
+    match revision {
+        Revision::Commit(commit) => resolved.commit == *commit && resolved.reference.is_none(),
+        _ => resolved.reference.is_some(),
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.end();
@@ -344,6 +349,23 @@ mod tests {
                 Ok(report) => assert_eq!((reported, report.commit), (requested, requested)),
                 Err(error) => assert!(reported == other && matches!(error, WorkerError::Protocol { .. }), "{error}"),
             }
+        }
+    }
+
+    #[test]
+    fn only_a_ref_leads_to_a_commit_and_a_commit_id_means_itself() {
+        let [requested, other] = [1, 2].map(|byte| CommitId::from_bytes([byte; 20]));
+        let reference = Some("refs/heads/main".to_owned());
+        for (revision, resolved, expected) in [
+            (Revision::Commit(requested), Resolved::new(requested, None), true),
+            (Revision::Commit(requested), Resolved::new(other, None), false),
+            (Revision::Commit(requested), Resolved::new(requested, reference.clone()), false),
+            (Revision::Head, Resolved::new(other, reference), true),
+            (Revision::Head, Resolved::new(other, None), false),
+        ] {
+            let job = job("https://git.example.com/a.git", Checking::Strict);
+            let mut session = Session::new(Box::new(Claiming(Some(Reply::Resolved(resolved)))), &job, Cancel::new());
+            assert_eq!(session.resolve(&revision).is_ok(), expected, "{revision}");
         }
     }
 

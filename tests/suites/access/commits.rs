@@ -192,17 +192,39 @@ fn s23_who_joins_a_fetch_in_flight_needs_a_proof_of_its_own() {
             let expected = if credential == Some("other") { Kind::NotFound } else { Kind::Unauthenticated };
             assert_eq!(scene.refused(&scene.pod(&scene.commit, credential)), expected, "while the fetch is held");
         }
-        let joined = [&second, &third].map(|pod| scope.spawn(|| scene.publish(pod)));
+        let [second, third] = [&second, &third].map(|pod| scope.spawn(|| scene.publish(pod)));
         drop(gate);
         assert!(matches!(fetch.join().unwrap().unwrap().outcome, Outcome::Fetched { .. }));
-        for joined in joined {
-            assert_eq!(joined.join().unwrap().unwrap().outcome, Outcome::Hit);
-        }
+        assert_eq!(second.join().unwrap().unwrap().outcome, Outcome::Hit);
+        // A branch stands there, but the server gives the commit out to the key alone.
+        assert_eq!(third.join().unwrap().unwrap_err().kind(), Kind::NotFound);
     });
     assert_eq!(scene.server.packs(), 1);
-    scene.assert_refused(&scene.commit, &EVERYBODY[2..]);
-    // The branch that it may read stands there, so the server told it the commit.
-    scene.publish_unasked(&scene.commit, "other");
+    scene.assert_refused(&scene.commit, &EVERYBODY[1..]);
+}
+
+#[test]
+fn s23_a_commit_behind_a_branch_is_given_out_once_to_each_credential_and_named_to_no_other_server() {
+    for protocol in [2, 0] {
+        let mut scene = Scene::serving(|server, _| server.accept(OTHER).protocol(protocol), |_| {});
+        let old = scene.commit.clone();
+        scene.publish_new("main", Some("key")).unwrap();
+        let hit = scene.publish_new("main", Some("other")).unwrap();
+        assert_eq!((hit.outcome, hit.proof, scene.server.proofs()), (Outcome::Hit, Proof::Ref, 1));
+        scene.publish_unasked("refs/heads/main", "other");
+
+        // Another repository takes the place of the first.
+        scene.restart(Duration::ZERO);
+        let successor = Repository::new("small");
+        successor.commit_unrelated("refs/heads/main", &Files::new().file("new", "new\n"));
+        scene.server.add(&successor);
+        scene.server.accept_only(&[]);
+        scene.publish_new("main", None).unwrap();
+        scene.server.settle();
+        let requests = scene.server.requests();
+        let fetch = requests.iter().rfind(|request| request.is_upload_pack()).unwrap();
+        assert!(!fetch.says(&old), "nothing of the former owner is on offer");
+    }
 }
 
 #[test]
@@ -216,10 +238,8 @@ fn s23_a_server_that_gives_out_no_commit_by_its_id_proves_it_by_a_fetch() {
         assert_eq!(scene.publish_new(&old, Some(key)).unwrap().proof, Proof::Commit);
         assert!(scene.server.packs() > packs, "the history has it, and nothing shorter tells");
         scene.publish_unasked(&old, key);
-        // A ref stands at this one, so the list of refs is the proof.
-        let proofs = scene.server.proofs();
+        // A ref stands at this one, so it is given out.
         scene.publish_new(&new, Some(key)).unwrap();
-        assert_eq!(scene.server.proofs(), proofs);
     }
     scene.assert_refused(&old, &EVERYBODY[2..]);
 }

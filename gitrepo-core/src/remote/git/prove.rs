@@ -23,7 +23,7 @@ use crate::spec::CommitId;
 const REST: u64 = 16 * 1024;
 
 impl Server<'_> {
-    /// Has the server give out `commit`, or tell that a ref stands there.
+    /// Has the server give out `commit`. That a ref stands there is not enough: whoever knows the id can say so.
     ///
     /// # Errors
     ///
@@ -32,15 +32,14 @@ impl Server<'_> {
     pub(super) fn prove(&mut self, commit: CommitId) -> Result<(), RemoteError> {
         let not_proven = RemoteError::CommitNotProven { url: self.url(), commit };
         let hello = self.connect()?;
-        if let Version::Zero { refs, .. } = &hello.version {
-            if refs.leading_to(commit, None).is_some() {
-                return Ok(());
-            }
-            if !hello.gives_commits_by_id() {
-                return Err(not_proven);
-            }
-        }
-        match self.find(commit)? {
+        let by_id = hello.gives_commits_by_id().then_some(commit);
+        let wanted = match &hello.version {
+            // A tag is sent with its commit.
+            Version::Zero { refs, .. } => refs.leading_to(commit, None).or(by_id),
+            Version::Two => by_id,
+        };
+        let Some(wanted) = wanted else { return Err(not_proven) };
+        match self.find(commit, wanted)? {
             Some(ObjectType::Commit) => Ok(()),
             Some(kind) => {
                 Err(RemoteError::NotACommit { url: self.url(), revision: commit.to_string(), object: kind.to_string() })
@@ -49,11 +48,11 @@ impl Server<'_> {
         }
     }
 
-    /// Asks for a pack with this object, and returns the object's type; `None` if the pack does not have it.
-    fn find(&mut self, id: CommitId) -> Result<Option<ObjectType>, RemoteError> {
+    /// Asks for a pack with `wanted`, and returns the type of the object `id`; `None` if the pack does not have it.
+    fn find(&mut self, id: CommitId, wanted: CommitId) -> Result<Option<ObjectType>, RemoteError> {
         self.answered = false;
         let (message, banded) =
-            self.pack_request(Wants { objects: vec![id], depth: 1, alone: true, ..Wants::default() })?;
+            self.pack_request(Wants { objects: vec![wanted], depth: 1, alone: true, ..Wants::default() })?;
         let stream = self.transport.ask(&message)?;
         let (found, is_at_end) = match answer::read_to_pack(Packets::new(stream), banded) {
             Ok((_, mut pack)) => {

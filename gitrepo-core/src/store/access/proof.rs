@@ -22,7 +22,7 @@ pub(super) const EXTENSION: &str = "proof";
 pub enum Evidence {
     /// It told that a ref stands at the commit.
     Ref,
-    /// It gave out the commit, asked for its id, with nothing of ours on offer.
+    /// It gave out the commit, asked for its id: in the pack of a fetch, or else with nothing of ours on offer.
     Commit,
 }
 
@@ -32,6 +32,9 @@ pub enum Evidence {
 pub(super) struct Proof {
     pub(super) at: Moment,
     pub(super) by: Evidence,
+    /// Whether the remote has also given out the commit itself, now or earlier in this boot.
+    #[serde(default)]
+    pub(super) content: bool,
 }
 
 /// Returns the file name of a commit's proof.
@@ -43,6 +46,17 @@ pub(super) fn file_name(commit: &CommitId) -> String {
 pub(super) fn fresh(directory: &Path, commit: &CommitId, ttl: Duration) -> Option<Evidence> {
     let proof = read::<Proof>(&directory.join(file_name(commit)))?;
     age(&proof.at).is_some_and(|age| age < ttl).then_some(proof.by)
+}
+
+/// Whether the remote has given out the commit itself in this boot.
+pub(super) fn has_content(directory: &Path, commit: &CommitId) -> bool {
+    let proof = read::<Proof>(&directory.join(file_name(commit)));
+    proof.is_some_and(|proof| proof.content && age(&proof.at).is_some())
+}
+
+/// Returns the commits that have a proof, of any age and any boot.
+pub(super) fn commits(directory: &Path) -> Vec<CommitId> {
+    files::list(directory, EXTENSION).filter_map(|path| CommitId::parse(path.file_stem()?.to_str()?).ok()).collect()
 }
 
 /// Whether a proof of this boot is younger than `limit`; `None` without a proof of this boot.

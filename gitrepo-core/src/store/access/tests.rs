@@ -24,6 +24,10 @@ fn is_proven(access: &Access, credential: &CredentialId) -> bool {
     access.proof(credential, &commit(1), TTL).is_some()
 }
 
+fn now() -> Moment {
+    Moment::now().unwrap()
+}
+
 fn main() -> Revision {
     Revision::Named("main".to_owned())
 }
@@ -53,12 +57,33 @@ fn s12_a_proof_counts_for_one_credential_and_one_repository() {
         access.credential(&other_url, &Credentials::none()).unwrap(),
     ];
     assert_eq!(others.iter().chain([&proven]).collect::<BTreeSet<_>>().len(), 5);
-    access.record_answer(&proven, &main(), &resolved(commit(1))).unwrap();
+    access.record_answer(&proven, &main(), &resolved(commit(1)), &now()).unwrap();
     assert!(is_proven(access, &proven));
     for other in &others {
         assert!(!is_proven(access, other));
         assert_eq!(access.resolution(other, &main()), None);
     }
+}
+
+#[test]
+fn s23_a_ref_that_stands_at_a_commit_is_no_proof_of_its_content() {
+    let (_place, store) = store();
+    let access = store.access();
+    let credential = access.credential(&url(), &Credentials::none()).unwrap();
+    let says = || access.record_answer(&credential, &main(), &resolved(commit(1)), &now()).unwrap();
+    says();
+    assert!(is_proven(access, &credential) && !access.has_content(&credential, &commit(1)));
+    access.record_content(&credential, &commit(1), Evidence::Ref, &now()).unwrap();
+    says();
+    assert!(access.has_content(&credential, &commit(1)), "it gave it out earlier");
+    access.forget_commit(&credential, &commit(1)).unwrap();
+    says();
+    assert!(!access.has_content(&credential, &commit(1)), "it refused it since");
+    access.record_answer(&credential, &Revision::Commit(commit(2)), &resolved(commit(2)), &now()).unwrap();
+    assert!(access.has_content(&credential, &commit(2)));
+    let mut commits = access.commits(&credential);
+    commits.sort_unstable();
+    assert_eq!(commits, [commit(1), commit(2)]);
 }
 
 #[test]
@@ -68,7 +93,7 @@ fn a_proof_ends_with_its_lifetime_the_boot_or_a_refusal() {
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
     assert!(!is_proven(access, &credential));
     access.forget(&credential).unwrap();
-    access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+    access.record_answer(&credential, &main(), &resolved(commit(1)), &now()).unwrap();
     assert!(is_proven(access, &credential));
     assert!(access.proof(&credential, &commit(1), Duration::ZERO).is_none());
 
@@ -94,7 +119,7 @@ fn r11_a_sweep_deletes_a_long_unused_credential_unless_it_is_asking() {
     let access = store.access();
     let [used, asking, old, older_boot] = ["a", "b", "c", "d"].map(|name| {
         let credential = access.credential(&url(), &token(name)).unwrap();
-        access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+        access.record_answer(&credential, &main(), &resolved(commit(1)), &now()).unwrap();
         credential
     });
     let boot = crate::store::BootId::current().unwrap().to_string();
@@ -120,7 +145,7 @@ fn r11_a_sweep_deletes_a_long_unused_credential_unless_it_is_asking() {
     drop(turn);
     assert_eq!(access.sweep_unused(TTL).unwrap(), 1);
     assert_eq!(access.sweep_unused(Duration::ZERO).unwrap(), 2);
-    access.record_answer(&old, &main(), &resolved(commit(1))).unwrap();
+    access.record_answer(&old, &main(), &resolved(commit(1)), &now()).unwrap();
     assert!(is_proven(access, &old));
 }
 
@@ -130,7 +155,7 @@ fn r11_an_answer_survives_a_reboot_but_its_age_is_then_unknown() {
     let access = store.access();
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
     for digit in [1, 2] {
-        access.record_answer(&credential, &main(), &resolved(commit(digit))).unwrap();
+        access.record_answer(&credential, &main(), &resolved(commit(digit)), &now()).unwrap();
     }
     let answer = access.resolution(&credential, &main()).unwrap();
     assert_eq!(answer.resolved, resolved(commit(2)));
@@ -169,7 +194,7 @@ fn many_processes_create_one_key_in_one_file() {
 fn s13_no_secret_is_on_disk_or_printed() {
     let (place, store) = store();
     let credential = store.access().credential(&url(), &token("canary")).unwrap();
-    store.access().record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+    store.access().record_answer(&credential, &main(), &resolved(commit(1)), &now()).unwrap();
     let mut directories = vec![place.path().to_path_buf()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {
@@ -192,7 +217,7 @@ fn s12_a_proof_and_its_refusal_count_in_every_store_of_the_node() {
     let [one, two] = [&roots[0], &roots[1]].map(|root| Store::open_beside(root, &main).unwrap());
     let credential = one.access().credential(&url(), &token("canary")).unwrap();
     assert_eq!(two.access().credential(&url(), &token("canary")).unwrap(), credential);
-    one.access().record_answer(&credential, &branch, &resolved(commit(1))).unwrap();
+    one.access().record_answer(&credential, &branch, &resolved(commit(1)), &now()).unwrap();
     for store in [&one, &two, &main, &Store::open(main.root()).unwrap()] {
         assert!(is_proven(store.access(), &credential));
         assert!(store.access().resolution(&credential, &branch).is_some());
@@ -227,8 +252,8 @@ fn s23_a_proof_counts_for_one_commit() {
     let (_place, store) = store();
     let access = store.access();
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
-    access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
-    access.record_answer(&credential, &Revision::Commit(commit(2)), &resolved(commit(2))).unwrap();
+    access.record_answer(&credential, &main(), &resolved(commit(1)), &now()).unwrap();
+    access.record_answer(&credential, &Revision::Commit(commit(2)), &resolved(commit(2)), &now()).unwrap();
     let proofs = || [1, 2, 3].map(|digit| access.proof(&credential, &commit(digit), TTL));
     assert_eq!(proofs(), [Some(Evidence::Ref), Some(Evidence::Commit), None]);
     assert_eq!(access.resolution(&credential, &Revision::Commit(commit(2))), None, "nothing was resolved");
@@ -236,7 +261,7 @@ fn s23_a_proof_counts_for_one_commit() {
     access.forget_commit(&credential, &commit(1)).unwrap();
     assert_eq!(proofs(), [None, Some(Evidence::Commit), None]);
     access.forget_commit(&credential, &commit(3)).unwrap();
-    access.record_proof(&credential, &commit(1), Evidence::Commit).unwrap();
+    access.record_content(&credential, &commit(1), Evidence::Commit, &now()).unwrap();
     access.forget(&credential).unwrap();
     assert_eq!(proofs(), [None; 3], "a refusal voids every proof");
 }
@@ -261,17 +286,17 @@ fn s23_a_credential_has_a_bounded_number_of_proofs_and_loses_the_oldest() {
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
     let age_of = |number: usize| files::YOUNG * 2 - Duration::from_secs(number as u64);
     for number in 0..files::MOST {
-        access.record_proof(&credential, &numbered(number), Evidence::Ref).unwrap();
+        access.record_content(&credential, &numbered(number), Evidence::Ref, &now()).unwrap();
         make_older(access, &credential, &proof::file_name(&numbered(number)), age_of(number));
     }
     // A branch stands there.
-    access.record_answer(&credential, &main(), &resolved(numbered(0))).unwrap();
+    access.record_answer(&credential, &main(), &resolved(numbered(0)), &now()).unwrap();
     make_older(access, &credential, &proof::file_name(&numbered(0)), age_of(0));
     let proven = || (0..=files::MOST).filter(|number| access.proof(&credential, &numbered(*number), TTL).is_some());
     assert_eq!(proven().count(), files::MOST);
-    access.record_proof(&credential, &numbered(files::MOST - 1), Evidence::Ref).unwrap();
+    access.record_content(&credential, &numbered(files::MOST - 1), Evidence::Ref, &now()).unwrap();
     assert_eq!(proven().count(), files::MOST, "it was there before");
-    access.record_proof(&credential, &numbered(files::MOST), Evidence::Ref).unwrap();
+    access.record_content(&credential, &numbered(files::MOST), Evidence::Ref, &now()).unwrap();
     let left: Vec<_> = proven().collect();
     let latest = files::MOST / 4 + 2..=files::MOST;
     assert_eq!(left, [0].into_iter().chain(latest).collect::<Vec<_>>());
@@ -282,7 +307,7 @@ fn s23_many_new_proofs_drop_no_new_one_of_another_tenant_until_there_are_far_too
     let (_place, store) = store();
     let access = store.access();
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
-    let record = |number| access.record_proof(&credential, &numbered(number), Evidence::Commit).unwrap();
+    let record = |number| access.record_content(&credential, &numbered(number), Evidence::Commit, &now()).unwrap();
     record(0);
     make_older(access, &credential, &proof::file_name(&numbered(0)), files::YOUNG / 2);
     (1..=2 * files::MOST).for_each(record);
@@ -304,13 +329,13 @@ fn a_credential_has_a_bounded_number_of_answers() {
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
     let revision = |number: usize| Revision::Named(format!("branch-{number}"));
     for number in 0..files::MOST {
-        access.record_answer(&credential, &revision(number), &resolved(commit(1))).unwrap();
+        access.record_answer(&credential, &revision(number), &resolved(commit(1)), &now()).unwrap();
         let age = files::YOUNG * 2 - Duration::from_secs(number as u64);
         make_older(access, &credential, &answer_file(&revision(number)), age);
     }
     let known = || (0..=files::MOST).filter(|number| access.resolution(&credential, &revision(*number)).is_some());
     assert_eq!(known().count(), files::MOST);
-    access.record_answer(&credential, &revision(files::MOST), &resolved(commit(1))).unwrap();
+    access.record_answer(&credential, &revision(files::MOST), &resolved(commit(1)), &now()).unwrap();
     assert!(known().eq(files::MOST / 4 + 1..=files::MOST));
 }
 
@@ -319,7 +344,7 @@ fn an_answer_is_forgotten_without_the_proofs() {
     let (_place, store) = store();
     let access = store.access();
     let credential = access.credential(&url(), &Credentials::none()).unwrap();
-    access.record_answer(&credential, &main(), &resolved(commit(1))).unwrap();
+    access.record_answer(&credential, &main(), &resolved(commit(1)), &now()).unwrap();
     for _ in 0..2 {
         access.forget_answer(&credential, &main()).unwrap();
         assert_eq!(access.resolution(&credential, &main()), None);
