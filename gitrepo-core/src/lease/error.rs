@@ -95,11 +95,18 @@ impl LeaseError {
         }
     }
 
-    /// Whether the remote could not be reached, or has a failure of its own. One that answers in words that nobody
-    /// understands is not away: it may have refused.
+    /// Whether the remote could not be reached, went silent, or has a failure of its own. One that answers in words that
+    /// nobody understands, or that it is busy, is not away; nor is one that was not asked.
     pub(super) fn is_remote_away(&self) -> bool {
-        let is_away = matches!(self, Self::Gateway(error) if error.kind() == Kind::Unavailable);
-        is_away && !matches!(self.of_remote(), Some(RemoteError::Protocol { .. }))
+        match self {
+            Self::Gateway(GatewayError::Policy(error)) => matches!(error, PolicyError::Unresolved { .. }),
+            _ => matches!(self.of_remote(), Some(RemoteError::Unreachable { .. } | RemoteError::Stalled { .. })),
+        }
+    }
+
+    /// Whether something answers that is not the git server, or not any more.
+    pub(super) fn is_of_a_stranger(&self) -> bool {
+        matches!(self.of_remote(), Some(RemoteError::Protocol { .. } | RemoteError::WebPage { .. }))
     }
 
     /// Whether the remote gives out no commit by its id, so that a fetch has to prove access.

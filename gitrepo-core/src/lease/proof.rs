@@ -5,6 +5,7 @@ use super::Snapshots;
 use super::Wanted;
 use crate::error::Kind;
 use crate::error::chain;
+use crate::policy::Offline;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::store::Evidence;
@@ -69,6 +70,7 @@ impl Snapshots {
     /// other commits stay.
     pub(super) fn void(&self, wanted: Wanted<'_>, refusal: &LeaseError) {
         let (access, credential) = (self.store.access(), wanted.credential);
+        let is_stale_served = self.gateway.policy().config().offline == Offline::Stale;
         let voided = match refusal.of_remote() {
             Some(
                 RemoteError::CommitNotFound { commit, .. }
@@ -79,6 +81,8 @@ impl Snapshots {
                 access.forget_answer(credential, wanted.revision)
             }
             Some(error) if is_refusal(error.kind()) || error.kind() == Kind::NotFound => access.forget(credential),
+            // An old proof counts while the remote is away, and it may be away next.
+            Some(_) if is_stale_served && refusal.is_of_a_stranger() => access.forget(credential),
             None if is_refusal(refusal.kind()) => access.forget(credential),
             _ => return,
         };

@@ -220,6 +220,15 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
+    /// The server answers, but wants to be asked later.
+    #[error("{url} is busy, and wants to be asked later")]
+    Busy {
+        /// Without user information.
+        url: String,
+        /// What it answered.
+        #[source]
+        source: Cause,
+    },
     /// This node does not permit the connection.
     #[error("this node does not permit the connection to {url}: is it the confinement of the worker, or a firewall?")]
     NotPermitted {
@@ -421,9 +430,11 @@ impl RemoteError {
                 Kind::PermissionDenied
             }
             Self::HostKey(error) => error.kind(),
-            Self::Unreachable { .. } | Self::Stalled { .. } | Self::TooSlow { .. } | Self::Protocol { .. } => {
-                Kind::Unavailable
-            }
+            Self::Unreachable { .. }
+            | Self::Busy { .. }
+            | Self::Stalled { .. }
+            | Self::TooSlow { .. }
+            | Self::Protocol { .. } => Kind::Unavailable,
             Self::TooLarge { .. }
             | Self::ContentTooLarge { .. }
             | Self::TooManyObjects { .. }

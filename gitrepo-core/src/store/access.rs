@@ -44,6 +44,9 @@ use node_key::NodeKey;
 pub use proof::Evidence;
 use proof::Proof;
 
+/// The file with the moment of the remote's last refusal.
+const REFUSED: &str = "refused";
+
 const FILE_LIMIT: u64 = 64 * 1024;
 
 /// The extension of an answer's file name.
@@ -116,12 +119,14 @@ impl Access {
     /// Deletes all of the credential's proofs after the remote has refused it. Its answers are kept, since they are
     /// useless without a proof.
     pub fn forget(&self, credential: &CredentialId) -> Result<(), StoreError> {
-        proof::delete_all(&self.directory(credential))
+        let stamped = self.stamp(credential);
+        proof::delete_all(&self.directory(credential)).and(stamped)
     }
 
     /// Deletes the credential's proof of one commit, which the remote no longer gives out.
     pub fn forget_commit(&self, credential: &CredentialId, commit: &CommitId) -> Result<(), StoreError> {
-        proof::delete(&self.directory(credential), commit)
+        let stamped = self.stamp(credential);
+        proof::delete(&self.directory(credential), commit).and(stamped)
     }
 
     /// Deletes the remote's last answer about a revision, which no longer exists.
@@ -166,9 +171,20 @@ impl Access {
         self.record(credential, commit, Proof { at: asked.clone(), by, content: true })
     }
 
-    /// Drops old proofs of a credential that has many: for those commits the remote is asked again, and offered nothing
-    /// that builds on them. Those that an answer needs stay.
+    /// Notes that the remote has just refused this credential, or a commit to it: a call that asked before must not record
+    /// what it heard.
+    fn stamp(&self, credential: &CredentialId) -> Result<(), StoreError> {
+        self.write(credential, REFUSED, &Moment::now()?).map(drop)
+    }
+
+    /// Records a proof, unless a refusal came after the remote was asked. Drops old proofs of a credential that has many:
+    /// for those commits the remote is asked again, and offered nothing that builds on them. Those that an answer needs
+    /// stay.
     fn record(&self, credential: &CredentialId, commit: &CommitId, proof: Proof) -> Result<(), StoreError> {
+        let refused = self.read::<Moment>(credential, REFUSED);
+        if refused.is_some_and(|refused| proof.at.age(&refused).is_some()) {
+            return Ok(());
+        }
         if !self.write(credential, &proof::file_name(commit), &proof)? {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 //! An OFD lock ([`MarkWatch`]) protects the file from sweeps.
 //!
 //! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
-//! allowed: target, ask, resolve, repository or fetch, snapshot, volume. The holder of a repository's lock may try to
+//! allowed: ask, resolve, repository or fetch, snapshot, target, volume. The holder of a repository's lock may try to
 //! take a fetch's, and the other way round, but neither waits for it. Serving a hit never waits for a lock that a fetch
 //! holds: it takes the locks of its target and of a snapshot, and an evictor never waits for a snapshot's lock. The
 //! holder of a volume's lock makes, joins or leaves its shared copy and fetches nothing. The only lock it waits for is

@@ -131,6 +131,7 @@ fn with_offline_stale_only_a_remote_that_does_not_answer_is_away() {
     for (answer, is_away) in [
         (Answer::status(503), true),
         (Answer::status(402), false),
+        (Answer::status(429), false),
         (Answer::tampered(|_| (pktline::packet("ERR this account is suspended"), Ending::Complete)), false),
     ] {
         let fails = Arc::new(AtomicBool::new(false));

@@ -87,6 +87,25 @@ fn s23_a_ref_that_stands_at_a_commit_is_no_proof_of_its_content() {
 }
 
 #[test]
+fn s23_a_fetch_that_was_begun_before_a_refusal_proves_nothing() {
+    let (_place, store) = store();
+    let access = store.access();
+    let credential = access.credential(&url(), &Credentials::none()).unwrap();
+    for refuse in [true, false] {
+        let asked = now();
+        if refuse {
+            access.forget(&credential).unwrap();
+        } else {
+            access.forget_commit(&credential, &commit(2)).unwrap();
+        }
+        access.record_content(&credential, &commit(1), Evidence::Ref, &asked).unwrap();
+        assert!(!is_proven(access, &credential));
+        access.record_content(&credential, &commit(1), Evidence::Ref, &now()).unwrap();
+        assert!(is_proven(access, &credential));
+    }
+}
+
+#[test]
 fn a_proof_ends_with_its_lifetime_the_boot_or_a_refusal() {
     let (_place, store) = store();
     let access = store.access();

@@ -69,7 +69,8 @@ pub(super) fn of(url: String, status: u16, kind: &str, body: &str) -> RemoteErro
         403 => RemoteError::Forbidden { url, source: Some(cause) },
         404 | 410 => RemoteError::RepositoryNotFound { url, source: Some(cause) },
         407 => RemoteError::Unreachable { url, source: Cause::new("the proxy wants a credential") },
-        408 | 429 | 500..=599 => RemoteError::Unreachable { url, source: cause },
+        408 | 429 => RemoteError::Busy { url, source: cause },
+        500..=599 => RemoteError::Unreachable { url, source: cause },
         _ => RemoteError::Protocol { url, source: cause },
     }
 }
