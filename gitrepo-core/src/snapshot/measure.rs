@@ -84,7 +84,9 @@ impl Walk {
     /// Adds what is in the directory at `place`. Breaks off if there is enough, or no time left.
     fn add(&mut self, directory: &Beneath, place: &CStr, depth: usize) -> nix::Result<ControlFlow<()>> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-        for entry in Dir::openat(directory.as_fd(), c".", flags, Mode::empty())?.iter() {
+        let listed = unless_gone(Dir::openat(directory.as_fd(), c".", flags, Mode::empty()))?;
+        let Some(mut listed) = listed else { return Ok(ControlFlow::Continue(())) };
+        for entry in listed.iter() {
             if self.is_over() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -171,6 +173,7 @@ mod tests {
         assert!(!measure(&tree, u64::MAX, Instant::now()).unwrap().complete);
         assert!(measure(&place.path().join("gone"), 0, soon()).is_err());
     }
+
     #[test]
     fn a_tree_deeper_than_there_are_descriptors_is_measured_and_its_places_take_bounded_memory() {
         let place = tempfile::tempdir().unwrap();
