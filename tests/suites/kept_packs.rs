@@ -41,7 +41,7 @@ use tempfile::TempDir;
 /// Enough files that a kill can interrupt their writing.
 const FILES: usize = 1000;
 
-/// A refs answer takes hundreds of bytes, a pack of these files hundreds of thousands.
+/// A refs answer and a commit take hundreds of bytes, a pack of these files hundreds of thousands.
 const NEXT_TO_NOTHING: u64 = 50_000;
 
 /// A store in which a mount was killed after it had received its pack, while it was writing the tree.
@@ -54,6 +54,8 @@ struct Killed {
 impl Killed {
     fn new() -> Option<Self> {
         let repository = fixtures::many(FILES);
+        // The commit is given out once more, as the proof that a killed mount had no time to record.
+        repository.configure("uploadpack.allowFilter", "true");
         let server = HttpServer::start(&repository);
         // If the mount ends before the kill, try again with a new store.
         let shell = (0..10).find_map(|_| {

@@ -211,7 +211,7 @@ fn s23_a_commit_behind_a_branch_is_given_out_once_to_each_credential_and_named_t
         scene.publish_new("main", Some("key")).unwrap();
         let hit = scene.publish_new("main", Some("other")).unwrap();
         assert_eq!((hit.outcome, hit.proof, scene.server.proofs()), (Outcome::Hit, Proof::Ref, 1));
-        scene.publish_unasked("refs/heads/main", "other");
+        scene.publish_unasked(&scene.commit, "other");
 
         // Another repository takes the place of the first.
         scene.restart(Duration::ZERO);
