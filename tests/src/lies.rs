@@ -53,7 +53,6 @@ pub const LIES: &[(&str, End)] = &[
     ("trees-alone", End::Refused),
     ("many-packs", End::Refused),
     ("no-end", End::Refused),
-    ("too-large-a-tree", End::Refused),
     ("more-objects", End::Harmless),
     ("writing-before-the-end", End::Harmless),
     ("writing-after-the-end", End::Harmless),
@@ -163,12 +162,6 @@ fn told(lie: &str, message: &Message, plain: Vec<u8>) -> Vec<u8> {
         ("endless-boundary", Message::Boundary) => [&[b's'][..], &[0x7f; 8]].concat(),
         ("foreign-boundary", Message::Boundary) => [&[b's'][..], &2_u64.to_be_bytes(), &[0; 20], &[7; 20]].concat(),
         ("no-end", Message::FetchEnds) => Vec::new(),
-        ("too-large-a-tree", Message::Boundary) => {
-            // Only the verifier may say so.
-            let (commit, why) = ("1".repeat(40), r#""what":"bytes","limit":1,"setting":"limits.treeBytes""#);
-            let reply = format!(r#"{{"failed":{{"snapshot":{{"tooLarge":{{"commit":"{commit}",{why}}}}}}}}}"#) + "\n";
-            nix::unistd::write(io::stdin(), reply.as_bytes()).map_or_else(|_| Vec::new(), |_| plain)
-        }
         ("writing-before-the-end", Message::PackEnds) => {
             write_everywhere();
             plain
