@@ -66,7 +66,7 @@ fn noise(repository: usize, commit: usize) -> Vec<u8> {
 
 fn a_storm_of_evictions_harms_no_mounted_tree(format: Format) {
     let clients = usize::try_from(number(CLIENTS, 4)).unwrap();
-    let disk = 64 << 20 | u64::try_from(clients).unwrap() * 2 * PER_CLIENT;
+    let disk = (64 << 20) + u64::try_from(clients).unwrap() * 2 * PER_CLIENT;
     let Some(shell) = Shell::new_with(disk, format) else { return };
     let mut server = None;
     // More commits than could be kept, in repositories of which some are idle at any time.

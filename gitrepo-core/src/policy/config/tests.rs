@@ -103,10 +103,8 @@ fn somebody_elses_fields_are_read_beside_cores() {
 
 #[test]
 fn what_later_versions_will_do_is_refused_and_not_ignored() {
-    for (text, field) in [(r#"{ "seLinuxContext": "x" }"#, "seLinuxContext")] {
-        let error = parse(text).unwrap_err();
-        assert!(matches!(&error, ConfigError::NotYet { field: found, .. } if *found == field), "{error:?}");
-    }
+    let error = parse(r#"{ "seLinuxContext": "x" }"#).unwrap_err();
+    assert!(matches!(&error, ConfigError::NotYet { field: "seLinuxContext", .. }), "{error:?}");
     for text in [r#"{ "offline": "serve" }"#, r#"{ "snapshotFormat": "squashfs" }"#] {
         assert!(matches!(parse(text), Err(ConfigError::Parse { .. })), "{text}");
     }

@@ -65,7 +65,7 @@ fn a_server_does_not_cut_the_history_of_a_commit_that_is_here() {
     let old = commit(&tree(&file), Some(&oldest));
     let new = commit(&tree(&file), Some(&old));
     let mut base = Fetch::new(None);
-    base.bring(&[file.clone(), tree(&file), oldest.clone(), old.clone()], &[], &old).unwrap();
+    base.bring(&[file.clone(), tree(&file), oldest, old.clone()], &[], &old).unwrap();
     let told = [id(&old), id(&new), Oid::ZERO_SHA1];
     for again in [vec![new.clone()], vec![new.clone(), old.clone()]] {
         let mut fetch = Fetch::new(Some(&base.path()));
@@ -98,7 +98,7 @@ fn trees_that_come_without_a_commit_are_checked() {
     fetch.bring(&[], &[], &first).unwrap();
     let refused = |brought| assert!(matches!(brought, Err(RemoteError::Protocol { .. })), "{brought:?}");
     refused(fetch.bring(&[tree(&lost)], &[], &first));
-    refused(fetch.bring(&[hollow.clone()], &[], &hollow));
+    refused(fetch.bring(std::slice::from_ref(&hollow), &[], &hollow));
     assert!(!fetch.verifier.repository().unwrap().holds(commit_id(id(&hollow))));
     fetch.bring(&[lost], &[], &hollow).unwrap();
 }
@@ -108,10 +108,10 @@ fn a_tree_that_the_base_lost_is_damage_and_no_lie_of_the_remote() {
     let file = blob("here");
     let (first, second) = (commit(&tree(&file), None), commit(&tree(&file), Some(&commit(&tree(&file), None))));
     let mut base = Fetch::new(None);
-    base.bring(&[file.clone(), first.clone()], &[], &first).unwrap_err();
+    base.bring(&[file, first.clone()], &[], &first).unwrap_err();
     base.verifier.repository().unwrap().record([commit_id(id(&first))]).unwrap();
-    let brought = Fetch::new(Some(&base.path())).bring(&[second.clone()], &[], &second);
+    let brought = Fetch::new(Some(&base.path())).bring(std::slice::from_ref(&second), &[], &second);
     assert!(matches!(brought, Err(RemoteError::Local { full: false, .. })), "{brought:?}");
-    let brought = Fetch::new(None).bring(&[second.clone()], &[], &second);
+    let brought = Fetch::new(None).bring(std::slice::from_ref(&second), &[], &second);
     assert!(matches!(brought, Err(RemoteError::Protocol { .. })), "{brought:?}");
 }
