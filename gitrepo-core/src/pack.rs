@@ -1,7 +1,7 @@
 //! Packs: read once, object by object, as they arrive (gitformat-pack(5)).
 //!
-//! Two processes work on a pack at the same time. The receiver [ingests](ingest) it: it inflates the objects and resolves
-//! the deltas. The verifier [keeps](keep) the objects: it hashes them and writes them into a segment and the history.
+//! Two processes work on a pack at the same time. The receiver [ingests](mod@ingest) it: it inflates the objects and resolves
+//! the deltas. The verifier [keeps](mod@keep) the objects: it hashes them and writes them into a segment and the history.
 //! Between them is a [stream].
 //!
 //! Memory is bounded whatever a pack contains: an object of a pack that is larger than [`WHOLE`] is never held whole.
