@@ -90,10 +90,10 @@ fn s23_a_ref_that_stands_at_a_commit_is_no_proof_of_its_content() {
 fn s23_a_fetch_that_was_begun_before_a_refusal_proves_nothing() {
     let (_place, store) = store();
     let access = store.access();
-    let credential = access.credential(&url(), &Credentials::none()).unwrap();
-    for refuse in [true, false] {
+    for (name, is_of_all) in [("a", true), ("b", false)] {
+        let credential = access.credential(&url(), &token(name)).unwrap();
         let asked = now();
-        if refuse {
+        if is_of_all {
             access.forget(&credential).unwrap();
         } else {
             access.forget_commit(&credential, &commit(2)).unwrap();
