@@ -86,12 +86,11 @@ pub(super) fn pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
 /// acknowledgement.
 pub(super) fn old_pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     let mut message = Vec::new();
-    let known: &[_] = match wants.alone {
-        true => &["side-band-64k", "no-progress", "shallow", "filter"],
-        false => &["side-band-64k", "ofs-delta", "thin-pack", "no-progress", "shallow"],
-    };
+    // Dulwich fails unless the client takes deltas. A single commit never comes as one.
+    let always = ["side-band-64k", "ofs-delta", "thin-pack", "no-progress", "shallow"];
+    let known = always.into_iter().chain(wants.alone.then_some("filter"));
     let mut features: String =
-        known.iter().filter(|feature| capabilities.has(feature)).flat_map(|feature| [" ", feature]).collect();
+        known.filter(|feature| capabilities.has(feature)).flat_map(|feature| [" ", feature]).collect();
     if capabilities.has("agent") {
         features.push_str(&format!(" agent={AGENT}"));
     }
