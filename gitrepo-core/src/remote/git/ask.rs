@@ -86,9 +86,12 @@ pub(super) fn pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
 /// acknowledgement.
 pub(super) fn old_pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     let mut message = Vec::new();
-    // Dulwich fails unless the client takes deltas. A single commit never comes as one.
-    let always = ["side-band-64k", "ofs-delta", "thin-pack", "no-progress", "shallow"];
-    let known = always.into_iter().chain(wants.alone.then_some("filter"));
+    let plain = ["side-band-64k", "no-progress", "shallow"];
+    // Dulwich, which does not name itself, fails unless the client takes deltas, even for a single commit, which never
+    // comes as one.
+    let needs_deltas = !capabilities.has("agent");
+    let deltas = (!wants.alone || needs_deltas).then_some(["ofs-delta", "thin-pack"]);
+    let known = plain.into_iter().chain(deltas.into_iter().flatten()).chain(wants.alone.then_some("filter"));
     let mut features: String =
         known.filter(|feature| capabilities.has(feature)).flat_map(|feature| [" ", feature]).collect();
     if capabilities.has("agent") {
