@@ -41,7 +41,8 @@ pub(crate) struct List {
 /// `cache gc`.
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
-    /// Most bytes for all repositories and snapshots, such as 20Gi
+    /// Most bytes for all repositories and snapshots, such as 20Gi. If they take more, unused ones are removed until they
+    /// take a tenth less; but unused ones may keep a fifth of this, whatever is in use
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_bytes: Option<String>,
     /// Longest time without a use, such as 7d or 12h
