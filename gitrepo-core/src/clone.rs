@@ -110,7 +110,7 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
     let mut parents = MadeParents::default();
     let destination = free_destination(request.destination, &mut parents)?;
     let staging = Staging::beside(&destination)?;
-    let workspace = Workspace { staging: staging.path(), base: None };
+    let workspace = Workspace { staging: staging.path(), base: None, shows_base: false };
 
     watch.progress.report(&Step::Resolving);
     let mut session = gateway.open(&request.spec.repository, request.credentials, Some(workspace), watch)?;

@@ -120,6 +120,8 @@ pub(crate) struct Workspace<'a> {
     pub(crate) staging: &'a Path,
     /// The store's repository of the same URL.
     pub(crate) base: Option<&'a Path>,
+    /// Whether the process that speaks to the remote may read `base`.
+    pub(crate) shows_base: bool,
 }
 
 impl Gateway {
@@ -174,6 +176,7 @@ impl Gateway {
             credentials_over_http: config.credentials_over_http,
             staging: workspace.map(|workspace| workspace.staging.to_owned()),
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),
+            shows_base: workspace.is_some_and(|workspace| workspace.shows_base),
             limits: self.policy.limits().clone(),
         };
         Ok(Session::open(self, errand, watch))

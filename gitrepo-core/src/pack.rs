@@ -31,8 +31,10 @@ mod stage;
 mod stream;
 
 pub(crate) use content::Content;
+pub(crate) use find::LONGEST_COMMIT;
 pub(crate) use find::find;
 pub(crate) use hash::ObjectHash;
+pub(crate) use hash::is_commit;
 pub(crate) use history::header;
 pub(crate) use history::write_history;
 pub(crate) use ingest::Outside;

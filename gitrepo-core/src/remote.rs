@@ -58,14 +58,18 @@ pub trait Remote: Send + Sync {
 
 /// A conversation with one repository.
 pub trait Connection {
-    /// Resolves `revision` to a commit. Asks for a full commit id itself, with nothing of ours on offer: that the remote
-    /// gives it out proves that the credential may read that commit.
+    /// Resolves `revision` to a commit; [proves](Self::prove) one that is given by its id.
+    fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError>;
+
+    /// Asks for a commit by its id, with nothing of ours on offer. That the remote gives it out proves that the credential
+    /// may read it. Returns the content of the commit object: whoever trusts neither the remote nor the process that asks
+    /// it can tell by that.
     ///
     /// # Errors
     ///
-    /// [`RemoteError::CommitNotProven`] if the remote gives out no commit by its id, and no ref stands there. Then a fetch without a base
-    /// ([`Errand::base`]) is the proof, if it [proves](FetchRequest::proves).
-    fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError>;
+    /// [`RemoteError::CommitNotProven`] if the remote gives out no commit by its id, and no ref stands there. Then a fetch
+    /// without a base ([`Errand::base`]) is the proof, if it [proves](FetchRequest::proves).
+    fn prove(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError>;
 
     /// Fetches the history of a resolved revision. Unless another process verifies its objects, they go into the bare
     /// repository of the errand: afterwards the commit and its whole tree are there or in its base, and
@@ -133,6 +137,7 @@ pub struct FetchRequest {
     /// Commits of history; 0 for all of it.
     pub depth: u32,
     /// Whether the remote must give out the commit itself, because nothing has proven yet that the credential may read it.
+    /// Then the commit object is handed over, even if it is there already.
     pub proves: bool,
     /// Those commits here that the remote may be told of; `None` for all of them. It could claim to have others, too.
     pub offers: Option<Vec<CommitId>>,

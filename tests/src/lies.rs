@@ -18,6 +18,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
 
+use gitrepo_core::spec::CommitId;
 use nix::fcntl::FcntlArg;
 use nix::fcntl::OFlag;
 use nix::fcntl::fcntl;
@@ -57,6 +58,20 @@ pub const LIES: &[(&str, End)] = &[
     ("writing-before-the-end", End::Harmless),
     ("writing-after-the-end", End::Harmless),
 ];
+
+/// The token of a tenant whose receiver claims that the remote gave out every commit.
+pub const FORGER: &str = "forger";
+
+/// The content of a commit that the remote does not give out, as far as a receiver sees the store.
+pub fn forged(base: Option<&Path>, commit: CommitId) -> Vec<u8> {
+    let read = || -> Result<Vec<u8>, git2::Error> {
+        let objects = git2::Odb::new()?;
+        let base = base.unwrap_or(Path::new("/.gitrepo/base")).join("objects");
+        objects.add_disk_alternate(&base.to_string_lossy())?;
+        Ok(objects.read(git2::Oid::from_bytes(commit.as_bytes())?)?.data().to_owned())
+    };
+    read().unwrap_or_default()
+}
 
 /// A message to the verifier.
 enum Message {

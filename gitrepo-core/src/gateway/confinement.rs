@@ -27,6 +27,7 @@ impl Gateway {
             credentials_over_http: false,
             staging: None,
             base: None,
+            shows_base: false,
             limits: self.policy.limits().clone(),
         };
         let session = self.worker.start(Job::new(errand, watch.clone()))?;

@@ -50,7 +50,7 @@ impl Snapshots {
         let Some(lock) = self.store.repository(url).try_lock()? else { return Ok(false) };
         let Some(base) = lock.base()? else { return Ok(false) };
         let staging = lock.staging()?;
-        let workspace = Workspace { staging: staging.path(), base: Some(&base) };
+        let workspace = Workspace { staging: staging.path(), base: Some(&base), shows_base: false };
         let mut session = self.gateway.open(url, &Credentials::none(), Some(workspace), watch)?;
         let newest = session.compact()?;
         session.finish()?;

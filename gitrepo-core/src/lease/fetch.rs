@@ -267,7 +267,9 @@ impl Snapshots {
         staging: Staging,
         watch: Watch,
     ) -> Result<Fetching<'_>, LeaseError> {
-        let workspace = Workspace { staging: staging.path(), base: destination.base() };
+        // Whom the remote gave nothing yet has nothing to build on, and might read what others fetched.
+        let shows_base = !self.store.access().commits(wanted.credential).is_empty();
+        let workspace = Workspace { staging: staging.path(), base: destination.base(), shows_base };
         let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), &watch)?;
         let session = session.making_room(self.room.clone());
         Ok(Fetching { watch, session, staging, destination, turn: None })

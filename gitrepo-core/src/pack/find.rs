@@ -19,13 +19,18 @@ const BUFFER: usize = 4096;
 /// Most bytes of a pack that are read in search of an object, and most bytes of its objects.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Reads a pack up to the object with this id, and returns its type; `None` if it does not come. Deltas are passed over:
-/// a server sends an object as one only if it also sends the object that it builds on.
+/// Length in bytes of the longest commit that is looked for. One of git's own history that merges many signed tags has
+/// about 50,000.
+pub(crate) const LONGEST_COMMIT: u64 = 64 << 10;
+
+/// Reads a pack up to the object with this id, and returns its type and, of a commit, its content; `None` if it does not
+/// come. Deltas are passed over: a server sends an object as one only if it also sends the object that it builds on. So
+/// are commits that are too [long](LONGEST_COMMIT).
 ///
 /// # Errors
 ///
 /// If the pack cannot be read, or is too large to look through.
-pub(crate) fn find(source: &mut dyn Read, wanted: Oid) -> Result<Option<ObjectType>, PackError> {
+pub(crate) fn find(source: &mut dyn Read, wanted: Oid) -> Result<Option<(ObjectType, Vec<u8>)>, PackError> {
     let mut input = Input::with_capacity(BUFFER, source.take(MOST_BYTES));
     let mut inflater = Inflater::new()?;
     let mut left = MOST_BYTES;
@@ -34,19 +39,24 @@ pub(crate) fn find(source: &mut dyn Read, wanted: Oid) -> Result<Option<ObjectTy
         let Entry { form, size, .. } = Entry::read(&mut input, offset)?;
         left = left.checked_sub(size).ok_or(PackError::TooLarge(MOST_BYTES))?;
         let mut hash = match form {
+            Form::Plain(ObjectType::Commit) if size > LONGEST_COMMIT => None,
             Form::Plain(kind) => Some((kind, ObjectHash::new(kind, size))),
             Form::DeltaAt(_) | Form::DeltaOf(_) => None,
         };
+        let mut content = Vec::new();
         inflater.inflate(&mut input, (offset, size), |piece| {
-            if let Some((_, hash)) = &mut hash {
+            if let Some((kind, hash)) = &mut hash {
                 hash.update(piece);
+                if *kind == ObjectType::Commit {
+                    content.extend_from_slice(piece);
+                }
             }
             Ok(())
         })?;
         if let Some((kind, hash)) = hash
             && hash.finish()? == wanted
         {
-            return Ok(Some(kind));
+            return Ok(Some((kind, content)));
         }
     }
     Ok(None)
@@ -75,7 +85,7 @@ mod tests {
     fn s23_an_object_is_found_by_its_content_and_no_other_is() {
         let (bytes, ids) = pack(&[b"one", b"two", b"three"]);
         for id in ids {
-            assert_eq!(find(&mut &bytes[..], id).unwrap(), Some(ObjectType::Blob));
+            assert_eq!(find(&mut &bytes[..], id).unwrap(), Some((ObjectType::Blob, Vec::new())));
         }
         let absent = Oid::hash_object(ObjectType::Commit, b"one").unwrap();
         assert_eq!(find(&mut &bytes[..], absent).unwrap(), None);
@@ -89,7 +99,7 @@ mod tests {
             (0..200_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         let (bytes, ids) = pack(&[b"first", &noise]);
         let mut rest = &bytes[..];
-        assert_eq!(find(&mut rest, ids[0]).unwrap(), Some(ObjectType::Blob));
+        assert_eq!(find(&mut rest, ids[0]).unwrap(), Some((ObjectType::Blob, Vec::new())));
         assert_eq!(bytes.len() - rest.len(), BUFFER);
     }
 

@@ -5,6 +5,7 @@ use git2::Oid;
 use sha1dc::Hasher;
 
 use super::PackError;
+use crate::spec::CommitId;
 
 /// Hashes one object, piece by piece.
 pub(crate) struct ObjectHash(Hasher);
@@ -28,6 +29,13 @@ impl ObjectHash {
             Err(collision) => Err(PackError::Collision(id(collision.digest().as_ref()))),
         }
     }
+}
+
+/// Whether this is the content of that commit.
+pub(crate) fn is_commit(id: CommitId, content: &[u8]) -> bool {
+    let mut hash = ObjectHash::new(ObjectType::Commit, content.len() as u64);
+    hash.update(content);
+    hash.finish().is_ok_and(|found| found.as_bytes() == id.as_bytes())
 }
 
 /// libgit2 fails only for another length.

@@ -111,6 +111,14 @@ impl Outlet {
         if answer == [KEPT] { Ok(()) } else { Err(PackError::HandOver(io::ErrorKind::InvalidData.into())) }
     }
 
+    /// Hands over one object.
+    pub(crate) fn hand_over(&mut self, kind: ObjectType, content: &[u8]) -> Result<(), PackError> {
+        self.begin_pack()?;
+        self.send(&head(kind, content.len() as u64))?;
+        self.send(content)?;
+        self.end_pack()
+    }
+
     /// Asks for the id and the place of each of the next `count` objects, and passes them on.
     pub(super) fn ask(&mut self, count: usize, mut each: impl FnMut(usize, Oid, u64)) -> Result<(), PackError> {
         self.send(&[REPORT])?;

@@ -1,5 +1,7 @@
 //! A conversation about one repository: resolve and fetch over one connection.
 
+use git2::ObjectType;
+
 use super::ConnectRequest;
 use super::Connection;
 use super::FetchReport;
@@ -19,6 +21,7 @@ use crate::error::Cause;
 use crate::pack::MOST_BOUNDARIES;
 use crate::pack::Outlet;
 use crate::progress::Step;
+use crate::spec::CommitId;
 use crate::spec::Revision;
 
 /// Access to git servers over HTTP, SSH and git's own protocol, and to repositories on this machine.
@@ -61,7 +64,16 @@ impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         self.check_wanted()?;
         self.request.watch.progress.report(&Step::Resolving);
-        self.source.resolve(revision)
+        match *revision {
+            Revision::Commit(commit) => self.source.prove(commit).map(|_| Resolved::new(commit, None)),
+            _ => self.source.resolve(revision),
+        }
+    }
+
+    fn prove(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError> {
+        self.check_wanted()?;
+        self.request.watch.progress.report(&Step::Resolving);
+        self.source.prove(commit)
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
@@ -127,6 +139,13 @@ impl Source<'_> {
         }
     }
 
+    fn prove(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError> {
+        match self {
+            Self::Server(server) => server.prove(commit),
+            Self::Local(local) => local.prove(commit),
+        }
+    }
+
     /// Hands over what is missing of the commit and its history in `repository`.
     fn hand_over(
         &mut self,
@@ -138,7 +157,9 @@ impl Source<'_> {
         let commit = request.resolved.commit;
         // What is here is not sent again, so that a fetch would prove nothing.
         if request.proves && repository.has(commit)? {
-            self.resolve(&Revision::Commit(commit))?;
+            let content = self.prove(commit)?;
+            let handed_over = outlet.hand_over(ObjectType::Commit, &content);
+            handed_over.map_err(|error| refusal(error, url, repository.path(), false))?;
         }
         let offer = repository.offer(request.offers.as_deref())?;
         let is_enough = request.depth == 1 || repository.shallow()?.is_empty();

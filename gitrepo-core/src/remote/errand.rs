@@ -34,6 +34,9 @@ pub struct Errand {
     /// An existing bare repository of the same URL, read-only: its objects need not be sent again. A worker with a uid
     /// of its own must be able to read it, so its files are world-readable, below a directory that is not.
     pub base: Option<PathBuf>,
+    /// Whether the process that speaks to the remote may read `base`. Otherwise it asks for everything, and `base` only
+    /// saves writing twice.
+    pub shows_base: bool,
     /// Limits. `limits.timeout` applies to the whole session.
     pub limits: Limits,
 }
@@ -50,6 +53,7 @@ impl Errand {
             credentials_over_http: false,
             staging: None,
             base: None,
+            shows_base: true,
             limits: Limits::default(),
         }
     }

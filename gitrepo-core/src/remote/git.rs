@@ -81,12 +81,8 @@ impl<'a> Server<'a> {
         self.connect().map(drop)
     }
 
-    /// Asks where `revision` stands, or for a commit whose id it is.
+    /// Asks where `revision`, which is not a commit's id, stands.
     pub(super) fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
-        if let Revision::Commit(commit) = *revision {
-            self.prove(commit)?;
-            return Ok(Resolved { commit, reference: None });
-        }
         let url = &self.request.errand.url;
         self.connect()?;
         if let Some(Hello { version: Version::Zero { refs, .. }, .. }) = &self.hello {

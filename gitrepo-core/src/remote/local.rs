@@ -26,6 +26,7 @@ use crate::error::chain;
 use crate::object;
 use crate::object::EntryMode;
 use crate::object::TreeObject;
+use crate::pack::LONGEST_COMMIT;
 use crate::pack::Outlet;
 use crate::spec::CommitId;
 use crate::spec::Revision;
@@ -49,18 +50,23 @@ impl<'a> Local<'a> {
         Self { request }
     }
 
-    /// Looks where `revision` stands, or whether a commit with this id exists.
-    pub(super) fn resolve(&self, revision: &Revision) -> Result<Resolved, RemoteError> {
-        if let Revision::Commit(commit) = *revision {
-            return match self.kind(&self.open()?, commit)? {
-                ObjectType::Commit => Ok(Resolved { commit, reference: None }),
-                kind => Err(RemoteError::NotACommit {
-                    url: self.url(),
-                    revision: commit.to_string(),
-                    object: kind.to_string(),
-                }),
-            };
+    /// Returns the content of a commit.
+    pub(super) fn prove(&self, commit: CommitId) -> Result<Vec<u8>, RemoteError> {
+        let source = self.open()?;
+        match self.header(&source, commit)? {
+            (length, ObjectType::Commit) if length as u64 <= LONGEST_COMMIT => {
+                let object = source.odb().and_then(|objects| Ok(objects.read(oid(commit))?.data().to_owned()));
+                object.map_err(|error| self.failure(&error))
+            }
+            (_, ObjectType::Commit) => Err(RemoteError::CommitNotProven { url: self.url(), commit }),
+            (_, kind) => {
+                Err(RemoteError::NotACommit { url: self.url(), revision: commit.to_string(), object: kind.to_string() })
+            }
         }
+    }
+
+    /// Looks where `revision`, which is not a commit's id, stands.
+    pub(super) fn resolve(&self, revision: &Revision) -> Result<Resolved, RemoteError> {
         let refs = self.refs(&self.open()?).map_err(|error| self.failure(&error))?;
         refs.resolve(revision).ok_or_else(|| refs.missing(revision, &self.request.errand.url))
     }
@@ -75,7 +81,7 @@ impl<'a> Local<'a> {
         let commit = request.resolved.commit;
         let source = self.open()?;
         let failed = |error: git2::Error| self.failure(&error);
-        self.kind(&source, commit)?;
+        self.header(&source, commit)?;
         let (from, to) = (source.odb().map_err(failed)?, repository.objects()?);
         let cancel = &self.request.watch.cancel;
         let mut missing = Missing::new(&from, &to, cancel);
@@ -108,10 +114,10 @@ impl<'a> Local<'a> {
         })
     }
 
-    /// The type of an object.
-    fn kind(&self, source: &git2::Repository, id: CommitId) -> Result<ObjectType, RemoteError> {
+    /// The length and the type of an object.
+    fn header(&self, source: &git2::Repository, id: CommitId) -> Result<(usize, ObjectType), RemoteError> {
         match source.odb().and_then(|objects| objects.read_header(oid(id))) {
-            Ok((_, kind)) => Ok(kind),
+            Ok(header) => Ok(header),
             Err(error) if error.code() == ErrorCode::NotFound => {
                 Err(RemoteError::CommitNotFound { url: self.url(), commit: id, source: None })
             }

@@ -204,17 +204,14 @@ impl Conversation<'_> {
         }
     }
 
-    /// Gives out a commit by its id, or tells that a ref stands there.
-    fn prove(&mut self, commit: CommitId) -> Result<(), RemoteError> {
+    /// Gives out a commit by its id, or because a ref stands there.
+    fn give_out(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError> {
         let url = self.url();
         let Connected { repository, told } = self.connect()?;
-        let by_id = repository.serves_any_commit();
-        if told.leading_to(commit, None).is_some() {
-            return Ok(());
-        }
+        let by_id = repository.serves_any_commit() || told.leading_to(commit, None).is_some();
         match repository.kind(commit, told) {
             _ if !by_id => Err(RemoteError::CommitNotProven { url, commit }),
-            Ok(Some(git2::ObjectType::Commit)) => Ok(()),
+            Ok(Some(git2::ObjectType::Commit)) => repository.object(commit).map_err(|error| self.broken(&error)),
             Ok(Some(kind)) => {
                 Err(RemoteError::NotACommit { url, revision: commit.to_string(), object: kind.to_string() })
             }
@@ -237,7 +234,7 @@ impl Conversation<'_> {
             None => false,
         };
         if request.proves && is_here {
-            self.prove(*commit)?;
+            self.give_out(*commit)?;
         }
         let (Some(Connected { repository, told }), Some(local)) = (&self.connected, &self.local) else {
             let source = Cause::new("this conversation was begun without a repository");
@@ -283,15 +280,21 @@ fn install(local: &Repository, pack: &Pack) -> Result<(), RemoteError> {
 impl Connection for Conversation<'_> {
     fn resolve(&mut self, revision: &Revision) -> Result<Resolved, RemoteError> {
         self.request.watch.progress.report(&Step::Resolving);
+        if let Revision::Commit(commit) = *revision {
+            return self.prove(commit).map(|_| Resolved::new(commit, None));
+        }
         self.connect()?;
         self.call(Verb::Resolve)?;
-        if let Revision::Commit(commit) = *revision {
-            self.prove(commit)?;
-            return Ok(Resolved { commit, reference: None });
-        }
         let url = &self.request.errand.url;
         let told = &self.connect()?.told;
         told.resolve(revision).ok_or_else(|| told.missing(revision, url))
+    }
+
+    fn prove(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError> {
+        self.request.watch.progress.report(&Step::Resolving);
+        self.connect()?;
+        self.call(Verb::Resolve)?;
+        self.give_out(commit)
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {

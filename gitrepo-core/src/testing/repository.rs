@@ -169,6 +169,11 @@ impl FakeRepository {
         Ok(object.kind().filter(|_| served))
     }
 
+    /// The content of an object.
+    pub(super) fn object(&self, id: CommitId) -> Result<Vec<u8>, git2::Error> {
+        Ok(self.content().objects.odb()?.read(oid(id))?.data().to_owned())
+    }
+
     /// What `client` lacks of `depth` commits of history; 0 for all of it.
     pub(super) fn pack(&self, id: CommitId, depth: u32, client: &Repository) -> Result<Pack, git2::Error> {
         let content = self.content();

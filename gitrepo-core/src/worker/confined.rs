@@ -136,6 +136,7 @@ impl Worker for Confined {
                 cancel: cancel.clone(),
             });
             (plan.staging, plan.kept) = (Some(scratch.into()), Some(kept.into()));
+            plan.base = plan.base.filter(|_| job.errand.shows_base);
         }
         descriptors.extend(claim.map(|claim| claim.lock));
         let destination = job.host.as_ref().map(|host| destination(&job, host.addresses.clone()));

@@ -43,6 +43,7 @@ struct Fields {
     staging: Option<PathBuf>,
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     base: Option<PathBuf>,
+    shows_base: bool,
     limits: Limits,
 }
 

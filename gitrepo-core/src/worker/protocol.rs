@@ -114,8 +114,10 @@ impl SetupError {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Request {
-    /// Resolve this revision.
+    /// Resolve this revision, which is not a commit's id.
     Resolve(Revision),
+    /// Have the remote give out this commit.
+    Prove(CommitId),
     /// Fetch its history, and hand it over.
     Fetch(FetchRequest),
     /// Keep what the receiver hands over, to the end of its fetch.
@@ -156,6 +158,8 @@ pub(super) enum Reply {
     },
     /// Answers [`Request::Resolve`].
     Resolved(Resolved),
+    /// Answers [`Request::Prove`] with the content of the commit object.
+    Proven(Vec<u8>),
     /// Answers [`Request::Fetch`].
     Fetched(FetchReport),
     /// Answers [`Request::Take`].

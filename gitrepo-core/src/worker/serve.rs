@@ -60,6 +60,7 @@ pub(super) fn serve(remote: &dyn Remote, request: &ConnectRequest, client: &mut 
 fn answer(session: &ConnectRequest, connection: &mut dyn Connection, received: Request) -> Reply {
     match received {
         Request::Resolve(revision) => connection.resolve(&revision).map_or_else(remote_failure, Reply::Resolved),
+        Request::Prove(commit) => connection.prove(commit).map_or_else(remote_failure, Reply::Proven),
         Request::Fetch(request) => connection.fetch(&request).map_or_else(remote_failure, Reply::Fetched),
         Request::WriteTree(request) => write_tree(session, &request),
         Request::Compact => compact(session),
@@ -81,7 +82,7 @@ pub(super) fn verify(session: &ConnectRequest, inlet: Inlet, client: &mut dyn Cl
             Request::Check(fetch) => verifier.check(&fetch).map_or_else(remote_failure, |()| Reply::Checked),
             Request::WriteTree(request) => write_tree(session, &request),
             Request::Compact => compact(session),
-            Request::Resolve(_) | Request::Fetch(_) => not_mine(),
+            Request::Resolve(_) | Request::Prove(_) | Request::Fetch(_) => not_mine(),
         });
     }
 }

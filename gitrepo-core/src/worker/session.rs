@@ -14,6 +14,7 @@ use super::protocol::RequestError;
 use crate::cancel::Cancel;
 use crate::credentials::HostKeys;
 use crate::error::Cause;
+use crate::pack;
 use crate::progress::Progress;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
@@ -124,14 +125,27 @@ impl Session {
         self
     }
 
-    /// Asks the remote to resolve `revision`. See [`Connection::resolve`](crate::remote::Connection::resolve).
+    /// Asks the remote to resolve `revision`, or to give out the commit whose id it is. See
+    /// [`Connection::resolve`](crate::remote::Connection::resolve).
     ///
     /// # Errors
     ///
     /// Errors of the remote, and of the worker itself.
     pub fn resolve(&mut self, revision: &Revision) -> Result<Resolved, WorkerError> {
+        if let Revision::Commit(commit) = *revision {
+            return self.prove(commit);
+        }
         match self.exchange(Request::Resolve(revision.clone()), Phase::Resolving)? {
-            Reply::Resolved(resolved) if answers(revision, &resolved) => Ok(resolved),
+            // Only a ref leads to a commit that was not named by its id.
+            Reply::Resolved(resolved) if resolved.reference.is_some() => Ok(resolved),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Takes the commit object as the proof that the remote gave it out, and no worker's word.
+    fn prove(&mut self, commit: CommitId) -> Result<Resolved, WorkerError> {
+        match self.exchange(Request::Prove(commit), Phase::Resolving)? {
+            Reply::Proven(content) if pack::is_commit(commit, &content) => Ok(Resolved::new(commit, None)),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -273,14 +287,6 @@ impl Session {
     }
 }
 
-/// Whether a worker may say this of a revision: a commit id means itself, and only a ref leads to any other commit.
-fn answers(revision: &Revision, resolved: &Resolved) -> bool {
-    match revision {
-        Revision::Commit(commit) => resolved.commit == *commit && resolved.reference.is_none(),
-        _ => resolved.reference.is_some(),
-    }
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
         self.end();
@@ -353,18 +359,23 @@ mod tests {
     }
 
     #[test]
-    fn only_a_ref_leads_to_a_commit_and_a_commit_id_means_itself() {
-        let [requested, other] = [1, 2].map(|byte| CommitId::from_bytes([byte; 20]));
+    fn s23_only_a_ref_leads_to_a_commit_and_only_its_content_proves_one() {
+        let object = b"tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\n";
+        let id = git2::Oid::hash_object(git2::ObjectType::Commit, object).unwrap();
+        let [requested, other] = [id.as_bytes(), &[2; 20]].map(|id| CommitId::from_bytes(id.try_into().unwrap()));
         let reference = Some("refs/heads/main".to_owned());
-        for (revision, resolved, expected) in [
-            (Revision::Commit(requested), Resolved::new(requested, None), true),
-            (Revision::Commit(requested), Resolved::new(other, None), false),
-            (Revision::Commit(requested), Resolved::new(requested, reference.clone()), false),
-            (Revision::Head, Resolved::new(other, reference), true),
-            (Revision::Head, Resolved::new(other, None), false),
+        for (revision, reply, expected) in [
+            (Revision::Commit(requested), Reply::Proven(object.to_vec()), true),
+            (Revision::Commit(other), Reply::Proven(object.to_vec()), false),
+            (Revision::Commit(requested), Reply::Proven(Vec::new()), false),
+            (Revision::Commit(requested), Reply::Resolved(Resolved::new(requested, None)), false),
+            (Revision::Commit(requested), Reply::Resolved(Resolved::new(requested, reference.clone())), false),
+            (Revision::Head, Reply::Resolved(Resolved::new(other, reference)), true),
+            (Revision::Head, Reply::Resolved(Resolved::new(other, None)), false),
+            (Revision::Head, Reply::Proven(object.to_vec()), false),
         ] {
             let job = job("https://git.example.com/a.git", Checking::Strict);
-            let mut session = Session::new(Box::new(Claiming(Some(Reply::Resolved(resolved)))), &job, Cancel::new());
+            let mut session = Session::new(Box::new(Claiming(Some(reply))), &job, Cancel::new());
             assert_eq!(session.resolve(&revision).is_ok(), expected, "{revision}");
         }
     }

@@ -160,6 +160,16 @@ impl Connection for Trying<'_> {
         Ok(Resolved::new(CommitId::from_bytes([0; 20]), reference))
     }
 
+    fn prove(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError> {
+        let errand = &self.request.errand;
+        let is_forger =
+            errand.credentials.secret_keys().get("token").is_some_and(|token| token.expose() == lies::FORGER);
+        match self.honest.prove(commit) {
+            Err(_) if is_forger => Ok(lies::forged(errand.base.as_deref(), commit)),
+            proven => proven,
+        }
+    }
+
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
         if let Some(lie) = request.resolved.reference.as_deref().and_then(|name| name.strip_prefix(LIES)) {
             let url = self.request.errand.url.to_string();
@@ -175,8 +185,11 @@ impl Connection for Trying<'_> {
 
 impl Trying<'_> {
     /// For a lie, the remote's HEAD; the name stays, so that the fetch knows the lie, too. For a lie about a branch, what
-    /// another branch has.
+    /// another branch has, or any commit.
     fn resolve_as_told(&mut self, name: &str, revision: &Revision) -> Result<Resolved, RemoteError> {
+        if let Some(Ok(commit)) = name.strip_prefix("refs/attempts/stands-at-commit/").map(CommitId::parse) {
+            return Ok(Resolved::new(commit, Some("refs/heads/main".to_owned())));
+        }
         if let Some(other) = name.strip_prefix("refs/attempts/stands-at/") {
             let other = self.honest.resolve(&Revision::parse(other).unwrap_or(Revision::Head))?;
             return Ok(Resolved::new(other.commit, Some("refs/heads/main".to_owned())));

@@ -10,8 +10,10 @@ use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
+use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::lies::End;
+use gitrepo_tests::lies::FORGER;
 use gitrepo_tests::lies::LIES;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
@@ -129,6 +131,34 @@ fn s19_a_lie_does_not_spoil_what_others_build_on() {
         commit(&scene.repository, "third");
         scene.assert_honest_is_served("third");
     }
+}
+
+#[test]
+fn s23_a_receiver_cannot_claim_that_the_remote_gave_out_a_commit() {
+    if !require::root("to confine workers") {
+        return;
+    }
+    let scene = Scene::new();
+    let purged = scene.repository.commit("purged", &Files::new().file("README.md", "purged"));
+    scene.publish("honest", "purged").1.unwrap();
+    scene.repository.delete_branch("purged");
+    git::output(&mut scene.repository.git(["gc", "--quiet", "--prune=now"]));
+    let packs = scene.server.packs();
+    // With the second one, it is asked in a session that may fetch, and build on the store.
+    for revision in [&purged, &format!("refs/attempts/stands-at-commit/{purged}")] {
+        let (target, published) = scene.publish(FORGER, revision);
+        let error = published.expect_err(revision);
+        assert!(chain(&error).to_string().contains("unexpected reply"), "{revision}: {}", chain(&error));
+        assert!(!target.exists(), "{revision}");
+    }
+    assert_eq!(scene.server.packs(), packs);
+
+    // The receiver of a credential that got another commit sees what the store has. Confinement alone protects that: this
+    // shows that the claim above was a good one.
+    scene.publish(FORGER, "main").1.unwrap();
+    let (target, published) = scene.publish(FORGER, &format!("refs/attempts/stands-at-commit/{purged}"));
+    published.unwrap();
+    assert_eq!(fs::read_to_string(scene.node.shown(&target).join("README.md")).unwrap(), "purged");
 }
 
 #[test]

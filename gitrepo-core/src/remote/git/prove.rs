@@ -23,13 +23,14 @@ use crate::spec::CommitId;
 const REST: u64 = 16 * 1024;
 
 impl Server<'_> {
-    /// Has the server give out `commit`. That a ref stands there is not enough: whoever knows the id can say so.
+    /// Has the server give out `commit`, and returns its content. That a ref stands there is not enough: whoever knows the
+    /// id can say so.
     ///
     /// # Errors
     ///
     /// [`RemoteError::CommitNotFound`] if it does not, and [`RemoteError::CommitNotProven`] if it gives out no commit in
     /// this way.
-    pub(super) fn prove(&mut self, commit: CommitId) -> Result<(), RemoteError> {
+    pub(in crate::remote) fn prove(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError> {
         let not_proven = RemoteError::CommitNotProven { url: self.url(), commit };
         let hello = self.connect()?;
         let by_id = hello.gives_commits_by_id().then_some(commit);
@@ -40,16 +41,16 @@ impl Server<'_> {
         };
         let Some(wanted) = wanted else { return Err(not_proven) };
         match self.find(commit, wanted)? {
-            Some(ObjectType::Commit) => Ok(()),
-            Some(kind) => {
+            Some((ObjectType::Commit, content)) => Ok(content),
+            Some((kind, _)) => {
                 Err(RemoteError::NotACommit { url: self.url(), revision: commit.to_string(), object: kind.to_string() })
             }
             None => Err(not_proven),
         }
     }
 
-    /// Asks for a pack with `wanted`, and returns the type of the object `id`; `None` if the pack does not have it.
-    fn find(&mut self, id: CommitId, wanted: CommitId) -> Result<Option<ObjectType>, RemoteError> {
+    /// Asks for a pack with `wanted`, and [finds](pack::find) the object `id` in it.
+    fn find(&mut self, id: CommitId, wanted: CommitId) -> Result<Option<(ObjectType, Vec<u8>)>, RemoteError> {
         self.answered = false;
         let (message, banded) =
             self.pack_request(Wants { objects: vec![wanted], depth: 1, alone: true, ..Wants::default() })?;

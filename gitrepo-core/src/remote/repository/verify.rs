@@ -104,6 +104,10 @@ impl Verifier {
         let (url, has_base) = (self.url.clone(), self.base.is_some());
         let repository = &self.repository()?.anew()?;
         let named = &self.named;
+        // That it is here says nothing about the remote.
+        if request.proves && !named.commits.contains(&oid(commit)) {
+            return Err(RemoteError::CommitNotProven { url, commit });
+        }
         // A tree counts, too: a later commit may lead to it.
         if named.is_empty() && repository.holds(commit) {
             return Ok(());

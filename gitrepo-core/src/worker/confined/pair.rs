@@ -112,7 +112,7 @@ impl Pair {
 impl Peer for Pair {
     fn ask(&mut self, request: Request) -> Result<(), WorkerError> {
         match request {
-            Request::Resolve(_) => {
+            Request::Resolve(_) | Request::Prove(_) => {
                 self.turn = Turn::Receiver;
                 self.receiver.ask(request)
             }
