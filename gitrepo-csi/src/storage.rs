@@ -133,21 +133,22 @@ impl Storage {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the store works: lists its directories and writes a file. Cheap enough for a probe every few
-    /// seconds. Hangs if the filesystem hangs.
+    /// Checks that the store works: writes a file, and lists its directories. Those that are missing are made anew. Cheap
+    /// enough for a probe every few seconds. Hangs if the filesystem hangs.
     ///
     /// # Errors
     ///
     /// The fault, described for the admin.
     pub fn check(&self) -> Result<(), CallFailure> {
         let volumes = self.volumes()?;
+        volumes.store().probe().map_err(unavailable)?;
         let root = volumes.store().root();
         for path in ["snapshots", "volumes", "locks"].map(|directory| root.join(directory)) {
             std::fs::read_dir(&path).map_err(|error| {
                 CallFailure::new(Kind::Unavailable, format!("cannot list {}: {error}", path.display()))
             })?;
         }
-        volumes.store().probe().map_err(unavailable)
+        Ok(())
     }
 }
 
