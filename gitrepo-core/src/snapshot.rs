@@ -38,6 +38,7 @@ mod measure;
 mod mountable;
 mod object;
 mod ownership;
+mod pace;
 pub(crate) mod seal;
 mod symlink;
 mod verify;
@@ -59,6 +60,7 @@ pub use mountable::listed::Listed;
 pub(crate) use mountable::sealed;
 pub use ownership::GroupAccess;
 pub use ownership::Ownership;
+pub(crate) use pace::Pace;
 pub use verify::Verifier;
 pub use verify::VerifyError;
 
@@ -79,7 +81,8 @@ pub trait SnapshotFormat: Send + Sync {
         watch: &Watch,
     ) -> Result<(), SnapshotError>;
 
-    /// Reads all of a finished snapshot, and compares it with its manifest and the ids of its blobs.
+    /// Reads all of a finished snapshot, and compares it with its manifest and the ids of its blobs. Returns the digest of
+    /// the manifest, for a comparison with that of the time when it was made.
     ///
     /// # Errors
     ///
@@ -90,7 +93,7 @@ pub trait SnapshotFormat: Send + Sync {
         request: &TreeRequest,
         ownership: &Ownership,
         verifier: &mut Verifier<'_>,
-    ) -> Result<(), VerifyError>;
+    ) -> Result<String, VerifyError>;
 
     /// Returns the part of a finished snapshot that a volume shows.
     fn attachment(&self, snapshot: &Path) -> Attachment;

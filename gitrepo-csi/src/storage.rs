@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -35,6 +36,8 @@ pub struct Storage {
     evicted_before: [AtomicU64; Reason::ALL.len()],
     /// The writable volumes that are too large, as of the last measurement.
     overgrown: Mutex<Vec<Overgrown>>,
+    /// How many targets showed a damaged snapshot when they were looked at last.
+    damaged: AtomicUsize,
     /// Wakes the housekeeping.
     untidy: Notify,
 }
@@ -48,6 +51,7 @@ impl Storage {
             changed_before: AtomicU64::default(),
             evicted_before: Default::default(),
             overgrown: Mutex::default(),
+            damaged: AtomicUsize::default(),
             untidy: Notify::new(),
         }
     }
@@ -116,6 +120,16 @@ impl Storage {
     /// Returns the writable volumes that were too large when they were measured last.
     pub fn overgrown(&self) -> Vec<Overgrown> {
         self.overgrown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how many targets show a snapshot that was changed or damaged.
+    pub fn set_damaged(&self, targets: usize) {
+        self.damaged.store(targets, Ordering::Relaxed);
+    }
+
+    /// Returns how many targets showed a damaged snapshot when they were looked at last.
+    pub fn damaged(&self) -> usize {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     /// Notes that a fetch may have exceeded the store's budget, or that an unpublish may have left something in the

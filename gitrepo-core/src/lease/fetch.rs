@@ -310,7 +310,7 @@ impl Snapshots {
         let made = wanted.form.format.complete(&listed, &laid_out, repository, &tree, reserve, watch);
         let fetched = made.map_err(LeaseError::from).and_then(|()| {
             watch.progress.report(&Step::Syncing);
-            let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary);
+            let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary).sealed_by(listed.digest());
             Ok(self.store.install_snapshot(&wanted.fetched(resolved), &staging, &laid_out, &meta)?)
         });
         let fetched = match fetched {

@@ -128,11 +128,18 @@ impl Repository {
         }
     }
 
-    /// Checks the checksums of all packs and their indexes.
-    pub(super) fn check_packs(&self) -> Result<(), StoreError> {
+    /// Returns the packs and their indexes.
+    pub(super) fn packs(&self) -> Result<Vec<(PathBuf, PathBuf)>, StoreError> {
         let files = optional(durable::entries(&self.path.join(adopt::PACKS)))?.unwrap_or_default();
-        let mut indexes = files.iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
-        indexes.try_for_each(|index| whole::check_pack(&index.with_extension("pack"), index))
+        let indexes = files.into_iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
+        Ok(indexes.map(|index| (index.with_extension("pack"), index)).collect())
+    }
+
+    /// Checks the checksums of a pack and its index. Returns how many bytes it read.
+    pub(super) fn check_pack(&self, pack: &Path, index: &Path) -> Result<u64, StoreError> {
+        whole::check_pack(pack, index)?;
+        let length = |path: &Path| path.metadata().map(|found| found.len()).map_err(StoreError::io("examine", path));
+        Ok(length(pack)? + length(index)?)
     }
 
     fn lock_name(&self) -> LockName {
