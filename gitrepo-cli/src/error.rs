@@ -9,10 +9,12 @@ use gitrepo_core::gateway::GatewayError;
 use gitrepo_core::lease::LeaseError;
 use gitrepo_core::policy::ConfigError;
 use gitrepo_core::policy::EnvironmentError;
+use gitrepo_core::remote::RemoteError;
 use gitrepo_core::spec::SpecError;
 use gitrepo_core::store::StoreError;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::UnpublishError;
+use gitrepo_core::worker::WorkerError;
 use gitrepo_frontend::secret_directory::SecretDirectoryError;
 
 /// A failed command.
@@ -125,7 +127,13 @@ impl CommandError {
                 Some("only the store's owner, usually root, can use the store: run the command with sudo")
             }
             Self::Store(_)
-            | Self::Publish(PublishError::Store(_) | PublishError::Lease(LeaseError::Store(_)))
+            | Self::Publish(
+                PublishError::Store(_)
+                | PublishError::Lease(
+                    LeaseError::Store(_)
+                    | LeaseError::Gateway(GatewayError::Worker(WorkerError::Remote(RemoteError::Local { .. }))),
+                ),
+            )
             | Self::Unpublish(UnpublishError::Store(_))
                 if self.kind() == Kind::Unavailable =>
             {
@@ -142,6 +150,9 @@ impl CommandError {
                 Kind::Timeout => Some("try again, or allow more time with --timeout"),
                 Kind::Busy => Some("another operation is in flight: try again when it has ended"),
                 Kind::ResourceExhausted => Some("free some space, or raise the limit in the configuration file"),
+                Kind::BadData => {
+                    Some("run `git fsck --strict` on the server's repository, and push it anew if it is damaged")
+                }
                 Kind::Internal | Kind::Corrupt => Some("run the command again with -vv and report its output"),
                 _ => None,
             },

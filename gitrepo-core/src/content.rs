@@ -28,6 +28,12 @@ pub(crate) const INDEX: &str = "index";
 /// Beginning of the name of a segment, before a hash of 40 digits.
 pub(crate) const PREFIX: &str = "segment-";
 
+/// The name of a segment without its end, by the hash of its index.
+fn stem_of(hash: &[u8]) -> String {
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{PREFIX}{hash}")
+}
+
 /// Where a blob may begin, in bytes.
 pub(crate) const ALIGNMENT: u64 = 512;
 

@@ -31,9 +31,11 @@ pub enum Kind {
     Cancelled,
     /// The remote's repository is of a kind that this version cannot serve.
     Unsupported,
+    /// The repository's own data is damaged or hostile.
+    BadData,
     /// Disk space, inodes or a configured limit ran out.
     ResourceExhausted,
-    /// Data on disk is damaged.
+    /// Data on this node's disk is damaged.
     Corrupt,
     /// A bug of ours.
     Internal,

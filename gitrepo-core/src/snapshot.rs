@@ -38,6 +38,7 @@ mod measure;
 mod mountable;
 mod object;
 mod ownership;
+mod pace;
 pub(crate) mod seal;
 mod symlink;
 mod verify;
@@ -59,6 +60,7 @@ pub use mountable::listed::Listed;
 pub(crate) use mountable::sealed;
 pub use ownership::GroupAccess;
 pub use ownership::Ownership;
+pub(crate) use pace::Pace;
 pub use verify::Verifier;
 pub use verify::VerifyError;
 
@@ -79,7 +81,8 @@ pub trait SnapshotFormat: Send + Sync {
         watch: &Watch,
     ) -> Result<(), SnapshotError>;
 
-    /// Reads all of a finished snapshot, and compares it with its manifest and the ids of its blobs.
+    /// Reads all of a finished snapshot, and compares it with its manifest and the ids of its blobs. Returns the digest of
+    /// the manifest, for a comparison with that of the time when it was made.
     ///
     /// # Errors
     ///
@@ -90,7 +93,7 @@ pub trait SnapshotFormat: Send + Sync {
         request: &TreeRequest,
         ownership: &Ownership,
         verifier: &mut Verifier<'_>,
-    ) -> Result<(), VerifyError>;
+    ) -> Result<String, VerifyError>;
 
     /// Returns the part of a finished snapshot that a volume shows.
     fn attachment(&self, snapshot: &Path) -> Attachment;
@@ -181,6 +184,21 @@ pub enum SnapshotError {
         #[source]
         source: Cause,
     },
+    /// The objects of the commit are as the remote gave them out, but are not what git writes.
+    #[error("the repository is damaged: commit {commit} cannot be checked out")]
+    Malformed {
+        /// The commit.
+        commit: CommitId,
+        /// What is wrong.
+        #[source]
+        source: Cause,
+    },
+    /// An object of the commit does not fit in memory.
+    #[error("an object of commit {commit} needs more memory than worker.memory allows")]
+    OutOfMemory {
+        /// The commit.
+        commit: CommitId,
+    },
     /// The subdirectory does not exist in this commit.
     #[error("commit {commit} has no directory {subdirectory}")]
     SubdirectoryNotFound {
@@ -267,12 +285,10 @@ pub enum SnapshotError {
 
 impl SnapshotError {
     pub(crate) fn unreadable(commit: CommitId, error: &git2::Error) -> Self {
-        let source = Cause::new(error.message());
-        if error.class() == git2::ErrorClass::NoMemory {
-            let (action, path) = ("hold in memory".to_owned(), format!("an object of commit {commit}"));
-            return Self::Io { action, path, kind: Kind::ResourceExhausted, source };
+        match error.class() {
+            git2::ErrorClass::NoMemory => Self::OutOfMemory { commit },
+            _ => Self::Incomplete { commit, source: Cause::new(error.message()) },
         }
-        Self::Incomplete { commit, source }
     }
 
     pub(crate) fn too_large(commit: CommitId, what: &str, limit: u64, setting: &str) -> Self {
@@ -294,10 +310,11 @@ impl SnapshotError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Incomplete { .. } => Kind::Corrupt,
+            Self::Malformed { .. } => Kind::BadData,
             Self::SubdirectoryNotFound { .. } => Kind::NotFound,
             Self::NotADirectory { .. } => Kind::InvalidRequest,
             Self::UnsafeName { .. } | Self::EscapingSymlink { .. } => Kind::PermissionDenied,
-            Self::TooLarge { .. } => Kind::ResourceExhausted,
+            Self::TooLarge { .. } | Self::OutOfMemory { .. } => Kind::ResourceExhausted,
             Self::Untrusted { .. } => Kind::Internal,
             Self::Io { kind, .. } => *kind,
             Self::Interrupted { source, .. } => source.kind(),

@@ -52,6 +52,7 @@ mod removal;
 mod remove;
 mod repository;
 mod root;
+mod scrub;
 mod shared;
 mod snapshot;
 mod snapshot_id;

@@ -6,6 +6,7 @@
 pub(crate) mod capability;
 pub(crate) mod deflate;
 pub(crate) mod git;
+pub(crate) mod io_priority;
 pub(crate) mod lease;
 pub(crate) mod loop_device;
 pub(crate) mod mount;

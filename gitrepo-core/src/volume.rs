@@ -33,6 +33,7 @@ use crate::store::StoreError;
 
 mod attach;
 mod copies;
+mod damaged;
 mod error;
 mod find;
 mod format;

@@ -1,6 +1,7 @@
 //! Builds the parts from the settings and runs them until a signal.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ use crate::proto::csi::v1::controller_server::ControllerServer;
 use crate::proto::csi::v1::identity_server::IdentityServer;
 use crate::proto::csi::v1::node_server::NodeServer;
 use crate::registration::Registrar;
+use crate::scrubbing::Scrubbing;
 use crate::server;
 use crate::server::ListenError;
 use crate::server::Occupied;
@@ -201,10 +203,12 @@ impl Parts {
         };
         let housekeeping = tokio::spawn(self.housekeeping(arguments).run());
         let prefetching = tokio::spawn(self.prefetching(arguments).run());
+        let scrubbing = tokio::spawn(self.scrubbing(arguments).run());
         let jobs = self.jobs.clone();
         let ended = driver.run(stop, move || jobs.close()).await;
         housekeeping.abort();
         prefetching.abort();
+        scrubbing.abort();
         match self.jobs.shut_down(JOBS_END).await {
             0 => {}
             running => tracing::warn!(running, "cancelled publishes have not ended; the next driver cleans up"),
@@ -256,6 +260,13 @@ impl Parts {
         }
     }
 
+    fn scrubbing(&self, arguments: &Arguments) -> Scrubbing {
+        // A controller has no store that pods use.
+        let rate = if arguments.mode.has_node() { self.settings.config.cache.scrub_rate } else { 0 };
+        let (storage, metrics) = (Arc::clone(&self.storage), Arc::clone(&self.metrics));
+        Scrubbing { storage, metrics, rate: NonZeroU64::new(rate) }
+    }
+
     fn prefetching(&self, arguments: &Arguments) -> Prefetching {
         let config = &self.settings.config;
         // A controller has no store that pods use.
@@ -273,8 +284,8 @@ impl Parts {
             let format = volumes.as_ref().filter(|_| has_node).map(|volumes| volumes.serving().format);
             let store = volumes.and_then(|volumes| last_look.at(volumes.store()));
             let (sessions, jobs, evicted) = (gateway.sessions(), jobs.count(), storage.evicted());
-            let overgrown = storage.overgrown().len();
-            let observed = Observed { sessions, jobs, changed, evicted, overgrown, format, store };
+            let (overgrown, damaged) = (storage.overgrown().len(), storage.damaged());
+            let observed = Observed { sessions, jobs, changed, evicted, overgrown, damaged, format, store };
             metrics.render(&observed).unwrap_or_default()
         };
         let storage = Arc::clone(&self.storage);

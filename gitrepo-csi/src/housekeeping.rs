@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
+use gitrepo_core::store::Record;
 use gitrepo_core::store::SweepReport;
 use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Overgrown;
@@ -92,6 +93,24 @@ impl Housekeeping {
         }
         if has_node {
             self.measure().await;
+            self.report_damage().await;
+        }
+    }
+
+    /// Reports volumes that show a damaged tree: they keep it until they are unpublished.
+    async fn report_damage(&self) {
+        let storage = Arc::clone(&self.storage);
+        let report = move || {
+            let damaged = storage.volumes()?.damaged()?;
+            for (Record { volume_id, target, .. }, reason) in &damaged {
+                let target_path = target.display().to_string();
+                tracing::warn!(volume_id, target_path, reason, "a volume shows a changed or damaged tree");
+            }
+            storage.set_damaged(damaged.len());
+            Ok(())
+        };
+        if let Err(failure) = deadline::on_a_thread(report).await {
+            tracing::warn!(error = failure.message, "cannot tell which volumes show a damaged tree");
         }
     }
 

@@ -14,6 +14,7 @@
 //! | [`name_lock`] | one call at a time for a volume, if two would interfere |
 //! | [`storage`], [`housekeeping`] | the node's volumes, in a store that may be unavailable; background cleanup |
 //! | [`prefetch`] | trees that every node brings and keeps |
+//! | [`scrubbing`] | background search for damage in the store |
 //! | [`capability`], [`context`], [`target`] | parsing of the parts of requests |
 //! | [`deadline`] | the deadline of a call, and work that must meet it |
 //! | [`failure`], [`status`] | why a call failed, and the code that it answers |
@@ -40,6 +41,7 @@ pub mod prefetch;
 pub mod proto;
 pub mod registration;
 pub mod rpc_log;
+pub mod scrubbing;
 pub mod server;
 pub mod settings;
 pub mod status;

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::gateway::SessionCount;
+use gitrepo_core::store::Part;
 use gitrepo_core::store::Reason;
 use gitrepo_core::store::SweepReport;
+use gitrepo_core::store::Verification;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::Published;
@@ -45,6 +47,8 @@ pub struct Metrics {
     sweeps: Family<Labels<1>, Counter>,
     swept: Counter,
     changed: Counter,
+    scrubbed_bytes: Counter,
+    damages: Family<Labels<1>, Counter>,
     evictions: Family<Labels<1>, Counter>,
     prefetches: Family<Labels<1>, Counter>,
     prefetched: Family<Labels<1>, Gauge>,
@@ -65,6 +69,8 @@ pub struct Observed {
     pub evicted: [(Reason, u64); Reason::ALL.len()],
     /// Targets of writable volumes that are larger than `limits.writableBytes`.
     pub overgrown: usize,
+    /// Targets that show a snapshot that was changed or damaged.
+    pub damaged: usize,
     /// The format of new read-only volumes; `None` in a controller, or while the store cannot be opened.
     pub format: Option<Format>,
     /// The store's size; `None` in a controller, or while the store cannot be read.
@@ -80,6 +86,7 @@ impl Default for Observed {
             changed: 0,
             evicted: Reason::ALL.map(|reason| (reason, 0)),
             overgrown: 0,
+            damaged: 0,
             format: None,
             store: None,
         }
@@ -90,6 +97,7 @@ struct Gauges {
     sessions: Family<Labels<1>, Gauge>,
     jobs: Family<Labels<1>, Gauge>,
     overgrown: Gauge,
+    damaged: Gauge,
     snapshots: Gauge,
     repositories: Gauge,
     store_bytes: Gauge,
@@ -123,6 +131,8 @@ impl Default for Metrics {
             swept: added(all, "swept", "Leftovers that the housekeeping removed"),
             evictions: added(all, "evictions", "Unused snapshots and repositories removed, by reason"),
             changed: added(all, "changed_snapshots", "Shared trees found changed and no longer served"),
+            scrubbed_bytes: added_in_bytes(all, "scrubbed", "Content that the scrub read"),
+            damages: added(all, "damages", "Damaged parts of the store that the scrub found, by part"),
             prefetches: added(all, "prefetches", "Entries of the prefetch list that were brought, by result"),
             prefetched: added(all, "prefetched", "Entries of the prefetch list that are kept, and that are missing"),
             registered: added(all, "registered", "The kubelet has registered the driver"),
@@ -130,6 +140,7 @@ impl Default for Metrics {
                 sessions: added(all, "sessions", "Sessions with remotes"),
                 jobs: added(all, "jobs", "Running publishes, and failures that no call has reported yet"),
                 overgrown: added(all, "overgrown_volumes", "Writable volumes above limits.writableBytes, by target"),
+                damaged: added(all, "damaged_volumes", "Volumes that show a changed or damaged tree, by target"),
                 snapshots: added(all, "snapshots", "Snapshots in the store"),
                 repositories: added(all, "repositories", "Repositories in the store"),
                 store_bytes: added_in_bytes(
@@ -203,6 +214,18 @@ impl Metrics {
         self.swept.inc_by(report.map_or(0, |report| u64::try_from(report.removed()).unwrap_or(u64::MAX)));
     }
 
+    /// Counts what the scrub read and found.
+    pub fn scrub(&self, verification: &Verification) {
+        self.scrubbed_bytes.inc_by(verification.bytes);
+        for damage in &verification.damages {
+            let part = match damage.part {
+                Part::Repository(_) => "repository",
+                Part::Snapshot(_) => "snapshot",
+            };
+            self.damages.get_or_create(&[("part", part)]).inc();
+        }
+    }
+
     /// Counts an attempt to bring an entry of the prefetch list, and notes how many entries are kept, and how many there
     /// are.
     pub fn prefetch(&self, is_ok: bool, (kept, all): (usize, usize)) {
@@ -250,6 +273,7 @@ impl Gauges {
         set(&self.jobs, "running", observed.jobs.running);
         set(&self.jobs, "unheard", observed.jobs.unheard);
         self.overgrown.set(signed(observed.overgrown));
+        self.damaged.set(signed(observed.damaged));
         self.store_up.set(i64::from(observed.store.is_some()));
         if let Some(store) = &observed.store {
             self.snapshots.set(signed(store.snapshots));
@@ -295,6 +319,7 @@ fn signed(value: impl TryInto<i64>) -> i64 {
 mod tests {
     use gitrepo_core::lease::Proof;
     use gitrepo_core::spec::CommitId;
+    use gitrepo_core::store::Damage;
 
     use super::*;
 
@@ -331,7 +356,16 @@ mod tests {
         };
         let evicted = Reason::ALL.map(|reason| (reason, u64::from(reason == Reason::Size)));
         let (store, format) = (Some(store), Some(Format::Image));
-        let observed = Observed { store, changed: 2, evicted, format, ..Observed::default() };
+        let damage = Damage {
+            part: Part::Repository("0".repeat(64)),
+            repository: None,
+            commit: None,
+            reason: "a blob is damaged".to_owned(),
+            volumes: 0,
+            quarantined: true,
+        };
+        metrics.scrub(&Verification { bytes: 11, damages: vec![damage], ..Verification::default() });
+        let observed = Observed { store, changed: 2, evicted, damaged: 1, format, ..Observed::default() };
         metrics.render(&observed).unwrap();
         let text = metrics.render(&observed).unwrap();
         for line in [
@@ -354,6 +388,9 @@ mod tests {
             "gitrepo_snapshots 2",
             "gitrepo_repositories 1",
             "gitrepo_overgrown_volumes 0",
+            "gitrepo_damaged_volumes 1",
+            "gitrepo_scrubbed_bytes_total 11",
+            "gitrepo_damages_total{part=\"repository\"} 1",
             "gitrepo_store_bytes 500",
             "gitrepo_trash_entries 3",
             "gitrepo_evictions_total{reason=\"size\"} 1",

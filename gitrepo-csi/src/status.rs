@@ -34,6 +34,7 @@ pub fn describe(kind: Kind) -> Described {
         Kind::Busy => (Code::Aborted, "ABORTED", "busy"),
         Kind::Cancelled => (Code::Cancelled, CANCELLED, "cancelled"),
         Kind::Unsupported => (Code::FailedPrecondition, "FAILED_PRECONDITION", "unsupported"),
+        Kind::BadData => (Code::FailedPrecondition, "FAILED_PRECONDITION", "badData"),
         Kind::ResourceExhausted => (Code::ResourceExhausted, "RESOURCE_EXHAUSTED", "resourceExhausted"),
         Kind::Corrupt => (Code::Internal, "INTERNAL", "corrupt"),
         Kind::Internal => (Code::Internal, "INTERNAL", "internal"),
@@ -52,7 +53,7 @@ impl From<CallFailure> for Status {
 mod tests {
     use super::*;
 
-    const TABLE: [(Kind, Code, bool); 14] = [
+    const TABLE: [(Kind, Code, bool); 15] = [
         (Kind::InvalidRequest, Code::InvalidArgument, true),
         (Kind::FailedPrecondition, Code::FailedPrecondition, true),
         (Kind::AlreadyExists, Code::AlreadyExists, true),
@@ -64,6 +65,7 @@ mod tests {
         (Kind::Busy, Code::Aborted, false),
         (Kind::Cancelled, Code::Cancelled, false),
         (Kind::Unsupported, Code::FailedPrecondition, true),
+        (Kind::BadData, Code::FailedPrecondition, true),
         (Kind::ResourceExhausted, Code::ResourceExhausted, false),
         (Kind::Corrupt, Code::Internal, true),
         (Kind::Internal, Code::Internal, true),

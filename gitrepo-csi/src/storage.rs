@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -35,6 +36,8 @@ pub struct Storage {
     evicted_before: [AtomicU64; Reason::ALL.len()],
     /// The writable volumes that are too large, as of the last measurement.
     overgrown: Mutex<Vec<Overgrown>>,
+    /// How many targets showed a damaged snapshot when they were looked at last.
+    damaged: AtomicUsize,
     /// Wakes the housekeeping.
     untidy: Notify,
 }
@@ -48,6 +51,7 @@ impl Storage {
             changed_before: AtomicU64::default(),
             evicted_before: Default::default(),
             overgrown: Mutex::default(),
+            damaged: AtomicUsize::default(),
             untidy: Notify::new(),
         }
     }
@@ -118,6 +122,16 @@ impl Storage {
         self.overgrown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes how many targets show a snapshot that was changed or damaged.
+    pub fn set_damaged(&self, targets: usize) {
+        self.damaged.store(targets, Ordering::Relaxed);
+    }
+
+    /// Returns how many targets showed a damaged snapshot when they were looked at last.
+    pub fn damaged(&self) -> usize {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
     /// Notes that a fetch may have exceeded the store's budget, or that an unpublish may have left something in the
     /// trash.
     pub fn note_untidy(&self) {
@@ -133,21 +147,22 @@ impl Storage {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the store works: lists its directories and writes a file. Cheap enough for a probe every few
-    /// seconds. Hangs if the filesystem hangs.
+    /// Checks that the store works: writes a file, and lists its directories. Those that are missing are made anew. Cheap
+    /// enough for a probe every few seconds. Hangs if the filesystem hangs.
     ///
     /// # Errors
     ///
     /// The fault, described for the admin.
     pub fn check(&self) -> Result<(), CallFailure> {
         let volumes = self.volumes()?;
+        volumes.store().probe().map_err(unavailable)?;
         let root = volumes.store().root();
         for path in ["snapshots", "volumes", "locks"].map(|directory| root.join(directory)) {
             std::fs::read_dir(&path).map_err(|error| {
                 CallFailure::new(Kind::Unavailable, format!("cannot list {}: {error}", path.display()))
             })?;
         }
-        volumes.store().probe().map_err(unavailable)
+        Ok(())
     }
 }
 

@@ -30,6 +30,7 @@ use gitrepo_tests::volumes::Node;
 use tempfile::TempDir;
 
 mod abandoned;
+mod base_damage;
 mod contract;
 mod copies;
 mod damage;
@@ -320,5 +321,15 @@ over! {
         image_damage:
             a_damaged_image_is_replaced_while_another_target_shows_it
             a_damaged_segment_is_not_built_upon;
+    }
+}
+
+over! {
+    with_a_damaged_base: Some(Bench::fake());
+    ; {
+        base_damage:
+            r4_any_damage_of_a_repository_costs_no_more_than_a_fetch_without_it
+            r4_a_repository_in_whose_place_is_something_else_is_replaced
+            r4_a_fetch_that_fails_without_the_store_too_leaves_what_the_store_has;
     }
 }

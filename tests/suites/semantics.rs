@@ -1,4 +1,4 @@
-//! docs/semantics.md: every promise names its tests, and every test that it names is run.
+//! docs/semantics.md: every promise, fault and threat names its tests, and every test that it names is run.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -13,6 +13,19 @@ use gitrepo_tests::volumes::entries;
 /// How many promises there are.
 const PROMISES: u32 = 13;
 
+/// How many faults and threats there are.
+const FAULTS: u32 = 15;
+const THREATS: u32 = 27;
+
+/// The parts of a shared store.
+const PARTS: [&str; 14] = [
+    "access", "audit", "cli", "deletion", "eviction", "healing", "input", "node", "offline", "prefetch", "pull",
+    "shares", "store", "verifier",
+];
+
+/// The heading of what follows the promises.
+const TABLES: &str = "\n# Faults and threats\n";
+
 /// The tests that each promise names, by its number.
 type Promises = BTreeMap<u32, Vec<String>>;
 
@@ -26,6 +39,30 @@ fn every_promise_names_tests_that_are_run() {
         let missing: Vec<_> = named.into_iter().filter(|test| !tests.has(test)).collect();
         assert!(missing.is_empty(), "promise {promise} names tests that are not run: {missing:#?}");
     }
+}
+
+#[test]
+fn every_fault_and_threat_names_tests_that_are_run() {
+    let document = fs::read_to_string(root().join("docs/semantics.md")).unwrap();
+    let rows = rows(&document);
+    let faults = (1..=FAULTS).map(|number| format!("R{number}"));
+    let threats = (1..=THREATS).map(|number| format!("S{number}"));
+    let expected: BTreeSet<String> = faults.chain(threats).chain(PARTS.map(str::to_owned)).collect();
+    assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), expected);
+    let tests = Tests::find();
+    for (row, named) in rows {
+        assert!(!named.is_empty(), "{row} names no test");
+        let missing: Vec<_> = named.into_iter().filter(|test| !tests.has(test)).collect();
+        assert!(missing.is_empty(), "{row} names tests that are not run: {missing:#?}");
+    }
+}
+
+#[test]
+fn a_row_of_a_table_is_read_with_its_tests() {
+    let document =
+        "Text.\n\n# Faults and threats\n\n| case | | tests |\n|---|---|---|\n| R1 | a `kill` | `a::b`, `c::d` |\n";
+    assert_eq!(rows(document), BTreeMap::from([("R1".to_owned(), vec!["a::b".to_owned(), "c::d".to_owned()])]));
+    assert_eq!(promises(&format!("# T\n\n## 1. One\n\nTests: `e::f`\n{document}"))[&1], ["e::f"]);
 }
 
 #[test]
@@ -51,7 +88,8 @@ fn every_named_test_is_in_a_list() {
     assert_eq!(promises(&format!("# T\n\n{document}"))[&1], ["a::b", "c::d", "f::g"]);
     let document = fs::read_to_string(root().join("docs/semantics.md")).unwrap();
     let listed = promises(&document).into_values().flatten().count();
-    let named = quoted(&document).filter(|name| is_test(name)).count();
+    let (text, _) = document.split_once(TABLES).unwrap();
+    let named = quoted(text).filter(|name| is_test(name)).count();
     assert_eq!(listed, named, "a paragraph of tests does not begin with `Tests: `");
 }
 
@@ -61,13 +99,29 @@ fn root() -> PathBuf {
 
 /// Reads `## <number>. <title>` and, below it, ``Tests: `area::name`, …`` up to the next empty line.
 fn promises(document: &str) -> Promises {
-    let sections = document.split("\n## ").skip(1).map(|section| {
+    let text = document.split_once(TABLES).map_or(document, |(text, _)| text);
+    let sections = text.split("\n## ").skip(1).map(|section| {
         let (number, _) = section.split_once(". ").expect("a promise has a number");
         let paragraphs = section.split("\n\n").map(str::trim).filter(|paragraph| paragraph.starts_with("Tests: "));
         let tests = paragraphs.flat_map(quoted).filter(|name| is_test(name)).collect();
         (number.parse().expect("a promise has a number"), tests)
     });
     sections.collect()
+}
+
+/// Reads ``| row | words | `area::name`, … |`` of the tables: the tests of each row.
+fn rows(document: &str) -> BTreeMap<String, Vec<String>> {
+    let tables = document.split_once(TABLES).map_or("", |(_, tables)| tables);
+    let mut rows = BTreeMap::new();
+    for line in tables.lines().filter(|line| line.starts_with('|')) {
+        let [_, row, _, tests, _] = line.split('|').map(str::trim).collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let tests: Vec<_> = quoted(tests).filter(|name| is_test(name)).collect();
+        // The heads of the tables and the lines below them.
+        if !matches!(row, "case" | "part") && !row.starts_with('-') {
+            assert!(rows.insert(row.to_owned(), tests).is_none(), "{row} is there twice");
+        }
+    }
+    rows
 }
 
 fn quoted(text: &str) -> impl Iterator<Item = String> {

@@ -19,7 +19,7 @@ pub fn usage(usage: &clap::Error) -> ExitCode {
 fn number(kind: Kind) -> u8 {
     match kind {
         Kind::InvalidRequest | Kind::FailedPrecondition | Kind::AlreadyExists => 64,
-        Kind::Unsupported => 65,
+        Kind::Unsupported | Kind::BadData => 65,
         Kind::NotFound => 66,
         Kind::Unavailable => 69,
         Kind::Corrupt | Kind::Internal => 70,

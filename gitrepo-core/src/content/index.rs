@@ -118,6 +118,8 @@ pub(super) struct Records {
     pub(super) length: u64,
     pub(super) crc: u32,
     last: Option<Oid>,
+    /// The hash at its end, once all records were read and match it.
+    pub(super) digest: [u8; TRAILER],
 }
 
 impl Records {
@@ -134,7 +136,17 @@ impl Records {
         }
         let crc = u32::from_be_bytes(std::array::from_fn(|byte| header[24 + byte]));
         let hash = Sha1::new_with_prefix(header);
-        Ok(Self { from, batch: Vec::new(), position: 0, hash, left, length: number(16), crc, last: None })
+        Ok(Self {
+            from,
+            batch: Vec::new(),
+            position: 0,
+            hash,
+            left,
+            length: number(16),
+            crc,
+            last: None,
+            digest: [0; TRAILER],
+        })
     }
 
     /// The next record: sorted, and inside the segment. At the end, the hash must match.
@@ -143,6 +155,7 @@ impl Records {
             let hash: [u8; TRAILER] = std::mem::take(&mut self.hash).finalize().into();
             let mut trailer = [0; TRAILER];
             self.from.read_exact(&mut trailer)?;
+            self.digest = hash;
             return if hash == trailer { Ok(None) } else { Err(IndexError::Damaged("its checksum does not match")) };
         }
         if self.position == self.batch.len() {
@@ -169,10 +182,22 @@ impl Records {
     }
 }
 
-/// Checks a segment that may have been cut short or torn: its index, and its length and checksum.
-pub(crate) fn check(mut content: &File, index: File) -> Result<(), IndexError> {
+impl Records {
+    /// Checks the name of a segment whose records were all read.
+    pub(super) fn check_name(&self, stem: &str) -> Result<(), IndexError> {
+        match stem == super::stem_of(&self.digest) {
+            true => Ok(()),
+            false => Err(IndexError::Damaged("its name is that of another segment")),
+        }
+    }
+}
+
+/// Checks a segment that may have been cut short or torn: its index, its length and its checksum. `stem` is its name
+/// without an end.
+pub(crate) fn check(stem: &str, mut content: &File, index: File) -> Result<(), IndexError> {
     let mut records = Records::open(index)?;
     while records.next()?.is_some() {}
+    records.check_name(stem)?;
     if content.metadata()?.len() != records.length {
         return Err(IndexError::Damaged("its segment has another length"));
     }

@@ -83,7 +83,7 @@ impl Segments {
         Ok(found)
     }
 
-    /// All blobs, in no particular order.
+    /// All blobs, in no particular order. The names of the segments must be right.
     pub(crate) fn blobs(&self) -> Result<Vec<(Oid, Extent)>, IndexError> {
         let mut blobs = Vec::new();
         for (segment, path) in self.paths.iter().enumerate() {
@@ -91,6 +91,7 @@ impl Segments {
             while let Some(Record { id, offset, length }) = records.next()? {
                 blobs.push((id, Extent { segment, offset, length }));
             }
+            records.check_name(path.file_stem().and_then(OsStr::to_str).unwrap_or_default())?;
         }
         Ok(blobs)
     }

@@ -12,7 +12,6 @@ use git2::Oid;
 use super::ALIGNMENT;
 use super::CONTENT;
 use super::INDEX;
-use super::PREFIX;
 use super::index;
 use super::index::Record;
 use crate::sys;
@@ -102,8 +101,7 @@ impl SegmentWriter {
         }
         let index = File::create_new(self.directory.join(DRAFT_INDEX))?;
         let hash = index::write(&index, &records, self.written, self.crc)?;
-        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let named = |end: &str| self.directory.join(format!("{PREFIX}{hash}.{end}"));
+        let named = |end: &str| self.directory.join(format!("{}.{end}", super::stem_of(&hash)));
         fs::rename(self.directory.join(DRAFT), named(CONTENT))?;
         fs::rename(self.directory.join(DRAFT_INDEX), named(INDEX))?;
         self.is_finished = true;

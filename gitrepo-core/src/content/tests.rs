@@ -55,7 +55,7 @@ fn blobs_of_any_length_are_found_and_aligned() {
     assert_eq!(read(place.path(), b"another"), None);
     let [content, index] = files(place.path());
     assert_eq!(fs::metadata(&content).unwrap().len() % ALIGNMENT, 0);
-    check(&File::open(content).unwrap(), File::open(index).unwrap()).unwrap();
+    check(stem(&content), &File::open(&content).unwrap(), File::open(index).unwrap()).unwrap();
 }
 
 #[test]
@@ -112,11 +112,15 @@ fn a_torn_segment_is_noticed() {
     let place = tempfile::tempdir().unwrap();
     write(place.path(), &[b"one", &[3; 1000]]);
     let [content, index] = files(place.path());
-    let check = || check(&File::open(&content).unwrap(), File::open(&index).unwrap());
+    let check = || check(stem(&content), &File::open(&content).unwrap(), File::open(&index).unwrap());
     check().unwrap();
     let whole = fs::read(&content).unwrap();
     for torn in [&whole[..512], &vec![0; whole.len()], &[&whole[..], &[0; 512]].concat()] {
         fs::write(&content, torn).unwrap();
         assert!(matches!(check(), Err(IndexError::Damaged(_))));
     }
+}
+
+fn stem(path: &Path) -> &str {
+    path.file_stem().unwrap().to_str().unwrap()
 }

@@ -89,7 +89,10 @@ impl LeaseError {
             | WorkerError::Fault { .. } => true,
             WorkerError::Snapshot(error) => !matches!(
                 error,
-                SnapshotError::Incomplete { .. } | SnapshotError::Untrusted { .. } | SnapshotError::Io { .. }
+                SnapshotError::Incomplete { .. }
+                    | SnapshotError::Untrusted { .. }
+                    | SnapshotError::Io { .. }
+                    | SnapshotError::Malformed { .. }
             ),
             _ => false,
         }
@@ -128,19 +131,35 @@ impl LeaseError {
         }
     }
 
-    /// Whether the store's copy of the repository may be damaged. A receiver that was taken over may say so, too.
-    pub(super) fn is_damage(&self) -> bool {
-        let error = match self {
-            Self::Gateway(GatewayError::Worker(error)) => error,
-            // Laid out by us.
-            Self::Snapshot(error) => return matches!(error, SnapshotError::Incomplete { .. }),
-            _ => return false,
+    /// Whether a fetch may have failed because of damaged files of the store that it built on. A server that is offered
+    /// nonsense answers in words that say nothing of the cause. So only what names another one is told apart: what the
+    /// remote says of the credential, the repository or the commit, a server that is silent or slow, a limit, a full disk,
+    /// and the end of the time.
+    pub(super) fn may_come_from_the_base(&self) -> bool {
+        let names_another_cause = match self {
+            Self::Gateway(GatewayError::Worker(error)) => match error {
+                // The content says how much memory is needed.
+                WorkerError::Died { .. }
+                | WorkerError::Remote(RemoteError::OutOfMemory { .. })
+                | WorkerError::Snapshot(SnapshotError::OutOfMemory { .. }) => return true,
+                WorkerError::Remote(error) => matches!(
+                    error,
+                    RemoteError::Stalled { .. }
+                        | RemoteError::TooSlow { .. }
+                        | RemoteError::Busy { .. }
+                        | RemoteError::NotPermitted { .. }
+                        | RemoteError::ProxyLogin { .. }
+                        | RemoteError::Library { .. }
+                ),
+                WorkerError::End { .. } => true,
+                _ => false,
+            },
+            Self::Store(error) => matches!(error, StoreError::Missing { .. } | StoreError::CorruptInUse { .. }),
+            Self::Snapshot(_) => false,
+            Self::Policy(_) | Self::Gateway(_) | Self::RefusedBefore { .. } | Self::Interrupted { .. } => true,
         };
-        matches!(
-            error,
-            WorkerError::Snapshot(SnapshotError::Incomplete { .. })
-                | WorkerError::Remote(RemoteError::Local { full: false, .. })
-        )
+        let kinds = [Kind::Unavailable, Kind::BadData, Kind::Corrupt, Kind::Internal, Kind::FailedPrecondition];
+        !names_another_cause && kinds.contains(&self.kind())
     }
 }
 

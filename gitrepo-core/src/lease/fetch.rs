@@ -56,7 +56,7 @@ pub(super) enum Found {
 enum Base {
     /// What the repository has.
     Store,
-    /// Nothing: what is fetched replaces it.
+    /// Nothing. What is fetched replaces the repository.
     Nothing,
 }
 
@@ -204,9 +204,9 @@ impl Snapshots {
         }
     }
 
-    /// Fetches. If the store's copy of the repository turns out to be damaged, fetches once more without it: git
-    /// believes that it has the objects of a damaged pack, so a fetch that builds on it would never bring them. The copy
-    /// stays until the new one is verified: the receiver that calls it damaged may have been taken over.
+    /// Fetches. If that fails and may be the fault of what the store has, fetches once more without it: git believes that
+    /// it has the objects of a damaged pack, so a fetch that builds on it would never bring them. What the store has
+    /// stays until the new content is verified: the receiver that failed may have been taken over.
     fn fetch_healing(
         &self,
         wanted: Wanted<'_>,
@@ -216,10 +216,13 @@ impl Snapshots {
     ) -> Result<Lease, LeaseError> {
         let has_base = fetching.destination.base().is_some();
         match self.fetch(wanted, proven.clone(), fetching) {
-            Err(error) if has_base && error.is_damage() => {
+            Err(error) if has_base && error.may_come_from_the_base() => {
                 let url = &wanted.spec.repository;
-                tracing::warn!(%url, error = %chain(&error), "the store's copy is damaged; fetching again");
-                // Another call may find the damage, and mend it, while this one has no lock.
+                tracing::warn!(
+                    %url, error = %chain(&error),
+                    "a fetch failed that built on what the store has; fetching once more without it"
+                );
+                // Another call may mend the store while this one has no lock.
                 let is_done = || match proven.content {
                     true => self.find(wanted, &proven.resolved).map(|found| found.map(drop)),
                     false => Ok(None),
@@ -309,7 +312,7 @@ impl Snapshots {
         let made = wanted.form.format.complete(&listed, &laid_out, repository, &tree, reserve, watch);
         let fetched = made.map_err(LeaseError::from).and_then(|()| {
             watch.progress.report(&Step::Syncing);
-            let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary);
+            let meta = SnapshotMeta::new(&wanted.spec.repository, &tree, listed.summary).sealed_by(listed.digest());
             Ok(self.store.install_snapshot(&wanted.fetched(resolved), &staging, &laid_out, &meta)?)
         });
         let fetched = match fetched {

@@ -129,6 +129,9 @@ pub struct CacheConfig {
     /// How long a proof that a credential may read a commit is valid.
     #[serde(with = "duration")]
     pub access_ttl: Duration,
+    /// Bytes per second at which a driver reads the store in the background to find damage; 0 for never.
+    #[serde(with = "quantity")]
+    pub scrub_rate: u64,
 }
 
 /// Which SSH host keys are trusted.
@@ -351,6 +354,7 @@ impl Default for CacheConfig {
             max_age: Duration::from_secs(30 * 24 * 60 * 60),
             reserve_bytes: 1 << 30,
             access_ttl: Duration::from_secs(5 * 60),
+            scrub_rate: 4 << 20,
         }
     }
 }

@@ -321,6 +321,15 @@ pub enum RemoteError {
         /// Of which kind it is.
         what: Unsupported,
     },
+    /// The server speaks git, but what it sends is not a whole repository.
+    #[error("the repository of {url} is damaged; run `git fsck` there")]
+    BadData {
+        /// Without user information.
+        url: String,
+        /// What is wrong.
+        #[source]
+        source: Cause,
+    },
     /// The server does not speak git, or aborts.
     #[error("{url} does not answer as a git server should")]
     Protocol {
@@ -418,6 +427,7 @@ impl RemoteError {
             Self::NotACommit { .. } | Self::WebPage { .. } => Kind::InvalidRequest,
             Self::NotPermitted { .. } => Kind::FailedPrecondition,
             Self::Unsupported { .. } => Kind::Unsupported,
+            Self::BadData { .. } => Kind::BadData,
             // The node's configuration has to change, not the volume's credential.
             Self::ProxyLogin { .. } => Kind::FailedPrecondition,
             Self::CredentialMissing { .. }
@@ -432,6 +442,7 @@ impl RemoteError {
             Self::HostKey(error) => error.kind(),
             Self::Unreachable { .. }
             | Self::Busy { .. }
+            | Self::Local { full: false, .. }
             | Self::Stalled { .. }
             | Self::TooSlow { .. }
             | Self::Protocol { .. } => Kind::Unavailable,
@@ -441,7 +452,7 @@ impl RemoteError {
             | Self::OutOfMemory { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source, .. } => source.kind(),
             Self::Local { full: true, .. } => Kind::ResourceExhausted,
-            Self::Local { full: false, .. } | Self::HandOver { .. } | Self::Library { .. } => Kind::Internal,
+            Self::HandOver { .. } | Self::Library { .. } => Kind::Internal,
         }
     }
 }

@@ -59,7 +59,7 @@ impl SnapshotFormat for Directory {
         request: &TreeRequest,
         _ownership: &Ownership,
         verifier: &mut Verifier<'_>,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<String, VerifyError> {
         Self::verify_snapshot(snapshot, request, verifier)
     }
 

@@ -86,7 +86,7 @@ impl Listing {
         let id = Oid::from_bytes(commit.as_bytes()).map_err(unreadable)?;
         let found = object::read(&odb, commit, id, ObjectType::Commit)?;
         let tree = tree_of(found.data())
-            .ok_or_else(|| SnapshotError::Incomplete { commit, source: Cause::new("the commit names no tree") })?;
+            .ok_or_else(|| SnapshotError::Malformed { commit, source: Cause::new("the commit names no tree") })?;
         let listing = Self {
             directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
             entries: Vec::new(),
@@ -320,7 +320,7 @@ impl<'a> Lister<'a> {
     }
 
     fn malformed(&self, tree: Oid, reason: &str) -> SnapshotError {
-        SnapshotError::Incomplete {
+        SnapshotError::Malformed {
             commit: self.request.commit,
             source: Cause::new(format_args!("tree {tree}: {reason}")),
         }

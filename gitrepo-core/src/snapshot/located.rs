@@ -43,7 +43,7 @@ impl<'a> Located<'a> {
             },
             _ => SnapshotError::io("open the segments of", repository.as_os_str().as_encoded_bytes(), error),
         })?;
-        let extents = locate(&segments, listing, request.commit)?;
+        let extents = locate(repository, &segments, listing, request.commit)?;
         let located = Self { request, listing, segments, extents };
         let limit = request.limits.tree_bytes;
         if located.bytes() > limit {
@@ -103,7 +103,12 @@ impl<'a> Located<'a> {
 }
 
 /// Finds the content of each entry.
-fn locate(segments: &Segments, listing: &Listing, commit: CommitId) -> Result<Vec<Option<Extent>>, SnapshotError> {
+fn locate(
+    repository: &Path,
+    segments: &Segments,
+    listing: &Listing,
+    commit: CommitId,
+) -> Result<Vec<Option<Extent>>, SnapshotError> {
     let incomplete = |what: &dyn std::fmt::Display| SnapshotError::Incomplete { commit, source: Cause::new(what) };
     let is_blob = |entry: &&Entry| entry.mode != EntryMode::Submodule;
     let ids: Vec<Oid> = listing.entries.iter().filter(is_blob).map(|entry| entry.id).collect();
@@ -118,8 +123,16 @@ fn locate(segments: &Segments, listing: &Listing, commit: CommitId) -> Result<Ve
         EntryMode::Submodule => Ok(None),
         _ => match found.next().flatten() {
             Some(extent) => Ok(Some(extent)),
-            None => Err(incomplete(&format_args!("object {} is missing, or is not a blob", entry.id))),
+            None => Err(not_a_blob(repository, entry.id, commit)
+                .unwrap_or_else(|| incomplete(&format_args!("object {} is missing", entry.id)))),
         },
     };
     listing.entries.iter().map(locate).collect()
+}
+
+/// The error for a file whose id is that of a commit, a tree or a tag, if it is.
+fn not_a_blob(repository: &Path, id: Oid, commit: CommitId) -> Option<SnapshotError> {
+    let (_, kind) = git2::Repository::open_bare(repository).ok()?.odb().ok()?.read_header(id).ok()?;
+    let source = Cause::new(format_args!("object {id} is a {kind}, not a blob"));
+    Some(SnapshotError::Malformed { commit, source })
 }

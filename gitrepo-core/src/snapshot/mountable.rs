@@ -80,7 +80,7 @@ impl SnapshotFormat for Image {
         request: &TreeRequest,
         ownership: &Ownership,
         verifier: &mut Verifier<'_>,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<String, VerifyError> {
         Self::verify_snapshot(snapshot, request, ownership, verifier)
     }
 

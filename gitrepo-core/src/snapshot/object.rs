@@ -23,15 +23,15 @@ pub(crate) fn read<'a>(
     id: Oid,
     kind: ObjectType,
 ) -> Result<OdbObject<'a>, SnapshotError> {
-    let incomplete = |reason: String| SnapshotError::Incomplete { commit, source: Cause::new(reason) };
     let object = odb.read(id).map_err(|error| SnapshotError::unreadable(commit, &error))?;
-    if object.kind() != kind {
-        return Err(incomplete(format!("object {id} is a {}, not a {kind}", object.kind())));
-    }
-    let mut hash = Hash::new(kind, widen(object.len()));
+    let mut hash = Hash::new(object.kind(), widen(object.len()));
     hash.update(object.data());
     if !hash.is(id) {
-        return Err(incomplete(format!("object {id} is damaged")));
+        return Err(SnapshotError::Incomplete { commit, source: Cause::new(format_args!("object {id} is damaged")) });
+    }
+    if object.kind() != kind {
+        let source = Cause::new(format_args!("object {id} is a {}, not a {kind}", object.kind()));
+        return Err(SnapshotError::Malformed { commit, source });
     }
     Ok(object)
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use git2::ObjectType;
 use git2::Oid;
 
+use super::Pace;
 use super::SnapshotError;
 use super::TreeRequest;
 use crate::cancel::Interrupted;
@@ -57,12 +58,13 @@ pub struct Verifier<'a> {
     /// The blobs that are good, by the segment's device and inode, and the offset.
     good: HashMap<(u64, u64), HashMap<u64, (Oid, u64)>>,
     bytes: u64,
+    pace: Pace,
 }
 
 impl<'a> Verifier<'a> {
     /// Creates a verifier that continues to count from `bytes`.
-    pub(crate) fn new(watch: &'a Watch, bytes: u64) -> Self {
-        Self { watch, good: HashMap::new(), bytes }
+    pub(crate) fn new(watch: &'a Watch, bytes: u64, pace: Pace) -> Self {
+        Self { watch, good: HashMap::new(), bytes, pace }
     }
 
     /// Returns the number of bytes that were read.
@@ -114,10 +116,16 @@ impl<'a> Verifier<'a> {
             }
             hash.update(&piece[..read]);
             done += read as u64;
-            self.bytes += read as u64;
-            self.watch.progress.report(&Step::Verifying { bytes: self.bytes });
+            self.was_read(read as u64)?;
         }
         Ok(hash.finish().ok())
+    }
+
+    /// Counts what was read, and keeps to the pace.
+    pub(crate) fn was_read(&mut self, bytes: u64) -> Result<(), VerifyError> {
+        self.bytes += bytes;
+        self.watch.progress.report(&Step::Verifying { bytes: self.bytes });
+        self.pace.after(bytes, &self.watch.cancel).map_err(VerifyError::Interrupted)
     }
 }
 

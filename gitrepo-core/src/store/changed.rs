@@ -49,6 +49,7 @@ const SEAL_FILE: &str = "seal";
 
 /// Marks a snapshot that was changed.
 const CHANGED_FILE: &str = "changed.json";
+const MARK_LIMIT: u64 = 64 * 1024;
 
 /// Where the next sweep continues to check the snapshots.
 const CURSOR_FILE: &str = "looked-at.json";
@@ -65,10 +66,10 @@ const LEAST: usize = 16;
 const SAMPLE_TIME: Duration = Duration::from_millis(2);
 
 /// The content of a mark, for an admin who looks for the reason.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Mark<'a> {
-    reason: &'a str,
+struct Mark {
+    reason: String,
     #[serde(with = "wall_clock")]
     noticed_at: SystemTime,
 }
@@ -106,6 +107,22 @@ impl Store {
     /// Returns the number of changed snapshots that this process has found since it opened the store.
     pub fn changed_snapshots(&self) -> u64 {
         self.changed.load(Ordering::Relaxed)
+    }
+
+    /// Returns what is wrong with a snapshot that is no longer served, though volumes may still show it.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn damage_of(&self, id: &SnapshotId) -> Result<Option<String>, StoreError> {
+        let path = self.snapshot_path(id);
+        if !is_marked(&path)? {
+            return Ok(None);
+        }
+        let mark = durable::read_json(&path.join(CHANGED_FILE), MARK_LIMIT);
+        // The mark counts, whatever is in it.
+        let reason = mark.ok().flatten().map(|mark: Mark| mark.reason);
+        Ok(Some(reason.unwrap_or_else(|| "it was changed or damaged on this node".to_owned())))
     }
 
     /// Whether a snapshot is marked as changed. Checks a sample of an unmarked snapshot, and marks it if it was
@@ -169,7 +186,11 @@ impl Store {
 
     fn mark(&self, lease: &SnapshotLease, reason: &str) -> Result<(), StoreError> {
         let mark = lease.path().join(CHANGED_FILE);
-        durable::replace_json(&mark, &Mark { reason, noticed_at: SystemTime::now() }, Durability::Durable)?;
+        durable::replace_json(
+            &mark,
+            &Mark { reason: reason.to_owned(), noticed_at: SystemTime::now() },
+            Durability::Durable,
+        )?;
         self.changed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -323,7 +323,7 @@ mod tests {
         collect(place.path(), &mut many).unwrap();
         assert!(many.is_none());
         sync_trees(&[place.path()]).unwrap();
-        assert_eq!(sync_trees(&[place.path().join("missing")]).unwrap_err().kind(), Kind::Internal);
+        assert_eq!(sync_trees(&[place.path().join("missing")]).unwrap_err().kind(), Kind::Unavailable);
     }
 
     #[test]

@@ -118,7 +118,11 @@ impl StoreError {
     /// Returns the kind of this failure.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Io { source, .. } => crate::error::io_kind(source),
+            // A fault of the store is never final: it may be mended, and says nothing about the volume.
+            Self::Io { source, .. } => match crate::error::io_kind(source) {
+                Kind::Internal => Kind::Unavailable,
+                kind => kind,
+            },
             Self::Missing { .. } => Kind::Unavailable,
             Self::UnsuitableRoot { .. } | Self::Newer { .. } | Self::UnknownFormat { .. } => Kind::FailedPrecondition,
             Self::Locked { of_volume, source, .. } => match source {

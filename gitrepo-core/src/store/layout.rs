@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::error::chain;
+
 use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
@@ -47,6 +49,7 @@ impl StoreRole {
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(super) identity: Identity,
+    role: StoreRole,
     pub(crate) locks: Locks,
     pub(crate) trash: Trash,
 }
@@ -63,25 +66,55 @@ impl Layout {
     }
 
     fn open_in(directory: Root, role: StoreRole) -> Result<Self, StoreError> {
-        let version = read_version(&directory.path)?;
-        if version.is_none() {
+        let version = Version::read(&directory.path)?;
+        let is_known = matches!(version, Version::Ours) || is_recognised(&directory.path, role)?;
+        if !is_known {
             check_unused(&directory.path)?;
         }
         directory.make_private()?;
         let root = directory.path;
-        let mut incomplete = false;
-        for name in role.directories() {
-            incomplete |= durable::create_directories(&root, &root.join(name))?;
-        }
-        if incomplete {
-            durable::sync_directory(&root)?;
-        }
-        if version.is_none() {
-            // Written last, so that a store with a version is complete. Concurrent creators write the same content.
-            durable::replace(&root.join(VERSION_FILE), format!("{VERSION}\n").as_bytes(), Durability::Durable)?;
-        }
         let identity = Identity::of(&root).map_err(StoreError::io("examine", &root))?;
-        Ok(Self { locks: Locks::new(root.join("locks")), trash: Trash::new(root.join("trash")), identity, root })
+        let (locks, trash) = (Locks::new(root.join("locks")), Trash::new(root.join("trash")));
+        let layout = Self { root, identity, role, locks, trash };
+        layout.complete()?;
+        match version {
+            Version::Ours => {}
+            _ if !is_known => layout.write_version()?,
+            Version::Missing => layout.rebuild_version("it is missing"),
+            Version::Damaged(error) => layout.rebuild_version(&chain(&error)),
+        }
+        Ok(layout)
+    }
+
+    /// Makes the directories that are missing.
+    pub(super) fn complete(&self) -> Result<(), StoreError> {
+        let mut incomplete = false;
+        for name in self.role.directories() {
+            incomplete |= durable::create_directories(&self.root, &self.root.join(name))?;
+        }
+        if incomplete { durable::sync_directory(&self.root) } else { Ok(()) }
+    }
+
+    /// Comes last in a new store, so that one with a version is complete. Concurrent creators write the same.
+    fn write_version(&self) -> Result<(), StoreError> {
+        let path = self.root.join(VERSION_FILE);
+        // A directory cannot be replaced by a file.
+        if path.is_dir() {
+            self.trash.take(&path)?;
+        }
+        durable::replace(&path, format!("{VERSION}\n").as_bytes(), Durability::Durable)
+    }
+
+    /// Writes the version of a store that is known by its directories. It can be used without that file, too.
+    fn rebuild_version(&self, reason: &str) {
+        let store = self.root.display();
+        match self.write_version() {
+            Ok(()) => tracing::warn!(%store, reason, "the file VERSION of the store was damaged, and is made anew"),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(%store, reason, error, "the file VERSION of the store is damaged, and cannot be written");
+            }
+        }
     }
 
     pub(crate) fn repositories(&self) -> PathBuf {
@@ -120,23 +153,58 @@ fn check_unused(root: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether all directories of this layout are there. Then it is a store of this version, whatever its file VERSION says.
+fn is_recognised(root: &Path, role: StoreRole) -> Result<bool, StoreError> {
+    for name in role.directories() {
+        let path = root.join(name);
+        match optional(fs::symlink_metadata(&path).map_err(StoreError::io("examine", &path)))? {
+            Some(found) if found.is_dir() => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
 /// Whether there is a store at `root`, of any version.
-pub(super) fn has_version(root: &Path) -> Result<bool, StoreError> {
+pub(super) fn is_there(root: &Path) -> Result<bool, StoreError> {
     let path = root.join(VERSION_FILE);
     match optional(fs::symlink_metadata(&path).map_err(StoreError::io("examine", &path))) {
         Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
+        Ok(None) => is_recognised(root, StoreRole::Further),
         result => result.map(|found| found.is_some()),
     }
 }
 
-fn read_version(root: &Path) -> Result<Option<u64>, StoreError> {
-    let path = root.join(VERSION_FILE);
-    let Some(content) = optional(durable::read(&path, 64))? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&content);
-    match text.trim().parse::<u64>() {
-        Ok(VERSION) => Ok(Some(VERSION)),
-        Ok(found) if found > VERSION => Err(StoreError::Newer { path, found, supported: VERSION }),
-        _ => Err(StoreError::corrupt(&path, format_args!("{text:?} is not the version of a store"))),
+/// What the file with the version says.
+enum Version {
+    /// The version that this program writes.
+    Ours,
+    /// There is no such file.
+    Missing,
+    /// There is something else, or it cannot be read.
+    Damaged(StoreError),
+}
+
+impl Version {
+    /// Only a plain number that is newer is believed: then a newer program made the store, and everything in it may have
+    /// another meaning.
+    fn read(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join(VERSION_FILE);
+        let content = match durable::read(&path, 64) {
+            Ok(content) => content,
+            Err(error) if error.is_not_found() => return Ok(Self::Missing),
+            Err(error) => return Ok(Self::Damaged(error)),
+        };
+        let text = String::from_utf8_lossy(&content);
+        let number = text.strip_suffix('\n').unwrap_or(&text);
+        match number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<u64>()) {
+            Some(Ok(VERSION)) => Ok(Self::Ours),
+            Some(Ok(found)) if found > VERSION => Err(StoreError::Newer { path, found, supported: VERSION }),
+            _ => {
+                let reason = format_args!("{text:?} is not the version of a store");
+                Ok(Self::Damaged(StoreError::corrupt(&path, reason)))
+            }
+        }
     }
 }
 
@@ -195,16 +263,57 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_and_a_torn_one_is_reported_as_damaged() {
+    fn only_a_newer_version_is_refused_and_a_damaged_one_is_made_anew() {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("store");
         Layout::open(&root).unwrap();
-        fs::write(root.join(VERSION_FILE), "2\n").unwrap();
-        assert!(matches!(Layout::open(&root), Err(StoreError::Newer { found: 2, supported: 1, .. })));
-        for torn in ["", "1x", "-1", "0"] {
-            fs::write(root.join(VERSION_FILE), torn).unwrap();
-            assert_eq!(Layout::open(&root).unwrap_err().kind(), Kind::Corrupt, "{torn:?}");
+        let (file, kept) = (root.join(VERSION_FILE), root.join("snapshots/kept"));
+        fs::create_dir(&kept).unwrap();
+        fs::write(root.join("probe"), "").unwrap();
+        for newer in ["2", "2\n", "18446744073709551615\n"] {
+            fs::write(&file, newer).unwrap();
+            assert!(
+                matches!(Layout::open(&root), Err(StoreError::Newer { found: 2.., supported: 1, .. })),
+                "{newer:?}"
+            );
         }
+        let garbage = [&b"1x"[..], b"-1", b"0", b"+2", b" 2", b"2\n\n", b"\0\0", b"\xff\xfe", &[b'9'; 1000], b""];
+        for content in garbage {
+            fs::write(&file, content).unwrap();
+            Layout::open(&root).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), "1\n", "{content:?}");
+        }
+        for damage in [
+            |file: &Path| fs::remove_file(file).unwrap(),
+            |file: &Path| {
+                fs::remove_file(file).unwrap();
+                fs::create_dir(file).unwrap();
+                fs::write(file.join("entry"), "").unwrap();
+            },
+            |file: &Path| {
+                fs::remove_file(file).unwrap();
+                symlink("nowhere", file).unwrap();
+            },
+        ] {
+            damage(&file);
+            assert!(is_there(&root).unwrap());
+            Layout::open(&root).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
+        }
+        assert!(kept.exists());
+    }
+
+    #[test]
+    fn a_directory_with_a_damaged_version_and_other_content_is_no_store() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("store");
+        Layout::open(&root).unwrap();
+        fs::write(root.join(VERSION_FILE), "").unwrap();
+        fs::remove_dir(root.join("volumes")).unwrap();
+        fs::write(root.join("letter.txt"), "").unwrap();
+        assert!(matches!(Layout::open(&root), Err(StoreError::UnsuitableRoot { .. })));
+        fs::remove_file(root.join("letter.txt")).unwrap();
+        Layout::open(&root).unwrap();
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub(crate) enum LockName {
     Sweep,
     /// Making room.
     Evict,
+    /// Verifying everything in the background.
+    Scrub,
 }
 
 impl LockName {
@@ -90,6 +92,7 @@ impl LockName {
             Self::AccessKey => "access-key".to_owned(),
             Self::Sweep => "sweep".to_owned(),
             Self::Evict => "evict".to_owned(),
+            Self::Scrub => "scrub".to_owned(),
         }
     }
 }
@@ -107,6 +110,7 @@ impl fmt::Display for LockName {
             Self::AccessKey => "making the node's key",
             Self::Sweep => "sweeping the store",
             Self::Evict => "making room in the store",
+            Self::Scrub => "verifying the store",
         })
     }
 }

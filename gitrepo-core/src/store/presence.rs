@@ -55,14 +55,15 @@ impl Store {
         }
     }
 
-    /// Checks that the store is writable: writes a small file in place, so that a full disk is not an error. May block
-    /// as long as the filesystem does.
+    /// Checks that the store is writable: makes directories of its layout that are missing, and writes a small file in
+    /// place, so that a full disk is not an error. May block as long as the filesystem does.
     ///
     /// # Errors
     ///
     /// As [`Store::check`], and any write error.
     pub fn probe(&self) -> Result<(), StoreError> {
         self.check()?;
+        self.layout.complete()?;
         let path = self.root().join(PROBE_FILE);
         let write = || {
             let mut file = durable::open_in_place(&path)?;
@@ -80,7 +81,7 @@ impl Store {
     ///
     /// [`StoreError::Missing`] if there is none.
     pub fn is_at(root: &Path) -> Result<(), StoreError> {
-        match layout::has_version(root) {
+        match layout::is_there(root) {
             Ok(true) => Ok(()),
             Ok(false) => Err(missing(root, "there is no store")),
             Err(error) => Err(error),
@@ -98,7 +99,7 @@ impl Store {
         let remembered = optional(durable::read(memory, MEMORY_LIMIT))?.is_some_and(|text| text == line.as_bytes());
         // An empty separate filesystem is a new disk, not the mount point of a missing one.
         let is_bare = || fs::metadata(root).map_or(true, |found| !is_elsewhere(found.dev(), memory));
-        if remembered && !layout::has_version(root)? && is_bare() {
+        if remembered && !layout::is_there(root)? && is_bare() {
             let reason = format!(
                 "it had a filesystem of its own, which is not mounted now (to create a new store here, delete the \
                  file {:?} beside the driver's socket)",

@@ -128,11 +128,18 @@ impl Repository {
         }
     }
 
-    /// Checks the checksums of all packs and their indexes.
-    pub(super) fn check_packs(&self) -> Result<(), StoreError> {
+    /// Returns the packs and their indexes.
+    pub(super) fn packs(&self) -> Result<Vec<(PathBuf, PathBuf)>, StoreError> {
         let files = optional(durable::entries(&self.path.join(adopt::PACKS)))?.unwrap_or_default();
-        let mut indexes = files.iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
-        indexes.try_for_each(|index| whole::check_pack(&index.with_extension("pack"), index))
+        let indexes = files.into_iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
+        Ok(indexes.map(|index| (index.with_extension("pack"), index)).collect())
+    }
+
+    /// Checks the checksums of a pack and its index. Returns how many bytes it read.
+    pub(super) fn check_pack(&self, pack: &Path, index: &Path) -> Result<u64, StoreError> {
+        whole::check_pack(pack, index)?;
+        let length = |path: &Path| path.metadata().map(|found| found.len()).map_err(StoreError::io("examine", path));
+        Ok(length(pack)? + length(index)?)
     }
 
     fn lock_name(&self) -> LockName {
@@ -140,8 +147,12 @@ impl Repository {
     }
 
     fn locked(&self, lock: Lock) -> Result<RepositoryLock, StoreError> {
-        recover::remove_leftovers(&self.path)?;
-        Ok(RepositoryLock { repository: self.clone(), _lock: lock })
+        let tidied = recover::remove_leftovers(&self.path);
+        if let Err(error) = &tidied {
+            let path = self.path.display();
+            tracing::warn!(%path, error = %chain(error), "a repository of the store cannot be tidied; nothing builds on it");
+        }
+        Ok(RepositoryLock { repository: self.clone(), is_tidy: tidied.is_ok(), _lock: lock })
     }
 }
 
@@ -149,6 +160,8 @@ impl Repository {
 #[derive(Debug)]
 pub(crate) struct RepositoryLock {
     repository: Repository,
+    /// Whether no leftovers of a crash are in the way.
+    is_tidy: bool,
     _lock: Lock,
 }
 
@@ -164,22 +177,33 @@ impl RepositoryLock {
         salvage::salvage(&self.repository)
     }
 
-    /// Returns the repository that a fetch may build on; `None` if it is empty, has too many packs to add another, or a
-    /// segment of it is damaged.
+    /// Returns the repository that a fetch may build on; `None` if it is empty, has too many packs to add another, or
+    /// cannot be trusted: a segment of it is damaged, or its files cannot be examined.
+    ///
+    /// # Errors
+    ///
+    /// If the disk is full: that is no fault of the repository.
     pub(crate) fn base(&self) -> Result<Option<PathBuf>, StoreError> {
+        match self.checked() {
+            Err(error) if !error.is_full() => {
+                tracing::warn!(error = %chain(&error), "a repository of the store is damaged; everything is fetched again");
+                Ok(None)
+            }
+            base => base,
+        }
+    }
+
+    fn checked(&self) -> Result<Option<PathBuf>, StoreError> {
+        if !self.is_tidy {
+            return Ok(None);
+        }
         let packs = self.repository.path.join(adopt::PACKS);
         let Some(files) = optional(durable::entries(&packs))? else { return Ok(None) };
         let indexes = files.iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
         if indexes.count() > MOST_PACKS {
             return Ok(None);
         }
-        match sealed::check(&self.repository.path) {
-            Err(error @ (StoreError::Corrupt { .. } | StoreError::Untrusted { .. })) => {
-                tracing::warn!(error = %chain(&error), "a segment of the store is damaged; everything is fetched again");
-                Ok(None)
-            }
-            checked => checked.map(|()| Some(self.repository.path.clone())),
-        }
+        sealed::check(&self.repository.path).map(|()| Some(self.repository.path.clone()))
     }
 
     /// Checks that the segments are those that fetches brought, and that none is gone.

@@ -67,6 +67,9 @@ pub struct SnapshotMeta {
     pub ownership: Ownership,
     /// The amount of content.
     pub summary: TreeSummary,
+    /// The digest of the manifest, which contains the id of each blob. `None` in a snapshot of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
     /// When it was made, by the wall clock: for people only.
     #[serde(with = "wall_clock")]
     pub created_at: SystemTime,
@@ -82,8 +85,15 @@ impl SnapshotMeta {
             format: request.format.clone(),
             ownership: Ownership::ROOT,
             summary,
+            manifest: None,
             created_at: SystemTime::now(),
         }
+    }
+
+    /// Seals the manifest with its digest.
+    #[must_use]
+    pub fn sealed_by(self, manifest: String) -> Self {
+        Self { manifest: Some(manifest), ..self }
     }
 
     /// Creates the metadata of a view of this snapshot.

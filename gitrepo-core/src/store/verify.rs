@@ -4,13 +4,15 @@
 //! is verified again under its lock: a compaction or an eviction may have removed it meanwhile.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::num::NonZeroU64;
+use std::time::Duration;
 
 use crate::cancel::Interrupted;
 use crate::error::Kind;
 use crate::error::chain;
 use crate::policy::Limits;
 use crate::snapshot;
+use crate::snapshot::Pace;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::Verifier;
 use crate::snapshot::VerifyError;
@@ -26,6 +28,9 @@ use super::repository::Repository;
 use super::snapshot::SnapshotLease;
 use super::snapshot::SnapshotMeta;
 use super::snapshot_id::SnapshotId;
+
+/// How long to wait for a fetch into a repository that looks damaged.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to do about damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +82,23 @@ pub enum Part {
     Snapshot(SnapshotId),
 }
 
+/// How to verify.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    pub(super) repair: Repair,
+    /// Bytes to read per second at most.
+    pub(super) rate: Option<NonZeroU64>,
+    pub(super) watch: &'a Watch,
+}
+
+/// What the store has of one repository.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// `None` if nothing in the store tells.
+    url: Option<String>,
+    snapshots: Vec<KeptSnapshot>,
+}
+
 impl Store {
     /// Reads the repositories for which `wanted` returns true, and all their snapshots.
     ///
@@ -90,59 +112,82 @@ impl Store {
         repair: Repair,
         watch: &Watch,
     ) -> Result<Verification, StoreError> {
-        let inventory = self.inventory()?;
-        let mut snapshots: BTreeMap<Option<String>, Vec<KeptSnapshot>> = BTreeMap::new();
-        for kept in inventory.snapshots {
-            snapshots.entry(kept.repository.clone()).or_default().push(kept);
-        }
-        let urls: BTreeMap<String, KeptRepository> =
-            inventory.repositories.into_iter().map(|kept| (kept.hash.clone(), kept)).collect();
-        let hashes: BTreeSet<Option<String>> =
-            urls.keys().cloned().map(Some).chain(snapshots.keys().cloned()).collect();
         let mut verification = Verification::default();
-        for hash in hashes {
-            let url = hash.as_ref().and_then(|hash| urls.get(hash)?.url.as_deref());
-            if !wanted(url) {
-                continue;
+        for (hash, kept) in self.kept()? {
+            if wanted(kept.url.as_deref()) {
+                self.verify_kept(hash.as_deref(), &kept, How { repair, rate: None, watch }, &mut verification)?;
             }
-            // The memory of what is good ends with each repository: they share nothing.
-            let mut verifier = Verifier::new(watch, verification.bytes);
-            if let Some(hash) = &hash {
-                self.verify_repository(hash, url, repair, &mut verifier, &mut verification, watch)?;
-            }
-            for kept in snapshots.remove(&hash).unwrap_or_default() {
-                self.verify_snapshot(&kept, repair, &mut verifier, &mut verification)?;
-            }
-            verification.bytes = verifier.bytes();
         }
         Ok(verification)
+    }
+
+    /// What the store has of each repository, by its hash. Without a hash: snapshots of unknown repositories.
+    pub(super) fn kept(&self) -> Result<BTreeMap<Option<String>, Kept>, StoreError> {
+        let inventory = self.inventory()?;
+        let mut all: BTreeMap<Option<String>, Kept> = BTreeMap::new();
+        for KeptRepository { hash, url, .. } in inventory.repositories {
+            all.insert(Some(hash), Kept { url, snapshots: Vec::new() });
+        }
+        for snapshot in inventory.snapshots {
+            all.entry(snapshot.repository.clone()).or_default().snapshots.push(snapshot);
+        }
+        Ok(all)
+    }
+
+    /// Reads a repository and its snapshots.
+    pub(super) fn verify_kept(
+        &self,
+        hash: Option<&str>,
+        kept: &Kept,
+        how: How<'_>,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        // The memory of what is good ends with each repository: they share nothing.
+        let mut verifier = Verifier::new(how.watch, verification.bytes, Pace::new(how.rate));
+        if let Some(hash) = hash {
+            self.verify_repository(hash, kept.url.as_deref(), how, &mut verifier, verification)?;
+        }
+        for snapshot in &kept.snapshots {
+            self.verify_snapshot(snapshot, how.repair, &mut verifier, verification)?;
+        }
+        verification.bytes = verifier.bytes();
+        Ok(())
     }
 
     fn verify_repository(
         &self,
         hash: &str,
         url: Option<&str>,
-        repair: Repair,
+        how: How<'_>,
         verifier: &mut Verifier<'_>,
         verification: &mut Verification,
-        watch: &Watch,
     ) -> Result<(), StoreError> {
         let repository = Repository::of_hash(&self.layout, hash.to_owned());
         if !repository.exists() {
             return Ok(());
         }
         verification.repositories += 1;
-        let read = |verifier: &mut Verifier<'_>| {
-            verifier.segments(repository.path())?;
-            repository.check_packs().map_err(of_store)
-        };
+        let read =
+            |verifier: &mut Verifier<'_>| {
+                verifier.segments(repository.path())?;
+                repository.packs().map_err(of_store)?.iter().try_for_each(|(pack, index)| {
+                    verifier.was_read(repository.check_pack(pack, index).map_err(of_store)?)
+                })
+            };
         match read(verifier) {
             Ok(()) => return Ok(()),
             // A compaction may have replaced it meanwhile.
             Err(VerifyError::Damaged(_)) => {}
             Err(error) => return self.keep(error, &repository.path().display().to_string(), verification),
         }
-        let lock = repository.lock(&watch.cancel)?;
+        let lock = match repository.lock(&how.watch.cancel.within(PATIENCE)) {
+            // A fetch that takes long keeps nothing else from being verified.
+            Err(error @ StoreError::Locked { .. }) if how.watch.cancel.check().is_ok() => {
+                verification.failures.push(chain(&error));
+                return Ok(());
+            }
+            lock => lock?,
+        };
         if !repository.exists() {
             return Ok(());
         }
@@ -152,7 +197,7 @@ impl Store {
             Err(error) => return self.keep(error, &repository.path().display().to_string(), verification),
         };
         let mut quarantined = false;
-        if repair == Repair::Quarantine {
+        if how.repair == Repair::Quarantine {
             match lock.discard() {
                 Ok(()) => quarantined = true,
                 Err(error) => verification.failures.push(chain(&error)),
@@ -244,7 +289,13 @@ fn read_snapshot(lease: &SnapshotLease, verifier: &mut Verifier<'_>) -> Result<(
         ))));
     };
     let request = TreeRequest::new(&meta.tree, meta.commit, format, &Limits::default());
-    format.verify(lease.path(), &request, &meta.ownership, verifier)
+    let manifest = format.verify(lease.path(), &request, &meta.ownership, verifier)?;
+    match &meta.manifest {
+        Some(sealed) if *sealed != manifest => {
+            Err(VerifyError::Damaged("its manifest is not the one that it was made with".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a failure of the store says about its content.
@@ -260,4 +311,4 @@ fn interrupted(source: Interrupted) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -53,19 +53,25 @@ fn stats(
         ));
     };
     let mounted = volume.state == State::Mounted;
-    let message = match (mounted, overgrown) {
-        (true, Some(Overgrown { bytes, limit, .. })) => format!(
+    let damage = volumes.damage(&volume.record)?;
+    let message = match (mounted, &damage, overgrown) {
+        (true, Some(reason), _) => format!(
+            "the volume shows a tree that was changed or damaged on this node: {reason}; delete the pod, and its \
+             successor gets a good one"
+        ),
+        (true, None, Some(Overgrown { bytes, limit, .. })) => format!(
             "the volume has grown to at least {bytes} bytes, more than the {limit} that limits.writableBytes allows; \
              delete some of its files"
         ),
-        (true, None) => format!("shows {} of {}", volume.record.commit, volume.record.repository),
-        (false, _) => {
+        (true, None, None) => format!("shows {} of {}", volume.record.commit, volume.record.repository),
+        (false, ..) => {
             format!("the volume is not mounted on {} any more; for a new pod it is mounted again", path.display())
         }
     };
+    let abnormal = !mounted || damage.is_some() || overgrown.is_some();
     Ok(NodeGetVolumeStatsResponse {
         usage: usage(volumes, &volume.record)?,
-        volume_condition: Some(VolumeCondition { abnormal: !mounted || overgrown.is_some(), message }),
+        volume_condition: Some(VolumeCondition { abnormal, message }),
     })
 }
 

@@ -4,6 +4,7 @@ use gitrepo_tests::faulty::Fault;
 use gitrepo_tests::faulty::FaultyFs;
 use gitrepo_tests::namespace;
 use gitrepo_tests::require;
+use gitrepo_tests::volumes;
 use gitrepo_tests::volumes::entries;
 use nix::mount::MntFlags;
 use nix::mount::MsFlags;
@@ -125,4 +126,44 @@ fn a_read_only_store_is_unavailable_and_its_volumes_stay() {
     assert!(failure.message.contains("cannot write"), "{failure}");
     nix::mount::umount2(&store, MntFlags::MNT_DETACH).unwrap();
     bench.assert_all_is_well();
+}
+
+#[test]
+fn a_damaged_version_takes_no_store_offline() {
+    let mut bench = Bench::new();
+    bench.publish(bench.request("a")).unwrap();
+    let version = bench.store().join("VERSION");
+    for content in ["", "garbage", "\0\0\0\0"] {
+        std::fs::write(&version, content).unwrap();
+        bench.restart();
+        for pod in ["a", "b"] {
+            bench.publish(bench.request(pod)).unwrap_or_else(|status| panic!("{content:?}: {status}"));
+        }
+        bench.node.storage.check().unwrap();
+        assert_eq!(std::fs::read_to_string(&version).unwrap(), "1\n", "{content:?}");
+        assert_eq!(bench.mounts("a"), 1);
+    }
+    bench.unpublish("a").unwrap();
+    bench.unpublish("b").unwrap();
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_directory_that_the_store_lost_is_unavailable_until_the_next_probe_makes_it_anew() {
+    let bench = Bench::new();
+    for place in ["locks", "staging", "trash", "access", "refusals", "spare", "repositories"] {
+        bench.publish(bench.request("a")).unwrap();
+        volumes::delete(&bench.store().join(place));
+        for answer in bench.answers() {
+            let code = answer.as_ref().map_or_else(Status::code, |()| Code::Ok);
+            assert!(matches!(code, Code::Ok | Code::Unavailable), "{place:?}: {answer:?}");
+        }
+        // The driver is asked for its readiness every few seconds.
+        bench.node.storage.check().unwrap_or_else(|failure| panic!("{place:?}: {failure}"));
+        for pod in ["a", "b"] {
+            bench.publish(bench.request(pod)).unwrap_or_else(|status| panic!("{place:?}: {status}"));
+            bench.unpublish(pod).unwrap();
+        }
+    }
+    bench.assert_nothing_is_left();
 }

@@ -1,10 +1,13 @@
 //! Statistics and condition.
 
+use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::Arc;
 
 use gitrepo_core::mount::Mounter;
 use gitrepo_csi::proto::csi::v1::NodePublishVolumeRequest;
 use gitrepo_csi::proto::csi::v1::volume_usage::Unit;
+use gitrepo_csi::scrubbing::Scrubbing;
 use gitrepo_tests::volumes;
 use tonic::Code;
 
@@ -74,4 +77,32 @@ fn a_writable_volume_that_grew_beyond_the_limit_is_abnormal_until_it_shrinks() {
     assert_eq!(bench.node.storage.overgrown().len(), 1);
     std::fs::remove_file(&written).unwrap();
     assert_eq!(abnormal(), [false, false, false]);
+}
+
+#[test]
+fn r4_a_volume_that_shows_a_damaged_tree_is_abnormal_and_new_ones_get_a_good_tree() {
+    let bench = Bench::new();
+    for (pod, readonly) in [("shows", true), ("copies", false)] {
+        bench.publish(NodePublishVolumeRequest { readonly, ..bench.request(pod) }).unwrap();
+    }
+    let scrub = || {
+        let (storage, metrics) = (Arc::clone(&bench.node.storage), Arc::clone(&bench.node.metrics));
+        let scrubbing = Scrubbing { storage, metrics, rate: None };
+        while bench.runtime.block_on(scrubbing.next(NonZeroU64::MAX)).unwrap() {}
+        bench.runtime.block_on(housekeeping(&bench).once());
+        ["shows", "copies"].map(|pod| {
+            let condition = bench.stats(&format!("csi-{pod}"), &bench.target(pod)).unwrap().volume_condition.unwrap();
+            assert_eq!(condition.abnormal, condition.message.contains("changed or damaged"), "{condition:?}");
+            condition.abnormal
+        })
+    };
+    assert_eq!((scrub(), bench.node.storage.damaged()), ([false, false], 0));
+    std::fs::write(bench.shown("shows").join("app/README.md"), "# Damage\n").unwrap();
+    assert_eq!((scrub(), bench.node.storage.damaged()), ([true, false], 1));
+    assert!(bench.metrics().contains("gitrepo_damages_total{part=\"snapshot\"} 1"), "{}", bench.metrics());
+    bench.publish(bench.request("new")).unwrap();
+    assert_eq!((bench.readme("new"), bench.readme("shows")), ("# Second\n".to_owned(), "# Damage\n".to_owned()));
+    bench.unpublish("shows").unwrap();
+    bench.runtime.block_on(housekeeping(&bench).once());
+    assert_eq!(bench.node.storage.damaged(), 0);
 }

@@ -35,7 +35,7 @@ fn what_works_is_taken_over() {
         r#"{
           "store": "/s", "allowedHosts": ["*.Example.com"], "deniedHosts": ["10.*"],
           "limits": { "fetchBytes": 4096, "timeout": "1h30m", "stall": "500ms", "writableBytes": "2Gi" },
-          "cache": { "maxBytes": "9Gi", "maxAge": "7d", "reserveBytes": "5G", "accessTtl": "0s" }, "hostKeys": { "file": "/etc/known_hosts" },
+          "cache": { "maxBytes": "9Gi", "maxAge": "7d", "reserveBytes": "5G", "accessTtl": "0s", "scrubRate": "1Mi" }, "hostKeys": { "file": "/etc/known_hosts" },
           "proxy": "http://proxy:3128", "caFile": "/ca.pem", "snapshotFormat": "directory",
           "worker": { "uids": "1000-1003", "memory": "512Mi" }
         }"#,
@@ -46,6 +46,7 @@ fn what_works_is_taken_over() {
     assert_eq!(config.limits.writable_bytes, 2 << 30);
     assert_eq!((config.cache.max_bytes, config.cache.max_age), (9 << 30, Duration::from_secs(7 * 24 * 60 * 60)));
     assert_eq!((config.cache.reserve_bytes, config.cache.access_ttl), (5_000_000_000, Duration::ZERO));
+    assert_eq!(config.cache.scrub_rate, 1 << 20);
     assert_eq!(config.proxy.url.unwrap().to_string(), "http://proxy:3128");
     assert_eq!(config.worker.uids.uids().collect::<Vec<_>>(), [1000, 1001, 1002, 1003]);
 }

@@ -125,7 +125,7 @@ impl Verifier {
             return Err(match has_base {
                 // The base may have lost it. The same fetch without the base brings it again.
                 true => unusable_io(repository.path(), &io::Error::other(format!("object {id} is missing"))),
-                false => RemoteError::Protocol { url, source: Cause::new(format_args!("it did not send {id}")) },
+                false => RemoteError::BadData { url, source: Cause::new(format_args!("it did not send {id}")) },
             });
         }
         if !named.commits.is_empty() {
@@ -163,6 +163,9 @@ pub(crate) fn refusal(error: PackError, url: &str, repository: &std::path::Path,
         PackError::OutOfMemory => RemoteError::OutOfMemory { url },
         PackError::TooMany(_) => RemoteError::TooManyObjects { url, limit: pack::MOST_OBJECTS.into() },
         PackError::HandOver(error) => RemoteError::HandOver { url, source: Cause::new(error) },
+        error @ (PackError::Object { .. } | PackError::MissingBase(_) | PackError::Collision(_)) => {
+            RemoteError::BadData { url, source: Cause::new(error) }
+        }
         error => RemoteError::Protocol { url, source: Cause::new(error) },
     }
 }
@@ -189,7 +192,7 @@ fn check_commit(repository: &Repository, resolved: &Resolved, url: &str, has_bas
         }
         Found::Nothing => {
             let source = Cause::new(format_args!("it did not send {commit} with its tree"));
-            Err(RemoteError::Protocol { url, source })
+            Err(RemoteError::BadData { url, source })
         }
     }
 }

@@ -207,12 +207,12 @@ fn links_that_no_filesystem_accepts_are_refused() {
 }
 
 #[test]
-fn a_missing_or_wrong_object_is_incomplete() {
+fn a_missing_object_is_damage_here_and_a_wrong_one_is_the_fault_of_the_repository() {
     let fixture = Fixture::new();
     let missing = Oid::from_bytes(&[7; 20]).unwrap();
-    for id in [missing, fixture.tree(&[])] {
+    for (id, kind) in [(missing, Kind::Corrupt), (fixture.tree(&[]), Kind::BadData)] {
         let error = fixture.write(&request(fixture.commit_of(&[(FILE, b"x", id)]))).err().unwrap();
-        assert!(matches!(error, SnapshotError::Incomplete { .. }), "{error}");
+        assert_eq!(error.kind(), kind, "{error}");
     }
 }
 

@@ -34,7 +34,7 @@ impl Directory {
         snapshot: &Path,
         request: &TreeRequest,
         verifier: &mut Verifier<'_>,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<String, VerifyError> {
         let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
         let listed = Listed::read(listed::open(&opened)?, &without_limits(request))?;
         let root = match opened.beneath(ROOT) {
@@ -43,11 +43,12 @@ impl Directory {
             }
             root => root.map_err(|error| VerifyError::Unreadable(error.into()))?,
         };
+        let digest = listed.digest();
         let missing = listed.nodes.iter().map(|node| (listed.path(node), node.kind)).collect();
         let mut comparison = Comparison { missing, verifier };
         walk::walk(&root, &mut comparison)?;
         match comparison.missing.keys().min() {
-            None => Ok(()),
+            None => Ok(digest),
             Some(path) => Err(damaged(path, "is gone")),
         }
     }

@@ -201,16 +201,24 @@ fn a_subdirectory_that_is_none_is_told_apart_from_one_that_is_missing() {
 }
 
 #[test]
-fn what_is_not_a_whole_commit_is_incomplete() {
+fn what_lacks_an_object_is_incomplete_here() {
     let fixture = Fixture::new();
-    let (blob, missing) = (fixture.blob("x"), Oid::from_bytes(&[7; 20]).unwrap());
-    let id_of_blob = CommitId::from_bytes(blob.as_bytes().try_into().unwrap());
+    let missing = Oid::from_bytes(&[7; 20]).unwrap();
+    for commit in [CommitId::from_bytes([7; 20]), fixture.commit(missing), fixture.commit_of(&[(TREE, b"t", missing)])]
+    {
+        let error = fixture.list(&request(commit)).err().unwrap();
+        assert!(matches!(error, SnapshotError::Incomplete { .. }), "{error}");
+        assert_eq!(error.kind(), Kind::Corrupt);
+    }
+}
+
+#[test]
+fn what_git_never_writes_is_the_fault_of_the_repository() {
+    let fixture = Fixture::new();
+    let blob = fixture.blob("x");
     for commit in [
-        CommitId::from_bytes([7; 20]),
-        id_of_blob,
-        fixture.commit(missing),
+        CommitId::from_bytes(blob.as_bytes().try_into().unwrap()),
         fixture.commit(blob),
-        fixture.commit_of(&[(TREE, b"t", missing)]),
         fixture.commit_of(&[(TREE, b"t", blob)]),
         fixture.commit(fixture.malformed_tree(b"100644 no id\0short")),
         fixture.commit(fixture.malformed_tree(b"100644")),
@@ -218,8 +226,7 @@ fn what_is_not_a_whole_commit_is_incomplete() {
         fixture.commit(fixture.malformed_tree(b"99999999999999999 x\0aaaaaaaaaaaaaaaaaaaa")),
     ] {
         let error = fixture.list(&request(commit)).err().unwrap();
-        assert!(matches!(error, SnapshotError::Incomplete { .. }), "{error}");
-        assert_eq!(error.kind(), Kind::Corrupt);
+        assert_eq!(error.kind(), Kind::BadData, "{error}");
     }
 }
 

@@ -176,6 +176,11 @@ impl Listed {
         Ok(listed)
     }
 
+    /// Identifies the manifest and the place of the tree, in hexadecimal. It was computed while the manifest was read.
+    pub(crate) fn digest(&self) -> String {
+        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The UUID of its image with these owners. No other image has it.
     pub(crate) fn uuid(&self, ownership: &Ownership) -> image::Uuid {
         let digest = match ownership.is_root() {

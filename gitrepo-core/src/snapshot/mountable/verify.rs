@@ -30,7 +30,7 @@ impl Image {
         request: &TreeRequest,
         ownership: &Ownership,
         verifier: &mut Verifier<'_>,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<String, VerifyError> {
         let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
         let listed = Listed::read(listed::open(&opened)?, &without_limits(request))?;
         let devices = assemble::devices(&listed);
@@ -63,7 +63,7 @@ impl Image {
                 )));
             }
         }
-        Ok(())
+        Ok(listed.digest())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! An image shows its part of a segment without reading it, so nothing else would notice. The parent writes down what
 //! identifies each segment and its index when they come. Before a fetch builds on them, it compares. If it finds others
-//! than it knows, as after a restored backup or a kill, their checksums decide.
+//! than it knows, as after a restored backup or a kill, their checksums decide. The name of a segment is the digest of
+//! its index, which contains the id of each blob: so the name seals the content.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -159,7 +160,11 @@ mod tests {
     #[test]
     fn every_damage_of_a_segment_is_found() {
         type Damage = fn(&Path, &Path);
-        let damages: [(&str, Damage); 7] = [
+        let damages: [(&str, Damage); 8] = [
+            ("names exchanged", |one, two| {
+                exchange(&end(one, content::CONTENT), &end(two, content::CONTENT));
+                exchange(&end(one, content::INDEX), &end(two, content::INDEX));
+            }),
             ("contents exchanged", |one, two| exchange(&end(one, content::CONTENT), &end(two, content::CONTENT))),
             ("indexes exchanged", |one, two| exchange(&end(one, content::INDEX), &end(two, content::INDEX))),
             ("content overwritten", |one, _| overwrite(&end(one, content::CONTENT))),

@@ -3,6 +3,7 @@
 //! A kill, a full disk or a power failure leaves files that are truncated or contain zeros. The content of a pack is
 //! not interpreted here; only the worker that reads it does that.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::io::Read;
@@ -41,7 +42,8 @@ pub(super) fn check_pack(pack: &Path, index: &Path) -> Result<(), StoreError> {
 /// Checks a segment and its index in the same way.
 pub(super) fn check_segment(segment: &Path, index: &Path) -> Result<(), StoreError> {
     let [segment_file, index_file] = [open_unwritten(segment)?, open_unwritten(index)?];
-    content::check(&segment_file, index_file).map_err(|error| match error {
+    let stem = segment.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+    content::check(stem, &segment_file, index_file).map_err(|error| match error {
         IndexError::Io(error) => StoreError::io("read", index)(error),
         IndexError::Damaged(what) => StoreError::corrupt(index, what),
     })

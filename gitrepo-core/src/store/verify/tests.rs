@@ -19,7 +19,10 @@ use crate::store::fixture::url;
 
 /// Installs the snapshot of a varied tree in this form, beside the segments of its repository.
 fn install(store: &Store, fixture: &Fixture, form: Form) -> SnapshotLease {
-    let commit = fixture.varied();
+    install_commit(store, fixture, form, fixture.varied())
+}
+
+fn install_commit(store: &Store, fixture: &Fixture, form: Form, commit: CommitId) -> SnapshotLease {
     let mut request = request(commit);
     request.format = form.format.name().to_owned();
     let watch = Watch::default();
@@ -29,14 +32,14 @@ fn install(store: &Store, fixture: &Fixture, form: Form) -> SnapshotLease {
     snapshot::list(fixture.path(), &request, &tree, &watch).unwrap();
     let listed = snapshot::adopt(&tree, &request, Owner::ourselves()).unwrap();
     form.format.complete(&listed, &tree, fixture.path(), &request, no_reserve(), &watch).unwrap();
-    let meta = SnapshotMeta::new(&url(), &request, listed.summary);
+    let meta = SnapshotMeta::new(&url(), &request, listed.summary).sealed_by(listed.digest());
     let (url, ownership) = (url(), Ownership::ROOT);
     let key = SnapshotKey { url: &url, commit: &commit, tree: &request.tree, format: form.format.name(), ownership };
     store.install_snapshot(&key.id(), &staging, &tree, &meta).unwrap()
 }
 
 /// A store with a repository's segments and a snapshot of it.
-fn stored(form: Form) -> (tempfile::TempDir, Store, Fixture, PathBuf) {
+pub(in crate::store) fn stored(form: Form) -> (tempfile::TempDir, Store, Fixture, PathBuf) {
     let (place, store) = store();
     let fixture = Fixture::new();
     let path = install(&store, &fixture, form).path().to_owned();
@@ -51,14 +54,14 @@ fn stored(form: Form) -> (tempfile::TempDir, Store, Fixture, PathBuf) {
     (place, store, fixture, path)
 }
 
-const IMAGE: Form = Form { format: &Image, ownership: Ownership::ROOT };
+pub(in crate::store) const IMAGE: Form = Form { format: &Image, ownership: Ownership::ROOT };
 
 fn verify(store: &Store, repair: Repair) -> Verification {
     store.verify(|_| true, repair, &Watch::default()).unwrap()
 }
 
 /// Changes a byte, and nothing that identifies the file.
-fn flip(path: &Path, offset: u64) {
+pub(in crate::store) fn flip(path: &Path, offset: u64) {
     let modified = fs::metadata(path).unwrap().modified().unwrap();
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
@@ -159,6 +162,25 @@ fn r4_a_snapshot_with_torn_metadata_is_damage_and_can_be_discarded() {
     assert!(!verify(&store, Repair::No).damages[0].quarantined);
     assert!(verify(&store, Repair::Quarantine).damages[0].quarantined);
     assert!(!path.exists());
+}
+
+#[test]
+fn r4_a_manifest_and_an_image_that_were_changed_together_are_found() {
+    for form in [Form::DIRECTORY, IMAGE] {
+        let (_place, store, fixture, path) = stored(form);
+        // Another snapshot of the same tree and options is whole in itself.
+        let other =
+            install_commit(&store, &fixture, form, fixture.commit_of(&[(0o100644, b"evil", fixture.blob("x"))]));
+        let kept = ["meta.json", "seal"].map(|name| (name, fs::read(path.join(name)).unwrap()));
+        crate::store::remove_tree(&path).unwrap();
+        drop(fs::rename(other.path(), &path));
+        for (name, content) in kept {
+            fs::write(path.join(name), content).unwrap();
+        }
+        let verification = verify(&store, Repair::No);
+        let reasons: Vec<_> = verification.damages.iter().map(|damage| damage.reason.as_str()).collect();
+        assert_eq!(reasons, ["its manifest is not the one that it was made with"], "{verification:?}");
+    }
 }
 
 #[test]

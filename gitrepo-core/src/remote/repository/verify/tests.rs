@@ -96,7 +96,7 @@ fn trees_that_come_without_a_commit_are_checked() {
     let mut fetch = Fetch::new(None);
     fetch.bring(&[file.clone(), tree(&file), first.clone()], &[], &first).unwrap();
     fetch.bring(&[], &[], &first).unwrap();
-    let refused = |brought| assert!(matches!(brought, Err(RemoteError::Protocol { .. })), "{brought:?}");
+    let refused = |brought| assert!(matches!(brought, Err(RemoteError::BadData { .. })), "{brought:?}");
     refused(fetch.bring(&[tree(&lost)], &[], &first));
     refused(fetch.bring(std::slice::from_ref(&hollow), &[], &hollow));
     assert!(!fetch.verifier.repository().unwrap().holds(commit_id(id(&hollow))));
@@ -113,5 +113,16 @@ fn a_tree_that_the_base_lost_is_damage_and_no_lie_of_the_remote() {
     let brought = Fetch::new(Some(&base.path())).bring(std::slice::from_ref(&second), &[], &second);
     assert!(matches!(brought, Err(RemoteError::Local { full: false, .. })), "{brought:?}");
     let brought = Fetch::new(None).bring(std::slice::from_ref(&second), &[], &second);
-    assert!(matches!(brought, Err(RemoteError::Protocol { .. })), "{brought:?}");
+    assert!(matches!(brought, Err(RemoteError::BadData { .. })), "{brought:?}");
+}
+
+#[test]
+fn a_damaged_pack_is_the_fault_of_the_repository_unless_the_base_lost_its_objects() {
+    let kind = |error, has_base| refusal(error, "a", std::path::Path::new("b"), has_base).kind();
+    for has_base in [false, true] {
+        assert_eq!(kind(PackError::Collision(Oid::ZERO_SHA1), has_base), Kind::BadData);
+        assert_eq!(kind(PackError::Object { offset: 12, what: "is torn" }, has_base), Kind::BadData);
+    }
+    assert_eq!(kind(PackError::MissingBase(Oid::ZERO_SHA1), false), Kind::BadData);
+    assert_eq!(kind(PackError::MissingBase(Oid::ZERO_SHA1), true), Kind::Unavailable);
 }

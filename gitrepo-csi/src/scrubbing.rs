@@ -1,0 +1,92 @@
+//! The scrub of the store in the background: one repository with its snapshots after the other, slowly, for ever.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gitrepo_core::cancel::Cancel;
+use gitrepo_core::store::Damage;
+use gitrepo_core::store::Verification;
+use gitrepo_core::watch::Watch;
+
+use crate::deadline;
+use crate::failure::CallFailure;
+use crate::metrics::Metrics;
+use crate::storage::Storage;
+
+/// The time before the first pass: after a boot, the node has other work for its disk.
+const AFTER_START: Duration = Duration::from_secs(10 * 60);
+
+/// The time between two passes.
+const BETWEEN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The time before another attempt after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(10 * 60);
+
+/// The scrub of a driver.
+#[derive(Clone)]
+pub struct Scrubbing {
+    /// The volumes.
+    pub storage: Arc<Storage>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Bytes to read per second; `None` for no scrub.
+    pub rate: Option<NonZeroU64>,
+}
+
+/// Ends the work on another thread when nobody waits for it any more.
+struct Ends(Cancel);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Scrubbing {
+    /// Scrubs for ever, with a day between two passes.
+    pub async fn run(self) {
+        let Some(rate) = self.rate else { return };
+        tokio::time::sleep(AFTER_START).await;
+        loop {
+            let pause = match self.next(rate).await {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => BETWEEN,
+                Err(failure) => {
+                    tracing::warn!(error = failure.message, "the store cannot be scrubbed");
+                    AFTER_FAILURE
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Verifies the next repository and its snapshots. Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn next(&self, rate: NonZeroU64) -> Result<bool, CallFailure> {
+        let (storage, cancel) = (Arc::clone(&self.storage), Cancel::new());
+        let ends = Ends(cancel.clone());
+        let scrubbed =
+            deadline::on_a_thread(move || Ok(storage.volumes()?.store().scrub_next(rate, &Watch::until(cancel))?));
+        let scrubbed = scrubbed.await?;
+        drop(ends);
+        if let Some(verification) = &scrubbed {
+            self.metrics.scrub(verification);
+            log(verification);
+        }
+        Ok(scrubbed.is_some())
+    }
+}
+
+/// The store logs what it takes out of service.
+fn log(Verification { damages, failures, .. }: &Verification) {
+    for Damage { repository, reason, .. } in damages.iter().filter(|damage| !damage.quarantined) {
+        tracing::error!(repository, reason, "damage in the store that cannot be taken out of service");
+    }
+    for failure in failures {
+        tracing::warn!(error = failure, "a part of the store cannot be scrubbed");
+    }
+}
