@@ -89,6 +89,7 @@ pub use origin::Origin;
 pub(crate) use record::MountTable;
 pub use record::Record;
 pub use record::Shows;
+pub(crate) use refusal::Excess;
 pub(crate) use refusal::REFUSAL_HOLDS;
 pub use remove::Removal;
 pub(crate) use repository::FetchTurn;

@@ -21,11 +21,19 @@ fn large() -> (Repository, HttpServer) {
 
 #[test]
 fn r12_a_commit_whose_tree_exceeded_a_limit_is_not_fetched_again_until_the_limit_is_raised() {
+    assert_not_fetched_again("treeBytes");
+}
+
+#[test]
+fn r12_a_fetch_that_exceeded_a_limit_is_not_made_again_until_the_limit_is_raised() {
+    assert_not_fetched_again("fetchBytes");
+}
+
+fn assert_not_fetched_again(limit: &str) {
     let Some(shell) = Shell::new(DISK) else { return };
     let (repository, server) = large();
     let url = server.url(&repository);
     let target = shell.target("pod");
-    let limit = "treeBytes";
     let limited = |bytes: &str| {
         shell.configure(&format!(r#"{{"cache": {{"reserveBytes": "0"}}, "limits": {{"{limit}": "{bytes}"}}}}"#))
     };

@@ -61,11 +61,21 @@ impl LeaseError {
         }
     }
 
-    /// Whether the tree exceeds a limit of the configuration, which it will do again. The size of a pack also depends on
-    /// what the fetch builds on.
+    /// Whether the tree exceeds a limit of the configuration, which it will do again.
     pub(super) fn tree_exceeds_a_limit(&self) -> bool {
         let Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(error))) = self else { return false };
         matches!(error, SnapshotError::TooLarge { .. })
+    }
+
+    /// Whether what the remote sends exceeds a limit of the configuration. How much that is also depends on what the fetch
+    /// builds on.
+    pub(super) fn fetch_exceeds_a_limit(&self) -> bool {
+        matches!(
+            self.of_remote(),
+            Some(
+                RemoteError::TooLarge { .. } | RemoteError::ContentTooLarge { .. } | RemoteError::TooManyObjects { .. }
+            )
+        )
     }
 
     /// Whether the repository itself is refused: it exceeds a limit, or contains something that an honest repository

@@ -291,7 +291,8 @@ impl Snapshots {
         };
         let limits = self.gateway.policy().limits();
         let received = receive(session, wanted.spec, &request, wanted.form.format, limits, watch);
-        let Received { tree, written, bytes } = received?;
+        let Received { tree, written, bytes } =
+            received.map_err(|error| self.remembered(wanted, &request, error.into()))?;
         // Before others of this credential find the snapshot.
         if !proven.content {
             let recorded = access.record_content(wanted.credential, &resolved.commit, proven.evidence(), &asked);
@@ -301,7 +302,7 @@ impl Snapshots {
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
             self.keep_good_pack(&destination, &staging, resolved, &error);
-            return Err(self.remembered(wanted, resolved, error));
+            return Err(self.remembered(wanted, &request, error));
         }
 
         let laid_out = staging.path().join(TREE);

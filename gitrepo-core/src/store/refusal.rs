@@ -1,5 +1,6 @@
-//! Remembers which trees exceeded a limit, so that nobody downloads one again to be refused again.
+//! Remembers which trees and fetches exceeded a limit, so that nobody downloads one again to be refused again.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use serde::Serialize;
 
 use crate::error::chain;
 use crate::policy::Limits;
+use crate::spec::CommitId;
 
 use super::Store;
+use super::access::CredentialId;
 use super::clock::Moment;
 use super::digest::sha256_hex;
 use super::durable;
@@ -25,7 +28,16 @@ pub(crate) const REFUSAL_HOLDS: Duration = Duration::from_secs(6 * 60 * 60);
 /// Size limit of the file: a message names a URL and a path.
 const FILE_LIMIT: u64 = 64 * 1024;
 
-/// A tree that exceeded a limit.
+/// What exceeded a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Excess<'a> {
+    /// The tree, for every credential.
+    Tree,
+    /// A fetch of it with this credential, when the remote was told of these commits.
+    Fetch(&'a CredentialId, &'a [CommitId]),
+}
+
+/// A tree, or a fetch of it, that exceeded a limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Refusal {
@@ -45,20 +57,35 @@ impl Refusal {
 
 impl Store {
     /// Returns why this tree with this much history was refused, and how long ago, if none of `limits` allows more now.
-    pub(crate) fn refusal(&self, tree: &SnapshotId, depth: u32, limits: &Limits) -> Option<(Refusal, Duration)> {
-        let refusal: Refusal = durable::read_json(&self.layout.refusal(tree, depth), FILE_LIMIT).ok().flatten()?;
+    pub(crate) fn refusal(
+        &self,
+        tree: &SnapshotId,
+        depth: u32,
+        excess: &Excess<'_>,
+        limits: &Limits,
+    ) -> Option<(Refusal, Duration)> {
+        let path = self.layout.refusal(tree, depth, excess);
+        let refusal: Refusal = durable::read_json(&path, FILE_LIMIT).ok().flatten()?;
         let age = refusal.age(&Moment::now().ok()?)?;
         (!limits.allow_more_than(&refusal.limits)).then_some((refusal, age))
     }
 
-    /// Remembers that a tree exceeds one of `limits`. If that cannot be written, the next call fetches it again.
-    pub(crate) fn remember_refusal(&self, tree: &SnapshotId, depth: u32, limits: &Limits, message: String) {
+    /// Remembers that a tree, or a fetch of it, exceeds one of `limits`. If that cannot be written, the next call fetches
+    /// it again.
+    pub(crate) fn remember_refusal(
+        &self,
+        tree: &SnapshotId,
+        depth: u32,
+        excess: &Excess<'_>,
+        limits: &Limits,
+        message: String,
+    ) {
         let write = || {
             let refusal = Refusal { at: Moment::now()?, limits: limits.clone(), message };
-            durable::replace_json(&self.layout.refusal(tree, depth), &refusal, Durability::Volatile)
+            durable::replace_json(&self.layout.refusal(tree, depth, excess), &refusal, Durability::Volatile)
         };
         if let Err(error) = write() {
-            tracing::debug!(error = %chain(&error), "cannot remember that a tree exceeds a limit");
+            tracing::debug!(error = %chain(&error), "cannot remember that a limit is exceeded");
         }
     }
 
@@ -81,8 +108,13 @@ impl Layout {
         self.root.join("refusals")
     }
 
-    fn refusal(&self, tree: &SnapshotId, depth: u32) -> PathBuf {
-        self.refusals().join(sha256_hex(format!("gitrepo refusal 1 {tree} {depth}")))
+    fn refusal(&self, tree: &SnapshotId, depth: u32, excess: &Excess<'_>) -> PathBuf {
+        let mut what = format!("gitrepo refusal 1 {tree} {depth}");
+        if let Excess::Fetch(credential, told) = excess {
+            what += &format!(" {credential}");
+            told.iter().collect::<BTreeSet<_>>().into_iter().for_each(|commit| what += &format!(" {commit}"));
+        }
+        self.refusals().join(sha256_hex(what))
     }
 }
 
@@ -101,30 +133,49 @@ mod tests {
         let (_place, store) = store();
         let [id, other] = [1, 2].map(|digit| install(&store, commit(digit), "").id().clone());
         let limits = Limits { tree_bytes: 1000, ..Limits::default() };
-        assert_eq!(store.refusal(&id, 1, &limits), None);
-        store.remember_refusal(&id, 1, &limits, "too large".to_owned());
-        let (refusal, age) = store.refusal(&id, 1, &limits).unwrap();
+        assert_eq!(store.refusal(&id, 1, &Excess::Tree, &limits), None);
+        store.remember_refusal(&id, 1, &Excess::Tree, &limits, "too large".to_owned());
+        let (refusal, age) = store.refusal(&id, 1, &Excess::Tree, &limits).unwrap();
         assert_eq!(refusal.message, "too large");
         assert!(age < Duration::from_secs(60));
-        assert!(store.refusal(&other, 1, &limits).is_none() && store.refusal(&id, 0, &limits).is_none());
+        assert!(
+            store.refusal(&other, 1, &Excess::Tree, &limits).is_none()
+                && store.refusal(&id, 0, &Excess::Tree, &limits).is_none()
+        );
         for (held, other) in [
             (true, Limits { tree_bytes: 999, ..limits.clone() }),
             (false, Limits { tree_bytes: 1001, ..limits.clone() }),
             (false, Limits { entries: limits.entries + 1, ..limits.clone() }),
             (true, Limits { timeout: limits.timeout * 2, ..limits }),
         ] {
-            assert_eq!(store.refusal(&id, 1, &other).is_some(), held, "{other:?}");
+            assert_eq!(store.refusal(&id, 1, &Excess::Tree, &other).is_some(), held, "{other:?}");
         }
         assert_eq!(store.sweep_refusals().unwrap(), 0);
 
-        let path = store.layout.refusal(&id, 1);
+        let path = store.layout.refusal(&id, 1, &Excess::Tree);
         let text = fs::read_to_string(&path).unwrap();
         let boot = BootId::current().unwrap().to_string();
         for broken in [text.replace(&boot, &BootId::other().to_string()), "{".to_owned()] {
             fs::write(&path, broken).unwrap();
-            assert_eq!(store.refusal(&id, 1, &limits), None);
+            assert_eq!(store.refusal(&id, 1, &Excess::Tree, &limits), None);
             assert_eq!(store.sweep_refusals().unwrap(), 1);
             assert!(!path.exists());
+        }
+    }
+    #[test]
+    fn r12_a_refusal_of_a_fetch_counts_for_one_credential_and_for_what_it_built_on() {
+        let (_place, store) = store();
+        let id = install(&store, commit(1), "").id().clone();
+        let [credential, other] = ["a", "b"].map(|digit| CredentialId::try_from(digit.repeat(64)).unwrap());
+        let (limits, told) = (Limits::default(), [commit(2), commit(3)]);
+        store.remember_refusal(&id, 1, &Excess::Fetch(&credential, &told), &limits, "too large".to_owned());
+        for (excess, is_known) in [
+            (Excess::Fetch(&credential, &[commit(3), commit(2)]), true),
+            (Excess::Fetch(&credential, &told[..1]), false),
+            (Excess::Fetch(&other, &told), false),
+            (Excess::Tree, false),
+        ] {
+            assert_eq!(store.refusal(&id, 1, &excess, &limits).is_some(), is_known, "{excess:?}");
         }
     }
 }
