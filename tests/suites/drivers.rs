@@ -134,6 +134,7 @@ macro_rules! over {
 over! { csi flex; {
     access:
         s23_a_purged_commit_is_refused_to_a_pod_that_never_had_it
+        s23_no_tenant_gets_a_byte_that_it_could_not_fetch_at_that_moment
         the_audit_log_names_who_got_what_and_what_proved_it;
     lifecycle:
         every_kind_of_volume_is_set_up_and_torn_down

@@ -106,7 +106,7 @@ impl Snapshots {
             }
             watch.progress.report(&Step::Waiting);
             let commit = proven.resolved.commit;
-            let is_done = || self.find(wanted, &proven.resolved).map(|found| found.map(drop));
+            let is_done = || self.is_there(wanted, &proven.resolved);
             let place = self.place_to_fetch(wanted, commit, &is_done, watch)?;
             match place {
                 // Another call may have fetched it just before this one got its place.
@@ -153,18 +153,21 @@ impl Snapshots {
         let Revision::Commit(commit) = *wanted.revision else { return Err(not_proven) };
         watch.progress.report(&Step::Waiting);
         let is_done = || match self.known(wanted) {
-            Some(proven) if proven.content => self.find(wanted, &proven.resolved).map(|found| found.map(drop)),
+            Some(proven) if proven.content => self.is_there(wanted, &proven.resolved),
             _ => Ok(None),
         };
-        let place = self.place_to_fetch(wanted, commit, &is_done, watch)?;
-        if let Some(proven) = self.known(wanted)
-            && let Some(hit) = self.hit(wanted, &proven)?
-        {
-            return Ok(hit);
+        loop {
+            let place = self.place_to_fetch(wanted, commit, &is_done, watch)?;
+            if let Some(proven) = self.known(wanted)
+                && let Some(hit) = self.hit(wanted, &proven)?
+            {
+                return Ok(hit);
+            }
+            if let Some(place) = place {
+                let fetching = self.start_fetching(wanted, place, Base::Nothing, watch)?;
+                return self.fetch(wanted, unproven(commit), fetching);
+            }
         }
-        let Some(place) = place else { return self.prove_by_fetching(wanted, not_proven, watch) };
-        let fetching = self.start_fetching(wanted, place, Base::Nothing, watch)?;
-        self.fetch(wanted, unproven(commit), fetching)
     }
 
     /// Opens a session that may fetch, unless another call is fetching from the repository.
@@ -204,6 +207,11 @@ impl Snapshots {
         }
     }
 
+    /// `Some` if the store has the snapshot, or one of which it can be a view.
+    fn is_there(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<Option<()>, StoreError> {
+        Ok(self.find(wanted, resolved)?.map(drop))
+    }
+
     /// Fetches. If that fails and may be the fault of what the store has, fetches once more without it: git believes that
     /// it has the objects of a damaged pack, so a fetch that builds on it would never bring them. What the store has
     /// stays until the new content is verified: the receiver that failed may have been taken over.
@@ -224,7 +232,7 @@ impl Snapshots {
                 );
                 // Another call may mend the store while this one has no lock.
                 let is_done = || match proven.content {
-                    true => self.find(wanted, &proven.resolved).map(|found| found.map(drop)),
+                    true => self.is_there(wanted, &proven.resolved),
                     false => Ok(None),
                 };
                 let place = self.place_to_fetch(wanted, proven.resolved.commit, &is_done, watch)?;

@@ -74,6 +74,9 @@ pub trait Driver: Sized + Sync {
         volumes::mounts_on(target)
     }
 
+    /// Starts the driver anew, if it is a process that stays.
+    fn restart(&self);
+
     /// What the driver has logged.
     fn log(&self) -> String;
 

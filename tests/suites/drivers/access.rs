@@ -1,12 +1,17 @@
 //! Access is proven for the commit, and the audit log says for whom and how.
 
+use std::thread;
+
 use gitrepo_tests::git;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServerBuilder;
+use gitrepo_tests::http::Request;
 use gitrepo_tests::kubelet::Driver;
 use gitrepo_tests::kubelet::Manifest;
 use gitrepo_tests::kubelet::Pod;
 use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::tree::assert_same_tree;
 use serde_json::Value;
 use serde_json::json;
 
@@ -24,7 +29,31 @@ fn scene<D: Driver>() -> Option<Scene<D>> {
 
 impl<D: Driver> Scene<D> {
     fn volume(&self, revision: &str, token: &str) -> D::Volume {
-        self.inline("v").read_only().with("revision", revision).with_secret(&[("token", token)])
+        self.volume_of(revision, Some(token))
+    }
+
+    fn volume_of(&self, revision: &str, token: Option<&str>) -> D::Volume {
+        let volume = self.inline("v").read_only().with("revision", revision);
+        match token {
+            Some(token) => volume.with_secret(&[("token", token)]),
+            None => volume,
+        }
+    }
+
+    /// Fails if one of these tenants gets one of these revisions.
+    fn assert_refused_to(&self, tenants: &[Option<&str>], revisions: &[&str], words: &str) {
+        for tenant in tenants {
+            for revision in revisions {
+                let pod = Pod::new("refused");
+                let volume = self.volume_of(revision, *tenant);
+                match self.node.set_up(&pod, &volume) {
+                    Ok(()) => panic!("{tenant:?} gets {revision}: {}", self.node.log()),
+                    Err(failed) => assert!(failed.to_string().contains(words), "{revision}: {failed}"),
+                }
+                self.node.give_up(&pod, &volume);
+                assert!(!self.node.target(&pod, &volume).exists(), "{revision}: the directory stays");
+            }
+        }
     }
 
     /// Sets a volume up and tears it down.
@@ -51,6 +80,59 @@ pub(super) fn s23_a_purged_commit_is_refused_to_a_pod_that_never_had_it<D: Drive
     scene.assert_not_set_up(&scene.volume(&scene.commit, SECOND), &[&scene.commit, "does not give out"]);
     // Its proof is still fresh.
     scene.visit("first-again", &scene.commit, FIRST);
+}
+
+/// Tenants by their tokens. The first one may read the repository, and so may the second for a while.
+const TENANTS: [Option<&str>; 4] = [Some(FIRST), Some(SECOND), Some("canary-of-another-repository-2Xp6"), None];
+
+pub(super) fn s23_no_tenant_gets_a_byte_that_it_could_not_fetch_at_that_moment<D: Driver>() {
+    let accepting =
+        |server: HttpServerBuilder| server.accept(Credential::Bearer(FIRST)).accept(Credential::Bearer(SECOND));
+    let configuration = json!({"credentialsOverHttp": true, "cache": {"accessTtl": "0s"}});
+    let Some(mut scene) = Scene::<D>::configured(&configuration, accepting) else { return };
+    scene.visit("first", "main", FIRST);
+    scene.visit("second", "main", SECOND);
+    scene.server.accept_only(&[Credential::Bearer(FIRST)]);
+
+    for _ in 0..2 {
+        scene.visit("cached", "main", FIRST);
+        scene.visit("cached-by-id", &scene.commit, FIRST);
+        scene.assert_refused_to(&TENANTS[1..], &["main", &scene.commit], "credential");
+        scene.node.restart();
+    }
+
+    // While the first tenant's fetch is in flight.
+    scene.commit = scene.repository.commit("main", &Files::new().file("second", "second\n"));
+    let gate = scene.server.hold(Request::is_upload_pack);
+    thread::scope(|scope| {
+        let fetch = scope.spawn(|| scene.start_pod("fetching", &scene.volume("main", FIRST)));
+        gate.wait_for(1);
+        scene.assert_refused_to(&TENANTS[1..], &["main", &scene.commit], "credential");
+        drop(gate);
+        let (pod, target) = fetch.join().unwrap();
+        scene.assert_shown_on(&target);
+        scene.tear_down(&pod, &scene.volume("main", FIRST));
+    });
+
+    // After a purge, the first tenant may not fetch it either; nor may the next owner of the URL.
+    let purged = scene.commit.clone();
+    scene.commit = scene.repository.commit_unrelated("refs/heads/main", &Files::new().file("new", "new\n"));
+    git::output(&mut scene.repository.git(["gc", "--quiet", "--prune=now"]));
+    for _ in 0..2 {
+        scene.assert_refused_to(&TENANTS[..1], &[&purged], &purged);
+        scene.visit("after-the-purge", "main", FIRST);
+        scene.node.restart();
+    }
+    let successor = Repository::new(scene.repository.name().trim_end_matches(".git"));
+    successor.commit_unrelated("refs/heads/main", &Files::new().file("theirs", "theirs\n"));
+    scene.server.add(&successor);
+    scene.server.accept_only(&[]);
+    scene.assert_refused_to(&TENANTS, &[&scene.commit], &scene.commit);
+    let volume = scene.volume_of("main", None);
+    let (pod, target) = scene.start_pod("next-owner", &volume);
+    assert_same_tree(&successor, "main", ".", &target);
+    scene.tear_down(&pod, &volume);
+    scene.node.assert_nothing_set_up();
 }
 
 pub(super) fn the_audit_log_names_who_got_what_and_what_proved_it<D: Driver>() {

@@ -85,6 +85,11 @@ impl Driver for Node {
         assert_eq!((failed.code, failed.is_final()), (Some(code), true), "{failed:?}");
     }
 
+    fn restart(&self) {
+        self.stop_driver();
+        self.start_driver();
+    }
+
     fn log(&self) -> String {
         Self::log(self)
     }

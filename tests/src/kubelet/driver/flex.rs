@@ -81,6 +81,8 @@ impl Driver for Node {
 
     fn assert_code(_: &Failed, _: Code) {}
 
+    fn restart(&self) {}
+
     fn log(&self) -> String {
         Self::log(self)
     }
