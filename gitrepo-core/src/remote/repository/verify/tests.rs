@@ -3,6 +3,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::error::Kind;
 use crate::pack::fake::hand_over;
 use crate::spec::RepositoryUrl;
 
