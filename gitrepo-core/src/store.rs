@@ -46,6 +46,7 @@ mod mounted;
 mod names;
 mod origin;
 mod presence;
+mod protect;
 mod record;
 mod refusal;
 mod removal;

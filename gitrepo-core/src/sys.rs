@@ -12,4 +12,5 @@ pub(crate) mod loop_device;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod verity;
 pub(crate) mod writeback;

@@ -53,6 +53,13 @@ impl LoopFs {
         (require::root("to mount") && require::tool("mkfs.ext4")).then(|| Self::new(bytes))
     }
 
+    /// The same with fs-verity; `None` if this machine cannot.
+    pub fn with_verity(bytes: u64) -> Option<Self> {
+        let has_verity = Path::new("/sys/fs/ext4/features/verity").exists();
+        (require::root("to mount") && require::tool("mkfs.ext4") && require::rare_feature(has_verity, "fs-verity"))
+            .then(|| Self::made(TempDir::new().unwrap(), bytes, &["-O", "verity"]))
+    }
+
     /// The mount point, an empty directory at first.
     pub fn path(&self) -> &Path {
         &self.root

@@ -29,6 +29,14 @@ pub fn feature(present: bool, what: &str) -> bool {
     present || missing(&format!("this machine lacks {what}"))
 }
 
+/// Whether the kernel has a feature that few kernels have: without it the test is skipped everywhere.
+pub fn rare_feature(present: bool, what: &str) -> bool {
+    if !present {
+        skipped(&format!("this kernel lacks {what}"));
+    }
+    present
+}
+
 /// The path of the program `name`. Searches system directories too, which an ordinary user's `PATH` may lack.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -44,7 +52,11 @@ fn missing(what: &str) -> bool {
         env::var_os(REQUIRE_ALL).is_none_or(|value| value != "1"),
         "{what}, and {REQUIRE_ALL}=1 allows no skipping"
     );
+    skipped(what);
+    false
+}
+
+fn skipped(what: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     writeln!(std::io::stderr(), "SKIPPED {name}: {what}").expect("standard error is open");
-    false
 }

@@ -109,6 +109,11 @@ impl Bench {
         require::feature(backing == Backing::LoopDevices, "a tmpfs without images as files").then_some(bench)
     }
 
+    /// The same on a file system with fs-verity.
+    fn images_with_verity() -> Option<Self> {
+        Self::real_on(SnapshotChoice::Image, Place::Disk(LoopFs::with_verity(1 << 30)?)).with_images()
+    }
+
     fn with_images(self) -> Option<Self> {
         let supported = self.mounter.check_images(&self.home);
         let what = supported.as_ref().err().map(|error| chain(error)).unwrap_or_default();
@@ -331,5 +336,13 @@ over! {
             r4_any_damage_of_a_repository_costs_no_more_than_a_fetch_without_it
             r4_a_repository_in_whose_place_is_something_else_is_replaced
             r4_a_fetch_that_fails_without_the_store_too_leaves_what_the_store_has;
+    }
+}
+
+over! {
+    of_images_with_verity: Bench::images_with_verity();
+    ; {
+        image_damage:
+            r4_what_a_scrub_found_good_cannot_be_written_any_more;
     }
 }

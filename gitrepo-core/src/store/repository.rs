@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
+use crate::content;
 use crate::error::chain;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
@@ -126,6 +127,13 @@ impl Repository {
             Turn::Ours(lock) => Ok(Turn::Ours(self.locked(lock)?)),
             Turn::Done(answer) => Ok(Turn::Done(answer)),
         }
+    }
+
+    /// Returns the contents of the segments.
+    pub(super) fn segments(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut files = optional(durable::entries(&self.path.join(content::DIRECTORY)))?.unwrap_or_default();
+        files.retain(|file| file.extension().is_some_and(|end| end == content::CONTENT));
+        Ok(files)
     }
 
     /// Returns the packs and their indexes.

@@ -67,7 +67,7 @@ impl Store {
             return Ok(None);
         };
         let mut verification = Verification::default();
-        let how = How { repair: Repair::Quarantine, rate: Some(rate), watch };
+        let how = How { repair: Repair::Quarantine, rate: Some(rate), protect: true, watch };
         let verified = self.verify_kept(hash.as_deref(), &kept, how, &mut verification);
         // Snapshots are logged when they are marked.
         verification.damages.iter().filter(|damage| matches!(damage.part, Part::Repository(_))).for_each(log);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cancel::Interrupted;
 use crate::error::Kind;
 use crate::error::chain;
+use crate::mount::Attachment;
 use crate::policy::Limits;
 use crate::snapshot;
 use crate::snapshot::Pace;
@@ -24,6 +25,7 @@ use super::error::StoreError;
 use super::inventory::Condition;
 use super::inventory::KeptRepository;
 use super::inventory::KeptSnapshot;
+use super::protect::protect;
 use super::repository::Repository;
 use super::snapshot::SnapshotLease;
 use super::snapshot::SnapshotMeta;
@@ -88,6 +90,8 @@ pub(super) struct How<'a> {
     pub(super) repair: Repair,
     /// Bytes to read per second at most.
     pub(super) rate: Option<NonZeroU64>,
+    /// Whether the filesystem is to protect what is good.
+    pub(super) protect: bool,
     pub(super) watch: &'a Watch,
 }
 
@@ -115,7 +119,12 @@ impl Store {
         let mut verification = Verification::default();
         for (hash, kept) in self.kept()? {
             if wanted(kept.url.as_deref()) {
-                self.verify_kept(hash.as_deref(), &kept, How { repair, rate: None, watch }, &mut verification)?;
+                self.verify_kept(
+                    hash.as_deref(),
+                    &kept,
+                    How { repair, rate: None, protect: false, watch },
+                    &mut verification,
+                )?;
             }
         }
         Ok(verification)
@@ -148,7 +157,7 @@ impl Store {
             self.verify_repository(hash, kept.url.as_deref(), how, &mut verifier, verification)?;
         }
         for snapshot in &kept.snapshots {
-            self.verify_snapshot(snapshot, how.repair, &mut verifier, verification)?;
+            self.verify_snapshot(snapshot, how, &mut verifier, verification)?;
         }
         verification.bytes = verifier.bytes();
         Ok(())
@@ -175,6 +184,10 @@ impl Store {
                 })
             };
         match read(verifier) {
+            Ok(()) if how.protect => {
+                protect(repository.segments()?);
+                return Ok(());
+            }
             Ok(()) => return Ok(()),
             // A compaction may have replaced it meanwhile.
             Err(VerifyError::Damaged(_)) => {}
@@ -217,7 +230,7 @@ impl Store {
     fn verify_snapshot(
         &self,
         kept: &KeptSnapshot,
-        repair: Repair,
+        how: How<'_>,
         verifier: &mut Verifier<'_>,
         verification: &mut Verification,
     ) -> Result<(), StoreError> {
@@ -235,7 +248,7 @@ impl Store {
         };
         if kept.condition == Condition::Unreadable {
             verification.snapshots += 1;
-            let quarantined = repair == Repair::Quarantine && self.discarded(&kept.id, verification);
+            let quarantined = how.repair == Repair::Quarantine && self.discarded(&kept.id, verification);
             let reason = "its meta.json is damaged or missing".to_owned();
             verification.damages.push(damage(reason, None, quarantined));
             return Ok(());
@@ -244,12 +257,18 @@ impl Store {
         let Some(lease) = self.try_leased(&kept.id)? else { return Ok(()) };
         verification.snapshots += 1;
         let reason = match read_snapshot(&lease, verifier) {
+            Ok(()) if how.protect => {
+                if let Attachment::Image { metadata, devices } = lease.attachment()? {
+                    protect(devices.into_iter().chain([metadata]));
+                }
+                return Ok(());
+            }
             Ok(()) => return Ok(()),
             Err(VerifyError::Damaged(reason)) => reason,
             Err(error) => return self.keep(error, &path.display().to_string(), verification),
         };
         let mut quarantined = false;
-        if repair == Repair::Quarantine {
+        if how.repair == Repair::Quarantine {
             match self.mark_damaged(&lease, &reason) {
                 Ok(()) => quarantined = true,
                 Err(error) => verification.failures.push(chain(&error)),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::fs::File;
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::process::Command;
 use gitrepo_core::error::chain;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
+use gitrepo_core::watch::Watch;
 use gitrepo_tests::git;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
@@ -208,5 +210,30 @@ pub(super) fn a_snapshot_from_a_backup_is_shown(bench: &Bench) {
     scene.publish(&request, "restored");
     assert_eq!(bench.server.packs(), packs, "nothing is fetched again");
     bench.node.unpublish(&request);
+    bench.node.assert_nothing_published();
+}
+
+pub(super) fn r4_what_a_scrub_found_good_cannot_be_written_any_more(bench: &Bench) {
+    let scene = Scene::new(bench, "protected");
+    let request = scene.request(1, "pod");
+    let snapshot = scene.publish(&request, "before");
+    let store = bench.node.volumes.store();
+    for _ in 0..2 {
+        while let Some(found) = store.scrub_next(NonZeroU64::MAX, &Watch::default()).unwrap() {
+            assert!(found.damages.is_empty() && found.failures.is_empty(), "{found:?}");
+        }
+        for file in ["image", "0", "1"] {
+            let opened = File::options().write(true).open(snapshot.join(file));
+            assert_eq!(opened.unwrap_err().raw_os_error(), Some(nix::libc::EPERM), "{file}");
+        }
+    }
+    let again = scene.request(1, "again");
+    assert_eq!(scene.publish(&again, "after"), snapshot);
+    // A new commit builds on it, and everything can be removed.
+    let newer = scene.request(2, "newer");
+    scene.publish(&newer, "newer");
+    for request in [&request, &again, &newer] {
+        bench.node.unpublish(request);
+    }
     bench.node.assert_nothing_published();
 }

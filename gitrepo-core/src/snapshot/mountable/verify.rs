@@ -1,6 +1,8 @@
 //! Full verification of an image: its manifest, its metadata, and the content of all its files.
 
-use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Read;
 use std::path::Path;
 
 use git2::ObjectType;
@@ -22,6 +24,7 @@ use crate::snapshot::beneath::Beneath;
 use crate::snapshot::verify::Verifier;
 use crate::snapshot::verify::VerifyError;
 use crate::snapshot::verify::without_limits;
+use crate::sys::verity;
 
 impl Image {
     /// Makes the image's metadata once more and compares, then hashes every file.
@@ -37,10 +40,7 @@ impl Image {
         let segments = Segments::of_snapshot(snapshot, &listed, &devices)?;
         let targets = links::read(snapshot, &listed)?;
         let image = assemble::build(&listed, &segments, &targets, &devices, ownership)?;
-        let found = fs::read(snapshot.join(IMAGE)).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => VerifyError::Damaged("its image is gone".to_owned()),
-            _ => VerifyError::Unreadable(error),
-        })?;
+        let found = read(&snapshot.join(IMAGE))?;
         if found != image {
             return Err(VerifyError::Damaged("its image does not show what its manifest lists".to_owned()));
         }
@@ -64,6 +64,21 @@ impl Image {
             }
         }
         Ok(listed.digest())
+    }
+}
+
+/// Reads the image.
+fn read(path: &Path) -> Result<Vec<u8>, VerifyError> {
+    let mut image = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => VerifyError::Damaged("its image is gone".to_owned()),
+        _ => VerifyError::Unreadable(error),
+    })?;
+    let mut found = Vec::new();
+    match image.read_to_end(&mut found) {
+        Ok(_) => Ok(found),
+        // The kernel compared it with what was sealed.
+        Err(_) if verity::is_enabled(&image) => Err(VerifyError::Damaged("its image is damaged".to_owned())),
+        Err(error) => Err(VerifyError::Unreadable(error)),
     }
 }
 
