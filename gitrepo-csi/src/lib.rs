@@ -16,6 +16,7 @@
 //! | [`prefetch`] | trees that every node brings and keeps |
 //! | [`capability`], [`context`], [`target`] | parsing of the parts of requests |
 //! | [`deadline`] | the deadline of a call, and work that must meet it |
+//! | [`wipe`] | no secret stays in the driver's memory |
 //! | [`failure`], [`status`] | why a call failed, and the code that it answers |
 //! | [`metrics`], [`store_size`], [`rpc_log`] | observability |
 
@@ -45,7 +46,9 @@ pub mod settings;
 pub mod status;
 pub mod storage;
 pub mod store_size;
+mod sys;
 pub mod target;
+pub mod wipe;
 
 use gitrepo_core::store::Origin;
 

@@ -22,6 +22,7 @@ mod starvation;
 mod stats;
 mod stopping;
 mod store_faults;
+mod wiping;
 
 type Scene = drivers::Scene<Node>;
 
