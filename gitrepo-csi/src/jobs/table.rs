@@ -84,7 +84,7 @@ enum TargetState {
     /// This job works on it.
     AtWork(u64),
     /// Its job failed, which was reported to no caller yet.
-    Failed(Failed),
+    Failed(Box<Failed>),
 }
 
 /// A job.
@@ -233,7 +233,7 @@ impl JobTable {
                     let fingerprint = self.fingerprint(&job.order.credentials);
                     let (request, failure) = (job.order.request.clone(), failure.clone());
                     let failed = Failed { request, fingerprint, failure, until: Instant::now() + KEPT };
-                    self.targets.insert(job.key, TargetState::Failed(failed));
+                    self.targets.insert(job.key, TargetState::Failed(Box::new(failed)));
                 }
                 Err(_) => {}
             }
@@ -453,7 +453,7 @@ mod tests {
         let until = Instant::now() + KEPT;
         let (request, fingerprint) = (order.request.clone(), table.fingerprint(&order.credentials));
         let failed = Failed { request, fingerprint, failure, until };
-        table.targets.insert(key.clone(), TargetState::Failed(failed));
+        table.targets.insert(key.clone(), TargetState::Failed(Box::new(failed)));
         table.expire(until - Duration::from_secs(1));
         assert_eq!(table.count(), JobCount { running: 0, unheard: 1 });
         table.expire(until);
