@@ -12,6 +12,7 @@ use crate::drivers::read;
 
 mod errors;
 mod lifecycle;
+mod mixed;
 mod restarts;
 mod secrets;
 mod service;
