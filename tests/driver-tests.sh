@@ -29,13 +29,14 @@ clean_up() {
     status=$?
     trap - EXIT HUP INT TERM
     [ -z "${server:-}" ] || kill "$server" 2>/dev/null || true
-    umount "$work/pod/volume" 2>/dev/null || true
+    umount "$volume" 2>/dev/null || true
     rm -rf --one-file-system "$work"
     exit "$status"
 }
 
 installer=$(dirname "$GITREPO_FLEX")/gitrepo-flex-install
 work=$(mktemp -d)
+volume=$work/pods/0b710895-6481-4e79-99ad-481cc0a9df85/volumes/piersharding~gitrepo/site
 trap clean_up EXIT
 trap 'exit 130' HUP INT TERM
 chmod 755 "$work"
@@ -94,20 +95,20 @@ options() {
     printf '"repo":"git://127.0.0.1:%s/site"}' "$port"
 }
 
-is_mounted() { grep -qF " $work/pod/volume " /proc/self/mountinfo; }
+is_mounted() { grep -qF " $volume " /proc/self/mountinfo; }
 
 check_tree() {
     is_mounted || fail 'nothing is mounted'
-    [ "$(cat "$work/pod/volume/README.md")" = 'Read me.' ] || fail 'README.md has other content'
-    [ "$(ls -A "$work/pod/volume")" = README.md ] || fail 'there is more than the tree'
+    [ "$(cat "$volume/README.md")" = 'Read me.' ] || fail 'README.md has other content'
+    [ "$(ls -A "$volume")" = README.md ] || fail 'there is more than the tree'
 }
 
 check_gone() {
     ! is_mounted || fail 'still mounted'
-    [ ! -e "$work/pod/volume" ] || rmdir "$work/pod/volume" || fail 'the kubelet could not remove the directory'
+    [ ! -e "$volume" ] || rmdir "$volume" || fail 'the kubelet could not remove the directory'
 }
 
-mkdir -p "$work/git/site" "$work/plugins" "$work/pod"
+mkdir -p "$work/git/site" "$work/plugins" "$(dirname "$volume")"
 in_repository init --quiet
 printf 'Read me.\n' >"$work/git/site/README.md"
 in_repository add .
@@ -122,20 +123,20 @@ success='"status":"Success"'
 
 call "$success \"attach\":false" init
 
-call "$success" mount "$work/pod/volume" "$(options ro)"
+call "$success" mount "$volume" "$(options ro)"
 check_tree
-if touch "$work/pod/volume/new" 2>/dev/null; then
+if touch "$volume/new" 2>/dev/null; then
     fail 'the read-only volume was written'
 fi
-call "$success" mount "$work/pod/volume" "$(options ro)"
-call "$success" unmount "$work/pod/volume"
+call "$success" mount "$volume" "$(options ro)"
+call "$success" unmount "$volume"
 check_gone
 
-call "$success" mount "$work/pod/volume" "$(options rw)"
+call "$success" mount "$volume" "$(options rw)"
 check_tree
-printf 'written\n' >"$work/pod/volume/new" || fail 'the writable volume was not written'
-call "$success" unmount "$work/pod/volume"
-call "$success" unmount "$work/pod/volume"
+printf 'written\n' >"$volume/new" || fail 'the writable volume was not written'
+call "$success" unmount "$volume"
+call "$success" unmount "$volume"
 check_gone
 
 "$installer" uninstall --plugin-dir "$work/plugins" --config "$work/config.json" --log-format text

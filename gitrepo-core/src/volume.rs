@@ -71,6 +71,7 @@ pub struct Volumes {
 }
 
 /// A volume to publish. [`VolumeRequest::new`] makes one; its fields may be changed.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct VolumeRequest {
     /// The volume's name, chosen by the caller. It is hashed before it becomes part of a path.

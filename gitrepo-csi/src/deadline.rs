@@ -10,6 +10,7 @@ use gitrepo_core::error::Kind;
 use tonic::metadata::MetadataMap;
 
 use crate::failure::CallFailure;
+use crate::wipe;
 
 /// The longest that a call may take. The kubelet gives up after two minutes (`csiTimeout`), and would miss the progress
 /// in a later answer.
@@ -57,13 +58,13 @@ where
     tokio::time::timeout_at((deadline + LAST_WORD).into(), on_a_thread(work)).await.map_err(late)?
 }
 
-/// Runs work on a thread, and waits for it without a deadline.
+/// Runs work on a thread, and waits for it without a deadline. The work leaves no secret on the thread's stack.
 pub async fn on_a_thread<T, F>(work: F) -> Result<T, CallFailure>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, CallFailure> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(|| wipe::after(work)).await {
         Ok(result) => result,
         // The failure is not final: the work may already have had an effect.
         Err(error) => Err(CallFailure::new(Kind::Unavailable, format!("the call did not end: {error}; see the log"))),

@@ -36,6 +36,7 @@ use tokio::sync::watch;
 use crate::failure::CallFailure;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
+use crate::wipe;
 
 mod pod;
 mod progress;
@@ -207,12 +208,15 @@ impl Jobs {
         let watch = Watch::new(job.cancel.clone(), Arc::clone(&job.progress) as Arc<dyn Progress>);
         let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&job.order));
         let work = move || {
-            let running = Running { shared: &shared, number };
-            let answer = catch_unwind(AssertUnwindSafe(|| (shared.publish)(&order, &watch, &running)));
-            // Wipe the secrets as soon as possible.
-            drop(order);
-            let answer = answer.unwrap_or_else(|_| Err(vanished()));
-            shared.table().finish(number, &answer);
+            let answer = wipe::after(|| {
+                let running = Running { shared: &shared, number };
+                let answer = catch_unwind(AssertUnwindSafe(|| (shared.publish)(&order, &watch, &running)));
+                let answer = answer.unwrap_or_else(|_| Err(vanished()));
+                shared.table().finish(number, &answer);
+                // The last use of the secrets: whoever gets the answer finds them wiped.
+                drop(order);
+                answer
+            });
             answered.send_replace(Some(answer));
         };
         thread::Builder::new().name("publish".to_owned()).stack_size(STACK).spawn(work).map(drop).map_err(|error| {

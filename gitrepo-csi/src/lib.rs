@@ -17,6 +17,7 @@
 //! | [`scrubbing`] | background search for damage in the store |
 //! | [`capability`], [`context`], [`target`] | parsing of the parts of requests |
 //! | [`deadline`] | the deadline of a call, and work that must meet it |
+//! | [`wipe`] | no secret stays in the driver's memory |
 //! | [`failure`], [`status`] | why a call failed, and the code that it answers |
 //! | [`metrics`], [`store_size`], [`rpc_log`] | observability |
 
@@ -47,7 +48,9 @@ pub mod settings;
 pub mod status;
 pub mod storage;
 pub mod store_size;
+mod sys;
 pub mod target;
+pub mod wipe;
 
 use gitrepo_core::store::Origin;
 

@@ -1,5 +1,6 @@
 //! `gitrepo-csi`: git repositories as Kubernetes volumes, for the kubelet and the external provisioner.
 
+use std::alloc::System;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -7,10 +8,16 @@ use clap::Parser;
 use gitrepo_core::error::chain;
 use gitrepo_csi::arguments::Arguments;
 use gitrepo_csi::driver;
+use gitrepo_csi::wipe::Wiping;
 use gitrepo_frontend::exit;
 
+#[global_allocator]
+static ALLOCATOR: Wiping = Wiping::new(System);
+
 fn main() -> ExitCode {
+    // A worker frees much content of files, and ends with its session, so its memory is not wiped.
     gitrepo_core::worker::run_if_worker();
+    ALLOCATOR.begin();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(usage) => return exit::usage(&usage),

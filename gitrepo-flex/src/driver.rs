@@ -116,12 +116,18 @@ fn unmount(channel: &Arc<Channel>, cancel: &Cancel, target: &Path, complaint: Co
     }
     interrupt::end_after(UNMOUNT_LIMIT, channel);
     let cancel = cancel.within(UNMOUNT_LIMIT);
-    let target = match target::resolve(target) {
-        Ok(target) => target,
+    let resolved = match target::resolve(target) {
+        Ok(resolved) => resolved,
         Err(error) => return send(channel, target, Err(error.into())),
     };
-    let unmounted = unmount::run(&configurations, &target, &cancel);
-    send(channel, &target, unmounted.result);
+    let unmounted = unmount::run(&configurations, &resolved, &cancel);
+    let result = unmounted.result.and_then(|found| match found {
+        true => Ok(()),
+        // What this driver mounted elsewhere, by hand or in an older version, can be unmounted.
+        false => target::of_a_pod(target).map(drop).map_err(CallError::from),
+    });
+    let target = resolved;
+    send(channel, &target, result);
     sweep::in_passing(&unmounted.stores.iter().collect::<Vec<_>>(), &target, &cancel);
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Mount {
 impl Mount {
     /// Reads the options and opens the store. Does not touch the volume yet.
     pub(crate) fn prepare(configuration: Configuration, target: &Path, options: &[u8]) -> Result<Self, CallError> {
-        let target = target::resolve(target)?;
+        let target = target::of_a_pod(target)?;
         let Options { pod, read_only, group, credentials, host_target, mut spec } = Options::parse(options)?;
         let default = configuration.frontend.flex_writable;
         let volumes = host_target::volumes(configuration, host_target.as_deref())?;

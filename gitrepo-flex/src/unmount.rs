@@ -19,8 +19,8 @@ use crate::error::CallError;
 
 /// The outcome of an unmount.
 pub(crate) struct Unmounted {
-    /// The call's result.
-    pub(crate) result: Result<(), CallError>,
+    /// Whether the directory had a volume of this driver.
+    pub(crate) result: Result<bool, CallError>,
     /// The stores that were searched.
     pub(crate) stores: Vec<Volumes>,
 }
@@ -52,7 +52,7 @@ pub(crate) fn run(configurations: &[Configuration], target: &Path, cancel: &Canc
         Some(error) if may_be_ours(target, error.kind()) => Err(error),
         other => {
             log_outcome(target, found, other);
-            Ok(())
+            Ok(found.known || found.mounts > 0)
         }
     };
     Unmounted { result, stores }

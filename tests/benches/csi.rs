@@ -39,7 +39,7 @@ fn report(call: &str, took: &[Duration]) {
 }
 
 fn tell(when: &str, taken: Footprint) {
-    let Footprint { resident_kib, descriptors, mounts, files } = taken;
+    let Footprint { resident_kib, descriptors, mounts, files, .. } = taken;
     let resident = resident_kib / 1024;
     println!("{when:<14} {resident:>4} MiB resident, {descriptors} descriptors, {mounts} mounts, {files} files");
 }

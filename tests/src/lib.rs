@@ -17,6 +17,7 @@
 //! | [`kubelet`] | calls a driver on a node |
 //! | [`program`], [`person`] | the workspace's executables, and their users |
 //! | [`canaries`] | secrets that must not appear anywhere |
+//! | [`residue`] | secrets that a process still has in memory |
 //! | [`process`] | what every process can see of a running program |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
@@ -61,6 +62,7 @@ pub mod program;
 pub mod proxy;
 pub mod repository;
 pub mod require;
+pub mod residue;
 pub mod shell;
 pub mod snapshot_format;
 pub mod ssh;

@@ -12,6 +12,7 @@ use crate::drivers::read;
 
 mod errors;
 mod lifecycle;
+mod mixed;
 mod restarts;
 mod secrets;
 mod service;
@@ -22,6 +23,7 @@ mod starvation;
 mod stats;
 mod stopping;
 mod store_faults;
+mod wiping;
 
 type Scene = drivers::Scene<Node>;
 

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
+use std::hash::RandomState;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +13,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
+use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
+use gitrepo_core::volume::VolumeRequest;
 use tokio::sync::watch;
 
 use super::Answer;
@@ -30,6 +36,8 @@ pub(super) struct JobTable {
     failed_calls: HashMap<JobKey, Instant>,
     started: u64,
     phase: Phase,
+    /// Hashes secrets with a random key, to compare them when they are wiped.
+    fingerprints: RandomState,
 }
 
 /// Whether the driver is stopping.
@@ -76,7 +84,7 @@ enum TargetState {
     /// This job works on it.
     AtWork(u64),
     /// Its job failed, which was reported to no caller yet.
-    Failed(Failed),
+    Failed(Box<Failed>),
 }
 
 /// A job.
@@ -105,7 +113,9 @@ enum Stage {
 
 /// A failure that was reported to no caller yet.
 struct Failed {
-    order: Arc<Order>,
+    request: VolumeRequest,
+    /// Of the secrets: the secrets themselves are wiped with the job.
+    fingerprint: u64,
     failure: CallFailure,
     until: Instant,
 }
@@ -153,7 +163,9 @@ impl JobTable {
     /// Takes the failure that was kept for this order. Drops a failure of a different order.
     pub(super) fn take_failure(&mut self, key: &JobKey, order: &Order) -> Option<CallFailure> {
         let Some(TargetState::Failed(failed)) = self.targets.get(key) else { return None };
-        let failure = (compare(&failed.order, order) == Likeness::Same).then(|| failed.failure.clone());
+        let is_same = asks_the_same(&failed.request, &order.request)
+            && failed.fingerprint == self.fingerprint(&order.credentials);
+        let failure = is_same.then(|| failed.failure.clone());
         self.targets.remove(key);
         failure
     }
@@ -218,14 +230,23 @@ impl JobTable {
             match answer {
                 Ok(_) => self.forget(&job.key),
                 Err(failure) if job.waiting == 0 && job.stage != Stage::GivenUp => {
-                    let (order, failure) = (Arc::clone(&job.order), failure.clone());
-                    let failed = Failed { order, failure, until: Instant::now() + KEPT };
-                    self.targets.insert(job.key, TargetState::Failed(failed));
+                    let fingerprint = self.fingerprint(&job.order.credentials);
+                    let (request, failure) = (job.order.request.clone(), failure.clone());
+                    let failed = Failed { request, fingerprint, failure, until: Instant::now() + KEPT };
+                    self.targets.insert(job.key, TargetState::Failed(Box::new(failed)));
                 }
                 Err(_) => {}
             }
         }
         self.give_up_unwanted();
+    }
+
+    fn fingerprint(&self, credentials: &Credentials) -> u64 {
+        let mut hasher = self.fingerprints.build_hasher();
+        for (key, secret) in credentials.secret_keys() {
+            (key, secret.expose()).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// Ends the job of this target, if there is one, and drops a kept failure. A job that has not begun to show its
@@ -371,10 +392,14 @@ impl Job {
     }
 }
 
+/// Whether two requests for one target ask for the same.
+fn asks_the_same(one: &VolumeRequest, other: &VolumeRequest) -> bool {
+    one.spec == other.spec && (one.read_only, one.group) == (other.read_only, other.group)
+}
+
 /// Compares two orders for one target.
 fn compare(one: &Order, other: &Order) -> Likeness {
-    let options = |order: &Order| (order.request.read_only, order.request.group);
-    if one.request.spec != other.request.spec || options(one) != options(other) {
+    if !asks_the_same(&one.request, &other.request) {
         return Likeness::Other;
     }
     let (ours, theirs) = (one.credentials.secret_keys().iter(), other.credentials.secret_keys());
@@ -422,11 +447,13 @@ mod tests {
     #[test]
     fn an_unreported_failure_expires() {
         let mut table = JobTable::default();
-        let order = Arc::new(super::super::tests::order("volume", "/pods/a"));
+        let order = super::super::tests::order("volume", "/pods/a");
         let key = JobKey::new("volume", Path::new("/pods/a/"));
         let failure = CallFailure::new(Kind::NotFound, "gone");
         let until = Instant::now() + KEPT;
-        table.targets.insert(key.clone(), TargetState::Failed(Failed { order: Arc::clone(&order), failure, until }));
+        let (request, fingerprint) = (order.request.clone(), table.fingerprint(&order.credentials));
+        let failed = Failed { request, fingerprint, failure, until };
+        table.targets.insert(key.clone(), TargetState::Failed(Box::new(failed)));
         table.expire(until - Duration::from_secs(1));
         assert_eq!(table.count(), JobCount { running: 0, unheard: 1 });
         table.expire(until);

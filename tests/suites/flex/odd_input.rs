@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::person::Person;
 
 use super::Scene;
 
@@ -42,9 +44,12 @@ fn missing_and_unexpected_arguments_get_exactly_one_answer() {
         &["mount", "/", &options],
         &["mount", "/var/lib/gitrepo", &options],
         &["mount", "--", "/mnt", &options],
+        &["mount", "/mnt", &options],
         &["unmount"],
         &["unmount", ""],
         &["unmount", "relative/dir"],
+        &["unmount", "/no/such/dir"],
+        &["unmount", "/var/lib/kubelet/pods/x"],
     ] {
         scene.assert_refused(&words(arguments));
     }
@@ -52,8 +57,39 @@ fn missing_and_unexpected_arguments_get_exactly_one_answer() {
         let answer = scene.kubelet().plugin().call(arguments).answer();
         assert_eq!(answer.status, "Not supported", "{arguments:?}");
     }
-    scene.kubelet().plugin().call(["unmount", "/no/such/dir"]).assert_success();
+    let absent = scene.kubelet().target(&Pod::new("pod"), &scene.inline("v"));
+    scene.kubelet().plugin().call([OsStr::new("unmount"), absent.as_os_str()]).assert_success();
     scene.node.assert_nothing_set_up();
+}
+
+#[test]
+fn s10_a_directory_of_no_pod_is_refused_unless_it_has_a_volume() {
+    let Some(scene) = Scene::new() else { return };
+    let directory = scene.node.directory("elsewhere");
+    let elsewhere = directory.to_str().unwrap();
+    let options = scene.inline("v").json(&Pod::new("pod"));
+    let assert_refused = |call: &[&str]| {
+        let message = scene.assert_refused(&words(call));
+        assert!(message.contains("/pods/<uid>/volumes/<driver>/<volume>"), "{message}");
+    };
+    assert_refused(&["mount", elsewhere, &options]);
+    assert_refused(&["unmount", elsewhere]);
+    // A link below the pods may lead anywhere.
+    let pod = directory.join("pods/1");
+    std::fs::create_dir_all(&pod).unwrap();
+    std::os::unix::fs::symlink("/var/lib", pod.join("volumes")).unwrap();
+    assert_refused(&["mount", pod.join("volumes/kubelet/v").to_str().unwrap(), &options]);
+    assert!(scene.server.requests().is_empty());
+    std::fs::remove_file(pod.join("volumes")).unwrap();
+
+    // Mounted by other means from the same store.
+    let target = directory.join("target");
+    let target = target.to_str().unwrap();
+    Person::new().run(&["mount", &scene.url(), target, "--config=/etc/gitrepo/config.json"]).assert_success();
+    assert_eq!(scene.node.mounts_on(Path::new(target)), 1);
+    scene.kubelet().plugin().call(["unmount", target]).assert_success();
+    assert_eq!(scene.node.mounts_on(Path::new(target)), 0);
+    assert_refused(&["unmount", target]);
 }
 
 #[test]

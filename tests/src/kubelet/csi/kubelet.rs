@@ -225,6 +225,21 @@ impl Kubelet {
         Ok(())
     }
 
+    /// Begins to set a volume up, and goes away after `patience`. Remembers that the volume may be mounted.
+    pub fn abandon_set_up(&self, pod: &Pod, volume: &Volume, patience: Duration) -> Result<(), Failed> {
+        let endpoint = self.found()?.endpoint;
+        let target = self.target(pod, volume);
+        DirBuilder::new().recursive(true).mode(0o750).create(target.parent().unwrap()).unwrap();
+        let request = volume.request(pod, target.to_str().unwrap());
+        let ended = call::node(&endpoint, self.limit(), request, async |mut client, request| {
+            let published = tokio::time::timeout(patience, client.node_publish_volume(request)).await;
+            published.unwrap_or_else(|_| Err(Status::cancelled("the caller goes away")))
+        });
+        let ended = ended.map(drop).map_err(Failed::from);
+        self.remember(pod, volume, ended.as_ref().err());
+        ended
+    }
+
     /// What the kubelet records, in memory and on disk, after an attempt.
     fn remember(&self, pod: &Pod, volume: &Volume, failed: Option<&Failed>) {
         let key = key(pod, volume);

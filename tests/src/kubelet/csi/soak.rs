@@ -1,7 +1,9 @@
 //! Publishes and unpublishes one volume repeatedly, and measures the driver's resources.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -10,11 +12,18 @@ use super::volume::Volume;
 use crate::kubelet::Pod;
 use crate::volumes::entries;
 
+/// More time than an idle thread lives.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The driver's resources at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
     /// Resident memory, in KiB.
     pub resident_kib: u64,
+    /// The part of it that is the driver's alone (`Private_Dirty`), in KiB.
+    pub private_kib: u64,
+    /// Threads.
+    pub threads: usize,
     /// Open descriptors.
     pub descriptors: usize,
     /// Mounts of the machine's file system.
@@ -40,13 +49,41 @@ impl Node {
     /// The driver's resources now.
     pub fn footprint(&self) -> Footprint {
         let process = Path::new("/proc").join(self.driver_id().to_string());
-        let status = fs::read_to_string(process.join("status")).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let kib = |file: &str, field: &str| {
+            let text = fs::read_to_string(process.join(file)).unwrap();
+            let found = text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
+            found.unwrap_or_else(|| panic!("no {field} in {text}")).trim().parse().unwrap()
+        };
         Footprint {
-            resident_kib: resident.unwrap().trim().parse().unwrap(),
+            resident_kib: kib("status", "VmRSS:"),
+            private_kib: kib("smaps_rollup", "Private_Dirty:"),
+            threads: entries(&process.join("task")).len(),
             descriptors: entries(&process.join("fd")).len(),
             mounts: self.mounts().len(),
             files: count(&self.store()),
+        }
+    }
+
+    /// How many files and directories each directory of the store has, by its name.
+    pub fn files_of_store(&self) -> BTreeMap<String, usize> {
+        let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        entries(&self.store()).iter().filter(|path| path.is_dir()).map(|path| (name(path), count(path))).collect()
+    }
+
+    /// Waits until the driver's threads for calls and publishes have ended, some ten seconds after the last call. Each has
+    /// memory of its own.
+    pub fn come_to_rest(&self) {
+        let tasks = Path::new("/proc").join(self.driver_id().to_string()).join("task");
+        let name = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap_or_default();
+        let is_at_work = |task: &PathBuf| ["core-call", "publish", "git-relay"].contains(&name(task).trim());
+        let begun = Instant::now();
+        while entries(&tasks).iter().any(is_at_work) {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the driver does not come to rest: {:?}",
+                entries(&tasks).iter().map(name).collect::<Vec<_>>()
+            );
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
