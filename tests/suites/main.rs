@@ -51,6 +51,7 @@ mod semantics;
 mod servers;
 mod shares;
 mod static_binary;
+mod steps;
 mod stores;
 mod tinyproxy;
 mod worker;
