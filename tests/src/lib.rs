@@ -18,6 +18,7 @@
 //! | [`program`], [`person`] | the workspace's executables, and their users |
 //! | [`canaries`] | secrets that must not appear anywhere |
 //! | [`process`] | what every process can see of a running program |
+//! | [`random`] | random choices that can be repeated |
 //! | [`steps`] | a program that is stopped, or fails, at any step |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
@@ -60,6 +61,7 @@ pub mod pktline;
 pub mod process;
 pub mod program;
 pub mod proxy;
+pub mod random;
 pub mod repository;
 pub mod require;
 pub mod shell;

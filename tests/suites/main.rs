@@ -39,6 +39,7 @@ mod node_commands;
 mod node_scripts;
 mod old_manifests;
 mod parsers;
+mod power_loss;
 mod prefetch;
 mod programs;
 mod proxies;
