@@ -252,6 +252,11 @@ impl Step {
         format!("{} {}", self.call, words.collect::<String>())
     }
 
+    /// Whether it deletes a name or a mount, for which a full disk has room.
+    pub fn is_deletion(&self) -> bool {
+        ["rmdir", "umount", "unlink", "unlinkat"].contains(&self.call)
+    }
+
     /// Whether it only makes durable what was done before.
     pub fn is_sync(&self) -> bool {
         ["fsync", "fdatasync", "syncfs"].contains(&self.call)

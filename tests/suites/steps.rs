@@ -161,8 +161,11 @@ impl Scene {
             let (mut number, count) = (0, steps.len());
             for (at, step) in steps.into_iter().enumerate() {
                 let kind = step.kind(self.shell.home());
-                // A program that is killed before a sync leaves the same as one that is killed before its next step.
-                let is_idle = fault == Fault::Kill && step.is_sync();
+                let is_idle = match fault {
+                    // It leaves the same as a kill before the next step.
+                    Fault::Kill => step.is_sync(),
+                    Fault::Fail(errno) => errno == Errno::ENOSPC && step.is_deletion(),
+                };
                 // A compaction does what a fetch does, with other consequences.
                 let group = matches!(case.disk, Disk::Fragmented);
                 if is_idle || !tried.insert((group, kind.clone())) && !all {
