@@ -348,6 +348,14 @@ impl MountError {
             Self::Sweep { source, .. } => crate::error::io_kind(source),
         }
     }
+
+    /// Whether the filesystem of the directory failed while images were tried there. A kernel without images reports
+    /// errors of other numbers.
+    pub(crate) fn is_of_storage(&self) -> bool {
+        let Self::NoImages { source, .. } = self else { return false };
+        let number = Explained::system_error(source).raw_os_error();
+        matches!(number, Some(libc::EIO | libc::EROFS | libc::ESTALE))
+    }
 }
 
 #[cfg(test)]

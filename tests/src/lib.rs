@@ -19,10 +19,12 @@
 //! | [`canaries`] | secrets that must not appear anywhere |
 //! | [`residue`] | secrets that a process still has in memory |
 //! | [`process`] | what every process can see of a running program |
+//! | [`random`] | random choices that can be repeated |
+//! | [`steps`] | a program that is stopped, or fails, at any step |
 //! | [`repository`], [`fixtures`] | repositories made to order, and the standard ones |
 //! | [`tree`] | whether a directory is exactly a commit's tree |
 //! | [`git`] | the git command line, isolated |
-//! | [`namespace`], [`loopfs`] | mounts and networks that vanish with the test, and a fresh ext4 |
+//! | [`namespace`], [`loopfs`] | mounts and networks that vanish with the test, and a fresh ext4, also after a power failure |
 //! | [`erofs`] | EROFS images, read and mounted |
 //! | [`faulty`] | a filesystem that fails or hangs |
 //! | [`chroot`], [`name_server`] | an empty root directory, and a DNS server for it |
@@ -60,12 +62,15 @@ pub mod pktline;
 pub mod process;
 pub mod program;
 pub mod proxy;
+pub mod random;
 pub mod repository;
 pub mod require;
 pub mod residue;
 pub mod shell;
 pub mod snapshot_format;
 pub mod ssh;
+pub mod steps;
+mod sys;
 pub mod tinyproxy;
 pub mod tmpfs;
 pub mod tree;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
@@ -19,6 +20,13 @@ pub fn with_descendants(root: u32) -> Vec<u32> {
         true
     };
     parents.keys().copied().filter(|pid| descends(*pid)).collect()
+}
+
+/// The processes that run this file, wherever their root is.
+pub fn running(executable: &Path) -> Vec<u32> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let wanted = identity(executable);
+    all().into_iter().filter(|pid| identity(Path::new(&format!("/proc/{pid}/exe"))) == wanted).collect()
 }
 
 /// Waits until a process, not necessarily our child, has exited.

@@ -151,6 +151,11 @@ impl Program {
         self
     }
 
+    /// The file that it runs.
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+
     /// Its home, which is also its working directory.
     pub fn home(&self) -> &Path {
         self.home.path()

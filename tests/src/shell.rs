@@ -1,15 +1,16 @@
 //! `gitrepo-cli mount` at a shell, with a store on a new private file system.
 
-use std::any::Any;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 
 use gitrepo_core::error::chain;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
 
+use crate::loopfs::Image;
 use crate::loopfs::LoopFs;
 use crate::program::Outcome;
 use crate::program::Program;
@@ -26,30 +27,39 @@ pub struct Shell {
     configuration: PathBuf,
     format: Option<Format>,
     home: PathBuf,
-    _file_system: Box<dyn Any + Send + Sync>,
+    file_system: FileSystem,
+}
+
+enum FileSystem {
+    Disk(LoopFs),
+    Memory { _mounted: Tmpfs },
 }
 
 impl Shell {
     /// With a file system of `bytes`, without reserved blocks; `None` without root.
     pub fn new(bytes: u64) -> Option<Self> {
         let file_system = LoopFs::if_possible(bytes)?;
-        Self::on(&file_system.path().canonicalize().unwrap(), None, Box::new(file_system))
+        Self::on(&file_system.path().canonicalize().unwrap(), None, FileSystem::Disk(file_system))
     }
 
     /// The same with snapshots in this format; `None` also on a machine that cannot mount them.
     pub fn new_with(bytes: u64, format: Format) -> Option<Self> {
         let file_system = LoopFs::if_possible(bytes)?;
-        Self::on(&file_system.path().canonicalize().unwrap(), Some(format), Box::new(file_system))
+        Self::on(&file_system.path().canonicalize().unwrap(), Some(format), FileSystem::Disk(file_system))
     }
 
     /// With images as snapshots on a tmpfs, where they are mounted through loop devices; `None` without root, or on a
     /// machine that cannot mount them.
     pub fn with_loop_devices() -> Option<Self> {
         let file_system = Tmpfs::if_possible()?;
-        Self::on(&file_system.path().canonicalize().unwrap(), Some(Format::Image), Box::new(file_system))
+        Self::on(
+            &file_system.path().canonicalize().unwrap(),
+            Some(Format::Image),
+            FileSystem::Memory { _mounted: file_system },
+        )
     }
 
-    fn on(home: &Path, format: Option<Format>, file_system: Box<dyn Any + Send + Sync>) -> Option<Self> {
+    fn on(home: &Path, format: Option<Format>, file_system: FileSystem) -> Option<Self> {
         if format == Some(Format::Image) {
             let supported = LinuxMounter::new(home.join("mounting")).check_images(home);
             let what = supported.as_ref().err().map(|error| chain(error)).unwrap_or_default();
@@ -60,7 +70,7 @@ impl Shell {
         std::fs::create_dir(home.join("pods")).unwrap();
         let program = Program::cli();
         let configuration = program.home().join("config.json");
-        let shell = Self { configuration, format, program, home: home.to_owned(), _file_system: file_system };
+        let shell = Self { configuration, format, program, home: home.to_owned(), file_system };
         shell.configure(r#"{"cache": {"reserveBytes": "0"}}"#);
         Some(shell)
     }
@@ -68,11 +78,24 @@ impl Shell {
     /// From now on runs another executable.
     #[must_use]
     pub fn with_executable(mut self, executable: PathBuf) -> Self {
-        let configuration = std::fs::read(&self.configuration).unwrap();
-        self.program = Program::new(executable);
-        self.configuration = self.program.home().join("config.json");
-        std::fs::write(&self.configuration, configuration).unwrap();
+        (self.program, self.configuration) = self.program_for(executable);
         self
+    }
+
+    /// The same shell with what its disk had at one moment, for a thread with [private mounts](crate::namespace) of its own.
+    #[must_use]
+    pub fn with_disk(&self, image: &Image) -> Self {
+        let (program, configuration) = self.program_for(self.program.executable().to_owned());
+        let file_system = FileSystem::Disk(LoopFs::restore(image, &self.home));
+        Self { program, configuration, format: self.format, home: self.home.clone(), file_system }
+    }
+
+    /// Returns a program and the path of its configuration, which is the same.
+    fn program_for(&self, executable: PathBuf) -> (Program, PathBuf) {
+        let program = Program::new(executable);
+        let configuration = program.home().join("config.json");
+        std::fs::copy(&self.configuration, &configuration).unwrap();
+        (program, configuration)
     }
 
     /// Gives the program another configuration, with the shell's format, or else that [of this run][snapshot_format].
@@ -88,6 +111,22 @@ impl Shell {
     /// The root of the file system.
     pub fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// The disk of its file system, unless that is in memory.
+    pub fn disk(&self) -> &LoopFs {
+        match &self.file_system {
+            FileSystem::Disk(disk) => disk,
+            FileSystem::Memory { .. } => panic!("the file system is in memory"),
+        }
+    }
+
+    /// Replaces what is on the disk by what it once had.
+    pub fn revert(&mut self, image: &Image) {
+        match &mut self.file_system {
+            FileSystem::Disk(disk) => disk.revert(image),
+            FileSystem::Memory { .. } => panic!("the file system is in memory"),
+        }
     }
 
     /// The store.
@@ -126,10 +165,19 @@ impl Shell {
         self.spawn(words.iter().map(OsStr::new)).wait()
     }
 
+    /// The command for the same, not started yet.
+    pub fn command(&self, words: &[&str]) -> Command {
+        self.program.command(self.arguments(words.iter().map(OsStr::new)))
+    }
+
     fn spawn<'a>(&self, words: impl IntoIterator<Item = &'a OsStr>) -> Running {
+        self.program.spawn(self.arguments(words))
+    }
+
+    fn arguments<'a>(&self, words: impl IntoIterator<Item = &'a OsStr>) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = words.into_iter().map(OsString::from).collect();
         arguments.extend(["--store".into(), self.store().into(), "--config".into(), self.configuration.clone().into()]);
-        self.program.spawn(arguments)
+        arguments
     }
 
     /// Mounts on `target`.

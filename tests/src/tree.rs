@@ -19,18 +19,70 @@ enum Entry {
     Other { mode: u32 },
 }
 
+/// A commit's tree, to be compared with many directories.
+pub struct Tree {
+    name: String,
+    entries: BTreeMap<Vec<u8>, Entry>,
+}
+
+impl Tree {
+    /// What `commit` contains below `subdirectory` (`.` for all).
+    pub fn of(repository: &Repository, commit: &str, subdirectory: &str) -> Self {
+        Self { name: format!("{commit}:{subdirectory}"), entries: expected(repository, commit, subdirectory) }
+    }
+
+    /// The same as [`assert_same_tree`].
+    pub fn assert_is(&self, directory: &Path) {
+        self.assert_is_with(directory, 0);
+    }
+
+    /// `special` are the bits that directories have besides 0755.
+    fn assert_is_with(&self, directory: &Path, special: u32) {
+        let expected = &self.entries;
+        let mut found = BTreeMap::new();
+        walk(directory, &mut Vec::new(), &mut found);
+        for entry in found.values_mut() {
+            if matches!(entry, Entry::Other { mode } if *mode == libc::S_IFDIR | special | 0o755) {
+                *entry = Entry::Directory;
+            } else if special != 0 && *entry == Entry::Directory {
+                *entry = Entry::Other { mode: libc::S_IFDIR | 0o755 };
+            }
+        }
+        let paths: BTreeSet<&Vec<u8>> = expected.keys().chain(found.keys()).collect();
+        let differences: Vec<String> = paths
+            .into_iter()
+            .filter_map(|path| match (expected.get(path), found.get(path)) {
+                (Some(expected), Some(found)) if expected == found => None,
+                (Some(expected), Some(found)) => Some((path, format!("is {found}, should be {expected}"))),
+                (Some(expected), None) => Some((path, format!("is missing, should be {expected}"))),
+                (None, Some(found)) => Some((path, format!("should not be there, is {found}"))),
+                (None, None) => unreachable!("paths are those of either side"),
+            })
+            .map(|(path, difference)| format!("{} {difference}", path.escape_ascii()))
+            .collect();
+        assert!(
+            differences.is_empty(),
+            "{} is not the tree of {}; {} differences:\n  {}",
+            directory.display(),
+            self.name,
+            differences.len(),
+            differences[..differences.len().min(20)].join("\n  ")
+        );
+    }
+}
+
 /// Fails unless `directory` contains exactly what `commit` contains below `subdirectory` (`.` for all).
 ///
 /// Compares names, file content, link targets and permissions (0644, 0755; directories 0755). A submodule is an empty
 /// directory, as git shows before `submodule update`.
 pub fn assert_same_tree(repository: &Repository, commit: &str, subdirectory: &str, directory: &Path) {
-    assert_same(repository, commit, subdirectory, directory, 0);
+    Tree::of(repository, commit, subdirectory).assert_is(directory);
 }
 
 /// The same of the tree of a group: directories have mode 2755, and everything below `directory` belongs to this user and
 /// this group, `directory` included.
 pub fn assert_same_tree_of_group(repository: &Repository, commit: &str, directory: &Path, (uid, gid): (u32, u32)) {
-    assert_same(repository, commit, ".", directory, libc::S_ISGID);
+    Tree::of(repository, commit, ".").assert_is_with(directory, libc::S_ISGID);
     let mut found = BTreeMap::from([(Vec::new(), read(directory))]);
     walk(directory, &mut Vec::new(), &mut found);
     for path in found.keys() {
@@ -39,39 +91,6 @@ pub fn assert_same_tree_of_group(repository: &Repository, commit: &str, director
     }
     let mode = directory.metadata().unwrap().mode() & 0o7777;
     assert_eq!(mode, 0o755 | libc::S_ISGID, "mode of {}", directory.display());
-}
-
-/// `special` are the bits that directories have besides 0755.
-fn assert_same(repository: &Repository, commit: &str, subdirectory: &str, directory: &Path, special: u32) {
-    let expected = expected(repository, commit, subdirectory);
-    let mut found = BTreeMap::new();
-    walk(directory, &mut Vec::new(), &mut found);
-    for entry in found.values_mut() {
-        if matches!(entry, Entry::Other { mode } if *mode == libc::S_IFDIR | special | 0o755) {
-            *entry = Entry::Directory;
-        } else if special != 0 && *entry == Entry::Directory {
-            *entry = Entry::Other { mode: libc::S_IFDIR | 0o755 };
-        }
-    }
-    let paths: BTreeSet<&Vec<u8>> = expected.keys().chain(found.keys()).collect();
-    let differences: Vec<String> = paths
-        .into_iter()
-        .filter_map(|path| match (expected.get(path), found.get(path)) {
-            (Some(expected), Some(found)) if expected == found => None,
-            (Some(expected), Some(found)) => Some((path, format!("is {found}, should be {expected}"))),
-            (Some(expected), None) => Some((path, format!("is missing, should be {expected}"))),
-            (None, Some(found)) => Some((path, format!("should not be there, is {found}"))),
-            (None, None) => unreachable!("paths are those of either side"),
-        })
-        .map(|(path, difference)| format!("{} {difference}", path.escape_ascii()))
-        .collect();
-    assert!(
-        differences.is_empty(),
-        "{} is not the tree of {commit}:{subdirectory}; {} differences:\n  {}",
-        directory.display(),
-        differences.len(),
-        differences[..differences.len().min(20)].join("\n  ")
-    );
 }
 
 /// Fails unless everything below `directory` was last modified at `seconds` since the epoch.

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::random;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
@@ -214,7 +215,7 @@ fn the_reserve_stays_free_of_writable_copies_too(format: Format) {
 }
 
 fn a_publish_on_a_disk_that_fills_up_at_any_stage_leaves_nothing_or_succeeds(format: Format) {
-    const STEP: u64 = 96 << 10;
+    let step = random::from_environment("GITREPO_TEST_DISK_STEP", 96 << 10);
     let Some(shell) = Shell::new_with(SMALL_DISK, format) else { return };
     let repository = Repository::new("filling");
     let files = (0..100).fold(Files::new(), |files, number| {
@@ -232,7 +233,7 @@ fn a_publish_on_a_disk_that_fills_up_at_any_stage_leaves_nothing_or_succeeds(for
     let mut succeeded = 0;
     while succeeded < 3 {
         shell.run(&["sweep", "--unreferenced"]).assert_success();
-        let free = (refused + succeeded) * STEP;
+        let free = (refused + succeeded) * step;
         let filler = fill_except(shell.home(), free);
         let outcome = shell.mount(&url, &target, &[]);
         if outcome.status.success() {

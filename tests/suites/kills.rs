@@ -4,9 +4,6 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,8 +11,11 @@ use std::time::Instant;
 
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::loopfs::loop_devices_below;
+use gitrepo_tests::process;
 use gitrepo_tests::program;
 use gitrepo_tests::program::Running;
+use gitrepo_tests::random;
+use gitrepo_tests::random::Random;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::shell::Shell;
@@ -26,17 +26,14 @@ use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-/// Kills in each of two lanes with a store each. Only kills of a running command count.
-const KILLS: usize = 100;
+/// How many kills there are in each of two lanes with a store each. Only kills of a running command count.
+const KILLS: &str = "GITREPO_TEST_KILLS";
 
 /// Number of commits to choose from, so that a killed mount often fetches.
 const COMMITS: usize = 40;
 
 /// Bytes of a lane's file system.
 const DISK: u64 = 256 << 20;
-
-/// Set this to the number that a failed run printed, to repeat its choices.
-const SEED: &str = "GITREPO_TEST_SEED";
 
 #[test]
 fn two_hundred_kills_leave_a_store_that_works_and_nothing_after_a_sweep() {
@@ -49,9 +46,7 @@ fn two_hundred_kills_leave_whole_images_and_no_loop_device() {
 }
 
 fn run(shells: [fn() -> Option<Shell>; 2]) {
-    let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(any_seed);
-    let mut errors = io::stderr();
-    writeln!(errors, "{SEED}={seed}").unwrap();
+    let seed = random::seed();
     // Each lane has its own thread, because it has its own mount namespace.
     let [one, two] = shells;
     let lanes = [(seed, one), (!seed, two)].map(|(seed, shell)| std::thread::spawn(move || run_lane(seed, shell)));
@@ -60,14 +55,11 @@ fn run(shells: [fn() -> Option<Shell>; 2]) {
     }
 }
 
-fn any_seed() -> u64 {
-    u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() & u128::from(u64::MAX)).unwrap()
-}
-
 fn run_lane(seed: u64, shell: fn() -> Option<Shell>) {
     let Some(mut lane) = shell().map(|shell| Lane::new(seed, shell)) else { return };
-    let met = (0..8 * KILLS).filter(|_| lane.kill_one()).take(KILLS).count();
-    assert_eq!(met, KILLS, "too many commands ended before they were killed");
+    let kills = usize::try_from(random::from_environment(KILLS, 100)).unwrap();
+    let met = (0..8 * kills).filter(|_| lane.kill_one()).take(kills).count();
+    assert_eq!(met, kills, "too many commands ended before they were killed");
     lane.assert_nothing_is_left();
 }
 
@@ -188,7 +180,7 @@ impl Lane {
         let running = start(&self.shell, &self.url());
         // This only chooses the moment of the kill; nothing depends on what is done by then.
         std::thread::sleep(moment);
-        let worker = || self.processes().into_iter().find(|process| *process != running.id());
+        let worker = || process::running(&self.executable).into_iter().find(|process| *process != running.id());
         match worker().filter(|_| victim == Victim::Worker) {
             // It may have ended meanwhile.
             Some(worker) => drop(kill(Pid::from_raw(worker.try_into().unwrap()), Signal::SIGKILL)),
@@ -210,7 +202,7 @@ impl Lane {
             self.assert_shows(target, commit);
             self.shell.unmount(target).assert_success();
         }
-        wait_for_none("processes", || self.processes());
+        wait_for_none("processes", || process::running(&self.executable));
         wait_for_none("loop devices", || loop_devices_below(self.shell.home()));
         // The first one may compact the repository when it has removed the files of unused locks.
         for _ in 0..2 {
@@ -239,17 +231,6 @@ impl Lane {
         }
         assert_eq!(self.server.packs(), fetches, "every image is whole");
         wait_for_none("loop devices", || loop_devices_below(self.shell.home()));
-    }
-
-    /// Ids of the processes that run this lane's executable, wherever their root is.
-    fn processes(&self) -> Vec<u32> {
-        let ours = self.executable.metadata().unwrap();
-        let id = |process: PathBuf| {
-            let theirs = fs::metadata(process.join("exe")).ok()?;
-            let is_ours = (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino());
-            process.file_name()?.to_str()?.parse().ok().filter(|_| is_ours)
-        };
-        entries(Path::new("/proc")).into_iter().filter_map(id).collect()
     }
 }
 
@@ -283,25 +264,4 @@ fn mount(shell: &Shell, url: &str, target: &Path, commit: &str, copy: Option<&st
     let writable = copy.map(|copy| format!("--writable={copy}"));
     let more: Vec<&str> = [revision.as_str()].into_iter().chain(writable.as_deref()).collect();
     shell.spawn_mount(url, target, &more)
-}
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()
-    }
-
-    fn within(&mut self, longest: Duration) -> Duration {
-        Duration::from_nanos(self.next() % u64::try_from(longest.as_nanos()).unwrap().max(1))
-    }
 }

@@ -16,7 +16,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 
 /// The targets of the bash driver, and ours.
-const TARGETS: [&str; 32] = [
+const TARGETS: [&str; 33] = [
     "k8s",
     "show",
     "deploy",
@@ -49,6 +49,7 @@ const TARGETS: [&str; 32] = [
     "e2e",
     "bench",
     "bench-docs",
+    "soak",
 ];
 const VARIABLES: [&str; 21] = [
     "CI_REGISTRY",

@@ -14,7 +14,9 @@ use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
 use crate::cancel::Cancel;
+use crate::error::Kind;
 use crate::error::chain;
+use crate::error::io_kind;
 use crate::mount::Attachment;
 use crate::mount::Mount;
 use crate::mount::MountError;
@@ -95,7 +97,8 @@ impl Volumes {
         let made = make_directory(&record.target)?;
         let attached = self.mount(held, record, request, lease, watch);
         if attached.is_err() && made {
-            remove_directory(&record.target);
+            // The failure that led here says more.
+            remove_directory(&record.target).ok();
         }
         attached
     }
@@ -207,11 +210,11 @@ fn mount_of(attachment: Attachment, record: &Record) -> Mount {
 
 /// Removes the target directory if we created it, then the record and the target's own copy. The record is deleted
 /// last: after a crash, it says that the directory is ours.
-fn forget(slot: &TargetSlot, record: &Record) -> Result<(), StoreError> {
+fn forget(slot: &TargetSlot, record: &Record) -> Result<(), UnpublishError> {
     if record.target_created {
-        remove_directory(&record.target);
+        remove_directory(&record.target)?;
     }
-    slot.remove(Deletion::Later)
+    Ok(slot.remove(Deletion::Later)?)
 }
 
 /// Creates the target directory. Returns whether it was missing. Follows no symlinks, like the mount itself.
@@ -224,8 +227,9 @@ fn make_directory(target: &Path) -> Result<bool, PublishError> {
     }
 }
 
-/// Removes a target directory that we created, if it is empty.
-fn remove_directory(target: &Path) {
+/// Removes a target directory that we created, if it is empty and in no use. Only a filesystem that fails, and may
+/// recover, is an error.
+fn remove_directory(target: &Path) -> Result<(), StoreError> {
     let removed = directory::open_parent(target, Role::Target).and_then(|(parent, name)| {
         unlinkat(&parent, name.as_c_str(), UnlinkatFlags::RemoveDir).map_err(|error| MountError::Directory {
             path: target.to_owned(),
@@ -233,7 +237,12 @@ fn remove_directory(target: &Path) {
             source: error.into(),
         })
     });
-    if let Err(error) = removed {
-        tracing::debug!(error = %chain(&error), "cannot remove the target directory");
+    match removed {
+        Err(MountError::Directory { source, .. }) if io_kind(&source) == Kind::Unavailable => {
+            return Err(StoreError::io("delete the directory", target)(source));
+        }
+        Err(error) => tracing::debug!(error = %chain(&error), "cannot remove the target directory"),
+        Ok(()) => {}
     }
+    Ok(())
 }

@@ -146,6 +146,7 @@ impl PublishError {
             Self::TargetMounted { .. } | Self::SharedOtherwise { .. } | Self::NotAnImage { .. } => {
                 Kind::FailedPrecondition
             }
+            Self::NoImages { source } if source.is_of_storage() => Kind::Unavailable,
             Self::NoImages { source } => match source.kind() {
                 kind @ (Kind::ResourceExhausted | Kind::Busy) => kind,
                 _ => Kind::FailedPrecondition,

@@ -172,10 +172,34 @@ impl Volumes {
     }
 }
 
-/// Whether images may work a moment later: the store could not be read, there was no room for a tiny image, or no free
+/// Whether images may work a moment later: the store's filesystem failed, there was no room for a tiny image, or no free
 /// descriptor, or a loop device was busy.
 fn may_pass(error: &MountError) -> bool {
     let MountError::NoImages { source, .. } = error else { return true };
     let lacks_descriptors = matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
-    lacks_descriptors || matches!(error.kind(), Kind::ResourceExhausted | Kind::Busy)
+    lacks_descriptors || error.is_of_storage() || matches!(error.kind(), Kind::ResourceExhausted | Kind::Busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_failing_disk_says_nothing_about_images_and_a_kernel_without_them_does() {
+        let failure = |errno| MountError::NoImages {
+            directory: "/store".into(),
+            step: "write a tiny image",
+            source: io::Error::from_raw_os_error(errno),
+        };
+        for errno in [libc::EIO, libc::EROFS, libc::ENOSPC, libc::EMFILE] {
+            assert!(may_pass(&failure(errno)), "{errno}");
+        }
+        for errno in [libc::ENODEV, libc::EPERM, libc::EINVAL] {
+            assert!(!may_pass(&failure(errno)), "{errno}");
+        }
+        let error = PublishError::NoImages { source: Arc::new(failure(libc::EIO)) };
+        assert_eq!(error.kind(), Kind::Unavailable);
+    }
 }

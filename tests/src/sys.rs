@@ -1,0 +1,50 @@
+//! The system calls with which one process decides on those of others: seccomp's user notification, seccomp_unotify(2).
+
+#![allow(unsafe_code, reason = "no library offers these calls")]
+
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+
+/// A filter as the kernel reads it.
+pub(crate) type Filter = [libc::sock_filter];
+
+mod requests {
+    nix::ioctl_readwrite!(receive, b'!', 0, libc::seccomp_notif);
+    nix::ioctl_readwrite!(send, b'!', 1, libc::seccomp_notif_resp);
+}
+
+/// Applies a filter to this thread and all that it starts, for ever. Returns where its notifications arrive. Needs root.
+pub(crate) fn listen(filter: &mut Filter) -> nix::Result<OwnedFd> {
+    let length = filter.len().try_into().map_err(|_| Errno::E2BIG)?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
+    let (operation, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    // SAFETY: the program and its instructions live through the call, which copies them.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, &raw const program) };
+    let descriptor = Errno::result(result)?.try_into().map_err(|_| Errno::EBADF)?;
+    // SAFETY: the call has just returned this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Waits for the next system call that a filter notifies of.
+pub(crate) fn receive(listener: BorrowedFd<'_>) -> nix::Result<libc::seccomp_notif> {
+    // SAFETY: the structure is made of integers, and the kernel wants it zeroed.
+    let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
+    // SAFETY: the descriptor is open, and the kernel fills the structure of this size.
+    unsafe { requests::receive(listener.as_raw_fd(), &raw mut call) }?;
+    Ok(call)
+}
+
+/// Lets a call go on, or fail with `error`.
+pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, error: Option<Errno>) -> nix::Result<()> {
+    let flags = if error.is_none() { libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE } else { 0 };
+    let error = error.map_or(0, |errno| -(errno as i32));
+    let mut response =
+        libc::seccomp_notif_resp { id, val: 0, error, flags: flags.try_into().map_err(|_| Errno::EINVAL)? };
+    // SAFETY: the descriptor is open, and the structure has the size that the kernel reads.
+    unsafe { requests::send(listener.as_raw_fd(), &raw mut response) }.map(drop)
+}
