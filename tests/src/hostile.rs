@@ -28,6 +28,7 @@ use crate::authority::Identity;
 use crate::http::Wire;
 use crate::listener::Listener;
 
+pub mod attack;
 mod endless;
 mod foreign;
 mod partial;

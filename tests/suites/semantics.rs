@@ -18,9 +18,9 @@ const FAULTS: u32 = 15;
 const THREATS: u32 = 27;
 
 /// The parts of a shared store.
-const PARTS: [&str; 14] = [
-    "access", "audit", "cli", "deletion", "eviction", "healing", "input", "node", "offline", "prefetch", "pull",
-    "shares", "store", "verifier",
+const PARTS: [&str; 17] = [
+    "access", "audit", "cli", "crashes", "deletion", "eviction", "healing", "input", "memory", "node", "offline",
+    "prefetch", "pull", "shares", "store", "targets", "verifier",
 ];
 
 /// The heading of what follows the promises.

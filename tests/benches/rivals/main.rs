@@ -14,6 +14,7 @@ mod driver;
 mod hits;
 mod hundred;
 mod life;
+mod neighbour;
 mod new_commit;
 mod reading;
 mod view;
@@ -40,7 +41,7 @@ const PLOTTED: [&str; 6] = ["miss-small", "miss-large", "miss-history", "new-com
 type Group = (&'static str, fn(&mut Bench));
 
 /// Groups of cases, in the order in which they run and are reported.
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     ("small", |bench| life::run(bench, Workload::SMALL, true)),
     ("large", |bench| life::run(bench, Workload::LARGE, true)),
     ("refs", |bench| life::run(bench, Workload::REFS, false)),
@@ -51,6 +52,7 @@ const GROUPS: [Group; 10] = [
     ("view", view::run),
     ("hundred", hundred::run),
     ("driver", driver::run),
+    ("neighbour", neighbour::run),
 ];
 
 /// Compares gitrepo with the other ways to get a commit's tree onto a node.
@@ -59,7 +61,7 @@ struct Arguments {
     /// How often each contender runs
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Groups of cases: small, large, refs, history, read, hits, commit, view, hundred, driver [default: all]
+    /// Groups of cases: small, large, refs, history, read, hits, commit, view, hundred, driver, neighbour [default: all]
     #[arg(long, value_delimiter = ' ')]
     cases: Vec<String>,
     /// The program git-sync, as a further contender

@@ -42,7 +42,7 @@ const fn goal(what: &'static str, case: &'static str, contender: &'static str, b
 }
 
 const MEBIBYTE: f64 = 1_048_576.0;
-const GOALS: [Goal; 25] = [
+const GOALS: [Goal; 29] = [
     goal("miss, small, image", "miss-small", IMAGE, Bound::Faster(SHALLOW, 3.0)),
     goal("miss, small, directory", "miss-small", DIRECTORY, Bound::Faster(SHALLOW, 2.0)),
     goal("miss, large, image", "miss-large", IMAGE, Bound::Faster(SHALLOW, 3.5)),
@@ -68,6 +68,15 @@ const GOALS: [Goal; 25] = [
     goal("100 at once against one miss, directory", "driver-hundred", DIRECTORY, Bound::Times("driver-one", 1.5)),
     goal("disk of 100 against one miss, image", "driver-hundred", IMAGE, Bound::Disk("driver-one", 1.05)),
     goal("disk of 100 against one miss, directory", "driver-hundred", DIRECTORY, Bound::Disk("driver-one", 1.05)),
+    goal("hit of an attacked neighbour, image", "neighbour-hit-attacked", IMAGE, Bound::Within(0.010)),
+    goal("hit of an attacked neighbour, directory", "neighbour-hit-attacked", DIRECTORY, Bound::Within(0.010)),
+    goal("miss of an attacked neighbour, image", "neighbour-miss-attacked", IMAGE, Bound::Times("neighbour-miss", 2.0)),
+    goal(
+        "miss of an attacked neighbour, directory",
+        "neighbour-miss-attacked",
+        DIRECTORY,
+        Bound::Times("neighbour-miss", 2.0),
+    ),
 ];
 
 /// A goal and what was measured.

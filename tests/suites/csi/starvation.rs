@@ -1,128 +1,42 @@
 //! What the volumes of one namespace do costs another one neither its hits nor its misses.
 
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
-use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
 use gitrepo_tests::fixtures;
-use gitrepo_tests::hostile;
-use gitrepo_tests::hostile::SilentServer;
-use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::hostile::attack;
 use gitrepo_tests::http::HttpServerBuilder;
 use gitrepo_tests::kubelet::Pod;
 use gitrepo_tests::kubelet::csi::Volume;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::volumes;
-use nix::mount::MsFlags;
-use serde_json::json;
 use tonic::Code;
 
 use super::Scene;
 
-const HOSTS: usize = 10;
-const HOSTILE: usize = 20;
-
 /// Hits and misses of the other namespace.
 const ROUNDS: usize = 4;
-
-/// How long a kubelet pauses between two tries; a real one pauses longer and longer.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Far more than a call of the other namespace takes, on any machine.
 const PROMPT: Duration = Duration::from_secs(60);
 
-fn host(number: usize) -> String {
-    format!("host-{}.test", number % HOSTS)
-}
-
-/// Gives this machine ten more names.
-fn name_hosts(home: &Path) {
-    let names = home.join("hosts");
-    let lines: String = (0..HOSTS).map(|number| format!("127.0.0.1 {}\n", host(number))).collect();
-    fs::write(&names, format!("127.0.0.1 localhost\n{lines}")).unwrap();
-    nix::mount::mount(Some(&names), "/etc/hosts", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-}
-
-/// Servers that send a byte a second, never answer a handshake, and send a pack without end.
-struct Hostile {
-    trickling: HttpServer,
-    silent: SilentServer,
-    endless: HttpServer,
-}
-
-impl Hostile {
-    fn start(scene: &Scene) -> Self {
-        let serve = || HttpServer::builder().serve(&scene.repository);
-        Self {
-            trickling: serve().answer(hostile::pack_trickles(Duration::from_secs(1))).start(),
-            silent: SilentServer::start(),
-            endless: serve().answer(hostile::pack_never_ends()).start(),
-        }
-    }
-
-    fn volume(&self, scene: &Scene, number: usize) -> Volume {
-        let (host, path) = (host(number), scene.repository.name());
-        let url = match number % 3 {
-            0 => self.trickling.url_by(&host, path),
-            1 => self.silent.url("https").replace("127.0.0.1", &host),
-            _ => self.endless.url_by(&host, path),
-        };
-        Volume::inline("v", &[("repository", &url), ("directory", ".")]).read_only()
-    }
-}
-
 #[test]
 fn s26_twenty_hostile_volumes_on_ten_hosts_delay_no_other_namespace() {
-    let configuration = json!({
-        // Longer than the test: nobody is rescued by the end of an attacker's session.
-        "limits": { "stall": "10m", "fetchBytes": "32Mi" },
-        "cache": { "reserveBytes": "0", "accessTtl": "1s" },
-    });
     let (missing, commit) = fixtures::small();
     let path = |round: usize| format!("missing-{round}.git");
     let serve =
         |server| (0..ROUNDS).fold(server, |server: HttpServerBuilder, round| server.serve_at(&path(round), &missing));
-    let Some(scene) = Scene::configured(&configuration, serve) else { return };
-    name_hosts(scene.node.home());
+    let Some(scene) = Scene::configured(&attack::configuration(), serve) else { return };
     let hit = scene.inline("v").read_only();
     let first = Pod::new("first").in_namespace("other");
     scene.kubelet().must_set_up(&first, &hit);
-
-    let hostile = Hostile::start(&scene);
-    let attackers: Vec<_> = (0..HOSTILE)
-        .map(|number| (Pod::new(&format!("hostile-{number}")).in_namespace("hostile"), hostile.volume(&scene, number)))
-        .collect();
-    thread::scope(|scope| {
-        // The attackers stop once their ends are dropped, even by a panic.
-        let stops: Vec<mpsc::Sender<()>> = attackers
-            .iter()
-            .map(|(pod, volume)| {
-                let (stop, stopped) = mpsc::channel();
-                let scene = &scene;
-                scope.spawn(move || {
-                    while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-                        scene.kubelet().set_up(pod, volume).expect_err("a hostile volume");
-                    }
-                });
-                stop
-            })
-            .collect();
-        let sessions = |state: &str| scene.node.metric(&format!("gitrepo_sessions{{state=\"{state}\"}}"));
-        let begun = Instant::now();
-        while sessions("active") < 5.0 || sessions("queued") < 1.0 {
-            assert!(begun.elapsed() < PROMPT, "the attack does not begin");
-            thread::yield_now();
-        }
-
+    attack::during(&scene.node, &scene.repository, || {
         for round in 0..ROUNDS {
             // In every other round, at a host of the attackers.
-            let name = if round % 2 == 0 { "127.0.0.1".to_owned() } else { host(round) };
+            let name = if round % 2 == 0 { "127.0.0.1".to_owned() } else { attack::host(round) };
             let url = scene.server.url_by(&name, &path(round));
             let miss = Volume::inline("v", &[("repository", &url), ("directory", ".")]).read_only();
             for (kind, volume, repository, commit) in
@@ -136,13 +50,7 @@ fn s26_twenty_hostile_volumes_on_ten_hosts_delay_no_other_namespace() {
                 scene.kubelet().must_tear_down(&pod, volume);
             }
         }
-        assert!(sessions("queued") >= 1.0, "the attack has ended");
-        drop(stops);
-        drop(hostile);
     });
-    for (pod, volume) in &attackers {
-        scene.kubelet().must_tear_down(pod, volume);
-    }
     scene.kubelet().must_tear_down(&first, &hit);
     scene.node.assert_nothing_published();
 }
