@@ -151,6 +151,7 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
         let Revision::Commit(commit) = *wanted.revision else { return Err(not_proven) };
+        self.check_whole_refused(wanted, &Resolved::new(commit, None))?;
         watch.progress.report(&Step::Waiting);
         let is_done = || match self.known(wanted) {
             Some(proven) if proven.content => self.is_there(wanted, &proven.resolved),
@@ -279,7 +280,7 @@ impl Snapshots {
         watch: Watch,
     ) -> Result<Fetching<'_>, LeaseError> {
         // Whom the remote gave nothing yet has nothing to build on, and might read what others fetched.
-        let shows_base = !self.store.access().commits(wanted.credential).is_empty();
+        let shows_base = self.store.access().has_any_content(wanted.credential);
         let workspace = Workspace { staging: staging.path(), base: destination.base(), shows_base };
         let session = self.gateway.open(&wanted.spec.repository, wanted.credentials, Some(workspace), &watch)?;
         let session = session.making_room(self.room.clone());
@@ -297,10 +298,10 @@ impl Snapshots {
             offers: Some(access.commits(wanted.credential)),
             ..FetchRequest::new(resolved.clone(), wanted.spec.depth)
         };
-        let limits = self.gateway.policy().limits();
+        let (limits, has_base) = (self.gateway.policy().limits(), destination.base().is_some());
         let received = receive(session, wanted.spec, &request, wanted.form.format, limits, watch);
         let Received { tree, written, bytes } =
-            received.map_err(|error| self.remembered(wanted, &request, error.into()))?;
+            received.map_err(|error| self.remembered(wanted, resolved, has_base, error.into()))?;
         // Before others of this credential find the snapshot.
         if !proven.content {
             let recorded = access.record_content(wanted.credential, &resolved.commit, proven.evidence(), &asked);
@@ -310,7 +311,7 @@ impl Snapshots {
         let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
         if let Err(error) = written {
             self.keep_good_pack(&destination, &staging, resolved, &error);
-            return Err(self.remembered(wanted, &request, error));
+            return Err(self.remembered(wanted, resolved, has_base, error));
         }
 
         let laid_out = staging.path().join(TREE);

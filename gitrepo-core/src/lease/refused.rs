@@ -4,7 +4,6 @@ use super::LeaseError;
 use super::Snapshots;
 use super::Wanted;
 use crate::error::chain;
-use crate::remote::FetchRequest;
 use crate::remote::Resolved;
 use crate::spec::CommitId;
 use crate::store::Excess;
@@ -13,10 +12,18 @@ impl Snapshots {
     /// Fails if the wanted tree, or this credential's fetch of it, exceeded a limit that was not raised since. The caller
     /// has proven access.
     pub(super) fn check_refused(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<(), LeaseError> {
-        let (tree, limits) = (wanted.fetched(resolved), self.gateway.policy().limits());
-        let known = |excess| self.store.refusal(&tree, wanted.spec.depth, &excess, limits);
-        let told = without(&resolved.commit, &self.store.access().commits(wanted.credential));
-        match known(Excess::Tree).or_else(|| known(Excess::Fetch(wanted.credential, &told))) {
+        self.check(wanted, resolved, &Excess::Tree)?;
+        self.check(wanted, resolved, &Excess::Fetch(wanted.credential, &self.builds_on(wanted, resolved)))
+    }
+
+    /// Fails if a fetch of this credential that builds on nothing exceeded a limit that was not raised since.
+    pub(super) fn check_whole_refused(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<(), LeaseError> {
+        self.check(wanted, resolved, &Excess::Fetch(wanted.credential, &[]))
+    }
+
+    fn check(&self, wanted: Wanted<'_>, resolved: &Resolved, excess: &Excess<'_>) -> Result<(), LeaseError> {
+        let limits = self.gateway.policy().limits();
+        match self.store.refusal(&wanted.fetched(resolved), wanted.spec.depth, excess, limits) {
             Some((refusal, age)) => Err(LeaseError::RefusedBefore { refusal: refusal.message, age }),
             None => Ok(()),
         }
@@ -28,22 +35,29 @@ impl Snapshots {
     pub(super) fn remembered(
         &self,
         wanted: Wanted<'_>,
-        FetchRequest { resolved, depth, offers, .. }: &FetchRequest,
+        resolved: &Resolved,
+        has_base: bool,
         error: LeaseError,
     ) -> LeaseError {
-        let told = without(&resolved.commit, offers.as_deref().unwrap_or(&[]));
+        let built_on = if has_base { self.builds_on(wanted, resolved) } else { Vec::new() };
         let excess = match &error {
             error if error.tree_exceeds_a_limit() => Excess::Tree,
-            error if error.fetch_exceeds_a_limit() => Excess::Fetch(wanted.credential, &told),
+            error if error.fetch_exceeds_a_limit() => Excess::Fetch(wanted.credential, &built_on),
             _ => return error,
         };
         let limits = self.gateway.policy().limits();
-        self.store.remember_refusal(&wanted.fetched(resolved), *depth, &excess, limits, chain(&error));
+        self.store.remember_refusal(&wanted.fetched(resolved), wanted.spec.depth, &excess, limits, chain(&error));
         error
     }
-}
 
-/// What a remote is told of for this commit. That the credential got the commit itself saves nothing.
-fn without(commit: &CommitId, commits: &[CommitId]) -> Vec<CommitId> {
-    commits.iter().filter(|other| *other != commit).copied().collect()
+    /// The commits that a fetch with this credential builds on. That it got the wanted one saves nothing.
+    fn builds_on(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Vec<CommitId> {
+        let (access, repository) = (self.store.access(), self.store.repository(&wanted.spec.repository));
+        if !access.has_any_content(wanted.credential) {
+            return Vec::new();
+        }
+        let mut commits = access.commits(wanted.credential);
+        commits.retain(|commit| *commit != resolved.commit && repository.contains(commit));
+        commits
+    }
 }

@@ -20,8 +20,8 @@ const BUFFER: usize = 4096;
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Length in bytes of the longest commit that is looked for. One of git's own history that merges many signed tags has
-/// about 50,000.
-pub(crate) const LONGEST_COMMIT: u64 = 64 << 10;
+/// about 50,000. In a message of a worker, each may take four.
+pub(crate) const LONGEST_COMMIT: u64 = 240 << 10;
 
 /// Reads a pack up to the object with this id, and returns its type and, of a commit, its content; `None` if it does not
 /// come. Deltas are passed over: a server sends an object as one only if it also sends the object that it builds on. So

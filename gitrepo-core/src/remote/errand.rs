@@ -53,7 +53,7 @@ impl Errand {
             credentials_over_http: false,
             staging: None,
             base: None,
-            shows_base: true,
+            shows_base: false,
             limits: Limits::default(),
         }
     }

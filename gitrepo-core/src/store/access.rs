@@ -116,6 +116,12 @@ impl Access {
         proof::commits(&self.directory(credential))
     }
 
+    /// Whether the remote ever gave out a commit of the repository to this credential. What it merely told was heard by a
+    /// process that may say anything.
+    pub(crate) fn has_any_content(&self, credential: &CredentialId) -> bool {
+        proof::any_content(&self.directory(credential))
+    }
+
     /// Deletes all of the credential's proofs after the remote has refused it. Its answers are kept, since they are
     /// useless without a proof.
     pub fn forget(&self, credential: &CredentialId) -> Result<(), StoreError> {

@@ -33,7 +33,7 @@ const FILE_LIMIT: u64 = 64 * 1024;
 pub(crate) enum Excess<'a> {
     /// The tree, for every credential.
     Tree,
-    /// A fetch of it with this credential, when the remote was told of these commits.
+    /// A fetch of it with this credential that built on these commits.
     Fetch(&'a CredentialId, &'a [CommitId]),
 }
 
@@ -110,9 +110,9 @@ impl Layout {
 
     fn refusal(&self, tree: &SnapshotId, depth: u32, excess: &Excess<'_>) -> PathBuf {
         let mut what = format!("gitrepo refusal 1 {tree} {depth}");
-        if let Excess::Fetch(credential, told) = excess {
+        if let Excess::Fetch(credential, built_on) = excess {
             what += &format!(" {credential}");
-            told.iter().collect::<BTreeSet<_>>().into_iter().for_each(|commit| what += &format!(" {commit}"));
+            built_on.iter().collect::<BTreeSet<_>>().into_iter().for_each(|commit| what += &format!(" {commit}"));
         }
         self.refusals().join(sha256_hex(what))
     }

@@ -98,7 +98,6 @@ impl Repository {
     }
 
     /// Whether this commit has been fetched, to any depth.
-    #[cfg(test)]
     pub(crate) fn contains(&self, commit: &CommitId) -> bool {
         self.path.join(commit_ref(commit)).is_file()
     }

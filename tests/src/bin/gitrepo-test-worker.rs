@@ -96,6 +96,7 @@ fn escape(directory: &Path) -> Result<(), Box<dyn Error>> {
     job.host = Some(PinnedHost { name, port, addresses });
     job.errand.staging = Some(directory.join("staging"));
     job.errand.base = Some(directory.join("base"));
+    job.errand.shows_base = true;
     let mut session = worker(directory.join("locks")).start(job)?;
     let mut outcomes = BTreeMap::new();
     for what in ["controls", "harmless", "harmful"] {

@@ -144,8 +144,10 @@ fn s23_a_receiver_cannot_claim_that_the_remote_gave_out_a_commit() {
     scene.repository.delete_branch("purged");
     git::output(&mut scene.repository.git(["gc", "--quiet", "--prune=now"]));
     let packs = scene.server.packs();
-    // With the second one, it is asked in a session that may fetch, and build on the store.
-    for revision in [&purged, &format!("refs/attempts/stands-at-commit/{purged}")] {
+    // With the second one, it is asked in a session that may fetch, and build on the store. The third time, the claim that a
+    // ref stands there is on record.
+    let claim = format!("refs/attempts/stands-at-commit/{purged}");
+    for revision in [&purged, &claim, &claim] {
         let (target, published) = scene.publish(FORGER, revision);
         let error = published.expect_err(revision);
         assert!(chain(&error).to_string().contains("unexpected reply"), "{revision}: {}", chain(&error));
@@ -156,7 +158,7 @@ fn s23_a_receiver_cannot_claim_that_the_remote_gave_out_a_commit() {
     // The receiver of a credential that got another commit sees what the store has. Confinement alone protects that: this
     // shows that the claim above was a good one.
     scene.publish(FORGER, "main").1.unwrap();
-    let (target, published) = scene.publish(FORGER, &format!("refs/attempts/stands-at-commit/{purged}"));
+    let (target, published) = scene.publish(FORGER, &claim);
     published.unwrap();
     assert_eq!(fs::read_to_string(scene.node.shown(&target).join("README.md")).unwrap(), "purged");
 }

@@ -120,7 +120,7 @@ fn a_session_builds_on_the_base_and_does_not_change_it() {
     let commit = repository.commit("main", &Files::new().file("new", "content"));
     let job = with(job(&url), |errand| {
         errand.staging = Some(second.staging());
-        errand.base = Some(base.clone());
+        (errand.base, errand.shows_base) = (Some(base.clone()), true);
     });
     assert_eq!(fetch_and_write(&confined(&second.locks()), job), commit);
     assert_eq!(listing(&base), before);

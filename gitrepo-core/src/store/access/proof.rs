@@ -59,6 +59,11 @@ pub(super) fn commits(directory: &Path) -> Vec<CommitId> {
     files::list(directory, EXTENSION).filter_map(|path| CommitId::parse(path.file_stem()?.to_str()?).ok()).collect()
 }
 
+/// Whether the remote has ever given out a commit itself, and not just told of one.
+pub(super) fn any_content(directory: &Path) -> bool {
+    files::list(directory, EXTENSION).any(|path| read::<Proof>(&path).is_some_and(|proof| proof.content))
+}
+
 /// Whether a proof of this boot is younger than `limit`; `None` without a proof of this boot.
 pub(super) fn any_younger(directory: &Path, limit: Duration) -> Option<bool> {
     let mut ages = files::list(directory, EXTENSION).filter_map(|path| age(&read::<Proof>(&path)?.at)).peekable();
