@@ -120,7 +120,7 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
         ref revision => session.resolve(revision)?,
     };
     let fetch = FetchRequest::new(resolved.clone(), request.spec.depth);
-    let received = receive(session, request.spec, &fetch, &Directory, gateway.policy().limits(), watch)?;
+    let received = receive(session, request.spec, &fetch, false, &Directory, gateway.policy().limits(), watch)?;
     received.written?;
 
     let laid_out = staging.path().join(TREE);

@@ -86,11 +86,23 @@ impl Destination {
         }
     }
 
+    /// Whether the commit can be laid out from what the fetch builds on.
+    pub(super) fn has(&self, commit: &CommitId) -> bool {
+        match self {
+            Self::Store { lock, base } => base.is_some() && lock.repository().contains(commit),
+            Self::Aside => false,
+        }
+    }
+
     /// Moves the result of a fetch from its staging directory to its destination, and returns the repository that has
     /// it.
     pub(super) fn adopt(&self, staging: &Staging, commit: &CommitId) -> Result<PathBuf, StoreError> {
         let (fetched, owner) = (staging.path().join(REPOSITORY), Owner::ourselves());
         match self {
+            // The base had everything.
+            Self::Store { lock, base: Some(_) } if !fetched.join("objects").exists() => {
+                Ok(lock.repository().path().to_owned())
+            }
             Self::Store { lock, base } => {
                 lock.adopt(&fetched, base.as_deref(), commit, owner)?;
                 Ok(lock.repository().path().to_owned())

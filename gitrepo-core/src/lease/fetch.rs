@@ -287,8 +287,11 @@ impl Snapshots {
         Ok(Fetching { watch, session, staging, destination, turn: None })
     }
 
-    /// Fetches a tree, checks it, and installs it as a snapshot.
-    fn fetch(&self, wanted: Wanted<'_>, proven: Proven, fetching: Fetching<'_>) -> Result<Lease, LeaseError> {
+    /// Fetches a tree, checks it, and installs it as a snapshot. If the store's repository has it, the remote only has to
+    /// prove access, and nothing is fetched.
+    fn fetch(&self, wanted: Wanted<'_>, proven: Proven, mut fetching: Fetching<'_>) -> Result<Lease, LeaseError> {
+        let is_in_base = wanted.spec.depth == 1 && fetching.destination.has(&proven.resolved.commit);
+        let proven = if is_in_base { self.prove_again(wanted, proven, &mut fetching)? } else { proven };
         let resolved = &proven.resolved;
         // The locks are dropped last.
         let Fetching { turn: _turn, destination, staging, session, watch } = fetching;
@@ -299,7 +302,7 @@ impl Snapshots {
             ..FetchRequest::new(resolved.clone(), wanted.spec.depth)
         };
         let (limits, has_base) = (self.gateway.policy().limits(), destination.base().is_some());
-        let received = receive(session, wanted.spec, &request, wanted.form.format, limits, watch);
+        let received = receive(session, wanted.spec, &request, is_in_base, wanted.form.format, limits, watch);
         let Received { tree, written, bytes } =
             received.map_err(|error| self.remembered(wanted, resolved, has_base, error.into()))?;
         // Before others of this credential find the snapshot.
@@ -342,6 +345,22 @@ impl Snapshots {
             false => self.view(wanted, resolved, &fetched)?,
         };
         Ok(wanted.lease(proven, snapshot, Provenance::Remote { received_bytes: bytes }))
+    }
+
+    /// Has the remote give out a commit that need not be fetched, unless it once did.
+    fn prove_again(
+        &self,
+        wanted: Wanted<'_>,
+        proven: Proven,
+        fetching: &mut Fetching<'_>,
+    ) -> Result<Proven, LeaseError> {
+        if proven.content {
+            return Ok(proven);
+        }
+        let (commit, asked) = (proven.resolved.commit, Moment::now()?);
+        fetching.resolve(&Revision::Commit(commit))?;
+        unless_full(self.store.access().record_content(wanted.credential, &commit, proven.evidence(), &asked))?;
+        Ok(Proven { content: true, ..proven })
     }
 
     /// After a fetch whose tree failed: keeps a good pack for the next attempt, and discards a refused repository.

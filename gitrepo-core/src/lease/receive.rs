@@ -20,7 +20,7 @@ pub(crate) struct Received {
     pub(crate) bytes: u64,
 }
 
-/// Fetches a resolved revision, writes its tree, and ends the session, so that the worker cannot change its output
+/// Fetches a resolved revision unless it is in the base, writes its tree, and ends the session, so that the worker cannot change its output
 /// while that is checked.
 ///
 /// # Errors
@@ -31,15 +31,19 @@ pub(crate) fn receive(
     mut session: Session<'_>,
     spec: &VolumeSpec,
     request: &FetchRequest,
+    is_in_base: bool,
     format: &dyn SnapshotFormat,
     limits: &Limits,
     watch: &Watch,
 ) -> Result<Received, GatewayError> {
-    // A server may think for minutes about a large pack before it sends any of it.
-    watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
-    let report = session.fetch(request)?;
+    let mut bytes = 0;
+    if !is_in_base {
+        // A server may think for minutes about a large pack before it sends any of it.
+        watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
+        bytes = session.fetch(request)?.received_bytes;
+    }
     let tree = TreeRequest::new(&spec.tree, request.resolved.commit, format, limits);
     let written = session.write_tree(&tree).map(drop);
     session.finish()?;
-    Ok(Received { tree, written, bytes: report.received_bytes })
+    Ok(Received { tree, written, bytes })
 }
