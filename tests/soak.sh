@@ -22,5 +22,5 @@ export GITREPO_REQUIRE_ALL=1
 env | grep '^GITREPO_TEST_' | sort
 
 # One test at a time: the storm counts what the disk takes, and each of the others keeps a small machine busy.
-[ $# -gt 0 ] || set -- kills:: steps:: power_loss:: full_disk:: eviction::storm csi_services::a_failing_store csi::mixed
+[ $# -gt 0 ] || set -- kills:: steps:: power_loss:: full_disk:: eviction::storm csi_services::faults:: csi::mixed::
 sh tests/run.sh --test suites -- --test-threads 1 "$@"

@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::storage::Storage;
 use crate::wipe;
 
+mod fingerprint;
 mod pod;
 mod progress;
 mod table;
@@ -45,6 +46,7 @@ mod table;
 mod tests;
 mod waiting;
 
+use fingerprint::Fingerprint;
 use progress::JobProgress;
 use table::Job;
 use table::JobKey;
@@ -54,11 +56,13 @@ pub use waiting::Waiting;
 /// A volume to publish.
 pub struct Order {
     /// What to publish, and where.
-    pub request: VolumeRequest,
+    request: VolumeRequest,
     /// For whom.
-    pub requester: Requester,
+    requester: Requester,
     /// The credentials to fetch it with.
-    pub credentials: Credentials,
+    credentials: Credentials,
+    /// Of the credentials.
+    fingerprint: Fingerprint,
 }
 
 /// How many jobs may run at once, each on its own thread: more than a node has pods.
@@ -134,6 +138,14 @@ fn publish(storage: &Storage, metrics: &Metrics, order: &Order, watch: &Watch, j
                 return Ok(published);
             }
         }
+    }
+}
+
+impl Order {
+    /// An order of this volume. Hashes the secrets, so call it in [`wipe::after`].
+    pub fn new(request: VolumeRequest, requester: Requester, credentials: Credentials) -> Self {
+        let fingerprint = Fingerprint::of(&credentials);
+        Self { request, requester, credentials, fingerprint }
     }
 }
 

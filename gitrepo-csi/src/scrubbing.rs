@@ -17,11 +17,11 @@ use crate::storage::Storage;
 /// The time before the first pass: after a boot, the node has other work for its disk.
 const AFTER_START: Duration = Duration::from_secs(10 * 60);
 
-/// The time between two passes.
+/// The time between two passes of one process.
 const BETWEEN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The time before another attempt after a failure.
-const AFTER_FAILURE: Duration = Duration::from_secs(10 * 60);
+/// The time before another attempt after a failure, or if there was nothing to scrub.
+const BEFORE_RETRY: Duration = Duration::from_secs(10 * 60);
 
 /// The scrub of a driver.
 #[derive(Clone)]
@@ -44,17 +44,23 @@ impl Drop for Ends {
 }
 
 impl Scrubbing {
-    /// Scrubs for ever, with a day between two passes.
+    /// Scrubs for ever, with a day between the passes.
     pub async fn run(self) {
         let Some(rate) = self.rate else { return };
         tokio::time::sleep(AFTER_START).await;
+        let mut scrubbed = false;
         loop {
             let pause = match self.next(rate).await {
-                Ok(true) => Duration::ZERO,
-                Ok(false) => BETWEEN,
+                Ok(true) => {
+                    scrubbed = true;
+                    Duration::ZERO
+                }
+                Ok(false) if std::mem::take(&mut scrubbed) => BETWEEN,
+                // Another process may be scrubbing the store, and may go away before its pass ends.
+                Ok(false) => BEFORE_RETRY,
                 Err(failure) => {
                     tracing::warn!(error = failure.message, "the store cannot be scrubbed");
-                    AFTER_FAILURE
+                    BEFORE_RETRY
                 }
             };
             tokio::time::sleep(pause).await;

@@ -6,6 +6,8 @@
 //! | buffers and messages of libraries | the allocator, when they are freed |
 //! | the stack: for instance the last block that was hashed | [`after`], when the work of a thread is over |
 //!
+//! The event loop reads no secret: whatever looks into one runs on a thread.
+//!
 //! The kernel's own copies, in the buffers of sockets and pipes, are out of reach.
 
 pub use crate::sys::Wiping;

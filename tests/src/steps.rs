@@ -1,7 +1,7 @@
 //! Stops a program, or lets it fail, at any step that changes files, names or mounts.
 //!
-//! A step is a system call, so that no step of the program can be forgotten, and the program is the one that is
-//! installed: it contains nothing for tests. The kernel asks this process before each step (seccomp_unotify(2)).
+//! A step is one of the system calls listed here, and the program is the one that is installed: it contains nothing for
+//! tests. The kernel asks this process before each step (seccomp_unotify(2)).
 
 use std::fmt;
 use std::fs;
@@ -118,23 +118,37 @@ const OLDER_CALLS: &[(&str, libc::c_long, Object)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER_CALLS: &[(&str, libc::c_long, Object)] = &[];
 
+/// Whether this kernel asks another process about system calls. No other program may do the same with this one.
+pub fn available() -> bool {
+    let allow = libc::sock_filter {
+        code: u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap(),
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_ALLOW,
+    };
+    // A filter cannot be removed, so it gets its own thread.
+    thread::spawn(move || sys::listen(&mut [allow]).is_ok()).join().unwrap()
+}
+
 /// Runs a program to its end, and lets happen at each step what `decide` returns, if anything. It gets the step and the
 /// number of steps before.
 pub fn run(command: &mut Command, decide: impl FnMut(&Step, usize) -> Option<Fault> + Send) -> Run {
     let (listeners, listener) = mpsc::channel();
     let (programs, program) = mpsc::channel();
     thread::scope(|scope| {
-        let steps = scope.spawn(move || {
-            let listener = listener.recv().unwrap();
-            watch(&listener, &program, decide)
+        let steps = scope.spawn(move || match listener.recv() {
+            Ok(listener) => watch(&listener, &program, decide),
+            Err(_) => Vec::new(),
         });
-        // A filter cannot be removed, so it gets its own thread.
-        let spawn = || {
+        // A filter cannot be removed, so it gets its own thread. If that fails, it drops what the other thread waits for.
+        let spawn = move || {
             listeners.send(sys::listen(&mut filter()).expect("seccomp notifies")).unwrap();
-            Running::new(command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")))
+            let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+            let running = Running::new(child);
+            programs.send(running.id()).unwrap();
+            running
         };
-        let running = scope.spawn(spawn).join().unwrap();
-        programs.send(running.id()).unwrap();
+        let running = scope.spawn(spawn).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Run { outcome: running.wait(), steps: steps.join().unwrap() }
     })
 }
@@ -163,8 +177,10 @@ fn watch(
         };
         let process = process_of(call.pid);
         // This process itself starts the program, and the program may have begun before its id is known.
-        let is_ours = process == Some(std::process::id());
-        let is_program = !is_ours && process == Some(*known.get_or_insert_with(|| program.recv().unwrap()));
+        if known.is_none() && !process.is_none_or(is_copy_of_this) {
+            known = program.recv().ok();
+        }
+        let is_program = process.is_some() && process == known;
         let step = Step::of(&call).filter(|_| is_program);
         let fault = step.as_ref().and_then(|step| decide(step, steps.len()));
         steps.extend(step);
@@ -182,6 +198,12 @@ fn watch(
             answered => answered.unwrap(),
         }
     }
+}
+
+/// Whether a process is this one, or a copy of it that has not begun the program yet, and may never begin it.
+fn is_copy_of_this(process: u32) -> bool {
+    let executable = |process: &str| fs::read_link(format!("/proc/{process}/exe")).ok();
+    executable(&process.to_string()).is_none_or(|its| Some(its) == executable("self"))
 }
 
 /// The process that a thread belongs to, if it is still there.

@@ -484,6 +484,17 @@ fn driver_tests_mount_and_unmount_without_a_cluster() {
     assert_eq!(said.matches(r#"{"status":"Success"}"#).count(), 6, "{said}");
 }
 
+#[test]
+fn soak_runs_suites_that_exist() {
+    let script = fs::read_to_string(workspace().join("tests/soak.sh")).unwrap();
+    let words = script.lines().find_map(|line| line.strip_prefix("[ $# -gt 0 ] || set -- ")).unwrap();
+    let listed = Command::new(std::env::current_exe().unwrap()).args(["--list", "--format", "terse"]).output().unwrap();
+    let tests = text(&listed);
+    for filter in words.split_whitespace() {
+        assert!(tests.lines().any(|test| test.contains(filter)), "{filter} selects no test");
+    }
+}
+
 /// A directory with the tools that the script needs, without a kubectl that may be installed beside them.
 fn tools_without_kubectl(place: &TempDir) -> PathBuf {
     let tools = place.path().join("tools");

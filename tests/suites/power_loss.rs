@@ -70,6 +70,16 @@ impl Drop for EndOfClients<'_> {
     }
 }
 
+/// Stopped processes, which go on when this is dropped, also when the copy fails: their clients wait for them.
+#[derive(Default)]
+struct Stopped(BTreeSet<u32>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
+    }
+}
+
 fn after_a_power_failure_every_commit_is_published_again_byte_for_byte(format: Format) {
     let Some(shell) = Shell::new_with(DISK, format) else { return };
     let seed = random::seed();
@@ -137,14 +147,12 @@ impl Node {
             std::thread::sleep(random.within(SPAN / 40));
         }
         let _starting = self.starting.lock().unwrap();
-        let mut stopped = BTreeSet::new();
+        let mut stopped = Stopped::default();
         // Until those that a process had started meanwhile are stopped, too.
-        while let Some(pid) = process::running(&self.executable).into_iter().find(|pid| stopped.insert(*pid)) {
+        while let Some(pid) = process::running(&self.executable).into_iter().find(|pid| stopped.0.insert(*pid)) {
             signal(pid, Signal::SIGSTOP);
         }
-        let image = self.shell.disk().image();
-        stopped.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
-        image
+        self.shell.disk().image()
     }
 
     /// Publishes every commit from a copy of the disk, as after the reboot.

@@ -50,6 +50,13 @@ fn every_fault_and_threat_names_tests_that_are_run() {
     let expected: BTreeSet<String> = faults.chain(threats).chain(PARTS.map(str::to_owned)).collect();
     assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), expected);
     let tests = Tests::find();
+    let named: BTreeSet<&String> = rows.values().flatten().collect();
+    let promised = promises(&document);
+    for test in named.into_iter().chain(promised.values().flatten()) {
+        if let Some(row) = row_of(test) {
+            assert!(rows[&row].contains(test), "{test} is not in {row}, after which it is named");
+        }
+    }
     for (row, named) in rows {
         assert!(!named.is_empty(), "{row} names no test");
         let missing: Vec<_> = named.into_iter().filter(|test| !tests.has(test)).collect();
@@ -126,6 +133,13 @@ fn rows(document: &str) -> BTreeMap<String, Vec<String>> {
 
 fn quoted(text: &str) -> impl Iterator<Item = String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned)
+}
+
+/// The row after which a test is named: `R4` of `area::r4_name`.
+fn row_of(test: &str) -> Option<String> {
+    let (number, _) = test.rsplit("::").next()?.split_once('_')?;
+    let digits = number.strip_prefix(['r', 's'])?;
+    digits.parse::<u32>().is_ok().then(|| number.to_uppercase())
 }
 
 /// Whether this is the name of a test, rather than of a scene, a command or a key.

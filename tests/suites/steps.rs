@@ -1,7 +1,7 @@
 //! Kills `mount`, `unmount` and `sweep` before each single step that changes files, names or mounts, and lets each step
 //! fail. The next command always succeeds, and a sweep leaves nothing.
 //!
-//! A step is a system call of the installed program, so none is forgotten. The suite `kills` also kills workers, at
+//! A step is a system call of the installed program. The suite `kills` also kills workers, at
 //! random moments.
 
 use std::collections::BTreeSet;
@@ -18,6 +18,7 @@ use gitrepo_tests::loopfs::Image;
 use gitrepo_tests::program::Outcome;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
+use gitrepo_tests::require;
 use gitrepo_tests::shell::Shell;
 use gitrepo_tests::snapshot_format::Format;
 use gitrepo_tests::steps;
@@ -289,12 +290,17 @@ impl Scene {
 
 /// Runs with both formats, of which the second tries only what the first did not.
 fn in_both_formats(fault: Fault) {
-    let mut tried = BTreeSet::new();
-    for format in [Format::Image, Format::Directory] {
-        let Some(mut scene) = Scene::new(format) else { return };
-        scene.run(fault, &mut tried);
+    if !require::feature(steps::available(), "notifications of system calls, or another program has them") {
+        return;
     }
-    assert!(tried.len() > FEW, "only {} kinds of steps", tried.len());
+    let (mut tried, mut is_complete) = (BTreeSet::new(), true);
+    for format in [Format::Image, Format::Directory] {
+        match Scene::new(format) {
+            Some(mut scene) => scene.run(fault, &mut tried),
+            None => is_complete = false,
+        }
+    }
+    assert!(!is_complete || tried.len() > FEW, "only {} kinds of steps", tried.len());
 }
 
 #[test]

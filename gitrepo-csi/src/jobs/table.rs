@@ -2,10 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::hash::BuildHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
-use std::hash::RandomState;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +9,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use gitrepo_core::cancel::Cancel;
-use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
 use gitrepo_core::volume::VolumeRequest;
 use tokio::sync::watch;
@@ -21,6 +16,7 @@ use tokio::sync::watch;
 use super::Answer;
 use super::JobCount;
 use super::Order;
+use super::fingerprint::Fingerprint;
 use super::progress::JobProgress;
 use crate::failure::CallFailure;
 
@@ -36,8 +32,6 @@ pub(super) struct JobTable {
     failed_calls: HashMap<JobKey, Instant>,
     started: u64,
     phase: Phase,
-    /// Hashes secrets with a random key, to compare them when they are wiped.
-    fingerprints: RandomState,
 }
 
 /// Whether the driver is stopping.
@@ -115,7 +109,7 @@ enum Stage {
 struct Failed {
     request: VolumeRequest,
     /// Of the secrets: the secrets themselves are wiped with the job.
-    fingerprint: u64,
+    fingerprint: Fingerprint,
     failure: CallFailure,
     until: Instant,
 }
@@ -163,8 +157,7 @@ impl JobTable {
     /// Takes the failure that was kept for this order. Drops a failure of a different order.
     pub(super) fn take_failure(&mut self, key: &JobKey, order: &Order) -> Option<CallFailure> {
         let Some(TargetState::Failed(failed)) = self.targets.get(key) else { return None };
-        let is_same = asks_the_same(&failed.request, &order.request)
-            && failed.fingerprint == self.fingerprint(&order.credentials);
+        let is_same = asks_the_same(&failed.request, &order.request) && failed.fingerprint == order.fingerprint;
         let failure = is_same.then(|| failed.failure.clone());
         self.targets.remove(key);
         failure
@@ -230,8 +223,8 @@ impl JobTable {
             match answer {
                 Ok(_) => self.forget(&job.key),
                 Err(failure) if job.waiting == 0 && job.stage != Stage::GivenUp => {
-                    let fingerprint = self.fingerprint(&job.order.credentials);
-                    let (request, failure) = (job.order.request.clone(), failure.clone());
+                    let Order { request, fingerprint, .. } = &*job.order;
+                    let (request, fingerprint, failure) = (request.clone(), *fingerprint, failure.clone());
                     let failed = Failed { request, fingerprint, failure, until: Instant::now() + KEPT };
                     self.targets.insert(job.key, TargetState::Failed(Box::new(failed)));
                 }
@@ -239,14 +232,6 @@ impl JobTable {
             }
         }
         self.give_up_unwanted();
-    }
-
-    fn fingerprint(&self, credentials: &Credentials) -> u64 {
-        let mut hasher = self.fingerprints.build_hasher();
-        for (key, secret) in credentials.secret_keys() {
-            (key, secret.expose()).hash(&mut hasher);
-        }
-        hasher.finish()
     }
 
     /// Ends the job of this target, if there is one, and drops a kept failure. A job that has not begun to show its
@@ -402,9 +387,7 @@ fn compare(one: &Order, other: &Order) -> Likeness {
     if !asks_the_same(&one.request, &other.request) {
         return Likeness::Other;
     }
-    let (ours, theirs) = (one.credentials.secret_keys().iter(), other.credentials.secret_keys());
-    let same = ours.map(|(key, secret)| (key, secret.expose())).eq(theirs.iter().map(|(k, s)| (k, s.expose())));
-    if same { Likeness::Same } else { Likeness::OtherSecrets }
+    if one.fingerprint == other.fingerprint { Likeness::Same } else { Likeness::OtherSecrets }
 }
 
 /// Whether both orders need the same tree of the store. Their targets and credentials may differ.
@@ -451,7 +434,7 @@ mod tests {
         let key = JobKey::new("volume", Path::new("/pods/a/"));
         let failure = CallFailure::new(Kind::NotFound, "gone");
         let until = Instant::now() + KEPT;
-        let (request, fingerprint) = (order.request.clone(), table.fingerprint(&order.credentials));
+        let (request, fingerprint) = (order.request.clone(), order.fingerprint);
         let failed = Failed { request, fingerprint, failure, until };
         table.targets.insert(key.clone(), TargetState::Failed(Box::new(failed)));
         table.expire(until - Duration::from_secs(1));

@@ -18,16 +18,13 @@ const LONG: Duration = Duration::from_secs(60);
 
 pub(super) fn order(volume_id: &str, target: &str) -> Order {
     let spec = VolumeSpec::new(RepositoryUrl::parse("https://git.example.com/a.git").unwrap());
-    Order {
-        request: VolumeRequest::new(volume_id, target, spec),
-        requester: Requester::default(),
-        credentials: Credentials::none(),
-    }
+    Order::new(VolumeRequest::new(volume_id, target, spec), Requester::default(), Credentials::none())
 }
 
 fn with_token(token: &str) -> Order {
     let keys = BTreeMap::from([("token".to_owned(), Secret::new(token.to_owned()))]);
-    Order { credentials: Credentials::from_secret_keys(keys).unwrap(), ..order("volume", "/pods/a") }
+    let Order { request, requester, .. } = order("volume", "/pods/a");
+    Order::new(request, requester, Credentials::from_secret_keys(keys).unwrap())
 }
 
 /// Returns jobs that end with the answers sent to them, or when they are given up; the number of begun jobs; the

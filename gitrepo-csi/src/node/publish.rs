@@ -132,7 +132,7 @@ fn find(volumes: &Volumes, jobs: &Jobs, publication: Publication) -> Result<Foun
     let of_the_node = &volumes.snapshots().gateway().policy().config().node_credentials;
     let url = &request.spec.repository;
     let credentials = node_credentials::for_pod(of_the_node, url, namespace.as_deref(), credentials?)?;
-    Ok(Found::Missing(Box::new(Order { request, requester, credentials })))
+    Ok(Found::Missing(Box::new(Order::new(request, requester, credentials))))
 }
 
 /// Makes the failure one after which the kubelet remembers the volume: if records or mounts cannot be read, the volume

@@ -21,6 +21,7 @@ use gitrepo_tests::kubelet::csi::Footprint;
 use gitrepo_tests::kubelet::csi::TornDown;
 use gitrepo_tests::kubelet::csi::Volume;
 use gitrepo_tests::person::Person;
+use gitrepo_tests::random;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use serde_json::json;
@@ -30,9 +31,6 @@ use super::Scene;
 
 /// How many operations there are, most of which are several calls.
 const OPERATIONS: &str = "GITREPO_TEST_OPERATIONS";
-
-/// Set this to the number that a failed run printed, to repeat its order.
-const SEED: &str = "GITREPO_TEST_SEED";
 
 /// What memory may grow by, in KiB.
 const GROWTH: u64 = 2 << 10;
@@ -204,7 +202,7 @@ impl Mix {
             let (name, operate) = KINDS[choice];
             let pod = Pod::new(&format!("pod-{number}")).in_namespace(&format!("tenant-{}", number % 7));
             let operated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| operate(self, &pod)));
-            assert!(operated.is_ok(), "operation {number}, {name}, failed; {SEED}={seed}\n{}", self.log());
+            assert!(operated.is_ok(), "operation {number}, {name}, failed\n{}", self.log());
         }
     }
 
@@ -274,14 +272,10 @@ impl Measured {
     }
 }
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
-}
-
 #[test]
 fn mixed_operations_with_failures_leave_the_driver_as_it_was() {
-    let operations = usize::try_from(number(OPERATIONS, 300)).unwrap();
-    let seed = number(SEED, std::process::id().into());
+    let operations = usize::try_from(random::from_environment(OPERATIONS, 300)).unwrap();
+    let seed = random::seed();
     let Some(mix) = Mix::new() else { return };
     let tenth = (operations / 10).max(2 * KINDS.len());
     let begun = Instant::now();
@@ -289,7 +283,7 @@ fn mixed_operations_with_failures_leave_the_driver_as_it_was() {
     let warm = mix.measure();
     mix.run(tenth..operations.max(tenth), seed);
     let end = mix.measure();
-    println!("{operations} operations in {:?}, {SEED}={seed}: {warm:?} became {end:?}", begun.elapsed());
+    println!("{operations} operations in {:?}: {warm:?} became {end:?}", begun.elapsed());
     let grown = end.growth(&warm);
-    assert!(grown.is_empty(), "{grown:#?}; {SEED}={seed}: {warm:?} became {end:?}");
+    assert!(grown.is_empty(), "{grown:#?}: {warm:?} became {end:?}");
 }

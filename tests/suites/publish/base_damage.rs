@@ -1,5 +1,6 @@
 //! A repository in the store whose files others damaged: the next commit is fetched without it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,7 +8,6 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::error::chain;
-use gitrepo_tests::git;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::tree::assert_same_tree;
@@ -90,6 +90,12 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
+    /// The files of the stored repository with their contents.
+    fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let read = |file: PathBuf| (file.clone(), fs::read(self.stored.join(file)).unwrap());
+        self.files().into_iter().map(read).collect()
+    }
+
     /// The files of the stored repository, relative to it.
     fn files(&self) -> Vec<PathBuf> {
         let files = files_below(&self.stored).into_iter();
@@ -113,8 +119,11 @@ pub(super) fn r4_any_damage_of_a_repository_costs_no_more_than_a_fetch_without_i
             damage(&scene.stored.join(file));
             // The new commit, and an old one, which the store was never asked for.
             for commit in [3, 0] {
+                let packs = bench.server.packs();
                 let published = scene.publish(commit, "after");
                 published.unwrap_or_else(|error| panic!("{kind}: {what}: commit {commit}: {error}"));
+                let packs = bench.server.packs() - packs;
+                assert!((1..=2).contains(&packs), "{kind}: {what}: commit {commit} cost {packs} fetches");
             }
         }
     }
@@ -151,14 +160,13 @@ pub(super) fn r4_a_repository_in_whose_place_is_something_else_is_replaced(bench
 
 pub(super) fn r4_a_fetch_that_fails_without_the_store_too_leaves_what_the_store_has(bench: &Bench) {
     let scene = Scene::new(bench, "unservable");
-    let before = scene.files();
+    let before = scene.contents();
     // The server itself lost the new blob.
     let lost = scene.repository.resolve(&format!("{}:3/file", scene.commits[3]));
     let object = scene.repository.path().join("objects").join(&lost[..2]).join(&lost[2..]);
     fs::remove_file(&object).unwrap_or_else(|error| panic!("{}: {error}", object.display()));
     let error = scene.publish(3, "after").unwrap_err();
     assert!(error.contains(&bench.server.url(&scene.repository)), "{error}");
-    assert_eq!(scene.files(), before);
-    git::output(&mut scene.repository.git(["cat-file", "-e", &scene.commits[2]]));
+    assert!(scene.contents() == before, "{:?} became {:?}", before.keys(), scene.files());
     scene.publish(0, "older").unwrap();
 }
