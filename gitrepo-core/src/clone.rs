@@ -100,6 +100,8 @@ impl CloneError {
             Self::Destination { source, .. } => crate::error::io_kind(source),
             Self::Gateway(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
+            // It is in the user's own directory.
+            Self::Staging(StoreError::Io { source, .. }) => crate::error::io_kind(source),
             Self::Staging(error) => error.kind(),
         }
     }

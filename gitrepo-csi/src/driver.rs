@@ -264,7 +264,7 @@ impl Parts {
         // A controller has no store that pods use.
         let rate = if arguments.mode.has_node() { self.settings.config.cache.scrub_rate } else { 0 };
         let (storage, metrics) = (Arc::clone(&self.storage), Arc::clone(&self.metrics));
-        Scrubbing { storage, metrics, rate: NonZeroU64::new(rate) }
+        Scrubbing { storage, metrics, rate: NonZeroU64::new(rate), kept_free: self.settings.config.cache.reserve_bytes }
     }
 
     fn prefetching(&self, arguments: &Arguments) -> Prefetching {

@@ -32,6 +32,8 @@ pub struct Scrubbing {
     pub metrics: Arc<Metrics>,
     /// Bytes to read per second; `None` for no scrub.
     pub rate: Option<NonZeroU64>,
+    /// Bytes that fs-verity leaves free on the store's filesystem.
+    pub kept_free: u64,
 }
 
 /// Ends the work on another thread when nobody waits for it any more.
@@ -73,10 +75,11 @@ impl Scrubbing {
     ///
     /// If the store cannot be read.
     pub async fn next(&self, rate: NonZeroU64) -> Result<bool, CallFailure> {
-        let (storage, cancel) = (Arc::clone(&self.storage), Cancel::new());
+        let (storage, cancel, kept_free) = (Arc::clone(&self.storage), Cancel::new(), self.kept_free);
         let ends = Ends(cancel.clone());
-        let scrubbed =
-            deadline::on_a_thread(move || Ok(storage.volumes()?.store().scrub_next(rate, &Watch::until(cancel))?));
+        let scrubbed = deadline::on_a_thread(move || {
+            Ok(storage.volumes()?.store().scrub_next(rate, kept_free, &Watch::until(cancel))?)
+        });
         let scrubbed = scrubbed.await?;
         drop(ends);
         if let Some(verification) = &scrubbed {

@@ -143,8 +143,8 @@ impl LeaseError {
 
     /// Whether a fetch may have failed because of damaged files of the store that it built on. A server that is offered
     /// nonsense answers in words that say nothing of the cause. So only what names another one is told apart: what the
-    /// remote says of the credential, the repository or the commit, a server that is silent or slow, a limit, a full disk,
-    /// and the end of the time.
+    /// remote says of the credential, the repository or the commit, a server that is away, silent or slow, a limit, a disk
+    /// that fails or is full, and the end of the time.
     pub(super) fn may_come_from_the_base(&self) -> bool {
         let names_another_cause = match self {
             Self::Gateway(GatewayError::Worker(error)) => match error {
@@ -154,22 +154,38 @@ impl LeaseError {
                 | WorkerError::Snapshot(SnapshotError::OutOfMemory { .. }) => return true,
                 WorkerError::Remote(error) => matches!(
                     error,
-                    RemoteError::Stalled { .. }
+                    RemoteError::Unreachable { .. }
+                        | RemoteError::Stalled { .. }
                         | RemoteError::TooSlow { .. }
                         | RemoteError::Busy { .. }
                         | RemoteError::NotPermitted { .. }
                         | RemoteError::ProxyLogin { .. }
                         | RemoteError::Library { .. }
                 ),
-                WorkerError::End { .. } => true,
+                // The hash of what is malformed was checked: the remote has it, too.
+                WorkerError::Snapshot(error) => matches!(error, SnapshotError::Malformed { .. }),
+                WorkerError::Start { .. } | WorkerError::End { .. } => true,
                 _ => false,
             },
-            Self::Store(error) => matches!(error, StoreError::Missing { .. } | StoreError::CorruptInUse { .. }),
-            Self::Snapshot(_) => false,
+            Self::Store(error) => {
+                matches!(error, StoreError::Missing { .. } | StoreError::CorruptInUse { .. })
+                    || error.is_shortage()
+                    || error.is_of_the_filesystem()
+            }
+            Self::Snapshot(error) => matches!(error, SnapshotError::Malformed { .. }),
             Self::Policy(_) | Self::Gateway(_) | Self::RefusedBefore { .. } | Self::Interrupted { .. } => true,
         };
         let kinds = [Kind::Unavailable, Kind::BadData, Kind::Corrupt, Kind::Internal, Kind::FailedPrecondition];
         !names_another_cause && kinds.contains(&self.kind())
+    }
+
+    /// Whether what read the base says that it is damaged: the verifier, or this process. Otherwise the remote or the
+    /// receiver failed, and that may only look like the fault of the base.
+    pub(super) fn blames_the_base(&self) -> bool {
+        match self {
+            Self::Snapshot(_) | Self::Store(_) | Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(_))) => true,
+            error => matches!(error.of_remote(), Some(RemoteError::Local { .. } | RemoteError::BadData { .. })),
+        }
     }
 }
 
@@ -179,5 +195,58 @@ fn ago(age: Duration) -> String {
         seconds @ 0..60 => format!("{seconds} seconds"),
         seconds @ 60..3600 => format!("{} minutes", seconds / 60),
         seconds => format!("{} hours", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::error::Cause;
+    use crate::spec::CommitId;
+
+    fn remote(error: RemoteError) -> LeaseError {
+        LeaseError::Gateway(GatewayError::Worker(WorkerError::Remote(error)))
+    }
+
+    fn verifier(error: SnapshotError) -> LeaseError {
+        LeaseError::Gateway(GatewayError::Worker(WorkerError::Snapshot(error)))
+    }
+
+    fn store(errno: i32) -> LeaseError {
+        StoreError::io("read", Path::new("/store/file"))(io::Error::from_raw_os_error(errno)).into()
+    }
+
+    #[test]
+    fn r4_only_what_may_be_the_fault_of_the_base_costs_a_fetch_without_it() {
+        let (url, source) = (|| "https://git.example.com/a".to_owned(), || Cause::new("a test"));
+        let commit = CommitId::parse(&"1".repeat(40)).unwrap();
+        let step = || "starting the program".to_owned();
+        for (error, heals, blames) in [
+            (remote(RemoteError::Unreachable { url: url(), source: source() }), false, false),
+            (remote(RemoteError::Stalled { url: url(), seconds: 1, phase: String::new() }), false, false),
+            (remote(RemoteError::Protocol { url: url(), source: source() }), true, false),
+            (remote(RemoteError::BadData { url: url(), source: source() }), true, true),
+            (remote(RemoteError::Local { path: "/base".into(), full: false, source: source() }), true, true),
+            (remote(RemoteError::Local { path: "/base".into(), full: true, source: source() }), false, true),
+            (verifier(SnapshotError::Incomplete { commit, source: source() }), true, true),
+            (verifier(SnapshotError::Malformed { commit, source: source() }), false, true),
+            (LeaseError::Snapshot(SnapshotError::Malformed { commit, source: source() }), false, true),
+            (
+                LeaseError::Gateway(GatewayError::Worker(WorkerError::Start {
+                    step: step(),
+                    source: io::Error::from_raw_os_error(libc::EAGAIN),
+                })),
+                false,
+                false,
+            ),
+            (store(libc::EIO), false, true),
+            (store(libc::EMFILE), false, true),
+            (store(libc::EISDIR), true, true),
+        ] {
+            assert_eq!((error.may_come_from_the_base(), error.blames_the_base()), (heals, blames), "{error:?}");
+        }
     }
 }

@@ -215,7 +215,8 @@ impl Snapshots {
 
     /// Fetches. If that fails and may be the fault of what the store has, fetches once more without it: git believes that
     /// it has the objects of a damaged pack, so a fetch that builds on it would never bring them. What the store has
-    /// stays until the new content is verified: the receiver that failed may have been taken over.
+    /// stays until the new content is verified. It stays for good if the failure may be that of the remote, or of a
+    /// receiver that was taken over: then the second fetch goes aside.
     fn fetch_healing(
         &self,
         wanted: Wanted<'_>,
@@ -241,7 +242,10 @@ impl Snapshots {
                     return Ok(hit);
                 }
                 // It was there a moment ago.
-                let Some(place) = place else { return Err(error) };
+                let Some(mut place) = place else { return Err(error) };
+                if !error.blames_the_base() {
+                    place.lock = None;
+                }
                 let fetching = self.start_fetching(wanted, place, Base::Nothing, watch)?;
                 self.fetch(wanted, proven, fetching)
             }
@@ -259,7 +263,7 @@ impl Snapshots {
     ) -> Result<Fetching<'_>, LeaseError> {
         let Some(lock) = lock else {
             let url = &wanted.spec.repository;
-            tracing::info!(%url, "fetching aside: another call has been fetching from the repository for long");
+            tracing::info!(%url, "fetching aside: what the store has of the repository stays as it is");
             let fetching = self.open(wanted, Destination::Aside, self.store.staging()?, watch.clone())?;
             return Ok(Fetching { turn, ..fetching });
         };

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use git2::ObjectType;
 use git2::Oid;
 
 use super::SnapshotError;
@@ -10,6 +11,7 @@ use super::TreeRequest;
 use super::TreeSummary;
 use super::listing::Entry;
 use super::listing::Listing;
+use super::object;
 use super::symlink;
 use super::widen;
 use crate::content::Extent;
@@ -132,7 +134,13 @@ fn locate(
 
 /// The error for a file whose id is that of a commit, a tree or a tag, if it is.
 fn not_a_blob(repository: &Path, id: Oid, commit: CommitId) -> Option<SnapshotError> {
-    let (_, kind) = git2::Repository::open_bare(repository).ok()?.odb().ok()?.read_header(id).ok()?;
-    let source = Cause::new(format_args!("object {id} is a {kind}, not a blob"));
+    let repository = git2::Repository::open_bare(repository).ok()?;
+    let odb = repository.odb().ok()?;
+    let (_, kind) = odb.read_header(id).ok().filter(|(_, kind)| *kind != ObjectType::Blob)?;
+    // Its hash tells a repository that is malformed from one that is damaged here.
+    let source = match object::read(&odb, commit, id, kind) {
+        Ok(_) => Cause::new(format_args!("object {id} is a {kind}, not a blob")),
+        Err(error) => return Some(error),
+    };
     Some(SnapshotError::Malformed { commit, source })
 }

@@ -34,14 +34,19 @@ impl Pace {
         let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(rate.get());
         let takes = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         self.due = self.due.max(Instant::now()) + takes;
-        loop {
-            let ahead = self.due.saturating_duration_since(Instant::now());
-            if ahead <= AHEAD {
-                return Ok(());
-            }
-            cancel.check()?;
-            thread::sleep(ahead.min(NAP));
+        pause_until(self.due, cancel)
+    }
+}
+
+/// Pauses until about this time.
+pub(super) fn pause_until(due: Instant, cancel: &Cancel) -> Result<(), Interrupted> {
+    loop {
+        let ahead = due.saturating_duration_since(Instant::now());
+        if ahead <= AHEAD {
+            return Ok(());
         }
+        cancel.check()?;
+        thread::sleep(ahead.min(NAP));
     }
 }
 

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -15,6 +17,7 @@ use git2::Oid;
 use super::Pace;
 use super::SnapshotError;
 use super::TreeRequest;
+use super::pace;
 use crate::cancel::Interrupted;
 use crate::content::IndexError;
 use crate::content::Segments;
@@ -27,6 +30,9 @@ use crate::watch::Watch;
 
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
+
+/// How long a disk may be away before what it does not give counts as damaged.
+const RECOVERY: Duration = Duration::from_secs(5);
 
 /// Why a verification did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -109,12 +115,17 @@ impl<'a> Verifier<'a> {
         let mut piece = vec![0; usize::try_from(length).unwrap_or(PIECE).min(PIECE)];
         let mut done = 0;
         while done < length {
-            self.watch.cancel.check().map_err(VerifyError::Interrupted)?;
+            self.check_wanted()?;
             let wanted = usize::try_from(length - done).unwrap_or(PIECE).min(piece.len());
             let read = match file.read_at(&mut piece[..wanted], offset + done) {
-                // The kernel compared it with what was sealed.
-                Err(_) if verity::is_enabled(file) => return Ok(None),
-                read => read.map_err(VerifyError::Unreadable)?,
+                Err(error) => {
+                    let again = || file.read_at(&mut [0; 1], offset + done).err();
+                    return match self.is_mismatch(file, &error, again)? {
+                        true => Ok(None),
+                        false => Err(VerifyError::Unreadable(error)),
+                    };
+                }
+                Ok(read) => read,
             };
             if read == 0 {
                 return Ok(None);
@@ -124,6 +135,32 @@ impl<'a> Verifier<'a> {
             self.was_read(read as u64)?;
         }
         Ok(hash.finish().ok())
+    }
+
+    /// Whether a failed read says that a sealed file is not what was sealed: the kernel compares. A disk that is away for a
+    /// moment gives the same error, so it must come again after a pause.
+    pub(crate) fn is_mismatch(
+        &self,
+        file: &File,
+        error: &io::Error,
+        again: impl FnOnce() -> Option<io::Error>,
+    ) -> Result<bool, VerifyError> {
+        let is_eio = |error: &io::Error| error.raw_os_error() == Some(libc::EIO);
+        if !is_eio(error) || !verity::is_enabled(file) {
+            return Ok(false);
+        }
+        pace::pause_until(Instant::now() + RECOVERY, &self.watch.cancel).map_err(VerifyError::Interrupted)?;
+        Ok(again().is_some_and(|error| is_eio(&error)))
+    }
+
+    /// Fails if nobody waits for the result any more.
+    pub(crate) fn check_wanted(&self) -> Result<(), VerifyError> {
+        self.watch.cancel.check().map_err(VerifyError::Interrupted)
+    }
+
+    /// Keeps to another pace. Returns the one before.
+    pub(crate) fn keep_to(&mut self, pace: Pace) -> Pace {
+        std::mem::replace(&mut self.pace, pace)
     }
 
     /// Counts what was read, and keeps to the pace.

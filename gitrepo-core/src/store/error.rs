@@ -119,6 +119,7 @@ impl StoreError {
     pub fn kind(&self) -> Kind {
         match self {
             // A fault of the store is never final: it may be mended, and says nothing about the volume.
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Kind::Unavailable,
             Self::Io { source, .. } => match crate::error::io_kind(source) {
                 Kind::Internal => Kind::Unavailable,
                 kind => kind,
@@ -152,6 +153,17 @@ impl StoreError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether the system lacks memory or descriptors at this moment. That says nothing about the store.
+    pub(crate) fn is_shortage(&self) -> bool {
+        const SHORTAGES: [i32; 3] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+        matches!(self, Self::Io { source, .. } if source.raw_os_error().is_some_and(|errno| SHORTAGES.contains(&errno)))
+    }
+
+    /// Whether the device or the server behind the store's filesystem fails.
+    pub(crate) fn is_of_the_filesystem(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if crate::error::io_kind(source) == Kind::Unavailable)
+    }
+
     /// Whether no space or inodes are left.
     pub(crate) fn is_full(&self) -> bool {
         self.kind() == Kind::ResourceExhausted
@@ -164,5 +176,25 @@ pub(crate) fn optional<T>(result: Result<T, StoreError>) -> Result<Option<T>, St
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(errno: i32) -> StoreError {
+        StoreError::io("read", Path::new("/store"))(io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn no_fault_of_the_store_is_final() {
+        for errno in [libc::EACCES, libc::EPERM, libc::EIO, libc::EROFS, libc::ENOENT, libc::EMFILE] {
+            assert_eq!(error(errno).kind(), Kind::Unavailable, "{errno}");
+        }
+        assert_eq!(error(libc::ENAMETOOLONG).kind(), Kind::FailedPrecondition, "the tree's own name");
+        assert!([libc::EMFILE, libc::ENFILE, libc::ENOMEM].into_iter().all(|errno| error(errno).is_shortage()));
+        assert!(!error(libc::EIO).is_shortage() && error(libc::EIO).is_of_the_filesystem());
+        assert!(!error(libc::EISDIR).is_of_the_filesystem());
     }
 }

@@ -1,8 +1,15 @@
 //! The directories of a store, its version, and its permissions.
 
 use std::fs;
+use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::fcntl::open;
+use nix::sys::stat::Mode;
+use nix::sys::stat::mkdirat;
 
 use crate::error::chain;
 
@@ -11,6 +18,7 @@ use super::durable::Durability;
 use super::error::StoreError;
 use super::error::optional;
 use super::lock::Locks;
+use super::presence;
 use super::presence::Identity;
 use super::root::Missing;
 use super::root::Root;
@@ -68,8 +76,10 @@ impl Layout {
     fn open_in(directory: Root, role: StoreRole) -> Result<Self, StoreError> {
         let version = Version::read(&directory.path)?;
         let is_known = matches!(version, Version::Ours) || is_recognised(&directory.path, role)?;
-        if !is_known {
-            check_unused(&directory.path)?;
+        match version {
+            Version::Unreadable(error) if !is_known => return Err(error),
+            _ if !is_known => check_unused(&directory.path)?,
+            _ => {}
         }
         directory.make_private()?;
         let root = directory.path;
@@ -80,19 +90,35 @@ impl Layout {
         match version {
             Version::Ours => {}
             _ if !is_known => layout.write_version()?,
-            Version::Missing => layout.rebuild_version("it is missing"),
-            Version::Damaged(error) => layout.rebuild_version(&chain(&error)),
+            Version::Missing => layout.rebuild_version(None),
+            Version::Damaged(error) => layout.rebuild_version(Some(&error)),
+            Version::Unreadable(error) => {
+                let (store, error) = (layout.root.display(), chain(&error));
+                tracing::warn!(%store, error, "the file VERSION of the store cannot be read; it is used as it is");
+            }
         }
         Ok(layout)
     }
 
     /// Makes the directories that are missing.
     pub(super) fn complete(&self) -> Result<(), StoreError> {
+        // By descriptor: if the filesystem is unmounted meanwhile, nothing is made on its bare mount point.
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = open(&self.root, flags, Mode::empty()).map_err(StoreError::io("open", &self.root))?;
+        let root = File::from(opened);
+        let found = root.metadata().map_err(StoreError::io("examine", &self.root))?;
+        if Identity::of_found(&found) != self.identity {
+            return Err(presence::missing(&self.root, presence::REPLACED));
+        }
         let mut incomplete = false;
         for name in self.role.directories() {
-            incomplete |= durable::create_directories(&self.root, &self.root.join(name))?;
+            match mkdirat(&root, name, Mode::S_IRWXU) {
+                Ok(()) => incomplete = true,
+                Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(StoreError::io("create", &self.root.join(name))(errno)),
+            }
         }
-        if incomplete { durable::sync_directory(&self.root) } else { Ok(()) }
+        if incomplete { root.sync_all().map_err(StoreError::io("sync", &self.root)) } else { Ok(()) }
     }
 
     /// Comes last in a new store, so that one with a version is complete. Concurrent creators write the same.
@@ -106,13 +132,17 @@ impl Layout {
     }
 
     /// Writes the version of a store that is known by its directories. It can be used without that file, too.
-    fn rebuild_version(&self, reason: &str) {
+    fn rebuild_version(&self, damage: Option<&StoreError>) {
         let store = self.root.display();
-        match self.write_version() {
-            Ok(()) => tracing::warn!(%store, reason, "the file VERSION of the store was damaged, and is made anew"),
-            Err(error) => {
+        match (self.write_version(), damage.map(|damage| chain(damage))) {
+            (Ok(()), Some(damage)) => {
+                tracing::warn!(%store, damage, "the file VERSION of the store was damaged, and is made anew");
+            }
+            // Another process may be creating the store at this moment.
+            (Ok(()), None) => tracing::info!(%store, "the store had no file VERSION, and has one now"),
+            (Err(error), damage) => {
                 let error = chain(&error);
-                tracing::warn!(%store, reason, error, "the file VERSION of the store is damaged, and cannot be written");
+                tracing::warn!(%store, damage, error, "the file VERSION of the store cannot be written");
             }
         }
     }
@@ -181,8 +211,10 @@ enum Version {
     Ours,
     /// There is no such file.
     Missing,
-    /// There is something else, or it cannot be read.
+    /// There is something else.
     Damaged(StoreError),
+    /// It cannot be read, so it may be that of a newer store.
+    Unreadable(StoreError),
 }
 
 impl Version {
@@ -193,7 +225,9 @@ impl Version {
         let content = match durable::read(&path, 64) {
             Ok(content) => content,
             Err(error) if error.is_not_found() => return Ok(Self::Missing),
-            Err(error) => return Ok(Self::Damaged(error)),
+            Err(error @ StoreError::Corrupt { .. }) => return Ok(Self::Damaged(error)),
+            Err(error) if error.is_shortage() => return Err(error),
+            Err(error) => return Ok(Self::Unreadable(error)),
         };
         let text = String::from_utf8_lossy(&content);
         let number = text.strip_suffix('\n').unwrap_or(&text);
@@ -215,8 +249,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::fs::symlink;
 
+    use nix::mount::MntFlags;
+    use nix::mount::MsFlags;
+    use nix::mount::mount;
+    use nix::mount::umount2;
+
     use super::*;
     use crate::error::Kind;
+    use crate::store::fixture::on_small_filesystem;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777
@@ -301,6 +341,26 @@ mod tests {
             assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
         }
         assert!(kept.exists());
+    }
+
+    #[test]
+    fn a_version_that_cannot_be_read_is_not_overwritten() {
+        on_small_filesystem("size=1m", |place| {
+            let root = place.join("store");
+            Layout::open(&root).unwrap();
+            let file = root.join(VERSION_FILE);
+            fs::write(&file, "2\n").unwrap();
+            // A regular file whose first page cannot be read: EIO.
+            let none = None::<&str>;
+            mount(Some("/proc/self/mem"), &file, none, MsFlags::MS_BIND, none).unwrap();
+            assert!(matches!(Version::read(&root), Ok(Version::Unreadable(_))));
+            Layout::open(&root).expect("it is known by its directories");
+            fs::remove_dir(root.join("volumes")).unwrap();
+            assert_eq!(Layout::open(&root).unwrap_err().kind(), Kind::Unavailable);
+            umount2(&file, MntFlags::MNT_DETACH).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), "2\n");
+            assert!(matches!(Layout::open(&root), Err(StoreError::Newer { .. })));
+        });
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! its place.
 
 use std::fs;
+use std::fs::Metadata;
 use std::io;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +24,9 @@ use super::layout;
 
 const PROBE_FILE: &str = "probe";
 
+/// Why a store is missing that was there before.
+pub(super) const REPLACED: &str = "another directory is in its place";
+
 /// Size limit of the file that records where a store was: longer than any path.
 const MEMORY_LIMIT: u64 = 8192;
 
@@ -35,8 +39,11 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self::of_found(&fs::symlink_metadata(path)?))
+    }
+
+    pub(super) fn of_found(found: &Metadata) -> Self {
+        Self { device: found.dev(), inode: found.ino() }
     }
 }
 
@@ -49,7 +56,7 @@ impl Store {
     pub fn check(&self) -> Result<(), StoreError> {
         match Identity::of(self.root()) {
             Ok(identity) if identity == self.layout.identity => Ok(()),
-            Ok(_) => Err(missing(self.root(), "another directory is in its place")),
+            Ok(_) => Err(missing(self.root(), REPLACED)),
             Err(error) if is_absence(&error) => Err(missing(self.root(), "there is no such directory")),
             Err(error) => Err(StoreError::io("examine", self.root())(error)),
         }
@@ -131,7 +138,7 @@ fn is_elsewhere(device: u64, memory: &Path) -> bool {
     fs::metadata(parent).is_ok_and(|metadata| metadata.dev() != device)
 }
 
-fn missing(root: &Path, reason: &str) -> StoreError {
+pub(super) fn missing(root: &Path, reason: &str) -> StoreError {
     StoreError::Missing { path: PathBuf::from(root), reason: reason.to_owned() }
 }
 
@@ -157,6 +164,9 @@ mod tests {
             let error = store.probe().unwrap_err();
             assert_eq!(error.kind(), Kind::Unavailable);
             assert!(error.to_string().contains("check its mount, then retry"), "{error}");
+            // As if the store had disappeared just after the check.
+            assert_eq!(store.layout.complete().unwrap_err().kind(), Kind::Unavailable);
+            assert!(fs::read_dir(store.root()).map_or(true, |mut made| made.next().is_none()), "nothing is made there");
             assert!(matches!(Store::is_at(store.root()), Err(StoreError::Missing { .. })));
             fs::create_dir_all(store.root()).unwrap();
         }

@@ -1,5 +1,7 @@
 //! The part of a repository that the store keeps: segments and packs that later fetches need not download again.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ mod whole;
 pub(crate) use fragmented::Fragmented;
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use turn::FetchTurn;
+pub(super) use whole::check_pack_slowly;
 
 /// Part of every name, so that a change of the layout gives new names. An earlier version's repositories, and a later
 /// one's, are not used, and evicted as any other that is not.
@@ -142,11 +145,14 @@ impl Repository {
         Ok(indexes.map(|index| (index.with_extension("pack"), index)).collect())
     }
 
-    /// Checks the checksums of a pack and its index. Returns how many bytes it read.
-    pub(super) fn check_pack(&self, pack: &Path, index: &Path) -> Result<u64, StoreError> {
-        whole::check_pack(pack, index)?;
-        let length = |path: &Path| path.metadata().map(|found| found.len()).map_err(StoreError::io("examine", path));
-        Ok(length(pack)? + length(index)?)
+    /// Returns the inodes of the segments and packs by path: another one says that the file was replaced.
+    pub(super) fn contents(&self) -> Result<BTreeMap<PathBuf, u64>, StoreError> {
+        let packs = self.packs()?.into_iter().map(|(pack, _)| pack);
+        let inode = |path: PathBuf| {
+            let found = optional(path.metadata().map_err(StoreError::io("examine", &path)))?;
+            Ok(found.map(|found| (path, found.ino())))
+        };
+        self.segments()?.into_iter().chain(packs).filter_map(|path| inode(path).transpose()).collect()
     }
 
     fn lock_name(&self) -> LockName {
@@ -154,7 +160,10 @@ impl Repository {
     }
 
     fn locked(&self, lock: Lock) -> Result<RepositoryLock, StoreError> {
-        let tidied = recover::remove_leftovers(&self.path);
+        let tidied = match recover::remove_leftovers(&self.path) {
+            Err(error) if error.is_shortage() => return Err(error),
+            tidied => tidied,
+        };
         if let Err(error) = &tidied {
             let path = self.path.display();
             tracing::warn!(%path, error = %chain(error), "a repository of the store cannot be tidied; nothing builds on it");
@@ -189,11 +198,14 @@ impl RepositoryLock {
     ///
     /// # Errors
     ///
-    /// If the disk is full: that is no fault of the repository.
+    /// If the disk is full, or memory or descriptors are short: that is no fault of the repository.
     pub(crate) fn base(&self) -> Result<Option<PathBuf>, StoreError> {
         match self.checked() {
-            Err(error) if !error.is_full() => {
-                tracing::warn!(error = %chain(&error), "a repository of the store is damaged; everything is fetched again");
+            Err(error) if !error.is_full() && !error.is_shortage() => {
+                tracing::warn!(
+                    error = %chain(&error),
+                    "a repository of the store cannot be used; everything is fetched again"
+                );
                 Ok(None)
             }
             base => base,

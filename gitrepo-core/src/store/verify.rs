@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cancel::Interrupted;
@@ -27,12 +29,16 @@ use super::inventory::KeptRepository;
 use super::inventory::KeptSnapshot;
 use super::protect::protect;
 use super::repository::Repository;
+use super::repository::check_pack_slowly;
 use super::snapshot::SnapshotLease;
 use super::snapshot::SnapshotMeta;
 use super::snapshot_id::SnapshotId;
 
 /// How long to wait for a fetch into a repository that looks damaged.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a repository is read without a lock while others replace its files.
+const ATTEMPTS: usize = 3;
 
 /// What to do about damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +62,8 @@ pub struct Verification {
     pub damages: Vec<Damage>,
     /// Why something could not be read, or not be repaired.
     pub failures: Vec<String>,
+    /// A repository looked damaged, and a fetch into it kept it from being read again.
+    pub is_put_off: bool,
 }
 
 /// A damaged repository or snapshot.
@@ -90,8 +98,8 @@ pub(super) struct How<'a> {
     pub(super) repair: Repair,
     /// Bytes to read per second at most.
     pub(super) rate: Option<NonZeroU64>,
-    /// Whether the filesystem is to protect what is good.
-    pub(super) protect: bool,
+    /// Bytes to keep free while the filesystem protects what is good; `None` to leave it as it is.
+    pub(super) protect: Option<u64>,
     pub(super) watch: &'a Watch,
 }
 
@@ -122,7 +130,7 @@ impl Store {
                 self.verify_kept(
                     hash.as_deref(),
                     &kept,
-                    How { repair, rate: None, protect: false, watch },
+                    How { repair, rate: None, protect: None, watch },
                     &mut verification,
                 )?;
             }
@@ -176,38 +184,43 @@ impl Store {
             return Ok(());
         }
         verification.repositories += 1;
-        let read =
-            |verifier: &mut Verifier<'_>| {
-                verifier.segments(repository.path())?;
-                repository.packs().map_err(of_store)?.iter().try_for_each(|(pack, index)| {
-                    verifier.was_read(repository.check_pack(pack, index).map_err(of_store)?)
-                })
+        let path = repository.path().display().to_string();
+        let mut good = BTreeMap::new();
+        let mut attempts = 0;
+        let lock = loop {
+            let before = repository.contents().ok();
+            match read_repository(&repository, verifier, &mut good) {
+                Ok(()) => return self.protect(repository.segments()?, how, verifier, &path, verification),
+                Err(VerifyError::Damaged(_)) => attempts += 1,
+                Err(error) => return self.keep(error, &path, verification),
+            }
+            let lock = match repository.lock(&how.watch.cancel.within(PATIENCE)) {
+                Err(error @ StoreError::Locked { .. }) => {
+                    how.watch.cancel.check().map_err(interrupted)?;
+                    // A fetch that takes long keeps nothing else from being verified.
+                    verification.failures.push(chain(&error));
+                    verification.is_put_off = true;
+                    return Ok(());
+                }
+                lock => lock?,
             };
-        match read(verifier) {
-            Ok(()) if how.protect => {
-                protect(repository.segments()?);
+            if !repository.exists() {
                 return Ok(());
             }
-            Ok(()) => return Ok(()),
-            // A compaction may have replaced it meanwhile.
-            Err(VerifyError::Damaged(_)) => {}
-            Err(error) => return self.keep(error, &repository.path().display().to_string(), verification),
-        }
-        let lock = match repository.lock(&how.watch.cancel.within(PATIENCE)) {
-            // A fetch that takes long keeps nothing else from being verified.
-            Err(error @ StoreError::Locked { .. }) if how.watch.cancel.check().is_ok() => {
-                verification.failures.push(chain(&error));
-                return Ok(());
+            // A compaction may have replaced it meanwhile. Much is read anew then, which must not hold up fetches.
+            if repository.contents().ok() == before || attempts == ATTEMPTS {
+                break lock;
             }
-            lock => lock?,
         };
-        if !repository.exists() {
-            return Ok(());
-        }
-        let reason = match lock.check_segments().map_err(of_store).and_then(|()| read(verifier)) {
+        // Fetches wait.
+        let pace = verifier.keep_to(Pace::new(None));
+        let checked = lock.check_segments().map_err(of_store);
+        let read = checked.and_then(|()| read_repository(&repository, verifier, &mut good));
+        verifier.keep_to(pace);
+        let reason = match read {
             Ok(()) => return Ok(()),
             Err(VerifyError::Damaged(reason)) => reason,
-            Err(error) => return self.keep(error, &repository.path().display().to_string(), verification),
+            Err(error) => return self.keep(error, &path, verification),
         };
         let mut quarantined = false;
         if how.repair == Repair::Quarantine {
@@ -257,11 +270,12 @@ impl Store {
         let Some(lease) = self.try_leased(&kept.id)? else { return Ok(()) };
         verification.snapshots += 1;
         let reason = match read_snapshot(&lease, verifier) {
-            Ok(()) if how.protect => {
-                if let Attachment::Image { metadata, devices } = lease.attachment()? {
-                    protect(devices.into_iter().chain([metadata]));
-                }
-                return Ok(());
+            Ok(()) if how.protect.is_some() => {
+                let files = match lease.attachment()? {
+                    Attachment::Image { metadata, devices } => devices.into_iter().chain([metadata]).collect(),
+                    _ => Vec::new(),
+                };
+                return self.protect(files, how, verifier, &path.display().to_string(), verification);
             }
             Ok(()) => return Ok(()),
             Err(VerifyError::Damaged(reason)) => reason,
@@ -289,6 +303,19 @@ impl Store {
         }
     }
 
+    /// Has the filesystem protect the files of what is good.
+    fn protect(
+        &self,
+        files: Vec<PathBuf>,
+        how: How<'_>,
+        verifier: &mut Verifier<'_>,
+        what: &str,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        let Some(kept_free) = how.protect else { return Ok(()) };
+        protect(files, kept_free, verifier).or_else(|error| self.keep(error, what, verification))
+    }
+
     /// Notes that something could not be read, unless the verification was given up.
     fn keep(&self, error: VerifyError, what: &str, verification: &mut Verification) -> Result<(), StoreError> {
         if let VerifyError::Interrupted(source) = error {
@@ -297,6 +324,28 @@ impl Store {
         verification.failures.push(format!("cannot verify {what}: {}", chain(&error)));
         Ok(())
     }
+}
+
+/// Reads a repository. What was good before is not read again.
+fn read_repository(
+    repository: &Repository,
+    verifier: &mut Verifier<'_>,
+    good: &mut BTreeMap<PathBuf, u64>,
+) -> Result<(), VerifyError> {
+    verifier.segments(repository.path())?;
+    for (pack, index) in repository.packs().map_err(of_store)? {
+        let inode = pack.metadata().map_err(StoreError::io("examine", &pack)).map_err(of_store)?.ino();
+        if good.get(&pack) == Some(&inode) {
+            continue;
+        }
+        let mut was_read = |bytes| match verifier.was_read(bytes) {
+            Err(VerifyError::Interrupted(source)) => Err(interrupted(source)),
+            _ => Ok(()),
+        };
+        check_pack_slowly(&pack, &index, &mut was_read).map_err(of_store)?;
+        good.insert(pack, inode);
+    }
+    Ok(())
 }
 
 fn read_snapshot(lease: &SnapshotLease, verifier: &mut Verifier<'_>) -> Result<(), VerifyError> {
@@ -319,9 +368,10 @@ fn read_snapshot(lease: &SnapshotLease, verifier: &mut Verifier<'_>) -> Result<(
 
 /// What a failure of the store says about its content.
 fn of_store(error: StoreError) -> VerifyError {
-    match error.kind() == Kind::Corrupt || error.is_not_found() {
-        true => VerifyError::Damaged(chain(&error)),
-        false => VerifyError::Unreadable(std::io::Error::other(chain(&error))),
+    match error {
+        StoreError::GivenUp { source, .. } => VerifyError::Interrupted(source),
+        error if error.kind() == Kind::Corrupt || error.is_not_found() => VerifyError::Damaged(chain(&error)),
+        error => VerifyError::Unreadable(std::io::Error::other(chain(&error))),
     }
 }
 

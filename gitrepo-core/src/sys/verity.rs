@@ -40,7 +40,8 @@ struct Measured {
 ///
 /// # Errors
 ///
-/// `EEXIST` if it is sealed; `ENOTTY` or `EOPNOTSUPP` if the kernel or the filesystem has no fs-verity.
+/// `EEXIST` if it is sealed; `ENOTTY` or `EOPNOTSUPP` if the kernel or the filesystem has no fs-verity; `EINVAL` if it has
+/// none with blocks of 4096 bytes: before Linux 6.3 they must be as large as a page.
 pub(crate) fn enable(file: &File) -> nix::Result<()> {
     let argument = Enable {
         version: 1,
@@ -58,7 +59,7 @@ pub(crate) fn enable(file: &File) -> nix::Result<()> {
     Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_ENABLE_VERITY as _, &raw const argument) }).map(drop)
 }
 
-/// Whether a file is sealed. Then a read error says that its content is not what was sealed.
+/// Whether a file is sealed. Then a read gives EIO if its content is not what was sealed.
 pub(crate) fn is_enabled(file: &File) -> bool {
     let mut measured = Measured { algorithm: 0, size: DIGEST, digest: [0; DIGEST as usize] };
     // SAFETY: `file` keeps the descriptor open, and the call writes no more than `size` bytes after the head.

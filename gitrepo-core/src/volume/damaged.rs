@@ -1,6 +1,7 @@
 //! Which volumes show a snapshot that was changed or damaged after it was made.
 
 use super::Volumes;
+use crate::error::chain;
 use crate::store::Record;
 use crate::store::Shows;
 use crate::store::StoreError;
@@ -19,16 +20,22 @@ impl Volumes {
         }
     }
 
-    /// Returns the records of all volumes that show a damaged snapshot, and what is wrong with it.
+    /// Returns the records of all volumes that show a damaged snapshot, and what is wrong with it. A snapshot that cannot be
+    /// examined is logged and left out: a failing disk must not hide the others.
     ///
     /// # Errors
     ///
-    /// If the store cannot be read.
+    /// If the records cannot be read.
     pub fn damaged(&self) -> Result<Vec<(Record, String)>, StoreError> {
         let mut damaged = Vec::new();
         for record in self.store.records()? {
-            if let Some(reason) = self.damage(&record)? {
-                damaged.push((record, reason));
+            match self.damage(&record) {
+                Ok(Some(reason)) => damaged.push((record, reason)),
+                Ok(None) => {}
+                Err(error) => {
+                    let (target, error) = (record.target.display(), chain(&error));
+                    tracing::warn!(%target, error, "cannot tell whether a volume shows a damaged snapshot");
+                }
             }
         }
         Ok(damaged)

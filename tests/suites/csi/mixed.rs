@@ -71,7 +71,7 @@ const KINDS: [Kind; 18] = [
     }),
     ("an unknown key", |mix, pod| mix.fail(pod, &mix.small().with_attribute(&pod.uid, "x"), Code::InvalidArgument)),
     ("a server that fails", |mix, pod| mix.fail_for_now(pod, &mix.at(&mix.failing, "small.git"), Code::Unavailable)),
-    ("a pack of garbage", |mix, pod| mix.fail_for_now(pod, &mix.at(&mix.garbage, "small.git"), Code::Unavailable)),
+    ("a pack of garbage", |mix, pod| mix.fail(pod, &mix.at(&mix.garbage, "small.git"), Code::FailedPrecondition)),
     ("a silent server", |mix, pod| mix.give_up(pod)),
     ("a caller that goes away", |mix, pod| mix.go_away(pod)),
 ];

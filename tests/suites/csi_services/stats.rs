@@ -87,7 +87,7 @@ fn r4_a_volume_that_shows_a_damaged_tree_is_abnormal_and_new_ones_get_a_good_tre
     }
     let scrub = || {
         let (storage, metrics) = (Arc::clone(&bench.node.storage), Arc::clone(&bench.node.metrics));
-        let scrubbing = Scrubbing { storage, metrics, rate: None };
+        let scrubbing = Scrubbing { storage, metrics, rate: None, kept_free: 0 };
         while bench.runtime.block_on(scrubbing.next(NonZeroU64::MAX)).unwrap() {}
         bench.runtime.block_on(housekeeping(&bench).once());
         ["shows", "copies"].map(|pod| {

@@ -219,7 +219,7 @@ pub(super) fn r4_what_a_scrub_found_good_cannot_be_written_any_more(bench: &Benc
     let snapshot = scene.publish(&request, "before");
     let store = bench.node.volumes.store();
     for _ in 0..2 {
-        while let Some(found) = store.scrub_next(NonZeroU64::MAX, &Watch::default()).unwrap() {
+        while let Some(found) = store.scrub_next(NonZeroU64::MAX, 0, &Watch::default()).unwrap() {
             assert!(found.damages.is_empty() && found.failures.is_empty(), "{found:?}");
         }
         for file in ["image", "0", "1"] {

@@ -24,7 +24,6 @@ use crate::snapshot::beneath::Beneath;
 use crate::snapshot::verify::Verifier;
 use crate::snapshot::verify::VerifyError;
 use crate::snapshot::verify::without_limits;
-use crate::sys::verity;
 
 impl Image {
     /// Makes the image's metadata once more and compares, then hashes every file.
@@ -40,7 +39,7 @@ impl Image {
         let segments = Segments::of_snapshot(snapshot, &listed, &devices)?;
         let targets = links::read(snapshot, &listed)?;
         let image = assemble::build(&listed, &segments, &targets, &devices, ownership)?;
-        let found = read(&snapshot.join(IMAGE))?;
+        let found = read(&snapshot.join(IMAGE), verifier)?;
         if found != image {
             return Err(VerifyError::Damaged("its image does not show what its manifest lists".to_owned()));
         }
@@ -68,17 +67,18 @@ impl Image {
 }
 
 /// Reads the image.
-fn read(path: &Path) -> Result<Vec<u8>, VerifyError> {
+fn read(path: &Path, verifier: &Verifier<'_>) -> Result<Vec<u8>, VerifyError> {
     let mut image = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => VerifyError::Damaged("its image is gone".to_owned()),
         _ => VerifyError::Unreadable(error),
     })?;
     let mut found = Vec::new();
-    match image.read_to_end(&mut found) {
-        Ok(_) => Ok(found),
-        // The kernel compared it with what was sealed.
-        Err(_) if verity::is_enabled(&image) => Err(VerifyError::Damaged("its image is damaged".to_owned())),
-        Err(error) => Err(VerifyError::Unreadable(error)),
+    let Err(error) = image.read_to_end(&mut found) else { return Ok(found) };
+    // From where it failed.
+    let again = || io::copy(&mut &image, &mut io::sink()).err();
+    match verifier.is_mismatch(&image, &error, again)? {
+        true => Err(VerifyError::Damaged("its image is damaged".to_owned())),
+        false => Err(VerifyError::Unreadable(error)),
     }
 }
 

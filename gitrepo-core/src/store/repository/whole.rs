@@ -5,7 +5,6 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -27,11 +26,23 @@ const CHECKSUM: usize = 20;
 
 const CHUNK: usize = 1 << 20;
 
+/// Gets the length of each piece, in bytes.
+pub(in crate::store) type WasRead<'a> = dyn FnMut(u64) -> Result<(), StoreError> + 'a;
+
 /// Checks a pack and its index, in a place where nobody else can open them. A process that still has them open for
 /// writing could invalidate the result.
 pub(super) fn check_pack(pack: &Path, index: &Path) -> Result<(), StoreError> {
-    let in_pack = checked(pack, PACK_BEGINS)?;
-    let in_index = checked(index, INDEX_BEGINS)?;
+    check_pack_slowly(pack, index, &mut |_| Ok(()))
+}
+
+/// The same, with a call of `was_read` after each piece, which may pause or give up.
+pub(in crate::store) fn check_pack_slowly(
+    pack: &Path,
+    index: &Path,
+    was_read: &mut WasRead<'_>,
+) -> Result<(), StoreError> {
+    let in_pack = checked(pack, PACK_BEGINS, was_read)?;
+    let in_index = checked(index, INDEX_BEGINS, was_read)?;
     // An index ends with the checksum of its pack, then its own.
     if in_index[..CHECKSUM] != in_pack[CHECKSUM..] {
         return Err(StoreError::corrupt(index, "it is the index of another pack"));
@@ -59,13 +70,13 @@ fn open_unwritten(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Checks the beginning and the trailing checksum of a file. Returns its end, as long as two checksums.
-fn checked(path: &Path, begins: [u8; 8]) -> Result<[u8; 2 * CHECKSUM], StoreError> {
+fn checked(path: &Path, begins: [u8; 8], was_read: &mut WasRead<'_>) -> Result<[u8; 2 * CHECKSUM], StoreError> {
     let file = open_unwritten(path)?;
     let length = file.metadata().map_err(StoreError::io("examine", path))?.len();
     let content = length.checked_sub(CHECKSUM as u64).filter(|content| *content >= begins.len() as u64);
     let content = content.ok_or_else(|| StoreError::corrupt(path, "it is cut short"))?;
     let mut reader = Hashing { file, hash: Sha1::new(), tail: [0; 2 * CHECKSUM] };
-    let first = reader.read_to(content, begins.len()).map_err(StoreError::io("read", path))?;
+    let first = reader.read_to(content, begins.len(), path, was_read)?;
     let sum = reader.hash.finalize();
     if first != begins || sum.as_slice() != &reader.tail[CHECKSUM..] {
         return Err(StoreError::corrupt(path, "its checksum does not match"));
@@ -81,22 +92,29 @@ struct Hashing {
 
 impl Hashing {
     /// Hashes `content` bytes, keeps the end of the file as the tail, and returns the `first` bytes.
-    fn read_to(&mut self, content: u64, first: usize) -> io::Result<Vec<u8>> {
+    fn read_to(
+        &mut self,
+        content: u64,
+        first: usize,
+        path: &Path,
+        was_read: &mut WasRead<'_>,
+    ) -> Result<Vec<u8>, StoreError> {
         let mut chunk = vec![0; CHUNK];
         let mut beginning = Vec::new();
         let mut left = content;
         while left > 0 {
             let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            self.file.read_exact(&mut chunk[..wanted])?;
+            self.file.read_exact(&mut chunk[..wanted]).map_err(StoreError::io("read", path))?;
             self.hash.update(&chunk[..wanted]);
             if beginning.is_empty() {
                 beginning = chunk[..first.min(wanted)].to_vec();
             }
             self.keep(&chunk[..wanted]);
             left -= wanted as u64;
+            was_read(wanted as u64)?;
         }
         let mut checksum = [0; CHECKSUM];
-        self.file.read_exact(&mut checksum)?;
+        self.file.read_exact(&mut checksum).map_err(StoreError::io("read", path))?;
         self.keep(&checksum);
         Ok(beginning)
     }

@@ -13,7 +13,7 @@ const FAST: NonZeroU64 = NonZeroU64::MAX;
 
 /// What a scrub finds until the end of the store.
 fn scrub(store: &Store) -> Vec<Verification> {
-    std::iter::from_fn(|| store.scrub_next(FAST, &Watch::default()).unwrap()).collect()
+    std::iter::from_fn(|| store.scrub_next(FAST, 0, &Watch::default()).unwrap()).collect()
 }
 
 #[test]
@@ -60,10 +60,10 @@ fn a_scrub_goes_on_where_the_last_one_ended() {
         for hash in &hashes {
             // As another process would.
             let store = Store::open(store.root()).unwrap();
-            assert_eq!(store.scrub_next(FAST, &Watch::default()).unwrap().unwrap().repositories, 1);
+            assert_eq!(store.scrub_next(FAST, 0, &Watch::default()).unwrap().unwrap().repositories, 1);
             assert_eq!(last(), *hash);
         }
-        assert!(store.scrub_next(FAST, &Watch::default()).unwrap().is_none());
+        assert!(store.scrub_next(FAST, 0, &Watch::default()).unwrap().is_none());
     }
     fs::write(store.root().join(CURSOR_FILE), "torn").unwrap();
     assert_eq!(scrub(&store).len(), 3);
@@ -75,9 +75,35 @@ fn a_scrub_that_is_ended_reads_the_same_again() {
     let watch = Watch::default();
     watch.cancel.cancel();
     let slow = NonZeroU64::MIN;
-    assert!(matches!(store.scrub_next(slow, &watch), Err(StoreError::GivenUp { .. })));
+    assert!(matches!(store.scrub_next(slow, 0, &watch), Err(StoreError::GivenUp { .. })));
     assert!(!store.root().join(CURSOR_FILE).exists());
     assert_eq!(scrub(&store).len(), 1);
+}
+
+#[test]
+fn a_scrub_that_is_ended_while_it_waits_for_a_fetch_reads_the_same_again() {
+    let (_place, store, _fixture, path) = stored(IMAGE);
+    flip(&path.join("0"), 0);
+    let _lock = store.repository(&url()).lock(&Watch::default().cancel).unwrap();
+    // It waits when its time runs out.
+    let waits = Watch::until(Watch::default().cancel.within(std::time::Duration::from_secs(2)));
+    assert!(matches!(store.scrub_next(FAST, 0, &waits), Err(StoreError::GivenUp { .. })));
+    assert!(!store.root().join(CURSOR_FILE).exists());
+}
+
+#[test]
+fn a_repository_that_was_put_off_comes_again_at_the_end_of_the_pass() {
+    let (_place, store) = store();
+    let hashes = ["a", "b"].map(|digit| digit.repeat(64));
+    for hash in &hashes {
+        fs::create_dir(store.root().join("repositories").join(hash)).unwrap();
+    }
+    let gone = "c".repeat(64);
+    let put_off = [hashes[0].clone(), gone].into_iter().collect();
+    let cursor = Cursor { last: Some(hashes[1].clone()), put_off };
+    durable::replace_json(&store.root().join(CURSOR_FILE), &cursor, Durability::Volatile).unwrap();
+    assert_eq!(scrub(&store).iter().map(|found| found.repositories).sum::<usize>(), 1);
+    assert_eq!(scrub(&store).len(), 2, "another pass");
 }
 
 #[test]
