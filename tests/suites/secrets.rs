@@ -109,7 +109,7 @@ fn secrets_do_not_leak_when_the_server_answers_with_errors() {
     bench.assert_secret(&url(&bench.server().answer(|_| Answer::status(403)).start()), &[], 77);
     bench.assert_secret(&url(&bench.server().answer(|_| Answer::status(500)).start()), &[], 69);
     bench.assert_secret(&url(&bench.server().answer(hostile::unauthorized_for_ever()).start()), &[], 77);
-    bench.assert_secret(&url(&bench.server().answer(hostile::pack_is_garbage()).start()), &[], 69);
+    bench.assert_secret(&url(&bench.server().answer(hostile::pack_is_garbage()).start()), &[], 65);
     bench.assert_secret(&url(&bench.server().answer(hostile::pack_ends_midway(Ending::Broken)).start()), &[], 69);
     bench.assert_secret(&bench.server().start().url_at("missing.git"), &[], 66);
 }
