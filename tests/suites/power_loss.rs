@@ -124,7 +124,10 @@ impl Node {
             let target = self.shell.target(&format!("{client}-{}", KINDS[chosen]));
             let sweep: &[&str] = if random.below(2) == 0 { &["sweep"] } else { &["sweep", "--unreferenced"] };
             let words = match random.below(8) {
-                0 => sweep.iter().map(|word| (*word).to_owned()).collect(),
+                // There is no store to sweep before the first mount.
+                0 if self.shell.store().join("VERSION").exists() => {
+                    sweep.iter().map(|word| (*word).to_owned()).collect()
+                }
                 _ if mounted[chosen] => unmount(&target),
                 _ => self.mount(&self.commits[random.below(COMMITS)], &target),
             };

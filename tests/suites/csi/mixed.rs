@@ -91,7 +91,9 @@ struct Mix {
 
 impl Mix {
     fn new() -> Option<Self> {
-        let settings = json!({ "credentialsOverHttp": true, "deniedHosts": ["*.denied.example"] });
+        // What a sweep reads of each snapshot takes memory, too, so the store must not grow without end.
+        let cache = json!({ "reserveBytes": "0", "maxBytes": "8Mi" });
+        let settings = json!({ "credentialsOverHttp": true, "deniedHosts": ["*.denied.example"], "cache": cache });
         let scene = Scene::configured(&settings, |server| server)?;
         let large = fixtures::everything().repository;
         let changing = Repository::new("changing");
