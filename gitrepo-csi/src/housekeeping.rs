@@ -19,6 +19,7 @@ use crate::ORIGIN;
 use crate::deadline;
 use crate::failure::CallFailure;
 use crate::jobs::Jobs;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
 
@@ -67,7 +68,9 @@ impl Housekeeping {
         let tidied = deadline::on_a_thread(move || {
             let volumes = storage.volumes()?;
             let freed = volumes.evict(volumes.budget(), BUDGET)?;
-            Ok(volumes.store().empty_trash(BUDGET)? && !freed.incomplete)
+            let is_done = volumes.store().empty_trash(BUDGET)? && !freed.incomplete;
+            memory::return_unused_memory();
+            Ok(is_done)
         });
         match tidied.await {
             Ok(true) => {}

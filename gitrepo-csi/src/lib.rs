@@ -17,7 +17,7 @@
 //! | [`scrubbing`] | background search for damage in the store |
 //! | [`capability`], [`context`], [`target`] | parsing of the parts of requests |
 //! | [`deadline`] | the deadline of a call, and work that must meet it |
-//! | [`wipe`] | no secret stays in the driver's memory |
+//! | [`wipe`], [`memory`] | no secret stays in the driver's memory; its size |
 //! | [`failure`], [`status`] | why a call failed, and the code that it answers |
 //! | [`metrics`], [`store_size`], [`rpc_log`] | observability |
 
@@ -35,6 +35,7 @@ pub mod identity;
 pub mod jobs;
 pub mod lifecycle;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod name_lock;
 pub mod node;

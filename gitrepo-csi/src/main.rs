@@ -8,6 +8,7 @@ use clap::Parser;
 use gitrepo_core::error::chain;
 use gitrepo_csi::arguments::Arguments;
 use gitrepo_csi::driver;
+use gitrepo_csi::memory;
 use gitrepo_csi::wipe::Wiping;
 use gitrepo_frontend::exit;
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     // A worker frees much content of files, and ends with its session, so its memory is not wiped.
     gitrepo_core::worker::run_if_worker();
     ALLOCATOR.begin();
+    memory::share_one_heap();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(usage) => return exit::usage(&usage),
