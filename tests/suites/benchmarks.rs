@@ -121,6 +121,7 @@ fn series(contender: &str, ours: bool, walls: &[f64]) -> Series {
         memory: 10 << 20,
         wire: 1500,
         disk: -2_000_000,
+        inodes: -7,
     });
     Series { contender: contender.to_owned(), ours, samples: samples.collect(), together: None, unavailable: None }
 }

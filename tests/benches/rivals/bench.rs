@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+use gitrepo_tests::bench::in_use::InUse;
 use gitrepo_tests::bench::machine::Machine;
 use gitrepo_tests::bench::results::Case;
 use gitrepo_tests::bench::results::Results;
@@ -23,7 +24,6 @@ use gitrepo_tests::program;
 use gitrepo_tests::repository::Repository;
 use nix::sys::resource::UsageWho;
 use nix::sys::resource::getrusage;
-use nix::sys::statvfs::statvfs;
 use serde_json::json;
 
 use crate::Arguments;
@@ -120,12 +120,13 @@ impl Bench {
     /// round's other figures are not counted.
     pub(crate) fn measure(&self, round: usize, commands: Vec<Words>) -> Result<(Sample, Option<u64>), String> {
         self.sync();
-        let (used, sent, server) = (self.used(), self.server.bytes_sent(), everything());
+        let (before, sent, server) = (self.in_use(), self.server.bytes_sent(), everything());
         let usage = Commands { commands, watched: round == 0 }.measure(&BTreeMap::new())?;
         let begun = Instant::now();
         self.sync();
         let durable = usage.wall + begun.elapsed().as_secs_f64();
         self.server.settle();
+        let after = self.in_use();
         let sample = Sample {
             wall: usage.wall,
             durable,
@@ -133,7 +134,8 @@ impl Bench {
             server_cpu: (everything() - server - usage.cpu).max(0.0),
             memory: usage.largest,
             wire: self.server.bytes_sent() - sent,
-            disk: self.used().cast_signed() - used.cast_signed(),
+            disk: after.bytes.cast_signed() - before.bytes.cast_signed(),
+            inodes: after.inodes.cast_signed() - before.inodes.cast_signed(),
         };
         Ok((sample, usage.together))
     }
@@ -160,9 +162,8 @@ impl Bench {
         nix::unistd::syncfs(File::open(self.filesystem.path()).unwrap()).unwrap();
     }
 
-    fn used(&self) -> u64 {
-        let status = statvfs(self.filesystem.path()).unwrap();
-        (status.blocks() - status.blocks_free()) * status.fragment_size()
+    fn in_use(&self) -> InUse {
+        InUse::of(self.filesystem.path())
     }
 
     /// Rounds 0 to `rounds`, and in each the contenders in an order of its own.

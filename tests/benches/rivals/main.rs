@@ -16,8 +16,10 @@ mod hundred;
 mod life;
 mod neighbour;
 mod new_commit;
+mod pods;
 mod reading;
 mod view;
+mod workspaces;
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +43,7 @@ const PLOTTED: [&str; 6] = ["miss-small", "miss-large", "miss-history", "new-com
 type Group = (&'static str, fn(&mut Bench));
 
 /// Groups of cases, in the order in which they run and are reported.
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     ("small", |bench| life::run(bench, Workload::SMALL, true)),
     ("large", |bench| life::run(bench, Workload::LARGE, true)),
     ("refs", |bench| life::run(bench, Workload::REFS, false)),
@@ -53,6 +55,7 @@ const GROUPS: [Group; 11] = [
     ("hundred", hundred::run),
     ("driver", driver::run),
     ("neighbour", neighbour::run),
+    ("workspaces", workspaces::run),
 ];
 
 /// Compares gitrepo with the other ways to get a commit's tree onto a node.
@@ -61,7 +64,8 @@ struct Arguments {
     /// How often each contender runs
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Groups of cases: small, large, refs, history, read, hits, commit, view, hundred, driver, neighbour [default: all]
+    /// Groups of cases: small, large, refs, history, read, hits, commit, view, hundred, driver, neighbour,
+    /// workspaces [default: all]
     #[arg(long, value_delimiter = ' ')]
     cases: Vec<String>,
     /// The program git-sync, as a further contender

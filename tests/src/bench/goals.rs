@@ -26,6 +26,8 @@ enum Bound {
     Times(&'static str, f64),
     /// Of the median disk space of the same contender in another case.
     Disk(&'static str, f64),
+    /// Bytes of disk space.
+    Space(f64),
     /// Bytes of memory of the largest process.
     Memory(f64),
 }
@@ -42,7 +44,7 @@ const fn goal(what: &'static str, case: &'static str, contender: &'static str, b
 }
 
 const MEBIBYTE: f64 = 1_048_576.0;
-const GOALS: [Goal; 29] = [
+const GOALS: [Goal; 34] = [
     goal("miss, small, image", "miss-small", IMAGE, Bound::Faster(SHALLOW, 3.0)),
     goal("miss, small, directory", "miss-small", DIRECTORY, Bound::Faster(SHALLOW, 2.0)),
     goal("miss, large, image", "miss-large", IMAGE, Bound::Faster(SHALLOW, 3.5)),
@@ -77,6 +79,11 @@ const GOALS: [Goal; 29] = [
         DIRECTORY,
         Bound::Times("neighbour-miss", 2.0),
     ),
+    goal("100 workspaces at once", "workspaces", IMAGE, Bound::Within(0.5)),
+    goal("disk of 100 workspaces", "workspaces", IMAGE, Bound::Space(100.0 * 65_536.0)),
+    goal("100 workspaces with .git at once", "workspaces-git", IMAGE, Bound::Within(0.5)),
+    goal("disk of 100 workspaces with .git", "workspaces-git", IMAGE, Bound::Space(100.0 * 65_536.0)),
+    goal("the slowest git status of 100 workspaces", "workspaces-status", IMAGE, Bound::Within(0.1)),
 ];
 
 /// A goal and what was measured.
@@ -107,21 +114,26 @@ impl Goal {
         let measured = results.series(self.case, self.contender).and_then(|series| self.measure(results, series));
         let met = measured.map(|spread| match self.bound {
             Bound::Faster(_, least) => spread.median >= least,
-            Bound::Within(most) | Bound::Times(_, most) | Bound::Disk(_, most) | Bound::Memory(most) => {
-                spread.median <= most
-            }
+            Bound::Within(most)
+            | Bound::Times(_, most)
+            | Bound::Disk(_, most)
+            | Bound::Space(most)
+            | Bound::Memory(most) => spread.median <= most,
         });
         let text = |number: f64| match self.bound {
             Bound::Faster(..) => tables::times(number),
             Bound::Within(_) => tables::duration(number),
             Bound::Times(..) | Bound::Disk(..) => format!("{number:.2}×"),
+            Bound::Space(_) => tables::bytes(number),
             Bound::Memory(_) => format!("{:.0} MiB", number / MEBIBYTE),
         };
         let wanted = match self.bound {
             Bound::Faster(_, least) => format!("≥ {}", text(least)),
-            Bound::Within(most) | Bound::Times(_, most) | Bound::Disk(_, most) | Bound::Memory(most) => {
-                format!("≤ {}", text(most))
-            }
+            Bound::Within(most)
+            | Bound::Times(_, most)
+            | Bound::Disk(_, most)
+            | Bound::Space(most)
+            | Bound::Memory(most) => format!("≤ {}", text(most)),
         };
         let measured = measured.map_or(String::new(), |spread| tables::range(spread, text));
         Judgement { what: self.what, wanted, measured, met }
@@ -137,6 +149,7 @@ impl Goal {
             Bound::Within(_) => series.spread(|sample| sample.wall),
             Bound::Times(case, _) => against(case, |sample| sample.wall),
             Bound::Disk(case, _) => against(case, |sample| sample.disk as f64),
+            Bound::Space(_) => series.spread(|sample| sample.disk as f64),
             Bound::Memory(_) => series.spread(|sample| sample.memory as f64),
         }
     }

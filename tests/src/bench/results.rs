@@ -67,6 +67,8 @@ pub struct Sample {
     pub wire: u64,
     /// Bytes of disk taken, negative when freed.
     pub disk: i64,
+    /// Files, directories and links made, negative when removed.
+    pub inodes: i64,
 }
 
 impl Results {

@@ -84,8 +84,8 @@ const LEGEND: &str = "\
 Medians; ranges in parentheses. *wall* ends when the command returns, *on disk after* when all that it wrote is on disk:
 git does not wait for that, and gitrepo does. Ratios are of the same round. *CPU* is that of all processes of the command,
 without the kernel's own threads. *memory* is the most that one process had, with the files that it maps; *together* the
-most that all processes had at once, without files. *received* is what the server sent. *disk* is how much more of the
-filesystem is in use afterwards.
+most that all processes had at once, without files. *received* is what the server sent. *disk* and *inodes* are how
+much more of the filesystem is in use afterwards.
 ";
 
 fn case_table(case: &Case) -> String {
@@ -93,7 +93,8 @@ fn case_table(case: &Case) -> String {
     let mut columns = vec!["wall, ms".to_owned()];
     columns.extend(rival.map(|rival| format!("{} / it", code(rival))));
     columns.extend(
-        ["on disk after, ms", "CPU, s", "server's CPU, s", "memory, MiB", "received", "disk"].map(str::to_owned),
+        ["on disk after, ms", "CPU, s", "server's CPU, s", "memory, MiB", "received", "disk", "inodes"]
+            .map(str::to_owned),
     );
     let mut text =
         format!("### {}\n\n| | {} |\n|---|{}\n", case.title, columns.join(" | "), "---|".repeat(columns.len()));
@@ -123,6 +124,7 @@ fn cells(case: &Case, series: &Series) -> Vec<String> {
         series.together.map_or(memory.clone(), |bytes| format!("{memory}; together {}", mebibytes(bytes as f64))),
         bytes(median(|sample| sample.wire as f64)),
         bytes(median(|sample| sample.disk as f64)),
+        format!("{:.0}", median(|sample| sample.inodes as f64)),
     ]);
     cells
 }
