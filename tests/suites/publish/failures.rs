@@ -131,6 +131,14 @@ impl Mounter for Breaking {
         self.mounter.check_images(directory)
     }
 
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        self.mounter.check_overlays(directory)
+    }
+
+    fn freeze(&self, target: &Path) -> Result<(), MountError> {
+        self.mounter.freeze(target)
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         self.mounter.sweep()
     }

@@ -67,6 +67,14 @@ impl Mounter for WithoutImages {
         Err(MountError::NoImages { directory: directory.into(), step: "mount", source })
     }
 
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        self.mounter.check_overlays(directory)
+    }
+
+    fn freeze(&self, target: &Path) -> Result<(), MountError> {
+        self.mounter.freeze(target)
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         self.mounter.sweep()
     }
