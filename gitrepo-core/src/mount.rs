@@ -295,7 +295,7 @@ pub enum MountError {
     #[error("cannot mount {:?} at {:?} ({step})", mount.attachment.path(), mount.target)]
     Attach {
         /// The mount to make.
-        mount: Mount,
+        mount: Box<Mount>,
         /// The step that failed.
         step: &'static str,
         /// The system's error.
@@ -466,7 +466,7 @@ mod tests {
     use crate::error::chain;
 
     fn attach(source: io::Error) -> MountError {
-        MountError::Attach { mount: Mount::image("/s/image", Vec::new(), "/pod"), step: "mount", source }
+        MountError::Attach { mount: Box::new(Mount::image("/s/image", Vec::new(), "/pod")), step: "mount", source }
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub(super) fn attach(
     let loop_devices = || Parts::loop_devices(&image.opened_again()?, devices.open());
     Hidden::mount_either(&files, loop_devices, mounter.strategy(), mounter.workdir())
         .and_then(|(filesystem, _)| filesystem.attach(target.as_fd()))
-        .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
+        .map_err(|(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source })
 }
 
 /// Whether a mount shows this image, and the whole of it; `false` if the image is gone or damaged, so that its volume can

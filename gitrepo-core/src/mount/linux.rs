@@ -109,7 +109,7 @@ impl Mounter for LinuxMounter {
                 let source = directory::open(source, Role::Source)?;
                 let target = directory::open(&mount.target, Role::Target)?;
                 self.bind(source.as_fd(), target.as_fd(), mount.read_only)
-                    .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
+                    .map_err(|(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source })
             }
             Attachment::Image { metadata, devices } => image::attach(self, mount, metadata, devices),
             Attachment::Overlay { lower, upper, work } => overlay::attach(self, mount, &Layers { lower, upper, work }),

@@ -62,7 +62,7 @@ pub(super) fn attach(mounter: &LinuxMounter, mount: &Mount, layers: &Layers<'_>)
     if copy_visible()? {
         return Ok(());
     }
-    let failed = |(step, source)| MountError::Attach { mount: mount.clone(), step, source };
+    let failed = |(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source };
     match Hidden::mount_overlay(mounter, layers, mount.read_only) {
         Ok(overlay) => overlay.attach(target.as_fd()).map_err(failed),
         Err((_, error)) if error.raw_os_error() == Some(libc::EBUSY) => match copy_visible()? {

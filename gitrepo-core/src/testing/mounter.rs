@@ -303,7 +303,11 @@ impl<M> FailingMounter<M> {
 
 impl<M: Mounter> Mounter for FailingMounter<M> {
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
-        self.check(Verb::Attach, |source| MountError::Attach { mount: mount.clone(), step: "injected", source })?;
+        self.check(Verb::Attach, |source| MountError::Attach {
+            mount: Box::new(mount.clone()),
+            step: "injected",
+            source,
+        })?;
         self.inner.attach(mount)
     }
 

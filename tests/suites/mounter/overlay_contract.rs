@@ -100,7 +100,7 @@ pub(super) fn a_symlink_is_refused_and_nothing_mounted<M: Mounter>(bench: &Bench
     symlink(bench.path("overlay-layer"), &link).unwrap();
     for layers in [
         [link.join("lower"), upper.clone(), work.clone()],
-        [lower.clone(), link.join("upper"), work.clone()],
+        [lower.clone(), link.join("upper"), work],
         [lower, upper, link.join("work")],
     ] {
         let error = bench.mounter.attach(&with(&mount, layers)).unwrap_err();

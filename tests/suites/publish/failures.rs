@@ -109,7 +109,7 @@ impl Mounter for Breaking {
         fs::remove_dir(&self.trash).unwrap();
         fs::write(&self.trash, "").unwrap();
         Err(MountError::Attach {
-            mount: mount.clone(),
+            mount: Box::new(mount.clone()),
             step: "injected",
             source: io::Error::from_raw_os_error(libc::EIO),
         })

@@ -44,7 +44,7 @@ impl Mounter for WithoutImages {
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
         if let Attachment::Image { .. } = mount.attachment {
             let source = io::Error::from_raw_os_error(libc::ENODEV);
-            return Err(MountError::Attach { mount: mount.clone(), step: "mount", source });
+            return Err(MountError::Attach { mount: Box::new(mount.clone()), step: "mount", source });
         }
         self.mounter.attach(mount)
     }
