@@ -74,10 +74,14 @@ impl Store {
         Ok(LowerSlot { path: self.lower_path(id), _lock: lock })
     }
 
-    /// Locks the lower mount of a snapshot exclusively, if nobody uses or makes it at this moment.
+    /// Locks the lower mount of a snapshot exclusively, if it has a place and nobody uses or makes it at this moment.
     pub(crate) fn try_lower(&self, id: &str) -> Result<Option<LowerSlot>, StoreError> {
+        let path = self.root().join(DIRECTORY).join(id);
+        if !path.exists() {
+            return Ok(None);
+        }
         let lock = self.layout.locks.try_acquire(&LockName::Lower(id.to_owned()), Mode::Exclusive)?;
-        Ok(lock.map(|lock| LowerSlot { path: self.root().join(DIRECTORY).join(id), _lock: lock }))
+        Ok(lock.map(|lock| LowerSlot { path, _lock: lock }))
     }
 
     /// Returns the ids of the snapshots with a place for a lower mount.

@@ -96,7 +96,7 @@ impl Volumes {
 
     fn try_release_lower(&self, id: &str) -> Result<bool, PublishError> {
         let Some(slot) = self.store.try_lower(id)? else { return Ok(false) };
-        if !slot.path().exists() || self.mounter.list()?.iter().any(|mount| has_lower(mount, id)) {
+        if self.mounter.list()?.iter().any(|mount| has_lower(mount, id)) {
             return Ok(false);
         }
         self.mounter.unmount(slot.path())?;

@@ -110,6 +110,11 @@ impl Volumes {
         )))
     }
 
+    /// Returns why writable volumes are copies here; `None` if overlays can be mounted. The first call tries it.
+    pub fn without_overlays(&self) -> Option<String> {
+        self.try_overlays().err().map(|error| chain(&error))
+    }
+
     /// Fails if overlays in this store cannot be mounted. Tries it once, unless it fails for a reason that may pass.
     fn try_overlays(&self) -> Result<(), Arc<MountError>> {
         self.overlays.or_try(
