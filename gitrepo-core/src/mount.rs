@@ -1,5 +1,6 @@
 //! Mounts and unmounts.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -9,11 +10,15 @@ use std::sync::Arc;
 use crate::error::Kind;
 
 pub(crate) mod directory;
+mod hidden;
 mod image;
+mod kernel_log;
 pub mod linux;
 mod loop_device;
 pub mod mountinfo;
+pub(crate) mod overlay;
 mod private_directory;
+mod same_file;
 
 /// Mounts and unmounts. The real implementation is [`linux::LinuxMounter`]; `testing::FakeMounter` records its calls.
 ///
@@ -27,7 +32,8 @@ pub trait Mounter: Send + Sync {
 
     /// Whether exactly this is attached: one mount on the target, of the source itself, read-only or writable as
     /// requested. `false` if the source or target is missing. A retried publish calls this to avoid a second layer. An
-    /// image is recognised by its metadata alone: its devices are not compared.
+    /// image is recognised by its metadata alone: its devices are not compared. An overlay is recognised by its upper
+    /// layer alone; one that was frozen is read-only, and also what a writable one has become.
     fn shows(&self, mount: &Mount) -> Result<bool, MountError>;
 
     /// Detaches everything stacked on `target`, verifies it, and returns the number of mounts. Zero mounts or a missing
@@ -39,6 +45,14 @@ pub trait Mounter: Send + Sync {
 
     /// Fails if images in this directory, whose content begins at multiples of 512 bytes, cannot be mounted. Tries it.
     fn check_images(&self, directory: &Path) -> Result<(), MountError>;
+
+    /// Fails if overlays with their layers in this directory cannot be mounted, or if the kernel would not refuse a second
+    /// one over the same layer. Tries it with directories that it makes there, and leaves them to the caller.
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError>;
+
+    /// Makes the overlay on `target` read-only, on all its targets. Fails, with [`Kind::Busy`], while a file in it is open
+    /// for writing.
+    fn freeze(&self, target: &Path) -> Result<(), MountError>;
 
     /// Removes half-made mounts of killed processes and returns their number. Safe at any time: mounts in preparation
     /// by a live process are left alone.
@@ -66,6 +80,14 @@ impl<M: Mounter + ?Sized> Mounter for Arc<M> {
         (**self).check_images(directory)
     }
 
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        (**self).check_overlays(directory)
+    }
+
+    fn freeze(&self, target: &Path) -> Result<(), MountError> {
+        (**self).freeze(target)
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         (**self).sweep()
     }
@@ -89,14 +111,27 @@ pub enum Attachment {
         /// The files with the content, in the order of the image's device table.
         devices: Vec<PathBuf>,
     },
+    /// A directory with a layer over it that takes all changes. All mounts of one layer that see each other are of one
+    /// filesystem: the kernel does not define what two of them over one layer do.
+    ///
+    /// The kernel resolves the paths, so nobody else may be able to change the directories above them.
+    Overlay {
+        /// The directory that stays as it is.
+        lower: PathBuf,
+        /// The directory with the changes, whose owner and mode are those of the root that is shown.
+        upper: PathBuf,
+        /// A directory beside `upper` for the kernel's own use.
+        work: PathBuf,
+    },
 }
 
 impl Attachment {
-    /// Returns its path on disk: the directory, or the image's metadata.
+    /// Returns its path on disk: the directory, the image's metadata, or the overlay's upper layer.
     pub fn path(&self) -> &Path {
         match self {
             Self::Bind { source } => source,
             Self::Image { metadata, .. } => metadata,
+            Self::Overlay { upper, .. } => upper,
         }
     }
 }
@@ -142,10 +177,15 @@ pub struct MountPoint {
     pub source: PathBuf,
     /// Options of this mount, such as `ro`, `nosuid`.
     pub options: Vec<String>,
+    /// Options of the filesystem, such as `ro` and `upperdir=/layer`, which all its mounts have.
+    pub filesystem_options: Vec<OsString>,
 }
 
 /// The type of an image's filesystem.
 pub(crate) const EROFS: &str = "erofs";
+
+/// The type of an overlay's filesystem.
+pub(crate) const OVERLAY: &str = "overlay";
 
 impl MountPoint {
     /// Whether this mount refuses writes.
@@ -156,6 +196,21 @@ impl MountPoint {
     /// Returns the image that this mount shows, whole or a directory of it.
     pub fn image(&self) -> Option<&Path> {
         (self.filesystem == EROFS).then_some(&self.source)
+    }
+
+    /// Returns the upper layer of the overlay that this mount shows, whole or a directory of it.
+    pub fn upper(&self) -> Option<PathBuf> {
+        overlay::layer(self, "upperdir=")
+    }
+
+    /// Returns the lower layer of the overlay that this mount shows, if it has a single one.
+    pub fn lower(&self) -> Option<PathBuf> {
+        overlay::layer(self, "lowerdir=")
+    }
+
+    /// Whether the filesystem refuses writes, whatever the flags of the mount.
+    pub fn is_frozen(&self) -> bool {
+        self.filesystem_options.iter().any(|option| option == "ro")
     }
 }
 
@@ -168,6 +223,8 @@ pub enum Role {
     Target,
     /// A file with the content of an image.
     Device,
+    /// The upper layer of an overlay, or the directory for its work.
+    Layer,
 }
 
 impl fmt::Display for Role {
@@ -176,6 +233,7 @@ impl fmt::Display for Role {
             Self::Source => "source",
             Self::Target => "target",
             Self::Device => "device",
+            Self::Layer => "layer",
         })
     }
 }
@@ -237,7 +295,7 @@ pub enum MountError {
     #[error("cannot mount {:?} at {:?} ({step})", mount.attachment.path(), mount.target)]
     Attach {
         /// The mount to make.
-        mount: Mount,
+        mount: Box<Mount>,
         /// The step that failed.
         step: &'static str,
         /// The system's error.
@@ -271,6 +329,46 @@ pub enum MountError {
         length: u64,
         /// The length in the image's table, in bytes.
         listed: u64,
+    },
+    /// A writable overlay is mounted over this layer already, and not visible here.
+    #[error(
+        "the layer {upper:?} is in use by an overlay that this process does not see: it is mounted in another mount \
+         namespace, or was unmounted while processes had files of it open; unmount it there, or end them"
+    )]
+    LayerInUse {
+        /// The upper layer.
+        upper: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The options of an overlay cannot express a path.
+    #[error("cannot use {path:?} in an overlay: commas, colons and backslashes separate paths and options there")]
+    OverlayPath {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A trial showed that no overlay in this directory can be mounted.
+    #[error("overlays in {directory:?} cannot be mounted ({step})")]
+    NoOverlays {
+        /// The directory.
+        directory: PathBuf,
+        /// The step that failed.
+        step: &'static str,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// An overlay could not be made read-only.
+    #[error("cannot make the overlay on {target:?} read-only ({step})")]
+    Freeze {
+        /// The target.
+        target: PathBuf,
+        /// The step that failed.
+        step: &'static str,
+        /// The system's error.
+        #[source]
+        source: io::Error,
     },
     /// A trial showed that no image in this directory can be mounted.
     #[error("images in {directory:?} cannot be mounted ({step})")]
@@ -327,12 +425,16 @@ impl MountError {
             Self::Path { .. } => Kind::InvalidRequest,
             Self::Symlink { .. } => Kind::FailedPrecondition,
             Self::WritableImage { .. } => Kind::InvalidRequest,
+            Self::LayerInUse { .. } => Kind::Busy,
+            Self::OverlayPath { .. } => Kind::FailedPrecondition,
             Self::DeviceCount { .. } | Self::ShortDevice { .. } => Kind::Corrupt,
             // Part of an image was deleted.
             Self::Directory { role: Role::Device, source, .. } if directory::is_absence(source) => Kind::Corrupt,
             Self::Directory { source, .. }
             | Self::Attach { source, .. }
             | Self::NoImages { source, .. }
+            | Self::NoOverlays { source, .. }
+            | Self::Freeze { source, .. }
             | Self::Unmount { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::Unsupported => {
@@ -349,10 +451,10 @@ impl MountError {
         }
     }
 
-    /// Whether the filesystem of the directory failed while images were tried there. A kernel without images reports
-    /// errors of other numbers.
+    /// Whether the filesystem of the directory failed while images or overlays were tried there. A kernel without them
+    /// reports errors of other numbers.
     pub(crate) fn is_of_storage(&self) -> bool {
-        let Self::NoImages { source, .. } = self else { return false };
+        let (Self::NoImages { source, .. } | Self::NoOverlays { source, .. }) = self else { return false };
         let number = Explained::system_error(source).raw_os_error();
         matches!(number, Some(libc::EIO | libc::EROFS | libc::ESTALE))
     }
@@ -364,7 +466,7 @@ mod tests {
     use crate::error::chain;
 
     fn attach(source: io::Error) -> MountError {
-        MountError::Attach { mount: Mount::image("/s/image", Vec::new(), "/pod"), step: "mount", source }
+        MountError::Attach { mount: Box::new(Mount::image("/s/image", Vec::new(), "/pod")), step: "mount", source }
     }
 
     #[test]

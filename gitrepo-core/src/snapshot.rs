@@ -60,6 +60,7 @@ pub use mountable::listed::Listed;
 pub(crate) use mountable::sealed;
 pub use ownership::GroupAccess;
 pub use ownership::Ownership;
+pub(crate) use ownership::VolumeRoot;
 pub(crate) use pace::Pace;
 pub use verify::Verifier;
 pub use verify::VerifyError;

@@ -6,8 +6,8 @@
 //!
 //! A lease may take minutes, so this module holds no lock meanwhile. A show checks under the lock whether the lease is
 //! still what the target needs. If not, it fails with [`PublishError::Outdated`], and the publish starts over. Locks
-//! are taken in this order: those of [`lease`](crate::lease), target, volume. The volume's lock protects its shared
-//! copy alone.
+//! are taken in this order: those of [`lease`](crate::lease), target, volume, lower. The volume's lock protects its
+//! shared copy or layer alone.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +27,6 @@ use crate::spec::Writable;
 use crate::store::CredentialId;
 use crate::store::Origin;
 use crate::store::Record;
-use crate::store::Shows;
 use crate::store::Store;
 use crate::store::StoreError;
 
@@ -37,7 +36,9 @@ mod damaged;
 mod error;
 mod find;
 mod format;
+mod layers;
 mod list;
+mod plan;
 mod prefetch;
 mod publish;
 mod room;
@@ -59,6 +60,7 @@ pub use list::State;
 pub use publish::VolumeLease;
 pub use sweep::Abandoned;
 pub use unpublish::Unpublished;
+pub use written::LayerUsage;
 pub use written::Overgrown;
 
 /// The volumes of one node.
@@ -67,6 +69,7 @@ pub struct Volumes {
     snapshots: Snapshots,
     mounter: Arc<dyn Mounter>,
     images: Trial,
+    overlays: Trial,
     written: Written,
 }
 
@@ -82,12 +85,16 @@ pub struct VolumeRequest {
     pub origin: Origin,
     /// The repository, the revision and the options.
     pub spec: VolumeSpec,
-    /// Whether the mount is read-only. If not, the target shows a plain copy: one of its own, or with
-    /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show.
+    /// Whether the mount is read-only. If not, the target shows a layer of its own over the tree, or with
+    /// [`Writable::Shared`] the one that all targets of `volume_id` on this node show; with [`Writable::Copy`], and where
+    /// overlays are impossible, a plain copy.
     pub read_only: bool,
     /// Whether a read-only volume must be an image: somebody mounts the target further and does not keep the mount's
     /// flag, but cannot make an image writable.
     pub only_image: bool,
+    /// Whether whoever mounts the target further maps its ids, as for a pod with a user namespace of its own. The kernel
+    /// cannot do that with overlays, so a writable volume is a copy.
+    pub id_mapped: bool,
     /// The group that owns the files, as for a pod's `fsGroup`: it may write those of a writable volume. The files of a
     /// read-only volume belong to it, and to the user [`VolumeSpec::uid`], only if the volume is an image.
     pub group: Option<u32>,
@@ -148,7 +155,14 @@ impl Volumes {
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
         let snapshots = Snapshots::new(store.clone(), gateway, room);
-        Self { store, snapshots, mounter, images: Trial::default(), written: Written::default() }
+        Self {
+            store,
+            snapshots,
+            mounter,
+            images: Trial::default(),
+            overlays: Trial::default(),
+            written: Written::default(),
+        }
     }
 
     /// Returns the store.
@@ -181,29 +195,22 @@ impl VolumeRequest {
             spec,
             read_only: true,
             only_image: false,
+            id_mapped: false,
             group: None,
             tenant: None,
         }
     }
 
-    /// Whether all targets of the volume share one copy.
+    /// Whether all targets of the volume share what they write.
     fn is_shared(&self) -> bool {
-        self.shows() == Shows::SharedCopy
+        !self.read_only && self.spec.writable == Some(Writable::Shared)
     }
 
-    /// Returns what the target will show.
-    fn shows(&self) -> Shows {
-        match self.spec.writable {
-            _ if self.read_only => Shows::Snapshot,
-            Some(Writable::Shared) => Shows::SharedCopy,
-            _ => Shows::Copy,
-        }
-    }
-
-    /// Returns whom the files of a read-only volume belong to, if it is an image. `None` for a writable volume: its copy
-    /// gets its owners from the options.
-    fn ownership(&self) -> Option<Ownership> {
-        self.read_only.then(|| Ownership::of_readers(self.spec.uid, self.group))
+    /// Returns whom the files belong to, if the target shows an image, alone or under a layer. A copy gets its owners from
+    /// the options.
+    fn ownership(&self) -> Ownership {
+        let of = if self.read_only { Ownership::of_readers } else { Ownership::of_writers };
+        of(self.spec.uid, self.group)
     }
 
     /// Returns every option that decides what the target shows and who may write it. A repeated publish compares these.
@@ -218,10 +225,12 @@ impl VolumeRequest {
     }
 }
 
-/// Whether the record and the request have the same content. A volume whose record names no owners takes none.
+/// Whether the record and the request have the same content. A volume whose record names no owners takes none. What is
+/// writable stays a copy or a layer, as it is.
 fn same_content(record: &Record, request: &VolumeRequest) -> bool {
-    let same_owners = record.ownership.is_none() || record.ownership == request.ownership();
-    record.content == request.content() && record.shows == request.shows() && same_owners
+    let same_owners = record.ownership.is_none_or(|ownership| ownership == request.ownership());
+    let same_kind = record.shows.is_read_only() == request.read_only && record.shows.is_shared() == request.is_shared();
+    record.content == request.content() && same_kind && same_owners
 }
 
 /// Whether the record proves access for this credential.

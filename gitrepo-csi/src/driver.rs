@@ -284,8 +284,10 @@ impl Parts {
             let format = volumes.as_ref().filter(|_| has_node).map(|volumes| volumes.serving().format);
             let store = volumes.and_then(|volumes| last_look.at(volumes.store()));
             let (sessions, jobs, evicted) = (gateway.sessions(), jobs.count(), storage.evicted());
-            let (overgrown, damaged) = (storage.overgrown().len(), storage.damaged());
-            let observed = Observed { sessions, jobs, changed, evicted, overgrown, damaged, format, store };
+            let (overgrown, damaged) = (storage.overgrown(), storage.damaged());
+            let frozen = overgrown.iter().filter(|volume| volume.frozen).count();
+            let overgrown = overgrown.len();
+            let observed = Observed { sessions, jobs, changed, evicted, overgrown, frozen, damaged, format, store };
             metrics.render(&observed).unwrap_or_default()
         };
         let storage = Arc::clone(&self.storage);

@@ -122,9 +122,14 @@ impl Housekeeping {
         let storage = Arc::clone(&self.storage);
         let measured = move || {
             let overgrown = storage.volumes()?.overgrown(TO_MEASURE)?;
-            for Overgrown { volume_id, target, bytes, limit } in &overgrown {
+            for Overgrown { volume_id, target, bytes, limit, frozen } in &overgrown {
                 let target_path = target.display().to_string();
-                tracing::warn!(volume_id, target_path, bytes, limit, "a writable volume exceeds limits.writableBytes");
+                let message = if *frozen {
+                    "a writable volume is read-only, because it has exceeded limits.writableBytes"
+                } else {
+                    "a writable volume exceeds limits.writableBytes"
+                };
+                tracing::warn!(volume_id, target_path, bytes, limit, message);
             }
             storage.set_overgrown(overgrown);
             Ok(())

@@ -69,6 +69,8 @@ pub struct Observed {
     pub evicted: [(Reason, u64); Reason::ALL.len()],
     /// Targets of writable volumes that are larger than `limits.writableBytes`.
     pub overgrown: usize,
+    /// Those of them that are read-only since.
+    pub frozen: usize,
     /// Targets that show a snapshot that was changed or damaged.
     pub damaged: usize,
     /// The format of new read-only volumes; `None` in a controller, or while the store cannot be opened.
@@ -86,6 +88,7 @@ impl Default for Observed {
             changed: 0,
             evicted: Reason::ALL.map(|reason| (reason, 0)),
             overgrown: 0,
+            frozen: 0,
             damaged: 0,
             format: None,
             store: None,
@@ -97,6 +100,7 @@ struct Gauges {
     sessions: Family<Labels<1>, Gauge>,
     jobs: Family<Labels<1>, Gauge>,
     overgrown: Gauge,
+    frozen: Gauge,
     damaged: Gauge,
     snapshots: Gauge,
     repositories: Gauge,
@@ -140,6 +144,7 @@ impl Default for Metrics {
                 sessions: added(all, "sessions", "Sessions with remotes"),
                 jobs: added(all, "jobs", "Running publishes, and failures that no call has reported yet"),
                 overgrown: added(all, "overgrown_volumes", "Writable volumes above limits.writableBytes, by target"),
+                frozen: added(all, "frozen_volumes", "Those of them that are read-only since, by target"),
                 damaged: added(all, "damaged_volumes", "Volumes that show a changed or damaged tree, by target"),
                 snapshots: added(all, "snapshots", "Snapshots in the store"),
                 repositories: added(all, "repositories", "Repositories in the store"),
@@ -273,6 +278,7 @@ impl Gauges {
         set(&self.jobs, "running", observed.jobs.running);
         set(&self.jobs, "unheard", observed.jobs.unheard);
         self.overgrown.set(signed(observed.overgrown));
+        self.frozen.set(signed(observed.frozen));
         self.damaged.set(signed(observed.damaged));
         self.store_up.set(i64::from(observed.store.is_some()));
         if let Some(store) = &observed.store {
@@ -388,6 +394,7 @@ mod tests {
             "gitrepo_snapshots 2",
             "gitrepo_repositories 1",
             "gitrepo_overgrown_volumes 0",
+            "gitrepo_frozen_volumes 0",
             "gitrepo_damaged_volumes 1",
             "gitrepo_scrubbed_bytes_total 11",
             "gitrepo_damages_total{part=\"repository\"} 1",

@@ -68,6 +68,7 @@ impl Mount {
         request.origin = ORIGIN;
         request.read_only = read_only;
         request.group = group;
+        request.id_mapped = gitrepo_frontend::pods::have_user_namespace(&request.target);
         request.tenant = (!pod.namespace.is_empty()).then(|| pod.namespace.clone());
         Ok(Self { pod, request, credentials, volumes })
     }

@@ -74,5 +74,6 @@ mod sys;
 pub mod tinyproxy;
 pub mod tmpfs;
 pub mod tree;
+pub mod user_namespace;
 pub mod volumes;
 pub mod web;

@@ -1,14 +1,55 @@
-//! The system calls with which one process decides on those of others: seccomp's user notification, seccomp_unotify(2).
+//! System calls: those with which one process decides on those of others (seccomp's user notification,
+//! seccomp_unotify(2)), and those that map the ids of a mount.
 
 #![allow(unsafe_code, reason = "no library offers these calls")]
 
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
+
+/// Attaches a copy of the mount on `source` to `target`, with the ids of this user namespace.
+pub(crate) fn attach_mapped(source: &Path, namespace: &File, target: &Path) -> io::Result<()> {
+    let [source, target] = [source, target].map(|path| CString::new(path.as_os_str().as_bytes()));
+    let (source, target) = (source?, target?);
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the path is a C string.
+    let result = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) };
+    let descriptor = Errno::result(result)?.try_into().map_err(|_| Errno::EBADF)?;
+    // SAFETY: the call has just returned this descriptor to us.
+    let clone = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd().try_into().map_err(|_| Errno::EBADF)?,
+    };
+    // SAFETY: both descriptors are open, the path is a C string, and the structure has the size that is passed.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            clone.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    })?;
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
+    // SAFETY: the descriptor is open and the paths are C strings.
+    let result = unsafe {
+        libc::syscall(libc::SYS_move_mount, clone.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), flags)
+    };
+    Ok(Errno::result(result).map(drop)?)
+}
 
 /// A filter as the kernel reads it.
 pub(crate) type Filter = [libc::sock_filter];

@@ -65,6 +65,11 @@ pub fn read_only(url: &str, target: &Path) -> VolumeRequest {
     with(request, |request| request.origin = PERSON)
 }
 
+/// The same as a private, writable volume for `uid`, a layer or a copy as the node has it.
+pub fn private(url: &str, target: &Path, uid: u32) -> VolumeRequest {
+    with(writable(url, target, uid), |request| request.spec.writable = Some(Writable::Private))
+}
+
 /// The same as a private copy for `uid`.
 pub fn writable(url: &str, target: &Path, uid: u32) -> VolumeRequest {
     with(read_only(url, target), |request| {
@@ -161,6 +166,9 @@ impl Node {
         for record in self.volumes.store().records().unwrap() {
             self.mounter.unmount(&record.target).unwrap();
         }
+        for lower in entries(&self.store().join("lowers")) {
+            self.mounter.unmount(&lower).unwrap();
+        }
         forget_boot(self.store());
     }
 
@@ -230,7 +238,7 @@ pub fn files_below(directory: &Path) -> Vec<PathBuf> {
 
 /// What volumes or work in flight have left in the store and in the pods' directory.
 pub fn leftovers(store: &Path, pods: &Path) -> Vec<PathBuf> {
-    let places = ["volumes", "staging", "trash", "mounting"].map(|place| store.join(place));
+    let places = ["volumes", "staging", "trash", "mounting", "lowers"].map(|place| store.join(place));
     places.iter().map(PathBuf::as_path).chain([pods]).flat_map(entries).collect()
 }
 

@@ -75,6 +75,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_mounter(FakeMounter::new())
+    }
+
+    fn with_mounter(mounter: FakeMounter) -> Self {
         let place = TempDir::new().unwrap();
         let home = place.path().canonicalize().unwrap();
         std::fs::create_dir_all(home.join("kubelet/pods")).unwrap();
@@ -82,7 +86,7 @@ impl Bench {
         let first = repository.commit("main", &Files::new().file("README.md", "# First\n"));
         let commit = repository.commit("main", &Files::new().file("README.md", "# Second\n").file("a/b", "deep\n"));
         let server = HttpServer::start(&repository);
-        let mounter = Arc::new(FakeMounter::new());
+        let mounter = Arc::new(mounter);
         let node = driver(&home, &mounter);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { runtime, node, mounter, server, repository, first, commit, home, _place: place }

@@ -38,8 +38,8 @@ fn a_node_with_a_store_and_a_good_repository_has_no_failure() {
     shell.mount(&url, &shell.target("pod"), &[]).assert_success();
     let outcome = shell.run(&["doctor", &url, "--json", &kubelet]).assert_success();
     let found = checks(&outcome.stdout);
-    for name in ["kernel", "user", "store", "store writable", "store locks", "store content", "records", "confinement"]
-    {
+    let names = ["kernel", "user", "store", "store writable", "store locks", "store content", "records", "confinement"];
+    for name in names.into_iter().chain(["writable volumes"]) {
         assert_eq!(status(&found, name), "ok", "{name}: {found:?}");
     }
     for name in ["policy", "name", "address", "TCP", "session", "login", "repository", "revision", "fetch"] {

@@ -70,7 +70,7 @@ struct Lane {
     server: HttpServer,
     repository: Repository,
     commits: Vec<String>,
-    /// The commit that each target shows, and its kind of copy, if it is writable.
+    /// The commit that each target shows, and how it is writable, if it is.
     mounted: BTreeMap<PathBuf, (String, Option<&'static str>)>,
     /// Commits that were mounted before.
     known: BTreeSet<String>,
@@ -144,7 +144,7 @@ impl Lane {
         match self.mounted.get(&target).cloned() {
             None => {
                 let commit = self.commits[self.random.below(COMMITS)].clone();
-                let copy = [None, None, Some("private"), Some("shared")][self.random.below(4)];
+                let copy = [None, None, Some("private"), Some("shared"), Some("copy")][self.random.below(5)];
                 let command = if self.known.insert(commit.clone()) { Command::Fetch } else { Command::Mount };
                 let victim = if self.random.below(4) == 0 { Victim::Worker } else { Victim::Command };
                 let met = self.kill(victim, command, |shell, url| mount(shell, url, &target, &commit, copy));
@@ -214,7 +214,7 @@ impl Lane {
         let of_sweep = |lock: &PathBuf| lock.ends_with("sweep") || lock.ends_with("evict");
         assert!(locks.iter().all(of_sweep), "only the sweep's own locks: {locks:?}");
         let snapshots = entries(&self.shell.store().join("snapshots"));
-        // A writable copy is made of a directory, whatever read-only volumes show.
+        // A plain copy is made of a directory, whatever other volumes show.
         assert!(!snapshots.is_empty() && snapshots.len() <= 2 * COMMITS, "{snapshots:?}");
         let fetches = self.server.packs();
         for snapshot in snapshots {

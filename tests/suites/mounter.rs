@@ -6,6 +6,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use gitrepo_core::error::chain;
+use gitrepo_core::mount::Attachment;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
@@ -31,6 +32,8 @@ mod image_store;
 mod image_support;
 mod killed;
 mod linux;
+mod overlay_contract;
+mod overlay_kernel;
 
 /// A mounter, and a directory to use it in.
 struct Bench<M> {
@@ -120,6 +123,16 @@ impl<M: Mounter> Bench<M> {
         Mount::bind(source, self.directory(format!("target-{name}")), read_only)
     }
 
+    /// A writable overlay of this name, with a file `canary` and a directory `directory` in its lower layer.
+    fn overlay(&self, name: &str) -> Mount {
+        let [lower, upper, work] =
+            ["lower", "upper", "work"].map(|layer| self.directory(format!("overlay-{name}/{layer}")));
+        fs::create_dir_all(lower.join("directory/inner")).unwrap();
+        fs::write(lower.join("canary"), "alive").unwrap();
+        let attachment = Attachment::Overlay { lower, upper, work };
+        Mount { attachment, target: self.directory(format!("target-{name}")), read_only: false }
+    }
+
     /// An image with two devices, in a directory of this name.
     fn image(&self, name: &str) -> Image {
         // The sum of the letters is different for the names that the tests use.
@@ -202,6 +215,52 @@ mod promises_of_the_kernel {
             a_deleted_source_is_not_shown
             a_parent_swapped_for_a_symlink_does_not_redirect_a_mount
             permanent_mounts_are_in_every_list
+            nothing_is_left_in_the_working_directory
+        }
+    }
+}
+
+mod promises_about_overlays {
+    over! {
+        fake: Some(Bench::fake());
+        detached_on_private: Bench::linux(Strategy::Detached, MsFlags::MS_PRIVATE);
+        detached_on_shared: Bench::linux(Strategy::Detached, MsFlags::MS_SHARED);
+        place_on_private: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        place_on_shared: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        ; { overlay_contract:
+            an_overlay_is_listed_with_its_flags_and_layers
+            a_mount_shows_exactly_its_layer
+            overlays_on_binds_are_all_unmounted
+            layers_and_targets_must_be_directories
+            a_symlink_is_refused_and_nothing_mounted
+            a_path_that_options_cannot_express_is_refused
+            a_frozen_overlay_is_what_was_mounted_and_read_only
+            only_an_overlay_is_frozen
+            a_sweep_leaves_overlays_alone
+        }
+    }
+}
+
+mod promises_of_the_kernel_about_overlays {
+    over! {
+        detached_on_private: Bench::linux(Strategy::Detached, MsFlags::MS_PRIVATE);
+        detached_on_shared: Bench::linux(Strategy::Detached, MsFlags::MS_SHARED);
+        place_on_private: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_PRIVATE);
+        place_on_shared: Bench::linux(Strategy::PrivateDirectory, MsFlags::MS_SHARED);
+        ; { overlay_kernel:
+            changes_go_to_the_upper_layer
+            the_root_has_the_owner_and_mode_of_the_upper_layer
+            a_directory_of_the_lower_layer_is_renamed
+            a_change_of_owner_copies_no_data
+            targets_of_one_layer_share_a_filesystem
+            many_threads_attach_one_layer_once
+            a_layer_in_use_in_another_mount_namespace_is_refused
+            a_layer_over_another_lower_one_than_before_is_mounted
+            a_read_only_overlay_is_never_writable
+            a_frozen_overlay_refuses_writes_on_all_targets
+            an_overlay_with_a_file_open_for_writing_is_frozen_later
+            a_trial_says_whether_overlays_work_and_leaves_nothing_mounted
+            a_deleted_layer_is_not_shown
             nothing_is_left_in_the_working_directory
         }
     }

@@ -39,6 +39,7 @@ mod formats;
 mod image_damage;
 mod images;
 mod kernel;
+mod layers;
 mod older;
 mod shared;
 mod targets;
@@ -312,6 +313,62 @@ over_every_format! {
             a_snapshot_from_a_backup_is_shown;
         older:
             a_store_of_an_older_version_is_set_aside_and_its_volumes_stay;
+    }
+}
+
+over! {
+    of_layers_over_directories: Bench::real();
+    ; {
+        layers:
+            pods_of_one_commit_write_at_once_and_see_only_their_own
+            a_layer_survives_restarts_and_reboots_and_goes_with_its_target
+            a_workspace_takes_no_space_before_the_first_write
+            a_copy_is_a_copy_and_its_root_is_as_that_of_a_layer
+            a_pod_with_mapped_ids_gets_a_copy
+            ids_of_every_kind_but_overlays_can_be_mapped
+            a_layer_beyond_the_limit_is_read_only_until_it_is_unpublished
+            what_is_below_a_layer_does_not_count_towards_its_limit
+            a_shared_layer_that_is_mounted_where_it_is_not_seen_is_refused
+            a_layer_over_a_directory_is_for_root_and_others_get_a_copy;
+    }
+}
+
+over! {
+    of_layers_over_images: Bench::images();
+    ; {
+        layers:
+            pods_of_one_commit_write_at_once_and_see_only_their_own
+            a_layer_survives_restarts_and_reboots_and_goes_with_its_target
+            a_workspace_takes_no_space_before_the_first_write
+            a_copy_is_a_copy_and_its_root_is_as_that_of_a_layer
+            a_pod_with_mapped_ids_gets_a_copy
+            ids_of_every_kind_but_overlays_can_be_mapped
+            a_layer_beyond_the_limit_is_read_only_until_it_is_unpublished
+            what_is_below_a_layer_does_not_count_towards_its_limit
+            a_shared_layer_that_is_mounted_where_it_is_not_seen_is_refused
+            layers_over_an_image_share_one_lower_mount_until_the_last_is_gone
+            a_layer_outlives_a_lost_lower_mount
+            a_layer_over_an_image_belongs_to_its_user_and_group;
+        shared:
+            targets_of_a_volume_share_a_copy_until_the_last_is_gone
+            other_volumes_and_private_copies_do_not_show_a_shared_copy
+            a_shared_copy_and_its_data_survive_a_reboot
+            different_content_is_refused_while_a_shared_copy_exists
+            a_target_that_fails_to_join_leaves_the_shared_copy_alone
+            a_shared_copy_without_a_record_is_never_shown_again
+            a_mounted_shared_copy_outlives_a_lost_record
+            a_lost_shared_copy_is_made_again_from_the_same_commit
+            a_shared_copy_belongs_to_the_requested_user_and_group;
+    }
+}
+
+over! {
+    of_layers_over_images_on_loop_devices: Bench::images_on_loop_devices();
+    ; {
+        layers:
+            pods_of_one_commit_write_at_once_and_see_only_their_own
+            a_layer_survives_restarts_and_reboots_and_goes_with_its_target
+            layers_over_an_image_share_one_lower_mount_until_the_last_is_gone;
     }
 }
 

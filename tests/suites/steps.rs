@@ -92,19 +92,22 @@ const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None };
 const SECOND: Mount = Mount { commit: 1, ..FIRST };
 const PART: Mount = Mount { subdirectory: "a", ..FIRST };
 const PRIVATE: Mount = Mount { writable: Some("private"), ..FIRST };
+const COPY: Mount = Mount { writable: Some("copy"), ..FIRST };
 const SHARED: Mount = Mount { writable: Some("shared"), ..FIRST };
 
 /// The shortest come first: what is tried in one is not tried again in another.
 const CASES: &[Case] = &[
     Case { name: "a hit", disk: Disk::Fetched, mounted: None, then: Then::Mount(FIRST) },
     Case { name: "an unmount", disk: Disk::Fetched, mounted: Some(FIRST), then: Then::Unmount },
-    Case { name: "an unmount of a private copy", disk: Disk::Fetched, mounted: Some(PRIVATE), then: Then::Unmount },
-    Case { name: "an unmount of a shared copy", disk: Disk::Fetched, mounted: Some(SHARED), then: Then::Unmount },
+    Case { name: "an unmount of a private layer", disk: Disk::Fetched, mounted: Some(PRIVATE), then: Then::Unmount },
+    Case { name: "an unmount of a shared layer", disk: Disk::Fetched, mounted: Some(SHARED), then: Then::Unmount },
     Case { name: "a sweep of a volume", disk: Disk::Fetched, mounted: Some(FIRST), then: Then::SweepAbandoned },
     Case { name: "a sweep of everything", disk: Disk::Fetched, mounted: None, then: Then::SweepAll },
     Case { name: "a view", disk: Disk::Fetched, mounted: None, then: Then::Mount(PART) },
-    Case { name: "a private copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(PRIVATE) },
-    Case { name: "a shared copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(SHARED) },
+    Case { name: "an unmount of a copy", disk: Disk::Fetched, mounted: Some(COPY), then: Then::Unmount },
+    Case { name: "a private layer", disk: Disk::Fetched, mounted: None, then: Then::Mount(PRIVATE) },
+    Case { name: "a shared layer", disk: Disk::Fetched, mounted: None, then: Then::Mount(SHARED) },
+    Case { name: "a copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(COPY) },
     Case { name: "a fetch of another commit", disk: Disk::Fetched, mounted: None, then: Then::Mount(SECOND) },
     Case { name: "a fetch into a new store", disk: Disk::Empty, mounted: None, then: Then::Mount(FIRST) },
     Case { name: "a sweep that compacts", disk: Disk::Fragmented, mounted: None, then: Then::Sweep },

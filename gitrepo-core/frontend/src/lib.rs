@@ -17,5 +17,6 @@ pub mod exit;
 pub mod log;
 pub mod node_credentials;
 pub mod path;
+pub mod pods;
 pub mod secret_directory;
 pub mod signals;

@@ -11,7 +11,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
@@ -30,19 +29,19 @@ use super::MountError;
 use super::MountPoint;
 use super::Role;
 use super::directory;
+use super::hidden::Hidden;
 use super::linux::LinuxMounter;
 use super::mountinfo;
+use super::same_file::is_same;
 use crate::error::chain;
 use crate::sys;
 
 mod devices;
 mod filesystem;
 mod header;
-mod kernel_log;
 mod probe;
 
 use devices::Devices;
-use filesystem::Hidden;
 use filesystem::Parts;
 use header::Header;
 
@@ -102,13 +101,14 @@ pub(super) fn attach(
     let loop_devices = || Parts::loop_devices(&image.opened_again()?, devices.open());
     Hidden::mount_either(&files, loop_devices, mounter.strategy(), mounter.workdir())
         .and_then(|(filesystem, _)| filesystem.attach(target.as_fd()))
-        .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
+        .map_err(|(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source })
 }
 
 /// Whether a mount shows this image, and the whole of it; `false` if the image is gone or damaged, so that its volume can
 /// be unpublished.
 pub(super) fn is_shown_by(mount: &MountPoint, metadata: &Path) -> bool {
-    let may_be_shown = mount.image().is_some_and(|shown| is_same(shown, metadata)) && mount.root == Path::new("/");
+    let may_be_shown =
+        mount.image().is_some_and(|shown| is_same(shown, metadata, COMPONENTS_OF_NAME)) && mount.root == Path::new("/");
     if !may_be_shown {
         return false;
     }
@@ -117,20 +117,6 @@ pub(super) fn is_shown_by(mount: &MountPoint, metadata: &Path) -> bool {
         Err(error) => {
             tracing::debug!(image = %metadata.display(), error = %chain(&error), "cannot read a mounted image");
             false
-        }
-    }
-}
-
-/// Whether a path in the mount table means this image. Whoever mounted it may see the store elsewhere.
-fn is_same(shown: &Path, image: &Path) -> bool {
-    if shown == image {
-        return true;
-    }
-    match (shown.metadata(), image.metadata()) {
-        (Ok(shown), Ok(image)) => (shown.dev(), shown.ino()) == (image.dev(), image.ino()),
-        _ => {
-            let name = |path: &Path| path.components().rev().take(COMPONENTS_OF_NAME).collect::<PathBuf>();
-            name(shown) == name(image)
         }
     }
 }

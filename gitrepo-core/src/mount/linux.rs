@@ -27,6 +27,8 @@ use super::Role;
 use super::directory;
 use super::image;
 use super::mountinfo;
+use super::overlay;
+use super::overlay::Layers;
 use super::private_directory;
 use super::private_directory::FailedStep;
 use super::private_directory::PrivateDirectory;
@@ -107,16 +109,17 @@ impl Mounter for LinuxMounter {
                 let source = directory::open(source, Role::Source)?;
                 let target = directory::open(&mount.target, Role::Target)?;
                 self.bind(source.as_fd(), target.as_fd(), mount.read_only)
-                    .map_err(|(step, source)| MountError::Attach { mount: mount.clone(), step, source })
+                    .map_err(|(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source })
             }
             Attachment::Image { metadata, devices } => image::attach(self, mount, metadata, devices),
+            Attachment::Overlay { lower, upper, work } => overlay::attach(self, mount, &Layers { lower, upper, work }),
         }
     }
 
     fn shows(&self, wanted: &Mount) -> Result<bool, MountError> {
         let source = match &wanted.attachment {
             Attachment::Bind { source } => identity(source, Role::Source)?,
-            Attachment::Image { .. } => None,
+            Attachment::Image { .. } | Attachment::Overlay { .. } => None,
         };
         let Some(target) = identity(&wanted.target, Role::Target)? else { return Ok(false) };
         let mounts = self.list()?;
@@ -127,6 +130,9 @@ impl Mounter for LinuxMounter {
         let is_shown = match &wanted.attachment {
             Attachment::Bind { .. } => source == Some(target),
             Attachment::Image { metadata, .. } => image::is_shown_by(only, metadata),
+            Attachment::Overlay { upper, .. } => {
+                return Ok(overlay::is_shown_by(only, upper) && overlay::may_be_written_as(only, wanted.read_only));
+            }
         };
         Ok(is_shown && only.is_read_only() == wanted.read_only)
     }
@@ -152,6 +158,14 @@ impl Mounter for LinuxMounter {
                 source: io::Error::new(io::ErrorKind::Unsupported, "this needs Linux 6.4"),
             }),
         }
+    }
+
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        overlay::try_in(self, directory)
+    }
+
+    fn freeze(&self, target: &Path) -> Result<(), MountError> {
+        overlay::freeze(self, target)
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

@@ -71,7 +71,9 @@ fn line(line: &[u8]) -> Option<MountPoint> {
     }
     // A line that ends here was cut, or the source is empty, which the kernel allows.
     let source = path(fields.next().unwrap_or_default());
-    Some(MountPoint { target, root, device, filesystem, source, options })
+    // A comma inside an option is escaped.
+    let filesystem_options = fields.next().unwrap_or_default().split(|&byte| byte == b',').map(raw).collect();
+    Some(MountPoint { target, root, device, filesystem, source, options, filesystem_options })
 }
 
 fn number(field: &[u8]) -> Option<u64> {
@@ -83,7 +85,11 @@ fn text(field: &[u8]) -> Option<String> {
 }
 
 fn path(field: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_vec(unescape(field)))
+    PathBuf::from(raw(field))
+}
+
+fn raw(field: &[u8]) -> OsString {
+    OsString::from_vec(unescape(field))
 }
 
 /// Decodes `\ooo`, the kernel's escape for space, tab, newline, backslash and sometimes `#`. Any other backslash stays
@@ -128,6 +134,7 @@ mod tests {
                 filesystem: "ext3".into(),
                 source: "/dev/root".into(),
                 options: vec!["rw".into(), "noatime".into()],
+                filesystem_options: vec!["rw".into(), "errors=continue".into()],
             }]
         );
     }
@@ -206,8 +213,9 @@ mod tests {
             filesystem in "[a-z0-9.]{1,9}",
             source in any_path(),
             options in prop::collection::vec("[a-z]{1,9}", 1..5),
+            filesystem_options in prop::collection::vec(any_path().prop_map(PathBuf::into_os_string), 1..5),
         ) -> MountPoint {
-            MountPoint { target, root, device, filesystem, source, options }
+            MountPoint { target, root, device, filesystem, source, options, filesystem_options }
         }
     }
 
@@ -220,7 +228,19 @@ mod tests {
         line.extend(optional.iter().flat_map(|field| format!("{field} ").into_bytes()));
         line.extend(format!("- {} ", mount.filesystem).bytes());
         line.extend(escape(&mount.source));
-        line.extend(b" rw\n");
+        line.push(b' ');
+        // seq_show_option() of the kernel.
+        let escaped = |option: &OsString| {
+            escape(Path::new(option)).into_iter().flat_map(|byte| match byte {
+                b',' => b"\\054".to_vec(),
+                byte => vec![byte],
+            })
+        };
+        for (at, option) in mount.filesystem_options.iter().enumerate() {
+            line.extend((at > 0).then_some(b','));
+            line.extend(escaped(option));
+        }
+        line.push(b'\n');
         line
     }
 

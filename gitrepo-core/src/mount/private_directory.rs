@@ -86,9 +86,16 @@ impl PrivateDirectory {
         change(None, &mount, flags).map_err(|error| ("remount with flags", error))
     }
 
-    /// Mounts a filesystem in this directory, read-only, with its final flags.
-    pub(super) fn mount_new(&self, filesystem: &str, source: &Path, options: &CStr) -> nix::Result<()> {
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    /// Mounts a filesystem in this directory, with its final flags.
+    pub(super) fn mount_new(
+        &self,
+        filesystem: &str,
+        source: &Path,
+        options: &CStr,
+        read_only: bool,
+    ) -> nix::Result<()> {
+        let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        flags.set(MsFlags::MS_RDONLY, read_only);
         mount(Some(source), &self.mount(), Some(filesystem), flags, Some(options))
     }
 

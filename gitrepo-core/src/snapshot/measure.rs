@@ -1,4 +1,4 @@
-//! Measures a writable copy, which a pod may be changing meanwhile.
+//! Measures a writable copy or layer, which a pod may be changing meanwhile.
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -39,6 +39,8 @@ const KEPT: usize = 64 << 10;
 pub(crate) struct Measured {
     /// Bytes of its files and directories. A file with several names counts once in all.
     pub(crate) bytes: u64,
+    /// Names in its directories.
+    pub(crate) entries: u64,
     /// Whether everything was measured.
     pub(crate) complete: bool,
 }
@@ -50,7 +52,7 @@ pub(crate) struct Measured {
 pub(crate) fn measure(path: &Path, enough: u64, deadline: Instant) -> io::Result<Measured> {
     let top = Beneath::new(path)?;
     let device = fstatat(&top, c"", AtFlags::AT_EMPTY_PATH)?.st_dev;
-    let measured = Measured { bytes: 0, complete: true };
+    let measured = Measured { bytes: 0, entries: 0, complete: true };
     let mut walk = Walk { device, enough, deadline, slice: Instant::now(), measured, deep: Vec::new(), kept: 0 };
     let mut next = Some(CString::default());
     while let Some(place) = next {
@@ -101,6 +103,7 @@ impl Walk {
             let names = if is_directory { 1 } else { u64::from(stat.st_nlink).max(1) };
             let taken = u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(BLOCK);
             self.measured.bytes = self.measured.bytes.saturating_add(taken / names);
+            self.measured.entries += 1;
             if !is_directory || stat.st_dev != self.device {
                 continue;
             }
@@ -168,6 +171,7 @@ mod tests {
         let soon = || Instant::now() + Duration::from_secs(60);
         let whole = measure(&tree, u64::MAX, soon()).unwrap();
         assert!(whole.complete && (1 << 20..2 << 20).contains(&whole.bytes), "{whole:?}");
+        assert_eq!(whole.entries, 6);
         let enough = measure(&tree, 1000, soon()).unwrap();
         assert!(!enough.complete && enough.bytes > 1000, "{enough:?}");
         assert!(!measure(&tree, u64::MAX, Instant::now()).unwrap().complete);

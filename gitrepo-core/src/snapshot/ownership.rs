@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::Owner;
 use super::image::Modes;
 
 /// The owner and group of all files of a snapshot, and what the group may do with them. It is part of the snapshot's id:
@@ -40,6 +41,13 @@ impl Ownership {
         Self { uid, gid: group.unwrap_or(uid), group: access }
     }
 
+    /// Returns the owner of the files of a writable volume: this user, and this group or else the one of the same number. A
+    /// group may write.
+    pub fn of_writers(uid: u32, group: Option<u32>) -> Self {
+        let access = if group.is_some() { GroupAccess::Write } else { GroupAccess::Everybody };
+        Self { uid, gid: group.unwrap_or(uid), group: access }
+    }
+
     /// Whether this is [`Ownership::ROOT`].
     pub fn is_root(&self) -> bool {
         *self == Self::ROOT
@@ -65,6 +73,24 @@ impl Ownership {
         bytes[..4].copy_from_slice(&self.uid.to_be_bytes());
         bytes[4..8].copy_from_slice(&self.gid.to_be_bytes());
         bytes
+    }
+}
+
+/// The root directory of a writable volume, above the tree or the tree's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VolumeRoot {
+    /// Whom it belongs to.
+    pub(crate) owner: Owner,
+    /// Its permissions.
+    pub(crate) mode: u32,
+}
+
+impl VolumeRoot {
+    /// Returns the root of a volume for these writers: everybody may write to it, as to that of `gitRepo` and `emptyDir`;
+    /// or, if there is a group, only the owner and the group, whom the kubelet would have given it.
+    pub(crate) fn of_writers(uid: u32, group: Option<u32>) -> Self {
+        let mode = if group.is_some() { 0o2775 } else { 0o777 };
+        Self { owner: Owner { uid, gid: group.unwrap_or(uid) }, mode }
     }
 }
 

@@ -4,7 +4,7 @@
 //! An OFD lock ([`MarkWatch`]) protects the file from sweeps.
 //!
 //! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
-//! allowed: ask, resolve, repository or fetch, snapshot, target, volume. The holder of a repository's lock may try to
+//! allowed: ask, resolve, repository or fetch, snapshot, target, volume, lower. The holder of a repository's lock may try to
 //! take a fetch's, and the other way round, but neither waits for it. Serving a hit never waits for a lock that a fetch
 //! holds: it takes the locks of its target and of a snapshot, and an evictor never waits for a snapshot's lock. The
 //! holder of a volume's lock makes, joins or leaves its shared copy and fetches nothing. The only lock it waits for is
@@ -62,8 +62,10 @@ pub(crate) enum LockName {
     Fetch(String),
     /// Shared while a snapshot is in use, exclusive to evict it.
     Snapshot(String),
-    /// Making, joining and leaving the copy shared by the targets of one volume.
+    /// Making, joining and leaving the copy or layer shared by the targets of one volume.
     Volume(String),
+    /// Shared while an overlay is made over the lower mount of a snapshot, exclusive to make or remove that.
+    Lower(String),
     /// Making the node's key.
     AccessKey,
     /// Sweeping.
@@ -89,6 +91,7 @@ impl LockName {
             Self::Fetch(hash) => format!("fetch-{hash}"),
             Self::Snapshot(hash) => format!("snapshot-{hash}"),
             Self::Volume(hash) => format!("{VOLUME_PREFIX}{hash}"),
+            Self::Lower(hash) => format!("lower-{hash}"),
             Self::AccessKey => "access-key".to_owned(),
             Self::Sweep => "sweep".to_owned(),
             Self::Evict => "evict".to_owned(),
@@ -106,7 +109,8 @@ impl fmt::Display for LockName {
             Self::Repository(_) => "fetching this repository",
             Self::Fetch(_) => "fetching this commit",
             Self::Snapshot(_) => "using this snapshot",
-            Self::Volume(_) => "working on this volume's shared copy",
+            Self::Volume(_) => "working on this volume's shared copy or layer",
+            Self::Lower(_) => "mounting this snapshot as a lower layer",
             Self::AccessKey => "making the node's key",
             Self::Sweep => "sweeping the store",
             Self::Evict => "making room in the store",

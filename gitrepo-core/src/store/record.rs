@@ -51,7 +51,7 @@ pub struct Record {
     pub reference: Option<String>,
     /// The commit of the revision at the first publish. It never changes.
     pub commit: CommitId,
-    /// The snapshot that is mounted or copied.
+    /// The snapshot that is mounted, alone or under a layer, or copied.
     pub snapshot: SnapshotId,
     /// The options that decide the content. They tell a retry from a different request.
     #[serde(default)]
@@ -77,7 +77,7 @@ pub struct Record {
 
 /// What a target shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Flags", into = "Flags")]
+#[serde(try_from = "Flags", into = "Flags")]
 pub enum Shows {
     /// The snapshot itself, read-only.
     Snapshot,
@@ -85,6 +85,10 @@ pub enum Shows {
     Copy,
     /// The copy that all targets of the volume on this node show, writable.
     SharedCopy,
+    /// The snapshot under a layer of its own, writable.
+    Layer,
+    /// The snapshot under the layer that all targets of the volume on this node show, writable.
+    SharedLayer,
 }
 
 impl Shows {
@@ -92,38 +96,63 @@ impl Shows {
     pub fn is_read_only(self) -> bool {
         self == Self::Snapshot
     }
+
+    /// Whether all targets of the volume on this node show the same.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Self::SharedCopy | Self::SharedLayer)
+    }
+
+    /// Whether changes go to a layer over the snapshot.
+    pub fn is_layer(self) -> bool {
+        matches!(self, Self::Layer | Self::SharedLayer)
+    }
 }
 
 /// The fields of [`Shows`] in a record.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Flags {
-    read_only: bool,
+    /// Missing in the record of a layer. Versions that know none then refuse it as one of a newer version, and do not
+    /// take it for a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_only: Option<bool>,
     #[serde(default)]
     copy: bool,
     #[serde(default)]
     shared: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    layer: bool,
 }
 
 impl From<Shows> for Flags {
     fn from(shows: Shows) -> Self {
-        Self { read_only: shows.is_read_only(), copy: !shows.is_read_only(), shared: shows == Shows::SharedCopy }
+        Self {
+            read_only: (!shows.is_layer()).then_some(shows.is_read_only()),
+            copy: matches!(shows, Shows::Copy | Shows::SharedCopy),
+            shared: shows.is_shared(),
+            layer: shows.is_layer(),
+        }
     }
 }
 
-impl From<Flags> for Shows {
-    fn from(flags: Flags) -> Self {
+impl TryFrom<Flags> for Shows {
+    type Error = &'static str;
+
+    fn try_from(flags: Flags) -> Result<Self, Self::Error> {
         match flags {
-            Flags { shared: true, .. } => Self::SharedCopy,
-            Flags { copy: true, .. } => Self::Copy,
-            Flags { .. } => Self::Snapshot,
+            Flags { layer: true, shared: true, .. } => Ok(Self::SharedLayer),
+            Flags { layer: true, .. } => Ok(Self::Layer),
+            Flags { read_only: None, .. } => Err("it does not say what the target shows"),
+            Flags { shared: true, .. } => Ok(Self::SharedCopy),
+            Flags { copy: true, .. } => Ok(Self::Copy),
+            Flags { .. } => Ok(Self::Snapshot),
         }
     }
 }
 
 impl Record {
     /// The schema that this program writes.
-    pub const VERSION: u64 = 1;
+    pub const VERSION: u64 = 2;
 }
 
 /// The mount table that a mount was made in. A process in another mount namespace does not see the mount.
@@ -183,5 +212,28 @@ fn unreadable(path: &Path, json: &[u8], error: &serde_json::Error) -> StoreError
             StoreError::Newer { path: path.to_path_buf(), found, supported: Record::VERSION }
         }
         _ => StoreError::corrupt(path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_target_shows_is_read_back_and_old_records_mean_what_they_did() {
+        for shows in [Shows::Snapshot, Shows::Copy, Shows::SharedCopy, Shows::Layer, Shows::SharedLayer] {
+            let json = serde_json::to_value(shows).unwrap();
+            assert_eq!(serde_json::from_value::<Shows>(json.clone()).unwrap(), shows, "{json}");
+            assert_eq!(json.get("readOnly").is_none(), shows.is_layer(), "versions without layers refuse it: {json}");
+        }
+        for (old, shows) in [
+            (r#"{"readOnly":true}"#, Shows::Snapshot),
+            (r#"{"readOnly":true,"copy":false,"shared":false}"#, Shows::Snapshot),
+            (r#"{"readOnly":false,"copy":true,"shared":false}"#, Shows::Copy),
+            (r#"{"readOnly":false,"copy":true,"shared":true}"#, Shows::SharedCopy),
+        ] {
+            assert_eq!(serde_json::from_str::<Shows>(old).unwrap(), shows, "{old}");
+        }
+        assert!(serde_json::from_str::<Shows>("{}").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The writable copy that all targets of a volume on this node share, and its lock.
+//! The writable copy, or layer, that all targets of a volume on this node share, and its lock.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::cancel::Cancel;
+use crate::snapshot::Ownership;
 use crate::spec::CommitId;
 
 use super::Store;
@@ -19,12 +20,12 @@ use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
 use super::error::optional;
+use super::layer::Layer;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::lock::LockName;
 use super::lock::Mode;
 use super::record::Record;
-use super::record::Shows;
 use super::snapshot_id::SnapshotId;
 use super::staging::Staging;
 use super::target::remove_empty_volume;
@@ -35,7 +36,7 @@ const META_FILE: &str = "copy.json";
 const TREE_DIRECTORY: &str = "tree";
 const META_LIMIT: u64 = 1024 * 1024;
 
-/// The source of a shared copy: every target of the volume must ask for the same.
+/// The source of a shared copy or layer: every target of the volume must ask for the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SharedCopy {
@@ -48,8 +49,14 @@ pub(crate) struct SharedCopy {
     /// The ref that led to it; `None` if requested by commit id.
     #[serde(default)]
     pub(crate) reference: Option<String>,
-    /// The snapshot that was copied.
+    /// The snapshot that was copied, or is under the layer.
     pub(crate) snapshot: SnapshotId,
+    /// Whether this is a layer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) layer: bool,
+    /// Whom the files of the image under a layer belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ownership: Option<Ownership>,
 }
 
 impl SharedCopy {
@@ -64,18 +71,21 @@ impl SharedCopy {
             commit: record.commit,
             reference: record.reference.clone(),
             snapshot: record.snapshot.clone(),
+            layer: record.shows.is_layer(),
+            ownership: record.ownership,
         }
     }
 
     /// Whether `record` refers to this copy.
     pub(crate) fn is_of(&self, record: &Record) -> bool {
-        self.commit == record.commit && self.content == record.content
+        self.commit == record.commit && self.content == record.content && self.layer == record.shows.is_layer()
     }
 }
 
 /// One volume, locked: while this lives, no other process makes, joins or removes its shared copy.
 ///
-/// `shared/` contains `copy.json` and `tree/`. Both appear by one rename, once they are complete and on disk.
+/// `shared/` contains `copy.json`, and `tree/` or a [`Layer`]. They appear by one rename, once they are complete and on
+/// disk.
 #[derive(Debug)]
 pub(crate) struct VolumeSlot {
     layout: Arc<Layout>,
@@ -95,17 +105,32 @@ impl VolumeSlot {
     }
 
     /// Installs `prepared` as the shared copy, durably. It lies inside `staging` and contains only the complete `tree/`
-    /// ([`VolumeSlot::tree_in`]). Remains of an earlier copy are discarded.
+    /// ([`VolumeSlot::tree_in`]) or layer ([`VolumeSlot::layer_in`]). Remains of an earlier copy are discarded.
     pub(crate) fn install(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
         durable::replace_json(&prepared.join(META_FILE), copy, Durability::Volatile)?;
-        durable::sync_filesystem(prepared)?;
+        // A layer is two empty directories.
+        if copy.layer {
+            durable::sync_trees(&[prepared])?
+        } else {
+            durable::sync_filesystem(prepared)?
+        }
         let shared = self.directory.join(SHARED_DIRECTORY);
         self.layout.in_volume_directory(&self.directory, || {
             self.layout.trash.discard(&shared, Deletion::Later)?;
             durable::rename(prepared, &shared)
         })?;
         Ok(self.tree())
+    }
+
+    /// Returns the volume's shared layer.
+    pub(crate) fn layer(&self) -> Layer {
+        Self::layer_in(&self.directory.join(SHARED_DIRECTORY))
+    }
+
+    /// Returns the layer that [`VolumeSlot::install`] expects in place of files.
+    pub(crate) fn layer_in(prepared: &Path) -> Layer {
+        Layer::in_directory(prepared)
     }
 
     /// Returns the path where [`VolumeSlot::install`] expects the files.
@@ -145,6 +170,11 @@ impl Store {
         tree(&self.layout.volumes().join(sha256_hex(volume_id)))
     }
 
+    /// Returns a volume's shared layer, if it has one.
+    pub(crate) fn shared_layer(&self, volume_id: &str) -> Layer {
+        Layer::in_directory(self.layout.volumes().join(sha256_hex(volume_id)).join(SHARED_DIRECTORY))
+    }
+
     /// Whether any part of a shared copy exists, complete or not.
     pub(crate) fn has_shared_copy(&self, volume_id: &str) -> bool {
         let shared = self.layout.volumes().join(sha256_hex(volume_id)).join(SHARED_DIRECTORY);
@@ -160,7 +190,7 @@ impl Store {
     pub(super) fn sharers_in(&self, volume: &str) -> Result<Vec<Record>, StoreError> {
         let mut sharers = Vec::new();
         for target in self.layout.targets_of(volume)? {
-            sharers.extend(self.record_in(volume, &target)?.filter(|record| record.shows == Shows::SharedCopy));
+            sharers.extend(self.record_in(volume, &target)?.filter(|record| record.shows.is_shared()));
         }
         Ok(sharers)
     }
@@ -188,8 +218,8 @@ fn tree(volume: &Path) -> PathBuf {
 
 fn read(volume: &Path) -> Result<Option<SharedCopy>, StoreError> {
     let meta = volume.join(SHARED_DIRECTORY).join(META_FILE);
-    let Some(copy) = durable::read_json(&meta, META_LIMIT)? else { return Ok(None) };
-    let tree = tree(volume);
+    let Some(copy) = durable::read_json::<SharedCopy>(&meta, META_LIMIT)? else { return Ok(None) };
+    let tree = if copy.layer { Layer::in_directory(volume.join(SHARED_DIRECTORY)).upper() } else { tree(volume) };
     match optional(fs::symlink_metadata(&tree).map_err(StoreError::io("examine", &tree)))? {
         Some(metadata) if !metadata.is_dir() => Err(StoreError::corrupt(&tree, "it is not a directory")),
         found => Ok(found.map(|_| copy)),
@@ -200,6 +230,7 @@ fn read(volume: &Path) -> Result<Option<SharedCopy>, StoreError> {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::store::Shows;
     use crate::store::fixture::commit;
     use crate::store::fixture::impatient;
     use crate::store::fixture::install;

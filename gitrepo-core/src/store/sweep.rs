@@ -47,6 +47,8 @@ pub struct SweepReport {
     pub targets: usize,
     /// Shared copies that no target shows any more.
     pub shared_copies: usize,
+    /// Lower mounts that no overlay has any more.
+    pub lowers: usize,
     /// Changed snapshots that nothing shows any more.
     pub snapshots: usize,
     /// Changed snapshots found by this sweep. They are no longer served.
@@ -211,7 +213,8 @@ impl Store {
 impl SweepReport {
     /// Returns the number of things removed.
     pub fn removed(&self) -> usize {
-        let left = self.staging + self.targets + self.shared_copies + self.unfinished + self.locks + self.trash;
+        let left =
+            self.staging + self.targets + self.shared_copies + self.lowers + self.unfinished + self.locks + self.trash;
         let freed = usize::try_from(self.freed.snapshots + self.freed.repositories).unwrap_or(usize::MAX);
         (self.volumes + self.snapshots + self.credentials + self.refusals + left).saturating_add(freed)
     }

@@ -89,6 +89,21 @@ pub(crate) fn create_filesystem(filesystem: BorrowedFd<'_>) -> nix::Result<()> {
     configure(filesystem, libc::FSCONFIG_CMD_CREATE, ptr::null(), ptr::null())
 }
 
+/// Starts the configuration of the filesystem that is mounted on a directory (Linux 5.2).
+pub(crate) fn pick_filesystem(root: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let flags = libc::FSPICK_CLOEXEC | libc::FSPICK_EMPTY_PATH;
+    // SAFETY: the descriptor is open for the duration of the call and the path is a C string.
+    let result = unsafe { libc::syscall(libc::SYS_fspick, root.as_raw_fd(), c"".as_ptr(), flags) };
+    let descriptor = Errno::result(result)?;
+    // SAFETY: the call has just returned this descriptor to us, and a descriptor fits an int.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })
+}
+
+/// Applies the options that were set on a filesystem of [`pick_filesystem`].
+pub(crate) fn reconfigure_filesystem(filesystem: BorrowedFd<'_>) -> nix::Result<()> {
+    configure(filesystem, libc::FSCONFIG_CMD_RECONFIGURE, ptr::null(), ptr::null())
+}
+
 fn configure(
     filesystem: BorrowedFd<'_>,
     command: libc::c_uint,

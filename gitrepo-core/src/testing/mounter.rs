@@ -1,5 +1,6 @@
 //! A mounter that mounts nothing, and one that fails on purpose.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -15,14 +16,17 @@ use crate::mount::Mount;
 use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::mount::Mounter;
+use crate::mount::OVERLAY;
 use crate::mount::Role;
 use crate::mount::directory;
+use crate::mount::overlay;
 
 /// A mount table in memory, for tests without root. Directories and images must exist as for the real one, but stay
 /// unchanged.
 #[derive(Debug, Default)]
 pub struct FakeMounter {
     state: Mutex<State>,
+    has_overlays: bool,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ struct State {
     calls: Vec<Call>,
     /// All images that were ever attached: the place of each is the number of its filesystem.
     images: Vec<PathBuf>,
+    /// The upper layers of frozen overlays.
+    frozen: Vec<PathBuf>,
 }
 
 /// One call to a [`FakeMounter`], successful or not.
@@ -44,6 +50,8 @@ pub enum Call {
     Unmount(PathBuf),
     /// [`Mounter::list`].
     List,
+    /// [`Mounter::freeze`].
+    Freeze(PathBuf),
     /// [`Mounter::sweep`].
     Sweep,
 }
@@ -52,6 +60,11 @@ impl FakeMounter {
     /// Starts with nothing mounted.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, and says that overlays can be mounted. A test sees their layers, but no merged tree.
+    pub fn with_overlays() -> Self {
+        Self { has_overlays: true, ..Self::default() }
     }
 
     /// Every call so far, in order.
@@ -100,7 +113,8 @@ impl Mounter for FakeMounter {
         }
         let mut on_target = state.mounts.iter().filter(|mount| mount.target == asked.target);
         let (Some(only), None) = (on_target.next(), on_target.next()) else { return Ok(false) };
-        Ok(is_same(&only.attachment, &asked.attachment) && only.read_only == asked.read_only)
+        let is_frozen = state.is_frozen(&only.attachment);
+        Ok(is_same(&only.attachment, &asked.attachment) && (is_frozen || only.read_only == asked.read_only))
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
@@ -125,6 +139,29 @@ impl Mounter for FakeMounter {
         Err(MountError::NoImages { directory: directory.into(), step: "mount", source })
     }
 
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        if self.has_overlays {
+            return Ok(());
+        }
+        let source = io::Error::new(io::ErrorKind::Unsupported, "nothing is really mounted");
+        Err(MountError::NoOverlays { directory: directory.into(), step: "mount", source })
+    }
+
+    fn freeze(&self, target: &Path) -> Result<(), MountError> {
+        let mut state = self.called(Call::Freeze(target.into()));
+        match state.mounts.iter().rev().find(|mount| mount.target == target).map(|mount| &mount.attachment) {
+            Some(Attachment::Overlay { upper, .. }) => {
+                let upper = upper.clone();
+                state.frozen.push(upper);
+                Ok(())
+            }
+            _ => {
+                let source = io::Error::from_raw_os_error(libc::EINVAL);
+                Err(MountError::Freeze { target: target.into(), step: "find the overlay", source })
+            }
+        }
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         let _state = self.called(Call::Sweep);
         Ok(0)
@@ -144,6 +181,7 @@ impl State {
                 filesystem: "fake".into(),
                 source: "none".into(),
                 options,
+                filesystem_options: vec!["rw".into()],
             },
             Attachment::Image { .. } => MountPoint {
                 target,
@@ -152,8 +190,31 @@ impl State {
                 filesystem: EROFS.into(),
                 source: path,
                 options,
+                filesystem_options: vec!["ro".into()],
             },
+            Attachment::Overlay { lower, upper, .. } => {
+                let is_read_only = mount.read_only || self.is_frozen(&mount.attachment);
+                let layer = |key: &str, path: &Path| [OsStr::new(key), path.as_os_str()].join(OsStr::new("="));
+                MountPoint {
+                    target,
+                    root: "/".into(),
+                    device: "0:0".into(),
+                    filesystem: OVERLAY.into(),
+                    source: OVERLAY.into(),
+                    options,
+                    filesystem_options: vec![
+                        if is_read_only { "ro" } else { "rw" }.into(),
+                        layer("lowerdir", lower),
+                        layer("upperdir", upper),
+                    ],
+                }
+            }
         }
+    }
+
+    /// Whether this is an overlay whose layer is read-only.
+    fn is_frozen(&self, attachment: &Attachment) -> bool {
+        matches!(attachment, Attachment::Overlay { upper, .. } if self.frozen.contains(upper))
     }
 
     fn remember(&mut self, attachment: &Attachment) {
@@ -173,22 +234,28 @@ impl State {
 
 /// Checks everything that a mount needs but its target.
 fn check_parts(mount: &Mount) -> Result<(), MountError> {
-    check_source(&mount.attachment)?;
-    let Attachment::Image { metadata, devices } = &mount.attachment else { return Ok(()) };
-    if !mount.read_only {
-        return Err(MountError::WritableImage { image: metadata.clone() });
+    match &mount.attachment {
+        Attachment::Bind { .. } => check_source(&mount.attachment),
+        Attachment::Image { metadata, devices } => {
+            check_source(&mount.attachment)?;
+            if !mount.read_only {
+                return Err(MountError::WritableImage { image: metadata.clone() });
+            }
+            devices.iter().try_for_each(|device| directory::open_file(device, Role::Device).map(drop))
+        }
+        Attachment::Overlay { lower, upper, work } => overlay::Layers { lower, upper, work }.check(),
     }
-    devices.iter().try_for_each(|device| directory::open_file(device, Role::Device).map(drop))
 }
 
 fn check_source(attachment: &Attachment) -> Result<(), MountError> {
     match attachment {
         Attachment::Bind { source } => directory::open(source, Role::Source).map(drop),
         Attachment::Image { metadata, .. } => directory::open_file(metadata, Role::Source).map(drop),
+        Attachment::Overlay { upper, .. } => directory::open(upper, Role::Layer).map(drop),
     }
 }
 
-/// Whether both are the same directory, or the same image.
+/// Whether both are the same directory, the same image, or of the same layer.
 fn is_same(a: &Attachment, b: &Attachment) -> bool {
     std::mem::discriminant(a) == std::mem::discriminant(b) && a.path() == b.path()
 }
@@ -211,6 +278,7 @@ pub enum Verb {
     Shows,
     Unmount,
     List,
+    Freeze,
     Sweep,
 }
 
@@ -235,7 +303,11 @@ impl<M> FailingMounter<M> {
 
 impl<M: Mounter> Mounter for FailingMounter<M> {
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
-        self.check(Verb::Attach, |source| MountError::Attach { mount: mount.clone(), step: "injected", source })?;
+        self.check(Verb::Attach, |source| MountError::Attach {
+            mount: Box::new(mount.clone()),
+            step: "injected",
+            source,
+        })?;
         self.inner.attach(mount)
     }
 
@@ -256,6 +328,15 @@ impl<M: Mounter> Mounter for FailingMounter<M> {
 
     fn check_images(&self, directory: &Path) -> Result<(), MountError> {
         self.inner.check_images(directory)
+    }
+
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        self.inner.check_overlays(directory)
+    }
+
+    fn freeze(&self, target: &Path) -> Result<(), MountError> {
+        self.check(Verb::Freeze, |source| MountError::Freeze { target: target.into(), step: "injected", source })?;
+        self.inner.freeze(target)
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
@@ -24,6 +25,7 @@ use crate::mount::MountPoint;
 use crate::mount::Role;
 use crate::mount::directory;
 use crate::store::Deletion;
+use crate::store::Layer;
 use crate::store::Record;
 use crate::store::Shows;
 use crate::store::SnapshotLease;
@@ -32,11 +34,11 @@ use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
 use crate::watch::Watch;
 
-/// What a mount shows, for a message: an image, or the part of a filesystem.
-fn shown_part(mount: &MountPoint) -> &Path {
-    match mount.image() {
-        Some(image) if mount.root == Path::new("/") => image,
-        _ => &mount.root,
+/// What a mount shows, for a message: an image, the layer of an overlay, or the part of a filesystem.
+fn shown_part(mount: &MountPoint) -> PathBuf {
+    match mount.image().map(Path::to_owned).or_else(|| mount.upper()) {
+        Some(shown) if mount.root == Path::new("/") => shown,
+        _ => mount.root.clone(),
     }
 }
 
@@ -111,29 +113,38 @@ impl Volumes {
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
-        let snapshot = lease.attachment()?;
-        let copied = match (&held.volume, record.shows) {
-            (Some(volume), _) => Some(self.shared_copy(volume, record, lease, request, watch)?),
-            (None, Shows::Copy | Shows::SharedCopy) => Some(self.private_copy(held.slot, lease, request, watch)?),
-            (None, Shows::Snapshot) => None,
+        let attachment = match (&held.volume, record.shows) {
+            (_, Shows::Layer | Shows::SharedLayer) => {
+                return self.attach_layer(held, record, request, lease, watch);
+            }
+            (_, Shows::Snapshot) => lease.attachment()?,
+            (Some(volume), _) => Attachment::Bind { source: self.shared_copy(volume, record, lease, request, watch)? },
+            (None, _) => Attachment::Bind { source: self.private_copy(held.slot, lease, request, watch)? },
         };
-        let attachment = copied.map_or(snapshot, |source| Attachment::Bind { source });
-        Ok(self.mounter.attach(&mount_of(attachment, record))?)
+        Ok(self.mounter.attach(&mount_of(attachment, record, false))?)
     }
 
-    /// Unmounts the target and discards its record. With the last target of a volume, also discards the shared copy.
+    /// Unmounts the target and discards its record. With the last target of a volume, also discards the shared copy or
+    /// layer.
     pub(super) fn detach(&self, slot: &TargetSlot, record: &Record, cancel: &Cancel) -> Result<usize, UnpublishError> {
         let mounts = if self.is_lost(record)? { 0 } else { self.mounter.unmount(&record.target)? };
         self.store.snapshot_was_used(&record.snapshot);
-        if record.shows != Shows::SharedCopy {
+        if record.shows.is_shared() {
+            self.detach_shared(slot, record, cancel)?;
+        } else {
             forget(slot, record)?;
-            return Ok(mounts);
         }
+        if record.shows.is_layer() {
+            self.release_lower(&record.snapshot.to_string());
+        }
+        Ok(mounts)
+    }
+
+    fn detach_shared(&self, slot: &TargetSlot, record: &Record, cancel: &Cancel) -> Result<(), UnpublishError> {
         let volume = self.store.volume(&record.volume_id, cancel)?;
         // The record is deleted first: if we die now, a sweep finds a copy without a record and removes it.
         forget(slot, record)?;
-        self.release::<UnpublishError>(&volume, &record.volume_id, &record.target)?;
-        Ok(mounts)
+        self.release(&volume, &record.volume_id, &record.target)
     }
 
     /// Unmounts one of our mounts whose record was damaged and is lost.
@@ -150,7 +161,7 @@ impl Volumes {
 
     /// Whether the recorded volume is mounted on its target, in this mount namespace.
     pub(super) fn is_attached(&self, record: &Record) -> Result<bool, MountError> {
-        self.mounter.shows(&mount_of(self.attachment(record), record))
+        self.mounter.shows(&mount_of(self.attachment(record), record, self.is_full(record)))
     }
 
     /// Whether the recorded volume is gone from its target in this mount namespace. A volume that another mount covers
@@ -176,6 +187,10 @@ impl Volumes {
         let Some(source) = self.store.shown_by(mount) else { return Ok(false) };
         let attachment = match mount.image() {
             Some(_) => Attachment::Image { metadata: source, devices: Vec::new() },
+            // The other directories of an overlay do not count.
+            None if mount.upper().is_some_and(|upper| upper.ends_with(source.file_name().unwrap_or_default())) => {
+                Attachment::Overlay { lower: PathBuf::new(), upper: source, work: PathBuf::new() }
+            }
             None => Attachment::Bind { source },
         };
         self.mounter.shows(&Mount { attachment, target: mount.target.clone(), read_only: mount.is_read_only() })
@@ -185,17 +200,38 @@ impl Volumes {
     fn is_mount_of(&self, mount: &MountPoint, record: &Record) -> bool {
         match record.shows {
             Shows::Snapshot => self.store.is_mount_of_snapshot(mount, &record.snapshot),
-            Shows::Copy | Shows::SharedCopy => self.store.is_mount_of(mount, self.attachment(record).path()),
+            _ => self.store.is_mount_of(mount, self.attachment(record).path()),
         }
     }
 
-    /// Returns the directory or image that a recorded volume mounts.
+    /// Returns the directory, image or overlay that a recorded volume mounts.
     pub(super) fn attachment(&self, record: &Record) -> Attachment {
         match record.shows {
+            Shows::Layer | Shows::SharedLayer => {
+                let layer = self.layer_of(record);
+                let lower = match self.store.snapshot_attachment(&record.snapshot) {
+                    Attachment::Image { .. } => self.store.lower_path(&record.snapshot),
+                    other => other.path().to_owned(),
+                };
+                Attachment::Overlay { lower, upper: layer.upper(), work: layer.work() }
+            }
             Shows::SharedCopy => Attachment::Bind { source: self.store.shared_tree(&record.volume_id) },
             Shows::Copy => Attachment::Bind { source: self.store.copy_dir(record) },
             Shows::Snapshot => self.store.snapshot_attachment(&record.snapshot),
         }
+    }
+
+    /// Returns the layer that a recorded volume shows, if it shows one.
+    pub(super) fn layer_of(&self, record: &Record) -> Layer {
+        match record.shows.is_shared() {
+            true => self.store.shared_layer(&record.volume_id),
+            false => self.store.layer(record),
+        }
+    }
+
+    /// Whether a recorded volume shows a layer that has exceeded its limit.
+    pub(super) fn is_full(&self, record: &Record) -> bool {
+        record.shows.is_layer() && self.layer_of(record).is_full()
     }
 
     /// Returns the topmost mount on a target.
@@ -204,8 +240,9 @@ impl Volumes {
     }
 }
 
-fn mount_of(attachment: Attachment, record: &Record) -> Mount {
-    Mount { attachment, target: record.target.clone(), read_only: record.shows.is_read_only() }
+/// Returns the mount of a recorded volume. A layer that is full is read-only.
+pub(super) fn mount_of(attachment: Attachment, record: &Record, is_full: bool) -> Mount {
+    Mount { attachment, target: record.target.clone(), read_only: record.shows.is_read_only() || is_full }
 }
 
 /// Removes the target directory if we created it, then the record and the target's own copy. The record is deleted

@@ -1,6 +1,8 @@
 //! The plain copies that writable volumes show: one per target, or one for all targets of a volume on this node.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -11,9 +13,11 @@ use super::Volumes;
 use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::mount::MountError;
+use crate::mount::MountPoint;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Owner;
+use crate::snapshot::VolumeRoot;
 use crate::snapshot::Writers;
 use crate::store::Deletion;
 use crate::store::Record;
@@ -59,10 +63,8 @@ impl Volumes {
         request: &VolumeRequest,
         watch: &Watch,
     ) -> Result<PathBuf, PublishError> {
-        match volume.shared_copy()? {
-            Some(copy) if copy.is_of(record) => return Ok(volume.tree()),
-            Some(copy) => return Err(shared_otherwise(record, &copy)),
-            None => {}
+        if self.has_shared(volume, record)? {
+            return Ok(volume.tree());
         }
         self.in_staging(|staging| {
             let made = staging.path().join("shared");
@@ -70,6 +72,15 @@ impl Volumes {
             self.copy_tree(source, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
             Ok(volume.install(staging, &made, &SharedCopy::of(record))?)
         })
+    }
+
+    /// Whether the volume has the shared copy or layer that the record refers to. Fails if it has another one.
+    pub(super) fn has_shared(&self, volume: &VolumeSlot, record: &Record) -> Result<bool, PublishError> {
+        match volume.shared_copy()? {
+            Some(copy) if copy.is_of(record) => Ok(true),
+            Some(copy) => Err(shared_otherwise(record, &copy)),
+            None => Ok(false),
+        }
     }
 
     /// Makes a copy in a staging directory. What a failure leaves there is deleted once the target's lock is released.
@@ -140,8 +151,9 @@ impl Volumes {
         if !self.store.has_shared_copy(volume_id) {
             return Ok(false);
         }
-        let tree = self.store.shared_tree(volume_id);
-        Ok(self.mounter.list()?.iter().any(|mount| mount.target != target && self.store.is_mount_of(mount, &tree)))
+        let shown = [self.store.shared_tree(volume_id), self.store.shared_layer(volume_id).upper()];
+        let is_shown = |mount: &MountPoint| shown.iter().any(|tree| self.store.is_mount_of(mount, tree));
+        Ok(self.mounter.list()?.iter().any(|mount| mount.target != target && is_shown(mount)))
     }
 
     fn copy_tree(
@@ -161,7 +173,9 @@ impl Volumes {
         let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
         let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
         snapshot::copy(source.attachment()?.path(), made, owner, writers, reserve, cancel)?;
-        Ok(())
+        let root = VolumeRoot::of_writers(request.spec.uid, request.group);
+        fs::set_permissions(made, fs::Permissions::from_mode(root.mode))
+            .map_err(|error| StoreError::io("set the permissions of", made)(error).into())
     }
 }
 
@@ -201,6 +215,8 @@ mod tests {
             commit: CommitId::from_bytes([0x11; 20]),
             reference: None,
             snapshot: serde_json::from_value::<SnapshotId>("0".repeat(64).into()).unwrap(),
+            layer: false,
+            ownership: None,
         };
         let requested =
             SharedCopy { content: content(&[("revision", "v1"), ("uid", "0"), ("group", "7")]), ..copy.clone() };

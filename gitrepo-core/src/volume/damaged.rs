@@ -8,15 +8,15 @@ use crate::store::StoreError;
 
 impl Volumes {
     /// Returns what is wrong with the snapshot that a volume shows; `None` if nothing is known. A volume with its own copy
-    /// does not show a snapshot.
+    /// does not show a snapshot; one with a layer shows what it has not changed of it.
     ///
     /// # Errors
     ///
     /// If the store cannot be read.
     pub fn damage(&self, record: &Record) -> Result<Option<String>, StoreError> {
         match record.shows {
-            Shows::Snapshot => self.store.damage_of(&record.snapshot),
-            _ => Ok(None),
+            Shows::Copy | Shows::SharedCopy => Ok(None),
+            _ => self.store.damage_of(&record.snapshot),
         }
     }
 

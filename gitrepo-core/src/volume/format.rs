@@ -1,4 +1,4 @@
-//! The format of read-only volumes: images where this node can mount them, otherwise directories.
+//! The formats of volumes. Read-only ones are images where this node can mount them, otherwise directories.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub enum Format {
     Directory,
     /// A writable copy.
     Copy,
+    /// A writable layer over a snapshot.
+    Overlay,
 }
 
 impl Format {
@@ -40,6 +42,7 @@ impl Format {
             Self::Image => "image",
             Self::Directory => "directory",
             Self::Copy => "copy",
+            Self::Overlay => "overlay",
         }
     }
 }
@@ -60,9 +63,28 @@ pub struct Serving {
     pub without_images: Option<String>,
 }
 
-/// Whether images can be mounted, once it was tried.
+/// Whether something can be mounted, once it was tried.
 #[derive(Default)]
 pub(super) struct Trial(OnceLock<Result<(), Arc<MountError>>>);
+
+impl Trial {
+    /// Tries it, unless the outcome is known. An error that may pass is not remembered.
+    pub(super) fn or_try(
+        &self,
+        try_it: impl FnOnce() -> Result<(), MountError>,
+        may_pass: impl Fn(&MountError) -> bool,
+    ) -> Result<(), Arc<MountError>> {
+        if let Some(known) = self.0.get() {
+            return known.clone();
+        }
+        let tried = try_it().map_err(Arc::new);
+        if !tried.as_ref().is_err_and(|error| may_pass(error)) {
+            // Another thread may have been faster.
+            drop(self.0.set(tried.clone()));
+        }
+        tried
+    }
+}
 
 impl Volumes {
     /// Returns how new read-only volumes are served. The first call tries to mount an image.
@@ -77,15 +99,14 @@ impl Volumes {
         Serving { format: if is_image { Format::Image } else { Format::Directory }, without_images }
     }
 
-    /// Returns the form of a new snapshot for a request. A copy is made from files, and gets its owners itself.
+    /// Returns the form of a new snapshot for a request to read.
     ///
     /// # Errors
     ///
     /// [`PublishError::NoImages`] if the configuration demands images, and [`PublishError::NotAnImage`] if only the
     /// request does.
     pub(super) fn form_for(&self, request: &VolumeRequest) -> Result<Form, PublishError> {
-        let Some(ownership) = request.ownership() else { return Ok(Form::DIRECTORY) };
-        let image = Form { format: &Image, ownership };
+        let image = Form { format: &Image, ownership: request.ownership() };
         if self.snapshot_choice() == SnapshotChoice::Image {
             return self.try_images().map(|()| image).map_err(|source| PublishError::NoImages { source });
         }
@@ -114,7 +135,7 @@ impl Volumes {
         match self.store.record(&request.volume_id, &request.target)? {
             // Its format is that of the record.
             Some(_) => Ok(()),
-            None => self.form_for(request).map(drop),
+            None => self.plan(request, None).map(drop),
         }
     }
 
@@ -128,7 +149,7 @@ impl Volumes {
     /// Whether this node can mount the part of a snapshot that a volume shows. If that is unclear, the mount itself tells.
     pub(super) fn can_mount(&self, attachment: &Attachment) -> bool {
         match attachment {
-            Attachment::Bind { .. } => true,
+            Attachment::Bind { .. } | Attachment::Overlay { .. } => true,
             Attachment::Image { .. } => self.try_images().err().is_none_or(|error| may_pass(&error)),
         }
     }
@@ -136,19 +157,20 @@ impl Volumes {
     /// Returns how the target of a record shows its tree.
     pub(super) fn format_of(&self, record: &Record) -> Format {
         match (record.shows, self.attachment(record)) {
+            (Shows::Layer | Shows::SharedLayer, _) => Format::Overlay,
             (Shows::Copy | Shows::SharedCopy, _) => Format::Copy,
             (Shows::Snapshot, Attachment::Image { .. }) => Format::Image,
-            (Shows::Snapshot, Attachment::Bind { .. }) => Format::Directory,
+            (Shows::Snapshot, _) => Format::Directory,
         }
     }
 
-    fn snapshot_choice(&self) -> SnapshotChoice {
+    pub(super) fn snapshot_choice(&self) -> SnapshotChoice {
         self.snapshots.gateway().policy().config().snapshot_format
     }
 
     /// Fails if images in this store cannot be mounted. Tries it once. A failure is tried again if it may pass, or if the
     /// configuration demands images.
-    fn try_images(&self) -> Result<(), Arc<MountError>> {
+    pub(super) fn try_images(&self) -> Result<(), Arc<MountError>> {
         let is_demanded = self.snapshot_choice() == SnapshotChoice::Image;
         if let Some(known) = self.images.0.get()
             && (known.is_ok() || !is_demanded)
@@ -172,10 +194,10 @@ impl Volumes {
     }
 }
 
-/// Whether images may work a moment later: the store's filesystem failed, there was no room for a tiny image, or no free
-/// descriptor, or a loop device was busy.
-fn may_pass(error: &MountError) -> bool {
-    let MountError::NoImages { source, .. } = error else { return true };
+/// Whether images or overlays may work a moment later: the store's filesystem failed, there was no room for a tiny image, or
+/// no free descriptor, or a loop device was busy.
+pub(super) fn may_pass(error: &MountError) -> bool {
+    let (MountError::NoImages { source, .. } | MountError::NoOverlays { source, .. }) = error else { return true };
     let lacks_descriptors = matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     lacks_descriptors || error.is_of_storage() || matches!(error.kind(), Kind::ResourceExhausted | Kind::Busy)
 }

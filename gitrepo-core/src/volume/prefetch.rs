@@ -23,7 +23,7 @@ impl Volumes {
     ) -> Result<Lease, PublishError> {
         self.store.check()?;
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
-        let form = self.form_for(request)?;
+        let form = self.plan(request, None)?.form;
         let spec = &request.spec;
         self.with_room(|| Ok(self.snapshots.lease(spec, &spec.revision, form, credentials, watch)?))
     }

@@ -7,6 +7,7 @@ use super::PublishError;
 use super::Published;
 use super::VolumeRequest;
 use super::Volumes;
+use super::plan::Plan;
 use super::same_credential;
 use super::show::taken_by;
 use crate::credentials::Credentials;
@@ -17,12 +18,15 @@ use crate::remote::Resolved;
 use crate::spec::Revision;
 use crate::store::MarkWatch;
 use crate::store::Record;
+use crate::store::Shows;
 use crate::watch::Watch;
 
 /// A lease for the target of a request.
 pub struct VolumeLease<'a> {
     pub(super) request: &'a VolumeRequest,
     pub(super) lease: Lease,
+    /// What the target will show, if it has no record.
+    pub(super) shows: Shows,
     /// Notices an unpublish since the lease began.
     pub(super) unpublish: MarkWatch,
 }
@@ -80,23 +84,25 @@ impl Volumes {
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
         // The watch comes first: an unpublish after this must keep the tree from being shown.
         let unpublish = self.with_room(|| Ok(self.store.watch_target(&request.target, &watch.cancel)?))?;
-        let lease = self.with_room(|| {
+        let (lease, shows) = self.with_room(|| {
+            let of_record =
+                |record: Record| Ok((self.lease_of_record(&record, request, credentials, watch)?, record.shows));
             if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
-                return self.lease_of_record(&record, request, credentials, watch);
+                return of_record(record);
             }
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
+            let Plan { shows, form } = self.plan(request, pinned.as_ref())?;
             let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
-            let form = self.form_for(request)?;
             // Without a fetch, it is soon enough that `show` examines the target under its lock.
             match self.snapshots.lease_known(&request.spec, &revision, form, credentials)? {
-                Some(lease) => Ok(lease),
+                Some(lease) => Ok((lease, shows)),
                 None => match self.check_free(request)? {
-                    Some(record) => self.lease_of_record(&record, request, credentials, watch),
-                    None => self.lease_new(request, &revision, credentials, watch),
+                    Some(record) => of_record(record),
+                    None => Ok((self.snapshots.lease(&request.spec, &revision, form, credentials, watch)?, shows)),
                 },
             }
         })?;
-        Ok(VolumeLease { request, lease, unpublish })
+        Ok(VolumeLease { request, lease, shows, unpublish })
     }
 
     /// Fails if the target shows another volume, or something that is not ours. Returns the record of this volume, if
@@ -136,19 +142,8 @@ impl Volumes {
             }
         }
         let revision = Revision::Commit(record.commit);
-        self.lease_new(request, &revision, credentials, watch)
-    }
-
-    /// Leases a snapshot that may have to be fetched, in a form that can be mounted here.
-    fn lease_new(
-        &self,
-        request: &VolumeRequest,
-        revision: &Revision,
-        credentials: &Credentials,
-        watch: &Watch,
-    ) -> Result<Lease, PublishError> {
-        let form = self.form_for(request)?;
-        Ok(self.snapshots.lease(&request.spec, revision, form, credentials, watch)?)
+        let form = self.form_of_record(record, request)?;
+        Ok(self.snapshots.lease(&request.spec, &revision, form, credentials, watch)?)
     }
 
     /// Runs one half of a publish. On a full disk, removes unused content and runs it once more.

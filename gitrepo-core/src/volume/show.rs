@@ -35,7 +35,7 @@ impl Volumes {
     /// [`PublishError::Unpublished`] if the target was unpublished since the lease began. On every error
     /// but [`PublishError::NotUndone`], this call has undone what it did for the target.
     pub fn show(&self, leased: &VolumeLease<'_>, watch: &Watch) -> Result<Published, PublishError> {
-        let VolumeLease { request, lease, unpublish } = leased;
+        let VolumeLease { request, lease, shows, unpublish } = leased;
         let target = || request.target.clone();
         let shown = self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
@@ -45,7 +45,7 @@ impl Volumes {
             match slot.record()? {
                 Some(record) => self.show_again(&slot, record, request, lease, watch),
                 None if lease.proof() == Proof::Record => Err(PublishError::Outdated { target: target() }),
-                None => self.show_first(&slot, request, lease, watch),
+                None => self.show_first(&slot, request, lease, *shows, watch),
             }
         });
         self.delete_discarded(shown.as_ref().is_err_and(|error| error.kind() == Kind::ResourceExhausted));
@@ -57,13 +57,14 @@ impl Volumes {
         slot: &TargetSlot,
         request: &VolumeRequest,
         lease: &Lease,
+        shows: Shows,
         watch: &Watch,
     ) -> Result<Published, PublishError> {
         if let Some(taken) = self.store.record_of_target(&request.target)? {
             return Err(taken_by(&taken));
         }
         let target = self.find_target(&request.target, None)?;
-        let (volume, reference) = self.hold_shared(request, lease, watch)?;
+        let (volume, reference) = self.hold_shared(request, lease, shows, watch)?;
         let held = PublishLocks { slot, volume };
         let record = Record {
             version: Record::VERSION,
@@ -76,7 +77,7 @@ impl Volumes {
             commit: lease.commit(),
             snapshot: lease.snapshot.id().clone(),
             content: request.content(),
-            shows: request.shows(),
+            shows,
             ownership: lease.snapshot.ownership(),
             credential: lease.credential.clone(),
             mounted_in: MountTable::current()?,
@@ -142,6 +143,7 @@ impl Volumes {
         &self,
         request: &VolumeRequest,
         lease: &Lease,
+        shows: Shows,
         watch: &Watch,
     ) -> Result<(Option<VolumeSlot>, Option<String>), PublishError> {
         let outdated = || PublishError::Outdated { target: request.target.clone() };
@@ -149,7 +151,7 @@ impl Volumes {
         if request.is_shared() {
             volume = Some(self.store.volume(&request.volume_id, &watch.cancel)?);
             if let Some(copy) = self.pinned(request)? {
-                let is_current = copy.commit == lease.commit();
+                let is_current = copy.commit == lease.commit() && copy.layer == shows.is_layer();
                 return if is_current { Ok((volume, copy.reference)) } else { Err(outdated()) };
             }
         }
@@ -159,13 +161,16 @@ impl Volumes {
         Ok((volume, lease.resolved.reference.clone()))
     }
 
-    /// Deletes the target's record and its copy.
+    /// Deletes the target's record, and its copy or layer.
     fn clear(&self, held: &PublishLocks<'_>, record: &Record) -> Result<(), PublishError> {
         held.slot.remove(Deletion::Later)?;
-        match &held.volume {
-            Some(volume) => self.release(volume, &record.volume_id, &record.target),
-            None => Ok(()),
+        if let Some(volume) = &held.volume {
+            self.release::<PublishError>(volume, &record.volume_id, &record.target)?;
         }
+        if record.shows.is_layer() {
+            self.release_lower(&record.snapshot.to_string());
+        }
+        Ok(())
     }
 
     /// Repeats an earlier publish, or completes one that a crash or a reboot interrupted.
@@ -188,9 +193,9 @@ impl Volumes {
             return Err(PublishError::Outdated { target: record.target });
         }
         let target = self.find_target(&request.target, Some(&record))?;
-        let volume = match record.shows {
-            Shows::SharedCopy => Some(self.store.volume(&record.volume_id, &watch.cancel)?),
-            Shows::Copy | Shows::Snapshot => None,
+        let volume = match record.shows.is_shared() {
+            true => Some(self.store.volume(&record.volume_id, &watch.cancel)?),
+            false => None,
         };
         let record = Record {
             snapshot: lease.snapshot.id().clone(),

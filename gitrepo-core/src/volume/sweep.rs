@@ -30,7 +30,7 @@ const FOR_COMPACTION: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Abandoned {
     /// Volumes of a program that are no longer mounted, after a reboot or a manual umount. Volumes with a copy are
-    /// kept: the copy holds data that the same publish shows again.
+    /// or layer are kept: it holds data that the same publish shows again.
     Unmounted {
         /// The program.
         origin: Origin,
@@ -77,9 +77,14 @@ impl Volumes {
         self.mounter.sweep()?;
         let mounts = self.mounter.list()?;
         let collected = self.collect(abandoned, &mounts, &Cancel::new().within(budget))?;
+        let lowers = self.sweep_lowers();
         let shown: Vec<_> = mounts.iter().filter_map(|mount| self.store.shown_by(mount)).collect();
         let mut report = self.store.sweep(budget.saturating_sub(begin.elapsed()), &shown);
         report.volumes = collected.volumes;
+        match lowers {
+            Ok(lowers) => report.lowers = lowers,
+            Err(error) => report.failures.push(error),
+        }
         report.incomplete |= collected.incomplete;
         match self.evict(eviction, budget.saturating_sub(begin.elapsed())) {
             Ok(freed) => {
@@ -157,7 +162,7 @@ impl Volumes {
         }
     }
 
-    /// Whether the volume has a copy, which may hold data.
+    /// Whether the volume has a copy or layer, which may hold data.
     fn has_copy(&self, record: &Record) -> bool {
         // A copy that cannot be examined may exist.
         let seen = self.attachment(record).path().symlink_metadata();

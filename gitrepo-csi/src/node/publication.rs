@@ -10,6 +10,7 @@ use gitrepo_core::spec::Writable;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_frontend::audit::Requester;
+use gitrepo_frontend::pods;
 
 use crate::ORIGIN;
 use crate::capability::Capability;
@@ -58,6 +59,7 @@ impl Publication {
         volume.read_only = is_read_only;
         volume.only_image = !request.readonly && is_read_only;
         volume.group = capability.group;
+        volume.id_mapped = pods::have_user_namespace(&volume.target);
         volume.tenant = tenant;
         let source = if capability.read_only_flag { "the mount option ro" } else { "the access mode" };
         let read_only_by = volume.only_image.then_some(source);

@@ -1,8 +1,10 @@
-//! `NodeGetVolumeStats`: reports the size of the tree and the free space of the store, without walking a tree.
+//! `NodeGetVolumeStats`: reports the size of the tree and the free space of the store, or what was written to a layer.
 //!
-//! All targets of a volume report the same, because the kubelet's metrics are per claim, not per pod. `used` is the
-//! size of the tree when it was written. `available` is the free space of the store's filesystem, where writable copies
-//! grow. `total` is the sum. So a small tree on a large disk never looks nearly full.
+//! All targets of a volume that show the same report the same, because the kubelet's metrics are per claim, not per pod.
+//! `used` is the size of the tree when it was written. `available` is the free space of the store's filesystem, where
+//! writable copies grow. `total` is the sum. So a small tree on a large disk never looks nearly full.
+//!
+//! Of a layer, the tree below it does not count: `used` is what was written, and `total` is `limits.writableBytes`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -59,6 +61,11 @@ fn stats(
             "the volume shows a tree that was changed or damaged on this node: {reason}; delete the pod, and its \
              successor gets a good one"
         ),
+        (true, None, Some(Overgrown { bytes, limit, frozen: true, .. })) => format!(
+            "the volume is read-only, because at least {bytes} bytes were written to it, more than the {limit} that \
+             limits.writableBytes allowed; it stays read-only until it is unpublished: delete the pods that use it, and \
+             their successors get an empty layer"
+        ),
         (true, None, Some(Overgrown { bytes, limit, .. })) => format!(
             "the volume has grown to at least {bytes} bytes, more than the {limit} that limits.writableBytes allows; \
              delete some of its files"
@@ -82,6 +89,13 @@ fn usage(volumes: &Volumes, record: &Record) -> Result<Vec<VolumeUsage>, CallFai
         CallFailure::new(Kind::Unavailable, format!("cannot measure the filesystem of {}: {error}", place.display()))
     })?;
     let bytes = filesystem.blocks_available().saturating_mul(filesystem.fragment_size());
+    if let Some(layer) = volumes.layer_usage(record) {
+        let inodes = match filesystem.files() {
+            0 => amount(Unit::Inodes, 0, 0),
+            _ => amount(Unit::Inodes, layer.inodes, filesystem.files_available()),
+        };
+        return Ok(vec![amount(Unit::Bytes, layer.bytes, layer.limit.saturating_sub(layer.bytes)), inodes]);
+    }
     let inodes = match filesystem.files() {
         // This filesystem creates inodes on demand and has no limit. The kubelet reports zeros for its own volumes
         // there.

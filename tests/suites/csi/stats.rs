@@ -16,8 +16,10 @@ fn a_volume_reports_bytes_inodes_and_a_normal_condition() {
         let stats = scene.kubelet().stats(&pod, &volume).unwrap();
         let units: Vec<_> = stats.usage.iter().map(|usage| usage.unit).collect();
         assert_eq!(units, [i32::from(Unit::Bytes), i32::from(Unit::Inodes)]);
+        // Of a layer, the tree below it does not count.
+        let used = if volume.is_read_only() { 1 } else { 0 };
         for usage in &stats.usage {
-            assert!(usage.used > 0 && usage.available > 0, "{usage:?}");
+            assert!(usage.used >= used && usage.available > 0, "{usage:?}");
             assert_eq!(usage.total, usage.used + usage.available, "{usage:?}");
         }
         let condition = stats.volume_condition.unwrap();
@@ -43,21 +45,26 @@ fn fires(usage: &VolumeUsage) -> bool {
 }
 
 #[test]
-fn the_statistics_of_a_claim_are_the_same_for_readers_and_writers_and_no_alert_fires() {
+fn all_writers_of_a_claim_report_their_layer_and_readers_the_tree_and_no_alert_fires() {
     let Some(scene) = Scene::new() else { return };
     let writer = scene.persistent("p");
     let reader = writer.clone().read_only();
-    let pods = [scene.start_pod("writer", &writer).0, scene.start_pod("reader", &reader).0];
-    let [writes, reads] = [(&pods[0], &writer), (&pods[1], &reader)]
-        .map(|(pod, volume)| scene.kubelet().stats(pod, volume).unwrap().usage);
-    for (writes, reads) in writes.iter().zip(&reads) {
-        assert_eq!((writes.unit, writes.used), (reads.unit, reads.used));
-        // Others write to the same disk meanwhile.
-        let drift = writes.available.abs_diff(reads.available);
-        assert!(drift < reads.available.unsigned_abs() / 10, "{writes:?} {reads:?}");
-        assert!(!fires(writes) && !fires(reads), "{writes:?} {reads:?}");
+    let [one, two] = ["one", "two"].map(|pod| scene.start_pod(pod, &writer));
+    let reads = scene.start_pod("reader", &reader).0;
+    std::fs::write(one.1.join("written"), vec![1; 1 << 20]).unwrap();
+    let usage = |pod: &Pod, volume| scene.kubelet().stats(pod, volume).unwrap().usage;
+    let [first, second] = [&one.0, &two.0].map(|pod| usage(pod, &writer));
+    // Others take inodes of the same disk meanwhile.
+    assert_eq!((first[0], first[1].used), (second[0], second[1].used));
+    assert!((1 << 20..2 << 20).contains(&first[0].used), "{first:?}");
+    assert_eq!((first[0].total, first[1].used), (1 << 30, 2), "limits.writableBytes, the root and the file");
+    let tree = usage(&reads, &reader);
+    assert!((1..1 << 20).contains(&tree[0].used), "{tree:?}");
+    for usage in first.iter().chain(&tree) {
+        assert!(!fires(usage), "{usage:?}");
     }
-    scene.kubelet().must_tear_down(&pods[0], &writer);
-    scene.kubelet().must_tear_down(&pods[1], &reader);
+    for (pod, volume) in [(&one.0, &writer), (&two.0, &writer), (&reads, &reader)] {
+        scene.kubelet().must_tear_down(pod, volume);
+    }
     scene.node.assert_nothing_published();
 }

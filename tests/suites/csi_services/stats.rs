@@ -4,7 +4,10 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 
+use gitrepo_core::cancel::Cancel;
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::testing::mounter::Call;
 use gitrepo_csi::proto::csi::v1::NodePublishVolumeRequest;
 use gitrepo_csi::proto::csi::v1::volume_usage::Unit;
 use gitrepo_csi::scrubbing::Scrubbing;
@@ -77,6 +80,69 @@ fn a_writable_volume_that_grew_beyond_the_limit_is_abnormal_until_it_shrinks() {
     assert_eq!(bench.node.storage.overgrown().len(), 1);
     std::fs::remove_file(&written).unwrap();
     assert_eq!(abnormal(), [false, false, false]);
+}
+
+#[test]
+fn a_layer_that_grew_beyond_the_limit_is_read_only_and_abnormal_until_it_is_unpublished() {
+    let mut bench = Bench::with_mounter(FakeMounter::with_overlays());
+    let mut config = volumes::config();
+    config.limits.writable_bytes = 1 << 20;
+    bench.node = super::driver_with(config, &bench.home, &bench.mounter);
+    for pod in ["grows", "small"] {
+        bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request(pod) }).unwrap();
+    }
+    let stats = |pod: &str| bench.stats(&format!("csi-{pod}"), &bench.target(pod)).unwrap();
+    let house = || bench.runtime.block_on(housekeeping(&bench).once());
+    let frozen =
+        || bench.mounter.calls().into_iter().filter(|call| matches!(call, Call::Freeze(_))).collect::<Vec<_>>();
+    house();
+    let usage = &stats("grows").usage[0];
+    assert_eq!((usage.used, usage.available, usage.total), (0, 1 << 20, 1 << 20), "the tree does not count");
+    // The upper layer.
+    std::fs::write(bench.shown("grows").join("written"), vec![1; 2 << 20]).unwrap();
+    for _ in 0..2 {
+        house();
+        assert_eq!(frozen(), [Call::Freeze(bench.target("grows"))], "once");
+        let usage = &stats("grows").usage[0];
+        assert!(usage.used >= 2 << 20 && usage.available == 0, "{usage:?}");
+        let condition = stats("grows").volume_condition.unwrap();
+        assert!(condition.abnormal && condition.message.contains("read-only"), "{condition:?}");
+        assert!(condition.message.contains("delete the pods"), "{condition:?}");
+        assert!(!stats("small").volume_condition.unwrap().abnormal);
+        // Neither another publish nor a shrinking layer ends it.
+        bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("grows") }).unwrap();
+    }
+    std::fs::remove_file(bench.shown("grows").join("written")).unwrap();
+    house();
+    assert!(stats("grows").volume_condition.unwrap().abnormal);
+    bench.unpublish("grows").unwrap();
+    bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("grows") }).unwrap();
+    house();
+    assert!(!stats("grows").volume_condition.unwrap().abnormal);
+    for pod in ["grows", "small"] {
+        bench.unpublish(pod).unwrap();
+    }
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_pod_that_is_known_to_have_a_user_namespace_gets_a_copy() {
+    let bench = Bench::with_mounter(FakeMounter::with_overlays());
+    let pod = bench.target("uid");
+    let target = pod.join("volumes/kubernetes.io~csi/data/mount");
+    std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+    for has_namespace in [false, true] {
+        if has_namespace {
+            std::fs::write(pod.join("userns"), "{}").unwrap();
+        }
+        let target_path = target.to_str().unwrap().to_owned();
+        bench.publish(NodePublishVolumeRequest { readonly: false, target_path, ..bench.request("uid") }).unwrap();
+        let mounts = bench.mounter.list().unwrap();
+        let mount = mounts.iter().find(|mount| mount.target == target).unwrap();
+        assert_eq!(mount.upper().is_none(), has_namespace, "{mount:?}");
+        let volumes = bench.node.storage.volumes().unwrap();
+        volumes.unpublish(Some("csi-uid"), &target, &Cancel::new()).unwrap();
+    }
 }
 
 #[test]

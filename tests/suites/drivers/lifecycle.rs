@@ -253,7 +253,7 @@ pub(super) fn read_only_volumes_are_images_if_the_configuration_says_so<D: Drive
         mounts.map(|mount| mount.filesystem).collect::<Vec<_>>()
     };
     let pods = ["one", "two"].map(Pod::new);
-    let [image, copy] = [scene.inline("image").read_only(), scene.inline("copy")];
+    let [image, layer] = [scene.inline("image").read_only(), scene.inline("layer")];
     for pod in &pods {
         let target = scene.set_up(pod, &image);
         scene.assert_shown_on(&target);
@@ -263,12 +263,22 @@ pub(super) fn read_only_volumes_are_images_if_the_configuration_says_so<D: Drive
     let target = scene.set_up(&member, &image);
     assert_eq!(filesystem(&target), ["erofs"]);
     assert_same_tree_of_group(&scene.repository, &scene.commit, &target, (0, 70_000));
-    let target = scene.set_up(&pods[0], &copy);
+    let target = scene.set_up(&pods[0], &layer);
     scene.assert_shown_on(&target);
-    assert_eq!(filesystem(&target), ["ext4"]);
+    assert_eq!(filesystem(&target), ["overlay"]);
     fs::write(target.join("new"), "mine").unwrap();
+    let target = scene.set_up(&member, &layer);
+    assert_eq!(filesystem(&target), ["overlay"]);
+    assert!(!target.join("new").exists(), "it has a layer of its own");
+    let modes = [&target, &target.join("README.md")].map(|path| {
+        let found = fs::metadata(path).unwrap();
+        (found.gid(), found.mode() & 0o7777)
+    });
+    assert_eq!(modes, [(70_000, 0o2775), (70_000, 0o664)]);
 
-    scene.tear_down(&pods[0], &copy);
+    for pod in [&pods[0], &member] {
+        scene.tear_down(pod, &layer);
+    }
     for pod in pods.iter().chain([&member]) {
         scene.tear_down(pod, &image);
     }

@@ -109,7 +109,7 @@ impl Mounter for Breaking {
         fs::remove_dir(&self.trash).unwrap();
         fs::write(&self.trash, "").unwrap();
         Err(MountError::Attach {
-            mount: mount.clone(),
+            mount: Box::new(mount.clone()),
             step: "injected",
             source: io::Error::from_raw_os_error(libc::EIO),
         })
@@ -129,6 +129,14 @@ impl Mounter for Breaking {
 
     fn check_images(&self, directory: &Path) -> Result<(), MountError> {
         self.mounter.check_images(directory)
+    }
+
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        self.mounter.check_overlays(directory)
+    }
+
+    fn freeze(&self, target: &Path) -> Result<(), MountError> {
+        self.mounter.freeze(target)
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

@@ -44,7 +44,7 @@ impl Mounter for WithoutImages {
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
         if let Attachment::Image { .. } = mount.attachment {
             let source = io::Error::from_raw_os_error(libc::ENODEV);
-            return Err(MountError::Attach { mount: mount.clone(), step: "mount", source });
+            return Err(MountError::Attach { mount: Box::new(mount.clone()), step: "mount", source });
         }
         self.mounter.attach(mount)
     }
@@ -65,6 +65,14 @@ impl Mounter for WithoutImages {
         self.trials.fetch_add(1, Ordering::Relaxed);
         let source = io::Error::new(io::ErrorKind::Unsupported, "this needs Linux 6.4");
         Err(MountError::NoImages { directory: directory.into(), step: "mount", source })
+    }
+
+    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        self.mounter.check_overlays(directory)
+    }
+
+    fn freeze(&self, target: &Path) -> Result<(), MountError> {
+        self.mounter.freeze(target)
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

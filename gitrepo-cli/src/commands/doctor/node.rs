@@ -78,8 +78,10 @@ pub(super) fn system(
 ) -> Vec<Check> {
     let mut checks = vec![user()];
     if let Some(volumes) = volumes {
-        let (volumes, choice) = (Arc::clone(volumes), config.snapshot_format);
-        checks.push(within("format", limit, move || format(&volumes, choice)).unwrap_or_else(|check| check));
+        let (shared, choice) = (Arc::clone(volumes), config.snapshot_format);
+        checks.push(within("format", limit, move || format(&shared, choice)).unwrap_or_else(|check| check));
+        let shared = Arc::clone(volumes);
+        checks.push(within("writable volumes", limit, move || writable(&shared)).unwrap_or_else(|check| check));
     }
     let kubelet = kubelet_dir.to_owned();
     checks.push(within("mount propagation", limit, move || propagation(&kubelet)).unwrap_or_else(|check| check));
@@ -127,6 +129,21 @@ fn format(volumes: &Volumes, choice: SnapshotChoice) -> Check {
             "format",
             format!("read-only volumes are directories: {}", reason.unwrap_or_default()),
             "volumes work; images need EROFS, and Linux 6.12 or loop devices (docs/configuration.md, snapshotFormat)",
+        ),
+    }
+}
+
+/// Tries to mount an overlay.
+fn writable(volumes: &Volumes) -> Check {
+    const NAME: &str = "writable volumes";
+    match volumes.without_overlays() {
+        None => {
+            Check::ok(NAME, "writable volumes are overlays, except for pods with hostUsers: false (writable: copy)")
+        }
+        Some(reason) => Check::warn(
+            NAME,
+            format!("writable volumes are copies: {reason}"),
+            "volumes work; overlays need a store on a filesystem that takes their layers, such as ext4 or XFS",
         ),
     }
 }

@@ -5,9 +5,7 @@ use std::ffi::CString;
 use std::fs;
 use std::fs::File;
 use std::io;
-use std::io::Read;
 use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -17,10 +15,12 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::Backing;
-use super::kernel_log::KernelLog;
 use crate::error::Cause;
 use crate::mount::EROFS;
 use crate::mount::Explained;
+use crate::mount::hidden::Hidden;
+use crate::mount::hidden::messages;
+use crate::mount::kernel_log::KernelLog;
 use crate::mount::linux::Strategy;
 use crate::mount::loop_device::LoopDevice;
 use crate::mount::private_directory::FailedStep;
@@ -73,23 +73,15 @@ const OPTIONS: usize = 4096;
 /// Older kernels refuse a longer value of one option with EINVAL.
 const VALUE: usize = 255;
 
-/// A filesystem that nobody sees yet. Dropping it unmounts it.
-pub(super) enum Hidden {
-    /// Attached nowhere.
-    Detached(OwnedFd),
-    /// In a private directory.
-    InDirectory(PrivateDirectory),
-}
-
 impl Hidden {
     /// Mounts the parts, read-only.
-    fn mount(parts: &Parts, strategy: Strategy, workdir: &Path) -> Result<Self, FailedStep> {
+    fn mount_parts(parts: &Parts, strategy: Strategy, workdir: &Path) -> Result<Self, FailedStep> {
         match (strategy, parts.options()) {
             (Strategy::Detached, _) => detached(parts).map(Self::Detached),
             (Strategy::PrivateDirectory, Some(options)) => {
                 let directory = PrivateDirectory::make(workdir)?;
-                let log = KernelLog::from_now_on();
-                match directory.mount_new(EROFS, &parts.source, &options) {
+                let log = KernelLog::from_now_on(EROFS);
+                match directory.mount_new(EROFS, &parts.source, &options, true) {
                     Ok(()) => Ok(Self::InDirectory(directory)),
                     Err(error) => Err(("mount", explained(error, || log.complaints()))),
                 }
@@ -105,11 +97,11 @@ impl Hidden {
         strategy: Strategy,
         workdir: &Path,
     ) -> Result<(Self, Backing), FailedStep> {
-        match Self::mount(files, strategy, workdir) {
+        match Self::mount_parts(files, strategy, workdir) {
             Err((_, error)) if error.raw_os_error() == Some(libc::ENOTBLK) => {
                 let devices = loop_devices()
                     .map_err(|error| ("attach loop devices, since the kernel cannot mount these files", error))?;
-                Ok((Self::mount(&devices, strategy, workdir)?, Backing::LoopDevices))
+                Ok((Self::mount_parts(&devices, strategy, workdir)?, Backing::LoopDevices))
             }
             mounted => Ok((mounted?, Backing::Files)),
         }
@@ -117,26 +109,12 @@ impl Hidden {
 
     /// Reads a file of the filesystem.
     pub(super) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let root = match self {
-            Self::Detached(mount) => format!("/proc/self/fd/{}", mount.as_raw_fd()).into(),
-            Self::InDirectory(directory) => directory.mount(),
-        };
-        fs::read(root.join(name))
-    }
-
-    /// Shows the filesystem on a directory.
-    pub(super) fn attach(self, target: BorrowedFd<'_>) -> Result<(), FailedStep> {
-        match self {
-            Self::Detached(mount) => {
-                sys::mount::attach(mount.as_fd(), target).map_err(|error| ("move_mount", error.into()))
-            }
-            Self::InDirectory(directory) => directory.move_to(target),
-        }
+        fs::read(self.root().join(name))
     }
 }
 
 fn detached(parts: &Parts) -> Result<OwnedFd, FailedStep> {
-    let log = KernelLog::from_now_on();
+    let log = KernelLog::from_now_on(EROFS);
     let filesystem = sys::mount::open_filesystem(c"erofs").map_err(|error| ("fsopen", explained(error, || None)))?;
     match configure_and_mount(filesystem.as_fd(), parts) {
         Ok(mount) => Ok(mount),
@@ -161,20 +139,6 @@ fn set_path(filesystem: BorrowedFd<'_>, key: &CStr, path: &Path) -> nix::Result<
         Err(Errno::EINVAL) if path.count_bytes() > VALUE => Err(Errno::ENAMETOOLONG),
         set => set,
     }
-}
-
-/// Returns the messages that the kernel left on the descriptor: a letter for the severity, and a text.
-fn messages(filesystem: OwnedFd) -> Option<Cause> {
-    let mut filesystem = File::from(filesystem);
-    let mut message = [0; 4096];
-    let mut said = Vec::new();
-    while let Ok(length @ 1..) = filesystem.read(&mut message) {
-        let text = String::from_utf8_lossy(&message[..length]).trim_end().to_owned();
-        if let Some(("e" | "w", text)) = text.split_once(' ') {
-            said.push(text.to_owned());
-        }
-    }
-    (!said.is_empty()).then(|| Cause::new(said.join("; ")))
 }
 
 fn explained(error: Errno, said: impl FnOnce() -> Option<Cause>) -> io::Error {

@@ -13,11 +13,11 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use super::Backing;
-use super::filesystem::Hidden;
 use super::filesystem::Parts;
 use crate::mount::MountError;
 use crate::mount::Role;
 use crate::mount::directory;
+use crate::mount::hidden::Hidden;
 use crate::mount::linux::LinuxMounter;
 use crate::mount::private_directory::FailedStep;
 

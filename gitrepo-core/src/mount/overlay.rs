@@ -1,0 +1,179 @@
+//! Attaches overlays: a layer that takes all changes, over a directory that stays as it is.
+//!
+//! The kernel does not define what two overlays over one layer do, and by default only warns. With `index=on` it refuses
+//! the second one, also from another mount namespace. So the second target of a layer gets a copy of the mount on the
+//! first, and if this mount namespace shows none, it is the kernel that tells whether there is one elsewhere.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::sys::stat::fstat;
+use nix::sys::stat::major;
+use nix::sys::stat::minor;
+
+use super::Mount;
+use super::MountError;
+use super::MountPoint;
+use super::OVERLAY;
+use super::Role;
+use super::directory;
+use super::hidden::Hidden;
+use super::linux::LinuxMounter;
+use super::mountinfo;
+use super::same_file::is_same;
+
+mod filesystem;
+mod freeze;
+mod probe;
+
+pub(super) use freeze::freeze;
+pub(super) use probe::try_in;
+
+/// The directories of an overlay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    pub(crate) lower: &'a Path,
+    pub(crate) upper: &'a Path,
+    pub(crate) work: &'a Path,
+}
+
+/// How many components at the end of a path name a layer wherever its store is: `volumes/<hash>/shared/upper`, or more
+/// than is needed of `volumes/<hash>/targets/<hash>/upper`.
+const COMPONENTS_OF_NAME: usize = 4;
+
+/// The options of a mount that this makes, whether it is read-only or not.
+const OPTIONS: [&str; 3] = ["nosuid", "nodev", "relatime"];
+
+/// Attaches an overlay to the mount's target.
+pub(super) fn attach(mounter: &LinuxMounter, mount: &Mount, layers: &Layers<'_>) -> Result<(), MountError> {
+    layers.check()?;
+    let target = directory::open(&mount.target, Role::Target)?;
+    let copy_visible = || -> Result<bool, MountError> {
+        let Some(root) = visible_root(layers.upper, mount.read_only)? else { return Ok(false) };
+        // It may have been unmounted meanwhile.
+        let copied = mounter.bind(root.as_fd(), target.as_fd(), mount.read_only);
+        let copied =
+            copied.inspect_err(|(step, error)| tracing::debug!(step, %error, "cannot copy an overlay's mount"));
+        Ok(copied.is_ok())
+    };
+    if copy_visible()? {
+        return Ok(());
+    }
+    let failed = |(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source };
+    match Hidden::mount_overlay(mounter, layers, mount.read_only) {
+        Ok(overlay) => overlay.attach(target.as_fd()).map_err(failed),
+        Err((_, error)) if error.raw_os_error() == Some(libc::EBUSY) => match copy_visible()? {
+            // Another thread or process was faster.
+            true => Ok(()),
+            false => Err(MountError::LayerInUse { upper: layers.upper.into(), source: error }),
+        },
+        Err(failure) => Err(failed(failure)),
+    }
+}
+
+impl Layers<'_> {
+    /// Checks that they are directories that the kernel will find by their paths.
+    pub(crate) fn check(&self) -> Result<(), MountError> {
+        for (path, role) in [(self.lower, Role::Source), (self.upper, Role::Layer), (self.work, Role::Layer)] {
+            // Kernels differ in how they read escapes.
+            if path.as_os_str().as_bytes().iter().any(|byte| b",:\\".contains(byte)) {
+                return Err(MountError::OverlayPath { path: path.into() });
+            }
+            drop(directory::open(path, role)?);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a mount shows the overlay of this upper layer, and the whole of it; `false` if the layer is gone.
+pub(super) fn is_shown_by(mount: &MountPoint, upper: &Path) -> bool {
+    upper.is_dir() && is_of(mount, upper) && root_of(mount).is_some()
+}
+
+/// Whether a mount of an overlay is what was asked for. A writable one that was frozen since still is.
+pub(super) fn may_be_written_as(mount: &MountPoint, read_only: bool) -> bool {
+    mount.is_frozen() || mount.is_read_only() == read_only
+}
+
+/// Returns an option of the overlay that a mount shows, which is a path.
+pub(super) fn layer(mount: &MountPoint, option: &str) -> Option<PathBuf> {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    if mount.filesystem != OVERLAY {
+        return None;
+    }
+    let options = mount.filesystem_options.iter().map(|option| option.as_bytes());
+    let value = options.filter_map(|set| set.strip_prefix(option.as_bytes())).next()?;
+    // What somebody else mounted may have escapes. Ours has none.
+    let mut plain = Vec::with_capacity(value.len());
+    let mut bytes = value.iter();
+    while let Some(&byte) = bytes.next() {
+        plain.push(if byte == b'\\' { *bytes.next().unwrap_or(&byte) } else { byte });
+    }
+    Some(OsString::from_vec(plain).into())
+}
+
+fn is_of(mount: &MountPoint, upper: &Path) -> bool {
+    mount.root == Path::new("/") && mount.upper().is_some_and(|shown| is_same(&shown, upper, COMPONENTS_OF_NAME))
+}
+
+/// Returns the root of a mount of this layer in this mount namespace, to copy. A copy inherits flags, so mounts to which
+/// somebody added some are left out.
+fn visible_root(upper: &Path, read_only: bool) -> Result<Option<OwnedFd>, MountError> {
+    let failed = |source| MountError::Table { path: mountinfo::TABLE.into(), source };
+    let mounts = mountinfo::read().map_err(failed)?;
+    let is_allowed = |option: &str| OPTIONS.contains(&option) || option == "rw" || (option == "ro" && read_only);
+    let is_usable = |mount: &MountPoint| {
+        is_of(mount, upper) && mount.options.iter().all(|option| is_allowed(option) || mount.is_frozen())
+    };
+    let is_on_top = |at: usize, mount: &MountPoint| !mounts[at + 1..].iter().any(|later| later.target == mount.target);
+    let mut usable = mounts.iter().enumerate().filter(|(at, mount)| is_usable(mount) && is_on_top(*at, mount));
+    Ok(usable.find_map(|(_, mount)| root_of(mount)))
+}
+
+/// Returns the root of a mount, unless that is covered or gone.
+fn root_of(mount: &MountPoint) -> Option<OwnedFd> {
+    let target = directory::open(&mount.target, Role::Target).ok()?;
+    let device = fstat(&target).ok()?.st_dev;
+    (format!("{}:{}", major(device), minor(device)) == mount.device).then_some(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(options: &[&str]) -> MountPoint {
+        let table = format!("1 0 0:44 / /pod rw - overlay overlay {}\n", options.join(","));
+        mountinfo::parse(table.as_bytes()).remove(0)
+    }
+
+    #[test]
+    fn the_layers_of_an_overlay_are_read_from_its_options() {
+        let ours =
+            mount(&["rw", "lowerdir=/s/lowers/a", "upperdir=/s/volumes/b/targets/c/upper", "workdir=/s/w", "index=on"]);
+        assert_eq!(ours.upper().unwrap(), Path::new("/s/volumes/b/targets/c/upper"));
+        assert_eq!(ours.lower().unwrap(), Path::new("/s/lowers/a"));
+        assert!(!ours.is_frozen() && mount(&["ro", "upperdir=/u"]).is_frozen());
+        let odd = mount(&["rw", r"lowerdir=/a\134:b", r"upperdir=/with\134\054\040\134\134all"]);
+        assert_eq!(odd.upper().unwrap(), Path::new(r"/with, \all"));
+        assert_eq!(odd.lower().unwrap(), Path::new("/a:b"));
+    }
+
+    #[test]
+    fn only_an_overlay_with_such_a_layer_has_one() {
+        assert_eq!(mount(&["ro", "lowerdir=/a:/b"]).upper(), None);
+        assert_eq!(MountPoint { filesystem: "ext4".into(), ..mount(&["rw", "upperdir=/u"]) }.upper(), None);
+    }
+
+    #[test]
+    fn a_frozen_overlay_is_read_only_and_what_a_writable_one_has_become() {
+        for (options, writable, read_only) in [("rw", true, false), ("ro", true, true)] {
+            let mount = mount(&[options, "upperdir=/u"]);
+            assert_eq!((may_be_written_as(&mount, false), may_be_written_as(&mount, true)), (writable, read_only));
+        }
+    }
+}

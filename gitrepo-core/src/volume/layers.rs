@@ -1,0 +1,125 @@
+//! The layers that writable volumes show over their snapshot, and the lower mounts below them.
+
+use std::path::Path;
+
+use super::PublishError;
+use super::VolumeRequest;
+use super::Volumes;
+use super::attach::PublishLocks;
+use super::attach::mount_of;
+use crate::cancel::Cancel;
+use crate::error::chain;
+use crate::mount::Attachment;
+use crate::mount::Mount;
+use crate::mount::MountError;
+use crate::mount::MountPoint;
+use crate::snapshot::VolumeRoot;
+use crate::store::Layer;
+use crate::store::Mode;
+use crate::store::Record;
+use crate::store::SharedCopy;
+use crate::store::SnapshotId;
+use crate::store::SnapshotLease;
+use crate::store::StoreError;
+use crate::store::VolumeSlot;
+use crate::watch::Watch;
+
+impl Volumes {
+    /// Mounts the layer of a target, or of its volume, over the snapshot. Makes the layer if there is none.
+    pub(super) fn attach_layer(
+        &self,
+        held: &PublishLocks<'_>,
+        record: &Record,
+        request: &VolumeRequest,
+        snapshot: &SnapshotLease,
+        watch: &Watch,
+    ) -> Result<(), PublishError> {
+        let root = VolumeRoot::of_writers(request.spec.uid, request.group);
+        let layer = match &held.volume {
+            Some(volume) => self.shared_layer(volume, record, root)?,
+            None => held.slot.layer(root)?,
+        };
+        let mount = |lower: &Path| {
+            let attachment = Attachment::Overlay { lower: lower.to_owned(), upper: layer.upper(), work: layer.work() };
+            self.mounter.attach(&mount_of(attachment, record, layer.is_full()))
+        };
+        match snapshot.attachment()? {
+            image @ Attachment::Image { .. } => self.with_lower(snapshot.id(), image, &watch.cancel, mount),
+            attachment => Ok(mount(attachment.path())?),
+        }
+    }
+
+    /// Returns the volume's shared layer. Makes it if there is none.
+    fn shared_layer(&self, volume: &VolumeSlot, record: &Record, root: VolumeRoot) -> Result<Layer, PublishError> {
+        if self.has_shared(volume, record)? {
+            return Ok(volume.layer());
+        }
+        let staging = self.store.staging()?;
+        let made = staging.path().join("shared");
+        std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
+        VolumeSlot::layer_in(&made).make(root)?;
+        volume.install(&staging, &made, &SharedCopy::of(record))?;
+        Ok(volume.layer())
+    }
+
+    /// Runs an action that needs the lower mount of an image.
+    fn with_lower(
+        &self,
+        id: &SnapshotId,
+        image: Attachment,
+        cancel: &Cancel,
+        action: impl Fn(&Path) -> Result<(), MountError>,
+    ) -> Result<(), PublishError> {
+        let lower = Mount { attachment: image, target: self.store.lower_path(id), read_only: true };
+        let slot = self.store.lower(id, Mode::Shared, cancel)?;
+        if self.mounter.shows(&lower)? {
+            return Ok(action(slot.path())?);
+        }
+        drop(slot);
+        let slot = self.store.lower(id, Mode::Exclusive, cancel)?;
+        if !self.mounter.shows(&lower)? {
+            slot.make()?;
+            // Something else of ours, such as an earlier image at the same path.
+            self.mounter.unmount(slot.path())?;
+            self.mounter.attach(&lower)?;
+        }
+        Ok(action(slot.path())?)
+    }
+
+    /// Unmounts the lower mount of a snapshot if no overlay of this mount namespace has it, and nobody is making one. Only
+    /// costs if it fails: the next sweep tries again.
+    pub(super) fn release_lower(&self, id: &str) {
+        if let Err(error) = self.try_release_lower(id) {
+            tracing::debug!(snapshot = id, error = %chain(&error), "cannot unmount an unused lower layer");
+        }
+    }
+
+    fn try_release_lower(&self, id: &str) -> Result<bool, PublishError> {
+        let Some(slot) = self.store.try_lower(id)? else { return Ok(false) };
+        if self.mounter.list()?.iter().any(|mount| has_lower(mount, id)) {
+            return Ok(false);
+        }
+        self.mounter.unmount(slot.path())?;
+        slot.remove()?;
+        Ok(true)
+    }
+
+    /// Unmounts the lower mounts that no overlay has, and returns their number.
+    pub(super) fn sweep_lowers(&self) -> Result<usize, StoreError> {
+        let mut swept = 0;
+        for id in self.store.lowers()? {
+            match self.try_release_lower(&id) {
+                Ok(released) => swept += usize::from(released),
+                Err(error) => {
+                    tracing::warn!(snapshot = id, error = %chain(&error), "cannot unmount an unused lower layer");
+                }
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// Whether this is an overlay over the lower mount of a snapshot, wherever its store is seen.
+fn has_lower(mount: &MountPoint, id: &str) -> bool {
+    mount.lower().is_some_and(|lower| lower.ends_with(id))
+}
