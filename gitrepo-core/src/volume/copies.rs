@@ -13,6 +13,7 @@ use crate::error::chain;
 use crate::mount::MountError;
 use crate::reserve::Reserve;
 use crate::snapshot;
+use crate::snapshot::CopyError;
 use crate::snapshot::Owner;
 use crate::snapshot::Writers;
 use crate::store::Deletion;
@@ -161,7 +162,10 @@ impl Volumes {
         let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
         let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
         snapshot::copy(source.attachment()?.path(), made, owner, writers, reserve, cancel)?;
-        Ok(())
+        // Last, since it says of each file what lstat(2) says.
+        let (tree, shown) = (&source.meta().tree, source.meta().working_repository.as_ref());
+        let failed = |source| CopyError::Io { action: "write", path: snapshot::GIT_INDEX.to_owned(), source };
+        Ok(snapshot::refresh_index(made, tree, shown).map_err(failed)?)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::credentials::Credentials;
 use crate::error::Kind;
 use crate::lease::Lease;
 use crate::lease::LeaseError;
+use crate::lease::Selection;
 use crate::remote::Resolved;
 use crate::spec::Revision;
 use crate::store::MarkWatch;
@@ -85,14 +86,17 @@ impl Volumes {
                 return self.lease_of_record(&record, request, credentials, watch);
             }
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
-            let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
+            let commit = pinned.as_ref().map(|copy| Revision::Commit(copy.commit));
+            let revision = commit.as_ref().unwrap_or(&request.spec.revision);
+            let reference = pinned.as_ref().and_then(|copy| copy.reference.as_deref());
+            let selection = Selection { revision, reference };
             let form = self.form_for(request)?;
             // Without a fetch, it is soon enough that `show` examines the target under its lock.
-            match self.snapshots.lease_known(&request.spec, &revision, form, credentials)? {
+            match self.snapshots.lease_known(&request.spec, selection, form, credentials)? {
                 Some(lease) => Ok(lease),
                 None => match self.check_free(request)? {
                     Some(record) => self.lease_of_record(&record, request, credentials, watch),
-                    None => self.lease_new(request, &revision, credentials, watch),
+                    None => self.lease_new(request, selection, credentials, watch),
                 },
             }
         })?;
@@ -135,20 +139,21 @@ impl Volumes {
                 return Ok(lease);
             }
         }
-        let revision = Revision::Commit(record.commit);
-        self.lease_new(request, &revision, credentials, watch)
+        let selection =
+            Selection { revision: &Revision::Commit(record.commit), reference: record.reference.as_deref() };
+        self.lease_new(request, selection, credentials, watch)
     }
 
     /// Leases a snapshot that may have to be fetched, in a form that can be mounted here.
     fn lease_new(
         &self,
         request: &VolumeRequest,
-        revision: &Revision,
+        selection: Selection<'_>,
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, PublishError> {
         let form = self.form_for(request)?;
-        Ok(self.snapshots.lease(&request.spec, revision, form, credentials, watch)?)
+        Ok(self.snapshots.lease(&request.spec, selection, form, credentials, watch)?)
     }
 
     /// Runs one half of a publish. On a full disk, removes unused content and runs it once more.
