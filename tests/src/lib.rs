@@ -76,3 +76,4 @@ pub mod tmpfs;
 pub mod tree;
 pub mod volumes;
 pub mod web;
+pub mod working_repository;

@@ -141,3 +141,6 @@ fn refs(shown: &WorkingRepository, commit: CommitId) -> String {
 fn shallow(boundary: &[Oid]) -> String {
     boundary.iter().map(|commit| format!("{commit}\n")).collect()
 }
+
+#[cfg(test)]
+mod tests;
