@@ -130,6 +130,12 @@ pub(crate) struct Tree {
     /// What to do with links that lead out of the tree: keep, reject-escaping
     #[arg(long, value_name = "POLICY")]
     pub(crate) symlinks: Option<String>,
+    /// Whether .git is there, as a working repository: omit, keep
+    #[arg(long, value_name = "CHOICE")]
+    pub(crate) git_dir: Option<String>,
+    /// Commits of history in .git; 0 for all [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) depth: Option<String>,
     /// Any other key of a volume (docs/volumes.md), as KEY=VALUE; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,

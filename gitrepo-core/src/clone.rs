@@ -24,6 +24,7 @@ use crate::snapshot::Directory;
 use crate::snapshot::Owner;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::SnapshotFormat;
+use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::Revision;
 use crate::spec::VolumeSpec;
@@ -122,7 +123,9 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
         ref revision => session.resolve(revision)?,
     };
     let fetch = FetchRequest::new(resolved.clone(), request.spec.depth);
-    let received = receive(session, request.spec, &fetch, false, &Directory, gateway.policy().limits(), watch)?;
+    let tree = TreeRequest::new(&request.spec.tree, resolved.commit, &Directory, gateway.policy().limits());
+    let tree = tree.showing(request.spec.working_repository(resolved.reference.as_deref()));
+    let received = receive(session, tree, &fetch, false, watch)?;
     received.written?;
 
     let laid_out = staging.path().join(TREE);

@@ -18,6 +18,7 @@ use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::Revision;
 use crate::spec::VolumeSpec;
+use crate::spec::WorkingRepository;
 use crate::store::CredentialId;
 use crate::store::SnapshotId;
 use crate::store::SnapshotKey;
@@ -105,11 +106,28 @@ impl Form {
     pub const DIRECTORY: Self = Self { format: &Directory, ownership: Ownership::ROOT };
 }
 
+/// The commit that a call wants of a repository.
+#[derive(Debug, Clone, Copy)]
+pub struct Selection<'a> {
+    /// The revision to resolve.
+    pub revision: &'a Revision,
+    /// The full name of the ref that led to it earlier, if it is a commit that was resolved then. A `.git` shows it.
+    pub reference: Option<&'a str>,
+}
+
+impl<'a> From<&'a Revision> for Selection<'a> {
+    fn from(revision: &'a Revision) -> Self {
+        Self { revision, reference: None }
+    }
+}
+
 /// The tree that one call wants, and the credentials it uses.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     spec: &'a VolumeSpec,
     revision: &'a Revision,
+    /// The ref that led to the commit earlier.
+    reference: Option<&'a str>,
     credentials: &'a Credentials,
     credential: &'a CredentialId,
     form: Form,
@@ -128,7 +146,13 @@ impl Wanted<'_> {
 
     fn owned_by(&self, resolved: &Resolved, ownership: Ownership) -> SnapshotId {
         let VolumeSpec { repository: url, tree, .. } = self.spec;
-        SnapshotKey { url, commit: &resolved.commit, tree, format: self.form.format.name(), ownership }.id()
+        let (commit, format, repository) = (&resolved.commit, self.form.format.name(), self.repository(resolved));
+        SnapshotKey { url, commit, tree, format, ownership, repository: repository.as_ref() }.id()
+    }
+
+    /// The repository that the volume shows as `.git`, if any.
+    fn repository(&self, resolved: &Resolved) -> Option<WorkingRepository> {
+        self.spec.working_repository(self.reference.or(resolved.reference.as_deref()))
     }
 
     fn lease(&self, proven: Proven, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
@@ -149,7 +173,7 @@ impl Snapshots {
         &self.gateway
     }
 
-    /// Leases the tree that `spec` selects from `revision`, in this form. The remote or a fresh proof must show that the
+    /// Leases the tree that `spec` selects from a revision, in this form. The remote or a fresh proof must show that the
     /// credential may read the commit. While the remote is away, an expired proof may do (`offline`).
     ///
     /// # Errors
@@ -159,12 +183,12 @@ impl Snapshots {
     pub fn lease(
         &self,
         spec: &VolumeSpec,
-        revision: &Revision,
+        selection: Selection<'_>,
         form: Form,
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
-        self.as_credential(spec, revision, form, credentials, |wanted| {
+        self.as_credential(spec, selection, form, credentials, |wanted| {
             self.obtain(wanted, watch).or_else(|failure| self.lease_offline(wanted, failure))
         })
     }
@@ -173,11 +197,11 @@ impl Snapshots {
     pub(crate) fn lease_known(
         &self,
         spec: &VolumeSpec,
-        revision: &Revision,
+        selection: Selection<'_>,
         form: Form,
         credentials: &Credentials,
     ) -> Result<Option<Lease>, LeaseError> {
-        self.as_credential(spec, revision, form, credentials, |wanted| match self.known(wanted) {
+        self.as_credential(spec, selection, form, credentials, |wanted| match self.known(wanted) {
             Some(proven) => self.hit(wanted, &proven),
             None => Ok(None),
         })
@@ -192,7 +216,7 @@ impl Snapshots {
     /// The same as for [`Snapshots::lease`].
     pub fn resolve(&self, spec: &VolumeSpec, credentials: &Credentials, watch: &Watch) -> Result<Resolved, LeaseError> {
         // Nothing is fetched, in any form.
-        self.as_credential(spec, &spec.revision, Form::DIRECTORY, credentials, |wanted| {
+        self.as_credential(spec, Selection::from(&spec.revision), Form::DIRECTORY, credentials, |wanted| {
             match (self.ask(wanted, false, watch), &spec.revision) {
                 (Err(error), Revision::Commit(commit)) if error.is_not_proven() => Ok(Resolved::new(*commit, None)),
                 (asked, _) => Ok(asked?.0.resolved),
@@ -222,14 +246,15 @@ impl Snapshots {
     fn as_credential<T>(
         &self,
         spec: &VolumeSpec,
-        revision: &Revision,
+        selection: Selection<'_>,
         form: Form,
         credentials: &Credentials,
         call: impl FnOnce(Wanted<'_>) -> Result<T, LeaseError>,
     ) -> Result<T, LeaseError> {
         self.gateway.policy().check(&spec.repository)?;
         let credential = self.credential(spec, credentials)?;
-        let wanted = Wanted { spec, revision, credentials, credential: &credential, form };
+        let Selection { revision, reference } = selection;
+        let wanted = Wanted { spec, revision, reference, credentials, credential: &credential, form };
         call(wanted).inspect_err(|refusal| self.void(wanted, refusal))
     }
 }

@@ -21,6 +21,7 @@ use crate::reserve::Reserve;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::TreeOptions;
+use crate::spec::WorkingRepository;
 use crate::watch::Watch;
 
 mod beneath;
@@ -28,6 +29,7 @@ mod copy;
 mod directory;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod git_dir;
 // Only tests use other block sizes yet.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
@@ -49,6 +51,8 @@ pub use copy::CopyError;
 pub use copy::Writers;
 pub use copy::copy;
 pub use directory::Directory;
+pub(crate) use git_dir::INDEX as GIT_INDEX;
+pub(crate) use git_dir::refresh_index;
 pub(crate) use measure::Measured;
 pub(crate) use measure::measure;
 pub(crate) use mountable::IMAGE;
@@ -121,12 +125,22 @@ pub struct TreeRequest {
     pub format: String,
     /// Limits, enforced before and while writing.
     pub limits: Limits,
+    /// The repository that the tree shows as `.git`, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<WorkingRepository>,
 }
 
 impl TreeRequest {
     /// Creates a request for the tree of a commit in this format.
     pub fn new(tree: &TreeOptions, commit: CommitId, format: &dyn SnapshotFormat, limits: &Limits) -> Self {
-        Self { commit, tree: tree.clone(), format: format.name().to_owned(), limits: limits.clone() }
+        let (tree, format, limits) = (tree.clone(), format.name().to_owned(), limits.clone());
+        Self { commit, tree, format, limits, repository: None }
+    }
+
+    /// Shows this repository as `.git`.
+    #[must_use]
+    pub fn showing(self, repository: Option<WorkingRepository>) -> Self {
+        Self { repository, ..self }
     }
 }
 

@@ -19,6 +19,7 @@ mod tree;
 pub(crate) mod url;
 mod volume;
 pub(crate) mod wildcard;
+mod working_repository;
 
 pub use attributes::ATTRIBUTES_BYTES;
 pub use attributes::Attribute;
@@ -45,6 +46,7 @@ pub use url::Scheme;
 pub use url::UrlError;
 pub use volume::Refresh;
 pub use volume::VolumeSpec;
+pub use working_repository::WorkingRepository;
 
 pub(crate) use decimal::decimal;
 pub(crate) use host::Host;

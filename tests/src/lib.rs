@@ -77,3 +77,4 @@ pub mod tree;
 pub mod user_namespace;
 pub mod volumes;
 pub mod web;
+pub mod working_repository;

@@ -11,6 +11,7 @@ use gitrepo_tests::tree;
 
 mod confinement;
 mod destination;
+mod git_dir;
 mod interruption;
 mod revision;
 mod transport;

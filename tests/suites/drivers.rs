@@ -145,6 +145,7 @@ over! { csi flex; {
         names_of_hexadecimal_digits_are_branches_and_tags
         a_private_repository_needs_the_right_secret
         files_of_a_writable_volume_belong_to_the_fs_group
+        every_kind_of_volume_can_be_a_working_repository
         read_only_volumes_are_images_if_the_configuration_says_so
         repeating_publish_and_unpublish_changes_nothing;
     secrets:

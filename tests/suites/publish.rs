@@ -36,6 +36,7 @@ mod copies;
 mod damage;
 mod failures;
 mod formats;
+mod git_dir;
 mod image_damage;
 mod images;
 mod kernel;
@@ -232,6 +233,13 @@ macro_rules! over_every_format {
                     writes_to_a_copy_are_not_visible_elsewhere
                     writes_to_a_copy_survive_a_reboot
                     a_copy_belongs_to_the_requested_group;
+                git_dir:
+                    each_depth_is_that_of_gits_own_clone_whatever_came_before
+                    a_branch_is_checked_out_and_anything_else_is_detached
+                    odd_names_of_branches_are_names_and_nothing_else
+                    every_fixture_is_clean_with_its_repository
+                    without_a_repository_nothing_is_there_and_depths_share_a_tree
+                    a_snapshot_that_is_made_again_has_the_same_branch;
                 views:
                     a_directory_takes_no_owners;
                 shared:
@@ -253,6 +261,8 @@ over_every_format! {
         real: Bench::real();
     }
     {
+        git_dir:
+            the_owner_commits_fetches_and_collects_garbage;
         damage:
             a_changed_snapshot_is_replaced_and_its_mounts_keep_it
             a_changed_snapshot_is_unpublished_like_any_other

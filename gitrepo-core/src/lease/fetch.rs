@@ -23,6 +23,7 @@ use crate::remote::Resolved;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Owner;
+use crate::snapshot::TreeRequest;
 use crate::spec::CommitId;
 use crate::spec::Revision;
 use crate::store::FetchTurn;
@@ -306,7 +307,9 @@ impl Snapshots {
             ..FetchRequest::new(resolved.clone(), wanted.spec.depth)
         };
         let (limits, has_base) = (self.gateway.policy().limits(), destination.base().is_some());
-        let received = receive(session, wanted.spec, &request, is_in_base, wanted.form.format, limits, watch);
+        let tree = TreeRequest::new(&wanted.spec.tree, resolved.commit, wanted.form.format, limits);
+        let tree = tree.showing(wanted.repository(resolved));
+        let received = receive(session, tree, &request, is_in_base, watch);
         let Received { tree, written, bytes } =
             received.map_err(|error| self.remembered(wanted, resolved, has_base, error.into()))?;
         // Before others of this credential find the snapshot.

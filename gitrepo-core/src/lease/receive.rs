@@ -2,12 +2,9 @@
 
 use crate::gateway::GatewayError;
 use crate::gateway::Session;
-use crate::policy::Limits;
 use crate::progress::Step;
 use crate::remote::FetchRequest;
-use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
-use crate::spec::VolumeSpec;
 use crate::watch::Watch;
 
 /// The result of a fetch.
@@ -20,8 +17,8 @@ pub(crate) struct Received {
     pub(crate) bytes: u64,
 }
 
-/// Fetches a resolved revision unless it is in the base, writes its tree, and ends the session, so that the worker cannot change its output
-/// while that is checked.
+/// Fetches a resolved revision unless it is in the base, writes its tree, and ends the session, so that the worker cannot
+/// change its output while that is checked.
 ///
 /// # Errors
 ///
@@ -29,11 +26,9 @@ pub(crate) struct Received {
 /// so, since the pack may be worth keeping.
 pub(crate) fn receive(
     mut session: Session<'_>,
-    spec: &VolumeSpec,
+    tree: TreeRequest,
     request: &FetchRequest,
     is_in_base: bool,
-    format: &dyn SnapshotFormat,
-    limits: &Limits,
     watch: &Watch,
 ) -> Result<Received, GatewayError> {
     let mut bytes = 0;
@@ -42,7 +37,6 @@ pub(crate) fn receive(
         watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
         bytes = session.fetch(request)?.received_bytes;
     }
-    let tree = TreeRequest::new(&spec.tree, request.resolved.commit, format, limits);
     let written = session.write_tree(&tree).map(drop);
     session.finish()?;
     Ok(Received { tree, written, bytes })

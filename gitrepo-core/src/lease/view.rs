@@ -42,6 +42,7 @@ impl Snapshots {
         std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
         let limits = self.gateway.policy().limits();
         let request = TreeRequest::new(&wanted.spec.tree, resolved.commit, wanted.form.format, limits);
+        let request = request.showing(wanted.repository(resolved));
         Image::view(fetched.path(), &made, &request, &wanted.form.ownership)?;
         let meta = fetched.meta().of_view(wanted.form.ownership);
         Ok(self.store.install_snapshot(&wanted.snapshot(resolved), &staging, &made, &meta)?)

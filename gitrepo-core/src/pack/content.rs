@@ -70,7 +70,7 @@ impl Content {
     }
 
     /// Reads all of it into memory.
-    pub(super) fn whole(&self) -> Result<Vec<u8>, PackError> {
+    pub(crate) fn whole(&self) -> Result<Vec<u8>, PackError> {
         let mut bytes = Vec::new();
         let length = usize::try_from(self.len()).map_err(|_| PackError::OutOfMemory)?;
         bytes.try_reserve_exact(length).map_err(|_| PackError::OutOfMemory)?;
@@ -80,7 +80,7 @@ impl Content {
     }
 
     /// Passes the content on piece by piece.
-    pub(super) fn for_each_piece(&self, mut pass_on: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub(crate) fn for_each_piece(&self, mut pass_on: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         if let Self::Whole(bytes) = self {
             return pass_on(bytes);
         }

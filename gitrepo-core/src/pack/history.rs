@@ -1,4 +1,5 @@
-//! The commits, trees and tags of a fetch, kept as a pack without deltas that git can read.
+//! A pack without deltas that git can read, object by object: the commits, trees and tags of a fetch, and the pack of a
+//! working repository.
 
 use std::fs;
 use std::fs::File;
@@ -40,10 +41,12 @@ const INDEX: &str = "tmp_idx";
 const BACK: usize = 4096;
 
 /// A pack that is being written. It is removed unless it is finished.
-pub(super) struct History {
+pub(crate) struct History {
     directory: PathBuf,
     pack: BufWriter<File>,
     position: u64,
+    /// Used again for each object: to make one takes longer than to deflate a small object.
+    zlib: ZlibEncoder<Vec<u8>>,
     /// The checksum and the owner's number of each object, in the pack's order.
     objects: Vec<(u32, u32)>,
     is_finished: bool,
@@ -51,7 +54,7 @@ pub(super) struct History {
 
 impl History {
     /// Begins a pack in `directory`.
-    pub(super) fn create(directory: &Path) -> Result<Self, PackError> {
+    pub(crate) fn create(directory: &Path) -> Result<Self, PackError> {
         let begin = || {
             let file = File::options().read(true).write(true).create_new(true).open(directory.join(PACK))?;
             let mut pack = BufWriter::with_capacity(CHUNK, file);
@@ -60,18 +63,28 @@ impl History {
             Ok(pack)
         };
         let (directory, pack) = (directory.to_owned(), begin().map_err(PackError::Disk)?);
-        Ok(Self { directory, pack, position: 12, objects: Vec::new(), is_finished: false })
+        let zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        Ok(Self { directory, pack, position: 12, zlib, objects: Vec::new(), is_finished: false })
     }
 
     /// Adds an object. Returns the byte where it begins.
-    pub(super) fn add(&mut self, number: u32, kind: ObjectType, content: &Content) -> Result<u64, PackError> {
+    pub(crate) fn add(&mut self, number: u32, kind: ObjectType, content: &Content) -> Result<u64, PackError> {
         make_room(&mut self.objects, MOST_OBJECTS as usize)?;
         let offset = self.position;
         let mut to = Counted { to: &mut self.pack, length: 0, crc: flate2::Crc::new() };
+        let zlib = &mut self.zlib;
         let written = to.write_all(&header(kind, content.len())).and_then(|()| {
-            let mut zlib = ZlibEncoder::new(&mut to, Compression::fast());
-            content.for_each_piece(|piece| zlib.write_all(piece))?;
-            zlib.finish().map(drop)
+            content.for_each_piece(|piece| {
+                zlib.write_all(piece)?;
+                to.write_all(zlib.get_ref())?;
+                zlib.get_mut().clear();
+                Ok(())
+            })?;
+            let mut rest = zlib.reset(Vec::new())?;
+            to.write_all(&rest)?;
+            rest.clear();
+            *zlib.get_mut() = rest;
+            Ok(())
         });
         written.map_err(PackError::Disk)?;
         self.objects.push((to.crc.sum(), number));
@@ -80,7 +93,7 @@ impl History {
     }
 
     /// Length of the pack so far, in bytes.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.position
     }
 
@@ -89,10 +102,11 @@ impl History {
         self.pack.flush()
     }
 
-    /// Completes the pack and its index, which makes git see it. `line` gives the id and the place of a number.
-    pub(super) fn finish(mut self, line: impl Fn(u32) -> (Oid, u64)) -> io::Result<()> {
+    /// Completes the pack and its index, which makes git see it. `line` gives the id and the place of a number. Returns
+    /// their name without an end; `None` if there is no object, and so no pack.
+    pub(crate) fn finish(mut self, line: impl Fn(u32) -> (Oid, u64)) -> io::Result<Option<String>> {
         if self.objects.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         self.pack.flush()?;
         let trailer = sign(self.pack.get_ref(), self.objects.len())?;
@@ -102,12 +116,13 @@ impl History {
             Line { id, crc: *crc, offset }
         });
         index::write(lines, trailer, File::create_new(self.directory.join(INDEX))?)?;
-        let name: String = trailer.iter().map(|byte| format!("{byte:02x}")).collect();
-        let named = |end: &str| self.directory.join(format!("pack-{name}.{end}"));
+        let hash: String = trailer.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("pack-{hash}");
+        let named = |end: &str| self.directory.join(format!("{name}.{end}"));
         fs::rename(self.directory.join(PACK), named("pack"))?;
         fs::rename(self.directory.join(INDEX), named("idx"))?;
         self.is_finished = true;
-        Ok(())
+        Ok(Some(name))
     }
 }
 
@@ -131,7 +146,7 @@ pub(crate) fn write_history(
         lines.push((id, history.add(number, kind, &content.into())?));
     }
     let line = |number: u32| lines.get(number as usize).copied().unwrap_or((Oid::ZERO_SHA1, 0));
-    history.finish(line).map_err(PackError::Disk)
+    history.finish(line).map(drop).map_err(PackError::Disk)
 }
 
 impl Drop for History {

@@ -221,6 +221,6 @@ impl<'a> Keeping<'a> {
         let Self { segment, history, blobs, others, .. } = self;
         segment.finish(blobs.into_iter()).map_err(PackError::Disk)?;
         let line = |number: u32| others.get(number as usize).copied().unwrap_or((Oid::ZERO_SHA1, 0));
-        history.finish(line).map_err(PackError::Disk)
+        history.finish(line).map(drop).map_err(PackError::Disk)
     }
 }

@@ -137,16 +137,17 @@ impl<'a> Server<'a> {
                 let (haves, shallow) = (offer.commits.clone(), offer.shallow.iter().copied().collect());
                 self.fetch(Wants { objects: vec![object], haves, shallow, depth, alone: false }, repository, outlet)
             }
-            None => self.search(commit, offer, repository, outlet),
+            None => self.search((commit, request.depth), offer, repository, outlet),
         }
         // Even for a ref that it just told of: a branch may move in between, and a server may lie.
         .map_err(|error| error.about(commit))
     }
 
-    /// Fetches more and more history of all refs until `commit` is in it.
+    /// Fetches more and more history of all refs until `commit` is in it, and so many commits of its own history; all of
+    /// it if that is 0.
     fn search(
         &mut self,
-        commit: CommitId,
+        (commit, wanted): (CommitId, u32),
         offer: &Offer,
         repository: &Repository,
         outlet: &mut Outlet,
@@ -166,10 +167,15 @@ impl<'a> Server<'a> {
             let shallow = repository.shallow()?.difference(&offer.untold).copied().collect();
             let arrived = self.fetch(Wants { objects, haves, shallow, depth, alone: false }, repository, outlet)?;
             total = Arrived { bytes: total.bytes + arrived.bytes, objects: total.objects + arrived.objects };
-            if repository.anew()?.has(commit)? {
+            let repository = repository.anew()?;
+            if repository.reaches(commit, wanted)? {
                 return Ok(total);
             }
-            if repository.shallow()?.is_empty() {
+            if repository.shallow()?.is_empty() || depth == ask::WHOLE {
+                // There is no more history than this.
+                if repository.has(commit)? {
+                    return Ok(total);
+                }
                 break;
             }
         }

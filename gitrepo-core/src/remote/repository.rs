@@ -149,6 +149,26 @@ impl Repository {
         Ok(self.objects()?.exists(oid(object)))
     }
 
+    /// Whether this commit is here or in the base with so many commits of its history; with all of it if that is 0.
+    pub(crate) fn reaches(&self, commit: CommitId, depth: u32) -> Result<bool, RemoteError> {
+        let objects = self.objects()?;
+        let (mut seen, mut generation, mut level) = (BTreeSet::new(), vec![oid(commit)], 0);
+        while !generation.is_empty() {
+            level += 1;
+            let mut parents = Vec::new();
+            for id in generation.into_iter().filter(|id| seen.insert(*id)).collect::<Vec<_>>() {
+                // Otherwise libgit2 looks for new packs after each one that is missing.
+                if !objects.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
+                    return Ok(false);
+                }
+                let found = objects.read(id).map_err(|error| unusable(self.path(), &error))?;
+                parents.extend(object::parents_of(found.data()));
+            }
+            generation = if level == depth { Vec::new() } else { parents };
+        }
+        Ok(true)
+    }
+
     /// Those of these objects that are here or in the base.
     pub(crate) fn all_present(&self, ids: impl IntoIterator<Item = CommitId>) -> Result<Vec<CommitId>, RemoteError> {
         let objects = self.objects()?;

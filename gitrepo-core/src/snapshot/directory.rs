@@ -18,6 +18,7 @@ use super::Verifier;
 use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
+use super::git_dir;
 use super::mountable::assemble::Segments;
 use super::mountable::listed::Listed;
 use super::writer::Writer;
@@ -48,9 +49,12 @@ impl SnapshotFormat for Directory {
         reserve: Reserve,
         watch: &Watch,
     ) -> Result<(), SnapshotError> {
-        let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let segments = Segments::of_repository(repository, listed)?;
-        Writer::new(listed, &segments, request, (watch, reserve), &staging)?.write()
+        let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
+        let segments = Segments::of_repository(repository, staging, listed)?;
+        Writer::new(listed, &segments, request, (watch, reserve), &opened)?.write()?;
+        git_dir::pack::remove(staging, listed)?;
+        git_dir::refresh_index(self.attachment(staging).path(), &request.tree, request.repository.as_ref())
+            .map_err(|error| SnapshotError::io("write", git_dir::INDEX.as_bytes(), error))
     }
 
     fn verify(

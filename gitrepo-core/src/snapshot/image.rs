@@ -62,6 +62,8 @@ pub struct Node<'a> {
     pub name: &'a [u8],
     /// Its type and content.
     pub kind: Kind<'a>,
+    /// Its time in seconds since 1970; `None` for that of the image.
+    pub time: Option<i64>,
 }
 
 /// The type of a [`Node`].
@@ -172,12 +174,31 @@ impl fmt::Display for BlockSize {
     }
 }
 
+/// An image, and what lstat(2) tells of its nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Numbered {
+    /// The image.
+    pub(crate) bytes: Vec<u8>,
+    /// The inode number of each node, in the order of [`Tree::nodes`].
+    pub(crate) inodes: Vec<u64>,
+}
+
+/// Returns the image of a tree, as [`build_numbered`] does.
+///
+/// # Errors
+///
+/// The same.
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
+pub fn build(tree: &Tree<'_>, view: &View, uuid: &Uuid) -> Result<Vec<u8>, ImageError> {
+    build_numbered(tree, view, uuid).map(|image| image.bytes)
+}
+
 /// Returns the image of a tree. Equal arguments give equal bytes. The UUID tells the image from every other one.
 ///
 /// # Errors
 ///
 /// [`ImageError`] when the nodes do not form a tree, their content is not on the devices, or EROFS has no room for them.
-pub fn build(tree: &Tree<'_>, view: &View, uuid: &Uuid) -> Result<Vec<u8>, ImageError> {
+pub(crate) fn build_numbered(tree: &Tree<'_>, view: &View, uuid: &Uuid) -> Result<Numbered, ImageError> {
     devices::check(tree)?;
     let hierarchy = Hierarchy::new(tree.nodes)?;
     let format = Format { block_size: tree.block_size, devices: tree.devices.len(), view: *view };
@@ -185,10 +206,12 @@ pub fn build(tree: &Tree<'_>, view: &View, uuid: &Uuid) -> Result<Vec<u8>, Image
     let layout = Layout::new(&hierarchy.order(), &inodes, tree.block_size, devices::table_end(tree.devices.len()));
     let devices = DeviceTable::new(tree, layout.block_count())?;
 
+    // The number of a node is its index plus one.
+    let inodes_of = (1..hierarchy.len()).map(|number| layout.node_id(number)).collect();
     let mut image = Writer::new(&hierarchy, &inodes, &layout, &devices, &format).into_image();
     devices.write(&mut image);
     superblock::write(&mut image, uuid, &inodes, &format, &layout, &devices);
-    Ok(image)
+    Ok(Numbered { bytes: image, inodes: inodes_of })
 }
 
 #[cfg(test)]

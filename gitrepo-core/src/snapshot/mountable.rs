@@ -27,6 +27,8 @@ use super::Verifier;
 use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
+use super::git_dir;
+use super::git_dir::pack::Packed;
 use super::image;
 use super::listing::Listing;
 use super::located::Located;
@@ -89,7 +91,7 @@ impl SnapshotFormat for Image {
     }
 }
 
-/// Lists a tree in the worker: writes the manifest into `staging`, an empty directory. `repository` is a bare one, with
+/// Lists a tree in the worker: writes the manifest into `staging`, an empty directory, and the pack of its `.git`. `repository` is a bare one, with
 /// alternates or without.
 pub(crate) fn list(
     repository: &Path,
@@ -100,14 +102,17 @@ pub(crate) fn list(
     let listing = Listing::of(repository, request, watch)?;
     let located = Located::find(repository, request, &listing)?;
     check_links(&located, watch)?;
+    let summary = located.summary();
+    let packed = git_dir::pack(repository, request, summary.bytes, staging, watch)?;
     let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-    write_manifest(&staging, &located).map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
-    Ok(located.summary())
+    write_manifest(&staging, &located, packed.as_ref())
+        .map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
+    Ok(summary)
 }
 
 /// Checks what the worker listed in `staging`, and gives it to `owner`. By now no other process can reach it.
 pub(crate) fn adopt(staging: &Path, request: &TreeRequest, owner: Owner) -> Result<Listed, SnapshotError> {
-    Listed::read(listed::take(staging, owner)?, request)
+    Listed::read(listed::take(staging, request, owner)?, request)
 }
 
 /// Whether a file begins as an image does. The kernel says the same of all that is not one, and of an image whose
@@ -148,8 +153,8 @@ fn check_links(located: &Located<'_>, watch: &Watch) -> Result<(), SnapshotError
     Ok(())
 }
 
-fn write_manifest(staging: &Beneath, located: &Located<'_>) -> io::Result<()> {
+fn write_manifest(staging: &Beneath, located: &Located<'_>, packed: Option<&Packed>) -> io::Result<()> {
     let mut buffered = BufWriter::new(manifest::create(staging)?);
-    record::write(&mut buffered, located)?;
+    record::write(&mut buffered, located, packed)?;
     buffered.flush()
 }

@@ -48,6 +48,11 @@ impl Hash {
         self.0.update(piece);
     }
 
+    /// Returns the object's id.
+    pub(crate) fn id(self) -> std::io::Result<Oid> {
+        Oid::from_bytes(&self.0.finalize()).map_err(std::io::Error::other)
+    }
+
     /// Whether this is the object's id.
     pub(crate) fn is(self, id: Oid) -> bool {
         self.0.finalize().as_slice() == id.as_bytes()

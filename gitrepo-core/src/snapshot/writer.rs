@@ -31,6 +31,7 @@ use super::TreeRequest;
 use super::Watch;
 use super::beneath::Beneath;
 use super::directory::ROOT;
+use super::git_dir;
 use super::mountable::assemble::Segments;
 use super::mountable::assemble::check_target;
 use super::mountable::listed::Extent;
@@ -131,6 +132,10 @@ impl<'a> Writer<'a> {
                         self.write_symlink(node, target, directory)?;
                         target.size
                     }
+                    Kind::Written { number, size } => {
+                        self.write_ours(node, &self.listed.written[*number], directory)?;
+                        *size
+                    }
                     Kind::File { executable, content } => {
                         let mode = Mode::from_bits_truncate(if *executable { 0o755 } else { 0o644 });
                         self.write_file(node, content, mode, directory, &mut piece)?;
@@ -172,6 +177,20 @@ impl<'a> Writer<'a> {
         let masked = if self.is_masked { stat::fchmod(&file, mode) } else { Ok(()) };
         masked
             .and_then(|()| stat::futimens(&file, &TimeSpec::UTIME_OMIT, &self.time()))
+            .map_err(|error| self.failed("write", node, error))
+    }
+
+    /// Writes a file of `.git` whose content is ours.
+    fn write_ours(&self, node: &Node, content: &[u8], directory: BorrowedFd<'_>) -> Result<(), SnapshotError> {
+        let mode = Mode::from_bits_truncate(0o644);
+        let new = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let created = fcntl::openat(directory, self.listed.name(node), new, mode).map(File::from);
+        let mut file = created.map_err(|error| self.failed("create", node, error))?;
+        file.write_all(content).map_err(|error| self.failed("write", node, error))?;
+        let time = git_dir::time_of(self.listed, node).unwrap_or(self.listed.time);
+        let masked = if self.is_masked { stat::fchmod(&file, mode) } else { Ok(()) };
+        masked
+            .and_then(|()| stat::futimens(&file, &TimeSpec::UTIME_OMIT, &TimeSpec::new(time, 0)))
             .map_err(|error| self.failed("write", node, error))
     }
 

@@ -65,7 +65,7 @@ pub const KEYS: &[Attribute] = &[
     },
     Attribute {
         name: "gitDir",
-        values: "omit (keep: not yet)",
+        values: "omit, keep",
         default: "omit",
         meaning: "whether .git is there, as a working repository for the pod",
     },
@@ -179,6 +179,9 @@ pub enum SpecError {
         /// As written.
         value: String,
     },
+    /// `gitDir: keep` of a part of the tree.
+    #[error("gitDir: keep needs the whole tree; leave out subdirectory, or gitDir")]
+    PartOfRepository,
     /// The repository's URL has no usable name for the directory.
     #[error("{url} has no last part that could name a directory; write one as directory")]
     NoBaseName {
@@ -211,10 +214,11 @@ impl SpecError {
 
 impl VolumeSpec {
     /// The keys that select what the volume shows, as text: a repeated publish compares these. When to ask the remote
-    /// (`pullPolicy`) and how much history to fetch are not included.
+    /// (`pullPolicy`) is not included, nor how much history to fetch, unless `.git` shows it.
     pub fn content(&self) -> BTreeMap<String, String> {
         let writable = self.writable.map_or_else(String::new, |writable| writable.to_string());
-        [
+        let depth = (self.git_dir == GitDir::Keep).then(|| ("depth".to_owned(), self.depth.to_string()));
+        let content = [
             ("repository", self.repository.canonical()),
             ("revision", self.revision.to_string()),
             ("directory", self.tree.directory.to_string()),
@@ -227,8 +231,8 @@ impl VolumeSpec {
             ("writable", writable),
             ("uid", self.uid.to_string()),
         ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        .map(|(key, value)| (key.to_owned(), value));
+        content.into_iter().chain(depth).collect()
     }
 
     /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are ignored; every other key
@@ -249,6 +253,7 @@ impl VolumeSpec {
             spec.tree.directory = base_directory(&spec.repository)?;
         }
         spec.refuse_what_does_not_work_yet()?;
+        spec.check_git_dir()?;
         Ok(spec)
     }
 
@@ -273,10 +278,17 @@ impl VolumeSpec {
         Ok(())
     }
 
+    /// git has no repository of a part of a tree that is the whole of its working tree.
+    fn check_git_dir(&self) -> Result<(), SpecError> {
+        match self.git_dir == GitDir::Keep && !self.tree.subdirectory.is_root() {
+            true => Err(SpecError::PartOfRepository),
+            false => Ok(()),
+        }
+    }
+
     /// Rejects options that this version does not support, rather than ignore them.
     fn refuse_what_does_not_work_yet(&self) -> Result<(), SpecError> {
         let refused = [
-            ("gitDir", (self.git_dir != GitDir::Omit).then(|| self.git_dir.to_string())),
             ("submodules", (self.submodules != Submodules::None).then(|| self.submodules.to_string())),
             ("lfs", self.lfs.then(|| self.lfs.to_string())),
             ("refresh", (self.refresh != Refresh::NEVER).then(|| self.refresh.to_string())),

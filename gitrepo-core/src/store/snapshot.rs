@@ -21,6 +21,7 @@ use crate::snapshot::TreeSummary;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::TreeOptions;
+use crate::spec::WorkingRepository;
 
 use super::Store;
 use super::changed;
@@ -65,6 +66,9 @@ pub struct SnapshotMeta {
     /// Whom its files belong to.
     #[serde(default, skip_serializing_if = "Ownership::is_root")]
     pub ownership: Ownership,
+    /// The repository that it shows as `.git`, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_repository: Option<WorkingRepository>,
     /// The amount of content.
     pub summary: TreeSummary,
     /// The digest of the manifest, which contains the id of each blob. `None` in a snapshot of an earlier version.
@@ -84,6 +88,7 @@ impl SnapshotMeta {
             tree: request.tree.clone(),
             format: request.format.clone(),
             ownership: Ownership::ROOT,
+            working_repository: request.repository.clone(),
             summary,
             manifest: None,
             created_at: SystemTime::now(),

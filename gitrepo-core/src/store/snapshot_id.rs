@@ -13,11 +13,15 @@ use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::TreeOptions;
+use crate::spec::WorkingRepository;
 
 use super::digest;
 
 /// Part of every id, so that a change of the snapshot format gives new ids.
 const GENERATION: &str = "gitrepo snapshot 1";
+
+/// Part of the id of a snapshot with a `.git`, so that a change of what is in it gives new ids.
+const WORKING_REPOSITORY: &str = "gitrepo working repository 1";
 
 /// Part of the id of a changed snapshot's successor.
 const SUCCESSOR: &str = "gitrepo snapshot in place of";
@@ -36,6 +40,8 @@ pub struct SnapshotKey<'a> {
     pub format: &'a str,
     /// Whom its files belong to.
     pub ownership: Ownership,
+    /// The repository that it shows as `.git`, if any.
+    pub repository: Option<&'a WorkingRepository>,
 }
 
 impl SnapshotKey<'_> {
@@ -49,8 +55,16 @@ impl SnapshotKey<'_> {
         let ownership = self.ownership.to_bytes();
         let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks, self.format];
         let fields = fields.map(str::as_bytes).into_iter().chain([&ownership[..]]);
+        let (depth, branch, origin) = match self.repository {
+            Some(WorkingRepository { depth, branch, origin, .. }) => {
+                (depth.to_string(), branch.as_deref().unwrap_or_default(), origin.as_str())
+            }
+            None => Default::default(),
+        };
+        let fields = fields.chain([WORKING_REPOSITORY, &depth, branch, origin].map(str::as_bytes));
         // What every snapshot once had is not part of the id, so that the oldest ids stay.
         let named = match (self.format == snapshot::Directory.name(), self.ownership.is_root()) {
+            _ if self.repository.is_some() => 12,
             (true, true) => 6,
             (false, true) => 7,
             (_, false) => 8,
@@ -118,8 +132,16 @@ mod tests {
             TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
         ];
         let (first, second) = (commit(1), commit(2));
-        let key =
-            SnapshotKey { url: &url, commit: &first, tree: &whole, format: "directory", ownership: Ownership::ROOT };
+        let (format, ownership) = ("directory", Ownership::ROOT);
+        let key = SnapshotKey { url: &url, commit: &first, tree: &whole, format, ownership, repository: None };
+        let origin = "https://git.example.com/a".to_owned();
+        let shallow = WorkingRepository { depth: 1, branch: None, origin };
+        let repositories = [
+            WorkingRepository { depth: 0, ..shallow.clone() },
+            WorkingRepository { branch: Some("main".to_owned()), ..shallow.clone() },
+            WorkingRepository { origin: "https://git.example.com/b".to_owned(), ..shallow.clone() },
+            shallow,
+        ];
         let image = SnapshotKey { format: "image", ..key };
         let owners = [(1, 0, Everybody), (0, 1, Everybody), (0, 1, Read), (0, 1, Write)];
         let owners = owners.map(|(uid, gid, group)| Ownership { uid, gid, group });
@@ -134,9 +156,11 @@ mod tests {
         ]
         .into_iter()
         .chain(owners.map(|ownership| SnapshotKey { ownership, ..image }))
+        .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..key }))
+        .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 11);
+        assert_eq!(ids.len(), 19);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 
@@ -149,6 +173,7 @@ mod tests {
             tree: &TreeOptions::default(),
             format: "directory",
             ownership: Ownership::ROOT,
+            repository: None,
         };
         assert_eq!(key.id().to_string(), "773562e25d39041f8a9fbb7d548129c2ed48affd60dce67ce2a83e4b60dfed42");
     }

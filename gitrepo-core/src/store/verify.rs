@@ -357,6 +357,7 @@ fn read_snapshot(lease: &SnapshotLease, verifier: &mut Verifier<'_>) -> Result<(
         ))));
     };
     let request = TreeRequest::new(&meta.tree, meta.commit, format, &Limits::default());
+    let request = request.showing(meta.working_repository.clone());
     let manifest = format.verify(lease.path(), &request, &meta.ownership, verifier)?;
     match &meta.manifest {
         Some(sealed) if *sealed != manifest => {

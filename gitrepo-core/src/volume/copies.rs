@@ -16,6 +16,7 @@ use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::reserve::Reserve;
 use crate::snapshot;
+use crate::snapshot::CopyError;
 use crate::snapshot::Owner;
 use crate::snapshot::VolumeRoot;
 use crate::snapshot::Writers;
@@ -175,7 +176,11 @@ impl Volumes {
         snapshot::copy(source.attachment()?.path(), made, owner, writers, reserve, cancel)?;
         let root = VolumeRoot::of_writers(request.spec.uid, request.group);
         fs::set_permissions(made, fs::Permissions::from_mode(root.mode))
-            .map_err(|error| StoreError::io("set the permissions of", made)(error).into())
+            .map_err(StoreError::io("set the permissions of", made))?;
+        // Last, since it says of each file what lstat(2) says.
+        let (tree, shown) = (&source.meta().tree, source.meta().working_repository.as_ref());
+        let failed = |source| CopyError::Io { action: "write", path: snapshot::GIT_INDEX.to_owned(), source };
+        Ok(snapshot::refresh_index(made, tree, shown).map_err(failed)?)
     }
 }
 

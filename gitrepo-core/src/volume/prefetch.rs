@@ -25,6 +25,6 @@ impl Volumes {
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
         let form = self.plan(request, None)?.form;
         let spec = &request.spec;
-        self.with_room(|| Ok(self.snapshots.lease(spec, &spec.revision, form, credentials, watch)?))
+        self.with_room(|| Ok(self.snapshots.lease(spec, (&spec.revision).into(), form, credentials, watch)?))
     }
 }

@@ -14,6 +14,7 @@ use crate::credentials::Credentials;
 use crate::error::Kind;
 use crate::lease::Lease;
 use crate::lease::LeaseError;
+use crate::lease::Selection;
 use crate::remote::Resolved;
 use crate::spec::Revision;
 use crate::store::MarkWatch;
@@ -92,13 +93,16 @@ impl Volumes {
             }
             let pinned = if request.is_shared() { self.pinned(request)? } else { None };
             let Plan { shows, form } = self.plan(request, pinned.as_ref())?;
-            let revision = pinned.map_or_else(|| request.spec.revision.clone(), |copy| Revision::Commit(copy.commit));
+            let commit = pinned.as_ref().map(|copy| Revision::Commit(copy.commit));
+            let revision = commit.as_ref().unwrap_or(&request.spec.revision);
+            let reference = pinned.as_ref().and_then(|copy| copy.reference.as_deref());
+            let selection = Selection { revision, reference };
             // Without a fetch, it is soon enough that `show` examines the target under its lock.
-            match self.snapshots.lease_known(&request.spec, &revision, form, credentials)? {
+            match self.snapshots.lease_known(&request.spec, selection, form, credentials)? {
                 Some(lease) => Ok((lease, shows)),
                 None => match self.check_free(request)? {
                     Some(record) => of_record(record),
-                    None => Ok((self.snapshots.lease(&request.spec, &revision, form, credentials, watch)?, shows)),
+                    None => Ok((self.snapshots.lease(&request.spec, selection, form, credentials, watch)?, shows)),
                 },
             }
         })?;
@@ -141,9 +145,10 @@ impl Volumes {
                 return Ok(lease);
             }
         }
-        let revision = Revision::Commit(record.commit);
+        let selection =
+            Selection { revision: &Revision::Commit(record.commit), reference: record.reference.as_deref() };
         let form = self.form_of_record(record, request)?;
-        Ok(self.snapshots.lease(&request.spec, &revision, form, credentials, watch)?)
+        Ok(self.snapshots.lease(&request.spec, selection, form, credentials, watch)?)
     }
 
     /// Runs one half of a publish. On a full disk, removes unused content and runs it once more.

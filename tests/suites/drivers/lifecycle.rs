@@ -23,6 +23,10 @@ use gitrepo_tests::tree::assert_owner;
 use gitrepo_tests::tree::assert_same_tree;
 use gitrepo_tests::tree::assert_same_tree_of_group;
 use gitrepo_tests::volumes::entries;
+use gitrepo_tests::working_repository::assert_clean;
+use gitrepo_tests::working_repository::assert_whole;
+use gitrepo_tests::working_repository::git;
+use gitrepo_tests::working_repository::line;
 use serde_json::json;
 use tonic::Code;
 
@@ -65,6 +69,30 @@ pub(super) fn every_kind_of_volume_is_set_up_and_torn_down<D: Driver>() {
     assert_eq!(scene.server.packs(), 1);
     for (pod, volume) in &kinds {
         scene.tear_down(pod, volume);
+    }
+    scene.node.assert_nothing_set_up();
+}
+
+pub(super) fn every_kind_of_volume_can_be_a_working_repository<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    let [inline, persistent] = [scene.inline("inline"), scene.persistent("persistent")];
+    for (name, volume) in [
+        ("inline", scene.inline("inline-read-only").read_only()),
+        ("persistent", scene.persistent("persistent-read-only").read_only()),
+        ("inline-writable", inline),
+        ("persistent-writable", persistent),
+    ] {
+        let volume = volume.with("gitDir", "keep").with("depth", "0");
+        let pod = Pod::new(name);
+        let target = scene.set_up(&pod, &volume);
+        assert_clean(&target);
+        assert_whole(&target, &scene.repository, &scene.commit, 0);
+        if !volume.is_read_only() {
+            fs::write(target.join("README.md"), "changed").unwrap();
+            gitrepo_tests::git::output(&mut git(&target, &["commit", "--all", "--quiet", "--message=ours"]));
+            assert_eq!(line(&target, &["rev-parse", "HEAD~1"]), scene.commit);
+        }
+        scene.node.tear_down(&pod, &volume);
     }
     scene.node.assert_nothing_set_up();
 }

@@ -86,7 +86,7 @@ impl Sample {
                 Kind::File { executable, content } => image::Kind::File { executable: *executable, content: *content },
                 Kind::Symlink(target) => image::Kind::Symlink { target },
             };
-            Node { parent: *parent, name, kind }
+            Node { parent: *parent, name, kind, time: None }
         });
         let nodes: Vec<_> = nodes.collect();
         image::build(&Tree { nodes: &nodes, devices: &self.devices, block_size: self.block_size }, view, &[7; 16])

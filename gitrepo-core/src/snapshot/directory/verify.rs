@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use git2::ObjectType;
@@ -17,6 +18,7 @@ use super::ROOT;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::beneath::Beneath;
+use crate::snapshot::git_dir;
 use crate::snapshot::mountable::listed;
 use crate::snapshot::mountable::listed::Kind;
 use crate::snapshot::mountable::listed::Listed;
@@ -45,7 +47,7 @@ impl Directory {
         };
         let digest = listed.digest();
         let missing = listed.nodes.iter().map(|node| (listed.path(node), node.kind)).collect();
-        let mut comparison = Comparison { missing, verifier };
+        let mut comparison = Comparison { missing, written: &listed.written, verifier };
         walk::walk(&root, &mut comparison)?;
         match comparison.missing.keys().min() {
             None => Ok(digest),
@@ -57,6 +59,8 @@ impl Directory {
 struct Comparison<'a, 'b> {
     /// What the manifest lists and the walk has not found yet.
     missing: HashMap<Vec<u8>, Kind>,
+    /// The content of the files that we wrote.
+    written: &'a [Vec<u8>],
     verifier: &'a mut Verifier<'b>,
 }
 
@@ -76,14 +80,23 @@ impl Visitor for Comparison<'_, '_> {
                 let id = Oid::hash_object(ObjectType::Blob, link.as_encoded_bytes());
                 if id.is_ok_and(|id| id == target.id) { Ok(()) } else { Err(damaged(path, "links to something else")) }
             }
+            (Kind::Written { number, size }, FileType::Regular) => {
+                let mut content = vec![0; usize::try_from(size).unwrap_or_default()];
+                let read = open(found)?.read_exact_at(&mut content, 0);
+                let expected = &self.written[number];
+                let is_index = number + 1 == self.written.len();
+                let is_same = content == *expected || is_index && git_dir::index::are_alike(&content, expected);
+                if read.is_ok() && found.size() == size && is_same && found.stat.st_mode & 0o7777 == 0o644 {
+                    return Ok(());
+                }
+                Err(damaged(path, "is not what was written"))
+            }
             (Kind::File { executable, content }, FileType::Regular) => {
                 let mode = if executable { 0o755 } else { 0o644 };
                 if found.stat.st_mode & 0o7777 != mode {
                     return Err(damaged(path, "has other permissions"));
                 }
-                let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-                let file = fcntl::openat(found.directory, found.name, flags, Mode::empty());
-                let file = File::from(file.map_err(|error| VerifyError::Unreadable(error.into()))?);
+                let file = open(found)?;
                 match found.size() == content.size && self.verifier.hash(&file, 0, content.size)? == Some(content.id) {
                     true => Ok(()),
                     false => Err(damaged(path, "has other content")),
@@ -96,6 +109,12 @@ impl Visitor for Comparison<'_, '_> {
     fn failed(&self, _action: &'static str, _path: &CStr, error: Errno) -> VerifyError {
         VerifyError::Unreadable(error.into())
     }
+}
+
+fn open(found: &Found<'_>) -> Result<File, VerifyError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = fcntl::openat(found.directory, found.name, flags, Mode::empty());
+    file.map(File::from).map_err(|error| VerifyError::Unreadable(error.into()))
 }
 
 fn damaged(path: &[u8], what: &str) -> VerifyError {

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn directories<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<Node<'a>> {
-        names.into_iter().map(|name| Node { parent: None, name, kind: Kind::Directory }).collect()
+        names.into_iter().map(|name| Node { parent: None, name, kind: Kind::Directory, time: None }).collect()
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_its_id_type_and_name() {
-        let nodes = [Node { parent: None, name: b"link", kind: Kind::Symlink { target: b"x" } }];
+        let nodes = [Node { parent: None, name: b"link", kind: Kind::Symlink { target: b"x" }, time: None }];
         let hierarchy = Hierarchy::new(&nodes).unwrap();
         let mut block = [0xff; 48];
         write(&dirents(&hierarchy, 0), |number| 256 + number as u64, &mut block[..43]);

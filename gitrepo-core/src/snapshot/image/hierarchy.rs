@@ -76,6 +76,11 @@ impl<'a> Hierarchy<'a> {
         Err(ImageError::entry(self.nodes, lost.saturating_sub(1), EntryError::Unreachable))
     }
 
+    /// The time of a node, if it has one of its own.
+    pub(super) fn time(&self, number: usize) -> Option<i64> {
+        self.node(number).and_then(|node| node.time)
+    }
+
     /// How many nodes there are, and the root.
     pub(super) fn len(&self) -> usize {
         self.nodes.len() + 1

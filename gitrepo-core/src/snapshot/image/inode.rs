@@ -41,6 +41,8 @@ enum DataLayout {
 #[derive(Clone, Copy)]
 pub(super) struct Inode {
     mode: u16,
+    /// `None` for that of the image.
+    time: Option<i64>,
     links: u32,
     size: u64,
     is_extended: bool,
@@ -54,23 +56,24 @@ pub(super) struct Inode {
 impl Inode {
     pub(super) fn new(hierarchy: &Hierarchy<'_>, number: usize, format: &Format) -> Self {
         let Format { block_size, view, .. } = format;
+        let time = hierarchy.time(number);
         match hierarchy.kind(number) {
             Kind::Directory => {
                 let size = dirent::size(&dirent::dirents(hierarchy, number), *block_size);
                 let links = u32::try_from(2 + hierarchy.subdirectories(number)).unwrap_or(u32::MAX);
-                Self::flat(DIRECTORY | view.modes.directory & 0o7777, links, size, format)
+                Self::flat(DIRECTORY | view.modes.directory & 0o7777, links, size, (time, format))
             }
-            Kind::Symlink { target } => Self::flat(SYMLINK | 0o777, 1, target.len(), format),
+            Kind::Symlink { target } => Self::flat(SYMLINK | 0o777, 1, target.len(), (time, format)),
             Kind::File { executable, content } => {
                 let permissions = if executable { view.modes.executable } else { view.modes.file };
-                Self::file(REGULAR | permissions & 0o7777, content.size, format)
+                Self::file(REGULAR | permissions & 0o7777, content.size, (time, format))
             }
         }
     }
 
     /// Data in the image: what does not fill a block is behind the inode if both fit into one.
-    fn flat(mode: u16, links: u32, size: usize, format: &Format) -> Self {
-        let inode = Self::plain(mode, links, size as u64, format);
+    fn flat(mode: u16, links: u32, size: usize, (time, format): (Option<i64>, &Format)) -> Self {
+        let inode = Self::plain(mode, links, size as u64, (time, format));
         let block_size = format.block_size.bytes();
         let rest = size % block_size;
         if rest == 0 || inode.length() + rest > block_size {
@@ -81,19 +84,20 @@ impl Inode {
     }
 
     /// Data on a device.
-    fn file(mode: u16, size: u64, format: &Format) -> Self {
-        let inode = Self::plain(mode, 1, size, format);
+    fn file(mode: u16, size: u64, (time, format): (Option<i64>, &Format)) -> Self {
+        let inode = Self::plain(mode, 1, size, (time, format));
         match Chunks::of(size, format.devices, format.block_size) {
             Some(chunks) => Self { data: DataLayout::ChunkBased, tail: chunks.length(), ..inode },
             None => inode,
         }
     }
 
-    fn plain(mode: u16, links: u32, size: u64, format: &Format) -> Self {
+    fn plain(mode: u16, links: u32, size: u64, (time, format): (Option<i64>, &Format)) -> Self {
         let View { uid, gid, .. } = format.view;
         let is_short = |number: u32| u16::try_from(number).is_ok();
-        let is_extended = !([uid, gid, links].into_iter().all(is_short) && u32::try_from(size).is_ok());
-        Self { mode, links, size, is_extended, data: DataLayout::FlatPlain, tail: 0, blocks: 0 }
+        let fits = [uid, gid, links].into_iter().all(is_short) && u32::try_from(size).is_ok();
+        let is_extended = !fits || time.is_some();
+        Self { mode, time, links, size, is_extended, data: DataLayout::FlatPlain, tail: 0, blocks: 0 }
     }
 
     pub(super) fn has_chunks(&self) -> bool {
@@ -127,7 +131,7 @@ impl Inode {
         if self.is_extended {
             fields.put(view.uid.to_le_bytes());
             fields.put(view.gid.to_le_bytes());
-            fields.put(view.mtime.to_le_bytes());
+            fields.put(self.time.unwrap_or(view.mtime).to_le_bytes());
             // Nanoseconds.
             fields.skip(4);
             fields.put(self.links.to_le_bytes());
@@ -150,18 +154,20 @@ mod tests {
 
     #[test]
     fn an_inode_is_compact_if_its_numbers_fit() {
-        let is_extended = |uid, gid, links, size| Inode::plain(REGULAR, links, size, &format(uid, gid)).is_extended;
+        let is_extended =
+            |uid, gid, links, size| Inode::plain(REGULAR, links, size, (None, &format(uid, gid))).is_extended;
         assert!(!is_extended(65_535, 65_535, 65_535, 0xffff_ffff));
         assert!(is_extended(65_536, 0, 1, 0));
         assert!(is_extended(0, 65_536, 1, 0));
         assert!(is_extended(0, 0, 65_536, 0));
         assert!(is_extended(0, 0, 1, 1 << 32));
+        assert!(Inode::plain(REGULAR, 1, 0, (Some(7), &format(0, 0))).is_extended, "it has a time of its own");
     }
 
     #[test]
     fn the_rest_of_data_is_behind_the_inode_if_a_block_takes_both() {
         let placed = |size, gid| {
-            let inode = Inode::flat(SYMLINK, 1, size, &format(0, gid));
+            let inode = Inode::flat(SYMLINK, 1, size, (None, &format(0, gid)));
             (inode.blocks, inode.tail)
         };
         assert_eq!(placed(1, 0), (0, 1));
@@ -176,13 +182,13 @@ mod tests {
     #[test]
     fn fields_are_where_the_kernel_reads_them() {
         let mut bytes = [0; COMPACT];
-        Inode::flat(DIRECTORY | 0o755, 3, 40, &format(1, 2)).write(5, NO_BLOCK, &format(1, 2).view, &mut bytes);
+        Inode::flat(DIRECTORY | 0o755, 3, 40, (None, &format(1, 2))).write(5, NO_BLOCK, &format(1, 2).view, &mut bytes);
         let expected = b"\x04\0\0\0\xed\x41\x03\0\x28\0\0\0\0\0\0\0\xff\xff\xff\xff\x05\0\0\0\x01\0\x02\0\0\0\0\0";
         assert_eq!(bytes, *expected);
 
         let mut bytes = [0; EXTENDED];
         let format = format(0x10001, 2);
-        Inode::file(REGULAR | 0o644, 0x1_0000_0000, &format).write(5, 0x37, &format.view, &mut bytes);
+        Inode::file(REGULAR | 0o644, 0x1_0000_0000, (None, &format)).write(5, 0x37, &format.view, &mut bytes);
         let expected = [
             &b"\x09\0\0\0\xa4\x81\0\0\0\0\0\0\x01\0\0\0\x37\0\0\0\x05\0\0\0\x01\0\x01\0\x02\0\0\0"[..],
             b"\xfe\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\x01\0\0\0",

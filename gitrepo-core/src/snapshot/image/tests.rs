@@ -5,15 +5,20 @@ use super::*;
 const VIEW: View = View { mtime: 0, uid: 0, gid: 0, modes: Modes::PLAIN };
 
 fn directory(name: &[u8], parent: Option<usize>) -> Node<'_> {
-    Node { parent, name, kind: Kind::Directory }
+    Node { parent, name, kind: Kind::Directory, time: None }
 }
 
 fn symlink<'a>(name: &'a [u8], target: &'a [u8]) -> Node<'a> {
-    Node { parent: None, name, kind: Kind::Symlink { target } }
+    Node { parent: None, name, kind: Kind::Symlink { target }, time: None }
 }
 
 fn file(name: &[u8], device: usize, offset: u64, size: u64) -> Node<'_> {
-    Node { parent: None, name, kind: Kind::File { executable: false, content: Extent { device, offset, size } } }
+    Node {
+        parent: None,
+        name,
+        kind: Kind::File { executable: false, content: Extent { device, offset, size } },
+        time: None,
+    }
 }
 
 fn build_on(devices: &[u64], nodes: &[Node<'_>], block_size: BlockSize) -> Result<Vec<u8>, ImageError> {

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl;
@@ -32,6 +33,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::beneath::Beneath;
+use crate::snapshot::git_dir;
 use crate::snapshot::image;
 use crate::snapshot::image::BlockSize;
 use crate::snapshot::image::ImageError;
@@ -50,17 +52,18 @@ pub(super) fn assemble(
     repository: &Path,
     request: &TreeRequest,
 ) -> Result<(), SnapshotError> {
-    let segments = Segments::of_repository(repository, listed)?;
+    let segments = Segments::of_repository(repository, staging, listed)?;
     let targets = segments.targets(listed, request)?;
     let devices = devices(listed);
     segments.link(&devices, staging)?;
+    git_dir::pack::remove(staging, listed)?;
     write(staging, listed, &segments, &targets, &devices, &Ownership::ROOT)?;
     links::write(staging, &targets)
 }
 
 /// The number of each segment as a device, in the order of their first use. Only those with content of files have one.
 pub(super) fn devices(listed: &Listed) -> Vec<Option<usize>> {
-    let mut devices = vec![None; listed.segments.len()];
+    let mut devices = vec![None; listed.segment_count()];
     let mut count = 0;
     for node in &listed.nodes {
         let Kind::File { content: Extent { segment, size: 1.., .. }, .. } = node.kind else { continue };
@@ -72,15 +75,15 @@ pub(super) fn devices(listed: &Listed) -> Vec<Option<usize>> {
     devices
 }
 
-/// The segments that a manifest names.
+/// The segments that a manifest names, and then the pack of its `.git`.
 pub(crate) struct Segments {
-    /// Where they are.
-    directory: OwnedFd,
     /// In the order of the manifest. `None` for one that is not needed.
     segments: Vec<Option<Segment>>,
 }
 
 struct Segment {
+    /// Where it is.
+    directory: Arc<OwnedFd>,
     name: CString,
     file: File,
     /// In bytes.
@@ -88,15 +91,21 @@ struct Segment {
 }
 
 impl Segments {
-    /// Opens the segments in a repository.
-    pub(crate) fn of_repository(repository: &Path, listed: &Listed) -> Result<Self, SnapshotError> {
+    /// Opens the segments in a repository, and the pack beside the manifest.
+    pub(crate) fn of_repository(repository: &Path, staging: &Path, listed: &Listed) -> Result<Self, SnapshotError> {
         let name = content::DIRECTORY.as_bytes();
         let opened = CString::new(name).map_err(|_| Errno::EINVAL);
         let directory = opened
             .and_then(|name| Beneath::new(repository)?.open(&name))
             .map_err(|error| SnapshotError::io("open", name, error))?;
-        let name = |stem: &String| Some(format!("{stem}.{}", content::CONTENT));
-        Self::open(directory, listed.segments.iter().map(name), listed)
+        let directory = Arc::new(directory);
+        let segment = |stem: &String| Segment::open(&directory, &format!("{stem}.{}", content::CONTENT)).map(Some);
+        let mut segments: Vec<_> = listed.segments.iter().map(segment).collect::<Result<_, _>>()?;
+        if listed.is_packed {
+            let staging = Arc::new(open_directory(staging)?);
+            segments.push(Some(Segment::open(&staging, git_dir::pack::FILE)?));
+        }
+        Self { segments }.checked(listed)
     }
 
     /// Opens those segments that are devices of a finished snapshot.
@@ -105,25 +114,20 @@ impl Segments {
         listed: &Listed,
         devices: &[Option<usize>],
     ) -> Result<Self, SnapshotError> {
-        let directory = Beneath::new(snapshot).and_then(|snapshot| snapshot.open(c""));
-        let directory = directory.map_err(|error| SnapshotError::io("open", b"", error))?;
-        Self::open(directory, devices.iter().map(|device| device.map(device_name)), listed)
+        let directory = Arc::new(open_directory(snapshot)?);
+        let segment = |device: usize| Segment::open(&directory, &device_name(device));
+        let segments = devices.iter().map(|device| device.map(segment).transpose());
+        Self { segments: segments.collect::<Result<_, _>>()? }.checked(listed)
     }
 
-    /// Opens segments by their names, and checks that each extent of the manifest is inside one.
-    fn open(
-        directory: OwnedFd,
-        names: impl Iterator<Item = Option<String>>,
-        listed: &Listed,
-    ) -> Result<Self, SnapshotError> {
-        let segments = names.map(|name| name.map(|name| Segment::open(&directory, &name)).transpose());
-        let segments = Self { segments: segments.collect::<Result<_, _>>()?, directory };
+    /// Checks that each extent of the manifest is inside a segment.
+    fn checked(self, listed: &Listed) -> Result<Self, SnapshotError> {
         for node in &listed.nodes {
             if let Kind::File { content: extent, .. } | Kind::Symlink { target: extent } = node.kind {
-                segments.check(&extent).map_err(|reason| untrusted(&listed.path(node), reason))?;
+                self.check(&extent).map_err(|reason| untrusted(&listed.path(node), reason))?;
             }
         }
-        Ok(segments)
+        Ok(self)
     }
 
     fn check(&self, extent: &Extent) -> Result<(), &'static str> {
@@ -175,7 +179,7 @@ impl Segments {
             let (Some(segment), Some(device)) = (segment, device) else { continue };
             let name = device_name(*device);
             let new = staging.join(&name);
-            unistd::linkat(self.directory.as_fd(), segment.name.as_c_str(), fcntl::AT_FDCWD, &new, AtFlags::empty())
+            unistd::linkat(segment.directory.as_fd(), segment.name.as_c_str(), fcntl::AT_FDCWD, &new, AtFlags::empty())
                 .map_err(|error| SnapshotError::io("link a segment as", name.as_bytes(), error))?;
         }
         Ok(())
@@ -200,11 +204,11 @@ pub(crate) fn check_target(
 }
 
 impl Segment {
-    fn open(directory: &OwnedFd, name: &str) -> Result<Self, SnapshotError> {
+    fn open(directory: &Arc<OwnedFd>, name: &str) -> Result<Self, SnapshotError> {
         let refused = |reason| untrusted(name.as_bytes(), reason);
         let failed = |error: io::Error| SnapshotError::io("open", name.as_bytes(), error);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match fcntl::openat(directory, name, flags, Mode::empty()) {
+        let file = match fcntl::openat(directory.as_ref(), name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::ENOENT) => return Err(refused("there is no such segment")),
             Err(Errno::ELOOP) => return Err(refused("it is not a regular file")),
@@ -218,8 +222,20 @@ impl Segment {
             return Err(refused("its last block is not whole"));
         }
         let name = CString::new(name).map_err(|_| refused("its name contains a NUL"))?;
-        Ok(Self { name, file, length: found.len() })
+        Ok(Self { directory: Arc::clone(directory), name, file, length: found.len() })
     }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, SnapshotError> {
+    let opened = Beneath::new(path).and_then(|directory| directory.open(c""));
+    opened.map_err(|error| SnapshotError::io("open", b"", error))
+}
+
+/// The metadata of an image, and the content of its last device: the files of `.git` that we write. Without any, there is
+/// no such device.
+pub(super) struct Built {
+    pub(super) image: Vec<u8>,
+    pub(super) written: Option<Vec<u8>>,
 }
 
 /// Writes the image into a snapshot that has its devices.
@@ -231,12 +247,21 @@ pub(super) fn write(
     devices: &[Option<usize>],
     ownership: &Ownership,
 ) -> Result<(), SnapshotError> {
-    let image = build(listed, segments, targets, devices, ownership)?;
-    let write = || {
-        let mut file = File::options().write(true).create_new(true).mode(0o444).open(staging.join(IMAGE))?;
-        file.write_all(&image)
+    let Built { image, written } = build(listed, segments, targets, devices, ownership)?;
+    let write = |name: &str, content: &[u8]| {
+        let mut file = File::options().write(true).create_new(true).mode(0o444).open(staging.join(name))?;
+        file.write_all(content)
     };
-    write().map_err(|error| SnapshotError::io("write", IMAGE.as_bytes(), error))
+    let put = |name: &str, content: &[u8]| {
+        write(name, content).map_err(|error| SnapshotError::io("write", name.as_bytes(), error))
+    };
+    written.map_or(Ok(()), |written| put(&device_name(count(devices)), &written))?;
+    put(IMAGE, &image)
+}
+
+/// How many segments are devices.
+pub(super) fn count(devices: &[Option<usize>]) -> usize {
+    devices.iter().flatten().count()
 }
 
 pub(super) fn build(
@@ -245,10 +270,15 @@ pub(super) fn build(
     targets: &[Vec<u8>],
     devices: &[Option<usize>],
     ownership: &Ownership,
-) -> Result<Vec<u8>, SnapshotError> {
+) -> Result<Built, SnapshotError> {
     let mut targets = targets.iter();
+    let (places, written_length) = git_dir::device::places(&listed.written);
     let kind = |kind: &Kind| match kind {
         Kind::Directory => image::Kind::Directory,
+        Kind::Written { number, size } => {
+            let content = image::Extent { device: count(devices), offset: places[*number], size: *size };
+            image::Kind::File { executable: false, content }
+        }
         Kind::Symlink { .. } => image::Kind::Symlink { target: targets.next().map_or(&[], Vec::as_slice) },
         Kind::File { executable, content: Extent { segment, offset, size, .. } } => {
             // A file with nothing in it needs no device.
@@ -261,18 +291,22 @@ pub(super) fn build(
     let nodes: Vec<_> = listed
         .nodes
         .iter()
-        .map(|node| image::Node { parent: node.parent, name: listed.name(node), kind: kind(&node.kind) })
+        .map(|node| {
+            let (time, kind) = (git_dir::time_of(listed, node), kind(&node.kind));
+            image::Node { parent: node.parent, name: listed.name(node), kind, time }
+        })
         .collect();
-    let mut lengths = vec![0; devices.iter().flatten().count()];
+    let mut lengths = vec![0; count(devices)];
     for (segment, device) in segments.segments.iter().zip(devices) {
         if let (Some(segment), Some(device)) = (segment, device) {
             lengths[*device] = segment.length;
         }
     }
+    lengths.extend((written_length > 0).then_some(written_length));
     let tree = image::Tree { nodes: &nodes, devices: &lengths, block_size: BLOCK_SIZE };
     let Ownership { uid, gid, .. } = *ownership;
     let view = View { mtime: listed.time, uid, gid, modes: ownership.modes() };
-    image::build(&tree, &view, &listed.uuid(ownership)).map_err(|error| match &error {
+    let built = image::build_numbered(&tree, &view, &listed.uuid(ownership)).map_err(|error| match &error {
         ImageError::Entry { path, problem } => untrusted(path.as_bytes(), &problem.to_string()),
         _ => SnapshotError::Io {
             action: "make".to_owned(),
@@ -280,5 +314,7 @@ pub(super) fn build(
             kind: error.kind(),
             source: Cause::new(chain(&error)),
         },
-    })
+    })?;
+    let written = (written_length > 0).then(|| git_dir::device::content(listed, &places, &built.inodes, ownership));
+    Ok(Built { image: built.bytes, written })
 }

@@ -1,10 +1,12 @@
 //! The tree that a manifest lists, as far as its reader can check it without the content.
 
 use std::fs::File;
+use std::fs::Permissions;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use git2::Oid;
@@ -21,16 +23,21 @@ use sha2::Sha256;
 use super::record;
 use super::record::Place;
 use super::record::Record;
+use crate::pack::MOST_BOUNDARIES;
 use crate::snapshot::Owner;
 use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::snapshot::beneath::Beneath;
+use crate::snapshot::git_dir;
+use crate::snapshot::git_dir::pack;
+use crate::snapshot::git_dir::pack::Packed;
 use crate::snapshot::image;
 use crate::snapshot::manifest;
 use crate::snapshot::symlink::LONGEST_TARGET;
 use crate::snapshot::widen;
+use crate::spec::WorkingRepository;
 use crate::spec::names;
 
 /// Most segments of one tree: far more than a repository has.
@@ -49,6 +56,15 @@ pub struct Listed {
     /// The names of the segments, in the order of their first use.
     pub(crate) segments: Vec<String>,
     pub(crate) summary: TreeSummary,
+    /// Whether there is one more segment after those with names: the pack of `.git`.
+    pub(crate) is_packed: bool,
+    /// The content of the files of `.git` that we write. The last is the index, without what lstat(2) says.
+    pub(crate) written: Vec<Vec<u8>>,
+    /// The directories of submodules, as indexes into the nodes, with the commit of each.
+    pub(crate) submodules: Vec<(usize, Oid)>,
+    /// The end of the tree in the nodes, and the bytes of the path above it with its slashes.
+    pub(crate) tree_end: usize,
+    pub(crate) above_bytes: usize,
     /// Different for every other manifest, and place of the tree.
     digest: [u8; 32],
     /// The names of the nodes, one after the other.
@@ -68,8 +84,30 @@ pub(crate) struct Node {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Directory,
-    File { executable: bool, content: Extent },
-    Symlink { target: Extent },
+    File {
+        executable: bool,
+        content: Extent,
+    },
+    Symlink {
+        target: Extent,
+    },
+    /// A file with the content of this number in [`Listed::written`], and its length in bytes.
+    Written {
+        number: usize,
+        size: u64,
+    },
+}
+
+impl Kind {
+    /// What lstat(2) tells of a file or a link, in bytes; 0 for a directory.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::Directory => 0,
+            Self::File { content, .. } => content.size,
+            Self::Symlink { target } => target.size,
+            Self::Written { size, .. } => *size,
+        }
+    }
 }
 
 /// A part of a segment.
@@ -83,20 +121,32 @@ pub(crate) struct Extent {
     pub(crate) size: u64,
 }
 
-/// Checks that the worker left one plain file, its manifest, and takes ownership of it.
-pub(crate) fn take(staging: &Path, owner: Owner) -> Result<File, SnapshotError> {
+/// Checks that the worker left nothing but plain files, its manifest and the pack of `.git`, and takes ownership of them.
+pub(crate) fn take(staging: &Path, request: &TreeRequest, owner: Owner) -> Result<File, SnapshotError> {
     let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
     let failed = |error: nix::Error| SnapshotError::io("list", b"", error);
     let listing = opened.open(c"").and_then(Dir::from_fd).map_err(failed)?;
     for entry in listing {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") && name != manifest::NAME.as_bytes() {
+        let is_pack = request.repository.is_some() && name == pack::FILE.as_bytes();
+        if !matches!(name, b"." | b"..") && name != manifest::NAME.as_bytes() && !is_pack {
             return Err(untrusted(name, "it does not belong there"));
         }
     }
-    let file = open(&opened)?;
-    let failed = |error| SnapshotError::io("examine", manifest::NAME.as_bytes(), error);
+    let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+    unistd::fchown(&opened, uid, gid).map_err(|error| SnapshotError::io("take ownership of", b"", error))?;
+    if request.repository.is_some() {
+        let pack = take_file(staging, &opened, pack::FILE, owner)?;
+        pack.set_permissions(Permissions::from_mode(0o444))
+            .map_err(|error| SnapshotError::io("change the mode of", pack::FILE.as_bytes(), error))?;
+    }
+    take_file(staging, &opened, manifest::NAME, owner)
+}
+
+fn take_file(staging: &Path, opened: &Beneath, name: &str, owner: Owner) -> Result<File, SnapshotError> {
+    let file = open_file(opened, name)?;
+    let failed = |error| SnapshotError::io("examine", name.as_bytes(), error);
     let (found, place) = (file.metadata().map_err(failed)?, staging.metadata().map_err(failed)?);
     let reason = match (found.is_file(), found.mode() & 0o7777, found.nlink(), found.dev() == place.dev()) {
         (true, 0o644, 1, true) => None,
@@ -107,23 +157,25 @@ pub(crate) fn take(staging: &Path, owner: Owner) -> Result<File, SnapshotError> 
         _ => Some("it has more than one name"),
     };
     if let Some(reason) = reason {
-        return Err(untrusted(manifest::NAME.as_bytes(), reason));
+        return Err(untrusted(name.as_bytes(), reason));
     }
     let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
-    unistd::fchown(&opened, uid, gid).map_err(|error| SnapshotError::io("take ownership of", b"", error))?;
-    unistd::fchown(&file, uid, gid)
-        .map_err(|error| SnapshotError::io("take ownership of", manifest::NAME.as_bytes(), error))?;
+    unistd::fchown(&file, uid, gid).map_err(|error| SnapshotError::io("take ownership of", name.as_bytes(), error))?;
     Ok(file)
 }
 
 /// Opens the manifest, and follows no link.
 pub(crate) fn open(staging: &Beneath) -> Result<File, SnapshotError> {
+    open_file(staging, manifest::NAME)
+}
+
+fn open_file(staging: &Beneath, name: &str) -> Result<File, SnapshotError> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    match fcntl::openat(staging, manifest::NAME, flags, Mode::empty()) {
+    match fcntl::openat(staging, name, flags, Mode::empty()) {
         Ok(file) => Ok(File::from(file)),
-        Err(nix::errno::Errno::ENOENT) => Err(untrusted(manifest::NAME.as_bytes(), "it is missing")),
-        Err(nix::errno::Errno::ELOOP) => Err(untrusted(manifest::NAME.as_bytes(), "it is not a regular file")),
-        Err(error) => Err(SnapshotError::io("open", manifest::NAME.as_bytes(), error)),
+        Err(nix::errno::Errno::ENOENT) => Err(untrusted(name.as_bytes(), "it is missing")),
+        Err(nix::errno::Errno::ELOOP) => Err(untrusted(name.as_bytes(), "it is not a regular file")),
+        Err(error) => Err(SnapshotError::io("open", name.as_bytes(), error)),
     }
 }
 
@@ -132,9 +184,13 @@ impl Listed {
     pub(crate) fn read(from: impl Read, request: &TreeRequest) -> Result<Self, SnapshotError> {
         let mut reader = Reader::new(request);
         let mut from = BufReader::with_capacity(256 * 1024, from);
-        let longest = record::OVERHEAD + u64::from(request.limits.path_length);
-        // The image also depends on where the tree appears.
+        let longest = (record::OVERHEAD + u64::from(request.limits.path_length)).max(record::LONGEST_PACK);
+        // The image also depends on where the tree appears, and on what we add to it.
         let mut hash = Sha256::new_with_prefix(format!("{}\0", request.tree.directory));
+        if let Some(shown) = &request.repository {
+            let WorkingRepository { depth, branch, origin, .. } = shown;
+            hash.update(format!("{depth}\0{}\0{origin}\0", branch.as_deref().unwrap_or_default()));
+        }
         let (mut bytes, mut previous) = (Vec::new(), Vec::new());
         let mut time = None;
         // Segments come before the tree.
@@ -159,6 +215,9 @@ impl Listed {
                 reader.add_segment(segment.ok_or_else(malformed)?)?;
                 continue;
             }
+            if reader.listed.nodes.len() == above && reader.add_packed(&bytes)? {
+                continue;
+            }
             let record = record::parse(&bytes).ok_or_else(malformed)?;
             // With the slash at the end of a directory.
             let path =
@@ -170,6 +229,7 @@ impl Listed {
             previous.clear();
             previous.extend_from_slice(path);
         }
+        reader.add_git_dir()?;
         let mut listed = reader.listed;
         listed.time = time.ok_or_else(malformed)?;
         listed.digest = hash.finalize().into();
@@ -188,6 +248,20 @@ impl Listed {
             false => Sha256::new_with_prefix(self.digest).chain_update(ownership.to_bytes()).finalize().into(),
         };
         std::array::from_fn(|at| digest[at])
+    }
+
+    /// Adds a node to a directory. Returns its index.
+    pub(crate) fn push(&mut self, parent: Option<usize>, name: &[u8], kind: Kind) -> usize {
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        let name = start..self.names.len();
+        self.nodes.push(Node { parent, name, kind });
+        self.nodes.len() - 1
+    }
+
+    /// How many segments the nodes are in.
+    pub(crate) fn segment_count(&self) -> usize {
+        self.segments.len() + usize::from(self.is_packed)
     }
 
     pub(crate) fn name(&self, node: &Node) -> &[u8] {
@@ -223,6 +297,8 @@ struct Reader<'a> {
     link_bytes: u64,
     /// A directory in which there can be nothing: a submodule's, or an empty one.
     empty: Option<usize>,
+    /// The pack of `.git`.
+    packed: Option<Packed>,
 }
 
 impl<'a> Reader<'a> {
@@ -232,6 +308,11 @@ impl<'a> Reader<'a> {
             nodes: Vec::new(),
             segments: Vec::new(),
             summary: TreeSummary::default(),
+            is_packed: false,
+            written: Vec::new(),
+            submodules: Vec::new(),
+            tree_end: 0,
+            above_bytes: 0,
             digest: [0; 32],
             names: Vec::new(),
         };
@@ -244,6 +325,7 @@ impl<'a> Reader<'a> {
             above_bytes: 0,
             link_bytes: 0,
             empty: None,
+            packed: None,
         };
         for component in request.tree.directory.components() {
             reader.enter(component.as_bytes());
@@ -256,7 +338,7 @@ impl<'a> Reader<'a> {
     fn add(&mut self, record: &Record<'_>) -> Result<(), SnapshotError> {
         let Record { path, kind } = record;
         let (directory, last) = match (kind, path.iter().rposition(|&byte| byte == b'/')) {
-            (record::Kind::Directory, _) => (*path, None),
+            (record::Kind::Directory | record::Kind::Submodule { .. }, _) => (*path, None),
             (_, Some(slash)) => (&path[..slash], Some(&path[slash + 1..])),
             (_, None) => (&b""[..], Some(*path)),
         };
@@ -271,7 +353,12 @@ impl<'a> Reader<'a> {
                 let kind = self.kind(path, kind)?;
                 self.push(name, kind);
             }
-            None => self.empty = self.open.last().copied(),
+            None => {
+                self.empty = self.open.last().copied();
+                if let (record::Kind::Submodule { commit }, Some(node)) = (kind, self.empty) {
+                    self.listed.submodules.push((node, *commit));
+                }
+            }
         }
         self.check_limits(path)
     }
@@ -298,7 +385,7 @@ impl<'a> Reader<'a> {
 
     fn kind(&mut self, path: &[u8], kind: &record::Kind) -> Result<Kind, SnapshotError> {
         Ok(match kind {
-            record::Kind::Directory => Kind::Directory,
+            record::Kind::Directory | record::Kind::Submodule { .. } => Kind::Directory,
             record::Kind::File { executable, content } => {
                 self.listed.summary.files += 1;
                 Kind::File { executable: *executable, content: self.extent(path, content)? }
@@ -344,10 +431,41 @@ impl<'a> Reader<'a> {
     }
 
     fn push(&mut self, name: &[u8], kind: Kind) {
-        let start = self.listed.names.len();
-        self.listed.names.extend_from_slice(name);
-        let name = start..self.listed.names.len();
-        self.listed.nodes.push(Node { parent: self.open.last().copied(), name, kind });
+        self.listed.push(self.open.last().copied(), name, kind);
+    }
+
+    /// Reads the records about the pack of `.git`. Returns whether this is one.
+    fn add_packed(&mut self, bytes: &[u8]) -> Result<bool, SnapshotError> {
+        let refused = |reason| Err(untrusted(manifest::NAME.as_bytes(), reason));
+        if let Some(packed) = record::parse_pack(bytes) {
+            if self.request.repository.is_none() || self.packed.is_some() {
+                return refused("it names a pack that nobody asked for");
+            }
+            self.packed = Some(packed.ok_or_else(malformed)?);
+            return Ok(true);
+        }
+        let Some(commit) = record::parse_shallow(bytes) else { return Ok(false) };
+        let commit = commit.ok_or_else(malformed)?;
+        let Some(packed) = &mut self.packed else { return refused("it cuts a history that nobody asked for") };
+        if packed.boundary.len() == MOST_BOUNDARIES {
+            return refused("it cuts a history in too many places");
+        }
+        packed.boundary.push(commit);
+        Ok(true)
+    }
+
+    /// Adds `.git`, once the tree is complete. A tree that has one itself was refused.
+    fn add_git_dir(&mut self) -> Result<(), SnapshotError> {
+        self.listed.tree_end = self.listed.nodes.len();
+        self.listed.above_bytes = self.above_bytes;
+        let Some(shown) = &self.request.repository else { return Ok(()) };
+        let Some(packed) = self.packed.take() else {
+            return Err(untrusted(manifest::NAME.as_bytes(), "it names no pack"));
+        };
+        self.listed.is_packed = true;
+        self.open.truncate(self.above);
+        git_dir::add(&mut self.listed, self.open.last().copied(), shown, self.request.commit, &packed);
+        self.check_limits(b".git")
     }
 
     fn check_limits(&self, path: &[u8]) -> Result<(), SnapshotError> {

@@ -1,7 +1,9 @@
 //! The manifest of a tree: its names, and where the content of each file is.
 //!
 //! The first record is the time of the commit: `time <seconds>\0`. Then come the segments, each once:
-//! `segment <name>\0`. The others are like those of `git ls-tree -r -l -z`, in its order, with the place of each blob:
+//! `segment <name>\0`. If the tree shows a repository, its pack follows, `pack <name> <id> <size> <id> <size>\0` with the ids
+//! and sizes of the pack and its index as blobs, and `shallow <id>\0` for each commit whose parents are left out. The others
+//! are like those of `git ls-tree -r -l -z`, in its order, with the place of each blob:
 //! `<mode> blob <id> <size> <number of the segment> <offset>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a
 //! submodule's directory. There is one more for each directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They
 //! are sorted by path.
@@ -15,6 +17,7 @@ use crate::content::ALIGNMENT;
 use crate::content::Extent;
 use crate::content::PREFIX;
 use crate::object::EntryMode;
+use crate::snapshot::git_dir::pack::Packed;
 use crate::snapshot::listing::Entry;
 use crate::snapshot::located::Located;
 use crate::snapshot::manifest::is_id;
@@ -22,14 +25,21 @@ use crate::snapshot::manifest::is_id;
 /// The id of a tree with nothing in it.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
+/// Beginning of the name of a pack, before a hash of 40 digits.
+const PACK: &str = "pack-";
+
 /// Bytes of a record besides its path: mode, kind, id, three numbers, separators.
 pub(crate) const OVERHEAD: u64 = 6 + 1 + 6 + 1 + 40 + 1 + 20 + 1 + 20 + 1 + 20 + 1 + 1 + 1;
 
+/// Bytes of the record of a pack: two ids, two numbers, and the names.
+pub(crate) const LONGEST_PACK: u64 = 5 + 45 + 2 * (1 + 40 + 1 + 20) + 1;
+
 /// Writes all records.
-pub(super) fn write(to: &mut impl Write, located: &Located<'_>) -> io::Result<()> {
+pub(super) fn write(to: &mut impl Write, located: &Located<'_>, packed: Option<&Packed>) -> io::Result<()> {
     let listing = located.listing;
     write!(to, "time {}\0", listing.time)?;
     let numbers = write_segments(to, located)?;
+    packed.map_or(Ok(()), |packed| write_packed(to, packed))?;
     let mut empty = empty_directories(located).into_iter().peekable();
     let mut record = Vec::new();
     let (mut directory, mut path) = (None, Vec::new());
@@ -72,6 +82,12 @@ fn write_segments(to: &mut impl Write, located: &Located<'_>) -> io::Result<Vec<
         }
     }
     Ok(numbers.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+fn write_packed(to: &mut impl Write, packed: &Packed) -> io::Result<()> {
+    let Packed { name, pack, index, boundary } = packed;
+    write!(to, "pack {name} {} {} {} {}\0", pack.0, pack.1, index.0, index.1)?;
+    boundary.iter().try_for_each(|commit| write!(to, "shallow {commit}\0"))
 }
 
 fn push_fields(record: &mut Vec<u8>, Entry { mode, id, .. }: &Entry, content: Option<(Extent, u64)>) {
@@ -150,6 +166,7 @@ pub(super) struct Record<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Directory,
+    Submodule { commit: Oid },
     File { executable: bool, content: Place },
     Symlink { target: Place },
 }
@@ -177,13 +194,39 @@ pub(super) fn parse_segment(bytes: &[u8]) -> Option<Option<&str>> {
     Some(name.filter(|name| name.strip_prefix(PREFIX).is_some_and(is_id)))
 }
 
+/// Reads the record of a pack. `Some(None)` if it is one, and malformed.
+pub(super) fn parse_pack(bytes: &[u8]) -> Option<Option<Packed>> {
+    let read = |rest: &[u8]| {
+        let (name, rest) = rest.split_at_checked(PACK.len() + 40)?;
+        let name = std::str::from_utf8(name).ok().filter(|name| name.strip_prefix(PACK).is_some_and(is_id))?;
+        let mut rest = rest.strip_prefix(b" ")?;
+        let (pack, index) = (blob(&mut rest, b' ')?, blob(&mut rest, b'\0')?);
+        rest.is_empty().then(|| Packed { name: name.to_owned(), pack, index, boundary: Vec::new() })
+    };
+    Some(read(bytes.strip_prefix(b"pack ")?))
+}
+
+/// Reads the id and the size of a blob, and the byte at their end.
+fn blob(bytes: &mut &[u8], end: u8) -> Option<(Oid, u64)> {
+    let (id, rest) = id(bytes)?;
+    *bytes = rest.strip_prefix(b" ")?;
+    Some((id, number(bytes, end)?))
+}
+
+/// Reads the record of a commit whose parents are left out. `Some(None)` if it is one, and malformed.
+pub(super) fn parse_shallow(bytes: &[u8]) -> Option<Option<Oid>> {
+    let rest = bytes.strip_prefix(b"shallow ")?;
+    Some(id(rest).filter(|(_, rest)| *rest == b"\0").map(|(id, _)| id))
+}
+
 /// Reads any other record.
 pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let record = bytes.strip_suffix(b"\0")?;
     let (path, kind) = if let Some(rest) = record.strip_prefix(b"040000 tree ") {
-        (without_content(rest)?.strip_suffix(b"/")?, Kind::Directory)
+        (without_content(rest)?.1.strip_suffix(b"/")?, Kind::Directory)
     } else if let Some(rest) = record.strip_prefix(b"160000 commit ") {
-        (without_content(rest)?, Kind::Directory)
+        let (commit, path) = without_content(rest)?;
+        (path, Kind::Submodule { commit })
     } else {
         let (mode, rest) = record.split_at_checked(6)?;
         let (id, mut rest) = id(rest.strip_prefix(b" blob ")?)?;
@@ -203,9 +246,10 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     (!path.is_empty()).then_some(Record { path, kind })
 }
 
-/// The path of a record without content.
-fn without_content(rest: &[u8]) -> Option<&[u8]> {
-    id(rest)?.1.strip_prefix(b" -\t")
+/// The id and the path of a record without content.
+fn without_content(rest: &[u8]) -> Option<(Oid, &[u8])> {
+    let (id, rest) = id(rest)?;
+    Some((id, rest.strip_prefix(b" -\t")?))
 }
 
 /// Reads an id as git prints it. Returns also what follows.

@@ -11,7 +11,9 @@ use git2::Oid;
 use super::IMAGE;
 use super::Image;
 use super::assemble;
+use super::assemble::Built;
 use super::assemble::Segments;
+use super::device_name;
 use super::links;
 use super::listed;
 use super::listed::Extent;
@@ -38,15 +40,19 @@ impl Image {
         let devices = assemble::devices(&listed);
         let segments = Segments::of_snapshot(snapshot, &listed, &devices)?;
         let targets = links::read(snapshot, &listed)?;
-        let image = assemble::build(&listed, &segments, &targets, &devices, ownership)?;
-        let found = read(&snapshot.join(IMAGE), verifier)?;
-        if found != image {
+        let Built { image, written } = assemble::build(&listed, &segments, &targets, &devices, ownership)?;
+        if read(&snapshot.join(IMAGE), verifier)? != image {
             return Err(VerifyError::Damaged("its image does not show what its manifest lists".to_owned()));
+        }
+        if let Some(written) = written
+            && read(&snapshot.join(device_name(assemble::count(&devices))), verifier)? != written
+        {
+            return Err(VerifyError::Damaged("its .git is damaged".to_owned()));
         }
         let mut targets = targets.iter();
         for node in &listed.nodes {
             let is_good = match node.kind {
-                Kind::Directory => true,
+                Kind::Directory | Kind::Written { .. } => true,
                 Kind::Symlink { target: Extent { id, .. } } => targets.next().is_some_and(|target| is(id, target)),
                 Kind::File { content: Extent { id, size: 0, .. }, .. } => is(id, b""),
                 Kind::File { content: Extent { id, segment, offset, size }, .. } => match segments.file(segment) {
@@ -69,7 +75,7 @@ impl Image {
 /// Reads the image.
 fn read(path: &Path, verifier: &Verifier<'_>) -> Result<Vec<u8>, VerifyError> {
     let mut image = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => VerifyError::Damaged("its image is gone".to_owned()),
+        io::ErrorKind::NotFound => VerifyError::Damaged("its image is gone, or a part of it".to_owned()),
         _ => VerifyError::Unreadable(error),
     })?;
     let mut found = Vec::new();

@@ -96,11 +96,21 @@ fn an_empty_value_is_a_missing_one() {
 
 #[test]
 fn what_does_not_work_yet_is_refused_and_not_ignored() {
-    let not_yet =
-        [("gitDir", "keep"), ("submodules", "recursive"), ("lfs", "true"), ("refresh", "10s"), ("refresh", "1h30m")];
+    let not_yet = [("submodules", "recursive"), ("lfs", "true"), ("refresh", "10s"), ("refresh", "1h30m")];
     for (key, value) in not_yet {
         assert_eq!(with(key, value), Err(SpecError::NotYet { key, value: value.to_owned() }));
     }
+}
+
+#[test]
+fn a_git_directory_needs_the_whole_tree_and_makes_the_depth_content() {
+    let read = |more: &[(&str, &str)]| read(&[&[("repository", "https://host/a/tool.git")], more].concat());
+    let refused = read(&[("gitDir", "keep"), ("subdirectory", "part")]);
+    assert_eq!(refused, Err(SpecError::PartOfRepository));
+    assert!(read(&[("gitDir", "keep"), ("subdirectory", ".")]).is_ok());
+    let content = |git_dir, depth| read(&[("gitDir", git_dir), ("depth", depth)]).unwrap().content();
+    assert_eq!(content("omit", "1"), content("omit", "3"));
+    assert_ne!(content("keep", "1"), content("keep", "3"));
 }
 
 #[test]

@@ -34,7 +34,8 @@ fn install_commit(store: &Store, fixture: &Fixture, form: Form, commit: CommitId
     form.format.complete(&listed, &tree, fixture.path(), &request, no_reserve(), &watch).unwrap();
     let meta = SnapshotMeta::new(&url(), &request, listed.summary).sealed_by(listed.digest());
     let (url, ownership) = (url(), Ownership::ROOT);
-    let key = SnapshotKey { url: &url, commit: &commit, tree: &request.tree, format: form.format.name(), ownership };
+    let (format, repository) = (form.format.name(), request.repository.as_ref());
+    let key = SnapshotKey { url: &url, commit: &commit, tree: &request.tree, format, ownership, repository };
     store.install_snapshot(&key.id(), &staging, &tree, &meta).unwrap()
 }
 

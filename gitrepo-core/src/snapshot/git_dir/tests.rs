@@ -1,0 +1,187 @@
+//! `.git` of listed trees: what the parent accepts of the worker, and what a verification finds.
+
+use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::super::Directory;
+use super::super::Image;
+use super::super::Listed;
+use super::super::Owner;
+use super::super::Ownership;
+use super::super::Pace;
+use super::super::SnapshotError;
+use super::super::SnapshotFormat;
+use super::super::TreeRequest;
+use super::super::Verifier;
+use super::super::VerifyError;
+use super::super::adopt;
+use super::super::fixture::Fixture;
+use super::super::fixture::no_reserve;
+use super::super::fixture::request;
+use super::super::list;
+use super::index;
+use super::pack;
+use crate::spec::CommitId;
+use crate::spec::WorkingRepository;
+use crate::watch::Watch;
+
+fn keeping(commit: CommitId, format: &dyn SnapshotFormat) -> TreeRequest {
+    let shown = serde_json::json!({ "depth": 1, "branch": "main", "origin": "https://git.example.com/a.git" });
+    let shown: WorkingRepository = serde_json::from_value(shown).unwrap();
+    TreeRequest { format: format.name().to_owned(), ..request(commit).showing(Some(shown)) }
+}
+
+/// A finished snapshot of a varied tree.
+fn snapshot(format: &dyn SnapshotFormat) -> (tempfile::TempDir, Fixture, TreeRequest) {
+    let (fixture, staging) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let request = keeping(fixture.varied(), format);
+    list(fixture.path(), &request, staging.path(), &Watch::default()).unwrap();
+    let listed = adopt(staging.path(), &request, Owner::ourselves()).unwrap();
+    format.complete(&listed, staging.path(), fixture.path(), &request, no_reserve(), &Watch::default()).unwrap();
+    assert!(!staging.path().join(pack::FILE).exists());
+    (staging, fixture, request)
+}
+
+fn verify(format: &dyn SnapshotFormat, snapshot: &Path, request: &TreeRequest) -> Result<String, VerifyError> {
+    let watch = Watch::default();
+    format.verify(snapshot, request, &Ownership::ROOT, &mut Verifier::new(&watch, 0, Pace::new(None)))
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[test]
+fn a_damaged_git_directory_is_found() {
+    for format in [&Directory as &dyn SnapshotFormat, &Image] {
+        let (staging, fixture, request) = snapshot(format);
+        verify(format, staging.path(), &request).unwrap();
+        // Other settings are another snapshot.
+        let mut other = request.clone();
+        other.repository.as_mut().unwrap().branch = None;
+        assert!(matches!(verify(format, staging.path(), &other), Err(VerifyError::Damaged(_))));
+        let git = staging.path().join("root/.git");
+        let damaged = match format.name() {
+            "image" => {
+                let devices = (0..).map(|number: u32| staging.path().join(number.to_string()));
+                let devices: Vec<_> = devices.take_while(|device| device.exists()).collect();
+                // Of the pack, and of the files that we wrote.
+                devices.into_iter().rev().take(2).map(|device| (device, 600)).collect()
+            }
+            _ => vec![(git.join("config"), 3), (git.join("index"), 80), (git.join("packed-refs"), 1)],
+        };
+        for (path, at) in damaged {
+            flip(&path, at);
+            let found = verify(format, staging.path(), &request);
+            assert!(matches!(found, Err(VerifyError::Damaged(_))), "{}: {found:?}", path.display());
+            flip(&path, at);
+        }
+        verify(format, staging.path(), &request).unwrap();
+        drop(fixture);
+    }
+}
+
+#[test]
+fn only_what_lstat_says_may_differ_in_an_index() {
+    let (staging, _fixture, request) = snapshot(&Directory);
+    let path = staging.path().join("root/.git/index");
+    let written = fs::read(&path).unwrap();
+    let listed = Listed::read(File::open(staging.path().join("manifest")).unwrap(), &request).unwrap();
+    let template = listed.written.last().unwrap();
+    assert_ne!(written, *template);
+    assert!(index::are_alike(&written, template));
+    let found = git2::Index::open(&path).unwrap();
+    assert_eq!(found.len(), 16);
+    // The mode of an entry, its id, its path, and the number of entries.
+    for at in [12 + 24, 12 + 45, 12 + 62, 11] {
+        let mut other = written.clone();
+        other[at] ^= 1;
+        assert!(!index::are_alike(&other, template), "{at}");
+    }
+}
+
+#[test]
+fn the_parent_accepts_a_pack_only_if_it_asked_and_only_as_one_plain_file() {
+    let fixture = Fixture::new();
+    let commit = fixture.varied();
+    let (plain, keeping) = (request(commit), keeping(commit, &Directory));
+    let listed = |request: &TreeRequest| {
+        let staging = tempfile::tempdir().unwrap();
+        list(fixture.path(), request, staging.path(), &Watch::default()).unwrap();
+        staging
+    };
+    let refused = |staging: &Path, request: &TreeRequest| {
+        let adopted = adopt(staging, request, Owner::ourselves());
+        assert!(matches!(adopted, Err(SnapshotError::Untrusted { .. })), "{adopted:?}");
+    };
+    refused(listed(&keeping).path(), &plain);
+    refused(listed(&plain).path(), &keeping);
+    type Change = fn(&Path);
+    let changes: [Change; 3] = [
+        |pack| fs::remove_file(pack).unwrap(),
+        |pack| fs::hard_link(pack, pack.with_extension("other")).unwrap(),
+        |pack| {
+            fs::remove_file(pack).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", pack).unwrap();
+        },
+    ];
+    for change in changes {
+        let staging = listed(&keeping);
+        change(&staging.path().join(pack::FILE));
+        refused(staging.path(), &keeping);
+    }
+}
+
+#[test]
+fn lies_about_a_pack_are_refused() {
+    let fixture = Fixture::new();
+    let request = keeping(fixture.varied(), &Directory);
+    let staging = tempfile::tempdir().unwrap();
+    list(fixture.path(), &request, staging.path(), &Watch::default()).unwrap();
+    let manifest = fs::read(staging.path().join("manifest")).unwrap();
+    let text = String::from_utf8_lossy(&manifest);
+    let record = text.split_inclusive('\0').find(|record| record.starts_with("pack ")).unwrap().to_owned();
+    let cut = format!("shallow {}\0", "1".repeat(40));
+    let read = |replacement: &str| {
+        let at = manifest.windows(record.len()).position(|part| part == record.as_bytes()).unwrap();
+        let changed = [&manifest[..at], replacement.as_bytes(), &manifest[at + record.len()..]].concat();
+        Listed::read(&changed[..], &request)
+    };
+    read(&record).unwrap();
+    read(&format!("{record}{cut}")).unwrap();
+    for replacement in [
+        String::new(),
+        format!("{record}{record}"),
+        format!("{cut}{record}"),
+        cut,
+        record.replace("pack-", "../-"),
+        record.replace("pack-", "pack_"),
+        record.replacen(' ', "  ", 2),
+        record.trim_end_matches('\0').to_owned() + " 1\0",
+        "pack \0".to_owned(),
+        format!("{record}shallow 1\0"),
+    ] {
+        let found = read(&replacement);
+        assert!(matches!(found, Err(SnapshotError::Untrusted { .. })), "{replacement:?}");
+    }
+}
+
+#[test]
+fn a_pack_beyond_its_segment_is_refused() {
+    let fixture = Fixture::new();
+    let request = keeping(fixture.varied(), &Image);
+    for length in [0, 512] {
+        let staging = tempfile::tempdir().unwrap();
+        list(fixture.path(), &request, staging.path(), &Watch::default()).unwrap();
+        let pack = File::options().write(true).open(staging.path().join(pack::FILE)).unwrap();
+        pack.set_len(length).unwrap();
+        let listed = adopt(staging.path(), &request, Owner::ourselves()).unwrap();
+        let made = Image.complete(&listed, staging.path(), fixture.path(), &request, no_reserve(), &Watch::default());
+        assert!(matches!(made, Err(SnapshotError::Untrusted { .. })), "{made:?}");
+    }
+}
