@@ -13,6 +13,7 @@ use crate::error::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
+use crate::lease::Required;
 use crate::lease::receive;
 use crate::progress::Step;
 use crate::remote::FetchRequest;
@@ -24,6 +25,7 @@ use crate::snapshot::Directory;
 use crate::snapshot::Owner;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::SnapshotFormat;
+use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::Revision;
 use crate::spec::VolumeSpec;
@@ -122,7 +124,11 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
         ref revision => session.resolve(revision)?,
     };
     let fetch = FetchRequest::new(resolved.clone(), request.spec.depth);
-    let received = receive(session, request.spec, &fetch, false, &Directory, gateway.policy().limits(), watch)?;
+    let policy = gateway.policy();
+    let required = policy.required_signature(&request.spec.repository).map_err(GatewayError::from)?;
+    let required = required.map(|requirement| Required { requirement, resolved: resolved.clone() });
+    let tree = TreeRequest::new(&request.spec.tree, resolved.commit, &Directory, policy.limits());
+    let received = receive(session, &fetch, false, required.as_ref(), tree, watch)?;
     received.written?;
 
     let laid_out = staging.path().join(TREE);

@@ -4,6 +4,8 @@
 //! without network, secret or `ssh-keygen`: OpenSSL does the arithmetic. Nothing is taken from a repository but the
 //! signature: no key, no name and no configuration.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde::Serialize;
 use sha2::Digest;
@@ -79,16 +81,17 @@ impl Requirement {
         hash.update(text.unwrap_or_default());
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
 
-    /// In words, for messages.
-    fn describe(&self) -> String {
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.on {
             On::Commit => "a signature on the commit",
             On::Tag => "a signature on the annotated tag that names it",
             On::Either => "a signature on the commit or on the annotated tag that names it",
         };
         let files: Vec<&str> = self.allowed_signers.iter().map(|file| file.path.as_str()).collect();
-        format!("{what} by a key of {}", files.join(" or "))
+        write!(f, "{what} by a key of {}", files.join(" or "))
     }
 }
 
@@ -101,6 +104,27 @@ pub(crate) struct Evidence<'a> {
     pub(crate) content: &'a [u8],
     /// The annotated tag that the remote named, and the full name of its ref.
     pub(crate) tag: Option<(&'a [u8], &'a str)>,
+}
+
+/// Asks the verifier to check a commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SignatureRequest {
+    pub(crate) requirement: Requirement,
+    pub(crate) commit: CommitId,
+    /// The commit's content; `None` if it is in the verifier's repository.
+    pub(crate) content: Option<Vec<u8>>,
+    pub(crate) tag: Option<SentTag>,
+}
+
+/// An annotated tag that led to a commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SentTag {
+    pub(crate) id: CommitId,
+    /// The full name of its ref.
+    pub(crate) reference: String,
+    pub(crate) content: Vec<u8>,
 }
 
 /// Who signed.
@@ -203,7 +227,7 @@ pub(crate) fn verify(requirement: &Requirement, evidence: &Evidence<'_>, now: u6
             None => flaws.push("no annotated tag led to it".to_owned()),
         }
     }
-    let required = requirement.describe();
+    let required = requirement.to_string();
     Err(SignatureError::Refused { commit: evidence.commit, reason: flaws.join(", and "), required })
 }
 
