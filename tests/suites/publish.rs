@@ -39,6 +39,7 @@ mod formats;
 mod image_damage;
 mod images;
 mod kernel;
+mod links;
 mod older;
 mod shared;
 mod targets;
@@ -231,6 +232,8 @@ macro_rules! over_every_format {
                     writes_to_a_copy_are_not_visible_elsewhere
                     writes_to_a_copy_survive_a_reboot
                     a_copy_belongs_to_the_requested_group;
+                links:
+                    links_out_of_the_volume_are_refused_in_every_form;
                 views:
                     a_directory_takes_no_owners;
                 shared:
