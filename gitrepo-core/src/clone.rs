@@ -13,6 +13,7 @@ use crate::error::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
+use crate::lease::Required;
 use crate::lease::receive;
 use crate::progress::Step;
 use crate::remote::FetchRequest;
@@ -123,9 +124,12 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
         ref revision => session.resolve(revision)?,
     };
     let fetch = FetchRequest::new(resolved.clone(), request.spec.depth);
-    let tree = TreeRequest::new(&request.spec.tree, resolved.commit, &Directory, gateway.policy().limits());
+    let policy = gateway.policy();
+    let required = policy.required_signature(&request.spec.repository).map_err(GatewayError::from)?;
+    let required = required.map(|requirement| Required { requirement, resolved: resolved.clone() });
+    let tree = TreeRequest::new(&request.spec.tree, resolved.commit, &Directory, policy.limits());
     let tree = tree.showing(request.spec.working_repository(resolved.reference.as_deref()));
-    let received = receive(session, tree, &fetch, false, watch)?;
+    let received = receive(session, &fetch, false, required.as_ref(), tree, watch)?;
     received.written?;
 
     let laid_out = staging.path().join(TREE);

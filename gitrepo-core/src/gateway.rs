@@ -182,17 +182,32 @@ impl Gateway {
         Ok(Session::open(self, errand, watch))
     }
 
+    /// Opens a session that reads a repository of the store and never speaks to the remote.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError::Policy`] if the policy refuses the URL.
+    pub(crate) fn open_offline(
+        &self,
+        url: &RepositoryUrl,
+        workspace: Workspace<'_>,
+        watch: &Watch,
+    ) -> Result<Session<'_>, GatewayError> {
+        Ok(self.open(url, &Credentials::none(), Some(workspace), watch)?.offline())
+    }
+
     /// Starts a worker on an errand once it is admitted. Its place is free again when the worker is gone and nobody
-    /// else has it.
+    /// else has it. An offline one can connect to nothing.
     fn start(
         &self,
         errand: Errand,
         purpose: Purpose,
+        is_offline: bool,
         watch: &Watch,
     ) -> Result<(worker::Session, Arc<Admitted>), GatewayError> {
         self.policy.check(&errand.url)?;
         let job = Job {
-            host: self.policy.pin(&errand.url, &watch.cancel)?,
+            host: if is_offline { None } else { self.policy.pin(&errand.url, &watch.cancel)? },
             errand,
             reserve_bytes: self.policy.config().cache.reserve_bytes,
             watch: watch.clone(),

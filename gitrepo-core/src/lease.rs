@@ -12,6 +12,7 @@ use crate::credentials::Credentials;
 use crate::gateway::Gateway;
 use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
+use crate::signature::Signer;
 use crate::snapshot::Directory;
 use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
@@ -36,11 +37,13 @@ mod offline;
 mod proof;
 mod receive;
 mod refused;
+mod signature;
 mod view;
 
 pub use error::LeaseError;
 pub use proof::Proof;
 pub(crate) use receive::receive;
+pub(crate) use signature::Required;
 
 use proof::Proven;
 
@@ -61,6 +64,7 @@ pub struct Lease {
     pub(crate) snapshot: SnapshotLease,
     pub(crate) provenance: Provenance,
     pub(crate) proof: Proof,
+    signer: Option<Signer>,
 }
 
 /// Where a leased snapshot came from.
@@ -84,6 +88,11 @@ impl Lease {
     /// Where the snapshot came from.
     pub fn provenance(&self) -> Provenance {
         self.provenance
+    }
+
+    /// Who signed the commit, or the tag that led to it; `None` if the configuration requires no signature.
+    pub fn signer(&self) -> Option<&Signer> {
+        self.signer.as_ref()
     }
 
     /// What proved that the credential may read the commit.
@@ -158,7 +167,7 @@ impl Wanted<'_> {
     fn lease(&self, proven: Proven, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
         let (revision, credential) = (self.revision.clone(), self.credential.clone());
         let Proven { resolved, proof, .. } = proven;
-        Lease { revision, resolved, credential, snapshot, provenance, proof }
+        Lease { revision, resolved, credential, snapshot, provenance, proof, signer: None }
     }
 }
 
@@ -189,7 +198,9 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
         self.as_credential(spec, selection, form, credentials, |wanted| {
-            self.obtain(wanted, watch).or_else(|failure| self.lease_offline(wanted, failure))
+            let lease = self.obtain(wanted, watch).or_else(|failure| self.lease_offline(wanted, failure))?;
+            let signer = self.signer(wanted, &lease.resolved, watch)?;
+            Ok(Lease { signer, ..lease })
         })
     }
 
@@ -202,7 +213,14 @@ impl Snapshots {
         credentials: &Credentials,
     ) -> Result<Option<Lease>, LeaseError> {
         self.as_credential(spec, selection, form, credentials, |wanted| match self.known(wanted) {
-            Some(proven) => self.hit(wanted, &proven),
+            Some(proven) => match self.requirement(wanted)? {
+                None => self.hit(wanted, &proven),
+                Some(requirement) => match self.known_signer(wanted, &proven.resolved, &requirement) {
+                    // It has to be checked first, for which the remote may be asked.
+                    None => Ok(None),
+                    signer => Ok(self.hit(wanted, &proven)?.map(|lease| Lease { signer, ..lease })),
+                },
+            },
             None => Ok(None),
         })
     }
@@ -224,17 +242,24 @@ impl Snapshots {
         })
     }
 
-    /// Leases a snapshot that a record names. The record itself proves access.
+    /// Leases a snapshot that a record names. The record itself proves access; the remote may be asked for a signature.
     pub(crate) fn lease_recorded(
         &self,
+        spec: &VolumeSpec,
         id: &SnapshotId,
         resolved: Resolved,
-        credential: CredentialId,
+        credentials: &Credentials,
+        watch: &Watch,
     ) -> Result<Option<Lease>, LeaseError> {
         let revision = Revision::Commit(resolved.commit);
-        let snapshot = self.store.snapshot(id)?;
-        let (provenance, proof) = (Provenance::Store, Proof::Record);
-        Ok(snapshot.map(|snapshot| Lease { revision, resolved, credential, snapshot, provenance, proof }))
+        let reference = resolved.reference.clone();
+        let selection = Selection { revision: &revision, reference: reference.as_deref() };
+        self.as_credential(spec, selection, Form::DIRECTORY, credentials, |wanted| {
+            let Some(snapshot) = self.store.snapshot(id)? else { return Ok(None) };
+            let signer = self.signer(wanted, &resolved, watch)?;
+            let proven = Proven { resolved, proof: Proof::Record, content: true };
+            Ok(Some(Lease { signer, ..wanted.lease(proven, snapshot, Provenance::Store) }))
+        })
     }
 
     /// Returns the id of these credentials for the repository of `spec`.

@@ -9,6 +9,7 @@
 //! | [`spec`] | the fields of a request, validated |
 //! | [`policy`] | the admin's rules: schemes, hosts, addresses, limits |
 //! | [`credentials`] | secrets and host keys |
+//! | [`signature`] | signatures of commits and tags, and the keys that the admin trusts |
 //! | [`remote`] | the conversation with a git server |
 //! | [`snapshot`] | a commit's tree on disk, immutable |
 //! | [`worker`] | the confined child that runs `remote` and `snapshot` code |
@@ -36,6 +37,7 @@ pub mod policy;
 pub mod progress;
 pub mod remote;
 pub mod reserve;
+pub mod signature;
 pub mod snapshot;
 pub mod spec;
 pub mod store;

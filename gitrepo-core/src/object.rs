@@ -28,11 +28,22 @@ pub(crate) fn parents_of(commit: &[u8]) -> Vec<Oid> {
 
 /// When a commit was made, in seconds since 1970; 0 if its line is malformed, as for git.
 pub(crate) fn time_of(commit: &[u8]) -> i64 {
-    let header = commit.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
-    let committer = header.filter_map(|line| line.strip_prefix(b"committer ")).next();
-    let after_address = committer.and_then(|line| line.rsplit(|byte| *byte == b'>').next());
+    stamp(commit, b"committer ").unwrap_or_default()
+}
+
+/// The time in the header line that begins with `key`, in seconds since 1970; `None` if that is missing or malformed.
+pub(crate) fn stamp(object: &[u8], key: &[u8]) -> Option<i64> {
+    let header = object.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    let person = header.filter_map(|line| line.strip_prefix(key)).next();
+    let after_address = person.and_then(|line| line.rsplit(|byte| *byte == b'>').next());
     let seconds = after_address.and_then(|rest| std::str::from_utf8(rest).ok()?.split_ascii_whitespace().next());
-    seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or_default()
+    seconds.and_then(|seconds| seconds.parse().ok())
+}
+
+/// The name that a tag gives itself.
+pub(crate) fn tag_name(tag: &[u8]) -> Option<&[u8]> {
+    let name = tag.split(|byte| *byte == b'\n').nth(2)?.strip_prefix(b"tag ")?;
+    (!name.is_empty()).then_some(name)
 }
 
 /// The object that a tag names, and its type as the tag tells it.

@@ -35,6 +35,7 @@ pub(crate) use find::LONGEST_COMMIT;
 pub(crate) use find::find;
 pub(crate) use hash::ObjectHash;
 pub(crate) use hash::is_commit;
+pub(crate) use hash::is_object;
 pub(crate) use history::History;
 pub(crate) use history::header;
 pub(crate) use history::write_history;

@@ -22,6 +22,7 @@ mod limits;
 mod lookup;
 mod pattern;
 mod proxy;
+mod signatures;
 mod url_pattern;
 
 pub use address::AddressClass;
@@ -50,6 +51,8 @@ pub use proxy::ProxyConfig;
 pub use proxy::ProxyError;
 pub use proxy::ProxyLogin;
 pub use proxy::ProxyProtocol;
+pub use signatures::RepositoryPattern;
+pub use signatures::SignatureRule;
 pub use url_pattern::UrlPattern;
 pub use url_pattern::UrlPatternError;
 
@@ -129,6 +132,15 @@ pub enum PolicyError {
         #[source]
         source: LoginError,
     },
+    /// The keys that signatures are checked with cannot be used.
+    #[error("the keys for the signatures of its commits, in {}, cannot be used", path.display())]
+    SignatureKeys {
+        /// Of the configuration's `signatures`.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// Resolving was interrupted.
     #[error("resolving the name of the host {host} was given up")]
     Interrupted {
@@ -153,7 +165,7 @@ impl PolicyError {
             | Self::HostNotAllowed { .. }
             | Self::AddressDenied { .. } => Kind::PermissionDenied,
             Self::Unresolved { .. } => Kind::Unavailable,
-            Self::ProxyLogin { .. } => Kind::FailedPrecondition,
+            Self::ProxyLogin { .. } | Self::SignatureKeys { .. } => Kind::FailedPrecondition,
             Self::Interrupted { source, .. } => source.kind(),
         }
     }

@@ -71,6 +71,9 @@ pub trait Connection {
     /// without a base ([`Errand::base`]) is the proof, if it [proves](FetchRequest::proves).
     fn prove(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError>;
 
+    /// Asks for an annotated tag by its id, as [`Resolved::tag`] names it. Returns its content.
+    fn tag(&mut self, tag: CommitId) -> Result<Vec<u8>, RemoteError>;
+
     /// Fetches the history of a resolved revision. Unless another process verifies its objects, they go into the bare
     /// repository of the errand: afterwards the commit and its whole tree are there or in its base, and
     /// `refs/commits/<id>` records that.
@@ -119,12 +122,15 @@ pub struct Resolved {
     pub commit: CommitId,
     /// The full name of the ref that led to it; `None` if the commit was requested by its id.
     pub reference: Option<String>,
+    /// The annotated tag that the ref names, if it does. The commit is what that leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<CommitId>,
 }
 
 impl Resolved {
     /// A commit, and the full name of the ref that led to it.
     pub fn new(commit: CommitId, reference: Option<String>) -> Self {
-        Self { commit, reference }
+        Self { commit, reference, tag: None }
     }
 }
 

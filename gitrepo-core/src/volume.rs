@@ -20,6 +20,7 @@ use crate::lease::Snapshots;
 use crate::mount::Mounter;
 use crate::mount::linux::LinuxMounter;
 use crate::policy::Config;
+use crate::signature::Signer;
 use crate::snapshot::Ownership;
 use crate::spec::CommitId;
 use crate::spec::VolumeSpec;
@@ -115,6 +116,9 @@ pub struct Published {
     pub format: Format,
     /// What proved that the credential may read the commit.
     pub proof: Proof,
+    /// Who signed the commit or its tag, if the configuration requires that. `None` for a target that already showed the
+    /// volume.
+    pub signer: Option<Signer>,
     /// The credential. For a target that already showed the volume, the one that it was published with.
     pub credential: CredentialId,
 }

@@ -30,6 +30,7 @@ use crate::policy::PinnedHost;
 use crate::remote::Errand;
 use crate::remote::RemoteError;
 use crate::reserve::BelowReserve;
+use crate::signature::SignatureError;
 use crate::snapshot::SnapshotError;
 use crate::watch::Watch;
 
@@ -46,6 +47,7 @@ mod relay;
 mod seccomp;
 mod serve;
 mod session;
+mod signature;
 mod uids;
 mod wire;
 
@@ -96,6 +98,9 @@ pub enum WorkerError {
     /// Writing the tree failed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// The commit lacks the signature that the configuration requires.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// The child could not be started or confined.
     #[error("cannot start the worker ({step})")]
     Start {
@@ -159,6 +164,7 @@ impl WorkerError {
         match self {
             Self::Remote(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
+            Self::Signature(error) => error.kind(),
             Self::Start { source, .. } | Self::End { source, .. } => crate::error::io_kind(source),
             Self::NoFreeWorker { .. } => Kind::Busy,
             Self::Died { kind, .. } => *kind,

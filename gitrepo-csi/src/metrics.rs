@@ -339,6 +339,7 @@ mod tests {
                 outcome,
                 format: Format::Image,
                 proof: Proof::Ref,
+                signer: None,
                 credential: "0".repeat(64).try_into().unwrap(),
             })
         };

@@ -67,6 +67,7 @@ pub mod repository;
 pub mod require;
 pub mod residue;
 pub mod shell;
+pub mod signing;
 pub mod snapshot_format;
 pub mod ssh;
 pub mod steps;

@@ -19,6 +19,7 @@ mod lifecycle;
 mod node_credentials;
 pub(crate) mod secrets;
 pub(crate) mod sharing;
+mod signatures;
 mod together;
 
 /// Size of a node's file system in bytes, mostly unused: large enough for blocks of 4 KiB and therefore long links.
@@ -161,6 +162,11 @@ over! { csi flex; {
         pods_of_a_persistent_volume_share_one_copy_until_the_last_is_gone
         a_shared_copy_keeps_its_commit_for_pods_that_join_later
         a_read_only_pod_sees_the_commit_and_not_other_pods_writes;
+    signatures:
+        s20_a_commit_needs_its_signature_and_the_refusal_names_the_key
+        s20_a_tree_in_the_store_is_refused_once_its_signer_is_no_longer_allowed
+        s20_a_signed_tag_vouches_for_a_commit_that_is_asked_for_by_that_tag
+        s20_pods_of_a_shared_copy_need_the_signature_too;
     together:
         many_pods_at_once_make_one_fetch_and_one_snapshot
         pods_that_start_at_once_share_one_copy

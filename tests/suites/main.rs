@@ -51,6 +51,7 @@ mod secrets;
 mod semantics;
 mod servers;
 mod shares;
+mod signatures;
 mod static_binary;
 mod steps;
 mod stores;

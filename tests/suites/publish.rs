@@ -41,6 +41,7 @@ mod image_damage;
 mod images;
 mod kernel;
 mod layers;
+mod links;
 mod older;
 mod shared;
 mod targets;
@@ -240,6 +241,8 @@ macro_rules! over_every_format {
                     every_fixture_is_clean_with_its_repository
                     without_a_repository_nothing_is_there_and_depths_share_a_tree
                     a_snapshot_that_is_made_again_has_the_same_branch;
+                links:
+                    links_out_of_the_volume_are_refused_in_every_form;
                 views:
                     a_directory_takes_no_owners;
                 shared:

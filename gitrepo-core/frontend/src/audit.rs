@@ -37,7 +37,8 @@ pub struct Requester {
 /// Logs a volume that was published for a pod, by this call or an earlier one.
 pub fn published(requester: &Requester, request: &VolumeRequest, published: &Published) {
     let credential = short(&published.credential);
-    line(requester, request, Some(published.commit.to_string()), Some(credential), published.proof.name(), None);
+    let signer = published.signer.as_ref().map(|signer| format!("{} ({})", signer.name, signer.key));
+    line(requester, request, Some(published.commit.to_string()), Some(credential), published.proof.name(), Ok(signer));
 }
 
 /// Logs a failure to publish, if it is a refusal: by the remote, by the policy, or because there is no such commit.
@@ -57,7 +58,7 @@ pub fn refused(
     };
     // Without the node's key, the line has to do without the credential.
     let credential = volumes.store().access().credential(&request.spec.repository, credentials).ok();
-    line(requester, request, commit, credential.as_ref().map(short), "none", Some(&chain(error)));
+    line(requester, request, commit, credential.as_ref().map(short), "none", Err(&chain(error)));
 }
 
 fn short(credential: &CredentialId) -> String {
@@ -70,8 +71,9 @@ fn line(
     commit: Option<String>,
     credential: Option<String>,
     proof: &str,
-    error: Option<&str>,
+    outcome: Result<Option<String>, &str>,
 ) {
+    let (signer, error) = (outcome.as_ref().ok().cloned().flatten(), outcome.err());
     let known = |text: &Option<String>| text.as_deref().map(printable);
     tracing::info!(
         target: TARGET,
@@ -84,6 +86,7 @@ fn line(
         commit,
         credential,
         proof,
+        signer = known(&signer),
         error,
         "{}",
         if error.is_some() { "refused" } else { "published" }

@@ -16,6 +16,9 @@ use crate::remote::Redirection;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
+use crate::signature::SentTag;
+use crate::signature::SignatureRequest;
+use crate::signature::Signer;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::CommitId;
@@ -43,6 +46,8 @@ pub(crate) struct Session<'a> {
     watch: Watch,
     room: Option<Arc<dyn MakeRoom>>,
     redirects: usize,
+    /// Whether its worker must not reach the remote.
+    is_offline: bool,
     /// The first URL, if credentials were left there.
     left_behind: Option<RepositoryUrl>,
     /// Who is held back if the remote is too slow.
@@ -63,7 +68,17 @@ impl<'a> Session<'a> {
         let cancel = watch.cancel.within(gateway.policy().limits().timeout);
         let watch = Watch { cancel, ..watch.clone() };
         let key = (watch.account().to_owned(), errand.url.canonical());
-        Self { gateway, errand, watch, room: None, redirects: 0, left_behind: None, key, running: None }
+        Self {
+            gateway,
+            errand,
+            watch,
+            room: None,
+            redirects: 0,
+            is_offline: false,
+            left_behind: None,
+            key,
+            running: None,
+        }
     }
 
     /// Asks `room` for space before it fails a fetch for lack of it.
@@ -71,6 +86,39 @@ impl<'a> Session<'a> {
     pub(crate) fn making_room(mut self, room: Arc<dyn MakeRoom>) -> Self {
         self.room = Some(room);
         self
+    }
+
+    /// Keeps its worker from the remote, and does not look its name up.
+    #[must_use]
+    pub(super) fn offline(self) -> Self {
+        Self { is_offline: true, ..self }
+    }
+
+    /// See [`worker::Session::commit`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker, and [`GatewayError::KnownHosts`].
+    pub(crate) fn commit(&mut self, commit: CommitId) -> Result<Vec<u8>, GatewayError> {
+        self.ask(Purpose::Ask, |worker| worker.commit(commit))
+    }
+
+    /// See [`worker::Session::tag`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker, and [`GatewayError::KnownHosts`].
+    pub(crate) fn tag(&mut self, tag: CommitId, reference: &str) -> Result<SentTag, GatewayError> {
+        self.ask(Purpose::Ask, |worker| worker.tag(tag, reference))
+    }
+
+    /// See [`worker::Session::check_signature`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the worker.
+    pub(crate) fn check_signature(&mut self, request: SignatureRequest) -> Result<Signer, GatewayError> {
+        Ok(self.worker(Purpose::Ask)?.check_signature(request)?)
     }
 
     /// See [`worker::Session::resolve`].
@@ -137,10 +185,12 @@ impl<'a> Session<'a> {
     }
 
     fn start(&self, purpose: Purpose) -> Result<Running, GatewayError> {
-        if let Some(left) = self.gateway.held_back.remaining(&self.key, Instant::now()) {
+        if !self.is_offline
+            && let Some(left) = self.gateway.held_back.remaining(&self.key, Instant::now())
+        {
             return Err(GatewayError::HeldBack { url: self.errand.url.to_string(), seconds: left.as_secs() + 1 });
         }
-        let (worker, place) = self.gateway.start(self.errand.clone(), purpose, &self.watch)?;
+        let (worker, place) = self.gateway.start(self.errand.clone(), purpose, self.is_offline, &self.watch)?;
         let worker = match &self.room {
             Some(room) => worker.making_room(Arc::clone(room)),
             None => worker,

@@ -7,6 +7,7 @@ use crate::error::Kind;
 use crate::gateway::GatewayError;
 use crate::policy::PolicyError;
 use crate::remote::RemoteError;
+use crate::signature::SignatureError;
 use crate::snapshot::SnapshotError;
 use crate::store::StoreError;
 use crate::worker::WorkerError;
@@ -95,6 +96,7 @@ impl LeaseError {
         };
         match error {
             WorkerError::Remote(RemoteError::Interrupted { .. })
+            | WorkerError::Signature(_)
             | WorkerError::Died { .. }
             | WorkerError::Fault { .. } => true,
             WorkerError::Snapshot(error) => !matches!(
@@ -131,6 +133,17 @@ impl LeaseError {
     pub(super) fn is_about_one_commit(&self) -> bool {
         let error = self.of_remote();
         matches!(error, Some(RemoteError::CommitNotProven { .. } | RemoteError::CommitNotFound { .. }))
+    }
+
+    /// Whether the commit lacks the signature that the configuration requires.
+    pub fn is_unsigned(&self) -> bool {
+        let Self::Gateway(GatewayError::Worker(WorkerError::Signature(error))) = self else { return false };
+        matches!(error, SignatureError::Refused { .. })
+    }
+
+    /// Whether the remote does not have the ref.
+    pub(super) fn is_missing_revision(&self) -> bool {
+        matches!(self.of_remote(), Some(RemoteError::RevisionNotFound { .. }))
     }
 
     /// The error of the remote, if it is one.

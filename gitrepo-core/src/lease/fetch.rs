@@ -299,7 +299,7 @@ impl Snapshots {
         let proven = if is_in_base { self.prove_again(wanted, proven, &mut fetching)? } else { proven };
         let resolved = &proven.resolved;
         // The locks are dropped last.
-        let Fetching { turn: _turn, destination, staging, session, watch } = fetching;
+        let Fetching { turn: _turn, destination, staging, mut session, watch } = fetching;
         let (watch, access, asked) = (&watch, self.store.access(), Moment::now()?);
         let request = FetchRequest {
             proves: !proven.content,
@@ -307,9 +307,10 @@ impl Snapshots {
             ..FetchRequest::new(resolved.clone(), wanted.spec.depth)
         };
         let (limits, has_base) = (self.gateway.policy().limits(), destination.base().is_some());
+        let required = self.still_required(wanted, resolved, &mut session)?;
         let tree = TreeRequest::new(&wanted.spec.tree, resolved.commit, wanted.form.format, limits);
         let tree = tree.showing(wanted.repository(resolved));
-        let received = receive(session, tree, &request, is_in_base, watch);
+        let received = receive(session, &request, is_in_base, required.as_ref(), tree, watch);
         let Received { tree, written, bytes } =
             received.map_err(|error| self.remembered(wanted, resolved, has_base, error.into()))?;
         // Before others of this credential find the snapshot.
@@ -318,10 +319,19 @@ impl Snapshots {
             unless_full(recorded)?;
         }
         let given_up = |source| LeaseError::Interrupted { source };
-        let written = written.map_err(LeaseError::from).and_then(|()| watch.cancel.check().map_err(given_up));
-        if let Err(error) = written {
-            self.keep_good_pack(&destination, &staging, resolved, &error);
-            return Err(self.remembered(wanted, resolved, has_base, error));
+        let written = written
+            .map_err(LeaseError::from)
+            .and_then(|signer| watch.cancel.check().map(|()| signer).map_err(given_up));
+        match written {
+            Ok(signer) => {
+                if let Some((signer, required)) = signer.zip(required) {
+                    self.record_signer(wanted, &signer, &required)?;
+                }
+            }
+            Err(error) => {
+                self.keep_good_pack(&destination, &staging, resolved, &error);
+                return Err(self.remembered(wanted, resolved, has_base, error));
+            }
         }
 
         let laid_out = staging.path().join(TREE);

@@ -83,6 +83,8 @@ impl Snapshots {
             Some(error) if is_refusal(error.kind()) || error.kind() == Kind::NotFound => access.forget(credential),
             // An old proof counts while the remote is away, and it may be away next.
             Some(_) if is_stale_served && refusal.is_of_a_stranger() => access.forget(credential),
+            // The remote has refused nothing.
+            None if refusal.is_unsigned() => return,
             None if is_refusal(refusal.kind()) => access.forget(credential),
             _ => return,
         };

@@ -1,9 +1,12 @@
 //! Receives the pack of a commit and writes its tree, from an open session into its staging directory.
 
+use super::signature::Required;
+use super::signature::check;
 use crate::gateway::GatewayError;
 use crate::gateway::Session;
 use crate::progress::Step;
 use crate::remote::FetchRequest;
+use crate::signature::Signer;
 use crate::snapshot::TreeRequest;
 use crate::watch::Watch;
 
@@ -11,14 +14,14 @@ use crate::watch::Watch;
 pub(crate) struct Received {
     /// The requested tree.
     pub(crate) tree: TreeRequest,
-    /// Whether the tree was written.
-    pub(crate) written: Result<(), GatewayError>,
+    /// Whether the tree was written; who signed the commit, if it must be signed.
+    pub(crate) written: Result<Option<Signer>, GatewayError>,
     /// Size of the pack, in bytes.
     pub(crate) bytes: u64,
 }
 
-/// Fetches a resolved revision unless it is in the base, writes its tree, and ends the session, so that the worker cannot
-/// change its output while that is checked.
+/// Fetches a resolved revision unless it is in the base, checks its signature if it needs one, writes its tree, and ends
+/// the session, so that the worker cannot change its output while that is checked.
 ///
 /// # Errors
 ///
@@ -26,9 +29,10 @@ pub(crate) struct Received {
 /// so, since the pack may be worth keeping.
 pub(crate) fn receive(
     mut session: Session<'_>,
-    tree: TreeRequest,
     request: &FetchRequest,
     is_in_base: bool,
+    required: Option<&Required>,
+    tree: TreeRequest,
     watch: &Watch,
 ) -> Result<Received, GatewayError> {
     let mut bytes = 0;
@@ -37,7 +41,8 @@ pub(crate) fn receive(
         watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
         bytes = session.fetch(request)?.received_bytes;
     }
-    let written = session.write_tree(&tree).map(drop);
+    let signed = required.map(|required| check(&mut session, required, None)).transpose();
+    let written = signed.and_then(|signer| session.write_tree(&tree).map(|_| signer));
     session.finish()?;
     Ok(Received { tree, written, bytes })
 }

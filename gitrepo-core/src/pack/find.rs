@@ -23,9 +23,9 @@ const MOST_BYTES: u64 = 64 << 20;
 /// about 50,000. In a message of a worker, each may take four.
 pub(crate) const LONGEST_COMMIT: u64 = 240 << 10;
 
-/// Reads a pack up to the object with this id, and returns its type and, of a commit, its content; `None` if it does not
+/// Reads a pack up to the object with this id, and returns its type and, of a commit or a tag, its content; `None` if it does not
 /// come. Deltas are passed over: a server sends an object as one only if it also sends the object that it builds on. So
-/// are commits that are too [long](LONGEST_COMMIT).
+/// are commits and tags that are too [long](LONGEST_COMMIT).
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub(crate) fn find(source: &mut dyn Read, wanted: Oid) -> Result<Option<(ObjectT
         let Entry { form, size, .. } = Entry::read(&mut input, offset)?;
         left = left.checked_sub(size).ok_or(PackError::TooLarge(MOST_BYTES))?;
         let mut hash = match form {
-            Form::Plain(ObjectType::Commit) if size > LONGEST_COMMIT => None,
+            Form::Plain(ObjectType::Commit | ObjectType::Tag) if size > LONGEST_COMMIT => None,
             Form::Plain(kind) => Some((kind, ObjectHash::new(kind, size))),
             Form::DeltaAt(_) | Form::DeltaOf(_) => None,
         };
@@ -47,7 +47,7 @@ pub(crate) fn find(source: &mut dyn Read, wanted: Oid) -> Result<Option<(ObjectT
         inflater.inflate(&mut input, (offset, size), |piece| {
             if let Some((kind, hash)) = &mut hash {
                 hash.update(piece);
-                if *kind == ObjectType::Commit {
+                if matches!(kind, ObjectType::Commit | ObjectType::Tag) {
                     content.extend_from_slice(piece);
                 }
             }

@@ -33,7 +33,12 @@ impl ObjectHash {
 
 /// Whether this is the content of that commit.
 pub(crate) fn is_commit(id: CommitId, content: &[u8]) -> bool {
-    let mut hash = ObjectHash::new(ObjectType::Commit, content.len() as u64);
+    is_object(id, ObjectType::Commit, content)
+}
+
+/// Whether this is the content of that object.
+pub(crate) fn is_object(id: CommitId, kind: ObjectType, content: &[u8]) -> bool {
+    let mut hash = ObjectHash::new(kind, content.len() as u64);
     hash.update(content);
     hash.finish().is_ok_and(|found| found.as_bytes() == id.as_bytes())
 }

@@ -15,6 +15,7 @@ use super::EnvironmentProxies;
 use super::HostPattern;
 use super::Limits;
 use super::ProxyConfig;
+use super::SignatureRule;
 use super::UrlPattern;
 use crate::credentials::Checking;
 use crate::error::Kind;
@@ -52,6 +53,8 @@ pub struct Config {
     pub credentials_over_http: bool,
     /// Credentials stored on the node.
     pub node_credentials: Vec<NodeCredential>,
+    /// The repositories whose commits must be signed.
+    pub signatures: Vec<SignatureRule>,
     /// What the driver brings into the store and keeps.
     pub prefetch: Vec<PrefetchEntry>,
     /// The limits of one volume.
@@ -269,6 +272,7 @@ impl Config {
             allow_link_local: false,
             credentials_over_http: false,
             node_credentials: Vec::new(),
+            signatures: Vec::new(),
             prefetch: Vec::new(),
             limits: Limits::default(),
             cache: CacheConfig::default(),
@@ -328,6 +332,12 @@ impl Config {
         }
         if !self.node_credentials.iter().all(|credential| credential.secret_dir.is_absolute()) {
             return invalid("nodeCredentials.secretDir", "must be an absolute path");
+        }
+        if self.signatures.iter().any(|rule| rule.files().next().is_none()) {
+            return invalid("signatures", "has a rule without keys: allowedSigners must be given");
+        }
+        if !self.signatures.iter().flat_map(SignatureRule::files).all(|path| path.is_absolute()) {
+            return invalid("signatures", "must name files of keys by absolute paths");
         }
         if let Some(error) = self.prefetch.iter().find_map(|entry| entry.spec().err()) {
             return Err(ConfigError::Prefetch { path: path.to_owned(), source: error });

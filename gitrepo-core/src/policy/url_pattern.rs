@@ -28,6 +28,11 @@ pub enum UrlPatternError {
     /// There is a wildcard before the path.
     #[error("a pattern of repositories has wildcards only in its path")]
     Wildcard,
+    /// The path may mean another one to a server.
+    #[error(
+        "the path of this pattern of repositories must have no part `..`, no backslash, and no doubly encoded character"
+    )]
+    Path,
     /// The part before the path is not that of a repository's URL.
     #[error("a pattern of repositories begins like a repository's URL: {0}")]
     Origin(#[from] UrlError),
@@ -64,6 +69,16 @@ impl UrlPattern {
         origin(&self.origin) == origin(url)
             && !may_climb(url.path())
             && wildcard::matches(self.path.as_bytes(), url.path().as_bytes())
+    }
+
+    /// The host, in lower case; `None` for files.
+    pub(super) fn host(&self) -> Option<&str> {
+        self.origin.host()
+    }
+
+    /// The pattern of paths.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Returns the number of characters that are no wildcards: of two patterns that cover a URL, the longer one is meant.

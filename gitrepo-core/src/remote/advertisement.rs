@@ -43,6 +43,11 @@ impl Head {
         self.peeled.unwrap_or(self.target)
     }
 
+    fn resolved(&self, reference: String) -> Resolved {
+        let tag = self.peeled.is_some().then_some(self.target);
+        Resolved { commit: self.commit(), reference: Some(reference), tag }
+    }
+
     fn is_branch_or_tag(&self) -> bool {
         self.name.starts_with("refs/heads/") || self.name.starts_with("refs/tags/")
     }
@@ -116,14 +121,14 @@ impl Advertisement {
             Revision::Head => {
                 let head = self.get("HEAD")?;
                 let reference = self.default_branch.as_deref().unwrap_or("HEAD").to_owned();
-                return Some(Resolved { commit: head.commit(), reference: Some(reference) });
+                return Some(head.resolved(reference));
             }
             Revision::Named(name) => {
                 self.get(&format!("refs/heads/{name}")).or_else(|| self.get(&format!("refs/tags/{name}")))
             }
             Revision::Ref(name) => self.get(name),
         }?;
-        Some(Resolved { commit: head.commit(), reference: Some(head.name.clone()) })
+        Some(head.resolved(head.name.clone()))
     }
 
     /// The error for a revision that is not among these refs, which are all of the server's.
@@ -249,6 +254,15 @@ mod tests {
         }
         assert_eq!(resolve(&list, &id(1).to_string()), None, "a commit id is no name");
         assert_eq!(resolve(&list, "colour"), None);
+    }
+
+    #[test]
+    fn s20_the_annotated_tag_of_a_ref_is_named() {
+        let list = advertisement();
+        for (revision, tag) in [("v1.0", Some(5)), ("v2.0", Some(7)), ("refs/tags/both", None), ("main", None)] {
+            let resolved = list.resolve(&Revision::parse(revision).unwrap()).unwrap();
+            assert_eq!(resolved.tag, tag.map(id), "{revision}");
+        }
     }
 
     #[test]

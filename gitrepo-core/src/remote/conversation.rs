@@ -76,6 +76,15 @@ impl Connection for Conversation<'_> {
         self.source.prove(commit)
     }
 
+    fn tag(&mut self, tag: CommitId) -> Result<Vec<u8>, RemoteError> {
+        self.check_wanted()?;
+        self.request.watch.progress.report(&Step::Resolving);
+        match &mut self.source {
+            Source::Server(server) => server.tag(tag),
+            Source::Local(local) => local.tag(tag),
+        }
+    }
+
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
         self.check_wanted()?;
         // Before anything is written: the first answer may be a redirect, which another session follows.

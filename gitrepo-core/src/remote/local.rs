@@ -65,6 +65,21 @@ impl<'a> Local<'a> {
         }
     }
 
+    /// Returns the content of an annotated tag.
+    pub(super) fn tag(&self, tag: CommitId) -> Result<Vec<u8>, RemoteError> {
+        let source = self.open()?;
+        match self.header(&source, tag)? {
+            (length, ObjectType::Tag) if length as u64 <= LONGEST_COMMIT => {
+                let object = source.odb().and_then(|objects| Ok(objects.read(oid(tag))?.data().to_owned()));
+                object.map_err(|error| self.failure(&error))
+            }
+            _ => {
+                let source = Cause::new(format_args!("{tag} is no tag, or a very long one"));
+                Err(RemoteError::Protocol { url: self.url(), source })
+            }
+        }
+    }
+
     /// Looks where `revision`, which is not a commit's id, stands.
     pub(super) fn resolve(&self, revision: &Revision) -> Result<Resolved, RemoteError> {
         let refs = self.refs(&self.open()?).map_err(|error| self.failure(&error))?;

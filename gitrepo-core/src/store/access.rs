@@ -38,11 +38,14 @@ mod credential_id;
 mod files;
 mod node_key;
 mod proof;
+mod verdict;
 
 pub use credential_id::CredentialId;
 use node_key::NodeKey;
 pub use proof::Evidence;
 use proof::Proof;
+pub(crate) use verdict::Judged;
+pub(crate) use verdict::Verdict;
 
 /// The file with the moment of the remote's last refusal.
 const REFUSED: &str = "refused";

@@ -222,7 +222,7 @@ impl Conversation<'_> {
 
     /// Brings what is missing into the local repository. Returns its bytes and objects.
     fn bring(&mut self, request: &FetchRequest) -> Result<(u64, u64), RemoteError> {
-        let Resolved { commit, reference } = &request.resolved;
+        let Resolved { commit, reference, .. } = &request.resolved;
         let (url, connect) = (self.url(), self.request);
         self.connect()?;
         if self.local.is_none() {
@@ -295,6 +295,11 @@ impl Connection for Conversation<'_> {
         self.connect()?;
         self.call(Verb::Resolve)?;
         self.give_out(commit)
+    }
+
+    fn tag(&mut self, tag: CommitId) -> Result<Vec<u8>, RemoteError> {
+        let content = self.connect()?.repository.object(tag);
+        content.map_err(|error| self.broken(&error))
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {

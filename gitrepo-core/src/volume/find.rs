@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::Outcome;
 use super::PublishError;
 use super::Published;
 use super::PublishedVolume;
@@ -11,7 +10,6 @@ use super::UnpublishError;
 use super::VolumeRequest;
 use super::Volumes;
 use crate::error::Kind;
-use crate::lease::Proof;
 use crate::mount::MountError;
 use crate::store::Record;
 use crate::store::StoreError;
@@ -28,7 +26,7 @@ impl Volumes {
         self.store.check()?;
         let Some(record) = self.store.record(&request.volume_id, &request.target)? else { return Ok(None) };
         self.check_recorded(&record, request)?;
-        Ok(self.is_attached(&record)?.then(|| self.published(&record, Outcome::AlreadyPublished, Proof::Record)))
+        Ok(self.is_attached(&record)?.then(|| self.published_before(&record)))
     }
 
     /// Returns one target of a volume, if the volume is published there.

@@ -137,9 +137,10 @@ impl Volumes {
         self.check_recorded(record, request)?;
         let credential = self.snapshots.credential(&request.spec, credentials)?;
         if same_credential(record, &credential) {
-            let resolved = Resolved { commit: record.commit, reference: record.reference.clone() };
+            let resolved = Resolved::new(record.commit, record.reference.clone());
             // In whichever format it is, unless this node can no longer mount it, as after the boot of another kernel.
-            if let Some(lease) = self.snapshots.lease_recorded(&record.snapshot, resolved, credential)?
+            if let Some(lease) =
+                self.snapshots.lease_recorded(&request.spec, &record.snapshot, resolved, credentials, watch)?
                 && self.can_mount(&lease.snapshot.attachment()?)
             {
                 return Ok(lease);

@@ -91,7 +91,7 @@ impl Volumes {
         self.clear(&held, &record)?;
         let written = slot.write(&record).map_err(PublishError::from);
         match written.and_then(|()| self.attach_leased(&held, &record, request, lease, watch)) {
-            Ok(()) => Ok(self.published(&record, lease.provenance().into(), lease.proof())),
+            Ok(()) => Ok(self.published(&record, lease.provenance().into(), lease)),
             Err(error) => match self.clear(&held, &record) {
                 Ok(()) => Err(error),
                 Err(undoing) => Err(PublishError::NotUndone {
@@ -103,14 +103,20 @@ impl Volumes {
         }
     }
 
-    /// Describes a published target.
-    pub(super) fn published(&self, record: &Record, outcome: Outcome, proof: Proof) -> Published {
+    /// Describes a target that was published with this lease.
+    fn published(&self, record: &Record, outcome: Outcome, lease: &Lease) -> Published {
+        Published { outcome, proof: lease.proof(), signer: lease.signer().cloned(), ..self.published_before(record) }
+    }
+
+    /// Describes a target that already shows its volume.
+    pub(super) fn published_before(&self, record: &Record) -> Published {
         Published {
             commit: record.commit,
             reference: record.reference.clone(),
-            outcome,
+            outcome: Outcome::AlreadyPublished,
             format: self.format_of(record),
-            proof,
+            proof: Proof::Record,
+            signer: None,
             credential: record.credential.clone(),
         }
     }
@@ -187,7 +193,7 @@ impl Volumes {
     ) -> Result<Published, PublishError> {
         self.check_recorded(&record, request)?;
         if self.is_attached(&record)? {
-            return Ok(self.published(&record, Outcome::AlreadyPublished, Proof::Record));
+            return Ok(self.published_before(&record));
         }
         if record.commit != lease.commit() {
             return Err(PublishError::Outdated { target: record.target });
@@ -211,7 +217,7 @@ impl Volumes {
         }
         slot.write(&record)?;
         self.attach_leased(&PublishLocks { slot, volume }, &record, request, lease, watch)?;
-        Ok(self.published(&record, Outcome::Hit, lease.proof()))
+        Ok(self.published(&record, Outcome::Hit, lease))
     }
 }
 

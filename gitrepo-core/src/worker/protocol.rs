@@ -21,6 +21,9 @@ use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
+use crate::signature::SignatureError;
+use crate::signature::SignatureRequest;
+use crate::signature::Signer;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
@@ -118,12 +121,16 @@ pub(super) enum Request {
     Resolve(Revision),
     /// Have the remote give out this commit.
     Prove(CommitId),
+    /// Have the remote give out this annotated tag.
+    Tag(CommitId),
     /// Fetch its history, and hand it over.
     Fetch(FetchRequest),
     /// Keep what the receiver hands over, to the end of its fetch.
     Take,
     /// Check what was taken for this fetch.
     Check(FetchRequest),
+    /// Check the signature of this commit.
+    CheckSignature(Box<SignatureRequest>),
     /// Write its tree.
     WriteTree(TreeRequest),
     /// Make a compact copy of [`Plan::base`].
@@ -160,12 +167,16 @@ pub(super) enum Reply {
     Resolved(Resolved),
     /// Answers [`Request::Prove`] with the content of the commit object.
     Proven(Vec<u8>),
+    /// Answers [`Request::Tag`] with the content of the tag.
+    Tag(Vec<u8>),
     /// Answers [`Request::Fetch`].
     Fetched(FetchReport),
     /// Answers [`Request::Take`].
     Taken,
     /// Answers [`Request::Check`].
     Checked,
+    /// Answers [`Request::CheckSignature`].
+    Signed(Signer),
     /// Answers [`Request::WriteTree`].
     Written(TreeSummary),
     /// Answers [`Request::Compact`]: the newest commit.
@@ -184,6 +195,8 @@ pub(super) enum RequestError {
     Snapshot(SnapshotError),
     /// A bug of ours, such as a panic.
     Internal(Cause),
+    /// A commit lacks the required signature.
+    Signature(SignatureError),
 }
 
 /// Writes one message as a line, wiped when dropped because it may contain secrets.

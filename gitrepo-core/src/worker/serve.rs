@@ -1,5 +1,7 @@
 //! The loop that answers requests, for a confined child and for a thread.
 
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -10,6 +12,7 @@ use super::TREE;
 use super::protocol::Reply;
 use super::protocol::Request;
 use super::protocol::RequestError;
+use super::signature;
 use crate::error::Cause;
 use crate::pack::Inlet;
 use crate::progress::Progress;
@@ -21,6 +24,7 @@ use crate::remote::REPOSITORY;
 use crate::remote::Remote;
 use crate::remote::RemoteError;
 use crate::remote::Verifier;
+use crate::signature::SignatureRequest;
 use crate::snapshot;
 use crate::snapshot::TreeRequest;
 
@@ -61,7 +65,9 @@ fn answer(session: &ConnectRequest, connection: &mut dyn Connection, received: R
     match received {
         Request::Resolve(revision) => connection.resolve(&revision).map_or_else(remote_failure, Reply::Resolved),
         Request::Prove(commit) => connection.prove(commit).map_or_else(remote_failure, Reply::Proven),
+        Request::Tag(tag) => connection.tag(tag).map_or_else(remote_failure, Reply::Tag),
         Request::Fetch(request) => connection.fetch(&request).map_or_else(remote_failure, Reply::Fetched),
+        Request::CheckSignature(request) => check_signature(session, &request),
         Request::WriteTree(request) => write_tree(session, &request),
         Request::Compact => compact(session),
         Request::Take | Request::Check(_) => not_mine(),
@@ -80,9 +86,10 @@ pub(super) fn verify(session: &ConnectRequest, inlet: Inlet, client: &mut dyn Cl
         replies.send(match received {
             Request::Take => take(&mut verifier, &mut inlet),
             Request::Check(fetch) => verifier.check(&fetch).map_or_else(remote_failure, |()| Reply::Checked),
+            Request::CheckSignature(request) => check_signature(session, &request),
             Request::WriteTree(request) => write_tree(session, &request),
             Request::Compact => compact(session),
-            Request::Resolve(_) | Request::Prove(_) | Request::Fetch(_) => not_mine(),
+            Request::Resolve(_) | Request::Prove(_) | Request::Tag(_) | Request::Fetch(_) => not_mine(),
         });
     }
 }
@@ -119,12 +126,7 @@ fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     let Some(staging) = &session.errand.staging else {
         return Reply::Failed(RequestError::Internal(Cause::new("a tree needs a staging directory")));
     };
-    let fetched = staging.join(REPOSITORY);
-    let repository = match &session.errand.base {
-        // Until something is fetched, it is at most an empty directory.
-        Some(base) if !fetched.join("objects").exists() => base,
-        _ => &fetched,
-    };
+    let repository = &repository(session, staging);
     let tree = staging.join(TREE);
     if let Err(error) = std::fs::create_dir(&tree) {
         return Reply::Failed(RequestError::Internal(Cause::new(format_args!("cannot make {TREE}: {error}"))));
@@ -132,6 +134,25 @@ fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     match snapshot::list(repository, request, &tree, &session.watch) {
         Ok(summary) => Reply::Written(summary),
         Err(error) => Reply::Failed(RequestError::Snapshot(error)),
+    }
+}
+
+/// Checks a commit of the fetched objects, or of the store's repository if nothing was fetched.
+fn check_signature(session: &ConnectRequest, request: &SignatureRequest) -> Reply {
+    let repository = session.errand.staging.as_ref().map(|staging| repository(session, staging));
+    match signature::check(repository.as_deref(), request) {
+        Ok(signer) => Reply::Signed(signer),
+        Err(error) => Reply::Failed(RequestError::Signature(error)),
+    }
+}
+
+/// Where the objects are.
+fn repository(session: &ConnectRequest, staging: &Path) -> PathBuf {
+    let fetched = staging.join(REPOSITORY);
+    match &session.errand.base {
+        // Until something is fetched, it is at most an empty directory.
+        Some(base) if !fetched.join("objects").exists() => base.clone(),
+        _ => fetched,
     }
 }
 

@@ -22,6 +22,9 @@ use crate::remote::RemoteError;
 use crate::remote::Resolved;
 use crate::reserve::MakeRoom;
 use crate::reserve::Reserve;
+use crate::signature::SentTag;
+use crate::signature::SignatureRequest;
+use crate::signature::Signer;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::CommitId;
@@ -144,8 +147,42 @@ impl Session {
 
     /// Takes the commit object as the proof that the remote gave it out, and no worker's word.
     fn prove(&mut self, commit: CommitId) -> Result<Resolved, WorkerError> {
+        self.commit(commit).map(|_| Resolved::new(commit, None))
+    }
+
+    /// Has the remote give out a commit, and returns its content.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the remote, and of the worker itself.
+    pub(crate) fn commit(&mut self, commit: CommitId) -> Result<Vec<u8>, WorkerError> {
         match self.exchange(Request::Prove(commit), Phase::Resolving)? {
-            Reply::Proven(content) if pack::is_commit(commit, &content) => Ok(Resolved::new(commit, None)),
+            Reply::Proven(content) if pack::is_commit(commit, &content) => Ok(content),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Has the remote give out the annotated tag that led to a commit.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the remote, and of the worker itself.
+    pub(crate) fn tag(&mut self, id: CommitId, reference: &str) -> Result<SentTag, WorkerError> {
+        match self.exchange(Request::Tag(id), Phase::Resolving)? {
+            Reply::Tag(content) => Ok(SentTag { id, reference: reference.to_owned(), content }),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Checks the signature of a commit, without the remote: the request brings it, or it is where
+    /// [`write_tree`](Self::write_tree) finds it.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`](crate::signature::SignatureError), and errors of the worker itself.
+    pub(crate) fn check_signature(&mut self, request: SignatureRequest) -> Result<Signer, WorkerError> {
+        match self.exchange(Request::CheckSignature(Box::new(request)), Phase::Writing)? {
+            Reply::Signed(signer) => Ok(signer),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -268,6 +305,7 @@ impl Session {
         match failure {
             RequestError::Remote(error) => self.peer.network_failure(phase).unwrap_or(error).into(),
             RequestError::Snapshot(error) => error.into(),
+            RequestError::Signature(error) => error.into(),
             RequestError::Internal(source) => WorkerError::Fault { url: self.url.to_string(), source },
         }
     }
@@ -345,7 +383,7 @@ mod tests {
     #[test]
     fn a_fetch_that_reports_another_commit_is_refused() {
         let [requested, other] = [1, 2].map(|byte| CommitId::from_bytes([byte; 20]));
-        let resolved = Resolved { commit: requested, reference: None };
+        let resolved = Resolved::new(requested, None);
         let request = FetchRequest::new(resolved, 1);
         for reported in [requested, other] {
             let reply = Reply::Fetched(FetchReport { commit: reported, received_bytes: 0, received_objects: 0 });

@@ -69,6 +69,7 @@ fn done() -> Published {
         outcome: Outcome::Hit,
         format: Format::Image,
         proof: Proof::Ref,
+        signer: None,
         credential: "0".repeat(64).try_into().unwrap(),
     }
 }

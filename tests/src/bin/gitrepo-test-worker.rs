@@ -171,6 +171,10 @@ impl Connection for Trying<'_> {
         }
     }
 
+    fn tag(&mut self, tag: CommitId) -> Result<Vec<u8>, RemoteError> {
+        self.honest.tag(tag)
+    }
+
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
         if let Some(lie) = request.resolved.reference.as_deref().and_then(|name| name.strip_prefix(LIES)) {
             let url = self.request.errand.url.to_string();

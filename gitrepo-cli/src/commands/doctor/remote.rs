@@ -85,6 +85,15 @@ impl Step {
     }
 }
 
+/// Says whether the commits of the repository must be signed, and by whose keys.
+fn signatures(policy: &Policy, spec: &VolumeSpec) -> Result<Option<Check>, Check> {
+    let fixing = "correct the files that the configuration's signatures name";
+    let required = policy.required_signature(&spec.repository);
+    let required = required.map_err(|error| Check::fail("signature", error.kind(), chain(&error), fixing))?;
+    let rule = policy.signature_rule(&spec.repository).map(|rule| rule.matches.to_string()).unwrap_or_default();
+    Ok(required.map(|required| Check::ok("signature", format!("the rule for {rule} requires {required}"))))
+}
+
 impl Remote<'_> {
     /// Runs the steps until one fails.
     pub(super) fn check(&self) -> Vec<Check> {
@@ -107,6 +116,7 @@ impl Remote<'_> {
             Check::fail("policy", error.kind(), chain(&error), "change the configuration, or use another URL")
         })?;
         checks.push(Check::ok("policy", format!("the configuration allows {}", spec.repository)));
+        checks.extend(signatures(&policy, &spec)?);
         self.reach(&policy, &spec, checks)?;
         let commit = self.talk(&spec, &credentials, checks)?;
         checks.push(self.fetch(spec, credentials, commit)?);

@@ -49,6 +49,18 @@ impl Server<'_> {
         }
     }
 
+    /// Asks for an annotated tag that a ref names, and returns its content.
+    pub(in crate::remote) fn tag(&mut self, tag: CommitId) -> Result<Vec<u8>, RemoteError> {
+        self.connect()?;
+        match self.find(tag, tag)? {
+            Some((ObjectType::Tag, content)) => Ok(content),
+            _ => {
+                let source = Cause::new(format_args!("it did not send the tag {tag}"));
+                Err(RemoteError::Protocol { url: self.url(), source })
+            }
+        }
+    }
+
     /// Asks for a pack with `wanted`, and [finds](pack::find) the object `id` in it.
     fn find(&mut self, id: CommitId, wanted: CommitId) -> Result<Option<(ObjectType, Vec<u8>)>, RemoteError> {
         self.answered = false;

@@ -33,7 +33,7 @@ fn main() -> Revision {
 }
 
 fn resolved(commit: CommitId) -> Resolved {
-    Resolved { commit, reference: Some("refs/heads/main".to_owned()) }
+    Resolved::new(commit, Some("refs/heads/main".to_owned()))
 }
 
 /// The right of a tenant to ask, if it is free in time.

@@ -102,8 +102,10 @@ impl Pair {
                 self.turn = Turn::Blame(error, Instant::now());
                 Ok(None)
             }
-            // It lists no tree.
-            Reply::Failed(RequestError::Snapshot(_)) => Err(self.receiver.nonsense("a failure of the verifier's work")),
+            // It lists no tree, and checks no signature.
+            Reply::Failed(RequestError::Snapshot(_) | RequestError::Signature(_)) => {
+                Err(self.receiver.nonsense("a failure of the verifier's work"))
+            }
             reply => Ok(Some(reply)),
         }
     }
@@ -112,7 +114,7 @@ impl Pair {
 impl Peer for Pair {
     fn ask(&mut self, request: Request) -> Result<(), WorkerError> {
         match request {
-            Request::Resolve(_) | Request::Prove(_) => {
+            Request::Resolve(_) | Request::Prove(_) | Request::Tag(_) => {
                 self.turn = Turn::Receiver;
                 self.receiver.ask(request)
             }

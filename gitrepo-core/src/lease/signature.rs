@@ -1,0 +1,230 @@
+//! The signatures that the configuration requires: nothing is leased without one.
+//!
+//! A fetch checks the commit before its tree is listed. Whatever else is leased, out of the store, for a record or
+//! offline, needs the verdict of an earlier check, or is checked now: from the store's repository, or from what the
+//! remote gives out. The verifier checks; this process never reads what is signed.
+
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use super::LeaseError;
+use super::Snapshots;
+use super::Wanted;
+use super::proof::unless_full;
+use crate::error::chain;
+use crate::gateway::GatewayError;
+use crate::gateway::Session;
+use crate::gateway::Workspace;
+use crate::remote::Resolved;
+use crate::signature::Requirement;
+use crate::signature::SignatureRequest;
+use crate::signature::Signer;
+use crate::spec::Revision;
+use crate::store::Judged;
+use crate::store::Verdict;
+use crate::watch::Watch;
+
+/// The beginning of the name of a tag's ref.
+const TAGS: &str = "refs/tags/";
+
+impl Snapshots {
+    /// Returns who signed a commit that may be leased, or `None` if no signature is required. Checks it unless that was
+    /// done before.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseError::is_unsigned`] if the commit lacks the signature.
+    pub(super) fn signer(
+        &self,
+        wanted: Wanted<'_>,
+        resolved: &Resolved,
+        watch: &Watch,
+    ) -> Result<Option<Signer>, LeaseError> {
+        let Some(requirement) = self.requirement(wanted)? else { return Ok(None) };
+        if let Some(signer) = self.known_signer(wanted, resolved, &requirement) {
+            return Ok(Some(signer));
+        }
+        let (signer, required) = self.check_signature(wanted, resolved, requirement, watch)?;
+        self.record_signer(wanted, &signer, &required)?;
+        Ok(Some(signer))
+    }
+
+    /// What the commits of the repository need.
+    pub(super) fn requirement(&self, wanted: Wanted<'_>) -> Result<Option<Requirement>, LeaseError> {
+        Ok(self.gateway.policy().required_signature(&wanted.spec.repository)?)
+    }
+
+    /// What a commit that is fetched now still needs; `None` if it needs no signature, or is known to have it.
+    pub(super) fn still_required(
+        &self,
+        wanted: Wanted<'_>,
+        resolved: &Resolved,
+        session: &mut Session<'_>,
+    ) -> Result<Option<Required>, LeaseError> {
+        match self.requirement(wanted)? {
+            Some(requirement) if self.known_signer(wanted, resolved, &requirement).is_none() => {
+                required(wanted, resolved, requirement, session).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns who signed, if that is known without a check: by the commit itself, or by the tag that the remote named.
+    /// Where nobody asked the remote about a ref, as for a record, the tag counts that it named before.
+    pub(super) fn known_signer(
+        &self,
+        wanted: Wanted<'_>,
+        resolved: &Resolved,
+        requirement: &Requirement,
+    ) -> Option<Signer> {
+        let (access, digest) = (self.store.access(), requirement.digest());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let verdict = |reference: Option<&str>| {
+            let judged = Judged { commit: &resolved.commit, reference, requirement: &digest };
+            let verdict = access.verdict(wanted.credential, &judged)?;
+            verdict.signer.until.is_none_or(|until| now <= until).then_some(verdict)
+        };
+        if let Some(found) = verdict(None) {
+            return Some(found.signer);
+        }
+        let found = verdict(Some(&tag_of(wanted, resolved)?))?;
+        let is_told = !matches!(wanted.revision, Revision::Commit(_));
+        (!is_told || found.tag == resolved.tag).then_some(found.signer)
+    }
+
+    /// Records a verdict, so that it need not be found again.
+    pub(super) fn record_signer(
+        &self,
+        wanted: Wanted<'_>,
+        signer: &Signer,
+        Required { requirement, resolved }: &Required,
+    ) -> Result<(), LeaseError> {
+        let (digest, reference) = (requirement.digest(), resolved.reference.as_deref());
+        let judged =
+            Judged { commit: &resolved.commit, reference: reference.filter(|_| signer.tag), requirement: &digest };
+        let verdict = Verdict { signer: signer.clone(), tag: resolved.tag.filter(|_| signer.tag) };
+        Ok(unless_full(self.store.access().record_verdict(wanted.credential, &judged, &verdict))?)
+    }
+
+    fn check_signature(
+        &self,
+        wanted: Wanted<'_>,
+        resolved: &Resolved,
+        requirement: Requirement,
+        watch: &Watch,
+    ) -> Result<(Signer, Required), LeaseError> {
+        if requirement.on.takes_commits() {
+            let has_tag = requirement.on.takes_tags() && tag_of(wanted, resolved).is_some();
+            let required =
+                Required { requirement: requirement.clone(), resolved: Resolved::new(resolved.commit, None) };
+            match self.check_in_store(wanted, &required, watch) {
+                Some(Ok(signer)) => return Ok((signer, required)),
+                Some(Err(error)) if error.is_unsigned() && !has_tag => return Err(error),
+                Some(Err(error)) if !error.is_unsigned() => {
+                    tracing::info!(error = %chain(&error), "the remote is asked for a commit that must be signed");
+                }
+                _ => {}
+            }
+        }
+        let staging = self.store.staging()?;
+        let workspace = Workspace { staging: staging.path(), base: None, shows_base: false };
+        let (url, credentials) = (&wanted.spec.repository, wanted.credentials);
+        let mut session = self.gateway.open(url, credentials, Some(workspace), watch)?;
+        let required = required(wanted, resolved, requirement, &mut session)?;
+        let content = session.commit(resolved.commit)?;
+        let signer = check(&mut session, &required, Some(&content))?;
+        session.finish()?;
+        Ok((signer, required))
+    }
+
+    /// Checks the commit itself if the store's repository has it; `None` if not. Another call may add to the repository
+    /// or replace it meanwhile: then the check fails for that.
+    fn check_in_store(
+        &self,
+        wanted: Wanted<'_>,
+        required: &Required,
+        watch: &Watch,
+    ) -> Option<Result<Signer, LeaseError>> {
+        let repository = self.store.repository(&wanted.spec.repository);
+        if !repository.contains(&required.resolved.commit) {
+            return None;
+        }
+        let check_it = || -> Result<Signer, LeaseError> {
+            let staging = self.store.staging()?;
+            let workspace = Workspace { staging: staging.path(), base: Some(repository.path()), shows_base: false };
+            let mut session = self.gateway.open_offline(&wanted.spec.repository, workspace, watch)?;
+            let signer = check(&mut session, required, None)?;
+            session.finish()?;
+            Ok(signer)
+        };
+        Some(check_it())
+    }
+}
+
+/// What is required of a commit.
+pub(crate) struct Required {
+    pub(crate) requirement: Requirement,
+    /// The commit, with the tag that led to it.
+    pub(crate) resolved: Resolved,
+}
+
+/// Checks a commit, first by itself and then with its tag. Without `content`, it was fetched by this session, or is in
+/// its base.
+pub(crate) fn check(
+    session: &mut Session<'_>,
+    Required { requirement, resolved }: &Required,
+    content: Option<&[u8]>,
+) -> Result<Signer, GatewayError> {
+    let request = SignatureRequest {
+        requirement: requirement.clone(),
+        commit: resolved.commit,
+        content: content.map(<[u8]>::to_vec),
+        tag: None,
+    };
+    let tag = resolved.tag.zip(resolved.reference.as_deref()).filter(|_| requirement.on.takes_tags());
+    let Some((id, reference)) = tag else { return session.check_signature(request) };
+    if requirement.on.takes_commits()
+        && let Ok(signer) = session.check_signature(request.clone())
+    {
+        return Ok(signer);
+    }
+    let tag = session.tag(id, reference)?;
+    session.check_signature(SignatureRequest { tag: Some(tag), ..request })
+}
+
+/// The ref of the tag that led to the commit, or that the volume names.
+fn tag_of(wanted: Wanted<'_>, resolved: &Resolved) -> Option<String> {
+    match (&resolved.reference, &wanted.spec.revision) {
+        (Some(reference), _) => reference.starts_with(TAGS).then(|| reference.clone()),
+        (None, Revision::Named(name)) => Some(format!("{TAGS}{name}")),
+        (None, Revision::Ref(name)) => name.starts_with(TAGS).then(|| name.clone()),
+        (None, Revision::Head | Revision::Commit(_)) => None,
+    }
+}
+
+/// Finds out which tag led to a commit that was asked for by its id: the tag that the remote names now is what counts.
+fn required(
+    wanted: Wanted<'_>,
+    resolved: &Resolved,
+    requirement: Requirement,
+    session: &mut Session<'_>,
+) -> Result<Required, LeaseError> {
+    let tag = tag_of(wanted, resolved).filter(|_| requirement.on.takes_tags() && resolved.tag.is_none());
+    let resolved = match tag {
+        Some(reference) => named_now(session, resolved, reference)?,
+        None => resolved.clone(),
+    };
+    Ok(Required { requirement, resolved })
+}
+
+/// Asks the remote for the tag of a ref. Without one that leads to the commit, the commit has to do by itself.
+fn named_now(session: &mut Session<'_>, resolved: &Resolved, reference: String) -> Result<Resolved, LeaseError> {
+    let Ok(revision) = Revision::parse(&reference) else { return Ok(resolved.clone()) };
+    match session.resolve(&revision).map_err(LeaseError::from) {
+        Ok(found) if found.commit == resolved.commit => Ok(found),
+        Ok(_) => Ok(resolved.clone()),
+        // The tag is gone.
+        Err(error) if error.is_missing_revision() => Ok(resolved.clone()),
+        Err(error) => Err(error),
+    }
+}
