@@ -130,6 +130,9 @@ pub(crate) struct Tree {
     /// What to do with links that lead out of the tree: keep, reject-escaping
     #[arg(long, value_name = "POLICY")]
     pub(crate) symlinks: Option<String>,
+    /// What to do with submodules: none leaves empty directories, recursive brings their trees [default: none]
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) submodules: Option<String>,
     /// Any other key of a volume (docs/volumes.md), as KEY=VALUE; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,

@@ -17,6 +17,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::Revision;
+use crate::spec::Submodules;
 use crate::spec::VolumeSpec;
 use crate::store::CredentialId;
 use crate::store::SnapshotId;
@@ -35,11 +36,16 @@ mod offline;
 mod proof;
 mod receive;
 mod refused;
+mod submodules;
 mod view;
 
 pub use error::LeaseError;
 pub use proof::Proof;
 pub(crate) use receive::receive;
+pub(crate) use submodules::Gathering;
+pub use submodules::SubmoduleError;
+pub(crate) use submodules::for_wish;
+pub(crate) use submodules::part_of;
 
 use proof::Proven;
 
@@ -164,6 +170,21 @@ impl Snapshots {
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
+        match spec.tree.submodules {
+            Submodules::None => self.lease_one(spec, revision, form, credentials, watch),
+            Submodules::Recursive => self.lease_composed(spec, revision, form, credentials, watch),
+        }
+    }
+
+    /// Leases the tree of one repository.
+    fn lease_one(
+        &self,
+        spec: &VolumeSpec,
+        revision: &Revision,
+        form: Form,
+        credentials: &Credentials,
+        watch: &Watch,
+    ) -> Result<Lease, LeaseError> {
         self.as_credential(spec, revision, form, credentials, |wanted| {
             self.obtain(wanted, watch).or_else(|failure| self.lease_offline(wanted, failure))
         })
@@ -177,6 +198,9 @@ impl Snapshots {
         form: Form,
         credentials: &Credentials,
     ) -> Result<Option<Lease>, LeaseError> {
+        if !spec.tree.submodules.is_none() {
+            return self.lease_composed_known(spec, revision, form, credentials);
+        }
         self.as_credential(spec, revision, form, credentials, |wanted| match self.known(wanted) {
             Some(proven) => self.hit(wanted, &proven),
             None => Ok(None),

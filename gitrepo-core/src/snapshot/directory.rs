@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Ownership;
+use super::Segments;
 use super::SnapshotError;
 use super::SnapshotFormat;
 use super::TreeRequest;
@@ -18,7 +19,6 @@ use super::Verifier;
 use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
-use super::mountable::assemble::Segments;
 use super::mountable::listed::Listed;
 use super::writer::Writer;
 use crate::mount::Attachment;
@@ -29,7 +29,7 @@ pub(crate) const ROOT: &CStr = c"root";
 
 /// A tree as plain files, attached by a bind mount.
 ///
-/// [`complete`](SnapshotFormat::complete) never syncs: the store does, once for the whole tree. Files are copied piece by
+/// [`lay_out`](SnapshotFormat::lay_out) never syncs: the store does, once for the whole tree. Files are copied piece by
 /// piece out of the segments of the repository.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Directory;
@@ -39,18 +39,17 @@ impl SnapshotFormat for Directory {
         "directory"
     }
 
-    fn complete(
+    fn lay_out(
         &self,
         listed: &Listed,
         staging: &Path,
-        repository: &Path,
+        segments: &Segments,
         request: &TreeRequest,
         reserve: Reserve,
         watch: &Watch,
     ) -> Result<(), SnapshotError> {
         let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let segments = Segments::of_repository(repository, listed)?;
-        Writer::new(listed, &segments, request, (watch, reserve), &staging)?.write()
+        Writer::new(listed, segments, request, (watch, reserve), &staging)?.write()
     }
 
     fn verify(

@@ -1,5 +1,6 @@
 //! Makes the image of a checked manifest, in the parent. The repository has the segments by then.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -9,7 +10,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use git2::Oid;
 use nix::errno::Errno;
 use nix::fcntl;
 use nix::fcntl::AtFlags;
@@ -43,18 +46,17 @@ use crate::spec::Symlinks;
 const BLOCK_SIZE: BlockSize = BlockSize::B512;
 const _: () = assert!(BLOCK_SIZE.bytes() as u64 == content::ALIGNMENT);
 
-/// Makes the image of a listed tree in `staging`, with links to the segments of the repository.
+/// Makes the image of a listed tree in `staging`, with links to the segments.
 pub(super) fn assemble(
     listed: &Listed,
     staging: &Path,
-    repository: &Path,
+    segments: &Segments,
     request: &TreeRequest,
 ) -> Result<(), SnapshotError> {
-    let segments = Segments::of_repository(repository, listed)?;
     let targets = segments.targets(listed, request)?;
     let devices = devices(listed);
     segments.link(&devices, staging)?;
-    write(staging, listed, &segments, &targets, &devices, &Ownership::ROOT)?;
+    write(staging, listed, segments, &targets, &devices, &Ownership::ROOT)?;
     links::write(staging, &targets)
 }
 
@@ -72,15 +74,17 @@ pub(super) fn devices(listed: &Listed) -> Vec<Option<usize>> {
     devices
 }
 
-/// The segments that a manifest names.
-pub(crate) struct Segments {
-    /// Where they are.
-    directory: OwnedFd,
+/// The segments that a manifest names: the content of its files and links.
+pub struct Segments {
     /// In the order of the manifest. `None` for one that is not needed.
-    segments: Vec<Option<Segment>>,
+    segments: Vec<Option<Arc<Segment>>>,
+    /// The targets of links whose segment is not needed, by the ids of their blobs.
+    links: HashMap<Oid, Vec<u8>>,
 }
 
 struct Segment {
+    /// Where it is.
+    directory: Arc<OwnedFd>,
     name: CString,
     file: File,
     /// In bytes.
@@ -116,8 +120,10 @@ impl Segments {
         names: impl Iterator<Item = Option<String>>,
         listed: &Listed,
     ) -> Result<Self, SnapshotError> {
-        let segments = names.map(|name| name.map(|name| Segment::open(&directory, &name)).transpose());
-        let segments = Self { segments: segments.collect::<Result<_, _>>()?, directory };
+        let directory = Arc::new(directory);
+        let open = |name: String| Segment::open(&directory, &name).map(Arc::new);
+        let segments = names.map(|name| name.map(open).transpose()).collect::<Result<_, _>>()?;
+        let segments = Self { segments, links: HashMap::new() };
         for node in &listed.nodes {
             if let Kind::File { content: extent, .. } | Kind::Symlink { target: extent } = node.kind {
                 segments.check(&extent).map_err(|reason| untrusted(&listed.path(node), reason))?;
@@ -165,8 +171,35 @@ impl Segments {
 
     /// Reads a part of a blob.
     pub(crate) fn read_exact_at(&self, extent: &Extent, into: &mut [u8], offset: u64) -> io::Result<()> {
-        let segment = self.segments[extent.segment].as_ref().ok_or(io::ErrorKind::NotFound)?;
-        segment.file.read_exact_at(into, extent.offset + offset)
+        if let Some(segment) = &self.segments[extent.segment] {
+            return segment.file.read_exact_at(into, extent.offset + offset);
+        }
+        let target = self.links.get(&extent.id).ok_or(io::ErrorKind::NotFound)?;
+        let from = usize::try_from(offset).ok().and_then(|offset| target.get(offset..)?.get(..into.len()));
+        into.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    /// Remembers the targets of the links of a finished snapshot.
+    pub(super) fn with_links(mut self, listed: &Listed, targets: Vec<Vec<u8>>) -> Self {
+        let links = listed.nodes.iter().filter_map(|node| match node.kind {
+            Kind::Symlink { target } => Some(target.id),
+            _ => None,
+        });
+        self.links = links.zip(targets).collect();
+        self
+    }
+
+    /// Whether a segment is needed.
+    pub(super) fn has(&self, segment: usize) -> bool {
+        self.segments.get(segment).is_some_and(Option::is_some)
+    }
+
+    /// Puts together segments of several manifests: for each number, whose it is and its number there.
+    pub(super) fn of_several(all: &[&Self], numbers: &[(usize, usize)]) -> Self {
+        let segments = numbers.iter().map(|&(one, segment)| all[one].segments[segment].clone()).collect();
+        let links = all.iter().flat_map(|one| &one.links).map(|(id, target)| (*id, target.clone())).collect();
+        Self { segments, links }
     }
 
     /// Links the segments that are devices into a snapshot.
@@ -175,7 +208,7 @@ impl Segments {
             let (Some(segment), Some(device)) = (segment, device) else { continue };
             let name = device_name(*device);
             let new = staging.join(&name);
-            unistd::linkat(self.directory.as_fd(), segment.name.as_c_str(), fcntl::AT_FDCWD, &new, AtFlags::empty())
+            unistd::linkat(segment.directory.as_fd(), segment.name.as_c_str(), fcntl::AT_FDCWD, &new, AtFlags::empty())
                 .map_err(|error| SnapshotError::io("link a segment as", name.as_bytes(), error))?;
         }
         Ok(())
@@ -200,7 +233,7 @@ pub(crate) fn check_target(
 }
 
 impl Segment {
-    fn open(directory: &OwnedFd, name: &str) -> Result<Self, SnapshotError> {
+    fn open(directory: &Arc<OwnedFd>, name: &str) -> Result<Self, SnapshotError> {
         let refused = |reason| untrusted(name.as_bytes(), reason);
         let failed = |error: io::Error| SnapshotError::io("open", name.as_bytes(), error);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -218,7 +251,7 @@ impl Segment {
             return Err(refused("its last block is not whole"));
         }
         let name = CString::new(name).map_err(|_| refused("its name contains a NUL"))?;
-        Ok(Self { name, file, length: found.len() })
+        Ok(Self { directory: Arc::clone(directory), name, file, length: found.len() })
     }
 }
 

@@ -23,18 +23,23 @@ use super::record::Place;
 use super::record::Record;
 use crate::snapshot::Owner;
 use crate::snapshot::Ownership;
+use crate::snapshot::Part;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::snapshot::beneath::Beneath;
 use crate::snapshot::image;
 use crate::snapshot::manifest;
+use crate::snapshot::submodules;
 use crate::snapshot::symlink::LONGEST_TARGET;
 use crate::snapshot::widen;
+use crate::spec::CommitId;
+use crate::spec::RepositoryUrl;
+use crate::spec::Submodules;
 use crate::spec::names;
 
 /// Most segments of one tree: far more than a repository has.
-const MOST_SEGMENTS: usize = 1024;
+pub(super) const MOST_SEGMENTS: usize = 1024;
 
 /// Most bytes of link targets in a tree: 64 MiB. The Linux kernel's tree has about 2,000.
 const MOST_LINK_BYTES: u64 = 64 << 20;
@@ -49,10 +54,22 @@ pub struct Listed {
     /// The names of the segments, in the order of their first use.
     pub(crate) segments: Vec<String>,
     pub(crate) summary: TreeSummary,
+    /// In the order of the manifest; none unless it is a part's.
+    pub(crate) submodules: Vec<Submodule>,
     /// Different for every other manifest, and place of the tree.
     digest: [u8; 32],
     /// The names of the nodes, one after the other.
     names: Vec<u8>,
+}
+
+/// A submodule of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Submodule {
+    /// Its path in the tree.
+    pub(crate) path: Vec<u8>,
+    pub(crate) commit: CommitId,
+    /// As written in `.gitmodules`; without control characters.
+    pub(crate) url: String,
 }
 
 /// An entry of a directory.
@@ -132,7 +149,7 @@ impl Listed {
     pub(crate) fn read(from: impl Read, request: &TreeRequest) -> Result<Self, SnapshotError> {
         let mut reader = Reader::new(request);
         let mut from = BufReader::with_capacity(256 * 1024, from);
-        let longest = record::OVERHEAD + u64::from(request.limits.path_length);
+        let longest = record::OVERHEAD + u64::from(request.limits.path_length) + reader.longest_url();
         // The image also depends on where the tree appears.
         let mut hash = Sha256::new_with_prefix(format!("{}\0", request.tree.directory));
         let (mut bytes, mut previous) = (Vec::new(), Vec::new());
@@ -232,6 +249,7 @@ impl<'a> Reader<'a> {
             nodes: Vec::new(),
             segments: Vec::new(),
             summary: TreeSummary::default(),
+            submodules: Vec::new(),
             digest: [0; 32],
             names: Vec::new(),
         };
@@ -256,13 +274,16 @@ impl<'a> Reader<'a> {
     fn add(&mut self, record: &Record<'_>) -> Result<(), SnapshotError> {
         let Record { path, kind } = record;
         let (directory, last) = match (kind, path.iter().rposition(|&byte| byte == b'/')) {
-            (record::Kind::Directory, _) => (*path, None),
+            (record::Kind::Directory | record::Kind::Submodule { .. }, _) => (*path, None),
             (_, Some(slash)) => (&path[..slash], Some(&path[slash + 1..])),
             (_, None) => (&b""[..], Some(*path)),
         };
         // Most entries are in the directory of the one before.
         if directory != self.directory || self.empty.is_some() || path.starts_with(b"/") {
             self.change_directory(path, directory)?;
+        }
+        if let record::Kind::Submodule { commit, url } = kind {
+            self.add_submodule(path, *commit, *url)?;
         }
         match last {
             Some(name) => {
@@ -296,9 +317,33 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn kind(&mut self, path: &[u8], kind: &record::Kind) -> Result<Kind, SnapshotError> {
+    /// Whether submodules have a URL: those of a part, which is not yet composed with them.
+    fn is_part(&self) -> bool {
+        self.request.format == Part::NAME
+    }
+
+    /// In bytes; 0 if there is none.
+    fn longest_url(&self) -> u64 {
+        if self.is_part() { widen(RepositoryUrl::MAX_LENGTH) } else { 0 }
+    }
+
+    fn add_submodule(&mut self, path: &[u8], commit: Oid, url: Option<&str>) -> Result<(), SnapshotError> {
+        match (self.is_part(), self.request.tree.submodules, url) {
+            (true, _, Some(url)) if self.listed.submodules.len() < submodules::MOST => {
+                let commit = commit.as_bytes().try_into().map(CommitId::from_bytes).map_err(|_| malformed())?;
+                self.listed.submodules.push(Submodule { path: path.to_owned(), commit, url: url.to_owned() });
+                Ok(())
+            }
+            (true, _, Some(_)) => Err(untrusted(path, "it is one submodule too many")),
+            (false, Submodules::None, None) => Ok(()),
+            (true, _, None) => Err(untrusted(path, "it is a submodule without a URL")),
+            (false, ..) => Err(untrusted(path, "it is a submodule that nobody asked for")),
+        }
+    }
+
+    fn kind(&mut self, path: &[u8], kind: &record::Kind<'_>) -> Result<Kind, SnapshotError> {
         Ok(match kind {
-            record::Kind::Directory => Kind::Directory,
+            record::Kind::Directory | record::Kind::Submodule { .. } => Kind::Directory,
             record::Kind::File { executable, content } => {
                 self.listed.summary.files += 1;
                 Kind::File { executable: *executable, content: self.extent(path, content)? }
