@@ -70,6 +70,7 @@ pub mod shell;
 pub mod snapshot_format;
 pub mod ssh;
 pub mod steps;
+pub mod submodules;
 mod sys;
 pub mod tinyproxy;
 pub mod tmpfs;

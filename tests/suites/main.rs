@@ -54,6 +54,7 @@ mod shares;
 mod static_binary;
 mod steps;
 mod stores;
+mod submodules;
 mod tinyproxy;
 mod worker;
 

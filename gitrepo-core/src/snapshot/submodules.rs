@@ -149,11 +149,8 @@ fn check_path(path: &[u8]) -> Result<(), String> {
     if path.iter().any(u8::is_ascii_control) {
         return Err("its path has a control character".to_owned());
     }
-    let components = path.split(|&byte| byte == b'/');
-    components
-        .map(|name| names::check(name, false))
-        .collect::<Result<(), _>>()
-        .map_err(|error| format!("its path has {error}"))
+    let mut components = path.split(|&byte| byte == b'/');
+    components.try_for_each(|name| names::check(name, false)).map_err(|error| format!("its path has {error}"))
 }
 
 /// What the parent can read as a URL, or refuse.
