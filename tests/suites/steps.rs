@@ -75,6 +75,8 @@ struct Mount {
     commit: usize,
     subdirectory: &'static str,
     writable: Option<&'static str>,
+    /// Whether the tree is composed with those of its submodules, even if it has none.
+    recursive: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -88,10 +90,11 @@ enum Then {
     Sweep,
 }
 
-const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None };
+const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None, recursive: false };
 const SECOND: Mount = Mount { commit: 1, ..FIRST };
 const PART: Mount = Mount { subdirectory: "a", ..FIRST };
 const PRIVATE: Mount = Mount { writable: Some("private"), ..FIRST };
+const COMPOSED: Mount = Mount { recursive: true, ..FIRST };
 const SHARED: Mount = Mount { writable: Some("shared"), ..FIRST };
 
 /// The shortest come first: what is tried in one is not tried again in another.
@@ -105,6 +108,7 @@ const CASES: &[Case] = &[
     Case { name: "a view", disk: Disk::Fetched, mounted: None, then: Then::Mount(PART) },
     Case { name: "a private copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(PRIVATE) },
     Case { name: "a shared copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(SHARED) },
+    Case { name: "a tree with submodules", disk: Disk::Fetched, mounted: None, then: Then::Mount(COMPOSED) },
     Case { name: "a fetch of another commit", disk: Disk::Fetched, mounted: None, then: Then::Mount(SECOND) },
     Case { name: "a fetch into a new store", disk: Disk::Empty, mounted: None, then: Then::Mount(FIRST) },
     Case { name: "a sweep that compacts", disk: Disk::Fragmented, mounted: None, then: Then::Sweep },
@@ -274,6 +278,7 @@ impl Scene {
         ["mount".into(), self.server.url(&self.repository), target, revision, subdirectory]
             .into_iter()
             .chain(writable)
+            .chain(mount.recursive.then(|| "--submodules=recursive".to_owned()))
             .collect()
     }
 

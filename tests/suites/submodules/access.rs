@@ -172,6 +172,24 @@ fn two_superprojects_share_the_content_of_a_submodule() {
 }
 
 #[test]
+fn many_volumes_at_once_bring_and_compose_each_tree_once() {
+    let scene = Scene::new(|_| {});
+    std::thread::scope(|scope| {
+        for at in 0..8 {
+            let scene = &scene;
+            scope.spawn(move || scene.publish(at % 2, &format!("pod-{at}"), &token(Some(ALL))).unwrap());
+        }
+    });
+    assert_eq!(["one", "two", "sub"].map(|name| packs_of(&scene.server, name)), [1, 1, 1]);
+    // Three parts, and two trees of them.
+    let snapshots = std::fs::read_dir(scene.node.store().join("snapshots")).unwrap();
+    assert_eq!(snapshots.count(), 5);
+    for at in 0..8 {
+        assert!(scene.node.shown(&scene.node.target(&format!("pod-{at}"))).join("lib/sub/secret").exists());
+    }
+}
+
+#[test]
 fn other_trees_of_the_same_commit_are_other_snapshots() {
     let scene = Scene::new(|_| {});
     let plain = with(scene.request(0, "plain"), |request| request.spec.tree.submodules = Submodules::None);
