@@ -136,6 +136,9 @@ pub(crate) struct Tree {
     /// Commits of history in .git; 0 for all [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) depth: Option<String>,
+    /// What to do with submodules: none leaves empty directories, recursive brings their trees [default: none]
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) submodules: Option<String>,
     /// Any other key of a volume (docs/volumes.md), as KEY=VALUE; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,

@@ -13,6 +13,7 @@ use crate::error::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::GatewayError;
 use crate::gateway::Workspace;
+use crate::lease::LeaseError;
 use crate::lease::Required;
 use crate::lease::receive;
 use crate::progress::Step;
@@ -22,17 +23,21 @@ use crate::remote::Resolved;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::Directory;
+use crate::snapshot::Listed;
 use crate::snapshot::Owner;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::Revision;
+use crate::spec::Submodules;
 use crate::spec::VolumeSpec;
 use crate::store::Staging;
 use crate::store::StoreError;
 use crate::watch::Watch;
 use crate::worker::TREE;
+
+mod submodules;
 
 /// A clone to make: the volume, the credentials and the destination.
 #[non_exhaustive]
@@ -92,6 +97,9 @@ pub enum CloneError {
     /// The staging directory failed.
     #[error(transparent)]
     Staging(#[from] StoreError),
+    /// A submodule cannot be brought, or all of them together are refused.
+    #[error(transparent)]
+    Submodules(LeaseError),
 }
 
 impl CloneError {
@@ -105,6 +113,7 @@ impl CloneError {
             // It is in the user's own directory.
             Self::Staging(StoreError::Io { source, .. }) => crate::error::io_kind(source),
             Self::Staging(error) => error.kind(),
+            Self::Submodules(error) => error.kind(),
         }
     }
 }
@@ -113,32 +122,72 @@ impl CloneError {
 pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Result<Cloned, CloneError> {
     let mut parents = MadeParents::default();
     let destination = free_destination(request.destination, &mut parents)?;
-    let staging = Staging::beside(&destination)?;
-    let workspace = Workspace { staging: staging.path(), base: None, shows_base: false };
+    let cloned = match request.spec.tree.submodules {
+        Submodules::None => clone_one(gateway, request, &destination, watch)?,
+        Submodules::Recursive => submodules::clone_all(gateway, request, &destination, watch)?,
+    };
+    parents.keep();
+    Ok(cloned)
+}
 
+/// Clones one repository.
+fn clone_one(
+    gateway: &Gateway,
+    request: &CloneRequest<'_>,
+    destination: &Path,
+    watch: &Watch,
+) -> Result<Cloned, CloneError> {
+    let Fetched { staging, resolved, tree, listed, bytes } =
+        fetch::<CloneError>(gateway, request.spec, request.credentials, &Directory, destination, watch)?;
+    let laid_out = staging.path().join(TREE);
+    let repository = staging.path().join(REPOSITORY);
+    Directory.complete(&listed, &laid_out, &repository, &tree, reserve(gateway, &staging), watch)?;
+    put(Directory.attachment(&laid_out).path(), destination)?;
+    Ok(Cloned { resolved, tree: listed.summary, received_bytes: bytes })
+}
+
+/// A tree that was fetched, listed and checked, but not laid out.
+struct Fetched {
+    staging: Staging,
+    resolved: Resolved,
+    tree: TreeRequest,
+    listed: Listed,
+    /// Bytes of the pack received.
+    bytes: u64,
+}
+
+/// Fetches a tree to be laid out in this format, into a hidden directory beside the destination.
+fn fetch<E: From<StoreError> + From<GatewayError> + From<SnapshotError>>(
+    gateway: &Gateway,
+    spec: &VolumeSpec,
+    credentials: &Credentials,
+    format: &dyn SnapshotFormat,
+    destination: &Path,
+    watch: &Watch,
+) -> Result<Fetched, E> {
+    let staging = Staging::beside(destination)?;
+    let workspace = Workspace { staging: staging.path(), base: None, shows_base: false };
     watch.progress.report(&Step::Resolving);
-    let mut session = gateway.open(&request.spec.repository, request.credentials, Some(workspace), watch)?;
-    let resolved = match request.spec.revision {
+    let mut session = gateway.open(&spec.repository, credentials, Some(workspace), watch)?;
+    let resolved = match spec.revision {
         // The fetch tells whether the remote gives it out: nothing of ours is on offer.
         Revision::Commit(commit) => Resolved::new(commit, None),
         ref revision => session.resolve(revision)?,
     };
-    let fetch = FetchRequest::new(resolved.clone(), request.spec.depth);
+    let fetch = FetchRequest::new(resolved.clone(), spec.depth);
     let policy = gateway.policy();
-    let required = policy.required_signature(&request.spec.repository).map_err(GatewayError::from)?;
+    let required = policy.required_signature(&spec.repository).map_err(GatewayError::from)?;
     let required = required.map(|requirement| Required { requirement, resolved: resolved.clone() });
-    let tree = TreeRequest::new(&request.spec.tree, resolved.commit, &Directory, policy.limits());
-    let tree = tree.showing(request.spec.working_repository(resolved.reference.as_deref()));
+    let tree = TreeRequest::new(&spec.tree, resolved.commit, format, policy.limits());
+    let tree = tree.showing(spec.working_repository(resolved.reference.as_deref()));
     let received = receive(session, &fetch, false, required.as_ref(), tree, watch)?;
     received.written?;
+    let listed = snapshot::adopt(&staging.path().join(TREE), &received.tree, Owner::ourselves())?;
+    Ok(Fetched { staging, resolved, tree: received.tree, listed, bytes: received.bytes })
+}
 
-    let laid_out = staging.path().join(TREE);
-    let listed = snapshot::adopt(&laid_out, &received.tree, Owner::ourselves())?;
-    let reserve = Reserve::new(staging.path().to_owned(), gateway.policy().config().cache.reserve_bytes);
-    Directory.complete(&listed, &laid_out, &staging.path().join(REPOSITORY), &received.tree, reserve, watch)?;
-    put(Directory.attachment(&laid_out).path(), &destination)?;
-    parents.keep();
-    Ok(Cloned { resolved, tree: listed.summary, received_bytes: received.bytes })
+fn reserve(gateway: &Gateway, staging: &Staging) -> Reserve {
+    Reserve::new(staging.path().to_owned(), gateway.policy().config().cache.reserve_bytes)
 }
 
 /// Checks that the destination is free, creates its parent, and returns the destination without symlinks.

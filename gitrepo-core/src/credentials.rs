@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 mod certificates;
+mod elsewhere;
 mod error;
 mod forges;
 mod host_keys;
@@ -21,6 +22,8 @@ mod secret_keys;
 mod ssh_key;
 
 pub use certificates::ClientCertificate;
+pub use elsewhere::CredentialSource;
+pub use elsewhere::SourceError;
 pub use error::CredentialError;
 pub use error::HostKeyError;
 pub use host_keys::Accepted;
@@ -35,6 +38,7 @@ pub use secret_keys::SecretKey;
 pub use ssh_key::SshKey;
 pub use ssh_key::SshKeyError;
 
+use elsewhere::Elsewhere;
 use secret_keys::Group;
 
 /// The keys of one secret, checked.
@@ -45,6 +49,7 @@ pub struct Credentials {
     given: BTreeMap<String, Secret>,
     own: Group,
     prefixed: BTreeMap<String, Group>,
+    elsewhere: Option<Elsewhere>,
 }
 
 /// Maximum size of a secret, all keys and values together, in bytes: the limit of a Kubernetes Secret. CSI's general
@@ -71,7 +76,7 @@ impl Credentials {
         }
         let (own, prefixed) = secret_keys::sort(&given)?;
         given.retain(|_, value| !secret_keys::is_blank(value));
-        Ok(Self { given, own, prefixed })
+        Ok(Self { given, own, prefixed, elsewhere: None })
     }
 
     /// The credentials for `host`, if the volume's repository is on `repository_host`. Both are compared ignoring case;

@@ -18,6 +18,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::Revision;
+use crate::spec::Submodules;
 use crate::spec::VolumeSpec;
 use crate::spec::WorkingRepository;
 use crate::store::CredentialId;
@@ -38,12 +39,17 @@ mod proof;
 mod receive;
 mod refused;
 mod signature;
+mod submodules;
 mod view;
 
 pub use error::LeaseError;
 pub use proof::Proof;
 pub(crate) use receive::receive;
 pub(crate) use signature::Required;
+pub(crate) use submodules::Gathering;
+pub use submodules::SubmoduleError;
+pub(crate) use submodules::for_wish;
+pub(crate) use submodules::part_of;
 
 use proof::Proven;
 
@@ -197,6 +203,21 @@ impl Snapshots {
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
+        match spec.tree.submodules {
+            Submodules::None => self.lease_one(spec, selection, form, credentials, watch),
+            Submodules::Recursive => self.lease_composed(spec, selection, form, credentials, watch),
+        }
+    }
+
+    /// Leases the tree of one repository.
+    fn lease_one(
+        &self,
+        spec: &VolumeSpec,
+        selection: Selection<'_>,
+        form: Form,
+        credentials: &Credentials,
+        watch: &Watch,
+    ) -> Result<Lease, LeaseError> {
         self.as_credential(spec, selection, form, credentials, |wanted| {
             let lease = self.obtain(wanted, watch).or_else(|failure| self.lease_offline(wanted, failure))?;
             let signer = self.signer(wanted, &lease.resolved, watch)?;
@@ -212,6 +233,9 @@ impl Snapshots {
         form: Form,
         credentials: &Credentials,
     ) -> Result<Option<Lease>, LeaseError> {
+        if !spec.tree.submodules.is_none() {
+            return self.lease_composed_known(spec, selection, form, credentials);
+        }
         self.as_credential(spec, selection, form, credentials, |wanted| match self.known(wanted) {
             Some(proven) => match self.requirement(wanted)? {
                 None => self.hit(wanted, &proven),
@@ -257,6 +281,7 @@ impl Snapshots {
         self.as_credential(spec, selection, Form::DIRECTORY, credentials, |wanted| {
             let Some(snapshot) = self.store.snapshot(id)? else { return Ok(None) };
             let signer = self.signer(wanted, &resolved, watch)?;
+            self.check_signers(spec, credentials, &snapshot.meta().parts, watch)?;
             let proven = Proven { resolved, proof: Proof::Record, content: true };
             Ok(Some(Lease { signer, ..wanted.lease(proven, snapshot, Provenance::Store) }))
         })

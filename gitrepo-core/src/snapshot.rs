@@ -41,7 +41,9 @@ mod mountable;
 mod object;
 mod ownership;
 mod pace;
+mod part;
 pub(crate) mod seal;
+pub(crate) mod submodules;
 mod symlink;
 mod verify;
 mod walk;
@@ -58,6 +60,10 @@ pub(crate) use measure::measure;
 pub(crate) use mountable::IMAGE;
 pub use mountable::Image;
 pub(crate) use mountable::adopt;
+pub use mountable::assemble::Segments;
+pub(crate) use mountable::compose::Composition;
+pub(crate) use mountable::compose::OpenPart;
+pub(crate) use mountable::compose::compose;
 pub(crate) use mountable::is_image;
 pub(crate) use mountable::list;
 pub use mountable::listed::Listed;
@@ -66,6 +72,7 @@ pub use ownership::GroupAccess;
 pub use ownership::Ownership;
 pub(crate) use ownership::VolumeRoot;
 pub(crate) use pace::Pace;
+pub use part::Part;
 pub use verify::Verifier;
 pub use verify::VerifyError;
 
@@ -81,6 +88,20 @@ pub trait SnapshotFormat: Send + Sync {
         listed: &Listed,
         staging: &Path,
         repository: &Path,
+        request: &TreeRequest,
+        reserve: Reserve,
+        watch: &Watch,
+    ) -> Result<(), SnapshotError> {
+        let segments = Segments::of_repository(repository, staging, listed)?;
+        self.lay_out(listed, staging, &segments, request, reserve, watch)
+    }
+
+    /// Makes the snapshot in `staging`, where the tree was listed, with the content in `segments`. The reserve stays free.
+    fn lay_out(
+        &self,
+        listed: &Listed,
+        staging: &Path,
+        segments: &Segments,
         request: &TreeRequest,
         reserve: Reserve,
         watch: &Watch,
@@ -105,11 +126,16 @@ pub trait SnapshotFormat: Send + Sync {
 }
 
 /// All formats of this version.
-pub(crate) const FORMATS: [&dyn SnapshotFormat; 2] = [&Directory, &Image];
+pub(crate) const FORMATS: [&dyn SnapshotFormat; 3] = [&Directory, &Image, &Part];
 
 /// Returns the format with this name in `meta.json`; `None` if a newer version wrote it.
 pub fn format(name: &str) -> Option<&'static dyn SnapshotFormat> {
     FORMATS.into_iter().find(|format| format.name() == name)
+}
+
+/// Whether this is the name of a format that is made of segments, and copies no content.
+pub(crate) fn is_of_segments(format: &str) -> bool {
+    format == Image.name() || format == Part.name()
 }
 
 /// The tree to write.
@@ -242,6 +268,16 @@ pub enum SnapshotError {
         /// The rule it violates.
         reason: String,
     },
+    /// A submodule of the commit cannot be served.
+    #[error("the submodule {submodule:?} of commit {commit} is refused: {reason}")]
+    Submodule {
+        /// The commit.
+        commit: CommitId,
+        /// Its path in the commit, or its name in `.gitmodules`, escaped.
+        submodule: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A link leads out of the volume under `symlinks: reject-escaping`.
     #[error(
         "commit {commit} holds the link {path:?} to {link:?}, which leaves the volume; allow it with symlinks: keep"
@@ -325,7 +361,7 @@ impl SnapshotError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Incomplete { .. } => Kind::Corrupt,
-            Self::Malformed { .. } => Kind::BadData,
+            Self::Malformed { .. } | Self::Submodule { .. } => Kind::BadData,
             Self::SubdirectoryNotFound { .. } => Kind::NotFound,
             Self::NotADirectory { .. } => Kind::InvalidRequest,
             Self::UnsafeName { .. } | Self::EscapingSymlink { .. } => Kind::PermissionDenied,

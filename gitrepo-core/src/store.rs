@@ -108,6 +108,7 @@ pub(crate) use shared::SharedCopy;
 pub(crate) use shared::VolumeSlot;
 pub use snapshot::SnapshotLease;
 pub use snapshot::SnapshotMeta;
+pub use snapshot::SnapshotPart;
 pub use snapshot_id::SnapshotId;
 pub use snapshot_id::SnapshotKey;
 pub(crate) use staging::Staging;

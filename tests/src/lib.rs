@@ -71,6 +71,7 @@ pub mod signing;
 pub mod snapshot_format;
 pub mod ssh;
 pub mod steps;
+pub mod submodules;
 mod sys;
 pub mod tinyproxy;
 pub mod tmpfs;

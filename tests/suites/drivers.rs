@@ -20,6 +20,7 @@ mod node_credentials;
 pub(crate) mod secrets;
 pub(crate) mod sharing;
 mod signatures;
+mod submodules;
 mod together;
 
 /// Size of a node's file system in bytes, mostly unused: large enough for blocks of 4 KiB and therefore long links.
@@ -158,6 +159,10 @@ over! { csi flex; {
     node_credentials:
         a_key_of_the_node_serves_pods_of_its_namespaces_and_nobody_else
         a_new_key_of_the_node_is_used_without_a_restart;
+    submodules:
+        a_volume_shows_its_submodules_as_git_checks_them_out
+        s23_no_pod_gets_a_submodule_that_its_credential_could_not_fetch
+        a_submodule_gets_the_nodes_credential_for_its_own_repository;
     sharing:
         pods_of_a_persistent_volume_share_one_copy_until_the_last_is_gone
         a_shared_copy_keeps_its_commit_for_pods_that_join_later

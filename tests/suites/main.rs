@@ -55,6 +55,7 @@ mod signatures;
 mod static_binary;
 mod steps;
 mod stores;
+mod submodules;
 mod tinyproxy;
 mod worker;
 

@@ -75,6 +75,8 @@ struct Mount {
     commit: usize,
     subdirectory: &'static str,
     writable: Option<&'static str>,
+    /// Whether the tree is composed with those of its submodules, even if it has none.
+    recursive: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -88,11 +90,12 @@ enum Then {
     Sweep,
 }
 
-const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None };
+const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None, recursive: false };
 const SECOND: Mount = Mount { commit: 1, ..FIRST };
 const PART: Mount = Mount { subdirectory: "a", ..FIRST };
 const PRIVATE: Mount = Mount { writable: Some("private"), ..FIRST };
 const COPY: Mount = Mount { writable: Some("copy"), ..FIRST };
+const COMPOSED: Mount = Mount { recursive: true, ..FIRST };
 const SHARED: Mount = Mount { writable: Some("shared"), ..FIRST };
 
 /// The shortest come first: what is tried in one is not tried again in another.
@@ -108,6 +111,7 @@ const CASES: &[Case] = &[
     Case { name: "a private layer", disk: Disk::Fetched, mounted: None, then: Then::Mount(PRIVATE) },
     Case { name: "a shared layer", disk: Disk::Fetched, mounted: None, then: Then::Mount(SHARED) },
     Case { name: "a copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(COPY) },
+    Case { name: "a tree with submodules", disk: Disk::Fetched, mounted: None, then: Then::Mount(COMPOSED) },
     Case { name: "a fetch of another commit", disk: Disk::Fetched, mounted: None, then: Then::Mount(SECOND) },
     Case { name: "a fetch into a new store", disk: Disk::Empty, mounted: None, then: Then::Mount(FIRST) },
     Case { name: "a sweep that compacts", disk: Disk::Fragmented, mounted: None, then: Then::Sweep },
@@ -277,6 +281,7 @@ impl Scene {
         ["mount".into(), self.server.url(&self.repository), target, revision, subdirectory]
             .into_iter()
             .chain(writable)
+            .chain(mount.recursive.then(|| "--submodules=recursive".to_owned()))
             .collect()
     }
 

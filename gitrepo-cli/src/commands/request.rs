@@ -26,6 +26,7 @@ pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)
         ("symlinks", &tree.symlinks),
         ("gitDir", &tree.git_dir),
         ("depth", &tree.depth),
+        ("submodules", &tree.submodules),
     ];
     let mut attributes = attributes(&source.repository, flags.iter().chain(more));
     for setting in &tree.settings {

@@ -5,8 +5,11 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use gitrepo_core::credentials::CredentialSource;
 use gitrepo_core::credentials::Credentials;
+use gitrepo_core::credentials::SourceError;
 use gitrepo_core::error::Kind;
 use gitrepo_core::policy::NodeCredential;
 use gitrepo_core::spec::RepositoryUrl;
@@ -38,7 +41,8 @@ impl NodeCredentialError {
 /// repository and namespace, if there is one.
 ///
 /// A pod's keys are never combined with the node's: with a certificate authority or a host key of the pod's author, the
-/// node's key would go to a server of theirs. `namespace` must come from the kubelet; `None` if it is not known for sure.
+/// node's key would go to a server of theirs. Submodules get the node's credentials in the same way, each those for its own
+/// repository. `namespace` must come from the kubelet; `None` if it is not known for sure.
 ///
 /// # Errors
 ///
@@ -50,13 +54,12 @@ pub fn for_pod(
     own: Credentials,
 ) -> Result<Credentials, NodeCredentialError> {
     let Some(namespace) = namespace.filter(|_| own.secret_keys().is_empty()) else { return Ok(own) };
-    match closest(all.iter().filter(|credential| credential.is_for(namespace)), url) {
-        Some(found) => {
-            tracing::debug!(%url, namespace, directory = %found.secret_dir.display(), "using a credential of the node");
-            read(found, url)
-        }
-        None => Ok(own),
+    let node = OfNode(all.iter().filter(|credential| credential.is_for(namespace)).cloned().collect());
+    let found = closest(node.0.iter(), url);
+    if let Some(found) = found {
+        tracing::debug!(%url, namespace, directory = %found.secret_dir.display(), "using a credential of the node");
     }
+    node.credentials_of(found, url)
 }
 
 /// Returns the node's credentials for what it fetches for itself, in whatever namespaces pods may use them; none if no
@@ -66,7 +69,32 @@ pub fn for_pod(
 ///
 /// As for [`for_pod`].
 pub fn for_node(all: &[NodeCredential], url: &RepositoryUrl) -> Result<Credentials, NodeCredentialError> {
-    closest(all.iter(), url).map_or_else(|| Ok(Credentials::none()), |found| read(found, url))
+    let node = OfNode(all.to_vec());
+    node.credentials_of(closest(node.0.iter(), url), url)
+}
+
+/// The credentials of the node that a volume may use.
+#[derive(Clone)]
+struct OfNode(Vec<NodeCredential>);
+
+impl OfNode {
+    /// Returns the one that was found for the volume's repository, if any. The others are for its submodules.
+    fn credentials_of(
+        &self,
+        found: Option<&NodeCredential>,
+        url: &RepositoryUrl,
+    ) -> Result<Credentials, NodeCredentialError> {
+        let own = found.map_or_else(|| Ok(Credentials::none()), |found| read(found, url))?;
+        Ok(if self.0.is_empty() { own } else { own.with_source(Arc::new(self.clone())) })
+    }
+}
+
+impl CredentialSource for OfNode {
+    fn credentials(&self, url: &RepositoryUrl) -> Result<Credentials, SourceError> {
+        let Some(found) = closest(self.0.iter(), url) else { return Ok(Credentials::none()) };
+        tracing::debug!(%url, directory = %found.secret_dir.display(), "using a credential of the node for a submodule");
+        Ok(read(found, url)?)
+    }
 }
 
 /// Finds the credential with the longest pattern that covers the repository; of two as long, the first.
@@ -153,6 +181,34 @@ mod tests {
         assert_eq!(of(None), None, "the namespace is not known for sure");
         assert_eq!(of(Some("")), None);
         assert_eq!(token(&for_node(&all, &url()).unwrap()).as_deref(), Some("nobody"));
+    }
+
+    #[test]
+    fn a_submodule_gets_the_nodes_credential_for_its_own_repository() {
+        let secrets = Secrets(tempfile::tempdir().unwrap());
+        let all = [
+            credential("https://git.example.com/team/a.git", &secrets.add("own"), &["ci"]),
+            credential("https://other.example.com/*", &secrets.add("other"), &["ci"]),
+            credential("https://other.example.com/web/*", &secrets.add("web"), &["web"]),
+        ];
+        let pod = for_pod(&all, &url(), Some("ci"), Credentials::none()).unwrap();
+        let of = |submodule: &str| {
+            let submodule = RepositoryUrl::parse(submodule).unwrap();
+            token(&pod.for_submodule(&url(), &submodule).unwrap())
+        };
+        assert_eq!(
+            of("https://other.example.com/web/x").as_deref(),
+            Some("other"),
+            "that of another namespace is not used"
+        );
+        assert_eq!(of("https://git.example.com/team/b.git"), None, "the node has none for it");
+        assert_eq!(of("https://git.example.com/team/a.git").as_deref(), Some("own"));
+        // The superproject is public.
+        let public = RepositoryUrl::parse("https://public.example.com/x").unwrap();
+        let pod = for_pod(&all, &public, Some("ci"), Credentials::none()).unwrap();
+        assert!(pod.is_empty());
+        let found = pod.for_submodule(&public, &url()).unwrap();
+        assert_eq!(token(&found).as_deref(), Some("own"));
     }
 
     #[test]

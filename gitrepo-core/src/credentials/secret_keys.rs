@@ -151,6 +151,11 @@ fn split(name: &str) -> Result<(Option<String>, SecretKey), CredentialError> {
     Ok((Some(prefix.to_ascii_lowercase()), key))
 }
 
+/// The host that a key is for, in lower case; `None` for one without a prefix. The key is known.
+pub(super) fn host_of(name: &str) -> Option<String> {
+    split(name).ok().and_then(|(host, _)| host)
+}
+
 /// A DNS name or an IPv4 address. (The colons of an IPv6 address are not allowed in the keys of a Kubernetes Secret.)
 fn is_host(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');

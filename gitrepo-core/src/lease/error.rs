@@ -10,6 +10,8 @@ use crate::remote::RemoteError;
 use crate::signature::SignatureError;
 use crate::snapshot::SnapshotError;
 use crate::store::StoreError;
+
+use super::SubmoduleError;
 use crate::worker::WorkerError;
 
 /// A failure to lease a snapshot, or to resolve a revision. Nothing has to be undone.
@@ -28,6 +30,9 @@ pub enum LeaseError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A submodule cannot be brought.
+    #[error(transparent)]
+    Submodule(#[from] SubmoduleError),
     /// The tree exceeded a limit before, and none was raised since.
     #[error(
         "{refusal} (found {} ago, and not fetched again; raise the limit, or wait for {} hours at most)",
@@ -57,6 +62,7 @@ impl LeaseError {
             Self::Gateway(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Submodule(error) => error.kind(),
             Self::RefusedBefore { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source } => source.kind(),
         }
@@ -186,7 +192,11 @@ impl LeaseError {
                     || error.is_of_the_filesystem()
             }
             Self::Snapshot(error) => matches!(error, SnapshotError::Malformed { .. }),
-            Self::Policy(_) | Self::Gateway(_) | Self::RefusedBefore { .. } | Self::Interrupted { .. } => true,
+            Self::Policy(_)
+            | Self::Gateway(_)
+            | Self::Submodule(_)
+            | Self::RefusedBefore { .. }
+            | Self::Interrupted { .. } => true,
         };
         let kinds = [Kind::Unavailable, Kind::BadData, Kind::Corrupt, Kind::Internal, Kind::FailedPrecondition];
         !names_another_cause && kinds.contains(&self.kind())

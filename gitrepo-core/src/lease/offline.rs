@@ -10,6 +10,15 @@ use crate::error::chain;
 use crate::policy::Offline;
 
 impl Snapshots {
+    /// After the remote could not be reached: returns the expired proof that counts until it is back, if the configuration
+    /// says so.
+    pub(super) fn proven_offline(&self, wanted: Wanted<'_>, failure: &LeaseError) -> Option<Proven> {
+        if self.gateway.policy().config().offline == Offline::Refuse || !failure.is_remote_away() {
+            return None;
+        }
+        self.once_known(wanted).map(|proven| Proven { proof: Proof::Offline, ..proven })
+    }
+
     /// After the remote could not be reached: leases a snapshot in the store whose commit this credential was once proven
     /// to have access to, if the configuration says so. A moving revision stands where the remote last told this
     /// credential.
@@ -21,11 +30,7 @@ impl Snapshots {
     ///
     /// `failure` if there is no such proof or snapshot.
     pub(super) fn lease_offline(&self, wanted: Wanted<'_>, failure: LeaseError) -> Result<Lease, LeaseError> {
-        if self.gateway.policy().config().offline == Offline::Refuse || !failure.is_remote_away() {
-            return Err(failure);
-        }
-        let Some(proven) = self.once_known(wanted) else { return Err(failure) };
-        let proven = Proven { proof: Proof::Offline, ..proven };
+        let Some(proven) = self.proven_offline(wanted, &failure) else { return Err(failure) };
         let Some(lease) = self.hit(wanted, &proven)? else { return Err(failure) };
         tracing::warn!(
             url = %wanted.spec.repository, revision = %wanted.revision, commit = %lease.commit(), error = %chain(&failure),

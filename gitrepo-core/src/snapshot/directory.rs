@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Ownership;
+use super::Segments;
 use super::SnapshotError;
 use super::SnapshotFormat;
 use super::TreeRequest;
@@ -19,7 +20,6 @@ use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
 use super::git_dir;
-use super::mountable::assemble::Segments;
 use super::mountable::listed::Listed;
 use super::writer::Writer;
 use crate::mount::Attachment;
@@ -30,7 +30,7 @@ pub(crate) const ROOT: &CStr = c"root";
 
 /// A tree as plain files, attached by a bind mount.
 ///
-/// [`complete`](SnapshotFormat::complete) never syncs: the store does, once for the whole tree. Files are copied piece by
+/// [`lay_out`](SnapshotFormat::lay_out) never syncs: the store does, once for the whole tree. Files are copied piece by
 /// piece out of the segments of the repository.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Directory;
@@ -40,18 +40,17 @@ impl SnapshotFormat for Directory {
         "directory"
     }
 
-    fn complete(
+    fn lay_out(
         &self,
         listed: &Listed,
         staging: &Path,
-        repository: &Path,
+        segments: &Segments,
         request: &TreeRequest,
         reserve: Reserve,
         watch: &Watch,
     ) -> Result<(), SnapshotError> {
         let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let segments = Segments::of_repository(repository, staging, listed)?;
-        Writer::new(listed, &segments, request, (watch, reserve), &opened)?.write()?;
+        Writer::new(listed, segments, request, (watch, reserve), &opened)?.write()?;
         git_dir::pack::remove(staging, listed)?;
         git_dir::refresh_index(self.attachment(staging).path(), &request.tree, request.repository.as_ref())
             .map_err(|error| SnapshotError::io("write", git_dir::INDEX.as_bytes(), error))

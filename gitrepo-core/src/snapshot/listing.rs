@@ -14,6 +14,7 @@ use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
 use super::object;
+use super::submodules;
 use crate::error::Cause;
 use crate::object::EntryMode;
 use crate::object::TreeEntry;
@@ -32,6 +33,10 @@ pub(crate) struct Listing {
     pub(crate) time: i64,
     /// Index of the tree's root in the directories.
     pub(crate) tree_root: usize,
+    /// The blob of the commit's `.gitmodules`, if submodules are wanted.
+    pub(crate) gitmodules: Option<Oid>,
+    /// The tree's path in the commit, with a slash at its end; empty for all of it.
+    above: Vec<u8>,
     /// All names, each followed by a NUL.
     names: Vec<u8>,
 }
@@ -92,10 +97,15 @@ impl Listing {
             entries: Vec::new(),
             time: time_of(found.data()),
             tree_root: 0,
+            gitmodules: None,
+            above: request.tree.subdirectory.components().flat_map(|name| [name, "/"]).collect::<String>().into_bytes(),
             names: vec![0],
         };
         let mut lister = Lister { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
         lister.run(tree)?;
+        if !request.tree.submodules.is_none() {
+            lister.listing.gitmodules = lister.gitmodules(tree)?;
+        }
         Ok(lister.listing)
     }
 
@@ -126,6 +136,11 @@ impl Listing {
     /// The path of an entry in the tree, as git prints it.
     pub(crate) fn path_in_tree(&self, entry: &Entry) -> Vec<u8> {
         self.entry_path_below(self.tree_root, entry)
+    }
+
+    /// The path of an entry in the commit.
+    pub(crate) fn path_in_commit(&self, entry: &Entry) -> Vec<u8> {
+        [&self.above[..], &self.path_in_tree(entry)].concat()
     }
 
     /// The path of a directory in the tree.
@@ -227,6 +242,19 @@ impl<'a> Lister<'a> {
             return Err(SnapshotError::NotADirectory { commit, subdirectory, found });
         }
         Ok(tree)
+    }
+
+    /// Finds the file that says where submodules come from.
+    fn gitmodules(&self, root: Oid) -> Result<Option<Oid>, SnapshotError> {
+        let object = self.read_tree(root)?;
+        for entry in TreeObject(object.data()) {
+            let entry = entry.map_err(|reason| self.malformed(root, reason))?;
+            if entry.name == submodules::FILE {
+                let is_file = matches!(entry.mode(), Some(EntryMode::File | EntryMode::Executable));
+                return Ok(is_file.then_some(entry.id));
+            }
+        }
+        Ok(None)
     }
 
     fn read_tree(&self, tree: Oid) -> Result<OdbObject<'a>, SnapshotError> {

@@ -1,5 +1,6 @@
 //! A listed tree with the place of each entry's content in the segments of its repository.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use super::TreeSummary;
 use super::listing::Entry;
 use super::listing::Listing;
 use super::object;
+use super::submodules;
 use super::symlink;
 use super::widen;
 use crate::content::Extent;
@@ -20,6 +22,7 @@ use crate::content::Segments;
 use crate::error::Cause;
 use crate::object::EntryMode;
 use crate::spec::CommitId;
+use crate::spec::Submodules;
 use crate::spec::Symlinks;
 
 /// A tree whose content was found, within the limits.
@@ -29,6 +32,8 @@ pub(crate) struct Located<'a> {
     pub(crate) segments: Segments,
     /// Where the content of each entry is; `None` for a submodule.
     pub(crate) extents: Vec<Option<Extent>>,
+    /// Where submodules come from, by their index in the listing. Empty if they are not wanted.
+    pub(crate) submodules: HashMap<usize, String>,
 }
 
 impl<'a> Located<'a> {
@@ -46,7 +51,11 @@ impl<'a> Located<'a> {
             _ => SnapshotError::io("open the segments of", repository.as_os_str().as_encoded_bytes(), error),
         })?;
         let extents = locate(repository, &segments, listing, request.commit)?;
-        let located = Self { request, listing, segments, extents };
+        let submodules = match request.tree.submodules {
+            Submodules::None => HashMap::new(),
+            Submodules::Recursive => submodules::urls(listing, &segments, request.commit)?,
+        };
+        let located = Self { request, listing, segments, extents, submodules };
         let limit = request.limits.tree_bytes;
         if located.bytes() > limit {
             return Err(SnapshotError::too_large(request.commit, "bytes", limit, "limits.treeBytes"));

@@ -39,6 +39,7 @@ use crate::object::EntryMode;
 use crate::reserve::Reserve;
 
 pub(crate) mod assemble;
+pub(crate) mod compose;
 mod links;
 pub(crate) mod listed;
 mod record;
@@ -48,6 +49,7 @@ mod tests;
 mod verify;
 mod view;
 
+use assemble::Segments;
 use listed::Listed;
 
 /// The image's name in a snapshot.
@@ -62,18 +64,18 @@ impl SnapshotFormat for Image {
         "image"
     }
 
-    fn complete(
+    fn lay_out(
         &self,
         listed: &Listed,
         staging: &Path,
-        repository: &Path,
+        segments: &Segments,
         request: &TreeRequest,
         mut reserve: Reserve,
         _watch: &Watch,
     ) -> Result<(), SnapshotError> {
         // An image is small beside its content, which was written already.
         reserve.check().map_err(|error| SnapshotError::no_room(IMAGE.as_bytes(), &error))?;
-        assemble::assemble(listed, staging, repository, request)
+        assemble::assemble(listed, staging, segments, request)
     }
 
     fn verify(

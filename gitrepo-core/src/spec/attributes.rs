@@ -11,7 +11,6 @@ use crate::spec::RelativePath;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::RevisionError;
-use crate::spec::Submodules;
 use crate::spec::UrlError;
 use crate::spec::VolumeSpec;
 use crate::spec::decimal;
@@ -71,9 +70,9 @@ pub const KEYS: &[Attribute] = &[
     },
     Attribute {
         name: "submodules",
-        values: "none (recursive: not yet)",
+        values: "none, recursive",
         default: "none",
-        meaning: "what appears where the tree has submodules; none leaves empty directories",
+        meaning: "what appears where the tree has submodules: empty directories, or their trees",
     },
     Attribute {
         name: "lfs",
@@ -182,6 +181,14 @@ pub enum SpecError {
     /// `gitDir: keep` of a part of the tree.
     #[error("gitDir: keep needs the whole tree; leave out subdirectory, or gitDir")]
     PartOfRepository,
+    /// Two options that this version cannot combine.
+    #[error("{one} and {other} do not work together in this version; leave one of them out")]
+    Together {
+        /// A key and its value.
+        one: &'static str,
+        /// The other key and its value.
+        other: &'static str,
+    },
     /// The repository's URL has no usable name for the directory.
     #[error("{url} has no last part that could name a directory; write one as directory")]
     NoBaseName {
@@ -224,7 +231,7 @@ impl VolumeSpec {
             ("directory", self.tree.directory.to_string()),
             ("subdirectory", self.tree.subdirectory.to_string()),
             ("gitDir", self.git_dir.to_string()),
-            ("submodules", self.submodules.to_string()),
+            ("submodules", self.tree.submodules.to_string()),
             ("lfs", self.lfs.to_string()),
             ("symlinks", self.tree.symlinks.to_string()),
             ("refresh", self.refresh.to_string()),
@@ -252,8 +259,8 @@ impl VolumeSpec {
         if default_directory == DefaultDirectory::BaseName && given("directory").is_none() {
             spec.tree.directory = base_directory(&spec.repository)?;
         }
+        spec.refuse_what_does_not_go_together()?;
         spec.refuse_what_does_not_work_yet()?;
-        spec.check_git_dir()?;
         Ok(spec)
     }
 
@@ -266,7 +273,7 @@ impl VolumeSpec {
                 self.depth = decimal(value).filter(|depth| *depth < MAX_DEPTH).ok_or_else(|| refused("depth", value))?
             }
             "gitDir" => self.git_dir = word("gitDir", value)?,
-            "submodules" => self.submodules = word("submodules", value)?,
+            "submodules" => self.tree.submodules = word("submodules", value)?,
             "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
             "symlinks" => self.tree.symlinks = word("symlinks", value)?,
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
@@ -278,18 +285,21 @@ impl VolumeSpec {
         Ok(())
     }
 
-    /// git has no repository of a part of a tree that is the whole of its working tree.
-    fn check_git_dir(&self) -> Result<(), SpecError> {
-        match self.git_dir == GitDir::Keep && !self.tree.subdirectory.is_root() {
-            true => Err(SpecError::PartOfRepository),
-            false => Ok(()),
+    /// Rejects options of which each works alone.
+    fn refuse_what_does_not_go_together(&self) -> Result<(), SpecError> {
+        if self.git_dir == GitDir::Keep && !self.tree.submodules.is_none() {
+            return Err(SpecError::Together { one: "gitDir: keep", other: "submodules: recursive" });
         }
+        // git has no repository of a part of a tree that is the whole of its working tree.
+        if self.git_dir == GitDir::Keep && !self.tree.subdirectory.is_root() {
+            return Err(SpecError::PartOfRepository);
+        }
+        Ok(())
     }
 
     /// Rejects options that this version does not support, rather than ignore them.
     fn refuse_what_does_not_work_yet(&self) -> Result<(), SpecError> {
         let refused = [
-            ("submodules", (self.submodules != Submodules::None).then(|| self.submodules.to_string())),
             ("lfs", self.lfs.then(|| self.lfs.to_string())),
             ("refresh", (self.refresh != Refresh::NEVER).then(|| self.refresh.to_string())),
         ];

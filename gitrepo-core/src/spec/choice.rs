@@ -92,6 +92,13 @@ pub enum Submodules {
 }
 choice!(Submodules { None = "none", Recursive = "recursive" });
 
+impl Submodules {
+    /// Whether submodules stay empty.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// Who sees writes to a read-write volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Writable {

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::spec::RelativePath;
+use crate::spec::Submodules;
 use crate::spec::Symlinks;
 
 /// Which part of a commit is written, and where. Equal options and the same commit give the same tree.
@@ -17,4 +18,7 @@ pub struct TreeOptions {
     pub subdirectory: RelativePath,
     /// What to do with links that lead out of the volume.
     pub symlinks: Symlinks,
+    /// What appears in place of submodules. Metadata of versions that did not know them has none.
+    #[serde(default)]
+    pub submodules: Submodules,
 }

@@ -18,6 +18,7 @@ use crate::spec::serde_as_text;
 
 mod parse;
 pub(crate) mod percent;
+mod relative;
 
 /// How to talk to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -198,6 +199,12 @@ pub enum UrlError {
         /// "URL", "user", "path".
         part: &'static str,
     },
+    /// More `../` in a submodule's URL than the superproject's has parts.
+    #[error("the relative URL has more ../ than the superproject's URL has parts after its host")]
+    LeavesHost,
+    /// A submodule on this machine, of a repository that is not.
+    #[error("it is a repository of this machine, and the one that names it is not")]
+    FileSubmodule,
     /// `ext::…` and similar, which run commands.
     #[error("git's remote helpers (name::address) are never run; write an https or ssh URL")]
     RemoteHelper,

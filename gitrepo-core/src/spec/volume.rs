@@ -10,7 +10,6 @@ use crate::spec::GitDir;
 use crate::spec::PullPolicy;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
-use crate::spec::Submodules;
 use crate::spec::TreeOptions;
 use crate::spec::Writable;
 use crate::spec::duration;
@@ -32,8 +31,6 @@ pub struct VolumeSpec {
     pub depth: u32,
     /// Whether `.git` is present.
     pub git_dir: GitDir,
-    /// What appears in place of submodules.
-    pub submodules: Submodules,
     /// Whether to replace Git LFS pointers by their content.
     pub lfs: bool,
     /// When to ask the remote where a moving revision stands.
@@ -55,7 +52,6 @@ impl VolumeSpec {
             tree: TreeOptions::default(),
             depth: 1,
             git_dir: GitDir::Omit,
-            submodules: Submodules::None,
             lfs: false,
             pull_policy: PullPolicy::Always,
             refresh: Refresh::NEVER,

@@ -22,8 +22,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::error::chain;
-use crate::snapshot::Image;
-use crate::snapshot::SnapshotFormat;
+use crate::snapshot;
 use crate::snapshot::seal;
 use crate::snapshot::seal::Verdict;
 use crate::snapshot::sealed;
@@ -285,7 +284,7 @@ fn counted(begun: Instant) -> impl FnMut() -> bool {
 }
 
 fn is_image(format: &str) -> bool {
-    format == Image.name()
+    snapshot::is_of_segments(format)
 }
 
 pub(super) fn is_marked(snapshot: &Path) -> Result<bool, StoreError> {

@@ -9,8 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::snapshot::Image;
-use crate::snapshot::SnapshotFormat;
+use crate::snapshot;
 
 use super::Store;
 use super::changed::is_marked;
@@ -213,7 +212,7 @@ impl KeptRepository {
         self.url.get_or_insert_with(|| meta.repository.clone());
         self.snapshots += 1;
         self.size.directories = self.size.directories.saturating_add(tree_bytes(meta));
-        let is_image = meta.format == Image.name();
+        let is_image = snapshot::is_of_segments(&meta.format);
         for (name, file) in named_files(snapshot) {
             let is_device = is_image && name.bytes().all(|byte| byte.is_ascii_digit());
             let bytes = taken.count(std::iter::once(file));
@@ -229,7 +228,7 @@ impl KeptRepository {
 
 /// Returns the bytes of a tree of plain files.
 pub(super) fn tree_bytes(meta: &SnapshotMeta) -> u64 {
-    if meta.format == Image.name() { 0 } else { meta.summary.bytes }
+    if snapshot::is_of_segments(&meta.format) { 0 } else { meta.summary.bytes }
 }
 
 /// Returns the files in a directory with their names. What cannot be examined is left out.

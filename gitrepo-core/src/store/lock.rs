@@ -4,7 +4,9 @@
 //! An OFD lock ([`MarkWatch`]) protects the file from sweeps.
 //!
 //! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
-//! allowed: ask, resolve, repository or fetch, snapshot, target, volume, lower. The holder of a repository's lock may try to
+//! allowed: ask, resolve, repository or fetch, compose, snapshot, target, volume, lower. Whoever waits for a compose's
+//! lock may use snapshots meanwhile: its holder waits for no exclusive lock of one. The holder of a repository's lock may
+//! try to
 //! take a fetch's, and the other way round, but neither waits for it. Serving a hit never waits for a lock that a fetch
 //! holds: it takes the locks of its target and of a snapshot, and an evictor never waits for a snapshot's lock. The
 //! holder of a volume's lock makes, joins or leaves its shared copy and fetches nothing. The only lock it waits for is
@@ -60,6 +62,8 @@ pub(crate) enum LockName {
     Repository(String),
     /// Fetching a commit of one repository for one tenant.
     Fetch(String),
+    /// Composing one snapshot of those of submodules.
+    Compose(String),
     /// Shared while a snapshot is in use, exclusive to evict it.
     Snapshot(String),
     /// Making, joining and leaving the copy or layer shared by the targets of one volume.
@@ -89,6 +93,7 @@ impl LockName {
             Self::Ask(hash) => format!("ask-{hash}"),
             Self::Repository(hash) => format!("repository-{hash}"),
             Self::Fetch(hash) => format!("fetch-{hash}"),
+            Self::Compose(hash) => format!("compose-{hash}"),
             Self::Snapshot(hash) => format!("snapshot-{hash}"),
             Self::Volume(hash) => format!("{VOLUME_PREFIX}{hash}"),
             Self::Lower(hash) => format!("lower-{hash}"),
@@ -108,6 +113,7 @@ impl fmt::Display for LockName {
             Self::Ask(_) => "resolving a revision of this repository",
             Self::Repository(_) => "fetching this repository",
             Self::Fetch(_) => "fetching this commit",
+            Self::Compose(_) => "putting this tree and its submodules together",
             Self::Snapshot(_) => "using this snapshot",
             Self::Volume(_) => "working on this volume's shared copy or layer",
             Self::Lower(_) => "mounting this snapshot as a lower layer",

@@ -41,7 +41,8 @@ use super::staging::Staging;
 use super::trash::Deletion;
 
 const META_FILE: &str = "meta.json";
-const META_LIMIT: u64 = 64 * 1024;
+/// Of a tree with many submodules it has many URLs.
+const META_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// How long a lease may wait for an evictor, which holds the lock for one rename.
 const EVICTION_LIMIT: Duration = Duration::from_secs(30);
@@ -74,6 +75,9 @@ pub struct SnapshotMeta {
     /// The digest of the manifest, which contains the id of each blob. `None` in a snapshot of an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
+    /// The submodules whose trees are in it. Whoever may read it may read each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<SnapshotPart>,
     /// When it was made, by the wall clock: for people only.
     #[serde(with = "wall_clock")]
     pub created_at: SystemTime,
@@ -91,6 +95,7 @@ impl SnapshotMeta {
             working_repository: request.repository.clone(),
             summary,
             manifest: None,
+            parts: Vec::new(),
             created_at: SystemTime::now(),
         }
     }
@@ -101,10 +106,34 @@ impl SnapshotMeta {
         Self { manifest: Some(manifest), ..self }
     }
 
+    /// Names the submodules whose trees are in it.
+    #[must_use]
+    pub fn composed_of(self, parts: Vec<SnapshotPart>) -> Self {
+        Self { parts, ..self }
+    }
+
     /// Creates the metadata of a view of this snapshot.
     pub fn of_view(&self, ownership: Ownership) -> Self {
         Self { ownership, created_at: SystemTime::now(), ..self.clone() }
     }
+}
+
+/// A submodule in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotPart {
+    /// Where it is in the superproject's tree; the first place of several.
+    pub path: String,
+    /// Its repository, without secrets.
+    pub repository: RepositoryUrl,
+    /// The commit whose tree it is.
+    pub commit: CommitId,
+}
+
+/// The right to compose one snapshot, while others wait for it.
+#[derive(Debug)]
+pub(crate) struct ComposeTurn {
+    _lock: Lock,
 }
 
 /// A snapshot in use: it cannot be evicted while this lives. Afterwards a volume's record protects it.
@@ -266,6 +295,21 @@ impl Store {
                 return Ok(theirs);
             }
         }
+    }
+
+    /// Takes the right to compose the snapshot with this id. Waits for another holder, or until `done` finds what that has
+    /// made.
+    pub(crate) fn compose_turn_unless<T>(
+        &self,
+        id: &SnapshotId,
+        cancel: &Cancel,
+        done: impl FnMut() -> Result<Option<T>, StoreError>,
+    ) -> Result<Turn<ComposeTurn, T>, StoreError> {
+        let name = LockName::Compose(id.to_string());
+        Ok(match self.layout.locks.acquire_unless(&name, Mode::Exclusive, cancel, done)? {
+            Turn::Ours(lock) => Turn::Ours(ComposeTurn { _lock: lock }),
+            Turn::Done(made) => Turn::Done(made),
+        })
     }
 
     /// Removes an unusable snapshot, unless a volume shows it.

@@ -54,17 +54,19 @@ impl SnapshotKey<'_> {
         let symlinks = self.tree.symlinks.to_string();
         let ownership = self.ownership.to_bytes();
         let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks, self.format];
-        let fields = fields.map(str::as_bytes).into_iter().chain([&ownership[..]]);
+        let submodules = self.tree.submodules.to_string();
         let (depth, branch, origin) = match self.repository {
             Some(WorkingRepository { depth, branch, origin, .. }) => {
                 (depth.to_string(), branch.as_deref().unwrap_or_default(), origin.as_str())
             }
             None => Default::default(),
         };
+        let fields = fields.map(str::as_bytes).into_iter().chain([&ownership[..], submodules.as_bytes()]);
         let fields = fields.chain([WORKING_REPOSITORY, &depth, branch, origin].map(str::as_bytes));
         // What every snapshot once had is not part of the id, so that the oldest ids stay.
         let named = match (self.format == snapshot::Directory.name(), self.ownership.is_root()) {
-            _ if self.repository.is_some() => 12,
+            _ if self.repository.is_some() => 13,
+            _ if !self.tree.submodules.is_none() => 9,
             (true, true) => 6,
             (false, true) => 7,
             (_, false) => 8,
@@ -117,6 +119,7 @@ mod tests {
     use crate::snapshot::GroupAccess::Read;
     use crate::snapshot::GroupAccess::Write;
     use crate::spec::RelativePath;
+    use crate::spec::Submodules;
     use crate::spec::Symlinks;
     use crate::store::fixture::commit;
     use crate::store::fixture::url;
@@ -130,6 +133,7 @@ mod tests {
             TreeOptions { subdirectory: part(), ..whole.clone() },
             TreeOptions { directory: part(), ..whole.clone() },
             TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
+            TreeOptions { submodules: Submodules::Recursive, ..whole.clone() },
         ];
         let (first, second) = (commit(1), commit(2));
         let (format, ownership) = ("directory", Ownership::ROOT);
@@ -152,6 +156,9 @@ mod tests {
             SnapshotKey { tree: &parts[0], ..key },
             SnapshotKey { tree: &parts[1], ..key },
             SnapshotKey { tree: &parts[2], ..key },
+            SnapshotKey { tree: &parts[3], ..key },
+            SnapshotKey { tree: &parts[3], ..image },
+            SnapshotKey { tree: &parts[3], format: "part", ..key },
             image,
         ]
         .into_iter()
@@ -160,7 +167,7 @@ mod tests {
         .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 19);
+        assert_eq!(ids.len(), 21);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 

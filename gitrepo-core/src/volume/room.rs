@@ -10,6 +10,7 @@ use crate::error::Kind;
 use crate::error::chain;
 use crate::gateway::GatewayError;
 use crate::lease::LeaseError;
+use crate::lease::SubmoduleError;
 use crate::mount::Mounter;
 use crate::policy::CacheConfig;
 use crate::remote::RemoteError;
@@ -176,16 +177,25 @@ enum Fullness {
 fn fullness(error: &PublishError) -> Option<Fullness> {
     let is_full = |kind: Kind| kind == Kind::ResourceExhausted;
     let trees = match error {
-        PublishError::Store(error) | PublishError::Lease(LeaseError::Store(error)) => {
-            return error.is_full().then_some(Fullness::OfSmallFiles);
-        }
+        PublishError::Store(error) => return error.is_full().then_some(Fullness::OfSmallFiles),
+        PublishError::Lease(error) => return fullness_of_lease(error),
         // Other steps fail in this way if there are too many mounts.
         PublishError::NoImages { source } => {
             return is_full(source.kind()).then_some(Fullness::OfSmallFiles);
         }
         PublishError::Copy(error @ CopyError::Io { .. }) => is_full(error.kind()),
-        PublishError::Lease(LeaseError::Snapshot(SnapshotError::Io { kind, .. })) => is_full(*kind),
-        PublishError::Lease(LeaseError::Gateway(GatewayError::Worker(error))) => match error {
+        _ => false,
+    };
+    trees.then_some(Fullness::OfTrees)
+}
+
+fn fullness_of_lease(error: &LeaseError) -> Option<Fullness> {
+    let is_full = |kind: Kind| kind == Kind::ResourceExhausted;
+    let trees = match error {
+        LeaseError::Store(error) => return error.is_full().then_some(Fullness::OfSmallFiles),
+        LeaseError::Submodule(SubmoduleError::Fetch { source, .. }) => return fullness_of_lease(source),
+        LeaseError::Snapshot(SnapshotError::Io { kind, .. }) => is_full(*kind),
+        LeaseError::Gateway(GatewayError::Worker(error)) => match error {
             WorkerError::Remote(RemoteError::Local { full, .. }) => *full,
             WorkerError::Snapshot(SnapshotError::Io { kind, .. }) => is_full(*kind),
             _ => false,

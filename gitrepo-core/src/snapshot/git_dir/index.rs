@@ -187,14 +187,14 @@ pub(crate) fn are_alike(one: &[u8], other: &[u8]) -> bool {
 impl Listed {
     /// Whatever git tracks, in the order of its index: the node, its mode there, and its id.
     pub(super) fn tracked(&self) -> impl Iterator<Item = (usize, u32, Oid)> + '_ {
-        let mut submodules = self.submodules.iter().peekable();
+        let mut gitlinks = self.gitlinks.iter().peekable();
         let end = self.tree_end;
         self.nodes[..end].iter().enumerate().filter_map(move |(at, node)| match node.kind {
             Kind::File { executable: false, content } => Some((at, 0o100644, content.id)),
             Kind::File { executable: true, content } => Some((at, 0o100755, content.id)),
             Kind::Symlink { target } => Some((at, 0o120000, target.id)),
             Kind::Directory => {
-                submodules.next_if(|(module, _)| *module == at).map(|(_, commit)| (at, 0o160000, *commit))
+                gitlinks.next_if(|(gitlink, _)| *gitlink == at).map(|(_, commit)| (at, 0o160000, *commit))
             }
             Kind::Written { .. } => None,
         })

@@ -1,5 +1,6 @@
 //! Makes the image of a checked manifest, in the parent. The repository has the segments by then.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -11,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use git2::Oid;
 use nix::errno::Errno;
 use nix::fcntl;
 use nix::fcntl::AtFlags;
@@ -45,19 +47,18 @@ use crate::spec::Symlinks;
 const BLOCK_SIZE: BlockSize = BlockSize::B512;
 const _: () = assert!(BLOCK_SIZE.bytes() as u64 == content::ALIGNMENT);
 
-/// Makes the image of a listed tree in `staging`, with links to the segments of the repository.
+/// Makes the image of a listed tree in `staging`, with links to the segments.
 pub(super) fn assemble(
     listed: &Listed,
     staging: &Path,
-    repository: &Path,
+    segments: &Segments,
     request: &TreeRequest,
 ) -> Result<(), SnapshotError> {
-    let segments = Segments::of_repository(repository, staging, listed)?;
     let targets = segments.targets(listed, request)?;
     let devices = devices(listed);
     segments.link(&devices, staging)?;
     git_dir::pack::remove(staging, listed)?;
-    write(staging, listed, &segments, &targets, &devices, &Ownership::ROOT)?;
+    write(staging, listed, segments, &targets, &devices, &Ownership::ROOT)?;
     links::write(staging, &targets)
 }
 
@@ -75,10 +76,12 @@ pub(super) fn devices(listed: &Listed) -> Vec<Option<usize>> {
     devices
 }
 
-/// The segments that a manifest names, and then the pack of its `.git`.
-pub(crate) struct Segments {
+/// The segments that a manifest names, with the content of its files and links, and then the pack of its `.git`.
+pub struct Segments {
     /// In the order of the manifest. `None` for one that is not needed.
-    segments: Vec<Option<Segment>>,
+    segments: Vec<Option<Arc<Segment>>>,
+    /// The targets of links whose segment is not needed, by the ids of their blobs.
+    links: HashMap<Oid, Vec<u8>>,
 }
 
 struct Segment {
@@ -99,13 +102,15 @@ impl Segments {
             .and_then(|name| Beneath::new(repository)?.open(&name))
             .map_err(|error| SnapshotError::io("open", name, error))?;
         let directory = Arc::new(directory);
-        let segment = |stem: &String| Segment::open(&directory, &format!("{stem}.{}", content::CONTENT)).map(Some);
+        let segment = |stem: &String| {
+            Segment::open(&directory, &format!("{stem}.{}", content::CONTENT)).map(|segment| Some(Arc::new(segment)))
+        };
         let mut segments: Vec<_> = listed.segments.iter().map(segment).collect::<Result<_, _>>()?;
         if listed.is_packed {
             let staging = Arc::new(open_directory(staging)?);
-            segments.push(Some(Segment::open(&staging, git_dir::pack::FILE)?));
+            segments.push(Some(Arc::new(Segment::open(&staging, git_dir::pack::FILE)?)));
         }
-        Self { segments }.checked(listed)
+        Self { segments, links: HashMap::new() }.checked(listed)
     }
 
     /// Opens those segments that are devices of a finished snapshot.
@@ -115,9 +120,9 @@ impl Segments {
         devices: &[Option<usize>],
     ) -> Result<Self, SnapshotError> {
         let directory = Arc::new(open_directory(snapshot)?);
-        let segment = |device: usize| Segment::open(&directory, &device_name(device));
+        let segment = |device: usize| Segment::open(&directory, &device_name(device)).map(Arc::new);
         let segments = devices.iter().map(|device| device.map(segment).transpose());
-        Self { segments: segments.collect::<Result<_, _>>()? }.checked(listed)
+        Self { segments: segments.collect::<Result<_, _>>()?, links: HashMap::new() }.checked(listed)
     }
 
     /// Checks that each extent of the manifest is inside a segment.
@@ -169,8 +174,35 @@ impl Segments {
 
     /// Reads a part of a blob.
     pub(crate) fn read_exact_at(&self, extent: &Extent, into: &mut [u8], offset: u64) -> io::Result<()> {
-        let segment = self.segments[extent.segment].as_ref().ok_or(io::ErrorKind::NotFound)?;
-        segment.file.read_exact_at(into, extent.offset + offset)
+        if let Some(segment) = &self.segments[extent.segment] {
+            return segment.file.read_exact_at(into, extent.offset + offset);
+        }
+        let target = self.links.get(&extent.id).ok_or(io::ErrorKind::NotFound)?;
+        let from = usize::try_from(offset).ok().and_then(|offset| target.get(offset..)?.get(..into.len()));
+        into.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    /// Remembers the targets of the links of a finished snapshot.
+    pub(super) fn with_links(mut self, listed: &Listed, targets: Vec<Vec<u8>>) -> Self {
+        let links = listed.nodes.iter().filter_map(|node| match node.kind {
+            Kind::Symlink { target } => Some(target.id),
+            _ => None,
+        });
+        self.links = links.zip(targets).collect();
+        self
+    }
+
+    /// Whether a segment is needed.
+    pub(super) fn has(&self, segment: usize) -> bool {
+        self.segments.get(segment).is_some_and(Option::is_some)
+    }
+
+    /// Puts together segments of several manifests: for each number, whose it is and its number there.
+    pub(super) fn of_several(all: &[&Self], numbers: &[(usize, usize)]) -> Self {
+        let segments = numbers.iter().map(|&(one, segment)| all[one].segments[segment].clone()).collect();
+        let links = all.iter().flat_map(|one| &one.links).map(|(id, target)| (*id, target.clone())).collect();
+        Self { segments, links }
     }
 
     /// Links the segments that are devices into a snapshot.

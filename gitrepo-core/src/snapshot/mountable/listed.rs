@@ -26,6 +26,7 @@ use super::record::Record;
 use crate::pack::MOST_BOUNDARIES;
 use crate::snapshot::Owner;
 use crate::snapshot::Ownership;
+use crate::snapshot::Part;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
@@ -35,13 +36,17 @@ use crate::snapshot::git_dir::pack;
 use crate::snapshot::git_dir::pack::Packed;
 use crate::snapshot::image;
 use crate::snapshot::manifest;
+use crate::snapshot::submodules;
 use crate::snapshot::symlink::LONGEST_TARGET;
 use crate::snapshot::widen;
+use crate::spec::CommitId;
+use crate::spec::RepositoryUrl;
+use crate::spec::Submodules;
 use crate::spec::WorkingRepository;
 use crate::spec::names;
 
 /// Most segments of one tree: far more than a repository has.
-const MOST_SEGMENTS: usize = 1024;
+pub(super) const MOST_SEGMENTS: usize = 1024;
 
 /// Most bytes of link targets in a tree: 64 MiB. The Linux kernel's tree has about 2,000.
 const MOST_LINK_BYTES: u64 = 64 << 20;
@@ -61,14 +66,26 @@ pub struct Listed {
     /// The content of the files of `.git` that we write. The last is the index, without what lstat(2) says.
     pub(crate) written: Vec<Vec<u8>>,
     /// The directories of submodules, as indexes into the nodes, with the commit of each.
-    pub(crate) submodules: Vec<(usize, Oid)>,
+    pub(crate) gitlinks: Vec<(usize, Oid)>,
     /// The end of the tree in the nodes, and the bytes of the path above it with its slashes.
     pub(crate) tree_end: usize,
     pub(crate) above_bytes: usize,
+    /// In the order of the manifest; none unless it is a part's.
+    pub(crate) submodules: Vec<Submodule>,
     /// Different for every other manifest, and place of the tree.
     digest: [u8; 32],
     /// The names of the nodes, one after the other.
     names: Vec<u8>,
+}
+
+/// A submodule of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Submodule {
+    /// Its path in the tree.
+    pub(crate) path: Vec<u8>,
+    pub(crate) commit: CommitId,
+    /// As written in `.gitmodules`; without control characters.
+    pub(crate) url: String,
 }
 
 /// An entry of a directory.
@@ -184,7 +201,8 @@ impl Listed {
     pub(crate) fn read(from: impl Read, request: &TreeRequest) -> Result<Self, SnapshotError> {
         let mut reader = Reader::new(request);
         let mut from = BufReader::with_capacity(256 * 1024, from);
-        let longest = (record::OVERHEAD + u64::from(request.limits.path_length)).max(record::LONGEST_PACK);
+        let path = record::OVERHEAD + u64::from(request.limits.path_length) + reader.longest_url();
+        let longest = path.max(record::LONGEST_PACK);
         // The image also depends on where the tree appears, and on what we add to it.
         let mut hash = Sha256::new_with_prefix(format!("{}\0", request.tree.directory));
         if let Some(shown) = &request.repository {
@@ -310,9 +328,10 @@ impl<'a> Reader<'a> {
             summary: TreeSummary::default(),
             is_packed: false,
             written: Vec::new(),
-            submodules: Vec::new(),
+            gitlinks: Vec::new(),
             tree_end: 0,
             above_bytes: 0,
+            submodules: Vec::new(),
             digest: [0; 32],
             names: Vec::new(),
         };
@@ -346,6 +365,9 @@ impl<'a> Reader<'a> {
         if directory != self.directory || self.empty.is_some() || path.starts_with(b"/") {
             self.change_directory(path, directory)?;
         }
+        if let record::Kind::Submodule { commit, url } = kind {
+            self.add_submodule(path, *commit, *url)?;
+        }
         match last {
             Some(name) => {
                 let is_link = matches!(kind, record::Kind::Symlink { .. });
@@ -355,8 +377,8 @@ impl<'a> Reader<'a> {
             }
             None => {
                 self.empty = self.open.last().copied();
-                if let (record::Kind::Submodule { commit }, Some(node)) = (kind, self.empty) {
-                    self.listed.submodules.push((node, *commit));
+                if let (record::Kind::Submodule { commit, .. }, Some(node)) = (kind, self.empty) {
+                    self.listed.gitlinks.push((node, *commit));
                 }
             }
         }
@@ -383,7 +405,31 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn kind(&mut self, path: &[u8], kind: &record::Kind) -> Result<Kind, SnapshotError> {
+    /// Whether submodules have a URL: those of a part, which is not yet composed with them.
+    fn is_part(&self) -> bool {
+        self.request.format == Part::NAME
+    }
+
+    /// In bytes; 0 if there is none.
+    fn longest_url(&self) -> u64 {
+        if self.is_part() { widen(RepositoryUrl::MAX_LENGTH) } else { 0 }
+    }
+
+    fn add_submodule(&mut self, path: &[u8], commit: Oid, url: Option<&str>) -> Result<(), SnapshotError> {
+        match (self.is_part(), self.request.tree.submodules, url) {
+            (true, _, Some(url)) if self.listed.submodules.len() < submodules::MOST => {
+                let commit = commit.as_bytes().try_into().map(CommitId::from_bytes).map_err(|_| malformed())?;
+                self.listed.submodules.push(Submodule { path: path.to_owned(), commit, url: url.to_owned() });
+                Ok(())
+            }
+            (true, _, Some(_)) => Err(untrusted(path, "it is one submodule too many")),
+            (false, Submodules::None, None) => Ok(()),
+            (true, _, None) => Err(untrusted(path, "it is a submodule without a URL")),
+            (false, ..) => Err(untrusted(path, "it is a submodule that nobody asked for")),
+        }
+    }
+
+    fn kind(&mut self, path: &[u8], kind: &record::Kind<'_>) -> Result<Kind, SnapshotError> {
         Ok(match kind {
             record::Kind::Directory | record::Kind::Submodule { .. } => Kind::Directory,
             record::Kind::File { executable, content } => {

@@ -5,7 +5,7 @@
 //! and sizes of the pack and its index as blobs, and `shallow <id>\0` for each commit whose parents are left out. The others
 //! are like those of `git ls-tree -r -l -z`, in its order, with the place of each blob:
 //! `<mode> blob <id> <size> <number of the segment> <offset>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a
-//! submodule's directory. There is one more for each directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They
+//! submodule's directory, in a [part](crate::snapshot::Part) with its URL in place of `-`. There is one more for each directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They
 //! are sorted by path.
 
 use std::io;
@@ -43,7 +43,7 @@ pub(super) fn write(to: &mut impl Write, located: &Located<'_>, packed: Option<&
     let mut empty = empty_directories(located).into_iter().peekable();
     let mut record = Vec::new();
     let (mut directory, mut path) = (None, Vec::new());
-    for (entry, extent) in listing.entries.iter().zip(&located.extents) {
+    for (at, (entry, extent)) in listing.entries.iter().zip(&located.extents).enumerate() {
         // Entries of one directory follow each other.
         if directory.replace(entry.directory) != Some(entry.directory) {
             path = listing.directory_path_in_tree(entry.directory);
@@ -57,10 +57,11 @@ pub(super) fn write(to: &mut impl Write, located: &Located<'_>, packed: Option<&
             write_empty(to, &directory)?;
         }
         record.clear();
-        push_fields(&mut record, entry, extent.map(|extent| (extent, numbers[extent.segment])));
-        record.push(b'\t');
-        record.extend_from_slice(&path);
-        record.push(0);
+        match extent {
+            Some(extent) => push_blob(&mut record, entry, *extent, numbers[extent.segment]),
+            None => push_submodule(&mut record, entry.id, located.submodules.get(&at).map_or("-", String::as_str)),
+        }
+        push_path(&mut record, &path);
         to.write_all(&record)?;
         path.truncate(start);
     }
@@ -90,23 +91,61 @@ fn write_packed(to: &mut impl Write, packed: &Packed) -> io::Result<()> {
     boundary.iter().try_for_each(|commit| write!(to, "shallow {commit}\0"))
 }
 
-fn push_fields(record: &mut Vec<u8>, Entry { mode, id, .. }: &Entry, content: Option<(Extent, u64)>) {
-    let Some((extent, segment)) = content else {
-        record.extend_from_slice(b"160000 commit ");
-        push_id(record, *id);
-        record.extend_from_slice(b" -");
-        return;
-    };
+fn push_submodule(record: &mut Vec<u8>, commit: Oid, url: &str) {
+    record.extend_from_slice(b"160000 commit ");
+    push_id(record, commit);
+    record.push(b' ');
+    record.extend_from_slice(url.as_bytes());
+}
+
+fn push_blob(record: &mut Vec<u8>, Entry { mode, id, .. }: &Entry, extent: Extent, segment: u64) {
     record.extend_from_slice(match mode {
         EntryMode::Executable => b"100755 blob ",
         EntryMode::Symlink => b"120000 blob ",
         EntryMode::File | EntryMode::Submodule => b"100644 blob ",
     });
-    push_id(record, *id);
-    for number in [extent.length, segment, extent.offset] {
+    push_place(record, *id, [extent.length, segment, extent.offset]);
+}
+
+fn push_place(record: &mut Vec<u8>, id: Oid, numbers: [u64; 3]) {
+    push_id(record, id);
+    for number in numbers {
         record.push(b' ');
         push_number(record, number);
     }
+}
+
+fn push_path(record: &mut Vec<u8>, path: &[u8]) {
+    record.push(b'\t');
+    record.extend_from_slice(path);
+    record.push(0);
+}
+
+/// Writes a record that was read, at this path, with its content in another segment.
+pub(super) fn write_again(to: &mut impl Write, kind: &Kind<'_>, path: &[u8], segment: u64) -> io::Result<()> {
+    let (mode, place) = match kind {
+        Kind::Directory => return write_empty(to, &[path, b"/"].concat()),
+        Kind::Submodule { commit, url } => {
+            let mut record = Vec::new();
+            push_submodule(&mut record, *commit, url.unwrap_or("-"));
+            push_path(&mut record, path);
+            return to.write_all(&record);
+        }
+        Kind::File { executable: true, content } => (b"100755 blob ", content),
+        Kind::File { executable: false, content } => (b"100644 blob ", content),
+        Kind::Symlink { target } => (b"120000 blob ", target),
+    };
+    let mut record = mode.to_vec();
+    push_place(&mut record, place.id, [place.size, segment, place.offset]);
+    push_path(&mut record, path);
+    to.write_all(&record)
+}
+
+/// Writes the record of a directory with nothing in it. Its path has a slash at its end.
+pub(super) fn write_empty(to: &mut impl Write, path: &[u8]) -> io::Result<()> {
+    write!(to, "040000 tree {EMPTY_TREE} -\t")?;
+    to.write_all(path)?;
+    to.write_all(b"\0")
 }
 
 fn push_id(record: &mut Vec<u8>, id: Oid) {
@@ -125,12 +164,6 @@ fn push_number(record: &mut Vec<u8>, number: u64) {
         }
     }
     record[start..].reverse();
-}
-
-fn write_empty(to: &mut impl Write, path: &[u8]) -> io::Result<()> {
-    write!(to, "040000 tree {EMPTY_TREE} -\t")?;
-    to.write_all(path)?;
-    to.write_all(b"\0")
 }
 
 /// The paths of the directories with nothing in them, each with a slash at its end, sorted. Submodules are not among
@@ -159,16 +192,25 @@ fn empty_directories(located: &Located<'_>) -> Vec<Vec<u8>> {
 pub(super) struct Record<'a> {
     /// In the tree, without a slash at its end.
     pub(super) path: &'a [u8],
-    pub(super) kind: Kind,
+    pub(super) kind: Kind<'a>,
 }
 
 /// The type of an entry.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Kind<'a> {
     Directory,
-    Submodule { commit: Oid },
-    File { executable: bool, content: Place },
-    Symlink { target: Place },
+    Submodule {
+        commit: Oid,
+        /// `None` unless it is a part's.
+        url: Option<&'a str>,
+    },
+    File {
+        executable: bool,
+        content: Place,
+    },
+    Symlink {
+        target: Place,
+    },
 }
 
 /// The part of a segment that is a blob.
@@ -223,10 +265,13 @@ pub(super) fn parse_shallow(bytes: &[u8]) -> Option<Option<Oid>> {
 pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let record = bytes.strip_suffix(b"\0")?;
     let (path, kind) = if let Some(rest) = record.strip_prefix(b"040000 tree ") {
-        (without_content(rest)?.1.strip_suffix(b"/")?, Kind::Directory)
+        (without_content(rest)?.strip_suffix(b"/")?, Kind::Directory)
     } else if let Some(rest) = record.strip_prefix(b"160000 commit ") {
-        let (commit, path) = without_content(rest)?;
-        (path, Kind::Submodule { commit })
+        let (commit, rest) = id(rest)?;
+        let (url, path) =
+            rest.strip_prefix(b" ")?.split_at(rest.iter().position(|&byte| byte == b'\t')?.checked_sub(1)?);
+        let url = std::str::from_utf8(url).ok().filter(|url| is_url(url))?;
+        (path.strip_prefix(b"\t")?, Kind::Submodule { commit, url: (url != "-").then_some(url) })
     } else {
         let (mode, rest) = record.split_at_checked(6)?;
         let (id, mut rest) = id(rest.strip_prefix(b" blob ")?)?;
@@ -246,10 +291,14 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     (!path.is_empty()).then_some(Record { path, kind })
 }
 
-/// The id and the path of a record without content.
-fn without_content(rest: &[u8]) -> Option<(Oid, &[u8])> {
-    let (id, rest) = id(rest)?;
-    Some((id, rest.strip_prefix(b" -\t")?))
+/// Whether this may be the URL of a submodule, or stands for none.
+fn is_url(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control) && (text == "-" || !text.starts_with('-'))
+}
+
+/// The path of a record without content.
+fn without_content(rest: &[u8]) -> Option<&[u8]> {
+    id(rest)?.1.strip_prefix(b" -\t")
 }
 
 /// Reads an id as git prints it. Returns also what follows.

@@ -48,7 +48,7 @@ impl Image {
 }
 
 /// Checks that the image of the snapshot was made from this manifest, as its UUID tells.
-fn check_image(snapshot: &Path, listed: &Listed) -> Result<(), SnapshotError> {
+pub(super) fn check_image(snapshot: &Path, listed: &Listed) -> Result<(), SnapshotError> {
     let mut uuid = image::Uuid::default();
     let read = File::open(snapshot.join(IMAGE)).and_then(|image| image.read_exact_at(&mut uuid, image::UUID as u64));
     match read {

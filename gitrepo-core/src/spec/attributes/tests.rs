@@ -96,7 +96,7 @@ fn an_empty_value_is_a_missing_one() {
 
 #[test]
 fn what_does_not_work_yet_is_refused_and_not_ignored() {
-    let not_yet = [("submodules", "recursive"), ("lfs", "true"), ("refresh", "10s"), ("refresh", "1h30m")];
+    let not_yet = [("lfs", "true"), ("refresh", "10s"), ("refresh", "1h30m")];
     for (key, value) in not_yet {
         assert_eq!(with(key, value), Err(SpecError::NotYet { key, value: value.to_owned() }));
     }

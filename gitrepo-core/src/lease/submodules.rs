@@ -1,0 +1,422 @@
+//! Leases of trees with submodules: each repository's tree is leased as a part, through the same door as any other, with
+//! its own proof of access. Then the parts are composed.
+//!
+//! What was composed once is served to whoever has proven access to every part of it: its metadata names them.
+
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread;
+
+use super::Form;
+use super::Lease;
+use super::LeaseError;
+use super::Proof;
+use super::Provenance;
+use super::Selection;
+use super::Snapshots;
+use super::Wanted;
+use super::fetch::Found;
+use super::proof::Proven;
+use crate::credentials::Credentials;
+use crate::progress::Step;
+use crate::remote::Resolved;
+use crate::reserve::Reserve;
+use crate::signature::Signer;
+use crate::snapshot;
+use crate::snapshot::OpenPart;
+use crate::snapshot::Ownership;
+use crate::snapshot::Part;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::TreeRequest;
+use crate::spec::RelativePath;
+use crate::spec::Revision;
+use crate::spec::Symlinks;
+use crate::spec::TreeOptions;
+use crate::spec::VolumeSpec;
+use crate::store::CredentialId;
+use crate::store::SnapshotLease;
+use crate::store::SnapshotMeta;
+use crate::store::SnapshotPart;
+use crate::store::StoreError;
+use crate::store::Turn;
+use crate::watch::Watch;
+use crate::worker::TREE;
+
+mod error;
+mod gather;
+
+pub use error::SubmoduleError;
+pub(crate) use gather::Gathering;
+use gather::Wish;
+
+/// The form of every part.
+const PART: Form = Form { format: &Part, ownership: Ownership::ROOT };
+
+/// How many submodules are asked for at once. Each call has its own place at the gateway, and holds none while it waits.
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+
+/// Returns the part of a volume that its own repository has. Where the tree appears, and whether links leave it, is known
+/// only of the whole.
+pub(crate) fn part_of(spec: &VolumeSpec) -> VolumeSpec {
+    let tree = TreeOptions { directory: RelativePath::root(), symlinks: Symlinks::Keep, ..spec.tree.clone() };
+    VolumeSpec { tree, ..spec.clone() }
+}
+
+/// Returns the part that a submodule has: all of its tree, at this commit.
+fn part_at(spec: &VolumeSpec, part: &SnapshotPart) -> VolumeSpec {
+    let tree = TreeOptions { submodules: spec.tree.submodules, ..TreeOptions::default() };
+    let revision = Revision::Commit(part.commit);
+    VolumeSpec { revision, tree, pull_policy: spec.pull_policy, ..VolumeSpec::new(part.repository.clone()) }
+}
+
+/// What is known of a part.
+struct Known {
+    proven: Proven,
+    credential: CredentialId,
+    signer: Option<Signer>,
+}
+
+/// A part that was leased.
+struct Leased {
+    part: OpenPart,
+    lease: Lease,
+}
+
+/// A volume with submodules, and the credentials that it brings.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
+    spec: &'a VolumeSpec,
+    credentials: &'a Credentials,
+    form: Form,
+    watch: &'a Watch,
+}
+
+impl Whole<'_> {
+    /// Returns the credentials for a submodule.
+    fn credentials(&self, part: &SnapshotPart) -> Result<Credentials, LeaseError> {
+        let found = self.credentials.for_submodule(&self.spec.repository, &part.repository);
+        let (path, url) = (part.path.clone(), part.repository.to_string());
+        Ok(found.map_err(|source| SubmoduleError::Credentials { path, url, source })?)
+    }
+
+    /// Runs a call for a submodule with its own credentials. A failure names the submodule.
+    fn for_submodule<T>(
+        &self,
+        part: &SnapshotPart,
+        call: impl FnOnce(&VolumeSpec, &Credentials) -> Result<T, LeaseError>,
+    ) -> Result<T, LeaseError> {
+        let credentials = self.credentials(part)?;
+        call(&part_at(self.spec, part), &credentials).map_err(|source| {
+            SubmoduleError::fetch(part.path.clone(), &part.repository, part.commit, &credentials, source).into()
+        })
+    }
+}
+
+impl Snapshots {
+    /// Leases a tree with its submodules.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Snapshots::lease`] for the volume's repository. [`LeaseError::Submodule`] for any other.
+    pub(super) fn lease_composed(
+        &self,
+        spec: &VolumeSpec,
+        selection: Selection<'_>,
+        form: Form,
+        credentials: &Credentials,
+        watch: &Watch,
+    ) -> Result<Lease, LeaseError> {
+        let whole = Whole { spec, credentials, form, watch };
+        let mut root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
+        let Selection { revision, reference } = selection;
+        let wanted = Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form };
+        if let Some(snapshot) = self.composed(wanted, &root)? {
+            root.proof = self.prove_parts(whole, root.proof, &snapshot.meta().parts)?;
+            return Ok(Lease { snapshot, ..root });
+        }
+        let gathered = self.gather(whole, root)?;
+        let (root, snapshot) = self.compose(whole, wanted, gathered)?;
+        Ok(Lease { snapshot, ..root })
+    }
+
+    /// Like [`Snapshots::lease_composed`], but never asks a remote.
+    pub(super) fn lease_composed_known(
+        &self,
+        spec: &VolumeSpec,
+        selection: Selection<'_>,
+        form: Form,
+        credentials: &Credentials,
+    ) -> Result<Option<Lease>, LeaseError> {
+        let whole = Whole { spec, credentials, form, watch: &Watch::default() };
+        let Some(known) = self.known_part(&part_of(spec), selection, credentials)? else { return Ok(None) };
+        let Selection { revision, reference } = selection;
+        let wanted = Wanted { spec, revision, reference, credentials, credential: &known.credential, form };
+        let Some(lease) = self.hit(wanted, &known.proven)? else { return Ok(None) };
+        for part in &lease.snapshot.meta().parts {
+            let of_part = whole.for_submodule(part, |spec, credentials| {
+                self.known_part(spec, Selection::from(&spec.revision), credentials)
+            });
+            if of_part?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Lease { signer: known.signer, ..lease }))
+    }
+
+    /// Returns what is known of a part without asking a remote; `None` if a proof or a signature is missing.
+    fn known_part(
+        &self,
+        spec: &VolumeSpec,
+        selection: Selection<'_>,
+        credentials: &Credentials,
+    ) -> Result<Option<Known>, LeaseError> {
+        self.as_credential(spec, selection, PART, credentials, |wanted| {
+            let Some(proven) = self.known(wanted).filter(|proven| proven.content) else { return Ok(None) };
+            let signer = match self.requirement(wanted)? {
+                None => None,
+                Some(requirement) => match self.known_signer(wanted, &proven.resolved, &requirement) {
+                    None => return Ok(None),
+                    signer => signer,
+                },
+            };
+            Ok(Some(Known { proven, credential: wanted.credential.clone(), signer }))
+        })
+    }
+
+    /// Checks that each part of a volume that was published before has the signature that its repository needs now.
+    pub(super) fn check_signers(
+        &self,
+        spec: &VolumeSpec,
+        credentials: &Credentials,
+        parts: &[SnapshotPart],
+        watch: &Watch,
+    ) -> Result<(), LeaseError> {
+        let whole = Whole { spec, credentials, form: PART, watch };
+        for part in parts {
+            whole.for_submodule(part, |spec, credentials| {
+                let selection = Selection::from(&spec.revision);
+                let resolved = Resolved::new(part.commit, None);
+                self.as_credential(spec, selection, PART, credentials, |wanted| self.signer(wanted, &resolved, watch))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Finds what was composed before. The caller has yet to prove access to its parts.
+    fn composed(&self, wanted: Wanted<'_>, root: &Lease) -> Result<Option<SnapshotLease>, LeaseError> {
+        match self.find(wanted, &root.resolved)? {
+            Some(Found::Wanted(snapshot)) => Ok(Some(snapshot)),
+            Some(Found::Viewable(made)) => self.view_unless_damaged(wanted, &root.resolved, &made),
+            None => Ok(None),
+        }
+    }
+
+    /// Proves access to each part. Returns the weakest proof.
+    fn prove_parts(&self, whole: Whole<'_>, own: Proof, parts: &[SnapshotPart]) -> Result<Proof, LeaseError> {
+        let proofs = in_parallel(parts, |part| {
+            whole.for_submodule(part, |spec, credentials| {
+                let (selection, resolved) = (Selection::from(&spec.revision), Resolved::new(part.commit, None));
+                self.as_credential(spec, selection, PART, credentials, |wanted| {
+                    let proof = self.prove_part(wanted, whole.watch)?;
+                    self.signer(wanted, &resolved, whole.watch)?;
+                    Ok(proof)
+                })
+            })
+        });
+        proofs.into_iter().try_fold(own, |weakest, proof| Ok(weaker(weakest, proof?)))
+    }
+
+    /// Has the remote give out the commit of a part, unless it did so lately. Nothing is fetched, unless the remote proves
+    /// access in no other way.
+    fn prove_part(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Proof, LeaseError> {
+        match self.ask(wanted, true, watch) {
+            Ok((Proven { proof, content: true, .. }, _)) => return Ok(proof),
+            Ok(_) => {}
+            Err(error) if error.is_not_proven() => {}
+            Err(failure) => {
+                let stale = self.proven_offline(wanted, &failure).filter(|proven| proven.content);
+                return stale.map(|proven| proven.proof).ok_or(failure);
+            }
+        }
+        Ok(self.obtain(wanted, watch)?.proof)
+    }
+
+    /// Leases the parts of all submodules. Returns them with the one of the volume's repository.
+    fn gather(&self, whole: Whole<'_>, root: Lease) -> Result<Gathered<'_>, LeaseError> {
+        let credentials = whole.credentials;
+        let spec = VolumeSpec { revision: root.revision.clone(), ..part_of(whole.spec) };
+        let Leased { part, lease: mut root } = self.open_part(&spec, credentials, root, whole.watch)?;
+        let limits = self.gateway.policy().limits();
+        let mut gathering = Gathering::new(part, root.commit(), limits)?;
+        let mut leases = Vec::new();
+        loop {
+            let wishes = gathering.wishes();
+            if wishes.is_empty() {
+                break;
+            }
+            let leased = in_parallel(&wishes, |wish| self.lease_part(whole, &wish.to_part()));
+            let mut parts = Vec::new();
+            for (wish, leased) in wishes.into_iter().zip(leased) {
+                let Leased { part, lease } = leased?;
+                root.proof = weaker(root.proof, lease.proof);
+                root.provenance = sum(root.provenance, lease.provenance);
+                leases.push(lease.snapshot);
+                parts.push((wish, part));
+            }
+            gathering.grant(parts)?;
+        }
+        Ok(Gathered { root, gathering, _leases: leases })
+    }
+
+    fn lease_part(&self, whole: Whole<'_>, part: &SnapshotPart) -> Result<Leased, LeaseError> {
+        whole.for_submodule(part, |spec, credentials| {
+            let lease = self.lease_one(spec, Selection::from(&spec.revision), PART, credentials, whole.watch)?;
+            self.open_part(spec, credentials, lease, whole.watch)
+        })
+    }
+
+    /// Opens a leased part. A damaged one is marked, and leased once more: that brings another one.
+    fn open_part(
+        &self,
+        spec: &VolumeSpec,
+        credentials: &Credentials,
+        lease: Lease,
+        watch: &Watch,
+    ) -> Result<Leased, LeaseError> {
+        let open = |lease: &Lease| {
+            let meta = lease.snapshot.meta();
+            let request = TreeRequest::new(&spec.tree, meta.commit, PART.format, self.gateway.policy().limits());
+            let (path, sealed) = (lease.snapshot.path(), meta.manifest.as_deref());
+            OpenPart::of_snapshot(spec.repository.clone(), path, &request, sealed)
+        };
+        match open(&lease) {
+            Ok(part) => Ok(Leased { part, lease }),
+            Err(SnapshotError::Untrusted { path, reason }) => {
+                self.store.mark_damaged(&lease.snapshot, &format!("{path}: {reason}"))?;
+                let revision = Revision::Commit(lease.commit());
+                let again = self.lease_one(spec, Selection::from(&revision), PART, credentials, watch)?;
+                let part = open(&again)?;
+                // Which revision was wanted does not change.
+                Ok(Leased { part, lease: Lease { snapshot: again.snapshot, ..lease } })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the snapshot of gathered parts, unless another call does so at the same time.
+    fn compose(
+        &self,
+        whole: Whole<'_>,
+        wanted: Wanted<'_>,
+        gathered: Gathered<'_>,
+    ) -> Result<(Lease, SnapshotLease), LeaseError> {
+        let Gathered { root, gathering, _leases } = gathered;
+        let id = wanted.fetched(&root.resolved);
+        let made = || self.store.snapshot(&id);
+        let made = match self.store.compose_turn_unless(&id, &whole.watch.cancel, made)? {
+            Turn::Done(made) => made,
+            Turn::Ours(_turn) => match made()? {
+                Some(made) => made,
+                None => self.install_composed(whole, wanted, &root, gathering)?,
+            },
+        };
+        let snapshot = match whole.form.ownership.is_root() {
+            true => made,
+            false => self.view(wanted, &root.resolved, &made)?,
+        };
+        Ok((root, snapshot))
+    }
+
+    fn install_composed(
+        &self,
+        whole: Whole<'_>,
+        wanted: Wanted<'_>,
+        root: &Lease,
+        gathering: Gathering<'_>,
+    ) -> Result<SnapshotLease, LeaseError> {
+        let (Whole { spec, form, watch, .. }, limits) = (whole, self.gateway.policy().limits());
+        let (composition, wishes) = gathering.finish();
+        let staging = self.store.staging()?;
+        let laid_out = staging.path().join(TREE);
+        std::fs::create_dir(&laid_out).map_err(StoreError::io("make", &laid_out))?;
+        let request = TreeRequest::new(&spec.tree, root.commit(), form.format, limits);
+        let (listed, segments) = snapshot::compose(&composition, &laid_out, &request, watch)?;
+        let kept_free = self.gateway.policy().config().cache.reserve_bytes;
+        let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());
+        form.format.lay_out(&listed, &laid_out, &segments, &request, reserve, watch)?;
+        watch.progress.report(&Step::Syncing);
+        let parts = wishes.iter().map(Wish::to_part).collect();
+        let meta = SnapshotMeta::new(&spec.repository, &request, listed.summary);
+        let meta = meta.sealed_by(listed.digest()).composed_of(parts);
+        Ok(self.store.install_snapshot(&wanted.fetched(&root.resolved), &staging, &laid_out, &meta)?)
+    }
+}
+
+/// The parts of a volume, and the lease of the one of its own repository.
+struct Gathered<'a> {
+    root: Lease,
+    gathering: Gathering<'a>,
+    /// Keep the parts until they are composed.
+    _leases: Vec<SnapshotLease>,
+}
+
+/// An expired proof makes the whole one that is served offline.
+fn weaker(one: Proof, other: Proof) -> Proof {
+    if other == Proof::Offline { other } else { one }
+}
+
+fn sum(one: Provenance, other: Provenance) -> Provenance {
+    match (one, other) {
+        (Provenance::Remote { received_bytes: one }, Provenance::Remote { received_bytes: other }) => {
+            Provenance::Remote { received_bytes: one.saturating_add(other) }
+        }
+        (Provenance::Store, other) => other,
+        (one, Provenance::Store) => one,
+    }
+}
+
+/// Runs a call for each item, a few at once. Returns the results in the order of the items.
+fn in_parallel<I: Sync, T: Send>(
+    items: &[I],
+    call: impl Fn(&I) -> Result<T, LeaseError> + Sync,
+) -> Vec<Result<T, LeaseError>> {
+    let threads = AT_ONCE.get().min(items.len());
+    if threads < 2 {
+        return items.iter().map(call).collect();
+    }
+    let next = Mutex::new(0..items.len());
+    let done = Mutex::new(Vec::with_capacity(items.len()));
+    let lock = |range: &Mutex<std::ops::Range<usize>>| range.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some(at) = lock(&next) {
+            let result = call(&items[at]);
+            let is_failure = result.is_err();
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+            if is_failure {
+                // Those that are not begun yet would be of no use.
+                next.lock().unwrap_or_else(PoisonError::into_inner).start = items.len();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        // If a thread cannot be started, the others do its work.
+        for _ in 1..threads {
+            drop(thread::Builder::new().name("submodules".to_owned()).spawn_scoped(scope, work));
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Brings a part for a caller without a store, with the submodule's own credentials. A failure names the submodule.
+pub(crate) fn for_wish<T>(
+    spec: &VolumeSpec,
+    credentials: &Credentials,
+    wish: &Wish,
+    bring: impl FnOnce(&VolumeSpec, &Credentials) -> Result<T, LeaseError>,
+) -> Result<T, LeaseError> {
+    Whole { spec, credentials, form: PART, watch: &Watch::default() }.for_submodule(&wish.to_part(), bring)
+}
