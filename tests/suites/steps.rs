@@ -26,6 +26,8 @@ use gitrepo_tests::steps::Fault;
 use gitrepo_tests::steps::Run;
 use gitrepo_tests::steps::Step;
 use gitrepo_tests::tree::Tree;
+use gitrepo_tests::working_repository::assert_clean;
+use gitrepo_tests::working_repository::assert_whole;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::sys::signal::Signal;
@@ -75,6 +77,8 @@ struct Mount {
     commit: usize,
     subdirectory: &'static str,
     writable: Option<&'static str>,
+    /// Whether it is with `.git`.
+    keeps: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -88,9 +92,11 @@ enum Then {
     Sweep,
 }
 
-const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None };
+const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None, keeps: false };
 const SECOND: Mount = Mount { commit: 1, ..FIRST };
 const PART: Mount = Mount { subdirectory: "a", ..FIRST };
+const KEPT: Mount = Mount { keeps: true, ..FIRST };
+const KEPT_PRIVATE: Mount = Mount { keeps: true, ..PRIVATE };
 const PRIVATE: Mount = Mount { writable: Some("private"), ..FIRST };
 const SHARED: Mount = Mount { writable: Some("shared"), ..FIRST };
 
@@ -105,6 +111,8 @@ const CASES: &[Case] = &[
     Case { name: "a view", disk: Disk::Fetched, mounted: None, then: Then::Mount(PART) },
     Case { name: "a private copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(PRIVATE) },
     Case { name: "a shared copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(SHARED) },
+    Case { name: "a repository", disk: Disk::Fetched, mounted: None, then: Then::Mount(KEPT) },
+    Case { name: "a copy of a repository", disk: Disk::Fetched, mounted: None, then: Then::Mount(KEPT_PRIVATE) },
     Case { name: "a fetch of another commit", disk: Disk::Fetched, mounted: None, then: Then::Mount(SECOND) },
     Case { name: "a fetch into a new store", disk: Disk::Empty, mounted: None, then: Then::Mount(FIRST) },
     Case { name: "a sweep that compacts", disk: Disk::Fragmented, mounted: None, then: Then::Sweep },
@@ -250,7 +258,12 @@ impl Scene {
             }
         };
         assert_eq!(self.shell.mounts_on(&self.target), 1, "{scene}");
-        self.trees[if shown.subdirectory == "." { shown.commit } else { 2 }].assert_is(&self.target);
+        if shown.keeps {
+            assert_clean(&self.target);
+            assert_whole(&self.target, &self.repository, &self.commits[shown.commit], 1);
+        } else {
+            self.trees[if shown.subdirectory == "." { shown.commit } else { 2 }].assert_is(&self.target);
+        }
         self.succeed(&self.words(Then::Unmount), scene);
         let swept = self.succeed(&["sweep".into(), "--json".into()], scene);
         assert!(swept.stdout.contains("\"failures\":[]"), "{scene}\n{swept:?}");
@@ -271,9 +284,11 @@ impl Scene {
         let revision = format!("--revision={}", self.commits[mount.commit]);
         let subdirectory = format!("--subdirectory={}", mount.subdirectory);
         let writable = mount.writable.map(|copy| format!("--writable={copy}"));
+        let keeps = mount.keeps.then(|| "--git-dir=keep".to_owned());
         ["mount".into(), self.server.url(&self.repository), target, revision, subdirectory]
             .into_iter()
             .chain(writable)
+            .chain(keeps)
             .collect()
     }
 
