@@ -26,6 +26,8 @@ use gitrepo_tests::steps::Fault;
 use gitrepo_tests::steps::Run;
 use gitrepo_tests::steps::Step;
 use gitrepo_tests::tree::Tree;
+use gitrepo_tests::working_repository::assert_clean;
+use gitrepo_tests::working_repository::assert_whole;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::sys::signal::Signal;
@@ -77,6 +79,8 @@ struct Mount {
     writable: Option<&'static str>,
     /// Whether the tree is composed with those of its submodules, even if it has none.
     recursive: bool,
+    /// Whether it is with `.git`.
+    keeps: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -90,9 +94,11 @@ enum Then {
     Sweep,
 }
 
-const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None, recursive: false };
+const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None, recursive: false, keeps: false };
 const SECOND: Mount = Mount { commit: 1, ..FIRST };
 const PART: Mount = Mount { subdirectory: "a", ..FIRST };
+const KEPT: Mount = Mount { keeps: true, ..FIRST };
+const KEPT_PRIVATE: Mount = Mount { keeps: true, ..PRIVATE };
 const PRIVATE: Mount = Mount { writable: Some("private"), ..FIRST };
 const COPY: Mount = Mount { writable: Some("copy"), ..FIRST };
 const COMPOSED: Mount = Mount { recursive: true, ..FIRST };
@@ -112,6 +118,8 @@ const CASES: &[Case] = &[
     Case { name: "a shared layer", disk: Disk::Fetched, mounted: None, then: Then::Mount(SHARED) },
     Case { name: "a copy", disk: Disk::Fetched, mounted: None, then: Then::Mount(COPY) },
     Case { name: "a tree with submodules", disk: Disk::Fetched, mounted: None, then: Then::Mount(COMPOSED) },
+    Case { name: "a repository", disk: Disk::Fetched, mounted: None, then: Then::Mount(KEPT) },
+    Case { name: "a writable repository", disk: Disk::Fetched, mounted: None, then: Then::Mount(KEPT_PRIVATE) },
     Case { name: "a fetch of another commit", disk: Disk::Fetched, mounted: None, then: Then::Mount(SECOND) },
     Case { name: "a fetch into a new store", disk: Disk::Empty, mounted: None, then: Then::Mount(FIRST) },
     Case { name: "a sweep that compacts", disk: Disk::Fragmented, mounted: None, then: Then::Sweep },
@@ -257,7 +265,12 @@ impl Scene {
             }
         };
         assert_eq!(self.shell.mounts_on(&self.target), 1, "{scene}");
-        self.trees[if shown.subdirectory == "." { shown.commit } else { 2 }].assert_is(&self.target);
+        if shown.keeps {
+            assert_clean(&self.target);
+            assert_whole(&self.target, &self.repository, &self.commits[shown.commit], 1);
+        } else {
+            self.trees[if shown.subdirectory == "." { shown.commit } else { 2 }].assert_is(&self.target);
+        }
         self.succeed(&self.words(Then::Unmount), scene);
         let swept = self.succeed(&["sweep".into(), "--json".into()], scene);
         assert!(swept.stdout.contains("\"failures\":[]"), "{scene}\n{swept:?}");
@@ -278,10 +291,12 @@ impl Scene {
         let revision = format!("--revision={}", self.commits[mount.commit]);
         let subdirectory = format!("--subdirectory={}", mount.subdirectory);
         let writable = mount.writable.map(|copy| format!("--writable={copy}"));
+        let keeps = mount.keeps.then(|| "--git-dir=keep".to_owned());
         ["mount".into(), self.server.url(&self.repository), target, revision, subdirectory]
             .into_iter()
             .chain(writable)
             .chain(mount.recursive.then(|| "--submodules=recursive".to_owned()))
+            .chain(keeps)
             .collect()
     }
 
