@@ -19,6 +19,7 @@ use super::fetch::Found;
 use super::proof::Proven;
 use crate::credentials::Credentials;
 use crate::progress::Step;
+use crate::remote::Resolved;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::OpenPart;
@@ -117,6 +118,10 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
         let whole = Whole { spec, credentials, form, watch };
+        if let Some(mut before) = self.lease_composed_before(whole, revision)? {
+            before.proof = self.prove_parts(whole, before.proof, &before.snapshot.meta().parts)?;
+            return Ok(before);
+        }
         let mut root = self.lease_one(&part_of(spec), revision, PART, credentials, watch)?;
         let wanted = Wanted { spec, revision, credentials, credential: &root.credential.clone(), form };
         if let Some(snapshot) = self.composed(wanted, &root)? {
@@ -153,6 +158,29 @@ impl Snapshots {
             }
         }
         Ok(Some(lease))
+    }
+
+    /// Leases what was composed for the commit of the remote's last answer, if that is still the wanted one: no part is
+    /// needed, which may have been evicted. The caller has yet to prove access to those of submodules.
+    fn lease_composed_before(&self, whole: Whole<'_>, revision: &Revision) -> Result<Option<Lease>, LeaseError> {
+        let Whole { spec, credentials, form, watch } = whole;
+        self.as_credential(spec, revision, form, credentials, |wanted| {
+            let last = match revision {
+                Revision::Commit(commit) => Some(Resolved::new(*commit, None)),
+                _ => self.store.access().resolution(wanted.credential, revision).map(|answer| answer.resolved),
+            };
+            let is_there = last.map(|last| self.find(wanted, &last)).transpose()?.flatten().is_some();
+            if !is_there {
+                return Ok(None);
+            }
+            let proven = match self.ask(wanted, true, watch) {
+                Ok((proven, _)) => proven,
+                // The fetch of a part proves access.
+                Err(error) if error.is_not_proven() => return Ok(None),
+                Err(failure) => self.proven_offline(wanted, &failure).ok_or(failure)?,
+            };
+            self.hit(wanted, &proven)
+        })
     }
 
     /// Finds what was composed before. The caller has yet to prove access to its parts.
