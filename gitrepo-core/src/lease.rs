@@ -3,7 +3,7 @@
 //! [`Snapshots::lease`] hides remotes, proofs of access, fetching and the store. The caller decides what happens to the
 //! tree next, such as a mount.
 //!
-//! Locks are taken in this order: ask, resolve, repository or fetch, snapshot. A hit never waits for a lock that a
+//! Locks are taken in this order: ask, resolve, repository or fetch, compose, snapshot. A hit never waits for a lock that a
 //! fetch holds.
 
 use std::sync::Arc;

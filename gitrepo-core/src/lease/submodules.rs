@@ -128,6 +128,10 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
         let whole = Whole { spec, credentials, form, watch };
+        if let Some(mut before) = self.lease_composed_before(whole, selection)? {
+            before.proof = self.prove_parts(whole, before.proof, &before.snapshot.meta().parts)?;
+            return Ok(before);
+        }
         let mut root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
         let Selection { revision, reference } = selection;
         let wanted = Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form };
@@ -201,6 +205,32 @@ impl Snapshots {
             })?;
         }
         Ok(())
+    }
+
+    /// Leases what was composed for the commit of the remote's last answer, if that is still the wanted one: no part is
+    /// needed, which may have been evicted. The caller has yet to prove access to those of submodules.
+    fn lease_composed_before(&self, whole: Whole<'_>, selection: Selection<'_>) -> Result<Option<Lease>, LeaseError> {
+        let Whole { spec, credentials, form, watch } = whole;
+        let revision = selection.revision;
+        self.as_credential(spec, selection, form, credentials, |wanted| {
+            let last = match revision {
+                Revision::Commit(commit) => Some(Resolved::new(*commit, None)),
+                _ => self.store.access().resolution(wanted.credential, revision).map(|answer| answer.resolved),
+            };
+            let is_there = last.map(|last| self.find(wanted, &last)).transpose()?.flatten().is_some();
+            if !is_there {
+                return Ok(None);
+            }
+            let proven = match self.ask(wanted, true, watch) {
+                Ok((proven, _)) => proven,
+                // The fetch of a part proves access.
+                Err(error) if error.is_not_proven() => return Ok(None),
+                Err(failure) => self.proven_offline(wanted, &failure).ok_or(failure)?,
+            };
+            let Some(lease) = self.hit(wanted, &proven)? else { return Ok(None) };
+            let signer = self.signer(wanted, &lease.resolved, watch)?;
+            Ok(Some(Lease { signer, ..lease }))
+        })
     }
 
     /// Finds what was composed before. The caller has yet to prove access to its parts.

@@ -65,7 +65,9 @@ fn what_the_store_evicts_a_mounted_tree_keeps() {
     shell.run(&["sweep", "--unreferenced"]).assert_success();
     assert_eq!(contents(&target), expected);
     // Its parts are gone, and what is mounted serves the next pod.
+    let packs = server.packs();
     shell.mount(&url, &shell.target("next"), &[RECURSIVE]).assert_success();
+    assert_eq!(server.packs(), packs);
     assert_eq!(contents(&shell.target("next")), expected);
 }
 

@@ -287,6 +287,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
+        fn no_text_is_too_odd(text in proptest::collection::vec(any::<u8>(), 0..64), start in "\\[s( \"a)?|\\[s\\]x=") {
+            // Whatever it is, it ends with an answer.
+            let text = [start.as_bytes(), &text].concat();
+            let lines = text.iter().filter(|byte| **byte == b'\n').count() + 1;
+            prop_assert!(read(&text).map_or_else(|error| error.line <= lines, |found| found.len() <= text.len()));
+        }
+
+        #[test]
         fn git_reads_the_same(lines in proptest::collection::vec(
             r#"(\[s(\.a| "[a\\"x]{0,3}")?\])?( )?(x|path)?( = |=)[ab"\\tn;# ]{0,8}(\\)?"#, 0..5,
         ), end in "\n|\r\n") {
