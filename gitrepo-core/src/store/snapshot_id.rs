@@ -167,7 +167,7 @@ mod tests {
         .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 21);
+        assert_eq!(ids.len(), 22);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 
