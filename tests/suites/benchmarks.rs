@@ -170,13 +170,13 @@ A processor, 2 cores, 4 GiB of memory, Linux 6.12, ext4, git 2.39; gitrepo 0123,
 #[test]
 fn the_details_have_a_row_for_each_contender() {
     let details = tables::details(&results());
-    let row = "| gitrepo, image | 1000 (500–2000) | 3.0× (2.0×–4.0×) | 1500 | 0.25 | 0.12 | 10; together 12 | 1.5 kB | -2.0 MB |";
+    let row = "| gitrepo, image | 1000 (500–2000) | 3.0× (2.0×–4.0×) | 1500 | 0.25 | 0.12 | 10; together 12 | 1.5 kB | -2.0 MB | -7 |";
     assert!(details.lines().any(|line| line == row), "{details}");
     assert!(details.contains("| gitrepo, directory | not available: no a\\|b |"), "{details}");
     assert!(
-        details
-            .lines()
-            .any(|line| line == "| gitrepo, image | 4.00 (4.00–4.00) | 504 | 0.25 | 0.12 | 10 | 1.5 kB | -2.0 MB |"),
+        details.lines().any(
+            |line| line == "| gitrepo, image | 4.00 (4.00–4.00) | 504 | 0.25 | 0.12 | 10 | 1.5 kB | -2.0 MB | -7 |"
+        ),
         "no rival, no ratio: {details}"
     );
 }

@@ -102,7 +102,7 @@ pub const KEYS: &[Attribute] = &[
         name: "writable",
         values: "private, shared, copy",
         default: "inline: private; PersistentVolume: shared",
-        meaning: "for a volume mounted read-write: a copy of its own, or one for all its targets on the node",
+        meaning: "for a volume mounted read-write: a layer of its own, one for all its targets on the node, or a plain copy",
     },
     Attribute {
         name: "uid",
