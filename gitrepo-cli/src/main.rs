@@ -14,10 +14,12 @@ use std::process::ExitCode;
 
 use arguments::Arguments;
 use clap::Parser;
+use gitrepo_frontend::descriptors;
 use gitrepo_frontend::exit;
 
 fn main() -> ExitCode {
     gitrepo_core::worker::run_if_worker();
+    descriptors::allow_all();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(usage) => return exit::usage(&usage),

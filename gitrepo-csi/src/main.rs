@@ -10,6 +10,7 @@ use gitrepo_csi::arguments::Arguments;
 use gitrepo_csi::driver;
 use gitrepo_csi::memory;
 use gitrepo_csi::wipe::Wiping;
+use gitrepo_frontend::descriptors;
 use gitrepo_frontend::exit;
 
 #[global_allocator]
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     gitrepo_core::worker::run_if_worker();
     ALLOCATOR.begin();
     memory::share_one_heap();
+    descriptors::allow_all();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(usage) => return exit::usage(&usage),

@@ -30,11 +30,13 @@ use std::process::ExitCode;
 
 use gitrepo_core::capabilities;
 use gitrepo_core::capabilities::Role;
+use gitrepo_frontend::descriptors;
 
 fn main() -> ExitCode {
     gitrepo_core::worker::run_if_worker();
     // Must run while there is one thread: later threads inherit its capabilities.
     let dropped = capabilities::drop_others(Role::Node);
+    descriptors::allow_all();
     driver::run(arguments::take(std::env::args_os().collect()), dropped);
     // Any other status makes the kubelet log all arguments, secrets included.
     ExitCode::SUCCESS

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`configuration`] | the configuration file: the fields of core and of the frontends, in one schema |
 //! | [`audit`] | the audit log |
+//! | [`descriptors`] | how many files a process may have open |
 //! | [`log`] | how much the drivers log, and in which format |
 //! | [`exit`] | exit statuses |
 //! | [`secret_directory`] | a secret as a directory with one file per key |
@@ -13,6 +14,7 @@
 
 pub mod audit;
 pub mod configuration;
+pub mod descriptors;
 pub mod exit;
 pub mod log;
 pub mod node_credentials;
