@@ -24,6 +24,7 @@ use crate::spec::TreeOptions;
 use crate::watch::Watch;
 
 mod beneath;
+mod checkout;
 mod copy;
 mod directory;
 #[cfg(test)]

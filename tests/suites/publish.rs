@@ -31,6 +31,7 @@ use tempfile::TempDir;
 
 mod abandoned;
 mod base_damage;
+mod checkout;
 mod contract;
 mod copies;
 mod damage;
@@ -232,6 +233,8 @@ macro_rules! over_every_format {
                     writes_to_a_copy_are_not_visible_elsewhere
                     writes_to_a_copy_survive_a_reboot
                     a_copy_belongs_to_the_requested_group;
+                checkout:
+                    files_are_converted_as_git_checkout_does_if_asked;
                 links:
                     links_out_of_the_volume_are_refused_in_every_form;
                 views:

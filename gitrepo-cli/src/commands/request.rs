@@ -20,7 +20,12 @@ use crate::progress;
 
 /// Returns the volume that the arguments describe. `more` are the keys that only some commands have.
 pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)]) -> Result<VolumeSpec, CommandError> {
-    let flags = [("revision", &tree.revision), ("subdirectory", &tree.subdirectory), ("symlinks", &tree.symlinks)];
+    let flags = [
+        ("revision", &tree.revision),
+        ("subdirectory", &tree.subdirectory),
+        ("checkout", &tree.checkout),
+        ("symlinks", &tree.symlinks),
+    ];
     let mut attributes = attributes(&source.repository, flags.iter().chain(more));
     for setting in &tree.settings {
         let Some((key, value)) = setting.split_once('=') else {

@@ -27,6 +27,7 @@ use super::Verifier;
 use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
+use super::checkout;
 use super::image;
 use super::listing::Listing;
 use super::located::Located;
@@ -35,6 +36,7 @@ use crate::error::Cause;
 use crate::mount::Attachment;
 use crate::object::EntryMode;
 use crate::reserve::Reserve;
+use crate::spec::Checkout;
 
 pub(crate) mod assemble;
 mod links;
@@ -90,14 +92,17 @@ impl SnapshotFormat for Image {
 }
 
 /// Lists a tree in the worker: writes the manifest into `staging`, an empty directory. `repository` is a bare one, with
-/// alternates or without.
+/// alternates or without; with `checkout: git`, converted files are written into it.
 pub(crate) fn list(
     repository: &Path,
     request: &TreeRequest,
     staging: &Path,
     watch: &Watch,
 ) -> Result<TreeSummary, SnapshotError> {
-    let listing = Listing::of(repository, request, watch)?;
+    let mut listing = Listing::of(repository, request, watch)?;
+    if request.tree.checkout == Checkout::Git {
+        checkout::convert(repository, request, &mut listing, watch)?;
+    }
     let located = Located::find(repository, request, &listing)?;
     check_links(&located, watch)?;
     let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Kind;
+use crate::spec::Checkout;
 use crate::spec::Choice;
 use crate::spec::GitDir;
 use crate::spec::PathError;
@@ -80,6 +81,12 @@ pub const KEYS: &[Attribute] = &[
         values: "false (true: not yet)",
         default: "false",
         meaning: "replace Git LFS pointers by their content",
+    },
+    Attribute {
+        name: "checkout",
+        values: "bytes, git",
+        default: "bytes",
+        meaning: "blobs as they are, or as git checkout on Linux writes them (eol, ident, working-tree-encoding; no filter)",
     },
     Attribute {
         name: "symlinks",
@@ -214,6 +221,8 @@ impl VolumeSpec {
     /// (`pullPolicy`) and how much history to fetch are not included.
     pub fn content(&self) -> BTreeMap<String, String> {
         let writable = self.writable.map_or_else(String::new, |writable| writable.to_string());
+        // Records of earlier versions do not have it.
+        let checkout = (self.tree.checkout != Checkout::Bytes).then(|| ("checkout", self.tree.checkout.to_string()));
         [
             ("repository", self.repository.canonical()),
             ("revision", self.revision.to_string()),
@@ -227,8 +236,10 @@ impl VolumeSpec {
             ("writable", writable),
             ("uid", self.uid.to_string()),
         ]
+        .into_iter()
+        .chain(checkout)
         .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        .collect()
     }
 
     /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are ignored; every other key
@@ -263,6 +274,7 @@ impl VolumeSpec {
             "gitDir" => self.git_dir = word("gitDir", value)?,
             "submodules" => self.submodules = word("submodules", value)?,
             "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
+            "checkout" => self.tree.checkout = word("checkout", value)?,
             "symlinks" => self.tree.symlinks = word("symlinks", value)?,
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
             "refresh" => self.refresh = Refresh::parse(value).map_err(|_| refused("refresh", value))?,

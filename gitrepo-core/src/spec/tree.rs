@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::spec::Checkout;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
 
@@ -17,4 +18,7 @@ pub struct TreeOptions {
     pub subdirectory: RelativePath,
     /// What to do with links that lead out of the volume.
     pub symlinks: Symlinks,
+    /// How blobs become files.
+    #[serde(default)]
+    pub checkout: Checkout,
 }
