@@ -127,6 +127,9 @@ pub(crate) struct Tree {
     /// Use only this directory of the repository, as the tree's root
     #[arg(long, value_name = "D")]
     pub(crate) subdirectory: Option<String>,
+    /// How blobs become files: bytes, as they are, or git, as git checkout writes them
+    #[arg(long, value_name = "HOW")]
+    pub(crate) checkout: Option<String>,
     /// What to do with links that lead out of the tree: keep, reject-escaping
     #[arg(long, value_name = "POLICY")]
     pub(crate) symlinks: Option<String>,

@@ -27,6 +27,7 @@ pub use attributes::DefaultDirectory;
 pub use attributes::KEYS;
 pub use attributes::SpecError;
 pub use attributes::suggestion;
+pub use choice::Checkout;
 pub use choice::Choice;
 pub use choice::GitDir;
 pub use choice::PullPolicy;

@@ -31,6 +31,7 @@ use tempfile::TempDir;
 
 mod abandoned;
 mod base_damage;
+mod checkout;
 mod contract;
 mod copies;
 mod damage;
@@ -241,6 +242,8 @@ macro_rules! over_every_format {
                     every_fixture_is_clean_with_its_repository
                     without_a_repository_nothing_is_there_and_depths_share_a_tree
                     a_snapshot_that_is_made_again_has_the_same_branch;
+                checkout:
+                    files_are_converted_as_git_checkout_does_if_asked;
                 links:
                     links_out_of_the_volume_are_refused_in_every_form;
                 views:

@@ -23,6 +23,7 @@ pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)
     let flags = [
         ("revision", &tree.revision),
         ("subdirectory", &tree.subdirectory),
+        ("checkout", &tree.checkout),
         ("symlinks", &tree.symlinks),
         ("gitDir", &tree.git_dir),
         ("depth", &tree.depth),

@@ -27,6 +27,7 @@ use super::Verifier;
 use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
+use super::checkout;
 use super::git_dir;
 use super::git_dir::pack::Packed;
 use super::image;
@@ -37,6 +38,7 @@ use crate::error::Cause;
 use crate::mount::Attachment;
 use crate::object::EntryMode;
 use crate::reserve::Reserve;
+use crate::spec::Checkout;
 
 pub(crate) mod assemble;
 pub(crate) mod compose;
@@ -93,15 +95,18 @@ impl SnapshotFormat for Image {
     }
 }
 
-/// Lists a tree in the worker: writes the manifest into `staging`, an empty directory, and the pack of its `.git`. `repository` is a bare one, with
-/// alternates or without.
+/// Lists a tree in the worker: writes the manifest into `staging`, an empty directory, and the pack of its `.git`.
+/// `repository` is a bare one, with alternates or without; with `checkout: git`, converted files are written into it.
 pub(crate) fn list(
     repository: &Path,
     request: &TreeRequest,
     staging: &Path,
     watch: &Watch,
 ) -> Result<TreeSummary, SnapshotError> {
-    let listing = Listing::of(repository, request, watch)?;
+    let mut listing = Listing::of(repository, request, watch)?;
+    if request.tree.checkout == Checkout::Git {
+        checkout::convert(repository, request, &mut listing, watch)?;
+    }
     let located = Located::find(repository, request, &listing)?;
     check_links(&located, watch)?;
     let summary = located.summary();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Kind;
+use crate::spec::Checkout;
 use crate::spec::Choice;
 use crate::spec::GitDir;
 use crate::spec::PathError;
@@ -79,6 +80,12 @@ pub const KEYS: &[Attribute] = &[
         values: "false (true: not yet)",
         default: "false",
         meaning: "replace Git LFS pointers by their content",
+    },
+    Attribute {
+        name: "checkout",
+        values: "bytes, git",
+        default: "bytes",
+        meaning: "blobs as they are, or as git checkout on Linux writes them (eol, ident, working-tree-encoding; no filter)",
     },
     Attribute {
         name: "symlinks",
@@ -225,6 +232,9 @@ impl VolumeSpec {
     pub fn content(&self) -> BTreeMap<String, String> {
         let writable = self.writable.map_or_else(String::new, |writable| writable.to_string());
         let depth = (self.git_dir == GitDir::Keep).then(|| ("depth".to_owned(), self.depth.to_string()));
+        // Records of earlier versions do not have it.
+        let is_converted = self.tree.checkout != Checkout::Bytes;
+        let checkout = is_converted.then(|| ("checkout".to_owned(), self.tree.checkout.to_string()));
         let content = [
             ("repository", self.repository.canonical()),
             ("revision", self.revision.to_string()),
@@ -239,7 +249,7 @@ impl VolumeSpec {
             ("uid", self.uid.to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value));
-        content.into_iter().chain(depth).collect()
+        content.into_iter().chain(depth).chain(checkout).collect()
     }
 
     /// Reads a volume's attributes. Keys under `csi.storage.k8s.io/` and `kubernetes.io/` are ignored; every other key
@@ -275,6 +285,7 @@ impl VolumeSpec {
             "gitDir" => self.git_dir = word("gitDir", value)?,
             "submodules" => self.tree.submodules = word("submodules", value)?,
             "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
+            "checkout" => self.tree.checkout = word("checkout", value)?,
             "symlinks" => self.tree.symlinks = word("symlinks", value)?,
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
             "refresh" => self.refresh = Refresh::parse(value).map_err(|_| refused("refresh", value))?,
@@ -289,6 +300,9 @@ impl VolumeSpec {
     fn refuse_what_does_not_go_together(&self) -> Result<(), SpecError> {
         if self.git_dir == GitDir::Keep && !self.tree.submodules.is_none() {
             return Err(SpecError::Together { one: "gitDir: keep", other: "submodules: recursive" });
+        }
+        if self.git_dir == GitDir::Keep && self.tree.checkout != Checkout::Bytes {
+            return Err(SpecError::Together { one: "gitDir: keep", other: "checkout: git" });
         }
         // git has no repository of a part of a tree that is the whole of its working tree.
         if self.git_dir == GitDir::Keep && !self.tree.subdirectory.is_root() {

@@ -81,6 +81,17 @@ pub enum GitDir {
 }
 choice!(GitDir { Omit = "omit", Keep = "keep" });
 
+/// How blobs become files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Checkout {
+    /// As they are.
+    #[default]
+    Bytes,
+    /// As `git checkout` writes them on Linux, without filters.
+    Git,
+}
+choice!(Checkout { Bytes = "bytes", Git = "git" });
+
 /// What appears where the tree has submodules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Submodules {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::spec::Checkout;
 use crate::spec::RelativePath;
 use crate::spec::Submodules;
 use crate::spec::Symlinks;
@@ -21,4 +22,7 @@ pub struct TreeOptions {
     /// What appears in place of submodules. Metadata of versions that did not know them has none.
     #[serde(default)]
     pub submodules: Submodules,
+    /// How blobs become files.
+    #[serde(default)]
+    pub checkout: Checkout,
 }

@@ -10,6 +10,7 @@ use sha2::Sha256;
 use crate::snapshot;
 use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
+use crate::spec::Checkout;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::TreeOptions;
@@ -72,7 +73,10 @@ impl SnapshotKey<'_> {
             (_, false) => 8,
         };
         let mut hash = Sha256::new();
-        digest::length_prefixed(fields.take(named), |part| hash.update(part));
+        match self.tree.checkout {
+            Checkout::Bytes => digest::length_prefixed(fields.take(named), |part| hash.update(part)),
+            Checkout::Git => digest::length_prefixed(fields.chain([&b"checkout: git"[..]]), |part| hash.update(part)),
+        }
         SnapshotId(digest::hex(&hash.finalize()))
     }
 }
@@ -134,6 +138,7 @@ mod tests {
             TreeOptions { directory: part(), ..whole.clone() },
             TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
             TreeOptions { submodules: Submodules::Recursive, ..whole.clone() },
+            TreeOptions { checkout: Checkout::Git, ..whole.clone() },
         ];
         let (first, second) = (commit(1), commit(2));
         let (format, ownership) = ("directory", Ownership::ROOT);
@@ -167,7 +172,7 @@ mod tests {
         .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 22);
+        assert_eq!(ids.len(), 23);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 

@@ -27,6 +27,7 @@ use crate::remote::Verifier;
 use crate::signature::SignatureRequest;
 use crate::snapshot;
 use crate::snapshot::TreeRequest;
+use crate::spec::Checkout;
 
 /// The source of requests and the destination of replies.
 pub(super) trait Client {
@@ -126,6 +127,14 @@ fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     let Some(staging) = &session.errand.staging else {
         return Reply::Failed(RequestError::Internal(Cause::new("a tree needs a staging directory")));
     };
+    // Converted files need a repository that can be written to.
+    if request.tree.checkout == Checkout::Git
+        && session.errand.base.is_some()
+        && !staging.join(REPOSITORY).join("objects").exists()
+        && let Err(error) = Verifier::new(&session.errand).and_then(|mut verifier| verifier.repository().map(drop))
+    {
+        return remote_failure(error);
+    }
     let repository = &repository(session, staging);
     let tree = staging.join(TREE);
     if let Err(error) = std::fs::create_dir(&tree) {

@@ -85,6 +85,15 @@ fn an_unknown_key_is_named_with_its_nearest_neighbour() {
 }
 
 #[test]
+fn options_of_which_each_works_alone_are_refused_together() {
+    for (key, value) in [("submodules", "recursive"), ("checkout", "git"), ("subdirectory", "a")] {
+        let error = parse(&[("repository", URL), ("gitDir", "keep"), (key, value)]).unwrap_err();
+        assert!(error.to_string().contains("gitDir") && error.to_string().contains(key), "{error}");
+        parse(&[("repository", URL), (key, value)]).unwrap();
+    }
+}
+
+#[test]
 fn an_empty_value_is_a_missing_one() {
     let repository = ("repository", "https://host/a/tool.git");
     for key in KEYS.iter().map(|key| key.name).filter(|key| *key != "repository") {

@@ -1,0 +1,267 @@
+//! Patterns of paths, as git matches them in files of attributes (gitignore(5), "PATTERN FORMAT").
+//!
+//! A pattern is matched step by step with the set of all places in the text that it may have reached. So no pattern takes
+//! longer than its length times that of the text.
+
+/// A pattern of a line.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    /// What a path begins with, before the first wildcard.
+    literal: Vec<u8>,
+    /// The rest; `None` if there is none.
+    steps: Option<Vec<Step>>,
+    /// Whether it is about the last part of a path, wherever that is.
+    is_of_name: bool,
+}
+
+/// What comes next in a text.
+#[derive(Debug)]
+enum Step {
+    Byte(u8),
+    /// Any byte but a slash.
+    One,
+    Class(Box<[bool; 256]>),
+    /// Any number of bytes but slashes.
+    Part,
+    /// Any number of bytes.
+    Anything,
+    /// Any number of whole directories, each with its slash.
+    Directories,
+    /// Nothing ever.
+    Never,
+}
+
+impl Pattern {
+    /// Reads a pattern; `None` if it is for directories, which have no content, or negative, which git refuses.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        if text.is_empty() || text.starts_with(b"!") || text.ends_with(b"/") {
+            return None;
+        }
+        let is_of_name = !text.contains(&b'/');
+        let text = text.strip_prefix(b"/").unwrap_or(text);
+        let end = text.iter().position(|byte| b"*?[\\".contains(byte)).unwrap_or(text.len());
+        let (literal, rest) = text.split_at(end);
+        let steps = (!rest.is_empty()).then(|| steps(rest, !is_of_name));
+        Some(Self { literal: literal.to_vec(), steps, is_of_name })
+    }
+
+    /// Whether it matches a path. `base` is the directory of its file, with a slash at its end.
+    pub(super) fn matches(&self, path: &[u8], base: &[u8]) -> bool {
+        let text = match self.is_of_name {
+            true => path.rsplit(|byte| *byte == b'/').next().unwrap_or(path),
+            false => path.strip_prefix(base).unwrap_or_default(),
+        };
+        if !path.starts_with(base) {
+            return false;
+        }
+        match (text.strip_prefix(self.literal.as_slice()), &self.steps) {
+            (None, _) => false,
+            (Some(rest), None) => rest.is_empty(),
+            (Some(rest), Some(steps)) => walk(steps, rest),
+        }
+    }
+}
+
+fn walk(steps: &[Step], text: &[u8]) -> bool {
+    let mut reached = vec![false; text.len() + 1];
+    reached[0] = true;
+    for step in steps {
+        let mut next = vec![false; text.len() + 1];
+        let mut is_inside = false;
+        for at in 0..=text.len() {
+            let byte = text.get(at).copied();
+            match step {
+                Step::Never => {}
+                Step::Part | Step::Anything => {
+                    // From here on, to the next slash or to the end.
+                    is_inside |= reached[at];
+                    next[at] = is_inside;
+                    if matches!(step, Step::Part) && byte == Some(b'/') {
+                        is_inside = false;
+                    }
+                }
+                Step::Directories => {
+                    next[at] |= reached[at];
+                    is_inside |= reached[at];
+                    if is_inside && byte == Some(b'/') {
+                        next[at + 1] = true;
+                    }
+                }
+                Step::Byte(_) | Step::One | Step::Class(_) => {
+                    let Some(byte) = byte else { continue };
+                    let fits = match step {
+                        Step::Byte(wanted) => byte == *wanted,
+                        Step::Class(class) => class[usize::from(byte)],
+                        _ => byte != b'/',
+                    };
+                    next[at + 1] |= reached[at] && fits;
+                }
+            }
+        }
+        reached = next;
+    }
+    reached[text.len()]
+}
+
+/// Takes a pattern apart. In that of a path, a star stops at slashes.
+fn steps(pattern: &[u8], is_path: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = pattern.get(at) {
+        at += 1;
+        steps.push(match byte {
+            b'?' if is_path => Step::One,
+            b'?' => Step::Class(Box::new([true; 256])),
+            b'*' => {
+                let begins = at == 1 || pattern[at - 2] == b'/';
+                let stars = 1 + pattern[at..].iter().take_while(|byte| **byte == b'*').count();
+                at += stars - 1;
+                let rest = &pattern[at..];
+                match stars > 1 && begins {
+                    _ if !is_path => Step::Anything,
+                    true if rest.starts_with(b"/") => {
+                        at += 1;
+                        Step::Directories
+                    }
+                    true if rest.is_empty() || rest.starts_with(b"\\/") => Step::Anything,
+                    _ => Step::Part,
+                }
+            }
+            b'[' => match class(&pattern[at..], is_path) {
+                Some((class, length)) => {
+                    at += length;
+                    Step::Class(class)
+                }
+                None => return vec![Step::Never],
+            },
+            b'\\' => match pattern.get(at) {
+                Some(&escaped) => {
+                    at += 1;
+                    Step::Byte(escaped)
+                }
+                None => Step::Never,
+            },
+            byte => Step::Byte(byte),
+        });
+    }
+    steps
+}
+
+/// Reads a class after its bracket. Returns the bytes that it matches, and its length; `None` if it has no end.
+fn class(text: &[u8], is_path: bool) -> Option<(Box<[bool; 256]>, usize)> {
+    let is_negated = matches!(text.first(), Some(b'!' | b'^'));
+    let mut at = usize::from(is_negated);
+    let mut found = Box::new([false; 256]);
+    let mut previous = 0_u8;
+    loop {
+        let mut byte = *text.get(at)?;
+        if byte == b'\\' {
+            at += 1;
+            byte = *text.get(at)?;
+            found[usize::from(byte)] = true;
+        } else if byte == b'-' && previous != 0 && text.get(at + 1).is_some_and(|next| *next != b']') {
+            at += 1;
+            let mut last = *text.get(at)?;
+            if last == b'\\' {
+                at += 1;
+                last = *text.get(at)?;
+            }
+            (previous..=last).for_each(|byte| found[usize::from(byte)] = true);
+            byte = 0;
+        } else if byte == b'[' && text.get(at + 1) == Some(&b':') {
+            let start = at + 2;
+            let end = start + text.get(start..)?.iter().position(|byte| *byte == b']')?;
+            if end > start && text[end - 1] == b':' {
+                let is_in = named(&text[start..end - 1])?;
+                (0..=u8::MAX).filter(is_in).for_each(|byte| found[usize::from(byte)] = true);
+                at = end;
+                byte = 0;
+            } else {
+                found[usize::from(b'[')] = true;
+            }
+        } else {
+            found[usize::from(byte)] = true;
+        }
+        previous = byte;
+        at += 1;
+        if *text.get(at)? == b']' {
+            break;
+        }
+    }
+    if is_negated {
+        found.iter_mut().for_each(|is_in| *is_in = !*is_in);
+    }
+    if is_path {
+        found[usize::from(b'/')] = false;
+    }
+    Some((found, at + 1))
+}
+
+/// A class of POSIX by its name.
+fn named(name: &[u8]) -> Option<fn(&u8) -> bool> {
+    Some(match name {
+        b"alnum" => u8::is_ascii_alphanumeric,
+        b"alpha" => u8::is_ascii_alphabetic,
+        b"blank" => |byte| matches!(byte, b' ' | b'\t'),
+        b"cntrl" => u8::is_ascii_control,
+        b"digit" => u8::is_ascii_digit,
+        b"graph" => u8::is_ascii_graphic,
+        b"lower" => u8::is_ascii_lowercase,
+        b"print" => |byte| matches!(byte, b' '..=b'~'),
+        b"punct" => u8::is_ascii_punctuation,
+        b"space" => |byte| matches!(byte, b' ' | b'\t'..=b'\r'),
+        b"upper" => u8::is_ascii_uppercase,
+        b"xdigit" => u8::is_ascii_hexdigit,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_git() {
+        for (pattern, base, path, expected) in [
+            ("*.bat", "", "a/b.bat", true),
+            ("*.bat", "a/", "a/b/c.bat", true),
+            ("*.bat", "a/", "b/c.bat", false),
+            ("b.bat", "", "a/b.bat", true),
+            ("/b.bat", "", "a/b.bat", false),
+            ("/b.bat", "a/", "a/b.bat", true),
+            ("a/*.bat", "", "a/b.bat", true),
+            ("a/*.bat", "", "a/c/b.bat", false),
+            ("a/**", "", "a/c/b.bat", true),
+            ("a/**", "", "a", false),
+            ("**/b", "", "b", true),
+            ("**/b", "", "x/y/b", true),
+            ("**/b", "", "x/yb", false),
+            ("a/**/b", "", "a/b", true),
+            ("a/**/b", "", "a/x/y/b", true),
+            ("a/**/b", "", "a/xb", false),
+            ("a**b/c", "", "axb/c", true),
+            ("a**b/c", "", "ax/b/c", false),
+            ("[a-c]?", "", "bz", true),
+            ("[!a-c]?", "", "bz", false),
+            ("[]x]", "", "]", true),
+            ("[[:digit:]]", "", "7", true),
+            ("[[:nonsense:]]", "", "7", false),
+            ("a[", "", "a[", false),
+            ("\\*", "", "*", true),
+            ("\\*", "", "x", false),
+            ("x/[a/]b", "", "x//b", false),
+        ] {
+            let matches = Pattern::parse(pattern.as_bytes()).unwrap().matches(path.as_bytes(), base.as_bytes());
+            assert_eq!(matches, expected, "{pattern} {base} {path}");
+        }
+        for pattern in ["!a", "a/", ""] {
+            assert!(Pattern::parse(pattern.as_bytes()).is_none(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_takes_no_longer_than_its_length() {
+        let pattern = Pattern::parse(format!("x/{}b", "*a".repeat(900)).as_bytes()).unwrap();
+        assert!(!pattern.matches(format!("x/{}", "a".repeat(4000)).as_bytes(), b""));
+    }
+}

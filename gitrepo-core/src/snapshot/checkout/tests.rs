@@ -1,0 +1,219 @@
+//! Compared with `git checkout`, over trees of random attributes and content.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use git2::Oid;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::fixture::FILE;
+use super::super::fixture::Fixture;
+use super::super::fixture::TREE;
+use super::super::fixture::path;
+use super::super::fixture::request;
+use super::*;
+use crate::spec::Checkout;
+use crate::spec::CommitId;
+use crate::spec::RelativePath;
+
+const NAMES: [&str; 6] = ["a.bat", "b.txt", "c", "d e.txt", "dir.bat", "z[1].x"];
+
+const PATTERNS: [&str; 16] = [
+    "*",
+    "*.bat",
+    "*.txt",
+    "/a.bat",
+    "c",
+    "sub/*",
+    "sub/**",
+    "**/c",
+    "sub/**/a.bat",
+    "[a-c]*",
+    "\"d e.txt\"",
+    "d?e.txt",
+    "z\\[1]*",
+    "!c",
+    "sub/",
+    "[attr]win",
+];
+
+const STATES: [&str; 22] = [
+    "text",
+    "-text",
+    "!text",
+    "text=auto",
+    "text=input",
+    "text=odd",
+    "eol=crlf",
+    "eol=lf",
+    "-eol",
+    "!eol",
+    "ident",
+    "-ident",
+    "binary",
+    "-binary",
+    "win",
+    "crlf",
+    "-crlf",
+    "crlf=auto",
+    "working-tree-encoding=UTF-16LE",
+    "working-tree-encoding=ISO-8859-1",
+    "working-tree-encoding=UTF-8",
+    "b@d",
+];
+
+const CONTENTS: [&[u8]; 14] = [
+    b"",
+    b"one\ntwo\n",
+    b"one\r\ntwo\n",
+    b"one\r\ntwo\r\n",
+    b"one\rtwo\n",
+    b"no end",
+    b"nul\0\n",
+    b"$Id$\n",
+    b"$Id: 0123456789012345678901234567890123456789 $ $Id: a b $\n$Id$",
+    b"$Id:\n$ $Id:$\n",
+    b"\x01\x02\x03\n",
+    b"caf\xc3\xa9 \xe2\x82\xac\n",
+    b"caf\xc3\xa9\n",
+    b"\xff\xfe\n",
+];
+
+/// A directory: its lines of attributes, and the content of its files.
+type Layer = (Vec<String>, BTreeMap<&'static str, &'static [u8]>);
+
+fn layer() -> impl Strategy<Value = Layer> {
+    let line = (select(&PATTERNS[..]), vec(select(&STATES[..]), 1..4))
+        .prop_map(|(pattern, states)| format!("{pattern} {}", states.join(" ")));
+    let files = proptest::collection::btree_map(select(&NAMES[..]), select(&CONTENTS[..]), 1..6);
+    (vec(line, 0..5), files)
+}
+
+/// Writes directories inside each other, each named `sub` in the one before.
+fn commit(fixture: &Fixture, layers: &[Layer]) -> CommitId {
+    let mut inner: Option<Oid> = None;
+    for (lines, files) in layers.iter().rev() {
+        let mut entries: Vec<(u32, &[u8], Oid)> = Vec::new();
+        if !lines.is_empty() {
+            entries.push((FILE, NAME, fixture.blob(lines.join("\n") + "\n")));
+        }
+        entries.extend(files.iter().map(|(name, content)| (FILE, name.as_bytes(), fixture.blob(content))));
+        entries.extend(inner.map(|tree| (TREE, &b"sub"[..], tree)));
+        entries.sort_by_key(|(mode, name, _)| {
+            let mut key = name.to_vec();
+            key.extend((*mode == TREE).then_some(b'/'));
+            key
+        });
+        inner = Some(fixture.tree(&entries));
+    }
+    fixture.commit(inner.unwrap())
+}
+
+/// The files below a directory, by their paths.
+fn files(top: &Path) -> BTreeMap<String, Vec<u8>> {
+    let (mut found, mut directories) = (BTreeMap::new(), vec![top.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => directories.push(path),
+                false => {
+                    let name = path.strip_prefix(top).unwrap().to_str().unwrap().to_owned();
+                    found.insert(name, fs::read(&path).unwrap());
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What git writes.
+fn checked_out(fixture: &Fixture, commit: CommitId) -> BTreeMap<String, Vec<u8>> {
+    let place = tempfile::tempdir().unwrap();
+    let mut git = Command::new("git");
+    git.arg("--git-dir").arg(fixture.path()).arg("--work-tree").arg(place.path());
+    git.args(["-c", "core.attributesFile=/dev/null", "-c", "core.autocrlf=false", "-c", "advice.detachedHead=false"]);
+    git.args(["checkout", "--quiet", "--force", "--detach", &commit.to_string()]);
+    git.env_clear().env("PATH", std::env::var("PATH").unwrap());
+    git.envs([("GIT_ATTR_NOSYSTEM", "1"), ("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")]);
+    let output = git.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    files(place.path())
+}
+
+fn written(fixture: &Fixture, commit: CommitId, subdirectory: &RelativePath) -> BTreeMap<String, Vec<u8>> {
+    let mut asked = request(commit);
+    asked.tree.checkout = Checkout::Git;
+    asked.tree.subdirectory = subdirectory.clone();
+    let (staging, _) = fixture.write(&asked).unwrap();
+    files(&staging.path().join("root"))
+}
+
+fn list_alone(fixture: &Fixture, commit: CommitId) -> Result<(), SnapshotError> {
+    let mut asked = request(commit);
+    asked.tree.checkout = Checkout::Git;
+    let staging = tempfile::tempdir().unwrap();
+    super::super::list(fixture.path(), &asked, staging.path(), &Watch::default()).map(drop)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn files_are_those_of_git_checkout(layers in vec(layer(), 1..4)) {
+        let fixture = Fixture::new();
+        let commit = commit(&fixture, &layers);
+        let expected = checked_out(&fixture, commit);
+        prop_assert_eq!(&written(&fixture, commit, &RelativePath::default()), &expected);
+        if layers.len() > 1 {
+            let inside = |(name, content): (&String, &Vec<u8>)| Some((name.strip_prefix("sub/")?.to_owned(), content.clone()));
+            let expected: BTreeMap<_, _> = expected.iter().filter_map(inside).collect();
+            prop_assert_eq!(&written(&fixture, commit, &path("sub")), &expected);
+        }
+    }
+}
+
+#[test]
+fn converted_files_are_kept_once_and_a_tree_without_attributes_keeps_nothing() {
+    let fixture = Fixture::new();
+    let segments = || fs::read_dir(fixture.path().join(content::DIRECTORY)).unwrap().count();
+    let attributes = fixture.blob("*.bat eol=crlf\n");
+    let (one, two) = (fixture.blob("a\nb\n"), fixture.blob("c\n"));
+    let plain = fixture.commit_of(&[(FILE, b"a.bat", one), (FILE, b"b.bat", one)]);
+    let converted = fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"a.bat", one), (FILE, b"b.bat", one)]);
+    let later = fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"a.bat", one), (FILE, b"c.txt", two)]);
+    let before = segments();
+    for (commit, more) in [(plain, 0), (converted, 2), (converted, 2), (later, 2)] {
+        list_alone(&fixture, commit).unwrap();
+        assert_eq!(segments(), before + more, "{commit}");
+    }
+}
+
+#[test]
+fn hostile_attributes_cost_no_more_than_their_limits() {
+    let fixture = Fixture::new();
+    let file = fixture.blob("a\n");
+    let of = |attributes: Vec<u8>, content: Oid| {
+        list_alone(&fixture, fixture.commit_of(&[(FILE, NAME, fixture.blob(attributes)), (FILE, b"a", content)]))
+    };
+    let too_large = |result: Result<(), SnapshotError>| match result {
+        Err(SnapshotError::TooLarge { setting, .. }) => assert_eq!(setting, SETTING),
+        other => panic!("{other:?}"),
+    };
+    of("a* eol=crlf\n".repeat(100_000).into_bytes(), file).unwrap();
+    of((0..100_000).map(|number| format!("*{number}* text\n")).collect::<String>().into_bytes(), file).unwrap();
+    of([&b"a eol=crlf "[..], &vec![b'x'; 8 << 20]].concat(), file).unwrap();
+    too_large(of(vec![b'#'; 17 << 20], file));
+    let huge = fixture.blob([&b"$Id: "[..], &vec![b'x'; 65 << 20]].concat());
+    too_large(of(b"a ident\n".to_vec(), huge));
+    // Nothing says that it is to be converted.
+    of(b"b ident\n".to_vec(), huge).unwrap();
+    let mut tree = fixture.tree(&[(FILE, NAME, fixture.blob("* eol=crlf\n")), (FILE, b"a", file)]);
+    for _ in 0..200 {
+        tree = fixture.tree(&[(FILE, NAME, fixture.blob("* ident\n")), (TREE, b"d", tree)]);
+    }
+    list_alone(&fixture, fixture.commit(tree)).unwrap();
+}
