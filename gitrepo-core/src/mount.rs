@@ -33,7 +33,7 @@ pub trait Mounter: Send + Sync {
     /// Whether exactly this is attached: one mount on the target, of the source itself, read-only or writable as
     /// requested. `false` if the source or target is missing. A retried publish calls this to avoid a second layer. An
     /// image is recognised by its metadata alone: its devices are not compared. An overlay is recognised by its upper
-    /// layer alone; one that was frozen is read-only, and also what a writable one has become.
+    /// layer alone; one that was frozen is read-only.
     fn shows(&self, mount: &Mount) -> Result<bool, MountError>;
 
     /// Detaches everything stacked on `target`, verifies it, and returns the number of mounts. Zero mounts or a missing
@@ -51,7 +51,7 @@ pub trait Mounter: Send + Sync {
     fn check_overlays(&self, directory: &Path) -> Result<(), MountError>;
 
     /// Makes the overlay on `target` read-only, on all its targets. Fails, with [`Kind::Busy`], while a file in it is open
-    /// for writing.
+    /// for writing; and if anything else than an overlay is mounted there.
     fn freeze(&self, target: &Path) -> Result<(), MountError>;
 
     /// Removes half-made mounts of killed processes and returns their number. Safe at any time: mounts in preparation
@@ -330,15 +330,25 @@ pub enum MountError {
         /// The length in the image's table, in bytes.
         listed: u64,
     },
-    /// A writable overlay is mounted over this layer already, and not visible here.
+    /// A writable overlay is mounted over this layer already, and not visible here, or not as it is wanted.
     #[error(
-        "the layer {upper:?} is in use by an overlay that this process does not see: it is mounted in another mount \
-         namespace, or was unmounted while processes had files of it open; unmount it there, or end them"
+        "the layer {upper:?} is in use by an overlay that this process does not see or cannot share: it is mounted in \
+         another mount namespace, or with other flags, or was unmounted while processes had files of it open; unmount it \
+         there, or end them"
     )]
     LayerInUse {
         /// The upper layer.
         upper: PathBuf,
         /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// An overlay that is to be written would be read-only.
+    #[error("cannot mount the layer {upper:?} to be written")]
+    LayerReadOnly {
+        /// The upper layer.
+        upper: PathBuf,
+        /// Why the kernel refuses writes.
         #[source]
         source: io::Error,
     },
@@ -434,6 +444,7 @@ impl MountError {
             | Self::Attach { source, .. }
             | Self::NoImages { source, .. }
             | Self::NoOverlays { source, .. }
+            | Self::LayerReadOnly { source, .. }
             | Self::Freeze { source, .. }
             | Self::Unmount { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
@@ -449,6 +460,14 @@ impl MountError {
             Self::Table { .. } => Kind::Internal,
             Self::Sweep { source, .. } => crate::error::io_kind(source),
         }
+    }
+
+    /// Whether a mount failed for lack of room on the disk. Other steps of mounting fail with the same number if there are
+    /// too many mounts.
+    pub(crate) fn lacks_room(&self) -> bool {
+        let needs_room =
+            matches!(self, Self::LayerReadOnly { .. } | Self::Attach { step: private_directory::PREPARE, .. });
+        needs_room && self.kind() == Kind::ResourceExhausted
     }
 
     /// Whether the filesystem of the directory failed while images or overlays were tried there. A kernel without them

@@ -6,8 +6,8 @@
 //!   repositories/<sha256 of the canonical URL>/      a bare repository
 //!   snapshots/<id>/                                  meta.json, the output of the snapshot format, and its seal
 //!   volumes/<sha256 of the volume id>/
-//!     targets/<sha256 of the target>/                record.json, and copy/ of a writable volume
-//!     shared/                                        copy.json and tree/, the copy that all its targets share
+//!     targets/<sha256 of the target>/                record.json, and copy/ or a layer of a writable volume
+//!     shared/                                        copy.json, and tree/ or a layer, which all its targets share
 //!   staging/<boot>.<random>/                         unfinished work
 //!   locks/  access/  refusals/  trash/  spare/
 //! ```

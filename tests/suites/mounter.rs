@@ -234,7 +234,7 @@ mod promises_about_overlays {
             layers_and_targets_must_be_directories
             a_symlink_is_refused_and_nothing_mounted
             a_path_that_options_cannot_express_is_refused
-            a_frozen_overlay_is_what_was_mounted_and_read_only
+            a_frozen_overlay_is_read_only_until_its_last_mount_is_gone
             only_an_overlay_is_frozen
             a_sweep_leaves_overlays_alone
         }
@@ -261,6 +261,9 @@ mod promises_of_the_kernel_about_overlays {
             an_overlay_with_a_file_open_for_writing_is_frozen_later
             a_trial_says_whether_overlays_work_and_leaves_nothing_mounted
             a_deleted_layer_is_not_shown
+            a_directory_of_an_overlay_is_not_frozen
+            a_writable_overlay_on_a_full_disk_is_refused_and_mounted_once_there_is_room
+            layers_with_paths_of_more_than_255_bytes_are_mounted
             nothing_is_left_in_the_working_directory
         }
     }

@@ -8,8 +8,9 @@ use std::path::Path;
 /// The kubelet writes `<pods>/<uid>/userns` when it makes the pod's sandbox: that is after it has asked for the volumes of
 /// a new pod, and before it asks again, say after its own restart.
 pub fn have_user_namespace(target: &Path) -> bool {
-    let volumes = target.ancestors().find(|directory| directory.ends_with("volumes"));
-    volumes.is_some_and(|volumes| volumes.with_file_name("userns").is_file())
+    // A volume of the pod may have this name, too.
+    let mut volumes = target.ancestors().filter(|directory| directory.ends_with("volumes"));
+    volumes.any(|volumes| volumes.with_file_name("userns").is_file())
 }
 
 #[cfg(test)]
@@ -21,7 +22,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let pod = place.path().join("pods/1-2");
         std::fs::create_dir_all(&pod).unwrap();
-        let targets = ["volumes/kubernetes.io~csi/data/mount", "volumes/example.org~git/data"];
+        let targets = ["volumes/kubernetes.io~csi/volumes/mount", "volumes/example.org~git/data"];
         let have = || targets.map(|target| have_user_namespace(&pod.join(target)));
         assert_eq!(have(), [false; 2]);
         std::fs::write(pod.join("userns"), "{}").unwrap();

@@ -131,7 +131,7 @@ impl Mounter for LinuxMounter {
             Attachment::Bind { .. } => source == Some(target),
             Attachment::Image { metadata, .. } => image::is_shown_by(only, metadata),
             Attachment::Overlay { upper, .. } => {
-                return Ok(overlay::is_shown_by(only, upper) && overlay::may_be_written_as(only, wanted.read_only));
+                return Ok(overlay::is_shown_by(only, upper) && overlay::is_read_only(only) == wanted.read_only);
             }
         };
         Ok(is_shown && only.is_read_only() == wanted.read_only)

@@ -5,6 +5,7 @@
 //! first, and if this mount namespace shows none, it is the kernel that tells whether there is one elsewhere.
 
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -44,6 +45,9 @@ pub(crate) struct Layers<'a> {
 /// than is needed of `volumes/<hash>/targets/<hash>/upper`.
 const COMPONENTS_OF_NAME: usize = 4;
 
+/// How many components at the end of a path are below the root of every store, wherever that is.
+const COMPONENTS_IN_STORE: usize = 3;
+
 /// The options of a mount that this makes, whether it is read-only or not.
 const OPTIONS: [&str; 3] = ["nosuid", "nodev", "relatime"];
 
@@ -64,7 +68,13 @@ pub(super) fn attach(mounter: &LinuxMounter, mount: &Mount, layers: &Layers<'_>)
     }
     let failed = |(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source };
     match Hidden::mount_overlay(mounter, layers, mount.read_only) {
-        Ok(overlay) => overlay.attach(target.as_fd()).map_err(failed),
+        Ok(overlay) => {
+            if !mount.read_only {
+                let refused = |source| MountError::LayerReadOnly { upper: layers.upper.into(), source };
+                overlay.check_writable().map_err(refused)?;
+            }
+            overlay.attach(target.as_fd()).map_err(failed)
+        }
         Err((_, error)) if error.raw_os_error() == Some(libc::EBUSY) => match copy_visible()? {
             // Another thread or process was faster.
             true => Ok(()),
@@ -93,9 +103,9 @@ pub(super) fn is_shown_by(mount: &MountPoint, upper: &Path) -> bool {
     upper.is_dir() && is_of(mount, upper) && root_of(mount).is_some()
 }
 
-/// Whether a mount of an overlay is what was asked for. A writable one that was frozen since still is.
-pub(super) fn may_be_written_as(mount: &MountPoint, read_only: bool) -> bool {
-    mount.is_frozen() || mount.is_read_only() == read_only
+/// Whether a mount of an overlay refuses writes, alone or with all mounts of its filesystem.
+pub(super) fn is_read_only(mount: &MountPoint) -> bool {
+    mount.is_read_only() || mount.is_frozen()
 }
 
 /// Returns an option of the overlay that a mount shows, which is a path.
@@ -118,17 +128,23 @@ pub(super) fn layer(mount: &MountPoint, option: &str) -> Option<PathBuf> {
 }
 
 fn is_of(mount: &MountPoint, upper: &Path) -> bool {
-    mount.root == Path::new("/") && mount.upper().is_some_and(|shown| is_same(&shown, upper, COMPONENTS_OF_NAME))
+    // Most overlays of a node are of containers. Their layers, on whatever disk, are not examined.
+    let name = |path: &Path| path.components().rev().take(COMPONENTS_IN_STORE).collect::<PathBuf>();
+    let is_alike = |shown: &Path| name(shown) == name(upper);
+    mount.root == Path::new("/")
+        && mount.upper().is_some_and(|shown| is_alike(&shown) && is_same(&shown, upper, COMPONENTS_OF_NAME))
 }
 
 /// Returns the root of a mount of this layer in this mount namespace, to copy. A copy inherits flags, so mounts to which
-/// somebody added some are left out.
+/// somebody added some are left out, and one that is to be written is no copy of a frozen one.
 fn visible_root(upper: &Path, read_only: bool) -> Result<Option<OwnedFd>, MountError> {
     let failed = |source| MountError::Table { path: mountinfo::TABLE.into(), source };
     let mounts = mountinfo::read().map_err(failed)?;
     let is_allowed = |option: &str| OPTIONS.contains(&option) || option == "rw" || (option == "ro" && read_only);
     let is_usable = |mount: &MountPoint| {
-        is_of(mount, upper) && mount.options.iter().all(|option| is_allowed(option) || mount.is_frozen())
+        is_of(mount, upper)
+            && (read_only || !mount.is_frozen())
+            && mount.options.iter().all(|option| is_allowed(option))
     };
     let is_on_top = |at: usize, mount: &MountPoint| !mounts[at + 1..].iter().any(|later| later.target == mount.target);
     let mut usable = mounts.iter().enumerate().filter(|(at, mount)| is_usable(mount) && is_on_top(*at, mount));
@@ -138,8 +154,12 @@ fn visible_root(upper: &Path, read_only: bool) -> Result<Option<OwnedFd>, MountE
 /// Returns the root of a mount, unless that is covered or gone.
 fn root_of(mount: &MountPoint) -> Option<OwnedFd> {
     let target = directory::open(&mount.target, Role::Target).ok()?;
-    let device = fstat(&target).ok()?.st_dev;
-    (format!("{}:{}", major(device), minor(device)) == mount.device).then_some(target)
+    is_on_device(target.as_fd(), mount).then_some(target)
+}
+
+/// Whether an open directory is on the filesystem of a mount.
+fn is_on_device(directory: BorrowedFd<'_>, mount: &MountPoint) -> bool {
+    fstat(directory).is_ok_and(|found| format!("{}:{}", major(found.st_dev), minor(found.st_dev)) == mount.device)
 }
 
 #[cfg(test)]
@@ -170,10 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_overlay_is_read_only_and_what_a_writable_one_has_become() {
-        for (options, writable, read_only) in [("rw", true, false), ("ro", true, true)] {
-            let mount = mount(&[options, "upperdir=/u"]);
-            assert_eq!((may_be_written_as(&mount, false), may_be_written_as(&mount, true)), (writable, read_only));
+    fn a_frozen_overlay_is_read_only_whatever_the_flags_of_its_mount() {
+        for (option, expected) in [("rw", false), ("ro", true)] {
+            let mount = mount(&[option, "upperdir=/u"]);
+            assert!(!mount.is_read_only());
+            assert_eq!(is_read_only(&mount), expected, "{option}");
         }
     }
 }

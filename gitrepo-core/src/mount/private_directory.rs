@@ -39,13 +39,16 @@ pub(super) struct PrivateDirectory {
     _lock: File,
 }
 
+/// The step that needs room on the disk.
+pub(super) const PREPARE: &str = "prepare a private directory";
+
 /// A step that failed, and why.
 pub(super) type FailedStep = (&'static str, io::Error);
 
 impl PrivateDirectory {
     /// Makes a directory below `workdir`, which is created if missing; the parent of `workdir` must exist.
     pub(super) fn make(workdir: &Path) -> Result<Self, FailedStep> {
-        let prepare = |error| ("prepare a private directory", error);
+        let prepare = |error| (PREPARE, error);
         match DirBuilder::new().mode(0o700).create(workdir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(prepare(error)),
             _ => {}

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! upper/    what was changed; its owner and mode are those of the volume's root
+//! access    an empty file. Nobody may write it once the layer has exceeded its limit: then the layer is read-only. It is
+//!           made with the layer, since a full disk has no room for a new file
 //! work/     the kernel's own; made last, so a layer that has it is complete
-//! full      whether the layer has exceeded its limit and is read-only since
 //! ```
 
 use std::fs;
 use std::fs::DirBuilder;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::chown;
 use std::path::Path;
@@ -23,7 +26,11 @@ use super::error::optional;
 
 const UPPER: &str = "upper";
 const WORK: &str = "work";
-const FULL: &str = "full";
+const ACCESS: &str = "access";
+
+/// The modes of [`ACCESS`].
+const WRITABLE: u32 = 0o600;
+const READ_ONLY: u32 = 0o400;
 
 /// The place of a layer, which may not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,19 +67,42 @@ impl Layer {
         // After the owner, whose change may clear bits.
         fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode))
             .map_err(StoreError::io("set the permissions of", &upper))?;
+        self.make_access()?;
         make_directory(&work)
     }
 
     /// Whether the layer has exceeded its limit and is read-only since.
     pub(crate) fn is_full(&self) -> bool {
-        self.directory.join(FULL).symlink_metadata().is_ok()
+        let access = self.directory.join(ACCESS).symlink_metadata();
+        access.is_ok_and(|found| found.permissions().mode() & (WRITABLE & !READ_ONLY) == 0)
     }
 
-    /// Notes durably that the layer is read-only until it is deleted.
-    pub(crate) fn mark_full(&self) -> Result<(), StoreError> {
-        let mark = self.directory.join(FULL);
-        durable::open_in_place(&mark).map_err(StoreError::io("make", &mark))?;
-        durable::sync_directory(&self.directory)
+    /// Notes durably whether the layer is read-only until it is deleted. Takes no room on the disk.
+    pub(crate) fn mark_full(&self, is_full: bool) -> Result<(), StoreError> {
+        let access = self.directory.join(ACCESS);
+        let failed = |error| StoreError::io("mark", &access)(error);
+        let mark = || {
+            let mode = if is_full { READ_ONLY } else { WRITABLE };
+            fs::set_permissions(&access, fs::Permissions::from_mode(mode))?;
+            File::open(&access)?.sync_all()
+        };
+        match mark() {
+            // A power failure may have lost it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_access()?;
+                durable::sync_directory(&self.directory)?;
+                mark().map_err(failed)
+            }
+            marked => marked.map_err(failed),
+        }
+    }
+
+    fn make_access(&self) -> Result<(), StoreError> {
+        let access = self.directory.join(ACCESS);
+        match File::options().write(true).create_new(true).mode(WRITABLE).open(&access) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.map(drop).map_err(StoreError::io("make", &access)),
+        }
     }
 }
 
@@ -89,6 +119,7 @@ mod tests {
 
     use super::*;
     use crate::snapshot::Owner;
+    use crate::store::fixture::on_small_filesystem;
 
     #[test]
     fn a_layer_is_complete_once_its_root_has_its_owner_and_mode() {
@@ -104,8 +135,29 @@ mod tests {
         let found = fs::metadata(layer.upper()).unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (user, group, 0o2775));
         assert!(layer.is_complete().unwrap() && !layer.is_full());
-        layer.mark_full().unwrap();
-        layer.mark_full().unwrap();
+        for is_full in [true, true, false, true] {
+            layer.mark_full(is_full).unwrap();
+            assert_eq!(layer.is_full(), is_full);
+        }
+        fs::remove_file(place.path().join(ACCESS)).unwrap();
+        assert!(!layer.is_full());
+        layer.mark_full(true).unwrap();
         assert!(layer.is_full());
+    }
+
+    #[test]
+    fn a_layer_is_marked_on_a_disk_without_room_or_inodes() {
+        on_small_filesystem("size=64k,nr_inodes=16", |place| {
+            let layer = Layer::in_directory(place);
+            layer.make(VolumeRoot { owner: Owner { uid: 0, gid: 0 }, mode: 0o777 }).unwrap();
+            while fs::write(place.join("filler"), vec![0; 1 << 20]).is_ok() {}
+            for number in 0.. {
+                if File::create(place.join(format!("empty-{number}"))).is_err() {
+                    break;
+                }
+            }
+            layer.mark_full(true).unwrap();
+            assert!(layer.is_full());
+        });
     }
 }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use crate::cancel::Cancel;
 
 use super::Store;
+use super::digest::is_hex;
 use super::error::StoreError;
 use super::lock::Lock;
 use super::lock::LockName;
@@ -62,6 +63,12 @@ impl Store {
     /// Returns the place for the lower mount of a snapshot.
     pub(crate) fn lower_path(&self, id: &SnapshotId) -> PathBuf {
         self.root().join(DIRECTORY).join(id.to_string())
+    }
+
+    /// Returns the directory of the snapshot whose lower mount is at this path, wherever the store is seen.
+    pub(super) fn snapshot_of_lower(&self, lower: &Path) -> Option<PathBuf> {
+        let id = lower.file_name()?.to_str().filter(|id| is_hex(id, 64))?;
+        lower.parent()?.ends_with(DIRECTORY).then(|| self.layout.snapshots().join(id))
     }
 
     /// Locks the lower mount of a snapshot, waiting for other holders until `cancel`: shared to use it, exclusively to

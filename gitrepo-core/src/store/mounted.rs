@@ -22,11 +22,23 @@ impl Store {
     /// Returns the tree, or the image of one, of this store that a mount may show. Another store may have a tree of the
     /// same name: only a comparison of the directories or files themselves tells them apart.
     pub fn shown_by(&self, mount: &MountPoint) -> Option<PathBuf> {
-        let shown = shown(mount);
-        let names: Vec<_> = shown.components().collect();
+        self.tree_at(&shown(mount))
+    }
+
+    /// Returns the tree of this store that has this path wherever the store is seen.
+    fn tree_at(&self, path: &Path) -> Option<PathBuf> {
+        let names: Vec<_> = path.components().collect();
         let tails = (0..names.len()).rev().map(|at| names[at..].iter().collect::<PathBuf>());
         let places = [self.layout.snapshots(), self.layout.volumes()];
         tails.map(|tail| self.root().join(tail)).find(|path| places.iter().any(|place| path.starts_with(place)))
+    }
+
+    /// Returns every tree of this store that a mount needs: what it shows, and what is under a layer.
+    pub fn needed_by(&self, mount: &MountPoint) -> Vec<PathBuf> {
+        let lower = layer(mount).and_then(|_| mount.lower());
+        // An image is under a layer by its lower mount, and the kernel keeps its files.
+        let lower = lower.and_then(|lower| self.tree_at(&lower).or_else(|| self.snapshot_of_lower(&lower)));
+        self.shown_by(mount).into_iter().chain(lower).collect()
     }
 
     /// Whether a mount shows the snapshot with this id, or did before that was deleted. Then nothing else tells its
@@ -137,6 +149,27 @@ mod tests {
         let tree = store.root().join("snapshots").join(&volume).join("root");
         let inside = overlay(&format!("/store/snapshots/{volume}/root"), "/docker/diff");
         assert!(store.is_mount_of(&inside, &tree) && store.shown_by(&inside) == Some(tree));
+    }
+
+    #[test]
+    fn an_overlay_needs_its_layer_and_what_is_below_it() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("store")).unwrap();
+        let [volume, target, id] = ["a", "b", "c"].map(|letter| letter.repeat(64));
+        let upper = store.root().join(format!("volumes/{volume}/targets/{target}/upper"));
+        let snapshot = store.root().join("snapshots").join(&id);
+        for (lower, needed) in [
+            (format!("/host/store/snapshots/{id}/root"), Some(snapshot.join("root"))),
+            (format!("/host/store/lowers/{id}"), Some(snapshot)),
+            ("/elsewhere".to_owned(), None),
+        ] {
+            let options = ["rw", &format!("lowerdir={lower}"), &format!("upperdir={}", upper.display())];
+            let mount = MountPoint { filesystem_options: options.map(Into::into).into(), ..overlay("/", "/") };
+            let expected: Vec<_> = [upper.clone()].into_iter().chain(needed).collect();
+            assert_eq!(store.needed_by(&mount), expected, "{lower}");
+        }
+        let tree = store.root().join("snapshots").join(&id).join("root");
+        assert_eq!(store.needed_by(&directory(&format!("/snapshots/{id}/root"))), [tree]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct Record {
     /// What the target shows.
     #[serde(flatten)]
     pub shows: Shows,
-    /// Whom the files of an image belong to. `None` for other volumes, and for images of versions that did not know
+    /// Whom the files of an image belong to, alone or under a layer. `None` for other volumes, and for images of versions that did not know
     /// owners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ownership: Option<Ownership>,

@@ -81,7 +81,7 @@ impl Store {
     /// Removes the leftovers of dead processes, for about as long as `budget`. Only locks tell whether an owner is
     /// dead, never ages or process ids, so this may run at any time, beside anything.
     ///
-    /// `shown` lists the trees of this store in the mount table ([`Store::shown_by`]); they are kept. If a damaged
+    /// `shown` lists the trees of this store in the mount table ([`Store::needed_by`]); they are kept. If a damaged
     /// record is lost, only the table tells that a copy is in use.
     pub fn sweep(&self, budget: Duration, shown: &[PathBuf]) -> SweepReport {
         // A budget beyond the clock's range means no deadline.

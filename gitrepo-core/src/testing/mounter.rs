@@ -79,7 +79,9 @@ impl FakeMounter {
 
     /// Forgets all mounts, as a reboot does.
     pub fn reboot(&self) {
-        self.state().mounts.clear();
+        let mut state = self.state();
+        state.mounts.clear();
+        state.frozen.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,8 +115,8 @@ impl Mounter for FakeMounter {
         }
         let mut on_target = state.mounts.iter().filter(|mount| mount.target == asked.target);
         let (Some(only), None) = (on_target.next(), on_target.next()) else { return Ok(false) };
-        let is_frozen = state.is_frozen(&only.attachment);
-        Ok(is_same(&only.attachment, &asked.attachment) && (is_frozen || only.read_only == asked.read_only))
+        let is_read_only = only.read_only || state.is_frozen(&only.attachment);
+        Ok(is_same(&only.attachment, &asked.attachment) && is_read_only == asked.read_only)
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
@@ -125,6 +127,9 @@ impl Mounter for FakeMounter {
         };
         let before = state.mounts.len();
         state.mounts.retain(|mount| mount.target != target);
+        // The filesystem of an overlay ends with its last mount.
+        let State { mounts, frozen, .. } = &mut *state;
+        frozen.retain(|upper| mounts.iter().any(|mount| mount.attachment.path() == upper));
         Ok(before - state.mounts.len())
     }
 
@@ -156,7 +161,7 @@ impl Mounter for FakeMounter {
                 Ok(())
             }
             _ => {
-                let source = io::Error::from_raw_os_error(libc::EINVAL);
+                let source = io::Error::new(io::ErrorKind::Unsupported, "something else is mounted there, or nothing");
                 Err(MountError::Freeze { target: target.into(), step: "find the overlay", source })
             }
         }
@@ -278,6 +283,7 @@ pub enum Verb {
     Shows,
     Unmount,
     List,
+    CheckOverlays,
     Freeze,
     Sweep,
 }
@@ -331,6 +337,11 @@ impl<M: Mounter> Mounter for FailingMounter<M> {
     }
 
     fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
+        self.check(Verb::CheckOverlays, |source| MountError::NoOverlays {
+            directory: directory.into(),
+            step: "injected",
+            source,
+        })?;
         self.inner.check_overlays(directory)
     }
 

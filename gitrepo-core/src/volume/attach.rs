@@ -161,7 +161,10 @@ impl Volumes {
 
     /// Whether the recorded volume is mounted on its target, in this mount namespace.
     pub(super) fn is_attached(&self, record: &Record) -> Result<bool, MountError> {
-        self.mounter.shows(&mount_of(self.attachment(record), record, self.is_full(record)))
+        let is_full = self.is_full(record);
+        let shows = |is_full| self.mounter.shows(&mount_of(self.attachment(record), record, is_full));
+        // A layer is marked as full before its mounts become read-only.
+        Ok(shows(is_full)? || (is_full && shows(false)?))
     }
 
     /// Whether the recorded volume is gone from its target in this mount namespace. A volume that another mount covers
@@ -193,7 +196,9 @@ impl Volumes {
             }
             None => Attachment::Bind { source },
         };
-        self.mounter.shows(&Mount { attachment, target: mount.target.clone(), read_only: mount.is_read_only() })
+        let is_frozen = matches!(attachment, Attachment::Overlay { .. }) && mount.is_frozen();
+        let read_only = mount.is_read_only() || is_frozen;
+        self.mounter.shows(&Mount { attachment, target: mount.target.clone(), read_only })
     }
 
     /// Whether a mount shows the tree that a record names, deleted or not.
@@ -229,8 +234,8 @@ impl Volumes {
         }
     }
 
-    /// Whether a recorded volume shows a layer that has exceeded its limit.
-    pub(super) fn is_full(&self, record: &Record) -> bool {
+    /// Whether a recorded volume shows a layer that has exceeded its limit, and is read-only until it is unpublished.
+    pub fn is_full(&self, record: &Record) -> bool {
         record.shows.is_layer() && self.layer_of(record).is_full()
     }
 

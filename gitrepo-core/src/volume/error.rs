@@ -59,15 +59,15 @@ pub enum PublishError {
         /// The mounted path inside the filesystem, or the mounted image.
         root: String,
     },
-    /// Other targets of the volume on this node share a copy with other options.
+    /// Other targets of the volume on this node share a copy or layer with other options.
     #[error(
-        "the targets of the volume {volume_id:?} on this node share a copy with {differences}; ask for the same, or \
+        "the targets of the volume {volume_id:?} on this node share what they write, with {differences}; ask for the same, or \
          unpublish all of them first"
     )]
     SharedOtherwise {
         /// The volume.
         volume_id: String,
-        /// The options of the copy, and those of the request.
+        /// The options of the copy or layer, and those of the request.
         differences: String,
     },
     /// After the tree was leased, the target or its volume got another commit.
@@ -114,6 +114,22 @@ pub enum PublishError {
         #[source]
         source: Arc<MountError>,
     },
+    /// It cannot be told now whether the volume can be an overlay.
+    #[error("overlays cannot be mounted here now; with \"writable: copy\" none is needed")]
+    NoOverlays {
+        /// Why they cannot be mounted.
+        #[source]
+        source: Arc<MountError>,
+    },
+    /// The targets of the volume share a layer, and the ids of this one have to be mapped.
+    #[error(
+        "the targets of the volume {volume_id:?} on this node share an overlay, and the kernel maps no ids of overlays, as \
+         a pod with \"hostUsers: false\" needs; set \"writable: copy\", or unpublish all of them first"
+    )]
+    NotMapped {
+        /// The volume.
+        volume_id: String,
+    },
     /// Only an image would keep the volume read-only, and the node has none.
     #[error("only an image stays read-only whoever mounts it further, and this node has none: {reason}")]
     NotAnImage {
@@ -143,9 +159,15 @@ impl PublishError {
                 _ => crate::error::io_kind(source),
             },
             Self::TargetTaken { .. } => Kind::AlreadyExists,
-            Self::TargetMounted { .. } | Self::SharedOtherwise { .. } | Self::NotAnImage { .. } => {
-                Kind::FailedPrecondition
-            }
+            Self::TargetMounted { .. }
+            | Self::SharedOtherwise { .. }
+            | Self::NotMapped { .. }
+            | Self::NotAnImage { .. } => Kind::FailedPrecondition,
+            // It passes, whatever it is.
+            Self::NoOverlays { source } => match source.kind() {
+                kind @ (Kind::ResourceExhausted | Kind::Busy) => kind,
+                _ => Kind::Unavailable,
+            },
             Self::NoImages { source } if source.is_of_storage() => Kind::Unavailable,
             Self::NoImages { source } => match source.kind() {
                 kind @ (Kind::ResourceExhausted | Kind::Busy) => kind,

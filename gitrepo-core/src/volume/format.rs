@@ -197,7 +197,10 @@ impl Volumes {
 /// Whether images or overlays may work a moment later: the store's filesystem failed, there was no room for a tiny image, or
 /// no free descriptor, or a loop device was busy.
 pub(super) fn may_pass(error: &MountError) -> bool {
-    let (MountError::NoImages { source, .. } | MountError::NoOverlays { source, .. }) = error else { return true };
+    let source = match error {
+        MountError::NoImages { source, .. } | MountError::NoOverlays { source, .. } => source,
+        other => return !matches!(other, MountError::OverlayPath { .. }),
+    };
     let lacks_descriptors = matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     lacks_descriptors || error.is_of_storage() || matches!(error.kind(), Kind::ResourceExhausted | Kind::Busy)
 }
@@ -223,5 +226,6 @@ mod tests {
         }
         let error = PublishError::NoImages { source: Arc::new(failure(libc::EIO)) };
         assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(!may_pass(&MountError::OverlayPath { path: "/a:b".into() }));
     }
 }

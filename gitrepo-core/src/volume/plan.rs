@@ -2,6 +2,7 @@
 //!
 //! A writable volume is a layer over a snapshot wherever that can be; otherwise it is a copy.
 
+use std::io;
 use std::sync::Arc;
 
 use super::PublishError;
@@ -18,6 +19,7 @@ use crate::spec::Writable;
 use crate::store::Record;
 use crate::store::SharedCopy;
 use crate::store::Shows;
+use crate::store::StoreError;
 
 /// What a target shows, and the form of the snapshot for it.
 pub(super) struct Plan {
@@ -38,7 +40,8 @@ impl Volumes {
     ///
     /// # Errors
     ///
-    /// Those of [`Volumes::form_for`].
+    /// Those of [`Volumes::form_for`]; [`PublishError::NoOverlays`] if it cannot be told now whether overlays can be
+    /// mounted, and [`PublishError::NotMapped`].
     pub(super) fn plan(&self, request: &VolumeRequest, pinned: Option<&SharedCopy>) -> Result<Plan, PublishError> {
         if request.read_only {
             return Ok(Plan { shows: Shows::Snapshot, form: self.form_for(request)? });
@@ -48,6 +51,9 @@ impl Volumes {
             false => (Shows::Layer, Plan { shows: Shows::Copy, form: Form::DIRECTORY }),
         };
         match pinned {
+            Some(SharedCopy { layer: true, .. }) if request.id_mapped => {
+                return Err(PublishError::NotMapped { volume_id: request.volume_id.clone() });
+            }
             Some(SharedCopy { layer: true, ownership, .. }) => {
                 return Ok(Plan { shows: layer, form: self.form_of_layer(*ownership)? });
             }
@@ -91,7 +97,11 @@ impl Volumes {
         if request.id_mapped {
             return Err(NoLayer::Reason("the pod has a user namespace, and the kernel maps no ids of overlays".into()));
         }
-        self.try_overlays().map_err(|error| NoLayer::Reason(chain(&error)))?;
+        self.try_overlays().map_err(|source| match may_pass(&source) {
+            // A copy would stay one for the volume's life.
+            true => NoLayer::Failure(PublishError::NoOverlays { source }),
+            false => NoLayer::Reason(chain(&source)),
+        })?;
         let ownership = request.ownership();
         let without_images = match self.snapshot_choice() {
             SnapshotChoice::Directory => "the configuration says \"snapshotFormat\": \"directory\"".to_owned(),
@@ -119,15 +129,75 @@ impl Volumes {
     fn try_overlays(&self) -> Result<(), Arc<MountError>> {
         self.overlays.or_try(
             || {
-                let failed = |error: crate::store::StoreError| MountError::NoOverlays {
+                let failed = |error| MountError::NoOverlays {
                     directory: self.store.root().into(),
                     step: "make a directory",
-                    source: std::io::Error::other(chain(&error)),
+                    source: error_of(error),
                 };
                 let staging = self.store.staging().map_err(failed)?;
                 self.mounter.check_overlays(staging.path())
             },
             may_pass,
         )
+    }
+}
+
+/// Returns the system's error, whose number tells whether it may pass. Every other fault of the store may.
+fn error_of(error: StoreError) -> io::Error {
+    match error {
+        StoreError::Io { source, .. } => source,
+        other => io::Error::new(io::ErrorKind::ResourceBusy, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Credentials;
+    use crate::error::Kind;
+    use crate::gateway::Gateway;
+    use crate::policy::Config;
+    use crate::policy::Policy;
+    use crate::spec::RepositoryUrl;
+    use crate::spec::VolumeSpec;
+    use crate::store::Store;
+    use crate::testing::FailingMounter;
+    use crate::testing::FakeMounter;
+    use crate::testing::FakeRemote;
+    use crate::testing::mounter::Verb;
+    use crate::volume::Format;
+    use crate::watch::Watch;
+    use crate::worker::InProcess;
+
+    #[test]
+    fn a_trial_that_fails_for_a_moment_makes_no_volume_a_copy() {
+        for (errno, first, second) in [
+            (libc::EIO, Err(Kind::Unavailable), Format::Overlay),
+            (libc::EMFILE, Err(Kind::Unavailable), Format::Overlay),
+            (libc::EINVAL, Ok(Format::Copy), Format::Copy),
+        ] {
+            let place = tempfile::tempdir().unwrap();
+            let home = place.path().canonicalize().unwrap();
+            let url = RepositoryUrl::parse("file:///app.git").unwrap();
+            let worker = InProcess::new(Arc::new(FakeRemote::of_one(&url)));
+            let mounter = FailingMounter::new(FakeMounter::with_overlays(), Verb::CheckOverlays, 1, errno);
+            let gateway = Gateway::new(Policy::new(Config::for_person()), Arc::new(worker));
+            let volumes = Volumes::new(Store::open(&home.join("store")).unwrap(), gateway, Arc::new(mounter));
+            let publish = |name: &str| {
+                let spec = VolumeSpec::new(url.clone());
+                let request = VolumeRequest { read_only: false, ..VolumeRequest::new(name, home.join(name), spec) };
+                std::fs::create_dir_all(&request.target).unwrap();
+                let published = volumes.publish(&request, &Credentials::none(), &Watch::default());
+                published.map(|published| published.format).map_err(|error| error.kind())
+            };
+            assert_eq!(publish("first"), first, "{errno}");
+            assert_eq!(publish("second"), Ok(second), "{errno}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_an_error_of_the_store_is_kept() {
+        let error = StoreError::io("make", std::path::Path::new("/s"))(io::Error::from_raw_os_error(libc::ENOSPC));
+        assert_eq!(error_of(error).raw_os_error(), Some(libc::ENOSPC));
     }
 }

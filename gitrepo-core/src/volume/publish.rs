@@ -19,6 +19,7 @@ use crate::remote::Resolved;
 use crate::spec::Revision;
 use crate::store::MarkWatch;
 use crate::store::Record;
+use crate::store::SharedCopy;
 use crate::store::Shows;
 use crate::watch::Watch;
 
@@ -28,6 +29,8 @@ pub struct VolumeLease<'a> {
     pub(super) lease: Lease,
     /// What the target will show, if it has no record.
     pub(super) shows: Shows,
+    /// What other targets of the volume showed when the lease began.
+    pub(super) pinned: Option<SharedCopy>,
     /// Notices an unpublish since the lease began.
     pub(super) unpublish: MarkWatch,
 }
@@ -85,9 +88,9 @@ impl Volumes {
         watch.cancel.check().map_err(|source| LeaseError::Interrupted { source })?;
         // The watch comes first: an unpublish after this must keep the tree from being shown.
         let unpublish = self.with_room(|| Ok(self.store.watch_target(&request.target, &watch.cancel)?))?;
-        let (lease, shows) = self.with_room(|| {
+        let (lease, shows, pinned) = self.with_room(|| {
             let of_record =
-                |record: Record| Ok((self.lease_of_record(&record, request, credentials, watch)?, record.shows));
+                |record: Record| Ok((self.lease_of_record(&record, request, credentials, watch)?, record.shows, None));
             if let Some(record) = self.store.record(&request.volume_id, &request.target)? {
                 return of_record(record);
             }
@@ -99,14 +102,17 @@ impl Volumes {
             let selection = Selection { revision, reference };
             // Without a fetch, it is soon enough that `show` examines the target under its lock.
             match self.snapshots.lease_known(&request.spec, selection, form, credentials)? {
-                Some(lease) => Ok((lease, shows)),
+                Some(lease) => Ok((lease, shows, pinned)),
                 None => match self.check_free(request)? {
                     Some(record) => of_record(record),
-                    None => Ok((self.snapshots.lease(&request.spec, selection, form, credentials, watch)?, shows)),
+                    None => {
+                        let lease = self.snapshots.lease(&request.spec, selection, form, credentials, watch)?;
+                        Ok((lease, shows, pinned))
+                    }
                 },
             }
         })?;
-        Ok(VolumeLease { request, lease, shows, unpublish })
+        Ok(VolumeLease { request, lease, shows, pinned, unpublish })
     }
 
     /// Fails if the target shows another volume, or something that is not ours. Returns the record of this volume, if

@@ -53,7 +53,7 @@ impl Evictor {
 
     fn list_shown(&self) -> Option<Vec<PathBuf>> {
         match self.mounter.list() {
-            Ok(mounts) => Some(mounts.iter().filter_map(|mount| self.store.shown_by(mount)).collect()),
+            Ok(mounts) => Some(mounts.iter().flat_map(|mount| self.store.needed_by(mount)).collect()),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "nothing is removed, because the mount table cannot be read");
                 None
@@ -180,9 +180,10 @@ fn fullness(error: &PublishError) -> Option<Fullness> {
         PublishError::Store(error) => return error.is_full().then_some(Fullness::OfSmallFiles),
         PublishError::Lease(error) => return fullness_of_lease(error),
         // Other steps fail in this way if there are too many mounts.
-        PublishError::NoImages { source } => {
+        PublishError::NoImages { source } | PublishError::NoOverlays { source } => {
             return is_full(source.kind()).then_some(Fullness::OfSmallFiles);
         }
+        PublishError::Mount(error) => return error.lacks_room().then_some(Fullness::OfSmallFiles),
         PublishError::Copy(error @ CopyError::Io { .. }) => is_full(error.kind()),
         _ => false,
     };

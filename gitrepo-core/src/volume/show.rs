@@ -20,7 +20,6 @@ use crate::snapshot::is_image;
 use crate::store::Deletion;
 use crate::store::MountTable;
 use crate::store::Record;
-use crate::store::Shows;
 use crate::store::SnapshotLease;
 use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
@@ -35,7 +34,7 @@ impl Volumes {
     /// [`PublishError::Unpublished`] if the target was unpublished since the lease began. On every error
     /// but [`PublishError::NotUndone`], this call has undone what it did for the target.
     pub fn show(&self, leased: &VolumeLease<'_>, watch: &Watch) -> Result<Published, PublishError> {
-        let VolumeLease { request, lease, shows, unpublish } = leased;
+        let VolumeLease { request, lease, unpublish, .. } = leased;
         let target = || request.target.clone();
         let shown = self.with_room(|| {
             let slot = self.store.target(&request.volume_id, &request.target, &watch.cancel)?;
@@ -45,7 +44,7 @@ impl Volumes {
             match slot.record()? {
                 Some(record) => self.show_again(&slot, record, request, lease, watch),
                 None if lease.proof() == Proof::Record => Err(PublishError::Outdated { target: target() }),
-                None => self.show_first(&slot, request, lease, *shows, watch),
+                None => self.show_first(&slot, leased, watch),
             }
         });
         self.delete_discarded(shown.as_ref().is_err_and(|error| error.kind() == Kind::ResourceExhausted));
@@ -55,16 +54,15 @@ impl Volumes {
     fn show_first(
         &self,
         slot: &TargetSlot,
-        request: &VolumeRequest,
-        lease: &Lease,
-        shows: Shows,
+        leased: &VolumeLease<'_>,
         watch: &Watch,
     ) -> Result<Published, PublishError> {
+        let VolumeLease { request, lease, shows, .. } = leased;
         if let Some(taken) = self.store.record_of_target(&request.target)? {
             return Err(taken_by(&taken));
         }
         let target = self.find_target(&request.target, None)?;
-        let (volume, reference) = self.hold_shared(request, lease, shows, watch)?;
+        let (volume, reference) = self.hold_shared(leased, watch)?;
         let held = PublishLocks { slot, volume };
         let record = Record {
             version: Record::VERSION,
@@ -77,7 +75,7 @@ impl Volumes {
             commit: lease.commit(),
             snapshot: lease.snapshot.id().clone(),
             content: request.content(),
-            shows,
+            shows: *shows,
             ownership: lease.snapshot.ownership(),
             credential: lease.credential.clone(),
             mounted_in: MountTable::current()?,
@@ -88,7 +86,7 @@ impl Volumes {
             self.mounter.unmount(&record.target)?;
         }
         // A copy without a record has unknown content.
-        self.clear(&held, &record)?;
+        self.discard(&held, &record)?;
         let written = slot.write(&record).map_err(PublishError::from);
         match written.and_then(|()| self.attach_leased(&held, &record, request, lease, watch)) {
             Ok(()) => Ok(self.published(&record, lease.provenance().into(), lease)),
@@ -147,17 +145,21 @@ impl Volumes {
     /// lease is outdated: it must be of the commit that other targets show, or else of the requested revision.
     fn hold_shared(
         &self,
-        request: &VolumeRequest,
-        lease: &Lease,
-        shows: Shows,
+        leased: &VolumeLease<'_>,
         watch: &Watch,
     ) -> Result<(Option<VolumeSlot>, Option<String>), PublishError> {
+        let VolumeLease { request, lease, shows, pinned, .. } = leased;
         let outdated = || PublishError::Outdated { target: request.target.clone() };
         let mut volume = None;
         if request.is_shared() {
             volume = Some(self.store.volume(&request.volume_id, &watch.cancel)?);
             if let Some(copy) = self.pinned(request)? {
-                let is_current = copy.commit == lease.commit() && copy.layer == shows.is_layer();
+                // The lease may be of another snapshot of the commit, if the one under the layer is no longer served.
+                let is_same_snapshot =
+                    copy.snapshot == *lease.snapshot.id() && copy.ownership == lease.snapshot.ownership();
+                let is_current = copy.commit == lease.commit()
+                    && copy.layer == shows.is_layer()
+                    && (!copy.layer || is_same_snapshot || pinned.as_ref() == Some(&copy));
                 return if is_current { Ok((volume, copy.reference)) } else { Err(outdated()) };
             }
         }
@@ -168,11 +170,17 @@ impl Volumes {
     }
 
     /// Deletes the target's record, and its copy or layer.
-    fn clear(&self, held: &PublishLocks<'_>, record: &Record) -> Result<(), PublishError> {
+    fn discard(&self, held: &PublishLocks<'_>, record: &Record) -> Result<(), PublishError> {
         held.slot.remove(Deletion::Later)?;
-        if let Some(volume) = &held.volume {
-            self.release::<PublishError>(volume, &record.volume_id, &record.target)?;
+        match &held.volume {
+            Some(volume) => self.release(volume, &record.volume_id, &record.target),
+            None => Ok(()),
         }
+    }
+
+    /// Undoes a publish that failed.
+    fn clear(&self, held: &PublishLocks<'_>, record: &Record) -> Result<(), PublishError> {
+        self.discard(held, record)?;
         if record.shows.is_layer() {
             self.release_lower(&record.snapshot.to_string());
         }

@@ -29,8 +29,8 @@ const FOR_COMPACTION: Duration = Duration::from_secs(10);
 /// Which volumes count as abandoned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Abandoned {
-    /// Volumes of a program that are no longer mounted, after a reboot or a manual umount. Volumes with a copy are
-    /// or layer are kept: it holds data that the same publish shows again.
+    /// Volumes of a program that are no longer mounted, after a reboot or a manual umount. Volumes with a copy or layer
+    /// are kept: it holds data that the same publish shows again.
     Unmounted {
         /// The program.
         origin: Origin,
@@ -78,7 +78,7 @@ impl Volumes {
         let mounts = self.mounter.list()?;
         let collected = self.collect(abandoned, &mounts, &Cancel::new().within(budget))?;
         let lowers = self.sweep_lowers();
-        let shown: Vec<_> = mounts.iter().filter_map(|mount| self.store.shown_by(mount)).collect();
+        let shown: Vec<_> = mounts.iter().flat_map(|mount| self.store.needed_by(mount)).collect();
         let mut report = self.store.sweep(budget.saturating_sub(begin.elapsed()), &shown);
         report.volumes = collected.volumes;
         match lowers {

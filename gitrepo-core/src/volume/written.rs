@@ -5,16 +5,23 @@
 //! meanwhile.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
 use super::PublishError;
 use super::Volumes;
+use super::attach::mount_of;
+use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::snapshot;
 use crate::snapshot::Measured;
@@ -57,10 +64,46 @@ pub(super) struct Written(Mutex<Sizes>);
 
 #[derive(Debug, Default)]
 struct Sizes {
-    /// Bytes, by copy.
-    bytes: BTreeMap<PathBuf, u64>,
+    /// By the path of the copy or layer.
+    known: BTreeMap<PathBuf, Known>,
     /// The copy that was measured last.
     last: Option<PathBuf>,
+}
+
+/// What one copy or layer took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    /// Which directory was measured. Its successor at the same path is another.
+    identity: Identity,
+    bytes: u64,
+    entries: u64,
+}
+
+/// Device and inode of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+/// An open copy or layer: no other has its identity meanwhile.
+struct Opened(File);
+
+impl Opened {
+    fn new(path: &Path) -> io::Result<Self> {
+        File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(path)
+            .map(Self)
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        self.0.metadata().map(|found| Identity(found.dev(), found.ino()))
+    }
+
+    /// Whether this directory is at a path.
+    fn is_at(&self, path: &Path) -> bool {
+        let there = Self::new(path).and_then(|there| there.identity());
+        there.is_ok_and(|there| self.identity().is_ok_and(|this| this == there))
+    }
 }
 
 /// The least time for one copy. If there are too many for the budget, the next run goes on with the others.
@@ -73,7 +116,8 @@ impl Volumes {
     /// every target.
     ///
     /// Each copy or layer has a share of the time, and what another run did not reach comes first: no volume keeps the others
-    /// from being measured. A copy that was not measured wholly this time is as large as it was before.
+    /// from being measured. A copy that was not measured wholly this time is as large as it was before; but a layer becomes
+    /// read-only only for what this run has measured.
     ///
     /// # Errors
     ///
@@ -86,16 +130,22 @@ impl Volumes {
                 copies.entry(self.attachment(&record).path().to_owned()).or_default().push(record);
             }
         }
-        let mut sizes = self.written.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sizes.bytes.retain(|copy, _| copies.contains_key(copy));
-        sizes.update(copies.keys(), Instant::now() + budget, |copy, deadline| measure(copy, limit, deadline));
+        let mut large = BTreeMap::new();
+        self.written.update(copies.keys(), Instant::now() + budget, |copy, deadline| {
+            let (opened, measured) = measure(copy, limit, deadline)?;
+            let identity = opened.identity().ok()?;
+            if measured.bytes > limit {
+                large.insert(copy.to_owned(), opened);
+            }
+            Some((identity, measured))
+        });
         let mut overgrown = Vec::new();
         for (copy, records) in copies {
-            let bytes = sizes.bytes.get(&copy).copied().unwrap_or_default();
+            let bytes = self.written.of(&copy).map_or(0, |known| known.bytes);
             // One that is read-only stays so, also if the limit was raised.
-            let is_full = records.iter().any(|record| self.is_full(record));
-            if bytes > limit || is_full {
-                let frozen = is_full || self.freeze(&records);
+            let is_full = || records.iter().any(|record| self.is_full(record));
+            if bytes > limit || is_full() {
+                let frozen = self.freeze(&records, large.get(&copy)) || is_full();
                 let of = |Record { volume_id, target, .. }| Overgrown { volume_id, target, bytes, limit, frozen };
                 overgrown.extend(records.into_iter().map(of));
             }
@@ -103,23 +153,25 @@ impl Volumes {
         Ok(overgrown)
     }
 
-    /// Returns what the layer of a recorded volume takes; `None` if the volume has none.
+    /// Returns what the layer of a recorded volume took when it was measured last; `None` if the volume has none.
     pub fn layer_usage(&self, record: &Record) -> Option<LayerUsage> {
         if !record.shows.is_layer() {
             return None;
         }
         let upper = self.layer_of(record).upper();
         let limit = self.snapshots.gateway().policy().limits().writable_bytes;
-        let measured = measure(&upper, u64::MAX, Instant::now() + FOR_STATISTICS);
-        let known = self.written.0.lock().unwrap_or_else(PoisonError::into_inner).bytes.get(&upper).copied();
-        let bytes = if measured.complete { measured.bytes } else { measured.bytes.max(known.unwrap_or_default()) };
-        Some(LayerUsage { bytes, inodes: measured.entries + 1, limit })
+        let known = self.written.of(&upper).or_else(|| {
+            let (opened, measured) = measure(&upper, u64::MAX, Instant::now() + FOR_STATISTICS)?;
+            Some(self.written.keep(&upper, opened.identity().ok()?, measured))
+        });
+        let (bytes, entries) = known.map_or((0, 0), |known| (known.bytes, known.entries));
+        Some(LayerUsage { bytes, inodes: entries + 1, limit })
     }
 
-    /// Makes the layer that these targets show read-only. Returns whether it is.
-    fn freeze(&self, targets: &[Record]) -> bool {
+    /// Makes the layer that these targets show read-only, if it is full or was found to be `large`. Returns whether it is.
+    fn freeze(&self, targets: &[Record], large: Option<&Opened>) -> bool {
         targets.iter().filter(|record| record.shows.is_layer()).any(|record| {
-            self.try_freeze(record).unwrap_or_else(|error| {
+            self.try_freeze(record, large).unwrap_or_else(|error| {
                 let (target, error) = (record.target.display(), chain(&error));
                 tracing::warn!(%target, error, "a layer that is too large cannot be made read-only yet");
                 false
@@ -127,53 +179,96 @@ impl Volumes {
         })
     }
 
-    fn try_freeze(&self, record: &Record) -> Result<bool, PublishError> {
+    fn try_freeze(&self, record: &Record, large: Option<&Opened>) -> Result<bool, PublishError> {
         // What another call works on waits for the next run.
         let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { return Ok(false) };
         let Some(record) = slot.record()?.filter(|record| record.shows.is_layer()) else { return Ok(false) };
-        if !self.is_attached(&record)? {
+        let _volume = match record.shows.is_shared() {
+            true => Some(self.store.volume(&record.volume_id, &Cancel::new().within(Duration::ZERO))?),
+            false => None,
+        };
+        let layer = self.layer_of(&record);
+        // What was measured may have been unpublished since, and another layer made.
+        if !layer.is_full() && !large.is_some_and(|large| large.is_at(&layer.upper())) {
             return Ok(false);
         }
-        self.mounter.freeze(&record.target)?;
-        // Marked last: until then, a mount that is read-only is what a retry finds in place of a writable one.
-        self.layer_of(&record).mark_full()?;
+        let shows = |is_full| self.mounter.shows(&mount_of(self.attachment(&record), &record, is_full));
+        let is_frozen = shows(true)?;
+        if !is_frozen && !shows(false)? {
+            return Ok(false);
+        }
+        // Marked first: whoever finds a mount that is read-only knows why.
+        layer.mark_full(true)?;
+        if !is_frozen && let Err(error) = self.mounter.freeze(&record.target) {
+            layer.mark_full(false)?;
+            return Err(error.into());
+        }
         Ok(true)
     }
 }
 
-impl Sizes {
-    /// Measures the copies, beginning after the last one of the run before, until `deadline`: at least one.
+impl Written {
+    fn sizes(&self) -> MutexGuard<'_, Sizes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is known about the directory at a path.
+    fn of(&self, copy: &Path) -> Option<Known> {
+        self.sizes().known.get(copy).copied()
+    }
+
+    /// Measures the copies, beginning after the last one of the run before, until `deadline`: at least one. What is not
+    /// among them is forgotten. Nobody waits meanwhile.
     fn update<'a>(
-        &mut self,
-        copies: impl Iterator<Item = &'a PathBuf>,
+        &self,
+        copies: impl Iterator<Item = &'a PathBuf> + Clone,
         deadline: Instant,
-        mut measure: impl FnMut(&Path, Instant) -> Measured,
+        mut measure: impl FnMut(&Path, Instant) -> Option<(Identity, Measured)>,
     ) {
-        let (before, after): (Vec<_>, Vec<_>) = copies.partition(|copy| Some(*copy) <= self.last.as_ref());
+        let all: BTreeSet<_> = copies.clone().collect();
+        let last = {
+            let mut sizes = self.sizes();
+            sizes.known.retain(|copy, _| all.contains(copy));
+            sizes.last.clone()
+        };
+        let (before, after): (Vec<_>, Vec<_>) = copies.partition(|copy| Some(*copy) <= last.as_ref());
         let mut left = before.len() + after.len();
         for copy in after.into_iter().chain(before) {
             let now = Instant::now();
             let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
             left -= 1;
-            let measured = measure(copy, now + share.max(SHARE));
-            let known = self.bytes.entry(copy.clone()).or_default();
-            *known = if measured.complete { measured.bytes } else { measured.bytes.max(*known) };
-            self.last = Some(copy.clone());
+            match measure(copy, now + share.max(SHARE)) {
+                Some((identity, measured)) => drop(self.keep(copy, identity, measured)),
+                None => drop(self.sizes().known.remove(copy)),
+            }
+            self.sizes().last = Some(copy.clone());
             if Instant::now() >= deadline {
                 break;
             }
         }
     }
+
+    /// Remembers what a copy takes. One that was not measured wholly is as large as it was before.
+    fn keep(&self, copy: &Path, identity: Identity, measured: Measured) -> Known {
+        let mut sizes = self.sizes();
+        let before = sizes.known.get(copy).filter(|known| known.identity == identity && !measured.complete);
+        let (bytes, entries) = before.map_or((0, 0), |known| (known.bytes, known.entries));
+        let known = Known { identity, bytes: measured.bytes.max(bytes), entries: measured.entries.max(entries) };
+        sizes.known.insert(copy.to_owned(), known);
+        known
+    }
 }
 
-/// Measures a copy or layer until it is known to exceed `limit`. One that is gone, or cannot be read, takes nothing.
-fn measure(copy: &Path, limit: u64, deadline: Instant) -> Measured {
-    snapshot::measure(copy, limit, deadline).unwrap_or_else(|error| {
+/// Opens and measures a copy or layer until it is known to exceed `limit`; `None` if it is gone, or cannot be read.
+fn measure(copy: &Path, limit: u64, deadline: Instant) -> Option<(Opened, Measured)> {
+    let opened = Opened::new(copy);
+    let measured = opened.and_then(|opened| Ok((opened, snapshot::measure(copy, limit, deadline)?)));
+    let failed = |error: &io::Error| {
         if error.kind() != io::ErrorKind::NotFound {
             tracing::warn!(copy = %copy.display(), %error, "cannot measure a writable volume");
         }
-        Measured { bytes: 0, entries: 0, complete: true }
-    })
+    };
+    measured.inspect_err(failed).ok()
 }
 
 #[cfg(test)]
@@ -183,15 +278,15 @@ mod tests {
     #[test]
     fn each_copy_has_a_share_of_the_time_and_the_next_run_goes_on_after_the_last() {
         let copies = ["a", "b", "c"].map(PathBuf::from);
-        let mut sizes = Sizes::default();
-        let mut run = |budget: Duration, measured: &dyn Fn(&Path) -> Measured| {
+        let written = Written::default();
+        let run = |budget: Duration, measured: &dyn Fn(&Path) -> Measured| {
             let mut order = Vec::new();
-            sizes.update(copies.iter(), Instant::now() + budget, |copy, deadline| {
+            written.update(copies.iter(), Instant::now() + budget, |copy, deadline| {
                 let share = deadline.saturating_duration_since(Instant::now());
                 order.push((copy.display().to_string(), share));
-                measured(copy)
+                Some((Identity(1, 1), measured(copy)))
             });
-            (order, sizes.bytes.values().copied().collect::<Vec<_>>())
+            (order, written.sizes().known.values().map(|known| known.bytes).collect::<Vec<_>>())
         };
         let complete = |bytes| move |_: &Path| Measured { bytes, entries: 1, complete: true };
 
@@ -207,5 +302,40 @@ mod tests {
         let (order, bytes) = run(Duration::from_secs(300), &complete(4));
         assert_eq!(order.iter().map(|(copy, _)| copy.as_str()).collect::<Vec<_>>(), ["b", "c", "a"]);
         assert_eq!(bytes, [4, 4, 4]);
+    }
+
+    #[test]
+    fn what_another_directory_took_says_nothing_and_what_is_gone_is_forgotten() {
+        let written = Written::default();
+        let copies = ["a", "b"].map(PathBuf::from);
+        let soon = || Instant::now() + Duration::from_secs(300);
+        let cut_off = |inode, bytes| Some((Identity(1, inode), Measured { bytes, entries: 1, complete: false }));
+        let bytes = || ["a", "b"].map(|copy| written.of(Path::new(copy)).map(|known| known.bytes));
+        written.update(copies.iter(), soon(), |_, _| cut_off(1, 5));
+        written.update(copies.iter(), soon(), |copy, _| cut_off(if copy == Path::new("a") { 1 } else { 2 }, 3));
+        assert_eq!(bytes(), [Some(5), Some(3)]);
+        written.update(copies.iter(), soon(), |copy, _| cut_off(1, 3).filter(|_| copy == Path::new("b")));
+        assert_eq!(bytes(), [None, Some(3)]);
+        written.update(copies[..1].iter(), soon(), |_, _| {
+            assert_eq!(written.of(Path::new("b")), None, "nobody waits for a walk");
+            cut_off(1, 1)
+        });
+        assert_eq!(bytes(), [Some(1), None]);
+    }
+
+    #[test]
+    fn an_open_layer_is_not_its_successor_at_the_same_path() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("upper");
+        std::fs::create_dir(&path).unwrap();
+        let opened = Opened::new(&path).unwrap();
+        assert!(opened.is_at(&path));
+        std::fs::remove_dir(&path).unwrap();
+        assert!(!opened.is_at(&path));
+        for _ in 0..100 {
+            std::fs::create_dir(&path).unwrap();
+            assert!(!opened.is_at(&path));
+            std::fs::remove_dir(&path).unwrap();
+        }
     }
 }

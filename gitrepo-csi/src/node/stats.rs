@@ -4,7 +4,8 @@
 //! `used` is the size of the tree when it was written. `available` is the free space of the store's filesystem, where
 //! writable copies grow. `total` is the sum. So a small tree on a large disk never looks nearly full.
 //!
-//! Of a layer, the tree below it does not count: `used` is what was written, and `total` is `limits.writableBytes`.
+//! Of a layer, the tree below it does not count: `used` is what was written when it was measured last, and `total` is
+//! `limits.writableBytes`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -56,6 +57,8 @@ fn stats(
     };
     let mounted = volume.state == State::Mounted;
     let damage = volumes.damage(&volume.record)?;
+    // A layer that is read-only is gone with its record, whatever the last measuring found.
+    let overgrown = overgrown.filter(|overgrown| !overgrown.frozen || volumes.is_full(&volume.record));
     let message = match (mounted, &damage, overgrown) {
         (true, Some(reason), _) => format!(
             "the volume shows a tree that was changed or damaged on this node: {reason}; delete the pod, and its \

@@ -117,6 +117,7 @@ fn a_layer_that_grew_beyond_the_limit_is_read_only_and_abnormal_until_it_is_unpu
     assert!(stats("grows").volume_condition.unwrap().abnormal);
     bench.unpublish("grows").unwrap();
     bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("grows") }).unwrap();
+    assert!(!stats("grows").volume_condition.unwrap().abnormal, "also before the next measuring");
     house();
     assert!(!stats("grows").volume_condition.unwrap().abnormal);
     for pod in ["grows", "small"] {

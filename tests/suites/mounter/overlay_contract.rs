@@ -131,22 +131,35 @@ pub(super) fn a_path_that_options_cannot_express_is_refused<M: Mounter>(bench: &
     assert_eq!(bench.mounter.unmount(&target).unwrap(), 1);
 }
 
-pub(super) fn a_frozen_overlay_is_what_was_mounted_and_read_only<M: Mounter>(bench: &Bench<M>) {
+pub(super) fn a_frozen_overlay_is_read_only_until_its_last_mount_is_gone<M: Mounter>(bench: &Bench<M>) {
     let mount = bench.overlay("layer");
     bench.mounter.attach(&mount).unwrap();
     for _ in 0..2 {
         bench.mounter.freeze(&mount.target).unwrap();
         let [only] = &bench.mounts_on(&mount.target)[..] else { panic!("one mount") };
         assert!(only.is_frozen());
-        assert!(bench.mounter.shows(&mount).unwrap(), "a retry of the publish leaves it alone");
+        assert!(!bench.mounter.shows(&mount).unwrap(), "it cannot be written");
         assert!(bench.mounter.shows(&Mount { read_only: true, ..mount.clone() }).unwrap());
     }
-    assert!(!bench.mounter.shows(&Mount { attachment: bench.overlay("other").attachment, ..mount }).unwrap());
+    let other = Mount { attachment: bench.overlay("other").attachment, read_only: true, ..mount.clone() };
+    assert!(!bench.mounter.shows(&other).unwrap());
+    assert_eq!(bench.mounter.unmount(&mount.target).unwrap(), 1);
+    bench.mounter.attach(&mount).unwrap();
+    assert!(bench.mounter.shows(&mount).unwrap());
+    assert!(!bench.mounts_on(&mount.target)[0].is_frozen());
 }
 
 pub(super) fn only_an_overlay_is_frozen<M: Mounter>(bench: &Bench<M>) {
-    let error = bench.mounter.freeze(&bench.directory("no mount")).unwrap_err();
-    assert!(matches!(error, MountError::Freeze { .. }), "{error}");
+    let bind = bench.bind("bind", false);
+    bench.mounter.attach(&bind).unwrap();
+    for target in [&bench.directory("no mount"), &bind.target] {
+        let error = bench.mounter.freeze(target).unwrap_err();
+        assert!(matches!(error, MountError::Freeze { .. }), "{error}");
+        assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+    }
+    // The disk is not read-only.
+    fs::write(bench.path("new"), "").unwrap();
+    assert!(bench.mounter.shows(&bind).unwrap());
 }
 
 pub(super) fn a_sweep_leaves_overlays_alone<M: Mounter>(bench: &Bench<M>) {

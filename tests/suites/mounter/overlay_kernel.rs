@@ -13,6 +13,7 @@ use std::thread;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
+use gitrepo_core::mount::Attachment;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
 use gitrepo_core::mount::Mounter;
@@ -214,6 +215,68 @@ pub(super) fn a_trial_says_whether_overlays_work_and_leaves_nothing_mounted(benc
     fs::create_dir(&inside).unwrap();
     let error = bench.mounter.check_overlays(&inside).unwrap_err();
     assert!(matches!(error, MountError::NoOverlays { .. }), "{error}");
+}
+
+/// A directory of an overlay, as in a container, is not that overlay.
+pub(super) fn a_directory_of_an_overlay_is_not_frozen(bench: &LinuxBench) {
+    let outer = attached(bench, "outer");
+    let inside = Mount::bind(outer.target.join("directory"), bench.directory("inside"), false);
+    bench.mounter.attach(&inside).unwrap();
+    for target in [&inside.target, &outer.target.join("directory")] {
+        let error = bench.mounter.freeze(target).unwrap_err();
+        assert!(matches!(error, MountError::Freeze { .. }), "{error}");
+        fs::write(outer.target.join("canary"), "written").unwrap();
+    }
+}
+
+/// The kernel reports success, and mounts it read-only.
+pub(super) fn a_writable_overlay_on_a_full_disk_is_refused_and_mounted_once_there_is_room(bench: &LinuxBench) {
+    // A directory of this filesystem takes an inode, and no block.
+    let options = Some("nr_inodes=24");
+    let disk = bench.directory("disk");
+    nix::mount::mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), options).unwrap();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| disk.join(name));
+    for layer in [&lower, &upper, &work] {
+        fs::create_dir(layer).unwrap();
+    }
+    let attachment = Attachment::Overlay { lower, upper, work };
+    let mount = Mount { attachment, target: bench.directory("target"), read_only: false };
+    let mut fillers = Vec::new();
+    for number in 0.. {
+        let filler = disk.join(format!("filler-{number}"));
+        let written = fs::write(&filler, vec![1; 4096]);
+        fillers.push(filler);
+        if written.is_err() {
+            break;
+        }
+    }
+    let error = bench.mounter.attach(&mount).unwrap_err();
+    assert_eq!(error.kind(), Kind::ResourceExhausted, "{}", chain(&error));
+    assert_eq!(bench.mounts_on(&mount.target), []);
+    bench.mounter.attach(&Mount { read_only: true, ..mount.clone() }).unwrap();
+    assert_eq!(bench.mounter.unmount(&mount.target).unwrap(), 1);
+
+    fillers.iter().filter(|filler| filler.exists()).for_each(|filler| fs::remove_file(filler).unwrap());
+    bench.mounter.attach(&mount).unwrap();
+    fs::write(mount.target.join("new"), "").unwrap();
+    assert_eq!(bench.mounter.unmount(&mount.target).unwrap(), 1);
+    assert_eq!(bench.mounter.unmount(&disk).unwrap(), 1);
+}
+
+/// fsconfig(2) takes no longer values.
+pub(super) fn layers_with_paths_of_more_than_255_bytes_are_mounted(bench: &LinuxBench) {
+    let long = format!("{0}/{0}", "d".repeat(200));
+    fs::create_dir_all(bench.path(format!("overlay-{long}"))).unwrap();
+    let mount = Mount { target: bench.directory("target"), ..bench.overlay(&long) };
+    assert!(layers(&mount)[1].as_os_str().len() > 400);
+    bench.mounter.attach(&mount).unwrap();
+    assert!(bench.mounter.shows(&mount).unwrap());
+    fs::write(mount.target.join("new"), "").unwrap();
+    let second = Mount { target: bench.directory("second"), ..mount.clone() };
+    bench.mounter.attach(&second).unwrap();
+    assert!(second.target.join("new").exists());
+    bench.mounter.freeze(&second.target).unwrap();
+    assert_read_only(&mount.target);
 }
 
 pub(super) fn a_deleted_layer_is_not_shown(bench: &LinuxBench) {

@@ -246,6 +246,16 @@ pub(super) fn a_pod_with_mapped_ids_gets_a_copy(bench: &Bench) {
         bench.assert_shows(&mapped.target, &bench.commit);
         bench.node.unpublish(&mapped);
     }
+    // A layer that others show is not joined by a pod that could not use it.
+    let [first, mapped] = ["first", "mapped"].map(|pod| shared(&bench.url(), "volume", &bench.node.target(pod)));
+    assert_eq!(bench.node.publish(&first).unwrap().format, Format::Overlay);
+    let mapped = with(mapped, |request| request.id_mapped = true);
+    let error = bench.node.publish(&mapped).unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+    assert!(error.to_string().contains("writable: copy"), "{error}");
+    bench.node.unpublish(&first);
+    assert_eq!(bench.node.publish(&mapped).unwrap().format, Format::Copy);
+    bench.node.unpublish(&mapped);
     bench.node.assert_nothing_published();
 }
 
@@ -332,6 +342,8 @@ pub(super) fn what_is_below_a_layer_does_not_count_towards_its_limit(bench: &Ben
     let empty = node.volumes.layer_usage(&record).unwrap();
     assert_eq!((empty.bytes, empty.inodes, empty.limit), (0, 1, 8));
     fs::write(request.target.join("new"), vec![1; 10_000]).unwrap();
+    assert_eq!(node.volumes.layer_usage(&record).unwrap(), empty, "as it was measured last");
+    assert_eq!(node.volumes.overgrown(Duration::from_secs(60)).unwrap().len(), 1);
     let usage = node.volumes.layer_usage(&record).unwrap();
     assert!((10_000..20_000).contains(&usage.bytes) && usage.inodes == 2, "{usage:?}");
     node.unpublish(&request);

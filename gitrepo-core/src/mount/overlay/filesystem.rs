@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::statvfs::FsFlags;
+use nix::sys::statvfs::statvfs;
 
 use super::Layers;
 use crate::mount::Explained;
@@ -34,6 +36,9 @@ enum Index {
     Off,
 }
 
+/// Kernels refuse a longer value of one option to fsconfig(2), but not to mount(2).
+const VALUE: usize = 255;
+
 /// The space for the options of mount(2), with a zero byte at the end. The kernel ignores what is beyond.
 const LENGTH: usize = 4096;
 
@@ -54,13 +59,24 @@ impl Hidden {
             mounted => mounted,
         }
     }
+
+    /// Fails if the kernel made the overlay read-only. It does so, and reports success, if it cannot make the directory for
+    /// its work, as on a full disk.
+    pub(super) fn check_writable(&self) -> io::Result<()> {
+        if statvfs(&self.root())?.flags().contains(FsFlags::ST_RDONLY) {
+            let text = "the kernel had no room for its own directory, and would show the volume read-only";
+            return Err(Explained::wrap(text, Errno::ENOSPC.into()));
+        }
+        Ok(())
+    }
 }
 
 fn mount(mounter: &LinuxMounter, layers: &Layers<'_>, read_only: bool, index: Index) -> Result<Hidden, FailedStep> {
     let options = options(layers, index).map_err(|error| ("write the options", error.into()))?;
+    let fits = options.iter().all(|(_, value)| value.count_bytes() <= VALUE);
     match mounter.strategy() {
-        Strategy::Detached => detached(&options, read_only).map(Hidden::Detached),
-        Strategy::PrivateDirectory => {
+        Strategy::Detached if fits => detached(&options, read_only).map(Hidden::Detached),
+        Strategy::Detached | Strategy::PrivateDirectory => {
             let options = joined(&options).map_err(|error| ("write the options", error.into()))?;
             let directory = PrivateDirectory::make(mounter.workdir())?;
             let log = KernelLog::from_now_on(OVERLAY);

@@ -31,6 +31,7 @@ pub(in crate::mount) fn try_in(mounter: &LinuxMounter, directory: &Path) -> Resu
 fn try_layers(mounter: &LinuxMounter, layers: &Layers<'_>) -> Result<(), FailedStep> {
     fs::write(layers.lower.join(FILE), "lower").map_err(|error| ("write a file", error))?;
     let overlay = Hidden::mount_overlay(mounter, layers, false)?;
+    overlay.check_writable().map_err(|error| ("mount an overlay to write", error))?;
     let shown = overlay.root().join(FILE);
     fs::write(&shown, "upper").map_err(|error| ("write a file in an overlay", error))?;
     let read = |path: &Path| fs::read(path).map_err(|error| ("read a file of an overlay", error));

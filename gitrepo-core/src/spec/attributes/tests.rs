@@ -87,9 +87,9 @@ fn an_unknown_key_is_named_with_its_nearest_neighbour() {
 #[test]
 fn options_of_which_each_works_alone_are_refused_together() {
     for (key, value) in [("submodules", "recursive"), ("checkout", "git"), ("subdirectory", "a")] {
-        let error = parse(&[("repository", URL), ("gitDir", "keep"), (key, value)]).unwrap_err();
+        let error = read(&[("repository", "https://host/a"), ("gitDir", "keep"), (key, value)]).unwrap_err();
         assert!(error.to_string().contains("gitDir") && error.to_string().contains(key), "{error}");
-        parse(&[("repository", URL), (key, value)]).unwrap();
+        with(key, value).unwrap();
     }
 }
 
