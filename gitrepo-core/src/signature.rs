@@ -259,7 +259,7 @@ fn check(requirement: &Requirement, signature: ObjectSignature, now: u64) -> Res
     match (format, &requirement.allowed_signers) {
         (Format::Ssh, Some(file)) => ssh::verify(&armored, &payload, &file.text, time.unwrap_or(now)),
         (Format::Ssh, None) => Err(Flaw::new("is signed with an SSH key, and no allowedSigners are configured")),
-        (Format::OpenPgp, _) => Err(Flaw::new("is signed with OpenPGP, and no openpgpKeys are configured")),
+        (Format::OpenPgp, _) => Err(Flaw::new("is signed with OpenPGP, which this version cannot check")),
         (Format::X509, _) => Err(Flaw::new("is signed with an X.509 certificate, which cannot be required")),
     }
 }
