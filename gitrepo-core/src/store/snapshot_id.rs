@@ -164,6 +164,7 @@ mod tests {
             SnapshotKey { tree: &parts[3], ..key },
             SnapshotKey { tree: &parts[3], ..image },
             SnapshotKey { tree: &parts[3], format: "part", ..key },
+            SnapshotKey { tree: &parts[4], ..key },
             image,
         ]
         .into_iter()
