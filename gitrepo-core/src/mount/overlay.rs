@@ -10,6 +10,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use nix::sys::stat::fstat;
 use nix::sys::stat::major;
@@ -48,6 +51,12 @@ const COMPONENTS_OF_NAME: usize = 4;
 /// How many components at the end of a path are below the root of every store, wherever that is.
 const COMPONENTS_IN_STORE: usize = 3;
 
+/// How long to try again while a layer is in use, though no mount shows it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long to wait before that.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The options of a mount that this makes, whether it is read-only or not.
 const OPTIONS: [&str; 3] = ["nosuid", "nodev", "relatime"];
 
@@ -63,25 +72,29 @@ pub(super) fn attach(mounter: &LinuxMounter, mount: &Mount, layers: &Layers<'_>)
             copied.inspect_err(|(step, error)| tracing::debug!(step, %error, "cannot copy an overlay's mount"));
         Ok(copied.is_ok())
     };
-    if copy_visible()? {
-        return Ok(());
-    }
     let failed = |(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source };
-    match Hidden::mount_overlay(mounter, layers, mount.read_only) {
-        Ok(overlay) => {
-            if !mount.read_only {
-                let refused = |source| MountError::LayerReadOnly { upper: layers.upper.into(), source };
-                overlay.check_writable().map_err(refused)?;
+    let begun = Instant::now();
+    // Another thread or process may be faster.
+    while !copy_visible()? {
+        match Hidden::mount_overlay(mounter, layers, mount.read_only) {
+            Ok(overlay) => {
+                if !mount.read_only {
+                    let refused = |source| MountError::LayerReadOnly { upper: layers.upper.into(), source };
+                    overlay.check_writable().map_err(refused)?;
+                }
+                return overlay.attach(target.as_fd()).map_err(failed);
             }
-            overlay.attach(target.as_fd()).map_err(failed)
+            // An overlay that was just unmounted leaves the mount table before it leaves its layer.
+            Err((_, error)) if error.raw_os_error() == Some(libc::EBUSY) => {
+                if begun.elapsed() >= PATIENCE {
+                    return Err(MountError::LayerInUse { upper: layers.upper.into(), source: error });
+                }
+                thread::sleep(PAUSE);
+            }
+            Err(failure) => return Err(failed(failure)),
         }
-        Err((_, error)) if error.raw_os_error() == Some(libc::EBUSY) => match copy_visible()? {
-            // Another thread or process was faster.
-            true => Ok(()),
-            false => Err(MountError::LayerInUse { upper: layers.upper.into(), source: error }),
-        },
-        Err(failure) => Err(failed(failure)),
     }
+    Ok(())
 }
 
 impl Layers<'_> {
