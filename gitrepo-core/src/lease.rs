@@ -236,16 +236,9 @@ impl Snapshots {
         if !spec.tree.submodules.is_none() {
             return self.lease_composed_known(spec, selection, form, credentials);
         }
-        self.as_credential(spec, selection, form, credentials, |wanted| match self.known(wanted) {
-            Some(proven) => match self.requirement(wanted)? {
-                None => self.hit(wanted, &proven),
-                Some(requirement) => match self.known_signer(wanted, &proven.resolved, &requirement) {
-                    // It has to be checked first, for which the remote may be asked.
-                    None => Ok(None),
-                    signer => Ok(self.hit(wanted, &proven)?.map(|lease| Lease { signer, ..lease })),
-                },
-            },
-            None => Ok(None),
+        self.as_credential(spec, selection, form, credentials, |wanted| {
+            let Some((proven, signer)) = self.known_signed(wanted)? else { return Ok(None) };
+            Ok(self.hit(wanted, &proven)?.map(|lease| Lease { signer, ..lease }))
         })
     }
 
@@ -278,10 +271,10 @@ impl Snapshots {
         let revision = Revision::Commit(resolved.commit);
         let reference = resolved.reference.clone();
         let selection = Selection { revision: &revision, reference: reference.as_deref() };
+        let Some(snapshot) = self.store.snapshot(id)? else { return Ok(None) };
+        self.check_parts_signed(spec, credentials, &snapshot.meta().parts, watch)?;
         self.as_credential(spec, selection, Form::DIRECTORY, credentials, |wanted| {
-            let Some(snapshot) = self.store.snapshot(id)? else { return Ok(None) };
             let signer = self.signer(wanted, &resolved, watch)?;
-            self.check_signers(spec, credentials, &snapshot.meta().parts, watch)?;
             let proven = Proven { resolved, proof: Proof::Record, content: true };
             Ok(Some(Lease { signer, ..wanted.lease(proven, snapshot, Provenance::Store) }))
         })

@@ -11,6 +11,7 @@ mod clone;
 mod hostile;
 mod mounted;
 mod secrets;
+mod signed;
 
 const RECURSIVE: &str = "--submodules=recursive";
 

@@ -10,6 +10,7 @@ use std::time::UNIX_EPOCH;
 use super::LeaseError;
 use super::Snapshots;
 use super::Wanted;
+use super::proof::Proven;
 use super::proof::unless_full;
 use crate::error::chain;
 use crate::gateway::GatewayError;
@@ -49,8 +50,17 @@ impl Snapshots {
         Ok(Some(signer))
     }
 
+    /// Returns what is known of the wanted commit without asking the remote: a fresh proof, and who signed it. `None` if a
+    /// proof is missing, or a signature that is required has yet to be checked.
+    pub(super) fn known_signed(&self, wanted: Wanted<'_>) -> Result<Option<(Proven, Option<Signer>)>, LeaseError> {
+        let Some(proven) = self.known(wanted) else { return Ok(None) };
+        let Some(requirement) = self.requirement(wanted)? else { return Ok(Some((proven, None))) };
+        let signer = self.known_signer(wanted, &proven.resolved, &requirement);
+        Ok(signer.map(|signer| (proven, Some(signer))))
+    }
+
     /// What the commits of the repository need.
-    pub(super) fn requirement(&self, wanted: Wanted<'_>) -> Result<Option<Requirement>, LeaseError> {
+    fn requirement(&self, wanted: Wanted<'_>) -> Result<Option<Requirement>, LeaseError> {
         Ok(self.gateway.policy().required_signature(&wanted.spec.repository)?)
     }
 
@@ -71,12 +81,7 @@ impl Snapshots {
 
     /// Returns who signed, if that is known without a check: by the commit itself, or by the tag that the remote named.
     /// Where nobody asked the remote about a ref, as for a record, the tag counts that it named before.
-    pub(super) fn known_signer(
-        &self,
-        wanted: Wanted<'_>,
-        resolved: &Resolved,
-        requirement: &Requirement,
-    ) -> Option<Signer> {
+    fn known_signer(&self, wanted: Wanted<'_>, resolved: &Resolved, requirement: &Requirement) -> Option<Signer> {
         let (access, digest) = (self.store.access(), requirement.digest());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let verdict = |reference: Option<&str>| {

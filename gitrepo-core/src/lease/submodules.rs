@@ -177,20 +177,14 @@ impl Snapshots {
         credentials: &Credentials,
     ) -> Result<Option<Known>, LeaseError> {
         self.as_credential(spec, selection, PART, credentials, |wanted| {
-            let Some(proven) = self.known(wanted).filter(|proven| proven.content) else { return Ok(None) };
-            let signer = match self.requirement(wanted)? {
-                None => None,
-                Some(requirement) => match self.known_signer(wanted, &proven.resolved, &requirement) {
-                    None => return Ok(None),
-                    signer => signer,
-                },
-            };
-            Ok(Some(Known { proven, credential: wanted.credential.clone(), signer }))
+            let Some((proven, signer)) = self.known_signed(wanted)? else { return Ok(None) };
+            let credential = wanted.credential.clone();
+            Ok(proven.content.then_some(Known { proven, credential, signer }))
         })
     }
 
-    /// Checks that each part of a volume that was published before has the signature that its repository needs now.
-    pub(super) fn check_signers(
+    /// Checks that each submodule of a volume that was published before has the signature that its repository needs now.
+    pub(super) fn check_parts_signed(
         &self,
         spec: &VolumeSpec,
         credentials: &Credentials,
@@ -198,10 +192,11 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<(), LeaseError> {
         let whole = Whole { spec, credentials, form: PART, watch };
-        for part in parts {
+        // Where no rule applies, a published volume needs no credential.
+        let ruled = |part: &&SnapshotPart| self.gateway.policy().signature_rule(&part.repository).is_some();
+        for part in parts.iter().filter(ruled) {
             whole.for_submodule(part, |spec, credentials| {
-                let selection = Selection::from(&spec.revision);
-                let resolved = Resolved::new(part.commit, None);
+                let (selection, resolved) = (Selection::from(&spec.revision), Resolved::new(part.commit, None));
                 self.as_credential(spec, selection, PART, credentials, |wanted| self.signer(wanted, &resolved, watch))
             })?;
         }

@@ -35,20 +35,20 @@ use tempfile::TempDir;
 
 use super::packs_of;
 
-const ALL: &str = "may-read-all";
+pub(super) const ALL: &str = "may-read-all";
 const SOME: &str = "may-read-some";
 
 /// Two superprojects with one submodule, which only one of two tokens may read.
-struct Scene {
-    place: TempDir,
-    node: Node,
-    server: HttpServer,
+pub(super) struct Scene {
+    pub(super) place: TempDir,
+    pub(super) node: Node,
+    pub(super) server: HttpServer,
     supers: [Repository; 2],
-    sub: Repository,
+    pub(super) sub: Repository,
 }
 
 impl Scene {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut Config)) -> Self {
         let sub = Repository::new("sub");
         let commit = sub.commit("main", &Files::new().file("secret", "secret\n"));
         let submodules = [Submodule { path: "lib/sub", url: "../sub.git", commit: &commit }];
@@ -68,7 +68,7 @@ impl Scene {
         Self { place, node, server: server.start(), supers, sub }
     }
 
-    fn request(&self, number: usize, pod: &str) -> VolumeRequest {
+    pub(super) fn request(&self, number: usize, pod: &str) -> VolumeRequest {
         let request = read_only(&self.server.url(&self.supers[number]), &self.node.target(pod));
         with(at(request, "main"), |request| request.spec.tree.submodules = Submodules::Recursive)
     }
@@ -84,7 +84,7 @@ impl Scene {
 }
 
 /// A node with this store, as after a restart of the driver.
-fn node(place: &TempDir, change: impl FnOnce(&mut Config)) -> Node {
+pub(super) fn node(place: &TempDir, change: impl FnOnce(&mut Config)) -> Node {
     let mut config = volumes::config();
     change(&mut config);
     let worker = InProcess::new(Arc::new(Git::default()));
