@@ -19,6 +19,7 @@ pub mod mountinfo;
 pub(crate) mod overlay;
 mod private_directory;
 mod same_file;
+mod visible;
 
 /// Mounts and unmounts. The real implementation is [`linux::LinuxMounter`]; `testing::FakeMounter` records its calls.
 ///

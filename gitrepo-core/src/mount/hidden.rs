@@ -1,6 +1,7 @@
 //! A filesystem that is mounted where nobody sees it yet.
 
 use std::fs::File;
+use std::io;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
@@ -8,6 +9,9 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
+
+use super::Explained;
 use super::private_directory::FailedStep;
 use super::private_directory::PrivateDirectory;
 use crate::error::Cause;
@@ -38,6 +42,22 @@ impl Hidden {
             }
             Self::InDirectory(directory) => directory.move_to(target),
         }
+    }
+}
+
+/// Adds to an error of the kernel what it said about it. `plain` is the one that the caller knows what to do about, and
+/// `missing` the filesystem that a kernel may lack.
+pub(super) fn explained(error: Errno, plain: Errno, missing: &str, said: impl FnOnce() -> Option<Cause>) -> io::Error {
+    match error {
+        error if error == plain => error.into(),
+        Errno::ENODEV => {
+            let text = format!("this kernel has no {missing}");
+            io::Error::new(io::ErrorKind::Unsupported, Explained { text, source: error.into() })
+        }
+        _ => match said() {
+            Some(said) => Explained::wrap(format!("the kernel says {:?}", said.to_string()), error.into()),
+            None => error.into(),
+        },
     }
 }
 

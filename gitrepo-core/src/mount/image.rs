@@ -20,9 +20,6 @@ use std::time::Instant;
 use nix::fcntl::OFlag;
 use nix::fcntl::openat;
 use nix::sys::stat::Mode;
-use nix::sys::stat::fstat;
-use nix::sys::stat::major;
-use nix::sys::stat::minor;
 
 use super::Mount;
 use super::MountError;
@@ -31,8 +28,8 @@ use super::Role;
 use super::directory;
 use super::hidden::Hidden;
 use super::linux::LinuxMounter;
-use super::mountinfo;
 use super::same_file::is_same;
+use super::visible;
 use crate::error::chain;
 use crate::sys;
 
@@ -65,7 +62,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How many components at the end of a path name an image wherever its store is: `snapshots/<id>/image`.
 const COMPONENTS_OF_NAME: usize = 3;
 
-/// The options of a mount that this makes.
+/// The options of a mount that this makes. One to which somebody added some is not copied.
 const OPTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "relatime"];
 
 /// Attaches an image to the mount's target.
@@ -80,12 +77,11 @@ pub(super) fn attach(
     }
     let image = Image::open(metadata)?;
     let target = directory::open(&mount.target, Role::Target)?;
-    let copy_visible = || -> Result<bool, MountError> {
-        let Some(root) = image.visible_root()? else { return Ok(false) };
-        // It may have been unmounted meanwhile.
-        let copied = mounter.bind(root.as_fd(), target.as_fd(), true);
-        let copied = copied.inspect_err(|(step, error)| tracing::debug!(step, %error, "cannot copy an image's mount"));
-        Ok(copied.is_ok())
+    let copy_visible = || {
+        let is_usable = |shown: &MountPoint| {
+            shown.image() == Some(image.path) && shown.options.iter().all(|option| OPTIONS.contains(&option.as_str()))
+        };
+        visible::copy(mounter, target.as_fd(), true, is_usable, |shown| image.root_of(shown))
     };
     if copy_visible()? {
         return Ok(());
@@ -141,29 +137,9 @@ impl<'a> Image<'a> {
         File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
-    /// Returns the root of a mount of this image in this mount namespace, to copy. A copy inherits flags, so mounts to
-    /// which somebody added some are left out.
-    fn visible_root(&self) -> Result<Option<OwnedFd>, MountError> {
-        let failed = |source| MountError::Table { path: mountinfo::TABLE.into(), source };
-        let mounts = mountinfo::read().map_err(failed)?;
-        let is_ours = |mount: &MountPoint| mount.image() == Some(self.path) && mount.root == Path::new("/");
-        let is_changed = |mount: &MountPoint| !mount.options.iter().all(|option| OPTIONS.contains(&option.as_str()));
-        let is_on_top =
-            |at: usize, mount: &MountPoint| !mounts[at + 1..].iter().any(|later| later.target == mount.target);
-        let mut usable = mounts
-            .iter()
-            .enumerate()
-            .filter(|(at, mount)| is_ours(mount) && !is_changed(mount) && is_on_top(*at, mount));
-        Ok(usable.find_map(|(_, mount)| self.root_of(mount)))
-    }
-
     /// Returns the root of a mount, unless that is covered, gone, or of an earlier image at the same path.
     fn root_of(&self, mount: &MountPoint) -> Option<OwnedFd> {
-        let target = directory::open(&mount.target, Role::Target).ok()?;
-        let device = fstat(&target).ok()?.st_dev;
-        if format!("{}:{}", major(device), minor(device)) != mount.device {
-            return None;
-        }
+        let target = visible::root_of(mount)?;
         let readable = openat(&target, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
         let mounted = sys::mount::filesystem_uuid(readable.ok()?.as_fd());
         // Without a UUID, a filesystem of another image could be taken for this one's.

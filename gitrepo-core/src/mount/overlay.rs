@@ -5,18 +5,12 @@
 //! first, and if this mount namespace shows none, it is the kernel that tells whether there is one elsewhere.
 
 use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
-
-use nix::sys::stat::fstat;
-use nix::sys::stat::major;
-use nix::sys::stat::minor;
 
 use super::Mount;
 use super::MountError;
@@ -26,8 +20,9 @@ use super::Role;
 use super::directory;
 use super::hidden::Hidden;
 use super::linux::LinuxMounter;
-use super::mountinfo;
 use super::same_file::is_same;
+use super::visible;
+use super::visible::root_of;
 
 mod filesystem;
 mod freeze;
@@ -51,10 +46,10 @@ const COMPONENTS_OF_NAME: usize = 4;
 /// How many components at the end of a path are below the root of every store, wherever that is.
 const COMPONENTS_IN_STORE: usize = 3;
 
-/// How long to try again while a layer is in use, though no mount shows it.
+/// How long to try again while a layer is in use although no mount shows it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long to wait before that.
+/// How long to wait between two tries.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The options of a mount that this makes, whether it is read-only or not.
@@ -64,14 +59,8 @@ const OPTIONS: [&str; 3] = ["nosuid", "nodev", "relatime"];
 pub(super) fn attach(mounter: &LinuxMounter, mount: &Mount, layers: &Layers<'_>) -> Result<(), MountError> {
     layers.check()?;
     let target = directory::open(&mount.target, Role::Target)?;
-    let copy_visible = || -> Result<bool, MountError> {
-        let Some(root) = visible_root(layers.upper, mount.read_only)? else { return Ok(false) };
-        // It may have been unmounted meanwhile.
-        let copied = mounter.bind(root.as_fd(), target.as_fd(), mount.read_only);
-        let copied =
-            copied.inspect_err(|(step, error)| tracing::debug!(step, %error, "cannot copy an overlay's mount"));
-        Ok(copied.is_ok())
-    };
+    let is_usable = |shown: &MountPoint| is_usable(shown, layers.upper, mount.read_only);
+    let copy_visible = || visible::copy(mounter, target.as_fd(), mount.read_only, is_usable, root_of);
     let failed = |(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source };
     let begun = Instant::now();
     // Another thread or process may be faster.
@@ -148,36 +137,17 @@ fn is_of(mount: &MountPoint, upper: &Path) -> bool {
         && mount.upper().is_some_and(|shown| is_alike(&shown) && is_same(&shown, upper, COMPONENTS_OF_NAME))
 }
 
-/// Returns the root of a mount of this layer in this mount namespace, to copy. A copy inherits flags, so mounts to which
-/// somebody added some are left out, and one that is to be written is no copy of a frozen one.
-fn visible_root(upper: &Path, read_only: bool) -> Result<Option<OwnedFd>, MountError> {
-    let failed = |source| MountError::Table { path: mountinfo::TABLE.into(), source };
-    let mounts = mountinfo::read().map_err(failed)?;
+/// Whether a mount of this layer may be copied: nobody added flags to it, and one that is to be written is no copy of a
+/// frozen one.
+fn is_usable(mount: &MountPoint, upper: &Path, read_only: bool) -> bool {
     let is_allowed = |option: &str| OPTIONS.contains(&option) || option == "rw" || (option == "ro" && read_only);
-    let is_usable = |mount: &MountPoint| {
-        is_of(mount, upper)
-            && (read_only || !mount.is_frozen())
-            && mount.options.iter().all(|option| is_allowed(option))
-    };
-    let is_on_top = |at: usize, mount: &MountPoint| !mounts[at + 1..].iter().any(|later| later.target == mount.target);
-    let mut usable = mounts.iter().enumerate().filter(|(at, mount)| is_usable(mount) && is_on_top(*at, mount));
-    Ok(usable.find_map(|(_, mount)| root_of(mount)))
-}
-
-/// Returns the root of a mount, unless that is covered or gone.
-fn root_of(mount: &MountPoint) -> Option<OwnedFd> {
-    let target = directory::open(&mount.target, Role::Target).ok()?;
-    is_on_device(target.as_fd(), mount).then_some(target)
-}
-
-/// Whether an open directory is on the filesystem of a mount.
-fn is_on_device(directory: BorrowedFd<'_>, mount: &MountPoint) -> bool {
-    fstat(directory).is_ok_and(|found| format!("{}:{}", major(found.st_dev), minor(found.st_dev)) == mount.device)
+    is_of(mount, upper) && (read_only || !mount.is_frozen()) && mount.options.iter().all(|option| is_allowed(option))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mount::mountinfo;
 
     fn mount(options: &[&str]) -> MountPoint {
         let table = format!("1 0 0:44 / /pod rw - overlay overlay {}\n", options.join(","));

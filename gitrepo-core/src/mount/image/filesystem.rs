@@ -18,6 +18,7 @@ use super::Backing;
 use crate::error::Cause;
 use crate::mount::EROFS;
 use crate::mount::Explained;
+use crate::mount::hidden;
 use crate::mount::hidden::Hidden;
 use crate::mount::hidden::messages;
 use crate::mount::kernel_log::KernelLog;
@@ -142,18 +143,7 @@ fn set_path(filesystem: BorrowedFd<'_>, key: &CStr, path: &Path) -> nix::Result<
 }
 
 fn explained(error: Errno, said: impl FnOnce() -> Option<Cause>) -> io::Error {
-    match error {
-        // The caller knows what to do about it.
-        Errno::ENOTBLK => error.into(),
-        Errno::ENODEV => {
-            let text = "this kernel has no EROFS (CONFIG_EROFS_FS)".to_owned();
-            io::Error::new(io::ErrorKind::Unsupported, Explained { text, source: error.into() })
-        }
-        _ => match said() {
-            Some(said) => Explained::wrap(format!("the kernel says {:?}", said.to_string()), error.into()),
-            None => error.into(),
-        },
-    }
+    hidden::explained(error, Errno::ENOTBLK, "EROFS (CONFIG_EROFS_FS)", said)
 }
 
 /// For a container whose filter hides the newer calls.

@@ -13,8 +13,10 @@ use nix::sys::statvfs::FsFlags;
 use nix::sys::statvfs::statvfs;
 
 use super::Layers;
+use crate::error::Cause;
 use crate::mount::Explained;
 use crate::mount::OVERLAY;
+use crate::mount::hidden;
 use crate::mount::hidden::Hidden;
 use crate::mount::hidden::messages;
 use crate::mount::kernel_log::KernelLog;
@@ -50,8 +52,8 @@ impl Hidden {
         read_only: bool,
     ) -> Result<Self, FailedStep> {
         match mount(mounter, layers, read_only, Index::On) {
-            // The lower layer was made anew, with the same content: what is in the upper one refers to it by path. The
-            // caller has looked for an overlay of this layer.
+            // The lower layer was made anew, with the same content: what is in the upper one refers to it by path. No other
+            // overlay has the upper layer: the kernel looks for one before it compares the lower one.
             Err((_, error)) if Explained::system_error(&error).raw_os_error() == Some(libc::ESTALE) => {
                 tracing::debug!(upper = %layers.upper.display(), "a layer is mounted over another lower one than before");
                 mount(mounter, layers, read_only, Index::Off)
@@ -132,19 +134,8 @@ fn detached(options: &[(&CStr, CString)], read_only: bool) -> Result<OwnedFd, Fa
     mounted.map_err(|(step, error)| (step, explained(error, || messages(filesystem).or_else(|| log.complaints()))))
 }
 
-fn explained(error: Errno, said: impl FnOnce() -> Option<crate::error::Cause>) -> io::Error {
-    match error {
-        // The caller knows what to do about it.
-        Errno::EBUSY => error.into(),
-        Errno::ENODEV => {
-            let text = "this kernel has no overlayfs (CONFIG_OVERLAY_FS)".to_owned();
-            io::Error::new(io::ErrorKind::Unsupported, Explained { text, source: error.into() })
-        }
-        _ => match said() {
-            Some(said) => Explained::wrap(format!("the kernel says {:?}", said.to_string()), error.into()),
-            None => error.into(),
-        },
-    }
+fn explained(error: Errno, said: impl FnOnce() -> Option<Cause>) -> io::Error {
+    hidden::explained(error, Errno::EBUSY, "overlayfs (CONFIG_OVERLAY_FS)", said)
 }
 
 #[cfg(test)]

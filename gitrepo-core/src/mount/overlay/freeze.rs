@@ -11,7 +11,6 @@ use nix::mount::mount;
 use nix::sys::statfs::OVERLAYFS_SUPER_MAGIC;
 use nix::sys::statfs::fstatfs;
 
-use super::is_on_device;
 use crate::mount::MountError;
 use crate::mount::OVERLAY;
 use crate::mount::Role;
@@ -20,6 +19,7 @@ use crate::mount::linux::LinuxMounter;
 use crate::mount::linux::Strategy;
 use crate::mount::mountinfo;
 use crate::mount::private_directory::FailedStep;
+use crate::mount::visible::is_on_device;
 use crate::sys;
 
 /// Makes the filesystem that is mounted on `target` read-only: on all targets, and for whoever has mounted them further.
