@@ -109,7 +109,7 @@ impl VolumeSlot {
     pub(crate) fn install(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
         durable::replace_json(&prepared.join(META_FILE), copy, Durability::Volatile)?;
-        // A layer is two empty directories.
+        // A layer is two empty directories and a mark.
         if copy.layer {
             durable::sync_trees(&[prepared])?
         } else {
