@@ -170,7 +170,8 @@ pub(crate) struct Mount {
     /// Directory in the volume where the tree appears [default: .]
     #[arg(long, value_name = "D")]
     pub(crate) directory: Option<String>,
-    /// Mount read-write: private, shared, copy. Each shows a plain copy, removed with the volume
+    /// Mount read-write: private or shared, a layer over the tree, or copy, a plain copy. Each is removed with
+    /// the volume
     #[arg(long, value_name = "HOW")]
     pub(crate) writable: Option<String>,
     /// Owner of the files of a writable volume, or of an image [default: 0]

@@ -170,6 +170,17 @@ impl Shell {
         self.program.command(self.arguments(words.iter().map(OsStr::new)))
     }
 
+    /// A script in which `gitrepo-cli` is this program and has this store, as if a person had configured the machine.
+    pub fn script(&self, text: &str) -> Command {
+        let directory = self.program.executable().parent().unwrap();
+        let mut search = vec![directory.to_owned()];
+        search.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        let mut script = Command::new("sh");
+        script.args(["-euc", text]).env("PATH", std::env::join_paths(search).unwrap());
+        script.env("GITREPO_STORE", self.store()).env("GITREPO_CONFIG", &self.configuration);
+        script
+    }
+
     fn spawn<'a>(&self, words: impl IntoIterator<Item = &'a OsStr>) -> Running {
         self.program.spawn(self.arguments(words))
     }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -22,6 +24,16 @@ pub fn git(tree: &Path, arguments: &[&str]) -> Command {
     }
     command.args(arguments);
     command
+}
+
+/// Lets the owner of a tree reach it.
+pub fn let_in(tree: &Path) {
+    for directory in tree.ancestors().skip(1) {
+        let mode = directory.metadata().unwrap().permissions().mode();
+        if mode & 0o001 == 0 {
+            fs::set_permissions(directory, fs::Permissions::from_mode(mode | 0o011)).unwrap();
+        }
+    }
 }
 
 /// One line of what git says in a working tree.

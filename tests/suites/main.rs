@@ -18,6 +18,7 @@ mod csi;
 mod csi_services;
 mod csi_wire;
 mod doctor;
+mod documented_kinds;
 mod drivers;
 mod erofs;
 mod eviction;

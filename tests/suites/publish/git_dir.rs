@@ -1,8 +1,6 @@
 //! `gitDir: keep`: a working repository in the volume, as git sees it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use gitrepo_core::spec::GitDir;
 use gitrepo_core::volume::Outcome;
@@ -21,6 +19,7 @@ use gitrepo_tests::volumes::writable;
 use gitrepo_tests::working_repository::assert_clean;
 use gitrepo_tests::working_repository::assert_whole;
 use gitrepo_tests::working_repository::git;
+use gitrepo_tests::working_repository::let_in;
 use gitrepo_tests::working_repository::line;
 
 use super::Bench;
@@ -186,16 +185,6 @@ pub(super) fn a_snapshot_that_is_made_again_has_the_same_branch(bench: &Bench) {
     let later = keeping(read_only(&bench.url(), &bench.node.target("later")), 0);
     bench.node.publish(&later).unwrap();
     assert_whole(&bench.node.shown(&later.target), &bench.repository, &bench.repository.resolve("main"), 0);
-}
-
-/// Lets another user reach what is below.
-fn let_in(path: &Path) {
-    for directory in path.ancestors().skip(1) {
-        let mode = directory.metadata().unwrap().permissions().mode();
-        if mode & 0o001 == 0 {
-            fs::set_permissions(directory, fs::Permissions::from_mode(mode | 0o011)).unwrap();
-        }
-    }
 }
 
 pub(super) fn the_owner_commits_fetches_and_collects_garbage(bench: &Bench) {
