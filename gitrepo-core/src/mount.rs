@@ -1,5 +1,6 @@
 //! Mounts and unmounts.
 
+use std::ffi::CStr;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Kind;
+use crate::spec::Label;
 
 pub(crate) mod directory;
 mod hidden;
@@ -146,18 +148,20 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether writes through this mount are refused.
     pub read_only: bool,
+    /// The SELinux label of all files of an image or an overlay. A bind mount shows those that the files have.
+    pub label: Option<Label>,
 }
 
 impl Mount {
     /// Creates a bind mount of a directory.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>, read_only: bool) -> Self {
-        Self { attachment: Attachment::Bind { source: source.into() }, target: target.into(), read_only }
+        Self { attachment: Attachment::Bind { source: source.into() }, target: target.into(), read_only, label: None }
     }
 
     /// Creates a mount of an image, which is always read-only.
     pub fn image(metadata: impl Into<PathBuf>, devices: Vec<PathBuf>, target: impl Into<PathBuf>) -> Self {
         let attachment = Attachment::Image { metadata: metadata.into(), devices };
-        Self { attachment, target: target.into(), read_only: true }
+        Self { attachment, target: target.into(), read_only: true, label: None }
     }
 }
 
@@ -181,6 +185,9 @@ pub struct MountPoint {
     /// Options of the filesystem, such as `ro` and `upperdir=/layer`, which all its mounts have.
     pub filesystem_options: Vec<OsString>,
 }
+
+/// The option of every filesystem that gives all its files one SELinux label (mount(8)).
+pub(crate) const CONTEXT: &CStr = c"context";
 
 /// The type of an image's filesystem.
 pub(crate) const EROFS: &str = "erofs";

@@ -8,11 +8,14 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::cancel::Cancel;
 use crate::cancel::Interrupted;
 use crate::error::Cause;
 use crate::error::Kind;
+use crate::mount::mountinfo;
+use crate::spec::Label;
 use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
 
@@ -186,6 +189,14 @@ impl Policy {
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The SELinux label of what volumes show, if this node has SELinux.
+    pub fn label(&self) -> Option<&Label> {
+        static HAS_LABELS: OnceLock<bool> = OnceLock::new();
+        let has_labels =
+            || *HAS_LABELS.get_or_init(|| mountinfo::read().is_ok_and(|mounts| mountinfo::has_labels(&mounts)));
+        self.config.se_linux_context.as_ref().filter(|_| self.config.se_linux.unwrap_or_else(has_labels))
     }
 
     /// The limits of one volume.

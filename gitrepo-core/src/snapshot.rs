@@ -19,6 +19,7 @@ use crate::policy::Limits;
 use crate::reserve::BelowReserve;
 use crate::reserve::Reserve;
 use crate::spec::CommitId;
+use crate::spec::Label;
 use crate::spec::RelativePath;
 use crate::spec::TreeOptions;
 use crate::spec::WorkingRepository;
@@ -34,6 +35,7 @@ mod git_dir;
 // Only tests use other block sizes yet.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
+mod label;
 mod listing;
 mod located;
 mod manifest;
@@ -56,6 +58,7 @@ pub use copy::copy;
 pub use directory::Directory;
 pub(crate) use git_dir::INDEX as GIT_INDEX;
 pub(crate) use git_dir::refresh_index;
+pub(crate) use label::label;
 pub(crate) use measure::Measured;
 pub(crate) use measure::measure;
 pub(crate) use mountable::IMAGE;
@@ -155,19 +158,28 @@ pub struct TreeRequest {
     /// The repository that the tree shows as `.git`, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<WorkingRepository>,
+    /// The SELinux label of plain files, if the node has SELinux. An image is labelled by its mount.
+    #[serde(skip)]
+    pub label: Option<Label>,
 }
 
 impl TreeRequest {
     /// Creates a request for the tree of a commit in this format.
     pub fn new(tree: &TreeOptions, commit: CommitId, format: &dyn SnapshotFormat, limits: &Limits) -> Self {
         let (tree, format, limits) = (tree.clone(), format.name().to_owned(), limits.clone());
-        Self { commit, tree, format, limits, repository: None }
+        Self { commit, tree, format, limits, repository: None, label: None }
     }
 
     /// Shows this repository as `.git`.
     #[must_use]
     pub fn showing(self, repository: Option<WorkingRepository>) -> Self {
         Self { repository, ..self }
+    }
+
+    /// Gives plain files this SELinux label.
+    #[must_use]
+    pub fn labelled(self, label: Option<&Label>) -> Self {
+        Self { label: label.cloned(), ..self }
     }
 }
 

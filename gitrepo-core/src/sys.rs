@@ -3,6 +3,7 @@
 //! All functions are thin wrappers over borrowed or owned values. Their callers document why they are used.
 #![allow(unsafe_code)]
 
+pub(crate) mod attribute;
 pub(crate) mod capability;
 pub(crate) mod deflate;
 pub(crate) mod git;

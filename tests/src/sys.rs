@@ -60,6 +60,22 @@ pub(crate) fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> io::Resul
     Ok(Errno::result(result).map(drop)?)
 }
 
+/// An extended attribute of a file, or of a link itself; `None` if it has none of this name.
+pub(crate) fn attribute(path: &Path, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut value = vec![0; 256];
+    // SAFETY: the path and the name are C strings, and the buffer has the length that is passed.
+    let result = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match Errno::result(result) {
+        Ok(length) => {
+            value.truncate(usize::try_from(length).unwrap_or_default());
+            Ok(Some(value))
+        }
+        Err(Errno::ENODATA) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A filter as the kernel reads it.
 pub(crate) type Filter = [libc::sock_filter];
 

@@ -130,7 +130,7 @@ impl<M: Mounter> Bench<M> {
         fs::create_dir_all(lower.join("directory/inner")).unwrap();
         fs::write(lower.join("canary"), "alive").unwrap();
         let attachment = Attachment::Overlay { lower, upper, work };
-        Mount { attachment, target: self.directory(format!("target-{name}")), read_only: false }
+        Mount { attachment, target: self.directory(format!("target-{name}")), read_only: false, label: None }
     }
 
     /// An image with two devices, in a directory of this name.

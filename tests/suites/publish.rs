@@ -41,6 +41,7 @@ mod git_dir;
 mod image_damage;
 mod images;
 mod kernel;
+mod labels;
 mod layers;
 mod links;
 mod older;

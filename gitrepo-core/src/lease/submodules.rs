@@ -366,7 +366,8 @@ impl Snapshots {
         let staging = self.store.staging()?;
         let laid_out = staging.path().join(TREE);
         std::fs::create_dir(&laid_out).map_err(StoreError::io("make", &laid_out))?;
-        let request = TreeRequest::new(&spec.tree, root.commit(), form.format, limits);
+        let request =
+            TreeRequest::new(&spec.tree, root.commit(), form.format, limits).labelled(self.gateway.policy().label());
         let (listed, segments) = snapshot::compose(&composition, &laid_out, &request, watch)?;
         let kept_free = self.gateway.policy().config().cache.reserve_bytes;
         let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());

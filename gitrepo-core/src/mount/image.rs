@@ -93,8 +93,11 @@ pub(super) fn attach(
     }
     let listed = image.header.as_ref().map_or_else(|| vec![0; devices.len()], |header| header.devices.clone());
     let devices = Devices::check(metadata, devices, &listed)?;
-    let files = Parts::files(metadata, devices.paths());
-    let loop_devices = || Parts::loop_devices(&image.opened_again()?, devices.open());
+    let files = Parts::files(metadata, devices.paths()).labelled(mount.label.as_ref());
+    let loop_devices = || {
+        let parts = Parts::loop_devices(&image.opened_again()?, devices.open())?;
+        Ok(parts.labelled(mount.label.as_ref()))
+    };
     Hidden::mount_either(&files, loop_devices, mounter.strategy(), mounter.workdir())
         .and_then(|(filesystem, _)| filesystem.attach(target.as_fd()))
         .map_err(|(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source })

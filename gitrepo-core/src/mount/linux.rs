@@ -112,7 +112,10 @@ impl Mounter for LinuxMounter {
                     .map_err(|(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source })
             }
             Attachment::Image { metadata, devices } => image::attach(self, mount, metadata, devices),
-            Attachment::Overlay { lower, upper, work } => overlay::attach(self, mount, &Layers { lower, upper, work }),
+            Attachment::Overlay { lower, upper, work } => {
+                let label = mount.label.as_ref();
+                overlay::attach(self, mount, &Layers { lower, upper, work, label })
+            }
         }
     }
 

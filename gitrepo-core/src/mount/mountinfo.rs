@@ -40,6 +40,12 @@ fn name_files_behind_loop_devices(mounts: &mut [MountPoint]) {
     }
 }
 
+/// Whether a filesystem of this table keeps SELinux labels, which the kernel says only where SELinux is enabled. In a
+/// container nothing else tells: the directory of SELinux is not mounted there.
+pub fn has_labels(mounts: &[MountPoint]) -> bool {
+    mounts.iter().any(|mount| mount.filesystem_options.iter().any(|option| option == "seclabel"))
+}
+
 /// Parses a mount table. Malformed lines, such as a truncated one, are skipped. Loop devices stay as they are.
 pub fn parse(table: &[u8]) -> Vec<MountPoint> {
     table.split(|&byte| byte == b'\n').filter_map(line).collect()

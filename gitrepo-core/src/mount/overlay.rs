@@ -23,6 +23,7 @@ use super::linux::LinuxMounter;
 use super::same_file::is_same;
 use super::visible;
 use super::visible::root_of;
+use crate::spec::Label;
 
 mod filesystem;
 mod freeze;
@@ -31,12 +32,13 @@ mod probe;
 pub(super) use freeze::freeze;
 pub(super) use probe::try_in;
 
-/// The directories of an overlay.
+/// The directories of an overlay, and the SELinux label of all its files.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layers<'a> {
     pub(crate) lower: &'a Path,
     pub(crate) upper: &'a Path,
     pub(crate) work: &'a Path,
+    pub(crate) label: Option<&'a Label>,
 }
 
 /// How many components at the end of a path name a layer wherever its store is: `volumes/<hash>/shared/upper`, or more

@@ -20,6 +20,7 @@ use super::UrlPattern;
 use crate::credentials::Checking;
 use crate::error::Kind;
 use crate::spec::DefaultDirectory;
+use crate::spec::Label;
 use crate::spec::Scheme;
 use crate::spec::SpecError;
 use crate::spec::VolumeSpec;
@@ -74,8 +75,11 @@ pub struct Config {
     pub offline: Offline,
     /// How snapshots are kept.
     pub snapshot_format: SnapshotChoice,
-    /// SELinux label of snapshots. Cannot be changed yet.
-    pub se_linux_context: String,
+    /// The SELinux label of what volumes show, which all containers must be allowed to use; `null` for none.
+    pub se_linux_context: Option<Label>,
+    /// Whether the node has SELinux, without which nothing is labelled; `None` to find out. Not in the file.
+    #[serde(skip)]
+    pub se_linux: Option<bool>,
     /// The confined workers.
     pub worker: WorkerConfig,
 }
@@ -237,14 +241,6 @@ pub enum ConfigError {
         #[source]
         source: SpecError,
     },
-    /// The value is reserved for a later version.
-    #[error("the configuration {} is refused: {field} cannot be changed yet in this version; leave it out", path.display())]
-    NotYet {
-        /// The path.
-        path: PathBuf,
-        /// Its path.
-        field: &'static str,
-    },
 }
 
 impl ConfigError {
@@ -253,9 +249,7 @@ impl ConfigError {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::InvalidRequest,
             Self::Read { source, .. } => crate::error::io_kind(source),
-            Self::Parse { .. } | Self::Invalid { .. } | Self::Prefetch { .. } | Self::NotYet { .. } => {
-                Kind::InvalidRequest
-            }
+            Self::Parse { .. } | Self::Invalid { .. } | Self::Prefetch { .. } => Kind::InvalidRequest,
         }
     }
 }
@@ -282,7 +276,8 @@ impl Config {
             ca_file: None,
             offline: Offline::Refuse,
             snapshot_format: SnapshotChoice::Auto,
-            se_linux_context: "system_u:object_r:container_file_t:s0".to_owned(),
+            se_linux_context: Some(Label::of_containers()),
+            se_linux: None,
             worker: WorkerConfig::default(),
         }
     }
@@ -342,12 +337,7 @@ impl Config {
         if let Some(error) = self.prefetch.iter().find_map(|entry| entry.spec().err()) {
             return Err(ConfigError::Prefetch { path: path.to_owned(), source: error });
         }
-        let defaults = Self::for_drivers();
-        let unchangeable = [("seLinuxContext", self.se_linux_context == defaults.se_linux_context)];
-        match unchangeable.into_iter().find(|(_, is_default)| !is_default) {
-            Some((field, _)) => Err(ConfigError::NotYet { path: path.to_owned(), field }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
 use super::git_dir;
+use super::label;
 use super::mountable::listed::Listed;
 use super::writer::Writer;
 use crate::mount::Attachment;
@@ -52,7 +53,12 @@ impl SnapshotFormat for Directory {
         let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
         Writer::new(listed, segments, request, (watch, reserve), &opened)?.write()?;
         git_dir::pack::remove(staging, listed)?;
-        git_dir::refresh_index(self.attachment(staging).path(), &request.tree, request.repository.as_ref())
+        let root = staging.join(OsStr::from_bytes(ROOT.to_bytes()));
+        if let Some(label) = &request.label {
+            label::label(&root, label).map_err(|error| SnapshotError::io("label", ROOT.to_bytes(), error))?;
+        }
+        // Last, since it says of each file what lstat(2) says.
+        git_dir::refresh_index(&root, &request.tree, request.repository.as_ref())
             .map_err(|error| SnapshotError::io("write", git_dir::INDEX.as_bytes(), error))
     }
 

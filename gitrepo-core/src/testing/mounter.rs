@@ -27,6 +27,7 @@ use crate::mount::overlay;
 pub struct FakeMounter {
     state: Mutex<State>,
     has_overlays: bool,
+    has_images: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +66,11 @@ impl FakeMounter {
     /// The same, and says that overlays can be mounted. A test sees their layers, but no merged tree.
     pub fn with_overlays() -> Self {
         Self { has_overlays: true, ..Self::default() }
+    }
+
+    /// The same, and says that images can be mounted, too. Nothing is seen of their trees.
+    pub fn with_images_and_overlays() -> Self {
+        Self { has_images: true, ..Self::with_overlays() }
     }
 
     /// Every call so far, in order.
@@ -140,6 +146,9 @@ impl Mounter for FakeMounter {
 
     /// Says no: images can be attached, but a test could not look at what they show.
     fn check_images(&self, directory: &Path) -> Result<(), MountError> {
+        if self.has_images {
+            return Ok(());
+        }
         let source = io::Error::new(io::ErrorKind::Unsupported, "nothing is really mounted");
         Err(MountError::NoImages { directory: directory.into(), step: "mount", source })
     }
@@ -248,7 +257,7 @@ fn check_parts(mount: &Mount) -> Result<(), MountError> {
             }
             devices.iter().try_for_each(|device| directory::open_file(device, Role::Device).map(drop))
         }
-        Attachment::Overlay { lower, upper, work } => overlay::Layers { lower, upper, work }.check(),
+        Attachment::Overlay { lower, upper, work } => overlay::Layers { lower, upper, work, label: None }.check(),
     }
 }
 

@@ -121,7 +121,7 @@ impl Volumes {
             (Some(volume), _) => Attachment::Bind { source: self.shared_copy(volume, record, lease, request, watch)? },
             (None, _) => Attachment::Bind { source: self.private_copy(held.slot, lease, request, watch)? },
         };
-        Ok(self.mounter.attach(&mount_of(attachment, record, false))?)
+        Ok(self.mounter.attach(&self.mount_of(attachment, record, false))?)
     }
 
     /// Unmounts the target and discards its record. With the last target of a volume, also discards the shared copy or
@@ -173,7 +173,7 @@ impl Volumes {
 
     /// Whether the recorded volume is mounted on its target, read-only because its layer is full, or not.
     pub(super) fn is_attached_as(&self, record: &Record, is_full: bool) -> Result<bool, MountError> {
-        self.mounter.shows(&mount_of(self.attachment(record), record, is_full))
+        self.mounter.shows(&self.mount_of(self.attachment(record), record, is_full))
     }
 
     /// Whether the recorded volume is gone from its target in this mount namespace. A volume that another mount covers
@@ -207,7 +207,7 @@ impl Volumes {
         };
         let is_frozen = matches!(attachment, Attachment::Overlay { .. }) && mount.is_frozen();
         let read_only = mount.is_read_only() || is_frozen;
-        self.mounter.shows(&Mount { attachment, target: mount.target.clone(), read_only })
+        self.mounter.shows(&Mount { attachment, target: mount.target.clone(), read_only, label: None })
     }
 
     /// Whether a mount shows the tree that a record names, deleted or not.
@@ -235,6 +235,17 @@ impl Volumes {
         }
     }
 
+    /// Returns the mount of a recorded volume. A layer that is full is read-only.
+    pub(super) fn mount_of(&self, attachment: Attachment, record: &Record, is_full: bool) -> Mount {
+        let read_only = record.shows.is_read_only() || is_full;
+        let label = match attachment {
+            // The files were labelled when they were made.
+            Attachment::Bind { .. } => None,
+            Attachment::Image { .. } | Attachment::Overlay { .. } => self.snapshots.gateway().policy().label().cloned(),
+        };
+        Mount { attachment, target: record.target.clone(), read_only, label }
+    }
+
     /// Returns the layer that a recorded volume shows, if it shows one.
     pub(super) fn layer_of(&self, record: &Record) -> Layer {
         match record.shows.is_shared() {
@@ -254,14 +265,9 @@ impl Volumes {
     }
 }
 
-/// Returns the mount of a recorded volume. A layer that is full is read-only.
 /// Returns the overlay of a layer.
 pub(super) fn overlay(layer: &Layer, lower: PathBuf) -> Attachment {
     Attachment::Overlay { lower, upper: layer.upper(), work: layer.work() }
-}
-
-pub(super) fn mount_of(attachment: Attachment, record: &Record, is_full: bool) -> Mount {
-    Mount { attachment, target: record.target.clone(), read_only: record.shows.is_read_only() || is_full }
 }
 
 /// Removes the target directory if we created it, then the record and the target's own copy. The record is deleted

@@ -177,6 +177,9 @@ impl Volumes {
         let root = VolumeRoot::of_writers(request.spec.uid, request.group);
         fs::set_permissions(made, fs::Permissions::from_mode(root.mode))
             .map_err(StoreError::io("set the permissions of", made))?;
+        if let Some(label) = self.snapshots.gateway().policy().label() {
+            snapshot::label(made, label).map_err(StoreError::io("label", made))?;
+        }
         // Last, since it says of each file what lstat(2) says.
         let (tree, shown) = (&source.meta().tree, source.meta().working_repository.as_ref());
         let failed = |source| CopyError::Io { action: "write", path: snapshot::GIT_INDEX.to_owned(), source };

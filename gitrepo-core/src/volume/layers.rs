@@ -6,7 +6,6 @@ use super::PublishError;
 use super::VolumeRequest;
 use super::Volumes;
 use super::attach::PublishLocks;
-use super::attach::mount_of;
 use super::attach::overlay;
 use crate::cancel::Cancel;
 use crate::error::chain;
@@ -44,8 +43,9 @@ impl Volumes {
             Some(volume) => self.shared_layer(volume, record, root)?,
             None => held.slot.layer(root)?,
         };
-        let mount =
-            |lower: &Path| self.mounter.attach(&mount_of(overlay(&layer, lower.to_owned()), record, layer.is_full()));
+        let mount = |lower: &Path| {
+            self.mounter.attach(&self.mount_of(overlay(&layer, lower.to_owned()), record, layer.is_full()))
+        };
         match snapshot.attachment()? {
             image @ Attachment::Image { .. } => self.with_lower(snapshot.id(), image, &watch.cancel, mount),
             attachment => Ok(mount(attachment.path())?),
@@ -73,7 +73,8 @@ impl Volumes {
         cancel: &Cancel,
         action: impl Fn(&Path) -> Result<(), MountError>,
     ) -> Result<(), PublishError> {
-        let lower = Mount { attachment: image, target: self.store.lower_path(id), read_only: true };
+        let label = self.snapshots.gateway().policy().label().cloned();
+        let lower = Mount { attachment: image, target: self.store.lower_path(id), read_only: true, label };
         for _ in 0..TRIES {
             let slot = self.store.lower(id, Mode::Shared, cancel)?;
             if self.mounter.shows(&lower)? {

@@ -266,7 +266,7 @@ pub(super) fn a_writable_overlay_on_a_full_disk_is_refused_and_mounted_once_ther
         fs::create_dir(layer).unwrap();
     }
     let attachment = Attachment::Overlay { lower, upper, work };
-    let mount = Mount { attachment, target: bench.directory("target"), read_only: false };
+    let mount = Mount { attachment, target: bench.directory("target"), read_only: false, label: None };
     let mut fillers = Vec::new();
     for number in 0.. {
         let filler = disk.join(format!("filler-{number}"));

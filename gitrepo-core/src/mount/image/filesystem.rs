@@ -16,6 +16,7 @@ use nix::errno::Errno;
 
 use super::Backing;
 use crate::error::Cause;
+use crate::mount::CONTEXT;
 use crate::mount::EROFS;
 use crate::mount::Explained;
 use crate::mount::hidden;
@@ -26,12 +27,14 @@ use crate::mount::linux::Strategy;
 use crate::mount::loop_device::LoopDevice;
 use crate::mount::private_directory::FailedStep;
 use crate::mount::private_directory::PrivateDirectory;
+use crate::spec::Label;
 use crate::sys;
 
 /// What the kernel shall open.
 pub(super) struct Parts {
     source: PathBuf,
     devices: Vec<PathBuf>,
+    label: Option<Label>,
     /// Attached until the filesystem, which then keeps them, is made.
     _loop_devices: Vec<LoopDevice>,
 }
@@ -39,7 +42,12 @@ pub(super) struct Parts {
 impl Parts {
     /// The files themselves.
     pub(super) fn files(source: impl Into<PathBuf>, devices: Vec<PathBuf>) -> Self {
-        Self { source: source.into(), devices, _loop_devices: Vec::new() }
+        Self { source: source.into(), devices, label: None, _loop_devices: Vec::new() }
+    }
+
+    /// Gives all files this SELinux label.
+    pub(super) fn labelled(self, label: Option<&Label>) -> Self {
+        Self { label: label.cloned(), ..self }
     }
 
     /// A loop device for each file.
@@ -50,6 +58,7 @@ impl Parts {
         Ok(Self {
             source: source.path().to_owned(),
             devices: devices.iter().map(|device| device.path().to_owned()).collect(),
+            label: None,
             _loop_devices: devices.into_iter().chain([source]).collect(),
         })
     }
@@ -63,6 +72,10 @@ impl Parts {
                 return None;
             }
             options.extend([if options.is_empty() { &b"device="[..] } else { b",device=" }, path].concat());
+        }
+        if let Some(label) = &self.label {
+            let separator: &[u8] = if options.is_empty() { b"" } else { b"," };
+            options.extend([separator, CONTEXT.to_bytes(), b"=", label.as_c_str().to_bytes()].concat());
         }
         (options.len() < OPTIONS).then(|| CString::new(options).ok()).flatten()
     }
@@ -128,6 +141,9 @@ fn configure_and_mount(filesystem: BorrowedFd<'_>, parts: &Parts) -> Result<Owne
     for device in &parts.devices {
         set_path(filesystem, c"device", device).map_err(|error| ("fsconfig: device", error))?;
     }
+    if let Some(label) = &parts.label {
+        sys::mount::set_option(filesystem, CONTEXT, label.as_c_str()).map_err(|error| ("fsconfig: context", error))?;
+    }
     sys::mount::set_flag(filesystem, c"ro").map_err(|error| ("fsconfig: ro", error))?;
     sys::mount::create_filesystem(filesystem).map_err(|error| ("fsconfig: create", error))?;
     let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
@@ -175,6 +191,14 @@ mod tests {
         // 10 bytes each, with a comma but for the last; and one is for the zero.
         assert_eq!(parts("/a", 409).options().unwrap().count_bytes(), 4089);
         assert_eq!(parts("/a", 410).options(), None);
+    }
+
+    #[test]
+    fn a_label_follows_the_devices() {
+        let label = Label::of_containers();
+        let options = |count| parts("/a", count).labelled(Some(&label)).options().unwrap();
+        assert_eq!(options(0), c"context=system_u:object_r:container_file_t:s0".to_owned());
+        assert_eq!(options(1), c"device=/a,context=system_u:object_r:container_file_t:s0".to_owned());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::Layers;
 use crate::error::Cause;
+use crate::mount::CONTEXT;
 use crate::mount::Explained;
 use crate::mount::OVERLAY;
 use crate::mount::hidden;
@@ -98,6 +99,7 @@ fn options(layers: &Layers<'_>, index: Index) -> nix::Result<Vec<(&'static CStr,
         (c"workdir", path(layers.work)?),
         (c"index", if index == Index::On { c"on" } else { c"off" }.to_owned()),
     ];
+    options.extend(layers.label.map(|label| (CONTEXT, label.as_c_str().to_owned())));
     options.extend(FEATURES.map(|(key, value)| (key, value.to_owned())));
     Ok(options)
 }
@@ -141,13 +143,17 @@ fn explained(error: Errno, said: impl FnOnce() -> Option<Cause>) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Label;
 
     #[test]
     fn options_are_joined_for_mount_as_long_as_they_fit() {
-        let layers = Layers { lower: Path::new("/l"), upper: Path::new("/u"), work: Path::new("/w") };
+        let layers = Layers { lower: Path::new("/l"), upper: Path::new("/u"), work: Path::new("/w"), label: None };
         let options = joined(&options(&layers, Index::On).unwrap()).unwrap();
         let expected = c"lowerdir=/l,upperdir=/u,workdir=/w,index=on,redirect_dir=on,metacopy=on,xino=auto";
         assert_eq!(options.as_c_str(), expected);
+        let label = Some(&Label::of_containers());
+        let labelled = joined(&super::options(&Layers { label, ..layers }, Index::On).unwrap()).unwrap();
+        assert!(labelled.to_str().unwrap().contains(",context=system_u:object_r:container_file_t:s0,"), "{labelled:?}");
         assert_eq!(joined(&[(c"lowerdir", CString::new(vec![b'a'; 4086]).unwrap())]).unwrap().count_bytes(), 4095);
         assert_eq!(joined(&[(c"lowerdir", CString::new(vec![b'a'; 4087]).unwrap())]), Err(Errno::ENAMETOOLONG));
     }

@@ -19,7 +19,7 @@ const FILE: &str = "a";
 /// same layer. What it makes there stays.
 pub(in crate::mount) fn try_in(mounter: &LinuxMounter, directory: &Path) -> Result<(), MountError> {
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| directory.join(name));
-    let layers = Layers { lower: &lower, upper: &upper, work: &work };
+    let layers = Layers { lower: &lower, upper: &upper, work: &work, label: None };
     let failed = |(step, source)| MountError::NoOverlays { directory: directory.into(), step, source };
     for path in [&lower, &upper, &work] {
         fs::create_dir(path).map_err(|error| failed(("make layers", error)))?;
