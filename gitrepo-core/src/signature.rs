@@ -11,6 +11,7 @@ use serde::Serialize;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::digest;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::object;
@@ -79,7 +80,7 @@ impl Requirement {
         let text = self.allowed_signers.as_ref().map(|file| file.text.as_str());
         hash.update(format!(" {:?}:", text.map(str::len)));
         hash.update(text.unwrap_or_default());
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        digest::hex(&hash.finalize())
     }
 }
 

@@ -32,7 +32,6 @@ use crate::spec::RepositoryUrl;
 mod access;
 mod changed;
 mod clock;
-mod digest;
 mod durable;
 mod error;
 mod evict;

@@ -14,13 +14,13 @@ use crate::store::CredentialId;
 
 use super::clock::BootId;
 use super::clock::wall_clock;
-use super::digest::sha256_hex;
 use super::durable;
 use super::error::StoreError;
 use super::error::optional;
 use super::origin::Origin;
 use super::snapshot_id::SnapshotId;
 use super::target::TARGETS_DIRECTORY;
+use crate::digest::sha256_hex;
 
 pub(super) const RECORD_FILE: &str = "record.json";
 const RECORD_LIMIT: u64 = 1024 * 1024;

@@ -28,6 +28,7 @@ use super::listed::untrusted;
 use super::record;
 use super::view::check_image;
 use crate::content::PREFIX;
+use crate::digest;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
@@ -177,8 +178,7 @@ impl Numbering {
 /// The name of a repository's segment in the whole: two repositories may have segments of the same name.
 fn name_of(url: &str, name: &str) -> String {
     let hash = Sha256::new_with_prefix(url).chain_update([0]).chain_update(name).finalize();
-    let digits: String = hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
-    format!("{PREFIX}{digits}")
+    format!("{PREFIX}{}", digest::hex(&hash[..20]))
 }
 
 struct Writing<'a, W> {

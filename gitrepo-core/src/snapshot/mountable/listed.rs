@@ -23,6 +23,7 @@ use sha2::Sha256;
 use super::record;
 use super::record::Place;
 use super::record::Record;
+use crate::digest;
 use crate::pack::MOST_BOUNDARIES;
 use crate::snapshot::Owner;
 use crate::snapshot::Ownership;
@@ -256,7 +257,7 @@ impl Listed {
 
     /// Identifies the manifest and the place of the tree, in hexadecimal. It was computed while the manifest was read.
     pub(crate) fn digest(&self) -> String {
-        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        digest::hex(&self.digest)
     }
 
     /// The UUID of its image with these owners. No other image has it.
