@@ -277,7 +277,7 @@ impl Snapshots {
         let mut gathering = Gathering::new(part, root.commit(), limits)?;
         let mut leases = Vec::new();
         loop {
-            let wishes = gathering.wishes();
+            let wishes = gathering.wishes(AT_ONCE);
             if wishes.is_empty() {
                 break;
             }

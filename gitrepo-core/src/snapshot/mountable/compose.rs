@@ -47,6 +47,8 @@ pub(crate) struct OpenPart {
     pub(crate) submodules: Vec<Submodule>,
     /// Its content, without that of its submodules.
     pub(crate) summary: TreeSummary,
+    /// Bytes of the targets of its links.
+    pub(crate) link_bytes: u64,
     time: i64,
     manifest: Beneath,
     /// The names of its segments.
@@ -90,8 +92,8 @@ impl OpenPart {
     }
 
     fn new(repository: RepositoryUrl, manifest: Beneath, listed: Listed, segments: Segments) -> Self {
-        let Listed { submodules, summary, time, segments: names, .. } = listed;
-        Self { repository, submodules, summary, time, manifest, names, segments }
+        let Listed { submodules, summary, link_bytes, time, segments: names, .. } = listed;
+        Self { repository, submodules, summary, link_bytes, time, manifest, names, segments }
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Listed {
     /// The names of the segments, in the order of their first use.
     pub(crate) segments: Vec<String>,
     pub(crate) summary: TreeSummary,
+    /// Bytes of the targets of links.
+    pub(crate) link_bytes: u64,
     /// Whether there is one more segment after those with names: the pack of `.git`.
     pub(crate) is_packed: bool,
     /// The content of the files of `.git` that we write. The last is the index, without what lstat(2) says.
@@ -312,8 +314,6 @@ struct Reader<'a> {
     /// Directories above the tree, and the bytes of their path with its slashes.
     above: usize,
     above_bytes: usize,
-    /// Bytes of the targets of links so far.
-    link_bytes: u64,
     /// A directory in which there can be nothing: a submodule's, or an empty one.
     empty: Option<usize>,
     /// The pack of `.git`.
@@ -327,6 +327,7 @@ impl<'a> Reader<'a> {
             nodes: Vec::new(),
             segments: Vec::new(),
             summary: TreeSummary::default(),
+            link_bytes: 0,
             is_packed: false,
             written: Vec::new(),
             gitlinks: Vec::new(),
@@ -343,7 +344,6 @@ impl<'a> Reader<'a> {
             directory: Vec::new(),
             above: 0,
             above_bytes: 0,
-            link_bytes: 0,
             empty: None,
             packed: None,
         };
@@ -442,8 +442,8 @@ impl<'a> Reader<'a> {
                 if !(1..=widen(LONGEST_TARGET)).contains(&target.size) {
                     return Err(untrusted(path, "it is a link to a path of no possible length"));
                 }
-                self.link_bytes += target.size;
-                check_link_bytes(self.request, self.link_bytes)?;
+                self.listed.link_bytes += target.size;
+                check_link_bytes(self.request.commit, self.listed.link_bytes)?;
                 Kind::Symlink { target: self.extent(path, target)? }
             }
         })
@@ -529,12 +529,12 @@ impl<'a> Reader<'a> {
 }
 
 /// An image holds the targets of its links, and so does whoever makes it: unlike content, they cost memory of the driver.
-pub(crate) fn check_link_bytes(request: &TreeRequest, bytes: u64) -> Result<(), SnapshotError> {
+pub(crate) fn check_link_bytes(commit: CommitId, bytes: u64) -> Result<(), SnapshotError> {
     if bytes <= MOST_LINK_BYTES {
         return Ok(());
     }
     let what = "bytes of link targets";
-    Err(SnapshotError::too_large(request.commit, what, MOST_LINK_BYTES, "this version"))
+    Err(SnapshotError::too_large(commit, what, MOST_LINK_BYTES, "this version"))
 }
 
 fn check_name(path: &[u8], name: &[u8], is_link: bool) -> Result<(), SnapshotError> {

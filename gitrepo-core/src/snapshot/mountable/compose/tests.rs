@@ -173,6 +173,17 @@ fn segments_of_the_same_name_stay_apart_unless_they_are_of_one_repository() {
 }
 
 #[test]
+fn segments_keep_only_the_targets_of_links_that_no_open_one_has() {
+    let (places, fixture) = (Places::new(), Fixture::new());
+    let (up, kept) = (fixture.blob("../a"), |part: &OpenPart| part.segments.link_count());
+    let both = fixture.commit_of(&[(FILE, b"a", up), (SYMLINK, b"up", up)]);
+    let alone = fixture.commit_of(&[(SYMLINK, b"up", up)]);
+    assert_eq!(kept(&places.part("https://host/a", &fixture, both)), 0);
+    let alone = places.part("https://host/a", &fixture, alone);
+    assert_eq!((kept(&alone), alone.link_bytes), (1, 4));
+}
+
+#[test]
 fn links_are_judged_by_their_place_in_the_whole() {
     let places = Places::new();
     let (outer, inner) = (Fixture::new(), Fixture::new());
