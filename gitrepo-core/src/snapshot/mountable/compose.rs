@@ -22,7 +22,7 @@ use super::links;
 use super::listed;
 use super::listed::Kind;
 use super::listed::Listed;
-use super::listed::MOST_SEGMENTS;
+use super::listed::MOST_COMPOSED_SEGMENTS;
 use super::listed::Submodule;
 use super::listed::untrusted;
 use super::record;
@@ -121,8 +121,13 @@ pub(crate) fn compose(
     let failed = |error| SnapshotError::io("write", manifest::NAME.as_bytes(), error);
     let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
     let numbering = Numbering::of(&composition.parts);
-    if numbering.segments.len() > MOST_SEGMENTS {
-        return Err(SnapshotError::too_large(request.commit, "segments", MOST_SEGMENTS as u64, "this version"));
+    if numbering.segments.len() > MOST_COMPOSED_SEGMENTS {
+        return Err(SnapshotError::too_large(
+            request.commit,
+            "segments",
+            MOST_COMPOSED_SEGMENTS as u64,
+            "this version",
+        ));
     }
     let mut to = BufWriter::new(manifest::create(&opened).map_err(failed)?);
     numbering.write(composition.parts[0].time, &mut to).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! The tree that a manifest lists, as far as its reader can check it without the content.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::fs::Permissions;
 use std::io::BufRead;
@@ -23,6 +24,7 @@ use sha2::Sha256;
 use super::record;
 use super::record::Place;
 use super::record::Record;
+use crate::content::MANY;
 use crate::digest;
 use crate::pack::MOST_BOUNDARIES;
 use crate::snapshot::Owner;
@@ -48,6 +50,9 @@ use crate::spec::names;
 
 /// Most segments of one tree: far more than a repository has.
 pub(super) const MOST_SEGMENTS: usize = 1024;
+
+/// Most segments of a tree with submodules: those of as many repositories, which are compacted when they have more.
+pub(super) const MOST_COMPOSED_SEGMENTS: usize = (1 + submodules::MOST) * MANY;
 
 /// Most bytes of link targets in a tree: 64 MiB. The Linux kernel's tree has about 2,000.
 const MOST_LINK_BYTES: u64 = 64 << 20;
@@ -318,6 +323,8 @@ struct Reader<'a> {
     empty: Option<usize>,
     /// The pack of `.git`.
     packed: Option<Packed>,
+    /// The names of the segments so far.
+    known: HashSet<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -346,6 +353,7 @@ impl<'a> Reader<'a> {
             above_bytes: 0,
             empty: None,
             packed: None,
+            known: HashSet::new(),
         };
         for component in request.tree.directory.components() {
             reader.enter(component.as_bytes());
@@ -451,10 +459,12 @@ impl<'a> Reader<'a> {
 
     fn add_segment(&mut self, name: &str) -> Result<(), SnapshotError> {
         let refused = |reason| Err(untrusted(manifest::NAME.as_bytes(), reason));
-        if self.listed.segments.len() == MOST_SEGMENTS {
+        let is_composed = !self.is_part() && !self.request.tree.submodules.is_none();
+        let most = if is_composed { MOST_COMPOSED_SEGMENTS } else { MOST_SEGMENTS };
+        if self.listed.segments.len() == most {
             return refused("it names more segments than a repository has");
         }
-        if self.listed.segments.iter().any(|other| other == name) {
+        if !self.known.insert(name.to_owned()) {
             return refused("it names a segment twice");
         }
         self.listed.segments.push(name.to_owned());
