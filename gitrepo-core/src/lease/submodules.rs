@@ -19,6 +19,7 @@ use super::Wanted;
 use super::fetch::Found;
 use super::proof::Proven;
 use crate::credentials::Credentials;
+use crate::digest;
 use crate::progress::Step;
 use crate::remote::Resolved;
 use crate::reserve::Reserve;
@@ -131,18 +132,18 @@ impl Snapshots {
         let whole = Whole { spec, credentials, form, watch };
         if let Some(mut before) = self.lease_composed_before(whole, selection)? {
             before.proof = self.prove_parts(whole, before.proof, &before.snapshot.meta().parts)?;
-            return Ok(before);
+            return self.with_submodule_credentials(whole, before);
         }
         let mut root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
         let Selection { revision, reference } = selection;
         let wanted = Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form };
         if let Some(snapshot) = self.composed(wanted, &root)? {
             root.proof = self.prove_parts(whole, root.proof, &snapshot.meta().parts)?;
-            return Ok(Lease { snapshot, ..root });
+            return self.with_submodule_credentials(whole, Lease { snapshot, ..root });
         }
         let gathered = self.gather(whole, root)?;
         let (root, snapshot) = self.compose(whole, wanted, gathered)?;
-        Ok(Lease { snapshot, ..root })
+        self.with_submodule_credentials(whole, Lease { snapshot, ..root })
     }
 
     /// Like [`Snapshots::lease_composed`], but never asks a remote.
@@ -166,7 +167,42 @@ impl Snapshots {
                 return Ok(None);
             }
         }
-        Ok(Some(Lease { signer: known.signer, ..lease }))
+        self.with_submodule_credentials(whole, Lease { signer: known.signer, ..lease }).map(Some)
+    }
+
+    fn with_submodule_credentials(&self, whole: Whole<'_>, lease: Lease) -> Result<Lease, LeaseError> {
+        let Whole { spec, credentials, .. } = whole;
+        let submodule_credentials = self.submodule_credentials(spec, credentials, &lease.snapshot.meta().parts)?;
+        Ok(Lease { submodule_credentials, ..lease })
+    }
+
+    /// Stands for the credentials of submodules in a record. `None` if the volume's own decide them: then its credential
+    /// stands for all.
+    pub(super) fn submodule_credentials(
+        &self,
+        spec: &VolumeSpec,
+        credentials: &Credentials,
+        parts: &[SnapshotPart],
+    ) -> Result<Option<String>, LeaseError> {
+        if parts.is_empty() || !credentials.has_source() {
+            return Ok(None);
+        }
+        let whole = Whole { spec, credentials, form: PART, watch: &Watch::default() };
+        let id = |part| whole.for_submodule(part, |spec, credentials| self.credential(spec, credentials));
+        let ids: Vec<_> = parts.iter().map(id).collect::<Result<_, _>>()?;
+        Ok(Some(digest::of_fields(ids.iter().map(|id| id.as_str().as_bytes()))))
+    }
+
+    /// Checks that the policy allows the repository of each submodule of a volume that was published before. That needs no
+    /// credential.
+    pub(super) fn check_parts_allowed(&self, parts: &[SnapshotPart]) -> Result<(), LeaseError> {
+        let check = |SnapshotPart { path, repository, commit }: &SnapshotPart| {
+            let allowed = self.gateway.policy().check(repository);
+            allowed.map_err(|refusal| {
+                SubmoduleError::fetch(path.clone(), repository, *commit, &Credentials::none(), refusal.into()).into()
+            })
+        };
+        parts.iter().try_for_each(check)
     }
 
     /// Returns what is known of a part without asking a remote; `None` if a proof or a signature is missing.

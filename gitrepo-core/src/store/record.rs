@@ -65,6 +65,10 @@ pub struct Record {
     pub ownership: Option<Ownership>,
     /// The credential that proved access to the commit.
     pub credential: CredentialId,
+    /// Stands for the credentials that proved access to the submodules, where they are not the volume's own: those that the
+    /// node keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submodule_credentials: Option<String>,
     /// The mount table that the mount was made in.
     pub(crate) mounted_in: MountTable,
     /// When it was first published, by the wall clock. Only for people to read.
