@@ -17,6 +17,7 @@ use super::Selection;
 use super::Snapshots;
 use super::Wanted;
 use super::fetch::Found;
+use super::offline::served_offline;
 use super::proof::Proven;
 use crate::credentials::Credentials;
 use crate::digest;
@@ -253,13 +254,17 @@ impl Snapshots {
             if !is_there {
                 return Ok(None);
             }
-            let proven = match self.ask(wanted, true, watch) {
-                Ok((proven, _)) => proven,
+            let lease = match self.ask(wanted, true, watch) {
+                Ok((proven, _)) => self.hit(wanted, &proven)?,
                 // The fetch of a part proves access.
-                Err(error) if error.is_not_proven() => return Ok(None),
-                Err(failure) => self.proven_offline(wanted, &failure).ok_or(failure)?,
+                Err(error) if error.is_not_proven() => None,
+                Err(failure) => {
+                    let Some(proven) = self.proven_offline(wanted, &failure) else { return Err(failure) };
+                    let lease = self.hit(wanted, &proven)?;
+                    lease.inspect(|_| served_offline(wanted, &proven, &failure))
+                }
             };
-            let Some(lease) = self.hit(wanted, &proven)? else { return Ok(None) };
+            let Some(lease) = lease else { return Ok(None) };
             let signer = self.signer(wanted, &lease.resolved, watch)?;
             Ok(Some(Lease { signer, ..lease }))
         })
@@ -298,7 +303,9 @@ impl Snapshots {
             Err(error) if error.is_not_proven() => {}
             Err(failure) => {
                 let stale = self.proven_offline(wanted, &failure).filter(|proven| proven.content);
-                return stale.map(|proven| proven.proof).ok_or(failure);
+                let Some(proven) = stale else { return Err(failure) };
+                served_offline(wanted, &proven, &failure);
+                return Ok(proven.proof);
             }
         }
         Ok(self.obtain(wanted, watch)?.proof)
