@@ -106,6 +106,7 @@ pub(crate) use repository::Repository;
 pub(crate) use repository::RepositoryLock;
 pub(crate) use shared::SharedCopy;
 pub(crate) use shared::VolumeSlot;
+pub(crate) use snapshot::META_LIMIT;
 pub use snapshot::SnapshotLease;
 pub use snapshot::SnapshotMeta;
 pub use snapshot::SnapshotPart;

@@ -37,6 +37,7 @@ use crate::spec::Symlinks;
 use crate::spec::TreeOptions;
 use crate::spec::VolumeSpec;
 use crate::store::CredentialId;
+use crate::store::META_LIMIT;
 use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
 use crate::store::SnapshotPart;
@@ -418,6 +419,10 @@ impl Snapshots {
         let parts = wishes.iter().map(Wish::to_part).collect();
         let meta = SnapshotMeta::new(&spec.repository, &request, listed.summary);
         let meta = meta.sealed_by(listed.digest()).composed_of(parts);
+        if !meta.fits() {
+            let what = "bytes of paths and URLs of submodules";
+            return Err(SnapshotError::too_large(root.commit(), what, META_LIMIT, "this version").into());
+        }
         Ok(self.store.install_snapshot(&wanted.fetched(&root.resolved), &staging, &laid_out, &meta)?)
     }
 }
