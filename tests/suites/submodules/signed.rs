@@ -12,6 +12,7 @@ use gitrepo_tests::signing;
 use gitrepo_tests::signing::SigningKey;
 use gitrepo_tests::submodules::Submodule;
 use gitrepo_tests::submodules::with_submodules;
+use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::token;
 use serde_json::json;
 
@@ -23,14 +24,16 @@ use super::access::node;
 #[test]
 fn s20_no_way_leads_to_a_submodule_without_its_signature() {
     let mut scene = Scene::new(|_| {});
-    let published = scene.request(0, "before");
+    // By its id: what a branch is said to be counts for a second.
+    let commit = scene.supers[0].resolve("main");
+    let published = at(scene.request(0, "before"), &commit);
     scene.node.publish_as(&published, &token(Some(ALL))).unwrap();
     let allowed = scene.place.path().join("allowed_signers");
     signing::write_allowed(&allowed, &[SigningKey::new().allowed("alice@example.com", "")]);
     let rule = json!({"match": scene.server.url(&scene.sub), "allowedSigners": allowed});
     scene.node = node(&scene.place, |config| config.signatures = vec![serde_json::from_value(rule).unwrap()]);
     // A tree that was composed before, one that is not yet composed, and a volume that is mounted again.
-    let requests = [scene.request(0, "hit"), scene.request(1, "new"), published];
+    let requests = [at(scene.request(0, "hit"), &commit), scene.request(1, "new"), published];
     for request in &requests {
         let error = scene.node.publish_as(request, &token(Some(ALL))).unwrap_err();
         let text = chain(&error);
