@@ -177,7 +177,7 @@ fn fetch<E: From<StoreError> + From<GatewayError> + From<SnapshotError>>(
     let fetch = FetchRequest::new(resolved.clone(), spec.depth);
     let policy = gateway.policy();
     let required = policy.required_signature(&spec.repository).map_err(GatewayError::from)?;
-    let required = required.map(|requirement| Required { requirement, resolved: resolved.clone() });
+    let required = required.map(|requirement| Required::new(requirement, &spec.revision, &resolved));
     let tree = TreeRequest::new(&spec.tree, resolved.commit, format, policy.limits());
     let tree = tree.showing(spec.working_repository(resolved.reference.as_deref()));
     let received = receive(session, &fetch, false, required.as_ref(), tree, watch)?;

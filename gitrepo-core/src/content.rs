@@ -9,6 +9,8 @@ mod index;
 mod locate;
 mod segment;
 
+use crate::digest;
+
 pub(crate) use identity::Identity;
 pub(crate) use index::Hashed;
 pub(crate) use index::IndexError;
@@ -30,9 +32,11 @@ pub(crate) const PREFIX: &str = "segment-";
 
 /// The name of a segment without its end, by the hash of its index.
 fn stem_of(hash: &[u8]) -> String {
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{PREFIX}{hash}")
+    format!("{PREFIX}{}", digest::hex(hash))
 }
+
+/// Most segments, and most packs, that a repository has before it is worth compacting.
+pub(crate) const MANY: usize = 32;
 
 /// Where a blob may begin, in bytes.
 pub(crate) const ALIGNMENT: u64 = 512;

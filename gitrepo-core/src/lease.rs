@@ -22,6 +22,7 @@ use crate::spec::Submodules;
 use crate::spec::VolumeSpec;
 use crate::spec::WorkingRepository;
 use crate::store::CredentialId;
+use crate::store::Record;
 use crate::store::SnapshotId;
 use crate::store::SnapshotKey;
 use crate::store::SnapshotLease;
@@ -67,6 +68,8 @@ pub struct Lease {
     pub(crate) revision: Revision,
     pub(crate) resolved: Resolved,
     pub(crate) credential: CredentialId,
+    /// Stands for the credentials of submodules, as in a [record](crate::store::Record::submodule_credentials).
+    pub(crate) submodule_credentials: Option<String>,
     pub(crate) snapshot: SnapshotLease,
     pub(crate) provenance: Provenance,
     pub(crate) proof: Proof,
@@ -173,7 +176,7 @@ impl Wanted<'_> {
     fn lease(&self, proven: Proven, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
         let (revision, credential) = (self.revision.clone(), self.credential.clone());
         let Proven { resolved, proof, .. } = proven;
-        Lease { revision, resolved, credential, snapshot, provenance, proof, signer: None }
+        Lease { revision, resolved, credential, submodule_credentials: None, snapshot, provenance, proof, signer: None }
     }
 }
 
@@ -259,24 +262,31 @@ impl Snapshots {
         })
     }
 
-    /// Leases a snapshot that a record names. The record itself proves access; the remote may be asked for a signature.
+    /// Leases a snapshot that a record with the same credential names. The record itself proves access, unless submodules
+    /// have other credentials now; the remote may be asked for a signature.
     pub(crate) fn lease_recorded(
         &self,
         spec: &VolumeSpec,
-        id: &SnapshotId,
-        resolved: Resolved,
+        record: &Record,
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Option<Lease>, LeaseError> {
+        let resolved = Resolved::new(record.commit, record.reference.clone());
         let revision = Revision::Commit(resolved.commit);
-        let reference = resolved.reference.clone();
-        let selection = Selection { revision: &revision, reference: reference.as_deref() };
-        let Some(snapshot) = self.store.snapshot(id)? else { return Ok(None) };
-        self.check_parts_signed(spec, credentials, &snapshot.meta().parts, watch)?;
+        let selection = Selection { revision: &revision, reference: record.reference.as_deref() };
+        let Some(snapshot) = self.store.snapshot(&record.snapshot)? else { return Ok(None) };
+        let parts = &snapshot.meta().parts;
+        self.check_parts_allowed(parts)?;
+        let submodule_credentials = self.submodule_credentials(spec, credentials, parts)?;
+        if submodule_credentials != record.submodule_credentials {
+            return Ok(None);
+        }
+        self.check_parts_signed(spec, credentials, parts, watch)?;
         self.as_credential(spec, selection, Form::DIRECTORY, credentials, |wanted| {
             let signer = self.signer(wanted, &resolved, watch)?;
             let proven = Proven { resolved, proof: Proof::Record, content: true };
-            Ok(Some(Lease { signer, ..wanted.lease(proven, snapshot, Provenance::Store) }))
+            let lease = wanted.lease(proven, snapshot, Provenance::Store);
+            Ok(Some(Lease { signer, submodule_credentials, ..lease }))
         })
     }
 

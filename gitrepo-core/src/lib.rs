@@ -27,6 +27,7 @@ pub mod capabilities;
 pub mod clone;
 mod content;
 pub mod credentials;
+mod digest;
 pub mod error;
 pub mod gateway;
 pub mod lease;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::digest;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::object;
@@ -79,7 +80,7 @@ impl Requirement {
         let text = self.allowed_signers.as_ref().map(|file| file.text.as_str());
         hash.update(format!(" {:?}:", text.map(str::len)));
         hash.update(text.unwrap_or_default());
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        digest::hex(&hash.finalize())
     }
 }
 
@@ -231,6 +232,9 @@ pub(crate) fn verify(requirement: &Requirement, evidence: &Evidence<'_>, now: u6
     Err(SignatureError::Refused { commit: evidence.commit, reason: flaws.join(", and "), required })
 }
 
+/// The beginning of the name of a tag's ref.
+pub(crate) const TAGS: &str = "refs/tags/";
+
 /// Checks an annotated tag: that it is the one that its ref says, that it names the commit itself, and its signature. A
 /// signed tag under another name would let a server pass an old version off as a new one.
 fn check_tag(
@@ -246,8 +250,8 @@ fn check_tag(
         _ => return Err(Flaw::new("does not name the commit")),
     }
     let name = object::tag_name(tag).ok_or_else(|| Flaw::new("has no name of its own"))?;
-    let is_its_own = reference.as_bytes().strip_suffix(name).is_some_and(|before| before.ends_with(b"/"));
-    if !is_its_own {
+    // Another namespace is another name: `refs/tags/sub/v2` need not be what `v2` is.
+    if reference.as_bytes().strip_prefix(TAGS.as_bytes()) != Some(name) {
         let name = String::from_utf8_lossy(name).into_owned();
         return Err(Flaw::new(format!("is the tag {name:?} under another name")));
     }

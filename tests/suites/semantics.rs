@@ -77,7 +77,7 @@ fn a_test_that_is_not_run_does_not_exist() {
     let tests = Tests::find();
     assert!(tests.has("semantics::a_test_that_is_not_run_does_not_exist"));
     assert!(tests.has("publish::publishing_ten_times_makes_one_mount"), "run by a macro");
-    assert!(tests.has("store::known_answer"), "a unit test");
+    assert!(tests.has("digest::known_answer"), "a unit test");
     for test in ["semantics::has", "semantics::nowhere", "nowhere::has", "mounter::mount_until_killed", ""] {
         assert!(!tests.has(test), "{test}");
     }

@@ -8,16 +8,27 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::lease::Proof;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Offline;
+use gitrepo_core::remote::ConnectRequest;
+use gitrepo_core::remote::Connection;
+use gitrepo_core::remote::FetchReport;
+use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::Git;
+use gitrepo_core::remote::Remote;
+use gitrepo_core::remote::RemoteError;
+use gitrepo_core::remote::Resolved;
+use gitrepo_core::spec::CommitId;
 use gitrepo_core::spec::PullPolicy;
 use gitrepo_core::spec::RepositoryUrl;
+use gitrepo_core::spec::Revision;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::watch::Watch;
 use gitrepo_core::worker::InProcess;
 use gitrepo_tests::fixtures;
+use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::signing;
 use gitrepo_tests::signing::SigningKey;
@@ -217,4 +228,69 @@ fn s20_a_server_that_gives_out_no_commits_by_their_ids_serves_signed_ones() {
     let signed = scene.key.sign_branch(&scene.repository, "main");
     assert!(matches!(scene.publish(&node, "branch", "refs/heads/main"), Outcome::Fetched { .. }));
     assert_eq!(scene.publish(&node, "commit", &signed), Outcome::Hit);
+}
+
+#[test]
+fn s20_the_default_branch_is_no_tag_whatever_the_server_says() {
+    let scene = Scene::new();
+    scene.key.sign_tag(&scene.repository, "v1.0", "main");
+    git::output(&mut scene.repository.git(["symbolic-ref", "HEAD", "refs/tags/v1.0"]));
+    let node = scene.ruled("*", "tag");
+    let request = with(scene.request(&node, "pod", "main"), |request| request.spec.revision = Revision::Head);
+    assert_refused(&node, &request, "no annotated tag led to it");
+    // The tag itself counts where it is asked for, and not for the next volume that does not ask for it.
+    assert!(matches!(scene.publish(&node, "tag", "v1.0"), Outcome::Fetched { .. }));
+    assert_refused(&node, &request, "no annotated tag led to it");
+}
+
+#[test]
+fn s20_a_receiver_that_answers_with_an_old_tag_gets_nothing_shown() {
+    let scene = Scene::new();
+    scene.key.sign_tag(&scene.repository, "v1", "main");
+    let newer = scene.repository.commit("main", &Files::new().file("a", "newer"));
+    scene.key.sign_tag(&scene.repository, "v2", &newer);
+    for revision in ["v2", "refs/tags/v2"] {
+        let mut config = volumes::config();
+        scene.rule(&mut config, "*", "tag");
+        let worker = InProcess::new(Arc::new(AnswersWithV1(Git::default())));
+        let place = TempDir::new().unwrap();
+        let node = Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()));
+        // The lie is about this revision. Where the old version is asked for, it is no lie.
+        assert_refused(&node, &scene.request(&node, "pod", revision), "no annotated tag led to it");
+        assert!(matches!(scene.publish(&node, "old", "v1"), Outcome::Fetched { .. }));
+        assert_refused(&node, &scene.request(&node, "pod", revision), "no annotated tag led to it");
+    }
+}
+
+/// A receiver that was taken over: whatever revision it is asked about, it answers with the tag `v1`.
+struct AnswersWithV1(Git);
+
+impl Remote for AnswersWithV1 {
+    fn converse(&self, request: &ConnectRequest, conversation: &mut dyn FnMut(&mut dyn Connection)) {
+        self.0.converse(request, &mut |connection| conversation(&mut Lying(connection)));
+    }
+}
+
+struct Lying<'a>(&'a mut dyn Connection);
+
+impl Connection for Lying<'_> {
+    fn resolve(&mut self, _: &Revision) -> Result<Resolved, RemoteError> {
+        self.0.resolve(&Revision::Ref("refs/tags/v1".to_owned()))
+    }
+
+    fn prove(&mut self, commit: CommitId) -> Result<Vec<u8>, RemoteError> {
+        self.0.prove(commit)
+    }
+
+    fn tag(&mut self, tag: CommitId) -> Result<Vec<u8>, RemoteError> {
+        self.0.tag(tag)
+    }
+
+    fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
+        self.0.fetch(request)
+    }
+
+    fn accepted_host_key(&self) -> Option<String> {
+        self.0.accepted_host_key()
+    }
 }

@@ -3,9 +3,12 @@
 //! The files are read at each use, so that a new key needs no restart. A pod never sees them: only the worker that speaks
 //! to the remote gets them.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use gitrepo_core::credentials::CredentialSource;
 use gitrepo_core::credentials::Credentials;
@@ -54,12 +57,8 @@ pub fn for_pod(
     own: Credentials,
 ) -> Result<Credentials, NodeCredentialError> {
     let Some(namespace) = namespace.filter(|_| own.secret_keys().is_empty()) else { return Ok(own) };
-    let node = OfNode(all.iter().filter(|credential| credential.is_for(namespace)).cloned().collect());
-    let found = closest(node.0.iter(), url);
-    if let Some(found) = found {
-        tracing::debug!(%url, namespace, directory = %found.secret_dir.display(), "using a credential of the node");
-    }
-    node.credentials_of(found, url)
+    let node = OfNode::new(all.iter().filter(|credential| credential.is_for(namespace)).cloned().collect());
+    node.credentials_of(url)
 }
 
 /// Returns the node's credentials for what it fetches for itself, in whatever namespaces pods may use them; none if no
@@ -69,31 +68,45 @@ pub fn for_pod(
 ///
 /// As for [`for_pod`].
 pub fn for_node(all: &[NodeCredential], url: &RepositoryUrl) -> Result<Credentials, NodeCredentialError> {
-    let node = OfNode(all.to_vec());
-    node.credentials_of(closest(node.0.iter(), url), url)
+    let node = OfNode::new(all.to_vec());
+    node.credentials_of(url)
 }
 
-/// The credentials of the node that a volume may use.
-#[derive(Clone)]
-struct OfNode(Vec<NodeCredential>);
+/// The credentials of the node that one call for a volume may use.
+struct OfNode {
+    all: Vec<NodeCredential>,
+    /// What was read already, by its directory. A submodule is not recorded with a newer key than the one that proved
+    /// access to it.
+    read: Mutex<HashMap<PathBuf, Credentials>>,
+}
 
 impl OfNode {
-    /// Returns the one that was found for the volume's repository, if any. The others are for its submodules.
-    fn credentials_of(
-        &self,
-        found: Option<&NodeCredential>,
-        url: &RepositoryUrl,
-    ) -> Result<Credentials, NodeCredentialError> {
-        let own = found.map_or_else(|| Ok(Credentials::none()), |found| read(found, url))?;
-        Ok(if self.0.is_empty() { own } else { own.with_source(Arc::new(self.clone())) })
+    fn new(all: Vec<NodeCredential>) -> Self {
+        Self { all, read: Mutex::default() }
+    }
+
+    /// Returns the one for the volume's repository, if any. The others are for its submodules.
+    fn credentials_of(self, url: &RepositoryUrl) -> Result<Credentials, NodeCredentialError> {
+        let own = self.find(url)?;
+        Ok(if self.all.is_empty() { own } else { own.with_source(Arc::new(self)) })
+    }
+
+    fn find(&self, url: &RepositoryUrl) -> Result<Credentials, NodeCredentialError> {
+        let Some(found) = closest(self.all.iter(), url) else { return Ok(Credentials::none()) };
+        let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(credentials) = known.get(&found.secret_dir) {
+            return Ok(credentials.clone());
+        }
+        tracing::debug!(%url, directory = %found.secret_dir.display(), "using a credential of the node");
+        let credentials = read(found, url)?;
+        known.insert(found.secret_dir.clone(), credentials.clone());
+        Ok(credentials)
     }
 }
 
 impl CredentialSource for OfNode {
     fn credentials(&self, url: &RepositoryUrl) -> Result<Credentials, SourceError> {
-        let Some(found) = closest(self.0.iter(), url) else { return Ok(Credentials::none()) };
-        tracing::debug!(%url, directory = %found.secret_dir.display(), "using a credential of the node for a submodule");
-        Ok(read(found, url)?)
+        Ok(self.find(url)?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Clones a repository with its submodules: fetches each, and composes their trees.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::CloneError;
@@ -19,6 +20,7 @@ use crate::snapshot;
 use crate::snapshot::Directory;
 use crate::snapshot::OpenPart;
 use crate::snapshot::Part;
+use crate::snapshot::SnapshotError;
 use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::spec::RepositoryUrl;
@@ -39,23 +41,16 @@ pub(super) fn clone_all(
     let limits = gateway.policy().limits();
     // Each goes when this ends: the content of the parts is in them.
     let mut stagings = Vec::new();
-    let part = open::<CloneError>(&spec.repository, root, &mut stagings)?;
+    let part = open(&spec.repository, root, &mut stagings)?;
     let mut gathering = Gathering::new(part, resolved.commit, limits).map_err(CloneError::Submodules)?;
-    loop {
-        let wishes = gathering.wishes();
-        if wishes.is_empty() {
-            break;
-        }
-        let mut parts = Vec::new();
-        for wish in wishes {
-            let part = for_wish(spec, credentials, &wish, |spec, credentials| {
-                let fetched = fetch::<LeaseError>(gateway, spec, credentials, &Part, destination, watch)?;
-                received_bytes += fetched.bytes;
-                open::<LeaseError>(&spec.repository, fetched, &mut stagings)
-            });
-            parts.push((wish, part.map_err(CloneError::Submodules)?));
-        }
-        gathering.grant(parts).map_err(CloneError::Submodules)?;
+    while let Some(wish) = gathering.wishes(NonZeroUsize::MIN).pop() {
+        let part = for_wish(spec, credentials, &wish, |spec, credentials| {
+            let fetched = fetch::<LeaseError>(gateway, spec, credentials, &Part, destination, watch)?;
+            received_bytes += fetched.bytes;
+            Ok(open(&spec.repository, fetched, &mut stagings)?)
+        });
+        let part = part.map_err(CloneError::Submodules)?;
+        gathering.grant(vec![(wish, part)]).map_err(CloneError::Submodules)?;
     }
     let (composition, _) = gathering.finish();
     let staging = Staging::beside(destination)?;
@@ -67,11 +62,7 @@ pub(super) fn clone_all(
 }
 
 /// Opens a part, and keeps its staging directory.
-fn open<E: From<snapshot::SnapshotError>>(
-    url: &RepositoryUrl,
-    fetched: Fetched,
-    stagings: &mut Vec<Staging>,
-) -> Result<OpenPart, E> {
+fn open(url: &RepositoryUrl, fetched: Fetched, stagings: &mut Vec<Staging>) -> Result<OpenPart, SnapshotError> {
     let Fetched { staging, listed, .. } = fetched;
     let place = staging.path();
     let part = OpenPart::of_repository(url.clone(), &place.join(TREE), listed, &place.join(REPOSITORY))?;

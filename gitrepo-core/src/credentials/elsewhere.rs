@@ -14,7 +14,8 @@ pub type SourceError = Box<dyn Error + Send + Sync>;
 
 /// Finds the credentials for a repository, such as those that the node keeps.
 pub trait CredentialSource: Send + Sync {
-    /// Returns the credentials for this repository; none if there are none.
+    /// Returns the credentials for this repository; none if there are none. The same however often one value is asked:
+    /// what proves access is recorded.
     ///
     /// # Errors
     ///
@@ -37,6 +38,11 @@ impl Credentials {
     #[must_use]
     pub fn with_source(self, source: Arc<dyn CredentialSource>) -> Self {
         Self { elsewhere: Some(Elsewhere(source)), ..self }
+    }
+
+    /// Whether a source finds the credentials of submodules.
+    pub(crate) fn has_source(&self) -> bool {
+        self.elsewhere.is_some()
     }
 
     /// Returns the credentials for a submodule of a volume whose own repository is `own`, at whatever depth.

@@ -32,10 +32,16 @@ impl Snapshots {
     pub(super) fn lease_offline(&self, wanted: Wanted<'_>, failure: LeaseError) -> Result<Lease, LeaseError> {
         let Some(proven) = self.proven_offline(wanted, &failure) else { return Err(failure) };
         let Some(lease) = self.hit(wanted, &proven)? else { return Err(failure) };
-        tracing::warn!(
-            url = %wanted.spec.repository, revision = %wanted.revision, commit = %lease.commit(), error = %chain(&failure),
-            "the remote is away; served from the store with an expired proof of access (offline: stale)"
-        );
+        served_offline(wanted, &proven, &failure);
         Ok(lease)
     }
+}
+
+/// Warns that an expired proof was accepted. Whoever accepts one calls this.
+pub(super) fn served_offline(wanted: Wanted<'_>, proven: &Proven, failure: &LeaseError) {
+    tracing::warn!(
+        url = %wanted.spec.repository, revision = %wanted.revision, commit = %proven.resolved.commit,
+        error = %chain(failure),
+        "the remote is away; served from the store with an expired proof of access (offline: stale)"
+    );
 }

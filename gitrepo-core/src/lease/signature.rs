@@ -20,13 +20,11 @@ use crate::remote::Resolved;
 use crate::signature::Requirement;
 use crate::signature::SignatureRequest;
 use crate::signature::Signer;
+use crate::signature::TAGS;
 use crate::spec::Revision;
 use crate::store::Judged;
 use crate::store::Verdict;
 use crate::watch::Watch;
-
-/// The beginning of the name of a tag's ref.
-const TAGS: &str = "refs/tags/";
 
 impl Snapshots {
     /// Returns who signed a commit that may be leased, or `None` if no signature is required. Checks it unless that was
@@ -92,9 +90,10 @@ impl Snapshots {
         if let Some(found) = verdict(None) {
             return Some(found.signer);
         }
-        let found = verdict(Some(&tag_of(wanted, resolved)?))?;
+        let revision = &wanted.spec.revision;
+        let found = verdict(Some(&tag_of(revision, resolved)?))?;
         let is_told = !matches!(wanted.revision, Revision::Commit(_));
-        (!is_told || found.tag == resolved.tag).then_some(found.signer)
+        (!is_told || found.tag == by_its_tag(revision, resolved).tag).then_some(found.signer)
     }
 
     /// Records a verdict, so that it need not be found again.
@@ -119,9 +118,9 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<(Signer, Required), LeaseError> {
         if requirement.on.takes_commits() {
-            let has_tag = requirement.on.takes_tags() && tag_of(wanted, resolved).is_some();
-            let required =
-                Required { requirement: requirement.clone(), resolved: Resolved::new(resolved.commit, None) };
+            let has_tag = requirement.on.takes_tags() && tag_of(&wanted.spec.revision, resolved).is_some();
+            let alone = Resolved::new(resolved.commit, None);
+            let required = Required::new(requirement.clone(), &wanted.spec.revision, &alone);
             match self.check_in_store(wanted, &required, watch) {
                 Some(Ok(signer)) => return Ok((signer, required)),
                 Some(Err(error)) if error.is_unsigned() && !has_tag => return Err(error),
@@ -168,9 +167,16 @@ impl Snapshots {
 
 /// What is required of a commit.
 pub(crate) struct Required {
-    pub(crate) requirement: Requirement,
-    /// The commit, with the tag that led to it.
-    pub(crate) resolved: Resolved,
+    requirement: Requirement,
+    /// The commit, with the tag that led to it if the volume names that tag.
+    resolved: Resolved,
+}
+
+impl Required {
+    /// What is required of the commit that a volume of this revision shows.
+    pub(crate) fn new(requirement: Requirement, revision: &Revision, resolved: &Resolved) -> Self {
+        Self { requirement, resolved: by_its_tag(revision, resolved) }
+    }
 }
 
 /// Checks a commit, first by itself and then with its tag. Without `content`, it was fetched by this session, or is in
@@ -197,14 +203,22 @@ pub(crate) fn check(
     session.check_signature(SignatureRequest { tag: Some(tag), ..request })
 }
 
-/// The ref of the tag that led to the commit, or that the volume names.
-fn tag_of(wanted: Wanted<'_>, resolved: &Resolved) -> Option<String> {
-    match (&resolved.reference, &wanted.spec.revision) {
-        (Some(reference), _) => reference.starts_with(TAGS).then(|| reference.clone()),
-        (None, Revision::Named(name)) => Some(format!("{TAGS}{name}")),
-        (None, Revision::Ref(name)) => name.starts_with(TAGS).then(|| name.clone()),
-        (None, Revision::Head | Revision::Commit(_)) => None,
-    }
+/// The ref of the tag that a volume of this revision names, if no other ref led to the commit. The default branch is no
+/// tag, whatever the remote says.
+fn tag_of(revision: &Revision, resolved: &Resolved) -> Option<String> {
+    let named = match revision {
+        Revision::Named(name) => format!("{TAGS}{name}"),
+        Revision::Ref(name) if name.starts_with(TAGS) => name.clone(),
+        Revision::Ref(_) | Revision::Head | Revision::Commit(_) => return None,
+    };
+    resolved.reference.as_ref().is_none_or(|reference| *reference == named).then_some(named)
+}
+
+/// Drops the tag that led to a commit unless the revision names it. A remote, and a process that asks it, may answer with
+/// the signed tag of an old version.
+fn by_its_tag(revision: &Revision, resolved: &Resolved) -> Resolved {
+    let names_it = resolved.reference.is_some() && tag_of(revision, resolved).is_some();
+    Resolved { tag: resolved.tag.filter(|_| names_it), ..resolved.clone() }
 }
 
 /// Finds out which tag led to a commit that was asked for by its id: the tag that the remote names now is what counts.
@@ -214,12 +228,13 @@ fn required(
     requirement: Requirement,
     session: &mut Session<'_>,
 ) -> Result<Required, LeaseError> {
-    let tag = tag_of(wanted, resolved).filter(|_| requirement.on.takes_tags() && resolved.tag.is_none());
+    let revision = &wanted.spec.revision;
+    let tag = tag_of(revision, resolved).filter(|_| requirement.on.takes_tags() && resolved.tag.is_none());
     let resolved = match tag {
         Some(reference) => named_now(session, resolved, reference)?,
         None => resolved.clone(),
     };
-    Ok(Required { requirement, resolved })
+    Ok(Required::new(requirement, revision, &resolved))
 }
 
 /// Asks the remote for the tag of a ref. Without one that leads to the commit, the commit has to do by itself.

@@ -17,8 +17,10 @@ use super::Selection;
 use super::Snapshots;
 use super::Wanted;
 use super::fetch::Found;
+use super::offline::served_offline;
 use super::proof::Proven;
 use crate::credentials::Credentials;
+use crate::digest;
 use crate::progress::Step;
 use crate::remote::Resolved;
 use crate::reserve::Reserve;
@@ -35,6 +37,7 @@ use crate::spec::Symlinks;
 use crate::spec::TreeOptions;
 use crate::spec::VolumeSpec;
 use crate::store::CredentialId;
+use crate::store::META_LIMIT;
 use crate::store::SnapshotLease;
 use crate::store::SnapshotMeta;
 use crate::store::SnapshotPart;
@@ -131,18 +134,18 @@ impl Snapshots {
         let whole = Whole { spec, credentials, form, watch };
         if let Some(mut before) = self.lease_composed_before(whole, selection)? {
             before.proof = self.prove_parts(whole, before.proof, &before.snapshot.meta().parts)?;
-            return Ok(before);
+            return self.with_submodule_credentials(whole, before);
         }
         let mut root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
         let Selection { revision, reference } = selection;
         let wanted = Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form };
         if let Some(snapshot) = self.composed(wanted, &root)? {
             root.proof = self.prove_parts(whole, root.proof, &snapshot.meta().parts)?;
-            return Ok(Lease { snapshot, ..root });
+            return self.with_submodule_credentials(whole, Lease { snapshot, ..root });
         }
         let gathered = self.gather(whole, root)?;
         let (root, snapshot) = self.compose(whole, wanted, gathered)?;
-        Ok(Lease { snapshot, ..root })
+        self.with_submodule_credentials(whole, Lease { snapshot, ..root })
     }
 
     /// Like [`Snapshots::lease_composed`], but never asks a remote.
@@ -166,7 +169,42 @@ impl Snapshots {
                 return Ok(None);
             }
         }
-        Ok(Some(Lease { signer: known.signer, ..lease }))
+        self.with_submodule_credentials(whole, Lease { signer: known.signer, ..lease }).map(Some)
+    }
+
+    fn with_submodule_credentials(&self, whole: Whole<'_>, lease: Lease) -> Result<Lease, LeaseError> {
+        let Whole { spec, credentials, .. } = whole;
+        let submodule_credentials = self.submodule_credentials(spec, credentials, &lease.snapshot.meta().parts)?;
+        Ok(Lease { submodule_credentials, ..lease })
+    }
+
+    /// Stands for the credentials of submodules in a record. `None` if the volume's own decide them: then its credential
+    /// stands for all.
+    pub(super) fn submodule_credentials(
+        &self,
+        spec: &VolumeSpec,
+        credentials: &Credentials,
+        parts: &[SnapshotPart],
+    ) -> Result<Option<String>, LeaseError> {
+        if parts.is_empty() || !credentials.has_source() {
+            return Ok(None);
+        }
+        let whole = Whole { spec, credentials, form: PART, watch: &Watch::default() };
+        let id = |part| whole.for_submodule(part, |spec, credentials| self.credential(spec, credentials));
+        let ids: Vec<_> = parts.iter().map(id).collect::<Result<_, _>>()?;
+        Ok(Some(digest::of_fields(ids.iter().map(|id| id.as_str().as_bytes()))))
+    }
+
+    /// Checks that the policy allows the repository of each submodule of a volume that was published before. That needs no
+    /// credential.
+    pub(super) fn check_parts_allowed(&self, parts: &[SnapshotPart]) -> Result<(), LeaseError> {
+        let check = |SnapshotPart { path, repository, commit }: &SnapshotPart| {
+            let allowed = self.gateway.policy().check(repository);
+            allowed.map_err(|refusal| {
+                SubmoduleError::fetch(path.clone(), repository, *commit, &Credentials::none(), refusal.into()).into()
+            })
+        };
+        parts.iter().try_for_each(check)
     }
 
     /// Returns what is known of a part without asking a remote; `None` if a proof or a signature is missing.
@@ -217,13 +255,17 @@ impl Snapshots {
             if !is_there {
                 return Ok(None);
             }
-            let proven = match self.ask(wanted, true, watch) {
-                Ok((proven, _)) => proven,
+            let lease = match self.ask(wanted, true, watch) {
+                Ok((proven, _)) => self.hit(wanted, &proven)?,
                 // The fetch of a part proves access.
-                Err(error) if error.is_not_proven() => return Ok(None),
-                Err(failure) => self.proven_offline(wanted, &failure).ok_or(failure)?,
+                Err(error) if error.is_not_proven() => None,
+                Err(failure) => {
+                    let Some(proven) = self.proven_offline(wanted, &failure) else { return Err(failure) };
+                    let lease = self.hit(wanted, &proven)?;
+                    lease.inspect(|_| served_offline(wanted, &proven, &failure))
+                }
             };
-            let Some(lease) = self.hit(wanted, &proven)? else { return Ok(None) };
+            let Some(lease) = lease else { return Ok(None) };
             let signer = self.signer(wanted, &lease.resolved, watch)?;
             Ok(Some(Lease { signer, ..lease }))
         })
@@ -262,7 +304,9 @@ impl Snapshots {
             Err(error) if error.is_not_proven() => {}
             Err(failure) => {
                 let stale = self.proven_offline(wanted, &failure).filter(|proven| proven.content);
-                return stale.map(|proven| proven.proof).ok_or(failure);
+                let Some(proven) = stale else { return Err(failure) };
+                served_offline(wanted, &proven, &failure);
+                return Ok(proven.proof);
             }
         }
         Ok(self.obtain(wanted, watch)?.proof)
@@ -277,7 +321,7 @@ impl Snapshots {
         let mut gathering = Gathering::new(part, root.commit(), limits)?;
         let mut leases = Vec::new();
         loop {
-            let wishes = gathering.wishes();
+            let wishes = gathering.wishes(AT_ONCE);
             if wishes.is_empty() {
                 break;
             }
@@ -376,6 +420,10 @@ impl Snapshots {
         let parts = wishes.iter().map(Wish::to_part).collect();
         let meta = SnapshotMeta::new(&spec.repository, &request, listed.summary);
         let meta = meta.sealed_by(listed.digest()).composed_of(parts);
+        if !meta.fits() {
+            let what = "bytes of paths and URLs of submodules";
+            return Err(SnapshotError::too_large(root.commit(), what, META_LIMIT, "this version").into());
+        }
         Ok(self.store.install_snapshot(&wanted.fetched(&root.resolved), &staging, &laid_out, &meta)?)
     }
 }

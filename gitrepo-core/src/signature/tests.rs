@@ -141,7 +141,10 @@ fn s20_a_signed_tag_vouches_for_its_commit_under_its_own_name_alone() {
     }
     assert!(refusal(check(On::Commit, commit, TAG, "refs/tags/v1.0")).contains("does not name"));
     assert!(refusal(check(On::Tag, commit, TAG, "refs/tags/v2.0")).contains("under another name"));
-    assert!(refusal(check(On::Tag, commit, TAG, "refs/tags/xv1.0")).contains("under another name"));
+    for reference in ["refs/tags/xv1.0", "refs/tags/sub/v1.0", "refs/heads/v1.0", "refs/v1.0", "v1.0", "HEAD"] {
+        let reason = refusal(check(On::Tag, commit, TAG, reference));
+        assert!(reason.contains("under another name"), "{reference}: {reason}");
+    }
     assert!(refusal(check(On::Tag, COMMITS[0].1, TAG, "refs/tags/v1.0")).contains("does not name the commit"));
     let other = String::from_utf8(TAG.to_vec()).unwrap().replace("\none\n", "\ntwo\n");
     assert!(refusal(check(On::Tag, commit, other.as_bytes(), "refs/tags/v1.0")).contains("not of this content"));

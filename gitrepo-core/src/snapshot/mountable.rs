@@ -149,7 +149,7 @@ fn check_links(located: &Located<'_>, watch: &Watch) -> Result<(), SnapshotError
         watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
         located.check_target_length(entry, extent.length)?;
         bytes += extent.length;
-        listed::check_link_bytes(located.request, bytes)?;
+        listed::check_link_bytes(located.request.commit, bytes)?;
         let mut target = Vec::new();
         located.segments.read(*extent).read_to_end(&mut target).map_err(|error| SnapshotError::Incomplete {
             commit,

@@ -193,8 +193,15 @@ fn check_case(listing: &Listing, submodules: &[usize], commit: CommitId) -> Resu
     Ok(())
 }
 
+/// Most bytes of a name that an error shows.
+const SHOWN: usize = 256;
+
 fn refused(commit: CommitId, submodule: &[u8], reason: String) -> SnapshotError {
-    let submodule = String::from_utf8_lossy(submodule).escape_debug().to_string();
+    let (shown, rest) = submodule.split_at(SHOWN.min(submodule.len()));
+    let mut submodule = String::from_utf8_lossy(shown).escape_debug().to_string();
+    if !rest.is_empty() {
+        submodule.push('…');
+    }
     SnapshotError::Submodule { commit, submodule, reason }
 }
 

@@ -16,10 +16,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::digest::hex;
-use super::digest::is_hex;
 use super::error::StoreError;
 use super::error::optional;
+use crate::digest::hex;
+use crate::digest::is_hex;
 use crate::sys;
 
 /// The extension of a file until it is complete: `<name>.<random>.new`, locked by its writer.

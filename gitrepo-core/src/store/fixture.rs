@@ -86,6 +86,7 @@ pub(crate) fn record(store: &Store, volume_id: &str, target: &Path, lease: &Snap
         shows: Shows::Snapshot,
         ownership: None,
         credential: store.access().credential(&url(), &Credentials::none()).unwrap(),
+        submodule_credentials: None,
         mounted_in: MountTable::current().unwrap(),
         created_at: SystemTime::UNIX_EPOCH,
         target_created: false,

@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use crate::cancel::Cancel;
 
 use super::Store;
-use super::digest::is_hex;
 use super::error::StoreError;
 use super::lock::Lock;
 use super::lock::LockName;
 use super::lock::Mode;
 use super::snapshot_id::SnapshotId;
 use super::target::hashes_in;
+use crate::digest::is_hex;
 
 /// Not one of the directories that every store has: older stores lack it.
 const DIRECTORY: &str = "lowers";

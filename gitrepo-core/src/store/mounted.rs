@@ -15,8 +15,8 @@ use crate::mount::MountPoint;
 use crate::snapshot;
 
 use super::Store;
-use super::digest::is_hex;
 use super::snapshot_id::SnapshotId;
+use crate::digest::is_hex;
 
 impl Store {
     /// Returns the tree, or the image of one, of this store that a mount may show. Another store may have a tree of the

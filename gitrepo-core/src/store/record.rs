@@ -14,13 +14,13 @@ use crate::store::CredentialId;
 
 use super::clock::BootId;
 use super::clock::wall_clock;
-use super::digest::sha256_hex;
 use super::durable;
 use super::error::StoreError;
 use super::error::optional;
 use super::origin::Origin;
 use super::snapshot_id::SnapshotId;
 use super::target::TARGETS_DIRECTORY;
+use crate::digest::sha256_hex;
 
 pub(super) const RECORD_FILE: &str = "record.json";
 const RECORD_LIMIT: u64 = 1024 * 1024;
@@ -65,6 +65,10 @@ pub struct Record {
     pub ownership: Option<Ownership>,
     /// The credential that proved access to the commit.
     pub credential: CredentialId,
+    /// Stands for the credentials that proved access to the submodules, where they are not the volume's own: those that the
+    /// node keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submodule_credentials: Option<String>,
     /// The mount table that the mount was made in.
     pub(crate) mounted_in: MountTable,
     /// When it was first published, by the wall clock. Only for people to read.

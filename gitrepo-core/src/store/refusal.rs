@@ -14,13 +14,13 @@ use crate::spec::CommitId;
 use super::Store;
 use super::access::CredentialId;
 use super::clock::Moment;
-use super::digest::sha256_hex;
 use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
 use super::layout::Layout;
 use super::snapshot_id::SnapshotId;
 use super::target::hashes_in;
+use crate::digest::sha256_hex;
 
 /// How long a refusal holds, within one boot. A commit never changes, but this program may learn to read it with less.
 pub(crate) const REFUSAL_HOLDS: Duration = Duration::from_secs(6 * 60 * 60);

@@ -13,7 +13,6 @@ use crate::snapshot::Owner;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 
-use super::digest::sha256_hex;
 use super::durable;
 use super::error::StoreError;
 use super::error::optional;
@@ -25,6 +24,7 @@ use super::lock::Mode;
 use super::lock::Turn;
 use super::staging::Staging;
 use super::trash::Deletion;
+use crate::digest::sha256_hex;
 
 mod adopt;
 mod fragmented;

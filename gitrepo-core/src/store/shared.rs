@@ -15,7 +15,6 @@ use crate::snapshot::Ownership;
 use crate::spec::CommitId;
 
 use super::Store;
-use super::digest::sha256_hex;
 use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
@@ -30,6 +29,7 @@ use super::snapshot_id::SnapshotId;
 use super::staging::Staging;
 use super::target::remove_empty_volume;
 use super::trash::Deletion;
+use crate::digest::sha256_hex;
 
 pub(super) const SHARED_DIRECTORY: &str = "shared";
 const META_FILE: &str = "copy.json";

@@ -42,7 +42,10 @@ use super::trash::Deletion;
 
 const META_FILE: &str = "meta.json";
 /// Of a tree with many submodules it has many URLs.
-const META_LIMIT: u64 = 8 * 1024 * 1024;
+pub(crate) const META_LIMIT: u64 = 8 * 1024 * 1024;
+
+/// Bytes that the metadata of a view may have more than that of its snapshot.
+const OF_VIEW: usize = 1024;
 
 /// How long a lease may wait for an evictor, which holds the lock for one rename.
 const EVICTION_LIMIT: Duration = Duration::from_secs(30);
@@ -110,6 +113,11 @@ impl SnapshotMeta {
     #[must_use]
     pub fn composed_of(self, parts: Vec<SnapshotPart>) -> Self {
         Self { parts, ..self }
+    }
+
+    /// Whether it can be read again once it is written, and so can that of a view.
+    pub(crate) fn fits(&self) -> bool {
+        serde_json::to_vec(self).is_ok_and(|json| (json.len() + OF_VIEW) as u64 <= META_LIMIT)
     }
 
     /// Creates the metadata of a view of this snapshot.
@@ -432,6 +440,18 @@ mod tests {
         store.discard_snapshot(&id).unwrap();
         assert!(store.snapshot(&id).unwrap().is_none());
         assert!(!store.snapshot_path(&id).exists());
+    }
+
+    #[test]
+    fn metadata_that_could_not_be_read_again_is_known_before_it_is_written() {
+        let (_place, store) = store();
+        let meta = install(&store, commit(1), "good").meta().clone();
+        let part = |path: String| SnapshotPart { path, repository: crate::store::fixture::url(), commit: commit(2) };
+        let with = |length: usize| meta.clone().composed_of(vec![part("\\".repeat(length))]);
+        let written = |meta: &SnapshotMeta| serde_json::to_vec(&meta.of_view(Ownership::ROOT)).unwrap().len() as u64;
+        let (half, few) = (META_LIMIT as usize / 2, 4096);
+        assert!(with(half - few).fits() && written(&with(half - few)) <= META_LIMIT);
+        assert!(!with(half).fits() && written(&with(half)) > META_LIMIT);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::spec::RepositoryUrl;
 use crate::spec::TreeOptions;
 use crate::spec::WorkingRepository;
 
-use super::digest;
+use crate::digest;
 
 /// Part of every id, so that a change of the snapshot format gives new ids.
 const GENERATION: &str = "gitrepo snapshot 1";

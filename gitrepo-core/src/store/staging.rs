@@ -10,14 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::clock::BootId;
-use super::digest::is_hex;
-use super::digest::sha256_hex;
 use super::durable;
 use super::error::StoreError;
 use super::layout::Layout;
 use super::lock;
 use super::lock::Lock;
 use super::trash;
+use crate::digest::is_hex;
+use crate::digest::sha256_hex;
 
 /// An empty directory on the destination's filesystem. The finished result is renamed out of it; the rest is deleted
 /// when this is dropped. If the process dies first, its lock on the directory is released, which tells the next sweep

@@ -12,8 +12,6 @@ use crate::error::chain;
 use crate::snapshot::VolumeRoot;
 
 use super::Store;
-use super::digest::is_hex;
-use super::digest::sha256_hex;
 use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
@@ -30,6 +28,8 @@ use super::record::target_hash;
 use super::snapshot_id::SnapshotId;
 use super::staging::Staging;
 use super::trash::Deletion;
+use crate::digest::is_hex;
+use crate::digest::sha256_hex;
 
 pub(super) const TARGETS_DIRECTORY: &str = "targets";
 const COPY_DIRECTORY: &str = "copy";

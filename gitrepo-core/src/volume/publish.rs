@@ -15,7 +15,6 @@ use crate::error::Kind;
 use crate::lease::Lease;
 use crate::lease::LeaseError;
 use crate::lease::Selection;
-use crate::remote::Resolved;
 use crate::spec::Revision;
 use crate::store::MarkWatch;
 use crate::store::Record;
@@ -143,10 +142,8 @@ impl Volumes {
         self.check_recorded(record, request)?;
         let credential = self.snapshots.credential(&request.spec, credentials)?;
         if same_credential(record, &credential) {
-            let resolved = Resolved::new(record.commit, record.reference.clone());
             // In whichever format it is, unless this node can no longer mount it, as after the boot of another kernel.
-            if let Some(lease) =
-                self.snapshots.lease_recorded(&request.spec, &record.snapshot, resolved, credentials, watch)?
+            if let Some(lease) = self.snapshots.lease_recorded(&request.spec, record, credentials, watch)?
                 && self.can_mount(&lease.snapshot.attachment()?)
             {
                 return Ok(lease);

@@ -78,6 +78,7 @@ impl Volumes {
             shows: *shows,
             ownership: lease.snapshot.ownership(),
             credential: lease.credential.clone(),
+            submodule_credentials: lease.submodule_credentials.clone(),
             mounted_in: MountTable::current()?,
             created_at: SystemTime::now(),
             target_created: !target.existed,
@@ -214,6 +215,7 @@ impl Volumes {
             ownership: record.ownership.and(lease.snapshot.ownership()),
             mounted_in: MountTable::current()?,
             credential: lease.credential.clone(),
+            submodule_credentials: lease.submodule_credentials.clone(),
             target_created: record.target_created || !target.existed,
             ..record
         };

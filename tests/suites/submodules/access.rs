@@ -43,7 +43,7 @@ pub(super) struct Scene {
     pub(super) place: TempDir,
     pub(super) node: Node,
     pub(super) server: HttpServer,
-    supers: [Repository; 2],
+    pub(super) supers: [Repository; 2],
     pub(super) sub: Repository,
 }
 
@@ -91,7 +91,7 @@ pub(super) fn node(place: &TempDir, change: impl FnOnce(&mut Config)) -> Node {
     Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()))
 }
 
-fn expiring(config: &mut Config) {
+pub(super) fn expiring(config: &mut Config) {
     config.cache.access_ttl = Duration::ZERO;
 }
 

@@ -1,13 +1,17 @@
 //! What a repository may put into `.gitmodules` to reach what its reader would not give it.
 
+use gitrepo_core::error::Kind;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::submodules::Submodule;
 use gitrepo_tests::submodules::with_submodules;
+use gitrepo_tests::volumes::read_only;
+use gitrepo_tests::volumes::with;
 
 use super::RECURSIVE;
+use super::access::node;
 use super::packs_of;
 
 /// Clones a superproject with this `.gitmodules` and a submodule `sub`. Returns the error.
@@ -129,4 +133,55 @@ fn s15_the_limits_are_those_of_all_submodules_together() {
     let refused = person.clone(&url, &[RECURSIVE, &limited]).assert_code(73);
     assert!(refused.stderr.contains("60 entries"), "{}", refused.stderr);
     person.assert_nothing_left();
+}
+
+/// A superproject with so many submodules, all different, each with a file of 10,000 bytes.
+fn wide(count: usize) -> (HttpServer, String, Vec<Repository>) {
+    let names: Vec<_> = (0..count).map(|at| format!("part-{at:02}")).collect();
+    let urls: Vec<_> = names.iter().map(|name| format!("../{name}.git")).collect();
+    let mut repositories: Vec<_> = names.iter().map(|name| Repository::new(name)).collect();
+    let content = |at: usize| Files::new().file("f", format!("{at:02}").repeat(5000));
+    let commits: Vec<_> = repositories.iter().enumerate().map(|(at, one)| one.commit("main", &content(at))).collect();
+    let submodule = |at: usize| Submodule { path: &names[at], url: &urls[at], commit: &commits[at] };
+    let submodules: Vec<_> = (0..count).map(submodule).collect();
+    let whole = Repository::new("wide");
+    whole.commit("main", &with_submodules(Files::new(), &submodules));
+    repositories.push(whole);
+    let server = repositories.iter().fold(HttpServer::builder(), |server, one| server.serve(one)).start();
+    let url = server.url(&repositories[count]);
+    (server, url, repositories)
+}
+
+#[test]
+fn s15_what_is_fetched_in_one_round_is_counted_before_more_is() {
+    let (server, url, _repositories) = wide(12);
+    let person = Person::new();
+    let limited = person.configuration(r#"{"limits": {"treeBytes": 35000}}"#);
+    let refused = person.clone(&url, &[RECURSIVE, &limited]).assert_code(73);
+    assert!(refused.stderr.contains("35000 bytes"), "{}", refused.stderr);
+    person.assert_nothing_left();
+    let place = tempfile::tempdir().unwrap();
+    let node = node(&place, |config| config.limits.tree_bytes = 35_000);
+    let request = with(read_only(&url, &node.target("pod")), |request| {
+        request.spec.tree.submodules = gitrepo_core::spec::Submodules::Recursive;
+    });
+    let error = node.publish(&request).unwrap_err();
+    assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
+    assert!(packs_of(&server, "part-00") == 2 && packs_of(&server, "part-11") == 0, "{:?}", server.packs());
+}
+
+#[test]
+fn s15_the_targets_of_links_count_for_all_places_together() {
+    let [whole, links, last] = ["whole", "links", "last"].map(Repository::new);
+    let target = "a/".repeat(2047);
+    let many = (0..6000).fold(Files::new(), |files, at| files.symlink(format!("l{at}"), &target));
+    let (many, last_one) = (links.commit("main", &many), last.commit("main", &Files::new().file("f", "f")));
+    let link = |path| Submodule { path, url: "../links.git", commit: &many };
+    let submodules = [link("a"), link("b"), link("c"), Submodule { path: "z", url: "../last.git", commit: &last_one }];
+    whole.commit("main", &with_submodules(Files::new(), &submodules));
+    let server = HttpServer::builder().serve(&whole).serve(&links).serve(&last).start();
+    let person = Person::new();
+    let refused = person.clone(&server.url(&whole), &[RECURSIVE]).assert_code(73);
+    assert!(refused.stderr.contains("bytes of link targets"), "{}", refused.stderr);
+    assert_eq!(["links", "last"].map(|name| packs_of(&server, name)), [1, 0]);
 }

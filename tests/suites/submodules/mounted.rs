@@ -7,6 +7,7 @@ use gitrepo_tests::shell::Shell;
 use gitrepo_tests::snapshot_format::Format;
 use gitrepo_tests::submodules::cloned_by_git;
 use gitrepo_tests::submodules::contents;
+use gitrepo_tests::volumes::entries;
 use nix::sys::signal::Signal;
 
 use super::Family;
@@ -62,8 +63,13 @@ fn what_the_store_evicts_a_mounted_tree_keeps() {
     let expected = cloned_by_git(&url);
     let target = shell.target("pod");
     shell.mount(&url, &target, &[RECURSIVE]).assert_success();
+    let parts = || {
+        let metas = entries(&shell.store().join("snapshots")).into_iter().map(|snapshot| snapshot.join("meta.json"));
+        metas.filter(|meta| std::fs::read_to_string(meta).unwrap().contains("\"part\"")).count()
+    };
+    assert_eq!(parts(), 4);
     shell.run(&["sweep", "--unreferenced"]).assert_success();
-    assert_eq!(contents(&target), expected);
+    assert_eq!((parts(), contents(&target)), (0, expected.clone()));
     // Its parts are gone, and what is mounted serves the next pod.
     let packs = server.packs();
     shell.mount(&url, &shell.target("next"), &[RECURSIVE]).assert_success();

@@ -63,6 +63,7 @@ impl SubmoduleError {
     ) -> Self {
         let hint = match source.kind() {
             Kind::Unauthenticated | Kind::NotFound if credentials.is_empty() => hint(url),
+            _ if source.is_unsigned() => UNSIGNED.to_owned(),
             _ => String::new(),
         };
         Self::Fetch { path, url: url.to_string(), commit, hint, source: Box::new(source) }
@@ -77,6 +78,10 @@ impl SubmoduleError {
         }
     }
 }
+
+/// A superproject names commits, and no tags.
+const UNSIGNED: &str = "; a submodule is asked for by its commit, so no tag counts: the commit itself must be signed, and a \
+    rule for this repository with `on: tag` refuses it always";
 
 /// What gives access to a repository for which the volume has no credential.
 fn hint(url: &RepositoryUrl) -> String {

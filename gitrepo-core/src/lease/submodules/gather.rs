@@ -4,6 +4,8 @@
 //! hold together is bounded before more is fetched, so no chain of repositories goes on for ever.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 
 use super::SubmoduleError;
 use crate::lease::LeaseError;
@@ -11,7 +13,7 @@ use crate::policy::Limits;
 use crate::snapshot::Composition;
 use crate::snapshot::OpenPart;
 use crate::snapshot::SnapshotError;
-use crate::snapshot::TreeSummary;
+use crate::snapshot::check_link_bytes;
 use crate::snapshot::submodules;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
@@ -43,9 +45,9 @@ pub(crate) struct Gathering<'a> {
     composition: Composition,
     /// The part of each wish.
     numbers: HashMap<(String, CommitId), usize>,
-    /// What is gathered next.
-    wishes: Vec<Wish>,
-    /// All wishes; the number of each part is one more.
+    /// What is gathered next, in the order of the parts' numbers.
+    wishes: VecDeque<Wish>,
+    /// All granted wishes; the number of each part is one more.
     granted: Vec<Wish>,
 }
 
@@ -58,15 +60,16 @@ impl<'a> Gathering<'a> {
     pub(crate) fn new(root: OpenPart, commit: CommitId, limits: &'a Limits) -> Result<Self, LeaseError> {
         let composition = Composition { parts: Vec::new(), places: Vec::new() };
         let numbers = HashMap::from([((root.repository.canonical(), commit), 0)]);
-        let mut gathering = Self { commit, limits, composition, numbers, wishes: Vec::new(), granted: Vec::new() };
+        let mut gathering = Self { commit, limits, composition, numbers, wishes: VecDeque::new(), granted: Vec::new() };
         gathering.add(root, "")?;
         gathering.check()?;
         Ok(gathering)
     }
 
-    /// Returns the parts that are needed next; none once all are there. They belong to [`Gathering::grant`], in this order.
-    pub(crate) fn wishes(&mut self) -> Vec<Wish> {
-        std::mem::take(&mut self.wishes)
+    /// Returns the parts that are needed next, so many at most; none once all are there. They belong to
+    /// [`Gathering::grant`], in this order. A few at a time: what they hold is known and counted only then.
+    pub(crate) fn wishes(&mut self, most: NonZeroUsize) -> Vec<Wish> {
+        self.wishes.drain(..most.get().min(self.wishes.len())).collect()
     }
 
     /// Adds the parts that were wished for.
@@ -100,7 +103,7 @@ impl<'a> Gathering<'a> {
             let next = self.numbers.len();
             let number = *self.numbers.entry((url.canonical(), submodule.commit)).or_insert(next);
             if number == next {
-                self.wishes.push(Wish { path, url, commit: submodule.commit });
+                self.wishes.push_back(Wish { path, url, commit: submodule.commit });
             }
             places.push(number);
         }
@@ -128,9 +131,10 @@ impl<'a> Gathering<'a> {
         else {
             return Ok(());
         };
-        total.add(&part.summary);
+        total.add(part);
         over(total.entries, self.limits.entries, "entries", "limits.entries")?;
         over(total.bytes, self.limits.tree_bytes, "bytes", "limits.treeBytes")?;
+        check_link_bytes(self.commit, total.link_bytes)?;
         for &place in places {
             total.submodules += 1;
             self.count(place, depth + 1, total)?;
@@ -145,11 +149,13 @@ struct Total {
     submodules: u64,
     entries: u64,
     bytes: u64,
+    link_bytes: u64,
 }
 
 impl Total {
-    fn add(&mut self, summary: &TreeSummary) {
-        self.entries = self.entries.saturating_add(summary.entries());
-        self.bytes = self.bytes.saturating_add(summary.bytes);
+    fn add(&mut self, part: &OpenPart) {
+        self.entries = self.entries.saturating_add(part.summary.entries());
+        self.bytes = self.bytes.saturating_add(part.summary.bytes);
+        self.link_bytes = self.link_bytes.saturating_add(part.link_bytes);
     }
 }

@@ -81,7 +81,7 @@ pub struct Segments {
     /// In the order of the manifest. `None` for one that is not needed.
     segments: Vec<Option<Arc<Segment>>>,
     /// The targets of links whose segment is not needed, by the ids of their blobs.
-    links: HashMap<Oid, Vec<u8>>,
+    links: HashMap<Oid, Arc<[u8]>>,
 }
 
 struct Segment {
@@ -183,14 +183,21 @@ impl Segments {
         Ok(())
     }
 
-    /// Remembers the targets of the links of a finished snapshot.
+    /// Remembers those targets of the links of a finished snapshot that are in no open segment.
     pub(super) fn with_links(mut self, listed: &Listed, targets: Vec<Vec<u8>>) -> Self {
         let links = listed.nodes.iter().filter_map(|node| match node.kind {
-            Kind::Symlink { target } => Some(target.id),
+            Kind::Symlink { target } => Some(target),
             _ => None,
         });
-        self.links = links.zip(targets).collect();
+        let kept = links.zip(targets).filter(|(extent, _)| !self.has(extent.segment));
+        self.links = kept.map(|(extent, target)| (extent.id, target.into())).collect();
         self
+    }
+
+    /// How many targets of links are remembered.
+    #[cfg(test)]
+    pub(super) fn link_count(&self) -> usize {
+        self.links.len()
     }
 
     /// Whether a segment is needed.
@@ -201,7 +208,7 @@ impl Segments {
     /// Puts together segments of several manifests: for each number, whose it is and its number there.
     pub(super) fn of_several(all: &[&Self], numbers: &[(usize, usize)]) -> Self {
         let segments = numbers.iter().map(|&(one, segment)| all[one].segments[segment].clone()).collect();
-        let links = all.iter().flat_map(|one| &one.links).map(|(id, target)| (*id, target.clone())).collect();
+        let links = all.iter().flat_map(|one| &one.links).map(|(id, target)| (*id, Arc::clone(target))).collect();
         Self { segments, links }
     }
 

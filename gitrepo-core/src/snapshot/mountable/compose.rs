@@ -22,12 +22,13 @@ use super::links;
 use super::listed;
 use super::listed::Kind;
 use super::listed::Listed;
-use super::listed::MOST_SEGMENTS;
+use super::listed::MOST_COMPOSED_SEGMENTS;
 use super::listed::Submodule;
 use super::listed::untrusted;
 use super::record;
 use super::view::check_image;
 use crate::content::PREFIX;
+use crate::digest;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
@@ -46,6 +47,8 @@ pub(crate) struct OpenPart {
     pub(crate) submodules: Vec<Submodule>,
     /// Its content, without that of its submodules.
     pub(crate) summary: TreeSummary,
+    /// Bytes of the targets of its links.
+    pub(crate) link_bytes: u64,
     time: i64,
     manifest: Beneath,
     /// The names of its segments.
@@ -89,8 +92,8 @@ impl OpenPart {
     }
 
     fn new(repository: RepositoryUrl, manifest: Beneath, listed: Listed, segments: Segments) -> Self {
-        let Listed { submodules, summary, time, segments: names, .. } = listed;
-        Self { repository, submodules, summary, time, manifest, names, segments }
+        let Listed { submodules, summary, link_bytes, time, segments: names, .. } = listed;
+        Self { repository, submodules, summary, link_bytes, time, manifest, names, segments }
     }
 }
 
@@ -118,8 +121,13 @@ pub(crate) fn compose(
     let failed = |error| SnapshotError::io("write", manifest::NAME.as_bytes(), error);
     let opened = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
     let numbering = Numbering::of(&composition.parts);
-    if numbering.segments.len() > MOST_SEGMENTS {
-        return Err(SnapshotError::too_large(request.commit, "segments", MOST_SEGMENTS as u64, "this version"));
+    if numbering.segments.len() > MOST_COMPOSED_SEGMENTS {
+        return Err(SnapshotError::too_large(
+            request.commit,
+            "segments",
+            MOST_COMPOSED_SEGMENTS as u64,
+            "this version",
+        ));
     }
     let mut to = BufWriter::new(manifest::create(&opened).map_err(failed)?);
     numbering.write(composition.parts[0].time, &mut to).map_err(failed)?;
@@ -177,8 +185,7 @@ impl Numbering {
 /// The name of a repository's segment in the whole: two repositories may have segments of the same name.
 fn name_of(url: &str, name: &str) -> String {
     let hash = Sha256::new_with_prefix(url).chain_update([0]).chain_update(name).finalize();
-    let digits: String = hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
-    format!("{PREFIX}{digits}")
+    format!("{PREFIX}{}", digest::hex(&hash[..20]))
 }
 
 struct Writing<'a, W> {

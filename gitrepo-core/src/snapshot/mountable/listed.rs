@@ -1,5 +1,6 @@
 //! The tree that a manifest lists, as far as its reader can check it without the content.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::fs::Permissions;
 use std::io::BufRead;
@@ -23,6 +24,8 @@ use sha2::Sha256;
 use super::record;
 use super::record::Place;
 use super::record::Record;
+use crate::content::MANY;
+use crate::digest;
 use crate::pack::MOST_BOUNDARIES;
 use crate::snapshot::Owner;
 use crate::snapshot::Ownership;
@@ -48,6 +51,9 @@ use crate::spec::names;
 /// Most segments of one tree: far more than a repository has.
 pub(super) const MOST_SEGMENTS: usize = 1024;
 
+/// Most segments of a tree with submodules: those of as many repositories, which are compacted when they have more.
+pub(super) const MOST_COMPOSED_SEGMENTS: usize = (1 + submodules::MOST) * MANY;
+
 /// Most bytes of link targets in a tree: 64 MiB. The Linux kernel's tree has about 2,000.
 const MOST_LINK_BYTES: u64 = 64 << 20;
 
@@ -61,6 +67,8 @@ pub struct Listed {
     /// The names of the segments, in the order of their first use.
     pub(crate) segments: Vec<String>,
     pub(crate) summary: TreeSummary,
+    /// Bytes of the targets of links.
+    pub(crate) link_bytes: u64,
     /// Whether there is one more segment after those with names: the pack of `.git`.
     pub(crate) is_packed: bool,
     /// The content of the files of `.git` that we write. The last is the index, without what lstat(2) says.
@@ -256,7 +264,7 @@ impl Listed {
 
     /// Identifies the manifest and the place of the tree, in hexadecimal. It was computed while the manifest was read.
     pub(crate) fn digest(&self) -> String {
-        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        digest::hex(&self.digest)
     }
 
     /// The UUID of its image with these owners. No other image has it.
@@ -311,12 +319,12 @@ struct Reader<'a> {
     /// Directories above the tree, and the bytes of their path with its slashes.
     above: usize,
     above_bytes: usize,
-    /// Bytes of the targets of links so far.
-    link_bytes: u64,
     /// A directory in which there can be nothing: a submodule's, or an empty one.
     empty: Option<usize>,
     /// The pack of `.git`.
     packed: Option<Packed>,
+    /// The names of the segments so far.
+    known: HashSet<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -326,6 +334,7 @@ impl<'a> Reader<'a> {
             nodes: Vec::new(),
             segments: Vec::new(),
             summary: TreeSummary::default(),
+            link_bytes: 0,
             is_packed: false,
             written: Vec::new(),
             gitlinks: Vec::new(),
@@ -342,9 +351,9 @@ impl<'a> Reader<'a> {
             directory: Vec::new(),
             above: 0,
             above_bytes: 0,
-            link_bytes: 0,
             empty: None,
             packed: None,
+            known: HashSet::new(),
         };
         for component in request.tree.directory.components() {
             reader.enter(component.as_bytes());
@@ -441,8 +450,8 @@ impl<'a> Reader<'a> {
                 if !(1..=widen(LONGEST_TARGET)).contains(&target.size) {
                     return Err(untrusted(path, "it is a link to a path of no possible length"));
                 }
-                self.link_bytes += target.size;
-                check_link_bytes(self.request, self.link_bytes)?;
+                self.listed.link_bytes += target.size;
+                check_link_bytes(self.request.commit, self.listed.link_bytes)?;
                 Kind::Symlink { target: self.extent(path, target)? }
             }
         })
@@ -450,10 +459,12 @@ impl<'a> Reader<'a> {
 
     fn add_segment(&mut self, name: &str) -> Result<(), SnapshotError> {
         let refused = |reason| Err(untrusted(manifest::NAME.as_bytes(), reason));
-        if self.listed.segments.len() == MOST_SEGMENTS {
+        let is_composed = !self.is_part() && !self.request.tree.submodules.is_none();
+        let most = if is_composed { MOST_COMPOSED_SEGMENTS } else { MOST_SEGMENTS };
+        if self.listed.segments.len() == most {
             return refused("it names more segments than a repository has");
         }
-        if self.listed.segments.iter().any(|other| other == name) {
+        if !self.known.insert(name.to_owned()) {
             return refused("it names a segment twice");
         }
         self.listed.segments.push(name.to_owned());
@@ -528,12 +539,12 @@ impl<'a> Reader<'a> {
 }
 
 /// An image holds the targets of its links, and so does whoever makes it: unlike content, they cost memory of the driver.
-pub(crate) fn check_link_bytes(request: &TreeRequest, bytes: u64) -> Result<(), SnapshotError> {
+pub(crate) fn check_link_bytes(commit: CommitId, bytes: u64) -> Result<(), SnapshotError> {
     if bytes <= MOST_LINK_BYTES {
         return Ok(());
     }
     let what = "bytes of link targets";
-    Err(SnapshotError::too_large(request.commit, what, MOST_LINK_BYTES, "this version"))
+    Err(SnapshotError::too_large(commit, what, MOST_LINK_BYTES, "this version"))
 }
 
 fn check_name(path: &[u8], name: &[u8], is_link: bool) -> Result<(), SnapshotError> {

@@ -1,6 +1,8 @@
 //! The syntax of git's configuration files (git-config(1), "Syntax"), as far as `.gitmodules` needs it: nothing is
 //! included from other files, and no variable has a meaning here.
 
+use std::rc::Rc;
+
 /// Why a text is not a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Malformed {
@@ -12,13 +14,16 @@ pub(super) struct Malformed {
 /// A variable of a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Variable {
-    /// The section in lower case, and after a dot its subsection as written.
-    pub(super) section: Vec<u8>,
+    /// The section in lower case, and after a dot its subsection as written. Variables of one section share it.
+    pub(super) section: Rc<[u8]>,
     /// In lower case.
     pub(super) name: String,
     /// `None` for a name alone, which means "true".
     pub(super) value: Option<Vec<u8>>,
 }
+
+/// Longest name of a section with its subsection, in bytes. git takes it for a part of a path.
+pub(super) const LONGEST_SECTION: usize = 4096;
 
 /// What begins a file of some editors.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -28,14 +33,14 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<Variable>, Malformed> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut reader = Reader { text, at: 0, line: 1 };
     let mut variables = Vec::new();
-    let mut section = Vec::new();
+    let mut section: Rc<[u8]> = Rc::default();
     while let Some(byte) = reader.next() {
         match byte {
             b'#' | b';' => reader.skip_line(),
-            b'[' => section = reader.section()?,
+            b'[' => section = reader.section()?.into(),
             byte if byte.is_ascii_alphabetic() => {
                 let (name, value) = reader.variable(byte)?;
-                variables.push(Variable { section: section.clone(), name, value });
+                variables.push(Variable { section: Rc::clone(&section), name, value });
             }
             byte if is_space(byte) => {}
             _ => return Err(reader.malformed("neither a section nor a variable")),
@@ -83,6 +88,7 @@ impl Reader<'_> {
     fn section(&mut self) -> Result<Vec<u8>, Malformed> {
         let mut section = Vec::new();
         loop {
+            self.check_length(&section)?;
             match self.next_in_line() {
                 b']' => return Ok(section),
                 b' ' | b'\t' | b'\r' => break,
@@ -99,6 +105,7 @@ impl Reader<'_> {
         }
         section.push(b'.');
         loop {
+            self.check_length(&section)?;
             match self.next_in_line() {
                 b'\n' => return Err(self.malformed("a line end in a subsection")),
                 b'"' => break,
@@ -112,6 +119,13 @@ impl Reader<'_> {
         match self.next_in_line() {
             b']' => Ok(section),
             _ => Err(self.malformed("a subsection that does not end with \"]")),
+        }
+    }
+
+    fn check_length(&self, section: &[u8]) -> Result<(), Malformed> {
+        match section.len() > LONGEST_SECTION {
+            true => Err(self.malformed("a section whose name is too long")),
+            false => Ok(()),
         }
     }
 
@@ -254,6 +268,18 @@ mod tests {
             ("[s", 1),
         ] {
             assert_eq!(read(text.as_bytes()).map_err(|error| error.line), Err(line), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn s25_variables_share_the_name_of_their_section_and_it_is_bounded() {
+        let text = |length: usize| format!("[s \"{}\"]\n{}", "n".repeat(length), "a\n".repeat(1 << 16));
+        let found = read(text(LONGEST_SECTION - 2).as_bytes()).unwrap();
+        assert_eq!((found.len(), found[0].section.len()), (1 << 16, LONGEST_SECTION));
+        assert!(found.iter().all(|variable| Rc::ptr_eq(&variable.section, &found[0].section)));
+        for text in [text(LONGEST_SECTION - 1), format!("[{}]", "s".repeat(LONGEST_SECTION + 1))] {
+            let refused = read(text.as_bytes()).unwrap_err();
+            assert_eq!((refused.line, refused.reason), (1, "a section whose name is too long"));
         }
     }
 

@@ -101,6 +101,19 @@ fn s3_what_an_honest_gitmodules_never_has_is_refused_by_name() {
 }
 
 #[test]
+fn s15_a_long_name_is_refused_with_its_beginning() {
+    let (long, longer) = ("\u{1}".repeat(4000), "n".repeat(1 << 19));
+    let text = |name: &str| format!("[submodule \"{name}\"]\npath = -x\n");
+    let refused = refusal(&text(&long));
+    assert!(refused.contains("…: its path begins with -") && refused.len() < 2000, "{}", refused.len());
+    let refused = refusal(&text(&longer));
+    assert!(refused.contains("name is too long") && refused.len() < 200, "{}", refused.len());
+    // What is no name of a submodule is as long.
+    let refused = refusal(&format!("[submodule \"sub\"]\npath = {longer}/..\nurl = https://host/sub\n"));
+    assert!(refused.len() < 2000, "{}", refused.len());
+}
+
+#[test]
 fn s3_a_link_that_a_filesystem_without_case_takes_for_the_submodules_place_is_refused() {
     let fixture = Fixture::new();
     let any = fixture.blob("any id");

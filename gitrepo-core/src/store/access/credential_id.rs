@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::credentials::Credentials;
+use crate::digest;
 use crate::spec::RepositoryUrl;
-use crate::store::digest;
 
 use super::node_key::Key;
 

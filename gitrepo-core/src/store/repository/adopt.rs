@@ -27,10 +27,10 @@ use nix::unistd::Uid;
 use nix::unistd::fchown;
 
 use crate::content;
+use crate::digest::is_hex;
 use crate::pack::MOST_PACKS;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
-use crate::store::digest::is_hex;
 use crate::store::durable;
 use crate::store::durable::Durability;
 use crate::store::durable::Readers;

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use super::Repository;
 use super::adopt;
 use crate::content;
+use crate::content::MANY;
 use crate::spec::RepositoryUrl;
 use crate::store::Store;
 use crate::store::durable;
@@ -13,9 +14,6 @@ use crate::store::error::StoreError;
 use crate::store::error::optional;
 use crate::store::snapshot::read_meta;
 use crate::store::target::hashes_in;
-
-/// Most packs, and most segments, that a repository has before it is worth compacting.
-const MANY: usize = 32;
 
 /// A repository that is worth compacting.
 #[derive(Debug, PartialEq, Eq)]

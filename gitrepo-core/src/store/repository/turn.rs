@@ -2,8 +2,8 @@
 //! the store's repository, whose lock they do not have there.
 
 use crate::cancel::Cancel;
+use crate::digest::sha256_hex;
 use crate::spec::CommitId;
-use crate::store::digest::sha256_hex;
 use crate::store::error::StoreError;
 use crate::store::lock::Lock;
 use crate::store::lock::LockName;

@@ -173,6 +173,40 @@ fn segments_of_the_same_name_stay_apart_unless_they_are_of_one_repository() {
 }
 
 #[test]
+fn a_repository_of_many_fetches_leaves_room_for_those_of_all_others() {
+    let places = Places::new();
+    let (mut composition, commit) = composition(&places);
+    let many = |part: &mut OpenPart, count: usize| {
+        let own = part.names.len();
+        part.names.extend((own..count).map(|at| format!("{PREFIX}{at:040}")));
+        let numbers: Vec<_> = (0..count).map(|at| (0, if at < own { at } else { 0 })).collect();
+        part.segments = Segments::of_several(&[&part.segments], &numbers);
+    };
+    let request = request(&options(), commit, &Image);
+    // Each as many as a repository can have.
+    many(&mut composition.parts[0], 1024);
+    many(&mut composition.parts[1], 1024);
+    let staging = places.add();
+    let (listed, segments) = compose(&composition, &staging, &request, &Watch::default()).unwrap();
+    assert_eq!(listed.segments.len(), 2048);
+    Image.lay_out(&listed, &staging, &segments, &request, no_reserve(), &Watch::default()).unwrap();
+    many(&mut composition.parts[0], 1001 * 32);
+    let error = compose(&composition, &places.add(), &request, &Watch::default()).map(drop).unwrap_err();
+    assert!(matches!(&error, SnapshotError::TooLarge { what, limit: 32_032, .. } if what == "segments"), "{error}");
+}
+
+#[test]
+fn segments_keep_only_the_targets_of_links_that_no_open_one_has() {
+    let (places, fixture) = (Places::new(), Fixture::new());
+    let (up, kept) = (fixture.blob("../a"), |part: &OpenPart| part.segments.link_count());
+    let both = fixture.commit_of(&[(FILE, b"a", up), (SYMLINK, b"up", up)]);
+    let alone = fixture.commit_of(&[(SYMLINK, b"up", up)]);
+    assert_eq!(kept(&places.part("https://host/a", &fixture, both)), 0);
+    let alone = places.part("https://host/a", &fixture, alone);
+    assert_eq!((kept(&alone), alone.link_bytes), (1, 4));
+}
+
+#[test]
 fn links_are_judged_by_their_place_in_the_whole() {
     let places = Places::new();
     let (outer, inner) = (Fixture::new(), Fixture::new());

@@ -22,6 +22,13 @@ pub(crate) fn sha256_hex(value: impl AsRef<[u8]>) -> String {
     hex(&Sha256::digest(value.as_ref()))
 }
 
+/// Returns one SHA-256 for a sequence of values, in hexadecimal.
+pub(crate) fn of_fields<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    length_prefixed(fields, |part| hash.update(part));
+    hex(&hash.finalize())
+}
+
 /// Whether `text` is exactly `length` lower-case hexadecimal digits.
 pub(crate) fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
