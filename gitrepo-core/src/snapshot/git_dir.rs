@@ -12,6 +12,9 @@ use std::path::Path;
 
 use git2::Oid;
 
+use super::SnapshotError;
+use super::TreeRequest;
+use super::listing::Listing;
 use super::mountable::listed::Extent;
 use super::mountable::listed::Kind;
 use super::mountable::listed::Listed;
@@ -47,9 +50,11 @@ const EXCLUDE: &str = "# Patterns of files that git ignores here, as in .gitigno
 /// git reads again.
 const INDEX_IS_LATER: i64 = 1;
 
-/// Adds `.git` to a list, in its directory `top`. The index is the last of the files that we write.
+/// Adds `.git` to a list, in its directory `top`. The index is the last of the files that we write; its entries have this
+/// many bytes.
 pub(crate) fn add(
     listed: &mut Listed,
+    entries: u64,
     top: Option<usize>,
     shown: &WorkingRepository,
     commit: CommitId,
@@ -73,7 +78,7 @@ pub(crate) fn add(
         listed.push(directory_of(&directories, &path), &name_of(&path), kind);
         listed.summary.bytes = listed.summary.bytes.saturating_add(content.size);
     }
-    let template = index::template(listed);
+    let template = index::template(listed, entries);
     let mut files = vec![
         ("HEAD", head(shown, commit)),
         ("config", config::of(shown)),
@@ -93,6 +98,15 @@ pub(crate) fn add(
     }
     listed.summary.directories += 1 + super::widen(DIRECTORIES.len());
     listed.summary.files += 2 + super::widen(listed.written.len());
+}
+
+/// Refuses a tree with an index that is too large, in the worker, before its pack is made.
+pub(crate) fn check_index(request: &TreeRequest, listing: &Listing) -> Result<(), SnapshotError> {
+    if request.repository.is_none() {
+        return Ok(());
+    }
+    let lengths = listing.entries.iter().map(|entry| index::entry_length(listing.path_in_tree(entry).len()));
+    index::check_length(request, lengths.sum())
 }
 
 /// Fills in the index of files on a disk what lstat(2) says of them, if they show a repository.

@@ -104,6 +104,7 @@ pub(crate) fn list(
     watch: &Watch,
 ) -> Result<TreeSummary, SnapshotError> {
     let mut listing = Listing::of(repository, request, watch)?;
+    git_dir::check_index(request, &listing)?;
     if request.tree.checkout == Checkout::Git {
         checkout::convert(repository, request, &mut listing, watch)?;
     }

@@ -85,7 +85,7 @@ impl Visitor for Comparison<'_, '_> {
                 let read = open(found)?.read_exact_at(&mut content, 0);
                 let expected = &self.written[number];
                 let is_index = number + 1 == self.written.len();
-                let is_same = content == *expected || is_index && git_dir::index::are_alike(&content, expected);
+                let is_same = content == *expected || is_index && git_dir::index::is_like(&content, expected);
                 if read.is_ok() && found.size() == size && is_same && found.stat.st_mode & 0o7777 == 0o644 {
                     return Ok(());
                 }

@@ -17,7 +17,9 @@ use super::super::TreeRequest;
 use super::super::Verifier;
 use super::super::VerifyError;
 use super::super::adopt;
+use super::super::fixture::FILE;
 use super::super::fixture::Fixture;
+use super::super::fixture::TREE;
 use super::super::fixture::no_reserve;
 use super::super::fixture::request;
 use super::super::list;
@@ -94,15 +96,47 @@ fn only_what_lstat_says_may_differ_in_an_index() {
     let listed = Listed::read(File::open(staging.path().join("manifest")).unwrap(), &request).unwrap();
     let template = listed.written.last().unwrap();
     assert_ne!(written, *template);
-    assert!(index::are_alike(&written, template));
+    assert!(index::is_like(&written, template));
     let found = git2::Index::open(&path).unwrap();
     assert_eq!(found.len(), 16);
     // The mode of an entry, its id, its path, and the number of entries.
     for at in [12 + 24, 12 + 45, 12 + 62, 11] {
         let mut other = written.clone();
         other[at] ^= 1;
-        assert!(!index::are_alike(&other, template), "{at}");
+        index::sign(&mut other);
+        assert!(!index::is_like(&other, template), "{at}");
     }
+    // What lstat(2) said, and the checksum.
+    for at in [12, written.len() - 1] {
+        let mut other = written.clone();
+        other[at] ^= 1;
+        assert!(!index::is_like(&other, template), "{at}");
+    }
+}
+
+/// 20,000 names in a directory whose path has almost 4,000 bytes.
+#[test]
+fn an_index_too_large_to_hold_is_refused_before_it_is_made() {
+    let too_large = |result: Result<(), SnapshotError>| match result {
+        Err(SnapshotError::TooLarge { what, .. }) => assert_eq!(what, "bytes of the index in .git"),
+        other => panic!("{other:?}"),
+    };
+    let fixture = Fixture::new();
+    let directory = vec![b'd'; 255];
+    let names: Vec<_> = (0..20_000).map(|number| format!("{number:05}")).collect();
+    let blob = fixture.blob("");
+    let entries: Vec<_> = names.iter().map(|name| (FILE, name.as_bytes(), blob)).collect();
+    let mut tree = fixture.tree(&entries);
+    for _ in 0..15 {
+        tree = fixture.tree(&[(TREE, &directory, tree)]);
+    }
+    let commit = fixture.commit(tree);
+    let staging = tempfile::tempdir().unwrap();
+    too_large(list(fixture.path(), &keeping(commit, &Image), staging.path(), &Watch::default()).map(drop));
+    // What a worker leaves that does not refuse it.
+    list(fixture.path(), &request(commit), staging.path(), &Watch::default()).unwrap();
+    let manifest = fs::read(staging.path().join("manifest")).unwrap();
+    too_large(Listed::read(&manifest[..], &keeping(commit, &Image)).map(drop));
 }
 
 #[test]

@@ -347,6 +347,7 @@ pub(super) fn build(
             source: Cause::new(chain(&error)),
         },
     })?;
-    let written = (written_length > 0).then(|| git_dir::device::content(listed, &places, &built.inodes, ownership));
+    let written = || git_dir::device::content(listed, &places, written_length, &built.inodes, ownership);
+    let written = (written_length > 0).then(written).transpose()?;
     Ok(Built { image: built.bytes, written })
 }

@@ -313,6 +313,8 @@ struct Reader<'a> {
     above_bytes: usize,
     /// Bytes of the targets of links so far.
     link_bytes: u64,
+    /// Bytes of the entries of the index so far, if there is a `.git`.
+    index_bytes: u64,
     /// A directory in which there can be nothing: a submodule's, or an empty one.
     empty: Option<usize>,
     /// The pack of `.git`.
@@ -343,6 +345,7 @@ impl<'a> Reader<'a> {
             above: 0,
             above_bytes: 0,
             link_bytes: 0,
+            index_bytes: 0,
             empty: None,
             packed: None,
         };
@@ -356,6 +359,10 @@ impl<'a> Reader<'a> {
 
     fn add(&mut self, record: &Record<'_>) -> Result<(), SnapshotError> {
         let Record { path, kind } = record;
+        if self.request.repository.is_some() && !matches!(kind, record::Kind::Directory) {
+            self.index_bytes += git_dir::index::entry_length(path.len());
+            git_dir::index::check_length(self.request, self.index_bytes)?;
+        }
         let (directory, last) = match (kind, path.iter().rposition(|&byte| byte == b'/')) {
             (record::Kind::Directory | record::Kind::Submodule { .. }, _) => (*path, None),
             (_, Some(slash)) => (&path[..slash], Some(&path[slash + 1..])),
@@ -510,7 +517,8 @@ impl<'a> Reader<'a> {
         };
         self.listed.is_packed = true;
         self.open.truncate(self.above);
-        git_dir::add(&mut self.listed, self.open.last().copied(), shown, self.request.commit, &packed);
+        let (top, commit) = (self.open.last().copied(), self.request.commit);
+        git_dir::add(&mut self.listed, self.index_bytes, top, shown, commit, &packed);
         self.check_limits(b".git")
     }
 
