@@ -25,6 +25,7 @@ use crate::spec::WorkingRepository;
 use crate::watch::Watch;
 
 mod beneath;
+mod blob;
 mod checkout;
 mod copy;
 mod directory;

@@ -6,7 +6,6 @@
 //! verifier's word alone.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::io::Write;
 use std::path::Path;
 
@@ -16,6 +15,7 @@ use git2::Oid;
 use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
+use super::blob;
 use super::listing::Listing;
 use super::object;
 use super::widen;
@@ -117,14 +117,11 @@ impl Source<'_> {
     }
 
     fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, SnapshotError> {
-        self.segments.locate(ids).map_err(|error| self.incomplete(format_args!("a segment is damaged: {error}")))
+        blob::locate(self.segments, ids, self.request.commit)
     }
 
     fn read(&self, id: Oid, extent: Extent) -> Result<Vec<u8>, SnapshotError> {
-        let mut content = Vec::new();
-        let read = self.segments.read(extent).read_to_end(&mut content);
-        read.map_err(|error| self.incomplete(format_args!("object {id}: {error}")))?;
-        Ok(content)
+        blob::read(self.segments, id, extent, self.request.commit)
     }
 }
 
@@ -162,7 +159,7 @@ impl TreeRules {
         let mut inner: Vec<Option<Rules>> = Vec::new();
         inner.resize_with(listing.directories.len(), || None);
         for ((base, id, directory), extent) in files.into_iter().zip(source.locate(&ids)?) {
-            let extent = extent.ok_or_else(|| source.incomplete(format_args!("object {id} is missing")))?;
+            let extent = extent.ok_or_else(|| blob::missing(source.request.commit, id))?;
             let too_large = || source.too_large("bytes of files with attributes", MOST_RULES);
             left = left.checked_sub(extent.length).ok_or_else(too_large)?;
             let rules = Rules::parse(&source.read(id, extent)?, &base);

@@ -72,6 +72,40 @@ impl Fixture {
         id
     }
 
+    /// Flips a bit of a blob with this content, in the segments alone.
+    pub(crate) fn damage(&self, data: impl AsRef<[u8]>) {
+        let segments = self.path().join(content::DIRECTORY);
+        let paths = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap().path());
+        let mut contents = paths.filter(|path| path.extension() == Some(content::CONTENT.as_ref()));
+        let path = contents.find(|path| fs::read(path).unwrap().starts_with(data.as_ref())).unwrap();
+        let mut content = fs::read(&path).unwrap();
+        content[0] ^= 1;
+        // It is read-only.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+
+    /// Puts all blobs into one segment, as a compaction does, the last ones first.
+    pub(crate) fn compact(&self) {
+        let segments = self.path().join(content::DIRECTORY);
+        let before = content::Segments::open(self.path()).unwrap();
+        let mut blobs = before.blobs().unwrap();
+        blobs.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        blobs.dedup_by_key(|(id, _)| *id);
+        fs::remove_dir_all(&segments).unwrap();
+        fs::create_dir(&segments).unwrap();
+        let mut segment = SegmentWriter::create(&segments).unwrap();
+        let copied: Vec<_> = blobs
+            .into_iter()
+            .map(|(id, extent)| {
+                let offset = segment.begin().unwrap();
+                std::io::copy(&mut before.read(extent), &mut segment).unwrap();
+                (id, offset, extent.length)
+            })
+            .collect();
+        segment.finish(copied.into_iter()).unwrap();
+    }
+
     /// Creates a tree of exactly these entries, in this order.
     pub(crate) fn tree(&self, entries: &[(u32, &[u8], Oid)]) -> Oid {
         let mut data = Vec::new();

@@ -192,6 +192,21 @@ fn converted_files_are_kept_once_and_a_tree_without_attributes_keeps_nothing() {
     }
 }
 
+/// A segment of converted files would make them look whole for ever.
+#[test]
+fn damaged_content_is_never_converted_nor_obeyed() {
+    for damaged in ["* eol=crlf\n", "a\nb\n"] {
+        let fixture = Fixture::new();
+        let (attributes, file) = (fixture.blob("* eol=crlf\n"), fixture.blob("a\nb\n"));
+        let commit = fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"a.bat", file)]);
+        fixture.damage(damaged);
+        let segments = fs::read_dir(fixture.path().join(content::DIRECTORY)).unwrap().count();
+        let listed = list_alone(&fixture, commit);
+        assert!(matches!(listed, Err(SnapshotError::Incomplete { .. })), "{damaged:?}: {listed:?}");
+        assert_eq!(fs::read_dir(fixture.path().join(content::DIRECTORY)).unwrap().count(), segments);
+    }
+}
+
 #[test]
 fn hostile_attributes_cost_no_more_than_their_limits() {
     let fixture = Fixture::new();

@@ -172,6 +172,30 @@ fn the_parent_accepts_a_pack_only_if_it_asked_and_only_as_one_plain_file() {
 }
 
 #[test]
+fn a_pack_that_is_made_again_after_a_compaction_is_the_same() {
+    let fixture = Fixture::new();
+    let request = keeping(fixture.varied(), &Image);
+    let pack = || {
+        let staging = tempfile::tempdir().unwrap();
+        list(fixture.path(), &request, staging.path(), &Watch::default()).unwrap();
+        fs::read(staging.path().join(pack::FILE)).unwrap()
+    };
+    let before = pack();
+    fixture.compact();
+    assert!(pack() == before);
+}
+
+#[test]
+fn a_damaged_blob_does_not_get_into_a_pack() {
+    let fixture = Fixture::new();
+    let request = keeping(fixture.varied(), &Image);
+    fixture.damage("leaf\n");
+    let staging = tempfile::tempdir().unwrap();
+    let listed = list(fixture.path(), &request, staging.path(), &Watch::default());
+    assert!(matches!(listed, Err(SnapshotError::Incomplete { .. })), "{listed:?}");
+}
+
+#[test]
 fn lies_about_a_pack_are_refused() {
     let fixture = Fixture::new();
     let request = keeping(fixture.varied(), &Directory);

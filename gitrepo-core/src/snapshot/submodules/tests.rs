@@ -37,6 +37,17 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
+fn a_damaged_gitmodules_is_not_obeyed() {
+    let fixture = Fixture::new();
+    let text = "[submodule \"sub\"]\n\tpath = sub\n\turl = https://git.example.com/a\n";
+    let commit = fixture.commit_of(&[(PLAIN, FILE, fixture.blob(text)), (SUBMODULE, b"sub", fixture.blob("any id"))]);
+    manifest(&fixture, &request(commit)).unwrap();
+    fixture.damage(text);
+    let found = manifest(&fixture, &request(commit));
+    assert!(matches!(found, Err(SnapshotError::Incomplete { .. })), "{found:?}");
+}
+
+#[test]
 fn submodules_are_listed_with_their_urls_as_written() {
     let fixture = Fixture::new();
     let any = fixture.blob("any id");
