@@ -220,10 +220,20 @@ fn hostile_attributes_cost_no_more_than_their_limits() {
     };
     of("a* eol=crlf\n".repeat(100_000).into_bytes(), file).unwrap();
     of((0..100_000).map(|number| format!("*{number}* text\n")).collect::<String>().into_bytes(), file).unwrap();
-    of([&b"a eol=crlf "[..], &vec![b'x'; 8 << 20]].concat(), file).unwrap();
-    too_large(of(vec![b'#'; 17 << 20], file));
+    of([&b"a eol=crlf "[..], &vec![b'x'; 1 << 20]].concat(), file).unwrap();
+    too_large(of(vec![b'#'; 3 << 20], file));
+    // Each macro is one more.
+    let chain = (0..100_000).map(|number| format!("[attr]m{number} m{}\n", number + 1));
+    of(chain.chain(["a m0\n".to_owned()]).collect::<String>().into_bytes(), file).unwrap();
+    for flood in ["?", "[a]", "*a", "**/"] {
+        let line = flood.repeat(600);
+        of(format!("/{line} eol=crlf\n").repeat((2 << 20) / 2000).into_bytes(), file).unwrap();
+    }
     let huge = fixture.blob([&b"$Id: "[..], &vec![b'x'; 65 << 20]].concat());
     too_large(of(b"a ident\n".to_vec(), huge));
+    // 5 bytes become 188.
+    let ids = fixture.blob("$Id$\n".repeat(1 << 20));
+    too_large(of(b"a ident eol=crlf working-tree-encoding=UTF-32\n".to_vec(), ids));
     // Nothing says that it is to be converted.
     of(b"b ident\n".to_vec(), huge).unwrap();
     let mut tree = fixture.tree(&[(FILE, NAME, fixture.blob("* eol=crlf\n")), (FILE, b"a", file)]);
@@ -231,4 +241,24 @@ fn hostile_attributes_cost_no_more_than_their_limits() {
         tree = fixture.tree(&[(FILE, NAME, fixture.blob("* ident\n")), (TREE, b"d", tree)]);
     }
     list_alone(&fixture, fixture.commit(tree)).unwrap();
+    // Days, if every file were matched with every line.
+    let line = format!("x*{}* ident\n", "a*".repeat(300));
+    let attributes = fixture.blob(line.repeat((2 << 20) / 1000));
+    let names: Vec<_> = (0..10_000).map(|number| format!("x{number:05}{}", "a".repeat(240))).collect();
+    let entries = names.iter().map(|name| (FILE, name.as_bytes(), file));
+    too_large(list_alone(
+        &fixture,
+        fixture.commit_of(&[(FILE, NAME, attributes)].into_iter().chain(entries).collect::<Vec<_>>()),
+    ));
+    // Nothing is in them, but each has a path.
+    let nothing = fixture.blob("");
+    let directory = vec![b'd'; 250];
+    let names: Vec<_> = (0..1000).map(|number| format!("{number:04}")).collect();
+    let leaf = fixture.tree(&[(FILE, NAME, nothing)]);
+    let leaves: Vec<_> = names.iter().map(|name| (TREE, name.as_bytes(), leaf)).collect();
+    let mut tree = fixture.tree(&leaves);
+    for _ in 0..12 {
+        tree = fixture.tree(&[(TREE, &directory, tree)]);
+    }
+    too_large(list_alone(&fixture, fixture.commit(tree)));
 }
