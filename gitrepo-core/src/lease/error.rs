@@ -86,10 +86,10 @@ impl LeaseError {
     }
 
     /// Whether the repository itself is refused: it exceeds a limit, or contains something that an honest repository
-    /// never does. Then nothing of it is worth keeping.
+    /// never does. Then nothing of it is worth keeping. What only an option of the volume adds is not the repository's.
     pub(super) fn is_refusal(&self) -> bool {
         let Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(error))) = self else { return false };
-        matches!(error, SnapshotError::TooLarge { .. } | SnapshotError::UnsafeName { .. })
+        matches!(error, SnapshotError::TooLarge { is_addition: false, .. } | SnapshotError::UnsafeName { .. })
     }
 
     /// Whether the pack of a complete fetch is still good after this error: the time ran out, the worker died or hit a
@@ -248,6 +248,17 @@ mod tests {
         let commit = CommitId::parse(&"1".repeat(40)).unwrap();
         let step = || "starting the program".to_owned();
         for (error, heals, blames) in [
+    #[test]
+    fn what_an_option_adds_says_nothing_against_the_repository() {
+        let commit = CommitId::parse(&"1".repeat(40)).unwrap();
+        let tree = verifier(SnapshotError::too_large(commit, "bytes", 1, "limits.treeBytes"));
+        let addition = verifier(SnapshotError::addition_too_large(commit, "bytes", 1, "limits.treeBytes"));
+        assert_eq!([&tree, &addition].map(LeaseError::is_refusal), [true, false]);
+        // Both are remembered.
+        assert_eq!([&tree, &addition].map(LeaseError::tree_exceeds_a_limit), [true, true]);
+        assert!(addition.leaves_the_pack_good());
+    }
+
             (remote(RemoteError::Unreachable { url: url(), source: source() }), false, false),
             (remote(RemoteError::Stalled { url: url(), seconds: 1, phase: String::new() }), false, false),
             (remote(RemoteError::Protocol { url: url(), source: source() }), true, false),

@@ -120,7 +120,7 @@ impl Source<'_> {
     }
 
     fn too_large(&self, what: &str, limit: u64) -> SnapshotError {
-        SnapshotError::too_large(self.request.commit, what, limit, SETTING)
+        SnapshotError::addition_too_large(self.request.commit, what, limit, SETTING)
     }
 
     fn stopped(&self, stop: Stop) -> SnapshotError {
@@ -342,7 +342,12 @@ impl NewSegment<'_> {
         self.bytes = self.bytes.saturating_add(widen(content.len()));
         let limit = self.source.request.limits.tree_bytes;
         if self.bytes > limit {
-            return Err(SnapshotError::too_large(self.source.request.commit, "bytes", limit, "limits.treeBytes"));
+            return Err(SnapshotError::addition_too_large(
+                self.source.request.commit,
+                "bytes",
+                limit,
+                "limits.treeBytes",
+            ));
         }
         let directory = self.source.repository.join(content::DIRECTORY);
         let mut writer = match self.writer.take() {

@@ -46,7 +46,7 @@ pub(super) fn urls(
         return Ok(HashMap::new());
     }
     if found.len() > MOST {
-        return Err(SnapshotError::too_large(commit, "submodules", MOST as u64, "this version"));
+        return Err(SnapshotError::addition_too_large(commit, "submodules", MOST as u64, "this version"));
     }
     let text = read(listing, segments, commit)?;
     let by_path = by_path(&text).map_err(|Refused { submodule, reason }| refused(commit, &submodule, reason))?;
@@ -69,7 +69,7 @@ fn read(listing: &Listing, segments: &Segments, commit: CommitId) -> Result<Vec<
     let found = blob::locate(segments, &[id], commit)?;
     let Some(extent) = found.into_iter().next().flatten() else { return Err(blob::missing(commit, id)) };
     if extent.length > LONGEST {
-        return Err(SnapshotError::too_large(commit, "bytes of .gitmodules", LONGEST, "this version"));
+        return Err(SnapshotError::addition_too_large(commit, "bytes of .gitmodules", LONGEST, "this version"));
     }
     blob::read(segments, id, extent, commit)
 }

@@ -94,7 +94,7 @@ pub(crate) fn check_length(request: &TreeRequest, entries: u64) -> Result<(), Sn
     if entries <= MOST {
         return Ok(());
     }
-    Err(SnapshotError::too_large(request.commit, "bytes of the index in .git", MOST, "gitDir: keep"))
+    Err(SnapshotError::addition_too_large(request.commit, "bytes of the index in .git", MOST, "gitDir: keep"))
 }
 
 /// The index of a listed tree, without what lstat(2) says. Its length stays. The entries have this many bytes.

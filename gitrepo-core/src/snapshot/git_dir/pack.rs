@@ -167,7 +167,7 @@ impl Packing<'_> {
         self.lines.push((id, place));
         self.bytes = self.bytes.saturating_add(content.len());
         if self.writer.length() > self.room {
-            return Err(SnapshotError::too_large(*commit, "bytes", limits.tree_bytes, "limits.treeBytes"));
+            return Err(SnapshotError::addition_too_large(*commit, "bytes", limits.tree_bytes, "limits.treeBytes"));
         }
         Ok(())
     }
