@@ -9,6 +9,7 @@ use crate::policy::PolicyError;
 use crate::remote::RemoteError;
 use crate::signature::SignatureError;
 use crate::snapshot::SnapshotError;
+use crate::spec::SpecError;
 use crate::store::StoreError;
 
 use super::SubmoduleError;
@@ -45,6 +46,9 @@ pub enum LeaseError {
         /// How long ago.
         age: Duration,
     },
+    /// The volume has options that do not go together.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// The operation was cancelled, or its time ran out.
     #[error("publishing was given up")]
     Interrupted {
@@ -63,6 +67,7 @@ impl LeaseError {
             Self::Snapshot(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Submodule(error) => error.kind(),
+            Self::Spec(error) => error.kind(),
             Self::RefusedBefore { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source } => source.kind(),
         }
@@ -195,6 +200,7 @@ impl LeaseError {
             Self::Policy(_)
             | Self::Gateway(_)
             | Self::Submodule(_)
+            | Self::Spec(_)
             | Self::RefusedBefore { .. }
             | Self::Interrupted { .. } => true,
         };
@@ -243,12 +249,6 @@ mod tests {
     }
 
     #[test]
-    fn r4_only_what_may_be_the_fault_of_the_base_costs_a_fetch_without_it() {
-        let (url, source) = (|| "https://git.example.com/a".to_owned(), || Cause::new("a test"));
-        let commit = CommitId::parse(&"1".repeat(40)).unwrap();
-        let step = || "starting the program".to_owned();
-        for (error, heals, blames) in [
-    #[test]
     fn what_an_option_adds_says_nothing_against_the_repository() {
         let commit = CommitId::parse(&"1".repeat(40)).unwrap();
         let tree = verifier(SnapshotError::too_large(commit, "bytes", 1, "limits.treeBytes"));
@@ -259,6 +259,12 @@ mod tests {
         assert!(addition.leaves_the_pack_good());
     }
 
+    #[test]
+    fn r4_only_what_may_be_the_fault_of_the_base_costs_a_fetch_without_it() {
+        let (url, source) = (|| "https://git.example.com/a".to_owned(), || Cause::new("a test"));
+        let commit = CommitId::parse(&"1".repeat(40)).unwrap();
+        let step = || "starting the program".to_owned();
+        for (error, heals, blames) in [
             (remote(RemoteError::Unreachable { url: url(), source: source() }), false, false),
             (remote(RemoteError::Stalled { url: url(), seconds: 1, phase: String::new() }), false, false),
             (remote(RemoteError::Protocol { url: url(), source: source() }), true, false),
