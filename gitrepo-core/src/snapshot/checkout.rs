@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -55,29 +56,37 @@ const LARGEST: u32 = 64 << 20;
 /// Bytes of converted files that are held in memory before they are looked for in the repository.
 const BATCH: usize = 32 << 20;
 
+/// Gives a repository that can be written to, once there is something to write.
+pub(crate) type Writable<'a> = &'a mut dyn FnMut() -> Result<PathBuf, SnapshotError>;
+
+/// The new id of each file that changes, by its number in the listing, and the repository that has what is new.
+type Written = (Vec<(usize, Oid)>, Option<PathBuf>);
+
 /// What the limits here are limits of.
 const SETTING: &str = "checkout: git";
 
-/// Converts the files of a listed tree whose attributes say so, into a segment of `repository`, a bare one that can be
-/// written to, and makes the listing name what came of them.
+/// Converts the files of a listed tree whose attributes say so, and makes the listing name what came of them. What is new
+/// becomes a segment of the repository that `writable` gives, which must build on `repository` or be it. Returns that, or
+/// `repository` if nothing is new.
 pub(super) fn convert(
     repository: &Path,
+    writable: Writable<'_>,
     request: &TreeRequest,
     listing: &mut Listing,
     watch: &Watch,
-) -> Result<(), SnapshotError> {
+) -> Result<PathBuf, SnapshotError> {
     let segments = Segments::open(repository).map_err(|error| failed("open the segments of", error))?;
     let source = Source { repository, request, segments: &segments };
     let rules = TreeRules::read(&source, listing)?;
     if rules.is_empty() {
-        return Ok(());
+        return Ok(repository.to_owned());
     }
     let wanted = wanted(&source, &rules, listing, watch)?;
-    let converted = Conversions::new(&source, wanted, listing)?.write(watch)?;
+    let (converted, written) = Conversions::new(&source, wanted, listing)?.write(writable, watch)?;
     for (number, id) in converted {
         listing.entries[number].id = id;
     }
-    Ok(())
+    Ok(written.unwrap_or_else(|| repository.to_owned()))
 }
 
 /// The files that may change, by their number in the listing, and how.
@@ -293,13 +302,13 @@ impl<'a> Conversions<'a> {
         Ok(Self { source, files })
     }
 
-    /// Writes what is not in the repository yet, and returns the new id of each file that changes, by its number.
-    fn write(self, watch: &Watch) -> Result<Vec<(usize, Oid)>, SnapshotError> {
+    /// Writes what is not in the repository yet.
+    fn write(self, writable: Writable<'_>, watch: &Watch) -> Result<Written, SnapshotError> {
         let Self { source, files } = self;
         let mut changed = Vec::new();
         let mut seen = HashSet::new();
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        let mut segment = NewSegment { source, writer: None, blobs: Vec::new(), bytes: 0 };
+        let mut segment = NewSegment { source, writable, written: None, blobs: Vec::new(), bytes: 0 };
         for (number, id, extent, conversion) in files {
             source.check_wanted(watch)?;
             let Some(content) = source.convert(id, extent, &conversion)? else { continue };
@@ -317,15 +326,16 @@ impl<'a> Conversions<'a> {
             }
         }
         segment.add_missing(batch)?;
-        segment.finish()?;
-        Ok(changed)
+        Ok((changed, segment.finish()?))
     }
 }
 
 /// A segment of converted files.
 struct NewSegment<'a> {
     source: &'a Source<'a>,
-    writer: Option<SegmentWriter>,
+    writable: Writable<'a>,
+    /// Where it is, once there is one.
+    written: Option<(PathBuf, SegmentWriter)>,
     blobs: Vec<(Oid, u64, u64)>,
     bytes: u64,
 }
@@ -349,21 +359,26 @@ impl NewSegment<'_> {
                 "limits.treeBytes",
             ));
         }
-        let directory = self.source.repository.join(content::DIRECTORY);
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => SegmentWriter::create(&directory).map_err(|error| failed("make a segment in", error))?,
+        let (repository, mut writer) = match self.written.take() {
+            Some(written) => written,
+            None => {
+                let repository = (self.writable)()?;
+                let writer = SegmentWriter::create(&repository.join(content::DIRECTORY));
+                (repository, writer.map_err(|error| failed("make a segment in", error))?)
+            }
         };
         let put = writer.begin().and_then(|place| writer.write_all(content).map(|()| place));
         let place = put.map_err(|error| failed("write a segment in", error))?;
-        self.writer = Some(writer);
+        self.written = Some((repository, writer));
         self.blobs.push((id, place, widen(content.len())));
         Ok(())
     }
 
-    fn finish(self) -> Result<(), SnapshotError> {
-        let Some(writer) = self.writer else { return Ok(()) };
-        writer.finish(self.blobs.into_iter()).map_err(|error| failed("finish a segment in", error))
+    /// Returns the repository that has it, if there is one.
+    fn finish(self) -> Result<Option<PathBuf>, SnapshotError> {
+        let Some((repository, writer)) = self.written else { return Ok(None) };
+        writer.finish(self.blobs.into_iter()).map_err(|error| failed("finish a segment in", error))?;
+        Ok(Some(repository))
     }
 }
 

@@ -21,7 +21,7 @@ use super::TreeRequest;
 use super::TreeSummary;
 use super::Watch;
 use super::adopt;
-use super::list;
+use super::mountable;
 use crate::content;
 use crate::content::SegmentWriter;
 use crate::policy::Limits;
@@ -86,6 +86,7 @@ impl Fixture {
     }
 
     /// Puts all blobs into one segment, as a compaction does, the last ones first.
+    #[expect(clippy::disallowed_methods, reason = "nothing is mounted in a directory of a test")]
     pub(crate) fn compact(&self) {
         let segments = self.path().join(content::DIRECTORY);
         let before = content::Segments::open(self.path()).unwrap();
@@ -190,6 +191,16 @@ impl Fixture {
         Directory.complete(&listed, staging, self.path(), request, no_reserve(), watch)?;
         Ok(summary)
     }
+}
+
+/// Lists a tree out of a repository that can be written to.
+pub(crate) fn list(
+    repository: &Path,
+    request: &TreeRequest,
+    staging: &Path,
+    watch: &Watch,
+) -> Result<TreeSummary, SnapshotError> {
+    mountable::list(repository, &mut || Ok(repository.to_owned()), request, staging, watch)
 }
 
 /// A worker's staging directory.

@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn no_part_of_a_conversion_gets_longer_than_it_may() {
         let all = Conversion { has_ident: true, ends: Ends::Crlf, encoding: Some(b"UTF-32".to_vec()) };
-        let ends = Conversion { has_ident: false, encoding: None, ..all.clone() };
+        let ends = Conversion { has_ident: false, encoding: None, ..all };
         let encoded = |name: &str| Conversion { encoding: Some(name.into()), ends: Ends::Same, ..ends.clone() };
         for (conversion, content, length) in [
             (&ends, "\n\n", 4),

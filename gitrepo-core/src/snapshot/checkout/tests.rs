@@ -157,7 +157,7 @@ fn list_alone(fixture: &Fixture, commit: CommitId) -> Result<(), SnapshotError> 
     let mut asked = request(commit);
     asked.tree.checkout = Checkout::Git;
     let staging = tempfile::tempdir().unwrap();
-    super::super::list(fixture.path(), &asked, staging.path(), &Watch::default()).map(drop)
+    super::super::fixture::list(fixture.path(), &asked, staging.path(), &Watch::default()).map(drop)
 }
 
 proptest! {
@@ -189,6 +189,31 @@ fn converted_files_are_kept_once_and_a_tree_without_attributes_keeps_nothing() {
     for (commit, more) in [(plain, 0), (converted, 2), (converted, 2), (later, 2)] {
         list_alone(&fixture, commit).unwrap();
         assert_eq!(segments(), before + more, "{commit}");
+    }
+}
+
+#[test]
+fn a_repository_is_only_made_for_what_is_new() {
+    let fixture = Fixture::new();
+    let attributes = fixture.blob("*.bat eol=crlf\n");
+    let (one, same) = (fixture.blob("a\nb\n"), fixture.blob("a\r\n"));
+    let commits = [
+        (fixture.commit_of(&[(FILE, b"a.bat", one)]), 0),
+        (fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"a.bat", same), (FILE, b"c", one)]), 0),
+        (fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"a.bat", one), (FILE, b"b.bat", one)]), 1),
+        (fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"b.bat", one)]), 0),
+    ];
+    for (commit, expected) in commits {
+        let mut asked = request(commit);
+        asked.tree.checkout = Checkout::Git;
+        let staging = tempfile::tempdir().unwrap();
+        let mut made = 0;
+        let mut writable = || {
+            made += 1;
+            Ok(fixture.path().to_owned())
+        };
+        super::super::list(fixture.path(), &mut writable, &asked, staging.path(), &Watch::default()).unwrap();
+        assert_eq!(made, expected, "{commit}");
     }
 }
 
