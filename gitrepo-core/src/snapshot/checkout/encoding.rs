@@ -1,5 +1,7 @@
 //! `working-tree-encoding`: UTF-8 in the repository, another encoding in the file.
 
+use std::ops::RangeInclusive;
+
 use encoding_rs::EncoderResult;
 use encoding_rs::Encoding;
 
@@ -7,6 +9,9 @@ use super::convert::TooLong;
 
 /// Most bytes of a letter in any encoding, and of what an encoder writes at the end.
 const SPARE: usize = 16;
+
+/// Control characters besides those of ASCII.
+const CONTROLS: RangeInclusive<char> = '\u{80}'..='\u{9f}';
 
 /// The unit of an encoding of Unicode.
 #[derive(Clone, Copy)]
@@ -78,6 +83,10 @@ fn unicode_of(text: &str, unit: Unit, is_big: bool, has_mark: bool, most: usize)
 fn legacy(text: &str, name: &str, most: usize) -> Result<Option<Vec<u8>>, TooLong> {
     let Some(encoding) = Encoding::for_label_no_replacement(name.as_bytes()) else { return Ok(None) };
     if encoding.output_encoding() != encoding {
+        return Ok(None);
+    }
+    // The WHATWG gives bytes that have no letter to control characters. In git's tables they have none.
+    if encoding.name().starts_with("windows-") && text.chars().any(|letter| CONTROLS.contains(&letter)) {
         return Ok(None);
     }
     let mut encoder = encoding.new_encoder();

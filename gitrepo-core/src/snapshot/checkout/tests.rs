@@ -1,6 +1,7 @@
 //! Compared with `git checkout`, over trees of random attributes and content.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -190,6 +191,56 @@ fn converted_files_are_kept_once_and_a_tree_without_attributes_keeps_nothing() {
         list_alone(&fixture, commit).unwrap();
         assert_eq!(segments(), before + more, "{commit}");
     }
+}
+
+/// Encodings of one byte for each letter that are the same here and in git, besides ISO-8859-1 and ASCII.
+const AS_IN_GIT: [&str; 20] = [
+    "IBM866",
+    "ISO-8859-10",
+    "ISO-8859-13",
+    "ISO-8859-14",
+    "ISO-8859-15",
+    "ISO-8859-16",
+    "ISO-8859-2",
+    "ISO-8859-3",
+    "ISO-8859-4",
+    "ISO-8859-5",
+    "ISO-8859-6",
+    "ISO-8859-7",
+    "ISO-8859-8",
+    "KOI8-R",
+    "WINDOWS-1250",
+    "WINDOWS-1251",
+    "WINDOWS-1252",
+    "WINDOWS-1253",
+    "WINDOWS-1254",
+    "WINDOWS-1257",
+];
+
+/// Each letter of any of them in each of them.
+#[test]
+fn the_encodings_that_are_named_as_those_of_git_are() {
+    let bytes: Vec<_> = (0x80..=0xff_u8).collect();
+    let encodings = AS_IN_GIT.map(|name| encoding_rs::Encoding::for_label(name.as_bytes()).unwrap());
+    let letters: BTreeSet<char> =
+        encodings.iter().flat_map(|encoding| encoding.decode(&bytes).0.chars().collect::<Vec<_>>()).collect();
+    let fixture = Fixture::new();
+    let named = |letter: char| format!("{:04x}", u32::from(letter)).into_bytes();
+    let files: Vec<_> = letters.iter().map(|letter| (named(*letter), fixture.blob(letter.to_string()))).collect();
+    let tree = |name: &str| {
+        let attributes = fixture.blob(format!("* working-tree-encoding={name}\n"));
+        let mut entries = vec![(FILE, NAME, attributes)];
+        entries.extend(files.iter().map(|(name, blob)| (FILE, name.as_slice(), *blob)));
+        fixture.tree(&entries)
+    };
+    let trees = AS_IN_GIT.map(|name| (TREE, name.as_bytes(), tree(name)));
+    let commit = fixture.commit_of(&trees);
+    let (ours, gits) = (written(&fixture, commit, &RelativePath::default()), checked_out(&fixture, commit));
+    let differ: Vec<_> = gits.iter().filter(|(name, content)| ours.get(*name) != Some(content)).collect();
+    assert!(differ.is_empty(), "{differ:x?}");
+    // They were converted, unless the encoding lacks them.
+    assert_eq!(ours["ISO-8859-5/0430"], [0xd0]);
+    assert_eq!(ours["ISO-8859-2/0430"], "\u{430}".as_bytes());
 }
 
 #[test]
