@@ -1,9 +1,9 @@
 //! The `.git` of a tree: a working repository for the volume's reader.
 //!
-//! The worker makes its pack ([`pack`](mod@pack)), and lists where its history ends. The parent checks both as it checks
-//! the rest of the list, and writes everything else itself: names, refs, settings, and the index. What a remote chose, such
-//! as the name of a branch, was checked and is quoted. Nothing here can make git run anything: there are no hooks, and the
-//! settings are ours.
+//! The worker makes its pack ([`pack`](mod@pack)), and lists where its history ends. The parent checks the form of what is
+//! listed, and that the pack is inside its file, but reads no object. It writes everything else itself: names, refs,
+//! settings, and the index. What a remote chose, such as the name of a branch, was checked and is quoted. Nothing here can
+//! make git run anything: there are no hooks, and the settings are ours.
 //!
 //! `git status` reads no file if the index says of each what lstat(2) says. In an image, both are our words.
 
@@ -120,7 +120,7 @@ pub(crate) fn refresh_index(root: &Path, options: &TreeOptions, shown: Option<&W
 /// The time of a node, if it has one of its own, in seconds since 1970.
 pub(crate) fn time_of(listed: &Listed, node: &Node) -> Option<i64> {
     match node.kind {
-        Kind::Written { number, .. } if number + 1 == listed.written.len() => Some(index_time(listed)),
+        Kind::Written { number, .. } if listed.is_index(number) => Some(index_time(listed)),
         _ => None,
     }
 }

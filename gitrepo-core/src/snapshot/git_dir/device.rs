@@ -37,7 +37,7 @@ pub(crate) fn content(
         device.resize(usize::try_from(*place).unwrap_or(length), 0);
         let start = device.len();
         device.extend_from_slice(content);
-        if number + 1 == listed.written.len() {
+        if listed.is_index(number) {
             fill_index(listed, &mut device[start..], inodes, ownership)
                 .ok_or_else(|| failed(io::ErrorKind::InvalidData))?;
         }
@@ -46,15 +46,22 @@ pub(crate) fn content(
     Ok(device)
 }
 
-/// Fills in what lstat(2) says of the files of the image.
+/// Fills in what lstat(2) says of the files of the image. `None` if the index does not have exactly its entries.
 fn fill_index(listed: &Listed, index: &mut [u8], inodes: &[u64], ownership: &Ownership) -> Option<()> {
     let mut tracked = listed.tracked();
     let time = (listed.time, 0);
-    // The index has them in this order.
-    index::fill(index, |_, _| {
+    let mut is_known = true;
+    let mut stat = || {
         let (node, ..) = tracked.next()?;
         let size = listed.nodes[node].kind.size();
         let inode = *inodes.get(node)?;
         Some(Stat { changed: time, modified: time, inode, uid: ownership.uid, gid: ownership.gid, size })
-    })
+    };
+    // The index has them in this order.
+    index::fill(index, |_, _| {
+        let found = stat();
+        is_known &= found.is_some();
+        found
+    })?;
+    (is_known && tracked.next().is_none()).then_some(())
 }

@@ -40,6 +40,9 @@ const LONGEST: usize = 0xfff;
 /// is, and whoever makes the index holds it in memory. That of the Linux kernel has 10 MiB.
 const MOST: u64 = 64 << 20;
 
+/// What git writes for a size whose last 32 bits are zeros, from version 2.43 on. Earlier ones read such a file.
+const NO_SIZE: u32 = 1 << 31;
+
 /// What git remembers of a file. Of longer numbers it remembers the last 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -77,7 +80,9 @@ impl Stat {
         for (at, number) in numbers.enumerate() {
             into[4 * at..4 * at + 4].copy_from_slice(&number.to_be_bytes());
         }
-        for (at, number) in [uid, gid, size as u32].into_iter().enumerate() {
+        // That of a whole number of 4 GiB would say that the file is empty.
+        let size = if size > 0 && size as u32 == 0 { NO_SIZE } else { size as u32 };
+        for (at, number) in [uid, gid, size].into_iter().enumerate() {
             let start = MODE.end + 4 * at;
             into[start..start + 4].copy_from_slice(&number.to_be_bytes());
         }
@@ -243,3 +248,6 @@ impl Listed {
         path
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ pub(crate) struct Packed {
 
 /// Removes the file once a snapshot has it under another name, or a copy of what is in it.
 pub(crate) fn remove(staging: &Path, listed: &Listed) -> Result<(), SnapshotError> {
-    let removed = if listed.is_packed { fs::remove_file(staging.join(FILE)) } else { Ok(()) };
+    let removed = if listed.is_packed() { fs::remove_file(staging.join(FILE)) } else { Ok(()) };
     removed.map_err(|error| SnapshotError::io("remove", FILE.as_bytes(), error))
 }
 

@@ -61,8 +61,6 @@ pub struct Listed {
     /// The names of the segments, in the order of their first use.
     pub(crate) segments: Vec<String>,
     pub(crate) summary: TreeSummary,
-    /// Whether there is one more segment after those with names: the pack of `.git`.
-    pub(crate) is_packed: bool,
     /// The content of the files of `.git` that we write. The last is the index, without what lstat(2) says.
     pub(crate) written: Vec<Vec<u8>>,
     /// The directories of submodules, as indexes into the nodes, with the commit of each.
@@ -277,9 +275,19 @@ impl Listed {
         self.nodes.len() - 1
     }
 
+    /// Whether there is one more segment after those with names: the pack of `.git`, which has files that we write.
+    pub(crate) fn is_packed(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// Whether the file of this number in [`Listed::written`] is the index of `.git`.
+    pub(crate) fn is_index(&self, number: usize) -> bool {
+        number + 1 == self.written.len()
+    }
+
     /// How many segments the nodes are in.
     pub(crate) fn segment_count(&self) -> usize {
-        self.segments.len() + usize::from(self.is_packed)
+        self.segments.len() + usize::from(self.is_packed())
     }
 
     pub(crate) fn name(&self, node: &Node) -> &[u8] {
@@ -328,7 +336,6 @@ impl<'a> Reader<'a> {
             nodes: Vec::new(),
             segments: Vec::new(),
             summary: TreeSummary::default(),
-            is_packed: false,
             written: Vec::new(),
             gitlinks: Vec::new(),
             tree_end: 0,
@@ -515,7 +522,6 @@ impl<'a> Reader<'a> {
         let Some(packed) = self.packed.take() else {
             return Err(untrusted(manifest::NAME.as_bytes(), "it names no pack"));
         };
-        self.listed.is_packed = true;
         self.open.truncate(self.above);
         let (top, commit) = (self.open.last().copied(), self.request.commit);
         git_dir::add(&mut self.listed, self.index_bytes, top, shown, commit, &packed);
