@@ -37,7 +37,7 @@ pub struct Needed {
 
 /// All capabilities that any role keeps. `docs/install-csi.md`, `docs/install-flexvolume.md` and the DaemonSets have
 /// the same lists; a test compares them.
-const TABLE: [Needed; 12] = {
+const TABLE: [Needed; 14] = {
     use Role::Controller;
     use Role::Installer;
     use Role::Node;
@@ -53,10 +53,18 @@ const TABLE: [Needed; 12] = {
         needed("SETGID", 6, "to give a worker a group of its own", &[Node, Controller]),
         needed("SETPCAP", 8, "to take all capabilities from a worker for good", &[Node, Controller]),
         needed("KILL", 5, "to end a worker, whose user is another one", &[Node, Controller]),
-        needed("CHOWN", 0, "to take over what a worker fetched, and to give copies to their pods", &[Node, Installer]),
+        needed(
+            "CHOWN",
+            0,
+            "to take over what a worker fetched, and to give writable volumes to their pods",
+            &[Node, Installer],
+        ),
         needed("DAC_OVERRIDE", 1, "to read and delete files of workers and pods", &[Node, Installer]),
         needed("FOWNER", 3, "to change modes of files of workers and pods", &[Node, Installer]),
         needed("FSETID", 4, "to keep the set-group-id bit of directories of a pod's group", &[Node]),
+        // An overlay does what a pod asks for with the capabilities of whoever mounted it.
+        needed("MKNOD", 27, "to let a pod that may do so make devices in a writable volume", &[Node]),
+        needed("SETFCAP", 31, "to let a pod that may do so set file capabilities in a writable volume", &[Node]),
     ]
 };
 

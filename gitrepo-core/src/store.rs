@@ -91,6 +91,7 @@ pub(crate) use layer::Layer;
 pub(crate) use lock::MarkWatch;
 pub(crate) use lock::Mode;
 pub(crate) use lock::Turn;
+pub(crate) use lower::LowerSlot;
 pub use mounted::is_from_a_store;
 pub use origin::Origin;
 pub(crate) use record::MountTable;

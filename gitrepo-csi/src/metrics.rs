@@ -144,7 +144,11 @@ impl Default for Metrics {
                 sessions: added(all, "sessions", "Sessions with remotes"),
                 jobs: added(all, "jobs", "Running publishes, and failures that no call has reported yet"),
                 overgrown: added(all, "overgrown_volumes", "Writable volumes above limits.writableBytes, by target"),
-                frozen: added(all, "frozen_volumes", "Those of them that are read-only since, by target"),
+                frozen: added(
+                    all,
+                    "frozen_volumes",
+                    "Writable volumes that are read-only since they exceeded limits.writableBytes, by target",
+                ),
                 damaged: added(all, "damaged_volumes", "Volumes that show a changed or damaged tree, by target"),
                 snapshots: added(all, "snapshots", "Snapshots in the store"),
                 repositories: added(all, "repositories", "Repositories in the store"),

@@ -43,6 +43,7 @@ pub mod csi;
 pub mod daemon;
 pub mod erofs;
 pub mod faulty;
+pub mod file_capability;
 pub mod fixtures;
 mod foreground;
 pub mod git;

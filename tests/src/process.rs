@@ -7,6 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
+use nix::unistd::Pid;
+
 /// The process `root` and all its descendants.
 pub fn with_descendants(root: u32) -> Vec<u32> {
     let parents: BTreeMap<u32, u32> = all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
@@ -119,4 +121,11 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     // The name before it, in parentheses, may contain anything.
     let (_, fields) = line.rsplit_once(')')?;
     Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether a thread of this process is in a sleep of a given time, as between two tries.
+pub fn sleeps(thread: Pid) -> bool {
+    let call = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap_or_default();
+    let number = call.split(' ').next().and_then(|number| number.parse::<libc::c_long>().ok());
+    number.is_some_and(|number| [libc::SYS_clock_nanosleep, libc::SYS_nanosleep].contains(&number))
 }

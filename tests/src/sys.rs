@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code, reason = "no library offers these calls")]
 
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -48,6 +49,14 @@ pub(crate) fn attach_mapped(source: &Path, namespace: &File, target: &Path) -> i
     let result = unsafe {
         libc::syscall(libc::SYS_move_mount, clone.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), flags)
     };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// Sets an extended attribute of a file.
+pub(crate) fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path and the name are C strings, and the value has the length that is passed.
+    let result = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     Ok(Errno::result(result).map(drop)?)
 }
 

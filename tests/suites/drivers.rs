@@ -149,6 +149,7 @@ over! { csi flex; {
         files_of_a_writable_volume_belong_to_the_fs_group
         every_kind_of_volume_can_be_a_working_repository
         read_only_volumes_are_images_if_the_configuration_says_so
+        devices_and_file_capabilities_can_be_made_in_a_writable_volume
         repeating_publish_and_unpublish_changes_nothing;
     secrets:
         secrets_do_not_leak_when_the_volume_works

@@ -255,6 +255,7 @@ mod promises_of_the_kernel_about_overlays {
             targets_of_one_layer_share_a_filesystem
             many_threads_attach_one_layer_once
             a_layer_in_use_in_another_mount_namespace_is_refused
+            a_layer_that_another_is_just_leaving_is_mounted
             a_layer_over_another_lower_one_than_before_is_mounted
             a_read_only_overlay_is_never_writable
             a_frozen_overlay_refuses_writes_on_all_targets

@@ -336,22 +336,6 @@ over_every_format! {
 
 over! {
     of_layers_over_directories: Bench::real();
-    ; {
-        layers:
-            pods_of_one_commit_write_at_once_and_see_only_their_own
-            a_layer_survives_restarts_and_reboots_and_goes_with_its_target
-            a_workspace_takes_no_space_before_the_first_write
-            a_copy_is_a_copy_and_its_root_is_as_that_of_a_layer
-            a_pod_with_mapped_ids_gets_a_copy
-            ids_of_every_kind_but_overlays_can_be_mapped
-            a_layer_beyond_the_limit_is_read_only_until_it_is_unpublished
-            what_is_below_a_layer_does_not_count_towards_its_limit
-            a_shared_layer_that_is_mounted_where_it_is_not_seen_is_refused
-            a_layer_over_a_directory_is_for_root_and_others_get_a_copy;
-    }
-}
-
-over! {
     of_layers_over_images: Bench::images();
     ; {
         layers:
@@ -363,7 +347,22 @@ over! {
             ids_of_every_kind_but_overlays_can_be_mapped
             a_layer_beyond_the_limit_is_read_only_until_it_is_unpublished
             what_is_below_a_layer_does_not_count_towards_its_limit
-            a_shared_layer_that_is_mounted_where_it_is_not_seen_is_refused
+            a_shared_layer_that_is_mounted_where_it_is_not_seen_is_refused;
+    }
+}
+
+over! {
+    of_layers_over_directories_alone: Bench::real();
+    ; {
+        layers:
+            a_layer_over_a_directory_is_for_root_and_others_get_a_copy;
+    }
+}
+
+over! {
+    of_layers_over_images_alone: Bench::images();
+    ; {
+        layers:
             layers_over_an_image_share_one_lower_mount_until_the_last_is_gone
             a_layer_outlives_a_lost_lower_mount
             a_layer_over_an_image_belongs_to_its_user_and_group;

@@ -6,11 +6,10 @@
 //! A process that dies, by any signal, releases its locks. To avoid deadlock they are taken in this order, with gaps
 //! allowed: ask, resolve, repository or fetch, compose, snapshot, target, volume, lower. Whoever waits for a compose's
 //! lock may use snapshots meanwhile: its holder waits for no exclusive lock of one. The holder of a repository's lock may
-//! try to
-//! take a fetch's, and the other way round, but neither waits for it. Serving a hit never waits for a lock that a fetch
-//! holds: it takes the locks of its target and of a snapshot, and an evictor never waits for a snapshot's lock. The
-//! holder of a volume's lock makes, joins or leaves its shared copy and fetches nothing. The only lock it waits for is
-//! the one for making room, whose holder never waits for another lock.
+//! try to take a fetch's, and the other way round, but neither waits for it. Serving a hit never waits for a lock that a
+//! fetch holds: it takes the locks of its target and of a snapshot, and an evictor never waits for a snapshot's lock. The
+//! holder of a volume's lock makes, joins or leaves its shared copy or layer and fetches nothing. The only locks that it
+//! waits for are that of a lower mount and the one for making room, whose holders never wait for another lock.
 
 use std::fmt;
 use std::fs;

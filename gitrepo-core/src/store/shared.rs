@@ -109,7 +109,7 @@ impl VolumeSlot {
     pub(crate) fn install(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
         durable::replace_json(&prepared.join(META_FILE), copy, Durability::Volatile)?;
-        // A layer is two empty directories.
+        // A layer is two empty directories and a mark.
         if copy.layer {
             durable::sync_trees(&[prepared])?
         } else {
@@ -149,7 +149,8 @@ impl VolumeSlot {
 impl Store {
     /// Locks one volume, waiting for other holders until `cancel`.
     ///
-    /// This lock is taken last: its holder fetches nothing and waits for nobody.
+    /// Its holder fetches nothing, and waits only for the lock of a lower mount and for a layer that was just unmounted, at
+    /// most for about a second.
     ///
     /// # Errors
     /// [`StoreError::Locked`], of kind `Busy`, if they hold the lock longer.

@@ -159,12 +159,21 @@ impl Volumes {
         }
     }
 
+    /// Locks the volume of a target if its targets share a copy or a layer.
+    pub(super) fn lock_if_shared(&self, record: &Record, cancel: &Cancel) -> Result<Option<VolumeSlot>, StoreError> {
+        record.shows.is_shared().then(|| self.store.volume(&record.volume_id, cancel)).transpose()
+    }
+
     /// Whether the recorded volume is mounted on its target, in this mount namespace.
     pub(super) fn is_attached(&self, record: &Record) -> Result<bool, MountError> {
         let is_full = self.is_full(record);
-        let shows = |is_full| self.mounter.shows(&mount_of(self.attachment(record), record, is_full));
         // A layer is marked as full before its mounts become read-only.
-        Ok(shows(is_full)? || (is_full && shows(false)?))
+        Ok(self.is_attached_as(record, is_full)? || (is_full && self.is_attached_as(record, false)?))
+    }
+
+    /// Whether the recorded volume is mounted on its target, read-only because its layer is full, or not.
+    pub(super) fn is_attached_as(&self, record: &Record, is_full: bool) -> Result<bool, MountError> {
+        self.mounter.shows(&mount_of(self.attachment(record), record, is_full))
     }
 
     /// Whether the recorded volume is gone from its target in this mount namespace. A volume that another mount covers
@@ -218,7 +227,7 @@ impl Volumes {
                     Attachment::Image { .. } => self.store.lower_path(&record.snapshot),
                     other => other.path().to_owned(),
                 };
-                Attachment::Overlay { lower, upper: layer.upper(), work: layer.work() }
+                overlay(&layer, lower)
             }
             Shows::SharedCopy => Attachment::Bind { source: self.store.shared_tree(&record.volume_id) },
             Shows::Copy => Attachment::Bind { source: self.store.copy_dir(record) },
@@ -246,6 +255,11 @@ impl Volumes {
 }
 
 /// Returns the mount of a recorded volume. A layer that is full is read-only.
+/// Returns the overlay of a layer.
+pub(super) fn overlay(layer: &Layer, lower: PathBuf) -> Attachment {
+    Attachment::Overlay { lower, upper: layer.upper(), work: layer.work() }
+}
+
 pub(super) fn mount_of(attachment: Attachment, record: &Record, is_full: bool) -> Mount {
     Mount { attachment, target: record.target.clone(), read_only: record.shows.is_read_only() || is_full }
 }

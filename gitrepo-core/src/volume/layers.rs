@@ -7,6 +7,7 @@ use super::VolumeRequest;
 use super::Volumes;
 use super::attach::PublishLocks;
 use super::attach::mount_of;
+use super::attach::overlay;
 use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::mount::Attachment;
@@ -15,6 +16,7 @@ use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::snapshot::VolumeRoot;
 use crate::store::Layer;
+use crate::store::LowerSlot;
 use crate::store::Mode;
 use crate::store::Record;
 use crate::store::SharedCopy;
@@ -23,6 +25,9 @@ use crate::store::SnapshotLease;
 use crate::store::StoreError;
 use crate::store::VolumeSlot;
 use crate::watch::Watch;
+
+/// How often to look for a lower mount that was just made.
+const TRIES: usize = 3;
 
 impl Volumes {
     /// Mounts the layer of a target, or of its volume, over the snapshot. Makes the layer if there is none.
@@ -39,10 +44,8 @@ impl Volumes {
             Some(volume) => self.shared_layer(volume, record, root)?,
             None => held.slot.layer(root)?,
         };
-        let mount = |lower: &Path| {
-            let attachment = Attachment::Overlay { lower: lower.to_owned(), upper: layer.upper(), work: layer.work() };
-            self.mounter.attach(&mount_of(attachment, record, layer.is_full()))
-        };
+        let mount =
+            |lower: &Path| self.mounter.attach(&mount_of(overlay(&layer, lower.to_owned()), record, layer.is_full()));
         match snapshot.attachment()? {
             image @ Attachment::Image { .. } => self.with_lower(snapshot.id(), image, &watch.cancel, mount),
             attachment => Ok(mount(attachment.path())?),
@@ -71,19 +74,29 @@ impl Volumes {
         action: impl Fn(&Path) -> Result<(), MountError>,
     ) -> Result<(), PublishError> {
         let lower = Mount { attachment: image, target: self.store.lower_path(id), read_only: true };
-        let slot = self.store.lower(id, Mode::Shared, cancel)?;
-        if self.mounter.shows(&lower)? {
-            return Ok(action(slot.path())?);
+        for _ in 0..TRIES {
+            let slot = self.store.lower(id, Mode::Shared, cancel)?;
+            if self.mounter.shows(&lower)? {
+                return Ok(action(slot.path())?);
+            }
+            drop(slot);
+            // The action may take a second, for which others need not wait. Until it begins, somebody may unmount this.
+            drop(self.make_lower(id, &lower, cancel)?);
         }
-        drop(slot);
+        let slot = self.make_lower(id, &lower, cancel)?;
+        Ok(action(slot.path())?)
+    }
+
+    /// Mounts the lower mount of an image.
+    fn make_lower(&self, id: &SnapshotId, lower: &Mount, cancel: &Cancel) -> Result<LowerSlot, PublishError> {
         let slot = self.store.lower(id, Mode::Exclusive, cancel)?;
-        if !self.mounter.shows(&lower)? {
+        if !self.mounter.shows(lower)? {
             slot.make()?;
             // Something else of ours, such as an earlier image at the same path.
             self.mounter.unmount(slot.path())?;
-            self.mounter.attach(&lower)?;
+            self.mounter.attach(lower)?;
         }
-        Ok(action(slot.path())?)
+        Ok(slot)
     }
 
     /// Unmounts the lower mount of a snapshot if no overlay of this mount namespace has it, and nobody is making one. Only
@@ -104,10 +117,14 @@ impl Volumes {
         Ok(true)
     }
 
-    /// Unmounts the lower mounts that no overlay has, and returns their number.
-    pub(super) fn sweep_lowers(&self) -> Result<usize, StoreError> {
+    /// Unmounts the lower mounts that no overlay has, and returns their number. Those that one of these mounts has are not
+    /// looked at again.
+    pub(super) fn sweep_lowers(&self, mounts: &[MountPoint]) -> Result<usize, StoreError> {
         let mut swept = 0;
         for id in self.store.lowers()? {
+            if mounts.iter().any(|mount| has_lower(mount, &id)) {
+                continue;
+            }
             match self.try_release_lower(&id) {
                 Ok(released) => swept += usize::from(released),
                 Err(error) => {

@@ -207,10 +207,7 @@ impl Volumes {
             return Err(PublishError::Outdated { target: record.target });
         }
         let target = self.find_target(&request.target, Some(&record))?;
-        let volume = match record.shows.is_shared() {
-            true => Some(self.store.volume(&record.volume_id, &watch.cancel)?),
-            false => None,
-        };
+        let volume = self.lock_if_shared(&record, &watch.cancel)?;
         let record = Record {
             snapshot: lease.snapshot.id().clone(),
             // An image of a version without owners stays one.

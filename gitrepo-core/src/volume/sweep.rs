@@ -77,7 +77,8 @@ impl Volumes {
         self.mounter.sweep()?;
         let mounts = self.mounter.list()?;
         let collected = self.collect(abandoned, &mounts, &Cancel::new().within(budget))?;
-        let lowers = self.sweep_lowers();
+        // What was just collected leaves its lower mount to the next sweep, if its unpublish did not take it along.
+        let lowers = self.sweep_lowers(&mounts);
         let shown: Vec<_> = mounts.iter().flat_map(|mount| self.store.needed_by(mount)).collect();
         let mut report = self.store.sweep(budget.saturating_sub(begin.elapsed()), &shown);
         report.volumes = collected.volumes;

@@ -20,7 +20,6 @@ use std::time::Instant;
 
 use super::PublishError;
 use super::Volumes;
-use super::attach::mount_of;
 use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::snapshot;
@@ -141,7 +140,7 @@ impl Volumes {
         });
         let mut overgrown = Vec::new();
         for (copy, records) in copies {
-            let bytes = self.written.of(&copy).map_or(0, |known| known.bytes);
+            let bytes = self.written.now_at(&copy).map_or(0, |known| known.bytes);
             // One that is read-only stays so, also if the limit was raised.
             let is_full = || records.iter().any(|record| self.is_full(record));
             if bytes > limit || is_full() {
@@ -160,7 +159,7 @@ impl Volumes {
         }
         let upper = self.layer_of(record).upper();
         let limit = self.snapshots.gateway().policy().limits().writable_bytes;
-        let known = self.written.of(&upper).or_else(|| {
+        let known = self.written.now_at(&upper).or_else(|| {
             let (opened, measured) = measure(&upper, u64::MAX, Instant::now() + FOR_STATISTICS)?;
             Some(self.written.keep(&upper, opened.identity().ok()?, measured))
         });
@@ -183,18 +182,14 @@ impl Volumes {
         // What another call works on waits for the next run.
         let Some(slot) = self.store.try_target(&record.volume_id, &record.target)? else { return Ok(false) };
         let Some(record) = slot.record()?.filter(|record| record.shows.is_layer()) else { return Ok(false) };
-        let _volume = match record.shows.is_shared() {
-            true => Some(self.store.volume(&record.volume_id, &Cancel::new().within(Duration::ZERO))?),
-            false => None,
-        };
+        let _volume = self.lock_if_shared(&record, &Cancel::new().within(Duration::ZERO))?;
         let layer = self.layer_of(&record);
         // What was measured may have been unpublished since, and another layer made.
         if !layer.is_full() && !large.is_some_and(|large| large.is_at(&layer.upper())) {
             return Ok(false);
         }
-        let shows = |is_full| self.mounter.shows(&mount_of(self.attachment(&record), &record, is_full));
-        let is_frozen = shows(true)?;
-        if !is_frozen && !shows(false)? {
+        let is_frozen = self.is_attached_as(&record, true)?;
+        if !is_frozen && !self.is_attached_as(&record, false)? {
             return Ok(false);
         }
         // Marked first: whoever finds a mount that is read-only knows why.
@@ -212,7 +207,13 @@ impl Written {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what is known about the directory at a path.
+    /// Returns what is known about the directory that is at a path now.
+    fn now_at(&self, copy: &Path) -> Option<Known> {
+        let identity = Opened::new(copy).and_then(|opened| opened.identity()).ok()?;
+        self.of(copy).filter(|known| known.identity == identity)
+    }
+
+    /// Returns what is known about the directory that was measured at a path.
     fn of(&self, copy: &Path) -> Option<Known> {
         self.sizes().known.get(copy).copied()
     }

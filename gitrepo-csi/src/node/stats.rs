@@ -86,26 +86,26 @@ fn stats(
 }
 
 fn usage(volumes: &Volumes, record: &Record) -> Result<Vec<VolumeUsage>, CallFailure> {
-    let summary = volumes.store().snapshot(&record.snapshot)?.map(|lease| lease.meta().summary).unwrap_or_default();
     let place = volumes.store().root();
     let filesystem = statvfs(place).map_err(|error| {
         CallFailure::new(Kind::Unavailable, format!("cannot measure the filesystem of {}: {error}", place.display()))
     })?;
-    let bytes = filesystem.blocks_available().saturating_mul(filesystem.fragment_size());
-    if let Some(layer) = volumes.layer_usage(record) {
-        let inodes = match filesystem.files() {
-            0 => amount(Unit::Inodes, 0, 0),
-            _ => amount(Unit::Inodes, layer.inodes, filesystem.files_available()),
-        };
-        return Ok(vec![amount(Unit::Bytes, layer.bytes, layer.limit.saturating_sub(layer.bytes)), inodes]);
-    }
+    let free = filesystem.blocks_available().saturating_mul(filesystem.fragment_size());
+    let (bytes, entries, available) = match volumes.layer_usage(record) {
+        Some(layer) => (layer.bytes, layer.inodes, free.min(layer.limit.saturating_sub(layer.bytes))),
+        None => {
+            let snapshot = volumes.store().snapshot(&record.snapshot)?;
+            let summary = snapshot.map(|lease| lease.meta().summary).unwrap_or_default();
+            (summary.bytes, summary.entries(), free)
+        }
+    };
     let inodes = match filesystem.files() {
         // This filesystem creates inodes on demand and has no limit. The kubelet reports zeros for its own volumes
         // there.
         0 => amount(Unit::Inodes, 0, 0),
-        _ => amount(Unit::Inodes, summary.entries(), filesystem.files_available()),
+        _ => amount(Unit::Inodes, entries, filesystem.files_available()),
     };
-    Ok(vec![amount(Unit::Bytes, summary.bytes, bytes), inodes])
+    Ok(vec![amount(Unit::Bytes, bytes, available), inodes])
 }
 
 fn amount(unit: Unit, used: u64, available: u64) -> VolumeUsage {

@@ -36,6 +36,8 @@ def has_user_namespaces(c):
 def run(c):
     url = c.url("small")
     ro, rw = csi(url), csi(url, read_only=False)
+    # An overlay cannot be id-mapped.
+    copy = csi(url, read_only=False, writable="copy")
     pods = [
         pod("read-only", ro),
         pod("writable", rw),
@@ -54,8 +56,8 @@ def run(c):
     if has_user_namespaces(c):
         namespaced = [
             pod("namespaced-read-only", ro, hostUsers=False),
-            pod("namespaced-writable", rw, hostUsers=False),
-            pod("namespaced-group", rw, hostUsers=False, securityContext=GROUP),
+            pod("namespaced-writable", copy, hostUsers=False),
+            pod("namespaced-group", copy, hostUsers=False, securityContext=GROUP),
         ]
     c.start(*pods, *namespaced)
 
@@ -63,8 +65,9 @@ def run(c):
     read_only(c, "read-only-group")
     for name in ("writable", "writable-group"):
         writable(c, name)
-    # The files belong to root, and no group is set.
-    refused(c, "writable-user")
+    # The root of the volume is everybody's. The files belong to root, and no group is set.
+    writable(c, "writable-user")
+    refused(c, "writable-user", OVERWRITE)
     equal(c.shell("writable-group", "stat -c %g /v/README.md").strip(), "2000", "group of a file of fsGroup")
     # Without a walk: an image of its own, over the same content.
     equal(c.shell("read-only-group", "stat -c %g /v/README.md").strip(), "2000", "group of a file of an image")
@@ -79,7 +82,9 @@ def run(c):
     contains(c.shell("privileged", "cat /v/README.md"), README, "a privileged pod reads")
     refused(c, "privileged")
     # A pod's writes do not appear in another pod's copy or in the readers' shared tree.
-    for name in ("read-only", "writable-user", "privileged"):
+    contains(c.shell("writable", OVERWRITE), "written", "writable changes a file")
+    contains(c.shell("writable-user", "cat /v/README.md"), README, "another pod's file")
+    for name in ("read-only", "privileged"):
         equal(c.shell(name, "ls /v/new 2>/dev/null"), "", f"{name} sees another pod's file")
 
     contains(c.shell("two", "cat /v/from-init"), "init", "the init container's file")

@@ -15,11 +15,14 @@ def run(c: Node):
         raise Skipped("kubelets give pods their own users since 1.33")
     volumes = {
         "csi-read": csi(c.url("small")),
-        "csi-private": csi(c.url("small"), read_only=False),
+        "csi-private": csi(c.url("small"), read_only=False, writable="copy"),
         "flex-read": flex(c.url("small")),
-        "flex-private": flex(c.url("small"), read_only=False, writable="private"),
+        "flex-private": flex(c.url("small"), read_only=False, writable="copy"),
     }
+    # As the documentation says of volumes that are overlays.
+    c.apply(pod("overlay", csi(c.url("small"), read_only=False), hostUsers=False))
     c.start(*(pod(name, volume, hostUsers=False) for name, volume in volumes.items()))
+    c.event("overlay", "idmap")
     for name in volumes:
         first, *_, last = c.shell(name, WORDS).splitlines()
         equal(last, "read", f"{name}: the volume's file")

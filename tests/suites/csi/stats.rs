@@ -4,6 +4,7 @@ use gitrepo_csi::proto::csi::v1::VolumeUsage;
 use gitrepo_csi::proto::csi::v1::volume_usage::Unit;
 use gitrepo_tests::kubelet::Pod;
 use nix::mount::MntFlags;
+use serde_json::json;
 use tonic::Code;
 
 use super::Scene;
@@ -46,7 +47,8 @@ fn fires(usage: &VolumeUsage) -> bool {
 
 #[test]
 fn all_writers_of_a_claim_report_their_layer_and_readers_the_tree_and_no_alert_fires() {
-    let Some(scene) = Scene::new() else { return };
+    let limits = json!({ "limits": { "writableBytes": "64Mi" } });
+    let Some(scene) = Scene::configured(&limits, |server| server) else { return };
     let writer = scene.persistent("p");
     let reader = writer.clone().read_only();
     let [one, two] = ["one", "two"].map(|pod| scene.start_pod(pod, &writer));
@@ -57,7 +59,7 @@ fn all_writers_of_a_claim_report_their_layer_and_readers_the_tree_and_no_alert_f
     // Others take inodes of the same disk meanwhile.
     assert_eq!((first[0], first[1].used), (second[0], second[1].used));
     assert!((1 << 20..2 << 20).contains(&first[0].used), "{first:?}");
-    assert_eq!((first[0].total, first[1].used), (1 << 30, 2), "limits.writableBytes, the root and the file");
+    assert_eq!((first[0].total, first[1].used), (64 << 20, 2), "limits.writableBytes, the root and the file");
     let tree = usage(&reads, &reader);
     assert!((1..1 << 20).contains(&tree[0].used), "{tree:?}");
     for usage in first.iter().chain(&tree) {

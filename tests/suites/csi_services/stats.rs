@@ -118,6 +118,7 @@ fn a_layer_that_grew_beyond_the_limit_is_read_only_and_abnormal_until_it_is_unpu
     bench.unpublish("grows").unwrap();
     bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("grows") }).unwrap();
     assert!(!stats("grows").volume_condition.unwrap().abnormal, "also before the next measuring");
+    assert_eq!((stats("grows").usage[0].used, stats("grows").usage[0].available), (0, 1 << 20), "nor its size");
     house();
     assert!(!stats("grows").volume_condition.unwrap().abnormal);
     for pod in ["grows", "small"] {

@@ -11,6 +11,7 @@ use std::path::Path;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::mount::mountinfo;
+use gitrepo_tests::file_capability;
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServerBuilder;
@@ -27,6 +28,10 @@ use gitrepo_tests::working_repository::assert_clean;
 use gitrepo_tests::working_repository::assert_whole;
 use gitrepo_tests::working_repository::git;
 use gitrepo_tests::working_repository::line;
+use nix::sys::stat::Mode;
+use nix::sys::stat::SFlag;
+use nix::sys::stat::makedev;
+use nix::sys::stat::mknod;
 use serde_json::json;
 use tonic::Code;
 
@@ -264,6 +269,22 @@ pub(super) fn repeating_publish_and_unpublish_changes_nothing<D: Driver>() {
         assert!(!target.exists(), "{} is still there", target.display());
         scene.node.call_unpublish(&pod, &volume);
         scene.node.call_unpublish(&Pod::new("unknown"), &volume);
+    }
+    scene.node.assert_nothing_set_up();
+}
+
+/// A pod's root makes what it may make anywhere: an overlay also asks for the capabilities of the driver that mounted it.
+pub(super) fn devices_and_file_capabilities_can_be_made_in_a_writable_volume<D: Driver>() {
+    let Some(scene) = Scene::<D>::new() else { return };
+    for kind in ["private", "copy"] {
+        let volume = D::inline(kind, &[("repository", &scene.url()), ("directory", "."), ("writable", kind)]);
+        let pod = Pod::new(kind);
+        let target = scene.set_up(&pod, &volume);
+        mknod(&target.join("null"), SFlag::S_IFCHR, Mode::S_IRUSR, makedev(1, 3)).unwrap();
+        let program = target.join("program");
+        fs::write(&program, "").unwrap();
+        file_capability::set_net_raw(&program).unwrap();
+        scene.tear_down(&pod, &volume);
     }
     scene.node.assert_nothing_set_up();
 }

@@ -19,10 +19,13 @@ use gitrepo_core::mount::MountError;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_tests::namespace;
+use gitrepo_tests::process;
 use gitrepo_tests::volumes::delete;
 use gitrepo_tests::volumes::entries;
 use nix::mount::MsFlags;
 use nix::mount::mount;
+use nix::unistd::Pid;
+use nix::unistd::gettid;
 
 use super::Bench;
 use super::overlay_contract::layers;
@@ -139,6 +142,29 @@ pub(super) fn a_layer_in_use_in_another_mount_namespace_is_refused(bench: &Linux
         told.1.recv().unwrap();
         bench.mounter.attach(&mount).unwrap();
     });
+}
+
+/// An overlay leaves the mount table before it leaves its layer.
+pub(super) fn a_layer_that_another_is_just_leaving_is_mounted(bench: &LinuxBench) {
+    let mount = bench.overlay("layer");
+    let elsewhere = Mount { target: bench.directory("elsewhere"), ..mount.clone() };
+    let (attached, waiting) = (mpsc::channel(), mpsc::channel());
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            namespace::private_mounts();
+            bench.mounter.attach(&elsewhere).unwrap();
+            attached.0.send(()).unwrap();
+            let thread: Pid = waiting.1.recv().unwrap();
+            while !process::sleeps(thread) {
+                thread::yield_now();
+            }
+            bench.mounter.unmount(&elsewhere.target).unwrap();
+        });
+        attached.1.recv().unwrap();
+        waiting.0.send(gettid()).unwrap();
+        bench.mounter.attach(&mount).unwrap();
+    });
+    assert_eq!(bench.mounts_on(&mount.target).len(), 1);
 }
 
 /// As for a snapshot that was made again: the file handle of its root is another.

@@ -63,7 +63,7 @@ pub(super) fn kernel() -> Vec<Check> {
         kernel,
         mounts,
         filesystem("erofs", "without it, read-only volumes are directories of plain files"),
-        filesystem("overlay", "this version does not need it"),
+        filesystem("overlay", "without it, writable volumes are copies"),
         loop_devices,
     ]
 }
@@ -137,9 +137,14 @@ fn format(volumes: &Volumes, choice: SnapshotChoice) -> Check {
 fn writable(volumes: &Volumes) -> Check {
     const NAME: &str = "writable volumes";
     match volumes.without_overlays() {
-        None => {
-            Check::ok(NAME, "writable volumes are overlays, except for pods with hostUsers: false (writable: copy)")
+        None if volumes.serving().format == Format::Image => {
+            Check::ok(NAME, "writable volumes are overlays; pods with hostUsers: false need writable: copy")
         }
+        None => Check::ok(
+            NAME,
+            "writable volumes are overlays, and copies if they have a uid or a group; pods with hostUsers: false need \
+             writable: copy",
+        ),
         Some(reason) => Check::warn(
             NAME,
             format!("writable volumes are copies: {reason}"),

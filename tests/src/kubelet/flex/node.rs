@@ -39,6 +39,7 @@ impl Node {
         let file_system = LoopFs::if_possible(bytes)?;
         let driver = program::executable("gitrepo-flex");
         let home = file_system.path().canonicalize().unwrap();
+        unmount_a_real_nodes();
         lay_over_etc(&home);
         for (place, own) in [("/var/lib", "lib"), ("/var/log", "log")] {
             bind(&directory(&home.join(own)), Path::new(place));
@@ -146,6 +147,15 @@ impl Drop for Node {
         for place in ["/var/log", "/var/lib", "/etc"] {
             let _ = nix::mount::umount2(place, MntFlags::MNT_DETACH);
         }
+    }
+}
+
+/// Unmounts, for the test alone, what a real kubelet of this machine may have there: it would pass for the test's own.
+fn unmount_a_real_nodes() {
+    let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
+    let mut mounts: Vec<_> = mounts.filter(|at| at.starts_with(KUBELET) || at.starts_with(STORE)).collect();
+    while let Some(mount) = mounts.pop() {
+        nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
     }
 }
 
