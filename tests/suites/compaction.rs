@@ -102,15 +102,21 @@ fn converted_files_outlive_compaction_eviction_and_their_remote() {
     let offline = more("offline", &[]);
     assert_converted(&offline, number);
 
-    // What is shown outlives its repository.
+    // What is not shown any more is evicted, and what is shown stays whole.
     for target in published.iter().map(|(target, ..)| target).chain([&view, &copy, &part]) {
         shell.unmount(target).assert_success();
     }
+    let before = entries(&shell.store().join("snapshots")).len();
     shell.run(&["sweep", "--unreferenced"]).assert_success();
-    assert_eq!(entries(&shell.store().join("repositories")), [] as [PathBuf; 0]);
+    let after = entries(&shell.store().join("snapshots")).len();
+    assert!(after < before, "{before} {after}");
     shell.run(&["cache", "verify"]).assert_success();
     assert_converted(&offline, number);
     shell.unmount(&offline).assert_success();
+    shell.run(&["sweep", "--unreferenced"]).assert_success();
+    for kind in ["snapshots", "repositories"] {
+        assert_eq!(entries(&shell.store().join(kind)), [] as [PathBuf; 0]);
+    }
 }
 
 /// A repository of which one file changes with each commit, and another one never.
