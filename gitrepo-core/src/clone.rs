@@ -30,6 +30,7 @@ use crate::snapshot::SnapshotFormat;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::TreeSummary;
 use crate::spec::Revision;
+use crate::spec::SpecError;
 use crate::spec::Submodules;
 use crate::spec::VolumeSpec;
 use crate::store::Staging;
@@ -88,6 +89,9 @@ pub enum CloneError {
         #[source]
         source: io::Error,
     },
+    /// The options do not go together.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// Resolving or fetching failed.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -108,6 +112,7 @@ impl CloneError {
         match self {
             Self::Occupied { .. } => Kind::FailedPrecondition,
             Self::Destination { source, .. } => crate::error::io_kind(source),
+            Self::Spec(error) => error.kind(),
             Self::Gateway(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
             // It is in the user's own directory.
@@ -120,6 +125,7 @@ impl CloneError {
 
 /// Clones into a plain directory, owned by the caller.
 pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Result<Cloned, CloneError> {
+    request.spec.check()?;
     let mut parents = MadeParents::default();
     let destination = free_destination(request.destination, &mut parents)?;
     let cloned = match request.spec.tree.submodules {

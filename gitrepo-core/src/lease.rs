@@ -196,8 +196,8 @@ impl Snapshots {
     ///
     /// # Errors
     ///
-    /// If the remote refuses the credential, all proofs of the credential become void. If it refuses one commit, the proof
-    /// of that commit does.
+    /// [`LeaseError::Spec`] before anything is asked. If the remote refuses the credential, all proofs of the credential
+    /// become void. If it refuses one commit, the proof of that commit does.
     pub fn lease(
         &self,
         spec: &VolumeSpec,
@@ -206,6 +206,7 @@ impl Snapshots {
         credentials: &Credentials,
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
+        spec.check()?;
         match spec.tree.submodules {
             Submodules::None => self.lease_one(spec, selection, form, credentials, watch),
             Submodules::Recursive => self.lease_composed(spec, selection, form, credentials, watch),

@@ -120,7 +120,7 @@ pub(crate) enum PackError {
 
 /// Makes room for one more in a list of at most `most`. It grows by eighths: to double what takes hundreds of megabytes
 /// would need them three times.
-fn make_room<T>(list: &mut Vec<T>, most: usize) -> Result<(), PackError> {
+pub(crate) fn make_room<T>(list: &mut Vec<T>, most: usize) -> Result<(), PackError> {
     if list.len() < list.capacity() {
         return Ok(());
     }

@@ -26,6 +26,7 @@ use crate::spec::WorkingRepository;
 use crate::watch::Watch;
 
 mod beneath;
+mod blob;
 mod checkout;
 mod copy;
 mod directory;
@@ -313,8 +314,12 @@ pub enum SnapshotError {
         what: String,
         /// The limit's value.
         limit: u64,
-        /// The limit's name in the configuration.
+        /// The limit's name in the configuration, or the option that has it.
         setting: String,
+        /// Whether it is something that an option of the volume adds, such as a history or a converted file: a volume
+        /// without the option may show the same tree.
+        #[serde(default)]
+        is_addition: bool,
     },
     /// The worker left an entry that an honest worker never writes.
     #[error("the worker left {path:?}, which is refused: {reason}")]
@@ -357,7 +362,14 @@ impl SnapshotError {
     }
 
     pub(crate) fn too_large(commit: CommitId, what: &str, limit: u64, setting: &str) -> Self {
-        Self::TooLarge { commit, what: what.to_owned(), limit, setting: setting.to_owned() }
+        let (what, setting) = (what.to_owned(), setting.to_owned());
+        Self::TooLarge { commit, what, limit, setting, is_addition: false }
+    }
+
+    /// What an option adds to the tree is too large.
+    pub(crate) fn addition_too_large(commit: CommitId, what: &str, limit: u64, setting: &str) -> Self {
+        let (what, setting) = (what.to_owned(), setting.to_owned());
+        Self::TooLarge { commit, what, limit, setting, is_addition: true }
     }
 
     /// The reserve would not stay free.

@@ -1,5 +1,7 @@
 //! A repository that many fetches added to is compacted by a sweep.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -52,6 +54,69 @@ fn a_sweep_leaves_a_repository_of_few_fetches_alone() {
     let before = growing.files(&shell);
     shell.run(&["sweep"]).assert_success();
     assert_eq!(growing.files(&shell), before);
+}
+
+/// `checkout: git`: what is converted is content like any other, for whatever happens to it later.
+#[test]
+fn converted_files_outlive_compaction_eviction_and_their_remote() {
+    const GIT: &str = "--set=checkout=git";
+    let Some(shell) = Shell::new(256 << 20) else { return };
+    let repository = Repository::new("converted");
+    let server = HttpServer::start(&repository);
+    let url = server.url(&repository);
+    let assert_converted = |target: &Path, number: u64| {
+        assert_eq!(fs::read_to_string(target.join("run.bat")).unwrap(), format!("{number}\r\n"));
+        assert_eq!(fs::read_to_string(target.join("src/same.bat")).unwrap(), "same\r\n");
+    };
+    let mut published = Vec::new();
+    for number in 0..FETCHES {
+        let files = Files::new().file(".gitattributes", "*.bat eol=crlf\n").file("src/same.bat", "same\n");
+        let commit = repository.commit("main", &files.file("run.bat", format!("{number}\n")));
+        let target = shell.target(&number.to_string());
+        shell.mount(&url, &target, &["--revision", &commit, GIT]).assert_success();
+        published.push((target, commit, number));
+    }
+    shell.run(&["sweep"]).assert_success();
+    let packs = entries(&entries(&shell.store().join("repositories"))[0].join("objects/pack"));
+    assert_eq!(packs.len(), 2, "it was compacted: {packs:?}");
+    shell.run(&["cache", "verify"]).assert_success();
+    published.iter().for_each(|(target, _, number)| assert_converted(target, *number));
+
+    // A view, a copy and another directory of the last commit need no fetch.
+    let (_, commit, number) = published[published.len() - 1].clone();
+    let before = server.packs();
+    let more = |pod: &str, words: &[&str]| {
+        let target = shell.target(pod);
+        shell.mount(&url, &target, &[&["--revision", &commit, GIT], words].concat()).assert_success();
+        target
+    };
+    let (view, copy) = (more("view", &["--group=2000"]), more("copy", &["--writable=copy"]));
+    for target in [&view, &copy] {
+        assert_converted(target, number);
+    }
+    assert_eq!(view.join("run.bat").metadata().unwrap().gid(), 2000);
+    let part = more("part", &["--set=subdirectory=src"]);
+    assert_eq!(fs::read_to_string(part.join("same.bat")).unwrap(), "same\r\n");
+    assert_eq!(server.packs(), before);
+    drop(server);
+    let offline = more("offline", &[]);
+    assert_converted(&offline, number);
+
+    // What is not shown any more is evicted, and what is shown stays whole.
+    for target in published.iter().map(|(target, ..)| target).chain([&view, &copy, &part]) {
+        shell.unmount(target).assert_success();
+    }
+    let before = entries(&shell.store().join("snapshots")).len();
+    shell.run(&["sweep", "--unreferenced"]).assert_success();
+    let after = entries(&shell.store().join("snapshots")).len();
+    assert!(after < before, "{before} {after}");
+    shell.run(&["cache", "verify"]).assert_success();
+    assert_converted(&offline, number);
+    shell.unmount(&offline).assert_success();
+    shell.run(&["sweep", "--unreferenced"]).assert_success();
+    for kind in ["snapshots", "repositories"] {
+        assert_eq!(entries(&shell.store().join(kind)), [] as [PathBuf; 0]);
+    }
 }
 
 /// A repository of which one file changes with each commit, and another one never.

@@ -244,7 +244,9 @@ macro_rules! over_every_format {
                     without_a_repository_nothing_is_there_and_depths_share_a_tree
                     a_snapshot_that_is_made_again_has_the_same_branch;
                 checkout:
-                    files_are_converted_as_git_checkout_does_if_asked;
+                    files_are_converted_as_git_checkout_does_if_asked
+                    what_an_option_refuses_stays_for_volumes_without_it
+                    options_that_do_not_go_together_are_refused_before_anything_is_asked;
                 links:
                     links_out_of_the_volume_are_refused_in_every_form;
                 views:

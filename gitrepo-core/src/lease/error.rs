@@ -9,6 +9,7 @@ use crate::policy::PolicyError;
 use crate::remote::RemoteError;
 use crate::signature::SignatureError;
 use crate::snapshot::SnapshotError;
+use crate::spec::SpecError;
 use crate::store::StoreError;
 
 use super::SubmoduleError;
@@ -45,6 +46,9 @@ pub enum LeaseError {
         /// How long ago.
         age: Duration,
     },
+    /// The volume has options that do not go together.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// The operation was cancelled, or its time ran out.
     #[error("publishing was given up")]
     Interrupted {
@@ -63,6 +67,7 @@ impl LeaseError {
             Self::Snapshot(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Submodule(error) => error.kind(),
+            Self::Spec(error) => error.kind(),
             Self::RefusedBefore { .. } => Kind::ResourceExhausted,
             Self::Interrupted { source } => source.kind(),
         }
@@ -86,10 +91,10 @@ impl LeaseError {
     }
 
     /// Whether the repository itself is refused: it exceeds a limit, or contains something that an honest repository
-    /// never does. Then nothing of it is worth keeping.
+    /// never does. Then nothing of it is worth keeping. What only an option of the volume adds is not the repository's.
     pub(super) fn is_refusal(&self) -> bool {
         let Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(error))) = self else { return false };
-        matches!(error, SnapshotError::TooLarge { .. } | SnapshotError::UnsafeName { .. })
+        matches!(error, SnapshotError::TooLarge { is_addition: false, .. } | SnapshotError::UnsafeName { .. })
     }
 
     /// Whether the pack of a complete fetch is still good after this error: the time ran out, the worker died or hit a
@@ -195,6 +200,7 @@ impl LeaseError {
             Self::Policy(_)
             | Self::Gateway(_)
             | Self::Submodule(_)
+            | Self::Spec(_)
             | Self::RefusedBefore { .. }
             | Self::Interrupted { .. } => true,
         };
@@ -240,6 +246,17 @@ mod tests {
 
     fn store(errno: i32) -> LeaseError {
         StoreError::io("read", Path::new("/store/file"))(io::Error::from_raw_os_error(errno)).into()
+    }
+
+    #[test]
+    fn what_an_option_adds_says_nothing_against_the_repository() {
+        let commit = CommitId::parse(&"1".repeat(40)).unwrap();
+        let tree = verifier(SnapshotError::too_large(commit, "bytes", 1, "limits.treeBytes"));
+        let addition = verifier(SnapshotError::addition_too_large(commit, "bytes", 1, "limits.treeBytes"));
+        assert_eq!([&tree, &addition].map(LeaseError::is_refusal), [true, false]);
+        // Both are remembered.
+        assert_eq!([&tree, &addition].map(LeaseError::tree_exceeds_a_limit), [true, true]);
+        assert!(addition.leaves_the_pack_good());
     }
 
     #[test]

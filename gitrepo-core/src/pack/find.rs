@@ -23,9 +23,9 @@ const MOST_BYTES: u64 = 64 << 20;
 /// about 50,000. In a message of a worker, each may take four.
 pub(crate) const LONGEST_COMMIT: u64 = 240 << 10;
 
-/// Reads a pack up to the object with this id, and returns its type and, of a commit or a tag, its content; `None` if it does not
-/// come. Deltas are passed over: a server sends an object as one only if it also sends the object that it builds on. So
-/// are commits and tags that are too [long](LONGEST_COMMIT).
+/// Reads a pack up to the object with this id, and returns its type and, of a commit or a tag, its content; `None` if it
+/// does not come. Deltas are passed over: a server sends an object as one only if it also sends the object that it builds
+/// on. So are commits and tags that are too [long](LONGEST_COMMIT).
 ///
 /// # Errors
 ///

@@ -69,12 +69,24 @@ impl History {
 
     /// Adds an object. Returns the byte where it begins.
     pub(crate) fn add(&mut self, number: u32, kind: ObjectType, content: &Content) -> Result<u64, PackError> {
+        self.add_seen(number, kind, content, &mut |_| ())
+    }
+
+    /// Adds an object. `seen` gets its content, which is read only once.
+    pub(crate) fn add_seen(
+        &mut self,
+        number: u32,
+        kind: ObjectType,
+        content: &Content,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> Result<u64, PackError> {
         make_room(&mut self.objects, MOST_OBJECTS as usize)?;
         let offset = self.position;
         let mut to = Counted { to: &mut self.pack, length: 0, crc: flate2::Crc::new() };
         let zlib = &mut self.zlib;
         let written = to.write_all(&header(kind, content.len())).and_then(|()| {
             content.for_each_piece(|piece| {
+                seen(piece);
                 zlib.write_all(piece)?;
                 to.write_all(zlib.get_ref())?;
                 zlib.get_mut().clear();

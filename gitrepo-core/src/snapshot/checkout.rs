@@ -5,10 +5,11 @@
 //! directories, views, eviction and the scrub know nothing of it. The id says nothing about the conversion: that is the
 //! verifier's word alone.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
-use std::io::Read;
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 
 use git2::ObjectType;
 use git2::Oid;
@@ -16,6 +17,7 @@ use git2::Oid;
 use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
+use super::blob;
 use super::listing::Listing;
 use super::object;
 use super::widen;
@@ -29,6 +31,7 @@ use crate::object::TreeObject;
 
 mod attributes;
 mod convert;
+mod effort;
 mod encoding;
 mod pattern;
 
@@ -36,39 +39,54 @@ use attributes::Attributes;
 use attributes::Macros;
 use attributes::Rules;
 use convert::Conversion;
+use effort::Effort;
+use effort::MOST_STEPS;
+use effort::Stop;
 
 /// The name of the files with attributes.
 const NAME: &[u8] = b".gitattributes";
 
-/// Most bytes of all files with attributes of a tree.
-const MOST_RULES: u64 = 16 << 20;
+/// Most bytes of all files with attributes of a tree, with the paths of their directories. In memory they may take 60 times
+/// as many.
+const MOST_RULES: u64 = 2 << 20;
 
-/// Largest file that is converted, in bytes: it is held in memory, before and after.
-const LARGEST: u64 = 64 << 20;
+/// Largest file that is converted, before and after, in bytes: both are held in memory.
+const LARGEST: u32 = 64 << 20;
+
+/// Bytes of converted files that are held in memory before they are looked for in the repository.
+const BATCH: usize = 32 << 20;
+
+/// Gives a repository that can be written to, once there is something to write.
+pub(crate) type Writable<'a> = &'a mut dyn FnMut() -> Result<PathBuf, SnapshotError>;
+
+/// The new id of each file that changes, by its number in the listing, and the repository that has what is new.
+type Written = (Vec<(usize, Oid)>, Option<PathBuf>);
 
 /// What the limits here are limits of.
 const SETTING: &str = "checkout: git";
 
-/// Converts the files of a listed tree whose attributes say so, into a segment of `repository`, a bare one that can be
-/// written to, and makes the listing name what came of them.
+/// Converts the files of a listed tree whose attributes say so, and makes the listing name what came of them. What is new
+/// becomes a segment of the repository that `writable` gives, which must build on `repository` or be it. Returns that, or
+/// `repository` if nothing is new.
 pub(super) fn convert(
     repository: &Path,
+    writable: Writable<'_>,
     request: &TreeRequest,
     listing: &mut Listing,
     watch: &Watch,
-) -> Result<(), SnapshotError> {
+) -> Result<PathBuf, SnapshotError> {
     let segments = Segments::open(repository).map_err(|error| failed("open the segments of", error))?;
     let source = Source { repository, request, segments: &segments };
     let rules = TreeRules::read(&source, listing)?;
     if rules.is_empty() {
-        return Ok(());
+        return Ok(repository.to_owned());
     }
     let wanted = wanted(&source, &rules, listing, watch)?;
-    let converted = Conversions::new(&source, wanted, listing)?.write(watch)?;
+    let (converted, written) = Conversions::new(&source, wanted, listing)?.write(writable, watch)?;
     for (number, id) in converted {
         listing.entries[number].id = id;
     }
-    Ok(())
+    Ok(written.unwrap_or_else(|| repository.to_owned()))
 }
 
 /// The files that may change, by their number in the listing, and how.
@@ -79,13 +97,16 @@ fn wanted(
     watch: &Watch,
 ) -> Result<Vec<(usize, Conversion)>, SnapshotError> {
     let mut wanted = Vec::new();
+    let mut effort = Effort::new(MOST_STEPS, &watch.cancel);
     for (number, entry) in listing.entries.iter().enumerate() {
         if !is_file(entry.mode) {
             continue;
         }
         source.check_wanted(watch)?;
         let path = [rules.above.as_slice(), &listing.path_in_tree(entry)].concat();
-        let conversion = Conversion::of(&rules.of(listing, entry.directory, &path));
+        let conversion = Conversion::of(
+            &rules.of(listing, entry.directory, &path, &mut effort).map_err(|stop| source.stopped(stop))?,
+        );
         wanted.extend(conversion.map(|conversion| (number, conversion)));
     }
     Ok(wanted)
@@ -108,7 +129,24 @@ impl Source<'_> {
     }
 
     fn too_large(&self, what: &str, limit: u64) -> SnapshotError {
-        SnapshotError::too_large(self.request.commit, what, limit, SETTING)
+        SnapshotError::addition_too_large(self.request.commit, what, limit, SETTING)
+    }
+
+    fn stopped(&self, stop: Stop) -> SnapshotError {
+        match stop {
+            Stop::TooMuch => self.too_large("steps to match files with attributes", MOST_STEPS),
+            Stop::Interrupted(source) => SnapshotError::Interrupted { commit: self.request.commit, source },
+        }
+    }
+
+    /// The content of a file with this conversion; `None` if it stays as it is.
+    fn convert(&self, id: Oid, extent: Extent, conversion: &Conversion) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let too_large = || self.too_large("bytes of a file that is converted", LARGEST.into());
+        if extent.length > LARGEST.into() {
+            return Err(too_large());
+        }
+        let most = usize::try_from(LARGEST).unwrap_or(usize::MAX);
+        conversion.apply(&self.read(id, extent)?, id, most).map_err(|_| too_large())
     }
 
     fn check_wanted(&self, watch: &Watch) -> Result<(), SnapshotError> {
@@ -117,14 +155,11 @@ impl Source<'_> {
     }
 
     fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, SnapshotError> {
-        self.segments.locate(ids).map_err(|error| self.incomplete(format_args!("a segment is damaged: {error}")))
+        blob::locate(self.segments, ids, self.request.commit)
     }
 
     fn read(&self, id: Oid, extent: Extent) -> Result<Vec<u8>, SnapshotError> {
-        let mut content = Vec::new();
-        let read = self.segments.read(extent).read_to_end(&mut content);
-        read.map_err(|error| self.incomplete(format_args!("object {id}: {error}")))?;
-        Ok(content)
+        blob::read(self.segments, id, extent, self.request.commit)
     }
 }
 
@@ -135,16 +170,24 @@ struct TreeRules {
     /// Of the directories above it, the repository's root first.
     outer: Vec<Rules>,
     /// Of the directories in it, by their number in the listing.
-    inner: Vec<Option<Rules>>,
+    inner: HashMap<usize, Rules>,
     macros: Macros,
 }
 
 impl TreeRules {
     fn read(source: &Source<'_>, listing: &Listing) -> Result<Self, SnapshotError> {
         let mut above = Vec::new();
+        let mut left = MOST_RULES;
+        let mut spend = |length: u64| {
+            left = left
+                .checked_sub(length)
+                .ok_or_else(|| source.too_large("bytes of files with attributes", MOST_RULES))?;
+            Ok::<_, SnapshotError>(())
+        };
         // The directory of each file with attributes, and its number in the listing, if it is there.
         let mut files = Vec::new();
         for (base, id) in outer_files(source)? {
+            spend(widen(base.len()))?;
             files.extend(id.map(|id| (base.clone(), id, None)));
             above = base;
         }
@@ -154,23 +197,22 @@ impl TreeRules {
                 if !base.is_empty() && !base.ends_with(b"/") {
                     base.push(b'/');
                 }
+                // Even if nothing is in it.
+                spend(1 + widen(base.len()))?;
                 files.push((base, entry.id, Some(entry.directory)));
             }
         }
         let ids: Vec<Oid> = files.iter().map(|(_, id, _)| *id).collect();
-        let (mut left, mut macros, mut outer) = (MOST_RULES, Macros::default(), Vec::new());
-        let mut inner: Vec<Option<Rules>> = Vec::new();
-        inner.resize_with(listing.directories.len(), || None);
+        let (mut macros, mut outer, mut inner) = (Macros::default(), Vec::new(), HashMap::new());
         for ((base, id, directory), extent) in files.into_iter().zip(source.locate(&ids)?) {
-            let extent = extent.ok_or_else(|| source.incomplete(format_args!("object {id} is missing")))?;
-            let too_large = || source.too_large("bytes of files with attributes", MOST_RULES);
-            left = left.checked_sub(extent.length).ok_or_else(too_large)?;
+            let extent = extent.ok_or_else(|| blob::missing(source.request.commit, id))?;
+            spend(extent.length)?;
             let rules = Rules::parse(&source.read(id, extent)?, &base);
             if base.is_empty() {
                 macros.define(&rules);
             }
             match directory {
-                Some(directory) => inner[directory] = Some(rules),
+                Some(directory) => drop(inner.insert(directory, rules)),
                 None => outer.push(rules),
             }
         }
@@ -178,23 +220,32 @@ impl TreeRules {
     }
 
     fn is_empty(&self) -> bool {
-        self.outer.is_empty() && self.inner.iter().all(Option::is_none)
+        self.outer.is_empty() && self.inner.is_empty()
     }
 
     /// The attributes of a file: those of its own directory come first, and what they leave open those above decide.
-    fn of(&self, listing: &Listing, mut directory: usize, path: &[u8]) -> Attributes {
+    fn of(
+        &self,
+        listing: &Listing,
+        mut directory: usize,
+        path: &[u8],
+        effort: &mut Effort<'_>,
+    ) -> Result<Attributes, Stop> {
         let mut found = Attributes::default();
         loop {
-            if let Some(rules) = &self.inner[directory] {
-                rules.apply(path, &self.macros, &mut found);
+            effort.spend(1)?;
+            if let Some(rules) = self.inner.get(&directory) {
+                rules.apply(path, &self.macros, effort, &mut found)?;
             }
             if directory <= listing.tree_root {
                 break;
             }
             directory = listing.directories[directory].parent;
         }
-        self.outer.iter().rev().for_each(|rules| rules.apply(path, &self.macros, &mut found));
-        found
+        for rules in self.outer.iter().rev() {
+            rules.apply(path, &self.macros, effort, &mut found)?;
+        }
+        Ok(found)
     }
 }
 
@@ -246,74 +297,88 @@ impl<'a> Conversions<'a> {
         for (((number, conversion), id), extent) in wanted.into_iter().zip(ids).zip(located) {
             // What is missing is named when the whole tree is located.
             let Some(extent) = extent else { continue };
-            if extent.length > LARGEST {
-                return Err(source.too_large("bytes of a file that is converted", LARGEST));
-            }
             files.push((number, id, extent, conversion));
         }
         Ok(Self { source, files })
     }
 
-    /// Writes what is not in the repository yet, and returns the new id of each file that changes, by its number. What is
-    /// converted is not kept in memory: what has to be written is converted once more.
-    fn write(self, watch: &Watch) -> Result<Vec<(usize, Oid)>, SnapshotError> {
+    /// Writes what is not in the repository yet.
+    fn write(self, writable: Writable<'_>, watch: &Watch) -> Result<Written, SnapshotError> {
         let Self { source, files } = self;
         let mut changed = Vec::new();
-        for (at, (number, id, extent, conversion)) in files.iter().enumerate() {
+        let mut seen = HashSet::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut segment = NewSegment { source, writable, written: None, blobs: Vec::new(), bytes: 0 };
+        for (number, id, extent, conversion) in files {
             source.check_wanted(watch)?;
-            if let Some(content) = conversion.apply(&source.read(*id, *extent)?, *id) {
-                let new = Oid::hash_object(ObjectType::Blob, &content);
-                let new = new.map_err(|error| SnapshotError::unreadable(source.request.commit, &error))?;
-                changed.push((at, *number, new));
-            }
-        }
-        let ids: Vec<Oid> = changed.iter().map(|(.., new)| *new).collect();
-        let mut segment = NewSegment { source, writer: None, blobs: Vec::new(), ids: HashSet::new(), bytes: 0 };
-        for ((at, _, new), there) in changed.iter().zip(source.locate(&ids)?) {
-            if there.is_some() || !segment.ids.insert(*new) {
+            let Some(content) = source.convert(id, extent, &conversion)? else { continue };
+            let new = Oid::hash_object(ObjectType::Blob, &content);
+            let new = new.map_err(|error| SnapshotError::unreadable(source.request.commit, &error))?;
+            changed.push((number, new));
+            if !seen.insert(new) {
                 continue;
             }
-            source.check_wanted(watch)?;
-            let (_, id, extent, conversion) = &files[*at];
-            let content = conversion.apply(&source.read(*id, *extent)?, *id).unwrap_or_default();
-            segment.add(*new, &content)?;
+            bytes += content.len();
+            batch.push((new, content));
+            if bytes >= BATCH {
+                segment.add_missing(std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
         }
-        segment.finish()?;
-        Ok(changed.into_iter().map(|(_, number, new)| (number, new)).collect())
+        segment.add_missing(batch)?;
+        Ok((changed, segment.finish()?))
     }
 }
 
 /// A segment of converted files.
 struct NewSegment<'a> {
     source: &'a Source<'a>,
-    writer: Option<SegmentWriter>,
+    writable: Writable<'a>,
+    /// Where it is, once there is one.
+    written: Option<(PathBuf, SegmentWriter)>,
     blobs: Vec<(Oid, u64, u64)>,
-    ids: HashSet<Oid>,
     bytes: u64,
 }
 
 impl NewSegment<'_> {
+    /// Adds those that the repository does not have.
+    fn add_missing(&mut self, batch: Vec<(Oid, Vec<u8>)>) -> Result<(), SnapshotError> {
+        let ids: Vec<Oid> = batch.iter().map(|(id, _)| *id).collect();
+        let missing = batch.into_iter().zip(self.source.locate(&ids)?).filter(|(_, there)| there.is_none());
+        missing.map(|(blob, _)| blob).try_for_each(|(id, content)| self.add(id, &content))
+    }
+
     fn add(&mut self, id: Oid, content: &[u8]) -> Result<(), SnapshotError> {
         self.bytes = self.bytes.saturating_add(widen(content.len()));
         let limit = self.source.request.limits.tree_bytes;
         if self.bytes > limit {
-            return Err(SnapshotError::too_large(self.source.request.commit, "bytes", limit, "limits.treeBytes"));
+            return Err(SnapshotError::addition_too_large(
+                self.source.request.commit,
+                "bytes",
+                limit,
+                "limits.treeBytes",
+            ));
         }
-        let directory = self.source.repository.join(content::DIRECTORY);
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => SegmentWriter::create(&directory).map_err(|error| failed("make a segment in", error))?,
+        let (repository, mut writer) = match self.written.take() {
+            Some(written) => written,
+            None => {
+                let repository = (self.writable)()?;
+                let writer = SegmentWriter::create(&repository.join(content::DIRECTORY));
+                (repository, writer.map_err(|error| failed("make a segment in", error))?)
+            }
         };
         let put = writer.begin().and_then(|place| writer.write_all(content).map(|()| place));
         let place = put.map_err(|error| failed("write a segment in", error))?;
-        self.writer = Some(writer);
+        self.written = Some((repository, writer));
         self.blobs.push((id, place, widen(content.len())));
         Ok(())
     }
 
-    fn finish(self) -> Result<(), SnapshotError> {
-        let Some(writer) = self.writer else { return Ok(()) };
-        writer.finish(self.blobs.into_iter()).map_err(|error| failed("finish a segment in", error))
+    /// Returns the repository that has it, if there is one.
+    fn finish(self) -> Result<Option<PathBuf>, SnapshotError> {
+        let Some((repository, writer)) = self.written else { return Ok(None) };
+        writer.finish(self.blobs.into_iter()).map_err(|error| failed("finish a segment in", error))?;
+        Ok(Some(repository))
     }
 }
 

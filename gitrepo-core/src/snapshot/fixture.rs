@@ -21,7 +21,7 @@ use super::TreeRequest;
 use super::TreeSummary;
 use super::Watch;
 use super::adopt;
-use super::list;
+use super::mountable;
 use crate::content;
 use crate::content::SegmentWriter;
 use crate::policy::Limits;
@@ -70,6 +70,41 @@ impl Fixture {
         segment.write_all(data).unwrap();
         segment.finish([(id, offset, data.len() as u64)].into_iter()).unwrap();
         id
+    }
+
+    /// Flips a bit of a blob with this content, in the segments alone.
+    pub(crate) fn damage(&self, data: impl AsRef<[u8]>) {
+        let segments = self.path().join(content::DIRECTORY);
+        let paths = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap().path());
+        let mut contents = paths.filter(|path| path.extension() == Some(content::CONTENT.as_ref()));
+        let path = contents.find(|path| fs::read(path).unwrap().starts_with(data.as_ref())).unwrap();
+        let mut content = fs::read(&path).unwrap();
+        content[0] ^= 1;
+        // It is read-only.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+
+    /// Puts all blobs into one segment, as a compaction does, the last ones first.
+    #[expect(clippy::disallowed_methods, reason = "nothing is mounted in a directory of a test")]
+    pub(crate) fn compact(&self) {
+        let segments = self.path().join(content::DIRECTORY);
+        let before = content::Segments::open(self.path()).unwrap();
+        let mut blobs = before.blobs().unwrap();
+        blobs.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        blobs.dedup_by_key(|(id, _)| *id);
+        fs::remove_dir_all(&segments).unwrap();
+        fs::create_dir(&segments).unwrap();
+        let mut segment = SegmentWriter::create(&segments).unwrap();
+        let copied: Vec<_> = blobs
+            .into_iter()
+            .map(|(id, extent)| {
+                let offset = segment.begin().unwrap();
+                std::io::copy(&mut before.read(extent), &mut segment).unwrap();
+                (id, offset, extent.length)
+            })
+            .collect();
+        segment.finish(copied.into_iter()).unwrap();
     }
 
     /// Creates a tree of exactly these entries, in this order.
@@ -156,6 +191,16 @@ impl Fixture {
         Directory.complete(&listed, staging, self.path(), request, no_reserve(), watch)?;
         Ok(summary)
     }
+}
+
+/// Lists a tree out of a repository that can be written to.
+pub(crate) fn list(
+    repository: &Path,
+    request: &TreeRequest,
+    staging: &Path,
+    watch: &Watch,
+) -> Result<TreeSummary, SnapshotError> {
+    mountable::list(repository, &mut || Ok(repository.to_owned()), request, staging, watch)
 }
 
 /// A worker's staging directory.

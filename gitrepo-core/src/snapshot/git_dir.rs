@@ -1,9 +1,9 @@
 //! The `.git` of a tree: a working repository for the volume's reader.
 //!
-//! The worker makes its pack ([`pack`](mod@pack)), and lists where its history ends. The parent checks both as it checks
-//! the rest of the list, and writes everything else itself: names, refs, settings, and the index. What a remote chose, such
-//! as the name of a branch, was checked and is quoted. Nothing here can make git run anything: there are no hooks, and the
-//! settings are ours.
+//! The worker makes its pack ([`pack`](mod@pack)), and lists where its history ends. The parent checks the form of what is
+//! listed, and that the pack is inside its file, but reads no object. It writes everything else itself: names, refs,
+//! settings, and the index. What a remote chose, such as the name of a branch, was checked and is quoted. Nothing here can
+//! make git run anything: there are no hooks, and the settings are ours.
 //!
 //! `git status` reads no file if the index says of each what lstat(2) says. In an image, both are our words.
 
@@ -12,6 +12,9 @@ use std::path::Path;
 
 use git2::Oid;
 
+use super::SnapshotError;
+use super::TreeRequest;
+use super::listing::Listing;
 use super::mountable::listed::Extent;
 use super::mountable::listed::Kind;
 use super::mountable::listed::Listed;
@@ -47,9 +50,11 @@ const EXCLUDE: &str = "# Patterns of files that git ignores here, as in .gitigno
 /// git reads again.
 const INDEX_IS_LATER: i64 = 1;
 
-/// Adds `.git` to a list, in its directory `top`. The index is the last of the files that we write.
+/// Adds `.git` to a list, in its directory `top`. The index is the last of the files that we write; its entries have this
+/// many bytes.
 pub(crate) fn add(
     listed: &mut Listed,
+    entries: u64,
     top: Option<usize>,
     shown: &WorkingRepository,
     commit: CommitId,
@@ -73,7 +78,7 @@ pub(crate) fn add(
         listed.push(directory_of(&directories, &path), &name_of(&path), kind);
         listed.summary.bytes = listed.summary.bytes.saturating_add(content.size);
     }
-    let template = index::template(listed);
+    let template = index::template(listed, entries);
     let mut files = vec![
         ("HEAD", head(shown, commit)),
         ("config", config::of(shown)),
@@ -95,6 +100,15 @@ pub(crate) fn add(
     listed.summary.files += 2 + super::widen(listed.written.len());
 }
 
+/// Refuses a tree with an index that is too large, in the worker, before its pack is made.
+pub(crate) fn check_index(request: &TreeRequest, listing: &Listing) -> Result<(), SnapshotError> {
+    if request.repository.is_none() {
+        return Ok(());
+    }
+    let lengths = listing.entries.iter().map(|entry| index::entry_length(listing.path_in_tree(entry).len()));
+    index::check_length(request, lengths.sum())
+}
+
 /// Fills in the index of files on a disk what lstat(2) says of them, if they show a repository.
 pub(crate) fn refresh_index(root: &Path, options: &TreeOptions, shown: Option<&WorkingRepository>) -> io::Result<()> {
     if shown.is_none() {
@@ -106,7 +120,7 @@ pub(crate) fn refresh_index(root: &Path, options: &TreeOptions, shown: Option<&W
 /// The time of a node, if it has one of its own, in seconds since 1970.
 pub(crate) fn time_of(listed: &Listed, node: &Node) -> Option<i64> {
     match node.kind {
-        Kind::Written { number, .. } if number + 1 == listed.written.len() => Some(index_time(listed)),
+        Kind::Written { number, .. } if listed.is_index(number) => Some(index_time(listed)),
         _ => None,
     }
 }

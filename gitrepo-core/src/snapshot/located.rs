@@ -10,6 +10,7 @@ use git2::Oid;
 use super::SnapshotError;
 use super::TreeRequest;
 use super::TreeSummary;
+use super::blob;
 use super::listing::Entry;
 use super::listing::Listing;
 use super::object;
@@ -17,7 +18,6 @@ use super::submodules;
 use super::symlink;
 use super::widen;
 use crate::content::Extent;
-use crate::content::IndexError;
 use crate::content::Segments;
 use crate::error::Cause;
 use crate::object::EntryMode;
@@ -120,22 +120,14 @@ fn locate(
     listing: &Listing,
     commit: CommitId,
 ) -> Result<Vec<Option<Extent>>, SnapshotError> {
-    let incomplete = |what: &dyn std::fmt::Display| SnapshotError::Incomplete { commit, source: Cause::new(what) };
     let is_blob = |entry: &&Entry| entry.mode != EntryMode::Submodule;
     let ids: Vec<Oid> = listing.entries.iter().filter(is_blob).map(|entry| entry.id).collect();
-    let mut found = segments
-        .locate(&ids)
-        .map_err(|error| match error {
-            IndexError::Io(error) => SnapshotError::io("read the index of", b"a segment", error),
-            IndexError::Damaged(what) => incomplete(&format_args!("a segment is damaged: {what}")),
-        })?
-        .into_iter();
+    let mut found = blob::locate(segments, &ids, commit)?.into_iter();
     let locate = |entry: &Entry| match entry.mode {
         EntryMode::Submodule => Ok(None),
         _ => match found.next().flatten() {
             Some(extent) => Ok(Some(extent)),
-            None => Err(not_a_blob(repository, entry.id, commit)
-                .unwrap_or_else(|| incomplete(&format_args!("object {} is missing", entry.id)))),
+            None => Err(not_a_blob(repository, entry.id, commit).unwrap_or_else(|| blob::missing(commit, entry.id))),
         },
     };
     listing.entries.iter().map(locate).collect()

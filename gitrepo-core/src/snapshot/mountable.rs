@@ -28,6 +28,7 @@ use super::VerifyError;
 use super::Watch;
 use super::beneath::Beneath;
 use super::checkout;
+use super::checkout::Writable;
 use super::git_dir;
 use super::git_dir::pack::Packed;
 use super::image;
@@ -96,17 +97,21 @@ impl SnapshotFormat for Image {
 }
 
 /// Lists a tree in the worker: writes the manifest into `staging`, an empty directory, and the pack of its `.git`.
-/// `repository` is a bare one, with alternates or without; with `checkout: git`, converted files are written into it.
+/// `repository` is a bare one, with alternates or without. With `checkout: git`, converted files are written into the one
+/// that `writable` gives, which is asked only if there are any.
 pub(crate) fn list(
     repository: &Path,
+    writable: Writable<'_>,
     request: &TreeRequest,
     staging: &Path,
     watch: &Watch,
 ) -> Result<TreeSummary, SnapshotError> {
     let mut listing = Listing::of(repository, request, watch)?;
-    if request.tree.checkout == Checkout::Git {
-        checkout::convert(repository, request, &mut listing, watch)?;
-    }
+    git_dir::check_index(request, &listing)?;
+    let repository = &match request.tree.checkout {
+        Checkout::Bytes => repository.to_owned(),
+        Checkout::Git => checkout::convert(repository, writable, request, &mut listing, watch)?,
+    };
     let located = Located::find(repository, request, &listing)?;
     check_links(&located, watch)?;
     let summary = located.summary();

@@ -8,12 +8,11 @@ mod config;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::io::Read;
 
 use super::SnapshotError;
+use super::blob;
 use super::listing::Listing;
 use crate::content::Segments;
-use crate::error::Cause;
 use crate::object::EntryMode;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
@@ -47,7 +46,7 @@ pub(super) fn urls(
         return Ok(HashMap::new());
     }
     if found.len() > MOST {
-        return Err(SnapshotError::too_large(commit, "submodules", MOST as u64, "this version"));
+        return Err(SnapshotError::addition_too_large(commit, "submodules", MOST as u64, "this version"));
     }
     let text = read(listing, segments, commit)?;
     let by_path = by_path(&text).map_err(|Refused { submodule, reason }| refused(commit, &submodule, reason))?;
@@ -67,17 +66,12 @@ pub(super) fn urls(
 /// Reads the commit's `.gitmodules`; empty if there is none.
 fn read(listing: &Listing, segments: &Segments, commit: CommitId) -> Result<Vec<u8>, SnapshotError> {
     let Some(id) = listing.gitmodules else { return Ok(Vec::new()) };
-    let incomplete = |what: &dyn std::fmt::Display| SnapshotError::Incomplete { commit, source: Cause::new(what) };
-    let found = segments.locate(&[id]).map_err(|_| incomplete(&"a segment is damaged"))?;
-    let Some(extent) = found.into_iter().next().flatten() else {
-        return Err(incomplete(&format_args!("object {id} is missing")));
-    };
+    let found = blob::locate(segments, &[id], commit)?;
+    let Some(extent) = found.into_iter().next().flatten() else { return Err(blob::missing(commit, id)) };
     if extent.length > LONGEST {
-        return Err(SnapshotError::too_large(commit, "bytes of .gitmodules", LONGEST, "this version"));
+        return Err(SnapshotError::addition_too_large(commit, "bytes of .gitmodules", LONGEST, "this version"));
     }
-    let mut text = Vec::new();
-    segments.read(extent).read_to_end(&mut text).map_err(|error| incomplete(&format_args!("object {id}: {error}")))?;
-    Ok(text)
+    blob::read(segments, id, extent, commit)
 }
 
 /// Why a file is refused, and which section of it.

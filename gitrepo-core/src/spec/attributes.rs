@@ -269,7 +269,7 @@ impl VolumeSpec {
         if default_directory == DefaultDirectory::BaseName && given("directory").is_none() {
             spec.tree.directory = base_directory(&spec.repository)?;
         }
-        spec.refuse_what_does_not_go_together()?;
+        spec.check()?;
         spec.refuse_what_does_not_work_yet()?;
         Ok(spec)
     }
@@ -292,21 +292,6 @@ impl VolumeSpec {
             "writable" => self.writable = Some(word("writable", value)?),
             "uid" => self.uid = decimal(value).filter(|uid| *uid != u32::MAX).ok_or_else(|| refused("uid", value))?,
             _ => {}
-        }
-        Ok(())
-    }
-
-    /// Rejects options of which each works alone.
-    fn refuse_what_does_not_go_together(&self) -> Result<(), SpecError> {
-        if self.git_dir == GitDir::Keep && !self.tree.submodules.is_none() {
-            return Err(SpecError::Together { one: "gitDir: keep", other: "submodules: recursive" });
-        }
-        if self.git_dir == GitDir::Keep && self.tree.checkout != Checkout::Bytes {
-            return Err(SpecError::Together { one: "gitDir: keep", other: "checkout: git" });
-        }
-        // git has no repository of a part of a tree that is the whole of its working tree.
-        if self.git_dir == GitDir::Keep && !self.tree.subdirectory.is_root() {
-            return Err(SpecError::PartOfRepository);
         }
         Ok(())
     }

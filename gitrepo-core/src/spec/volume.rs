@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::spec::Checkout;
 use crate::spec::GitDir;
 use crate::spec::PullPolicy;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
+use crate::spec::SpecError;
 use crate::spec::TreeOptions;
 use crate::spec::Writable;
 use crate::spec::duration;
@@ -58,6 +60,26 @@ impl VolumeSpec {
             writable: None,
             uid: 0,
         }
+    }
+
+    /// Checks that the options go together.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError::Together`] and [`SpecError::PartOfRepository`], for options of which each works alone.
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.git_dir != GitDir::Keep {
+            return Ok(());
+        }
+        let together = |other| Err(SpecError::Together { one: "gitDir: keep", other });
+        if !self.tree.submodules.is_none() {
+            return together("submodules: recursive");
+        }
+        if self.tree.checkout != Checkout::Bytes {
+            return together("checkout: git");
+        }
+        // git has no repository of a part of a tree that is the whole of its working tree.
+        if self.tree.subdirectory.is_root() { Ok(()) } else { Err(SpecError::PartOfRepository) }
     }
 }
 

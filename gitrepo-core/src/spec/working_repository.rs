@@ -10,7 +10,8 @@ use crate::spec::VolumeSpec;
 /// Beginning of the full name of a branch.
 const BRANCHES: &str = "refs/heads/";
 
-/// What the `.git` of a volume says besides the commit. Equal ones of the same commit have the same content.
+/// What the `.git` of a volume says besides the commit. Equal ones of the same commit have the same
+/// pack and the same files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -85,7 +85,7 @@ pub enum Condition {
 /// Bytes by kind. Files with several names count once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Content of blobs: segments.
+    /// Segments with the content of blobs, and the `.git` of images.
     pub content: u64,
     /// Commits and trees, and indexes of segments.
     pub history: u64,

@@ -55,29 +55,41 @@ impl SnapshotKey<'_> {
         let symlinks = self.tree.symlinks.to_string();
         let ownership = self.ownership.to_bytes();
         let fields = [GENERATION, &url, &commit, &subdirectory, &directory, &symlinks, self.format];
-        let submodules = self.tree.submodules.to_string();
-        let (depth, branch, origin) = match self.repository {
-            Some(WorkingRepository { depth, branch, origin, .. }) => {
-                (depth.to_string(), branch.as_deref().unwrap_or_default(), origin.as_str())
-            }
-            None => Default::default(),
-        };
-        let fields = fields.map(str::as_bytes).into_iter().chain([&ownership[..], submodules.as_bytes()]);
-        let fields = fields.chain([WORKING_REPOSITORY, &depth, branch, origin].map(str::as_bytes));
+        let options = self.options();
+        let fields = fields.map(str::as_bytes).into_iter().chain([&ownership[..]]);
         // What every snapshot once had is not part of the id, so that the oldest ids stay.
         let named = match (self.format == snapshot::Directory.name(), self.ownership.is_root()) {
-            _ if self.repository.is_some() => 13,
-            _ if !self.tree.submodules.is_none() => 9,
+            _ if !options.is_empty() => 8,
             (true, true) => 6,
             (false, true) => 7,
             (_, false) => 8,
         };
         let mut hash = Sha256::new();
-        match self.tree.checkout {
-            Checkout::Bytes => digest::length_prefixed(fields.take(named), |part| hash.update(part)),
-            Checkout::Git => digest::length_prefixed(fields.chain([&b"checkout: git"[..]]), |part| hash.update(part)),
-        }
+        let fields = fields.take(named).chain(options.iter().map(String::as_bytes));
+        digest::length_prefixed(fields, |part| hash.update(part));
         SnapshotId(digest::hex(&hash.finalize()))
+    }
+
+    /// Each option that later versions added, by its name, unless it has the value that means the same as none.
+    fn options(&self) -> Vec<String> {
+        let mut options = Vec::new();
+        let mut add = |name: &str, value: &str| options.push(format!("{name}\0{value}"));
+        let TreeOptions { submodules, checkout, .. } = self.tree;
+        if !submodules.is_none() {
+            add("submodules", &submodules.to_string());
+        }
+        if *checkout != Checkout::Bytes {
+            add("checkout", &checkout.to_string());
+        }
+        if let Some(WorkingRepository { depth, branch, origin, .. }) = self.repository {
+            add("gitDir", WORKING_REPOSITORY);
+            add("depth", &depth.to_string());
+            add("origin", origin);
+            if let Some(branch) = branch {
+                add("branch", branch);
+            }
+        }
+        options
     }
 }
 
@@ -139,6 +151,7 @@ mod tests {
             TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
             TreeOptions { submodules: Submodules::Recursive, ..whole.clone() },
             TreeOptions { checkout: Checkout::Git, ..whole.clone() },
+            TreeOptions { submodules: Submodules::Recursive, checkout: Checkout::Git, ..whole.clone() },
         ];
         let (first, second) = (commit(1), commit(2));
         let (format, ownership) = ("directory", Ownership::ROOT);
@@ -165,6 +178,8 @@ mod tests {
             SnapshotKey { tree: &parts[3], ..image },
             SnapshotKey { tree: &parts[3], format: "part", ..key },
             SnapshotKey { tree: &parts[4], ..key },
+            SnapshotKey { tree: &parts[4], ..image },
+            SnapshotKey { tree: &parts[5], ..key },
             image,
         ]
         .into_iter()
@@ -173,7 +188,7 @@ mod tests {
         .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 23);
+        assert_eq!(ids.len(), 25);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 

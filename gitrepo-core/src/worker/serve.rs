@@ -14,6 +14,7 @@ use super::protocol::Request;
 use super::protocol::RequestError;
 use super::signature;
 use crate::error::Cause;
+use crate::error::chain;
 use crate::pack::Inlet;
 use crate::progress::Progress;
 use crate::progress::Step;
@@ -26,8 +27,8 @@ use crate::remote::RemoteError;
 use crate::remote::Verifier;
 use crate::signature::SignatureRequest;
 use crate::snapshot;
+use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
-use crate::spec::Checkout;
 
 /// The source of requests and the destination of replies.
 pub(super) trait Client {
@@ -127,20 +128,26 @@ fn write_tree(session: &ConnectRequest, request: &TreeRequest) -> Reply {
     let Some(staging) = &session.errand.staging else {
         return Reply::Failed(RequestError::Internal(Cause::new("a tree needs a staging directory")));
     };
-    // Converted files need a repository that can be written to.
-    if request.tree.checkout == Checkout::Git
-        && session.errand.base.is_some()
-        && !staging.join(REPOSITORY).join("objects").exists()
-        && let Err(error) = Verifier::new(&session.errand).and_then(|mut verifier| verifier.repository().map(drop))
-    {
-        return remote_failure(error);
-    }
     let repository = &repository(session, staging);
+    // Converted files need a repository that can be written to, which the store's is not.
+    let mut writable = || {
+        let fetched = staging.join(REPOSITORY);
+        if *repository != fetched {
+            let made = Verifier::new(&session.errand).and_then(|mut verifier| verifier.repository().map(drop));
+            made.map_err(|error| SnapshotError::Io {
+                action: "make".to_owned(),
+                path: REPOSITORY.to_owned(),
+                kind: error.kind(),
+                source: Cause::new(chain(&error)),
+            })?;
+        }
+        Ok(fetched)
+    };
     let tree = staging.join(TREE);
     if let Err(error) = std::fs::create_dir(&tree) {
         return Reply::Failed(RequestError::Internal(Cause::new(format_args!("cannot make {TREE}: {error}"))));
     }
-    match snapshot::list(repository, request, &tree, &session.watch) {
+    match snapshot::list(repository, &mut writable, request, &tree, &session.watch) {
         Ok(summary) => Reply::Written(summary),
         Err(error) => Reply::Failed(RequestError::Snapshot(error)),
     }

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 
+use gitrepo_core::error::Kind;
+use gitrepo_core::error::chain;
 use gitrepo_core::spec::Checkout;
+use gitrepo_core::spec::GitDir;
 use gitrepo_core::spec::RelativePath;
+use gitrepo_core::spec::Submodules;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::repository::Files;
@@ -20,6 +24,38 @@ fn converted(request: VolumeRequest) -> VolumeRequest {
 
 fn read(bench: &Bench, target: &Path, name: &str) -> String {
     std::fs::read_to_string(bench.node.shown(target).join(name)).unwrap()
+}
+
+pub(super) fn what_an_option_refuses_stays_for_volumes_without_it(bench: &Bench) {
+    let text = "0123456789abcde\n".repeat(18 << 16);
+    let files = Files::new().file(".gitattributes", "big working-tree-encoding=UTF-32\n").file("big", text);
+    let commit = bench.repository.commit("main", &files);
+    let request = |pod: &str| at(read_only(&bench.url(), &bench.node.target(pod)), &commit);
+    let refused = bench.node.publish(&converted(request("refused"))).unwrap_err();
+    assert!(chain(&refused).contains("bytes of a file that is converted"), "{}", chain(&refused));
+    let packs = bench.server.packs();
+    let bytes = request("bytes");
+    bench.node.publish(&bytes).unwrap();
+    assert_eq!(bench.server.packs(), packs);
+    bench.assert_shows(&bytes.target, &commit);
+    bench.node.unpublish(&bytes);
+}
+
+pub(super) fn options_that_do_not_go_together_are_refused_before_anything_is_asked(bench: &Bench) {
+    let request = |pod: &str| {
+        with(read_only(&bench.url(), &bench.node.target(pod)), |request| request.spec.git_dir = GitDir::Keep)
+    };
+    let sub = RelativePath::parse("src").unwrap();
+    let before = bench.server.requests().len();
+    for request in [
+        converted(request("converted")),
+        with(request("part"), |request| request.spec.tree.subdirectory = sub.clone()),
+        with(request("submodules"), |request| request.spec.tree.submodules = Submodules::Recursive),
+    ] {
+        let refused = bench.node.publish(&request).unwrap_err();
+        assert_eq!(refused.kind(), Kind::InvalidRequest, "{}", chain(&refused));
+    }
+    assert_eq!(bench.server.requests().len(), before);
 }
 
 pub(super) fn files_are_converted_as_git_checkout_does_if_asked(bench: &Bench) {

@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
+use super::effort::Effort;
+use super::effort::Stop;
 use super::pattern::Pattern;
 
 /// Length of a line that git passes over, in bytes.
 const LONGEST_LINE: usize = 2048;
+
+/// What it costs to remember an attribute, in steps.
+const DECISION: usize = 64;
 
 /// What a line says of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,19 +64,27 @@ impl Attributes {
         self.decided.get(name.as_bytes()).filter(|state| **state != State::Unspecified)
     }
 
-    /// What was decided first stands.
-    fn decide(&mut self, assignments: &[Assignment], macros: &Macros) {
-        for (name, state) in assignments.iter().rev() {
+    /// What was decided first stands. A macro of a macro may be one, too, and so on, so this is no recursion.
+    fn decide(&mut self, assignments: &[Assignment], macros: &Macros, effort: &mut Effort<'_>) -> Result<(), Stop> {
+        let mut open = vec![assignments.iter().rev()];
+        while let Some(assignments) = open.last_mut() {
+            let Some((name, state)) = assignments.next() else {
+                open.pop();
+                continue;
+            };
+            effort.spend(1)?;
             if self.decided.contains_key(name) {
                 continue;
             }
+            effort.spend(DECISION)?;
             self.decided.insert(name.clone(), state.clone());
             if *state == State::Set
                 && let Some(expansion) = macros.0.get(name)
             {
-                self.decide(expansion, macros);
+                open.push(expansion.iter().rev());
             }
         }
+        Ok(())
     }
 }
 
@@ -117,12 +130,19 @@ impl Rules {
     }
 
     /// Adds what the file says about a path to what is known already.
-    pub(super) fn apply(&self, path: &[u8], macros: &Macros, found: &mut Attributes) {
+    pub(super) fn apply(
+        &self,
+        path: &[u8],
+        macros: &Macros,
+        effort: &mut Effort<'_>,
+        found: &mut Attributes,
+    ) -> Result<(), Stop> {
         for (pattern, assignments) in self.lines.iter().rev() {
-            if pattern.matches(path, &self.base) {
-                found.decide(assignments, macros);
+            if pattern.matches(path, &self.base, effort)? {
+                found.decide(assignments, macros, effort)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -209,13 +229,15 @@ fn unquoted(line: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
 
     fn of(file: &str, path: &str, name: &str) -> Option<State> {
         let rules = Rules::parse(file.as_bytes(), b"");
         let mut macros = Macros::default();
         macros.define(&rules);
         let mut found = Attributes::default();
-        rules.apply(path.as_bytes(), &macros, &mut found);
+        let cancel = Cancel::new();
+        rules.apply(path.as_bytes(), &macros, &mut Effort::new(u64::MAX, &cancel), &mut found).unwrap();
         found.get(name).cloned()
     }
 

@@ -7,6 +7,10 @@ use super::attributes::Attributes;
 use super::attributes::State;
 use super::encoding;
 
+/// What was converted is longer than it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLong;
+
 /// Which line ends a file gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
@@ -38,18 +42,19 @@ impl Conversion {
         changes.then_some(Self { has_ident, ends, encoding })
     }
 
-    /// Returns what a blob becomes in the working tree; `None` if it stays as it is.
-    pub(super) fn apply(&self, content: &[u8], id: Oid) -> Option<Vec<u8>> {
-        let mut file = if self.has_ident { with_ident(content, id) } else { None };
-        if let Some(converted) = with_ends(file.as_deref().unwrap_or(content), self.ends) {
+    /// Returns what a blob becomes in the working tree; `None` if it stays as it is. Neither that, nor anything on the way
+    /// to it, has more than `most` bytes.
+    pub(super) fn apply(&self, content: &[u8], id: Oid, most: usize) -> Result<Option<Vec<u8>>, TooLong> {
+        let mut file = if self.has_ident { with_ident(content, id, most)? } else { None };
+        if let Some(converted) = with_ends(file.as_deref().unwrap_or(content), self.ends, most)? {
             file = Some(converted);
         }
         if let Some(name) = &self.encoding
-            && let Some(encoded) = encoding::encode(file.as_deref().unwrap_or(content), name)
+            && let Some(encoded) = encoding::encode(file.as_deref().unwrap_or(content), name, most)?
         {
             file = Some(encoded);
         }
-        file.filter(|file| file != content)
+        Ok(file.filter(|file| file != content))
     }
 }
 
@@ -69,14 +74,17 @@ fn ends(attributes: &Attributes) -> Ends {
 }
 
 /// Puts a CR before each LF that has none.
-fn with_ends(content: &[u8], ends: Ends) -> Option<Vec<u8>> {
+fn with_ends(content: &[u8], ends: Ends, most: usize) -> Result<Option<Vec<u8>>, TooLong> {
     if ends == Ends::Same {
-        return None;
+        return Ok(None);
     }
     let is_lone = |at: usize| content[at] == b'\n' && (at == 0 || content[at - 1] != b'\r');
     let lone = (0..content.len()).filter(|at| is_lone(*at)).count();
     if lone == 0 || (ends == Ends::CrlfOfText && (content.contains(&b'\r') || is_binary(content))) {
-        return None;
+        return Ok(None);
+    }
+    if content.len().saturating_add(lone) > most {
+        return Err(TooLong);
     }
     let mut file = Vec::with_capacity(content.len() + lone);
     for (at, byte) in content.iter().enumerate() {
@@ -85,7 +93,7 @@ fn with_ends(content: &[u8], ends: Ends) -> Option<Vec<u8>> {
         }
         file.push(*byte);
     }
-    Some(file)
+    Ok(Some(file))
 }
 
 /// Whether git takes a content without CR for binary.
@@ -106,7 +114,7 @@ fn is_binary(content: &[u8]) -> bool {
 }
 
 /// Expands `$Id$`, also where it was expanded before; `None` if it is nowhere.
-fn with_ident(content: &[u8], id: Oid) -> Option<Vec<u8>> {
+fn with_ident(content: &[u8], id: Oid, most: usize) -> Result<Option<Vec<u8>>, TooLong> {
     let find = |byte: u8, from: &[u8]| from.iter().position(|found| *found == byte);
     let mut file = Vec::new();
     let mut rest = content;
@@ -132,9 +140,12 @@ fn with_ident(content: &[u8], id: Oid) -> Option<Vec<u8>> {
         file.extend_from_slice(format!("Id: {id} $").as_bytes());
         rest = &rest[end + 1..];
         is_changed = true;
+        if file.len() > most {
+            return Err(TooLong);
+        }
     }
     file.extend_from_slice(rest);
-    is_changed.then_some(file)
+    if file.len() > most { Err(TooLong) } else { Ok(is_changed.then_some(file)) }
 }
 
 #[cfg(test)]
@@ -160,7 +171,7 @@ mod tests {
             ("$$Id$$Id$", Some(format!("$${expanded}$${expanded}$"))),
             ("", None),
         ] {
-            let found = with_ident(content.as_bytes(), id()).map(|file| String::from_utf8(file).unwrap());
+            let found = with_ident(content.as_bytes(), id(), 200).unwrap().map(|file| String::from_utf8(file).unwrap());
             assert_eq!(found, expected, "{content}");
         }
     }
@@ -168,9 +179,29 @@ mod tests {
     #[test]
     fn a_huge_line_and_many_ids_are_converted_in_one_pass() {
         let line = vec![b'x'; 32 << 20];
-        assert_eq!(with_ident(&[b"$Id: ".as_slice(), &line].concat(), id()), None);
+        assert_eq!(with_ident(&[b"$Id: ".as_slice(), &line].concat(), id(), 64 << 20), Ok(None));
         let many = "$Id:".repeat(1 << 20);
-        with_ident(many.as_bytes(), id());
-        assert_eq!(with_ends(&vec![b'\n'; 1 << 20], Ends::Crlf).unwrap().len(), 2 << 20);
+        with_ident(many.as_bytes(), id(), 64 << 20).unwrap();
+        assert_eq!(with_ends(&vec![b'\n'; 1 << 20], Ends::Crlf, 2 << 20).unwrap().unwrap().len(), 2 << 20);
+    }
+
+    #[test]
+    fn no_part_of_a_conversion_gets_longer_than_it_may() {
+        let all = Conversion { has_ident: true, ends: Ends::Crlf, encoding: Some(b"UTF-32".to_vec()) };
+        let ends = Conversion { has_ident: false, encoding: None, ..all };
+        let encoded = |name: &str| Conversion { encoding: Some(name.into()), ends: Ends::Same, ..ends.clone() };
+        for (conversion, content, length) in [
+            (&ends, "\n\n", 4),
+            (&Conversion { has_ident: true, ends: Ends::Same, ..ends.clone() }, "$Id$ $Id$", 2 * 47 + 1),
+            (&all, "$Id$\n", 4 * (1 + 47 + 2)),
+            (&encoded("UTF-16LE"), "a\u{10ffff}", 6),
+            (&encoded("UTF-32"), "a", 8),
+            (&encoded("SHIFT_JIS"), "\u{3042}\u{3042}", 4),
+            (&encoded("ISO-8859-1"), "\u{e9}\u{e9}", 2),
+        ] {
+            let apply = |most: usize| conversion.apply(content.as_bytes(), id(), most);
+            assert_eq!(apply(length).unwrap().unwrap().len(), length, "{conversion:?}");
+            assert_eq!(apply(length - 1), Err(TooLong), "{conversion:?}");
+        }
     }
 }

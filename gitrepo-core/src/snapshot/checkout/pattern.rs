@@ -3,6 +3,9 @@
 //! A pattern is matched step by step with the set of all places in the text that it may have reached. So no pattern takes
 //! longer than its length times that of the text.
 
+use super::effort::Effort;
+use super::effort::Stop;
+
 /// A pattern of a line.
 #[derive(Debug)]
 pub(super) struct Pattern {
@@ -20,7 +23,9 @@ enum Step {
     Byte(u8),
     /// Any byte but a slash.
     One,
-    Class(Box<[bool; 256]>),
+    /// Any byte.
+    AnyByte,
+    Class(Box<Class>),
     /// Any number of bytes but slashes.
     Part,
     /// Any number of bytes.
@@ -29,6 +34,28 @@ enum Step {
     Directories,
     /// Nothing ever.
     Never,
+}
+
+/// A set of bytes: a bit for each.
+#[derive(Debug, Default)]
+struct Class([u64; 4]);
+
+impl Class {
+    fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
+    }
+
+    fn insert(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+
+    fn remove(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] &= !(1 << (byte & 63));
+    }
+
+    fn negate(&mut self) {
+        self.0 = self.0.map(|bits| !bits);
+    }
 }
 
 impl Pattern {
@@ -46,27 +73,38 @@ impl Pattern {
     }
 
     /// Whether it matches a path. `base` is the directory of its file, with a slash at its end.
-    pub(super) fn matches(&self, path: &[u8], base: &[u8]) -> bool {
+    pub(super) fn matches(&self, path: &[u8], base: &[u8], effort: &mut Effort<'_>) -> Result<bool, Stop> {
+        effort.spend(1)?;
         let text = match self.is_of_name {
             true => path.rsplit(|byte| *byte == b'/').next().unwrap_or(path),
             false => path.strip_prefix(base).unwrap_or_default(),
         };
         if !path.starts_with(base) {
-            return false;
+            return Ok(false);
         }
         match (text.strip_prefix(self.literal.as_slice()), &self.steps) {
-            (None, _) => false,
-            (Some(rest), None) => rest.is_empty(),
-            (Some(rest), Some(steps)) => walk(steps, rest),
+            (None, _) => Ok(false),
+            (Some(rest), None) => Ok(rest.is_empty()),
+            (Some(rest), Some(steps)) => walk(steps, rest, effort),
         }
     }
 }
 
-fn walk(steps: &[Step], text: &[u8]) -> bool {
+fn walk(mut steps: &[Step], mut text: &[u8], effort: &mut Effort<'_>) -> Result<bool, Stop> {
+    // Most patterns are about the end of a name, and most names have another one.
+    while let [before @ .., Step::Byte(wanted)] = steps {
+        effort.spend(1)?;
+        match text {
+            [rest @ .., last] if last == wanted => (steps, text) = (before, rest),
+            _ => return Ok(false),
+        }
+    }
+    effort.spend(steps.len().saturating_mul(text.len() + 1))?;
     let mut reached = vec![false; text.len() + 1];
+    let mut next = vec![false; text.len() + 1];
     reached[0] = true;
     for step in steps {
-        let mut next = vec![false; text.len() + 1];
+        next.fill(false);
         let mut is_inside = false;
         for at in 0..=text.len() {
             let byte = text.get(at).copied();
@@ -87,20 +125,21 @@ fn walk(steps: &[Step], text: &[u8]) -> bool {
                         next[at + 1] = true;
                     }
                 }
-                Step::Byte(_) | Step::One | Step::Class(_) => {
+                Step::Byte(_) | Step::One | Step::AnyByte | Step::Class(_) => {
                     let Some(byte) = byte else { continue };
                     let fits = match step {
                         Step::Byte(wanted) => byte == *wanted,
-                        Step::Class(class) => class[usize::from(byte)],
+                        Step::Class(class) => class.has(byte),
+                        Step::AnyByte => true,
                         _ => byte != b'/',
                     };
                     next[at + 1] |= reached[at] && fits;
                 }
             }
         }
-        reached = next;
+        std::mem::swap(&mut reached, &mut next);
     }
-    reached[text.len()]
+    Ok(reached[text.len()])
 }
 
 /// Takes a pattern apart. In that of a path, a star stops at slashes.
@@ -111,7 +150,7 @@ fn steps(pattern: &[u8], is_path: bool) -> Vec<Step> {
         at += 1;
         steps.push(match byte {
             b'?' if is_path => Step::One,
-            b'?' => Step::Class(Box::new([true; 256])),
+            b'?' => Step::AnyByte,
             b'*' => {
                 let begins = at == 1 || pattern[at - 2] == b'/';
                 let stars = 1 + pattern[at..].iter().take_while(|byte| **byte == b'*').count();
@@ -130,7 +169,7 @@ fn steps(pattern: &[u8], is_path: bool) -> Vec<Step> {
             b'[' => match class(&pattern[at..], is_path) {
                 Some((class, length)) => {
                     at += length;
-                    Step::Class(class)
+                    Step::Class(Box::new(class))
                 }
                 None => return vec![Step::Never],
             },
@@ -148,17 +187,17 @@ fn steps(pattern: &[u8], is_path: bool) -> Vec<Step> {
 }
 
 /// Reads a class after its bracket. Returns the bytes that it matches, and its length; `None` if it has no end.
-fn class(text: &[u8], is_path: bool) -> Option<(Box<[bool; 256]>, usize)> {
+fn class(text: &[u8], is_path: bool) -> Option<(Class, usize)> {
     let is_negated = matches!(text.first(), Some(b'!' | b'^'));
     let mut at = usize::from(is_negated);
-    let mut found = Box::new([false; 256]);
+    let mut found = Class::default();
     let mut previous = 0_u8;
     loop {
         let mut byte = *text.get(at)?;
         if byte == b'\\' {
             at += 1;
             byte = *text.get(at)?;
-            found[usize::from(byte)] = true;
+            found.insert(byte);
         } else if byte == b'-' && previous != 0 && text.get(at + 1).is_some_and(|next| *next != b']') {
             at += 1;
             let mut last = *text.get(at)?;
@@ -166,21 +205,21 @@ fn class(text: &[u8], is_path: bool) -> Option<(Box<[bool; 256]>, usize)> {
                 at += 1;
                 last = *text.get(at)?;
             }
-            (previous..=last).for_each(|byte| found[usize::from(byte)] = true);
+            (previous..=last).for_each(|byte| found.insert(byte));
             byte = 0;
         } else if byte == b'[' && text.get(at + 1) == Some(&b':') {
             let start = at + 2;
             let end = start + text.get(start..)?.iter().position(|byte| *byte == b']')?;
             if end > start && text[end - 1] == b':' {
                 let is_in = named(&text[start..end - 1])?;
-                (0..=u8::MAX).filter(is_in).for_each(|byte| found[usize::from(byte)] = true);
+                (0..=u8::MAX).filter(is_in).for_each(|byte| found.insert(byte));
                 at = end;
                 byte = 0;
             } else {
-                found[usize::from(b'[')] = true;
+                found.insert(b'[');
             }
         } else {
-            found[usize::from(byte)] = true;
+            found.insert(byte);
         }
         previous = byte;
         at += 1;
@@ -189,10 +228,10 @@ fn class(text: &[u8], is_path: bool) -> Option<(Box<[bool; 256]>, usize)> {
         }
     }
     if is_negated {
-        found.iter_mut().for_each(|is_in| *is_in = !*is_in);
+        found.negate();
     }
     if is_path {
-        found[usize::from(b'/')] = false;
+        found.remove(b'/');
     }
     Some((found, at + 1))
 }
@@ -219,6 +258,12 @@ fn named(name: &[u8]) -> Option<fn(&u8) -> bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
+
+    fn matches(pattern: &Pattern, path: &str, base: &str) -> bool {
+        let cancel = Cancel::new();
+        pattern.matches(path.as_bytes(), base.as_bytes(), &mut Effort::new(u64::MAX, &cancel)).unwrap()
+    }
 
     #[test]
     fn patterns_match_as_in_git() {
@@ -250,8 +295,16 @@ mod tests {
             ("\\*", "", "*", true),
             ("\\*", "", "x", false),
             ("x/[a/]b", "", "x//b", false),
+            ("?", "", "a", true),
+            ("a?b", "", "a/ab", false),
+            ("x/?", "", "x//", false),
+            ("a*a", "", "a", false),
+            ("a*a", "", "aa", true),
+            ("x*x/b", "", "x/x/b", false),
+            ("[^\\xff]", "", "z", true),
+            ("**/x/b", "", "yx/b", false),
         ] {
-            let matches = Pattern::parse(pattern.as_bytes()).unwrap().matches(path.as_bytes(), base.as_bytes());
+            let matches = matches(&Pattern::parse(pattern.as_bytes()).unwrap(), path, base);
             assert_eq!(matches, expected, "{pattern} {base} {path}");
         }
         for pattern in ["!a", "a/", ""] {
@@ -262,6 +315,18 @@ mod tests {
     #[test]
     fn a_pattern_of_many_stars_takes_no_longer_than_its_length() {
         let pattern = Pattern::parse(format!("x/{}b", "*a".repeat(900)).as_bytes()).unwrap();
-        assert!(!pattern.matches(format!("x/{}", "a".repeat(4000)).as_bytes(), b""));
+        assert!(!matches(&pattern, &format!("x/{}", "a".repeat(4000)), ""));
+        assert!(matches(&pattern, &format!("x/{}b", "a".repeat(4000)), ""));
+    }
+
+    #[test]
+    fn no_pattern_takes_much_more_memory_than_its_text() {
+        for part in ["?", "[a]", "*a", "\\a", "**/"] {
+            let text = format!("{}x", part.repeat(500));
+            let steps = Pattern::parse(text.as_bytes()).unwrap().steps.unwrap();
+            let classes = steps.iter().filter(|step| matches!(step, Step::Class(_))).count();
+            let bytes = steps.len() * size_of::<Step>() + classes * size_of::<Class>();
+            assert!(bytes <= 20 * text.len(), "{part}: {bytes}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Compared with `git checkout`, over trees of random attributes and content.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -157,7 +158,7 @@ fn list_alone(fixture: &Fixture, commit: CommitId) -> Result<(), SnapshotError> 
     let mut asked = request(commit);
     asked.tree.checkout = Checkout::Git;
     let staging = tempfile::tempdir().unwrap();
-    super::super::list(fixture.path(), &asked, staging.path(), &Watch::default()).map(drop)
+    super::super::fixture::list(fixture.path(), &asked, staging.path(), &Watch::default()).map(drop)
 }
 
 proptest! {
@@ -192,6 +193,96 @@ fn converted_files_are_kept_once_and_a_tree_without_attributes_keeps_nothing() {
     }
 }
 
+/// Encodings of one byte for each letter that are the same here and in git, besides ISO-8859-1 and ASCII.
+const AS_IN_GIT: [&str; 20] = [
+    "IBM866",
+    "ISO-8859-10",
+    "ISO-8859-13",
+    "ISO-8859-14",
+    "ISO-8859-15",
+    "ISO-8859-16",
+    "ISO-8859-2",
+    "ISO-8859-3",
+    "ISO-8859-4",
+    "ISO-8859-5",
+    "ISO-8859-6",
+    "ISO-8859-7",
+    "ISO-8859-8",
+    "KOI8-R",
+    "WINDOWS-1250",
+    "WINDOWS-1251",
+    "WINDOWS-1252",
+    "WINDOWS-1253",
+    "WINDOWS-1254",
+    "WINDOWS-1257",
+];
+
+/// Each letter of any of them in each of them.
+#[test]
+fn the_encodings_that_are_named_as_those_of_git_are() {
+    let bytes: Vec<_> = (0x80..=0xff_u8).collect();
+    let encodings = AS_IN_GIT.map(|name| encoding_rs::Encoding::for_label(name.as_bytes()).unwrap());
+    let letters: BTreeSet<char> =
+        encodings.iter().flat_map(|encoding| encoding.decode(&bytes).0.chars().collect::<Vec<_>>()).collect();
+    let fixture = Fixture::new();
+    let named = |letter: char| format!("{:04x}", u32::from(letter)).into_bytes();
+    let files: Vec<_> = letters.iter().map(|letter| (named(*letter), fixture.blob(letter.to_string()))).collect();
+    let tree = |name: &str| {
+        let attributes = fixture.blob(format!("* working-tree-encoding={name}\n"));
+        let mut entries = vec![(FILE, NAME, attributes)];
+        entries.extend(files.iter().map(|(name, blob)| (FILE, name.as_slice(), *blob)));
+        fixture.tree(&entries)
+    };
+    let trees = AS_IN_GIT.map(|name| (TREE, name.as_bytes(), tree(name)));
+    let commit = fixture.commit_of(&trees);
+    let (ours, gits) = (written(&fixture, commit, &RelativePath::default()), checked_out(&fixture, commit));
+    let differ: Vec<_> = gits.iter().filter(|(name, content)| ours.get(*name) != Some(content)).collect();
+    assert!(differ.is_empty(), "{differ:x?}");
+    // They were converted, unless the encoding lacks them.
+    assert_eq!(ours["ISO-8859-5/0430"], [0xd0]);
+    assert_eq!(ours["ISO-8859-2/0430"], "\u{430}".as_bytes());
+}
+
+#[test]
+fn a_repository_is_only_made_for_what_is_new() {
+    let fixture = Fixture::new();
+    let attributes = fixture.blob("*.bat eol=crlf\n");
+    let (one, same) = (fixture.blob("a\nb\n"), fixture.blob("a\r\n"));
+    let commits = [
+        (fixture.commit_of(&[(FILE, b"a.bat", one)]), 0),
+        (fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"a.bat", same), (FILE, b"c", one)]), 0),
+        (fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"a.bat", one), (FILE, b"b.bat", one)]), 1),
+        (fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"b.bat", one)]), 0),
+    ];
+    for (commit, expected) in commits {
+        let mut asked = request(commit);
+        asked.tree.checkout = Checkout::Git;
+        let staging = tempfile::tempdir().unwrap();
+        let mut made = 0;
+        let mut writable = || {
+            made += 1;
+            Ok(fixture.path().to_owned())
+        };
+        super::super::list(fixture.path(), &mut writable, &asked, staging.path(), &Watch::default()).unwrap();
+        assert_eq!(made, expected, "{commit}");
+    }
+}
+
+/// A segment of converted files would make them look whole for ever.
+#[test]
+fn damaged_content_is_never_converted_nor_obeyed() {
+    for damaged in ["* eol=crlf\n", "a\nb\n"] {
+        let fixture = Fixture::new();
+        let (attributes, file) = (fixture.blob("* eol=crlf\n"), fixture.blob("a\nb\n"));
+        let commit = fixture.commit_of(&[(FILE, NAME, attributes), (FILE, b"a.bat", file)]);
+        fixture.damage(damaged);
+        let segments = fs::read_dir(fixture.path().join(content::DIRECTORY)).unwrap().count();
+        let listed = list_alone(&fixture, commit);
+        assert!(matches!(listed, Err(SnapshotError::Incomplete { .. })), "{damaged:?}: {listed:?}");
+        assert_eq!(fs::read_dir(fixture.path().join(content::DIRECTORY)).unwrap().count(), segments);
+    }
+}
+
 #[test]
 fn hostile_attributes_cost_no_more_than_their_limits() {
     let fixture = Fixture::new();
@@ -205,10 +296,20 @@ fn hostile_attributes_cost_no_more_than_their_limits() {
     };
     of("a* eol=crlf\n".repeat(100_000).into_bytes(), file).unwrap();
     of((0..100_000).map(|number| format!("*{number}* text\n")).collect::<String>().into_bytes(), file).unwrap();
-    of([&b"a eol=crlf "[..], &vec![b'x'; 8 << 20]].concat(), file).unwrap();
-    too_large(of(vec![b'#'; 17 << 20], file));
+    of([&b"a eol=crlf "[..], &vec![b'x'; 1 << 20]].concat(), file).unwrap();
+    too_large(of(vec![b'#'; 3 << 20], file));
+    // Each macro is one more.
+    let chain = (0..100_000).map(|number| format!("[attr]m{number} m{}\n", number + 1));
+    of(chain.chain(["a m0\n".to_owned()]).collect::<String>().into_bytes(), file).unwrap();
+    for flood in ["?", "[a]", "*a", "**/"] {
+        let line = flood.repeat(600);
+        of(format!("/{line} eol=crlf\n").repeat((2 << 20) / 2000).into_bytes(), file).unwrap();
+    }
     let huge = fixture.blob([&b"$Id: "[..], &vec![b'x'; 65 << 20]].concat());
     too_large(of(b"a ident\n".to_vec(), huge));
+    // 5 bytes become 188.
+    let ids = fixture.blob("$Id$\n".repeat(1 << 20));
+    too_large(of(b"a ident eol=crlf working-tree-encoding=UTF-32\n".to_vec(), ids));
     // Nothing says that it is to be converted.
     of(b"b ident\n".to_vec(), huge).unwrap();
     let mut tree = fixture.tree(&[(FILE, NAME, fixture.blob("* eol=crlf\n")), (FILE, b"a", file)]);
@@ -216,4 +317,24 @@ fn hostile_attributes_cost_no_more_than_their_limits() {
         tree = fixture.tree(&[(FILE, NAME, fixture.blob("* ident\n")), (TREE, b"d", tree)]);
     }
     list_alone(&fixture, fixture.commit(tree)).unwrap();
+    // Days, if every file were matched with every line.
+    let line = format!("x*{}* ident\n", "a*".repeat(300));
+    let attributes = fixture.blob(line.repeat((2 << 20) / 1000));
+    let names: Vec<_> = (0..10_000).map(|number| format!("x{number:05}{}", "a".repeat(240))).collect();
+    let entries = names.iter().map(|name| (FILE, name.as_bytes(), file));
+    too_large(list_alone(
+        &fixture,
+        fixture.commit_of(&[(FILE, NAME, attributes)].into_iter().chain(entries).collect::<Vec<_>>()),
+    ));
+    // Nothing is in them, but each has a path.
+    let nothing = fixture.blob("");
+    let directory = vec![b'd'; 250];
+    let names: Vec<_> = (0..1000).map(|number| format!("{number:04}")).collect();
+    let leaf = fixture.tree(&[(FILE, NAME, nothing)]);
+    let leaves: Vec<_> = names.iter().map(|name| (TREE, name.as_bytes(), leaf)).collect();
+    let mut tree = fixture.tree(&leaves);
+    for _ in 0..12 {
+        tree = fixture.tree(&[(TREE, &directory, tree)]);
+    }
+    too_large(list_alone(&fixture, fixture.commit(tree)));
 }

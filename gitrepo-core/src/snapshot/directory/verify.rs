@@ -47,7 +47,7 @@ impl Directory {
         };
         let digest = listed.digest();
         let missing = listed.nodes.iter().map(|node| (listed.path(node), node.kind)).collect();
-        let mut comparison = Comparison { missing, written: &listed.written, verifier };
+        let mut comparison = Comparison { missing, listed: &listed, verifier };
         walk::walk(&root, &mut comparison)?;
         match comparison.missing.keys().min() {
             None => Ok(digest),
@@ -59,8 +59,7 @@ impl Directory {
 struct Comparison<'a, 'b> {
     /// What the manifest lists and the walk has not found yet.
     missing: HashMap<Vec<u8>, Kind>,
-    /// The content of the files that we wrote.
-    written: &'a [Vec<u8>],
+    listed: &'a Listed,
     verifier: &'a mut Verifier<'b>,
 }
 
@@ -83,9 +82,9 @@ impl Visitor for Comparison<'_, '_> {
             (Kind::Written { number, size }, FileType::Regular) => {
                 let mut content = vec![0; usize::try_from(size).unwrap_or_default()];
                 let read = open(found)?.read_exact_at(&mut content, 0);
-                let expected = &self.written[number];
-                let is_index = number + 1 == self.written.len();
-                let is_same = content == *expected || is_index && git_dir::index::are_alike(&content, expected);
+                let expected = &self.listed.written[number];
+                let is_index = self.listed.is_index(number);
+                let is_same = content == *expected || is_index && git_dir::index::is_like(&content, expected);
                 if read.is_ok() && found.size() == size && is_same && found.stat.st_mode & 0o7777 == 0o644 {
                     return Ok(());
                 }

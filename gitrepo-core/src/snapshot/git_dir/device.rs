@@ -1,6 +1,9 @@
 //! The files of `.git` that we write, as a device of an image.
 
+use std::io;
+
 use super::super::Ownership;
+use super::super::SnapshotError;
 use super::super::mountable::listed::Listed;
 use super::index;
 use super::index::Stat;
@@ -19,33 +22,46 @@ pub(crate) fn places(written: &[Vec<u8>]) -> (Vec<u64>, u64) {
 }
 
 /// The content of the device. The image has these inode numbers, in the order of the nodes, and belongs to these owners.
-pub(crate) fn content(listed: &Listed, places: &[u64], inodes: &[u64], ownership: &Ownership) -> Vec<u8> {
-    let mut device = Vec::new();
+pub(crate) fn content(
+    listed: &Listed,
+    places: &[u64],
+    length: u64,
+    inodes: &[u64],
+    ownership: &Ownership,
+) -> Result<Vec<u8>, SnapshotError> {
+    let failed = |kind: io::ErrorKind| SnapshotError::io("make", super::INDEX.as_bytes(), kind);
+    let length = usize::try_from(length).map_err(|_| failed(io::ErrorKind::OutOfMemory))?;
+    let mut device = Vec::with_capacity(length);
     for (number, (content, place)) in listed.written.iter().zip(places).enumerate() {
         // Both begin at a boundary.
-        device.resize(usize::try_from(*place).unwrap_or_default(), 0);
-        if number + 1 == listed.written.len() {
-            device.extend(index_of(listed, content, inodes, ownership));
-        } else {
-            device.extend_from_slice(content);
+        device.resize(usize::try_from(*place).unwrap_or(length), 0);
+        let start = device.len();
+        device.extend_from_slice(content);
+        if listed.is_index(number) {
+            fill_index(listed, &mut device[start..], inodes, ownership)
+                .ok_or_else(|| failed(io::ErrorKind::InvalidData))?;
         }
     }
-    device.resize(device.len().next_multiple_of(ALIGNMENT as usize), 0);
-    device
+    device.resize(length, 0);
+    Ok(device)
 }
 
-/// The index with what lstat(2) says of the files of the image.
-fn index_of(listed: &Listed, template: &[u8], inodes: &[u64], ownership: &Ownership) -> Vec<u8> {
-    let tracked: Vec<usize> = listed.tracked().map(|(node, ..)| node).collect();
+/// Fills in what lstat(2) says of the files of the image. `None` if the index does not have exactly its entries.
+fn fill_index(listed: &Listed, index: &mut [u8], inodes: &[u64], ownership: &Ownership) -> Option<()> {
+    let mut tracked = listed.tracked();
     let time = (listed.time, 0);
-    let stat = |number: usize, _: &[u8]| {
-        let node = *tracked.get(number)?;
+    let mut is_known = true;
+    let mut stat = || {
+        let (node, ..) = tracked.next()?;
         let size = listed.nodes[node].kind.size();
         let inode = *inodes.get(node)?;
         Some(Stat { changed: time, modified: time, inode, uid: ownership.uid, gid: ownership.gid, size })
     };
-    let mut bytes = template.to_vec();
-    // It is an index: we made it.
-    index::fill(&mut bytes, stat).unwrap_or_default();
-    bytes
+    // The index has them in this order.
+    index::fill(index, |_, _| {
+        let found = stat();
+        is_known &= found.is_some();
+        found
+    })?;
+    (is_known && tracked.next().is_none()).then_some(())
 }

@@ -4,6 +4,7 @@
 //! without that at first, and filled in once it is known: in an image we decide, and files on a disk are asked.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -14,9 +15,12 @@ use nix::sys::stat::fstatat;
 use sha1::Digest;
 use sha1::Sha1;
 
+use super::super::SnapshotError;
+use super::super::TreeRequest;
 use super::super::beneath::Beneath;
 use super::super::mountable::listed::Kind;
 use super::super::mountable::listed::Listed;
+use super::super::widen;
 
 const MAGIC: [u8; 8] = *b"DIRC\0\0\0\x02";
 
@@ -27,10 +31,17 @@ const ENTRY: usize = STAT + 20 + 2;
 const CHECKSUM: usize = 20;
 
 /// Where the mode is in an entry.
-const MODE: std::ops::Range<usize> = 24..28;
+const MODE: Range<usize> = 24..28;
 
 /// The largest length of a path that an entry tells.
 const LONGEST: usize = 0xfff;
+
+/// Most bytes of all entries: 64 MiB. Each has its whole path, so it cannot be told from the size of a list how much that
+/// is, and whoever makes the index holds it in memory. That of the Linux kernel has 10 MiB.
+const MOST: u64 = 64 << 20;
+
+/// What git writes for a size whose last 32 bits are zeros, from version 2.43 on. Earlier ones read such a file.
+const NO_SIZE: u32 = 1 << 31;
 
 /// What git remembers of a file. Of longer numbers it remembers the last 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,16 +80,32 @@ impl Stat {
         for (at, number) in numbers.enumerate() {
             into[4 * at..4 * at + 4].copy_from_slice(&number.to_be_bytes());
         }
-        for (at, number) in [uid, gid, size as u32].into_iter().enumerate() {
+        // That of a whole number of 4 GiB would say that the file is empty.
+        let size = if size > 0 && size as u32 == 0 { NO_SIZE } else { size as u32 };
+        for (at, number) in [uid, gid, size].into_iter().enumerate() {
             let start = MODE.end + 4 * at;
             into[start..start + 4].copy_from_slice(&number.to_be_bytes());
         }
     }
 }
 
-/// The index of a listed tree, without what lstat(2) says. Its length stays.
-pub(super) fn template(listed: &Listed) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
+/// Length of the entry of a path of this many bytes.
+pub(crate) fn entry_length(path: usize) -> u64 {
+    widen(padded(path))
+}
+
+/// Checks the bytes of all entries so far, before any is made.
+pub(crate) fn check_length(request: &TreeRequest, entries: u64) -> Result<(), SnapshotError> {
+    if entries <= MOST {
+        return Ok(());
+    }
+    Err(SnapshotError::addition_too_large(request.commit, "bytes of the index in .git", MOST, "gitDir: keep"))
+}
+
+/// The index of a listed tree, without what lstat(2) says. Its length stays. The entries have this many bytes.
+pub(super) fn template(listed: &Listed, entries: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + usize::try_from(entries).unwrap_or_default() + CHECKSUM);
+    bytes.extend(MAGIC);
     bytes.extend([0; 4]);
     let mut count: u32 = 0;
     let mut directory = (None, Vec::new());
@@ -113,7 +140,7 @@ fn padded(path: usize) -> usize {
     (ENTRY + path + 1).next_multiple_of(8)
 }
 
-fn sign(bytes: &mut [u8]) {
+pub(super) fn sign(bytes: &mut [u8]) {
     let end = bytes.len() - CHECKSUM;
     let (content, checksum) = bytes.split_at_mut(end);
     checksum.copy_from_slice(&Sha1::digest(content));
@@ -122,8 +149,11 @@ fn sign(bytes: &mut [u8]) {
 /// Fills in what lstat(2) says of each entry, by its number and its path. Where nothing is known, git looks itself.
 /// Returns `None` if the bytes are not an index as we write it.
 pub(crate) fn fill(bytes: &mut [u8], mut stat: impl FnMut(usize, &[u8]) -> Option<Stat>) -> Option<()> {
-    for (number, start, path) in entries(bytes)? {
-        let found = stat(number, &bytes[path]);
+    let (count, end) = extent(bytes)?;
+    let mut start = HEADER;
+    for number in 0..count {
+        let path = path_of(&bytes[..end], start)?;
+        let found = stat(number, &bytes[path.clone()]);
         match found {
             Some(found) => found.write(&mut bytes[start..start + STAT]),
             None => {
@@ -132,27 +162,26 @@ pub(crate) fn fill(bytes: &mut [u8], mut stat: impl FnMut(usize, &[u8]) -> Optio
                 bytes[start..][MODE].copy_from_slice(&mode);
             }
         }
+        start += padded(path.len());
     }
-    sign(bytes);
-    Some(())
+    (start == end).then(|| sign(bytes))
 }
 
-/// The number of each entry, its first byte, and where its path is.
-fn entries(bytes: &[u8]) -> Option<Vec<(usize, usize, std::ops::Range<usize>)>> {
+/// How many entries there are, and where they end.
+fn extent(bytes: &[u8]) -> Option<(usize, usize)> {
     let end = bytes.len().checked_sub(CHECKSUM)?;
-    if bytes.get(..8)? != MAGIC {
+    if bytes.get(..MAGIC.len())? != MAGIC {
         return None;
     }
-    let count = u32::from_be_bytes(bytes.get(8..HEADER)?.try_into().ok()?);
-    let mut start = HEADER;
-    let mut found = Vec::new();
-    for number in 0..usize::try_from(count).ok()? {
-        let path = bytes.get(start + ENTRY..end)?;
-        let length = path.iter().position(|byte| *byte == 0)?;
-        found.push((number, start, start + ENTRY..start + ENTRY + length));
-        start += padded(length);
-    }
-    (start == end).then_some(found)
+    let count = u32::from_be_bytes(bytes[..end].get(MAGIC.len()..HEADER)?.try_into().ok()?);
+    Some((usize::try_from(count).ok()?, end))
+}
+
+/// Where the path of the entry is that begins at `start`.
+fn path_of(entries: &[u8], start: usize) -> Option<Range<usize>> {
+    let path = entries.get(start + ENTRY..)?;
+    let length = path.iter().position(|byte| *byte == 0)?;
+    Some(start + ENTRY..start + ENTRY + length)
 }
 
 /// Fills in what lstat(2) says of the files of a tree on a disk. `tree` has `.git`. Nobody else changes the tree.
@@ -175,13 +204,22 @@ pub(crate) fn refresh(tree: &Path) -> io::Result<()> {
     file.set_modified(before.modified()?)
 }
 
-/// Whether both are the same but for what lstat(2) said.
-pub(crate) fn are_alike(one: &[u8], other: &[u8]) -> bool {
-    let without = |bytes: &[u8]| {
-        let mut bytes = bytes.to_vec();
-        fill(&mut bytes, |_, _| None).map(|()| bytes)
+/// Whether this is an index that differs from ours only in what lstat(2) said, and is not damaged there.
+pub(crate) fn is_like(found: &[u8], ours: &[u8]) -> bool {
+    let is_like = || {
+        let (count, end) = extent(ours)?;
+        let same = |part: Range<usize>| (found.get(part.clone())? == ours.get(part)?).then_some(());
+        same(0..HEADER)?;
+        let mut start = HEADER;
+        for _ in 0..count {
+            let next = start + padded(path_of(&ours[..end], start)?.len());
+            same(start + MODE.start..start + MODE.end)?;
+            same(start + STAT..next)?;
+            start = next;
+        }
+        (start == end && Sha1::digest(&found[..end]).as_slice() == &found[end..]).then_some(())
     };
-    without(one).is_some_and(|one| without(other) == Some(one))
+    found.len() == ours.len() && is_like().is_some()
 }
 
 impl Listed {
@@ -210,3 +248,6 @@ impl Listed {
         path
     }
 }
+
+#[cfg(test)]
+mod tests;

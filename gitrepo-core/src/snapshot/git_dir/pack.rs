@@ -4,6 +4,8 @@
 //! The objects are those that were verified when they came: commits and trees out of the history of the repository, blobs
 //! out of its segments. So a fetch that builds on the store brings little, and what it brings need not be kept twice.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -22,25 +24,23 @@ use git2::Repository;
 use super::super::Listed;
 use super::super::SnapshotError;
 use super::super::TreeRequest;
+use super::super::blob;
 use super::super::object::Hash;
 use super::history::History;
 use crate::content::ALIGNMENT;
 use crate::content::Extent;
-use crate::content::IndexError;
 use crate::content::Segments;
 use crate::error::Cause;
 use crate::error::chain;
 use crate::pack;
 use crate::pack::Content;
+use crate::pack::MOST_OBJECTS;
 use crate::pack::PackError;
 use crate::progress::Step;
 use crate::watch::Watch;
 
 /// The file with the pack and then its index, each from a boundary on, as it is named beside the manifest.
 pub(crate) const FILE: &str = "pack";
-
-/// Largest blob that is read in one piece, in bytes.
-const WHOLE: u64 = 1 << 20;
 
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
@@ -63,7 +63,7 @@ pub(crate) struct Packed {
 
 /// Removes the file once a snapshot has it under another name, or a copy of what is in it.
 pub(crate) fn remove(staging: &Path, listed: &Listed) -> Result<(), SnapshotError> {
-    let removed = if listed.is_packed { fs::remove_file(staging.join(FILE)) } else { Ok(()) };
+    let removed = if listed.is_packed() { fs::remove_file(staging.join(FILE)) } else { Ok(()) };
     removed.map_err(|error| SnapshotError::io("remove", FILE.as_bytes(), error))
 }
 
@@ -113,55 +113,47 @@ impl Packing<'_> {
     /// Adds all objects. Returns the commits whose parents are left out.
     fn add_history(&mut self, odb: &Odb<'_>, repository: &Path, depth: u32) -> Result<Vec<Oid>, SnapshotError> {
         let mut history = History::new(odb, repository, self.request.commit, depth)?;
-        history.walk(&mut |id, object| self.add(id, object.kind(), &object.data().to_vec().into()))?;
+        history.walk(&mut |id, object| self.add(id, object.kind(), &object.data().to_vec().into(), &mut |_| ()))?;
         let History { blobs, boundary, .. } = history;
         self.total = self.lines.len() + blobs.len();
         self.add_blobs(repository, &blobs)?;
         Ok(boundary)
     }
 
-    /// Adds blobs in the order in which they lie in the segments.
+    /// Adds blobs in this order, however they lie in the segments: a pack that is made again is the same.
     fn add_blobs(&mut self, repository: &Path, ids: &[Oid]) -> Result<(), SnapshotError> {
-        let segments = Segments::open(repository).map_err(|error| SnapshotError::io("open", b"segments", error))?;
-        let found = segments.locate(ids).map_err(|error| match error {
-            IndexError::Io(error) => SnapshotError::io("read the index of", b"a segment", error),
-            IndexError::Damaged(what) => self.incomplete(format_args!("a segment is damaged: {what}")),
-        })?;
-        let located = ids.iter().zip(found).map(|(id, extent)| match extent {
-            Some(extent) => Ok((*id, extent)),
-            None => Err(self.incomplete(format_args!("object {id} is missing"))),
-        });
-        let mut blobs: Vec<(Oid, Extent)> = located.collect::<Result<_, _>>()?;
-        blobs.sort_unstable_by_key(|(_, extent)| (extent.segment, extent.offset));
-        for one_segment in blobs.chunk_by(|(_, one), (_, other)| one.segment == other.segment) {
-            let Some((_, first)) = one_segment.first() else { continue };
-            let io = |error| SnapshotError::io("open", b"a segment", error);
-            let file = Arc::new(segments.file(*first).try_clone().map_err(io)?);
-            for (id, extent) in one_segment {
-                let content = self.read(*id, &file, extent)?;
-                self.add(*id, ObjectType::Blob, &content)?;
-            }
+        let failed = |error| SnapshotError::io("open", b"segments", error);
+        let segments = Segments::open(repository).map_err(failed)?;
+        let mut files: HashMap<usize, Arc<File>> = HashMap::new();
+        for (id, extent) in ids.iter().zip(blob::locate(&segments, ids, self.request.commit)?) {
+            let extent = extent.ok_or_else(|| blob::missing(self.request.commit, *id))?;
+            let file = match files.entry(extent.segment) {
+                Entry::Occupied(opened) => opened.into_mut(),
+                Entry::Vacant(place) => place.insert(Arc::new(segments.file(extent).try_clone().map_err(failed)?)),
+            };
+            let file = Arc::clone(file);
+            self.add_blob(*id, file, &extent)?;
         }
         Ok(())
     }
 
-    /// Reads a blob, and checks that it is not damaged: nobody else would notice before git does.
-    fn read(&self, id: Oid, file: &Arc<File>, extent: &Extent) -> Result<Content, SnapshotError> {
+    /// Adds a blob, and checks that it is not damaged: nobody else would notice before git does.
+    fn add_blob(&mut self, id: Oid, file: Arc<File>, extent: &Extent) -> Result<(), SnapshotError> {
         let Extent { offset, length, .. } = *extent;
-        let mut content = Content::Part { file: Arc::clone(file), offset, length };
-        if length <= WHOLE {
-            content = content.whole().map_err(|error| failed(self.request, error))?.into();
-        }
         let mut hash = Hash::new(ObjectType::Blob, length);
-        let hashed = content.for_each_piece(|piece| {
-            hash.update(piece);
-            Ok(())
-        });
-        hashed.map_err(|error| SnapshotError::io("read", b"a segment", error))?;
-        if hash.is(id) { Ok(content) } else { Err(self.incomplete(format_args!("object {id} is damaged"))) }
+        let content = Content::Part { file, offset, length };
+        self.add(id, ObjectType::Blob, &content, &mut |piece| hash.update(piece))?;
+        if hash.is(id) { Ok(()) } else { Err(blob::damaged(self.request.commit, id)) }
     }
 
-    fn add(&mut self, id: Oid, kind: ObjectType, content: &Content) -> Result<(), SnapshotError> {
+    /// Adds an object. `seen` gets its content, too.
+    fn add(
+        &mut self,
+        id: Oid,
+        kind: ObjectType,
+        content: &Content,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), SnapshotError> {
         let TreeRequest { commit, limits, .. } = self.request;
         if self.lines.len().is_multiple_of(BATCH) {
             self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit: *commit, source })?;
@@ -169,11 +161,13 @@ impl Packing<'_> {
             self.watch.progress.report(&Step::Writing { entries, total_entries, bytes: self.bytes });
         }
         let number = u32::try_from(self.lines.len()).map_err(|_| SnapshotError::OutOfMemory { commit: *commit })?;
-        let place = self.writer.add(number, kind, content).map_err(|error| failed(self.request, error))?;
+        let place = self.writer.add_seen(number, kind, content, seen);
+        let place = place.map_err(|error| not_copied(self.request, id, error))?;
+        pack::make_room(&mut self.lines, MOST_OBJECTS as usize).map_err(|error| failed(self.request, error))?;
         self.lines.push((id, place));
         self.bytes = self.bytes.saturating_add(content.len());
         if self.writer.length() > self.room {
-            return Err(SnapshotError::too_large(*commit, "bytes", limits.tree_bytes, "limits.treeBytes"));
+            return Err(SnapshotError::addition_too_large(*commit, "bytes", limits.tree_bytes, "limits.treeBytes"));
         }
         Ok(())
     }
@@ -186,10 +180,6 @@ impl Packing<'_> {
         let nothing = || SnapshotError::Incomplete { commit: request.commit, source: Cause::new("it has no object") };
         name.ok_or_else(nothing)
     }
-
-    fn incomplete(&self, what: std::fmt::Arguments<'_>) -> SnapshotError {
-        SnapshotError::Incomplete { commit: self.request.commit, source: Cause::new(what) }
-    }
 }
 
 /// The meaning of a pack that could not be made.
@@ -199,6 +189,18 @@ fn failed(request: &TreeRequest, error: PackError) -> SnapshotError {
         PackError::Disk(error) => SnapshotError::io("write", FILE.as_bytes(), error),
         PackError::OutOfMemory => SnapshotError::OutOfMemory { commit },
         error => SnapshotError::Incomplete { commit, source: Cause::new(chain(&error)) },
+    }
+}
+
+/// The meaning of an object that could not be copied into it.
+fn not_copied(request: &TreeRequest, id: Oid, error: PackError) -> SnapshotError {
+    match error {
+        PackError::Disk(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            blob::unreadable(request.commit, id, error)
+        }
+        // Of the disk with the segment, or of that with the pack.
+        PackError::Disk(error) => SnapshotError::io("copy a segment into", FILE.as_bytes(), error),
+        error => failed(request, error),
     }
 }
 

@@ -17,10 +17,12 @@ use super::super::TreeRequest;
 use super::super::Verifier;
 use super::super::VerifyError;
 use super::super::adopt;
+use super::super::fixture::FILE;
 use super::super::fixture::Fixture;
+use super::super::fixture::TREE;
+use super::super::fixture::list;
 use super::super::fixture::no_reserve;
 use super::super::fixture::request;
-use super::super::list;
 use super::index;
 use super::pack;
 use crate::spec::CommitId;
@@ -94,15 +96,47 @@ fn only_what_lstat_says_may_differ_in_an_index() {
     let listed = Listed::read(File::open(staging.path().join("manifest")).unwrap(), &request).unwrap();
     let template = listed.written.last().unwrap();
     assert_ne!(written, *template);
-    assert!(index::are_alike(&written, template));
+    assert!(index::is_like(&written, template));
     let found = git2::Index::open(&path).unwrap();
     assert_eq!(found.len(), 16);
     // The mode of an entry, its id, its path, and the number of entries.
     for at in [12 + 24, 12 + 45, 12 + 62, 11] {
         let mut other = written.clone();
         other[at] ^= 1;
-        assert!(!index::are_alike(&other, template), "{at}");
+        index::sign(&mut other);
+        assert!(!index::is_like(&other, template), "{at}");
     }
+    // What lstat(2) said, and the checksum.
+    for at in [12, written.len() - 1] {
+        let mut other = written.clone();
+        other[at] ^= 1;
+        assert!(!index::is_like(&other, template), "{at}");
+    }
+}
+
+/// 20,000 names in a directory whose path has almost 4,000 bytes.
+#[test]
+fn an_index_too_large_to_hold_is_refused_before_it_is_made() {
+    let too_large = |result: Result<(), SnapshotError>| match result {
+        Err(SnapshotError::TooLarge { what, .. }) => assert_eq!(what, "bytes of the index in .git"),
+        other => panic!("{other:?}"),
+    };
+    let fixture = Fixture::new();
+    let directory = vec![b'd'; 255];
+    let names: Vec<_> = (0..20_000).map(|number| format!("{number:05}")).collect();
+    let blob = fixture.blob("");
+    let entries: Vec<_> = names.iter().map(|name| (FILE, name.as_bytes(), blob)).collect();
+    let mut tree = fixture.tree(&entries);
+    for _ in 0..15 {
+        tree = fixture.tree(&[(TREE, &directory, tree)]);
+    }
+    let commit = fixture.commit(tree);
+    let staging = tempfile::tempdir().unwrap();
+    too_large(list(fixture.path(), &keeping(commit, &Image), staging.path(), &Watch::default()).map(drop));
+    // What a worker leaves that does not refuse it.
+    list(fixture.path(), &request(commit), staging.path(), &Watch::default()).unwrap();
+    let manifest = fs::read(staging.path().join("manifest")).unwrap();
+    too_large(Listed::read(&manifest[..], &keeping(commit, &Image)).map(drop));
 }
 
 #[test]
@@ -135,6 +169,30 @@ fn the_parent_accepts_a_pack_only_if_it_asked_and_only_as_one_plain_file() {
         change(&staging.path().join(pack::FILE));
         refused(staging.path(), &keeping);
     }
+}
+
+#[test]
+fn a_pack_that_is_made_again_after_a_compaction_is_the_same() {
+    let fixture = Fixture::new();
+    let request = keeping(fixture.varied(), &Image);
+    let pack = || {
+        let staging = tempfile::tempdir().unwrap();
+        list(fixture.path(), &request, staging.path(), &Watch::default()).unwrap();
+        fs::read(staging.path().join(pack::FILE)).unwrap()
+    };
+    let before = pack();
+    fixture.compact();
+    assert!(pack() == before);
+}
+
+#[test]
+fn a_damaged_blob_does_not_get_into_a_pack() {
+    let fixture = Fixture::new();
+    let request = keeping(fixture.varied(), &Image);
+    fixture.damage("leaf\n");
+    let staging = tempfile::tempdir().unwrap();
+    let listed = list(fixture.path(), &request, staging.path(), &Watch::default());
+    assert!(matches!(listed, Err(SnapshotError::Incomplete { .. })), "{listed:?}");
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Segments {
             Segment::open(&directory, &format!("{stem}.{}", content::CONTENT)).map(|segment| Some(Arc::new(segment)))
         };
         let mut segments: Vec<_> = listed.segments.iter().map(segment).collect::<Result<_, _>>()?;
-        if listed.is_packed {
+        if listed.is_packed() {
             let staging = Arc::new(open_directory(staging)?);
             segments.push(Some(Arc::new(Segment::open(&staging, git_dir::pack::FILE)?)));
         }
@@ -354,6 +354,7 @@ pub(super) fn build(
             source: Cause::new(chain(&error)),
         },
     })?;
-    let written = (written_length > 0).then(|| git_dir::device::content(listed, &places, &built.inodes, ownership));
+    let written = || git_dir::device::content(listed, &places, written_length, &built.inodes, ownership);
+    let written = (written_length > 0).then(written).transpose()?;
     Ok(Built { image: built.bytes, written })
 }

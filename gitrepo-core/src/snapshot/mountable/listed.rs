@@ -69,8 +69,6 @@ pub struct Listed {
     pub(crate) summary: TreeSummary,
     /// Bytes of the targets of links.
     pub(crate) link_bytes: u64,
-    /// Whether there is one more segment after those with names: the pack of `.git`.
-    pub(crate) is_packed: bool,
     /// The content of the files of `.git` that we write. The last is the index, without what lstat(2) says.
     pub(crate) written: Vec<Vec<u8>>,
     /// The directories of submodules, as indexes into the nodes, with the commit of each.
@@ -285,9 +283,19 @@ impl Listed {
         self.nodes.len() - 1
     }
 
+    /// Whether there is one more segment after those with names: the pack of `.git`, which has files that we write.
+    pub(crate) fn is_packed(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// Whether the file of this number in [`Listed::written`] is the index of `.git`.
+    pub(crate) fn is_index(&self, number: usize) -> bool {
+        number + 1 == self.written.len()
+    }
+
     /// How many segments the nodes are in.
     pub(crate) fn segment_count(&self) -> usize {
-        self.segments.len() + usize::from(self.is_packed)
+        self.segments.len() + usize::from(self.is_packed())
     }
 
     pub(crate) fn name(&self, node: &Node) -> &[u8] {
@@ -319,6 +327,8 @@ struct Reader<'a> {
     /// Directories above the tree, and the bytes of their path with its slashes.
     above: usize,
     above_bytes: usize,
+    /// Bytes of the entries of the index so far, if there is a `.git`.
+    index_bytes: u64,
     /// A directory in which there can be nothing: a submodule's, or an empty one.
     empty: Option<usize>,
     /// The pack of `.git`.
@@ -335,7 +345,6 @@ impl<'a> Reader<'a> {
             segments: Vec::new(),
             summary: TreeSummary::default(),
             link_bytes: 0,
-            is_packed: false,
             written: Vec::new(),
             gitlinks: Vec::new(),
             tree_end: 0,
@@ -351,6 +360,7 @@ impl<'a> Reader<'a> {
             directory: Vec::new(),
             above: 0,
             above_bytes: 0,
+            index_bytes: 0,
             empty: None,
             packed: None,
             known: HashSet::new(),
@@ -365,6 +375,10 @@ impl<'a> Reader<'a> {
 
     fn add(&mut self, record: &Record<'_>) -> Result<(), SnapshotError> {
         let Record { path, kind } = record;
+        if self.request.repository.is_some() && !matches!(kind, record::Kind::Directory) {
+            self.index_bytes += git_dir::index::entry_length(path.len());
+            git_dir::index::check_length(self.request, self.index_bytes)?;
+        }
         let (directory, last) = match (kind, path.iter().rposition(|&byte| byte == b'/')) {
             (record::Kind::Directory | record::Kind::Submodule { .. }, _) => (*path, None),
             (_, Some(slash)) => (&path[..slash], Some(&path[slash + 1..])),
@@ -519,9 +533,9 @@ impl<'a> Reader<'a> {
         let Some(packed) = self.packed.take() else {
             return Err(untrusted(manifest::NAME.as_bytes(), "it names no pack"));
         };
-        self.listed.is_packed = true;
         self.open.truncate(self.above);
-        git_dir::add(&mut self.listed, self.open.last().copied(), shown, self.request.commit, &packed);
+        let (top, commit) = (self.open.last().copied(), self.request.commit);
+        git_dir::add(&mut self.listed, self.index_bytes, top, shown, commit, &packed);
         self.check_limits(b".git")
     }
 

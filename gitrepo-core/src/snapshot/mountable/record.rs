@@ -5,8 +5,8 @@
 //! and sizes of the pack and its index as blobs, and `shallow <id>\0` for each commit whose parents are left out. The others
 //! are like those of `git ls-tree -r -l -z`, in its order, with the place of each blob:
 //! `<mode> blob <id> <size> <number of the segment> <offset>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a
-//! submodule's directory, in a [part](crate::snapshot::Part) with its URL in place of `-`. There is one more for each directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They
-//! are sorted by path.
+//! submodule's directory, in a [part](crate::snapshot::Part) with its URL in place of `-`. There is one more for each
+//! directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They are sorted by path.
 
 use std::io;
 use std::io::Write;

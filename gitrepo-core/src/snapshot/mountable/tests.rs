@@ -14,6 +14,7 @@ use crate::snapshot::fixture::Fixture;
 use crate::snapshot::fixture::SUBMODULE;
 use crate::snapshot::fixture::SYMLINK;
 use crate::snapshot::fixture::TREE;
+use crate::snapshot::fixture::list;
 use crate::snapshot::fixture::no_reserve;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;

@@ -6,8 +6,8 @@ use super::super::fixture::Fixture;
 use super::super::fixture::SUBMODULE;
 use super::super::fixture::SYMLINK;
 use super::super::fixture::TREE;
+use super::super::fixture::list;
 use super::super::fixture::path;
-use super::super::list;
 use super::*;
 use crate::policy::Limits;
 use crate::spec::Submodules;
@@ -34,6 +34,17 @@ fn refusal(text: &str) -> String {
         Err(SnapshotError::Submodule { submodule, reason, .. }) => format!("{submodule}: {reason}"),
         other => panic!("{text:?}: {other:?}"),
     }
+}
+
+#[test]
+fn a_damaged_gitmodules_is_not_obeyed() {
+    let fixture = Fixture::new();
+    let text = "[submodule \"sub\"]\n\tpath = sub\n\turl = https://git.example.com/a\n";
+    let commit = fixture.commit_of(&[(PLAIN, FILE, fixture.blob(text)), (SUBMODULE, b"sub", fixture.blob("any id"))]);
+    manifest(&fixture, &request(commit)).unwrap();
+    fixture.damage(text);
+    let found = manifest(&fixture, &request(commit));
+    assert!(matches!(found, Err(SnapshotError::Incomplete { .. })), "{found:?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn install_commit(store: &Store, fixture: &Fixture, form: Form, commit: CommitId
     let staging = store.staging().unwrap();
     let tree = staging.path().join("tree");
     fs::create_dir(&tree).unwrap();
-    snapshot::list(fixture.path(), &request, &tree, &watch).unwrap();
+    snapshot::fixture::list(fixture.path(), &request, &tree, &watch).unwrap();
     let listed = snapshot::adopt(&tree, &request, Owner::ourselves()).unwrap();
     form.format.complete(&listed, &tree, fixture.path(), &request, no_reserve(), &watch).unwrap();
     let meta = SnapshotMeta::new(&url(), &request, listed.summary).sealed_by(listed.digest());
