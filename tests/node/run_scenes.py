@@ -24,6 +24,7 @@ SCENES = [
     "broken_flexvolumes",
     "silent_server",
     "examples",
+    "kinds",
     "provisioner",
     "burst",
     "capabilities",

@@ -60,17 +60,51 @@ def make(root, name, shape):
     work = tempfile.mkdtemp()
     try:
         write_tree(work, *shape)
-        git(work, "init", "--quiet", "--initial-branch=main")
-        git(work, "add", "--all")
-        git(work, "commit", "--quiet", "--message=one")
-        git(work, "tag", "v1")
-        git(work, "tag", "v1.2")
-        git(work, "branch", "master")
-        os.makedirs(os.path.dirname(bare), exist_ok=True)
-        git(work, "clone", "--quiet", "--bare", ".", bare)
-        git(bare, "config", "uploadpack.allowFilter", "true")
+        publish(work, bare)
+        git(bare, "tag", "v1")
+        git(bare, "tag", "v1.2")
+        git(bare, "branch", "master")
     finally:
         shutil.rmtree(work)
+
+
+def make_documented(root):
+    """The repositories that docs/volumes.md names, with what its kinds of volumes need."""
+    if os.path.exists(f"{root}/public/app.git"):
+        return
+    site, app = tempfile.mkdtemp(), tempfile.mkdtemp()
+    try:
+        write_tree(site, 10, 2, 300, False)
+        os.makedirs(f"{site}/docs")
+        for path, content in {
+            "docs/index.md": "# Index\n",
+            "run.bat": "exit\n",
+            ".gitattributes": "*.bat text eol=crlf\n",
+        }.items():
+            with open(f"{site}/{path}", "w", newline="") as file:
+                file.write(content)
+        commit = publish(site, f"{root}/public/site.git")
+        with open(f"{app}/.gitmodules", "w") as modules:
+            modules.write('[submodule "theme"]\n\tpath = theme\n\turl = ../site.git\n')
+        # A submodule whose directory is missing would be taken for a deleted one.
+        os.makedirs(f"{app}/theme")
+        git(app, "init", "--quiet", "--initial-branch=main")
+        git(app, "update-index", "--add", "--cacheinfo", f"160000,{commit},theme")
+        publish(app, f"{root}/public/app.git")
+    finally:
+        shutil.rmtree(site)
+        shutil.rmtree(app)
+
+
+def publish(work, bare):
+    """Commits a working tree to a new bare repository, and returns the commit."""
+    git(work, "init", "--quiet", "--initial-branch=main")
+    git(work, "add", ".")
+    git(work, "commit", "--quiet", "--message=one")
+    os.makedirs(os.path.dirname(bare), exist_ok=True)
+    git(work, "clone", "--quiet", "--bare", ".", bare)
+    git(bare, "config", "uploadpack.allowFilter", "true")
+    return git(work, "rev-parse", "HEAD")
 
 
 def advance(root, name):
@@ -95,6 +129,7 @@ def make_all(root):
     os.makedirs(root, exist_ok=True)
     for name, shape in REPOSITORIES.items():
         make(root, name, shape)
+    make_documented(root)
 
 
 if __name__ == "__main__":
